@@ -31,7 +31,6 @@ from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training.loop import Monitor, fit
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata, write_metadata
-from MLTools.NanoML.model import Discriminant
 from MLTools.NanoML.terminal.progress import silence
 
 EPOCHS = 3
@@ -126,8 +125,7 @@ def ours(path: Path, model: str, memory: int, validate: bool) -> tuple[float, in
         learnt = dataclasses.replace(learnt, validation=learnt.validation[:256], sample=learnt.sample[:256])
     next(iter(learnt.batches.epoch(Position())))
     with tempfile.TemporaryDirectory() as directory:
-        alone = Discriminant("signal", "signal", dict.fromkeys(table.classes, 1.0))
-        judge, place = BoundDiscriminant(alone, table.classes), Path(directory) / "checkpoint.pt"
+        judge, place = BoundDiscriminant.probability("signal", table.classes), Path(directory) / "checkpoint.pt"
         monitor = Monitor(0, table.shape, judge, place, lambda entries, note: None)
         start = time.process_time()
         fit(network.core, learnt, config, monitor, cpu)

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ML_processing.evaluation.cuts import Efficiency, SculptedMasses, Significance
-from ML_processing.evaluation.scored import EFFICIENCIES, Areas, OutOfFold, Scored
+from ML_processing.evaluation.inputs import Distributions, InputShape
+from ML_processing.evaluation.scored import EFFICIENCIES, Areas, OutOfFold, Scored, by_class
 from ML_processing.metrics.classification import Reliability, reliability
 from ML_processing.metrics.distances import Kolmogorov, bonferroni, kolmogorov
 from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Measured, histogram
 from ML_processing.metrics.roc import Band, Bootstrap, Roc, WorkingPoint, auc, auc_matrix, roc, working_points
+from ML_processing.models.discriminant import BoundDiscriminant
+from MLTools.NanoML.model import Discriminant
 
 _EDGES = np.linspace(0, 1, 26)
 _POINTS = 400  # of a drawn curve
@@ -24,6 +27,14 @@ class AreasAgainst:
 
     weighted: Areas
     unweighted: Areas
+
+
+@dataclass(frozen=True)
+class DiscriminantAreas:
+    """A discriminant, and its AUC against the classes that count in it."""
+
+    of: Discriminant = field(metadata=MERGED)
+    auc: Areas
 
 
 @dataclass(frozen=True)
@@ -58,9 +69,11 @@ class Classification:
 
     task: str
     signal: str
+    score: str  # what the signal is told by, and what from
     auc: Areas
     auc_unweighted: Areas
     auc_against: dict[str, AreasAgainst]
+    discriminants: list[DiscriminantAreas]
     auc_bootstrap_error: float | None
     auc_one_against_all: dict[str, Measured]
     auc_one_against_one: dict[str, dict[str, Measured]]
@@ -73,24 +86,32 @@ class Classification:
 
 
 def classification(
-    scored: Scored, resampled: Bootstrap | None, at_parameter: list[ParameterArea], tests: Overtraining, baseline: str
+    scored: Scored,
+    discriminants: Sequence[BoundDiscriminant],
+    resampled: Bootstrap | None,
+    at_parameter: list[ParameterArea],
+    tests: Overtraining,
+    baseline: str,
 ) -> Classification:
     """All numbers of a classification, on all events."""
+    counted = scored.counted()
     names, against = scored.names, {scored.names[i]: scored.against(i) for i in scored.backgrounds}
     pairs = auc_matrix(scored.network, scored.labels, scored.weights)
     return Classification(
         "classification",
         names[scored.signal],
-        scored.areas(),
-        scored.unweighted().areas(),
+        scored.discriminant.text,
+        counted.areas(),
+        counted.unweighted().areas(),
         {name: AreasAgainst(part.areas(), part.unweighted().areas()) for name, part in against.items()},
+        [DiscriminantAreas(it.of, replace(scored, discriminant=it).counted().areas()) for it in discriminants],
         resampled.auc_error if resampled else None,
         {name: auc(scored.network[:, i], scored.labels == i, scored.weights) for i, name in enumerate(names)},
         {
             name: {other: area for other, area in zip(names, row, strict=True) if other != name}
             for name, row in zip(names, pairs, strict=True)
         },
-        working_points(scored.roc(), EFFICIENCIES, resampled.errors) if scored.has_roc and resampled else [],
+        working_points(counted.roc(), EFFICIENCIES, resampled.errors) if counted.has_roc and resampled else [],
         scored.confusion().tolist(),
         at_parameter,
         tests.auc_on_training_events,
@@ -110,9 +131,9 @@ def areas_at_parameter(tested: OutOfFold) -> list[ParameterArea]:
         features[:, -1] = value
         part = replace(part, features=features)
         rows, scores = training.out_of_fold(part)
-        truth = part.labels[rows] == training.signal
-        area = auc(scores[:, training.signal], truth, part.weights[rows])
-        found.append(ParameterArea(value, int(truth.sum()), area))
+        labels = part.labels[rows]
+        area = training.discriminant.area(scores, labels, part.weights[rows])
+        found.append(ParameterArea(value, int((labels == training.signal).sum()), area))
     return found
 
 
@@ -123,7 +144,7 @@ def overtraining(seen: Sequence[Scored], unseen: Sequence[Scored]) -> Overtraini
     """
 
     def mean_area(parts: Sequence[Scored]) -> float | None:
-        values = [auc(part.score, part.truth, part.weights).value for part in parts]
+        values = [auc(part.score, part.truth, part.weights).value for part in map(Scored.counted, parts)]
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if known else None
 
@@ -157,14 +178,16 @@ class RocCurves:
 
 
 def roc_curves(scored: Scored, resampled: Bootstrap | None) -> RocCurves:
-    """ROC curves of the signal against all others and against each."""
-    parts = [("Network (vs all)", scored, scored.network)]
-    if len(scored.backgrounds) > 1:
-        against = {scored.names[i]: scored.against(i) for i in scored.backgrounds}
-        parts += [(f"Network (vs {name})", part, part.network) for name, part in against.items()]
+    """ROC curves of the signal against all classes that count in the discriminant, and against each."""
+    counted, backgrounds = scored.counted(), scored.discriminant.backgrounds
+    every = "all" if len(backgrounds) == len(scored.backgrounds) else " + ".join(scored.names[i] for i in backgrounds)
+    parts = [(f"Network (vs {every})", counted, counted.score)]
+    if len(backgrounds) > 1:
+        against = {scored.names[i]: scored.against(i) for i in backgrounds}
+        parts += [(f"Network (vs {name})", part, part.score) for name, part in against.items()]
     curves = []
-    for title, part, scores in (*parts, ("BDT (vs all)", scored, scored.baseline)):
-        events = scores[:, scored.signal], part.truth, part.weights
+    for title, part, score in (*parts, (f"BDT (vs {every})", counted, counted.reference)):
+        events = score, part.truth, part.weights
         if part.has_roc:
             curves.append(Curve(title, *_thinned(roc(*events)), auc(*events)))
     return RocCurves(curves, resampled.band if resampled else None, len(scored))
@@ -183,7 +206,7 @@ def _thinned(curve: Roc) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Signal probability of the events of a class, and of a test that those trained on are like the others."""
+    """Scores of the events of a class, and of a test that those trained on are like the others."""
 
     name: str
     training: Histogram
@@ -193,16 +216,17 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """Signal probability by class, of events that the networks were trained on and of others."""
+    """Scores by class, of events that the networks were trained on and of others."""
 
     signal: str
+    label: str
     edges: Floats
     classes: list[ClassScores]
     events: int
 
 
 def scores_by_class(scored: Scored, seen: Scored, tests: Overtraining) -> Scores:
-    """Signal probability by class, for events that the networks have `seen` in their training and others."""
+    """Scores by class, for events that the networks have `seen` in their training and others."""
 
     def of_class(part: Scored, i: int) -> Histogram:
         mine = part.labels == i
@@ -212,7 +236,17 @@ def scores_by_class(scored: Scored, seen: Scored, tests: Overtraining) -> Scores
         ClassScores(name, of_class(seen, i), of_class(scored, i), tests.kolmogorov_smirnov[name].probability)
         for i, name in enumerate(scored.names)
     ]
-    return Scores(scored.names[scored.signal], _EDGES, classes, len(scored))
+    return Scores(scored.names[scored.signal], scored.discriminant.label, _EDGES, classes, len(scored))
+
+
+def discriminants_by_class(tested: OutOfFold) -> Distributions | None:
+    """Shape of each discriminant for every class; None if there is only one."""
+    every, table = tested.training.discriminants, tested.table
+    if len(every) < 2:
+        return None
+    shapes = [by_class(table, table.labels, it.values(tested.scores), table.weights, _EDGES) for it in every]
+    panels = [InputShape(it.of.name, it.label, _EDGES, 0.0, classes) for it, classes in zip(every, shapes, strict=True)]
+    return Distributions(panels, len(panels), len(table))
 
 
 @dataclass(frozen=True)
@@ -224,13 +258,11 @@ class Probabilities:
 
 def probabilities_by_class(scored: Scored, seen: Scored, tests: Overtraining) -> Probabilities:
     """As `scores_by_class`, for the probability of every class if there are more than two."""
-    every = range(scored.classes) if scored.classes > 2 else ()
-    untested = {name: ClassTests(None, []) for name in tests.kolmogorov_smirnov}
+    names = scored.names if scored.classes > 2 else []
+    tests = replace(tests, kolmogorov_smirnov={name: ClassTests(None, []) for name in tests.kolmogorov_smirnov})
+    every = [BoundDiscriminant.probability(name, names) for name in names]
     return Probabilities([
-        scores_by_class(
-            replace(scored, signal=i), replace(seen, signal=i), replace(tests, kolmogorov_smirnov=untested)
-        )
-        for i in every
+        scores_by_class(replace(scored, discriminant=it), replace(seen, discriminant=it), tests) for it in every
     ])  # fmt: skip
 
 
@@ -251,7 +283,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ClassCalibration:
-    """Calibration of the probability of a class."""
+    """Calibration of the probability of a class, or of a discriminant."""
 
     name: str
     curve: Reliability = field(metadata=MERGED)
@@ -259,14 +291,18 @@ class ClassCalibration:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration of every class probability."""
+    """Calibration of every class probability, and of every discriminant in its shares."""
 
     classes: list[ClassCalibration]
+    discriminants: list[ClassCalibration]
     events: int
 
     @classmethod
-    def of(cls, scored: Scored) -> Calibration | None:
-        """With the equal weights of the classes that they had in the training; None if these are not defined."""
+    def of(cls, scored: Scored, discriminants: Sequence[BoundDiscriminant]) -> Calibration | None:
+        """With the equal weights of the classes that they had in the training; None if these are not defined.
+
+        For a discriminant, these are multiplied by its shares: then it is the fraction of the signal, if it is right.
+        """
         weights = scored.balanced()
         if weights is None:
             return None
@@ -276,7 +312,14 @@ class Calibration:
             if found is None:
                 return None
             classes.append(ClassCalibration(name, found))
-        return cls(classes, len(scored))
+        shared = []
+        for it in discriminants:
+            found = reliability(
+                it.values(scored.network), scored.labels == it.signal, weights * it.shares[scored.labels]
+            )
+            if found is not None:
+                shared.append(ClassCalibration(it.title, found))
+        return cls(classes, shared, len(scored))
 
 
 @dataclass(frozen=True)
@@ -286,6 +329,7 @@ class ClassificationPlots:
     roc: RocCurves
     scores: Scores
     probabilities: Probabilities
+    discriminants: Distributions | None  # if there are several
     confusion: Confusion
     calibration: Calibration | None
     significance: Significance | None

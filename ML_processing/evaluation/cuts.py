@@ -66,8 +66,9 @@ class CrossFit:
 
 @dataclass(frozen=True)
 class Significance:
-    """Expected significance against the cut on the signal probability."""
+    """Expected significance against the cut on the score."""
 
+    score: str  # what this is
     physical: bool  # the weights are expected numbers of events
     best: BestCut  # chosen and measured on all events
     cross_fit: CrossFit | None  # None if a half has too few events
@@ -79,7 +80,7 @@ class Significance:
 def significance(
     scored: Scored, hashes: NDArray[np.uint64], totals: Sequence[float], physical: bool
 ) -> Significance | None:
-    """Expected significance against the cut on the signal probability.
+    """Expected significance against the cut on the score.
 
     Yields are those of all events, tested or not: `totals` are their sums of weights by class. They are expected
     numbers of events if the weights are `physical`. The `hashes` of the events, (N,), divide them into two halves.
@@ -90,7 +91,8 @@ def significance(
     curves = (scan.cuts, scan.signal, scan.background, scan.plain, scan.plain_error, scan.significance)
     kept = (scan.signal / scan.signal[0], scan.background / scan.background[0])
     best = BestCut(*(float(values[scan.best]) for values in (*curves, *kept)))
-    return Significance(physical, best, _cross_fit(scored, hashes, totals), float(scan.plain[0]), scan, len(scored))
+    tested, title = _cross_fit(scored, hashes, totals), scored.discriminant.title
+    return Significance(title, physical, best, tested, float(scan.plain[0]), scan, len(scored))
 
 
 def _scan(scored: Scored, totals: Sequence[float], at: float | None = None) -> CutScan | None:

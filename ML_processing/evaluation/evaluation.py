@@ -20,6 +20,7 @@ from ML_processing.evaluation.classification import (
     Confusion,
     areas_at_parameter,
     classification,
+    discriminants_by_class,
     overtraining,
     probabilities_by_class,
     roc_curves,
@@ -43,7 +44,7 @@ from ML_processing.evaluation.verdict import Answer, verdict
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import ClassTotal, Split, Survey, make_splits
 from ML_processing.metrics.measured import MERGED, Measured, as_json, effective_events
-from ML_processing.metrics.roc import auc_difference, bootstrap
+from ML_processing.metrics.roc import bootstrap
 from ML_processing.requests import NO_DATA, NO_REPEATS, DataRequest, RepeatRequest
 from ML_processing.training.description import best_epoch, now
 from ML_processing.training.directory import Training, one_thread
@@ -293,12 +294,13 @@ def _classification(
 ) -> tuple[Classification, ClassificationPlots]:
     training, seed = tested.training, tested.seed
     bdt = baseline(table, splits, seed)[rows]
-    scored = Scored(tested.table.labels, tested.table.weights, tested.scores, bdt, training.signal, table.classes)
+    scored = Scored(tested.table.labels, tested.table.weights, tested.scores, bdt, training.discriminant)
     some = scored.select(sampled(scored.labels, MOST_EVENTS, seed)[0])
     some = replace(some, weights=part.table.weights)
     seen = [_training_scores(training, table, split, seed) for split in splits]
     unseen = [scored.select(np.searchsorted(rows, split.test)) for split in splits]
-    resampled = bootstrap(some.score, some.truth, some.weights, EFFICIENCIES, seed)
+    few = some.counted()
+    resampled = bootstrap(few.score, few.truth, few.weights, EFFICIENCIES, seed)
     tests = overtraining(seen, unseen)
     totals = [entry.total.sum_of_weights for entry in events.classes.values()]
     physical = table.about.physical
@@ -310,13 +312,15 @@ def _classification(
         roc_curves(scored, resampled),
         scores_by_class(scored, Scored.join(seen), tests),
         probabilities_by_class(scored, Scored.join(seen), tests),
+        discriminants_by_class(tested),
         Confusion.of(scored),
-        Calibration.of(scored),
+        Calibration.of(scored, training.discriminants),
         expected,
         by_feature(part, some, cut) if cut is not None else None,
         sculpted(part, some, decorrelate.column if decorrelate else None, best),
     )
-    return classification(scored, resampled, areas_at_parameter(part), tests, DESCRIPTION), drawn
+    parameter, discriminants = areas_at_parameter(part), training.discriminants
+    return classification(scored, discriminants, resampled, parameter, tests, DESCRIPTION), drawn
 
 
 def _regression(
@@ -342,14 +346,13 @@ def _training_scores(training: Training, table: Table, split: Split, seed: int) 
     """A network on the events that it was trained on."""
     some = _some_of(table, split, seed)
     scores = training.scores(training.networks[split.fold], some)
-    return Scored(some.labels, some.weights, scores, scores, training.signal, table.classes)
+    return Scored(some.labels, some.weights, scores, scores, training.discriminant)
 
 
 def _auc_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
     """Loss in AUC with changed scores."""
-    signal = part.training.signal
-    before, truth, weights = part.scores[:, signal], part.table.labels == signal, part.table.weights
-    return lambda scores: auc_difference(before, scores[:, signal], truth, weights)
+    judge, events = part.training.discriminant, (part.table.labels, part.table.weights)
+    return lambda scores: judge.area_difference(part.scores, scores, *events)
 
 
 def _unfinished(training: Training) -> list[str]:

@@ -170,8 +170,7 @@ def _gradients(network: Network, table: Table, training: Training) -> dict[str, 
         found: Tensor = network.core(Inputs(tensors[0], inside))
         if training.targets:
             return found.sum(dim=1)
-        others = [j for j in range(found.shape[1]) if j != training.signal]
-        return found[:, training.signal] - torch.logsumexp(found[:, others], dim=1)
+        return training.discriminant.log_odds(found)
 
     network.eval()
     tensors = [scaled.features, *(scaled.objects[name].values for name in names)]

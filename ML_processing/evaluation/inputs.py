@@ -85,13 +85,13 @@ class Correlations:
 
 
 def correlations(tested: OutOfFold) -> Correlations | None:
-    """Linear correlation of the features with each other and with the first output, for each class."""
+    """Linear correlation of the features with each other and with the score or first target, for each class."""
     table = tested.table
     names = table.names[:_MOST_CORRELATED]
     if len(names) < 2:
         return None
     regression = bool(tested.training.targets)
-    output = tested.scores[:, 0 if regression else tested.training.signal]
+    output = tested.scores[:, 0] if regression else tested.training.discriminant.values(tested.scores)
     values = np.column_stack([table.features[:, : len(names)], output])
     parts = [(name, table.labels == i) for i, name in enumerate(table.classes)]
     classes = [ClassMatrix(name, correlation(values[mine], table.weights[mine])) for name, mine in parts]

@@ -31,7 +31,7 @@ class ClassYield:
 
 @dataclass(frozen=True)
 class Separation:
-    """How well classes are separated: AUC of the signal, and of each class, against all others."""
+    """How well classes are separated: AUC of the discriminant, and of the probability of each class against all others."""
 
     auc: Measured = field(metadata=PAIR)
     auc_one_against_all: dict[str, Measured]
@@ -45,8 +45,8 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Discriminant:
-    """Sums of weights by class in bins of an output of the networks."""
+class BinnedOutput:
+    """Sums of weights by class in bins of a discriminant, or of an output of the networks."""
 
     label: str
     edges: Floats
@@ -62,7 +62,7 @@ class RegionResult:
     yields: dict[str, ClassYield]
     measured: Separation | Accuracy = field(metadata=MERGED)
     signal: str | None  # None for a regression
-    discriminants: list[Discriminant]
+    outputs: list[BinnedOutput]
     events: int  # with a score
     physical: bool  # whether the weights are expected numbers of events
 
@@ -84,7 +84,7 @@ def region_results(
             yields,
             measured,
             None if training.targets else tested.table.classes[training.signal],
-            discriminants(tested),
+            binned_outputs(tested),
             len(tested.table),
             physical,
         )
@@ -123,12 +123,11 @@ def _yields(table: Table, survey: Survey) -> dict[str, ClassYield]:
 
 
 def _separation(tested: OutOfFold) -> Separation:
-    training = tested.training
-    table, signal = tested.table, training.signal
+    training, table, judge = tested.training, tested.table, tested.training.discriminant
     if training.parameter:
         table = training.parameter.measured(table)
     alone = {name: auc(tested.scores[:, i], table.labels == i, table.weights) for i, name in enumerate(table.classes)}
-    return Separation(alone[table.classes[signal]], alone)
+    return Separation(judge.area(tested.scores, table.labels, table.weights), alone)
 
 
 def _accuracy(tested: OutOfFold) -> Accuracy:
@@ -139,28 +138,32 @@ def _accuracy(tested: OutOfFold) -> Accuracy:
     })  # fmt: skip
 
 
-def discriminants(tested: OutOfFold) -> list[Discriminant]:
-    """The signal probability, with more than two classes those of the others as well; or the estimate of each target."""
+def binned_outputs(tested: OutOfFold) -> list[BinnedOutput]:
+    """The discriminants, or the probability of the signal; the probabilities of other classes, if there are more than two.
+
+    For a regression, the estimate of each target.
+    """
     training, table = tested.training, tested.table
-    found: list[Discriminant] = []
+    found: list[BinnedOutput] = []
     if not len(table):
         return found
     if training.targets:
         for i, name in enumerate(training.targets):
             edges = even_edges(tested.scores[:, i], _BINS)
             if edges.size:
-                found.append(_discriminant(tested, f"Predicted {label(table, name)}", i, edges))
+                found.append(_binned(tested, f"Predicted {label(table, name)}", tested.scores[:, i], edges))
         return found
-    classes = [training.signal]
+    outputs = {it.label: it.values(tested.scores) for it in training.discriminants or [training.discriminant]}
     if len(table.classes) > 2:
-        classes += [i for i in range(len(table.classes)) if i != training.signal]
+        others = [i for i in range(len(table.classes)) if i != training.signal]
+        outputs |= {f"Probability of {table.classes[i]}": tested.scores[:, i] for i in others}
     edges = np.linspace(0, 1, _BINS + 1)
-    return [_discriminant(tested, f"Probability of {table.classes[i]}", i, edges) for i in classes]
+    return [_binned(tested, title, values, edges) for title, values in outputs.items()]
 
 
-def _discriminant(tested: OutOfFold, title: str, output: int, edges: Floats) -> Discriminant:
-    table, values = tested.table, tested.scores[:, output]
+def _binned(tested: OutOfFold, title: str, values: NDArray[np.float32], edges: Floats) -> BinnedOutput:
+    table = tested.table
     parts = [(name, table.labels == i) for i, name in enumerate(table.classes)]
-    return Discriminant(
+    return BinnedOutput(
         title, edges, [ClassHistogram(name, sums(values[mine], table.weights[mine], edges)) for name, mine in parts]
     )

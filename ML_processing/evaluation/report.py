@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 CAPTIONS = {
     "roc": (
         "ROC curve",
-        "Each point is a cut on the signal probability: how much signal passes it, and how much background still does. "
+        "Each point is a cut on the score, which the numbers above name: how much signal passes it, and how much background still does. "
         "Lower is better. The band is the central 68 % of repetitions with resampled events.",
         "The network's curve well above the dashed one of the BDT, or a straight line to the corner, which is "
         "guessing (on this logarithmic axis guessing bends steeply down at the left).",
     ),
     "scores": (
-        "Signal probability by class",
+        "Score by class",
         "Lines are the events that the networks were trained on, points with statistical errors those they have not "
         "seen. Signal should pile up at the right, background at the left. KS is the probability of a "
         "Kolmogorov-Smirnov test that both have the same distribution: that of the least probable network, times the "
@@ -41,6 +41,12 @@ CAPTIONS = {
         "panel, and at the left in those of the others.",
         "A class that looks in its own panel as it does in those of others: the network does not know it.",
     ),
+    "discriminants": (
+        "Discriminants by class",
+        "Shape of each discriminant, every class normalised to one. Its own signal should pile up at the right, the classes that "
+        "stand against it at the left; others may be anywhere.",
+        "The same shape for its signal and for a class that stands against it.",
+    ),
     "confusion": (
         "Confusion matrix",
         "Each row is a true class, and shows which class has the highest probability for its events; every row "
@@ -50,8 +56,9 @@ CAPTIONS = {
     "calibration": (
         "Calibration",
         "How many of the events with a given probability of a class belong to it, where all classes have the same "
-        "total weight, as in the training. Points should follow the dashed line within their errors. ECE is the "
-        "mean distance from it, next to what a perfect network would have by chance.",
+        "total weight, as in the training; for a discriminant how many belong to its signal, where the classes have its shares. "
+        "Points should follow the dashed line within their errors. ECE is the mean distance from it, next to what a perfect "
+        "network would have by chance.",
         "Points above the line at the left and below it at the right: the network is overconfident, which is "
         "overtraining. Cuts on the score remain valid.",
     ),
@@ -122,13 +129,14 @@ CAPTIONS = {
     ),
     "variations": (
         "Systematic variations",
-        "What the largest variations of weights do to the shape of the discriminant, for each class: events with a varied weight over "
+        "What the largest variations of weights do to the shape of the score, for each class: events with a varied weight over "
         "those with the nominal one. Grey is the statistical error of the nominal events.",
         "A variation that bends the shape where the signal is; or up and down on the same side of one.",
     ),
     "region": (
-        "Discriminants in a region",
-        "What the networks give for the events of the region: the expected events of all other classes on top of each other, "
+        "Scores in a region",
+        "Discriminants and probabilities of classes, or estimates, for the events of the region: the expected events of all other "
+        "classes on top of each other, "
         "with the statistical error of their sum, and those of the signal as a line. Events beyond the ends are in the outer bins.",
         "Bins at the right that hardly any simulated event fills; a large statistical error where the signal is.",
     ),
@@ -289,7 +297,7 @@ def _figure(directory: Path, name: str, content: Evaluation) -> str:
 def _region(directory: Path, name: str, content: Evaluation) -> str:
     found = content.regions[name]
     varied = content.variations.regions[name] if content.variations else []
-    image = _image(directory, f"region_{name}", "region") if found.discriminants else ""
+    image = _image(directory, f"region_{name}", "region") if found.outputs else ""
     return f'<section id="region_{name}"><h2>Region {name}</h2>{in_region(found, varied)}\n{image}</section>'
 
 

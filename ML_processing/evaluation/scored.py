@@ -14,6 +14,7 @@ from ML_processing.events.data import Table
 from ML_processing.metrics.classification import confusion
 from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Measured, histogram
 from ML_processing.metrics.roc import Roc, auc, auc_difference, roc
+from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training.directory import Training
 
 MOST_EVENTS = 200_000
@@ -25,7 +26,7 @@ EFFICIENCIES = (0.3, 0.5, 0.7, 0.9)
 
 @dataclass(frozen=True)
 class Areas:
-    """AUC of the signal against all others for networks and BDT, and their difference."""
+    """AUC of the signal against the rest for networks and BDT, and their difference."""
 
     network: Measured = field(metadata=PAIR)
     baseline: Measured = field(metadata=PAIR)
@@ -67,8 +68,7 @@ class Scored:
     weights: NDArray[np.float32]
     network: NDArray[np.float32]
     baseline: NDArray[np.float32]
-    signal: int
-    names: list[str]  # of the classes
+    discriminant: BoundDiscriminant
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -77,6 +77,16 @@ class Scored:
     def classes(self) -> int:
         """Number of classes."""
         return self.network.shape[1]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the classes."""
+        return list(self.discriminant.classes)
+
+    @property
+    def signal(self) -> int:
+        """Index of the signal among them."""
+        return self.discriminant.signal
 
     @property
     def backgrounds(self) -> list[int]:
@@ -90,13 +100,23 @@ class Scored:
 
     @property
     def score(self) -> NDArray[np.float32]:
-        """Signal probability by the networks, shape (N,)."""
-        return self.network[:, self.signal]
+        """The discriminant, or the probability of the signal, by the networks, shape (N,)."""
+        return self.discriminant.values(self.network)
+
+    @property
+    def reference(self) -> NDArray[np.float32]:
+        """The same by the BDT, shape (N,)."""
+        return self.discriminant.values(self.baseline)
 
     def select(self, rows: NDArray[Any]) -> Scored:
         """Some of the events, given by an index or a mask."""
         labels, weights = self.labels[rows], self.weights[rows]
-        return Scored(labels, weights, self.network[rows], self.baseline[rows], self.signal, self.names)
+        return Scored(labels, weights, self.network[rows], self.baseline[rows], self.discriminant)
+
+    def counted(self) -> Scored:
+        """Only the events of classes that count in the discriminant."""
+        use = self.discriminant.counts(self.labels)
+        return self if use.all() else self.select(use)
 
     def against(self, background: int) -> Scored:
         """Only the events of the signal and of one other class."""
@@ -104,12 +124,12 @@ class Scored:
 
     @classmethod
     def join(cls, parts: Sequence[Scored]) -> Scored:
-        """All events of `parts`, which have the same signal."""
+        """All events of `parts`, which have the same discriminant."""
         labels, weights, network, baseline = (
             np.concatenate([getattr(part, name) for part in parts])
             for name in ("labels", "weights", "network", "baseline")
         )
-        return cls(labels, weights, network, baseline, parts[0].signal, parts[0].names)
+        return cls(labels, weights, network, baseline, parts[0].discriminant)
 
     def unweighted(self) -> Scored:
         """The same with every weight 1."""
@@ -121,8 +141,8 @@ class Scored:
         return self.weights / sums[self.labels] if (sums > 0).all() else None
 
     def areas(self) -> Areas:
-        """AUC of the signal against all others."""
-        truth, ours, theirs = self.truth, self.score, self.baseline[:, self.signal]
+        """AUC of the signal against all other events."""
+        truth, ours, theirs = self.truth, self.score, self.reference
         network, bdt = (auc(score, truth, self.weights) for score in (ours, theirs))
         return Areas(network, bdt, auc_difference(ours, theirs, truth, self.weights))
 
@@ -138,7 +158,7 @@ class Scored:
         return roc(self.score, self.truth, self.weights)
 
     def cut_at(self, background: float) -> float | None:
-        """The loosest cut on the signal probability that keeps at most this share of the background."""
+        """The loosest cut on the score that keeps at most this share of the background."""
         if not self.has_roc:
             return None
         curve = self.roc()

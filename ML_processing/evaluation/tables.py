@@ -16,6 +16,7 @@ from ML_processing.evaluation.systematics.variations import Change, Variations, 
 from ML_processing.evaluation.verdict import too_few
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import WorkingPoint
+from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.plots import number, per_cent
 from MLTools.NanoML.contracts.plain import plain
 
@@ -57,17 +58,32 @@ def _areas(content: Classification) -> str:
         return [label, *(number(it) for it in (entry.network, entry.baseline, entry.difference))]
 
     signal, against, note = content.signal, content.auc_against, ", all events counting the same"
-    rows = [row(f"{signal} against all others", content.auc)]
+    classes = list(content.auc_one_against_all)
+    every = "all others"
+    if content.discriminants and len(content.discriminants[0].of.shares) < len(classes):
+        every = " and ".join(name for name in content.discriminants[0].of.shares if name != signal)
+    rows = [row(f"{signal} against {every}", content.auc)]
     if len(against) > 1:
         rows += [row(f"{signal} against {name}", entry.weighted) for name, entry in against.items()]
-    rows.append(row(f"{signal} against all others{note}", content.auc_unweighted))
+    rows.append(row(f"{signal} against {every}{note}", content.auc_unweighted))
     if len(against) > 1:
         rows += [row(f"{signal} against {name}{note}", entry.unweighted) for name, entry in against.items()]
     resampled = content.auc_bootstrap_error
     check = f" (a bootstrap gives ± {resampled:.4f} for the first)" if resampled is not None else ""
     text = f"Errors are statistical, after DeLong{check}. The BDT is {content.baseline}."
     head = ["AUC (1 is perfect, 0.5 is guessing)", "network", "BDT", "difference"]
-    return table(head, rows) + f"<p>{escape(text)}</p>"
+    shares = _discriminants([row(BoundDiscriminant(it.of, classes).text, it.auc) for it in content.discriminants])
+    return table(head, rows) + f"<p>The score is the {escape(content.score)}. {escape(text)}</p>" + shares
+
+
+def _discriminants(rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    text = (
+        "A discriminant is f p / (f p + sum over the other classes of f p), with the probability p of a class and its share f of "
+        "the events: the probability of its signal where the classes have these shares. All have the weights of the events here."
+    )
+    return table(["AUC of a discriminant", "network", "BDT", "difference"], rows) + f"<p>{text}</p>"
 
 
 def _at_parameter(content: Classification) -> str:
@@ -87,7 +103,7 @@ def _points(content: Classification) -> str:
         kept = f"{100 * background:.3g} ± {100 * (error or 0):.2g} %"
         return [f"{cut.score_at_least:.4f}", f"{cut.signal_efficiency:.1%}", kept, rejection]
 
-    head = ["cut: signal probability at least", "signal kept", "background kept", "background rejection (1 / kept)"]
+    head = ["cut: score at least", "signal kept", "background kept", "background rejection (1 / kept)"]
     return table(head, map(row, content.cuts)) if content.cuts else ""
 
 
@@ -96,7 +112,7 @@ def _best(found: Significance | None, events: EventCounts) -> str:
         return ""
     best = found.best
     text = (
-        f"Best cut: signal probability at least {best.score_at_least:.4f}. Behind it {best.signal:.4g} signal and "
+        f"Best cut: {found.score} at least {best.score_at_least:.4f}. Behind it {best.signal:.4g} signal and "
         f"{best.background:.4g} background events are expected. {_tested_cut(found.cross_fit)} On the events that chose the "
         f"cut it is {best.asimov:.2f} ± {best.asimov_error:.2f}, which is biased upwards by the choice, or "
         f"{best.asimov_with_background_error:.2f} with the statistical error of the background; without a cut "

@@ -15,6 +15,9 @@ from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc, auc_difference
 from MLTools.NanoML.model import Discriminant
 
+DEFAULT = "discriminant"
+"""Name of the discriminant that a training with more than two classes has by itself."""
+
 
 @dataclass(frozen=True)
 class BoundDiscriminant:
@@ -22,6 +25,11 @@ class BoundDiscriminant:
 
     of: Discriminant
     classes: Sequence[str]
+
+    @classmethod
+    def probability(cls, name: str, classes: Sequence[str]) -> BoundDiscriminant:
+        """The probability of one of the classes."""
+        return cls(Discriminant(name, name, dict.fromkeys(classes, 1.0)), classes)
 
     @property
     def signal(self) -> int:
@@ -41,7 +49,13 @@ class BoundDiscriminant:
     @property
     def title(self) -> str:
         """What it is called: "probability of signal", "discriminant wprime"."""
-        return f"{'probability of' if self.is_probability else 'discriminant'} {self.of.name}"
+        kind = "probability of" if self.is_probability else "discriminant"
+        return kind if self.of.name == DEFAULT else f"{kind} {self.of.name}"
+
+    @property
+    def label(self) -> str:
+        """The title of an axis."""
+        return self.title[0].upper() + self.title[1:]
 
     @property
     def text(self) -> str:

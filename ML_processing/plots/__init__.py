@@ -27,6 +27,7 @@ FIGURES: dict[str, Callable[[Any], Figure]] = {
     "roc": single.roc,
     "scores": single.scores,
     "probabilities": panels.probabilities,
+    "discriminants": panels.features,
     "confusion": single.confusion,
     "calibration": single.calibration,
     "significance": single.significance,
@@ -68,11 +69,11 @@ def draw(plots: Mapping[str, object], histories: Sequence[Sequence[Epoch]], dire
 
 
 def draw_regions(regions: Mapping[str, RegionResult], directory: Path) -> None:
-    """Draw the discriminants of each region as region_NAME.png and region_NAME.pdf; those of others are removed."""
+    """Draw the scores in each region as region_NAME.png and region_NAME.pdf; those of others are removed."""
     for path in [*directory.glob("region_*.png"), *directory.glob("region_*.pdf")]:
         path.unlink()
     for name, found in regions.items():
-        if found.discriminants:
+        if found.outputs:
             save(_figure("region", found, [], False), directory / f"region_{name}")
 
 

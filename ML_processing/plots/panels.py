@@ -59,7 +59,7 @@ def probabilities(content: Probabilities) -> Figure:
         axes.set_yscale("log")
         axes.set_ylim(min(every[every > 0], default=0.1) / 2, max(every.max(), 0.1) * 2)
         axes.set_xlim(0, 1)
-        axes.set_xlabel(shorten(f"Probability of {panel.signal}", 40))
+        axes.set_xlabel(shorten(panel.label, 40))
         axes.set_ylabel("Fraction of events")
     legend_below(figure, all_axes[0], 6)
     return figure
@@ -197,8 +197,8 @@ def _matrix(axes: Axes, matrix: Floats, names: list[str]) -> Any:
 
 @in_style
 def region(content: RegionResult) -> Figure:
-    """Expected events in bins of each discriminant: the backgrounds stacked, the signal as a line in front of them."""
-    panels, columns = content.discriminants, min(len(content.discriminants), 3)
+    """Expected events in bins of each output: the backgrounds stacked, the signal as a line in front of them."""
+    panels, columns = content.outputs, min(len(content.outputs), 3)
     figure, all_axes = grid(len(panels), f"{content.events:,} events", columns, (5.4, 4.4))
     for axes, panel in zip(all_axes, panels, strict=True):
         edges, of = panel.edges, len(panel.classes)

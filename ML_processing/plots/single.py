@@ -45,7 +45,7 @@ def roc(content: RocCurves) -> Figure:
 
 @in_style
 def scores(content: Scores) -> Figure:
-    """Signal probability by class: histograms for training events, points with errors for test events."""
+    """Scores by class: histograms for training events, points with errors for test events."""
     figure, axes = single(f"{content.events:,} events")
     edges, classes = content.edges, content.classes
     centers = (edges[1:] + edges[:-1]) / 2
@@ -64,7 +64,7 @@ def scores(content: Scores) -> Figure:
     axes.set_yscale("log")
     axes.set_xlim(0, 1)
     axes.set_ylim(lowest, highest * 1.5 * (highest / lowest) ** room(len(classes)))
-    axes.set_xlabel(f"Probability of {content.signal}")
+    axes.set_xlabel(content.label)
     axes.set_ylabel(f"Fraction of events / {edges[1] - edges[0]:.2g}")
     axes.legend(loc="upper center", ncols=2, fontsize=LEGEND - 2)
     return figure
@@ -95,14 +95,14 @@ def confusion(content: Confusion) -> Figure:
 
 @in_style
 def calibration(content: Calibration) -> Figure:
-    """Observed against predicted probability of each class."""
+    """Observed against predicted probability of each class, and of the signal by each discriminant."""
     figure, axes = single(f"{content.events:,} events")
-    classes = content.classes
+    classes = [*content.classes, *content.discriminants]
     axes.plot([0, 1], [0, 1], color="black", lw=1.5, ls=(0, (5, 2)), label="Perfect")
     for i, it in enumerate(classes):
         curve, style = it.curve, line(i, len(classes))
         deviation = f"ECE {curve.expected_calibration_error:.3f} ({curve.by_chance:.3f} by chance)"
-        label = f"{shorten(it.name, 16)}: {deviation}"
+        label = f"{shorten(it.name, 20)}: {deviation}"
         axes.plot(curve.predicted, curve.observed, color=style["color"], lw=1.4, ls=style["ls"])
         axes.errorbar(
             curve.predicted, curve.observed, curve.error, label=label, capsize=3, **marker(i, len(classes), 8)
@@ -137,7 +137,7 @@ def significance(content: Significance) -> Figure:
         highest = max(highest, float((points[:, 1] + points[:, 2]).max()))
     axes.set_xlim(0, 1)
     axes.set_ylim(0, max(highest, 1e-9) / 0.68)
-    axes.set_xlabel("Cut on the signal probability")
+    axes.set_xlabel(f"Cut on the {content.score}")
     axes.set_ylabel("Significance (standard deviations)")
     axes.legend(loc="upper left", fontsize=LEGEND)
     return figure

@@ -120,8 +120,9 @@ class TrainingDescription:
     @property
     def discriminant(self) -> BoundDiscriminant:
         """By which a classification is judged: the first discriminant, or the probability of the signal."""
-        alone = Discriminant(self.signal, self.signal, dict.fromkeys(self.classes, 1.0))
-        return BoundDiscriminant(self.discriminants[0] if self.discriminants else alone, self.classes)
+        if self.discriminants:
+            return BoundDiscriminant(self.discriminants[0], self.classes)
+        return BoundDiscriminant.probability(self.signal, self.classes)
 
     def to_json(self) -> dict[str, Any]:
         """The content of training.json."""

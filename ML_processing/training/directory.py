@@ -146,6 +146,11 @@ class Training:
         """By which a classification is judged: the first discriminant, or the probability of the signal."""
         return self.description.discriminant
 
+    @property
+    def discriminants(self) -> list[BoundDiscriminant]:
+        """All discriminants."""
+        return [BoundDiscriminant(each, self.description.classes) for each in self.description.discriminants]
+
     def check(self, table: Table) -> None:
         """Raise a NanoMLError if the events have other columns or classes than those of the training."""
         mine_, theirs_, labels = self.shape, table.shape, table.about.labels

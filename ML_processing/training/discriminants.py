@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ML_processing.events.survey import ClassTotal, Survey
+from ML_processing.models.discriminant import DEFAULT, BoundDiscriminant
 from MLTools.NanoML.config.schema import suggestion
 from MLTools.NanoML.config.training import Against
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -13,9 +14,6 @@ from MLTools.NanoML.model import Discriminant
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
-
-DEFAULT = "discriminant"
-"""Name of the discriminant that a training with more than two classes has by itself."""
 
 
 def signal_of(config: Train, classes: list[str]) -> str:
@@ -60,9 +58,10 @@ def notes_on(discriminants: tuple[Discriminant, ...], config: Train, survey: Sur
     if not shared or len(survey.about.classes) < 3:
         return []
     if not survey.about.physical:
+        title = BoundDiscriminant(shared[0], survey.about.classes).title
         return [
-            "How many events of each class are expected is not known without cross sections and luminosity: the discriminant "
-            f"{shared[0].name} takes all backgrounds to be equally frequent. Give train.discriminants.{shared[0].name} shares."
+            "How many events of each class are expected is not known without cross sections and luminosity: the "
+            f"{title} takes all backgrounds to be equally frequent. Give train.discriminants.{shared[0].name} shares."
         ]
     return []
 

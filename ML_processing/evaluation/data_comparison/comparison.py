@@ -14,7 +14,6 @@ from ML_processing.evaluation.inputs import edges_of
 from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, inputs_of, label
 from ML_processing.metrics.counts import ShapeTest, garwood, shape_test
 from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Measured, even_edges, sums
-from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.requests import DataRequest
 from ML_processing.training.directory import Training
 
@@ -178,11 +177,9 @@ class _Both:
     def outputs(self) -> Iterator[DataPanel]:
         """Each discriminant, and each output of the networks."""
         training, table = self.data.training, self.expected.table
-        for it in training.description.discriminants:
-            bound = BoundDiscriminant(it, table.classes)
-            values, of_data = (bound.values(each.scores) for each in (self.expected, self.data))
-            title = bound.title[:1].upper() + bound.title[1:]
-            yield self._panel(it.name, title, np.linspace(0, 1, _BINS + 1), values, of_data)
+        for it in training.discriminants:
+            values, of_data = (it.values(each.scores) for each in (self.expected, self.data))
+            yield self._panel(it.of.name, it.label, np.linspace(0, 1, _BINS + 1), values, of_data)
         for i in range(training.shape.outputs):
             values, of_data = self.expected.scores[:, i], self.data.scores[:, i]
             if training.targets:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import chdtrc
 
-from ML_processing.evaluation.regions import ClassYield, Discriminant, Separation, discriminants, measured_in
+from ML_processing.evaluation.regions import BinnedOutput, ClassYield, Separation, binned_outputs, measured_in
 from ML_processing.events.data import TrainingFiles
 from ML_processing.metrics.measured import MERGED, PAIR, Histogram, Measured
 from ML_processing.training.directory import Training
@@ -21,7 +21,7 @@ class EraResult:
 
     yields: dict[str, ClassYield]
     measured: Separation = field(metadata=MERGED)
-    discriminant: Discriminant | None  # the first, normalised to one for each class; None without events
+    discriminant: BinnedOutput | None  # the first, normalised to one for each class; None without events
     events: int  # with a score
 
 
@@ -47,19 +47,19 @@ def eras_of(training: Training, files: Mapping[str, Sequence[Path]], physical: b
     for era, paths in files.items():
         yields, measured, tested = measured_in(training, TrainingFiles.open(paths, settings))
         assert isinstance(measured, Separation)
-        shown = discriminants(tested)
+        shown = binned_outputs(tested)
         found[era] = EraResult(yields, measured, _shape(shown[0]) if shown else None, len(tested.table))
     return Eras(found, *_agreement([it.measured.auc for it in found.values()]), physical, training.description.classes)
 
 
-def _shape(shown: Discriminant) -> Discriminant:
+def _shape(shown: BinnedOutput) -> BinnedOutput:
     """The same with a total of one for each class."""
     classes = []
     for it in shown.classes:
         total = it.bins.values.sum()
         scale = 1 / total if total > 0 else 0.0
         classes.append(type(it)(it.name, Histogram(it.bins.values * scale, it.bins.errors * scale)))
-    return Discriminant(shown.label, shown.edges, classes)
+    return BinnedOutput(shown.label, shown.edges, classes)
 
 
 def _agreement(areas: Sequence[Measured]) -> tuple[Measured, float | None]:

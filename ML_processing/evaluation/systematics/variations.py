@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.evaluation.regions import Discriminant, discriminants
+from ML_processing.evaluation.regions import BinnedOutput, binned_outputs
 from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.evaluation.systematics.sources import NOMINAL, Source, sources_of
 from ML_processing.evaluation.systematics.sums import VariedSums, varied_sums
@@ -122,14 +122,16 @@ def variations(
     """What the variations of weights change, and a picture of it; None if there are none.
 
     `table` and `rows` are those of `varied_sums`; the events of these rows are `tested`. `cut` is the best cut on the
-    signal probability.
+    score.
     """
     sources, training = sources_of(data.columns.weights), tested.training
     if not sources:
         return None, None
     columns = [NOMINAL, *(column for source in sources for column in source.columns)]
-    values = tested.scores[:, 0 if training.targets else training.signal].astype(np.float64)
-    panels = discriminants(tested)
+    values = (tested.scores[:, 0] if training.targets else training.discriminant.values(tested.scores)).astype(
+        np.float64
+    )
+    panels = binned_outputs(tested)
     shown = panels[0] if len(panels) >= max(len(training.targets), 1) else None
     edges = _fine(values, [*(shown.edges if shown else ()), *([] if cut is None else [cut])])
     sums = varied_sums(data, columns, table, rows, bin_of(values, edges), len(edges) - 1)
@@ -159,7 +161,7 @@ def _ordered(
     area = expected = None
     if not training.targets:
         signal = sums.bins[:, training.signal]
-        background = sums.bins.sum(axis=1) - signal
+        background = sums.bins[:, training.discriminant.backgrounds].sum(axis=1)
         area = _areas(signal, background)
         if cut is not None:
             expected = _significance(sums, starts >= cut, training.signal)
@@ -217,7 +219,7 @@ def _change(source: Source, values: Floats, columns: Sequence[str]) -> Change:
 
 
 def _picture(
-    sources: Sequence[Source], sums: VariedSums, shown: Discriminant, starts: Floats, events: int
+    sources: Sequence[Source], sums: VariedSums, shown: BinnedOutput, starts: Floats, events: int
 ) -> VariedDiscriminant:
     edges = shown.edges
     place = bin_of(starts, edges)

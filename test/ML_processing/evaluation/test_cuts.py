@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from ML_processing.evaluation.cuts import significance
 from ML_processing.evaluation.scored import Scored
 from ML_processing.metrics.classification import asimov
+from ML_processing.models.discriminant import BoundDiscriminant
+from MLTools.NanoML.model import Discriminant
 
 TOTALS = [5.0, 30.0]
 
@@ -22,7 +24,8 @@ def scored(events: int, seed: int, separation: float = 1.0) -> tuple[Scored, NDA
     score = (1 / (1 + np.exp(-random.normal(separation * (0.5 - labels), 1)))).astype(np.float32)
     probabilities = np.stack([score, 1 - score], axis=1)
     weights = np.float32(TOTALS)[labels] / (events // 2)
-    found = Scored(labels, weights, probabilities, probabilities, 0, ["signal", "other"])
+    alone = Discriminant("signal", "signal", {"signal": 1.0, "other": 1.0})
+    found = Scored(labels, weights, probabilities, probabilities, BoundDiscriminant(alone, ["signal", "other"]))
     return found, random.integers(0, 2**63, events).astype(np.uint64)
 
 
@@ -78,7 +81,7 @@ def test_a_class_that_a_half_lacks() -> None:
         events,
         labels=np.where((np.arange(2000) % 100 == 1), 2, events.labels),
         network=np.column_stack([events.network, np.zeros(2000, np.float32)]),
-        names=["signal", "other", "rare"],
+        discriminant=BoundDiscriminant(events.discriminant.of, ["signal", "other", "rare"]),
     )
     totals = np.bincount(third.labels, third.weights.astype(float)).tolist()
     whole = significance(third, hashes, totals, physical=True)

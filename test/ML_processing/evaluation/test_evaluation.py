@@ -19,7 +19,7 @@ from ML_processing.events.survey import make_splits
 from ML_processing.events.training_data import inputs_of
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
-from MLTools.NanoML.config.training import Decorrelation, Train
+from MLTools.NanoML.config.training import Against, Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
 
 Toy = Callable[..., Path]
@@ -68,10 +68,12 @@ def test_numbers_are_out_of_fold(run: Path, files: list[Path], measured: dict[st
     """Once more, written out plainly and measured by scikit-learn."""
     training, table = Training.load(run), read(files, Train())
     scores = np.full(len(table), np.nan)
+    shares = training.description.discriminants[0].shares
     for split, network in zip(make_splits(table, 5), training.networks, strict=True):
         with torch.no_grad():
             logits = network(inputs_of(table[split.test]))
-        scores[split.test] = torch.softmax(logits, dim=1)[:, 0].numpy()
+        p = torch.softmax(logits, dim=1).numpy()
+        scores[split.test] = p[:, 0] / (p[:, 0] + p[:, 1] * shares["WZ"] + p[:, 2] * shares["ZG"])
     truth = table.labels == 0
     weighted = roc_auc_score(truth, scores, sample_weight=table.weights)
     assert measured["auc"]["network"] == pytest.approx(weighted, abs=1e-6)
@@ -112,7 +114,8 @@ def test_significance_is_that_of_the_best_cut(run: Path, files: list[Path], meas
     training, table = Training.load(run), read(files, Train())
     rows, scores = training.out_of_fold(table)
     best = measured["plots"]["significance"]["best"]
-    passed, signal = scores[:, 0] >= best["score_at_least"], table.labels[rows] == 0
+    passed = training.discriminant.values(scores) >= best["score_at_least"]
+    signal = table.labels[rows] == 0
     s, b = (table.weights[rows][passed & part].sum(dtype=float) for part in (signal, ~signal))
     assert best["signal"] == pytest.approx(s)
     assert best["background"] == pytest.approx(b)
@@ -127,7 +130,7 @@ def test_the_significance_is_measured_on_the_other_half(run: Path, files: list[P
     totals = np.bincount(tested.labels, tested.weights.astype(float))
     found = measured["plots"]["significance"]["cross_fit"]
     for half, measures in zip(found["halves"], (~is_even, is_even), strict=True):
-        part, score = tested[measures], scores[measures, 0]
+        part, score = tested[measures], training.discriminant.values(scores)[measures]
         here = np.bincount(part.labels, part.weights.astype(float))
         weights = (part.weights * (totals / here)[part.labels])[score >= half["score_at_least"]]
         signal = part.labels[score >= half["score_at_least"]] == 0
@@ -197,6 +200,50 @@ def test_events_and_confusion(files: list[Path], measured: dict[str, Any]) -> No
     assert np.array(measured["confusion"]).sum(axis=1) == pytest.approx(sums)
 
 
+def test_every_discriminant_is_measured_against_its_own_backgrounds(
+    files: list[Path], quick: Train, tmp_path: Path, drawn: None
+) -> None:
+    wanted = {"a": Against("signal", {"WZ": 1, "ZG": 9}), "b": Against("WZ", {"WZ": 3, "ZG": 1})}
+    train(files, dataclasses.replace(quick, discriminants=wanted), tmp_path / "run")
+    content = evaluate(tmp_path / "run", files, tmp_path)
+    training, table = Training.load(tmp_path / "run"), read(files, Train())
+    rows, p = training.out_of_fold(table)
+    labels, weights = table.labels[rows], table.weights[rows]
+    first, second = content["discriminants"]
+    assert first["shares"] == {"signal": 1, "WZ": 0.1, "ZG": 0.9}
+    score = p[:, 0] / (p[:, 0] + 0.1 * p[:, 1] + 0.9 * p[:, 2])
+    expected = roc_auc_score(labels == 0, score, sample_weight=weights)
+    assert first["auc"]["network"] == pytest.approx(expected, abs=1e-5)
+    assert content["auc"] == first["auc"]
+    assert content["score"] == "discriminant a, signal against WZ (10 %) and ZG (90 %)"
+    use = labels > 0
+    score = 3 * p[use, 1] / (3 * p[use, 1] + p[use, 2])
+    expected = roc_auc_score(labels[use] == 1, score, sample_weight=weights[use])
+    assert second["auc"]["network"] == pytest.approx(expected, abs=1e-5)
+    assert [it["name"] for it in content["plots"]["calibration"]["discriminants"]] == [
+        "discriminant a",
+        "discriminant b",
+    ]
+    assert [it["label"] for it in content["plots"]["discriminants"]["panels"]] == ["Discriminant a", "Discriminant b"]
+    assert content["plots"]["scores"]["label"] == "Discriminant a"
+    report = (tmp_path / "report.html").read_text()
+    assert "discriminant a, signal against WZ (10 %) and ZG (90 %)" in report
+    assert '<section id="discriminants"' in report
+
+
+def test_a_class_without_a_share_does_not_count(files: list[Path], quick: Train, tmp_path: Path) -> None:
+    train(files, dataclasses.replace(quick, discriminants={"a": Against("signal", {"ZG": 1})}), tmp_path / "run")
+    content = evaluate(tmp_path / "run", files, tmp_path)
+    assert content["auc"] == content["auc_against"]["ZG"]["weighted"] != content["auc_against"]["WZ"]["weighted"]
+    assert [it["label"] for it in content["plots"]["roc"]["curves"]] == ["Network (vs ZG)", "BDT (vs ZG)"]
+    kept = content["plots"]["significance"]["background"][0]
+    table = read(files, Train())
+    assert kept == pytest.approx(
+        table.weights[table.labels > 0].sum(dtype=float), rel=1e-4
+    )  # all are expected behind a cut
+    assert "signal against ZG</td>" in (tmp_path / "report.html").read_text()
+
+
 @pytest.mark.parametrize("negative", [0.0, 0.25])
 def test_two_classes_and_negative_weights(toy: Toy, quick: Train, tmp_path: Path, negative: float) -> None:
     file = toy(negative=negative)
@@ -205,6 +252,9 @@ def test_two_classes_and_negative_weights(toy: Toy, quick: Train, tmp_path: Path
     assert content["auc"]["network"] == pytest.approx(TOY_AUC, abs=0.05)
     assert content["auc"]["baseline"] == pytest.approx(TOY_AUC, abs=0.05)
     assert content["auc_against"]["other"]["weighted"] == content["auc"]
+    assert content["score"] == "probability of signal, signal against other"
+    assert content["discriminants"] == content["plots"]["calibration"]["discriminants"] == []
+    assert content["plots"]["discriminants"] is None
     assert (tmp_path / "report" / "report.html").is_file()
 
 

@@ -92,7 +92,7 @@ def test_every_region_has_its_yields_and_its_auc(evaluated: tuple[Path, dict[str
 def test_the_histogram_has_all_expected_events(evaluated: tuple[Path, dict[str, Any], Path]) -> None:
     file, metrics, run = evaluated
     table, scores = scored(run, file)
-    (found,) = metrics["regions"]["CR"]["discriminants"]
+    (found,) = metrics["regions"]["CR"]["outputs"]
     assert found["label"] == "Probability of signal"
     for label, each in enumerate(found["classes"]):
         mine = FLAGS["in_CR"] & (table.labels == label)
@@ -137,7 +137,7 @@ def test_a_single_network_stands_for_all_events(toy: Toy, quick: Train, tmp_path
     found = evaluate(run, [file], run)["regions"]["SR"]
     assert not found["is_trained_on"]
     assert found["events"] < 150
-    for class_, each in zip(("signal", "other"), found["discriminants"][0]["classes"], strict=True):
+    for class_, each in zip(("signal", "other"), found["outputs"][0]["classes"], strict=True):
         assert found["yields"][class_]["events"] == 200
         assert sum(each["values"]) == pytest.approx(200, rel=1e-4)
 
@@ -152,9 +152,9 @@ def test_a_regression_has_its_accuracy_in_each_region(toy: Toy, quick: Train, tm
     assert found["targets"]["z"]["bias"]["value"] == pytest.approx(
         (scores[inside, 0] - np.linspace(0, 1, COUNT)[inside]).mean()
     )
-    assert found["discriminants"][0]["label"] == "Predicted z"
+    assert found["outputs"][0]["label"] == "Predicted z"
     assert found["signal"] is None
-    assert metrics["regions"]["none"]["discriminants"] == []
+    assert metrics["regions"]["none"]["outputs"] == []
     assert len(table) == COUNT
     assert not (run / "region_none.png").exists()
     assert '<section id="region_none">' in (run / "report.html").read_text()

@@ -70,7 +70,7 @@ def test_report_says_what_there_is_to_say(run: Path, measured: dict[str, Any]) -
         "Calibrated?",
         "Too good to be true?",
         "Enough events?",
-        f"Best cut: signal probability at least {measured['plots']['significance']['best']['score_at_least']:.4f}",
+        f"Best cut: discriminant at least {measured['plots']['significance']['best']['score_at_least']:.4f}",
         "there is no luminosity",
     ):
         assert expected in text

@@ -10,13 +10,16 @@ import pytest
 
 from ML_processing.evaluation.scored import OutOfFold, Scored, sampled
 from ML_processing.events.data import read
+from ML_processing.models.discriminant import BoundDiscriminant
 from MLTools.NanoML.config.training import Train
+
+TWO = BoundDiscriminant.probability("signal", ["signal", "other"])
 
 
 def scored(labels: list[int], weights: list[float], scores: list[float] | None = None) -> Scored:
     score = np.float32(scores or np.zeros(len(labels)))
     probabilities = np.stack([score, 1 - score], axis=1)
-    return Scored(np.array(labels), np.float32(weights), probabilities, probabilities, 0, ["signal", "other"])
+    return Scored(np.array(labels), np.float32(weights), probabilities, probabilities, TWO)
 
 
 def test_balanced_weights_sum_to_the_same_with_their_signs() -> None:

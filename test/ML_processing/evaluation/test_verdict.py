@@ -57,7 +57,7 @@ def numbers(
 def calibration(deviation: float, chance: float) -> Calibration:
     curve = part(Reliability, expected_calibration_error=deviation, by_chance=chance)
     other = part(Reliability, expected_calibration_error=chance, by_chance=chance)
-    return Calibration([ClassCalibration(*each) for each in (("signal", curve), ("other", other))], 1000)
+    return Calibration([ClassCalibration(*each) for each in (("signal", curve), ("other", other))], [], 1000)
 
 
 def plots(**given: Any) -> ClassificationPlots:

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from ML_processing.metrics.roc import auc
-from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.models.discriminant import DEFAULT, BoundDiscriminant
 from MLTools.NanoML.model import Discriminant
 
 CLASSES = ["ZG", "signal", "WZ", "fakes"]
 SOME = BoundDiscriminant(Discriminant("d", "signal", {"signal": 2, "WZ": 3, "ZG": 1}), CLASSES)
-ALONE = BoundDiscriminant(Discriminant("signal", "signal", dict.fromkeys(CLASSES, 1)), CLASSES)
+ALONE = BoundDiscriminant.probability("signal", CLASSES)
 
 
 def probabilities(count: int = 300) -> np.ndarray:
@@ -54,5 +54,8 @@ def test_area_is_of_the_events_that_count() -> None:
 
 def test_words() -> None:
     assert SOME.text == "discriminant d, signal against ZG (25 %) and WZ (75 %)"
-    two = BoundDiscriminant(Discriminant("a", "a", {"a": 1.0, "b": 1.0}), ["b", "a"])
+    two = BoundDiscriminant.probability("a", ["b", "a"])
+    assert two.label == "Probability of a"
+    alone = BoundDiscriminant(Discriminant(DEFAULT, "a", {"a": 1.0, "b": 1.0}), ["b", "a"])
+    assert (alone.title, alone.label) == ("discriminant", "Discriminant")
     assert two.text == "probability of a, a against b"

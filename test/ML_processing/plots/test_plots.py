@@ -39,7 +39,7 @@ from ML_processing.evaluation.cuts import (
 from ML_processing.evaluation.data_comparison.comparison import Assigned, Counts, DataComparison, DataPanel
 from ML_processing.evaluation.importance import Importance, InputImportance
 from ML_processing.evaluation.inputs import ClassMatrix, Correlations, Distributions, Drift, FeatureDrift, InputShape
-from ML_processing.evaluation.regions import Discriminant, RegionResult, Separation
+from ML_processing.evaluation.regions import BinnedOutput, RegionResult, Separation
 from ML_processing.evaluation.regression import Prediction, Predictions, Profile
 from ML_processing.evaluation.scored import ClassHistogram
 from ML_processing.evaluation.stability.eras import EraResult, Eras
@@ -160,12 +160,14 @@ def data_comparison(inputs: int, classes: int) -> DataComparison:
 def probabilities(count: int) -> Probabilities:
     edges = np.linspace(0, 1, 26)
     classes = [ClassScores(CLASSES[i], shape(25, i), shape(25, i), None) for i in range(count)]
-    return Probabilities([Scores(CLASSES[i], edges, classes, 1489) for i in range(count)])
+    return Probabilities(
+        [Scores(CLASSES[i], f"Probability of {CLASSES[i]}", edges, classes, 1489) for i in range(count)]
+    )
 
 
 def eras(count: int, classes: int) -> Eras:
     names, edges = CLASSES[:classes], np.linspace(0, 1, 21)
-    shown = [Discriminant("Probability of signal", edges, [ClassHistogram(it, shape(20)) for it in names])] * count
+    shown = [BinnedOutput("Probability of signal", edges, [ClassHistogram(it, shape(20)) for it in names])] * count
     found = {
         f"202{i}": EraResult({}, Separation(Measured(0.8 + 0.01 * i, 0.01), {}), it, 100) for i, it in enumerate(shown)
     }
@@ -195,7 +197,7 @@ def correlations(columns: int, classes: int) -> Correlations:
 
 def region(panels: int, classes: int) -> RegionResult:
     edges = np.linspace(0, 1, 26)
-    shown = [Discriminant(f"Probability of {CLASSES[i]}", edges, by_class(classes)) for i in range(panels)]
+    shown = [BinnedOutput(f"Probability of {CLASSES[i]}", edges, by_class(classes)) for i in range(panels)]
     shown[0].classes[1].bins.values[:5] *= -1  # more is subtracted than there is
     return RegionResult("", True, {}, Separation(Measured(None, None), {}), CLASSES[0], shown, 1000, True)
 
@@ -203,7 +205,11 @@ def region(panels: int, classes: int) -> RegionResult:
 def calibration(count: int) -> Calibration:
     steps = np.linspace(0.05, 0.95, 10)
     curve = Reliability(steps, steps, np.full(10, 0.02), np.full(10, 0.1), 0.01, 0.02)
-    return Calibration([ClassCalibration(name, curve) for name in CLASSES[:count]], 1000)
+    return Calibration(
+        [ClassCalibration(name, curve) for name in CLASSES[:count]],
+        [ClassCalibration("discriminant wprime", curve)],
+        1000,
+    )
 
 
 def significance() -> Significance:
@@ -211,7 +217,9 @@ def significance() -> Significance:
     plain = 5 * np.sqrt(cuts) * (1 - cuts) + 1
     scan = CutScan(cuts, cuts, cuts, plain, 0.1 * plain, 0.8 * plain, cuts < 0.9)
     halves = [ChosenCut("even", 0.31, 3.4, 0.3), ChosenCut("odd", 0.38, 3.1, 0.2)]
-    return Significance(True, BestCut(0.34, *[1.0] * 7), CrossFit(3.25, 0.2, halves), 1.0, scan, 1000)
+    return Significance(
+        "probability of signal_M600", True, BestCut(0.34, *[1.0] * 7), CrossFit(3.25, 0.2, halves), 1.0, scan, 1000
+    )
 
 
 def confusion(count: int) -> Confusion:
@@ -312,14 +320,14 @@ def test_legend_of_the_roc_covers_no_curve(count: int) -> None:
 def test_legend_of_the_scores_covers_no_point(count: int) -> None:
     edges = np.linspace(0, 1, 26)
     classes = [ClassScores(CLASSES[i], shape(25, i), shape(25, i), 0.012) for i in range(count)]
-    figure = single.scores(Scores(CLASSES[0], edges, classes, 1489))
+    figure = single.scores(Scores(CLASSES[0], "Discriminant wprime", edges, classes, 1489))
     draw(figure)
     axes = figure.axes[0]
     legend = axes.get_legend().get_window_extent()
     values = np.concatenate([it.test.values for it in classes])
     points = np.column_stack([np.tile((edges[1:] + edges[:-1]) / 2, count), values])
     assert not legend.count_contains(axes.transData.transform(points))
-    assert titles(figure) == ("Probability of signal_M600", "Fraction of events / 0.04")
+    assert titles(figure) == ("Discriminant wprime", "Fraction of events / 0.04")
     assert overlapping(figure) == []
 
 

@@ -37,7 +37,7 @@ from MLTools.NanoML.model import Discriminant
 Toy = Callable[..., Path]
 CPU = torch.device("cpu")
 History = list[dict[str, Any]]
-TWO = BoundDiscriminant(Discriminant("signal", "signal", {"signal": 1, "other": 1}), ["signal", "other"])
+TWO = BoundDiscriminant.probability("signal", ["signal", "other"])
 
 
 class Killed(BaseException):
