@@ -13,6 +13,8 @@ import uproot
 
 from MLTools.NanoML.model import Model, ModelFormat
 from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.score import score
+from services.nanoaodtools import loop
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = ROOT / "data" / "leptons.onnx"
@@ -27,7 +29,7 @@ def model() -> Model:
 
 def test_it_describes_itself(model: Model) -> None:
     assert PATH.stat().st_size < LARGEST
-    assert (model.name, model.outputs, model.folds) == ("leptons", ["signal", "WZ", "ZG"], 5)
+    assert (model.name, model.outputs, model.folds) == ("leptons", ["signal", "WZ", "ZG", "discriminant"], 5)
     assert model.selection_columns == {}
     assert model.description.format == ModelFormat("CMSSW_13_3_0", "1.14.1", 15, 8)
     twin = json.loads(PATH.with_suffix(".json").read_text())
@@ -42,7 +44,10 @@ def test_the_reference_scores_hold(model: Model) -> None:
     inputs = {name: np.array(values, np.float32) for name, values in reference.inputs.items()}
     outputs = model.session.run(None, inputs)[0]
     assert len(outputs) > 3
-    np.testing.assert_allclose(outputs, reference.outputs, atol=1e-6)
+    np.testing.assert_allclose(outputs, reference.outputs, rtol=0, atol=1e-6)
+    (against,) = model.description.discriminants
+    expected = against.of(outputs[:, :3], model.description.outputs)
+    np.testing.assert_allclose(outputs[:, 3], expected, rtol=0, atol=1e-6)
 
 
 def test_it_separates_signal_from_background(model: Model, sample: Path) -> None:
@@ -53,9 +58,23 @@ def test_it_separates_signal_from_background(model: Model, sample: Path) -> None
         events = events[events.nElectron + events.nMuon >= 3]
         fold = fold_of(events.run, events.luminosityBlock, events.event, model.folds)
         scores = model.scores({column: events[column] for column in model.reads}, fold)
-        np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
-        means.append(scores[:, 0].mean())
-    assert means[0] > means[1] + 0.3
+        np.testing.assert_allclose(scores[:, :3].sum(axis=1), 1, atol=1e-5)
+        means.append(scores.mean(axis=0))
+    signal, background = means
+    assert signal[0] > background[0] + 0.3
+    assert signal[3] > background[3] + 0.3
+
+
+def test_nano_postproc_gives_the_same_scores(model: Model, sample: Path) -> None:
+    path = sample / "ZGToLLG" / "ZGToLLG_0.root"
+    with uproot.open(path) as file:
+        events = file["Events"].arrays()
+    fold = fold_of(events.run, events.luminosityBlock, events.event, model.folds)
+    expected = model.scores({column: events[column] for column in model.reads}, fold)
+    found = dict(loop([score(PATH)()], path))
+    assert len(found) == len(events) > 100
+    values = [[row[f"leptons_{name}"] for name in model.outputs] for row in found.values()]
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-6)
 
 
 def test_the_reference_events_are_given_to_cpp_without_padding(tmp_path: Path) -> None:
