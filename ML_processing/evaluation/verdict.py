@@ -243,7 +243,7 @@ def _perfection(measured: Classification, importance: Importance | None) -> Answ
     text = f"The class that is separated best from all others is {best}, with an AUC of {known[best]:.4f}."
     state = _state(known[best], _PERFECT)
     if state == "good":
-        return Answer(question, state, f"{text} Nothing gives a class away.")
+        return Answer(question, state, f"{text} No class is separated suspiciously well.")
     text += " Hardly any physics separates so well."
     losses = [(it.loss, it.name) for it in importance.inputs if it.loss is not None] if importance else []
     if losses:
