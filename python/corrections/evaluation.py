@@ -84,6 +84,7 @@ class CorrectionFile:
             self._set: Any = correctionlib.CorrectionSet.from_string(self._text)
         except Exception as problem:  # correctionlib raises what its C++ code throws
             raise ConfigError(f"{path}: is not a file of correctionlib: {_first_line(problem)}.") from None
+        self._found: dict[str, Correction] = {}
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class CorrectionFile:
         content: dict[str, Any] = json.loads(self._text)
         return content
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The corrections, those first that combine others."""
         return [*self._set.compound, *self._set]
@@ -104,10 +105,15 @@ class CorrectionFile:
         ConfigError
             There is none.
         """
+        if name not in self._found:
+            self._found[name] = self._find(name)
+        return self._found[name]
+
+    def _find(self, name: str) -> Correction:
+        known = self.names
         if name in self._set.compound:
             return Correction(self, name, self._set.compound[name], is_compound=True)
-        if name not in list(self._set):
-            known = self.names
+        if name not in known:
             listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
             raise ConfigError(
                 f"{self.path}: has no correction {name}.{did_you_mean(name, known)} It has: {listed}. "

@@ -6,6 +6,7 @@ jet, or ragged arrays; what belongs to the event is given for each jet (`events.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import awkward as ak
@@ -15,7 +16,14 @@ from numpy.typing import NDArray
 from MLTools.NanoML.corrections import random_numbers
 from MLTools.NanoML.corrections.entries import JetCorrections, VariedCorrection
 from MLTools.NanoML.corrections.evaluation import Correction
-from MLTools.NanoML.corrections.missing_momentum import LEAST_PT, propagated, unclustered, unclustered_branches
+from MLTools.NanoML.corrections.missing_momentum import (
+    LEAST_PT,
+    components,
+    directions,
+    moved,
+    unclustered,
+    unclustered_branches,
+)
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.flat import Flat
@@ -74,12 +82,12 @@ def corrected(events: Events, jets: JetCorrections, is_data: bool) -> Events:
         Whether they are collision data.
     """
 
-    def values(left: Events) -> dict[str, Any]:
+    def factor(left: Events) -> Any:
         scale = _raw_scale(left, jets, is_data)
         is_smeared = not is_data and jets.entry.jer is not None
-        return _scaled(left, jets, scale * _smearing_of(left, jets, scale).nominal if is_smeared else scale)
+        return scale * _smearing_of(left, jets, scale).nominal if is_smeared else scale
 
-    return events.replaced(_changed(jets), values)
+    return _scaled(events, jets, factor)
 
 
 def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> Events:
@@ -107,18 +115,18 @@ def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> 
     if sign is None:
         raise NanoMLError(f'the shift {name} has the direction "{direction}", but only "up" and "down" are known.')
     if name == "unclustered":
-        missing, names = jets.entry.missing_momentum, _changed(jets)[2:]
+        missing = jets.entry.missing_momentum
+        names = f"{missing}_pt", f"{missing}_phi"
         return events.replaced(names, lambda left: dict(zip(names, unclustered(left, direction, missing))))
 
-    def values(left: Events) -> dict[str, Any]:
-        jet = left.flat("Jet")
+    def factor(left: Events) -> Any:
         if name == "jer":
-            before = left.before("Jet_pt")
-            smeared = _smearing_of(before, jets, _raw_scale(before, jets, False))
-            return _scaled(left, jets, smeared[direction] / smeared.nominal)
+            smeared = left.once(_smearing_before, (*_JET, *_EVENT, *SIMULATED), jets)
+            return smeared[direction] / smeared.nominal
         if name == "hem":
-            return _scaled(left, jets, hem_scale(jet.eta, jet.phi)[direction])
-        return _scaled(left, jets, 1 + sign * energy_uncertainty(jets, name[3:] or "Total", jet.eta, jet.pt))
+            jet = left.flat("Jet")
+            return hem_scale(jet.eta, jet.phi)[direction]
+        return 1 + sign * left.once(_uncertainty_of, ("Jet_pt", "Jet_eta"), jets, name[3:] or "Total")
 
     if name == "jer" and events.before("Jet_pt") is events:
         raise NanoMLError("the shift jer is one of jets that were smeared: call `corrected` in `prepare`.")
@@ -126,13 +134,7 @@ def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> 
         raise NanoMLError(
             f'there is no shift "{name}" of jets. There are jes, jes and the name of a source as in jesFlavorQCD, jer, unclustered, hem.'
         )
-    return events.replaced(_changed(jets), values)
-
-
-def _changed(jets: JetCorrections) -> tuple[str, ...]:
-    """The branches that follow jets."""
-    missing = jets.entry.missing_momentum
-    return "Jet_pt", "Jet_mass", f"{missing}_pt", f"{missing}_phi"
+    return _scaled(events, jets, factor)
 
 
 def _raw_scale(events: Events, jets: JetCorrections, is_data: bool) -> Any:
@@ -151,15 +153,41 @@ def _smearing_of(events: Events, jets: JetCorrections, scale: Any) -> Factor:
     return smearing(jets, jet.pt * scale, jet.eta, rho, generated_pt(events, jet), normal)
 
 
-def _scaled(events: Events, jets: JetCorrections, factor: Any) -> dict[str, Any]:
-    """Jets multiplied by a factor each, and the missing momentum that follows."""
+def _smearing_before(events: Events, jets: JetCorrections) -> Factor:
+    """The smearing of jets that are smeared already."""
+    before = events.before("Jet_pt")
+    return _smearing_of(before, jets, _raw_scale(before, jets, False))
+
+
+def _uncertainty_of(events: Events, jets: JetCorrections, source: str) -> Any:
+    """The relative uncertainty of each jet's energy."""
     jet = events.flat("Jet")
-    pt = jet.pt * factor
-    counts = np.maximum(jet.pt, pt) > LEAST_PT
-    names = _changed(jets)
-    old_pt, old_phi = (events[name] for name in names[2:])
-    missing = propagated(old_pt, old_phi, jet, np.where(counts, jet.pt, 0), np.where(counts, pt, 0))
-    return dict(zip(names, (pt, jet.mass * factor, *missing)))
+    return energy_uncertainty(jets, source, jet.eta, jet.pt)
+
+
+def _directions(events: Events) -> Flat:
+    return directions(events.flat("Jet"))
+
+
+def _components(events: Events, missing: tuple[str, str]) -> Any:
+    return components(*(events[name] for name in missing))
+
+
+def _scaled(events: Events, jets: JetCorrections, factor: Callable[[Events], Any]) -> Events:
+    """The events with jets multiplied by a factor each, and the missing momentum that follows."""
+    missing = f"{jets.entry.missing_momentum}_pt", f"{jets.entry.missing_momentum}_phi"
+
+    def scaled(left: Events) -> dict[str, Any]:
+        jet, by = left.flat("Jet"), factor(left)
+        return {"Jet_pt": jet.pt * by, "Jet_mass": jet.mass * by}
+
+    def followed(left: Events) -> dict[str, Any]:
+        old, new = left.before("Jet_pt").flat("Jet").pt, left.flat("Jet").pt
+        change = np.where(np.maximum(old, new) > LEAST_PT, new - old, 0)
+        before, along = left.once(_components, missing, missing), left.once(_directions, ("Jet_phi",))
+        return dict(zip(missing, moved(before, along, change)))
+
+    return events.replaced(("Jet_pt", "Jet_mass"), scaled).replaced(missing, followed)
 
 
 def generated_pt(events: Events, jet: Flat, distance: float = 0.2) -> NDArray[np.float64]:

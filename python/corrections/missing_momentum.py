@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.rootio.lists import offsets_of
 from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.flat import Flat
 
@@ -59,9 +60,29 @@ def propagated(
         Transverse momentum of each object before and after [GeV].
     """
     change = np.asarray(new_pt) - np.asarray(old_pt)
-    pt, phi = np.asarray(missing_pt), np.asarray(missing_phi)
-    px = pt * np.cos(phi) - _sums(jets, change * np.cos(jets.phi))
-    py = pt * np.sin(phi) - _sums(jets, change * np.sin(jets.phi))
+    return moved(components(missing_pt, missing_phi), directions(jets), change)
+
+
+def components(pt: Any, phi: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The x and y components of transverse momenta [GeV]."""
+    pt, phi = np.asarray(pt), np.asarray(phi)
+    return pt * np.cos(phi), pt * np.sin(phi)
+
+
+def directions(objects: Flat) -> Flat:
+    """The x and y components of a unit vector along the transverse momentum of each object."""
+    return Flat({"x": np.cos(objects.phi), "y": np.sin(objects.phi)}, offsets_of(objects.counts))
+
+
+def moved(
+    missing: tuple[NDArray[np.float64], NDArray[np.float64]], along: Flat, change: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The missing momentum, pt [GeV] and phi, when the transverse momenta of objects change by so much [GeV].
+
+    `missing` are its `components` before, `along` the `directions` of the objects.
+    """
+    px = missing[0] - _sums(along, change * along.x)
+    py = missing[1] - _sums(along, change * along.y)
     return np.hypot(px, py), np.arctan2(py, px)
 
 

@@ -26,9 +26,10 @@ class Lists:
     @classmethod
     def of(cls, array: ak.Array) -> Lists:
         """From an awkward array."""
-        packed = array if is_plain(array.layout) else ak.to_packed(array)
-        layout = packed.layout.to_ListOffsetArray64(True)
-        return cls(layout.offsets, np.asarray(ak.to_numpy(layout.content))[: int(layout.offsets[-1])])
+        layout = array.layout if is_plain(array.layout) else ak.to_packed(array).layout
+        if not is_plain(layout) or layout.offsets.dtype != np.int64 or layout.offsets.data[0]:
+            layout = layout.to_ListOffsetArray64(True)
+        return cls(layout.offsets, np.asarray(ak.to_numpy(layout.content))[: layout.offsets.data[-1]])
 
     def __len__(self) -> int:
         """Number of events."""
@@ -49,6 +50,21 @@ def same_lists(one: Any, other: Any) -> bool:
     return one is other or np.array_equal(one.data, other.data)
 
 
+def in_double_precision(array: Any) -> Any:
+    """An array of numbers or of lists; floating-point numbers in double precision, others as they are."""
+    if isinstance(array, np.ndarray):
+        return array.astype(np.float64) if array.dtype.kind == "f" else array
+    layout = array.layout
+    content = layout.content if isinstance(layout, ak.contents.ListOffsetArray) else layout
+    if not isinstance(content, ak.contents.NumpyArray):
+        return ak.values_astype(array, np.float64) if "float" in str(array.type) else array
+    numbers = np.asarray(content.data)
+    if numbers.dtype.kind != "f" or numbers.dtype == np.float64:
+        return array
+    doubled = ak.contents.NumpyArray(numbers.astype(np.float64))
+    return ak.Array(doubled if content is layout else ak.contents.ListOffsetArray(layout.offsets, doubled))
+
+
 def offsets_of(counts: NDArray[Any]) -> _Index:
     """Where the list of each event begins, and the last ends: int64, shape (events + 1,), from 0."""
     offsets = np.zeros(len(counts) + 1, np.int64)
@@ -65,7 +81,7 @@ def picked_lists(offsets: NDArray[Any], rows: NDArray[Any]) -> tuple[_Index, _In
 
 
 class Picker:
-    """Picks the same events, at increasing positions `rows` (int64), from any number of arrays.
+    """Picks the same events, at positions `rows` (int64), from any number of arrays.
 
     The positions of their objects are computed once for all arrays with the same numbers of objects.
     """
@@ -89,7 +105,7 @@ class Picker:
         return self._picked(layout.offsets, np.asarray(layout.content.data)).array()
 
     def _picked(self, index: Any, numbers: NDArray[Any]) -> Lists:
-        similar = self._known.setdefault(int(index[-1]), [])
+        similar = self._known.setdefault(int(index.data[-1]), [])
         for known, picked, where in similar:
             if same_lists(known, index):
                 return Lists(picked, numbers[where])

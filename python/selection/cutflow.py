@@ -6,7 +6,7 @@ import copy
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import awkward as ak
 import numpy as np
@@ -16,6 +16,9 @@ from MLTools.NanoML.contracts.accounting import NOMINAL, Step, WeightSums, weigh
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.versions import did_you_mean
 from MLTools.NanoML.selection.weights import Factor, Weight
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.selection.checkpoints import Checkpoint
 
 _MOST_BINS = 10_000  # in which a weight keeps the yield
 _Mask = NDArray[np.bool_]
@@ -36,11 +39,22 @@ class _Given:
 
 @dataclass(frozen=True)
 class Place:
-    """A place in a cut flow: how many cuts and weights come before it, and the positions of the events that are left there."""
+    """A place in a cut flow.
+
+    Attributes
+    ----------
+    cuts, weights
+        How many cuts and weights come before it.
+    rows
+        The positions of the events that are left there.
+    checkpoint
+        The last checkpoint before it.
+    """
 
     cuts: int
     weights: int
     rows: NDArray[np.int64]
+    checkpoint: Checkpoint | None
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,7 @@ class Cutflow:
         counts: bool = False,
     ) -> None:
         self._all = self._weights = np.asarray(weights, dtype=np.float64)
-        self._declared, self.weighs, self.counts = declared or {}, weighs, counts
+        self.declared, self.weighs, self.counts = declared or {}, weighs, counts
         self._product = self._all  # of all weights, for the events that are left
         self._given: dict[str, _Given] = {}
         self.rows = np.arange(len(self._all))  # positions of the events that are left
@@ -117,13 +131,13 @@ class Cutflow:
             The weight is not declared, was given before, is not one finite number for each event, or has other variations than
             declared.
         """
-        if name not in self._declared:
+        if name not in self.declared:
             raise NanoMLError(
-                f'weight "{name}": is not declared.{did_you_mean(name, self._declared)} Add it to `weights` of the selection.'
+                f'weight "{name}": is not declared.{did_you_mean(name, self.declared)} Add it to `weights` of the selection.'
             )
         if name in self._given:
             raise NanoMLError(f'weight "{name}": is given twice. Multiply the two, or give one of them another name.')
-        weight, one = self._declared[name], np.ones(len(self._product))
+        weight, one = self.declared[name], np.ones(len(self._product))
         factor = Factor(one, dict.fromkeys(weight.variations, one))
         if self.weighs:
             found = values() if callable(values) else values
@@ -203,10 +217,18 @@ class Cutflow:
             )
         return found
 
-    @property
-    def place(self) -> Place:
-        """How far it has come."""
-        return Place(len(self._masks), len(self._given), self.rows)
+    def restarted(self, cuts: int, rows: NDArray[np.int64]) -> Cutflow:
+        """A new one for the events at positions in the chunk, which have passed the first cuts."""
+        made = Cutflow(self._all[rows], self.declared, self.weighs)
+        for step in self.steps[1 : cuts + 1]:
+            made.cut(step.cut, np.ones(len(rows), bool))
+        return made
+
+    def go_on_from(self, other: Cutflow) -> None:
+        """Become as another one is now."""
+        self._all, self._weights, self._product, self.rows = other._all, other._weights, other._product, other.rows
+        self.steps, self._masks = list(other.steps), list(other._masks)
+        self._given = {name: copy.copy(given) for name, given in other._given.items()}
 
     def followed_by(self, other: Cutflow, place: Place) -> Cutflow:
         """The cut flow that is this one up to a place, and then another one, of the events that were left there.

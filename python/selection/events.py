@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.rootio.lists import Lists, Picker, is_plain, same_lists
+from MLTools.NanoML.rootio.lists import Lists, Picker, in_double_precision, is_plain, same_lists
 from MLTools.NanoML.selection.flat import COMPONENTS, Flat, vector_package
 
 
@@ -56,14 +56,13 @@ class Events:
     def __init__(self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], owner: str = "") -> None:
         self._arrays, self._collections, self._owner = arrays, collections, owner
         self._length = len(next(iter(arrays.values()))) if arrays else 0
-        self._rows: NDArray[np.int64] | None = None
-        self._pick = Picker(np.arange(0))
+        self._picked: _Picked | None = None  # None for all events of the chunk
         self._made: dict[str, Any] = {}
         self._exact: dict[str, Any] = {}
+        self._read: dict[str, tuple[dict[str, NDArray[Any]], NDArray[np.int64]]] = {}  # the columns of flat collections
         self._replaced: dict[str, _Replacement] = {}
         self._shift = ""
-        self._flats: dict[str, Flat] | None = None  # kept for the next events at the same positions
-        self._last: list[Events] = []  # the last events of the chunk that were picked `_again`
+        self._last: list[_Picked] = []  # what was picked `_again` of the chunk, the last first
         self._watched: frozenset[str] = frozenset()
         self._used: Callable[[str], None] | None = None
 
@@ -78,30 +77,28 @@ class Events:
     @property
     def rows(self) -> NDArray[np.int64]:
         """Position of each event in the chunk that was read, int64."""
-        return np.arange(self._length) if self._rows is None else self._rows
+        return np.arange(self._length) if self._picked is None else self._picked.rows
 
     def __getitem__(self, what: Any) -> Any:
         """A branch by its name, or the events that a mask (or an array of positions) picks."""
         if isinstance(what, str):
             return self._branch(what)
-        return self._at(self.rows[np.asarray(what)])
+        return self._at(_Picked(self.rows[np.asarray(what)]))
 
-    def _at(self, rows: NDArray[np.int64]) -> Events:
+    def _at(self, picked: _Picked) -> Events:
         """The events at positions in the chunk."""
-        picked = self._copy()
-        picked._rows, picked._pick, picked._length, picked._flats = rows, Picker(rows), len(rows), None
-        return picked
+        made = self._copy()
+        made._picked, made._length = picked, len(picked.rows)
+        return made
 
     def _again(self, rows: NDArray[np.int64]) -> Events:
-        """As `_at`, for positions that are picked several times, one time after the other: they share what was converted."""
-        last = self._last[0] if self._last else None
-        picked = self._at(rows)
-        if last is not None and np.array_equal(last.rows, rows):
-            picked._rows, picked._pick, picked._flats = last._rows, last._pick, last._flats
-        else:
-            picked._flats = {}
-            self._last[:] = [picked]
-        return picked
+        """As `_at`, for positions that are picked several times: they share what was converted and computed."""
+        known = next((each for each in self._last if np.array_equal(each.rows, rows)), None)
+        if known is None:
+            known = _Picked(rows, is_shared=True)
+        # two are kept: those with which a shift begins, and those that are left when the next branch is used
+        self._last[:] = [known, *(each for each in self._last if each is not known)][:2]
+        return self._at(known)
 
     def _copy(self) -> Events:
         """The same events, to be changed."""
@@ -148,6 +145,17 @@ class Events:
             return self
         return self._replaced[name].events._again(self.rows)
 
+    def once(self, function: Callable[..., Any], reads: Sequence[str], *arguments: Any) -> Any:
+        """`function(events, *arguments)`, computed once for all shifts under which the branches that it reads are the same.
+
+        Of each function the last result is kept, until other arguments are given.
+        """
+        results = self._picked.results if self._picked is not None else {}
+        state = [*(self._replaced.get(name) for name in reads), *arguments]
+        if function not in results or results[function][0] != state:
+            results[function] = state, function(self, *arguments)
+        return results[function][1]
+
     def differing(self, other: Events) -> set[str]:
         """The branches whose values are replaced otherwise in other events."""
         mine, others = self._replaced, other._replaced
@@ -191,7 +199,7 @@ class Events:
         members = self._members(name)
         if not members:
             raise self._unknown(name)
-        flats = {} if self._flats is None else self._flats
+        flats = self._picked.flats if self._picked is not None and self._picked.is_shared else {}
         if name not in flats:
             flats[name] = self._flat(name, members)
         others = {
@@ -199,25 +207,29 @@ class Events:
             for branch in members
             if branch in self._replaced or branch in self._watched
         }
-        return flats[name].with_later({field: partial(self._numbers, branch) for field, branch in others.items()})
+        return flats[name].with_later(
+            {field: (branch, partial(self._numbers, branch)) for field, branch in others.items()}
+        )
 
     def _flat(self, name: str, members: Sequence[str]) -> Flat:
         """The objects with the values that were read."""
-        columns, offsets = {}, None
-        for branch in members:
-            lists = Lists.of(self._arrays[branch])
-            if offsets is not None and not same_lists(offsets, lists.offsets):
-                raise NanoMLError(
-                    f"{self._owner or 'events'}: {branch} and the rest of {name} have different numbers of objects."
-                )
-            columns[branch[len(name) + 1 :] or name], offsets = lists.numbers, offsets or lists.offsets
-        assert offsets is not None
-        whole = Flat(columns, np.asarray(offsets.data))
-        return whole if self._rows is None else whole[self._rows]
+        if name not in self._read:
+            columns, offsets = {}, None
+            for branch in members:
+                lists = Lists.of(self._arrays[branch])
+                if offsets is not None and not same_lists(offsets, lists.offsets):
+                    raise NanoMLError(
+                        f"{self._owner or 'events'}: {branch} and the rest of {name} have different numbers of objects."
+                    )
+                columns[branch[len(name) + 1 :] or name], offsets = lists.numbers, offsets or lists.offsets
+            assert offsets is not None
+            self._read[name] = columns, np.asarray(offsets.data)
+        whole = Flat(*self._read[name])
+        return whole if self._picked is None else whole[self._picked.rows]
 
     def _numbers(self, branch: str) -> NDArray[Any]:
         """The numbers of a list, those of all events in one row."""
-        return np.asarray(ak.flatten(self._branch(branch)))
+        return Lists.of(self._branch(branch)).numbers
 
     def __dir__(self) -> list[str]:
         flat = {name.split("_")[0] for name in self._arrays if name not in self._collections}
@@ -231,9 +243,9 @@ class Events:
         if name in self._replaced:
             return self._replaced[name].get(name, self.rows)
         if name not in self._exact:
-            self._exact[name] = _exact(self._arrays[name])
+            self._exact[name] = in_double_precision(self._arrays[name])
         array = self._exact[name]
-        return array if self._rows is None else self._pick(array)
+        return array if self._picked is None else self._picked.pick(array)
 
     def _make(self, name: str) -> Any:
         members = self._members(name)
@@ -257,6 +269,15 @@ class Events:
         )
 
 
+class _Picked:
+    """Positions of events in the chunk, and what all events at these positions share."""
+
+    def __init__(self, rows: NDArray[np.int64], is_shared: bool = False) -> None:
+        self.rows, self.is_shared, self.pick = rows, is_shared, Picker(rows)
+        self.flats: dict[str, Flat] = {}  # as they were read; not kept for events that are picked once
+        self.results: dict[Callable[..., Any], tuple[list[Any], Any]] = {}
+
+
 class _Replacement:
     """Other values of some branches, computed for the events for which they are first asked."""
 
@@ -271,13 +292,13 @@ class _Replacement:
             places = np.minimum(np.searchsorted(self._rows, rows), max(len(self._rows) - 1, 0))
             is_known = self._values is not None and (not len(rows) or len(self._rows))
             if is_known and np.array_equal(self._rows[places] if len(rows) else rows, rows):
-                return self._value(name)[places]
+                return Picker(places)(self._value(name))
             order = rows if (rows[1:] > rows[:-1]).all() else np.unique(rows)
             left = self.events._again(order)
             self._values = {key: self._checked(key, value, left) for key, value in self._function(left).items()}
             self._rows = order
             if order is not rows:
-                return self._value(name)[np.searchsorted(order, rows)]
+                return Picker(np.searchsorted(order, rows))(self._value(name))
         return self._value(name)
 
     def _value(self, name: str) -> Any:
@@ -289,35 +310,17 @@ class _Replacement:
     def _checked(self, name: str, values: Any, left: Events) -> Any:
         """The new values in the form of the old ones."""
         old = left._branch(name)
-        if old.ndim == 1:
-            new, length = np.asarray(values, np.float64), len(old)
-        else:
-            counts = ak.num(old)
-            if isinstance(values, ak.Array):
-                if not np.array_equal(ak.num(values), counts):
-                    raise NanoMLError(f"{left._owner}: the new {name} has other numbers of objects than the old one.")
-                return values
-            new, length = np.asarray(values, np.float64), int(ak.sum(counts))
+        lists = Lists.of(old) if old.ndim > 1 else None
+        if lists is not None and isinstance(values, ak.Array):
+            if not np.array_equal(ak.num(values), ak.num(old)):
+                raise NanoMLError(f"{left._owner}: the new {name} has other numbers of objects than the old one.")
+            return values
+        new, length = np.asarray(values, np.float64), len(old if lists is None else lists.numbers)
         if new.shape != (length,):
             raise NanoMLError(
                 f"{left._owner}: the new {name} has shape {new.shape}, not one number for each of {length}."
             )
-        return ak.Array(new) if old.ndim == 1 else ak.unflatten(new, counts)
-
-
-def _exact(array: Any) -> Any:
-    """Floating-point numbers in double precision."""
-    if isinstance(array, np.ndarray):
-        return array.astype(np.float64) if array.dtype.kind == "f" else array
-    layout = array.layout
-    content = layout.content if isinstance(layout, ak.contents.ListOffsetArray) else layout
-    if not isinstance(content, ak.contents.NumpyArray):
-        return ak.values_astype(array, np.float64) if "float" in str(array.type) else array
-    numbers = np.asarray(content.data)
-    if numbers.dtype.kind != "f" or numbers.dtype == np.float64:
-        return array
-    doubled = ak.contents.NumpyArray(numbers.astype(np.float64))
-    return ak.Array(doubled if content is layout else ak.contents.ListOffsetArray(layout.offsets, doubled))
+        return ak.Array(new) if lists is None else Lists(lists.offsets, new).array()
 
 
 def _zipped(fields: Mapping[str, ak.Array], name: str | None) -> ak.Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from functools import cached_property, partial
 from types import ModuleType
 from typing import Any
@@ -63,7 +63,8 @@ class Flat:
             )
         raw = self._columns[name]
         values: NDArray[Any] = raw if self._where is None else raw[self._where]
-        return values.astype(np.float64, copy=False) if values.dtype.kind == "f" else values
+        made = values.astype(np.float64, copy=False) if values.dtype.kind == "f" else values
+        return _fixed(made.view())
 
     @property
     def columns(self) -> list[str]:
@@ -93,14 +94,20 @@ class Flat:
         array = np.empty(int(self._offsets[-1]), [(name, values.dtype) for name, values in columns.items()])
         for name, values in columns.items():
             array[name] = values
-        return array.view(vector_package().MomentumNumpy4D)
+        return _fixed(array).view(vector_package().MomentumNumpy4D)
 
-    def with_later(self, columns: Mapping[str, Callable[[], NDArray[Any]]]) -> Flat:
-        """The same objects with columns that are computed when they are first used."""
+    def with_later(self, columns: Mapping[str, tuple[str, Callable[[], NDArray[Any]]]]) -> Flat:
+        """The same objects with columns of branches that are computed when they are first used: the branch, and what computes it."""
         if not columns:
             return self
         known = {name: partial(getattr, self, name) for name in self._columns if name not in columns}
-        return Flat(_Later({**known, **columns}), self._offsets)
+        computed = {name: function for name, (_, function) in columns.items()}
+        return Flat(_Later({**known, **computed}, {branch for branch, _ in columns.values()}), self._offsets)
+
+    @property
+    def later(self) -> Set[str]:
+        """The branches that are computed when they are first used."""
+        return self._columns.branches if isinstance(self._columns, _Later) else frozenset()
 
     def __getitem__(self, what: Any) -> Any:
         """A column by its name, or the objects of the events that a mask (or an array of positions) picks."""
@@ -190,8 +197,8 @@ class Flat:
 class _Later(Mapping[str, NDArray[Any]]):
     """Columns by name, each of which a function makes on first use."""
 
-    def __init__(self, makers: Mapping[str, Callable[[], NDArray[Any]]]) -> None:
-        self._makers = makers
+    def __init__(self, makers: Mapping[str, Callable[[], NDArray[Any]]], branches: Set[str]) -> None:
+        self._makers, self.branches = makers, branches
         self._made: dict[str, NDArray[Any]] = {}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
@@ -207,6 +214,12 @@ class _Later(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self._makers)
+
+
+def _fixed(array: NDArray[Any]) -> NDArray[Any]:
+    """An array that cannot be changed: a selection gets the same one under several shifts."""
+    array.flags.writeable = False
+    return array
 
 
 def vector_package() -> ModuleType:

@@ -22,6 +22,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.selection.checkpoints import CheckpointCutflow
 from MLTools.NanoML.selection.columns import Column, MadeColumns, checked
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
@@ -214,24 +215,18 @@ class Selection:
         """
         defaults = {name: np.full(len(weights), value) for name, value in self.optional.items() if name not in arrays}
         events = Events({**arrays, **defaults}, collections, self.where())
-        cutflow = Cutflow(weights, self.weights, not (plain or self.dataset.is_data), count)
-
-        def restart(rows: NDArray[np.int64]) -> Cutflow:
-            again = Cutflow(weights[rows], self.weights, cutflow.weighs)
-            if self.dataset.triggers:
-                again.cut("trigger", np.ones(len(rows), bool))
-            return again
-
+        wanted = () if plain else self.each_shift
+        weighs = not (plain or self.dataset.is_data)
+        cutflow = (CheckpointCutflow if wanted else Cutflow)(weights, self.weights, weighs, count)
         with self._explained():
             if self.dataset.triggers:
                 fired = [np.asarray(events[name], bool) for name in self.dataset.triggers if name in arrays]
                 events = cutflow.cut("trigger", np.any(fired, axis=0), events)
             events = self._events("prepare", self.prepare(events))
-            wanted = () if plain else self.each_shift
             shifted = {each: self._events("shift", self.shift(events, each.name, each.direction)) for each in wanted}
-        if not shifted:
-            return self._select(events, cutflow)
-        return select_under_shifts(self._select, restart, events, cutflow, shifted, self.made.varied)
+        if isinstance(cutflow, CheckpointCutflow):
+            return select_under_shifts(self._select, events, cutflow, shifted, self.made.varied)
+        return self._select(events, cutflow)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.contracts.accounting import SELECTED, ShiftSums, under_shift
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.selection.checkpoints import CheckpointCutflow
 from MLTools.NanoML.selection.cutflow import Cutflow, Place
 from MLTools.NanoML.selection.events import Events
+
+LEAST_EVENTS = 1000
+"""How many events must be left for a selection to go on from a checkpoint: with fewer, all is repeated as quickly."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Selected:
 class FirstUses:
     """Remembers where among the cuts a branch was first used."""
 
-    def __init__(self, cutflow: Cutflow) -> None:
+    def __init__(self, cutflow: CheckpointCutflow) -> None:
         self._cutflow = cutflow
         self._places: dict[str, Place] = {}
 
@@ -103,23 +107,21 @@ class FirstUses:
 
 def select_under_shifts(
     select: Callable[[Events, Cutflow], Selected],
-    restart: Callable[[NDArray[np.int64]], Cutflow],
     events: Events,
-    cutflow: Cutflow,
-    shifted: Mapping[Shift, Events],
+    cutflow: CheckpointCutflow,
+    shifted: dict[Shift, Events],
     varied: Mapping[Shift, Sequence[Mapping[str, str]]],
 ) -> Selected:
     """Select nominally and under each shift, and join the results.
 
     Up to the place where a selection first uses a branch that a shift changes, the shift makes no difference. So only what
-    follows is done again, for the events that are left there.
+    follows is done again, for the events that are left there: from the last cut before that place on, if the selection can go on
+    from there, which a nominal run shows; else from the beginning.
 
     Parameters
     ----------
     select
         Selects events, with the cut flow that counts them.
-    restart
-        Makes a new cut flow for the events at positions in the chunk.
     events, cutflow
         The nominal events, and the cut flow that counts them.
     shifted
@@ -128,17 +130,29 @@ def select_under_shifts(
         The columns that may have values of their own under each shift, in groups of those that have them together; by their
         names, and those under the shift.
     """
+    begun = cutflow.place.cuts
     changes = {shift: each.differing(events) for shift, each in shifted.items()}
     uses = FirstUses(cutflow)
     nominal = select(events.watched(set().union(*changes.values()), uses), cutflow)
     found: dict[Shift, Selected] = {}
+    trusted: dict[int, bool] = {}  # the checkpoints with which the nominal result is the same
     for shift, branches in changes.items():
         place = uses.first(branches)
         if place is None:
             found[shift] = nominal
             continue
+        left = shifted.pop(shift).under(str(shift), place.rows)  # its values are free when the next shift makes its own
+        then = place.checkpoint
+        is_worth_it = place.cuts > begun and len(place.rows) >= LEAST_EVENTS
+        if then is not None and is_worth_it and then.is_free_of(branches, events):
+            if id(then) not in trusted:
+                trusted[id(then)] = _repeats(nominal, then.resumed(select, events.under("", place.rows), begun))
+            resumed = then.resumed(select, left, begun) if trusted[id(then)] else None
+            if resumed is not None:
+                found[shift] = resumed
+                continue
         try:
-            again = select(shifted[shift].under(str(shift), place.rows), restart(place.rows))
+            again = select(left, cutflow.restarted(begun, place.rows))
             found[shift] = Selected(again.rows, again.columns, cutflow.followed_by(again.cutflow, place))
         except NanoMLError as problem:
             raise NanoMLError(f"{problem} That is under the shift {shift}.") from None
@@ -161,7 +175,7 @@ def _joined(
     for shift, each in shifted.items():
         place = places[shift]
         for group in varied[shift] if each is not nominal else ():
-            if not all(_is_same(columns[of][place], each.columns[of]) for of in group):
+            if not all(_is_same(_at(columns[of], place), each.columns[of]) for of in group):
                 differing.update({name: _changed(columns[of], place, each.columns[of]) for of, name in group.items()})
     cutflows = {shift.suffix: each.cutflow for shift, each in shifted.items()}
     return Selected(rows, {**columns, **flags, **differing}, nominal.cutflow, cutflows)
@@ -192,8 +206,15 @@ def _first_values(selected: Sequence[Selected], rows: NDArray[np.int64]) -> dict
     return {name: _concatenated(arrays)[order] for name, arrays in parts.items()}
 
 
+def _at(column: Any, places: NDArray[np.int64]) -> Any:
+    """A column at increasing places, which are often all."""
+    return column if len(places) == len(column) else column[places]
+
+
 def _changed(column: Any, places: NDArray[np.int64], values: Any) -> Any:
     """A column with other values at some places."""
+    if len(places) == len(column):
+        return values
     order = np.arange(len(column))
     order[places] = len(column) + np.arange(len(places))
     return _concatenated([column, values])[order]
@@ -202,6 +223,13 @@ def _changed(column: Any, places: NDArray[np.int64], values: Any) -> Any:
 def _concatenated(arrays: Sequence[Any]) -> Any:
     """Arrays of numbers, or of lists of numbers, one after the other."""
     return np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else ak.concatenate(arrays)
+
+
+def _repeats(one: Selected, other: Selected | None) -> bool:
+    """Whether the result of a selection that went on from a checkpoint is that of the whole one."""
+    if other is None or one.cutflow.steps != other.cutflow.steps or not np.array_equal(one.rows, other.rows):
+        return False
+    return all(_is_same(values, other.columns[name]) for name, values in one.columns.items())
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import awkward as ak
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, Events, Factor, Selected, Selection, Weight
+from MLTools.NanoML.selection import shifts as module_of_shifts
 from MLTools.NanoML.selection.tryout import on_events
 
 SHIFTS = {"jes": UP_DOWN, "muon": ("down",), "met": UP_DOWN, "unused": ("up",)}
@@ -77,6 +79,14 @@ class Plain(Shifted):
         """With the shift."""
         prepared = super().prepare(events)
         return self.shift(prepared, *self._shift) if self._shift[0] else prepared
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_events() -> Iterator[None]:
+    """A selection goes on from a checkpoint with few events, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module_of_shifts, "LEAST_EVENTS", 0)
+        yield
 
 
 numbers = st.floats(10, 60, width=32)

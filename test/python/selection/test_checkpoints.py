@@ -1,0 +1,226 @@
+"""Selections that go on from a checkpoint under shifts, and those that cannot: with the same results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, DatasetInfo, Events, Selected, Selection, Weight, shifts
+from MLTools.NanoML.selection.checkpoints import Checkpoint
+from MLTools.NanoML.selection.tryout import on_events
+
+EVENTS = {
+    "Muon_pt": [[50.0, 30.0], [], [21.0], [25.0, 22.0], [70.0]],
+    "Jet_pt": [[29.0], [31.0], [60.0, 20.0], [], [31.0]],
+    "MET_pt": [50.0, 40.0, 30.0, 20.0, 10.0],
+    "HLT_Mu": [True, True, True, True, False],
+    "genWeight": [1.0, -1.0, 0.5, 2.0, 1.0],
+}
+
+
+class Resumes(Selection):
+    """Jets are used after the first of two cuts, the missing momentum after both."""
+
+    branches = ("Muon_pt", "Jet_pt", "MET_pt", "HLT_Mu")
+    columns = {"sum": Column("f8", "sum of pt [GeV]"), "MET": Column("f8", "missing momentum [GeV]")}
+    weights = {"muons": Weight()}
+    shifts = {"jes": UP_DOWN, "met": ("up",)}
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def shift(self, events: Events, name: str, direction: str) -> Events:
+        """A tenth more, or less."""
+        branch, factor = {"jes": "Jet_pt", "met": "MET_pt"}[name], {"up": 1.1, "down": 0.9}[direction]
+        return events.replaced([branch], lambda left: {branch: left[branch] * factor})
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """See the class."""
+        muons = events.flat("Muon")
+        self.seen.append(len(muons.pt))
+        hardest = ak.fill_none(ak.max(events.Muon.pt, axis=1), 0.0)
+        total = np.asarray(ak.sum(events.Muon.pt, axis=1))
+        cutflow.weigh("muons", lambda: self.weight_of(total))
+        events, muons, total, hardest = cutflow.cut("a muon", muons.counts > 0, events, muons, total, hardest)
+        return self.rest(events, cutflow, muons, total, hardest)
+
+    def weight_of(self, total: Any) -> Any:
+        """With its variations."""
+        from MLTools.NanoML.selection import Factor
+
+        return Factor(total / 50, {"up": total / 40, "down": total / 60})
+
+    def rest(self, events: Events, cutflow: Cutflow, muons: Any, total: Any, hardest: Any) -> Any:
+        """What follows the first cut."""
+        total += ak.to_numpy(ak.sum(events.Jet.pt, axis=1))  # in place, which must not reach the next shift
+        events, muons, total = cutflow.cut("hard", total + np.asarray(hardest) > 80, events, muons, total)
+        return events, {"sum": total + muons.counts, "MET": events.MET.pt}
+
+
+class BoundObjects(Resumes):
+    """Takes jets before the cut, whose momenta are only used after it."""
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """See the class."""
+        self.seen.append(len(events))
+        jets, ones = events.flat("Jet"), np.ones(len(events))
+        cutflow.weigh("muons", lambda: self.weight_of(ones))
+        events, jets = cutflow.cut("first two", events.MET.pt > 0, events, jets)
+        total = np.bincount(jets.event, jets.pt, len(events))
+        return events, {"sum": total, "MET": total}
+
+
+class NarrowedByHand(Resumes):
+    """Something that is needed after the cut does not pass through it."""
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """See the class."""
+        self.seen.append(len(events))
+        counts, ones = ak.num(events.Muon.pt), np.ones(len(events))
+        cutflow.weigh("muons", lambda: self.weight_of(ones))
+        mask = counts > 0
+        counts = counts[mask]
+        events = cutflow.cut("a muon", mask, events)
+        return events, {"sum": ak.sum(events.Jet.pt, axis=1) + counts, "MET": events.MET.pt}
+
+
+class NeedsEvents(Resumes):
+    """Cannot do without events."""
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """See the class."""
+        if not len(events):
+            raise ValueError("no events")
+        return super().select(events, cutflow)
+
+
+class OtherCuts(Resumes):
+    """Has other cuts without events."""
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """See the class."""
+        if not len(events):
+            events = cutflow.cut("none", np.zeros(0, bool), events)
+        return super().select(events, cutflow)
+
+
+class ReplacedInside(Resumes):
+    """Replaces a branch itself, before the cut."""
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """See the class."""
+        return super().select(events.replaced(["MET_pt"], lambda left: {"MET_pt": left.MET.pt + 1}), cutflow)
+
+
+class NumberFromBefore(Resumes):
+    """Needs a number after the cut that it takes from all events before."""
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """See the class."""
+        self.seen.append(len(events))
+        most, ones = int(np.max(ak.num(events.Muon.pt), initial=0)), np.ones(len(events))
+        cutflow.weigh("muons", lambda: self.weight_of(ones))
+        events = cutflow.cut("all of them", ones > 0, events)
+        muons = ak.fill_none(ak.pad_none(events.Muon.pt, most), 0.0)
+        total = sum((np.asarray(muons[:, place]) for place in range(most)), np.asarray(events.MET.pt))
+        return events, {"sum": total, "MET": events.MET.pt}
+
+
+class Unknown:
+    """Something with an entry for each event that gets the missing momentum of the events, later."""
+
+    def __init__(self, events: Events) -> None:
+        self.events = events
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __getitem__(self, mask: Any) -> Unknown:
+        return Unknown(self.events[mask])
+
+
+class OwnObject(Resumes):
+    """Has an object of a class of its own narrowed, which reads a shifted branch after the cut."""
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """See the class."""
+        self.seen.append(len(events))
+        ones = np.ones(len(events))
+        cutflow.weigh("muons", lambda: self.weight_of(ones))
+        events, own = cutflow.cut("a muon", ak.num(events.Muon.pt) > 0, events, Unknown(events))
+        return events, {"sum": own.events.MET.pt, "MET": ak.sum(own.events.Jet.pt, axis=1)}
+
+
+@pytest.fixture(autouse=True)
+def few_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few events are enough to go on."""
+    monkeypatch.setattr(shifts, "LEAST_EVENTS", 0)
+
+
+def test_with_few_events_all_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shifts, "LEAST_EVENTS", 5)
+    selection = Resumes()
+    on_events(selection, EVENTS)
+    assert 0 not in selection.seen
+
+
+def repeated(selection: Selection, monkeypatch: pytest.MonkeyPatch, arrays: Any = EVENTS) -> Selected:
+    """The result if everything is repeated."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "is_free_of", lambda *_: False)
+        return on_events(selection, arrays)
+
+
+def compare(one: Selected, other: Selected) -> None:
+    """All of two results."""
+    assert one.rows.tolist() == other.rows.tolist()
+    assert {name: values.tolist() for name, values in one.columns.items()} == {
+        name: values.tolist() for name, values in other.columns.items()
+    }
+    assert one.shift_sums() == other.shift_sums()
+    chosen = np.arange(5) % 2 == 0
+    assert one.shift_sums(chosen) == other.shift_sums(chosen)
+    for suffix in one.shifts:
+        assert one.passed(suffix).tolist() == other.passed(suffix).tolist()
+
+
+def test_what_is_before_the_checkpoint_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    selection = Resumes()
+    found = on_events(selection, EVENTS)
+    assert selection.seen == [6, 0, 0, 0, 0, 0]  # nominally, and twice for each place where a branch is first used
+    again = Resumes()
+    compare(found, repeated(again, monkeypatch))
+    assert again.seen == [6, 6, 6, 6 - 2]  # for the events that are left where the branch is first used
+    assert {"sum_jesUp", "sum_jesDown", "MET_metUp", "weight_muons"} <= found.columns.keys()
+    assert "MET_jesUp" not in found.columns
+
+
+@pytest.mark.parametrize(
+    "kind", [BoundObjects, NarrowedByHand, NeedsEvents, OtherCuts, ReplacedInside, OwnObject, NumberFromBefore]
+)
+def test_a_selection_that_cannot_go_on_is_repeated(kind: type[Resumes], monkeypatch: pytest.MonkeyPatch) -> None:
+    selection = kind()
+    compare(on_events(selection, EVENTS), repeated(kind(), monkeypatch))
+    assert selection.seen[-1] > 0
+
+
+def test_triggers_come_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    selection = Resumes().of_dataset(DatasetInfo(triggers=("HLT_Mu",)))
+    found = on_events(selection, EVENTS)
+    assert set(selection.seen[1:]) == {0}
+    assert [step.cut for step in found.shifts["jesUp"].steps] == ["all", "trigger", "a muon", "hard"]
+    compare(found, repeated(selection, monkeypatch))
+
+
+def test_columns_of_objects_stay_as_they_are() -> None:
+    class Changes(Resumes):
+        def rest(self, events: Events, cutflow: Cutflow, muons: Any, total: Any, hardest: Any) -> Any:
+            muons.pt[:] = 0
+            return super().rest(events, cutflow, muons, total, hardest)
+
+    with pytest.raises(NanoMLError, match="read-only"):
+        on_events(Changes(), EVENTS)
