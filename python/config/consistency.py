@@ -269,6 +269,8 @@ def _signal(config: Config) -> Iterator[Problem]:
             yield (*place, "shares"), f'"{signal}" is the signal: give the shares of other classes as well'
         if name in classes:
             yield place, "a class has this name, and so its probability. Rename one of the two"
+        if name in ("fold", "selected"):
+            yield place, f"the branch NAME_{name} beside the scores is called so. Rename the discriminant"
         for key, each in [(at, signal), *(((*place, "shares", each), each) for each in shares)]:
             if known and each not in classes:
                 yield key, f'"{each}" is no class. {suggestion(each, classes)}'

@@ -111,7 +111,7 @@ def test_the_auc_follows_from_the_scores_in_the_root_files(example: Path) -> Non
 
     score, truth, weight = [], [], []
     for path in sorted(example.glob("trilepton/scores/*/*.root")):
-        values = uproot.open(path)["Events/trilepton_signal"].array(library="np")
+        values = uproot.open(path)["Events/trilepton_discriminant"].array(library="np")
         is_signal = path.parent.name.startswith("Wprime")
         weights = {"WZTo3LNu_Pt100": 0.0546 / 4000, "ZGToLLG_PtG100": 0.0757 / 4250}
         score.append(values)

@@ -41,7 +41,7 @@ def there(request: pytest.FixtureRequest) -> Iterator[SubprocessRuntime]:
 
 def formats() -> list[str]:
     """A release for each format that is written for one in the table."""
-    lines = json.loads((files("ML_processing") / "releases.json").read_text())["releases"]
+    lines = json.loads((files("ML_processing.export") / "releases.json").read_text())["releases"]
     found = {}
     for line in lines:
         release = f"CMSSW_{line['first']}_X"

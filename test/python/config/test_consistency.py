@@ -195,6 +195,10 @@ def test_consistent(tmp_path: Path, text: str) -> None:
             "a.yaml:7: train.discriminants.WZ: a class has this name, and so its probability. Rename one of the two.",
         ),
         (
+            TWO + CONVERT + "train:\n  discriminants:\n    fold: signal\n",
+            "a.yaml:7: train.discriminants.fold: the branch NAME_fold beside the scores is called so. Rename the discriminant.",
+        ),
+        (
             TWO + CONVERT + "train:\n  discriminants:\n    a: [signal]\n",
             'a.yaml:7: train.discriminants.a: expected lines of the form "key: value", got a list.',
         ),
