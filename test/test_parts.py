@@ -60,4 +60,7 @@ def test_without_the_data_side_training_works(tmp_path: Path) -> None:
     check(["test/python/test_cli.py", "test/ML_processing"], exports, tmp_path, environment)
     done = run("-m", "MLTools.NanoML.cli", "skim", "examples/trilepton.yaml", cwd=checkout, environment=environment)
     assert done.returncode == 1
-    assert "skim, convert, shuffle, normalise, score: the directory data_processing/ is not here" in done.stderr
+    assert (
+        "skim, convert, shuffle, normalise, score, fill, histogram, draw: the directory data_processing/ is not here"
+        in done.stderr
+    )

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from ML_processing.events.columns import ALL, TrainingColumns
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.nanoaod.folds import SINGLE
 
 if TYPE_CHECKING:
     from ML_processing.events.data import Table
 
 _MOST_LISTED = 10  # values that give the class of objects
 _MOST_VALUES = 1000  # of a parameter: more is no grid of hypotheses
-_SINGLE = 5  # `folds: 1` trains one network only, of this many folds
 
 
 @dataclass
@@ -202,7 +202,7 @@ class Split:
 def split_count(folds: int) -> tuple[int, int]:
     """Numbers of folds and of networks for `train.folds`; a ConfigError if nothing is left to train on."""
     if folds == 1:
-        return _SINGLE, 1
+        return SINGLE, 1
     if folds < 3:
         raise ConfigError(
             f"train.folds: {folds} leaves no event to train on, since one fold tests and one validates. "

@@ -26,6 +26,11 @@ EVENT_WEIGHT = "eventWeight"
 """The branch with the nominal weight; eventWeight_pileupUp and the like have that under a variation or a shift."""
 
 
+def prefix_of(class_: str) -> str:
+    """What the branches of a class that is estimated from data begin with."""
+    return re.sub(r"\W", "_", class_) + "_"
+
+
 @dataclass(frozen=True)
 class Role:
     """What the events of a dataset are: those of the dataset, or events of a class that is estimated from data."""
@@ -44,7 +49,7 @@ class Role:
     @property
     def prefix(self) -> str:
         """What its branches begin with: nothing, or the class that is estimated from data."""
-        return re.sub(r"\W", "_", self.estimate.transfer.class_) + "_" if self.estimate else ""
+        return prefix_of(self.estimate.transfer.class_) if self.estimate else ""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from MLTools.NanoML.config.consistency import contradictions
 from MLTools.NanoML.config.data import Convert, Score, Skim
 from MLTools.NanoML.config.datasets import Dataset, Era, Read
 from MLTools.NanoML.config.document import Document, Key, dotted
+from MLTools.NanoML.config.histogram import Histogram
 from MLTools.NanoML.config.regions import DataDriven, Part, parts_of
 from MLTools.NanoML.config.schema import json_schema, parse
 from MLTools.NanoML.config.setting import NAME, PRODUCT, REGION, setting
@@ -54,6 +55,7 @@ class Config:
     evaluate: Optional[Evaluate] = setting(None)
     export: Optional[Export] = setting(None)
     score: Optional[Score] = setting(None)
+    histogram: dict[str, Histogram] = setting(dict, "Histograms of all events, by name.", names=REGION)
     batch: Batch = setting(Batch)
     base: Path = field(default=Path(), compare=False, metadata={"hidden": True})
     """The directory of the YAML file, to which relative paths are relative."""

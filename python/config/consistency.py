@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from MLTools.NanoML.config.datasets import TIERS
 from MLTools.NanoML.config.document import Keys, Problem
+from MLTools.NanoML.config.histogram import histograms
 from MLTools.NanoML.config.regions import data_driven, expression, regions
 from MLTools.NanoML.config.schema import complaints, json_schema, suggestion
 from MLTools.NanoML.config.training import MODELS, TUNABLE, Axis, Train, object_fields
@@ -23,7 +24,7 @@ def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are valid by themselves."""
     checks = (
         _datasets, _cross_sections, _eras, _skim, _convert, regions, data_driven, _sections, _training, _columns, _objects,
-        _per_object, _signal, _tune, _evaluate, _score,
+        _per_object, _signal, _tune, _evaluate, _score, histograms,
     )  # fmt: skip
     return [problem for check in checks for problem in check(config)]
 

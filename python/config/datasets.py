@@ -35,6 +35,9 @@ class Era:
     corrections: Optional[str] = setting(
         None, "YAML file of its corrections, for selections that use them.", examples=["corrections/2018.yaml"]
     )
+    energy: Optional[float] = setting(
+        None, "Energy of the collisions in the centre of mass [TeV], for figures.", exclusiveMinimum=0, examples=[13.6]
+    )
 
 
 @dataclass(frozen=True)

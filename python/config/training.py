@@ -215,6 +215,12 @@ class Train:
     share: float = field(default=1.0, metadata={"hidden": True})
     """Share of the events that are used: less than all for a learning curve."""
 
+    @property
+    def named_signal(self) -> Optional[str]:
+        """The class that is called signal, if a setting says so: `signal`, or that of the first of the discriminants."""
+        against = next(iter(self.discriminants.values()), None)
+        return self.signal or (against.signal if isinstance(against, Against) else against)
+
 
 @dataclass(frozen=True)
 class Axis:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Optional
+from typing import Any, Optional
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,21 @@ NOMINAL = "nominal"
 COMBINATIONS = ("envelope", "hessian", "replicas")
 """How variations of a weight may be one uncertainty, of each yield and each bin: their largest and smallest value; the square root of
 the sum of their squared distances from nominal; or their standard deviation."""
+
+
+def combined(how: str, nominal: Any, members: Any) -> tuple[Any, Any]:
+    """A yield or a bin up and down by variations that are one uncertainty.
+
+    `how` is one of COMBINATIONS, `nominal` an array of any shape, and `members` has one more axis, the first, for the variations.
+    """
+    import numpy as np  # records alone are read without it
+
+    if how == "envelope":
+        return np.maximum(nominal, members.max(axis=0)), np.minimum(nominal, members.min(axis=0))
+    spread = np.sqrt(((members - nominal) ** 2).sum(axis=0))
+    if how == "replicas":
+        spread = members.std(axis=0, ddof=min(len(members) - 1, 1))
+    return nominal + spread, nominal - spread
 
 
 def weight_column(name: str, variation: str = NOMINAL) -> str:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["RULE", "fold_of", "mixed"]
+__all__ = ["RULE", "SINGLE", "fold_of", "mixed"]
 
 RULE = "mix64(mix64(mix64(run) + luminosityBlock) + event) % k, mix64 of SplitMix64, all in uint64"
 """The rule, as in the metadata of a model."""
+
+SINGLE = 5
+"""Number of folds of a training of a single network, which is tested on the first."""
 
 
 def _mix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -192,6 +192,14 @@ class Formula:
             raise cut_error(self.text, 0, f"it is NaN or infinite for {bad} of {length} events.")
         return values
 
+    def entries(self, arrays: Mapping[str, Any], length: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """All values of `length` events, as TTree::Draw fills them: the event of each, rising, and the value.
+
+        There is one for each element of a list without an index, and none for an event that lacks an element with one.
+        """
+        instances = self._instances(arrays, length)
+        return instances.event, np.asarray(instances.values, np.float64)
+
     def _instances(self, arrays: Mapping[str, Any], length: int) -> _Instances:
         columns = {name: _Column.of(arrays[name]) for name in self.branches}
         self._check({name: column.counts is not None for name, column in columns.items()})
@@ -229,6 +237,10 @@ class BoundFormula:
     def values(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.float64]:
         """As `Formula.values`, with the arrays by their names in the file."""
         return self.formula.values(self._given(arrays), length)
+
+    def entries(self, arrays: Mapping[str, Any], length: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """As `Formula.entries`, with the arrays by their names in the file."""
+        return self.formula.entries(self._given(arrays), length)
 
     def _given(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         return {name: arrays[actual] for name, actual in self.names.items()}

@@ -75,6 +75,14 @@ class Layout:
         """Directory of a dataset's scores, or of all scores."""
         return self.workdir / "scores" / dataset
 
+    def filled(self, dataset: str) -> Path:
+        """Directory of the histograms of each file of a dataset."""
+        return self.workdir / "histograms" / "files" / dataset
+
+    def histograms(self, suffix: str) -> Path:
+        """All histograms, as .h5 or .root."""
+        return self.workdir / "histograms" / f"histograms{suffix}"
+
 
 def seconds_in(text: str) -> int:
     """Seconds in a text such as 90s, 30min, 8h or 2d; an error if it is not a time."""
@@ -196,6 +204,30 @@ STAGES = (
         "model.md",
         speed=10e6,
         result=lambda layout: layout.scores(),
+    ),
+    Declaration(
+        "fill",
+        "data_processing.histograms.stage:fill_stage",
+        ["histogram"],
+        "histograms.md",
+        speed=20e6,
+        about="Fill the histograms of each file of events with scores. `nanoml histogram` adds them up.",
+    ),
+    Declaration(
+        "histogram",
+        "data_processing.histograms.stage:histogram_stage",
+        ["histogram"],
+        "histograms.md",
+        result=lambda layout: layout.histograms(".root"),
+        about="Add up the histograms of all files that `nanoml fill` has made, and write them for plots and fits.",
+    ),
+    Declaration(
+        "draw",
+        "data_processing.histograms.stage:draw_stage",
+        ["histogram"],
+        "histograms.md",
+        result=lambda layout: layout.histograms(".html"),
+        about="Draw the histograms, and write tables of the events. They are on one page.",
     ),
 )
 """All stages, in order."""

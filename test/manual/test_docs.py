@@ -319,6 +319,19 @@ def test_histograms_of_scores_have_their_weights(tmp_path: Path, follow: Callabl
     assert 10 < sum(made["eventWeight"].array()) < 1000
 
 
+def test_histograms_are_templates(tmp_path: Path, follow: Callable[..., None]) -> None:
+    pytest.importorskip("ML_processing.stages")
+    follow("histograms.md", tmp_path)
+    made = tmp_path / "analysis" / "histograms"
+    with uproot.open(made / "histograms.root") as file:
+        found = file["discriminant/SR/WZ"]
+        assert 0 < found.values().sum() < 1000
+        assert file["plane/SR/WZ"].values().shape == (10, 5)
+        assert file["discriminant/SR/WZ_jesUp"].values().tolist() != found.values().tolist()
+    assert (made / "discriminant_SR_uncertainties.png").stat().st_size > 10_000
+    assert "| WZ |" in (made / "yields.md").read_text()
+
+
 def test_a_real_analysis_has_scores_under_shifts(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     follow("analysis.md", tmp_path)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
+import uproot
 from numpy.typing import NDArray
 
 from MLTools.NanoML.rootio.branches import Branch
@@ -154,3 +156,17 @@ def _sources(directory: Path) -> list[str]:
         found.append(events.write(directory / f"{number}.root", rows, weights[rows]))
         start += size
     return found
+
+
+def write_data(path: Path, skim: str) -> None:
+    """Data with the columns of a skim of simulation."""
+    with uproot.open(skim) as file:
+        names = ["luminosityBlock", "event", "nGoodJet", "MET", "MET_phi", "Good_sumPt"]
+        events = file["Events"].arrays([*names, "SelJet_pt"])
+    columns = {name: np.asarray(events[name]) for name in names}
+    columns["run"] = np.full(len(events), 320_000, np.uint32)
+    jets = ak.zip({"pt": events["SelJet_pt"]})
+    with uproot.recreate(path) as file:
+        types: dict[str, Any] = {name: values.dtype for name, values in columns.items()}
+        tree = file.mktree("Events", {**types, "SelJet": jets.type.content}, counter_name=lambda name: f"n{name}")
+        tree.extend({**columns, "SelJet": jets})

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ML_processing.metrics.measured import Floats
+from MLTools.NanoML.contracts.accounting import combined
 from MLTools.NanoML.contracts.hdf5 import ConvertedWeight
 
 NOMINAL = "weight"
@@ -26,13 +25,9 @@ class Source:
     def ends(self, values: Floats, columns: Sequence[str]) -> tuple[Floats, Floats | None]:
         """A quantity up and down, from its values (columns, ...) under each variation."""
         nominal, found = values[columns.index(NOMINAL)], values[[columns.index(column) for column in self.columns]]
-        if self.combine == "envelope":
-            return np.maximum(nominal, found.max(axis=0)), np.minimum(nominal, found.min(axis=0))
         if self.combine:
-            spread = np.sqrt(((found - nominal) ** 2).sum(axis=0))
-            if self.combine == "replicas":
-                spread = found.std(axis=0, ddof=min(len(found) - 1, 1))
-            return nominal + spread, nominal - spread
+            up, down = combined(self.combine, nominal, found)
+            return up, down
         return found[0], found[1] if len(found) > 1 else None
 
 

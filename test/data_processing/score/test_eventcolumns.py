@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import awkward as ak
 import h5py
 import numpy as np
 import pytest
@@ -29,7 +28,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
-from services.shifted import SHIFTS, ShiftedSkims
+from services.shifted import SHIFTS, ShiftedSkims, write_data
 
 SHIFTED = """\
 eras: {2018: {luminosity: 59.8}, 2022: {luminosity: 8}}
@@ -74,20 +73,6 @@ def rows_of(directory: Path, name: str) -> Any:
 @pytest.fixture(scope="module")
 def model(linear_model: Callable[..., Path]) -> Path:
     return linear_model(["MET_phi"], targets=("a", "b", "c"))
-
-
-def write_data(path: Path, skim: str) -> None:
-    """Data with the columns of a skim of simulation."""
-    with uproot.open(skim) as file:
-        names = ["luminosityBlock", "event", "nGoodJet", "MET", "MET_phi", "Good_sumPt"]
-        events = file["Events"].arrays([*names, "SelJet_pt"])
-    columns = {name: np.asarray(events[name]) for name in names}
-    columns["run"] = np.full(len(events), 320_000, np.uint32)
-    jets = ak.zip({"pt": events["SelJet_pt"]})
-    with uproot.recreate(path) as file:
-        types: dict[str, Any] = {name: values.dtype for name, values in columns.items()}
-        tree = file.mktree("Events", {**types, "SelJet": jets.type.content}, counter_name=lambda name: f"n{name}")
-        tree.extend({**columns, "SelJet": jets})
 
 
 @pytest.fixture(scope="module")

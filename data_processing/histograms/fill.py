@@ -1,0 +1,279 @@
+"""Fills the histograms of one file of events with scores: sums of weights, nominal, under each variation and each shift."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import awkward as ak
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from data_processing.convert.expressions import Expression
+from data_processing.score.eventcolumns import EVENT_WEIGHT
+from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.contracts.accounting import under_shift
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.contracts.templates import DATA
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.nanoaod.formula import Formula
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
+from MLTools.NanoML.terminal.progress import progress
+
+NOMINAL = ""
+"""Ending of the columns that are not varied."""
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is filled along an axis of a histogram, and the edges of its bins."""
+
+    quantity: Expression
+    edges: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A histogram that is filled."""
+
+    name: str
+    axes: Sequence[Axis]
+    regions: Sequence[str]
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """Numbers of bins of its axes, underflow and overflow among them."""
+        return tuple(len(axis.edges) + 1 for axis in self.axes)
+
+
+@dataclass(frozen=True)
+class Process:
+    """What the events of a file are."""
+
+    name: str  # a class, or "data_obs"
+    prefix: str = ""  # of the branches with its weights and regions
+    blind: Sequence[str] = ()  # regions in which its events are not looked at
+
+
+@dataclass(frozen=True)
+class FillJob:
+    """A file whose events are filled."""
+
+    scores: str  # the file with scores, weights and regions
+    events: str  # the file that it is a friend of, or the same if it is a copy
+    output: Path  # an HDF5 file
+    plans: Sequence[Plan]
+    processes: Sequence[Process]
+    model: str  # name of the model, whose outputs can be named without it
+    has_regions: bool = True  # False if the analysis has none, so that all events are in the only one
+    # the number of folds if one network was trained, which has seen all but the first: only the events of this have a score that counts
+    single_of: Optional[int] = None
+    chunk: int = 500_000  # largest number of events read at once
+    memory: int = 200  # memory for their branches [MB]
+
+
+@dataclass
+class _Filled:
+    """Sums of weights and of their squares, by ending of the column of weights; each of shape (cells,)."""
+
+    of_scores: bool  # so that only events count whose network has not seen them
+    sums: dict[str, Floats] = field(default_factory=dict)
+    squares: dict[str, Floats] = field(default_factory=dict)
+
+    def add(self, ending: str, cell: NDArray[np.int64], weights: Floats, count: int) -> None:
+        for total, values in ((self.sums, weights), (self.squares, weights**2)):
+            found = np.bincount(cell, values, count)
+            total[ending] = total[ending] + found if ending in total else found
+
+
+def fill_file(job: FillJob) -> dict[str, int]:
+    """Fill the histograms of one file, and write the sums; return how many events there are.
+
+    It is an error if the file lacks a branch, or is not as long as the one that it is a friend of.
+    """
+    with _Friends(job.scores, job.events) as files:
+        found: dict[tuple[str, str, str], _Filled] = {}
+        views = [view for process in job.processes for view in _views(job, process, files)]
+        names = list(dict.fromkeys(name for view in views for name in view.reads))
+        with progress(f"fill {Path(job.scores).name}", files.entries) as bar:
+            for start, stop in files.ranges(names, job.chunk, job.memory):
+                arrays = files.read(names, start, stop)
+                for view in views:
+                    view.fill(arrays, stop - start, found)
+                bar.advance(stop - start)
+    with replacing(job.output) as aside, h5py.File(aside, "w") as file:
+        for view in (it for it in views if not it.shift):
+            file.attrs[view.process.name] = [view.all_weights, view.unseen_weights]
+        for key, filled in found.items():
+            group = file.create_group("/".join(key))
+            group.attrs["endings"] = json.dumps(list(filled.sums))
+            group.attrs["of_scores"] = filled.of_scores
+            group["sums"] = np.array(list(filled.sums.values()))
+            group["squares"] = np.array(list(filled.squares.values()))
+    return {"events": files.entries}
+
+
+class _Friends:
+    """A file with scores and the events that it is a friend of, read as one."""
+
+    def __init__(self, scores: str, events: str) -> None:
+        self.path = scores
+        self._files = [RootFile(path) for path in dict.fromkeys([scores, events])]
+        self.entries = self._files[0].entries
+        if any(file.entries != self.entries for file in self._files):
+            self.close()
+            raise NanoMLError(f"{scores}: has another number of events than {events}. Score that file again.")
+        self.branches: dict[str, Branch] = {}
+        for file in reversed(self._files):
+            self.branches.update(file.branches)
+        self.record = Provenance.of(self._files[0])
+
+    def __enter__(self) -> _Friends:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def _of(self, names: Sequence[str]) -> Iterator[tuple[RootFile, list[str]]]:
+        """The files, each with those of some branches that are read from it."""
+        left = list(names)
+        for file in self._files:
+            yield file, [name for name in left if name in file.branches]
+            left = [name for name in left if name not in file.branches]
+
+    def ranges(self, names: Sequence[str], chunk: int, memory: int) -> Iterator[tuple[int, int]]:
+        size = sum(file.bytes_per_event(mine) for file, mine in self._of(names))
+        most = min(chunk, rows_at_once(size, memory))
+        yield from self._files[-1].ranges([*self._of(names)][-1][1], most) if self.entries else ()
+
+    def read(self, names: Sequence[str], start: int, stop: int) -> dict[str, ak.Array]:
+        found: dict[str, ak.Array] = {}
+        for file, mine in self._of(names):
+            found.update(file.read(mine, start, stop))
+        return found
+
+
+def _views(job: FillJob, process: Process, files: _Friends) -> Iterator[_View]:
+    """The events of a process, nominal with all variations of weights, and under each shift of objects."""
+    shifts, weight = files.record.shifts if files.record else [], f"{process.prefix}{EVENT_WEIGHT}"
+    if weight not in files.branches:
+        raise NanoMLError(f"{files.path}: has no branch {weight}. Score the events again, as part of the analysis.")
+    endings = [name[len(weight) :] for name in files.branches if name.startswith(f"{weight}_")]
+    under = [ending for ending in endings if ending[1:] in shifts]
+    yield _View(job, process, files, [NOMINAL, *(ending for ending in endings if ending not in under)], "")
+    for ending in under:
+        yield _View(job, process, files, [ending], ending[1:])
+
+
+class _View:
+    """Events of a process with one or more columns of weights, under a shift of objects or none."""
+
+    def __init__(self, job: FillJob, process: Process, files: _Friends, endings: Sequence[str], shift: str) -> None:
+        self.process, self._files, self.shift = process, files, shift
+        self._single_of = None if process.name == DATA else job.single_of
+        self.all_weights = self.unseen_weights = (
+            0.0  # sums of the nominal weights, of all events and of those with a score that counts
+        )
+        self._weights = {ending: f"{process.prefix}{EVENT_WEIGHT}{ending}" for ending in endings}
+        self._quantities = {
+            axis.quantity: self._bound(axis.quantity, job.model) for it in job.plans for axis in it.axes
+        }
+        outputs = {name for name in files.branches if name.startswith(f"{job.model}_")}
+        self._of_scores = {it for it, (_, names) in self._quantities.items() if outputs & set(names.values())}
+        self._fills: list[tuple[Plan, str, str]] = []  # with the branch that says whether an event is in the region
+        for plan in job.plans:
+            for region in plan.regions:
+                flag = f"{process.prefix}in_{region}" if job.has_regions else ""
+                if region not in process.blind and (not flag or flag in files.branches):
+                    self._fills.append((plan, region, flag))
+
+    def _bound(self, quantity: Expression, model: str) -> tuple[Formula, dict[str, str]]:
+        """A quantity, and the branch for each name in it; an output of the model can be named without it."""
+        formula, branches = Formula(quantity.text), self._files.branches
+        aliases = {
+            name: branches[f"{model}_{name}"]
+            for name in formula.branches
+            if versions.resolve(name, branches) is None and f"{model}_{name}" in branches
+        }
+        try:
+            found = formula.resolve({**branches, **aliases}, self._files.path)
+        except NanoMLError as problem:
+            raise ConfigError(f"{quantity.where}: {problem}") from None
+        return formula, {name: f"{model}_{name}" if name in aliases else actual for name, actual in found.items()}
+
+    @property
+    def reads(self) -> list[str]:
+        """All branches that it needs."""
+        columns = [name for _, names in self._quantities.values() for name in names.values()]
+        flags = [flag for _, _, flag in self._fills if flag]
+        identifiers = versions.IDENTIFIERS if self._single_of else ()
+        return [*self._weights.values(), *map(self._under_shift, [*columns, *flags]), *identifiers]
+
+    def _under_shift(self, name: str) -> str:
+        """The branch with the values of another one under the shift: that itself if they are the same."""
+        branches = self._files.branches
+        other = under_shift(name, self.shift, branches[name].collection or "") if self.shift else name
+        return other if other in branches else name
+
+    def fill(self, arrays: Mapping[str, Any], length: int, found: dict[tuple[str, str, str], _Filled]) -> None:
+        """Add some events, given all that it reads of them."""
+        values = {
+            quantity: formula.entries(
+                {name: arrays[self._under_shift(actual)] for name, actual in names.items()}, length
+            )
+            for quantity, (formula, names) in self._quantities.items()
+        }
+        weights = {ending: np.asarray(ak.to_numpy(arrays[name]), np.float64) for ending, name in self._weights.items()}
+        unseen = self._unseen(arrays, length)
+        if NOMINAL in weights:
+            self.all_weights += float(weights[NOMINAL].sum())
+            self.unseen_weights += float(weights[NOMINAL][unseen].sum())
+        cells = {plan.name: self._cells(plan, values) for plan in dict.fromkeys(plan for plan, _, _ in self._fills)}
+        for plan, region, flag in self._fills:
+            event, cell = cells[plan.name]
+            of_scores = any(axis.quantity in self._of_scores for axis in plan.axes)
+            if of_scores:
+                event, cell = event[unseen[event]], cell[unseen[event]]
+            if flag:
+                inside = np.asarray(ak.to_numpy(arrays[self._under_shift(flag)]), bool)[event]
+                event, cell = event[inside], cell[inside]
+            filled = found.setdefault((plan.name, region, self.process.name), _Filled(of_scores))
+            for ending, each in weights.items():
+                filled.add(ending, cell, each[event], int(np.prod(plan.cells)))
+
+    def _unseen(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.bool_]:
+        """Which events have a score that counts: by a network that has not seen them."""
+        if self._single_of is None:
+            return np.ones(length, bool)
+        run, block, event = (np.asarray(ak.to_numpy(arrays[name])) for name in versions.IDENTIFIERS)
+        return np.asarray(fold_of(run, block, event, self._single_of) == 0)
+
+    def _cells(
+        self, plan: Plan, values: Mapping[Expression, tuple[NDArray[np.int64], Floats]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The event and the bin of each entry; what is not a number is in none."""
+        entries = [values[axis.quantity] for axis in plan.axes]
+        event = entries[0][0]
+        if any(not np.array_equal(event, other) for other, _ in entries[1:]):
+            raise ConfigError(
+                f"{plan.axes[0].quantity.where}: the axes of the histogram {plan.name} have different numbers of entries in an event. Use "
+                "columns of one collection, or of the event."
+            )
+        known = np.logical_and.reduce([~np.isnan(column) for _, column in entries])
+        places = [
+            np.searchsorted(np.asarray(axis.edges), column[known], "right")
+            for axis, (_, column) in zip(plan.axes, entries)
+        ]
+        return event[known], np.ravel_multi_index(places, plan.cells)

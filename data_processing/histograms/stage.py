@@ -1,0 +1,172 @@
+"""The stages fill, histogram and draw: the histograms of each file, of all, and their figures."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from data_processing.convert.expressions import Expression
+from data_processing.datasets.datasets import output_names, root_files
+from data_processing.histograms.bins import fine_edges
+from data_processing.histograms.fill import Axis, FillJob, Plan, Process, fill_file
+from data_processing.histograms.templates import ChosenBins, TemplateJob, make_templates
+from data_processing.score.eventcolumns import prefix_of
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.histogram import EVERYWHERE, Histogram, axes_of, regions_of
+from MLTools.NanoML.config.training import Against
+from MLTools.NanoML.contracts.plain import plain
+from MLTools.NanoML.contracts.templates import DATA, Templates
+from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.nanoaod.folds import SINGLE
+from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.terminal.progress import say_once
+from MLTools.NanoML.workflow.runner import Stage
+from MLTools.NanoML.workflow.stages import Analysis, Layout
+from MLTools.NanoML.workflow.task import Task
+
+
+def fill_stage(analysis: Analysis) -> Optional[Stage]:
+    """One task for each file of events with scores."""
+    config, layout = analysis.config, Layout.of(analysis.config)
+    if not config.histogram:
+        return None
+    plans = [_plan(config, name, histogram) for name, histogram in config.histogram.items()]
+    code, copies = code_of(fill_file.__module__), config.score is not None and config.score.copy
+    single = SINGLE if config.train is not None and config.train.folds == 1 else None
+    tasks = []
+    for dataset, events, scores, output in _files(analysis):
+        processes = _processes(config, dataset)
+        source = str(scores) if copies else events
+        job = FillJob(str(scores), source, output, plans, processes, layout.name, bool(config.regions), single)
+        settings = {
+            "histograms": [plain(plan) for plan in plans],
+            "processes": [plain(each) for each in processes],
+            "model": layout.name,
+            "single_of": single,
+        }
+        inputs = tuple(dict.fromkeys([str(scores), source]))
+        work = functools.partial(fill_file, job)
+        tasks.append(Task("fill", f"{dataset}/{output.stem}", inputs, (output,), settings, code, work))
+    return Stage("fill", tasks, usable_cores())
+
+
+def histogram_stage(analysis: Analysis) -> Optional[Stage]:
+    """The histograms of all files together."""
+    config, layout = analysis.config, Layout.of(analysis.config)
+    if not config.histogram:
+        return None
+    plans = [_plan(config, name, histogram) for name, histogram in config.histogram.items()]
+    parts = [(output, config.datasets[dataset].era) for dataset, _, _, output in _files(analysis)]
+    normalisations = [layout.normalisation(name) for name in config.datasets]
+    chosen = {
+        name: ChosenBins(_signal_of(config, name, each), each.least_events, each.most_bins)
+        for name, each in config.histogram.items()
+        if each.is_auto
+    }
+    luminosity = {name: era.luminosity for name, era in config.eras.items()} or {"": config.luminosity}
+    signal = _signal(config) if config.classes else None
+    output, root = layout.histograms(".h5"), layout.histograms(".root")
+    job = TemplateJob(parts, normalisations, plans, chosen, _order(config), signal, luminosity, output, root)
+    settings = {
+        "histograms": [plain(plan) for plan in plans],
+        "chosen": {name: plain(each) for name, each in chosen.items()},
+        "classes": _order(config),
+        "signal": signal,
+        "luminosity": luminosity,
+        "eras": {name: dataset.era for name, dataset in config.datasets.items()},
+    }
+    inputs = tuple(str(path) for path in [*(path for path, _ in parts), *normalisations])
+    work = functools.partial(make_templates, job)
+    code = code_of(make_templates.__module__)
+    return Stage("histogram", [Task("histogram", "all", inputs, (root, output), settings, code, work)])
+
+
+def draw_stage(analysis: Analysis) -> Optional[Stage]:
+    """The figures and tables of all histograms, where matplotlib is installed."""
+    config, layout = analysis.config, Layout.of(analysis.config)
+    if not config.histogram:
+        return None
+    if importlib.util.find_spec("mplhep") is None:
+        say_once("draw", "draw: left out, since the Python package mplhep is missing: pip install mplhep.")
+        return None
+    source, page = layout.histograms(".h5"), layout.histograms(".html")
+    energies = {name: era.energy for name, era in config.eras.items()}
+    settings = {"energies": energies}
+    code, work = (
+        code_of("data_processing.histograms.draw", "data_processing.histograms.yields"),
+        functools.partial(_draw, source, page, energies),
+    )
+    outputs = (page, *(page.with_name(f"yields.{suffix}") for suffix in ("md", "tex")))
+    return Stage("draw", [Task("draw", "all", (str(source),), outputs, settings, code, work, folders=(page.parent,))])
+
+
+def _draw(source: Path, page: Path, energies: Mapping[str, Optional[float]]) -> dict[str, Any]:
+    from data_processing.histograms.draw import draw_histograms  # imports matplotlib
+    from data_processing.histograms.yields import write_tables
+
+    templates = Templates.read(source)
+    drawn = draw_histograms(templates, page.parent, energies)
+    write_tables(templates, page.parent, drawn)
+    return {"figures": len(drawn)}
+
+
+def _files(analysis: Analysis) -> Iterator[tuple[str, str, Path, Path]]:
+    """Each dataset's files: events, scores, and the file with its histograms."""
+    layout = Layout.of(analysis.config)
+    for dataset, paths in root_files(analysis).items():
+        for events, name in output_names(list(paths)).items():
+            yield dataset, events, layout.scores(dataset) / name, layout.filled(dataset) / f"{Path(name).stem}.h5"
+
+
+def _plan(config: Config, name: str, histogram: Histogram) -> Plan:
+    edges = [fine_edges()] if histogram.is_auto else histogram.edges()
+    place = config.place("histogram", name)
+    quantities = (Expression(text, place) for text in axes_of(name, histogram))
+    axes = tuple(Axis(quantity, tuple(each)) for quantity, each in zip(quantities, edges))
+    return Plan(name, axes, tuple(regions_of(config, histogram)))
+
+
+def _processes(config: Config, dataset: str) -> list[Process]:
+    """What the events of a dataset are: data or a class, and parts of classes that are estimated from data."""
+    settings = config.datasets[dataset]
+    if settings.is_data:
+        blind = _blind(config)
+        if blind:
+            say_once(
+                "blind", f"histogram: data in {', '.join(blind)} are not looked at, since networks are trained there."
+            )
+        own = Process(DATA, blind=blind)
+    else:
+        own = Process(settings.class_ or dataset)
+    estimates = dict.fromkeys(part.class_ for part in config.parts if part.dataset == dataset)
+    return [own, *(Process(class_, prefix_of(class_)) for class_ in estimates)]
+
+
+def _blind(config: Config) -> tuple[str, ...]:
+    """The regions whose data must not be looked at: those that are trained on."""
+    if config.train is None:
+        return ()
+    return tuple(config.train.regions or config.regions or [EVERYWHERE])
+
+
+def _order(config: Config) -> list[str]:
+    """All processes but data: the classes, and simulation that is of none."""
+    others = [name for name, it in config.datasets.items() if it.class_ is None and not it.is_data]
+    return [*config.classes, *others]
+
+
+def _signal(config: Config) -> str:
+    named = config.train.named_signal if config.train is not None else None
+    return named or ("signal" if "signal" in config.classes else config.classes[0])
+
+
+def _signal_of(config: Config, name: str, histogram: Histogram) -> str:
+    """The class whose share rises with what a histogram shows: that of the discriminant or class of this name, or the signal."""
+    (quantity,) = axes_of(name, histogram)
+    against = config.train.discriminants.get(quantity) if config.train is not None else None
+    if against is not None:
+        return against.signal if isinstance(against, Against) else against
+    return quantity if quantity in config.classes else _signal(config)

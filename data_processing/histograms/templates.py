@@ -1,0 +1,260 @@
+"""Adds up the histograms of all files, and writes them for plots and fits: as HDF5, and as ROOT in the layout of Combine."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from data_processing.histograms.bins import chosen_bins, merged_bins
+from data_processing.histograms.fill import NOMINAL, Plan
+from data_processing.score.normalisation import Normalisation
+from MLTools.NanoML import __version__
+from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.contracts.accounting import NOMINAL as UNVARIED
+from MLTools.NanoML.contracts.accounting import combined
+from MLTools.NanoML.contracts.templates import (
+    DATA,
+    FilledHistogram,
+    HistogramChannel,
+    Template,
+    TemplateAxis,
+    Templates,
+)
+from MLTools.NanoML.errors import NanoMLError
+
+Floats = NDArray[np.float64]
+_Key = tuple[str, str, Optional[str], str]
+"""Histogram, region, era and process."""
+
+
+@dataclass(frozen=True)
+class ChosenBins:
+    """How the bins of a histogram are chosen."""
+
+    signal: str  # the class whose share rises with the score
+    least_events: float  # effective background events in a bin
+    most_bins: int
+
+
+@dataclass(frozen=True)
+class TemplateJob:
+    """The histograms of all files, and where their sum goes."""
+
+    parts: Sequence[tuple[Path, Optional[str]]]  # the files with filled histograms, each with its era
+    normalisations: Sequence[Path]  # of all datasets: they say which variations belong together
+    plans: Sequence[Plan]
+    chosen: Mapping[str, ChosenBins]  # by histogram; the others keep their bins
+    classes: Sequence[str]
+    signal: Optional[str]
+    luminosity: Mapping[str, Optional[float]]  # [/fb], by era
+    output: Path  # the HDF5 file
+    root: Path  # the ROOT file
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Variations of a weight that are one uncertainty, and how."""
+
+    endings: tuple[str, ...]
+    how: str
+
+
+@dataclass
+class _Sums:
+    """Sums of weights and of their squares in the cells of a histogram, by ending."""
+
+    of_scores: bool
+    sums: dict[str, Floats]
+    squares: dict[str, Floats]
+
+    def scale(self, factor: float) -> None:
+        self.sums = {ending: factor * values for ending, values in self.sums.items()}
+        self.squares = {ending: factor**2 * values for ending, values in self.squares.items()}
+
+
+def make_templates(job: TemplateJob) -> dict[str, Any]:
+    """Add up the histograms of all files, and write both files; return the expected events of each process."""
+    sets, found = _sets(job.normalisations), _added(job.parts)
+    histograms = tuple(_histogram(plan, job, found, sets) for plan in job.plans)
+    made = Templates(f"NanoML {__version__}", histograms, tuple(job.classes), job.signal, dict(job.luminosity))
+    with replacing(job.output) as aside, replacing(job.root) as root:
+        made.write(aside)
+        write_root(made, root)
+    return {"histograms": len(histograms), "bins": {each.name: [n - 2 for n in each.shape] for each in histograms}}
+
+
+def _sets(normalisations: Sequence[Path]) -> dict[str, _Set]:
+    """The sets of variations that are one uncertainty, by the names of their weights."""
+    found = {}
+    for path in normalisations:
+        for weight in Normalisation.read(path).weights:
+            if weight.combine:
+                columns = (column for variation, column in weight.columns.items() if variation != UNVARIED)
+                endings = tuple(column[len("weight") :] for column in columns)
+                found[weight.weight] = _Set(endings, weight.combine)
+    return found
+
+
+def _added(parts: Sequence[tuple[Path, Optional[str]]]) -> dict[_Key, _Sums]:
+    """The sums over files; a file has its nominal sums for a variation that it lacks.
+
+    Where only events with a score of a network that has not seen them count, these stand for all events of their process and era, by
+    the sums of weights.
+    """
+    found: dict[_Key, _Sums] = {}
+    weights: dict[
+        tuple[str, Optional[str]], Floats
+    ] = {}  # sums of weights of a process in an era: of all events, and of these
+    for path, era in parts:
+        with h5py.File(path, "r") as file:
+            for process, sums in file.attrs.items():
+                weights[process, era] = weights.get((process, era), np.zeros(2)) + sums
+            for name, regions in file.items():
+                for region, processes in regions.items():
+                    for process, group in processes.items():
+                        endings = json.loads(group.attrs["endings"])
+                        tables = (dict(zip(endings, group[key][()])) for key in ("sums", "squares"))
+                        more = _Sums(bool(group.attrs["of_scores"]), *tables)
+                        key = (name, region, era, process)
+                        found[key] = _sum(found[key], more) if key in found else more
+    for (name, _, era, process), each in found.items():
+        every, unseen = weights[process, era]
+        if each.of_scores and every != unseen:
+            if unseen * every <= 0:
+                raise NanoMLError(
+                    f"histogram {name}: the events of {process} that the network has not seen have the sum of weights {unseen:.4g}, all of "
+                    f"them {every:.4g}: they cannot stand for all. Train several folds (train.folds), or use more events."
+                )
+            each.scale(every / unseen)
+    return found
+
+
+def _sum(one: _Sums, other: _Sums) -> _Sums:
+    endings = dict.fromkeys([*one.sums, *other.sums])
+
+    def added(mine: Mapping[str, Floats], theirs: Mapping[str, Floats]) -> dict[str, Floats]:
+        return {it: mine.get(it, mine[NOMINAL]) + theirs.get(it, theirs[NOMINAL]) for it in endings}
+
+    return _Sums(one.of_scores, added(one.sums, other.sums), added(one.squares, other.squares))
+
+
+def _histogram(plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: Mapping[str, _Set]) -> FilledHistogram:
+    mine = {key[1:]: sums for key, sums in found.items() if key[0] == plan.name}
+    edges, merge = [tuple(axis.edges) for axis in plan.axes], None
+    if plan.name in job.chosen:
+        merge = _choose(plan, job.chosen[plan.name], mine)
+        edges = [(*(plan.axes[0].edges[at] for at in merge[:-1]), 1.0)]
+    order = [*job.classes, DATA]
+    channels = []
+    for region in plan.regions:
+        for era in job.luminosity:
+            processes = {
+                process: _template(sums, sets, plan, merge)
+                for (where, when, process), sums in sorted(
+                    mine.items(), key=lambda it: order.index(it[0][2]) if it[0][2] in order else len(order)
+                )
+                if where == region and when == (era or None)
+            }
+            channels.append(HistogramChannel(region, era or None, processes))
+    titles = [axis.quantity.text for axis in plan.axes]
+    axes = tuple(TemplateAxis(title, title, each) for title, each in zip(titles, edges))
+    return FilledHistogram(plan.name, axes, tuple(channels))
+
+
+def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[tuple[str, Optional[str], str], _Sums]) -> list[int]:
+    """The fine bins at which bins begin, by all that is expected in the regions of a histogram."""
+    total = np.zeros((3, *plan.cells))
+    for (_, _, process), sums in found.items():
+        if process == chosen.signal:
+            total[0] += sums.sums[NOMINAL]
+        elif process != DATA:
+            total[1:] += sums.sums[NOMINAL], sums.squares[NOMINAL]
+    outside = total[:2, 0].sum() + total[:2, -1].sum()
+    if outside:
+        raise NanoMLError(
+            f"histogram {plan.name}: {outside:.4g} expected events are not between 0 and 1, where bins can be chosen. Give its `bins`."
+        )
+    signal, background, squares = total[:, 1:-1]
+    return chosen_bins(signal, background, squares, chosen.least_events, chosen.most_bins)
+
+
+def _template(sums: _Sums, sets: Mapping[str, _Set], plan: Plan, merge: Optional[list[int]]) -> Template:
+    def shaped(values: Floats) -> Floats:
+        cells = values.reshape(plan.cells)
+        return cells if merge is None else merged_bins(cells, merge)
+
+    nominal, up, down = shaped(sums.sums[NOMINAL]), {}, {}
+    varied = {ending: shaped(values) for ending, values in sums.sums.items() if ending != NOMINAL}
+    for name, each in sets.items():
+        members = [varied.pop(ending) for ending in each.endings if ending in varied]
+        if members:
+            up[name], down[name] = combined(each.how, nominal, np.array(members))
+    for ending, values in varied.items():
+        name, direction = _direction(ending)
+        (down if direction == "Down" else up)[name] = values
+    for name in dict.fromkeys([*up, *down]):  # what has one direction alone is the same to the other side
+        up.setdefault(name, 2 * nominal - down.get(name, nominal))
+        down.setdefault(name, 2 * nominal - up[name])
+    return Template(nominal, shaped(sums.squares[NOMINAL]), up, down)
+
+
+def _direction(ending: str) -> tuple[str, str]:
+    """The nuisance parameter of a column, and the direction: _btag_hfUp is btag_hf and Up."""
+    for direction in ("Up", "Down"):
+        if ending.endswith(direction):
+            return ending[1 : -len(direction)], direction
+    return ending[1:], "Up"
+
+
+def write_root(templates: Templates, path: Path) -> None:
+    """Write histograms as HISTOGRAM/CHANNEL/PROCESS and HISTOGRAM/CHANNEL/PROCESS_NUISANCEUp and Down, as Combine reads them."""
+    import uproot
+
+    with uproot.recreate(path) as file:
+        for histogram in templates.histograms:
+            for channel in histogram.channels:
+                for name, values, variances in _named(channel):
+                    file[f"{histogram.name}/{channel.name}/{name}"] = _as_root(histogram, name, values, variances)
+
+
+def _named(channel: HistogramChannel) -> Iterator[tuple[str, Floats, Floats]]:
+    for process, template in channel.processes.items():
+        yield process, template.nominal, template.variances
+        for direction, varied in (("Up", template.up), ("Down", template.down)):
+            for nuisance, values in varied.items():
+                yield f"{process}_{nuisance}{direction}", values, template.variances
+
+
+def _as_root(histogram: FilledHistogram, name: str, values: Floats, variances: Floats) -> Any:
+    """A TH1D, TH2D or TH3D, with the errors of the nominal events."""
+    from uproot.writing import identify
+
+    axes = [
+        identify.to_TAxis(axis, each.title, len(each.edges) - 1, each.edges[0], each.edges[-1], np.array(each.edges))
+        for axis, each in zip(("xaxis", "yaxis", "zaxis"), histogram.axes)
+    ]
+    inner = values[(slice(1, -1),) * values.ndim]
+    kind = (identify.to_TH1x, identify.to_TH2x, identify.to_TH3x)[values.ndim - 1]
+    # what the means of the axes follow from, which nobody needs of a template: as ROOT has it after a rescaling, none
+    moments = [0.0] * (2, 5, 9)[values.ndim - 1]
+    flat = (np.ascontiguousarray(each.T.ravel()) for each in (values, variances))
+    data, squares = flat
+    return kind(
+        name,
+        histogram.name,
+        data,
+        math.fsum(inner.ravel()),
+        float(inner.sum()),
+        float(variances.sum()),
+        *moments,
+        squares,
+        *axes,
+    )

@@ -1,0 +1,146 @@
+"""Tables of expected and observed events, and the page that shows them with the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+
+from MLTools.NanoML.atomic import write_text
+from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Template, Templates
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 70rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #d5d9e0; }
+table { border-collapse: collapse; } th, td { padding: .3rem 1.2rem .3rem 0; text-align: left; border-bottom: 1px solid #e8eaee; }
+td { font-variant-numeric: tabular-nums; white-space: nowrap; } .figures { display: flex; flex-wrap: wrap; gap: 1rem; }
+img { width: 21rem; max-width: 100%; } img.wide { width: 43rem; } .dim { color: #57606a; }
+"""
+
+
+@dataclass(frozen=True)
+class Yield:
+    """The events of a process in a channel, with statistical and systematic error."""
+
+    process: str
+    events: float
+    statistical: float
+    systematic: float
+
+    @classmethod
+    def of(cls, process: str, template: Template) -> Yield:
+        """From a template, underflow and overflow included."""
+        nominal = float(template.nominal.sum())
+        changes = [
+            max(abs(float(varied[name].sum()) - nominal) for varied in (template.up, template.down))
+            for name in template.up
+        ]
+        error = float(np.sqrt(template.variances.sum()))
+        return cls(process, nominal, error, float(np.sqrt(np.sum(np.square(changes)))))
+
+
+def yields_of(channel: HistogramChannel, signal: Optional[str]) -> list[Yield]:
+    """Those of each process, of all backgrounds together, and of data if there are any."""
+    processes = channel.processes
+    backgrounds = [name for name in processes if name not in (DATA, signal)]
+    shown = [name for name in processes if name != DATA]
+    found = [Yield.of(name, processes[name]) for name in sorted(shown, key=lambda name: name == signal)]
+    if len(backgrounds) > 1:
+        found.insert(len(backgrounds), Yield.of("all backgrounds", summed([processes[name] for name in backgrounds])))
+    if DATA in processes:
+        found.append(Yield("data", float(processes[DATA].nominal.sum()), 0.0, 0.0))
+    return found
+
+
+def summed(templates: Sequence[Template]) -> Template:
+    """Several processes as one: a nuisance parameter changes all of them together."""
+    names = dict.fromkeys(name for it in templates for name in it.up)
+    total = [np.sum([getattr(it, key) for it in templates], axis=0) for key in ("nominal", "variances")]
+    varied = [
+        {name: np.sum([getattr(it, key).get(name, it.nominal) for it in templates], axis=0) for name in names}
+        for key in ("up", "down")
+    ]
+    return Template(total[0], total[1], varied[0], varied[1])
+
+
+def rounded(value: float, error: float) -> str:
+    """A number with as many digits as its error allows: two of the error."""
+    if error <= 0 or not np.isfinite(error):
+        return f"{value:.4g}"
+    digits = max(0, 1 - int(np.floor(np.log10(error))))
+    return f"{value:.{digits}f}"
+
+
+def write_tables(templates: Templates, directory: Path, drawn: Sequence[str]) -> None:
+    """Write the yields of each channel, as by the first histogram that is filled there: Markdown, LaTeX, and the page with all figures."""
+    channels: dict[str, list[Yield]] = {}
+    for histogram in templates.histograms:
+        for channel in histogram.channels:
+            if channel.processes:
+                channels.setdefault(channel.name, yields_of(channel, templates.signal))
+    write_text(directory / "yields.md", "\n".join(_markdown(channels)) + "\n")
+    write_text(directory / "yields.tex", "\n".join(_latex(channels)) + "\n")
+    write_text(directory / "histograms.html", _page(templates, channels, drawn))
+
+
+def _cells(each: Yield) -> tuple[str, str]:
+    if each.process == "data":
+        return each.process, f"{each.events:.0f}"
+    error = each.statistical
+    texts = (rounded(value, error) for value in (each.events, each.statistical, each.systematic))
+    return each.process, " ± ".join(texts)
+
+
+def _markdown(channels: dict[str, list[Yield]]) -> Iterator[str]:
+    for name, found in channels.items():
+        yield from (f"## {name}", "", "| process | events ± stat. ± syst. |", "|---|---|")
+        yield from ("| {} | {} |".format(*_cells(each)) for each in found)
+        yield ""
+
+
+def _latex(channels: dict[str, list[Yield]]) -> Iterator[str]:
+    def plain(text: str) -> str:
+        return text.replace("_", r"\_")
+
+    for name, found in channels.items():
+        yield from (
+            f"% {name}",
+            r"\begin{tabular}{lr}",
+            r"\hline",
+            rf"{plain(name)} & events $\pm$ stat. $\pm$ syst. \\",
+            r"\hline",
+        )
+        for each in found:
+            process, events = _cells(each)
+            yield rf"{plain(process)} & ${events.replace('±', chr(92) + 'pm')}$ \\"
+        yield from (r"\hline", r"\end{tabular}", "")
+
+
+def _page(templates: Templates, channels: dict[str, list[Yield]], drawn: Sequence[str]) -> str:
+    parts = [
+        "<h1>Histograms</h1>",
+        '<p class="dim">Every figure is beside this page as PNG and PDF; the histograms are in histograms.root, in the layout of Combine, '
+        "and in histograms.h5. Bands and errors are statistical and systematic; uncertainties of cross sections and luminosity "
+        "are not included.</p>",
+    ]
+    for name, found in channels.items():
+        rows = "".join("<tr><td>{}</td><td>{}</td></tr>".format(*map(escape, _cells(each))) for each in found)
+        parts.append(
+            f"<h2>{escape(name)}</h2><table><tr><th>process</th><th>events ± stat. ± syst.</th></tr>{rows}</table>"
+        )
+    for histogram in templates.histograms:
+        mine = [name for name in drawn if name.startswith(f"{histogram.name}_")]
+        figures = "".join(map(_figure, mine))
+        note = "" if mine else '<p class="dim">It has several axes and is not drawn.</p>'
+        parts.append(f'<h2>{escape(histogram.name)}</h2>{note}<div class="figures">{figures}</div>')
+    head = f'<meta charset="utf-8"><title>Histograms</title><style>{_STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{chr(10).join(parts)}\n</body></html>\n'
+
+
+def _figure(name: str) -> str:
+    wide = " class=wide" if name.endswith("_uncertainties") else ""
+    return f'<a href="{name}.pdf"><img{wide} src="{name}.png" alt="{name}"></a>'

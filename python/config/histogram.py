@@ -1,0 +1,126 @@
+"""The section `histogram`: quantities in bins, and what can be wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from MLTools.NanoML.config.document import Problem
+from MLTools.NanoML.config.schema import suggestion
+from MLTools.NanoML.config.setting import REGION, setting
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.analysis import Config
+
+AUTO = "auto"
+"""Bins that are chosen by what is expected in them."""
+EVERYWHERE = "all"
+"""What the events of all regions are called, if the analysis has no regions."""
+MOST_AXES = 3
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A histogram of events, for each region, class and variation."""
+
+    of: list[str] = setting(
+        list,
+        "What is filled: a column, an output of the model, or an expression of these in the language of skim.cut, one for each of up to "
+        "three axes. A list, as Jet_pt, has an entry for each object. By default the column or output that has the histogram's name.",
+        examples=["ZCand_mass", "WLep_pt / MET_pt"],
+    )
+    bins: Any = setting(
+        AUTO,
+        "Number of bins, and lower and upper end, as in [40, 60, 120]; or all edges; with several axes a list of these. "
+        "auto, for outputs between 0 and 1, chooses bins with enough background events in each.",
+        examples=["[40, 60, 120]", "{edges: [0, 0.5, 0.8, 1]}", "auto"],
+    )
+    regions: list[str] = setting(
+        list, "The regions; by default all.", uniqueItems=True, items=REGION, examples=[["SR", "CR_ZZ"]]
+    )
+    least_events: float = setting(
+        10.0, "With auto: the least effective number of background events in a bin.", exclusiveMinimum=0
+    )
+    most_bins: int = setting(15, "With auto: the largest number of bins.", minimum=1)
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the bins are chosen."""
+        return bool(self.bins == AUTO)
+
+    def edges(self) -> list[list[float]]:
+        """The edges of each axis; ValueError with what is wrong with `bins`, which are not auto."""
+        several = isinstance(self.bins, list) and any(isinstance(each, (list, dict)) for each in self.bins)
+        return [_edges(each) for each in (self.bins if several else [self.bins])]
+
+
+def _edges(bins: Any) -> list[float]:
+    if isinstance(bins, dict) and set(bins) == {"edges"}:
+        found = _numbers(bins["edges"])
+        if len(found) < 2 or any(low >= high for low, high in zip(found, found[1:])):
+            raise ValueError("edges: takes two or more numbers that rise, as in [0, 0.5, 0.8, 1]")
+        return found
+    if isinstance(bins, list) and len(bins) == 3:
+        count, low, high = _numbers(bins)
+        if count < 1 or count != int(count) or low >= high:
+            raise ValueError("takes a whole number of bins, and a lower end below the upper one, as in [40, 60, 120]")
+        width = (high - low) / count
+        return [*(low + number * width for number in range(int(count))), high]
+    raise ValueError('takes [NUMBER, LOW, HIGH], "edges: [...]" or auto')
+
+
+def _numbers(values: Any) -> list[float]:
+    if not isinstance(values, list) or any(isinstance(it, bool) or not isinstance(it, (int, float)) for it in values):
+        raise ValueError("takes numbers alone")
+    return [float(value) for value in values]
+
+
+def axes_of(name: str, histogram: Histogram) -> list[str]:
+    """What is filled on each axis."""
+    return histogram.of or [name]
+
+
+def regions_of(config: Config, histogram: Histogram) -> Sequence[str]:
+    """The regions of a histogram; EVERYWHERE alone if the analysis has none."""
+    return histogram.regions or list(config.regions) or [EVERYWHERE]
+
+
+def histograms(config: Config) -> Iterator[Problem]:
+    """Contradictions between histograms, and between them and other settings."""
+    from MLTools.NanoML.config.regions import expression
+
+    if config.histogram and not config.datasets:
+        yield ("histogram",), 'there are no events to fill. Add some under "datasets:"'
+    if config.histogram and config.score is not None and config.score.files:
+        yield ("histogram",), "fills the scores of datasets, but score.files has others. Remove one of them"
+    elif config.histogram and config.train is None and config.score is None:
+        yield (
+            ("histogram",),
+            'needs the weights of events beside their scores. Add "score: {model: []}", or a "train" section',
+        )
+    for name, histogram in config.histogram.items():
+        place = ("histogram", name)
+        for number, text in enumerate(axes_of(name, histogram)):
+            yield from expression((*place, "of", number) if histogram.of else place, text)
+        for number, region in enumerate(histogram.regions):
+            if region not in config.regions:
+                hint = suggestion(region, config.regions) if config.regions else "There are no `regions`."
+                yield (*place, "regions", number), f'"{region}" is not one of `regions`. {hint}'
+        count = len(axes_of(name, histogram))
+        if count > MOST_AXES:
+            yield (*place, "of"), f"has {count} axes, and a histogram has {MOST_AXES} at most"
+        if histogram.is_auto:
+            if count > 1:
+                yield (*place, "bins"), "auto is for one axis. Give the bins of each"
+            continue
+        try:
+            edges = histogram.edges()
+        except ValueError as problem:
+            yield (*place, "bins"), str(problem)
+            continue
+        if len(edges) != count:
+            yield (
+                (*place, "bins"),
+                f"are for {len(edges)} axes, but there are {count}: {', '.join(axes_of(name, histogram))}",
+            )

@@ -1,0 +1,167 @@
+"""The file of all histograms of an analysis: what a plot, a datacard or a fit reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML.contracts.plain import build, plain
+from MLTools.NanoML.errors import NanoMLError
+
+SCHEMA = 1
+DATA = "data_obs"
+"""The process of observed data, as Combine calls it."""
+_KEY = "nanoml"
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Template:
+    """The expected events of a process in the bins of a histogram, underflow and overflow first and last on each axis.
+
+    Attributes
+    ----------
+    nominal, variances
+        Sums of weights and of their squares, float64 of the histogram's shape.
+    up, down
+        Sums of weights under the two variations of each nuisance parameter, by its name.
+    """
+
+    nominal: Floats
+    variances: Floats
+    up: Mapping[str, Floats] = field(default_factory=dict)
+    down: Mapping[str, Floats] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TemplateAxis:
+    """An axis of a histogram: what is filled, and the edges of its bins."""
+
+    quantity: str
+    title: str
+    edges: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class HistogramChannel:
+    """The events of a histogram in a region and an era, by process."""
+
+    region: str
+    era: Optional[str]
+    processes: Mapping[str, Template] = field(default_factory=dict, metadata={"hidden": True})
+
+    @property
+    def name(self) -> str:
+        """Its name, as of a channel of a fit: SR, or SR_2018 if there are eras."""
+        return self.region if self.era is None else f"{self.region}_{self.era}"
+
+
+def added(channels: Sequence[HistogramChannel]) -> HistogramChannel:
+    """The events of several eras of a region: a nuisance parameter of the same name changes all of them together."""
+    processes = {}
+    for name in dict.fromkeys(name for channel in channels for name in channel.processes):
+        parts = [channel.processes[name] for channel in channels if name in channel.processes]
+        nuisances = dict.fromkeys(nuisance for part in parts for nuisance in part.up)
+
+        def varied(
+            direction: str, parts: Sequence[Template] = parts, all_: Iterable[str] = nuisances
+        ) -> dict[str, Floats]:
+            return {
+                it: np.sum([getattr(part, direction).get(it, part.nominal) for part in parts], axis=0) for it in all_
+            }
+
+        nominal, variances = (
+            np.sum([getattr(part, key) for part in parts], axis=0) for key in ("nominal", "variances")
+        )
+        processes[name] = Template(nominal, variances, varied("up"), varied("down"))
+    return HistogramChannel(channels[0].region, None, processes)
+
+
+@dataclass(frozen=True)
+class FilledHistogram:
+    """A histogram in all of its channels."""
+
+    name: str
+    axes: tuple[TemplateAxis, ...]
+    channels: tuple[HistogramChannel, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Numbers of bins, underflow and overflow among them."""
+        return tuple(len(axis.edges) + 1 for axis in self.axes)
+
+
+@dataclass(frozen=True)
+class Templates:
+    """All histograms of an analysis."""
+
+    creator: str
+    histograms: tuple[FilledHistogram, ...]
+    classes: tuple[str, ...]
+    signal: Optional[str]  # one of the classes; None without any
+    luminosity: dict[str, Optional[float]]  # [/fb], by era; that of an analysis without eras is ""
+
+    def histogram(self, name: str) -> FilledHistogram:
+        """The histogram of this name; a NanoMLError if there is none."""
+        for each in self.histograms:
+            if each.name == name:
+                return each
+        raise NanoMLError(f'"{name}" is not a histogram. Known: {", ".join(each.name for each in self.histograms)}.')
+
+    def write(self, path: Path) -> None:
+        """Write an HDF5 file: HISTOGRAM/CHANNEL/PROCESS has the datasets nominal and variances, and the groups up and down."""
+        import h5py  # what only describes histograms does without
+
+        with h5py.File(path, "w") as file:
+            file.attrs[_KEY] = json.dumps({"schema": SCHEMA, **plain(self)})
+            for histogram in self.histograms:
+                for channel in histogram.channels:
+                    within = file.create_group(f"{histogram.name}/{channel.name}", track_order=True)
+                    for process, template in channel.processes.items():
+                        group = within.create_group(process, track_order=True)
+                        group["nominal"], group["variances"] = template.nominal, template.variances
+                        for direction, varied in (("up", template.up), ("down", template.down)):
+                            for nuisance, values in varied.items():
+                                group[f"{direction}/{nuisance}"] = values
+
+    @classmethod
+    def read(cls, path: Path) -> Templates:
+        """Read the file; a NanoMLError says what is wrong with it."""
+        import h5py
+
+        try:
+            with h5py.File(path, "r") as file:
+                content = json.loads(file.attrs[_KEY])
+                if content["schema"] != SCHEMA:
+                    raise NanoMLError(
+                        f"{path}: schema {content['schema']}, this NanoML reads {SCHEMA}. Run `nanoml histogram` again."
+                    )
+                found = build(cls, content)
+                return replace(found, histograms=tuple(_filled(file, each) for each in found.histograms))
+        except FileNotFoundError:
+            raise NanoMLError(f"{path}: no such file. `nanoml histogram` makes it.") from None
+        except (OSError, KeyError, TypeError, ValueError, AttributeError):
+            raise NanoMLError(f"{path}: is no file of histograms, or damaged. Run `nanoml histogram` again.") from None
+
+
+def _filled(file: Any, histogram: FilledHistogram) -> FilledHistogram:
+    channels = []
+    for channel in histogram.channels:
+        processes = {
+            process: Template(
+                group["nominal"][()], group["variances"][()], _varied(group, "up"), _varied(group, "down")
+            )
+            for process, group in file[f"{histogram.name}/{channel.name}"].items()
+        }
+        channels.append(replace(channel, processes=processes))
+    return replace(histogram, channels=tuple(channels))
+
+
+def _varied(group: Any, direction: str) -> dict[str, Floats]:
+    return {name: values[()] for name, values in group.get(direction, {}).items()}

@@ -1,0 +1,292 @@
+"""Histograms of an analysis with variations, shifts, data and a class from data: what plain arithmetic gives on the same files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import uproot
+from numpy.typing import NDArray
+
+from data_processing.convert.expressions import Expression
+from data_processing.histograms.fill import Axis, Process, fill_file
+from data_processing.histograms.stage import fill_stage
+from data_processing.histograms.templates import make_templates
+from MLTools.NanoML.batch.job import decode, encode
+from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.contracts.templates import Templates
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from MLTools.NanoML.workflow.stages import Analysis
+from services.shifted import ShiftedSkims, write_data
+
+ANALYSIS = """\
+eras: {2018: {luminosity: 59.8}, 2022: {luminosity: 8}}
+datasets:
+  ZZ: {files: other.root, era: 2022}
+  WZ: {files: [FILES], era: 2018, class: WZ, cross_section: 0.0546, weight: 1 + 0.1 * nGoodJet}
+  Muon: {files: data.root, era: 2018, data: true}
+regions: {few: nGoodJet < 3, many: nGoodJet >= 3}
+data_driven:
+  fakes: {from: Muon, region: many, weight: 0.2 + 0.001 * MET, subtract: WZ, into: {few: MET > 70}}
+convert: {features: [Good_sumPt]}
+score: {model: MODEL}
+histogram:
+  MET: {bins: {edges: [0, 50, 80, 120, 500]}}
+  SelJet_pt: {bins: [5, 20, 120], regions: [few]}
+  high: {of: "abs(MET_phi)", bins: [4, 0, 4], regions: [many]}
+  both: {of: [MET, Good_sumPt], bins: [[3, 0, 150], {edges: [0, 100, 300]}], regions: [few]}
+  score: {of: "0.5 + 0.15 * MET_phi", regions: [few]}
+"""
+EDGES = [0, 50, 80, 120, 500]
+
+
+def branches(path: Path | str) -> dict[str, Any]:
+    with uproot.open(path) as file:
+        return dict(file["Events"].arrays(library="np"))
+
+
+@pytest.fixture(scope="module")
+def filled(
+    shifted_skims: ShiftedSkims, linear_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The directory of an analysis with histograms."""
+    directory = tmp_path_factory.mktemp("filled")
+    write_data(directory / "data.root", shifted_skims.nominal[0])
+    (directory / "other.root").write_bytes(Path(shifted_skims.shifted[4]).read_bytes())
+    model = linear_model(["MET_phi"], targets=("a", "b", "c"))
+    files = ", ".join(shifted_skims.shifted[:4])
+    (directory / "a.yaml").write_text(ANALYSIS.replace("FILES", files).replace("MODEL", str(model)))
+    for stage in pipeline_stages(load(directory / "a.yaml"), ("normalise", "score", "fill", "histogram")):
+        for task in stage.tasks:
+            decode(json.loads(json.dumps(encode(task.work))))()
+    return directory
+
+
+def counted(
+    filled: Path, paths: list[str], dataset: str, column: str, ending: str, region: str, prefix: str = ""
+) -> Any:
+    """The histogram of a column, its weights and their squares, by numpy from the files."""
+    total = np.zeros((2, len(EDGES) + 1))
+    edges = [-np.inf, *EDGES, np.inf]
+    for path in paths:
+        skim = branches(path)
+        scores = branches(filled / "a" / "scores" / dataset / Path(path).name)
+        values = skim.get(f"{column}{ending}", skim[column])
+        inside = scores.get(f"{prefix}in_{region}{ending}", scores[f"{prefix}in_{region}"])
+        weights = scores[f"{prefix}eventWeight{ending}"].astype(float)
+        for number in (0, 1):
+            total[number] += np.histogram(values[inside], edges, weights=weights[inside] ** (number + 1))[0]
+    return total
+
+
+def test_each_process_under_each_variation_and_shift(filled: Path, shifted_skims: ShiftedSkims) -> None:
+    (channel,) = (
+        it
+        for it in Templates.read(filled / "a/histograms/histograms.h5").histogram("MET").channels
+        if it.name == "few_2018"
+    )
+    assert list(channel.processes) == ["WZ", "fakes", "data_obs"]
+    paths, found = shifted_skims.shifted[:4], channel.processes["WZ"]
+    nominal = counted(filled, paths, "WZ", "MET", "", "few")
+    assert found.nominal == pytest.approx(nominal[0], rel=1e-12)
+    assert found.variances == pytest.approx(nominal[1], rel=1e-12)
+    assert set(found.up) == set(found.down) == {"pileup", "btag_hf", "jes", "jer"}
+    for name in found.up:
+        for direction, values in (("Up", found.up), ("Down", found.down)):
+            expected = counted(filled, paths, "WZ", "MET", f"_{name}{direction}", "few")[0]
+            assert values[name] == pytest.approx(expected, rel=1e-12)
+            assert values[name].tolist() != found.nominal.tolist()
+    data = [str(filled / "data.root")]
+    seen = counted(filled, data, "Muon", "MET", "", "few")[0]
+    assert channel.processes["data_obs"].nominal.tolist() == seen.tolist()
+    assert seen.sum() > 5
+    for ending in ("", "_jesUp"):
+        subtracted = counted(filled, paths, "WZ", "MET", ending, "few", "fakes_")[0]
+        fakes = channel.processes["fakes"].up["jes"] if ending else channel.processes["fakes"].nominal
+        assert fakes == pytest.approx(counted(filled, data, "Muon", "MET", "", "few", "fakes_")[0] + subtracted)
+
+
+def test_objects_have_an_entry_each(filled: Path, shifted_skims: ShiftedSkims) -> None:
+    (channel,) = (
+        it
+        for it in Templates.read(filled / "a/histograms/histograms.h5").histogram("SelJet_pt").channels
+        if it.era == "2018"
+    )
+    edges, expected = [-np.inf, *np.linspace(20, 120, 6), np.inf], np.zeros((2, 7))
+    for path in shifted_skims.shifted[:4]:
+        skim, scores = branches(path), branches(filled / "a/scores/WZ" / Path(path).name)
+        for number, (jets, ending) in enumerate([("SelJet_pt", ""), ("SelJet_jesUp_pt", "_jesUp")]):
+            for pt, weight, inside in zip(
+                skim.get(jets, skim["SelJet_pt"]),
+                scores[f"eventWeight{ending}"],
+                scores.get(f"in_few{ending}", scores["in_few"]),
+            ):
+                if inside:
+                    expected[number] += np.histogram(pt, edges)[0] * float(weight)
+    assert channel.processes["WZ"].nominal == pytest.approx(expected[0], rel=1e-9)
+    assert channel.processes["WZ"].up["jes"] == pytest.approx(expected[1], rel=1e-9)
+    assert expected[0].tolist() != expected[1].tolist()
+
+
+def test_root_file_is_as_combine_reads_it(filled: Path) -> None:
+    templates = Templates.read(filled / "a/histograms/histograms.h5")
+    with uproot.open(filled / "a/histograms/histograms.root") as file:
+        for histogram in templates.histograms:
+            for channel in histogram.channels:
+                for process, template in channel.processes.items():
+                    found = file[f"{histogram.name}/{channel.name}/{process}"]
+                    assert found.classname == f"TH{len(histogram.axes)}D"
+                    assert found.values(flow=True).tolist() == template.nominal.tolist()
+                    assert found.variances(flow=True).tolist() == template.variances.tolist()
+                    for number, axis in enumerate(histogram.axes):
+                        assert found.axis(number).edges().tolist() == list(axis.edges)
+                    for name, values in template.up.items():
+                        up = file[f"{histogram.name}/{channel.name}/{process}_{name}Up"]
+                        assert up.values(flow=True).tolist() == values.tolist()
+        assert "MET/few_2022/ZZ" in file
+        assert "high/many_2018/fakes" not in file
+    names = [it.name for it in templates.histogram("both").channels]
+    assert names == ["few_2018", "few_2022"]
+    assert templates.histogram("both").shape == (5, 4)
+    assert (templates.signal, templates.classes, templates.luminosity) == (
+        "WZ",
+        ("WZ", "fakes", "ZZ"),
+        {"2018": 59.8, "2022": 8},
+    )
+
+
+def test_chosen_bins_are_those_of_all_channels(filled: Path) -> None:
+    found = Templates.read(filled / "a/histograms/histograms.h5").histogram("score")
+    assert found.axes[0].edges[0] == 0
+    assert found.axes[0].edges[-1] == 1
+    total = sum(it.processes["WZ"].nominal.sum() for it in found.channels if "WZ" in it.processes)
+    assert total > 0
+
+
+def first_job(filled: Path, dataset: str) -> Any:
+    stage = fill_stage(Analysis(load(filled / "a.yaml")))
+    assert stage is not None
+    task = next(task for task in stage.tasks if task.name.startswith(f"{dataset}/"))
+    return task.work.args[0]
+
+
+def analysis(filled: Path) -> str:
+    """The configuration, to be used in another directory."""
+    text = (filled / "a.yaml").read_text()
+    return text.replace("data.root", f"{filled}/data.root").replace("other.root", f"{filled}/other.root")
+
+
+def sums(path: Path) -> dict[str, NDArray[Any]]:
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, it: found.update({name: it[()]}) if isinstance(it, h5py.Dataset) else None)
+    return found
+
+
+def test_they_do_not_depend_on_how_much_is_read_at_once(filled: Path, tmp_path: Path) -> None:
+    job = first_job(filled, "WZ")
+    fill_file(replace(job, output=tmp_path / "x.h5", chunk=7))
+    before, after = sums(job.output), sums(tmp_path / "x.h5")
+    assert list(before) == list(after)
+    for name, values in before.items():
+        assert after[name] == pytest.approx(values, rel=1e-9, abs=1e-12)
+
+
+def test_data_of_a_blind_region_are_not_looked_at(filled: Path, tmp_path: Path) -> None:
+    job = first_job(filled, "Muon")
+    fill_file(replace(job, output=tmp_path / "x.h5", processes=[Process("data_obs", blind=("few",))]))
+    assert {name.split("/")[1] for name in sums(tmp_path / "x.h5")} == {"many"}
+    assert {name.split("/")[1] for name in sums(job.output)} == {"few", "many"}
+
+
+def test_regions_that_are_trained_on_are_blind(filled: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(analysis(filled).replace("\nscore:", "\ntrain: {regions: [few]}\nscore:"))
+    stage = fill_stage(Analysis(load(tmp_path / "a.yaml")))
+    assert stage is not None
+    blind = {task.name.split("/")[0]: [list(it.blind) for it in task.work.args[0].processes] for task in stage.tasks}
+    assert blind == {"ZZ": [[]], "WZ": [[], []], "Muon": [["few"], []]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ('high: {of: METT, bins: [4, 0, 4]}', r'a.yaml:\d+: histogram.high: .*has no branch METT. Did you mean "MET"?'),
+        ("high: {of: [MET, SelJet_pt], bins: [[2, 0, 4], [2, 0, 4]]}", r"the axes of the histogram high have different numbers of entries"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_filled(filled: Path, tmp_path: Path, changes: str, message: str) -> None:
+    text = analysis(filled)
+    start, end = text.index("  high:"), text.index("  both:")
+    (tmp_path / "a.yaml").write_text(text[:start] + f"  {changes}\n" + text[end:])
+    stage = fill_stage(Analysis(load(tmp_path / "a.yaml")))
+    assert stage is not None
+    task = next(task for task in stage.tasks if task.name.startswith("WZ/"))
+    job = task.work.args[0]
+    scores = filled / "a/scores/WZ" / Path(job.scores).name
+    with pytest.raises(ConfigError, match=message):
+        fill_file(replace(job, scores=str(scores)))
+    assert not job.output.exists()
+
+
+def test_scores_of_other_events(filled: Path, tmp_path: Path, shifted_skims: ShiftedSkims) -> None:
+    job = first_job(filled, "WZ")
+    with pytest.raises(NanoMLError, match=r"has another number of events than .*Score that file again"):
+        fill_file(replace(job, events=shifted_skims.shifted[3], output=tmp_path / "x.h5"))
+
+
+def test_what_is_no_file_of_histograms(tmp_path: Path) -> None:
+    with pytest.raises(NanoMLError, match=r"no such file. `nanoml histogram` makes it"):
+        Templates.read(tmp_path / "x.h5")
+    (tmp_path / "x.h5").write_bytes(b"x")
+    with pytest.raises(NanoMLError, match=r"is no file of histograms, or damaged"):
+        Templates.read(tmp_path / "x.h5")
+
+
+def test_a_single_network_counts_on_what_it_has_not_seen(filled: Path, tmp_path: Path) -> None:
+    """The events of the first of five folds stand for all of their process, in histograms of scores alone; all data count."""
+    text = analysis(filled).replace("\nscore:", "\ntrain: {folds: 1, regions: [few]}\nscore:")
+    (tmp_path / "a.yaml").write_text(text)
+    (tmp_path / "a").symlink_to(filled / "a")
+    stages = pipeline_stages(load(tmp_path / "a.yaml"), ("fill", "histogram"))
+    jobs = [task.work.args[0] for task in stages[0].tasks]
+    parts, totals = [], {}
+    for number, job in enumerate(jobs):
+        seen = [replace(process, blind=()) for process in job.processes]
+        job = replace(job, output=tmp_path / f"{number}.h5", processes=seen)
+        scores = branches(job.scores)
+        prefix = next(name for name in scores if name.endswith("_fold")).removesuffix("_fold")
+        fill_file(replace(job, model=prefix, plans=[_named(job, "MET"), _of(job, f"{prefix}_a")]))
+        parts.append((job.output, "2022" if "/ZZ/" in job.scores else "2018"))
+        key = Path(job.scores).parent.name
+        fold = fold_of(scores["run"], scores["luminosityBlock"], scores["event"], 5)
+        inside, weights = scores["in_few"], scores["eventWeight"].astype(float)
+        mine = totals.setdefault(key, np.zeros(3))
+        mine += weights.sum(), weights[fold == 0].sum(), weights[inside & (fold == 0)].sum()
+    job = replace(stages[1].tasks[0].work.args[0], parts=parts, plans=[_named(jobs[0], "MET"), _of(jobs[0], "x")], chosen={},
+                  output=tmp_path / "x.h5", root=tmp_path / "x.root")  # fmt: skip
+    make_templates(job)
+    of_scores, plain = (
+        next(it for it in Templates.read(job.output).histogram(name).channels if it.name == "few_2018").processes
+        for name in ("of", "MET")
+    )
+    every, unseen, inside = totals["WZ"]
+    assert of_scores["WZ"].nominal.sum() == pytest.approx(inside * every / unseen)
+    assert plain["WZ"].nominal.sum() != pytest.approx(inside * every / unseen)
+    assert of_scores["data_obs"].nominal.sum() == plain["data_obs"].nominal.sum() > 0
+
+
+def _named(job: Any, name: str) -> Any:
+    return next(plan for plan in job.plans if plan.name == name)
+
+
+def _of(job: Any, quantity: str) -> Any:
+    plan = _named(job, "MET")
+    return replace(plan, name="of", axes=(Axis(Expression(quantity, "a.yaml"), (-1e9, 0.0, 1e9)),), regions=("few",))

@@ -1,0 +1,118 @@
+"""Tables of events, and the figures beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_processing.histograms.yields import Yield, rounded, summed, write_tables, yields_of
+from MLTools.NanoML.contracts.templates import (
+    FilledHistogram,
+    HistogramChannel,
+    Template,
+    TemplateAxis,
+    Templates,
+    added,
+)
+
+
+def template(scale: float, **changes: float) -> Template:
+    """Four bins with an underflow and an overflow, and what each nuisance parameter changes by up; down is the opposite."""
+    values = scale * np.array([0.0, 1, 2, 3, 4, 0.5])
+    up = {name: values * (1 + change) for name, change in changes.items()}
+    down = {name: values * (1 - change) for name, change in changes.items()}
+    return Template(values, values * 0.1, up, down)
+
+
+def channel(era: str | None) -> HistogramChannel:
+    return HistogramChannel(
+        "SR_x",
+        era,
+        {
+            "WZ": template(10, jes=0.1, pileup=0.05),
+            "ZG": template(5, jes=-0.2),
+            "signal": template(1, jes=0.3),
+            "data_obs": Template(np.array([0.0, 12, 0, 50, 60, 5]), np.array([0.0, 12, 0, 50, 60, 5])),
+        },
+    )
+
+
+@pytest.fixture
+def templates() -> Templates:
+    axes = (TemplateAxis("mass", "mass [GeV]", (0.0, 1.0, 2.0, 4.0, 5.0)),)
+    two = (*axes, TemplateAxis("pt", "pt", (0.0, 1.0)))
+    whole = FilledHistogram("mass", axes, (channel("2018"), channel("2022")))
+    return Templates(
+        "NanoML",
+        (whole, FilledHistogram("both", two, ())),
+        ("signal", "WZ", "ZG"),
+        "signal",
+        {"2018": 59.8, "2022": 8.0},
+    )
+
+
+def test_errors_of_a_nuisance_parameter_are_added_before_they_are_squared() -> None:
+    found = {each.process: each for each in yields_of(channel(None), "signal")}
+    assert list(found) == ["WZ", "ZG", "all backgrounds", "signal", "data"]
+    total = found["all backgrounds"]
+    assert total.events == pytest.approx(157.5)
+    assert total.statistical == pytest.approx(np.sqrt(15.75))
+    # jes: 10.5 of WZ and -10.5 of ZG cancel; pile-up: 5 % of WZ
+    assert total.systematic == pytest.approx(0.05 * 105)
+    assert found["data"] == Yield("data", 127.0, 0.0, 0.0)
+
+
+def test_eras_are_added() -> None:
+    whole = added([channel("2018"), channel("2022")])
+    assert whole.name == "SR_x"
+    assert whole.processes["WZ"].nominal.tolist() == (2 * template(10).nominal).tolist()
+    assert whole.processes["WZ"].up["jes"] == pytest.approx(2.2 * template(10).nominal)
+    lonely = HistogramChannel("SR_x", "2016", {"WZ": template(1, isr=0.5)})
+    more = added([channel("2018"), lonely]).processes["WZ"]
+    assert more.up["isr"] == pytest.approx(11.5 * template(1).nominal)
+    assert more.up["jes"] == pytest.approx(12 * template(1).nominal)
+    assert summed([template(1, a=0.1), template(2)]).up["a"] == pytest.approx(3.1 * template(1).nominal)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (123.456, 12.3, "123"),
+        (1.23456, 0.0321, "1.235"),
+        (1.23456, 0.321, "1.23"),
+        (7.0, 0.0, "7"),
+        (1234.5, 99.7, "1234"),
+    ],
+)
+def test_digits(value: float, error: float, text: str) -> None:
+    assert rounded(value, error) == text
+
+
+def test_tables(templates: Templates, tmp_path: Path) -> None:
+    write_tables(templates, tmp_path, ["mass_SR_x", "mass_SR_x_uncertainties"])
+    markdown = (tmp_path / "yields.md").read_text()
+    assert "## SR_x_2018" in markdown
+    assert "| all backgrounds | 157.5 ± 4.0 ± 5.2 |" in markdown
+    assert "| data | 127 |" in markdown
+    latex = (tmp_path / "yields.tex").read_text()
+    assert r"SR\_x\_2018 & events" in latex
+    assert r"all backgrounds & $157.5 \pm 4.0 \pm 5.2$ \\" in latex
+    page = (tmp_path / "histograms.html").read_text()
+    assert page.count("<img") == 2
+    assert "It has several axes and is not drawn." in page
+
+
+def test_figures(templates: Templates, tmp_path: Path) -> None:
+    pytest.importorskip("mplhep")
+    from data_processing.histograms.draw import draw_histograms, total_error
+
+    drawn = draw_histograms(templates, tmp_path, {"2018": 13.0, "2022": 13.6})
+    assert drawn == ["mass_SR_x", "mass_SR_x_log", "mass_SR_x_2018", "mass_SR_x_2022", "mass_SR_x_uncertainties"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        f"{name}.{suffix}" for name in drawn for suffix in ("pdf", "png")
+    )
+    statistical, total = total_error(channel(None), ["WZ", "ZG"])
+    assert statistical == pytest.approx(np.sqrt(template(1.5).nominal))
+    assert total**2 - statistical**2 == pytest.approx((0.05 * template(10).nominal) ** 2)
