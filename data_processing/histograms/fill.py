@@ -29,6 +29,7 @@ from MLTools.NanoML.terminal.progress import progress
 
 NOMINAL = ""
 """Ending of the columns that are not varied."""
+_SEARCHED = 16  # bins up to which they are searched
 Floats = NDArray[np.float64]
 
 
@@ -82,16 +83,16 @@ class FillJob:
 
 @dataclass
 class _Filled:
-    """Sums of weights and of their squares, by ending of the column of weights; each of shape (cells,)."""
+    """Sums of weights by ending of the column of weights, and of the squares of the nominal ones; each of shape (cells,)."""
 
     of_scores: bool  # so that only events count whose network has not seen them
     sums: dict[str, Floats] = field(default_factory=dict)
-    squares: dict[str, Floats] = field(default_factory=dict)
+    squares: Floats | float = 0.0
 
     def add(self, ending: str, cell: NDArray[np.int64], weights: Floats, count: int) -> None:
-        for total, values in ((self.sums, weights), (self.squares, weights**2)):
-            found = np.bincount(cell, values, count)
-            total[ending] = total[ending] + found if ending in total else found
+        self.sums[ending] = np.bincount(cell, weights, count) + self.sums.get(ending, 0.0)
+        if ending == NOMINAL:
+            self.squares = np.bincount(cell, weights**2, count) + self.squares
 
 
 def fill_file(job: FillJob) -> dict[str, int]:
@@ -117,7 +118,8 @@ def fill_file(job: FillJob) -> dict[str, int]:
             group.attrs["endings"] = json.dumps(list(filled.sums))
             group.attrs["of_scores"] = filled.of_scores
             group["sums"] = np.array(list(filled.sums.values()))
-            group["squares"] = np.array(list(filled.squares.values()))
+            if NOMINAL in filled.sums:
+                group["squares"] = filled.squares
     return {"events": files.entries}
 
 
@@ -241,17 +243,29 @@ class _View:
             self.all_weights += float(weights[NOMINAL].sum())
             self.unseen_weights += float(weights[NOMINAL][unseen].sum())
         cells = {plan.name: self._cells(plan, values) for plan in dict.fromkeys(plan for plan, _, _ in self._fills)}
-        for plan, region, flag in self._fills:
+        flags = {
+            flag: np.asarray(ak.to_numpy(arrays[self._under_shift(flag)]), bool) for _, _, flag in self._fills if flag
+        }
+        last, chosen = None, {}
+        for plan, region, flag in sorted(self._fills, key=lambda it: it[2]):
             event, cell = cells[plan.name]
             of_scores = any(axis.quantity in self._of_scores for axis in plan.axes)
-            if of_scores:
-                event, cell = event[unseen[event]], cell[unseen[event]]
-            if flag:
-                inside = np.asarray(ak.to_numpy(arrays[self._under_shift(flag)]), bool)[event]
-                event, cell = event[inside], cell[inside]
+            # one entry for each event is the rule: then the weights of a region are picked once for all histograms
+            key = (
+                (flag, of_scores and self._single_of is not None)
+                if len(event) == length and event[-1:] == length - 1
+                else None
+            )
+            if key is None or key != last:
+                inside = flags[flag][event] if flag else np.ones(len(event), bool)
+                if of_scores:
+                    inside = inside & unseen[event]
+                picked = np.flatnonzero(inside)
+                chosen = {ending: each[event[picked]] for ending, each in weights.items()}
+                last = key
             filled = found.setdefault((plan.name, region, self.process.name), _Filled(of_scores))
-            for ending, each in weights.items():
-                filled.add(ending, cell, each[event], int(np.prod(plan.cells)))
+            for ending, each in chosen.items():
+                filled.add(ending, cell[picked], each, int(np.prod(plan.cells)))
 
     def _unseen(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.bool_]:
         """Which events have a score that counts: by a network that has not seen them."""
@@ -271,9 +285,21 @@ class _View:
                 f"{plan.axes[0].quantity.where}: the axes of the histogram {plan.name} have different numbers of entries in an event. Use "
                 "columns of one collection, or of the event."
             )
-        known = np.logical_and.reduce([~np.isnan(column) for _, column in entries])
-        places = [
-            np.searchsorted(np.asarray(axis.edges), column[known], "right")
-            for axis, (_, column) in zip(plan.axes, entries)
-        ]
-        return event[known], np.ravel_multi_index(places, plan.cells)
+        columns = [column for _, column in entries]
+        known = np.logical_and.reduce([~np.isnan(column) for column in columns])
+        if not known.all():
+            event, columns = event[known], [column[known] for column in columns]
+        places = [bins_of(np.asarray(axis.edges), column) for axis, column in zip(plan.axes, columns)]
+        return event, np.ravel_multi_index(places, plan.cells) if len(places) > 1 else places[0]
+
+
+def bins_of(edges: Floats, values: Floats) -> NDArray[np.int64]:
+    """The bin of each value: 0 below all edges, their number at or above the last one."""
+    count = len(edges) - 1
+    width = (edges[-1] - edges[0]) / count
+    if count < _SEARCHED or np.abs(np.diff(edges) - width).max() > 0.01 * width:
+        return np.searchsorted(edges, values, "right")
+    # in even bins the place is known to one bin, which is quicker than to search it
+    guess = np.clip((values - edges[0]) / width, -1, count).astype(np.int64) + 1
+    low, high = np.concatenate([[-np.inf], edges]), np.concatenate([edges, [np.inf]])
+    return np.minimum(guess + (values >= high[guess]) - (values < low[guess]), count + 1)

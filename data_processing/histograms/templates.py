@@ -69,15 +69,15 @@ class _Set:
 
 @dataclass
 class _Sums:
-    """Sums of weights and of their squares in the cells of a histogram, by ending."""
+    """Sums of weights in the cells of a histogram, by ending, and of the squares of the nominal ones."""
 
     of_scores: bool
     sums: dict[str, Floats]
-    squares: dict[str, Floats]
+    squares: Floats
 
     def scale(self, factor: float) -> None:
         self.sums = {ending: factor * values for ending, values in self.sums.items()}
-        self.squares = {ending: factor**2 * values for ending, values in self.squares.items()}
+        self.squares = factor**2 * self.squares
 
 
 def make_templates(job: TemplateJob) -> dict[str, Any]:
@@ -115,14 +115,14 @@ def _added(parts: Sequence[tuple[Path, Optional[str]]]) -> dict[_Key, _Sums]:
     ] = {}  # sums of weights of a process in an era: of all events, and of these
     for path, era in parts:
         with h5py.File(path, "r") as file:
-            for process, sums in file.attrs.items():
-                weights[process, era] = weights.get((process, era), np.zeros(2)) + sums
+            for process, totals in file.attrs.items():
+                weights[process, era] = weights.get((process, era), np.zeros(2)) + totals
             for name, regions in file.items():
                 for region, processes in regions.items():
                     for process, group in processes.items():
                         endings = json.loads(group.attrs["endings"])
-                        tables = (dict(zip(endings, group[key][()])) for key in ("sums", "squares"))
-                        more = _Sums(bool(group.attrs["of_scores"]), *tables)
+                        sums = dict(zip(endings, group["sums"][()]))
+                        more = _Sums(bool(group.attrs["of_scores"]), sums, group["squares"][()])
                         key = (name, region, era, process)
                         found[key] = _sum(found[key], more) if key in found else more
     for (name, _, era, process), each in found.items():
@@ -138,12 +138,11 @@ def _added(parts: Sequence[tuple[Path, Optional[str]]]) -> dict[_Key, _Sums]:
 
 
 def _sum(one: _Sums, other: _Sums) -> _Sums:
-    endings = dict.fromkeys([*one.sums, *other.sums])
-
-    def added(mine: Mapping[str, Floats], theirs: Mapping[str, Floats]) -> dict[str, Floats]:
-        return {it: mine.get(it, mine[NOMINAL]) + theirs.get(it, theirs[NOMINAL]) for it in endings}
-
-    return _Sums(one.of_scores, added(one.sums, other.sums), added(one.squares, other.squares))
+    sums = {
+        ending: one.sums.get(ending, one.sums[NOMINAL]) + other.sums.get(ending, other.sums[NOMINAL])
+        for ending in dict.fromkeys([*one.sums, *other.sums])
+    }
+    return _Sums(one.of_scores, sums, one.squares + other.squares)
 
 
 def _histogram(plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: Mapping[str, _Set]) -> FilledHistogram:
@@ -176,7 +175,7 @@ def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[tuple[str, Optional[s
         if process == chosen.signal:
             total[0] += sums.sums[NOMINAL]
         elif process != DATA:
-            total[1:] += sums.sums[NOMINAL], sums.squares[NOMINAL]
+            total[1:] += sums.sums[NOMINAL], sums.squares
     outside = total[:2, 0].sum() + total[:2, -1].sum()
     if outside:
         raise NanoMLError(
@@ -203,7 +202,7 @@ def _template(sums: _Sums, sets: Mapping[str, _Set], plan: Plan, merge: Optional
     for name in dict.fromkeys([*up, *down]):  # what has one direction alone is the same to the other side
         up.setdefault(name, 2 * nominal - down.get(name, nominal))
         down.setdefault(name, 2 * nominal - up[name])
-    return Template(nominal, shaped(sums.squares[NOMINAL]), up, down)
+    return Template(nominal, shaped(sums.squares), up, down)
 
 
 def _direction(ending: str) -> tuple[str, str]:

@@ -197,6 +197,8 @@ class Formula:
 
         There is one for each element of a list without an index, and none for an event that lacks an element with one.
         """
+        if isinstance(self._root, Leaf) and arrays[self._root.name].ndim == 1:  # most are a column
+            return np.arange(length), np.asarray(ak.to_numpy(arrays[self._root.name]), np.float64)
         instances = self._instances(arrays, length)
         return instances.event, np.asarray(instances.values, np.float64)
 

