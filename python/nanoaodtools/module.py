@@ -88,7 +88,10 @@ class PostprocModule:
         self._begin(Request.of(self), input_file, input_tree, output_tree)
 
     def _begin(self, request: Optional[Request], input_file: Any, input_tree: Any, output_tree: Any) -> None:
-        evaluations: list[Evaluation] = getattr(input_tree, _SHARED, [])
+        modules = request.postprocessor.modules if request is not None else ()
+        is_first = self is next((each for each in modules if isinstance(each, PostprocModule)), None)
+        # a tree at the place in memory of one whose run failed has the attributes of that one
+        evaluations: list[Evaluation] = [] if is_first else getattr(input_tree, _SHARED, [])
         source = evaluations[0].source if evaluations else Source(input_file, input_tree, request)
         if not isinstance(self.selection, Scoring):
             refuse_shifts(source.accounting)
