@@ -22,6 +22,7 @@ PACKAGING := pyproject.toml setup.py
 # each part can be deleted, and the others go on working
 DATA := $(wildcard data_processing)
 TRAINING := $(wildcard ML_processing)
+FIT := $(wildcard statistical_analysis)
 TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_processing))
 
 # stamps, renewed when the packaging changes; a developer's environment will do for the example
@@ -67,11 +68,11 @@ style: $(DEV)
 	$(VENV)/bin/ruff format --check .
 
 types: $(DEV) build/types/MLTools/NanoML
-	MYPYPATH=build/types $(VENV)/bin/mypy -p MLTools.NanoML $(addprefix -p ,$(DATA) $(TRAINING))
+	MYPYPATH=build/types $(VENV)/bin/mypy -p MLTools.NanoML $(addprefix -p ,$(DATA) $(TRAINING) $(FIT))
 
 versions: $(DEV)
 	$(VENV)/bin/vermin python $(DATA)
-	$(if $(TRAINING),$(VENV)/bin/vermin --no-config-file -t=3.10- --violations --no-tips $(TRAINING))
+	$(if $(TRAINING)$(FIT),$(VENV)/bin/vermin --no-config-file -t=3.10- --violations --no-tips $(TRAINING) $(FIT))
 
 format: $(DEV) ## put the code into its form, and mend what can be mended
 	$(VENV)/bin/ruff check --fix .

@@ -1,1 +1,1 @@
-"""Data side of NanoML: skim, convert, shuffle, score. Needs MLTools.NanoML, not ML_processing."""
+"""Data side of NanoML: skim, convert, shuffle, score. Needs MLTools.NanoML, no other part."""

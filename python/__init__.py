@@ -1,7 +1,7 @@
 """NanoML: from CMS NanoAOD to a trained network that runs inside CMSSW.
 
 This package holds all that runs inside CMSSW or on the grid. It needs nothing of
-``data_processing`` and ``ML_processing``, which both build on it.
+``data_processing``, ``ML_processing`` and ``statistical_analysis``, which all build on it.
 """
 
 from __future__ import annotations

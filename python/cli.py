@@ -59,6 +59,7 @@ PAGES = {
     "ML_processing.export.releases": "howto/export.md",
     "ML_processing.tracking": "tune.md",
     "ML_processing.tuning": "tune.md",
+    "statistical_analysis": "fit.md",
 }
 _OF_TASKS = re.compile(rf"({'|'.join(NAMES)}) \S+: ")
 _FIRST, _LAST = ("init", "doctor", "run", "accept", *NAMES), ("config", "completion")
@@ -185,7 +186,7 @@ def main() -> NoReturn:
         sys.exit(problem.exit_code)
     except ModuleNotFoundError as problem:
         missing = (problem.name or "").partition(".")[0]
-        if missing in ("MLTools", "data_processing", "ML_processing", ""):
+        if missing in ("MLTools", "data_processing", "ML_processing", "statistical_analysis", ""):
             raise  # an error in this program, not in its installation
         from MLTools.NanoML.installation import how_to_install
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Optional, Union
 from MLTools.NanoML.atomic import cache_directory, write_json
 
 _FILE = re.compile(r"[\w-]+(\.[\w-]+)+")
-_PARTS = ("data_processing", "ML_processing")
+_PARTS = ("data_processing", "ML_processing", "statistical_analysis")
 _Root = Union[str, Path]
 
 

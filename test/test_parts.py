@@ -1,4 +1,4 @@
-"""Either part may be deleted: the other goes on working, and its tests go on passing."""
+"""Any part may be deleted: the others go on working, and their tests go on passing."""
 
 from __future__ import annotations
 
@@ -64,3 +64,9 @@ def test_without_the_data_side_training_works(tmp_path: Path) -> None:
         "skim, convert, shuffle, normalise, score, fill, histogram, draw: the directory data_processing/ is not here"
         in done.stderr
     )
+
+
+@pytest.mark.parametrize("part", ["data_processing", "ML_processing"])
+def test_the_fit_needs_no_other_part(tmp_path: Path, part: str) -> None:
+    environment = without(part, tmp_path)
+    check(["test/statistical_analysis"], "test_model or test_datacard", tmp_path, environment)

@@ -15,7 +15,7 @@ from data_processing.histograms.fill import Axis, FillJob, Plan, Process, fill_f
 from data_processing.histograms.templates import ChosenBins, TemplateJob, make_templates
 from data_processing.score.eventcolumns import prefix_of
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.histogram import EVERYWHERE, Histogram, axes_of, regions_of
+from MLTools.NanoML.config.histogram import EVERYWHERE, Histogram, axes_of, processes_of, regions_of
 from MLTools.NanoML.config.training import Against
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.templates import DATA, Templates
@@ -69,11 +69,11 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
     luminosity = {name: era.luminosity for name, era in config.eras.items()} or {"": config.luminosity}
     signal = _signal(config) if config.classes else None
     output, root = layout.histograms(".h5"), layout.histograms(".root")
-    job = TemplateJob(parts, normalisations, plans, chosen, _order(config), signal, luminosity, output, root)
+    job = TemplateJob(parts, normalisations, plans, chosen, processes_of(config), signal, luminosity, output, root)
     settings = {
         "histograms": [plain(plan) for plan in plans],
         "chosen": {name: plain(each) for name, each in chosen.items()},
-        "classes": _order(config),
+        "classes": processes_of(config),
         "signal": signal,
         "luminosity": luminosity,
         "eras": {name: dataset.era for name, dataset in config.datasets.items()},
@@ -150,12 +150,6 @@ def _blind(config: Config) -> tuple[str, ...]:
     if config.train is None:
         return ()
     return tuple(config.train.regions or config.regions or [EVERYWHERE])
-
-
-def _order(config: Config) -> list[str]:
-    """All processes but data: the classes, and simulation that is of none."""
-    others = [name for name, it in config.datasets.items() if it.class_ is None and not it.is_data]
-    return [*config.classes, *others]
 
 
 def _signal(config: Config) -> str:

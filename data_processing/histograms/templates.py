@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from MLTools.NanoML.contracts.templates import (
     Templates,
 )
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.rootio.histograms import root_histogram
 
 Floats = NDArray[np.float64]
 _Key = tuple[str, str, Optional[str], str]
@@ -219,9 +219,12 @@ def write_root(templates: Templates, path: Path) -> None:
 
     with uproot.recreate(path) as file:
         for histogram in templates.histograms:
+            axes = [(each.title, each.edges) for each in histogram.axes]
             for channel in histogram.channels:
                 for name, values, variances in _named(channel):
-                    file[f"{histogram.name}/{channel.name}/{name}"] = _as_root(histogram, name, values, variances)
+                    file[f"{histogram.name}/{channel.name}/{name}"] = root_histogram(
+                        name, histogram.name, axes, values, variances
+                    )
 
 
 def _named(channel: HistogramChannel) -> Iterator[tuple[str, Floats, Floats]]:
@@ -230,30 +233,3 @@ def _named(channel: HistogramChannel) -> Iterator[tuple[str, Floats, Floats]]:
         for direction, varied in (("Up", template.up), ("Down", template.down)):
             for nuisance, values in varied.items():
                 yield f"{process}_{nuisance}{direction}", values, template.variances
-
-
-def _as_root(histogram: FilledHistogram, name: str, values: Floats, variances: Floats) -> Any:
-    """A TH1D, TH2D or TH3D, with the errors of the nominal events."""
-    from uproot.writing import identify
-
-    axes = [
-        identify.to_TAxis(axis, each.title, len(each.edges) - 1, each.edges[0], each.edges[-1], np.array(each.edges))
-        for axis, each in zip(("xaxis", "yaxis", "zaxis"), histogram.axes)
-    ]
-    inner = values[(slice(1, -1),) * values.ndim]
-    kind = (identify.to_TH1x, identify.to_TH2x, identify.to_TH3x)[values.ndim - 1]
-    # what the means of the axes follow from, which nobody needs of a template: as ROOT has it after a rescaling, none
-    moments = [0.0] * (2, 5, 9)[values.ndim - 1]
-    flat = (np.ascontiguousarray(each.T.ravel()) for each in (values, variances))
-    data, squares = flat
-    return kind(
-        name,
-        histogram.name,
-        data,
-        math.fsum(inner.ravel()),
-        float(inner.sum()),
-        float(variances.sum()),
-        *moments,
-        squares,
-        *axes,
-    )

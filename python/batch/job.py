@@ -34,7 +34,7 @@ CORRECTIONS = "corrections"
 """Where the files of the user's directory of corrections are there."""
 
 _VERSION = 1
-_PACKAGES = ("MLTools.NanoML", "data_processing", "ML_processing")
+_PACKAGES = ("MLTools.NanoML", "data_processing", "ML_processing", "statistical_analysis")
 _TAGS = {"path", "tuple", "number", "mapping", "type", "call"}
 
 

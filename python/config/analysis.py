@@ -14,6 +14,7 @@ from MLTools.NanoML.config.consistency import contradictions
 from MLTools.NanoML.config.data import Convert, Score, Skim
 from MLTools.NanoML.config.datasets import Dataset, Era, Read
 from MLTools.NanoML.config.document import Document, Key, dotted
+from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.config.histogram import Histogram
 from MLTools.NanoML.config.regions import DataDriven, Part, parts_of
 from MLTools.NanoML.config.schema import json_schema, parse
@@ -30,6 +31,11 @@ class Config:
     workdir: str = setting("", "The directory for all results; by default it has the name of the YAML file.")
     luminosity: Optional[float] = setting(
         None, "Integrated luminosity [/fb], to which simulation is scaled.", exclusiveMinimum=0, **PRODUCT
+    )
+    luminosity_uncertainty: Any = setting(
+        None,
+        "Uncertainty of the luminosity, in per cent; or a mapping of components.",
+        examples=["2.5 %", "{lumi_13TeV_correlated: 0.6 %, lumi_2018: 1.5 %}"],
     )
     corrections: Optional[str] = setting(
         None,
@@ -56,6 +62,7 @@ class Config:
     export: Optional[Export] = setting(None)
     score: Optional[Score] = setting(None)
     histogram: dict[str, Histogram] = setting(dict, "Histograms of all events, by name.", names=REGION)
+    fit: Optional[Fit] = setting(None)
     batch: Batch = setting(Batch)
     base: Path = field(default=Path(), compare=False, metadata={"hidden": True})
     """The directory of the YAML file, to which relative paths are relative."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from MLTools.NanoML.config.datasets import TIERS
 from MLTools.NanoML.config.document import Keys, Problem
+from MLTools.NanoML.config.fit import fits
 from MLTools.NanoML.config.histogram import histograms
 from MLTools.NanoML.config.regions import data_driven, expression, regions
 from MLTools.NanoML.config.schema import complaints, json_schema, suggestion
@@ -24,7 +25,7 @@ def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are valid by themselves."""
     checks = (
         _datasets, _cross_sections, _eras, _skim, _convert, regions, data_driven, _sections, _training, _columns, _objects,
-        _per_object, _signal, _tune, _evaluate, _score, histograms,
+        _per_object, _signal, _tune, _evaluate, _score, histograms, fits,
     )  # fmt: skip
     return [problem for check in checks for problem in check(config)]
 
@@ -97,7 +98,7 @@ def _cross_sections(config: Config) -> Iterator[Problem]:
 
 
 def _eras(config: Config) -> Iterator[Problem]:
-    for key in ("luminosity", "corrections"):
+    for key in ("luminosity", "luminosity_uncertainty", "corrections"):
         if config.eras and getattr(config, key) is not None:
             yield (key,), f"is given by each of `eras`. Move it there, as in `eras: {{2018: {{{key}: ...}}}}`"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from MLTools.NanoML.config.setting import BRANCH, DATASET, PRODUCT, setting
 
@@ -34,6 +34,11 @@ class Era:
     )
     corrections: Optional[str] = setting(
         None, "YAML file of its corrections, for selections that use them.", examples=["corrections/2018.yaml"]
+    )
+    luminosity_uncertainty: Any = setting(
+        None,
+        "Uncertainty of its luminosity, in per cent; or a mapping of components, of which those with the same name are shared by eras.",
+        examples=["2.5 %", "{lumi_13TeV_correlated: 0.6 %, lumi_2018: 1.5 %}"],
     )
     energy: Optional[float] = setting(
         None, "Energy of the collisions in the centre of mass [TeV], for figures.", exclusiveMinimum=0, examples=[13.6]

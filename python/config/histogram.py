@@ -86,6 +86,12 @@ def regions_of(config: Config, histogram: Histogram) -> Sequence[str]:
     return histogram.regions or list(config.regions) or [EVERYWHERE]
 
 
+def processes_of(config: Config) -> list[str]:
+    """What histograms are filled of, but for data: the classes, and simulation that is of none."""
+    others = [name for name, it in config.datasets.items() if it.class_ is None and not it.is_data]
+    return [*config.classes, *others]
+
+
 def histograms(config: Config) -> Iterator[Problem]:
     """Contradictions between histograms, and between them and other settings."""
     from MLTools.NanoML.config.regions import expression

@@ -151,7 +151,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     names = list(known)
     folded = {name.lower(): name for name in reversed(names)}
     close = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.7)
-    close = close or [name for name in folded if _begins(word.lower(), name)]
+    close = close or sorted((name for name in folded if _begins(word.lower(), name)), key=len)
     if close:
         return f'Did you mean "{folded[close[0]]}"?'
     return f"Known: {', '.join(names)}." if names else "There is none."

@@ -1,9 +1,9 @@
-"""Sums of histograms that uproot has read."""
+"""Histograms of ROOT files: sums of those that uproot has read, and new ones."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -79,3 +79,34 @@ def _sum(name: str, mine: dict[str, Any], theirs: dict[str, Any]) -> Optional[ND
     exact = pair[0].astype(np.int64) + pair[1] if kind.kind == "i" else pair[0] + pair[1]
     found = exact.astype(kind)
     return found if kind.kind == "f" or np.array_equal(found, exact) else None
+
+
+def root_histogram(
+    name: str,
+    title: str,
+    axes: Sequence[tuple[str, Sequence[float]]],
+    values: NDArray[np.float64],
+    variances: NDArray[np.float64],
+) -> Any:
+    """Make a TH1D, TH2D or TH3D that uproot can write.
+
+    Parameters
+    ----------
+    axes
+        The title and the edges of the bins of each axis.
+    values, variances
+        Contents and squares of their errors, underflow and overflow first and last on each axis: float64 of shape (bins + 2, ...).
+    """
+    from uproot.writing import identify
+
+    made = [
+        identify.to_TAxis(axis, title, len(edges) - 1, edges[0], edges[-1], np.array(edges))
+        for axis, (title, edges) in zip(("xaxis", "yaxis", "zaxis"), axes)
+    ]
+    inner = values[(slice(1, -1),) * values.ndim]
+    kind = (identify.to_TH1x, identify.to_TH2x, identify.to_TH3x)[values.ndim - 1]
+    # what the means of the axes follow from, which nobody needs of a template: as ROOT has it after a rescaling, none
+    moments = [0.0] * (2, 5, 9)[values.ndim - 1]
+    data, squares = (np.ascontiguousarray(each.T.ravel()) for each in (values, variances))
+    total = float(inner.sum())
+    return kind(name, title, data, total, total, float(variances.sum()), *moments, squares, *made)

@@ -14,7 +14,7 @@ from processes import copied
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "doc" / "contributing.md").read_text()
-PARTS = ("python", "data_processing", "ML_processing")
+PARTS = ("python", "data_processing", "ML_processing", "statistical_analysis")
 TABLES = {
     "python/workflow/stages.py": ')\n"""All stages, in order."""',
     "python/config/batch.py": '}\n"""The batch systems: ',

@@ -332,6 +332,9 @@ def test_histograms_are_templates(tmp_path: Path, follow: Callable[..., None]) -
         assert file["discriminant/SR/WZ_jesUp"].values().tolist() != found.values().tolist()
     assert (made / "discriminant_SR_uncertainties.png").stat().st_size > 10_000
     assert "| WZ |" in (made / "yields.md").read_text()
+    pytest.importorskip("pyhf")
+    follow("fit.md", tmp_path, inside=".")
+    assert "jes" in (tmp_path / "cards" / "datacard.txt").read_text()
 
 
 def test_a_real_analysis_has_scores_under_shifts(tmp_path: Path, follow: Callable[..., None]) -> None:

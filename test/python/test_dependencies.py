@@ -14,10 +14,13 @@ from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.trilepton import Trilepton
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = {"MLTools.NanoML": "python", "data_processing": "data_processing", "ML_processing": "ML_processing"}
+PARTS = ("data_processing", "ML_processing", "statistical_analysis")
+PACKAGES = {"MLTools.NanoML": "python", **{part: part for part in PARTS}}
 SHELL = ("batch", "commands", "doctor", "inspection", "workflow")
 SETTINGS = {f"config.{name}" for name in ("setting", "datasets", "data", "training", "document", "schema")}
 """What a kernel is asked for, and by what it reads the YAML file of corrections."""
+OF_FITS = {f"config.{name}" for name in ("fit", "histogram", "regions")}
+"""What a fit is asked for besides; it is made anew in no time."""
 KERNELS = [
     ("data_processing.skim.skim",),
     ("data_processing.skim.nanoaodtools_engine",),
@@ -30,6 +33,7 @@ KERNELS = [
     ("ML_processing.training.fold", "ML_processing.training.description", "ML_processing.networks.mlp"),
     ("ML_processing.evaluation", "ML_processing.networks.mlp"),
     ("ML_processing.export.export", "ML_processing.networks.transformer"),
+    ("statistical_analysis.workspace", "statistical_analysis.datacard"),
 ]
 SELECTION = "from MLTools.NanoML.selection import Selection\n"
 
@@ -67,7 +71,9 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_a_kernel_knows_nothing_of_the_shell(kernel: tuple[str, ...]) -> None:
     behind = {name.removeprefix("MLTools.NanoML.") for name in files_behind(*kernel)}
     assert not {name for name in behind if name.partition(".")[0] in SHELL}
-    assert {name for name in behind if name.startswith("config.")} <= SETTINGS
+    assert {name for name in behind if name.startswith("config.")} <= SETTINGS | (
+        OF_FITS if kernel[0].startswith("statistical_analysis") else set()
+    )
     assert not {name for name in behind if "crab" in name or "catalogue" in name}
 
 

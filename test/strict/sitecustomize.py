@@ -7,4 +7,6 @@ from __future__ import annotations
 
 import warnings
 
-warnings.filterwarnings("error", module=r"(__main__|MLTools\.NanoML|data_processing|ML_processing|test|services)(\.|$)")
+warnings.filterwarnings(
+    "error", module=r"(__main__|MLTools\.NanoML|data_processing|ML_processing|statistical_analysis|test|services)(\.|$)"
+)

@@ -1,0 +1,170 @@
+"""The section `fit`: histograms that are fitted together, and their uncertainties; and what can be wrong with them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional
+
+from MLTools.NanoML.config.document import Key, Problem
+from MLTools.NanoML.config.histogram import EVERYWHERE, processes_of, regions_of
+from MLTools.NanoML.config.schema import suggestion
+from MLTools.NanoML.config.setting import REGION, setting
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.analysis import Config
+
+UNCORRELATED = ("*hfstats*", "*lfstats*", "*uncorrelated*", "*_stat", "*_stat_*", "jer")
+"""Nuisance parameters of each era alone, by the rules of the POGs: statistical ones, as of BTV's shapes and of efficiencies, and the
+resolution of jets."""
+_PERCENTAGE = re.compile(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*%\s*")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fit of the strength of a signal to histograms in several regions."""
+
+    channels: dict[str, str] = setting(
+        ...,
+        "The regions that are fitted, each with its histogram.",
+        names=REGION,
+        examples=["{SR: wprime, CR_ZZ: ZCand_mass}"],
+    )
+    signal: Optional[str] = setting(
+        None, "The class whose strength is fitted; by default the one that the histograms call signal."
+    )
+    free: list[str] = setting(
+        list, "Classes that are normalised by the fit, in all channels together.", uniqueItems=True, examples=[["ZZ"]]
+    )
+    uncertainties: dict[str, Any] = setting(
+        dict,
+        "Log-normal uncertainties of the yields of classes, in per cent. A name and a mapping of classes stand for one that they share.",
+        examples=["{WZ: 5 %, fakes: 30 %, scale: {WZ: 3 %, ZZ: 4 %}}"],
+    )
+    uncorrelated: list[str] = setting(
+        list(UNCORRELATED),
+        "Nuisance parameters that each era has for itself, with * for any text; the others are shared by eras.",
+        examples=[["jer", "*_stat*", "norm_fakes"]],
+    )
+
+    @property
+    def normalisations(self) -> dict[str, dict[str, float]]:
+        """Relative uncertainties of the yields of processes, by nuisance parameter; that of one class alone is norm_CLASS."""
+        return {
+            name if isinstance(entry, Mapping) else norm(name): {
+                process: percentage(value)
+                for process, value in (entry if isinstance(entry, Mapping) else {name: entry}).items()
+            }
+            for name, entry in self.uncertainties.items()
+        }
+
+
+def norm(process: str) -> str:
+    """The name of the parameter by which a process's yield changes."""
+    return f"norm_{process}"
+
+
+def percentage(value: Any) -> float:
+    """The number that a percentage stands for, as 0.025 for 2.5 %; ValueError for anything else."""
+    found = _PERCENTAGE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or float(found[1]) == 0:
+        raise ValueError("takes a percentage above 0, as in 2.5 %")
+    return float(found[1]) / 100
+
+
+def luminosity_uncertainties(config: Config) -> dict[str, dict[str, float]]:
+    """Relative uncertainties of the luminosity by era, and then by nuisance parameter; an analysis without eras has the era "".
+
+    A single percentage is the parameter lumi_ERA, or lumi without eras. Components of one name are shared by eras.
+    """
+    given = {name: era.luminosity_uncertainty for name, era in config.eras.items()} or {
+        "": config.luminosity_uncertainty
+    }
+    return {
+        era: {name: percentage(value) for name, value in _components(uncertainty, era).items()}
+        for era, uncertainty in given.items()
+    }
+
+
+def _components(uncertainty: Any, era: str) -> Mapping[str, Any]:
+    if uncertainty is None or isinstance(uncertainty, Mapping):
+        return uncertainty or {}
+    return {f"lumi_{era}" if era else "lumi": uncertainty}
+
+
+def fits(config: Config) -> Iterator[Problem]:
+    """Contradictions in the section `fit` and in uncertainties of the luminosity."""
+    yield from _luminosity(("luminosity_uncertainty",), config.luminosity_uncertainty, "")
+    for name, era in config.eras.items():
+        yield from _luminosity(("eras", name, "luminosity_uncertainty"), era.luminosity_uncertainty, name)
+    fit = config.fit
+    if fit is None:
+        return
+    yield from _channels(config, fit)
+    known = processes_of(config)
+    named: dict[str, list[tuple[tuple[Key, ...], str]]] = {
+        "signal": [] if fit.signal is None else [((), fit.signal)],
+        "free": [((number,), process) for number, process in enumerate(fit.free)],
+        "uncertainties": [it for name, entry in fit.uncertainties.items() for it in _processes(name, entry)],
+    }
+    for key, processes in named.items():
+        for place, process in processes:
+            if process not in known:
+                yield ("fit", key, *place), f'"{process}" is not one of the classes. {suggestion(process, known)}'
+            elif key == "uncertainties" and process in fit.free:
+                yield ("fit", key, *place), f"{process} is normalised by the fit (fit.free). Remove one of them"
+            elif key == "free" and process == fit.signal:
+                yield ("fit", key, *place), "is the signal, whose strength is fitted in any case. Remove it"
+    for name, entry in fit.uncertainties.items():
+        place = ("fit", "uncertainties", name)
+        yield from _percentages(place, entry if isinstance(entry, Mapping) else {name: entry})
+        if isinstance(entry, Mapping):
+            yield from _name(place, name)
+            if not entry:
+                yield place, 'names no class. Give it some, as in "{WZ: 3 %}"'
+            if name in map(norm, known):
+                yield place, "is the name of the normalisation of one class. Take another"
+
+
+def _channels(config: Config, fit: Fit) -> Iterator[Problem]:
+    if not fit.channels:
+        yield ("fit", "channels"), 'names no region. Add one with its histogram, as in "{SR: discriminant}"'
+    regions: Sequence[str] = list(config.regions) or [EVERYWHERE]
+    for region, name in fit.channels.items():
+        place: tuple[Key, ...] = ("fit", "channels", region)
+        if region not in regions:
+            yield place, f'"{region}" is not one of `regions`. {suggestion(region, regions)}'
+        elif name not in config.histogram:
+            yield place, f'"{name}" is not one of `histogram`. {suggestion(name, config.histogram)}'
+        elif region not in regions_of(config, config.histogram[name]):
+            yield place, f"the histogram {name} is not filled in {region}. Add {region} to histogram.{name}.regions"
+
+
+def _processes(name: str, entry: Any) -> Iterator[tuple[tuple[Key, ...], str]]:
+    """The processes that an entry of `uncertainties` names, each with its place there."""
+    if isinstance(entry, Mapping):
+        yield from (((name, process), process) for process in entry)
+    else:
+        yield (name,), name
+
+
+def _name(place: tuple[Key, ...], name: str) -> Iterator[Problem]:
+    if not re.fullmatch(REGION["pattern"], name):
+        yield place, f'"{name}" cannot be a nuisance parameter: expected {REGION["form"]}'
+
+
+def _luminosity(place: tuple[Key, ...], uncertainty: Any, era: str) -> Iterator[Problem]:
+    components = _components(uncertainty, era)
+    if isinstance(uncertainty, Mapping):
+        for name in components:
+            yield from _name(place, name)
+    yield from _percentages(place, components)
+
+
+def _percentages(place: tuple[Key, ...], values: Mapping[str, Any]) -> Iterator[Problem]:
+    for name, value in values.items():
+        try:
+            percentage(value)
+        except ValueError as problem:
+            yield place, f"{name}: {problem}"

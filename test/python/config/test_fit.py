@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from MLTools.NanoML.config.analysis import Config, load
+from MLTools.NanoML.config.fit import luminosity_uncertainties
+from MLTools.NanoML.errors import ConfigError
+
+ANALYSIS = """
+eras:
+  2018: {luminosity: 59.8, luminosity_uncertainty: {lumi_13TeV: 0.6 %, lumi_2018: 1.5 %}}
+  2022: {luminosity: 8.0, luminosity_uncertainty: 1.4 %}
+  2023: {luminosity: 18.0}
+datasets:
+  signal: {files: a.root, era: 2018, class: signal}
+  WZ: {files: b.root, era: 2018, class: WZ}
+  ZZ: {files: b.root, era: 2022, class: ZZ}
+  rare: {files: c.root, era: 2022}
+regions: {SR: nJet > 2, CR: nJet < 1}
+score: {model: []}
+histogram:
+  wprime: {regions: [SR], bins: [4, 0, 1]}
+  mass: {bins: [4, 0, 1]}
+fit:
+  channels: {SR: wprime, CR: mass}
+  free: [ZZ]
+  uncertainties: {WZ: 5 %, scale: {WZ: 3 %, signal: .5%}, rare: 50.0 %}
+"""
+
+
+def loaded(tmp_path: Path, text: str) -> Config:
+    (tmp_path / "a.yaml").write_text(text)
+    return load(tmp_path / "a.yaml")
+
+
+def test_uncertainties_are_percentages(tmp_path: Path) -> None:
+    config = loaded(tmp_path, ANALYSIS)
+    assert config.fit is not None
+    assert config.fit.normalisations == {
+        "norm_WZ": {"WZ": 0.05},
+        "scale": {"WZ": 0.03, "signal": 0.005},
+        "norm_rare": {"rare": 0.5},
+    }
+    assert luminosity_uncertainties(config) == {
+        "2018": {"lumi_13TeV": pytest.approx(0.006), "lumi_2018": 0.015},
+        "2022": {"lumi_2022": pytest.approx(0.014)},
+        "2023": {},
+    }
+
+
+def test_the_luminosity_without_eras(tmp_path: Path) -> None:
+    for given, found in (("2.5 %", {"lumi": 0.025}), ("{a: 1 %, b: 2 %}", {"a": 0.01, "b": 0.02})):
+        config = loaded(tmp_path, f"luminosity: 59.8\nluminosity_uncertainty: {given}\n")
+        assert luminosity_uncertainties(config) == {"": found}
+    assert luminosity_uncertainties(loaded(tmp_path, "luminosity: 59.8\n")) == {"": {}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("1.4 %", "1.4", "4: eras.2022.luminosity_uncertainty: lumi_2022: takes a percentage above 0, as in 2.5 %"),
+        ("0.6 %", "0 %", "3: eras.2018.luminosity_uncertainty: lumi_13TeV: takes a percentage above 0, as in 2.5 %"),
+        ("lumi_13TeV", "13TeV", '"13TeV" cannot be a nuisance parameter: expected a name of letters, digits and _'),
+        ("\neras", "\nluminosity_uncertainty: 2 %\neras", "2: luminosity_uncertainty: is given by each of `eras`."),
+        ("{WZ: 5 %", "{WZ: 0.05", "19: fit.uncertainties.WZ: WZ: takes a percentage above 0, as in 2.5 %"),
+        ("{WZ: 3 %", "{WZ: a lot", "19: fit.uncertainties.scale: WZ: takes a percentage above 0, as in 2.5 %"),
+        ("scale: {WZ: 3 %, signal: .5%}", "scale: {}", "fit.uncertainties.scale: names no class. Give it some"),
+        ("scale: {WZ", "norm_WZ: {WZ", "fit.uncertainties.norm_WZ: is the name of the normalisation of one class. Take another"),
+        ("scale: {WZ", "a-b: {WZ", 'fit.uncertainties.a-b: "a-b" cannot be a nuisance parameter: expected a name'),
+        ("{WZ: 5 %", "{Wz: 5 %", 'fit.uncertainties.Wz: "Wz" is not one of the classes. Did you mean "WZ"?'),
+        ("scale: {WZ", "scale: {ZZ", "fit.uncertainties.scale.ZZ: ZZ is normalised by the fit (fit.free). Remove one"),
+        ("free: [ZZ]", "free: [Z]", '18: fit.free[0]: "Z" is not one of the classes. Known: signal, WZ, ZZ, rare.'),
+        ("free: [ZZ]", "free: [ZZ]\n  signal: ZZ", "fit.free[0]: is the signal, whose strength is fitted in any case. Remove it"),
+        ("free: [ZZ]", "signal: sig", '18: fit.signal: "sig" is not one of the classes. Did you mean "signal"?'),
+        ("CR: mass", "CT: mass", '17: fit.channels.CT: "CT" is not one of `regions`. Known: SR, CR.'),
+        ("CR: mass", "CR: masse", '17: fit.channels.CR: "masse" is not one of `histogram`. Did you mean "mass"?'),
+        ("CR: mass", "CR: wprime", "the histogram wprime is not filled in CR. Add CR to histogram.wprime.regions"),
+        ("{SR: wprime, CR: mass}", "{}", "17: fit.channels: names no region. Add one with its histogram"),
+        ("  channels: {SR: wprime, CR: mass}\n", "", "fit.channels: missing. Add it, as in"),
+    ],
+)  # fmt: skip
+def test_mistakes(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in ANALYSIS
+    with pytest.raises(ConfigError) as raised:
+        loaded(tmp_path, ANALYSIS.replace(old, new, 1))
+    assert message in str(raised.value)
+    assert len(str(raised.value).splitlines()) <= 2

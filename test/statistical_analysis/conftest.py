@@ -1,0 +1,68 @@
+"""Histograms to fit: two eras, a signal region with scores and a control region with masses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.contracts.templates import (
+    DATA,
+    FilledHistogram,
+    HistogramChannel,
+    Template,
+    TemplateAxis,
+    Templates,
+)
+
+YIELDS = {"signal": (1, 3, 8), "WZ": (60, 30, 20), "ZZ": (20, 12, 6), "fakes": (9, 7, 2)}
+
+
+def template(inner: Sequence[float], **changes: float) -> Template:
+    """A process that each nuisance parameter tilts: up by its change in the last bin, less in the others."""
+    values = np.array([0.5, *inner, 0.25])
+    tilt = np.linspace(0, 1, len(values))
+    up = {name: values * (1 + change * tilt) for name, change in changes.items()}
+    down = {name: values * (1 - change * tilt / 2) for name, change in changes.items()}
+    return Template(values, values * 0.1, up, down)
+
+
+def channel(region: str, era: str, scale: float) -> HistogramChannel:
+    changes = {"jes": 0.1, "jer": 0.03, "btag_hfstats1": 0.02, f"jes_{era}": 0.04}
+    processes = {
+        name: template(scale * np.array(inner), **({} if name == "fakes" else changes))
+        for name, inner in YIELDS.items()
+        if (region, name) != ("CR", "signal")
+    }
+    if region == "CR":
+        data = np.array([1.0, 70, 40, 33, 0])
+        processes[DATA] = Template(data, data)
+    return HistogramChannel(region, era, processes)
+
+
+@pytest.fixture
+def templates() -> Templates:
+    score = TemplateAxis("wprime", "wprime", (0.0, 0.2, 0.7, 1.0))
+    mass = TemplateAxis("mass", "mass [GeV]", (60.0, 80.0, 100.0, 120.0))
+    eras = {"2018": 1.0, "2022": 0.3}
+    histograms = (
+        FilledHistogram("wprime", (score,), tuple(channel("SR", era, scale) for era, scale in eras.items())),
+        FilledHistogram("mass", (mass,), tuple(channel("CR", era, 5 * scale) for era, scale in eras.items())),
+    )
+    return Templates("NanoML", histograms, tuple(YIELDS), "signal", {"2018": 59.8, "2022": 8.0})
+
+
+@pytest.fixture
+def settings() -> Fit:
+    return Fit(
+        channels={"SR": "wprime", "CR": "mass"},
+        free=["ZZ"],
+        uncertainties={"WZ": "5 %", "fakes": "30 %", "scale": {"WZ": "3 %", "signal": "4 %"}},
+    )
+
+
+@pytest.fixture
+def luminosity() -> dict[str, dict[str, float]]:
+    return {"2018": {"lumi_correlated": 0.01, "lumi_2018": 0.02}, "2022": {"lumi_correlated": 0.005}}

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+
+pytest.importorskip("statistical_analysis.datacard")
+
+from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.contracts.templates import Templates
+from MLTools.NanoML.errors import NanoMLError
+from statistical_analysis.datacard import write_datacard
+from statistical_analysis.model import StatisticalModel, statistical_model
+from statistical_analysis.workspace import workspace
+
+Luminosity = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a datacard says, line by line: the first word of a line, and the others."""
+
+    rows: list[list[str]]
+
+    @classmethod
+    def read(cls, path: Path) -> Card:
+        return cls([line.split() for line in path.read_text().splitlines() if line[0] not in "#-"])
+
+    def of(self, first: str, number: int = 0) -> list[str]:
+        return [row[1:] for row in self.rows if row[0] == first][number]
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        return list(zip(self.of("bin", 1), self.of("process")))
+
+    def effects(self, kind: str) -> dict[tuple[str, str, str], float]:
+        """By nuisance parameter, channel and process."""
+        return {
+            (row[0], *column): float(cell)
+            for row in self.rows
+            if row[1] == kind
+            for column, cell in zip(self.columns, row[2:])
+            if cell != "-"
+        }
+
+
+@pytest.fixture
+def model(templates: Templates, settings: Fit, luminosity: Luminosity) -> StatisticalModel:
+    return statistical_model(templates, settings, luminosity, ["fakes"], asimov=1.0)
+
+
+def test_the_card_has_the_yields_and_uncertainties_of_the_model(model: StatisticalModel, tmp_path: Path) -> None:
+    card = Card.read(write_datacard(model, tmp_path / "cards"))
+    samples = {(each.name, sample.process): sample for each in model.channels for sample in each.samples}
+    assert card.columns == list(samples)
+    assert [float(rate) for rate in card.of("rate")] == [sample.nominal.sum() for sample in samples.values()]
+    assert (card.of("imax"), card.of("jmax"), card.of("kmax")) == (["4"], ["3"], ["*"])
+    assert dict(zip(card.of("process"), card.of("process", 1))) == {"signal": "0", "WZ": "1", "ZZ": "2", "fakes": "3"}
+    assert dict(zip(card.of("bin"), map(float, card.of("observation")))) == {
+        each.name: each.data.sum() for each in model.channels
+    }
+    assert card.effects("lnN") == {
+        (name, *column): factor for column, sample in samples.items() for name, factor in sample.factors.items()
+    }
+    assert card.effects("shape") == {(name, *column): 1 for column, it in samples.items() for name in it.shapes}
+    assert [row for row in card.rows if row[1] == "rateParam"] == [
+        ["norm_ZZ", "rateParam", each.name, "ZZ", "1", "[0,10]"] for each in model.channels
+    ]
+    assert ["*", "autoMCStats", "10"] in card.rows
+    assert {row[0]: tuple(row[3:]) for row in card.rows if row[1] == "group"} == model.groups
+
+
+def test_the_file_has_the_templates(model: StatisticalModel, tmp_path: Path) -> None:
+    card = Card.read(write_datacard(model, tmp_path))
+    assert card.of("shapes") == ["*", "*", "templates.root", "$CHANNEL/$PROCESS", "$CHANNEL/$PROCESS_$SYSTEMATIC"]
+    found = 0
+    with uproot.open(tmp_path / "templates.root") as file:
+        for channel in model.channels:
+            assert file[f"{channel.name}/data_obs"].values().tolist() == channel.data.tolist()
+            for sample in channel.samples:
+                nominal = file[f"{channel.name}/{sample.process}"]
+                assert nominal.values().tolist() == sample.nominal.tolist()
+                assert nominal.errors() == pytest.approx(sample.errors)
+                assert nominal.axis().edges().tolist() == list(channel.edges)
+                assert nominal.values(flow=True)[[0, -1]].tolist() == [0, 0]
+                for name, shape in sample.shapes.items():
+                    for direction, values in (("Up", shape.up), ("Down", shape.down)):
+                        varied = file[f"{channel.name}/{sample.process}_{name}{direction}"]
+                        assert varied.values().tolist() == values.tolist()
+                        found += 1
+    assert found == 2 * len(card.effects("shape")) == 2 * (3 + 3 + 2 + 2) * 4
+
+
+def test_card_and_workspace_are_one_model(model: StatisticalModel, tmp_path: Path) -> None:
+    pytest.importorskip("pyhf")
+    card, made = Card.read(write_datacard(model, tmp_path)), workspace(model)
+    rates = dict(zip(card.columns, map(float, card.of("rate"))))
+    factors, shapes, free = {}, {}, set()
+    with uproot.open(tmp_path / "templates.root") as file:
+        for channel in made["channels"]:
+            for sample in channel["samples"]:
+                column = (channel["name"], sample["name"])
+                assert sum(sample["data"]) == pytest.approx(rates.pop(column))
+                modifiers = sample["modifiers"]
+                split = {it["name"]: it["data"] for it in modifiers if it["type"] == "histosys"}
+                for modifier in modifiers:
+                    name, kind, data = modifier["name"], modifier["type"], modifier["data"]
+                    if kind == "normsys" and name in split:
+                        shapes[(name, *column)] = 1.0
+                        for key, direction in (("hi", "Up"), ("lo", "Down")):
+                            varied = data[key] * np.array(split[name][f"{key}_data"])
+                            template = file[f"{column[0]}/{column[1]}_{name}{direction}"]
+                            assert varied == pytest.approx(template.values())
+                    elif kind == "normsys":
+                        factors[(name, *column)] = data["hi"]
+                        assert data["lo"] == pytest.approx(1 / data["hi"])
+                    elif kind == "normfactor":
+                        free.add((name, *column))
+        assert not rates
+        for each in made["observations"]:
+            assert file[f"{each['name']}/data_obs"].values().tolist() == each["data"]
+    assert factors == card.effects("lnN")
+    assert shapes == card.effects("shape")
+    rows = {(row[0], row[2], row[3]) for row in card.rows if row[1] == "rateParam"}
+    signals = {("mu", *column) for column, number in zip(card.columns, card.of("process", 1)) if number == "0"}
+    assert free == rows | signals
+
+
+def test_what_combine_cannot_take(templates: Templates, settings: Fit, luminosity: Luminosity, tmp_path: Path) -> None:
+    for histogram in templates.histograms:
+        for channel in histogram.channels:
+            channel.processes["4 tops"] = channel.processes["WZ"]  # type: ignore[index]
+    with pytest.raises(NanoMLError, match="Combine cannot take the name 4 tops. Rename it with letters, digits and _"):
+        write_datacard(statistical_model(templates, settings, luminosity), tmp_path)
+    for channel in templates.histograms[1].channels:
+        channel.processes.clear()  # type: ignore[attr-defined]
+        channel.processes["signal"] = templates.histograms[0].channels[0].processes["signal"]  # type: ignore[index]
+    alone = replace(settings, channels={"CR": "mass"})
+    with pytest.raises(NanoMLError, match="Combine cannot take the channel CR_2018: it has no background"):
+        write_datacard(statistical_model(templates, alone, luminosity), tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("statistical_analysis.model")
+
+from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
+from MLTools.NanoML.errors import NanoMLError
+from statistical_analysis.model import Sample, StatisticalModel, statistical_model
+
+Luminosity = dict[str, dict[str, float]]
+AXIS = TemplateAxis("x", "x", (0.0, 1.0, 2.0, 3.0))
+
+
+def samples(model: StatisticalModel, channel: str) -> dict[str, Sample]:
+    (found,) = (each for each in model.channels if each.name == channel)
+    return {sample.process: sample for sample in found.samples}
+
+
+def one_channel(**processes: Any) -> StatisticalModel:
+    """The model of one region without eras, of three bins without underflow and overflow."""
+    made = {
+        name: each if isinstance(each, Template) else padded(each)
+        for name, each in {"signal": [1, 1, 1], "WZ": [50, 50, 50], **processes}.items()
+    }
+    histogram = FilledHistogram("x", (AXIS,), (HistogramChannel("SR", None, made),))
+    templates = Templates("NanoML", (histogram,), tuple(made), "signal", {"": 59.8})
+    return statistical_model(templates, Fit(channels={"SR": "x"}), {"": {}})
+
+
+def padded(values: Any, up: Any = None, down: Any = None) -> Template:
+    nominal, *others = (np.array([7.0, *each, 7.0]) for each in (values, up, down) if each is not None)
+    names = ["jes"] if others else []
+    return Template(nominal, np.abs(nominal), dict(zip(names, others[:1])), dict(zip(names, others[1:])))
+
+
+def test_channels_are_regions_and_eras(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
+    model = statistical_model(templates, settings, luminosity, ["fakes"])
+    assert [each.name for each in model.channels] == ["SR_2018", "SR_2022", "CR_2018", "CR_2022"]
+    assert list(samples(model, "CR_2018")) == ["WZ", "ZZ", "fakes"]
+    assert [each.edges for each in model.channels[1:3]] == [(0.0, 0.2, 0.7, 1.0), (60.0, 80.0, 100.0, 120.0)]
+    sample = samples(model, "SR_2018")["WZ"]
+    assert sample.nominal.tolist() == [60, 30, 20]
+    assert sample.errors == pytest.approx(np.sqrt([6, 3, 2]))
+
+
+def test_eras_share_what_the_pogs_let_them_share(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
+    model = statistical_model(templates, settings, luminosity, ["fakes"])
+    assert set(model.groups["shape"]) == {
+        "jes", "jer_2018", "jer_2022", "btag_hfstats1_2018", "btag_hfstats1_2022", "jes_2018", "jes_2022",
+    }  # fmt: skip
+    assert set(samples(model, "SR_2018")["WZ"].shapes) == {"jes", "jer_2018", "btag_hfstats1_2018", "jes_2018"}
+    assert model.groups["luminosity"] == ("lumi_correlated", "lumi_2018")
+    assert model.groups["normalisation"] == ("scale", "norm_WZ", "norm_fakes")
+    assert model.free == ("norm_ZZ",)
+    assert set(model.nuisances) == {name for names in model.groups.values() for name in names}
+    own = replace(settings, uncorrelated=["norm_*", "nothing"])
+    model = statistical_model(templates, own, luminosity, ["fakes"])
+    assert set(model.groups["normalisation"]) == {
+        "scale", "norm_WZ_2018", "norm_WZ_2022", "norm_fakes_2018", "norm_fakes_2022",
+    }  # fmt: skip
+    assert set(model.groups["shape"]) == {"jes", "jer", "btag_hfstats1", "jes_2018", "jes_2022"}
+    assert model.free == ("norm_ZZ_2018", "norm_ZZ_2022")
+    assert [each.what for each in model.remarks if each.kind == "unknown"] == [
+        "fit.uncorrelated: no nuisance parameter is called nothing"
+    ]
+
+
+def test_each_process_has_its_log_normal_uncertainties(
+    templates: Templates, settings: Fit, luminosity: Luminosity
+) -> None:
+    found = samples(statistical_model(templates, settings, luminosity, ["fakes"]), "SR_2018")
+    lumi = {"lumi_correlated": 1.01, "lumi_2018": 1.02}
+    assert found["signal"].factors == {**lumi, "scale": 1.04}
+    assert found["WZ"].factors == {**lumi, "scale": 1.03, "norm_WZ": 1.05}
+    assert (found["ZZ"].factors, found["ZZ"].free) == ({}, "norm_ZZ")
+    assert (found["fakes"].factors, found["fakes"].free) == ({"norm_fakes": 1.3}, None)
+
+
+def test_data_are_expected_until_they_are_observed(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
+    for strength in (0.0, 2.0):
+        model = statistical_model(templates, settings, luminosity, asimov=strength)
+        assert model.channels[0].data == pytest.approx(np.array([89, 49, 28]) + strength * np.array([1, 3, 8]))
+    with pytest.raises(NanoMLError, match=r"the histogram wprime has no observed data in SR_2018. Fit the expected"):
+        statistical_model(templates, settings, luminosity, asimov=None)
+    observed = replace(settings, signal="WZ", channels={"CR": "mass"})
+    model = statistical_model(templates, observed, luminosity, asimov=None)
+    assert model.asimov is None
+    assert model.channels[0].data.tolist() == [70, 40, 33]
+
+
+def test_negative_bins_are_set_to_zero_and_the_yield_is_kept() -> None:
+    varied = padded([10, -2, 12], up=[11, -1, 12], down=[9, -3, 30])
+    model = one_channel(ZG=varied)
+    sample = samples(model, "SR")["ZG"]
+    assert sample.nominal == pytest.approx([10 * 20 / 22, 0, 12 * 20 / 22])
+    assert sample.errors == pytest.approx(20 / 22 * np.sqrt([10, 2, 12]))
+    assert sample.shapes["jes"].up == pytest.approx([11 * 22 / 23, 0, 12 * 22 / 23])
+    assert sample.shapes["jes"].down.sum() == pytest.approx(36)
+    (remark,) = (each for each in model.remarks if each.kind == "negative")
+    assert (remark.channel, remark.process) == ("SR", "ZG")
+    assert remark.what == "1 negative bin is set to zero, the others scaled by 0.9091"
+
+
+def test_a_variation_that_leaves_nothing_leaves_a_hundredth() -> None:
+    model = one_channel(ZG=padded([10, 0, 20], up=[12, 0, 20], down=[-1, 0, 0]))
+    assert samples(model, "SR")["ZG"].shapes["jes"].down == pytest.approx([0.1, 0, 0.2])
+    assert "jes leaves -1 events; taken is 1% of each bin" in [each.what for each in model.remarks]
+
+
+def test_a_process_without_events_is_left_out() -> None:
+    model = one_channel(ZG=[1, -2, 1], ZZ=[1, -2, 0.5])
+    assert list(samples(model, "SR")) == ["signal", "WZ"]
+    assert [(each.process, each.what) for each in model.remarks if each.kind == "empty"] == [
+        ("ZG", "is left out: 0 expected events"),
+        ("ZZ", "is left out: -0.5 expected events"),
+    ]
+
+
+def test_what_changes_nothing_is_left_out() -> None:
+    for change, kept in ((0.0009, False), (0.0011, True)):
+        model = one_channel(ZG=padded([10, 20, 30], up=[10, 20 * (1 + change), 30], down=[10, 20, 30]))
+        assert ("jes" in samples(model, "SR")["ZG"].shapes) == kept
+        assert model.nuisances == (("jes",) if kept else ())
+        assert [each.kind for each in model.remarks] == ([] if kept else ["pruned"])
+
+
+def test_one_sided_variations_are_reported() -> None:
+    model = one_channel(ZG=padded([10, 20, 30], up=[11, 20, 30], down=[10, 20, 33]))
+    assert [(each.kind, each.what) for each in model.remarks] == [
+        ("one-sided", "jes changes the yield by +1.7% up and +5.0% down, both to one side")
+    ]
+
+
+def test_bins_with_few_events_are_reported() -> None:
+    model = one_channel(WZ=padded([100, 10, 0]))
+    assert [(each.kind, each.what) for each in model.remarks] == [
+        ("few events", "10 effective background events or fewer in bin 2"),
+        ("empty", "no background is expected in bin 3"),
+    ]
+
+
+def test_bins_of_a_plane_are_in_a_row() -> None:
+    values = np.arange(20.0).reshape(4, 5)
+    axes = (replace(AXIS, edges=(0.0, 1.0, 2.0)), AXIS)
+    channel = HistogramChannel("SR", None, {"signal": Template(values, values), "WZ": Template(values, values)})
+    templates = Templates("", (FilledHistogram("x", axes, (channel,)),), ("signal", "WZ"), "signal", {"": None})
+    (made,) = statistical_model(templates, Fit(channels={"SR": "x"}), {}).channels
+    assert made.samples[1].nominal.tolist() == [6, 7, 8, 11, 12, 13]
+    assert made.edges == (0, 1, 2, 3, 4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": {"SR": "score"}}, '"score" is not a histogram. Known: wprime, mass.'),
+        ({"channels": {"SR": "mass"}}, "fit.channels: the histogram mass has no region SR. Fill it there."),
+        ({"channels": {"CR": "mass"}}, "fit: no channel has events of signal. Choose other channels, or another signal."),
+        ({"free": ["signal"]}, "fit.free: signal is the signal, whose strength is fitted in any case. Remove it."),
+        ({"uncertainties": {"jes": {"WZ": "3 %"}}}, "fit: jes is both a variation of a shape and a log-normal uncertainty."),
+    ],
+)  # fmt: skip
+def test_mistakes(
+    templates: Templates, settings: Fit, luminosity: Luminosity, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(NanoMLError) as raised:
+        statistical_model(templates, replace(settings, **changes), luminosity)
+    assert message in str(raised.value)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+pytest.importorskip("pyhf")
+pytest.importorskip("statistical_analysis.workspace")
+
+import pyhf
+
+from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
+from statistical_analysis.model import StatisticalModel, statistical_model
+from statistical_analysis.workspace import workspace
+
+Luminosity = dict[str, dict[str, float]]
+
+
+def expected(model: Any, **parameters: float) -> dict[str, list[float]]:
+    """Expected events by channel; the parameters that are not given are as they are expected to be."""
+    values = model.config.suggested_init()
+    for name, value in parameters.items():
+        values[model.config.par_slice(name)] = [value]
+    found = model.expected_data(values, include_auxdata=False)
+    return {name: found[where].tolist() for name, where in model.config.channel_slices.items()}
+
+
+def varied(model: StatisticalModel, nuisance: str, sign: int) -> dict[str, Any]:
+    """What the templates say of +1 or -1 sigma."""
+    found = {}
+    for channel in model.channels:
+        total = np.zeros(len(channel.data))
+        for sample in channel.samples:
+            values = sample.nominal
+            if nuisance in sample.shapes:
+                values = sample.shapes[nuisance].up if sign > 0 else sample.shapes[nuisance].down
+            total += values * sample.factors.get(nuisance, 1.0) ** sign
+        found[channel.name] = pytest.approx(total.tolist(), rel=1e-9, abs=1e-9)
+    return found
+
+
+def test_every_parameter_changes_what_the_templates_say(
+    templates: Templates, settings: Fit, luminosity: Luminosity
+) -> None:
+    model = statistical_model(templates, settings, luminosity, ["fakes"])
+    made = pyhf.Workspace(workspace(model)).model()
+    assert expected(made) == {each.name: pytest.approx(each.expected(1).tolist()) for each in model.channels}
+    assert expected(made, mu=0) == {each.name: pytest.approx(each.data.tolist()) for each in model.channels}
+    assert len(model.nuisances) == 12
+    for nuisance in model.nuisances:
+        for sign in (1, -1):
+            assert expected(made, **{nuisance: sign}) == varied(model, nuisance, sign)
+    free = expected(made, norm_ZZ=2.0)
+    assert free["SR_2018"] == pytest.approx((model.channels[0].expected() + np.array([20, 12, 6])).tolist())
+    assert free["CR_2022"] == pytest.approx((model.channels[3].expected() + 1.5 * np.array([20, 12, 6])).tolist())
+    others = {"mu", "norm_ZZ", *(f"mcstat_{each.name}" for each in model.channels)}
+    assert set(made.config.par_order) == {*model.nuisances, *others}
+    assert made.config.poi_name == "mu"
+
+
+def test_statistical_errors_are_those_of_all_processes(
+    templates: Templates, settings: Fit, luminosity: Luminosity
+) -> None:
+    model = statistical_model(templates, settings, luminosity)
+    made = pyhf.Workspace(workspace(model)).model()
+    # squared errors are a tenth of the contents
+    widths = made.config.param_set("mcstat_SR_2018").width()
+    assert widths == pytest.approx(np.sqrt(0.1 * np.array([90, 52, 36])) / [90, 52, 36])
+    assert made.config.param_set("norm_ZZ").suggested_bounds == [[0, 10]]
+
+
+def test_no_limit_is_beyond_the_bounds(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
+    for scale, highest in ((1.0, 10), (1e-2, 638.4), (1e3, 10)):
+        for histogram in templates.histograms:
+            for channel in histogram.channels:
+                if "signal" in channel.processes:
+                    channel.processes["signal"].nominal[1:-1] = scale * np.array([1, 3, 8])
+        found = workspace(statistical_model(templates, settings, luminosity))["measurements"][0]["config"]["parameters"]
+        assert found[0]["bounds"] == [[0, pytest.approx(highest, rel=1e-3)]]
+
+
+CONTENTS = arrays(np.float64, 5, elements=st.floats(-5, 100, width=32))
+
+
+@given(nominal=CONTENTS, up=CONTENTS, down=CONTENTS, factor=st.integers(1, 99))
+def test_any_template_is_reproduced(nominal: Any, up: Any, down: Any, factor: int) -> None:
+    inner = np.array([1.0, 2.0, 3.0])
+    processes = {
+        "signal": Template(np.pad(inner, 1), np.pad(inner, 1)),
+        "WZ": Template(nominal, np.abs(nominal), {"jes": up}, {"jes": down}),
+    }
+    axis = TemplateAxis("x", "x", (0.0, 1.0, 2.0, 3.0))
+    histogram = FilledHistogram("x", (axis,), (HistogramChannel("SR", None, processes),))
+    templates = Templates("", (histogram,), ("signal", "WZ"), "signal", {"": None})
+    settings = Fit(channels={"SR": "x"}, uncertainties={"WZ": f"{factor} %"})
+    model = statistical_model(templates, settings, {"": {"lumi": 0.025}})
+    made = pyhf.Workspace(workspace(model)).model()
+    assert expected(made) == varied(model, "none", 1)
+    for nuisance in model.nuisances:
+        for sign in (1, -1):
+            assert expected(made, **{nuisance: sign}) == varied(model, nuisance, sign)
+    total = float(nominal[1:-1].sum())
+    assert sum(expected(made, mu=0.0)["SR"]) == pytest.approx(max(total, 0), abs=1e-9)
