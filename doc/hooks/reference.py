@@ -108,7 +108,9 @@ def _cell(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    return f"<code>{html.escape(text, quote=False).replace('|', '&#124;')}</code>"
+    """Code in a cell of a table, where no sign means anything but itself."""
+    escaped = re.sub(r"[|*_]", lambda sign: f"&#{ord(sign[0])};", html.escape(text, quote=False))
+    return f"<code>{escaped}</code>"
 
 
 def configuration() -> str:
