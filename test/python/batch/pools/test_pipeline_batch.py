@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 pytest.importorskip("torch")
 pytest.importorskip("XRootD")
 
-TASKS = {"skim": 6, "convert": 2, "train": 1, "evaluate": 1, "export": 1, "score": 6}
+TASKS = {"skim": 6, "convert": 2, "train": 1, "evaluate": 1, "export": 1, "normalise": 2, "score": 6}
 # what these files say of when, where and by which command they were made
 PLACES = ("created", "git", "command", "onnx_sha256", "environment", "arguments")
 
