@@ -24,6 +24,7 @@ _MODULES = {
     "files": ("inspect", "validate", "verify"),
     "corrections": ("corrections", "efficiencies"),
     "grid": ("datasets", "proxy"),
+    "unblind": ("unblind",),
     "jobs": ("submit", "status", "logs", "resubmit", "kill", "work"),
 }
 """The modules of `commands`, with the commands that have a function of their own there."""
@@ -32,6 +33,7 @@ _COMMANDS = {name: module for module, names in _MODULES.items() for name in name
 PAGES = {
     "MLTools.NanoML.batch": "howto/jobs.md",
     "MLTools.NanoML.commands.jobs": "howto/jobs.md",
+    "MLTools.NanoML.commands.unblind": "fit.md",
     "MLTools.NanoML.corrections": "corrections.md",
     "MLTools.NanoML.grid": "cern.md",
     "MLTools.NanoML.loading": "howto/selection.md",
@@ -42,6 +44,7 @@ PAGES = {
     "MLTools.NanoML.nanoaodtools": "skim.md",
     "MLTools.NanoML.rootio.remote": "xrootd.md",
     "MLTools.NanoML.selection": "howto/selection.md",
+    "MLTools.NanoML.workflow.unblinding": "fit.md",
     "data_processing.catalogue": "datasets.md",
     "data_processing.convert.convert": "hdf5.md",
     "data_processing.convert.shuffle": "hdf5.md",

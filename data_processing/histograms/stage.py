@@ -15,7 +15,7 @@ from data_processing.histograms.fill import Axis, FillJob, Plan, Process, fill_f
 from data_processing.histograms.templates import ChosenBins, TemplateJob, make_templates
 from data_processing.score.eventcolumns import prefix_of
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.histogram import EVERYWHERE, Histogram, axes_of, processes_of, regions_of
+from MLTools.NanoML.config.histogram import Histogram, axes_of, processes_of, regions_of
 from MLTools.NanoML.config.training import Against
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.templates import DATA, Templates
@@ -26,6 +26,7 @@ from MLTools.NanoML.terminal.progress import say_once
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
+from MLTools.NanoML.workflow.unblinding import blind_regions
 
 
 def fill_stage(analysis: Analysis) -> Optional[Stage]:
@@ -133,7 +134,7 @@ def _processes(config: Config, dataset: str) -> list[Process]:
     """What the events of a dataset are: data or a class, and parts of classes that are estimated from data."""
     settings = config.datasets[dataset]
     if settings.is_data:
-        blind = _blind(config)
+        blind = blind_regions(config)
         if blind:
             say_once(
                 "blind", f"histogram: data in {', '.join(blind)} are not looked at, since networks are trained there."
@@ -143,13 +144,6 @@ def _processes(config: Config, dataset: str) -> list[Process]:
         own = Process(settings.class_ or dataset)
     estimates = dict.fromkeys(part.class_ for part in config.parts if part.dataset == dataset)
     return [own, *(Process(class_, prefix_of(class_)) for class_ in estimates)]
-
-
-def _blind(config: Config) -> tuple[str, ...]:
-    """The regions whose data must not be looked at: those that are trained on."""
-    if config.train is None:
-        return ()
-    return tuple(config.train.regions or config.regions or [EVERYWHERE])
 
 
 def _signal(config: Config) -> str:

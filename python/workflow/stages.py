@@ -83,6 +83,16 @@ class Layout:
         """All histograms, as .h5 or .root."""
         return self.workdir / "histograms" / f"histograms{suffix}"
 
+    @property
+    def fit(self) -> Path:
+        """Directory of the fit: model, results and report."""
+        return self.workdir / "fit"
+
+    @property
+    def unblinded(self) -> Path:
+        """The log of who unblinded the analysis."""
+        return self.workdir / "unblinded.json"
+
 
 def seconds_in(text: str) -> int:
     """Seconds in a text such as 90s, 30min, 8h or 2d; an error if it is not a time."""
@@ -229,6 +239,15 @@ STAGES = (
         result=lambda layout: layout.histograms(".html"),
         about="Draw the histograms, and write tables of the events. They are on one page.",
     ),
+    Declaration(
+        "fit",
+        "statistical_analysis.stages:fit_stage",
+        ["fit"],
+        "fit.md",
+        Resources(time=2 * 3600, memory=4000),
+        result=lambda layout: layout.fit / "report.html",
+        about="Fit the histograms: limit and significance of the signal, pulls, impacts, and a card for Combine.",
+    ),
 )
 """All stages, in order."""
 
@@ -241,7 +260,7 @@ PARTS = {
 }
 """The names of the stages of each part."""
 
-_EXTRAS = {"data_processing": "data", "ML_processing": "train"}
+_EXTRAS = {"data_processing": "data", "ML_processing": "train", "statistical_analysis": "fit"}
 
 
 def declared(name: str) -> Declaration:

@@ -1,0 +1,84 @@
+"""Limits and significances by the asymptotic formulae of G. Cowan, K. Cranmer, E. Gross and O. Vitells (arXiv:1007.1727)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from MLTools.NanoML.errors import NanoMLError
+from statistical_analysis.likelihood import Floats, Likelihood, Maximum
+from statistical_analysis.results import Limit, Significance
+
+LEVEL = 0.95
+"""The confidence level of limits."""
+BANDS = (-2, -1, 0, 1, 2)
+"""Standard deviations of the expected limits."""
+
+
+class _Profile:
+    """Twice the negative logarithm of the likelihood at a fixed signal strength; each fit starts where the last one ended."""
+
+    def __init__(self, likelihood: Likelihood, data: Floats, start: Floats) -> None:
+        self._likelihood, self._data, self._start = likelihood, data, start
+        self._known: dict[float, float] = {}
+
+    def __call__(self, strength: float) -> float:
+        if strength not in self._known:
+            found = self._likelihood.maximum(self._data, {self._likelihood.poi: strength}, self._start)
+            self._start, self._known[strength] = found.at, found.twice_nll
+        return self._known[strength]
+
+
+def limit(likelihood: Likelihood, data: Floats, best: Maximum, is_observed: bool) -> Limit:
+    """The upper limit by CLs with the test statistic for limits on positive signals, q tilde (section 3.4 there)."""
+    poi, highest = likelihood.poi, likelihood.bounds[likelihood.poi][1]
+    without = likelihood.maximum(data, {poi: 0.0})
+    of_asimov = _Profile(likelihood, likelihood.expected(without.at), without.at)
+    of_data, alpha = _Profile(likelihood, data, best.at), 1 - LEVEL
+    # what is lowest for strengths that a signal can have
+    lowest = best.twice_nll if best.at[poi] > 0 else without.twice_nll
+
+    def distance(strength: float) -> float:
+        """Of the background-only data from the strength, in standard deviations."""
+        return float(np.sqrt(max(of_asimov(strength) - of_asimov(0.0), 0.0)))
+
+    def excess(strength: float) -> float:
+        """CLs of the data, above 1 - level: equations 65 and 66 there."""
+        q, expected = max(of_data(strength) - lowest, 0.0) if strength > best.at[poi] else 0.0, distance(strength)
+        shift = np.sqrt(q) - expected if q <= expected**2 else (q - expected**2) / (2 * expected)
+        return float(norm.sf(shift + expected) / norm.sf(shift)) - alpha
+
+    # without a signal the data are at a band's quantile: CLs = sf(distance - band) / cdf(band)
+    wanted = [band + float(norm.isf(alpha * norm.cdf(band))) for band in BANDS]
+    expected = [_root(lambda it, at=at: distance(it) - at, highest) for at in wanted]  # type: ignore[misc]
+    observed = _root(lambda it: -excess(it), highest) if is_observed else None
+    return Limit(LEVEL, tuple(expected), observed)
+
+
+def _root(rising: Callable[[float], float], highest: float) -> float:
+    """Where a function that rises from below zero crosses it."""
+    low, high = highest * 1e-6, highest * 0.02
+    while rising(high) < 0:
+        low, high = high, 2 * high
+        if high > highest:
+            raise NanoMLError(
+                f"The limit on the signal strength is above {highest:.3g}: the signal has too few events."
+            )
+    return float(brentq(rising, low, high, rtol=1e-4, xtol=1e-9))
+
+
+def significance(likelihood: Likelihood, data: Floats, best: Maximum, is_observed: bool) -> Significance:
+    """The significance of discovery (section 3.2 there): of a strength of one, with the other parameters as they fit best then."""
+    poi = likelihood.poi
+    signal = likelihood.maximum(data, {poi: 1.0})
+    asimov = likelihood.expected(signal.at)
+    at_one, at_zero = (likelihood.maximum(asimov, {poi: it}, signal.at) for it in (1.0, 0.0))
+    expected = np.sqrt(max(at_zero.twice_nll - at_one.twice_nll, 0.0))
+    if not is_observed:
+        return Significance(float(expected), None)
+    without = likelihood.maximum(data, {poi: 0.0}, best.at)
+    excess = without.twice_nll - best.twice_nll if best.at[poi] > 0 else 0.0
+    return Significance(float(expected), float(np.sqrt(max(excess, 0.0))))

@@ -1,0 +1,78 @@
+"""Fits the histograms of an analysis: model, workspace, datacard, results, figures, and the page about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from MLTools.NanoML import __version__
+from MLTools.NanoML.atomic import make_directory, write_json, write_text
+from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.contracts.templates import Templates
+from statistical_analysis.datacard import write_datacard
+from statistical_analysis.model import StatisticalModel, statistical_model
+from statistical_analysis.verdict import verdict
+from statistical_analysis.workspace import workspace
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """What a fit needs to know.
+
+    Attributes
+    ----------
+    source, directory
+        The file of histograms, and where results go.
+    settings
+        The section `fit`.
+    luminosity
+        Relative uncertainties of the luminosity by era and nuisance parameter.
+    from_data
+        The processes that are estimated from data.
+    is_blind
+        Whether nothing may depend on observed data.
+    unblinded
+        Who unblinded the analysis, and when, or why data may be looked at; None if it is blind.
+    energies
+        The energy [TeV] of each era.
+    """
+
+    source: Path
+    directory: Path
+    settings: Fit
+    luminosity: Mapping[str, Mapping[str, float]]
+    from_data: Sequence[str]
+    is_blind: bool
+    unblinded: str | None
+    energies: Mapping[str, float | None]
+
+
+def fit(job: FitJob) -> dict[str, str]:
+    """Write everything into the directory; return the summary."""
+    # importing jax takes seconds, and matplotlib one
+    from statistical_analysis.inference import Origin, infer
+    from statistical_analysis.plots import Axis, draw_results
+    from statistical_analysis.report import report
+
+    templates, asimov = Templates.read(job.source), 0.0 if job.is_blind else None
+    model = statistical_model(templates, job.settings, job.luminosity, job.from_data, asimov)
+    directory, content = make_directory(job.directory), workspace(model)
+    write_json(directory / "workspace.json", content)
+    write_datacard(model, directory)
+    results = infer(content, Origin(f"NanoML {__version__}", model.signal, job.unblinded), job.is_blind)
+    axes = {channel.name: Axis(channel.title, channel.edges) for channel in model.channels}
+    drawn = draw_results(results, axes, _right(model, templates, job.energies), directory)
+    write_text(directory / "report.html", report(results, verdict(results, model.remarks), drawn, directory))
+    results.write(directory / "results.json")  # last: it stands for all of them
+    return {"summary": results.summary}
+
+
+def _right(model: StatisticalModel, templates: Templates, energies: Mapping[str, float | None]) -> str:
+    """Luminosity and energy of all eras."""
+    eras = dict.fromkeys(channel.era or "" for channel in model.channels)
+    known = [templates.luminosity.get(era) for era in eras]
+    numbers = [it for it in known if it is not None]
+    text = f"{sum(numbers):.4g} fb$^{{-1}}$" if len(numbers) == len(known) else ""
+    found = dict.fromkeys(f"{energy:g}" for energy in map(energies.get, eras) if energy is not None)
+    return f"{text} ({', '.join(found)} TeV)".strip() if found else text

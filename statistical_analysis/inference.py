@@ -1,0 +1,190 @@
+"""From a workspace to results: best fit, impacts, limit, significance, scan, goodness of fit, yields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+from scipy.stats import chi2
+
+from statistical_analysis.asymptotic import limit, significance
+from statistical_analysis.likelihood import Floats, Likelihood, Maximum
+from statistical_analysis.results import (
+    CONSTRAINED,
+    FREE,
+    TOTAL,
+    Channel,
+    GoodnessOfFit,
+    Impact,
+    Limit,
+    Parameter,
+    Results,
+    Scan,
+    Significance,
+    Yields,
+)
+
+_STEPS = 31  # of a scan
+_REACH = 3.0  # of a scan, in standard deviations
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the results say about where they come from: version, name of the signal, and who unblinded the analysis."""
+
+    creator: str
+    signal: str
+    unblinded: Optional[str] = None
+
+
+def infer(workspace: Mapping[str, Any], origin: Origin, is_blind: bool) -> Results:
+    """All results of a workspace.
+
+    Parameters
+    ----------
+    workspace
+        A workspace of pyhf, with the signal strength as parameter of interest.
+    is_blind
+        Whether nothing may depend on observed data: then they are replaced, in all channels, by what is expected with a
+        signal strength of one (for limits: of zero) before any fit.
+    """
+    likelihood = Likelihood(workspace)
+    poi = likelihood.poi
+    data = likelihood.expected(likelihood.with_strength(1.0)) if is_blind else likelihood.observed
+    best = likelihood.maximum(data)
+    covariance = likelihood.covariance(data, best.at)
+    parameters = _parameters(likelihood, best, covariance)
+    for_limits = likelihood.expected(likelihood.with_strength(0.0)) if is_blind else data
+    upper = limit(likelihood, for_limits, best, not is_blind)
+    discovery = significance(likelihood, data, best, not is_blind)
+    chosen = [number for number in range(len(parameters)) if not likelihood.is_fixed[number]]
+    errors = np.sqrt(np.diag(covariance))[chosen]
+    correlations = covariance[np.ix_(chosen, chosen)] / np.outer(errors, errors)
+    strength = parameters[poi]
+    return Results(
+        origin.creator,
+        summary(upper, discovery, strength, None if is_blind else origin.unblinded or "with data"),
+        None if is_blind else origin.unblinded,
+        origin.signal,
+        strength,
+        tuple(parameters[number] for number in chosen),
+        tuple(tuple(float(it) for it in row) for row in correlations),
+        _impacts(likelihood, data, best, covariance),
+        upper,
+        discovery,
+        _scan(likelihood, data, best, strength.error),
+        None if is_blind else _goodness(likelihood, data, best),
+        _channels(likelihood, best, covariance, None if is_blind else data),
+    )
+
+
+def summary(upper: Limit, discovery: Significance, strength: Parameter, unblinded: Optional[str]) -> str:
+    """The result in one line: "expected limit on the signal strength 0.42 (+0.18 -0.12) at 95 % CL, significance 4.8; blinded"."""
+    _, low, median, high, _ = upper.expected
+    text = f"expected limit on the signal strength {median:.3g} (+{high - median:.2g} -{median - low:.2g}) at {upper.level:.0%}"
+    text = f"{text.replace('%', ' %')} CL, significance {discovery.expected:.2g}"
+    if upper.observed is None or discovery.observed is None:
+        return f"{text}; blinded"
+    return (
+        f"{text}; observed limit {upper.observed:.3g}, significance {discovery.observed:.2g}, "
+        f"signal strength {strength.value:.3g} ± {strength.error:.2g}; {unblinded}"
+    )
+
+
+def _parameters(likelihood: Likelihood, best: Maximum, covariance: Floats) -> list[Parameter]:
+    found = []
+    for number, (name, kind) in enumerate(zip(likelihood.names, likelihood.kinds, strict=True)):
+        value, error, width = (
+            float(best.at[number]),
+            float(np.sqrt(covariance[number, number])),
+            likelihood.widths[number],
+        )
+        if kind == FREE:
+            found.append(Parameter(name, kind, value, error))
+        else:
+            pull = (value - float(likelihood.start[number])) / width
+            found.append(Parameter(name, kind, value, error, float(pull), float(error / width)))
+    return found
+
+
+def _impacts(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Floats) -> tuple[Impact, ...]:
+    """Those of all parameters with an uncertainty before the fit, the largest first; those of single bins are not fitted.
+
+    The statistical uncertainty of a bin is small, and there are many: its impact follows from the covariance matrix.
+    """
+    poi, found = likelihood.poi, []
+    for number in np.flatnonzero(~likelihood.is_fixed):
+        if number == poi or likelihood.kinds[number] == FREE:
+            continue
+        error, before = float(np.sqrt(covariance[number, number])), float(likelihood.widths[number])
+        slopes = covariance[:, number] / covariance[number, number]
+        changes = []
+        for shift in (error, -error, before, -before):
+            if likelihood.kinds[number] == CONSTRAINED:
+                fixed = {int(number): float(best.at[number] + shift)}
+                at = likelihood.maximum(data, fixed, best.at + slopes * shift).at
+                changes.append(float(at[poi] - best.at[poi]))
+            else:
+                changes.append(float(slopes[poi] * shift))
+        found.append(Impact(likelihood.names[number], *changes))
+    return tuple(sorted(found, key=lambda it: -it.size))
+
+
+def _scan(likelihood: Likelihood, data: Floats, best: Maximum, error: float) -> Scan:
+    """From the best strength outwards on both sides, each fit from the end of the last one."""
+    poi, (low, high) = likelihood.poi, likelihood.bounds[likelihood.poi]
+    center, found = best.at[poi], {float(best.at[poi]): 0.0}
+    for side in (-1, 1):
+        at = best.at
+        for step in range(1, _STEPS // 2 + 1):
+            strength = float(center + side * _REACH * error * step / (_STEPS // 2))
+            if low < strength < high:
+                profiled = likelihood.maximum(data, {poi: strength}, at)
+                at, found[strength] = profiled.at, profiled.twice_nll - best.twice_nll
+    return Scan(tuple(sorted(found)), tuple(found[it] for it in sorted(found)))
+
+
+def _goodness(likelihood: Likelihood, data: Floats, best: Maximum) -> GoodnessOfFit:
+    """Saturated model: a degree of freedom for each bin, less one for each free parameter."""
+    free = sum(kind == FREE and not fixed for kind, fixed in zip(likelihood.kinds, likelihood.is_fixed, strict=True))
+    statistic = max(best.twice_nll - likelihood.saturated(data), 0.0)
+    degrees = int(likelihood.model.config.nmaindata) - free
+    return GoodnessOfFit(statistic, degrees, float(chi2.sf(statistic, degrees)) if degrees > 0 else 1.0)
+
+
+def _channels(likelihood: Likelihood, best: Maximum, covariance: Floats, data: Optional[Floats]) -> tuple[Channel, ...]:
+    """Errors are propagated linearly; before the fit parameters are independent, and free ones have no error."""
+    widths = np.where(np.isfinite(likelihood.widths) & ~likelihood.is_fixed, likelihood.widths, 0.0)
+    expected = likelihood.with_strength(1.0)
+    before = _yields(likelihood, expected, np.diag(widths**2))
+    after = _yields(likelihood, best.at, covariance)
+    config, found = likelihood.model.config, []
+    for name in config.channels:
+        place = config.channel_slices[name]
+        observed = None if data is None else tuple(float(it) for it in data[place])
+        stages = [
+            tuple(
+                Yields(sample, tuple(map(float, events[place])), tuple(map(float, errors[place])))
+                for sample, (events, errors) in yields.items()
+                if sample == TOTAL or events[place].any()
+            )
+            for yields in (before, after)
+        ]
+        found.append(Channel(name, stages[0], stages[1], observed))
+    return tuple(found)
+
+
+def _yields(likelihood: Likelihood, at: Floats, covariance: Floats) -> dict[str, tuple[Floats, Floats]]:
+    """Events of each sample and of all in the bins of all channels, and their errors."""
+    samples = [*likelihood.model.config.samples, TOTAL]
+    events, slopes = _with_total(likelihood.by_sample(at)), _with_total(likelihood.slopes(at))
+    variances = np.einsum("sbi,ij,sbj->sb", slopes, covariance, slopes, optimize=True)
+    errors = np.sqrt(np.maximum(variances, 0.0))
+    return {sample: (events[number], errors[number]) for number, sample in enumerate(samples)}
+
+
+def _with_total(events: Floats) -> Floats:
+    """Samples, and their sum behind them."""
+    return np.concatenate([events, events.sum(axis=0, keepdims=True)])

@@ -1,0 +1,253 @@
+"""The figures of a fit: impacts, pulls, correlations, scan, limit, and the channels before and after the fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mplhep.error_estimation import poisson_interval
+from numpy.typing import NDArray
+
+from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, Parameter, Results, Yields
+from statistical_analysis.style import COLORS, ONE_SIGMA, SIGNAL, TWO_SIGMA, in_style, label, save
+
+_MOST_IMPACTS, _MOST_PULLS, _MOST_CORRELATED = 30, 60, 20
+_SMALL: dict[Any, Any] = {
+    "font.size": 13,
+    "axes.labelsize": 15,
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 11,
+    "legend.fontsize": 13,
+}
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The axis of a channel: its title, and the edges of its bins."""
+
+    title: str
+    edges: tuple[float, ...]
+
+
+def draw_results(results: Results, axes: Mapping[str, Axis], right: str, directory: Path) -> list[str]:
+    """Draw all figures into `directory`, as PNG and PDF; return their names, without suffix.
+
+    Parameters
+    ----------
+    axes
+        The axis of each channel, by the name of the channel.
+    right
+        Luminosity and energy, for the upper right corner.
+    """
+    figures = {"limit": limit(results, right), "scan": scan(results, right)}
+    constrained = [it for it in results.parameters if it.kind == CONSTRAINED]
+    if results.impacts:
+        figures["impacts"] = impacts(results, right)
+    if constrained:
+        figures["pulls"] = pulls(results, constrained, right)
+    if len(results.parameters) > 1:
+        figures["correlations"] = correlations(results, right)
+    for channel in results.channels:
+        for stage, yields in (("before", channel.before), ("after", channel.after)):
+            figures[f"{stage}_{channel.name}"] = channel_figure(
+                results, channel, yields, axes[channel.name], stage, right
+            )
+    for name, figure in figures.items():
+        save(figure, directory / name)
+    return [*figures]
+
+
+@in_style
+def impacts(results: Results, right: str) -> Figure:
+    """Pulls on the left, impacts on the signal strength on the right, the largest on top."""
+    shown = results.impacts[:_MOST_IMPACTS]
+    known = {it.name: it for it in results.parameters}
+    figure, (left, axes) = _rows(len(shown), [1.1, 1])
+    place = np.arange(len(shown), dtype=float)[::-1]
+    _pull_points(left, [known[it.parameter] for it in shown], place)
+    for sign, color in (("up", "#e42536"), ("down", "#5790fc")):
+        after = [getattr(it, sign) for it in shown]
+        before = [getattr(it, f"before_{sign}") for it in shown]
+        axes.barh(place, before, 0.8, fill=False, edgecolor=color, lw=1.2, label=f"before the fit, {sign}")
+        axes.barh(place, after, 0.8, color=color, alpha=0.75, label=f"after the fit, {sign}")
+    reach = 1.15 * max(
+        [*(abs(getattr(it, key)) for it in shown for key in ("up", "down", "before_up", "before_down")), 1e-9]
+    )
+    axes.set_xlim(-reach, reach)
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set_xlabel(r"$\Delta\mu$")
+    handles, texts = axes.get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=4, frameon=False)
+    strength = results.strength
+    _head(figure, results, f"{right}    $\\mu$ = {strength.value:.3g} ± {strength.error:.2g}")
+    return figure
+
+
+@in_style
+def pulls(results: Results, parameters: Sequence[Parameter], right: str) -> Figure:
+    """The shift of each parameter from its value before the fit, and its error, in units of the error before the fit."""
+    order = {it.parameter: number for number, it in enumerate(results.impacts)}
+    shown = sorted(parameters, key=lambda it: order.get(it.name, len(order)))[:_MOST_PULLS]
+    figure, (axes,) = _rows(len(shown), [1])
+    _pull_points(axes, shown, np.arange(len(shown), dtype=float)[::-1])
+    _head(figure, results, right)
+    return figure
+
+
+def _rows(number: int, widths: Sequence[float]) -> tuple[Figure, Sequence[Axes]]:
+    """A figure of so many rows of parameters."""
+    plt.rcParams.update(_SMALL)
+    figure = Figure(figsize=(5.5 + 4.5 * (len(widths) - 1), 0.3 * number + 2.4), layout="constrained")
+    found = figure.subplots(1, len(widths), sharey=True, width_ratios=widths, squeeze=False)[0]
+    for axes in found:
+        axes.set_ylim(-0.7, number - 0.3)
+        axes.tick_params(axis="y", which="both", length=0)
+        axes.tick_params(axis="x", which="minor", length=0)
+    return figure, [*found]
+
+
+def _pull_points(axes: Axes, shown: Sequence[Parameter], place: Floats) -> None:
+    axes.axvspan(-2, 2, color=TWO_SIGMA, alpha=0.45, lw=0)
+    axes.axvspan(-1, 1, color=ONE_SIGMA, alpha=0.45, lw=0)
+    axes.axvline(0, color="black", lw=0.8, ls=":")
+    pull = np.array([it.pull or 0.0 for it in shown])
+    axes.errorbar(
+        pull, place, xerr=[it.constraint or 0.0 for it in shown], fmt="o", color="black", ms=5, lw=1.6, capsize=0
+    )
+    axes.set_yticks(place, [it.name for it in shown])
+    reach = max(2.6, 1.1 * float(np.max(np.abs(pull) + 1)))
+    axes.set_xlim(-reach, reach)
+    axes.set_xlabel(r"$(\hat{\theta} - \theta_0) / \Delta\theta$")
+
+
+def _head(figure: Figure, results: Results, right: str) -> None:
+    text = f"Private work (CMS {'data/' if results.unblinded else ''}simulation)"
+    figure.suptitle(f"{text}    {right}", x=0.02, ha="left", fontsize=14, fontstyle="italic")
+
+
+@in_style
+def correlations(results: Results, right: str) -> Figure:
+    """The correlation coefficients of the parameters that have the largest ones."""
+    matrix = np.array(results.correlations)
+    off = np.abs(matrix - np.diag(np.diag(matrix)))
+    names = [it.name for it in results.parameters]
+    order = np.argsort(-off.max(axis=0), kind="stable")[:_MOST_CORRELATED]
+    strength = names.index(results.strength.name)
+    chosen = np.array(sorted({strength, *order.tolist()}, key=lambda it: (it != strength, it)))
+    plt.rcParams.update(_SMALL)
+    size = 3.4 + 0.46 * len(chosen)
+    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+    axes = figure.subplots()
+    shown = matrix[np.ix_(chosen, chosen)]
+    image = axes.imshow(shown, vmin=-1, vmax=1, cmap="RdBu_r")
+    for (row, column), value in np.ndenumerate(shown):
+        color = "white" if abs(value) > 0.6 else "black"
+        axes.text(column, row, f"{round(100 * value)}", ha="center", va="center", fontsize=9, color=color)
+    texts = [names[it] for it in chosen]
+    axes.set_xticks(range(len(texts)), texts, rotation=90)
+    axes.set_yticks(range(len(texts)), texts)
+    axes.tick_params(which="both", length=0)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="Correlation coefficient")
+    _head(figure, results, right)
+    return figure
+
+
+@in_style
+def scan(results: Results, right: str) -> Figure:
+    """Twice the negative logarithm of the profile likelihood ratio."""
+    figure, axes = _single()
+    strength, likelihood = np.array(results.scan.strength), np.array(results.scan.likelihood)
+    axes.plot(strength, likelihood, color="black" if results.unblinded else COLORS[0], lw=2.5)
+    for level, text in ((1, r"1$\sigma$"), (4, r"2$\sigma$")):
+        axes.axhline(level, color="#717581", lw=1.2, ls="--")
+        axes.text(strength[-1], level, f"{text} ", ha="right", va="bottom", fontsize=18, color="#717581")
+    axes.set_xlim(strength[0], strength[-1])
+    axes.set_ylim(0, max(5.0, min(float(likelihood.max()) * 1.1, 12.0)))
+    axes.set_xlabel(r"Signal strength $\mu$")
+    axes.set_ylabel(r"$-2\,\Delta\ln L$")
+    label(axes, right, results.unblinded is not None)
+    return figure
+
+
+@in_style
+def limit(results: Results, right: str) -> Figure:
+    """The upper limit with the bands of what is expected without a signal."""
+    figure, axes = _single(0.62)
+    lowest, low, median, high, highest = results.limit.expected
+    axes.barh(0, highest - lowest, 0.6, left=lowest, color=TWO_SIGMA, label="Expected, 95 %")
+    axes.barh(0, high - low, 0.6, left=low, color=ONE_SIGMA, label="Expected, 68 %")
+    axes.plot([median, median], [-0.3, 0.3], color="black", ls="--", lw=2.5, label="Expected, median")
+    ends = [highest, 1.0]
+    if results.limit.observed is not None:
+        axes.plot([results.limit.observed] * 2, [-0.3, 0.3], color="black", lw=3, label="Observed")
+        ends.append(results.limit.observed)
+    axes.axvline(1, color=SIGNAL, lw=1.5, ls=":")
+    axes.set_ylim(-0.6, 1.7)
+    axes.set_yticks([])
+    axes.set_xlim(0, 1.1 * max(ends))
+    axes.set_xlabel(rf"{results.limit.level:.0%} CL limit on the signal strength $\mu$".replace("%", r" %"))
+    axes.legend(ncols=2, loc="upper right", fontsize=18)
+    label(axes, right, results.unblinded is not None)
+    return figure
+
+
+def _single(ratio: float = 0.85) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(9, 9 * ratio))
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.14, right=0.96, bottom=0.11 / ratio, top=0.935)
+    axes.tick_params(axis="x", pad=10)
+    return figure, axes
+
+
+@in_style
+def channel_figure(
+    results: Results, channel: Channel, yields: Sequence[Yields], axis: Axis, stage: str, right: str
+) -> Figure:
+    """Stacked samples with the error of their sum, the signal on top of them, data if there are any, and the ratio."""
+    edges, total = np.array(axis.edges), next(it for it in yields if it.sample == TOTAL)
+    samples = [it for it in yields if it.sample not in (TOTAL, results.signal)]
+    samples.sort(key=lambda it: sum(it.events))
+    signal = [it for it in yields if it.sample == results.signal]
+    figure = Figure(figsize=(9, 9.5))
+    axes, below = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
+    figure.subplots_adjust(left=0.15, right=0.965, bottom=0.105, top=0.94, hspace=0.06)
+    bottom = np.zeros(len(edges) - 1)
+    for number, each in enumerate([*samples, *signal]):
+        color = SIGNAL if each in signal else COLORS[(len(samples) - 1 - number) % len(COLORS)]
+        top = bottom + np.maximum(each.events, 0)
+        axes.stairs(top, edges, baseline=bottom, fill=True, color=color, label=each.sample)
+        bottom = top
+    expected, error = np.array(total.events), np.array(total.errors)
+    band = {"fill": True, "facecolor": "none", "edgecolor": "#4c4c4c", "lw": 0, "hatch": "////"}
+    axes.stairs(expected + error, edges, baseline=expected - error, label="Uncertainty", **band)
+    safe = np.where(expected > 0, expected, np.nan)
+    relative = np.nan_to_num(error / safe)
+    below.stairs(1 + relative, edges, baseline=1 - relative, fill=True, color="#d0d0d6")
+    below.axhline(1, color="black", lw=1)
+    highest = float(np.max(expected + error))
+    reach = min(0.9, max(0.1, 1.3 * float(relative.max())))
+    if channel.observed is not None:
+        counts, centers = np.array(channel.observed), (edges[1:] + edges[:-1]) / 2
+        low, high = (np.nan_to_num(it) for it in poisson_interval(counts, counts))
+        axes.errorbar(centers, counts, [counts - low, high - counts], fmt="o", color="black", ms=7, label="Data")
+        below.errorbar(
+            centers, counts / safe, [(counts - low) / safe, (high - counts) / safe], fmt="o", color="black", ms=6
+        )
+        highest, reach = max(highest, float(high.max())), max(reach, 0.7)
+    below.set_ylim(1 - reach, 1 + reach)
+    axes.set_ylim(0, highest * 1.5)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylabel("Events")
+    below.set_xlabel(axis.title)
+    below.set_ylabel("Ratio" if channel.observed is None else "Data / exp.")
+    axes.legend(ncols=2, fontsize=17, loc="upper right", title=f"{channel.name}, {stage} the fit", title_fontsize=17)
+    label(axes, right, results.unblinded is not None)
+    figure.align_ylabels()
+    return figure

@@ -1,0 +1,162 @@
+"""What a fit finds: the content of results.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.contracts.plain import build, plain
+from MLTools.NanoML.errors import NanoMLError
+
+SCHEMA = 1
+CONSTRAINED, FREE, STATISTICAL = "constrained", "free", "statistical"
+"""The kinds of parameters: with an uncertainty before the fit, without, and those of the size of simulation in each bin."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter in the best fit.
+
+    Attributes
+    ----------
+    pull
+        Shift from the value before the fit, in units of the uncertainty before the fit; None if it is free.
+    constraint
+        Uncertainty after the fit over that before; None if it is free.
+    """
+
+    name: str
+    kind: str
+    value: float
+    error: float
+    pull: Optional[float] = None
+    constraint: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class Impact:
+    """How much the signal strength changes if a parameter is fixed one standard deviation up or down, and all others are fitted.
+
+    The standard deviation is that after the fit, or that before it.
+    """
+
+    parameter: str
+    up: float
+    down: float
+    before_up: float
+    before_down: float
+
+    @property
+    def size(self) -> float:
+        """The larger of both directions after the fit."""
+        return max(abs(self.up), abs(self.down))
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The upper limit on the signal strength by CLs, asymptotically; `expected` without a signal at -2, -1, 0, 1, 2 sigma."""
+
+    level: float
+    expected: tuple[float, ...]
+    observed: Optional[float]
+
+
+@dataclass(frozen=True)
+class Significance:
+    """The significance of discovery in standard deviations, asymptotically; `expected` is for a signal strength of one."""
+
+    expected: float
+    observed: Optional[float]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Twice the negative logarithm of the profile likelihood ratio at some signal strengths."""
+
+    strength: tuple[float, ...]
+    likelihood: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class GoodnessOfFit:
+    """The likelihood ratio to the saturated model: it follows a chi-square distribution if the model is right."""
+
+    statistic: float
+    degrees: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Yields:
+    """The expected events of a sample in each bin, and their errors."""
+
+    sample: str
+    events: tuple[float, ...]
+    errors: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """The events of a channel before and after the fit, by sample; the last "sample" is the sum of all, `TOTAL`.
+
+    `observed` are data; None as long as the analysis is blind.
+    """
+
+    name: str
+    before: tuple[Yields, ...]
+    after: tuple[Yields, ...]
+    observed: Optional[tuple[float, ...]]
+
+
+TOTAL = "total"
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that is known of a fit; of expected data alone if it is blind.
+
+    Attributes
+    ----------
+    summary
+        The result in words, one line.
+    unblinded
+        Who unblinded the analysis, and when; None if it is blind.
+    correlations
+        The matrix of correlation coefficients of `parameters`.
+    """
+
+    creator: str
+    summary: str
+    unblinded: Optional[str]
+    signal: str
+    strength: Parameter
+    parameters: tuple[Parameter, ...]
+    correlations: tuple[tuple[float, ...], ...]
+    impacts: tuple[Impact, ...]
+    limit: Limit
+    significance: Significance
+    scan: Scan
+    goodness: Optional[GoodnessOfFit]
+    channels: tuple[Channel, ...]
+
+    def write(self, path: Path) -> None:
+        """Write a JSON file."""
+        write_json(path, {"schema": SCHEMA, **plain(self)})
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Read the file; a NanoMLError says what is wrong with it."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["schema"] != SCHEMA:
+                raise NanoMLError(
+                    f"{path}: schema {content['schema']}, this NanoML reads {SCHEMA}. Run `nanoml fit` again."
+                )
+            return build(cls, content)
+        except FileNotFoundError:
+            raise NanoMLError(f"{path}: no such file. `nanoml fit` makes it.") from None
+        except (OSError, KeyError, TypeError, ValueError, AttributeError):
+            raise NanoMLError(f"{path}: is no result of a fit, or damaged. Run `nanoml fit` again.") from None

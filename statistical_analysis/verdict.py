@@ -1,0 +1,138 @@
+"""What the results of a fit mean, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from statistical_analysis.model import Remark
+from statistical_analysis.results import CONSTRAINED, TOTAL, Results
+
+_CONSTRAINED = (0.75, 0.4)  # uncertainty after the fit over that before it: have a look, worrying
+_PULL = (2.0, 3.0)
+_CORRELATION = (0.5, 0.9)
+_PROBABILITY = (0.05, 0.01)
+_CLOSURE = 0.02  # of the signal strength: Asimov data must give back what they were made with
+_MOST = 8  # names in a sentence
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to a question; its state is "good", "look" (at the plots), "bad", or "open" if nothing shows either."""
+
+    question: str
+    state: str
+    text: str
+
+
+def verdict(results: Results, remarks: Sequence[Remark]) -> list[Answer]:
+    """Answers to what one wants to know about a fit, from its results and from `remarks` about its model."""
+    return [
+        _closure(results) if results.unblinded is None else _goodness(results),
+        _constraints(results),
+        _pulls(results),
+        _correlations(results),
+        _empty_bins(results),
+        _remarks("Variations to both sides?", remarks, ("one-sided", "emptied"), "Each variation goes up and down."),
+        _remarks(
+            "Templates as they are?", remarks, ("negative", "empty", "unknown"), "No template was changed or left out."
+        ),
+        _remarks("Enough simulation?", remarks, ("few events",), "All bins have enough simulated background events."),
+    ]
+
+
+def _state(value: float, limits: tuple[float, float]) -> str:
+    """By limits of what is to be looked at and of what is worrying; falling ones are lower limits."""
+    look, bad = limits
+    if bad < look:
+        value, look, bad = -value, -look, -bad
+    return "bad" if value > bad else "look" if value > look else "good"
+
+
+def _named(found: Sequence[str]) -> str:
+    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
+    return ", ".join(found[:_MOST]) + more
+
+
+def _closure(results: Results) -> Answer:
+    question, strength = "Does the fit find what it is given?", results.strength
+    distance = abs(strength.value - 1)
+    text = f"Expected data have a signal strength of one; the fit finds {strength.value:.3f} ± {strength.error:.2g}."
+    return Answer(question, "good" if distance < _CLOSURE * max(strength.error, 1e-9) else "bad", text)
+
+
+def _goodness(results: Results) -> Answer:
+    question, found = "Does the model describe the data?", results.goodness
+    if found is None or found.degrees <= 0:
+        return Answer(question, "open", "There are as many free parameters as bins.")
+    text = (
+        f"The saturated test statistic is {found.statistic:.1f} for {found.degrees} degrees of freedom, a probability of "
+        f"{found.probability:.2g}."
+    )
+    return Answer(question, _state(found.probability, _PROBABILITY), text)
+
+
+def _constraints(results: Results) -> Answer:
+    question = "Over-constrained?"
+    known = [it for it in results.parameters if it.kind == CONSTRAINED and it.constraint is not None]
+    if not known:
+        return Answer(question, "open", "There are no nuisance parameters with an uncertainty.")
+    tight = sorted((it for it in known if (it.constraint or 0) < _CONSTRAINED[0]), key=lambda it: it.constraint or 0)
+    if not tight:
+        return Answer(question, "good", "The fit leaves at least three quarters of each uncertainty.")
+    text = _named([f"{it.name} ({it.constraint:.2f})" for it in tight])
+    return Answer(
+        question,
+        _state(tight[0].constraint or 0, _CONSTRAINED),
+        f"What the fit leaves of the uncertainty of {text} is little. It measures them better than whoever gave the uncertainty: "
+        "is that plausible, and may one parameter stand for all bins, regions and processes?",
+    )
+
+
+def _pulls(results: Results) -> Answer:
+    question = "Pulls?"
+    if results.unblinded is None:
+        return Answer(question, "open", "Expected data pull nothing: this is answered after `nanoml unblind`.")
+    far = sorted((it for it in results.parameters if abs(it.pull or 0) > _PULL[0]), key=lambda it: -abs(it.pull or 0))
+    if not far:
+        return Answer(question, "good", f"No parameter is pulled by more than {_PULL[0]:.0f} standard deviations.")
+    text = _named([f"{it.name} ({it.pull:+.1f})" for it in far])
+    return Answer(question, _state(abs(far[0].pull or 0), _PULL), f"Data pull {text}: see which bins do.")
+
+
+def _correlations(results: Results) -> Answer:
+    question, names = "Correlated?", [it.name for it in results.parameters]
+    matrix = np.abs(np.triu(np.array(results.correlations), 1))
+    pairs = [(float(matrix[i, j]), f"{names[i]} and {names[j]}") for i, j in np.argwhere(matrix > _CORRELATION[0])]
+    if not pairs:
+        return Answer(question, "good", f"No two parameters have a correlation above {_CORRELATION[0]}.")
+    pairs.sort(reverse=True)
+    text = _named([f"{pair} ({value:.2f})" for value, pair in pairs])
+    return Answer(question, _state(pairs[0][0], _CORRELATION), f"Correlated after the fit: {text}.")
+
+
+def _empty_bins(results: Results) -> Answer:
+    empty = []
+    for channel in results.channels:
+        background = np.sum(
+            [it.events for it in channel.before if it.sample not in (TOTAL, results.signal)] or [(0.0,)], axis=0
+        )
+        empty += [f"{channel.name} bin {number + 1}" for number in np.flatnonzero(background <= 0)]
+    if empty:
+        text = f"No background is expected in {_named(empty)}: one event there would be a discovery. Join bins."
+        return Answer("Background everywhere?", "bad", text)
+    return Answer("Background everywhere?", "good", "Some background is expected in each bin.")
+
+
+def _remarks(question: str, remarks: Sequence[Remark], kinds: Sequence[str], otherwise: str) -> Answer:
+    found = [it for it in remarks if it.kind in kinds]
+    if not found:
+        return Answer(question, "good", otherwise)
+    texts = [": ".join(filter(None, (" ".join(filter(None, (it.channel, it.process))), it.what))) for it in found]
+    return Answer(
+        question,
+        "look",
+        f"{'; '.join(texts[:_MOST])}{f'; and {len(texts) - _MOST} more' if len(texts) > _MOST else ''}.",
+    )

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("jax")
+pytest.importorskip("mplhep")
+pytest.importorskip("statistical_analysis.fit")
+
+from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Template, Templates
+from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.workflow.unblinding import unblind
+from statistical_analysis.fit import FitJob, fit
+from statistical_analysis.model import Remark
+from statistical_analysis.results import Results
+from statistical_analysis.stages import fit_stage
+from statistical_analysis.verdict import verdict
+
+LUMINOSITY = {"2018": {"lumi_2018": 0.025}, "2022": {"lumi_2022": 0.014}}
+SHOWN = (".json", ".html", ".txt")
+STRANGE = 76543.0
+"""Observed events that nothing expects."""
+
+
+def with_data(templates: Templates, value: float) -> Templates:
+    """The same with this number of observed events in each bin of each channel."""
+
+    def observed(histogram: FilledHistogram) -> FilledHistogram:
+        channels = tuple(
+            replace(
+                it, processes={**it.processes, DATA: Template(*[np.full_like(it.processes["WZ"].nominal, value)] * 2)}
+            )
+            for it in histogram.channels
+        )
+        return replace(histogram, channels=channels)
+
+    return replace(templates, histograms=tuple(map(observed, templates.histograms)))
+
+
+def job(templates: Templates, settings: Fit, directory: Path, unblinded: str | None = None) -> FitJob:
+    directory.mkdir(exist_ok=True)
+    templates.write(directory / "histograms.h5")
+    energies = {"2018": 13.0, "2022": 13.6}
+    is_blind = unblinded is None
+    return FitJob(
+        directory / "histograms.h5", directory / "fit", settings, LUMINOSITY, ["fakes"], is_blind, unblinded, energies
+    )
+
+
+@pytest.mark.slow
+def test_no_output_of_a_blind_fit_has_observed_data(templates: Templates, settings: Fit, tmp_path: Path) -> None:
+    done = fit(job(with_data(templates, STRANGE), settings, tmp_path / "blind"))
+    other = fit(job(with_data(templates, 3.0), settings, tmp_path / "other"))
+    assert done == other
+    assert done["summary"].endswith("; blinded")
+    files = sorted(path.name for path in (tmp_path / "blind/fit").iterdir())
+    assert {"results.json", "workspace.json", "report.html", "datacard.txt", "templates.root", "impacts.png"} <= {
+        *files
+    }
+    for name in files:
+        content = (tmp_path / "blind/fit" / name).read_bytes()
+        if name.endswith(SHOWN):
+            assert b"76543" not in content
+            assert content == (tmp_path / "other/fit" / name).read_bytes()
+        if name.endswith(".png"):
+            assert content == (tmp_path / "other/fit" / name).read_bytes()
+    page = (tmp_path / "blind/fit/report.html").read_text()
+    assert "Blind: all data here are expected ones" in page
+    assert "Expected data have a signal strength of one; the fit finds 1.000" in page
+
+
+@pytest.mark.slow
+def test_an_unblinded_fit_says_by_whom(templates: Templates, settings: Fit, tmp_path: Path) -> None:
+    by = "unblinded by me@here on 2026-01-02"
+    done = fit(job(with_data(templates, 30.0), settings, tmp_path, by))
+    assert done["summary"].endswith(by)
+    results = Results.read(tmp_path / "fit/results.json")
+    assert results.unblinded == by
+    assert all(set(channel.observed or ()) == {30.0} for channel in results.channels)
+    page = (tmp_path / "fit/report.html").read_text()
+    assert "Unblinded by me@here on 2026-01-02" in page
+    assert "Observed limit" in page
+    # 30 events in each bin of both eras are far from what is expected
+    states = {it.question: it.state for it in verdict(results, [])}
+    assert states["Does the model describe the data?"] == "bad"
+    remarks = [Remark("one-sided", "SR", "WZ", "jes changes the yield")]
+    assert [it.state for it in verdict(results, remarks) if it.question == "Variations to both sides?"] == ["look"]
+
+
+ANALYSIS = """
+luminosity: 59.8
+datasets:
+  signal: {files: x.root, class: signal, cross_section: 1}
+  WZ: {files: y.root, class: WZ, cross_section: 1}
+  Muon: {files: z.root, data: true}
+regions: {SR: MET > 100, CR: MET < 100}
+convert: {features: [MET]}
+train: {model: mlp, regions: [SR]}
+histogram: {MET: {bins: [4, 0, 400]}}
+fit: {channels: {SR: MET, CR: MET}}
+"""
+
+
+def test_the_stage_is_blind_until_the_analysis_is_unblinded(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(ANALYSIS)
+    analysis = Analysis(load(tmp_path / "a.yaml"))
+    (task,) = fit_stage(analysis).tasks
+    assert (task.settings["is_blind"], task.settings["unblinded"]) == (True, None)
+    assert task.outputs[0] == tmp_path / "a/fit/results.json"
+    json.dumps(task.settings)
+    entry = unblind(analysis.config, "it is final", "limit 0.4")
+    (task,) = fit_stage(analysis).tasks
+    assert (task.settings["is_blind"], task.settings["unblinded"]) == (False, str(entry))
+
+
+def test_without_data_a_fit_stays_blind(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(ANALYSIS.replace("  Muon: {files: z.root, data: true}\n", ""))
+    analysis = Analysis(load(tmp_path / "a.yaml"))
+    unblind(analysis.config, "it is final", "limit 0.4")
+    (task,) = fit_stage(analysis).tasks
+    assert task.settings["is_blind"]

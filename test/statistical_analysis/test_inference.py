@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("jax")
+pytest.importorskip("statistical_analysis.inference")
+
+import pyhf
+from scipy.optimize import brentq
+
+from MLTools.NanoML.errors import NanoMLError
+from statistical_analysis.inference import Origin, infer
+from statistical_analysis.likelihood import Likelihood
+from statistical_analysis.results import TOTAL, Results
+
+ORIGIN = Origin("NanoML", "signal", "unblinded by me@here on 2026-01-01")
+MU = {"name": "mu", "type": "normfactor", "data": None}
+
+
+def normsys(name: str, size: float) -> dict[str, Any]:
+    return {"name": name, "type": "normsys", "data": {"hi": 1 + size, "lo": 1 / (1 + size)}}
+
+
+def workspace(observed: Sequence[float], control: Sequence[float] = ()) -> dict[str, Any]:
+    """Two bins with a signal of 6 and 14 above 60 and 40, which share an uncertainty of 10 % with a control region of 10000 events."""
+    background = [normsys("norm", 0.1), normsys("other", 0.05)]
+    background.append({"name": "mcstat_SR", "type": "staterror", "data": [2.0, 3.0]})
+    channels = [
+        {
+            "name": "SR",
+            "samples": [
+                {"name": "signal", "data": [6.0, 14.0], "modifiers": [MU, normsys("efficiency", 0.05)]},
+                {"name": "WZ", "data": [60.0, 40.0], "modifiers": background},
+            ],
+        }
+    ]
+    observations = [{"name": "SR", "data": list(observed)}]
+    if control:
+        channels.append(
+            {"name": "CR", "samples": [{"name": "WZ", "data": [10000.0], "modifiers": [normsys("norm", 0.1)]}]}
+        )
+        observations.append({"name": "CR", "data": list(control)})
+    return spec(channels, observations)
+
+
+def counting(observed: float, signal: float, background: float, error: float) -> dict[str, Any]:
+    modifiers = [{"name": "background", "type": "shapesys", "data": [error]}] if error else []
+    samples = [
+        {"name": "signal", "data": [signal], "modifiers": [MU]},
+        {"name": "B", "data": [background], "modifiers": modifiers},
+    ]
+    return spec([{"name": "SR", "samples": samples}], [{"name": "SR", "data": [observed]}])
+
+
+def spec(channels: list[Any], observations: list[Any]) -> dict[str, Any]:
+    measurement = {"name": "test", "config": {"poi": "mu", "parameters": []}}
+    return {"version": "1.0.0", "channels": channels, "observations": observations, "measurements": [measurement]}
+
+
+def test_a_counting_experiment_has_the_significance_and_the_limit_of_the_formulae() -> None:
+    s, b = 10.0, 50.0
+    found = infer(counting(50, s, b, 0), ORIGIN, is_blind=True)
+    # equation 97 of arXiv:1007.1727
+    assert found.significance.expected == pytest.approx(math.sqrt(2 * ((s + b) * math.log(1 + s / b) - s)), rel=1e-3)
+    median = brentq(lambda mu: math.sqrt(2 * (mu * s - b * math.log(1 + mu * s / b))) - 1.959964, 0.1, 10)
+    assert found.limit.expected[2] == pytest.approx(median, rel=1e-3)
+    assert found.limit.observed is None
+    assert found.significance.observed is None
+    assert list(found.limit.expected) == sorted(found.limit.expected)
+
+
+def test_an_uncertain_background_lowers_the_significance_as_the_formula_says() -> None:
+    s, b, error = 10.0, 50.0, 8.0
+    found = infer(counting(50, s, b, error), ORIGIN, is_blind=True)
+    variance = error**2  # equation 20 of G. Cowan's note on the discovery sensitivity, with the same Poisson constraint
+    first = (s + b) * math.log((s + b) * (b + variance) / (b**2 + (s + b) * variance))
+    second = b**2 / variance * math.log(1 + variance * s / (b * (b + variance)))
+    assert found.significance.expected == pytest.approx(math.sqrt(2 * (first - second)), rel=1e-3)
+
+
+@pytest.mark.parametrize("observed", [(64, 61), (50, 30)])
+def test_results_are_those_of_pyhf(observed: tuple[float, float]) -> None:
+    content = workspace(observed)
+    found = infer(content, ORIGIN, is_blind=False)
+    pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(), precision="64b")
+    settings = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}
+    model = pyhf.Workspace(content).model(modifier_settings=settings)
+    data = pyhf.Workspace(content).data(model)
+    limit, expected = pyhf.infer.intervals.upper_limits.upper_limit(data, model)
+    assert found.limit.observed == pytest.approx(float(limit), rel=2e-3)
+    assert found.limit.expected == pytest.approx([float(it) for it in expected], rel=2e-3)
+    config = model.config
+    bounds, fixed = config.suggested_bounds(), config.suggested_fixed()
+    q = float(pyhf.infer.test_statistics.q0(0.0, data, model, config.suggested_init(), bounds, fixed))
+    assert found.significance.observed == pytest.approx(math.sqrt(q), abs=2e-3)
+    bounds[config.poi_index] = (-2.0, 10.0)
+    fitted = np.array(pyhf.infer.mle.fit(data, model, par_bounds=bounds, return_uncertainties=True))
+    assert found.strength.value == pytest.approx(fitted[config.poi_index, 0], abs=2e-3)
+    assert found.strength.error == pytest.approx(fitted[config.poi_index, 1], rel=2e-2)
+    values = {it.name: (it.value, it.error) for it in found.parameters}
+    for name, (value, error) in zip(config.par_names, fitted):
+        assert values[name] == pytest.approx((value, error), abs=1e-2)
+
+
+def test_a_shift_of_a_control_region_pulls_and_constrains() -> None:
+    found = infer(workspace([66, 44], [11000]), ORIGIN, is_blind=False)
+    (norm,) = (it for it in found.parameters if it.name == "norm")
+    assert norm.pull == pytest.approx(0.99, abs=0.01)  # 10 % before the fit against 1 % of statistics
+    assert norm.constraint == pytest.approx(0.095, abs=0.01)
+    others = [it for it in found.parameters if it.name in ("other", "efficiency")]
+    assert [it.constraint for it in others] == pytest.approx([1, 1], abs=0.1)
+    control = next(it for it in found.channels if it.name == "CR")
+    before, after = (next(it for it in stage if it.sample == TOTAL) for stage in (control.before, control.after))
+    assert before.events == (10000.0,)
+    assert before.errors == pytest.approx([10000 * math.log(1.1)], rel=1e-2)
+    assert after.events == pytest.approx([11000], rel=2e-3)
+    assert after.errors == pytest.approx([math.sqrt(11000)], rel=5e-2)
+    assert found.goodness is not None
+    assert found.goodness.probability > 0.1
+
+
+def test_impacts_are_those_of_fits_with_one_parameter_fixed() -> None:
+    content = workspace([64, 61])
+    found = infer(content, ORIGIN, is_blind=False)
+    likelihood = Likelihood(content)
+    impact = next(it for it in found.impacts if it.parameter == "norm")
+    norm = next(it for it in found.parameters if it.name == "norm")
+    fixed = {likelihood.names.index("norm"): norm.value + norm.error}
+    shifted = likelihood.maximum(likelihood.observed, fixed).at[likelihood.poi]
+    assert impact.up == pytest.approx(shifted - found.strength.value, abs=2e-3)
+    assert impact.up < -0.1 < 0.1 < impact.down
+    sizes = [it.size for it in found.impacts]
+    assert sizes == sorted(sizes, reverse=True)
+    assert {it.parameter for it in found.impacts} >= {"norm", "other", "efficiency", "mcstat_SR[0]"}
+
+
+def test_nothing_of_a_blind_fit_depends_on_observed_data(tmp_path: Path) -> None:
+    first = infer(workspace([64, 61], [9000]), ORIGIN, is_blind=True)
+    assert infer(workspace([20, 300], [7]), ORIGIN, is_blind=True) == first
+    assert first.unblinded is first.goodness is None
+    assert all(channel.observed is None for channel in first.channels)
+    assert first.summary.endswith("; blinded")
+    assert first.strength.value == pytest.approx(1, abs=1e-3)
+    first.write(tmp_path / "results.json")
+    assert Results.read(tmp_path / "results.json") == first
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(NanoMLError, match="is no result of a fit, or damaged"):
+        Results.read(tmp_path / "results.json")
+
+
+def test_toys_are_unbiased_with_pulls_of_width_one() -> None:
+    likelihood, rng, pulls = Likelihood(workspace([66, 54])), np.random.default_rng(7), []
+    truth = likelihood.with_strength(1.0)
+    expected, bins = likelihood.expected(truth), 2
+    config = likelihood.model.config
+    widths = np.concatenate([likelihood.widths[config.par_slice(name)] for name in config.auxdata_order])
+    for _ in range(100):
+        thrown = rng.normal(expected[bins:], widths)
+        data = np.concatenate([rng.poisson(expected[:bins]), thrown])
+        best = likelihood.maximum(data)
+        error = math.sqrt(likelihood.covariance(data, best.at)[likelihood.poi, likelihood.poi])
+        pulls.append((best.at[likelihood.poi] - 1) / error)
+    assert np.mean(pulls) == pytest.approx(0, abs=0.3)
+    assert np.std(pulls) == pytest.approx(1, abs=0.2)
