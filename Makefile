@@ -38,10 +38,10 @@ help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.11] [PYTEST_ARGS='-k accounting']"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
-demo: $(ALL) ## install NanoML into .venv and run the worked examples: one network, and an analysis with corrections
+demo: $(ALL) ## install NanoML into .venv and run the worked examples: one network, and an analysis with corrections up to a limit
 	$(VENV)/bin/nanoml run examples/trilepton.yaml
 	$(VENV)/bin/nanoml run examples/wz.yaml
-	@echo "The reports: examples/trilepton/training/report.html and examples/wz/training/report.html"
+	@echo "The reports: examples/trilepton/training/report.html and, in examples/wz/, training/report.html, histograms/histograms.html and fit/report.html"
 
 test: test-newest test-cmssw ## run all tests, and those of what runs in CMSSW also with CMSSW's versions
 

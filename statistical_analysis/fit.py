@@ -12,7 +12,7 @@ from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.contracts.templates import Templates
 from statistical_analysis.datacard import write_datacard
 from statistical_analysis.model import StatisticalModel, statistical_model
-from statistical_analysis.verdict import verdict
+from statistical_analysis.report.verdict import verdict
 from statistical_analysis.workspace import workspace
 
 
@@ -52,8 +52,8 @@ def fit(job: FitJob) -> dict[str, str]:
     """Write everything into the directory; return the summary."""
     # importing jax takes seconds, and matplotlib one
     from statistical_analysis.inference import Origin, infer
-    from statistical_analysis.plots import Axis, draw_results
-    from statistical_analysis.report import report
+    from statistical_analysis.report.page import report
+    from statistical_analysis.report.plots import Axis, draw_results
 
     templates, asimov = Templates.read(job.source), 0.0 if job.is_blind else None
     model = statistical_model(templates, job.settings, job.luminosity, job.from_data, asimov)

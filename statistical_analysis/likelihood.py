@@ -19,8 +19,8 @@ from statistical_analysis.results import CONSTRAINED, FREE, STATISTICAL
 Floats = NDArray[np.float64]
 # smooth in the parameters; those that pyhf takes by default have a kink at the nominal value
 _INTERPOLATION = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}
-_TOLERANCE = 1e-4  # the goal is 0.002 of it, in units of twice the logarithm
-_ATTEMPTS = 3
+# the goal is 0.002 of them, in units of twice the logarithm. Where bins become empty the likelihood has kinks, and Minuit's own will do
+_TOLERANCES = (1e-4, 1e-2, 0.1)
 _REACH = 50  # how far the signal strength may go, in units of its statistical uncertainty
 
 
@@ -122,11 +122,11 @@ class Likelihood:
             grad=lambda at: np.array(self._gradient(at, data), float),
             g2=lambda _: self._curvatures,
         )
-        minuit.errordef, minuit.strategy, minuit.tol = Minuit.LEAST_SQUARES, 0, _TOLERANCE
+        minuit.errordef, minuit.strategy = Minuit.LEAST_SQUARES, 0
         minuit.limits = [(None, None) if it else bounds for it, bounds in zip(mask, self.bounds, strict=True)]
         minuit.fixed = mask.tolist()
         minuit.errors = np.sqrt(2 / self._curvatures)
-        for _ in range(_ATTEMPTS):
+        for minuit.tol in _TOLERANCES:
             minuit.migrad()
             if minuit.valid:
                 return Maximum(np.array(minuit.values, float), float(minuit.fval))

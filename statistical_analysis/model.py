@@ -76,7 +76,7 @@ class FitChannel:
 class Remark:
     """Something about the model that its user should know."""
 
-    kind: str  # negative, emptied, empty, pruned, one-sided, few events or unknown
+    kind: str  # negative, emptied, empty, pruned, one-sided, few events, no background or unknown
     channel: str
     process: str
     what: str
@@ -130,6 +130,7 @@ def statistical_model(
     - Bins with negative contents are set to zero, and the others scaled so that the yield stays the same. If a variation leaves no
       positive yield, it leaves a hundredth of each bin.
     - A shape that changes no bin by more than 0.1 % is left out.
+    - The signal is left out of bins where no background is expected.
     - The luminosity changes all processes but those that are estimated from data or normalised by the fit.
     - A nuisance parameter is shared by all processes and channels that have it. Those that `settings.uncorrelated` names are each era's
       own, with the era at the end of their names.
@@ -219,6 +220,7 @@ class _Maker:
             for process, template in channel.processes.items()
             if process != DATA and self._has_events(channel, process, template)
         )
+        samples = tuple(self._above_background(channel, samples))
         if not samples:
             return None
         nothing = np.zeros_like(samples[0].nominal)
@@ -226,6 +228,24 @@ class _Maker:
         edges = axis.edges if not others else tuple(map(float, range(len(nothing) + 1)))  # bins of planes by number
         title = ", ".join(each.title for each in histogram.axes)
         return FitChannel(channel.name, channel.region, channel.era, title, edges, samples, nothing)
+
+    def _above_background(self, channel: HistogramChannel, samples: Sequence[Sample]) -> Iterator[Sample]:
+        """The processes, the signal without bins where no background is expected: there any event would be a discovery."""
+        bare = np.sum([it.nominal for it in samples if not it.is_signal], axis=0) <= 0
+        for each in samples:
+            lost = float(each.nominal[bare].sum()) if each.is_signal and np.ndim(bare) else 0.0
+            if lost > 0:
+                share = lost / float(each.nominal.sum())
+                what = f"{share:.2g} of it is left out, in bins where no background is expected. Use wider bins"
+                self.remarks.append(Remark("no background", channel.name, each.process, what))
+                shapes = {
+                    name: Shape(np.where(bare, 0, it.up), np.where(bare, 0, it.down))
+                    for name, it in each.shapes.items()
+                }
+                left = np.where(bare, 0, each.nominal)
+                each = replace(each, nominal=left, errors=np.where(bare, 0, each.errors), shapes=shapes)
+            if each.nominal.sum() > 0:
+                yield each
 
     def _has_events(self, channel: HistogramChannel, process: str, template: Template) -> bool:
         total = float(_inner(template.nominal).sum())

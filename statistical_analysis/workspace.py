@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ STRENGTH = "mu"
 """The strength of the signal."""
 MOST = 10.0
 """The largest normalisation that a fit may give a process."""
+NEXT_TO_NOTHING = 1e-12
+"""Events of the first background in a bin without any: the likelihood has no derivatives where nothing at all is expected."""
 _Modifier = dict[str, Any]
 
 
@@ -38,7 +41,7 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
     made = {
         "version": "1.0.0",
         "channels": [
-            {"name": channel.name, "samples": [_sample(channel, sample) for sample in channel.samples]}
+            {"name": channel.name, "samples": [_sample(channel, sample) for sample in _with_something(channel)]}
             for channel in model.channels
         ],
         "observations": [{"name": channel.name, "data": channel.data.tolist()} for channel in model.channels],
@@ -46,6 +49,17 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
     }
     pyhf.schema.validate(made, "workspace.json")
     return made
+
+
+def _with_something(channel: FitChannel) -> list[Sample]:
+    """The processes, the first background with next to nothing in bins without any background."""
+    found = list(channel.samples)
+    first = next((number for number, each in enumerate(found) if not each.is_signal), None)
+    if first is not None:
+        floor = np.where(channel.expected(0) == 0, NEXT_TO_NOTHING, 0.0)
+        shapes = {name: Shape(each.up + floor, each.down + floor) for name, each in found[first].shapes.items()}
+        found[first] = replace(found[first], nominal=found[first].nominal + floor, shapes=shapes)
+    return found
 
 
 def _parameters(model: StatisticalModel) -> list[dict[str, Any]]:

@@ -18,9 +18,9 @@ from MLTools.NanoML.workflow.stages import Analysis
 from MLTools.NanoML.workflow.unblinding import unblind
 from statistical_analysis.fit import FitJob, fit
 from statistical_analysis.model import Remark
+from statistical_analysis.report.verdict import verdict
 from statistical_analysis.results import Results
 from statistical_analysis.stages import fit_stage
-from statistical_analysis.verdict import verdict
 
 LUMINOSITY = {"2018": {"lumi_2018": 0.025}, "2022": {"lumi_2022": 0.014}}
 SHOWN = (".json", ".html", ".txt")

@@ -140,6 +140,7 @@ def test_one_sided_variations_are_reported() -> None:
 def test_bins_with_few_events_are_reported() -> None:
     model = one_channel(WZ=padded([100, 10, 0]))
     assert [(each.kind, each.what) for each in model.remarks] == [
+        ("no background", "0.33 of it is left out, in bins where no background is expected. Use wider bins"),
         ("few events", "10 effective background events or fewer in bin 2"),
         ("empty", "no background is expected in bin 3"),
     ]

@@ -106,3 +106,29 @@ def test_any_template_is_reproduced(nominal: Any, up: Any, down: Any, factor: in
             assert expected(made, **{nuisance: sign}) == varied(model, nuisance, sign)
     total = float(nominal[1:-1].sum())
     assert sum(expected(made, mu=0.0)["SR"]) == pytest.approx(max(total, 0), abs=1e-9)
+
+
+def test_bins_without_background(settings: Fit, luminosity: Luminosity) -> None:
+    """The signal does not count there, and the likelihood has derivatives."""
+    pytest.importorskip("jax")
+    from statistical_analysis.likelihood import Likelihood
+
+    def template(*values: float) -> Template:
+        inner = np.array([0, *values, 0], float)
+        return Template(inner, inner * 0.1, {"jes": inner * 1.1}, {"jes": inner * 0.9})
+
+    processes = {"signal": template(1, 4, 5), "WZ": template(50, 20, 0), "fakes": template(3, 1, 0)}
+    axis = TemplateAxis("wprime", "wprime", (0.0, 0.5, 0.9, 1.0))
+    histogram = FilledHistogram("wprime", (axis,), (HistogramChannel("SR", None, processes),))
+    templates = Templates("NanoML", (histogram,), tuple(processes), "signal", {"": 59.8})
+    model = statistical_model(templates, Fit(channels={"SR": "wprime"}), {"": {"lumi": 0.02}})
+    signal = next(each for each in model.channels[0].samples if each.is_signal)
+    assert signal.nominal.tolist() == [1, 4, 0]
+    assert signal.shapes["jes"].up == pytest.approx([1.1, 4.4, 0])
+    (remark,) = (it for it in model.remarks if it.kind == "no background")
+    assert remark.what == "0.5 of it is left out, in bins where no background is expected. Use wider bins"
+    likelihood = Likelihood(workspace(model))
+    data = likelihood.expected(likelihood.with_strength(0.0))
+    for strength in (0.0, 1.0):
+        found = likelihood.maximum(data, {likelihood.poi: strength})
+        assert np.isfinite(likelihood.covariance(data, found.at)).all()

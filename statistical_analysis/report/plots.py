@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from mplhep.error_estimation import poisson_interval
 from numpy.typing import NDArray
 
+from statistical_analysis.report.style import COLORS, ONE_SIGMA, SIGNAL, TWO_SIGMA, in_style, label, save
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, Parameter, Results, Yields
-from statistical_analysis.style import COLORS, ONE_SIGMA, SIGNAL, TWO_SIGMA, in_style, label, save
 
 _MOST_IMPACTS, _MOST_PULLS, _MOST_CORRELATED = 30, 60, 20
 _SMALL: dict[Any, Any] = {

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from statistical_analysis.report.verdict import Answer
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, Results
-from statistical_analysis.verdict import Answer
 
 _CAPTIONS = {
     "limit": (

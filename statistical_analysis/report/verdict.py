@@ -39,7 +39,12 @@ def verdict(results: Results, remarks: Sequence[Remark]) -> list[Answer]:
         _remarks(
             "Templates as they are?", remarks, ("negative", "empty", "unknown"), "No template was changed or left out."
         ),
-        _remarks("Enough simulation?", remarks, ("few events",), "All bins have enough simulated background events."),
+        _remarks(
+            "Enough simulation?",
+            remarks,
+            ("few events", "no background"),
+            "All bins have enough simulated background events.",
+        ),
     ]
 
 
