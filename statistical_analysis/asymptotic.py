@@ -42,7 +42,7 @@ def limit(likelihood: Likelihood, data: Floats, best: Maximum, is_observed: bool
     lowest = best.twice_nll if best.at[poi] > 0 else without.twice_nll
 
     def distance(strength: float) -> float:
-        """Of the background-only data from the strength, in standard deviations."""
+        """Standard deviations between the background-only data and this strength."""
         return float(np.sqrt(max(of_asimov(strength) - of_asimov(0.0), 0.0)))
 
     def excess(strength: float) -> float:

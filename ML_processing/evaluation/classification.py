@@ -69,7 +69,7 @@ class Classification:
 
     task: str
     signal: str
-    score: str  # what the signal is told by, and what from
+    score: str  # the discriminant or probability in words, with the classes that it tells apart
     auc: Areas
     auc_unweighted: Areas
     auc_against: dict[str, AreasAgainst]

@@ -23,9 +23,9 @@ def signal_of(config: Train, classes: list[str]) -> str:
     """
     if config.signal is not None:
         return _known(config.signal, classes, "train.signal")
-    for name, wanted in config.discriminants.items():
-        return _known(_against(wanted).signal, classes, f"train.discriminants.{name}")
-    return "signal" if "signal" in classes else classes[0]
+    for name, against in config.against.items():
+        return _known(against.signal, classes, f"train.discriminants.{name}")
+    return config.signal_among(classes)
 
 
 def discriminants_of(config: Train, survey: Survey) -> tuple[Discriminant, ...]:
@@ -44,7 +44,7 @@ def discriminants_of(config: Train, survey: Survey) -> tuple[Discriminant, ...]:
     classes, totals = survey.about.classes, survey.summary()
     if survey.about.targets:
         return ()
-    wanted = {name: _against(each) for name, each in config.discriminants.items()}
+    wanted = config.against
     if not wanted and len(classes) > 2:
         wanted[DEFAULT] = Against(signal_of(config, classes))
     if not survey.about.physical:
@@ -54,7 +54,8 @@ def discriminants_of(config: Train, survey: Survey) -> tuple[Discriminant, ...]:
 
 def notes_on(discriminants: tuple[Discriminant, ...], config: Train, survey: Survey) -> list[str]:
     """What one should know of their shares, as sentences."""
-    shared = [each for each in discriminants if not _given(config, each.name)]
+    against = config.against
+    shared = [each for each in discriminants if each.name not in against or not against[each.name].shares]
     if not shared or len(survey.about.classes) < 3:
         return []
     if not survey.about.physical:
@@ -64,14 +65,6 @@ def notes_on(discriminants: tuple[Discriminant, ...], config: Train, survey: Sur
             f"{title} takes all backgrounds to be equally frequent. Give train.discriminants.{shared[0].name} shares."
         ]
     return []
-
-
-def _given(config: Train, name: str) -> bool:
-    return name in config.discriminants and bool(_against(config.discriminants[name]).shares)
-
-
-def _against(wanted: Against | str) -> Against:
-    return Against(wanted) if isinstance(wanted, str) else wanted
 
 
 def _known(name: str, classes: list[str], place: str) -> str:

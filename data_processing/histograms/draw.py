@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
@@ -19,7 +18,15 @@ from mplhep.error_estimation import poisson_interval
 from numpy.typing import NDArray
 
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Template, Templates, added
+from MLTools.NanoML.contracts.templates import (
+    DATA,
+    FilledHistogram,
+    HistogramChannel,
+    Template,
+    Templates,
+    added,
+    summed,
+)
 
 # M. Petroff, Accessible color sequences for data visualization (arXiv:2107.02270), as CMS recommends them
 _COLORS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
@@ -29,17 +36,9 @@ Floats = NDArray[np.float64]
 _Draw = TypeVar("_Draw", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
-class Labels:
-    """What stands above a figure."""
-
-    right: str  # luminosity and energy
-    has_data: bool
-
-    @property
-    def left(self) -> str:
-        """What is shown."""
-        return f"Private work (CMS {'data/' if self.has_data else ''}simulation)"
+def _shown(has_data: bool) -> str:
+    """What a figure shows, to stand above it."""
+    return f"Private work (CMS {'data/' if has_data else ''}simulation)"
 
 
 def _in_style(draw: _Draw) -> _Draw:
@@ -91,21 +90,12 @@ def total_error(channel: HistogramChannel, names: Sequence[str]) -> tuple[Floats
 
     All variations of one nuisance parameter change all processes together; those of different ones are independent.
     """
-    templates = [channel.processes[name] for name in names]
-    statistical = np.sqrt(sum((it.variances for it in templates), np.zeros(1)))
-    squares = statistical**2
-    for nuisance in dict.fromkeys(name for it in templates for name in it.up):
-        up, down = (
-            sum((_varied(it, direction, nuisance) - it.nominal for it in templates), np.zeros(1))
-            for direction in ("up", "down")
-        )
-        squares = squares + np.maximum(np.abs(up), np.abs(down)) ** 2
-    return statistical, np.sqrt(squares)
-
-
-def _varied(template: Template, direction: str, nuisance: str) -> Floats:
-    values: Mapping[str, Floats] = getattr(template, direction)
-    return values.get(nuisance, template.nominal)
+    total = summed([channel.processes[name] for name in names])
+    squares = total.variances
+    for nuisance in total.up:
+        changes = (np.abs(varied[nuisance] - total.nominal) for varied in (total.up, total.down))
+        squares = squares + np.maximum(*changes) ** 2
+    return np.sqrt(total.variances), np.sqrt(squares)
 
 
 def _backgrounds(channel: HistogramChannel, signal: Optional[str]) -> list[str]:
@@ -154,8 +144,7 @@ def stack(
     axes.set_ylabel("Events")
     below.set_xlabel(histogram.axes[0].title)
     axes.legend(ncols=2, fontsize=17, loc="upper right", title=channel.name, title_fontsize=17)
-    labels = Labels(right, data is not None)
-    mplhep.label.exp_label(exp="", text=labels.left, data=True, rlabel=right, fontsize=19, ax=axes)
+    mplhep.label.exp_label(exp="", text=_shown(data is not None), data=True, rlabel=right, fontsize=19, ax=axes)
     figure.align_ylabels()
     return figure
 
@@ -234,20 +223,17 @@ def uncertainties(
         unused.remove()
     handles, texts = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=4)
-    figure.suptitle(
-        f"{Labels(right, False).left}, {channel.name}, {right}", x=0.01, ha="left", fontsize=15, fontstyle="italic"
-    )
+    figure.suptitle(f"{_shown(False)}, {channel.name}, {right}", x=0.01, ha="left", fontsize=15, fontstyle="italic")
     return figure
 
 
 def _change(channel: HistogramChannel, names: Sequence[str], nuisance: str) -> Floats:
     """Relative change of the sum of some processes, up and down, float64 of shape (2, bins)."""
-    templates = [channel.processes[name] for name in names]
-    nominal = sum((it.nominal for it in templates), np.zeros(1))[1:-1]
-    found = []
-    for direction in ("up", "down"):
-        varied = sum((_varied(it, direction, nuisance) for it in templates), np.zeros(1))[1:-1]
-        found.append(np.divide(varied - nominal, nominal, out=np.zeros_like(nominal), where=nominal > 0))
+    total = summed([channel.processes[name] for name in names])
+    nominal, found = total.nominal[1:-1], []
+    for varied in (total.up, total.down):
+        change = varied[nuisance][1:-1] - nominal if nuisance in varied else np.zeros_like(nominal)
+        found.append(np.divide(change, nominal, out=np.zeros_like(nominal), where=nominal > 0))
     return np.array(found)
 
 

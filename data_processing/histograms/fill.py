@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.expressions import Expression
+from data_processing.histograms.bins import places_in
 from data_processing.score.eventcolumns import EVENT_WEIGHT
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.accounting import under_shift
@@ -29,7 +30,6 @@ from MLTools.NanoML.terminal.progress import progress
 
 NOMINAL = ""
 """Ending of the columns that are not varied."""
-_SEARCHED = 16  # bins up to which they are searched
 Floats = NDArray[np.float64]
 
 
@@ -289,17 +289,5 @@ class _View:
         known = np.logical_and.reduce([~np.isnan(column) for column in columns])
         if not known.all():
             event, columns = event[known], [column[known] for column in columns]
-        places = [bins_of(np.asarray(axis.edges), column) for axis, column in zip(plan.axes, columns)]
+        places = [places_in(np.asarray(axis.edges), column) for axis, column in zip(plan.axes, columns)]
         return event, np.ravel_multi_index(places, plan.cells) if len(places) > 1 else places[0]
-
-
-def bins_of(edges: Floats, values: Floats) -> NDArray[np.int64]:
-    """The bin of each value: 0 below all edges, their number at or above the last one."""
-    count = len(edges) - 1
-    width = (edges[-1] - edges[0]) / count
-    if count < _SEARCHED or np.abs(np.diff(edges) - width).max() > 0.01 * width:
-        return np.searchsorted(edges, values, "right")
-    # in even bins the place is known to one bin, which is quicker than to search it
-    guess = np.clip((values - edges[0]) / width, -1, count).astype(np.int64) + 1
-    low, high = np.concatenate([[-np.inf], edges]), np.concatenate([edges, [np.inf]])
-    return np.minimum(guess + (values >= high[guess]) - (values < low[guess]), count + 1)

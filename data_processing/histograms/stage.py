@@ -16,7 +16,7 @@ from data_processing.histograms.templates import ChosenBins, TemplateJob, make_t
 from data_processing.score.eventcolumns import prefix_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.histogram import Histogram, axes_of, processes_of, regions_of
-from MLTools.NanoML.config.training import Against
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.templates import DATA, Templates
 from MLTools.NanoML.dependencies import code_of
@@ -147,14 +147,13 @@ def _processes(config: Config, dataset: str) -> list[Process]:
 
 
 def _signal(config: Config) -> str:
-    named = config.train.named_signal if config.train is not None else None
-    return named or ("signal" if "signal" in config.classes else config.classes[0])
+    return (config.train or Train()).signal_among(config.classes)
 
 
 def _signal_of(config: Config, name: str, histogram: Histogram) -> str:
     """The class whose share rises with what a histogram shows: that of the discriminant or class of this name, or the signal."""
     (quantity,) = axes_of(name, histogram)
-    against = config.train.discriminants.get(quantity) if config.train is not None else None
-    if against is not None:
-        return against.signal if isinstance(against, Against) else against
+    against = config.train.against if config.train is not None else {}
+    if quantity in against:
+        return against[quantity].signal
     return quantity if quantity in config.classes else _signal(config)

@@ -11,7 +11,7 @@ from typing import Optional
 import numpy as np
 
 from MLTools.NanoML.atomic import write_text
-from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Template, Templates
+from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Template, Templates, summed
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 70rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
@@ -54,17 +54,6 @@ def yields_of(channel: HistogramChannel, signal: Optional[str]) -> list[Yield]:
     if DATA in processes:
         found.append(Yield("data", float(processes[DATA].nominal.sum()), 0.0, 0.0))
     return found
-
-
-def summed(templates: Sequence[Template]) -> Template:
-    """Several processes as one: a nuisance parameter changes all of them together."""
-    names = dict.fromkeys(name for it in templates for name in it.up)
-    total = [np.sum([getattr(it, key) for it in templates], axis=0) for key in ("nominal", "variances")]
-    varied = [
-        {name: np.sum([getattr(it, key).get(name, it.nominal) for it in templates], axis=0) for name in names}
-        for key in ("up", "down")
-    ]
-    return Template(total[0], total[1], varied[0], varied[1])
 
 
 def rounded(value: float, error: float) -> str:

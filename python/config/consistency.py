@@ -258,10 +258,10 @@ def _signal(config: Config) -> Iterator[Problem]:
     if train.discriminants and train.targets:
         yield ("train", "discriminants"), "a regression has no classes to tell apart. Remove it, or train.targets"
         return
-    for number, (name, wanted) in enumerate(train.discriminants.items()):
+    for number, (name, against) in enumerate(train.against.items()):
         place = ("train", "discriminants", name)
-        signal, shares = (wanted, []) if isinstance(wanted, str) else (wanted.signal, list(wanted.shares))
-        at: Keys = place if isinstance(wanted, str) else (*place, "signal")
+        signal, shares = against.signal, list(against.shares)
+        at: Keys = place if isinstance(train.discriminants[name], str) else (*place, "signal")
         if number == 0 and train.signal is not None and signal != train.signal:
             yield (
                 at,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -216,10 +216,14 @@ class Train:
     """Share of the events that are used: less than all for a learning curve."""
 
     @property
-    def named_signal(self) -> Optional[str]:
-        """The class that is called signal, if a setting says so: `signal`, or that of the first of the discriminants."""
-        against = next(iter(self.discriminants.values()), None)
-        return self.signal or (against.signal if isinstance(against, Against) else against)
+    def against(self) -> dict[str, Against]:
+        """The discriminants, those in short form written out."""
+        return {name: Against(it) if isinstance(it, str) else it for name, it in self.discriminants.items()}
+
+    def signal_among(self, classes: Sequence[str]) -> str:
+        """The class that is called signal: `signal`, else that of the first discriminant, else "signal", else the first class."""
+        first = next((each.signal for each in self.against.values()), None)
+        return self.signal or first or ("signal" if "signal" in classes else classes[0])
 
 
 @dataclass(frozen=True)

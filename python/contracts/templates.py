@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -62,24 +62,21 @@ class HistogramChannel:
         return self.region if self.era is None else f"{self.region}_{self.era}"
 
 
+def summed(templates: Sequence[Template]) -> Template:
+    """Several processes or eras as one: a nuisance parameter of the same name changes all of them together."""
+    names = dict.fromkeys(name for it in templates for name in it.up)
+    nominal, variances = (np.sum([getattr(it, key) for it in templates], axis=0) for key in ("nominal", "variances"))
+    up, down = (
+        {name: np.sum([getattr(it, key).get(name, it.nominal) for it in templates], axis=0) for name in names}
+        for key in ("up", "down")
+    )
+    return Template(nominal, variances, up, down)
+
+
 def added(channels: Sequence[HistogramChannel]) -> HistogramChannel:
-    """The events of several eras of a region: a nuisance parameter of the same name changes all of them together."""
-    processes = {}
-    for name in dict.fromkeys(name for channel in channels for name in channel.processes):
-        parts = [channel.processes[name] for channel in channels if name in channel.processes]
-        nuisances = dict.fromkeys(nuisance for part in parts for nuisance in part.up)
-
-        def varied(
-            direction: str, parts: Sequence[Template] = parts, all_: Iterable[str] = nuisances
-        ) -> dict[str, Floats]:
-            return {
-                it: np.sum([getattr(part, direction).get(it, part.nominal) for part in parts], axis=0) for it in all_
-            }
-
-        nominal, variances = (
-            np.sum([getattr(part, key) for part in parts], axis=0) for key in ("nominal", "variances")
-        )
-        processes[name] = Template(nominal, variances, varied("up"), varied("down"))
+    """The events of several eras of a region."""
+    names = dict.fromkeys(name for channel in channels for name in channel.processes)
+    processes = {name: summed([it.processes[name] for it in channels if name in it.processes]) for name in names}
     return HistogramChannel(channels[0].region, None, processes)
 
 

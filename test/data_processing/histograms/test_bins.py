@@ -1,4 +1,4 @@
-"""Bins of a score that are chosen by what is expected in them."""
+"""Where values are in bins, and bins of a score that are chosen by what is expected in them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_processing.histograms.bins import FINE, chosen_bins, fine_edges, merged_bins
-from data_processing.histograms.fill import bins_of
+from data_processing.histograms.bins import FINE, chosen_bins, fine_edges, merged_bins, places_in
 
 expected = st.lists(st.floats(0, 100), min_size=20, max_size=20).map(np.array)
 
@@ -68,5 +67,5 @@ def test_merged(shape: tuple[int, ...]) -> None:
 def test_places_are_those_that_a_search_finds(values: list[float], count: int) -> None:
     edges = np.linspace(-1, 2, count + 1)
     many = np.array([*values, *edges, np.inf, -np.inf, *np.nextafter(edges, 9), *np.nextafter(edges, -9)])
-    assert bins_of(edges, many).tolist() == np.searchsorted(edges, many, "right").tolist()
-    assert bins_of(np.array(fine_edges()), many).tolist() == np.searchsorted(fine_edges(), many, "right").tolist()
+    assert places_in(edges, many).tolist() == np.searchsorted(edges, many, "right").tolist()
+    assert places_in(np.array(fine_edges()), many).tolist() == np.searchsorted(fine_edges(), many, "right").tolist()

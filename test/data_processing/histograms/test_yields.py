@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_processing.histograms.yields import Yield, rounded, summed, write_tables, yields_of
+from data_processing.histograms.yields import Yield, rounded, write_tables, yields_of
 from MLTools.NanoML.contracts.templates import (
     FilledHistogram,
     HistogramChannel,
@@ -15,6 +15,7 @@ from MLTools.NanoML.contracts.templates import (
     TemplateAxis,
     Templates,
     added,
+    summed,
 )
 
 

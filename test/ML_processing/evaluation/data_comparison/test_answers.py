@@ -1,4 +1,4 @@
-"""What is said about data and simulation, case by case."""
+"""The answers on data against simulation, one case at a time."""
 
 from __future__ import annotations
 
