@@ -11,7 +11,7 @@ from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.contracts.templates import Templates
 from statistical_analysis.datacard import write_datacard
-from statistical_analysis.model import StatisticalModel, statistical_model
+from statistical_analysis.model import statistical_model
 from statistical_analysis.report.verdict import verdict
 from statistical_analysis.workspace import workspace
 
@@ -62,17 +62,8 @@ def fit(job: FitJob) -> dict[str, str]:
     write_datacard(model, directory)
     results = infer(content, Origin(f"NanoML {__version__}", model.signal, job.unblinded), job.is_blind)
     axes = {channel.name: Axis(channel.title, channel.edges) for channel in model.channels}
-    drawn = draw_results(results, axes, _right(model, templates, job.energies), directory)
+    eras = dict.fromkeys(channel.era for channel in model.channels)
+    drawn = draw_results(results, axes, templates.conditions(eras, job.energies), directory)
     write_text(directory / "report.html", report(results, verdict(results, model.remarks), drawn, directory))
     results.write(directory / "results.json")  # last: it stands for all of them
     return {"summary": results.summary}
-
-
-def _right(model: StatisticalModel, templates: Templates, energies: Mapping[str, float | None]) -> str:
-    """Luminosity and energy of all eras."""
-    eras = dict.fromkeys(channel.era or "" for channel in model.channels)
-    known = [templates.luminosity.get(era) for era in eras]
-    numbers = [it for it in known if it is not None]
-    text = f"{sum(numbers):.4g} fb$^{{-1}}$" if len(numbers) == len(known) else ""
-    found = dict.fromkeys(f"{energy:g}" for energy in map(energies.get, eras) if energy is not None)
-    return f"{text} ({', '.join(found)} TeV)".strip() if found else text

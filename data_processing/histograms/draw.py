@@ -63,26 +63,18 @@ def draw_histograms(templates: Templates, directory: Path, energies: Mapping[str
             figures.update({it.name: (it, False) for it in channels if len(channels) > 1})
             for name, (channel, logarithmic) in figures.items():
                 eras = [channel.era] if channel.era else [it.era for it in channels]
-                right = _right(templates, eras, energies)
+                right = templates.conditions(eras, energies)
                 _save(
                     stack(histogram, channel, templates.signal, right, logarithmic),
                     directory / f"{histogram.name}_{name}",
                 )
                 drawn.append(f"{histogram.name}_{name}")
-            right = _right(templates, [it.era for it in channels], energies)
+            right = templates.conditions([it.era for it in channels], energies)
             figure = uncertainties(histogram, whole, templates.signal, right)
             if figure is not None:
                 _save(figure, directory / f"{histogram.name}_{region}_uncertainties")
                 drawn.append(f"{histogram.name}_{region}_uncertainties")
     return drawn
-
-
-def _right(templates: Templates, eras: Sequence[Optional[str]], energies: Mapping[str, Optional[float]]) -> str:
-    luminosities = [templates.luminosity.get(era or "") for era in eras]
-    known = [each for each in luminosities if each is not None]
-    text = f"{sum(known):.4g} fb$^{{-1}}$" if len(known) == len(luminosities) else ""
-    found = dict.fromkeys(f"{energies[era or '']:g}" for era in eras if energies.get(era or "") is not None)
-    return f"{text} ({', '.join(found)} TeV)".strip() if found else text
 
 
 def total_error(channel: HistogramChannel, names: Sequence[str]) -> tuple[Floats, Floats]:

@@ -110,9 +110,8 @@ def _added(parts: Sequence[tuple[Path, Optional[str]]]) -> dict[_Key, _Sums]:
     the sums of weights.
     """
     found: dict[_Key, _Sums] = {}
-    weights: dict[
-        tuple[str, Optional[str]], Floats
-    ] = {}  # sums of weights of a process in an era: of all events, and of these
+    # sums of weights of a process in an era: of all events, and of these
+    weights: dict[tuple[str, Optional[str]], Floats] = {}
     for path, era in parts:
         with h5py.File(path, "r") as file:
             for process, totals in file.attrs.items():
@@ -152,14 +151,13 @@ def _histogram(plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: 
         merge = _choose(plan, job.chosen[plan.name], mine)
         edges = [(*(plan.axes[0].edges[at] for at in merge[:-1]), 1.0)]
     order = [*job.classes, DATA]
+    ordered = sorted(mine.items(), key=lambda it: order.index(it[0][2]) if it[0][2] in order else len(order))
     channels = []
     for region in plan.regions:
         for era in job.luminosity:
             processes = {
                 process: _template(sums, sets, plan, merge)
-                for (where, when, process), sums in sorted(
-                    mine.items(), key=lambda it: order.index(it[0][2]) if it[0][2] in order else len(order)
-                )
+                for (where, when, process), sums in ordered
                 if where == region and when == (era or None)
             }
             channels.append(HistogramChannel(region, era or None, processes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -110,6 +110,18 @@ class Templates:
             if each.name == name:
                 return each
         raise NanoMLError(f'"{name}" is not a histogram. Known: {", ".join(each.name for each in self.histograms)}.')
+
+    def conditions(self, eras: Iterable[Optional[str]], energies: Mapping[str, Optional[float]]) -> str:
+        """Luminosity and energy of some eras, as above a figure: "67.8 fb$^{-1}$ (13, 13.6 TeV)", as far as they are known.
+
+        `energies` [TeV] are by era; an analysis without eras has "", or None.
+        """
+        names = [era or "" for era in eras]
+        known = [self.luminosity.get(name) for name in names]
+        numbers = [it for it in known if it is not None]
+        text = f"{sum(numbers):.4g} fb$^{{-1}}$" if len(numbers) == len(known) else ""
+        found = dict.fromkeys(f"{energy:g}" for energy in map(energies.get, names) if energy is not None)
+        return f"{text} ({', '.join(found)} TeV)".strip() if found else text
 
     def write(self, path: Path) -> None:
         """Write an HDF5 file: HISTOGRAM/CHANNEL/PROCESS has the datasets nominal and variances, and the groups up and down."""
