@@ -36,11 +36,10 @@ from ML_processing.evaluation.regions import RegionResult, region_results
 from ML_processing.evaluation.regression import Regression, RegressionPlots, predictions, regression, residual_loss
 from ML_processing.evaluation.report import report
 from ML_processing.evaluation.scored import EFFICIENCIES, MOST_EVENTS, OutOfFold, Scored, sampled
-from ML_processing.evaluation.stability.answers import repeat_answers
 from ML_processing.evaluation.stability.eras import Eras, eras_of
-from ML_processing.evaluation.stability.repeats import RepeatedTraining, Repeats, repeated, repeats_on
+from ML_processing.evaluation.stability.repeats import RepeatedTraining, Repeats, repeat_answers, repeated, repeats_on
 from ML_processing.evaluation.systematics.variations import Variations, VariedDiscriminant, variations
-from ML_processing.evaluation.verdict import Answer, verdict
+from ML_processing.evaluation.verdict import verdict
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import ClassTotal, Split, Survey, make_splits
 from ML_processing.metrics.measured import MERGED, Measured, as_json, effective_events
@@ -50,6 +49,7 @@ from ML_processing.training.description import best_epoch, now
 from ML_processing.training.directory import Training, one_thread
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.report.page import Answer
 from MLTools.NanoML.terminal.progress import say
 
 _KEPT = 0.1  # share of the background behind the cut if no significance suggests a better one

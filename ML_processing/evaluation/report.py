@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from ML_processing.evaluation.data_comparison.tables import with_data
 from ML_processing.evaluation.regression import Regression
-from ML_processing.evaluation.stability.tables import by_era, by_training
-from ML_processing.evaluation.tables import in_region, numbers, provenance, variations
-from ML_processing.evaluation.verdict import Answer
+from ML_processing.evaluation.tables import by_era, by_training, in_region, numbers, provenance, variations
+from MLTools.NanoML.report.page import figure, page, verdict_list
 
 if TYPE_CHECKING:
     from ML_processing.evaluation.evaluation import Evaluation
@@ -143,8 +141,8 @@ CAPTIONS = {
     "data_inputs": (
         "Inputs in data and simulation",
         "Points are data with the 68 % intervals of their Poisson means (Garwood), on top of each other the expected events with their "
-        "statistical error; every object of a collection counts. Below is data over expected; red arrows are points beyond. p is "
-        "the probability of a chi2 test of the shape alone, without systematic uncertainties.",
+        "statistical error; every object of a collection counts. Below is data over expected; red arrows are points beyond with their "
+        "errors. p is the probability of a chi2 test of the shape alone, without systematic uncertainties.",
         "A slope or a step in a ratio, p below 0.01 divided by the number of inputs: the simulation of this input is wrong, "
         "and the network has learned from it.",
     ),
@@ -175,73 +173,21 @@ CAPTIONS = {
 }
 """By the name of the figure, in the order of the report: title, how to read it, what is worrying."""
 
-_STYLE = """
-:root { --line: #d5d9e0; --soft: #f5f6f8; --text: #1f2328; --dim: #57606a; }
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
-body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; color: var(--text); max-width: 66rem;
-  margin: 0 auto; padding: 1.5rem 1rem 4rem; overflow-wrap: break-word; }
-h1 { font-size: 1.7rem; line-height: 1.25; margin: .5rem 0; }
-h2 { font-size: 1.25rem; margin: 2.6rem 0 .6rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
-p { max-width: 48rem; }
-a { color: #1f5fbf; text-decoration: none; } a:hover { text-decoration: underline; }
-.dim { color: var(--dim); }
-.verdict { list-style: none; margin: 1.2rem 0; padding: 0; display: grid; gap: .6rem; }
-.verdict li { border-left: 5px solid; border-radius: 3px; padding: .55rem .9rem; background: var(--soft); }
-.verdict b { display: inline-block; margin-right: .4rem; }
-.verdict .state { font-size: .8rem; font-weight: 600; padding: .05rem .45rem; border-radius: 1rem; color: #fff;
-  margin-right: .5rem; white-space: nowrap; }
-.good { border-color: #2f7ed8 !important; } .good .state { background: #2f6fc4; }
-.look { border-color: #f89c20 !important; } .look .state { background: #9a5b00; }
-.bad { border-color: #e42536 !important; } .bad .state { background: #c01a2a; }
-.open { border-color: #9c9ca1 !important; } .open .state { background: #63676e; }
-.note { background: #fdf3e3; border-left: 5px solid #f89c20; border-radius: 3px; padding: .55rem .9rem; margin: .5rem 0;
-  max-width: none; }
-nav { background: var(--soft); border-radius: 4px; padding: .7rem 1rem; margin: 1.2rem 0; }
-nav ul { margin: .3rem 0 0; padding: 0; list-style: none; columns: 15rem; } nav li { padding: .15rem 0; }
-.scroll { overflow-x: auto; margin: .8rem 0; }
-table { border-collapse: collapse; font-size: .95rem; }
-th, td { padding: .35rem 1.1rem .35rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid #e8eaee; }
-th { border-bottom: 1px solid #8b949e; font-weight: 600; }
-.numbers td { font-variant-numeric: tabular-nums; white-space: nowrap; }
-.facts td:first-child { white-space: nowrap; color: var(--dim); } .facts td { overflow-wrap: anywhere; }
-.numbers td:first-child { white-space: normal; min-width: 6.5rem; }
-figure { margin: 1rem 0; } figure img { display: block; max-width: 100%; height: auto; }
-figcaption { max-width: 48rem; margin-top: .6rem; } figcaption p { margin: .3rem 0; }
-.worry b { color: #a3161f; }
-@media (max-width: 40rem) {
-  body { font-size: 15px; padding: 1rem .8rem 3rem; } h1 { font-size: 1.35rem; } h2 { font-size: 1.12rem; }
-  table { font-size: .85rem; } th, td { padding-right: .8rem; }
-  figure img.wide { max-width: none; width: 54rem; }
-}
-@media print {
-  @page { margin: 15mm; }
-  body { font-size: 10pt; max-width: none; padding: 0; } nav { display: none; } a { color: inherit; }
-  .scroll { overflow: visible; } table { font-size: 8.5pt; } .numbers td { white-space: normal; }
-  .verdict li, .note, nav { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-  h2 { break-after: avoid; margin-top: 1.2rem; } section.figure, tr, li { break-inside: avoid; }
-  section.figure img { max-height: 100mm; width: auto !important; max-width: 100%; }
-  section.figure img.wide { max-height: 180mm; }
-}
-"""
-
-_STATES = {"good": "✓ fine", "look": "! have a look", "bad": "✗ worrying", "open": "? no answer"}
 _SMALL = ("roc", "scores", "confusion", "calibration", "significance", "loss", "predictions")
 """Figures that do not need the full width."""
 
 
 def report(description: TrainingDescription, content: Evaluation, drawn: Sequence[str], directory: Path) -> str:
     """The report as HTML, with the figures that are `drawn` in a directory."""
-    title, drift = _title(content), content.plots.drift
+    drift = content.plots.drift
     of_data = dict.fromkeys(file for found in content.data.values() for file in found.files)
     origin = provenance(description, content.created, [*(drift.files if drift else []), *of_data])
     shown = [name for name in CAPTIONS if name in drawn]
     parts = [
-        f"<h1>{escape(title)}</h1>",
         '<p class="dim">All numbers and plots, except those marked as training, are from events that the network in '
         "question has not seen in its training. Everything shown is also in metrics.json, and every plot is next to "
         "this page as PDF.</p>",
-        _verdict(content.verdict),
+        verdict_list(content.verdict),
         *(f'<p class="note">{escape(text)}</p>' for text in content.notes),
         _contents(shown, list(content.regions), list(content.data)),
         f'<section id="numbers"><h2>Numbers</h2>{numbers(content)}</section>',
@@ -250,27 +196,13 @@ def report(description: TrainingDescription, content: Evaluation, drawn: Sequenc
         *(_data(directory, name, content) for name in content.data),
         f'<section id="provenance"><h2>Where this comes from</h2>{origin}</section>',
     ]
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>"
-    )
-    body = "\n".join(parts)
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
+    return page(_title(content), parts)
 
 
 def _title(content: Evaluation) -> str:
     if isinstance(content.measured, Regression):
         return f"Training report: regression of {', '.join(content.measured.targets)}"
     return f"Training report: {content.measured.signal} among {', '.join(content.classes)}"
-
-
-def _verdict(answers: Sequence[Answer]) -> str:
-    lines = (
-        f'<li class="{it.state}"><span class="state">{_STATES[it.state]}</span><b>{escape(it.question)}</b>'
-        f"{escape(it.text)}</li>"
-        for it in answers
-    )
-    return f'<ul class="verdict">{"".join(lines)}</ul>'
 
 
 def _contents(shown: Sequence[str], regions: Sequence[str], data: Sequence[str]) -> str:
@@ -311,9 +243,5 @@ def _data(directory: Path, name: str, content: Evaluation) -> str:
 def _image(directory: Path, file: str, name: str) -> str:
     """The figure of a file, with the caption of its kind."""
     title, reading, worrying = CAPTIONS[name]
-    image = base64.b64encode((directory / f"{file}.png").read_bytes()).decode()
-    style = 'style="width: 40rem"' if name in _SMALL else 'class="wide"'
-    return (
-        f'<figure><div class="scroll"><img alt="{title}" {style} src="data:image/png;base64,{image}"></div>'
-        f'<figcaption><p>{reading}</p><p class="worry"><b>Worrying:</b> {worrying}</p></figcaption></figure>'
-    )
+    caption = f'<p>{reading}</p><p class="worry"><b>Worrying:</b> {worrying}</p>'
+    return figure(directory / f"{file}.png", title, "narrow" if name in _SMALL else "wide", caption)

@@ -12,6 +12,8 @@ from ML_processing.evaluation.cuts import CrossFit, Significance
 from ML_processing.evaluation.regions import RegionResult, Separation
 from ML_processing.evaluation.regression import Regression, Residuals
 from ML_processing.evaluation.scored import Areas
+from ML_processing.evaluation.stability.eras import Eras
+from ML_processing.evaluation.stability.repeats import Repeats
 from ML_processing.evaluation.systematics.variations import Change, Variations, VariedYields
 from ML_processing.evaluation.verdict import too_few
 from ML_processing.metrics.measured import Measured
@@ -19,21 +21,12 @@ from ML_processing.metrics.roc import WorkingPoint
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.plots import number, per_cent
 from MLTools.NanoML.contracts.plain import plain
+from MLTools.NanoML.report.page import table
 
 if TYPE_CHECKING:
     from ML_processing.evaluation.evaluation import Evaluation, EventCounts
     from ML_processing.training.description import TrainingDescription
     from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table that scrolls where it is too wide; cells but the first of a row are numbers."""
-    titles = "".join(f"<th>{escape(text)}</th>" for text in head)
-    lines = ("".join(f"<td>{escape(text)}</td>" for text in row) for row in rows)
-    header = f"<thead><tr>{titles}</tr></thead>" if any(head) else ""
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    kind = "numbers" if header else "facts"
-    return f'<div class="scroll"><table class="{kind}">{header}<tbody>{body}</tbody></table></div>'
 
 
 def numbers(content: Evaluation) -> str:
@@ -222,6 +215,24 @@ def variations(content: Variations) -> str:
         "with the networks as they are. A dataset that lacks a weight keeps its nominal one."
     )
     return table(head, rows) + f"<p>{text}</p>"
+
+
+def by_era(found: Eras) -> str:
+    """Expected events of each class, and the AUC, in each era."""
+    what = "expected events" if found.physical else "sum of weights"
+    head = ["era", *(f"{name}, {what}" for name in found.classes), "AUC of the signal"]
+    rows = [
+        [era, *(value(it.yields[name].sum_of_weights) for name in found.classes), number(it.measured.auc)]
+        for era, it in found.eras.items()
+    ]
+    return table(head, rows)
+
+
+def by_training(found: Repeats) -> str:
+    """The AUC of each training that repeats the first."""
+    every = dict.fromkeys([*found.seeds, *found.curve])
+    rows = [[str(it.seed), f"{it.events:,}", number(it.auc, 4)] for it in every]
+    return table(["seed", "training events of a network", "AUC of the signal"], rows)
 
 
 def _in_quadrature(changes: Iterable[Change]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ML_processing.evaluation.classification import Calibration, Classification, ClassificationPlots, Overtraining
 from ML_processing.evaluation.cuts import SculptedMass, SculptedMasses
@@ -14,6 +14,7 @@ from ML_processing.evaluation.scored import Areas
 from ML_processing.evaluation.systematics.variations import Change, Variations
 from ML_processing.metrics.distances import bonferroni
 from ML_processing.plots import number, per_cent
+from MLTools.NanoML.report.page import Answer, state_of
 
 _MATTERS = 0.005  # a difference in AUC that a physicist would care about, however small its error
 _WORSE = 0.01  # the same, for the relative change of an RMSE
@@ -31,15 +32,6 @@ _ONE_SIDED = 0.005  # change of the expected events to the same side by both
 _MEAN = (0.2, 0.5)  # distance of the mean of a weight from one
 _SHIFT = (0.1, 0.25)  # customary limits of the population stability index
 _DECILES = 10  # in which that index is measured
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer to a question; its state is "good", "look" (at the plots), "bad", or "open" if nothing shows either."""
-
-    question: str
-    state: str
-    text: str
 
 
 def verdict(
@@ -241,7 +233,7 @@ def _perfection(measured: Classification, importance: Importance | None) -> Answ
         known[f"{measured.signal} (by the BDT)"] = measured.auc.baseline.value
     best = max(known, key=lambda name: known[name])
     text = f"The class that is separated best from all others is {best}, with an AUC of {known[best]:.4f}."
-    state = _state(known[best], _PERFECT)
+    state = state_of(known[best], _PERFECT)
     if state == "good":
         return Answer(question, state, f"{text} No class is separated suspiciously well.")
     text += " Hardly any physics separates so well."
@@ -273,13 +265,13 @@ def _variations(content: Variations) -> Answer:
     source, name, change = max(yields, key=lambda it: it[2].size)
     text = f"Largest change of the expected events: {source}, {_percentages(change)} of {name}"
     worries.append(
-        (_state(change.size, _YIELD), "Such an uncertainty on the number of events may well limit the analysis.")
+        (state_of(change.size, _YIELD), "Such an uncertainty on the number of events may well limit the analysis.")
     )
     areas = [(it.of.name, it.auc) for it in content.sources if it.auc is not None]
     if areas:
         source, change = max(areas, key=lambda it: it[1].size)
         text += f"; of the AUC: {source}, {_percentages(change)}"
-        worries.append((_state(change.size, _AREA), "The separation depends on a weight: look at the shapes below."))
+        worries.append((state_of(change.size, _AREA), "The separation depends on a weight: look at the shapes below."))
     sided = dict.fromkeys(source for source, _, change in yields if change.same_side > _ONE_SIDED)
     if sided:
         sentence = f"Up and down change the events of a class to the same side: {', '.join(sided)}. Fits expect opposite sides."
@@ -289,15 +281,11 @@ def _variations(content: Variations) -> Answer:
             f"The weight {it.weight} ({it.variation}) has the mean {it.mean:.3g} in {it.dataset} and is not normalised: "
             "if it must not change the number of events, declare it with keeps_yield."
         )
-        worries.append((_state(abs(it.mean - 1), _MEAN), sentence))
+        worries.append((state_of(abs(it.mean - 1), _MEAN), sentence))
     states = {state for state, _ in worries}
     state = next(each for each in ("bad", "look", "good") if each in states)
     sentences = [f"{text}.", *(sentence for each, sentence in worries if each != "good")]
     return Answer("Stable under the variations of weights?", state, " ".join(sentences))
-
-
-def _state(size: float, limits: tuple[float, float]) -> str:
-    return "bad" if size > limits[1] else "look" if size > limits[0] else "good"
 
 
 def _percentages(change: Change) -> str:

@@ -6,23 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import chdtrc, gammaincinv
+from scipy.special import chdtrc
 
 from ML_processing.metrics.measured import Floats, Histogram
 
-_CENTRAL = 0.6827  # coverage of one standard deviation
 _COUNTED, _EFFECTIVE = 5.0, 10.0  # events that a bin needs, so that chi2 has its distribution
-
-
-def garwood(counts: ArrayLike, coverage: float = _CENTRAL) -> tuple[Floats, Floats]:
-    """Ends of the central confidence interval of the mean of a Poisson distribution, for each count.
-
-    F. Garwood, Biometrika 28 (1936) 437: quantiles of the gamma distribution. The lower end is 0 for no event.
-    """
-    n = np.asarray(counts, np.float64)
-    tail = (1 - coverage) / 2
-    low = np.where(n > 0, gammaincinv(np.maximum(n, 1.0), tail), 0.0)
-    return low, gammaincinv(n + 1, 1 - tail)
 
 
 @dataclass(frozen=True)

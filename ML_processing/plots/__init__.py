@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from ML_processing.plots import data as of_data
 from ML_processing.plots import panels, single, stability
 from ML_processing.plots.single import losses
-from ML_processing.plots.style import number, per_cent, save
+from ML_processing.plots.style import number, per_cent
+from MLTools.NanoML.report.figures import save
 
 if TYPE_CHECKING:
     from ML_processing.evaluation.data_comparison.comparison import DataComparison
@@ -38,7 +39,7 @@ FIGURES: dict[str, Callable[[Any], Figure]] = {
     "features": panels.features,
     "correlations": panels.correlations,
     "drift": panels.drift,
-    "region": panels.region,
+    "region": of_data.region,
     "variations": panels.variations,
     "eras": stability.eras,
     "repeats": stability.repeats,

@@ -9,14 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ML_processing.plots.style import grid, in_style, line, marker, shorten, shortened
+from ML_processing.plots.style import shortened
+from MLTools.NanoML.report.figures import grid, in_style, line, marker, shorten
 
 if TYPE_CHECKING:
     from ML_processing.evaluation.classification import Probabilities
     from ML_processing.evaluation.cuts import Efficiency, SculptedMasses
     from ML_processing.evaluation.importance import Importance
     from ML_processing.evaluation.inputs import Correlations, Distributions, Drift
-    from ML_processing.evaluation.regions import RegionResult
     from ML_processing.evaluation.regression import Predictions
     from ML_processing.evaluation.systematics.variations import VariedDiscriminant
     from ML_processing.metrics.measured import Floats, Histogram
@@ -193,39 +193,6 @@ def _matrix(axes: Axes, matrix: Floats, names: list[str]) -> Any:
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(which="both", length=0)
     return image
-
-
-@in_style
-def region(content: RegionResult) -> Figure:
-    """Expected events in bins of each output: the backgrounds stacked, the signal as a line in front of them."""
-    panels, columns = content.outputs, min(len(content.outputs), 3)
-    figure, all_axes = grid(len(panels), f"{content.events:,} events", columns, (5.4, 4.4))
-    for axes, panel in zip(all_axes, panels, strict=True):
-        edges, of = panel.edges, len(panel.classes)
-        colors = {it.name: line(i, of)["color"] for i, it in enumerate(panel.classes)}
-        stacked = [it for it in panel.classes if it.name != content.signal]
-        below = np.zeros(len(edges) - 1)
-        for it in sorted(stacked, key=lambda it: it.bins.values.sum()):  # a large one would hide what is on it
-            axes.stairs(below + it.bins.values, edges, baseline=below, fill=True, color=colors[it.name], label=it.name)
-            below = below + it.bins.values
-        error = np.sqrt(sum((it.bins.errors**2 for it in stacked), start=np.zeros(len(below))))
-        style: dict[str, Any] = {"fill": True, "facecolor": "none", "edgecolor": "#4c4c4c", "lw": 0, "hatch": "////"}
-        axes.stairs(below + error, edges, baseline=below - error, label="Statistical error", **style)
-        heights = [below + error]
-        for it in panel.classes:
-            if it.name == content.signal:
-                axes.stairs(it.bins.values, edges, baseline=None, color=colors[it.name], lw=2.2, label=it.name)
-                heights.append(it.bins.values)
-        every = np.concatenate(heights)
-        if every.max() > 0:
-            axes.set_yscale("log")
-            # a bin far below the others is hardly worth the room
-            axes.set_ylim(max(every[every > 0].min(), every.max() * 1e-5) / 2, every.max() * 5)
-        axes.set_xlim(edges[0], edges[-1])
-        axes.set_xlabel(shorten(panel.label, 40))
-        axes.set_ylabel("Expected events" if content.physical else "Sum of weights")
-    legend_below(figure, all_axes[0])
-    return figure
 
 
 @in_style

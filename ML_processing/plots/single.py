@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ML_processing.plots.style import LEGEND, in_style, line, marker, number, room, shorten, single
+from ML_processing.plots.style import number, room
+from MLTools.NanoML.report.figures import LEGEND, in_style, line, marker, shorten, single
 
 if TYPE_CHECKING:
     from ML_processing.evaluation.classification import Calibration, Confusion, RocCurves, Scores

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ML_processing.plots.panels import legend_below, note_in
-from ML_processing.plots.style import grid, in_style, line, marker, shorten
+from MLTools.NanoML.report.figures import grid, in_style, line, marker, shorten
 
 if TYPE_CHECKING:
     from ML_processing.evaluation.stability.eras import Eras

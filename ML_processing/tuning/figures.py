@@ -13,10 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
-from ML_processing.plots import save
-from ML_processing.plots.style import LEGEND, grid, in_style, line, shorten, single
 from ML_processing.tuning.study import Study
 from MLTools.NanoML.config.training import Axis
+from MLTools.NanoML.report.figures import LEGEND, grid, in_style, line, save, shorten, single
 
 _ENDS = {TrialState.COMPLETE: "Ended", TrialState.PRUNED: "Pruned"}
 _MOST_TEXT = 16  # characters of a choice below an axis

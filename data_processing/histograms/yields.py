@@ -12,14 +12,7 @@ import numpy as np
 
 from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Template, Templates, summed
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 70rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #d5d9e0; }
-table { border-collapse: collapse; } th, td { padding: .3rem 1.2rem .3rem 0; text-align: left; border-bottom: 1px solid #e8eaee; }
-td { font-variant-numeric: tabular-nums; white-space: nowrap; } .figures { display: flex; flex-wrap: wrap; gap: 1rem; }
-img { width: 21rem; max-width: 100%; } img.wide { width: 43rem; } .dim { color: #57606a; }
-"""
+from MLTools.NanoML.report.page import page, table
 
 
 @dataclass(frozen=True)
@@ -111,25 +104,21 @@ def _latex(channels: dict[str, list[Yield]]) -> Iterator[str]:
 
 def _page(templates: Templates, channels: dict[str, list[Yield]], drawn: Sequence[str]) -> str:
     parts = [
-        "<h1>Histograms</h1>",
         '<p class="dim">Every figure is beside this page as PNG and PDF; the histograms are in histograms.root, in the layout of Combine, '
         "and in histograms.h5. Bands and errors are statistical and systematic; uncertainties of cross sections and luminosity "
-        "are not included.</p>",
+        "are not included.</p>"
     ]
     for name, found in channels.items():
-        rows = "".join("<tr><td>{}</td><td>{}</td></tr>".format(*map(escape, _cells(each))) for each in found)
-        parts.append(
-            f"<h2>{escape(name)}</h2><table><tr><th>process</th><th>events ± stat. ± syst.</th></tr>{rows}</table>"
-        )
+        numbers = table(["process", "events ± stat. ± syst."], map(_cells, found))
+        parts.append(f"<h2>{escape(name)}</h2>{numbers}")
     for histogram in templates.histograms:
         mine = [name for name in drawn if name.startswith(f"{histogram.name}_")]
         figures = "".join(map(_figure, mine))
         note = "" if mine else '<p class="dim">It has several axes and is not drawn.</p>'
         parts.append(f'<h2>{escape(histogram.name)}</h2>{note}<div class="figures">{figures}</div>')
-    head = f'<meta charset="utf-8"><title>Histograms</title><style>{_STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{chr(10).join(parts)}\n</body></html>\n'
+    return page("Histograms", parts)
 
 
 def _figure(name: str) -> str:
-    wide = " class=wide" if name.endswith("_uncertainties") else ""
-    return f'<a href="{name}.pdf"><img{wide} src="{name}.png" alt="{name}"></a>'
+    kind = "wide" if name.endswith("_uncertainties") else "small"
+    return f'<a href="{name}.pdf"><img class="{kind}" src="{name}.png" alt="{name}"></a>'

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from statistical_analysis.report.verdict import Answer
+from MLTools.NanoML.report.page import Answer, figure, page, table, verdict_list
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, Results
 
 _CAPTIONS = {
@@ -33,57 +32,28 @@ _CAPTIONS = {
     ),
     "correlations": ("Correlations", "Correlation coefficients in per cent, of the parameters with the largest ones."),
 }
-_STATES = {"good": "✓ fine", "look": "! have a look", "bad": "✗ worrying", "open": "? no answer"}
-_SMALL = ("limit", "scan", "before", "after")
-_STYLE = """
-body { font: 16px/1.55 system-ui, sans-serif; color: #1f2328; max-width: 66rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.7rem; } h2 { font-size: 1.25rem; margin: 2.4rem 0 .6rem; border-bottom: 1px solid #d5d9e0; }
-p, figcaption { max-width: 48rem; } .dim, figcaption { color: #57606a; } .result { font-size: 1.15rem; }
-.verdict { list-style: none; margin: 1.2rem 0; padding: 0; display: grid; gap: .6rem; }
-.verdict li { border-left: 5px solid; border-radius: 3px; padding: .55rem .9rem; background: #f5f6f8; }
-.verdict b { margin-right: .4rem; } .state { font-size: .8rem; font-weight: 600; padding: .05rem .45rem; border-radius: 1rem;
-  color: #fff; margin-right: .5rem; white-space: nowrap; }
-.good { border-color: #2f7ed8 !important; } .good .state { background: #2f6fc4; }
-.look { border-color: #f89c20 !important; } .look .state { background: #9a5b00; }
-.bad { border-color: #e42536 !important; } .bad .state { background: #c01a2a; }
-.open { border-color: #9c9ca1 !important; } .open .state { background: #63676e; }
-table { border-collapse: collapse; font-size: .95rem; }
-th, td { padding: .3rem 1.1rem .3rem 0; text-align: left; border-bottom: 1px solid #e8eaee; }
-td { font-variant-numeric: tabular-nums; white-space: nowrap; } .side { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 1rem 0; } img { max-width: 100%; } img.small { width: 31rem; }
-"""
+_SMALL = ("limit", "scan", "correlations")
+"""Figures that do not need the full width."""
 
 
 def report(results: Results, answers: Sequence[Answer], drawn: Sequence[str], directory: Path) -> str:
     """The page as HTML, with the figures that are `drawn` in a directory."""
     state = results.unblinded or "blind: all data here are expected ones, in all channels"
-    title = f"Fit of the strength of {results.signal}"
     parts = [
-        f"<h1>{escape(title)}</h1>",
         f'<p class="result">{escape(results.summary)}</p>',
         f'<p class="dim">{escape(state[0].upper() + state[1:])}. All numbers are also in results.json, and every figure is next to this '
         f"page as PDF. {escape(results.creator)}.</p>",
-        _verdict(answers),
+        verdict_list(answers),
         f"<h2>Result</h2>{_numbers(results)}",
         *(
-            f"<h2>{title}</h2>{_figure(directory, name, text)}"
+            f"<h2>{title}</h2>{figure(directory / f'{name}.png', title, 'narrow' if name in _SMALL else 'wide', text)}"
             for name, (title, text) in _CAPTIONS.items()
             if name in drawn
         ),
         *(_channel(directory, each) for each in results.channels),
         f"<h2>Parameters</h2>{_parameters(results)}",
     ]
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    body = "\n".join(parts)
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
-
-
-def _verdict(answers: Sequence[Answer]) -> str:
-    lines = (
-        f'<li class="{it.state}"><span class="state">{_STATES[it.state]}</span><b>{escape(it.question)}</b>{escape(it.text)}</li>'
-        for it in answers
-    )
-    return f'<ul class="verdict">{"".join(lines)}</ul>'
+    return page(f"Fit of the strength of {results.signal}", parts)
 
 
 def _numbers(results: Results) -> str:
@@ -99,13 +69,7 @@ def _numbers(results: Results) -> str:
         rows += [("Observed limit", f"{upper.observed:.3g}"), ("Observed significance", f"{discovery.observed:.2f}")]
     name = "Best fit" if results.unblinded else "Expected signal strength"
     rows.append((name, f"{strength.value:.3g} ± {strength.error:.2g}"))
-    return _table(["", ""], rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = f"<tr>{''.join(f'<th>{escape(it)}</th>' for it in head)}</tr>" if any(head) else ""
-    lines = "".join(f"<tr>{''.join(f'<td>{escape(it)}</td>' for it in row)}</tr>" for row in rows)
-    return f"<table>{top}{lines}</table>"
+    return table(["", ""], rows)
 
 
 def _channel(directory: Path, channel: Channel) -> str:
@@ -117,9 +81,10 @@ def _channel(directory: Path, channel: Channel) -> str:
     if channel.observed is not None:
         rows.append(("data", f"{sum(channel.observed):.0f}", f"{sum(channel.observed):.0f}"))
     rows.sort(key=lambda row: row[0] in (TOTAL, "data"))
-    images = "".join(_figure(directory, f"{stage}_{channel.name}", "") for stage in ("before", "after"))
-    table = _table(["", "events before the fit", "events after the fit"], rows)
-    return f'<h2>Channel {escape(channel.name)}</h2>{table}<div class="side">{images}</div>'
+    names = (f"{stage}_{channel.name}" for stage in ("before", "after"))
+    images = "".join(figure(directory / f"{name}.png", name, "narrow") for name in names)
+    numbers = table(["", "events before the fit", "events after the fit"], rows)
+    return f'<h2>Channel {escape(channel.name)}</h2>{numbers}<div class="figures">{images}</div>'
 
 
 def _parameters(results: Results) -> str:
@@ -134,10 +99,4 @@ def _parameters(results: Results) -> str:
         for it in results.parameters
         if it.kind == CONSTRAINED or it.pull is None
     ]
-    return _table(["", "after the fit", "pull", "of the uncertainty is left"], rows)
-
-
-def _figure(directory: Path, name: str, text: str) -> str:
-    image = base64.b64encode((directory / f"{name}.png").read_bytes()).decode()
-    kind = ' class="small"' if name.partition("_")[0] in _SMALL else ""
-    return f'<figure><img alt="{escape(name)}"{kind} src="data:image/png;base64,{image}"><figcaption>{text}</figcaption></figure>'
+    return table(["", "after the fit", "pull", "of the uncertainty is left"], rows)

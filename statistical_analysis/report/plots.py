@@ -5,26 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from mplhep.error_estimation import poisson_interval
 from numpy.typing import NDArray
 
-from statistical_analysis.report.style import COLORS, ONE_SIGMA, SIGNAL, TWO_SIGMA, in_style, label, save
+from MLTools.NanoML.report.figures import BACKGROUNDS, SIGNAL, in_style, save, single, small, with_ratio
+from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, Parameter, Results, Yields
 
 _MOST_IMPACTS, _MOST_PULLS, _MOST_CORRELATED = 30, 60, 20
-_SMALL: dict[Any, Any] = {
-    "font.size": 13,
-    "axes.labelsize": 15,
-    "xtick.labelsize": 12,
-    "ytick.labelsize": 11,
-    "legend.fontsize": 13,
-}
+ONE_SIGMA, TWO_SIGMA = "#607641", "#f5bb54"
+"""The bands of expected limits, as CMS recommends them."""
 Floats = NDArray[np.float64]
 
 
@@ -69,7 +62,9 @@ def impacts(results: Results, right: str) -> Figure:
     """Pulls on the left, impacts on the signal strength on the right, the largest on top."""
     shown = results.impacts[:_MOST_IMPACTS]
     known = {it.name: it for it in results.parameters}
-    figure, (left, axes) = _rows(len(shown), [1.1, 1])
+    strength = results.strength
+    text = f"{right}    $\\mu$ = {strength.value:.3g} ± {strength.error:.2g}"
+    figure, (left, axes) = _rows(results, len(shown), [1.1, 1], text)
     place = np.arange(len(shown), dtype=float)[::-1]
     _pull_points(left, [known[it.parameter] for it in shown], place)
     for sign, color in (("up", "#e42536"), ("down", "#5790fc")):
@@ -85,8 +80,6 @@ def impacts(results: Results, right: str) -> Figure:
     axes.set_xlabel(r"$\Delta\mu$")
     handles, texts = axes.get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=4, frameon=False)
-    strength = results.strength
-    _head(figure, results, f"{right}    $\\mu$ = {strength.value:.3g} ± {strength.error:.2g}")
     return figure
 
 
@@ -95,21 +88,19 @@ def pulls(results: Results, parameters: Sequence[Parameter], right: str) -> Figu
     """The shift of each parameter from its value before the fit, and its error, in units of the error before the fit."""
     order = {it.parameter: number for number, it in enumerate(results.impacts)}
     shown = sorted(parameters, key=lambda it: order.get(it.name, len(order)))[:_MOST_PULLS]
-    figure, (axes,) = _rows(len(shown), [1])
+    figure, (axes,) = _rows(results, len(shown), [1], right)
     _pull_points(axes, shown, np.arange(len(shown), dtype=float)[::-1])
-    _head(figure, results, right)
     return figure
 
 
-def _rows(number: int, widths: Sequence[float]) -> tuple[Figure, Sequence[Axes]]:
+def _rows(results: Results, number: int, widths: Sequence[float], right: str) -> tuple[Figure, Sequence[Axes]]:
     """A figure of so many rows of parameters."""
-    plt.rcParams.update(_SMALL)
-    figure = Figure(figsize=(5.5 + 4.5 * (len(widths) - 1), 0.3 * number + 2.4), layout="constrained")
+    size = (5.5 + 4.5 * (len(widths) - 1), 0.3 * number + 2.4)
+    figure = small(size, right, results.unblinded is not None)
     found = figure.subplots(1, len(widths), sharey=True, width_ratios=widths, squeeze=False)[0]
     for axes in found:
         axes.set_ylim(-0.7, number - 0.3)
         axes.tick_params(axis="y", which="both", length=0)
-        axes.tick_params(axis="x", which="minor", length=0)
     return figure, [*found]
 
 
@@ -127,11 +118,6 @@ def _pull_points(axes: Axes, shown: Sequence[Parameter], place: Floats) -> None:
     axes.set_xlabel(r"$(\hat{\theta} - \theta_0) / \Delta\theta$")
 
 
-def _head(figure: Figure, results: Results, right: str) -> None:
-    text = f"Private work (CMS {'data/' if results.unblinded else ''}simulation)"
-    figure.suptitle(f"{text}    {right}", x=0.02, ha="left", fontsize=14, fontstyle="italic")
-
-
 @in_style
 def correlations(results: Results, right: str) -> Figure:
     """The correlation coefficients of the parameters that have the largest ones."""
@@ -141,9 +127,8 @@ def correlations(results: Results, right: str) -> Figure:
     order = np.argsort(-off.max(axis=0), kind="stable")[:_MOST_CORRELATED]
     strength = names.index(results.strength.name)
     chosen = np.array(sorted({strength, *order.tolist()}, key=lambda it: (it != strength, it)))
-    plt.rcParams.update(_SMALL)
     size = 3.4 + 0.46 * len(chosen)
-    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+    figure = small((size + 0.8, size), right, results.unblinded is not None)
     axes = figure.subplots()
     shown = matrix[np.ix_(chosen, chosen)]
     image = axes.imshow(shown, vmin=-1, vmax=1, cmap="RdBu_r")
@@ -155,16 +140,15 @@ def correlations(results: Results, right: str) -> Figure:
     axes.set_yticks(range(len(texts)), texts)
     axes.tick_params(which="both", length=0)
     figure.colorbar(image, ax=axes, shrink=0.8, label="Correlation coefficient")
-    _head(figure, results, right)
     return figure
 
 
 @in_style
 def scan(results: Results, right: str) -> Figure:
     """Twice the negative logarithm of the profile likelihood ratio."""
-    figure, axes = _single()
+    figure, axes = single(right, ratio=0.85, has_data=results.unblinded is not None)
     strength, likelihood = np.array(results.scan.strength), np.array(results.scan.likelihood)
-    axes.plot(strength, likelihood, color="black" if results.unblinded else COLORS[0], lw=2.5)
+    axes.plot(strength, likelihood, color="black" if results.unblinded else BACKGROUNDS[0], lw=2.5)
     for level, text in ((1, r"1$\sigma$"), (4, r"2$\sigma$")):
         axes.axhline(level, color="#717581", lw=1.2, ls="--")
         axes.text(strength[-1], level, f"{text} ", ha="right", va="bottom", fontsize=18, color="#717581")
@@ -172,14 +156,13 @@ def scan(results: Results, right: str) -> Figure:
     axes.set_ylim(0, max(5.0, min(float(likelihood.max()) * 1.1, 12.0)))
     axes.set_xlabel(r"Signal strength $\mu$")
     axes.set_ylabel(r"$-2\,\Delta\ln L$")
-    label(axes, right, results.unblinded is not None)
     return figure
 
 
 @in_style
 def limit(results: Results, right: str) -> Figure:
     """The upper limit with the bands of what is expected without a signal."""
-    figure, axes = _single(0.62)
+    figure, axes = single(right, ratio=0.62, has_data=results.unblinded is not None)
     lowest, low, median, high, highest = results.limit.expected
     axes.barh(0, highest - lowest, 0.6, left=lowest, color=TWO_SIGMA, label="Expected, 95 %")
     axes.barh(0, high - low, 0.6, left=low, color=ONE_SIGMA, label="Expected, 68 %")
@@ -194,16 +177,7 @@ def limit(results: Results, right: str) -> Figure:
     axes.set_xlim(0, 1.1 * max(ends))
     axes.set_xlabel(rf"{results.limit.level:.0%} CL limit on the signal strength $\mu$".replace("%", r" %"))
     axes.legend(ncols=2, loc="upper right", fontsize=18)
-    label(axes, right, results.unblinded is not None)
     return figure
-
-
-def _single(ratio: float = 0.85) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(9, 9 * ratio))
-    axes = figure.subplots()
-    figure.subplots_adjust(left=0.14, right=0.96, bottom=0.11 / ratio, top=0.935)
-    axes.tick_params(axis="x", pad=10)
-    return figure, axes
 
 
 @in_style
@@ -212,42 +186,18 @@ def channel_figure(
 ) -> Figure:
     """Stacked samples with the error of their sum, the signal on top of them, data if there are any, and the ratio."""
     edges, total = np.array(axis.edges), next(it for it in yields if it.sample == TOTAL)
-    samples = [it for it in yields if it.sample not in (TOTAL, results.signal)]
-    samples.sort(key=lambda it: sum(it.events))
-    signal = [it for it in yields if it.sample == results.signal]
-    figure = Figure(figsize=(9, 9.5))
-    axes, below = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
-    figure.subplots_adjust(left=0.15, right=0.965, bottom=0.105, top=0.94, hspace=0.06)
-    bottom = np.zeros(len(edges) - 1)
-    for number, each in enumerate([*samples, *signal]):
-        color = SIGNAL if each in signal else COLORS[(len(samples) - 1 - number) % len(COLORS)]
-        top = bottom + np.maximum(each.events, 0)
-        axes.stairs(top, edges, baseline=bottom, fill=True, color=color, label=each.sample)
-        bottom = top
-    expected, error = np.array(total.events), np.array(total.errors)
-    band = {"fill": True, "facecolor": "none", "edgecolor": "#4c4c4c", "lw": 0, "hatch": "////"}
-    axes.stairs(expected + error, edges, baseline=expected - error, label="Uncertainty", **band)
-    safe = np.where(expected > 0, expected, np.nan)
-    relative = np.nan_to_num(error / safe)
-    below.stairs(1 + relative, edges, baseline=1 - relative, fill=True, color="#d0d0d6")
-    below.axhline(1, color="black", lw=1)
-    highest = float(np.max(expected + error))
-    reach = min(0.9, max(0.1, 1.3 * float(relative.max())))
-    if channel.observed is not None:
-        counts, centers = np.array(channel.observed), (edges[1:] + edges[:-1]) / 2
-        low, high = (np.nan_to_num(it) for it in poisson_interval(counts, counts))
-        axes.errorbar(centers, counts, [counts - low, high - counts], fmt="o", color="black", ms=7, label="Data")
-        below.errorbar(
-            centers, counts / safe, [(counts - low) / safe, (high - counts) / safe], fmt="o", color="black", ms=6
-        )
-        highest, reach = max(highest, float(high.max())), max(reach, 0.7)
-    below.set_ylim(1 - reach, 1 + reach)
-    axes.set_ylim(0, highest * 1.5)
-    axes.set_xlim(edges[0], edges[-1])
-    axes.set_ylabel("Events")
+    samples = sorted((it for it in yields if it.sample not in (TOTAL, results.signal)), key=lambda it: sum(it.events))
+    shown = [
+        Drawn(it.sample, np.maximum(it.events, 0), BACKGROUNDS[(len(samples) - 1 - number) % len(BACKGROUNDS)])
+        for number, it in enumerate(samples)
+    ]
+    shown += [Drawn(it.sample, np.maximum(it.events, 0), SIGNAL) for it in yields if it.sample == results.signal]
+    data = None if channel.observed is None else Observed.of(channel.observed)
+    stack = Stack(edges, shown, np.array(total.errors), "Uncertainty", data=data)
+    figure, axes, below = with_ratio(right, results.unblinded is not None)
+    draw_stack(axes, stack)
+    draw_ratio(below, stack)
     below.set_xlabel(axis.title)
-    below.set_ylabel("Ratio" if channel.observed is None else "Data / exp.")
     axes.legend(ncols=2, fontsize=17, loc="upper right", title=f"{channel.name}, {stage} the fit", title_fontsize=17)
-    label(axes, right, results.unblinded is not None)
     figure.align_ylabels()
     return figure

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from MLTools.NanoML.report.page import Answer, state_of
 from statistical_analysis.model import Remark
 from statistical_analysis.results import CONSTRAINED, TOTAL, Results
 
@@ -16,15 +16,6 @@ _CORRELATION = (0.5, 0.9)
 _PROBABILITY = (0.05, 0.01)
 _CLOSURE = 0.02  # of the signal strength: Asimov data must give back what they were made with
 _MOST = 8  # names in a sentence
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer to a question; its state is "good", "look" (at the plots), "bad", or "open" if nothing shows either."""
-
-    question: str
-    state: str
-    text: str
 
 
 def verdict(results: Results, remarks: Sequence[Remark]) -> list[Answer]:
@@ -48,14 +39,6 @@ def verdict(results: Results, remarks: Sequence[Remark]) -> list[Answer]:
     ]
 
 
-def _state(value: float, limits: tuple[float, float]) -> str:
-    """By limits of what is to be looked at and of what is worrying; falling ones are lower limits."""
-    look, bad = limits
-    if bad < look:
-        value, look, bad = -value, -look, -bad
-    return "bad" if value > bad else "look" if value > look else "good"
-
-
 def _named(found: Sequence[str]) -> str:
     more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
     return ", ".join(found[:_MOST]) + more
@@ -76,7 +59,7 @@ def _goodness(results: Results) -> Answer:
         f"The saturated test statistic is {found.statistic:.1f} for {found.degrees} degrees of freedom, a probability of "
         f"{found.probability:.2g}."
     )
-    return Answer(question, _state(found.probability, _PROBABILITY), text)
+    return Answer(question, state_of(found.probability, _PROBABILITY), text)
 
 
 def _constraints(results: Results) -> Answer:
@@ -90,7 +73,7 @@ def _constraints(results: Results) -> Answer:
     text = _named([f"{it.name} ({it.constraint:.2f})" for it in tight])
     return Answer(
         question,
-        _state(tight[0].constraint or 0, _CONSTRAINED),
+        state_of(tight[0].constraint or 0, _CONSTRAINED),
         f"What the fit leaves of the uncertainty of {text} is little. It measures them better than whoever gave the uncertainty: "
         "is that plausible, and may one parameter stand for all bins, regions and processes?",
     )
@@ -104,7 +87,7 @@ def _pulls(results: Results) -> Answer:
     if not far:
         return Answer(question, "good", f"No parameter is pulled by more than {_PULL[0]:.0f} standard deviations.")
     text = _named([f"{it.name} ({it.pull:+.1f})" for it in far])
-    return Answer(question, _state(abs(far[0].pull or 0), _PULL), f"Data pull {text}: see which bins do.")
+    return Answer(question, state_of(abs(far[0].pull or 0), _PULL), f"Data pull {text}: see which bins do.")
 
 
 def _correlations(results: Results) -> Answer:
@@ -115,7 +98,7 @@ def _correlations(results: Results) -> Answer:
         return Answer(question, "good", f"No two parameters have a correlation above {_CORRELATION[0]}.")
     pairs.sort(reverse=True)
     text = _named([f"{pair} ({value:.2f})" for value, pair in pairs])
-    return Answer(question, _state(pairs[0][0], _CORRELATION), f"Correlated after the fit: {text}.")
+    return Answer(question, state_of(pairs[0][0], _CORRELATION), f"Correlated after the fit: {text}.")
 
 
 def _empty_bins(results: Results) -> Answer:

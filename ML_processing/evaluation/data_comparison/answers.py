@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ML_processing.evaluation.data_comparison.comparison import DataComparison
-from ML_processing.evaluation.verdict import Answer
 from ML_processing.plots import number
+from MLTools.NanoML.report.page import Answer
 
 _CHANCE = 0.01  # below this probability it is not chance, all tests together
 _DEVIATIONS = 3  # of an AUC above 0.5, or of a ratio from 1

@@ -12,22 +12,14 @@ from ML_processing.evaluation.data_comparison.classifier_test import ClassifierT
 from ML_processing.evaluation.data_comparison.events import RegionEvents, region_events
 from ML_processing.evaluation.inputs import edges_of
 from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, inputs_of, label
-from ML_processing.metrics.counts import ShapeTest, garwood, shape_test
+from ML_processing.metrics.counts import ShapeTest, shape_test
 from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Measured, even_edges, sums
 from ML_processing.requests import DataRequest
 from ML_processing.training.directory import Training
+from MLTools.NanoML.report.stack import Observed
 
 _MOST_DRAWN = 24
 _BINS = 20
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Events of data in bins, with the ends of their 68 % intervals after Garwood."""
-
-    values: Floats
-    low: Floats
-    high: Floats
 
 
 @dataclass(frozen=True)
@@ -37,7 +29,7 @@ class DataPanel:
     name: str
     label: str
     edges: Floats
-    data: Counts
+    data: Observed
     classes: list[ClassHistogram]  # expected events
     agreement: ShapeTest = field(metadata=MERGED)  # with the classes that are expected in data
 
@@ -235,4 +227,4 @@ class _Both:
             for i, each in enumerate(table.classes)
         ]
         total = sums(values[labels != self.signal], weights[labels != self.signal], edges)
-        return DataPanel(name, title, edges, Counts(counts, *garwood(counts)), classes, shape_test(counts, total))
+        return DataPanel(name, title, edges, Observed.of(counts), classes, shape_test(counts, total))

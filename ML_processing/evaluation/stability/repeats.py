@@ -1,8 +1,8 @@
-"""The training done again: with other seeds, and on parts of the events."""
+"""The training done again, with other seeds and on parts of the events, and whether the result depends on them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,12 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ML_processing.evaluation.scored import OutOfFold
+from ML_processing.evaluation.verdict import finding
 from ML_processing.metrics.measured import PAIR, Measured
+from ML_processing.plots import number
 from ML_processing.requests import RepeatRequest, repeats_of
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.report.page import Answer
 from MLTools.NanoML.terminal.progress import say
+
+_MATTERS = 0.005  # a difference in AUC that a physicist would care about
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,9 @@ def repeated(training: Training, files: Sequence[Path], run: Path, wanted: Repea
         f"other seeds, {len(wanted.shares)} on parts of the events. Interrupted, they go on."
     )
     found = []
-    for number, (seed, share) in enumerate(todo, 1):
+    for i, (seed, share) in enumerate(todo, 1):
         what = f"seed {seed}" if share == 1 else f"{100 * share:.3g} % of the events"
-        say(f"evaluate: training {number} of {len(todo)}: {what}.")
+        say(f"evaluate: training {i} of {len(todo)}: {what}.")
         directory = repeats_of(run) / (f"seed_{seed}" if share == 1 else f"share_{share:g}")
         try:
             train(files, replace(settings, seed=seed, share=share), directory)
@@ -121,3 +126,36 @@ def _spread(
     of_events = np.std(np.array(scores, np.float64), axis=0, ddof=1)
     mean = float(np.average(of_events, weights=np.abs(weights)))
     return Measured(deviation, deviation / float(np.sqrt(2 * (len(values) - 1)))), mean
+
+
+def repeat_answers(found: Repeats | None) -> Iterator[Answer]:
+    """One answer about the seeds, one about the number of events, where these were varied."""
+    if found is None:
+        return
+    spread, error = found.spread, found.seeds[0].auc.error
+    if spread.value is not None and spread.error is not None and error is not None:
+        values = [it.auc.value for it in found.seeds if it.auc.value is not None]
+        text = (
+            f"AUC of {len(values)} trainings that differ in their seeds alone: mean {sum(values) / len(values):.4f}, standard "
+            f"deviation {spread.value:.4f} ± {spread.error:.4f}, where the events alone give each an error of {error:.4f}."
+        )
+        if found.score_spread is not None:
+            text += f" The score of an event changes by {found.score_spread:.3f}."
+        state = "good"
+        if spread.value > max(error, _MATTERS):
+            state = "look"
+            text += " That is more: a smaller train.learning_rate, more train.patience or more events make it steadier."
+        yield Answer("The same with another seed?", state, text)
+    gain = found.gain
+    if gain.value is not None and gain.error is not None:
+        before, now = found.curve[-2].events, found.curve[-1].events
+        significant, relevant = gain.value > 2 * gain.error, gain.value > _MATTERS
+        text = f"From {before:,} to {now:,} training events the AUC grows by {number(gain, 4)}, which is "
+        text += finding(significant, relevant, "2 standard errors", f"{_MATTERS}")
+        if significant and relevant:
+            state, text = "look", f"{text}: more simulation would help."
+        elif relevant or (gain.error > _MATTERS and not significant):
+            state, text = "open", f"{text}: these events are too few to tell."
+        else:
+            state, text = "good", f"{text}: the curve is flat."
+        yield Answer("Would more events help?", state, text)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ML_processing.evaluation.report import CAPTIONS
-from ML_processing.evaluation.tables import provenance, table
+from ML_processing.evaluation.tables import provenance
 from ML_processing.training.description import TrainingDescription
 from MLTools.NanoML.contracts.missing import Missing
+from MLTools.NanoML.report.page import table
 
 EMPTY = ("meta", "img")
 

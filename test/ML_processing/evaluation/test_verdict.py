@@ -19,10 +19,11 @@ from ML_processing.evaluation.inputs import Drift, FeatureDrift
 from ML_processing.evaluation.regression import Accuracy, Regression, RegressionPlots, Residuals
 from ML_processing.evaluation.scored import Areas
 from ML_processing.evaluation.systematics.variations import Change, Variation, Variations, VariedYields, WeightMean
-from ML_processing.evaluation.verdict import Answer, verdict
+from ML_processing.evaluation.verdict import verdict
 from ML_processing.metrics.classification import Reliability
 from ML_processing.metrics.distances import Kolmogorov, Sculpting
 from ML_processing.metrics.measured import Measured
+from MLTools.NanoML.report.page import Answer
 
 T = TypeVar("T")
 EFFECTIVE = {"signal": 1234.4, "other": 1234.4}

@@ -5,24 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import chi2, poisson
+from scipy.stats import chi2
 
-from ML_processing.metrics.counts import garwood, shape_test
+from ML_processing.metrics.counts import shape_test
 from ML_processing.metrics.measured import Histogram
-
-
-def test_intervals_are_those_of_the_tables() -> None:
-    low, high = garwood([0, 1, 10])
-    assert low == pytest.approx([0, 0.173, 6.891], abs=1e-3)
-    assert high == pytest.approx([1.841, 3.300, 14.267], abs=1e-3)
-
-
-@given(st.integers(0, 2000), st.floats(0.5, 0.99))
-def test_an_end_is_the_mean_for_which_the_count_is_at_its_tail(count: int, coverage: float) -> None:
-    (low,), (high,) = garwood([count], coverage)
-    tail = (1 - coverage) / 2
-    assert poisson.cdf(count, high) == pytest.approx(tail, rel=1e-6)
-    assert low == 0 if count == 0 else poisson.sf(count - 1, low) == pytest.approx(tail, rel=1e-6)
 
 
 def test_without_errors_of_the_expectation_it_is_pearsons() -> None:

@@ -36,7 +36,7 @@ from ML_processing.evaluation.cuts import (
     ShapeAfterCut,
     Significance,
 )
-from ML_processing.evaluation.data_comparison.comparison import Assigned, Counts, DataComparison, DataPanel
+from ML_processing.evaluation.data_comparison.comparison import Assigned, DataComparison, DataPanel
 from ML_processing.evaluation.importance import Importance, InputImportance
 from ML_processing.evaluation.inputs import ClassMatrix, Correlations, Distributions, Drift, FeatureDrift, InputShape
 from ML_processing.evaluation.regions import BinnedOutput, RegionResult, Separation
@@ -45,13 +45,14 @@ from ML_processing.evaluation.scored import ClassHistogram
 from ML_processing.evaluation.stability.eras import EraResult, Eras
 from ML_processing.evaluation.stability.repeats import Repeat, Repeats
 from ML_processing.metrics.classification import CutScan, Reliability
-from ML_processing.metrics.counts import ShapeTest, garwood
+from ML_processing.metrics.counts import ShapeTest
 from ML_processing.metrics.distances import Kolmogorov, Sculpting
 from ML_processing.metrics.measured import Histogram, Measured
 from ML_processing.metrics.roc import auc, roc
 from ML_processing.plots import data as data_plots
 from ML_processing.plots import panels, single, stability
 from ML_processing.training.description import Epoch
+from MLTools.NanoML.report.stack import Observed
 
 CLASSES = ["signal_M600", "WZTo3LNu", "ZGToLLG", "DYJetsToLL", "TTTo2L2Nu", "ZZTo4L", "rare"]
 
@@ -141,7 +142,7 @@ def data_panel(i: int, classes: int, bins: int = 20) -> DataPanel:
     found = [ClassHistogram(CLASSES[k], Histogram(it, np.sqrt(it) / 3)) for k, it in enumerate(expected)]
     counts = random.poisson(expected[1:].sum(axis=0)).astype(float)
     test = ShapeTest(20.0, 19, 0.0123) if i else ShapeTest()
-    return DataPanel(f"v{i}", f"LeadingLepton{i}_pt [GeV]", edges, Counts(counts, *garwood(counts)), found, test)
+    return DataPanel(f"v{i}", f"LeadingLepton{i}_pt [GeV]", edges, Observed.of(counts), found, test)
 
 
 def data_comparison(inputs: int, classes: int) -> DataComparison:
@@ -268,8 +269,8 @@ def predictions(targets: int) -> Predictions:
         pytest.param(lambda: data_plots.inputs(data_comparison(11, 4)), id="data-11"),
         pytest.param(lambda: data_plots.scores(data_comparison(1, 2)), id="data-scores-2"),
         pytest.param(lambda: data_plots.scores(data_comparison(1, 7)), id="data-scores-7"),
-        pytest.param(lambda: panels.region(region(1, 2)), id="region-1"),
-        pytest.param(lambda: panels.region(region(7, 7)), id="region-7"),
+        pytest.param(lambda: data_plots.region(region(1, 2)), id="region-1"),
+        pytest.param(lambda: data_plots.region(region(7, 7)), id="region-7"),
         pytest.param(lambda: panels.predictions(predictions(2)), id="predictions"),
         pytest.param(lambda: panels.residuals(predictions(2)), id="residuals"),
     ],

@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from ML_processing import plots
 from ML_processing.evaluation import evaluate
 from ML_processing.evaluation.scored import OutOfFold
-from ML_processing.evaluation.stability.answers import repeat_answers
-from ML_processing.evaluation.stability.repeats import Repeat, Repeats, repeated, repeats_on
+from ML_processing.evaluation.stability.repeats import Repeat, Repeats, repeat_answers, repeated, repeats_on
 from ML_processing.events.data import read
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc

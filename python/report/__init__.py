@@ -1,0 +1,1 @@
+"""The look of all figures and pages. Only what draws needs matplotlib, mplhep and scipy."""

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mplhep")
+
+from MLTools.NanoML.report.figures import grid, in_style, save, single, small, with_ratio
+
+
+@pytest.mark.parametrize(("has_data", "text"), [(True, "data/simulation"), (False, "simulation")])
+@in_style
+def test_all_figures_say_what_they_show(has_data: bool, text: str) -> None:
+    expected = f"Private work (CMS {text})"
+    assert expected in [it.get_text() for it in single("13 TeV", has_data=has_data)[1].texts]
+    assert expected in [it.get_text() for it in with_ratio("13 TeV", has_data)[1].texts]
+    assert [it.get_text() for it in small((4, 4), "13 TeV", has_data).texts] == [f"{expected}, 13 TeV"]
+
+
+@in_style
+def test_a_grid_has_as_many_panels_as_asked_for() -> None:
+    figure, panels = grid(5, "", 3)
+    assert figure.axes == panels
+    assert len(panels) == 5
+
+
+def test_a_figure_is_saved_twice(tmp_path: Path) -> None:
+    save(single("13 TeV")[0], tmp_path / "a.b")
+    assert (tmp_path / "a.b.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "a.b.pdf").read_bytes().startswith(b"%PDF")

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from MLTools.NanoML.report.page import Answer, figure, page, state_of, table, verdict_list
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "state"),
+    [
+        (0.1, (0.1, 0.3), "good"),
+        (0.2, (0.1, 0.3), "look"),
+        (0.4, (0.1, 0.3), "bad"),
+        (0.05, (0.05, 0.01), "good"),
+        (0.02, (0.05, 0.01), "look"),
+        (0.001, (0.05, 0.01), "bad"),
+    ],
+)
+def test_states_follow_from_limits(value: float, limits: tuple[float, float], state: str) -> None:
+    assert state_of(value, limits) == state
+
+
+def test_text_is_no_html() -> None:
+    assert "<h1>a &lt; b</h1>\n<p>" in page("a < b", ["<p>as it is</p>"])
+    assert "pT &gt; 5" in table(["pT > 5"], [["<1"]])
+    assert "<td>&lt;1</td>" in table(["pT > 5"], [["<1"]])
+    assert "Is 1 &lt; 2?" in verdict_list([Answer("Is 1 < 2?", "good", "Yes.")])
+
+
+def test_a_table_without_titles_is_one_of_facts() -> None:
+    assert '<table class="facts"><tbody>' in table(["", ""], [["a", "b"]])
+
+
+def test_a_page_contains_its_figures(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"png")
+    text = figure(tmp_path / "a.png", "A", "wide", "<p>Text</p>")
+    assert 'src="data:image/png;base64,cG5n"' in text
+    assert "<figcaption><p>Text</p></figcaption>" in text
