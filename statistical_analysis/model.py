@@ -226,7 +226,7 @@ class _Maker:
         nothing = np.zeros_like(samples[0].nominal)
         (axis, *others) = histogram.axes
         edges = axis.edges if not others else tuple(map(float, range(len(nothing) + 1)))  # bins of planes by number
-        title = ", ".join(each.title for each in histogram.axes)
+        title = ", ".join(each.quantity for each in histogram.axes)
         return FitChannel(channel.name, channel.region, channel.era, title, edges, samples, nothing)
 
     def _above_background(self, channel: HistogramChannel, samples: Sequence[Sample]) -> Iterator[Sample]:

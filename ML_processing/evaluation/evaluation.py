@@ -35,14 +35,14 @@ from ML_processing.evaluation.inputs import Correlations, Distributions, Drift, 
 from ML_processing.evaluation.regions import RegionResult, region_results
 from ML_processing.evaluation.regression import Regression, RegressionPlots, predictions, regression, residual_loss
 from ML_processing.evaluation.report import report
-from ML_processing.evaluation.scored import EFFICIENCIES, MOST_EVENTS, OutOfFold, Scored, sampled
+from ML_processing.evaluation.scored import EFFICIENCIES, MOST_EVENTS, EventCounts, OutOfFold, Scored, sampled
 from ML_processing.evaluation.stability.eras import Eras, eras_of
 from ML_processing.evaluation.stability.repeats import RepeatedTraining, Repeats, repeat_answers, repeated, repeats_on
 from ML_processing.evaluation.systematics.variations import Variations, VariedDiscriminant, variations
 from ML_processing.evaluation.verdict import verdict
 from ML_processing.events.data import Table, TrainingFiles
-from ML_processing.events.survey import ClassTotal, Split, Survey, make_splits
-from ML_processing.metrics.measured import MERGED, Measured, as_json, effective_events
+from ML_processing.events.survey import Split, Survey, make_splits
+from ML_processing.metrics.measured import MERGED, Measured, as_json
 from ML_processing.metrics.roc import bootstrap
 from ML_processing.requests import NO_DATA, NO_REPEATS, DataRequest, RepeatRequest
 from ML_processing.training.description import best_epoch, now
@@ -53,25 +53,6 @@ from MLTools.NanoML.report.page import Answer
 from MLTools.NanoML.terminal.progress import say
 
 _KEPT = 0.1  # share of the background behind the cut if no significance suggests a better one
-
-
-@dataclass(frozen=True)
-class ClassEvents:
-    """The events of a class: all, the effective number of those with a score, and their share of negative weights."""
-
-    total: ClassTotal = field(metadata=MERGED)
-    effective: float
-    negative: float
-
-
-@dataclass(frozen=True)
-class EventCounts:
-    """Numbers of events: of all, of those with a score, and of those in most diagnostics."""
-
-    total: int
-    tested: int
-    sampled: int
-    classes: dict[str, ClassEvents]
 
 
 @dataclass(frozen=True)
@@ -187,7 +168,7 @@ def _evaluation(
         rows, scores = training.out_of_fold(table)
         tested = OutOfFold(training, table[rows], scores)
         part = tested.select(*sampled(tested.table.labels, MOST_EVENTS, tested.seed))
-        events = _counts(tested, part, survey)
+        events = EventCounts.of(tested, part, survey)
         measured: Classification | Regression
         drawn: ClassificationPlots | RegressionPlots
         if training.targets:
@@ -273,15 +254,6 @@ def _sampling(tested: OutOfFold, part: OutOfFold) -> list[str]:
         f"There are many events: all{of_all} is measured on a random choice of {len(part.table):,} of them, with as many "
         "of each class as there are or its equal share."
     ]
-
-
-def _counts(tested: OutOfFold, part: OutOfFold, survey: Survey) -> EventCounts:
-    classes = {}
-    for i, (name, total) in enumerate(survey.summary().items()):
-        weights = tested.table.weights[tested.table.labels == i]
-        negative = float((weights < 0).mean()) if weights.size else 0.0
-        classes[name] = ClassEvents(total, effective_events(weights), negative)
-    return EventCounts(int(survey.counts.sum()), len(tested.table), len(part.table), classes)
 
 
 def _classification(

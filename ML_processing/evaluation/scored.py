@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ML_processing.events.data import Table
+from ML_processing.events.survey import ClassTotal, Survey
 from ML_processing.metrics.classification import confusion
-from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Measured, histogram
+from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Measured, effective_events, histogram
 from ML_processing.metrics.roc import Roc, auc, auc_difference, roc
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training.directory import Training
@@ -58,6 +59,35 @@ class OutOfFold:
     def seed(self) -> int:
         """Seed of all random numbers."""
         return self.training.description.config.seed
+
+
+@dataclass(frozen=True)
+class ClassEvents:
+    """The events of a class: all, the effective number of those with a score, and their share of negative weights."""
+
+    total: ClassTotal = field(metadata=MERGED)
+    effective: float
+    negative: float
+
+
+@dataclass(frozen=True)
+class EventCounts:
+    """Numbers of events: of all, of those with a score, and of those in most diagnostics."""
+
+    total: int
+    tested: int
+    sampled: int
+    classes: dict[str, ClassEvents]
+
+    @classmethod
+    def of(cls, tested: OutOfFold, part: OutOfFold, survey: Survey) -> EventCounts:
+        """Counts of the events with a score, of `part` of them, and of all that were surveyed."""
+        classes = {}
+        for i, (name, total) in enumerate(survey.summary().items()):
+            weights = tested.table.weights[tested.table.labels == i]
+            negative = float((weights < 0).mean()) if weights.size else 0.0
+            classes[name] = ClassEvents(total, effective_events(weights), negative)
+        return cls(int(survey.counts.sum()), len(tested.table), len(part.table), classes)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from ML_processing.evaluation.classification import Classification, Classificati
 from ML_processing.evaluation.cuts import CrossFit, Significance
 from ML_processing.evaluation.regions import RegionResult, Separation
 from ML_processing.evaluation.regression import Regression, Residuals
-from ML_processing.evaluation.scored import Areas
+from ML_processing.evaluation.scored import Areas, EventCounts
 from ML_processing.evaluation.stability.eras import Eras
 from ML_processing.evaluation.stability.repeats import Repeats
 from ML_processing.evaluation.systematics.variations import Change, Variations, VariedYields
@@ -24,7 +24,7 @@ from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.report.page import table
 
 if TYPE_CHECKING:
-    from ML_processing.evaluation.evaluation import Evaluation, EventCounts
+    from ML_processing.evaluation.evaluation import Evaluation
     from ML_processing.training.description import TrainingDescription
     from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 

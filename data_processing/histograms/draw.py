@@ -93,7 +93,7 @@ def stack(
         below.stairs(ratio, edges, color=SIGNAL, lw=2.5)
         below.set_ylim(0, None)
         below.set_ylabel("S / B")
-    below.set_xlabel(histogram.axes[0].title)
+    below.set_xlabel(histogram.axes[0].quantity)
     axes.legend(ncols=2, fontsize=17, loc="upper right", title=channel.name, title_fontsize=17)
     figure.align_ylabels()
     return figure
@@ -123,7 +123,7 @@ def uncertainties(
         axes.set_ylim(1 - min(reach, 1), 1 + min(reach, 2))
         axes.set_xlim(edges[0], edges[-1])
         axes.set_title(name, loc="left")
-        axes.set_xlabel(histogram.axes[0].title)
+        axes.set_xlabel(histogram.axes[0].quantity)
     handles, texts = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=4)
     return figure

@@ -161,8 +161,7 @@ def _histogram(plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: 
                 if where == region and when == (era or None)
             }
             channels.append(HistogramChannel(region, era or None, processes))
-    titles = [axis.quantity.text for axis in plan.axes]
-    axes = tuple(TemplateAxis(title, title, each) for title, each in zip(titles, edges))
+    axes = tuple(TemplateAxis(axis.quantity.text, each) for axis, each in zip(plan.axes, edges))
     return FilledHistogram(plan.name, axes, tuple(channels))
 
 
@@ -217,7 +216,7 @@ def write_root(templates: Templates, path: Path) -> None:
 
     with uproot.recreate(path) as file:
         for histogram in templates.histograms:
-            axes = [(each.title, each.edges) for each in histogram.axes]
+            axes = [(each.quantity, each.edges) for each in histogram.axes]
             for channel in histogram.channels:
                 for name, values, variances in _named(channel):
                     file[f"{histogram.name}/{channel.name}/{name}"] = root_histogram(

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from MLTools.NanoML.config.data import conversions, skims, sources
 from MLTools.NanoML.config.datasets import TIERS
 from MLTools.NanoML.config.document import Keys, Problem
 from MLTools.NanoML.config.fit import fits
@@ -24,7 +25,7 @@ _LARGEST = 3.4028235e38  # of float32
 def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are valid by themselves."""
     checks = (
-        _datasets, _cross_sections, _eras, _skim, _convert, regions, data_driven, _sections, _training, _columns, _objects,
+        _datasets, _cross_sections, _eras, skims, conversions, regions, data_driven, sources, _training, _columns, _objects,
         _per_object, _signal, _tune, _evaluate, _score, histograms, fits,
     )  # fmt: skip
     return [problem for check in checks for problem in check(config)]
@@ -101,41 +102,6 @@ def _eras(config: Config) -> Iterator[Problem]:
     for key in ("luminosity", "luminosity_uncertainty", "corrections"):
         if config.eras and getattr(config, key) is not None:
             yield (key,), f"is given by each of `eras`. Move it there, as in `eras: {{2018: {{{key}: ...}}}}`"
-
-
-def _skim(config: Config) -> Iterator[Problem]:
-    skim = config.skim
-    if skim and not (skim.selection or skim.modules or skim.cut or skim.certified):
-        yield ("skim",), 'selects nothing. Give "selection", as in "selection: my_selection.py:DiMuon"'
-
-
-def _convert(config: Config) -> Iterator[Problem]:
-    if config.convert is None:
-        return
-    for name, objects in config.convert.objects.items():
-        if (objects.max is None) == (objects.quantile is None):
-            yield ("convert", "objects", name), 'takes "max" or "quantile", one of them, as in "max: 6"'
-    if config.convert.shuffle is None or not config.datasets:
-        return
-    if not config.trained:
-        what = 'takes the datasets with a class, and none has one. Remove this, or add "class: ..." to them'
-        yield ("convert", "shuffle"), what
-    for name in config.datasets:
-        if name.lower() == "all":
-            what = "the file of all datasets, which convert.shuffle makes, has this name. Rename it"
-            yield ("datasets", name), what
-
-
-def _sections(config: Config) -> Iterator[Problem]:
-    if config.datasets:
-        return
-    for section in ("skim", "convert"):
-        if getattr(config, section) is not None:
-            yield (section,), 'there are no datasets to read. Add some under "datasets:"'
-    if config.score is not None and config.score.files is None:
-        yield ("score",), 'there is nothing to score. Add datasets or "score.files"'
-    if config.score is not None and config.score.model == [] and config.score.files is not None:
-        yield ("score", "model"), "only files of datasets have weights. Name a model, or files as those of a dataset"
 
 
 def _training(config: Config) -> Iterator[Problem]:

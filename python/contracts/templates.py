@@ -44,7 +44,6 @@ class TemplateAxis:
     """An axis of a histogram: what is filled, and the edges of its bins."""
 
     quantity: str
-    title: str
     edges: tuple[float, ...]
 
 

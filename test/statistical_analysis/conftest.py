@@ -44,8 +44,8 @@ def channel(region: str, era: str, scale: float) -> HistogramChannel:
 
 @pytest.fixture
 def templates() -> Templates:
-    score = TemplateAxis("wprime", "wprime", (0.0, 0.2, 0.7, 1.0))
-    mass = TemplateAxis("mass", "mass [GeV]", (60.0, 80.0, 100.0, 120.0))
+    score = TemplateAxis("wprime", (0.0, 0.2, 0.7, 1.0))
+    mass = TemplateAxis("mass", (60.0, 80.0, 100.0, 120.0))
     eras = {"2018": 1.0, "2022": 0.3}
     histograms = (
         FilledHistogram("wprime", (score,), tuple(channel("SR", era, scale) for era, scale in eras.items())),

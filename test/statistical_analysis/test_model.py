@@ -14,7 +14,7 @@ from MLTools.NanoML.errors import NanoMLError
 from statistical_analysis.model import Sample, StatisticalModel, statistical_model
 
 Luminosity = dict[str, dict[str, float]]
-AXIS = TemplateAxis("x", "x", (0.0, 1.0, 2.0, 3.0))
+AXIS = TemplateAxis("x", (0.0, 1.0, 2.0, 3.0))
 
 
 def samples(model: StatisticalModel, channel: str) -> dict[str, Sample]:

@@ -94,7 +94,7 @@ def test_any_template_is_reproduced(nominal: Any, up: Any, down: Any, factor: in
         "signal": Template(np.pad(inner, 1), np.pad(inner, 1)),
         "WZ": Template(nominal, np.abs(nominal), {"jes": up}, {"jes": down}),
     }
-    axis = TemplateAxis("x", "x", (0.0, 1.0, 2.0, 3.0))
+    axis = TemplateAxis("x", (0.0, 1.0, 2.0, 3.0))
     histogram = FilledHistogram("x", (axis,), (HistogramChannel("SR", None, processes),))
     templates = Templates("", (histogram,), ("signal", "WZ"), "signal", {"": None})
     settings = Fit(channels={"SR": "x"}, uncertainties={"WZ": f"{factor} %"})
@@ -118,7 +118,7 @@ def test_bins_without_background(settings: Fit, luminosity: Luminosity) -> None:
         return Template(inner, inner * 0.1, {"jes": inner * 1.1}, {"jes": inner * 0.9})
 
     processes = {"signal": template(1, 4, 5), "WZ": template(50, 20, 0), "fakes": template(3, 1, 0)}
-    axis = TemplateAxis("wprime", "wprime", (0.0, 0.5, 0.9, 1.0))
+    axis = TemplateAxis("wprime", (0.0, 0.5, 0.9, 1.0))
     histogram = FilledHistogram("wprime", (axis,), (HistogramChannel("SR", None, processes),))
     templates = Templates("NanoML", (histogram,), tuple(processes), "signal", {"": 59.8})
     model = statistical_model(templates, Fit(channels={"SR": "wprime"}), {"": {"lumi": 0.02}})

@@ -42,8 +42,8 @@ def channel(era: str | None) -> HistogramChannel:
 
 @pytest.fixture
 def templates() -> Templates:
-    axes = (TemplateAxis("mass", "mass [GeV]", (0.0, 1.0, 2.0, 4.0, 5.0)),)
-    two = (*axes, TemplateAxis("pt", "pt", (0.0, 1.0)))
+    axes = (TemplateAxis("mass", (0.0, 1.0, 2.0, 4.0, 5.0)),)
+    two = (*axes, TemplateAxis("pt", (0.0, 1.0)))
     whole = FilledHistogram("mass", axes, (channel("2018"), channel("2022")))
     return Templates(
         "NanoML",
