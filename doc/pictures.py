@@ -88,30 +88,29 @@ def pipeline() -> Picture:
 def house() -> Picture:
     """The parts of the code, and what they share."""
     it = Picture(880, 425)
-    it.box(10, 10, 410, 190, ("data_processing/", "Python 3.9, what CMSSW ships"), "group")
-    for number, text in enumerate(
-        (("skim",), ("convert",), ("merge, shuffle",), ("score",), ("CRAB",), ("catalogue",))
+    for x, width, title, rooms in (
+        (10, 235, ("ML_processing/", "Python 3.10, PyTorch"), "train tune networks evaluate report export"),
+        (
+            315,
+            250,
+            ("data_processing/", "Python 3.9, what CMSSW ships"),
+            "skim convert merge score histograms catalogue",
+        ),
+        (650, 220, ("statistical_analysis/", "Python 3.10, pyhf"), "model fit limits report"),
     ):
-        it.box(30 + 130 * (number % 3), 65 + 65 * (number // 3), 115, 50, text, "work")
-    it.box(460, 10, 410, 190, ("ML_processing/", "Python 3.10, PyTorch"), "group")
-    for number, text in enumerate((("models",), ("train",), ("tune",), ("evaluate",), ("report",), ("export",))):
-        it.box(480 + 130 * (number % 3), 65 + 65 * (number // 3), 115, 50, text, "work")
-    it.arrow((420, 90), (460, 90), text="HDF5", at=(440, 82))
-    it.arrow((460, 155), (420, 155), text="ONNX", at=(440, 147))
-    it.box(
-        10,
-        230,
-        860,
-        105,
-        ("python/ = MLTools.NanoML", "runs in CMSSW and on the grid; imports neither of the two"),
-        "group",
-    )
-    parts = ("selection", "configuration", "tasks", "batch", "grid", "model", "commands")
-    for number, name in enumerate(parts):
-        it.box(25 + 121 * number, 280, 112, 42, (name,), "ours")
+        it.box(x, 10, width, 200, title, "group")
+        half = width // 2
+        for number, name in enumerate(rooms.split()):
+            it.box(x + 11 + half * (number % 2), 60 + 48 * (number // 2), half - 22, 40, (name,), "work")
+        it.arrow((x + half, 210), (x + half, 230))
+    it.arrow((315, 90), (245, 90), text="HDF5", at=(280, 82))
+    it.arrow((245, 155), (315, 155), text="ONNX", at=(280, 147))
+    it.arrow((565, 180), (650, 180), text="histograms", at=(607, 172))
+    ground = ("python/ = MLTools.NanoML", "runs in CMSSW and on the grid; imports none of the three")
+    it.box(10, 230, 860, 105, ground, "group")
+    for number, name in enumerate(["selection", "settings", "tasks", "batch", "grid", "model", "reports", "commands"]):
+        it.box(25 + 105 * number, 280, 97, 42, (name,), "ours")
     it.box(10, 365, 860, 50, ("C++: interface/, src/, plugins/", "a model's scores in cmsRun"), "group")
-    for x in (215, 665):
-        it.arrow((x, 200), (x, 230))
     it.arrow((440, 335), (440, 365), text="model.onnx, model.json", at=(520, 354))
     return it
 
