@@ -10,10 +10,12 @@ from pathlib import Path
 class DataRequest:
     """Compare data with simulation in some regions, and nowhere else."""
 
-    regions: tuple[str, ...] = ()
+    regions: tuple[str, ...]
+    blind: tuple[str, ...]  # regions whose events are left out
     data: tuple[Path, ...] = ()
     simulation: tuple[Path, ...] = ()  # what is expected
     luminosity: float | None = None  # of the data [/fb], to be shown
+    limit: float | None = None  # expected S / sqrt(B) above which a bin is blind; None for no bin
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class RepeatRequest:
         return self.seeds + sum(self.shares)
 
 
-NO_DATA, NO_REPEATS = DataRequest(), RepeatRequest()
+NO_DATA, NO_REPEATS = DataRequest((), ()), RepeatRequest()
 """Data are not looked at; nothing is trained again."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ML_processing.export.releases import target
 from ML_processing.networks import TRAINING, code_behind, resolve_model
-from ML_processing.requests import DataRequest, RepeatRequest, repeats_of
+from ML_processing.requests import NO_DATA, DataRequest, RepeatRequest, repeats_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Evaluate, Export, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -20,6 +20,7 @@ from MLTools.NanoML.model import twin_of
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
+from MLTools.NanoML.workflow.unblinding import blind_data
 
 for _package in ("torch", "sklearn", "threadpoolctl", "matplotlib", "mplhep", "onnx"):
     # reported now, not after the skims; and without importing them, which takes seconds
@@ -66,6 +67,7 @@ def evaluate_stage(analysis: Analysis) -> Stage:
         "signal": config.train.signal,
         "compare": [str(file) for file in compare],
         "data_in": list(data.regions),
+        "blind": [list(data.blind), data.limit],
         "eras": {era: [str(file) for file in mine] for era, mine in eras.items()},
         "seeds": wanted.seeds,
         "learning_curve": wanted.learning_curve,
@@ -97,7 +99,14 @@ def _compared_data(config: Config, wanted: Evaluate, files: Sequence[Path]) -> D
         simulation = tuple(file for era in eras for file in _simulation_of(config, era))
     known = [config.eras[era].luminosity if era is not None else config.luminosity for era in eras]
     luminosity = sum(it for it in known if it is not None) if known and None not in known else None
-    return DataRequest(tuple(wanted.data_in), data, simulation, luminosity)
+    blind = blind_data(config)
+    for number, name in enumerate(wanted.data_in):
+        if name in blind:
+            what = f'data in "{name}" are blind until `nanoml unblind`, since {blind.because}. Name another region'
+            raise config.error("evaluate", "data_in", number, message=f"{what}, or the signal regions as blind.regions")
+    if not wanted.data_in:
+        return NO_DATA
+    return DataRequest(tuple(wanted.data_in), blind.regions, data, simulation, luminosity, blind.limit)
 
 
 def _files_by_era(config: Config) -> dict[str, tuple[Path, ...]]:

@@ -1,10 +1,11 @@
 """Histograms of events with scores, against reading the same branches.
 
-    python bench/histogram.py [--events 2000000] [--compression ZLIB:5]
+    python bench/histogram.py [--events 2000000] [--times 1] [--compression ZLIB:5]
 
 The input is a file of scores with weights under ten variations and two regions, and the events that it is a friend of. Two quantities are
-filled in two regions under each variation. Peers: reading the same branches with NanoML, and with uproot; and boost-histogram, if it is
-there, which fills one histogram for each weight from arrays in memory. Each side is a process of its own that has done it once before.
+filled in two regions under each variation. More events are the same file several times, as several files. Peers: reading the same branches
+with NanoML, and with uproot; and boost-histogram, if it is there, which fills one histogram for each weight from arrays in memory. Each
+side is a process of its own that has done it once before.
 """
 
 from __future__ import annotations
@@ -111,20 +112,21 @@ def main() -> None:
     """Make the input, and measure."""
     options = parser(__doc__)
     options.add_argument("--events", type=int, default=2_000_000)
+    options.add_argument("--times", type=int, default=1)
     options.add_argument("--compression", default="ZLIB:5")
     given = options.parse_args()
     if given.only:
         silence()
-        side, directory = given.only[0], Path(given.only[1])
+        side, directory, times = given.only[0], Path(given.only[1]), int(given.only[2])
         SIDES[side](directory)
-        Took.by(lambda: SIDES[side](directory)).tell()
+        Took.by(lambda: sum(SIDES[side](directory) for _ in range(times))).tell()
         return
     with tempfile.TemporaryDirectory() as temporary:
         make(Path(temporary), given.events, given.compression)
         sides = [name for name in SIDES if name != "boost" or importlib.util.find_spec("boost_histogram")]
-        took = in_turns(__file__, {name: [name, temporary] for name in sides})
-    ours = took["fill"]
-    sys.stdout.write(f"fill: {given.events / ours.processor / 1e6:.1f} M events/s, {ours.memory:.0f} MB\n")
+        took = in_turns(__file__, {name: [name, temporary, given.times] for name in sides})
+    ours, events = took["fill"], given.events * given.times
+    sys.stdout.write(f"fill {events:,}: {events / ours.processor / 1e6:.1f} M events/s, {ours.memory:.0f} MB\n")
     for name in sides[1:]:
         sys.stdout.write(
             f"  {ours.processor / took[name].processor:.2f} times the processor time of {name}, {took[name].memory:.0f} MB\n"

@@ -31,7 +31,7 @@ class FitJob:
     from_data
         The processes that are estimated from data.
     is_blind
-        Whether nothing may depend on observed data.
+        Whether nothing may depend on observed data; nor may it if a bin of a channel is blind.
     unblinded
         Who unblinded the analysis, and when, or why data may be looked at; None if it is blind.
     energies
@@ -55,15 +55,29 @@ def fit(job: FitJob) -> dict[str, str]:
     from statistical_analysis.report.page import report
     from statistical_analysis.report.plots import Axis, draw_results
 
-    templates, asimov = Templates.read(job.source), 0.0 if job.is_blind else None
+    templates = Templates.read(job.source)
+    is_blind = job.is_blind or _has_blind_bins(templates, job.settings)
+    asimov = 0.0 if is_blind else None
     model = statistical_model(templates, job.settings, job.luminosity, job.from_data, asimov)
     directory, content = make_directory(job.directory), workspace(model)
     write_json(directory / "workspace.json", content)
     write_datacard(model, directory)
-    results = infer(content, Origin(f"NanoML {__version__}", model.signal, job.unblinded), job.is_blind)
+    unblinded = None if is_blind else job.unblinded
+    results = infer(content, Origin(f"NanoML {__version__}", model.signal, unblinded), is_blind)
     axes = {channel.name: Axis(channel.title, channel.edges) for channel in model.channels}
     eras = dict.fromkeys(channel.era for channel in model.channels)
     drawn = draw_results(results, axes, templates.conditions(eras, job.energies), directory)
     write_text(directory / "report.html", report(results, verdict(results, model.remarks), drawn, directory))
     results.write(directory / "results.json")  # last: it stands for all of them
     return {"summary": results.summary}
+
+
+def _has_blind_bins(templates: Templates, settings: Fit) -> bool:
+    """Whether a channel has bins whose data must not be looked at."""
+    channels = (
+        channel
+        for region, name in settings.channels.items()
+        for channel in templates.histogram(name).channels
+        if channel.region == region
+    )
+    return any(channel.blind is not None and bool(channel.blind.any()) for channel in channels)

@@ -13,7 +13,7 @@ from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
-from MLTools.NanoML.workflow.unblinding import blind_regions, unblinding
+from MLTools.NanoML.workflow.unblinding import blind_data, unblinding
 from statistical_analysis.fit import FitJob, fit
 
 for _package in ("pyhf", "iminuit", "jax", "scipy", "matplotlib", "mplhep"):
@@ -28,7 +28,8 @@ def fit_stage(analysis: Analysis) -> Stage:
     assert config.fit is not None
     log = unblinding(config)
     has_data = any(dataset.is_data for dataset in config.datasets.values())
-    is_blind = not has_data or not set(blind_regions(config)).isdisjoint(config.fit.channels)
+    blind = blind_data(config)
+    is_blind = not has_data or any(region in blind for region in config.fit.channels)
     by = str(log) if log else "with data: no channel is in a blind region"
     job = FitJob(
         layout.histograms(".h5"),

@@ -191,21 +191,21 @@ _FENCE = re.compile(r"^```(?:\w+ (?P<name>\w+[.]\w+)|(?P<language>bash|python))\
 
 
 @pytest.fixture(scope="session")
-def follow() -> Callable[..., None]:
+def follow() -> Callable[..., str]:
     """Does in a directory what a page of doc/ says, in a copy of the example, or in what another page has made there.
 
     In the page, "```python dimuon.py" begins the content of a file, of any language, "```bash" commands and "```python"
     a program. Of other blocks nothing is done, nor is `make`, which would run these very tests. Where commands change
-    the directory, what comes after is done there.
+    the directory, what comes after is done there. Returns what all of it printed.
     """
 
-    def do(page: str, directory: Path, hidden: Sequence[str] = (), inside: str = "") -> None:
+    def do(page: str, directory: Path, hidden: Sequence[str] = (), inside: str = "") -> str:
         if not inside:
             results = shutil.ignore_patterns("trilepton", "leptons", "wz")
             shutil.copytree(ROOT / "examples", directory / "examples", ignore=results)
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], str(ROOT / "scripts")])
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
-        place = directory / inside
+        place, printed = directory / inside, ""
         for block in _FENCE.finditer((ROOT / "doc" / page).read_text()):
             code = block["code"]
             if block["name"]:
@@ -219,8 +219,10 @@ def follow() -> Callable[..., None]:
                 line, cwd=place, env={**environment, "PATH": path}, capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, code + done.stdout + done.stderr
+            printed += done.stdout
             if block["language"] == "bash":
                 place = Path((directory / ".where").read_text().strip())
+        return printed
 
     return do
 

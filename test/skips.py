@@ -23,6 +23,7 @@ DECLARED = {
         "nano_postproc.py is not in the PATH",
         "this is not CMSSW",
     ],
+    "it would bring older versions of our packages": ["could not import 'coffea"],
     "CERN distributes it, not Debian": ["dasgoclient is not installed"],
     "it needs packages that contradict ours": [
         "salt is not in the PATH",

@@ -62,7 +62,8 @@ def _compared(
         text = "few events" if p is None else f"p = {p:.2g}"
         note_in(axes, "\n".join(filter(None, [shorten(note, 26), text])), 11)
         below.set_xlabel(shorten(panel.label, _LONG))
-    legend_below(figure, pairs[0][0], 6)
+    fullest = max((axes for axes, _ in pairs), key=lambda axes: len(axes.get_legend_handles_labels()[1]))
+    legend_below(figure, fullest, 6)
     return figure
 
 

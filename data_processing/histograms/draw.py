@@ -74,7 +74,7 @@ def stack(
 ) -> Figure:
     """Backgrounds on each other, the signal as a line, data as points, and the ratio of data to the backgrounds below.
 
-    Without data, the ratio is that of signal to background. Overflow and underflow are not shown.
+    Without data, the ratio is that of signal to background. Overflow and underflow are not shown. Bins that are blind are hatched.
     """
     edges, names = np.array(histogram.axes[0].edges), _backgrounds(channel, signal)
     colors = [BACKGROUNDS[(len(names) - 1 - number) % len(BACKGROUNDS)] for number in range(len(names))]

@@ -237,35 +237,35 @@ class _View:
             )
             for quantity, (formula, names) in self._quantities.items()
         }
-        weights = {ending: np.asarray(ak.to_numpy(arrays[name]), np.float64) for ending, name in self._weights.items()}
+        weights = {ending: np.asarray(ak.to_numpy(arrays[name])) for ending, name in self._weights.items()}
         unseen = self._unseen(arrays, length)
         if NOMINAL in weights:
-            self.all_weights += float(weights[NOMINAL].sum())
-            self.unseen_weights += float(weights[NOMINAL][unseen].sum())
+            self.all_weights += float(weights[NOMINAL].sum(dtype=np.float64))
+            self.unseen_weights += float(weights[NOMINAL][unseen].sum(dtype=np.float64))
         cells = {plan.name: self._cells(plan, values) for plan in dict.fromkeys(plan for plan, _, _ in self._fills)}
         flags = {
             flag: np.asarray(ak.to_numpy(arrays[self._under_shift(flag)]), bool) for _, _, flag in self._fills if flag
         }
+        # one entry for each event is the rule: then the weights of a region are picked once for all histograms
+        every = np.arange(length)
+        is_plain = {name: np.array_equal(event, every) for name, (event, _) in cells.items()}
         last, chosen = None, {}
         for plan, region, flag in sorted(self._fills, key=lambda it: it[2]):
             event, cell = cells[plan.name]
             of_scores = any(axis.quantity in self._of_scores for axis in plan.axes)
-            # one entry for each event is the rule: then the weights of a region are picked once for all histograms
-            key = (
-                (flag, of_scores and self._single_of is not None)
-                if len(event) == length and event[-1:] == length - 1
-                else None
-            )
+            key = (flag, of_scores and self._single_of is not None) if is_plain[plan.name] else None
             if key is None or key != last:
                 inside = flags[flag][event] if flag else np.ones(len(event), bool)
                 if of_scores:
                     inside = inside & unseen[event]
                 picked = np.flatnonzero(inside)
-                chosen = {ending: each[event[picked]] for ending, each in weights.items()}
+                rows = event[picked]
+                chosen = {ending: each[rows].astype(np.float64) for ending, each in weights.items()}
                 last = key
             filled = found.setdefault((plan.name, region, self.process.name), _Filled(of_scores))
+            places, count = cell[picked], int(np.prod(plan.cells))
             for ending, each in chosen.items():
-                filled.add(ending, cell[picked], each, int(np.prod(plan.cells)))
+                filled.add(ending, places, each, count)
 
     def _unseen(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.bool_]:
         """Which events have a score that counts: by a network that has not seen them."""

@@ -26,7 +26,7 @@ from MLTools.NanoML.terminal.progress import say_once
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
-from MLTools.NanoML.workflow.unblinding import blind_regions
+from MLTools.NanoML.workflow.unblinding import blind_data
 
 
 def fill_stage(analysis: Analysis) -> Optional[Stage]:
@@ -70,7 +70,11 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
     luminosity = {name: era.luminosity for name, era in config.eras.items()} or {"": config.luminosity}
     signal = _signal(config) if config.classes else None
     output, root = layout.histograms(".h5"), layout.histograms(".root")
-    job = TemplateJob(parts, normalisations, plans, chosen, processes_of(config), signal, luminosity, output, root)
+    has_data = any(dataset.is_data for dataset in config.datasets.values())
+    blind = blind_data(config).bins if has_data else None
+    job = TemplateJob(
+        parts, normalisations, plans, chosen, processes_of(config), signal, luminosity, output, root, blind
+    )
     settings = {
         "histograms": [plain(plan) for plan in plans],
         "chosen": {name: plain(each) for name, each in chosen.items()},
@@ -78,11 +82,19 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
         "signal": signal,
         "luminosity": luminosity,
         "eras": {name: dataset.era for name, dataset in config.datasets.items()},
+        "blind": plain(blind),
     }
     inputs = tuple(str(path) for path in [*(path for path, _ in parts), *normalisations])
     work = functools.partial(make_templates, job)
     code = code_of(make_templates.__module__)
-    return Stage("histogram", [Task("histogram", "all", inputs, (root, output), settings, code, work)])
+    task = Task("histogram", "all", inputs, (root, output), settings, code, work)
+    return Stage("histogram", [task], summary=_blind_bins)
+
+
+def _blind_bins(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    found = {name: count for each in done.values() for name, count in each.get("blind", {}).items()}
+    bins = ", ".join(f"{count} of {name}" for name, count in found.items())
+    return [f"data stay blind in bins where the signal may show: {bins}"] if found else []
 
 
 def draw_stage(analysis: Analysis) -> Optional[Stage]:
@@ -134,12 +146,11 @@ def _processes(config: Config, dataset: str) -> list[Process]:
     """What the events of a dataset are: data or a class, and parts of classes that are estimated from data."""
     settings = config.datasets[dataset]
     if settings.is_data:
-        blind = blind_regions(config)
-        if blind:
-            say_once(
-                "blind", f"histogram: data in {', '.join(blind)} are not looked at, since networks are trained there."
-            )
-        own = Process(DATA, blind=blind)
+        blind = blind_data(config)
+        if blind.regions:
+            regions = ", ".join(blind.regions)
+            say_once("blind", f"histogram: data in {regions} are not looked at, since {blind.because}.")
+        own = Process(DATA, blind=blind.regions)
     else:
         own = Process(settings.class_ or dataset)
     estimates = dict.fromkeys(part.class_ for part in config.parts if part.dataset == dataset)

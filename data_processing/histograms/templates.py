@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -21,11 +21,13 @@ from MLTools.NanoML.contracts.accounting import NOMINAL as UNVARIED
 from MLTools.NanoML.contracts.accounting import combined
 from MLTools.NanoML.contracts.templates import (
     DATA,
+    BlindBins,
     FilledHistogram,
     HistogramChannel,
     Template,
     TemplateAxis,
     Templates,
+    added,
 )
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.histograms import root_histogram
@@ -57,6 +59,7 @@ class TemplateJob:
     luminosity: Mapping[str, Optional[float]]  # [/fb], by era
     output: Path  # the HDF5 file
     root: Path  # the ROOT file
+    blind: Optional[BlindBins] = None  # whose data are left out
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,40 @@ def make_templates(job: TemplateJob) -> dict[str, Any]:
     """Add up the histograms of all files, and write both files; return the expected events of each process."""
     sets, found = _sets(job.normalisations), _added(job.parts)
     histograms = tuple(_histogram(plan, job, found, sets) for plan in job.plans)
-    made = Templates(f"NanoML {__version__}", histograms, tuple(job.classes), job.signal, dict(job.luminosity))
+    if job.blind:
+        histograms = tuple(_blinded(each, job.blind) for each in histograms)
+    made = Templates(
+        f"NanoML {__version__}", histograms, tuple(job.classes), job.signal, dict(job.luminosity), job.blind
+    )
     with replacing(job.output) as aside, replacing(job.root) as root:
         made.write(aside)
         write_root(made, root)
-    return {"histograms": len(histograms), "bins": {each.name: [n - 2 for n in each.shape] for each in histograms}}
+    return {
+        "histograms": len(histograms),
+        "bins": {each.name: [n - 2 for n in each.shape] for each in histograms},
+        "blind": {
+            f"{each.name}/{channel.name}": int(channel.blind.sum())
+            for each in histograms
+            for channel in each.channels
+            if channel.blind is not None and channel.blind.any()
+        },
+    }
+
+
+def _blinded(histogram: FilledHistogram, bins: BlindBins) -> FilledHistogram:
+    """A histogram without data where the signal may show, in all eras of a region together."""
+    channels = []
+    for channel in histogram.channels:
+        data = channel.processes.get(DATA)
+        if data is not None:
+            whole = added([it for it in histogram.channels if it.region == channel.region]).processes
+            signal = whole[bins.signal].nominal if bins.signal in whole else np.zeros_like(data.nominal)
+            background = [each.nominal for name, each in whole.items() if name not in (DATA, bins.signal)]
+            hidden = bins.among(signal, np.sum([np.zeros_like(signal), *background], axis=0))
+            seen = Template(np.where(hidden, np.nan, data.nominal), np.where(hidden, np.nan, data.variances))
+            channel = replace(channel, processes={**channel.processes, DATA: seen})
+        channels.append(channel)
+    return replace(histogram, channels=tuple(channels))
 
 
 def _sets(normalisations: Sequence[Path]) -> dict[str, _Set]:

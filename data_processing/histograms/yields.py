@@ -71,7 +71,7 @@ def write_tables(templates: Templates, directory: Path, drawn: Sequence[str]) ->
 
 def _cells(each: Yield) -> tuple[str, str]:
     if each.process == "data":
-        return each.process, f"{each.events:.0f}"
+        return each.process, "blind" if np.isnan(each.events) else f"{each.events:.0f}"
     error = each.statistical
     texts = (rounded(value, error) for value in (each.events, each.statistical, each.systematic))
     return each.process, " ± ".join(texts)
@@ -98,7 +98,7 @@ def _latex(channels: dict[str, list[Yield]]) -> Iterator[str]:
         )
         for each in found:
             process, events = _cells(each)
-            yield rf"{plain(process)} & ${events.replace('±', chr(92) + 'pm')}$ \\"
+            yield rf"{plain(process)} & {events if events == 'blind' else '$' + events.replace('±', chr(92) + 'pm') + '$'} \\"
         yield from (r"\hline", r"\end{tabular}", "")
 
 
@@ -108,6 +108,11 @@ def _page(templates: Templates, channels: dict[str, list[Yield]], drawn: Sequenc
         "and in histograms.h5. Bands and errors are statistical and systematic; uncertainties of cross sections and luminosity "
         "are not included.</p>"
     ]
+    if any(it.blind is not None and it.blind.any() for each in templates.histograms for it in each.channels):
+        parts.append(
+            f'<p class="dim">Hatched {templates.blind} are blind until <code>nanoml unblind</code>, and so is the number of events of '
+            "data in a region with such bins.</p>"
+        )
     for name, found in channels.items():
         numbers = table(["process", "events ± stat. ± syst."], map(_cells, found))
         parts.append(f"<h2>{escape(name)}</h2>{numbers}")

@@ -29,18 +29,21 @@ def unblind(config: Path, because: Optional[str]) -> None:
     """
     from MLTools.NanoML.parallel import locked
     from MLTools.NanoML.workflow.stages import Layout
-    from MLTools.NanoML.workflow.unblinding import signal_regions, unblinding
+    from MLTools.NanoML.workflow.unblinding import signal_data, unblinding
     from MLTools.NanoML.workflow.unblinding import unblind as append
 
     analysis = loaded(config)
-    regions, workdir = signal_regions(analysis), Layout.of(analysis).workdir
-    if not regions:
-        raise NanoMLError(f"{config}: no region is blind, since no network is trained and nothing is fitted.")
+    blind, workdir = signal_data(analysis), Layout.of(analysis).workdir
+    if not blind.regions and not blind.bins:
+        raise NanoMLError(
+            f"{config}: nothing is blind, since no network is trained, nothing is fitted, and there is no signal."
+        )
     before = unblinding(analysis)
     if before is not None:
         raise NanoMLError(f"{config}: is {before} already ({before.because}).")
     expected = _expected(analysis)
-    click.echo(f"{workdir.name} is blind in {', '.join(regions)}.")
+    places = [", ".join(blind.regions), f"{blind.bins} elsewhere" if blind.bins else ""]
+    click.echo(f"{workdir.name} is blind in {', and in '.join(filter(None, places))}.")
     click.echo(f"Expected: {expected}")
     click.echo("What is known of data cannot be forgotten: selection, bins and uncertainties should be final.")
     because = because or click.prompt("Why do you unblind now?")

@@ -15,7 +15,7 @@ from MLTools.NanoML.config.data import Convert, Score, Skim
 from MLTools.NanoML.config.datasets import Dataset, Era, Read
 from MLTools.NanoML.config.document import Document, Key, dotted
 from MLTools.NanoML.config.fit import Fit
-from MLTools.NanoML.config.histogram import Histogram
+from MLTools.NanoML.config.histogram import Blind, Histogram
 from MLTools.NanoML.config.regions import DataDriven, Part, parts_of
 from MLTools.NanoML.config.schema import json_schema, parse
 from MLTools.NanoML.config.setting import NAME, PRODUCT, REGION, setting
@@ -63,6 +63,7 @@ class Config:
     score: Optional[Score] = setting(None)
     histogram: dict[str, Histogram] = setting(dict, "Histograms of all events, by name.", names=REGION)
     fit: Optional[Fit] = setting(None)
+    blind: Blind = setting(Blind)
     batch: Batch = setting(Batch)
     base: Path = field(default=Path(), compare=False, metadata={"hidden": True})
     """The directory of the YAML file, to which relative paths are relative."""

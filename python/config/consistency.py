@@ -282,9 +282,7 @@ def _evaluate(config: Config) -> Iterator[Problem]:
             yield ("evaluate", "compare", number), what
     for number, name in enumerate(evaluate.data_in):
         place = ("evaluate", "data_in", number)
-        if train is not None and name in train.regions:
-            yield place, f'"{name}" is trained on, and data there stay blind. Name another region'
-        elif train is not None and train.files is None and name not in config.regions:
+        if train is not None and train.files is None and name not in config.regions:
             hint = suggestion(name, config.regions) if config.regions else "There are no `regions`."
             yield place, f'"{name}" is not one of `regions`. {hint}'
     for key in ("seeds", "learning_curve"):

@@ -1,10 +1,10 @@
-"""The section `histogram`: quantities in bins, and what can be wrong with them."""
+"""The sections `histogram`, quantities in bins, and `blind`; and what can be wrong with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.config.document import Problem
 from MLTools.NanoML.config.schema import suggestion
@@ -55,6 +55,26 @@ class Histogram:
         return [_edges(each) for each in (self.bins if several else [self.bins])]
 
 
+@dataclass(frozen=True)
+class Blind:
+    """Data that nobody sees until `nanoml unblind`."""
+
+    regions: list[str] = setting(
+        list,
+        "The signal regions, whose data stay blind; by default those of train.regions, or all if it has none; without a training those "
+        "that are fitted.",
+        uniqueItems=True,
+        items=REGION,
+        examples=[["SR"]],
+    )
+    signal_over_root_background: Optional[float] = setting(
+        0.5,
+        "In other regions, data stay blind in bins in which the expected signal is larger than this times the square root of the expected "
+        "background; null for none.",
+        exclusiveMinimum=0,
+    )
+
+
 def _edges(bins: Any) -> list[float]:
     if isinstance(bins, dict) and set(bins) == {"edges"}:
         found = _numbers(bins["edges"])
@@ -96,6 +116,10 @@ def histograms(config: Config) -> Iterator[Problem]:
     """Contradictions between histograms, and between them and other settings."""
     from MLTools.NanoML.config.regions import expression
 
+    for number, region in enumerate(config.blind.regions):
+        if region not in config.regions and (config.train is None or config.train.files is None):
+            hint = suggestion(region, config.regions) if config.regions else "There are no `regions`."
+            yield ("blind", "regions", number), f'"{region}" is not one of `regions`. {hint}'
     if config.histogram and not config.datasets:
         yield ("histogram",), 'there are no events to fill. Add some under "datasets:"'
     if config.histogram and config.score is not None and config.score.files:

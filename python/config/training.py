@@ -274,8 +274,8 @@ class Evaluate:
     )
     data_in: list[str] = setting(
         list,
-        "Regions in which data are compared with simulation. In others they stay blind, and an event that is also in one of "
-        "train.regions is left out.",
+        "Regions in which data are compared with simulation. In others they are not read, and an event that is also in a blind region is "
+        "left out.",
         uniqueItems=True,
         items=REGION,
         examples=[["CR_ZZ"]],

@@ -28,7 +28,7 @@ class Template:
     Attributes
     ----------
     nominal, variances
-        Sums of weights and of their squares, float64 of the histogram's shape.
+        Sums of weights and of their squares, float64 of the histogram's shape. Those of data are NaN in bins that are blind.
     up, down
         Sums of weights under the two variations of each nuisance parameter, by its name.
     """
@@ -37,6 +37,21 @@ class Template:
     variances: Floats
     up: Mapping[str, Floats] = field(default_factory=dict)
     down: Mapping[str, Floats] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BlindBins:
+    """The bins whose data must not be looked at, since the signal might show there."""
+
+    signal: str  # the process
+    limit: float  # of the expected S / sqrt(B)
+
+    def __str__(self) -> str:
+        return f"bins with an expected S / sqrt(B) above {self.limit:g}"
+
+    def among(self, signal: Floats, background: Floats) -> NDArray[np.bool_]:
+        """Which bins these are, by the expected events in each."""
+        return np.asarray(signal > self.limit * np.sqrt(np.maximum(background, 0)))
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,11 @@ class HistogramChannel:
     def name(self) -> str:
         """Its name, as of a channel of a fit: SR, or SR_2018 if there are eras."""
         return self.region if self.era is None else f"{self.region}_{self.era}"
+
+    @property
+    def blind(self) -> Optional[NDArray[np.bool_]]:
+        """Which bins have data that must not be looked at, of the histogram's shape; None if there are no data."""
+        return np.isnan(self.processes[DATA].nominal) if DATA in self.processes else None
 
 
 def summed(templates: Sequence[Template]) -> Template:
@@ -102,6 +122,7 @@ class Templates:
     classes: tuple[str, ...]
     signal: Optional[str]  # one of the classes; None without any
     luminosity: dict[str, Optional[float]]  # [/fb], by era; that of an analysis without eras is ""
+    blind: Optional[BlindBins] = None  # in regions with data
 
     def histogram(self, name: str) -> FilledHistogram:
         """The histogram of this name; a NanoMLError if there is none."""

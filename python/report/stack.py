@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Observed:
-    """Counted events in bins, and the ends of the central intervals of their Poisson means; float64 of shape (bins,)."""
+    """Counted events in bins, and the ends of the central intervals of their Poisson means; float64 of shape (bins,), NaN if blind."""
 
     values: Floats
     low: Floats
@@ -30,8 +30,13 @@ class Observed:
     def of(cls, counts: ArrayLike, coverage: float = _CENTRAL) -> Observed:
         """With the intervals of F. Garwood, Biometrika 28 (1936) 437: quantiles of the gamma distribution."""
         n, tail = np.asarray(counts, np.float64), (1 - coverage) / 2
-        low = np.where(n > 0, gammaincinv(np.maximum(n, 1.0), tail), 0.0)
+        low = np.where(n > 0, gammaincinv(np.maximum(n, 1.0), tail), 0.0 * n)
         return cls(n, low, gammaincinv(n + 1, 1 - tail))
+
+    @property
+    def blind(self) -> NDArray[np.bool_]:
+        """Which bins must not be looked at."""
+        return np.isnan(self.values)
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,8 @@ def draw_stack(axes: Axes, stack: Stack, logarithmic: bool = False, scale: float
         tops.append(high)
         style: dict[str, Any] = {"fmt": "o", "color": "black", "ms": 7 * scale, "elinewidth": 2 * scale}
         axes.errorbar(stack.centers, n, [n - low, high - n], label="Data", **style)
-    highest = max(*(float(top.max()) for top in tops), 1e-9)
+        _cover(axes, edges, stack.data.blind)
+    highest = max(*(float(np.nan_to_num(top).max()) for top in tops), 1e-9)
     axes.set_xlim(edges[0], edges[-1])
     if logarithmic:
         least = max(min(expected[expected > 0], default=highest / 10), highest * 1e-5) / 3
@@ -108,6 +114,13 @@ def draw_stack(axes: Axes, stack: Stack, logarithmic: bool = False, scale: float
     else:
         axes.set_ylim(0, highest * 1.5)
     axes.set_ylabel("Events")
+
+
+def _cover(axes: Axes, edges: Floats, blind: NDArray[np.bool_]) -> None:
+    """Hatch the bins that are blind."""
+    grey: dict[str, Any] = {"facecolor": (0.6, 0.6, 0.65, 0.35), "edgecolor": "#9c9ca1", "hatch": "xx", "lw": 0}
+    for number, place in enumerate(np.flatnonzero(blind)):
+        axes.axvspan(edges[place], edges[place + 1], label="Blind" if number == 0 else None, zorder=3, **grey)
 
 
 def draw_ratio(axes: Axes, stack: Stack, scale: float = 1.0) -> None:
@@ -127,9 +140,10 @@ def draw_ratio(axes: Axes, stack: Stack, scale: float = 1.0) -> None:
     ratio, low, high = ((it / safe)[known] for it in (stack.data.values, stack.data.low, stack.data.high))
     style: dict[str, Any] = {"fmt": "o", "color": "black", "ms": 6 * scale, "elinewidth": 2 * scale}
     axes.errorbar(centers, ratio, [ratio - low, high - ratio], **style)
+    _cover(axes, stack.edges, stack.data.blind)
     bottom, top = 0.3, 1.7
     if np.mean((high < bottom) | (low > top)) > _MOST_OUTSIDE:  # data are not what is expected at all
-        bottom, top = 0.0, float(np.clip(1.2 * ratio.max(), top, 5))
+        bottom, top = 0.0, float(np.clip(1.2 * np.nan_to_num(ratio).max(), top, 5))
     axes.set_ylim(bottom, top)
     margin = 0.04 * (top - bottom)
     for outside, marker, height in ((low > top, "^", top - margin), (high < bottom, "v", bottom + margin)):

@@ -1,4 +1,4 @@
-"""Which regions are blind, and the log of who looked at their data: when, why, and what was expected until then."""
+"""Which data are blind, and the log of who looked at them: when, why, and what was expected until then."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Optional
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.config.histogram import EVERYWHERE
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.plain import build, plain
+from MLTools.NanoML.contracts.templates import BlindBins
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.stages import Layout
 
@@ -34,16 +36,61 @@ class Unblinding:
         return f"unblinded by {self.who} on {self.at[:10]}"
 
 
-def signal_regions(config: Config) -> tuple[str, ...]:
-    """The regions whose data must not be looked at: those that are trained on; without a training, those that are fitted."""
-    if config.train is None:
-        return tuple(config.fit.channels) if config.fit is not None else ()
-    return tuple(config.train.regions or config.regions or [EVERYWHERE])
+@dataclass(frozen=True)
+class Blinded:
+    """The data that must not be looked at: those of some regions, and in others those of bins in which the signal may show.
+
+    Attributes
+    ----------
+    regions, because
+        The regions, and why these; EVERYWHERE alone if there are no regions and all is blind.
+    limit
+        The expected S / sqrt(B) above which a bin is blind; None for no bin.
+    signal
+        The class that is the signal, if it is known, and how many events are expected.
+    """
+
+    regions: tuple[str, ...] = ()
+    because: str = ""
+    limit: Optional[float] = None
+    signal: Optional[str] = None
+
+    @property
+    def bins(self) -> Optional[BlindBins]:
+        """The blind bins of histograms."""
+        return BlindBins(self.signal, self.limit) if self.signal is not None and self.limit is not None else None
+
+    def __contains__(self, region: str) -> bool:
+        return region in self.regions or EVERYWHERE in self.regions
 
 
-def blind_regions(config: Config) -> tuple[str, ...]:
-    """The signal regions of an analysis, as long as nobody has unblinded it."""
-    return () if unblinding(config) else signal_regions(config)
+def signal_data(config: Config) -> Blinded:
+    """The data that nobody sees until the analysis is unblinded."""
+    limit, signal = config.blind.signal_over_root_background, _signal(config)
+    if config.blind.regions:
+        return Blinded(tuple(config.blind.regions), "`blind.regions` names them", limit, signal)
+    if config.train is not None:
+        regions = config.train.regions or list(config.regions) or [EVERYWHERE]
+        return Blinded(tuple(regions), "networks are trained there", limit, signal)
+    fitted = tuple(config.fit.channels) if config.fit is not None else ()
+    return Blinded(fitted, "they are fitted", limit, signal)
+
+
+def _signal(config: Config) -> Optional[str]:
+    """The class that data are not expected to have; None if none is named, or numbers of events are not known."""
+    simulated = [name for name, dataset in config.datasets.items() if not dataset.is_data]
+    if any(None in (config.cross_section_of(name), config.luminosity_of(name)) for name in simulated):
+        return None
+    if config.fit is not None and config.fit.signal is not None:
+        return config.fit.signal
+    train = config.train or Train()
+    found = train.signal_among(config.classes) if config.classes else None
+    return found if config.fit is not None or train.signal is not None or found == "signal" else None
+
+
+def blind_data(config: Config) -> Blinded:
+    """The same, as long as nobody has unblinded the analysis; then nothing."""
+    return Blinded() if unblinding(config) else signal_data(config)
 
 
 def unblinding(config: Config) -> Optional[Unblinding]:

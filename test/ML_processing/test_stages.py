@@ -10,6 +10,7 @@ from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from MLTools.NanoML.workflow.task import Task
+from MLTools.NanoML.workflow.unblinding import unblind
 
 CONFIG = """
 datasets:
@@ -115,9 +116,21 @@ def test_data_are_an_input_of_the_report_only_where_a_region_is_named(tmp_path: 
     assert str(hdf5 / "D_2018.h5") not in task.inputs
     assert task.settings["eras"] == {era: [str(hdf5 / f"{name}_{era}.h5") for name in "AB"] for era in ("2018", "2022")}
     task, wanted = asked_for(tmp_path, WITH_DATA + "evaluate: {data_in: [CR]}")
-    assert wanted == DataRequest(("CR",), (hdf5 / "D_2018.h5",), (hdf5 / "A_2018.h5", hdf5 / "B_2018.h5"), 59.8)
+    files = (hdf5 / "D_2018.h5",), (hdf5 / "A_2018.h5", hdf5 / "B_2018.h5")
+    assert wanted == DataRequest(("CR",), ("SR",), *files, 59.8, 0.5)
     assert {str(path) for path in wanted.data} < set(task.inputs)
     assert task.settings["data_in"] == ["CR"]
+
+
+def test_data_of_blind_regions_are_compared_after_they_are_unblinded(tmp_path: Path) -> None:
+    text = WITH_DATA + "evaluate: {data_in: [SR]}"
+    with pytest.raises(
+        ConfigError, match=r'data_in\[0\]: data in "SR" are blind until `nanoml unblind`, since networks are trained'
+    ):
+        asked_for(tmp_path, text)
+    unblind(load(tmp_path / "a.yaml"), "it is final", "limit 0.4")
+    _, wanted = asked_for(tmp_path, text)
+    assert (wanted.regions, wanted.blind, wanted.limit) == (("SR",), (), None)
 
 
 def test_repeated_trainings_are_asked_for_and_have_a_directory_of_their_own(tmp_path: Path) -> None:

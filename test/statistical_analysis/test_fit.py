@@ -54,6 +54,14 @@ def job(templates: Templates, settings: Fit, directory: Path, unblinded: str | N
 
 
 @pytest.mark.slow
+def test_a_fit_with_blind_bins_is_blind(templates: Templates, settings: Fit, tmp_path: Path) -> None:
+    hidden = with_data(templates, np.nan)
+    done = fit(job(hidden, settings, tmp_path, "with data: no channel is in a blind region"))
+    assert done["summary"].endswith("; blinded")
+    assert Results.read(tmp_path / "fit/results.json").unblinded is None
+
+
+@pytest.mark.slow
 def test_no_output_of_a_blind_fit_has_observed_data(templates: Templates, settings: Fit, tmp_path: Path) -> None:
     done = fit(job(with_data(templates, STRANGE), settings, tmp_path / "blind"))
     other = fit(job(with_data(templates, 3.0), settings, tmp_path / "other"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from ML_processing.metrics.counts import ShapeTest, shape_test
 from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Measured, even_edges, sums
 from ML_processing.requests import DataRequest
 from ML_processing.training.directory import Training
+from MLTools.NanoML.contracts.templates import BlindBins
 from MLTools.NanoML.report.stack import Observed
 
 _MOST_DRAWN = 24
@@ -33,6 +34,11 @@ class DataPanel:
     classes: list[ClassHistogram]  # expected events
     agreement: ShapeTest = field(metadata=MERGED)  # with the classes that are expected in data
 
+    @property
+    def blind(self) -> NDArray[np.bool_]:
+        """Which bins are blind."""
+        return self.data.blind
+
     def without(self, signal: str | None) -> Histogram:
         """The expected events of all classes but one."""
         parts, nothing = [it.bins for it in self.classes if it.name != signal], np.zeros(len(self.edges) - 1)
@@ -42,23 +48,27 @@ class DataPanel:
 
 @dataclass(frozen=True)
 class Assigned:
-    """The events whose most probable class is this one."""
+    """The events whose most probable class is this one; as in `DataComparison`, those in blind bins do not count."""
 
     name: str
     data: int
     expected: Measured = field(metadata=PAIR)
-    ratio: Measured = field(metadata=PAIR)  # as in `DataComparison`
+    ratio: Measured = field(metadata=PAIR)
     score: DataPanel  # the probability of the class
     probabilities: dict[str, float | None]  # of the test of the shape of each input
 
 
 @dataclass(frozen=True)
 class DataComparison:
-    """Data and simulation in a region."""
+    """Data and simulation in a region.
+
+    Events in a blind bin of a discriminant or of the probability of the signal count in `scores` and in those of `assigned` alone.
+    """
 
     cut: str
     files: list[str]  # of data
-    left_out: list[str]  # regions whose events are left out, as they are trained on
+    left_out: list[str]  # regions whose events are left out, as they are blind
+    limit: float | None  # S / sqrt(B) above which a bin is blind; None if none is
     data: int
     data_in_all: int  # if more than `data`, these are a part, to which what is expected is scaled
     expected: Measured = field(metadata=PAIR)  # events of the classes that are expected in data
@@ -81,36 +91,35 @@ class DataComparison:
 
 def data_comparisons(training: Training, wanted: DataRequest, physical: bool) -> dict[str, DataComparison]:
     """The comparison in each of the named regions. The errors are those of `region_events`."""
-    blind = training.description.config.regions
-    return {
-        name: _comparison(region_events(training, wanted, blind, name), blind, wanted, physical)
-        for name in wanted.regions
-    }
+    return {name: _comparison(region_events(training, wanted, name), wanted, physical) for name in wanted.regions}
 
 
-def _comparison(events: RegionEvents, blind: list[str], wanted: DataRequest, physical: bool) -> DataComparison:
+def _comparison(events: RegionEvents, wanted: DataRequest, physical: bool) -> DataComparison:
     data, signal = events.data, _signal(events.data.training)
-    both = _Both(_scaled(events.expected, len(data.table) / max(events.counted, 1)), data, signal, physical)
+    limit = wanted.limit if physical and signal >= 0 else None
+    both = _Both(_scaled(events.expected, len(data.table) / max(events.counted, 1)), data, signal, physical, limit)
     if not physical:
         total = both.background.value or 0.0
         both = replace(both, expected=_scaled(both.expected, len(data.table) / total if total > 0 else 1.0))
-    names, background, scores = both.expected.table.classes, both.background, list(both.outputs())
+    names, scores, seen = both.expected.table.classes, list(both.scores()), both.outside_blind_bins()
+    count = len(seen.data.table)
     return DataComparison(
         events.region.cut,
         [str(file) for file in wanted.data],
-        blind,
-        len(data.table),
-        events.counted,
-        background,
-        both.ratio,
+        list(wanted.blind),
+        limit if any(panel.blind.any() for panel in scores) else None,
+        count,
+        round(events.counted * count / max(len(data.table), 1)),
+        seen.background,
+        seen.ratio,
         None if signal < 0 else names[signal],
         _sensitivity(scores, names[signal]) if physical and signal >= 0 else None,
         physical,
         wanted.luminosity,
-        list(both.inputs()),
+        list(seen.inputs()),
         scores,
-        [] if data.training.targets else [both.assigned(i) for i in range(len(names))],
-        classifier_test(_kept(both.expected, both.expected.table.labels != signal), data),
+        [] if data.training.targets else [both.assigned(i, seen) for i in range(len(names))],
+        classifier_test(_kept(seen.expected, seen.expected.table.labels != signal), seen.data),
     )
 
 
@@ -128,6 +137,10 @@ def _scaled(tested: OutOfFold, factor: float) -> OutOfFold:
 
 def _kept(tested: OutOfFold, rows: NDArray[np.bool_]) -> OutOfFold:
     return replace(tested, table=tested.table[rows], scores=tested.scores[rows])
+
+
+def _assigned(tested: OutOfFold, of: int) -> OutOfFold:
+    return _kept(tested, tested.scores.argmax(axis=1) == of)
 
 
 def _sensitivity(scores: list[DataPanel], signal: str) -> float | None:
@@ -148,6 +161,7 @@ class _Both:
     data: OutOfFold
     signal: int
     physical: bool
+    limit: float | None = None  # S / sqrt(B) above which a bin is blind
 
     @property
     def background(self) -> Measured:
@@ -166,22 +180,38 @@ class _Both:
         value = count / expected.value
         return Measured.of(value, value * float(np.hypot(count**-0.5, expected.error / expected.value)))
 
-    def outputs(self) -> Iterator[DataPanel]:
+    def scores(self) -> Iterator[DataPanel]:
         """Each discriminant, and each output of the networks."""
+        for each in self._outputs(range(self.data.training.shape.outputs)):
+            yield self._panel(*each)
+
+    def outside_blind_bins(self) -> _Both:
+        """The events that are in no blind bin of a discriminant or of the probability of the signal."""
+        seen = [np.ones(len(each.table), bool) for each in (self.expected, self.data)]
+        for each in self._outputs([self.signal] if self.limit is not None else []):
+            blind, (_, _, edges, *values) = self._panel(*each).blind, each
+            for kept, mine in zip(seen, values, strict=True):
+                kept &= ~blind[np.clip(np.searchsorted(edges, mine, "right") - 1, 0, len(blind) - 1)]
+        return replace(self, expected=_kept(self.expected, seen[0]), data=_kept(self.data, seen[1]))
+
+    def _outputs(
+        self, which: Iterable[int]
+    ) -> Iterator[tuple[str, str, Floats, NDArray[np.float32], NDArray[np.float32]]]:
+        """What a panel of each discriminant and of some outputs needs."""
         training, table = self.data.training, self.expected.table
         for it in training.discriminants:
             values, of_data = (it.values(each.scores) for each in (self.expected, self.data))
-            yield self._panel(it.of.name, it.label, np.linspace(0, 1, _BINS + 1), values, of_data)
-        for i in range(training.shape.outputs):
+            yield it.of.name, it.label, np.linspace(0, 1, _BINS + 1), values, of_data
+        for i in which:
             values, of_data = self.expected.scores[:, i], self.data.scores[:, i]
             if training.targets:
                 name = training.targets[i]
                 edges = even_edges(values, _BINS)
                 if edges.size:
-                    yield self._panel(name, f"Predicted {label(table, name)}", edges, values, of_data)
+                    yield name, f"Predicted {label(table, name)}", edges, values, of_data
             else:
                 name = table.classes[i]
-                yield self._panel(name, f"Probability of {name}", np.linspace(0, 1, _BINS + 1), values, of_data)
+                yield name, f"Probability of {name}", np.linspace(0, 1, _BINS + 1), values, of_data
 
     def inputs(self) -> Iterator[DataPanel]:
         """Each input; an object counts with the weight of its event."""
@@ -194,19 +224,20 @@ class _Both:
             edges = edges_of(np.concatenate([values, of_data]))
             yield self._panel(it.name, label(table, it.name), edges, values, of_data, rows)
 
-    def assigned(self, of: int) -> Assigned:
-        """The events for which the probability of class `of` is the largest."""
-        simulated, observed = (each.scores.argmax(axis=1) == of for each in (self.expected, self.data))
-        mine = replace(self, expected=_kept(self.expected, simulated), data=_kept(self.data, observed))
+    def assigned(self, of: int, seen: _Both) -> Assigned:
+        """The events for which the probability of class `of` is the largest; `seen` are those in no blind bin."""
+        mine, rest = (
+            replace(both, expected=_assigned(both.expected, of), data=_assigned(both.data, of)) for both in (self, seen)
+        )
         names = self.expected.table.classes
         edges, title = np.linspace(1 / len(names), 1, _BINS // 2 + 1), f"Probability of {names[of]}"
         return Assigned(
             names[of],
-            int(observed.sum()),
-            mine.background,
-            mine.ratio,
+            len(rest.data.table),
+            rest.background,
+            rest.ratio,
             mine._panel(names[of], title, edges, mine.expected.scores[:, of], mine.data.scores[:, of]),
-            {it.name: it.agreement.probability for it in mine.inputs()},
+            {it.name: it.agreement.probability for it in rest.inputs()},
         )
 
     def _panel(
@@ -227,4 +258,9 @@ class _Both:
             for i, each in enumerate(table.classes)
         ]
         total = sums(values[labels != self.signal], weights[labels != self.signal], edges)
-        return DataPanel(name, title, edges, Observed.of(counts), classes, shape_test(counts, total))
+        blind = np.zeros(len(counts), bool)
+        if self.limit is not None:
+            signal = classes[self.signal]
+            blind = BlindBins(signal.name, self.limit).among(signal.bins.values, total.values)
+        test = shape_test(counts[~blind], Histogram(total.values[~blind], total.errors[~blind]))
+        return DataPanel(name, title, edges, Observed.of(np.where(blind, np.nan, counts)), classes, test)

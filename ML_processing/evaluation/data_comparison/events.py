@@ -1,4 +1,4 @@
-"""Data and simulation in a region, with scores; data of a region that is trained on are never kept."""
+"""Data and simulation in a region, with scores; data of a region that is blind are never kept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_data(file: Path) -> bool:
 
 @dataclass(frozen=True)
 class RegionEvents:
-    """The events of a region that are not in one that is trained on."""
+    """The events of a region that are not in one that is blind."""
 
     region: ConvertedRegion
     expected: OutOfFold  # weights stand for all simulated events, those that are not tested as well
@@ -34,20 +34,21 @@ class RegionEvents:
     counted: int  # events of data, of which `data` may be a part
 
 
-def region_events(training: Training, compared: DataRequest, blind: Sequence[str], name: str) -> RegionEvents:
-    """The events of a region outside all those that are `blind`.
+def region_events(training: Training, compared: DataRequest, name: str) -> RegionEvents:
+    """The events of a region outside all those that are blind.
 
     Networks that have not seen an event score it, as in the files of `nanoml score`. A NanoMLError says that the files do not
     fit together, a ConfigError that they have no such region, or that it is a blind one.
     """
     settings = replace(training.description.config, regions=[])
     simulation, data = (TrainingFiles.open(files, settings) for files in (compared.simulation, compared.data))
+    blind = compared.blind
     regions, others = ({it.name: it for it in each.columns.regions} for each in (simulation, data))
     if name not in regions:
         hint = did_you_mean(name, regions) or f" They have: {', '.join(regions) or 'none'}."
         raise ConfigError(f'evaluate.data_in: "{name}" is no region of the HDF5 files.{hint}')
     if name in blind:
-        raise ConfigError(f"evaluate.data_in: {name} is trained on, and data there stay blind. Name another region.")
+        raise ConfigError(f"evaluate.data_in: data in {name} are blind. Name another region.")
     for wanted in (name, *blind):
         if others.get(wanted) != regions.get(wanted):
             raise NanoMLError(

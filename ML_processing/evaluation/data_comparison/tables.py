@@ -32,7 +32,12 @@ def _paragraph(text: str) -> str:
 def _where(found: DataComparison) -> Iterator[str]:
     text = f"<code>{escape(found.cut)}</code>. Data are read in this region only."
     if found.left_out:
-        text += f" Events that are also in {escape(', '.join(found.left_out))}, which the networks were trained on, are left out."
+        text += f" Events that are also in {escape(', '.join(found.left_out))}, where data are blind, are left out."
+    if found.limit is not None:
+        text += (
+            f" Hatched bins, with an expected S / √B above {found.limit:g}, are blind. Events in such a bin of a discriminant or of the "
+            "probability of the signal are left out of everything but the figures of scores."
+        )
     if found.data < found.data_in_all:
         text += f" Of {found.data_in_all:,} events of data {found.data:,} fit into train.memory; simulation is scaled to these."
     yield text

@@ -20,7 +20,7 @@ from data_processing.histograms.stage import fill_stage
 from data_processing.histograms.templates import make_templates
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.analysis import load
-from MLTools.NanoML.contracts.templates import Templates
+from MLTools.NanoML.contracts.templates import BlindBins, Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
@@ -191,9 +191,10 @@ def sums(path: Path) -> dict[str, NDArray[Any]]:
     return found
 
 
-def test_they_do_not_depend_on_how_much_is_read_at_once(filled: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk", [3, 7])  # in three events there are often three jets
+def test_they_do_not_depend_on_how_much_is_read_at_once(filled: Path, tmp_path: Path, chunk: int) -> None:
     job = first_job(filled, "WZ")
-    fill_file(replace(job, output=tmp_path / "x.h5", chunk=7))
+    fill_file(replace(job, output=tmp_path / "x.h5", chunk=chunk))
     before, after = sums(job.output), sums(tmp_path / "x.h5")
     assert list(before) == list(after)
     for name, values in before.items():
@@ -205,6 +206,37 @@ def test_data_of_a_blind_region_are_not_looked_at(filled: Path, tmp_path: Path) 
     fill_file(replace(job, output=tmp_path / "x.h5", processes=[Process("data_obs", blind=("few",))]))
     assert {name.split("/")[1] for name in sums(tmp_path / "x.h5")} == {"many"}
     assert {name.split("/")[1] for name in sums(job.output)} == {"few", "many"}
+
+
+def test_bins_in_which_the_signal_may_show_are_blind(filled: Path, tmp_path: Path) -> None:
+    """In all eras of a region where S > limit * sqrt(B) in their sum, in both files; simulation stays as it is."""
+    stages = pipeline_stages(load(filled / "a.yaml"), ("histogram",))
+    job = replace(stages[0].tasks[0].work.args[0], output=tmp_path / "x.h5", root=tmp_path / "x.root")
+    every = Templates.read(filled / "a/histograms/histograms.h5").histogram("MET")
+    channels = [it.processes for it in every.channels if it.region == "few"]
+    signal, background = (
+        sum(each[name].nominal for each in channels for name in names if name in each)
+        for names in (("fakes",), ("WZ", "ZZ"))
+    )
+    limit = float(np.median(signal[background > 0] / np.sqrt(background[background > 0])))
+    told = make_templates(replace(job, blind=BlindBins("fakes", limit)))
+    made = Templates.read(tmp_path / "x.h5")
+    assert made.blind == BlindBins("fakes", limit)
+    hidden = signal > limit * np.sqrt(background)
+    assert 0 < hidden.sum() < len(hidden)
+    assert told["blind"]["MET/few_2018"] == hidden.sum()
+    for before, after in zip(every.channels, made.histogram("MET").channels):
+        for name, template in before.processes.items():
+            if name != "data_obs":
+                assert after.processes[name].nominal.tolist() == template.nominal.tolist()
+            elif before.region == "few":
+                assert after.blind is not None
+                assert after.blind.tolist() == hidden.tolist()
+                seen = after.processes[name].nominal
+                assert seen[~hidden].tolist() == template.nominal[~hidden].tolist()
+                with uproot.open(tmp_path / "x.root") as file:
+                    written = file[f"MET/{after.name}/data_obs"].values(flow=True)
+                assert np.array_equal(written, seen, equal_nan=True)
 
 
 def test_regions_that_are_trained_on_are_blind(filled: Path, tmp_path: Path) -> None:

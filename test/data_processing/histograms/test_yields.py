@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from data_processing.histograms.yields import Yield, rounded, write_tables, yields_of
 from MLTools.NanoML.contracts.templates import (
+    BlindBins,
     FilledHistogram,
     HistogramChannel,
     Template,
@@ -103,6 +105,34 @@ def test_tables(templates: Templates, tmp_path: Path) -> None:
     page = (tmp_path / "histograms.html").read_text()
     assert page.count("<img") == 2
     assert "It has several axes and is not drawn." in page
+
+
+def test_blind_bins_have_no_data(templates: Templates, tmp_path: Path) -> None:
+    pytest.importorskip("mplhep")
+    from matplotlib.patches import Rectangle
+
+    from data_processing.histograms.draw import draw_histograms, stack
+
+    histogram = templates.histograms[0]
+    hidden = np.array([False, False, True, True, False, False])
+    channels = []
+    for each in histogram.channels:
+        data = np.where(hidden, np.nan, each.processes["data_obs"].nominal)
+        channels.append(replace(each, processes={**each.processes, "data_obs": Template(data, data)}))
+    blinded = replace(histogram, channels=tuple(channels))
+    axes, ratio = stack(blinded, added(channels), "signal", "", False).axes
+    for each in (axes, ratio):
+        spans = [patch for patch in each.patches if isinstance(patch, Rectangle)]
+        assert [(it.get_x(), it.get_x() + it.get_width()) for it in spans] == [(1.0, 2.0), (2.0, 4.0)]
+    points = axes.containers[0][0].get_ydata()
+    assert np.array_equal(points, [24, np.nan, np.nan, 120], equal_nan=True)
+    assert "Blind" in [text.get_text() for text in axes.get_legend().get_texts()]
+    whole = replace(templates, histograms=(blinded,), blind=BlindBins("signal", 0.5))
+    write_tables(whole, tmp_path, draw_histograms(whole, tmp_path, {}))
+    assert "| data | blind |" in (tmp_path / "yields.md").read_text()
+    assert r"data & blind \\" in (tmp_path / "yields.tex").read_text()
+    page = (tmp_path / "histograms.html").read_text()
+    assert "Hatched bins with an expected S / sqrt(B) above 0.5 are blind" in page
 
 
 def test_figures(templates: Templates, tmp_path: Path) -> None:

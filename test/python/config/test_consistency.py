@@ -349,8 +349,8 @@ def test_consistent(tmp_path: Path, text: str) -> None:
             'and "data: true" if they are data: it is converted like the others.',
         ),
         (
-            "train: {files: a.h5, regions: [SR]}\nevaluate: {compare: b.h5, data_in: [SR]}",
-            'a.yaml:2: evaluate.data_in[0]: "SR" is trained on, and data there stay blind. Name another region.',
+            REGIONS_AND_DATA + "blind: {regions: [CR_Z]}",
+            'a.yaml:7: blind.regions[0]: "CR_Z" is not one of `regions`. Did you mean "CR_ZZ"?',
         ),
         (
             "train: {files: a.h5, targets: [x]}\nevaluate: {seeds: 3}",

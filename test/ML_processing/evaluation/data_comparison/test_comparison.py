@@ -115,7 +115,7 @@ def evaluated(run: Path, simulation: Path, observed: Callable[..., Path], direct
     with pytest.MonkeyPatch.context() as patch:
         draw = plots._figure
         patch.setattr(plots, "_figure", lambda name, *rest: draw(name, *rest) if "data" in name else Figure())
-        wanted = DataRequest(("CR", "low"), (observed("data.h5"),), (simulation,), 59.8)
+        wanted = DataRequest(("CR", "low"), ("SR",), (observed("data.h5"),), (simulation,), 59.8)
         evaluate(run, [simulation], directory / "report", (), wanted)
     content: dict[str, Any] = json.loads((directory / "report" / "metrics.json").read_text())
     return content
@@ -180,16 +180,60 @@ def test_data_of_the_region_of_the_training_change_nothing(
 
     other = observed("changed.h5", x=changed)
     assert (events_of(other)["x"] == 99).sum() > 300
-    wanted = DataRequest(("CR", "low"), (other,), (simulation,), 59.8)
+    wanted = DataRequest(("CR", "low"), ("SR",), (other,), (simulation,), 59.8)
     found = evaluate(run, [simulation], tmp_path, (), wanted)["data"]
     for name, each in evaluated["data"].items():
         assert {**found[name], "files": each["files"]} == each
 
 
+@pytest.fixture(scope="module")
+def sensitive(directory: Path, write: Write) -> Path:
+    """Simulation with thirty times as much signal."""
+    labels = np.arange(SIMULATED) % 3
+    weights = np.where(labels == 0, 0.09, OBSERVED / SIMULATED * 1.5)
+    made, objects = rows(SIMULATED, labels, 1, weights)
+    return write(directory / "sensitive.h5", made, classes=NAMES, regions=REGIONS, objects=objects, cross_section=1.0)
+
+
+def test_bins_in_which_the_signal_may_show_are_blind(
+    run: Path, sensitive: Path, observed: Callable[..., Path], tmp_path: Path
+) -> None:
+    wanted = DataRequest(("CR",), ("SR",), (observed("data.h5"),), (sensitive,), limit=1.0)
+    training = Training.load(run)
+    found = data_comparisons(training, wanted, True)["CR"]
+    every = data_comparisons(training, replace(wanted, limit=None), True)["CR"]
+    assert (found.limit, every.limit) == (1.0, None)
+    blind = 0
+    for panel, complete in zip(
+        [*found.scores, *(it.score for it in found.assigned)], [*every.scores, *(it.score for it in every.assigned)],
+        strict=True,
+    ):  # fmt: skip
+        background = panel.without("signal").values
+        expected = np.array([it.bins.values for it in panel.classes]).sum(axis=0)
+        hidden = expected - background > np.sqrt(background)
+        assert np.isnan(panel.data.values).tolist() == panel.blind.tolist() == hidden.tolist()
+        assert panel.data.values[~hidden].tolist() == complete.data.values[~hidden].tolist()
+        assert expected.tolist() == np.array([it.bins.values for it in complete.classes]).sum(axis=0).tolist()
+        blind += int(hidden.sum())
+    assert blind > 5
+    assert found.assigned[0].score.blind.any()
+    # all else counts only events that are in no blind bin of the discriminant or of the probability of the signal
+    assert 0 < found.data == found.data_in_all < every.data
+    assert found.data <= min(np.nansum(panel.data.values) for panel in found.scores[:2])
+    assert (found.expected.value or 0) < (every.expected.value or 0)
+    assert sum(it.data for it in found.assigned) == found.data
+    assert sum(found.inputs[0].data.values) == found.data
+    assert found.classifier is None or found.classifier.events < SIMULATED
+    evaluate(run, [sensitive], tmp_path, (), wanted)
+    content = json.loads((tmp_path / "metrics.json").read_text())["data"]["CR"]
+    assert None in content["scores"][0]["data"]["values"]
+    assert "an expected S / √B above 1, are blind" in (tmp_path / "report.html").read_text()
+
+
 def test_a_shift_is_told(run: Path, simulation: Path, observed: Callable[..., Path], tmp_path: Path) -> None:
     """The file of data is one of those that are compared."""
     file = observed("shifted.h5", shift=0.8)
-    content = evaluate(run, [simulation], tmp_path, [file], DataRequest(("CR",)))
+    content = evaluate(run, [simulation], tmp_path, [file], DataRequest(("CR",), ("SR",)))
     (answer,) = (it for it in content["verdict"] if it["question"] == "Does simulation describe data in CR?")
     assert answer["state"] == "bad"
     assert "they differ in y" in answer["text"]
@@ -207,7 +251,7 @@ def test_the_page_shows_it(evaluated: dict[str, Any], directory: Path) -> None:
         for kind in ("inputs", "scores"):
             assert (directory / "report" / f"data_{kind}_{name}.png").read_bytes().startswith(b"\x89PNG")
     text = re.sub(r"base64,[^\"]*", "", page)
-    assert text.count("Events that are also in SR, which the networks were trained on, are left out.") == 2
+    assert text.count("Events that are also in SR, where data are blind, are left out.") == 2
     assert "all classes but signal, which is drawn as a line" in text
     assert "assigned to WZ" in text
     assert f"<td>compared files</td><td>{directory / 'data.h5'}</td>" in text
@@ -226,14 +270,14 @@ def test_without_a_region_data_are_not_read(
 
 def test_regions_that_cannot_be_compared(run: Path, simulation: Path, observed: Callable[..., Path]) -> None:
     training, data = Training.load(run), observed("data.h5")
-    wanted = DataRequest((), (data,), (simulation,))
-    with pytest.raises(ConfigError, match="SR is trained on, and data there stay blind"):
-        region_events(training, wanted, ["SR"], "SR")
+    wanted = DataRequest((), ("SR",), (data,), (simulation,))
+    with pytest.raises(ConfigError, match="data in SR are blind"):
+        region_events(training, wanted, "SR")
     with pytest.raises(ConfigError, match='"CRR" is no region of the HDF5 files. Did you mean "CR"'):
-        region_events(training, wanted, ["SR"], "CRR")
+        region_events(training, wanted, "CRR")
     other = observed("other.h5", {**REGIONS, "SR": "cut < -1"})
     with pytest.raises(NanoMLError, match=r"other.h5: has another region SR than .*simulation.h5"):
-        region_events(training, replace(wanted, data=(other,)), ["SR"], "CR")
+        region_events(training, replace(wanted, data=(other,)), "CR")
 
 
 def test_data_beyond_the_memory_are_a_part_to_which_simulation_is_scaled(
@@ -242,7 +286,7 @@ def test_data_beyond_the_memory_are_a_part_to_which_simulation_is_scaled(
     full = events.EventSample
     monkeypatch.setattr(events, "EventSample", lambda limit: full(20_000))
     training = Training.load(run)
-    wanted = DataRequest(("CR",), (directory / "data.h5",), (simulation,))
+    wanted = DataRequest(("CR",), ("SR",), (directory / "data.h5",), (simulation,))
     found = data_comparisons(training, wanted, True)["CR"]
     complete = evaluated["data"]["CR"]
     assert 50 < found.data < found.data_in_all == complete["data"]
@@ -251,7 +295,7 @@ def test_data_beyond_the_memory_are_a_part_to_which_simulation_is_scaled(
 
 
 def test_weights_that_are_no_numbers_of_events(run: Path, simulation: Path, observed: Callable[..., Path]) -> None:
-    wanted = DataRequest(("CR",), (observed("data.h5"),), (simulation,))
+    wanted = DataRequest(("CR",), ("SR",), (observed("data.h5"),), (simulation,))
     found = data_comparisons(Training.load(run), wanted, False)["CR"]
     assert found.expected.value == pytest.approx(found.data, rel=1e-4)
     assert found.ratio.value is None
@@ -262,7 +306,7 @@ def test_a_single_network_scores_all_data_and_its_test_events_stand_for_all(
     quick_deepsets: Train, simulation: Path, observed: Callable[..., Path], evaluated: dict[str, Any], tmp_path: Path
 ) -> None:
     train([simulation], replace(quick_deepsets, folds=1), tmp_path / "run")
-    wanted = DataRequest(("CR",), (observed("data.h5"),), (simulation,))
+    wanted = DataRequest(("CR",), ("SR",), (observed("data.h5"),), (simulation,))
     found = data_comparisons(Training.load(tmp_path / "run"), wanted, True)["CR"]
     complete = evaluated["data"]["CR"]
     assert found.data == complete["data"]
@@ -276,7 +320,7 @@ def test_a_regression_is_compared_by_what_it_predicts(
     quick_deepsets: Train, simulation: Path, observed: Callable[..., Path], tmp_path: Path
 ) -> None:
     train([simulation], replace(quick_deepsets, targets=["y"]), tmp_path / "run")
-    wanted = DataRequest(("CR",), (observed("data.h5"),), (simulation,))
+    wanted = DataRequest(("CR",), ("SR",), (observed("data.h5"),), (simulation,))
     found = data_comparisons(Training.load(tmp_path / "run"), wanted, True)["CR"]
     assert [it.label for it in found.scores] == ["Predicted y"]
     assert [it.name for it in found.inputs] == ["x", "Jet_pt"]
