@@ -17,6 +17,7 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Evaluate, Export, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import twin_of
+from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
@@ -27,42 +28,48 @@ for _package in ("torch", "sklearn", "threadpoolctl", "matplotlib", "mplhep", "o
     if importlib.util.find_spec(_package) is None:
         raise ModuleNotFoundError(f"No module named '{_package}'", name=_package)
 
-_NOT_DECISIVE = ("files", "device", "workers", "tracking")  # settings that do not change the networks
+_NOT_DECISIVE = ("files", "per_era", "device", "workers", "tracking")  # settings that do not change the networks
 
 
 def train_stage(analysis: Analysis) -> Stage:
-    """The training of the networks of all folds; a release that nothing can be exported for is refused before it."""
+    """The trainings, each of the networks of all folds; a release that nothing can be exported for is refused before them."""
     config = analysis.config
     assert config.train is not None
     _check_release(config)
     settings, code = _settings(config, *TRAINING)
-    run = Layout.of(config).training
     decisive = {key: value for key, value in config.as_dict("train").items() if key not in _NOT_DECISIVE}
-    trained = run / "training.json"
-    files = _training_files(config)
-    task = Task(
-        "train",
-        "network",
-        tuple(str(file) for file in files),
-        (trained,),
-        decisive,
-        code,
-        functools.partial(_train, files, settings, run),
-        memory=(trained,),
-        folders=(run,),
-    )
-    return Stage("train", [task])
+    tasks = []
+    for era in config.trainings:
+        run, files = Layout.of(config).training(era), _training_files(config, era)
+        trained = run / "training.json"
+        task = Task(
+            "train",
+            era or "network",
+            tuple(str(file) for file in files),
+            (trained,),
+            decisive,
+            code,
+            functools.partial(_train, files, settings, run, era),
+            memory=(trained,),
+            folders=(run,),
+        )
+        tasks.append(task)
+    return Stage("train", tasks)
 
 
 def evaluate_stage(analysis: Analysis) -> Stage:
-    """The report of the training."""
-    config = analysis.config
+    """The reports of the trainings."""
+    return Stage("evaluate", [_evaluation(analysis.config, era) for era in analysis.config.trainings])
+
+
+def _evaluation(config: Config, era: str | None) -> Task:
+    """The report of a training."""
     assert config.train is not None
-    run, files = Layout.of(config).training, _training_files(config)
+    run, files = Layout.of(config).training(era), _training_files(config, era)
     wanted = config.evaluate or Evaluate()
     compare = _files(config, wanted.compare, "evaluate", "compare")
-    data = _compared_data(config, wanted, files)
-    eras = _files_by_era(config)
+    data = _compared_data(config, wanted, files, era)
+    eras = _files_by_era(config) if era is None else {era: files}
     settings = {
         "signal": config.train.signal,
         "compare": [str(file) for file in compare],
@@ -75,9 +82,9 @@ def evaluate_stage(analysis: Analysis) -> Stage:
     repeats = RepeatRequest(wanted.seeds, tuple(sorted(wanted.learning_curve)))
     of_eras = [file for mine in eras.values() for file in mine]
     inputs = dict.fromkeys([run / "training.json", *files, *compare, *data.data, *data.simulation, *of_eras])
-    task = Task(
+    return Task(
         "evaluate",
-        "report",
+        era or "report",
         tuple(str(path) for path in inputs),
         (run / "report.html", run / "metrics.json"),
         settings,
@@ -85,26 +92,25 @@ def evaluate_stage(analysis: Analysis) -> Stage:
         functools.partial(_evaluate, run, files, compare, data, eras, repeats),
         folders=(run, repeats_of(run)) if repeats.trainings else (run,),
     )
-    return Stage("evaluate", [task])
 
 
-def _compared_data(config: Config, wanted: Evaluate, files: Sequence[Path]) -> DataRequest:
-    """The data of the analysis, and the simulation of their eras if that can be told."""
-    names = config.converted_data if wanted.data_in else ()
+def _compared_data(config: Config, wanted: Evaluate, files: Sequence[Path], era: str | None) -> DataRequest:
+    """The data that the networks of a training score, and the simulation of their eras if that can be told."""
+    names = [name for name in config.converted_data if wanted.data_in and config.training_of(name) == era]
     data = tuple(Layout.of(config).hdf5(name) for name in names)
     eras = dict.fromkeys(config.datasets[name].era for name in names)
     assert config.train is not None
     simulation = tuple(files)
     if names and config.train.files is None:
-        simulation = tuple(file for era in eras for file in _simulation_of(config, era))
-    known = [config.eras[era].luminosity if era is not None else config.luminosity for era in eras]
+        simulation = tuple(file for each in eras for file in _simulation_of(config, each))
+    known = [config.eras[each].luminosity if each is not None else config.luminosity for each in eras]
     luminosity = sum(it for it in known if it is not None) if known and None not in known else None
     blind = blind_data(config)
     for number, name in enumerate(wanted.data_in):
         if name in blind:
             what = f'data in "{name}" are blind until `nanoml unblind`, since {blind.because}. Name another region'
             raise config.error("evaluate", "data_in", number, message=f"{what}, or the signal regions as blind.regions")
-    if not wanted.data_in:
+    if not wanted.data_in or not (names or wanted.compare):  # an era may be without data
         return NO_DATA
     return DataRequest(tuple(wanted.data_in), blind.regions, data, simulation, luminosity, blind.limit)
 
@@ -118,30 +124,32 @@ def _files_by_era(config: Config) -> dict[str, tuple[Path, ...]]:
 
 
 def _simulation_of(config: Config, era: str | None) -> tuple[Path, ...]:
-    """The files of an era that are trained on."""
-    owners = {**{name: name for name in config.datasets}, **{part.name: part.dataset for part in config.parts}}
-    mine = (name for name in config.trained if config.datasets[owners[name]].era == era)
-    return tuple(Layout.of(config).hdf5(name) for name in mine)
+    """The files that are trained on: those of an era; without eras all."""
+    return tuple(Layout.of(config).hdf5(name) for name in config.trained_in(era))
 
 
 def export_stage(analysis: Analysis) -> Stage:
-    """The networks as one ONNX file."""
+    """The networks of each training as one ONNX file; all have the same name, so that scores have one name in all eras."""
     config = analysis.config
     _check_release(config)
     layout = Layout.of(config)
     export = Export(config.export.cmssw if config.export else None, layout.name)
-    inputs = (layout.training / "training.json", *_training_files(config))
-    task = Task(
-        "export",
-        "model",
-        tuple(str(path) for path in inputs),
-        (layout.model, twin_of(layout.model)),
-        {"cmssw": export.cmssw, "name": export.name},
-        _settings(config, "ML_processing.export.export")[1],
-        functools.partial(_export, layout.training, layout.model, export),
-        folders=(layout.training,),
-    )
-    return Stage("export", [task], summary=_export_summary)
+    code = _settings(config, "ML_processing.export.export")[1]
+    tasks = []
+    for era in config.trainings:
+        run, model = layout.training(era), layout.model(era)
+        task = Task(
+            "export",
+            era or "model",
+            tuple(str(path) for path in (run / "training.json", *_training_files(config, era))),
+            (model, twin_of(model)),
+            {"cmssw": export.cmssw, "name": export.name},
+            code,
+            functools.partial(_export, run, model, export),
+            folders=(run,),
+        )
+        tasks.append(task)
+    return Stage("export", tasks, summary=_export_summary)
 
 
 def _settings(config: Config, *roots: str) -> tuple[Train, str]:
@@ -163,12 +171,13 @@ def _check_release(config: Config) -> None:
         raise config.error("export", "cmssw", message=text) from None
 
 
-def _training_files(config: Config) -> list[Path]:
+def _training_files(config: Config, era: str | None) -> list[Path]:
+    """The files of one of `Config.trainings`."""
     assert config.train is not None
     if config.train.files is None:
         if config.convert is not None and config.convert.shuffle is not None:
-            return [Layout.of(config).hdf5_all]
-        return [Layout.of(config).hdf5(name) for name in config.trained]
+            return [Layout.of(config).hdf5_all(era)]
+        return [*_simulation_of(config, era)]
     return _files(config, config.train.files, "train", "files")
 
 
@@ -188,10 +197,12 @@ def _files(config: Config, patterns: Sequence[str], *keys: str) -> list[Path]:
 # the following import torch, which takes seconds: only when something is to be done
 
 
-def _train(files: Sequence[Path], config: Train, run: Path) -> Mapping[str, Any]:
+def _train(files: Sequence[Path], config: Train, run: Path, era: str | None) -> Mapping[str, Any]:
     from ML_processing.tracking import ending
     from ML_processing.training.train import train
 
+    if era is not None:
+        say(f"train: the networks of {era}")
     with ending(config.tracking, run):
         train(files, config, run)
     return {}
@@ -223,7 +234,7 @@ def _export(run: Path, output: Path, config: Export) -> Mapping[str, Any]:
 
 
 def _export_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    written = done["model"].get("target")
+    written = next(iter(done.values())).get("target")
     if not written:
         return []
     release = written.get("cmssw") or "any release from CMSSW_12_4 on"

@@ -75,6 +75,7 @@ class Evaluation:
 
     schema: int
     created: str
+    era: str | None  # of all events; None if they are of several, or if there is none
     classes: list[str]
     events: EventCounts
     training: dict[str, Any]  # the lines of training.json that identify it
@@ -112,7 +113,7 @@ def evaluate(
     data
         Data to be compared with simulation, and the regions in which they are.
     eras
-        The HDF5 files of each era, if there are several.
+        The HDF5 files of each era, as far as they are known.
     repeats
         The trainings to be done again, with other seeds and on parts of the events. They are made in a directory beside `run`;
         what is there already is not trained once more.
@@ -193,6 +194,7 @@ def _evaluation(
     return Evaluation(
         2,
         now(),
+        next(iter(eras)) if len(eras) == 1 else None,
         table.classes,
         events,
         {key: getattr(description, key) for key in ("fingerprint", "created", "versions", "git")},

@@ -117,7 +117,8 @@ CAPTIONS = {
         "Stability by era",
         "The same networks on the simulation of each era: the AUC of the signal with its statistical error, around the mean in grey, and "
         "the shape of the first discriminant for each class. p is the probability that the AUC differ as much by chance.",
-        "An era far from the others, with p below 0.01: its simulation or its corrections differ, or it needs networks of its own.",
+        "An era far from the others, with p below 0.01: its simulation or its corrections differ, or it needs networks of its own "
+        "(train.per_era).",
     ),
     "repeats": (
         "Other seeds, fewer events",
@@ -200,9 +201,10 @@ def report(description: TrainingDescription, content: Evaluation, drawn: Sequenc
 
 
 def _title(content: Evaluation) -> str:
+    of_era = f" of {content.era}" if content.era else ""
     if isinstance(content.measured, Regression):
-        return f"Training report: regression of {', '.join(content.measured.targets)}"
-    return f"Training report: {content.measured.signal} among {', '.join(content.classes)}"
+        return f"Training report{of_era}: regression of {', '.join(content.measured.targets)}"
+    return f"Training report{of_era}: {content.measured.signal} among {', '.join(content.classes)}"
 
 
 def _contents(shown: Sequence[str], regions: Sequence[str], data: Sequence[str]) -> str:

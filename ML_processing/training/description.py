@@ -232,7 +232,7 @@ def describe(
 
 def _fingerprint(config: Train, data: list[Any]) -> str:
     """Hash of all that decides what a training gives. The device and the names of files do not."""
-    without = ["device", "files", "workers", "memory", "tracking"]
+    without = ["device", "files", "per_era", "workers", "memory", "tracking"]
     if config.decorrelate is None:  # the discriminants follow from what the networks give
         without.append("discriminants")
     decisive = {key: value for key, value in asdict(config).items() if key not in without}

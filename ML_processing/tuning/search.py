@@ -90,8 +90,11 @@ def _prepared(config: Config) -> tuple[Config, Tune, Space, list[Path]]:
     settings = config.tune or Tune()
     train = replace(config.train, model=resolve_model(config.train.model, config.base))
     config = replace(config, tune=settings)
-    (task,) = train_stage(Analysis(config)).tasks
-    return config, settings, Space.of(config, train), [Path(stamp.path) for stamp in stamps(task)]
+    tasks = train_stage(Analysis(config)).tasks
+    if len(tasks) > 1:
+        say("tune: the eras share their settings, so one network of all their events is tuned.")
+    files = [Path(stamp.path) for task in tasks for stamp in stamps(task)]
+    return config, settings, Space.of(config, train), files
 
 
 @dataclass(frozen=True)

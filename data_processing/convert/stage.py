@@ -203,25 +203,21 @@ def losses(name: str, metadata: HDF5Metadata) -> list[str]:
 
 
 def shuffle_stage(analysis: Analysis) -> Optional[Stage]:
-    """One HDF5 file of all datasets that are trained on."""
+    """One HDF5 file of all datasets that are trained on together."""
     config = analysis.config
     assert config.convert is not None
     layout, convert, seed = Layout.of(config), config.convert, config.convert.shuffle
     if seed is None:
         return None
-    sources = [layout.hdf5(name) for name in config.trained]
-    compression = convert.compression or "none"
-    job = ShuffleJob(sources, layout.hdf5_all, seed, convert.memory, compression)
-    task = Task(
-        "shuffle",
-        "all",
-        tuple(str(path) for path in sources),
-        (job.output,),
-        {"shuffle": seed, "compression": compression},
-        code_of(shuffle_files.__module__),
-        functools.partial(shuffle_files, job),
-    )
-    return Stage("shuffle", [task], summary=shuffle_summary)
+    compression, code = convert.compression or "none", code_of(shuffle_files.__module__)
+    tasks = []
+    for era in config.trainings:
+        sources = [layout.hdf5(name) for name in config.trained_in(era)]
+        job = ShuffleJob(sources, layout.hdf5_all(era), seed, convert.memory, compression)
+        inputs, settings = tuple(str(path) for path in sources), {"shuffle": seed, "compression": compression}
+        work = functools.partial(shuffle_files, job)
+        tasks.append(Task("shuffle", job.output.stem, inputs, (job.output,), settings, code, work))
+    return Stage("shuffle", tasks, summary=shuffle_summary)
 
 
 def shuffle_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -140,12 +140,13 @@ def write_tasks(config: Config, output: Path, submission: str) -> list[CrabTask]
     crab = Path(NanoML.__path__[0]).resolve().parent / "crab"
     if not all((crab / name).is_file() for name in _SCRIPTS):
         raise ConfigError(f"{crab}: is not here. CRAB needs the whole of NanoML, not only what pip installs.")
-    models = _models_of(config)
+    models = {era: _models_of(config, era) for era in config.trainings}
     sources = _own_files(config)
     found = []
     for task in tasks:
         directory = make_directory(output / _safe(task.name))
-        sent = _write_job(config, task.of, directory, models)
+        scoring = models[config.training_of(task.of)]
+        sent = _write_job(config, task.of, directory, scoring)
         sent += [_copy(path, directory / path.name) for path in sources]
         for script in _SCRIPTS:
             _copy(crab / script, directory / script)
@@ -159,7 +160,7 @@ def write_tasks(config: Config, output: Path, submission: str) -> list[CrabTask]
             request = f"{request[: _LONGEST - 9]}_{hashlib.sha256(request.encode()).hexdigest()[:8]}"
         write_text(directory / _CONFIG, _crab_config(request, data, grid, sent, memory, time))
         what = task.dataset or f"{len(task.files):,} file{'' if len(task.files) == 1 else 's'}"
-        names = [model.name for model, _ in models]
+        names = [model.name for model, _ in scoring]
         known_by = digest.hexdigest()[:32]
         found.append(CrabTask(directory.name, task.of, what, request, memory, time, names, known_by))
     return found
@@ -238,9 +239,12 @@ def _needs(config: Config) -> tuple[int, Optional[int]]:
     return memory, seconds_in(time) if time else None
 
 
-def _models_of(config: Config) -> list[tuple[Model, Optional[float]]]:
-    """The models that score, with the values of their parameters; none if none is named and there is no model yet."""
-    own = Layout.of(config).model
+def _models_of(config: Config, era: Optional[str]) -> list[tuple[Model, Optional[float]]]:
+    """The models that score events, with the values of their parameters; none if none is named and there is no model yet.
+
+    `era` is one of `Config.trainings`.
+    """
+    own = Layout.of(config).model(era)
     section = config.score or Score()
     paths = [config.path(model) for model in section.model or ()]
     if section.model is None and (config.score or own.is_file()):

@@ -42,8 +42,9 @@ def score_stage(analysis: Analysis) -> Optional[Stage]:
     if not _is_scored(config, analysis):
         return None
     layout, score = Layout.of(config), config.score or Score()
-    models = [layout.model] if score.model is None else [config.path(model) for model in score.model]
-    own = config.train is not None and layout.model.resolve() in [model.resolve() for model in models]
+    trained = {era: layout.model(era) for era in config.trainings}
+    models = [config.path(model) for model in score.model] if score.model is not None else [*trained.values()]
+    own = config.train is not None and any(path.resolve() in map(Path.resolve, models) for path in trained.values())
     if not own and all(model.is_file() for model in models):
         try:
             load_models(models, score.parameter)  # one message now, not one for each file
@@ -56,6 +57,8 @@ def score_stage(analysis: Analysis) -> Optional[Stage]:
     tasks = []
     for name, paths in root_files(analysis).items():
         of_dataset = replace(job, roles=_roles(config, name), marks=_marks(config, name))
+        if score.model is None:
+            of_dataset = replace(of_dataset, models=(trained[config.training_of(name)],))
         tasks += score_tasks(paths, layout.scores(name), of_dataset, f"{name}/", own)
     return Stage("score", tasks, usable_cores())
 

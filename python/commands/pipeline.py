@@ -229,6 +229,15 @@ def export(
     from MLTools.NanoML.config.training import Export
     from MLTools.NanoML.workflow.stages import Layout, import_part
 
-    training = Layout.of(load(source)).training if is_config else source
+    training = source
+    if is_config:
+        analysis = load(source)
+        found = [Layout.of(analysis).training(era) for era in analysis.trainings]
+        if len(found) > 1:
+            names = " or ".join(str(each) for each in found)
+            raise click.UsageError(
+                f"{source} has a training for each era, and -o is for one. Name it instead: {names}."
+            )
+        (training,) = found
     exporting = import_part("ML_processing.export.export")
     exporting.export(training, output, Export(cmssw, name), onnxruntime, preprocess)

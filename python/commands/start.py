@@ -246,14 +246,17 @@ def _of_analysis(path: Path) -> Advice:
 
 def _results(config: Config, base: Path) -> Iterable[tuple[str, str]]:
     layout = Layout.of(config)
-    if layout.report.is_file():
-        yield _shortest(layout.report, base), "the report: open it in a browser"
-    elif any(layout.training.glob("network_*.pt")):
-        yield f"nanoml evaluate {_quoted(Path(config.document.name))}", "the report of the training"
-    if layout.model.is_file():
-        model = _shortest(layout.model, base)
-        yield f"nanoml inspect {model}", "what the model reads and gives"
-        yield f"nanoml verify {model}", "whether it computes what it says"
+    for era in config.trainings:
+        of_era = f" of {era}" if era else ""
+        if layout.report(era).is_file():
+            yield _shortest(layout.report(era), base), f"the report{of_era}: open it in a browser"
+        elif any(layout.training(era).glob("network_*.pt")):
+            yield f"nanoml evaluate {_quoted(Path(config.document.name))}", f"the report of the training{of_era}"
+    for era in config.trainings:
+        if layout.model(era).is_file():
+            model = _shortest(layout.model(era), base)
+            yield f"nanoml inspect {model}", "what the model reads and gives"
+            yield f"nanoml verify {model}", "whether it computes what it says"
     for directory, what in ((layout.scores(), "scores"), (layout.workdir / "skims", "a skim")):
         first = next(iter(sorted(directory.glob("*/*.root"))), None)
         if first is not None:

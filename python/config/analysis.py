@@ -93,6 +93,23 @@ class Config:
         return (*named, *(part.name for part in self.parts))
 
     @property
+    def trainings(self) -> tuple[Optional[str], ...]:
+        """The eras that have a training each; None alone stands for one training of all."""
+        if self.train is None or not self.train.per_era:
+            return (None,)
+        used = {dataset.era for dataset in self.datasets.values()}
+        return tuple(era for era in self.eras if era in used)
+
+    def training_of(self, name: str) -> Optional[str]:
+        """Which of the trainings has the networks for the events of a dataset."""
+        return self.datasets[name].era if self.train is not None and self.train.per_era else None
+
+    def trained_in(self, era: Optional[str]) -> tuple[str, ...]:
+        """The files of `trained` that are of an era; with None all."""
+        owners = {part.name: part.dataset for part in self.parts}
+        return tuple(name for name in self.trained if era in (None, self.datasets[owners.get(name, name)].era))
+
+    @property
     def converted_data(self) -> tuple[str, ...]:
         """The datasets of data that are converted."""
         if self.convert is None:

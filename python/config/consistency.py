@@ -25,7 +25,7 @@ _LARGEST = 3.4028235e38  # of float32
 def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are valid by themselves."""
     checks = (
-        _datasets, _cross_sections, _eras, skims, conversions, regions, data_driven, sources, _training, _columns, _objects,
+        _datasets, _cross_sections, _eras, skims, conversions, regions, data_driven, sources, _training, _per_era, _columns, _objects,
         _per_object, _signal, _tune, _evaluate, _score, histograms, fits,
     )  # fmt: skip
     return [problem for check in checks for problem in check(config)]
@@ -126,6 +126,32 @@ def _training(config: Config) -> Iterator[Problem]:
     if not train.targets and train.per_object is None and len(config.classes) < 2:
         has = f'only "{config.classes[0]}" is given' if config.classes else "none is given"
         yield ("train",), f'takes at least two classes, {has}. Add "class: ..." to the datasets to train on'
+
+
+def _per_era(config: Config) -> Iterator[Problem]:
+    """Each era must have all that its own networks learn from, or they could not score its events."""
+    train, place = config.train, ("train", "per_era")
+    if train is None or not train.per_era:
+        return
+    if train.files is not None:
+        yield place, "which era each of train.files belongs to is not known. Remove one of the two"
+        return
+    if len(config.trainings) < 2:
+        has = f"there is only {config.trainings[0]}" if config.trainings else "there is none"
+        yield place, f"takes two or more `eras` with datasets, and {has}. Remove it: one training is enough"
+        return
+    owners = {part.name: part.class_ for part in config.parts}
+    for era in config.trainings:
+        names = config.trained_in(era)
+        found = {owners[name] if name in owners else config.datasets[name].class_ for name in names}
+        lacking = " or ".join(f'"{name}"' for name in config.classes if name not in found)
+        if names and (train.per_object is not None or not lacking):
+            continue
+        what = f"of class {lacking}" if lacking else "to train on"
+        yield (
+            place,
+            f"the era {era} has no dataset {what}, so it cannot have networks of its own. Add one, or remove this",
+        )
 
 
 def _columns(config: Config) -> Iterator[Problem]:
@@ -332,6 +358,8 @@ def _score(config: Config) -> Iterator[Problem]:
     score, train = config.score, config.train
     if score is None or score.model is not None or train is None:
         return
+    if train.per_era and score.files is not None:
+        yield ("score", "files"), "have no era, so it is not known which model scores them. Name it by score.model"
     known = [train.parameter] if train.parameter is not None else []
     for name in known:
         if name not in score.parameter:

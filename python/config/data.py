@@ -184,8 +184,9 @@ def conversions(config: Config) -> Iterator[Problem]:
     if not config.trained:
         what = 'takes the datasets with a class, and none has one. Remove this, or add "class: ..." to them'
         yield ("convert", "shuffle"), what
+    taken = {("all" if era is None else f"all_{era}").lower() for era in config.trainings}
     for name in config.datasets:
-        if name.lower() == "all":
+        if name.lower() in taken:
             what = "the file of all datasets, which convert.shuffle makes, has this name. Rename it"
             yield ("datasets", name), what
 

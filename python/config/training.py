@@ -122,6 +122,10 @@ class Train:
     files: Optional[list[str]] = setting(
         None, "HDF5 files to train on, instead of those that the analysis converts.", minItems=1
     )
+    per_era: bool = setting(
+        False,
+        "True to train networks for each of `eras` instead of for all: every event is scored by those of its own era.",
+    )
     features: Optional[list[str]] = setting(
         None,
         "Event-level columns that the network reads, and with per_object also fields of the object, such as "

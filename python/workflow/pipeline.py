@@ -93,8 +93,8 @@ def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
         todo = _run(config, names, force)
     for each in todo:
         result = declared(each.stage.name).result
-        if result is not None:
-            path, here = result(Layout.of(config)), Path.cwd()
+        layout, here = Layout.of(config), Path.cwd()
+        for path in dict.fromkeys(result(layout, era) for era in config.trainings) if result is not None else ():
             say(f"{each.stage.name}: {path.relative_to(here) if path.is_relative_to(here) else path}")
     if not any(each.reasons for each in todo):
         say("Everything is up to date.")

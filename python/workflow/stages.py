@@ -47,25 +47,21 @@ class Layout:
         """A dataset's HDF5 file."""
         return self.workdir / "hdf5" / f"{dataset}.h5"
 
-    @property
-    def hdf5_all(self) -> Path:
-        """The HDF5 file of all datasets with a class, if they are shuffled."""
-        return self.hdf5("all")
+    def hdf5_all(self, era: Optional[str]) -> Path:
+        """The HDF5 file of all that is trained on, if it is shuffled; `era` is one of `Config.trainings`, here and below."""
+        return self.hdf5(_of_era("all", era))
 
-    @property
-    def training(self) -> Path:
-        """Directory of the training, with its report."""
-        return self.workdir / "training"
+    def training(self, era: Optional[str]) -> Path:
+        """Directory of a training, with its report."""
+        return self.workdir / _of_era("training", era)
 
-    @property
-    def report(self) -> Path:
-        """The report of the training."""
-        return self.training / "report.html"
+    def report(self, era: Optional[str]) -> Path:
+        """The report of a training."""
+        return self.training(era) / "report.html"
 
-    @property
-    def model(self) -> Path:
-        """The exported model."""
-        return self.workdir / "model.onnx"
+    def model(self, era: Optional[str]) -> Path:
+        """The exported model of a training."""
+        return self.workdir / f"{_of_era('model', era)}.onnx"
 
     def normalisation(self, dataset: str) -> Path:
         """The normalisation of a dataset."""
@@ -92,6 +88,10 @@ class Layout:
     def unblinded(self) -> Path:
         """The log of who unblinded the analysis."""
         return self.workdir / "unblinded.json"
+
+
+def _of_era(name: str, era: Optional[str]) -> str:
+    return name if era is None else f"{name}_{era}"
 
 
 def seconds_in(text: str) -> int:
@@ -151,7 +151,8 @@ class Declaration:
     # what its jobs ask for by default. If there is a task for each file, time and disk follow from the sizes
     resources: Resources = field(default_factory=Resources)
     speed: Optional[float] = None  # how fast its tasks read, if there is one for each file [B/s]
-    result: Optional[Callable[[Layout], Path]] = None  # what a run names when the stage is done
+    # what a run names when the stage is done, for each of `Config.trainings`
+    result: Optional[Callable[[Layout, Optional[str]], Path]] = None
     # the help of its command, which takes a configuration; not needed if `commands` has one with more options
     about: str = ""
 
@@ -189,7 +190,7 @@ STAGES = (
         "ML_processing.stages:evaluate_stage",
         ["train"],
         resources=Resources(memory=4000),
-        result=lambda layout: layout.report,
+        result=lambda layout, era: layout.report(era),
         about="Make the report of a training. It shows ROC curves, the confusion matrix, score distributions and numbers.",
     ),
     Declaration(
@@ -197,7 +198,7 @@ STAGES = (
         "ML_processing.stages:export_stage",
         ["train"],
         resources=Resources(time=1800),
-        result=lambda layout: layout.model,
+        result=lambda layout, era: layout.model(era),
     ),
     Declaration(
         "normalise",
@@ -213,7 +214,7 @@ STAGES = (
         ["score", "train"],
         "model.md",
         speed=10e6,
-        result=lambda layout: layout.scores(),
+        result=lambda layout, _: layout.scores(),
     ),
     Declaration(
         "fill",
@@ -228,7 +229,7 @@ STAGES = (
         "data_processing.histograms.stage:histogram_stage",
         ["histogram"],
         "histograms.md",
-        result=lambda layout: layout.histograms(".root"),
+        result=lambda layout, _: layout.histograms(".root"),
         about="Add up the histograms of all files that `nanoml fill` has made, and write them for plots and fits.",
     ),
     Declaration(
@@ -236,7 +237,7 @@ STAGES = (
         "data_processing.histograms.stage:draw_stage",
         ["histogram"],
         "histograms.md",
-        result=lambda layout: layout.histograms(".html"),
+        result=lambda layout, _: layout.histograms(".html"),
         about="Draw the histograms, and write tables of the events. They are on one page.",
     ),
     Declaration(
@@ -245,7 +246,7 @@ STAGES = (
         ["fit"],
         "fit.md",
         Resources(time=2 * 3600, memory=4000),
-        result=lambda layout: layout.fit / "report.html",
+        result=lambda layout, _: layout.fit / "report.html",
         about="Fit the histograms: limit and significance of the signal, pulls, impacts, and a card for Combine.",
     ),
 )

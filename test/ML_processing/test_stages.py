@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ML_processing.requests import DataRequest, RepeatRequest
+from ML_processing.requests import NO_DATA, DataRequest, RepeatRequest
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
@@ -141,3 +141,31 @@ def test_repeated_trainings_are_asked_for_and_have_a_directory_of_their_own(tmp_
     assert wanted.trainings == pytest.approx(3.6)
     assert task.folders == (tmp_path / "a" / "training", tmp_path / "a" / "training_repeated")
     assert asked_for(tmp_path, WITH_DATA)[0].folders == (tmp_path / "a" / "training",)
+
+
+PER_ERA = WITH_DATA.replace("train: {", "train: {per_era: true, ") + "evaluate: {data_in: [CR]}"
+
+
+def test_each_era_has_a_training_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(PER_ERA)
+    hdf5, out = tmp_path / "a" / "hdf5", tmp_path / "a"
+    made = {"train": "training_{}/training.json", "evaluate": "training_{}/report.html", "export": "model_{}.onnx"}
+    for stage in pipeline_stages(load(tmp_path / "a.yaml"), tuple(made)):
+        for task, era in zip(stage.tasks, ("2018", "2022"), strict=True):
+            assert (task.name, task.outputs[0]) == (era, out / made[stage.name].format(era))
+            assert task.folders == (out / f"training_{era}",)
+            events = {path for path in task.inputs if path.endswith(".h5") and "D_" not in path}
+            assert events == {str(hdf5 / f"{name}_{era}.h5") for name in "AB"}
+            if stage.name == "evaluate":  # there are data of 2018 alone
+                assert isinstance(task.work, functools.partial)
+                (wanted,) = (each for each in task.work.args if isinstance(each, DataRequest))
+                files = (hdf5 / "D_2018.h5",), (hdf5 / "A_2018.h5", hdf5 / "B_2018.h5")
+                assert wanted == (DataRequest(("CR",), ("SR",), *files, 59.8, 0.5) if era == "2018" else NO_DATA)
+
+
+def test_whether_eras_are_trained_together_matters_by_their_events_alone(tmp_path: Path) -> None:
+    def settings(text: str) -> object:
+        (tmp_path / "a.yaml").write_text(text)
+        return pipeline_stages(load(tmp_path / "a.yaml"), ["train"])[0].tasks[0].settings
+
+    assert settings(PER_ERA) == settings(WITH_DATA)

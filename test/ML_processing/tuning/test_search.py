@@ -67,6 +67,24 @@ def outcome(directory: Path) -> list[tuple[Any, ...]]:
     return [tuple(map(str, (row.get(name) for name in names))) for row in table(directory)]
 
 
+def test_eras_with_networks_of_their_own_are_searched_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    datasets = {
+        f"{name}_{era}": {"files": "a.root", "class": name, "era": era} for name in "AB" for era in ("2018", "2022")
+    }
+    eras = {"2018": {"luminosity": 1}, "2022": {"luminosity": 1}}
+    content = {"eras": eras, "datasets": datasets, "convert": {"features": ["x"]}, "train": {"per_era": True}}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(content))
+    files = [tmp_path / "a" / "hdf5" / f"{name}_{era}.h5" for era in eras for name in "AB"]
+    files[0].parent.mkdir(parents=True)
+    for file in files:
+        file.touch()
+    lines = plan(load(tmp_path / "a.yaml"), SearchOptions(trials=7))
+    assert f"events: {', '.join(map(str, files))}" in lines
+    assert "one network of all their events is tuned" in capsys.readouterr().err
+
+
 def test_the_best_settings_are_written_and_tested(toy: Toy, tmp_path: Path) -> None:
     config = configure(toy(), tmp_path)
     tune(load(config), SearchOptions(trials=5, workers=1))

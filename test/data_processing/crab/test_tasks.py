@@ -236,6 +236,31 @@ def test_own_files_travel_with_what_stands_beside_them(analysis: Callable[..., C
         write_tasks(analysis(selection="own/selection.py:Mine"), tmp_path / "out", "x-1")
 
 
+def test_each_era_is_scored_by_its_own_model(
+    analysis: Callable[..., Config], linear_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = Path(analysis().document.name)
+    content = yaml.safe_load(path.read_text())
+    del content["luminosity"]
+    years = ("2018", "2022")
+    content["datasets"] = {
+        f"{name}_{year}": {"das": MC, "cross_section": 1.0, "class": name, "era": year}
+        for name in ("signal", "WZ")
+        for year in years
+    }
+    content |= {"eras": {year: {"luminosity": 1.0} for year in years}, "train": {"per_era": True}, "score": {}}
+    path.write_text(yaml.safe_dump(content | {"convert": {"features": ["MET_pt"]}, "workdir": "out"}))
+    models = {year: linear_model(["MET_pt"], name=f"of_{year}") for year in years}
+    (path.parent / "out").mkdir()
+    for year, model in models.items():
+        shutil.copy(model, path.parent / "out" / f"model_{year}.onnx")
+    tasks = write_tasks(load(path), tmp_path / "out", "x-1")
+    assert len(tasks) == 4
+    for task in tasks:
+        sent = (tmp_path / "out" / task.name / "model_0.onnx").read_bytes()
+        assert [year for year, model in models.items() if sent == model.read_bytes()] == [task.name[-4:]]
+
+
 def test_a_model_that_cannot_be_used_is_told_before_anything_is_written(
     analysis: Callable[..., Config], linear_model: Callable[..., Path], tmp_path: Path
 ) -> None:

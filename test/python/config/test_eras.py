@@ -95,3 +95,70 @@ def test_the_schema_takes_numbers_and_products() -> None:
     described = schema()["properties"]["luminosity"]
     assert set(described["type"]) == {"number", "string", "null"}
     assert "831.8 * 0.1061" in described["patternErrorMessage"]
+
+
+PER_ERA = """
+eras: {2016: {luminosity: 1}, 2018: {luminosity: 1}, 2022: {luminosity: 1}}
+datasets:
+  signal_2018: {files: a.root, era: 2018, class: signal, cross_section: 1}
+  WZ_2018: {files: a.root, era: 2018, class: WZ, cross_section: 1}
+  signal_2022: {files: a.root, era: 2022, class: signal, cross_section: 1}
+  WZ_2022: {files: a.root, era: 2022, class: WZ, cross_section: 1}
+  Muon_2018: {files: a.root, era: 2018, data: true}
+  Muon_2022: {files: a.root, era: 2022, data: true}
+regions: {sideband: x > 1}
+data_driven: {fakes: {from: [Muon_2018, Muon_2022], region: sideband, weight: 1, subtract: [WZ_2018]}}
+convert: {features: [x], shuffle: 1}
+train: {per_era: true}
+"""
+
+
+def test_each_era_with_datasets_has_a_training(tmp_path: Path) -> None:
+    config = loaded(tmp_path, PER_ERA)
+    assert config.trainings == ("2018", "2022")
+    assert config.training_of("Muon_2022") == "2022"
+    assert config.trained_in("2018") == ("signal_2018", "WZ_2018", "fakes_from_Muon_2018", "fakes_less_WZ_2018")
+    assert config.trained_in("2022") == ("signal_2022", "WZ_2022", "fakes_from_Muon_2022")
+    together = loaded(tmp_path, PER_ERA.replace("per_era: true", "per_era: false"))
+    assert together.trainings == (None,)
+    assert together.training_of("Muon_2022") is None
+    assert together.trained_in(None) == together.trained
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[Muon_2018, Muon_2022]", "[Muon_2018]", 'the era 2022 has no dataset of class "fakes", so it cannot have'),
+        ("era: 2022, class", "era: 2016, class", 'the era 2022 has no dataset of class "signal" or "WZ", so it cannot'),
+        ("era: 2022", "era: 2018", "takes two or more `eras` with datasets, and there is only 2018. Remove it"),
+        (
+            "per_era: true",
+            "per_era: true, files: [a.h5]",
+            "which era each of train.files belongs to is not known. Remove",
+        ),
+    ],
+)
+def test_an_era_that_cannot_have_a_training_is_an_error(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in PER_ERA
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, PER_ERA.replace(old, new))
+    assert f"a.yaml:13: train.per_era: {message}" in str(caught.value)
+
+
+def test_without_eras_there_is_one_training(tmp_path: Path) -> None:
+    text = "datasets: {A: {files: a.root, class: a}, B: {files: b.root, class: b}}\nconvert: {features: [x]}\n"
+    with pytest.raises(
+        ConfigError, match="a.yaml:3: train.per_era: takes two or more `eras` with datasets, and there is none"
+    ):
+        loaded(tmp_path, f"{text}train: {{per_era: true}}")
+
+
+def test_files_of_no_era_are_scored_by_a_model_that_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"score.files: have no era, so it is not known which model scores them"):
+        loaded(tmp_path, f"{PER_ERA}score: {{files: [a.root]}}")
+    assert loaded(tmp_path, f"{PER_ERA}score: {{files: [a.root], model: [a/model_2018.onnx]}}").trainings
+
+
+def test_the_shuffled_file_of_an_era_has_its_name_to_itself(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"datasets.all_2018: the file of all datasets, .* has this name. Rename it"):
+        loaded(tmp_path, PER_ERA.replace("Muon_2018", "all_2018"))

@@ -1,0 +1,214 @@
+"""A training for each era, from events to histograms: each event is scored by the networks of its own era and fold."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import uproot
+from click.testing import CliRunner
+
+from MLTools.NanoML.cli import nanoml
+from MLTools.NanoML.commands.start import advice
+from MLTools.NanoML.config.analysis import Config, load
+from MLTools.NanoML.model import Model
+from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.workflow.pipeline import planned
+
+pytest.importorskip("data_processing.convert.stage")
+pytest.importorskip("ML_processing.stages")
+
+CONFIG = """\
+workdir: out
+eras: {2018: {luminosity: 60}, 2022: {luminosity: 40}}
+datasets:
+  signal_2018: {files: signal_2018.root, class: signal, cross_section: 0.00002, era: 2018}
+  WZ_2018: {files: WZ_2018.root, class: WZ, cross_section: 0.003, era: 2018}
+  Muon_2018: {files: Muon_2018.root, data: true, era: 2018}
+  Egamma_2018: {files: Egamma_2018.root, data: true, era: 2018}
+  signal_2022: {files: signal_2022.root, class: signal, cross_section: 0.00003, era: 2022}
+  WZ_2022: {files: WZ_2022.root, class: WZ, cross_section: 0.004, era: 2022}
+  Muon_2022: {files: Muon_2022.root, data: true, era: 2022}
+regions: {SR: isTight && nB == 0, CR: isTight && nB > 0, sideband: "!isTight"}
+data_driven:
+  fakes: {from: [Muon_2018, Muon_2022], region: sideband, weight: 0.3, subtract: [WZ], into: {SR: nB == 0, CR: nB > 0}}
+skim: {cut: x > -2.5, keep: [x, y, isTight, nB]}
+convert: {features: [x, y], shuffle: 1}
+train: {per_era: true, regions: [SR], folds: 3, epochs: 6, batch_size: 16, learning_rate: 0.02, options: {hidden: [8]}}
+evaluate: {data_in: [CR]}
+export: {name: toy}
+histogram:
+  toy_discriminant: {bins: [5, 0, 1]}
+  x: {bins: [6, -3, 3]}
+"""
+ERAS = ("2018", "2022")
+PROCESSES = ("signal", "WZ", "fakes")
+OUTPUTS = ("toy_signal", "toy_WZ", "toy_fakes", "toy_discriminant")
+RUN = CliRunner()
+
+
+def write(path: Path, seed: int, at: float, run: int = 1) -> None:
+    """Events around a point, half of them tight."""
+    random, count = np.random.default_rng(seed), 400
+    columns = {
+        "run": np.full(count, run, np.uint32),
+        "luminosityBlock": np.ones(count, np.uint32),
+        "event": np.arange(count, dtype=np.uint64) + 1000 * seed,
+        "x": random.normal(at, 1, count).astype(np.float32),
+        "y": random.normal(-at, 1, count).astype(np.float32),
+        "isTight": random.random(count) < 0.5,
+        "nB": random.integers(0, 2, count).astype(np.int32),
+    }
+    if run == 1:
+        columns["genWeight"] = np.where(random.random(count) < 0.1, -1, 1).astype(np.float32)
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {name: values.dtype for name, values in columns.items()}).extend(columns)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The analysis, after a run of all stages. In 2022 the signal is where the background is in 2018."""
+    base = tmp_path_factory.mktemp("eras")
+    for number, (era, side) in enumerate(zip(ERAS, (1, -1), strict=True)):
+        write(base / f"signal_{era}.root", 10 * number + 1, side)
+        write(base / f"WZ_{era}.root", 10 * number + 2, -side)
+        write(base / f"Muon_{era}.root", 10 * number + 3, 0, run=320_000 + number)
+    write(base / "Egamma_2018.root", 4, 0, run=320_000)
+    (base / "a.yaml").write_text(CONFIG)
+    done = RUN.invoke(nanoml, ["run", str(base / "a.yaml")])
+    assert done.exit_code == 0, done.exception
+    return load(base / "a.yaml")
+
+
+def scored(config: Config) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Each dataset's scores and inputs."""
+    for name in config.datasets:
+        with uproot.open(config.base / "out" / "scores" / name / f"{name}.root") as file:
+            rows = file["Events"].arrays(library="np")
+        with uproot.open(config.base / "out" / "skims" / name / f"{name}.root") as file:
+            yield name, {**file["Events"].arrays(["x", "y", "isTight", "nB"], library="np"), **rows}
+
+
+def test_every_event_has_the_scores_of_its_own_era_and_fold(config: Config) -> None:
+    models = {era: Model(config.base / "out" / f"model_{era}.onnx") for era in ERAS}
+    assert [model.name for model in models.values()] == ["toy", "toy"]
+    for name, rows in scored(config):
+        era = config.datasets[name].era
+        fold = fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3)
+        assert set(fold.tolist()) == {0, 1, 2}
+        found = np.stack([rows[output] for output in OUTPUTS], axis=1)
+        inputs = {key: rows[key] for key in ("x", "y")}
+        expected = {key: model.scores(inputs, fold) for key, model in models.items()}
+        assert np.array_equal(found, expected.pop(str(era)))
+        assert np.abs(found - expected.popitem()[1])[:, 0].max() > 0.1
+        assert np.abs(found - models[str(era)].scores(inputs, (fold + 1) % 3)).max() > 1e-4
+
+
+def test_networks_have_only_seen_their_era(config: Config) -> None:
+    for era in ERAS:
+        described = json.loads((config.base / "out" / f"training_{era}" / "training.json").read_text())
+        assert described["data"]["files"] == [str(config.base / "out" / "hdf5" / f"all_{era}.h5")]
+        parts = [f"signal_{era}", f"WZ_{era}", f"fakes_from_Muon_{era}", f"fakes_less_WZ_{era}"]
+        assert [each["name"] for each in described["datasets"]] == parts
+        assert described["classes"] == [*PROCESSES]
+        assert described["metrics"]["auc"] > 0.8
+
+
+def test_there_is_a_report_of_each(config: Config) -> None:
+    for era, data in zip(ERAS, (["Muon_2018", "Egamma_2018"], ["Muon_2022"]), strict=True):
+        directory = config.base / "out" / f"training_{era}"
+        assert f"<h1>Training report of {era}: signal among " in (directory / "report.html").read_text()
+        metrics = json.loads((directory / "metrics.json").read_text())
+        assert (metrics["era"], metrics["plots"]["eras"]) == (era, None)
+        assert [Path(file).stem for file in metrics["data"]["CR"]["files"]] == data
+        assert metrics["data"]["CR"]["luminosity"] == config.eras[era].luminosity
+    said = str([each for each in advice(config.base) if each.about.startswith("a.yaml")])
+    for era, name in itertools.product(ERAS, ("training_{}/report.html", "verify out/model_{}.onnx")):
+        assert name.format(era) in said
+
+
+def test_histograms_have_one_name_and_all_events(config: Config) -> None:
+    with uproot.open(config.base / "out" / "histograms" / "histograms.root") as file:
+        found = {
+            (era, region, process): {
+                name: file[f"{name}/{region}_{era}/{process}"] for name in ("toy_discriminant", "x")
+            }
+            for era in ERAS
+            for region in ("SR", "CR")
+            for process in PROCESSES
+        }
+        counted = {era: file[f"x/CR_{era}/data_obs"].values(flow=True).sum() for era in ERAS}
+    events: dict[str, list[dict[str, np.ndarray]]] = {era: [] for era in ERAS}
+    for name, rows in scored(config):
+        if config.datasets[name].is_data:
+            era = str(config.datasets[name].era)
+            counted[era] -= (rows["isTight"] & (rows["nB"] > 0)).sum()
+        elif name.startswith(("signal", "WZ")):
+            process, era = name.split("_")
+            for region in ("SR", "CR"):
+                inside = rows[f"in_{region}"]
+                expected = rows["eventWeight"][inside].sum(dtype=float)
+                for each in found[era, region, process].values():
+                    assert each.values(flow=True).sum() == pytest.approx(expected, rel=1e-5)
+                shape = np.histogram(rows["toy_discriminant"][inside], 5, (0, 1), weights=rows["eventWeight"][inside])[
+                    0
+                ]
+                assert found[era, region, process]["toy_discriminant"].values() == pytest.approx(shape, rel=1e-4)
+            events[era].append(rows)
+    assert counted == dict.fromkeys(ERAS, 0)
+    for era in ERAS:  # what the networks learned from is what is filled
+        with h5py.File(config.base / "out" / "hdf5" / f"all_{era}.h5") as file:
+            rows = file["events"][:]
+        for number, process in enumerate(PROCESSES):
+            for region in ("SR", "CR"):
+                expected = rows["weight"][rows[f"in_{region}"] & (rows["label"] == number)].sum(dtype=float)
+                assert expected > 0
+                filled = found[era, region, process]["toy_discriminant"].values(flow=True).sum()
+                assert filled == pytest.approx(expected, rel=1e-4)
+
+
+def reasons(config: Config) -> dict[str, list[str]]:
+    """The tasks that are to be done, by stage."""
+    todo = planned(config, ["convert", "shuffle", "train", "evaluate", "export", "score", "fill"])
+    return {each.stage.name: sorted(each.reasons) for each in todo if each.reasons}
+
+
+def test_an_era_is_done_again_by_itself(config: Config, tmp_path: Path) -> None:
+    assert not reasons(config)
+    text = CONFIG.replace("cross_section: 0.004", "cross_section: 0.005")
+    changed = config.base / "changed.yaml"
+    changed.write_text(text)
+    found = reasons(load(changed))
+    for stage in ("train", "evaluate", "export"):
+        assert found[stage] == ["2022"]
+    assert found["shuffle"] == ["all_2022"]
+    assert found["score"] == [f"{name}_2022/{name}_2022" for name in ("Muon", "WZ", "signal")]
+
+
+def test_a_change_of_code_is_accepted_for_each_era(config: Config) -> None:
+    records = sorted((config.base / "out" / ".nanoml" / "train").glob("*.json"))
+    assert [path.stem for path in records] == [*ERAS]
+    before = {path: path.read_text() for path in records}
+    for path in records:
+        path.write_text(json.dumps({**json.loads(path.read_text()), "code": "another"}))
+    assert reasons(config)["train"] == [*ERAS]
+    done = RUN.invoke(nanoml, ["accept", "train", str(config.base / "a.yaml")])
+    assert "train: 2 of 2 are accepted" in done.output
+    assert not reasons(config)
+    for path, text in before.items():
+        path.write_text(text)
+
+
+def test_one_training_is_exported_by_its_directory(config: Config, tmp_path: Path) -> None:
+    output = tmp_path / "model.onnx"
+    done = RUN.invoke(nanoml, ["export", str(config.base / "a.yaml"), "-o", str(output)])
+    assert done.exit_code == 2
+    assert "training_2018 or " in done.output
+    done = RUN.invoke(nanoml, ["export", str(config.base / "out" / "training_2022"), "-o", str(output)])
+    assert done.exit_code == 0, done.exception
+    assert Model(output).description.folds == Model(config.base / "out" / "model_2022.onnx").description.folds
