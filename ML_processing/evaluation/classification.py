@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ML_processing.evaluation.cuts import Efficiency, SculptedMasses, Significance
+from ML_processing.evaluation.fits import FitSignificance
 from ML_processing.evaluation.inputs import Distributions, InputShape
 from ML_processing.evaluation.scored import EFFICIENCIES, Areas, OutOfFold, Scored, by_class
 from ML_processing.metrics.classification import Reliability, reliability
@@ -77,6 +78,7 @@ class Classification:
     auc_bootstrap_error: float | None
     auc_one_against_all: dict[str, Measured]
     auc_one_against_one: dict[str, dict[str, Measured]]
+    significance: FitSignificance | None  # None without expected numbers of events
     cuts: list[WorkingPoint]  # for some efficiencies of the signal
     confusion: list[list[float]]
     auc_at_parameter: list[ParameterArea]  # none without a parameter
@@ -91,6 +93,7 @@ def classification(
     resampled: Bootstrap | None,
     at_parameter: list[ParameterArea],
     tests: Overtraining,
+    fit: FitSignificance | None,
     baseline: str,
 ) -> Classification:
     """All numbers of a classification, on all events."""
@@ -111,6 +114,7 @@ def classification(
             name: {other: area for other, area in zip(names, row, strict=True) if other != name}
             for name, row in zip(names, pairs, strict=True)
         },
+        fit,
         working_points(counted.roc(), EFFICIENCIES, resampled.errors) if counted.has_roc and resampled else [],
         scored.confusion().tolist(),
         at_parameter,

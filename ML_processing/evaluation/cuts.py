@@ -25,6 +25,7 @@ from ML_processing.metrics.measured import (
     histogram,
     quantile_edges,
 )
+from ML_processing.metrics.significance import standing_for
 
 _MOST_FEATURES, _MOST_MASSES = 12, 3
 _BINS, _MASS_BINS = 8, 20
@@ -97,11 +98,8 @@ def significance(
 
 def _scan(scored: Scored, totals: Sequence[float], at: float | None = None) -> CutScan | None:
     """Cuts on some events, whose weights are scaled to those of all; None if they cannot stand for a class."""
-    here = np.bincount(scored.labels, scored.weights.astype(np.float64), scored.classes)
-    scale = np.divide(totals, here, out=np.zeros_like(here), where=here != 0)
-    if ((scale <= 0) & (np.asarray(totals) != 0)).any():
-        return None
-    return scan_cuts(scored.score, scored.truth, scored.weights * scale[scored.labels], at=at)
+    weights = standing_for(scored.labels, scored.weights, totals)
+    return None if weights is None else scan_cuts(scored.score, scored.truth, weights, at=at)
 
 
 def _cross_fit(scored: Scored, hashes: NDArray[np.uint64], totals: Sequence[float]) -> CrossFit | None:

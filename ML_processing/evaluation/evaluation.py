@@ -30,6 +30,7 @@ from ML_processing.evaluation.cuts import by_feature, sculpted, significance
 from ML_processing.evaluation.data_comparison.answers import data_answers
 from ML_processing.evaluation.data_comparison.comparison import DataComparison, data_comparisons
 from ML_processing.evaluation.data_comparison.events import is_data
+from ML_processing.evaluation.fits import ScoreFit, score_fit
 from ML_processing.evaluation.importance import Importance, importance
 from ML_processing.evaluation.inputs import Correlations, Distributions, Drift, correlations, distributions, drift
 from ML_processing.evaluation.regions import RegionResult, region_results
@@ -174,11 +175,14 @@ def _evaluation(
         drawn: ClassificationPlots | RegressionPlots
         if training.targets:
             measured, drawn = _regression(tested, part, table, splits, rows)
+            fitted = None
         else:
-            measured, drawn = _classification(tested, part, table, splits, rows, events)
+            measured, drawn, fitted = _classification(tested, part, table, splits, rows, events)
         at_cut = drawn.significance if isinstance(drawn, ClassificationPlots) else None
         best = at_cut.best.score_at_least if at_cut else None
-        varied, varied_shape = variations(data, table, tested, rows, best)
+        varied, varied_shape, fit = variations(data, table, tested, rows, best, fitted)
+        if isinstance(measured, Classification):
+            measured = replace(measured, significance=fit)
         shown = Plots(
             drawn,
             importance(part, residual_loss if training.targets else _auc_loss),
@@ -265,7 +269,7 @@ def _classification(
     splits: Sequence[Split],
     rows: NDArray[np.int64],
     events: EventCounts,
-) -> tuple[Classification, ClassificationPlots]:
+) -> tuple[Classification, ClassificationPlots, ScoreFit | None]:
     training, seed = tested.training, tested.seed
     bdt = baseline(table, splits, seed)[rows]
     scored = Scored(tested.table.labels, tested.table.weights, tested.scores, bdt, training.discriminant)
@@ -294,7 +298,10 @@ def _classification(
         sculpted(part, some, decorrelate.column if decorrelate else None, best),
     )
     parameter, discriminants = areas_at_parameter(part), training.discriminants
-    return classification(scored, discriminants, resampled, parameter, tests, DESCRIPTION), drawn
+    fitted = score_fit(scored, totals) if physical and not training.parameter else None
+    found = None if fitted is None else fitted.significance
+    measured = classification(scored, discriminants, resampled, parameter, tests, found, DESCRIPTION)
+    return measured, drawn, fitted
 
 
 def _regression(

@@ -38,6 +38,7 @@ def numbers(content: Evaluation) -> str:
     assert isinstance(drawn, ClassificationPlots)
     texts = [
         _areas(measured),
+        _fit(measured, [name for name, it in content.regions.items() if it.is_trained_on]),
         _at_parameter(measured),
         _points(measured),
         _best(drawn.significance, content.events),
@@ -77,6 +78,29 @@ def _discriminants(rows: Sequence[Sequence[str]]) -> str:
         "the events: the probability of its signal where the classes have these shares. All have the weights of the events here."
     )
     return table(["AUC of a discriminant", "network", "BDT", "difference"], rows) + f"<p>{text}</p>"
+
+
+def _fit(content: Classification, regions: Sequence[str]) -> str:
+    """The expected significance of a fit to the score, without and with variations."""
+    found = content.significance
+    if found is None:
+        return ""
+    rows = [
+        ["with statistical errors alone", *(number(it, 2) for it in (found.network, found.baseline, found.difference))]
+    ]
+    if found.with_variations is not None:
+        count = len(found.sources)
+        rows.append(
+            [f"and {count} variation{'s' if count > 1 else ''} of weights", number(found.with_variations, 2), "", ""]
+        )
+    inside = f" in {' or '.join(regions)}" if regions else ""
+    text = (
+        f"Asimov significance of a discovery by a fit to the score of all expected events{inside}, in the {len(found.signal)} bins that "
+        "the stage histogram chooses. Each bin has a parameter for the statistical error of its simulated background, and each "
+        "variation is one parameter for all bins and classes. Shifts of objects, the luminosity and uncertain yields come with the "
+        "stage fit. Errors are statistical."
+    )
+    return table(["expected significance of a fit", "network", "BDT", "difference"], rows) + f"<p>{escape(text)}</p>"
 
 
 def _at_parameter(content: Classification) -> str:

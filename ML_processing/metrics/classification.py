@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ML_processing.metrics.measured import Floats
 
-_FEWEST = 5.0  # effective background events behind a cut: below, its expectation is a guess
+FEWEST = 5.0  # effective background events behind a cut: below, its expectation is a guess
 
 
 def confusion(truth: ArrayLike, predicted: ArrayLike, weight: ArrayLike, classes: int) -> Floats:
@@ -124,7 +124,7 @@ def scan_cuts(
         by_signal = np.log1p(signal / background) / plain
         by_background = (np.log1p(signal / background) - signal / background) / plain
         plain_error = np.sqrt(by_signal**2 * signal_squares + by_background**2 * squares)
-        usable = (background > 0) & (background**2 / squares >= _FEWEST) & np.isfinite(significance)
+        usable = (background > 0) & (background**2 / squares >= FEWEST) & np.isfinite(significance)
     return CutScan(cuts, signal, background, plain, plain_error, significance, usable)
 
 

@@ -47,6 +47,8 @@ class Epoch:
     learning_rate: float  # at the end of the epoch
     # of the discriminant against its backgrounds in their shares; None if it is not defined
     validation_auc: float | None
+    # expected, of a fit to the discriminant; None if it is not asked for or not defined
+    validation_significance: float | None = None
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ import torch
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import Survey
 from ML_processing.events.training_data import make_training_data
+from ML_processing.metrics.significance import ExpectedEvents, by_bins_of_others, fine_sums, standing_for
+from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training.description import TrainingDescription
 from ML_processing.training.directory import (
     Training,
@@ -21,7 +24,7 @@ from ML_processing.training.directory import (
     new_network,
     one_thread,
 )
-from ML_processing.training.loop import Monitor, Report, fit, rank, save
+from ML_processing.training.loop import Judged, Monitor, Report, fit, rank, save
 from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
@@ -70,11 +73,12 @@ def train_fold(
     fold: int,
     device: torch.device,
     report: Report,
+    expected: ExpectedEvents | None = None,
 ) -> None:
     """Train the network of a fold of a training whose description is in `directory` already.
 
-    `files`, `table` and `survey` are the files and the result of `TrainingFiles.sample`, `config` is the section `train`. A
-    NanoMLError says that the loss is not a finite number.
+    `files`, `table` and `survey` are the files and the result of `TrainingFiles.sample`, `config` is the section `train`. With
+    `expected` events the epochs have their significance. A NanoMLError says that the loss is not a finite number.
     """
     description = TrainingDescription.read(directory)
     checkpoint = checkpoint_file(directory, fold)
@@ -82,13 +86,29 @@ def train_fold(
         torch.manual_seed(config.seed * 1000 + fold)
         network = new_network(description)
         data = make_training_data(files, table, survey, network, fold, config, device)
-        monitor = Monitor(fold, description.shape, description.discriminant, checkpoint, report)
+        judge = description.discriminant
+        significance = None if expected is None else partial(_significance, judge, expected)
+        monitor = Monitor(fold, description.shape, judge, checkpoint, report, significance)
         network.core.to(device)  # events are scaled on the CPU, as they are read
         history = fit(network.core, data, config, monitor, device)
     if rank() == 0:
         write_json(history_file(directory, fold), [asdict(epoch) for epoch in history])
         save(network.cpu().state_dict(), network_file(directory, fold))
         checkpoint.unlink(missing_ok=True)
+
+
+def _significance(judge: BoundDiscriminant, expected: ExpectedEvents, validation: Judged, seen: Judged) -> float | None:
+    """Expected significance on validation events, in bins that training events have chosen; None if it is not defined."""
+    found = []
+    for outputs, events in (validation, seen):
+        labels = events.labels.cpu().numpy()
+        weights = standing_for(labels, events.weights.cpu().numpy(), expected.events)
+        if weights is None:
+            return None
+        score = judge.values(torch.softmax(outputs, dim=1).cpu().numpy())
+        found.append(fine_sums(score, labels == judge.signal, weights))
+    here, others = found
+    return by_bins_of_others(here, others, expected.folds).significance().value
 
 
 def measure(training: Training, table: Table) -> dict[str, Any]:

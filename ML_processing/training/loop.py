@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Report = Callable[[list[Epoch], str], None]
 """Is called with the epochs that are done, and a note on the progress."""
+Judged = tuple[Tensor, EventTensors]
+"""Logits (N, classes) of events, and these."""
 
 _CHECKPOINT_EVERY = 10.0  # seconds: an interruption costs no more than this
 _SHOW_EVERY = 0.5  # seconds
@@ -50,6 +52,8 @@ class Monitor:
     discriminant: BoundDiscriminant  # by which a classification is judged
     checkpoint: Path  # file with the state of the unfinished training
     report: Report
+    # of outputs for validation events, given those for training events
+    significance: Callable[[Judged, Judged], float | None] | None = None
 
 
 @dataclass
@@ -183,7 +187,8 @@ class _Loop:
 
     def _measure(self, number: int) -> Epoch:
         """Losses and AUC after an epoch. The training loss is measured on a sample as large as the validation."""
-        train_loss, _ = self._loss(self.data.sample)
+        sample, significance = self.data.sample, None
+        train_loss, of_sample = self._loss(sample)
         validation = self.data.validation
         validation_loss, outputs = self._loss(validation)
         if not math.isfinite(train_loss + validation_loss):
@@ -191,8 +196,10 @@ class _Loop:
         area = None
         if not validation.targets.shape[1]:
             area = separation(outputs, validation, self.monitor.discriminant)
+        if self.monitor.significance is not None:
+            significance = self.monitor.significance((outputs, validation), (of_sample, sample))
         rate = self.state.optimizer.param_groups[0]["lr"]
-        return Epoch(number, train_loss, validation_loss, rate, area)
+        return Epoch(number, train_loss, validation_loss, rate, area, significance)
 
     @torch.no_grad()
     def _loss(self, events: EventTensors) -> tuple[float, Tensor]:

@@ -18,6 +18,11 @@ from MLTools.NanoML.config.training import Axis
 from MLTools.NanoML.report.figures import LEGEND, grid, in_style, line, save, shorten, single
 
 _ENDS = {TrialState.COMPLETE: "Ended", TrialState.PRUNED: "Pruned"}
+_METRICS = {
+    "validation_loss": "Validation loss",
+    "validation_auc": "Validation AUC",
+    "validation_significance": "Expected significance (validation)",
+}
 _MOST_TEXT = 16  # characters of a choice below an axis
 
 
@@ -140,7 +145,7 @@ def _value(trial: FrozenTrial) -> float:
 
 
 def _metric(study: Study) -> str:
-    return "Validation AUC" if study.larger_is_better else "Validation loss"
+    return _METRICS[study.tune.metric]
 
 
 def _zoom(axes: Axes, study: Study) -> None:

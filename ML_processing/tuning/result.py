@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from ML_processing import plots
 from ML_processing.events.data import Table, TrainingFiles
-from ML_processing.events.survey import split_count
+from ML_processing.events.survey import make_splits, split_count
 from ML_processing.metrics.measured import Measured
+from ML_processing.metrics.significance import by_bins_of_others, fine_sums, standing_for
+from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.tracking import finish
 from ML_processing.training.description import Epoch, TrainingDescription
 from ML_processing.training.directory import Training, load_network, one_thread
@@ -33,6 +36,8 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 
 _SCHEMA = 1
+_Scored = tuple[Table, Mapping[str, NDArray[np.float32]]]
+"""Events, and their class probabilities by several networks."""
 _NAMES = {"best": "the best", "own": "the configuration's own"}
 
 
@@ -159,8 +164,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _test(study: Study, files: Sequence[Path], train: Train, names: Sequence[str]) -> dict[str, Any]:
     """Numbers from the events of the test fold, which nothing has read before."""
     k = split_count(train.folds)[0]
-    table, _ = TrainingFiles.open(files, train).sample(train.memory, k)
-    table = table[np.flatnonzero(table.folds(k) == FOLD)]
+    every, survey = TrainingFiles.open(files, train).sample(train.memory, k)
+    table = every[np.flatnonzero(every.folds(k) == FOLD)]
     runs = {name: _run(study.directory / name) for name in names}
     with one_thread():
         scores = {name: run.scores(run.networks[0], table) for name, run in runs.items()}
@@ -171,7 +176,36 @@ def _test(study: Study, files: Sequence[Path], train: Train, names: Sequence[str
     if "own" in scores:
         found["gain"] = judge.area_difference(scores["best"], scores["own"], *events)
     numbers = {name: {"auc": it.value, "auc_error": it.error} for name, it in found.items()}
+    if study.tune.metric == "validation_significance":
+        (split, *_) = make_splits(every, train.folds)
+        with one_thread():
+            seen = {name: run.scores(run.networks[0], every[split.training]) for name, run in runs.items()}
+        totals = survey.sums.sum(axis=1)
+        for name, it in _significances(judge, (table, scores), (every[split.training], seen), totals, train).items():
+            numbers[name] |= {"significance": it.value, "significance_error": it.error}
     return {"events": len(table), "score": judge.text, **numbers}
+
+
+def _significances(
+    judge: BoundDiscriminant, test: _Scored, seen: _Scored, totals: NDArray[np.float64], train: Train
+) -> dict[str, Measured]:
+    """Expected significances on events of the test fold, in bins that the events of the training choose, and the gain."""
+    (here, scores), (there, others) = test, seen
+    weights, more = (standing_for(it.labels, it.weights, totals) for it in (here, there))
+    if weights is None or more is None:
+        return {}
+    (folds, networks), is_signal = split_count(train.folds), here.labels == judge.signal
+    found, effects = {}, {}
+    for name, probabilities in scores.items():
+        score = judge.values(probabilities)
+        choosing = fine_sums(judge.values(others[name]), there.labels == judge.signal, more)
+        choosing[2:] *= folds - 2  # as many effective events as a fold has
+        binned = by_bins_of_others(fine_sums(score, is_signal, weights), choosing, networks)
+        found[name], effects[name] = binned.significance(), weights * binned.influence(score, is_signal)
+    if "own" in found:  # the events are the same
+        gain = (found["best"].value or 0.0) - (found["own"].value or 0.0)
+        found["gain"] = Measured.of(gain, float(np.sqrt(((effects["best"] - effects["own"]) ** 2).sum())))
+    return found
 
 
 def _run(directory: Path) -> Training:
@@ -192,14 +226,19 @@ def _words(result: Mapping[str, Any]) -> list[str]:
         if "rmse" in test[name]:
             text = ", ".join(f"RMSE of {target} {value:.4g}" for target, value in test[name]["rmse"].items())
         else:
-            text = f"AUC {_number(test[name])} of the {test['score']}"
+            text = f"{_numbers(test[name])} of the {test['score']}"
         lines.append(f"{text} with {_NAMES[name]} settings")
     if "own" not in test:
         lines.append("The configuration's own settings are the best.")
     if "gain" in test:
-        lines.append(f"difference {_number(test['gain'])}")
+        lines.append(f"difference: {_numbers(test['gain'])}")
     return lines
 
 
-def _number(found: Mapping[str, float | None]) -> str:
-    return plots.number(Measured(found["auc"], found["auc_error"]), 4)
+def _numbers(found: Mapping[str, float | None]) -> str:
+    """The AUC, and the expected significance if the search was for it."""
+    texts = [f"AUC {plots.number(Measured(found['auc'], found['auc_error']), 4)}"]
+    if "significance" in found:
+        value = plots.number(Measured(found["significance"], found["significance_error"]), 3)
+        texts.append(f"expected significance {value}")
+    return ", ".join(texts)

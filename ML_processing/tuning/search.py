@@ -22,7 +22,7 @@ from ML_processing.tuning.space import Space
 from ML_processing.tuning.study import Lock, Study
 from ML_processing.tuning.trial import TrialData, tracking_of, work
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.training import Tune
+from MLTools.NanoML.config.training import METRICS, Tune
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.parallel import begin_worker, locked, usable_cores
 from MLTools.NanoML.terminal.progress import Bar, heed_signal, progress, say
@@ -69,7 +69,7 @@ def plan(config: Config, options: SearchOptions) -> list[str]:
     config, settings, space, files = _prepared(config)
     directory = Layout.of(config).workdir / "tuning"
     where = config.where("tune", "space") if settings.space else f"by default for the model {space.train.model}"
-    better = "largest" if settings.metric == "validation_auc" else "smallest"
+    better = "smallest" if settings.metric == METRICS[0] else "largest"
     begun = directory / "study.json"
     state = f"continues what is in {directory}" if begun.is_file() else f"begins in {directory}"
     if begun.is_file() and options.force:
@@ -206,6 +206,7 @@ def _run(
     trackers = tracking_of(space.train, settings)
     tracking.check(trackers)
     data = TrialData.read(files, space.train)
+    data.expected(space.train, settings)  # what is wrong with the metric is known before the first trial
     most = options.trials or settings.trials
     deadline = start + options.timeout if options.timeout is not None else None
     job = _SearchJob(files, settings, space, directory, data.table.sha256(), most, deadline)

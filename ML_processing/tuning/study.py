@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.trial import HeldTrial
 from MLTools.NanoML.atomic import make_directory, write_json
+from MLTools.NanoML.config.training import METRICS
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
 
@@ -67,7 +68,7 @@ class Study:
     @property
     def larger_is_better(self) -> bool:
         """Whether the metric is to be large."""
-        return self.tune.metric == "validation_auc"
+        return self.tune.metric != METRICS[0]
 
     def trials(self) -> list[FrozenTrial]:
         """All trials that have begun, in order."""
@@ -176,7 +177,7 @@ def _load(directory: Path, tune: Tune, epochs: int) -> optuna.Study:
         return optuna.create_study(
             storage=journal(directory / "journal.log"),
             study_name=_NAME,
-            direction="maximize" if tune.metric == "validation_auc" else "minimize",
+            direction="minimize" if tune.metric == METRICS[0] else "maximize",
             pruner=_pruner(tune, epochs),
             load_if_exists=True,
         )

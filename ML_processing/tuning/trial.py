@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from ML_processing import tracking
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import Survey, split_count
+from ML_processing.metrics.significance import ExpectedEvents
 from ML_processing.training.description import Epoch, best_epoch, describe
 from ML_processing.training.directory import checkpoint_file, history_file, network_file, read_history
 from ML_processing.training.fold import device_of, is_trained, prepare, train_fold
@@ -69,6 +70,21 @@ class TrialData:
         folds, found = split_count(train.folds)[0], TrainingFiles.open(files, train)
         data = _BlindFiles(found.files, found.columns, found.rows, found.chunks, found.blocks, folds)
         return cls(files, data, *data.sample(train.memory, folds), device_of(train))
+
+    def expected(self, train: Train, tune: Tune) -> ExpectedEvents | None:
+        """What is expected with the test fold, which is as large as any other; None if the metric does not ask for it.
+
+        A NanoMLError says that it is not known.
+        """
+        if tune.metric != "validation_significance":
+            return None
+        if not self.table.about.physical:
+            raise NanoMLError(
+                "tune.metric: validation_significance needs expected numbers of events: give each dataset its cross_section, and "
+                "the luminosity. Or use validation_auc."
+            )
+        folds, networks = split_count(train.folds)
+        return ExpectedEvents(self.survey.sums.sum(axis=1) * folds / (folds - 1), networks)
 
 
 class HeldTrial:
@@ -152,10 +168,13 @@ def tracking_of(train: Train, tune: Tune) -> list[str]:
     return train.tracking if tune.tracking else []
 
 
-def train_one(data: TrialData, train: Train, directory: Path, report: Report) -> list[Epoch]:
+def train_one(
+    data: TrialData, train: Train, directory: Path, report: Report, expected: ExpectedEvents | None = None
+) -> list[Epoch]:
     """Train the one network of a trial in its directory, or continue an interrupted training; all its epochs.
 
-    A NanoMLError says that the settings do not fit, or that the loss is not a finite number.
+    With `expected` events these have their significance. A NanoMLError says that the settings do not fit, or that the loss is not a
+    finite number.
     """
     description = describe(data.table, data.survey, data.files, train, data.device)
     prepare(directory, description)
@@ -163,7 +182,7 @@ def train_one(data: TrialData, train: Train, directory: Path, report: Report) ->
     if not is_trained(directory, FOLD):
         events = data.data, data.table, data.survey
         with tracking.following(train.tracking, directory, FOLD, report) as followed:
-            train_fold(*events, train, directory, FOLD, data.device, followed)
+            train_fold(*events, train, directory, FOLD, data.device, followed, expected)
     return read_history(directory, FOLD)
 
 
@@ -215,7 +234,7 @@ def _one(data: TrialData, study: Study, held: HeldTrial, deadline: float | None,
         end()
 
     try:
-        found = train_one(data, train, held.directory, report)
+        found = train_one(data, train, held.directory, report, data.expected(train, study.tune))
         value = _metric(best_epoch(found), study.tune)
     except optuna.TrialPruned:
         close(held.prune, history, "FINISHED")

@@ -10,13 +10,13 @@ from typing import Any, Optional
 
 from data_processing.convert.expressions import Expression
 from data_processing.datasets.datasets import output_names, root_files
-from data_processing.histograms.bins import fine_edges
 from data_processing.histograms.fill import Axis, FillJob, Plan, Process, fill_file
 from data_processing.histograms.templates import ChosenBins, TemplateJob, make_templates
 from data_processing.score.eventcolumns import prefix_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.histogram import Histogram, axes_of, processes_of, regions_of
 from MLTools.NanoML.config.training import Train
+from MLTools.NanoML.contracts.bins import fine_edges
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.templates import DATA, Templates
 from MLTools.NanoML.dependencies import code_of

@@ -12,13 +12,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.histograms.bins import chosen_bins, merged_bins
+from data_processing.histograms.bins import merged_bins
 from data_processing.histograms.fill import NOMINAL, Plan
 from data_processing.score.normalisation import Normalisation
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.accounting import NOMINAL as UNVARIED
 from MLTools.NanoML.contracts.accounting import combined
+from MLTools.NanoML.contracts.bins import chosen_bins
 from MLTools.NanoML.contracts.templates import (
     DATA,
     BlindBins,

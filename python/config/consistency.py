@@ -13,7 +13,7 @@ from MLTools.NanoML.config.fit import fits
 from MLTools.NanoML.config.histogram import histograms
 from MLTools.NanoML.config.regions import data_driven, expression, regions
 from MLTools.NanoML.config.schema import complaints, json_schema, suggestion
-from MLTools.NanoML.config.training import MODELS, TUNABLE, Axis, Train, object_fields
+from MLTools.NanoML.config.training import METRICS, MODELS, TUNABLE, Axis, Train, object_fields
 from MLTools.NanoML.contracts.hdf5 import RESERVED
 
 if TYPE_CHECKING:
@@ -276,8 +276,10 @@ def _tune(config: Config) -> Iterator[Problem]:
         return
     if train is None:
         yield ("tune",), 'there is no training whose settings could be searched. Add a "train" section'
-    elif train.targets and tune.metric == "validation_auc":
-        yield ("tune", "metric"), "a regression has no AUC. Use validation_loss"
+    elif train.targets and tune.metric != METRICS[0]:
+        yield ("tune", "metric"), "a regression has no AUC, and no significance. Use validation_loss"
+    elif train.parameter and tune.metric == "validation_significance":
+        yield ("tune", "metric"), "only one of the signals of a parametrised network can exist. Use validation_auc"
     for name, axis in tune.space.items():
         place = ("tune", "space", name)
         is_option = name.startswith("options.")

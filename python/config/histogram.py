@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from MLTools.NanoML.config.document import Problem
 from MLTools.NanoML.config.schema import suggestion
 from MLTools.NanoML.config.setting import REGION, setting
+from MLTools.NanoML.contracts.bins import LEAST_EVENTS, MOST_BINS
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
@@ -40,9 +41,9 @@ class Histogram:
         list, "The regions; by default all.", uniqueItems=True, items=REGION, examples=[["SR", "CR_ZZ"]]
     )
     least_events: float = setting(
-        10.0, "With auto: the least effective number of background events in a bin.", exclusiveMinimum=0
+        LEAST_EVENTS, "With auto: the least effective number of background events in a bin.", exclusiveMinimum=0
     )
-    most_bins: int = setting(15, "With auto: the largest number of bins.", minimum=1)
+    most_bins: int = setting(MOST_BINS, "With auto: the largest number of bins.", minimum=1)
 
     @property
     def is_auto(self) -> bool:

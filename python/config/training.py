@@ -52,7 +52,7 @@ MODELS = tuple(dict.fromkeys(["mlp", *(path.stem for path in _networks())]))
 SCHEDULES = ("plateau", "cosine", "constant")
 PRECISIONS = ("float32", "bfloat16", "float16")
 TRACKERS = ("mlflow", "tensorboard")
-METRICS = ("validation_loss", "validation_auc")
+METRICS = ("validation_loss", "validation_auc", "validation_significance")
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "hyperband", "none")
 # settings of `train` that `tune.space` can name, beside options.NAME
@@ -246,7 +246,11 @@ class Tune:
     """The search for good settings of the training."""
 
     trials: int = setting(50, "How many settings are tried.", minimum=1)
-    metric: str = setting(METRICS[0], "What is minimised (the loss) or maximised (the AUC).", enum=METRICS)
+    metric: str = setting(
+        METRICS[0],
+        "What is minimised (the loss) or maximised (the AUC, or the expected significance of a fit to the discriminant in bins).",
+        enum=METRICS,
+    )
     space: dict[str, Axis] = setting(
         dict,
         "What is varied: settings of `train`, or options.NAME, and their values. "

@@ -217,6 +217,7 @@ def toy_in(directory: Path, write: Writer) -> Callable[..., Path]:
         parameter: str | None = None,
         regions: Mapping[str, str] = MappingProxyType({}),
         weights: Mapping[str, WeightSums] = MappingProxyType({}),
+        cross_section: float | None = None,
         **changes: Any,
     ) -> Path:
         random = np.random.default_rng(1)
@@ -226,7 +227,7 @@ def toy_in(directory: Path, write: Writer) -> Callable[..., Path]:
         rows = events({**columns, **changes}, label, weight)
         classes = ["signal", "other"]
         given = {"objects": objects, "parameter": parameter, "regions": regions, "weights": weights}
-        return write(directory / name, rows, classes=classes, **given)
+        return write(directory / name, rows, classes=classes, cross_section=cross_section, **given)
 
     return toy
 

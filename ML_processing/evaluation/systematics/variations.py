@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ML_processing.evaluation.fits import FitSignificance, ScoreFit
 from ML_processing.evaluation.regions import BinnedOutput, binned_outputs
 from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.evaluation.systematics.sources import NOMINAL, Source, sources_of
@@ -117,23 +118,33 @@ class VariedDiscriminant:
 
 
 def variations(
-    data: TrainingFiles, table: Table, tested: OutOfFold, rows: NDArray[np.int64], cut: float | None
-) -> tuple[Variations | None, VariedDiscriminant | None]:
-    """What the variations of weights change, and a picture of it; None if there are none.
+    data: TrainingFiles,
+    table: Table,
+    tested: OutOfFold,
+    rows: NDArray[np.int64],
+    cut: float | None,
+    fitted: ScoreFit | None,
+) -> tuple[Variations | None, VariedDiscriminant | None, FitSignificance | None]:
+    """What the variations of weights change, a picture of it, and the significance of a fit with them; None if there are none.
 
     `table` and `rows` are those of `varied_sums`; the events of these rows are `tested`. `cut` is the best cut on the
-    score.
+    score, `fitted` a fit to it.
     """
     sources, training = sources_of(data.columns.weights), tested.training
     if not sources:
-        return None, None
+        return None, None, None if fitted is None else fitted.significance
     columns = [NOMINAL, *(column for source in sources for column in source.columns)]
     values = (tested.scores[:, 0] if training.targets else training.discriminant.values(tested.scores)).astype(
         np.float64
     )
     panels = binned_outputs(tested)
     shown = panels[0] if len(panels) >= max(len(training.targets), 1) else None
-    edges = _fine(values, [*(shown.edges if shown else ()), *([] if cut is None else [cut])])
+    more = [
+        *(shown.edges if shown else ()),
+        *([] if cut is None else [cut]),
+        *(fitted.bins.edges[:-1] if fitted else ()),
+    ]
+    edges = _fine(values, more)
     sums = varied_sums(data, columns, table, rows, bin_of(values, edges), len(edges) - 1)
     found = _ordered(sources, sums, tested, edges[:-1], cut)
     names = [it.of.name for it in found[:_DRAWN]]
@@ -143,7 +154,11 @@ def variations(
         for name, yields in sums.regions.items()
     }
     picture = None if shown is None else _picture(drawn, sums, shown, edges[:-1], len(tested.table))
-    return Variations(found, regions, list(_means(data.columns.datasets))), picture
+    fit = None
+    if fitted is not None:
+        shifts = _shifts(sources, sums, edges[:-1], fitted, training.signal)
+        fit = fitted.varied([it.name for it in sources], shifts)
+    return Variations(found, regions, list(_means(data.columns.datasets))), picture, fit
 
 
 def _fine(values: Floats, more: Sequence[float]) -> Floats:
@@ -189,10 +204,27 @@ def _areas(signal: Floats, background: Floats) -> Floats:
 
 def _significance(sums: VariedSums, passed: NDArray[np.bool_], signal: int) -> Floats:
     """Expected significance behind a cut under each variation, of all events, tested or not."""
-    tested = sums.bins.sum(axis=2)
-    scale = np.divide(sums.yields, tested, out=np.ones_like(tested), where=tested != 0)
-    behind = sums.bins[:, :, passed].sum(axis=2) * scale
+    behind = sums.bins[:, :, passed].sum(axis=2) * _scale(sums)
     return asimov(behind[:, signal], behind.sum(axis=1) - behind[:, signal])
+
+
+def _shifts(sources: Sequence[Source], sums: VariedSums, starts: Floats, fitted: ScoreFit, signal: int) -> Floats:
+    """How much each source changes the background of a fit, half of the way from down to up, (sources, bins)."""
+    place = bin_of(starts, fitted.bins.edges)
+    scaled = sums.bins * _scale(sums)[..., None]
+    bins = np.stack([scaled[..., place == i].sum(axis=2) for i in range(len(fitted.bins.signal))], axis=2)
+    background = np.delete(bins, signal, axis=1)
+    nominal, found = background[sums.columns.index(NOMINAL)], []
+    for source in sources:
+        up, down = source.ends(background, sums.columns)
+        found.append((up - nominal if down is None else (up - down) / 2).sum(axis=0))
+    return np.array(found)
+
+
+def _scale(sums: VariedSums) -> Floats:
+    """For each variation and class, all events for each one that is tested, (columns, classes)."""
+    tested = sums.bins.sum(axis=2)
+    return np.divide(sums.yields, tested, out=np.ones_like(tested), where=tested != 0)
 
 
 def _yields(

@@ -64,6 +64,11 @@ def test_the_example_is_learned(measured: dict[str, Any]) -> None:
     assert measured["auc_unweighted"]["network"] > 0.92
 
 
+def test_a_fit_needs_expected_numbers_of_events(run: Path, measured: dict[str, Any]) -> None:
+    assert measured["significance"] is None
+    assert "expected significance of a fit" not in (run / "report.html").read_text()
+
+
 def test_numbers_are_out_of_fold(run: Path, files: list[Path], measured: dict[str, Any]) -> None:
     """Once more, written out plainly and measured by scikit-learn."""
     training, table = Training.load(run), read(files, Train())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 import yaml
 
@@ -44,6 +45,19 @@ tune:
     learning_rate: {{low: 1e-4, high: 0.1, log: true}}
     options.hidden: {{choices: [[4], [8], [16, 16]]}}
     weight_decay: {{low: 0, high: 0.1}}
+"""
+
+ONE_INPUT = """
+from torch import nn
+
+class One(nn.Module):
+    def __init__(self, shape, column=0):
+        super().__init__()
+        self.column = column
+        self.layers = nn.Sequential(nn.Linear(1, 16), nn.ReLU(), nn.Linear(16, shape.outputs))
+
+    def forward(self, inputs):
+        return self.layers(inputs.features[:, self.column : self.column + 1])
 """
 
 
@@ -160,9 +174,10 @@ def test_all_trials_fail(toy: Toy, tmp_path: Path) -> None:
         tune(load(config), SearchOptions(trials=2, workers=1))
 
 
-def test_pruned_trials_keep_their_history(toy: Toy, tmp_path: Path) -> None:
-    config = configure(toy(), tmp_path, epochs=9, pruner="median", metric="validation_auc")
-    config.write_text(config.read_text().replace("tune:\n", "tune:\n  metric: validation_auc\n"))
+@pytest.mark.parametrize("metric", ["validation_auc", "validation_significance"])
+def test_pruned_trials_keep_their_history(toy: Toy, tmp_path: Path, metric: str) -> None:
+    config = configure(toy(cross_section=1.0), tmp_path, epochs=9, pruner="median")
+    config.write_text(config.read_text().replace("tune:\n", f"tune:\n  metric: {metric}\n"))
     tune(load(config), SearchOptions(trials=12, workers=1))
     rows = table(tmp_path)
     pruned = [row for row in rows if row["state"] == "pruned"]
@@ -172,7 +187,7 @@ def test_pruned_trials_keep_their_history(toy: Toy, tmp_path: Path) -> None:
         assert len(json.loads((directory / "history_0.json").read_text())) == row["epochs"] < 9
         assert not list(directory.glob("*.pt"))
     result = json.loads((tmp_path / "a" / "tuning" / "result.json").read_text())
-    assert result["validation_auc"] == max(row["validation_auc"] or 0 for row in rows)
+    assert result[metric] == max(row[metric] or 0 for row in rows)
 
 
 def test_a_search_with_other_settings_is_not_mixed_in(toy: Toy, tmp_path: Path) -> None:
@@ -286,3 +301,49 @@ def test_an_interrupt_ends_cleanly(toy: Toy, tmp_path: Path) -> None:
     # the next one continues them
     records = (tmp_path / "a" / "tuning" / "journal.log").read_text()
     assert records.count('"attempts":{"count":0') == len(workers)
+
+
+def test_the_expected_significance_is_searched_for(toy: Toy, tmp_path: Path) -> None:
+    """The network wins that finds a part of the signal nearly without background, though another one separates all events better."""
+    random, count = np.random.default_rng(5), 6000
+    label = np.arange(count) % 2  # 1 is background
+    special = random.random(count) < np.where(label == 0, 0.3, 0.004)
+    most, rare = random.normal(label, 0.8).astype("f4"), (special + random.normal(0, 0.05, count)).astype("f4")
+    file = toy(count=count, cross_section=1.0, x=most, y=rare)
+    with h5py.File(file, "r+") as opened:
+        rows = opened["events"][:]
+        rows["weight"] = np.where(label == 0, 30.0, 1000.0) / (count / 2)
+        opened["events"][:] = rows
+    module = tmp_path / "one.py"
+    module.write_text(ONE_INPUT)
+    found = {}
+    for metric in ("validation_auc", "validation_significance"):
+        config = configure(file, tmp_path / metric, epochs=4)
+        text = config.read_text().replace("tune:\n", f"tune:\n  metric: {metric}\n")
+        head, _, _ = text.partition("  space:\n")
+        text = re.sub(r"(?m)^  options: .*$", f"  model: {module}:One", head)
+        config.write_text(f"{text}  space:\n    options.column: {{choices: [0, 1]}}\n")
+        tune(load(config), SearchOptions(trials=4, workers=1))
+        directory = tmp_path / metric / "a" / "tuning"
+        found[metric] = json.loads((directory / "result.json").read_text()), (directory / "best.yaml").read_text()
+        rows = table(tmp_path / metric)
+        assert {row["options.column"] for row in rows} == {0, 1}
+    of_auc, of_significance = (yaml.safe_load(text)["train"]["options"]["column"] for _, text in found.values())
+    assert (of_auc, of_significance) == (0, 1)
+    result, best = found["validation_significance"]
+    test = result["test"]
+    assert test["best"]["auc"] < test["own"]["auc"] - 0.05
+    assert test["gain"]["significance"] > 2 * test["gain"]["significance_error"] > 0
+    assert test["gain"]["significance"] == pytest.approx(test["best"]["significance"] - test["own"]["significance"])
+    assert (
+        abs(test["best"]["significance"] - result["validation_significance"]) < 5 * test["best"]["significance_error"]
+    )
+    assert f"expected significance {test['best']['significance']:.3f} ± " in best
+
+
+def test_a_significance_needs_expected_numbers_of_events(toy: Toy, tmp_path: Path) -> None:
+    config = configure(toy(), tmp_path)
+    config.write_text(config.read_text().replace("tune:\n", "tune:\n  metric: validation_significance\n"))
+    with pytest.raises(NanoMLError, match=r"validation_significance needs expected numbers of events: .*cross_section"):
+        tune(load(config), SearchOptions(trials=2, workers=1))
+    assert not (tmp_path / "a" / "tuning" / "journal.log").exists()

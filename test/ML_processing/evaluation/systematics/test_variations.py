@@ -20,6 +20,7 @@ from ML_processing.evaluation import evaluate, tables
 from ML_processing.evaluation.systematics.variations import Change, Variation, Variations, VariedYields
 from ML_processing.events.data import read
 from ML_processing.metrics.classification import asimov
+from ML_processing.metrics.significance import discovery
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
@@ -75,7 +76,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def evaluated(toy: Toy, quick: Train, shared: Path) -> tuple[Path, dict[str, Any], Path]:
     """A file whose nominal weights are 1, the evaluation of a training on it, and its directory."""
-    file = toy(weights=WEIGHTS, regions=REGIONS, **columns(), **FLAGS)
+    file = toy(weights=WEIGHTS, regions=REGIONS, cross_section=1.0, **columns(), **FLAGS)
     if not shared.is_dir():
         train([file], quick, shared)
         evaluate(shared, [file], shared)
@@ -116,6 +117,39 @@ def test_every_number_is_that_of_events_with_other_weights(evaluated: tuple[Path
             measured = {**each["yields"], "auc": each["auc"], "significance": each["significance"]}
             for key, value in expected.items():
                 assert measured[key][direction] == (None if value is None else pytest.approx(value, abs=1e-6))
+
+
+def test_a_fit_knows_less_with_variations(evaluated: tuple[Path, dict[str, Any], Path]) -> None:
+    """Each of them moves the background in all bins together, half of the way from down to up."""
+    file, metrics, run = evaluated
+    training, found = Training.load(run), metrics["significance"]
+    table = read([file], training.description.config)
+    score, background = training.out_of_fold(table)[1][:, 0], table.labels == 1
+
+    def events(column: str | None, mine: Any = background) -> Any:
+        weights = np.ones(COUNT) if column is None else {**FACTORS, **MEMBERS}[column].astype("f4").astype(float)
+        return np.histogram(score[mine], [*found["edges"][:-1], 1.1], weights=weights[mine])[0]
+
+    nominal, signal = events(None), events(None, ~background)
+    assert (nominal.tolist(), signal.tolist()) == (found["background"], found["signal"])
+    assert len(nominal) > 3
+    assert found["background_errors"] == pytest.approx(np.sqrt(nominal), rel=1e-5)
+    shifts = {
+        "pileup": (events("weight_pileupUp") - events("weight_pileupDown")) / 2,
+        "btag_hf": (events("weight_btag_hfUp") - events("weight_btag_hfDown")) / 2,
+        "btag_lf": (events("weight_btag_lfUp") - events("weight_btag_lfDown")) / 2,
+        "model_other": events("weight_modelOther") - nominal,
+        "scale": (np.max(members := [nominal, *map(events, MEMBERS)], axis=0) - np.min(members, axis=0)) / 2,
+    }
+    assert set(found["sources"]) == set(shifts)
+    assert found["network"] == pytest.approx(discovery(signal, nominal, np.sqrt(nominal))[0])
+    with_all = discovery(signal, nominal, np.sqrt(nominal), list(shifts.values()))[0]
+    assert found["with_variations"]["value"] == pytest.approx(with_all)
+    assert with_all < 0.95 * found["network"]
+    assert found["difference"] == pytest.approx(found["network"] - found["baseline"])
+    page = (run / "report.html").read_text()
+    assert f"<td>with statistical errors alone</td><td>{found['network']:.2f} ± " in page
+    assert f"<td>and 5 variations of weights</td><td>{with_all:.2f} ± " in page
 
 
 def test_the_largest_comes_first(evaluated: tuple[Path, dict[str, Any], Path]) -> None:
