@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.templates import DATA
-from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.histograms import root_histogram
-from statistical_analysis.model import EFFECTIVE_EVENTS, FitChannel, Sample, StatisticalModel
+from statistical_analysis.model import EFFECTIVE_EVENTS, FitChannel, StatisticalModel
+from statistical_analysis.samples import Remark, Sample
 from statistical_analysis.workspace import MOST
 
 CARD = "datacard.txt"
@@ -28,14 +30,9 @@ def write_datacard(model: StatisticalModel, directory: Path) -> Path:
     """Write a datacard and the ROOT file that it names into `directory`, which is made; return the card.
 
     Combine calls the strength of the signal r. Shapes and log-normal uncertainties, and what share them, are those of `workspace`; a free
-    normalisation is a `rateParam`. Statistical errors are those of the templates (`autoMCStats`).
-
-    Raises
-    ------
-    NanoMLError
-        Combine cannot take a name, or a channel has no background.
+    normalisation is a `rateParam`. Statistical errors are those of the templates (`autoMCStats`). Names are those of `for_combine`.
     """
-    _check(model)
+    model = for_combine(model)
     directory.mkdir(parents=True, exist_ok=True)
     with replacing(directory / TEMPLATES) as aside:
         _write_templates(model, aside)
@@ -44,14 +41,51 @@ def write_datacard(model: StatisticalModel, directory: Path) -> Path:
     return directory / CARD
 
 
-def _check(model: StatisticalModel) -> None:
-    processes = [sample.process for channel in model.channels for sample in channel.samples]
-    for name in dict.fromkeys([*(it.name for it in model.channels), *processes, *model.nuisances, *model.free]):
-        if not _NAME.fullmatch(name):
-            raise NanoMLError(f"Combine cannot take the name {name}. Rename it with letters, digits and _ alone.")
-    for channel in model.channels:
-        if all(sample.is_signal for sample in channel.samples):
-            raise NanoMLError(f"Combine cannot take the channel {channel.name}: it has no background.")
+def for_combine(model: StatisticalModel) -> StatisticalModel:
+    """The model with names that Combine can take, which are letters, digits and _; a remark says what is renamed."""
+    samples = [sample for channel in model.channels for sample in channel.samples]
+    regions = _safe([channel.name for channel in model.channels])
+    processes = _safe([DATA, *(sample.process for sample in samples)])
+    parameters = _safe([*model.nuisances, *model.free])
+    channels = tuple(
+        replace(
+            channel,
+            name=regions[channel.name],
+            samples=tuple(_renamed(sample, processes, parameters) for sample in channel.samples),
+        )
+        for channel in model.channels
+    )
+    new = {name: safe for each in (regions, processes, parameters) for name, safe in each.items() if name != safe}
+    remarks = (Remark("renamed", "", "", f"{name} is {safe} in the datacard") for name, safe in new.items())
+    return replace(
+        model,
+        signal=processes[model.signal],
+        channels=channels,
+        groups={group: tuple(parameters[name] for name in names) for group, names in model.groups.items()},
+        free=tuple(parameters[name] for name in model.free),
+        remarks=(*model.remarks, *remarks),
+    )
+
+
+def _safe(names: Sequence[str]) -> dict[str, str]:
+    """Names for Combine; those that it can take stay, and no two become one."""
+    found: dict[str, str] = {}
+    for name in sorted(names, key=lambda it: not _NAME.fullmatch(it)):
+        safe = name if _NAME.fullmatch(name) else re.sub("[^A-Za-z0-9_]", "_", re.sub("^(?=[0-9])", "_", name))
+        while name not in found and safe in found.values():
+            safe += "_"
+        found.setdefault(name, safe)
+    return found
+
+
+def _renamed(sample: Sample, processes: Mapping[str, str], parameters: Mapping[str, str]) -> Sample:
+    return replace(
+        sample,
+        process=processes[sample.process],
+        shapes={parameters[name]: shape for name, shape in sample.shapes.items()},
+        factors={parameters[name]: factor for name, factor in sample.factors.items()},
+        free=None if sample.free is None else parameters[sample.free],
+    )
 
 
 def _card(model: StatisticalModel) -> Iterator[str]:
@@ -60,6 +94,7 @@ def _card(model: StatisticalModel) -> Iterator[str]:
     numbers = {model.signal: 0, **{name: number for number, name in enumerate(backgrounds, 1)}}
     what = "observed" if model.asimov is None else f"expected, with a signal of strength {model.asimov:g}"
     yield f"# Data are {what}."
+    yield from (f"# {remark.what}" for remark in model.remarks if remark.kind == "renamed")
     yield f"imax {len(model.channels)}"
     yield f"jmax {len(backgrounds)}"
     yield "kmax *"
@@ -96,7 +131,11 @@ def _number(value: float) -> str:
 def _effect(name: str, sample: Sample) -> str:
     if name in sample.shapes:
         return "1"
-    return _number(sample.factors[name]) if name in sample.factors else "-"
+    if name not in sample.factors:
+        return "-"
+    factor = sample.factors[name]
+    is_symmetric = math.isclose(factor.up * factor.down, 1)
+    return _number(factor.up) if is_symmetric else f"{_number(factor.down)}/{_number(factor.up)}"
 
 
 def _free(columns: Sequence[tuple[FitChannel, Sample]]) -> Iterator[tuple[str, str, str]]:

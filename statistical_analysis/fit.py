@@ -8,9 +8,10 @@ from pathlib import Path
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
-from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.contracts.templates import Templates
-from statistical_analysis.datacard import write_datacard
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from statistical_analysis.datacard import for_combine, write_datacard
 from statistical_analysis.model import statistical_model
 from statistical_analysis.report.verdict import verdict
 from statistical_analysis.workspace import workspace
@@ -27,7 +28,7 @@ class FitJob:
     settings
         The section `fit`.
     luminosity
-        Relative uncertainties of the luminosity by era and nuisance parameter.
+        Uncertainties of the luminosity by era and nuisance parameter.
     from_data
         The processes that are estimated from data.
     is_blind
@@ -36,16 +37,19 @@ class FitJob:
         Who unblinded the analysis, and when, or why data may be looked at; None if it is blind.
     energies
         The energy [TeV] of each era.
+    place
+        Where the section is, as in "analysis.yaml:34".
     """
 
     source: Path
     directory: Path
     settings: Fit
-    luminosity: Mapping[str, Mapping[str, float]]
+    luminosity: Mapping[str, Mapping[str, LogNormal]]
     from_data: Sequence[str]
     is_blind: bool
     unblinded: str | None
     energies: Mapping[str, float | None]
+    place: str
 
 
 def fit(job: FitJob) -> dict[str, str]:
@@ -54,20 +58,26 @@ def fit(job: FitJob) -> dict[str, str]:
     from statistical_analysis.inference import Origin, infer
     from statistical_analysis.report.page import report
     from statistical_analysis.report.plots import Axis, draw_results
+    from statistical_analysis.report.shapes import draw_smoothed
 
     templates = Templates.read(job.source)
     is_blind = job.is_blind or _has_blind_bins(templates, job.settings)
     asimov = 0.0 if is_blind else None
-    model = statistical_model(templates, job.settings, job.luminosity, job.from_data, asimov)
+    try:
+        model = statistical_model(templates, job.settings, job.luminosity, job.from_data, asimov)
+    except NanoMLError as problem:
+        raise ConfigError(f"{job.place}: {problem}") from None
     directory, content = make_directory(job.directory), workspace(model)
     write_json(directory / "workspace.json", content)
-    write_datacard(model, directory)
-    unblinded = None if is_blind else job.unblinded
-    results = infer(content, Origin(f"NanoML {__version__}", model.signal, unblinded), is_blind)
+    of_card, unblinded = for_combine(model), None if is_blind else job.unblinded
+    write_datacard(of_card, directory)
+    origin = Origin(f"NanoML {__version__}", model.signal, unblinded)
+    results = infer(content, origin, is_blind, model.groups)
     axes = {channel.name: Axis(channel.title, channel.edges) for channel in model.channels}
     eras = dict.fromkeys(channel.era for channel in model.channels)
-    drawn = draw_results(results, axes, templates.conditions(eras, job.energies), directory)
-    write_text(directory / "report.html", report(results, verdict(results, model.remarks), drawn, directory))
+    right = templates.conditions(eras, job.energies)
+    drawn = [*draw_results(results, axes, right, directory), *draw_smoothed(model, right, directory)]
+    write_text(directory / "report.html", report(results, verdict(results, of_card.remarks), drawn, directory))
     results.write(directory / "results.json")  # last: it stands for all of them
     return {"summary": results.summary}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -14,8 +14,12 @@ from statistical_analysis.likelihood import Floats, Likelihood, Maximum
 from statistical_analysis.results import (
     CONSTRAINED,
     FREE,
+    OF_DATA,
+    OF_SIMULATION,
+    STATISTICAL,
     TOTAL,
     Channel,
+    Contribution,
     GoodnessOfFit,
     Impact,
     Limit,
@@ -39,7 +43,9 @@ class Origin:
     unblinded: Optional[str] = None
 
 
-def infer(workspace: Mapping[str, Any], origin: Origin, is_blind: bool) -> Results:
+def infer(
+    workspace: Mapping[str, Any], origin: Origin, is_blind: bool, groups: Mapping[str, Collection[str]] | None = None
+) -> Results:
     """All results of a workspace.
 
     Parameters
@@ -49,12 +55,15 @@ def infer(workspace: Mapping[str, Any], origin: Origin, is_blind: bool) -> Resul
     is_blind
         Whether nothing may depend on observed data: then they are replaced, in all channels, by what is expected with a
         signal strength of one (for limits: of zero) before any fit.
+    groups
+        Parameters whose part of the error of the signal strength is given together, by group.
     """
     likelihood = Likelihood(workspace)
     poi = likelihood.poi
     data = likelihood.expected(likelihood.with_strength(1.0)) if is_blind else likelihood.observed
     best = likelihood.maximum(data)
     covariance = likelihood.covariance(data, best.at)
+    breakdown = _breakdown(likelihood, covariance, groups or {})
     parameters = _parameters(likelihood, best, covariance)
     for_limits = likelihood.expected(likelihood.with_strength(0.0)) if is_blind else data
     upper = limit(likelihood, for_limits, best, not is_blind)
@@ -72,6 +81,7 @@ def infer(workspace: Mapping[str, Any], origin: Origin, is_blind: bool) -> Resul
         tuple(parameters[number] for number in chosen),
         tuple(tuple(float(it) for it in row) for row in correlations),
         _impacts(likelihood, data, best, covariance),
+        breakdown,
         upper,
         discovery,
         _scan(likelihood, data, best, strength.error),
@@ -132,18 +142,48 @@ def _impacts(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Fl
     return tuple(sorted(found, key=lambda it: -it.size))
 
 
+def _breakdown(
+    likelihood: Likelihood, covariance: Floats, groups: Mapping[str, Collection[str]]
+) -> tuple[Contribution, ...]:
+    """Each group is fixed at its best fit, and the square of the error that is left subtracted from that of the whole."""
+    free, poi = np.flatnonzero(~likelihood.is_fixed).tolist(), likelihood.poi
+    information = np.linalg.inv(covariance[np.ix_(free, free)])
+
+    def variance_without(fixed: Callable[[int], bool]) -> float:
+        left = [place for place, number in enumerate(free) if number == poi or not fixed(number)]
+        strength = [free[place] for place in left].index(poi)
+        return float(np.linalg.inv(information[np.ix_(left, left)])[strength, strength])
+
+    whole, kinds = float(covariance[poi, poi]), likelihood.kinds
+    found = [Contribution(OF_DATA, variance_without(lambda it: kinds[it] != FREE) ** 0.5)]
+    parts = {OF_SIMULATION: {name for name, kind in zip(likelihood.names, kinds, strict=True) if kind == STATISTICAL}}
+    for group, names in {**parts, **groups}.items():
+        if not names:
+            continue
+        left = variance_without(lambda it, names=names: likelihood.names[it] in names)  # type: ignore[misc]
+        found.append(Contribution(group, max(whole - left, 0.0) ** 0.5))
+    return tuple(found)
+
+
 def _scan(likelihood: Likelihood, data: Floats, best: Maximum, error: float) -> Scan:
     """From the best strength outwards on both sides, each fit from the end of the last one."""
     poi, (low, high) = likelihood.poi, likelihood.bounds[likelihood.poi]
-    center, found = best.at[poi], {float(best.at[poi]): 0.0}
+    known = np.flatnonzero(np.isfinite(likelihood.widths) & ~likelihood.is_fixed).tolist()
+    center, found = best.at[poi], {float(best.at[poi]): (0.0, 0.0)}
     for side in (-1, 1):
-        at = best.at
+        ends = [best, best]
         for step in range(1, _STEPS // 2 + 1):
             strength = float(center + side * _REACH * error * step / (_STEPS // 2))
             if low < strength < high:
-                profiled = likelihood.maximum(data, {poi: strength}, at)
-                at, found[strength] = profiled.at, profiled.twice_nll - best.twice_nll
-    return Scan(tuple(sorted(found)), tuple(found[it] for it in sorted(found)))
+                fixed: list[dict[int, float]] = [{}, {number: float(best.at[number]) for number in known}]
+                ends = [
+                    likelihood.maximum(data, {**others, poi: strength}, end.at)
+                    for others, end in zip(fixed, ends, strict=True)
+                ]
+                full, statistical = (end.twice_nll - best.twice_nll for end in ends)
+                found[strength] = full, statistical
+    strengths = sorted(found)
+    return Scan(tuple(strengths), *(tuple(found[it][number] for it in strengths) for number in (0, 1)))
 
 
 def _goodness(likelihood: Likelihood, data: Floats, best: Maximum) -> GoodnessOfFit:

@@ -74,10 +74,29 @@ class Significance:
 
 @dataclass(frozen=True)
 class Scan:
-    """Twice the negative logarithm of the profile likelihood ratio at some signal strengths."""
+    """Twice the negative logarithm of the profile likelihood ratio at some signal strengths.
+
+    Attributes
+    ----------
+    statistical
+        The same with all parameters fixed at their best fit that have an uncertainty before the fit.
+    """
 
     strength: tuple[float, ...]
     likelihood: tuple[float, ...]
+    statistical: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What a group of parameters adds to the error of the signal strength, in quadrature."""
+
+    group: str
+    error: float
+
+
+OF_DATA, OF_SIMULATION = "statistics of data", "statistics of simulation"
+"""The first contributions: with all parameters fixed that have an uncertainty before the fit; and those of single bins."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +145,8 @@ class Results:
         Who unblinded the analysis, and when; None if it is blind.
     correlations
         The matrix of correlation coefficients of `parameters`.
+    breakdown
+        The parts of the error of the signal strength, by group of parameters.
     """
 
     creator: str
@@ -136,6 +157,7 @@ class Results:
     parameters: tuple[Parameter, ...]
     correlations: tuple[tuple[float, ...], ...]
     impacts: tuple[Impact, ...]
+    breakdown: tuple[Contribution, ...]
     limit: Limit
     significance: Significance
     scan: Scan

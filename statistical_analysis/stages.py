@@ -40,10 +40,11 @@ def fit_stage(analysis: Analysis) -> Stage:
         is_blind,
         None if is_blind else by,
         {name: era.energy for name, era in config.eras.items()},
+        config.where("fit"),
     )
     settings = {
         "fit": plain(config.fit),
-        "luminosity": job.luminosity,
+        "luminosity": plain(job.luminosity),
         "from_data": job.from_data,
         "is_blind": job.is_blind,
         "unblinded": job.unblinded,

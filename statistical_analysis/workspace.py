@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statistical_analysis.model import FitChannel, Sample, Shape, StatisticalModel
+from statistical_analysis.model import FitChannel, StatisticalModel
+from statistical_analysis.samples import Sample
+from statistical_analysis.shapes import Shape
 
 STRENGTH = "mu"
 """The strength of the signal."""
@@ -23,7 +25,7 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
     """Make a workspace, in the format of pyhf 0.7 (its schema 1.0.0), and check it.
 
     - `mu` is the strength of the signal.
-    - A log-normal uncertainty is a `normsys` with 1 + x and 1 / (1 + x).
+    - A log-normal uncertainty is a `normsys` with its factors.
     - A shape is split into the change of the yield, a `normsys`, and the rest, a `histosys`, under one name, as Combine splits it. At
       +1 and -1 sigma their product is the shape.
     - Statistical errors are a `staterror` for each channel: a parameter for each bin, with a Gaussian constraint by the errors of all
@@ -54,11 +56,10 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
 def _with_something(channel: FitChannel) -> list[Sample]:
     """The processes, the first background with next to nothing in bins without any background."""
     found = list(channel.samples)
-    first = next((number for number, each in enumerate(found) if not each.is_signal), None)
-    if first is not None:
-        floor = np.where(channel.expected(0) == 0, NEXT_TO_NOTHING, 0.0)
-        shapes = {name: Shape(each.up + floor, each.down + floor) for name, each in found[first].shapes.items()}
-        found[first] = replace(found[first], nominal=found[first].nominal + floor, shapes=shapes)
+    first = next(number for number, each in enumerate(found) if not each.is_signal)
+    floor = np.where(channel.expected(0) == 0, NEXT_TO_NOTHING, 0.0)
+    shapes = {name: Shape(each.up + floor, each.down + floor) for name, each in found[first].shapes.items()}
+    found[first] = replace(found[first], nominal=found[first].nominal + floor, shapes=shapes)
     return found
 
 
@@ -85,7 +86,7 @@ def _sample(channel: FitChannel, sample: Sample) -> dict[str, Any]:
     if sample.free is not None:
         modifiers.append({"name": sample.free, "type": "normfactor", "data": None})
     for name, factor in sample.factors.items():
-        modifiers.append(_normsys(name, factor, 1 / factor))
+        modifiers.append(_normsys(name, factor.up, factor.down))
     for name, shape in sample.shapes.items():
         modifiers.extend(_split(name, sample.nominal, shape))
     return {"name": sample.process, "data": sample.nominal.tolist(), "modifiers": modifiers}

@@ -18,7 +18,21 @@ if TYPE_CHECKING:
 UNCORRELATED = ("*hfstats*", "*lfstats*", "*uncorrelated*", "*_stat", "*_stat_*", "jer")
 """Nuisance parameters of each era alone, by the rules of the POGs: statistical ones, as of BTV's shapes and of efficiencies, and the
 resolution of jets."""
-_PERCENTAGE = re.compile(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*%\s*")
+_NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)"
+_PERCENTAGE = re.compile(rf"\s*{_NUMBER}\s*%\s*")
+_TWO_PERCENTAGES = re.compile(rf"\s*([+-])\s*{_NUMBER}\s*%?\s*/?\s*([+-])\s*{_NUMBER}\s*%\s*")
+
+
+@dataclass(frozen=True)
+class LogNormal:
+    """A log-normal uncertainty of a yield: what it is multiplied by at +1 and at -1 sigma."""
+
+    up: float
+    down: float
+
+    def __mul__(self, other: LogNormal) -> LogNormal:
+        """Both by one nuisance parameter."""
+        return LogNormal(self.up * other.up, self.down * other.down)
 
 
 @dataclass(frozen=True)
@@ -39,21 +53,34 @@ class Fit:
     )
     uncertainties: dict[str, Any] = setting(
         dict,
-        "Log-normal uncertainties of the yields of classes, in per cent. A name and a mapping of classes stand for one that they share.",
-        examples=["{WZ: 5 %, fakes: 30 %, scale: {WZ: 3 %, ZZ: 4 %}}"],
+        "Log-normal uncertainties of the yields of classes, in per cent, or up and down. "
+        "A name and a mapping of classes stand for one that they share.",
+        examples=["{WZ: 5 %, fakes: +30 % -20 %, scale: {WZ: 3 %, ZZ: 4 %}}"],
     )
     uncorrelated: list[str] = setting(
         list(UNCORRELATED),
         "Nuisance parameters that each era has for itself, with * for any text; the others are shared by eras.",
         examples=[["jer", "*_stat*", "norm_fakes"]],
     )
+    smooth: list[str] = setting(
+        list,
+        "Weights and shifts whose changes of histograms are smoothed, with * for any text.",
+        uniqueItems=True,
+        examples=[["jes*", "scale"]],
+    )
+    groups: dict[str, list[str]] = setting(
+        dict,
+        "Nuisance parameters whose part of the uncertainty of the signal strength is given together, with * for any text.",
+        names=REGION,
+        examples=["{theory: [scale, pdf*], experimental: [jes*, lumi*]}"],
+    )
 
     @property
-    def normalisations(self) -> dict[str, dict[str, float]]:
-        """Relative uncertainties of the yields of processes, by nuisance parameter; that of one class alone is norm_CLASS."""
+    def normalisations(self) -> dict[str, dict[str, LogNormal]]:
+        """Uncertainties of the yields of processes, by nuisance parameter; that of one class alone is norm_CLASS."""
         return {
             name if isinstance(entry, Mapping) else norm(name): {
-                process: percentage(value)
+                process: log_normal(value)
                 for process, value in (entry if isinstance(entry, Mapping) else {name: entry}).items()
             }
             for name, entry in self.uncertainties.items()
@@ -65,16 +92,28 @@ def norm(process: str) -> str:
     return f"norm_{process}"
 
 
-def percentage(value: Any) -> float:
-    """The number that a percentage stands for, as 0.025 for 2.5 %; ValueError for anything else."""
-    found = _PERCENTAGE.fullmatch(value) if isinstance(value, str) else None
-    if found is None or float(found[1]) == 0:
-        raise ValueError("takes a percentage above 0, as in 2.5 %")
-    return float(found[1]) / 100
+def log_normal(value: Any) -> LogNormal:
+    """What a text stands for, as 2.5 % or +5 % -3 %; ValueError for anything else.
+
+    x % alone is a factor of 1 + x at +1 sigma, and the inverse at -1 sigma.
+    """
+    text = value if isinstance(value, str) else ""
+    found, pair = _PERCENTAGE.fullmatch(text), _TWO_PERCENTAGES.fullmatch(text)
+    if found is not None and float(found[1]) > 0:
+        up = (100 + float(found[1])) / 100
+        return LogNormal(up, 1 / up)
+    if pair is None:
+        raise ValueError("takes a percentage above 0, as in 2.5 %, or one up and one down, as in +5 % -3 %")
+    up, down = ((100 + float(f"{sign}{size}")) / 100 for sign, size in (pair.group(1, 2), pair.group(3, 4)))
+    if pair[1] == pair[3] or up == down:
+        raise ValueError("takes one percentage up and one down, as in +5 % -3 %")
+    if min(up, down) <= 0:
+        raise ValueError("leaves nothing: give less than 100 % down")
+    return LogNormal(up, down)
 
 
-def luminosity_uncertainties(config: Config) -> dict[str, dict[str, float]]:
-    """Relative uncertainties of the luminosity by era, and then by nuisance parameter; an analysis without eras has the era "".
+def luminosity_uncertainties(config: Config) -> dict[str, dict[str, LogNormal]]:
+    """Uncertainties of the luminosity by era, and then by nuisance parameter; an analysis without eras has the era "".
 
     A single percentage is the parameter lumi_ERA, or lumi without eras. Components of one name are shared by eras.
     """
@@ -82,7 +121,7 @@ def luminosity_uncertainties(config: Config) -> dict[str, dict[str, float]]:
         "": config.luminosity_uncertainty
     }
     return {
-        era: {name: percentage(value) for name, value in _components(uncertainty, era).items()}
+        era: {name: log_normal(value) for name, value in _components(uncertainty, era).items()}
         for era, uncertainty in given.items()
     }
 
@@ -102,6 +141,8 @@ def fits(config: Config) -> Iterator[Problem]:
     if fit is None:
         return
     yield from _channels(config, fit)
+    if fit.signal is None and not config.classes:
+        yield ("fit", "signal"), "missing, since no dataset has a class. Give the dataset whose strength is fitted"
     known = processes_of(config)
     named: dict[str, list[tuple[tuple[Key, ...], str]]] = {
         "signal": [] if fit.signal is None else [((), fit.signal)],
@@ -165,6 +206,6 @@ def _luminosity(place: tuple[Key, ...], uncertainty: Any, era: str) -> Iterator[
 def _percentages(place: tuple[Key, ...], values: Mapping[str, Any]) -> Iterator[Problem]:
     for name, value in values.items():
         try:
-            percentage(value)
+            log_normal(value)
         except ValueError as problem:
             yield place, f"{name}: {problem}"

@@ -17,7 +17,8 @@ _CAPTIONS = {
     ),
     "scan": (
         "Likelihood",
-        "Twice the negative logarithm of the profile likelihood ratio. It crosses the dashed lines at one and two standard deviations.",
+        "Twice the negative logarithm of the profile likelihood ratio. It crosses the dashed lines at one and two standard deviations. "
+        "Dotted: all parameters with an uncertainty before the fit are fixed at their best fit.",
     ),
     "impacts": (
         "Impacts",
@@ -45,12 +46,14 @@ def report(results: Results, answers: Sequence[Answer], drawn: Sequence[str], di
         f"page as PDF. {escape(results.creator)}.</p>",
         verdict_list(answers),
         f"<h2>Result</h2>{_numbers(results)}",
+        f"<h2>Uncertainty of the signal strength</h2>{_breakdown(results)}",
         *(
             f"<h2>{title}</h2>{figure(directory / f'{name}.png', title, 'narrow' if name in _SMALL else 'wide', text)}"
             for name, (title, text) in _CAPTIONS.items()
             if name in drawn
         ),
         *(_channel(directory, each) for each in results.channels),
+        _smoothed(directory, [name for name in drawn if name.startswith("smoothed_")]),
         f"<h2>Parameters</h2>{_parameters(results)}",
     ]
     return page(f"Fit of the strength of {results.signal}", parts)
@@ -72,6 +75,17 @@ def _numbers(results: Results) -> str:
     return table(["", ""], rows)
 
 
+def _breakdown(results: Results) -> str:
+    whole = results.strength.error
+    rows = [(it.group, f"{it.error:.2g}", f"{100 * it.error**2 / whole**2:.0f} %") for it in results.breakdown]
+    text = (
+        "A group's part is what is missing, in quadrature, if its parameters are fixed at their best fit. Groups are correlated by the "
+        "fit, so the parts need not add up to the total. Free normalisations belong to the statistics of data."
+    )
+    numbers = table(["", "error", "of the variance"], [*rows, ("total", f"{whole:.2g}", "")])
+    return f'<p class="dim">{text}</p>{numbers}'
+
+
 def _channel(directory: Path, channel: Channel) -> str:
     after = {it.sample: it for it in channel.after}
     rows = []
@@ -85,6 +99,15 @@ def _channel(directory: Path, channel: Channel) -> str:
     images = "".join(figure(directory / f"{name}.png", name, "narrow") for name in names)
     numbers = table(["", "events before the fit", "events after the fit"], rows)
     return f'<h2>Channel {escape(channel.name)}</h2>{numbers}<div class="figures">{images}</div>'
+
+
+def _smoothed(directory: Path, names: Sequence[str]) -> str:
+    text = (
+        "Ratios of variations to nominal events, as the fit uses them and before they were smoothed; those that smoothing changes most. "
+        "What is smoothed away should be no larger than the statistical errors of the nominal events, which the band shows."
+    )
+    figures = "".join(figure(directory / f"{name}.png", name, "wide") for name in names)
+    return f'<h2>Smoothed variations</h2><p class="dim">{text}</p>{figures}' if names else ""
 
 
 def _parameters(results: Results) -> str:

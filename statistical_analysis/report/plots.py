@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from MLTools.NanoML.report.figures import BACKGROUNDS, SIGNAL, in_style, save, single, small, with_ratio
+from MLTools.NanoML.report.figures import BACKGROUNDS, LEGEND, SIGNAL, in_style, save, single, small, with_ratio
 from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, Parameter, Results, Yields
 
@@ -145,15 +145,20 @@ def correlations(results: Results, right: str) -> Figure:
 
 @in_style
 def scan(results: Results, right: str) -> Figure:
-    """Twice the negative logarithm of the profile likelihood ratio."""
+    """Twice the negative logarithm of the profile likelihood ratio, and of that with statistical errors of the data alone."""
     figure, axes = single(right, ratio=0.85, has_data=results.unblinded is not None)
     strength, likelihood = np.array(results.scan.strength), np.array(results.scan.likelihood)
-    axes.plot(strength, likelihood, color="black" if results.unblinded else BACKGROUNDS[0], lw=2.5)
+    color, total, (of_data, *_) = "black" if results.unblinded else BACKGROUNDS[0], results.strength, results.breakdown
+    systematic = max(total.error**2 - of_data.error**2, 0.0) ** 0.5
+    axes.plot(strength, likelihood, color=color, lw=2.5, label="Total uncertainty")
+    axes.plot(strength, results.scan.statistical, color=color, lw=2, ls=":", label="Statistics of data alone")
+    text = rf"$\mu$ = {total.value:.3g} $\pm$ {of_data.error:.2g} (stat.) $\pm$ {systematic:.2g} (syst.)"
+    axes.legend(loc="upper center", fontsize=LEGEND, title=text, title_fontsize=LEGEND)
     for level, text in ((1, r"1$\sigma$"), (4, r"2$\sigma$")):
         axes.axhline(level, color="#717581", lw=1.2, ls="--")
         axes.text(strength[-1], level, f"{text} ", ha="right", va="bottom", fontsize=18, color="#717581")
     axes.set_xlim(strength[0], strength[-1])
-    axes.set_ylim(0, max(5.0, min(float(likelihood.max()) * 1.1, 12.0)))
+    axes.set_ylim(0, 1.35 * min(max(float(likelihood.max()), 4.0), 9.0))
     axes.set_xlabel(r"Signal strength $\mu$")
     axes.set_ylabel(r"$-2\,\Delta\ln L$")
     return figure

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from MLTools.NanoML.report.page import Answer, state_of
-from statistical_analysis.model import Remark
 from statistical_analysis.results import CONSTRAINED, TOTAL, Results
+from statistical_analysis.samples import Remark
 
 _CONSTRAINED = (0.75, 0.4)  # uncertainty after the fit over that before it: have a look, worrying
 _PULL = (2.0, 3.0)
@@ -25,10 +25,13 @@ def verdict(results: Results, remarks: Sequence[Remark]) -> list[Answer]:
         _constraints(results),
         _pulls(results),
         _correlations(results),
-        _empty_bins(results),
+        _empty_bins(results, remarks),
         _remarks("Variations to both sides?", remarks, ("one-sided", "emptied"), "Each variation goes up and down."),
         _remarks(
-            "Templates as they are?", remarks, ("negative", "empty", "unknown"), "No template was changed or left out."
+            "Templates as they are?",
+            remarks,
+            ("unknown", "renamed", "negative", "empty", "smoothed"),
+            "No template was changed or left out.",
         ),
         _remarks(
             "Enough simulation?",
@@ -101,21 +104,25 @@ def _correlations(results: Results) -> Answer:
     return Answer(question, state_of(pairs[0][0], _CORRELATION), f"Correlated after the fit: {text}.")
 
 
-def _empty_bins(results: Results) -> Answer:
-    empty = []
+def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:
+    empty, missing = [], [remark.channel for remark in remarks if remark.kind == "not fitted"]
     for channel in results.channels:
         background = np.sum(
             [it.events for it in channel.before if it.sample not in (TOTAL, results.signal)] or [(0.0,)], axis=0
         )
         empty += [f"{channel.name} bin {number + 1}" for number in np.flatnonzero(background <= 0)]
+    texts = []
     if empty:
-        text = f"No background is expected in {_named(empty)}: one event there would be a discovery. Join bins."
-        return Answer("Background everywhere?", "bad", text)
+        texts.append(f"No background is expected in {_named(empty)}: one event there would be a discovery. Join bins.")
+    if missing:
+        texts.append(f"No background at all is expected in {_named(missing)}: not part of the fit.")
+    if texts:
+        return Answer("Background everywhere?", "bad", " ".join(texts))
     return Answer("Background everywhere?", "good", "Some background is expected in each bin.")
 
 
 def _remarks(question: str, remarks: Sequence[Remark], kinds: Sequence[str], otherwise: str) -> Answer:
-    found = [it for it in remarks if it.kind in kinds]
+    found = sorted((it for it in remarks if it.kind in kinds), key=lambda it: kinds.index(it.kind))
     if not found:
         return Answer(question, "good", otherwise)
     texts = [": ".join(filter(None, (" ".join(filter(None, (it.channel, it.process))), it.what))) for it in found]

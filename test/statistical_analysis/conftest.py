@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.config.fit import Fit, LogNormal, log_normal
 from MLTools.NanoML.contracts.templates import (
     DATA,
     FilledHistogram,
@@ -59,10 +59,11 @@ def settings() -> Fit:
     return Fit(
         channels={"SR": "wprime", "CR": "mass"},
         free=["ZZ"],
-        uncertainties={"WZ": "5 %", "fakes": "30 %", "scale": {"WZ": "3 %", "signal": "4 %"}},
+        uncertainties={"WZ": "5 %", "fakes": "+30 % -20 %", "scale": {"WZ": "3 %", "signal": "+4 % -6 %"}},
     )
 
 
 @pytest.fixture
-def luminosity() -> dict[str, dict[str, float]]:
-    return {"2018": {"lumi_correlated": 0.01, "lumi_2018": 0.02}, "2022": {"lumi_correlated": 0.005}}
+def luminosity() -> dict[str, dict[str, LogNormal]]:
+    given = {"2018": {"lumi_correlated": "1 %", "lumi_2018": "+2 % -1.5 %"}, "2022": {"lumi_correlated": "0.5 %"}}
+    return {era: {name: log_normal(text) for name, text in each.items()} for era, each in given.items()}

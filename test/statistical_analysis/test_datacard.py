@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,14 +10,13 @@ import uproot
 
 pytest.importorskip("statistical_analysis.datacard")
 
-from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.contracts.templates import Templates
-from MLTools.NanoML.errors import NanoMLError
-from statistical_analysis.datacard import write_datacard
+from statistical_analysis.datacard import for_combine, write_datacard
 from statistical_analysis.model import StatisticalModel, statistical_model
 from statistical_analysis.workspace import workspace
 
-Luminosity = dict[str, dict[str, float]]
+Luminosity = dict[str, dict[str, LogNormal]]
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,21 @@ class Card:
     def columns(self) -> list[tuple[str, str]]:
         return list(zip(self.of("bin", 1), self.of("process")))
 
-    def effects(self, kind: str) -> dict[tuple[str, str, str], float]:
-        """By nuisance parameter, channel and process."""
+    def effects(self, kind: str) -> dict[tuple[str, str, str], LogNormal]:
+        """By nuisance parameter, channel and process: factors up and down; 1 of shapes."""
         return {
-            (row[0], *column): float(cell)
+            (row[0], *column): LogNormal(*map(float, reversed(cell.split("/"))))
+            if "/" in cell
+            else symmetric(float(cell))
             for row in self.rows
             if row[1] == kind
             for column, cell in zip(self.columns, row[2:])
             if cell != "-"
         }
+
+
+def symmetric(up: float) -> LogNormal:
+    return LogNormal(up, 1 / up)
 
 
 @pytest.fixture
@@ -65,12 +71,17 @@ def test_the_card_has_the_yields_and_uncertainties_of_the_model(model: Statistic
     assert card.effects("lnN") == {
         (name, *column): factor for column, sample in samples.items() for name, factor in sample.factors.items()
     }
-    assert card.effects("shape") == {(name, *column): 1 for column, it in samples.items() for name in it.shapes}
+    assert card.effects("shape") == {
+        (name, *column): LogNormal(1, 1) for column, it in samples.items() for name in it.shapes
+    }
     assert [row for row in card.rows if row[1] == "rateParam"] == [
         ["norm_ZZ", "rateParam", each.name, "ZZ", "1", "[0,10]"] for each in model.channels
     ]
     assert ["*", "autoMCStats", "10"] in card.rows
     assert {row[0]: tuple(row[3:]) for row in card.rows if row[1] == "group"} == model.groups
+    text = (tmp_path / "cards/datacard.txt").read_text()
+    assert re.search(r"norm_fakes +lnN .* 0\.8/1\.3 ", text)
+    assert re.search(r"norm_WZ +lnN .* 1\.05 ", text)
 
 
 def test_the_file_has_the_templates(model: StatisticalModel, tmp_path: Path) -> None:
@@ -109,14 +120,13 @@ def test_card_and_workspace_are_one_model(model: StatisticalModel, tmp_path: Pat
                 for modifier in modifiers:
                     name, kind, data = modifier["name"], modifier["type"], modifier["data"]
                     if kind == "normsys" and name in split:
-                        shapes[(name, *column)] = 1.0
+                        shapes[(name, *column)] = LogNormal(1, 1)
                         for key, direction in (("hi", "Up"), ("lo", "Down")):
                             varied = data[key] * np.array(split[name][f"{key}_data"])
                             template = file[f"{column[0]}/{column[1]}_{name}{direction}"]
                             assert varied == pytest.approx(template.values())
                     elif kind == "normsys":
-                        factors[(name, *column)] = data["hi"]
-                        assert data["lo"] == pytest.approx(1 / data["hi"])
+                        factors[(name, *column)] = LogNormal(data["hi"], data["lo"])
                     elif kind == "normfactor":
                         free.add((name, *column))
         assert not rates
@@ -129,16 +139,38 @@ def test_card_and_workspace_are_one_model(model: StatisticalModel, tmp_path: Pat
     assert free == rows | signals
 
 
-def test_what_combine_cannot_take(templates: Templates, settings: Fit, luminosity: Luminosity, tmp_path: Path) -> None:
+def test_the_card_has_names_that_combine_can_take(
+    templates: Templates, settings: Fit, luminosity: Luminosity, tmp_path: Path
+) -> None:
     for histogram in templates.histograms:
         for channel in histogram.channels:
-            channel.processes["4 tops"] = channel.processes["WZ"]  # type: ignore[index]
-    with pytest.raises(NanoMLError, match="Combine cannot take the name 4 tops. Rename it with letters, digits and _"):
-        write_datacard(statistical_model(templates, settings, luminosity), tmp_path)
-    for channel in templates.histograms[1].channels:
-        channel.processes.clear()  # type: ignore[attr-defined]
-        channel.processes["signal"] = templates.histograms[0].channels[0].processes["signal"]  # type: ignore[index]
-    alone = replace(settings, channels={"CR": "mass"})
-    with pytest.raises(NanoMLError, match="Combine cannot take the channel CR_2018: it has no background"):
-        write_datacard(statistical_model(templates, alone, luminosity), tmp_path)
-    assert not list(tmp_path.iterdir())
+            for name in ("4 tops", "W+jets", "W-jets", "W_jets"):
+                process = channel.processes["WZ"]
+                channel.processes[name] = replace(
+                    process, up={"j-s": process.up["jes"]}, down={"j-s": process.down["jes"]}
+                )  # type: ignore[index]
+    awkward = replace(settings, free=["ZZ", "W+jets"], uncertainties={"4 tops": "5 %"})
+    made = statistical_model(templates, awkward, luminosity)
+    card = Card.read(write_datacard(made, tmp_path))
+    assert [it for it in dict.fromkeys(card.of("process")) if it not in ("signal", "ZZ", "WZ", "fakes")] == [
+        "_4_tops", "W_jets_", "W_jets__", "W_jets",
+    ]  # fmt: skip
+    assert {"norm_4_tops", "j_s", "norm_W_jets"} <= {row[0] for row in card.rows}
+    names = {
+        name: safe
+        for name, _, safe in (it.what.partition(" is ") for it in for_combine(made).remarks if it.kind == "renamed")
+    }
+    assert names == {
+        "4 tops": "_4_tops in the datacard",
+        "W+jets": "W_jets_ in the datacard",
+        "W-jets": "W_jets__ in the datacard",
+        "norm_4 tops": "norm_4_tops in the datacard",
+        "norm_W+jets": "norm_W_jets in the datacard",
+        "j-s": "j_s in the datacard",
+    }
+    assert "# 4 tops is _4_tops in the datacard" in (tmp_path / "datacard.txt").read_text().splitlines()
+    with uproot.open(tmp_path / "templates.root") as file:
+        assert {f"SR_2018/{it};1" for it in ("W_jets", "W_jets_", "W_jets__", "_4_tops_j_sUp")} <= set(file.keys())
+    # once more changes nothing
+    once = for_combine(made)
+    assert for_combine(once).remarks == once.remarks

@@ -12,8 +12,9 @@ pytest.importorskip("mplhep")
 pytest.importorskip("statistical_analysis.fit")
 
 from MLTools.NanoML.config.analysis import load
-from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.config.fit import Fit, log_normal
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Template, Templates
+from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.stages import Analysis
 from MLTools.NanoML.workflow.unblinding import unblind
 from statistical_analysis.fit import FitJob, fit
@@ -22,7 +23,7 @@ from statistical_analysis.report.verdict import verdict
 from statistical_analysis.results import Results
 from statistical_analysis.stages import fit_stage
 
-LUMINOSITY = {"2018": {"lumi_2018": 0.025}, "2022": {"lumi_2022": 0.014}}
+LUMINOSITY = {"2018": {"lumi_2018": log_normal("2.5 %")}, "2022": {"lumi_2022": log_normal("1.4 %")}}
 SHOWN = (".json", ".html", ".txt")
 STRANGE = 76543.0
 """Observed events that nothing expects."""
@@ -49,7 +50,15 @@ def job(templates: Templates, settings: Fit, directory: Path, unblinded: str | N
     energies = {"2018": 13.0, "2022": 13.6}
     is_blind = unblinded is None
     return FitJob(
-        directory / "histograms.h5", directory / "fit", settings, LUMINOSITY, ["fakes"], is_blind, unblinded, energies
+        directory / "histograms.h5",
+        directory / "fit",
+        settings,
+        LUMINOSITY,
+        ["fakes"],
+        is_blind,
+        unblinded,
+        energies,
+        "a.yaml:7",
     )
 
 
@@ -86,6 +95,7 @@ def test_no_output_of_a_blind_fit_has_observed_data(templates: Templates, settin
 @pytest.mark.slow
 def test_an_unblinded_fit_says_by_whom(templates: Templates, settings: Fit, tmp_path: Path) -> None:
     by = "unblinded by me@here on 2026-01-02"
+    settings = replace(settings, smooth=["jes"], groups={"jets": ["je*"]})
     done = fit(job(with_data(templates, 30.0), settings, tmp_path, by))
     assert done["summary"].endswith(by)
     results = Results.read(tmp_path / "fit/results.json")
@@ -94,11 +104,30 @@ def test_an_unblinded_fit_says_by_whom(templates: Templates, settings: Fit, tmp_
     page = (tmp_path / "fit/report.html").read_text()
     assert "Unblinded by me@here on 2026-01-02" in page
     assert "Observed limit" in page
+    assert [it.group for it in results.breakdown] == [
+        "statistics of data", "statistics of simulation", "jets", "luminosity", "normalisation", "shape",
+    ]  # fmt: skip
+    assert all(f"<td>{it.group}</td><td>{it.error:.2g}</td>" in page for it in results.breakdown)
+    assert page.count('alt="smoothed_') == 4
     # 30 events in each bin of both eras are far from what is expected
     states = {it.question: it.state for it in verdict(results, [])}
     assert states["Does the model describe the data?"] == "bad"
     remarks = [Remark("one-sided", "SR", "WZ", "jes changes the yield")]
     assert [it.state for it in verdict(results, remarks) if it.question == "Variations to both sides?"] == ["look"]
+    remarks = [Remark("not fitted", "CR", "", "is not fitted"), Remark("renamed", "", "", "W+jets is W_jets")]
+    found = {it.question: it for it in verdict(results, remarks)}
+    assert found["Background everywhere?"].state == "bad"
+    assert "No background at all is expected in CR" in found["Background everywhere?"].text
+    assert found["Templates as they are?"].text == "W+jets is W_jets."
+
+
+def test_what_cannot_be_fitted_is_said_with_the_place_of_the_section(
+    templates: Templates, settings: Fit, tmp_path: Path
+) -> None:
+    wrong = job(templates, replace(settings, uncertainties={"jes": {"WZ": "3 %"}}), tmp_path)
+    with pytest.raises(ConfigError, match=r"^a.yaml:7: fit: jes is both a variation of a shape and a log-normal"):
+        fit(wrong)
+    assert not wrong.directory.exists()
 
 
 ANALYSIS = """

@@ -140,6 +140,58 @@ def test_impacts_are_those_of_fits_with_one_parameter_fixed() -> None:
     assert {it.parameter for it in found.impacts} >= {"norm", "other", "efficiency", "mcstat_SR[0]"}
 
 
+def test_the_error_is_broken_down_by_groups() -> None:
+    """One bin: variances add up to that of (events - background) / signal."""
+    s, b = 50.0, 1000.0
+    background = [normsys("theory", 0.02), normsys("jes", 0.03)]
+    background.append({"name": "mcstat_SR", "type": "staterror", "data": [20.0]})
+    samples = [{"name": "signal", "data": [s], "modifiers": [MU]}, {"name": "WZ", "data": [b], "modifiers": background}]
+    content = spec([{"name": "SR", "samples": samples}], [{"name": "SR", "data": [s + b]}])
+    groups = {"theory": ["theory"], "jets": ["jes"], "both": ["theory", "jes"]}
+    found = infer(content, ORIGIN, is_blind=False, groups=groups)
+    sizes = {"statistics of data": math.sqrt(s + b), "statistics of simulation": 20, "theory": 20, "jets": 30}
+    sizes["both"] = math.hypot(20, 30)
+    assert {it.group: it.error for it in found.breakdown} == {
+        name: pytest.approx(size / s, rel=0.02) for name, size in sizes.items()
+    }
+    total = math.sqrt(sum(sizes[name] ** 2 for name in sizes if name not in ("theory", "jets")))
+    assert found.strength.error == pytest.approx(total / s, rel=0.02)
+
+
+def test_parts_of_the_error_follow_from_fits_with_the_group_fixed() -> None:
+    content = workspace([64, 61], [9900])
+    found = infer(content, ORIGIN, is_blind=False, groups={"rates": ["norm", "other"]})
+    likelihood = Likelihood(content)
+    best = likelihood.maximum(likelihood.observed)
+    positions = {name: likelihood.names.index(name) for name in ("norm", "other")}
+    fixed = {number: float(best.at[number]) for number in positions.values()}
+    poi = likelihood.poi
+
+    def distance(strength: float) -> float:
+        """From the strength at which the likelihood ratio is one, with the group fixed."""
+        at = likelihood.maximum(likelihood.observed, {**fixed, poi: strength}, best.at)
+        return at.twice_nll - best.twice_nll - 1
+
+    low, high = (brentq(distance, best.at[poi], best.at[poi] + side) for side in (-3.0, 3.0))
+    left = (high - low) / 2
+    (part,) = (it.error for it in found.breakdown if it.group == "rates")
+    assert math.sqrt(found.strength.error**2 - part**2) == pytest.approx(left, rel=0.03)
+    assert part > 0.1
+
+
+def test_the_scan_has_the_statistical_errors_of_the_data() -> None:
+    found = infer(workspace([64, 61]), ORIGIN, is_blind=False)
+    scan, of_data = found.scan, found.breakdown[0]
+    assert len(scan.strength) == len(scan.likelihood) == len(scan.statistical) > 20
+    center = scan.strength.index(found.strength.value)
+    assert scan.likelihood[center] == scan.statistical[center] == 0
+    for number, strength in enumerate(scan.strength):
+        distance = strength - found.strength.value
+        assert scan.statistical[number] >= scan.likelihood[number] - 1e-3
+        if 0 < abs(distance) < of_data.error:
+            assert scan.statistical[number] == pytest.approx((distance / of_data.error) ** 2, rel=0.15, abs=0.01)
+
+
 def test_nothing_of_a_blind_fit_depends_on_observed_data(tmp_path: Path) -> None:
     first = infer(workspace([64, 61], [9000]), ORIGIN, is_blind=True)
     assert infer(workspace([20, 300], [7]), ORIGIN, is_blind=True) == first

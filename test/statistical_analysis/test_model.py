@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,12 +9,13 @@ import pytest
 
 pytest.importorskip("statistical_analysis.model")
 
-from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
-from statistical_analysis.model import Sample, StatisticalModel, statistical_model
+from statistical_analysis.model import StatisticalModel, statistical_model
+from statistical_analysis.samples import Sample
 
-Luminosity = dict[str, dict[str, float]]
+Luminosity = dict[str, dict[str, LogNormal]]
 AXIS = TemplateAxis("x", (0.0, 1.0, 2.0, 3.0))
 
 
@@ -22,15 +24,16 @@ def samples(model: StatisticalModel, channel: str) -> dict[str, Sample]:
     return {sample.process: sample for sample in found.samples}
 
 
-def one_channel(**processes: Any) -> StatisticalModel:
-    """The model of one region without eras, of three bins without underflow and overflow."""
+def one_channel(nominal: Any = (50, 50, 50), smooth: Sequence[str] = (), **processes: Any) -> StatisticalModel:
+    """The model of one region without eras, of as many bins as `nominal`, which are those of WZ, without underflow and overflow."""
     made = {
         name: each if isinstance(each, Template) else padded(each)
-        for name, each in {"signal": [1, 1, 1], "WZ": [50, 50, 50], **processes}.items()
+        for name, each in {"signal": np.ones(len(nominal)), "WZ": nominal, **processes}.items()
     }
-    histogram = FilledHistogram("x", (AXIS,), (HistogramChannel("SR", None, made),))
+    axis = replace(AXIS, edges=tuple(map(float, range(len(nominal) + 1))))
+    histogram = FilledHistogram("x", (axis,), (HistogramChannel("SR", None, made),))
     templates = Templates("NanoML", (histogram,), tuple(made), "signal", {"": 59.8})
-    return statistical_model(templates, Fit(channels={"SR": "x"}), {"": {}})
+    return statistical_model(templates, Fit(channels={"SR": "x"}, smooth=list(smooth)), {"": {}})
 
 
 def padded(values: Any, up: Any = None, down: Any = None) -> Template:
@@ -75,11 +78,129 @@ def test_each_process_has_its_log_normal_uncertainties(
     templates: Templates, settings: Fit, luminosity: Luminosity
 ) -> None:
     found = samples(statistical_model(templates, settings, luminosity, ["fakes"]), "SR_2018")
-    lumi = {"lumi_correlated": 1.01, "lumi_2018": 1.02}
-    assert found["signal"].factors == {**lumi, "scale": 1.04}
-    assert found["WZ"].factors == {**lumi, "scale": 1.03, "norm_WZ": 1.05}
-    assert (found["ZZ"].factors, found["ZZ"].free) == ({}, "norm_ZZ")
-    assert (found["fakes"].factors, found["fakes"].free) == ({"norm_fakes": 1.3}, None)
+    lumi = {"lumi_correlated": (1.01, 1 / 1.01), "lumi_2018": (1.02, 0.985)}
+    factors = {
+        process: {name: (it.up, it.down) for name, it in each.factors.items()} for process, each in found.items()
+    }
+    assert factors == {
+        "signal": {**lumi, "scale": (1.04, 0.94)},
+        "WZ": {**lumi, "scale": (1.03, 1 / 1.03), "norm_WZ": (1.05, 1 / 1.05)},
+        "ZZ": {},
+        "fakes": {"norm_fakes": (1.3, 0.8)},
+    }
+    assert {process: each.free for process, each in found.items() if each.free} == {"ZZ": "norm_ZZ"}
+    both = replace(settings, uncertainties={"lumi_2018": {"WZ": "+10 % -20 %"}})
+    factor = samples(statistical_model(templates, both, luminosity), "SR_2018")["WZ"].factors["lumi_2018"]
+    assert (factor.up, factor.down) == (pytest.approx(1.02 * 1.1), pytest.approx(0.985 * 0.8))
+
+
+def test_parameters_are_in_groups_of_the_user(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
+    mine = {
+        "theory": ["scale", "norm_*"],
+        "jets": ["jes*", "jer"],
+        "luminosity": ["lumi_2018"],
+        "mine": ["pdf", "norm_ZZ"],
+    }
+    model = statistical_model(templates, replace(settings, groups=mine), luminosity, ["fakes"])
+    assert {group: set(names) for group, names in model.groups.items()} == {
+        "theory": {"scale", "norm_WZ", "norm_fakes"},
+        "jets": {"jes", "jes_2018", "jes_2022", "jer_2018", "jer_2022"},
+        "luminosity": {"lumi_2018", "lumi_correlated"},
+        "shape": {"btag_hfstats1_2018", "btag_hfstats1_2022"},
+    }
+    assert set(model.nuisances) == set(statistical_model(templates, settings, luminosity, ["fakes"]).nuisances)
+    assert len(model.nuisances) == 12
+    assert [each.what for each in model.remarks if each.kind == "unknown"] == [
+        "fit.groups.mine: no nuisance parameter is called pdf",
+        "fit.groups.mine: no nuisance parameter is called norm_ZZ",  # it is free
+    ]
+
+
+def test_a_parameter_may_be_in_two_groups(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
+    both = replace(settings, groups={"theory": ["scale"], "signal": ["scale"]})
+    model = statistical_model(templates, both, luminosity)
+    assert model.groups["theory"] == model.groups["signal"] == ("scale",)
+    assert len(model.nuisances) == 12
+
+
+def test_a_channel_without_background_is_not_fitted_and_the_others_are(
+    templates: Templates, settings: Fit, luminosity: Luminosity
+) -> None:
+    for channel in templates.histograms[1].channels:
+        if channel.era == "2022":
+            signal = templates.histograms[0].channels[0].processes["signal"]
+            channel.processes.clear()  # type: ignore[attr-defined]
+            channel.processes["signal"] = signal  # type: ignore[index]
+    model = statistical_model(templates, settings, luminosity)
+    assert [each.name for each in model.channels] == ["SR_2018", "SR_2022", "CR_2018"]
+    assert [(each.channel, each.what) for each in model.remarks if each.kind == "not fitted"] == [
+        ("CR_2022", "is not fitted, since no background is expected there")
+    ]
+    for channel in templates.histograms[0].channels:
+        for process in ("WZ", "ZZ", "fakes"):
+            channel.processes.pop(process)  # type: ignore[attr-defined]
+    with pytest.raises(
+        NanoMLError, match=r"fit: no channel has a background. Choose other channels, or wider regions."
+    ):
+        statistical_model(templates, replace(settings, channels={"SR": "wprime"}), luminosity)
+
+
+def test_shapes_are_smoothed_where_that_is_asked_for() -> None:
+    nominal, rng = np.array([90.0, 80, 70, 60, 50, 40, 30, 20]), np.random.default_rng(1)
+    noise = 1 + rng.normal(0, 0.05, 8)
+    process = padded(
+        nominal, up=nominal * np.linspace(1, 1.2, 8) * noise, down=nominal / np.linspace(1, 1.2, 8) / noise
+    )
+    raw, smooth = (one_channel(nominal=nominal, smooth=names, WZ=process) for names in ([], ["je*"]))
+    before, after = (samples(model, "SR")["WZ"] for model in (raw, smooth))
+    assert before.rough == {}
+    assert after.rough.keys() == {"jes"}
+    for direction in ("up", "down"):
+        rough, smoothed = (getattr(it.shapes["jes"], direction) for it in (before, after))
+        assert getattr(after.rough["jes"], direction).tolist() == rough.tolist()
+        assert smoothed.sum() == pytest.approx(rough.sum())
+        assert np.abs(np.diff(smoothed / nominal, 2)).max() < 0.5 * np.abs(np.diff(rough / nominal, 2)).max()
+    (remark,) = (each for each in smooth.remarks if each.kind == "smoothed")
+    changed = max(
+        float(np.max(np.abs(getattr(after.shapes["jes"], it) - getattr(before.shapes["jes"], it)) / nominal))
+        for it in ("up", "down")
+    )
+    assert (remark.process, remark.what) == ("WZ", f"smoothing changes bins by up to {100 * changed:.2g} % (jes)")
+    unknown = one_channel(nominal=nominal, smooth=["scale"], WZ=process)
+    assert "fit.smooth: no nuisance parameter is called scale" in [each.what for each in unknown.remarks]
+    assert str(unknown.channels) == str(raw.channels)
+
+
+def test_smoothing_comes_before_pruning() -> None:
+    """A single bin that sticks out is noise to a running median."""
+    nominal = np.full(8, 50.0)
+    varied = nominal.copy()
+    varied[4] += 1
+    process = padded(nominal, up=varied, down=nominal)
+    assert "jes" in samples(one_channel(nominal=nominal, WZ=process), "SR")["WZ"].shapes
+    model = one_channel(nominal=nominal, smooth=["jes"], WZ=process)
+    assert {"smoothed"} <= {each.kind for each in model.remarks}
+    up = samples(model, "SR")["WZ"].shapes["jes"].up
+    assert up == pytest.approx(np.full(8, 401 / 8))
+
+
+def test_what_cannot_be_smoothed() -> None:
+    short = padded([10, 20], up=[11, 20], down=[10, 18])
+    model = one_channel(nominal=[10, 20], smooth=["jes"], WZ=short)
+    assert ("WZ", "not smoothed, since there are fewer than 3 bins: jes") in [
+        (it.process, it.what) for it in model.remarks
+    ]
+    assert samples(model, "SR")["WZ"].shapes["jes"].up.tolist() == [11, 20]
+    values = np.arange(1.0, 31).reshape(5, 6)
+    plane = Template(values, values, {"jes": values * 1.1}, {"jes": values * 0.9})
+    axes = (replace(AXIS, edges=(0.0, 1.0, 2.0, 3.0)), replace(AXIS, edges=(0.0, 1.0, 2.0, 3.0, 4.0)))
+    channel = HistogramChannel("SR", None, {"signal": plane, "WZ": plane})
+    templates = Templates("", (FilledHistogram("x", axes, (channel,)),), ("signal", "WZ"), "signal", {"": None})
+    model = statistical_model(templates, Fit(channels={"SR": "x"}, smooth=["jes"]), {})
+    assert [it.what for it in model.remarks if it.kind == "smoothed"] == [
+        "not smoothed, since there are several axes: jes"
+    ] * 2
+    assert not any(sample.rough for sample in model.channels[0].samples)
 
 
 def test_data_are_expected_until_they_are_observed(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:

@@ -13,12 +13,12 @@ pytest.importorskip("statistical_analysis.workspace")
 
 import pyhf
 
-from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.config.fit import Fit, LogNormal, log_normal
 from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
 from statistical_analysis.model import StatisticalModel, statistical_model
 from statistical_analysis.workspace import workspace
 
-Luminosity = dict[str, dict[str, float]]
+Luminosity = dict[str, dict[str, LogNormal]]
 
 
 def expected(model: Any, **parameters: float) -> dict[str, list[float]]:
@@ -39,7 +39,8 @@ def varied(model: StatisticalModel, nuisance: str, sign: int) -> dict[str, Any]:
             values = sample.nominal
             if nuisance in sample.shapes:
                 values = sample.shapes[nuisance].up if sign > 0 else sample.shapes[nuisance].down
-            total += values * sample.factors.get(nuisance, 1.0) ** sign
+            factor = sample.factors.get(nuisance, LogNormal(1, 1))
+            total += values * (factor.up if sign > 0 else factor.down)
         found[channel.name] = pytest.approx(total.tolist(), rel=1e-9, abs=1e-9)
     return found
 
@@ -93,19 +94,20 @@ def test_any_template_is_reproduced(nominal: Any, up: Any, down: Any, factor: in
     processes = {
         "signal": Template(np.pad(inner, 1), np.pad(inner, 1)),
         "WZ": Template(nominal, np.abs(nominal), {"jes": up}, {"jes": down}),
+        "ZZ": Template(np.pad(inner, 1), np.pad(inner, 1)),
     }
     axis = TemplateAxis("x", (0.0, 1.0, 2.0, 3.0))
     histogram = FilledHistogram("x", (axis,), (HistogramChannel("SR", None, processes),))
     templates = Templates("", (histogram,), ("signal", "WZ"), "signal", {"": None})
     settings = Fit(channels={"SR": "x"}, uncertainties={"WZ": f"{factor} %"})
-    model = statistical_model(templates, settings, {"": {"lumi": 0.025}})
+    model = statistical_model(templates, settings, {"": {"lumi": log_normal("2.5 %")}})
     made = pyhf.Workspace(workspace(model)).model()
     assert expected(made) == varied(model, "none", 1)
     for nuisance in model.nuisances:
         for sign in (1, -1):
             assert expected(made, **{nuisance: sign}) == varied(model, nuisance, sign)
     total = float(nominal[1:-1].sum())
-    assert sum(expected(made, mu=0.0)["SR"]) == pytest.approx(max(total, 0), abs=1e-9)
+    assert sum(expected(made, mu=0.0)["SR"]) == pytest.approx(inner.sum() + max(total, 0), abs=1e-9)
 
 
 def test_bins_without_background(settings: Fit, luminosity: Luminosity) -> None:
@@ -121,7 +123,7 @@ def test_bins_without_background(settings: Fit, luminosity: Luminosity) -> None:
     axis = TemplateAxis("wprime", (0.0, 0.5, 0.9, 1.0))
     histogram = FilledHistogram("wprime", (axis,), (HistogramChannel("SR", None, processes),))
     templates = Templates("NanoML", (histogram,), tuple(processes), "signal", {"": 59.8})
-    model = statistical_model(templates, Fit(channels={"SR": "wprime"}), {"": {"lumi": 0.02}})
+    model = statistical_model(templates, Fit(channels={"SR": "wprime"}), {"": {"lumi": log_normal("2 %")}})
     signal = next(each for each in model.channels[0].samples if each.is_signal)
     assert signal.nominal.tolist() == [1, 4, 0]
     assert signal.shapes["jes"].up == pytest.approx([1.1, 4.4, 0])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from MLTools.NanoML.config.analysis import Config, load
-from MLTools.NanoML.config.fit import luminosity_uncertainties
+from MLTools.NanoML.config.fit import LogNormal, log_normal, luminosity_uncertainties
 from MLTools.NanoML.errors import ConfigError
 
 ANALYSIS = """
@@ -39,21 +39,41 @@ def test_uncertainties_are_percentages(tmp_path: Path) -> None:
     config = loaded(tmp_path, ANALYSIS)
     assert config.fit is not None
     assert config.fit.normalisations == {
-        "norm_WZ": {"WZ": 0.05},
-        "scale": {"WZ": 0.03, "signal": 0.005},
-        "norm_rare": {"rare": 0.5},
+        "norm_WZ": {"WZ": LogNormal(1.05, 1 / 1.05)},
+        "scale": {"WZ": LogNormal(1.03, 1 / 1.03), "signal": LogNormal(1.005, 1 / 1.005)},
+        "norm_rare": {"rare": LogNormal(1.5, 1 / 1.5)},
     }
     assert luminosity_uncertainties(config) == {
-        "2018": {"lumi_13TeV": pytest.approx(0.006), "lumi_2018": 0.015},
-        "2022": {"lumi_2022": pytest.approx(0.014)},
+        "2018": {"lumi_13TeV": log_normal("0.6 %"), "lumi_2018": log_normal("1.5 %")},
+        "2022": {"lumi_2022": log_normal("1.4 %")},
         "2023": {},
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "up", "down"),
+    [
+        ("+5 % -3 %", 1.05, 0.97),
+        ("+5% -3%", 1.05, 0.97),
+        ("+5 -3 %", 1.05, 0.97),
+        ("+5.0 % / -3 %", 1.05, 0.97),
+        ("-5 % +3 %", 0.95, 1.03),  # falls with its parameter
+        ("+150 % -0 %", 2.5, 1),
+        ("150 %", 2.5, 0.4),
+    ],
+)
+def test_uncertainties_may_differ_up_and_down(tmp_path: Path, text: str, up: float, down: float) -> None:
+    changed = ANALYSIS.replace("{WZ: 5 %", f"{{WZ: {text}").replace("{lumi_13TeV: 0.6 %", f"{{lumi_13TeV: {text}")
+    config = loaded(tmp_path, changed)
+    assert config.fit is not None
+    for found in (config.fit.normalisations["norm_WZ"]["WZ"], luminosity_uncertainties(config)["2018"]["lumi_13TeV"]):
+        assert (found.up, found.down) == (pytest.approx(up), pytest.approx(down))
+
+
 def test_the_luminosity_without_eras(tmp_path: Path) -> None:
-    for given, found in (("2.5 %", {"lumi": 0.025}), ("{a: 1 %, b: 2 %}", {"a": 0.01, "b": 0.02})):
+    for given, found in (("2.5 %", {"lumi": "2.5 %"}), ("{a: 1 %, b: 2 %}", {"a": "1 %", "b": "2 %"})):
         config = loaded(tmp_path, f"luminosity: 59.8\nluminosity_uncertainty: {given}\n")
-        assert luminosity_uncertainties(config) == {"": found}
+        assert luminosity_uncertainties(config) == {"": {name: log_normal(text) for name, text in found.items()}}
     assert luminosity_uncertainties(loaded(tmp_path, "luminosity: 59.8\n")) == {"": {}}
 
 
@@ -66,6 +86,11 @@ def test_the_luminosity_without_eras(tmp_path: Path) -> None:
         ("\neras", "\nluminosity_uncertainty: 2 %\neras", "2: luminosity_uncertainty: is given by each of `eras`."),
         ("{WZ: 5 %", "{WZ: 0.05", "19: fit.uncertainties.WZ: WZ: takes a percentage above 0, as in 2.5 %"),
         ("{WZ: 3 %", "{WZ: a lot", "19: fit.uncertainties.scale: WZ: takes a percentage above 0, as in 2.5 %"),
+        ("{WZ: 5 %", "{WZ: +5 % +3 %", "19: fit.uncertainties.WZ: WZ: takes one percentage up and one down, as in +5 % -3 %"),
+        ("{WZ: 5 %", "{WZ: +0 % -0 %", "19: fit.uncertainties.WZ: WZ: takes one percentage up and one down, as in +5 % -3 %"),
+        ("{WZ: 5 %", "{WZ: +5 % -100 %", "19: fit.uncertainties.WZ: WZ: leaves nothing: give less than 100 % down"),
+        ("free: [ZZ]", "groups: {a-b: [scale]}", '18: fit.groups.a-b: "a-b" cannot be a name: expected a name of letters, digits and _'),
+        ("free: [ZZ]", "smoth: [jes]", '18: fit.smoth: unknown key. Did you mean "smooth"?'),
         ("scale: {WZ: 3 %, signal: .5%}", "scale: {}", "fit.uncertainties.scale: names no class. Give it some"),
         ("scale: {WZ", "norm_WZ: {WZ", "fit.uncertainties.norm_WZ: is the name of the normalisation of one class. Take another"),
         ("scale: {WZ", "a-b: {WZ", 'fit.uncertainties.a-b: "a-b" cannot be a nuisance parameter: expected a name'),
