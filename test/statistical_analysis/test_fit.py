@@ -18,9 +18,9 @@ from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.stages import Analysis
 from MLTools.NanoML.workflow.unblinding import unblind
 from statistical_analysis.fit import FitJob, fit
-from statistical_analysis.model import Remark
 from statistical_analysis.report.verdict import verdict
 from statistical_analysis.results import Results
+from statistical_analysis.samples import Remark
 from statistical_analysis.stages import fit_stage
 
 LUMINOSITY = {"2018": {"lumi_2018": log_normal("2.5 %")}, "2022": {"lumi_2022": log_normal("1.4 %")}}
