@@ -102,7 +102,7 @@ class Prepared:
         options.intra_op_num_threads = 1
         model = Model(path)
         with RootFile(source) as file:
-            scorer = Scorer(model, file, None, None, ".")
+            scorer = Scorer(model, file, None, [None], ".")
             arrays = file.read(scorer.reads)
         found = scorer.score(arrays)
         made = {name: (branch, found[name]) for name, branch in scorer.made.items()}

@@ -39,6 +39,10 @@ class FitJob:
         The energy [TeV] of each era.
     place
         Where the section is, as in "analysis.yaml:34".
+    hypothesis
+        The hypothesis of the signal, in words; None if there is one alone.
+    fitted
+        Regions and histograms of the fits under all hypotheses: if data of one are blind, they are in all.
     """
 
     source: Path
@@ -50,6 +54,8 @@ class FitJob:
     unblinded: str | None
     energies: Mapping[str, float | None]
     place: str
+    hypothesis: str | None = None
+    fitted: Sequence[tuple[str, str]] = ()
 
 
 def fit(job: FitJob) -> dict[str, str]:
@@ -61,7 +67,7 @@ def fit(job: FitJob) -> dict[str, str]:
     from statistical_analysis.report.shapes import draw_smoothed
 
     templates = Templates.read(job.source)
-    is_blind = job.is_blind or _has_blind_bins(templates, job.settings)
+    is_blind = job.is_blind or _has_blind_bins(templates, [*job.settings.channels.items(), *job.fitted])
     asimov = 0.0 if is_blind else None
     try:
         model = statistical_model(templates, job.settings, job.luminosity, job.from_data, asimov)
@@ -71,7 +77,7 @@ def fit(job: FitJob) -> dict[str, str]:
     write_json(directory / "workspace.json", content)
     of_card, unblinded = for_combine(model), None if is_blind else job.unblinded
     write_datacard(of_card, directory)
-    origin = Origin(f"NanoML {__version__}", model.signal, unblinded)
+    origin = Origin(f"NanoML {__version__}", model.signal, unblinded, job.hypothesis)
     results = infer(content, origin, is_blind, model.groups)
     axes = {channel.name: Axis(channel.title, channel.edges) for channel in model.channels}
     eras = dict.fromkeys(channel.era for channel in model.channels)
@@ -82,12 +88,7 @@ def fit(job: FitJob) -> dict[str, str]:
     return {"summary": results.summary}
 
 
-def _has_blind_bins(templates: Templates, settings: Fit) -> bool:
-    """Whether a channel has bins whose data must not be looked at."""
-    channels = (
-        channel
-        for region, name in settings.channels.items()
-        for channel in templates.histogram(name).channels
-        if channel.region == region
-    )
-    return any(channel.blind is not None and bool(channel.blind.any()) for channel in channels)
+def _has_blind_bins(templates: Templates, channels: Sequence[tuple[str, str]]) -> bool:
+    """Whether a region of a histogram has bins whose data must not be looked at."""
+    found = (it for region, name in channels for it in templates.histogram(name).channels if it.region == region)
+    return any(channel.blind is not None and bool(channel.blind.any()) for channel in found)

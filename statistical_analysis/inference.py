@@ -36,11 +36,12 @@ _REACH = 3.0  # of a scan, in standard deviations
 
 @dataclass(frozen=True)
 class Origin:
-    """What the results say about where they come from: version, name of the signal, and who unblinded the analysis."""
+    """What the results say about where they come from: version, name of the signal, who unblinded the analysis, and the hypothesis."""
 
     creator: str
     signal: str
     unblinded: Optional[str] = None
+    hypothesis: Optional[str] = None
 
 
 def infer(
@@ -87,6 +88,7 @@ def infer(
         _scan(likelihood, data, best, strength.error),
         None if is_blind else _goodness(likelihood, data, best),
         _channels(likelihood, best, covariance, None if is_blind else data),
+        origin.hypothesis,
     )
 
 

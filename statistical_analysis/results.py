@@ -147,6 +147,8 @@ class Results:
         The matrix of correlation coefficients of `parameters`.
     breakdown
         The parts of the error of the signal strength, by group of parameters.
+    hypothesis
+        The hypothesis of the signal, as "mass = 600"; None if there is one alone.
     """
 
     creator: str
@@ -163,6 +165,7 @@ class Results:
     scan: Scan
     goodness: Optional[GoodnessOfFit]
     channels: tuple[Channel, ...]
+    hypothesis: Optional[str] = None
 
     def write(self, path: Path) -> None:
         """Write a JSON file."""

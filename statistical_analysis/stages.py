@@ -1,20 +1,27 @@
-"""The stage of this part: fit."""
+"""The stages of this part: fit and limits."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from MLTools.NanoML.config.fit import luminosity_uncertainties
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.fit import Fit, cross_section, luminosity_uncertainties
+from MLTools.NanoML.config.histogram import hypotheses
+from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import blind_data, unblinding
 from statistical_analysis.fit import FitJob, fit
+from statistical_analysis.limits import FittedPoint, LimitsJob, collect
 
 for _package in ("pyhf", "iminuit", "jax", "scipy", "matplotlib", "mplhep"):
     # reported now, not after the histograms; and without importing them, which takes seconds
@@ -23,41 +30,92 @@ for _package in ("pyhf", "iminuit", "jax", "scipy", "matplotlib", "mplhep"):
 
 
 def fit_stage(analysis: Analysis) -> Stage:
-    """The fit of all channels. As long as one of them is blind, it is a fit to expected data in all."""
+    """The fit of all channels, at each value of the parameter of the signal if it has one.
+
+    As long as one channel is blind, it is a fit to expected data in all.
+    """
     config, layout = analysis.config, Layout.of(analysis.config)
     assert config.fit is not None
-    log = unblinding(config)
-    has_data = any(dataset.is_data for dataset in config.datasets.values())
-    blind = blind_data(config)
-    is_blind = not has_data or any(region in blind for region in config.fit.channels)
-    by = str(log) if log else "with data: no channel is in a blind region"
+    known = {
+        it: {region: f"{name}_{it.ending}" for region, name in config.fit.channels.items()} for it in hypotheses(config)
+    }
+    if not known:
+        return Stage("fit", [_fit_task(config, config.fit, layout.fit)], summary=_summary)
+    fitted = tuple(channel for channels in known.values() for channel in channels.items())
+    tasks = [
+        _fit_task(config, replace(config.fit, channels=channels), layout.fit / it.ending, it, fitted)
+        for it, channels in known.items()
+    ]
+    return Stage("fit", tasks, usable_cores(), _summary, "fits")
+
+
+def _fit_task(
+    config: Config,
+    settings: Fit,
+    directory: Path,
+    hypothesis: Hypothesis | None = None,
+    fitted: tuple[tuple[str, str], ...] = (),
+) -> Task:
     job = FitJob(
-        layout.histograms(".h5"),
-        layout.fit,
-        config.fit,
+        Layout.of(config).histograms(".h5"),
+        directory,
+        settings,
         luminosity_uncertainties(config),
         list(config.data_driven),
-        is_blind,
-        None if is_blind else by,
+        _is_blind(config),
+        _unblinded(config),
         {name: era.energy for name, era in config.eras.items()},
         config.where("fit"),
+        str(hypothesis) if hypothesis else None,
+        fitted,
     )
-    settings = {
-        "fit": plain(config.fit),
+    decisive = {
+        "fit": plain(settings),
         "luminosity": plain(job.luminosity),
         "from_data": job.from_data,
         "is_blind": job.is_blind,
         "unblinded": job.unblinded,
         "energies": job.energies,
+        "hypothesis": job.hypothesis,
+        "fitted": fitted,
     }
     names = ("results.json", "workspace.json", "report.html", "datacard.txt", "templates.root")
-    outputs = tuple(layout.fit / name for name in names)
-    work = functools.partial(fit, job)
-    task = Task(
-        "fit", "all", (str(job.source),), outputs, settings, code_of(fit.__module__), work, folders=(layout.fit,)
+    outputs = tuple(directory / name for name in names)
+    name, work, code = hypothesis.ending if hypothesis else "all", functools.partial(fit, job), code_of(fit.__module__)
+    return Task("fit", name, (str(job.source),), outputs, decisive, code, work, folders=(directory,))
+
+
+def _is_blind(config: Config) -> bool:
+    assert config.fit is not None
+    has_data = any(dataset.is_data for dataset in config.datasets.values())
+    return not has_data or any(region in blind_data(config) for region in config.fit.channels)
+
+
+def _unblinded(config: Config) -> str | None:
+    """Why data may be looked at; None if they may not."""
+    log = unblinding(config)
+    return None if _is_blind(config) else str(log) if log else "with data: no channel is in a blind region"
+
+
+def limits_stage(analysis: Analysis) -> Stage | None:
+    """The results of the fits at all values of the parameter of the signal, if it has one."""
+    config, layout = analysis.config, Layout.of(analysis.config)
+    assert config.fit is not None
+    points = tuple(
+        FittedPoint(it, layout.fit / it.ending, cross_section(config, config.fit, it)) for it in hypotheses(config)
     )
-    return Stage("fit", [task], summary=_summary)
+    if not points:
+        return None
+    energies = {name: era.energy for name, era in config.eras.items()}
+    job = LimitsJob(points, layout.histograms(".h5"), layout.fit, energies)
+    settings = {"points": {it.hypothesis.ending: it.cross_section for it in points}, "energies": energies}
+    outputs = tuple(layout.fit / name for name in ("results.json", "report.html"))
+    inputs = tuple(str(path) for path in (*(it.results for it in points), job.source))
+    work, code = functools.partial(collect, job), code_of(collect.__module__)
+    task = Task("limits", "all", inputs, outputs, settings, code, work, folders=(layout.fit,))
+    return Stage("limits", [task], summary=_summary)
 
 
 def _summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return [str(each["summary"]) for each in done.values()]
+    texts = {name: str(each["summary"]) for name, each in done.items()}
+    return [f"{name}: {text}" for name, text in texts.items()] if len(texts) > 1 else [*texts.values()]

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc, auc_difference
+from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.model import Discriminant
-
-DEFAULT = "discriminant"
-"""Name of the discriminant that a training with more than two classes has by itself."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class BoundDiscriminant:
     def title(self) -> str:
         """What it is called: "probability of signal", "discriminant wprime"."""
         kind = "probability of" if self.is_probability else "discriminant"
-        return kind if self.of.name == DEFAULT else f"{kind} {self.of.name}"
+        return kind if self.of.name == DISCRIMINANT else f"{kind} {self.of.name}"
 
     @property
     def label(self) -> str:

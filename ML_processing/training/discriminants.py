@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ML_processing.events.survey import ClassTotal, Survey
-from ML_processing.models.discriminant import DEFAULT, BoundDiscriminant
+from ML_processing.models.discriminant import BoundDiscriminant
 from MLTools.NanoML.config.schema import suggestion
-from MLTools.NanoML.config.training import Against
+from MLTools.NanoML.config.training import DISCRIMINANT, Against
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Discriminant
 
@@ -46,7 +46,7 @@ def discriminants_of(config: Train, survey: Survey) -> tuple[Discriminant, ...]:
         return ()
     wanted = config.against
     if not wanted and len(classes) > 2:
-        wanted[DEFAULT] = Against(signal_of(config, classes))
+        wanted[DISCRIMINANT] = Against(signal_of(config, classes))
     if not survey.about.physical:
         totals = {name: ClassTotal(total.events, 1.0) for name, total in totals.items()}
     return tuple(_discriminant(name, each, totals) for name, each in wanted.items())

@@ -253,7 +253,8 @@ def _models_of(config: Config, era: Optional[str]) -> list[tuple[Model, Optional
     for path in paths:
         model = Model(path)
         parameter = model.description.parameter
-        value = section.parameter.get(parameter.column) if parameter else None
+        values = section.parameter.get(parameter.column, []) if parameter else []
+        value = values[0] if len(values) == 1 else None
         score(path, value)()  # so that a mistake in it is reported now
         found.append((model, value))
     return found

@@ -18,6 +18,7 @@ from data_processing.histograms.bins import places_in
 from data_processing.score.eventcolumns import EVENT_WEIGHT
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.accounting import under_shift
+from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.contracts.templates import DATA
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -48,6 +49,17 @@ class Plan:
     name: str
     axes: Sequence[Axis]
     regions: Sequence[str]
+    hypothesis: Optional[Hypothesis] = None  # scores are those at its value
+
+    @property
+    def ending(self) -> str:
+        """What the names of scores end with."""
+        return f"_{self.hypothesis.ending}" if self.hypothesis else ""
+
+    @property
+    def quantities(self) -> list[tuple[Expression, str]]:
+        """What is filled on each axis, and what the names of scores in it end with."""
+        return [(axis.quantity, self.ending) for axis in self.axes]
 
     @property
     def cells(self) -> tuple[int, ...]:
@@ -189,9 +201,7 @@ class _View:
             0.0  # sums of the nominal weights, of all events and of those with a score that counts
         )
         self._weights = {ending: f"{process.prefix}{EVENT_WEIGHT}{ending}" for ending in endings}
-        self._quantities = {
-            axis.quantity: self._bound(axis.quantity, job.model) for it in job.plans for axis in it.axes
-        }
+        self._quantities = {each: self._bound(*each, job.model) for it in job.plans for each in it.quantities}
         outputs = {name for name in files.branches if name.startswith(f"{job.model}_")}
         self._of_scores = {it for it, (_, names) in self._quantities.items() if outputs & set(names.values())}
         self._fills: list[tuple[Plan, str, str]] = []  # with the branch that says whether an event is in the region
@@ -201,19 +211,21 @@ class _View:
                 if region not in process.blind and (not flag or flag in files.branches):
                     self._fills.append((plan, region, flag))
 
-    def _bound(self, quantity: Expression, model: str) -> tuple[Formula, dict[str, str]]:
-        """A quantity, and the branch for each name in it; an output of the model can be named without it."""
+    def _bound(self, quantity: Expression, ending: str, model: str) -> tuple[Formula, dict[str, str]]:
+        """A quantity, and the branch for each name in it; an output of the model can be named without it, and without an ending."""
         formula, branches = Formula(quantity.text), self._files.branches
-        aliases = {
-            name: branches[f"{model}_{name}"]
-            for name in formula.branches
-            if versions.resolve(name, branches) is None and f"{model}_{name}" in branches
-        }
+        aliases = {}
+        for name in (name for name in formula.branches if versions.resolve(name, branches) is None):
+            known = [it for it in (f"{name}{ending}", f"{model}_{name}{ending}", f"{model}_{name}") if it in branches]
+            if known:
+                aliases[name] = known[0]
         try:
-            found = formula.resolve({**branches, **aliases}, self._files.path)
+            found = formula.resolve(
+                {**branches, **{name: branches[other] for name, other in aliases.items()}}, self._files.path
+            )
         except NanoMLError as problem:
             raise ConfigError(f"{quantity.where}: {problem}") from None
-        return formula, {name: f"{model}_{name}" if name in aliases else actual for name, actual in found.items()}
+        return formula, {**found, **aliases}
 
     @property
     def reads(self) -> list[str]:
@@ -252,7 +264,7 @@ class _View:
         last, chosen = None, {}
         for plan, region, flag in sorted(self._fills, key=lambda it: it[2]):
             event, cell = cells[plan.name]
-            of_scores = any(axis.quantity in self._of_scores for axis in plan.axes)
+            of_scores = not self._of_scores.isdisjoint(plan.quantities)
             key = (flag, of_scores and self._single_of is not None) if is_plain[plan.name] else None
             if key is None or key != last:
                 inside = flags[flag][event] if flag else np.ones(len(event), bool)
@@ -275,10 +287,10 @@ class _View:
         return np.asarray(fold_of(run, block, event, self._single_of) == 0)
 
     def _cells(
-        self, plan: Plan, values: Mapping[Expression, tuple[NDArray[np.int64], Floats]]
+        self, plan: Plan, values: Mapping[tuple[Expression, str], tuple[NDArray[np.int64], Floats]]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The event and the bin of each entry; what is not a number is in none."""
-        entries = [values[axis.quantity] for axis in plan.axes]
+        entries = [values[each] for each in plan.quantities]
         event = entries[0][0]
         if any(not np.array_equal(event, other) for other, _ in entries[1:]):
             raise ConfigError(

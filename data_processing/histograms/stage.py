@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -14,13 +15,14 @@ from data_processing.histograms.fill import Axis, FillJob, Plan, Process, fill_f
 from data_processing.histograms.templates import ChosenBins, TemplateJob, make_templates
 from data_processing.score.eventcolumns import prefix_of
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.histogram import Histogram, axes_of, processes_of, regions_of
-from MLTools.NanoML.config.training import Train
+from MLTools.NanoML.config.histogram import Histogram, axes_of, hypotheses, processes_of, regions_of
+from MLTools.NanoML.config.training import DISCRIMINANT, Train
 from MLTools.NanoML.contracts.bins import fine_edges
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.templates import DATA, Templates
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.nanoaod.folds import SINGLE
+from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.terminal.progress import say_once
 from MLTools.NanoML.workflow.runner import Stage
@@ -34,16 +36,18 @@ def fill_stage(analysis: Analysis) -> Optional[Stage]:
     config, layout = analysis.config, Layout.of(analysis.config)
     if not config.histogram:
         return None
-    plans = [_plan(config, name, histogram) for name, histogram in config.histogram.items()]
+    plans = _plans(config)
     code, copies = code_of(fill_file.__module__), config.score is not None and config.score.copy
     single = SINGLE if config.train is not None and config.train.folds == 1 else None
     tasks = []
     for dataset, events, scores, output in _files(analysis):
         processes = _processes(config, dataset)
         source = str(scores) if copies else events
-        job = FillJob(str(scores), source, output, plans, processes, layout.name, bool(config.regions), single)
+        parameters = config.datasets[dataset].parameters
+        mine = [it for it in plans if it.hypothesis is None or it.hypothesis.allows(parameters)]
+        job = FillJob(str(scores), source, output, mine, processes, layout.name, bool(config.regions), single)
         settings = {
-            "histograms": [plain(plan) for plan in plans],
+            "histograms": [plain(plan) for plan in mine],
             "processes": [plain(each) for each in processes],
             "model": layout.name,
             "single_of": single,
@@ -59,13 +63,14 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
     config, layout = analysis.config, Layout.of(analysis.config)
     if not config.histogram:
         return None
-    plans = [_plan(config, name, histogram) for name, histogram in config.histogram.items()]
+    plans = _plans(config)
     parts = [(output, config.datasets[dataset].era) for dataset, _, _, output in _files(analysis)]
     normalisations = [layout.normalisation(name) for name in config.datasets]
     chosen = {
-        name: ChosenBins(_signal_of(config, name, each), each.least_events, each.most_bins)
+        plan.name: ChosenBins(_signal_of(config, name, each), each.least_events, each.most_bins)
         for name, each in config.histogram.items()
         if each.is_auto
+        for plan in _plans_of(config, name, each)
     }
     luminosity = {name: era.luminosity for name, era in config.eras.items()} or {"": config.luminosity}
     signal = _signal(config) if config.classes else None
@@ -132,6 +137,22 @@ def _files(analysis: Analysis) -> Iterator[tuple[str, str, Path, Path]]:
     for dataset, paths in root_files(analysis).items():
         for events, name in output_names(list(paths)).items():
             yield dataset, events, layout.scores(dataset) / name, layout.filled(dataset) / f"{Path(name).stem}.h5"
+
+
+def _plans(config: Config) -> list[Plan]:
+    return [plan for name, histogram in config.histogram.items() for plan in _plans_of(config, name, histogram)]
+
+
+def _plans_of(config: Config, name: str, histogram: Histogram) -> list[Plan]:
+    """One, or one for each hypothesis of the signal if it is fitted or shows a score that depends on it."""
+    plan, train = _plan(config, name, histogram), config.train
+    found = config.fit is not None and name in config.fit.channels.values()
+    if train is not None and train.parameter is not None:
+        model, outputs = Layout.of(config).name, {*config.classes, *(train.against or [DISCRIMINANT])}
+        read = {name for axis in plan.axes for name in Formula(axis.quantity.text).branches}
+        found = found or any(name.removeprefix(f"{model}_") in outputs for name in read)
+    known = hypotheses(config) if found else ()
+    return [replace(plan, name=f"{name}_{it.ending}", hypothesis=it) for it in known] or [plan]
 
 
 def _plan(config: Config, name: str, histogram: Histogram) -> Plan:

@@ -89,7 +89,13 @@ def make_templates(job: TemplateJob) -> dict[str, Any]:
     sets, found = _sets(job.normalisations), _added(job.parts)
     histograms = tuple(_histogram(plan, job, found, sets) for plan in job.plans)
     if job.blind:
-        histograms = tuple(_blinded(each, job.blind) for each in histograms)
+        bins = {
+            each.name: (plan.axes, [it.edges for it in each.axes]) for plan, each in zip(job.plans, histograms)
+        }  # what is filled, and the bins
+        histograms = tuple(
+            _blinded(each, [it for it in histograms if bins[it.name] == bins[each.name]], job.blind)
+            for each in histograms
+        )
     made = Templates(
         f"NanoML {__version__}", histograms, tuple(job.classes), job.signal, dict(job.luminosity), job.blind
     )
@@ -108,20 +114,25 @@ def make_templates(job: TemplateJob) -> dict[str, Any]:
     }
 
 
-def _blinded(histogram: FilledHistogram, bins: BlindBins) -> FilledHistogram:
-    """A histogram without data where the signal may show, in all eras of a region together."""
+def _blinded(histogram: FilledHistogram, alike: Sequence[FilledHistogram], bins: BlindBins) -> FilledHistogram:
+    """A histogram without data where the signal may show, in all eras of a region together, under any hypothesis with the same bins."""
     channels = []
     for channel in histogram.channels:
         data = channel.processes.get(DATA)
         if data is not None:
-            whole = added([it for it in histogram.channels if it.region == channel.region]).processes
-            signal = whole[bins.signal].nominal if bins.signal in whole else np.zeros_like(data.nominal)
-            background = [each.nominal for name, each in whole.items() if name not in (DATA, bins.signal)]
-            hidden = bins.among(signal, np.sum([np.zeros_like(signal), *background], axis=0))
+            every = [[it for it in each.channels if it.region == channel.region] for each in alike]
+            hidden = np.any([_hidden(added(eras).processes, bins) for eras in every if eras], axis=0)
             seen = Template(np.where(hidden, np.nan, data.nominal), np.where(hidden, np.nan, data.variances))
             channel = replace(channel, processes={**channel.processes, DATA: seen})
         channels.append(channel)
     return replace(histogram, channels=tuple(channels))
+
+
+def _hidden(processes: Mapping[str, Template], bins: BlindBins) -> NDArray[np.bool_]:
+    nothing = np.zeros_like(next(iter(processes.values())).nominal)
+    signal = processes[bins.signal].nominal if bins.signal in processes else nothing
+    background = [each.nominal for name, each in processes.items() if name not in (DATA, bins.signal)]
+    return bins.among(signal, np.sum([nothing, *background], axis=0))
 
 
 def _sets(normalisations: Sequence[Path]) -> dict[str, _Set]:
@@ -143,13 +154,13 @@ def _added(parts: Sequence[tuple[Path, Optional[str]]]) -> dict[_Key, _Sums]:
     the sums of weights.
     """
     found: dict[_Key, _Sums] = {}
-    # sums of weights of a process in an era: of all events, and of these
-    weights: dict[tuple[str, Optional[str]], Floats] = {}
+    # sums of weights, by histogram, era and process: of all events, and of these; not all histograms have the same files
+    weights: dict[tuple[str, Optional[str], str], Floats] = {}
     for path, era in parts:
         with h5py.File(path, "r") as file:
-            for process, totals in file.attrs.items():
-                weights[process, era] = weights.get((process, era), np.zeros(2)) + totals
             for name, regions in file.items():
+                for process, totals in file.attrs.items():
+                    weights[name, era, process] = weights.get((name, era, process), np.zeros(2)) + totals
                 for region, processes in regions.items():
                     for process, group in processes.items():
                         endings = json.loads(group.attrs["endings"])
@@ -158,7 +169,7 @@ def _added(parts: Sequence[tuple[Path, Optional[str]]]) -> dict[_Key, _Sums]:
                         key = (name, region, era, process)
                         found[key] = _sum(found[key], more) if key in found else more
     for (name, _, era, process), each in found.items():
-        every, unseen = weights[process, era]
+        every, unseen = weights[name, era, process]
         if each.of_scores and every != unseen:
             if unseen * every <= 0:
                 raise NanoMLError(
@@ -194,8 +205,9 @@ def _histogram(plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: 
                 if where == region and when == (era or None)
             }
             channels.append(HistogramChannel(region, era or None, processes))
-    axes = tuple(TemplateAxis(axis.quantity.text, each) for axis, each in zip(plan.axes, edges))
-    return FilledHistogram(plan.name, axes, tuple(channels))
+    at = str(plan.hypothesis) if plan.hypothesis else None
+    texts = [f"{axis.quantity.text} at {at}" if at else axis.quantity.text for axis in plan.axes]
+    return FilledHistogram(plan.name, tuple(map(TemplateAxis, texts, edges)), tuple(channels), at)
 
 
 def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[tuple[str, Optional[str], str], _Sums]) -> list[int]:

@@ -63,7 +63,8 @@ def write_tables(templates: Templates, directory: Path, drawn: Sequence[str]) ->
     for histogram in templates.histograms:
         for channel in histogram.channels:
             if channel.processes:
-                channels.setdefault(channel.name, yields_of(channel, templates.signal))
+                name = f"{channel.name}, {histogram.hypothesis}" if histogram.hypothesis else channel.name
+                channels.setdefault(name, yields_of(channel, templates.signal))
     write_text(directory / "yields.md", "\n".join(_markdown(channels)) + "\n")
     write_text(directory / "yields.tex", "\n".join(_latex(channels)) + "\n")
     write_text(directory / "histograms.html", _page(templates, channels, drawn))

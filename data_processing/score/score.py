@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from data_processing.score.eventcolumns import EventColumns, Mark, Role
 from data_processing.skim.plan import copy_auxiliary, with_counters
 from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
@@ -37,8 +38,8 @@ class ScoreJob:
     source: str  # path or URL of the input: a skim, or any NanoAOD file
     output: Path  # path of the file of scores
     models: Sequence[Path]  # paths of the ONNX files
-    # values of the models' parameters, by their names
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    # values of the models' parameters, by their names; with several, the names of scores end with the value
+    parameters: Mapping[str, Sequence[float]] = field(default_factory=dict)
     copy: bool = False  # write a full copy of the input with the scores, not the scores alone
     compression: str = "ZLIB:5"  # "ALGORITHM:LEVEL"
     chunk: int = 200_000  # maximum number of events read at once
@@ -55,7 +56,7 @@ class ScoreRecord:
     entries: int
 
 
-def load_models(paths: Sequence[Path], parameters: Mapping[str, float]) -> list[Model]:
+def load_models(paths: Sequence[Path], parameters: Mapping[str, Sequence[float]]) -> list[Model]:
     """Load the models that score the same files; an error if names clash, or a parameter is missing or of no model."""
     models = [Model(path) for path in paths]
     for number, model in enumerate(models):
@@ -64,7 +65,8 @@ def load_models(paths: Sequence[Path], parameters: Mapping[str, float]) -> list[
             raise NanoMLError(
                 f"{model.path}: has the name {model.name}, as {twin.path} has: export one of them under another name."
             )
-        model.check_parameter(_parameter(model, parameters))
+        for value in _values(model, parameters):
+            model.check_parameter(value)
     known = {model.description.parameter.column for model in models if model.description.parameter}
     for name in parameters:
         if name not in known:
@@ -75,9 +77,10 @@ def load_models(paths: Sequence[Path], parameters: Mapping[str, float]) -> list[
     return models
 
 
-def _parameter(model: Model, parameters: Mapping[str, float]) -> float | None:
+def _values(model: Model, parameters: Mapping[str, Sequence[float]]) -> Sequence[float | None]:
+    """The values at which a model is evaluated; None stands for that of a model without a parameter, or for a missing one."""
     parameter = model.description.parameter
-    return parameters.get(parameter.column) if parameter else None
+    return (parameters.get(parameter.column) if parameter else None) or [None]
 
 
 def score_file(job: ScoreJob) -> ScoreRecord:
@@ -95,7 +98,7 @@ def score_file(job: ScoreJob) -> ScoreRecord:
         problem = record.contradiction(file) if record else None
         if problem is not None:
             raise NanoMLError(f"{job.source}: {problem}")
-        scorers = [Scorer(model, file, record, _parameter(model, job.parameters), job.base) for model in models]
+        scorers = [Scorer(model, file, record, _values(model, job.parameters), job.base) for model in models]
         odd = [name for name, branch in file.branches.items() if not branch.is_numeric] if job.copy else []
         if job.copy:
             kept = with_counters(file, [name for name in file.branches if name not in odd])
@@ -155,14 +158,15 @@ class Scorer:
     for an event that is not selected under the shift, and without such a branch the scores are the same. A model of objects has
     scores of the nominal objects.
 
+    At several `values` of the model's parameter there are scores NAME_CLASS_mass600 for each.
+
     It is an error if the file lacks what the model reads, or has it in another form, or has a branch of a score's name.
     `reads` are the branches that must be read, `made` those that scoring makes.
     """
 
     def __init__(
-        self, model: Model, file: RootFile, record: Provenance | None, parameter: Optional[float], base: str
+        self, model: Model, file: RootFile, record: Provenance | None, values: Sequence[float | None], base: str
     ) -> None:
-        model.check_parameter(parameter)
         self.model = model
         selection = _selection_to_run(model, file, base)
         of_selection = selection.made.always if selection else {}
@@ -170,14 +174,16 @@ class Scorer:
         _check_branches(model, file, self._branches)
         self._bound = selection.bind(file.branches, file.path) if selection else None
         shifted = shifted_inputs(model, self._branches, record.shifts if record else (), file.branches)
-        self._scores = ShiftedScores(model, parameter, shifted)
+        self._scores = [
+            ShiftedScores(model, value, shifted, _ending(model, value) if len(values) > 1 else "") for value in values
+        ]
         self.reads = [
             *versions.IDENTIFIERS,
             *self._branches,
-            *self._scores.reads,
+            *self._scores[0].reads,
             *(self._bound.branches if self._bound else ()),
         ]
-        self.made = {each.name: _branch(each) for each in self._scores.columns}
+        self.made = {each.name: _branch(each) for scores in self._scores for each in scores.columns}
         if selection is not None:
             name, title = f"{model.name}_selected", f"the event passes {selection.name}; else its scores are NaN"
             self.made[name] = Branch(name, "bool", "flat", title, None, "")
@@ -199,7 +205,7 @@ class Scorer:
         run, block, event = (np.asarray(ak.to_numpy(arrays[name])) for name in versions.IDENTIFIERS)
         fold = fold_of(run, block, event, self.model.folds)
         columns: dict[str, Any] = {name: _plain(arrays[name]) for name in self._branches}
-        others = {name: _plain(arrays[name]) for name in self._scores.reads}
+        others = {name: _plain(arrays[name]) for name in self._scores[0].reads}
         passed = np.ones(len(fold), bool)
         counts = None if self.model.description.collection is None else object_counts(columns)
         if self._bound is not None:
@@ -211,9 +217,15 @@ class Scorer:
             passed[selected.rows] = True
         found: dict[str, Any] = {f"{self.model.name}_fold": fold.astype(np.int32)}
         found[f"{self.model.name}_selected"] = passed  # only written if there is a selection
-        for name, scores in self._scores(columns, others, fold[passed]).items():
-            found[name] = _spread(scores, passed, counts)
+        for each in self._scores:
+            for name, scores in each(columns, others, fold[passed]).items():
+                found[name] = _spread(scores, passed, counts)
         return {name: found[name] for name in self.made}
+
+
+def _ending(model: Model, value: float | None) -> str:
+    parameter = model.description.parameter
+    return f"_{Hypothesis(parameter.column, value).ending}" if parameter and value is not None else ""
 
 
 def _branch(column: ScoreColumn) -> Branch:

@@ -21,6 +21,7 @@ from data_processing.score.score import ScoreJob, load_models, score_file
 from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.data import Score
+from MLTools.NanoML.config.histogram import scored_values
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -35,22 +36,22 @@ from MLTools.NanoML.workflow.task import Task
 def score_stage(analysis: Analysis) -> Optional[Stage]:
     """Scores of all datasets, or of the files that `score.files` names.
 
-    Without a section for them, an analysis that trains is scored if it has files and the model needs no parameter. It
+    Without a section for them, an analysis that trains is scored if it has files, and values of the model's parameter. It
     is an error if a model that is not made by the analysis itself cannot be used like that.
     """
     config = analysis.config
     if not _is_scored(config, analysis):
         return None
-    layout, score = Layout.of(config), config.score or Score()
+    layout, score, values = Layout.of(config), config.score or Score(), scored_values(config)
     trained = {era: layout.model(era) for era in config.trainings}
     models = [config.path(model) for model in score.model] if score.model is not None else [*trained.values()]
     own = config.train is not None and any(path.resolve() in map(Path.resolve, models) for path in trained.values())
     if not own and all(model.is_file() for model in models):
         try:
-            load_models(models, score.parameter)  # one message now, not one for each file
+            load_models(models, values)  # one message now, not one for each file
         except ConfigError as problem:
             raise config.error("score", message=str(problem)) from None
-    job = ScoreJob("", Path(), tuple(models), score.parameter, score.copy, base=str(config.base))
+    job = ScoreJob("", Path(), tuple(models), values, score.copy, base=str(config.base))
     if score.files:
         tasks = score_tasks(find_files(score.files, config.base), layout.scores(), job, "", own)
         return Stage("score", tasks, usable_cores())
@@ -65,9 +66,12 @@ def score_stage(analysis: Analysis) -> Optional[Stage]:
 
 def _is_scored(config: Config, analysis: Analysis) -> bool:
     """Whether an analysis has scores."""
-    # without a section for them, if it trains a model that needs no parameter, and has files
+    # without a section for them, if it trains a model, has files, and knows a value of the parameter that the model may have
+    train = config.train
     return config.score is not None or (
-        config.train is not None and config.train.parameter is None and bool(analysis.files)
+        train is not None
+        and (train.parameter is None or train.parameter in scored_values(config))
+        and bool(analysis.files)
     )
 
 
@@ -153,7 +157,8 @@ def score_tasks(
     `prefix` is put before the tasks' names: the dataset. `own` says that the model is made by the same analysis: it may
     not exist yet, and its selection has been run in the skims.
     """
-    settings: dict[str, Any] = {"parameters": dict(job.parameters), "copy": job.copy, "compression": job.compression}
+    parameters = {name: [*values] for name, values in job.parameters.items()}
+    settings: dict[str, Any] = {"parameters": parameters, "copy": job.copy, "compression": job.compression}
     if job.roles:
         estimates = [role.estimate for role in job.roles if role.estimate]
         settings |= {

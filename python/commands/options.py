@@ -151,5 +151,6 @@ def loaded(config: Path, reading: Optional[_Change] = None) -> Config:
 def run_one(config: Path, stage: str, force: bool = False, reading: Optional[_Change] = None) -> None:
     """Run one stage of a configuration, as `reading_options` change it."""
     from MLTools.NanoML.workflow.pipeline import execute
+    from MLTools.NanoML.workflow.stages import declared
 
-    execute(loaded(config, reading), (stage,), force)
+    execute(loaded(config, reading), (stage, *declared(stage).also), force)

@@ -164,7 +164,7 @@ def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **op
     "parameters",
     multiple=True,
     metavar="NAME=NUMBER",
-    help="Value of a model's parameter; may be repeated.",
+    help="Value of a model's parameter; may be repeated, and then scores have it in their names: NAME_CLASS_mass600.",
 )
 @flag("--copy", "Write full copies of FILEs with the scores, not the scores alone.")
 @output_option("DIR", "Where the scores go.")
@@ -206,7 +206,9 @@ def score(
     from MLTools.NanoML.workflow.stages import import_part
 
     scoring, stage_of = (import_part(f"data_processing.score.{name}") for name in ("score", "stage"))
-    values = dict(_parameter(text) for text in parameters)
+    values: dict[str, list[float]] = {}
+    for name, value in map(_parameter, parameters):
+        values.setdefault(name, []).append(value)
     paths = tuple(model.resolve() for model in models)
     scoring.load_models(paths, values)  # a bad model is one message, not one for each file
     sources = find_files(files, reading)

@@ -61,7 +61,7 @@ def _expected(config: Config) -> str:
     from MLTools.NanoML.workflow.pipeline import planned
     from MLTools.NanoML.workflow.unblinding import expected_result
 
-    late = [each.stage.name for each in planned(config, ("fill", "histogram", "fit")) if each.reasons]
+    late = [each.stage.name for each in planned(config, ("fill", "histogram", "fit", "limits")) if each.reasons]
     if late:
         raise NanoMLError(
             f"What is expected is not known, since {', '.join(late)} must be done first: use `nanoml run`."

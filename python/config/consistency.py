@@ -10,7 +10,7 @@ from MLTools.NanoML.config.data import conversions, skims, sources
 from MLTools.NanoML.config.datasets import TIERS
 from MLTools.NanoML.config.document import Keys, Problem
 from MLTools.NanoML.config.fit import fits
-from MLTools.NanoML.config.histogram import histograms
+from MLTools.NanoML.config.histogram import histograms, scored_values
 from MLTools.NanoML.config.regions import data_driven, expression, regions
 from MLTools.NanoML.config.schema import complaints, json_schema, suggestion
 from MLTools.NanoML.config.training import METRICS, MODELS, TUNABLE, Axis, Train, object_fields
@@ -364,7 +364,7 @@ def _score(config: Config) -> Iterator[Problem]:
         yield ("score", "files"), "have no era, so it is not known which model scores them. Name it by score.model"
     known = [train.parameter] if train.parameter is not None else []
     for name in known:
-        if name not in score.parameter:
+        if name not in scored_values(config):
             what = f'has no value of "{name}", the parameter of the model. Add it, as in "parameter: {{{name}: 600}}"'
             yield ("score",), what
     for name in score.parameter:

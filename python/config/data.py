@@ -161,7 +161,12 @@ class Score:
         uniqueItems=True,
         examples=["model.onnx"],
     )
-    parameter: dict[str, float] = setting(dict, "Values of the models' parameters, by name.", examples=[{"mass": 600}])
+    parameter: dict[str, list[float]] = setting(
+        dict,
+        "Values of the models' parameters, by name. At several, there are scores NAME_CLASS_mass600 for each; by default, the "
+        "analysis's own model has scores at each value that datasets have.",
+        examples=[{"mass": 600}, {"mass": [600, 800]}],
+    )
     copy: bool = setting(False, "True to write full copies of the files with the scores, not the scores alone.")
 
 

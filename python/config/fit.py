@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.config.document import Key, Problem
-from MLTools.NanoML.config.histogram import EVERYWHERE, processes_of, regions_of
+from MLTools.NanoML.config.histogram import EVERYWHERE, hypotheses, processes_of, regions_of, scored_values
 from MLTools.NanoML.config.schema import suggestion
-from MLTools.NanoML.config.setting import REGION, setting
+from MLTools.NanoML.config.setting import BRANCH, REGION, setting
+from MLTools.NanoML.contracts.hypothesis import Hypothesis
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
@@ -47,6 +48,12 @@ class Fit:
     )
     signal: Optional[str] = setting(
         None, "The class whose strength is fitted; by default the one that the histograms call signal."
+    )
+    parameter: Optional[str] = setting(
+        None,
+        "A name in `datasets.NAME.parameters`, such as the mass of the signal: each of its values has its own fit, without the signals "
+        "of the others. By default that of `train.parameter`.",
+        **BRANCH,
     )
     free: list[str] = setting(
         list, "Classes that are normalised by the fit, in all channels together.", uniqueItems=True, examples=[["ZZ"]]
@@ -132,6 +139,28 @@ def _components(uncertainty: Any, era: str) -> Mapping[str, Any]:
     return {f"lumi_{era}" if era else "lumi": uncertainty}
 
 
+def signal_of(config: Config, fit: Fit) -> Optional[str]:
+    """The class whose strength is fitted; None if there are no classes."""
+    from MLTools.NanoML.config.training import Train
+
+    return fit.signal or ((config.train or Train()).signal_among(config.classes) if config.classes else None)
+
+
+def cross_section(config: Config, fit: Fit, hypothesis: Hypothesis) -> Optional[float]:
+    """The cross section [pb] of the signal, as its datasets give it; None if it is not known, or not the same in all eras."""
+    found: dict[Optional[str], float] = {}
+    for name, dataset in config.datasets.items():
+        if dataset.class_ == signal_of(config, fit) and hypothesis.allows(dataset.parameters):
+            value, whole = config.cross_section_of(name), config.era_of(name).luminosity
+            if value is None:
+                return None
+            # a part of an era has its part of the cross section
+            share = (config.luminosity_of(name) or 0.0) / whole if whole else 1.0
+            found[dataset.era] = found.get(dataset.era, 0.0) + value * share
+    values = list(found.values())
+    return values[0] if values and max(values) - min(values) <= 1e-6 * values[0] else None
+
+
 def fits(config: Config) -> Iterator[Problem]:
     """Contradictions in the section `fit` and in uncertainties of the luminosity."""
     yield from _luminosity(("luminosity_uncertainty",), config.luminosity_uncertainty, "")
@@ -143,6 +172,7 @@ def fits(config: Config) -> Iterator[Problem]:
     yield from _channels(config, fit)
     if fit.signal is None and not config.classes:
         yield ("fit", "signal"), "missing, since no dataset has a class. Give the dataset whose strength is fitted"
+    yield from _hypotheses(config, fit)
     known = processes_of(config)
     named: dict[str, list[tuple[tuple[Key, ...], str]]] = {
         "signal": [] if fit.signal is None else [((), fit.signal)],
@@ -166,6 +196,40 @@ def fits(config: Config) -> Iterator[Problem]:
                 yield place, 'names no class. Give it some, as in "{WZ: 3 %}"'
             if name in map(norm, known):
                 yield place, "is the name of the normalisation of one class. Take another"
+
+
+def _hypotheses(config: Config, fit: Fit) -> Iterator[Problem]:
+    parameter = fit.parameter or (config.train.parameter if config.train is not None else None)
+    if parameter is None:
+        return
+    names = {name for dataset in config.datasets.values() for name in dataset.parameters}
+    if fit.parameter is not None and parameter not in names:
+        yield (
+            ("fit", "parameter"),
+            f'"{parameter}" is not in the parameters of a dataset. {suggestion(parameter, names)}',
+        )
+        return
+    signal, found = signal_of(config, fit), hypotheses(config)
+    mine = {name: it for name, it in config.datasets.items() if it.class_ == signal}
+    for name, dataset in mine.items():
+        if parameter not in dataset.parameters:
+            what = f'is of {signal}, which is fitted at each {parameter}, and has none. Add it, as in "parameters: {{{parameter}: 600}}"'
+            yield ("datasets", name), what
+    if fit.parameter is not None and len(found) == 1:
+        yield ("fit", "parameter"), f"{found[0]} is its only value. Add datasets with others, or remove this"
+    for each in found:
+        eras = {it.era for it in mine.values() if it.parameters.get(parameter) == each.value}
+        lacking = [era for era in config.eras or [None] if era not in eras]
+        if lacking:
+            where = f" in the era {lacking[0]}" if lacking[0] is not None else ""
+            yield ("datasets",), f"{signal} has no dataset with {each}{where}, where it is fitted. Add one"
+    scored = scored_values(config).get(parameter, [])
+    for each in found if len(scored) > 1 else ():
+        if each.value not in scored:
+            yield (
+                ("score", "parameter", parameter),
+                f"lacks {each.value:g}, a value of datasets, which is fitted. Add it",
+            )
 
 
 def _channels(config: Config, fit: Fit) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from MLTools.NanoML.config.document import Problem
 from MLTools.NanoML.config.schema import suggestion
 from MLTools.NanoML.config.setting import REGION, setting
 from MLTools.NanoML.contracts.bins import LEAST_EVENTS, MOST_BINS
+from MLTools.NanoML.contracts.hypothesis import Hypothesis
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
@@ -107,6 +108,23 @@ def regions_of(config: Config, histogram: Histogram) -> Sequence[str]:
     return histogram.regions or list(config.regions) or [EVERYWHERE]
 
 
+def hypotheses(config: Config) -> list[Hypothesis]:
+    """The values that datasets have of the parameter of the fit, or else of the network; none without one."""
+    named = [section.parameter for section in (config.fit, config.train) if section is not None and section.parameter]
+    values = {it.parameters[named[0]] for it in config.datasets.values() if named and named[0] in it.parameters}
+    return [Hypothesis(named[0], value) for value in sorted(values)]
+
+
+def scored_values(config: Config) -> dict[str, list[float]]:
+    """The values of the models' parameters at which there are scores: by default all that datasets have."""
+    given = config.score.parameter if config.score is not None else {}
+    name = config.train.parameter if config.train is not None else None
+    if name is None or given or (config.score is not None and config.score.model is not None):
+        return given
+    values = {it.parameters[name] for it in config.datasets.values() if name in it.parameters}
+    return {name: sorted(values)} if values else {}
+
+
 def processes_of(config: Config) -> list[str]:
     """What histograms are filled of, but for data: the classes, and simulation that is of none."""
     others = [name for name, it in config.datasets.items() if it.class_ is None and not it.is_data]
@@ -132,6 +150,10 @@ def histograms(config: Config) -> Iterator[Problem]:
         )
     for name, histogram in config.histogram.items():
         place = ("histogram", name)
+        for each in hypotheses(config):
+            if f"{name}_{each.ending}" in config.histogram:
+                other = f"{name}_{each.ending}"
+                yield ("histogram", other), f"is what {name} is called at {each}. Rename it"
         for number, text in enumerate(axes_of(name, histogram)):
             yield from expression((*place, "of", number) if histogram.of else place, text)
         for number, region in enumerate(histogram.regions):

@@ -55,6 +55,8 @@ TRACKERS = ("mlflow", "tensorboard")
 METRICS = ("validation_loss", "validation_auc", "validation_significance")
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "hyperband", "none")
+DISCRIMINANT = "discriminant"
+"""Name of the discriminant that a training with more than two classes has by itself."""
 # settings of `train` that `tune.space` can name, beside options.NAME
 TUNABLE = (
     "batch_size", "learning_rate", "schedule", "warmup", "weight_decay", "clip", "epochs", "patience", "precision",

@@ -66,13 +66,13 @@ class ScoredBy:
 
     name: str
     sha256: str
-    parameters: dict[str, float] = field(default_factory=dict, metadata={"sparse": True})
+    parameters: dict[str, list[float]] = field(default_factory=dict, metadata={"sparse": True})
 
     @classmethod
-    def of(cls, models: Sequence[Model], parameters: Mapping[str, float]) -> ScoredBy:
+    def of(cls, models: Sequence[Model], parameters: Mapping[str, Sequence[float]]) -> ScoredBy:
         """From models that have been loaded."""
         names, hashes = (", ".join(getattr(model, key) for model in models) for key in ("name", "sha256"))
-        return cls(names, hashes, dict(parameters))
+        return cls(names, hashes, {name: [*values] for name, values in parameters.items()})
 
 
 @dataclass(frozen=True)

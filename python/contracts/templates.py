@@ -101,11 +101,12 @@ def added(channels: Sequence[HistogramChannel]) -> HistogramChannel:
 
 @dataclass(frozen=True)
 class FilledHistogram:
-    """A histogram in all of its channels."""
+    """A histogram in all of its channels; under a hypothesis, as "mass = 600", its signal is that alone."""
 
     name: str
     axes: tuple[TemplateAxis, ...]
     channels: tuple[HistogramChannel, ...]
+    hypothesis: Optional[str] = None
 
     @property
     def shape(self) -> tuple[int, ...]:

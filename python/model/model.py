@@ -125,8 +125,8 @@ class Model:
             self._whole = start_session(self.path, content)
         return self._whole
 
-    def score_columns(self, parameter: Optional[float]) -> list[ScoreColumn]:
-        """The columns of its outputs, at a value of its parameter, and last the folds of the events."""
+    def score_columns(self, parameter: Optional[float], ending: str = "") -> list[ScoreColumn]:
+        """The columns of its outputs at a value of its parameter, with this ending of their names, and last the folds of the events."""
         description, collection = self.description, self.description.collection
         prefix = f"{collection}_" if collection else ""
         what = "probability of class" if description.kind == "classes" else "estimate of"
@@ -136,7 +136,7 @@ class Model:
         fold = "fold of the event: the network that scored it has not seen this fold in training"
         return [
             *(
-                ScoreColumn(f"{prefix}{self.name}_{each}", "float32", f"{title} by {self.name}{at}", collection)
+                ScoreColumn(f"{prefix}{self.name}_{each}{ending}", "float32", f"{title} by {self.name}{at}", collection)
                 for each, title in titles.items()
             ),
             ScoreColumn(f"{self.name}_fold", "int32", fold),

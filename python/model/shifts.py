@@ -44,6 +44,8 @@ class ShiftedScores:
         Value of the model's parameter.
     inputs
         By shift, as the ending of columns ("jesUp"), the columns with other values of inputs, as `shifted_inputs` finds them.
+    ending
+        What the names of the scores end with, but for shifts.
 
     Attributes
     ----------
@@ -54,11 +56,15 @@ class ShiftedScores:
     """
 
     def __init__(
-        self, model: Model, parameter: Optional[float], inputs: Optional[Mapping[str, Mapping[str, str]]] = None
+        self,
+        model: Model,
+        parameter: Optional[float],
+        inputs: Optional[Mapping[str, Mapping[str, str]]] = None,
+        ending: str = "",
     ) -> None:
         self._model, self._parameter, self._inputs = model, parameter, inputs or {}
         self.reads = [other for each in self._inputs.values() for other in each.values()]
-        *scores, fold = model.score_columns(parameter)
+        *scores, fold = model.score_columns(parameter, ending)
         self._names = [each.name for each in scores]
         self.columns: list[ScoreColumn] = [*scores, fold]
         for shift in self._inputs:

@@ -78,7 +78,7 @@ def _record(evaluations: Sequence[Evaluation], accounting: FileAccounting, is_fr
     scoring = [it.selection for it in evaluations if isinstance(it.selection, Scoring)]
     cutting = [it for it in evaluations if not isinstance(it.selection, Scoring)]
     parameters = {
-        it.model.description.parameter.column: it.parameter
+        it.model.description.parameter.column: [it.parameter]
         for it in scoring
         if it.model.description.parameter and it.parameter is not None
     }

@@ -29,6 +29,7 @@ class Stage:
     workers: int = 1  # how many tasks run at the same time; 1 runs them in this process
     # the result in lines, given what the work of each task returned, by the task's name
     summary: Callable[[Mapping[str, Mapping[str, Any]]], Sequence[str]] = lambda _: ()
+    of: str = "files"  # what its tasks are counted as
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
         for task in todo:
             forget(task, records)
         workers = min(stage.workers, len(todo))
-        failures = _run_pool(stage.name, todo, records, workers) if workers > 1 else _run_here(todo, records)
+        failures = _run_pool(stage, todo, records, workers) if workers > 1 else _run_here(todo, records)
         if failures:
             raise FailedTasksError(stage.tasks, failures)
         done = {task.name: read_record(task, records) for task in stage.tasks}
@@ -183,10 +184,10 @@ def _work(task: Task) -> _Outcome:
     return _Outcome(summary, inputs, time.monotonic() - begin, notes())
 
 
-def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> dict[str, NanoMLError]:
+def _run_pool(stage: Stage, todo: Sequence[Task], records: Path, workers: int) -> dict[str, NanoMLError]:
     failures: dict[str, NanoMLError] = {}
     module = getattr(todo[0].work, "func", todo[0].work).__module__
-    with worker_pool(workers, module, begin_worker) as pool, progress(name, len(todo), "files") as bar:
+    with worker_pool(workers, module, begin_worker) as pool, progress(stage.name, len(todo), stage.of) as bar:
         running = {pool.submit(_work, task): task for task in todo}
         pending = set(running)
         while pending:

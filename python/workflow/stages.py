@@ -155,6 +155,7 @@ class Declaration:
     result: Optional[Callable[[Layout, Optional[str]], Path]] = None
     # the help of its command, which takes a configuration; not needed if `commands` has one with more options
     about: str = ""
+    also: Sequence[str] = ()  # later stages that its command does, too
 
     @property
     def part(self) -> str:
@@ -247,7 +248,16 @@ STAGES = (
         "fit.md",
         Resources(time=2 * 3600, memory=4000),
         result=lambda layout, _: layout.fit / "report.html",
-        about="Fit the histograms: limit and significance of the signal, pulls, impacts, and a card for Combine.",
+        about="Fit the histograms: limit and significance of the signal, pulls, impacts, and a card for Combine. "
+        "If the signal has a parameter, such as a mass, there is a fit for each of its values.",
+        also=["limits"],
+    ),
+    Declaration(
+        "limits",
+        "statistical_analysis.stages:limits_stage",
+        ["fit"],
+        "fit.md",
+        about="Show the results of the fits at all values of the parameter of the signal. `nanoml fit` does it, too.",
     ),
 )
 """All stages, in order."""

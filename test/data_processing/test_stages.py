@@ -142,7 +142,7 @@ def test_scores_by_several_models_with_a_parameter_and_a_copy(
         assert file.branches["Electron_tagger_WZ"].collection == "Electron"
         record = Provenance.of(file)
     assert record is not None
-    assert record.model == ScoredBy("wprime, tagger", ", ".join(map(file_hash, map(str, models))), {"mass": 650.0})
+    assert record.model == ScoredBy("wprime, tagger", ", ".join(map(file_hash, map(str, models))), {"mass": [650.0]})
 
 
 def test_models_that_cannot_be_used_are_told_once(
@@ -156,14 +156,19 @@ def test_models_that_cannot_be_used_are_told_once(
     assert "is listed twice" in run("score", path)
 
 
-def test_a_model_with_a_parameter_scores_only_at_a_value(config: Path) -> None:
+def test_a_model_with_a_parameter_scores_at_the_values_of_datasets_or_at_those_that_are_given(config: Path) -> None:
     text = config.read_text() + "train: {parameter: mass}\n"
-    for more, expected in (("", False), ("score: {parameter: {mass: 650}}\n", True)):
+    for more, expected in (
+        ("", [600.0]),
+        ("score: {copy: true}\n", [600.0]),
+        ("score: {parameter: {mass: 650}}\n", [650.0]),
+        ("score: {parameter: {mass: [600, 650]}}\n", [600.0, 650.0]),
+    ):
         config.write_text(text + more)
-        found = stages(config)
-        assert ("score" in found) == expected
-    assert found["score"].tasks[0].settings["parameters"] == {"mass": 650.0}
-    config.write_text(text)
+        assert stages(config)["score"].tasks[0].settings["parameters"] == {"mass": expected}
+    config.write_text(
+        text.replace(", parameters: {mass: 600, width: 0.1}", "").replace("{parameter", "{files: x.h5, parameter")
+    )
     assert run("score", config) == (
         f"{config}:1: has no section for normalise and score: the model's parameter mass needs a value. "
         "Add one, as in `score: {parameter: {mass: 600}}`."

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ML_processing.metrics.roc import auc
-from ML_processing.models.discriminant import DEFAULT, BoundDiscriminant
+from ML_processing.models.discriminant import BoundDiscriminant
+from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.model import Discriminant
 
 CLASSES = ["ZG", "signal", "WZ", "fakes"]
@@ -56,6 +57,6 @@ def test_words() -> None:
     assert SOME.text == "discriminant d, signal against ZG (25 %) and WZ (75 %)"
     two = BoundDiscriminant.probability("a", ["b", "a"])
     assert two.label == "Probability of a"
-    alone = BoundDiscriminant(Discriminant(DEFAULT, "a", {"a": 1.0, "b": 1.0}), ["b", "a"])
+    alone = BoundDiscriminant(Discriminant(DISCRIMINANT, "a", {"a": 1.0, "b": 1.0}), ["b", "a"])
     assert (alone.title, alone.label) == ("discriminant", "Discriminant")
     assert two.text == "probability of a, a against b"

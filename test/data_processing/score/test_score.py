@@ -139,7 +139,7 @@ def test_several_models_in_one_pass(tmp_path: Path, source: Path, linear_model: 
         linear_model(["MET_phi", "mass"], name="at_mass", parameter=mass),
         linear_model(["MET_phi"], name="values", targets=["a", "b", "c"]),
     ]
-    score_file(ScoreJob(str(source), tmp_path / "s.root", models, {"mass": 1.5}))
+    score_file(ScoreJob(str(source), tmp_path / "s.root", models, {"mass": [1.5]}))
     assert np.array_equal(scores_of(tmp_path / "s.root"), scores_of(tmp_path / "s.root", "at_mass"))
     found = events(tmp_path / "s.root", "values_a", "values_fold")
     assert found["values_a"].to_list() == events(source, "MET_phi")["MET_phi"].to_list()
@@ -149,15 +149,37 @@ def test_several_models_in_one_pass(tmp_path: Path, source: Path, linear_model: 
         record = Provenance.of(file)
     assert record is not None
     assert record.model is not None
-    assert (record.model.name, record.model.parameters) == ("linear, at_mass, values", {"mass": 1.5})
+    assert (record.model.name, record.model.parameters) == ("linear, at_mass, values", {"mass": [1.5]})
     with pytest.raises(NanoMLError, match="has the name linear, as .* has: export one of them under another name"):
         load_models([models[0], linear_model(["x"])], {})
     with pytest.raises(ConfigError, match="has the parameter mass, trained at 1, 2"):
         load_models(models, {})
     with pytest.raises(ConfigError, match='parameter mas: none of the models has it .*Did you mean "mass"'):
-        load_models(models, {"mas": 1, "mass": 1})
+        load_models(models, {"mas": [1], "mass": [1]})
     with pytest.raises(ConfigError, match="parameter mass: none of the models has it .they have none"):
-        load_models(models[:1], {"mass": 1})
+        load_models(models[:1], {"mass": [1]})
+
+
+def test_scores_at_several_values_of_a_parameter(
+    tmp_path: Path, source: Path, linear_model: Callable[..., Path]
+) -> None:
+    parameter = {"column": "mass", "values": [1.0, 2.0]}
+    model = linear_model(["mass"], objects={"Muon": (["pt"], 3, None)}, parameter=parameter)
+    score_file(ScoreJob(str(source), tmp_path / "several.root", [model], {"mass": [1.0, -2.5]}))
+    with RootFile(tmp_path / "several.root") as file:
+        made = [name for name in file.branches if name.startswith("linear_")]
+        assert file.branches["linear_WZ_massm2p5"].title == "probability of class WZ by linear at mass = -2.5"
+    assert sorted(made) == sorted(
+        ["linear_fold", *(f"linear_{name}_mass{value}" for name in ("WZ", "ZG", "signal") for value in ("1", "m2p5"))]
+    )
+    for value, ending in ((1.0, "mass1"), (-2.5, "massm2p5")):
+        score_file(ScoreJob(str(source), tmp_path / f"{ending}.root", [model], {"mass": [value]}))
+        for name in ("signal", "WZ", "ZG"):
+            alone = events(tmp_path / f"{ending}.root", f"linear_{name}")[f"linear_{name}"].to_list()
+            assert (
+                events(tmp_path / "several.root", f"linear_{name}_{ending}")[f"linear_{name}_{ending}"].to_list()
+                == alone
+            )
 
 
 def test_a_selection_is_run_where_its_columns_are_missing(

@@ -343,7 +343,11 @@ TRAINS = st.builds(
 
 MODEL_FILES = st.lists(TEXT, min_size=1, max_size=2, unique=True)
 SCORES = st.builds(
-    Score, maybe(TEXTS), MODEL_FILES, st.dictionaries(BRANCHES, POSITIVE, max_size=2), st.booleans()
+    Score,
+    maybe(TEXTS),
+    MODEL_FILES,
+    st.dictionaries(BRANCHES, st.lists(POSITIVE, min_size=1, max_size=2), max_size=2),
+    st.booleans(),
 ) | st.builds(Score, maybe(TEXTS))
 
 
@@ -464,5 +468,5 @@ train: {targets: GenMET_pt}
 
 def test_scores(write: Callable[[str], Path]) -> None:
     config = load(write("score: {files: a, model: [a.onnx, b.onnx], parameter: {mass: 600}, copy: true}"))
-    assert config.score == Score(["a"], ["a.onnx", "b.onnx"], {"mass": 600.0}, True)
+    assert config.score == Score(["a"], ["a.onnx", "b.onnx"], {"mass": [600.0]}, True)
     assert load(write("score: {files: a, model: a.onnx}")).score == Score(["a"], ["a.onnx"])

@@ -336,8 +336,8 @@ def test_consistent(tmp_path: Path, text: str) -> None:
             'a.yaml:1: datasets.b.cross_section: missing, while "a" has one. Give it for every dataset, or for none.',
         ),
         (
-            MASS + "score: {parameter: {}}",
-            'a.yaml:4: score: has no value of "mass", the parameter of the model. Add it, as in "parameter: {mass: 600}".',
+            "train: {files: a.h5, parameter: mass}\nscore: {files: b.root}",
+            'a.yaml:2: score: has no value of "mass", the parameter of the model. Add it, as in "parameter: {mass: 600}".',
         ),
         (
             MASS + "score: {parameter: {mass: 600, width: 1}}",

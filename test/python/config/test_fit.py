@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from MLTools.NanoML.config.analysis import Config, load
-from MLTools.NanoML.config.fit import LogNormal, log_normal, luminosity_uncertainties
+from MLTools.NanoML.config.fit import LogNormal, cross_section, log_normal, luminosity_uncertainties
+from MLTools.NanoML.config.histogram import hypotheses
+from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.errors import ConfigError
 
 ANALYSIS = """
@@ -112,3 +114,78 @@ def test_mistakes(tmp_path: Path, old: str, new: str, message: str) -> None:
         loaded(tmp_path, ANALYSIS.replace(old, new, 1))
     assert message in str(raised.value)
     assert len(str(raised.value).splitlines()) <= 2
+
+
+MASSES = """
+luminosity: 10
+datasets:
+  W600: {files: a.root, class: signal, cross_section: 2, k_factor: 1.5, parameters: {mass: 600}}
+  W800: {files: b.root, class: signal, cross_section: 0.5, parameters: {mass: 800}}
+  WZ: {files: d.root, class: WZ, cross_section: 1}
+score: {model: [m.onnx], parameter: {mass: [600, 800]}}
+histogram: {wprime: {bins: [3, 0, 1]}}
+fit: {channels: {all: wprime}, parameter: mass}
+"""
+
+
+def test_a_fit_for_each_value_of_a_parameter(tmp_path: Path) -> None:
+    config = loaded(tmp_path, MASSES)
+    assert config.fit is not None
+    found = hypotheses(config)
+    assert [(str(it), it.ending) for it in found] == [("mass = 600", "mass600"), ("mass = 800", "mass800")]
+    assert [cross_section(config, config.fit, it) for it in found] == [3, 0.5]
+    assert hypotheses(loaded(tmp_path, MASSES.replace(", parameter: mass}", "}"))) == []
+
+
+def test_cross_sections_of_eras(tmp_path: Path) -> None:
+    """Parts of an era add up by their luminosity; eras of different energy have none in common."""
+    eras = MASSES.replace("luminosity: 10", "eras: {a: {luminosity: 10}, b: {luminosity: 2}}")
+    eras = eras.replace("class: WZ", "class: WZ, era: a").replace("{files: b", "{era: a, files: b")
+    eras = eras.replace("  W600: {", "  W600: {era: a, luminosity: 4, ").replace(
+        "  WZ:",
+        "  rest: {era: a, luminosity: 6, files: e.root, class: signal, cross_section: 3, parameters: {mass: 600}}\n"
+        "  W600b: {era: b, files: e.root, class: signal, cross_section: 3, parameters: {mass: 600}}\n"
+        "  W800b: {era: b, files: e.root, class: signal, cross_section: 0.6, parameters: {mass: 800}}\n  WZ:",
+    )
+    config = loaded(tmp_path, eras)
+    assert config.fit is not None
+    assert [cross_section(config, config.fit, it) for it in hypotheses(config)] == [pytest.approx(3), None]
+
+
+@pytest.mark.parametrize(
+    ("value", "ending"), [(600, "mass600"), (0.5, "mass0p5"), (-1e-12, "massm1em12"), (1234567, "mass1234567")]
+)
+def test_names_of_hypotheses(value: float, ending: str) -> None:
+    assert Hypothesis("mass", value).ending == ending
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("parameter: mass}", "parameter: mas}", '9: fit.parameter: "mas" is not in the parameters of a dataset. Did you mean "mass"?'),
+        (", parameters: {mass: 600}", "", "W600: is of signal, which is fitted at each mass, and has none. Add it, as in"),
+        ("{mass: 800}", "{mass: 600}", "9: fit.parameter: mass = 600 is its only value. Add datasets with others, or remove this"),
+        ("class: WZ", "class: WZ, parameters: {mass: 700}", "datasets: signal has no dataset with mass = 700, where it is fitted. Add one"),
+        ("[600, 800]", "[600, 700]", "7: score.parameter.mass: lacks 800, a value of datasets, which is fitted. Add it"),
+        ("{wprime:", "{wprime_mass800: {bins: [2, 0, 1]}, wprime:", "histogram.wprime_mass800: is what wprime is called at mass = 800."),
+    ],
+)  # fmt: skip
+def test_mistakes_with_a_parameter(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in MASSES
+    with pytest.raises(ConfigError) as raised:
+        loaded(tmp_path, MASSES.replace(old, new, 1))
+    assert message in str(raised.value)
+
+
+def test_a_mass_that_an_era_lacks(tmp_path: Path) -> None:
+    eras = MASSES.replace("luminosity: 10", "eras: {a: {luminosity: 10}, b: {luminosity: 2}}")
+    eras = (
+        eras.replace("WZ: {files", "WZ: {era: b, files")
+        .replace("a.root", "a.root, era: a")
+        .replace("b.root", "b.root, era: b")
+    )
+    with pytest.raises(ConfigError) as raised:
+        loaded(tmp_path, eras)
+    assert "datasets: signal has no dataset with mass = 600 in the era b, where it is fitted. Add one" in str(
+        raised.value
+    )

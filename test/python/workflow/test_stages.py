@@ -20,7 +20,7 @@ def test_every_stage_is_of_one_part() -> None:
     assert PARTS == {
         "data_processing": ("skim", "convert", "shuffle", "normalise", "score", "fill", "histogram", "draw"),
         "ML_processing": ("train", "evaluate", "export"),
-        "statistical_analysis": ("fit",),
+        "statistical_analysis": ("fit", "limits"),
     }
 
 

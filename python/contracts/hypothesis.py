@@ -1,0 +1,27 @@
+"""Hypotheses of a signal: values of a parameter, such as its mass, of which one at most is true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A value of the parameter of a signal, such as a mass of 600."""
+
+    parameter: str
+    value: float
+
+    @property
+    def ending(self) -> str:
+        """What names of branches, histograms and directories end with: mass600; p stands for the decimal point, m for a minus."""
+        number = f"{self.value:.9g}".replace(".", "p").replace("-", "m").replace("+", "")
+        return f"{self.parameter}{number}"
+
+    def allows(self, parameters: Mapping[str, float]) -> bool:
+        """Whether a dataset with these parameters exists if it is true: one of another value does not."""
+        return parameters.get(self.parameter, self.value) == self.value
+
+    def __str__(self) -> str:
+        return f"{self.parameter} = {self.value:.9g}"

@@ -1,0 +1,163 @@
+"""The page about the fits at all values of the parameter of a signal: limits and p-values against its mass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from MLTools.NanoML.report.figures import BACKGROUNDS, LEGEND, SIGNAL, in_style, save, single
+from MLTools.NanoML.report.page import figure, page, table
+from statistical_analysis.limits import Limits, Point, in_words
+from statistical_analysis.report.plots import ONE_SIGMA, TWO_SIGMA
+
+_DECADES = 12  # of p-values that are shown
+Floats = NDArray[np.float64]
+
+
+def draw_limits(limits: Limits, right: str, directory: Path) -> list[str]:
+    """Draw limits, and with data p-values, as PNG and PDF; return their names. `right` are luminosity and energy."""
+    figures = {"limits": limit_figure(limits, right)}
+    if limits.excluded_observed is not None:
+        figures["pvalues"] = probability_figure(limits, right)
+    for name, drawn in figures.items():
+        save(drawn, directory / name)
+    return [*figures]
+
+
+@in_style
+def limit_figure(limits: Limits, right: str) -> Figure:
+    """The limit on the cross section, or else on the signal strength, against the parameter; with the cross section of the signal."""
+    drawn, axes = single(right, has_data=limits.unblinded is not None)
+    values, factors = _values(limits), np.array([_factor(limits, it) for it in limits.points])
+    bands = np.array([it.limit.expected for it in limits.points]) * factors[:, None]
+    axes.fill_between(values, bands[:, 0], bands[:, 4], color=TWO_SIGMA, lw=0, label="Expected, 95 %")
+    axes.fill_between(values, bands[:, 1], bands[:, 3], color=ONE_SIGMA, lw=0, label="Expected, 68 %")
+    axes.plot(values, bands[:, 2], color="black", ls="--", lw=2.5, marker="o", ms=4, label="Expected, median")
+    shown = [bands, factors]
+    if limits.excluded_observed is not None:
+        observed = np.array([it.limit.observed for it in limits.points], float) * factors
+        axes.plot(values, observed, color="black", lw=2.5, marker="o", ms=7, label="Observed")
+        shown.append(observed)
+    name = f"{limits.signal}, cross section" if limits.is_cross_section else rf"{limits.signal}, $\mu$ = 1"
+    axes.plot(values, factors, color=SIGNAL, lw=2.5, label=name)
+    axes.set_yscale("log")
+    low, high = (float(pick([pick(it) for it in shown])) for pick in (np.min, np.max))
+    axes.set_ylim(low / 2, high * 2 * (high / low) ** 0.3)  # the legend is above the curves
+    level = f"{limits.points[0].limit.level:.0%}".replace("%", r" %")
+    what = r"cross section [pb]" if limits.is_cross_section else r"signal strength $\mu$"
+    axes.set_ylabel(f"{level} CL limit on the {what}")
+    axes.legend(ncols=2, loc="upper right", fontsize=LEGEND)
+    _axis(drawn, axes, limits)
+    return drawn
+
+
+@in_style
+def probability_figure(limits: Limits, right: str) -> Figure:
+    """The local p-value against the parameter: observed, and expected for a signal strength of one."""
+    drawn, axes = single(right, has_data=limits.unblinded is not None)
+    values, found = _values(limits), [it.significance for it in limits.points]
+    expected, observed = (
+        np.maximum(norm.sf(it), 1e-300) for it in ([x.expected for x in found], [x.observed or 0 for x in found])
+    )
+    axes.plot(values, observed, color="black", lw=2.5, marker="o", ms=7, label="Observed")
+    axes.plot(values, expected, color=BACKGROUNDS[0], lw=2.5, ls="--", label=r"Expected, $\mu$ = 1")
+    decades = int(np.clip(np.ceil(-np.log10(min(observed.min(), expected.min()))), 4, _DECADES))
+    for number in (it for it in range(1, 8) if norm.sf(it) > 10.0**-decades):
+        axes.axhline(norm.sf(number), color="#717581", lw=1.2, ls=":")
+        axes.text(
+            values[-1], norm.sf(number), rf"{number}$\sigma$ ", ha="right", va="bottom", fontsize=16, color="#717581"
+        )
+    axes.set_yscale("log")
+    axes.set_ylim(10.0**-decades, 10 ** (decades / 5))  # the legend is above one
+    axes.set_yticks(10.0 ** -np.arange(0, decades + 1, 1 + decades // 6))
+    axes.minorticks_off()
+    axes.set_ylabel("Local p-value")
+    axes.legend(ncols=2, loc="upper right", fontsize=LEGEND)
+    _axis(drawn, axes, limits)
+    return drawn
+
+
+def _axis(drawn: Figure, axes: Axes, limits: Limits) -> None:
+    values = _values(limits)
+    drawn.subplots_adjust(right=0.945)  # the last value is at the end of the axis
+    axes.set_xlim(values[0], values[-1])
+    axes.set_xlabel(limits.parameter)
+
+
+def _values(limits: Limits) -> Floats:
+    return np.array([it.value for it in limits.points])
+
+
+def _factor(limits: Limits, point: Point) -> float:
+    """What a limit on the signal strength is multiplied by: the cross section, if all are known."""
+    return point.cross_section if limits.is_cross_section and point.cross_section is not None else 1.0
+
+
+def limits_report(limits: Limits, drawn: Sequence[str], directory: Path) -> str:
+    """The page as HTML, with the figures that are `drawn` in a directory."""
+    state = limits.unblinded or "blind: all data here are expected ones, in all channels"
+    caption = (
+        "The upper limit by CLs at each value, with the bands in which it is expected without a signal. Where it is below the red line, "
+        f"the signal as given is excluded. There are samples at {', '.join(f'{it.value:.9g}' for it in limits.points)}: the lines between "
+        "them are straight in the logarithm of the limit."
+    )
+    probabilities = (
+        "The probability that background alone gives such an excess, or a larger one, at this value. That there are several values is "
+        "not taken into account."
+    )
+    links = (
+        f'<li><a href="{it.fit}/report.html">{escape(limits.parameter)} = {it.value:.9g}</a></li>'
+        for it in limits.points
+    )
+    parts = [
+        f'<p class="result">{escape(_verdict(limits))}</p>',
+        f'<p class="dim">{escape(state[0].upper() + state[1:])}. All numbers are also in results.json, and every figure is next to this '
+        f"page as PDF. {escape(limits.creator)}.</p>",
+        f"<nav>The fits, each with its verdict:<ul>{''.join(links)}</ul></nav>",
+        f"<h2>Limits</h2>{figure(directory / 'limits.png', 'limits', 'narrow', escape(caption))}{_table(limits)}",
+    ]
+    if "pvalues" in drawn:
+        image = figure(directory / "pvalues.png", "p-values", "narrow", escape(probabilities))
+        parts.append(f"<h2>Local p-values</h2>{image}")
+    return page(f"Limits on {limits.signal} by {limits.parameter}", parts)
+
+
+def _verdict(limits: Limits) -> str:
+    """Which values are excluded, in words."""
+    first, last = (f"{limits.points[at].value:.9g}" for at in (0, -1))
+    level = f"{limits.points[0].limit.level:.0%}".replace("%", " %")
+    text = f"Expected to be excluded at {level} CL: {in_words(limits.parameter, limits.excluded)}."
+    if limits.excluded_observed is not None:
+        text = f"Excluded at {level} CL: {in_words(limits.parameter, limits.excluded_observed)}. {text}"
+    return f"{text} Nothing is said below {first} and above {last}, where there are no samples."
+
+
+def _table(limits: Limits) -> str:
+    """All numbers."""
+    unit = " [pb]" if limits.is_cross_section else ""
+    columns: list[tuple[str, Callable[[Point], str]]] = [
+        (limits.parameter, lambda it: f"{it.value:.9g}"),
+        (f"expected limit{unit}", lambda it: f"{it.limit.expected[2] * _factor(limits, it):.3g}"),
+        ("in 68 % of cases", lambda it: _range(it.limit.expected[1:4:2], _factor(limits, it))),
+        ("in 95 % of cases", lambda it: _range(it.limit.expected[0:5:4], _factor(limits, it))),
+    ]
+    if limits.excluded_observed is not None:
+        columns.append((f"observed limit{unit}", lambda it: f"{(it.limit.observed or 0) * _factor(limits, it):.3g}"))
+    if limits.is_cross_section:
+        columns.append(("cross section [pb]", lambda it: f"{it.cross_section:.3g}"))
+    columns.append(("expected significance", lambda it: f"{it.significance.expected:.2f}"))
+    if limits.excluded_observed is not None:
+        columns.append(("observed significance", lambda it: f"{it.significance.observed or 0:.2f}"))
+        columns.append(("local p-value", lambda it: f"{norm.sf(it.significance.observed or 0):.2g}"))
+    return table([name for name, _ in columns], ([cell(it) for _, cell in columns] for it in limits.points))
+
+
+def _range(ends: tuple[float, ...], factor: float) -> str:
+    return f"{ends[0] * factor:.3g} to {ends[1] * factor:.3g}"
