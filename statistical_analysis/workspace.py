@@ -29,7 +29,8 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
     - A shape is split into the change of the yield, a `normsys`, and the rest, a `histosys`, under one name, as Combine splits it. At
       +1 and -1 sigma their product is the shape.
     - Statistical errors are a `staterror` for each channel: a parameter for each bin, with a Gaussian constraint by the errors of all
-      processes together (Barlow-Beeston light). Combine gives each process its own where `model.EFFECTIVE_EVENTS` effective
+      backgrounds together (Barlow-Beeston light). The signal has none: the error would not follow its strength, and with the
+      relative error of both the background would be known too well where there is much signal. Combine gives each process its own where `model.EFFECTIVE_EVENTS` effective
       background events are expected or fewer; the model has a remark on each of these bins.
     - A free normalisation is a `normfactor`.
 
@@ -78,11 +79,8 @@ def _highest_strength(model: StatisticalModel) -> float:
 
 
 def _sample(channel: FitChannel, sample: Sample) -> dict[str, Any]:
-    modifiers: list[_Modifier] = [
-        {"name": f"mcstat_{channel.name}", "type": "staterror", "data": sample.errors.tolist()}
-    ]
-    if sample.is_signal:
-        modifiers.append({"name": STRENGTH, "type": "normfactor", "data": None})
+    errors = {"name": f"mcstat_{channel.name}", "type": "staterror", "data": sample.errors.tolist()}
+    modifiers: list[_Modifier] = [{"name": STRENGTH, "type": "normfactor", "data": None} if sample.is_signal else errors]
     if sample.free is not None:
         modifiers.append({"name": sample.free, "type": "normfactor", "data": None})
     for name, factor in sample.factors.items():
