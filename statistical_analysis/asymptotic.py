@@ -62,11 +62,11 @@ def _root(rising: Callable[[float], float], highest: float) -> float:
     """Where a function that rises from below zero crosses it."""
     low, high = highest * 1e-6, highest * 0.02
     while rising(high) < 0:
-        low, high = high, 2 * high
-        if high > highest:
+        if high == highest:
             raise NanoMLError(
-                f"The limit on the signal strength is above {highest:.3g}: the signal has too few events."
+                f"The limit on the signal strength is above {highest:.3g}: the signal has too few events in bins with background."
             )
+        low, high = high, min(2 * high, highest)
     return float(brentq(rising, low, high, rtol=1e-4, xtol=1e-9))
 
 
