@@ -30,8 +30,8 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
       +1 and -1 sigma their product is the shape.
     - Statistical errors are a `staterror` for each channel: a parameter for each bin, with a Gaussian constraint by the errors of all
       backgrounds together (Barlow-Beeston light). The signal has none: the error would not follow its strength, and with the
-      relative error of both the background would be known too well where there is much signal. Combine gives each process its own where `model.EFFECTIVE_EVENTS` effective
-      background events are expected or fewer; the model has a remark on each of these bins.
+      relative error of both the background would be known too well where there is much signal. Combine gives each process its own
+      where `model.EFFECTIVE_EVENTS` effective background events are expected or fewer; the model has a remark on each of these bins.
     - A free normalisation is a `normfactor`.
 
     Raises
