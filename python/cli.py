@@ -24,6 +24,7 @@ _MODULES = {
     "files": ("inspect", "validate", "verify"),
     "corrections": ("corrections", "efficiencies"),
     "grid": ("datasets", "proxy"),
+    "fit": ("fit", "toys"),
     "unblind": ("unblind",),
     "jobs": ("submit", "status", "logs", "resubmit", "kill", "work"),
 }
@@ -32,6 +33,7 @@ _COMMANDS = {name: module for module, names in _MODULES.items() for name in name
 # the page of the manual about a module or package that raises an error
 PAGES = {
     "MLTools.NanoML.batch": "howto/jobs.md",
+    "MLTools.NanoML.commands.fit": "fit.md",
     "MLTools.NanoML.commands.jobs": "howto/jobs.md",
     "MLTools.NanoML.commands.unblind": "fit.md",
     "MLTools.NanoML.corrections": "corrections.md",

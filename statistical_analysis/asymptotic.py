@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -32,6 +33,12 @@ class _Profile:
         return self._known[strength]
 
 
+def cls(q: Any, expected: Any) -> Any:
+    """CLs of a test statistic, whose root is expected without a signal: equations 65 and 66 there."""
+    shift = np.where(q <= expected**2, np.sqrt(q) - expected, (q - expected**2) / np.maximum(2 * expected, 1e-9))
+    return norm.sf(shift + expected) / norm.sf(shift)
+
+
 def limit(likelihood: Likelihood, data: Floats, best: Maximum, is_observed: bool) -> Limit:
     """The upper limit by CLs with the test statistic for limits on positive signals, q tilde (section 3.4 there)."""
     poi, highest = likelihood.poi, likelihood.bounds[likelihood.poi][1]
@@ -46,10 +53,9 @@ def limit(likelihood: Likelihood, data: Floats, best: Maximum, is_observed: bool
         return float(np.sqrt(max(of_asimov(strength) - of_asimov(0.0), 0.0)))
 
     def excess(strength: float) -> float:
-        """CLs of the data, above 1 - level: equations 65 and 66 there."""
-        q, expected = max(of_data(strength) - lowest, 0.0) if strength > best.at[poi] else 0.0, distance(strength)
-        shift = np.sqrt(q) - expected if q <= expected**2 else (q - expected**2) / (2 * expected)
-        return float(norm.sf(shift + expected) / norm.sf(shift)) - alpha
+        """CLs of the data, above 1 - level."""
+        q = max(of_data(strength) - lowest, 0.0) if strength > best.at[poi] else 0.0
+        return float(cls(q, distance(strength))) - alpha
 
     # without a signal the data are at a band's quantile: CLs = sf(distance - band) / cdf(band)
     wanted = [band + float(norm.isf(alpha * norm.cdf(band))) for band in BANDS]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
@@ -13,8 +15,14 @@ from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from statistical_analysis.datacard import for_combine, write_datacard
 from statistical_analysis.model import statistical_model
-from statistical_analysis.report.verdict import verdict
+from statistical_analysis.results import Results
+from statistical_analysis.samples import Remark
 from statistical_analysis.workspace import workspace
+
+if TYPE_CHECKING:
+    from statistical_analysis.report.plots import Axis
+
+CREATOR = f"NanoML {__version__}"
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,7 @@ def fit(job: FitJob) -> dict[str, str]:
     """Write everything into the directory; return the summary."""
     # importing jax takes seconds, and matplotlib one
     from statistical_analysis.inference import Origin, infer
-    from statistical_analysis.report.page import report
-    from statistical_analysis.report.plots import Axis, draw_results
+    from statistical_analysis.report.plots import Axis
     from statistical_analysis.report.shapes import draw_smoothed
 
     templates = Templates.read(job.source)
@@ -77,14 +84,12 @@ def fit(job: FitJob) -> dict[str, str]:
     write_json(directory / "workspace.json", content)
     of_card, unblinded = for_combine(model), None if is_blind else job.unblinded
     write_datacard(of_card, directory)
-    origin = Origin(f"NanoML {__version__}", model.signal, unblinded, job.hypothesis)
-    results = infer(content, origin, is_blind, model.groups)
+    origin = Origin(CREATOR, model.signal, unblinded, job.hypothesis)
+    results = infer(content, origin, is_blind, model.groups, job.settings.toys)
     axes = {channel.name: Axis(channel.title, channel.edges) for channel in model.channels}
     eras = dict.fromkeys(channel.era for channel in model.channels)
     right = templates.conditions(eras, job.energies)
-    drawn = [*draw_results(results, axes, right, directory), *draw_smoothed(model, right, directory)]
-    write_text(directory / "report.html", report(results, verdict(results, of_card.remarks), drawn, directory))
-    results.write(directory / "results.json")  # last: it stands for all of them
+    _write(results, of_card.remarks, axes, right, directory, draw_smoothed(model, right, directory))
     return {"summary": results.summary}
 
 
@@ -92,3 +97,78 @@ def _has_blind_bins(templates: Templates, channels: Sequence[tuple[str, str]]) -
     """Whether a region of a histogram has bins whose data must not be looked at."""
     found = (it for region, name in channels for it in templates.histogram(name).channels if it.region == region)
     return any(channel.blind is not None and bool(channel.blind.any()) for channel in found)
+
+
+def fit_workspace(source: Path, directory: Path, is_blind: bool, toys: int | str) -> str:
+    """Fit a workspace of pyhf, with a page like that of an analysis; return the summary.
+
+    Parameters
+    ----------
+    is_blind
+        Whether nothing may depend on the data of the workspace.
+    toys
+        As the setting of the same name in the section `fit`.
+    """
+    from statistical_analysis.inference import Origin, infer
+    from statistical_analysis.report.plots import Axis
+
+    content = read_workspace(source)
+    poi = content["measurements"][0]["config"]["poi"]
+    samples = [sample for channel in content["channels"] for sample in channel["samples"]]
+    signal = next((it["name"] for it in samples if any(each["name"] == poi for each in it["modifiers"])), poi)
+    bins = {channel["name"]: len(channel["samples"][0]["data"]) for channel in content["channels"]}
+    axes = {name: Axis("Bin", tuple(0.5 + number for number in range(count + 1))) for name, count in bins.items()}
+    unblinded = None if is_blind else f"with the data of {source.name}"
+    results = infer(content, Origin(CREATOR, signal, unblinded), is_blind, toys=toys)
+    _write(results, (), axes, "", make_directory(directory))
+    return results.summary
+
+
+def read_workspace(path: Path) -> dict[str, Any]:
+    """A workspace of pyhf with a parameter of interest; a NanoMLError says what is wrong with it."""
+    import pyhf
+
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        pyhf.schema.validate(content, "workspace.json")
+    except FileNotFoundError:
+        raise NanoMLError(f"{path}: no such file. `nanoml fit` of an analysis makes one.") from None
+    except (OSError, ValueError, pyhf.exceptions.InvalidSpecification) as problem:
+        what = str(problem).splitlines()[0]
+        raise NanoMLError(
+            f"{path}: is no workspace of pyhf ({what}). Give one, or the YAML file of an analysis."
+        ) from None
+    if not content["measurements"] or not content["measurements"][0]["config"]["poi"]:
+        raise NanoMLError(
+            f"{path}: the first measurement names no parameter of interest (poi). Add the signal strength."
+        )
+    return content
+
+
+def _write(
+    results: Results,
+    remarks: Sequence[Remark],
+    axes: Mapping[str, Axis],
+    right: str,
+    directory: Path,
+    others: Sequence[str] = (),
+) -> None:
+    """Figures, page and numbers; `others` are figures that are there already."""
+    from statistical_analysis.report.page import report
+    from statistical_analysis.report.plots import draw_results
+    from statistical_analysis.report.verdict import verdict
+
+    drawn = [*draw_results(results, axes, right, directory), *others]
+    write_text(directory / "report.html", report(results, verdict(results, remarks), drawn, directory))
+    results.write(directory / "results.json")  # last: it stands for all of them
+
+
+def check(source: Path, directory: Path, strength: float, count: int, seed: int) -> list[str]:
+    """Check the fit of a workspace with pseudo-experiments: write numbers and a figure; return what they say."""
+    from statistical_analysis.report.toys import draw_experiments
+    from statistical_analysis.toys.experiments import experiment
+
+    found = experiment(read_workspace(source), CREATOR, strength, count, seed)
+    draw_experiments(found, make_directory(directory) / "toys")
+    found.write(directory / "toys.json")
+    return found.lines()

@@ -9,6 +9,8 @@ from typing import Any, Optional
 import numpy as np
 from scipy.stats import chi2
 
+from MLTools.NanoML.config.fit import AUTO, NEVER
+from MLTools.NanoML.terminal.progress import progress
 from statistical_analysis.asymptotic import limit, significance
 from statistical_analysis.likelihood import Floats, Likelihood, Maximum
 from statistical_analysis.results import (
@@ -29,6 +31,9 @@ from statistical_analysis.results import (
     Significance,
     Yields,
 )
+from statistical_analysis.toys.intervals import COUNT, FEWEST, background_events
+from statistical_analysis.toys.intervals import limit as limit_by_toys
+from statistical_analysis.toys.intervals import significance as significance_by_toys
 
 _STEPS = 31  # of a scan
 _REACH = 3.0  # of a scan, in standard deviations
@@ -45,7 +50,11 @@ class Origin:
 
 
 def infer(
-    workspace: Mapping[str, Any], origin: Origin, is_blind: bool, groups: Mapping[str, Collection[str]] | None = None
+    workspace: Mapping[str, Any],
+    origin: Origin,
+    is_blind: bool,
+    groups: Mapping[str, Collection[str]] | None = None,
+    toys: int | str = AUTO,
 ) -> Results:
     """All results of a workspace.
 
@@ -58,6 +67,9 @@ def infer(
         signal strength of one (for limits: of zero) before any fit.
     groups
         Parameters whose part of the error of the signal strength is given together, by group.
+    toys
+        How many pseudo-experiments of each hypothesis give limit and significance; "never": asymptotic formulae do; "auto": these do
+        unless fewer than `toys.intervals.FEWEST` background events are expected.
     """
     likelihood = Likelihood(workspace)
     poi = likelihood.poi
@@ -69,6 +81,12 @@ def infer(
     for_limits = likelihood.expected(likelihood.with_strength(0.0)) if is_blind else data
     upper = limit(likelihood, for_limits, best, not is_blind)
     discovery = significance(likelihood, data, best, not is_blind)
+    few = background_events(likelihood, upper.expected[2])
+    count = 0 if toys == NEVER else int(toys) if toys != AUTO else COUNT if few < FEWEST else 0
+    if count:
+        with progress("toys", None, "fits") as bar:
+            upper = limit_by_toys(likelihood, for_limits, best, upper, count, bar)
+            discovery = significance_by_toys(likelihood, data, best, discovery, count, bar)
     chosen = [number for number in range(len(parameters)) if not likelihood.is_fixed[number]]
     errors = np.sqrt(np.diag(covariance))[chosen]
     correlations = covariance[np.ix_(chosen, chosen)] / np.outer(errors, errors)
@@ -81,13 +99,15 @@ def infer(
         strength,
         tuple(parameters[number] for number in chosen),
         tuple(tuple(float(it) for it in row) for row in correlations),
-        _impacts(likelihood, data, best, covariance),
+        impacts(likelihood, data, best, covariance),
         breakdown,
         upper,
         discovery,
         _scan(likelihood, data, best, strength.error),
         None if is_blind else _goodness(likelihood, data, best),
         _channels(likelihood, best, covariance, None if is_blind else data),
+        few,
+        count,
         origin.hypothesis,
     )
 
@@ -96,7 +116,8 @@ def summary(upper: Limit, discovery: Significance, strength: Parameter, unblinde
     """The result in one line: "expected limit on the signal strength 0.42 (+0.18 -0.12) at 95 % CL, significance 4.8; blinded"."""
     _, low, median, high, _ = upper.expected
     text = f"expected limit on the signal strength {median:.3g} (+{high - median:.2g} -{median - low:.2g}) at {upper.level:.0%}"
-    text = f"{text.replace('%', ' %')} CL, significance {discovery.expected:.2g}"
+    by = " by toys" if upper.expected_errors else ""
+    text = f"{text.replace('%', ' %')} CL{by}, significance {discovery.expected:.2g}"
     if upper.observed is None or discovery.observed is None:
         return f"{text}; blinded"
     return (
@@ -121,7 +142,7 @@ def _parameters(likelihood: Likelihood, best: Maximum, covariance: Floats) -> li
     return found
 
 
-def _impacts(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Floats) -> tuple[Impact, ...]:
+def impacts(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Floats) -> tuple[Impact, ...]:
     """Those of all parameters with an uncertainty before the fit, the largest first; those of single bins are not fitted.
 
     The statistical uncertainty of a bin is small, and there are many: its impact follows from the covariance matrix.

@@ -149,7 +149,8 @@ class Likelihood:
         found[np.ix_(free, free)] = np.linalg.inv(hessian)
         return found
 
-    def _twice_nll(self, at: Any, data: Any) -> Any:
+    def twice_nll_at(self, at: Any, data: Any) -> Any:
+        """Twice the negative logarithm of the likelihood at some parameters, as a function that jax can transform."""
         return pyhf.infer.mle.twice_nll(at, data, self.model)[0]
 
     @cached_property
@@ -169,15 +170,15 @@ class Likelihood:
 
     @cached_property
     def _value(self) -> Any:
-        return jax.jit(self._twice_nll)
+        return jax.jit(self.twice_nll_at)
 
     @cached_property
     def _gradient(self) -> Any:
-        return jax.jit(jax.grad(self._twice_nll))
+        return jax.jit(jax.grad(self.twice_nll_at))
 
     @cached_property
     def _hessian(self) -> Any:
-        return jax.jit(jax.hessian(self._twice_nll))
+        return jax.jit(jax.hessian(self.twice_nll_at))
 
     @cached_property
     def _curvatures(self) -> Floats:

@@ -57,19 +57,29 @@ class Impact:
 
 @dataclass(frozen=True)
 class Limit:
-    """The upper limit on the signal strength by CLs, asymptotically; `expected` without a signal at -2, -1, 0, 1, 2 sigma."""
+    """The upper limit on the signal strength by CLs; `expected` without a signal at -2, -1, 0, 1, 2 sigma.
+
+    Errors are those by the number of pseudo-experiments; None if the limit is asymptotic.
+    """
 
     level: float
     expected: tuple[float, ...]
     observed: Optional[float]
+    expected_errors: Optional[tuple[float, ...]] = None
+    observed_error: Optional[float] = None
 
 
 @dataclass(frozen=True)
 class Significance:
-    """The significance of discovery in standard deviations, asymptotically; `expected` is for a signal strength of one."""
+    """The significance of discovery in standard deviations; `expected` is for a signal strength of one.
+
+    Errors are those by the number of pseudo-experiments; None if the number is asymptotic.
+    """
 
     expected: float
     observed: Optional[float]
+    expected_error: Optional[float] = None
+    observed_error: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,10 @@ class Results:
         The matrix of correlation coefficients of `parameters`.
     breakdown
         The parts of the error of the signal strength, by group of parameters.
+    background_events
+        Those expected where the signal is, as of `toys.intervals.background_events`: with few, asymptotic formulae are wrong.
+    toys
+        Pseudo-experiments of each hypothesis for limit and significance; 0 if these are asymptotic.
     hypothesis
         The hypothesis of the signal, as "mass = 600"; None if there is one alone.
     """
@@ -165,6 +179,8 @@ class Results:
     scan: Scan
     goodness: Optional[GoodnessOfFit]
     channels: tuple[Channel, ...]
+    background_events: float
+    toys: int
     hypothesis: Optional[str] = None
 
     def write(self, path: Path) -> None:

@@ -80,7 +80,9 @@ def _highest_strength(model: StatisticalModel) -> float:
 
 def _sample(channel: FitChannel, sample: Sample) -> dict[str, Any]:
     errors = {"name": f"mcstat_{channel.name}", "type": "staterror", "data": sample.errors.tolist()}
-    modifiers: list[_Modifier] = [{"name": STRENGTH, "type": "normfactor", "data": None} if sample.is_signal else errors]
+    modifiers: list[_Modifier] = [
+        {"name": STRENGTH, "type": "normfactor", "data": None} if sample.is_signal else errors
+    ]
     if sample.free is not None:
         modifiers.append({"name": sample.free, "type": "normfactor", "data": None})
     for name, factor in sample.factors.items():

@@ -29,6 +29,7 @@ DECLARED = {
         "salt is not in the PATH",
         "name versions of ONNX Runtime by NANOML_TEST_RUNTIMES",
     ],
+    "other people's files are not copied into the repository": [r"name .* by NANOML_TEST_(COMBINE|STAU)"],
     "an example without training has no scores to check": ["is not for training"],
 }
 """Why a test may skip, with patterns of what it then says."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from MLTools.NanoML.config.document import Key, Problem
 from MLTools.NanoML.config.histogram import EVERYWHERE, hypotheses, processes_of, regions_of, scored_values
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 UNCORRELATED = ("*hfstats*", "*lfstats*", "*uncorrelated*", "*_stat", "*_stat_*", "jer")
 """Nuisance parameters of each era alone, by the rules of the POGs: statistical ones, as of BTV's shapes and of efficiencies, and the
 resolution of jets."""
+AUTO, NEVER = "auto", "never"
+"""Whether toys give limits: where few events are expected, or never."""
 _NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)"
 _PERCENTAGE = re.compile(rf"\s*{_NUMBER}\s*%\s*")
 _TWO_PERCENTAGES = re.compile(rf"\s*([+-])\s*{_NUMBER}\s*%?\s*/?\s*([+-])\s*{_NUMBER}\s*%\s*")
@@ -80,6 +82,14 @@ class Fit:
         "Nuisance parameters whose part of the uncertainty of the signal strength is given together, with * for any text.",
         names=REGION,
         examples=["{theory: [scale, pdf*], experimental: [jes*, lumi*]}"],
+    )
+    toys: Union[str, int] = setting(
+        AUTO,
+        "Pseudo-experiments of each hypothesis that give limit and significance. By default there are 5000 where fewer than 10 background "
+        "events are expected; elsewhere, or with never, asymptotic formulae give both.",
+        pattern=f"{AUTO}|{NEVER}|[1-9][0-9]{{3,}}",
+        form=f"{AUTO}, {NEVER}, or a number of at least 1000",
+        examples=[20000],
     )
 
     @property

@@ -64,16 +64,20 @@ def report(results: Results, answers: Sequence[Answer], drawn: Sequence[str], di
 def _numbers(results: Results) -> str:
     upper, discovery, strength = results.limit, results.significance, results.strength
     lowest, low, median, high, highest = upper.expected
+    error = f" ± {upper.expected_errors[2]:.1g}" if upper.expected_errors else ""
     rows = [
-        ("Expected limit", f"{median:.3g}"),
+        ("Expected limit", f"{median:.3g}{error}"),
         ("in 68 % of cases", f"{low:.3g} to {high:.3g}"),
         ("in 95 % of cases", f"{lowest:.3g} to {highest:.3g}"),
-        ("Expected significance", f"{discovery.expected:.2f}"),
+        ("Expected significance", _deviations(discovery.expected, discovery.expected_error)),
     ]
     if upper.observed is not None and discovery.observed is not None:
-        rows += [("Observed limit", f"{upper.observed:.3g}"), ("Observed significance", f"{discovery.observed:.2f}")]
+        error = f" ± {upper.observed_error:.1g}" if upper.observed_error else ""
+        rows.append(("Observed limit", f"{upper.observed:.3g}{error}"))
+        rows.append(("Observed significance", _deviations(discovery.observed, discovery.observed_error)))
     name = "Best fit" if results.unblinded else "Expected signal strength"
     rows.append((name, f"{strength.value:.3g} ± {strength.error:.2g}"))
+    rows.append(("Limit by", f"{results.toys} toys of each hypothesis" if results.toys else "asymptotic formulae"))
     return table(["", ""], rows)
 
 
@@ -86,6 +90,11 @@ def _breakdown(results: Results) -> str:
     )
     numbers = table(["", "error", "of the variance"], [*rows, ("total", f"{whole:.2g}", "")])
     return f'<p class="dim">{text}</p>{numbers}'
+
+
+def _deviations(value: float, error: float | None) -> str:
+    """A significance; with toys it may be asymptotic nevertheless, and without error."""
+    return f"{value:.2f}" + (f" ± {error:.1g}" if error is not None else " (asymptotic)")
 
 
 def _channel(directory: Path, channel: Channel) -> str:

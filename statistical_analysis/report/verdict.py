@@ -9,6 +9,7 @@ import numpy as np
 from MLTools.NanoML.report.page import Answer, state_of
 from statistical_analysis.results import CONSTRAINED, TOTAL, Results
 from statistical_analysis.samples import Remark
+from statistical_analysis.toys.intervals import FEWEST
 
 _CONSTRAINED = (0.75, 0.4)  # uncertainty after the fit over that before it: have a look, worrying
 _PULL = (2.0, 3.0)
@@ -26,6 +27,7 @@ def verdict(results: Results, remarks: Sequence[Remark]) -> list[Answer]:
         _pulls(results),
         _correlations(results),
         _empty_bins(results, remarks),
+        _few_events(results),
         _remarks("Variations to both sides?", remarks, ("one-sided", "emptied"), "Each variation goes up and down."),
         _remarks(
             "Templates as they are?",
@@ -119,6 +121,21 @@ def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:
     if texts:
         return Answer("Background everywhere?", "bad", " ".join(texts))
     return Answer("Background everywhere?", "good", "Some background is expected in each bin.")
+
+
+def _few_events(results: Results) -> Answer:
+    question, events = "Enough events for its formulae?", f"{results.background_events:.3g} background events"
+    if results.toys:
+        return Answer(
+            question, "good", f"Limit and significance are from toys; {events} are expected where the signal is."
+        )
+    is_enough = results.background_events >= FEWEST
+    text = f"Limit and significance are asymptotic, and {events} are expected where the signal is."
+    return (
+        Answer(question, "good", text)
+        if is_enough
+        else Answer(question, "bad", f"{text} Remove fit.toys: then toys give both.")
+    )
 
 
 def _remarks(question: str, remarks: Sequence[Remark], kinds: Sequence[str], otherwise: str) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,3 +68,25 @@ def settings() -> Fit:
 def luminosity() -> dict[str, dict[str, LogNormal]]:
     given = {"2018": {"lumi_correlated": "1 %", "lumi_2018": "+2 % -1.5 %"}, "2022": {"lumi_correlated": "0.5 %"}}
     return {era: {name: log_normal(text) for name, text in each.items()} for era, each in given.items()}
+
+
+@pytest.fixture
+def few_events() -> dict[str, Any]:
+    """A workspace with 3.5 background events in three bins."""
+
+    def normsys(name: str, size: float) -> dict[str, Any]:
+        return {"name": name, "type": "normsys", "data": {"hi": 1 + size, "lo": 1 / (1 + size)}}
+
+    shared = [normsys("lumi", 0.025)]
+    signal = [{"name": "mu", "type": "normfactor", "data": None}, normsys("efficiency", 0.05), *shared]
+    background = [normsys("norm", 0.2), {"name": "mcstat", "type": "staterror", "data": [0.2, 0.1, 0.05]}, *shared]
+    samples = [
+        {"name": "signal", "data": [1.0, 1.5, 2.0], "modifiers": signal},
+        {"name": "WZ", "data": [2.0, 1.0, 0.5], "modifiers": background},
+    ]
+    return {
+        "version": "1.0.0",
+        "channels": [{"name": "SR", "samples": samples}],
+        "observations": [{"name": "SR", "data": [2.0, 1.0, 0.0]}],
+        "measurements": [{"name": "test", "config": {"poi": "mu", "parameters": []}}],
+    }

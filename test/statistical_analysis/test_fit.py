@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ pytest.importorskip("statistical_analysis.fit")
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.config.fit import Fit, log_normal
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Template, Templates
-from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.workflow.stages import Analysis
 from MLTools.NanoML.workflow.unblinding import unblind
-from statistical_analysis.fit import FitJob, fit
+from statistical_analysis.fit import FitJob, check, fit, fit_workspace, read_workspace
 from statistical_analysis.report.verdict import verdict
 from statistical_analysis.results import Results
 from statistical_analysis.samples import Remark
@@ -162,3 +163,48 @@ def test_without_data_a_fit_stays_blind(tmp_path: Path) -> None:
     unblind(analysis.config, "it is final", "limit 0.4")
     (task,) = fit_stage(analysis).tasks
     assert task.settings["is_blind"]
+
+
+@pytest.mark.slow
+def test_a_workspace_gets_the_same_page(few_events: dict[str, Any], tmp_path: Path) -> None:
+    source = tmp_path / "workspace.json"
+    source.write_text(json.dumps(few_events))
+    summary = fit_workspace(source, tmp_path / "fit", False, "never")
+    assert summary.endswith("with the data of workspace.json")
+    results = Results.read(tmp_path / "fit/results.json")
+    assert (results.signal, results.toys) == ("signal", 0)
+    assert results.channels[0].observed == (2.0, 1.0, 0.0)
+    assert "Observed limit" in (tmp_path / "fit/report.html").read_text()
+    few_events["observations"][0]["data"] = [STRANGE] * 3
+    source.write_text(json.dumps(few_events))
+    blind = fit_workspace(source, tmp_path / "blind", True, 1000)
+    assert blind.endswith("; blinded")
+    assert " by toys, " in blind
+    assert "76543" not in (tmp_path / "blind/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_check_has_a_figure_and_numbers(few_events: dict[str, Any], tmp_path: Path) -> None:
+    source = tmp_path / "workspace.json"
+    source.write_text(json.dumps(few_events))
+    lines = check(source, tmp_path / "toys", 2.0, 20, 1)
+    assert lines[0] == "20 pseudo-experiments with a signal strength of 2:"
+    content = json.loads((tmp_path / "toys/toys.json").read_text())
+    assert len(content["fitted"]) == 20
+    assert (tmp_path / "toys/toys.png").stat().st_size > 10_000
+    again = check(source, tmp_path / "again", 2.0, 20, 1)
+    assert again == lines
+
+
+def test_what_is_no_workspace(few_events: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "workspace.json"
+    with pytest.raises(NanoMLError, match="no such file"):
+        read_workspace(path)
+    for text in ("not JSON", "{}"):
+        path.write_text(text)
+        with pytest.raises(NanoMLError, match="is no workspace of pyhf"):
+            read_workspace(path)
+    few_events["measurements"][0]["config"]["poi"] = ""
+    path.write_text(json.dumps(few_events))
+    with pytest.raises(NanoMLError, match="names no parameter of interest"):
+        read_workspace(path)

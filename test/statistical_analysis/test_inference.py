@@ -204,19 +204,3 @@ def test_nothing_of_a_blind_fit_depends_on_observed_data(tmp_path: Path) -> None
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(NanoMLError, match="is no result of a fit, or damaged"):
         Results.read(tmp_path / "results.json")
-
-
-def test_toys_are_unbiased_with_pulls_of_width_one() -> None:
-    likelihood, rng, pulls = Likelihood(workspace([66, 54])), np.random.default_rng(7), []
-    truth = likelihood.with_strength(1.0)
-    expected, bins = likelihood.expected(truth), 2
-    config = likelihood.model.config
-    widths = np.concatenate([likelihood.widths[config.par_slice(name)] for name in config.auxdata_order])
-    for _ in range(100):
-        thrown = rng.normal(expected[bins:], widths)
-        data = np.concatenate([rng.poisson(expected[:bins]), thrown])
-        best = likelihood.maximum(data)
-        error = math.sqrt(likelihood.covariance(data, best.at)[likelihood.poi, likelihood.poi])
-        pulls.append((best.at[likelihood.poi] - 1) / error)
-    assert np.mean(pulls) == pytest.approx(0, abs=0.3)
-    assert np.std(pulls) == pytest.approx(1, abs=0.2)

@@ -45,7 +45,7 @@ def results(limits: Sequence[float], observed: float | None = None) -> Results:
     scan = Scan((0.0,), (0.0,), (0.0,))
     return Results(
         "NanoML", "", unblinded, "signal", strength, (strength,), ((1.0,),), (), (), Limit(0.95, tuple(limits), observed),
-        Significance(3.0, seen), scan, None, (),
+        Significance(3.0, seen), scan, None, (), 50.0, 0,
     )  # fmt: skip
 
 

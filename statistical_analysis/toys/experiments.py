@@ -1,0 +1,171 @@
+"""Checks a fit with pseudo-experiments: bias, pulls, and how often the limit covers a signal that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.contracts.plain import plain
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.terminal.progress import Bar, progress
+from statistical_analysis.asymptotic import LEVEL, cls
+from statistical_analysis.likelihood import Floats, Likelihood
+from statistical_analysis.results import STATISTICAL
+from statistical_analysis.toys.batch import ManyMaxima
+from statistical_analysis.toys.intervals import COUNT, FEWEST, background_events, q_tilde, share_above, throw
+
+
+@dataclass(frozen=True)
+class Pulls:
+    """Mean and width of (fitted - true) / error of a parameter in pseudo-experiments."""
+
+    parameter: str
+    kind: str
+    mean: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Experiments:
+    """What a fit finds in pseudo-experiments whose truth is known.
+
+    Attributes
+    ----------
+    strength
+        The true signal strength. All other parameters are as they are expected to be before the fit.
+    fitted, errors
+        Best fit and its error in each pseudo-experiment; the error is None where the likelihood has no curvature, as without any event.
+    pulls
+        Of all parameters; the first is the signal strength.
+    covered
+        In how many of them the upper limit is above the true signal strength.
+    is_by_toys
+        Whether limits are from toys, since few events are expected, or asymptotic.
+    """
+
+    creator: str
+    strength: float
+    seed: int
+    fitted: tuple[float, ...]
+    errors: tuple[Optional[float], ...]
+    pulls: tuple[Pulls, ...]
+    covered: int
+    is_by_toys: bool
+
+    @property
+    def count(self) -> int:
+        """How many pseudo-experiments there are."""
+        return len(self.fitted)
+
+    def write(self, path: Path) -> None:
+        """Write a JSON file."""
+        write_json(path, plain(self))
+
+    def lines(self) -> list[str]:
+        """What they say, in words."""
+        spread, (poi, *others) = np.std(self.fitted), self.pulls
+        error = self.count**-0.5
+        constrained = [it for it in others if it.kind != STATISTICAL]
+        share = self.covered / self.count
+        found = [
+            f"{self.count} pseudo-experiments with a signal strength of {self.strength:g}:",
+            f"best fit {np.mean(self.fitted):.3g} ± {spread * error:.2g}",
+            f"pulls {poi.mean:+.2f} ± {error:.2f} on average, {poi.width:.2f} ± {error / 2**0.5:.2f} wide",
+            f"{LEVEL:.0%} limits{' by toys' if self.is_by_toys else ''} cover in {share:.1%} "
+            f"(± {(share * (1 - share)) ** 0.5 * error:.1%})".replace("%", " %"),
+        ]
+        if constrained:
+            worst = max(constrained, key=lambda it: max(abs(it.mean), abs(it.width - 1)))
+            found.append(
+                f"the other parameter furthest off is {worst.parameter}: {worst.mean:+.2f}, {worst.width:.2f} wide"
+            )
+        lost = sum(it is None for it in self.errors)
+        return [*found, f"{lost} have no error, and no pull"] if lost else found
+
+
+def experiment(workspace: Mapping[str, Any], creator: str, strength: float, count: int, seed: int) -> Experiments:
+    """Throw and fit pseudo-experiments of a model; its data are not used.
+
+    Parameters
+    ----------
+    workspace
+        A workspace of pyhf, with the signal strength as parameter of interest.
+    strength
+        The true signal strength.
+    """
+    likelihood = Likelihood(workspace)
+    truth, random = likelihood.with_strength(strength), np.random.default_rng(seed)
+    if not likelihood.bounds[likelihood.poi][0] < strength < likelihood.bounds[likelihood.poi][1]:
+        raise NanoMLError(
+            f"A signal strength of {strength:g} is not possible: bins would have less than no events, or far more."
+        )
+    toys = throw(likelihood, truth, count, random)
+    with progress("toys", None, "fits") as bar:
+        many = ManyMaxima(likelihood)
+        free = many(toys, truth, bar=bar)
+        is_by_toys = background_events(likelihood, strength or 1.0) < FEWEST
+        method = _by_toys if is_by_toys else _asymptotic
+        levels = method(many, likelihood, toys, strength, bar)
+    errors = np.array([_errors(likelihood, *each) for each in zip(toys, free.at, strict=True)])
+    distances = (free.at - truth) / errors
+    poi = likelihood.poi
+    chosen = [poi, *(int(it) for it in np.flatnonzero(~likelihood.is_fixed) if it != poi)]
+    pulls = (
+        Pulls(
+            likelihood.names[it],
+            likelihood.kinds[it],
+            float(np.nanmean(distances[:, it])),
+            float(np.nanstd(distances[:, it])),
+        )
+        for it in chosen
+    )
+    return Experiments(
+        creator,
+        strength,
+        seed,
+        tuple(free.at[:, poi].tolist()),
+        tuple(float(it) if np.isfinite(it) else None for it in errors[:, poi]),
+        tuple(pulls),
+        int(np.sum(levels >= 1 - LEVEL)),
+        is_by_toys,
+    )
+
+
+def _errors(likelihood: Likelihood, data: Floats, at: Floats) -> Floats:
+    """Errors of all parameters; not a number where there are none."""
+    try:
+        errors: Floats = np.sqrt(np.diag(likelihood.covariance(data, at)))
+    except NanoMLError:
+        return np.full(len(at), np.nan)
+    return np.where(errors > 0, errors, np.nan)
+
+
+def _asymptotic(many: ManyMaxima, likelihood: Likelihood, toys: Floats, strength: float, bar: Bar) -> Floats:
+    """CLs of the true strength in each pseudo-experiment, by asymptotic formulae."""
+    poi, truth = likelihood.poi, likelihood.with_strength(strength)
+    without = many(toys, truth, {poi: 0.0}, bar=bar)
+    asimov = np.array([likelihood.expected(at) for at in without.at])
+    at_zero, at_truth = (many(asimov, truth, {poi: it}, bar=bar).twice_nll for it in (0.0, strength))
+    return cls(_statistic(many, toys, truth, poi, bar), np.sqrt(np.maximum(at_truth - at_zero, 0)))
+
+
+def _by_toys(many: ManyMaxima, likelihood: Likelihood, toys: Floats, strength: float, bar: Bar) -> Floats:
+    """The same by more pseudo-experiments, all with the true parameters."""
+    poi, truth, random = likelihood.poi, likelihood.with_strength(strength), np.random.default_rng(COUNT)
+    with_signal, without = (
+        _statistic(many, throw(likelihood, at, COUNT, random), truth, poi, bar)
+        for at in (truth, likelihood.with_strength(0.0))
+    )
+    found = _statistic(many, toys, truth, poi, bar)
+    return np.array([share_above(with_signal, it) / max(share_above(without, it), 1 / COUNT) for it in found])
+
+
+def _statistic(many: ManyMaxima, toys: Floats, truth: Floats, poi: int, bar: Bar) -> Floats:
+    strength = float(truth[poi])
+    fixed, free = many(toys, truth, {poi: strength}, bar=bar), many(toys, truth, lowest=0.0, bar=bar)
+    return q_tilde(fixed, free, strength, poi)
