@@ -36,7 +36,7 @@ class _Profile:
 def cls(q: Any, expected: Any) -> Any:
     """CLs of a test statistic, whose root is expected without a signal: equations 65 and 66 there."""
     shift = np.where(q <= expected**2, np.sqrt(q) - expected, (q - expected**2) / np.maximum(2 * expected, 1e-9))
-    return norm.sf(shift + expected) / norm.sf(shift)
+    return np.exp(norm.logsf(shift + expected) - norm.logsf(shift))  # both may be too small for a quotient
 
 
 def limit(likelihood: Likelihood, data: Floats, best: Maximum, is_observed: bool) -> Limit:
