@@ -16,6 +16,7 @@ PARALLEL := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 VENV_CMSSW := .venv-cmssw
+VENV_ROOT := .venv-root
 CONSTRAINTS := test/cmssw_13_3_constraints.txt
 PACKAGING := pyproject.toml setup.py
 
@@ -24,15 +25,18 @@ DATA := $(wildcard data_processing)
 TRAINING := $(wildcard ML_processing)
 FIT := $(wildcard statistical_analysis)
 TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_processing))
+TESTS_ROOT = $(shell grep -rl --include='test_*.py' 'mark\.root\b' test)
+TESTS_NANOAODTOOLS = $(shell grep -rlE --include='test_*.py' 'services\.nanoaodtools|PhysicsTools\.NanoAODTools|nano_postproc' test)
 
 # stamps, renewed when the packaging changes; a developer's environment will do for the example
 DEV := $(VENV)/.installed-all,xrootd,tensorboard,mlflow,test,dev,doc
 ALL := $(or $(wildcard $(DEV)),$(VENV)/.installed-all)
 CMSSW := $(VENV_CMSSW)/.installed-data,xrootd,test
+ROOT := $(VENV_ROOT)/.installed
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-newest test-cmssw install install-cmssw debian lint style types versions format doc wheel clean
+.PHONY: help demo test test-newest test-cmssw test-root test-nanoaodtools install install-cmssw debian lint style types versions format doc wheel clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.11] [PYTEST_ARGS='-k accounting']"
@@ -58,6 +62,20 @@ test-cmssw install-cmssw:
 	@echo "Skipped: what runs in CMSSW is not tested with the versions of CMSSW_13_3. They need a Python from 3.9 to 3.11, and"
 	@echo "there is none. If there is one by another name: make $@ CMSSW_PYTHON=/path/to/python3.9"
 endif
+
+test-root: debian $(ROOT) ## run the tests that need ROOT, with that of PyPI
+	$(VENV_ROOT)/bin/python -m pytest $(PARALLEL) -m root $(TESTS_ROOT) $(PYTEST_ARGS)
+
+# the tools are imported under their name in CMSSW
+test-nanoaodtools: export PATH := $(abspath $(NANOAODTOOLS))/scripts:$(PATH)
+test-nanoaodtools: export PYTHONPATH := $(abspath build/nanoaodtools)
+test-nanoaodtools: debian $(ROOT) ## run the tests that need nanoAOD-tools and ROOT: NANOAODTOOLS=directory of a checkout
+	@test -d '$(NANOAODTOOLS)/python/postprocessing' || { echo "make $@ NANOAODTOOLS=PhysicsTools/NanoAODTools of CMSSW, or a clone of cms-nanoAOD/nanoAOD-tools"; exit 1; }
+	@mkdir -p build/nanoaodtools/PhysicsTools
+	@touch build/nanoaodtools/PhysicsTools/__init__.py
+	@ln -sfn $(abspath $(NANOAODTOOLS))/python build/nanoaodtools/PhysicsTools/NanoAODTools
+	@$(VENV_ROOT)/bin/python -W ignore -c 'import PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor'
+	$(VENV_ROOT)/bin/python -m pytest $(PARALLEL) $(TESTS_NANOAODTOOLS) $(PYTEST_ARGS)
 
 install: $(DEV) ## install NanoML and all that a developer needs into .venv
 
@@ -89,7 +107,7 @@ wheel: $(VENV)/.created ## build dist/nanoml-*.whl
 	@ls dist/*.whl
 
 clean: ## remove the environments and all that was built; the results of the example stay
-	rm -rf $(VENV) $(VENV_CMSSW) build dist nanoml.egg-info .coverage htmlcov .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_CMSSW) $(VENV_ROOT) build dist nanoml.egg-info .coverage htmlcov .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # mypy takes a package's name from the directories that it is in
@@ -106,6 +124,16 @@ $(VENV)/.created:
 
 $(VENV_CMSSW)/.created:
 	$(call make_venv,$(CMSSW_PYTHON),$(@D))
+	@touch $@
+
+# ROOT beside all that is installed in the other environment, for the same Python
+$(ROOT): $(DEV)
+	$(call make_venv,$(VENV)/bin/python,$(@D))
+	@echo "Installing ROOT into $(@D): 250 MB"
+	@$(@D)/bin/python -m pip install --quiet --no-deps root
+	@$(VENV)/bin/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		>"$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nanoml.pth"
+	@$(@D)/bin/python -W ignore -c 'import ROOT, MLTools.NanoML; print("ROOT", ROOT.__version__)'
 	@touch $@
 
 define make_venv

@@ -194,14 +194,16 @@ def tune(
 @command(
     "nanoml export examples/trilepton.yaml",
     "nanoml export examples/trilepton/training --cmssw CMSSW_14_1_X -o model.onnx",
+    "nanoml export model.onnx --triton repository",
     short="Write the networks as one ONNX file.",
 )
-@click.argument("source", metavar="CONFIG | TRAINING", type=PATH)
+@click.argument("source", metavar="CONFIG | TRAINING | MODEL.onnx", type=PATH)
 @output_option("MODEL.onnx", "Write it there.")
 @click.option("--cmssw", metavar="RELEASE", help="The release that must be able to run it, as CMSSW_14_0_X.")
 @click.option("--onnxruntime", metavar="VERSION", help="Or the version of ONNX Runtime, as 1.17.1.")
 @click.option("--name", metavar="NAME", help="Name of the model; default: that of the file.")
 @flag("--preprocess", "Also write what CMSSW's jet taggers (RecoBTag) read: MODEL_preprocess.json.")
+@click.option("--triton", type=PATH, metavar="DIR", help="Also put it into the model repository of a Triton server.")
 @flag("--force", "Do it again, even if it is up to date.")
 def export(
     source: Path,
@@ -210,34 +212,47 @@ def export(
     onnxruntime: Optional[str],
     name: Optional[str],
     preprocess: bool,
+    triton: Optional[Path],
     force: bool,
 ) -> None:
     """Write the trained networks as one ONNX file that describes itself.
 
     A configuration alone says how. With --output, the training in a directory, or that of a configuration, is exported
-    as the options say.
+    as the options say. A model that is there already can only be put into the repository of a server (--triton).
     """
+    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.config.training import Export
+    from MLTools.NanoML.workflow.stages import Layout, import_part
+
     is_config = source.suffix in (".yaml", ".yml")
-    if output is None:
+    names: dict[Path, Optional[str]] = {}  # under which the models are served
+    if source.suffix == ".onnx":
+        if triton is None or output or cmssw or onnxruntime or preprocess:
+            raise click.UsageError(f"{source} is exported: the only options for it are --triton and --name.")
+        names[source] = name
+    elif output is None:
         if not is_config or cmssw or onnxruntime or name or preprocess:
             raise click.UsageError(
                 "Say where the model goes: -o MODEL.onnx. Only a configuration without other options needs no -o."
             )
         run_one(source, "export", force)
-        return
-    from MLTools.NanoML.config.analysis import load
-    from MLTools.NanoML.config.training import Export
-    from MLTools.NanoML.workflow.stages import Layout, import_part
-
-    training = source
-    if is_config:
         analysis = load(source)
-        found = [Layout.of(analysis).training(era) for era in analysis.trainings]
-        if len(found) > 1:
-            names = " or ".join(str(each) for each in found)
-            raise click.UsageError(
-                f"{source} has a training for each era, and -o is for one. Name it instead: {names}."
-            )
-        (training,) = found
-    exporting = import_part("ML_processing.export.export")
-    exporting.export(training, output, Export(cmssw, name), onnxruntime, preprocess)
+        layout = Layout.of(analysis)
+        names = {layout.model(era): era and f"{layout.name}_{era}" for era in analysis.trainings}
+    else:
+        training = source
+        if is_config:
+            analysis = load(source)
+            found = [Layout.of(analysis).training(era) for era in analysis.trainings]
+            if len(found) > 1:
+                known = " or ".join(str(each) for each in found)
+                raise click.UsageError(
+                    f"{source} has a training for each era, and -o is for one. Name it instead: {known}."
+                )
+            (training,) = found
+        exporting = import_part("ML_processing.export.export")
+        exporting.export(training, output, Export(cmssw, name), onnxruntime, preprocess)
+        names[output] = None
+    if triton is not None:
+        for model, served in names.items():
+            import_part("ML_processing.export.triton").add_to_repository(model, triton, served)

@@ -415,7 +415,10 @@ def test_every_way_to_use_scores_gives_the_yields_of_the_histograms(used_scores:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("program", "package"), [("with_rdataframe.py", "ROOT"), ("with_coffea.py", "coffea")])
+@pytest.mark.parametrize(
+    ("program", "package"),
+    [pytest.param("with_rdataframe.py", "ROOT", marks=pytest.mark.root), ("with_coffea.py", "coffea")],
+)
 def test_programs_that_need_other_packages_give_the_same(
     used_scores: tuple[Path, str], program: str, package: str
 ) -> None:

@@ -97,6 +97,7 @@ def everything(of: Any, one: tuple[float, ...], two: tuple[float, ...]) -> dict[
     return found
 
 
+@pytest.mark.root
 def test_is_the_same_as_root_to_the_last_bit() -> None:
     root = pytest.importorskip("ROOT")
     momenta = random_momenta(400)

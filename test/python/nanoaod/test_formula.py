@@ -97,6 +97,7 @@ def test_two_lists_are_read_in_parallel(file: RootFile, events: Sequence[Event])
     ]
 
 
+@pytest.mark.root
 def test_a_cut_has_the_same_meaning_as_in_root(file: RootFile) -> None:
     ROOT = pytest.importorskip("ROOT")  # noqa: N806
     opened = ROOT.TFile.Open(file.path)
