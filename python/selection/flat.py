@@ -170,13 +170,16 @@ class Flat:
     @staticmethod
     def joined(one: Flat, other: Flat) -> Flat:
         """The objects of two collections, in each event those of `one` before those of `other`; the columns that both have."""
-        offsets = one._offsets + other._offsets
-        place_one = np.arange(one._offsets[-1]) + np.repeat(other._offsets[:-1], one.counts)
-        place_other = np.arange(other._offsets[-1]) + np.repeat(one._offsets[1:], other.counts)
+        return one._joined(other)
+
+    def _joined(self, other: Flat) -> Flat:
+        offsets = self._offsets + other._offsets
+        place_one = np.arange(self._offsets[-1]) + np.repeat(other._offsets[:-1], self.counts)
+        place_other = np.arange(other._offsets[-1]) + np.repeat(self._offsets[1:], other.counts)
         columns = {}
-        for name in one._columns:
+        for name in self._columns:
             if name in other._columns:
-                values = getattr(one, name), getattr(other, name)
+                values = getattr(self, name), getattr(other, name)
                 columns[name] = np.empty(int(offsets[-1]), np.result_type(*values))
                 columns[name][place_one], columns[name][place_other] = values
         return Flat(columns, offsets)
@@ -184,10 +187,13 @@ class Flat:
     @staticmethod
     def chosen(mask: NDArray[np.bool_], yes: Flat, no: Flat) -> Flat:
         """The objects of `yes` where a mask is true, else those of `no`; both have the same numbers of objects."""
+        return yes._chosen(mask, no)
+
+    def _chosen(self, mask: NDArray[np.bool_], no: Flat) -> Flat:
         columns = {
-            name: np.where(mask, getattr(yes, name), getattr(no, name)) for name in yes._columns if name in no._columns
+            name: np.where(mask, getattr(self, name), getattr(no, name)) for name in self._columns if name in no._columns
         }
-        return Flat(columns, yes._offsets)
+        return Flat(columns, self._offsets)
 
     def _at(self, positions: _Index, offsets: _Index) -> Flat:
         where = positions if self._where is None else self._where[positions]

@@ -1,0 +1,359 @@
+"""numpy's functions of numbers as ONNX nodes, in float64.
+
+ONNX Runtime lacks some operators for float64, as Cos and Atan; they are made of those that it has, exact to the last bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ML_processing.compiled.graph import Tensor
+from MLTools.NanoML.errors import NanoMLError
+
+
+def cos(x: Tensor) -> Tensor:
+    """sin(x + pi / 2)."""
+    return (x.to("d") + math.pi / 2).one("Sin")
+
+
+def exp(x: Tensor) -> Tensor:
+    """The exponential function."""
+    return x.one("Exp")
+
+
+def sinh(x: Tensor) -> Tensor:
+    """(exp(x) - exp(-x)) / 2; near zero its series, since the difference would lose digits there."""
+    x = x.to("d")
+    square = x * x
+    series = x * ((((square / 72 + 1) * square / 42 + 1) * square / 20 + 1) * square / 6 + 1)
+    return (x.one("Abs") < 0.3).where(series, (exp(x) - exp(-x)) * 0.5)
+
+
+def cosh(x: Tensor) -> Tensor:
+    """(exp(x) + exp(-x)) / 2."""
+    return (exp(x) + exp(-x)) * 0.5
+
+
+def tanh(x: Tensor) -> Tensor:
+    """Sinh / cosh, and its limits where these are infinite."""
+    x = x.to("d")
+    return (x.one("Abs") > 20.0).where(sign(x), sinh(x) / cosh(x))
+
+
+def sqrt(x: Tensor) -> Tensor:
+    """The square root."""
+    return x.one("Sqrt")
+
+
+def log(x: Tensor) -> Tensor:
+    """The natural logarithm."""
+    return x.one("Log")
+
+
+def log1p(x: Tensor) -> Tensor:
+    """Of log(1 + x): x log(u) / (u - 1) with u = 1 + x as it is rounded (Higham, Accuracy and stability, 1.14.1)."""
+    x = x.to("d")
+    u = x + 1.0
+    less = u - 1.0
+    is_lost = less.equals(0.0)
+    return (is_lost | u.equals(math.inf)).where(is_lost.where(x, u), x * log(u) / is_lost.where(1.0, less))
+
+
+def expm1(x: Tensor) -> Tensor:
+    """exp(x) - 1 = 2 exp(x / 2) sinh(x / 2)."""
+    half = x.to("d") * 0.5
+    return exp(half) * sinh(half) * 2.0
+
+
+def arcsinh(x: Tensor) -> Tensor:
+    """log(|x| + sqrt(x^2 + 1)) with the sign of x."""
+    size = absolute(x.to("d"))
+    return sign(x.to("d")) * log1p(size + size * size / (sqrt(size * size + 1.0) + 1.0))
+
+
+def arccosh(x: Tensor) -> Tensor:
+    """log(x + sqrt(x^2 - 1))."""
+    x = x.to("d")
+    return log(x + sqrt((x - 1.0) * (x + 1.0)))
+
+
+def arctanh(x: Tensor) -> Tensor:
+    """log((1 + x) / (1 - x)) / 2."""
+    x = x.to("d")
+    return log1p(x * 2.0 / ((-x) + 1.0)) * 0.5
+
+
+def arctan2(y: Tensor, x: Tensor) -> Tensor:
+    """The angle of (x, y): first in float32, then the rest, which is so small that its sine is the angle."""
+    y, x = y.to("d"), x.to("d")
+    near = _angle(y, x)
+    sine, cosine = near.one("Sin"), cos(near)
+    turned_y, turned_x = y * cosine - x * sine, x * cosine + y * sine
+    is_zero = y.equals(0.0) & x.equals(0.0)
+    rest = turned_y / is_zero.where(1.0, turned_x)
+    return near + is_zero.where(0.0, rest - rest * rest * rest / 3.0)
+
+
+def _angle(y: Tensor, x: Tensor) -> Tensor:
+    """The angle to the accuracy of float32."""
+    size_y, size_x = absolute(y), absolute(x)
+    is_steep = size_y > size_x
+    smaller, larger = is_steep.where(size_x, size_y), is_steep.where(size_y, size_x)
+    ratio = (smaller / larger.equals(0.0).where(1.0, larger)).to("f")
+    angle = ratio.graph.add("Atan", [ratio], "f", ratio.rank).to("d")
+    angle = is_steep.where((-angle) + math.pi / 2, angle)
+    # 1 / x tells -0.0 from 0.0
+    is_left = (x < 0.0) | (x.equals(0.0) & (_reciprocal(x) < 0.0))
+    is_below = (y < 0.0) | (y.equals(0.0) & (_reciprocal(y) < 0.0))
+    angle = is_left.where((-angle) + math.pi, angle)
+    return is_below.where(-angle, angle)
+
+
+def _reciprocal(x: Tensor) -> Tensor:
+    return x.graph.tensor(1.0) / x
+
+
+def arctan(x: Tensor) -> Tensor:
+    """The angle of (1, x)."""
+    return arctan2(x, x.to("d") * 0.0 + 1.0)
+
+
+def arcsin(x: Tensor) -> Tensor:
+    """The angle whose sine is x."""
+    x = x.to("d")
+    return arctan2(x, sqrt((x + 1.0) * ((-x) + 1.0)))
+
+
+def arccos(x: Tensor) -> Tensor:
+    """The angle whose cosine is x."""
+    x = x.to("d")
+    return arctan2(sqrt((x + 1.0) * ((-x) + 1.0)), x)
+
+
+def absolute(x: Tensor) -> Tensor:
+    """The absolute value; that of integers is one."""
+    return x.graph.add("Abs", [x], x.kind, x.rank) if x.kind != "b" else x
+
+
+def sign(x: Tensor) -> Tensor:
+    """-1, 0 or 1."""
+    return x.graph.add("Sign", [x], x.kind, x.rank)
+
+
+def negative(x: Tensor) -> Tensor:
+    """The number with the other sign."""
+    return -x
+
+
+def power(x: Tensor, y: Tensor) -> Tensor:
+    """The power."""
+    if x.kind == "i" and y.kind == "i":
+        return x.graph.arithmetic("Pow", x.to("d"), y).to("i")
+    return x.graph.arithmetic("Pow", x.to("d"), y.to("d"))
+
+
+def square(x: Tensor) -> Tensor:
+    """The square."""
+    return x * x
+
+
+def remainder(x: Tensor, y: Tensor) -> Tensor:
+    """The rest of the division, with the sign of y."""
+    if x.kind != "d" and y.kind != "d":
+        return x.graph.arithmetic_of("Mod", x, y, fmod=0)
+    rest = x.graph.arithmetic_of("Mod", x.to("d"), y.to("d"), fmod=1)
+    return ((rest < 0.0) ^ (y.to("d") < 0.0) & ~rest.equals(0.0)).where(rest + y, rest)
+
+
+def floor_divide(x: Tensor, y: Tensor) -> Tensor:
+    """The largest whole number below x / y."""
+    kind = "d" if "d" in (x.kind, y.kind) else "i"
+    return ((x.to("d") - remainder(x, y).to("d")) / y).one("Round").to(kind)
+
+
+def hypot(x: Tensor, y: Tensor) -> Tensor:
+    """sqrt(x^2 + y^2)."""
+    x, y = x.to("d"), y.to("d")
+    return sqrt(x * x + y * y)
+
+
+def minimum(x: Tensor, y: Tensor) -> Tensor:
+    """The smaller number, NaN if one is."""
+    return ((x <= y) | _is_nan(x)).where(x, y)
+
+
+def maximum(x: Tensor, y: Tensor) -> Tensor:
+    """The larger number, NaN if one is."""
+    return ((x >= y) | _is_nan(x)).where(x, y)
+
+
+def fmin(x: Tensor, y: Tensor) -> Tensor:
+    """The smaller number that is not NaN."""
+    return ((x <= y) | _is_nan(y)).where(x, y)
+
+
+def fmax(x: Tensor, y: Tensor) -> Tensor:
+    """The larger number that is not NaN."""
+    return ((x >= y) | _is_nan(y)).where(x, y)
+
+
+def copysign(x: Tensor, y: Tensor) -> Tensor:
+    """The size of x with the sign of y."""
+    size, y = absolute(x.to("d")), y.to("d")
+    return ((y < 0.0) | (y.equals(0.0) & (_reciprocal(y) < 0.0))).where(-size, size)
+
+
+def _is_nan(x: Tensor) -> Tensor:
+    return ~x.equals(x)
+
+
+def isfinite(x: Tensor) -> Tensor:
+    """Whether it is neither NaN nor infinite."""
+    return absolute(x.to("d")) < math.inf
+
+
+def bits_and(x: Tensor, y: Tensor) -> Tensor:
+    """The bits that both have; of integers, one must be a constant."""
+    if x.kind == "b" and y.kind == "b":
+        return x & y
+    number, mask = (x, _integer(y)) if _integer(y) is not None else (y, _integer(x))
+    if mask is None or mask < 0:
+        raise NanoMLError("`&` of integers needs a constant on one side: `(bits & 4) != 0`.")
+    found: Any = None
+    for bit in range(mask.bit_length()):
+        if mask >> bit & 1:
+            part = remainder(_shifted(number, bit), number.graph.constant(2)) * (1 << bit)
+            found = part if found is None else found + part
+    return number * 0 if found is None else found
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """X >> bits, rounded down for negative numbers too."""
+    step = x.graph.constant(1 << bits)
+    return x.graph.arithmetic("Div", x.to("i") - remainder(x.to("i"), step), step)
+
+
+def _integer(x: Tensor) -> int | None:
+    """The value of an integer constant."""
+    found = x.value
+    return int(found) if found is not None and found.ndim == 0 and x.kind == "i" else None
+
+
+def right_shift(x: Tensor, y: Tensor) -> Tensor:
+    """Shift to the right, for a constant y."""
+    return _shifted(x, _constant(y, ">>"))
+
+
+def left_shift(x: Tensor, y: Tensor) -> Tensor:
+    """Shift to the left, for a constant y."""
+    return x.to("i") * (1 << _constant(y, "<<"))
+
+
+def _constant(y: Tensor, what: str) -> int:
+    found = _integer(y)
+    if found is None:
+        raise NanoMLError(f"`{what}` needs a constant number of bits.")
+    return found
+
+
+def _booleans(what: str, function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    def checked(x: Tensor, y: Tensor) -> Tensor:
+        if x.kind != "b" or y.kind != "b":
+            raise NanoMLError(f"`{what}` of integers has no counterpart in ONNX: use comparisons.")
+        return function(x, y)
+
+    return checked
+
+
+def _invert(x: Tensor) -> Tensor:
+    return ~x if x.kind == "b" else (-x) - 1
+
+
+def _true(x: Tensor) -> Tensor:
+    return x if x.kind == "b" else ~x.equals(0)
+
+
+UFUNCS: dict[str, Callable[..., Tensor]] = {
+    "add": lambda x, y: x | y if x.kind == y.kind == "b" else x + y,
+    "subtract": lambda x, y: x - y,
+    "multiply": lambda x, y: x & y if x.kind == y.kind == "b" else x * y,
+    "divide": lambda x, y: x / y,
+    "negative": negative,
+    "positive": lambda x: x,
+    "absolute": absolute,
+    "fabs": lambda x: absolute(x.to("d")),
+    "sign": sign,
+    "power": power,
+    "float_power": lambda x, y: power(x.to("d"), y.to("d")),
+    "square": square,
+    "sqrt": sqrt,
+    "cbrt": lambda x: sign(x.to("d")) * power(absolute(x.to("d")), x.graph.constant(1 / 3)),
+    "reciprocal": _reciprocal,
+    "remainder": remainder,
+    "fmod": lambda x, y: x.graph.arithmetic_of("Mod", x.to("d"), y.to("d"), fmod=1),
+    "floor_divide": floor_divide,
+    "hypot": hypot,
+    "exp": exp,
+    "exp2": lambda x: power(x.graph.constant(2.0), x),
+    "expm1": expm1,
+    "log": log,
+    "log2": lambda x: log(x) / math.log(2),
+    "log10": lambda x: log(x) / math.log(10),
+    "log1p": log1p,
+    "sin": lambda x: x.one("Sin"),
+    "cos": cos,
+    "tan": lambda x: x.one("Sin") / cos(x),
+    "arcsin": arcsin,
+    "arccos": arccos,
+    "arctan": arctan,
+    "arctan2": arctan2,
+    "sinh": sinh,
+    "cosh": cosh,
+    "tanh": tanh,
+    "arcsinh": arcsinh,
+    "arccosh": arccosh,
+    "arctanh": arctanh,
+    "degrees": lambda x: x.to("d") * (180 / math.pi),
+    "radians": lambda x: x.to("d") * (math.pi / 180),
+    "rad2deg": lambda x: x.to("d") * (180 / math.pi),
+    "deg2rad": lambda x: x.to("d") * (math.pi / 180),
+    "floor": lambda x: x.one("Floor"),
+    "ceil": lambda x: x.one("Ceil"),
+    "rint": lambda x: x.one("Round"),
+    "trunc": lambda x: sign(x.to("d")) * absolute(x.to("d")).one("Floor"),
+    "minimum": minimum,
+    "maximum": maximum,
+    "fmin": fmin,
+    "fmax": fmax,
+    "copysign": copysign,
+    "heaviside": lambda x, y: (x > 0).where(1.0, (x < 0).where(0.0, y.to("d"))),
+    "isnan": _is_nan,
+    "isinf": lambda x: absolute(x.to("d")).equals(math.inf),
+    "isfinite": isfinite,
+    "signbit": lambda x: copysign(x.graph.constant(1.0), x) < 0.0,
+    "less": lambda x, y: x < y,
+    "less_equal": lambda x, y: x <= y,
+    "greater": lambda x, y: x > y,
+    "greater_equal": lambda x, y: x >= y,
+    "equal": lambda x, y: x.equals(y),
+    "not_equal": lambda x, y: ~x.equals(y),
+    "logical_and": lambda x, y: _true(x) & _true(y),
+    "logical_or": lambda x, y: _true(x) | _true(y),
+    "logical_xor": lambda x, y: _true(x) ^ _true(y),
+    "logical_not": lambda x: ~_true(x),
+    "invert": _invert,
+    "bitwise_and": bits_and,
+    "bitwise_or": _booleans("|", lambda x, y: x | y),
+    "bitwise_xor": _booleans("^", lambda x, y: x ^ y),
+    "right_shift": right_shift,
+    "left_shift": left_shift,
+}
+"""numpy's functions by their names."""
+
+for _alias, _name in {"mod": "remainder", "true_divide": "divide", "abs": "absolute", "conjugate": "positive"}.items():
+    UFUNCS[_alias] = UFUNCS[_name]
+assert all(hasattr(np, name) for name in UFUNCS)

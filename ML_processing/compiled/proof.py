@@ -1,0 +1,130 @@
+"""The graph of a selection against the engine, on real events: where they differ, the line of the selection that does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from ML_processing.compiled.graph import KINDS, Tensor
+from ML_processing.compiled.lists import Value
+from ML_processing.compiled.selection import CompiledSelection
+from ML_processing.compiled.traced import Step
+from MLTools.NanoML.model import open_session
+
+
+def first_difference(graph: CompiledSelection, steps: Sequence[Step], feed: Mapping[str, NDArray[np.float32]]) -> str:
+    """The first line whose result differs; empty if none does.
+
+    Parameters
+    ----------
+    graph
+        The compiled selection.
+    steps
+        What its lines computed for the events in question, by the engine.
+    feed
+        These events, as input tensors of all branches that were traced.
+    """
+    tensors = {each.name: each for step in graph.trace.steps for each in _tensors(step)}
+    found = _run(graph, tensors, feed)
+    for mine, theirs in zip(graph.trace.steps, steps, strict=True):
+        problem = _difference(mine, theirs.concrete, found)
+        if problem:
+            return f"{mine.line}: {problem}"
+    return ""
+
+
+def _leaves(value: Value, name: str = "") -> list[tuple[str, Value]]:
+    if value.fields is None:
+        return [(name, value)]
+    made = []
+    for field, each in value.fields.items():
+        valid = value.valid
+        made += _leaves(each if valid is None else each.if_valid(valid), field)
+    return made
+
+
+def _tensors(step: Step) -> list[Tensor]:
+    made = list(step.scope)
+    for _, leaf in _leaves(step.value):
+        made += [leaf.numbers, *(axis.mask for axis in leaf.axes if axis.mask is not None)]
+        made += [leaf.valid] if leaf.valid is not None else []
+    return made
+
+
+def _run(graph: CompiledSelection, tensors: Mapping[str, Tensor], feed: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    whole = graph.trace.graph
+    known = {name: np.asarray(each.value) for name, each in tensors.items() if each.value is not None}
+    wanted = [name for name in tensors if name not in known and name not in feed]
+    given = [helper.make_tensor_value_info(name, KINDS["f"], [None] * each.ndim) for name, each in feed.items()]
+    results = [
+        helper.make_tensor_value_info(name, KINDS[tensors[name].kind], [None] * tensors[name].rank) for name in wanted
+    ]
+    body = helper.make_graph(whole.nodes, "steps", given, results, whole.constants)
+    model = helper.make_model(body, opset_imports=graph.model.opset_import, ir_version=graph.model.ir_version)
+    onnx.checker.check_model(model)
+    session = open_session("the graph of the selection", model.SerializeToString())
+    return {**known, **feed, **dict(zip(wanted, session.run(wanted, dict(feed)), strict=True))}
+
+
+def _difference(step: Step, concrete: Any, found: Mapping[str, NDArray[Any]]) -> str:
+    for name, leaf in _leaves(step.value):
+        expected = concrete[name] if name and step.value.fields is not None and _has(concrete, name) else None
+        if name and expected is None:
+            continue  # a coordinate that the engine keeps in another form
+        problem = _of_leaf(step, leaf, concrete if expected is None else expected, found)
+        if problem:
+            return f"{name} {problem}".strip()
+    return ""
+
+
+def _has(concrete: Any, name: str) -> bool:
+    return name in (concrete.dtype.names or ()) if isinstance(concrete, np.ndarray) else name in concrete.fields
+
+
+def _of_leaf(step: Step, leaf: Value, concrete: Any, found: Mapping[str, NDArray[Any]]) -> str:
+    passed = np.ones(1, bool)
+    for each in step.scope:
+        passed = passed & found[each.name]
+    data = found[leaf.numbers.name]
+    shape = np.broadcast_shapes(
+        data.shape,
+        *(found[a.mask.name].shape + (1,) * (leaf.rank - found[a.mask.name].ndim) for a in leaf.axes if a.mask),
+    )
+    rows = max(
+        len(passed), shape[0] if shape else 1, *(len(each) for each in found.values() if each.ndim and len(each) > 1)
+    )
+    shape = (rows, *(axis.size for axis in leaf.axes))
+    there = np.broadcast_to(passed.reshape((-1,) + (1,) * len(leaf.axes)), shape).copy()
+    for axis in leaf.axes:
+        if axis.mask is not None:
+            mask = found[axis.mask.name]
+            there &= np.broadcast_to(mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim)), shape)
+    if leaf.valid is not None:
+        valid = found[leaf.valid.name]
+        there &= np.broadcast_to(valid.reshape(valid.shape + (1,) * (len(shape) - valid.ndim)), shape)
+    numbers = np.broadcast_to(data.reshape(data.shape + (1,) * (len(shape) - data.ndim)), shape)[there]
+    plain = (
+        np.asarray(concrete).ravel()
+        if isinstance(concrete, np.ndarray)
+        else ak.to_numpy(ak.drop_none(ak.flatten(concrete, axis=None)))
+    )
+    if len(numbers) != len(plain):
+        return f"gives {len(numbers)} numbers, the engine {len(plain)}"
+    if leaf.axes and isinstance(concrete, ak.Array) and concrete.ndim == 2 and leaf.valid is None:
+        ours = there[np.broadcast_to(passed, rows)].sum(axis=1) if len(leaf.axes) == 1 else None
+        if ours is not None and not np.array_equal(ours, ak.to_numpy(ak.num(concrete))):
+            return "gives other numbers of objects"
+    if plain.dtype.kind == "f":
+        same = np.isclose(numbers, plain, rtol=1e-7, atol=1e-7, equal_nan=True)
+    else:
+        same = numbers == plain
+    if same.all():
+        return ""
+    where = int(np.flatnonzero(~same)[0])
+    return f"gives {numbers[where]!r}, the engine {plain[where]!r} ({int((~same).sum())} of {len(same)} differ)"
