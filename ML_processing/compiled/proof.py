@@ -11,28 +11,28 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from ML_processing.compiled.graph import KINDS, Tensor
+from ML_processing.compiled.graph import KINDS, Graph, Tensor
 from ML_processing.compiled.lists import Value
-from ML_processing.compiled.selection import CompiledSelection
-from ML_processing.compiled.traced import Step
+from ML_processing.compiled.selection import IR, OPSET
+from ML_processing.compiled.traced import Step, Trace
 from MLTools.NanoML.model import open_session
 
 
-def first_difference(graph: CompiledSelection, steps: Sequence[Step], feed: Mapping[str, NDArray[np.float32]]) -> str:
+def first_difference(trace: Trace, steps: Sequence[Step], feed: Mapping[str, NDArray[np.float32]]) -> str:
     """The first line whose result differs; empty if none does.
 
     Parameters
     ----------
-    graph
-        The compiled selection.
+    trace
+        The selection that was compiled.
     steps
         What its lines computed for the events in question, by the engine.
     feed
         These events, as input tensors of all branches that were traced.
     """
-    tensors = {each.name: each for step in graph.trace.steps for each in _tensors(step)}
-    found = _run(graph, tensors, feed)
-    for mine, theirs in zip(graph.trace.steps, steps, strict=True):
+    tensors = {each.name: each for step in trace.steps for each in _tensors(step)}
+    found = _run(trace.graph, tensors, feed)
+    for mine, theirs in zip(trace.steps, steps, strict=True):
         problem = _difference(mine, theirs.concrete, found)
         if problem:
             return f"{mine.line}: {problem}"
@@ -57,8 +57,7 @@ def _tensors(step: Step) -> list[Tensor]:
     return made
 
 
-def _run(graph: CompiledSelection, tensors: Mapping[str, Tensor], feed: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    whole = graph.trace.graph
+def _run(whole: Graph, tensors: Mapping[str, Tensor], feed: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     known = {name: np.asarray(each.value) for name, each in tensors.items() if each.value is not None}
     wanted = [name for name in tensors if name not in known and name not in feed]
     given = [helper.make_tensor_value_info(name, KINDS["f"], [None] * each.ndim) for name, each in feed.items()]
@@ -66,7 +65,7 @@ def _run(graph: CompiledSelection, tensors: Mapping[str, Tensor], feed: Mapping[
         helper.make_tensor_value_info(name, KINDS[tensors[name].kind], [None] * tensors[name].rank) for name in wanted
     ]
     body = helper.make_graph(whole.nodes, "steps", given, results, whole.constants)
-    model = helper.make_model(body, opset_imports=graph.model.opset_import, ir_version=graph.model.ir_version)
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
     onnx.checker.check_model(model)
     session = open_session("the graph of the selection", model.SerializeToString())
     return {**known, **feed, **dict(zip(wanted, session.run(wanted, dict(feed)), strict=True))}

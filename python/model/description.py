@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
@@ -13,6 +13,9 @@ from MLTools.NanoML.model.file import KEY
 
 SCHEMA = 2
 """That of the metadata as they are written; 1, which had no discriminants, is read as well."""
+
+WITH_SELECTION = 3
+"""The schema of a model that has its selection inside."""
 
 LEVELS = ("event", "object")
 _INPUT = ("tensor", "mask", "collection", "columns", "dtypes", "max", "order", "selection", "selection_columns")
@@ -122,6 +125,87 @@ class ModelFormat:
 
 
 @dataclass(frozen=True)
+class MadeNumber:
+    """A column that a selection in a model gives.
+
+    Attributes
+    ----------
+    name, dtype, title
+        As the selection declares it.
+    """
+
+    name: str
+    dtype: str
+    title: str
+
+
+@dataclass(frozen=True)
+class MadeCollection:
+    """A collection that a selection in a model gives, as a tensor made_NAME and its mask made_NAME_mask.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    fields
+        The columns of its objects, in the order of the last axis.
+    """
+
+    name: str
+    fields: tuple[MadeNumber, ...]
+
+
+@dataclass(frozen=True)
+class SelectionInside:
+    """The selection that is compiled into a model, in front of its networks.
+
+    Attributes
+    ----------
+    name
+        The selection, as "module:Class".
+    dataset
+        What it was compiled for, as far as it depends on that: "era", "is_data", "triggers".
+    cuts
+        Its cuts: columns of the tensor `cuts`, which are 1 for an event that passes this one and all before.
+    columns
+        Its columns: those of the tensor `columns`.
+    collections
+        The collections that it makes.
+    defaults
+        Branches that an input may lack, and the number to take then.
+    corrected
+        Branches that must have corrected values.
+    corrections
+        SHA-256 of the files with these corrections, by their names.
+    events
+        On how many events it was compared with the selection itself.
+    """
+
+    name: str
+    dataset: dict[str, Any]
+    cuts: tuple[str, ...]
+    columns: tuple[MadeNumber, ...]
+    collections: tuple[MadeCollection, ...]
+    defaults: dict[str, float]
+    corrected: tuple[str, ...]
+    corrections: dict[str, str]
+    events: int
+
+    @classmethod
+    def of_json(cls, content: Mapping[str, Any]) -> SelectionInside:
+        """From the metadata."""
+        made = {key: tuple(content[key]) for key in ("cuts", "corrected")}
+        return cls(
+            **{**content, **made},
+            columns=tuple(MadeNumber(**each) for each in content["columns"]),
+            collections=tuple(
+                MadeCollection(each["name"], tuple(MadeNumber(**field) for field in each["fields"]))
+                for each in content["collections"]
+            ),
+        )
+
+
+@dataclass(frozen=True)
 class Reference:
     """Real events that a model carries, and the outputs that it must give for them.
 
@@ -154,7 +238,8 @@ class Description:
     objects
         Collections of objects.
     output_tensors
-        Names of the outputs: the mean over all networks, and each network's.
+        Names of the outputs: the mean over all networks, and each network's. A model with its selection inside has one output,
+        twice here: of the network of the fold that is given, or the mean.
     kind
         "classes" (the outputs are probabilities) or "targets" (of a regression).
     outputs
@@ -173,6 +258,8 @@ class Description:
         Where the model comes from, as in training.json.
     reference
         Events by which it can be verified.
+    inside
+        The selection in front of the networks; None if it has none.
     """
 
     name: str
@@ -190,6 +277,7 @@ class Description:
     format: ModelFormat
     training: dict[str, Any]
     reference: Reference
+    inside: Optional[SelectionInside] = None
 
     @classmethod
     def of_text(cls, text: str, path: str) -> Description:
@@ -203,14 +291,14 @@ class Description:
         try:
             content = json.loads(text)
             schema = content["schema"]
-            if schema in (1, SCHEMA):
+            if schema in (1, SCHEMA, WITH_SELECTION):
                 return _read(content)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
             raise NanoMLError(
                 f"{path}: its `{KEY}` metadata cannot be understood ({type(problem).__name__}: {problem}). Export it again."
             ) from None
         raise NanoMLError(
-            f"{path}: schema {schema}, this NanoML reads 1 to {SCHEMA}. Update NanoML, or export it again."
+            f"{path}: schema {schema}, this NanoML reads 1 to {WITH_SELECTION}. Update NanoML, or export it again."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -219,6 +307,9 @@ class Description:
         if self.kind == "classes":
             names["discriminants"] = [asdict(each) for each in self.discriminants]
         mean, each = self.output_tensors
+        if self.inside is not None:
+            plain = replace(self, inside=None).to_json()
+            return {**plain, "schema": WITH_SELECTION, "outputs": plain["outputs"][:1], "selection": asdict(self.inside)}
         return {
             "schema": SCHEMA,
             "name": self.name,
@@ -247,7 +338,8 @@ class Description:
     def input_tensors(self) -> list[str]:
         """Names of all input tensors, in order."""
         names = [self.features.tensor] if self.features else []
-        return names + [name for tensor in self.objects for name in (tensor.tensor, tensor.mask)]
+        names += [name for tensor in self.objects for name in (tensor.tensor, tensor.mask)]
+        return names + (["fold"] if self.inside else [])
 
     @property
     def columns(self) -> list[str]:
@@ -276,7 +368,7 @@ def _read(metadata: Mapping[str, Any]) -> Description:
     if len(events) > 1:
         raise ValueError(f"two tensors of events, {events[0].tensor} and {events[1].tensor}")
     features = events[0] if events else None
-    mean, each = metadata["outputs"]
+    mean, each = metadata["outputs"][0], metadata["outputs"][-1]
     kind = "classes" if "classes" in mean else "targets"
     outputs = tuple(map(str, mean[kind]))
     parameter = metadata.get("parameter")
@@ -301,6 +393,7 @@ def _read(metadata: Mapping[str, Any]) -> Description:
         ModelFormat(*(target.get(key) for key in ("cmssw", "onnxruntime", "opset", "ir"))),
         dict(metadata.get("training", {})),
         Reference(dict(reference.get("inputs", {})), list(reference.get("outputs", []))),
+        SelectionInside.of_json(metadata["selection"]) if "selection" in metadata else None,
     )
 
 

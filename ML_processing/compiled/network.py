@@ -1,0 +1,159 @@
+"""Networks behind the graph of a selection: one ONNX model from branches to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import compose, helper
+
+from ML_processing.compiled import lists
+from ML_processing.compiled.graph import KINDS, Graph, Tensor
+from ML_processing.compiled.lists import Axis, Value
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model import Description, ObjectInput
+from MLTools.NanoML.model.file import network_files
+
+FOLD = "fold"
+"""The input with the fold of the event: its network has not seen it in training; below 0 the mean of all is taken."""
+
+_PREFIX = "network_"
+
+
+def network_inputs(
+    description: Description,
+    graph: Graph,
+    columns: Mapping[str, Tensor],
+    objects: Mapping[str, Value],
+    passed: Tensor,
+    parameter: Tensor | None,
+) -> dict[str, Tensor]:
+    """The tensors that a network reads, of the events that pass; others are all 0.
+
+    Parameters
+    ----------
+    description
+        The model.
+    graph
+        The graph of the selection.
+    columns
+        Numbers of the event by the names of the model's columns.
+    objects
+        Fields of objects, lists with one number each, by the names of their branches.
+    passed
+        Which events pass, shape (events,).
+    parameter
+        The parameter, shape (events,), for a model that has one.
+    """
+    found = {}
+    if description.features is not None:
+        table = [columns[name].to("d") for name in description.columns]
+        table += [parameter.to("d")] if parameter is not None else []
+        rows = [each if each.value is None else passed.where(each, each) for each in table]
+        found[description.features.tensor] = passed.where(graph.table(rows), 0.0).to("f")
+    for tensor in description.objects:
+        values, mask = _objects(tensor, graph, objects)
+        there = passed.lifted(2) & mask
+        found[tensor.tensor], found[tensor.mask] = there.where(values, 0.0).to("f"), there.to("f")
+    return found
+
+
+def _objects(tensor: ObjectInput, graph: Graph, objects: Mapping[str, Value]) -> tuple[Tensor, Tensor]:
+    """The first objects in the model's order, sorted as in the conversion, and where there are some."""
+    fields = lists.aligned([objects[name] for name in tensor.branches])
+    record = Value(graph, fields[0].axes, fields=dict(zip(tensor.branches, fields, strict=True)))
+    if tensor.order_branch:
+        assert record.fields is not None
+        record, _ = lists.picked(record, lists.ordered(record.fields[tensor.order_branch], tensor.descending))
+    record = lists.compacted(record)
+    size = min(tensor.max, record.axis.size)
+    first = np.arange(size)
+    mask = lists.filled_mask(record).take(first)
+    record = record.mapped(lambda each: each.take(first), (Axis(size, mask, True),))
+    assert record.fields is not None
+    columns = [record.fields[name].numbers.to("d").lifted(3) for name in tensor.columns]
+    return graph.joined(columns), mask
+
+
+def joined(
+    model: onnx.ModelProto, network: onnx.ModelProto, description: Description, feeds: Mapping[str, str]
+) -> onnx.ModelProto:
+    """The graph of a selection with the networks of a model behind it; an event goes through its own network alone.
+
+    Parameters
+    ----------
+    model
+        The graph of the selection, which has the inputs of the networks among its tensors.
+    network
+        The model.
+    description
+        How that describes itself.
+    feeds
+        The tensor in `model` for each input of `network`.
+    """
+    opsets = {entry.version for each in (model, network) for entry in each.opset_import if entry.domain in ("", "ai.onnx")}
+    if max(opsets) > 17:
+        raise NanoMLError(
+            f"the networks need ONNX opset {max(opsets)}, in which a selection cannot be written: operators changed in 18."
+        )
+    mean, each = description.output_tensors
+    whole = compose.add_prefix(network, _PREFIX)
+    rename = {_PREFIX + name: tensor for name, tensor in feeds.items()}
+    for node in whole.graph.node:
+        node.input[:] = [rename.get(name, name) for name in node.input]
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    made.graph.initializer.extend(whole.graph.initializer)
+    made.graph.input.append(helper.make_tensor_value_info(FOLD, KINDS["f"], ["n", 1]))
+    parts = network_files(network, each, description.folds)
+    nodes = list(whole.graph.node)
+    result = _branches(nodes, _PREFIX + mean, _PREFIX + each, description.folds) if parts else None
+    made.graph.node.extend(result if result is not None else [*nodes, helper.make_node("Identity", [_PREFIX + mean], [mean])])
+    if result is not None:
+        made.graph.node.append(helper.make_node("Identity", ["scores_0"], [mean]))
+    count = len(description.output_columns)
+    made.graph.output.append(helper.make_tensor_value_info(mean, KINDS["f"], ["n", count]))
+    made.ir_version = max(model.ir_version, network.ir_version)
+    made.opset_import[0].version = max(opsets)
+    onnx.checker.check_model(made)
+    return made
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], output: str) -> list[onnx.NodeProto]:
+    """The nodes behind a tensor, in order."""
+    wanted, found = {output}, []
+    for node in reversed(nodes):
+        if wanted & set(node.output):
+            wanted |= set(node.input)
+            found.append(node)
+    return found[::-1]
+
+
+def _branches(nodes: Sequence[onnx.NodeProto], mean: str, each: str, folds: int) -> list[onnx.NodeProto]:
+    """Nested If nodes: the network of the event's fold, or else all networks and their mean."""
+    together = next(node for node in nodes if each in node.output)
+    otherwise = _body([*_needed(nodes, mean), helper.make_node("Identity", [mean], ["scores_mean"])], "scores_mean", "mean")
+    made: list[onnx.NodeProto] = []
+    for fold in reversed(range(folds)):
+        own, name = together.input[fold], f"scores_of_{fold}"
+        axes = f"axis_of_{fold}"
+        constant = helper.make_node("Constant", [], [axes], value_ints=[1])
+        squeeze = helper.make_node("Squeeze", [own, axes], [name])
+        then = _body([*_needed(nodes, own), constant, squeeze], name, f"fold{fold}")
+        choice = helper.make_node("If", [f"is_fold_{fold}"], [f"scores_{fold}"], then_branch=then, else_branch=otherwise)
+        made = [choice]
+        otherwise = _body([choice], f"scores_{fold}", f"from{fold}")
+    number = helper.make_node("Constant", [], ["fold_start"], value_ints=[0])
+    first = helper.make_node("Gather", [FOLD, "fold_start"], ["fold_row"], axis=0)
+    conditions = [number, first]
+    for fold in range(folds):
+        value = helper.make_node("Constant", [], [f"fold_{fold}"], value=helper.make_tensor("", KINDS["f"], [1, 1], [fold]))
+        shape = helper.make_node("Constant", [], [f"shape_{fold}"], value_ints=[1])
+        equal = helper.make_node("Equal", ["fold_row", f"fold_{fold}"], [f"equal_{fold}"])
+        conditions += [value, shape, equal, helper.make_node("Reshape", [f"equal_{fold}", f"shape_{fold}"], [f"is_fold_{fold}"])]
+    return [*conditions, *made]
+
+
+def _body(nodes: Sequence[onnx.NodeProto], output: str, name: str) -> onnx.GraphProto:
+    return helper.make_graph(list(nodes), name, [], [helper.make_tensor_value_info(output, KINDS["f"], None)])

@@ -1,0 +1,277 @@
+"""A model with its selection inside: it reads the branches of NanoAOD, and decides, computes and scores in one graph."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import onnx
+
+from ML_processing.compiled.graph import Tensor
+from ML_processing.compiled.lists import Value
+from ML_processing.compiled.network import FOLD, joined, network_inputs
+from ML_processing.compiled.selection import EVENTS, Branches, TracedSelection
+from ML_processing.compiled.traced import dtype_of
+from ML_processing.export.agreement import Sample, check_agreement
+from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model import KEY, Description, Input, Model, ObjectInput, Reference, file_hash, twin_of
+from MLTools.NanoML.model.description import MadeCollection, MadeNumber, SelectionInside
+from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.accounting import is_simulation
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection import DatasetInfo, Selection, load_selection
+from MLTools.NanoML.terminal.progress import say
+
+_TRACED = 500  # events with which the selection runs while it is compiled: their types matter, not their number
+_EXACT = 1 << 24  # larger integers are not exact as float32
+_REFERENCE = 8
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of a dataset, from which events are taken.
+
+    Attributes
+    ----------
+    dataset
+        What the selection knows of the dataset.
+    files
+        Its files.
+    """
+
+    dataset: DatasetInfo
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """How a selection is put into a model.
+
+    Attributes
+    ----------
+    selection
+        The selection, as "module:Class" or "file.py:Class".
+    base
+        The directory that files are relative to.
+    events
+        How many events of each dataset are compared.
+    sizes
+        For how many objects of a collection there is room, where that is not to follow from the events.
+    """
+
+    selection: str
+    base: str
+    events: int
+    sizes: Mapping[str, int]
+
+
+def export_with_selection(model: Path, output: Path, sources: Sequence[Source], wanted: Compilation) -> dict[str, Any]:
+    """Write a model with its selection inside, and its description beside it.
+
+    Parameters
+    ----------
+    model
+        The model, whose columns the selection makes or the files have.
+    output
+        The ONNX file with both.
+    sources
+        The datasets, of one era, and all data or all simulation.
+    wanted
+        The selection.
+
+    Returns
+    -------
+    The metadata, as in the JSON beside the file.
+
+    Raises
+    ------
+    NanoMLError
+        The selection cannot be compiled (with the line), or the graph gives other results than the selection.
+    """
+    networks = Model(model)
+    description = networks.description
+    if description.level == "object":
+        raise NanoMLError(f"{model}: scores objects. A selection can be put into a model of events only: export.selection: false.")
+    selection = load_selection(wanted.selection, wanted.base)
+    samples = [_sample(selection, description, source, wanted.events) for source in sources]
+    sizes = {**_sizes(samples), **wanted.sizes}
+    traced = _traced(selection, samples, sizes)
+    columns, objects = _model_columns(description, traced)
+    given = None
+    if description.parameter is not None:  # after all branches: it is the last column
+        given = traced.inputs.event(description.parameter.column, np.dtype(np.float64)).numbers
+    feeds = network_inputs(description, traced.graph, columns, objects, traced.passed, given)
+    outputs = traced.outputs(selection.columns, selection.collections)
+    names = {name: f"input_{name}" for name in feeds}
+    graph, used = traced.model({**outputs, **{names[name]: each for name, each in feeds.items()}})
+    for name in names.values():
+        del graph.graph.output[[each.name for each in graph.graph.output].index(name)]
+    whole = joined(graph, onnx.load(model), description, names)
+    _refuse_large(used, samples, sizes)
+    about = _describe(description, selection, samples, traced, used, wanted)
+    say(f"export: {output.name}: {len(whole.graph.node)} nodes, room for {_in_words(sizes)}.")
+    with replacing(output) as aside, replacing(twin_of(output)) as twin:
+        onnx.save(whole, aside)
+        compared = check_agreement(str(aside), about, traced, networks, samples, used)
+        about = replace(about, inside=replace(_inside(about), events=compared.events), reference=compared.reference)
+        metadata = about.to_json()
+        onnx.helper.set_model_props(whole, {KEY: json.dumps(metadata, allow_nan=False)})
+        onnx.save(whole, aside)
+        metadata = {**metadata, "onnx_sha256": file_hash(aside)}
+        twin.write_text(json.dumps(metadata, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    say(f"export: {output} agrees with {selection.name}: {compared}.")
+    return metadata
+
+
+def _inside(description: Description) -> SelectionInside:
+    assert description.inside is not None
+    return description.inside
+
+
+def _sample(selection: Selection, description: Description, source: Source, events: int) -> Sample:
+    """The first events of a dataset, with what the selection and the model read of them."""
+    info = source.dataset
+    chosen = selection.of_dataset(info)
+    made = {*selection.columns, *chosen.made.described}
+    parts: list[dict[str, Any]] = []
+    collections: dict[str, str] = {}
+    left = events
+    for path in source.files:
+        if left <= 0:
+            break
+        with RootFile(path) as file:
+            if is_simulation(file) == info.is_data:
+                raise NanoMLError(f"{path}: is {'simulation' if info.is_data else 'data'}, unlike the dataset {info.name}.")
+            bound = chosen.bind(file.branches, path)
+            names = dict(bound.names)
+            for name in [*description.reads, *versions.IDENTIFIERS]:
+                if name not in made and name not in names:
+                    actual = versions.resolve(name, file.branches)
+                    if actual is None:
+                        raise NanoMLError(f"{path}: has no branch {name}, which the model reads.")
+                    names[name] = actual
+            collections |= bound.collections
+            collections |= {name: file.branches[actual].collection or "" for name, actual in names.items() if file.branches[actual].is_jagged}
+            arrays = file.read(list(dict.fromkeys(names.values())), 0, left)
+            parts.append({name: arrays[actual] for name, actual in names.items()})
+            left -= len(next(iter(arrays.values())))
+    common = [name for name in parts[0] if all(name in part for part in parts)]
+    arrays = {name: ak.concatenate([part[name] for part in parts]) for name in common}
+    return Sample(chosen, arrays, {name: each for name, each in collections.items() if name in arrays})
+
+
+def _sizes(samples: Sequence[Sample]) -> dict[str, int]:
+    """Room for all objects of the samples, and for a quarter or two more."""
+    most: dict[str, int] = {}
+    for sample in samples:
+        for name, collection in sample.collections.items():
+            if len(sample.arrays[name]):
+                most[collection] = max(most.get(collection, 0), int(ak.max(ak.num(sample.arrays[name])) or 0))
+    return {name: number + max(2, math.ceil(number / 4)) for name, number in most.items()}
+
+
+def _traced(selection: Selection, samples: Sequence[Sample], sizes: Mapping[str, int]) -> TracedSelection:
+    first = samples[0]
+    arrays = {name: each[:_TRACED] for name, each in first.arrays.items()}
+    traced = TracedSelection(first.selection, arrays, first.collections, sizes)
+    unknown = traced.used_dataset - {"era", "is_data", "triggers"}
+    if unknown:
+        raise NanoMLError(
+            f"{selection.where()}: `select` asks for {', '.join(f'self.dataset.{name}' for name in sorted(unknown))}, which a file "
+            "with all datasets of an era cannot know. Let it depend on the era and on is_data only, or do it in `prepare`."
+        )
+    return traced
+
+
+def _model_columns(description: Description, traced: TracedSelection) -> tuple[dict[str, Tensor], dict[str, Value]]:
+    """What the model reads: columns of the selection, or branches."""
+    columns = {}
+    for name in description.columns:
+        columns[name] = traced.columns[name].to("f").to("d") if name in traced.columns else traced.branch(name).numbers
+    objects = {}
+    for tensor in description.objects:
+        for name in tensor.branches:
+            objects[name] = traced.collections.get(name) or traced.branch(name)
+    return columns, objects
+
+
+def _refuse_large(used: Sequence[Branches], samples: Sequence[Sample], sizes: Mapping[str, int]) -> None:
+    """Integers must be exact in float32."""
+    for tensor in used:
+        for name, dtype in zip(tensor.names, tensor.dtypes, strict=True):
+            if np.dtype(dtype).kind not in "iu":
+                continue
+            for sample in samples:
+                values = sample.arrays.get(name)
+                largest = 0 if values is None or not len(values) else ak.max(abs(values), axis=None)
+                if largest is not None and largest > _EXACT:
+                    raise NanoMLError(
+                        f"{name} is as large as {largest}, but the input of a model is float32, which is exact up to {_EXACT}. "
+                        "Let `select` do without it."
+                    )
+
+
+def _in_words(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} of {name}" for name, number in sizes.items()) or "numbers of events"
+
+
+def _describe(
+    description: Description,
+    selection: Selection,
+    samples: Sequence[Sample],
+    traced: TracedSelection,
+    used: Sequence[Branches],
+    wanted: Compilation,
+) -> Description:
+    info = samples[0].selection.dataset
+    depends = {name: getattr(info, name) for name in sorted(traced.used_dataset)}
+    read = {name for each in used for name in each.names}
+    optional = {**dict.fromkeys(info.triggers, False), **selection.optional}
+    corrected = tuple(sorted(read & traced.corrected))
+    inside = SelectionInside(
+        wanted.selection,
+        {key: list(value) if isinstance(value, tuple) else value for key, value in depends.items()},
+        traced.cuts,
+        tuple(MadeNumber(name, each.dtype, each.title) for name, each in selection.columns.items()),
+        tuple(
+            MadeCollection(name, tuple(MadeNumber(field, each.dtype, each.title) for field, each in declared.items()))
+            for name, declared in selection.collections.items()
+        ),
+        {name: float(value) for name, value in optional.items() if name in read},
+        corrected,
+        info.digests if corrected else {},
+        0,
+    )
+    arrays = samples[0].arrays
+
+    def types(each: Branches) -> tuple[str, ...]:
+        """Those in the files, where they are narrower."""
+        found = (dtype_of(arrays[name]) if name in arrays else None for name in each.names)
+        return tuple(dtype if known is None else known.name for dtype, known in zip(each.dtypes, found, strict=True))
+
+    events = next((each for each in used if not each.collection), None)
+    features = None if events is None else Input(EVENTS, events.names, types(events), None, ())
+    objects = tuple(
+        ObjectInput(each.collection, each.names, types(each), None, (), f"{each.collection}_mask", each.collection, each.size, None)
+        for each in used
+        if each.collection
+    )
+    mean = description.output_tensors[0]
+    return replace(
+        description,
+        features=features,
+        objects=objects,
+        output_tensors=(mean, mean),
+        inside=inside,
+        reference=Reference({}, []),
+    )
+
+
+__all__ = ["FOLD", "Compilation", "Source", "export_with_selection"]
