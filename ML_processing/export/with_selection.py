@@ -241,7 +241,11 @@ def _describe(
         traced.cuts,
         tuple(MadeNumber(name, each.dtype, each.title) for name, each in selection.columns.items()),
         tuple(
-            MadeCollection(name, tuple(MadeNumber(field, each.dtype, each.title) for field, each in declared.items()))
+            MadeCollection(
+                name,
+                max(traced.collections[f"{name}_{field}"].axis.size for field in declared),
+                tuple(MadeNumber(field, each.dtype, each.title) for field, each in declared.items()),
+            )
             for name, declared in selection.collections.items()
         ),
         {name: float(value) for name, value in optional.items() if name in read},

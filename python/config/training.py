@@ -318,3 +318,18 @@ class Export:
         examples=["CMSSW_14_0_X"],
     )
     name: Optional[str] = setting(None, "The name of the model; by default the workdir's.", **NAME)
+    selection: bool = setting(
+        False,
+        "True to also write model_with_selection.onnx, which has the selection inside: it reads the branches of NanoAOD, in cmsRun "
+        "and wherever else there is no selection. With eras there is one for each; of data there are others than of simulation.",
+    )
+    compared: int = setting(
+        10_000, "On how many events of each dataset this model is compared with the selection.", minimum=1
+    )
+    room: dict[str, int] = setting(
+        dict,
+        "For how many objects of a collection there is room in this model; otherwise it follows from the events that are compared. "
+        "An event with more is flagged.",
+        items={"minimum": 1},
+        examples=[{"Jet": 30}],
+    )

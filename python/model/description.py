@@ -147,11 +147,14 @@ class MadeCollection:
     ----------
     name
         Its name.
+    size
+        For how many objects of an event there is room.
     fields
         The columns of its objects, in the order of the last axis.
     """
 
     name: str
+    size: int
     fields: tuple[MadeNumber, ...]
 
 
@@ -199,7 +202,7 @@ class SelectionInside:
             **{**content, **made},
             columns=tuple(MadeNumber(**each) for each in content["columns"]),
             collections=tuple(
-                MadeCollection(each["name"], tuple(MadeNumber(**field) for field in each["fields"]))
+                MadeCollection(each["name"], each["size"], tuple(MadeNumber(**field) for field in each["fields"]))
                 for each in content["collections"]
             ),
         )
