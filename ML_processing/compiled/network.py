@@ -14,9 +14,7 @@ from ML_processing.compiled.lists import Axis, Value
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description, ObjectInput
 from MLTools.NanoML.model.file import network_files
-
-FOLD = "fold"
-"""The input with the fold of the event: its network has not seen it in training; below 0 the mean of all is taken."""
+from MLTools.NanoML.model.inside import FOLD, shapes_of
 
 _PREFIX = "network_"
 
@@ -77,7 +75,11 @@ def _objects(tensor: ObjectInput, graph: Graph, objects: Mapping[str, Value]) ->
 
 
 def joined(
-    model: onnx.ModelProto, network: onnx.ModelProto, description: Description, feeds: Mapping[str, str]
+    model: onnx.ModelProto,
+    network: onnx.ModelProto,
+    networks: Description,
+    description: Description,
+    feeds: Mapping[str, str],
 ) -> onnx.ModelProto:
     """The graph of a selection with the networks of a model behind it; an event goes through its own network alone.
 
@@ -87,8 +89,10 @@ def joined(
         The graph of the selection, which has the inputs of the networks among its tensors.
     network
         The model.
-    description
+    networks
         How that describes itself.
+    description
+        How the whole describes itself.
     feeds
         The tensor in `model` for each input of `network`.
     """
@@ -97,7 +101,8 @@ def joined(
         raise NanoMLError(
             f"the networks need ONNX opset {max(opsets)}, in which a selection cannot be written: operators changed in 18."
         )
-    mean, each = description.output_tensors
+    assert description.inside is not None
+    mean, each = networks.output_tensors
     whole = compose.add_prefix(network, _PREFIX)
     rename = {_PREFIX + name: tensor for name, tensor in feeds.items()}
     for node in whole.graph.node:
@@ -112,8 +117,10 @@ def joined(
     made.graph.node.extend(result if result is not None else [*nodes, helper.make_node("Identity", [_PREFIX + mean], [mean])])
     if result is not None:
         made.graph.node.append(helper.make_node("Identity", ["scores_0"], [mean]))
-    count = len(description.output_columns)
-    made.graph.output.append(helper.make_tensor_value_info(mean, KINDS["f"], ["n", count]))
+    shapes = {mean: (None, len(description.output_columns)), **shapes_of(description.inside)}
+    del made.graph.output[:]
+    for name, (_, *axes) in shapes.items():
+        made.graph.output.append(helper.make_tensor_value_info(name, KINDS["f"], ["n", *axes]))
     made.ir_version = max(model.ir_version, network.ir_version)
     made.opset_import[0].version = max(opsets)
     onnx.checker.check_model(made)

@@ -240,7 +240,9 @@ def _pruned(graph: Graph, inputs: Inputs, outputs: Sequence[Tensor]) -> tuple[Gr
         for node in gathers:
             node.input[1] = made.constant(np.array(old.index(int(graph.values[node.input[1]])))).name
         size = inputs.sizes[collection] if collection else 0
-        if names or any(f"{tensor}_mask" in node.input for node in nodes):
+        if not names and any(f"{tensor}_mask" in node.input for node in nodes):
+            names = tuple(columns)[:1]  # it says how many objects there are
+        if names:
             used.append(Branches(names, tuple(columns[name].name for name in names), collection, size))
     made.nodes = nodes
     wanted = {name for node in nodes for name in node.input} | needed
@@ -254,16 +256,17 @@ def _model(graph: Graph, used: Sequence[Branches], outputs: Mapping[str, Tensor]
         if not each.collection:
             given.append(helper.make_tensor_value_info(EVENTS, KINDS["f"], ["n", len(each.names)]))
             continue
-        if each.names:
-            shape = ["n", each.size, len(each.names)]
-            given.append(helper.make_tensor_value_info(each.collection, KINDS["f"], shape))
+        shape = ["n", each.size, len(each.names)]
+        given.append(helper.make_tensor_value_info(each.collection, KINDS["f"], shape))
         given.append(helper.make_tensor_value_info(f"{each.collection}_mask", KINDS["f"], ["n", each.size]))
     nodes = [
         *graph.nodes,
         *(helper.make_node("Identity", [tensor.name], [name]) for name, tensor in outputs.items()),
     ]
-    shapes = {name: ["n", *[None] * (each.rank - 1)] for name, each in outputs.items()}
-    results = [helper.make_tensor_value_info(name, KINDS[each.kind], shapes[name]) for name, each in outputs.items()]
+    results = [
+        helper.make_tensor_value_info(name, KINDS[each.kind], ["n", *[None] * (each.rank - 1)])
+        for name, each in outputs.items()
+    ]
     body = helper.make_graph(nodes, "selection", given, results, graph.constants)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
     onnx.checker.check_model(model)

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ML_processing.compiled.proof import first_difference
-from ML_processing.compiled.selection import EVENTS, Branches, TracedSelection, padded
+from ML_processing.compiled.selection import Branches, TracedSelection, padded
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description, Model, Reference
 from MLTools.NanoML.model.file import open_session
+from MLTools.NanoML.model.inside import FOLD
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.selection import Events, Selected, Selection
@@ -113,7 +114,7 @@ def check_agreement(
             if not what:
                 total, passed = total + len(events), passed + len(selected.rows)
                 if not reference.outputs and len(selected.rows):
-                    reference = _reference(feeds, found, selected.rows[:_REFERENCE], about)
+                    reference = _reference(session, feeds, selected.rows[:_REFERENCE], about)
     return Agreement(total, passed, columns, scores, reference)
 
 
@@ -187,7 +188,7 @@ def _run(session: Any, feeds: Mapping[str, Any], fold: NDArray[np.int64], about:
         for start in range(0, len(rows), _ROWS):
             part = rows[start : start + _ROWS]
             feed = {name: values[part] for name, values in feeds.items() if name in given}
-            feed["fold"] = np.full((len(part), 1), number, np.float32)
+            feed[FOLD] = np.full((len(part), 1), number, np.float32)
             for name, values in zip(names, session.run(None, feed), strict=True):
                 if name not in found:
                     found[name] = np.zeros((len(fold), *values.shape[1:]), values.dtype)
@@ -281,12 +282,10 @@ def _scores(
 
 
 def _reference(
-    feeds: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]], rows: NDArray[np.int64], about: Description
+    session: Any, feeds: Mapping[str, NDArray[Any]], rows: NDArray[np.int64], about: Description
 ) -> Reference:
-    return Reference(
-        {name: values[rows].tolist() for name, values in feeds.items()},
-        found[about.output_tensors[0]][rows].tolist(),
-    )
-
-
-__all__ = ["EVENTS", "Agreement", "Sample", "check_agreement"]
+    """Events with the mean of all networks."""
+    few = {name: values[rows] for name, values in feeds.items()}
+    few[FOLD] = np.full((len(rows), 1), -1, np.float32)
+    (outputs,) = session.run([about.output_tensors[0]], few)
+    return Reference({name: few[name].tolist() for name in about.input_tensors}, outputs.tolist())

@@ -15,7 +15,7 @@ import onnx
 
 from ML_processing.compiled.graph import Tensor
 from ML_processing.compiled.lists import Value
-from ML_processing.compiled.network import FOLD, joined, network_inputs
+from ML_processing.compiled.network import joined, network_inputs
 from ML_processing.compiled.selection import EVENTS, Branches, TracedSelection
 from ML_processing.compiled.traced import dtype_of
 from ML_processing.export.agreement import Sample, check_agreement
@@ -23,6 +23,7 @@ from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import KEY, Description, Input, Model, ObjectInput, Reference, file_hash, twin_of
 from MLTools.NanoML.model.description import MadeCollection, MadeNumber, SelectionInside
+from MLTools.NanoML.model.inside import EXACT
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import is_simulation
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -30,8 +31,6 @@ from MLTools.NanoML.selection import DatasetInfo, Selection, load_selection
 from MLTools.NanoML.terminal.progress import say
 
 _TRACED = 500  # events with which the selection runs while it is compiled: their types matter, not their number
-_EXACT = 1 << 24  # larger integers are not exact as float32
-_REFERENCE = 8
 
 
 @dataclass(frozen=True)
@@ -113,9 +112,9 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
     graph, used = traced.model({**outputs, **{names[name]: each for name, each in feeds.items()}})
     for name in names.values():
         del graph.graph.output[[each.name for each in graph.graph.output].index(name)]
-    whole = joined(graph, onnx.load(model), description, names)
-    _refuse_large(used, samples, sizes)
     about = _describe(description, selection, samples, traced, used, wanted)
+    whole = joined(graph, onnx.load(model), description, about, names)
+    _refuse_large(used, samples)
     say(f"export: {output.name}: {len(whole.graph.node)} nodes, room for {_in_words(sizes)}.")
     with replacing(output) as aside, replacing(twin_of(output)) as twin:
         onnx.save(whole, aside)
@@ -202,7 +201,7 @@ def _model_columns(description: Description, traced: TracedSelection) -> tuple[d
     return columns, objects
 
 
-def _refuse_large(used: Sequence[Branches], samples: Sequence[Sample], sizes: Mapping[str, int]) -> None:
+def _refuse_large(used: Sequence[Branches], samples: Sequence[Sample]) -> None:
     """Integers must be exact in float32."""
     for tensor in used:
         for name, dtype in zip(tensor.names, tensor.dtypes, strict=True):
@@ -211,9 +210,9 @@ def _refuse_large(used: Sequence[Branches], samples: Sequence[Sample], sizes: Ma
             for sample in samples:
                 values = sample.arrays.get(name)
                 largest = 0 if values is None or not len(values) else ak.max(abs(values), axis=None)
-                if largest is not None and largest > _EXACT:
+                if largest is not None and largest > EXACT:
                     raise NanoMLError(
-                        f"{name} is as large as {largest}, but the input of a model is float32, which is exact up to {_EXACT}. "
+                        f"{name} is as large as {largest}, but the input of a model is float32, which is exact up to {EXACT}. "
                         "Let `select` do without it."
                     )
 
@@ -277,5 +276,3 @@ def _describe(
         reference=Reference({}, []),
     )
 
-
-__all__ = ["FOLD", "Compilation", "Source", "export_with_selection"]

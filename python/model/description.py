@@ -197,15 +197,13 @@ class SelectionInside:
     @classmethod
     def of_json(cls, content: Mapping[str, Any]) -> SelectionInside:
         """From the metadata."""
-        made = {key: tuple(content[key]) for key in ("cuts", "corrected")}
-        return cls(
-            **{**content, **made},
-            columns=tuple(MadeNumber(**each) for each in content["columns"]),
-            collections=tuple(
-                MadeCollection(each["name"], each["size"], tuple(MadeNumber(**field) for field in each["fields"]))
-                for each in content["collections"]
-            ),
+        columns = tuple(MadeNumber(**each) for each in content["columns"])
+        collections = tuple(
+            MadeCollection(each["name"], each["size"], tuple(MadeNumber(**field) for field in each["fields"]))
+            for each in content["collections"]
         )
+        lists = {key: tuple(content[key]) for key in ("cuts", "corrected")}
+        return cls(**{**content, **lists, "columns": columns, "collections": collections})
 
 
 @dataclass(frozen=True)

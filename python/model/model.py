@@ -104,6 +104,7 @@ class Model:
         self._networks: list[Any] = []
         if graph is not None:
             refuse_external_data(self.path, graph)
+        if graph is not None and description.inside is None:
             parts = network_files(graph, self.description.output_tensors[1], self.folds) or []
             self._networks = [start_session(self.path, part) for part in parts]
         if not self._networks and self._whole is None:  # to find now what is wrong with the file
@@ -126,7 +127,15 @@ class Model:
         return self._whole
 
     def score_columns(self, parameter: Optional[float], ending: str = "") -> list[ScoreColumn]:
-        """The columns of its outputs at a value of its parameter, with this ending of their names, and last the folds of the events."""
+        """The columns of its outputs at a value of its parameter, with this ending of their names, and last the folds of the events.
+
+        Raises NanoMLError if it has its selection inside: here the selection runs before the model.
+        """
+        if self.description.inside is not None:
+            raise NanoMLError(
+                f"{self.path}: has the selection {self.description.inside.name} inside, for cmsRun. Here the selection runs by "
+                "itself: take the model without it, which lies beside this one."
+            )
         description, collection = self.description, self.description.collection
         prefix = f"{collection}_" if collection else ""
         what = "probability of class" if description.kind == "classes" else "estimate of"
