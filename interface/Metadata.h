@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace nanoml {
@@ -35,6 +36,31 @@ namespace nanoml {
     std::vector<double> shares;  ///< of each of the classes; 0: it does not count
   };
 
+  /// A number that a selection inside a model gives.
+  struct MadeNumber {
+    std::string name, dtype, title;
+  };
+
+  /// A collection that a selection inside a model gives.
+  struct MadeCollection {
+    std::string name;
+    std::size_t size = 0;            ///< room for objects
+    std::vector<MadeNumber> fields;  ///< in the order of the last axis of its tensor
+  };
+
+  /// A selection that is compiled into a model, in front of its networks. Such a model reads branches, and its tensors of
+  /// objects have a fixed length.
+  struct Inside {
+    std::string name;                   ///< as "module:Class"
+    std::optional<std::string> era;     ///< the only one that it is for; none: it does not depend on the era
+    std::optional<bool> isData;         ///< whether it is for data or for simulation; none: for both
+    std::vector<std::string> cuts;      ///< in their order
+    std::vector<MadeNumber> columns;    ///< of the event
+    std::vector<MadeCollection> collections;
+    std::vector<std::pair<std::string, float>> defaults;  ///< of columns that may be missing
+    std::vector<std::string> corrected;                   ///< columns that must have corrected values
+  };
+
   /// What a model says of itself, in the JSON file beside it: the twin of the metadata inside the ONNX file.
   ///
   /// Immutable after `parse`, so it can be read by any number of threads.
@@ -42,11 +68,14 @@ namespace nanoml {
     std::string name;
     std::string collection;  ///< whose objects are scored; empty: events are
     std::vector<InputTensor> inputs;
-    std::string output;               ///< the output tensor that is the mean of all folds
+    std::string output;      ///< the output tensor that is the mean of all folds
+    std::string foldOutput;  ///< the one with each fold; empty: the fold is an input
+    std::size_t folds = 1;   ///< number of networks
     std::vector<std::string> labels;  ///< of its last axis: classes and then discriminants, or targets of a regression
     std::vector<Discriminant> discriminants;
     bool regression = false;
     std::optional<Parameter> parameter;
+    std::optional<Inside> inside;
     std::string onnxHash;  ///< SHA-256 of the ONNX file, hexadecimal
 
     /// What a label stands for: "probability of class WZ", "signal against WZ 0.7, ZZ 0.3", "regression of nu_px".

@@ -3,10 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "MLTools/NanoML/interface/Column.h"
+#include "MLTools/NanoML/interface/Fold.h"
 #include "MLTools/NanoML/interface/Model.h"
 
 namespace nanoml {
@@ -32,6 +34,39 @@ namespace nanoml {
     std::size_t parameters_, rows_, labels_;
   };
 
+  /// What the selection inside a model says of an event.
+  ///
+  /// Points into its Scorer, until that scores the next event.
+  class Decision {
+  public:
+    enum Failure : unsigned {
+      kNone = 0,
+      kNoResult = 1,  ///< the selection has no result for the event
+      kTooMany = 2    ///< the event has more objects than there is room for
+    };
+
+    bool passed() const { return passed_; }
+    unsigned failed() const { return failed_; }  ///< if not 0, nothing else may be used
+    std::size_t cuts() const { return cuts_; }   ///< how many cuts the event has passed, one after the other
+
+    float column(std::size_t column) const { return columns_[column]; }
+
+    /// Number of objects of a collection that the selection has made.
+    std::size_t objects(std::size_t collection) const { return counts_[collection]; }
+    float object(std::size_t collection, std::size_t object, std::size_t field) const {
+      return values_[collection][object * widths_[collection] + field];
+    }
+
+  private:
+    friend class Scorer;
+    bool passed_ = true;
+    unsigned failed_ = kNone;
+    std::size_t cuts_ = 0;
+    const float* columns_ = nullptr;
+    std::vector<std::size_t> counts_, widths_;
+    std::vector<const float*> values_;
+  };
+
   /// Turns the columns of an event into the tensors of a network, and runs it: once for an event.
   ///
   /// One Scorer belongs to one thread at a time, and its model must outlive it. Its arrays are reused: apart from
@@ -45,15 +80,21 @@ namespace nanoml {
 
     const std::vector<float>& parameters() const { return parameters_; }
 
-    /// Scores of one event, by the mean of all folds.
+    /// Scores of one event: by the network of its fold, or without its number by the mean of all networks.
+    ///
+    /// An event of the training must be scored by its own network; for other events this is one network of several.
     ///
     /// `columns` are those of `model.columns()`, in that order: of a collection one value per object, in the
     /// file's order; others one value. The network reads the first `max` objects in its order of each padded
     /// collection, which may have none. A model of objects scores all of them, in the file's order.
     ///
     /// Throws Error that names tensor, column and both sizes if there are other numbers of columns or values,
-    /// if the network fails, or if a score is not finite.
-    Scores score(const std::vector<Column>& columns);
+    /// if the network fails, or if a score is not finite; with a selection inside also if an integer is not exact as float32.
+    Scores score(const std::vector<Column>& columns, const std::optional<EventNumber>& number = std::nullopt);
+
+    /// What the selection inside the model says of the event that was scored last. Its scores mean something only if it has
+    /// passed and not failed.
+    const Decision& decision() const { return decision_; }
 
   private:
     /// Where the columns of a tensor are among those of the model.
@@ -72,7 +113,10 @@ namespace nanoml {
     void repeat(std::size_t tensor);
     void checkSize(
         const Plan& plan, std::size_t column, std::size_t size, std::size_t expected, const char* like) const;
+    void checkExact(const Plan& plan, std::size_t column, const Column& values) const;
+    void addOutput(const std::string& name, std::vector<std::int64_t> shape);
     void run(std::size_t batch);
+    void decide();
 
     const Model* model_;
     std::vector<float> parameters_;  // empty if the model has none
@@ -81,6 +125,10 @@ namespace nanoml {
     std::vector<std::vector<float>> inputs_, outputs_;
     std::vector<std::vector<std::int64_t>> inputShapes_, outputShapes_;
     std::vector<std::uint32_t> rows_;
+    std::size_t foldInput_ = kNone;  // number of the tensor with the fold
+    std::vector<float> folded_;      // scores by the network of the fold
+    bool tooMany_ = false;
+    Decision decision_;
   };
 
 }  // namespace nanoml

@@ -16,7 +16,7 @@ namespace nanoml {
   namespace {
     using nlohmann::json;
 
-    constexpr int kSchema = 2;  // 1, which had no discriminants, is read as well
+    constexpr int kSchema = 3;  // 1, which had no discriminants, and 2, which had no selection inside, are read as well
 
     bool startsWith(const std::string& text, const std::string& beginning) {
       return text.compare(0, beginning.size(), beginning) == 0;
@@ -72,6 +72,12 @@ namespace nanoml {
         return at(key);
       }
 
+      std::size_t count(const char* key) const {
+        if (!at(key).is_number_unsigned() || at(key).get<std::size_t>() == 0)
+          fail(std::string("`") + key + "` is no positive whole number");
+        return at(key).get<std::size_t>();
+      }
+
       const json& object(const char* key) const {
         if (!at(key).is_object())
           fail(std::string("`") + key + "` is no object");
@@ -95,10 +101,7 @@ namespace nanoml {
     void parseCollection(const Entry& entry, InputTensor& input) {
       input.mask = entry.text("mask");
       input.collection = entry.text("collection");
-      const json& max = entry.at("max");
-      if (!max.is_number_unsigned() || max.get<std::size_t>() == 0)
-        entry.fail("`max` is no positive whole number");
-      input.max = max.get<std::size_t>();
+      input.max = entry.count("max");
       std::string order = entry.optionalText("order");
       if (!order.empty()) {
         input.descending = order.front() == '-';
@@ -186,6 +189,35 @@ namespace nanoml {
         mean.fail(metadata.regression ? "`targets` is empty" : "`classes` is empty");
       if (!metadata.regression && root.at("schema") != 1)
         parseDiscriminants(mean, metadata);
+      metadata.folds = root.child("folds").count("k");
+      if (outputs.size() > 1)
+        metadata.foldOutput = outputs[1].text("tensor");
+    }
+
+    std::vector<MadeNumber> parseNumbers(const Entry& entry, const char* key) {
+      std::vector<MadeNumber> found;
+      for (const Entry& number : entry.children(key))
+        found.push_back({number.text("name"), number.text("dtype"), number.text("title")});
+      return found;
+    }
+
+    Inside parseInside(const Entry& entry) {
+      Inside inside;
+      inside.name = entry.text("name");
+      const Entry dataset = entry.child("dataset");
+      if (dataset.has("era"))
+        inside.era = dataset.at("era").get<std::string>();
+      if (dataset.has("is_data"))
+        inside.isData = dataset.at("is_data").get<bool>();
+      inside.cuts = entry.texts("cuts");
+      inside.columns = parseNumbers(entry, "columns");
+      for (const Entry& collection : entry.children("collections"))
+        inside.collections.push_back(
+            {collection.text("name"), collection.count("size"), parseNumbers(collection, "fields")});
+      for (const auto& [name, value] : entry.object("defaults").items())
+        inside.defaults.emplace_back(name, value.get<float>());
+      inside.corrected = entry.texts("corrected");
+      return inside;
     }
 
     void parseInputs(const Entry& root, Metadata& metadata) {
@@ -224,6 +256,10 @@ namespace nanoml {
       parseOutput(root, metadata);
       if (root.has("parameter"))
         metadata.parameter = parseParameter(root.child("parameter"), metadata.inputs);
+      if (root.has("selection"))
+        metadata.inside = parseInside(root.child("selection"));
+      if (!metadata.inside && metadata.foldOutput.empty())
+        root.fail("`outputs` has no tensor with the result of each fold");
       metadata.onnxHash = root.text("onnx_sha256");
       return metadata;
     }

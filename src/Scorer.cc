@@ -68,9 +68,32 @@ namespace nanoml {
         plan.mask = addTensor(input.mask, 2);
       plans_.push_back(std::move(plan));
     }
-    outputNames_ = {metadata.output};
-    outputShapes_ = {{0, static_cast<std::int64_t>(metadata.labels.size())}};
-    outputs_.resize(1);
+    const auto size = [](const auto& list) { return static_cast<std::int64_t>(list.size()); };
+    addOutput(metadata.output, {0, size(metadata.labels)});
+    if (!metadata.inside)
+      return;
+    foldInput_ = addTensor("fold", 2);
+    inputShapes_[foldInput_].back() = 1;
+    const Inside& inside = *metadata.inside;
+    addOutput("passed", {0, 1});
+    addOutput("failed", {0, 1});
+    addOutput("cuts", {0, size(inside.cuts)});
+    if (!inside.columns.empty())
+      addOutput("columns", {0, size(inside.columns)});
+    for (const MadeCollection& collection : inside.collections) {
+      const auto room = static_cast<std::int64_t>(collection.size);
+      addOutput("made_" + collection.name, {0, room, size(collection.fields)});
+      addOutput("made_" + collection.name + "_mask", {0, room});
+      decision_.widths_.push_back(collection.fields.size());
+    }
+    decision_.counts_.resize(inside.collections.size());
+    decision_.values_.resize(inside.collections.size());
+  }
+
+  void Scorer::addOutput(const std::string& name, std::vector<std::int64_t> shape) {
+    outputNames_.push_back(name);
+    outputShapes_.push_back(std::move(shape));
+    outputs_.emplace_back();
   }
 
   std::size_t Scorer::addTensor(const std::string& name, std::size_t rank) {
@@ -80,21 +103,40 @@ namespace nanoml {
     return inputNames_.size() - 1;
   }
 
-  Scores Scorer::score(const std::vector<Column>& columns) {
+  Scores Scorer::score(const std::vector<Column>& columns, const std::optional<EventNumber>& number) {
+    const Metadata& metadata = model_->metadata();
     if (columns.size() != model_->columns().size())
       throw Error("model " + model_->metadata().name + " reads " + std::to_string(model_->columns().size()) +
                   " columns, but there are " + std::to_string(columns.size()) + ".");
     const std::size_t repeats = std::max<std::size_t>(parameters_.size(), 1);
     const std::size_t rows = countObjects(columns);
+    tooMany_ = false;
     for (const Plan& plan : plans_) {
       if (plan.mask == kNone)
         fillFeatures(plan, columns, rows);
       else
         fillObjects(plan, columns);
     }
+    const bool ofFold = number && !metadata.inside;
+    outputNames_.front() = ofFold ? metadata.foldOutput : metadata.output;
+    outputShapes_.front() = {0};
+    if (ofFold)
+      outputShapes_.front().push_back(metadata.folds);
+    outputShapes_.front().push_back(metadata.labels.size());
+    const std::size_t fold = number ? foldOf(*number, metadata.folds) : 0;
+    if (foldInput_ != kNone) {
+      inputs_[foldInput_].assign(repeats, number ? static_cast<float>(fold) : -1.f);
+      inputShapes_[foldInput_].front() = repeats;
+    }
     if (rows > 0)
       run(repeats * rows);
-    return Scores(outputs_.front().data(), repeats, rows, model_->metadata().labels.size());
+    const std::size_t labels = metadata.labels.size();
+    if (!ofFold)
+      return Scores(outputs_.front().data(), repeats, rows, labels);
+    folded_.resize(repeats * rows * labels);
+    for (std::size_t row = 0; row < repeats * rows; ++row)
+      std::copy_n(outputs_.front().data() + (row * metadata.folds + fold) * labels, labels, folded_.data() + row * labels);
+    return Scores(folded_.data(), repeats, rows, labels);
   }
 
   /// Number of rows to be scored.
@@ -122,6 +164,7 @@ namespace nanoml {
         continue;
       }
       checkSize(plan, plan.columns[i], column.size(), 1, "an event");
+      checkExact(plan, plan.columns[i], column);
       column.visit([&](const auto* value) {
         for (std::size_t row = 0; row < rows; ++row)
           values[row * width + i] = static_cast<float>(*value);
@@ -140,15 +183,17 @@ namespace nanoml {
       firstObjects(leading.size(), plan.input->max, rows_);
     else
       sortObjects(leading, plan.input->descending, plan.input->max, rows_);
-    const std::size_t length = std::max<std::size_t>(rows_.size(), 1);  // an event without objects has one row of padding
+    tooMany_ = tooMany_ || leading.size() > plan.input->max;
+    // an event without objects has one row of padding; a selection works on lists of fixed length
+    const std::size_t length = foldInput_ == kNone ? std::max<std::size_t>(rows_.size(), 1) : plan.input->max;
     std::vector<float>&values = inputs_[plan.values], &mask = inputs_[plan.mask];
-    values.resize(length * width);
-    mask.assign(length, rows_.empty() ? 0.f : 1.f);
-    if (rows_.empty())
-      std::fill(values.begin(), values.end(), 0.f);
+    values.assign(length * width, 0.f);
+    mask.assign(length, 0.f);
+    std::fill_n(mask.begin(), rows_.size(), 1.f);
     for (std::size_t i = 0; i < plan.columns.size(); ++i) {
       const Column& column = columns[plan.columns[i]];
       checkSize(plan, plan.columns[i], column.size(), leading.size(), model_->columns()[first].name.c_str());
+      checkExact(plan, plan.columns[i], column);
       copyObjects(column, rows_, values.data() + i, width);
     }
     inputShapes_[plan.values][0] = inputShapes_[plan.mask][0] = 1;
@@ -177,20 +222,62 @@ namespace nanoml {
                   std::to_string(expected) + ".");
   }
 
+  /// A selection compares integers, so they must not be rounded.
+  void Scorer::checkExact(const Plan& plan, std::size_t column, const Column& values) const {
+    if (foldInput_ == kNone)
+      return;
+    values.visit([&](const auto* value) {
+      using T = std::remove_cv_t<std::remove_pointer_t<decltype(value)>>;
+      if constexpr (std::is_integral_v<T> && sizeof(T) > 2) {
+        constexpr double kLargest = 1 << 24;
+        for (std::size_t i = 0; i < values.size(); ++i)
+          if (!(std::abs(static_cast<double>(value[i])) <= kLargest))
+            throw Error("model " + model_->metadata().name + ", tensor " + plan.input->tensor + ": column " +
+                        model_->columns()[column].name + " is " + std::to_string(value[i]) +
+                        ", which is not exact in float32.");
+      }
+    });
+  }
+
   void Scorer::run(std::size_t batch) {
-    outputShapes_.front().front() = batch;
+    for (auto& shape : outputShapes_)
+      shape.front() = batch;
     try {
       runSession(model_->session(), inputNames_, inputs_, inputShapes_, outputNames_, outputs_, outputShapes_);
     } catch (const std::exception& problem) {
       throw Error(model_->path() + ": the network cannot be run: " + problem.what());
     }
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      std::size_t expected = 1;
+      for (const std::int64_t length : outputShapes_[i])
+        expected *= length;
+      if (outputs_[i].size() != expected)
+        throw Error(model_->path() + ": output " + outputNames_[i] + " has " + std::to_string(outputs_[i].size()) +
+                    " values, expected are " + std::to_string(expected) + ". Export the model again.");
+    }
+    decide();
     const std::vector<float>& scores = outputs_.front();
-    const std::size_t expected = batch * model_->metadata().labels.size();
-    if (scores.size() != expected)
-      throw Error(model_->path() + ": output " + outputNames_.front() + " has " + std::to_string(scores.size()) +
-                  " values, expected are " + std::to_string(expected) + ". Export the model again.");
     if (!std::all_of(scores.begin(), scores.end(), [](float score) { return std::isfinite(score); }))
       throw Error(model_->path() + ": a score is NaN or infinite.");
+  }
+
+  /// Reads the outputs of the selection, which are the same for each parameter.
+  void Scorer::decide() {
+    if (foldInput_ == kNone)
+      return;
+    const Inside& inside = *model_->metadata().inside;
+    decision_.failed_ = (outputs_[2][0] > 0 ? Decision::kNoResult : 0u) | (tooMany_ ? Decision::kTooMany : 0u);
+    decision_.passed_ = outputs_[1][0] > 0;
+    const auto cut = outputs_[3].begin();
+    decision_.cuts_ = std::count_if(cut, cut + inside.cuts.size(), [](float passed) { return passed > 0; });
+    std::size_t output = 4;
+    if (!inside.columns.empty())
+      decision_.columns_ = outputs_[output++].data();
+    for (std::size_t i = 0; i < inside.collections.size(); ++i) {
+      decision_.values_[i] = outputs_[output++].data();
+      const auto mask = outputs_[output++].begin();
+      decision_.counts_[i] = std::count(mask, mask + inside.collections[i].size, 1.f);
+    }
   }
 
 }  // namespace nanoml
