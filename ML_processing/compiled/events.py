@@ -9,10 +9,11 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from ML_processing.compiled.flat import TracedFlat
-from ML_processing.compiled.graph import Tensor
-from ML_processing.compiled.lists import Axis, Value
-from ML_processing.compiled.traced import Scope, Trace, Traced, dtype_of
+from ML_processing.compiled.nodes.lists import Axis, Value
+from ML_processing.compiled.nodes.tensors import Tensor
+from ML_processing.compiled.tracing.flat import TracedFlat
+from ML_processing.compiled.tracing.trace import Scope, Trace, dtype_of
+from ML_processing.compiled.tracing.traced import LENGTH, Traced
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection import Cutflow, Events
 from MLTools.NanoML.selection.events import Group
@@ -83,12 +84,11 @@ class TracedEvents(Events):
         self._collections, self._arrays = events._collections, events._arrays
 
     def __len__(self) -> int:
-        raise NanoMLError(
-            "len(events) is not known when a selection is compiled: it must not depend on the number of events."
-        )
+        raise NanoMLError(LENGTH)
 
     @property
     def shift(self) -> str:
+        """None: the graph has nominal values."""
         return ""
 
     def __getitem__(self, what: Any) -> Any:
@@ -132,10 +132,12 @@ class TracedEvents(Events):
         return Value(self._inputs.trace.graph, axis, fields=fields, name=kind)
 
     def flat(self, name: str) -> Any:
+        """As `Events.flat`."""
         concrete = self._concrete.flat(name)
         return TracedFlat(self._inputs.trace, self._record(name), concrete, self._scope)
 
     def replaced(self, names: Sequence[str], values: Any) -> Events:
+        """An error."""
         raise NanoMLError("events.replaced in `select` cannot be compiled: correct objects in `prepare`.")
 
 
@@ -153,6 +155,7 @@ class TracedCutflow(Cutflow):
         """Nothing."""
 
     def cut(self, name: str, mask: Any, *narrowed: Any) -> Any:
+        """As `Cutflow.cut`."""
         if not isinstance(mask, Traced):
             raise NanoMLError(f'cut "{name}": the mask does not come from the events.')
         super().cut(name, mask._concrete)

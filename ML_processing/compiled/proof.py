@@ -11,10 +11,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from ML_processing.compiled.graph import KINDS, Graph, Tensor
-from ML_processing.compiled.lists import Value
+from ML_processing.compiled.nodes.graph import Graph
+from ML_processing.compiled.nodes.lists import Value
+from ML_processing.compiled.nodes.tensors import KINDS, Tensor
 from ML_processing.compiled.selection import IR, OPSET
-from ML_processing.compiled.traced import Step, Trace
+from ML_processing.compiled.tracing.trace import Step, Trace
 from MLTools.NanoML.model import open_session
 
 
@@ -119,10 +120,8 @@ def _of_leaf(step: Step, leaf: Value, concrete: Any, found: Mapping[str, NDArray
         ours = there[np.broadcast_to(passed, rows)].sum(axis=1) if len(leaf.axes) == 1 else None
         if ours is not None and not np.array_equal(ours, ak.to_numpy(ak.num(concrete))):
             return "gives other numbers of objects"
-    if plain.dtype.kind == "f":
-        same = np.isclose(numbers, plain, rtol=1e-7, atol=1e-7, equal_nan=True)
-    else:
-        same = numbers == plain
+    is_float = plain.dtype.kind == "f"
+    same = np.isclose(numbers, plain, rtol=1e-7, atol=1e-7, equal_nan=True) if is_float else numbers == plain
     if same.all():
         return ""
     where = int(np.flatnonzero(~same)[0])

@@ -13,12 +13,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from ML_processing.compiled import lists
 from ML_processing.compiled.events import Inputs, TracedCutflow, TracedEvents
-from ML_processing.compiled.functions import lists_of_arrays
-from ML_processing.compiled.graph import KINDS, Graph, Tensor
-from ML_processing.compiled.lists import Value
-from ML_processing.compiled.traced import Scope, Trace, quiet
+from ML_processing.compiled.nodes import lists
+from ML_processing.compiled.nodes.graph import Graph
+from ML_processing.compiled.nodes.lists import Value
+from ML_processing.compiled.nodes.tensors import KINDS, Tensor
+from ML_processing.compiled.tracing.calls import functions_of_arrays
+from ML_processing.compiled.tracing.trace import Scope, Trace, quiet
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection import Column, DatasetInfo, Events, Flat, Selection
 
@@ -98,7 +99,7 @@ class TracedSelection:
         self.trace = Trace()
         self.inputs = Inputs(self.trace, sizes)
         cutflow = TracedCutflow(number)
-        with selection._explained(), quiet(), lists_of_arrays():
+        with selection._explained(), quiet(), functions_of_arrays():
             events: Any = Events({**arrays, **defaults}, collections, selection.where())
             events = selection.prepare(events)
             self.corrected = set(events._replaced)
@@ -154,7 +155,7 @@ class TracedSelection:
         graph, passed = self.graph, self.passed
         found = {
             "passed": passed.to("f").lifted(2),
-            "cuts": graph.table([each.to("f") for each in self._flow]),
+            "cuts": graph.table(self._flow).to("f"),
         }
         failed = self._failed()
         if columns:

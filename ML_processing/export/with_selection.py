@@ -13,11 +13,11 @@ import awkward as ak
 import numpy as np
 import onnx
 
-from ML_processing.compiled.graph import Tensor
-from ML_processing.compiled.lists import Value
 from ML_processing.compiled.network import joined, network_inputs
+from ML_processing.compiled.nodes.lists import Value
+from ML_processing.compiled.nodes.tensors import Tensor
 from ML_processing.compiled.selection import EVENTS, Branches, TracedSelection
-from ML_processing.compiled.traced import dtype_of
+from ML_processing.compiled.tracing.trace import dtype_of
 from ML_processing.export.agreement import Sample, check_agreement
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError

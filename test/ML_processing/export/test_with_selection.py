@@ -194,7 +194,7 @@ def test_a_parameter_is_given_beside_the_branches(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("events.MET.pt > 3 or 1", r"own.py:19: Own: `if`, `and`, `or` and `not` on data cannot be compiled"),
+        ("events.MET.pt > 3 or 1", r"own.py:19: Own: `if`, `and`, `or`, `not` and `in` on data cannot be compiled"),
         ("events.Muon.pt[0]", "own.py:19: Own: events are picked by their number"),
         ("self.dataset.name == 'x'", r"self.dataset.name, which a file"),
     ],
@@ -208,9 +208,9 @@ def test_what_cannot_be_compiled_is_said_with_its_line(tmp_path: Path, body: str
 
 
 def test_a_graph_that_differs_is_refused_with_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ML_processing.compiled import mathematics
+    from ML_processing.compiled.nodes import ufuncs
 
-    monkeypatch.setitem(mathematics.UFUNCS, "greater", lambda x, y: x > y + 100)
+    monkeypatch.setitem(ufuncs.UFUNCS, "greater", lambda x, y: x > y + 100)
     model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
     source = Source(DatasetInfo("signal"), (str(FILE),))
     spec = own(tmp_path)

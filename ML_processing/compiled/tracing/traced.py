@@ -6,119 +6,26 @@ for any event. So types, missing values and mistakes are those of the engine.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Optional
 
 import awkward as ak
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from ML_processing.compiled import lists
-from ML_processing.compiled.graph import Graph, Tensor
-from ML_processing.compiled.lists import Axis, Value
-from ML_processing.compiled.mathematics import UFUNCS
+from ML_processing.compiled.nodes import lists, picking
+from ML_processing.compiled.nodes.graph import Graph
+from ML_processing.compiled.nodes.lists import Axis, Value
+from ML_processing.compiled.nodes.ufuncs import UFUNCS
+from ML_processing.compiled.tracing.trace import KINDS, Scope, Trace, dtype_of, quiet, wrapped
 from MLTools.NanoML.errors import NanoMLError
-
-_HERE = Path(__file__).parent
-_LIBRARIES = tuple(str(Path(module.__file__).parent) for module in (ak, np))
-_KINDS = {"f": "d", "i": "i", "u": "i", "b": "b"}
-Scope = tuple[Tensor, ...]
-"""The cuts that events have passed: which arrays have an entry for the same events."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one line of a selection computed: for the comparison of graph and engine."""
-
-    line: str
-    value: Value
-    concrete: Any
-    scope: Scope
-    is_flat: bool
-
-
-@dataclass
-class Trace:
-    """The graph of a selection as far as it ran, and what it asks of its events.
-
-    Attributes
-    ----------
-    graph
-        The graph.
-    steps
-        What was computed, in order.
-    demands
-        Conditions, one boolean for each event, without which the engine would have raised an error; with the cuts before.
-    """
-
-    graph: Graph = field(default_factory=Graph)
-    steps: list[Step] = field(default_factory=list)
-    demands: list[tuple[Scope, Tensor]] = field(default_factory=list)
-
-    def demand(self, scope: Scope, condition: Tensor) -> None:
-        """Something that must hold for each event that is left."""
-        rank = condition.rank
-        while rank > 1:
-            condition, rank = condition.to("i").extreme("ReduceMin") > 0, rank - 1
-        self.demands.append((scope, condition))
-
-    def made(
-        self, value: Value, concrete: Any, scope: Scope, is_flat: bool = False, of_events: Optional[Axis] = None
-    ) -> Traced:
-        """A new array; the numbers get the type that the engine gave them."""
-        value = _typed(value, concrete)
-        self.steps.append(Step(user_line(), value, concrete, scope, is_flat))
-        return Traced(self, value, concrete, scope, is_flat, of_events)
-
-
-def _typed(value: Value, concrete: Any) -> Value:
-    """Numbers in the type of the engine's, which may be narrower than float64 and int64."""
-    if value.data is None or value.data.kind == "f":
-        return value
-    dtype = dtype_of(concrete)
-    if dtype is None or dtype.kind not in _KINDS:
-        return value
-    data = value.data.to(_KINDS[dtype.kind])
-    if dtype.kind == "f" and dtype.itemsize < 8:
-        data = data.to("f").to("d")
-    if dtype.kind == "u" and dtype.itemsize < 8:
-        data = data.graph.arithmetic_of("Mod", data, data.graph.constant(1 << 8 * dtype.itemsize), fmod=0)
-    return value if data is value.data else replace(value, data=data)
-
-
-def dtype_of(concrete: Any) -> Optional[np.dtype[Any]]:
-    """The type of the numbers of an array; None of records."""
-    if isinstance(concrete, np.ndarray):
-        return None if concrete.dtype.names else concrete.dtype
-    if not isinstance(concrete, ak.Array) or concrete.fields:
-        return None
-    layout = concrete.layout
-    while not layout.is_numpy:
-        if layout.is_unknown or not hasattr(layout, "content"):
-            return None
-        layout = layout.content
-    return np.dtype(layout.dtype)
-
-
-def user_line() -> str:
-    """File and line of the user's code that is running."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith((*_LIBRARIES, str(_HERE))) and f"{Path('vector')}" != Path(name).parent.name:
-            return f"{name}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""
 
 
 class Traced(NDArrayOperatorsMixin):
     """An array of a selection that is being compiled; see the module."""
 
-    __iter__ = None  # awkward and numpy would walk through it for ever
+    __slots__ = ("_concrete", "_is_flat", "_of_events", "_scope", "_trace", "_value")
 
     def __init__(
         self, trace: Trace, value: Value, concrete: Any, scope: Scope, is_flat: bool, of_events: Optional[Axis]
@@ -133,45 +40,57 @@ class Traced(NDArrayOperatorsMixin):
     # what is asked of it
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        options = {name: each for name, each in options.items() if name != "dtype" or each is not None}
+        if "out" in options:
+            raise NanoMLError("an array cannot be changed in place: write `x = x + 1` instead of `x += 1`.")
         if method != "__call__" or options:
-            raise NanoMLError(
-                f"np.{ufunc.__name__} with {method if method != '__call__' else ', '.join(options)} {UNKNOWN}"
+            what = (
+                f"np.{ufunc.__name__}.{method}"
+                if method != "__call__"
+                else f"np.{ufunc.__name__} with {', '.join(options)}"
             )
+            raise NanoMLError(f"{what} {UNKNOWN}")
         return apply_ufunc(ufunc, inputs)
 
     def __awkward_function__(self, function: Callable[..., Any], _arrays: Any, args: Any, options: Any) -> Any:
-        from ML_processing.compiled.functions import awkward_function
+        from ML_processing.compiled.tracing.functions import awkward_function
 
         return awkward_function(function, args, options)
 
     def __array_function__(self, function: Callable[..., Any], _types: Any, args: Any, options: Any) -> Any:
-        from ML_processing.compiled.functions import numpy_function
+        from ML_processing.compiled.tracing.functions import numpy_function
 
         return numpy_function(function, args, options)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        if dtype is not None and np.dtype(dtype) != object:
-            raise NanoMLError(f"np.asarray(..., {np.dtype(dtype)}) {UNKNOWN} Use ak.values_astype.")
-        held = np.empty(
-            (), object
-        )  # numpy's functions find the array inside, so that np.asarray(events.MET.pt) is allowed
-        held[()] = self
-        return held
+        raise NanoMLError(
+            f"numpy takes this for an array of numbers, which {UNKNOWN} Of several numbers of an event, np.minimum gives the "
+            "smaller one, ak.min([x, y], axis=0) the smallest."
+        )
 
     def __bool__(self) -> bool:
         raise NanoMLError(
-            "`if`, `and`, `or` and `not` on data cannot be compiled, since each event would take its own way: use ak.where, "
-            "`&`, `|` and `~`, or a cut."
+            "`if`, `and`, `or`, `not` and `in` on data cannot be compiled, since each event would take its own way: use "
+            "ak.where, `&`, `|` and `~`, or a cut."
         )
+
+    def __iter__(self) -> Any:
+        raise NanoMLError(f"a loop over events or objects {UNKNOWN} A line works on all of them at once.")
+
+    def __contains__(self, what: Any) -> bool:
+        raise NanoMLError("`in` on data cannot be compiled: use ak.any(array == value, axis=1).")
 
     def __len__(self) -> int:
-        raise NanoMLError(
-            "len() is not known when a selection is compiled: it must not depend on the number of events."
-        )
+        raise NanoMLError(LENGTH)
+
+    def __float__(self) -> float:
+        raise NanoMLError(f"a single number made of an array {UNKNOWN} Use ak.values_astype for another type.")
+
+    __int__ = __index__ = __complex__ = __round__ = __float__  # type: ignore[assignment]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("_trace", "_value"):
+        if name == "_numba_type_":
+            raise NanoMLError(f"a function that numba has compiled {UNKNOWN} Write it with functions of arrays.")
+        if name.startswith("_"):
             raise AttributeError(name)
         if name == "mask":
             return _Mask(self)
@@ -179,15 +98,13 @@ class Traced(NDArrayOperatorsMixin):
         if fields is not None:
             if name in fields:
                 return self[name]
-            from ML_processing.compiled.vectors import attribute
+            from ML_processing.compiled.tracing.vectors import attribute
 
             return attribute(self, name)
         if name in ("ndim", "dtype", "fields"):
             return getattr(self._concrete, name)
-        if name in UFUNCS:  # an array of objects calls it, see __array__
-            return lambda: apply_ufunc(getattr(np, name), (self,))
         if name in _METHODS:
-            from ML_processing.compiled.functions import method
+            from ML_processing.compiled.tracing.functions import method
 
             return lambda *args, **options: method(self, name, args, options)
         raise NanoMLError(f"`.{name}` of an array {UNKNOWN}")
@@ -195,7 +112,7 @@ class Traced(NDArrayOperatorsMixin):
     def __setitem__(self, name: Any, values: Any) -> None:
         if not isinstance(name, str):
             raise NanoMLError("an array cannot be changed in place: use ak.where.")
-        from ML_processing.compiled.functions import with_field
+        from ML_processing.compiled.tracing.forms import with_field
 
         made = with_field(self, values, name)
         self._value, self._concrete = made._value, made._concrete
@@ -207,7 +124,6 @@ class Traced(NDArrayOperatorsMixin):
             fields = self._value.fields or {}
             concrete = self._concrete[what]
             return self._made(replace(self._value, fields={name: fields[name] for name in what}), concrete)
-        what = held(what)
         if isinstance(what, Traced):
             return self._picked(what)
         return self._sliced(what if isinstance(what, tuple) else (what,))
@@ -238,7 +154,7 @@ class Traced(NDArrayOperatorsMixin):
             if other.valid is not None:
                 raise NanoMLError("a mask has missing values (None): use ak.fill_none(mask, False).")
             if len(other.axes) == len(mine.axes):
-                return self._made(lists.kept(mine, other), self._concrete[concrete])
+                return self._made(picking.kept(mine, other), self._concrete[concrete])
         if (
             dtype is not None
             and dtype.kind in "iu"
@@ -247,7 +163,7 @@ class Traced(NDArrayOperatorsMixin):
             and not self._is_flat
         ):
             check_scopes([self, what])
-            made, inside = lists.picked(mine, other)
+            made, inside = picking.picked(mine, other)
             self._trace.demand(self._scope, inside | ~other.present)
             return self._made(made, self._concrete[concrete])
         raise NanoMLError(
@@ -289,16 +205,18 @@ class Traced(NDArrayOperatorsMixin):
             if isinstance(each, slice):
                 if each.step not in (None, 1):
                     raise NanoMLError(f"steps in a slice {UNKNOWN}")
-                value, place = lists.sliced(value, each.start, each.stop), place + 1
+                value, place = picking.sliced(value, each.start, each.stop), place + 1
             elif isinstance(each, (int, np.integer)):
-                value, found = lists.nth(value, int(each))
-                self._trace.demand(self._scope, found)
+                least = each + 1 if each >= 0 else -each
+                self._trace.demand(self._scope, lists.counts(value).numbers >= int(least))
+                value, _ = picking.nth(value, int(each))
             else:
                 raise NanoMLError(f"the index {each!r} {UNKNOWN}")
         return self._made(value, concrete)
 
 
 UNKNOWN = "cannot be compiled."
+LENGTH = "len() is not known when a selection is compiled: nothing may depend on the number of events."
 _METHODS = ("astype", "sum", "min", "max", "any", "all", "to_numpy", "copy", "prod")
 
 
@@ -312,16 +230,8 @@ class _Mask:
         return ak.mask(self._array, condition)  # type: ignore[no-any-return]
 
 
-def held(what: Any) -> Any:
-    """The array that np.asarray put into an array of objects."""
-    if isinstance(what, np.ndarray) and what.dtype == object and what.ndim == 0:
-        return what.item()
-    return what
-
-
 def concrete_of(what: Any) -> Any:
     """Arguments with the numbers of the engine instead of traced arrays."""
-    what = held(what)
     if hasattr(what, "_concrete"):
         return what._concrete
     if isinstance(what, (list, tuple)):
@@ -333,7 +243,6 @@ def concrete_of(what: Any) -> Any:
 
 def traced_in(what: Any) -> Iterator[Traced]:
     """All traced arrays in arguments."""
-    what = held(what)
     if isinstance(what, Traced):
         yield what
     elif isinstance(what, (list, tuple)):
@@ -353,40 +262,51 @@ def check_scopes(arrays: Sequence[Traced]) -> None:
             )
 
 
+def check_forms(arrays: Sequence[Traced]) -> None:
+    """An error if some have a number for each object in one row, and others one for each event."""
+    if len({each._is_flat for each in arrays}) > 1:
+        raise NanoMLError(
+            "puts together an array with a number for each object and one for each event: pick by `.event` of the objects."
+        )
+
+
 def value_of(what: Any, graph: Graph) -> Value:
     """The value of an operand: a traced array, or a number."""
-    what = held(what)
     if isinstance(what, Traced):
         return what._value
     array = np.asarray(what)
-    if array.ndim or array.dtype.kind not in _KINDS:
+    if array.ndim or array.dtype.kind not in KINDS:
         raise NanoMLError(
             f"an array of {array.dtype} that does not come from the events {UNKNOWN} Compute it from them, or use a single number."
         )
     return lists.number(graph, array)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without numpy's warnings of numbers: the engine runs the same code, and warns."""
-    with np.errstate(all="ignore"):
-        yield
-
-
 def apply_ufunc(ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
     """One of numpy's functions of numbers, or of four-vectors."""
     arrays = list(traced_in(list(inputs)))
     check_scopes(arrays)
+    check_forms(arrays)
     first = arrays[0]
     with quiet():
         concrete = ufunc(*map(concrete_of, inputs))
     values = [value_of(each, first._trace.graph) for each in inputs]
     if any(each.fields is not None for each in values):
-        from ML_processing.compiled.vectors import vector_ufunc
+        from ML_processing.compiled.tracing.vectors import vector_ufunc
 
         made = vector_ufunc(ufunc.__name__, values)
     elif ufunc.__name__ not in UFUNCS:
         raise NanoMLError(f"np.{ufunc.__name__} {UNKNOWN}")
     else:
         made = lists.elementwise(UFUNCS[ufunc.__name__], *values)
+        dtype = dtype_of(concrete)
+        if made.data is not None and dtype is not None and ufunc.__name__ in _BEYOND.get(dtype.kind, ()):
+            made = replace(made, data=wrapped(made.data, dtype))
     return first._trace.made(made, concrete, first._scope, any(each._is_flat for each in arrays))
+
+
+_BEYOND = {
+    "i": ("add", "subtract", "multiply", "power", "square", "left_shift"),
+    "u": ("add", "subtract", "multiply", "power", "square", "left_shift", "negative", "invert"),
+}
+"""Functions whose result may be beyond the integers of its type."""

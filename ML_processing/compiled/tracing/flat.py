@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ML_processing.compiled import lists
-from ML_processing.compiled.functions import chosen, record
-from ML_processing.compiled.graph import Tensor
-from ML_processing.compiled.lists import Axis, Value
-from ML_processing.compiled.traced import Scope, Trace, Traced, check_scopes, concrete_of, quiet, value_of
+from ML_processing.compiled.nodes import lists, picking
+from ML_processing.compiled.nodes.lists import Axis, Value
+from ML_processing.compiled.nodes.tensors import Tensor
+from ML_processing.compiled.tracing.forms import chosen, record
+from ML_processing.compiled.tracing.trace import Scope, Trace, quiet
+from ML_processing.compiled.tracing.traced import LENGTH, Traced, check_scopes, concrete_of, value_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection.flat import COMPONENTS, Flat
 
@@ -35,28 +36,28 @@ class TracedFlat(Flat):
         return not self._value.axes
 
     def __len__(self) -> int:
-        raise NanoMLError(
-            "len() is not known when a selection is compiled: it must not depend on the number of events."
-        )
+        raise NanoMLError(LENGTH)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         return (
-            self._made(self._fields[name], getattr(self._concrete, name))
+            self._array(self._fields[name], getattr(self._concrete, name))
             if name in self._fields
             else getattr(self._concrete, name)
         )
 
-    def _made(self, value: Value, concrete: Any) -> Traced:
+    def _array(self, value: Value, concrete: Any) -> Traced:
         return self._trace.made(value, concrete, self._scope, bool(value.axes))
 
     @property
     def columns(self) -> list[str]:
+        """Names of its columns."""
         return list(self._fields)
 
     @property
     def counts(self) -> Any:
+        """How many objects each event has."""
         if self._is_single:
             return self._trace.made(self._any.number(lists.fixed(self._any, 1)), self._concrete.counts, self._scope)
         return self._trace.made(lists.counts(self._value), self._concrete.counts, self._scope)
@@ -67,13 +68,15 @@ class TracedFlat(Flat):
 
     @property
     def event(self) -> Any:
-        made = self._made(self._places(), self._concrete.event)
+        """By which numbers of the event are picked for each object."""
+        made = self._array(self._places(), self._concrete.event)
         made._of_events = Axis(1) if self._is_single else self._value.axis
         return made
 
     @property
     def place(self) -> Any:
-        return self._made(self._places(), self._concrete.place)
+        """The place of each object in its event, from 0."""
+        return self._array(self._places(), self._concrete.place)
 
     def _places(self) -> Value:
         if self._is_single:
@@ -82,8 +85,9 @@ class TracedFlat(Flat):
 
     @property
     def p4(self) -> Any:
+        """The four-vectors."""
         fields = {name: self._fields[name] for name in COMPONENTS}
-        return self._made(
+        return self._array(
             Value(self._trace.graph, self._value.axes, fields=fields, name="Momentum4D"), self._concrete.p4
         )
 
@@ -101,20 +105,24 @@ class TracedFlat(Flat):
         return getattr(self, name)  # type: ignore[no-any-return]
 
     def keep(self, mask: Any) -> Flat:
+        """The objects for which a mask is true."""
         check_scopes([self._any_traced, mask])
         if self._is_single:
             raise NanoMLError("`keep` after `at`: each event has one object here. Use a cut.")
-        return self._with(lists.kept(self._value, mask._value), self._concrete.keep(mask._concrete))
+        return self._with(picking.kept(self._value, mask._value), self._concrete.keep(mask._concrete))
 
     def pairs(self) -> tuple[Flat, Flat]:
-        first, second = lists.combinations(self._value, 2)
+        """The first and the second objects of all pairs in each event."""
+        first, second = picking.combinations(self._value, 2)
         one, other = self._concrete.pairs()
         return self._with(first, one), self._with(second, other)
 
     def smallest(self, key: Any) -> Any:
+        """Position of the object with the smallest key."""
         return self._extreme_of(key, "ArgMin", self._concrete.smallest(key._concrete))
 
     def largest(self, key: Any) -> Any:
+        """Position of the object with the largest key."""
         return self._extreme_of(key, "ArgMax", self._concrete.largest(key._concrete))
 
     def _extreme_of(self, key: Any, operator: str, concrete: Any) -> Traced:
@@ -122,14 +130,15 @@ class TracedFlat(Flat):
         check_scopes([self._any_traced, key])
         (keys,) = lists.aligned([key._value])
         numbers, present = keys.numbers.to("d"), lists.filled_mask(keys)
-        self._trace.demand(self._scope, present.to("i").extreme("ReduceMax") > 0)
+        self._trace.demand(self._scope, lists.counts(keys).numbers >= 1)
         worst = np.inf if operator == "ArgMin" else -np.inf
         place = (present & numbers.equals(numbers)).where(numbers, worst).place_of(operator)
-        place = present.at(place).where(place, present.to("f").place_of("ArgMax"))
+        place = present.at(place).where(place, present.to("i").place_of("ArgMax"))
         made = Value(self._trace.graph, (), place.last(), places=(keys.axis, place))
         return self._trace.made(made, concrete, self._scope)
 
     def at(self, positions: Any) -> Flat:
+        """One object of each event."""
         places = positions._value.places
         if places is None or not places[0].is_same(self._value.axis):
             raise NanoMLError("`at` takes the positions that `smallest` or `largest` of the same objects returned.")
@@ -140,6 +149,7 @@ class TracedFlat(Flat):
         return self._with(self._value.mapped(function, ()), self._concrete.at(positions._concrete))
 
     def with_columns(self, **columns: Any) -> Flat:
+        """The same objects with more columns."""
         made = {name: value_of(each, self._trace.graph) for name, each in columns.items()}
         value = record({**self._fields, **made}, self._value.name)
         return self._with(value, self._concrete.with_columns(**concrete_of(columns)))
@@ -149,7 +159,7 @@ class TracedFlat(Flat):
         with quiet():
             concrete = Flat.joined(self._concrete, other._concrete)
         one, two = (_listed(each._value) for each in (self, other))
-        return self._with(lists.concatenated([one, two]), concrete)
+        return self._with(picking.concatenated([one, two]), concrete)
 
     def _chosen(self, mask: Any, other: Flat) -> Flat:
         assert isinstance(other, TracedFlat)

@@ -5,14 +5,14 @@ A cut on objects only changes the mask; objects are moved together where their n
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 import numpy as np
 
-from ML_processing.compiled.graph import Graph, Tensor
+from ML_processing.compiled.nodes.graph import Graph
+from ML_processing.compiled.nodes.tensors import Tensor
 from MLTools.NanoML.errors import NanoMLError
 
 
@@ -153,114 +153,9 @@ def filled_mask(value: Value) -> Tensor:
     return axis.mask if axis.mask is not None else fixed(value, True)
 
 
-def kept(value: Value, mask: Value) -> Value:
-    """The objects for which a mask is true."""
-    one, other = aligned([value, mask])
-    axis = one.axis
-    chosen = axis.present(one.graph, one.rank) & other.numbers
-    made = one.on((*one.axes[:-1], Axis(axis.size, chosen)))
-    return made if one is not value else replace(made, places=value.places)
-
-
 def counts(value: Value) -> Value:
     """How many objects each list has."""
     return Value(value.graph, value.axes[:-1], filled_mask(value).to("i").summed())
-
-
-def nth(value: Value, number: int) -> tuple[Value, Tensor]:
-    """The object with this number in each list, -1 for the last; and where there is one."""
-    axis, there = value.axis, filled_mask(value)
-    if 0 <= number < axis.size and (axis.is_compact or axis.mask is None):
-        place = np.array(number)
-        return value.mapped(lambda each: each.take(place), value.axes[:-1]), there.take(place)
-    up_to = there.to("i").cumulative()
-    total = there.to("i").summed().lifted(value.rank)
-    hit = there & (up_to.equals(number + 1) if number >= 0 else up_to.equals(total + (number + 1)))
-    place_ = hit.to("f").place_of("ArgMax")
-    return value.mapped(lambda each: each.one_at(place_), value.axes[:-1]), hit.to("i").extreme("ReduceMax") > 0
-
-
-def sliced(value: Value, start: Optional[int], stop: Optional[int]) -> Value:
-    """The objects with numbers from `start` to `stop` in each list."""
-    there = filled_mask(value)
-    number, total = there.to("i").cumulative() - 1, there.to("i").summed().lifted(value.rank)
-    chosen = there
-    if start is not None:
-        chosen = chosen & (number >= (start if start >= 0 else total + start))
-    if stop is not None:
-        chosen = chosen & (number < (stop if stop >= 0 else total + stop))
-    axis = Axis(value.axis.size, chosen, value.axis.is_compact and not start)
-    return replace(value.on((*value.axes[:-1], axis)), places=value.places)
-
-
-def picked(value: Value, positions: Value) -> tuple[Value, Tensor]:
-    """The objects at positions in each list, one list for each; and which positions are in the list."""
-    axes = (*value.axes[:-1], positions.axis)
-    if positions.places and positions.places[0].is_same(value.axis):
-        places, inside = positions.places[1], positions.present
-    else:
-        value = compacted(value)
-        total = counts(value).numbers.lifted(value.rank)
-        wanted = positions.numbers
-        wanted = (wanted < 0).where(wanted + total, wanted)
-        inside = (wanted >= 0) & (wanted < total)
-        places = inside.where(wanted, 0)
-    valid = positions.valid
-    made = value.mapped(lambda each: each.at(places), axes)
-    return (made if valid is None else made.if_valid(valid)), inside
-
-
-def extreme_place(value: Value, operator: str) -> Value:
-    """The number in its list of the smallest (ArgMin) or largest (ArgMax) object, in lists of one; None in empty lists.
-
-    As in awkward, NaN is never smaller or larger, but a first NaN stays.
-    """
-    graph, present = value.graph, value.present
-    keys = value.numbers.to("d")
-    worst = np.inf if operator == "ArgMin" else -np.inf
-    place = (present & keys.equals(keys)).where(keys, worst).place_of(operator)
-    first = present.to("f").place_of("ArgMax")
-    begins = keys.at(first)
-    place = begins.equals(begins).where(place, first)
-    any_ = (present.to("i").extreme("ReduceMax") > 0).lifted(value.rank)
-    number = number_in_list(value).at(place)
-    axes = (*value.axes[:-1], Axis(1))
-    return Value(graph, axes, number, valid=any_, places=(value.axis, place))
-
-
-def ordered(value: Value, descending: bool) -> Value:
-    """The numbers in their lists of objects in the order of `value`, NaN last."""
-    axis, keys = value.axis, value.numbers.to("d")
-    worst = -np.inf if descending else np.inf
-    there = filled_mask(value)
-    order = value.graph.sorted_places((there & keys.equals(keys)).where(keys, worst), axis.size, descending)
-    made = Axis(axis.size, there.at(order))
-    return Value(value.graph, (*value.axes[:-1], made), number_in_list(value).at(order), places=(axis, order))
-
-
-def combinations(value: Value, number: int) -> list[Value]:
-    """All combinations of objects of each list, in the order of awkward: first, second, ... objects."""
-    size, there = value.axis.size, filled_mask(value)
-    places = np.array(list(itertools.combinations(range(size), number)), np.int64).reshape(-1, number)
-    mask = there.take(places[:, 0])
-    for column in range(1, number):
-        mask = mask & there.take(places[:, column])
-    axes = (*value.axes[:-1], Axis(len(places), mask))
-    made = []
-    for column in range(number):
-        where = places[:, column]
-        made.append(value.mapped(lambda each, where=where: each.take(where), axes))  # type: ignore[misc]
-    return made
-
-
-def products(one: Value, other: Value, nested: bool) -> tuple[Value, Value]:
-    """All pairs of an object of one list and one of another; as a list for each object of the first if `nested`."""
-    if nested:
-        return with_axis(one, one.rank), with_axis(other, other.rank - 1)
-    first, second = (np.array(each) for each in np.divmod(np.arange(one.axis.size * other.axis.size), other.axis.size))
-    mask = filled_mask(one).take(first) & filled_mask(other).take(second)
-    axes = (*one.axes[:-1], Axis(len(first), mask))
-    return one.mapped(lambda each: each.take(first), axes), other.mapped(lambda each: each.take(second), axes)
 
 
 def with_axis(value: Value, place: int) -> Value:
@@ -277,59 +172,6 @@ def with_axis(value: Value, place: int) -> Value:
     return value.mapped(function, (*masks[: place - 1], Axis(1), *masks[place - 1 :]))
 
 
-def concatenated(values: Sequence[Value]) -> Value:
-    """Lists behind each other; of records the fields that all have."""
-    graph = values[0].graph
-    masks = [filled_mask(each) for each in values]
-    mask = graph.joined(_of_all_events(masks))
-    axes = (*values[0].axes[:-1], Axis(sum(each.axis.size for each in values), mask))
-
-    def join(parts: Sequence[Value]) -> Value:
-        if parts[0].fields is not None:
-            names = [name for name in parts[0].fields if all(name in (each.fields or {}) for each in parts)]
-            return Value(graph, axes, fields={name: join([each.fields[name] for each in parts]) for name in names})  # type: ignore[index]
-        tensors = [each.numbers for each in parts]
-        kind = max((each.kind for each in tensors), key="bifd".index)
-        shaped = [_all_places(each.to(kind), part) for each, part in zip(tensors, values, strict=True)]
-        valid = None
-        if any(each.valid is not None for each in parts):
-            flags = [fixed(each, True) if each.valid is None else each.valid for each in parts]
-            valid = graph.joined(_of_all_events(flags))
-        return Value(graph, axes, graph.joined(_of_all_events(shaped)), valid=valid)
-
-    return join(values)
-
-
-def _all_places(tensor: Tensor, value: Value) -> Tensor:
-    """Constants with a number for each place of the innermost axis."""
-    return fixed(value, tensor.value) if tensor.value is not None and tensor.value.size == 1 else tensor
-
-
-def _of_all_events(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors with a row for each event, unless all are the same for all events."""
-    computed = next((each for each in tensors if each.value is None), None)
-    if computed is None:
-        return list(tensors)
-    true = computed.graph.constant(np.ones((1,) * computed.rank, bool))
-    rows = computed.equals(computed) | true
-    some = rows.take(np.array([0]))
-    return [each if each.value is None else some.where(each, each) for each in tensors]
-
-
-def padded(value: Value, size: int) -> Value:
-    """Lists with None behind their objects, so that each has at least this many places."""
-    value = compacted(value)
-    axis = value.axis
-    if size <= axis.size:
-        number = number_in_list(value)
-        mask = value.axis.present(value.graph, value.rank)
-        return value.on((*value.axes[:-1], Axis(axis.size, mask | (number < size), True))).if_valid(mask)
-    repeats = np.minimum(np.arange(size), axis.size - 1)
-    inside = value.graph.constant((np.arange(size) < axis.size).reshape((1,) * (value.rank - 1) + (-1,)))
-    mask = filled_mask(value).take(repeats) & inside
-    return value.mapped(lambda each: each.take(repeats), (*value.axes[:-1], Axis(size))).if_valid(mask)
-
-
 def aligned(values: Sequence[Value]) -> list[Value]:
     """Values whose lists belong together, with the same axes as far as they have them.
 
@@ -339,13 +181,17 @@ def aligned(values: Sequence[Value]) -> list[Value]:
     deepest = max(found, key=lambda each: len(each.axes))
     for level in range(len(deepest.axes)):
         ours = [each.axes[level] for each in found if len(each.axes) > level]
-        lists = [each for each in ours if not (each.size == 1 and each.mask is None)]
+        lists = [each for each in ours if not _is_single(each)]
         if all(each.is_same(lists[0]) for each in lists[1:]):
             continue
         if any(len(each.axes) > level + 1 for each in found):
             raise NanoMLError(
                 "combines lists of lists that were cut in different ways: cut them before they are combined."
             )
+        totals = [counts(each).numbers for each in found if len(each.axes) > level and not _is_single(each.axes[level])]
+        for total in totals[1:]:
+            if total is not totals[0]:
+                found[0].graph.conditions.append(total.equals(totals[0]))
         size = max(each.size for each in lists)
         found = [_resized(compacted(each), size) if len(each.axes) > level else each for each in found]
         first = next(each.axes[level] for each in found if len(each.axes) > level)
@@ -353,9 +199,14 @@ def aligned(values: Sequence[Value]) -> list[Value]:
     return found
 
 
+def _is_single(axis: Axis) -> bool:
+    """Whether it is the dimension of one that broadcasting has made."""
+    return axis.size == 1 and axis.mask is None
+
+
 def _resized(value: Value, size: int) -> Value:
     """With more places."""
-    if value.axis.size == size or (value.axis.size == 1 and value.axis.mask is None):
+    if value.axis.size == size or _is_single(value.axis):
         return value
     repeats = np.minimum(np.arange(size), value.axis.size - 1)
     inside = value.graph.constant((np.arange(size) < value.axis.size).reshape((1,) * (value.rank - 1) + (-1,)))
@@ -369,7 +220,7 @@ def axes_of(values: Sequence[Value]) -> tuple[Axis, ...]:
     found = []
     for level in range(depth):
         ours = [each.axes[level] for each in values if len(each.axes) > level]
-        found.append(next((each for each in ours if not (each.size == 1 and each.mask is None)), ours[0]))
+        found.append(next((each for each in ours if not _is_single(each)), ours[0]))
     return tuple(found)
 
 

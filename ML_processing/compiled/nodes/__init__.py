@@ -1,0 +1,1 @@
+"""ONNX graphs of numbers and of lists of different lengths."""

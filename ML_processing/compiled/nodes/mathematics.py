@@ -1,0 +1,124 @@
+"""numpy's functions of numbers as ONNX nodes, in float64."""
+
+from __future__ import annotations
+
+import math
+
+from ML_processing.compiled.nodes.tensors import Tensor
+
+
+def exp(x: Tensor) -> Tensor:
+    """The exponential function."""
+    return x.one("Exp")
+
+
+def sqrt(x: Tensor) -> Tensor:
+    """The square root."""
+    return x.one("Sqrt")
+
+
+def log(x: Tensor) -> Tensor:
+    """The natural logarithm."""
+    return x.one("Log")
+
+
+def log1p(x: Tensor) -> Tensor:
+    """Of log(1 + x): x log(u) / (u - 1) with u = 1 + x as it is rounded (Higham, Accuracy and stability, 1.14.1)."""
+    x = x.to("d")
+    u = x + 1.0
+    less = u - 1.0
+    is_lost = less.equals(0.0)
+    return (is_lost | u.equals(math.inf)).where(is_lost.where(x, u), x * log(u) / is_lost.where(1.0, less))
+
+
+def reciprocal(x: Tensor) -> Tensor:
+    """1 / x."""
+    return x.graph.tensor(1.0) / x
+
+
+def absolute(x: Tensor) -> Tensor:
+    """The absolute value; that of integers is one."""
+    return x.graph.add("Abs", [x], x.kind, x.rank) if x.kind != "b" else x
+
+
+def sign(x: Tensor) -> Tensor:
+    """-1, 0 or 1."""
+    return x.graph.add("Sign", [x], x.kind, x.rank)
+
+
+def negative(x: Tensor) -> Tensor:
+    """The number with the other sign."""
+    return -x
+
+
+def power(x: Tensor, y: Tensor) -> Tensor:
+    """The power."""
+    if x.kind == "i" and y.kind == "i":
+        return x.graph.arithmetic("Pow", x.to("d"), y).to("i")
+    return x.graph.arithmetic("Pow", x.to("d"), y.to("d"))
+
+
+def square(x: Tensor) -> Tensor:
+    """The square."""
+    return x * x
+
+
+def remainder(x: Tensor, y: Tensor) -> Tensor:
+    """The rest of the division, with the sign of y."""
+    if x.kind != "d" and y.kind != "d":
+        return x.graph.arithmetic_of("Mod", x, y, fmod=0)
+    rest = x.graph.arithmetic_of("Mod", x.to("d"), y.to("d"), fmod=1)
+    return ((rest < 0.0) ^ (y.to("d") < 0.0) & ~rest.equals(0.0)).where(rest + y, rest)
+
+
+def floor_divide(x: Tensor, y: Tensor) -> Tensor:
+    """The largest whole number below x / y."""
+    kind = "d" if "d" in (x.kind, y.kind) else "i"
+    return ((x.to("d") - remainder(x, y).to("d")) / y).one("Round").to(kind)
+
+
+def hypot(x: Tensor, y: Tensor) -> Tensor:
+    """sqrt(x^2 + y^2)."""
+    x, y = x.to("d"), y.to("d")
+    return sqrt(x * x + y * y)
+
+
+def minimum(x: Tensor, y: Tensor) -> Tensor:
+    """The smaller number, NaN if one is."""
+    return ((x <= y) | isnan(x)).where(x, y)
+
+
+def maximum(x: Tensor, y: Tensor) -> Tensor:
+    """The larger number, NaN if one is."""
+    return ((x >= y) | isnan(x)).where(x, y)
+
+
+def fmin(x: Tensor, y: Tensor) -> Tensor:
+    """The smaller number that is not NaN."""
+    return ((x <= y) | isnan(y)).where(x, y)
+
+
+def fmax(x: Tensor, y: Tensor) -> Tensor:
+    """The larger number that is not NaN."""
+    return ((x >= y) | isnan(y)).where(x, y)
+
+
+def copysign(x: Tensor, y: Tensor) -> Tensor:
+    """The size of x with the sign of y."""
+    size, y = absolute(x.to("d")), y.to("d")
+    return ((y < 0.0) | (y.equals(0.0) & (reciprocal(y) < 0.0))).where(-size, size)
+
+
+def isnan(x: Tensor) -> Tensor:
+    """Whether it is NaN."""
+    return ~x.equals(x)
+
+
+def isfinite(x: Tensor) -> Tensor:
+    """Whether it is neither NaN nor infinite."""
+    return absolute(x.to("d")) < math.inf
+
+
+def truth(x: Tensor) -> Tensor:
+    """Whether it is not 0."""
+    return x if x.kind == "b" else ~x.equals(0)

@@ -1,0 +1,247 @@
+"""Tensors of an ONNX graph: an operation on them adds a node.
+
+They are float64, int64 or bool inside, with operators that ONNX Runtime has had for these types since 1.14.
+
+Elements that are picked remember from where. So a number that is computed of one object of a list is computed of the whole
+list, and picked then: in a selection, several objects of one list usually need the same numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+if TYPE_CHECKING:
+    from ML_processing.compiled.nodes.graph import Graph
+
+KINDS = {"f": TensorProto.FLOAT, "d": TensorProto.DOUBLE, "i": TensorProto.INT64, "b": TensorProto.BOOL}
+"""Types of tensors: float32 (of inputs and outputs), float64, int64, bool."""
+
+NUMPY: dict[str, type[np.generic]] = {"f": np.float32, "d": np.float64, "i": np.int64, "b": np.bool_}
+"""The same in numpy."""
+
+Operand = Union["Tensor", float, int, bool]
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Elements of the last dimension of another tensor.
+
+    Attributes
+    ----------
+    base
+        The tensor.
+    operator
+        Gather: the same places for each event; GatherElements: places for each event; GatherND: one place for each event.
+    places
+        The places.
+    """
+
+    base: Tensor
+    operator: str
+    places: Tensor
+
+    def is_like(self, other: Optional[Picked]) -> bool:
+        """Whether the same elements are picked, of any tensor."""
+        return other is not None and (self.operator, self.places) == (other.operator, other.places)
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A tensor of a graph. Its first dimension is that of the events, unless it is a constant.
+
+    Attributes
+    ----------
+    graph
+        The graph.
+    name
+        Its name there.
+    kind
+        One of `KINDS`.
+    rank
+        Number of dimensions.
+    width
+        How many places its last dimension has at least.
+    picked
+        Where its elements come from, if they were picked.
+    """
+
+    graph: Graph
+    name: str
+    kind: str
+    rank: int
+    width: int = 0
+    picked: Optional[Picked] = None
+
+    @property
+    def value(self) -> NDArray[Any] | None:
+        """The value of a constant; None of what is computed."""
+        return self.graph.values.get(self.name)
+
+    def to(self, kind: str) -> Tensor:
+        """The same numbers in another type."""
+        if kind == self.kind:
+            return self
+        if self.value is not None:
+            return self.graph.constant(self.value.astype(NUMPY[kind]), kind)
+        return self.graph.add("Cast", [self], kind, self.rank, to=KINDS[kind])
+
+    def lifted(self, rank: int) -> Tensor:
+        """With dimensions of length one at the end, so that it has this rank; a single number has none."""
+        if rank == self.rank or not self.rank:
+            return self
+        if self.value is not None:
+            return self.graph.constant(self.value.reshape(self.value.shape + (1,) * (rank - self.rank)))
+        if self.picked is not None and self.picked.operator == "GatherND" and rank == 2:
+            return self.picked.base.at(self.picked.places)
+        axes = self.graph.constant(np.arange(self.rank, rank))
+        return self.graph.add("Unsqueeze", [self, axes], self.kind, rank)
+
+    def implies(self, other: Tensor) -> bool:
+        """Whether another condition holds where this does, as far as it is known: numbers of objects that are compared."""
+        limits = self.graph.limits
+        return any(
+            number == limits.get(other.name, ("", 0))[0] and limit >= limits[other.name][1]
+            for number, limit in (
+                limits[name] for name in self.graph.parts.get(self.name, [self.name]) if name in limits
+            )
+        )
+
+    def last(self, axis: int = -1) -> Tensor:
+        """Without a dimension of length one."""
+        return self.graph.add("Squeeze", [self, self.graph.constant(np.array([axis]))], self.kind, self.rank - 1)
+
+    def __add__(self, other: Operand) -> Tensor:
+        return self.graph.arithmetic("Add", self, other)
+
+    def __sub__(self, other: Operand) -> Tensor:
+        return self.graph.arithmetic("Sub", self, other)
+
+    def __mul__(self, other: Operand) -> Tensor:
+        return self.graph.arithmetic("Mul", self, other)
+
+    def __truediv__(self, other: Operand) -> Tensor:
+        return self.graph.arithmetic("Div", self.to("d"), other)
+
+    def __neg__(self) -> Tensor:
+        return self.graph.add("Neg", [self], self.kind, self.rank)
+
+    def __lt__(self, other: Operand) -> Tensor:
+        return self.graph.arithmetic("Less", self, other, "b")
+
+    def __le__(self, other: Operand) -> Tensor:
+        return self.graph.arithmetic("LessOrEqual", self, other, "b")
+
+    def __gt__(self, other: Operand) -> Tensor:
+        found = self.graph.arithmetic("Greater", self, other, "b")
+        self.graph.note_limit(found, self, other, 1)
+        return found
+
+    def __ge__(self, other: Operand) -> Tensor:
+        found = self.graph.arithmetic("GreaterOrEqual", self, other, "b")
+        self.graph.note_limit(found, self, other, 0)
+        return found
+
+    def equals(self, other: Operand) -> Tensor:
+        """Whether numbers are equal."""
+        return self.graph.arithmetic("Equal", self, other, "b")
+
+    def __and__(self, other: Tensor) -> Tensor:
+        if other is self:
+            return self
+        found, parts = self.graph.both("And", self, other), self.graph.parts
+        parts[found.name] = [*parts.get(self.name, [self.name]), *parts.get(other.name, [other.name])]
+        return found
+
+    def __or__(self, other: Tensor) -> Tensor:
+        return self if other is self else self.graph.both("Or", self, other)
+
+    def __xor__(self, other: Tensor) -> Tensor:
+        return self.graph.both("Xor", self, other)
+
+    def __invert__(self) -> Tensor:
+        return self.graph.add("Not", [self], "b", self.rank)
+
+    def where(self, yes: Operand, no: Operand) -> Tensor:
+        """`yes` where it is true, else `no`."""
+        yes, no = self.graph.alike(yes, no)
+        if yes.kind == "b":  # ONNX Runtime chooses among numbers only
+            return (self & yes) | (~self & no)
+        if self.value is None and (found := self._picked_where(yes, no)) is not None:
+            return found
+        rank = max(self.rank, yes.rank, no.rank)
+        parts = [each.lifted(rank) for each in (self, yes, no)]
+        return self.graph.add("Where", parts, yes.kind, rank)
+
+    def one(self, operator: str, **attributes: Any) -> Tensor:
+        """The result of an operator that takes float64, element by element."""
+        return self.graph.add(operator, [self.to("d")], "d", self.rank, **attributes)
+
+    def summed(self) -> Tensor:
+        """Sum over the last dimension."""
+        axes = self.graph.constant(np.array([-1]))
+        return self.graph.add("ReduceSum", [self, axes], self.kind, self.rank - 1, keepdims=0)
+
+    def extreme(self, operator: str) -> Tensor:
+        """ReduceMin, ReduceMax or ReduceProd over the last dimension."""
+        return self.graph.add(operator, [self], self.kind, self.rank - 1, keepdims=0, axes=[-1])
+
+    def cumulative(self) -> Tensor:
+        """Sum up to each place of the last dimension, inclusive."""
+        return self.graph.add("CumSum", [self, self.graph.constant(np.array(self.rank - 1))], self.kind, self.rank)
+
+    def place_of(self, operator: str) -> Tensor:
+        """ArgMin or ArgMax over the last dimension, which is kept: the first place if there are several."""
+        return self.graph.add(operator, [self], "i", self.rank, axis=self.rank - 1, keepdims=1)
+
+    def _picked_where(self, yes: Tensor, no: Tensor) -> Optional[Tensor]:
+        """`where` of elements of the same tensor: the places are chosen, and the elements picked once."""
+        one, other = yes.picked, no.picked
+        if one is None or other is None or one.base is not other.base or one.operator != other.operator:
+            return None
+        if one.operator == "GatherND" and self.rank == 1:
+            return one.base.one_at(self.lifted(2).where(one.places, other.places))
+        if one.operator == "GatherElements" and self.rank == yes.rank:
+            return one.base.at(self.where(one.places, other.places))
+        return None
+
+    def at(self, places: Tensor) -> Tensor:
+        """The elements at places of the last dimension; all other dimensions of `places` are as here."""
+        if places.value is not None:
+            return self.take(places.value.ravel())
+        if self.value is not None:  # the same numbers for each event
+            row = self.graph.constant(self.value.ravel())
+            return self.graph.add("Gather", [row, places], self.kind, places.rank, axis=0)
+        if self.picked is not None and self.picked.operator != "GatherND":
+            return self.picked.base.at(self.picked.places.at(places))
+        return self.graph.picked(self, "GatherElements", places, self.rank)
+
+    def one_at(self, place: Tensor) -> Tensor:
+        """The element at one place of the last dimension, which is lost; `place` has shape (events, ..., 1)."""
+        if place.value is not None:
+            return self.take(place.value.reshape(()))
+        if self.value is not None and place.rank == 2:
+            return self.at(place.last())
+        if self.value is not None or self.rank != 2:
+            return self.at(place).last()
+        if self.picked is not None and self.picked.operator != "GatherND":
+            return self.picked.base.one_at(self.picked.places.at(place))
+        return self.graph.picked(self, "GatherND", place, self.rank - 1)
+
+    def take(self, places: NDArray[np.int64]) -> Tensor:
+        """The elements at fixed places of the last dimension, those of each event and list the same."""
+        rank = self.rank - 1 + places.ndim
+        if self.value is not None:
+            return self.graph.constant(self.value.take(places, -1))
+        if self.picked is not None and self.picked.operator != "GatherND" and self.rank == 2:
+            base, old = self.picked.base, self.picked.places
+            if old.value is not None:
+                return base.take(old.value.take(places))
+            return base.at(old.take(places)) if places.ndim else base.one_at(old.take(places.reshape(1)))
+        if places.ndim == 1:
+            return self.graph.picked(self, "Gather", self.graph.constant(places), rank)
+        return self.graph.add("Gather", [self, self.graph.constant(places)], self.kind, rank, axis=self.rank - 1)

@@ -1,0 +1,1 @@
+"""Arrays that record what a selection does with them, as nodes of a graph."""

@@ -1,0 +1,144 @@
+"""What a selection has done so far while it is compiled: its graph, its lines, and what it asks of its events."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import awkward as ak
+import numpy as np
+
+from ML_processing.compiled.nodes.graph import Graph
+from ML_processing.compiled.nodes.lists import Axis, Value
+from ML_processing.compiled.nodes.tensors import Tensor
+from MLTools.NanoML import selection
+from MLTools.NanoML.errors import NanoMLError
+
+if TYPE_CHECKING:
+    from ML_processing.compiled.tracing.traced import Traced
+
+_HERE = Path(__file__).parents[1]
+_LIBRARIES = tuple(f"{Path(str(module.__file__)).parent}/" for module in (ak, np, selection))
+KINDS = {"f": "d", "i": "i", "u": "i", "b": "b"}
+Scope = tuple[Tensor, ...]
+"""The cuts that events have passed: which arrays have an entry for the same events."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one line of a selection computed: for the comparison of graph and engine."""
+
+    line: str
+    value: Value
+    concrete: Any
+    scope: Scope
+    is_flat: bool
+
+
+@dataclass
+class Trace:
+    """The graph of a selection as far as it ran, and what it asks of its events.
+
+    Attributes
+    ----------
+    graph
+        The graph.
+    steps
+        What was computed, in order.
+    demands
+        Conditions, one boolean for each event, without which the engine would have raised an error; with the cuts before.
+    """
+
+    graph: Graph = field(default_factory=Graph)
+    steps: list[Step] = field(default_factory=list)
+    demands: list[tuple[Scope, Tensor]] = field(default_factory=list)
+
+    def demand(self, scope: Scope, condition: Tensor) -> None:
+        """Something that must hold for each event that is left."""
+        rank = condition.rank
+        while rank > 1:
+            condition, rank = condition.to("i").extreme("ReduceMin") > 0, rank - 1
+        if not any(cut.implies(condition) for cut in scope):
+            self.demands.append((scope, condition))
+
+    def made(
+        self, value: Value, concrete: Any, scope: Scope, is_flat: bool = False, of_events: Optional[Axis] = None
+    ) -> Traced:
+        """A new array; the numbers get the type that the engine gave them."""
+        from ML_processing.compiled.tracing.traced import Traced
+
+        value = _typed(value, concrete)
+        for condition in self.graph.conditions:
+            self.demand(scope, condition)
+        self.graph.conditions.clear()
+        self.steps.append(Step(user_line(), value, concrete, scope, is_flat))
+        return Traced(self, value, concrete, scope, is_flat, of_events)
+
+
+def _typed(value: Value, concrete: Any) -> Value:
+    """Numbers in the type of the engine's, which may be narrower than float64."""
+    if value.data is None or value.data.kind == "f":
+        return value
+    dtype = dtype_of(concrete)
+    if dtype is None or dtype.kind not in KINDS:
+        return value
+    if dtype == np.float16:
+        raise NanoMLError(
+            "gives 16-bit floating-point numbers, of 8-bit integers: convert them before, by ak.values_astype(..., float)."
+        )
+    data = value.data.to(KINDS[dtype.kind])
+    if dtype == np.float32:
+        data = data.to("f").to("d")
+    return value if data is value.data else replace(value, data=data)
+
+
+def wrapped(data: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    """Integers in the range of a type: those beyond begin again at its other end."""
+    if dtype.itemsize >= 4 and dtype.kind == "i":
+        return data  # NanoAOD has no integers as large
+    if dtype.itemsize == 8:
+        raise NanoMLError(
+            "computes with unsigned 64-bit integers, as sums of unsigned ones are: convert them before, by "
+            "ak.values_astype(..., np.int64)."
+        )
+    number = data.graph.constant(1 << 8 * dtype.itemsize)
+    if dtype.kind == "u":
+        return data.graph.arithmetic_of("Mod", data, number, fmod=0)
+    half = 1 << (8 * dtype.itemsize - 1)
+    return data.graph.arithmetic_of("Mod", data + half, number, fmod=0) - half
+
+
+def dtype_of(concrete: Any) -> Optional[np.dtype[Any]]:
+    """The type of the numbers of an array; None of records."""
+    if isinstance(concrete, (np.ndarray, np.generic)):
+        return None if concrete.dtype.names else concrete.dtype
+    if not isinstance(concrete, ak.Array) or concrete.fields:
+        return None
+    layout = concrete.layout
+    while not layout.is_numpy:
+        if layout.is_unknown or not hasattr(layout, "content"):
+            return None
+        layout = layout.content
+    return np.dtype(layout.dtype)
+
+
+def user_line() -> str:
+    """File and line of the user's code that is running."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith((*_LIBRARIES, f"{_HERE}/")) and Path(name).parent.name != "vector":
+            return f"{name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without numpy's warnings of numbers: the engine runs the same code, and warns."""
+    with np.errstate(all="ignore"):
+        yield
