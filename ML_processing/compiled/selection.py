@@ -57,7 +57,7 @@ class TracedSelection:
     selection
         The selection, of a dataset.
     arrays
-        Its branches for some real events, by the names that it declares; optional ones may be missing.
+        Its branches for some real events, by the names that it declares, as `prepare` leaves them; optional ones may be missing.
     collections
         For the branches that are lists, the collection that each belongs to.
     sizes
@@ -75,8 +75,6 @@ class TracedSelection:
         The selection's columns, float64, shape (events,); of events that do not pass they mean nothing.
     collections
         The fields of the collections that it makes, by the names of their branches.
-    corrected
-        Branches that `prepare` changes.
     used_dataset
         What it asked of its dataset: the names of `DatasetInfo`.
 
@@ -101,8 +99,6 @@ class TracedSelection:
         cutflow = TracedCutflow(number)
         with selection._explained(), quiet(), functions_of_arrays():
             events: Any = Events({**arrays, **defaults}, collections, selection.where())
-            events = selection.prepare(events)
-            self.corrected = set(events._replaced)
             self._events = events = TracedEvents(self.inputs, events)
             if selection.dataset.triggers:
                 fired = [events[name] for name in selection.dataset.triggers]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import awkward as ak
@@ -34,16 +35,19 @@ class Sample:
     Attributes
     ----------
     selection
-        The selection, of the dataset.
+        The selection, of the dataset, without its `prepare`.
     arrays
-        The branches by the names that the selection and the model have for them.
+        The branches by the names that the selection and the model have for them, corrected.
     collections
         For those that are lists, the collection that each belongs to.
+    corrected
+        Branches that are corrected.
     """
 
     selection: Selection
     arrays: Mapping[str, Any]
     collections: Mapping[str, str]
+    corrected: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         """Number of events."""
@@ -51,7 +55,7 @@ class Sample:
 
     def changed(self, arrays: Mapping[str, Any]) -> Sample:
         """The same with other values."""
-        return Sample(self.selection, {**self.arrays, **arrays}, self.collections)
+        return replace(self, arrays={**self.arrays, **arrays})
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,7 @@ def check_agreement(
                 if what:  # a selection need not stand such events
                     continue
                 raise
-            prepared = _prepared(events)
-            feeds = _feeds(events, prepared, used, about)
+            feeds = _feeds(events, used, about)
             fold = fold_of(*(np.asarray(events.arrays[name]) for name in versions.IDENTIFIERS), networks.folds)
             found = _run(session, feeds, fold, about)
             place = f"{sample.selection.dataset.name or 'events'}{f', {what}' if what else ''}"
@@ -122,14 +125,17 @@ def _engine(sample: Sample) -> Selected:
     return sample.selection.apply(sample.arrays, sample.collections, np.ones(len(sample)), plain=True)
 
 
-def _prepared(sample: Sample) -> Mapping[str, Any]:
-    """The branches as `select` sees them, corrected."""
-    selection = sample.selection
+def prepared(selection: Selection, arrays: Mapping[str, Any], collections: Mapping[str, str]) -> Sample:
+    """Events as `select` sees them, after the corrections of `prepare`; as float32, which is what a model reads."""
+    number = len(next(iter(arrays.values())))
     optional = {**dict.fromkeys(selection.dataset.triggers, False), **selection.optional}
-    defaults = {name: np.full(len(sample), value) for name, value in optional.items() if name not in sample.arrays}
-    arrays = {**sample.arrays, **defaults}
-    events = selection.prepare(Events(arrays, sample.collections, selection.where()))
-    return {name: events[name] if name in events._replaced else array for name, array in arrays.items()}
+    whole = {**arrays, **{name: np.full(number, value) for name, value in optional.items() if name not in arrays}}
+    with selection._explained():
+        events = selection.prepare(Events(whole, collections, selection.where()))
+        corrected = {name: ak.values_astype(events[name], np.float32) for name in events._replaced}
+    plain = copy.copy(selection)
+    plain.prepare = lambda events: events  # type: ignore[method-assign]
+    return Sample(plain, {**whole, **corrected}, collections, frozenset(corrected))
 
 
 def _trials(sample: Sample, used: Sequence[Branches]) -> list[tuple[str, Sample]]:
@@ -169,13 +175,10 @@ def _with_ties(array: Any, random: np.random.Generator) -> Any:
     return ak.unflatten(values[random.integers(0, 3, len(flat))] if len(flat) else flat, ak.num(array))
 
 
-def _feeds(
-    sample: Sample, prepared: Mapping[str, Any], used: Sequence[Branches], about: Description
-) -> dict[str, NDArray[np.float32]]:
+def _feeds(sample: Sample, used: Sequence[Branches], about: Description) -> dict[str, NDArray[np.float32]]:
     parameter = about.parameter
-    if parameter is not None:
-        prepared = {**prepared, parameter.column: np.full(len(sample), parameter.values[0])}
-    return padded(used, prepared)
+    given = {parameter.column: np.full(len(sample), parameter.values[0])} if parameter is not None else {}
+    return padded(used, {**sample.arrays, **given})
 
 
 def _run(session: Any, feeds: Mapping[str, Any], fold: NDArray[np.int64], about: Description) -> dict[str, NDArray[Any]]:
@@ -216,14 +219,13 @@ def _of_selection(found: Mapping[str, NDArray[Any]], selected: Selected, about: 
 def _where(traced: TracedSelection, sample: Sample) -> str:
     """The first line that differs."""
     again = TracedSelection(sample.selection, sample.arrays, sample.collections, traced.inputs.sizes)
-    prepared = _prepared(sample)
     branches = [Branches(tuple(each), (), name, traced.inputs.sizes[name]) for name, each in traced.inputs.objects.items() if each]
-    names = tuple(name for name in traced.inputs.events if name in prepared)
+    names = tuple(name for name in traced.inputs.events if name in sample.arrays)
     if names:
         branches.append(Branches(names, ()))
     if len(again.trace.steps) != len(traced.trace.steps):
         return ""
-    return first_difference(traced.trace, again.trace.steps, padded(branches, prepared))
+    return first_difference(traced.trace, again.trace.steps, padded(branches, sample.arrays))
 
 
 def _columns(found: Mapping[str, NDArray[Any]], selected: Selected, about: Description, place: str) -> float:
@@ -269,8 +271,7 @@ def _scores(
     rows = selected.rows
     if not len(rows):
         return 0.0
-    prepared = _prepared(sample)
-    columns = {name: prepared[name][rows] for name in networks.reads if name in prepared}
+    columns = {name: sample.arrays[name][rows] for name in networks.reads if name in sample.arrays}
     columns |= {name: values for name, values in selected.columns.items() if name in networks.reads}
     parameter = about.parameter.values[0] if about.parameter else None
     expected = networks.scores(columns, fold[rows], parameter)

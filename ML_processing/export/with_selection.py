@@ -18,7 +18,7 @@ from ML_processing.compiled.nodes.lists import Value
 from ML_processing.compiled.nodes.tensors import Tensor
 from ML_processing.compiled.selection import EVENTS, Branches, TracedSelection
 from ML_processing.compiled.tracing.trace import dtype_of
-from ML_processing.export.agreement import Sample, check_agreement
+from ML_processing.export.agreement import Sample, check_agreement, prepared
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import KEY, Description, Input, Model, ObjectInput, Reference, file_hash, twin_of
@@ -31,6 +31,8 @@ from MLTools.NanoML.selection import DatasetInfo, Selection, load_selection
 from MLTools.NanoML.terminal.progress import say
 
 _TRACED = 500  # events with which the selection runs while it is compiled: their types matter, not their number
+
+_DEPENDS = ("era", "is_data", "triggers")  # what a file with all datasets of an era may depend on
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def _sample(selection: Selection, description: Description, source: Source, even
             left -= len(next(iter(arrays.values())))
     common = [name for name in parts[0] if all(name in part for part in parts)]
     arrays = {name: ak.concatenate([part[name] for part in parts]) for name in common}
-    return Sample(chosen, arrays, {name: each for name, each in collections.items() if name in arrays})
+    return prepared(chosen, arrays, {name: each for name, each in collections.items() if name in arrays})
 
 
 def _sizes(samples: Sequence[Sample]) -> dict[str, int]:
@@ -180,7 +182,8 @@ def _traced(selection: Selection, samples: Sequence[Sample], sizes: Mapping[str,
     first = samples[0]
     arrays = {name: each[:_TRACED] for name, each in first.arrays.items()}
     traced = TracedSelection(first.selection, arrays, first.collections, sizes)
-    unknown = traced.used_dataset - {"era", "is_data", "triggers"}
+    # corrections are those of weights, which are not computed here
+    unknown = traced.used_dataset - {*_DEPENDS, "corrections", "corrections_file"}
     if unknown:
         raise NanoMLError(
             f"{selection.where()}: `select` asks for {', '.join(f'self.dataset.{name}' for name in sorted(unknown))}, which a file "
@@ -230,10 +233,10 @@ def _describe(
     wanted: Compilation,
 ) -> Description:
     info = samples[0].selection.dataset
-    depends = {name: getattr(info, name) for name in sorted(traced.used_dataset)}
+    depends = {name: getattr(info, name) for name in _DEPENDS if name in traced.used_dataset}
     read = {name for each in used for name in each.names}
     optional = {**dict.fromkeys(info.triggers, False), **selection.optional}
-    corrected = tuple(sorted(read & traced.corrected))
+    corrected = tuple(sorted(read & {name for sample in samples for name in sample.corrected}))
     inside = SelectionInside(
         wanted.selection,
         {key: list(value) if isinstance(value, tuple) else value for key, value in depends.items()},
