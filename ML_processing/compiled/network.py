@@ -97,7 +97,9 @@ def joined(
     feeds
         The tensor in `model` for each input of `network`.
     """
-    opsets = {entry.version for each in (model, network) for entry in each.opset_import if entry.domain in ("", "ai.onnx")}
+    opsets = {
+        entry.version for each in (model, network) for entry in each.opset_import if entry.domain in ("", "ai.onnx")
+    }
     if max(opsets) > 17:
         raise NanoMLError(
             f"the networks need ONNX opset {max(opsets)}, in which a selection cannot be written: operators changed in 18."
@@ -115,7 +117,9 @@ def joined(
     parts = network_files(network, each, description.folds)
     nodes = list(whole.graph.node)
     result = _branches(nodes, _PREFIX + mean, _PREFIX + each, description.folds) if parts else None
-    made.graph.node.extend(result if result is not None else [*nodes, helper.make_node("Identity", [_PREFIX + mean], [mean])])
+    made.graph.node.extend(
+        result if result is not None else [*nodes, helper.make_node("Identity", [_PREFIX + mean], [mean])]
+    )
     if result is not None:
         made.graph.node.append(helper.make_node("Identity", ["scores_0"], [mean]))
     shapes = {mean: (None, len(description.output_columns)), **shapes_of(description.inside)}
@@ -141,7 +145,9 @@ def _needed(nodes: Sequence[onnx.NodeProto], output: str) -> list[onnx.NodeProto
 def _branches(nodes: Sequence[onnx.NodeProto], mean: str, each: str, folds: int) -> list[onnx.NodeProto]:
     """Nested If nodes: the network of the event's fold, or else all networks and their mean."""
     together = next(node for node in nodes if each in node.output)
-    otherwise = _body([*_needed(nodes, mean), helper.make_node("Identity", [mean], ["scores_mean"])], "scores_mean", "mean")
+    otherwise = _body(
+        [*_needed(nodes, mean), helper.make_node("Identity", [mean], ["scores_mean"])], "scores_mean", "mean"
+    )
     made: list[onnx.NodeProto] = []
     for fold in reversed(range(folds)):
         own, name = together.input[fold], f"scores_of_{fold}"
@@ -149,17 +155,26 @@ def _branches(nodes: Sequence[onnx.NodeProto], mean: str, each: str, folds: int)
         constant = helper.make_node("Constant", [], [axes], value_ints=[1])
         squeeze = helper.make_node("Squeeze", [own, axes], [name])
         then = _body([*_needed(nodes, own), constant, squeeze], name, f"fold{fold}")
-        choice = helper.make_node("If", [f"is_fold_{fold}"], [f"scores_{fold}"], then_branch=then, else_branch=otherwise)
+        choice = helper.make_node(
+            "If", [f"is_fold_{fold}"], [f"scores_{fold}"], then_branch=then, else_branch=otherwise
+        )
         made = [choice]
         otherwise = _body([choice], f"scores_{fold}", f"from{fold}")
     number = helper.make_node("Constant", [], ["fold_start"], value_ints=[0])
     first = helper.make_node("Gather", [FOLD, "fold_start"], ["fold_row"], axis=0)
     conditions = [number, first]
     for fold in range(folds):
-        value = helper.make_node("Constant", [], [f"fold_{fold}"], value=helper.make_tensor("", KINDS["f"], [1, 1], [fold]))
+        value = helper.make_node(
+            "Constant", [], [f"fold_{fold}"], value=helper.make_tensor("", KINDS["f"], [1, 1], [fold])
+        )
         shape = helper.make_node("Constant", [], [f"shape_{fold}"], value_ints=[1])
         equal = helper.make_node("Equal", ["fold_row", f"fold_{fold}"], [f"equal_{fold}"])
-        conditions += [value, shape, equal, helper.make_node("Reshape", [f"equal_{fold}", f"shape_{fold}"], [f"is_fold_{fold}"])]
+        conditions += [
+            value,
+            shape,
+            equal,
+            helper.make_node("Reshape", [f"equal_{fold}", f"shape_{fold}"], [f"is_fold_{fold}"]),
+        ]
     return [*conditions, *made]
 
 

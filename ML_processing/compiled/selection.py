@@ -85,11 +85,7 @@ class TracedSelection:
     """
 
     def __init__(
-        self,
-        selection: Selection,
-        arrays: Mapping[str, Any],
-        collections: Mapping[str, str],
-        sizes: Mapping[str, int],
+        self, selection: Selection, arrays: Mapping[str, Any], collections: Mapping[str, str], sizes: Mapping[str, int]
     ) -> None:
         number = len(next(iter(arrays.values())))
         optional = {**dict.fromkeys(selection.dataset.triggers, False), **selection.optional}
@@ -146,13 +142,12 @@ class TracedSelection:
         """A branch of the input, with the number of all events."""
         return self._events._value(name)
 
-    def outputs(self, columns: Mapping[str, Column], collections: Mapping[str, Mapping[str, Column]]) -> dict[str, Tensor]:
+    def outputs(
+        self, columns: Mapping[str, Column], collections: Mapping[str, Mapping[str, Column]]
+    ) -> dict[str, Tensor]:
         """The tensors that a graph gives: passed, failed, cuts, columns, and collections with their masks."""
         graph, passed = self.graph, self.passed
-        found = {
-            "passed": passed.to("f").lifted(2),
-            "cuts": graph.table(self._flow).to("f"),
-        }
+        found = {"passed": passed.to("f").lifted(2), "cuts": graph.table(self._flow).to("f")}
         failed = self._failed()
         if columns:
             rows = [each if each.value is None else passed.where(each, each) for each in self.columns.values()]
@@ -253,16 +248,13 @@ def _model(graph: Graph, used: Sequence[Branches], outputs: Mapping[str, Tensor]
         if not each.collection:
             given.append(helper.make_tensor_value_info(EVENTS, KINDS["f"], ["n", len(each.names)]))
             continue
-        shape = ["n", each.size, len(each.names)]
+        shape: list[Any] = ["n", each.size, len(each.names)]
         given.append(helper.make_tensor_value_info(each.collection, KINDS["f"], shape))
         given.append(helper.make_tensor_value_info(f"{each.collection}_mask", KINDS["f"], ["n", each.size]))
-    nodes = [
-        *graph.nodes,
-        *(helper.make_node("Identity", [tensor.name], [name]) for name, tensor in outputs.items()),
-    ]
+    nodes = [*graph.nodes, *(helper.make_node("Identity", [tensor.name], [name]) for name, tensor in outputs.items())]
+    free: dict[int, list[Any]] = {rank: ["n", *[None] * (rank - 1)] for rank in (1, 2, 3)}
     results = [
-        helper.make_tensor_value_info(name, KINDS[each.kind], ["n", *[None] * (each.rank - 1)])
-        for name, each in outputs.items()
+        helper.make_tensor_value_info(name, KINDS[each.kind], free[each.rank]) for name, each in outputs.items()
     ]
     body = helper.make_graph(nodes, "selection", given, results, graph.constants)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)

@@ -79,9 +79,7 @@ class Agreement:
     reference: Reference
 
     def __str__(self) -> str:
-        return (
-            f"{self.events} events, of which {self.passed} pass; columns to {self.columns:.1g}, scores to {self.scores:.1g}"
-        )
+        return f"{self.events} events, of which {self.passed} pass; columns to {self.columns:.1g}, scores to {self.scores:.1g}"
 
 
 def check_agreement(
@@ -106,12 +104,15 @@ def check_agreement(
                     continue
                 raise
             feeds = _feeds(events, used, about)
-            fold = fold_of(*(np.asarray(events.arrays[name]) for name in versions.IDENTIFIERS), networks.folds)
+            run, section, event = (np.asarray(events.arrays[name]) for name in versions.IDENTIFIERS)
+            fold = fold_of(run, section, event, networks.folds)
             found = _run(session, feeds, fold, about)
             place = f"{sample.selection.dataset.name or 'events'}{f', {what}' if what else ''}"
             problem = _of_selection(found, selected, about)
             if problem:
-                raise NanoMLError(f"{place}: the model gives other results than the selection: {_where(traced, events) or problem}")
+                raise NanoMLError(
+                    f"{place}: the model gives other results than the selection: {_where(traced, events) or problem}"
+                )
             columns = max(columns, _columns(found, selected, about, place))
             scores = max(scores, _scores(found, selected, events, networks, fold, about, place))
             if not what:
@@ -181,7 +182,9 @@ def _feeds(sample: Sample, used: Sequence[Branches], about: Description) -> dict
     return padded(used, {**sample.arrays, **given})
 
 
-def _run(session: Any, feeds: Mapping[str, Any], fold: NDArray[np.int64], about: Description) -> dict[str, NDArray[Any]]:
+def _run(
+    session: Any, feeds: Mapping[str, Any], fold: NDArray[np.int64], about: Description
+) -> dict[str, NDArray[Any]]:
     """All outputs, an event by the network of its fold."""
     names = [each.name for each in session.get_outputs()]
     given = {each.name for each in session.get_inputs()}
@@ -219,7 +222,11 @@ def _of_selection(found: Mapping[str, NDArray[Any]], selected: Selected, about: 
 def _where(traced: TracedSelection, sample: Sample) -> str:
     """The first line that differs."""
     again = TracedSelection(sample.selection, sample.arrays, sample.collections, traced.inputs.sizes)
-    branches = [Branches(tuple(each), (), name, traced.inputs.sizes[name]) for name, each in traced.inputs.objects.items() if each]
+    branches = [
+        Branches(tuple(each), (), name, traced.inputs.sizes[name])
+        for name, each in traced.inputs.objects.items()
+        if each
+    ]
     names = tuple(name for name in traced.inputs.events if name in sample.arrays)
     if names:
         branches.append(Branches(names, ()))
@@ -253,7 +260,9 @@ def _columns(found: Mapping[str, NDArray[Any]], selected: Selected, about: Descr
         worst = float(relative.max(initial=0.0))
         if not worst <= 1e-6:
             row = int(np.argmax(relative))
-            raise NanoMLError(f"{place}: column {name} is {ours[row]!r} in the model, but {expected[row]!r} by the selection.")
+            raise NanoMLError(
+                f"{place}: column {name} is {ours[row]!r} in the model, but {expected[row]!r} by the selection."
+            )
         largest = max(largest, worst)
     return largest
 
@@ -278,7 +287,9 @@ def _scores(
     ours = found[about.output_tensors[0]][rows]
     worst = float(np.abs(ours - expected).max(initial=0.0))
     if not worst <= SCORES * max(1.0, float(np.abs(expected).max(initial=1.0))):
-        raise NanoMLError(f"{place}: a score differs by {worst:.2g} from that of {networks.path} on the selection's columns.")
+        raise NanoMLError(
+            f"{place}: a score differs by {worst:.2g} from that of {networks.path} on the selection's columns."
+        )
     return worst
 
 

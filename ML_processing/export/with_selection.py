@@ -99,7 +99,9 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
     networks = Model(model)
     description = networks.description
     if description.level == "object":
-        raise NanoMLError(f"{model}: scores objects. A selection can be put into a model of events only: export.selection: false.")
+        raise NanoMLError(
+            f"{model}: scores objects. A selection can be put into a model of events only: export.selection: false."
+        )
     selection = load_selection(wanted.selection, wanted.base)
     samples = [_sample(selection, description, source, wanted.events) for source in sources]
     sizes = {**_sizes(samples), **wanted.sizes}
@@ -149,7 +151,9 @@ def _sample(selection: Selection, description: Description, source: Source, even
             break
         with RootFile(path) as file:
             if is_simulation(file) == info.is_data:
-                raise NanoMLError(f"{path}: is {'simulation' if info.is_data else 'data'}, unlike the dataset {info.name}.")
+                raise NanoMLError(
+                    f"{path}: is {'simulation' if info.is_data else 'data'}, unlike the dataset {info.name}."
+                )
             bound = chosen.bind(file.branches, path)
             names = dict(bound.names)
             for name in [*description.reads, *versions.IDENTIFIERS]:
@@ -159,7 +163,11 @@ def _sample(selection: Selection, description: Description, source: Source, even
                         raise NanoMLError(f"{path}: has no branch {name}, which the model reads.")
                     names[name] = actual
             collections |= bound.collections
-            collections |= {name: file.branches[actual].collection or "" for name, actual in names.items() if file.branches[actual].is_jagged}
+            collections |= {
+                name: file.branches[actual].collection or ""
+                for name, actual in names.items()
+                if file.branches[actual].is_jagged
+            }
             arrays = file.read(list(dict.fromkeys(names.values())), 0, left)
             parts.append({name: arrays[actual] for name, actual in names.items()})
             left -= len(next(iter(arrays.values())))
@@ -265,7 +273,17 @@ def _describe(
     events = next((each for each in used if not each.collection), None)
     features = None if events is None else Input(EVENTS, events.names, types(events), None, ())
     objects = tuple(
-        ObjectInput(each.collection, each.names, types(each), None, (), f"{each.collection}_mask", each.collection, each.size, None)
+        ObjectInput(
+            each.collection,
+            each.names,
+            types(each),
+            None,
+            (),
+            f"{each.collection}_mask",
+            each.collection,
+            each.size,
+            None,
+        )
         for each in used
         if each.collection
     )
@@ -278,4 +296,3 @@ def _describe(
         inside=inside,
         reference=Reference({}, []),
     )
-

@@ -310,7 +310,12 @@ class Description:
         mean, each = self.output_tensors
         if self.inside is not None:
             plain = replace(self, inside=None).to_json()
-            return {**plain, "schema": WITH_SELECTION, "outputs": plain["outputs"][:1], "selection": asdict(self.inside)}
+            return {
+                **plain,
+                "schema": WITH_SELECTION,
+                "outputs": plain["outputs"][:1],
+                "selection": asdict(self.inside),
+            }
         return {
             "schema": SCHEMA,
             "name": self.name,

@@ -32,7 +32,10 @@ def shapes_of(inside: SelectionInside) -> dict[str, tuple[Optional[int], ...]]:
     if inside.columns:
         found["columns"] = (None, len(inside.columns))
     for each in inside.collections:
-        found[f"made_{each.name}"], found[f"made_{each.name}_mask"] = (None, each.size, len(each.fields)), (None, each.size)
+        found[f"made_{each.name}"], found[f"made_{each.name}_mask"] = (
+            (None, each.size, len(each.fields)),
+            (None, each.size),
+        )
     return {**found, "failed": (None, 1)}
 
 
@@ -113,9 +116,7 @@ def decide(
         passed,
         failed,
         {name: found["cuts"][:, number] > 0 for number, name in enumerate(inside.cuts)},
-        {
-            each.name: found["columns"][:, number].astype(each.dtype) for number, each in enumerate(inside.columns)
-        },
+        {each.name: found["columns"][:, number].astype(each.dtype) for number, each in enumerate(inside.columns)},
         dict(_collections(model, found)),
         np.where(passed[:, None], found[model.description.output_tensors[0]], np.float32(np.nan)),
     )

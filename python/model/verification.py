@@ -47,7 +47,9 @@ def verify_model(path: Path, version: Optional[str], networks: Optional[Networks
         if reference is None:
             raise NanoMLError("carries no reference events. Export it again.")
         if description.inside is not None and networks is not None:
-            raise NanoMLError("has its selection inside, which its training has not: verify the model without it by --run.")
+            raise NanoMLError(
+                "has its selection inside, which its training has not: verify the model without it by --run."
+            )
         sample = networks.sample(description) if networks else reference.feeds
         check_tensors(model.session, description)
         yield "tensors: as the metadata say, for any number of events"

@@ -191,7 +191,9 @@ class Flat:
 
     def _chosen(self, mask: NDArray[np.bool_], no: Flat) -> Flat:
         columns = {
-            name: np.where(mask, getattr(self, name), getattr(no, name)) for name in self._columns if name in no._columns
+            name: np.where(mask, getattr(self, name), getattr(no, name))
+            for name in self._columns
+            if name in no._columns
         }
         return Flat(columns, self._offsets)
 

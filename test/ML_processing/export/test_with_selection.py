@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,16 +90,14 @@ def arrays_of(model: Model, most: int | None = None) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Model, Model, Mapping[str, Any]]]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Model, Mapping[str, Any]]:
     """The trilepton selection and a model of its columns: the model, both together, and what was written."""
     directory = tmp_path_factory.mktemp("whole")
     shape = Shape(("ZCand_mass", "WCand_mT", "MET_pt", "nGoodLepton"), (), 3)
     model = model_of(directory / "model.onnx", shape)
     source = Source(DatasetInfo("signal"), (str(FILE),))
-    written = export_with_selection(
-        model, directory / "whole.onnx", [source], Compilation(TRILEPTON, ".", 600, {})
-    )
-    yield Model(model), Model(directory / "whole.onnx"), written
+    written = export_with_selection(model, directory / "whole.onnx", [source], Compilation(TRILEPTON, ".", 600, {}))
+    return Model(model), Model(directory / "whole.onnx"), written
 
 
 def test_decisions_columns_and_scores_are_those_of_selection_and_model(
@@ -214,7 +212,9 @@ def test_a_graph_that_differs_is_refused_with_the_line(tmp_path: Path, monkeypat
     model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
     source = Source(DatasetInfo("signal"), (str(FILE),))
     spec = own(tmp_path)
-    line = (tmp_path / "own.py").read_text().split("\n").index(next(filter(lambda it: "good = " in it, OWN.split("\n")))) + 1
+    line = (tmp_path / "own.py").read_text().split("\n").index(
+        next(filter(lambda it: "good = " in it, OWN.split("\n")))
+    ) + 1
     with pytest.raises(NanoMLError, match=rf"other results than the selection: .*own.py:{line}: .*the engine"):
         export_with_selection(model, tmp_path / "whole.onnx", [source], Compilation(spec, ".", 50, {}))
     assert not (tmp_path / "whole.onnx").exists()
