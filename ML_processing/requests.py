@@ -1,9 +1,12 @@
-"""What can be asked of an evaluation beside the measurement of its training; torch is not needed to ask."""
+"""What can be asked of an evaluation beside the measurement of its training, and of an export; torch is not needed to ask."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from MLTools.NanoML.selection import DatasetInfo
 
 
 @dataclass(frozen=True)
@@ -38,3 +41,41 @@ NO_DATA, NO_REPEATS = DataRequest((), ()), RepeatRequest()
 def repeats_of(run: Path) -> Path:
     """The directory of the trainings that repeat one: beside its own, which they leave alone."""
     return run.with_name(f"{run.name}_repeated")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of a dataset, from which events are taken.
+
+    Attributes
+    ----------
+    dataset
+        What the selection knows of the dataset.
+    files
+        Its files.
+    """
+
+    dataset: DatasetInfo
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """How a selection is put into a model.
+
+    Attributes
+    ----------
+    selection
+        The selection, as "module:Class" or "file.py:Class".
+    base
+        The directory that files are relative to.
+    events
+        How many events of each dataset are compared.
+    sizes
+        For how many objects of a collection there is room, where that is not to follow from the events.
+    """
+
+    selection: str
+    base: str
+    events: int
+    sizes: Mapping[str, int]

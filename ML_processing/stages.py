@@ -12,11 +12,13 @@ from typing import Any
 
 from ML_processing.export.releases import target
 from ML_processing.networks import TRAINING, code_behind, resolve_model
-from ML_processing.requests import NO_DATA, DataRequest, RepeatRequest, repeats_of
+from ML_processing.requests import NO_DATA, Compilation, DataRequest, RepeatRequest, Source, repeats_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Evaluate, Export, Train
+from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import twin_of
+from MLTools.NanoML.selection import DatasetInfo, load_selection
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
@@ -28,6 +30,7 @@ for _package in ("torch", "sklearn", "threadpoolctl", "matplotlib", "mplhep", "o
     if importlib.util.find_spec(_package) is None:
         raise ModuleNotFoundError(f"No module named '{_package}'", name=_package)
 
+_FILES = 3  # of a dataset, from which events are taken for a comparison
 _NOT_DECISIVE = ("files", "per_era", "device", "workers", "tracking")  # settings that do not change the networks
 
 
@@ -152,6 +155,44 @@ def export_stage(analysis: Analysis) -> Stage:
     return Stage("export", tasks, summary=_export_summary)
 
 
+def compile_stage(analysis: Analysis) -> Stage | None:
+    """The models with the selection inside: one for the simulation and one for the data of each era."""
+    config = analysis.config
+    if config.export is None or not config.export.selection or config.train is None:
+        return None
+    skim, layout = config.skim, Layout.of(config)
+    if skim is None or skim.selection is None:
+        raise config.error("export", "selection", message="there is no skim.selection to be put into the model")
+    for key in ("cut", "modules"):
+        if getattr(skim, key):
+            text = f"skim.{key} is no part of the selection, so the model would decide otherwise: do the same in `select`"
+            raise config.error("export", "selection", message=text)
+    wanted = Compilation(skim.selection, str(config.base), config.export.compared, dict(config.export.room))
+    selection = source_of(load_selection(skim.selection, config.base))
+    code = code_of("ML_processing.export.with_selection", selection)
+    groups: dict[tuple[str | None, bool], list[str]] = {}
+    for name, dataset in config.datasets.items():
+        groups.setdefault((dataset.era, dataset.is_data), []).append(name)
+    tasks = []
+    for (era, is_data), names in groups.items():
+        output, model = layout.with_selection(era, is_data), layout.model(config.training_of(names[0]))
+        sources = [Source(DatasetInfo.of(config, name), tuple(analysis.files[name][:_FILES])) for name in names]
+        read = [file for each in sources for file in (*each.files, *each.dataset.files)]
+        settings = {"datasets": [each.dataset.to_json() for each in sources], "selection": skim.selection}
+        tasks.append(
+            Task(
+                "compile",
+                output.stem,
+                tuple(dict.fromkeys([str(model), *read])),
+                (output, twin_of(output)),
+                {**settings, "compared": wanted.events, "room": wanted.sizes},
+                code,
+                functools.partial(_compile, model, output, sources, wanted),
+            )
+        )
+    return Stage("compile", tasks)
+
+
 def _settings(config: Config, *roots: str) -> tuple[Train, str]:
     """The section `train`, with a model that means the same in every directory; the code behind it and behind `roots`."""
     assert config.train is not None
@@ -231,6 +272,12 @@ def _export(run: Path, output: Path, config: Export) -> Mapping[str, Any]:
     described = export(run, output, config)
     add(run, [output, twin_of(output)])
     return described
+
+
+def _compile(model: Path, output: Path, sources: Sequence[Source], wanted: Compilation) -> Mapping[str, Any]:
+    from ML_processing.export.with_selection import export_with_selection
+
+    return {"events": export_with_selection(model, output, sources, wanted)["selection"]["events"]}
 
 
 def _export_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:

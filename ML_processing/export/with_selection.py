@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ML_processing.compiled.nodes.tensors import Tensor
 from ML_processing.compiled.selection import EVENTS, Branches, TracedSelection
 from ML_processing.compiled.tracing.trace import dtype_of
 from ML_processing.export.agreement import Sample, check_agreement, prepared
+from ML_processing.requests import Compilation, Source
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import KEY, Description, Input, Model, ObjectInput, Reference, file_hash, twin_of
@@ -27,50 +28,12 @@ from MLTools.NanoML.model.inside import EXACT
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import is_simulation
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import DatasetInfo, Selection, load_selection
+from MLTools.NanoML.selection import Selection, load_selection
 from MLTools.NanoML.terminal.progress import say
 
 _TRACED = 500  # events with which the selection runs while it is compiled: their types matter, not their number
 
 _DEPENDS = ("era", "is_data", "triggers")  # what a file with all datasets of an era may depend on
-
-
-@dataclass(frozen=True)
-class Source:
-    """The files of a dataset, from which events are taken.
-
-    Attributes
-    ----------
-    dataset
-        What the selection knows of the dataset.
-    files
-        Its files.
-    """
-
-    dataset: DatasetInfo
-    files: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Compilation:
-    """How a selection is put into a model.
-
-    Attributes
-    ----------
-    selection
-        The selection, as "module:Class" or "file.py:Class".
-    base
-        The directory that files are relative to.
-    events
-        How many events of each dataset are compared.
-    sizes
-        For how many objects of a collection there is room, where that is not to follow from the events.
-    """
-
-    selection: str
-    base: str
-    events: int
-    sizes: Mapping[str, int]
 
 
 def export_with_selection(model: Path, output: Path, sources: Sequence[Source], wanted: Compilation) -> dict[str, Any]:

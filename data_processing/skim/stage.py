@@ -33,10 +33,7 @@ def skim_job(config: Config, name: str | None = None) -> SkimJob:
     skim, certified, info = config.skim, None, DatasetInfo()
     assert skim is not None
     if name is not None:
-        dataset, era = config.datasets[name], config.era_of(name)
-        corrections = str(config.path(era.corrections)) if era.corrections else ""
-        certified, triggers = era.certified, config.triggers_of(name)
-        info = DatasetInfo(name, dataset.era or "", dataset.is_data, dict(dataset.parameters), triggers, corrections)
+        certified, info = config.era_of(name).certified, DatasetInfo.of(config, name)
     return SkimJob(
         "",
         Path(),

@@ -63,6 +63,10 @@ class Layout:
         """The exported model of a training."""
         return self.workdir / f"{_of_era('model', era)}.onnx"
 
+    def with_selection(self, era: Optional[str], is_data: bool) -> Path:
+        """The model with the selection inside, for the data or the simulation of an era; None without eras."""
+        return self.workdir / f"{_of_era('model_with_selection', era)}{'_data' if is_data else ''}.onnx"
+
     def normalisation(self, dataset: str) -> Path:
         """The normalisation of a dataset."""
         return self.workdir / "normalisation" / f"{dataset}.json"
@@ -200,6 +204,15 @@ STAGES = (
         ["train"],
         resources=Resources(time=1800),
         result=lambda layout, era: layout.model(era),
+    ),
+    Declaration(
+        "compile",
+        "ML_processing.stages:compile_stage",
+        ["export"],
+        "howto/selection_inside.md",
+        Resources(memory=4000),
+        about="Put the selection into the model, as `export.selection` asks for. The file reads the branches of NanoAOD, in cmsRun "
+        "for example. It is compared with the selection on real events.",
     ),
     Declaration(
         "normalise",
