@@ -20,7 +20,7 @@ def sinh(x: Tensor) -> Tensor:
     """(exp(x) - exp(-x)) / 2; near zero its series, since the difference would lose digits there."""
     x = x.to("d")
     square = x * x
-    series = x * ((((square / 72 + 1) * square / 42 + 1) * square / 20 + 1) * square / 6 + 1)
+    series = x * (((((square / 110 + 1) * square / 72 + 1) * square / 42 + 1) * square / 20 + 1) * square / 6 + 1)
     return (x.one("Abs") < 0.3).where(series, (exp(x) - exp(-x)) * 0.5)
 
 
@@ -36,21 +36,25 @@ def tanh(x: Tensor) -> Tensor:
 
 
 def expm1(x: Tensor) -> Tensor:
-    """exp(x) - 1 = 2 exp(x / 2) sinh(x / 2)."""
-    half = x.to("d") * 0.5
-    return exp(half) * sinh(half) * 2.0
+    """exp(x) - 1 = 2 exp(x / 2) sinh(x / 2), where that is neither -1 nor very large."""
+    x = x.to("d")
+    half = x * 0.5
+    return (x.one("Abs") > 40.0).where(exp(x) - 1.0, exp(half) * sinh(half) * 2.0)
 
 
 def arcsinh(x: Tensor) -> Tensor:
-    """log(|x| + sqrt(x^2 + 1)) with the sign of x."""
-    size = absolute(x.to("d"))
-    return sign(x.to("d")) * log1p(size + size * size / (sqrt(size * size + 1.0) + 1.0))
+    """log(|x| + sqrt(x^2 + 1)) with the sign of x; of large numbers log(2 |x|)."""
+    x = x.to("d")
+    size = absolute(x)
+    near = log1p(size + size * size / (sqrt(size * size + 1.0) + 1.0))
+    return sign(x) * (size > 1e9).where(log(size) + math.log(2), near)
 
 
 def arccosh(x: Tensor) -> Tensor:
-    """log(x + sqrt(x^2 - 1))."""
+    """log(x + sqrt(x^2 - 1)); of large numbers log(2 x)."""
     x = x.to("d")
-    return log(x + sqrt((x - 1.0) * (x + 1.0)))
+    above = x - 1.0
+    return (x > 1e9).where(log(x) + math.log(2), log1p(above + sqrt(above * (x + 1.0))))
 
 
 def arctanh(x: Tensor) -> Tensor:
@@ -64,10 +68,9 @@ def arctan2(y: Tensor, x: Tensor) -> Tensor:
     y, x = y.to("d"), x.to("d")
     near = _angle(y, x)
     sine, cosine = near.one("Sin"), cos(near)
-    turned_y, turned_x = y * cosine - x * sine, x * cosine + y * sine
-    is_zero = y.equals(0.0) & x.equals(0.0)
-    rest = turned_y / is_zero.where(1.0, turned_x)
-    return near + is_zero.where(0.0, rest - rest * rest * rest / 3.0)
+    rest = (y * cosine - x * sine) / (x * cosine + y * sine)
+    # infinities have no rest, and of the smallest numbers the digits are too few for one
+    return near + (absolute(rest) < 1e-6).where(rest - rest * rest * rest / 3.0, 0.0)
 
 
 def _angle(y: Tensor, x: Tensor) -> Tensor:
@@ -75,7 +78,8 @@ def _angle(y: Tensor, x: Tensor) -> Tensor:
     size_y, size_x = absolute(y), absolute(x)
     is_steep = size_y > size_x
     smaller, larger = is_steep.where(size_x, size_y), is_steep.where(size_y, size_x)
-    ratio = (smaller / larger.equals(0.0).where(1.0, larger)).to("f")
+    is_zero = larger.equals(0.0)
+    ratio = (smaller.equals(larger) & ~is_zero).where(1.0, smaller / is_zero.where(1.0, larger)).to("f")
     angle = ratio.graph.add("Atan", [ratio], "f", ratio.rank).to("d")
     angle = is_steep.where((-angle) + math.pi / 2, angle)
     # 1 / x tells -0.0 from 0.0
@@ -87,7 +91,7 @@ def _angle(y: Tensor, x: Tensor) -> Tensor:
 
 def arctan(x: Tensor) -> Tensor:
     """The angle of (1, x)."""
-    return arctan2(x, x.to("d") * 0.0 + 1.0)
+    return arctan2(x, x.graph.constant(1.0))
 
 
 def arcsin(x: Tensor) -> Tensor:

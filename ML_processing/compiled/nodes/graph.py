@@ -15,7 +15,7 @@ from ML_processing.compiled.nodes.tensors import NUMPY, Operand, Picked, Tensor
 
 _ORDER = "bifd"  # a type becomes the later of two
 
-_NAMES = """Abs Add And Atan Cast Ceil Div Equal Exp Floor Greater GreaterOrEqual Less LessOrEqual Log Max Mod Mul Neg Not Or
+_NAMES = """Abs Add And Atan Cast Ceil Div Equal Exp Floor Greater GreaterOrEqual Less LessOrEqual Log Max Min Mod Mul Neg Not Or
 Pow Round Sign Sin Sqrt Sub Where Xor"""
 ELEMENTWISE = frozenset(_NAMES.split())
 """Operators that treat each element alone."""

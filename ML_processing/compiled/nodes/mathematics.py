@@ -1,4 +1,4 @@
-"""numpy's functions of numbers as ONNX nodes, in float64."""
+"""numpy's functions of numbers as ONNX nodes, in float64. The sign of zero may be lost: ONNX Runtime's Where does not keep it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def log1p(x: Tensor) -> Tensor:
     u = x + 1.0
     less = u - 1.0
     is_lost = less.equals(0.0)
-    return (is_lost | u.equals(math.inf)).where(is_lost.where(x, u), x * log(u) / is_lost.where(1.0, less))
+    return (is_lost | u.equals(math.inf)).where(is_lost.where(x, u), log(u) / is_lost.where(1.0, less) * x)
 
 
 def reciprocal(x: Tensor) -> Tensor:
@@ -66,21 +66,36 @@ def square(x: Tensor) -> Tensor:
 def remainder(x: Tensor, y: Tensor) -> Tensor:
     """The rest of the division, with the sign of y."""
     if x.kind != "d" and y.kind != "d":
-        return x.graph.arithmetic_of("Mod", x, y, fmod=0)
+        x, y = x.to("i"), y.to("i")
+        if y.value is not None and (y.value > 0).all():
+            return x.graph.arithmetic_of("Mod", x, y, fmod=0)
+        # numpy gives 0 for these divisors, of which ONNX Runtime makes errors
+        is_zero = y.equals(0) | y.equals(-1)
+        return x.graph.arithmetic_of("Mod", x, is_zero.where(1, y), fmod=0)
     rest = x.graph.arithmetic_of("Mod", x.to("d"), y.to("d"), fmod=1)
     return ((rest < 0.0) ^ (y.to("d") < 0.0) & ~rest.equals(0.0)).where(rest + y, rest)
 
 
 def floor_divide(x: Tensor, y: Tensor) -> Tensor:
-    """The largest whole number below x / y."""
-    kind = "d" if "d" in (x.kind, y.kind) else "i"
-    return ((x.to("d") - remainder(x, y).to("d")) / y).one("Round").to(kind)
+    """The largest whole number below x / y; of integers 0 if y is."""
+    if "d" not in (x.kind, y.kind):
+        x, y = x.to("i"), y.to("i")
+        is_zero = y.equals(0)
+        return is_zero.where(0, x.graph.arithmetic("Div", x - remainder(x, y), is_zero.where(1, y)))
+    x, y = x.to("d"), y.to("d")
+    rest = x.graph.arithmetic_of("Mod", x, y, fmod=1)
+    whole = (x - rest) / y
+    whole = (((rest < 0.0) ^ (y < 0.0)) & ~rest.equals(0.0)).where(whole - 1.0, whole)
+    floor = whole.one("Floor")
+    return y.equals(0.0).where(x / y, (whole - floor > 0.5).where(floor + 1.0, floor))
 
 
 def hypot(x: Tensor, y: Tensor) -> Tensor:
-    """sqrt(x^2 + y^2)."""
-    x, y = x.to("d"), y.to("d")
-    return sqrt(x * x + y * y)
+    """sqrt(x^2 + y^2), where the squares may be too large or too small for a number."""
+    x, y = absolute(x.to("d")), absolute(y.to("d"))
+    larger, smaller = maximum(x, y), minimum(x, y)
+    ratio = smaller / larger.equals(0.0).where(1.0, larger)
+    return (x.equals(math.inf) | y.equals(math.inf)).where(math.inf, larger * sqrt(ratio * ratio + 1.0))
 
 
 def minimum(x: Tensor, y: Tensor) -> Tensor:

@@ -159,7 +159,7 @@ UFUNCS: dict[str, Callable[..., Tensor]] = {
     "fmin": fmin,
     "fmax": fmax,
     "copysign": copysign,
-    "heaviside": lambda x, y: (x > 0).where(1.0, (x < 0).where(0.0, y.to("d"))),
+    "heaviside": lambda x, y: (x > 0).where(1.0, (x < 0).where(0.0, isnan(x).where(x.to("d"), y.to("d")))),
     "isnan": isnan,
     "isinf": lambda x: absolute(x.to("d")).equals(math.inf),
     "isfinite": isfinite,

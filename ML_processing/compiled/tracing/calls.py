@@ -38,7 +38,8 @@ class Call:
         self.given = bound.arguments
         self.arrays = list(traced_in(list(self.given.values())))
         check_scopes(self.arrays)
-        check_forms(self.arrays)
+        if self.name != "unflatten":
+            check_forms(self.arrays)
         self.first = self.arrays[0]
         self.trace, self.graph = self.first._trace, self.first._trace.graph
         with quiet():
@@ -123,14 +124,25 @@ def _of_lists(name: str, known: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def _extreme(operator: str, worst: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """The smaller or the larger number; as in awkward infinity, not NaN, if both are NaN."""
+
+    def function(one: Tensor, other: Tensor) -> Tensor:
+        if "d" in (one.kind, other.kind):
+            one, other = (each.equals(each).where(each, worst) for each in (one.to("d"), other.to("d")))
+        return one.graph.arithmetic(operator, one, other)
+
+    return function
+
+
 def _integers(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """With 0 and 1 instead of false and true."""
     return lambda one, other: function(*(each.to("i") if each.kind == "b" else each for each in (one, other)))
 
 
 _OF_LISTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "min": UFUNCS["fmin"],
-    "max": UFUNCS["fmax"],
+    "min": _extreme("Min", np.inf),
+    "max": _extreme("Max", -np.inf),
     "sum": _integers(UFUNCS["add"]),
     "prod": _integers(UFUNCS["multiply"]),
     "any": UFUNCS["logical_or"],

@@ -14,6 +14,7 @@ from ML_processing.compiled.nodes.lists import Value
 from ML_processing.compiled.nodes.tensors import Tensor
 from ML_processing.compiled.tracing import forms, reductions
 from ML_processing.compiled.tracing.calls import Call
+from ML_processing.compiled.tracing.trace import wrapped
 from ML_processing.compiled.tracing.traced import UNKNOWN, Traced, apply_ufunc
 from MLTools.NanoML.errors import NanoMLError
 
@@ -60,6 +61,8 @@ def _astype(call: Call) -> Traced:
             made = numbers.to("d").to("f").to("d") if to.itemsize < 8 else numbers.to("d")
         else:
             made = numbers.to("i")
+            if to.itemsize < 8:
+                made = wrapped(made, to)
         return replace(each, data=made)
 
     return call.made(cast(value))

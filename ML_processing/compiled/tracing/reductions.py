@@ -17,7 +17,7 @@ from MLTools.NanoML.errors import NanoMLError
 
 
 def _reduced(call: Call, function: Callable[[Value, Tensor], Tensor], is_option: bool = False) -> Traced:
-    value = call.axis()
+    value = call.axis("x" if call.name == "mean" else "array")
     present = value.present
     result = function(value, present)
     valid = None

@@ -73,11 +73,11 @@ class Traced(NDArrayOperatorsMixin):
             "ak.where, `&`, `|` and `~`, or a cut."
         )
 
-    def __iter__(self) -> Any:
-        raise NanoMLError(f"a loop over events or objects {UNKNOWN} A line works on all of them at once.")
-
-    def __contains__(self, what: Any) -> bool:
-        raise NanoMLError("`in` on data cannot be compiled: use ak.any(array == value, axis=1).")
+    def __iter__(self) -> Any:  # also for `in`; awkward would ask a class with __contains__ for its length
+        raise NanoMLError(
+            f"a loop over events or objects {UNKNOWN} A line works on all of them at once: ak.any(array == value, axis=1) "
+            "instead of `value in array`."
+        )
 
     def __len__(self) -> int:
         raise NanoMLError(LENGTH)

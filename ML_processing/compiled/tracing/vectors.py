@@ -58,7 +58,7 @@ def _positive(x: Tensor) -> Tensor:
 _FROM: dict[str, tuple[tuple[tuple[str, ...], Callable[..., Tensor]], ...]] = {
     "x": ((("rho", "phi"), lambda rho, phi: rho * angles.cos(phi)),),
     "y": ((("rho", "phi"), lambda rho, phi: rho * phi.one("Sin")),),
-    "rho": ((("x", "y"), m.hypot),),
+    "rho": ((("x", "y"), lambda x, y: m.sqrt(x * x + y * y)),),
     "phi": ((("x", "y"), lambda x, y: angles.arctan2(y, x)),),
     "z": ((("rho", "eta"), _pz), (("rho", "theta"), lambda rho, theta: rho * angles.cos(theta) / theta.one("Sin"))),
     "eta": (
