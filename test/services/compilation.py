@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ML_processing.compiled.proof import first_difference
-from ML_processing.compiled.selection import Branches, CompiledSelection, compiled, padded
+from ML_processing.compiled.selection import Branches, TracedSelection, padded
 from MLTools.NanoML.selection import Cutflow, Events, Selection
 
 SIZES = {"Jet": 4, "Muon": 3}
@@ -66,17 +66,17 @@ def selection_of(lines: Lines) -> Selection:
     return Lines()
 
 
-def traced(selection: Selection, seed: int = 1) -> CompiledSelection:
+def traced(selection: Selection, seed: int = 1) -> TracedSelection:
     """Its graph."""
-    return compiled(selection, *made_up(seed), SIZES)
+    return TracedSelection(selection, *made_up(seed), SIZES)
 
 
 def difference(selection: Selection, seed: int = 1) -> str:
     """Where graph and engine differ on other events than those that were traced; empty if they do not."""
     mine, theirs = traced(selection, seed), traced(selection, seed + 10**6)
     arrays, _ = made_up(seed + 10**6)
-    branches = [Branches(tuple(mine.traced.events), (), "", 0)] if mine.traced.events else []
-    branches += [Branches(tuple(names), (), name, SIZES[name]) for name, names in mine.traced.objects.items() if names]
+    branches = [Branches(tuple(mine.inputs.events), (), "", 0)] if mine.inputs.events else []
+    branches += [Branches(tuple(names), (), name, SIZES[name]) for name, names in mine.inputs.objects.items() if names]
     return first_difference(mine, theirs.trace.steps, padded(branches, arrays))
 
 
