@@ -13,13 +13,15 @@ namespace nanoml {
   /// NanoAOD has; a column of bool is stored in uint8_t there, or is an array of bool.
   class Column {
   public:
+    /// A column that the event does not have.
     Column() = default;
 
     /// `values` may be null if `size` is 0.
     template <typename T>
-    Column(const T* values, std::size_t size) : values_(values), size_(size), type_(typeOf<T>()) {}
+    Column(const T* values, std::size_t size) : values_(values), size_(size), type_(typeOf<T>()), missing_(false) {}
 
     std::size_t size() const { return size_; }
+    bool missing() const { return missing_; }
 
     /// Calls `action` with the values in their own type, a `const T*`.
     template <typename Action>
@@ -96,6 +98,7 @@ namespace nanoml {
     const void* values_ = nullptr;
     std::size_t size_ = 0;
     Type type_ = Type::kFloat;
+    bool missing_ = true;
   };
 
 }  // namespace nanoml

@@ -6,7 +6,7 @@
 
 namespace nanoml {
 
-  /// An event by its three numbers.
+  /// An event by its three numbers, as edm::EventID has them.
   struct EventNumber {
     std::uint64_t run = 0, luminosityBlock = 0, event = 0;
   };

@@ -36,9 +36,14 @@ namespace nanoml {
     std::vector<double> shares;  ///< of each of the classes; 0: it does not count
   };
 
+  /// What a number is, as a branch: what comes out of a network is float32.
+  enum class NumberKind { kBool, kUInt8, kInt32, kUInt32, kFloat };
+
   /// A number that a selection inside a model gives.
   struct MadeNumber {
-    std::string name, dtype, title;
+    std::string name;
+    NumberKind kind;
+    std::string title;
   };
 
   /// A collection that a selection inside a model gives.
@@ -48,14 +53,14 @@ namespace nanoml {
     std::vector<MadeNumber> fields;  ///< in the order of the last axis of its tensor
   };
 
-  /// A selection that is compiled into a model, in front of its networks. Such a model reads branches, and its tensors of
-  /// objects have a fixed length.
+  /// A selection that is compiled into a model, in front of its networks. Such a model reads branches, and its tensors
+  /// of objects have a fixed length.
   struct Inside {
-    std::string name;                   ///< as "module:Class"
-    std::optional<std::string> era;     ///< the only one that it is for; none: it does not depend on the era
-    std::optional<bool> isData;         ///< whether it is for data or for simulation; none: for both
-    std::vector<std::string> cuts;      ///< in their order
-    std::vector<MadeNumber> columns;    ///< of the event
+    std::string name;                 ///< as "module:Class"
+    std::optional<std::string> era;   ///< the only one that it is for; none: it does not depend on the era
+    std::optional<bool> isData;       ///< whether it is for data or for simulation; none: for both
+    std::vector<std::string> cuts;    ///< in their order
+    std::vector<MadeNumber> columns;  ///< of the event
     std::vector<MadeCollection> collections;
     std::vector<std::pair<std::string, float>> defaults;  ///< of columns that may be missing
     std::vector<std::string> corrected;                   ///< columns that must have corrected values
@@ -68,9 +73,9 @@ namespace nanoml {
     std::string name;
     std::string collection;  ///< whose objects are scored; empty: events are
     std::vector<InputTensor> inputs;
-    std::string output;      ///< the output tensor that is the mean of all folds
-    std::string foldOutput;  ///< the one with each fold; empty: the fold is an input
-    std::size_t folds = 1;   ///< number of networks
+    std::string output;               ///< the output tensor that is the mean of all folds
+    std::string foldOutput;           ///< the one with each fold; empty: the fold is an input
+    std::size_t folds = 1;            ///< number of networks
     std::vector<std::string> labels;  ///< of its last axis: classes and then discriminants, or targets of a regression
     std::vector<Discriminant> discriminants;
     bool regression = false;

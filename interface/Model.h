@@ -2,6 +2,7 @@
 #define MLTools_NanoML_interface_Model_h
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,13 +11,17 @@
 namespace cms::Ort {
   class ONNXRuntime;
 }
+namespace Ort {
+  struct SessionOptions;
+}
 
 namespace nanoml {
 
   /// A column that a model reads.
   struct Request {
-    std::string name;        ///< as the branch of NanoAOD is called: MET_pt, Jet_eta, nMuon
-    std::string collection;  ///< one value for each object of it; empty: one value per event
+    std::string name;                              ///< as the branch of NanoAOD is called: MET_pt, Jet_eta, nMuon
+    std::string collection;                        ///< one value for each object of it; empty: one value per event
+    std::optional<float> fallback = std::nullopt;  ///< taken for an event that lacks the column; none: it must be there
   };
 
   /// A trained model, loaded once: what it says of itself, and the session that runs it.
@@ -26,9 +31,11 @@ namespace nanoml {
   public:
     /// Loads an ONNX file that `nanoml export` wrote, and the JSON file of the same name beside it.
     ///
+    /// `options` are those of ONNX Runtime's session; null: one thread on the CPU.
+    ///
     /// Throws Error if one of them is missing or damaged, if they do not belong together, or if the network
     /// does not have the tensors that the JSON file describes; it is run once to see that.
-    explicit Model(const std::string& onnxPath);
+    explicit Model(const std::string& onnxPath, const ::Ort::SessionOptions* options = nullptr);
     ~Model();
     Model(const Model&) = delete;
     Model& operator=(const Model&) = delete;

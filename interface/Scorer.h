@@ -36,7 +36,7 @@ namespace nanoml {
 
   /// What the selection inside a model says of an event.
   ///
-  /// Points into its Scorer, until that scores the next event.
+  /// Without one, all events pass. Points into its Scorer, until that scores the next event.
   class Decision {
   public:
     enum Failure : unsigned {
@@ -46,12 +46,13 @@ namespace nanoml {
     };
 
     bool passed() const { return passed_; }
-    unsigned failed() const { return failed_; }  ///< if not 0, nothing else may be used
+    unsigned failed() const { return failed_; }  ///< bits of Failure; if there is any, nothing else may be used
     std::size_t cuts() const { return cuts_; }   ///< how many cuts the event has passed, one after the other
 
+    /// A column of the selection; 0 if the event has not passed.
     float column(std::size_t column) const { return columns_[column]; }
 
-    /// Number of objects of a collection that the selection has made.
+    /// Number of objects of a collection that the selection has made; none if the event has not passed.
     std::size_t objects(std::size_t collection) const { return counts_[collection]; }
     float object(std::size_t collection, std::size_t object, std::size_t field) const {
       return values_[collection][object * widths_[collection] + field];
@@ -80,20 +81,21 @@ namespace nanoml {
 
     const std::vector<float>& parameters() const { return parameters_; }
 
-    /// Scores of one event: by the network of its fold, or without its number by the mean of all networks.
+    /// Scores of one event: by the network of its fold, or without its number the mean of all networks.
     ///
-    /// An event of the training must be scored by its own network; for other events this is one network of several.
+    /// The network of its fold has not seen the event in training; all others have, if it was there.
     ///
     /// `columns` are those of `model.columns()`, in that order: of a collection one value per object, in the
-    /// file's order; others one value. The network reads the first `max` objects in its order of each padded
-    /// collection, which may have none. A model of objects scores all of them, in the file's order.
+    /// file's order; others one value. One that has a fallback may be missing. The network reads the first `max`
+    /// objects in its order of each padded collection, which may have none. A model of objects scores all of them, in
+    /// the file's order.
     ///
     /// Throws Error that names tensor, column and both sizes if there are other numbers of columns or values,
-    /// if the network fails, or if a score is not finite; with a selection inside also if an integer is not exact as float32.
+    /// if the network fails, or if a score is not finite; with a selection inside also if an integer is not exact as
+    /// float32. The scores of an event that fails it, or does not pass, are whatever numbers they are.
     Scores score(const std::vector<Column>& columns, const std::optional<EventNumber>& number = std::nullopt);
 
-    /// What the selection inside the model says of the event that was scored last. Its scores mean something only if it has
-    /// passed and not failed.
+    /// What the selection inside the model says of the event that was scored last.
     const Decision& decision() const { return decision_; }
 
   private:
@@ -107,12 +109,13 @@ namespace nanoml {
     static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
 
     std::size_t addTensor(const std::string& name, std::size_t rank);
+    void checkColumns(const std::vector<Column>& columns) const;
     std::size_t countObjects(const std::vector<Column>& columns) const;
     void fillFeatures(const Plan& plan, const std::vector<Column>& columns, std::size_t rows);
     void fillObjects(const Plan& plan, const std::vector<Column>& columns);
     void repeat(std::size_t tensor);
-    void checkSize(
-        const Plan& plan, std::size_t column, std::size_t size, std::size_t expected, const char* like) const;
+    void checkSize(const Plan& plan, std::size_t column, std::size_t size, std::size_t expected,
+                   const char* like) const;
     void checkExact(const Plan& plan, std::size_t column, const Column& values) const;
     void addOutput(const std::string& name, std::vector<std::int64_t> shape);
     void run(std::size_t batch);

@@ -18,6 +18,8 @@ namespace nanoml {
 
     constexpr int kSchema = 3;  // 1, which had no discriminants, and 2, which had no selection inside, are read as well
 
+    constexpr std::size_t kMost = 1 << 20;  // beyond it, a number of objects or networks is a mistake
+
     bool startsWith(const std::string& text, const std::string& beginning) {
       return text.compare(0, beginning.size(), beginning) == 0;
     }
@@ -73,9 +75,15 @@ namespace nanoml {
       }
 
       std::size_t count(const char* key) const {
-        if (!at(key).is_number_unsigned() || at(key).get<std::size_t>() == 0)
-          fail(std::string("`") + key + "` is no positive whole number");
+        if (!at(key).is_number_unsigned() || at(key).get<std::size_t>() == 0 || at(key).get<std::size_t>() > kMost)
+          fail(std::string("`") + key + "` is no whole number from 1 to " + std::to_string(kMost));
         return at(key).get<std::size_t>();
+      }
+
+      bool truth(const char* key) const {
+        if (!at(key).is_boolean())
+          fail(std::string("`") + key + "` is neither true nor false");
+        return at(key).get<bool>();
       }
 
       const json& object(const char* key) const {
@@ -129,14 +137,17 @@ namespace nanoml {
       return input;
     }
 
+    float parseNumber(const Entry& entry, const std::string& what, const json& value) {
+      if (!value.is_number() || !std::isfinite(value.get<float>()))
+        entry.fail(what + " is no number");
+      return value.get<float>();
+    }
+
     Parameter parseParameter(const Entry& entry, const std::vector<InputTensor>& inputs) {
       Parameter parameter;
       parameter.column = entry.text("column");
-      for (const json& value : entry.list("values")) {
-        if (!value.is_number() || !std::isfinite(value.get<float>()))
-          entry.fail("`values` is no list of numbers");
-        parameter.values.push_back(value.get<float>());
-      }
+      for (const json& value : entry.list("values"))
+        parameter.values.push_back(parseNumber(entry, "one of `values`", value));
       if (parameter.values.empty())
         entry.fail("`values` is empty");
       for (const InputTensor& input : inputs) {
@@ -194,10 +205,29 @@ namespace nanoml {
         metadata.foldOutput = outputs[1].text("tensor");
     }
 
+    /// numpy's names: f4, float32, i4, int32, u1, uint8, ?, bool.
+    NumberKind parseKind(const Entry& entry) {
+      const std::string dtype = entry.text("dtype");
+      if (dtype == "?" || dtype == "bool" || dtype == "b1")
+        return NumberKind::kBool;
+      if (dtype == "u1" || dtype == "uint8")
+        return NumberKind::kUInt8;
+      switch (dtype.front()) {
+        case 'u':
+          return NumberKind::kUInt32;
+        case 'i':
+          return NumberKind::kInt32;
+        case 'f':
+          return NumberKind::kFloat;
+        default:
+          entry.fail("`dtype` " + dtype + " is no type of a branch");
+      }
+    }
+
     std::vector<MadeNumber> parseNumbers(const Entry& entry, const char* key) {
       std::vector<MadeNumber> found;
       for (const Entry& number : entry.children(key))
-        found.push_back({number.text("name"), number.text("dtype"), number.text("title")});
+        found.push_back({number.text("name"), parseKind(number), number.text("title")});
       return found;
     }
 
@@ -206,16 +236,16 @@ namespace nanoml {
       inside.name = entry.text("name");
       const Entry dataset = entry.child("dataset");
       if (dataset.has("era"))
-        inside.era = dataset.at("era").get<std::string>();
+        inside.era = dataset.text("era");
       if (dataset.has("is_data"))
-        inside.isData = dataset.at("is_data").get<bool>();
+        inside.isData = dataset.truth("is_data");
       inside.cuts = entry.texts("cuts");
       inside.columns = parseNumbers(entry, "columns");
       for (const Entry& collection : entry.children("collections"))
         inside.collections.push_back(
             {collection.text("name"), collection.count("size"), parseNumbers(collection, "fields")});
       for (const auto& [name, value] : entry.object("defaults").items())
-        inside.defaults.emplace_back(name, value.get<float>());
+        inside.defaults.emplace_back(name, parseNumber(entry, "the value of " + name, value));
       inside.corrected = entry.texts("corrected");
       return inside;
     }

@@ -1,6 +1,7 @@
 #include "MLTools/NanoML/interface/Model.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "MLTools/NanoML/interface/Error.h"
 #include "MLTools/NanoML/interface/Scorer.h"
@@ -27,13 +28,36 @@ namespace nanoml {
       return metadata;
     }
 
+    std::optional<float> fallbackOf(const Metadata& metadata, const std::string& column) {
+      if (metadata.inside) {
+        for (const auto& [name, value] : metadata.inside->defaults)
+          if (name == column)
+            return value;
+      }
+      return std::nullopt;
+    }
+
+    /// Newer releases take the options by reference, and always want some.
+    template <typename Session>
+    std::unique_ptr<const Session> startSession(const std::string& path, const ::Ort::SessionOptions* options) {
+      if constexpr (std::is_constructible_v<Session, const std::string&, const ::Ort::SessionOptions*>)
+        return std::make_unique<const Session>(path, options);
+      else if (options)
+        return std::make_unique<const Session>(path, *options);
+      else {
+        ::Ort::SessionOptions single;
+        single.SetIntraOpNumThreads(1);
+        return std::make_unique<const Session>(path, single);
+      }
+    }
+
     std::vector<Request> requestsOf(const Metadata& metadata) {
       std::vector<Request> requests;
       const auto add = [&](const std::string& name, const std::string& collection) {
         const bool isParameter = metadata.parameter && metadata.parameter->column == name;
         const auto same = [&](const Request& other) { return other.name == name; };
         if (!isParameter && std::none_of(requests.begin(), requests.end(), same))
-          requests.push_back({name, collection});
+          requests.push_back({name, collection, fallbackOf(metadata, name)});
       };
       for (const InputTensor& input : metadata.inputs) {
         const std::string collection = input.mask.empty() ? metadata.collection : input.collection;
@@ -53,10 +77,10 @@ namespace nanoml {
     }
   }  // namespace
 
-  Model::Model(const std::string& onnxPath)
+  Model::Model(const std::string& onnxPath, const ::Ort::SessionOptions* options)
       : path_(onnxPath), metadata_(loadPair(onnxPath)), columns_(requestsOf(metadata_)) {
     try {
-      session_ = std::make_unique<const cms::Ort::ONNXRuntime>(path_);
+      session_ = startSession<cms::Ort::ONNXRuntime>(path_, options);
     } catch (const std::exception& problem) {
       throw Error(path_ + ": ONNX Runtime cannot load it: " + problem.what() +
                   ". It may need a newer release: export the model for this one.");
@@ -68,7 +92,9 @@ namespace nanoml {
       const bool padded = !request.collection.empty() && metadata_.collection.empty();
       columns.emplace_back(&zero, padded ? 0 : 1);
     }
-    Scorer(*this).score(columns);
+    Scorer scorer(*this);
+    scorer.score(columns);
+    scorer.score(columns, EventNumber());
   }
 
   Model::~Model() = default;
@@ -83,7 +109,8 @@ namespace nanoml {
     if (shape.size() != 2 || (!open && shape[1] != labels))
       throw Error(path_ + ": output " + metadata_.output + " has " +
                   (shape.size() == 2 ? std::to_string(shape[1]) + " columns" : std::to_string(shape.size()) + " axes") +
-                  ", but the JSON file has " + std::to_string(labels) + " names for its columns. Export the model again.");
+                  ", but the JSON file has " + std::to_string(labels) +
+                  " names for its columns. Export the model again.");
   }
 
 }  // namespace nanoml

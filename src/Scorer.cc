@@ -21,13 +21,9 @@ namespace nanoml {
     using Shapes = std::vector<std::vector<std::int64_t>>;
 
     template <typename Session>
-    void runSession(const Session& session,
-                    const std::vector<std::string>& inputNames,
-                    cms::Ort::FloatArrays& inputs,
-                    const Shapes& inputShapes,
-                    const std::vector<std::string>& outputNames,
-                    cms::Ort::FloatArrays& outputs,
-                    const Shapes& outputShapes) {
+    void runSession(const Session& session, const std::vector<std::string>& inputNames, cms::Ort::FloatArrays& inputs,
+                    const Shapes& inputShapes, const std::vector<std::string>& outputNames,
+                    cms::Ort::FloatArrays& outputs, const Shapes& outputShapes) {
       const std::int64_t batch = outputShapes.front().front();
       if constexpr (HasRunInto<Session>::value)
         session.runInto(inputNames, inputs, inputShapes, outputNames, outputs, outputShapes, batch);
@@ -104,10 +100,8 @@ namespace nanoml {
   }
 
   Scores Scorer::score(const std::vector<Column>& columns, const std::optional<EventNumber>& number) {
+    checkColumns(columns);
     const Metadata& metadata = model_->metadata();
-    if (columns.size() != model_->columns().size())
-      throw Error("model " + model_->metadata().name + " reads " + std::to_string(model_->columns().size()) +
-                  " columns, but there are " + std::to_string(columns.size()) + ".");
     const std::size_t repeats = std::max<std::size_t>(parameters_.size(), 1);
     const std::size_t rows = countObjects(columns);
     tooMany_ = false;
@@ -119,10 +113,10 @@ namespace nanoml {
     }
     const bool ofFold = number && !metadata.inside;
     outputNames_.front() = ofFold ? metadata.foldOutput : metadata.output;
-    outputShapes_.front() = {0};
-    if (ofFold)
-      outputShapes_.front().push_back(metadata.folds);
-    outputShapes_.front().push_back(metadata.labels.size());
+    std::vector<std::int64_t>& shape = outputShapes_.front();
+    shape.resize(ofFold ? 3 : 2);
+    shape[1] = metadata.folds;
+    shape.back() = metadata.labels.size();
     const std::size_t fold = number ? foldOf(*number, metadata.folds) : 0;
     if (foldInput_ != kNone) {
       inputs_[foldInput_].assign(repeats, number ? static_cast<float>(fold) : -1.f);
@@ -135,17 +129,28 @@ namespace nanoml {
       return Scores(outputs_.front().data(), repeats, rows, labels);
     folded_.resize(repeats * rows * labels);
     for (std::size_t row = 0; row < repeats * rows; ++row)
-      std::copy_n(outputs_.front().data() + (row * metadata.folds + fold) * labels, labels, folded_.data() + row * labels);
+      std::copy_n(outputs_.front().data() + (row * metadata.folds + fold) * labels, labels,
+                  folded_.data() + row * labels);
     return Scores(folded_.data(), repeats, rows, labels);
+  }
+
+  void Scorer::checkColumns(const std::vector<Column>& columns) const {
+    const std::vector<Request>& requests = model_->columns();
+    if (columns.size() != requests.size())
+      throw Error("model " + model_->metadata().name + " reads " + std::to_string(requests.size()) +
+                  " columns, but there are " + std::to_string(columns.size()) + ".");
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      if (columns[i].missing() && (!requests[i].fallback || !requests[i].collection.empty()))
+        throw Error("model " + model_->metadata().name + " reads column " + requests[i].name + ", which is missing.");
+    }
   }
 
   /// Number of rows to be scored.
   std::size_t Scorer::countObjects(const std::vector<Column>& columns) const {
     if (model_->metadata().collection.empty())
       return 1;
-    const auto first = std::find_if(model_->columns().begin(), model_->columns().end(), [](const Request& request) {
-      return !request.collection.empty();
-    });
+    const auto first = std::find_if(model_->columns().begin(), model_->columns().end(),
+                                    [](const Request& request) { return !request.collection.empty(); });
     return columns[first - model_->columns().begin()].size();
   }
 
@@ -161,6 +166,11 @@ namespace nanoml {
       if (!request.collection.empty()) {
         checkSize(plan, plan.columns[i], column.size(), rows, request.collection.c_str());
         copyObjects(column, rows_, values.data() + i, width);
+        continue;
+      }
+      if (column.missing()) {
+        for (std::size_t row = 0; row < rows; ++row)
+          values[row * width + i] = *request.fallback;
         continue;
       }
       checkSize(plan, plan.columns[i], column.size(), 1, "an event");
@@ -214,8 +224,8 @@ namespace nanoml {
     inputShapes_[tensor][0] *= parameters_.size();
   }
 
-  void Scorer::checkSize(
-      const Plan& plan, std::size_t column, std::size_t size, std::size_t expected, const char* like) const {
+  void Scorer::checkSize(const Plan& plan, std::size_t column, std::size_t size, std::size_t expected,
+                         const char* like) const {
     if (size != expected)
       throw Error("model " + model_->metadata().name + ", tensor " + plan.input->tensor + ": column " +
                   model_->columns()[column].name + " has " + std::to_string(size) + " values, but " + like + " has " +
@@ -230,11 +240,12 @@ namespace nanoml {
       using T = std::remove_cv_t<std::remove_pointer_t<decltype(value)>>;
       if constexpr (std::is_integral_v<T> && sizeof(T) > 2) {
         constexpr double kLargest = 1 << 24;
-        for (std::size_t i = 0; i < values.size(); ++i)
-          if (!(std::abs(static_cast<double>(value[i])) <= kLargest))
+        for (std::size_t i = 0; i < values.size(); ++i) {
+          if (std::abs(static_cast<double>(value[i])) > kLargest)
             throw Error("model " + model_->metadata().name + ", tensor " + plan.input->tensor + ": column " +
                         model_->columns()[column].name + " is " + std::to_string(value[i]) +
-                        ", which is not exact in float32.");
+                        ", but the model reads float32, in which integers are exact up to 16777216.");
+        }
       }
     });
   }
@@ -256,6 +267,8 @@ namespace nanoml {
                     " values, expected are " + std::to_string(expected) + ". Export the model again.");
     }
     decide();
+    if (!decision_.passed_ || decision_.failed_)
+      return;
     const std::vector<float>& scores = outputs_.front();
     if (!std::all_of(scores.begin(), scores.end(), [](float score) { return std::isfinite(score); }))
       throw Error(model_->path() + ": a score is NaN or infinite.");

@@ -46,8 +46,10 @@ inline Tensors tensorsOf(const nanoml::Model& model, const std::vector<nanoml::C
       nanoml::sortObjects(column(input.order), input.descending, input.max, rows);
     else if (!input.mask.empty())
       nanoml::firstObjects(column(input.columns.front()).size(), input.max, rows);
-    const auto length = static_cast<std::int64_t>(std::max<std::size_t>(rows.size(), 1));
-    add(input.tensor, length * width, input.mask.empty() ? std::vector{length, width} : std::vector{std::int64_t{1}, length, width});
+    const bool fixed = model.metadata().inside && !input.mask.empty();
+    const auto length = static_cast<std::int64_t>(fixed ? input.max : std::max<std::size_t>(rows.size(), 1));
+    add(input.tensor, length * width,
+        input.mask.empty() ? std::vector{length, width} : std::vector{std::int64_t{1}, length, width});
     for (std::int64_t i = 0; i < width; ++i)
       nanoml::copyObjects(column(input.columns[i]), rows, tensors.values.back().data() + i, width);
     if (input.mask.empty())
@@ -55,8 +57,27 @@ inline Tensors tensorsOf(const nanoml::Model& model, const std::vector<nanoml::C
     add(input.mask, length, {1, length});
     std::fill_n(tensors.values.back().begin(), rows.size(), 1.f);
   }
-  tensors.outputs = {model.metadata().output};
-  tensors.outputShapes = {{1, static_cast<std::int64_t>(model.metadata().labels.size())}};
+  const auto give = [&](const std::string& name, std::vector<std::int64_t> shape) {
+    tensors.outputs.push_back(name);
+    tensors.outputShapes.push_back(std::move(shape));
+  };
+  const auto size = [](const auto& list) { return static_cast<std::int64_t>(list.size()); };
+  give(model.metadata().output, {1, size(model.metadata().labels)});
+  if (!model.metadata().inside)
+    return tensors;
+  add("fold", 1, {1, 1});
+  tensors.values.back().front() = -1;
+  const nanoml::Inside& inside = *model.metadata().inside;
+  give("passed", {1, 1});
+  give("failed", {1, 1});
+  give("cuts", {1, size(inside.cuts)});
+  if (!inside.columns.empty())
+    give("columns", {1, size(inside.columns)});
+  for (const nanoml::MadeCollection& collection : inside.collections) {
+    const auto room = static_cast<std::int64_t>(collection.size);
+    give("made_" + collection.name, {1, room, size(collection.fields)});
+    give("made_" + collection.name + "_mask", {1, room});
+  }
   return tensors;
 }
 

@@ -80,7 +80,7 @@ namespace {
         json changed = content;
         changed.erase(key);
         const bool optional = key == "parameter" || key == "collection" || key == "training" || key == "reference" ||
-                              key == "target" || key == "folds";
+                              key == "target";
         CHECK(refused(onnx_, changed.dump()) != optional);
       }
     }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "Check.h"
+#include "MLTools/NanoML/interface/Fold.h"
 #include "MLTools/NanoML/interface/Metadata.h"
 #include "MLTools/NanoML/interface/Model.h"
 #include "MLTools/NanoML/interface/Objects.h"
@@ -90,11 +91,18 @@ namespace {
     testCopy<double>(1e300);
   }
 
+  void testFolds() {  // the numbers are Python's
+    CHECK(nanoml::foldOf({0, 0, 0}, 7) == 5);
+    CHECK(nanoml::foldOf({1, 1, 1}, 5) == 1);
+    CHECK(nanoml::foldOf({362760, 1234, (1ull << 63) + 12345}, 10) == 5);
+    CHECK(nanoml::foldOf({0xffffffffu, 0xffffffffu, ~0ull}, 3) == 1);
+  }
+
   const std::string kHash(64, '0');
 
   std::string text(const std::string& inputs, const std::string& rest = "") {
     return R"({"schema": 2, "name": "m", "level": "event", "collection": null, "inputs": [)" + inputs +
-           R"(], "outputs": [{"tensor": "probabilities", "classes": ["s", "b", "c"], "discriminants": [{"name": "d", "signal": "s", "shares": {"s": 1, "c": 0.25}}]}], "parameter": null, "onnx_sha256": ")" +
+           R"(], "outputs": [{"tensor": "probabilities", "classes": ["s", "b", "c"], "discriminants": [{"name": "d", "signal": "s", "shares": {"s": 1, "c": 0.25}}]}, {"tensor": "fold_probabilities"}], "folds": {"k": 5}, "parameter": null, "onnx_sha256": ")" +
            kHash + "\"" + rest + "}";
   }
 
@@ -103,7 +111,7 @@ namespace {
   }
 
   std::string outputs(const std::string& discriminants) {
-    return R"(, "outputs": [{"tensor": "probabilities", "classes": ["s", "b", "c"])" + discriminants + "}]";
+    return R"(, "outputs": [{"tensor": "probabilities", "classes": ["s", "b", "c"])" + discriminants + R"(}, {"tensor": "fold_probabilities"}])";
   }
 
   void testDiscriminants(const std::string& features) {
@@ -115,7 +123,7 @@ namespace {
     const Metadata two = read(outputs(R"(, "discriminants": [{"name": "d", "signal": "c", "shares": {"c": 0.5, "b": 1e-7, "s": 3}},
                                                              {"name": "e", "signal": "b", "shares": {"b": 1, "c": 1}}])"));
     CHECK(two.labels.size() == 5 && two.meaning(3) == "c 0.5 against s 3, b 1e-07" && two.meaning(4) == "b against c 1");
-    CHECK(read(R"(, "outputs": [{"tensor": "values", "targets": ["x"]}])").meaning(0) == "regression of x");
+    CHECK(read(R"(, "outputs": [{"tensor": "values", "targets": ["x"]}, {"tensor": "fold_values"}])").meaning(0) == "regression of x");
     CHECK(read(outputs(R"(, "discriminants": [])")).labels.size() == 3);
     CHECK(read(outputs("") + R"(, "schema": 1)").labels.size() == 3);
 
@@ -137,6 +145,27 @@ namespace {
               "name");
   }
 
+  void testInside(const std::string& features) {
+    const std::string head = R"(, "schema": 3, "outputs": [{"tensor": "p", "targets": ["x"]}], "selection": )";
+    const auto selection = [&](const std::string& rest) {
+      return text(features, head + R"({"name": "own:Own", "dataset": {"era": "2018", "is_data": true}, "cuts": ["a", "b"],
+        "columns": [{"name": "HT", "dtype": "f4", "title": "sum"}], "collections": [{"name": "Good", "size": 3, "fields":
+        [{"name": "pt", "dtype": "float32", "title": "pt"}, {"name": "charge", "dtype": "i2", "title": "q"}]}],
+        "defaults": {"HLT_Some": 1}, "corrected": ["Jet_pt"])" + rest + "}");
+    };
+    const nanoml::Inside inside = *Metadata::parse(selection(""), "m.json").inside;
+    CHECK(inside.name == "own:Own" && inside.era == "2018" && inside.isData == true && inside.cuts.size() == 2);
+    CHECK(inside.columns.size() == 1 && inside.columns[0].kind == nanoml::NumberKind::kFloat);
+    CHECK(inside.collections[0].size == 3 && inside.collections[0].fields[1].kind == nanoml::NumberKind::kInt32);
+    CHECK(inside.defaults.size() == 1 && inside.defaults[0].second == 1 && inside.corrected.size() == 1);
+    CHECK(!Metadata::parse(selection(R"(, "dataset": {})"), "m.json").inside->era);
+    refused(selection(R"(, "dataset": {"is_data": "yes"})"), "is_data");
+    refused(selection(R"(, "dataset": {"era": 2018})"), "era");
+    refused(selection(R"(, "defaults": {"HLT_Some": "x"})"), "HLT_Some");
+    refused(selection(R"(, "columns": [{"name": "x", "dtype": "S4", "title": "t"}])"), "S4");
+    refused(selection(R"(, "collections": [{"name": "x", "size": 0, "fields": []}])"), "size");
+  }
+
   void testMetadata() {
     const std::string features = R"({"tensor": "features", "columns": ["MET_pt", "mass"]})";
     const std::string jets =
@@ -150,17 +179,20 @@ namespace {
     CHECK(parametrised.parameter->values == (std::vector<float>{600, 1000.5}));
 
     testDiscriminants(features);
+    testInside(features);
 
     refused("", "JSON");
     refused("[]", "no object");
     refused("{\"schema\": 1", "JSON");
-    refused(text(features, R"(, "schema": 3)"), "update NanoML");
-    refused(text(features, R"(, "schema": 0)"), "reads 1 to 2");
+    refused(text(features, R"(, "schema": 4)"), "update NanoML");
+    refused(text(features, R"(, "schema": 0)"), "reads 1 to 3");
     refused(text(features, R"(, "schema": "1")"), "schema");
     refused(text(features, R"(, "level": "jet")"), "level");
     refused(text(features, R"(, "level": "object")"), "collection");
     refused(text(features, R"(, "name": "")"), "name");
     refused(text(features, R"(, "outputs": [])"), "outputs");
+    refused(text(features, R"(, "outputs": [{"tensor": "values", "targets": ["x"]}])"), "each fold");
+    refused(text(features, R"(, "folds": {"k": 0})"), "from 1 to");
     refused(text(features, R"(, "outputs": [{"tensor": "values", "targets": []}])"), "targets");
     refused(text(features, R"(, "parameter": {"column": "MET_pt", "values": [1]})"), "MET_pt");
     refused(text(features, R"(, "parameter": {"column": "mass", "values": [1e300]})"), "values");
@@ -187,6 +219,7 @@ int main() {
   testHash();
   testOrder();
   testTypes();
+  testFolds();
   testMetadata();
   return 0;
 }

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,9 +23,9 @@ from MLTools.NanoML.contracts.hdf5 import EVENTS
 from MLTools.NanoML.model import Discriminant
 from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.rootio.branches import Branch
+from services.cplusplus import run, write_events
 
 ROOT = Path(__file__).resolve().parents[2]
-HEADERS = "#include <onnxruntime_cxx_api.h>\n#include <nlohmann/json.hpp>\n"
 TOLERANCE = 1e-6
 
 pytestmark = [
@@ -122,48 +120,6 @@ def made() -> Made:
     return Made({name: column(dtype, size) for name, dtype in FEATURES.items()}, objects)
 
 
-@pytest.fixture(scope="session")
-def build() -> Callable[..., Path]:
-    """Builds the tests into a directory of build/, which it returns."""
-    if not shutil.which("g++") or not shutil.which("make"):
-        pytest.skip("there is no g++, or no make")
-    probe = ["g++", "-std=c++17", "-isystem", "/usr/include/onnxruntime", "-fsyntax-only", "-x", "c++", "-"]
-    if subprocess.run(probe, input=HEADERS, text=True, capture_output=True, check=False).returncode:
-        pytest.skip("the Debian packages libonnxruntime-dev and nlohmann-json3-dev are not installed")
-
-    def make(name: str, *targets: str, **variables: str) -> Path:
-        directory = ROOT / "build" / f"cpp-{name}"
-        options = [f"{key}={value}" for key, value in variables.items()]
-        programs = [str(directory / target) for target in targets]
-        run("make", "-j2", "-C", str(ROOT / "test" / "cpp"), f"BUILD={directory}", *options, *programs)
-        return directory
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def programs(build: Callable[..., Path]) -> Path:
-    """The tests in C++17, which stop at the first wrong address and at undefined behaviour."""
-    flags = "-g1 -fsanitize=address,undefined -fno-sanitize-recover=all"
-    tests = ("testNanoML", "testTables", "testScores", "testDamage")
-    return build("17", *tests, STD="17", FLAGS=flags, OPTIMIZE="-O0")  # half the time of -O1
-
-
-@pytest.fixture(scope="session")
-def run_into(build: Callable[..., Path]) -> Path:
-    """The tests in C++20, with today's interface of CMSSW, which writes into arrays that are there."""
-    tests = ("testNanoML", "testScores", "testAllocations")
-    return build("20", *tests, STD="20", FLAGS="-DNANOML_TEST_RUN_INTO", OPTIMIZE="-O1")
-
-
-def run(*command: str, **environment: str) -> str:
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin", **environment}
-    )
-    assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-6000:]}"
-    return done.stdout
-
-
 def scored(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
     """The mean output, in Python."""
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -171,37 +127,6 @@ def scored(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> NDArray[np
     names = [tensor.name for tensor in session.get_inputs()]
     found: NDArray[np.float32] = session.run(None, {name: tensors[name] for name in names})[0]
     return found
-
-
-def write_events(
-    path: Path,
-    model: Path,
-    columns: Sequence[Mapping[str, tuple[str, Sequence[Any]]]],
-    scores: Sequence[NDArray[np.float32]],
-    parameters: Sequence[float] = (),
-) -> Path:
-    """The file that the C++ tests read."""
-
-    def plain(value: Any) -> Any:
-        number = value.item()
-        return number if np.isfinite(number) else str(number)
-
-    events = [
-        {
-            "columns": {
-                name: {"type": dtype, "values": [plain(value) for value in np.asarray(values, dtype)]}
-                for name, (dtype, values) in event.items()
-            },
-            "scores": [plain(score) for score in result.ravel()],
-        }
-        for event, result in zip(columns, scores)
-    ]
-    path.write_text(
-        json.dumps({"model": str(model), "parameters": [*parameters], "events": events})
-        .replace("true", "1")
-        .replace("false", "0")
-    )
-    return path
 
 
 NETWORKS = ["mlp", "deepsets", "particlenet", "transformer"]

@@ -1,0 +1,55 @@
+"""Events in the file that the C++ tests read, and the programs that read it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def run(*command: str, **environment: str) -> str:
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin", **environment}
+    )
+    assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-6000:]}"
+    return done.stdout
+
+
+def write_events(
+    path: Path,
+    model: Path,
+    columns: Sequence[Mapping[str, tuple[str, Sequence[Any]]]],
+    scores: Sequence[NDArray[np.float32]],
+    parameters: Sequence[float] = (),
+    numbers: Sequence[tuple[int, int, int]] = (),
+    decisions: Sequence[Mapping[str, Any]] = (),
+) -> Path:
+    """The file that the C++ tests read; `numbers` and `decisions` may be left out."""
+    events: list[dict[str, Any]] = [
+        {
+            "columns": {
+                name: {"type": dtype, "values": [_plain(value) for value in np.asarray(values, dtype)]}
+                for name, (dtype, values) in event.items()
+            },
+            "scores": [_plain(score) for score in result.ravel()],
+        }
+        for event, result in zip(columns, scores)
+    ]
+    for event, number in zip(events, numbers):
+        event["number"] = number
+    for event, decision in zip(events, decisions):
+        event["decision"] = decision
+    path.write_text(json.dumps({"model": str(model), "parameters": [*parameters], "events": events}))
+    return path
+
+
+def _plain(value: Any) -> Any:
+    number = value.item()
+    if isinstance(number, bool):
+        return int(number)
+    return number if np.isfinite(number) else str(number)
