@@ -1,14 +1,16 @@
 // Adds the scores of a trained model to NanoAOD: as a table of their own if it scores events, as an extension of its
-// collection's table if it scores objects. Everything but the model file and the tables stands in the model.
+// collection's table if it scores objects. A model with its selection inside also decides on the event, and gives the
+// selection's columns. Everything but the model file and where its columns are stands in the model.
 
-#include <algorithm>
-#include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "DataFormats/Common/interface/TriggerResults.h"
 #include "DataFormats/NanoAOD/interface/FlatTable.h"
+#include "FWCore/Common/interface/TriggerNames.h"
 #include "FWCore/Framework/interface/Event.h"
 #include "FWCore/Framework/interface/MakerMacros.h"
 #include "FWCore/Framework/interface/stream/EDProducer.h"
@@ -16,12 +18,22 @@
 #include "FWCore/ParameterSet/interface/FileInPath.h"
 #include "FWCore/ParameterSet/interface/ParameterSet.h"
 #include "FWCore/ParameterSet/interface/ParameterSetDescription.h"
+#include "FWCore/Utilities/interface/EDGetToken.h"
+#include "FWCore/Utilities/interface/EDPutToken.h"
 #include "FWCore/Utilities/interface/Exception.h"
 #include "FWCore/Utilities/interface/InputTag.h"
 #include "MLTools/NanoML/interface/Error.h"
 #include "MLTools/NanoML/interface/Model.h"
 #include "MLTools/NanoML/interface/Scorer.h"
+#include "ScoreTables.h"
 #include "TableColumns.h"
+#include "TriggerBits.h"
+
+#if __has_include("PhysicsTools/ONNXRuntime/interface/ONNXInterface.h")
+#define NANOML_ONNX_SERVICE
+#include "FWCore/ServiceRegistry/interface/Service.h"
+#include "PhysicsTools/ONNXRuntime/interface/ONNXInterface.h"
+#endif
 
 class NanoMLProducer : public edm::stream::EDProducer<edm::GlobalCache<nanoml::Model>> {
 public:
@@ -32,28 +44,30 @@ public:
   static void fillDescriptions(edm::ConfigurationDescriptions& descriptions);
 
 private:
-  /// A column of the output: a label, for one value of the parameter.
-  struct Output {
-    std::string name, doc;
-    std::size_t parameter, label;
-  };
+  using TableToken = edm::EDGetTokenT<nanoaod::FlatTable>;
 
   void produce(edm::Event& event, const edm::EventSetup&) override;
-  std::unique_ptr<nanoaod::FlatTable> tableOf(const nanoml::Scores& scores) const;
-  static std::vector<Output> outputsOf(const nanoml::Metadata& metadata, const std::vector<float>& parameters);
+  std::vector<TableToken> tokensOf(const edm::ParameterSet& config, const char* parameter);
+  std::vector<nanoml::Column>& columnsOf(const edm::Event& event);
+  void checkEvent(const edm::Event& event) const;
 
   const nanoml::Metadata& metadata_;
-  std::vector<edm::EDGetTokenT<nanoaod::FlatTable>> tokens_;
+  const std::vector<TableToken> tables_, correctedTables_;
+  std::vector<edm::EDGetTokenT<edm::TriggerResults>> triggers_;
+  const bool mean_;
   nanoml::TableColumns columns_;
+  nanoml::TriggerBits bits_;
   nanoml::Scorer scorer_;
-  std::vector<Output> outputs_;
-  nanoml::TableColumns::Tables tables_;
+  const nanoml::ScoreTables output_;
+  std::vector<edm::EDPutTokenT<nanoaod::FlatTable>> puts_;
 };
 
 namespace {
+  using Tags = std::vector<edm::InputTag>;
+
   /// Does something of the library, whose exception becomes one of the framework.
   template <typename Action>
-  auto translated(Action&& action) {
+  auto translated(Action&& action) -> decltype(action()) {
     try {
       return action();
     } catch (const nanoml::Error& problem) {
@@ -66,8 +80,29 @@ namespace {
       if (!input.selectionColumns.empty())
         throw nanoml::Error("model " + metadata.name + " reads " + input.selectionColumns.front() +
                             ", a column that the selection " + input.selection +
-                            " makes, so no table has it. Run it where the selection runs: with nano_postproc.py.");
+                            " makes, so no table has it. Take the model that has its selection inside: `export: "
+                            "{selection: true}` writes model_with_selection.onnx.");
     }
+  }
+
+  void checkEra(const nanoml::Metadata& metadata, const std::string& era) {
+    if (!metadata.inside || !metadata.inside->era || *metadata.inside->era == era)
+      return;
+    throw nanoml::Error("model " + metadata.name + " has the selection of era " + *metadata.inside->era +
+                        " inside, but " +
+                        (era.empty() ? "`era` is not set. Set it to that of the events."
+                                     : "`era` is " + era + ". Take the model of that era."));
+  }
+
+  std::unique_ptr<nanoml::Model> load(const std::string& path) {
+#ifdef NANOML_ONNX_SERVICE
+    // one event is too little for a GPU; on the CPU all streams share a session
+    const ::Ort::SessionOptions options =
+        edm::Service<cms::Ort::ONNXInterface>()->sessionOptions(cms::Ort::Backend::cpu);
+    return std::make_unique<nanoml::Model>(path, &options);
+#else
+    return std::make_unique<nanoml::Model>(path);
+#endif
   }
 
   nanoml::Scorer scorerOf(const nanoml::Model& model, const edm::ParameterSet& config) {
@@ -75,33 +110,56 @@ namespace {
     return translated([&] { return nanoml::Scorer(model, std::vector<float>(values.begin(), values.end())); });
   }
 
-  /// The end of a branch's name for a value of the parameter: mass600, mass0p5.
-  std::string suffixOf(const std::string& column, float value) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%g", value);
-    std::string suffix = column + text;
-    for (char& letter : suffix)
-      letter = letter == '.' ? 'p' : letter == '-' ? 'm' : letter;
-    suffix.erase(std::remove(suffix.begin(), suffix.end(), '+'), suffix.end());
-    return suffix;
+  std::vector<std::string> correctedOf(const nanoml::Metadata& metadata, const edm::ParameterSet& config) {
+    const bool given = !config.getParameter<Tags>("correctedTables").empty();
+    return metadata.inside && given ? metadata.inside->corrected : std::vector<std::string>();
+  }
+
+  nanoml::ScoreTables::Options optionsOf(const edm::ParameterSet& config) {
+    nanoml::ScoreTables::Options options;
+    options.mean = config.getParameter<bool>("meanOfFolds");
+    options.corrected = !config.getParameter<Tags>("correctedTables").empty();
+    options.precision = config.getParameter<int>("precision");
+    const auto& precisions = config.getParameter<edm::ParameterSet>("precisions");
+    for (const std::string& column : precisions.getParameterNamesForType<int>())
+      options.precisions[column] = precisions.getParameter<int>(column);
+    return options;
   }
 }  // namespace
 
 NanoMLProducer::NanoMLProducer(const edm::ParameterSet& config, const nanoml::Model* model)
     : metadata_(model->metadata()),
-      columns_(model->columns()),
+      tables_(tokensOf(config, "tables")),
+      correctedTables_(tokensOf(config, "correctedTables")),
+      mean_(config.getParameter<bool>("meanOfFolds")),
+      columns_(model->columns(), correctedOf(metadata_, config)),
+      bits_(model->columns(), config.getParameter<Tags>("triggers").size()),
       scorer_(scorerOf(*model, config)),
-      outputs_(outputsOf(metadata_, scorer_.parameters())) {
-  for (const edm::InputTag& tag : config.getParameter<std::vector<edm::InputTag>>("tables"))
-    tokens_.push_back(consumes<nanoaod::FlatTable>(tag));
-  tables_.resize(tokens_.size());
-  produces<nanoaod::FlatTable>();
+      output_(metadata_, scorer_.parameters(), optionsOf(config)) {
+  if (bits_.any()) {
+    for (const edm::InputTag& tag : config.getParameter<Tags>("triggers"))
+      triggers_.push_back(consumes<edm::TriggerResults>(tag));
+    if (triggers_.empty())
+      throw cms::Exception("NanoML",
+                           "model " + metadata_.name + " reads trigger bits: name edm::TriggerResults in `triggers`.");
+  }
+  for (const std::string& instance : output_.instances())
+    puts_.push_back(produces<nanoaod::FlatTable>(instance));
+}
+
+std::vector<NanoMLProducer::TableToken> NanoMLProducer::tokensOf(const edm::ParameterSet& config,
+                                                                 const char* parameter) {
+  std::vector<TableToken> tokens;
+  for (const edm::InputTag& tag : config.getParameter<Tags>(parameter))
+    tokens.push_back(consumes<nanoaod::FlatTable>(tag));
+  return tokens;
 }
 
 std::unique_ptr<nanoml::Model> NanoMLProducer::initializeGlobalCache(const edm::ParameterSet& config) {
   return translated([&] {
-    auto model = std::make_unique<nanoml::Model>(config.getParameter<edm::FileInPath>("model").fullPath());
+    auto model = load(config.getParameter<edm::FileInPath>("model").fullPath());
     refuseSelection(model->metadata());
+    checkEra(model->metadata(), config.getParameter<std::string>("era"));
     return model;
   });
 }
@@ -111,49 +169,69 @@ void NanoMLProducer::fillDescriptions(edm::ConfigurationDescriptions& descriptio
   description.setComment("Adds the scores of a model that `nanoml export` wrote to NanoAOD.");
   description.add<edm::FileInPath>("model")->setComment(
       "The ONNX file, such as MLTools/NanoML/data/model.onnx. model.json must be beside it.");
-  description.add<std::vector<edm::InputTag>>("tables", {})
+  description.add<Tags>("tables", {})
       ->setComment("The NanoAOD tables that have the model's columns, and only those; extensions are tables as well.");
+  description.add<Tags>("correctedTables", {})
+      ->setComment(
+          "Tables with corrected values of the columns that a selection inside the model wants corrected. Without them "
+          "it "
+          "reads those of `tables`, and the column `corrected` of the output is false.");
+  description.add<Tags>("triggers", {})
+      ->setComment("Trigger results with the model's HLT_, L1_ and Flag_ columns; the first that has a bit counts.");
+  description.add<std::string>("era", "")->setComment(
+      "Era of the events. A model with a selection that depends on it is refused if it is of another one.");
+  description.add<bool>("meanOfFolds", false)
+      ->setComment(
+          "Scores are the mean of all networks, not that of the network of the event's fold, which alone has not seen "
+          "an "
+          "event of the training.");
   description.add<std::vector<double>>("parameter", {})
-      ->setComment("Of a model that has a parameter: its values, for each of which there is a score. "
-                   "An empty list takes those of the training.");
+      ->setComment(
+          "Of a model that has a parameter: its values, for each of which there is a score. "
+          "An empty list takes those of the training.");
+  description.add<int>("precision", -1)->setComment("Bits of the mantissa that floats keep; -1 keeps all.");
+  edm::ParameterSetDescription precisions;
+  precisions.addWildcard<int>("*");
+  description.add<edm::ParameterSetDescription>("precisions", precisions)
+      ->setComment("The same for single columns of the output, by their names.");
   descriptions.addWithDefaultLabel(description);
 }
 
-std::vector<NanoMLProducer::Output> NanoMLProducer::outputsOf(const nanoml::Metadata& metadata,
-                                                              const std::vector<float>& parameters) {
-  // a branch is called TABLE_COLUMN, and the table of events has the name of the model
-  const std::string prefix = metadata.collection.empty() ? "" : metadata.name + "_";
-  std::vector<Output> outputs;
-  for (std::size_t parameter = 0; parameter < std::max<std::size_t>(parameters.size(), 1); ++parameter) {
-    const std::string suffix =
-        parameters.empty() ? "" : suffixOf(metadata.parameter->column, parameters[parameter]);
-    for (std::size_t label = 0; label < metadata.labels.size(); ++label)
-      outputs.push_back({prefix + metadata.labels[label] + (suffix.empty() ? "" : "_" + suffix),
-                         metadata.meaning(label) + " by " + metadata.name +
-                             (suffix.empty() ? "" : " for " + suffix),
-                         parameter,
-                         label});
-  }
-  return outputs;
-}
-
 void NanoMLProducer::produce(edm::Event& event, const edm::EventSetup&) {
-  for (std::size_t i = 0; i < tokens_.size(); ++i)
-    tables_[i] = &event.get(tokens_[i]);
-  event.put(translated([&] { return tableOf(scorer_.score(columns_.read(tables_))); }));
+  std::vector<nanoaod::FlatTable> tables = translated([&] {
+    checkEvent(event);
+    const nanoml::EventNumber number{event.id().run(), event.id().luminosityBlock(), event.id().event()};
+    const nanoml::Scores scores =
+        scorer_.score(columnsOf(event), mean_ ? std::nullopt : std::optional<nanoml::EventNumber>(number));
+    return output_.tables(scores, scorer_.decision());
+  });
+  for (std::size_t i = 0; i < tables.size(); ++i)
+    event.emplace(puts_[i], std::move(tables[i]));
 }
 
-std::unique_ptr<nanoaod::FlatTable> NanoMLProducer::tableOf(const nanoml::Scores& scores) const {
-  const bool ofEvents = metadata_.collection.empty();
-  auto table = std::make_unique<nanoaod::FlatTable>(
-      scores.rows(), ofEvents ? metadata_.name : metadata_.collection, ofEvents, !ofEvents);
-  std::vector<float> values(scores.rows());
-  for (const Output& output : outputs_) {
-    for (std::size_t row = 0; row < values.size(); ++row)
-      values[row] = scores.at(output.parameter, row, output.label);
-    table->addColumn<float>(output.name, values, output.doc);
+void NanoMLProducer::checkEvent(const edm::Event& event) const {
+  if (metadata_.inside && metadata_.inside->isData && *metadata_.inside->isData != event.isRealData())
+    throw nanoml::Error("model " + metadata_.name + " has the selection of " +
+                        (event.isRealData() ? "simulation inside, but these are data."
+                                            : "data inside, but these are simulated events."));
+}
+
+std::vector<nanoml::Column>& NanoMLProducer::columnsOf(const edm::Event& event) {
+  const auto read = [&](const std::vector<TableToken>& tokens) {
+    nanoml::TableColumns::Tables tables;
+    for (const TableToken& token : tokens)
+      tables.push_back(&event.get(token));
+    return tables;
+  };
+  std::vector<nanoml::Column>& columns = columns_.read(read(tables_), read(correctedTables_));
+  bits_.clear();
+  for (std::size_t menu = 0; menu < triggers_.size(); ++menu) {
+    const edm::Handle<edm::TriggerResults> results = event.getHandle(triggers_[menu]);
+    if (results.isValid())  // a process that ran for some of the files only
+      bits_.add(menu, *results, event.triggerNames(*results));
   }
-  return table;
+  bits_.fill(columns);
+  return columns;
 }
 
 DEFINE_FWK_MODULE(NanoMLProducer);

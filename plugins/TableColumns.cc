@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "MLTools/NanoML/interface/Error.h"
+#include "TriggerBits.h"
 
 namespace nanoml {
 
@@ -14,7 +15,8 @@ namespace nanoml {
       found = table.empty() || branch == table;
       if (found)
         return table.empty() ? branch : std::string();
-      found = branch.size() > table.size() && branch.compare(0, table.size(), table) == 0 && branch[table.size()] == '_';
+      found =
+          branch.size() > table.size() && branch.compare(0, table.size(), table) == 0 && branch[table.size()] == '_';
       return found ? branch.substr(table.size() + 1) : std::string();
     }
 
@@ -39,50 +41,60 @@ namespace nanoml {
     }
   }  // namespace
 
-  TableColumns::TableColumns(const std::vector<Request>& requests)
-      : requests_(&requests), columns_(requests.size()), converted_(requests.size()), counters_(requests.size()) {}
+  TableColumns::TableColumns(const std::vector<Request>& requests, const std::vector<std::string>& corrected)
+      : requests_(&requests), columns_(requests.size()), converted_(requests.size()), counters_(requests.size()) {
+    for (const Request& request : requests)
+      corrected_.push_back(std::find(corrected.begin(), corrected.end(), request.name) != corrected.end());
+  }
 
-  const std::vector<Column>& TableColumns::read(const Tables& tables) {
+  std::vector<Column>& TableColumns::read(const Tables& tables, const Tables& correctedTables) {
     const bool first = places_.empty();
     places_.resize(requests_->size());
     for (std::size_t i = 0; i < requests_->size(); ++i) {
-      if (first || !isThere(places_[i], tables))
-        places_[i] = find((*requests_)[i], tables);
-      columns_[i] = view(places_[i], i, tables);
+      const Tables& among = corrected_[i] ? correctedTables : tables;
+      if (first || !isThere(places_[i], among))
+        places_[i] = find((*requests_)[i], among);
+      columns_[i] = places_[i].missing ? Column() : view(places_[i], i, among);
     }
     return columns_;
   }
 
   bool TableColumns::isThere(const Place& place, const Tables& tables) const {
+    if (place.missing)
+      return true;
     const FlatTable& table = *tables[place.table];
     return place.counter || (place.column < table.nColumns() && table.columnName(place.column) == place.leaf);
   }
 
   TableColumns::Place TableColumns::find(const Request& request, const Tables& tables) const {
+    if (TriggerBits::isBit(request.name))
+      return {0, 0, false, true, ""};
     std::vector<Place> places;
     for (std::size_t i = 0; i < tables.size(); ++i) {
       const FlatTable& table = *tables[i];
-      if (request.collection.empty() && !table.singleton() && !table.extension() && request.name == "n" + table.name()) {
-        places.push_back({i, 0, true, ""});
+      if (request.collection.empty() && !table.singleton() && !table.extension() &&
+          request.name == "n" + table.name()) {
+        places.push_back({i, 0, true, false, ""});
         continue;
       }
       bool possible = false;
       const std::string leaf = leafOf(request.name, table.name(), possible);
       const int column = possible ? table.columnIndex(leaf) : -1;
       if (column >= 0)
-        places.push_back({i, static_cast<unsigned int>(column), false, leaf});
+        places.push_back({i, static_cast<unsigned int>(column), false, false, leaf});
     }
+    if (places.empty() && request.fallback)
+      return {0, 0, false, true, ""};
     if (places.empty())
       throw Error("no table has column " + request.name + " (there are " + namesOf(tables) +
-                  "). Add its table to `tables`. Trigger bits (HLT_, L1_, Flag_) are in none: run a model that reads "
-                  "them with nano_postproc.py.");
+                  "). Add its table to `tables`, or to `correctedTables` if the model wants it corrected.");
     if (places.size() > 1)
       throw Error("column " + request.name + " is in several of the tables: take all but one of them out of `tables`.");
     const Place& place = places.front();
     const FlatTable& table = *tables[place.table];
     if (!place.counter && table.singleton() != request.collection.empty())
-      throw Error("column " + request.name + " has one value per " + (table.singleton() ? "event" : "object of " + table.name()) +
-                  ", but the model reads one per " +
+      throw Error("column " + request.name + " has one value per " +
+                  (table.singleton() ? "event" : "object of " + table.name()) + ", but the model reads one per " +
                   (request.collection.empty() ? "event" : "object of " + request.collection) + ".");
     return place;
   }

@@ -6,6 +6,7 @@
 
 #include "Check.h"
 #include "MLTools/NanoML/plugins/TableColumns.h"
+#include "MLTools/NanoML/plugins/TriggerBits.h"
 
 using nanoaod::FlatTable;
 using nanoml::Column;
@@ -13,7 +14,8 @@ using nanoml::Request;
 using nanoml::TableColumns;
 
 namespace {
-  const std::vector<Request> kRequests{{"MET_pt", ""}, {"nJet", ""}, {"rho", ""}, {"Jet_pt", "Jet"}, {"Jet_btag_b", "Jet"}};
+  const std::vector<Request> kRequests{
+      {"MET_pt", ""}, {"nJet", ""}, {"rho", ""}, {"Jet_pt", "Jet"}, {"Jet_btag_b", "Jet"}};
 
   std::vector<double> valuesOf(const Column& column) {
     std::vector<double> values;
@@ -66,11 +68,51 @@ namespace {
     CHECK((valuesOf(columns.read({&table}).front()) == std::vector<double>{0, double(value)}));
   }
 
+  void testMissing() {
+    const Tables tables(2);
+    const std::vector<Request> requests{{"PV_npvs", "", 5.f}, {"HLT_IsoMu24", ""}, {"rho", "", 1.f}};
+    TableColumns columns(requests);
+    for (int event = 0; event < 2; ++event) {
+      const std::vector<Column>& found = columns.read(tables.all());
+      CHECK(found[0].missing() && found[1].missing() && !found[2].missing());
+    }
+  }
+
+  void testCorrected() {
+    const Tables tables(2);
+    FlatTable corrected(2, "Jet", false, true);
+    corrected.addColumn<float>("pt", std::vector<float>{7, 8}, "");
+    TableColumns columns(kRequests, {"Jet_pt"});
+    const std::vector<Column>& found = columns.read(tables.all(), {&corrected});
+    CHECK((valuesOf(found[3]) == std::vector<double>{7, 8}) && valuesOf(found[0]) == std::vector<double>{50});
+  }
+
+  void testBits() {
+    const std::vector<Request> requests{{"HLT_Mu50", ""}, {"MET_pt", ""}, {"Flag_METFilters", ""}, {"L1_Mu", "", 0.f}};
+    nanoml::TriggerBits bits(requests, 2);
+    std::vector<Column> columns(requests.size());
+    CHECK(bits.any() && !nanoml::TriggerBits(kRequests, 0).any());
+    checkThrows([&] { bits.fill(columns); }, "HLT_Mu50");
+    bits.add(0, edm::TriggerResults("a", {true, false}), edm::TriggerNames({"HLT_Mu50_v11", "HLT_Mu5"}));
+    bits.add(1, edm::TriggerResults("b", {false, true}), edm::TriggerNames({"HLT_Mu50_v1", "Flag_METFilters"}));
+    bits.fill(columns);
+    CHECK(valuesOf(columns[0])[0] == 1 && valuesOf(columns[2])[0] == 1);
+    CHECK(columns[1].missing() && columns[3].missing());
+    bits.clear();
+    bits.add(0, edm::TriggerResults("c", {false, true}), edm::TriggerNames({"Flag_METFilters", "HLT_Mu50_v2"}));
+    bits.fill(columns);
+    CHECK(valuesOf(columns[0])[0] == 1 && valuesOf(columns[2])[0] == 0);
+    const std::vector<Request> versioned{{"HLT_Mu50_v2", ""}};
+    nanoml::TriggerBits exact(versioned, 1);
+    exact.add(0, edm::TriggerResults("c", {true}), edm::TriggerNames({"HLT_Mu50_v2"}));
+    checkThrows([&] { exact.fill(columns); }, "HLT_Mu50_v2");
+  }
+
   void testRefusals() {
     const Tables tables(2);
-    const std::vector<Request> trigger{{"HLT_IsoMu24", ""}}, perEvent{{"Jet_pt", ""}}, perObject{{"MET_pt", "MET"}};
-    checkThrows([&] { TableColumns(trigger).read(tables.all()); }, "HLT_IsoMu24", "MET, Jet, Jet", "nano_postproc");
-    checkThrows([&] { TableColumns(trigger).read({}); }, "none");
+    const std::vector<Request> unknown{{"PV_npvs", ""}}, perEvent{{"Jet_pt", ""}}, perObject{{"MET_pt", "MET"}};
+    checkThrows([&] { TableColumns(unknown).read(tables.all()); }, "PV_npvs", "MET, Jet, Jet", "`tables`");
+    checkThrows([&] { TableColumns(unknown).read({}); }, "none");
     checkThrows([&] { TableColumns(perEvent).read(tables.all()); }, "Jet_pt", "per object of Jet");
     checkThrows([&] { TableColumns(perObject).read(tables.all()); }, "MET_pt", "per event");
     checkThrows([&] { TableColumns(kRequests).read({&tables.met, &tables.met, &tables.jet}); }, "MET_pt", "several");
@@ -83,6 +125,9 @@ namespace {
 
 int main() {
   testColumns();
+  testMissing();
+  testCorrected();
+  testBits();
   testType<std::int8_t>(-5);
   testType<std::uint8_t>(200);
   testType<std::int16_t>(-300);

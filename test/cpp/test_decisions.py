@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ from numpy.typing import NDArray
 
 pytest.importorskip("ML_processing.export.with_selection")
 
+import torch
+
+from ML_processing.events.inputs import Shape
+from ML_processing.export.export import export_networks
+from ML_processing.export.releases import target
 from ML_processing.export.with_selection import Compilation, Source, export_with_selection
+from ML_processing.models import make_network
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.inside import Decisions, decide
 from MLTools.NanoML.model.padding import Jagged
@@ -21,6 +28,7 @@ from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo
 from services.cplusplus import run, write_events
+from services.trainings import training_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "examples" / "data" / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
@@ -49,6 +57,20 @@ class Own(Selection):
 '''
 
 pytestmark = pytest.mark.slow
+
+
+def networks_of(path: Path, *columns: str) -> Path:
+    """A model of three networks with random weights."""
+    torch.manual_seed(2)
+    features = np.random.default_rng(1).normal(50, 30, (64, len(columns))).astype(np.float32)
+    shape = Shape(columns, (), 3)
+    networks = []
+    for _ in range(3):
+        networks.append(make_network("mlp", {"hidden": [8]}, shape).eval())
+        networks[-1].fit(features, {}, None)
+    training = training_of(networks, shape, {"features": features}, [], selection="own:Own")
+    export_networks(training, path, "score", target("CMSSW_14_0_X"))
+    return path
 
 
 def whole_model(networks: Path, selection: str, directory: Path) -> Model:
@@ -105,8 +127,8 @@ def write_decided(directory: Path, model: Model, arrays: Mapping[str, Any], fold
 
 
 @pytest.fixture(scope="module")
-def trilepton(linear_model: Callable[..., Path]) -> Model:
-    networks = linear_model(["ZCand_dR", "MET_pt"], selection_columns=["ZCand_dR"])
+def trilepton(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    networks = networks_of(tmp_path_factory.mktemp("trilepton") / "model.onnx", "ZCand_mass", "WCand_mT", "MET_pt")
     return whole_model(networks, "MLTools.NanoML.trilepton:Trilepton", ROOT)
 
 
@@ -153,9 +175,9 @@ def test_events_with_too_many_objects_are_flagged(trilepton: Model, tmp_path: Pa
     run(str(programs / "testDecisions"), str(events))
 
 
-def test_collections_and_defaults(linear_model: Callable[..., Path], tmp_path: Path, programs: Path) -> None:
+def test_collections_and_defaults(tmp_path: Path, programs: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
-    networks = linear_model(["HT", "n"], selection_columns=["HT", "n"])
+    networks = networks_of(tmp_path / "model.onnx", "HT", "n")
     model = whole_model(networks, f"{tmp_path / 'own.py'}:Own", tmp_path)
     arrays = events_in(model, 100)
     assert "HLT_Some" in model.reads
@@ -205,3 +227,19 @@ def test_objects_and_parameters_are_scored_by_the_network_of_their_fold(
     rows = [np.array([[mass, own, 0] for mass in (3, 4)], np.float32) for own in fold]
     events = write_events(tmp_path / "masses.json", parametrised, [{}] * 6, rows, numbers=numbers)
     assert float(run(str(programs / "testScores"), str(events))) < TOLERANCE
+
+
+def test_the_plugins_write_what_python_decides(tmp_path: Path, programs: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    networks = networks_of(tmp_path / "model.onnx", "HT", "n")
+    model = whole_model(networks, f"{tmp_path / 'own.py'}:Own", tmp_path)
+    twin = Path(model.path).with_suffix(".json")
+    content = json.loads(twin.read_text())
+    content["selection"]["dataset"] = {"era": "2018", "is_data": False}
+    content["selection"]["corrected"] = ["Muon_pt"]
+    twin.write_text(json.dumps(content))
+    arrays = events_in(model, 100)
+    arrays["HLT_Some"] = np.random.default_rng(3).random(100) < 0.7
+    fold = fold_of(*(arrays[name] for name in NUMBERS), model.folds)
+    events = write_decided(tmp_path, model, arrays, fold)
+    assert 20 < int(run(str(programs / "testProducer"), str(events))) < 80

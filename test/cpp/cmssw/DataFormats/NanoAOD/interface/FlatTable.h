@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -61,9 +62,21 @@ namespace nanoaod {
       return std::visit([row](const auto& values) -> double { return values[row]; }, columns_[column].values);
     }
 
+    void setDoc(const std::string& doc) { doc_ = doc; }
+    const std::string& doc() const { return doc_; }
+    const std::string& columnDoc(unsigned int column) const { return columns_[column].doc; }
+    int precision(unsigned int column) const { return columns_[column].precision; }  // CMSSW rounds instead
+
     template <typename T, typename Values>
-    void addColumn(const std::string& name, const Values& values, const std::string&) {
-      columns_.push_back({name, typeOf<T>(), std::vector<Stored<T>>(values.begin(), values.end())});
+    void addColumn(const std::string& name, const Values& values, const std::string& doc, int precision = -1) {
+      if (columnIndex(name) != -1 || values.size() != size_)
+        throw std::runtime_error("column " + name + " is there, or has another size");
+      columns_.push_back({name, doc, typeOf<T>(), std::vector<Stored<T>>(values.begin(), values.end()), precision});
+    }
+
+    template <typename T>
+    void addColumnValue(const std::string& name, const T& value, const std::string& doc, int precision = -1) {
+      addColumn<T>(name, std::vector<Stored<T>>{static_cast<Stored<T>>(value)}, doc, precision);
     }
 
   private:
@@ -90,7 +103,7 @@ namespace nanoaod {
     }
 
     struct Column {
-      std::string name;
+      std::string name, doc;
       ColumnType type;
       std::variant<std::vector<std::int8_t>,
                    std::vector<std::uint8_t>,
@@ -101,10 +114,11 @@ namespace nanoaod {
                    std::vector<float>,
                    std::vector<double>>
           values;
+      int precision;
     };
 
     unsigned int size_;
-    std::string name_;
+    std::string name_, doc_;
     bool singleton_, extension_;
     std::vector<Column> columns_;
   };

@@ -1,0 +1,150 @@
+#include "ScoreTables.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdint>
+#include <cstdio>
+#include <utility>
+
+namespace nanoml {
+
+  using nanoaod::FlatTable;
+
+  namespace {
+    /// The end of a branch's name for a value of the parameter: mass600, mass0p5.
+    std::string suffixOf(const std::string& column, float value) {
+      char text[32];
+      std::snprintf(text, sizeof text, "%g", value);
+      std::string suffix = column + text;
+      for (char& letter : suffix)
+        letter = letter == '.' ? 'p' : letter == '-' ? 'm' : letter;
+      suffix.erase(std::remove(suffix.begin(), suffix.end(), '+'), suffix.end());
+      return suffix;
+    }
+
+    /// The label of a product may have letters and digits only.
+    std::string labelOf(std::string name) {
+      const auto other = [](unsigned char letter) { return !std::isalnum(letter); };
+      name.erase(std::remove_if(name.begin(), name.end(), other), name.end());
+      return name;
+    }
+
+    template <typename T>
+    std::vector<T> converted(const std::vector<float>& values) {
+      std::vector<T> found;
+      found.reserve(values.size());
+      for (const float value : values)
+        found.push_back(static_cast<T>(value));
+      return found;
+    }
+  }  // namespace
+
+  ScoreTables::ScoreTables(const Metadata& metadata, const std::vector<float>& parameters, Options options)
+      : metadata_(metadata), options_(std::move(options)), instances_{""} {
+    addOutputs(parameters);
+    if (!metadata.inside)
+      return;
+    if (!metadata.inside->columns.empty())
+      instances_.push_back("selection");
+    for (const MadeCollection& collection : metadata.inside->collections)
+      instances_.push_back(labelOf(collection.name));
+  }
+
+  void ScoreTables::addOutputs(const std::vector<float>& parameters) {
+    // a branch is called TABLE_COLUMN, and the table of events has the name of the model
+    const std::string prefix = metadata_.collection.empty() ? "" : metadata_.name + "_";
+    const std::string network = metadata_.folds == 1 ? ""
+                                : options_.mean      ? ", mean of all networks"
+                                                     : ", by the network of the event's fold";
+    for (std::size_t parameter = 0; parameter < std::max<std::size_t>(parameters.size(), 1); ++parameter) {
+      const std::string suffix = parameters.empty() ? "" : suffixOf(metadata_.parameter->column, parameters[parameter]);
+      for (std::size_t label = 0; label < metadata_.labels.size(); ++label) {
+        std::string doc = metadata_.meaning(label) + " by " + metadata_.name;
+        doc += (suffix.empty() ? "" : " for " + suffix) + network;
+        if (metadata_.inside)
+          doc += "; -1 for events that do not pass";
+        outputs_.push_back(
+            {prefix + metadata_.labels[label] + (suffix.empty() ? "" : "_" + suffix), doc, parameter, label});
+      }
+    }
+  }
+
+  int ScoreTables::precisionOf(const std::string& column) const {
+    const auto found = options_.precisions.find(column);
+    return found == options_.precisions.end() ? options_.precision : found->second;
+  }
+
+  std::vector<FlatTable> ScoreTables::tables(const Scores& scores, const Decision& decision) const {
+    std::vector<FlatTable> tables;
+    tables.reserve(instances_.size());
+    tables.push_back(scoreTable(scores, decision));
+    if (!metadata_.inside)
+      return tables;
+    if (!metadata_.inside->columns.empty())
+      tables.push_back(columnTable(decision));
+    for (std::size_t i = 0; i < metadata_.inside->collections.size(); ++i)
+      tables.push_back(collectionTable(i, decision));
+    return tables;
+  }
+
+  FlatTable ScoreTables::scoreTable(const Scores& scores, const Decision& decision) const {
+    const bool ofEvents = metadata_.collection.empty(), passed = decision.passed() && !decision.failed();
+    FlatTable table(scores.rows(), ofEvents ? metadata_.name : metadata_.collection, ofEvents, !ofEvents);
+    if (metadata_.inside) {
+      const Inside& inside = *metadata_.inside;
+      table.setDoc("decision of " + inside.name + " and scores of " + metadata_.name);
+      table.addColumnValue<bool>("passed", passed, "the event passes " + inside.name);
+      table.addColumnValue<std::uint8_t>(
+          "failed", decision.failed(),
+          "if not 0, nothing is known of the event: 1, the selection has no result; 2, there are too many objects");
+      table.addColumnValue<std::uint8_t>("cuts", decision.failed() ? 0 : decision.cuts(),
+                                         "number of cuts that the event passes, one after the other");
+      if (!inside.corrected.empty())
+        table.addColumnValue<bool>("corrected", options_.corrected, "the selection has read corrected objects");
+    }
+    std::vector<float> values(scores.rows());
+    for (const Output& output : outputs_) {
+      for (std::size_t row = 0; row < values.size(); ++row)
+        values[row] = passed ? scores.at(output.parameter, row, output.label) : kNoScore;
+      table.addColumn<float>(output.name, values, output.doc, precisionOf(output.name));
+    }
+    return table;
+  }
+
+  FlatTable ScoreTables::columnTable(const Decision& decision) const {
+    FlatTable table(1, "", true);
+    const std::vector<MadeNumber>& columns = metadata_.inside->columns;
+    for (std::size_t i = 0; i < columns.size(); ++i)
+      add(table, columns[i], {decision.failed() ? 0.f : decision.column(i)});
+    return table;
+  }
+
+  FlatTable ScoreTables::collectionTable(std::size_t collection, const Decision& decision) const {
+    const MadeCollection& made = metadata_.inside->collections[collection];
+    const std::size_t size = decision.failed() ? 0 : decision.objects(collection);
+    FlatTable table(size, made.name, false);
+    std::vector<float> values(size);
+    for (std::size_t field = 0; field < made.fields.size(); ++field) {
+      for (std::size_t object = 0; object < size; ++object)
+        values[object] = decision.object(collection, object, field);
+      add(table, made.fields[field], values);
+    }
+    return table;
+  }
+
+  void ScoreTables::add(FlatTable& table, const MadeNumber& number, const std::vector<float>& values) const {
+    switch (number.kind) {
+      case NumberKind::kBool:
+        return table.addColumn<bool>(number.name, converted<std::uint8_t>(values), number.title);
+      case NumberKind::kUInt8:
+        return table.addColumn<std::uint8_t>(number.name, converted<std::uint8_t>(values), number.title);
+      case NumberKind::kInt32:
+        return table.addColumn<std::int32_t>(number.name, converted<std::int32_t>(values), number.title);
+      case NumberKind::kUInt32:
+        return table.addColumn<std::uint32_t>(number.name, converted<std::uint32_t>(values), number.title);
+      case NumberKind::kFloat:
+        return table.addColumn<float>(number.name, values, number.title, precisionOf(number.name));
+    }
+  }
+
+}  // namespace nanoml

@@ -1,0 +1,64 @@
+#ifndef MLTools_NanoML_plugins_ScoreTables_h
+#define MLTools_NanoML_plugins_ScoreTables_h
+
+#include <cstddef>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "DataFormats/NanoAOD/interface/FlatTable.h"
+#include "MLTools/NanoML/interface/Metadata.h"
+#include "MLTools/NanoML/interface/Scorer.h"
+
+namespace nanoml {
+
+  /// Writes what a model says of an event into FlatTables.
+  ///
+  /// The first one has the scores: it is named after the model, or an extension of the collection whose objects are
+  /// scored. A selection inside the model adds whether the event has passed, why it failed and how many cuts it has
+  /// passed to that table, and makes further ones: one of its columns, under their own names, and one for each of its
+  /// collections.
+  class ScoreTables {
+  public:
+    /// Choices of the user.
+    struct Options {
+      bool mean = false;                           ///< scores are the mean of all networks
+      bool corrected = false;                      ///< the columns that a selection wants corrected are
+      int precision = -1;                          ///< bits of the mantissa that floats keep; -1: all
+      std::map<std::string, int> precisions = {};  ///< the same of single columns
+    };
+
+    /// The score of an event that does not pass, or fails.
+    static constexpr float kNoScore = -1;
+
+    /// `metadata` must outlive this object.
+    ScoreTables(const Metadata& metadata, const std::vector<float>& parameters, Options options);
+
+    /// Labels of the products, in the order of the tables; that of the first is empty.
+    const std::vector<std::string>& instances() const { return instances_; }
+
+    std::vector<nanoaod::FlatTable> tables(const Scores& scores, const Decision& decision) const;
+
+  private:
+    /// A column: a label, for one value of the parameter.
+    struct Output {
+      std::string name, doc;
+      std::size_t parameter, label;
+    };
+
+    void addOutputs(const std::vector<float>& parameters);
+    int precisionOf(const std::string& column) const;
+    nanoaod::FlatTable scoreTable(const Scores& scores, const Decision& decision) const;
+    nanoaod::FlatTable columnTable(const Decision& decision) const;
+    nanoaod::FlatTable collectionTable(std::size_t collection, const Decision& decision) const;
+    void add(nanoaod::FlatTable& table, const MadeNumber& number, const std::vector<float>& values) const;
+
+    const Metadata& metadata_;
+    Options options_;
+    std::vector<Output> outputs_;
+    std::vector<std::string> instances_;
+  };
+
+}  // namespace nanoml
+
+#endif
