@@ -22,12 +22,26 @@ __all__ = ["addScore"]
 
 SERVICE = "PhysicsTools.ONNXRuntime.ONNXService_cfi"
 
+TRIGGERS = {
+    "HLT_": ["TriggerResults::HLT"],
+    "L1_": ["l1bits"],
+    "Flag_": ["TriggerResults::PAT", "TriggerResults::RECO"],
+}
+"""Trigger results with the branches that begin so, where NanoAOD is made."""
+
 
 def addScore(  # noqa: N802 (named as such functions are in CMSSW)
     process: Any,
     model: str,
     tables: Optional[Sequence[Any]] = None,
     parameter: Union[float, Sequence[float], None] = None,
+    *,
+    corrected: Sequence[Any] = (),
+    triggers: Optional[Sequence[Any]] = None,
+    era: str = "",
+    mean: bool = False,
+    precision: int = -1,
+    filter: bool = False,
 ) -> Any:
     """Add the scores of a model to NanoAOD: one call, and the output module writes them.
 
@@ -43,6 +57,20 @@ def addScore(  # noqa: N802 (named as such functions are in CMSSW)
     parameter
         Values of the model's parameter, if it has one; there is a score for each of them. None takes those of the
         training.
+    corrected
+        InputTags of tables with corrected values of the columns that a selection inside the model wants corrected.
+    triggers
+        InputTags of trigger results with the model's HLT_, L1_ and Flag_ columns; the first that has one counts. None takes
+        those of MiniAOD.
+    era
+        Era of the events: a model with the selection of another era is refused.
+    mean
+        Whether scores are the mean of all networks, and not that of the network of the event's fold.
+    precision
+        Bits of the mantissa that floats keep; -1 for all.
+    filter
+        Whether the output modules write only events that pass the selection inside the model, and those on which it cannot
+        decide.
 
     Returns
     -------
@@ -51,31 +79,79 @@ def addScore(  # noqa: N802 (named as such functions are in CMSSW)
     Raises
     ------
     NanoMLError
-        The model cannot be found or read, no table has a column of it, or it was added already.
+        The model cannot be found or read, no table has a column of it, it was added already, or it cannot filter.
     """
     description = _description(model)
     import FWCore.ParameterSet.Config as cms  # type: ignore[import-not-found]  # noqa: N813
 
     # NanoAOD keeps labels that end in Table, and a label has no underscore
-    label = re.sub(r"[^0-9A-Za-z]", "", description.name) + "ScoreTable"
+    name = re.sub(r"[^0-9A-Za-z]", "", description.name)
+    label = f"{name}ScoreTable"
     if hasattr(process, label):
         raise NanoMLError(f"{model}: the process has a module {label} already: call addScore once for a model.")
-    tags = _tables(process, description.reads, model) if tables is None else list(tables)
+
+    def tags(given: Sequence[Any]) -> Any:
+        return cms.VInputTag(*(tag if isinstance(tag, cms.InputTag) else cms.InputTag(tag) for tag in given))
+
+    needed = _in_tables(description, bool(corrected))
+    bits = [each for prefix, each in TRIGGERS.items() if any(column.startswith(prefix) for column in description.reads)]
     producer = cms.EDProducer(
         "NanoMLProducer",
         model=cms.FileInPath(model),
-        tables=cms.VInputTag(*(tag if isinstance(tag, cms.InputTag) else cms.InputTag(tag) for tag in tags)),
+        tables=tags(_tables(process, needed, model) if tables is None else tables),
+        correctedTables=tags(corrected),
+        triggers=tags([tag for each in bits for tag in each] if triggers is None else triggers),
+        era=cms.string(era),
+        meanOfFolds=cms.bool(mean),
+        precision=cms.int32(precision),
     )
     if parameter is not None:
         values = parameter if isinstance(parameter, Sequence) else [parameter]
         producer.parameter = cms.vdouble(*values)
     setattr(process, label, producer)
+    if filter:
+        if description.inside is None:
+            raise NanoMLError(
+                f"{model}: has no selection inside, which could filter. `export: {{selection: true}}` writes one that has."
+            )
+        _add_filter(process, name, cms)
     task = cms.Task(producer)
-    setattr(process, label.replace("ScoreTable", "ScoreTask"), task)
+    setattr(process, f"{name}ScoreTask", task)
     for part in _scheduled(process):
         part.associate(task)
     _load_service(process)
     return process
+
+
+def _in_tables(description: Description, corrected: bool) -> dict[str, bool]:
+    """The columns that are read from tables, and whether the model can do without."""
+    inside = description.inside
+    elsewhere = inside.corrected if inside is not None and corrected else ()
+    defaults = inside.defaults if inside is not None else {}
+    return {
+        column: column in defaults
+        for column in description.reads
+        if column not in elsewhere and not column.startswith(tuple(TRIGGERS))
+    }
+
+
+def _add_filter(process: Any, name: str, cms: Any) -> None:
+    """A path with the filter, by which the output modules select."""
+    outputs = process.outputModules_()
+    for label, module in outputs.items():
+        if hasattr(module, "SelectEvents"):
+            raise NanoMLError(
+                f"the output module {label} selects events already: add {name}Filter to its paths yourself."
+            )
+    keeps = cms.EDFilter("NanoMLFilter", scores=cms.InputTag(f"{name}ScoreTable"))
+    setattr(process, f"{name}Filter", keeps)
+    path = cms.Path(keeps)
+    setattr(process, f"{name}Path", path)
+    schedule = process.schedule_()
+    if schedule:
+        schedule.insert(0, path)
+    for module in outputs.values():
+        module.SelectEvents = cms.untracked.PSet(SelectEvents=cms.vstring(f"{name}Path"))
 
 
 def _load_service(process: Any) -> None:
@@ -112,8 +188,8 @@ def _description(model: str) -> Description:
     return Description.of_text(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
 
-def _tables(process: Any, columns: list[str], model: str) -> list[str]:
-    """Labels of the modules that make the tables with these columns."""
+def _tables(process: Any, columns: dict[str, bool], model: str) -> list[str]:
+    """Labels of the modules that make the tables with these columns; some may be nowhere."""
     # a process may have many modules that it does not run, such as those for simulation
     labels = {label for part in _scheduled(process) for label in part.moduleNames()}
     named = {
@@ -122,10 +198,10 @@ def _tables(process: Any, columns: list[str], model: str) -> list[str]:
         if label in labels and label.endswith("Table") and hasattr(module, "name")
     }
     found, lost = [], []
-    for column in columns:
+    for column, optional in columns.items():
         having = [label for label, name in named.items() if _is_of(column, name)]
         found += having
-        if not having:
+        if not having and not optional:
             lost.append(column)
     if lost:
         raise NanoMLError(

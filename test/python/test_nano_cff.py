@@ -13,6 +13,7 @@ import pytest
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description, Input, ModelFormat, ObjectInput, Parameter, Reference
+from MLTools.NanoML.model.description import SelectionInside
 from MLTools.NanoML.nano_cff import SERVICE, _description, _load_service, addScore
 
 FEATURES = Input("features", ("MET_pt", "nMuon", "mass"), ("f4", "u4", "f4"), None, ())
@@ -114,6 +115,60 @@ def test_what_cannot_be_added(twin: Path) -> None:
     twin.write_text(json.dumps(replace(DESCRIPTION, features=features).to_json()))
     with pytest.raises(NanoMLError, match=r"no table of the process has Tau_pt\. Name all tables"):
         addScore(process_of(True), MODEL)
+
+
+INSIDE = SelectionInside(
+    "own:Own", {"era": "2018"}, ("two",), (), (), {"HLT_Some": 0.0, "Tau_pt": 20.0}, ("Muon_pt",), {}, 100
+)
+
+
+@pytest.fixture
+def whole(twin: Path) -> Path:
+    """The twin of a model with its selection inside."""
+    features = replace(FEATURES, columns=("MET_pt", "HLT_Some", "Flag_METFilters", "Tau_pt"))
+    muons = replace(JETS, tensor="Muon", columns=("Muon_pt",), mask="Muon_mask", collection="Muon", order=None)
+    description = replace(DESCRIPTION, features=features, objects=(muons,), parameter=None, inside=INSIDE)
+    twin.write_text(json.dumps(description.to_json()))
+    return twin
+
+
+def test_a_model_with_its_selection_inside(whole: Path) -> None:
+    module = addScore(process_of(True), MODEL).mymodelScoreTable
+    assert [tag.value() for tag in module.tables] == ["metTable", "muonTable"]
+    assert [tag.value() for tag in module.triggers] == [
+        "TriggerResults::HLT",
+        "TriggerResults::PAT",
+        "TriggerResults::RECO",
+    ]
+    assert (list(module.correctedTables), module.era.value(), module.meanOfFolds.value()) == ([], "", False)
+    given = {"corrected": ["muonCorrectedTable"], "triggers": ["TriggerResults::HLT2"]}
+    module = addScore(process_of(True), MODEL, era="2018", mean=True, precision=10, **given).mymodelScoreTable
+    assert [tag.value() for tag in module.tables] == ["metTable"]
+    assert [tag.value() for tag in (*module.correctedTables, *module.triggers)] == [
+        "muonCorrectedTable",
+        "TriggerResults::HLT2",
+    ]
+    assert (module.era.value(), module.meanOfFolds.value(), module.precision.value()) == ("2018", True, 10)
+
+
+@pytest.mark.parametrize("schedule", [True, False])
+def test_only_events_that_pass_are_written(schedule: bool, whole: Path) -> None:
+    process = addScore(process_of(schedule), MODEL, filter=True)
+    assert process.mymodelFilter.scores.value() == "mymodelScoreTable"
+    assert list(process.output.SelectEvents.SelectEvents) == ["mymodelPath"]
+    part = process.schedule if schedule else process.mymodelPath
+    assert {"mymodelFilter", "mymodelScoreTable"} <= set(part.moduleNames())
+    assert "mymodelFilter" in process.dumpPython()
+    cms = pytest.importorskip("FWCore.ParameterSet.Config")
+    process = process_of(schedule)
+    process.output.SelectEvents = cms.untracked.PSet(SelectEvents=cms.vstring("other"))
+    with pytest.raises(NanoMLError, match="the output module output selects events already"):
+        addScore(process, MODEL, filter=True)
+
+
+def test_a_model_without_a_selection_cannot_filter(twin: Path) -> None:
+    with pytest.raises(NanoMLError, match="has no selection inside, which could filter"):
+        addScore(process_of(True), MODEL, filter=True)
 
 
 class Process:
