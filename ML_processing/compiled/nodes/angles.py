@@ -12,7 +12,7 @@ from ML_processing.compiled.nodes.tensors import Tensor
 
 
 def cos(x: Tensor) -> Tensor:
-    """sin(x + pi / 2)."""
+    """sin(x + pi / 2), to |x| 1e-16."""
     return (x.to("d") + math.pi / 2).one("Sin")
 
 
@@ -54,7 +54,7 @@ def arccosh(x: Tensor) -> Tensor:
     """log(x + sqrt(x^2 - 1)); of large numbers log(2 x)."""
     x = x.to("d")
     above = x - 1.0
-    return (x > 1e9).where(log(x) + math.log(2), log1p(above + sqrt(above * (x + 1.0))))
+    return (x > 1e9).where(log(x) + math.log(2), log1p(above + sqrt(above) * sqrt(x + 1.0)))
 
 
 def arctanh(x: Tensor) -> Tensor:

@@ -12,7 +12,15 @@ from ML_processing.compiled.nodes.lists import Axis, Value
 from ML_processing.compiled.nodes.tensors import Tensor
 from ML_processing.compiled.tracing.forms import chosen, record
 from ML_processing.compiled.tracing.trace import Scope, Trace, quiet
-from ML_processing.compiled.tracing.traced import LENGTH, Traced, check_scopes, concrete_of, value_of
+from ML_processing.compiled.tracing.traced import (
+    LENGTH,
+    Traced,
+    check_forms,
+    check_scopes,
+    concrete_of,
+    traced_in,
+    value_of,
+)
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection.flat import COMPONENTS, Flat
 
@@ -69,9 +77,12 @@ class TracedFlat(Flat):
     @property
     def event(self) -> Any:
         """By which numbers of the event are picked for each object."""
-        made = self._array(self._places(), self._concrete.event)
-        made._of_events = Axis(1) if self._is_single else self._value.axis
-        return made
+        axis = Axis(1) if self._is_single else self._value.axis
+        return self._positions(Value(self._trace.graph, self._value.axes), self._concrete.event, axis)
+
+    def _positions(self, value: Value, concrete: Any, of_events: Axis | None = None) -> Traced:
+        """Positions in the row of all events: a graph, which has no such row, only picks by them."""
+        return Traced(self._trace, value, concrete, self._scope, bool(value.axes), of_events)
 
     @property
     def place(self) -> Any:
@@ -104,11 +115,17 @@ class TracedFlat(Flat):
         name = next(iter(self._fields))
         return getattr(self, name)  # type: ignore[no-any-return]
 
+    def _check(self, *arrays: Any) -> None:
+        """An error unless these have a number for each object, of the same events."""
+        given = [self._any_traced, *traced_in(arrays)]
+        check_scopes(given)
+        check_forms(given)
+
     def keep(self, mask: Any) -> Flat:
         """The objects for which a mask is true."""
-        check_scopes([self._any_traced, mask])
         if self._is_single:
             raise NanoMLError("`keep` after `at`: each event has one object here. Use a cut.")
+        self._check(mask)
         return self._with(picking.kept(self._value, mask._value), self._concrete.keep(mask._concrete))
 
     def pairs(self) -> tuple[Flat, Flat]:
@@ -127,15 +144,14 @@ class TracedFlat(Flat):
 
     def _extreme_of(self, key: Any, operator: str, concrete: Any) -> Traced:
         """The place of the best key that is not NaN, the first object if all are."""
-        check_scopes([self._any_traced, key])
+        self._check(key)
         (keys,) = lists.aligned([key._value])
         numbers, present = keys.numbers.to("d"), lists.filled_mask(keys)
         self._trace.demand(self._scope, lists.counts(keys).numbers >= 1)
         worst = np.inf if operator == "ArgMin" else -np.inf
         place = (present & numbers.equals(numbers)).where(numbers, worst).place_of(operator)
         place = present.at(place).where(place, present.to("i").place_of("ArgMax"))
-        made = Value(self._trace.graph, (), place.last(), places=(keys.axis, place))
-        return self._trace.made(made, concrete, self._scope)
+        return self._positions(Value(self._trace.graph, places=(keys.axis, place)), concrete)
 
     def at(self, positions: Any) -> Flat:
         """One object of each event."""
@@ -150,6 +166,7 @@ class TracedFlat(Flat):
 
     def with_columns(self, **columns: Any) -> Flat:
         """The same objects with more columns."""
+        self._check(*columns.values())
         made = {name: value_of(each, self._trace.graph) for name, each in columns.items()}
         value = record({**self._fields, **made}, self._value.name)
         return self._with(value, self._concrete.with_columns(**concrete_of(columns)))
@@ -163,6 +180,7 @@ class TracedFlat(Flat):
 
     def _chosen(self, mask: Any, other: Flat) -> Flat:
         assert isinstance(other, TracedFlat)
+        self._check(mask, other._any_traced)
         concrete = Flat.chosen(mask._concrete, self._concrete, other._concrete)
         return self._with(chosen(mask._value, self._value, other._value), concrete)
 

@@ -146,6 +146,14 @@ class Traced(NDArrayOperatorsMixin):
                 return self
             made = mine.mapped(lambda each: axis.mask.where(each, each), (axis,))  # type: ignore[union-attr]
             return self._trace.made(made, self._concrete[concrete], self._scope, True)
+        if other.places and self._is_flat and mine.axes and other.places[0].is_same(mine.axis):
+            check_scopes([self, what])
+            place = other.places[1]
+            return self._trace.made(
+                mine.mapped(lambda each: each.one_at(place), ()), self._concrete[concrete], self._scope
+            )
+        if other.data is None:
+            raise NanoMLError("is picked by positions of other objects, or of objects that were kept in another way.")
         dtype = dtype_of(concrete)
         if dtype is not None and dtype.kind == "b":
             if not other.axes and not what._is_flat and not self._is_flat:
@@ -263,7 +271,11 @@ def check_scopes(arrays: Sequence[Traced]) -> None:
 
 
 def check_forms(arrays: Sequence[Traced]) -> None:
-    """An error if some have a number for each object in one row, and others one for each event."""
+    """An error if some have a number for each object in one row and others one for each event, or if some are positions."""
+    if any(each._value.data is None and each._value.fields is None for each in arrays):
+        raise NanoMLError(
+            "computes with positions of objects: `event`, `smallest` and `largest` pick, as in `met.pt[muons.event]`."
+        )
     if len({each._is_flat for each in arrays}) > 1:
         raise NanoMLError(
             "puts together an array with a number for each object and one for each event: pick by `.event` of the objects."
@@ -274,10 +286,10 @@ def value_of(what: Any, graph: Graph) -> Value:
     """The value of an operand: a traced array, or a number."""
     if isinstance(what, Traced):
         return what._value
-    array = np.asarray(what)
-    if array.ndim or array.dtype.kind not in KINDS:
+    array = np.asarray(what) if not isinstance(what, ak.Array) else None
+    if array is None or array.ndim or array.dtype.kind not in KINDS:
         raise NanoMLError(
-            f"an array of {array.dtype} that does not come from the events {UNKNOWN} Compute it from them, or use a single number."
+            f"an array that does not come from the events {UNKNOWN} Compute it from them, or use a single number."
         )
     return lists.number(graph, array)
 
@@ -288,6 +300,8 @@ def apply_ufunc(ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
     check_scopes(arrays)
     check_forms(arrays)
     first = arrays[0]
+    if ufunc.__name__ not in UFUNCS:
+        raise NanoMLError(f"np.{ufunc.__name__} {UNKNOWN}")
     with quiet():
         concrete = ufunc(*map(concrete_of, inputs))
     values = [value_of(each, first._trace.graph) for each in inputs]
@@ -295,8 +309,6 @@ def apply_ufunc(ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
         from ML_processing.compiled.tracing.vectors import vector_ufunc
 
         made = vector_ufunc(ufunc.__name__, values)
-    elif ufunc.__name__ not in UFUNCS:
-        raise NanoMLError(f"np.{ufunc.__name__} {UNKNOWN}")
     else:
         made = lists.elementwise(UFUNCS[ufunc.__name__], *values)
         dtype = dtype_of(concrete)
