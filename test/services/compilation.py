@@ -7,6 +7,7 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from ML_processing.compiled.proof import first_difference
@@ -18,6 +19,9 @@ SIZES = {"Jet": 4, "Muon": 3}
 
 HOSTILE = (np.nan, np.inf, -np.inf, -0.0, 0.0, 1e30, -1e-30, 2.5, 2.5)
 """Numbers among which there are ties."""
+
+OTHERS = 10**6
+"""Added to the seed of the events that are traced: the seed of those that are compared."""
 
 Lines = Callable[[Events], Any]
 
@@ -73,18 +77,33 @@ def traced(selection: Selection, seed: int = 1) -> TracedSelection:
 
 def difference(selection: Selection, seed: int = 1) -> str:
     """Where graph and engine differ on other events than those that were traced; empty if they do not."""
-    mine, theirs = traced(selection, seed), traced(selection, seed + 10**6)
-    arrays, _ = made_up(seed + 10**6)
+    mine, theirs = traced(selection, seed), traced(selection, seed + OTHERS)
+    assert len(mine.trace.steps) > 1
+    arrays, _ = made_up(seed + OTHERS)
     branches = [Branches(tuple(mine.inputs.events), (), "", 0)] if mine.inputs.events else []
     branches += [Branches(tuple(names), (), name, SIZES[name]) for name, names in mine.inputs.objects.items() if names]
-    return first_difference(mine, theirs.trace.steps, padded(branches, arrays))
+    return first_difference(mine.trace, theirs.trace.steps, padded(branches, arrays))
+
+
+def check_selection(selection: Selection, seed: int = 1) -> None:
+    """Graph and engine agree in each line on other events than those that were traced, and in the cut flow."""
+    assert difference(selection, seed) == ""
+    graph = traced(selection, seed)
+    arrays, collections = made_up(seed + OTHERS)
+    session = onnxruntime.InferenceSession(graph.model.SerializeToString())
+    names = [each.name for each in session.get_outputs()]
+    outputs = dict(zip(names, session.run(None, padded(graph.inputs, arrays)), strict=True))
+    expected = selection.apply(arrays, collections, np.ones(len(arrays["MET_pt"])))
+    assert np.flatnonzero(outputs["passed"][:, 0]).tolist() == expected.rows.tolist()
+    assert outputs["cuts"].sum(axis=0).tolist() == [step.events for step in expected.cutflow.steps[1:]]
+    assert not outputs["failed"].any()
 
 
 def check(lines: Lines, seed: int = 1) -> None:
     """Graph and engine agree, and what was traced is what the engine gives without tracing."""
     found: list[Any] = []
     assert difference(selection_of(lambda events: found.append(lines(events))), seed) == ""
-    arrays, collections = made_up(seed + 10**6)
+    arrays, collections = made_up(seed + OTHERS)
     expected = lines(Events(arrays, collections))
     for one, other in zip(_all(found[-1]), _all(expected), strict=True):
         assert ak.array_equal(one._concrete, other, equal_nan=True, same_content_types=False, check_parameters=False)

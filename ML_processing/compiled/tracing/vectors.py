@@ -181,9 +181,28 @@ def _record(fields: dict[str, Value], name: str) -> Value:
 def added(one: Value, other: Value, function: Callable[[Tensor, Tensor], Tensor]) -> Value:
     """The sum or difference of two vectors, by their cartesian coordinates."""
     first, second = (_cartesian(each) for each in aligned([one, other]))
-    return _record(
-        {name: elementwise(function, first[name], second[name]) for name in first if name in second}, one.name
-    )
+    parts = {name: elementwise(function, first[name], second[name]) for name in first if name in second}
+    made = _record(parts, one.name)
+    if "t" not in parts or not (_by_mass(one) or _by_mass(other)):
+        return made
+    parts["tau"] = component(made, "tau")
+    if function is Tensor.__sub__:  # by its mass a vector has no negative energy
+        del parts["t"]
+    return _record(parts, one.name)
+
+
+def _by_mass(vector: Value) -> bool:
+    """Whether the package vector keeps the mass of these, not the energy: it then changes sign with the vector."""
+    return _given(vector, "tau") is not None
+
+
+def _scaled(vector: Value, function: Callable[[Value], Value]) -> Value:
+    """Vectors times a number."""
+    parts = _cartesian(vector)
+    if _by_mass(vector):
+        del parts["t"]
+        parts["tau"] = component(vector, "tau")
+    return _record({name: function(each) for name, each in parts.items()}, vector.name)
 
 
 def vector_ufunc(name: str, values: Sequence[Value]) -> Value:
@@ -194,13 +213,12 @@ def vector_ufunc(name: str, values: Sequence[Value]) -> Value:
         vector = values[0]
         if name == "absolute":
             return component(vector, "tau" if _can(vector, "tau") else "mag" if _can(vector, "mag") else "rho")
-        return _record({key: elementwise(m.negative, each) for key, each in _cartesian(vector).items()}, vector.name)
+        return _scaled(vector, lambda each: elementwise(m.negative, each))
     if name in ("multiply", "divide") and len({each.fields is None for each in values}) == 2:
         vector, factor = values if values[0].fields is not None else values[::-1]
         if name == "multiply" or vector is values[0]:
             function = Tensor.__mul__ if name == "multiply" else Tensor.__truediv__
-            parts = _cartesian(vector)
-            return _record({key: elementwise(function, each, factor) for key, each in parts.items()}, vector.name)
+            return _scaled(vector, lambda each: elementwise(function, each, factor))
     raise NanoMLError(f"np.{name} of records cannot be compiled: take their fields, as in `.pt`.")
 
 

@@ -103,7 +103,7 @@ LINES = {
     "x = np.arange(40.0) * met.pt": FOREIGN,
     "x = met.pt * ak.Array(np.arange(40.0))": FOREIGN,
     "x = ak.where(met.pt > 1, np.zeros(40), met.pt)": FOREIGN,
-    "x = jets.pt * ak.Array([[1.0]] * 40)": FOREIGN,
+    "x = jets.pt * ak.Array([[1.0]] * 40)": "cannot broadcast",
     "x = np.random.default_rng(1).normal(size=met.pt.shape)": "`.shape`",
     "x = np.random.default_rng(1).normal(met.pt)": UNKNOWN,
     "x = getattr(met.pt, '_numba_type_')": "numba",
