@@ -192,17 +192,19 @@ def added(one: Value, other: Value, function: Callable[[Tensor, Tensor], Tensor]
 
 
 def _by_mass(vector: Value) -> bool:
-    """Whether the package vector keeps the mass of these, not the energy: it then changes sign with the vector."""
+    """Whether the package vector keeps the mass of these, not the energy."""
     return _given(vector, "tau") is not None
 
 
 def _scaled(vector: Value, function: Callable[[Value], Value]) -> Value:
-    """Vectors times a number."""
-    parts = _cartesian(vector)
+    """Vectors times a number, whose sign the mass does not get."""
+    parts = {name: function(each) for name, each in _cartesian(vector).items()}
     if _by_mass(vector):
         del parts["t"]
-        parts["tau"] = component(vector, "tau")
-    return _record({name: function(each) for name, each in parts.items()}, vector.name)
+        tau = component(vector, "tau")
+        sign, size = (elementwise(each, tau) for each in (m.sign, m.absolute))
+        parts["tau"] = elementwise(Tensor.__mul__, sign, elementwise(m.absolute, function(size)))
+    return _record(parts, vector.name)
 
 
 def vector_ufunc(name: str, values: Sequence[Value]) -> Value:
