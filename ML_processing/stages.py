@@ -165,7 +165,9 @@ def compile_stage(analysis: Analysis) -> Stage | None:
         raise config.error("export", "selection", message="there is no skim.selection to be put into the model")
     for key in ("cut", "modules"):
         if getattr(skim, key):
-            text = f"skim.{key} is no part of the selection, so the model would decide otherwise: do the same in `select`"
+            text = (
+                f"skim.{key} is no part of the selection, so the model would decide otherwise: do the same in `select`"
+            )
             raise config.error("export", "selection", message=text)
     wanted = Compilation(skim.selection, str(config.base), config.export.compared, dict(config.export.room))
     selection = source_of(load_selection(skim.selection, config.base))
