@@ -99,7 +99,7 @@ class TracedSelection:
             if selection.dataset.triggers:
                 fired = [events[name] for name in selection.dataset.triggers]
                 events = cutflow.cut("trigger", functools.reduce(np.logical_or, fired), events)
-            watched = _Watched.of(selection.dataset)
+            watched = _Watched.like(selection.dataset)
             left, made = selection.of_dataset(watched).select(events, cutflow)
             self.used_dataset = watched.used | ({"triggers"} if selection.dataset.triggers else set())
             self._read_results(selection, cutflow, left, made)
@@ -196,7 +196,7 @@ class _Watched(DatasetInfo):
     used: set[str]
 
     @classmethod
-    def of(cls, dataset: DatasetInfo) -> _Watched:
+    def like(cls, dataset: DatasetInfo) -> _Watched:
         made = cls(**{field.name: getattr(dataset, field.name) for field in fields(dataset)})
         object.__setattr__(made, "used", set())
         return made

@@ -374,7 +374,7 @@ def _read(metadata: Mapping[str, Any]) -> Description:
     if len(events) > 1:
         raise ValueError(f"two tensors of events, {events[0].tensor} and {events[1].tensor}")
     features = events[0] if events else None
-    mean, each = metadata["outputs"][0], metadata["outputs"][-1]
+    mean, each = metadata["outputs"] * 2 if "selection" in metadata else metadata["outputs"]
     kind = "classes" if "classes" in mean else "targets"
     outputs = tuple(map(str, mean[kind]))
     parameter = metadata.get("parameter")

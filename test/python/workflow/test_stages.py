@@ -19,7 +19,7 @@ from MLTools.NanoML.workflow.stages import NAMES, PARTS, Resources, in_words, se
 def test_every_stage_is_of_one_part() -> None:
     assert PARTS == {
         "data_processing": ("skim", "convert", "shuffle", "normalise", "score", "fill", "histogram", "draw"),
-        "ML_processing": ("train", "evaluate", "export"),
+        "ML_processing": ("train", "evaluate", "export", "compile"),
         "statistical_analysis": ("fit", "limits"),
     }
 
