@@ -31,8 +31,7 @@ def first_difference(trace: Trace, steps: Sequence[Step], feed: Mapping[str, NDA
     feed
         These events, as input tensors of all branches that were traced.
     """
-    tensors = {each.name: each for step in trace.steps for each in _tensors(step)}
-    found = _run(trace.graph, tensors, feed)
+    found = _run(trace.graph, tensors_of(trace.steps), feed)
     for mine, theirs in zip(trace.steps, steps, strict=True):
         problem = _difference(mine, theirs.concrete, found)
         if problem:
@@ -58,18 +57,29 @@ def _tensors(step: Step) -> list[Tensor]:
     return made
 
 
-def _run(whole: Graph, tensors: Mapping[str, Tensor], feed: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def _run(graph: Graph, tensors: Mapping[str, Tensor], feed: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     known = {name: np.asarray(each.value) for name, each in tensors.items() if each.value is not None}
-    wanted = [name for name in tensors if name not in known and name not in feed]
-    given = [helper.make_tensor_value_info(name, KINDS["f"], [None] * each.ndim) for name, each in feed.items()]
-    results = [
-        helper.make_tensor_value_info(name, KINDS[tensors[name].kind], [None] * tensors[name].rank) for name in wanted
-    ]
-    body = helper.make_graph(whole.nodes, "steps", given, results, whole.constants)
+    wanted = {name: each for name, each in tensors.items() if name not in known and name not in feed}
+    model = model_with_outputs(graph, wanted, {name: each.ndim for name, each in feed.items()})
+    session = open_session("the graph of the selection", model.SerializeToString())
+    return {**known, **feed, **dict(zip(wanted, session.run(list(wanted), dict(feed)), strict=True))}
+
+
+def model_with_outputs(
+    graph: Graph, outputs: Mapping[str, Tensor], inputs: Mapping[str, int]
+) -> onnx.ModelProto:
+    """All nodes of a trace, with these tensors as outputs and inputs of these ranks."""
+    given = [helper.make_tensor_value_info(name, KINDS["f"], [None] * rank) for name, rank in inputs.items()]
+    results = [helper.make_tensor_value_info(name, KINDS[it.kind], [None] * it.rank) for name, it in outputs.items()]
+    body = helper.make_graph(graph.nodes, "steps", given, results, graph.constants)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
     onnx.checker.check_model(model)
-    session = open_session("the graph of the selection", model.SerializeToString())
-    return {**known, **feed, **dict(zip(wanted, session.run(wanted, dict(feed)), strict=True))}
+    return model
+
+
+def tensors_of(steps: Sequence[Step]) -> dict[str, Tensor]:
+    """What lines have computed, by name."""
+    return {each.name: each for step in steps for each in _tensors(step)}
 
 
 def _difference(step: Step, concrete: Any, found: Mapping[str, NDArray[Any]]) -> str:

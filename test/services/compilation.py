@@ -79,10 +79,14 @@ def difference(selection: Selection, seed: int = 1) -> str:
     """Where graph and engine differ on other events than those that were traced; empty if they do not."""
     mine, theirs = traced(selection, seed), traced(selection, seed + OTHERS)
     assert len(mine.trace.steps) > 1
-    arrays, _ = made_up(seed + OTHERS)
-    branches = [Branches(tuple(mine.inputs.events), (), "", 0)] if mine.inputs.events else []
-    branches += [Branches(tuple(names), (), name, SIZES[name]) for name, names in mine.inputs.objects.items() if names]
-    return first_difference(mine.trace, theirs.trace.steps, padded(branches, arrays))
+    return first_difference(mine.trace, theirs.trace.steps, feed_of(mine, seed + OTHERS))
+
+
+def feed_of(graph: TracedSelection, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Events as the tensors of all branches that were traced."""
+    branches = [Branches(tuple(graph.inputs.events), (), "", 0)] if graph.inputs.events else []
+    branches += [Branches(tuple(names), (), name, SIZES[name]) for name, names in graph.inputs.objects.items() if names]
+    return padded(branches, made_up(seed)[0])
 
 
 def check_selection(selection: Selection, seed: int = 1) -> None:

@@ -41,7 +41,7 @@ def nth(value: Value, number: int) -> tuple[Value, Tensor]:
     up_to = there.to("i").cumulative()
     total = there.to("i").summed().lifted(value.rank)
     hit = there & (up_to.equals(number + 1) if number >= 0 else up_to.equals(total + (number + 1)))
-    place_ = hit.to("i").place_of("ArgMax")
+    place_ = hit.to("f").place_of("ArgMax")
     return value.mapped(lambda each: each.one_at(place_), value.axes[:-1]), hit.to("i").extreme("ReduceMax") > 0
 
 
@@ -84,7 +84,7 @@ def extreme_place(value: Value, operator: str) -> Value:
     keys = value.numbers.to("d")
     worst = np.inf if operator == "ArgMin" else -np.inf
     place = (present & keys.equals(keys)).where(keys, worst).place_of(operator)
-    first = present.to("i").place_of("ArgMax")
+    first = present.to("f").place_of("ArgMax")
     begins = keys.at(first)
     place = begins.equals(begins).where(place, first)
     any_ = (present.to("i").extreme("ReduceMax") > 0).lifted(value.rank)

@@ -195,7 +195,7 @@ class Tensor:
         return self.graph.add("CumSum", [self, self.graph.constant(np.array(self.rank - 1))], self.kind, self.rank)
 
     def place_of(self, operator: str) -> Tensor:
-        """ArgMin or ArgMax over the last dimension, which is kept: the first place if there are several."""
+        """ArgMin or ArgMax of floating-point numbers over the last dimension, which is kept: the first place of several."""
         return self.graph.add(operator, [self], "i", self.rank, axis=self.rank - 1, keepdims=1)
 
     def _picked_where(self, yes: Tensor, no: Tensor) -> Optional[Tensor]:

@@ -150,7 +150,7 @@ class TracedFlat(Flat):
         self._trace.demand(self._scope, lists.counts(keys).numbers >= 1)
         worst = np.inf if operator == "ArgMin" else -np.inf
         place = (present & numbers.equals(numbers)).where(numbers, worst).place_of(operator)
-        place = present.at(place).where(place, present.to("i").place_of("ArgMax"))
+        place = present.at(place).where(place, present.to("f").place_of("ArgMax"))
         return self._positions(Value(self._trace.graph, places=(keys.axis, place)), concrete)
 
     def at(self, positions: Any) -> Flat:
