@@ -112,7 +112,10 @@ class Graph:
         key = self._key(operator, inputs, attributes)
         if (key, 0) not in self._known:
             names = [f"{operator}{len(self.nodes)}" + (f"_{number}" if number else "") for number in range(len(made))]
-            self.nodes.append(helper.make_node(operator, [each.name for each in inputs], names, **attributes))
+            node = helper.make_node(
+                operator, [each.name for each in inputs], names, names[0], **attributes
+            )  # 1.20 asks for a name
+            self.nodes.append(node)
             width = max((each.width for each in inputs if each.rank == made[0][1]), default=0)
             for number, (name, (kind, rank)) in enumerate(zip(names, made, strict=True)):
                 self._known[key, number] = Tensor(self, name, kind, rank, width)
