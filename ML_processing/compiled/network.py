@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -126,10 +127,20 @@ def joined(
     del made.graph.output[:]
     for name, (_, *axes) in shapes.items():
         made.graph.output.append(helper.make_tensor_value_info(name, KINDS["f"], ["n", *axes]))
+    _name(made.graph, itertools.count())
     made.ir_version = max(model.ir_version, network.ir_version)
     made.opset_import[0].version = max(opsets)
     onnx.checker.check_model(made)
     return made
+
+
+def _name(graph: onnx.GraphProto, numbers: Iterator[int]) -> None:
+    """A name of its own for each node, also in branches: ONNX Runtime 1.20 takes nodes without one for the same."""
+    for node in graph.node:
+        node.name = f"node{next(numbers)}"
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _name(attribute.g, numbers)
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], output: str) -> list[onnx.NodeProto]:

@@ -35,7 +35,7 @@ def test_old_and_new_versions_agree(version: str, tmp_path: Path) -> None:
     graph, path = traced(selection_of(lines)), tmp_path / "lines.onnx"
     feed = {name: np.resize(values, (300, *values.shape[1:])) for name, values in feed_of(graph, 2).items()}
     outputs = {name: it for name, it in tensors_of(graph.trace.steps).items() if it.value is None and name not in feed}
-    model = model_with_outputs(graph, outputs, {name: values.ndim for name, values in feed.items()})
+    model = model_with_outputs(graph.graph, outputs, {name: values.ndim for name, values in feed.items()})
     path.write_bytes(model.SerializeToString())
     expected = onnxruntime.InferenceSession(str(path)).run(None, feed)
     with SubprocessRuntime.of(version) as there:
