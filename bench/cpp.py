@@ -1,6 +1,7 @@
-"""C++: from NanoAOD's columns to a score, against the session's run() alone, for a small network and a transformer.
+"""C++: from NanoAOD's columns to a score, against the session's run() alone.
 
-It needs a compiler, libonnxruntime-dev and nlohmann-json3-dev; headers in test/cpp/cmssw stand in for CMSSW's.
+The models are a small network, a transformer, and those of the worked example: its network alone, and behind its selection in
+one model, which also runs over many events at once. It needs a compiler, libonnxruntime-dev and nlohmann-json3-dev; headers in test/cpp/cmssw stand in for CMSSW's.
 """
 
 from __future__ import annotations
@@ -15,12 +16,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import CHECKOUT
+from common import CHECKOUT, SAMPLES, SELECTION
 
 from ML_processing.events.inputs import CollectionShape, Shape
+from ML_processing.export.export import export_networks
+from ML_processing.export.releases import target
+from ML_processing.export.with_selection import Compilation, Source, export_with_selection
 from ML_processing.models import Ensemble, make_network
+from MLTools.NanoML.model import Model
+from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection import DatasetInfo
+from MLTools.NanoML.trilepton import Trilepton
+
+sys.path.insert(0, str(CHECKOUT / "test"))
+
+from services.cplusplus import columns_of, write_events
+from services.trainings import training_of
 
 EVENTS = 400
+BATCH = 500  # events at once
 FEATURES = tuple(f"x{i}" for i in range(20))
 JETS = CollectionShape("Jet", ("pt", "eta", "phi", "mass", "btag"), 10, "-pt")
 CASES = {
@@ -67,14 +82,18 @@ def write_model(directory: Path, model: str, shape: Shape, options: dict[str, li
         "name": model,
         "level": "event",
         "inputs": inputs,
-        "outputs": [{"tensor": "probabilities", "classes": ["signal", "WZ", "ZG"], "discriminants": []}],
+        "outputs": [
+            {"tensor": "probabilities", "classes": ["signal", "WZ", "ZG"], "discriminants": []},
+            {"tensor": "fold_probabilities"},
+        ],
+        "folds": {"k": 1},
         "onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     path.with_suffix(".json").write_text(json.dumps(metadata))
     return path
 
 
-def write_events(directory: Path, model: Path, shape: Shape) -> Path:
+def invented_events(directory: Path, model: Path, shape: Shape) -> Path:
     """Events with 0 to 14 jets, sorted as NanoAOD has them."""
     random = np.random.default_rng(1)
     events = []
@@ -91,6 +110,45 @@ def write_events(directory: Path, model: Path, shape: Shape) -> Path:
     return path
 
 
+def worked_example(directory: Path) -> dict[str, Path]:
+    """Five untrained networks of the selection's columns, and the same behind the selection: events for each."""
+    shape = Shape((*Trilepton.columns, "MET_pt"), (), 3)
+    features = np.random.default_rng(1).exponential(50, (64, len(shape.features))).astype(np.float32)
+    networks = [make_network("mlp", {"hidden": [64, 64]}, shape).eval() for _ in range(5)]
+    for network in networks:
+        network.fit(features, {}, None)
+    training = training_of(networks, shape, {"features": features}, [*Trilepton.columns], selection=SELECTION)
+    plain = directory / "plain.onnx"
+    export_networks(training, plain, "plain", target("CMSSW_14_0_X"))
+    source = Source(DatasetInfo("all"), tuple(map(str, SAMPLES)))
+    export_with_selection(plain, directory / "whole.onnx", [source], Compilation(SELECTION, ".", 11_000, {}))
+    model, numbers = Model(directory / "whole.onnx"), ("run", "luminosityBlock", "event")
+    with RootFile(str(SAMPLES[0])) as file:
+        arrays = file.read([*model.reads, *numbers], 0, EVENTS)
+    columns = [columns_of(arrays, model.reads, event) for event in range(EVENTS)]
+    scores = [np.zeros(0, np.float32)] * EVENTS
+    own = [tuple(int(arrays[name][event]) for name in numbers) for event in range(EVENTS)]
+    assert len(set(fold_of(*np.array(own).T, 5).tolist())) == 5
+    return {
+        "network of the worked example": invented_events(directory, plain, shape),
+        "selection and network of the worked example": write_events(
+            directory / "whole.json.events", Path(model.path), columns, scores, numbers=own
+        ),
+    }
+
+
+def measure(program: Path, case: str, session: str, events: Path) -> None:
+    """Run, and print a line."""
+    done = subprocess.run([str(program), str(events), str(BATCH)], check=True, capture_output=True, text=True)
+    score, alone, *batch = map(float, done.stdout.split())
+    line = (
+        f"{case}, session by {session}: {score:.2f} us per event, the session alone {alone:.2f} us: {score / alone:.3f}"
+    )
+    if batch:
+        line += f"; {BATCH} events at once: {1e3 / batch[0]:.0f} kHz"
+    sys.stdout.write(line + "\n")
+
+
 def main() -> int:
     """Build, run, print."""
     build = CHECKOUT / "build" / "cpp-bench"
@@ -98,17 +156,13 @@ def main() -> int:
         directory = build / name.strip("()")
         make = ["make", "-j2", "-C", str(CHECKOUT / "test" / "cpp"), f"BUILD={directory}", f"FLAGS={flags}", "bench"]
         subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
-        for case, (model, shape, options) in CASES.items():
-            with tempfile.TemporaryDirectory() as temporary:
+        program = directory / "bench"
+        with tempfile.TemporaryDirectory() as temporary:
+            for case, (model, shape, options) in CASES.items():
                 path = write_model(Path(temporary), model, shape, options)
-                events = write_events(Path(temporary), path, shape)
-                done = subprocess.run(
-                    [str(directory / "bench"), str(events)], check=True, capture_output=True, text=True
-                )
-            score, alone = map(float, done.stdout.split())
-            sys.stdout.write(
-                f"{case}, session by {name}: {score:.2f} us per event, the session alone {alone:.2f} us: {score / alone:.3f}\n"
-            )
+                measure(program, case, name, invented_events(Path(temporary), path, shape))
+            for case, events in worked_example(Path(temporary)).items():
+                measure(program, case, name, events)
     return 0
 
 

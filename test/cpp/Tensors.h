@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "MLTools/NanoML/interface/Fold.h"
 #include "MLTools/NanoML/interface/Model.h"
 #include "MLTools/NanoML/interface/Objects.h"
 #include "PhysicsTools/ONNXRuntime/interface/ONNXRuntime.h"
@@ -20,15 +22,17 @@ struct Tensors {
 
   void run(const nanoml::Model& model) {
 #ifdef NANOML_TEST_RUN_INTO
-    model.session().runInto(names, values, shapes, outputs, scores, outputShapes, 1);
+    model.session().runInto(names, values, shapes, outputs, scores, outputShapes, shapes.front().front());
 #else
-    scores = model.session().run(names, values, shapes, outputs, 1);
+    scores = model.session().run(names, values, shapes, outputs, shapes.front().front());
 #endif
   }
 };
 
 /// Those of an event for a model of events without a parameter.
-inline Tensors tensorsOf(const nanoml::Model& model, const std::vector<nanoml::Column>& columns) {
+inline Tensors tensorsOf(const nanoml::Model& model,
+                         const std::vector<nanoml::Column>& columns,
+                         const std::optional<nanoml::EventNumber>& number = std::nullopt) {
   const auto column = [&](const std::string& name) -> const nanoml::Column& {
     const auto same = [&](const nanoml::Request& request) { return request.name == name; };
     return columns[std::find_if(model.columns().begin(), model.columns().end(), same) - model.columns().begin()];
@@ -66,7 +70,7 @@ inline Tensors tensorsOf(const nanoml::Model& model, const std::vector<nanoml::C
   if (!model.metadata().inside)
     return tensors;
   add("fold", 1, {1, 1});
-  tensors.values.back().front() = -1;
+  tensors.values.back().front() = number ? nanoml::foldOf(*number, model.metadata().folds) : -1.f;
   const nanoml::Inside& inside = *model.metadata().inside;
   give("passed", {1, 1});
   give("failed", {1, 1});

@@ -27,7 +27,7 @@ from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo
-from services.cplusplus import run, write_events
+from services.cplusplus import columns_of, run, write_events
 from services.trainings import training_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,15 +85,6 @@ def events_in(model: Model, most: int) -> dict[str, Any]:
     with RootFile(SAMPLE) as file:
         names = [name for name in (*model.reads, *NUMBERS) if name in file.branches]
         return dict(file.read(names, 0, most))
-
-
-def columns_of(arrays: Mapping[str, Any], names: list[str], event: int) -> dict[str, tuple[str, list[Any]]]:
-    found = {}
-    for name in names:
-        values = arrays[name][event]
-        plain = ak.to_numpy(values) if isinstance(values, ak.Array) else np.atleast_1d(values)
-        found[name] = (plain.dtype.name, [*plain])
-    return found
 
 
 def decision_of(model: Model, found: Decisions, event: int) -> dict[str, Any]:

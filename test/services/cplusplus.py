@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,6 +47,16 @@ def write_events(
         event["decision"] = decision
     path.write_text(json.dumps({"model": str(model), "parameters": [*parameters], "events": events}))
     return path
+
+
+def columns_of(arrays: Mapping[str, Any], names: list[str], event: int) -> dict[str, tuple[str, list[Any]]]:
+    """Type and values of some columns of an event."""
+    found = {}
+    for name in names:
+        values = arrays[name][event]
+        plain = ak.to_numpy(values) if isinstance(values, ak.Array) else np.atleast_1d(values)
+        found[name] = (plain.dtype.name, [*plain])
+    return found
 
 
 def _plain(value: Any) -> Any:
