@@ -1,7 +1,8 @@
 """C++: from NanoAOD's columns to a score, against the session's run() alone.
 
 The models are a small network, a transformer, and those of the worked example: its network alone, and behind its selection in
-one model, which also runs over many events at once. It needs a compiler, libonnxruntime-dev and nlohmann-json3-dev; headers in test/cpp/cmssw stand in for CMSSW's.
+one model, which also runs over many events at once. It needs a compiler, libonnxruntime-dev and nlohmann-json3-dev; headers in
+test/cpp/cmssw stand in for CMSSW's.
 """
 
 from __future__ import annotations
