@@ -14,26 +14,16 @@ from numpy.typing import NDArray
 
 pytest.importorskip("ML_processing.export.with_selection")
 
-import torch
 
-from ML_processing.events.inputs import Shape
-from ML_processing.export.export import export_networks
-from ML_processing.export.releases import target
-from ML_processing.export.with_selection import Compilation, Source, export_with_selection
-from ML_processing.models import make_network
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.inside import Decisions, decide
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.nanoaod.folds import fold_of
-from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import DatasetInfo
 from services.cplusplus import columns_of, run, write_events
-from services.trainings import training_of
+from services.whole_models import NUMBERS, events_in, networks_of, whole_model
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLE = ROOT / "examples" / "data" / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
 TOLERANCE = 1e-6
-NUMBERS = ("run", "luminosityBlock", "event")
 
 OWN = '''
 import awkward as ak
@@ -57,34 +47,6 @@ class Own(Selection):
 '''
 
 pytestmark = pytest.mark.slow
-
-
-def networks_of(path: Path, *columns: str) -> Path:
-    """A model of three networks with random weights."""
-    torch.manual_seed(2)
-    features = np.random.default_rng(1).normal(50, 30, (64, len(columns))).astype(np.float32)
-    shape = Shape(columns, (), 3)
-    networks = []
-    for _ in range(3):
-        networks.append(make_network("mlp", {"hidden": [8]}, shape).eval())
-        networks[-1].fit(features, {}, None)
-    training = training_of(networks, shape, {"features": features}, [], selection="own:Own")
-    export_networks(training, path, "score", target("CMSSW_14_0_X"))
-    return path
-
-
-def whole_model(networks: Path, selection: str, directory: Path) -> Model:
-    source = Source(DatasetInfo("signal"), (str(SAMPLE),))
-    path = networks.with_name("whole.onnx")
-    export_with_selection(networks, path, [source], Compilation(selection, str(directory), 200, {}))
-    return Model(path)
-
-
-def events_in(model: Model, most: int) -> dict[str, Any]:
-    """What the model reads, and the numbers of the events."""
-    with RootFile(SAMPLE) as file:
-        names = [name for name in (*model.reads, *NUMBERS) if name in file.branches]
-        return dict(file.read(names, 0, most))
 
 
 def decision_of(model: Model, found: Decisions, event: int) -> dict[str, Any]:
