@@ -65,9 +65,7 @@ def _run(graph: Graph, tensors: Mapping[str, Tensor], feed: Mapping[str, Any]) -
     return {**known, **feed, **dict(zip(wanted, session.run(list(wanted), dict(feed)), strict=True))}
 
 
-def model_with_outputs(
-    graph: Graph, outputs: Mapping[str, Tensor], inputs: Mapping[str, int]
-) -> onnx.ModelProto:
+def model_with_outputs(graph: Graph, outputs: Mapping[str, Tensor], inputs: Mapping[str, int]) -> onnx.ModelProto:
     """All nodes of a trace, with these tensors as outputs and inputs of these ranks."""
     given = [helper.make_tensor_value_info(name, KINDS["f"], [None] * rank) for name, rank in inputs.items()]
     results = [helper.make_tensor_value_info(name, KINDS[it.kind], [None] * it.rank) for name, it in outputs.items()]

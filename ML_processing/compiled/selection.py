@@ -251,7 +251,10 @@ def _model(graph: Graph, used: Sequence[Branches], outputs: Mapping[str, Tensor]
         shape: list[Any] = ["n", each.size, len(each.names)]
         given.append(helper.make_tensor_value_info(each.collection, KINDS["f"], shape))
         given.append(helper.make_tensor_value_info(f"{each.collection}_mask", KINDS["f"], ["n", each.size]))
-    nodes = [*graph.nodes, *(helper.make_node("Identity", [tensor.name], [name], name) for name, tensor in outputs.items())]
+    nodes = [
+        *graph.nodes,
+        *(helper.make_node("Identity", [tensor.name], [name], name) for name, tensor in outputs.items()),
+    ]
     free: dict[int, list[Any]] = {rank: ["n", *[None] * (rank - 1)] for rank in (1, 2, 3)}
     results = [helper.make_tensor_value_info(name, KINDS[each.kind], free[each.rank]) for name, each in outputs.items()]
     body = helper.make_graph(nodes, "selection", given, results, graph.constants)
