@@ -41,6 +41,8 @@ namespace {
     for (std::size_t i = 0; i < model.columns().size(); ++i) {
       const nanoml::Request& request = model.columns()[i];
       columnsOf(given.events.front(), model, columns);
+      if (columns[i].missing())
+        continue;
       const std::vector<std::int64_t> large(columns[i].size(), -(1 << 24) - 1), exact(columns[i].size(), 1 << 24);
       columns[i] = {large.data(), large.size()};
       if (!large.empty())

@@ -240,7 +240,8 @@ def test_errors_about_settings(write: Write) -> None:
 
 def test_as_dict(write: Write) -> None:
     config = load(write(ANALYSIS))
-    assert config.as_dict("export") == {"cmssw": "CMSSW_14_0_X"}
+    expected = {"cmssw": "CMSSW_14_0_X", "selection": False, "compared": 10_000, "room": {}}
+    assert config.as_dict("export") == expected
     assert config.as_dict("score") == {}
     muons = {"files": ["c.root"], "data": True, "triggers": [], "parameters": {}, "das": [], "status": ["VALID"]}
     assert config.as_dict("datasets")["SingleMuon"] == muons
