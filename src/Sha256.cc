@@ -38,8 +38,7 @@ namespace nanoml {
     for (std::size_t i = 0; i < 64; ++i) {
       const std::uint32_t first =
           h + (rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25)) + ((e & f) ^ (~e & g)) + kRounds[i] + words[i];
-      const std::uint32_t second =
-          (rotated(a, 2) ^ rotated(a, 13) ^ rotated(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+      const std::uint32_t second = (rotated(a, 2) ^ rotated(a, 13) ^ rotated(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
       h = g, g = f, f = e, e = d + first;
       d = c, c = b, b = a, a = first + second;
     }

@@ -30,8 +30,7 @@ struct Tensors {
 };
 
 /// Those of an event for a model of events without a parameter.
-inline Tensors tensorsOf(const nanoml::Model& model,
-                         const std::vector<nanoml::Column>& columns,
+inline Tensors tensorsOf(const nanoml::Model& model, const std::vector<nanoml::Column>& columns,
                          const std::optional<nanoml::EventNumber>& number = std::nullopt) {
   const auto column = [&](const std::string& name) -> const nanoml::Column& {
     const auto same = [&](const nanoml::Request& request) { return request.name == name; };

@@ -109,8 +109,10 @@ namespace {
     refused(changed("era", std::string("2022")), {"era 2018", "`era` is 2022"}, first);
     refused(changed("triggers", std::vector<edm::InputTag>()), {"trigger bits", "`triggers`"}, first);
     refused(changed("parameter", std::vector<double>{1}), {"no parameter"}, first);
-    refused(changed("tables", std::vector<edm::InputTag>{"MuonTable"}), {"no table has column Electron_pt", "`tables`"}, first);
-    refused(changed("correctedTables", std::vector<edm::InputTag>{"ElectronTable"}), {"no table has column Muon_pt"}, first);
+    refused(changed("tables", std::vector<edm::InputTag>{"MuonTable"}), {"no table has column Electron_pt", "`tables`"},
+            first);
+    refused(changed("correctedTables", std::vector<edm::InputTag>{"ElectronTable"}), {"no table has column Muon_pt"},
+            first);
     refused(config, {"data", "these are data"}, first);
   }
 

@@ -19,8 +19,13 @@ namespace cms::Ort {
 
   class ONNXRuntime {
   public:
+#ifdef NANOML_TEST_RUN_INTO
+    ONNXRuntime(const std::string& path, const ::Ort::SessionOptions& options)
+        : session_(environment(), path.c_str(), options) {
+#else
     explicit ONNXRuntime(const std::string& path, const ::Ort::SessionOptions* options = nullptr)
         : session_(environment(), path.c_str(), options ? *options : static_cast<const ::Ort::SessionOptions&>(oneThread())) {
+#endif
       ::Ort::AllocatorWithDefaultOptions allocator;
       for (std::size_t i = 0; i < session_.GetInputCount(); ++i)
         inputs_.emplace_back(session_.GetInputNameAllocated(i, allocator).get());
@@ -94,11 +99,13 @@ namespace cms::Ort {
       return environment;
     }
 
+#ifndef NANOML_TEST_RUN_INTO
     static ::Ort::SessionOptions oneThread() {
       ::Ort::SessionOptions options;
       options.SetIntraOpNumThreads(1);
       return options;
     }
+#endif
 
     static std::size_t sizeOf(const std::vector<std::int64_t>& shape) {
       std::size_t size = 1;
