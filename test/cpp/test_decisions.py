@@ -171,7 +171,7 @@ def test_objects_and_parameters_are_scored_by_the_network_of_their_fold(
     numbers = [(1, 1, number) for number in range(6)]
     fold = fold_of(*(np.array(each) for each in zip(*numbers)), 3)
     objects = linear_model(["Jet_pt"], level="object", collection="Jet", targets=["x", "y", "z"])
-    columns = [{"Jet_pt": ("float32", np.arange(size))} for size in range(6)]
+    columns = [{"Jet_pt": ("float32", list(range(size)))} for size in range(6)]
     rows = [np.array([[pt, own, 0] for pt in range(size)], np.float32) for size, own in enumerate(fold)]
     events = write_events(tmp_path / "objects.json", objects, columns, rows, numbers=numbers)
     assert float(run(str(programs / "testScores"), str(events))) < TOLERANCE
