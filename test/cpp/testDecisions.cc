@@ -44,14 +44,11 @@ namespace {
       if (columns[i].missing())
         continue;
       const std::vector<std::int64_t> large(columns[i].size(), -(1 << 24) - 1), exact(columns[i].size(), 1 << 24);
-      if (!large.empty()) {
-        columns[i] = {large.data(), large.size()};
+      columns[i] = {large.data(), large.size()};
+      if (!large.empty())
         checkThrows([&] { scorer.score(columns); }, request.name, "-16777217", "exact");
-      }
-      if (!columns[i].missing()) {
-        columns[i] = {exact.data(), exact.size()};
-        scorer.score(columns);
-      }
+      columns[i] = {exact.data(), exact.size()};
+      scorer.score(columns);
       columns[i] = {};
       if (request.fallback && request.collection.empty())
         scorer.score(columns);
