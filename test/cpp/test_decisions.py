@@ -141,8 +141,10 @@ def test_collections_and_defaults(tmp_path: Path, programs: Path) -> None:
         assert (int(run(str(programs / "testDecisions"), str(events))) > 20) == (fired is None)
 
 
-def test_damage_to_a_model_with_its_selection(trilepton: Model, tmp_path: Path, programs: Path) -> None:
-    run(str(programs / "testDamage"), trilepton.path, str(tmp_path))
+def test_damage_to_a_model_with_its_selection(tmp_path: Path, programs: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    model = whole_model(networks_of(tmp_path / "model.onnx", "HT"), f"{tmp_path / 'own.py'}:Own", tmp_path)
+    run(str(programs / "testDamage"), model.path, str(tmp_path))
 
 
 def test_events_are_scored_by_the_network_of_their_fold(
