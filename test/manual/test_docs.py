@@ -155,6 +155,15 @@ def models(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]
     return directory
 
 
+def test_a_selection_is_put_into_the_model(tmp_path: Path, follow: Callable[..., None]) -> None:
+    pytest.importorskip("ML_processing.stages")
+    pytest.importorskip("torch")
+    follow("howto/selection_inside.md", tmp_path)
+    described = json.loads((tmp_path / "analysis" / "model_with_selection.json").read_text())
+    assert described["selection"]["name"] == "MLTools.NanoML.trilepton:Trilepton"
+    assert described["selection"]["events"] == 8250
+
+
 def scored(path: Path, name: str) -> tuple[Any, Any]:
     """The scores by a model, and the fold of each event."""
     tree = events(path)
