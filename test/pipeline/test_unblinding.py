@@ -1,0 +1,160 @@
+"""A search from files to its limit: no accident shows data of its signal region before somebody unblinds it, and then they are there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+from click.testing import CliRunner
+
+from MLTools.NanoML.batch.job import decode, encode
+from MLTools.NanoML.cli import nanoml
+from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.contracts.templates import DATA, Templates
+from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from MLTools.NanoML.workflow.stages import Analysis
+
+pytest.importorskip("data_processing.convert.stage")
+pytest.importorskip("ML_processing.stages")
+pytest.importorskip("statistical_analysis.stages")
+
+from statistical_analysis.results import Results
+from statistical_analysis.stages import fit_stage
+
+CONFIG = """\
+workdir: search
+luminosity: 10
+luminosity_uncertainty: 2.5 %
+datasets:
+  signal: {files: signal.root, class: signal, cross_section: 0.002}
+  WZ: {files: WZ.root, class: WZ, cross_section: 0.03}
+  Muon: {files: Muon.root, data: true}
+regions: {SR: isTight, CR: "!isTight"}
+convert: {features: [x]}
+train: {model: mlp, regions: [SR], epochs: 2, options: {hidden: [4]}}
+histogram: {x: {bins: [5, -2, 3]}}
+fit: {channels: {SR: x}, uncertainties: {WZ: 10 %}}
+"""
+STAGES = ("fill", "histogram", "draw")
+SHOWN = (".png", ".md", ".tex", ".html", ".json", ".txt")
+
+
+def write(path: Path, seed: int, count: int, at: float, run: int = 1, tight_at: float | None = None) -> None:
+    """Events around a point; those of the signal region may be elsewhere."""
+    random = np.random.default_rng(seed)
+    is_tight = random.random(count) < 0.5
+    x = random.normal(at, 1, count)
+    columns = {
+        "run": np.full(count, run, np.uint32),
+        "luminosityBlock": np.ones(count, np.uint32),
+        "event": np.arange(count, dtype=np.uint64),
+        "x": np.where(is_tight & (tight_at is not None), x + (tight_at or 0), x).astype(np.float32),
+        "isTight": is_tight,
+    }
+    if run == 1:
+        columns["genWeight"] = np.ones(count, np.float32)
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {name: values.dtype for name, values in columns.items()}).extend(columns)
+
+
+def nanoml_does(*arguments: object, says: str = "") -> Any:
+    done = CliRunner().invoke(nanoml, [str(it) for it in arguments], input=says)
+    assert done.exit_code == 0, (arguments, done.exception)
+    return done
+
+
+def refused(*arguments: object, says: str = "") -> str:
+    done = CliRunner().invoke(nanoml, [str(it) for it in arguments], input=says)
+    assert done.exit_code != 0
+    return str(done.exception)
+
+
+def shown(workdir: Path) -> dict[str, bytes]:
+    """What people look at of histograms and the fit."""
+    paths = [path for name in ("histograms", "fit") for path in (workdir / name).iterdir() if path.suffix in SHOWN]
+    return {path.name: path.read_bytes() for path in sorted(paths)}
+
+
+def has_data(workdir: Path) -> dict[str, bool]:
+    """Whether there are observed data in the histograms of each region, and in the results of the fit."""
+    (histogram,) = Templates.read(workdir / "histograms/histograms.h5").histograms
+    found = {channel.name: DATA in channel.processes for channel in histogram.channels}
+    with uproot.open(workdir / "histograms/histograms.root") as file:
+        assert {region: f"x/{region}/{DATA};1" in file for region in found} == found
+    results = Results.read(workdir / "fit/results.json")
+    return {**found, "fit": results.channels[0].observed is not None}
+
+
+BLIND, OPEN = {"SR": False, "CR": True, "fit": False}, {"SR": True, "CR": True, "fit": True}
+
+
+@pytest.mark.slow
+def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path) -> None:
+    analysis, workdir, log = tmp_path / "a.yaml", tmp_path / "search", tmp_path / "search/unblinded.json"
+    write(tmp_path / "signal.root", 1, 600, 1.0)
+    write(tmp_path / "WZ.root", 2, 600, -0.5)
+    write(tmp_path / "Muon.root", 3, 300, -0.5, run=320_000)
+    analysis.write_text(CONFIG)
+    assert "fill, histogram, fit must be done first" in refused("unblind", analysis, "--because", "why not")
+    nanoml_does("run", analysis)
+    assert has_data(workdir) == BLIND
+    blind = shown(workdir)
+    assert {"x_SR.png", "x_CR.png", "yields.md", "report.html", "results.json", "datacard.txt"} <= blind.keys()
+
+    # other data in the signal region, and the same elsewhere
+    write(tmp_path / "Muon.root", 3, 300, -0.5, run=320_000, tight_at=2.0)
+    nanoml_does("run", analysis)
+    assert shown(workdir) == blind
+
+    # records are lost, and so are results; stages are done in any order, each alone, and as jobs
+    shutil.rmtree(workdir / ".nanoml")
+    (workdir / "fit/results.json").unlink()
+    for stage in ("fit", *reversed(STAGES)):
+        nanoml_does(stage, analysis)
+        assert has_data(workdir) == BLIND
+    (workdir / "histograms/histograms.h5").unlink()
+    for made in pipeline_stages(load(analysis), STAGES):
+        for task in made.tasks:
+            decode(json.loads(json.dumps(encode(task.work))))()
+    (task,) = fit_stage(Analysis(load(analysis))).tasks
+    assert decode(json.loads(json.dumps(encode(task.work)))).args == task.work.args
+    assert task.work.args[0].is_blind
+    assert has_data(workdir) == BLIND
+    nanoml_does("run", analysis)
+    assert shown(workdir) == blind
+
+    # what is expected must be known, and the name of the analysis
+    analysis.write_text(CONFIG.replace("10 %", "+20 % -10 %"))
+    assert "What is expected is not known, since fit must be done first" in refused("unblind", analysis)
+    analysis.write_text(CONFIG)
+    assert "That is not search: the analysis stays blind" in refused("unblind", analysis, says="it is final\nno\n")
+    assert not log.exists()
+
+    expected = Results.read(workdir / "fit/results.json").summary
+    asked = nanoml_does("unblind", analysis, says="it is final\nsearch\n").output
+    where = "search is blind in SR, and in bins with an expected S / sqrt(B) above 0.5 elsewhere."
+    assert f"{where}\nExpected: {expected}\n" in asked
+    (entry,) = json.loads(log.read_text())["unblinded"]
+    assert (entry["because"], entry["expected"]) == ("it is final", expected)
+    assert "@" in entry["who"]
+    assert expected.endswith("; blinded")
+    nanoml_does("run", analysis)
+    assert has_data(workdir) == OPEN
+    by = f"unblinded by {entry['who']} on {entry['at'][:10]}"
+    assert Results.read(workdir / "fit/results.json").unblinded == by
+    assert by[1:] in (workdir / "fit/report.html").read_text()
+    data = Templates.read(workdir / "histograms/histograms.h5").histograms[0].channels
+    counts = next(it for it in data if it.name == "SR").processes[DATA].nominal[1:-1]
+    assert Results.read(workdir / "fit/results.json").channels[0].observed == tuple(counts)
+    assert "is unblinded by" in refused("unblind", analysis)
+
+    # without the log it is blind again
+    log.unlink()
+    nanoml_does("run", analysis)
+    assert has_data(workdir) == BLIND
+    assert shown(workdir) == blind
