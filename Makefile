@@ -40,7 +40,7 @@ ROOT := $(VENV_ROOT)/.installed
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.11] [PYTEST_ARGS='-k accounting']"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 20
 
 demo: $(ALL) ## install NanoML into .venv and run the worked examples: one network, and an analysis with corrections up to a limit
 	$(VENV)/bin/nanoml run examples/trilepton.yaml

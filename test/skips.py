@@ -23,6 +23,8 @@ DECLARED = {
         "nano_postproc.py is not in the PATH",
         "this is not CMSSW",
     ],
+    "what is tested is that they are not there": ["ROOT is here", "ROOT and nanoAOD-tools are here"],
+    "nanoAOD-tools reads trees alone": ["nanoAOD-tools reads no RNTuple"],
     "it would bring older versions of our packages": ["could not import 'coffea"],
     "CERN distributes it, not Debian": ["dasgoclient is not installed"],
     "it needs packages that contradict ours": [

@@ -24,6 +24,7 @@ _MODULES = {
     "nanoaodtools": "A selection as a module of nanoAOD-tools",
     "score": "A model as a module of nanoAOD-tools",
     "nano_cff": "A model in cmsRun",
+    "fwlite": "A model in FWLite",
     "model": "A model in plain Python",
     "nanoaod.folds": "Folds",
     "rootio.rootfile": "ROOT files",

@@ -162,7 +162,7 @@ def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:
     varied = selection.made.nominal if selection else {}
     assert names <= their_kinds.keys() - own_counters <= {*names, *varied}
     for name in their_kinds.keys() - kinds.keys() - own_counters:
-        assert same(their_arrays[name], arrays[varied[name][0]])
+        assert same(their_arrays[name], arrays[varied[name]])
     assert [name for name in names if kinds[name] != their_kinds[name]] == []
     assert [name for name in names if not same(arrays[name], their_arrays[name])] == []
     with uproot.open(outputs["columnar"]) as ours, uproot.open(outputs["nanoaodtools"]) as other:
