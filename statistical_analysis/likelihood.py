@@ -137,17 +137,22 @@ class Likelihood:
         )
 
     def covariance(self, data: Floats, at: Floats) -> Floats:
-        """The covariance matrix of the parameters at a maximum, float64 of shape (parameters, parameters); 0 for fixed ones."""
+        """The covariance matrix of the parameters at a maximum, float64 of shape (parameters, parameters); 0 for fixed ones.
+
+        If the data do not bend the likelihood, as those without any event at a signal strength of 0, what is expected there does.
+        """
         free = np.flatnonzero(~self.is_fixed)
-        hessian = np.array(self._hessian(at, data), float)[np.ix_(free, free)] / 2
         found = np.zeros((len(at), len(at)))
-        try:
-            np.linalg.cholesky(hessian)
-        except np.linalg.LinAlgError:
-            flat = free[np.abs(np.linalg.eigh(hessian)[1][:, 0]).argmax()]
-            raise NanoMLError(f"The likelihood has no maximum: {self.names[flat]} can have any value.") from None
-        found[np.ix_(free, free)] = np.linalg.inv(hessian)
-        return found
+        for given in (data, self.expected(at)):
+            hessian = np.array(self._hessian(at, given), float)[np.ix_(free, free)] / 2
+            try:
+                np.linalg.cholesky(hessian)
+            except np.linalg.LinAlgError:
+                continue
+            found[np.ix_(free, free)] = np.linalg.inv(hessian)
+            return found
+        flat = free[np.abs(np.linalg.eigh(hessian)[1][:, 0]).argmax()]
+        raise NanoMLError(f"The likelihood has no maximum: {self.names[flat]} can have any value.")
 
     def twice_nll_at(self, at: Any, data: Any) -> Any:
         """Twice the negative logarithm of the likelihood at some parameters, as a function that jax can transform."""

@@ -204,3 +204,12 @@ def test_nothing_of_a_blind_fit_depends_on_observed_data(tmp_path: Path) -> None
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(NanoMLError, match="is no result of a fit, or damaged"):
         Results.read(tmp_path / "results.json")
+
+
+def test_no_event_at_all_gives_a_limit() -> None:
+    found = infer(counting(0, 3.0, 2.0, 0.2), ORIGIN, is_blind=False)
+    assert found.strength.value <= 0
+    assert found.limit.observed is not None
+    # the asymptotic formulae are rough for so few events; CLs of none observed is exp(-3 mu): 1.0
+    assert 0.4 < found.limit.observed < 1.2
+    assert found.significance.observed == 0
