@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
+from MLTools.NanoML.model.inside import Decisions, decide
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.folds import fold_of
 
@@ -77,6 +78,8 @@ class FWLiteModel:
             raise NanoMLError("there is no FWLite (DataFormats.FWLite) here: run cmsenv in a CMSSW release.") from None
         self._new_handle, self._handles = Handle, {}  # type: ignore[var-annotated]
         self._parameter = parameter
+        inputs = self.model.description.inputs
+        self._types = {name: dtype for each in inputs for name, dtype in zip(each.columns, each.dtypes)}
         self._places: dict[str, _Place] = {}
         self._bits: dict[tuple[Label, int], dict[str, int]] = {}
 
@@ -90,27 +93,37 @@ class FWLiteModel:
 
         Returns
         -------
-        float32, shape (outputs,); of a model of objects, shape (objects, outputs).
+        float32, shape (outputs,); of a model of objects, shape (objects, outputs). NaN where the selection inside the model
+        does not let the event pass.
 
         Raises
         ------
         NanoMLError
             The event lacks a column of the model, or a score is not finite.
         """
-        columns, about = self.columns(event), event.eventAuxiliary()
-        fold = fold_of([about.run()], [about.luminosityBlock()], [about.event()], self.model.folds)
+        if self.model.description.inside is not None:
+            return self.decide(event).scores[0]
+        columns, fold = self.columns(event), self._fold(event)
         if self.model.description.level == "event":
             return self.model.scores(columns, fold, self._parameter)[0]
         objects = len(next(each[0] for each in columns.values() if each.ndim > 1))
         return self.model.scores(columns, np.repeat(fold, objects), self._parameter)
 
+    def decide(self, event: Any) -> Decisions:
+        """What a model with its selection inside says of an event; its columns are those of the tables, which are not corrected."""
+        return decide(self.model, self.columns(event), self._fold(event), self._parameter)
+
     def columns(self, event: Any) -> dict[str, Any]:
         """The branches that the model reads, of one event: arrays of one number each, or of one list."""
         if not self._places:
             self._places = self._find(event)
-        return {name: self._read(place, event) for name, place in self._places.items()}
+        return {name: self._read(place, event, self._types.get(name)) for name, place in self._places.items()}
 
-    def _read(self, place: _Place, event: Any) -> Any:
+    def _fold(self, event: Any) -> NDArray[np.int64]:
+        about = event.eventAuxiliary()
+        return fold_of([about.run()], [about.luminosityBlock()], [about.event()], self.model.folds)
+
+    def _read(self, place: _Place, event: Any, dtype: Optional[str]) -> Any:
         product = self._product(place.kind, place.label, event)
         if product is None:
             raise NanoMLError(f"{_where(event)}: has no product {':'.join(place.label)} with {place.column}.")
@@ -123,6 +136,7 @@ class FWLiteModel:
         if number < 0:
             raise NanoMLError(f"{_where(event)}: table {product.name()} has no column {place.column}.")
         values = np.array([product.getAnyValue(row, number) for row in range(product.size())], np.float64)
+        values = values.astype(dtype or values.dtype)  # integers again, of which too large ones are refused
         if product.singleton():
             return values
         import awkward as ak  # only where there are objects
@@ -134,9 +148,11 @@ class FWLiteModel:
         found: dict[str, list[_Place]] = {}
         for name, place in (*self._columns_of_tables(event), *self._trigger_bits(event)):
             found.setdefault(name, []).append(place)
-        places = {}
+        places, inside = {}, self.model.description.inside
         for wanted in self.model.reads:
             actual = versions.resolve(wanted, found)
+            if actual is None and inside is not None and wanted in inside.defaults:
+                continue
             if actual is None:
                 raise NanoMLError(
                     f"{self.model.path}: {_where(event)} has no column {wanted}, which the model reads. FWLite finds the tables "

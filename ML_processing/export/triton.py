@@ -10,9 +10,9 @@ from typing import Any
 from MLTools.NanoML.atomic import make_directory, replacing, write_text
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
+from MLTools.NanoML.model.inside import FOLD
 
 _LARGEST = 1024  # rows in one call: more than one event of a module of CMSSW has
-_FOLD = "fold"  # this input chooses the network for all rows of a call
 _LABELS = "labels.txt"
 
 
@@ -62,7 +62,7 @@ def _configuration(model: Model, name: str) -> Iterator[str]:
     for tensor in outputs:
         labels = f' label_filename: "{_LABELS}"' if tensor.name == model.description.output_tensors[0] else ""
         yield f"output [ {{ {_tensor(tensor)}{labels} }} ]"
-    if all(tensor.name != _FOLD for tensor in inputs):
+    if all(tensor.name != FOLD for tensor in inputs):  # which chooses the network for all events of a call
         yield "dynamic_batching { }"  # calls of several clients are computed together
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
@@ -16,6 +17,7 @@ import uproot
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.fwlite import FWLiteModel
 from MLTools.NanoML.model import Model
+from MLTools.NanoML.model.inside import decide
 from MLTools.NanoML.nanoaod.folds import fold_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,6 +198,29 @@ def test_trigger_bits_numbers_of_objects_and_other_names(
     event.products["TriggerResults", "HLT"] = "edm::TriggerResults", results({"HLT_IsoMu24_v14": True}, has_names=False)
     event.products["l1bits", "NANO"] = "edm::TriggerResults", results({})
     assert [here.columns(event)[name].tolist() for name in reads[:3]] == [[True], [True], [False]]
+
+
+@pytest.mark.slow
+def test_a_model_with_its_selection_inside(tmp_path: Path) -> None:
+    pytest.importorskip("ML_processing.export.with_selection")
+    from services.whole_models import events_in, networks_of, whole_model
+
+    networks = networks_of(tmp_path / "model.onnx", "ZCand_mass", "MET_pt")
+    model = whole_model(networks, "MLTools.NanoML.trilepton:Trilepton", ROOT)
+    read = ak.zip(events_in(model, 60), depth_limit=1)
+    fold = fold_of(read.run, read.luminosityBlock, read.event, model.folds)
+    expected = decide(model, {name: read[name] for name in model.reads}, fold)
+    here = FWLiteModel(model.path)
+    for entry in range(len(read)):
+        event = edm(read, entry, FlatTable)
+        found = here.decide(event)
+        assert (found.passed[0], found.failed[0]) == (expected.passed[entry], expected.failed[entry])
+        assert {name: bool(cut[0]) for name, cut in found.cuts.items()} == {
+            name: bool(cut[entry]) for name, cut in expected.cuts.items()
+        }
+        np.testing.assert_allclose(here.scores(event), expected.scores[entry], rtol=0, atol=1e-6)
+        assert found.columns["ZCand_mass"][0] == pytest.approx(expected.columns["ZCand_mass"][entry], rel=1e-6)
+    assert 5 < expected.passed.sum() < 55
 
 
 def test_what_is_missing_is_told(
