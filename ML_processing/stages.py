@@ -1,4 +1,4 @@
-"""The stages of this part, as tasks: train, evaluate, export."""
+"""The stages of this part, as tasks: train, evaluate, export, compile."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ import pytest
 
 from ML_processing.events.data import TrainingFiles
 from ML_processing.events.survey import Survey
-from ML_processing.training.discriminants import DEFAULT, discriminants_of, notes_on, signal_of
+from ML_processing.training.discriminants import discriminants_of, notes_on, signal_of
 from ML_processing.training.train import train
-from MLTools.NanoML.config.training import Against, Train
+from MLTools.NanoML.config.training import DISCRIMINANT, Against, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 
@@ -42,9 +42,9 @@ def test_signal() -> None:
 def test_expected_shares(files: list[Path]) -> None:
     survey = survey_of(files, [0.5, 30, 10])
     (found,) = discriminants_of(Train(), survey)
-    assert (found.name, found.signal) == (DEFAULT, "signal")
+    assert (found.name, found.signal) == (DISCRIMINANT, "signal")
     assert found.shares == pytest.approx({"signal": 1, "WZ": 0.75, "ZG": 0.25})
-    assert discriminants_of(Train(discriminants={DEFAULT: "signal"}), survey) == (found,)
+    assert discriminants_of(Train(discriminants={DISCRIMINANT: "signal"}), survey) == (found,)
     assert not notes_on((found,), Train(), survey)
 
 
@@ -61,7 +61,7 @@ def test_without_cross_sections(files: list[Path]) -> None:
     assert found.shares == {"signal": 1, "WZ": 0.5, "ZG": 0.5}
     (note,) = notes_on((found,), Train(), survey)
     assert "takes all backgrounds to be equally frequent" in note
-    given = Train(discriminants={DEFAULT: Against("signal", {"WZ": 2, "ZG": 1})})
+    given = Train(discriminants={DISCRIMINANT: Against("signal", {"WZ": 2, "ZG": 1})})
     assert not notes_on(discriminants_of(given, survey), given, survey)
 
 
