@@ -154,7 +154,19 @@ def data_comparison(inputs: int, classes: int) -> DataComparison:
     measured = (Measured(1000.0, 10.0), Measured(1.0, 0.03))
     counted = (123_456, 123_456, *measured)
     return DataComparison(
-        "a", [], ["SR"], *counted, CLASSES[0], 0.1, True, 59.8, panels_, [it.score for it in assigned], assigned, None
+        "a",
+        [],
+        ["SR"],
+        0.5,
+        *counted,
+        CLASSES[0],
+        0.1,
+        True,
+        59.8,
+        panels_,
+        [it.score for it in assigned],
+        assigned,
+        None,
     )
 
 

@@ -99,7 +99,10 @@ def test_directory(toy: Toy, quick: Train, trained: Path) -> None:
     assert content["metrics"]["auc"] == pytest.approx(TOY_AUC, abs=0.05)
     assert np.array(content["sample"]["features"]).shape == (64, 2)
     entry = histories(directory)[0][0]
-    assert set(entry) == {"epoch", "train_loss", "validation_loss", "learning_rate", "validation_auc"}
+    assert set(entry) == {
+        *("epoch", "train_loss", "validation_loss", "learning_rate", "validation_auc", "validation_significance")
+    }
+    assert entry["validation_significance"] is None  # only a search measures it
 
 
 def test_loss_plot(run: Path) -> None:
