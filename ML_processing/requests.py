@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from MLTools.NanoML.selection import DatasetInfo
+if TYPE_CHECKING:
+    from MLTools.NanoML.selection import DatasetInfo
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from MLTools.NanoML.config.training import Evaluate, Export, Train
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import twin_of
-from MLTools.NanoML.selection import DatasetInfo, load_selection
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
@@ -169,6 +168,8 @@ def compile_stage(analysis: Analysis) -> Stage | None:
                 f"skim.{key} is no part of the selection, so the model would decide otherwise: do the same in `select`"
             )
             raise config.error("export", "selection", message=text)
+    from MLTools.NanoML.selection import DatasetInfo, load_selection  # few analyses ask for it
+
     wanted = Compilation(skim.selection, str(config.base), config.export.compared, dict(config.export.room))
     selection = source_of(load_selection(skim.selection, config.base))
     code = code_of("ML_processing.export.with_selection", selection)
