@@ -12,15 +12,15 @@ import numpy as np
 from ML_processing.compiled.nodes.lists import Axis, Value
 from ML_processing.compiled.nodes.tensors import Tensor
 from ML_processing.compiled.tracing.flat import TracedFlat
-from ML_processing.compiled.tracing.trace import Scope, Trace, dtype_of
+from ML_processing.compiled.tracing.trace import Scope, Trace, dtype_of, of_same_events
 from ML_processing.compiled.tracing.traced import LENGTH, Traced
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection import Cutflow, Events
 from MLTools.NanoML.selection.events import Group
 from MLTools.NanoML.selection.flat import COMPONENTS
 
-EXACT = 1 << 24
-"""Integers up to this are exact as float32, which the graph reads."""
+EVENTS = "events"
+"""The tensor of the branches with one number for each event."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Inputs:
     def event(self, name: str, dtype: np.dtype[Any]) -> Value:
         """A branch with one number for each event."""
         self.events.setdefault(name, dtype)
-        return Value(self.trace.graph, (), self._number("events", 2, list(self.events).index(name), dtype))
+        return Value(self.trace.graph, (), self._number(EVENTS, 2, list(self.events).index(name), dtype))
 
     def object(self, name: str, collection: str, dtype: np.dtype[Any]) -> Value:
         """A branch with one number for each object."""
@@ -96,7 +96,7 @@ class TracedEvents(Events):
             return self._branch(what)
         if not isinstance(what, Traced) or dtype_of(what._concrete) != np.bool_ or what._value.axes:
             raise NanoMLError("events are picked by a cut: `events = cutflow.cut(name, mask, events)`.")
-        if [mask.name for mask in what._scope] != [mask.name for mask in self._scope]:
+        if not of_same_events(what._scope, self._scope):
             raise NanoMLError("the mask was computed before a cut: give it to cutflow.cut, which narrows it.")
         return TracedEvents(self._inputs, self._concrete[what._concrete], (*self._scope, what._value.numbers))
 
@@ -160,7 +160,7 @@ class TracedCutflow(Cutflow):
             raise NanoMLError(f'cut "{name}": the mask does not come from the events.')
         super().cut(name, mask._concrete)
         expected = self.masks[-1][1] + (self.masks[-1][2],) if self.masks else ()
-        if [each.name for each in mask._scope] != [each.name for each in expected]:
+        if not of_same_events(mask._scope, expected):
             raise NanoMLError(f'cut "{name}": the mask was computed before an earlier cut: narrow it by that cut.')
         numbers = mask._value.numbers
         self.masks.append((name, mask._scope, numbers))

@@ -7,24 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import awkward as ak
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from ML_processing.compiled.events import Inputs, TracedCutflow, TracedEvents
+from ML_processing.compiled.events import EVENTS, Inputs, TracedCutflow, TracedEvents
 from ML_processing.compiled.nodes import lists
 from ML_processing.compiled.nodes.graph import Graph
 from ML_processing.compiled.nodes.lists import Value
 from ML_processing.compiled.nodes.tensors import KINDS, Tensor
 from ML_processing.compiled.tracing.calls import functions_of_arrays
-from ML_processing.compiled.tracing.trace import Scope, Trace, quiet
+from ML_processing.compiled.tracing.trace import Scope, Trace, of_same_events, quiet
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.selection import Column, DatasetInfo, Events, Flat, Selection
-
-EVENTS = "events"
-"""The tensor of the branches with one number for each event."""
+from MLTools.NanoML.model import padding
+from MLTools.NanoML.model.padding import Jagged
+from MLTools.NanoML.selection import DatasetInfo, Events, Selection
 
 OPSET, IR = 15, 8
 
@@ -57,7 +55,7 @@ class TracedSelection:
     selection
         The selection, of a dataset.
     arrays
-        Its branches for some real events, by the names that it declares, as `prepare` leaves them; optional ones may be missing.
+        All of its branches for some real events, by the names that it declares, as `prepare` leaves them.
     collections
         For the branches that are lists, the collection that each belongs to.
     sizes
@@ -87,14 +85,11 @@ class TracedSelection:
     def __init__(
         self, selection: Selection, arrays: Mapping[str, Any], collections: Mapping[str, str], sizes: Mapping[str, int]
     ) -> None:
-        number = len(next(iter(arrays.values())))
-        optional = {**dict.fromkeys(selection.dataset.triggers, False), **selection.optional}
-        defaults = {name: np.full(number, value) for name, value in optional.items() if name not in arrays}
-        self.trace = Trace()
+        self.selection, self.trace = selection, Trace()
         self.inputs = Inputs(self.trace, sizes)
-        cutflow = TracedCutflow(number)
+        cutflow = TracedCutflow(len(next(iter(arrays.values()))))
         with selection._explained(), quiet(), functions_of_arrays():
-            events: Any = Events({**arrays, **defaults}, collections, selection.where())
+            events: Any = Events(arrays, collections, selection.where())
             self._events = events = TracedEvents(self.inputs, events)
             if selection.dataset.triggers:
                 fired = [events[name] for name in selection.dataset.triggers]
@@ -102,21 +97,21 @@ class TracedSelection:
             watched = _Watched.like(selection.dataset)
             left, made = selection.of_dataset(watched).select(events, cutflow)
             self.used_dataset = watched.used | ({"triggers"} if selection.dataset.triggers else set())
-            self._read_results(selection, cutflow, left, made)
+            self._read_results(cutflow, left, made)
 
-    def _read_results(self, selection: Selection, cutflow: TracedCutflow, left: Any, made: Mapping[str, Any]) -> None:
+    def _read_results(self, cutflow: TracedCutflow, left: Any, made: Mapping[str, Any]) -> None:
         if not cutflow.masks:
             raise NanoMLError("select makes no cut, so there is no decision to compile.")
         _, before, last = cutflow.masks[-1]
         scope: Scope = left._scope
-        if [each.name for each in scope] != [each.name for each in (*before, last)]:
+        if not of_same_events(scope, (*before, last)):
             raise NanoMLError("the events that are returned are not those that passed the last cut.")
         self.cuts = tuple(name for name, _, _ in cutflow.masks)
         self._flow = [_all(self.graph, (*outer, mask)) for _, outer, mask in cutflow.masks]
         self.passed = self._flow[-1]
-        self.columns = {name: self._column(name, made[name], scope) for name in selection.columns}
+        self.columns = {name: self._column(name, made[name], scope) for name in self.selection.columns}
         self.collections: dict[str, Value] = {}
-        for name, declared in selection.collections.items():
+        for name, declared in self.selection.collections.items():
             for field in declared:
                 array = made[name][field]
                 _check(f"{name}_{field}", array, scope)
@@ -142,20 +137,18 @@ class TracedSelection:
         """A branch of the input, with the number of all events."""
         return self._events._value(name)
 
-    def outputs(
-        self, columns: Mapping[str, Column], collections: Mapping[str, Mapping[str, Column]]
-    ) -> dict[str, Tensor]:
+    def outputs(self) -> dict[str, Tensor]:
         """The tensors that a graph gives: passed, failed, cuts, columns, and collections with their masks."""
         graph, passed = self.graph, self.passed
         found = {"passed": passed.to("f").lifted(2), "cuts": graph.table(self._flow).to("f")}
         failed = self._failed()
-        if columns:
+        if self.columns:
             rows = [each if each.value is None else passed.where(each, each) for each in self.columns.values()]
             table = passed.where(graph.table(rows), 0.0)
             found["columns"] = table.to("f")
             finite = (table.one("Abs") < np.inf).to("i").extreme("ReduceMin") > 0
             failed = failed | ~finite
-        for name, declared in collections.items():
+        for name, declared in self.selection.collections.items():
             parts = lists.aligned([self.collections[f"{name}_{field}"] for field in declared])
             record = Value(graph, parts[0].axes, fields=dict(zip(declared, parts, strict=True)))
             record = lists.compacted(record)
@@ -172,9 +165,14 @@ class TracedSelection:
             failed = failed | (~condition if not scope else _all(self.graph, scope) & ~condition)
         return failed
 
-    def model(self, outputs: Mapping[str, Tensor]) -> tuple[onnx.ModelProto, tuple[Branches, ...]]:
-        """The graph as a model with these outputs, and its inputs: branches from which nothing follows are left out."""
-        graph, used = _pruned(self.graph, self.inputs, list(outputs.values()))
+    def model(
+        self, outputs: Mapping[str, Tensor], others: Sequence[Tensor] = ()
+    ) -> tuple[onnx.ModelProto, tuple[Branches, ...]]:
+        """The graph as a model with these outputs, and its inputs: branches from which nothing follows are left out.
+
+        `others` are computed as well, for nodes that are yet to come.
+        """
+        graph, used = _pruned(self.graph, self.inputs, [*outputs.values(), *others])
         return _model(graph, used, outputs), used
 
 
@@ -186,7 +184,7 @@ def _all(graph: Graph, scope: Scope) -> Tensor:
 def _check(what: str, array: Any, scope: Scope) -> None:
     if not hasattr(array, "_scope"):
         raise NanoMLError(f"{what} does not come from the events.")
-    if [each.name for each in array._scope] != [each.name for each in scope]:
+    if not of_same_events(array._scope, scope):
         raise NanoMLError(f"{what} was computed before a cut: narrow it in every cut.")
 
 
@@ -270,16 +268,8 @@ def padded(inputs: Sequence[Branches], arrays: Mapping[str, Any]) -> dict[str, N
         if not each.collection:
             found[EVENTS] = np.stack([np.asarray(arrays[name], np.float32) for name in each.names], 1)
             continue
-        counts = None
-        columns = []
-        for name in each.names:
-            filled = ak.fill_none(ak.pad_none(arrays[name], each.size, axis=1, clip=True), 0)
-            columns.append(ak.to_numpy(filled).astype(np.float32))
-            counts = ak.num(arrays[name]) if counts is None else counts
-        mask = np.arange(each.size) < np.asarray(counts)[:, None]
-        found[each.collection] = np.stack(columns, 2)
-        found[f"{each.collection}_mask"] = mask.astype(np.float32)
+        columns = [Jagged.of(arrays[name]) for name in each.names]
+        found[each.collection], found[f"{each.collection}_mask"] = padding.padded(
+            [column.values for column in columns], columns[0].counts, each.size
+        )
     return found
-
-
-__all__ = ["Branches", "Flat", "TracedSelection", "padded"]

@@ -13,10 +13,11 @@ import awkward as ak
 import numpy as np
 import onnx
 
+from ML_processing.compiled.events import EVENTS
 from ML_processing.compiled.network import joined, network_inputs
 from ML_processing.compiled.nodes.lists import Value
 from ML_processing.compiled.nodes.tensors import Tensor
-from ML_processing.compiled.selection import EVENTS, Branches, TracedSelection
+from ML_processing.compiled.selection import Branches, TracedSelection
 from ML_processing.compiled.tracing.trace import dtype_of
 from ML_processing.export.agreement import Sample, check_agreement, prepared
 from ML_processing.requests import Compilation, Source
@@ -74,31 +75,28 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
     if description.parameter is not None:  # after all branches: it is the last column
         given = traced.inputs.event(description.parameter.column, np.dtype(np.float64)).numbers
     feeds = network_inputs(description, traced.graph, columns, objects, traced.passed, given)
-    outputs = traced.outputs(selection.columns, selection.collections)
-    names = {name: f"input_{name}" for name in feeds}
-    graph, used = traced.model({**outputs, **{names[name]: each for name, each in feeds.items()}})
-    for name in names.values():
-        del graph.graph.output[[each.name for each in graph.graph.output].index(name)]
+    graph, used = traced.model(traced.outputs(), tuple(feeds.values()))
     about = _describe(description, selection, samples, traced, used, wanted)
-    whole = joined(graph, onnx.load(model), description, about, names)
+    whole = joined(graph, onnx.load(model), description, about, {name: each.name for name, each in feeds.items()})
     _refuse_large(used, samples)
     say(f"export: {output.name}: {len(whole.graph.node)} nodes, room for {_in_words(sizes)}.")
     with replacing(output) as aside, replacing(twin_of(output)) as twin:
-        onnx.save(whole, aside)
-        compared = check_agreement(str(aside), about, traced, networks, samples, used)
-        about = replace(about, inside=replace(_inside(about), events=compared.events), reference=compared.reference)
-        metadata = about.to_json()
-        onnx.helper.set_model_props(whole, {KEY: json.dumps(metadata, allow_nan=False)})
-        onnx.save(whole, aside)
-        metadata = {**metadata, "onnx_sha256": file_hash(aside)}
+        _save(whole, about, aside)
+        compared = check_agreement(Model(aside), traced, networks, samples)
+        assert about.inside is not None
+        about = replace(about, inside=replace(about.inside, events=compared.events), reference=compared.reference)
+        metadata = {**_save(whole, about, aside), "onnx_sha256": file_hash(aside)}
         twin.write_text(json.dumps(metadata, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     say(f"export: {output} agrees with {selection.name}: {compared}.")
     return metadata
 
 
-def _inside(description: Description) -> SelectionInside:
-    assert description.inside is not None
-    return description.inside
+def _save(model: onnx.ModelProto, about: Description, path: Path) -> dict[str, Any]:
+    """Write a model that describes itself; return its metadata."""
+    metadata = about.to_json()
+    onnx.helper.set_model_props(model, {KEY: json.dumps(metadata, allow_nan=False)})
+    onnx.save(model, path)
+    return metadata
 
 
 def _sample(selection: Selection, description: Description, source: Source, events: int) -> Sample:
@@ -206,7 +204,6 @@ def _describe(
     info = samples[0].selection.dataset
     depends = {name: getattr(info, name) for name in _DEPENDS if name in traced.used_dataset}
     read = {name for each in used for name in each.names}
-    optional = {**dict.fromkeys(info.triggers, False), **selection.optional}
     corrected = tuple(sorted(read & {name for sample in samples for name in sample.corrected}))
     inside = SelectionInside(
         wanted.selection,
@@ -221,7 +218,7 @@ def _describe(
             )
             for name, declared in selection.collections.items()
         ),
-        {name: float(value) for name, value in optional.items() if name in read},
+        {name: float(value) for name, value in samples[0].defaults.items() if name in read},
         corrected,
         info.digests if corrected else {},
         0,

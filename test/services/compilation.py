@@ -94,7 +94,7 @@ def check_selection(selection: Selection, seed: int = 1) -> None:
     assert difference(selection, seed) == ""
     graph = traced(selection, seed)
     arrays, collections = made_up(seed + OTHERS)
-    model, inputs = graph.model(graph.outputs({}, {}))
+    model, inputs = graph.model(graph.outputs())
     session = onnxruntime.InferenceSession(model.SerializeToString())
     names = [each.name for each in session.get_outputs()]
     outputs = dict(zip(names, session.run(None, padded(inputs, arrays)), strict=True))

@@ -23,9 +23,16 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parents[1]
 _LIBRARIES = tuple(f"{Path(str(module.__file__)).parent}/" for module in (ak, np, selection))
-KINDS = {"f": "d", "i": "i", "u": "i", "b": "b"}
+KIND_OF = {"f": "d", "i": "i", "u": "i", "b": "b"}
+"""The type of a tensor for that of numpy's numbers."""
+
 Scope = tuple[Tensor, ...]
 """The cuts that events have passed: which arrays have an entry for the same events."""
+
+
+def of_same_events(one: Scope, other: Scope) -> bool:
+    """Whether arrays with these cuts have an entry for the same events."""
+    return [cut.name for cut in one] == [cut.name for cut in other]
 
 
 @dataclass(frozen=True)
@@ -84,13 +91,13 @@ def _typed(value: Value, concrete: Any) -> Value:
     if value.data is None or value.data.kind == "f":
         return value
     dtype = dtype_of(concrete)
-    if dtype is None or dtype.kind not in KINDS:
+    if dtype is None or dtype.kind not in KIND_OF:
         return value
     if dtype == np.float16:
         raise NanoMLError(
             "gives 16-bit floating-point numbers, of 8-bit integers: convert them before, by ak.values_astype(..., float)."
         )
-    data = value.data.to(KINDS[dtype.kind])
+    data = value.data.to(KIND_OF[dtype.kind])
     if dtype == np.float32:
         data = data.to("f").to("d")
     return value if data is value.data else replace(value, data=data)

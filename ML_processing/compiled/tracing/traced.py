@@ -18,7 +18,7 @@ from ML_processing.compiled.nodes import lists, picking
 from ML_processing.compiled.nodes.graph import Graph
 from ML_processing.compiled.nodes.lists import Axis, Value
 from ML_processing.compiled.nodes.ufuncs import UFUNCS
-from ML_processing.compiled.tracing.trace import KINDS, Scope, Trace, dtype_of, quiet, wrapped
+from ML_processing.compiled.tracing.trace import KIND_OF, Scope, Trace, dtype_of, of_same_events, quiet, wrapped
 from MLTools.NanoML.errors import NanoMLError
 
 
@@ -264,7 +264,7 @@ def check_scopes(arrays: Sequence[Traced]) -> None:
     """An error unless all have an entry for the same events."""
     first = arrays[0]
     for each in arrays[1:]:
-        if [mask.name for mask in each._scope] != [mask.name for mask in first._scope]:
+        if not of_same_events(each._scope, first._scope):
             raise NanoMLError(
                 "puts together arrays of which one was computed before a cut: give it to cutflow.cut, which narrows it."
             )
@@ -287,7 +287,7 @@ def value_of(what: Any, graph: Graph) -> Value:
     if isinstance(what, Traced):
         return what._value
     array = np.asarray(what) if not isinstance(what, ak.Array) else None
-    if array is None or array.ndim or array.dtype.kind not in KINDS:
+    if array is None or array.ndim or array.dtype.kind not in KIND_OF:
         raise NanoMLError(
             f"an array that does not come from the events {UNKNOWN} Compute it from them, or use a single number."
         )
