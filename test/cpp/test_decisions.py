@@ -20,31 +20,10 @@ from MLTools.NanoML.model.inside import Decisions, decide
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.nanoaod.folds import fold_of
 from services.cplusplus import columns_of, run, write_events
-from services.whole_models import NUMBERS, events_in, networks_of, whole_model
+from services.whole_models import NUMBERS, events_in, networks_of, own, whole_model
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-6
-
-OWN = '''
-import awkward as ak
-from MLTools.NanoML.selection import Column, Selection
-
-
-class Own(Selection):
-    """Two leptons, and good muons as a collection."""
-
-    branches = ("Muon_pt", "Muon_eta", "Muon_charge", "Electron_pt", "MET_pt")
-    optional = {"HLT_Some": True}
-    columns = {"HT": Column("f4", "sum of pt [GeV]"), "n": Column("i4", "muons")}
-    collections = {"Good": {"pt": Column("f4", "pt [GeV]"), "charge": Column("i4", "charge")}}
-
-    def select(self, events, cutflow):
-        events = cutflow.cut("trigger", events.HLT.Some, events)
-        good = events.Muon[(events.Muon.pt > 15) & (abs(events.Muon.eta) < 2)]
-        enough = ak.num(good) + ak.num(events.Electron) >= 2
-        events, good = cutflow.cut("two", enough, events, good)
-        return events, {"HT": ak.sum(good.pt, axis=1), "n": ak.num(good), "Good": good}
-'''
 
 pytestmark = pytest.mark.slow
 
@@ -129,9 +108,8 @@ def test_events_with_too_many_objects_are_flagged(trilepton: Model, tmp_path: Pa
 
 
 def test_collections_and_defaults(tmp_path: Path, programs: Path) -> None:
-    (tmp_path / "own.py").write_text(OWN)
     networks = networks_of(tmp_path / "model.onnx", "HT", "n")
-    model = whole_model(networks, f"{tmp_path / 'own.py'}:Own", tmp_path)
+    model = whole_model(networks, own(tmp_path), tmp_path)
     arrays = events_in(model, 100)
     assert "HLT_Some" in model.reads
     for fired in (None, False):
@@ -142,8 +120,7 @@ def test_collections_and_defaults(tmp_path: Path, programs: Path) -> None:
 
 
 def test_damage_to_a_model_with_its_selection(tmp_path: Path, programs: Path) -> None:
-    (tmp_path / "own.py").write_text(OWN)
-    model = whole_model(networks_of(tmp_path / "model.onnx", "HT"), f"{tmp_path / 'own.py'}:Own", tmp_path)
+    model = whole_model(networks_of(tmp_path / "model.onnx", "HT"), own(tmp_path), tmp_path)
     run(str(programs / "testDamage"), model.path, str(tmp_path))
 
 
@@ -185,9 +162,8 @@ def test_objects_and_parameters_are_scored_by_the_network_of_their_fold(
 
 
 def test_the_plugins_write_what_python_decides(tmp_path: Path, programs: Path) -> None:
-    (tmp_path / "own.py").write_text(OWN)
     networks = networks_of(tmp_path / "model.onnx", "HT", "n")
-    model = whole_model(networks, f"{tmp_path / 'own.py'}:Own", tmp_path)
+    model = whole_model(networks, own(tmp_path), tmp_path)
     twin = Path(model.path).with_suffix(".json")
     content = json.loads(twin.read_text())
     content["selection"]["dataset"] = {"era": "2018", "is_data": False}

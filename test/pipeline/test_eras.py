@@ -19,6 +19,7 @@ from MLTools.NanoML.config.analysis import Config, load
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.workflow.pipeline import planned
+from services.points import write
 
 pytest.importorskip("data_processing.convert.stage")
 pytest.importorskip("ML_processing.stages")
@@ -52,22 +53,9 @@ OUTPUTS = ("toy_signal", "toy_WZ", "toy_fakes", "toy_discriminant")
 RUN = CliRunner()
 
 
-def write(path: Path, seed: int, at: float, run: int = 1) -> None:
-    """Events around a point, half of them tight."""
-    random, count = np.random.default_rng(seed), 400
-    columns = {
-        "run": np.full(count, run, np.uint32),
-        "luminosityBlock": np.ones(count, np.uint32),
-        "event": np.arange(count, dtype=np.uint64) + 1000 * seed,
-        "x": random.normal(at, 1, count).astype(np.float32),
-        "y": random.normal(-at, 1, count).astype(np.float32),
-        "isTight": random.random(count) < 0.5,
-        "nB": random.integers(0, 2, count).astype(np.int32),
-    }
-    if run == 1:
-        columns["genWeight"] = np.where(random.random(count) < 0.1, -1, 1).astype(np.float32)
-    with uproot.recreate(path) as file:
-        file.mktree("Events", {name: values.dtype for name, values in columns.items()}).extend(columns)
+def write_era(path: Path, seed: int, at: float, run: int = 1) -> None:
+    """400 events with numbers of their own."""
+    write(path, seed, 400, at, run, first=1000 * seed)
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +63,10 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """The analysis, after a run of all stages. In 2022 the signal is where the background is in 2018."""
     base = tmp_path_factory.mktemp("eras")
     for number, (era, side) in enumerate(zip(ERAS, (1, -1), strict=True)):
-        write(base / f"signal_{era}.root", 10 * number + 1, side)
-        write(base / f"WZ_{era}.root", 10 * number + 2, -side)
-        write(base / f"Muon_{era}.root", 10 * number + 3, 0, run=320_000 + number)
-    write(base / "Egamma_2018.root", 4, 0, run=320_000)
+        write_era(base / f"signal_{era}.root", 10 * number + 1, side)
+        write_era(base / f"WZ_{era}.root", 10 * number + 2, -side)
+        write_era(base / f"Muon_{era}.root", 10 * number + 3, 0, run=320_000 + number)
+    write_era(base / "Egamma_2018.root", 4, 0, run=320_000)
     (base / "a.yaml").write_text(CONFIG)
     done = RUN.invoke(nanoml, ["run", str(base / "a.yaml")])
     assert done.exit_code == 0, done.exception

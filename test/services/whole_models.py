@@ -21,20 +21,61 @@ from services.trainings import training_of
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "examples" / "data" / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
 NUMBERS = ("run", "luminosityBlock", "event")
+TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"
+
+OWN = '''
+import awkward as ak
+from MLTools.NanoML.selection import Column, Selection
+
+
+class Own(Selection):
+    """Two leptons, and good muons as a collection."""
+
+    branches = ("Muon_pt", "Muon_eta", "Muon_phi", "Muon_mass", "Muon_charge", "Electron_pt", "MET_pt", "Muon_highPtId")
+    optional = {"HLT_Some": True}
+    columns = {"HT": Column("f4", "sum of pt [GeV]"), "n": Column("i4", "muons")}
+    collections = {"Good": {"pt": Column("f4", "pt [GeV]"), "eta": Column("f4", "eta"), "charge": Column("i4", "charge")}}
+
+    def select(self, events, cutflow):
+        events = cutflow.cut("trigger", events.HLT.Some, events)
+        good = events.Muon[(events.Muon.pt > 15) & (abs(events.Muon.eta) < 2)]
+        enough = ak.num(good) + ak.num(events.Electron) >= 2
+        events, good = cutflow.cut("two", enough, events, good)
+        BODY
+        return events, {"HT": ak.sum(good.pt, axis=1), "n": ak.num(good), "Good": good}
+'''
+
+
+def model_of(path: Path, shape: Shape, **changes: Any) -> Path:
+    """A model of three networks with random weights."""
+    torch.manual_seed(2)
+    random = np.random.default_rng(1)
+    sample = {"features": random.normal(50, 30, (64, len(shape.features))).astype("f4")}
+    for it in shape.collections:
+        sample[it.name] = random.exponential(30, (64, it.max, len(it.fields))).astype("f4")
+        sample[f"{it.name}_mask"] = np.ones((64, it.max), "f4")
+    sample = {name: sample[name] for name in shape.tensors}
+    networks = []
+    for _ in range(3):
+        network = make_network("deepsets" if shape.collections else "mlp", {"hidden": [8]}, shape).eval()
+        objects = {it.name: (sample[it.name], sample[f"{it.name}_mask"] > 0) for it in shape.collections}
+        network.fit(sample.get("features", np.zeros((64, 0), "f4")), objects, None)
+        networks.append(network)
+    about = {"versions": {"torch": torch.__version__}, "metrics": {"auc": 0.9}, "selection": TRILEPTON, **changes}
+    training = training_of(networks, shape, sample, [], **about)
+    export_networks(training, path, "score", target("CMSSW_14_0_X"))
+    return path
 
 
 def networks_of(path: Path, *columns: str) -> Path:
-    """A model of three networks with random weights."""
-    torch.manual_seed(2)
-    features = np.random.default_rng(1).normal(50, 30, (64, len(columns))).astype(np.float32)
-    shape = Shape(columns, (), 3)
-    networks = []
-    for _ in range(3):
-        networks.append(make_network("mlp", {"hidden": [8]}, shape).eval())
-        networks[-1].fit(features, {}, None)
-    training = training_of(networks, shape, {"features": features}, [], selection="own:Own")
-    export_networks(training, path, "score", target("CMSSW_14_0_X"))
-    return path
+    """A model of columns of the event."""
+    return model_of(path, Shape(columns, (), 3))
+
+
+def own(directory: Path, body: str = "pass") -> str:
+    """A selection with a trigger, a cut and a collection, as "file.py:Class"; `body` is a line before its end."""
+    (directory / "own.py").write_text(OWN.replace("BODY", body))
+    return f"{directory / 'own.py'}:Own"
 
 
 def whole_model(networks: Path, selection: str, directory: Path) -> Model:
@@ -45,7 +86,7 @@ def whole_model(networks: Path, selection: str, directory: Path) -> Model:
     return Model(path)
 
 
-def events_in(model: Model, most: int) -> dict[str, Any]:
+def events_in(model: Model, most: int | None = None) -> dict[str, Any]:
     """What the model reads, and the numbers of the events."""
     with RootFile(SAMPLE) as file:
         names = [name for name in (*model.reads, *NUMBERS) if name in file.branches]

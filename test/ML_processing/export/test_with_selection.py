@@ -9,84 +9,20 @@ import awkward as ak
 import numpy as np
 import onnx
 import pytest
-import torch
 
 from ML_processing.events.inputs import CollectionShape, Shape
-from ML_processing.export.export import export_networks
-from ML_processing.export.releases import target
 from ML_processing.export.with_selection import Compilation, Source, export_with_selection
-from ML_processing.models import make_network
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.inside import TOO_MANY, decide
 from MLTools.NanoML.model.verification import verify_model
 from MLTools.NanoML.nanoaod.folds import fold_of
-from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo
 from MLTools.NanoML.selection.tryout import on_file
 from MLTools.NanoML.trilepton import Trilepton
-from services.trainings import training_of
+from services.whole_models import OWN, SAMPLE, TRILEPTON, events_in, model_of, own
 
-ROOT = Path(__file__).resolve().parents[3]
-FILE = ROOT / "examples" / "data" / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
-TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"
-
-OWN = '''
-import awkward as ak
-from MLTools.NanoML.selection import Column, Selection
-
-
-class Own(Selection):
-    """Two leptons, and good muons as a collection."""
-
-    branches = ("Muon_pt", "Muon_eta", "Muon_phi", "Muon_mass", "Muon_charge", "Electron_pt", "MET_pt", "Muon_highPtId")
-    optional = {"HLT_Some": True}
-    columns = {"HT": Column("f4", "sum of pt [GeV]"), "n": Column("i4", "muons")}
-    collections = {"Good": {"pt": Column("f4", "pt [GeV]"), "eta": Column("f4", "eta")}}
-
-    def select(self, events, cutflow):
-        events = cutflow.cut("trigger", events.HLT.Some, events)
-        good = events.Muon[(events.Muon.pt > 15) & (abs(events.Muon.eta) < 2)]
-        enough = ak.num(good) + ak.num(events.Electron) >= 2
-        events, good = cutflow.cut("two", enough, events, good)
-        BODY
-        return events, {"HT": ak.sum(good.pt, axis=1), "n": ak.num(good), "Good": good}
-'''
-
-
-def model_of(path: Path, shape: Shape, folds: int = 3, **changes: Any) -> Path:
-    """A model with random weights."""
-    torch.manual_seed(2)
-    random = np.random.default_rng(1)
-    sample = {"features": random.normal(50, 30, (64, len(shape.features))).astype("f4")}
-    for it in shape.collections:
-        sample[it.name] = random.exponential(30, (64, it.max, len(it.fields))).astype("f4")
-        sample[f"{it.name}_mask"] = np.ones((64, it.max), "f4")
-    sample = {name: sample[name] for name in shape.tensors}
-    networks = []
-    for _ in range(folds):
-        network = make_network("deepsets" if shape.collections else "mlp", {"hidden": [8]}, shape).eval()
-        objects = {it.name: (sample[it.name], sample[f"{it.name}_mask"] > 0) for it in shape.collections}
-        network.fit(sample.get("features", np.zeros((64, 0), "f4")), objects, None)
-        networks.append(network)
-    about = {"versions": {"torch": torch.__version__}, "metrics": {"auc": 0.9}, "selection": TRILEPTON, **changes}
-    training = training_of(networks, shape, sample, [], **about)
-    export_networks(training, path, "score", target("CMSSW_14_0_X"))
-    return path
-
-
-def own(tmp_path: Path, body: str = "", **replaced: str) -> str:
-    text = OWN.replace("BODY", body or "pass")
-    for old, new in replaced.items():
-        text = text.replace(old, new)
-    (tmp_path / "own.py").write_text(text)
-    return f"{tmp_path / 'own.py'}:Own"
-
-
-def arrays_of(model: Model, most: int | None = None) -> dict[str, Any]:
-    names = [*model.reads, "run", "luminosityBlock", "event"]
-    with RootFile(FILE) as file:
-        return dict(file.read([name for name in names if name in file.branches], 0, most))
+SOURCE = Source(DatasetInfo("signal"), (str(SAMPLE),))
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +31,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Model, Mappi
     directory = tmp_path_factory.mktemp("whole")
     shape = Shape(("ZCand_mass", "WCand_mT", "MET_pt", "nGoodLepton"), (), 3)
     model = model_of(directory / "model.onnx", shape)
-    source = Source(DatasetInfo("signal"), (str(FILE),))
-    written = export_with_selection(model, directory / "whole.onnx", [source], Compilation(TRILEPTON, ".", 600, {}))
+    written = export_with_selection(model, directory / "whole.onnx", [SOURCE], Compilation(TRILEPTON, ".", 600, {}))
     return Model(model), Model(directory / "whole.onnx"), written
 
 
@@ -104,9 +39,9 @@ def test_decisions_columns_and_scores_are_those_of_selection_and_model(
     whole: tuple[Model, Model, Mapping[str, Any]],
 ) -> None:
     plain, together, _ = whole
-    arrays = arrays_of(together)
+    arrays = events_in(together)
     fold = fold_of(arrays["run"], arrays["luminosityBlock"], arrays["event"], together.folds)
-    found, selected = decide(together, arrays, fold), on_file(Trilepton(), FILE)
+    found, selected = decide(together, arrays, fold), on_file(Trilepton(), SAMPLE)
     assert np.flatnonzero(found.passed).tolist() == selected.rows.tolist()
     assert 200 < found.passed.sum() < len(found.passed)
     assert not found.failed.any()
@@ -140,7 +75,7 @@ def test_an_event_with_more_objects_than_there_is_room_for_is_flagged(
     whole: tuple[Model, Model, Mapping[str, Any]],
 ) -> None:
     _, together, _ = whole
-    arrays = arrays_of(together, 3)
+    arrays = events_in(together, 3)
     room = next(each.max for each in together.objects if each.collection == "Muon")
     for name in [name for name in arrays if name.startswith("Muon_")]:
         values = ak.to_list(arrays[name])
@@ -160,13 +95,12 @@ def test_collections_of_the_selection_feed_the_network_and_come_out(tmp_path: Pa
     shape = Shape(("HT",), (CollectionShape("Good", ("eta", "pt"), 2, "-pt"),), 3)
     model = model_of(tmp_path / "model.onnx", shape)
     spec = own(tmp_path)
-    source = Source(DatasetInfo("signal"), (str(FILE),))
-    export_with_selection(model, tmp_path / "whole.onnx", [source], Compilation(spec, ".", 600, {"Muon": 9}))
+    export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 600, {"Muon": 9}))
     together = Model(tmp_path / "whole.onnx")
     assert [each.max for each in together.objects if each.collection == "Muon"] == [9]
     assert together.description.inside is not None
     assert together.description.inside.defaults == {"HLT_Some": 1.0}
-    arrays = arrays_of(together, 100)
+    arrays = events_in(together, 100)
     found = decide(together, arrays)
     good = arrays["Muon_pt"][(arrays["Muon_pt"] > 15) & (abs(arrays["Muon_eta"]) < 2)]
     expected = ak.where(found.passed, good, good[:, :0])
@@ -180,10 +114,9 @@ def test_a_parameter_is_given_beside_the_branches(tmp_path: Path) -> None:
     from ML_processing.events.training_data import ParameterGrid
 
     model = model_of(tmp_path / "model.onnx", shape, parameter=ParameterGrid("mass", (600.0, 800.0), 0))
-    source = Source(DatasetInfo("signal"), (str(FILE),))
-    export_with_selection(model, tmp_path / "whole.onnx", [source], Compilation(own(tmp_path), ".", 300, {}))
+    export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(own(tmp_path), ".", 300, {}))
     plain, together = Model(model), Model(tmp_path / "whole.onnx")
-    arrays = arrays_of(together, 100)
+    arrays = events_in(together, 100)
     found = decide(together, arrays, parameter=700.0)
     expected = plain.scores({"HT": found.columns["HT"][found.passed]}, parameter=700.0)
     np.testing.assert_allclose(found.scores[found.passed], expected, atol=1e-6)
@@ -199,9 +132,8 @@ def test_a_parameter_is_given_beside_the_branches(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_compiled_is_said_with_its_line(tmp_path: Path, body: str, message: str) -> None:
     model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
-    source = Source(DatasetInfo("signal"), (str(FILE),))
     with pytest.raises(NanoMLError, match=message):
-        export_with_selection(model, tmp_path / "whole.onnx", [source], Compilation(own(tmp_path, body), ".", 50, {}))
+        export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(own(tmp_path, body), ".", 50, {}))
     assert not (tmp_path / "whole.onnx").exists()
 
 
@@ -210,13 +142,12 @@ def test_a_graph_that_differs_is_refused_with_the_line(tmp_path: Path, monkeypat
 
     monkeypatch.setitem(ufuncs.UFUNCS, "greater", lambda x, y: x > y + 100)
     model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
-    source = Source(DatasetInfo("signal"), (str(FILE),))
     spec = own(tmp_path)
     line = (tmp_path / "own.py").read_text().split("\n").index(
         next(filter(lambda it: "good = " in it, OWN.split("\n")))
     ) + 1
     with pytest.raises(NanoMLError, match=rf"other results than the selection: .*own.py:{line}: .*the engine"):
-        export_with_selection(model, tmp_path / "whole.onnx", [source], Compilation(spec, ".", 50, {}))
+        export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 50, {}))
     assert not (tmp_path / "whole.onnx").exists()
 
 
