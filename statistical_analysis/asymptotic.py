@@ -85,6 +85,12 @@ def significance(likelihood: Likelihood, data: Floats, best: Maximum, is_observe
     expected = np.sqrt(max(at_zero.twice_nll - at_one.twice_nll, 0.0))
     if not is_observed:
         return Significance(float(expected), None)
-    without = likelihood.maximum(data, {poi: 0.0}, best.at)
-    excess = without.twice_nll - best.twice_nll if best.at[poi] > 0 else 0.0
-    return Significance(float(expected), float(np.sqrt(max(excess, 0.0))))
+    return Significance(float(expected), float(np.sqrt(discovery_statistic(likelihood, data, best))))
+
+
+def discovery_statistic(likelihood: Likelihood, data: Floats, best: Maximum) -> float:
+    """The test statistic of a discovery, q0 (equation 12 there): 0 if fewer events were seen than expected without a signal."""
+    if best.at[likelihood.poi] <= 0:
+        return 0.0
+    without = likelihood.maximum(data, {likelihood.poi: 0.0}, best.at)
+    return max(without.twice_nll - best.twice_nll, 0.0)

@@ -87,8 +87,8 @@ def _fit_task(
 
 def _is_blind(config: Config) -> bool:
     assert config.fit is not None
-    has_data = any(dataset.is_data for dataset in config.datasets.values())
-    return not has_data or any(region in blind_data(config) for region in config.fit.channels)
+    has_data, blind = any(dataset.is_data for dataset in config.datasets.values()), blind_data(config)
+    return not has_data or any(region in blind for region in config.fit.channels)
 
 
 def _unblinded(config: Config) -> str | None:

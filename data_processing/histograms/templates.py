@@ -158,8 +158,9 @@ def _added(parts: Sequence[tuple[Path, Optional[str]]]) -> dict[_Key, _Sums]:
     weights: dict[tuple[str, Optional[str], str], Floats] = {}
     for path, era in parts:
         with h5py.File(path, "r") as file:
+            of_file = dict(file.attrs)
             for name, regions in file.items():
-                for process, totals in file.attrs.items():
+                for process, totals in of_file.items():
                     weights[name, era, process] = weights.get((name, era, process), np.zeros(2)) + totals
                 for region, processes in regions.items():
                     for process, group in processes.items():

@@ -17,7 +17,7 @@ from statistical_analysis.asymptotic import LEVEL, cls
 from statistical_analysis.likelihood import Floats, Likelihood
 from statistical_analysis.results import STATISTICAL
 from statistical_analysis.toys.batch import ManyMaxima
-from statistical_analysis.toys.intervals import COUNT, FEWEST, background_events, q_tilde, share_above, throw
+from statistical_analysis.toys.intervals import COUNT, FEWEST, background_events, cls_of, q_tilde, throw
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _by_toys(many: ManyMaxima, likelihood: Likelihood, toys: Floats, strength: f
         for at in (truth, likelihood.with_strength(0.0))
     )
     found = _statistic(many, toys, truth, poi, bar)
-    return np.array([share_above(with_signal, it) / max(share_above(without, it), 1 / COUNT) for it in found])
+    return np.array([cls_of(with_signal, without, it) for it in found])
 
 
 def _statistic(many: ManyMaxima, toys: Floats, truth: Floats, poi: int, bar: Bar) -> Floats:

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import Bar
-from statistical_analysis.asymptotic import BANDS
+from statistical_analysis.asymptotic import BANDS, discovery_statistic
 from statistical_analysis.likelihood import Floats, Likelihood, Maximum
 from statistical_analysis.results import Limit, Significance
 from statistical_analysis.toys.batch import ManyMaxima, Maxima
@@ -132,15 +132,13 @@ def _cls(point: _Point, is_observed: bool) -> list[float]:
     wanted = [float(np.quantile(point.without, norm.cdf(-band), method="inverted_cdf")) for band in BANDS]
     if is_observed:
         wanted.append(point.observed)
-    return [
-        share_above(point.with_signal, it) / max(share_above(point.without, it), 1 / len(point.without))
-        for it in wanted
-    ]
+    return [cls_of(point.with_signal, point.without, it) for it in wanted]
 
 
-def share_above(statistics: Floats, found: float) -> float:
-    """The share of toys whose test statistic is at least what was found."""
-    return float(np.mean(statistics >= found - _TIE))
+def cls_of(with_signal: Floats, without: Floats, found: float) -> float:
+    """CLs of a test statistic that was found, by those of toys with a signal and without."""
+    above, above_without = (float(np.mean(each >= found - _TIE)) for each in (with_signal, without))
+    return above / max(above_without, 1 / len(without))
 
 
 def _crossings(points: Sequence[_Point], alpha: float, is_observed: bool) -> Floats:
@@ -191,8 +189,7 @@ def significance(
         expected = (expected[0], float(np.hypot(expected[1], np.std([value for value, _ in spread]))))
         asymptotic = replace(asymptotic, expected=expected[0], expected_error=expected[1])
     if asymptotic.observed is not None:
-        excess = likelihood.maximum(data, {poi: 0.0}, best.at).twice_nll - best.twice_nll if best.at[poi] > 0 else 0.0
-        observed = _deviations(background, max(excess, 0.0))
+        observed = _deviations(background, discovery_statistic(likelihood, data, best))
         if observed is not None:
             asymptotic = replace(asymptotic, observed=observed[0], observed_error=observed[1])
     return asymptotic
