@@ -2,146 +2,216 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
 from pathlib import Path
-from xml.sax.saxutils import escape
+
+from drawing import Picture
 
 IMAGES = Path(__file__).parent / "images"
-_STYLE = (
-    "text{font:13px sans-serif;fill:#222;text-anchor:middle}.t{font-weight:bold}.s{font-size:12px;fill:#555}"
-    ".a{stroke:#555;stroke-width:1.6;fill:none;marker-end:url(#h)}.d{stroke-dasharray:5 4}"
-    "rect{stroke:#8a93a6;stroke-width:1.2;rx:8}"
-)
-_COLOURS = {"data": "#e8f0fe", "work": "#fff4e0", "ours": "#e5f5e8", "group": "#f7f7f9"}
-_LINE = 17
-
-
-@dataclass
-class Picture:
-    """Boxes and arrows, on a white ground that also suits a dark page.
-
-    Attributes
-    ----------
-    width, height
-        Its size, in pixels.
-    """
-
-    width: int
-    height: int
-    parts: list[str] = field(default_factory=list)
-
-    def box(self, x: int, y: int, width: int, height: int, text: Sequence[str], kind: str = "data") -> None:
-        """A box; the first line of its text is its name. That of a group stands at its top."""
-        self.parts.append(f'<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="{_COLOURS[kind]}"/>')
-        top = y + 20 if kind == "group" else y + height / 2 - _LINE * (len(text) - 1) / 2 + 5
-        for number, line in enumerate(text):
-            style = "s" if number else "t"
-            self.parts.append(
-                f'<text class="{style}" x="{x + width / 2:g}" y="{top + _LINE * number:g}">{escape(line)}</text>'
-            )
-
-    def arrow(
-        self, *points: tuple[int, int], text: str = "", at: tuple[int, int] = (0, 0), dashed: bool = False
-    ) -> None:
-        """An arrow along points, with a text at a place."""
-        path = " L".join(f"{x} {y}" for x, y in points)
-        self.parts.append(f'<path class="a{" d" if dashed else ""}" d="M{path}"/>')
-        if text:
-            self.parts.append(f'<text class="s" x="{at[0]}" y="{at[1]}">{escape(text)}</text>')
-
-    def svg(self) -> str:
-        """The content of its file."""
-        head = (
-            '<marker id="h" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
-            '<path d="M0 0L10 5L0 10z" fill="#555"/></marker>'
-        )
-        body = "\n".join(self.parts)
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" width="{self.width}">'
-            f"<style>{_STYLE}</style><defs>{head}</defs>\n"
-            f'<rect x="0" y="0" width="{self.width}" height="{self.height}" fill="#fff" style="stroke:none"/>\n{body}\n</svg>\n'
-        )
 
 
 def pipeline() -> Picture:
     """What becomes of the events."""
-    it = Picture(870, 270)
-    for x, text in (
-        (10, ("NanoAOD", "ROOT files")),
-        (190, ("skims", "and new columns")),
-        (370, ("HDF5", "rows of numbers")),
-        (550, ("networks", "one for each fold")),
-        (730, ("model.onnx", "describes itself")),
+    it = Picture(360)
+    for x, y, text, kind in (
+        (6, 24, ("NanoAOD", "ROOT files"), "data"),
+        (166, 24, ("skims", "new columns"), "data"),
+        (326, 24, ("HDF5", "arrays"), "data"),
+        (326, 172, ("networks", "one per fold"), "work"),
+        (166, 172, ("model", "ONNX file"), "work"),
+        (6, 172, ("scores", "ROOT files"), "ours"),
+        (326, 288, ("report", "plots, words"), "ours"),
+        (6, 288, ("result", "limit"), "ours"),
     ):
-        it.box(x, 40, 130, 70, text)
-    for x, text in ((140, "skim"), (320, "convert"), (500, "train"), (680, "export")):
-        it.arrow((x, 75), (x + 50, 75), text=text, at=(x + 24, 66))
-    it.box(550, 160, 130, 60, ("report", "plots, numbers"), "ours")
-    it.arrow((615, 110), (615, 160), text="evaluate", at=(648, 140))
-    it.box(730, 160, 130, 60, ("scores", "ROOT branches"), "ours")
-    it.arrow((795, 110), (795, 160), text="score", at=(818, 140))
-    it.arrow((255, 110), (255, 245), (795, 245), (795, 220), text="events to score", at=(400, 238), dashed=True)
+        it.box(x, y, 108, 62, text, kind)
+    it.arrow((114, 55), (166, 55), text="skim", at=(138, 46))
+    it.arrow((274, 55), (326, 55), text="convert", at=(300, 46))
+    it.arrow((380, 86), (380, 172), text="train", at=(403, 134))
+    it.arrow((326, 203), (274, 203), text="export", at=(300, 194))
+    it.arrow((166, 203), (114, 203), text="score", at=(140, 194))
+    it.arrow((220, 86), (220, 120), (60, 120), (60, 172), text="events to score", at=(140, 138), dashed=True)
+    it.arrow((380, 234), (380, 288), text="evaluate", at=(349, 266))
+    it.arrow((60, 234), (60, 288), text="histogram, fit", at=(112, 266))
     return it
 
 
 def house() -> Picture:
     """The parts of the code, and what they share."""
-    it = Picture(880, 425)
-    for x, width, title, rooms in (
-        (10, 235, ("ML_processing/", "Python 3.10, PyTorch"), "train tune networks evaluate report export"),
-        (
-            315,
-            250,
-            ("data_processing/", "Python 3.9, what CMSSW ships"),
-            "skim convert merge score histograms catalogue",
-        ),
-        (650, 220, ("statistical_analysis/", "Python 3.10, pyhf"), "model fit limits report"),
+    it = Picture(640)
+    top = 6
+    for title, rooms in (
+        (("ML_processing/", "Python 3.10, PyTorch"), "train tune networks evaluate compile export"),
+        (("data_processing/", "Python 3.9, what CMSSW ships"), "skim convert merge score histograms catalogue"),
+        (("statistical_analysis/", "Python 3.10, pyhf"), "model fit limits"),
     ):
-        it.box(x, 10, width, 200, title, "group")
-        half = width // 2
-        for number, name in enumerate(rooms.split()):
-            it.box(x + 11 + half * (number % 2), 60 + 48 * (number // 2), half - 22, 40, (name,), "work")
-        it.arrow((x + half, 210), (x + half, 230))
-    it.arrow((315, 90), (245, 90), text="HDF5", at=(280, 82))
-    it.arrow((245, 155), (315, 155), text="ONNX", at=(280, 147))
-    it.arrow((565, 180), (650, 180), text="histograms", at=(607, 172))
-    ground = ("python/ = MLTools.NanoML", "runs in CMSSW and on the grid; imports none of the three")
-    it.box(10, 230, 860, 105, ground, "group")
-    for number, name in enumerate(["selection", "settings", "tasks", "batch", "grid", "model", "reports", "commands"]):
-        it.box(25 + 105 * number, 280, 97, 42, (name,), "ours")
-    it.box(10, 365, 860, 50, ("C++: interface/, src/, plugins/", "a model's scores in cmsRun"), "group")
-    it.arrow((440, 335), (440, 365), text="model.onnx, model.json", at=(520, 354))
+        names = rooms.split()
+        height = 58 + 40 * math.ceil(len(names) / 3)
+        it.box(6, top, 428, height, title, "group")
+        for number, name in enumerate(names):
+            it.box(20 + 136 * (number % 3), top + 52 + 40 * (number // 3), 128, 32, (name,), "work")
+        top += height + 30
+        if title[0].startswith("ML"):
+            it.arrow((150, top), (150, top - 30), text="HDF5", at=(122, top - 10))
+            it.arrow((290, top - 30), (290, top), text="ONNX", at=(320, top - 10))
+        elif title[0].startswith("data"):
+            it.arrow((220, top - 30), (220, top), text="histograms", at=(266, top - 10))
+    it.words(220, top - 10, "all use")
+    it.box(6, top, 428, 140, ("python/ = MLTools.NanoML", "runs in CMSSW and on the grid"), "group")
+    for number, name in enumerate(["selection", "settings", "tasks", "batch", "grid", "model"]):
+        it.box(20 + 136 * (number % 3), top + 52 + 40 * (number // 3), 128, 32, (name,), "ours")
+    it.height = top + 146
     return it
 
 
 def cern() -> Picture:
     """The systems at CERN that one meets, and where files lie."""
-    it = Picture(880, 400)
-    it.box(10, 30, 120, 60, ("you", "ssh"), "ours")
-    it.box(200, 10, 190, 100, ("LXPLUS", "login nodes: edit,", "build, submit"), "work")
-    it.arrow((130, 60), (200, 60))
-    it.box(200, 160, 190, 70, ("AFS", "home: code, up to 10 GB"))
-    it.arrow((295, 110), (295, 160))
-    it.box(470, 10, 190, 100, ("HTCondor", "batch: thousands of", "worker nodes"), "work")
-    it.arrow((390, 60), (470, 60), text="submit", at=(430, 52))
-    it.box(470, 160, 190, 70, ("EOS", "data, results: terabytes"))
-    it.arrow((565, 110), (565, 160), text="XRootD", at=(592, 140))
-    it.arrow((390, 90), (420, 90), (420, 195), (470, 195))
-    it.box(720, 10, 150, 100, ("grid (CRAB)", "jobs at CMS's", "computing sites"), "work")
-    it.box(720, 160, 150, 70, ("sites", "NanoAOD of CMS"))
-    it.arrow((795, 110), (795, 160))
-    it.arrow((660, 60), (690, 60), (690, 195), (720, 195), text="XRootD", at=(664, 140))
-    it.box(200, 300, 190, 80, ("CVMFS", "software: CMSSW, tools,", "read only"))
-    it.arrow((390, 340), (430, 340), (430, 100), (470, 100), dashed=True)
-    it.box(470, 300, 190, 80, ("DAS", "which files a", "dataset has"), "ours")
-    it.arrow((660, 340), (795, 340), (795, 230), text="knows their files", at=(728, 332), dashed=True)
-    it.box(10, 160, 150, 80, ("proxy", "of your certificate:", "who you are, to the grid"), "ours")
-    it.arrow((85, 240), (85, 262), (750, 262), (750, 230), dashed=True)
+    it = Picture(490)
+    for x, y, text, kind in (
+        (6, 12, ("you", "ssh"), "ours"),
+        (150, 12, ("LXPLUS", "edit, build,", "submit"), "work"),
+        (294, 12, ("HTCondor", "thousands of", "processors"), "work"),
+        (6, 142, ("proxy", "who you are,", "to the grid"), "ours"),
+        (150, 142, ("AFS", "home: code,", "up to 10 GB"), "data"),
+        (294, 142, ("EOS", "data, results:", "terabytes"), "data"),
+        (6, 272, ("DAS", "which files a", "dataset has"), "ours"),
+        (150, 272, ("CVMFS", "software,", "read only"), "data"),
+        (294, 272, ("CRAB", "jobs on", "the grid"), "work"),
+    ):
+        it.box(x, y, 122, 82, text, kind)
+    it.box(6, 412, 410, 66, ("sites", "computing centres, with the NanoAOD of CMS"), "data")
+    it.arrow((128, 53), (150, 53))
+    it.arrow((272, 53), (294, 53))
+    it.arrow((211, 94), (211, 142))
+    it.arrow((355, 94), (355, 142), text="copies", at=(385, 122))
+    it.arrow((240, 94), (240, 116), (320, 116), (320, 142))
+    it.arrow((355, 354), (355, 412))
+    it.arrow((67, 354), (67, 412), text="knows", at=(96, 388), dashed=True)
+    it.arrow((416, 53), (430, 53), (430, 445), (416, 445), text="XRootD", at=(398, 398))
     return it
 
 
-PICTURES = {"pipeline": pipeline, "house": house, "cern": cern}
+def kfold() -> Picture:
+    """Which part of the events each network is trained, stopped and tested on."""
+    it = Picture(250)
+    for fold in range(5):
+        it.words(134 + 66 * fold, 22, f"fold {fold + 1}")
+        it.words(50, 56 + 38 * fold, f"network {fold + 1}")
+        for part in range(5):
+            kind = "ours" if part == fold else "work" if part == (fold + 1) % 5 else "data"
+            text = {"ours": "test", "work": "stop", "data": "train"}[kind]
+            it.box(104 + 66 * part, 34 + 38 * fold, 60, 32, corner=4, kind=kind)
+            it.words(134 + 66 * part, 55 + 38 * fold, text, "t" if kind == "ours" else "s")
+    it.words(220, 242, "Each event is scored by the network that it tests.")
+    return it
+
+
+def overtraining() -> Picture:
+    """The loss of training and validation events, epoch by epoch."""
+    it = Picture(250)
+    it.axes(40, 205, 380, 165, "epoch", "loss")
+    x = [n / 60 for n in range(61)]
+    training = [(45 + 360 * t, 205 - 28 - 112 * math.exp(-4.5 * t)) for t in x]
+    validation = [(45 + 360 * t, 205 - 52 - 88 * math.exp(-6 * t) - 52 * max(0.0, t - 0.36) ** 1.3) for t in x]
+    it.curve(training, "blue")
+    it.curve(validation, "red")
+    it.words(360, 198, "training events", "s")
+    it.words(355, 108, "other events", "s")
+    best, lowest = max(validation, key=lambda point: point[1])
+    it.arrow((best, 60), (best, lowest - 4), text="the best epoch is kept", at=(best, 52), dashed=True)
+    return it
+
+
+def padding() -> Picture:
+    """Muons of three events become a rectangular array and a mask."""
+    it = Picture(300)
+    events = [(62, 38), (51,), (88, 45, 21, 12)]
+    it.words(100, 22, "Muon_pt in the file", "t")
+    it.words(320, 22, "network's input, at most 3", "t")
+    for row, values in enumerate(events):
+        y = 38 + 42 * row
+        for number, value in enumerate(values):
+            it.box(16 + 44 * number, y, 40, 34, corner=3, kind="data" if number < 3 else "alert")
+            it.words(36 + 44 * number, y + 23, str(value), "n")
+        for number in range(3):
+            full = number < len(values)
+            it.box(250 + 48 * number, y, 44, 34, corner=3, kind="data" if full else "group")
+            it.words(272 + 48 * number, y + 23, str(values[number]) if full else "0", "n" if full else "s")
+    it.arrow((198, 96), (242, 96))
+    it.words(320, 190, "mask", "t")
+    for row, values in enumerate(events):
+        for number in range(3):
+            it.words(272 + 48 * number, 214 + 22 * row, "1" if number < len(values) else "0", "n")
+    it.words(108, 214, "Objects are sorted first,")
+    it.words(108, 234, "so that the hardest stay.")
+    it.words(108, 254, "The mask tells zeros from")
+    it.words(108, 274, "objects.")
+    return it
+
+
+def discriminant() -> Picture:
+    """From the probabilities of a network to one number."""
+    it = Picture(300)
+    for number, (name, probability, share) in enumerate(
+        (("signal", "0.60", "0.01"), ("WZ", "0.10", "0.90"), ("ZG", "0.30", "0.09"))
+    ):
+        y = 40 + 56 * number
+        it.box(6, y, 110, 42, (name,), "work")
+        it.words(168, y + 27, probability, "n")
+        it.words(222, y + 27, "×", "n")
+        it.words(272, y + 27, share, "n")
+        it.arrow((304, y + 21), (340, 117))
+    it.words(168, 24, "network")
+    it.words(272, 24, "frequency")
+    it.box(344, 88, 90, 58, ("D", "0.049"), "ours")
+    it.words(220, 232, "D = 0.60·0.01 / (0.60·0.01 + 0.10·0.90 + 0.30·0.09)", "s")
+    it.words(220, 262, "The network says what the event looks like;")
+    it.words(220, 282, "the frequencies say what is likely in the first place.")
+    return it
+
+
+def weights() -> Picture:
+    """An event's weight, from the file to the loss."""
+    it = Picture(420)
+    steps = (
+        (("genWeight", "from the generator, may be negative"), "data"),
+        (("× cross section × luminosity", "/ sum of genWeight of all input files"), "work"),
+        (("× corrections", "pile-up, identification, b-tagging, ..."), "work"),
+        (("weight of the event", "in HDF5 and scores: all plots and templates"), "ours"),
+        (("× one factor for each class", "all classes have the same total"), "work"),
+        (("weight in the loss", "of the training alone"), "ours"),
+    )
+    for number, (text, kind) in enumerate(steps):
+        it.box(20, 8 + 68 * number, 400, 50, text, kind)
+        if number:
+            it.arrow((220, 8 + 68 * number - 18), (220, 8 + 68 * number))
+    return it
+
+
+def variations() -> Picture:
+    """Two kinds of systematic variations, and what becomes of them."""
+    it = Picture(400)
+    it.box(6, 34, 200, 66, ("weight", "muon identification ±1σ"), "work")
+    it.box(234, 34, 200, 66, ("shift", "jet energy scale ±1σ"), "work")
+    it.words(106, 22, "the same events", "s")
+    it.words(334, 22, "other events", "s")
+    it.box(6, 142, 200, 66, ("columns", "weight up, weight down"), "data")
+    it.box(234, 142, 200, 66, ("skims of their own", "jets up, jets down"), "data")
+    it.arrow((106, 100), (106, 142), text="skim", at=(130, 126))
+    it.arrow((334, 100), (334, 142), text="skim", at=(358, 126))
+    it.box(120, 250, 200, 58, ("one network", "trained on nominal events"), "ours")
+    it.arrow((106, 208), (106, 230), (180, 230), (180, 250))
+    it.arrow((334, 208), (334, 230), (260, 230), (260, 250), text="score", at=(220, 232))
+    it.box(
+        46, 338, 348, 52, ("templates: nominal, up, down", "one nuisance parameter of the fit for each pair"), "ours"
+    )
+    it.arrow((220, 308), (220, 338), text="histogram", at=(262, 328))
+    return it
+
+
+PICTURES = {
+    each.__name__: each
+    for each in (pipeline, house, cern, kfold, overtraining, padding, discriminant, weights, variations)
+}
 
 if __name__ == "__main__":
     for name, picture in PICTURES.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 import json
 import re
 import shlex
@@ -194,13 +193,9 @@ def test_links_between_pages_of_the_repository_lead_somewhere() -> None:
             assert made or (page.parent / link).exists(), f"{page.relative_to(ROOT)}: {link}"
 
 
-def test_pictures_are_those_of_the_script() -> None:
-    specification = importlib.util.spec_from_file_location("pictures", ROOT / "doc" / "pictures.py")
-    assert specification is not None
-    assert specification.loader is not None
-    pictures = importlib.util.module_from_spec(specification)
-    sys.modules["pictures"] = pictures
-    specification.loader.exec_module(pictures)
+def test_pictures_are_those_of_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "doc")
+    pictures = importlib.import_module("pictures")
     for name, picture in pictures.PICTURES.items():
         assert (ROOT / "doc" / "images" / f"{name}.svg").read_text() == picture().svg(), "python doc/pictures.py"
 
