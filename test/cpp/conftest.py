@@ -28,7 +28,9 @@ def build() -> Callable[..., Path]:
         directory = ROOT / "build" / f"cpp-{name}"
         options = [f"{key}={value}" for key, value in variables.items()]
         programs = [str(directory / target) for target in targets]
-        run("make", "-j2", "-C", str(ROOT / "test" / "cpp"), f"BUILD={directory}", *options, *programs)
+        where = ROOT / "test" / "cpp"
+        # files of tests run side by side and use the same programs
+        run("flock", str(where), "make", "-j2", "-C", str(where), f"BUILD={directory}", *options, *programs)
         return directory
 
     return make

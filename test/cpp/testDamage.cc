@@ -5,6 +5,7 @@
 #include <iostream>
 #include <iterator>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -65,10 +66,13 @@ namespace {
       const json content = json::parse(twin_);
       const std::vector<json> others{nullptr, true, -1, 0, 1e300, 18446744073709551615u, "", "x", json::array(), json::object(), {json()}};
       const json flat = content.flatten();
+      std::set<std::string> parts;
       for (const auto& [path, value] : flat.items()) {
         if (path.find("/training") == 0 || path.find("/reference") == 0 || path.find("/target") == 0)
           continue;
         for (json::json_pointer pointer(path); !pointer.empty(); pointer = pointer.parent_pointer()) {
+          if (!parts.insert(pointer.to_string()).second)
+            break;
           for (const json& other : others) {
             json changed = content;
             changed[pointer] = other;
