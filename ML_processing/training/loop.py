@@ -129,7 +129,7 @@ class _Loop:
         best = _best_epoch(state.history)
         if best == number:
             state.best = deepcopy(state.core.state_dict())
-        self.monitor.report([entry], f"validation loss {entry.validation_loss:.4f}, best epoch {best}")
+        self.monitor.report([entry], f"validation {entry.validation_loss:.4f}, best epoch {best}")
 
     def _step(self, batch: EventTensors) -> None:
         state, config, where = self.state, self.config, self.state.position

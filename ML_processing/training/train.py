@@ -87,7 +87,7 @@ def train(files: Sequence[Path], config: Train, directory: Path) -> dict[str, An
     else:
         for fold in todo:
             with (
-                progress(f"train network {fold + 1} of {len(folds)}", config.epochs, "epochs") as bar,
+                progress(f"network {fold + 1} of {len(folds)}", config.epochs, "epochs") as bar,
                 following(config.tracking, directory, fold, partial(_advance, bar, "")) as report,
             ):
                 train_fold(opened, table, survey, config, directory, fold, device, report)
