@@ -53,8 +53,8 @@ def losses(overtrained: bool) -> Figure:
         falling = np.exp(-epochs / 9)
         training = level - 0.012 + 0.35 * falling - (0.0022 * epochs if overtrained else 0)
         validation = level + 0.34 * falling + (1.6e-5 * np.maximum(epochs - 20, 0) ** 2.1 if overtrained else 0)
-        both = zip(training + noise[0], validation + noise[1], strict=True)
-        histories.append([Epoch(int(n), *map(float, pair), 1e-3, None) for n, pair in zip(epochs, both, strict=True)])
+        both = (np.stack([training, validation]) + noise).T.tolist()
+        histories.append([Epoch(n + 1, seen, unseen, 1e-3, None) for n, (seen, unseen) in enumerate(both)])
     figure = single.losses(histories)
     if overtrained:
         note(figure, "solid lines rise:\nmemorising begins", (0.72, 0.52), (0.66, 0.66))
