@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Optional
 
-__all__ = ["ConfigError", "NanoMLError", "UnreadableError", "explain_os_error", "is_os_error", "listed"]
+__all__ = ["ConfigError", "NanoMLError", "UnreadableError", "explain_os_error", "is_os_error", "listed", "told_once"]
 
 
 class NanoMLError(Exception):
@@ -92,3 +92,28 @@ def explain_os_error(problem: BaseException, path: str | os.PathLike[str], doing
     error = NanoMLError(f"{os.fspath(path)}: cannot {doing}: {advice}.")
     error.errno = number
     return error
+
+
+def told_once(problems: Iterable[tuple[str, str, Collection[str]]]) -> list[str]:
+    """Messages without their repetitions: those that differ only in what they are about are one, with the names of the others.
+
+    Parameters
+    ----------
+    problems
+        What each is about, its message, and the paths that are named in it.
+    """
+    alike: dict[str, list[str]] = {}
+    messages: dict[str, str] = {}
+    for name, message, paths in problems:
+        common = message
+        for own in (*sorted(paths, key=len, reverse=True), name):
+            common = common.replace(own, "")
+        messages.setdefault(common, message)
+        alike.setdefault(common, []).append(name)
+    lines = []
+    for common, names in alike.items():
+        others = [name for name in dict.fromkeys(names) if name != names[0]]
+        message = messages[common]
+        end = "" if message.endswith((".", "?")) else "."
+        lines.append(f"{message}{end} The same goes for {listed(others, 3)}." if others else message)
+    return lines

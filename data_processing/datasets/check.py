@@ -11,7 +11,7 @@ from data_processing.skim.stage import skim_job
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.contracts.hdf5 import RESERVED
-from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, told_once
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.rootio.branches import Branch
@@ -35,20 +35,20 @@ def check(config: Config) -> list[str]:
     """
     adopt_settings(config.read)
     done = []
-    problems: list[str] = []
+    problems: list[tuple[str, str, tuple[str, ...]]] = []
     for name, files in resolve_datasets(config).items():
         with _first(files) as file:
             try:
-                problems += _missing(config, name, file)
+                problems += [(name, message, (file.path,)) for message in _missing(config, name, file)]
                 done.append(
                     f"{name}: {len(files)} files; {file.path} has {file.entries} events, {len(file.branches)} branches"
                 )
             except ConfigError:
                 raise
             except NanoMLError as problem:
-                problems.append(f"{config.where('skim')}: {problem}")
+                problems.append((name, f"{config.where('skim')}: {problem}", (file.path,)))
     if problems:
-        raise ConfigError("\n".join(dict.fromkeys(problems)))
+        raise ConfigError("\n".join(told_once(problems)))
     return done
 
 

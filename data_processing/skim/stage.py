@@ -102,6 +102,9 @@ def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str
         lines.append(
             f"{dataset + ': ' if dataset else ''}{kept}, sum of weights {accounting.sum_of_weights:.6g} ({steps})"
         )
+        if not accounting.written:
+            cuts = [f' after "{step.cut}"' for step in accounting.cutflow if not step.events]
+            lines.append(f"  WARNING: no event is left{cuts[0] if cuts else ''}.")
         if accounting.shifts:
             others = accounting.written - accounting.selected
             lines.append(

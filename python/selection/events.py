@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import awkward as ak
 import numpy as np
@@ -68,6 +68,12 @@ class Events:
 
     def __len__(self) -> int:
         return self._length
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(
+            "events are not taken one by one, and not unpacked. With nothing else to be narrowed, cut returns the events "
+            "themselves: events = cutflow.cut(name, mask, events)"
+        )
 
     @property
     def names(self) -> list[str]:

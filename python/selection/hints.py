@@ -21,6 +21,12 @@ _HINTS = (
         "these are not four-vectors, or the branch was not read. Read pt, eta, phi and mass of their collection; for a "
         'selection of fields use ak.with_name(objects, "Momentum4D")',
     ),
+    ("no field named", "check its spelling, and that its branch is in `branches`"),
+    (
+        r"(?:too many|not enough) values to unpack",
+        "cut returns as many things as follow its mask, and a single one as it is: "
+        "events, muons = cutflow.cut(name, mask, events, muons), but events = cutflow.cut(name, mask, events)",
+    ),
     (
         "cannot broadcast",
         "these two do not have the same events or objects. Narrow both in every cut: "

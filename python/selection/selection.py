@@ -176,7 +176,7 @@ class Selection:
                 matches = {wanted: actual} if actual else {}
             found.update(matches)
             if not matches and wanted not in self.optional:
-                missing.append(wanted + versions.did_you_mean(wanted, available))
+                missing.append(wanted)
         fired = {name: name for name in self.dataset.triggers if name in available}
         if self.dataset.triggers and not fired:
             names = ", ".join(self.dataset.triggers)
@@ -186,8 +186,9 @@ class Selection:
             )
         found.update(fired)
         if missing:
+            hints = "".join(versions.did_you_mean(name, available) for name in missing)
             raise NanoMLError(
-                f"{path}: selection {self.name} reads branches that this file lacks: {', '.join(missing)}. "
+                f"{path}: selection {self.name} reads branches that this file lacks: {', '.join(missing)}.{hints} "
                 f"If it can do without them, declare them in {self.name}.optional with a default."
             )
         return found

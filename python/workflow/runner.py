@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from MLTools.NanoML.atomic import remove_leftovers
-from MLTools.NanoML.errors import NanoMLError, UnreadableError
+from MLTools.NanoML.errors import NanoMLError, UnreadableError, told_once
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
 from MLTools.NanoML.workflow.task import Stamp, Task, forget, read_record, reason_to_run, stamps, write_record
 
-_MOST = 20  # failures that are listed
+_MOST = 20  # messages that are listed
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,13 @@ class FailedTasksError(NanoMLError):
     def _lines(self, hint: str) -> Iterator[str]:
         total, failed = len(self.tasks), len(self.failures)
         done = total - failed
-        yield from (f"{self.stage} {name}: {problem}" for name, problem in [*self.failures.items()][:_MOST])
-        if failed > _MOST:
-            yield f"and {failed - _MOST} more."
+        paths = {task.name: (*task.inputs, *map(str, task.outputs)) for task in self.tasks}
+        messages = told_once(
+            (name, f"{self.stage} {name}: {problem}", paths[name]) for name, problem in self.failures.items()
+        )
+        yield from messages[:_MOST]
+        if len(messages) > _MOST:
+            yield f"and {len(messages) - _MOST} more."
         if self.is_unreadable:
             it, kind = "it" if failed == 1 else "them", "files " if self.stage in ("skim", "score") else ""
             others = f"; {done} of {total} {kind}are done" if total > 1 else ""

@@ -19,6 +19,8 @@ def test_skim_convert_and_score_without_a_configuration(tmp_path: Path, sample: 
     again = nanoml(*skim, cwd=tmp_path)
     assert again.returncode == 0
     assert "skim: up to date (3 of 3)" in again.stderr
+    nothing = nanoml("skim", "-o", "nothing", "--cut", "MET_pt > 1e9", sources[0], cwd=tmp_path)
+    assert '  WARNING: no event is left after "cut".' in nothing.stderr
 
     skims = sorted((tmp_path / "skims").glob("*.root"))
     done = nanoml("convert", "-o", "out.h5", "--branches", "ZCand_*", "--json", *skims, cwd=tmp_path)

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from MLTools.NanoML.errors import explain_os_error, is_os_error
+from MLTools.NanoML.errors import explain_os_error, is_os_error, told_once
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,13 @@ def test_the_systems_errors_say_what_to_do(problem: BaseException, message: str)
 
 def test_other_errors_are_not_taken_for_the_systems() -> None:
     assert not is_os_error(RuntimeError("shapes do not match"))
+
+
+def test_mistakes_that_are_repeated_are_told_once() -> None:
+    problems = [(f"d/{n}", f"skim d/{n}: /in/{n}.root: is cut off.", [f"/in/{n}.root"]) for n in range(40)]
+    problems.insert(1, ("d/x", "skim d/x: /in/x.root: is no ROOT file", ["/in/x.root"]))
+    assert told_once(problems) == [
+        "skim d/0: /in/0.root: is cut off. The same goes for d/1, d/2, d/3 and 36 more.",
+        "skim d/x: /in/x.root: is no ROOT file",
+    ]
+    assert told_once([("WZ", "twice the same", []), ("WZ", "twice the same", [])]) == ["twice the same"]

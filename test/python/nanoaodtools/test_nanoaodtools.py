@@ -260,7 +260,7 @@ def test_missing_branches_are_explained_as_everywhere(source: Path) -> None:
     class Mistyped(Muons):
         branches = ("Muon_pt", "MTE_pt", "nothing_like_it")
 
-    message = r"M600_0.root: selection Mistyped reads .* lacks: MTE_pt Did you mean .MET_pt.\?, nothing_like_it\. If"
+    message = r"M600_0.root: selection Mistyped reads .* lacks: MTE_pt, nothing_like_it\. Did you mean .MET_pt.\? If"
     with pytest.raises(NanoMLError, match=message):
         loop([PostprocModule(Mistyped())], source)
 

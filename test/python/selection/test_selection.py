@@ -112,7 +112,7 @@ def test_branches_are_resolved_and_all_missing_ones_named() -> None:
         branches = ("Muon_*", "Tau_*", "MTE_pt")
 
     with pytest.raises(
-        NanoMLError, match=r"a.root: selection Glob .* lacks: Tau_\*, MTE_pt Did you mean .MET_pt.\?\. If"
+        NanoMLError, match=r"a.root: selection Glob .* lacks: Tau_\*, MTE_pt\. Did you mean .MET_pt.\? If"
     ):
         Glob().resolve(["MET_pt", "Muon_pt", "Muon_eta"], "a.root")
 
@@ -139,6 +139,16 @@ def message_of(mistake: Callable[[Any], Any]) -> str:
     return str(caught.value)
 
 
+def _one_thing(events: Any) -> Any:
+    (events,) = events[np.ones(len(events), bool)]
+    return events
+
+
+def _one_array(events: Any) -> Any:
+    (muons,) = events.Muon
+    return muons
+
+
 @pytest.mark.parametrize(
     ("mistake", "hint"),
     [
@@ -152,6 +162,9 @@ def message_of(mistake: Callable[[Any], Any]) -> str:
             "For all at once: `&`, `|`, `~`, with each comparison in parentheses",
         ),
         (lambda events: (events.MET.pt > 1) & events.MET.pt > 2, "`&` and `|` bind before"),
+        (lambda events: events.Muon.tigtId, "check its spelling, and that its branch is in `branches`"),
+        (_one_thing, "cut returns the events themselves: events = cutflow.cut(name, mask, events)"),
+        (_one_array, "a single one as it is: events, muons = cutflow.cut(name, mask, events, muons), but"),
     ],
 )
 def test_common_errors_have_a_hint_and_a_place(mistake: Callable[[Any], Any], hint: str) -> None:

@@ -49,7 +49,7 @@ def test_on_events_made_by_hand() -> None:
     [
         ({"Muon_pt": [[30.0]], "MET_pt": [1.0, 2.0]}, "they differ: Muon_pt 1, MET_pt 2"),
         ({"Muon_pt": [[30.0]]}, "selection Muons reads branches that this file lacks: MET_pt"),
-        ({"Muons_pt": [[30.0]], "MET_pt": [1.0]}, 'Muon_pt Did you mean "Muons_pt"'),
+        ({"Muons_pt": [[30.0]], "MET_pt": [1.0]}, 'Muon_pt. Did you mean "Muons_pt"'),
     ],
 )
 def test_mistakes_are_explained(events: dict[str, Any], message: str) -> None:
