@@ -21,8 +21,15 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 _MOST_TRIED = 3  # files of a dataset
 
 
-def check(config: Config) -> list[str]:
+def check(config: Config, tried: int = 0) -> list[str]:
     """Check branches, features, objects and expressions of columns against the first file of each dataset.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    tried
+        On how many events of each of these files the skim is tried.
 
     Returns
     -------
@@ -39,7 +46,7 @@ def check(config: Config) -> list[str]:
     for name, files in resolve_datasets(config).items():
         with _first(files) as file:
             try:
-                problems += [(name, message, (file.path,)) for message in _missing(config, name, file)]
+                problems += [(name, message, (file.path,)) for message in _missing(config, name, file, tried)]
                 done.append(
                     f"{name}: {len(files)} files; {file.path} has {file.entries} events, {len(file.branches)} branches"
                 )
@@ -77,12 +84,12 @@ def _expressions(config: Config, dataset: str) -> Iterator[tuple[tuple[Key, ...]
             yield ("data_driven", class_, "into", name), cut
 
 
-def _missing(config: Config, dataset: str, file: RootFile) -> Iterator[str]:
+def _missing(config: Config, dataset: str, file: RootFile, tried: int) -> Iterator[str]:
     """What the conversion will not find in a file, or in the skim of it."""
     branches: Mapping[str, Branch] = file.branches
     if config.skim is not None:
         job = replace(skim_job(config, dataset), source=file.path)
-        branches = plan_file(job, file).written
+        branches = plan_file(job, file, tried).written
     if config.convert is None:
         return
 

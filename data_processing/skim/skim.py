@@ -113,13 +113,21 @@ def _chunks(job: SkimJob, file: RootFile, filters: Sequence[Filter], read: Seque
         yield _Chunk(file, read, start, stop).narrowed(filters)
 
 
-def plan_file(job: SkimJob, file: RootFile) -> SkimPlan:
-    """What a job would read from a file and write."""
+def plan_file(job: SkimJob, file: RootFile, tried: int = 0) -> SkimPlan:
+    """What a job would read from a file and write.
+
+    The filters run on the first `tried` events, without any output: so they show most mistakes in a selection.
+    """
     if job.engine == "nanoaodtools":
         job = replace(job, cut="")  # ROOT reads it, and may know more than `Formula`
     filters = FilterSet.of(job).open(file, str(job.output), not is_simulation(file), set())
     record = Provenance.of(file)
-    return plan_skim(file, filters, job, record.accounting.weights if record else ())
+    plan = plan_skim(file, filters, job, record.accounting.weights if record else ())
+    if tried and job.engine == "columnar":
+        _Chunk(file, plan.read, 0, min(tried, file.entries)).narrowed(filters)
+        for each in filters:
+            each.close()
+    return plan
 
 
 def sections_read(file: RootFile, certified: LumiMask | None) -> dict[str, list[list[int]]]:

@@ -26,6 +26,8 @@ from MLTools.NanoML.commands.options import (
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.stages import NAMES, declared, seconds_in
 
+_TRIED = 1000  # events on which a skim is tried
+
 
 @command(
     "nanoml run examples/trilepton.yaml",
@@ -115,12 +117,12 @@ def config() -> None:
 @config_argument
 @json_option
 def check(config: Path, as_json: bool) -> None:
-    """Check a configuration: its keys and types, and its branches against the real files."""
+    """Check a configuration: its keys and types, its branches against the real files, and its skim on the first events."""
     from MLTools.NanoML.config.analysis import load
     from MLTools.NanoML.workflow.stages import import_part
 
     analysis = load(config)
-    found = import_part("data_processing.datasets.check").check(analysis) if analysis.datasets else []
+    found = import_part("data_processing.datasets.check").check(analysis, _TRIED) if analysis.datasets else []
     if as_json:
         content = {"config": str(config), "valid": True, "datasets": found, "settings": analysis.as_dict()}
         click.echo(json.dumps(content, indent=1))

@@ -59,9 +59,7 @@ def test_a_feature_that_no_stage_provides_is_found_before_the_work(tmp_path: Pat
         ('MET_pt, "Jet', 'MTE_pt, "Jet', r"skim.keep: has no branch MTE_pt"),
     ],
 )
-def test_every_kind_of_mistake_is_one_line(
-    tmp_path: Path, sample: Path, old: str, new: str, message: str
-) -> None:
+def test_every_kind_of_mistake_is_one_line(tmp_path: Path, sample: Path, old: str, new: str, message: str) -> None:
     import re
 
     lines = problems(tmp_path, sample, old, new)
@@ -75,3 +73,25 @@ def test_without_a_skim_the_files_themselves_are_checked(tmp_path: Path, sample:
     (tmp_path / "a.yaml").write_text(text[:begin] + text[end:])
     with pytest.raises(ConfigError, match='"ZCand_mass" is in no file of dataset WZ'):
         check(load(tmp_path / "a.yaml"))
+
+
+OWN = """\
+from MLTools.NanoML.selection import Column, Selection
+
+
+class Own(Selection):
+    branches = ("Muon_pt",)
+    columns = {"ZCand_mass": Column("f4", "mass [GeV]")}
+
+    def select(self, events, cutflow):
+        return events, {"ZCand_mass": events.Muon.mas}
+"""
+
+
+def test_a_mistake_in_a_selection_is_found_on_the_first_events(tmp_path: Path, sample: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    path = tmp_path / "a.yaml"
+    path.write_text(ANALYSIS.format(sample=sample).replace("MLTools.NanoML.trilepton:Trilepton", "own.py:Own"))
+    check(load(path))
+    with pytest.raises(ConfigError, match=r"a.yaml:6: .*own.py:9: Own: .*'mas'.* The same goes for ZG\.$"):
+        check(load(path), tried=10)
