@@ -36,6 +36,12 @@ namespace nanoml {
     std::vector<double> shares;  ///< of each of the classes; 0: it does not count
   };
 
+  /// What networks give beside their classes, or beside the targets of a regression.
+  struct Head {
+    std::string name;                  ///< "targets" for estimates, or an auxiliary head
+    std::vector<std::string> outputs;  ///< names of its outputs
+  };
+
   /// What a number is, as a branch: what comes out of a network is float32.
   enum class NumberKind { kBool, kUInt8, kInt32, kUInt32, kFloat };
 
@@ -76,14 +82,19 @@ namespace nanoml {
     std::string output;               ///< the output tensor that is the mean of all folds
     std::string foldOutput;           ///< the one with each fold; empty: the fold is an input
     std::size_t folds = 1;            ///< number of networks
-    std::vector<std::string> labels;  ///< of its last axis: classes and then discriminants, or targets of a regression
+    std::vector<std::string> labels;  ///< of its last axis: classes and discriminants, or targets; and those of `heads`
     std::vector<Discriminant> discriminants;
+    std::vector<Head> heads;
     bool regression = false;
     std::optional<Parameter> parameter;
     std::optional<Inside> inside;
     std::string onnxHash;  ///< SHA-256 of the ONNX file, hexadecimal
 
-    /// What a label stands for: "probability of class WZ", "signal against WZ 0.7, ZZ 0.3", "regression of nu_px".
+    /// How many of the labels are classes, or targets of a regression.
+    std::size_t classes() const;
+
+    /// What a label stands for: "probability of class WZ", "signal against WZ 0.7, ZZ 0.3", "regression of nu_px",
+    /// "output of the head quality".
     std::string meaning(std::size_t label) const;
 
     /// Understands JSON text. `path` is for messages.

@@ -16,7 +16,8 @@ namespace nanoml {
   namespace {
     using nlohmann::json;
 
-    constexpr int kSchema = 3;  // 1, which had no discriminants, and 2, which had no selection inside, are read as well
+    // 1, which had no discriminants, 2, which had no selection inside, and 3, which had no heads, are read as well
+    constexpr int kSchema = 4;
 
     constexpr std::size_t kMost = 1 << 20;  // beyond it, a number of objects or networks is a mistake
 
@@ -188,6 +189,17 @@ namespace nanoml {
       }
     }
 
+    void parseHeads(const Entry& mean, Metadata& metadata) {
+      for (const Entry& entry : mean.children("heads")) {
+        metadata.heads.push_back({entry.text("name"), entry.texts("outputs")});
+        for (const std::string& name : metadata.heads.back().outputs) {
+          if (std::find(metadata.labels.begin(), metadata.labels.end(), name) != metadata.labels.end())
+            entry.fail("`outputs` has " + name + ", which is there twice");
+          metadata.labels.push_back(name);
+        }
+      }
+    }
+
     void parseOutput(const Entry& root, Metadata& metadata) {
       const std::vector<Entry> outputs = root.children("outputs");
       if (outputs.empty())
@@ -200,6 +212,8 @@ namespace nanoml {
         mean.fail(metadata.regression ? "`targets` is empty" : "`classes` is empty");
       if (!metadata.regression && root.at("schema") != 1)
         parseDiscriminants(mean, metadata);
+      if (mean.has("heads"))
+        parseHeads(mean, metadata);
       metadata.folds = root.child("folds").count("k");
       if (outputs.size() > 1)
         metadata.foldOutput = outputs[1].text("tensor");
@@ -295,12 +309,23 @@ namespace nanoml {
     }
   }  // namespace
 
+  std::size_t Metadata::classes() const {
+    std::size_t count = labels.size() - discriminants.size();
+    for (const Head& head : heads)
+      count -= head.outputs.size();
+    return count;
+  }
+
   std::string Metadata::meaning(std::size_t label) const {
-    if (regression)
-      return "regression of " + labels[label];
-    const std::size_t classes = labels.size() - discriminants.size();
+    std::size_t end = labels.size();
+    for (auto head = heads.rbegin(); head != heads.rend(); ++head) {
+      end -= head->outputs.size();
+      if (label >= end)
+        return head->name == "targets" ? "regression of " + labels[label] : "output of the head " + head->name;
+    }
+    const std::size_t classes = this->classes();
     if (label < classes)
-      return "probability of class " + labels[label];
+      return (regression ? "regression of " : "probability of class ") + labels[label];
     const Discriminant& discriminant = discriminants[label - classes];
     const auto shareOf = [](double share) {
       char text[32];

@@ -222,6 +222,7 @@ def _evaluation(
 
 def _notes(training: Training, table: Table, survey: Survey) -> list[str]:
     """What one should know about these events and networks."""
+    description = training.description
     notes, every = [*survey.notes(), *_unfinished(training)], int(survey.counts.sum())
     if len(table) < every:
         notes.append(f"The events do not fit into train.memory: {len(table):,} of {every:,} are measured.")
@@ -232,6 +233,9 @@ def _notes(training: Training, table: Table, survey: Survey) -> list[str]:
             f"Every {training.parameter.column} has the same total weight in what is measured, whatever its cross section, and is "
             "equally frequent in the background. There is no expected significance, since only one of the signals can exist."
         )
+    if description.estimates and description.metrics:
+        errors = (f"{name} to {value:.4g}" for name, value in description.metrics["rmse"].items())
+        notes.append(f"The head for targets estimates {', '.join(errors)} (RMSE, on events not trained on).")
     if table.about.within:
         names = " or ".join(region.name for region in table.about.within)
         notes.append(
@@ -242,11 +246,12 @@ def _notes(training: Training, table: Table, survey: Survey) -> list[str]:
 
 def _same_events(training: Training, table: Table, survey: Survey) -> bool:
     """Whether these are the events of the training; judged by their numbers if not all fit into memory."""
-    data, decorrelate = training.description.data, training.description.config.decorrelate
+    description = training.description
+    data, decorrelate = description.data, description.config.decorrelate
     counts = [total.events for total in data.classes.values()]
     if len(table) < sum(counts):
         return counts == [total.events for total in survey.summary().values()]
-    read = {*training.targets, *([decorrelate.column] if decorrelate else [])}
+    read = {*training.targets, *description.estimates, *([decorrelate.column] if decorrelate else [])}
     extras = {name: values for name, values in table.extras.items() if name in read}
     return bool(replace(table, extras=extras).sha256() == data.sha256)
 

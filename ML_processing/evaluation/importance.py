@@ -17,6 +17,7 @@ from ML_processing.events.inputs import Inputs
 from ML_processing.events.training_data import inputs_of as network_inputs
 from ML_processing.metrics.measured import Measured
 from ML_processing.models import Network
+from ML_processing.models.hooks import first
 from ML_processing.training.directory import Training
 
 _REPEATS = 5
@@ -167,7 +168,7 @@ def _gradients(network: Network, table: Table, training: Training) -> dict[str, 
         inside = {
             name: scaled.objects[name]._replace(values=values) for name, values in zip(names, tensors[1:], strict=True)
         }
-        found: Tensor = network.core(Inputs(tensors[0], inside))
+        found = first(network.core(Inputs(tensors[0], inside)))
         if training.targets:
             return found.sum(dim=1)
         return training.discriminant.log_odds(found)

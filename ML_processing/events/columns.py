@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ML_processing.events.inputs import CollectionShape, Shape
+from ML_processing.models.registry import heads_of
 from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
     PARAMETER,
@@ -20,6 +21,7 @@ from MLTools.NanoML.contracts.hdf5 import (
     HDF5Metadata,
 )
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.model import CLASSES, TARGETS
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS, did_you_mean
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ class TrainingColumns:
     targets: tuple[str, ...]  # of a regression; none for a classification
     parameter: str | None  # the feature that is a parameter of the network
     spectator: str | None  # what the output must not depend on
-    extras: tuple[str, ...]  # read beside the inputs: targets, spectator, and more on request
+    extras: tuple[str, ...]  # read beside the inputs: targets, estimates, spectator, and more on request
     classes: list[str]
     is_labelled: bool  # the files tell the class of an event; otherwise all events are used, and are of class `ALL`
     selection: str | None  # the selection that computed the columns, as "module:Class"
@@ -87,6 +89,7 @@ class TrainingColumns:
     within: tuple[ConvertedRegion, ...]  # those whose events are used; none for all events
     labels: ObjectLabels | None = None  # None in a training on events
     share: float = 1.0  # of the events that are used, those with the smallest hashes
+    estimates: tuple[str, ...] = ()  # the targets of a network that also has a head for the classes
 
     @property
     def names(self) -> list[str]:
@@ -97,7 +100,7 @@ class TrainingColumns:
     def shape(self) -> Shape:
         """What a network reads and gives."""
         outputs = len(self.targets) or len(self.classes)
-        return Shape(tuple(self.names), tuple(it.shape for it in self.collections), outputs)
+        return Shape(tuple(self.names), tuple(it.shape for it in self.collections), outputs, len(self.estimates))
 
     @property
     def physical(self) -> bool:
@@ -176,6 +179,7 @@ def agreed_columns(
         )
     if config.parameter is not None:
         features.append(_parameter(config.parameter, known, parameters))
+    heads = _heads(config)
     extras, spectator = dict.fromkeys(targets), None
     if config.decorrelate is not None:
         spectator = _find(config.decorrelate.column, known, "train.decorrelate.column").name
@@ -194,11 +198,11 @@ def agreed_columns(
     return TrainingColumns(
         tuple(features),
         collections,
-        tuple(targets),
+        () if CLASSES in heads else tuple(targets),
         config.parameter,
         spectator,
         tuple(extras),
-        *_classes(first, config),
+        *_classes(first, config, heads),
         first.selection,
         tuple(dataset for content in metadata for dataset in content.datasets),
         first.regions,
@@ -206,14 +210,25 @@ def agreed_columns(
         tuple(_find(name, {it.name: it for it in first.regions}, "train.regions") for name in config.regions),
         labels,
         config.share,
+        tuple(targets) if CLASSES in heads else (),
     )
 
 
-def _classes(content: HDF5Metadata, config: Train) -> tuple[list[str], bool]:
+def _heads(config: Train) -> tuple[str, ...]:
+    """The heads of the network; a ConfigError if they do not fit what is to be learnt."""
+    heads = heads_of(config.model)
+    if heads and TARGETS in heads and not config.targets:
+        raise ConfigError(f'train.targets: names nothing that the head "{TARGETS}" of {config.model} could estimate.')
+    if heads and TARGETS not in heads and config.targets:
+        raise ConfigError(f'train.targets: {config.model} has no head "{TARGETS}" beside {", ".join(heads)}.')
+    return heads
+
+
+def _classes(content: HDF5Metadata, config: Train, heads: Sequence[str]) -> tuple[list[str], bool]:
     """The classes, and whether the label of an event tells its class."""
     if config.per_object is not None:
         return list(config.per_object.classes), False
-    if config.targets and not content.classes:
+    if config.targets and not content.classes and CLASSES not in heads:
         return [ALL], False
     return content.classes, True
 

@@ -164,8 +164,8 @@ class Table:
         return mixed(event, run, block)
 
     def targets(self) -> Floats:
-        """Regression targets, float32 of shape (N, targets)."""
-        columns = [self.extras[name] for name in self.about.targets]
+        """What is to be estimated, float32 of shape (N, targets)."""
+        columns = [self.extras[name] for name in self.about.targets or self.about.estimates]
         return np.stack(columns, axis=1) if columns else np.empty((len(self), 0), np.float32)
 
     def sha256(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -28,6 +28,8 @@ class Shape:
     features: tuple[str, ...]  # event-level columns
     collections: tuple[CollectionShape, ...]
     outputs: int  # number of logits (one for each class) or of regression targets
+    # number of targets of a network that has a head for them beside the classes; hashes of events were made without it
+    targets: int = field(default=0, repr=False)
 
     @property
     def tensors(self) -> list[str]:

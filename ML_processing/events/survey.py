@@ -172,8 +172,10 @@ class Survey:
         if missing:
             of = f"{missing:,} of {values.count:,} {rows}"
             share = f"({100 * missing / values.count:.2g} %)"
-            then = "take the median" if is_feature else "are not decorrelated"
-            yield f"{what} {name} is not a finite number in {of} {share}: these count as missing and {then}."
+            then = "these count as missing and " + ("take the median" if is_feature else "are not decorrelated")
+            if name in self.about.estimates:
+                then = "there is nothing to estimate in these"
+            yield f"{what} {name} is not a finite number in {of} {share}: {then}."
         if values.low == values.high:
             yield f"{what} {name} has the same value, {values.low:g}, everywhere: it cannot help."
 
@@ -185,7 +187,7 @@ def _columns(table: Table) -> Iterator[tuple[str, NDArray[np.float32]]]:
         values, mask = table.objects[it.name]
         for i, name in enumerate(it.fields):
             yield f"{it.name}_{name}", values[..., i][mask]
-    rest = {*table.about.targets, *filter(None, [table.about.spectator])} - set(table.names)
+    rest = {*table.about.targets, *table.about.estimates, *filter(None, [table.about.spectator])} - set(table.names)
     yield from ((name, table.extras[name]) for name in sorted(rest))
 
 

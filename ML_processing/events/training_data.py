@@ -121,7 +121,7 @@ def make_training_data(
     of = table.folds(k)
     held_out = (of == fold) | (of == (fold + 1) % k)
     training = table[~held_out]
-    network.fit(training.features, training.objects, training.targets() if table.about.targets else None)
+    network.fit(training.features, training.objects, training.targets())
     parameter = ParameterGrid.of(survey)
     if parameter is not None:  # the last feature
         network.scaling.features.fit_parameter(len(network.shape.features) - 1, parameter.values)
@@ -165,7 +165,8 @@ def _prepared(
     weights = table.weights * factors[table.labels]
     if parameter is not None:
         weights *= parameter.balance(table)
-    targets = network.standardize(torch.from_numpy(table.targets())) if about.targets else torch.empty(len(table), 0)
+    found = torch.from_numpy(table.targets())
+    targets = network.standardize(found) if found.shape[1] else found
     events = EventTensors(
         network.scaling(inputs_of(table)),
         torch.from_numpy(table.labels),

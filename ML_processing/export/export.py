@@ -128,9 +128,16 @@ def _convert(ensemble: nn.Module, names: list[str], sample: Sample, path: Path, 
             raise _lacking(again, newest, limits) from None
 
 
+def _results(ensemble: nn.Module) -> tuple[str, str]:
+    """Names of the output tensors."""
+    if getattr(ensemble, "has_others", False):
+        return "outputs", "fold_outputs"
+    is_regression = getattr(ensemble, "task", "") == "regression"
+    return ("values", "fold_values") if is_regression else ("probabilities", "fold_probabilities")
+
+
 def _trace(ensemble: nn.Module, names: list[str], sample: Sample, path: Path, opset: int) -> None:
-    regression = getattr(ensemble, "task", "") == "regression"
-    results = ["values", "fold_values"] if regression else ["probabilities", "fold_probabilities"]
+    results = _results(ensemble)
     axes: dict[str, dict[int, str]] = {name: {0: "events"} for name in [*names, *results]}
     for name in names:
         if name.endswith("_mask") or f"{name}_mask" in names:
@@ -146,7 +153,7 @@ def _trace(ensemble: nn.Module, names: list[str], sample: Sample, path: Path, op
             tuple(torch.from_numpy(sample[name][:3]) for name in names),
             str(path),
             input_names=names,
-            output_names=results,
+            output_names=list(results),
             dynamic_axes=axes,
             opset_version=opset,
             dynamo=False,
@@ -225,7 +232,7 @@ def _describe(training: Training, name: str, written: ModelFormat, ensemble: nn.
             )
             for it in description.collections
         ),
-        ("values", "fold_values") if targets else ("probabilities", "fold_probabilities"),
+        _results(ensemble),
         "targets" if targets else "classes",
         targets or tuple(description.classes),
         description.discriminants,
@@ -235,6 +242,7 @@ def _describe(training: Training, name: str, written: ModelFormat, ensemble: nn.
         written,
         {key: content[key] for key in _PROVENANCE if key in content},
         Reference({tensor: values.tolist() for tensor, values in events.items()}, outputs.tolist()),
+        heads=training.heads,
     )
 
 

@@ -12,27 +12,43 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ML_processing.events.inputs import Inputs, ObjectTensors, Shape
-from MLTools.NanoML.model import Discriminant
+from ML_processing.models.hooks import first, sizes_of_heads
+from MLTools.NanoML.model import CLASSES, TARGETS, Discriminant
 from MLTools.NanoML.model.discriminant import SMALLEST, coefficients
 
 
 class Network(nn.Module):
     """A network that reads inputs as they are in the files: their scaling, and a core behind it.
 
-    The core goes from scaled `Inputs` to outputs, float32 (N, shape.outputs). The targets of a regression have a scale, too:
-    `target_center` and `target_width`, float32 (outputs,), which are 0 and 1 for a classification.
+    The core goes from scaled `Inputs` to outputs, float32 (N, shape.outputs), or to those of several heads; `models.hooks.Hooks` says
+    what else it may have. Targets have a scale, too: `target_center` and `target_width`, float32 (targets,), which are 0 and 1 for
+    a classification without.
+
+    Attributes
+    ----------
+    others
+        Of a network with several heads: how many outputs each has, without the one by which it is judged; "targets" comes first.
     """
 
     target_center: Tensor
     target_width: Tensor
 
-    def __init__(self, shape: Shape, core: nn.Module) -> None:
+    def __init__(self, shape: Shape, core: nn.Module, is_own: bool = False) -> None:
         super().__init__()
         self.shape = shape
         self.scaling = Scaling(shape)
         self.core = core
-        self.register_buffer("target_center", torch.zeros(shape.outputs))
-        self.register_buffer("target_width", torch.ones(shape.outputs))
+        size = shape.targets or shape.outputs
+        self.register_buffer("target_center", torch.zeros(size))
+        self.register_buffer("target_width", torch.ones(size))
+        self.others = self._heads(is_own)
+
+    def _heads(self, is_own: bool) -> dict[str, int]:
+        """The heads beside the first; a NanoMLError if a user's core does not give what it should."""
+        known = {CLASSES: self.shape.outputs, TARGETS: self.shape.targets or self.shape.outputs}
+        sizes = sizes_of_heads(self.core, self.scaling(_example(self.shape)), known, is_own)
+        main = CLASSES if CLASSES in sizes else TARGETS
+        return {name: sizes[name] for name in sorted(sizes, key=lambda name: name != TARGETS) if name != main}
 
     def fit(
         self,
@@ -40,7 +56,7 @@ class Network(nn.Module):
         objects: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]],
         targets: NDArray[np.float32] | None = None,
     ) -> None:
-        """Take the scales of the inputs (see `Scaling.fit`) and of targets (N, outputs) from the training events."""
+        """Take the scales of the inputs (see `Scaling.fit`) and of targets (N, targets) from the training events."""
         self.scaling.fit(features, objects)
         if targets is None:
             return
@@ -51,17 +67,33 @@ class Network(nn.Module):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, or regression outputs on the scale of `standardize`, float32 of shape (N, outputs)."""
-        outputs: Tensor = self.core(self.scaling(inputs))
-        return outputs
+        return first(self.core(self.scaling(inputs)))
 
     def standardize(self, targets: Tensor) -> Tensor:
         """Targets (N, outputs) of a regression, shifted and scaled to a centre of 0 and a width of 1."""
         return (targets - self.target_center) / self.target_width
 
     def outputs(self, inputs: Inputs) -> Tensor:
-        """Logits, or regression outputs on the scale of the targets, float32 of shape (N, outputs)."""
-        outputs: Tensor = self(inputs) * self.target_width + self.target_center
-        return outputs
+        """Logits, or estimates on the scale of the targets, float32 of shape (N, outputs), and behind them those of `others`."""
+        found = self.core(self.scaling(inputs))
+        if isinstance(found, Tensor):
+            return found * self.target_width + self.target_center
+        if TARGETS in found:
+            found = {**found, TARGETS: found[TARGETS] * self.target_width + self.target_center}
+        return torch.cat([first(found), *(found[name] for name in self.others)], dim=1)
+
+
+def scores_of(outputs: Tensor, classes: int) -> Tensor:
+    """Outputs (N, M) of a network with probabilities instead of the logits of its first columns, one for each class."""
+    return torch.cat([torch.softmax(outputs[:, :classes], dim=1), outputs[:, classes:]], dim=1)
+
+
+def _example(shape: Shape) -> Inputs:
+    """Two events for trying a network."""
+    objects = {
+        it.name: (torch.zeros(2, it.max, len(it.fields)), torch.ones(2, it.max).bool()) for it in shape.collections
+    }
+    return Inputs(torch.zeros(2, len(shape.features)), {name: ObjectTensors(*it) for name, it in objects.items()})
 
 
 class Ensemble(nn.Module):
@@ -87,16 +119,17 @@ class Ensemble(nn.Module):
         self.shape = shape
         self.task = task
         self.has_discriminants = bool(discriminants)
+        self.has_others = any(each.others for each in networks)
         if discriminants:
             above, below = coefficients(discriminants, classes)
             self.register_buffer("above", torch.from_numpy(above))
             self.register_buffer("below", torch.from_numpy(below))
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """Class probabilities and discriminants, or estimates, from float32 tensors in the order of `shape.tensors`.
+        """Class probabilities and discriminants, or estimates, and other heads, from float32 tensors as in `shape.tensors`.
 
-        Returned are those of the mean over the networks, shape (N, outputs + discriminants), and those of each network, shape
-        (N, networks, outputs + discriminants). The discriminants of the mean follow from the mean probabilities.
+        Returned are those of the mean over the networks, shape (N, outputs + discriminants + others), and those of each network,
+        shape (N, networks, ...). The discriminants of the mean follow from the mean probabilities.
         """
         inputs = Inputs.of_tensors(self.shape, tensors)
         parts = [self._outputs(network, inputs) for network in self.networks]
@@ -106,15 +139,20 @@ class Ensemble(nn.Module):
         # joined network by network, so that the part of one network can be cut out of the exported graph
         return self._complete(each.mean(dim=1)), torch.stack([self._complete(part) for part in parts], dim=1)
 
-    def _complete(self, probabilities: Tensor) -> Tensor:
-        """Probabilities (N, outputs), and behind them the discriminants."""
+    def _complete(self, outputs: Tensor) -> Tensor:
+        """Probabilities (N, outputs), behind them the discriminants, and then the other heads."""
+        probabilities, others = outputs, []
+        if self.has_others:
+            probabilities, others = outputs[:, : self.shape.outputs], [outputs[:, self.shape.outputs :]]
         discriminants = (probabilities @ self.above) / (probabilities @ self.below).clamp(min=SMALLEST)
-        return torch.cat([probabilities, discriminants], dim=1)
+        return torch.cat([probabilities, discriminants, *others], dim=1)
 
     def _outputs(self, network: nn.Module, inputs: Inputs) -> Tensor:
         assert isinstance(network, Network)
         if self.task == "regression":
             return network.outputs(inputs)
+        if self.has_others:
+            return scores_of(network.outputs(inputs), self.shape.outputs)
         return torch.softmax(network(inputs), dim=1)
 
 

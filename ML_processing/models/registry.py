@@ -14,6 +14,7 @@ from ML_processing.models.network import Network
 from MLTools.NanoML.config.training import MODELS
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import load_module
+from MLTools.NanoML.model import CLASSES, TARGETS
 from MLTools.NanoML.nanoaod.versions import did_you_mean
 
 _NETWORKS: dict[str, type[nn.Module]] = {}
@@ -37,8 +38,8 @@ def make_network(model: str, options: Mapping[str, Any], shape: Shape) -> Networ
     model
         A module of ML_processing/networks/, or "module:Class" or "file.py:Class": a `torch.nn.Module` whose constructor
         takes the shape and options, each with a default, and whose forward takes scaled `Inputs` and returns outputs
-        of shape (N, shape.outputs). It may have `object_fields`, as explained by `network`. Modules and files are
-        looked for in the current directory, modules also on the import path.
+        of shape (N, shape.outputs). It may have `object_fields`, as explained by `network`, and what `hooks.Hooks` declares.
+        Modules and files are looked for in the current directory, modules also on the import path.
     options
         Options of its constructor.
     shape
@@ -48,17 +49,34 @@ def make_network(model: str, options: Mapping[str, Any], shape: Shape) -> Networ
     ------
     ConfigError
         There is no such model, it has no such option, an option has no meaning, or it cannot use such inputs.
+    NanoMLError
+        `forward` of a user's own network fails, or returns something else.
     """
     core = _model_class(model)
     known = _check_options(model, core, options)
     _check_objects(model, getattr(core, "object_fields", None), shape)
     try:
-        return Network(shape, core(shape, **options))
+        made = core(shape, **options)
     except (TypeError, ValueError) as problem:
         raise ConfigError(
             f'train.options: the model "{model}" cannot be made with {dict(options)}: '
             f"{type(problem).__name__}: {problem}. Its options: {known}."
         ) from problem
+    return Network(shape, made, is_own=model not in MODELS)
+
+
+def heads_of(model: str) -> tuple[str, ...]:
+    """The heads that the class of a model names, as `Hooks` explains; none for a network that has one only."""
+    if model in MODELS:
+        return ()
+    heads = getattr(_model_class(model), "heads", ())
+    if not isinstance(heads, (tuple, list)) or not all(isinstance(name, str) for name in heads):
+        raise ConfigError(f'train.model: "{model}": its `heads` are {heads!r}, but must be a tuple of texts.')
+    if heads and not {CLASSES, TARGETS} & set(heads):
+        raise ConfigError(
+            f'train.model: "{model}": its `heads` are {", ".join(heads)}: "{CLASSES}" or "{TARGETS}" is missing.'
+        )
+    return tuple(heads)
 
 
 def options_of(model: str) -> dict[str, Any]:

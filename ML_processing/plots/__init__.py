@@ -90,7 +90,7 @@ def draw_data(compared: Mapping[str, DataComparison], directory: Path) -> None:
 
 def _figure(name: str, data: Any, histories: Sequence[Sequence[Epoch]], regression: bool) -> Figure:
     if name == "loss":
-        return losses(histories, "Loss" if regression else "Loss (weighted cross entropy)")
+        return losses(histories)
     if name == "importance":
         loss = "Relative growth of the RMSE" if regression else "Loss of AUC when shuffled"
         return panels.importance(data, loss)

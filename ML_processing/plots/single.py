@@ -145,7 +145,7 @@ def significance(content: Significance) -> Figure:
 
 
 @in_style
-def losses(histories: Sequence[Sequence[Epoch]], title: str = "Loss (weighted cross entropy)") -> Figure:
+def losses(histories: Sequence[Sequence[Epoch]]) -> Figure:
     """Training and validation loss of each network by epoch, with the epoch whose weights were kept."""
     figure, axes = single(f"{len(histories)} network{'s' * (len(histories) > 1)}")
     for i, history in enumerate(histories):
@@ -164,6 +164,6 @@ def losses(histories: Sequence[Sequence[Epoch]], title: str = "Loss (weighted cr
     ):
         axes.plot([], [], color="black", label=label, **style)
     axes.set_xlabel("Epoch")
-    axes.set_ylabel(title)
+    axes.set_ylabel("Weighted mean loss")
     axes.legend(loc="best", ncols=2, fontsize=LEGEND)
     return figure

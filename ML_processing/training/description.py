@@ -95,7 +95,8 @@ class TrainingDescription:
     collection: str | None = None
     features: tuple[ConvertedColumn, ...] = ()
     collections: tuple[InputCollection, ...] = ()
-    targets: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()  # of a regression
+    estimates: tuple[str, ...] = ()  # the targets of a network that also tells classes
     parameter: ParameterGrid | None = None
     classes: list[str]
     signal: str  # one of the classes
@@ -106,13 +107,14 @@ class TrainingDescription:
     datasets: tuple[ConvertedDataset, ...] = ()
     notes: list[str] = field(default_factory=list)  # what the user should know about the events
     sample: dict[str, list[Any]]  # a few real events, by the names of the tensors
-    metrics: dict[str, Any] | None = None  # on events not trained on: auc and auc_error, or rmse by target
+    metrics: dict[str, Any] | None = None  # on events not trained on: auc and auc_error, and rmse by target
 
     @property
     def shape(self) -> Shape:
         """What the networks read and give."""
         outputs = len(self.targets) or len(self.classes)
-        return Shape(tuple(it.name for it in self.features), tuple(it.shape for it in self.collections), outputs)
+        features, collections = (it.name for it in self.features), (it.shape for it in self.collections)
+        return Shape(tuple(features), tuple(collections), outputs, len(self.estimates))
 
     @property
     def signal_index(self) -> int:
@@ -146,6 +148,7 @@ class TrainingDescription:
             "features": tuple(build(ConvertedColumn, each) for each in content["features"]),
             "collections": tuple(build(InputCollection, each) for each in content["collections"]),
             "targets": tuple(content["targets"]),
+            "estimates": tuple(content.get("estimates", ())),
             "parameter": None if parameter is None else build(ParameterGrid, parameter),
             "folds": build(Folds, content["folds"]),
             "data": build(EventsUsed, content["data"]),
@@ -219,6 +222,7 @@ def describe(
         features=about.features,
         collections=about.collections,
         targets=about.targets,
+        estimates=about.estimates,
         parameter=parameter,
         classes=about.classes,
         signal=signal_of(config, about.classes),

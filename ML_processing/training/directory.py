@@ -17,8 +17,10 @@ from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.events.training_data import ParameterGrid, inputs_of
 from ML_processing.models import Network, make_network
 from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.models.network import scores_of
 from ML_processing.training.description import Epoch, TrainingDescription, read_json
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model import TARGETS, Head
 
 _AT_ONCE = 1 << 10  # events in one forward pass: their activations fit into the processor's caches
 
@@ -70,13 +72,16 @@ def load_network(directory: Path, fold: int, description: TrainingDescription) -
 
 @torch.no_grad()
 def predict(network: Network, inputs: Inputs, regression: bool) -> Tensor:
-    """Class probabilities, or estimates of the targets, float32 of shape (N, outputs), of inputs on the CPU."""
+    """Class probabilities, or estimates of the targets, float32 of shape (N, outputs), of inputs on the CPU.
+
+    Behind them, as further columns, are those of other heads.
+    """
     network.eval()
     parts = []
     for start in range(0, max(len(inputs.features), 1), _AT_ONCE):
         rows = slice(start, start + _AT_ONCE)
         outputs = network.outputs(inputs.map(lambda tensor, rows=rows: tensor[rows]))  # type: ignore[misc]
-        parts.append(outputs if regression else torch.softmax(outputs, dim=1))
+        parts.append(outputs if regression else scores_of(outputs, network.shape.outputs))
     return torch.cat(parts)
 
 
@@ -159,6 +164,7 @@ class Training:
             ("features", list(mine_.features), table.names),
             ("collections", [str(it) for it in mine_.collections], [str(it) for it in theirs_.collections]),
             ("targets", self.targets, list(table.about.targets)),
+            ("estimates", list(self.description.estimates), list(table.about.estimates)),
             ("classes", self.description.classes, table.classes),
         ):
             if mine != theirs:
@@ -172,8 +178,20 @@ class Training:
 
         An event without a value of the parameter gets one of the training's.
         """
+        return self.predictions(network, table)[:, : self.shape.outputs]
+
+    def predictions(self, network: Network, table: Table) -> NDArray[np.float32]:
+        """The same with what `heads` give, float32 of shape (N, outputs + others)."""
         features = self.parameter.filled(table) if self.parameter else None
         return predict(network, inputs_of(table, features), bool(self.targets)).numpy()
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The heads beside the first, with the names of their outputs."""
+        return tuple(
+            Head(name, self.description.estimates if name == TARGETS else _numbered(name, size))
+            for name, size in self.networks[0].others.items()
+        )
 
     def out_of_fold(self, table: Table) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Score each event by the network that has not seen its fold.
@@ -181,11 +199,21 @@ class Training:
         Returned are the rows (M,) of `table` that a network tests on (all, unless only one network was trained), and their
         class probabilities or estimates of the targets, float32 (M, outputs).
         """
+        rows, predictions = self.all_out_of_fold(table)
+        return rows, predictions[:, : self.shape.outputs]
+
+    def all_out_of_fold(self, table: Table) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The same with what `heads` give, float32 (M, outputs + others)."""
         fold = table.folds(self.description.folds.k)
         rows = np.flatnonzero(fold < len(self.networks))
-        scores = np.empty((len(rows), self.shape.outputs), np.float32)
+        width = self.shape.outputs + sum(self.networks[0].others.values())
+        found = np.empty((len(rows), width), np.float32)
         for i, network in enumerate(self.networks):
             mine = fold[rows] == i
             if mine.any():
-                scores[mine] = self.scores(network, table[rows[mine]])
-        return rows, scores
+                found[mine] = self.predictions(network, table[rows[mine]])
+        return rows, found
+
+
+def _numbered(name: str, size: int) -> tuple[str, ...]:
+    return (name,) if size == 1 else tuple(f"{name}_{i}" for i in range(size))

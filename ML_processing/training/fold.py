@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import Survey
@@ -113,13 +115,24 @@ def _significance(judge: BoundDiscriminant, expected: ExpectedEvents, validation
 
 def measure(training: Training, table: Table) -> dict[str, Any]:
     """Performance on events that the networks have not seen, as `train` returns it."""
+    count = training.shape.outputs
     with one_thread():
-        rows, scores = training.out_of_fold(table)
+        rows, found = training.all_out_of_fold(table)
+    scores, tested = found[:, :count], table[rows]
     if training.targets:
-        distance = scores.astype(np.float64) - table.targets()[rows]
-        error = np.sqrt((distance**2).mean(axis=0)).tolist()
-        return {"rmse": dict(zip(training.targets, error, strict=True))}
+        return {"rmse": _rmse(training.targets, scores, tested)}
+    metrics: dict[str, Any] = {}
+    if training.description.estimates:
+        metrics["rmse"] = _rmse(training.description.estimates, found[:, count:], tested)
     if training.parameter:
-        table = training.parameter.measured(table)
-    measured = training.discriminant.area(scores, table.labels[rows], table.weights[rows])
-    return {"auc": measured.value, "auc_error": measured.error}
+        tested = training.parameter.measured(table)[rows]
+    measured = training.discriminant.area(scores, tested.labels, tested.weights)
+    return {"auc": measured.value, "auc_error": measured.error, **metrics}
+
+
+def _rmse(names: Sequence[str], estimates: NDArray[np.float32], table: Table) -> dict[str, float]:
+    """Root of the mean squared error of each target, from estimates whose first columns are theirs; of events that have one."""
+    distance = estimates[:, : len(names)].astype(np.float64) - table.targets()
+    known = np.isfinite(distance)
+    squares = np.where(known, distance, 0) ** 2
+    return dict(zip(names, np.sqrt(squares.sum(axis=0) / known.sum(axis=0)).tolist(), strict=True))

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from ML_processing.events.inputs import EventTensors, Inputs, Position, Shape
 from ML_processing.events.training_data import TrainingData
-from ML_processing.metrics.roc import auc
 from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.models.hooks import Outputs, as_float, first, joined
 from ML_processing.training.description import Epoch, best_epoch
+from ML_processing.training.losses import Loss, is_classification, separation
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import check_interrupt
@@ -109,6 +109,7 @@ class _Loop:
 
     def __post_init__(self) -> None:
         self.parameters = list(self.state.core.parameters())
+        self.loss = Loss.of(self.state.core, self.config.decorrelate, self.monitor.discriminant)
 
     def epoch(self) -> None:
         """Train from the position to the end of its epoch."""
@@ -140,11 +141,8 @@ class _Loop:
         kind = _TYPES[config.precision]
         with nullcontext() if kind == torch.float32 else torch.autocast(self.device.type, dtype=kind):
             outputs = self.shared(mine.inputs)
-        outputs = outputs.float()
         # not divided by the sum of weights, which may be zero in a batch
-        loss = torch.dot(mine.weights, event_losses(outputs, mine)) * (_world() / len(batch))
-        if config.decorrelate is not None:
-            loss = loss + config.decorrelate.strength * penalty(outputs, mine, self.monitor.discriminant)
+        loss = self.loss.of_batch(as_float(outputs), mine, _world() / len(batch))
         if not math.isfinite(loss.item()):
             raise NanoMLError(self._explain(batch.inputs, f"epoch {where.epoch + 1}, batch {where.batch + 1}"))
         for parameter in self.parameters:  # as optimizer.zero_grad, but faster
@@ -194,29 +192,20 @@ class _Loop:
         if not math.isfinite(train_loss + validation_loss):
             raise NanoMLError(self._explain(validation.inputs, f"epoch {number}, validation"))
         area = None
-        if not validation.targets.shape[1]:
-            area = separation(outputs, validation, self.monitor.discriminant)
+        if is_classification(outputs, validation):
+            area = separation(first(outputs), validation, self.monitor.discriminant)
         if self.monitor.significance is not None:
-            significance = self.monitor.significance((outputs, validation), (of_sample, sample))
+            significance = self.monitor.significance((first(outputs), validation), (first(of_sample), sample))
         rate = self.state.optimizer.param_groups[0]["lr"]
         return Epoch(number, train_loss, validation_loss, rate, area, significance)
 
     @torch.no_grad()
-    def _loss(self, events: EventTensors) -> tuple[float, Tensor]:
+    def _loss(self, events: EventTensors) -> tuple[float, Outputs]:
         """Weighted mean loss without dropout, and the outputs."""
         self.state.core.eval()
         parts = events.pieces(_AT_ONCE[self.device.type])
-        found = [self.state.core(part.inputs).float() for part in parts]
-        losses = torch.cat([event_losses(out, part).double() for out, part in zip(found, parts, strict=True)])
-        loss = float((events.weights * losses).sum() / events.weights.sum(dtype=torch.float64))
-        outputs, decorrelate = torch.cat(found), self.config.decorrelate
-        if decorrelate is not None and len(events):
-            # in pieces as large as a batch, since the memory grows with the square of the size
-            size = max(self.config.batch_size, 256)
-            pieces = zip(outputs.split(size), events.pieces(size), strict=True)
-            terms = [float(penalty(out, piece, self.monitor.discriminant)) for out, piece in pieces]
-            loss += decorrelate.strength * sum(terms) / len(terms)
-        return loss, outputs
+        outputs = joined([as_float(self.state.core(part.inputs)) for part in parts])
+        return self.loss.of_events(outputs, events, max(self.config.batch_size, 256)), outputs
 
     def _explain(self, inputs: Inputs, where: str) -> str:
         """Why a loss is not finite: an input, or steps that were too large."""
@@ -224,6 +213,11 @@ class _Loop:
         tensors = [(shape.features, "", inputs.features)]
         tensors += [(it.fields, f"{it.name}_", inputs.objects[it.name].values) for it in shape.collections]
         cause = "the features are finite, so the steps were too large. Use a smaller train.learning_rate."
+        if self.loss.own is not None:
+            cause = (
+                f"the features are finite. Look at {self.loss.own.where} for what is not defined everywhere, such as the "
+                "logarithm of 0, or use a smaller train.learning_rate."
+            )
         for names, prefix, values in reversed(tensors):
             finite = torch.isfinite(values).flatten(0, -2).all(dim=0).tolist()
             if not all(finite):
@@ -311,64 +305,3 @@ def save(content: Any, path: Path) -> None:
     # the view is released here: Python cannot collect a buffer that is in use
     with replacing(path) as aside, buffer.getbuffer() as written:
         aside.write_bytes(written)
-
-
-def event_losses(outputs: Tensor, events: EventTensors) -> Tensor:
-    """Loss of each event, float32 of shape (N,), from logits or standardized estimates (N, outputs).
-
-    Cross entropy for a classification; for a regression the Huber loss of the standardized values, summed over the
-    targets: quadratic near 0 and linear for outliers.
-    """
-    if events.targets.shape[1]:
-        return smooth_l1_loss(outputs, events.targets, reduction="none").sum(dim=1)
-    return cross_entropy(outputs, events.labels, reduction="none")
-
-
-def separation(outputs: Tensor, events: EventTensors, discriminant: BoundDiscriminant) -> float | None:
-    """AUC of the discriminant, from logits (N, classes): the signal against the other classes in their shares.
-
-    The events have the weights of the training, with the same total for all classes.
-    """
-    labels = events.labels.cpu().numpy()
-    weights = events.weights.cpu().numpy() * discriminant.shares[labels]
-    return auc(discriminant.log_odds(outputs).cpu(), labels == discriminant.signal, weights).value
-
-
-def penalty(outputs: Tensor, events: EventTensors, discriminant: BoundDiscriminant) -> Tensor:
-    """How much the output depends on the spectator for background events, from 0 to 1.
-
-    This is the squared distance correlation (DisCo, Kasieczka and Shih, arXiv:2001.05310) between the spectator and the
-    discriminant within a class, its mean over the classes that stand against the signal: their mixture can be uncorrelated
-    while none of them is. For a regression it is that between the spectator and the first estimate, for all events.
-    """
-    known = torch.isfinite(events.spectator)
-    if events.targets.shape[1]:
-        score, parts = outputs[:, 0], [known]
-    else:
-        score = torch.sigmoid(discriminant.log_odds(outputs))
-        parts = [known & (events.labels == background) for background in discriminant.backgrounds]
-        parts = [use for use in parts if int(use.sum()) > 1] or parts[:1]
-    # a mean of distances needs weights that are not negative: absolute values
-    terms = [distance_correlation(score[use], events.spectator[use], events.weights[use].abs()) for use in parts]
-    return torch.stack(terms).mean()
-
-
-def distance_correlation(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-    """Squared distance correlation of two variables (N,), a number from 0 (independent) to 1.
-
-    Szekely, Rizzo, Bakirov, Annals of Statistics 35 (2007) 2769, with weights (N,), none negative. Memory grows with the
-    square of N.
-    """
-    if len(x) < 2:
-        return x.sum() * 0
-    share = weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
-    a, b = (_centred(values, share) for values in (x, y))
-    pairs = share[:, None] * share[None, :]
-    covariance, of_x, of_y = ((pairs * one * two).sum() for one, two in ((a, b), (a, a), (b, b)))
-    return covariance / (of_x * of_y).clamp_min(1e-20).sqrt()
-
-
-def _centred(values: Tensor, share: Tensor) -> Tensor:
-    distances = (values[:, None] - values[None, :]).abs()
-    rows = (distances * share[None, :]).sum(dim=1)
-    return distances - rows[:, None] - rows[None, :] + (rows * share).sum()

@@ -52,8 +52,8 @@ def train(files: Sequence[Path], config: Train, directory: Path) -> dict[str, An
 
     Returns
     -------
-    On events not trained on: AUC of the discriminant (auc) and its error (auc_error), or for a regression the root of the
-    mean squared error (rmse) of each target.
+    On events not trained on: AUC of the discriminant (auc) and its error (auc_error), unless it is a regression, and of each
+    target the root of the mean squared error (rmse).
 
     Raises
     ------
@@ -107,14 +107,13 @@ def _finish(table: Table, description: TrainingDescription, directory: Path) -> 
     training = Training.of(directory, description)
     metrics = measure(training, table)
     plots.save(plots.losses(training.histories), directory / "loss")
-    if training.targets:
-        text = ", ".join(f"{name} to {value:.4g}" for name, value in metrics["rmse"].items())
-    else:
+    texts = [f"{name} to {value:.4g}" for name, value in metrics.get("rmse", {}).items()]
+    if not training.targets:
         measured = Measured(metrics["auc"], metrics["auc_error"])
-        text = f"AUC {plots.number(measured)} of the {description.discriminant.text}"
+        texts.insert(0, f"AUC {plots.number(measured)} of the {description.discriminant.text}")
     replace(description, complete=True, metrics=metrics).write(directory)
     finish(description.config.tracking, directory, metrics)
-    say(f"train: {text}, on events not trained on.")
+    say(f"train: {', '.join(texts)}, on events not trained on.")
     return metrics
 
 

@@ -13,8 +13,9 @@ from MLTools.NanoML.config.fit import fits
 from MLTools.NanoML.config.histogram import histograms, scored_values
 from MLTools.NanoML.config.regions import data_driven, expression, regions
 from MLTools.NanoML.config.schema import complaints, json_schema, suggestion
-from MLTools.NanoML.config.training import METRICS, MODELS, TUNABLE, Axis, Train, object_fields
+from MLTools.NanoML.config.training import METRICS, MODELS, TUNABLE, Axis, NetworkClass, Train, hooks
 from MLTools.NanoML.contracts.hdf5 import RESERVED
+from MLTools.NanoML.model import CLASSES, TARGETS
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
@@ -26,7 +27,7 @@ def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are valid by themselves."""
     checks = (
         _datasets, _cross_sections, _eras, skims, conversions, regions, data_driven, sources, _training, _per_era, _columns, _objects,
-        _per_object, _signal, _tune, _evaluate, _score, histograms, fits,
+        _network, _per_object, _signal, _tune, _evaluate, _score, histograms, fits,
     )  # fmt: skip
     return [problem for check in checks for problem in check(config)]
 
@@ -123,7 +124,9 @@ def _training(config: Config) -> Iterator[Problem]:
             ("train",),
             "there is nothing to train on: without classes a regression takes simulation, and there is none",
         )
-    if not train.targets and train.per_object is None and len(config.classes) < 2:
+    found = NetworkClass.of(train.model, config.base)
+    needs_classes = not train.targets or (found is not None and CLASSES in found.heads)
+    if needs_classes and train.per_object is None and len(config.classes) < 2:
         has = f'only "{config.classes[0]}" is given' if config.classes else "none is given"
         yield ("train",), f'takes at least two classes, {has}. Add "class: ..." to the datasets to train on'
 
@@ -182,9 +185,10 @@ def _columns(config: Config) -> Iterator[Problem]:
 def _objects(config: Config) -> Iterator[Problem]:
     """A network that reads objects must get some; the training itself checks files that exist already."""
     train = config.train
-    needed = object_fields(train.model, config.base) if train else None
-    if train is None or needed is None:
+    found = NetworkClass.of(train.model, config.base) if train else None
+    if train is None or found is None or found.object_fields is None:
         return
+    needed = found.object_fields
     reads, place = f'"{train.model}" reads collections of objects', ("train", "model")
     if train.per_object is not None:
         yield place, f"{reads}, of which there is none with per_object. Use mlp"
@@ -201,6 +205,33 @@ def _objects(config: Config) -> Iterator[Problem]:
             if lacking:
                 what = f'"{train.model}" needs {", ".join(lacking)} as well. Add this, or leave the collection out by train.objects'
                 yield ("convert", "objects", name, "fields"), what
+
+
+def _network(config: Config) -> Iterator[Problem]:
+    """What the class of a network has for its training; what this gives, the training itself checks."""
+    train = config.train
+    found = NetworkClass.of(train.model, config.base) if train else None
+    if train is None or found is None:
+        return
+    for name, parameters in hooks().items():
+        given = found.methods.get(name)
+        if given is not None and not given.needed <= len(parameters) <= len(given.parameters):
+            takes, must = (", ".join(["self", *names]) for names in (given.parameters, parameters))
+            yield ("train", "model"), f"{found.path}:{given.line}: `{name}` takes ({takes}), but must take ({must})"
+    heads, place = found.heads, f"the heads of {train.model} are {', '.join(found.heads)}"
+    if heads and not {CLASSES, TARGETS} & set(heads):
+        yield ("train", "model"), f'{place}: add "{CLASSES}" or "{TARGETS}"'
+    elif TARGETS in heads and not train.targets:
+        yield ("train", "targets"), f"{place}, and there are no targets. Name columns that are to be estimated"
+    elif heads and TARGETS not in heads and train.targets:
+        yield ("train", "targets"), f'{place}. Add "{TARGETS}", or remove this'
+    taken = {
+        **dict.fromkeys((*config.classes, *train.discriminants), "a class or discriminant"),
+        "fold": "a branch beside the scores",
+    }
+    for name in (*heads, *(train.targets if CLASSES in heads else ())):
+        if name in taken:
+            yield ("train", "model"), f"{place}, and {name} is {taken[name]} already. Rename one of the two"
 
 
 def _per_object(config: Config) -> Iterator[Problem]:
@@ -247,7 +278,8 @@ def _signal(config: Config) -> Iterator[Problem]:
     known = train.files is None or train.per_object is not None
     if known and train.signal is not None and train.signal not in classes:
         yield ("train", "signal"), f'"{train.signal}" is no class. {suggestion(train.signal, classes)}'
-    if train.discriminants and train.targets:
+    found = NetworkClass.of(train.model, config.base)
+    if train.discriminants and train.targets and CLASSES not in (found.heads if found else ()):
         yield ("train", "discriminants"), "a regression has no classes to tell apart. Remove it, or train.targets"
         return
     for number, (name, against) in enumerate(train.against.items()):

@@ -19,32 +19,92 @@ def _networks() -> Iterator[Path]:
         yield from sorted(Path(directory, "networks").glob("[!_]*.py"))
 
 
-def object_fields(model: str, base: Path) -> Optional[tuple[str, ...]]:
-    """The fields that a network needs of each collection of objects; None if it needs no collection.
+@dataclass(frozen=True)
+class Method:
+    """A method of a class: its line, its parameters without self, and how many of these have no default."""
 
-    It is what its class says as `object_fields`, read without importing it, since that takes PyTorch.
+    line: int
+    parameters: tuple[str, ...]
+    needed: int
 
-    Parameters
+
+@dataclass(frozen=True)
+class NetworkClass:
+    """What the class of a network says of itself, read in its source without importing it, since that takes PyTorch.
+
+    Attributes
     ----------
-    model
-        What `train.model` says. A module is found beside the YAML file only: for others the result is None.
-    base
-        Directory of the YAML file.
+    path
+        Its file.
+    object_fields
+        The fields that it needs of each collection of objects; None if it needs no collection.
+    heads
+        The heads that it names; none if it has one.
+    methods
+        Of its methods, by name.
     """
-    place, _, name = model.rpartition(":")
-    sources = [base / Path(place if place.endswith(".py") else f"{place.replace('.', '/')}.py").expanduser()]
-    if not place:
-        sources = [path for path in _networks() if path.stem == name]
+
+    path: Path
+    object_fields: Optional[tuple[str, ...]]
+    heads: tuple[str, ...]
+    methods: dict[str, Method]
+
+    @classmethod
+    def of(cls, model: str, base: Path) -> Optional[NetworkClass]:
+        """The class that `train.model` names; None if it is not found or understood: PyTorch's part says what is wrong.
+
+        `base` is the directory of the YAML file: a module is found beside it only.
+        """
+        place, _, name = model.rpartition(":")
+        sources = [base / Path(place if place.endswith(".py") else f"{place.replace('.', '/')}.py").expanduser()]
+        if not place:
+            sources = [path for path in _networks() if path.stem == name]
+        for path in sources:
+            for found in _classes(path):
+                if found.name == name if place else "network" in map(ast.unparse, found.decorator_list):
+                    fields, heads = (_names(found, key) for key in ("object_fields", "heads"))
+                    return cls(path, fields, heads or (), _methods(found))
+        return None
+
+
+def hooks() -> dict[str, tuple[str, ...]]:
+    """Parameters, without self, of the methods that the class of a network may have, as `Hooks` of the training declares them."""
+    spec = importlib.util.find_spec("ML_processing")
+    for directory in (spec.submodule_search_locations if spec else None) or ():
+        for found in _classes(Path(directory, "models", "hooks.py")):
+            if found.name == "Hooks":
+                return {name: it.parameters for name, it in _methods(found).items()}
+    return {}
+
+
+def _classes(path: Path) -> Iterator[ast.ClassDef]:
     try:
-        lines = [line for path in sources for line in ast.parse(path.read_bytes()).body]
-        classes = [it for it in lines if isinstance(it, ast.ClassDef) and (not place or it.name == name)]
-        for line in (line for class_ in classes for line in class_.body):
-            targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", line)]
-            if isinstance(line, (ast.Assign, ast.AnnAssign)) and ast.unparse(targets[0]) == "object_fields":
-                return tuple(ast.literal_eval(line.value or ast.Tuple([])))
-    except (OSError, SyntaxError, ValueError):  # PyTorch's part says what is wrong when it imports the class
-        pass
+        yield from (line for line in ast.parse(path.read_bytes()).body if isinstance(line, ast.ClassDef))
+    except (OSError, SyntaxError, ValueError):
+        return
+
+
+def _names(class_: ast.ClassDef, key: str) -> Optional[tuple[str, ...]]:
+    """The texts that an attribute of a class is, if it is written as a tuple or list of them."""
+    for line in class_.body:
+        targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", line)]
+        if isinstance(line, (ast.Assign, ast.AnnAssign)) and ast.unparse(targets[0]) == key:
+            try:
+                found = ast.literal_eval(line.value or ast.Tuple([]))
+            except ValueError:
+                return None
+            return tuple(found) if isinstance(found, (tuple, list)) else None
     return None
+
+
+def _methods(found: ast.ClassDef) -> dict[str, Method]:
+    """The methods of a class, without those that take any number of parameters, or may be something else by a decorator."""
+    methods = [it for it in found.body if isinstance(it, ast.FunctionDef) and not (it.decorator_list or it.args.vararg)]
+    parameters = {it.name: tuple(each.arg for each in it.args.args[1:]) for it in methods}
+    return {
+        it.name: Method(it.lineno, parameters[it.name], len(parameters[it.name]) - len(it.args.defaults))
+        for it in methods
+    }
 
 
 # what settings can name, the default first

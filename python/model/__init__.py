@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from MLTools.NanoML.model.description import SCHEMA, Description, Input, ModelFormat, ObjectInput, Parameter, Reference
+from MLTools.NanoML.model.description import (
+    CLASSES,
+    SCHEMA,
+    TARGETS,
+    Description,
+    Head,
+    Input,
+    ModelFormat,
+    ObjectInput,
+    Parameter,
+    Reference,
+)
 from MLTools.NanoML.model.discriminant import Discriminant
 from MLTools.NanoML.model.file import KEY, file_hash, metadata_text, open_session, twin_of
 from MLTools.NanoML.model.model import Model
 
 __all__ = [
+    "CLASSES",
     "KEY",
     "SCHEMA",
+    "TARGETS",
     "Description",
     "Discriminant",
+    "Head",
     "Input",
     "Model",
     "ModelFormat",

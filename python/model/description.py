@@ -17,6 +17,12 @@ SCHEMA = 2
 WITH_SELECTION = 3
 """The schema of a model that has its selection inside."""
 
+WITH_HEADS = 4
+"""The schema of a model whose networks have further heads, which a program that knows none would take for something else."""
+
+CLASSES, TARGETS = "classes", "targets"
+"""The heads that NanoML knows: logits of the classes, and estimates. Others are a user's own."""
+
 LEVELS = ("event", "object")
 _INPUT = ("tensor", "mask", "collection", "columns", "dtypes", "max", "order", "selection", "selection_columns")
 
@@ -102,6 +108,26 @@ class Parameter:
 
     column: str
     values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What networks give beside their classes, or beside the targets of a regression.
+
+    Attributes
+    ----------
+    name
+        Its name: "targets" for estimates, or an auxiliary head.
+    outputs
+        Names of its outputs.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+
+    def meaning(self, output: str) -> str:
+        """What one of its outputs is."""
+        return f"estimate of {output}" if self.name == TARGETS else f"output of the head {self.name}"
 
 
 @dataclass(frozen=True)
@@ -261,6 +287,8 @@ class Description:
         Events by which it can be verified.
     inside
         The selection in front of the networks; None if it has none.
+    heads
+        Further heads, whose columns come last.
     """
 
     name: str
@@ -279,6 +307,7 @@ class Description:
     training: dict[str, Any]
     reference: Reference
     inside: Optional[SelectionInside] = None
+    heads: tuple[Head, ...] = ()
 
     @classmethod
     def of_text(cls, text: str, path: str) -> Description:
@@ -292,14 +321,14 @@ class Description:
         try:
             content = json.loads(text)
             schema = content["schema"]
-            if schema in (1, SCHEMA, WITH_SELECTION):
+            if schema in (1, SCHEMA, WITH_SELECTION, WITH_HEADS):
                 return _read(content)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
             raise NanoMLError(
                 f"{path}: its `{KEY}` metadata cannot be understood ({type(problem).__name__}: {problem}). Export it again."
             ) from None
         raise NanoMLError(
-            f"{path}: schema {schema}, this NanoML reads 1 to {WITH_SELECTION}. Update NanoML, or export it again."
+            f"{path}: schema {schema}, this NanoML reads 1 to {WITH_HEADS}. Update NanoML, or export it again."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -307,17 +336,19 @@ class Description:
         names: dict[str, Any] = {self.kind: list(self.outputs)}
         if self.kind == "classes":
             names["discriminants"] = [asdict(each) for each in self.discriminants]
+        if self.heads:
+            names["heads"] = [asdict(each) for each in self.heads]
         mean, each = self.output_tensors
         if self.inside is not None:
             plain = replace(self, inside=None).to_json()
             return {
                 **plain,
-                "schema": WITH_SELECTION,
+                "schema": WITH_HEADS if self.heads else WITH_SELECTION,
                 "outputs": plain["outputs"][:1],
                 "selection": asdict(self.inside),
             }
         return {
-            "schema": SCHEMA,
+            "schema": WITH_HEADS if self.heads else SCHEMA,
             "name": self.name,
             "level": self.level,
             "collection": self.collection,
@@ -337,8 +368,9 @@ class Description:
 
     @property
     def output_columns(self) -> list[str]:
-        """Columns of both outputs: classes and discriminants, or targets."""
-        return [*self.outputs, *(each.name for each in self.discriminants)]
+        """Columns of both outputs: classes and discriminants, or targets; and those of further heads."""
+        others = [name for head in self.heads for name in head.outputs]
+        return [*self.outputs, *(each.name for each in self.discriminants), *others]
 
     @property
     def input_tensors(self) -> list[str]:
@@ -383,7 +415,7 @@ def _read(metadata: Mapping[str, Any]) -> Description:
         if features is None or features.columns[-1:] != (parameter.column,):
             raise ValueError(f"parameter {parameter.column} is not the last column")
     target, reference = metadata.get("target", {}), metadata.get("reference", {})
-    return Description(
+    made = Description(
         str(metadata["name"]),
         level,
         collection,
@@ -400,7 +432,11 @@ def _read(metadata: Mapping[str, Any]) -> Description:
         dict(metadata.get("training", {})),
         Reference(dict(reference.get("inputs", {})), list(reference.get("outputs", []))),
         SelectionInside.of_json(metadata["selection"]) if "selection" in metadata else None,
+        tuple(Head(str(each["name"]), tuple(map(str, each["outputs"]))) for each in mean.get("heads", ())),
     )
+    if len(set(made.output_columns)) < len(made.output_columns):
+        raise ValueError(f"outputs {', '.join(made.output_columns)}")
+    return made
 
 
 def _read_discriminants(content: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> tuple[Discriminant, ...]:

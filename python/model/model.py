@@ -60,7 +60,7 @@ class Model:
     name
         Name of the model; its scores are branches NAME_CLASS and NAME_DISCRIMINANT.
     outputs
-        Its classes and discriminants, or the targets of a regression, in the order of its outputs.
+        Its classes and discriminants, or the targets of a regression, and the outputs of further heads, in their order.
     folds
         Number of networks in it; for each event there is one that has not seen it in training.
     columns
@@ -141,6 +141,7 @@ class Model:
         what = "probability of class" if description.kind == "classes" else "estimate of"
         titles = {each: f"{what} {each}" for each in description.outputs}
         titles.update({each.name: each.formula(description.outputs) for each in description.discriminants})
+        titles.update({name: head.meaning(name) for head in description.heads for name in head.outputs})
         at = f" at {description.parameter.column} = {parameter:g}" if description.parameter else ""
         fold = "fold of the event: the network that scored it has not seen this fold in training"
         return [

@@ -151,14 +151,16 @@ def check_trials(trials: Sequence[Trial], outcomes: Outcomes, description: Descr
     networks, probabilities must add up to one, and discriminants must follow from them, those of the mean from the mean
     probabilities. Content and length of the padding must make no difference.
     """
-    count = len(description.outputs)
+    count, last = len(description.outputs), len(description.outputs) + len(description.discriminants)
     whole: dict[str, list[Floats]] = {}
     for trial in trials:
         for size in sorted(SIZES, reverse=True):
             what = where(trial, size, description.level)
             found = _outputs(outcomes[trial.name, size], size, description, what)
             plain = [values[..., :count] for values in found]
-            _compare(plain[:1], [plain[1].mean(axis=1)], description, f"{what}: the mean of the networks")
+            for part in (slice(count), slice(last, None)):  # discriminants are not those of each network
+                mean = [found[1][..., part].mean(axis=1)]
+                _compare([found[0][..., part]], mean, description, f"{what}: the mean of the networks")
             if description.kind == "classes":
                 ones = np.ones(size, np.float32)
                 _compare([plain[0].sum(axis=1)], [ones], description, f"{what}: the sum of the probabilities")

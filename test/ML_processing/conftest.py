@@ -232,6 +232,12 @@ def toy_in(directory: Path, write: Writer) -> Callable[..., Path]:
     return toy
 
 
+@pytest.fixture(scope="session")
+def toys(write: Writer) -> Callable[[Path], Callable[..., Path]]:
+    """Write files as `toy_in` does, into any directory."""
+    return lambda directory: toy_in(directory, write)
+
+
 @pytest.fixture
 def toy(tmp_path: Path, write: Writer) -> Callable[..., Path]:
     """Write a file as `toy_in` does, into the directory of the test."""

@@ -125,6 +125,12 @@ namespace {
     CHECK(two.labels.size() == 5 && two.meaning(3) == "c 0.5 against s 3, b 1e-07" && two.meaning(4) == "b against c 1");
     CHECK(read(R"(, "outputs": [{"tensor": "values", "targets": ["x"]}, {"tensor": "fold_values"}])").meaning(0) == "regression of x");
     CHECK(read(outputs(R"(, "discriminants": [])")).labels.size() == 3);
+    const std::string heads = R"(, "discriminants": [{"name": "d", "signal": "s", "shares": {"s": 1, "c": 0.25}}], "heads": [{"name": "targets", "outputs": ["x"]}, {"name": "spread", "outputs": ["spread_0", "spread_1"]}])";
+    const Metadata many = read(outputs(heads) + R"(, "schema": 4)");
+    CHECK(many.labels.size() == 7 && many.classes() == 3 && many.meaning(2) == "probability of class c" && many.meaning(3) == "s against c 0.25");
+    CHECK(many.meaning(4) == "regression of x" && many.meaning(6) == "output of the head spread");
+    refused(text(features, outputs(R"(, "discriminants": [], "heads": [{"name": "targets", "outputs": ["b"]}])")), "`outputs` has b");
+    refused(text(features, outputs(R"(, "discriminants": [], "heads": [{"name": "targets"}])")), "heads[0]");
     CHECK(read(outputs("") + R"(, "schema": 1)").labels.size() == 3);
 
     refused(text(features, outputs("")), "`discriminants`");
@@ -184,8 +190,8 @@ namespace {
     refused("", "JSON");
     refused("[]", "no object");
     refused("{\"schema\": 1", "JSON");
-    refused(text(features, R"(, "schema": 4)"), "update NanoML");
-    refused(text(features, R"(, "schema": 0)"), "reads 1 to 3");
+    refused(text(features, R"(, "schema": 5)"), "update NanoML");
+    refused(text(features, R"(, "schema": 0)"), "reads 1 to 4");
     refused(text(features, R"(, "schema": "1")"), "schema");
     refused(text(features, R"(, "level": "jet")"), "level");
     refused(text(features, R"(, "level": "object")"), "collection");

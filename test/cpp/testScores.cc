@@ -41,7 +41,7 @@ namespace {
   /// Largest difference of the discriminants from what the probabilities of the same row give.
   double checkDiscriminants(const Events& given, const nanoml::Model& model) {
     const nanoml::Metadata& metadata = model.metadata();
-    const std::size_t classes = metadata.labels.size() - metadata.discriminants.size();
+    const std::size_t classes = metadata.classes();
     nanoml::Scorer scorer(model, given.parameters);
     std::vector<nanoml::Column> columns;
     double largest = 0;

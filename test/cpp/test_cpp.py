@@ -133,19 +133,33 @@ NETWORKS = ["mlp", "deepsets", "particlenet", "transformer"]
 
 
 def network_model(directory: Path, model: str, made: Made, order: Mapping[str, str | None]) -> Path:
-    """Two untrained networks of all columns as a model file, with two discriminants."""
+    """Two untrained networks of all columns as a model file, with two discriminants; those of an mlp have several heads."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("ML_processing.stages")
     from ML_processing.events.inputs import CollectionShape, Shape
-    from ML_processing.models import Ensemble, make_network
+    from ML_processing.models import Ensemble, Network, make_network
+
+    class Heads(torch.nn.Module):
+        heads = ("spread", "targets", "classes")
+
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, inputs: Any) -> Any:
+            found = self.inner(inputs)
+            return {"classes": found, "targets": 3 * found[:, :1], "spread": found[:, 1:]}
 
     collections = [CollectionShape(name, (*COLLECTIONS[name],), MAX[name], by) for name, by in order.items()]
-    shape = Shape((*FEATURES,), (*collections,), 3)
+    has_heads = model == "mlp"
+    shape = Shape((*FEATURES,), (*collections,), 3, int(has_heads))
     torch.manual_seed(3)
     tensors = made.tensors(order)
     networks = []
     for _ in range(2):
         network = make_network(model, {}, shape)
+        if has_heads:
+            network = Network(shape, Heads(network.core))
         objects = {name: (tensors[name], tensors[f"{name}_mask"] > 0) for name in order}
         network.fit(tensors["features"], objects)
         networks.append(network)
@@ -171,9 +185,14 @@ def network_model(directory: Path, model: str, made: Made, order: Mapping[str, s
         opset_version=15,
         dynamo=False,
     )
-    columns = {"classes": classes, "discriminants": [asdict(each) for each in discriminants]}
+    columns: dict[str, Any] = {"classes": classes, "discriminants": [asdict(each) for each in discriminants]}
+    if has_heads:
+        columns["heads"] = [
+            {"name": "targets", "outputs": ["x"]},
+            {"name": "spread", "outputs": ["spread_0", "spread_1"]},
+        ]
     metadata = {
-        "schema": 2,
+        "schema": 4 if has_heads else 2,
         "name": model,
         "level": "event",
         "collection": None,

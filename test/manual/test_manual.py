@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+import numpy as np
 import pytest
 import uproot
 
@@ -262,6 +263,17 @@ def test_how_to_tell_overtraining(started: Path, follow: Callable[..., None]) ->
         found = measured(started, name)
         gaps[name] = found["auc_on_training_events"] - found["auc"]["network"]
     assert 0 < gaps["results"] < gaps["overtrained"]
+
+
+@has_parts
+@pytest.mark.slow
+def test_how_to_train_a_network_of_ones_own(started: Path, follow: Callable[..., None]) -> None:
+    follow("howto/own_network.md", started, inside="myanalysis")
+    (file,) = (started / "myanalysis" / "heads" / "scores" / "signal").glob("*.root")
+    tree = uproot.open(file)["Events"]
+    mass, error = (tree[f"heads_{name}"].array(library="np") for name in ("ThreeLep_mass", "error"))
+    assert 100 < np.median(mass) < 1000
+    assert (error > 0).all()
 
 
 @has_parts

@@ -21,15 +21,8 @@ from ML_processing.metrics.roc import auc
 from ML_processing.models import Network, make_network
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training import loop
-from ML_processing.training.loop import (
-    Monitor,
-    TrainingData,
-    distance_correlation,
-    event_losses,
-    fit,
-    penalty,
-    separation,
-)
+from ML_processing.training.loop import Monitor, TrainingData, fit
+from ML_processing.training.losses import distance_correlation, event_losses, penalty, separation
 from MLTools.NanoML.config.training import Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Discriminant

@@ -430,3 +430,39 @@ def test_a_network_of_ones_own_says_what_objects_it_needs(
         f'a.yaml:4: convert.objects.Jet.fields: "{model}" needs {needed} as well. Add this, or leave the collection'
     )
     assert problems(tmp_path, text) == ([f"{expected} out by train.objects."] if needed else [])
+
+
+OWN = """
+class Mine:
+    heads = ("classes", "targets", "quality")
+
+    def loss(self, outputs, batch, power=2):
+        return 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("", "", None),
+        ("batch, power=2", "batch, power", "own.py:5: `loss` takes (self, outputs, batch, power), but must take"),
+        ("outputs, batch, power=2", "outputs", "own.py:5: `loss` takes (self, outputs), but must take (self, outputs, batch)."),
+        ("outputs, batch, power=2", "*given", None),
+        ('"targets", ', "", 'train.targets: the heads of own.py:Mine are classes, quality. Add "targets", or remove this.'),
+        ('"targets", "quality"', '"y"', 'train.targets: the heads of own.py:Mine are classes, y. Add "targets", or'),
+        ('"classes", "targets", "quality"', '"quality",', 'the heads of own.py:Mine are quality: add "classes" or "targets".'),
+        ("quality", "signal", "targets, signal, and signal is a class or discriminant already. Rename one of the two."),
+    ],
+)  # fmt: skip
+def test_what_a_network_of_ones_own_has_for_its_training(
+    old: str, new: str, problem: str | None, tmp_path: Path
+) -> None:
+    pytest.importorskip("ML_processing")
+    (tmp_path / "own.py").write_text(OWN.replace(old, new))
+    text = (
+        TWO
+        + "convert: {features: [MET_pt, GenMET_pt]}\ntrain: {model: 'own.py:Mine', targets: [GenMET_pt], features: [MET_pt]}\n"
+    )
+    found = problems(tmp_path, text)
+    assert len(found) == (problem is not None)
+    assert problem is None or problem in found[0]

@@ -320,7 +320,7 @@ def test_discriminants(linear_model: Callable[..., Path]) -> None:
     [
         ("{", "cannot be understood"),
         ("[]", "cannot be understood"),
-        ({**metadata(), "schema": 4}, "schema 4, this NanoML reads 1 to 3. Update NanoML"),
+        ({**metadata(), "schema": 5}, "schema 5, this NanoML reads 1 to 4. Update NanoML"),
         (without("name"), "cannot be understood .KeyError: 'name'"),
         (without("folds", "k"), "cannot be understood .KeyError: 'k'"),
         (without("folds", "hash"), "cannot be understood .KeyError: 'hash'"),

@@ -219,8 +219,8 @@ def test_bad_models_are_explained(linear_model: Callable[..., Path], tmp_path: P
     bad.write_bytes(good.read_bytes()[:300])
     with pytest.raises(NanoMLError, match="cannot load it.*truncated"):
         Model(bad)
-    with pytest.raises(NanoMLError, match="schema 4, this NanoML reads 1 to 3. Update NanoML"):
-        Model(linear_model(["x"], schema=4))
+    with pytest.raises(NanoMLError, match="schema 5, this NanoML reads 1 to 4. Update NanoML"):
+        Model(linear_model(["x"], schema=5))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,149 @@
+"""What a training minimises: the loss of each event or one of the network's own, and the dependence on a spectator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, smooth_l1_loss
+
+from ML_processing.events.inputs import EventTensors
+from ML_processing.metrics.roc import auc
+from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.models.hooks import Hook, Outputs, first, hook, pieces_of, shown
+from MLTools.NanoML.model import CLASSES, TARGETS
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.training import Decorrelation
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss of a network."""
+
+    own: Hook | None  # of its class, instead of `event_losses`
+    decorrelate: Decorrelation | None
+    discriminant: BoundDiscriminant  # by which a classification is judged
+
+    @classmethod
+    def of(cls, core: nn.Module, decorrelate: Decorrelation | None, discriminant: BoundDiscriminant) -> Loss:
+        """The loss of a network, which may have one of its own."""
+        return cls(hook(core, "loss"), decorrelate, discriminant)
+
+    def of_batch(self, outputs: Outputs, batch: EventTensors, scale: float) -> Tensor:
+        """What a step reduces, a single number; the sum over the events is multiplied by `scale`."""
+        losses = self._losses(outputs, batch)
+        if not losses.requires_grad:
+            assert self.own is not None
+            raise self.own.error("returns a tensor without a gradient, so that nothing can be learnt from it.")
+        loss = torch.dot(batch.weights, losses) * scale if losses.ndim else losses
+        if self.decorrelate is not None:
+            loss = loss + self.decorrelate.strength * penalty(outputs, batch, self.discriminant)
+        return loss
+
+    @torch.no_grad()
+    def of_events(self, outputs: Outputs, events: EventTensors, size: int) -> float:
+        """Weighted mean of the loss. What is of all events of a batch is the mean over batches of this size."""
+        weights, parts = events.weights, list(zip(pieces_of(outputs, size), events.pieces(size), strict=True))
+        if self.own is None:
+            losses = event_losses(outputs, events)
+        else:
+            found = [self._losses(out, part) for out, part in parts]
+            if not found[0].ndim:  # the weights are in it
+                weights = torch.ones_like(weights)
+            losses = torch.cat([loss.expand(len(part)) for loss, (_, part) in zip(found, parts, strict=True)])
+        loss = float((weights * losses.double()).sum() / weights.sum(dtype=torch.float64))
+        if self.decorrelate is not None and len(events):
+            # in pieces as large as a batch, since the memory grows with the square of the size
+            terms = [float(penalty(out, part, self.discriminant)) for out, part in parts]
+            loss += self.decorrelate.strength * sum(terms) / len(terms)
+        return loss
+
+    def _losses(self, outputs: Outputs, events: EventTensors) -> Tensor:
+        if self.own is None:
+            return event_losses(outputs, events)
+        losses = self.own(outputs, events)
+        if not isinstance(losses, Tensor) or losses.shape not in ((), events.labels.shape):
+            raise self.own.error(
+                f"returns {shown(losses)} for {len(events)} events, but must return the loss of each, a tensor of shape "
+                f"({len(events)},), or of all, a tensor of shape ()."
+            )
+        return losses.float()
+
+
+def event_losses(outputs: Outputs, events: EventTensors) -> Tensor:
+    """Loss of each event, float32 of shape (N,), from logits or standardized estimates (N, outputs), or those of heads.
+
+    Cross entropy for a classification; for a regression the Huber loss of the standardized values, summed over the
+    targets: quadratic near 0 and linear for outliers. With heads for both their sum, in which a target that is not finite does not
+    count.
+    """
+    if not isinstance(outputs, Tensor):
+        losses = torch.zeros_like(events.weights)
+        if CLASSES in outputs:
+            losses = losses + cross_entropy(outputs[CLASSES], events.labels, reduction="none")
+        if TARGETS in outputs:
+            estimates, known = outputs[TARGETS], torch.isfinite(events.targets)
+            targets = torch.where(known, events.targets, estimates.detach())
+            losses = losses + smooth_l1_loss(estimates, targets, reduction="none").sum(dim=1)
+        return losses
+    if events.targets.shape[1]:
+        return smooth_l1_loss(outputs, events.targets, reduction="none").sum(dim=1)
+    return cross_entropy(outputs, events.labels, reduction="none")
+
+
+def is_classification(outputs: Outputs, events: EventTensors) -> bool:
+    """Whether these are outputs for classes, maybe beside others."""
+    return not events.targets.shape[1] if isinstance(outputs, Tensor) else CLASSES in outputs
+
+
+def separation(outputs: Tensor, events: EventTensors, discriminant: BoundDiscriminant) -> float | None:
+    """AUC of the discriminant, from logits (N, classes): the signal against the other classes in their shares.
+
+    The events have the weights of the training, with the same total for all classes.
+    """
+    labels = events.labels.cpu().numpy()
+    weights = events.weights.cpu().numpy() * discriminant.shares[labels]
+    return auc(discriminant.log_odds(outputs).cpu(), labels == discriminant.signal, weights).value
+
+
+def penalty(outputs: Outputs, events: EventTensors, discriminant: BoundDiscriminant) -> Tensor:
+    """How much the output depends on the spectator for background events, from 0 to 1.
+
+    This is the squared distance correlation (DisCo, Kasieczka and Shih, arXiv:2001.05310) between the spectator and the
+    discriminant within a class, its mean over the classes that stand against the signal: their mixture can be uncorrelated
+    while none of them is. For a regression it is that between the spectator and the first estimate, for all events.
+    """
+    known, main = torch.isfinite(events.spectator), first(outputs)
+    if not is_classification(outputs, events):
+        score, parts = main[:, 0], [known]
+    else:
+        score = torch.sigmoid(discriminant.log_odds(main))
+        parts = [known & (events.labels == background) for background in discriminant.backgrounds]
+        parts = [use for use in parts if int(use.sum()) > 1] or parts[:1]
+    # a mean of distances needs weights that are not negative: absolute values
+    terms = [distance_correlation(score[use], events.spectator[use], events.weights[use].abs()) for use in parts]
+    return torch.stack(terms).mean()
+
+
+def distance_correlation(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    """Squared distance correlation of two variables (N,), a number from 0 (independent) to 1.
+
+    Szekely, Rizzo, Bakirov, Annals of Statistics 35 (2007) 2769, with weights (N,), none negative. Memory grows with the
+    square of N.
+    """
+    if len(x) < 2:
+        return x.sum() * 0
+    share = weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    a, b = (_centred(values, share) for values in (x, y))
+    pairs = share[:, None] * share[None, :]
+    covariance, of_x, of_y = ((pairs * one * two).sum() for one, two in ((a, b), (a, a), (b, b)))
+    return covariance / (of_x * of_y).clamp_min(1e-20).sqrt()
+
+
+def _centred(values: Tensor, share: Tensor) -> Tensor:
+    distances = (values[:, None] - values[None, :]).abs()
+    rows = (distances * share[None, :]).sum(dim=1)
+    return distances - rows[:, None] - rows[None, :] + (rows * share).sum()
