@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def skims(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) -> Path:
     """What is made by following the page on skims."""
     directory = tmp_path_factory.mktemp("skim")
-    follow("skim.md", directory)
+    follow("howto/skim.md", directory)
     return directory / "skims"
 
 
@@ -87,14 +87,6 @@ def test_rules_keep_what_the_page_says(skims: Path) -> None:
     assert {"run", "luminosityBlock", "event", "genWeight", "MET_pt", "nMuon", "HLT_IsoMu24"} <= set(names)
     assert not [name for name in names if "Iso" in name and name.startswith("Muon_")]
     assert not [name for name in names if name.startswith(("Jet_", "Flag_", "HLT_Ele"))]
-
-
-def test_the_module_makes_its_column(skims: Path) -> None:
-    tree = events(skims / "module" / "ZGToLLG_0.root")
-    sums, muons = tree["muonSumPt"].array(library="np"), tree["Muon_pt"].array()
-    assert len(sums) == accounting_of_skim(skims / "module" / "ZGToLLG_0.root").selected > 0
-    assert np.allclose(sums, [sum(pts) for pts in muons.tolist()], rtol=1e-6)
-    assert tree["muonSumPt"].title == "scalar sum of the muons' pt [GeV]"
 
 
 def test_the_merged_skim_has_the_events_and_weights_of_both(skims: Path) -> None:
