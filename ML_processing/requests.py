@@ -75,9 +75,12 @@ class Compilation:
         How many events of each dataset are compared.
     sizes
         For how many objects of a collection there is room, where that is not to follow from the events.
+    cut
+        A cut before the selection, in the language of TTree::Draw; empty without one.
     """
 
     selection: str
     base: str
     events: int
     sizes: Mapping[str, int]
+    cut: str = ""

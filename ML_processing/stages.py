@@ -162,15 +162,17 @@ def compile_stage(analysis: Analysis) -> Stage | None:
     skim, layout = config.skim, Layout.of(config)
     if skim is None or skim.selection is None:
         raise config.error("export", "selection", message="there is no skim.selection to be put into the model")
-    for key in ("cut", "modules"):
-        if getattr(skim, key):
-            text = (
-                f"skim.{key} is no part of the selection, so the model would decide otherwise: do the same in `select`"
-            )
-            raise config.error("export", "selection", message=text)
+    if skim.modules:
+        text = (
+            f"{skim.modules[0]} of skim.modules is a module of nanoAOD-tools, which works event by event and cannot be compiled: do "
+            "the same in `select`"
+        )
+        raise config.error("export", "selection", message=text)
     from MLTools.NanoML.selection import DatasetInfo, load_selection  # few analyses ask for it
 
-    wanted = Compilation(skim.selection, str(config.base), config.export.compared, dict(config.export.room))
+    wanted = Compilation(
+        skim.selection, str(config.base), config.export.compared, dict(config.export.room), skim.cut or ""
+    )
     selection = source_of(load_selection(skim.selection, config.base))
     code = code_of("ML_processing.export.with_selection", selection)
     groups: dict[tuple[str | None, bool], list[str]] = {}
@@ -188,7 +190,7 @@ def compile_stage(analysis: Analysis) -> Stage | None:
                 output.stem,
                 tuple(dict.fromkeys([str(model), *read])),
                 (output, twin_of(output)),
-                {**settings, "compared": wanted.events, "room": wanted.sizes},
+                {**settings, "cut": wanted.cut, "compared": wanted.events, "room": wanted.sizes},
                 code,
                 functools.partial(_compile, model, output, sources, wanted),
             )

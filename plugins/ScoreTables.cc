@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <utility>
 
 namespace nanoml {
@@ -11,17 +12,6 @@ namespace nanoml {
   using nanoaod::FlatTable;
 
   namespace {
-    /// The end of a branch's name for a value of the parameter: mass600, mass0p5.
-    std::string suffixOf(const std::string& column, float value) {
-      char text[32];
-      std::snprintf(text, sizeof text, "%g", value);
-      std::string suffix = column + text;
-      for (char& letter : suffix)
-        letter = letter == '.' ? 'p' : letter == '-' ? 'm' : letter;
-      suffix.erase(std::remove(suffix.begin(), suffix.end(), '+'), suffix.end());
-      return suffix;
-    }
-
     /// The label of a product may have letters and digits only.
     std::string labelOf(std::string name) {
       const auto other = [](unsigned char letter) { return !std::isalnum(letter); };
@@ -38,6 +28,19 @@ namespace nanoml {
       return found;
     }
   }  // namespace
+
+  std::string suffixOf(const std::string& column, float value) {
+    char text[32];
+    int digits = 6;
+    do {
+      std::snprintf(text, sizeof text, "%.*g", digits, value);
+    } while (std::strtof(text, nullptr) != value && ++digits < 10);
+    std::string suffix = text;
+    for (char& letter : suffix)
+      letter = letter == '.' ? 'p' : letter == '-' ? 'm' : letter;
+    suffix.erase(std::remove(suffix.begin(), suffix.end(), '+'), suffix.end());
+    return column + suffix;
+  }
 
   ScoreTables::ScoreTables(const Metadata& metadata, const std::vector<float>& parameters, Options options)
       : metadata_(metadata), options_(std::move(options)), instances_{""} {

@@ -5,10 +5,11 @@
 namespace nanoml {
 
   namespace {
-    /// The name of a path as NanoAOD has it: filters have no versions.
+    /// The name of a path as NanoAOD has it: only those of HLT and L1 have versions.
     std::string withoutVersion(const std::string& path) {
       const std::size_t version = path.rfind("_v");
-      const bool versioned = version != std::string::npos && path.compare(0, 5, "Flag_") != 0 &&
+      const bool versioned = (path.compare(0, 3, "HLT") == 0 || path.compare(0, 2, "L1") == 0) &&
+                             version != std::string::npos && version + 2 < path.size() &&
                              path.find_first_not_of("0123456789", version + 2) == std::string::npos;
       return versioned ? path.substr(0, version) : path;
     }

@@ -16,6 +16,7 @@ Flag_goodVertices from edm::TriggerResults.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -215,7 +216,7 @@ def _labels(event: Any, kind: str) -> list[Label]:
 
 def _without_version(path: str) -> str:
     """The name of a trigger path in NanoAOD: HLT_IsoMu24 of HLT_IsoMu24_v13."""
-    return path.rpartition("_v")[0] or path if path.startswith(("HLT", "L1")) else path
+    return re.sub(r"_v[0-9]+\Z", "", path) if path.startswith(("HLT", "L1")) else path
 
 
 def _where(event: Any) -> str:

@@ -116,6 +116,11 @@ def joined(
     made.graph.initializer.extend(whole.graph.initializer)
     made.graph.input.append(helper.make_tensor_value_info(FOLD, KINDS["f"], ["n", 1]))
     parts = network_files(network, each, description.folds)
+    if parts is None and description.folds > 1:
+        raise NanoMLError(
+            "the networks cannot be told apart in the model, since it has branches or loops of its own (If, Loop, Scan), so an event "
+            "could not go through the network of its fold. Write the network without them, for example with torch.where."
+        )
     nodes = list(whole.graph.node)
     result = _branches(nodes, _PREFIX + mean, _PREFIX + each, description.folds) if parts else None
     made.graph.node.extend(

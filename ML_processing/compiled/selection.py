@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from ML_processing.compiled.cut import mask_of
 from ML_processing.compiled.events import EVENTS, Inputs, TracedCutflow, TracedEvents
 from ML_processing.compiled.nodes import lists
 from ML_processing.compiled.nodes.graph import Graph
@@ -22,6 +23,7 @@ from ML_processing.compiled.tracing.trace import Scope, Trace, of_same_events, q
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import padding
 from MLTools.NanoML.model.padding import Jagged
+from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.selection import DatasetInfo, Events, Selection
 
 OPSET, IR = 15, 8
@@ -60,6 +62,8 @@ class TracedSelection:
         For the branches that are lists, the collection that each belongs to.
     sizes
         For each of these collections, how many objects of an event there is room for.
+    cut
+        A cut before the selection.
 
     Attributes
     ----------
@@ -83,14 +87,24 @@ class TracedSelection:
     """
 
     def __init__(
-        self, selection: Selection, arrays: Mapping[str, Any], collections: Mapping[str, str], sizes: Mapping[str, int]
+        self,
+        selection: Selection,
+        arrays: Mapping[str, Any],
+        collections: Mapping[str, str],
+        sizes: Mapping[str, int],
+        cut: Formula | None = None,
     ) -> None:
         self.selection, self.trace = selection, Trace()
         self.inputs = Inputs(self.trace, sizes)
         cutflow = TracedCutflow(len(next(iter(arrays.values()))))
-        with selection._explained(), quiet(), functions_of_arrays():
+        with quiet(), functions_of_arrays():
             events: Any = Events(arrays, collections, selection.where())
             self._events = events = TracedEvents(self.inputs, events)
+            if cut is not None:
+                self.trace.place = f'cut "{cut.text}"'
+                events = cutflow.cut("cut", mask_of(cut, events), events)
+                self.trace.place = ""
+        with selection._explained(), quiet(), functions_of_arrays():
             if selection.dataset.triggers:
                 fired = [events[name] for name in selection.dataset.triggers]
                 events = cutflow.cut("trigger", functools.reduce(np.logical_or, fired), events)

@@ -18,7 +18,8 @@ from MLTools.NanoML.model import Description, Model, ObjectInput, Reference
 from MLTools.NanoML.model.inside import FOLD, Decisions, decide
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.folds import fold_of
-from MLTools.NanoML.selection import Events, Selected, Selection
+from MLTools.NanoML.nanoaod.formula import Formula
+from MLTools.NanoML.selection import Events, Selected, Selection, Step
 
 SCORES = 1e-6
 """How much a score may differ."""
@@ -43,6 +44,8 @@ class Sample:
         What stands for branches that files may lack.
     corrected
         Branches that are corrected.
+    cut
+        A cut before the selection.
     """
 
     selection: Selection
@@ -50,6 +53,7 @@ class Sample:
     collections: Mapping[str, str]
     defaults: Mapping[str, Any]
     corrected: frozenset[str]
+    cut: Formula | None = None
 
     def __len__(self) -> int:
         """Number of events."""
@@ -132,10 +136,19 @@ def check_agreement(model: Model, traced: TracedSelection, networks: Model, samp
 
 
 def _engine(sample: Sample) -> Selected:
-    return sample.selection.apply(sample.arrays, sample.collections, np.ones(len(sample)), plain=True)
+    rows = np.arange(len(sample))
+    if sample.cut is not None:
+        rows = np.flatnonzero(sample.cut.mask(sample.arrays, len(sample)))
+    arrays = {name: array[rows] for name, array in sample.arrays.items()}
+    selected = sample.selection.apply(arrays, sample.collections, np.ones(len(rows)), plain=True)
+    if sample.cut is not None:
+        selected.cutflow.steps.insert(1, Step("cut", len(rows), float(len(rows))))
+    return replace(selected, rows=rows[selected.rows])
 
 
-def prepared(selection: Selection, arrays: Mapping[str, Any], collections: Mapping[str, str]) -> Sample:
+def prepared(
+    selection: Selection, arrays: Mapping[str, Any], collections: Mapping[str, str], cut: Formula | None
+) -> Sample:
     """Events as `select` sees them, after the corrections of `prepare`; as float32, which is what a model reads."""
     number = len(next(iter(arrays.values())))
     defaults = {**dict.fromkeys(selection.dataset.triggers, False), **selection.optional}
@@ -145,7 +158,7 @@ def prepared(selection: Selection, arrays: Mapping[str, Any], collections: Mappi
         corrected = {name: ak.values_astype(events[name], np.float32) for name in events._replaced}
     plain = copy.copy(selection)
     plain.prepare = lambda events: events  # type: ignore[method-assign]
-    return Sample(plain, {**whole, **corrected}, collections, defaults, frozenset(corrected))
+    return Sample(plain, {**whole, **corrected}, collections, defaults, frozenset(corrected), cut)
 
 
 def _trials(sample: Sample, objects: Sequence[ObjectInput]) -> list[tuple[str, Sample]]:
@@ -199,7 +212,7 @@ def _of_selection(found: Decisions, selected: Selected) -> str:
 
 def _where(traced: TracedSelection, sample: Sample) -> str:
     """The first line that differs."""
-    again = TracedSelection(sample.selection, sample.arrays, sample.collections, traced.inputs.sizes)
+    again = TracedSelection(sample.selection, sample.arrays, sample.collections, traced.inputs.sizes, sample.cut)
     branches = [
         Branches(tuple(each), (), name, traced.inputs.sizes[name])
         for name, each in traced.inputs.objects.items()

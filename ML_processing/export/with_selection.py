@@ -28,6 +28,7 @@ from MLTools.NanoML.model.description import MadeCollection, MadeNumber, Selecti
 from MLTools.NanoML.model.inside import EXACT
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import is_simulation
+from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Selection, load_selection
 from MLTools.NanoML.terminal.progress import say
@@ -67,7 +68,8 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
             f"{model}: scores objects. A selection can be put into a model of events only: export.selection: false."
         )
     selection = load_selection(wanted.selection, wanted.base)
-    samples = [_sample(selection, description, source, wanted.events) for source in sources]
+    cut = Formula(wanted.cut) if wanted.cut else None
+    samples = [_sample(selection, cut, description, source, wanted.events) for source in sources]
     sizes = {**_sizes(samples), **wanted.sizes}
     traced = _traced(selection, samples, sizes)
     columns, objects = _model_columns(description, traced)
@@ -99,7 +101,7 @@ def _save(model: onnx.ModelProto, about: Description, path: Path) -> dict[str, A
     return metadata
 
 
-def _sample(selection: Selection, description: Description, source: Source, events: int) -> Sample:
+def _sample(selection: Selection, cut: Formula | None, description: Description, source: Source, events: int) -> Sample:
     """The first events of a dataset, with what the selection and the model read of them."""
     info = source.dataset
     chosen = selection.of_dataset(info)
@@ -116,7 +118,7 @@ def _sample(selection: Selection, description: Description, source: Source, even
                     f"{path}: is {'simulation' if info.is_data else 'data'}, unlike the dataset {info.name}."
                 )
             bound = chosen.bind(file.branches, path)
-            names = dict(bound.names)
+            names = {**(cut.resolve(file.branches, path) if cut else {}), **bound.names}
             for name in [*description.reads, *versions.IDENTIFIERS]:
                 if name not in made and name not in names:
                     actual = versions.resolve(name, file.branches)
@@ -134,7 +136,13 @@ def _sample(selection: Selection, description: Description, source: Source, even
             left -= len(next(iter(arrays.values())))
     common = [name for name in parts[0] if all(name in part for part in parts)]
     arrays = {name: ak.concatenate([part[name] for part in parts]) for name in common}
-    return prepared(chosen, arrays, {name: each for name, each in collections.items() if name in arrays})
+    found = prepared(chosen, arrays, {name: each for name, each in collections.items() if name in arrays}, cut)
+    raw = sorted(found.corrected & set(cut.branches)) if cut else []
+    if cut and raw:
+        raise NanoMLError(
+            f'cut "{cut.text}": takes {raw[0]} before its correction, but the model has the corrected one: cut on it in `select`.'
+        )
+    return found
 
 
 def _sizes(samples: Sequence[Sample]) -> dict[str, int]:
@@ -150,7 +158,7 @@ def _sizes(samples: Sequence[Sample]) -> dict[str, int]:
 def _traced(selection: Selection, samples: Sequence[Sample], sizes: Mapping[str, int]) -> TracedSelection:
     first = samples[0]
     arrays = {name: each[:_TRACED] for name, each in first.arrays.items()}
-    traced = TracedSelection(first.selection, arrays, first.collections, sizes)
+    traced = TracedSelection(first.selection, arrays, first.collections, sizes, first.cut)
     # corrections are those of weights, which are not computed here
     unknown = traced.used_dataset - {*_DEPENDS, "corrections", "corrections_file"}
     if unknown:

@@ -11,6 +11,8 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from data_processing.score.columns import branch_of, check_branches
+from data_processing.score.decisions import Decider
 from data_processing.score.eventcolumns import EventColumns, Mark, Role
 from data_processing.skim.plan import copy_auxiliary, with_counters
 from MLTools.NanoML.atomic import replacing
@@ -18,7 +20,6 @@ from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
-from MLTools.NanoML.model.model import ScoreColumn
 from MLTools.NanoML.model.shifts import ShiftedScores, object_counts, shifted_inputs
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
@@ -98,7 +99,8 @@ def score_file(job: ScoreJob) -> ScoreRecord:
         problem = record.contradiction(file) if record else None
         if problem is not None:
             raise NanoMLError(f"{job.source}: {problem}")
-        scorers = [Scorer(model, file, record, _values(model, job.parameters), job.base) for model in models]
+        scorers = [_scorer(model, file, record, job) for model in models]
+        _refuse_clashes(scorers, file)
         odd = [name for name, branch in file.branches.items() if not branch.is_numeric] if job.copy else []
         if job.copy:
             kept = with_counters(file, [name for name in file.branches if name not in odd])
@@ -147,6 +149,30 @@ def _provenance(
     )
 
 
+def _scorer(model: Model, file: RootFile, record: Provenance | None, job: ScoreJob) -> Scorer | Decider:
+    """What scores the events of a file by a model."""
+    values, parameter = _values(model, job.parameters), model.description.parameter
+    named: dict[str, float | None] = {"": values[0]}
+    if len(values) > 1 and parameter is not None:
+        named = {f"_{Hypothesis(parameter.column, value).ending}": value for value in values if value is not None}
+    if model.description.inside is not None:
+        return Decider(model, file, named)
+    return Scorer(model, file, record, named, job.base)
+
+
+def _refuse_clashes(scorers: Sequence[Scorer | Decider], file: RootFile) -> None:
+    """Make sure that what is made has names of its own."""
+    known = {name: f"{file.path}: has a branch {name} already" for name in file.branches}
+    for each in scorers:
+        clash = next((name for name in each.made if name in known), None)
+        if clash is not None:
+            hint = "Score the file that it was made from, or export the model under another name."
+            if each.model.description.inside is not None:
+                hint = "The selection inside the model reads NanoAOD before any skim, and each such model is scored by itself."
+            raise NanoMLError(f"{known[clash]}, which {each.model.path} makes. {hint}")
+        known.update((name, f"{each.model.path}: makes a branch {name}") for name in each.made)
+
+
 class Scorer:
     """Scores the events of a file by a model.
 
@@ -158,41 +184,33 @@ class Scorer:
     for an event that is not selected under the shift, and without such a branch the scores are the same. A model of objects has
     scores of the nominal objects.
 
-    At several `values` of the model's parameter there are scores NAME_CLASS_mass600 for each.
+    At several values of the model's parameter there are scores NAME_CLASS_mass600 for each: `values` has them by these endings.
 
     It is an error if the file lacks what the model reads, or has it in another form, or has a branch of a score's name.
     `reads` are the branches that must be read, `made` those that scoring makes.
     """
 
     def __init__(
-        self, model: Model, file: RootFile, record: Provenance | None, values: Sequence[float | None], base: str
+        self, model: Model, file: RootFile, record: Provenance | None, values: Mapping[str, float | None], base: str
     ) -> None:
         self.model = model
         selection = _selection_to_run(model, file, base)
         of_selection = selection.made.always if selection else {}
         self._branches = [name for name in model.reads if name not in of_selection]
-        _check_branches(model, file, self._branches)
+        check_branches(model, file, self._branches)
         self._bound = selection.bind(file.branches, file.path) if selection else None
         shifted = shifted_inputs(model, self._branches, record.shifts if record else (), file.branches)
-        self._scores = [
-            ShiftedScores(model, value, shifted, _ending(model, value) if len(values) > 1 else "") for value in values
-        ]
+        self._scores = [ShiftedScores(model, value, shifted, ending) for ending, value in values.items()]
         self.reads = [
             *versions.IDENTIFIERS,
             *self._branches,
             *self._scores[0].reads,
             *(self._bound.branches if self._bound else ()),
         ]
-        self.made = {each.name: _branch(each) for scores in self._scores for each in scores.columns}
+        self.made = {each.name: branch_of(each) for scores in self._scores for each in scores.columns}
         if selection is not None:
             name, title = f"{model.name}_selected", f"the event passes {selection.name}; else its scores are NaN"
             self.made[name] = Branch(name, "bool", "flat", title, None, "")
-        clash = next((name for name in self.made if name in file.branches), None)
-        if clash is not None:
-            raise NanoMLError(
-                f"{file.path}: has a branch {clash} already. Score the file that it was made from, or export the model under "
-                "another name."
-            )
 
     @property
     def bytes_per_event(self) -> int:
@@ -221,16 +239,6 @@ class Scorer:
             for name, scores in each(columns, others, fold[passed]).items():
                 found[name] = _spread(scores, passed, counts)
         return {name: found[name] for name in self.made}
-
-
-def _ending(model: Model, value: float | None) -> str:
-    parameter = model.description.parameter
-    return f"_{Hypothesis(parameter.column, value).ending}" if parameter and value is not None else ""
-
-
-def _branch(column: ScoreColumn) -> Branch:
-    shape = "jagged" if column.collection else "flat"
-    return Branch(column.name, column.dtype, shape, column.title, column.collection, "")
 
 
 def _plain(array: ak.Array) -> Any:
@@ -268,25 +276,3 @@ def _selection_to_run(model: Model, file: RootFile, base: str) -> Optional[Selec
             f"{problem} no longer makes {unknown[0]}. Skim with the version that the model was trained on."
         )
     return selection
-
-
-def _check_branches(model: Model, file: RootFile, names: Sequence[str]) -> None:
-    """Make sure that a file has what a model reads, in the right form."""
-    collection = model.description.collection
-    collections = {name: tensor.collection for tensor in model.objects for name in tensor.branches}
-    for name in names:
-        branch = file.branch(name)
-        wanted = collections.get(name) or (collection if branch.is_jagged else None)
-        if wanted is None and not branch.is_flat:
-            raise NanoMLError(
-                f"{file.path}: model {model.name} reads {name} as one number per event, but it is of type {branch.typename}."
-            )
-        if wanted is not None and not (branch.is_jagged and branch.collection == wanted):
-            raise NanoMLError(
-                f"{file.path}: model {model.name} reads {name} as a number for each object of {wanted}, "
-                f"but it is of type {branch.typename}{f', of {branch.collection}' if branch.collection else ''}."
-            )
-    if collection is not None and not any(file.branch(name).is_jagged for name in names):
-        raise NanoMLError(
-            f"{file.path}: model {model.name} is of objects of {collection}, but none of its inputs is a branch of {collection} here."
-        )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -16,8 +18,10 @@ class Hypothesis:
     @property
     def ending(self) -> str:
         """What names of branches, histograms and directories end with: mass600; p stands for the decimal point, m for a minus."""
-        number = f"{self.value:.9g}".replace(".", "p").replace("-", "m").replace("+", "")
-        return f"{self.parameter}{number}"
+        # as in cmsRun, where values are float32: with as many digits as tell one from the next
+        texts = (f"{self.value:.{digits}g}" for digits in range(6, 10))
+        number = next((text for text in texts if np.float32(text) == np.float32(self.value)), f"{self.value:.9g}")
+        return self.parameter + number.replace(".", "p").replace("-", "m").replace("+", "")
 
     def allows(self, parameters: Mapping[str, float]) -> bool:
         """Whether a dataset with these parameters exists if it is true: one of another value does not."""

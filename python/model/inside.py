@@ -91,7 +91,7 @@ def decide(
     Raises
     ------
     NanoMLError
-        A branch is missing, an integer is too large to be exact, or the model has no selection inside.
+        A branch is missing, an integer is too large to be exact, a score is not finite, or the model has no selection inside.
     """
     inside = model.description.inside
     if inside is None:
@@ -112,13 +112,20 @@ def decide(
     found = _run(model, model.tensors(given, parameter), fold, events)
     passed = found["passed"][:, 0] > 0
     failed[found["failed"][:, 0] > 0] |= NO_RESULT
+    scores = found[model.description.output_tensors[0]]
+    bad = passed & (failed == 0) & ~np.isfinite(scores).all(axis=1)
+    if bad.any():
+        raise NanoMLError(
+            f"{model.path}: {int(bad.sum())} of {events} events have a score that is NaN or infinite, for example number "
+            f"{int(np.argmax(bad))}. `nanoml verify {model.path}` shows whether the model is at fault."
+        )
     return Decisions(
         passed,
         failed,
         {name: found["cuts"][:, number] > 0 for number, name in enumerate(inside.cuts)},
         {each.name: found["columns"][:, number].astype(each.dtype) for number, each in enumerate(inside.columns)},
         dict(_collections(model, found)),
-        np.where(passed[:, None], found[model.description.output_tensors[0]], np.float32(np.nan)),
+        np.where(passed[:, None], scores, np.float32(np.nan)),
     )
 
 

@@ -127,15 +127,7 @@ class Model:
         return self._whole
 
     def score_columns(self, parameter: Optional[float], ending: str = "") -> list[ScoreColumn]:
-        """The columns of its outputs at a value of its parameter, with this ending of their names, and last the folds of the events.
-
-        Raises NanoMLError if it has its selection inside: here the selection runs before the model.
-        """
-        if self.description.inside is not None:
-            raise NanoMLError(
-                f"{self.path}: has the selection {self.description.inside.name} inside, for cmsRun. Here the selection runs by "
-                "itself: take the model without it, which lies beside this one."
-            )
+        """The columns of its outputs at a value of its parameter, with this ending of their names, and last the folds of the events."""
         description, collection = self.description, self.description.collection
         prefix = f"{collection}_" if collection else ""
         what = "probability of class" if description.kind == "classes" else "estimate of"
@@ -264,8 +256,13 @@ class Model:
         Raises
         ------
         NanoMLError
-            A score is not finite.
+            A score is not finite, or the model has its selection inside: then `decide` of `MLTools.NanoML.model.inside` runs it.
         """
+        if self.description.inside is not None:
+            raise NanoMLError(
+                f"{self.path}: has the selection {self.description.inside.name} inside, and is run by `nanoml score`, in cmsRun, or in "
+                "Python by `decide` of MLTools.NanoML.model.inside. Here, take the model without it, which lies beside this one."
+            )
         feeds = self.tensors(columns, parameter)
         found = self.run(feeds, fold)
         if not np.isfinite(found).all():

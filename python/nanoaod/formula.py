@@ -111,6 +111,11 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
 }
 
 
+def function_of(name: str) -> Callable[..., Any]:
+    """An operator or a function of cuts, of float64 numbers."""
+    return _OPERATORS.get(name) or _FUNCTIONS[name][1]
+
+
 class Formula:
     """A cut in the language of TTree::Draw, which `nano_postproc.py -c` takes too.
 
@@ -128,14 +133,24 @@ class Formula:
 
     Where ROOT and C disagree on the order of operations (`a < b < c`, `a % b * c`), parentheses are required.
 
-    Raises NanoMLError, with the column, if the text of the cut is not understood.
+    Attributes
+    ----------
+    text
+        The cut.
+    root
+        Its expression.
+
+    Raises
+    ------
+    NanoMLError
+        The text of the cut is not understood; with the column.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
         try:
-            self._root = parse(text, {name: arity for name, (arity, _) in _FUNCTIONS.items()})
-            self._leaves = leaves(self._root)
+            self.root = parse(text, {name: arity for name, (arity, _) in _FUNCTIONS.items()})
+            self._leaves = leaves(self.root)
         except RecursionError:
             raise NanoMLError(f'cut "{text}": is too long, or its parentheses are nested too deeply.') from None
 
@@ -197,8 +212,8 @@ class Formula:
 
         There is one for each element of a list without an index, and none for an event that lacks an element with one.
         """
-        if isinstance(self._root, Leaf) and arrays[self._root.name].ndim == 1:  # most are a column
-            return np.arange(length), np.asarray(ak.to_numpy(arrays[self._root.name]), np.float64)
+        if isinstance(self.root, Leaf) and arrays[self.root.name].ndim == 1:  # most are a column
+            return np.arange(length), np.asarray(ak.to_numpy(arrays[self.root.name]), np.float64)
         instances = self._instances(arrays, length)
         return instances.event, np.asarray(instances.values, np.float64)
 
@@ -206,14 +221,14 @@ class Formula:
         columns = {name: _Column.of(arrays[name]) for name in self.branches}
         self._check({name: column.counts is not None for name, column in columns.items()})
         with np.errstate(all="ignore"):
-            return _Instances(self._root, columns, length)
+            return _Instances(self.root, columns, length)
 
     def _check(self, is_list: Mapping[str, bool]) -> None:
         for leaf in self._leaves:
             if leaf.index is not None and not is_list[leaf.name]:
                 what = f"{leaf.name} is one number per event: it has no index."
                 raise cut_error(self.text, leaf.position, what)
-        for node in nodes(self._root):
+        for node in nodes(self.root):
             for leaf in leaves(node.otherwise, everywhere=False) if isinstance(node, Alternative) else ():
                 if is_list[leaf.name]:
                     what = f"the second argument of Alt$ is one number per event, but {leaf.name} is a list."
@@ -283,8 +298,7 @@ class _Instances:
         if isinstance(node, Leaf):
             return self._read(node)
         if isinstance(node, Call):
-            function = _OPERATORS.get(node.function) or _FUNCTIONS[node.function][1]
-            return function(*(self._evaluate(argument) for argument in node.arguments))
+            return function_of(node.function)(*(self._evaluate(argument) for argument in node.arguments))
         if isinstance(node, Alternative):
             return self._choose(node)
         return self._reduce(node)[self.event]

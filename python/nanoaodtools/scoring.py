@@ -33,12 +33,17 @@ class Scoring(Selection):
     Raises
     ------
     NanoMLError
-        The model cannot be loaded, or its parameter is missing.
+        The model cannot be loaded, has its selection inside, or its parameter is missing.
     """
 
     def __init__(self, model: str | os.PathLike[str], parameter: Optional[float] = None) -> None:
         self.model, self.parameter = Model(model), parameter
         self.model.check_parameter(parameter)
+        if self.model.description.inside is not None:
+            raise NanoMLError(
+                f"{self.model.path}: has the selection {self.model.description.inside.name} inside. In nanoAOD-tools the selection is a "
+                "module of its own: take the model without it, which lies beside this one. `nanoml score` takes both."
+            )
         self._give(ShiftedScores(self.model, parameter))
 
     def _give(self, scores: ShiftedScores) -> None:

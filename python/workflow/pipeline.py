@@ -75,6 +75,16 @@ def _nothing_to_do(config: Config, names: Sequence[str]) -> NanoMLError:
     return NanoMLError(f"{config.where()}: has no section for {wanted}: {why}")
 
 
+def results(config: Config, stage: Stage) -> list[Path]:
+    """What a run names when a stage is done."""
+    declaration, layout = declared(stage.name), Layout.of(config)
+    if declaration.names_outputs:
+        return [task.outputs[0] for task in stage.tasks]
+    if declaration.result is None:
+        return []
+    return list(dict.fromkeys(declaration.result(layout, era) for era in config.trainings))
+
+
 def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
     """Do what is to be done in the stages with these names.
 
@@ -92,9 +102,8 @@ def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
             _look_again(workdir)
         todo = _run(config, names, force)
     for each in todo:
-        result = declared(each.stage.name).result
-        layout, here = Layout.of(config), Path.cwd()
-        for path in dict.fromkeys(result(layout, era) for era in config.trainings) if result is not None else ():
+        here = Path.cwd()
+        for path in results(config, each.stage):
             say(f"{each.stage.name}: {path.relative_to(here) if path.is_relative_to(here) else path}")
     if not any(each.reasons for each in todo):
         say("Everything is up to date.")

@@ -157,6 +157,7 @@ class Declaration:
     speed: Optional[float] = None  # how fast its tasks read, if there is one for each file [B/s]
     # what a run names when the stage is done, for each of `Config.trainings`
     result: Optional[Callable[[Layout, Optional[str]], Path]] = None
+    names_outputs: bool = False  # whether it names the first output of each task
     # the help of its command, which takes a configuration; not needed if `commands` has one with more options
     about: str = ""
     also: Sequence[str] = ()  # later stages that its command does, too
@@ -211,6 +212,7 @@ STAGES = (
         ["export"],
         "howto/selection_inside.md",
         Resources(memory=4000),
+        names_outputs=True,
         about="Put the selection into the model, as `export.selection` asks for. The file reads the branches of NanoAOD, in cmsRun "
         "for example. It is compared with the selection on real events.",
     ),

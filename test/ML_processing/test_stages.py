@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from ML_processing.requests import NO_DATA, DataRequest, RepeatRequest
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from MLTools.NanoML.workflow.pipeline import pipeline_stages, results
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import unblind
 
@@ -83,6 +84,27 @@ def test_where_it_is_trained_does_not_matter(tmp_path: Path) -> None:
 def test_a_release_that_is_too_old_stops_before_the_training(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a.yaml:10: export.cmssw: which ONNX Runtime CMSSW_9_4_0 has"):
         changed(tmp_path, "epochs: 3}\nexport: {cmssw: CMSSW_9_4_0")
+
+
+def test_a_cut_goes_into_the_model_with_the_selection_but_modules_do_not(tmp_path: Path) -> None:
+    text = WITH_DATA.replace("train:", "skim: {selection: MLTools.NanoML.trilepton:Trilepton, cut: x > 1SKIM}\ntrain:")
+    text = re.sub(r"(\w_\d+): {files: \w", r"\1: {files: \1", text) + "export: {selection: true}\n"
+    for name in ("A_2018", "A_2022", "B_2018", "B_2022", "D_2018"):
+        (tmp_path / f"{name}.root").touch()
+    (tmp_path / "a.yaml").write_text(text.replace("SKIM", ""))
+    config = load(tmp_path / "a.yaml")
+    (stage,) = pipeline_stages(config, ["compile"])
+    assert {task.settings["cut"] for task in stage.tasks} == {"x > 1"}
+    assert [path.name for path in results(config, stage)] == [
+        "model_with_selection_2018.onnx",
+        "model_with_selection_2022.onnx",
+        "model_with_selection_2018_data.onnx",
+    ]
+    (tmp_path / "a.yaml").write_text(text.replace("SKIM", ", modules: [some.module:it]"))
+    with pytest.raises(
+        ConfigError, match="export.selection: some.module:it of skim.modules is a module of nanoAOD-tools"
+    ):
+        pipeline_stages(load(tmp_path / "a.yaml"), ["compile"])
 
 
 WITH_DATA = """

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "Check.h"
+#include "MLTools/NanoML/plugins/ScoreTables.h"
 #include "MLTools/NanoML/plugins/TableColumns.h"
 #include "MLTools/NanoML/plugins/TriggerBits.h"
 
@@ -106,6 +107,20 @@ namespace {
     nanoml::TriggerBits exact(versioned, 1);
     exact.add(0, edm::TriggerResults("c", {true}), edm::TriggerNames({"HLT_Mu50_v2"}));
     checkThrows([&] { exact.fill(columns); }, "HLT_Mu50_v2");
+    const std::vector<Request> odd{{"HLT_vx", ""}, {"HLT_v", ""}, {"Flag_v2", ""}, {"L1_Mu", ""}};
+    nanoml::TriggerBits kept(odd, 1);
+    const edm::TriggerNames names({"HLT_vx", "HLT_v", "Flag_v2", "L1_Mu_v3"});
+    kept.add(0, edm::TriggerResults("d", {true, true, true, true}), names);
+    kept.fill(columns);
+    CHECK(valuesOf(columns[0])[0] + valuesOf(columns[1])[0] + valuesOf(columns[2])[0] + valuesOf(columns[3])[0] == 4);
+  }
+
+  /// As in test_fit.py.
+  void testSuffixes() {
+    CHECK(nanoml::suffixOf("mass", 600) == "mass600" && nanoml::suffixOf("mass", 0.5f) == "mass0p5");
+    CHECK(nanoml::suffixOf("mass", -1e-12f) == "massm1em12" && nanoml::suffixOf("mass", 1234567) == "mass1234567");
+    CHECK(nanoml::suffixOf("mass", 0.1f) == "mass0p1" && nanoml::suffixOf("mass", 1e20f) == "mass1e20");
+    CHECK(nanoml::suffixOf("mass", 16777215) == "mass16777215");
   }
 
   void testRefusals() {
@@ -128,6 +143,7 @@ int main() {
   testMissing();
   testCorrected();
   testBits();
+  testSuffixes();
   testType<std::int8_t>(-5);
   testType<std::uint8_t>(200);
   testType<std::int16_t>(-300);

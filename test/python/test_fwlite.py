@@ -177,10 +177,18 @@ def test_trigger_bits_numbers_of_objects_and_other_names(
     arrays: Any, table: Make, linear_model: Callable[..., Path]
 ) -> None:
     reads = ["HLT_IsoMu24", "Flag_goodVertices", "L1_SingleMu22", "nMuon", "PFMET_pt"]
-    here = FWLiteModel(linear_model(reads))
     entry = int(np.argmax([len(each) for each in arrays.Muon_pt]))
     event, met = edm(arrays, entry, table), float(arrays.MET_pt[entry])
-    menu = {"HLT_Mu50_v3": False, "HLT_IsoMu24_v13": True}
+    menu = {
+        "HLT_Mu50_v3": False,
+        "HLT_IsoMu24_v13": True,
+        "HLT_vx": True,
+        "HLT_v": True,
+        "Flag_v2": True,
+        "L1_Mu_v3": True,
+    }
+    reads += ["HLT_vx", "HLT_v", "Flag_v2", "L1_Mu"]  # versions are numbers, of HLT and L1
+    here = FWLiteModel(linear_model(reads))
     event.names = list(menu)
     event.products |= {
         ("TriggerResults", "HLT"): ("edm::TriggerResults", results(menu, has_names=False)),
@@ -189,7 +197,7 @@ def test_trigger_bits_numbers_of_objects_and_other_names(
         ("l1bits", "NANO"): ("edm::TriggerResults", results({"L1_SingleMu22": False})),
     }
     values = {name: float(array[0]) for name, array in here.columns(event).items()}
-    assert values == dict(zip(reads, (1.0, 1.0, 0.0, float(len(arrays.Muon_pt[entry])), met)))
+    assert values == dict(zip(reads, (1.0, 1.0, 0.0, float(len(arrays.Muon_pt[entry])), met, 1.0, 1.0, 1.0, 1.0)))
     event.asked.clear()
     here.scores(event)
     assert set(event.asked) == {"TriggerResults", "l1bits", "muonTable", "metTable"}  # and no other table

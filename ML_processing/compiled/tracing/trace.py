@@ -58,11 +58,14 @@ class Trace:
         What was computed, in order.
     demands
         Conditions, one boolean for each event, without which the engine would have raised an error; with the cuts before.
+    place
+        What is said instead of the line of the user's code, where this is not what runs.
     """
 
     graph: Graph = field(default_factory=Graph)
     steps: list[Step] = field(default_factory=list)
     demands: list[tuple[Scope, Tensor]] = field(default_factory=list)
+    place: str = ""
 
     def demand(self, scope: Scope, condition: Tensor) -> None:
         """Something that must hold for each event that is left."""
@@ -82,7 +85,7 @@ class Trace:
         for condition in self.graph.conditions:
             self.demand(scope, condition)
         self.graph.conditions.clear()
-        self.steps.append(Step(user_line(), value, concrete, scope, is_flat))
+        self.steps.append(Step(self.place or user_line(), value, concrete, scope, is_flat))
         return Traced(self, value, concrete, scope, is_flat, of_events)
 
 

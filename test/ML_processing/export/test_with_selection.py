@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 
 from ML_processing.events.inputs import CollectionShape, Shape
 from ML_processing.export.with_selection import Compilation, Source, export_with_selection
+from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.inside import TOO_MANY, decide
 from MLTools.NanoML.model.verification import verify_model
 from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo
 from MLTools.NanoML.selection.tryout import on_file
 from MLTools.NanoML.trilepton import Trilepton
@@ -85,8 +88,8 @@ def test_an_event_with_more_objects_than_there_is_room_for_is_flagged(
 
 
 def test_the_plain_way_of_scoring_refuses_it(whole: tuple[Model, Model, Mapping[str, Any]]) -> None:
-    with pytest.raises(NanoMLError, match="has the selection MLTools.NanoML.trilepton:Trilepton inside"):
-        whole[1].score_columns(None)
+    with pytest.raises(NanoMLError, match="has the selection MLTools.NanoML.trilepton:Trilepton inside, and is run by"):
+        whole[1].scores({})
     with pytest.raises(NanoMLError, match="has no selection inside"):
         decide(whole[0], {"ZCand_mass": np.ones(1)})
 
@@ -120,6 +123,39 @@ def test_a_parameter_is_given_beside_the_branches(tmp_path: Path) -> None:
     found = decide(together, arrays, parameter=700.0)
     expected = plain.scores({"HT": found.columns["HT"][found.passed]}, parameter=700.0)
     np.testing.assert_allclose(found.scores[found.passed], expected, atol=1e-6)
+
+
+def test_a_cut_of_the_skim_comes_first(tmp_path: Path) -> None:
+    pytest.importorskip("data_processing.skim.skim")
+    from data_processing.skim.plan import SkimJob
+    from data_processing.skim.skim import skim_file
+
+    model, cut = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3)), "Max$(Muon_pt) > 60 && nElectron < 2"
+    wanted = Compilation(own(tmp_path), ".", 300, {}, cut)
+    export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], wanted)
+    together = Model(tmp_path / "whole.onnx")
+    skim_file(SkimJob(str(SAMPLE), tmp_path / "skim.root", wanted.selection, cut=cut))
+    found = decide(together, events_in(together))
+    with RootFile(tmp_path / "skim.root") as file:
+        assert found.columns["HT"][found.passed].tolist() == file.read(["HT"])["HT"].tolist()
+        record = Provenance.of(file)
+    assert record is not None
+    steps = {step.cut: step.events for step in record.accounting.files[0].cutflow[1:]}
+    assert steps == {name: int(passed.sum()) for name, passed in found.cuts.items()}
+    assert list(steps) == ["cut", "trigger", "two"]
+    assert 0 < steps["two"] < steps["cut"] < 700
+    text = OWN.replace("    def select", CORRECTION + "    def select").replace("BODY", "")
+    (tmp_path / "corrected.py").write_text(text)
+    wanted = replace(wanted, selection=f"{tmp_path / 'corrected.py'}:Own")
+    with pytest.raises(NanoMLError, match="takes Muon_pt before its correction, .* cut on it in `select`"):
+        export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], wanted)
+
+
+CORRECTION = """
+    def prepare(self, events):
+        return events.replaced(["Muon_pt"], lambda events: {"Muon_pt": events.Muon.pt * 1.01})
+
+"""
 
 
 @pytest.mark.parametrize(

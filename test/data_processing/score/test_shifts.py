@@ -109,7 +109,7 @@ def test_only_events_that_differ_are_computed_again(
     monkeypatch.setattr(model, "scores", counted)
     skim = columns_of(shifted_skims.shifted[3])
     with RootFile(shifted_skims.shifted[3]) as file:
-        scorer = Scorer(model, file, Provenance.of(file), [None], ".")
+        scorer = Scorer(model, file, Provenance.of(file), {"": None}, ".")
         found = scorer.score(file.read(scorer.reads))
     changed = [int(ak.sum(skim[f"nGoodJet_{shift}"] != skim["nGoodJet"])) for shift in SHIFTS]
     assert 0 < sum(changed) < len(skim["run"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from MLTools.NanoML.config.analysis import Config, load
@@ -153,7 +154,17 @@ def test_cross_sections_of_eras(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "ending"), [(600, "mass600"), (0.5, "mass0p5"), (-1e-12, "massm1em12"), (1234567, "mass1234567")]
+    ("value", "ending"),
+    [
+        (600, "mass600"),
+        (0.5, "mass0p5"),
+        (-1e-12, "massm1em12"),
+        (1234567, "mass1234567"),
+        (0.1, "mass0p1"),
+        (float(np.float32(0.1)), "mass0p1"),
+        (1e20, "mass1e20"),
+        (16777215, "mass16777215"),
+    ],
 )
 def test_names_of_hypotheses(value: float, ending: str) -> None:
     assert Hypothesis("mass", value).ending == ending
