@@ -106,6 +106,7 @@ def fill_by_boost(directory: Path) -> int:
 
 
 SIDES = {"fill": fill, "read": read, "uproot": read_by_uproot, "boost": fill_by_boost}
+PEERS = {"read": "NanoML just reads", "uproot": "uproot just reads", "boost": "uproot reads and boost-histogram fills"}
 
 
 def main() -> None:
@@ -128,9 +129,8 @@ def main() -> None:
     ours, events = took["fill"], given.events * given.times
     sys.stdout.write(f"fill {events:,}: {events / ours.processor / 1e6:.1f} M events/s, {ours.memory:.0f} MB\n")
     for name in sides[1:]:
-        sys.stdout.write(
-            f"  {ours.processor / took[name].processor:.2f} times the processor time of {name}, {took[name].memory:.0f} MB\n"
-        )
+        ratio = ours.processor / took[name].processor
+        sys.stdout.write(f"  {ratio:.2f} times the processor time in which {PEERS[name]}, {took[name].memory:.0f} MB\n")
 
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ from scipy.stats import norm
 
 from MLTools.NanoML.errors import NanoMLError
 from statistical_analysis.likelihood import Floats, Likelihood, Maximum
-from statistical_analysis.results import Limit, Significance
+from statistical_analysis.results import LEVEL, Limit, Significance
 
-LEVEL = 0.95
-"""The confidence level of limits."""
 BANDS = (-2, -1, 0, 1, 2)
 """Standard deviations of the expected limits."""
+
+
+class OutOfReachError(NanoMLError):
+    """A limit is above the highest signal strength that a fit can find."""
 
 
 class _Profile:
@@ -40,7 +42,10 @@ def cls(q: Any, expected: Any) -> Any:
 
 
 def limit(likelihood: Likelihood, data: Floats, best: Maximum, is_observed: bool) -> Limit:
-    """The upper limit by CLs with the test statistic for limits on positive signals, q tilde (section 3.4 there)."""
+    """The upper limit by CLs with the test statistic for limits on positive signals, q tilde (section 3.4 there).
+
+    It raises OutOfReachError if a part of it is above all signal strengths that are possible.
+    """
     poi, highest = likelihood.poi, likelihood.bounds[likelihood.poi][1]
     without = likelihood.maximum(data, {poi: 0.0})
     of_asimov = _Profile(likelihood, likelihood.expected(without.at), without.at)
@@ -69,9 +74,7 @@ def _root(rising: Callable[[float], float], highest: float) -> float:
     low, high = highest * 1e-6, highest * 0.02
     while rising(high) < 0:
         if high == highest:
-            raise NanoMLError(
-                f"The limit on the signal strength is above {highest:.3g}: the signal has too few events in bins with background."
-            )
+            raise OutOfReachError(f"The limit on the signal strength is above {highest:.3g}.")
         low, high = high, min(2 * high, highest)
     return float(brentq(rising, low, high, rtol=1e-4, xtol=1e-9))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -11,7 +12,7 @@ from scipy.stats import chi2
 
 from MLTools.NanoML.config.fit import AUTO, NEVER
 from MLTools.NanoML.terminal.progress import progress
-from statistical_analysis.asymptotic import limit, significance
+from statistical_analysis.asymptotic import OutOfReachError, limit, significance
 from statistical_analysis.likelihood import Floats, Likelihood, Maximum
 from statistical_analysis.results import (
     CONSTRAINED,
@@ -79,13 +80,18 @@ def infer(
     breakdown = _breakdown(likelihood, covariance, groups or {})
     parameters = _parameters(likelihood, best, covariance)
     for_limits = likelihood.expected(likelihood.with_strength(0.0)) if is_blind else data
-    upper = limit(likelihood, for_limits, best, not is_blind)
+    highest, upper = likelihood.bounds[poi][1], None
+    with suppress(OutOfReachError):
+        upper = limit(likelihood, for_limits, best, not is_blind)
     discovery = significance(likelihood, data, best, not is_blind)
-    few = background_events(likelihood, upper.expected[2])
+    few = background_events(likelihood, upper.expected[2] if upper else highest)
     count = 0 if toys == NEVER else int(toys) if toys != AUTO else COUNT if few < FEWEST else 0
     if count:
         with progress("toys", None, "fits") as bar:
-            upper = limit_by_toys(likelihood, for_limits, best, upper, count, bar)
+            if upper:
+                asymptotic, upper = upper, None
+                with suppress(OutOfReachError):
+                    upper = limit_by_toys(likelihood, for_limits, best, asymptotic, count, bar)
             discovery = significance_by_toys(likelihood, data, best, discovery, count, bar)
     chosen = [number for number in range(len(parameters)) if not likelihood.is_fixed[number]]
     errors = np.sqrt(np.diag(covariance))[chosen]
@@ -93,7 +99,7 @@ def infer(
     strength = parameters[poi]
     return Results(
         origin.creator,
-        summary(upper, discovery, strength, None if is_blind else origin.unblinded or "with data"),
+        summary(upper, highest, discovery, strength, None if is_blind else origin.unblinded or "with data"),
         None if is_blind else origin.unblinded,
         origin.signal,
         strength,
@@ -102,6 +108,7 @@ def infer(
         impacts(likelihood, data, best, covariance),
         breakdown,
         upper,
+        highest,
         discovery,
         _scan(likelihood, data, best, strength.error),
         None if is_blind else _goodness(likelihood, data, best),
@@ -112,16 +119,22 @@ def infer(
     )
 
 
-def summary(upper: Limit, discovery: Significance, strength: Parameter, unblinded: Optional[str]) -> str:
+def summary(
+    upper: Optional[Limit], highest: float, discovery: Significance, strength: Parameter, unblinded: Optional[str]
+) -> str:
     """The result in one line: "expected limit on the signal strength 0.42 (+0.18 -0.12) at 95 % CL, significance 4.8; blinded"."""
-    _, low, median, high, _ = upper.expected
-    text = f"expected limit on the signal strength {median:.3g} (+{high - median:.2g} -{median - low:.2g}) at {upper.level:.0%}"
-    by = " by toys" if upper.expected_errors else ""
-    text = f"{text.replace('%', ' %')} CL{by}, significance {discovery.expected:.2g}"
-    if upper.observed is None or discovery.observed is None:
+    text, observed = f"no limit on the signal strength: it is above {highest:.3g}; expected", ""
+    if upper:
+        _, low, median, high, _ = upper.expected
+        by = " by toys" if upper.expected_errors else ""
+        text = f"expected limit on the signal strength {median:.3g} (+{high - median:.2g} -{median - low:.2g})"
+        text = f"{text} at {upper.level:.0%} CL{by},".replace("%", " %")
+        observed = f"limit {upper.observed:.3g}, " if upper.observed is not None else ""
+    text = f"{text} significance {discovery.expected:.2g}"
+    if discovery.observed is None:
         return f"{text}; blinded"
     return (
-        f"{text}; observed limit {upper.observed:.3g}, significance {discovery.observed:.2g}, "
+        f"{text}; observed {observed}significance {discovery.observed:.2g}, "
         f"signal strength {strength.value:.3g} ± {strength.error:.2g}; {unblinded}"
     )
 
@@ -193,10 +206,10 @@ def _scan(likelihood: Likelihood, data: Floats, best: Maximum, error: float) -> 
     poi, (low, high) = likelihood.poi, likelihood.bounds[likelihood.poi]
     known = np.flatnonzero(np.isfinite(likelihood.widths) & ~likelihood.is_fixed).tolist()
     center, found = best.at[poi], {float(best.at[poi]): (0.0, 0.0)}
-    for side in (-1, 1):
-        ends = [best, best]
+    for side, bound in ((-1, low), (1, high)):
+        ends, reach = [best, best], min(_REACH * error, 0.99 * abs(bound - center))
         for step in range(1, _STEPS // 2 + 1):
-            strength = float(center + side * _REACH * error * step / (_STEPS // 2))
+            strength = float(center + side * reach * step / (_STEPS // 2))
             if low < strength < high:
                 fixed: list[dict[int, float]] = [{}, {number: float(best.at[number]) for number in known}]
                 ends = [

@@ -22,6 +22,7 @@ _INTERPOLATION = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode":
 # the goal is 0.002 of them, in units of twice the logarithm. Where bins become empty the likelihood has kinks, and Minuit's own will do
 _TOLERANCES = (1e-4, 1e-2, 0.1)
 _REACH = 50  # how far the signal strength may go, in units of its statistical uncertainty
+_MOST_EVENTS = 25  # of a signal, at least: the limit is 3 events where nothing is expected
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ class Likelihood:
             )
         error = 1 / np.sqrt(np.sum(signal[filled] ** 2 / with_one[filled]))
         lowest = -0.9 * float(np.min(without[filled] / signal[filled]))
-        found[self.poi] = (max(lowest, -_REACH * error), max(_REACH * error, 2.0))
+        highest = max(_REACH * error, _MOST_EVENTS / float(signal[filled].sum()), 2.0)
+        found[self.poi] = (max(lowest, -_REACH * error), highest)
         return found
 
     def maximum(self, data: Floats, fixed: Mapping[int, float] | None = None, start: Floats | None = None) -> Maximum:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.templates import Templates
-from statistical_analysis.results import SCHEMA, Limit, Parameter, Results, Significance
+from statistical_analysis.results import LEVEL, SCHEMA, Limit, Parameter, Results, Significance
 
 Ranges = tuple[tuple[float, float], ...]
 
@@ -43,13 +44,24 @@ class LimitsJob:
 
 @dataclass(frozen=True)
 class Point:
-    """The results at a value of the parameter; `fit` is the directory of its fit, and the cross section [pb] that of the samples."""
+    """The results at a value of the parameter.
+
+    Attributes
+    ----------
+    fit
+        The directory of the fit.
+    cross_section
+        That of the samples [pb].
+    limit, highest
+        The limit on the signal strength; None if it is above the highest strength that a fit can find.
+    """
 
     value: float
     fit: str
     cross_section: float | None
     strength: Parameter
-    limit: Limit
+    limit: Optional[Limit]
+    highest: float
     significance: Significance
 
 
@@ -65,7 +77,7 @@ class Limits:
         Who unblinded the analysis, and when; None if it is blind.
     excluded, excluded_observed
         Ranges of the parameter in which the limit on the signal strength is below one, expected (median) and observed. Between the
-        values its logarithm is interpolated linearly; beyond them nothing is excluded.
+        values its logarithm is interpolated linearly; beyond them, and next to values without a limit, nothing is excluded.
     """
 
     creator: str
@@ -81,6 +93,17 @@ class Limits:
     def is_cross_section(self) -> bool:
         """Whether the cross section is known everywhere, so that limits on it can be given."""
         return all(point.cross_section is not None for point in self.points)
+
+    @property
+    def missing(self) -> str:
+        """Values without a limit, and why, in words; empty if there are none."""
+        found = [
+            f"{self.parameter} = {point.value:.9g} (it is above {point.highest:.3g})"
+            for point in self.points
+            if point.limit is None
+        ]
+        why = "the signal has too few events, or cannot be told from background"
+        return f"no limit at {', '.join(found)}: {why}" if found else ""
 
 
 def collect(job: LimitsJob) -> dict[str, str]:
@@ -99,26 +122,37 @@ def collect(job: LimitsJob) -> dict[str, str]:
 def together(fits: Sequence[tuple[FittedPoint, Results]]) -> Limits:
     """The results of fits at values of the parameter in rising order."""
     points = tuple(
-        Point(it.hypothesis.value, it.directory.name, it.cross_section, found.strength, found.limit, found.significance)
+        Point(
+            it.hypothesis.value,
+            it.directory.name,
+            it.cross_section,
+            found.strength,
+            found.limit,
+            found.highest,
+            found.significance,
+        )
         for it, found in fits
     )
     (first, results), values = fits[0], [point.value for point in points]
-    expected = excluded(values, [point.limit.expected[2] for point in points])
-    seen = [point.limit.observed for point in points if point.limit.observed is not None]
-    observed = excluded(values, seen) if len(seen) == len(values) else None
-    text = summary(first.hypothesis.parameter, points, expected, observed, results.unblinded)
-    return Limits(
-        results.creator, text, results.unblinded, results.signal, first.hypothesis.parameter, points, expected, observed
-    )
+    expected = excluded(values, [point.limit.expected[2] if point.limit else None for point in points])
+    observed = None
+    if all(point.significance.observed is not None for point in points):
+        observed = excluded(values, [point.limit.observed if point.limit else None for point in points])
+    parameter = first.hypothesis.parameter
+    limits = Limits(results.creator, "", results.unblinded, results.signal, parameter, points, expected, observed)
+    return replace(limits, summary=summary(limits))
 
 
-def excluded(values: Sequence[float], limits: Sequence[float]) -> Ranges:
-    """Ranges of rising values in which limits on the signal strength are below one; their logarithms are interpolated linearly."""
-    heights, found, begin = np.log(limits), [], None
+def excluded(values: Sequence[float], limits: Sequence[Optional[float]]) -> Ranges:
+    """Ranges of rising values in which limits on the signal strength are below one; their logarithms are interpolated linearly.
+
+    A range ends at the last value before one without a limit.
+    """
+    heights, found, begin = [np.inf if it is None else np.log(it) for it in limits], [], None
     for number, (value, height) in enumerate(zip(values, heights, strict=True)):
         if (height < 0) != (begin is not None):  # it crosses one between the last value and this
             edge = value
-            if number:
+            if number and heights[number - 1] < np.inf:
                 last = heights[number - 1]
                 edge = values[number - 1] + (value - values[number - 1]) * last / (last - height)
             if begin is None:
@@ -138,16 +172,18 @@ def in_words(parameter: str, ranges: Ranges) -> str:
     return f"{parameter} {' and '.join(f'from {low:.4g} to {high:.4g}' for low, high in ranges)}"
 
 
-def summary(
-    parameter: str, points: Sequence[Point], expected: Ranges, observed: Ranges | None, unblinded: str | None
-) -> str:
+def summary(limits: Limits) -> str:
     """The result in one line: limits on the signal strength, and which values are excluded."""
-    ordered = sorted(points, key=lambda it: it.limit.expected[2])
-    strengths = " to ".join(
-        f"{it.limit.expected[2]:.3g} ({parameter} = {it.value:.9g})" for it in (ordered[0], ordered[-1])
-    )
-    text = f"expected limits on the signal strength from {strengths} at {points[0].limit.level:.0%}".replace("%", " %")
-    text = f"{text} CL; expected to be excluded: {in_words(parameter, expected)}"
-    if observed is None:
-        return f"{text}; blinded"
-    return f"{text}; excluded: {in_words(parameter, observed)}; {unblinded or 'with data'}"
+    parameter = limits.parameter
+    found = sorted((it.limit.expected[2], it.value) for it in limits.points if it.limit)
+    text = "no limit on the signal strength at all"
+    if found:
+        strengths = " to ".join(
+            f"{strength:.3g} ({parameter} = {value:.9g})" for strength, value in (found[0], found[-1])
+        )
+        text = f"expected limits on the signal strength from {strengths} at {LEVEL:.0%}".replace("%", " %") + " CL"
+    text = f"{text}; expected to be excluded: {in_words(parameter, limits.excluded)}"
+    if limits.excluded_observed is not None:
+        text = f"{text}; excluded: {in_words(parameter, limits.excluded_observed)}"
+    state = "blinded" if limits.excluded_observed is None else limits.unblinded or "with data"
+    return "; ".join(filter(None, (text, limits.missing, state)))

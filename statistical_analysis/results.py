@@ -12,6 +12,8 @@ from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
 
 SCHEMA = 1
+LEVEL = 0.95
+"""The confidence level of limits."""
 CONSTRAINED, FREE, STATISTICAL = "constrained", "free", "statistical"
 """The kinds of parameters: with an uncertainty before the fit, without, and those of the size of simulation in each bin."""
 
@@ -157,6 +159,8 @@ class Results:
         The matrix of correlation coefficients of `parameters`.
     breakdown
         The parts of the error of the signal strength, by group of parameters.
+    limit, highest
+        The limit on the signal strength; None if it is above the highest strength that a fit can find.
     background_events
         Those expected where the signal is, as of `toys.intervals.background_events`: with few, asymptotic formulae are wrong.
     toys
@@ -174,7 +178,8 @@ class Results:
     correlations: tuple[tuple[float, ...], ...]
     impacts: tuple[Impact, ...]
     breakdown: tuple[Contribution, ...]
-    limit: Limit
+    limit: Optional[Limit]
+    highest: float
     significance: Significance
     scan: Scan
     goodness: Optional[GoodnessOfFit]

@@ -58,28 +58,51 @@ def fit(source: Path, output: Optional[Path], blind: bool, toys: Optional[str], 
 @command(
     "nanoml toys examples/wz.yaml",
     "nanoml toys workspace.json -n 1000 --strength 0.5 -o checks",
+    "nanoml toys analysis.yaml --at 600",
     short="Check a fit with pseudo-experiments: bias, pulls, coverage.",
 )
 @click.argument("source", metavar="CONFIG | WORKSPACE", type=PATH)
 @click.option("-n", "--count", default=200, show_default=True, type=click.IntRange(2), help="Pseudo-experiments.")
 @click.option("--strength", default=1.0, show_default=True, help="True strength of the signal in them.")
+@click.option("--at", type=float, help="Mass, or other parameter of the signal, if there is a fit for each value.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="Of the random numbers.")
-@output_option("DIRECTORY", "Write there; default: WORKDIR/fit/toys of the analysis.")
-def toys(source: Path, count: int, strength: float, seed: int, output: Optional[Path]) -> None:
+@output_option("DIRECTORY", "Write there; default: the directory toys beside the results of the fit.")
+def toys(source: Path, count: int, strength: float, at: Optional[float], seed: int, output: Optional[Path]) -> None:
     """Check the fit of an analysis, or of a workspace of pyhf, with pseudo-experiments.
 
     In each, events and all that constrains parameters are drawn anew, around what is expected before the fit with a known
     signal; observed data are not used. The best fit should be unbiased, pulls have a width of one, and 95 % limits be
     above the true strength at least that often. toys.json has the numbers, toys.png and toys.pdf the figure.
     """
-    from MLTools.NanoML.workflow.stages import Layout, import_part
+    from MLTools.NanoML.workflow.stages import import_part
 
     fitting = import_part("statistical_analysis.fit")
     if _is_config(source):
-        from MLTools.NanoML.config.analysis import load
-
-        directory = Layout.of(load(source)).fit
+        directory = _results(source, at)
         source, output = directory / "workspace.json", output or directory / "toys"
+    elif at is not None:
+        raise click.UsageError("--at is for an analysis: a workspace has one signal.")
     elif output is None:
         raise click.UsageError("Say where the results go: -o DIRECTORY.")
     click.echo("\n".join(fitting.check(source, output, strength, count, seed)))
+
+
+def _results(source: Path, at: Optional[float]) -> Path:
+    """The directory of the fit of an analysis; of the one at a value of the signal's parameter, if it has several."""
+    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.config.histogram import hypotheses
+    from MLTools.NanoML.errors import ConfigError, listed
+    from MLTools.NanoML.workflow.stages import Layout
+
+    config = load(source)
+    found, directory = hypotheses(config), Layout.of(config).fit
+    if not found and at is not None:
+        raise ConfigError(f"{source}: has one fit. Remove --at.")
+    if not found:
+        return directory
+    chosen = [it for it in found if at in (it.value, None)]
+    if len(chosen) != 1:
+        raise ConfigError(
+            f"{source}: has a fit for each of {listed(map(str, found))}. Say for which, as in --at {found[0].value:.9g}."
+        )
+    return directory / chosen[0].ending

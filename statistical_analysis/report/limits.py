@@ -14,8 +14,10 @@ from scipy.stats import norm
 
 from MLTools.NanoML.report.figures import BACKGROUNDS, LEGEND, SIGNAL, in_style, save, single
 from MLTools.NanoML.report.page import figure, page, table
+from statistical_analysis.asymptotic import BANDS
 from statistical_analysis.limits import Limits, Point, in_words
 from statistical_analysis.report.plots import ONE_SIGMA, TWO_SIGMA
+from statistical_analysis.results import LEVEL, Limit
 
 _DECADES = 12  # of p-values that are shown
 Floats = NDArray[np.float64]
@@ -36,21 +38,29 @@ def limit_figure(limits: Limits, right: str) -> Figure:
     """The limit on the cross section, or else on the signal strength, against the parameter; with the cross section of the signal."""
     drawn, axes = single(right, has_data=limits.unblinded is not None)
     values, factors = _values(limits), np.array([_factor(limits, it) for it in limits.points])
-    bands = np.array([it.limit.expected for it in limits.points]) * factors[:, None]
+    nothing = (np.nan,) * len(BANDS)  # a gap
+    bands = np.array([it.limit.expected if it.limit else nothing for it in limits.points]) * factors[:, None]
     axes.fill_between(values, bands[:, 0], bands[:, 4], color=TWO_SIGMA, lw=0, label="Expected, 95 %")
     axes.fill_between(values, bands[:, 1], bands[:, 3], color=ONE_SIGMA, lw=0, label="Expected, 68 %")
     axes.plot(values, bands[:, 2], color="black", ls="--", lw=2.5, marker="o", ms=4, label="Expected, median")
     shown = [bands, factors]
     if limits.excluded_observed is not None:
-        observed = np.array([it.limit.observed for it in limits.points], float) * factors
+        observed = np.array([it.limit.observed if it.limit else None for it in limits.points], float) * factors
         axes.plot(values, observed, color="black", lw=2.5, marker="o", ms=7, label="Observed")
         shown.append(observed)
+    above = np.array([None if it.limit else it.highest for it in limits.points], float) * factors
+    if np.isfinite(above).any():
+        axes.plot(
+            values, above, color="black", ls="", marker=r"$\uparrow$", ms=24, clip_on=False, label="No limit up to here"
+        )
+        shown.append(above)
     name = f"{limits.signal}, cross section" if limits.is_cross_section else rf"{limits.signal}, $\mu$ = 1"
     axes.plot(values, factors, color=SIGNAL, lw=2.5, label=name)
     axes.set_yscale("log")
-    low, high = (float(pick([pick(it) for it in shown])) for pick in (np.min, np.max))
+    heights = np.concatenate([it.ravel() for it in shown])
+    low, high = float(np.nanmin(heights)), float(np.nanmax(heights))
     axes.set_ylim(low / 2, high * 2 * (high / low) ** 0.3)  # the legend is above the curves
-    level = f"{limits.points[0].limit.level:.0%}".replace("%", r" %")
+    level = f"{LEVEL:.0%}".replace("%", r" %")
     what = r"cross section [pb]" if limits.is_cross_section else r"signal strength $\mu$"
     axes.set_ylabel(f"{level} CL limit on the {what}")
     axes.legend(ncols=2, loc="upper right", fontsize=LEGEND)
@@ -132,24 +142,32 @@ def limits_report(limits: Limits, drawn: Sequence[str], directory: Path) -> str:
 def _verdict(limits: Limits) -> str:
     """Which values are excluded, in words."""
     first, last = (f"{limits.points[at].value:.9g}" for at in (0, -1))
-    level = f"{limits.points[0].limit.level:.0%}".replace("%", " %")
+    level = f"{LEVEL:.0%}".replace("%", " %")
     text = f"Expected to be excluded at {level} CL: {in_words(limits.parameter, limits.excluded)}."
     if limits.excluded_observed is not None:
         text = f"Excluded at {level} CL: {in_words(limits.parameter, limits.excluded_observed)}. {text}"
+    if limits.missing:
+        text = f"{text} There is {limits.missing}."
     return f"{text} Nothing is said below {first} and above {last}, where there are no samples."
 
 
 def _table(limits: Limits) -> str:
     """All numbers."""
     unit = " [pb]" if limits.is_cross_section else ""
+
+    def of(point: Point, shown: Callable[[Limit, float], str]) -> str:
+        factor = _factor(limits, point)
+        return shown(point.limit, factor) if point.limit else f"above {point.highest * factor:.3g}"
+
     columns: list[tuple[str, Callable[[Point], str]]] = [
         (limits.parameter, lambda it: f"{it.value:.9g}"),
-        (f"expected limit{unit}", lambda it: f"{it.limit.expected[2] * _factor(limits, it):.3g}"),
-        ("in 68 % of cases", lambda it: _range(it.limit.expected[1:4:2], _factor(limits, it))),
-        ("in 95 % of cases", lambda it: _range(it.limit.expected[0:5:4], _factor(limits, it))),
+        (f"expected limit{unit}", lambda it: of(it, lambda found, factor: f"{found.expected[2] * factor:.3g}")),
+        ("in 68 % of cases", lambda it: of(it, lambda found, factor: _range(found.expected[1:4:2], factor))),
+        ("in 95 % of cases", lambda it: of(it, lambda found, factor: _range(found.expected[0:5:4], factor))),
     ]
     if limits.excluded_observed is not None:
-        columns.append((f"observed limit{unit}", lambda it: f"{(it.limit.observed or 0) * _factor(limits, it):.3g}"))
+        seen = f"observed limit{unit}"
+        columns.append((seen, lambda it: of(it, lambda found, factor: f"{(found.observed or 0) * factor:.3g}")))
     if limits.is_cross_section:
         columns.append(("cross section [pb]", lambda it: f"{it.cross_section:.3g}"))
     columns.append(("expected significance", lambda it: f"{it.significance.expected:.2f}"))

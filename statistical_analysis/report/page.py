@@ -63,17 +63,20 @@ def report(results: Results, answers: Sequence[Answer], drawn: Sequence[str], di
 
 def _numbers(results: Results) -> str:
     upper, discovery, strength = results.limit, results.significance, results.strength
-    lowest, low, median, high, highest = upper.expected
-    error = f" ± {upper.expected_errors[2]:.1g}" if upper.expected_errors else ""
-    rows = [
-        ("Expected limit", f"{median:.3g}{error}"),
-        ("in 68 % of cases", f"{low:.3g} to {high:.3g}"),
-        ("in 95 % of cases", f"{lowest:.3g} to {highest:.3g}"),
-        ("Expected significance", _deviations(discovery.expected, discovery.expected_error)),
-    ]
-    if upper.observed is not None and discovery.observed is not None:
+    rows = [("Limit", f"none: it is above {results.highest:.3g}")]
+    if upper:
+        lowest, low, median, high, highest = upper.expected
+        error = f" ± {upper.expected_errors[2]:.1g}" if upper.expected_errors else ""
+        rows = [
+            ("Expected limit", f"{median:.3g}{error}"),
+            ("in 68 % of cases", f"{low:.3g} to {high:.3g}"),
+            ("in 95 % of cases", f"{lowest:.3g} to {highest:.3g}"),
+        ]
+    rows.append(("Expected significance", _deviations(discovery.expected, discovery.expected_error)))
+    if upper and upper.observed is not None:
         error = f" ± {upper.observed_error:.1g}" if upper.observed_error else ""
         rows.append(("Observed limit", f"{upper.observed:.3g}{error}"))
+    if discovery.observed is not None:
         rows.append(("Observed significance", _deviations(discovery.observed, discovery.observed_error)))
     name = "Best fit" if results.unblinded else "Expected signal strength"
     rows.append((name, f"{strength.value:.3g} ± {strength.error:.2g}"))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.report.figures import BACKGROUNDS, LEGEND, SIGNAL, in_style, save, single, small, with_ratio
 from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack
-from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, Parameter, Results, Yields
+from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, Limit, Parameter, Results, Yields
 
 _MOST_IMPACTS, _MOST_PULLS, _MOST_CORRELATED = 30, 60, 20
 ONE_SIGMA, TWO_SIGMA = "#607641", "#f5bb54"
@@ -39,7 +39,9 @@ def draw_results(results: Results, axes: Mapping[str, Axis], right: str, directo
     right
         Luminosity and energy, for the upper right corner.
     """
-    figures = {"limit": limit(results, right), "scan": scan(results, right)}
+    figures = {"scan": scan(results, right)}
+    if results.limit:
+        figures["limit"] = limit(results, results.limit, right)
     constrained = [it for it in results.parameters if it.kind == CONSTRAINED]
     if results.impacts:
         figures["impacts"] = impacts(results, right)
@@ -165,22 +167,22 @@ def scan(results: Results, right: str) -> Figure:
 
 
 @in_style
-def limit(results: Results, right: str) -> Figure:
+def limit(results: Results, found: Limit, right: str) -> Figure:
     """The upper limit with the bands of what is expected without a signal."""
     figure, axes = single(right, ratio=0.62, has_data=results.unblinded is not None)
-    lowest, low, median, high, highest = results.limit.expected
+    lowest, low, median, high, highest = found.expected
     axes.barh(0, highest - lowest, 0.6, left=lowest, color=TWO_SIGMA, label="Expected, 95 %")
     axes.barh(0, high - low, 0.6, left=low, color=ONE_SIGMA, label="Expected, 68 %")
     axes.plot([median, median], [-0.3, 0.3], color="black", ls="--", lw=2.5, label="Expected, median")
     ends = [highest, 1.0]
-    if results.limit.observed is not None:
-        axes.plot([results.limit.observed] * 2, [-0.3, 0.3], color="black", lw=3, label="Observed")
-        ends.append(results.limit.observed)
+    if found.observed is not None:
+        axes.plot([found.observed] * 2, [-0.3, 0.3], color="black", lw=3, label="Observed")
+        ends.append(found.observed)
     axes.axvline(1, color=SIGNAL, lw=1.5, ls=":")
     axes.set_ylim(-0.6, 1.7)
     axes.set_yticks([])
     axes.set_xlim(0, 1.1 * max(ends))
-    axes.set_xlabel(rf"{results.limit.level:.0%} CL limit on the signal strength $\mu$".replace("%", r" %"))
+    axes.set_xlabel(rf"{found.level:.0%} CL limit on the signal strength $\mu$".replace("%", r" %"))
     axes.legend(ncols=2, loc="upper right", fontsize=18)
     return figure
 

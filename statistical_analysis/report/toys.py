@@ -18,7 +18,7 @@ _MOST = 40  # parameters
 @in_style
 def draw_experiments(found: Experiments, stem: Path) -> None:
     """Left, pulls of the signal strength with the normal distribution; right, mean and width of those of all others."""
-    poi, *others = found.pulls
+    _, *others = found.pulls
     shown = [it for it in others if it.kind != STATISTICAL][:_MOST]
     figure = small(
         (12, max(6.0, 0.3 * len(shown) + 2.4)), f"{found.count} pseudo-experiments, $\\mu$ = {found.strength:g}"
@@ -27,16 +27,18 @@ def draw_experiments(found: Experiments, stem: Path) -> None:
     errors = np.array([it or np.nan for it in found.errors])
     pulls = (np.array(found.fitted) - found.strength) / errors
     edges = np.linspace(-4, 4, 33)
-    heights, *_ = axes.hist(np.clip(pulls[np.isfinite(pulls)], -3.99, 3.99), edges, color=COLORS[0])
+    heights, *_ = axes.hist(np.clip(found.roots, -3.99, 3.99), edges, color=COLORS[0], label="By the likelihood ratio")
+    finite, by_error = pulls[np.isfinite(pulls)], r"By the error, $(\hat{\mu} - \mu) / \Delta\mu$"
+    also, *_ = axes.hist(np.clip(finite, -3.99, 3.99), edges, histtype="step", color="black", lw=1.6, label=by_error)
     fine = np.linspace(-4, 4, 400)
-    normal = np.isfinite(pulls).sum() * (edges[1] - edges[0]) * norm.pdf(fine)
+    normal = found.count * (edges[1] - edges[0]) * norm.pdf(fine)
     axes.plot(fine, normal, color=SIGNAL, lw=2.5, label="Normal distribution")
-    axes.set_xlabel(r"$(\hat{\mu} - \mu) / \Delta\mu$")
+    axes.set_xlabel(r"Pull of $\mu$")
     axes.set_ylabel("Pseudo-experiments")
-    axes.set_ylim(0, 1.4 * max(float(np.max(heights)), float(normal.max()), 1.0))
+    axes.set_ylim(0, 1.7 * max(float(np.max([heights, also])), float(normal.max()), 1.0))
     axes.set_xlim(-4, 4)
     axes.legend(loc="upper right")
-    text = f"mean {poi.mean:+.2f}, width {poi.width:.2f}\nlimit covers in {found.covered / found.count:.1%}"
+    text = f"mean {np.mean(found.roots):+.2f}, width {np.std(found.roots):.2f}\nlimit covers in {found.covered / found.count:.1%}"
     axes.text(0.04, 0.96, text.replace("%", " %"), transform=axes.transAxes, va="top", fontsize=14)
     place = np.arange(len(shown), dtype=float)[::-1]
     right.axvspan(-1, 1, color=ONE_SIGMA, alpha=0.45, lw=0)

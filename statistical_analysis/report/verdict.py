@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -26,6 +26,7 @@ def verdict(results: Results, remarks: Sequence[Remark]) -> list[Answer]:
         _constraints(results),
         _pulls(results),
         _correlations(results),
+        *_limit(results),
         _empty_bins(results, remarks),
         _few_events(results),
         _remarks("Variations to both sides?", remarks, ("one-sided", "emptied"), "Each variation goes up and down."),
@@ -104,6 +105,13 @@ def _correlations(results: Results) -> Answer:
     pairs.sort(reverse=True)
     text = _named([f"{pair} ({value:.2f})" for value, pair in pairs])
     return Answer(question, state_of(pairs[0][0], _CORRELATION), f"Correlated after the fit: {text}.")
+
+
+def _limit(results: Results) -> Iterator[Answer]:
+    """Nothing, if there is one."""
+    if results.limit is None:
+        why = "the signal has too few events, or an uncertainty or a free normalisation can take its place."
+        yield Answer("Is there a limit?", "bad", f"It is above {results.highest:.3g}, and is not given: {why}")
 
 
 def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:

@@ -13,9 +13,9 @@ from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import Bar, progress
-from statistical_analysis.asymptotic import LEVEL, cls
+from statistical_analysis.asymptotic import cls
 from statistical_analysis.likelihood import Floats, Likelihood
-from statistical_analysis.results import STATISTICAL
+from statistical_analysis.results import LEVEL, STATISTICAL
 from statistical_analysis.toys.batch import ManyMaxima
 from statistical_analysis.toys.intervals import COUNT, FEWEST, background_events, cls_of, q_tilde, throw
 
@@ -40,8 +40,12 @@ class Experiments:
         The true signal strength. All other parameters are as they are expected to be before the fit.
     fitted, errors
         Best fit and its error in each pseudo-experiment; the error is None where the likelihood has no curvature, as without any event.
+    roots
+        The pull of the signal strength by the likelihood ratio: the root of the test statistic of the true strength, with the sign of
+        (fitted - true). It is normally distributed with far fewer events than (fitted - true) / error, since errors grow with the fitted
+        strength where there are few.
     pulls
-        Of all parameters; the first is the signal strength.
+        Those by the error, of all parameters; the first is the signal strength.
     covered
         In how many of them the upper limit is above the true signal strength.
     is_by_toys
@@ -53,6 +57,7 @@ class Experiments:
     seed: int
     fitted: tuple[float, ...]
     errors: tuple[Optional[float], ...]
+    roots: tuple[float, ...]
     pulls: tuple[Pulls, ...]
     covered: int
     is_by_toys: bool
@@ -75,7 +80,13 @@ class Experiments:
         found = [
             f"{self.count} pseudo-experiments with a signal strength of {self.strength:g}:",
             f"best fit {np.mean(self.fitted):.3g} ± {spread * error:.2g}",
-            f"pulls {poi.mean:+.2f} ± {error:.2f} on average, {poi.width:.2f} ± {error / 2**0.5:.2f} wide",
+            *(
+                f"pulls by the {what} {mean:+.2f} ± {error:.2f} on average, {width:.2f} ± {error / 2**0.5:.2f} wide"
+                for what, mean, width in (
+                    ("likelihood ratio", np.mean(self.roots), np.std(self.roots)),
+                    ("error", poi.mean, poi.width),
+                )
+            ),
             f"{LEVEL:.0%} limits{' by toys' if self.is_by_toys else ''} cover in {share:.1%} "
             f"(± {(share * (1 - share)) ** 0.5 * error:.1%})".replace("%", " %"),
         ]
@@ -99,7 +110,7 @@ def experiment(workspace: Mapping[str, Any], creator: str, strength: float, coun
         The true signal strength.
     """
     likelihood = Likelihood(workspace)
-    truth, random = likelihood.with_strength(strength), np.random.default_rng(seed)
+    truth, random, poi = likelihood.with_strength(strength), np.random.default_rng(seed), likelihood.poi
     if not likelihood.bounds[likelihood.poi][0] < strength < likelihood.bounds[likelihood.poi][1]:
         raise NanoMLError(
             f"A signal strength of {strength:g} is not possible: bins would have less than no events, or far more."
@@ -108,12 +119,16 @@ def experiment(workspace: Mapping[str, Any], creator: str, strength: float, coun
     with progress("toys", None, "fits") as bar:
         many = ManyMaxima(likelihood)
         free = many(toys, truth, bar=bar)
+        fixed = many(toys, truth, {poi: strength}, bar=bar)
+        found = q_tilde(fixed, many(toys, truth, lowest=0.0, bar=bar), strength, poi)
         is_by_toys = background_events(likelihood, strength or 1.0) < FEWEST
-        method = _by_toys if is_by_toys else _asymptotic
-        levels = method(many, likelihood, toys, strength, bar)
+        if is_by_toys:
+            levels = _by_toys(many, likelihood, found, strength, bar)
+        else:
+            levels = _asymptotic(many, likelihood, found, toys, strength, bar)
     errors = np.array([_errors(likelihood, *each) for each in zip(toys, free.at, strict=True)])
     distances = (free.at - truth) / errors
-    poi = likelihood.poi
+    roots = np.copysign(np.sqrt(np.maximum(fixed.twice_nll - free.twice_nll, 0.0)), free.at[:, poi] - strength)
     chosen = [poi, *(int(it) for it in np.flatnonzero(~likelihood.is_fixed) if it != poi)]
     pulls = (
         Pulls(
@@ -130,6 +145,7 @@ def experiment(workspace: Mapping[str, Any], creator: str, strength: float, coun
         seed,
         tuple(free.at[:, poi].tolist()),
         tuple(float(it) if np.isfinite(it) else None for it in errors[:, poi]),
+        tuple(roots.tolist()),
         tuple(pulls),
         int(np.sum(levels >= 1 - LEVEL)),
         is_by_toys,
@@ -145,27 +161,22 @@ def _errors(likelihood: Likelihood, data: Floats, at: Floats) -> Floats:
     return np.where(errors > 0, errors, np.nan)
 
 
-def _asymptotic(many: ManyMaxima, likelihood: Likelihood, toys: Floats, strength: float, bar: Bar) -> Floats:
-    """CLs of the true strength in each pseudo-experiment, by asymptotic formulae."""
+def _asymptotic(
+    many: ManyMaxima, likelihood: Likelihood, found: Floats, toys: Floats, strength: float, bar: Bar
+) -> Floats:
+    """CLs of the true strength in each pseudo-experiment, from its test statistic, by asymptotic formulae."""
     poi, truth = likelihood.poi, likelihood.with_strength(strength)
     without = many(toys, truth, {poi: 0.0}, bar=bar)
     asimov = np.array([likelihood.expected(at) for at in without.at])
     at_zero, at_truth = (many(asimov, truth, {poi: it}, bar=bar).twice_nll for it in (0.0, strength))
-    return cls(_statistic(many, toys, truth, poi, bar), np.sqrt(np.maximum(at_truth - at_zero, 0)))
+    return cls(found, np.sqrt(np.maximum(at_truth - at_zero, 0)))
 
 
-def _by_toys(many: ManyMaxima, likelihood: Likelihood, toys: Floats, strength: float, bar: Bar) -> Floats:
+def _by_toys(many: ManyMaxima, likelihood: Likelihood, found: Floats, strength: float, bar: Bar) -> Floats:
     """The same by more pseudo-experiments, all with the true parameters."""
     poi, truth, random = likelihood.poi, likelihood.with_strength(strength), np.random.default_rng(COUNT)
     with_signal, without = (
-        _statistic(many, throw(likelihood, at, COUNT, random), truth, poi, bar)
-        for at in (truth, likelihood.with_strength(0.0))
+        q_tilde(many(each, truth, {poi: strength}, bar=bar), many(each, truth, lowest=0.0, bar=bar), strength, poi)
+        for each in (throw(likelihood, at, COUNT, random) for at in (truth, likelihood.with_strength(0.0)))
     )
-    found = _statistic(many, toys, truth, poi, bar)
     return np.array([cls_of(with_signal, without, it) for it in found])
-
-
-def _statistic(many: ManyMaxima, toys: Floats, truth: Floats, poi: int, bar: Bar) -> Floats:
-    strength = float(truth[poi])
-    fixed, free = many(toys, truth, {poi: strength}, bar=bar), many(toys, truth, lowest=0.0, bar=bar)
-    return q_tilde(fixed, free, strength, poi)

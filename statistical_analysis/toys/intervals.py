@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import norm
 
-from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import Bar
-from statistical_analysis.asymptotic import BANDS, discovery_statistic
+from statistical_analysis.asymptotic import BANDS, OutOfReachError, discovery_statistic
 from statistical_analysis.likelihood import Floats, Likelihood, Maximum
 from statistical_analysis.results import Limit, Significance
 from statistical_analysis.toys.batch import ManyMaxima, Maxima
@@ -111,8 +110,9 @@ def limit(likelihood: Likelihood, data: Floats, best: Maximum, asymptotic: Limit
     while min(_cls(points[0], is_observed)) < _NEAR * alpha and len(points) < 40:
         points.insert(0, scan.at(points[0].strength / _STEP))
     while max(_cls(points[-1], is_observed)) > alpha / _NEAR:
-        if points[-1].strength * _STEP > likelihood.bounds[likelihood.poi][1]:
-            raise NanoMLError("The limit on the signal strength is out of reach: the signal has too few events.")
+        highest = likelihood.bounds[likelihood.poi][1]
+        if points[-1].strength * _STEP > highest:
+            raise OutOfReachError(f"The limit on the signal strength is above {highest:.3g}.")
         points.append(scan.at(points[-1].strength * _STEP))
     random = np.random.default_rng(_SEED)
     found = _crossings(points, alpha, is_observed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,24 @@ def refused(*arguments: object, says: str = "") -> str:
     return str(done.exception)
 
 
+class Killed(BaseException):
+    """The end of a run, whatever it does."""
+
+
+def killed_at(name: str, analysis: Path) -> None:
+    """Run an analysis until it is about to put a file in its place; the task that makes it has written others."""
+    replace = os.replace
+
+    def until(source: Path, target: Path) -> None:
+        if Path(target).name == name:
+            raise Killed
+        replace(source, target)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "replace", until)
+        CliRunner().invoke(nanoml, ["run", str(analysis)])
+
+
 def shown(workdir: Path) -> dict[str, bytes]:
     """What people look at of histograms and the fit."""
     paths = [path for name in ("histograms", "fit") for path in (workdir / name).iterdir() if path.suffix in SHOWN]
@@ -108,6 +127,11 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path) -> None:
 
     # other data in the signal region, and the same elsewhere
     write(tmp_path / "Muon.root", 3, 300, -0.5, run=320_000, tight_at=2.0)
+    for name in ("histograms.h5", "datacard.txt"):
+        killed_at(name, analysis)
+        assert shown(workdir).items() <= blind.items()
+        with uproot.open(workdir / "histograms/histograms.root") as file:
+            assert (f"x/SR/{DATA};1" in file, f"x/CR/{DATA};1" in file) == (False, True)
     nanoml_does("run", analysis)
     assert shown(workdir) == blind
 
@@ -143,6 +167,15 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path) -> None:
     assert (entry["because"], entry["expected"]) == ("it is final", expected)
     assert "@" in entry["who"]
     assert expected.endswith("; blinded")
+    # killed when data were there, and the log is lost; then it is found again
+    for name in ("histograms.h5", "datacard.txt"):
+        killed_at(name, analysis)
+    assert {**has_data(workdir), "fit": True} == OPEN
+    log.rename(tmp_path / "log")
+    nanoml_does("run", analysis)
+    assert has_data(workdir) == BLIND
+    assert shown(workdir) == blind
+    (tmp_path / "log").rename(log)
     nanoml_does("run", analysis)
     assert has_data(workdir) == OPEN
     by = f"unblinded by {entry['who']} on {entry['at'][:10]}"
@@ -155,6 +188,5 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path) -> None:
 
     # without the log it is blind again
     log.unlink()
-    nanoml_does("run", analysis)
-    assert has_data(workdir) == BLIND
-    assert shown(workdir) == blind
+    killed_at("datacard.txt", analysis)
+    assert {**has_data(workdir), "fit": False} == BLIND

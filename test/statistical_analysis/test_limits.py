@@ -17,9 +17,17 @@ pytest.importorskip("statistical_analysis.limits")
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
-from MLTools.NanoML.contracts.plain import build
-from MLTools.NanoML.contracts.templates import Templates
+from MLTools.NanoML.contracts.plain import build, plain
+from MLTools.NanoML.contracts.templates import (
+    DATA,
+    FilledHistogram,
+    HistogramChannel,
+    Template,
+    TemplateAxis,
+    Templates,
+)
 from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.workflow.unblinding import unblind
 from statistical_analysis.limits import FittedPoint, Limits, excluded, in_words, together
 from statistical_analysis.results import FREE, Limit, Parameter, Results, Scan, Significance
 from statistical_analysis.stages import fit_stage, limits_stage
@@ -38,20 +46,21 @@ fit: {channels: {all: wprime}, signal: signal, parameter: mass}
 """
 
 
-def results(limits: Sequence[float], observed: float | None = None) -> Results:
+def results(limits: Sequence[float] | None, observed: float | None = None) -> Results:
     strength = Parameter("mu", FREE, 1.0, 0.3)
     unblinded = None if observed is None else "unblinded by me@here on 2026-01-02"
     seen = None if observed is None else 2.0
     scan = Scan((0.0,), (0.0,), (0.0,))
     return Results(
-        "NanoML", "", unblinded, "signal", strength, (strength,), ((1.0,),), (), (), Limit(0.95, tuple(limits), observed),
+        "NanoML", "", unblinded, "signal", strength, (strength,), ((1.0,),), (), (),
+        Limit(0.95, tuple(limits), observed) if limits else None, 40.0,
         Significance(3.0, seen), scan, None, (), 50.0, 0,
     )  # fmt: skip
 
 
-def fits(medians: Sequence[float], observed: float | None = None) -> list[tuple[FittedPoint, Results]]:
+def fits(medians: Sequence[float | None], observed: float | None = None) -> list[tuple[FittedPoint, Results]]:
     points = [FittedPoint(it, Path("fit", it.ending), 0.1) for it in (Hypothesis("mass", value) for value in VALUES)]
-    bands = [[0.5 * it, 0.7 * it, it, 1.4 * it, 2 * it] for it in medians]
+    bands = [None if it is None else [0.5 * it, 0.7 * it, it, 1.4 * it, 2 * it] for it in medians]
     return [(point, results(band, observed)) for point, band in zip(points, bands)]
 
 
@@ -62,6 +71,11 @@ def test_what_is_excluded() -> None:
     assert excluded(VALUES, [0.1, 10, 20]) == ((600, pytest.approx(800)),)
     assert excluded(VALUES, [10, 0.1, 10]) == ((pytest.approx(800), pytest.approx(1500)),)
     assert excluded(VALUES, [0.1, 10, 0.1]) == ((600, pytest.approx(800)), (pytest.approx(1500), 2000))
+    # next to a value without a limit nothing is excluded
+    assert excluded(VALUES, [0.1, 0.2, None]) == ((600, 1000),)
+    assert excluded(VALUES, [None, 0.2, 0.5]) == ((1000, 2000),)
+    assert excluded(VALUES, [0.1, None, 0.1]) == ((600, 600), (2000, 2000))
+    assert excluded(VALUES, [None, None, None]) == ()
     assert in_words("mass", ((600, 800), (1500.04, 2000))) == "mass from 600 to 800 and from 1500 to 2000"
     assert in_words("mass", ()) == "no mass"
 
@@ -110,30 +124,93 @@ def test_the_page_has_all_values_and_leads_to_their_fits(tmp_path: Path, observe
     assert "[pb]" not in limits_report(unknown, drawn, tmp_path)
 
 
-@pytest.mark.slow
-def test_the_stages_fit_each_value_and_collect_them(templates: Templates, tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text(ANALYSIS)
-    analysis = Analysis(load(tmp_path / "a.yaml"))
-    histogram = templates.histogram("wprime")
-    channels = tuple(replace(it, region="all", era=None) for it in histogram.channels[:1])
-    made = tuple(replace(histogram, name=f"wprime_mass{value:g}", channels=channels) for value in VALUES)
+def filled(tmp_path: Path) -> None:
+    """Histograms of two masses: the heavier signal cannot be told from a background that is hardly known."""
+    axis, strange = TemplateAxis("wprime", (0.0, 0.3, 0.6, 1.0)), [29876.0, 3e4, 3e4]
+    counts = {"WZ": [3e4, 3e4, 3e4], "W600": [0, 0, 8], "W2000": [10, 10, 10], DATA: strange}
+    made = {name: Template(*2 * [np.array([0.0, *each, 0.0])]) for name, each in counts.items()}
+    histograms = tuple(
+        FilledHistogram(
+            f"wprime_mass{mass}",
+            (axis,),
+            (HistogramChannel("all", None, {"signal": made[f"W{mass}"], "WZ": made["WZ"], DATA: made[DATA]}),),
+        )
+        for mass in (600, 2000)
+    )
     (tmp_path / "a/histograms").mkdir(parents=True)
-    replace(templates, histograms=made, luminosity={"": 10.0}).write(tmp_path / "a/histograms/histograms.h5")
+    templates = Templates("NanoML", histograms, ("signal", "WZ"), "signal", {"": 10.0})
+    templates.write(tmp_path / "a/histograms/histograms.h5")
+
+
+def done(analysis: Analysis) -> Limits:
+    """What all fits give together, each done as a job; the names of their tasks are checked."""
     stage, last = fit_stage(analysis), limits_stage(analysis)
     assert last is not None
-    assert [task.name for task in stage.tasks] == ["mass600", "mass1000", "mass2000"]
+    assert [task.name for task in stage.tasks] == ["mass600", "mass2000"]
     for task in [*stage.tasks, *last.tasks]:
         json.dumps(task.settings)
         decode(json.loads(json.dumps(encode(task.work))))()
         assert all(path.is_file() for path in task.outputs)
-    found = build(Limits, json.loads((tmp_path / "a/fit/results.json").read_text()))
-    assert [(it.value, it.cross_section) for it in found.points] == [(600, 3), (1000, 0.5), (2000, 0.01)]
-    first = Results.read(tmp_path / "a/fit/mass600/results.json")
-    assert first.hypothesis == "mass = 600"
-    assert {it.limit for it in found.points} == {first.limit}
-    page = (tmp_path / "a/fit/mass1000/report.html").read_text()
-    assert "<h1>Fit of the strength of signal at mass = 1000</h1>" in page
+    return build(Limits, json.loads(last.tasks[0].outputs[0].read_text()))
+
+
+@pytest.mark.slow
+def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(tmp_path: Path) -> None:
+    lines = (it for it in ANALYSIS.splitlines() if "W1000" not in it)
+    text = "\n".join(lines).replace("parameter: mass}", "parameter: mass, uncertainties: {WZ: +300 % -75 %}}")
+    (tmp_path / "a.yaml").write_text(text.replace("  WZ:", "  Muon: {files: e.root, data: true}\n  WZ:"))
+    filled(tmp_path)
+    analysis, fits = Analysis(load(tmp_path / "a.yaml")), tmp_path / "a/fit"
+    expected = done(analysis)
+    assert [(it.value, it.cross_section) for it in expected.points] == [(600, 3), (2000, 0.01)]
+    first, last = (Results.read(fits / name / "results.json") for name in ("mass600", "mass2000"))
+    assert (first.hypothesis, first.limit) == ("mass = 600", expected.points[0].limit)
+    assert last.limit is expected.points[1].limit is None
+    assert last.summary.startswith(f"no limit on the signal strength: it is above {last.highest:.3g}; expected signif")
+    assert f"no limit at mass = 2000 (it is above {last.highest:.3g}): the signal has" in expected.summary
+    page = (fits / "mass2000/report.html").read_text()
+    assert "<h1>Fit of the strength of signal at mass = 2000</h1>" in page
     assert '<a href="../report.html">' in page
+    assert "<td>Limit</td><td>none: it is above" in page
+    assert "Is there a limit?" in page
+    assert (fits / "mass600/limit.png").exists()
+    assert not (fits / "mass2000/limit.png").exists()
+
+    before = {path for path in fits.rglob("*") if path.is_file()}
+    assert not any(b"29876" in path.read_bytes() for path in before if path.suffix in (".json", ".html", ".txt"))
+    assert [it.limit.observed for it in expected.points if it.limit] == [None]
+    entry = unblind(analysis.config, "it is final", expected.summary)
+    observed = done(analysis)
+    assert observed.unblinded == str(entry)
+    assert [it.significance.observed is None for it in observed.points] == [False, False]
+    (limit,) = (it.limit for it in observed.points if it.limit)
+    assert limit.observed is not None
+    assert limit.observed != pytest.approx(limit.expected[2])
+    assert "29876" in (fits / "mass600/workspace.json").read_text()
+    assert {path.name for path in fits.rglob("*")} - {path.name for path in before} >= {"pvalues.png", "pvalues.pdf"}
+
+
+@pytest.mark.parametrize("medians", [[0.1, 10, None], [None, 0.1, None], [None, None, None]])
+@pytest.mark.parametrize("observed", [None, 0.5])
+def test_a_value_without_a_limit_is_named_and_the_others_are_shown(
+    tmp_path: Path, medians: list[float | None], observed: float | None
+) -> None:
+    from statistical_analysis.report.limits import draw_limits, limit_figure, limits_report
+
+    limits = together(fits(medians, observed))
+    assert build(Limits, plain(limits)).points == limits.points
+    named = ", ".join(f"mass = {it:g} (it is above 40)" for it, median in zip(VALUES, medians) if median is None)
+    assert f"; no limit at {named}: the signal has too few events, or " in limits.summary
+    page = limits_report(limits, draw_limits(limits, "10 fb$^{-1}$", tmp_path), tmp_path)
+    assert f"There is no limit at {named}" in page
+    columns = 3 if observed is None else 4
+    assert page.count("<td>above 4</td>") == columns * medians.count(None)  # 40 times 0.1 pb
+    assert page.count("<td>0.01</td><td>0.007 to 0.014</td>") == medians.count(0.1)
+    lines = {it.get_label(): it.get_ydata() for it in limit_figure(limits, "").axes[0].get_lines()}
+    assert lines["Expected, median"] == pytest.approx(
+        [np.nan if it is None else it / 10 for it in medians], nan_ok=True
+    )
+    assert lines["No limit up to here"] == pytest.approx([4 if it is None else np.nan for it in medians], nan_ok=True)
 
 
 def test_without_a_parameter_there_are_no_limits_to_collect(tmp_path: Path) -> None:

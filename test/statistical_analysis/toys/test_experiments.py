@@ -40,6 +40,12 @@ def test_a_fit_is_unbiased_with_pulls_of_width_one_and_covers(content: dict[str,
     assert found.count == COUNT
     assert found.pulls[0].parameter == "mu"
     assert are_right(found)
+    assert abs(np.mean(found.roots)) < MEAN
+    assert abs(np.std(found.roots) - 1) < WIDTH
+    assert all((root > 0) == (fitted > 1) for root, fitted in zip(found.roots, found.fitted))
+    # with so many events both kinds of pulls are nearly the same
+    pulls = [(fitted - 1) / error for fitted, error in zip(found.fitted, found.errors) if error]
+    assert np.mean(np.abs(np.array(pulls) - found.roots)) < 0.1
     assert np.mean(found.fitted) == pytest.approx(1, abs=4 * np.std(found.fitted) / COUNT**0.5)
     assert found.covered / COUNT > COVERED
     assert not found.is_by_toys
@@ -67,7 +73,8 @@ def test_with_few_events_limits_are_from_toys(few_events: dict[str, Any]) -> Non
     found = experiment(few_events, "NanoML", 2.0, 50, seed=1)
     assert found.is_by_toys
     assert found.covered >= 44
-    assert "limits by toys cover" in found.lines()[3]
+    assert "limits by toys cover" in found.lines()[4]
+    assert "pulls by the likelihood ratio" in found.lines()[2]
 
 
 def test_a_signal_that_cannot_be(few_events: dict[str, Any]) -> None:
