@@ -22,6 +22,7 @@ from MLTools.NanoML.contracts.accounting import combined
 from MLTools.NanoML.contracts.bins import chosen_bins
 from MLTools.NanoML.contracts.templates import (
     DATA,
+    KEY,
     BlindBins,
     FilledHistogram,
     HistogramChannel,
@@ -261,6 +262,7 @@ def write_root(templates: Templates, path: Path) -> None:
     import uproot
 
     with uproot.recreate(path) as file:
+        file[KEY] = templates.description()
         for histogram in templates.histograms:
             axes = [(each.quantity, each.edges) for each in histogram.axes]
             for channel in histogram.channels:

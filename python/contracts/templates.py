@@ -17,7 +17,8 @@ from MLTools.NanoML.errors import NanoMLError
 SCHEMA = 1
 DATA = "data_obs"
 """The process of observed data, as Combine calls it."""
-_KEY = "nanoml"
+KEY = "nanoml"
+"""What the description of histograms is called in their files."""
 Floats = NDArray[np.float64]
 
 
@@ -144,12 +145,16 @@ class Templates:
         found = dict.fromkeys(f"{energy:g}" for energy in map(energies.get, names) if energy is not None)
         return f"{text} ({', '.join(found)} TeV)".strip() if found else text
 
+    def description(self) -> str:
+        """All but the contents of bins, as JSON: the attribute `nanoml` of the HDF5 file, and the object of this name in the ROOT file."""
+        return json.dumps({"schema": SCHEMA, **plain(self)})
+
     def write(self, path: Path) -> None:
         """Write an HDF5 file: HISTOGRAM/CHANNEL/PROCESS has the datasets nominal and variances, and the groups up and down."""
         import h5py  # what only describes histograms does without
 
         with h5py.File(path, "w") as file:
-            file.attrs[_KEY] = json.dumps({"schema": SCHEMA, **plain(self)})
+            file.attrs[KEY] = self.description()
             for histogram in self.histograms:
                 for channel in histogram.channels:
                     within = file.create_group(f"{histogram.name}/{channel.name}", track_order=True)
@@ -167,7 +172,7 @@ class Templates:
 
         try:
             with h5py.File(path, "r") as file:
-                content = json.loads(file.attrs[_KEY])
+                content = json.loads(file.attrs[KEY])
                 if content["schema"] != SCHEMA:
                     raise NanoMLError(
                         f"{path}: schema {content['schema']}, this NanoML reads {SCHEMA}. Run `nanoml histogram` again."

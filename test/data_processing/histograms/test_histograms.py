@@ -18,6 +18,7 @@ from data_processing.convert.expressions import Expression
 from data_processing.histograms.fill import Axis, Process, fill_file
 from data_processing.histograms.stage import fill_stage
 from data_processing.histograms.templates import make_templates
+from MLTools.NanoML import __version__
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.templates import BlindBins, Templates
@@ -139,6 +140,8 @@ def test_objects_have_an_entry_each(filled: Path, shifted_skims: ShiftedSkims) -
 def test_root_file_is_as_combine_reads_it(filled: Path) -> None:
     templates = Templates.read(filled / "a/histograms/histograms.h5")
     with uproot.open(filled / "a/histograms/histograms.root") as file:
+        assert str(file["nanoml"]) == templates.description()
+        assert json.loads(templates.description())["creator"] == f"NanoML {__version__}"
         for histogram in templates.histograms:
             for channel in histogram.channels:
                 for process, template in channel.processes.items():
