@@ -77,16 +77,7 @@ def _apply(
     predict: Callable[[NDArray[np.float32]], NDArray[Any]], bins: _Bins, table: Table, rows: NDArray[np.int64]
 ) -> NDArray[Any]:
     parts = [rows[start : start + _AT_ONCE] for start in range(0, max(len(rows), 1), _AT_ONCE)]
-    return np.concatenate([predict(bins(flattened(table, some))) for some in parts])
-
-
-def flattened(table: Table, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Inputs of some events as columns: features, then the fields of each object, NaN if there is no object."""
-    parts = [table.features[rows]]
-    for values, mask in table.objects.values():
-        fields = np.where(mask[rows][:, :, None], values[rows], np.float32(np.nan))
-        parts.append(fields.reshape(len(rows), -1))
-    return np.concatenate(parts, axis=1)
+    return np.concatenate([predict(bins(table[some].flattened())) for some in parts])
 
 
 class _Bins:
@@ -124,13 +115,13 @@ def _fit(
     stop: NDArray[np.int64],
 ) -> _Bins:
     """Train on `rows`, as long as it gets better on `stop`."""
-    columns = flattened(table, rows)
+    columns = table[rows].flattened()
     bins = _Bins(columns)
     model.fit(
         bins(columns),
         truth[rows],
         sample_weight=weights[rows],
-        X_val=bins(flattened(table, stop)),
+        X_val=bins(table[stop].flattened()),
         y_val=truth[stop],
         sample_weight_val=weights[stop],
     )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ML_processing.events.data import Table
+from ML_processing.events.reweighting import Reweighted
 from ML_processing.events.survey import ClassTotal, Survey
 from ML_processing.metrics.classification import confusion
 from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Measured, effective_events, histogram
@@ -78,6 +79,9 @@ class EventCounts:
     tested: int
     sampled: int
     classes: dict[str, ClassEvents]
+    reweighted: dict[
+        str, Reweighted
+    ]  # classes whose weights were made positive in the training: means over the networks
 
     @classmethod
     def of(cls, tested: OutOfFold, part: OutOfFold, survey: Survey) -> EventCounts:
@@ -87,7 +91,8 @@ class EventCounts:
             weights = tested.table.weights[tested.table.labels == i]
             negative = float((weights < 0).mean()) if weights.size else 0.0
             classes[name] = ClassEvents(total, effective_events(weights), negative)
-        return cls(int(survey.counts.sum()), len(tested.table), len(part.table), classes)
+        reweighted = Reweighted.means(tested.training.reweighted)
+        return cls(int(survey.counts.sum()), len(tested.table), len(part.table), classes, reweighted)
 
 
 @dataclass(frozen=True)

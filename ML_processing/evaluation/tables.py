@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from ML_processing.evaluation.stability.eras import Eras
 from ML_processing.evaluation.stability.repeats import Repeats
 from ML_processing.evaluation.systematics.variations import Change, Variations, VariedYields
 from ML_processing.evaluation.verdict import too_few
+from ML_processing.events.reweighting import Reweighted
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import WorkingPoint
 from ML_processing.models.discriminant import BoundDiscriminant
@@ -279,7 +280,24 @@ def _events(events: EventCounts) -> str:
     ]
     tested = f"{events.tested:,} of {events.total:,} events are tested."
     head = ["class", "events", "sum of weights", "effective events", "negative weights"]
-    return table(head, rows) + f"<p>{tested}</p>"
+    return table(head, rows) + f"<p>{tested}</p>" + _reweighted(events.reweighted)
+
+
+def _reweighted(classes: Mapping[str, Reweighted]) -> str:
+    """What became of negative weights in the training."""
+    if not classes:
+        return ""
+    rows = [
+        [name, f"{it.negative:.1%}", f"{it.effective:,.0f}", f"{it.effective_after:,.0f}", f"{it.clipped:.2%}"]
+        for name, it in classes.items()
+    ]
+    head = ["class", "negative weights", "effective events, signed", "effective events, positive", "clipped"]
+    text = (
+        "For the training, weights were made positive with the same expectation (train.negative_weights): means over the networks, of "
+        "their training events. Positive weights vary less, but hold no more information: the statistical power is that of the signed "
+        "ones. Clipped is what would have stayed negative, in units of the sum of weights."
+    )
+    return table(head, rows) + f"<p>{text}</p>"
 
 
 def provenance(description: TrainingDescription, evaluated: str, compared: Sequence[str]) -> str:

@@ -168,6 +168,13 @@ class Table:
         columns = [self.extras[name] for name in self.about.targets or self.about.estimates]
         return np.stack(columns, axis=1) if columns else np.empty((len(self), 0), np.float32)
 
+    def flattened(self) -> Floats:
+        """Inputs as columns (N, columns): features, then the fields of each object, NaN if there is no object."""
+        parts = [self.features]
+        for values, mask in self.objects.values():
+            parts.append(np.where(mask[:, :, None], values, np.float32(np.nan)).reshape(len(self), -1))
+        return np.concatenate(parts, axis=1)
+
     def sha256(self) -> str:
         """Hash of the events' content, whatever files and compression they came in."""
         # the name that the class had in the first trainings

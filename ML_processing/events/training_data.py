@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.inputs import Batches, EventTensors, Inputs, ObjectTensors
+from ML_processing.events.reweighting import PositiveWeights, Reweighted
 from ML_processing.events.survey import Survey, factors_of_split
 from ML_processing.models import Network
 from MLTools.NanoML.errors import NanoMLError
@@ -98,6 +99,7 @@ class TrainingData:
     events: int  # their number
     sample: EventTensors  # some of them, on which the training loss is measured
     validation: EventTensors  # the events that decide when to stop
+    reweighted: dict[str, Reweighted] = field(default_factory=dict)  # classes whose weights were made positive
 
 
 def inputs_of(table: Table, features: NDArray[np.float32] | None = None) -> Inputs:
@@ -125,7 +127,11 @@ def make_training_data(
     parameter = ParameterGrid.of(survey)
     if parameter is not None:  # the last feature
         network.scaling.features.fit_parameter(len(network.shape.features) - 1, parameter.values)
-    prepare = partial(_prepared, network, factors_of_split(survey, fold), parameter, device)
+    factors, positive = factors_of_split(survey, fold), None
+    if config.negative_weights == "reweight":
+        positive = PositiveWeights.learn(training, config.seed, threads=1 if device.type == "cpu" else None)
+        training, factors = positive.of(training), factors_of_split(positive.counted(survey), fold)
+    prepare = partial(_prepared, network, factors, parameter, device)
     size, complete = config.batch_size, len(table) == survey.counts.sum()
     seed = config.seed * 1000 + fold
     redraw, fixed = _redraw(network, parameter, device), torch.Generator().manual_seed(seed)
@@ -149,11 +155,12 @@ def make_training_data(
         def block(number: int) -> EventTensors:
             read = files.block(number)
             of = read.folds(k)
-            return prepare(read[(of != fold) & (of != (fold + 1) % k)])
+            learnt = read[(of != fold) & (of != (fold + 1) % k)]
+            return prepare(learnt if positive is None else positive.of(learnt))
 
         batches = Batches(files.blocks, block, size, seed, ahead=True, redraw=redraw)
     learnt = sum(survey.counts[:, i].sum() for i in range(k) if i not in (fold, (fold + 1) % k))
-    return TrainingData(batches, int(learnt), sample, validation)
+    return TrainingData(batches, int(learnt), sample, validation, {} if positive is None else positive.classes)
 
 
 @torch.no_grad()

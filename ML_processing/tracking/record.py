@@ -92,7 +92,7 @@ def finish(trackers: Sequence[str], directory: Path, metrics: Mapping[str, Any],
     """Record the final numbers and the files of a training, and how it ended: FINISHED or FAILED."""
     run = _run(trackers, directory)
     if run is not None:
-        names = ("training.json", "environment.json", "network_*.pt", "history_*.json", "loss.*")
+        names = ("training.json", "environment.json", "network_*.pt", "history_*.json", "weights_*.json", "loss.*")
         run.add([path for name in names for path in sorted(directory.glob(name))])
         run.finish(_numbers(metrics), state)
 

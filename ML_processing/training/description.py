@@ -49,6 +49,8 @@ class Epoch:
     validation_auc: float | None
     # expected, of a fit to the discriminant; None if it is not asked for or not defined
     validation_significance: float | None = None
+    # standard error of the change of the validation loss since the last improvement; None if no weight is negative
+    validation_error: float | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -60,6 +62,15 @@ class Epoch:
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
     """The epoch whose weights are kept: the one with the smallest validation loss."""
     return min(history, key=lambda entry: entry.validation_loss)
+
+
+def last_improvement(history: Sequence[Epoch]) -> Epoch:
+    """The last epoch whose validation loss fell by more than its error: the best one if no weight is negative."""
+    last = history[0]
+    for entry in history[1:]:
+        if entry.validation_loss < last.validation_loss - (entry.validation_error or 0):
+            last = entry
+    return last
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,13 @@ from torch import Tensor
 
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import Inputs, Shape
+from ML_processing.events.reweighting import Reweighted
 from ML_processing.events.training_data import ParameterGrid, inputs_of
 from ML_processing.models import Network, make_network
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.network import scores_of
 from ML_processing.training.description import Epoch, TrainingDescription, read_json
+from MLTools.NanoML.contracts.plain import build
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import TARGETS, Head
 
@@ -35,6 +37,11 @@ def history_file(directory: Path, fold: int) -> Path:
     return directory / f"history_{fold}.json"
 
 
+def weights_file(directory: Path, fold: int) -> Path:
+    """What became of the negative weights in the training of a fold; there is none if they stayed as they are."""
+    return directory / f"weights_{fold}.json"
+
+
 def checkpoint_file(directory: Path, fold: int) -> Path:
     """State of an unfinished network."""
     return directory / f"checkpoint_{fold}.pt"
@@ -47,6 +54,16 @@ def read_history(directory: Path, fold: int) -> list[Epoch]:
     try:
         return [Epoch(**entry) for entry in content]
     except TypeError:
+        raise NanoMLError(f"{path}: is damaged. Remove {directory} and run `nanoml train` again.") from None
+
+
+def read_reweighted(directory: Path, fold: int) -> dict[str, Reweighted]:
+    """The classes whose weights were made positive in the training of a fold."""
+    path = weights_file(directory, fold)
+    content = read_json(path) if path.is_file() else {}
+    try:
+        return {name: build(Reweighted, each) for name, each in content.items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise NanoMLError(f"{path}: is damaged. Remove {directory} and run `nanoml train` again.") from None
 
 
@@ -107,6 +124,8 @@ class Training:
     description: TrainingDescription
     networks: list[Network]
     histories: list[list[Epoch]]
+    # by network and class, what became of negative weights, if they were made positive
+    reweighted: list[dict[str, Reweighted]] = field(default_factory=list)
 
     @classmethod
     def load(cls, directory: Path) -> Training:
@@ -124,7 +143,8 @@ class Training:
         """Read the networks and histories of a training that is described already; the errors are those of `load`."""
         folds = range(description.folds.networks)
         networks = [load_network(directory, fold, description) for fold in folds]
-        return cls(description, networks, [read_history(directory, fold) for fold in folds])
+        histories = [read_history(directory, fold) for fold in folds]
+        return cls(description, networks, histories, [read_reweighted(directory, fold) for fold in folds])
 
     @property
     def shape(self) -> Shape:

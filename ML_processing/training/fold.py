@@ -25,6 +25,7 @@ from ML_processing.training.directory import (
     network_file,
     new_network,
     one_thread,
+    weights_file,
 )
 from ML_processing.training.loop import Judged, Monitor, Report, fit, rank, save
 from MLTools.NanoML.atomic import make_directory, write_json
@@ -55,7 +56,7 @@ def prepare(directory: Path, description: TrainingDescription) -> None:
             return
     except NanoMLError:  # there is none that could be continued
         pass
-    for pattern in ("network_*.pt", "history_*.json", "checkpoint_*.pt"):
+    for pattern in ("network_*.pt", "history_*.json", "weights_*.json", "checkpoint_*.pt"):
         for outdated in directory.glob(pattern):
             outdated.unlink()
     description.write(directory)
@@ -94,6 +95,8 @@ def train_fold(
         network.core.to(device)  # events are scaled on the CPU, as they are read
         history = fit(network.core, data, config, monitor, device)
     if rank() == 0:
+        if data.reweighted:
+            write_json(weights_file(directory, fold), {name: asdict(it) for name, it in data.reweighted.items()})
         write_json(history_file(directory, fold), [asdict(epoch) for epoch in history])
         save(network.cpu().state_dict(), network_file(directory, fold))
         checkpoint.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,8 +22,8 @@ from ML_processing.events.inputs import EventTensors, Inputs, Position, Shape
 from ML_processing.events.training_data import TrainingData
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.hooks import Outputs, as_float, first, joined
-from ML_processing.training.description import Epoch, best_epoch
-from ML_processing.training.losses import Loss, is_classification, separation
+from ML_processing.training.description import Epoch, best_epoch, last_improvement
+from ML_processing.training.losses import Loss, error_of_change, is_classification, separation
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import check_interrupt
@@ -67,6 +67,8 @@ class _State:
     history: list[Epoch]
     best: dict[str, Tensor]
     position: Position
+    # losses of the validation events at the last improvement, (N,), or (0,) before and if no weight is negative
+    losses: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -77,9 +79,10 @@ class _State:
 def fit(core: nn.Module, data: TrainingData, config: Train, monitor: Monitor, device: torch.device) -> list[Epoch]:
     """Train `core` in place on `device`, and leave it with the weights of its best epoch; returns all epochs.
 
-    The best epoch is the one with the smallest validation loss; the training ends `config.patience` epochs after it, or
-    after `config.epochs`. An interrupted training continues from its checkpoint, if there is one, and ends with the
-    same numbers as an uninterrupted one. A NanoMLError says that the loss is not a finite number.
+    The best epoch is the one with the smallest validation loss. The training ends `config.patience` epochs after the last improvement,
+    which with negative weights must be larger than its standard error, or after `config.epochs`. An interrupted training continues
+    from its checkpoint, if there is one, and ends with the same numbers as an uninterrupted one. A NanoMLError says that the loss is
+    not a finite number.
     """
     fused = all(parameter.is_floating_point() for parameter in core.parameters())
     optimizer = torch.optim.AdamW(
@@ -90,7 +93,7 @@ def fit(core: nn.Module, data: TrainingData, config: Train, monitor: Monitor, de
     state = _State(core, optimizer, plateau, scaler, [], deepcopy(core.state_dict()), Position())
     loop = _Loop(state, _shared(core, device), data, config, monitor, device)
     loop.restore()
-    while len(state.history) < min(config.epochs, _best_epoch(state.history) + config.patience):
+    while len(state.history) < min(config.epochs, _last_improvement(state.history) + config.patience):
         loop.epoch()
     core.load_state_dict(state.best)
     return state.history
@@ -127,7 +130,7 @@ class _Loop:
                 state.plateau.step(entry.validation_loss)
         state.history.append(entry)
         state.position = Position(number)
-        best = _best_epoch(state.history)
+        best = best_epoch(state.history).epoch
         if best == number:
             state.best = deepcopy(state.core.state_dict())
         self.monitor.report([entry], f"validation {entry.validation_loss:.4f}, best epoch {best}")
@@ -197,7 +200,22 @@ class _Loop:
         if self.monitor.significance is not None:
             significance = self.monitor.significance((first(outputs), validation), (first(of_sample), sample))
         rate = self.state.optimizer.param_groups[0]["lr"]
-        return Epoch(number, train_loss, validation_loss, rate, area, significance)
+        entry = Epoch(number, train_loss, validation_loss, rate, area, significance)
+        return self._with_error(entry, outputs)
+
+    def _with_error(self, entry: Epoch, outputs: Outputs) -> Epoch:
+        """An epoch with the error of its validation loss, if weights are negative."""
+        state, validation = self.state, self.data.validation
+        if not (validation.weights < 0).any():
+            return entry
+        losses = self.loss.by_event(outputs, validation, self._size)
+        if losses is None:
+            return entry
+        if len(state.losses):
+            entry = replace(entry, validation_error=error_of_change(losses, state.losses, validation.weights))
+        if last_improvement([*state.history, entry]) is entry:
+            state.losses = losses
+        return entry
 
     @torch.no_grad()
     def _loss(self, events: EventTensors) -> tuple[float, Outputs]:
@@ -205,7 +223,12 @@ class _Loop:
         self.state.core.eval()
         parts = events.pieces(_AT_ONCE[self.device.type])
         outputs = joined([as_float(self.state.core(part.inputs)) for part in parts])
-        return self.loss.of_events(outputs, events, max(self.config.batch_size, 256)), outputs
+        return self.loss.of_events(outputs, events, self._size), outputs
+
+    @property
+    def _size(self) -> int:
+        """Events of which a loss is computed together, if it is not that of single events."""
+        return max(self.config.batch_size, 256)
 
     def _explain(self, inputs: Inputs, where: str) -> str:
         """Why a loss is not finite: an input, or steps that were too large."""
@@ -229,7 +252,7 @@ class _Loop:
         self.saved = time.monotonic()
         content = {name: part.state_dict() for name, part in self.state.parts.items()}
         content["history"] = [asdict(epoch) for epoch in self.state.history]
-        content |= {"best": self.state.best, "position": asdict(self.state.position)}
+        content |= {"best": self.state.best, "position": asdict(self.state.position), "losses": self.state.losses}
         save(content, self.monitor.checkpoint)
 
     def restore(self) -> None:
@@ -244,14 +267,15 @@ class _Loop:
             part.load_state_dict(content[name])
         state.history.extend(Epoch(**entry) for entry in content["history"])
         state.best = content["best"]
+        state.losses = content["losses"].to(self.device)
         state.position = Position(**content["position"])
         self.saved = time.monotonic()
         self.monitor.report(state.history, "continuing after an interruption")
 
 
-def _best_epoch(history: list[Epoch]) -> int:
-    """Number of the best epoch; 0 before the first."""
-    return best_epoch(history).epoch if history else 0
+def _last_improvement(history: list[Epoch]) -> int:
+    """Number of the last epoch that was an improvement; 0 before the first."""
+    return last_improvement(history).epoch if history else 0
 
 
 def _clip(parameters: Sequence[nn.Parameter], largest: float) -> None:

@@ -61,6 +61,15 @@ class Loss:
             loss += self.decorrelate.strength * sum(terms) / len(terms)
         return loss
 
+    @torch.no_grad()
+    def by_event(self, outputs: Outputs, events: EventTensors, size: int) -> Tensor | None:
+        """Loss of each event, shape (N,), without the decorrelation; None if the network's own loss is that of all events of a batch."""
+        if self.own is None:
+            return event_losses(outputs, events)
+        parts = zip(pieces_of(outputs, size), events.pieces(size), strict=True)
+        found = [self._losses(out, part) for out, part in parts]
+        return torch.cat(found) if found[0].ndim else None
+
     def _losses(self, outputs: Outputs, events: EventTensors) -> Tensor:
         if self.own is None:
             return event_losses(outputs, events)
@@ -92,6 +101,16 @@ def event_losses(outputs: Outputs, events: EventTensors) -> Tensor:
     if events.targets.shape[1]:
         return smooth_l1_loss(outputs, events.targets, reduction="none").sum(dim=1)
     return cross_entropy(outputs, events.labels, reduction="none")
+
+
+def error_of_change(after: Tensor, before: Tensor, weights: Tensor) -> float:
+    """Standard error of the difference of two weighted means over the same events, (N,) each.
+
+    The events are the same, so that only the spread of the differences d counts: sqrt(sum of w² (d - mean of d)²) / sum of w.
+    """
+    w, difference = weights.double(), after.double() - before.double()
+    mean = torch.dot(w, difference) / w.sum()
+    return float((w * (difference - mean)).norm() / w.sum().abs())
 
 
 def is_classification(outputs: Outputs, events: EventTensors) -> bool:

@@ -110,6 +110,7 @@ def _methods(found: ast.ClassDef) -> dict[str, Method]:
 # what settings can name, the default first
 MODELS = tuple(dict.fromkeys(["mlp", *(path.stem for path in _networks())]))
 SCHEDULES = ("plateau", "cosine", "constant")
+NEGATIVE_WEIGHTS = ("signed", "reweight")
 PRECISIONS = ("float32", "bfloat16", "float16")
 TRACKERS = ("mlflow", "tensorboard")
 METRICS = ("validation_loss", "validation_auc", "validation_significance")
@@ -227,6 +228,12 @@ class Train:
         **BRANCH,
     )
     decorrelate: Optional[Decorrelation] = setting(None)
+    negative_weights: str = setting(
+        NEGATIVE_WEIGHTS[0],
+        "What the training does with negative weights: signed keeps them in the loss, reweight gives its events positive weights with the "
+        "same expectation, learned from the signed ones. Everything else has the signed ones.",
+        enum=NEGATIVE_WEIGHTS,
+    )
     batch_size: int = setting(256, "Events per step.", minimum=1)
     epochs: int = setting(200, "Passes over the training events at most.", minimum=1)
     learning_rate: float = setting(2e-3, "Size of the steps at the beginning.", exclusiveMinimum=0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ML_processing.evaluation import baseline as module
-from ML_processing.evaluation.baseline import baseline, flattened
+from ML_processing.evaluation.baseline import baseline
 from ML_processing.events.data import read
 from ML_processing.events.survey import make_splits
 from ML_processing.metrics.roc import auc
@@ -75,7 +75,7 @@ def test_too_many_events(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_objects_are_flattened_with_nan_for_padding(object_files: list[Path]) -> None:
     table = read(object_files, Train(features=["MET_pt"]))
     rows = np.array([5, 3, 700])
-    found = flattened(table, rows)
+    found = table[rows].flattened()
     assert np.array_equal(found[:, 0], table.features[rows, 0])
     column = 1
     for values, mask in table.objects.values():

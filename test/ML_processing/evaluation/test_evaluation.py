@@ -17,6 +17,7 @@ from ML_processing.evaluation.cuts import is_mass
 from ML_processing.events.data import read
 from ML_processing.events.survey import make_splits
 from ML_processing.events.training_data import inputs_of
+from ML_processing.metrics.measured import effective_events
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Against, Decorrelation, Train
@@ -249,10 +250,10 @@ def test_a_class_without_a_share_does_not_count(files: list[Path], quick: Train,
     assert "signal against ZG</td>" in (tmp_path / "report.html").read_text()
 
 
-@pytest.mark.parametrize("negative", [0.0, 0.25])
-def test_two_classes_and_negative_weights(toy: Toy, quick: Train, tmp_path: Path, negative: float) -> None:
+@pytest.mark.parametrize(("negative", "how"), [(0.0, "signed"), (0.25, "signed"), (0.25, "reweight")])
+def test_two_classes_and_negative_weights(toy: Toy, quick: Train, tmp_path: Path, negative: float, how: str) -> None:
     file = toy(negative=negative)
-    train([file], dataclasses.replace(quick, epochs=30), tmp_path / "run")
+    train([file], dataclasses.replace(quick, epochs=30, negative_weights=how), tmp_path / "run")
     content = evaluate(tmp_path / "run", [file], tmp_path / "report")
     assert content["auc"]["network"] == pytest.approx(TOY_AUC, abs=0.05)
     assert content["auc"]["baseline"] == pytest.approx(TOY_AUC, abs=0.05)
@@ -260,7 +261,15 @@ def test_two_classes_and_negative_weights(toy: Toy, quick: Train, tmp_path: Path
     assert content["score"] == "probability of signal, signal against other"
     assert content["discriminants"] == content["plots"]["calibration"]["discriminants"] == []
     assert content["plots"]["discriminants"] is None
-    assert (tmp_path / "report" / "report.html").is_file()
+    page = (tmp_path / "report" / "report.html").read_text()
+    signed = read([file], Train())
+    for i, name in enumerate(signed.classes):  # whatever the training did
+        weights = signed.weights[signed.labels == i]
+        events = content["events"]["classes"][name]
+        assert events["sum_of_weights"] == weights.sum()
+        assert events["negative"] == pytest.approx((weights < 0).mean())
+        assert events["effective"] == pytest.approx(effective_events(weights))
+    assert ("effective events, positive" in page) == (how == "reweight") == bool(content["events"]["reweighted"])
 
 
 def test_single_network_is_tested_on_its_fold(toy: Toy, quick: Train, tmp_path: Path) -> None:

@@ -123,6 +123,45 @@ def test_classes_count_the_same_and_signs_stay(toy: Toy) -> None:
     assert sorted(weights.tolist()) == pytest.approx(sorted((training.weights * factors[training.labels]).tolist()))
 
 
+@pytest.mark.parametrize("memory", [1000, 1])
+def test_only_training_events_get_positive_weights(toy: Toy, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
+    monkeypatch.setattr(data, "_BLOCK_EVENTS", 5000)
+    path = toy(count=COUNT, negative=0.2)
+    signed, _ = made([path], memory=memory)
+    found, _ = made([path], memory=memory, negative_weights="reweight")
+    parts = [events for _, events in found.batches.epoch(Position())]
+    labels, weights = (torch.cat([getattr(it, name) for it in parts]) for name in ("labels", "weights"))
+    assert len(weights) == found.events == signed.events
+    assert float(weights.min()) >= 0
+    assert [float(weights[labels == i].mean()) for i in range(2)] == pytest.approx([1, 1], rel=0.02)
+    assert float(found.sample.weights.min()) >= 0
+    assert list(found.reweighted) == ["signal", "other"]
+    assert signed.reweighted == {}
+    ratio = found.validation.weights / signed.validation.weights  # another factor for all of a class, and that is all
+    assert [float(ratio[found.validation.labels == i].std()) for i in range(2)] == pytest.approx([0, 0], abs=1e-5)
+    assert float(found.validation.weights.min()) < 0
+
+
+def test_positive_weights_know_nothing_of_validation_and_test(toy: Toy) -> None:
+    path = toy(count=2000, negative=0.2)
+
+    def weights() -> torch.Tensor:
+        return torch.cat(
+            [
+                events.weights
+                for _, events in made([path], memory=1000, negative_weights="reweight")[0].batches.epoch(Position())
+            ]
+        )
+
+    before = weights()
+    with h5py.File(path, "r+") as file:
+        rows = file["events"][:]
+        training = fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3) == 2
+        rows["weight"][~training] = 1
+        file["events"][:] = rows
+    assert torch.equal(before, weights())
+
+
 def test_targets_are_standardised_and_spectators_as_they_are(toy: Toy) -> None:
     number = np.arange(600, dtype="f4")
     path = toy(z=1000 + number, m=5 * number)

@@ -21,8 +21,9 @@ from ML_processing.metrics.roc import auc
 from ML_processing.models import Network, make_network
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training import loop
+from ML_processing.training.description import Epoch, best_epoch, last_improvement
 from ML_processing.training.loop import Monitor, TrainingData, fit
-from ML_processing.training.losses import distance_correlation, event_losses, penalty, separation
+from ML_processing.training.losses import distance_correlation, error_of_change, event_losses, penalty, separation
 from MLTools.NanoML.config.training import Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Discriminant
@@ -140,6 +141,37 @@ def test_precision(toy: Toy, quick: Train, precision: str) -> None:
     assert losses[1] == pytest.approx(losses[0], abs=0.02)
 
 
+def test_error_of_a_change_is_its_spread() -> None:
+    random = np.random.default_rng(2)
+    weights = torch.from_numpy(np.where(random.random(2000) < 0.25, -1.0, 1.0) * random.exponential(1, 2000))
+    before = torch.from_numpy(random.exponential(1, 2000))
+    after = before + 0.1 + torch.from_numpy(random.normal(0, 0.2, 2000)) * before
+    rows = torch.from_numpy(random.integers(0, 2000, (1000, 2000)))
+    resampled = (weights * (after - before))[rows].sum(dim=1) / weights[rows].sum(dim=1)
+    assert error_of_change(after, before, weights) == pytest.approx(float(resampled.std()), rel=0.1)
+    assert error_of_change(before + 0.1, before, weights) == pytest.approx(0, abs=1e-12)  # the same for all events
+
+
+def epochs(*losses: float, error: float | None) -> list[Epoch]:
+    return [Epoch(number, 0, loss, 0, None, None, error) for number, loss in enumerate(losses, 1)]
+
+
+def test_the_last_improvement_is_larger_than_its_error() -> None:
+    losses = (1.0, 0.5, 0.45, 0.42, 0.35, 0.36, 0.3)
+    assert last_improvement(epochs(*losses, error=None)).epoch == best_epoch(epochs(*losses, error=None)).epoch == 7
+    assert last_improvement(epochs(*losses, error=0.1)).epoch == 5
+    assert last_improvement(epochs(*losses, error=0.68)).epoch == 7
+    assert last_improvement(epochs(*losses, error=1.0)).epoch == 1
+
+
+def test_with_negative_weights_patience_counts_from_the_last_improvement(toy: Toy, quick: Train) -> None:
+    config = dataclasses.replace(quick, epochs=200, patience=4, learning_rate=0.01)
+    history, _ = learn(toy(negative=0.25), config)
+    assert len(history) == last_improvement(history).epoch + 4 < 200
+    assert all(entry.validation_error is not None and entry.validation_error > 0 for entry in history[1:])
+    assert last_improvement(history).epoch < best_epoch(history).epoch  # chance improves the loss further
+
+
 def test_decorrelation(toy: Toy, quick: Train) -> None:
     """x tells the classes apart and is the spectator's neighbour; y does not know it."""
     random = np.random.default_rng(5)
@@ -182,7 +214,7 @@ def test_continues_in_mid_epoch(
 ) -> None:
     number = np.arange(30_000)
     mass = np.where(number % 2, np.nan, np.where(number % 8, 600, 1000)).astype("f4")
-    path = toy(count=30_000, mass=mass, parameter="mass")
+    path = toy(count=30_000, mass=mass, parameter="mass", negative=0.1)
     config = dataclasses.replace(
         quick, memory=memory, epochs=3, batch_size=1000, schedule=schedule, warmup=0.5, parameter="mass", precision="bfloat16",
         decorrelate=Decorrelation("y", 0.1),

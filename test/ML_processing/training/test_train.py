@@ -21,6 +21,7 @@ from ML_processing.events.training_data import inputs_of
 from ML_processing.metrics.roc import auc
 from ML_processing.training import loop
 from ML_processing.training.directory import Training, predict
+from ML_processing.training.fold import measure
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import MODELS, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -100,9 +101,11 @@ def test_directory(toy: Toy, quick: Train, trained: Path) -> None:
     assert np.array(content["sample"]["features"]).shape == (64, 2)
     entry = histories(directory)[0][0]
     assert set(entry) == {
-        *("epoch", "train_loss", "validation_loss", "learning_rate", "validation_auc", "validation_significance")
+        *("epoch", "train_loss", "validation_loss", "learning_rate", "validation_auc", "validation_significance"),
+        "validation_error",
     }
     assert entry["validation_significance"] is None  # only a search measures it
+    assert entry["validation_error"] is None  # no weight is negative
 
 
 def test_loss_plot(run: Path) -> None:
@@ -212,11 +215,29 @@ def test_stops_early_and_keeps_the_best_epoch(toy: Toy, quick: Train, tmp_path: 
         assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
 
 
-def test_negative_weights(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    train([toy(negative=0.2)], dataclasses.replace(quick, epochs=30), tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "training.json").read_text())["metrics"]["auc"] == pytest.approx(
-        TOY_AUC, abs=0.05
-    )
+@pytest.mark.parametrize("how", ["signed", "reweight"])
+def test_negative_weights(toy: Toy, quick: Train, tmp_path: Path, how: str) -> None:
+    file, directory = toy(negative=0.2), tmp_path / "run"
+    config = dataclasses.replace(quick, epochs=30, negative_weights=how)
+    metrics = train([file], config, directory)
+    assert metrics["auc"] == pytest.approx(TOY_AUC, abs=0.05)
+    run, table = Training.load(directory), read([file], config)
+    assert (table.weights < 0).any()
+    assert metrics == measure(run, table)  # with the signed weights
+    errors = [[entry.validation_error for entry in history] for history in run.histories]
+    assert [[each is None for each in history[:2]] for history in errors] == [[True, False]] * 3
+    assert run.description.config.negative_weights == how
+    assert sorted(path.name for path in directory.glob("weights_*")) == [
+        f"weights_{i}.json" for i in range(3) if how != "signed"
+    ]
+    classes = [set(network) for network in run.reweighted]
+    assert classes == [{"signal", "other"} if how != "signed" else set()] * 3
+    if how != "signed":
+        (directory / "weights_1.json").write_text('{"signal": {}}')
+        with pytest.raises(NanoMLError, match=r"weights_1.json: is damaged. Remove .* and run `nanoml train` again"):
+            Training.load(directory)
+        train([file], dataclasses.replace(config, negative_weights="signed", epochs=1), directory)
+        assert not list(directory.glob("weights_*"))
 
 
 def test_missing_values(toy: Toy, quick: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

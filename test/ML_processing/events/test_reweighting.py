@@ -1,0 +1,119 @@
+"""Positive weights with the expectation of signed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ML_processing.events.data import Table, read
+from ML_processing.events.reweighting import PositiveWeights, Reweighted
+from ML_processing.metrics.measured import effective_events
+from MLTools.NanoML.config.training import Decorrelation, Train
+from MLTools.NanoML.errors import NanoMLError
+
+Toy = Callable[..., Path]
+COUNT = 8000
+
+
+def share_of_negative(x: np.ndarray) -> np.ndarray:
+    return 0.05 + 0.4 / (1 + np.exp(-3 * x))
+
+
+@pytest.fixture
+def table(toy: Toy) -> Table:
+    """Two classes; of the first, more weights are negative at large x, and the size of weights is from 0.5 to 1.5."""
+    found = read(
+        [toy(count=COUNT, spectator=np.zeros(COUNT))],
+        Train(decorrelate=Decorrelation("spectator"), features=["x", "y"]),
+    )
+    random = np.random.default_rng(3)
+    negative = (random.random(COUNT) < share_of_negative(found.features[:, 0])) & (found.labels == 0)
+    weights = np.where(negative, -1, 1) * random.uniform(0.5, 1.5, COUNT)
+    return replace(found, weights=weights.astype(np.float32))
+
+
+def test_every_region_has_the_same_expectation(table: Table) -> None:
+    learned = PositiveWeights.learn(table, 1, 1)
+    found = learned.of(table)
+    mine = table.labels == 0
+    assert (found.weights >= 0).all()
+    assert np.array_equal(found.weights[~mine], table.weights[~mine])  # none of these is negative
+    signed, sizes, positive = (it[mine].astype(float) for it in (table.weights, np.abs(table.weights), found.weights))
+    assert positive.sum() == pytest.approx(signed.sum(), rel=1e-5)
+    x = table.features[mine, 0]
+    expected = sizes * (1 - 2 * share_of_negative(x))
+    number = np.searchsorted(np.quantile(x, np.arange(1, 10) / 10), x)
+    sums = [np.bincount(number, weights) for weights in (positive, expected, sizes * signed.sum() / sizes.sum())]
+    errors = np.sqrt(np.bincount(number, signed**2))
+    pulls = [(each - sums[1]) / errors for each in (sums[0], sums[2])]
+    assert np.abs(pulls[0]).max() < 2
+    assert np.abs(pulls[1]).max() > 5  # that of absolute values
+    assert positive.var() < signed.var()
+    about = learned.classes["signal"]
+    assert list(learned.classes) == ["signal"]
+    assert about.negative == pytest.approx((signed < 0).mean())
+    assert about.effective == pytest.approx(effective_events(signed))
+    assert about.effective_after == pytest.approx(effective_events(positive), rel=1e-5)
+    assert 0 <= about.clipped < 0.02
+
+
+def test_what_the_loss_depends_on_is_learned_from(table: Table) -> None:
+    """The spectator of the decorrelation is no feature."""
+    table.extras["spectator"][:], table.features[:, 0] = table.features[:, 0], 0
+    x, found = table.extras["spectator"], PositiveWeights.learn(table, 1, 1).of(table)
+    low, high = (found.weights[(table.labels == 0) & side].mean() for side in (x < -1, x > 1))
+    assert low > 2 * high
+
+
+def test_an_event_does_not_know_its_own_sign(table: Table) -> None:
+    """If it changes, no weight in its part of the events does, but for the common factor."""
+    one = PositiveWeights.learn(table, 1, 1)
+    mine = np.flatnonzero(table.labels == 0)
+    before = one.of(table).weights[mine] / one.scales[0]
+    flipped = table.weights.copy()
+    flipped[mine[0]] *= -1
+    other = PositiveWeights.learn(replace(table, weights=flipped), 1, 1)
+    after = other.of(replace(table, weights=flipped)).weights[mine] / other.scales[0]
+    unchanged = np.isclose(before, after, rtol=1e-6)
+    assert unchanged[0]
+    assert 0.1 < unchanged.mean() < 0.4  # the part of this event
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_few_events_of_any_weights(table: Table, data: st.DataObject) -> None:
+    size = data.draw(st.integers(2, 40))
+    weight = st.floats(-4, 8, width=16)
+    weights = np.array(data.draw(st.lists(weight, min_size=size, max_size=size)), np.float32)
+    few = replace(table[np.arange(size)], weights=weights)
+    try:
+        learned = PositiveWeights.learn(few, 1, 1)
+    except NanoMLError as problem:
+        assert "cannot be made positive" in str(problem)  # noqa: PT017
+        return
+    found = learned.of(few).weights
+    for label in range(2):
+        mine = few.labels == label
+        if (weights[mine] < 0).any():
+            assert (found[mine] >= 0).all()
+            assert found[mine].sum() == pytest.approx(weights[mine].sum(), rel=1e-4)
+        else:
+            assert np.array_equal(found[mine], weights[mine])
+
+
+def test_weights_without_a_positive_sum(table: Table) -> None:
+    with pytest.raises(
+        NanoMLError, match=r'class "signal": the weights of its training events sum to -.*cannot be made positive'
+    ):
+        PositiveWeights.learn(replace(table, weights=-table.weights), 1, 1)
+
+
+def test_means_over_networks() -> None:
+    networks = [{"a": Reweighted(0.1, 0, 10, 20)}, {"a": Reweighted(0.3, 0.2, 30, 40), "b": Reweighted(0.1, 0, 1, 2)}]
+    assert Reweighted.means(networks) == {"a": Reweighted(0.2, 0.1, 20, 30), "b": networks[1]["b"]}
