@@ -135,6 +135,7 @@ def joined(
     _name(made.graph, itertools.count())
     made.ir_version = max(model.ir_version, network.ir_version)
     made.opset_import[0].version = max(opsets)
+    made.opset_import.extend(entry for entry in network.opset_import if entry.domain not in ("", "ai.onnx"))
     onnx.checker.check_model(made)
     return made
 

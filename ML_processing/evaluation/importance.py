@@ -142,8 +142,10 @@ def integrated_gradients(
 
 
 def _attributions(tested: OutOfFold, inputs: list[InputVariable]) -> dict[str, float]:
-    """Mean over the events of |integrated gradient| of each input; a field is summed over the objects."""
+    """Mean over the events of |integrated gradient| of each input; a field is summed over the objects. Trees have no gradient."""
     table, training = tested.table, tested.training
+    if training.is_boosted:
+        return {}
     fold = table.folds(training.description.folds.k)
     sums, total = dict.fromkeys((it.name for it in inputs), 0.0), 0.0
     for i, network in enumerate(training.networks):

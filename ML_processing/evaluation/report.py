@@ -89,7 +89,7 @@ CAPTIONS = {
         "Importance of the inputs",
         "Left: how much is lost when the values of an input are shuffled among the events (L. Breiman, 2001), or for "
         "“(all)” when the whole collection is; the error contains repetitions and statistics. Right: mean size of the "
-        "input's contribution to the logarithm of the odds of signal, by integrated gradients (arXiv:1703.01365). "
+        "input's contribution to the logarithm of the odds of signal, by integrated gradients (arXiv:1703.01365); trees have none. "
         "Inputs with the same information share their importance.",
         "One input that alone carries nearly everything: is it well modelled, and does it contain the truth? Inputs at zero "
         "on both sides can be left out.",

@@ -88,6 +88,20 @@ class EventTensors:
     spectator: Tensor  # what the output must not depend on, float32, (N,), or (0,) if there is none
     free: Tensor  # bool, (N,): the parameter is drawn anew in each epoch; (0,) without a parameter
 
+    @classmethod
+    def join(cls, parts: Sequence[EventTensors]) -> EventTensors:
+        """All events of `parts`."""
+        objects = {
+            name: ObjectTensors(
+                torch.cat([it.inputs.objects[name].values for it in parts]),
+                torch.cat([it.inputs.objects[name].mask for it in parts]),
+            )
+            for name in parts[0].inputs.objects
+        }
+        inputs = Inputs(torch.cat([it.inputs.features for it in parts]), objects)
+        names = ("labels", "weights", "targets", "spectator", "free")
+        return cls(inputs, *(torch.cat([getattr(it, name) for it in parts]) for name in names))
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -148,6 +162,13 @@ class Batches:
                 end = i + 1 == batches
                 after = Position(start.epoch, place + end, 0 if end else i + 1)
                 yield after, mixed[edges[i] : edges[i + 1]]
+
+    def together(self) -> EventTensors:
+        """All events at once, which takes memory; what is random in them is drawn once."""
+        events = EventTensors.join([self.block(i) for i in range(self.blocks)])
+        if self.redraw is not None:
+            self.redraw(events, self._generator(0))
+        return events
 
     def _read(self, order: list[int], first: int) -> Iterator[tuple[int, EventTensors]]:
         if not self.ahead:

@@ -125,8 +125,8 @@ def make_training_data(
     training = table[~held_out]
     network.fit(training.features, training.objects, training.targets())
     parameter = ParameterGrid.of(survey)
-    if parameter is not None:  # the last feature
-        network.scaling.features.fit_parameter(len(network.shape.features) - 1, parameter.values)
+    if parameter is not None:
+        network.scaling.fit_parameter(parameter.values)
     factors, positive = factors_of_split(survey, fold), None
     if config.negative_weights == "reweight":
         positive = PositiveWeights.learn(training, config.seed, threads=1 if device.type == "cpu" else None)
@@ -191,9 +191,7 @@ def _redraw(
 ) -> Callable[[EventTensors, torch.Generator], None] | None:
     if parameter is None:
         return None
-    rows = torch.zeros(len(parameter.values), len(network.shape.features))
-    rows[:, -1] = torch.tensor(parameter.values)
-    scaled: Tensor = network.scaling.features(rows)[0][:, -1].to(device)
+    scaled = network.scaling.of_parameter(parameter.values).to(device)
     return lambda events, generator: parameter.redraw(events, scaled, generator)
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _REFERENCE = 8  # real events whose scores travel with the model
 _LARGEST = 2_000_000_000  # bytes; protobuf holds no more, and the weights would need files of their own
+_OTHERS = {"ai.onnx.ml"}  # sets of operators that every ONNX Runtime has beside the standard one, for trees
 _NEWEST = 20  # opset that PyTorch's exporter can write
 _BOUND = 1e32  # RecoBTag's producers treat values beyond in their own way: the model itself scales and clips
 _PROVENANCE = ("versions", "created", "git", "device", "config", "folds", "data", "datasets", "notes", "metrics")
@@ -180,14 +181,15 @@ def _lacking(problem: Exception, opset: int, limits: Target) -> NanoMLError:
 
 def _check_format(model: onnx.ModelProto, limits: Target) -> ModelFormat:
     """Versions in the file: an exporter may write something else than it was asked for."""
-    foreign = sorted({entry.domain for entry in model.opset_import} - {"", "ai.onnx"})
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    foreign = sorted(versions.keys() - {"", "ai.onnx", *_OTHERS})
     if foreign:
         raise NanoMLError(
             f"the exporter wrote operators of {', '.join(foreign)}, which ONNX Runtime in CMSSW does not have: replace them in the network."
         )
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise NanoMLError("the exporter wrote weights into files of their own: the networks are too large.")
-    opset = max(entry.version for entry in model.opset_import)
+    opset = max(version for domain, version in versions.items() if domain not in _OTHERS)
     model.ir_version = min(model.ir_version, limits.ir)  # an exporter may write a newer one than is needed
     needed = onnx.helper.find_min_ir_version_for(model.opset_import)
     if opset > limits.opset or needed > limits.ir:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ML_processing.events.inputs import Inputs, ObjectTensors, Shape
+from ML_processing.models.boosted import Boosted
 from ML_processing.models.hooks import first, sizes_of_heads
 from MLTools.NanoML.model import CLASSES, TARGETS, Discriminant
 from MLTools.NanoML.model.discriminant import SMALLEST, coefficients
@@ -36,7 +37,7 @@ class Network(nn.Module):
     def __init__(self, shape: Shape, core: nn.Module, is_own: bool = False) -> None:
         super().__init__()
         self.shape = shape
-        self.scaling = Scaling(shape)
+        self.scaling = Unscaled() if isinstance(core, Boosted) else Scaling(shape)
         self.core = core
         size = shape.targets or shape.outputs
         self.register_buffer("target_center", torch.zeros(size))
@@ -247,6 +248,17 @@ class Scaling(nn.Module):
             for column in range(len(it.fields)):
                 scaler.fit(column, values[:, :, column][mask])
 
+    def fit_parameter(self, values: Sequence[float]) -> None:
+        """Take the scale of the parameter, the last feature, as `Scaler.fit_parameter` does."""
+        self.features.fit_parameter(len(self.shape.features) - 1, values)
+
+    def of_parameter(self, values: Sequence[float]) -> Tensor:
+        """Values of the parameter as the network sees them, float32 of shape (values,)."""
+        rows = torch.zeros(len(values), len(self.shape.features))
+        rows[:, -1] = torch.tensor(values)
+        scaled: Tensor = self.features(rows)[0][:, -1]
+        return scaled
+
     @property
     def sentinels(self) -> dict[str, list[float]]:
         """Values that count as missing, by column, as in {"Jet_btag": [-1.0]}; columns without one are left out."""
@@ -272,6 +284,26 @@ class Scaling(nn.Module):
             vectors = _vectors(torch.where(present, values, 0.0), fields) if fields else None
             objects[it.name] = ObjectTensors(torch.where(present, scaled, 0.0), mask, vectors)
         return Inputs(features, objects)
+
+
+class Unscaled(nn.Module):
+    """In the place of `Scaling`, for a core that reads inputs as they are, with missing values and padding."""
+
+    def fit(
+        self, features: NDArray[np.float32], objects: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]
+    ) -> None:
+        """Take nothing from the training events."""
+
+    def fit_parameter(self, values: Sequence[float]) -> None:
+        """Take nothing from the values of the parameter."""
+
+    def of_parameter(self, values: Sequence[float]) -> Tensor:
+        """Values of the parameter, float32 of shape (values,)."""
+        return torch.tensor(values, dtype=torch.float32)
+
+    def forward(self, inputs: Inputs) -> Inputs:
+        """The inputs."""
+        return inputs
 
 
 def center_and_width(values: NDArray[np.floating]) -> tuple[float, float]:

@@ -23,8 +23,8 @@ _NETWORKS: dict[str, type[nn.Module]] = {}
 def network(core: type[nn.Module]) -> type[nn.Module]:
     """Register a class as the network that `train.model` names by its module, which is in ML_processing/networks/.
 
-    A class that needs collections of objects says so by `object_fields`: the fields that it needs of each, maybe none. The
-    configuration reads this in its source, so it must be a tuple of texts as they are.
+    A class that needs collections of objects says so by `object_fields`: the fields that it needs of each, maybe none. It may
+    also have `defaults` and `unused`. The configuration reads these in its source, so they must be written as they are.
     """
     _NETWORKS[core.__module__.rpartition(".")[2]] = core
     return core
@@ -52,7 +52,7 @@ def make_network(model: str, options: Mapping[str, Any], shape: Shape) -> Networ
     NanoMLError
         `forward` of a user's own network fails, or returns something else.
     """
-    core = _model_class(model)
+    core = model_class(model)
     known = _check_options(model, core, options)
     _check_objects(model, getattr(core, "object_fields", None), shape)
     try:
@@ -69,7 +69,7 @@ def heads_of(model: str) -> tuple[str, ...]:
     """The heads that the class of a model names, as `Hooks` explains; none for a network that has one only."""
     if model in MODELS:
         return ()
-    heads = getattr(_model_class(model), "heads", ())
+    heads = getattr(model_class(model), "heads", ())
     if not isinstance(heads, (tuple, list)) or not all(isinstance(name, str) for name in heads):
         raise ConfigError(f'train.model: "{model}": its `heads` are {heads!r}, but must be a tuple of texts.')
     if heads and not {CLASSES, TARGETS} & set(heads):
@@ -81,7 +81,7 @@ def heads_of(model: str) -> tuple[str, ...]:
 
 def options_of(model: str) -> dict[str, Any]:
     """The options of a model, with their defaults (None without one); a ConfigError if there is no such model."""
-    named = _named(_parameters(_model_class(model)))
+    named = _named(_parameters(model_class(model)))
     return {it.name: None if it.default is it.empty else it.default for it in named}
 
 
@@ -94,7 +94,8 @@ def _named(parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
     return [it for it in parameters if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY)]
 
 
-def _model_class(model: str) -> type[nn.Module]:
+def model_class(model: str) -> type[nn.Module]:
+    """The class of a model; a ConfigError if there is none."""
     if model in MODELS:
         # imported here: a training depends on its own network, not on the others
         importlib.import_module(f"ML_processing.networks.{model}")
@@ -115,8 +116,8 @@ def _model_class(model: str) -> type[nn.Module]:
         )
     if not _is_module(found):
         raise ConfigError(f'train.model: "{model}": {name} is not a class made from torch.nn.Module.')
-    model_class: type[nn.Module] = found
-    return model_class
+    own: type[nn.Module] = found
+    return own
 
 
 def _check_objects(model: str, needed: Sequence[str] | None, shape: Shape) -> None:

@@ -143,26 +143,27 @@ def drift(content: Drift) -> Figure:
 
 @in_style
 def importance(content: Importance, loss: str = "Loss of AUC when shuffled") -> Figure:
-    """Permutation importance and integrated gradients, side by side, the most important at the top."""
+    """Permutation importance and integrated gradients, if there are any, side by side, the most important at the top."""
     rows = sorted(content.inputs, key=lambda it: -np.inf if it.loss is None else it.loss, reverse=True)
     rows = rows[:_MOST_ROWS]
     names = [shorten(it.name + (" (all)" if it.collection else ""), 28) for it in rows]
-    size = (5.2, 1.2 + 0.34 * len(rows))
-    figure, (left, right) = grid(2, f"{content.events:,} events", 2, size, legend=False)
+    size, panels = (5.2, 1.2 + 0.34 * len(rows)), 1 if all(it.attribution is None for it in rows) else 2
+    figure, (left, *rest) = grid(panels, f"{content.events:,} events", panels, size, legend=False)
     places = np.arange(len(rows))[::-1]
     lost, errors, gradients = np.nan_to_num(np.array([(it.loss, it.error, it.attribution) for it in rows], float)).T
     style: dict[str, Any] = {"height": 0.65, "edgecolor": "black", "linewidth": 0.6}
     bars: dict[str, Any] = {"lw": 1.4, "capsize": 3}
     left.barh(places, lost, xerr=errors, color=line(0, 3)["color"], error_kw=bars, **style)
     left.axvline(0, color="black", lw=0.8)
-    right.barh(places, gradients, color=line(1, 3)["color"], **style)
-    for axes in (left, right):
+    for right in rest:
+        right.barh(places, gradients, color=line(1, 3)["color"], **style)
+        right.set_xlabel("Mean |integrated gradient|")
+    for axes in (left, *rest):
         axes.set_ylim(-0.7, len(rows) - 0.3)
         axes.tick_params(axis="y", which="both", length=0)
+        axes.set_yticks(places, [])
     left.set_yticks(places, names)
-    right.set_yticks(places, [])
     left.set_xlabel(loss)
-    right.set_xlabel("Mean |integrated gradient|")
     return figure
 
 

@@ -17,6 +17,7 @@ from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.events.reweighting import Reweighted
 from ML_processing.events.training_data import ParameterGrid, inputs_of
 from ML_processing.models import Network, make_network
+from ML_processing.models.boosted import Boosted
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.network import scores_of
 from ML_processing.training.description import Epoch, TrainingDescription, read_json
@@ -150,6 +151,11 @@ class Training:
     def shape(self) -> Shape:
         """What the networks read and give."""
         return self.description.shape
+
+    @property
+    def is_boosted(self) -> bool:
+        """Whether they grew round by round, and have no gradients."""
+        return isinstance(self.networks[0].core, Boosted)
 
     @property
     def targets(self) -> list[str]:

@@ -16,7 +16,10 @@ from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import Survey
 from ML_processing.events.training_data import make_training_data
 from ML_processing.metrics.significance import ExpectedEvents, by_bins_of_others, fine_sums, standing_for
+from ML_processing.models.boosted import Boosted
 from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.models.registry import model_class
+from ML_processing.training.boosting import boost
 from ML_processing.training.description import TrainingDescription
 from ML_processing.training.directory import (
     Training,
@@ -37,6 +40,10 @@ if TYPE_CHECKING:
 
 def device_of(config: Train) -> torch.device:
     """Where to compute; a ConfigError if there is no such device here."""
+    if issubclass(model_class(config.model), Boosted):
+        if config.device == "cuda":
+            raise ConfigError(f'train.device: the model "{config.model}" learns on the CPU. Use auto or cpu.')
+        return torch.device("cpu")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("train.device: there is no usable GPU here (CUDA). Use auto or cpu.")
     device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
@@ -92,8 +99,11 @@ def train_fold(
         judge = description.discriminant
         significance = None if expected is None else partial(_significance, judge, expected)
         monitor = Monitor(fold, description.shape, judge, checkpoint, report, significance)
-        network.core.to(device)  # events are scaled on the CPU, as they are read
-        history = fit(network.core, data, config, monitor, device)
+        if isinstance(network.core, Boosted):
+            history = boost(network.core, data, config, monitor)
+        else:
+            network.core.to(device)  # events are scaled on the CPU, as they are read
+            history = fit(network.core, data, config, monitor, device)
     if rank() == 0:
         if data.reweighted:
             write_json(weights_file(directory, fold), {name: asdict(it) for name, it in data.reweighted.items()})

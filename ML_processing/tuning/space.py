@@ -11,6 +11,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ML_processing.models import options_of
+from ML_processing.models.registry import model_class
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Problem
 from MLTools.NanoML.config.schema import suggestion
@@ -18,15 +19,12 @@ from MLTools.NanoML.config.training import Axis, Train
 from MLTools.NanoML.contracts.plain import build, plain
 
 _OPTION = "options."
-_TRAINING = {
-    "learning_rate": Axis(low=2e-4, high=2e-2, log=True),
-    "weight_decay": Axis(low=1e-6, high=1e-1, log=True),
-    "batch_size": Axis(choices=[128, 256, 512, 1024]),
-}
+_TRAINING = {"weight_decay": Axis(low=1e-6, high=1e-1, log=True), "batch_size": Axis(choices=[128, 256, 512, 1024])}
 _DROPOUT = Axis(low=0.0, high=0.5, step=0.05)
 _WIDTH = Axis(choices=[32, 64, 96, 128])
 _BLOCKS = Axis(low=1, high=4)
-_NETWORKS = {
+_SHARE = Axis(low=0.4, high=1.0, step=0.1)
+_OPTIONS = {
     "mlp": {
         "hidden": Axis(choices=[[64], [128], [64, 64], [128, 128], [256, 256], [128, 128, 128], [256, 256, 256]]),
         "dropout": _DROPOUT,
@@ -48,8 +46,24 @@ _NETWORKS = {
         "heads": Axis(choices=[2, 4, 8]),
         "dropout": _DROPOUT,
     },
+    "bdt": {
+        "leaves": Axis(low=4, high=128, log=True),
+        "min_events": Axis(low=5, high=200, log=True),
+        "event_share": _SHARE,
+        "feature_share": _SHARE,
+        "l2": Axis(low=0.1, high=100, log=True),
+    },
 }  # fmt: skip
-"""The space without `tune.space`."""
+"""Options that are varied without `tune.space`."""
+
+
+def _axes(model: str) -> dict[str, Axis]:
+    """The space of a model without `tune.space`."""
+    core = model_class(model)
+    rate = {"learning_rate": Train.learning_rate, **getattr(core, "defaults", {})}["learning_rate"]
+    axes = {"learning_rate": Axis(low=rate / 10, high=10 * rate, log=True), **_TRAINING}
+    axes |= {f"{_OPTION}{name}": axis for name, axis in _OPTIONS.get(model, {}).items()}
+    return {name: axis for name, axis in axes.items() if name not in getattr(core, "unused", ())}
 
 
 @dataclass(frozen=True)
@@ -71,8 +85,7 @@ class Space:
         assert config.tune is not None
         axes = dict(config.tune.space)
         if not axes:
-            axes = dict(_TRAINING)
-            axes |= {f"{_OPTION}{name}": axis for name, axis in _NETWORKS.get(train.model, {}).items()}
+            axes = _axes(train.model)
         known = options_of(train.model)
         problems: list[Problem] = [
             (

@@ -210,7 +210,8 @@ def load(path: str | os.PathLike[str]) -> Config:
     config = parse(Config, document, schema())
     base = Path(os.path.abspath(path)).parent
     workdir = config.workdir or Path(path).stem
-    config = dataclasses.replace(config, workdir=workdir, base=base, document=document)
+    train = config.train and config.train.with_defaults(document.data["train"] or {}, base)
+    config = dataclasses.replace(config, workdir=workdir, base=base, document=document, train=train)
     problems = contradictions(config)
     if problems:
         raise document.error(problems)

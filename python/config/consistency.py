@@ -26,8 +26,8 @@ _LARGEST = 3.4028235e38  # of float32
 def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are valid by themselves."""
     checks = (
-        _datasets, _cross_sections, _eras, skims, conversions, regions, data_driven, sources, _training, _per_era, _columns, _objects,
-        _network, _per_object, _signal, _tune, _evaluate, _score, histograms, fits,
+        _datasets, _cross_sections, _eras, skims, conversions, regions, data_driven, sources, _training, _unused, _per_era, _columns,
+        _objects, _network, _per_object, _signal, _tune, _evaluate, _score, histograms, fits,
     )  # fmt: skip
     return [problem for check in checks for problem in check(config)]
 
@@ -129,6 +129,18 @@ def _training(config: Config) -> Iterator[Problem]:
     if needs_classes and train.per_object is None and len(config.classes) < 2:
         has = f'only "{config.classes[0]}" is given' if config.classes else "none is given"
         yield ("train",), f'takes at least two classes, {has}. Add "class: ..." to the datasets to train on'
+
+
+def _unused(config: Config) -> Iterator[Problem]:
+    """Settings that mean nothing to the model."""
+    found = NetworkClass.of(config.train.model, config.base) if config.train else None
+    if config.train is None or found is None:
+        return
+    given: list[Keys] = [("train", name) for name in config.document.data.get("train") or {}]
+    given += [("tune", "space", name) for name in (config.tune.space if config.tune else ())]
+    for place in given:
+        if place[-1] in found.unused:
+            yield place, f'means nothing to the model "{config.train.model}". Remove it, or take another model'
 
 
 def _per_era(config: Config) -> Iterator[Problem]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -40,6 +40,10 @@ class NetworkClass:
         The fields that it needs of each collection of objects; None if it needs no collection.
     heads
         The heads that it names; none if it has one.
+    defaults
+        Its own defaults of settings of `train`.
+    unused
+        The settings of `train` that mean nothing to it.
     methods
         Of its methods, by name.
     """
@@ -47,6 +51,8 @@ class NetworkClass:
     path: Path
     object_fields: Optional[tuple[str, ...]]
     heads: tuple[str, ...]
+    defaults: dict[str, Any]
+    unused: tuple[str, ...]
     methods: dict[str, Method]
 
     @classmethod
@@ -62,8 +68,10 @@ class NetworkClass:
         for path in sources:
             for found in _classes(path):
                 if found.name == name if place else "network" in map(ast.unparse, found.decorator_list):
-                    fields, heads = (_names(found, key) for key in ("object_fields", "heads"))
-                    return cls(path, fields, heads or (), _methods(found))
+                    fields, heads, unused = (_names(found, key) for key in ("object_fields", "heads", "unused"))
+                    return cls(
+                        path, fields, heads or (), _value(found, "defaults") or {}, unused or (), _methods(found)
+                    )
         return None
 
 
@@ -86,14 +94,19 @@ def _classes(path: Path) -> Iterator[ast.ClassDef]:
 
 def _names(class_: ast.ClassDef, key: str) -> Optional[tuple[str, ...]]:
     """The texts that an attribute of a class is, if it is written as a tuple or list of them."""
+    found = _value(class_, key)
+    return tuple(found) if isinstance(found, (tuple, list)) else None
+
+
+def _value(class_: ast.ClassDef, key: str) -> Any:
+    """What an attribute of a class is, if it is written as it is; otherwise None."""
     for line in class_.body:
         targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", line)]
         if isinstance(line, (ast.Assign, ast.AnnAssign)) and ast.unparse(targets[0]) == key:
             try:
-                found = ast.literal_eval(line.value or ast.Tuple([]))
+                return ast.literal_eval(line.value or ast.Tuple([]))
             except ValueError:
                 return None
-            return tuple(found) if isinstance(found, (tuple, list)) else None
     return None
 
 
@@ -287,6 +300,12 @@ class Train:
     )
     share: float = field(default=1.0, metadata={"hidden": True})
     """Share of the events that are used: less than all for a learning curve."""
+
+    def with_defaults(self, given: Collection[str], base: Path) -> Train:
+        """The same with the model's own defaults of the settings that are not given; `base` is the directory of the YAML file."""
+        found = NetworkClass.of(self.model, base)
+        own = found.defaults if found else {}
+        return replace(self, **{name: value for name, value in own.items() if name not in given})
 
     @property
     def against(self) -> dict[str, Against]:

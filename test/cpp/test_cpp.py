@@ -129,15 +129,16 @@ def scored(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> NDArray[np
     return found
 
 
-NETWORKS = ["mlp", "deepsets", "particlenet", "transformer"]
+NETWORKS = ["mlp", "deepsets", "particlenet", "transformer", "bdt"]
 
 
 def network_model(directory: Path, model: str, made: Made, order: Mapping[str, str | None]) -> Path:
     """Two untrained networks of all columns as a model file, with two discriminants; those of an mlp have several heads."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("ML_processing.stages")
-    from ML_processing.events.inputs import CollectionShape, Shape
+    from ML_processing.events.inputs import CollectionShape, Inputs, Shape
     from ML_processing.models import Ensemble, Network, make_network
+    from services.trainings import grow
 
     class Heads(torch.nn.Module):
         heads = ("spread", "targets", "classes")
@@ -162,6 +163,7 @@ def network_model(directory: Path, model: str, made: Made, order: Mapping[str, s
             network = Network(shape, Heads(network.core))
         objects = {name: (tensors[name], tensors[f"{name}_mask"] > 0) for name in order}
         network.fit(tensors["features"], objects)
+        grow(network, Inputs.of_tensors(shape, [torch.from_numpy(tensors[name]) for name in shape.tensors]))
         networks.append(network)
     path = directory / f"{model}.onnx"
     names = shape.tensors

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ML_processing.events.columns import InputCollection
-from ML_processing.events.inputs import Inputs, Shape
+from ML_processing.events.inputs import EventTensors, Inputs, Shape
 from ML_processing.models import Network
+from ML_processing.models.boosted import Boosted
 from ML_processing.training.description import Folds, TrainingDescription
 from ML_processing.training.directory import Training
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn
@@ -49,3 +51,18 @@ def tensors_of(inputs: Inputs) -> list[Tensor]:
     for it in inputs.objects.values():
         found += [it.values, it.mask.to(it.values.dtype)]
     return found
+
+
+def grow(network: Network, inputs: Inputs, rounds: int = 10) -> None:
+    """Give a core that grows something to compute, from classes that depend on all inputs; do nothing to any other."""
+    if not isinstance(network.core, Boosted):
+        return
+    rows = torch.cat([inputs.features, *(it.values.flatten(1) for it in inputs.objects.values())], dim=1)
+    sums = ((rows - rows.mean(dim=0)) / (rows.std(dim=0) + 1)).sum(dim=1)
+    labels = sums.argsort().argsort() * max(network.shape.outputs, 2) // len(sums)
+    count, nothing = len(sums), torch.empty(0)
+    known = EventTensors(inputs, labels, torch.ones(count), torch.empty(count, 0), nothing, nothing.bool())
+    rounds_of = network.core.grow(known, [], 0.3, 1)
+    for _ in range(rounds):
+        next(rounds_of)
+    network.core.keep(rounds)

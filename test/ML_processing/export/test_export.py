@@ -28,7 +28,7 @@ from MLTools.NanoML.model.file import network_files
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.model.verification import verify_model
 from MLTools.NanoML.nanoaod.folds import RULE
-from services.trainings import training_of
+from services.trainings import grow, training_of
 
 SELECTION = "MLTools.NanoML.trilepton:Trilepton"
 JETS = CollectionShape("Jet", ("pt", "eta", "phi", "btag"), 5, "-pt")
@@ -65,6 +65,7 @@ def trained(
         network = make_network(model, options or {}, shape).eval()
         features = sample.get("features", np.zeros((64, 0), "f4"))
         network.fit(features, objects, targets if changes.get("targets") else None)
+        grow(network, Inputs.of_tensors(shape, [torch.from_numpy(values) for values in sample.values()]))
         networks.append(network)
     about = {"versions": {"torch": torch.__version__}, "metrics": {"auc": 0.9}, "selection": SELECTION, **changes}
     return training_of(networks, shape, sample, ["ZCand_mass"], **about)
@@ -94,6 +95,7 @@ def columns_of(shape: Shape, sample: Mapping[str, np.ndarray]) -> dict[str, Any]
         ("deepsets", {"width": 8, "hidden": [8]}, BOTH),
         ("particlenet", {}, Shape(("MET_pt",), (JETS,), 3)),
         ("transformer", {}, BOTH),
+        ("bdt", {"min_events": 5}, BOTH),
     ],
 )
 @pytest.mark.parametrize("discriminants", [(), DISCRIMINANTS], ids=["classes", "discriminants"])

@@ -11,12 +11,14 @@ import torch
 from ML_processing.events.inputs import CollectionShape, Inputs, ObjectTensors, Shape
 from ML_processing.models import Network, make_network
 from MLTools.NanoML.config.training import MODELS
+from services.trainings import grow
 
 SMALL = {
     "mlp": {"hidden": [16, 16]},
     "deepsets": {"width": 16, "hidden": [16]},
     "particlenet": {"width": 16, "hidden": [16], "neighbors": 3},
     "transformer": {"width": 16, "heads": 2, "pair_width": 8},
+    "bdt": {"leaves": 5, "min_events": 5},
 }
 
 
@@ -26,7 +28,7 @@ def model(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(params=[name for name in MODELS if name != "mlp"])
+@pytest.fixture(params=["deepsets", "particlenet", "transformer"])
 def set_model(request: pytest.FixtureRequest) -> str:
     """Each of the models to which the order of the objects means nothing."""
     return request.param
@@ -73,6 +75,7 @@ def build(draw: Callable[..., Inputs]) -> Callable[..., Network]:
         network.fit(
             events.features.numpy(), {name: (it.values.numpy(), it.mask.numpy()) for name, it in events.objects.items()}
         )
+        grow(network, events)
         return network.eval()
 
     return build

@@ -30,6 +30,20 @@ def test_the_default_space_has_options_of_the_model(tmp_path: Path, model: str) 
     assert found.apply(values).model == model
 
 
+def test_a_bdt_has_a_space_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("train: {files: a.h5, model: bdt}\ntune:\n")
+    config = load(path)
+    assert config.train is not None
+    found = Space.of(config, config.train)
+    assert set(found.axes) == {
+        "learning_rate",
+        *(f"options.{name}" for name in ("leaves", "min_events", "event_share", "feature_share", "l2")),
+    }
+    assert set(found.own()) == set(found.axes)
+    assert found.axes["learning_rate"].low == 0.005
+
+
 def test_values_go_into_the_section(tmp_path: Path) -> None:
     found = space(
         tmp_path,

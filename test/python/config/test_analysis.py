@@ -6,6 +6,7 @@ import contextlib
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -471,3 +472,20 @@ def test_scores(write: Callable[[str], Path]) -> None:
     config = load(write("score: {files: a, model: [a.onnx, b.onnx], parameter: {mass: 600}, copy: true}"))
     assert config.score == Score(["a"], ["a.onnx", "b.onnx"], {"mass": [600.0]}, True)
     assert load(write("score: {files: a, model: a.onnx}")).score == Score(["a"], ["a.onnx"])
+
+
+def test_a_model_may_have_defaults_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+
+    def train(text: str) -> Train:
+        path.write_text(f"train: {{files: a.h5, {text}}}\n")
+        found = load(path).train
+        assert found is not None
+        return found
+
+    (tmp_path / "own.py").write_text("class Mine:\n    defaults = {'patience': 3, 'schedule': 'cosine'}\n")
+    plain, own = Train(), train("model: 'own.py:Mine'")
+    assert (own.patience, own.schedule, own.epochs) == (3, "cosine", plain.epochs)
+    assert train("model: 'own.py:Mine', patience: 7").patience == 7
+    assert train("model: mlp") == replace(plain, files=["a.h5"])
+    assert train("model: bdt").learning_rate > 10 * plain.learning_rate

@@ -1,0 +1,233 @@
+"""Boosted decision trees (BDT), by LightGBM."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ML_processing.events.inputs import EventTensors, Inputs, Shape
+from ML_processing.models.boosted import Boosted
+from ML_processing.models.layers import check_counts, extended
+from ML_processing.models.registry import network
+from ML_processing.models.trees import OPERATOR, TreeEnsemble
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+
+try:
+    import lightgbm
+except OSError as problem:
+    raise NanoMLError(
+        f"LightGBM cannot be loaded ({problem}). It needs GCC's OpenMP: apt-get install libgomp1, or dnf install libgomp."
+    ) from None
+
+Floats = NDArray[np.floating]
+_Predict = Callable[[Floats], Floats]
+_Translate = Callable[[], TreeEnsemble]
+
+
+@network
+class BDT(Boosted):
+    """Boosted decision trees: each event is one row of numbers, and each round adds a tree for each class or target.
+
+    The objects of collections become part of the row, in their order, up to the largest number of the conversion; what is not there is
+    missing, and the trees learn to which side missing values go.
+
+    Parameters
+    ----------
+    shape
+        What the trees read and give.
+    leaves
+        Largest number of leaves of a tree.
+    min_events
+        Smallest number of training events in a leaf.
+    event_share
+        Share of the training events that a round sees, chosen at random, above 0 to 1.
+    feature_share
+        Share of the columns that a tree may use, chosen at random, above 0 to 1.
+    l2
+        Pull of the leaves towards 0: how many events of weight 1 it is worth.
+
+    Raises
+    ------
+    ConfigError
+        There is nothing to read, or an option has no meaning.
+    """
+
+    defaults = {"learning_rate": 0.05, "epochs": 1000, "patience": 30}
+    unused = (
+        "decorrelate", "batch_size", "schedule", "warmup", "weight_decay", "clip", "precision", "processes",
+    )  # fmt: skip
+
+    text: Tensor  # uint8: the trees, as LightGBM writes them; empty before the training
+
+    def __init__(
+        self,
+        shape: Shape,
+        leaves: int = 31,
+        min_events: int = 20,
+        event_share: float = 1.0,
+        feature_share: float = 1.0,
+        l2: float = 1.0,
+    ) -> None:
+        super().__init__()
+        check_counts(leaves=leaves, min_events=min_events)
+        for name, share in (("event_share", event_share), ("feature_share", feature_share)):
+            if not (isinstance(share, (int, float)) and 0 < share <= 1):
+                raise ConfigError(f"train.options.{name}: is {share!r}, but must be a number above 0 and at most 1.")
+        if not (isinstance(l2, (int, float)) and 0 <= l2 < math.inf):
+            raise ConfigError(f"train.options.l2: is {l2!r}, but must be a number of at least 0.")
+        if not shape.tensors:
+            raise ConfigError("train.features: there is nothing to train on. Name features or `train.objects`.")
+        self.shape = shape
+        self.register_buffer("text", torch.empty(0, dtype=torch.uint8))
+        self._settings = {
+            "num_leaves": max(leaves, 2),
+            "min_data_in_leaf": min_events,
+            "bagging_fraction": event_share,
+            "bagging_freq": 1,
+            "feature_fraction": feature_share,
+            "lambda_l2": l2,
+        }
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Outputs, float32 of shape (N, outputs), of inputs as they are."""
+        found: Tensor = _Sum.apply(self._rows(inputs), self.shape.outputs, self.predict, self.trees)
+        return found
+
+    def grow(
+        self, training: EventTensors, others: Sequence[EventTensors], rate: float, seed: int
+    ) -> Iterator[list[Tensor]]:
+        """Learn by Newton steps in the loss of networks: cross entropy, or the Huber loss of standardized values."""
+        learning = _Learning(self.shape.outputs, training)
+        settings = {
+            **self._settings,
+            "learning_rate": rate,
+            "seed": seed,
+            "objective": "none",
+            "metric": "none",
+            "num_class": learning.columns,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": 1,
+            "verbosity": -1,
+            "feature_pre_filter": False,
+        }
+        values = self._rows(training.inputs).numpy()
+        if not any(len(np.unique(column[~np.isnan(column)])) > 1 for column in values.T):
+            raise NanoMLError(
+                "no input has two different values in the events of the training: there is nothing to learn."
+            )
+        rows = lightgbm.Dataset(values, np.zeros(len(training)), params=settings)
+        booster = lightgbm.Booster(settings, rows)
+        for number, events in enumerate(others):
+            values, nothing = self._rows(events.inputs).numpy(), np.zeros(len(events))
+            booster.add_valid(rows.create_valid(values, nothing, params=settings), str(number))
+        self.booster = booster
+        found: list[Floats] = []
+
+        def take(values: Floats, _: lightgbm.Dataset) -> tuple[str, float, bool]:
+            found.append(values)
+            return "", 0.0, False
+
+        while True:
+            booster.update(fobj=learning.derivatives)
+            found.clear()
+            booster.eval_valid(take)
+            yield [torch.from_numpy(_outputs(values, self.shape.outputs)).float() for values in found]
+
+    def keep(self, rounds: int) -> None:
+        """Write down the trees of the first rounds."""
+        content = self.booster.model_to_string(num_iteration=rounds)
+        self.text = torch.frombuffer(bytearray(content.encode()), dtype=torch.uint8)
+        del self.booster
+
+    @cached_property
+    def booster(self) -> lightgbm.Booster:
+        """The trees, for LightGBM."""
+        return lightgbm.Booster(model_str=bytes(self.text.tolist()).decode())
+
+    def predict(self, rows: Floats) -> Floats:
+        """Outputs (N, outputs) of rows (N, columns) by LightGBM."""
+        if not len(self.text) or not len(rows):
+            return np.zeros((len(rows), self.shape.outputs))
+        return _outputs(np.asarray(self.booster.predict(rows, raw_score=True, num_threads=1)), self.shape.outputs)
+
+    def trees(self) -> TreeEnsemble:
+        """The trees, for ONNX."""
+        dump: dict[str, Any] = {"tree_info": [], "num_tree_per_iteration": 1}
+        if len(self.text):
+            dump = self.booster.dump_model()
+        return TreeEnsemble.of(dump, self.shape.outputs, self.shape.outputs - dump["num_tree_per_iteration"])
+
+    def _rows(self, inputs: Inputs) -> Tensor:
+        """Columns of each event, NaN where a value is missing: features, then the fields of each object."""
+        parts = [inputs.features] if self.shape.features else []
+        for it in self.shape.collections:
+            values, mask, _ = inputs.objects[it.name]
+            there = torch.where(mask.unsqueeze(-1), values, math.nan)
+            parts.append(extended(there, 1, it.max, math.nan)[:, : it.max].flatten(1))
+        rows = torch.cat(parts, dim=1)
+        return torch.where(rows.abs() < math.inf, rows, math.nan)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        self.text = torch.empty_like(state_dict[f"{prefix}text"])  # it has as many bytes as there are
+        self.__dict__.pop("booster", None)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of the trees: computed by LightGBM, and exported as the operator of ONNX."""
+
+    @staticmethod
+    def forward(_: Any, rows: Tensor, outputs: int, predict: _Predict, trees: _Translate) -> Tensor:
+        if torch.onnx.is_in_onnx_export():  # only the shape counts, and the trace knows nothing but PyTorch
+            return rows.new_zeros(rows.shape[0], outputs)
+        return torch.from_numpy(predict(rows.numpy())).to(rows.dtype)
+
+    @staticmethod
+    def symbolic(graph: Any, rows: Any, outputs: int, predict: _Predict, trees: _Translate) -> Any:
+        found = graph.op(OPERATOR, rows, **trees().attributes)
+        found.setType(rows.type().with_sizes([None, outputs]))
+        return found
+
+
+class _Learning:
+    """The loss of training events, and its derivatives with respect to what the trees give."""
+
+    def __init__(self, outputs: int, training: EventTensors) -> None:
+        weights = training.weights.double().numpy()
+        self._weights = weights[:, None] / np.abs(weights).mean()
+        self._labels, self._targets = training.labels.numpy(), training.targets.double().numpy()
+        # for two classes the trees give the difference of the logits
+        self.columns = 1 if outputs == 2 and not self._targets.shape[1] else outputs
+
+    def derivatives(self, values: Floats, _: lightgbm.Dataset) -> tuple[Floats, Floats]:
+        """First and second derivatives, of the same shape as the values: (N,) or (N, columns)."""
+        columns = values.reshape(len(self._weights), self.columns)
+        if self._targets.shape[1]:
+            slope, curvature = np.clip(columns - self._targets, -1, 1), np.ones_like(columns)
+        else:
+            slope, curvature = self._of_classes(_outputs(columns, max(self.columns, 2)))
+        return (self._weights * slope).reshape(values.shape), (self._weights * curvature).reshape(values.shape)
+
+    def _of_classes(self, logits: Floats) -> tuple[Floats, Floats]:
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+        classes = probabilities.shape[1]
+        slope = probabilities - np.eye(classes)[self._labels]
+        # the classes share what a round changes: with the curvature of each alone its steps would be too long
+        curvature = probabilities * (1 - probabilities) * (1.0 if classes == 2 else classes / (classes - 1))
+        return slope[:, -self.columns :], curvature[:, -self.columns :]
+
+
+def _outputs(values: Floats, outputs: int) -> Floats:
+    """Outputs (N, outputs) from what the trees give: of two classes the first has the logit 0."""
+    columns = values.reshape(len(values), -1)
+    missing = outputs - columns.shape[1]
+    return np.concatenate([np.zeros((len(columns), missing)), columns], axis=1) if missing else columns
