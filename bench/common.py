@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import awkward as ak
+import h5py
 import numpy as np
 import uproot
 
+from MLTools.NanoML.contracts.hdf5 import HDF5Metadata, write_metadata
 from MLTools.NanoML.rootio.compression import compression_of
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -54,6 +56,27 @@ def make_input(path: Path, events: int, compression: str = "ZSTD:5") -> None:
                 types = {k: v.dtype if isinstance(v, np.ndarray) else ak.type(v).content for k, v in rows.items()}
                 tree = file.mktree("Events", types, counter_name=lambda x: "n" + x, field_name=lambda o, i: f"{o}_{i}")
             tree.extend(rows)
+
+
+def columns(names: Sequence[str]) -> list[dict[str, str]]:
+    """How the metadata of an HDF5 file describes columns."""
+    return [{"name": name, "dtype": "float32", "title": "", "source": "branch"} for name in names]
+
+
+def describe_events(file: h5py.File, features: Sequence[str], objects: Mapping[str, Any]) -> None:
+    """Write the metadata of an HDF5 file of signal and background, as the conversion does."""
+    events = len(file["events"])
+    accounting = {"files": [], "entries": events, "selected": events, "sum_of_weights": 1.0, "cutflow": []}
+    content = {
+        "schema": 1,
+        "creator": "bench",
+        "classes": ["signal", "background"],
+        "features": columns(features),
+        "objects": objects,
+        "selection": None,
+        "datasets": [{"name": "toy", "class": None, "label": -1, "is_data": False, "books": accounting}],
+    }
+    write_metadata(file, HDF5Metadata.from_json(content))
 
 
 def read_with_uproot(source: str | Path, names: Sequence[str], step: int = 50_000) -> None:

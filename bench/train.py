@@ -20,7 +20,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from common import Took, in_turns, parser, peak_memory
+from common import Took, columns, describe_events, in_turns, parser, peak_memory
 from torch.nn.functional import cross_entropy
 
 from ML_processing.events.data import TrainingFiles, read
@@ -30,7 +30,6 @@ from ML_processing.models import make_network
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training.loop import Monitor, fit
 from MLTools.NanoML.config.training import Train
-from MLTools.NanoML.contracts.hdf5 import HDF5Metadata, write_metadata
 from MLTools.NanoML.terminal.progress import silence
 
 EPOCHS = 3
@@ -66,21 +65,9 @@ def make_file(path: Path, events: int, objects: bool) -> None:
                 members["mass"] = 5
                 members["valid"] = np.arange(OBJECTS) < random.integers(1, OBJECTS + 1, (count, 1))
                 jets[start : start + count] = members
-        column = {"dtype": "float32", "title": "", "source": "branch"}
-        accounting = {"files": [], "entries": events, "selected": events, "sum_of_weights": 1.0, "cutflow": []}
-        fields_ = [{"name": it, **column} for it in FIELDS]
         truncated = {"objects": events * OBJECTS, "lost": 0}
-        entry = {"max": OBJECTS, "order": "-pt", "fields": fields_, "truncated": truncated}
-        content = {
-            "schema": 1,
-            "creator": "bench",
-            "classes": ["signal", "background"],
-            "features": [{"name": name, **column} for name in names],
-            "objects": {"Jet": entry} if objects else {},
-            "selection": None,
-            "datasets": [{"name": "toy", "class": None, "label": -1, "is_data": False, "books": accounting}],
-        }
-        write_metadata(file, HDF5Metadata.from_json(content))
+        entry = {"max": OBJECTS, "order": "-pt", "fields": columns(FIELDS), "truncated": truncated}
+        describe_events(file, names, {"Jet": entry} if objects else {})
 
 
 def settings(model: str, memory: int) -> Train:

@@ -62,6 +62,20 @@ def extended(values: Tensor, axis: int, count: int, value: float) -> Tensor:
     return torch.cat([values, values.new_full(more, value)], dim=axis)
 
 
+def packed(mask: Tensor, *objects: Tensor) -> list[Tensor]:
+    """The mask (N, M) and values of objects (N, M, ...) without the places that no event of this batch fills.
+
+    The objects of an event move to the front, in their order. A graph that is exported keeps all places.
+    """
+    if torch.onnx.is_in_onnx_export():
+        return [mask, *objects]
+    counts = mask.sum(dim=1)
+    most = int(torch.cat([counts, counts.new_ones(1)]).max())  # of no event there is no maximum
+    order = mask.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
+    places = (order + torch.arange(len(mask), device=mask.device).unsqueeze(1) * mask.shape[1]).flatten()
+    return [it.flatten(0, 1)[places].unflatten(0, order.shape) for it in (mask, *objects)]
+
+
 def pool(values: Tensor, mask: Tensor, most: int) -> Tensor:
     """Mean and maximum over the objects, and their number as a share of `most`: float32 (N, `pooled_width`).
 

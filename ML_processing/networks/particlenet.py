@@ -16,6 +16,7 @@ from ML_processing.models.layers import (
     check_dropout,
     extended,
     joined_vectors,
+    packed,
     pair_features,
     perceptron,
     pool,
@@ -34,7 +35,8 @@ class ParticleNet(nn.Module):
     the learned features in the others. Unlike in the paper, a message also depends on the pair's ln kT, ln z, ln DeltaR
     and ln m2, and its weight falls with distance, to zero at the distance of the first object that is not a neighbour:
     so rounding cannot change the output by changing the neighbours.
-    The objects' mean, maximum and number, and the event-level features go into a last network.
+    Every object knows the event-level features, too. The objects' mean, maximum and number, and the event-level features go
+    into a last network.
 
     Parameters
     ----------
@@ -74,6 +76,7 @@ class ParticleNet(nn.Module):
         self.shape = shape
         self.neighbors = neighbors
         self.embedding = Embedding(shape, width)
+        self.context = nn.Linear(len(shape.features), width, bias=False) if shape.features else None
         self.blocks = nn.ModuleList(_EdgeConv(width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         inputs = len(shape.features) + pooled_width(width)
@@ -82,7 +85,9 @@ class ParticleNet(nn.Module):
     def forward(self, inputs: Inputs) -> Tensor:
         """Outputs, float32 of shape (N, outputs), of scaled inputs."""
         values, mask = self.embedding(inputs)
-        vectors = joined_vectors(inputs, self.shape)
+        if self.context is not None:
+            values = values + self.context(inputs.features).unsqueeze(1)
+        mask, values, vectors = packed(mask, values, joined_vectors(inputs, self.shape))
         if torch.onnx.is_in_onnx_export():
             # ONNX Runtime 1.17 and 1.20 fail, or crash, without objects or events: pad then
             values, vectors, mask = (_never_empty(each) for each in (values, vectors, mask))

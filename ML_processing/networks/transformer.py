@@ -16,6 +16,7 @@ from ML_processing.models.layers import (
     extended,
     has_vectors,
     joined_vectors,
+    packed,
     pair_features,
     perceptron,
     pool,
@@ -85,7 +86,13 @@ class Transformer(nn.Module):
     def forward(self, inputs: Inputs) -> Tensor:
         """Outputs, float32 of shape (N, outputs), of scaled inputs."""
         values, mask = self.embedding(inputs)
-        bias = None if self.pairs is None else self._pair_bias(inputs)
+        if self.pairs is None:
+            mask, values = packed(mask, values)
+            bias = None
+        else:
+            mask, values, vectors = packed(mask, values, joined_vectors(inputs, self.shape))
+            features = pair_features(vectors.unsqueeze(2), vectors.unsqueeze(1))
+            bias = self.pairs(features).permute(0, 3, 1, 2)
         if self.event is not None:
             values = torch.cat([values, self.event(inputs.features).unsqueeze(1)], dim=1)
             mask = extended(mask, 1, 1, 1.0)
@@ -103,14 +110,6 @@ class Transformer(nn.Module):
         parts = [self.norm(token[:, 0]), pooled] + ([inputs.features] if self.shape.features else [])
         outputs: Tensor = self.output(torch.cat(parts, dim=1))
         return outputs
-
-    def _pair_bias(self, inputs: Inputs) -> Tensor:
-        """What is added to the attention between two objects, shape (N, heads, M, M)."""
-        assert self.pairs is not None
-        vectors = joined_vectors(inputs, self.shape)
-        features = pair_features(vectors.unsqueeze(2), vectors.unsqueeze(1))
-        bias: Tensor = self.pairs(features).permute(0, 3, 1, 2)
-        return bias
 
 
 class _Block(nn.Module):

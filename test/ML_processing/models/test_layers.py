@@ -53,3 +53,18 @@ def test_gradients_of_padding_are_finite() -> None:
     layers.pair_features(vectors.unsqueeze(2), vectors.unsqueeze(1)).sum().backward()
     assert vectors.grad is not None
     assert vectors.grad.isfinite().all()
+
+
+def test_packed_objects_keep_their_order_and_lose_the_padding_of_all_events() -> None:
+    mask = torch.tensor([[False, True, False, True, False], [False, False, True, False, False]])
+    values = torch.arange(10.0).reshape(2, 5, 1)
+    packed_mask, packed_values = layers.packed(mask, values)
+    assert packed_mask.tolist() == [[True, True], [True, False]]
+    assert packed_values[packed_mask].flatten().tolist() == [1, 3, 7]
+    nobody, nothing = layers.packed(torch.zeros(2, 5, dtype=torch.bool), values)
+    assert nobody.tolist() == [[False], [False]]
+    assert nothing.shape == (2, 1, 1)
+    for empty in (mask[:0], mask[:, :0]):
+        assert [it.shape for it in layers.packed(empty, values[: len(empty), : empty.shape[1]])] == (
+            [(0, 1), (0, 1, 1)] if not len(empty) else [(2, 0), (2, 0, 1)]
+        )
