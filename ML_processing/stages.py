@@ -6,12 +6,11 @@ import functools
 import glob
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ML_processing.export.releases import target
-from ML_processing.networks import TRAINING, code_behind, resolve_model
+from ML_processing.networks import TRAINING, beginning, code_behind, resolved
 from ML_processing.requests import NO_DATA, Compilation, DataRequest, RepeatRequest, Source, repeats_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Evaluate, Export, Train
@@ -40,6 +39,8 @@ def train_stage(analysis: Analysis) -> Stage:
     _check_release(config)
     settings, code = _settings(config, *TRAINING)
     decisive = {key: value for key, value in config.as_dict("train").items() if key not in _NOT_DECISIVE}
+    if settings.start is not None:
+        decisive["init"] = beginning(settings)
     tasks = []
     for era in config.trainings:
         run, files = Layout.of(config).training(era), _training_files(config, era)
@@ -201,7 +202,7 @@ def compile_stage(analysis: Analysis) -> Stage | None:
 def _settings(config: Config, *roots: str) -> tuple[Train, str]:
     """The section `train`, with a model that means the same in every directory; the code behind it and behind `roots`."""
     assert config.train is not None
-    settings = replace(config.train, model=resolve_model(config.train.model, config.base))
+    settings = resolved(config.train, config.base)
     try:
         return settings, code_behind(settings.model, *roots)
     except ConfigError as problem:

@@ -125,7 +125,7 @@ def make_training_data(
     training = table[~held_out]
     network.fit(training.features, training.objects, training.targets())
     parameter = ParameterGrid.of(survey)
-    if parameter is not None:
+    if parameter is not None and not network.has_scale:
         network.scaling.fit_parameter(parameter.values)
     factors, positive = factors_of_split(survey, fold), None
     if config.negative_weights == "reweight":

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ML_processing.events.inputs import EventTensors, Inputs
 from MLTools.NanoML.errors import NanoMLError
@@ -49,6 +50,32 @@ class Hooks(Protocol):
         -------
         The loss of each event, shape (N,), whose mean with the weights is taken; or of all, a single number, with the weights in it.
         """
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups of parameters for the optimizer, instead of one with all.
+
+        Returns
+        -------
+        What optimizers of PyTorch take: dicts with "params" and, where it is not `train.learning_rate` or `train.weight_decay`, "lr" and
+        "weight_decay". `train.schedule` and `train.warmup` multiply all rates by the same factor.
+        """
+
+    def optimizer(self, parameters: list[dict[str, Any]], learning_rate: float) -> Optimizer:
+        """The optimizer, instead of AdamW.
+
+        Parameters
+        ----------
+        parameters
+            The groups, as `parameter_groups` returns them.
+        learning_rate
+            That of `train`, which a search may vary.
+        """
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Be called before an epoch, counted from 1; once more if the training continues in it after an interruption."""
+
+    def end_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Be called after an epoch with its numbers: train_loss, validation_loss, learning_rate, validation_auc of a classification."""
 
 
 def hook(core: nn.Module, name: str) -> Hook | None:

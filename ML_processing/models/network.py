@@ -27,6 +27,8 @@ class Network(nn.Module):
 
     Attributes
     ----------
+    has_scale, has_target_scale
+        Whether the scales of inputs and of targets are known, and do not follow from the training events.
     others
         Of a network with several heads: how many outputs each has, without the one by which it is judged; "targets" comes first.
     """
@@ -34,10 +36,12 @@ class Network(nn.Module):
     target_center: Tensor
     target_width: Tensor
 
-    def __init__(self, shape: Shape, core: nn.Module, is_own: bool = False) -> None:
+    def __init__(self, shape: Shape, core: nn.Module, is_own: bool = False, is_raw: bool = False) -> None:
         super().__init__()
         self.shape = shape
-        self.scaling = Unscaled() if isinstance(core, Boosted) else Scaling(shape)
+        limit = Scaler.FARTHEST if is_raw else Scaler.LIMIT
+        self.scaling = Unscaled() if isinstance(core, Boosted) else Scaling(shape, limit)
+        self.has_scale = self.has_target_scale = is_raw
         self.core = core
         size = shape.targets or shape.outputs
         self.register_buffer("target_center", torch.zeros(size))
@@ -57,9 +61,10 @@ class Network(nn.Module):
         objects: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]],
         targets: NDArray[np.float32] | None = None,
     ) -> None:
-        """Take the scales of the inputs (see `Scaling.fit`) and of targets (N, targets) from the training events."""
-        self.scaling.fit(features, objects)
-        if targets is None:
+        """Take the scales of the inputs (see `Scaling.fit`) and of targets (N, targets) from the training events, if need be."""
+        if not self.has_scale:
+            self.scaling.fit(features, objects)
+        if targets is None or self.has_target_scale:
             return
         for i, column in enumerate(targets.T):
             center, width = center_and_width(column[np.isfinite(column)])
@@ -167,18 +172,20 @@ class Scaler(nn.Module):
 
     A value that is missing becomes the centre, which is 0 after scaling. Missing are values that are not finite, and
     those that `fit` recognized as a sentinel: a number such as -999 that stands for "no value". Whatever lies beyond
-    10 widths is moved to 10 widths, so that no outlier can dominate a network.
+    10 widths is moved to 10 widths, so that no outlier can dominate a network; the limit of a network that reads inputs as they are
+    is there only to keep its numbers finite.
     """
 
-    LIMIT = 10.0
+    LIMIT, FARTHEST = 10.0, 1e6
     SPAN = 4.0
     center: Tensor  # float32, (columns,), as all
     width: Tensor
     below: Tensor  # the sentinels at the two ends of a column, or infinities: values between them count
     above: Tensor
 
-    def __init__(self, columns: int) -> None:
+    def __init__(self, columns: int, limit: float = LIMIT) -> None:
         super().__init__()
+        self.limit = limit
         self.register_buffer("center", torch.zeros(columns))
         self.register_buffer("width", torch.ones(columns))
         self.register_buffer("below", torch.full((columns,), -math.inf))
@@ -218,18 +225,18 @@ class Scaler(nn.Module):
 
         Returned are the scaled values, arbitrary for a missing one, and a bool of the same shape: False for a missing value.
         """
-        scaled = torch.clamp((values - self.center) / self.width, -self.LIMIT, self.LIMIT)
+        scaled = torch.clamp((values - self.center) / self.width, -self.limit, self.limit)
         return scaled, (values > self.below) & (values < self.above)
 
 
 class Scaling(nn.Module):
     """Scale the event-level features and the fields of every collection, each column by itself."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, limit: float = Scaler.LIMIT) -> None:
         super().__init__()
         self.shape = shape
-        self.features = Scaler(len(shape.features))
-        self.objects = nn.ModuleList(Scaler(len(it.fields)) for it in shape.collections)
+        self.features = Scaler(len(shape.features), limit)
+        self.objects = nn.ModuleList(Scaler(len(it.fields), limit) for it in shape.collections)
         self._vectors = [_vector_fields(it.fields) for it in shape.collections]
 
     def fit(

@@ -30,7 +30,7 @@ def network(core: type[nn.Module]) -> type[nn.Module]:
     return core
 
 
-def make_network(model: str, options: Mapping[str, Any], shape: Shape) -> Network:
+def make_network(model: str, options: Mapping[str, Any], shape: Shape, is_raw: bool = False) -> Network:
     """A fresh network with random weights; its scaling is not fitted yet.
 
     Parameters
@@ -44,6 +44,8 @@ def make_network(model: str, options: Mapping[str, Any], shape: Shape) -> Networ
         Options of its constructor.
     shape
         What it reads and gives.
+    is_raw
+        Whether it reads inputs as they are in the files, but for missing values and padding, which are 0.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def make_network(model: str, options: Mapping[str, Any], shape: Shape) -> Networ
             f'train.options: the model "{model}" cannot be made with {dict(options)}: '
             f"{type(problem).__name__}: {problem}. Its options: {known}."
         ) from problem
-    return Network(shape, made, is_own=model not in MODELS)
+    return Network(shape, made, model not in MODELS, is_raw)
 
 
 def heads_of(model: str) -> tuple[str, ...]:

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import importable
+from MLTools.NanoML.model import file_hash
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.training import Train
 
 TRAINING = ("ML_processing.training.fold", "ML_processing.training.description")
 """The modules that decide what a training gives, beside that of its network."""
@@ -29,6 +35,28 @@ def resolve_model(model: str, base: Path) -> str:
     if place and (base / f"{place}.py").is_file():
         return f"{(base / place).resolve()}.py:{name}"
     return model
+
+
+def resolved(train: Train, base: Path) -> Train:
+    """The section with a model and a checkpoint that mean the same in every directory; paths are relative to `base`."""
+    start = train.start
+    if start is not None:
+        start = replace(start, file=str((base / Path(start.file).expanduser()).resolve()))
+    return replace(train, model=resolve_model(train.model, base), init=start)
+
+
+def beginning(train: Train) -> list[object] | None:
+    """What of `train.init` decides a training: the hash of the checkpoint, and the parts that are fresh and frozen.
+
+    None without a checkpoint, and a ConfigError if there is no such file.
+    """
+    start = train.start
+    if start is None:
+        return None
+    try:
+        return [file_hash(start.file), start.fresh, start.frozen]
+    except OSError as problem:
+        raise ConfigError(f"train.init: {start.file}: {problem.strerror}.") from None
 
 
 def code_behind(model: str, *roots: str) -> str:

@@ -61,7 +61,8 @@ class BDT(Boosted):
 
     defaults = {"learning_rate": 0.05, "epochs": 1000, "patience": 30}
     unused = (
-        "decorrelate", "batch_size", "schedule", "warmup", "weight_decay", "clip", "precision", "processes",
+        "decorrelate", "batch_size", "schedule", "warmup", "weight_decay", "clip", "precision", "processes", "init",
+        "scaling", "ema",
     )  # fmt: skip
 
     text: Tensor  # uint8: the trees, as LightGBM writes them; empty before the training

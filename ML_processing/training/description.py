@@ -22,7 +22,7 @@ from ML_processing.events.inputs import Shape
 from ML_processing.events.survey import ClassTotal, Survey, split_count
 from ML_processing.events.training_data import ParameterGrid
 from ML_processing.models.discriminant import BoundDiscriminant
-from ML_processing.networks import TRAINING, code_behind
+from ML_processing.networks import TRAINING, beginning, code_behind
 from ML_processing.training.discriminants import discriminants_of, notes_on, signal_of
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json
@@ -256,6 +256,7 @@ def _fingerprint(config: Train, data: list[Any]) -> str:
     place, _, name = config.model.rpartition(":")
     if place:  # a user's own network: its code counts, wherever it is
         decisive["model"] = name
+    decisive["init"] = beginning(config)
     code = code_behind(config.model, *TRAINING)
     return hashlib.sha256(json.dumps([decisive, data, code], sort_keys=True).encode()).hexdigest()
 

@@ -21,6 +21,7 @@ from ML_processing.models.boosted import Boosted
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.network import scores_of
 from ML_processing.training.description import Epoch, TrainingDescription, read_json
+from ML_processing.training.start import begin_with
 from MLTools.NanoML.contracts.plain import build
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import TARGETS, Head
@@ -70,7 +71,16 @@ def read_reweighted(directory: Path, fold: int) -> dict[str, Reweighted]:
 
 def new_network(description: TrainingDescription) -> Network:
     """A fresh network; a ConfigError if the model or an option is unknown, or does not fit the inputs."""
-    return make_network(description.config.model, description.config.options, description.shape)
+    config = description.config
+    return make_network(config.model, config.options, description.shape, config.scaling == "none")
+
+
+def initial_network(description: TrainingDescription) -> Network:
+    """A fresh network, or one with the weights of a checkpoint; a NanoMLError if that does not fit, besides."""
+    network, start = new_network(description), description.config.start
+    if start is not None:
+        begin_with(network, start)
+    return network
 
 
 def load_network(directory: Path, fold: int, description: TrainingDescription) -> Network:

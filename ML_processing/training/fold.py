@@ -25,8 +25,8 @@ from ML_processing.training.directory import (
     Training,
     checkpoint_file,
     history_file,
+    initial_network,
     network_file,
-    new_network,
     one_thread,
     weights_file,
 )
@@ -94,7 +94,7 @@ def train_fold(
     checkpoint = checkpoint_file(directory, fold)
     with one_thread(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed * 1000 + fold)
-        network = new_network(description)
+        network = initial_network(description)
         data = make_training_data(files, table, survey, network, fold, config, device)
         judge = description.discriminant
         significance = None if expected is None else partial(_significance, judge, expected)

@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.optim.swa_utils import AveragedModel
 
 from ML_processing.events.inputs import EventTensors, Inputs, Position, Shape
 from ML_processing.events.training_data import TrainingData
 from ML_processing.models.discriminant import BoundDiscriminant
-from ML_processing.models.hooks import Outputs, as_float, first, joined
+from ML_processing.models.hooks import Outputs, as_float, first, hook, joined
 from ML_processing.training.description import Epoch, best_epoch, last_improvement
 from ML_processing.training.losses import Loss, error_of_change, is_classification, separation
+from ML_processing.training.optimizer import Rates, averaged, make_optimizer
+from ML_processing.training.start import frozen_parts
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import check_interrupt
@@ -61,6 +64,7 @@ class _State:
     """All that changes from step to step; saved and restored together. The position seeds all that is random."""
 
     core: nn.Module
+    average: AveragedModel | None
     optimizer: torch.optim.Optimizer
     plateau: torch.optim.lr_scheduler.ReduceLROnPlateau
     scaler: torch.amp.GradScaler
@@ -73,7 +77,13 @@ class _State:
     @property
     def parts(self) -> dict[str, Any]:
         """Those with a state of their own, by their names in the checkpoint."""
-        return {"network": self.core, "optimizer": self.optimizer, "plateau": self.plateau, "grown": self.scaler}
+        found = {"network": self.core, "optimizer": self.optimizer, "plateau": self.plateau, "grown": self.scaler}
+        return found if self.average is None else {**found, "average": self.average}
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is measured and kept: with the weights themselves, or with their average."""
+        return self.core if self.average is None else self.average.module
 
 
 def fit(core: nn.Module, data: TrainingData, config: Train, monitor: Monitor, device: torch.device) -> list[Epoch]:
@@ -84,13 +94,11 @@ def fit(core: nn.Module, data: TrainingData, config: Train, monitor: Monitor, de
     from its checkpoint, if there is one, and ends with the same numbers as an uninterrupted one. A NanoMLError says that the loss is
     not a finite number.
     """
-    fused = all(parameter.is_floating_point() for parameter in core.parameters())
-    optimizer = torch.optim.AdamW(
-        core.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused
-    )
+    optimizer = make_optimizer(core, config)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=max(config.patience // 3, 1))
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
-    state = _State(core, optimizer, plateau, scaler, [], deepcopy(core.state_dict()), Position())
+    average = None if config.ema is None else averaged(core, config.ema)
+    state = _State(core, average, optimizer, plateau, scaler, [], deepcopy(core.state_dict()), Position())
     loop = _Loop(state, _shared(core, device), data, config, monitor, device)
     loop.restore()
     while len(state.history) < min(config.epochs, _last_improvement(state.history) + config.patience):
@@ -112,12 +120,22 @@ class _Loop:
 
     def __post_init__(self) -> None:
         self.parameters = list(self.state.core.parameters())
-        self.loss = Loss.of(self.state.core, self.config.decorrelate, self.monitor.discriminant)
+        core, judged = self.state.core, self.state.judged
+        self.loss, self.judging = (
+            Loss.of(it, self.config.decorrelate, self.monitor.discriminant) for it in (core, judged)
+        )
+        self.frozen = frozen_parts(core, self.config.start)
+        self.rates = Rates(self.state.optimizer)
+        self.begin, self.end = hook(core, "begin_epoch"), hook(core, "end_epoch")
 
     def epoch(self) -> None:
         """Train from the position to the end of its epoch."""
         state, number = self.state, self.state.position.epoch + 1
+        if self.begin is not None:
+            self.begin(number)
         state.core.train()
+        for part in self.frozen:
+            part.eval()
         for after, batch in self.data.batches.epoch(state.position):
             self._step(batch)
             state.position = after
@@ -125,14 +143,16 @@ class _Loop:
         entry = _from_first(lambda: self._measure(number))
         if self.config.schedule == "plateau":
             if number - 1 < self.config.warmup <= number:  # the warmup is over: the exact rate from now on
-                state.optimizer.param_groups[0]["lr"] = self.config.learning_rate
+                self.rates.set(1.0)
             elif number > self.config.warmup:
                 state.plateau.step(entry.validation_loss)
         state.history.append(entry)
         state.position = Position(number)
         best = best_epoch(state.history).epoch
         if best == number:
-            state.best = deepcopy(state.core.state_dict())
+            state.best = deepcopy(state.judged.state_dict())
+        if self.end is not None:
+            self.end(number, entry.metrics)
         self.monitor.report([entry], f"validation {entry.validation_loss:.4f}, best epoch {best}")
 
     def _step(self, batch: EventTensors) -> None:
@@ -156,6 +176,8 @@ class _Loop:
             _clip(self.parameters, config.clip)
         state.scaler.step(state.optimizer)
         state.scaler.update()
+        if state.average is not None:
+            state.average.update_parameters(state.core)
 
     def _set_rate(self) -> None:
         """Set the learning rate of this step, if it does not only change between epochs."""
@@ -163,14 +185,14 @@ class _Loop:
         if config.warmup == 0 and (config.schedule != "cosine" or where.block or where.batch):
             return
         done = where.epoch + self._share_of_epoch()
-        rate = config.learning_rate
+        factor = 1.0
         if config.schedule == "cosine":
-            rate *= 0.5 * (1 + math.cos(math.pi * where.epoch / config.epochs))
+            factor = 0.5 * (1 + math.cos(math.pi * where.epoch / config.epochs))
         elif config.schedule == "plateau" and done >= config.warmup:
             return
         if done < config.warmup:
-            rate *= (done + self.config.batch_size / max(self.data.events, 1)) / config.warmup
-        self.state.optimizer.param_groups[0]["lr"] = min(rate, config.learning_rate)
+            factor *= (done + self.config.batch_size / max(self.data.events, 1)) / config.warmup
+        self.rates.set(min(factor, 1.0))
 
     def _share_of_epoch(self) -> float:
         where, blocks = self.state.position, self.data.batches.blocks
@@ -208,7 +230,7 @@ class _Loop:
         state, validation = self.state, self.data.validation
         if not (validation.weights < 0).any():
             return entry
-        losses = self.loss.by_event(outputs, validation, self._size)
+        losses = self.judging.by_event(outputs, validation, self._size)
         if losses is None:
             return entry
         if len(state.losses):
@@ -220,10 +242,10 @@ class _Loop:
     @torch.no_grad()
     def _loss(self, events: EventTensors) -> tuple[float, Outputs]:
         """Weighted mean loss without dropout, and the outputs."""
-        self.state.core.eval()
+        judged = self.state.judged.eval()
         parts = events.pieces(_AT_ONCE[self.device.type])
-        outputs = joined([as_float(self.state.core(part.inputs)) for part in parts])
-        return self.loss.of_events(outputs, events, self._size), outputs
+        outputs = joined([as_float(judged(part.inputs)) for part in parts])
+        return self.judging.of_events(outputs, events, self._size), outputs
 
     @property
     def _size(self) -> int:

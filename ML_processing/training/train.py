@@ -24,7 +24,7 @@ from ML_processing.events.survey import Survey, factors_of_split, split_count
 from ML_processing.metrics.measured import Measured
 from ML_processing.tracking import begin, check, finish, following
 from ML_processing.training.description import Epoch, TrainingDescription, describe
-from ML_processing.training.directory import Training, checkpoint_file, new_network
+from ML_processing.training.directory import Training, checkpoint_file, initial_network
 from ML_processing.training.fold import device_of, is_trained, measure, prepare, train_fold
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import begin_worker, usable_cores, worker_pool
@@ -72,7 +72,7 @@ def train(files: Sequence[Path], config: Train, directory: Path) -> dict[str, An
     for fold in folds:  # what is wrong with any of them is known before the first epoch
         factors_of_split(survey, fold)
     with torch.random.fork_rng(devices=[]):
-        new_network(description)
+        initial_network(description)
     prepare(directory, description)
     begin(config.tracking, directory, directory.parent, directory.name, description)
     todo = [fold for fold in folds if not is_trained(directory, fold)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from optuna.trial import TrialState
 
 from ML_processing import tracking
-from ML_processing.networks import resolve_model
+from ML_processing.networks import resolved
 from ML_processing.stages import train_stage
 from ML_processing.tuning.result import conclude
 from ML_processing.tuning.space import Space
@@ -88,7 +88,7 @@ def _prepared(config: Config) -> tuple[Config, Tune, Space, list[Path]]:
     if config.train is None:
         raise NanoMLError(f"{config.where()}: has no section train: there is nothing to tune.")
     settings = config.tune or Tune()
-    train = replace(config.train, model=resolve_model(config.train.model, config.base))
+    train = resolved(config.train, config.base)
     config = replace(config, tune=settings)
     tasks = train_stage(Analysis(config)).tasks
     if len(tasks) > 1:

@@ -19,6 +19,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
+from ML_processing.networks import beginning
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.trial import HeldTrial
 from MLTools.NanoML.atomic import make_directory, write_json
@@ -143,6 +144,8 @@ class Study:
 def _settings(space: Space, tune: Tune, data: str) -> dict[str, Any]:
     """All that the trials of a search depend on; `data` is the hash of the events."""
     train = {key: value for key, value in plain(space.train).items() if key not in _IRRELEVANT}
+    if space.train.start is not None:
+        train["init"] = beginning(space.train)
     return {
         "train": train,
         "space": {name: plain(axis) for name, axis in space.axes.items()},

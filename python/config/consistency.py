@@ -222,6 +222,8 @@ def _objects(config: Config) -> Iterator[Problem]:
 def _network(config: Config) -> Iterator[Problem]:
     """What the class of a network has for its training; what this gives, the training itself checks."""
     train = config.train
+    if train is not None and train.start is not None and not config.path(train.start.file).is_file():
+        yield ("train", "init"), f"{config.path(train.start.file)}: no such file"
     found = NetworkClass.of(train.model, config.base) if train else None
     if train is None or found is None:
         return

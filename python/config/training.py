@@ -124,6 +124,7 @@ def _methods(found: ast.ClassDef) -> dict[str, Method]:
 MODELS = tuple(dict.fromkeys(["mlp", *(path.stem for path in _networks())]))
 SCHEDULES = ("plateau", "cosine", "constant")
 NEGATIVE_WEIGHTS = ("signed", "reweight")
+SCALINGS = ("standard", "none")
 PRECISIONS = ("float32", "bfloat16", "float16")
 TRACKERS = ("mlflow", "tensorboard")
 METRICS = ("validation_loss", "validation_auc", "validation_significance")
@@ -181,6 +182,26 @@ class PerObject:
 
 
 @dataclass(frozen=True)
+class Init:
+    """The weights with which a training begins, instead of random ones."""
+
+    file: str = setting(
+        ...,
+        "The checkpoint: the state_dict of the network in a file of torch.save, or network_I.pt of another training.",
+        examples=["weights.pt"],
+    )
+    fresh: list[str] = setting(
+        list,
+        "Parts of the network that begin with random weights all the same, such as the last layer for other classes.",
+        uniqueItems=True,
+        examples=[["output"]],
+    )
+    frozen: list[str] = setting(
+        list, "Parts whose weights stay as they are in the file.", uniqueItems=True, examples=[["embedding", "blocks"]]
+    )
+
+
+@dataclass(frozen=True)
 class Train:
     """The network and its training."""
 
@@ -194,6 +215,17 @@ class Train:
         "Settings of the network, by name: hidden and dropout of an mlp, for instance. "
         "Their defaults are in doc/training.md.",
         examples=[{"hidden": [128, 128], "dropout": 0.2}],
+    )
+    init: Optional[Union[Init, str]] = setting(
+        None,
+        "Weights to begin with, for fine-tuning: a checkpoint, alone or with parts of the network that are `fresh` or `frozen`.",
+        examples=["weights.pt"],
+    )
+    scaling: str = setting(
+        SCALINGS[0],
+        "How inputs reach the network: standard shifts and scales each to a centre of 0 and a width of 1, none leaves them, and "
+        "targets, as they are in the files, for a network with its own preprocessing.",
+        enum=SCALINGS,
     )
     files: Optional[list[str]] = setting(
         None, "HDF5 files to train on, instead of those that the analysis converts.", minItems=1
@@ -263,6 +295,14 @@ class Train:
         "Largest norm of a gradient, so that one odd event cannot throw the network off; null for none.",
         exclusiveMinimum=0,
     )
+    ema: Optional[float] = setting(
+        None,
+        "The network that is judged and kept has the exponential moving average of the weights over the steps, each with this share of "
+        "the average before; null for the weights themselves.",
+        exclusiveMinimum=0,
+        exclusiveMaximum=1,
+        examples=[0.999],
+    )
     patience: int = setting(20, "Training stops after this many epochs without improvement.", minimum=1)
     folds: int = setting(
         5,
@@ -306,6 +346,11 @@ class Train:
         found = NetworkClass.of(self.model, base)
         own = found.defaults if found else {}
         return replace(self, **{name: value for name, value in own.items() if name not in given})
+
+    @property
+    def start(self) -> Optional[Init]:
+        """The checkpoint to begin with, its short form written out."""
+        return Init(self.init) if isinstance(self.init, str) else self.init
 
     @property
     def against(self) -> dict[str, Against]:

@@ -40,9 +40,9 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 
 
 def optional(hint: Any) -> Any:
-    """The X of Optional[X]; None for any other hint."""
-    inner = [argument for argument in get_args(hint) if argument is not type(None)]
-    return inner[0] if get_origin(hint) is Union and len(inner) == 1 else None
+    """The X of Optional[X], which may be a union; None for any other hint."""
+    inner = tuple(argument for argument in get_args(hint) if argument is not type(None))
+    return Union[inner] if get_origin(hint) is Union and len(inner) < len(get_args(hint)) else None
 
 
 def build(cls: type[T], content: Mapping[str, Any]) -> T:

@@ -274,6 +274,8 @@ def test_how_to_train_a_network_of_ones_own(started: Path, follow: Callable[...,
     mass, error = (tree[f"heads_{name}"].array(library="np") for name in ("ThreeLep_mass", "error"))
     assert 100 < np.median(mass) < 1000
     assert (error > 0).all()
+    assert abs(measured(started, "finetuned")["auc"]["network"] - 0.84) < 0.03
+    assert list((started / "myanalysis" / "finetuned" / "scores" / "WZ").glob("*.root"))
 
 
 @has_parts

@@ -481,3 +481,11 @@ def test_what_a_network_of_ones_own_has_for_its_training(
     found = problems(tmp_path, text)
     assert len(found) == (problem is not None)
     assert problem is None or problem in found[0]
+
+
+@pytest.mark.parametrize("init", ["weights.pt", "{file: weights.pt, fresh: output, frozen: [embed, body]}"])
+def test_a_checkpoint_must_be_there(init: str, tmp_path: Path) -> None:
+    text = TWO + f"convert: {{features: [MET_pt]}}\ntrain: {{init: {init}, ema: 0.999, scaling: none}}\n"
+    assert problems(tmp_path, text) == ["a.yaml:5: train.init: weights.pt: no such file."]
+    (tmp_path / "weights.pt").touch()
+    assert problems(tmp_path, text) == []
