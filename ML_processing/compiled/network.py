@@ -118,8 +118,8 @@ def joined(
     parts = network_files(network, each, description.folds)
     if parts is None and description.folds > 1:
         raise NanoMLError(
-            "the networks cannot be told apart in the model, since it has branches or loops of its own (If, Loop, Scan), so an event "
-            "could not go through the network of its fold. Write the network without them, for example with torch.where."
+            "the networks cannot be told apart in the graph of the model, as where they have branches or loops of their own (If, Loop, "
+            "Scan), so an event could not go through the network of its fold. Write the network without them, for example with torch.where."
         )
     nodes = list(whole.graph.node)
     result = _branches(nodes, _PREFIX + mean, _PREFIX + each, description.folds) if parts else None
@@ -167,11 +167,7 @@ def _branches(nodes: Sequence[onnx.NodeProto], mean: str, each: str, folds: int)
     )
     made: list[onnx.NodeProto] = []
     for fold in reversed(range(folds)):
-        own, name = together.input[fold], f"scores_of_{fold}"
-        axes = f"axis_of_{fold}"
-        constant = helper.make_node("Constant", [], [axes], value_ints=[1])
-        squeeze = helper.make_node("Squeeze", [own, axes], [name])
-        then = _body([*_needed(nodes, own), constant, squeeze], name, f"fold{fold}")
+        then = _one_network(nodes, together.input[fold], fold)
         choice = helper.make_node(
             "If", [f"is_fold_{fold}"], [f"scores_{fold}"], then_branch=then, else_branch=otherwise
         )
@@ -184,15 +180,19 @@ def _branches(nodes: Sequence[onnx.NodeProto], mean: str, each: str, folds: int)
         value = helper.make_node(
             "Constant", [], [f"fold_{fold}"], value=helper.make_tensor("", KINDS["f"], [1, 1], [fold])
         )
-        shape = helper.make_node("Constant", [], [f"shape_{fold}"], value_ints=[1])
-        equal = helper.make_node("Equal", ["fold_row", f"fold_{fold}"], [f"equal_{fold}"])
-        conditions += [
-            value,
-            shape,
-            equal,
-            helper.make_node("Reshape", [f"equal_{fold}", f"shape_{fold}"], [f"is_fold_{fold}"]),
-        ]
+        conditions += [value, helper.make_node("Equal", ["fold_row", f"fold_{fold}"], [f"is_fold_{fold}"])]
     return [*conditions, *made]
+
+
+def _one_network(nodes: Sequence[onnx.NodeProto], own: str, fold: int) -> onnx.GraphProto:
+    """The branch of a network, whose results are `own`, shape (events, 1, outputs)."""
+    last = next(node for node in nodes if own in node.output)
+    if last.op_type == "Unsqueeze":  # what is added for all networks together
+        return _body(_needed(nodes, last.input[0]), last.input[0], f"fold{fold}")
+    axes, name = f"axis_of_{fold}", f"scores_of_{fold}"
+    constant = helper.make_node("Constant", [], [axes], value_ints=[1])
+    squeeze = helper.make_node("Squeeze", [own, axes], [name])
+    return _body([*_needed(nodes, own), constant, squeeze], name, f"fold{fold}")
 
 
 def _body(nodes: Sequence[onnx.NodeProto], output: str, name: str) -> onnx.GraphProto:

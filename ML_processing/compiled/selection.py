@@ -160,8 +160,8 @@ class TracedSelection:
             rows = [each if each.value is None else passed.where(each, each) for each in self.columns.values()]
             table = passed.where(graph.table(rows), 0.0)
             found["columns"] = table.to("f")
-            finite = (table.one("Abs") < np.inf).to("i").extreme("ReduceMin") > 0
-            failed = failed | ~finite
+            total = (table * 0.0).summed()  # NaN unless all are finite
+            failed = [*failed, ~total.equals(total)]
         for name, declared in self.selection.collections.items():
             parts = lists.aligned([self.collections[f"{name}_{field}"] for field in declared])
             record = Value(graph, parts[0].axes, fields=dict(zip(declared, parts, strict=True)))
@@ -170,14 +170,14 @@ class TracedSelection:
             mask = passed.lifted(2) & lists.filled_mask(record)
             values = graph.joined([each.numbers.to("d").lifted(3) for each in record.fields.values()])
             found[f"made_{name}"], found[f"made_{name}_mask"] = mask.where(values, 0.0).to("f"), mask.to("f")
-        return {**found, "failed": failed.to("f").lifted(2)}
+        any_ = functools.reduce(Tensor.__or__, failed) if failed else passed & ~passed
+        return {**found, "failed": any_.to("f").lifted(2)}
 
-    def _failed(self) -> Tensor:
-        """Whether an event that was still there lacks what a line needs, so that the engine would have stopped."""
-        failed = self.passed & ~self.passed
-        for scope, condition in self.trace.demands:
-            failed = failed | (~condition if not scope else _all(self.graph, scope) & ~condition)
-        return failed
+    def _failed(self) -> list[Tensor]:
+        """For each line that needs something, whether an event that was still there lacks it: the engine would have stopped."""
+        return [
+            ~condition if not scope else _all(self.graph, scope) & ~condition for scope, condition in self.trace.demands
+        ]
 
     def model(
         self, outputs: Mapping[str, Tensor], others: Sequence[Tensor] = ()

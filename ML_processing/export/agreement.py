@@ -111,15 +111,10 @@ def check_agreement(model: Model, traced: TracedSelection, networks: Model, samp
         if not len(sample):
             raise NanoMLError("the datasets have no events on which the model could be compared with its selection.")
         for what, events in _trials(sample, about.objects):
-            try:
-                selected = _engine(events)
-            except NanoMLError:
-                if what:  # a selection need not stand such events
-                    continue
-                raise
-            run, section, event = (np.asarray(events.arrays[name]) for name in versions.IDENTIFIERS)
-            fold = fold_of(run, section, event, networks.folds)
-            found = decide(model, events.arrays, fold, parameter)
+            both = _both(model, events, parameter, is_usual=not what)
+            if both is None:
+                continue
+            events, fold, found, selected = both
             place = f"{sample.selection.dataset.name or 'events'}{f', {what}' if what else ''}"
             problem = _of_selection(found, selected)
             if problem:
@@ -133,6 +128,28 @@ def check_agreement(model: Model, traced: TracedSelection, networks: Model, samp
                 if not reference.outputs and len(selected.rows):
                     reference = _reference(model, events, selected.rows[:_REFERENCE], parameter)
     return Agreement(total, passed, columns, scores, reference)
+
+
+def _both(
+    model: Model, events: Sample, parameter: float | None, is_usual: bool
+) -> tuple[Sample, NDArray[np.int64], Decisions, Selected] | None:
+    """Events, their folds, and what the model and the selection make of them.
+
+    A selection need not stand unusual events: then they are those of which the model has a result, or None if it has one of all.
+    """
+    run, section, event = (np.asarray(events.arrays[name]) for name in versions.IDENTIFIERS)
+    fold = fold_of(run, section, event, model.folds)
+    found = decide(model, events.arrays, fold, parameter)
+    try:
+        return events, fold, found, _engine(events)
+    except NanoMLError:
+        if is_usual:
+            raise
+    rows = np.flatnonzero(found.failed == 0)
+    if len(rows) in (0, len(events)):
+        return None
+    some = events.changed({name: array[rows] for name, array in events.arrays.items()})
+    return _both(model, some, parameter, is_usual)
 
 
 def _engine(sample: Sample) -> Selected:
@@ -179,7 +196,7 @@ def _trials(sample: Sample, objects: Sequence[ObjectInput]) -> list[tuple[str, S
         if number:
             drawn = random.integers(0, number, len(sample) * each.max)
             for name in [name for name in names if sample.collections[name] == each.collection]:
-                full[name] = ak.unflatten(ak.flatten(sample.arrays[name])[drawn], each.max)
+                full[name] = ak.unflatten(ak.flatten(sample.arrays[name])[drawn], np.full(len(sample), each.max))
     found.append(("with as many objects as there is room for", sample.changed(full)))
     return found
 

@@ -173,7 +173,7 @@ def _model_columns(description: Description, traced: TracedSelection) -> tuple[d
     """What the model reads: columns of the selection, or branches."""
     columns = {}
     for name in description.columns:
-        columns[name] = traced.columns[name].to("f").to("d") if name in traced.columns else traced.branch(name).numbers
+        columns[name] = traced.columns[name] if name in traced.columns else traced.branch(name).numbers
     objects = {}
     for tensor in description.objects:
         for name in tensor.branches:

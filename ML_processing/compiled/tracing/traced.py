@@ -144,7 +144,7 @@ class Traced(NDArrayOperatorsMixin):
             axis = what._of_events
             if axis.mask is None:  # each event has one object
                 return self
-            made = mine.mapped(lambda each: axis.mask.where(each, each), (axis,))  # type: ignore[union-attr]
+            made = mine.mapped(lambda each: each.repeated(axis.mask, axis.size), (axis,))  # type: ignore[arg-type]
             return self._trace.made(made, self._concrete[concrete], self._scope, True)
         if other.places and self._is_flat and mine.axes and other.places[0].is_same(mine.axis):
             check_scopes([self, what])

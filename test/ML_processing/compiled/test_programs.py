@@ -57,6 +57,10 @@ class Program(Selection):
         function = self.pick([np.add, np.subtract, np.minimum, np.maximum, np.hypot, np.arctan2])
         self.numbers.append(function(self.pick(self.numbers) * 1.0, self.pick(self.numbers)))
 
+    def line_function(self, _: Any) -> None:
+        function = self.pick([np.sqrt, np.log1p, np.tanh, np.floor, np.sign, np.arctan, np.cos])
+        self.numbers.append(function(abs(self.pick(self.numbers) * 1.0)))
+
     def line_choice(self, _: Any) -> None:
         self.numbers.append(ak.where(self.pick(self.flags), self.pick(self.numbers), self.pick(self.numbers)))
 
@@ -124,6 +128,26 @@ class Lists(Program):
 
     def line_of_event(self, objects: Any) -> None:
         self.numbers.append(ak.sum(objects.pt * self.pick(self.numbers), axis=1))
+
+    def line_zip(self, objects: Any) -> None:
+        fields = {name: objects[name] for name in (*MOMENTUM, "charge", "id", "short", "good")}
+        self.lists.append(ak.zip({**fields, "pt": objects.pt * 1.5}, with_name="Momentum4D"))
+
+    def line_of_each(self, objects: Any) -> None:
+        chosen = ak.where(objects.good, self.field(objects), self.field(objects) + 1)
+        self.numbers.append(ak.sum(ak.unflatten(ak.flatten(chosen) * 2, ak.num(objects)), axis=1))
+
+    def line_numbered(self, objects: Any) -> None:
+        self.lists.append(objects[ak.local_index(objects.pt, axis=1) % 2 == self.pick([0, 1])])
+
+    def line_sorted(self, objects: Any) -> None:
+        self.flags.append(ak.is_none(ak.firsts(objects.pt)))
+        values = ak.sort(self.field(objects), axis=1, ascending=bool(self.random.integers(2)))
+        self.numbers.append(ak.fill_none(ak.pad_none(values, 1)[:, 0], 1))
+
+    def line_angles(self, objects: Any) -> None:
+        one, other = ak.unzip(ak.combinations(objects, 2))
+        self.numbers.append(ak.sum(abs(one.deltaphi(other)), axis=1))
 
 
 class Columns(Program):

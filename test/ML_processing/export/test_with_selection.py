@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from ML_processing.events.inputs import CollectionShape, Shape
+from ML_processing.export import with_selection
 from ML_processing.export.with_selection import Compilation, Source, export_with_selection
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
@@ -85,6 +86,20 @@ def test_an_event_with_more_objects_than_there_is_room_for_is_flagged(
         values[1] = [values[0][0] if values[0] else 1] * (room + 1)
         arrays[name] = ak.values_astype(ak.Array(values), arrays[name].layout.content.dtype)
     assert decide(together, arrays).failed.tolist() == [0, TOO_MANY, 0]
+
+
+def test_integers_that_float32_would_round_are_refused(
+    whole: tuple[Model, Model, Mapping[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = events_in(whole[1], 3)
+    large = ak.full_like(arrays["Muon_charge"], 1 << 25, dtype=np.int32)
+    with pytest.raises(NanoMLError, match="Muon_charge has numbers above 16777216, which are not exact in float32"):
+        decide(whole[1], {**arrays, "Muon_charge": large})
+    model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
+    spec = own(tmp_path, 'events, good = cutflow.cut("odd", events.event % 2 == 1, events, good)')
+    monkeypatch.setattr(with_selection, "EXACT", 10)
+    with pytest.raises(NanoMLError, match=r"^event is as large as \d+, .* exact up to 10. Let `select` do without it"):
+        export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 50, {}))
 
 
 def test_the_plain_way_of_scoring_refuses_it(whole: tuple[Model, Model, Mapping[str, Any]]) -> None:
@@ -185,6 +200,32 @@ def test_a_graph_that_differs_is_refused_with_the_line(tmp_path: Path, monkeypat
     with pytest.raises(NanoMLError, match=rf"other results than the selection: .*own.py:{line}: .*the engine"):
         export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 50, {}))
     assert not (tmp_path / "whole.onnx").exists()
+
+
+def test_a_graph_that_differs_for_nan_is_refused_though_the_selection_stops_at_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ML_processing.compiled.nodes import ufuncs
+
+    monkeypatch.setitem(ufuncs.UFUNCS, "greater", lambda x, y: (x > y) | ~x.equals(x))
+    text = OWN.replace("ak.sum(good.pt, axis=1)", "ak.sum(good.mass, axis=1)").replace("BODY", "")
+    (tmp_path / "odd.py").write_text(text)  # HT is NaN for some events, which no selection may give
+    model, wanted = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3)), Compilation("odd.py:Own", "", 200, {})
+    with pytest.raises(NanoMLError, match="^signal, with NaN: the model gives other results than the selection"):
+        export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], replace(wanted, base=str(tmp_path)))
+
+
+def test_networks_that_cannot_be_told_apart(tmp_path: Path) -> None:
+    model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
+    content = onnx.load(model)
+    name = Model(model).description.output_tensors[1]
+    last = next(node for node in content.graph.node if name in node.output)
+    last.output[:] = ["joined"]
+    content.graph.node.append(onnx.helper.make_node("Identity", ["joined"], [name]))
+    onnx.save(content, model)
+    model.with_suffix(".json").unlink()
+    with pytest.raises(NanoMLError, match=r"the networks cannot be told apart .* \(If, Loop, Scan\)"):
+        export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(own(tmp_path), ".", 50, {}))
 
 
 def test_an_event_goes_through_its_own_network_alone(whole: tuple[Model, Model, Mapping[str, Any]]) -> None:
