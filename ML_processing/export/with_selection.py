@@ -59,8 +59,12 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
     Raises
     ------
     NanoMLError
-        The selection cannot be compiled (with the line), or the graph gives other results than the selection.
+        The selection cannot be compiled (with the line), the graph gives other results than the selection, or awkward is too old.
     """
+    if [int(part) for part in ak.__version__.split(".")[:2]] < [2, 5]:  # its functions do not ask an array for its own
+        raise NanoMLError(
+            f"a selection is compiled with awkward 2.5 or newer, here is {ak.__version__}: pip install -U awkward"
+        )
     networks = Model(model)
     description = networks.description
     if description.level == "object":

@@ -215,6 +215,12 @@ def test_a_graph_that_differs_for_nan_is_refused_though_the_selection_stops_at_s
         export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], replace(wanted, base=str(tmp_path)))
 
 
+def test_an_old_awkward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ak, "__version__", "2.4.6")
+    with pytest.raises(NanoMLError, match="awkward 2.5 or newer, here is 2.4.6: pip install -U awkward"):
+        export_with_selection(tmp_path / "m.onnx", tmp_path / "whole.onnx", [], Compilation(TRILEPTON, ".", 50, {}))
+
+
 def test_networks_that_cannot_be_told_apart(tmp_path: Path) -> None:
     model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
     content = onnx.load(model)
