@@ -12,6 +12,7 @@ from MLTools.NanoML.config.fit import Fit, LogNormal, norm
 from MLTools.NanoML.contracts.templates import HistogramChannel, Template
 from statistical_analysis.shapes import LEAST_BINS, SMALLEST_CHANGE, Floats, Shape, inner, positive
 
+_LOPSIDED, _LARGE = 3.0, 0.02  # a change to one side over that to the other, and of the yield
 _LEAST_LEFT = 0.01  # of a process, in a variation that leaves less than nothing
 
 
@@ -145,14 +146,19 @@ class SampleMaker:
         return found
 
     def _matters(self, channel: HistogramChannel, process: str, nuisance: str, nominal: Floats, shape: Shape) -> bool:
-        """Whether a shape is kept; a remark if it is not, and if it changes the yield to one side alone."""
+        """Whether a shape is kept; a remark if it is not, and if its changes of the yield up and down do not balance."""
         if not shape.changes(nominal):
             self.remarks.append(Remark("pruned", channel.name, process, f"{nuisance} changes nothing: it is left out"))
             return False
         up, down = (float(each.sum() / nominal.sum()) - 1 for each in (shape.up, shape.down))
         if up * down > 0 and min(abs(up), abs(down)) > SMALLEST_CHANGE:
-            what = f"{nuisance} changes the yield by {up:+.1%} up and {down:+.1%} down, both to one side"
-            self.remarks.append(Remark("one-sided", channel.name, process, what))
+            how = "both to one side"
+        elif max(abs(up), abs(down)) > max(_LARGE, _LOPSIDED * min(abs(up), abs(down))):
+            how = "which do not balance"
+        else:
+            return True
+        what = f"{nuisance} changes the yield by {up:+.1%} up and {down:+.1%} down, {how}"
+        self.remarks.append(Remark("one-sided", channel.name, process, what))
         return True
 
     def _factors(self, process: str, era: str | None) -> dict[str, LogNormal]:

@@ -129,8 +129,8 @@ def _parameters(results: Results) -> str:
     rows = [
         (
             it.name,
-            f"{it.value:.3g} ± {it.error:.2g}",
-            f"{it.pull:+.2f}" if it.pull is not None else "",
+            f"{round(it.value, 4) + 0.0:.3g} ± {it.error:.2g}",  # without the noise of a minimisation, and -0
+            f"{round(it.pull, 2) + 0.0:+.2f}" if it.pull is not None else "",
             f"{it.constraint:.2f}" if it.constraint is not None else "",
         )
         for it in results.parameters

@@ -251,11 +251,20 @@ def test_what_changes_nothing_is_left_out() -> None:
         assert [each.kind for each in model.remarks] == ([] if kept else ["pruned"])
 
 
-def test_one_sided_variations_are_reported() -> None:
-    model = one_channel(ZG=padded([10, 20, 30], up=[11, 20, 30], down=[10, 20, 33]))
-    assert [(each.kind, each.what) for each in model.remarks] == [
-        ("one-sided", "jes changes the yield by +1.7% up and +5.0% down, both to one side")
-    ]
+@pytest.mark.parametrize(
+    ("up", "down", "said"),
+    [
+        ([11, 20, 30], [10, 20, 33], "+1.7% up and +5.0% down, both to one side"),
+        ([10, 20, 33], [10, 19.4, 30], "+5.0% up and -1.0% down, which do not balance"),
+        ([10, 20, 33], [10, 20, 30], "+5.0% up and +0.0% down, which do not balance"),
+        ([10, 20, 33], [10, 18.8, 30], None),
+        ([10, 20, 31.1], [10, 20, 30], None),
+    ],
+)
+def test_variations_that_do_not_close_are_reported(up: list[float], down: list[float], said: str | None) -> None:
+    model = one_channel(ZG=padded([10, 20, 30], up=up, down=down))
+    wanted = [("one-sided", f"jes changes the yield by {said}")] if said else []
+    assert [(each.kind, each.what) for each in model.remarks] == wanted
 
 
 def test_bins_with_few_events_are_reported() -> None:
