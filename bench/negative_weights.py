@@ -1,12 +1,12 @@
 """What negative weights cost a network, and what is left of that with positive weights of the same expectation.
 
-    python bench/negative_weights.py [--events 16000] [--repeat 10]
+    python bench/negative_weights.py [--model mlp] [--events 16000] [--repeat 10]
 
 The events are made up: two Gaussian classes of four features, so that the best possible network is known. A quarter of the weights is -1,
 the others are 1. Which are negative depends on the features, and on the class; the weighted distributions are the Gaussians. A network
-(4-32-32-2) is trained with each treatment of the weights, and on events of weight 1, as many as the effective number of the others. Each
-is measured on 100 k independent events of weight 1: how far its cross entropy is above the smallest possible one, and its AUC below the
-largest. Every repetition has other events and another seed, the same for all treatments.
+(4-32-32-2), or a BDT, is trained with each treatment of the weights, and on events of weight 1, as many as the effective number of the
+others. Each is measured on 100 k independent events of weight 1: how far its cross entropy is above the smallest possible one, and its AUC
+below the largest. Every repetition has other events and another seed, the same for all treatments.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ MEANS = np.array([[0.75, 0.5, 0, 0], [-0.75, 0, 0, 0]])
 SLOPES = np.array([[1.0, -1, 1, 0], [1, 1, 0, -1]])  # along which the share of negative weights rises, by class
 FEWEST, MOST = 0.05, 0.42  # its ends
 TESTED = 100_000
-CONFIG = Train(options={"hidden": [32, 32], "dropout": 0.1}, epochs=60, patience=10, folds=1, device="cpu")
+MODELS = {
+    "mlp": Train(options={"hidden": [32, 32], "dropout": 0.1}, epochs=60, patience=10, folds=1, device="cpu"),
+    "bdt": Train(model="bdt", learning_rate=0.05, epochs=1000, patience=30, folds=1, device="cpu"),
+}
 TREATMENTS = ("signed", "reweight", "absolute values", "negative ones dropped", "as many positive ones")
 
 Floats = NDArray[np.float64]
@@ -123,6 +126,7 @@ def measured(path: Path, tested: Events) -> tuple[float, float]:
 def main() -> None:
     """Train with each treatment, and print means over the repetitions with their errors."""
     options = parser((__doc__ or "").partition("\n")[0])
+    options.add_argument("--model", choices=list(MODELS), default="mlp")
     options.add_argument("--events", type=int, default=16_000)
     options.add_argument("--repeat", type=int, default=10)
     arguments = options.parse_args()
@@ -139,7 +143,9 @@ def main() -> None:
                 path = Path(directory)
                 used.write(path / "toy.h5")
                 how = "reweight" if treatment == "reweight" else "signed"
-                train([path / "toy.h5"], replace(CONFIG, seed=number, negative_weights=how), path / "run")
+                train(
+                    [path / "toy.h5"], replace(MODELS[arguments.model], seed=number, negative_weights=how), path / "run"
+                )
                 shape = (len(used.weights), float((used.weights < 0).mean()), effective_events(used.weights))
                 results.append((*shape, *measured(path / "run", tested)))
     for treatment, results in found.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from threadpoolctl import threadpool_limits
 
 from ML_processing.events.data import Table
+from ML_processing.events.reweighting import PositiveWeights
 from ML_processing.events.survey import Split, class_factors
 from MLTools.NanoML.terminal.progress import progress
 
@@ -38,26 +40,38 @@ def baseline(table: Table, splits: Sequence[Split], seed: int) -> NDArray[np.flo
     """Class probabilities, or values of the targets, of each event by BDTs that have not seen its fold.
 
     As in the training of the networks, fold i + 1 stops the training of the BDT that is tested on fold i, and every
-    class has the same total weight. A BDT cannot use negative weights: it gets absolute values. Each target has its BDT.
+    class has the same total weight. A BDT cannot use negative weights: it gets positive ones of the same expectation, as
+    `PositiveWeights` says. Each target has its BDT.
 
     Returns float32 of shape (N, outputs), NaN for an event that no split tests.
     """
-    targets, weights = table.targets(), np.abs(table.weights)
+    targets = table.targets()
     scores = np.full((len(table), table.shape.outputs), np.nan, np.float32)
     threads = 1 if len(table) <= _FEW else None
     with threadpool_limits(threads), progress("train baseline", len(splits), "folds") as bar:
         for split in splits:
             random = np.random.default_rng([seed, split.fold])
             training, stop = (_at_most(part, table, random) for part in (split.training, split.validation))
+            learnt = _with_positive_weights(table, training, stop, seed)
             for truth, values in zip(targets.T, scores.T, strict=False):
                 regressor = HistGradientBoostingRegressor(**_SETTINGS, random_state=seed)
                 finite = (part[np.isfinite(truth[part])] for part in (training, stop))
-                bins = _fit(regressor, table, truth, weights, *finite)
+                bins = _fit(regressor, table, truth, learnt.weights, *finite)
                 values[split.test] = _apply(regressor.predict, bins, table, split.test)
             if not table.about.targets:
-                scores[split.test] = classifier(table, training, stop, seed)(table, split.test)
+                scores[split.test] = classifier(learnt, training, stop, seed)(table, split.test)
             bar.advance()
     return scores
+
+
+def _with_positive_weights(table: Table, training: NDArray[np.int64], stop: NDArray[np.int64], seed: int) -> Table:
+    """The same with weights in some rows that are learned from those of `training`; absolute ones if a class has no positive sum."""
+    weights, labels = np.abs(table.weights), table.labels[training]
+    sums = np.bincount(labels, table.weights[training].astype(np.float64), len(table.classes))
+    if (sums[labels] > 0).all():
+        positive, rows = PositiveWeights.learn(table[training], seed), np.concatenate([training, stop])
+        weights[rows] = positive.of(table[rows]).weights
+    return replace(table, weights=weights)
 
 
 def classifier(

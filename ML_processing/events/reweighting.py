@@ -60,30 +60,32 @@ class PositiveWeights:
     It is done by class and not by dataset: in a class that is estimated from data, a whole dataset may be there to be subtracted.
     """
 
-    models: dict[
-        int, tuple[HistGradientBoostingClassifier | float, ...]
-    ]  # by class, those with a negative weight: one for each part of the events
+    # of each class with a negative weight, one for each part of the events: a classifier, or g where it is the same everywhere
+    models: dict[int, tuple[HistGradientBoostingClassifier | float, ...]]
     scales: dict[int, float]  # by class: keep its sum
     classes: dict[str, Reweighted]
+    threads: int | None  # on which they are computed; None for the usual number
 
     @classmethod
-    def learn(cls, table: Table, seed: int, threads: int | None) -> PositiveWeights:
+    def learn(cls, table: Table, seed: int, threads: int | None = None) -> PositiveWeights:
         """Learn from training events; a NanoMLError if the weights of a class do not sum to something positive."""
-        made, part = cls({}, {}, {}), _parts(table)
+        made, part = cls({}, {}, {}, threads), _parts(table)
         with threadpool_limits(threads):
             for i, name in enumerate(table.classes):
                 mine = np.flatnonzero(table.labels == i)
                 signed = table.weights[mine].astype(np.float64)
                 if not (signed < 0).any():
                     continue
-                made.models[i] = tuple(_model(table, mine[part[mine] != each], seed) for each in range(_PARTS))
+                others = [_model(table, mine[part[mine] != each], seed) for each in range(_PARTS)]
+                share = float((1 + signed.sum() / np.abs(signed).sum()) / 2)
+                made.models[i] = tuple(share if model is None else model for model in others)
                 found = np.abs(signed) * made._factors(table, mine, i)
                 positive = found.clip(min=0)
                 before, after = signed.sum(), positive.sum()
                 if before <= 0 or after <= 0:
                     raise NanoMLError(
-                        f'class "{name}": the weights of its training events sum to {before:.4g}, and to {after:.4g} without a sign: they '
-                        "cannot be made positive. Use more events, a larger train.memory, or train.negative_weights: signed."
+                        f'class "{name}": the weights of its training events sum to {before:.4g}, and to {after:.4g} if all are positive: '
+                        "they cannot be made positive. Use more events, a larger train.memory, or train.negative_weights: signed."
                     )
                 made.scales[i] = before / after
                 numbers = (effective_events(signed), effective_events(positive))
@@ -110,9 +112,13 @@ class PositiveWeights:
         for number, model in enumerate(self.models[label]):
             mine = part == number
             if mine.any():
-                share = model if isinstance(model, float) else model.predict_proba(_columns(table[rows[mine]]))[:, 1]
-                found[mine] = 2 * share - 1
+                found[mine] = 2 * (model if isinstance(model, float) else self._predicted(model, table[rows[mine]])) - 1
         return found
+
+    def _predicted(self, model: HistGradientBoostingClassifier, table: Table) -> NDArray[np.float64]:
+        with threadpool_limits(self.threads):
+            share: NDArray[np.float64] = model.predict_proba(_columns(table))[:, 1]
+        return share
 
 
 def _parts(table: Table) -> NDArray[np.int64]:
@@ -121,14 +127,14 @@ def _parts(table: Table) -> NDArray[np.int64]:
     return (mixed(event, block, run) % np.uint64(_PARTS)).astype(np.int64)
 
 
-def _model(table: Table, rows: NDArray[np.int64], seed: int) -> HistGradientBoostingClassifier | float:
-    """A classifier of the sign for some events; with few events of a sign, just their share."""
+def _model(table: Table, rows: NDArray[np.int64], seed: int) -> HistGradientBoostingClassifier | None:
+    """A classifier of the sign for some events; None with few events of a sign."""
     if len(rows) > _MOST:
         rows = np.random.default_rng(seed).permutation(rows)[:_MOST]
     weights = table.weights[rows]
     positive, sizes = weights > 0, np.abs(weights)
     if min(positive.sum(), (~positive).sum()) < _FEWEST:
-        return float(sizes[positive].sum() / max(sizes.sum(), np.finfo(np.float32).tiny))
+        return None
     from sklearn.ensemble import HistGradientBoostingClassifier  # most trainings need none, and it takes a second
 
     model = HistGradientBoostingClassifier(**_SETTINGS, random_state=seed)

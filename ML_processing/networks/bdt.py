@@ -59,7 +59,8 @@ class BDT(Boosted):
         There is nothing to read, or an option has no meaning.
     """
 
-    defaults = {"learning_rate": 0.05, "epochs": 1000, "patience": 30}
+    # with negative weights the second derivatives of a leaf may cancel: its step is then anything
+    defaults = {"learning_rate": 0.05, "epochs": 1000, "patience": 30, "negative_weights": "reweight"}
     unused = (
         "decorrelate", "batch_size", "schedule", "warmup", "weight_decay", "clip", "precision", "processes", "init",
         "scaling", "ema",

@@ -72,6 +72,19 @@ def test_too_many_events(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.bincount(table.labels[rows]).tolist() == [30, 30]
 
 
+def test_negative_weights_are_learned_from(toy: Toy) -> None:
+    """Half of the signal is at x > 0 with weights that cancel: only absolute values put signal there."""
+    table = read([toy(count=4000)], Train(features=["x", "y"]))
+    signal, high = table.labels == 0, np.arange(4000) % 4 == 0
+    table.features[:, 0] = np.where(signal & ~high, -1, 1) + 0.1 * table.features[:, 0]
+    table.weights[signal & high] = np.where(np.arange(4000)[signal & high] % 8, -1, 1)
+    scores = baseline(table, make_splits(table, 3), 1)
+    there = table.features[:, 0] > 0.5
+    assert scores[there, 0].mean() < 0.15 < 0.9 < scores[~there, 0].mean()
+    table.weights[:] = np.abs(table.weights)
+    assert baseline(table, make_splits(table, 3), 1)[there, 0].mean() > 0.3  # a third
+
+
 def test_objects_are_flattened_with_nan_for_padding(object_files: list[Path]) -> None:
     table = read(object_files, Train(features=["MET_pt"]))
     rows = np.array([5, 3, 700])

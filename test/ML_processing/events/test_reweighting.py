@@ -92,11 +92,12 @@ def test_few_events_of_any_weights(table: Table, data: st.DataObject) -> None:
     weight = st.floats(-4, 8, width=16)
     weights = np.array(data.draw(st.lists(weight, min_size=size, max_size=size)), np.float32)
     few = replace(table[np.arange(size)], weights=weights)
-    try:
-        learned = PositiveWeights.learn(few, 1, 1)
-    except NanoMLError as problem:
-        assert "cannot be made positive" in str(problem)  # noqa: PT017
+    sums = [weights[few.labels == i].sum(dtype=float) for i in range(2) if (weights[few.labels == i] < 0).any()]
+    if min(sums, default=1) <= 0:
+        with pytest.raises(NanoMLError, match="cannot be made positive"):
+            PositiveWeights.learn(few, 1, 1)
         return
+    learned = PositiveWeights.learn(few, 1, 1)
     found = learned.of(few).weights
     for label in range(2):
         mine = few.labels == label
