@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,6 +139,19 @@ class TracedEvents(Events):
     def replaced(self, names: Sequence[str], values: Any) -> Events:
         """An error."""
         raise NanoMLError("events.replaced in `select` cannot be compiled: correct objects in `prepare`.")
+
+    def before(self, name: str) -> Events:
+        """An error."""
+        raise NanoMLError(f"events.before({name!r}) cannot be compiled: a model reads the corrected values alone.")
+
+    @property
+    def rows(self) -> Any:
+        """An error."""
+        raise NanoMLError("events.rows cannot be compiled: a selection treats each event alike.")
+
+    def once(self, function: Callable[..., Any], reads: Sequence[str], *arguments: Any) -> Any:
+        """As `Events.once`: there are no shifts."""
+        return function(self, *arguments)
 
 
 class TracedCutflow(Cutflow):

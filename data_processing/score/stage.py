@@ -48,7 +48,9 @@ def score_stage(analysis: Analysis) -> Optional[Stage]:
     own = config.train is not None and any(path.resolve() in map(Path.resolve, models) for path in trained.values())
     if not own and all(model.is_file() for model in models):
         try:
-            load_models(models, values)  # one message now, not one for each file
+            loaded = load_models(models, values)  # one message now, not one for each file
+            if not score.files:
+                _check_eras(config, loaded)
         except ConfigError as problem:
             raise config.error("score", message=str(problem)) from None
     job = ScoreJob("", Path(), tuple(models), values, score.copy, base=str(config.base))
@@ -62,6 +64,17 @@ def score_stage(analysis: Analysis) -> Optional[Stage]:
             of_dataset = replace(of_dataset, models=(trained[config.training_of(name)],))
         tasks += score_tasks(paths, layout.scores(name), of_dataset, f"{name}/", own)
     return Stage("score", tasks, usable_cores())
+
+
+def _check_eras(config: Config, models: Sequence[Model]) -> None:
+    """Make sure that models with their selection inside have that of the datasets' era."""
+    for model in models:
+        era = model.description.inside.dataset.get("era") if model.description.inside else None
+        other = next((name for name, each in config.datasets.items() if each.era != era), None)
+        if era is not None and other is not None:
+            raise ConfigError(
+                f"{model.path}: has the selection of era {era} inside, but dataset {other} is not of this era. Score it by another model."
+            )
 
 
 def _is_scored(config: Config, analysis: Analysis) -> bool:

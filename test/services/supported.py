@@ -115,6 +115,7 @@ FORMS = [
 ]
 
 OTHERS = [
+    "events.once(lambda events: events.MET.pt * 2, ['MET_pt'])",
     "np.clip(met.pt, 0.5, 1)",
     "np.clip(met.phi, None, 2)",
     "np.isin(events.PV.npvs, [1, 5, 40, 41, 42])",

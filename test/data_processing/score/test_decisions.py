@@ -6,15 +6,19 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
+import onnx
 import pytest
 import uproot
 
 from data_processing.score.score import ScoreJob, score_file
+from data_processing.score.stage import score_stage
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaodtools.scoring import Scoring
+from MLTools.NanoML.workflow.stages import Analysis
 
 pytest.importorskip("torch")
 pytest.importorskip("ML_processing.export.with_selection")
@@ -94,6 +98,20 @@ def test_events_with_too_many_objects_are_known(
     assert np.isnan(found.score_WZ.to_numpy()).tolist() == (~found.score_passed).to_list()
     assert found.HT[1] == found.nGood[1] == found.score_cuts[1] == 0
     assert "score cannot decide on some events, see score_failed. More objects" in capsys.readouterr().err
+
+
+def test_the_selection_of_another_era(models: dict[str, Path], tmp_path: Path) -> None:
+    content = onnx.load(models["whole"])
+    (metadata,) = content.metadata_props
+    metadata.value = metadata.value.replace('"dataset": {', '"dataset": {"era": "2018", ')
+    onnx.save(content, tmp_path / "of_2018.onnx")
+    (tmp_path / "a.root").touch()
+    text = "eras: {2022: {luminosity: 8}}\ndatasets: {A: {era: 2022, files: a.root, class: signal}}\nscore: {model: of_2018.onnx}"
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(
+        ConfigError, match="a.yaml:3: score: .*of_2018.onnx: has the selection of era 2018 inside, but dataset A is"
+    ):
+        score_stage(Analysis(load(tmp_path / "a.yaml")))
 
 
 def test_what_is_refused(models: dict[str, Path], tmp_path: Path) -> None:

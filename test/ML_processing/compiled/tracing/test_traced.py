@@ -123,6 +123,8 @@ LINES = {
     "x = jets.charge & jets.charge": "needs a constant",
     "x = jets.pt[jets.mask[jets.good].pt > 1]": "missing values",
     "events.replaced(['MET_pt'], met.pt)": "in `prepare`",
+    "events.before('MET_pt')": "reads the corrected values alone",
+    "x = events.rows % 2": "treats each event alike",
 }
 
 
