@@ -119,7 +119,8 @@ def statistical_model(
     if not channels:
         raise NanoMLError("fit: no channel has a background. Choose other channels, or wider regions.")
     if not any(sample.is_signal for channel in channels for sample in channel.samples):
-        raise NanoMLError(f"fit: no channel has events of {signal}. Choose other channels, or another signal.")
+        what = f"no channel has events of {signal} in bins where background is expected"
+        raise NanoMLError(f"fit: {what}. Use wider bins, other channels, or another signal.")
     samples = [sample for channel in channels for sample in channel.samples]
     factors = list(dict.fromkeys(name for sample in samples for name in sample.factors))
     shapes = tuple(dict.fromkeys(name for sample in samples for name in sample.shapes))

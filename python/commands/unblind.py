@@ -27,6 +27,7 @@ def unblind(config: Path, because: Optional[str]) -> None:
     written to WORKDIR/unblinded.json; the report of the fit shows them. After that, `nanoml run` does histograms, figures
     and the fit again, with data.
     """
+    from MLTools.NanoML.config.histogram import EVERYWHERE
     from MLTools.NanoML.parallel import locked
     from MLTools.NanoML.workflow.stages import Layout
     from MLTools.NanoML.workflow.unblinding import signal_data, unblinding
@@ -43,7 +44,8 @@ def unblind(config: Path, because: Optional[str]) -> None:
         raise NanoMLError(f"{config}: is {before} already ({before.because}).")
     expected = _expected(analysis)
     places = [", ".join(blind.regions), f"{blind.bins} elsewhere" if blind.bins else ""]
-    click.echo(f"{workdir.name} is blind in {', and in '.join(filter(None, places))}.")
+    where = "everywhere" if EVERYWHERE in blind.regions else f"in {', and in '.join(filter(None, places))}"
+    click.echo(f"{workdir.name} is blind {where}.")
     click.echo(f"Expected: {expected}")
     click.echo("What is known of data cannot be forgotten: selection, bins and uncertainties should be final.")
     because = because or click.prompt("Why do you unblind now?")

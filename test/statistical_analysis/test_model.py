@@ -291,7 +291,7 @@ def test_bins_of_a_plane_are_in_a_row() -> None:
     [
         ({"channels": {"SR": "score"}}, '"score" is not a histogram. Known: wprime, mass.'),
         ({"channels": {"SR": "mass"}}, "fit.channels: the histogram mass has no region SR. Fill it there."),
-        ({"channels": {"CR": "mass"}}, "fit: no channel has events of signal. Choose other channels, or another signal."),
+        ({"channels": {"CR": "mass"}}, "fit: no channel has events of signal in bins where background is expected. Use wider bins"),
         ({"free": ["signal"]}, "fit.free: signal is the signal, whose strength is fitted in any case. Remove it."),
         ({"uncertainties": {"jes": {"WZ": "3 %"}}}, "fit: jes is both a variation of a shape and a log-normal uncertainty."),
     ],

@@ -110,6 +110,8 @@ def test_without_regions_all_is_blind(analysis: Path) -> None:
     blind = blind_data(load(analysis))
     assert blind.regions == ("all",)
     assert "CR" in blind
+    refused = CliRunner().invoke(nanoml, ["unblind", str(analysis), "--because", "why not"], input="b\n")
+    assert "is blind everywhere.\n" in refused.output
 
 
 NORMALISED = TEXT.replace("class:", "cross_section: 2, class:") + "luminosity: 3\n"
