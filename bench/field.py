@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,11 @@ class Contest:
             return False
         return True
 
+    def peers(self, trees: Sequence[Trees], weaver: Sequence[str], is_tuned: bool) -> Iterator[Result]:
+        """What peers give, one after the other; weaver's networks are not tuned."""
+        yield from (self.trees(it, is_tuned) for it in trees)
+        yield from (self.network(it, False) for it in weaver if self.reads(it) and not is_tuned)
+
     def network(self, model: str, is_tuned: bool) -> Result:
         """A model of NanoML's or of a file, with its own settings or after a search."""
         name, place = model.rpartition(":")[2] + " tuned" * is_tuned, self.directory / "analysis.yaml"
@@ -167,18 +172,20 @@ class Contest:
             seconds.append(time.process_time() - begin)
         return Result(trees.package + " tuned" * is_tuned, scores, min(seconds), search, "")
 
-    def tell(self, results: Sequence[Result], peers: Sequence[Result]) -> None:
-        """Print all results, each with its difference to the peers."""
-        for it in results:
-            areas, error = self._areas(it), self.judge.area(it.scores[0], self.table.labels, self.table.weights).error
-            search = f", search {it.search:.0f} s" if it.search else ""
-            sys.stdout.write(
-                f"  {it.name:25s} AUC {areas.mean():.4f} +- {error:.4f}, seeds {_spread(areas):.4f}; "
-                f"{it.seconds:.1f} s{search}{it.size}\n"
-            )
-            for peer in peers:
-                if peer is not it:
-                    sys.stdout.write(f"    {self._difference(it, peer)} to {peer.name}\n")
+    def tell(self, result: Result, peers: Sequence[Result]) -> None:
+        """Print a result, with its differences to those of peers."""
+        areas, error = (
+            self._areas(result),
+            self.judge.area(result.scores[0], self.table.labels, self.table.weights).error,
+        )
+        search = f", search {result.search:.0f} s" if result.search else ""
+        spread = f", seeds {_spread(areas):.4f}" if self.seeds > 1 else ""
+        sys.stdout.write(
+            f"  {result.name:25s} AUC {areas.mean():.4f} +- {error:.4f}{spread}; {result.seconds:.1f} s{search}{result.size}\n"
+        )
+        for peer in peers:
+            sys.stdout.write(f"    {self._difference(result, peer)} to {peer.name}\n")
+        sys.stdout.flush()
 
     def _areas(self, result: Result) -> NDArray[np.float64]:
         """The AUC of each seed."""
@@ -237,12 +244,14 @@ def main() -> None:
             contest = Contest.of(files, common, arguments.trials, arguments.seeds, Path(made))
             train(files, Train(epochs=1, workers=1), Path(made) / "first")  # so that imports do not count
             models = [it for it in arguments.models if contest.reads(it)]
-            ways = (False, True) if arguments.trials else (False,)
-            peers = [contest.trees(it, way) for way in ways for it in present]
-            peers += [contest.network(it, False) for it in weaver if contest.reads(it)]
-            ours = [contest.network(it, way) for way in ways for it in models]
             sys.stdout.write(f"{name}, {len(contest.table)} events\n")
-            contest.tell([*peers, *ours], [it for it in peers if it.search or not arguments.trials])
+            peers: list[Result] = []
+            for is_tuned in (False, True) if arguments.trials else (False,):
+                for result in contest.peers(present, weaver, is_tuned):
+                    contest.tell(result, peers)
+                    peers.append(result)
+                for model in models:
+                    contest.tell(contest.network(model, is_tuned), peers)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from ML_processing.events.data import Table
 from ML_processing.events.survey import Split, class_factors, make_splits
 
 Settings = dict[str, Any]
-_ROUNDS, _PATIENCE = 3000, 30
+_ROUNDS, _PATIENCE = 1000, 30
 _FIRST = {"learning_rate": 0.05, "subsample": 0.8, "colsample_bytree": 0.8, "reg_lambda": 1.0}
 
 
@@ -77,7 +77,7 @@ class Trees:
 
     def _space(self, trial: optuna.trial.BaseTrial) -> Settings:
         return {
-            "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.3, log=True),
+            "learning_rate": trial.suggest_float("learning_rate", 0.02, 0.3, log=True),
             "subsample": trial.suggest_float("subsample", 0.5, 1),
             "colsample_bytree": trial.suggest_float("colsample_bytree", 0.3, 1),
             "reg_lambda": trial.suggest_float("reg_lambda", 0.01, 100, log=True),
@@ -113,7 +113,7 @@ TREES = (
         _fit_xgboost,
         {**_FIRST, "max_depth": 5, "min_child_weight": 5.0},
         lambda trial: {
-            "max_depth": trial.suggest_int("max_depth", 2, 10),
+            "max_depth": trial.suggest_int("max_depth", 2, 8),
             "min_child_weight": trial.suggest_float("min_child_weight", 0.1, 100, log=True),
         },
     ),
@@ -122,7 +122,7 @@ TREES = (
         _fit_lightgbm,
         {**_FIRST, "num_leaves": 15, "min_child_samples": 20},
         lambda trial: {
-            "num_leaves": trial.suggest_int("num_leaves", 4, 128, log=True),
+            "num_leaves": trial.suggest_int("num_leaves", 4, 64, log=True),
             "min_child_samples": trial.suggest_int("min_child_samples", 5, 200, log=True),
         },
     ),
