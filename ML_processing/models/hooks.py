@@ -174,6 +174,8 @@ def sizes_of_heads(core: nn.Module, inputs: Inputs, sizes: Mapping[str, int], is
         )
     for name in heads:
         _check(forward, outputs[name], f' as "{name}"', (count, sizes.get(name)))
+        if name not in sizes and hook(core, "loss") is None:
+            raise forward.error(f'gives a head "{name}" that is in no loss: add a method `loss` that has it.')
     return {name: outputs[name].shape[1] for name in heads}
 
 

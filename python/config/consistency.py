@@ -124,11 +124,17 @@ def _training(config: Config) -> Iterator[Problem]:
             ("train",),
             "there is nothing to train on: without classes a regression takes simulation, and there is none",
         )
-    found = NetworkClass.of(train.model, config.base)
-    needs_classes = not train.targets or (found is not None and CLASSES in found.heads)
-    if needs_classes and train.per_object is None and len(config.classes) < 2:
+    if not _is_regression(config) and train.per_object is None and len(config.classes) < 2:
         has = f'only "{config.classes[0]}" is given' if config.classes else "none is given"
         yield ("train",), f'takes at least two classes, {has}. Add "class: ..." to the datasets to train on'
+
+
+def _is_regression(config: Config) -> bool:
+    """Whether targets are estimated, and no classes told apart beside them."""
+    if config.train is None or not config.train.targets:
+        return False
+    found = NetworkClass.of(config.train.model, config.base)
+    return found is None or CLASSES not in found.heads
 
 
 def _unused(config: Config) -> Iterator[Problem]:
@@ -292,8 +298,7 @@ def _signal(config: Config) -> Iterator[Problem]:
     known = train.files is None or train.per_object is not None
     if known and train.signal is not None and train.signal not in classes:
         yield ("train", "signal"), f'"{train.signal}" is no class. {suggestion(train.signal, classes)}'
-    found = NetworkClass.of(train.model, config.base)
-    if train.discriminants and train.targets and CLASSES not in (found.heads if found else ()):
+    if train.discriminants and _is_regression(config):
         yield ("train", "discriminants"), "a regression has no classes to tell apart. Remove it, or train.targets"
         return
     for number, (name, against) in enumerate(train.against.items()):
@@ -322,7 +327,7 @@ def _tune(config: Config) -> Iterator[Problem]:
         return
     if train is None:
         yield ("tune",), 'there is no training whose settings could be searched. Add a "train" section'
-    elif train.targets and tune.metric != METRICS[0]:
+    elif _is_regression(config) and tune.metric != METRICS[0]:
         yield ("tune", "metric"), "a regression has no AUC, and no significance. Use validation_loss"
     elif train.parameter and tune.metric == "validation_significance":
         yield ("tune", "metric"), "only one of the signals of a parametrised network can exist. Use validation_auc"
@@ -360,7 +365,7 @@ def _evaluate(config: Config) -> Iterator[Problem]:
             hint = suggestion(name, config.regions) if config.regions else "There are no `regions`."
             yield place, f'"{name}" is not one of `regions`. {hint}'
     for key in ("seeds", "learning_curve"):
-        if getattr(evaluate, key) and train is not None and train.targets:
+        if getattr(evaluate, key) and _is_regression(config):
             yield (
                 ("evaluate", key),
                 "shows the AUC of a classification, and train.targets asks for a regression. Remove it",

@@ -141,6 +141,7 @@ PLACE = r"mine\.py:\d+: `{}` of Mine "
         ('"spread": soft', '"width": soft', PLACE.format("forward") + "returns heads classes, targets, width, but must return a dict "),
         ("return {", "return self.classify(seen)  # {", PLACE.format("forward") + r"returns a tensor of shape \(2, 2\), but must return a"),
         ("(width, shape.targets)", "(width, 3)", PLACE.format("forward") + r'returns a tensor of shape \(2, 3\) as "targets" for 2 '),
+        ("def loss(", "def losses(", PLACE.format("forward") + 'gives a head "spread" that is in no loss: add a method `loss`'),
         ("seen = self.body(", "seen = self.bodies(", PLACE.format("forward") + "fails: AttributeError: 'Mine' object has no attribute"),
         ('("spread", "classes", "targets")', '("spread",)', r'mine.py:Mine": its `heads` are spread: "classes" or "targets" is missing'),
         ('("spread", "classes", "targets")', '"classes"', r"mine.py:Mine\": its `heads` are 'classes', but must be a tuple of texts"),

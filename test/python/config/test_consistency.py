@@ -478,6 +478,8 @@ def test_what_a_network_of_ones_own_has_for_its_training(
         TWO
         + "convert: {features: [MET_pt, GenMET_pt]}\ntrain: {model: 'own.py:Mine', targets: [GenMET_pt], features: [MET_pt]}\n"
     )
+    if problem is None:  # it tells classes as well
+        text += "tune: {metric: validation_auc}\nevaluate: {seeds: 1}\n"
     found = problems(tmp_path, text)
     assert len(found) == (problem is not None)
     assert problem is None or problem in found[0]
