@@ -23,7 +23,7 @@ from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import blind_data
 
-for _package in ("torch", "sklearn", "threadpoolctl", "matplotlib", "mplhep", "onnx", "lightgbm"):
+for _package in ("torch", "matplotlib", "mplhep", "onnx", "lightgbm"):
     # reported now, not after the skims; and without importing them, which takes seconds
     if importlib.util.find_spec(_package) is None:
         raise ModuleNotFoundError(f"No module named '{_package}'", name=_package)

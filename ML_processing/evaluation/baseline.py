@@ -9,29 +9,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from threadpoolctl import threadpool_limits
 
 from ML_processing.events.data import Table
 from ML_processing.events.reweighting import PositiveWeights
 from ML_processing.events.survey import Split, class_factors
+from ML_processing.models.quick_bdt import Events, QuickBDT
 from MLTools.NanoML.terminal.progress import progress
 
-_FEW = 50_000  # up to this number of events one core is faster than several, on a busy machine ten times
 _AT_ONCE = 1 << 17  # events flattened at once
-_BINS = 255  # most that scikit-learn's BDT can have
-_SETTINGS = {"learning_rate": 0.05, "max_iter": 500, "early_stopping": True, "n_iter_no_change": 10}
 
 MOST_EVENTS = 200_000
 """Each fold trains on this many events at most: enough for a BDT to be near its best, and quick."""
 
 DESCRIPTION = (
-    "scikit-learn's HistGradientBoostingClassifier, with the same features, folds and class balance; of collections "
+    "trees of LightGBM, with the same features, folds and class balance; of collections "
     "it gets every field of every object as a feature of its own"
 )
 
 REGRESSION = (
-    "scikit-learn's HistGradientBoostingRegressor, with the same features and folds; of collections it gets every "
+    "trees of LightGBM, with the same features and folds; of collections it gets every "
     "field of every object as a feature of its own"
 )
 
@@ -40,24 +36,23 @@ def baseline(table: Table, splits: Sequence[Split], seed: int) -> NDArray[np.flo
     """Class probabilities, or values of the targets, of each event by BDTs that have not seen its fold.
 
     As in the training of the networks, fold i + 1 stops the training of the BDT that is tested on fold i, and every
-    class has the same total weight. A BDT cannot use negative weights: it gets positive ones of the same expectation, as
+    class has the same total weight. Instead of negative weights it gets positive ones of the same expectation, as
     `PositiveWeights` says. Each target has its BDT.
 
     Returns float32 of shape (N, outputs), NaN for an event that no split tests.
     """
     targets = table.targets()
     scores = np.full((len(table), table.shape.outputs), np.nan, np.float32)
-    threads = 1 if len(table) <= _FEW else None
-    with threadpool_limits(threads), progress("train baseline", len(splits), "folds") as bar:
+    with progress("train baseline", len(splits), "folds") as bar:
         for split in splits:
             random = np.random.default_rng([seed, split.fold])
             training, stop = (_at_most(part, table, random) for part in (split.training, split.validation))
             learnt = _with_positive_weights(table, training, stop, seed)
             for truth, values in zip(targets.T, scores.T, strict=False):
-                regressor = HistGradientBoostingRegressor(**_SETTINGS, random_state=seed)
-                finite = (part[np.isfinite(truth[part])] for part in (training, stop))
-                bins = _fit(regressor, table, truth, learnt.weights, *finite)
-                values[split.test] = _apply(regressor.predict, bins, table, split.test)
+                known, others = (
+                    _events(learnt, truth, learnt.weights, part[np.isfinite(truth[part])]) for part in (training, stop)
+                )
+                values[split.test] = _apply(QuickBDT.learn(known, others, 0, seed), table, split.test)
             if not table.about.targets:
                 scores[split.test] = classifier(learnt, training, stop, seed)(table, split.test)
             bar.advance()
@@ -81,65 +76,19 @@ def classifier(
 
     Returns the function that gives class probabilities of rows of a table, shape (rows, classes).
     """
-    model, weights = HistGradientBoostingClassifier(**_SETTINGS, random_state=seed), np.abs(table.weights)
+    weights = np.abs(table.weights)
     factors = class_factors(table.labels[training], weights[training], table.classes)
-    bins = _fit(model, table, table.labels, weights * factors[table.labels], training, stop)
-    return functools.partial(_apply, model.predict_proba, bins)
+    known, others = (_events(table, table.labels, weights * factors[table.labels], part) for part in (training, stop))
+    return functools.partial(_apply, QuickBDT.learn(known, others, len(table.classes), seed))
 
 
-def _apply(
-    predict: Callable[[NDArray[np.float32]], NDArray[Any]], bins: _Bins, table: Table, rows: NDArray[np.int64]
-) -> NDArray[Any]:
+def _events(table: Table, truth: NDArray[Any], weights: NDArray[Any], rows: NDArray[np.int64]) -> Events:
+    return Events(table[rows].flattened(), truth[rows], weights[rows])
+
+
+def _apply(bdt: QuickBDT, table: Table, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     parts = [rows[start : start + _AT_ONCE] for start in range(0, max(len(rows), 1), _AT_ONCE)]
-    return np.concatenate([predict(bins(table[some].flattened())) for some in parts])
-
-
-class _Bins:
-    """Turns the values of each column into numbers of bins, with about as many events in each bin.
-
-    scikit-learn finds bins by weighted quantiles, one by one: with a thousand events that takes longer than the
-    training, with a hundred thousand a third of the time. Where the bins end hardly matters to a BDT.
-    """
-
-    def __init__(self, columns: NDArray[np.float32]) -> None:
-        self._edges = [_edges(column[~np.isnan(column)]) for column in columns.T]
-
-    def __call__(self, columns: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The bin of each value; NaN stays NaN."""
-        found = np.full(columns.shape, np.nan, np.float32)
-        for bins, column, edges in zip(found.T, columns.T, self._edges, strict=True):
-            known = ~np.isnan(column)
-            bins[known] = np.searchsorted(edges, column[known])
-        return found
-
-
-def _edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    distinct = np.unique(values)
-    if len(distinct) <= _BINS:
-        return distinct
-    return np.unique(np.quantile(values, np.arange(1, _BINS) / _BINS, method="lower"))
-
-
-def _fit(
-    model: Any,
-    table: Table,
-    truth: NDArray[Any],
-    weights: NDArray[Any],
-    rows: NDArray[np.int64],
-    stop: NDArray[np.int64],
-) -> _Bins:
-    """Train on `rows`, as long as it gets better on `stop`."""
-    columns = table[rows].flattened()
-    bins = _Bins(columns)
-    model.fit(
-        bins(columns),
-        truth[rows],
-        sample_weight=weights[rows],
-        X_val=bins(table[stop].flattened()),
-        y_val=truth[stop],
-        sample_weight_val=weights[stop],
-    )
-    return bins
+    return np.concatenate([bdt(table[some].flattened()) for some in parts])
 
 
 def _at_most(rows: NDArray[np.int64], table: Table, random: np.random.Generator) -> NDArray[np.int64]:

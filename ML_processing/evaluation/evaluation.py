@@ -226,8 +226,8 @@ def _notes(training: Training, table: Table, survey: Survey) -> list[str]:
     notes, every = [*survey.notes(), *_unfinished(training)], int(survey.counts.sum())
     if training.is_boosted:
         notes.append(
-            "What is called a network here are boosted decision trees, and an epoch is one of their rounds. The BDT beside them is "
-            "scikit-learn's with fixed settings, as for every model."
+            "What is called a network here are boosted decision trees, and an epoch is one of their rounds. The BDT beside them has "
+            "fixed settings, as for every model."
         )
     if len(table) < every:
         notes.append(f"The events do not fit into train.memory: {len(table):,} of {every:,} are measured.")

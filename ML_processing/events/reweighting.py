@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey
@@ -17,16 +16,14 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import mixed
 
 if TYPE_CHECKING:
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from ML_processing.models.quick_bdt import QuickBDT
 
 _PARTS = 5  # each has its weights from a model of the others
 _FEWEST = 20  # events of a sign in these: fewer show no dependence on anything
 _MOST = 200_000  # events that a model learns from
 # small trees: the share of negative weights varies slowly, and an event says little of it
-_SETTINGS = {
-    "learning_rate": 0.05, "max_iter": 500, "max_leaf_nodes": 4, "min_samples_leaf": 100, "early_stopping": True,
-    "validation_fraction": 0.2,
-}  # fmt: skip
+_SETTINGS = {"num_leaves": 4, "min_data_in_leaf": 100}
+_STOPPING = 5  # one event in so many says when a model has learned enough
 
 
 @dataclass(frozen=True)
@@ -61,36 +58,34 @@ class PositiveWeights:
     """
 
     # of each class with a negative weight, one for each part of the events: a classifier, or g where it is the same everywhere
-    models: dict[int, tuple[HistGradientBoostingClassifier | float, ...]]
+    models: dict[int, tuple[QuickBDT | float, ...]]
     scales: dict[int, float]  # by class: keep its sum
     classes: dict[str, Reweighted]
-    threads: int | None  # on which they are computed; None for the usual number
 
     @classmethod
     def learn(cls, table: Table, seed: int, threads: int | None = None) -> PositiveWeights:
         """Learn from training events; a NanoMLError if the weights of a class do not sum to something positive."""
-        made, part = cls({}, {}, {}, threads), _parts(table)
-        with threadpool_limits(threads):
-            for i, name in enumerate(table.classes):
-                mine = np.flatnonzero(table.labels == i)
-                signed = table.weights[mine].astype(np.float64)
-                if not (signed < 0).any():
-                    continue
-                others = [_model(table, mine[part[mine] != each], seed) for each in range(_PARTS)]
-                share = float((1 + signed.sum() / np.abs(signed).sum()) / 2)
-                made.models[i] = tuple(share if model is None else model for model in others)
-                found = np.abs(signed) * made._factors(table, mine, i)
-                positive = found.clip(min=0)
-                before, after = signed.sum(), positive.sum()
-                if before <= 0 or after <= 0:
-                    raise NanoMLError(
-                        f'class "{name}": the weights of its training events sum to {before:.4g}, and to {after:.4g} if all are positive: '
-                        "they cannot be made positive. Use more events, a larger train.memory, or train.negative_weights: signed."
-                    )
-                made.scales[i] = before / after
-                numbers = (effective_events(signed), effective_events(positive))
-                clipped = float((positive.sum() - found.sum()) / before)
-                made.classes[name] = Reweighted(float((signed < 0).mean()), clipped, *numbers)
+        made, part = cls({}, {}, {}), _parts(table)
+        for i, name in enumerate(table.classes):
+            mine = np.flatnonzero(table.labels == i)
+            signed = table.weights[mine].astype(np.float64)
+            if not (signed < 0).any():
+                continue
+            others = [_model(table, mine[part[mine] != each], seed, threads) for each in range(_PARTS)]
+            share = float((1 + signed.sum() / np.abs(signed).sum()) / 2)
+            made.models[i] = tuple(share if model is None else model for model in others)
+            found = np.abs(signed) * made._factors(table, mine, i)
+            positive = found.clip(min=0)
+            before, after = signed.sum(), positive.sum()
+            if before <= 0 or after <= 0:
+                raise NanoMLError(
+                    f'class "{name}": the weights of its training events sum to {before:.4g}, and to {after:.4g} if all are positive: '
+                    "they cannot be made positive. Use more events, a larger train.memory, or train.negative_weights: signed."
+                )
+            made.scales[i] = before / after
+            numbers = (effective_events(signed), effective_events(positive))
+            clipped = float((positive.sum() - found.sum()) / before)
+            made.classes[name] = Reweighted(float((signed < 0).mean()), clipped, *numbers)
         return made
 
     def of(self, table: Table) -> Table:
@@ -112,13 +107,8 @@ class PositiveWeights:
         for number, model in enumerate(self.models[label]):
             mine = part == number
             if mine.any():
-                found[mine] = 2 * (model if isinstance(model, float) else self._predicted(model, table[rows[mine]])) - 1
+                found[mine] = 2 * (model if isinstance(model, float) else model(_columns(table[rows[mine]]))[:, 1]) - 1
         return found
-
-    def _predicted(self, model: HistGradientBoostingClassifier, table: Table) -> NDArray[np.float64]:
-        with threadpool_limits(self.threads):
-            share: NDArray[np.float64] = model.predict_proba(_columns(table))[:, 1]
-        return share
 
 
 def _parts(table: Table) -> NDArray[np.int64]:
@@ -127,18 +117,17 @@ def _parts(table: Table) -> NDArray[np.int64]:
     return (mixed(event, block, run) % np.uint64(_PARTS)).astype(np.int64)
 
 
-def _model(table: Table, rows: NDArray[np.int64], seed: int) -> HistGradientBoostingClassifier | None:
+def _model(table: Table, rows: NDArray[np.int64], seed: int, threads: int | None) -> QuickBDT | None:
     """A classifier of the sign for some events; None with few events of a sign."""
-    if len(rows) > _MOST:
-        rows = np.random.default_rng(seed).permutation(rows)[:_MOST]
+    rows = np.random.default_rng(seed).permutation(rows)[:_MOST]
     weights = table.weights[rows]
     positive, sizes = weights > 0, np.abs(weights)
     if min(positive.sum(), (~positive).sum()) < _FEWEST:
         return None
-    from sklearn.ensemble import HistGradientBoostingClassifier  # most trainings need none, and it takes a second
+    from ML_processing.models.quick_bdt import Events, QuickBDT  # most trainings need none, and it takes a second
 
-    model = HistGradientBoostingClassifier(**_SETTINGS, random_state=seed)
-    return model.fit(_columns(table[rows]), positive, sample_weight=sizes)
+    events, stop = Events(_columns(table[rows]), positive, sizes), len(rows) // _STOPPING
+    return QuickBDT.learn(events[stop:], events[:stop], 2, seed, threads, **_SETTINGS)
 
 
 def _columns(table: Table) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ _PARTS = {
     "PyYAML>=6.0 click>=8.1.3 rich>=13.3.3 jsonschema>=4.17.3 Jinja2>=3.1.2 cryptography>=41.0.3",
     "data": "lz4>=4.3 xxhash>=3.0 zstandard>=0.20",
     "xrootd": "xrootd>=5.6 fsspec-xrootd>=0.2.4",
-    "train": "torch>=2.5 scikit-learn>=1.7 scipy>=1.11 threadpoolctl>=3.2 matplotlib>=3.8 mplhep>=1.0 onnx>=1.16",
+    "train": "torch>=2.5 lightgbm>=4.6 scipy>=1.11 matplotlib>=3.8 mplhep>=1.0 onnx>=1.16",
     "tune": "optuna>=5.0",
 }
 PARTS = {part: dict(each.split(">=") for each in packages.split()) for part, packages in _PARTS.items()}
@@ -32,14 +32,13 @@ PARTS = {part: dict(each.split(">=") for each in packages.split()) for part, pac
 _MODULES = {  # packages that are imported by another name
     "PyYAML": "yaml",
     "Jinja2": "jinja2",
-    "scikit-learn": "sklearn",
     "xrootd": "XRootD",
     "fsspec-xrootd": "fsspec_xrootd",
 }
 PACKAGE = "MLTools/NanoML"
 PLUGIN = "pluginMLToolsNanoMLPlugins.so"
 _REPORTED = (
-    "numpy", "awkward", "uproot", "vector", "h5py", "onnxruntime", "click", "rich", "torch", "scikit-learn", "onnx",
+    "numpy", "awkward", "uproot", "vector", "h5py", "onnxruntime", "click", "rich", "torch", "lightgbm", "onnx",
     "optuna", "xrootd",
 )  # fmt: skip
 _VARIABLES = ("CMSSW_VERSION", "SCRAM_ARCH", "VIRTUAL_ENV", "CONDA_PREFIX")

@@ -35,26 +35,6 @@ def test_classes_weigh_the_same_whatever_their_cross_sections(toy: Toy) -> None:
     assert np.array_equal(baseline(larger, splits, 1), baseline(table, splits, 1))
 
 
-def test_bins_keep_the_order_and_what_is_missing() -> None:
-    random = np.random.default_rng(1)
-    column = random.exponential(size=10_000).astype(np.float32)
-    few = random.integers(0, 5, 10_000).astype(np.float32)
-    column[:7], few[3] = np.nan, np.inf
-    columns = np.stack([column, few, np.full(10_000, np.nan, np.float32)], axis=1)
-    found = module._Bins(columns)(columns)
-    assert np.array_equal(np.isnan(found), np.isnan(columns))
-    for values, bins in zip(columns.T[:2], found.T):
-        known = ~np.isnan(values)
-        order = np.argsort(values[known], kind="stable")
-        assert (np.diff(bins[known][order]) >= 0).all()
-    counts = np.bincount(found[7:, 0].astype(int))
-    assert len(counts) == 255
-    assert counts.max() < 1.2 * counts.min()
-    assert len(np.unique(found[:, 1])) == 6
-    # what was not there when bins were made goes into those at the ends
-    assert module._Bins(columns)(np.array([[-1, 9, 0], [99, -1, 0]], np.float32)).tolist() == [[0, 5, 0], [254, 0, 0]]
-
-
 def test_events_that_no_split_tests(toy: Toy) -> None:
     table = read([toy()], Train())
     scores = baseline(table, make_splits(table, 1), 1)
