@@ -24,8 +24,8 @@ from ML_processing.requests import Compilation, Source
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import KEY, Description, Input, Model, ObjectInput, Reference, file_hash, twin_of
-from MLTools.NanoML.model.description import MadeCollection, MadeNumber, SelectionInside
 from MLTools.NanoML.model.inside import EXACT
+from MLTools.NanoML.model.made import MadeCollection, MadeNumber, SelectionInside
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import is_simulation
 from MLTools.NanoML.nanoaod.formula import Formula

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model.description import SelectionInside
+from MLTools.NanoML.model.made import SelectionInside
 from MLTools.NanoML.model.model import Model
 from MLTools.NanoML.model.padding import Jagged
 
