@@ -81,6 +81,8 @@ def named(config: Config) -> Iterator[tuple[Keys, str]]:
                 yield ("skim",), spec.rpartition(":")[0]
     if config.train and config.train.model.rpartition(":")[0].endswith(".py"):
         yield ("train", "model"), config.train.model.rpartition(":")[0]
+    if config.train and config.train.start:
+        yield ("train", "init"), config.train.start.file
     for model in (config.score.model or ()) if config.score else ():
         yield ("score", "model"), model
         if config.path(model).with_suffix(".json").is_file():

@@ -75,6 +75,17 @@ def test_a_model_that_is_not_there(tmp_path: Path, model: str) -> None:
         changed(tmp_path, f"model: '{model}'")
 
 
+def test_the_content_of_a_checkpoint_counts_and_not_its_place(tmp_path: Path) -> None:
+    for name, content in (("a.pt", "weights"), ("b.pt", "weights"), ("c.pt", "others")):
+        (tmp_path / name).write_text(content)
+    task = changed(tmp_path, "init: a.pt")
+    assert isinstance(task.work, functools.partial)
+    assert task.work.args[1].start.file == f"{tmp_path}/a.pt"
+    assert changed(tmp_path, "init: {file: b.pt}").settings == task.settings
+    for other in ("init: c.pt", "init: {file: a.pt, frozen: [layers]}", "epochs: 200"):
+        assert changed(tmp_path, other).settings != task.settings
+
+
 def test_where_it_is_trained_does_not_matter(tmp_path: Path) -> None:
     here = changed(tmp_path, "epochs: 3")
     assert changed(tmp_path, "epochs: 3, device: cpu, workers: 2, tracking: tensorboard").settings == here.settings

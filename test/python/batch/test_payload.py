@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.batch.payload import files_below, pack
+from MLTools.NanoML.batch.payload import files_below, named, pack
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import NanoMLError
 
 
@@ -98,3 +99,10 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path: Path, disk: Pat
 def test_a_file_that_cannot_be_read_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(NanoMLError, match="none.py: cannot read"):
         pack("code", [("none.py", tmp_path / "none.py")], tmp_path)
+
+
+@pytest.mark.parametrize("init", ["weights.pt", "{file: weights.pt, frozen: body}"])
+def test_a_network_and_its_checkpoint_travel(init: str, tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").touch()
+    (tmp_path / "a.yaml").write_text(f"train: {{files: a.h5, model: 'net.py:Net', init: {init}}}\n")
+    assert [text for _, text in named(load(tmp_path / "a.yaml"))] == ["net.py", "weights.pt"]
