@@ -227,8 +227,10 @@ std::vector<nanoml::Column>& NanoMLProducer::columnsOf(const edm::Event& event) 
   bits_.clear();
   for (std::size_t menu = 0; menu < triggers_.size(); ++menu) {
     const edm::Handle<edm::TriggerResults> results = event.getHandle(triggers_[menu]);
-    if (results.isValid())  // a process that ran for some of the files only
-      bits_.add(menu, *results, event.triggerNames(*results));
+    if (!results.isValid())  // a process that ran for some of the files only
+      continue;
+    const std::vector<std::string>& names = results->getTriggerNames();  // of bits of L1, which are no paths
+    bits_.add(menu, *results, names.empty() ? event.triggerNames(*results).triggerNames() : names);
   }
   bits_.fill(columns);
   return columns;

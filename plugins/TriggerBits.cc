@@ -36,13 +36,13 @@ namespace nanoml {
       bit.found = false;
   }
 
-  void TriggerBits::add(std::size_t menu, const edm::TriggerResults& results, const edm::TriggerNames& names) {
+  void TriggerBits::add(std::size_t menu, const edm::TriggerResults& results, const std::vector<std::string>& names) {
     Places& places = places_[menu];
-    if (places.paths.empty() || places.menu != results.parameterSetID()) {
-      places.menu = results.parameterSetID();
+    if (places.paths.empty() || places.menu != names) {
+      places.menu = names;
       places.paths.assign(bits_.size(), -1);
-      for (std::size_t path = 0; path < names.triggerNames().size(); ++path) {
-        const std::string name = withoutVersion(names.triggerNames()[path]);
+      for (std::size_t path = 0; path < names.size(); ++path) {
+        const std::string name = withoutVersion(names[path]);
         for (std::size_t i = 0; i < bits_.size(); ++i) {
           if (name == (*requests_)[bits_[i].request].name)
             places.paths[i] = path;

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "DataFormats/Common/interface/TriggerResults.h"
-#include "FWCore/Common/interface/TriggerNames.h"
 #include "MLTools/NanoML/interface/Column.h"
 #include "MLTools/NanoML/interface/Model.h"
 
@@ -30,8 +29,8 @@ namespace nanoml {
     /// Forgets the event before.
     void clear();
 
-    /// Takes the bits that no earlier menu of this event has.
-    void add(std::size_t menu, const edm::TriggerResults& results, const edm::TriggerNames& names);
+    /// Takes the bits that no earlier menu of this event has. `names` are those of its paths.
+    void add(std::size_t menu, const edm::TriggerResults& results, const std::vector<std::string>& names);
 
     /// Sets the bits among the columns of a model. Those without a fallback must be there.
     ///
@@ -46,7 +45,7 @@ namespace nanoml {
     };
     /// Where the bits are in a menu, until that changes; -1: nowhere.
     struct Places {
-      edm::ParameterSetID menu;
+      std::vector<std::string> menu;
       std::vector<int> paths;
     };
 

@@ -44,15 +44,17 @@ namespace {
     const nanoml::EventNumber number = given.number.value();
     edm::Event event(edm::EventID(number.run, number.luminosityBlock, number.event), isRealData);
     addTables(given, model, event);
-    // paths come and go from menu to menu
-    const bool second = number.event % 2;
-    const std::string menu = second ? "second" : "first";
+    // paths come and go from menu to menu; some results bring their names along
     event.addMenu("first", {"HLT_SomeOther_v1", "HLT_Some_v3", "Flag_Some_v2"});
     event.addMenu("second", {"HLT_Some_v12", "HLT_vx"});
     const auto& fired = std::get<std::vector<std::uint8_t>>(given.columns.at("HLT_Some"));
     const bool bit = fired.front();
-    event.add("TriggerResults",
-              edm::TriggerResults(menu, second ? std::vector<bool>{bit, !bit} : std::vector<bool>{!bit, bit, !bit}));
+    using Results = edm::TriggerResults;
+    using Names = std::vector<std::string>;
+    const std::vector<Results> menus{Results("first", {!bit, bit, !bit}), Results("second", {bit, !bit}),
+                                     Results({!bit, bit}, Names{"HLT_SomeOther", "HLT_Some"}),
+                                     Results({bit, !bit}, Names{"HLT_Some", "HLT_SomeOther"})};
+    event.add("TriggerResults", menus[number.event % menus.size()]);
     return event;
   }
 

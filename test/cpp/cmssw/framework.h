@@ -48,6 +48,7 @@ namespace edm {
     explicit Handle(const T* product) : product_(product) {}
     bool isValid() const { return product_; }
     const T& operator*() const { return *product_; }
+    const T* operator->() const { return product_; }
 
   private:
     const T* product_;
@@ -69,12 +70,16 @@ namespace edm {
   class TriggerResults {
   public:
     TriggerResults(ParameterSetID menu, std::vector<bool> bits) : menu_(std::move(menu)), bits_(std::move(bits)) {}
+    TriggerResults(std::vector<bool> bits, std::vector<std::string> names)
+        : bits_(std::move(bits)), names_(std::move(names)) {}
     bool accept(unsigned int path) const { return bits_.at(path); }
     const ParameterSetID& parameterSetID() const { return menu_; }
+    const std::vector<std::string>& getTriggerNames() const { return names_; }
 
   private:
     ParameterSetID menu_;
     std::vector<bool> bits_;
+    std::vector<std::string> names_;
   };
 
   class FileInPath {
