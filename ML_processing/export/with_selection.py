@@ -221,12 +221,12 @@ def _describe(
         wanted.selection,
         {key: list(value) if isinstance(value, tuple) else value for key, value in depends.items()},
         traced.cuts,
-        tuple(MadeNumber(name, each.dtype, each.title) for name, each in selection.columns.items()),
+        tuple(MadeNumber(name, np.dtype(each.dtype).name, each.title) for name, each in selection.columns.items()),
         tuple(
             MadeCollection(
                 name,
                 max(traced.collections[f"{name}_{field}"].axis.size for field in declared),
-                tuple(MadeNumber(field, each.dtype, each.title) for field, each in declared.items()),
+                tuple(MadeNumber(field, np.dtype(each.dtype).name, each.title) for field, each in declared.items()),
             )
             for name, declared in selection.collections.items()
         ),
