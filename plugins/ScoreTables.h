@@ -12,7 +12,8 @@
 
 namespace nanoml {
 
-  /// The end of a branch's name for a value of the parameter: mass600, mass0p5, with as many digits as tell it from others.
+  /// The end of a branch's name for a value of the parameter: mass600, mass0p5, with as many digits as tell it from
+  /// others.
   std::string suffixOf(const std::string& column, float value);
 
   /// Writes what a model says of an event into FlatTables.

@@ -109,8 +109,7 @@ namespace {
     checkThrows([&] { exact.fill(columns); }, "HLT_Mu50_v2");
     const std::vector<Request> odd{{"HLT_vx", ""}, {"HLT_v", ""}, {"Flag_v2", ""}, {"L1_Mu", ""}};
     nanoml::TriggerBits kept(odd, 1);
-    const edm::TriggerNames names({"HLT_vx", "HLT_v", "Flag_v2", "L1_Mu_v3"});
-    kept.add(0, edm::TriggerResults("d", {true, true, true, true}), names);
+    kept.add(0, edm::TriggerResults("d", {true, true, true, true}), {"HLT_vx", "HLT_v", "Flag_v2", "L1_Mu_v3"});
     kept.fill(columns);
     CHECK(valuesOf(columns[0])[0] + valuesOf(columns[1])[0] + valuesOf(columns[2])[0] + valuesOf(columns[3])[0] == 4);
   }

@@ -34,7 +34,7 @@ class Own(Selection):
     branches = ("Muon_pt", "Muon_eta", "Muon_phi", "Muon_mass", "Muon_charge", "Electron_pt", "MET_pt", "Muon_highPtId")
     optional = {"HLT_Some": True}
     columns = {"HT": Column("f4", "sum of pt [GeV]"), "n": Column("i4", "muons")}
-    collections = {"Good": {"pt": Column("f4", "pt [GeV]"), "eta": Column("f4", "eta"), "charge": Column("i4", "charge")}}
+    collections = {"Good": {"pt": Column("f4", "pt [GeV]"), "eta": Column("f4", "eta"), "charge": Column("b", "charge")}}
 
     def select(self, events, cutflow):
         events = cutflow.cut("trigger", events.HLT.Some, events)
