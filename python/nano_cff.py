@@ -159,7 +159,7 @@ def _load_service(process: Any) -> None:
     try:
         importlib.import_module(SERVICE)
     except ModuleNotFoundError as problem:
-        if not SERVICE.startswith(problem.name or SERVICE):
+        if not f"{SERVICE}.".startswith(f"{problem.name}."):
             raise
         return
     if not hasattr(process, "ONNXService"):
