@@ -73,7 +73,9 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
         )
     selection = load_selection(wanted.selection, wanted.base)
     cut = Formula(wanted.cut) if wanted.cut else None
-    samples = [_sample(selection, cut, description, source, wanted.events) for source in sources]
+    samples = [
+        _fitting(_sample(selection, cut, description, source, wanted.events), wanted.sizes) for source in sources
+    ]
     sizes = {**_sizes(samples), **wanted.sizes}
     traced = _traced(selection, samples, sizes)
     columns, objects = _model_columns(description, traced)
@@ -147,6 +149,15 @@ def _sample(selection: Selection, cut: Formula | None, description: Description,
             f'cut "{cut.text}": takes {raw[0]} before its correction, but the model has the corrected one: cut on it in `select`.'
         )
     return found
+
+
+def _fitting(sample: Sample, sizes: Mapping[str, int]) -> Sample:
+    """The events that there is room for, where that is set: the model flags the others."""
+    fits = np.ones(len(sample), bool)
+    for name, collection in sample.collections.items():
+        if collection in sizes:
+            fits &= np.asarray(ak.num(sample.arrays[name])) <= sizes[collection]
+    return sample.changed({name: values[fits] for name, values in sample.arrays.items()})
 
 
 def _sizes(samples: Sequence[Sample]) -> dict[str, int]:
