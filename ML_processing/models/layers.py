@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ML_processing.events.inputs import Inputs, Shape
+from ML_processing.events.inputs import Inputs, ObjectTensors, Shape
 from MLTools.NanoML.errors import ConfigError
 
 PAIR_FEATURES = ("ln kT", "ln z", "ln DeltaR", "ln m2")
@@ -74,6 +74,15 @@ def packed(mask: Tensor, *objects: Tensor) -> list[Tensor]:
     order = mask.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
     places = (order + torch.arange(len(mask), device=mask.device).unsqueeze(1) * mask.shape[1]).flatten()
     return [it.flatten(0, 1)[places].unflatten(0, order.shape) for it in (mask, *objects)]
+
+
+def row(objects: ObjectTensors, count: int) -> list[Tensor]:
+    """Values, float32 (N, count * fields), and mask, (N, count), of exactly `count` objects, whatever the length of the object axis."""
+    values, mask = objects.values, objects.mask.to(objects.values.dtype)
+    if torch.onnx.is_in_onnx_export() or values.shape[1] != count:  # a graph must take every length
+        values = extended(values, 1, count, 0.0)[:, :count]
+        mask = extended(mask, 1, count, 0.0)[:, :count]
+    return [values.flatten(1), mask]
 
 
 def pool(values: Tensor, mask: Tensor, most: int) -> Tensor:

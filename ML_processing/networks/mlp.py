@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ML_processing.events.inputs import Inputs, ObjectTensors, Shape
-from ML_processing.models.layers import check_counts, check_dropout, extended, perceptron
+from ML_processing.events.inputs import Inputs, Shape
+from ML_processing.models.layers import check_counts, check_dropout, perceptron, row
 from ML_processing.models.registry import network
 from MLTools.NanoML.errors import ConfigError
 
@@ -49,15 +49,6 @@ class MLP(nn.Module):
         """Outputs, float32 of shape (N, outputs), of scaled inputs."""
         parts = [inputs.features] if self.shape.features else []
         for it in self.shape.collections:
-            parts += _row(inputs.objects[it.name], it.max)
+            parts += row(inputs.objects[it.name], it.max)
         outputs: Tensor = self.layers(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])
         return outputs
-
-
-def _row(objects: ObjectTensors, count: int) -> list[Tensor]:
-    """Values and mask of exactly `count` objects, whatever the length of the object axis, as rows."""
-    values, mask = objects.values, objects.mask.to(objects.values.dtype)
-    if torch.onnx.is_in_onnx_export() or values.shape[1] != count:  # a graph must take every length
-        values = extended(values, 1, count, 0.0)[:, :count]
-        mask = extended(mask, 1, count, 0.0)[:, :count]
-    return [values.flatten(1), mask]

@@ -46,6 +46,12 @@ _OPTIONS = {
         "heads": Axis(choices=[2, 4, 8]),
         "dropout": _DROPOUT,
     },
+    "tabular": {
+        "members": Axis(choices=[4, 8, 16]),
+        "width": _WIDTH,
+        "depth": Axis(low=1, high=3),
+        "dropout": _DROPOUT,
+    },
     "bdt": {
         "leaves": Axis(low=4, high=128, log=True),
         "min_events": Axis(low=5, high=200, log=True),

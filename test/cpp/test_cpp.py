@@ -129,7 +129,7 @@ def scored(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> NDArray[np
     return found
 
 
-NETWORKS = ["mlp", "deepsets", "particlenet", "transformer", "bdt"]
+NETWORKS = ["mlp", "deepsets", "particlenet", "transformer", "bdt", "tabular"]
 
 
 def network_model(directory: Path, model: str, made: Made, order: Mapping[str, str | None]) -> Path:

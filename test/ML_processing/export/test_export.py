@@ -96,6 +96,7 @@ def columns_of(shape: Shape, sample: Mapping[str, np.ndarray]) -> dict[str, Any]
         ("particlenet", {}, Shape(("MET_pt",), (JETS,), 3)),
         ("transformer", {}, BOTH),
         ("bdt", {"min_events": 5}, BOTH),
+        ("tabular", {"members": 2}, BOTH),
     ],
 )
 @pytest.mark.parametrize("discriminants", [(), DISCRIMINANTS], ids=["classes", "discriminants"])

@@ -19,6 +19,7 @@ SMALL = {
     "particlenet": {"width": 16, "hidden": [16], "neighbors": 3},
     "transformer": {"width": 16, "heads": 2, "pair_width": 8},
     "bdt": {"leaves": 5, "min_events": 5},
+    "tabular": {"members": 3, "width": 16},
 }
 
 

@@ -85,7 +85,10 @@ def test_options_that_the_class_refuses(source: str, shape: Shape) -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("deepset", r'"deepset" is not a model. Did you mean "deepsets"\? Known: mlp, bdt, deepsets, particlenet, tr'),
+        (
+            "deepset",
+            r'"deepset" is not a model. Did you mean "deepsets"\? Known: mlp, bdt, deepsets, particlenet, tabular, tr',
+        ),
         ("OWN:Liner", r'has no class Liner. Did you mean "Linear"\? It has: Linear, OfJets, Free.'),
         ("OWN:Plain", "Plain is not a class made from torch.nn.Module"),
         ("OWN:torch", "torch is not a class made from torch.nn.Module"),

@@ -329,6 +329,7 @@ SMALL = {
     "deepsets": {"width": 16, "hidden": [16]},
     "particlenet": {"width": 16, "hidden": [16], "neighbors": 3},
     "transformer": {"width": 16, "heads": 2, "pair_width": 8},
+    "tabular": {"members": 3, "width": 16},
 }
 
 

@@ -21,7 +21,7 @@ def space(directory: Path, text: str, model: str = "mlp") -> Space:
     return Space.of(config, config.train)
 
 
-@pytest.mark.parametrize("model", ["mlp", "deepsets", "particlenet", "transformer"])
+@pytest.mark.parametrize("model", ["mlp", "deepsets", "particlenet", "transformer", "tabular"])
 def test_the_default_space_has_options_of_the_model(tmp_path: Path, model: str) -> None:
     found = space(tmp_path, "tune:\n", model)
     assert {"learning_rate", "batch_size", "options.dropout"} < set(found.axes)
