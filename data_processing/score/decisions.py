@@ -114,17 +114,14 @@ class Decider:
         found: dict[str, Any] = {f"{name}_fold": fold.astype(np.int32)}
         for ending, value in self._values.items():
             decisions = decide(self.model, columns, fold, value)
-            sure = decisions.failed == 0
             scores = [each.name for each in self.model.score_columns(value, ending)[:-1]]
-            found.update(zip(scores, np.where(sure, decisions.scores.T, np.float32(np.nan))))
-        found[f"{name}_passed"], found[f"{name}_failed"] = decisions.passed & sure, decisions.failed
-        found[f"{name}_cuts"] = np.sum([sure & cut for cut in decisions.cuts.values()], axis=0, dtype=np.uint8)
+            found.update(zip(scores, decisions.scores.T))
+        found[f"{name}_passed"], found[f"{name}_failed"] = decisions.passed, decisions.failed
+        found[f"{name}_cuts"] = sum(decisions.cuts.values(), np.zeros(len(fold), np.uint8))
         found[f"{name}_corrected"] = np.zeros(len(fold), bool)
-        found.update((each, np.where(sure, values, 0)) for each, values in decisions.columns.items())
-        for each, values in decisions.collections.items():
-            counts = np.where(sure, ak.to_numpy(ak.num(values)), 0)
-            found[each] = ak.unflatten(ak.flatten(values[sure]), counts)
-        if not sure.all():
+        found.update(decisions.columns)
+        found.update(decisions.collections)
+        if decisions.failed.any():
             say_once(
                 f"failed {self._path}",
                 f"{self._path}: {self.model.name} cannot decide on some events, see {name}_failed. More objects than there is room "

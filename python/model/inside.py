@@ -46,11 +46,11 @@ class Decisions:
     Attributes
     ----------
     passed
-        Which events pass, bool, shape (events,).
+        Which events pass, bool, shape (events,); none that failed.
     failed
-        0 where all is well, otherwise `NO_RESULT` and `TOO_MANY`; uint8, shape (events,). Do not use such events.
+        0 where all is well, otherwise `NO_RESULT` and `TOO_MANY`; uint8, shape (events,).
     cuts
-        By name, the events that pass this cut and all before, bool, shape (events,).
+        By name, the events that pass this cut and all before, bool, shape (events,); none that failed.
     columns
         The selection's columns, by name, in their types, shape (events,); 0 for events that do not pass.
     collections
@@ -110,10 +110,11 @@ def decide(
         if numbers.dtype.kind in "iu" and numbers.size and int(np.abs(numbers.astype(np.int64)).max()) > EXACT:
             raise NanoMLError(f"{model.path}: {name} has numbers above {EXACT}, which are not exact in float32.")
     found = _run(model, model.tensors(given, parameter), fold, events)
-    passed = found["passed"][:, 0] > 0
     failed[found["failed"][:, 0] > 0] |= NO_RESULT
+    known = failed == 0
+    passed = (found["passed"][:, 0] > 0) & known
     scores = found[model.description.output_tensors[0]]
-    bad = passed & (failed == 0) & ~np.isfinite(scores).all(axis=1)
+    bad = passed & ~np.isfinite(scores).all(axis=1)
     if bad.any():
         raise NanoMLError(
             f"{model.path}: {int(bad.sum())} of {events} events have a score that is NaN or infinite, for example number "
@@ -122,20 +123,24 @@ def decide(
     return Decisions(
         passed,
         failed,
-        {name: found["cuts"][:, number] > 0 for number, name in enumerate(inside.cuts)},
-        {each.name: found["columns"][:, number].astype(each.dtype) for number, each in enumerate(inside.columns)},
-        dict(_collections(model, found)),
+        {name: known & (found["cuts"][:, number] > 0) for number, name in enumerate(inside.cuts)},
+        {
+            each.name: np.where(known, found["columns"][:, number], 0).astype(each.dtype)
+            for number, each in enumerate(inside.columns)
+        },
+        dict(_collections(inside, found, known)),
         np.where(passed[:, None], scores, np.float32(np.nan)),
     )
 
 
-def _collections(model: Model, found: Mapping[str, NDArray[Any]]) -> Mapping[str, Any]:
-    assert model.description.inside is not None
+def _collections(
+    inside: SelectionInside, found: Mapping[str, NDArray[Any]], known: NDArray[np.bool_]
+) -> Mapping[str, Any]:
     made = {}
-    for collection in model.description.inside.collections:
+    for collection in inside.collections:
         import awkward as ak  # only where there are objects
 
-        mask = found[f"made_{collection.name}_mask"] > 0
+        mask = (found[f"made_{collection.name}_mask"] > 0) & known[:, None]
         for number, each in enumerate(collection.fields):
             values = found[f"made_{collection.name}"][..., number][mask].astype(each.dtype)
             made[f"{collection.name}_{each.name}"] = ak.unflatten(values, mask.sum(axis=1))
