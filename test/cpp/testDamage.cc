@@ -1,4 +1,4 @@
-// Loads damaged copies of a model, which must end in an Error or in a model, but in nothing else: testDamage MODEL.onnx DIRECTORY
+// Loads damaged copies of a model, which must end in an Error or in a model, but in nothing else: testDamage MODEL.onnx DIRECTORY [/PART]
 
 #include <fstream>
 #include <functional>
@@ -7,6 +7,7 @@
 #include <random>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -29,8 +30,10 @@ namespace {
 
   class Damage {
   public:
-    Damage(const std::string& model, const std::string& directory)
-        : onnx_(read(model)),
+    /// Of the structure, what is below a part is damaged.
+    Damage(const std::string& model, const std::string& directory, std::string part)
+        : part_(std::move(part)),
+          onnx_(read(model)),
           twin_(read(model.substr(0, model.size() - 5) + ".json")),
           place_(directory + "/damaged") {}
 
@@ -68,7 +71,7 @@ namespace {
       const json flat = content.flatten();
       std::set<std::string> parts;
       for (const auto& [path, value] : flat.items()) {
-        if (path.find("/training") == 0 || path.find("/reference") == 0 || path.find("/target") == 0)
+        if (path.find(part_) != 0 || path.find("/training") == 0 || path.find("/reference") == 0 || path.find("/target") == 0)
           continue;
         for (json::json_pointer pointer(path); !pointer.empty(); pointer = pointer.parent_pointer()) {
           if (!parts.insert(pointer.to_string()).second)
@@ -109,14 +112,14 @@ namespace {
       return content;
     }
 
-    std::string onnx_, twin_, place_;
+    std::string part_, onnx_, twin_, place_;
     std::mt19937 random_{1};
   };
 }  // namespace
 
 int main(int argc, char** argv) {
   CHECK(argc > 2);
-  Damage damage(argv[1], argv[2]);
+  Damage damage(argv[1], argv[2], argc > 3 ? argv[3] : "");
   damage.testOnnx();
   damage.testTwin();
   damage.testStructure();

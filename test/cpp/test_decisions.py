@@ -121,7 +121,7 @@ def test_collections_and_defaults(tmp_path: Path, programs: Path) -> None:
 
 def test_damage_to_a_model_with_its_selection(tmp_path: Path, programs: Path) -> None:
     model = whole_model(networks_of(tmp_path / "model.onnx", "HT"), own(tmp_path), tmp_path)
-    run(str(programs / "testDamage"), model.path, str(tmp_path))
+    run(str(programs / "testDamage"), model.path, str(tmp_path), "/selection")  # the rest is as in models without
 
 
 def test_events_are_scored_by_the_network_of_their_fold(
