@@ -5,9 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
+
+from MLTools.NanoML.errors import NanoMLError
+
+try:
+    import lightgbm
+except OSError as problem:
+    raise NanoMLError(
+        f"LightGBM cannot be loaded ({problem}). It needs GCC's OpenMP: apt-get install libgomp1, or dnf install libgomp."
+    ) from None
+
+__all__ = ["Events", "QuickBDT", "lightgbm"]
 
 _ROUNDS = 500
 _PATIENCE = 30  # rounds without an improvement, as those of `model: bdt`

@@ -15,16 +15,10 @@ from torch import Tensor
 from ML_processing.events.inputs import EventTensors, Inputs, Shape
 from ML_processing.models.boosted import Boosted
 from ML_processing.models.layers import check_counts, extended
+from ML_processing.models.quick_bdt import lightgbm
 from ML_processing.models.registry import network
 from ML_processing.models.trees import OPERATOR, TreeEnsemble
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-
-try:
-    import lightgbm
-except OSError as problem:
-    raise NanoMLError(
-        f"LightGBM cannot be loaded ({problem}). It needs GCC's OpenMP: apt-get install libgomp1, or dnf install libgomp."
-    ) from None
 
 Floats = NDArray[np.floating]
 _Predict = Callable[[Floats], Floats]

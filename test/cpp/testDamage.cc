@@ -30,7 +30,7 @@ namespace {
 
   class Damage {
   public:
-    /// Of the structure, what is below a part is damaged.
+    /// Damages the structure only below `part`; empty for all of it.
     Damage(const std::string& model, const std::string& directory, std::string part)
         : part_(std::move(part)),
           onnx_(read(model)),

@@ -59,7 +59,7 @@ class Trace:
     demands
         Conditions, one boolean for each event, without which the engine would have raised an error; with the cuts before.
     place
-        What is said instead of the line of the user's code, where this is not what runs.
+        The place to name in messages where no line of the user's code is running.
     """
 
     graph: Graph = field(default_factory=Graph)
