@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,7 @@ class Took:
     processor: float  # processor time [s]
     memory: float  # the most [MB]
     result: float = 0  # what the side returned, such as a number of events
+    median: float = 0  # of its turns, in what they are compared by [s]
 
     @classmethod
     def by(cls, work: Callable[[], Any]) -> Took:
@@ -127,14 +130,17 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
+TURNS = 5
+
+
 def in_turns(
     script: str | Path,
     sides: Mapping[Any, Sequence[object]],
-    turns: int = 3,
+    turns: int = TURNS,
     once: Sequence[Any] = (),
     by: str = "processor",
 ) -> dict[Any, Took]:
-    """Run sides as processes of a script, each with what follows --only; of each the turn that took least.
+    """Run sides as processes of a script, each with what follows --only; of each the turn that took least, and the median.
 
     Those of `once` run once, since they take long.
     """
@@ -145,7 +151,43 @@ def in_turns(
                 line = [sys.executable, str(script), "--only", *map(str, arguments)]
                 told = subprocess.run(line, check=True, capture_output=True, text=True).stdout
                 runs[side].append(Took(**json.loads(told.splitlines()[-1])))
-    return {side: min(found, key=lambda run: float(getattr(run, by))) for side, found in runs.items()}
+
+    def least(found: Sequence[Took]) -> Took:
+        times = [float(getattr(run, by)) for run in found]
+        return replace(found[times.index(min(times))], median=statistics.median(times))
+
+    return {side: least(found) for side, found in runs.items()}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What was measured for one line of the page of speeds: our side, the limit, and other programs."""
+
+    name: str  # as a reader would say it, such as "Skim, ZSTD"
+    setting: str  # what was done to how much, such as "400,000 events of 720 branches"
+    amount: float  # how much of `unit` each side did
+    unit: str  # such as "events"
+    sides: Mapping[str, Took]
+    ours: str  # the side that is NanoML's
+    limit: str  # the side that nothing can be faster than
+    by: str = "processor"  # what is compared: processor time, or the "time" that passes
+    amounts: Mapping[str, float] | None = None  # of the sides that did less than `amount`, since they take long
+
+    def tell(self) -> None:
+        """Print it, and add it to the file that NANOML_FIGURES names, if it does."""
+        sys.stdout.write(f"{self.name}: {self.setting}\n")
+        rates = {
+            side: (self.amounts or {}).get(side, self.amount) / getattr(it, self.by) for side, it in self.sides.items()
+        }
+        width = max(map(len, self.sides))
+        for side, took in self.sides.items():
+            sys.stdout.write(
+                f"  {side:{width}}  {getattr(took, self.by):8.3f} s (median {took.median:.3f})  {rates[side]:12,.0f} {self.unit}/s"
+                f"  {took.memory:6.0f} MB  ours is {rates[self.ours] / rates[side]:.2f} of it\n"
+            )
+        if path := os.environ.get("NANOML_FIGURES"):
+            with Path(path).open("a") as file:
+                file.write(json.dumps(asdict(self)) + "\n")
 
 
 def postprocess(source: Path, output: Path, module: Any, **options: Any) -> None:
