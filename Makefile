@@ -36,7 +36,7 @@ ROOT := $(VENV_ROOT)/.installed
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-newest test-cmssw test-root test-nanoaodtools install install-cmssw debian lint style types versions format doc wheel clean
+.PHONY: help demo test test-newest test-cmssw test-root test-nanoaodtools bench install install-cmssw debian lint style types versions format doc wheel clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.11] [PYTEST_ARGS='-k accounting']"
@@ -95,6 +95,9 @@ versions: $(DEV)
 format: $(DEV) ## put the code into its form, and mend what can be mended
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+bench: $(DEV) ## measure how fast NanoML is, and write what was found into doc/speed.md: an hour on a machine that does nothing else
+	$(VENV)/bin/python bench/page.py
 
 doc: $(DEV) ## build the manual into build/site
 	@# its theme advertises another program, in red, at each start

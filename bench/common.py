@@ -173,12 +173,14 @@ class Case:
     by: str = "processor"  # what is compared: processor time, or the "time" that passes
     amounts: Mapping[str, float] | None = None  # of the sides that did less than `amount`, since they take long
 
+    def rate(self, side: str) -> float:
+        """How much of `unit` a side does in a second."""
+        return (self.amounts or {}).get(side, self.amount) / float(getattr(self.sides[side], self.by))
+
     def tell(self) -> None:
         """Print it, and add it to the file that NANOML_FIGURES names, if it does."""
         sys.stdout.write(f"{self.name}: {self.setting}\n")
-        rates = {
-            side: (self.amounts or {}).get(side, self.amount) / getattr(it, self.by) for side, it in self.sides.items()
-        }
+        rates = {side: self.rate(side) for side in self.sides}
         width = max(map(len, self.sides))
         for side, took in self.sides.items():
             sys.stdout.write(

@@ -100,6 +100,10 @@ class Picture:
         path = " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         self.parts.append(f'<path class="c{" d" if dashed else ""}" style="stroke:var(--{colour})" d="M{path}"/>')
 
+    def mark(self, x: float, top: float, bottom: float, colour: str) -> None:
+        """A line from top to bottom."""
+        self.curve(((x, top), (x, bottom)), colour)
+
     def axes(self, x: float, y: float, width: float, height: float, across: str, up: str) -> None:
         """The axes of a figure whose origin is at (x, y), with their names."""
         self.arrow((x, y), (x + width, y), text=across, at=(x + width / 2, y + 20))
