@@ -31,7 +31,9 @@ ROOT = EXAMPLE.parent
 PYTHON = Path(sys.base_prefix, "bin", "python3")
 SAMPLES = {"signal": "WprimeToWZToLNuLL_M600", "WZ": "WZTo3LNu_Pt100"}
 ERAS = {"2018": 59.8, "2022": 8.0}
-POOLS = {"local": None, "condor": "condor_pool", "slurm": "slurm"}
+# whose jobs in HTCondor see the files of the submitting machine is test_pipeline_batch.py's
+POOLS = {"local": None, "slurm": "slurm"}
+APART = "condor without shared files"
 INPUTS = ["Lep1_pt", "missing", "nBJet"]
 
 
@@ -90,23 +92,24 @@ def expected(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Corrected
     return analysis
 
 
-@pytest.fixture(params=[*POOLS, "condor without shared files"])
+@pytest.fixture(params=[*POOLS, APART])
 def analysis(request: pytest.FixtureRequest, model: Path, tmp_path: Path) -> Iterator[Corrected]:
     """The analysis in a pool, whose jobs do not stay behind."""
-    system, _, apart = request.param.partition(" ")
-    service = request.getfixturevalue(POOLS[system]).environment if POOLS[system] else {}
-    if apart:
+    if request.param == APART:
         storage: Storage = request.getfixturevalue("storage")
         place = storage.directory / uuid.uuid4().hex
         place.mkdir(mode=0o777)
         place.chmod(0o777)
         batch = {"site": "site.yaml", "environment": "packed", "python": str(PYTHON), "files_per_job": 4}
-        made = Corrected(tmp_path / "analysis", place, model, service, system, **batch)
+        service = request.getfixturevalue("condor_pool").environment
+        made = Corrected(tmp_path / "analysis", place, model, service, "condor", **batch)
         site = f'shared: false\nstorage: {{"{storage.directory}/": "{storage.url}/"}}\n'
         (made.directory / "site.yaml").write_text(site)
     else:
         place = tmp_path
-        made = Corrected(tmp_path / "analysis", place, model, service, system)
+        pool = POOLS[request.param]
+        service = request.getfixturevalue(pool).environment if pool else {}
+        made = Corrected(tmp_path / "analysis", place, model, service, request.param)
     yield made
     made.nanoml("kill", "analysis.yaml", check=False)
     shutil.rmtree(place)
@@ -119,6 +122,8 @@ def test_jobs_give_what_a_run_gives(analysis: Corrected, expected: Corrected) ->
     assert "Everything is done." in page
     analysis.check(expected)
     here, there = expected.workdir, analysis.workdir
+    assert not list(there.rglob("*.part-*"))
+    assert {path.suffix for path in (there / "skims").rglob("*") if path.is_file()} == {".root"}
     for path in sorted(here.glob("*/*/*.root")):
         found = there / path.relative_to(here)
         assert equal(branches_of(found), branches_of(path)), path

@@ -34,7 +34,7 @@ from MLTools.NanoML.batch.worker import Staging
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.installation import nanoml_command
-from MLTools.NanoML.workflow.pipeline import execute, pipeline_stages, planned
+from MLTools.NanoML.workflow.pipeline import execute, pipeline_stages
 from MLTools.NanoML.workflow.task import Task
 from services.condor import CondorPool
 from services.daemons import wait_for
@@ -43,7 +43,6 @@ from services.xrootd import Storage
 
 pytestmark = pytest.mark.service
 
-PYTHON = Path(sys.base_prefix, "bin", "python3")
 SELECTION = """from MLTools.NanoML.trilepton import Trilepton
 
 
@@ -143,23 +142,6 @@ def run_on(
 def events_in(path: Path) -> np.ndarray:
     with h5py.File(path) as file:
         return np.asarray(file["events"])
-
-
-@pytest.mark.slow
-def test_packed_jobs_of_condor_make_what_is_made_here(
-    analysis: Callable[..., Path], place: Path, condor_pool: CondorPool
-) -> None:
-    here = load(analysis({}, workdir="here"))
-    execute(here, STAGES)
-    path = analysis({"environment": "packed", "python": str(PYTHON), "retries": 0, "files_per_job": 4})
-    run_on(condor_pool, path, "pipeline")
-    assert [each.reasons for each in planned(load(path), STAGES)] == [{}, {}]
-    for name in ("WprimeToWZToLNuLL_M600", "WZTo3LNu_Pt100"):
-        one, other = (events_in(place / workdir / "hdf5" / f"{name}.h5") for workdir in ("here", "work"))
-        np.testing.assert_array_equal(one, other)
-        assert len(one) > 100
-    assert not list(place.rglob("*.part-*"))
-    assert {path.suffix for path in (place / "work" / "skims").rglob("*") if path.is_file()} == {".root"}
 
 
 def cmssw(directory: Path) -> tuple[Path, dict[str, str]]:
