@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Collection, Iterable
 from typing import Optional
 
@@ -94,8 +95,13 @@ def explain_os_error(problem: BaseException, path: str | os.PathLike[str], doing
     return error
 
 
+_COUNT = re.compile(r"(?<=[ (])[0-9]+(?=[ ,)])")
+
+
 def told_once(problems: Iterable[tuple[str, str, Collection[str]]]) -> list[str]:
     """Messages without their repetitions: those that differ only in what they are about are one, with the names of the others.
+
+    They may also differ in how many there are of something.
 
     Parameters
     ----------
@@ -108,6 +114,7 @@ def told_once(problems: Iterable[tuple[str, str, Collection[str]]]) -> list[str]
         common = message
         for own in (*sorted(paths, key=len, reverse=True), name):
             common = common.replace(own, "")
+        common = _COUNT.sub("", common)
         messages.setdefault(common, message)
         alike.setdefault(common, []).append(name)
     lines = []

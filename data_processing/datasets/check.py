@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from data_processing.datasets.datasets import resolve_datasets
+from data_processing.skim.plan import SkimPlan
 from data_processing.skim.skim import plan_file
 from data_processing.skim.stage import skim_job
 from MLTools.NanoML.config.analysis import Config
@@ -17,6 +18,8 @@ from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.remote.client import adopt_settings
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection import Step
+from MLTools.NanoML.terminal.page import plural
 
 _MOST_TRIED = 3  # files of a dataset
 
@@ -41,15 +44,14 @@ def check(config: Config, tried: int = 0) -> list[str]:
         All that is missing, one per line.
     """
     adopt_settings(config.read)
-    done = []
+    done: list[str] = []
     problems: list[tuple[str, str, tuple[str, ...]]] = []
     for name, files in resolve_datasets(config).items():
-        with _first(files) as file:
+        with _first(files, config.place("datasets", name)) as file:
             try:
-                problems += [(name, message, (file.path,)) for message in _missing(config, name, file, tried)]
-                done.append(
-                    f"{name}: {len(files)} files; {file.path} has {file.entries} events, {len(file.branches)} branches"
-                )
+                plan, steps = _planned(config, name, file, tried)
+                problems += [(name, message, (file.path,)) for message in _missing(config, name, file, plan)]
+                done += _found(name, files, file, steps)
             except ConfigError:
                 raise
             except NanoMLError as problem:
@@ -59,7 +61,7 @@ def check(config: Config, tried: int = 0) -> list[str]:
     return done
 
 
-def _first(files: Sequence[str]) -> RootFile:
+def _first(files: Sequence[str], place: str) -> RootFile:
     """The first file that can be read; others are reported by the stage that reads them."""
     problems: list[UnreadableError] = []
     for file in files[:_MOST_TRIED]:
@@ -67,7 +69,32 @@ def _first(files: Sequence[str]) -> RootFile:
             return RootFile(file)
         except UnreadableError as problem:
             problems.append(problem)
-    raise problems[0]
+    raise UnreadableError(f"{place}: {problems[0]}", problems[0].path)
+
+
+def _planned(config: Config, dataset: str, file: RootFile, tried: int) -> tuple[SkimPlan | None, list[Step]]:
+    """The skim of a file, if there is one, and the cut flow of its first events."""
+    if config.skim is None:
+        return None, []
+    job = replace(skim_job(config, dataset), source=file.path)
+    try:
+        job.load()
+    except ConfigError as problem:
+        problem.args = (f"{config.where('skim')}: {problem}",)
+        raise
+    return plan_file(job, file, tried)
+
+
+def _found(dataset: str, files: Sequence[str], file: RootFile, steps: Sequence[Step]) -> Iterator[str]:
+    """What there is of a dataset, and what the skim keeps of the first events."""
+    text = f"{dataset}: {plural(len(files), 'file')}; {file.path} has {plural(file.entries, 'event')}"
+    if not steps:
+        yield text
+        return
+    yield f"{text}, and the skim keeps {steps[-1].events:,} of the first {steps[0].events:,}"
+    if steps[0].events and not steps[-1].events:
+        cut = next(step.cut for step in steps if not step.events)
+        yield f'  WARNING: none of these events is left after "{cut}".'
 
 
 def _expressions(config: Config, dataset: str) -> Iterator[tuple[tuple[Key, ...], str]]:
@@ -84,18 +111,19 @@ def _expressions(config: Config, dataset: str) -> Iterator[tuple[tuple[Key, ...]
             yield ("data_driven", class_, "into", name), cut
 
 
-def _missing(config: Config, dataset: str, file: RootFile, tried: int) -> Iterator[str]:
+def _missing(config: Config, dataset: str, file: RootFile, plan: SkimPlan | None) -> Iterator[str]:
     """What the conversion will not find in a file, or in the skim of it."""
-    branches: Mapping[str, Branch] = file.branches
-    if config.skim is not None:
-        job = replace(skim_job(config, dataset), source=file.path)
-        branches = plan_file(job, file, tried).written
+    branches: Mapping[str, Branch] = file.branches if plan is None else plan.written
     if config.convert is None:
         return
 
     def absent(keys: tuple[Key, ...], name: str, known: Collection[str]) -> str:
         hint = versions.did_you_mean(name, known)
-        if not hint and config.skim is not None:
+        left_out = [name for name in (name, f"{name}_pt") if versions.resolve(name, file.branches) is not None]
+        if plan is not None and left_out:
+            kept = name if left_out[0] == name else f'"{name}_*"'
+            hint = f" The input has it: add {kept} to skim.keep."
+        elif plan is not None and not hint:
             hint = " A branch of the input must be listed in skim.keep."
         place = "file" if config.skim is None else "skim"
         message = f'"{name}" is in no {place} of dataset {dataset} (first file: {file.path}).{hint}'
@@ -126,7 +154,8 @@ def _missing(config: Config, dataset: str, file: RootFile, tried: int) -> Iterat
         keys = ("convert", "objects", collection)
         members = {branch.field for branch in branches.values() if branch.is_jagged and branch.collection == collection}
         if not members:
-            yield absent(keys, collection, {branch.collection for branch in branches.values() if branch.collection})
+            every = (*branches.values(), *file.branches.values())
+            yield absent(keys, collection, {branch.collection for branch in every if branch.collection})
             continue
         for field in (*objects.fields, *filter(None, [(objects.order or "").lstrip("-")])):
             if field not in members:

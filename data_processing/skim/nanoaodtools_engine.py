@@ -180,7 +180,7 @@ def _skim(job: SkimJob, folder: Path) -> None:
         accounting = accounting_of_input(file)
         refuse_shifts(accounting)
         # the branches that modules make are only known when they run
-        plan = plan_file(replace(job, modules=(), cut=""), file)
+        plan, _ = plan_file(replace(job, modules=(), cut=""), file)
         mask = LumiMask.read(Path(job.base, job.certified)) if job.certified and accounting.is_data else None
         output = _postprocess(replace(job, source=_on_disk(job.source, folder)), folder, plan, mask)
         record = _record(job, plan, file, accounting, mask, output)

@@ -226,7 +226,7 @@ def _kept(
                 defaults[rule.pattern] = optional[rule.pattern]
         elif rule.keep:
             raise NanoMLError(
-                f"{file.path}: skim.keep: has no branch {rule.pattern}.{versions.did_you_mean(rule.pattern, file.branches)} "
+                f"skim.keep: {file.path} has no branch {rule.pattern}.{versions.did_you_mean(rule.pattern, file.branches)} "
                 "If only some files lack it, declare it in the selection's `optional` with a default."
             )
     start: list[str] = []

@@ -113,21 +113,22 @@ def _chunks(job: SkimJob, file: RootFile, filters: Sequence[Filter], read: Seque
         yield _Chunk(file, read, start, stop).narrowed(filters)
 
 
-def plan_file(job: SkimJob, file: RootFile, tried: int = 0) -> SkimPlan:
-    """What a job would read from a file and write.
+def plan_file(job: SkimJob, file: RootFile, tried: int = 0) -> tuple[SkimPlan, list[Step]]:
+    """What a job would read from a file and write, and the cut flow of the first `tried` events.
 
-    The filters run on the first `tried` events, without any output: so they show most mistakes in a selection.
+    The filters run on these, without any output: so they show most mistakes in a selection.
     """
     if job.engine == "nanoaodtools":
         job = replace(job, cut="")  # ROOT reads it, and may know more than `Formula`
     filters = FilterSet.of(job).open(file, str(job.output), not is_simulation(file), set())
     record = Provenance.of(file)
     plan = plan_skim(file, filters, job, record.accounting.weights if record else ())
+    steps: list[Step] = []
     if tried and job.engine == "columnar":
-        _Chunk(file, plan.read, 0, min(tried, file.entries)).narrowed(filters)
+        steps = _Chunk(file, plan.read, 0, min(tried, file.entries)).narrowed(filters).steps
         for each in filters:
             each.close()
-    return plan
+    return plan, steps
 
 
 def sections_read(file: RootFile, certified: LumiMask | None) -> dict[str, list[list[int]]]:

@@ -164,7 +164,8 @@ def _numbers(name: str, column: Column, values: Any, length: int) -> NDArray[Any
         ) from None
     if array.shape != (length,):
         raise NanoMLError(
-            f"column {name} has shape {array.shape}, but {length} events are left: narrow it in every cut."
+            f"column {name} has shape {array.shape}, but {length} events are left: narrow what it is made from in every cut, "
+            "as in events, muons = cutflow.cut(name, mask, events, muons)."
         )
     if type(array) is not np.ndarray and np.ma.getmaskarray(array).any():
         raise NanoMLError(f"column {name} has missing values (None). Use ak.fill_none(column, value).")

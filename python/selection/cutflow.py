@@ -282,6 +282,12 @@ class Cutflow:
         NanoMLError
             The mask is not one boolean per event, or an array to be narrowed has another length.
         """
+        for position, thing in enumerate(narrowed, 1):
+            if isinstance(thing, tuple):
+                raise NanoMLError(
+                    f'cut "{name}": argument {position} after the mask is all that an earlier cut returned. Take it apart there: '
+                    "events, muons = cutflow.cut(name, mask, events, muons)."
+                )
         passed = self._checked(name, mask)
         for position, thing in enumerate(narrowed, 1):
             if len(thing) != len(passed):

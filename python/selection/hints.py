@@ -28,6 +28,10 @@ _HINTS = (
         "events, muons = cutflow.cut(name, mask, events, muons), but events = cutflow.cut(name, mask, events)",
     ),
     (
+        "'tuple' object has no attribute",
+        "cut returns a tuple of what follows its mask. Take it apart: events, muons = cutflow.cut(name, mask, events, muons)",
+    ),
+    (
         "cannot broadcast",
         "these two do not have the same events or objects. Narrow both in every cut: "
         "events, muons = cutflow.cut(..., events, muons)",

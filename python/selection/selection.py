@@ -248,7 +248,8 @@ class Selection:
 
     def _select(self, events: Events, cutflow: Cutflow) -> Selected:
         """Run `select` on prepared events and check what it returns."""
-        with self._explained():
+        # what is not finite in a column is told, and what select itself has replaced is nobody's concern
+        with self._explained(), np.errstate(divide="ignore", invalid="ignore"):
             result = self.select(events, cutflow)
         if result is None:
             raise NanoMLError(f"{self.where()}: select returned nothing. End it with `return events, {{...}}`.")
@@ -259,15 +260,15 @@ class Selection:
                 "end it with `return events, {...}`."
             )
         left, columns = result
+        if cutflow.steps[-1].events != len(left):
+            raise UncountedError(
+                f"{self.where()}: {cutflow.steps[-1].events} events passed the last cut, but {len(left)} were kept. Narrow the "
+                "events by cutflow.cut only, and take what it returns: events = cutflow.cut(name, mask, events)."
+            )
         try:
             made = checked(columns, self.columns, self.collections, len(left))
         except NanoMLError as problem:
             raise NanoMLError(f"{self.where()}: {problem}") from None
-        if cutflow.steps[-1].events != len(left):
-            raise UncountedError(
-                f"{self.where()}: {cutflow.steps[-1].events} events passed the last cut, but {len(left)} were kept. Narrow the "
-                "events by cutflow.cut only, so that the cut flow counts all."
-            )
         return Selected(left.rows, {**made, **self._weights(cutflow)}, cutflow)
 
     def _weights(self, cutflow: Cutflow) -> dict[str, NDArray[Any]]:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from data_processing.datasets.check import check
 from MLTools.NanoML.config.analysis import load
-from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.errors import ConfigError, UnreadableError
 
 ANALYSIS = """\
 datasets:
@@ -37,7 +38,26 @@ def test_a_configuration_in_order_is_told(tmp_path: Path, sample: Path) -> None:
     lines = check(load(tmp_path / "a.yaml"))
     assert len(lines) == 2
     assert "WZ: 2 files; " in lines[0]
-    assert "has 800 events, 189 branches" in lines[0]
+    assert lines[0].endswith("has 800 events")
+    assert re.search(
+        r"has 800 events, and the skim keeps \d\d? of the first 100$", check(load(tmp_path / "a.yaml"), 100)[0]
+    )
+
+
+def test_a_skim_that_keeps_none_of_the_first_events_is_told_with_the_cut(tmp_path: Path, sample: Path) -> None:
+    text = ANALYSIS.format(sample=sample).replace("skim:\n", 'skim:\n  cut: "nMuon > 99"\n')
+    (tmp_path / "a.yaml").write_text(text)
+    lines = check(load(tmp_path / "a.yaml"), 50)
+    assert lines[0].endswith("keeps 0 of the first 50")
+    assert lines[1] == '  WARNING: none of these events is left after "cut".'
+    assert len(lines) == 4
+
+
+def test_the_first_file_must_be_readable(tmp_path: Path, sample: Path) -> None:
+    (tmp_path / "no.root").write_text("text")
+    (tmp_path / "a.yaml").write_text(ANALYSIS.format(sample=sample).replace(f"{sample}/ZGToLLG/*.root", "no.root"))
+    with pytest.raises(UnreadableError, match=r"a.yaml:4: datasets.ZG: .*no.root: is not a ROOT file"):
+        check(load(tmp_path / "a.yaml"))
 
 
 def test_a_feature_that_no_stage_provides_is_found_before_the_work(tmp_path: Path, sample: Path) -> None:
@@ -46,6 +66,10 @@ def test_a_feature_that_no_stage_provides_is_found_before_the_work(tmp_path: Pat
     assert 'a.yaml:10: convert.features[0]: "ZCand_mas" is in no skim of dataset WZ (first file: ' in lines[0]
     assert 'Did you mean "ZCand_mass"? The same goes for ZG.' in lines[0]
     (line,) = problems(tmp_path, sample, "[ZCand_mass, MET_pt]", "[ZCand_mass, PV_npvs]")
+    assert "The input has it: add PV_npvs to skim.keep." in line
+    (line,) = problems(tmp_path, sample, "Jet: {", "Photon: {")
+    assert 'The input has it: add "Photon_*" to skim.keep.' in line
+    (line,) = problems(tmp_path, sample, "[ZCand_mass, MET_pt]", "[ZCand_mass, Nonsense]")
     assert "must be listed in skim.keep" in line
 
 
@@ -55,13 +79,12 @@ def test_a_feature_that_no_stage_provides_is_found_before_the_work(tmp_path: Pat
         ("[ZCand_mass, MET_pt]", "[event]", "event cannot be a feature"),
         ("[ZCand_mass, MET_pt]", "[Jet_pt]", "Jet_pt is a list of objects in each event"),
         ("fields: [pt, eta]", "fields: [pt, etta]", '"Jet_etta" is in no skim .* Did you mean "Jet_eta"'),
-        ("Jet: {", "Jets: {", 'a.yaml:12: convert.objects.Jets: "Jets" is in no skim'),
-        ('MET_pt, "Jet', 'MTE_pt, "Jet', r"skim.keep: has no branch MTE_pt"),
+        ("Jet: {", "Jets: {", 'a.yaml:12: convert.objects.Jets: "Jets" is in no skim .* Did you mean "Jet"'),
+        ('MET_pt, "Jet', 'MTE_pt, "Jet', r"skim.keep: .*\.root has no branch MTE_pt"),
+        ("trilepton:Trilepton", "trilepton:Trilepto", 'a.yaml:6: selection ".*:Trilepto": .* has no class'),
     ],
 )
 def test_every_kind_of_mistake_is_one_line(tmp_path: Path, sample: Path, old: str, new: str, message: str) -> None:
-    import re
-
     lines = problems(tmp_path, sample, old, new)
     assert re.search(message, lines[0]), lines
     assert all(str(tmp_path / "a.yaml") in line for line in lines)

@@ -165,6 +165,7 @@ def _one_array(events: Any) -> Any:
         (lambda events: events.Muon.tigtId, "check its spelling, and that its branch is in `branches`"),
         (_one_thing, "cut returns the events themselves: events = cutflow.cut(name, mask, events)"),
         (_one_array, "a single one as it is: events, muons = cutflow.cut(name, mask, events, muons), but"),
+        (lambda events: (events, events.Muon).Jet, "cut returns a tuple of what follows its mask"),
     ],
 )
 def test_common_errors_have_a_hint_and_a_place(mistake: Callable[[Any], Any], hint: str) -> None:
@@ -173,6 +174,41 @@ def test_common_errors_have_a_hint_and_a_place(mistake: Callable[[Any], Any], hi
     assert "test_selection.py:" in message
     assert ": Mine: " in message
     assert "compiled code" not in message
+
+
+def test_what_a_cut_returns_must_be_taken_apart_and_used() -> None:
+    class Together(Selection):
+        branches = tuple(EVENTS)
+
+        def select(self, events: Any, cutflow: Any) -> Any:
+            both = cutflow.cut("MET", events.MET.pt > 1, events, events.Muon)
+            return cutflow.cut("again", np.ones(2, bool), both), {}
+
+    class Unused(Selection):
+        branches = tuple(EVENTS)
+        columns: ClassVar = {"first": Column("f4", "missing in an event that does not pass")}
+
+        def select(self, events: Any, cutflow: Any) -> Any:
+            cutflow.cut("muon", ak.num(events.Muon.pt) > 0, events)
+            return events, {"first": ak.max(events.Muon.pt, axis=1)}
+
+    with pytest.raises(NanoMLError, match='cut "again": argument 1 after the mask is all that an earlier cut returned'):
+        on_events(Together(), EVENTS)
+    with pytest.raises(NanoMLError, match="2 events passed the last cut, but 3 were kept.* take what it returns"):
+        on_events(Unused(), EVENTS)
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_select_replaces_are_not_warned_of() -> None:
+    class Ratio(Selection):
+        branches = tuple(EVENTS)
+        columns: ClassVar = {"ratio": Column("f4", "of momenta")}
+
+        def select(self, events: Any, cutflow: Any) -> Any:
+            ratio = events.MET.pt / ak.sum(events.Muon.pt, axis=1)
+            return events, {"ratio": ak.where(np.isfinite(ratio), ratio, -1)}
+
+    assert on_events(Ratio(), EVENTS).columns["ratio"].tolist() == pytest.approx([0.02, -1, 0.075])
 
 
 def test_other_errors_are_given_as_they_are() -> None:
