@@ -6,11 +6,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from data_processing.datasets.datasets import resolve_datasets
+from data_processing.score.eventcolumns import EVENT_WEIGHT
 from data_processing.skim.plan import SkimPlan
 from data_processing.skim.skim import plan_file
 from data_processing.skim.stage import skim_job
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Key
+from MLTools.NanoML.config.histogram import axes_of
+from MLTools.NanoML.config.training import DISCRIMINANT, NetworkClass
+from MLTools.NanoML.contracts.accounting import SELECTED
 from MLTools.NanoML.contracts.hdf5 import RESERVED
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, told_once
 from MLTools.NanoML.nanoaod import versions
@@ -20,8 +24,10 @@ from MLTools.NanoML.rootio.remote.client import adopt_settings
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.page import plural
+from MLTools.NanoML.workflow.stages import Layout
 
 _MOST_TRIED = 3  # files of a dataset
+_BESIDE_SCORES = (EVENT_WEIGHT, "in", "label", "dataset", "era", SELECTED)  # with their endings
 
 
 def check(config: Config, tried: int = 0) -> list[str]:
@@ -57,7 +63,7 @@ def check(config: Config, tried: int = 0) -> list[str]:
             except NanoMLError as problem:
                 problems.append((name, f"{config.where('skim')}: {problem}", (file.path,)))
     if problems:
-        raise ConfigError("\n".join(told_once(problems)))
+        raise ConfigError("\n".join(dict.fromkeys(told_once(problems))))
     return done
 
 
@@ -111,6 +117,30 @@ def _expressions(config: Config, dataset: str) -> Iterator[tuple[tuple[Key, ...]
             yield ("data_driven", class_, "into", name), cut
 
 
+def _outputs(config: Config) -> list[str] | None:
+    """The outputs of the model that is trained; None if the events are scored by others, or not all outputs are known yet."""
+    train, score = config.train, config.score
+    if train is None or train.per_object or train.files is not None or (score is not None and score.model is not None):
+        return None
+    network, several = NetworkClass.of(train.model, config.base), [DISCRIMINANT] if len(config.classes) > 2 else []
+    return [*config.classes, *(train.discriminants or several), *train.targets, *(network.heads if network else ())]
+
+
+def _unknown(config: Config, branches: Collection[str]) -> Iterator[tuple[tuple[Key, ...], str]]:
+    """What is in histograms, and neither in the skims nor beside the scores; with its place."""
+    outputs = _outputs(config)
+    if outputs is None:
+        return
+    model = Layout.of(config).name
+    known = (*outputs, *(f"{model}_{it}" for it in (*outputs, "fold")), *_BESIDE_SCORES)
+    for histogram, settings in config.histogram.items():
+        for name in (name for text in axes_of(histogram, settings) for name in Formula(text).branches):
+            if versions.resolve(name, branches) is None and not any(f"{name}_".startswith(f"{it}_") for it in known):
+                hint = versions.did_you_mean(name, [*branches, *outputs])
+                message = f'"{name}" is in no skim, and no output of the model: these are {", ".join(outputs)}.{hint}'
+                yield ("histogram", histogram), message
+
+
 def _missing(config: Config, dataset: str, file: RootFile, plan: SkimPlan | None) -> Iterator[str]:
     """What the conversion will not find in a file, or in the skim of it."""
     branches: Mapping[str, Branch] = file.branches if plan is None else plan.written
@@ -139,6 +169,8 @@ def _missing(config: Config, dataset: str, file: RootFile, plan: SkimPlan | None
                 formula.resolve(branches, file.path)
         except NanoMLError as problem:
             yield str(config.error(*keys, message=str(problem)))
+    for place, message in _unknown(config, branches):
+        yield str(config.error(*place, message=message.rstrip(".")))
     for number, feature in enumerate(config.convert.features):
         keys = ("convert", "features", number)
         actual = versions.resolve(feature, branches)

@@ -195,7 +195,7 @@ def fits(config: Config) -> Iterator[Problem]:
                 yield ("fit", key, *place), f'"{process}" is not one of the classes. {suggestion(process, known)}'
             elif key == "uncertainties" and process in fit.free:
                 yield ("fit", key, *place), f"{process} is normalised by the fit (fit.free). Remove one of them"
-            elif key == "free" and process == fit.signal:
+            elif key == "free" and process == signal_of(config, fit):
                 yield ("fit", key, *place), "is the signal, whose strength is fitted in any case. Remove it"
     for name, entry in fit.uncertainties.items():
         place = ("fit", "uncertainties", name)

@@ -21,7 +21,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.nanoaod.versions import did_you_mean
 
 CLAMPED = ("pt", "p", "met_pt")
@@ -114,9 +114,8 @@ class CorrectionFile:
         if name in self._set.compound:
             return Correction(self, name, self._set.compound[name], is_compound=True)
         if name not in known:
-            listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
             raise ConfigError(
-                f"{self.path}: has no correction {name}.{did_you_mean(name, known)} It has: {listed}. "
+                f"{self.path}: has no correction {name}.{did_you_mean(name, known)} It has: {listed(known, 5)}. "
                 f"`nanoml corrections {self.path}` describes them."
             )
         return Correction(self, name, self._set[name])

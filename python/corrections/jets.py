@@ -132,7 +132,7 @@ def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> 
         raise NanoMLError("the shift jer is one of jets that were smeared: call `corrected` in `prepare`.")
     if name not in ("jer", "hem") and not name.startswith("jes"):
         raise NanoMLError(
-            f'there is no shift "{name}" of jets. There are jes, jes and the name of a source as in jesFlavorQCD, jer, unclustered, hem.'
+            f'there is no shift "{name}" of jets. There are jes, jesSOURCE as in jesFlavorQCD, jer, unclustered and hem.'
         )
     return _scaled(events, jets, factor)
 

@@ -118,3 +118,40 @@ def test_a_mistake_in_a_selection_is_found_on_the_first_events(tmp_path: Path, s
     check(load(path))
     with pytest.raises(ConfigError, match=r"a.yaml:6: .*own.py:9: Own: .*'mas'.* The same goes for ZG\.$"):
         check(load(path), tried=10)
+
+
+HISTOGRAMS = """\
+train: {{model: mlp}}
+histogram:
+  WZ: {{}}
+  plane: {{of: [analysis_ZG, "{quantity} * 2"], bins: [[2, 0, 1], [2, 0, 1]]}}
+  under_shift: {{of: eventWeight_jesUp, bins: [2, 0, 1]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("quantity", "message"),
+    [
+        ("MET_pt", ""),
+        ("WZ", ""),
+        (
+            "MTE_pt",
+            'histogram.plane: "MTE_pt" is in no skim, and no output of the model: these are WZ, ZG. Did you mean',
+        ),
+        ("discriminant", 'histogram.plane: "discriminant" is in no skim'),  # there is one of three classes
+    ],
+)
+def test_what_is_filled_is_looked_for_before_the_work(
+    tmp_path: Path, sample: Path, quantity: str, message: str
+) -> None:
+    text = ANALYSIS.format(sample=sample) + HISTOGRAMS.format(quantity=quantity)
+    for name in ("WZ", "ZG"):
+        text = text.replace(f"  {name}:\n", f"  {name}:\n    class: {name}\n")
+    (tmp_path / "analysis.yaml").write_text(text)
+    if not message:
+        assert len(check(load(tmp_path / "analysis.yaml"))) == 2
+        return
+    with pytest.raises(ConfigError) as caught:
+        check(load(tmp_path / "analysis.yaml"))
+    (line,) = str(caught.value).splitlines()
+    assert message in line

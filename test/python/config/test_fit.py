@@ -100,6 +100,7 @@ def test_the_luminosity_without_eras(tmp_path: Path) -> None:
         ("{WZ: 5 %", "{Wz: 5 %", 'fit.uncertainties.Wz: "Wz" is not one of the classes. Did you mean "WZ"?'),
         ("scale: {WZ", "scale: {ZZ", "fit.uncertainties.scale.ZZ: ZZ is normalised by the fit (fit.free). Remove one"),
         ("free: [ZZ]", "free: [Z]", '18: fit.free[0]: "Z" is not one of the classes. Known: signal, WZ, ZZ, rare.'),
+        ("free: [ZZ]", "free: [signal]", "18: fit.free[0]: is the signal, whose strength is fitted in any case. Remove it"),
         ("free: [ZZ]", "free: [ZZ]\n  signal: ZZ", "fit.free[0]: is the signal, whose strength is fitted in any case. Remove it"),
         ("free: [ZZ]", "signal: sig", '18: fit.signal: "sig" is not one of the classes. Did you mean "signal"?'),
         ("CR: mass", "CT: mass", '17: fit.channels.CT: "CT" is not one of `regions`. Known: SR, CR.'),
