@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import re
 import signal
@@ -171,6 +173,8 @@ def where(page: str) -> str:
 
 def main() -> NoReturn:
     """Run the command line; exit with 0 (done), 1 (failed), 2 (wrong usage or configuration) or 130 (Ctrl-C)."""
+    # all memory is freed when the process ends: Python need not look through what was imported for garbage
+    atexit.register(gc.freeze)
     heed_signal(
         signal.SIGTERM, partial(SystemExit, 128 + signal.SIGTERM)
     )  # temporary files are removed, as after Ctrl-C

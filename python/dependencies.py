@@ -64,6 +64,7 @@ def files_behind(*roots: _Root, only_own: bool = False) -> dict[str, Path]:
     Raises ModuleNotFoundError if there is no such module of NanoML.
     """
     syntaxes = _known()
+    syntaxes.look_again()
     found: dict[Path, str] = {}
     followed: set[Path] = set()
     seen: set[tuple[str, str]] = set()
@@ -132,7 +133,7 @@ def _imported(module: str, name: str, syntaxes: _Syntaxes) -> Iterator[_Place]:
     path = _module(module)
     if path is None:
         return
-    inner = _module(f"{module}.{name}") if name else None
+    inner = _module(f"{module}.{name}") if name and path.name == "__init__.py" else None
     if inner is not None:
         path, module = inner, f"{module}.{name}"
     elif path.name == "__init__.py" and name in (exports := syntaxes.of(path).exports):
@@ -214,15 +215,22 @@ class _Syntaxes:
         self._path = cache_directory() / f"syntax-{_sha256(Path(__file__).read_bytes())}.json"
         self._known: dict[str, Any] = {}
         self._is_new = False
+        self._seen: dict[Path, _Syntax] = {}
         with suppress(OSError, TypeError, ValueError):
             self._known = dict(json.loads(self._path.read_text(encoding="utf-8")))
 
+    def look_again(self) -> None:
+        """Files may have changed."""
+        self._seen.clear()
+
     def of(self, path: Path) -> _Syntax:
-        content = path.read_bytes()
-        key = _sha256(content)
-        if key not in self._known:
-            self._known[key], self._is_new = _read(content, path), True
-        return _Syntax(*self._known[key])
+        if path not in self._seen:
+            content = path.read_bytes()
+            key = _sha256(content)
+            if key not in self._known:
+                self._known[key], self._is_new = _read(content, path), True
+            self._seen[path] = _Syntax(*self._known[key])
+        return self._seen[path]
 
     def note(self, code: str, modules: Mapping[str, str]) -> None:
         """Remember the modules behind a code, with the hash of each."""

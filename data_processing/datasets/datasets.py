@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Optional, Union
 
 from data_processing.datasets.duplicates import find_same
 from data_processing.datasets.files import DatasetQuery, FileInfo, file_patterns, instance_of, place_of, url_of
-from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.datasets import Dataset
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.client import current_settings
@@ -22,6 +20,8 @@ from MLTools.NanoML.workflow.stages import Analysis, Layout
 if TYPE_CHECKING:  # the catalogue is imported where it is needed: a run of local files does without
     from data_processing.catalogue.catalogue import FileList
     from data_processing.catalogue.queries import Confirm, FoundLists
+    from MLTools.NanoML.config.analysis import Config
+    from MLTools.NanoML.config.datasets import Dataset
 
 
 @dataclass(frozen=True)

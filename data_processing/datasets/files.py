@@ -8,14 +8,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
-from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.config.setting import DATASET
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.versions import is_glob
 from MLTools.NanoML.rootio.remote.server import Url, is_remote, is_xrootd
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.analysis import Config
+    from MLTools.NanoML.config.document import Key
 
 GLOBAL, USERS = "prod/global", "prod/phys03"
 """Instances of the catalogue: the collaboration's, and that of single users."""

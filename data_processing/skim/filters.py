@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from data_processing.skim.plan import Filter, SkimJob, parse_rule, read_rules
 from MLTools.NanoML.contracts.provenance import CertifiedBy, Criteria
 from MLTools.NanoML.dependencies import code_of, source_of
-from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -22,6 +21,7 @@ from MLTools.NanoML.selection import Column, Cutflow, Selected, Selection
 
 if TYPE_CHECKING:
     from data_processing.eventloop import ModuleChain
+    from MLTools.NanoML.nanoaod.formula import Formula
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,12 @@ class FilterSet:
     def of(cls, job: SkimJob) -> FilterSet:
         """The filters that a job asks for; an error if one cannot be read, understood or imported."""
         certified = LumiMask.read(Path(job.base, job.certified)) if job.certified else None
-        return cls(certified, Formula(job.cut) if job.cut else None, *job.load())
+        formula = None
+        if job.cut:
+            from MLTools.NanoML.nanoaod.formula import Formula  # few skims need it
+
+            formula = Formula(job.cut)
+        return cls(certified, formula, *job.load())
 
     def open(self, file: RootFile, output: str, is_data: bool, differing: set[str]) -> list[Filter]:
         """The filters of one file; an error if it lacks branches that they need.

@@ -6,21 +6,22 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_processing.datasets.datasets import output_names
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.contracts.accounting import NOMINAL
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.selection import DatasetInfo
-from MLTools.NanoML.terminal.page import plural
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.analysis import Config
 
 _ODD_MEAN = 0.1  # that the mean of a weight of all events may differ from 1
 _FILES = ("certified", "branches")  # settings that name a file
@@ -106,6 +107,8 @@ def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str
             cuts = [f' after "{step.cut}"' for step in accounting.cutflow if not step.events]
             lines.append(f"  WARNING: no event is left{cuts[0] if cuts else ''}.")
         if accounting.shifts:
+            from MLTools.NanoML.terminal.page import plural  # few skims need it
+
             others = accounting.written - accounting.selected
             lines.append(
                 f"  {plural(others, 'event')} more under shifts alone; selected under shifts: {shift_changes(accounting)}"

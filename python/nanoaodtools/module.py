@@ -8,18 +8,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.contracts.provenance import refuse_shifts
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import is_simulation
-from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
-from MLTools.NanoML.nanoaodtools.record import write_record
-from MLTools.NanoML.nanoaodtools.scoring import Scoring
-from MLTools.NanoML.nanoaodtools.source import Request, Source
 from MLTools.NanoML.selection import Selection
 from MLTools.NanoML.terminal.progress import say
+
+if TYPE_CHECKING:  # imported when nanoAOD-tools runs: every selection imports this module
+    from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
+    from MLTools.NanoML.nanoaodtools.source import Request
 
 _CHUNK = 100_000  # a selection takes about 0.1 s for few events as for many
 _SHARED = "_nanoml"  # the selections on a file know each other by this attribute of the input tree
@@ -71,6 +71,8 @@ class PostprocModule:
         nanoAOD-tools calls no module for them. Without a record their entries would seem to be missing, and haddnano.py,
         which needs the same trees in all files, would fail.
         """
+        from MLTools.NanoML.nanoaodtools.source import Request
+
         request = Request.of(self)
         if request is None:
             return
@@ -83,11 +85,17 @@ class PostprocModule:
 
     def beginFile(self, input_file: Any, output_file: Any, input_tree: Any, output_tree: Any) -> None:
         """Find the branches that the selection reads and declare its columns. Without output, `output_tree` is None."""
+        from MLTools.NanoML.nanoaodtools.source import Request
+
         if output_file is not None:
             self._written.add(Path(output_file.GetName()).resolve())
         self._begin(Request.of(self), input_file, input_tree, output_tree)
 
     def _begin(self, request: Optional[Request], input_file: Any, input_tree: Any, output_tree: Any) -> None:
+        from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
+        from MLTools.NanoML.nanoaodtools.scoring import Scoring
+        from MLTools.NanoML.nanoaodtools.source import Source
+
         modules = request.postprocessor.modules if request is not None else ()
         is_first = self is next((each for each in modules if isinstance(each, PostprocModule)), None)
         # a tree at the place in memory of one whose run failed has the attributes of that one
@@ -107,6 +115,8 @@ class PostprocModule:
 
     def endFile(self, input_file: Any, output_file: Any, input_tree: Any, output_tree: Any) -> None:
         """Write the record: the last selection does it for all."""
+        from MLTools.NanoML.nanoaodtools.record import write_record
+
         evaluations: list[Evaluation] = getattr(input_tree, _SHARED)
         if self._evaluation is evaluations[-1]:
             write_record(evaluations, output_file, output_tree)

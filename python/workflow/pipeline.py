@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
-from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.contracts import missing
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
@@ -19,6 +18,9 @@ from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.runner import FailedTasksError, Planned, Stage, plan, run
 from MLTools.NanoML.workflow.stages import NAMES, STAGES, Analysis, Layout, declared, import_part
 from MLTools.NanoML.workflow.task import Task, accept
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.analysis import Config
 
 _Files = Mapping[str, Sequence[str]]
 """The files of each dataset."""
