@@ -38,7 +38,7 @@ SLOPES = np.array([[1.0, -1, 1, 0], [1, 1, 0, -1]])  # along which the share of 
 FEWEST, MOST = 0.05, 0.42  # its ends
 TESTED = 100_000
 MODELS = {
-    "mlp": Train(options={"hidden": [32, 32], "dropout": 0.1}, epochs=60, patience=10, folds=1, device="cpu"),
+    "mlp": Train("mlp", options={"hidden": [32, 32], "dropout": 0.1}, epochs=60, patience=10, folds=1, device="cpu"),
     "bdt": Train(model="bdt", learning_rate=0.05, epochs=1000, patience=30, folds=1, device="cpu"),
 }
 TREATMENTS = ("signed", "reweight", "absolute values", "negative ones dropped", "as many positive ones")

@@ -55,7 +55,7 @@ def losses(overtrained: bool) -> Figure:
         validation = level + 0.34 * falling + (1.6e-5 * np.maximum(epochs - 20, 0) ** 2.1 if overtrained else 0)
         both = (np.stack([training, validation]) + noise).T.tolist()
         histories.append([Epoch(n + 1, seen, unseen, 1e-3, None) for n, (seen, unseen) in enumerate(both)])
-    figure = single.losses(histories)
+    figure = single.losses(histories, False)
     if overtrained:
         note(figure, "solid lines rise:\nmemorising begins", (0.72, 0.52), (0.66, 0.66))
         note(figure, "dots: the epochs\nthat are kept", (0.43, 0.38), (0.24, 0.16))

@@ -84,7 +84,7 @@ class Classification:
     auc_at_parameter: list[ParameterArea]  # none without a parameter
     auc_on_training_events: float | None
     overtraining: Overtraining
-    baseline: str  # what the BDT is
+    baseline: str | None  # what the BDT is; None without one
 
 
 def classification(
@@ -94,7 +94,7 @@ def classification(
     at_parameter: list[ParameterArea],
     tests: Overtraining,
     fit: FitSignificance | None,
-    baseline: str,
+    baseline: str | None,
 ) -> Classification:
     """All numbers of a classification, on all events."""
     counted = scored.counted()
@@ -174,9 +174,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class RocCurves:
-    """ROC curves of the networks, that of the BDT as the last, and a band around the first."""
+    """ROC curves of the networks, that of the BDT, if there is one, as the last, and a band around the first."""
 
     curves: list[Curve]
+    has_baseline: bool
     band: Band | None
     events: int
 
@@ -189,12 +190,15 @@ def roc_curves(scored: Scored, resampled: Bootstrap | None) -> RocCurves:
     if len(backgrounds) > 1:
         against = {scored.names[i]: scored.against(i) for i in backgrounds}
         parts += [(f"Network (vs {name})", part, part.score) for name, part in against.items()]
+    reference = counted.reference
+    if reference is not None:
+        parts.append((f"BDT (vs {every})", counted, reference))
     curves = []
-    for title, part, score in (*parts, (f"BDT (vs {every})", counted, counted.reference)):
+    for title, part, score in parts:
         events = score, part.truth, part.weights
         if part.has_roc:
             curves.append(Curve(title, *_thinned(roc(*events)), auc(*events)))
-    return RocCurves(curves, resampled.band if resampled else None, len(scored))
+    return RocCurves(curves, reference is not None, resampled.band if resampled else None, len(scored))
 
 
 def _thinned(curve: Roc) -> tuple[Floats, Floats]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ML_processing import plots
-from ML_processing.evaluation.baseline import DESCRIPTION, REGRESSION, baseline
+from ML_processing.evaluation.baseline import DESCRIPTION, baseline
 from ML_processing.evaluation.classification import (
     Calibration,
     Classification,
@@ -139,7 +139,8 @@ def evaluate(
     again = repeated(training, files, run, repeats)
     found = _evaluation(training, files, [file for file in compare if file not in of_data], data, eras, again)
     make_directory(directory)
-    drawn = plots.draw({**vars(found.plots.measured), **vars(found.plots)}, training.histories, directory)
+    shown = {**vars(found.plots.measured), **vars(found.plots)}
+    drawn = plots.draw(shown, training.histories, training.is_boosted, directory)
     plots.draw_regions(found.regions, directory)
     plots.draw_data(found.data, directory)
     content = as_json(found)
@@ -225,14 +226,12 @@ def _notes(training: Training, table: Table, survey: Survey) -> list[str]:
     description = training.description
     notes, every = [*survey.notes(), *_unfinished(training)], int(survey.counts.sum())
     if training.is_boosted:
-        notes.append(
-            "What is called a network here are boosted decision trees, and an epoch is one of their rounds. The BDT beside them has "
-            "fixed settings, as for every model."
-        )
+        notes.append("What is called a network here are boosted decision trees, so there is no BDT beside them.")
     if len(table) < every:
         notes.append(f"The events do not fit into train.memory: {len(table):,} of {every:,} are measured.")
     if not _same_events(training, table, survey):
-        notes.append("These are not the events of the training: the BDT learned from these, the networks from others.")
+        beside = "" if training.is_boosted else ": the BDT learned from these, the networks from others"
+        notes.append(f"These are not the events of the training{beside}.")
     if training.parameter:
         notes.append(
             f"Every {training.parameter.column} has the same total weight in what is measured, whatever its cross section, and is "
@@ -281,7 +280,7 @@ def _classification(
     events: EventCounts,
 ) -> tuple[Classification, ClassificationPlots, ScoreFit | None]:
     training, seed = tested.training, tested.seed
-    bdt = baseline(table, splits, seed)[rows]
+    bdt = None if training.is_boosted else baseline(table, splits, seed)[rows]
     scored = Scored(tested.table.labels, tested.table.weights, tested.scores, bdt, training.discriminant)
     some = scored.select(sampled(scored.labels, MOST_EVENTS, seed)[0])
     some = replace(some, weights=part.table.weights)
@@ -310,20 +309,23 @@ def _classification(
     parameter, discriminants = areas_at_parameter(part), training.discriminants
     fitted = score_fit(scored, totals) if physical and not training.parameter else None
     found = None if fitted is None else fitted.significance
-    measured = classification(scored, discriminants, resampled, parameter, tests, found, DESCRIPTION)
+    beside = None if bdt is None else DESCRIPTION
+    measured = classification(scored, discriminants, resampled, parameter, tests, found, beside)
     return measured, drawn, fitted
 
 
 def _regression(
     tested: OutOfFold, part: OutOfFold, table: Table, splits: Sequence[Split], rows: NDArray[np.int64]
 ) -> tuple[Regression, RegressionPlots]:
-    bdt = baseline(table, splits, tested.seed)[rows]
-    bdt = bdt[sampled(tested.table.labels, MOST_EVENTS, tested.seed)[0]]
+    bdt = None
+    if not tested.training.is_boosted:
+        some = sampled(tested.table.labels, MOST_EVENTS, tested.seed)[0]
+        bdt = baseline(table, splits, tested.seed)[rows[some]]
     seen = [_some_of(table, split, tested.seed) for split in splits]
     values = [tested.training.scores(tested.training.networks[i], it) for i, it in enumerate(seen)]
     truths, weights = [it.targets() for it in seen], [it.weights for it in seen]
     known = tuple(np.concatenate(it) for it in (truths, values, weights))
-    return regression(part, bdt, REGRESSION), RegressionPlots(predictions(part, bdt, known))
+    return regression(part, bdt), RegressionPlots(predictions(part, bdt, known))
 
 
 def _some_of(table: Table, split: Split, seed: int) -> Table:
@@ -337,7 +339,7 @@ def _training_scores(training: Training, table: Table, split: Split, seed: int) 
     """A network on the events that it was trained on."""
     some = _some_of(table, split, seed)
     scores = training.scores(training.networks[split.fold], some)
-    return Scored(some.labels, some.weights, scores, scores, training.discriminant)
+    return Scored(some.labels, some.weights, scores, None, training.discriminant)
 
 
 def _auc_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:

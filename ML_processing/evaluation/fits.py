@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ML_processing.evaluation.scored import Scored
-from ML_processing.metrics.measured import PAIR, Floats, Measured
+from ML_processing.metrics.measured import PAIR, UNDEFINED, Floats, Measured
 from ML_processing.metrics.significance import BinnedScore, by_own_bins, fine_sums, standing_for
 
 
@@ -17,7 +17,7 @@ class FitSignificance:
     """Expected significance of a fit to the score, with the statistical errors of simulation."""
 
     network: Measured = field(metadata=PAIR)
-    baseline: Measured = field(metadata=PAIR)
+    baseline: Measured = field(metadata=PAIR)  # of the BDT, if there is one
     difference: Measured = field(metadata=PAIR)
     with_variations: Measured | None  # of the networks; None if no weight has any
     sources: list[str]  # of these variations
@@ -49,26 +49,23 @@ def score_fit(scored: Scored, totals: Sequence[float]) -> ScoreFit | None:
     if weights is None or not scored.has_roc:
         return None
     found, effects = [], []
-    for score in (scored.score, scored.reference):
+    for score in (it for it in (scored.score, scored.reference) if it is not None):
         bins = by_own_bins(fine_sums(score, scored.truth, weights))
         found.append(bins)
         effects.append(weights * bins.influence(score, scored.truth))
-    network, baseline = (it.significance() for it in found)
-    if network.value is None or baseline.value is None:
+    network, *beside = (it.significance() for it in found)
+    baseline = difference = UNDEFINED
+    if network.value is None:
         return None
-    error = float(np.sqrt(((effects[0] - effects[1]) ** 2).sum()))  # the events are the same
+    for bdt in beside:
+        if bdt.value is None:
+            return None
+        error = float(np.sqrt(((effects[0] - effects[1]) ** 2).sum()))  # the events are the same
+        baseline, difference = bdt, Measured.of(network.value - bdt.value, error)
     ours = found[0]
     return ScoreFit(
         ours,
         FitSignificance(
-            network,
-            baseline,
-            Measured.of(network.value - baseline.value, error),
-            None,
-            [],
-            ours.edges,
-            ours.signal,
-            ours.background,
-            ours.background_errors,
+            network, baseline, difference, None, [], ours.edges, ours.signal, ours.background, ours.background_errors
         ),
     )

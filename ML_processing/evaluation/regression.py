@@ -9,20 +9,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ML_processing.evaluation.baseline import REGRESSION
 from ML_processing.evaluation.inputs import edges_of
 from ML_processing.evaluation.scored import OutOfFold, label
 from ML_processing.metrics.distances import kolmogorov
-from ML_processing.metrics.measured import Floats, Histogram, Measured, bin_of, histogram, quantile, quantile_edges
+from ML_processing.metrics.measured import (
+    UNDEFINED,
+    Floats,
+    Histogram,
+    Measured,
+    bin_of,
+    histogram,
+    quantile,
+    quantile_edges,
+)
 
 _BINS = 8
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How near the networks and the BDT come to a target, and by how much the RMSE of the BDT is larger."""
+    """How near the networks and, if there is one beside them, a BDT come to a target, and by how much the RMSE of the BDT is larger."""
 
     network: Residuals
-    baseline: Residuals
+    baseline: Residuals | None
     gain_in_rmse: Measured
 
 
@@ -32,17 +42,19 @@ class Regression:
 
     task: str
     targets: dict[str, Accuracy]
-    baseline: str  # what the BDT is
+    baseline: str | None  # what the BDT is; None without one
 
 
-def regression(tested: OutOfFold, bdt: NDArray[np.float32], baseline: str) -> Regression:
+def regression(tested: OutOfFold, bdt: NDArray[np.float32] | None) -> Regression:
     """Accuracy of every target for the networks and the BDT, whose values are (N, targets)."""
     truth, weights, found = tested.table.targets(), tested.table.weights, {}
     for i, name in enumerate(tested.training.targets):
-        ours, theirs = tested.scores[:, i], bdt[:, i]
-        network, trees = (residuals(truth[:, i], values, weights, tested.seed) for values in (ours, theirs))
-        found[name] = Accuracy(network, trees, rmse_difference(truth[:, i], theirs, ours, weights))
-    return Regression("regression", found, baseline)
+        ours, trees, gain = tested.scores[:, i], None, UNDEFINED
+        if bdt is not None:
+            trees = residuals(truth[:, i], bdt[:, i], weights, tested.seed)
+            gain = rmse_difference(truth[:, i], bdt[:, i], ours, weights)
+        found[name] = Accuracy(residuals(truth[:, i], ours, weights, tested.seed), trees, gain)
+    return Regression("regression", found, None if bdt is None else REGRESSION)
 
 
 def residual_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
@@ -57,7 +69,7 @@ def residual_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
             if growth.value is not None and growth.error is not None and own:
                 found.append((growth.value / own, growth.error / own))
         if not found:
-            return Measured(None, None)
+            return UNDEFINED
         values, errors = np.array(found).T
         return Measured(float(values.mean()), float(np.sqrt((errors**2).sum()) / len(errors)))
 
@@ -86,7 +98,7 @@ class Prediction:
     profile: Profile
     residual_edges: Floats
     test: Histogram
-    trees: Histogram
+    trees: Histogram | None
     training: Histogram
     probability: float | None  # of the Kolmogorov-Smirnov test that events of the training are like the others
 
@@ -106,7 +118,7 @@ class RegressionPlots:
     predictions: Predictions
 
 
-def predictions(tested: OutOfFold, bdt: NDArray[np.float32], seen: tuple[NDArray[Any], ...]) -> Predictions:
+def predictions(tested: OutOfFold, bdt: NDArray[np.float32] | None, seen: tuple[NDArray[Any], ...]) -> Predictions:
     """Predicted and true values; `seen` are truth, values and weights of training events."""
     truth, panels = tested.table.targets(), []
     for i, name in enumerate(tested.training.targets):
@@ -125,7 +137,7 @@ def predictions(tested: OutOfFold, bdt: NDArray[np.float32], seen: tuple[NDArray
                 _profile(t, residual, w, tested.seed),
                 bins,
                 histogram(residual, w, bins),
-                histogram(bdt[known, i] - t, w, bins),
+                None if bdt is None else histogram(bdt[known, i] - t, w, bins),
                 histogram(*on_training, bins),
                 kolmogorov(*on_training, residual, w).probability,
             )
@@ -167,8 +179,7 @@ def residuals(truth: ArrayLike, predicted: ArrayLike, weight: ArrayLike, seed: i
     r, w = (p - t)[known], w[known]
     total = w.sum()
     if not total > 0:
-        nothing = Measured(None, None)
-        return Residuals(nothing, nothing, nothing)
+        return Residuals(UNDEFINED, UNDEFINED, UNDEFINED)
     bias, square = (w * r).sum() / total, (w * r**2).sum() / total
     bias_error, square_error = (
         np.sqrt((w**2 * (x - mean) ** 2).sum()) / total for x, mean in ((r, bias), (r**2, square))
@@ -197,11 +208,11 @@ def rmse_difference(truth: ArrayLike, first: ArrayLike, other: ArrayLike, weight
     t, a, b, w = t[known], a[known], b[known], w[known]
     total = w.sum()
     if not total > 0:
-        return Measured(None, None)
+        return UNDEFINED
     squares = [(values - t) ** 2 for values in (a, b)]
     means = [float((w * square).sum() / total) for square in squares]
     if not min(means) > 0:
-        return Measured(None, None)
+        return UNDEFINED
     roots = np.sqrt(means)
     influence = sum(
         sign * (square - mean) / (2 * root)

@@ -21,7 +21,7 @@ CAPTIONS = {
         "ROC curve",
         "Each point is a cut on the score, which the numbers above name: how much signal passes it, and how much background still does. "
         "Lower is better. The band is the central 68 % of repetitions with resampled events.",
-        "The network's curve well above the dashed one of the BDT, or a straight line to the corner, which is "
+        "The network's curve well above the dashed one, if there is one, of a BDT; or a straight line to the corner, which is "
         "guessing (on this logarithmic axis guessing bends steeply down at the left).",
     ),
     "scores": (
@@ -159,7 +159,7 @@ CAPTIONS = {
     ),
     "residuals": (
         "Residuals",
-        "Left: predicted minus true value on events of the training and on others, beside the BDT. Right: bias and "
+        "Left: predicted minus true value on events of the training and on others, beside a BDT unless it is one. Right: bias and "
         "resolution (half the interval of the central 68 %) in bins of the truth.",
         "Training far narrower than test, which is overtraining; a bias that is not near 0. At the ends of the range it "
         "always bends towards the mean.",
@@ -167,8 +167,8 @@ CAPTIONS = {
     "loss": (
         "Loss",
         "Smaller is better; solid lines are events that only decide when to stop, dashed ones those of the training, "
-        "and a dot marks the epoch whose weights were kept. Both should fall and flatten.",
-        "Solid lines that rise far above the dashed ones before the dot, lines that still fall at the end (more epochs "
+        "and a dot marks the epoch, or round of trees, that was kept. Both should fall and flatten.",
+        "Solid lines that rise far above the dashed ones before the dot, lines that still fall at the end (a larger train.epochs "
         "would help), or one fold far from the others.",
     ),
 }

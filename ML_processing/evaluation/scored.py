@@ -14,7 +14,16 @@ from ML_processing.events.data import Table
 from ML_processing.events.reweighting import Reweighted
 from ML_processing.events.survey import ClassTotal, Survey
 from ML_processing.metrics.classification import confusion
-from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Measured, effective_events, histogram
+from ML_processing.metrics.measured import (
+    MERGED,
+    PAIR,
+    UNDEFINED,
+    Floats,
+    Histogram,
+    Measured,
+    effective_events,
+    histogram,
+)
 from ML_processing.metrics.roc import Roc, auc, auc_difference, roc
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training.directory import Training
@@ -28,7 +37,7 @@ EFFICIENCIES = (0.3, 0.5, 0.7, 0.9)
 
 @dataclass(frozen=True)
 class Areas:
-    """AUC of the signal against the rest for networks and BDT, and their difference."""
+    """AUC of the signal against the rest for networks and BDT, and their difference; the last two are not defined without a BDT."""
 
     network: Measured = field(metadata=PAIR)
     baseline: Measured = field(metadata=PAIR)
@@ -97,12 +106,12 @@ class EventCounts:
 
 @dataclass(frozen=True)
 class Scored:
-    """N events with class probabilities by the networks and by the BDT, shape (N, classes)."""
+    """N events with class probabilities by the networks and, if there is one beside them, by a BDT, shape (N, classes)."""
 
     labels: NDArray[np.int64]
     weights: NDArray[np.float32]
     network: NDArray[np.float32]
-    baseline: NDArray[np.float32]
+    baseline: NDArray[np.float32] | None
     discriminant: BoundDiscriminant
 
     def __len__(self) -> int:
@@ -139,14 +148,15 @@ class Scored:
         return self.discriminant.values(self.network)
 
     @property
-    def reference(self) -> NDArray[np.float32]:
+    def reference(self) -> NDArray[np.float32] | None:
         """The same by the BDT, shape (N,)."""
-        return self.discriminant.values(self.baseline)
+        return None if self.baseline is None else self.discriminant.values(self.baseline)
 
     def select(self, rows: NDArray[Any]) -> Scored:
         """Some of the events, given by an index or a mask."""
         labels, weights = self.labels[rows], self.weights[rows]
-        return Scored(labels, weights, self.network[rows], self.baseline[rows], self.discriminant)
+        baseline = None if self.baseline is None else self.baseline[rows]
+        return Scored(labels, weights, self.network[rows], baseline, self.discriminant)
 
     def counted(self) -> Scored:
         """Only the events of classes that count in the discriminant."""
@@ -159,12 +169,11 @@ class Scored:
 
     @classmethod
     def join(cls, parts: Sequence[Scored]) -> Scored:
-        """All events of `parts`, which have the same discriminant."""
-        labels, weights, network, baseline = (
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("labels", "weights", "network", "baseline")
+        """All events of `parts`, which have the same discriminant, as the networks see them."""
+        labels, weights, network = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "weights", "network")
         )
-        return cls(labels, weights, network, baseline, parts[0].discriminant)
+        return cls(labels, weights, network, None, parts[0].discriminant)
 
     def unweighted(self) -> Scored:
         """The same with every weight 1."""
@@ -178,8 +187,10 @@ class Scored:
     def areas(self) -> Areas:
         """AUC of the signal against all other events."""
         truth, ours, theirs = self.truth, self.score, self.reference
-        network, bdt = (auc(score, truth, self.weights) for score in (ours, theirs))
-        return Areas(network, bdt, auc_difference(ours, theirs, truth, self.weights))
+        network = auc(ours, truth, self.weights)
+        if theirs is None:
+            return Areas(network, UNDEFINED, UNDEFINED)
+        return Areas(network, auc(theirs, truth, self.weights), auc_difference(ours, theirs, truth, self.weights))
 
     @property
     def has_roc(self) -> bool:

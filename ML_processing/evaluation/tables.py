@@ -49,8 +49,10 @@ def numbers(content: Evaluation) -> str:
 
 
 def _areas(content: Classification) -> str:
+    beside = ["BDT", "difference"] if content.baseline else []
+
     def row(label: str, entry: Areas) -> list[str]:
-        return [label, *(number(it) for it in (entry.network, entry.baseline, entry.difference))]
+        return [label, *(number(it) for it in (entry.network, entry.baseline, entry.difference)[: 1 + len(beside)])]
 
     signal, against, note = content.signal, content.auc_against, ", all events counting the same"
     classes = list(content.auc_one_against_all)
@@ -65,20 +67,26 @@ def _areas(content: Classification) -> str:
         rows += [row(f"{signal} against {name}{note}", entry.unweighted) for name, entry in against.items()]
     resampled = content.auc_bootstrap_error
     check = f" (a bootstrap gives ± {resampled:.4f} for the first)" if resampled is not None else ""
-    text = f"Errors are statistical, after DeLong{check}. The BDT is {content.baseline}."
-    head = ["AUC (1 is perfect, 0.5 is guessing)", "network", "BDT", "difference"]
-    shares = _discriminants([row(BoundDiscriminant(it.of, classes).text, it.auc) for it in content.discriminants])
+    text = f"Errors are statistical, after DeLong{check}.{_bdt(content.baseline)}"
+    head = ["AUC (1 is perfect, 0.5 is guessing)", "network", *beside]
+    areas = [row(BoundDiscriminant(it.of, classes).text, it.auc) for it in content.discriminants]
+    shares = _discriminants(["AUC of a discriminant", "network", *beside], areas)
     return table(head, rows) + f"<p>The score is the {escape(content.score)}. {escape(text)}</p>" + shares
 
 
-def _discriminants(rows: Sequence[Sequence[str]]) -> str:
+def _bdt(baseline: str | None) -> str:
+    """What the BDT is, if there is one."""
+    return f" The BDT is {baseline}." if baseline else ""
+
+
+def _discriminants(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return ""
     text = (
         "A discriminant is f p / (f p + sum over the other classes of f p), with the probability p of a class and its share f of "
         "the events: the probability of its signal where the classes have these shares. All have the weights of the events here."
     )
-    return table(["AUC of a discriminant", "network", "BDT", "difference"], rows) + f"<p>{text}</p>"
+    return table(head, rows) + f"<p>{text}</p>"
 
 
 def _fit(content: Classification, regions: Sequence[str]) -> str:
@@ -86,13 +94,16 @@ def _fit(content: Classification, regions: Sequence[str]) -> str:
     found = content.significance
     if found is None:
         return ""
-    rows = [
-        ["with statistical errors alone", *(number(it, 2) for it in (found.network, found.baseline, found.difference))]
-    ]
+    beside = {"BDT": found.baseline, "difference": found.difference} if content.baseline else {}
+    rows = [["with statistical errors alone", *(number(it, 2) for it in (found.network, *beside.values()))]]
     if found.with_variations is not None:
         count = len(found.sources)
         rows.append(
-            [f"and {count} variation{'s' if count > 1 else ''} of weights", number(found.with_variations, 2), "", ""]
+            [
+                f"and {count} variation{'s' if count > 1 else ''} of weights",
+                number(found.with_variations, 2),
+                *([""] * len(beside)),
+            ]
         )
     inside = f" in {' or '.join(regions)}" if regions else ""
     text = (
@@ -101,7 +112,7 @@ def _fit(content: Classification, regions: Sequence[str]) -> str:
         "variation is one parameter for all bins and classes. Shifts of objects, the luminosity and uncertain yields come with the "
         "stage fit. Errors are statistical."
     )
-    return table(["expected significance of a fit", "network", "BDT", "difference"], rows) + f"<p>{escape(text)}</p>"
+    return table(["expected significance of a fit", "network", *beside], rows) + f"<p>{escape(text)}</p>"
 
 
 def _at_parameter(content: Classification) -> str:
@@ -182,9 +193,11 @@ _ACCURACY = ["target", "bias", "RMSE", "resolution (68 %)"]
 def _targets(content: Regression) -> str:
     rows = []
     for name, entry in content.targets.items():
-        rows += [_residuals(f"{name}, network", entry.network), _residuals(f"{name}, BDT", entry.baseline)]
-        rows.append([f"{name}, BDT - network", "", value(entry.gain_in_rmse), ""])
-    text = f"Errors are statistical. The BDT is {content.baseline}."
+        rows.append(_residuals(f"{name}, network", entry.network))
+        if entry.baseline is not None:
+            rows.append(_residuals(f"{name}, BDT", entry.baseline))
+            rows.append([f"{name}, BDT - network", "", value(entry.gain_in_rmse), ""])
+    text = f"Errors are statistical.{_bdt(content.baseline)}"
     return table(_ACCURACY, rows) + f"<p>{escape(text)}</p>"
 
 

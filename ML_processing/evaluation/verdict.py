@@ -45,14 +45,14 @@ def verdict(
 ) -> list[Answer]:
     """Answers to what one wants to know about a training, with `others`: none is good with too few `effective` events."""
     if isinstance(measured, Regression):
-        found = [_targets(measured.targets)]
+        found = [_targets(measured.targets)] if measured.baseline else []
     elif measured.auc.network.value is None:
         text = "No AUC is defined: the weights of the signal or of the background have no positive sum."
-        found = [Answer("Better than a BDT?", "bad", text)]
+        found = [Answer("Separated?", "bad", text)]
     else:
         assert isinstance(plots, ClassificationPlots)
         found = [
-            _comparison(measured.auc),
+            *([_comparison(measured.auc)] if measured.baseline else []),
             _overtraining(measured.overtraining, measured.auc),
             _calibration(plots.calibration),
             _sculpting(plots.sculpting),
@@ -122,8 +122,8 @@ def _overtraining(checked: Overtraining, found: Areas) -> Answer:
     start += f"The difference, {gap:+.3f}, is {remark}"
     if significant and relevant:
         text = (
-            ": it has learned some events by heart. More events would help, or a larger train.options.dropout, or "
-            "smaller train.options.hidden. The numbers here remain valid: they are from other events."
+            ": it has learned some events by heart. More events would help, or a smaller model, by train.options. The numbers "
+            "here remain valid: they are from other events."
         )
         return Answer(question, "bad", start + text)
     if relevant:
@@ -319,6 +319,8 @@ def _drift(content: Drift) -> Answer:
 def _targets(targets: Mapping[str, Accuracy]) -> Answer:
     texts, states = [], ["good"]
     for name, entry in targets.items():
+        if entry.baseline is None:
+            continue
         ours, theirs = number(entry.network.resolution), number(entry.baseline.resolution)
         texts.append(f"{name}: resolution of the network {ours}, of a BDT {theirs}")
         gain = entry.gain_in_rmse

@@ -61,6 +61,10 @@ class Measured:
         return cls(float(value), float(error)) if finite else cls(None, None)
 
 
+UNDEFINED = Measured(None, None)
+"""What the events do not allow."""
+
+
 @dataclass(frozen=True)
 class Histogram:
     """Sums of weights per bin, and their errors."""

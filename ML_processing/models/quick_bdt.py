@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch  # noqa: F401  it brings GCC's OpenMP along, which LightGBM needs and not every machine has
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError

@@ -129,7 +129,7 @@ def _check_objects(model: str, needed: Sequence[str] | None, shape: Shape) -> No
     if not shape.collections:
         raise ConfigError(
             f'train.model: "{model}" reads collections of objects, but there is none. Name one in '
-            "`convert.objects` (and in `train.objects`, if that is given), or use mlp."
+            f"`convert.objects` (and in `train.objects`, if that is given), or use {MODELS[0]}."
         )
     lacking = [f"{it.name}_{field}" for it in shape.collections for field in needed if field not in it.fields]
     if lacking:

@@ -51,10 +51,13 @@ FIGURES: dict[str, Callable[[Any], Figure]] = {
 _EMPTY = ("panels", "features", "classes", "inputs")  # a figure needs at least one of these
 
 
-def draw(plots: Mapping[str, object], histories: Sequence[Sequence[Epoch]], directory: Path) -> list[str]:
+def draw(
+    plots: Mapping[str, object], histories: Sequence[Sequence[Epoch]], is_boosted: bool, directory: Path
+) -> list[str]:
     """Draw all figures of an evaluation as NAME.png and NAME.pdf.
 
-    `plots` are what they show, by their names, `histories` all epochs of each network. Returns the names of the figures.
+    `plots` are what they show, by their names, `histories` all epochs of each network, which are rounds if it
+    `is_boosted`. Returns the names of the figures.
     Those for which there is nothing to show are left out, and removed if an earlier evaluation drew them.
     """
     drawn = []
@@ -64,7 +67,7 @@ def draw(plots: Mapping[str, object], histories: Sequence[Sequence[Epoch]], dire
             for kind in ("png", "pdf"):
                 (directory / f"{name}.{kind}").unlink(missing_ok=True)
             continue
-        save(_figure(name, data, histories, "predictions" in plots), directory / name)
+        save(_figure(name, data, "predictions" in plots, histories, is_boosted), directory / name)
         drawn.append(name)
     return drawn
 
@@ -75,7 +78,7 @@ def draw_regions(regions: Mapping[str, RegionResult], directory: Path) -> None:
         path.unlink()
     for name, found in regions.items():
         if found.outputs:
-            save(_figure("region", found, [], False), directory / f"region_{name}")
+            save(_figure("region", found), directory / f"region_{name}")
 
 
 def draw_data(compared: Mapping[str, DataComparison], directory: Path) -> None:
@@ -85,12 +88,14 @@ def draw_data(compared: Mapping[str, DataComparison], directory: Path) -> None:
     for name, found in compared.items():
         for kind, panels_ in (("data_inputs", found.inputs), ("data_scores", found.scores)):
             if panels_:
-                save(_figure(kind, found, [], False), directory / f"{kind}_{name}")
+                save(_figure(kind, found), directory / f"{kind}_{name}")
 
 
-def _figure(name: str, data: Any, histories: Sequence[Sequence[Epoch]], regression: bool) -> Figure:
+def _figure(
+    name: str, data: Any, regression: bool = False, histories: Sequence[Sequence[Epoch]] = (), is_boosted: bool = False
+) -> Figure:
     if name == "loss":
-        return losses(histories)
+        return losses(histories, is_boosted)
     if name == "importance":
         loss = "Relative growth of the RMSE" if regression else "Loss of AUC when shuffled"
         return panels.importance(data, loss)

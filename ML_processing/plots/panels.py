@@ -265,9 +265,9 @@ def residuals(content: Predictions) -> Figure:
     figure, all_axes = grid(2 * len(panels), f"{content.events:,} events", 2, (6.2, 4.2))
     for axes, panel in zip(all_axes[::2], panels, strict=True):
         edges = panel.residual_edges
-        training, bdt = panel.training.values, panel.trees.values
-        axes.stairs(training, edges, color=line(0, 3)["color"], lw=2, label="Network, training")
-        axes.stairs(bdt, edges, color="black", lw=1.4, ls="--", label="BDT, test")
+        axes.stairs(panel.training.values, edges, color=line(0, 3)["color"], lw=2, label="Network, training")
+        if panel.trees is not None:
+            axes.stairs(panel.trees.values, edges, color="black", lw=1.4, ls="--", label="BDT, test")
         _points(axes, edges, panel.test, {**marker(0, 3, 5), "elinewidth": 1, "label": "Network, test"})
         axes.set_ylim(0)
         axes.set_xlim(edges[0], edges[-1])

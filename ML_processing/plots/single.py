@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @in_style
 def roc(content: RocCurves) -> Figure:
-    """Background efficiency against signal efficiency; the last curve is the reference."""
+    """Background efficiency against signal efficiency; a BDT beside the networks is the last curve."""
     figure, axes = single(f"{content.events:,} events")
     curves, lowest = content.curves, 1.0
     for i, it in enumerate(curves):
-        reference = i == len(curves) - 1
+        reference = content.has_baseline and i == len(curves) - 1
         style = {"color": "black", "ls": (0, (5, 2)), "lw": 1.8} if reference else line(i, len(curves))
         signal, background = it.signal, it.background
         shown = background > 0
@@ -145,8 +145,8 @@ def significance(content: Significance) -> Figure:
 
 
 @in_style
-def losses(histories: Sequence[Sequence[Epoch]]) -> Figure:
-    """Training and validation loss of each network by epoch, with the epoch whose weights were kept."""
+def losses(histories: Sequence[Sequence[Epoch]], is_boosted: bool) -> Figure:
+    """Training and validation loss of each network by epoch, or round if it `is_boosted`, with that whose weights were kept."""
     figure, axes = single(f"{len(histories)} network{'s' * (len(histories) > 1)}")
     for i, history in enumerate(histories):
         color = line(i, len(histories))["color"]
@@ -163,7 +163,7 @@ def losses(histories: Sequence[Sequence[Epoch]]) -> Figure:
         ("Kept", {"ls": "", "marker": "o"}),
     ):
         axes.plot([], [], color="black", label=label, **style)
-    axes.set_xlabel("Epoch")
+    axes.set_xlabel("Round" if is_boosted else "Epoch")
     axes.set_ylabel("Weighted mean loss")
     axes.legend(loc="best", ncols=2, fontsize=LEGEND)
     return figure

@@ -211,9 +211,9 @@ class _Loop:
     def _measure(self, number: int) -> Epoch:
         """Losses and AUC after an epoch. The training loss is measured on a sample as large as the validation."""
         sample, significance = self.data.sample, None
-        train_loss, of_sample = self._loss(sample)
+        train_loss, of_sample, _ = self._loss(sample)
         validation = self.data.validation
-        validation_loss, outputs = self._loss(validation)
+        validation_loss, outputs, losses = self._loss(validation)
         if not math.isfinite(train_loss + validation_loss):
             raise NanoMLError(self._explain(validation.inputs, f"epoch {number}, validation"))
         area = None
@@ -223,15 +223,12 @@ class _Loop:
             significance = self.monitor.significance((first(outputs), validation), (first(of_sample), sample))
         rate = self.state.optimizer.param_groups[0]["lr"]
         entry = Epoch(number, train_loss, validation_loss, rate, area, significance)
-        return self._with_error(entry, outputs)
+        return self._with_error(entry, losses)
 
-    def _with_error(self, entry: Epoch, outputs: Outputs) -> Epoch:
+    def _with_error(self, entry: Epoch, losses: Tensor | None) -> Epoch:
         """An epoch with the error of its validation loss, if weights are negative."""
         state, validation = self.state, self.data.validation
-        if not (validation.weights < 0).any():
-            return entry
-        losses = self.judging.by_event(outputs, validation, self._size)
-        if losses is None:
+        if losses is None or not (validation.weights < 0).any():
             return entry
         if len(state.losses):
             entry = replace(entry, validation_error=error_of_change(losses, state.losses, validation.weights))
@@ -240,12 +237,13 @@ class _Loop:
         return entry
 
     @torch.no_grad()
-    def _loss(self, events: EventTensors) -> tuple[float, Outputs]:
-        """Weighted mean loss without dropout, and the outputs."""
+    def _loss(self, events: EventTensors) -> tuple[float, Outputs, Tensor | None]:
+        """Weighted mean loss without dropout, the outputs, and the loss of each event if there is one."""
         judged = self.state.judged.eval()
         parts = events.pieces(_AT_ONCE[self.device.type])
         outputs = joined([as_float(judged(part.inputs)) for part in parts])
-        return self.judging.of_events(outputs, events, self._size), outputs
+        mean, losses = self.judging.of_events(outputs, events, self._size)
+        return mean, outputs, losses
 
     @property
     def _size(self) -> int:

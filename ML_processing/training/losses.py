@@ -44,31 +44,29 @@ class Loss:
         return loss
 
     @torch.no_grad()
-    def of_events(self, outputs: Outputs, events: EventTensors, size: int) -> float:
-        """Weighted mean of the loss. What is of all events of a batch is the mean over batches of this size."""
-        weights, parts = events.weights, list(zip(pieces_of(outputs, size), events.pieces(size), strict=True))
+    def of_events(self, outputs: Outputs, events: EventTensors, size: int) -> tuple[float, Tensor | None]:
+        """Weighted mean of the loss, and the loss of each event, shape (N,), without the decorrelation.
+
+        What is of all events of a batch is the mean over batches of this size; if that is the network's own loss, there is none of
+        each event.
+        """
+        parts = list(zip(pieces_of(outputs, size), events.pieces(size), strict=True))
+        weights, losses = events.weights, None
         if self.own is None:
-            losses = event_losses(outputs, events)
+            losses = each = event_losses(outputs, events)
         else:
             found = [self._losses(out, part) for out, part in parts]
-            if not found[0].ndim:  # the weights are in it
+            each = torch.cat([loss.expand(len(part)) for loss, (_, part) in zip(found, parts, strict=True)])
+            if found[0].ndim:
+                losses = each
+            else:  # the weights are in it
                 weights = torch.ones_like(weights)
-            losses = torch.cat([loss.expand(len(part)) for loss, (_, part) in zip(found, parts, strict=True)])
-        loss = float((weights * losses.double()).sum() / weights.sum(dtype=torch.float64))
+        mean = float((weights * each.double()).sum() / weights.sum(dtype=torch.float64))
         if self.decorrelate is not None and len(events):
             # in pieces as large as a batch, since the memory grows with the square of the size
             terms = [float(penalty(out, part, self.discriminant)) for out, part in parts]
-            loss += self.decorrelate.strength * sum(terms) / len(terms)
-        return loss
-
-    @torch.no_grad()
-    def by_event(self, outputs: Outputs, events: EventTensors, size: int) -> Tensor | None:
-        """Loss of each event, shape (N,), without the decorrelation; None if the network's own loss is that of all events of a batch."""
-        if self.own is None:
-            return event_losses(outputs, events)
-        parts = zip(pieces_of(outputs, size), events.pieces(size), strict=True)
-        found = [self._losses(out, part) for out, part in parts]
-        return torch.cat(found) if found[0].ndim else None
+            mean += self.decorrelate.strength * sum(terms) / len(terms)
+        return mean, losses
 
     def _losses(self, outputs: Outputs, events: EventTensors) -> Tensor:
         if self.own is None:

@@ -106,7 +106,7 @@ def _finish(table: Table, description: TrainingDescription, directory: Path) -> 
 
     training = Training.of(directory, description)
     metrics = measure(training, table)
-    plots.save(plots.losses(training.histories), directory / "loss")
+    plots.save(plots.losses(training.histories, training.is_boosted), directory / "loss")
     texts = [f"{name} to {value:.4g}" for name, value in metrics.get("rmse", {}).items()]
     if not training.targets:
         measured = Measured(metrics["auc"], metrics["auc_error"])

@@ -16,6 +16,7 @@ from MLTools.NanoML.config.schema import complaints, json_schema, suggestion
 from MLTools.NanoML.config.training import METRICS, MODELS, TUNABLE, Axis, NetworkClass, Train, hooks
 from MLTools.NanoML.contracts.hdf5 import RESERVED
 from MLTools.NanoML.model import CLASSES, TARGETS
+from MLTools.NanoML.nanoaod.versions import did_you_mean
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
@@ -109,7 +110,8 @@ def _training(config: Config) -> Iterator[Problem]:
     train = config.train
     if train is None:
         return
-    if train.model not in MODELS and ":" not in train.model:
+    # without the package of the training, no network but the default is known
+    if train.model not in MODELS and ":" not in train.model and len(MODELS) > 1:
         what = f'"{train.model}" is not a model. {suggestion(train.model, MODELS)} Or give a module:Class of yours'
         yield ("train", "model"), what
     if train.folds == 2:
@@ -209,15 +211,15 @@ def _objects(config: Config) -> Iterator[Problem]:
     needed = found.object_fields
     reads, place = f'"{train.model}" reads collections of objects', ("train", "model")
     if train.per_object is not None:
-        yield place, f"{reads}, of which there is none with per_object. Use mlp"
+        yield place, f"{reads}, of which there is none with per_object. Use {MODELS[0]}"
     elif train.objects == []:
-        yield place, f"{reads}, and train.objects is empty. Name some there, or remove it, or use mlp"
+        yield place, f"{reads}, and train.objects is empty. Name some there, or remove it, or use {MODELS[0]}"
     elif train.files is None and config.convert is not None:
         objects = config.convert.objects
         if not objects:
             fields = ", ".join(needed or ("pt", "eta", "phi"))
             what = f'and there is none. Add some, as in "objects: {{Jet: {{fields: [{fields}], max: 6}}}}" in convert'
-            yield place, f"{reads}, {what}, or use mlp"
+            yield place, f"{reads}, {what}, or use {MODELS[0]}"
         for name in (name for name in (train.objects or objects) if name in objects):
             lacking = [field for field in needed if field not in objects[name].fields]
             if lacking:
@@ -233,6 +235,10 @@ def _network(config: Config) -> Iterator[Problem]:
     found = NetworkClass.of(train.model, config.base) if train else None
     if train is None or found is None:
         return
+    for name in train.options:
+        if found.options is not None and name not in found.options:
+            known = f"{did_you_mean(name, found.options)} Its options: {', '.join(found.options) or 'none'}"
+            yield ("train", "options", name), f'the model "{train.model}" has no such option.{known}'
     for name, parameters in hooks().items():
         given = found.methods.get(name)
         if given is not None and not given.needed <= len(parameters) <= len(given.parameters):

@@ -46,6 +46,8 @@ class NetworkClass:
         The settings of `train` that mean nothing to it.
     methods
         Of its methods, by name.
+    options
+        What its constructor takes after the shape; None if it takes anything, or is not in the class itself.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class NetworkClass:
     defaults: dict[str, Any]
     unused: tuple[str, ...]
     methods: dict[str, Method]
+    options: Optional[tuple[str, ...]]
 
     @classmethod
     def of(cls, model: str, base: Path) -> Optional[NetworkClass]:
@@ -70,7 +73,13 @@ class NetworkClass:
                 if found.name == name if place else "network" in map(ast.unparse, found.decorator_list):
                     fields, heads, unused = (_names(found, key) for key in ("object_fields", "heads", "unused"))
                     return cls(
-                        path, fields, heads or (), _value(found, "defaults") or {}, unused or (), _methods(found)
+                        path,
+                        fields,
+                        heads or (),
+                        _value(found, "defaults") or {},
+                        unused or (),
+                        _methods(found),
+                        _options(found),
                     )
         return None
 
@@ -120,8 +129,17 @@ def _methods(found: ast.ClassDef) -> dict[str, Method]:
     }
 
 
+def _options(found: ast.ClassDef) -> Optional[tuple[str, ...]]:
+    """The parameters of the constructor after self and the shape; None if it takes any, or there is none."""
+    for it in found.body:
+        if isinstance(it, ast.FunctionDef) and it.name == "__init__" and not it.args.kwarg:
+            return tuple(each.arg for each in (*it.args.args[2:], *it.args.kwonlyargs))
+    return None
+
+
 # what settings can name, the default first
-MODELS = tuple(dict.fromkeys(["mlp", *(path.stem for path in _networks())]))
+# the first is what wins on tables, rows of objects among them; see bench/README.md
+MODELS = tuple(dict.fromkeys(["tabular", *(path.stem for path in _networks())]))
 SCHEDULES = ("plateau", "cosine", "constant")
 NEGATIVE_WEIGHTS = ("signed", "reweight")
 SCALINGS = ("standard", "none")
@@ -207,14 +225,14 @@ class Train:
 
     model: str = setting(
         MODELS[0],
-        f"The kind of network: {', '.join(MODELS)}, or your own PyTorch module as module:Class or file.py:Class.",
+        f"The kind of network: {', '.join(MODELS)}, or your own PyTorch module as module:Class or file.py:Class. "
+        "Some have their own defaults of other settings: they are in doc/training.md.",
         examples=list(MODELS),
     )
     options: dict[str, Any] = setting(
         dict,
-        "Settings of the network, by name: hidden and dropout of an mlp, for instance. "
-        "Their defaults are in doc/training.md.",
-        examples=[{"hidden": [128, 128], "dropout": 0.2}],
+        "Settings of the network, by name: width and dropout, for instance. Their defaults are in doc/training.md.",
+        examples=[{"width": 128, "dropout": 0.1}],
     )
     init: Optional[Union[Init, str]] = setting(
         None,

@@ -187,9 +187,9 @@ def _padded(fields: dict[str, Any], rows: NDArray[Any]) -> NDArray[Any]:
 
 @pytest.fixture(scope="session")
 def run(files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training of the example with the default settings."""
+    """A training of the example with the settings of its YAML file."""
     directory = tmp_path_factory.mktemp("training")
-    train(files, Train(device="cpu"), directory)
+    train(files, Train("mlp", device="cpu"), directory)
     return directory
 
 
@@ -202,7 +202,7 @@ def measured(run: Path, files: list[Path]) -> dict[str, Any]:
 
 
 QUICK = Train(
-    options={"hidden": [8], "dropout": 0.1}, batch_size=64, epochs=6, learning_rate=0.01, folds=3, device="cpu"
+    "mlp", options={"hidden": [8], "dropout": 0.1}, batch_size=64, epochs=6, learning_rate=0.01, folds=3, device="cpu"
 )
 
 

@@ -29,7 +29,7 @@ data_driven:
     {from: Muon, region: sideband, weight: 0.3, variations: {up: 0.4, down: 0.3 - 0.1 * nB}, subtract: WZ,
      into: {SR: nB == 0, CR: nB > 0}}
 convert: {features: [x, y], shuffle: 1}
-train: {regions: [SR], folds: 3, epochs: 5, options: {hidden: [8]}}
+train: {model: mlp, regions: [SR], folds: 3, epochs: 5, options: {hidden: [8]}}
 """
 
 

@@ -40,16 +40,40 @@ data_driven:
   fakes: {from: [Muon_2018, Muon_2022], region: sideband, weight: 0.3, subtract: [WZ], into: {SR: nB == 0, CR: nB > 0}}
 skim: {cut: x > -2.5, keep: [x, y, isTight, nB]}
 convert: {features: [x, y], shuffle: 1}
-train: {per_era: true, regions: [SR], folds: 3, epochs: 6, batch_size: 16, learning_rate: 0.02, options: {hidden: [8]}}
+train: {model: "own.py:Own", per_era: true, regions: [SR], folds: 3, epochs: 6, batch_size: 16, options: {width: 8}}
 evaluate: {data_in: [CR]}
 export: {name: toy}
 histogram:
   toy_discriminant: {bins: [5, 0, 1]}
   x: {bins: [6, -3, 3]}
 """
+OWN = """
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+class Own(nn.Module):
+    \"""Classes, and the loss that an event will have, which the scores of NanoAOD get as toy_doubt.\"""
+
+    heads = ("classes", "doubt")
+    defaults = {"learning_rate": 0.02}
+
+    def __init__(self, shape, width=4):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(len(shape.features), width), nn.SiLU())
+        self.classes, self.doubt = nn.Linear(width, shape.outputs), nn.Linear(width, 1)
+
+    def forward(self, inputs):
+        hidden = self.body(inputs.features)
+        return {"classes": self.classes(hidden), "doubt": nn.functional.softplus(self.doubt(hidden))}
+
+    def loss(self, outputs, batch):
+        losses = cross_entropy(outputs["classes"], batch.labels, reduction="none")
+        return losses + 0.1 * (outputs["doubt"][:, 0] - losses.detach()) ** 2
+"""
 ERAS = ("2018", "2022")
 PROCESSES = ("signal", "WZ", "fakes")
-OUTPUTS = ("toy_signal", "toy_WZ", "toy_fakes", "toy_discriminant")
+OUTPUTS = ("toy_signal", "toy_WZ", "toy_fakes", "toy_discriminant", "toy_doubt")
 RUN = CliRunner()
 
 
@@ -60,13 +84,14 @@ def write_era(path: Path, seed: int, at: float, run: int = 1) -> None:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """The analysis, after a run of all stages. In 2022 the signal is where the background is in 2018."""
+    """The analysis, after a run of all stages, with a network of one's own. In 2022 the signal is where the background is in 2018."""
     base = tmp_path_factory.mktemp("eras")
     for number, (era, side) in enumerate(zip(ERAS, (1, -1), strict=True)):
         write_era(base / f"signal_{era}.root", 10 * number + 1, side)
         write_era(base / f"WZ_{era}.root", 10 * number + 2, -side)
         write_era(base / f"Muon_{era}.root", 10 * number + 3, 0, run=320_000 + number)
     write_era(base / "Egamma_2018.root", 4, 0, run=320_000)
+    (base / "own.py").write_text(OWN)
     (base / "a.yaml").write_text(CONFIG)
     done = RUN.invoke(nanoml, ["run", str(base / "a.yaml")])
     assert done.exit_code == 0, done.exception
@@ -105,6 +130,7 @@ def test_networks_have_only_seen_their_era(config: Config) -> None:
         assert [each["name"] for each in described["datasets"]] == parts
         assert described["classes"] == [*PROCESSES]
         assert described["metrics"]["auc"] > 0.8
+        assert described["config"]["model"].endswith("/own.py:Own")
 
 
 def test_there_is_a_report_of_each(config: Config) -> None:

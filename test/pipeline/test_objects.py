@@ -55,6 +55,7 @@ def directory(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     objects = {"Electron": StoredCollection((*FIELDS, "genPartFlav"), 4, "-pt")}
     convert_files(ConvertJob([str(source)], hdf5, ["PV_npvs"], objects, Sample("ZG", None, 0.0757, False), (), 59.8))
     settings = Train(
+        "mlp",
         per_object=PerObject("Electron", "genPartFlav", CLASSES),
         options={"hidden": [16]},
         epochs=8,

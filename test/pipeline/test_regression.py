@@ -27,7 +27,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     analysis = directory / "analysis.yaml"
     lines = [line for line in analysis.read_text().splitlines() if not line.strip().startswith("class:")]
     text = "\n".join(lines)
-    analysis.write_text(text.replace("  model: mlp", "  targets: [ThreeLep_mass]\n  folds: 3\n  epochs: 20"))
+    analysis.write_text(
+        text.replace("  model: mlp", "  model: mlp\n  targets: [ThreeLep_mass]\n  folds: 3\n  epochs: 20")
+    )
     done = nanoml("run", "analysis.yaml", cwd=directory)
     assert done.returncode == 0, done.stderr
     return directory / "results"

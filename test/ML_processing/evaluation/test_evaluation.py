@@ -340,7 +340,9 @@ def test_collections(object_files: list[Path], tmp_path: Path) -> None:
 
 
 def test_regression(files: list[Path], tmp_path: Path, drawn: None) -> None:
-    config = Train(targets=["ThreeLep_mass"], folds=3, epochs=30, batch_size=64, learning_rate=5e-3, device="cpu")
+    config = Train(
+        "mlp", targets=["ThreeLep_mass"], folds=3, epochs=30, batch_size=64, learning_rate=5e-3, device="cpu"
+    )
     train(files, config, tmp_path / "run")
     content = evaluate(tmp_path / "run", files, tmp_path / "report", compare=files[1:2])
     training, table = Training.load(tmp_path / "run"), read(files, config)

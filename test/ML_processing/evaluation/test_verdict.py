@@ -52,6 +52,7 @@ def numbers(
         auc=Areas(Measured(network, error), Measured(baseline, error), difference),
         auc_one_against_all={"signal": Measured(network, error), "other": Measured(network, error)},
         overtraining=Overtraining(on_training, None, tests),
+        baseline="a BDT",
     )
 
 
@@ -263,7 +264,7 @@ def test_regression(gain: Measured, expected: str, says: str) -> None:
 
 
 def test_not_defined() -> None:
-    state, text = answer("Better", numbers(None, 0.9, None))
+    state, text = answer("Separated", numbers(None, 0.9, None))
     assert state == "bad"
     assert text == "No AUC is defined: the weights of the signal or of the background have no positive sum."
     state, text = answer("Calibrated", numbers(0.9, 0.9, 0.9), EFFECTIVE, plots(calibration=None))

@@ -87,7 +87,7 @@ def test_options_that_the_class_refuses(source: str, shape: Shape) -> None:
     [
         (
             "deepset",
-            r'"deepset" is not a model. Did you mean "deepsets"\? Known: mlp, bdt, deepsets, particlenet, tabular, tr',
+            r'"deepset" is not a model. Did you mean "deepsets"\? Known: tabular, bdt, deepsets, mlp, particlenet, tr',
         ),
         ("OWN:Liner", r'has no class Liner. Did you mean "Linear"\? It has: Linear, OfJets, Free.'),
         ("OWN:Plain", "Plain is not a class made from torch.nn.Module"),

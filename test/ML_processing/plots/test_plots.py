@@ -319,7 +319,7 @@ def test_legend_of_the_roc_covers_no_curve(count: int) -> None:
         score, weight = random.normal(truth * (1 + i / 2), 1), np.where(random.random(300) < 0.2, -1.0, 1.0)
         curve, area = roc(score, truth, weight), auc(score, truth, weight)
         curves.append(Curve(f"Network (vs {CLASSES[i % 7]})", curve.signal, curve.background, area))
-    figure = single.roc(RocCurves(curves, None, 300))
+    figure = single.roc(RocCurves(curves, True, None, 300))
     draw(figure)
     axes = figure.axes[0]
     legend = axes.get_legend().get_window_extent()
@@ -345,14 +345,14 @@ def test_legend_of_the_scores_covers_no_point(count: int) -> None:
 
 
 def test_no_curve() -> None:
-    draw(single.roc(RocCurves([], None, 0)))
+    draw(single.roc(RocCurves([], False, None, 0)))
 
 
 def test_what_is_not_there_is_not_drawn(tmp_path: Path) -> None:
     (tmp_path / "drift.png").write_bytes(b"of an earlier evaluation")
     histories = [[Epoch(1, 1.0, 1.1, 0.1, None)]]
     content = {"features": features(1), "drift": None, "importance": importance(0)}
-    assert plots.draw(content, histories, tmp_path) == ["features", "loss"]
+    assert plots.draw(content, histories, False, tmp_path) == ["features", "loss"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["features.pdf", "features.png", "loss.pdf", "loss.png"]
 
 

@@ -16,7 +16,9 @@ from MLTools.NanoML.errors import ConfigError
 
 Toy = Callable[..., Path]
 
-TRAIN = Train(options={"hidden": [8]}, batch_size=64, epochs=4, learning_rate=0.01, folds=3, device="cpu", workers=1)
+TRAIN = Train(
+    "mlp", options={"hidden": [8]}, batch_size=64, epochs=4, learning_rate=0.01, folds=3, device="cpu", workers=1
+)
 
 
 def history_of(directory: Path, fold: int) -> list[dict[str, Any]]:

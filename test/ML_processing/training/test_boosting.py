@@ -90,7 +90,14 @@ def test_it_learns_from_events_that_do_not_fit_into_memory(
 @pytest.mark.slow
 def test_report_and_model(trained: Path, toy: Toy, tmp_path: Path) -> None:
     content = evaluate(trained, [toy(count=1500)], trained)
-    assert any("boosted decision trees" in note for note in content["notes"])
+    assert (
+        "What is called a network here are boosted decision trees, so there is no BDT beside them." in content["notes"]
+    )
+    assert not any("BDT" in answer["question"] for answer in content["verdict"])
+    assert content["verdict"][0]["question"] == "Overtrained?"
+    assert content["baseline"] is content["auc"]["baseline"] is content["auc"]["difference"] is None
+    assert [curve["label"] for curve in content["plots"]["roc"]["curves"]] == ["Network (vs all)"]
+    assert "<th>BDT</th>" not in (trained / "report.html").read_text()
     assert [row["attribution"] for row in content["plots"]["importance"]["inputs"]] == [None, None]
     assert min(row["loss"] for row in content["plots"]["importance"]["inputs"]) > 0.02
     described = export(trained, tmp_path / "model.onnx", Export("CMSSW_13_3_X"))

@@ -81,7 +81,7 @@ def test_what_cannot_be(files: list[Path], discriminants: dict[str, Any], messag
 
 def test_other_shares_need_no_training(files: list[Path], tmp_path: Path) -> None:
     """The networks are those of before, and the description has the new shares."""
-    settings = Train(epochs=1, folds=1, discriminants={"a": Against("signal", {"WZ": 1, "ZG": 1})})
+    settings = Train("mlp", epochs=1, folds=1, discriminants={"a": Against("signal", {"WZ": 1, "ZG": 1})})
     train(files, settings, tmp_path)
     before = (tmp_path / "network_0.pt").stat().st_mtime_ns, (tmp_path / "training.json").read_text()
     train(files, replace(settings, discriminants={"a": Against("signal", {"WZ": 3, "ZG": 1})}), tmp_path)

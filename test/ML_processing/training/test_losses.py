@@ -175,8 +175,13 @@ def test_a_loss_of_ones_own_is_of_each_event_or_of_all() -> None:
         assert float(loss.of_batch(outputs, batch, 1 / 100).detach()) == pytest.approx(expected, rel=1e-5)
     # in validation the first is a mean with the weights, the second a mean over batches
     mean = expected / float(batch.weights.mean())
-    assert Loss.of(OfEvents(), None, TWO).of_events(outputs, batch, 30) == pytest.approx(mean, rel=1e-5)
-    assert Loss.of(OfAll(), None, TWO).of_events(outputs, batch, 30) == pytest.approx(expected, rel=1e-5)
+    found, each = Loss.of(OfEvents(), None, TWO).of_events(outputs, batch, 30)
+    assert found == pytest.approx(mean, rel=1e-5)
+    assert each is not None
+    torch.testing.assert_close(each, outputs.detach()[:, 0] ** 2)
+    found, each = Loss.of(OfAll(), None, TWO).of_events(outputs, batch, 30)
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert each is None
 
 
 def test_losses_of_heads_add_up_and_leave_out_what_has_no_target() -> None:

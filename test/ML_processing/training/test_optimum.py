@@ -35,7 +35,9 @@ def trained(request: Any, tmp_path_factory: pytest.TempPathFactory, write: Any) 
     directory = tmp_path_factory.mktemp("optimum")
     names = ["signal", *(f"b{number}" for number in range(1, request.param))]
     path = write(directory / "toy.h5", rows, classes=names)
-    config = Train(folds=3, epochs=15, learning_rate=5e-3, options={"hidden": [32, 32], "dropout": 0.0}, device="cpu")
+    config = Train(
+        "mlp", folds=3, epochs=15, learning_rate=5e-3, options={"hidden": [32, 32], "dropout": 0.0}, device="cpu"
+    )
     train([path], config, directory / "run")
     table = read([path], config)
     tested, scores = Training.load(directory / "run").out_of_fold(table)

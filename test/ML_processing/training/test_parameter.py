@@ -31,7 +31,7 @@ def test_it_is_near_the_optimum_with_default_settings(toy: Callable[..., Path], 
     features[::2] = np.concatenate([known.signal(value, EACH, random) for value in VALUES])
     features[1::2] = known.background(count, random)
     path = toy(count=2 * count, x=features[:, 0], y=features[:, 1], value=values, parameter="value")
-    train([path], Train(parameter="value", folds=1, device="cpu"), tmp_path / "run")
+    train([path], Train("mlp", parameter="value", folds=1, device="cpu"), tmp_path / "run")
     (network,) = Training.load(tmp_path / "run").networks
     background, truth = known.background(FRESH, random), np.repeat([True, False], FRESH)
     lost = {}

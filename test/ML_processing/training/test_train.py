@@ -546,7 +546,7 @@ from ML_processing import plots
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 plots.save = lambda figure, stem: None
-config = Train(memory=20, epochs=1, folds=1, batch_size=4096, device="cpu", options={"hidden": [8]})
+config = Train("mlp", memory=20, epochs=1, folds=1, batch_size=4096, device="cpu", options={"hidden": [8]})
 train([Path(sys.argv[1])], config, Path(sys.argv[2]))
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """

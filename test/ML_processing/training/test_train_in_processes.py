@@ -86,7 +86,13 @@ def test_processes_that_share_the_batches(
     assert logging.getLogger().isEnabledFor(logging.WARNING)
 
 
-SETTINGS: dict[str, Any] = {"options": {"hidden": [8], "dropout": 0.1}, "batch_size": 500, "folds": 3, "device": "cpu"}
+SETTINGS: dict[str, Any] = {
+    "model": "mlp",
+    "options": {"hidden": [8], "dropout": 0.1},
+    "batch_size": 500,
+    "folds": 3,
+    "device": "cpu",
+}
 BLOCK = 10_000  # events
 SCRIPT = f"""
 import signal, sys

@@ -31,6 +31,7 @@ Toy = Callable[..., Path]
 CONFIG = """
 train:
   files: {file}
+  model: mlp
   options: {{hidden: [8], dropout: 0.1}}
   batch_size: 64
   learning_rate: 0.01
@@ -321,7 +322,7 @@ def test_the_expected_significance_is_searched_for(toy: Toy, tmp_path: Path) -> 
         config = configure(file, tmp_path / metric, epochs=4)
         text = config.read_text().replace("tune:\n", f"tune:\n  metric: {metric}\n")
         head, _, _ = text.partition("  space:\n")
-        text = re.sub(r"(?m)^  options: .*$", f"  model: {module}:One", head)
+        text = re.sub(r"(?m)^  model: mlp\n  options: .*$", f"  model: {module}:One", head)
         config.write_text(f"{text}  space:\n    options.column: {{choices: [0, 1]}}\n")
         tune(load(config), SearchOptions(trials=4, workers=1))
         directory = tmp_path / metric / "a" / "tuning"

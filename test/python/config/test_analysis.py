@@ -93,7 +93,7 @@ def test_analysis(write: Write) -> None:
             ["ZCand_mass", "ZCand_dR", "ThreeLep_sumPt", "WLep_pt", "MET_pt", "WCand_mT", "ThreeLep_mass"],
             {"Jet": Objects(["pt", "eta", "phi", "mass", "btagDeepFlavB"], 6)},
         ),
-        train=Train(),
+        train=Train("mlp"),
         export=Export("CMSSW_14_0_X"),
     )
     assert config.classes == ("signal", "WZ")
@@ -106,17 +106,17 @@ def test_defaults(write: Write) -> None:
     config = load(write("train: {files: a.h5}\nscore: {files: b.root}"))
     assert config.workdir == "analysis"
     assert config.train == Train(
-        model="mlp",
+        model="tabular",
         files=["a.h5"],
         options={},
-        batch_size=256,
+        batch_size=512,
         epochs=200,
-        learning_rate=2e-3,
+        learning_rate=3e-3,
         schedule="plateau",
         warmup=0.0,
-        weight_decay=1e-4,
+        weight_decay=1e-2,
         clip=1.0,
-        patience=20,
+        patience=12,
         folds=5,
         seed=1,
         signal=None,
@@ -137,15 +137,21 @@ def test_words_that_are_booleans_elsewhere_stay_names(write: Write) -> None:
 
 
 def test_numbers_as_physicists_write_them(write: Write) -> None:
-    config = load(write("train: {files: a, learning_rate: 1e-4, epochs: 1_000, batch_size: 1e3, warmup: 2}"))
+    config = load(
+        write("train: {files: a, model: mlp, learning_rate: 1e-4, epochs: 1_000, batch_size: 1e3, warmup: 2}")
+    )
     train = config.train
-    assert train == Train(files=["a"], learning_rate=1e-4, epochs=1000, batch_size=1000, warmup=2.0)
+    assert train == Train("mlp", files=["a"], learning_rate=1e-4, epochs=1000, batch_size=1000, warmup=2.0)
     assert isinstance(train.batch_size, int)
     assert isinstance(train.warmup, float)
 
 
 def test_options_of_a_network_are_whatever_it_takes(write: Write) -> None:
-    config = load(write("train:\n  files: a\n  options: {hidden: [8, 8], dropout: 0.1, name: x, deep: {a: null}}\n"))
+    config = load(
+        write(
+            "train:\n  files: a\n  model: own.py:Mine\n  options: {hidden: [8, 8], dropout: 0.1, name: x, deep: {a: null}}\n"
+        )
+    )
     assert config.train.options == {"hidden": [8, 8], "dropout": 0.1, "name": "x", "deep": {"a": None}}
     assert load(write("train: {files: a, clip: null}")).train.clip is None
 
@@ -341,7 +347,7 @@ TRAINS = st.builds(
     processes=COUNTS,
     memory=COUNTS,
     tracking=st.lists(st.sampled_from(TRACKERS), unique=True),
-)
+).map(lambda it: replace(it, options={}) if it.model in MODELS else it)  # what options these have is known
 
 
 MODEL_FILES = st.lists(TEXT, min_size=1, max_size=2, unique=True)
@@ -448,10 +454,13 @@ convert:
   features: MET_pt
   objects: {Electron: {fields: [pt, genPartFlav], max: 4}}
 train:
+  model: mlp
   per_object: {collection: Electron, label: genPartFlav, classes: {prompt: [1, 15], fake: 0}}
 """
     config = load(write(text))
-    assert config.train == Train(per_object=PerObject("Electron", "genPartFlav", {"prompt": [1, 15], "fake": [0]}))
+    assert config.train == Train(
+        "mlp", per_object=PerObject("Electron", "genPartFlav", {"prompt": [1, 15], "fake": [0]})
+    )
     assert config.trained == ("a", "b")
     assert load(write(text[: text.index("train:")])).trained == ("a",)
 
@@ -485,7 +494,7 @@ def test_a_model_may_have_defaults_of_its_own(tmp_path: Path) -> None:
         return found
 
     (tmp_path / "own.py").write_text("class Mine:\n    defaults = {'patience': 3, 'schedule': 'cosine'}\n")
-    plain, own = Train(), train("model: 'own.py:Mine'")
+    plain, own = Train("mlp"), train("model: 'own.py:Mine'")
     assert (own.patience, own.schedule, own.epochs) == (3, "cosine", plain.epochs)
     assert train("model: 'own.py:Mine', patience: 7").patience == 7
     assert train("model: mlp") == replace(plain, files=["a.h5"])

@@ -225,7 +225,7 @@ def test_consistent(tmp_path: Path, text: str) -> None:
                     "",
                     "",
                     '6: train.model: "particlenet" reads collections of objects, and there is none. Add some, as in '
-                    '"objects: {Jet: {fields: [pt, eta, phi], max: 6}}" in convert, or use mlp',
+                    '"objects: {Jet: {fields: [pt, eta, phi], max: 6}}" in convert, or use tabular',
                 ),
                 (
                     ", objects: {Jet: {fields: [pt, phi], max: 2}, Muon: {fields: [pt, eta, phi], max: 2}}",
@@ -237,14 +237,25 @@ def test_consistent(tmp_path: Path, text: str) -> None:
                     ", objects: {Jet: {fields: [pt, phi], max: 2}}",
                     "  objects: []\n",
                     '6: train.model: "particlenet" reads collections of objects, and train.objects is empty. Name some '
-                    "there, or remove it, or use mlp",
+                    "there, or remove it, or use tabular",
                 ),
             )
         ),
         (
             ELECTRONS + "  model: deepsets\n",
             'a.yaml:5: train.model: "deepsets" reads collections of objects, of which there is none with per_object. '
-            "Use mlp.",
+            "Use tabular.",
+        ),
+        *(
+            (
+                TWO + CONVERT + f"train:\n  options:\n    {option}: 8\n{model}",
+                f'a.yaml:7: train.options.{option}: the model "{name}" has no such option.{hint}',
+            )
+            for option, model, name, hint in (
+                ("widht", "", "tabular", ' Did you mean "width"? Its options: members, width, depth, dropout.'),
+                ("shape", "  model: mlp\n", "mlp", " Its options: hidden, dropout."),
+                ("l3", "  model: bdt\n", "bdt", " Its options: leaves, min_events, event_share, feature_share, l2."),
+            )
         ),
         *(
             (
