@@ -1,18 +1,19 @@
-"""Training, against a bare PyTorch loop over tensors in memory.
+"""Training, against a bare PyTorch loop over tensors in memory, and such a loop over batches of ROOT's RDataLoader.
 
     python bench/train.py [--events 1000000] [--model mlp] [--memory 1000]
 
 The events are made up: two Gaussian classes of five features (MLP 5-128-128-2, batches of 512), or ten objects of four
 fields (DeepSets and transformer, batches of 1024). The bare loop is what one would write in a notebook: the same
 network, optimizer and batches, the tensors scaled before, no weights, no validation, no checkpoint. NanoML's loop has all
-of that, and reads the HDF5 file; "steps" is without the validation after each epoch, "whole" with it. Each side is a process
-of its own, whose CPU time is taken.
+of that, and reads the HDF5 file; "steps" is without the validation after each epoch, "whole" with it. For five features,
+RDataLoader of ROOT 6.40 or later takes part where Python has it: it reads the same events of a ROOT file in each epoch, in its
+default settings, with twenty batches in memory. Each side is a process of its own, whose CPU time is taken.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import sys
+import importlib.util
 import tempfile
 import time
 from pathlib import Path
@@ -20,11 +21,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from common import Took, columns, describe_events, in_turns, parser, peak_memory
+import uproot
+from common import TURNS, Case, Took, columns, describe_events, in_turns, parser, peak_memory
 from torch.nn.functional import cross_entropy
 
 from ML_processing.events.data import TrainingFiles, read
-from ML_processing.events.inputs import Position
+from ML_processing.events.inputs import Inputs, Position
 from ML_processing.events.training_data import inputs_of, make_training_data
 from ML_processing.models import make_network
 from ML_processing.models.discriminant import BoundDiscriminant
@@ -33,7 +35,12 @@ from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.terminal.progress import silence
 
 EPOCHS = 3
-SIDES = ("bare", "steps", "whole")
+BARE, LOADER, STEPS, WHOLE = (
+    "bare PyTorch loop over tensors in memory",
+    "RDataLoader and a bare loop",
+    "NanoML's steps, without validation",
+    "NanoML",
+)
 OBJECTS, FIELDS = 10, ("pt", "eta", "phi", "mass")
 OPTIONS = {"mlp": {"hidden": [128, 128], "dropout": 0.0}, "deepsets": {}, "transformer": {}, "particlenet": {}}
 
@@ -98,6 +105,39 @@ def bare(path: Path, model: str) -> tuple[float, int]:
     return time.process_time() - start, EPOCHS * len(labels)
 
 
+def loader(path: Path) -> tuple[float, int]:
+    """CPU seconds and events of a bare loop that takes its batches from ROOT's loader."""
+    import ROOT
+
+    config = settings("mlp", 10**6)
+    table = read([path], config)
+    table = table[table.folds(5) >= 2]
+    network = make_network("mlp", config.options, table.shape)
+    network.fit(table.features, table.objects)
+    core, names = network.core, list("abcde")
+    source = path.with_suffix(".root")
+    with uproot.recreate(source, compression=uproot.ZSTD(5)) as file:
+        columns = {name: table.features[:, number] for number, name in enumerate(names)}
+        file.mktree("Events", {**dict.fromkeys(names, "f4"), "label": "f4"}).extend(
+            {**columns, "label": table.labels.astype("f4")}
+        )
+    optimizer = torch.optim.AdamW(core.parameters(), lr=config.learning_rate, fused=True)
+    frame = ROOT.RDataFrame("Events", str(source))
+    batches = ROOT.Experimental.ML.RDataLoader(frame, config.batch_size, 20, [*names, "label"], target="label")
+    next(iter(batches.as_torch()))
+    events, start = 0, time.process_time()
+    for _ in range(EPOCHS):
+        for features, labels in batches.as_torch():
+            with torch.no_grad():
+                inputs = network.scaling(Inputs(features, {}))
+            loss = cross_entropy(core(inputs), labels[:, 0].long())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            events += len(labels)
+    return time.process_time() - start, events
+
+
 def ours(path: Path, model: str, memory: int, validate: bool) -> tuple[float, int]:
     """CPU seconds and events of NanoML's loop, with or without its measurements after each epoch."""
     silence()
@@ -125,26 +165,31 @@ def main() -> None:
     options_of.add_argument("--events", type=int, default=1_000_000)
     options_of.add_argument("--model", choices=list(OPTIONS), default="mlp")
     options_of.add_argument("--memory", type=int, default=1000, help="train.memory [MB]")
-    options_of.add_argument("--repeat", type=int, default=3)
+    options_of.add_argument("--repeat", type=int, default=TURNS)
     arguments = options_of.parse_args()
     if arguments.only:
         torch.set_num_threads(1)
         side, path, model, memory = arguments.only
-        is_bare = side == "bare"
-        seconds, events = bare(Path(path), model) if is_bare else ours(Path(path), model, int(memory), side == "whole")
+        if side == BARE:
+            seconds, events = bare(Path(path), model)
+        elif side == LOADER:
+            seconds, events = loader(Path(path))
+        else:
+            seconds, events = ours(Path(path), model, int(memory), side == WHOLE)
         Took(0, seconds, peak_memory(), events).tell()
         return
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "events.h5"
         make_file(path, arguments.events, arguments.model != "mlp")
-        sides = {side: (side, path, arguments.model, arguments.memory) for side in SIDES}
+        names = [BARE, STEPS, WHOLE]
+        if arguments.model == "mlp" and importlib.util.find_spec("ROOT"):
+            names.append(LOADER)
+        sides = {side: (side, path, arguments.model, arguments.memory) for side in names}
         best = in_turns(__file__, sides, arguments.repeat)
-        bare_rate = best["bare"].result / best["bare"].processor
-        for side, took in best.items():
-            rate = took.result / took.processor
-            sys.stdout.write(
-                f"{side}: {rate / 1000:8.1f} thousand events/s, {rate / bare_rate:.2f} of bare, {took.memory:.0f} MB\n"
-            )
+        events = best[BARE].result
+        setting = f"{EPOCHS} epochs of {events / EPOCHS:,.0f} events, on one thread"
+        amounts = {side: took.result for side, took in best.items()}
+        Case(f"Training of {arguments.model}", setting, events, "events", best, WHOLE, BARE, amounts=amounts).tell()
 
 
 if __name__ == "__main__":
