@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -111,6 +112,14 @@ class Took:
         result = work()
         passed, processor = time.perf_counter() - begin, time.process_time() - before
         return cls(passed, processor, peak_memory(), float(result or 0))
+
+    @classmethod
+    def by_command(cls, line: Sequence[str]) -> Took:
+        """Measure a command from its start to its end; this process must not have had another one."""
+        begin = time.perf_counter()
+        subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+        passed, used = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+        return cls(passed, used.ru_utime + used.ru_stime, used.ru_maxrss / 1000)
 
     def tell(self) -> None:
         """Print it for `in_turns`."""

@@ -3,13 +3,18 @@
     python bench/skim.py [--events 200000] [--compression ZSTD:5 --compression LZMA:5]
     python bench/skim.py --input 2M.root
 
-The input has 720 branches. Peers: reading with uproot just the branches that are read and kept; and, where Python has ROOT,
-RDataFrame on one thread, and where it has nanoAOD-tools too, an event loop of the same selection, on at most 200 k of its
-events, for half a minute to some minutes.
-There are three comparisons: of the same output, with the selection's columns, electrons, muons and missing momentum; and,
-with what each writes by its own defaults, of that output and of all branches. Each side is a process of its own, and they
-take turns. What is compared is processor time per event, for a side may use more than one core, and what else the machine
-does counts less. Memory does not grow with the file: make a longer one by `hadd -ff` of copies, and give it by --input.
+The input has 720 branches; the output has the selection's columns, electrons, muons and missing momentum. The first comparison
+is of the command `nanoml skim`, with its start and its defaults, with its limit: as a process of its own with its own start, uproot
+opens the file and decompresses the baskets of just the branches that the selection reads or that are kept, and does nothing
+else. No skim with uproot can be faster: each of these baskets has events that are kept. Peers: reading these branches with
+uproot; and, where Python has ROOT, RDataFrame on one thread, and where it has nanoAOD-tools too, an event loop of the same
+selection, on at most 200 k of its events, for half a minute to some minutes; their imports are not counted.
+The second comparison is of two processes: `nanoml skim --workers 2` of 32 such files, with twice the rate of --workers 1, by
+the time that passes, so nothing else may run on the machine. The others are with nanoAOD-tools, with what each writes by its own
+defaults: of the same output, and of all branches.
+Each side is a process of its own, and they take turns. What is compared is processor time per event, for a side may use more
+than one core, and what else the machine does counts less. Memory does not grow with the file: make a longer one by `hadd -ff` of
+copies, and give it by --input.
 """
 
 from __future__ import annotations
@@ -18,6 +23,8 @@ import importlib.util
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +34,7 @@ from common import (
     KEEP,
     READ,
     SELECTION,
+    Case,
     Took,
     in_turns,
     make_input,
@@ -42,22 +50,30 @@ from MLTools.NanoML.terminal.progress import silence
 from MLTools.NanoML.trilepton import Trilepton
 
 LOOPED = 200_000  # events: an event loop takes long; with few, most of its time goes into opening files
+FILES = 32  # for two processes: what they do before and after the files counts less
 
 
-def nanoml(source: Path, output: Path, events: int, keep: Sequence[str] = KEEP, codec: str = "ZSTD:5") -> None:
+def command(source: Path, output: Path, workers: int = 1) -> list[str]:
+    """Our skim as a command; of all files, if the source is a directory."""
+    files = [source] if source.is_file() else sorted(source.iterdir())
+    kept = [part for rule in KEEP for part in ("--keep", rule)]
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", "--selection", SELECTION, *kept]
+    return [*line, "--workers", str(workers), "-o", str(output), *map(str, files)]
+
+
+def decompression(source: Path, _output: Path) -> list[str]:
+    """Uproot decompresses what our skim reads and keeps, as a command."""
+    return [sys.executable, str(CHECKOUT / "bench" / "skim_baskets.py"), str(source), *READ]
+
+
+def nanoml(source: Path, output: Path, events: int, keep: Sequence[str] = KEEP) -> None:
     """Our skim."""
-    job = SkimJob(str(source), output, SELECTION, keep=keep, compression=codec)
-    assert skim_file(job).entries == events
-
-
-def nanoml_defaults(source: Path, output: Path, events: int) -> None:
-    """Our skim, compressed as it is by default."""
-    nanoml(source, output, events, codec=SkimJob.compression)
+    assert skim_file(SkimJob(str(source), output, SELECTION, keep=keep)).entries == events
 
 
 def nanoml_all(source: Path, output: Path, events: int) -> None:
-    """Our skim of all branches, compressed as it is by default."""
-    nanoml(source, output, events, ["*"], SkimJob.compression)
+    """Our skim of all branches."""
+    nanoml(source, output, events, ["*"])
 
 
 def read(source: Path, _output: Path, _events: int) -> None:
@@ -91,25 +107,22 @@ def nanoaodtools_defaults(source: Path, output: Path, events: int) -> None:
     nanoaodtools(source, output, events, outputbranchsel=rules(output))
 
 
+OURS, LIMIT = "nanoml skim", "decompression alone, by uproot"
+ONE, TWO = "nanoml skim --workers 1", "nanoml skim --workers 2"
+COMMANDS = {OURS: command, LIMIT: decompression, ONE: command, TWO: partial(command, workers=2)}
 SIDES = {
     "nanoml": nanoml,
-    "uproot read": read,
+    "reading, by uproot": read,
     "RDataFrame": rdataframe,
     "nanoAOD-tools, least": nanoaodtools_least,
-    "nanoml, ZLIB:5": nanoml_defaults,
     "nano_postproc.py --bo": nanoaodtools_defaults,
     "nanoml --keep '*'": nanoml_all,
     "nano_postproc.py": nanoaodtools,
 }
+CASE = (OURS, LIMIT, "reading, by uproot", "RDataFrame", "nanoAOD-tools, least")
 COMPARISONS = {
-    "columns and leptons kept; ZSTD:5, and no compression by nanoAOD-tools, which reads just these branches": (
-        "nanoml",
-        "uproot read",
-        "RDataFrame",
-        "nanoAOD-tools, least",
-    ),
     "columns and leptons kept, each with its defaults: nano_postproc.py enables all branches, and writes LZMA:9": (
-        "nanoml, ZLIB:5",
+        "nanoml",
         "nano_postproc.py --bo",
     ),
     "all branches kept, each with its defaults": ("nanoml --keep '*'", "nano_postproc.py"),
@@ -128,16 +141,70 @@ def can_run(side: str) -> bool:
     return all(importlib.util.find_spec(module) for module in needed)
 
 
-def compare(source: Path, codec: str, titles: Sequence[str]) -> None:
-    """Measure all sides in turn, event loops once and the others three times; print the least processor time of each."""
+def measured(source: Path, names: Sequence[str], total: int) -> tuple[dict[str, Took], dict[str, int]]:
+    """What those sides took that can be run here, event loops once, and of how many events."""
+    names = [side for side in names if can_run(side)]
+    events = {side: min(LOOPED, total) if is_loop(side) else total for side in names}
+    sides = {side: (side, source, events[side]) for side in names}
+    return in_turns(__file__, sides, once=list(filter(is_loop, names))), events
+
+
+def one_process(source: Path, codec: str, total: int) -> None:
+    """The first comparison."""
+    best, events = measured(source, CASE, total)
+    Case(
+        f"Skim, {codec}", f"{total:,} events of 720 branches", total, "events", best, OURS, LIMIT, amounts=events
+    ).tell()
+
+
+def copy_of_read(source: Path, target: Path, more: int) -> None:
+    """Copy what our skim reads, with holes in the place of what it does not, so that many files fit into the memory.
+
+    At the end are `more` bytes, since copies that are the same would be refused.
+    """
     with uproot.open(source) as file:
-        total = int(file["Events"].num_entries)
-    sys.stdout.write(f"{total} events, {codec}{source.stat().st_size / 1e6:.0f} MB\n")
-    for title in titles:
-        names = [side for side in COMPARISONS[title] if can_run(side)]
-        events = {side: min(LOOPED, total) if is_loop(side) else total for side in names}
-        sides = {side: (side, source, events[side]) for side in names}
-        best = in_turns(__file__, sides, once=list(filter(is_loop, names)))
+        events = file["Events"]
+        read = set(events.keys(filter_name=list(READ)))
+        places = [
+            place
+            for branch in events.branches
+            if branch.name not in read
+            for place in zip(branch.member("fBasketSeek").tolist(), branch.member("fBasketBytes").tolist())
+        ]
+    size = source.stat().st_size
+    with source.open("rb") as all_of_it, target.open("wb") as copy:
+        begin = 0
+        for seek, length in [*sorted(place for place in places if place[0]), (size, 0)]:
+            all_of_it.seek(begin)
+            copy.seek(begin)
+            copy.write(all_of_it.read(seek - begin))
+            begin = seek + length
+        copy.truncate(size + more)
+
+
+def two_processes(source: Path, codec: str, total: int) -> None:
+    """The second."""
+    with tempfile.TemporaryDirectory() as directory:
+        for number in range(FILES):
+            copy_of_read(source, Path(directory, f"{number}.root"), number)
+        took = in_turns(__file__, {side: (side, directory, total) for side in (ONE, TWO)}, by="time")
+    limit = "twice the rate of --workers 1"
+    sides = {TWO: took[TWO], limit: replace(took[ONE], time=took[ONE].time / 2, median=took[ONE].median / 2)}
+    setting = f"{FILES} files of {total:,} events"
+    Case(f"Skim by two processes, {codec}", setting, FILES * total, "events", sides, TWO, limit, by="time").tell()
+
+
+def compare(source: Path, chosen: Sequence[int]) -> None:
+    """Measure the comparisons of these numbers."""
+    with uproot.open(source) as file:
+        total, codec = int(file["Events"].num_entries), file.file.compression.name
+    sys.stdout.write(f"{total} events, {codec}, {source.stat().st_size / 1e6:.0f} MB\n")
+    if 1 in chosen:
+        one_process(source, codec, total)
+    if 2 in chosen:
+        two_processes(source, codec, total)
+    for title, names in [each for number, each in enumerate(COMPARISONS.items(), 3) if number in chosen]:
+        best, events = measured(source, names, total)
         ours = best[names[0]].processor / total
         sys.stdout.write(f" {title}\n")
         for side, run in best.items():
@@ -151,6 +218,10 @@ def compare(source: Path, codec: str, titles: Sequence[str]) -> None:
 def only(side: str, source: str, events: str) -> None:
     """One side, in this process; importing is not counted."""
     silence()
+    if side in COMMANDS:
+        with tempfile.TemporaryDirectory() as directory:
+            Took.by_command(COMMANDS[side](Path(source), Path(directory))).tell()
+        return
     if side == "RDataFrame" or is_loop(side):
         import ROOT  # noqa: F401
     else:
@@ -167,22 +238,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--compression", action="append", help="of the input, ZSTD:5 by default; LZMA takes minutes to make"
     )
     options_of.add_argument("--input", type=Path, help="skim this file, and make none")
-    options_of.add_argument("--comparison", type=int, action="append", help="1, 2 or 3; all by default")
+    options_of.add_argument("--comparison", type=int, action="append", help="1 to 4; all by default")
     options = options_of.parse_args(arguments)
     if options.only:
         only(*options.only)
         return
-    titles = list(COMPARISONS)
-    if options.comparison:
-        titles = [titles[number - 1] for number in options.comparison]
+    chosen = options.comparison or (1, 2, 3, 4)
     if options.input:
-        compare(options.input, "", titles)
+        compare(options.input, chosen)
         return
     for codec in options.compression or ["ZSTD:5"]:
         with tempfile.TemporaryDirectory() as directory:
             source = Path(directory, "in.root")
             make_input(source, options.events, codec)
-            compare(source, f"{codec}, ", titles)
+            compare(source, chosen)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import silence
 
 RECORDS = ".nanoml"  # the directory of records in the work directory
+_FORKED = sys.platform == "linux"  # whether workers are
 
 
 def usable_cores() -> int:
@@ -75,12 +77,8 @@ def worker_pool(
     The `module` of the work is imported once for all processes where that is safe. `begin` is called first in each process, with
     the arguments; it must call `begin_worker`.
     """
-    # Not forked from this process: the libraries that read files have threads, which do not survive a fork. A server
-    # without threads imports the module and is forked. Libraries of macOS do not survive that either.
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    context.set_forkserver_preload([module])
     initial = (dict(os.environ), begin, arguments)
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_like_parent, initargs=initial)
+    pool = ProcessPoolExecutor(workers, mp_context=_context(module), initializer=_begin_like_parent, initargs=initial)
     try:
         yield pool
     except BaseException:
@@ -90,6 +88,21 @@ def worker_pool(
         pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
+
+
+def expect_workers(module: str) -> None:
+    """Say that there will probably be a `worker_pool` of this module: so it is imported while this process does other things."""
+    _context(module)
+    if _FORKED:
+        multiprocessing.forkserver.ensure_running()
+
+
+def _context(module: str) -> Any:
+    # Not forked from this process: the libraries that read files have threads, which do not survive a fork. A server
+    # without threads imports the module and is forked. Libraries of macOS do not survive that either.
+    context = multiprocessing.get_context("forkserver" if _FORKED else "spawn")
+    context.set_forkserver_preload([module])
+    return context
 
 
 def _begin_like_parent(environment: Mapping[str, str], begin: Callable[..., None], arguments: Sequence[Any]) -> None:

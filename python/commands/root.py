@@ -85,7 +85,11 @@ def skim(
         return
     if output is None:
         raise click.UsageError("Say where the skims go: -o DIR.")
-    from MLTools.NanoML.parallel import usable_cores
+    from MLTools.NanoML.parallel import expect_workers, usable_cores
+
+    workers = workers or usable_cores()
+    if min(workers, len(files)) > 1:
+        expect_workers("data_processing.skim.skim")
     from MLTools.NanoML.workflow.pipeline import run_stage
     from MLTools.NanoML.workflow.stages import import_part
 
@@ -95,7 +99,7 @@ def skim(
         "", Path(), selection or "", str(Path.cwd()), list(keep), modules=list(modules), dataset=info, **settings
     )
     tasks = stages.skim_tasks(sources, output.resolve(), job)
-    stage = stages.skim_tasks_stage(tasks, {"": output.resolve()}, workers or usable_cores())
+    stage = stages.skim_tasks_stage(tasks, {"": output.resolve()}, workers)
     run_stage(stage, sources, output, force)
 
 
