@@ -28,7 +28,10 @@ sys.path.append(str(DOC))
 
 from drawing import WIDTH, Picture  # noqa: E402
 
-BENCHES: dict[str, Sequence[str]] = {"skim": ("--events", "400000", "--comparison", "1", "--comparison", "2")}
+BENCHES: dict[str, Sequence[str]] = {
+    "skim": ("--events", "400000", "--comparison", "1", "--comparison", "2"),
+    "xrootd": (),
+}
 """What each is run with."""
 
 BEGIN, END = "<!-- measured: make bench writes what follows -->", "<!-- end of what was measured -->"

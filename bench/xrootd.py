@@ -1,25 +1,28 @@
-"""Reading over XRootD, near and far, against reading the same file from disk.
+"""Skims over XRootD by a long wire, of which the rate and the time there and back are given, against what the wire can carry.
 
-    python bench/xrootd.py [--events 100000] [--delay 50]
+    python bench/xrootd.py [--events 400000] [--rate 1000 --rate 200] [--round-trip 50]
 
-A server is started on this machine; a far one is the same behind a relay that delays all bytes, by half of --delay each
-way. Sides: the skim of bench/skim.py, from disk and from the server; and uproot reading what that skim reads and keeps.
-Each is a process of its own, and they take turns; what is compared is the time that passes. Needs xrootd
-(Debian package xrootd-server).
+A server is started on this machine, and is reached by the wire of bench/wire.py. The skim is that of bench/skim.py, which needs
+a tenth of the file. The limit is computed: the bytes of the baskets that are needed at the rate of the wire, and the least number
+of times there and back. Peers: xrdcp of as many bytes; and uproot, which only reads what the skim reads and keeps. Each side is
+a process of its own, and they take turns; what is compared is the time that passes. Also told is how many bytes came by the
+wire, and how long the skim takes from disk: the processor is the limit if that is more. Needs xrootd (Debian packages
+xrootd-server and xrootd-client).
 """
 
 from __future__ import annotations
 
-import asyncio
-import multiprocessing
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import CHECKOUT, KEEP, READ, SELECTION, Took, in_turns, make_input, parser, read_with_uproot
+import uproot
+from common import CHECKOUT, KEEP, READ, SELECTION, Case, Took, in_turns, make_input, parser, read_with_uproot
+from wire import wire
 
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
@@ -27,13 +30,14 @@ from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.rootio.remote.client import use_settings
 from MLTools.NanoML.rootio.remote.server import Url
 from MLTools.NanoML.terminal.progress import silence
+from MLTools.NanoML.trilepton import Trilepton
 
 sys.path.append(str(CHECKOUT / "test"))
 
-from services.daemons import free_port, listens, wait_for
 from services.xrootd import Storage
 
-BLOCK = 1 << 16
+ROUND_TRIPS = 6
+"""What cannot be told before the last answer: protocol, login, open, the ends of the file, where its baskets are, the baskets."""
 
 
 def nanoml(source: str, output: Path) -> None:
@@ -46,80 +50,87 @@ def read(source: str, _output: Path) -> None:
     read_with_uproot(source, READ)
 
 
-SIDES: dict[str, Callable[[str, Path], None]] = {"nanoml": nanoml, "uproot": read}
+def copy(source: str, output: Path) -> None:
+    """The client of XRootD copies a file."""
+    subprocess.run(["xrdcp", "--silent", source, output], check=True)
+
+
+SIDES: dict[str, Callable[[str, Path], None]] = {"nanoml": nanoml, "uproot": read, "xrdcp": copy}
 
 
 def only(side: str, source: str) -> None:
     """One side, in this process; importing is not counted."""
+    import vector._compute.lorentz  # noqa: F401  # imported when two are first added
+
     silence()
     use_settings(Read(redirectors=["root://127.0.0.1/"]))
     with tempfile.TemporaryDirectory() as directory:
         Took.by(lambda: SIDES[side](source, Path(directory, "out.root"))).tell()
 
 
-async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter, delay: float) -> None:
-    """Pass bytes on, each some time after it came, however many are on their way."""
-    loop = asyncio.get_running_loop()
-    while block := await source.read(BLOCK):
-        loop.call_later(delay, target.write, block)
-    loop.call_later(delay, target.close)
-
-
-def relay(port: int, target: int, delay: float) -> None:
-    """Take connections at one port, and pass them on to another."""
-
-    async def connected(source: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
-        answers, out = await asyncio.open_connection("127.0.0.1", target)
-        await asyncio.gather(carry(source, out, delay), carry(answers, back, delay))
-
-    async def serve() -> None:
-        async with await asyncio.start_server(connected, "127.0.0.1", port) as server:
-            await server.serve_forever()
-
-    asyncio.run(serve())
+def needed(source: Path) -> int:
+    """Bytes of the baskets of what the skim reads and keeps; some of its events are in each of them."""
+    with uproot.open(source) as file:
+        tree = file["Events"]
+        names = set(tree.keys(filter_name=[*READ, *Trilepton.branches]))
+        return sum(int(tree[name].member("fBasketBytes").sum()) for name in names)
 
 
 @contextmanager
-def places(source: Path, delay: float) -> Iterator[dict[str, str]]:
-    """The file on disk, on a server, and on that server from afar."""
+def serving(source: Path) -> Iterator[int]:
+    """The port of a server that has the file, and another of as many bytes as are needed of it."""
     server = Storage()
-    far = free_port()
-    near = int(Url.parse(server.url).host.partition(":")[2])
-    relaying = multiprocessing.get_context("fork").Process(target=relay, args=(far, near, delay / 2))
     try:
-        server.start()
         shutil.copyfile(source, server.directory / "in.root")
-        relaying.start()
-        wait_for(lambda: listens(far), "relay", 10)
-        yield {
-            "disk": str(source),
-            "server": f"root://127.0.0.1:{near}//in.root",
-            f"server, {delay * 1000:.0f} ms away": f"root://127.0.0.1:{far}//in.root",
-        }
+        with open(server.directory / "as_many", "wb") as file:
+            file.truncate(needed(source))
+        server.start()
+        yield int(Url.parse(server.url).host.partition(":")[2])
     finally:
-        relaying.terminate()
-        relaying.join()
         server.close()
 
 
-def compare(source: Path, delay: float) -> None:
-    """Measure all sides three times in turn, and print the least time of each."""
-    sys.stdout.write(f"{source.stat().st_size / 1e6:.0f} MB\n")
-    with places(source, delay) as found:
-        sides = {(side, place): (side, url) for place, url in found.items() for side in SIDES}
-        best = in_turns(__file__, sides, by="time")
-    for (side, place), took in best.items():
-        ratio = took.time / best[side, "disk"].time
-        sys.stdout.write(f"  {side:8} {place:20} {took.time:7.2f} s  {ratio:6.2f} times from disk\n")
+def compare(source: Path, server: int, rate: float, round_trip: float) -> None:
+    """Measure all sides in turn by one wire [Mb/s, ms], and tell them."""
+    useful = needed(source)
+    with uproot.open(source) as file:
+        content = f"{file['Events'].num_entries:,} events of {len(file['Events'].keys())} branches"
+    with wire(server, rate * 1e6 / 8, round_trip / 1000) as (port, come):
+        there = f"root://127.0.0.1:{port}/"
+        ours = ("nanoml", f"{there}/in.root")
+        in_turns(__file__, {"nanoml": ours}, turns=1)
+        moved = come.value
+        sides = {
+            "nanoml": ours,
+            "xrdcp of as many bytes": ("xrdcp", f"{there}/as_many"),
+            "uproot reading": ("uproot", f"{there}/in.root"),
+            "from disk": ("nanoml", str(source)),
+        }
+        took = in_turns(__file__, sides, by="time")
+    disk, least = took.pop("from disk"), useful * 8 / (rate * 1e6) + ROUND_TRIPS * round_trip / 1000
+    Case(
+        f"Skim over XRootD, {rate:g} Mb/s",
+        f"a tenth of {content}, {round_trip:g} ms there and back",
+        useful,
+        "B",
+        {**took, "the wire": Took(least, 0, 0, median=least)},
+        "nanoml",
+        "the wire",
+        by="time",
+    ).tell()
+    sys.stdout.write(
+        f"  {moved / 1e6:.1f} MB came, {moved / useful:.3f} times what is needed; from disk {disk.time:.3f} s\n"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure all sides, and print them."""
+    """Measure all sides by each wire, and print them."""
     options_of = parser(__doc__)
-    options_of.add_argument("--events", type=int, default=100_000)
-    options_of.add_argument("--compression", default="LZMA:9", help="of the input")
-    options_of.add_argument("--delay", type=float, default=50, help="of the far server, there and back [ms]")
-    options_of.add_argument("--input", type=Path, help="read this file, and make none")
+    options_of.add_argument("--events", type=int, default=400_000)
+    options_of.add_argument("--compression", default="ZSTD:5", help="of the input")
+    options_of.add_argument("--rate", type=float, action="append", help="of a wire [Mb/s]; 1000 and 200 by default")
+    options_of.add_argument("--round-trip", type=float, default=50, help="time there and back [ms]")
+    options_of.add_argument("--input", type=Path, help="skim this file, and make none")
     options = options_of.parse_args(arguments)
     if options.only:
         only(*options.only)
@@ -128,7 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         source = options.input or Path(directory, "in.root")
         if options.input is None:
             make_input(source, options.events, options.compression)
-        compare(source, options.delay / 1000)
+        with serving(source) as server:
+            for rate in options.rate or (1000, 200):
+                compare(source, server, rate, options.round_trip)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from MLTools.NanoML.nanoaod.accounting import (
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
+from MLTools.NanoML.rootio.rootfile import RootFile, joined_baskets, rows_at_once
 from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.progress import progress
 
@@ -66,10 +66,15 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
     assert chunk is not None
     differing |= chunk.more
     plan = replace(plan, made=made_by(filters))
-    flows, sums, shifts, more = [], [], [], set()
+    flows, sums, shifts, more = [], [], [], set[str]()
     with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression) as writer:
         with progress(f"skim {Path(job.source).name}", file.entries) as bar:
+            chunk.announce(job, plan, writer.events.columns)
             while chunk is not None:
+                # selected before this one is written, so that what it keeps is on its way from a server meanwhile
+                following = next(chunks, None)
+                if following is not None and not more:
+                    following.announce(job, plan, writer.events.columns)
                 more |= chunk.more - differing
                 if not more:
                     for arrays in chunk.output(job, plan, writer.events.columns):
@@ -79,8 +84,7 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
                 shifts.append(chunk.shifts)
                 accounting.only_shifted += chunk.only_shifted
                 bar.advance(chunk.entries)
-                chunk = None  # its memory is free when the next one is read
-                chunk = next(chunks, None)
+                chunk = following
         if more:
             raise _MoreColumnsError(more)
         accounting.cutflow = add_steps(flows)
@@ -207,9 +211,18 @@ class _Chunk:
         self.more |= selected.columns.keys() & filter_.nominal.keys()
         self._rows = self._rows[selected.rows]
 
+    def announce(self, job: SkimJob, plan: SkimPlan, names: Sequence[str]) -> None:
+        """Say what `output` will read, with the same arguments."""
+        missing = self._missing(plan, names)
+        self._file.announce(missing, self._clusters(missing, _most(job, self._file, missing)))
+
+    def _missing(self, plan: SkimPlan, names: Sequence[str]) -> list[str]:
+        """The branches that are written, and have not been read."""
+        return [name for name in names if name in plan.kept and name not in self._arrays]
+
     def output(self, job: SkimJob, plan: SkimPlan, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """The rows to be written, in parts; branches are read only where events are kept."""
-        missing = [name for name in names if name in plan.kept and name not in self._arrays]
+        missing = self._missing(plan, names)
         for start, stop in self._clusters(missing, _most(job, self._file, missing)):
             first, last = self._rows.searchsorted([start - self._start, stop - self._start]).tolist()
             kept: NDArray[np.int64] = self._rows[first:last]
@@ -234,7 +247,7 @@ class _Chunk:
         ):
             if is_kept:
                 baskets = list(each)
-                yield from self._file.ranges(names, most, ends[baskets[0]], ends[baskets[-1] + 1])
+                yield from joined_baskets(ends[baskets[0] : baskets[-1] + 2], most)
 
 
 def _close_accounting(accounting: FileAccounting, writer: NanoWriter, record: Provenance) -> None:

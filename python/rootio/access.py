@@ -98,9 +98,17 @@ class Access:
             return from_descriptor(self._descriptor)
         assert self._remote is not None
         end = self._remote.size
-        wanted = [each for each in dict.fromkeys(pieces) if 0 < each[0] < sum(each) <= end]
-        found = dict(zip(wanted, self._remote.read_all(wanted)))
-        return lambda seek, size: found[seek, size]
+        return self._remote.take(each for each in pieces if 0 < each[0] < sum(each) <= end)
+
+    @property
+    def is_far(self) -> bool:
+        """Whether it takes time until pieces come, so that it is better to `announce` them."""
+        return self._local is None and self._remote is not None
+
+    def announce(self, pieces: Iterable[tuple[int, int]]) -> bool:
+        """Begin to read pieces of a file that `is_far`; return whether there is room for more (see `RemoteFile`)."""
+        assert self._remote is not None
+        return self._remote.announce(pieces)
 
     def reject(self, reason: str, problem: Exception) -> None:
         """Report that the bytes make no sense. If there is another server, `open` it again; if not, it is an UnreadableError."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from textwrap import shorten
 from typing import Any, TypeVar, Union
 
@@ -27,6 +28,7 @@ T = TypeVar("T")
 Plain = Union[NDArray[Any], Lists, ak.Array]
 """The content of a branch: one number or one list of numbers for each event, or else an awkward array."""
 
+_AHEAD = 2  # ranges that are announced at least while one is read
 PROVENANCE = "nanoml"
 """Name of the tree with the record that skims and scores carry."""
 
@@ -230,10 +232,7 @@ class RootFile:
         """The branches that our own fast code reads; on the least doubt, it leaves one to uproot."""
         if not self._access.is_fast:
             return {}
-        for name in names:
-            if name not in self._plain:
-                self._plain[name] = self._unless_in_doubt(name, PlainBranch.of, self._objects[name])
-        plain = {name: branch for name in names if (branch := self._plain[name]) is not None}
+        plain = self._plain_branches(names)
         take = self._access.take(piece for branch in plain.values() for piece in branch.pieces(start, stop))
         known: dict[str, Begins] = {}
         found: dict[str, Plain] = {}
@@ -243,10 +242,19 @@ class RootFile:
                 found[name] = pick(array)
         return found
 
+    def _plain_branches(self, names: Iterable[str]) -> dict[str, PlainBranch]:
+        """Those that our own fast code reads, as far as is known."""
+        for name in names:
+            if name not in self._plain:
+                self._plain[name] = self._unless_in_doubt(name, PlainBranch.of, self._objects[name])
+        return {name: branch for name in names if (branch := self._plain[name]) is not None}
+
     def _unless_in_doubt(self, name: str, read: Callable[..., T | None], *arguments: Any) -> T | None:
         """What `read` returns; None if it fails for whatever reason, and uproot reads the branch from now on."""
         try:
             return read(*arguments)
+        except NanoMLError:  # no server gives the bytes
+            raise
         except Exception:  # if uproot fails, too, its reason is the one to report
             self._plain[name] = None
             return None
@@ -269,15 +277,24 @@ class RootFile:
         ------
         Beginning and end of each.
         """
-        end = self.entries if stop is None else stop
-        boundaries = self.basket_ends(names, start, end)
-        while start < end:
-            reached = bisect_right(boundaries, start + most)
-            reach = boundaries[reached - 1] if reached else start
-            if reach <= start:  # the next basket ends beyond
-                reach = min(start + most, boundaries[reached])
-            yield start, reach
-            start = reach
+        names, end = list(names), self.entries if stop is None else stop
+        coming: deque[tuple[int, int]] = deque()
+        for each in joined_baskets(self.basket_ends(names, start, end), most):
+            coming.append(each)
+            has_room = self.announce(names, [each])
+            if len(coming) > _AHEAD and not has_room:
+                yield coming.popleft()
+        yield from coming
+
+    def announce(self, names: Iterable[str], ranges: Iterable[tuple[int, int]]) -> bool:
+        """Say that branches will soon be read in each of these ranges, so that a server sends them already.
+
+        Return whether there is room for more; there is none if the file is on disk, which need not be known.
+        """
+        if not self._access.is_far or self.is_rntuple:
+            return False
+        plain = self._plain_branches(sorted({self.name_of(name) for name in names})).values()
+        return self._access.announce(piece for each in ranges for branch in plain for piece in branch.pieces(*each))
 
     def basket_ends(self, names: Iterable[str], start: int, stop: int) -> list[int]:
         """`start`, the entries at which baskets of all the branches end, and `stop`."""
@@ -344,6 +361,18 @@ def _array(values: Plain) -> ak.Array:
     if isinstance(values, Lists):
         return values.array()
     return ak.Array(ak.contents.NumpyArray(values)) if isinstance(values, np.ndarray) else values
+
+
+def joined_baskets(ends: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Ranges of at most so many entries, from the first end to the last, and between these ends if possible."""
+    start, end = ends[0], ends[-1]
+    while start < end:
+        reached = bisect_right(ends, start + most)
+        reach = ends[reached - 1]
+        if reach <= start:  # the next basket ends beyond
+            reach = min(start + most, ends[reached])
+        yield start, reach
+        start = reach
 
 
 def rows_at_once(bytes_per_row: float, memory: float) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import json
 import os
 import random
 import re
-import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -134,44 +132,48 @@ def client() -> Any:
     return module
 
 
-def answer(method: Callable[..., tuple[Any, T]], *arguments: Any, timeout: int) -> T:
-    """Call a method of the client, and wait up to `timeout` seconds for the answer; Ctrl-C ends the wait at once.
+def send(method: Callable[..., Any], *arguments: Any, timeout: int) -> Future[Any]:
+    """Call a method of the client without waiting for the answer, which takes at most `timeout` seconds.
 
-    Raises ServerError if the call failed.
+    Its `result()` waits, until Ctrl-C at the latest, and raises ServerError if the call failed.
     """
-    status, response = _waited_for(lambda: method(*arguments, timeout=timeout))
+    sent: Future[Any] = Future()
+
+    def answered(status: Any, response: Any, _: Any = None) -> None:
+        problem = _problem(status)
+        if problem is None:
+            sent.set_result(response)
+        else:
+            sent.set_exception(problem)
+
+    try:
+        status = method(*arguments, timeout=timeout, callback=answered)
+    except ValueError:  # the client has closed the file
+        sent.set_exception(ServerError("the connection was lost", Cause.TRANSIENT))
+    else:
+        if not status.ok:
+            answered(status, None)
+    return sent
+
+
+def answer(method: Callable[..., Any], *arguments: Any, timeout: int) -> Any:
+    """Call a method of the client, and wait up to `timeout` seconds for the answer; raises ServerError if the call failed."""
+    return send(method, *arguments, timeout=timeout).result()
+
+
+def _problem(status: Any) -> Optional[ServerError]:
     if status.ok and status.code != _PARTIAL:
-        return response
-    text = _LABELS.sub("", status.message).strip().rstrip(".").rpartition("; ")[2]
+        return None
     if status.ok:
-        raise ServerError("some servers did not answer", Cause.TRANSIENT)
-    raise ServerError(text or f"error {status.code}", _cause(status, text))
-
-
-def _waited_for(call: Callable[[], T]) -> T:
-    if threading.current_thread() is not threading.main_thread():
-        return call()  # signals reach the main thread only
-    # Python handles a signal between two of its instructions, but not while the client waits
-    done: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            done.set_result(call())
-        except BaseException as problem:
-            done.set_exception(problem)
-
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
-    while worker.is_alive():
-        worker.join(0.5)  # a signal just before the wait is handled after it
-    return done.result()
+        return ServerError("some servers did not answer", Cause.TRANSIENT)
+    text = _LABELS.sub("", status.message).strip().rstrip(".").rpartition("; ")[2]
+    return ServerError(text or f"error {status.code}", _cause(status, text))
 
 
 def leave(file: Any) -> None:
-    """Close a file without caring whether the server answers."""
+    """Close a file without waiting for the server."""
     if file.is_open():
-        with contextlib.suppress(ServerError):
-            answer(file.close, timeout=1)
+        send(file.close, timeout=1)
 
 
 def _cause(status: Any, text: str) -> Cause:

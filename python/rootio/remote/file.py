@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import queue
+import threading
 import zlib
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
@@ -15,17 +16,12 @@ from uproot.source.futures import TrivialFuture
 
 from MLTools.NanoML.errors import explain_os_error
 from MLTools.NanoML.rootio.remote.client import Cause, ServerError, answer, client, current_settings, leave
+from MLTools.NanoML.rootio.remote.requests import Piece, Request, Slice, requests_for, send_some
 from MLTools.NanoML.rootio.remote.server import Replicas, Server
 
 T = TypeVar("T")
-Piece = tuple[int, int]
-"""Where something begins in a file, and its number of bytes."""
-
-_GAP = 1 << 12  # unused bytes between two pieces that are still read as one
-_LARGEST, _MOST = 2_097_136, 1024  # limits of servers: bytes of a part of a vector read, and number of parts
-_REQUEST = 1 << 25  # bytes of one request
-_BLOCK = 1 << 23  # bytes that are copied at once
-_HEAD, _TAIL = 1 << 10, 1 << 18  # bytes: where ROOT has what describes a file
+_BLOCK = 1 << 22  # bytes that are copied at once
+_HEAD, _TAIL = 1 << 12, 1 << 18  # bytes: where ROOT has what describes a file
 
 
 class RemoteFile:
@@ -42,7 +38,15 @@ class RemoteFile:
         self._size: Optional[int] = None
         self._damaged: set[Optional[str]] = set()
         self._ends: list[tuple[int, bytes]] = []  # pieces that `read` keeps: where they begin, and their content
+        self._lock = threading.Lock()  # ranges may be announced by one thread, and read by another
+        self._forget()
         self._insist(lambda file: None)
+
+    def _forget(self) -> None:
+        """Begin without anything that was announced."""
+        self._announced: dict[Piece, list[Slice]] = {}
+        self._uses: Counter[Piece] = Counter()  # how many times each will be taken
+        self._ahead: list[Request] = []  # the requests that have them
 
     def __enter__(self) -> RemoteFile:
         return self
@@ -71,13 +75,81 @@ class RemoteFile:
         return self.read_all([(start, length)])[0]
 
     def read_all(self, pieces: Sequence[Piece]) -> list[bytes]:
-        """Read many pieces in as few requests as possible; ValueError if the file ends before a piece does."""
-        for start, length in pieces:
-            if not 0 <= start <= start + length <= self.size:
-                raise ValueError(f"the file ends at byte {self.size}, in what should end at {start + length}")
-        found = {piece: self._at_ends(*piece) for piece in pieces}
-        found.update(self._fetch([piece for piece, data in found.items() if data is None]))
-        return [found[piece] for piece in pieces]  # type: ignore[misc]
+        """Read many pieces in as few requests as possible; raises as `take` and what it returns do."""
+        give = self.take(pieces)
+        return [give(*piece) for piece in pieces]
+
+    def announce(self, pieces: Iterable[Piece]) -> bool:
+        """Begin to read pieces that will be taken soon, each as many times as it is announced.
+
+        Return whether there is room for more, and none of them waits until others have been taken.
+        """
+        with self._lock:
+            end = self._size or 0
+            inside = (each for each in pieces if 0 <= each[0] < sum(each) <= end)
+            pieces = [each for each in inside if self._at_ends(*each) is None]
+            new = requests_for((piece for piece in pieces if piece not in self._announced), self._timeout)
+            self._announced.update(new)
+            self._uses.update(pieces)
+            for piece in pieces:
+                for part in self._announced[piece]:
+                    part.request.takers += 1
+            self._ahead += _requests_of(new)
+            self._send()
+            return all(request.is_sent for request in self._ahead)
+
+    def take(self, pieces: Iterable[Piece]) -> Callable[[int, int], bytes]:
+        """Ask for pieces without waiting; what is returned waits for one of them, which it can give several times.
+
+        Raises ValueError if the file ends before a piece does. What is returned raises UnreadableError if no server is left.
+        """
+        with self._lock:
+            found: dict[Piece, list[Slice]] = {}
+            new, at_ends = [], {}
+            for piece in dict.fromkeys(pieces):
+                if not 0 <= piece[0] <= sum(piece) <= self.size:
+                    raise ValueError(f"the file ends at byte {self.size}, in what should end at {sum(piece)}")
+                known = self._at_ends(*piece)
+                if known is not None:
+                    at_ends[piece] = known
+                elif piece in self._announced:
+                    found[piece] = self._taken(piece)
+                else:
+                    new.append(piece)
+            found.update(requests_for(new, self._timeout))
+            requests = sorted(_requests_of(found), key=lambda request: request.parts[0])
+            self._send(requests)
+
+        def give(start: int, length: int) -> bytes:
+            if (start, length) in at_ends:
+                return at_ends[start, length]
+            parts = found[start, length]
+            for part in parts:
+                if part.request.content is None:
+                    self._insist(part.request.receive)
+                    self._replicas.worked()
+                    with self._lock:
+                        self._send(requests)
+            return parts[0].content if len(parts) == 1 else b"".join(part.content for part in parts)
+
+        return give
+
+    def _taken(self, piece: Piece) -> list[Slice]:
+        """Where an announced piece is, which is taken once."""
+        parts = self._announced[piece]
+        for part in parts:
+            part.request.takers -= 1
+        self._uses[piece] -= 1
+        if not self._uses[piece]:
+            del self._announced[piece], self._uses[piece]
+        return parts
+
+    def _send(self, requests: Iterable[Request] = ()) -> None:
+        """Send requests that are waited for, and then those that are announced."""
+        self._ahead = [request for request in self._ahead if request.takers]
+        if self._file is not None:
+            send_some(requests, self._file)
+            send_some(self._ahead, self._file)
 
     def _at_ends(self, start: int, length: int) -> Optional[bytes]:
         for at, data in self._ends:
@@ -85,23 +157,17 @@ class RemoteFile:
                 return data[start - at : start - at + length]
         return None
 
-    def _fetch(self, pieces: Sequence[Piece]) -> dict[Piece, bytes]:
-        parts = _split(_areas(pieces))
-        found: list[bytes] = []
-        for request in _requests(parts):
-            found += self._insist(lambda file, request=request: self._get(file, request))  # type: ignore[misc]
-            self._replicas.worked()
-        starts = [start for start, _ in parts]
-        return {piece: _cut(starts, found, *piece) for piece in pieces}
-
     def copy(self, target: Path) -> None:
         """Copy the file, and compare the checksum with that of the server, if it has one."""
         while True:
             try:
                 checksum = 1
+                starts = range(0, self.size, _BLOCK)
+                blocks = [(start, min(_BLOCK, self.size - start)) for start in starts]
+                self.announce(blocks)
                 with open(target, "wb") as file:
-                    for start in range(0, self.size, _BLOCK):
-                        block = self.read_all([(start, min(_BLOCK, self.size - start))])[0]
+                    for piece in blocks:
+                        block = self.take([piece])(*piece)
                         checksum = zlib.adler32(block, checksum)
                         file.write(block)
             except OSError as problem:
@@ -118,6 +184,8 @@ class RemoteFile:
         self._damaged.add(server)
         self.close()
         self._size, self._ends = None, []  # they may be damaged, too
+        with self._lock:
+            self._forget()
         self._replicas.failed(ServerError(f"damaged: {reason}", Cause.FINAL), server)
         self._insist(lambda file: None)
 
@@ -146,64 +214,10 @@ class RemoteFile:
         """The server of the open file, as HOST:PORT; None if it is not known."""
         return (self._file.get_property("DataServer") if self._file is not None else None) or None
 
-    def _get(self, file: Any, request: Sequence[Piece]) -> list[bytes]:
-        if len(request) == 1:
-            start, length = request[0]
-            found = [answer(file.read, start, length, timeout=self._timeout)]
-        else:
-            chunks = answer(file.vector_read, list(request), timeout=self._timeout)
-            found = [chunk.buffer for chunk in chunks]
-        if [len(part) for part in found] != [length for _, length in request]:
-            raise ServerError("less came than was asked for", Cause.TRANSIENT)
-        return found
 
-
-def _areas(pieces: Sequence[Piece]) -> list[Piece]:
-    """The areas to be read: pieces that touch, or nearly so, become one."""
-    found: list[Piece] = []
-    for start, length in sorted(pieces):
-        if found and start <= sum(found[-1]) + _GAP:
-            first = found[-1][0]
-            found[-1] = (first, max(sum(found[-1]), start + length) - first)
-        else:
-            found.append((start, length))
-    return found
-
-
-def _split(areas: Sequence[Piece]) -> list[Piece]:
-    """Areas in parts that one request may have; each part of a large area is read by itself."""
-    found = []
-    for start, length in areas:
-        most = _LARGEST if length <= _LARGEST else _BLOCK
-        found += [(start + at, min(most, length - at)) for at in range(0, length, most)]
-    return found
-
-
-def _requests(parts: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """The parts, grouped into requests."""
-    gathered: list[Piece] = []
-    total = 0
-    for part in parts:
-        full = len(gathered) == _MOST or total + part[1] > _REQUEST
-        if gathered and (full or max(part[1], gathered[-1][1]) > _LARGEST):
-            yield gathered
-            gathered, total = [], 0
-        gathered.append(part)
-        total += part[1]
-    if gathered:
-        yield gathered
-
-
-def _cut(starts: Sequence[int], parts: Sequence[bytes], start: int, length: int) -> bytes:
-    """A piece out of parts of the file that begin at `starts`."""
-    at = bisect_right(starts, start) - 1
-    gathered, missing = [], length
-    while missing:
-        begin = start + length - missing - starts[at]
-        gathered.append(parts[at][begin : begin + missing])
-        missing -= len(gathered[-1])
-        at += 1
-    return gathered[0] if len(gathered) == 1 else b"".join(gathered)
+def _requests_of(found: Mapping[Piece, Sequence[Slice]]) -> list[Request]:
+    """The requests that have the pieces."""
+    return list(dict.fromkeys(part.request for parts in found.values() for part in parts))
 
 
 def open_with_uproot(file: RemoteFile, name: str) -> Any:

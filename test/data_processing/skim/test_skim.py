@@ -378,9 +378,15 @@ def test_the_command_writes_the_luminosity_of_data(
 
 
 class Watched(RootFile):
-    """Notes what is read."""
+    """Notes what is read, and what is announced."""
 
     reads: list[tuple[tuple[str, ...], int, int]] = []
+    announced: list[tuple[tuple[str, ...], int, int]] = []
+
+    def announce(self, names: Iterable[str], ranges: Iterable[tuple[int, int]]) -> bool:
+        asked = tuple(names)
+        Watched.announced += [(asked, *each) for each in ranges]
+        return super().announce(asked, ())
 
     def read_plain(self, names: Iterable[str], start: int = 0, stop: int | None = None, *pick: Any) -> dict[str, Any]:
         asked = tuple(names)
@@ -393,6 +399,7 @@ class Watched(RootFile):
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], int, int]]:
     """What a skim reads of its file: names, first entry, and the one behind the last."""
     monkeypatch.setattr(Watched, "reads", [])
+    monkeypatch.setattr(Watched, "announced", [])
     monkeypatch.setattr(skim_module, "RootFile", Watched)
     return Watched.reads
 
@@ -429,6 +436,7 @@ def test_a_tight_cut_reads_the_other_branches_only_where_events_are_kept(
     for names, _, _ in others:
         assert {"Muon_pt", "Jet_pt", "MET_pt", "run"} <= set(names)
         assert not set(names) & {"event", "genWeight"}  # nothing is read twice
+    assert sorted(Watched.announced) == sorted(reads)  # so a server moves nothing else
 
 
 def test_of_a_file_of_which_nothing_is_kept_only_the_cut_is_read(
