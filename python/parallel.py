@@ -6,7 +6,6 @@ import errno
 import fcntl
 import multiprocessing
 import multiprocessing.connection
-import multiprocessing.forkserver
 import os
 import signal
 import sys
@@ -94,7 +93,9 @@ def expect_workers(module: str) -> None:
     """Say that there will probably be a `worker_pool` of this module: so it is imported while this process does other things."""
     _context(module)
     if _FORKED:
-        multiprocessing.forkserver.ensure_running()
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
 
 
 def _context(module: str) -> Any:
