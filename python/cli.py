@@ -35,10 +35,10 @@ _COMMANDS = {name: module for module, names in _MODULES.items() for name in name
 # the page of the manual about a module or package that raises an error
 PAGES = {
     "MLTools.NanoML.batch": "howto/jobs.md",
-    "MLTools.NanoML.commands.fit": "fit.md",
+    "MLTools.NanoML.commands.fit": "howto/fit.md",
     "MLTools.NanoML.commands.jobs": "howto/jobs.md",
-    "MLTools.NanoML.commands.unblind": "fit.md",
-    "MLTools.NanoML.corrections": "corrections.md",
+    "MLTools.NanoML.commands.unblind": "howto/fit.md",
+    "MLTools.NanoML.corrections": "howto/corrections.md",
     "MLTools.NanoML.grid": "cern.md",
     "MLTools.NanoML.loading": "howto/selection.md",
     "MLTools.NanoML.model": "model.md",
@@ -48,24 +48,24 @@ PAGES = {
     "MLTools.NanoML.nanoaodtools": "skim.md",
     "MLTools.NanoML.rootio.remote": "xrootd.md",
     "MLTools.NanoML.selection": "howto/selection.md",
-    "MLTools.NanoML.workflow.unblinding": "fit.md",
-    "data_processing.catalogue": "datasets.md",
+    "MLTools.NanoML.workflow.unblinding": "howto/fit.md",
+    "data_processing.catalogue": "howto/datasets.md",
     "data_processing.convert.convert": "hdf5.md",
     "data_processing.convert.shuffle": "hdf5.md",
     "data_processing.convert.validation": "hdf5.md",
-    "data_processing.datasets.datasets": "datasets.md",
-    "data_processing.efficiencies": "corrections.md",
+    "data_processing.datasets.datasets": "howto/datasets.md",
+    "data_processing.efficiencies": "howto/corrections.md",
     "data_processing.eventloop": "howto/module.md",
     "data_processing.merge": "skim.md",
-    "data_processing.score.score": "model.md",
+    "data_processing.score.score": "howto/score.md",
     "data_processing.score.table": "hdf5.md",
     "data_processing.skim.plan": "skim.md",
     "data_processing.skim.nanoaodtools_engine": "howto/module.md",
-    "ML_processing": "training.md",
+    "ML_processing": "howto/train.md",
     "ML_processing.export.export": "howto/export.md",
     "ML_processing.export.releases": "howto/export.md",
-    "ML_processing.tracking": "tune.md",
-    "ML_processing.tuning": "tune.md",
+    "ML_processing.tracking": "howto/tracking.md",
+    "ML_processing.tuning": "howto/tune.md",
     "statistical_analysis": "fit.md",
 }
 _OF_TASKS = re.compile(rf"({'|'.join(NAMES)}) \S+: ")
@@ -91,7 +91,7 @@ class _Lazy(click.Group):
 
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
-            ctx.fail(f'"{args[0]}" is no command.{did_you_mean(args[0], known)}')
+            ctx.fail(f'"{args[0]}" is not a command.{did_you_mean(args[0], known)}')
         return super().resolve_command(ctx, args)
 
 
@@ -182,7 +182,7 @@ def main() -> NoReturn:
     try:
         code = nanoml.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the second into the first
-        _say("Interrupted. What was finished is kept: run the same command again to continue.", "yellow")
+        _say("Interrupted. Finished work is kept: run the same command again to continue.", "yellow")
         sys.exit(130)
     except click.ClickException as problem:
         problem.show()

@@ -49,7 +49,7 @@ def locked(workdir: Path) -> Iterator[None]:
             if problem.errno in (errno.EAGAIN, errno.EACCES):
                 file.seek(0)
                 raise NanoMLError(
-                    f"{workdir}: another run is at work here ({file.read().strip()}). Wait for it, or end it."
+                    f"{workdir}: another run is active here ({file.read().strip()}). Wait for it, or end it."
                 ) from None
             # some network file systems have no locks: better to run without a lock than not at all
         file.truncate(0)

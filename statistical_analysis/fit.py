@@ -136,7 +136,7 @@ def read_workspace(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, pyhf.exceptions.InvalidSpecification) as problem:
         what = str(problem).splitlines()[0]
         raise NanoMLError(
-            f"{path}: is no workspace of pyhf ({what}). Give one, or the YAML file of an analysis."
+            f"{path}: is not a workspace of pyhf ({what}). Give one, or the YAML file of an analysis."
         ) from None
     if not content["measurements"] or not content["measurements"][0]["config"]["poi"]:
         raise NanoMLError(

@@ -205,4 +205,4 @@ class Results:
         except FileNotFoundError:
             raise NanoMLError(f"{path}: no such file. `nanoml fit` makes it.") from None
         except (OSError, KeyError, TypeError, ValueError, AttributeError):
-            raise NanoMLError(f"{path}: is no result of a fit, or damaged. Run `nanoml fit` again.") from None
+            raise NanoMLError(f"{path}: is not a result of a fit, or is damaged. Run `nanoml fit` again.") from None

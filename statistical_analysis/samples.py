@@ -122,7 +122,7 @@ class SampleMaker:
     ) -> Floats:
         """A variation without negative bins."""
         if varied.sum() <= 0:
-            what = f"{nuisance} leaves {varied.sum():.3g} events; taken is {_LEAST_LEFT:.0%} of each bin"
+            what = f"{nuisance} leaves {varied.sum():.3g} events; {_LEAST_LEFT:.0%} of each bin is taken instead"
             self.remarks.append(Remark("emptied", channel.name, process, what))
             return _LEAST_LEFT * nominal
         return positive(varied)[0]
@@ -152,7 +152,7 @@ class SampleMaker:
             return False
         up, down = (float(each.sum() / nominal.sum()) - 1 for each in (shape.up, shape.down))
         if up * down > 0 and min(abs(up), abs(down)) > SMALLEST_CHANGE:
-            how = "both to one side"
+            how = "both in the same direction"
         elif max(abs(up), abs(down)) > max(_LARGE, _LOPSIDED * min(abs(up), abs(down))):
             how = "which do not balance"
         else:

@@ -22,13 +22,12 @@ MOST_EVENTS = 200_000
 """Each fold trains on this many events at most: enough for a BDT to be near its best, and quick."""
 
 DESCRIPTION = (
-    "trees of LightGBM, with the same features, folds and class balance; of collections "
-    "it gets every field of every object as a feature of its own"
+    "trees of LightGBM, with the same features, folds and class balance; each field of "
+    "each object of a collection is one feature"
 )
 
 REGRESSION = (
-    "trees of LightGBM, with the same features and folds; of collections it gets every "
-    "field of every object as a feature of its own"
+    "trees of LightGBM, with the same features and folds; each field of each object of a collection is one feature"
 )
 
 

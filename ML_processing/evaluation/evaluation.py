@@ -226,7 +226,7 @@ def _notes(training: Training, table: Table, survey: Survey) -> list[str]:
     description = training.description
     notes, every = [*survey.notes(), *_unfinished(training)], int(survey.counts.sum())
     if training.is_boosted:
-        notes.append("What is called a network here are boosted decision trees, so there is no BDT beside them.")
+        notes.append("The networks on this page are boosted decision trees, so there is no other BDT to compare with.")
     if len(table) < every:
         notes.append(f"The events do not fit into train.memory: {len(table):,} of {every:,} are measured.")
     if not _same_events(training, table, survey):

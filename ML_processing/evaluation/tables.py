@@ -352,5 +352,5 @@ def _dataset(dataset: ConvertedDataset) -> str:
         )
     gone = [each.file for each in dataset.missing]
     if gone:
-        parts.append(f"left out as they could not be read: {', '.join(gone)}")
+        parts.append(f"left out because they could not be read: {', '.join(gone)}")
     return ", ".join(part for part in parts if part)

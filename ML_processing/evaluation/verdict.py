@@ -90,7 +90,7 @@ def _comparison(found: Areas) -> Answer:
     assert error is not None
     significant, relevant, state = abs(difference) > 2 * error, abs(difference) > _MATTERS, "good"
     if significant and difference < 0:
-        state, text = "good", "The network is worse, but so little does not matter."
+        state, text = "good", "The network is worse, but by too little to matter."
         if relevant:
             state = "bad"
             text = (
@@ -98,7 +98,7 @@ def _comparison(found: Areas) -> Answer:
                 "train.learning_rate, a smaller train.batch_size or more train.epochs."
             )
     elif significant:
-        text = "The network is better." if relevant else "The network is better, but so little does not matter."
+        text = "The network is better." if relevant else "The network is better, but by too little to matter."
     elif difference < -_MATTERS:
         state, text = "look", "The network may be worse: more events would tell."
     elif error > _MATTERS:
@@ -176,14 +176,14 @@ def _calibration(content: Calibration | None) -> Answer:
     if 2 * chance > _OFF[1] and not significant:
         return Answer(question, "open", f"{text}, but these events are too few to tell.")
     return Answer(
-        question, "good", f"{text}: they can be taken at their word there, but not in another mixture, such as data."
+        question, "good", f"{text}: there they can be used as probabilities, but not in another mixture, such as data."
     )
 
 
 def _sculpting(content: SculptedMasses | None) -> Answer:
     question = "Does a cut sculpt the mass?"
     if not content:
-        return Answer(question, "open", "Nothing was tested: no input is a mass by its name, or there is no cut.")
+        return Answer(question, "open", "Nothing was tested: no input has the name of a mass, or there is no cut.")
     tested = [
         (panel, it.jensen_shannon - it.by_chance, it)
         for panel in content.panels

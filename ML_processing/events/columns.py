@@ -288,7 +288,7 @@ def _find(name: str, known: Mapping[str, T], setting: str) -> T:
 def _parameter(name: str, known: Mapping[str, ConvertedColumn], parameters: Iterable[str]) -> ConvertedColumn:
     if name not in parameters:
         raise ConfigError(
-            f'train.parameter: "{name}" is no parameter of the HDF5 files ({", ".join(parameters) or "they have none"}). '
+            f'train.parameter: "{name}" is not a parameter of the HDF5 files ({", ".join(parameters) or "they have none"}). '
             f"Give its value to the datasets that have one, as in `parameters: {{{name}: 600}}`, and convert again."
         )
     return known[name]

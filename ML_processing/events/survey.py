@@ -130,7 +130,7 @@ class Survey:
         if labels is not None and count:
             every = count + int(self.counts.sum())
             yield (
-                f"{count:,} of {every:,} objects of {labels.collection} are of no class and left out, by {labels.name}: "
+                f"{count:,} of {every:,} objects of {labels.collection} have no class by {labels.name} and are left out: "
                 f"{self._values()}."
             )
 
@@ -146,7 +146,7 @@ class Survey:
         mine = [value for value, i in labels.classes.items() if self.about.classes[i] == name]
         return (
             f'class "{name}" has no object: no {labels.name} is {" or ".join(map(str, mine)) or "given"}. '
-            f"Of no class are: {self._values() or 'none'}. Correct train.per_object.classes, or give other files."
+            f"Without a class are: {self._values() or 'none'}. Correct train.per_object.classes, or give other files."
         )
 
     def _no_event(self, name: str) -> str:

@@ -89,9 +89,7 @@ def _limits(onnxruntime: str) -> tuple[int, int]:
     version = _number(onnxruntime.replace(".", "_"))
     runtimes = [entry for entry in _table()["runtimes"] if _number(entry["from"].replace(".", "_")) <= version]
     if not runtimes:
-        raise ConfigError(
-            f"ONNX Runtime {onnxruntime}: is no version that is known here, as 1.17.1 is; the oldest is 1.0."
-        )
+        raise ConfigError(f"ONNX Runtime {onnxruntime}: is not a known version, such as 1.17.1; the oldest is 1.0.")
     return int(runtimes[-1]["opset"]), int(runtimes[-1]["ir"])
 
 

@@ -40,7 +40,7 @@ def add_to_repository(path: Path, repository: Path, name: str | None = None) -> 
     model = Model(path)
     name = name or model.name
     if not name.isidentifier():
-        raise NanoMLError(f"{name}: is no name for a model of a server: use letters, digits and underscores.")
+        raise NanoMLError(f"{name}: cannot be the name of a model on a server: use letters, digits and underscores.")
     directory = repository / name
     copy = make_directory(directory / "1") / "model.onnx"
     with replacing(copy) as aside:

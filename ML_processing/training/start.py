@@ -80,7 +80,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except Exception as problem:  # what torch.load raises for another file depends on the file
         reason = str(problem).partition("\n")[0]
         raise NanoMLError(
-            f"train.init: {path}: is no checkpoint of tensors alone ({reason}). Write one by torch.save(network.state_dict(), PATH)."
+            f"train.init: {path}: is not a checkpoint of tensors only ({reason}). Write one by torch.save(network.state_dict(), PATH)."
         ) from None
     found: Any = content
     for key in _INSIDE:

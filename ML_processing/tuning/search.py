@@ -73,7 +73,7 @@ def plan(config: Config, options: SearchOptions) -> list[str]:
     begun = directory / "study.json"
     state = f"continues what is in {directory}" if begun.is_file() else f"begins in {directory}"
     if begun.is_file() and options.force:
-        state = f"removes what is in {directory}, and begins anew"
+        state = f"removes what is in {directory}, and starts again"
     return [
         f"tune: {options.trials or settings.trials} trials for the {better} {settings.metric}, sampler {settings.sampler}, "
         f"pruner {settings.pruner}; {state}",
@@ -258,7 +258,9 @@ def _remove(directory: Path) -> None:
         locks = [Lock(path) for path in sorted(directory.glob("trials/*/lock"))]
         try:
             if not all(lock.take(wait=False) for lock in locks):
-                raise NanoMLError(f"{directory}: others are at trials of this search. Wait for them, or end them.")
+                raise NanoMLError(
+                    f"{directory}: other processes are working on trials of this search. Wait for them, or end them."
+                )
             shutil.rmtree(directory)
         finally:
             for lock in locks:

@@ -165,7 +165,7 @@ def _check_same(directory: Path, before: Mapping[str, Any], now: Mapping[str, An
             key, mine, theirs = f"{key}.{name}", mine.get(name), theirs.get(name)
         what = "other events" if key == "data" else f"{key} {_short(theirs)}, which now is {_short(mine)}"
         raise NanoMLError(
-            f"{directory}: holds a search with {what}. Go on with that, or begin anew with --force, "
+            f"{directory}: holds a search with {what}. Continue that one, or start again with --force, "
             "which removes its trials."
         )
 

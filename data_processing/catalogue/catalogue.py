@@ -160,10 +160,10 @@ class Catalogue:
         """
         entry = self.datasets(name, instance)[0]
         if entry.status == "DELETED":
-            raise NanoMLError(f"{name}: is DELETED, says the catalogue: there are no files any more.")
+            raise NanoMLError(f"{name}: is DELETED in the catalogue: it has no files any more.")
         if entry.status not in status:
             raise NanoMLError(
-                f"{name}: is {entry.status}, says the catalogue: do not use it, or accept that by "
+                f"{name}: is {entry.status} in the catalogue: do not use it, or accept it with "
                 f'"status: [{", ".join([*status, entry.status])}]".'
             )
         answer = self._ask("file", name, instance)
@@ -187,7 +187,7 @@ class Catalogue:
         try:
             found = self._insist(what, name, instance) if insist else self._once(what, name, instance)
         except RefusedError as problem:
-            raise NanoMLError(f"{name}: the catalogue refuses the question: {problem}.") from None
+            raise NanoMLError(f"{name}: the catalogue refuses the query: {problem}.") from None
         except NoAnswerError as problem:
             reason = str(problem).rstrip(".")
             if earlier is None or self._refresh:

@@ -74,8 +74,8 @@ class FoundLists:
             return cls(path)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             raise NanoMLError(
-                f"{path}: cannot be read. It has the list of files of {dataset}: bring it back from a copy, or "
-                "remove it to ask the catalogue anew."
+                f"{path}: cannot be read. It has the list of files of {dataset}: restore it from a copy, or "
+                "remove it to query the catalogue again."
             ) from None
 
     def write(self) -> None:
@@ -147,7 +147,7 @@ def look_up(
             for query in dict.fromkeys(each.new):
                 if invalid := each.lists[query.key].invalid:
                     many = "1 file" if invalid == 1 else f"{invalid} files"
-                    say(f"{name}: {many} of {query.text} must not be used, says the catalogue: left out.")
+                    say(f"{name}: left out {many} of {query.text} that the catalogue calls invalid.")
             each.write()
     return found
 

@@ -196,7 +196,7 @@ def _lines(path: str) -> list[tuple[int, str]]:
         with open(path, "rb") as file:
             content = file.read(_LARGEST + 1)
         if len(content) > _LARGEST:
-            raise NanoMLError(f"{path}: is larger than {_LARGEST >> 20} MiB, so it is hardly a list of files.")
+            raise NanoMLError(f"{path}: is larger than {_LARGEST >> 20} MiB, so it is probably not a list of files.")
         text = content.decode("utf-8-sig")
     except OSError as problem:
         raise NanoMLError(f"{path}: cannot be read: {(problem.strerror or str(problem)).lower()}.") from None

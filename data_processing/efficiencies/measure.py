@@ -40,7 +40,7 @@ class Measurement:
     bins
         Bins of |eta| and pt.
     least
-        How many jets of weight 1 each value is to be worth.
+        How many effective jets each bin must have.
     group
         What has efficiencies of its own, one of `GROUPS`: the datasets of a class may share them, or all of an era.
     workers
@@ -202,9 +202,7 @@ def _written(config: Config, era: _Era, tasks: Sequence[Task], how: Measurement)
             by_dataset.update(dict.fromkeys(datasets, found))
             yield f"  {name}, {group}: {', '.join(map(_described, reversed(found)))}"
         corrections.append(tables.correction(name, {dataset: by_dataset[dataset] for dataset in era.datasets}))
-    about = (
-        f"Measured in simulation by NanoML; bins are joined until each value is worth {how.least:g} jets of weight 1."
-    )
+    about = f"Measured in simulation by NanoML; bins are joined until each has {how.least:g} effective jets."
     tables.write(era.output, tables.text_of(corrections, about))
     yield from _advice(era, names)
 

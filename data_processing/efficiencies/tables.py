@@ -59,7 +59,7 @@ class _Histogram:
 
     @property
     def entries(self) -> float:
-        """As many jets of weight 1 would say as much: (sum of weights)^2 / sum of squares."""
+        """The number of effective jets, (sum of weights)^2 / sum of squared weights."""
         squares = float(self.squares.sum())
         return float(self.all.sum()) ** 2 / squares if squares and self.all.sum() > 0 else 0.0
 
@@ -90,7 +90,7 @@ def efficiency(
     bins
         Their bins.
     least
-        How many jets of weight 1 each value is to be worth. Bins of pt are joined with those below until it is, where some jets
+        How many effective jets each bin must have. Bins of pt are joined with those below until they have, and until some jets
         pass and some do not. A bin of |eta| without so many takes the efficiency for all |eta|; a dataset without so many, that
         of all datasets.
     """

@@ -47,7 +47,7 @@ def _pattern() -> re.Pattern[str]:
     first = (
         f"[{form[0].upper()}{form[0]}]{re.escape(form[1:])}" if form.islower() else re.escape(form) for form in forms
     )
-    return re.compile(rf"(?<![\w/.-])({'|'.join(first)})(?![\w-])")
+    return re.compile(rf"(?<![\w/.-])(?<!Python )({'|'.join(first)})(?![\w-])")
 
 
 _WORD = _pattern()

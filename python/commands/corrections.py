@@ -43,7 +43,7 @@ _MANY = 60  # characters of choices in the table
 def corrections(file: str, names: tuple[str, ...], as_json: bool) -> None:
     """Show what a FILE of correctionlib offers and needs, with lines for the YAML file of an era.
 
-    FILE is a path, a URL, or a path as below CMS's directories on CVMFS. With NAMEs only these corrections are shown, and in
+    FILE is a path, a URL, or a path below CMS's directories on CVMFS. With NAMEs only these corrections are shown, and in
     full. The YAML file of an era is checked: that all of its files are there, and have what it asks for.
     """
     from MLTools.NanoML.corrections.era import Corrections
@@ -202,14 +202,20 @@ _EDGES = _Edges()
     short="Measure efficiencies of b-tagging in the simulation of an analysis.",
 )
 @config_argument
-@click.option("--pt", type=_EDGES, default="20,30,50,70,100,140,200,300,600,1000", show_default=True, help="[GeV]")
-@click.option("--abseta", type=_EDGES, default="0,0.8,1.6,2.5", show_default=True, help="Of |eta|.")
+@click.option(
+    "--pt",
+    type=_EDGES,
+    default="20,30,50,70,100,140,200,300,600,1000",
+    show_default=True,
+    help="Edges of the bins in pt [GeV].",
+)
+@click.option("--abseta", type=_EDGES, default="0,0.8,1.6,2.5", show_default=True, help="Edges of the bins in |eta|.")
 @click.option(
     "--least",
     type=click.FloatRange(1),
     default=100,
     show_default=True,
-    help="Jets of weight 1 that each value is to be worth: bins are joined until it is.",
+    help="Bins are joined until each has at least this many effective jets.",
 )
 @click.option(
     "--per",
@@ -217,11 +223,11 @@ _EDGES = _Edges()
     type=click.Choice(("dataset", "class", "era")),
     default="dataset",
     show_default=True,
-    help="What has efficiencies of its own: each dataset, or the datasets of a class, or of an era, share them.",
+    help="Measure for each dataset, or for the datasets of a class or of an era together.",
 )
 @workers_option("Files read at once")
 @reading_options
-@flag("--dry-run", "Only say what would be done, and why.")
+@flag("--dry-run", "Say only what would be done, and why.")
 @flag("--force", "Count again, even what is up to date.")
 def efficiencies(
     config: Path,

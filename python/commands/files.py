@@ -67,7 +67,7 @@ def inspect(file: str, branches: Optional[str], as_json: bool) -> int:
 @json_option
 @click.pass_context
 def validate(context: click.Context, files: tuple[str, ...], allow_nan: bool, as_json: bool) -> None:
-    """Check HDF5 files of `nanoml convert`: the events against the metadata and the accounting.
+    """Check HDF5 files against their metadata and accounting.
 
     All checks are made, even if some fail. The exit code is 0 if all files are valid, and 1 if not.
     """
@@ -167,7 +167,7 @@ def _show(found: Any, checks: Sequence[_Check]) -> None:
     help="Directory of the training: compare with its networks in PyTorch.",
 )
 def verify(model: Path, version: Optional[str], training: Optional[Path]) -> None:
-    """Run a model on the events that it carries, and on inputs that are known to break models.
+    """Run a model on its reference events, and on inputs that are known to break models.
 
     These are unusual numbers of events and objects, also none, NaN, infinities and extreme numbers.
     """

@@ -31,13 +31,13 @@ def _is_config(source: Path) -> bool:
 )
 @click.argument("source", metavar="CONFIG | WORKSPACE", type=PATH)
 @output_option("DIRECTORY", "Write the results of a workspace there.")
-@flag("--blind", "Use no data of a workspace, only what is expected.")
+@flag("--blind", "Do not use the data of a workspace, only what is expected.")
 @click.option("--toys", type=_Toys(), help="Toys for limit and significance of a workspace; default: auto.")
-@flag("--force", "Do it again, even if it is up to date.")
+@flag("--force", "Fit again, even if the results are up to date.")
 def fit(source: Path, output: Optional[Path], blind: bool, toys: Optional[str], force: bool) -> None:
     """Fit the signal strength of an analysis, or of a workspace of pyhf, a JSON file.
 
-    Of an analysis, all is said in the section fit of its configuration. A workspace is fitted with its data, unless
+    The section fit of the configuration says how. A workspace is fitted with its data, unless
     --blind is given.
     """
     from MLTools.NanoML.workflow.stages import import_part
@@ -65,7 +65,7 @@ def fit(source: Path, output: Optional[Path], blind: bool, toys: Optional[str], 
 @click.option("-n", "--count", default=200, show_default=True, type=click.IntRange(2), help="Pseudo-experiments.")
 @click.option("--strength", default=1.0, show_default=True, help="True strength of the signal in them.")
 @click.option("--at", type=float, help="Mass, or other parameter of the signal, if there is a fit for each value.")
-@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="Of the random numbers.")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="Seed of the random numbers.")
 @output_option("DIRECTORY", "Write there; default: the directory toys beside the results of the fit.")
 def toys(source: Path, count: int, strength: float, at: Optional[float], seed: int, output: Optional[Path]) -> None:
     """Check the fit of an analysis, or of a workspace of pyhf, with pseudo-experiments.
@@ -103,6 +103,6 @@ def _results(source: Path, at: Optional[float]) -> Path:
     chosen = [it for it in found if at in (it.value, None)]
     if len(chosen) != 1:
         raise ConfigError(
-            f"{source}: has a fit for each of {listed(map(str, found))}. Say for which, as in --at {found[0].value:.9g}."
+            f"{source}: has a fit for each of {listed(map(str, found))}. Choose one, as in --at {found[0].value:.9g}."
         )
     return directory / chosen[0].ending

@@ -183,7 +183,7 @@ _vo = click.option("--vo", default="cms", show_default=True, metavar="NAME", hel
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where it goes; default: what X509_USER_PROXY names, or ~/.globus/x509up_u and your user id.",
+    help="The file for it; default: what X509_USER_PROXY names, or ~/.globus/x509up_u and your user id.",
 )
 def init(vo: str, hours: int, output: Optional[Path]) -> None:
     """Make a proxy with voms-proxy-init, which asks for the password of your certificate.

@@ -27,7 +27,7 @@ _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
 @click.argument("what", metavar="STAGE|pipeline|tune", type=click.Choice([*NAMES, "pipeline", "tune"]))
 @config_argument
 @click.option("--on", type=click.Choice(tuple(SYSTEMS)), help="Where; default: what the section batch says.")
-@flag("--dry-run", "Write everything that would be submitted, for reading.")
+@flag("--dry-run", "Write everything that would be submitted, for you to read, and submit nothing.")
 @flag("--force", "Do everything again, even what is up to date.")
 @click.option("--trials", type=click.IntRange(1), help="For tune: trials in all.")
 @click.option("--workers", type=click.IntRange(1), default=4, show_default=True, help="For tune: jobs that do trials.")
@@ -162,7 +162,7 @@ def kill(place: Path) -> None:
 
 @command("nanoml work jobs/skim-0000.json --result results/skim-0000.json", hidden=True)
 @click.argument("job", type=PATH)
-@click.option("--result", type=PATH, default="result.json", help="Where its result goes.")
+@click.option("--result", type=PATH, default="result.json", help="The file for its result.")
 @flag("--drive", "JOB is a directory of jobs: do them all, here.")
 def work(job: Path, result: Optional[Path], drive: bool) -> int:
     """Do the job that a file describes."""

@@ -37,7 +37,7 @@ _TRIED = 1000  # events on which a skim is tried
 @config_argument
 @click.option("--from", "first", type=click.Choice(NAMES), help="First stage; default: the first of all.")
 @click.option("--to", "last", type=click.Choice(NAMES), help="Last stage; default: the last of all.")
-@flag("--dry-run", "Only say what would be done, and why.")
+@flag("--dry-run", "Say only what would be done, and why.")
 @flag("--force", "Do everything again, even what is up to date.")
 @missing_option
 @json_option
@@ -93,7 +93,7 @@ def stage_command(name: str) -> click.Command:
 )
 @click.argument("stage", type=click.Choice(NAMES))
 @config_argument
-@flag("--dry-run", "Only say what would be accepted.")
+@flag("--dry-run", "Say only what would be accepted.")
 def accept(stage: str, config: Path, dry_run: bool) -> None:
     """Keep the results of a stage although their code was changed, because you know that they are the same.
 
@@ -165,10 +165,10 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "-n", "--trials", type=click.IntRange(1), help="Trials in all; default: those of the configuration, or 50."
 )
-@workers_option("Trials at the same time")
+@workers_option("Trials that run at the same time")
 @click.option("--timeout", type=_Duration(), metavar="TIME", help="Stop after this time, as in 30min or 2h.")
-@flag("--join", "Only work on trials of a search that is running: for jobs on other machines.")
-@flag("--dry-run", "Only say what would be done.")
+@flag("--join", "Work only on the trials of a search that is running, as jobs on other machines do.")
+@flag("--dry-run", "Say only what would be done.")
 @flag("--force", "Remove the existing search, and begin a new one.")
 def tune(
     config: Path, trials: Optional[int], workers: int, timeout: Optional[float], join: bool, dry_run: bool, force: bool

@@ -44,7 +44,7 @@ from MLTools.NanoML.commands.options import (
 @click.option(
     "--json", "certified", default="", metavar="FILE", help="Keep only the certified luminosity sections of data."
 )
-@output_option("DIR", "Where the skims go.")
+@output_option("DIR", "The directory for the skims.")
 @click.option("--keep", multiple=True, metavar="RULE", help="Branches to keep: GLOB, or `drop GLOB`; may be repeated.")
 @click.option("--branches", default="", metavar="FILE", help="Branch selection file of nanoAOD-tools, before --keep.")
 @root_compression_option
@@ -73,7 +73,7 @@ def skim(
     corrections: str,
     **settings: str,
 ) -> None:
-    """Keep the events that a selection selects, and add its columns.
+    """Select events of NanoAOD, and add columns.
 
     FILEs may be paths or root:// URLs. The output is NanoAOD again.
     """
@@ -109,12 +109,12 @@ def skim(
     short="Merge NanoAOD files.",
 )
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
-@output_option("OUT.root", "The file that is made.", required=True)
+@output_option("OUT.root", "The merged file.", required=True)
 @flag("--fill", "Fill branches that a file does not have with zeros, false or empty lists.")
 @flag("--common", "Leave out branches that are not the same in all files.")
 @root_compression_option
 @memory_option
-@flag("--dry-run", "Only say what would be merged.")
+@flag("--dry-run", "Say only what would be merged.")
 @flag("--force", "Merge again, even what is up to date.")
 def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **options: Any) -> None:
     """Merge NanoAOD files, skims or not, without losing an event, a branch or a weight.
@@ -171,7 +171,7 @@ def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **op
     help="Value of a model's parameter; may be repeated, and then scores have it in their names: NAME_CLASS_mass600.",
 )
 @flag("--copy", "Write full copies of FILEs with the scores, not the scores alone.")
-@output_option("DIR", "Where the scores go.")
+@output_option("DIR", "The directory for the scores.")
 @root_compression_option
 @workers_option("Files scored at once")
 @reading_options
@@ -241,7 +241,7 @@ def _parameter(text: str) -> tuple[str, float]:
     metavar="GLOB",
     help="Columns to attach: fields of the events, or datasets next to them; may be repeated.",
 )
-@output_option("DIR", "Where the files go, under the names of FILEs.", required=True)
+@output_option("DIR", "The directory for the files, which have the names of FILEs.", required=True)
 @click.option(
     "--dataset",
     default="events",
@@ -257,7 +257,7 @@ def _parameter(text: str) -> tuple[str, float]:
 @workers_option("Files processed at once")
 @flag("--force", "Attach again, even what is up to date.")
 def attach(events: Path, files: tuple[str, ...], output: Path, workers: int, force: bool, **options: Any) -> None:
-    """Write columns of an HDF5 file as branches, entry for entry with the ROOT files that it was made from.
+    """Write columns of an HDF5 file as branches. They fit the ROOT files that it was made from, entry for entry.
 
     Events are matched by run, luminosityBlock and event, so the HDF5 file may come from many ROOT files, with its rows
     in any order. The output has these and the columns: make it a friend of the ROOT file.

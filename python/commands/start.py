@@ -156,7 +156,7 @@ def _show(found: Examination, guessed: bool) -> None:
     if missing:
         console.print(Text(f"Missing for {found.way}: {', '.join(missing)}.", style="bold red"))
     else:
-        console.print(Text(f"All that {found.way} needs is here.", style="bold green"))
+        console.print(Text(f"Everything that {found.way} needs is here.", style="bold green"))
 
 
 @command(

@@ -24,7 +24,7 @@ def unblind(config: Path, because: Optional[str]) -> None:
     """Make an analysis use the observed data of its signal regions.
 
     Shows the expected result, and asks for the name of the analysis. Who unblinds, when, why, and the expected result are
-    written to WORKDIR/unblinded.json; the report of the fit shows them. After that, `nanoml run` does histograms, figures
+    written to WORKDIR/unblinded.json; the report of the fit shows them. Then `nanoml run` makes histograms, figures
     and the fit again, with data.
     """
     from MLTools.NanoML.config.histogram import EVERYWHERE
@@ -47,7 +47,7 @@ def unblind(config: Path, because: Optional[str]) -> None:
     where = "everywhere" if EVERYWHERE in blind.regions else f"in {', and in '.join(filter(None, places))}"
     click.echo(f"{workdir.name} is blind {where}.")
     click.echo(f"Expected: {expected}")
-    click.echo("What is known of data cannot be forgotten: selection, bins and uncertainties should be final.")
+    click.echo("This cannot be undone: selection, bins and uncertainties should be final.")
     because = because or click.prompt("Why do you unblind now?")
     if click.prompt("Type the name of the analysis to unblind it") != workdir.name:
         raise NanoMLError(f"That is not {workdir.name}: the analysis stays blind.")

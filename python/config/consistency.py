@@ -51,14 +51,14 @@ def _datasets(config: Config) -> Iterator[Problem]:
                 what = f"{tier} is not NanoAOD. Take the dataset's NANOAOD or NANOAODSIM, or a USER one"
                 yield (*place, "das", number), what
         if dataset.instance and not dataset.das:
-            yield (*place, "instance"), 'is of use with "das" only. Remove it'
+            yield (*place, "instance"), 'has an effect with "das" only. Remove it'
         if dataset.is_data and dataset.cross_section is not None:
             yield (*place, "cross_section"), 'data has no cross section. Remove this or "data: true"'
         for key in ("k_factor", "weight", "luminosity"):
             if dataset.is_data and getattr(dataset, key) is not None:
                 yield (*place, key), 'is for simulation. Remove this or "data: true"'
         if dataset.k_factor is not None and dataset.cross_section is None:
-            yield (*place, "k_factor"), "is of no use without a cross section. Add it, or remove this"
+            yield (*place, "k_factor"), "has no effect without a cross section. Add it, or remove this"
         if dataset.triggers and not dataset.is_data:
             what = "is for data: simulation keeps events that fire any trigger of its era's data. Remove this"
             yield (*place, "triggers"), what
@@ -90,7 +90,7 @@ def _cross_sections(config: Config) -> Iterator[Problem]:
         era = config.datasets[name].era
         if (era is None or era in config.eras) and config.luminosity_of(name) is None:
             where = f"to the era {era}" if era else "it"
-            what = f'is of no use without a luminosity. Add {where}, in /fb, as in "luminosity: 59.8"'
+            what = f'has no effect without a luminosity. Add {where}, in /fb, as in "luminosity: 59.8"'
             yield ("datasets", name, "cross_section"), what.replace("Add to", "Add one to")
             break
     which = "dataset with a class" if config.classes and not (config.train and config.train.per_object) else "dataset"
@@ -303,7 +303,7 @@ def _signal(config: Config) -> Iterator[Problem]:
         classes = tuple(train.per_object.classes)
     known = train.files is None or train.per_object is not None
     if known and train.signal is not None and train.signal not in classes:
-        yield ("train", "signal"), f'"{train.signal}" is no class. {suggestion(train.signal, classes)}'
+        yield ("train", "signal"), f'"{train.signal}" is not a class. {suggestion(train.signal, classes)}'
     if train.discriminants and _is_regression(config):
         yield ("train", "discriminants"), "a regression has no classes to tell apart. Remove it, or train.targets"
         return
@@ -324,7 +324,7 @@ def _signal(config: Config) -> Iterator[Problem]:
             yield place, f"the branch NAME_{name} beside the scores is called so. Rename the discriminant"
         for key, each in [(at, signal), *(((*place, "shares", each), each) for each in shares)]:
             if known and each not in classes:
-                yield key, f'"{each}" is no class. {suggestion(each, classes)}'
+                yield key, f'"{each}" is not a class. {suggestion(each, classes)}'
 
 
 def _tune(config: Config) -> Iterator[Problem]:
@@ -341,7 +341,7 @@ def _tune(config: Config) -> Iterator[Problem]:
         place = ("tune", "space", name)
         is_option = name.startswith("options.")
         if name not in TUNABLE and not is_option:
-            yield place, f"is no setting that can be searched. {suggestion(name, [*TUNABLE, 'options.NAME'])}"
+            yield place, f"is not a setting that can be searched. {suggestion(name, [*TUNABLE, 'options.NAME'])}"
             continue
         problems = list(_range(axis) if axis.choices is None else _choices(axis))
         yield from ((place, problem) for problem in problems)
@@ -426,4 +426,4 @@ def _score(config: Config) -> Iterator[Problem]:
             yield ("score",), what
     for name in score.parameter:
         if name not in known:
-            yield ("score", "parameter", name), f"is no parameter of the model. {suggestion(name, known)}"
+            yield ("score", "parameter", name), f"is not a parameter of the model. {suggestion(name, known)}"

@@ -113,7 +113,7 @@ class Convert:
 
     features: list[str] = setting(
         ...,
-        "One number per event each: columns of the selection or branches of NanoAOD.",
+        "Columns of the selection or branches of NanoAOD, with one number per event.",
         minItems=1,
         uniqueItems=True,
         items=BRANCH,
@@ -157,7 +157,7 @@ class Score:
     files: Optional[list[str]] = setting(None, "ROOT files to score; by default the skims of all datasets.", minItems=1)
     model: Optional[list[str]] = setting(
         None,
-        "The ONNX file or files; by default the exported one. With [], files that are scored already get weights and regions alone.",
+        "The ONNX file or files; by default the exported one. With [], files that are already scored get only weights and regions.",
         uniqueItems=True,
         examples=["model.onnx"],
     )

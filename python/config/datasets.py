@@ -66,7 +66,7 @@ class Dataset:
         None, "Cross section of the process [pb].", exclusiveMinimum=0, **PRODUCT, examples=[0.0546, "831.8 * 0.1061"]
     )
     k_factor: Optional[float] = setting(
-        None, "What its cross section is multiplied by, as for higher orders.", exclusiveMinimum=0, **PRODUCT
+        None, "Factor for the cross section, such as a k factor for higher orders.", exclusiveMinimum=0, **PRODUCT
     )
     era: Optional[str] = setting(None, "The era that it belongs to, one of `eras`.", or_number=True)
     luminosity: Optional[float] = setting(
@@ -77,7 +77,7 @@ class Dataset:
     )
     weight: Optional[str] = setting(
         None,
-        "A weight of its events, as for samples that overlap: an expression of event-level columns that the skim keeps, in "
+        "A weight of its events, for samples that overlap, for example: an expression of event-level columns that the skim keeps, in "
         "the language of skim.cut.",
         examples=["LHE_HT < 100", "1 - 0.5 * (GenLepton_pt > 100)"],
     )

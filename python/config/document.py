@@ -103,7 +103,7 @@ class Document:
             raise ConfigError(f"{name}: lists and mappings are nested too deeply.") from None
         except (ValueError, OverflowError):
             # PyYAML passes an escape such as "\UFFFFFFFF" to chr() unchecked
-            raise ConfigError(f'{name}: a "\\U" escape is no character. Remove it.') from None
+            raise ConfigError(f'{name}: a "\\U" escape is not a character. Remove it.') from None
         return cls(name, data, reader.lines, tuple(reader.problems))
 
     def where(self, *keys: Key) -> str:
@@ -147,9 +147,9 @@ class _NodeReader:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, keys)
         if id(node) in self._open:
-            raise ConfigError(f"{self.name}:{_line(node)}: an alias leads to the very thing that it is part of.")
+            raise ConfigError(f"{self.name}:{_line(node)}: an alias refers to the value that contains it.")
         if node.tag != _TAG + ("map" if isinstance(node, yaml.MappingNode) else "seq"):
-            self.problems.append((keys, f"{node.tag} is no tag that fits here. Remove it"))
+            self.problems.append((keys, f"{node.tag} is a tag that is not allowed here. Remove it"))
         self._open.add(id(node))
         if isinstance(node, yaml.MappingNode):
             result: Any = self._mapping(node, keys)
@@ -204,7 +204,9 @@ class _NodeReader:
             self._check_text(text, keys)
             return text
         if kind not in _SCALARS or not _SCALARS[kind].match(text):
-            self.problems.append((keys, f"{node.tag} is no tag that fits here. Remove it, or put the text in quotes"))
+            self.problems.append(
+                (keys, f"{node.tag} is a tag that is not allowed here. Remove it, or put the text in quotes")
+            )
             return text
         if kind == "null":
             return None
@@ -250,9 +252,9 @@ def _text(name: str) -> str:
     except OSError as error:
         raise ConfigError(f"{name}: cannot be read: {(error.strerror or str(error)).lower()}.") from None
     except ValueError as error:
-        raise ConfigError(f"{name!r}: is no file name: {error}.") from None
+        raise ConfigError(f"{name!r}: is not a file name: {error}.") from None
     if len(content) > _LARGEST_FILE:
-        raise ConfigError(f"{name}: is larger than {_LARGEST_FILE >> 20} MiB, so it is hardly a configuration.")
+        raise ConfigError(f"{name}: is larger than {_LARGEST_FILE >> 20} MiB, so it is probably not a configuration.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

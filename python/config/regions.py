@@ -30,7 +30,7 @@ class DataDriven:
     region: str = setting(..., "The region in which the events are.", **REGION, examples=["sideband"])
     weight: Union[str, float] = setting(
         ...,
-        "What each event counts, such as a fake factor or the ratio of two regions: a number, or an expression of event-level "
+        "The weight of each event, such as a fake factor or the ratio of two regions: a number, or an expression of event-level "
         "columns in the language of skim.cut.",
         pattern=".+",
         form="a number, or an expression of columns",

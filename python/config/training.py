@@ -170,7 +170,7 @@ class Decorrelation:
 class Against:
     """What a discriminant tells apart: a class, and others in given shares."""
 
-    signal: str = setting(..., "The class that is looked for.", examples=["signal"])
+    signal: str = setting(..., "The signal class.", examples=["signal"])
     shares: dict[str, float] = setting(
         dict,
         "How many events of each class count against it, for one event of the signal unless its share is given as well; only "
@@ -226,12 +226,12 @@ class Train:
     model: str = setting(
         MODELS[0],
         f"The kind of network: {', '.join(MODELS)}, or your own PyTorch module as module:Class or file.py:Class. "
-        "Some have their own defaults of other settings: they are in doc/training.md.",
+        "Some have their own defaults of other settings: they are in doc/networks.md.",
         examples=list(MODELS),
     )
     options: dict[str, Any] = setting(
         dict,
-        "Settings of the network, by name: width and dropout, for instance. Their defaults are in doc/training.md.",
+        "Settings of the network, by name: width and dropout, for instance. Their defaults are in doc/networks.md.",
         examples=[{"width": 128, "dropout": 0.1}],
     )
     init: Optional[Union[Init, str]] = setting(

@@ -182,7 +182,9 @@ class Templates:
         except FileNotFoundError:
             raise NanoMLError(f"{path}: no such file. `nanoml histogram` makes it.") from None
         except (OSError, KeyError, TypeError, ValueError, AttributeError):
-            raise NanoMLError(f"{path}: is no file of histograms, or damaged. Run `nanoml histogram` again.") from None
+            raise NanoMLError(
+                f"{path}: is not a file of histograms, or is damaged. Run `nanoml histogram` again."
+            ) from None
 
 
 def _filled(file: Any, histogram: FilledHistogram) -> FilledHistogram:

@@ -28,12 +28,12 @@ _OF_MUONS = ("m_data", "m_mc", "a_data", "a_mc", "k_data", "k_mc", "poly_params"
 class Entry:
     """One correction of an era."""
 
-    file: str = setting(..., "The file: a path, a URL, or a path as below CMS's directories on CVMFS.")
+    file: str = setting(..., "The file: a path, a URL, or a path below CMS's directories on CVMFS.")
     name: str = setting(..., "The name of the correction in it: `nanoml corrections FILE` lists them.")
     inputs: dict[str, Any] = setting(dict, "Inputs that are the same for all objects, such as a working point.")
     variations: dict[str, str] = setting(
         dict,
-        "What the file calls the nominal value and its variations, if it is none of the usual names.",
+        "The file's names for the nominal value and its variations, if they are not the usual ones.",
         examples=[{"nominal": "nominal", "up": "stat_up", "down": "stat_down"}],
     )
 
@@ -59,7 +59,7 @@ class EnergyScale:
 class JetEntry:
     """The energy scale and resolution of jets."""
 
-    file: str = setting(..., "The file: a path, a URL, or a path as below CMS's directories on CVMFS.")
+    file: str = setting(..., "The file: a path, a URL, or a path below CMS's directories on CVMFS.")
     algorithm: str = setting(..., "Algorithm of the jets.", examples=["AK4PFchs", "AK4PFPuppi"])
     jec: EnergyScale = setting(..., "Energy corrections.")
     jer: Optional[str] = setting(None, "Name of the resolution.", examples=["Summer19UL18_JRV2_MC"])
@@ -86,7 +86,7 @@ class JetEntry:
 class ElectronEntry:
     """The energy scale and resolution of electrons."""
 
-    file: str = setting(..., "The file: a path, a URL, or a path as below CMS's directories on CVMFS.")
+    file: str = setting(..., "The file: a path, a URL, or a path below CMS's directories on CVMFS.")
     scale: Optional[str] = setting(None, "Name of the energy scale of data.", examples=["Scale"])
     smearing: Optional[str] = setting(None, "Name of the smearing of simulation.", examples=["SmearAndSyst"])
     uncertainty: Optional[str] = setting(
@@ -113,7 +113,7 @@ class ElectronEntry:
 class MuonEntry:
     """The momentum scale and resolution of muons in Run 3."""
 
-    file: str = setting(..., "The file: a path, a URL, or a path as below CMS's directories on CVMFS.")
+    file: str = setting(..., "The file: a path, a URL, or a path below CMS's directories on CVMFS.")
 
     def found_in(self, file: CorrectionFile, place: str) -> MuonCorrections:
         """The corrections in their file; `place` is where the entry stands, for messages."""

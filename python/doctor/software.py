@@ -16,7 +16,7 @@ from pathlib import Path
 from MLTools.NanoML import __version__
 from MLTools.NanoML.doctor.probe import Finding, ask, has
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.installation import how_to_install
+from MLTools.NanoML.installation import checkout, how_to_install
 
 _PARTS = {
     "core": "numpy>=1.24.3 awkward>=2.1.1 uproot>=5.0.7 vector>=1.0.0 h5py>=3.8.0 onnx>=1.14.0 onnxruntime>=1.14.1 "
@@ -222,7 +222,10 @@ def cmssw_area() -> Finding:
         return Finding(False, "CMSSW_BASE is not set: this is not a CMSSW environment", _ENTER)
     source = Path(base, "src", PACKAGE)
     if not source.is_dir():
-        return Finding(False, f"{source} is not there", f"git clone REPOSITORY {source}")
+        place = checkout()
+        is_clone = place is not None and (place / ".git").exists()
+        mend = f"git clone {place} {source}" if is_clone else f"put a clone of NanoML at {source}"
+        return Finding(False, f"{source} is not there", mend)
     plugin = Path(base, "lib", os.environ.get("SCRAM_ARCH", ""), PLUGIN)
     if not plugin.is_file():
         return Finding(False, f"{source} is not built", "cd $CMSSW_BASE/src && scram b -j4")

@@ -82,7 +82,7 @@ class Proxy:
         late = list(_problems_of_time("the proxy", self.begins, self.expires, needed, now, again))
         ours = [each for each in self.attributes if each.vo == vo]
         if not ours:
-            other = f"of the VO {self.vo}, not of {vo}" if self.vo else f"of no VO, and {vo} is needed"
+            other = f"for the VO {self.vo}, not for {vo}" if self.vo else f"for no VO, but {vo} is needed"
             late.append(ProxyProblem(f"the proxy is {other}", again))
         elif not late:
             member = f"its membership in {vo}"

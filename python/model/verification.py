@@ -120,7 +120,7 @@ def check_tensors(session: Any, description: Description) -> None:
         names = [tensor.name for tensor in found]
         if list(wanted) != names:
             raise NanoMLError(
-                f"the metadata speak of the {what} {', '.join(wanted)}, but the model has {', '.join(names)}."
+                f"the metadata name the {what} {', '.join(wanted)}, but the model has {', '.join(names)}."
             )
     for tensor, shape in zip(session.get_inputs(), inputs.values()):
         if tensor.type != "tensor(float)":

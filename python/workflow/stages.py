@@ -187,7 +187,7 @@ STAGES = (
         "train",
         "ML_processing.stages:train_stage",
         ["train"],
-        "training.md",
+        "howto/train.md",
         Resources(time=8 * 3600, memory=4000),
         about="Train the networks. There is one for each fold; they read the HDF5 files of `nanoml convert`.",
     ),
@@ -213,22 +213,22 @@ STAGES = (
         "howto/selection_inside.md",
         Resources(memory=4000),
         names_outputs=True,
-        about="Put the selection into the model, as `export.selection` asks for. The file reads the branches of NanoAOD, in cmsRun "
+        about="Put the selection into the model. With `export.selection`, a second file reads the branches of NanoAOD, in cmsRun "
         "for example. It is compared with the selection on real events.",
     ),
     Declaration(
         "normalise",
         "data_processing.score.stage:normalise_stage",
         ["score", "train"],
-        "scores.md",
-        about="Find what the weights of events in files with scores need to know of all files of a dataset. These are sums of weights, "
+        "howto/scores.md",
+        about="Sum up the weights of each dataset. The weights of events in files with scores need the sums over all of its files, "
         "and which events of data are copies of others. `nanoml score` does it, too.",
     ),
     Declaration(
         "score",
         "data_processing.score.stage:score_stage",
         ["score", "train"],
-        "model.md",
+        "howto/score.md",
         speed=10e6,
         result=lambda layout, _: layout.scores(),
     ),
@@ -236,7 +236,7 @@ STAGES = (
         "fill",
         "data_processing.histograms.stage:fill_stage",
         ["histogram"],
-        "histograms.md",
+        "howto/histograms.md",
         speed=20e6,
         about="Fill the histograms of each file of events with scores. `nanoml histogram` adds them up.",
     ),
@@ -244,15 +244,15 @@ STAGES = (
         "histogram",
         "data_processing.histograms.stage:histogram_stage",
         ["histogram"],
-        "histograms.md",
+        "howto/histograms.md",
         result=lambda layout, _: layout.histograms(".root"),
-        about="Add up the histograms of all files that `nanoml fill` has made, and write them for plots and fits.",
+        about="Add up the histograms of all files. They are written for plots and fits.",
     ),
     Declaration(
         "draw",
         "data_processing.histograms.stage:draw_stage",
         ["histogram"],
-        "histograms.md",
+        "howto/histograms.md",
         result=lambda layout, _: layout.histograms(".html"),
         about="Draw the histograms, and write tables of the events. They are on one page.",
     ),
@@ -272,7 +272,7 @@ STAGES = (
         "statistical_analysis.stages:limits_stage",
         ["fit"],
         "fit.md",
-        about="Show the results of the fits at all values of the parameter of the signal. `nanoml fit` does it, too.",
+        about="Collect the fits at all masses of the signal, or other parameter. `nanoml fit` does it, too.",
     ),
 )
 """All stages, in order."""

@@ -190,7 +190,7 @@ def _changed_files(task: Task, record: Record) -> Optional[str]:
     if added:
         return f"{added[0]} is a new input{_more(added)}"
     if removed:
-        return f"{removed[0]} is no input any more"
+        return f"{removed[0]} is no longer an input"
     for stamp in [*record.inputs, *record.outputs]:
         try:
             now = Stamp.of(stamp.path)

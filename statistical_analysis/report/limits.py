@@ -119,8 +119,8 @@ def limits_report(limits: Limits, drawn: Sequence[str], directory: Path) -> str:
         "them are straight in the logarithm of the limit."
     )
     probabilities = (
-        "The probability that background alone gives such an excess, or a larger one, at this value. That there are several values is "
-        "not taken into account."
+        "The probability that background alone gives such an excess, or a larger one, at this value. It does not account for how many "
+        "values were tried."
     )
     links = (
         f'<li><a href="{it.fit}/report.html">{escape(limits.parameter)} = {it.value:.9g}</a></li>'

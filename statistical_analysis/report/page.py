@@ -28,7 +28,7 @@ _CAPTIONS = {
     ),
     "pulls": (
         "Pulls",
-        "Shift of each parameter by the fit and its uncertainty, in units of the uncertainty before the fit. Data that are expected pull "
+        "Shift of each parameter by the fit and its uncertainty, in units of the uncertainty before the fit. Expected data pull "
         "nothing; an error bar well inside the inner band is a parameter that the fit constrains.",
     ),
     "correlations": ("Correlations", "Correlation coefficients in per cent, of the parameters with the largest ones."),

@@ -80,8 +80,8 @@ def _constraints(results: Results) -> Answer:
     return Answer(
         question,
         state_of(tight[0].constraint or 0, _CONSTRAINED),
-        f"What the fit leaves of the uncertainty of {text} is little. It measures them better than whoever gave the uncertainty: "
-        "is that plausible, and may one parameter stand for all bins, regions and processes?",
+        f"The fit constrains {text} to much less than the given uncertainty. It measures them better than whoever gave "
+        "that uncertainty: is this plausible, and may one parameter describe all bins, regions and processes?",
     )
 
 
@@ -132,7 +132,7 @@ def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:
 
 
 def _few_events(results: Results) -> Answer:
-    question, events = "Enough events for its formulae?", f"{results.background_events:.3g} background events"
+    question, events = "Enough events for asymptotic formulae?", f"{results.background_events:.3g} background events"
     if results.toys:
         return Answer(
             question, "good", f"Limit and significance are from toys; {events} are expected where the signal is."

@@ -96,7 +96,7 @@ def test_the_merged_skim_has_the_events_and_weights_of_both(skims: Path) -> None
 
 
 def test_datasets(tmp_path: Path, follow: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    follow("datasets.md", tmp_path)
+    follow("howto/datasets.md", tmp_path)
     config = load(tmp_path / "datasets.yaml")
     assert {name: len(files) for name, files in resolve_datasets(config).items()} == {"WZ": 2, "ZG": 1}
     # the catalogue's part, by a server that has datasets of these names
@@ -110,7 +110,7 @@ def test_datasets(tmp_path: Path, follow: Callable[..., None], monkeypatch: pyte
         monkeypatch.setenv("NANOML_DBS", server.url)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         assert {name: len(files) for name, files in resolve_datasets(das).items()} == {"WZ": 4, "muons": 20}
-        page = (ROOT / "doc" / "datasets.md").read_text()
+        page = (ROOT / "doc" / "howto" / "datasets.md").read_text()
         (pattern,) = re.findall("^nanoml datasets '(.*)'$", page, re.M)
         (wz,) = das.datasets["WZ"].das
         assert [each.name for each in query(pattern).datasets] == [wz]
@@ -143,7 +143,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]
     pytest.importorskip("ML_processing.stages")
     pytest.importorskip("torch")
     directory = tmp_path_factory.mktemp("model")
-    follow("model.md", directory)
+    follow("howto/score.md", directory)
     return directory
 
 
@@ -228,7 +228,8 @@ def test_batch(tmp_path: Path, follow: Callable[..., None]) -> None:
     from MLTools.NanoML.batch.site import load_site
     from MLTools.NanoML.config.analysis import load
 
-    follow("batch.md", tmp_path)
+    follow("howto/batch.md", tmp_path)
+    follow("batch.md", tmp_path, inside=".")
     assert (tmp_path / "examples" / "jobs" / "trilepton-dry-run" / "job.sh").is_file()
     assert (tmp_path / "examples" / "trilepton" / "model.onnx").is_file()
     assert len(list((tmp_path / "examples" / "trilepton" / "scores").glob("*/*.root"))) == 9
@@ -258,7 +259,7 @@ def test_regions(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     for number, name in enumerate(("Muon", "EGamma")):
         pretend_data(ROOT / "examples" / "data" / "ZGToLLG" / f"ZGToLLG_{number}.root", tmp_path / "data" / name)
-    follow("regions.md", tmp_path)
+    follow("howto/regions.md", tmp_path)
     found = json.loads((tmp_path / "analysis" / "training" / "metrics.json").read_text())["regions"]
     assert [(name, each["is_trained_on"]) for name, each in found.items()] == [
         ("SR", True),
@@ -286,7 +287,8 @@ def test_regions(tmp_path: Path, follow: Callable[..., None]) -> None:
 
 
 def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: Callable[..., None]) -> None:
-    follow("corrections.md", tmp_path)
+    follow("howto/corrections.md", tmp_path)
+    follow("howto/shifts.md", tmp_path, inside=".")
     content = metadata_content(tmp_path / "analysis" / "hdf5" / "WZ_2022.h5")
     assert [each["name"] for each in content["weights"]] == ["pileup", "muon_id", "btag"]
     assert content["datasets"][0]["luminosity"] == 8
@@ -314,17 +316,6 @@ def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: C
         assert shifted == {
             f"Electron1_pt_electron{shift}{way}" for shift in ("Scale", "Smearing") for way in ("Up", "Down")
         }
-
-
-def test_histograms_of_scores_have_their_weights(tmp_path: Path, follow: Callable[..., None]) -> None:
-    pytest.importorskip("ML_processing.stages")
-    follow("scores.md", tmp_path)
-    made, added = (
-        events(tmp_path / name / "scores" / "WZ" / "WZTo3LNu_Pt100_0.root") for name in ("analysis", "weights")
-    )
-    for name in ("eventWeight", "eventWeight_jesUp", "in_SR_jesDown"):
-        assert made[name].array().to_list() == added[name].array().to_list()
-    assert 10 < sum(made["eventWeight"].array()) < 1000
 
 
 _SIMULATED = r"n?(Gen|gen|LHE|PSWeight|Pileup)|.*(hadronFlavour|partonFlavour|genPartFlav|gen\w*Idx)$"
@@ -416,6 +407,17 @@ def test_every_way_to_use_scores_gives_the_yields_of_the_histograms(used_scores:
 
 
 @pytest.mark.slow
+def test_files_that_are_scored_already_get_their_weights(used_scores: tuple[Path, str]) -> None:
+    directory, _ = used_scores
+    made, added = (
+        events(directory / name / "scores" / "WZ" / "WZTo3LNu_Pt100_0.root") for name in ("analysis", "weights")
+    )
+    for name in ("eventWeight", "eventWeight_jesUp", "in_SR_jesDown"):
+        assert made[name].array().to_list() == added[name].array().to_list()
+    assert 10 < sum(made["eventWeight"].array()) < 1000
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "package"),
     [pytest.param("with_rdataframe.py", "ROOT", marks=pytest.mark.root), ("with_coffea.py", "coffea")],
@@ -433,7 +435,7 @@ def test_programs_that_need_other_packages_give_the_same(
 
 def test_histograms_are_templates(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
-    follow("histograms.md", tmp_path)
+    follow("howto/histograms.md", tmp_path)
     made = tmp_path / "analysis" / "histograms"
     with uproot.open(made / "histograms.root") as file:
         found = file["discriminant/SR/WZ"]
@@ -443,7 +445,7 @@ def test_histograms_are_templates(tmp_path: Path, follow: Callable[..., None]) -
     assert (made / "discriminant_SR_uncertainties.png").stat().st_size > 10_000
     assert "| WZ |" in (made / "yields.md").read_text()
     pytest.importorskip("pyhf")
-    follow("fit.md", tmp_path, inside=".")
+    follow("howto/fit.md", tmp_path, inside=".")
     assert "jes" in (tmp_path / "cards" / "datacard.txt").read_text()
 
 

@@ -201,6 +201,14 @@ def test_pictures_are_those_of_the_script(monkeypatch: pytest.MonkeyPatch) -> No
         assert (ROOT / "doc" / "images" / f"{name}.svg").read_text() == picture().svg(), "python doc/pictures.py"
 
 
+def test_the_address_to_clone_from_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "doc" / "hooks")
+    shown = importlib.import_module("address").shown
+    assert shown("https://me:secret@example.org/nanoml.git") == "https://example.org/nanoml.git"
+    assert shown("git@example.org:nanoml.git") == "git@example.org:nanoml.git"
+    assert shown("/home/me/nanoml") == shown("") == "ADDRESS"
+
+
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) -> Path:
     """What is made by following Start here."""

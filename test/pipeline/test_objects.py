@@ -86,7 +86,7 @@ def test_the_training_is_of_objects(directory: Path, source: Path) -> None:
     assert (described["level"], described["collection"]) == ("object", "Electron")
     assert {name: it["events"] for name, it in described["data"]["classes"].items()} == counts
     assert described["notes"][0] == (
-        f"158 of {len(flavours):,} objects of Electron are of no class and left out, by Electron_genPartFlav: 22 (158)."
+        f"158 of {len(flavours):,} objects of Electron have no class by Electron_genPartFlav and are left out: 22 (158)."
     )
     measured = content(directory / "training" / "metrics.json")
     assert measured["signal"] == "prompt"
@@ -130,15 +130,17 @@ def test_scores_are_those_of_the_network_that_has_not_seen_the_event(directory: 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) -> Path:
-    """What is made by following the page on training."""
+    """What is made by following the pages on training: on classes of events, on classes of objects, on numbers."""
     directory = tmp_path_factory.mktemp("training")
-    follow("training.md", directory)
+    follow("howto/train.md", directory)
+    follow("howto/objects.md", directory, inside=".")
+    follow("howto/regression.md", directory, inside=".")
     return directory
 
 
 @pytest.mark.slow
 def test_the_page_has_its_numbers(page: Path) -> None:
-    text = (ROOT / "doc" / "training.md").read_text()
+    text = (ROOT / "doc" / "howto" / "objects.md").read_text()
     measured = content(page / "electrons" / "training" / "metrics.json")
     told = re.search(r"AUC is ([\d.]+) ± ([\d.]+) on", text)
     assert told is not None
@@ -151,7 +153,7 @@ def test_the_page_has_its_numbers(page: Path) -> None:
 
 @pytest.mark.slow
 def test_the_page_shuffles_and_scores(page: Path) -> None:
-    assert content(page / "analysis" / "training" / "training.json")["complete"]
+    assert content(page / "discriminants" / "training" / "training.json")["complete"]
     with h5py.File(page / "electrons" / "hdf5" / "all.h5") as file:
         assert len(file["events"]) == 8250
     copies = sorted((page / "electrons" / "scores").glob("*/*.root"))

@@ -206,7 +206,7 @@ class Analysis:
         """What a user does after a submission of which nothing is known."""
         for _ in range(20):
             said = self.nanoml("submit", what, "analysis.yaml", "--on", system, check=False)
-            if "another run is at work here" not in said:
+            if "another run is active here" not in said:
                 break
             time.sleep(0.2)
         assert "Their progress" in said or "are active here" in said or "up to date" in said, said

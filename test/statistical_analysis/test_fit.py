@@ -202,7 +202,7 @@ def test_what_is_no_workspace(few_events: dict[str, Any], tmp_path: Path) -> Non
         read_workspace(path)
     for text in ("not JSON", "{}"):
         path.write_text(text)
-        with pytest.raises(NanoMLError, match="is no workspace of pyhf"):
+        with pytest.raises(NanoMLError, match="is not a workspace of pyhf"):
             read_workspace(path)
     few_events["measurements"][0]["config"]["poi"] = ""
     path.write_text(json.dumps(few_events))

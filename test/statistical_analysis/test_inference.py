@@ -202,7 +202,7 @@ def test_nothing_of_a_blind_fit_depends_on_observed_data(tmp_path: Path) -> None
     first.write(tmp_path / "results.json")
     assert Results.read(tmp_path / "results.json") == first
     (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(NanoMLError, match="is no result of a fit, or damaged"):
+    with pytest.raises(NanoMLError, match="is not a result of a fit, or is damaged"):
         Results.read(tmp_path / "results.json")
 
 

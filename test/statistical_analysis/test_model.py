@@ -231,7 +231,7 @@ def test_negative_bins_are_set_to_zero_and_the_yield_is_kept() -> None:
 def test_a_variation_that_leaves_nothing_leaves_a_hundredth() -> None:
     model = one_channel(ZG=padded([10, 0, 20], up=[12, 0, 20], down=[-1, 0, 0]))
     assert samples(model, "SR")["ZG"].shapes["jes"].down == pytest.approx([0.1, 0, 0.2])
-    assert "jes leaves -1 events; taken is 1% of each bin" in [each.what for each in model.remarks]
+    assert "jes leaves -1 events; 1% of each bin is taken instead" in [each.what for each in model.remarks]
 
 
 def test_a_process_without_events_is_left_out() -> None:
@@ -254,7 +254,7 @@ def test_what_changes_nothing_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("up", "down", "said"),
     [
-        ([11, 20, 30], [10, 20, 33], "+1.7% up and +5.0% down, both to one side"),
+        ([11, 20, 30], [10, 20, 33], "+1.7% up and +5.0% down, both in the same direction"),
         ([10, 20, 33], [10, 19.4, 30], "+5.0% up and -1.0% down, which do not balance"),
         ([10, 20, 33], [10, 20, 30], "+5.0% up and +0.0% down, which do not balance"),
         ([10, 20, 33], [10, 18.8, 30], None),

@@ -36,7 +36,7 @@ def _answer(name: str, found: DataComparison) -> Answer:
     worst, smallest = min(found.tests.items(), key=lambda item: item[1])
     together = min(1.0, smallest * len(found.tests))
     texts.append(
-        f"Of {len(found.tests)} shapes the worst is {worst}: p = {smallest:.2g}, {together:.2g} for the worst of all of them."
+        f"The worst of {len(found.tests)} shapes is {worst}: p = {smallest:.2g}, or {together:.2g} for the worst of so many."
     )
     if together < _CHANCE:
         state = "look"
@@ -46,7 +46,7 @@ def _answer(name: str, found: DataComparison) -> Answer:
         texts.append("There are too few events for a classifier test.")
     else:
         text = (
-            f"A BDT that is to tell data from simulation has AUC {number(tested.auc)}, {tested.standard_deviations:.1f} standard "
+            f"A BDT trained to separate data from simulation has AUC {number(tested.auc)}, {tested.standard_deviations:.1f} standard "
             "deviations from the 0.5 of no difference"
         )
         apart = tested.standard_deviations > _DEVIATIONS

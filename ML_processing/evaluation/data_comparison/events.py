@@ -46,7 +46,7 @@ def region_events(training: Training, compared: DataRequest, name: str) -> Regio
     regions, others = ({it.name: it for it in each.columns.regions} for each in (simulation, data))
     if name not in regions:
         hint = did_you_mean(name, regions) or f" They have: {', '.join(regions) or 'none'}."
-        raise ConfigError(f'evaluate.data_in: "{name}" is no region of the HDF5 files.{hint}')
+        raise ConfigError(f'evaluate.data_in: "{name}" is not a region of the HDF5 files.{hint}')
     if name in blind:
         raise ConfigError(f"evaluate.data_in: data in {name} are blind. Name another region.")
     for wanted in (name, *blind):

@@ -39,11 +39,13 @@ def _where(found: DataComparison) -> Iterator[str]:
             "probability of the signal are left out of everything but the figures of scores."
         )
     if found.data < found.data_in_all:
-        text += f" Of {found.data_in_all:,} events of data {found.data:,} fit into train.memory; simulation is scaled to these."
+        text += (
+            f" {found.data:,} of {found.data_in_all:,} data events fit into train.memory; simulation is scaled to them."
+        )
     yield text
     text = "The expected events are those of all classes."
     if found.signal is not None:
-        text = f"The expected events are those of all classes but {escape(found.signal)}, which is drawn as a line."
+        text = f"The expected events are those of all classes except {escape(found.signal)}, which is drawn as a line."
         if found.signal_over_root_background is not None:
             text += f" Its S / √B is at most {found.signal_over_root_background:.2g} in a bin of a score."
     if not found.physical:
@@ -88,7 +90,7 @@ def _told(found: ClassifierTest | None) -> str:
     if found is None:
         return _paragraph("There are too few events for a BDT to be trained on the difference of data and simulation.")
     text = (
-        f"A BDT that is to tell data from simulation by all inputs together, tested on events that it has not seen, has the AUC "
+        f"A BDT trained to separate data from simulation by all inputs together, tested on events that it has not seen, has the AUC "
         f"{number(found.auc)}: {found.standard_deviations:.1f} standard deviations above 0.5, where there is no difference, p = "
         f"{found.probability:.2g} (arXiv:1610.06545; shapes alone, {found.events:,} events). By these inputs it tells them apart:"
     )

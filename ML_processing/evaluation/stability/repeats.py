@@ -66,7 +66,7 @@ def repeated(training: Training, files: Sequence[Path], run: Path, wanted: Repea
         raise ConfigError("evaluate.seeds: a regression has no AUC, whose spread it would show. Remove it.")
     say(
         f"evaluate: {len(todo)} more trainings, which cost as much as {wanted.trainings:.3g} of all events: {wanted.seeds} with "
-        f"other seeds, {len(wanted.shares)} on parts of the events. Interrupted, they go on."
+        f"other seeds, {len(wanted.shares)} on parts of the events. They resume after an interruption."
     )
     found = []
     for i, (seed, share) in enumerate(todo, 1):

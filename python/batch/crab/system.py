@@ -171,7 +171,7 @@ class Crab(System):
                     _save(submission, projects)
         if not some:
             yield from notes
-            yield f"{submission.name}: nothing of it has failed, as far as CRAB says: nothing was submitted."
+            yield f"{submission.name}: CRAB reports no failed job: nothing was submitted."
 
     def kill(self, submission: Submission) -> None:
         """End all jobs that are running or waiting; what could be ended is ended, even if something else fails."""

@@ -257,7 +257,7 @@ class CrabProject:
         if has_failed and not is_old_news:
             return JobNow.failed(entry, job.problem, job.site)
         if server == _FORGOTTEN and not has_failed:
-            return JobNow.failed(entry, JobProblem("lost", "CRAB has forgotten how the job went"), job.site)
+            return JobNow.failed(entry, JobProblem("lost", "CRAB no longer knows how the job ended"), job.site)
         is_running = job.state in ("running", "transferring", "transferred")
         return JobNow(entry, QueueState("running" if is_running else "waiting"), JobResult(entry.name, host=job.site))
 

@@ -60,7 +60,7 @@ class Request:
         response = answer.result()
         found = [response] if len(self.parts) == 1 else [chunk.buffer for chunk in response]
         if [len(part) for part in found] != [length for _, length in self.parts]:
-            raise ServerError("less came than was asked for", Cause.TRANSIENT)
+            raise ServerError("fewer bytes arrived than were requested", Cause.TRANSIENT)
         self.content = found
 
 

@@ -87,7 +87,7 @@ def test_the_table_of_the_data_has_files_that_were_left_out(run: Path, measured:
     gone = tuple(Missing(f"root://a//{name}.root", "no answer", "today") for name in "xy")
     first, *others = description.datasets
     changed = replace(description, datasets=(replace(first, missing=gone), *others))
-    expected = "left out as they could not be read: root://a//x.root, root://a//y.root</td>"
+    expected = "left out because they could not be read: root://a//x.root, root://a//y.root</td>"
     assert expected in provenance(changed, measured["created"], [])
 
 

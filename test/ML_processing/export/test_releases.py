@@ -86,7 +86,7 @@ def test_what_is_no_release(cmssw: str) -> None:
 
 @pytest.mark.parametrize("version", ["0.5.0", "new", "1"])
 def test_a_runtime_that_is_not_known(version: str) -> None:
-    with pytest.raises(ConfigError, match=f"ONNX Runtime {version}: is no version that is known here"):
+    with pytest.raises(ConfigError, match=f"ONNX Runtime {version}: is not a known version"):
         target(onnxruntime=version)
 
 

@@ -88,7 +88,7 @@ def test_events_of_different_folds_are_not_computed_together(model: Path, tmp_pa
 
 
 def test_a_name_that_no_client_can_ask_for(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(NanoMLError, match='a"b: is no name for a model of a server'):
+    with pytest.raises(NanoMLError, match='a"b: cannot be the name of a model on a server'):
         add_to_repository(model, tmp_path, 'a"b')
     assert not list(tmp_path.iterdir())
 

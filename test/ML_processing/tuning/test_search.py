@@ -296,7 +296,7 @@ def test_an_interrupt_ends_cleanly(toy: Toy, tmp_path: Path) -> None:
         leader.send_signal(signal.SIGINT)
         _, said = leader.communicate(timeout=300)
     assert leader.returncode == 130
-    assert said.splitlines()[-1].startswith("Interrupted. What was finished is kept")
+    assert said.splitlines()[-1].startswith("Interrupted. Finished work is kept")
     assert "Traceback" not in said
     assert not any(Path(f"/proc/{process}").exists() for process in workers)
     # the next one continues them

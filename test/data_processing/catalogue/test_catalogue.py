@@ -66,10 +66,10 @@ def test_what_there_is_not(asked: CatalogueServer) -> None:
 
 
 def test_datasets_that_must_not_be_used(asked: CatalogueServer) -> None:
-    with pytest.raises(NanoMLError, match=r"is PRODUCTION, .*\"status: \[VALID, PRODUCTION\]\""):
+    with pytest.raises(NanoMLError, match=r"is PRODUCTION in the catalogue: .*\"status: \[VALID, PRODUCTION\]\""):
         Catalogue().files(HALF, GLOBAL)
     assert len(Catalogue().files(HALF, GLOBAL, ("VALID", "PRODUCTION")).files) == 1
-    with pytest.raises(NanoMLError, match="is DELETED, says the catalogue: there are no files any more"):
+    with pytest.raises(NanoMLError, match="is DELETED in the catalogue: it has no files any more"):
         Catalogue().files(GONE, GLOBAL)
 
 
@@ -105,7 +105,7 @@ def test_a_list_that_was_cut_off_is_no_list(dbs: CatalogueServer) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (400, "the catalogue refuses the question: database is away [(]HTTP 400[)]"),
+        (400, "the catalogue refuses the query: database is away [(]HTTP 400[)]"),
         (403, "DBS does not accept the proxy [(]HTTP 403[)]: nanoml proxy info"),
     ],
 )
@@ -136,7 +136,7 @@ def test_after_one_failure_nobody_waits_for_the_next(dbs: CatalogueServer) -> No
 def test_failures_behind_das(fault: Any, das: CatalogueServer) -> None:
     das.faults = [fault] * 20
     kind = NanoMLError if fault == 400 else UnavailableError
-    with pytest.raises(kind, match="a service behind DAS|refuses the question: database is away"):
+    with pytest.raises(kind, match="a service behind DAS|refuses the query: database is away"):
         Catalogue().files(WZ, GLOBAL)
 
 

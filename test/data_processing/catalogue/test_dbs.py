@@ -49,7 +49,7 @@ def test_proxies_that_cannot_be_used(
 ) -> None:
     for proxy, message in (
         (certificates.proxy(hours=-1), "the proxy expired 1 h ago. Fix it: nanoml proxy init"),
-        (certificates.proxy(vo=None), "the proxy is of no VO, and cms is needed"),
+        (certificates.proxy(vo=None), "the proxy is for no VO, but cms is needed"),
         (tmp_path / "nowhere", "the proxy cannot be read: no such file or directory"),
     ):
         monkeypatch.setenv("X509_USER_PROXY", str(proxy))

@@ -63,8 +63,8 @@ def test_what_a_run_reads(analysis: Analysis, tmp_path: Path, capsys: pytest.Cap
     assert resolve_datasets(config)["ZZ"] == names
     assert found["ZZ"].files[2].size == 3
     told = capsys.readouterr().err
-    assert f"WZ: 1 file of {WZ} must not be used, says the catalogue: left out." in told
-    assert told.count("must not be used") == 1  # not each time
+    assert f"WZ: left out 1 file of {WZ} that the catalogue calls invalid." in told
+    assert told.count("calls invalid") == 1  # not each time
 
 
 def test_sites_are_those_that_have_everything(das: CatalogueServer, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_what_is_pinned_is_asked_of_nobody(analysis: Analysis, dbs: CatalogueSer
 def test_nothing_is_taken_anew_while_a_run_reads_it(analysis: Analysis, tmp_path: Path) -> None:
     config = analysis(f"  WZ: {{das: {WZ}}}\n")
     resolve_datasets(config)
-    with locked(tmp_path / "a"), pytest.raises(NanoMLError, match="another run is at work here"):
+    with locked(tmp_path / "a"), pytest.raises(NanoMLError, match="another run is active here"):
         overview(config, refresh=True)
 
 
@@ -149,7 +149,7 @@ def test_what_a_dataset_has_become(analysis: Analysis, dbs: CatalogueServer, tmp
     dbs.datasets[WZ].status = "INVALID"
     (tmp_path / "cache").rename(tmp_path / "nowhere")
     (dataset,) = overview(config)
-    assert ": now it is INVALID, says the catalogue: do not use it" in dataset.news[0]
+    assert ": now it is INVALID in the catalogue: do not use it" in dataset.news[0]
     assert resolve_datasets(config) == before
 
 
@@ -167,7 +167,7 @@ def test_a_damaged_pin_is_told(damage: str, analysis: Analysis, tmp_path: Path) 
     resolve_datasets(config)
     pin = tmp_path / "a" / ".nanoml" / "datasets" / "WZ.json"
     pin.write_text(damage)
-    with pytest.raises(NanoMLError, match=rf"{pin}: cannot be read. It has the list of files of WZ: bring it back"):
+    with pytest.raises(NanoMLError, match=rf"{pin}: cannot be read. It has the list of files of WZ: restore it"):
         resolve_datasets(config)
 
 

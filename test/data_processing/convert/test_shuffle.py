@@ -334,7 +334,7 @@ def test_events_that_are_lost_on_the_way_are_noticed(
 def test_two_runs_do_not_make_the_same_file(tmp_path: Path) -> None:
     paths = write_files(tmp_path, [10])
     with shuffle.scratch(tmp_path / "all.h5") as directory:
-        with pytest.raises(NanoMLError, match="another run is at work here"):
+        with pytest.raises(NanoMLError, match="another run is active here"):
             shuffle_files(ShuffleJob(paths, tmp_path / "all.h5"))
         assert directory.is_dir()
         shuffle_files(ShuffleJob(paths, tmp_path / "other.h5"))

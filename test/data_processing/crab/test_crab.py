@@ -277,10 +277,11 @@ def test_a_cut_that_root_does_not_understand_is_told(job: Callable[..., Path], s
     assert "NoSuchBranch" in failure(report)[1]
 
 
-def test_the_page_on_cmssw(follow: Callable[..., None], tmp_path: Path) -> None:
+def test_the_pages_on_crab_and_cmssw(follow: Callable[..., None], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     shutil.copytree(ROOT / "data", tmp_path / "data")
-    follow("cmssw.md", tmp_path)
+    follow("howto/crab.md", tmp_path)
+    follow("cmssw.md", tmp_path, inside=".")
     tasks = tmp_path / "jobs" / "crab-dry-run"
     assert sorted(path.parent.name for path in tasks.glob("*/crab_cfg.py")) == ["background", "signal"]
     lines = (tmp_path / "scores.txt").read_text().splitlines()

@@ -281,7 +281,7 @@ def test_what_is_no_file_of_histograms(tmp_path: Path) -> None:
     with pytest.raises(NanoMLError, match=r"no such file. `nanoml histogram` makes it"):
         Templates.read(tmp_path / "x.h5")
     (tmp_path / "x.h5").write_bytes(b"x")
-    with pytest.raises(NanoMLError, match=r"is no file of histograms, or damaged"):
+    with pytest.raises(NanoMLError, match=r"is not a file of histograms, or is damaged"):
         Templates.read(tmp_path / "x.h5")
 
 

@@ -644,7 +644,7 @@ def test_the_command_says_what_it_does_and_does_it_once(parts: list[Path], tmp_p
     assert values(tmp_path / "out" / "all.root") == joined(parts)
     assert "merge: up to date (1 of 1)" in command("-o", "out/all.root", *parts, cwd=tmp_path)[1]
     code, said = command("-o", "out/all.root", *parts[1:], cwd=tmp_path)
-    assert f"{parts[0]} is no input any more" in said
+    assert f"{parts[0]} is no longer an input" in said
     assert len(values(tmp_path / "out" / "all.root")["event"]) == 575
 
 

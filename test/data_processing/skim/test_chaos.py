@@ -149,7 +149,7 @@ def test_a_second_skim_into_the_same_directory_is_told_of_the_first(inputs: list
     code, told = ended(started(inputs, "skims", tmp_path))
     os.killpg(first.pid, signal.SIGCONT)
     assert (code, ended(first)[0]) == (1, 0)
-    assert "another run is at work here (process " in told
+    assert "another run is active here (process " in told
     assert "Traceback" not in told
     assert len(assert_whole(tmp_path / "skims")) == len(inputs)
 

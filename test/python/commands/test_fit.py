@@ -55,7 +55,7 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 
 def test_toys_need_to_know_for_which_mass(toys: Callable[..., str]) -> None:
-    which = "/a.yaml: has a fit for each of mass = 600, mass = 1000. Say for which, as in --at 600."
+    which = "/a.yaml: has a fit for each of mass = 600, mass = 1000. Choose one, as in --at 600."
     assert toys(ANALYSIS) == toys(ANALYSIS, "--at", "700") == which
     assert toys(ANALYSIS, "--at", "1000") == "from /a/fit/mass1000/workspace.json to /a/fit/mass1000/toys\n"
 

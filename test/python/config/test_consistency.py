@@ -128,7 +128,7 @@ def test_consistent(tmp_path: Path, text: str) -> None:
         ),
         (
             "datasets:\n  a: {files: b.root, instance: prod/phys03}\n",
-            'a.yaml:2: datasets.a.instance: is of use with "das" only. Remove it.',
+            'a.yaml:2: datasets.a.instance: has an effect with "das" only. Remove it.',
         ),
         (
             "datasets:\n  WZ: {files: a}\n  wz: {files: b}\n",
@@ -150,7 +150,7 @@ def test_consistent(tmp_path: Path, text: str) -> None:
         ),
         (
             "datasets:\n  a: {files: b, cross_section: 1}\n  c: {files: d, cross_section: 1}\n",
-            "a.yaml:2: datasets.a.cross_section: is of no use without a luminosity. Add it, in /fb, as in "
+            "a.yaml:2: datasets.a.cross_section: has no effect without a luminosity. Add it, in /fb, as in "
             '"luminosity: 59.8".',
         ),
         ("skim: {selection: a:B}", 'a.yaml:1: skim: there are no datasets to read. Add some under "datasets:".'),
@@ -168,15 +168,15 @@ def test_consistent(tmp_path: Path, text: str) -> None:
         ),
         (
             TWO + CONVERT + "train:\n  signal: sginal",
-            'a.yaml:6: train.signal: "sginal" is no class. Did you mean "signal"?',
+            'a.yaml:6: train.signal: "sginal" is not a class. Did you mean "signal"?',
         ),
         (
             TWO + CONVERT + "train:\n  discriminants:\n    a: sginal\n",
-            'a.yaml:7: train.discriminants.a: "sginal" is no class. Did you mean "signal"?',
+            'a.yaml:7: train.discriminants.a: "sginal" is not a class. Did you mean "signal"?',
         ),
         (
             TWO + CONVERT + "train:\n  discriminants:\n    a: {signal: signal, shares: {WZ: 1, ZG: 2}}\n",
-            'a.yaml:7: train.discriminants.a.shares.ZG: "ZG" is no class. Known: signal, WZ.',
+            'a.yaml:7: train.discriminants.a.shares.ZG: "ZG" is not a class. Known: signal, WZ.',
         ),
         (
             TWO + CONVERT + "train:\n  discriminants:\n    a: {signal: signal, shares: {WZ: 0}}\n",
@@ -202,7 +202,7 @@ def test_consistent(tmp_path: Path, text: str) -> None:
             TWO + CONVERT + "train:\n  discriminants:\n    a: [signal]\n",
             'a.yaml:7: train.discriminants.a: expected lines of the form "key: value", got a list.',
         ),
-        (TWO + CONVERT + "train: {signal: x}", 'a.yaml:5: train.signal: "x" is no class. Known: signal, WZ.'),
+        (TWO + CONVERT + "train: {signal: x}", 'a.yaml:5: train.signal: "x" is not a class. Known: signal, WZ.'),
         (
             TWO + CONVERT + "train:\n  model: tranformer",
             'a.yaml:6: train.model: "tranformer" is not a model. Did you mean "transformer"? Or give a module:Class of '
@@ -309,7 +309,7 @@ def test_consistent(tmp_path: Path, text: str) -> None:
                     4,
                     'train.per_object.label: "genPartFlav" is not in convert.objects.Electron.fields. Add it there.',
                 ),
-                ("", "", "  signal: promt\n", 5, 'train.signal: "promt" is no class. Did you mean "prompt"?'),
+                ("", "", "  signal: promt\n", 5, 'train.signal: "promt" is not a class. Did you mean "prompt"?'),
                 (
                     "",
                     "",
@@ -352,7 +352,7 @@ def test_consistent(tmp_path: Path, text: str) -> None:
         ),
         (
             MASS + "score: {parameter: {mass: 600, width: 1}}",
-            "a.yaml:4: score.parameter.width: is no parameter of the model. Known: mass.",
+            "a.yaml:4: score.parameter.width: is not a parameter of the model. Known: mass.",
         ),
         (
             "train: {files: a.h5}\nevaluate: {compare: data/*.root}",

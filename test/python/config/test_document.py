@@ -135,10 +135,13 @@ def test_dotted() -> None:
         ("a: 1\n---\nb: 1\n", "a.yaml:2:1: not valid YAML: found another document. One file holds one configuration"),
         ("a: &x 1\nb: &x 2\n", "This anchor's name is taken"),
         ("a: 1\nb: 2\na: 3\n", "a.yaml:1: a: duplicate key, again on line 3. Remove one."),
-        ("a: !!python/object:os.system x\n", "python/object:os.system is no tag that fits here"),
-        ("a: !!set {b}\n", "a.yaml:1: a: tag:yaml.org,2002:set is no tag that fits here. Remove it."),
-        ("a: !Jet_pt\n", "a.yaml:1: a: !Jet_pt is no tag that fits here. Remove it, or put the text in quotes."),
-        ("a: !!int b\n", "is no tag that fits here"),
+        ("a: !!python/object:os.system x\n", "python/object:os.system is a tag that is not allowed here"),
+        ("a: !!set {b}\n", "a.yaml:1: a: tag:yaml.org,2002:set is a tag that is not allowed here. Remove it."),
+        (
+            "a: !Jet_pt\n",
+            "a.yaml:1: a: !Jet_pt is a tag that is not allowed here. Remove it, or put the text in quotes.",
+        ),
+        ("a: !!int b\n", "is a tag that is not allowed here"),
         ("a:\n  ? [b]\n  : c\n", "a.yaml:2: a.?: a list or mapping cannot be a key."),
         ("a:\n  <<: 3\n", 'a.yaml:2: a.<<: takes the alias of a mapping, as in "<<: *name".'),
         ("a: |\n  b\n  c\n", 'a.yaml:1: a: expected one line of text. For a list, begin each item with "- ".'),
@@ -146,10 +149,10 @@ def test_dotted() -> None:
         ('a: "\\ud800"\n', "U+D800"),
         ('a: "\\0"\n', "U+0000"),
         ("b: 1\na: \x07\n", "a.yaml:2: contains the invisible character U+0007. Remove it."),
-        ('a: "\\UFFFFFFFF"\n', "escape is no character"),
+        ('a: "\\UFFFFFFFF"\n', "escape is not a character"),
         (f"a: {10**20}\n", "a.yaml:1: a: this number is too large."),
         (f"a: {'9' * 5000}\n", "a.yaml:1: a: this number is too large."),
-        ("a: &a [*a]\n", "a.yaml:1: an alias leads to the very thing that it is part of."),
+        ("a: &a [*a]\n", "a.yaml:1: an alias refers to the value that contains it."),
         ("a: &a {<<: *a}\n", "nested too deeply"),
         pytest.param("- " * 1500, "nested too deeply", id="deep"),
     ],
@@ -174,7 +177,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
     assert said(tmp_path / "none.yaml") == f"{tmp_path}/none.yaml: no such file."
     assert said(tmp_path) == f"{tmp_path}: is a directory. Give the YAML file in it."
-    assert "is no file name" in said("a\0b")
+    assert "is not a file name" in said("a\0b")
     latin = tmp_path / "latin.yaml"
     latin.write_bytes("a: 1\nb: Müller".encode("latin-1"))
     assert said(latin).startswith(f"{latin}:2: is not UTF-8 text.")

@@ -180,9 +180,12 @@ def test_models_that_the_release_cannot_read(base: Path, monkeypatch: pytest.Mon
     assert software.onnx_runtime().fine
 
 
-def test_the_area(base: Path) -> None:
+def test_the_area(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, library = base / "src" / "MLTools" / "NanoML", base / "lib" / "el9_amd64_gcc12"
-    assert software.cmssw_area().mend == f"git clone REPOSITORY {source}"
+    monkeypatch.setattr(software, "checkout", lambda: tmp_path)
+    assert software.cmssw_area().mend == f"put a clone of NanoML at {source}"  # an archive was unpacked
+    (tmp_path / ".git").mkdir()
+    assert software.cmssw_area().mend == f"git clone {tmp_path} {source}"
     (source / "plugins").mkdir(parents=True)
     (source / "plugins" / "NanoMLProducer.cc").touch()
     assert software.cmssw_area().mend == "cd $CMSSW_BASE/src && scram b -j4"

@@ -111,10 +111,10 @@ def test_what_else_can_be_wrong(certificates: Certificates, tmp_path: Path, monk
     path.chmod(0o400)
     assert whats(read_proxy(path)) == ""
     other = read_proxy(certificates.proxy(vo="atlas"))
-    assert whats(other) == "the proxy is of the VO atlas, not of cms"
+    assert whats(other) == "the proxy is for the VO atlas, not for cms"
     assert whats(other, vo="atlas") == ""
     none = read_proxy(certificates.proxy(vo=None))
-    assert whats(none) == "the proxy is of no VO, and cms is needed"
+    assert whats(none) == "the proxy is for no VO, but cms is needed"
     assert none.problems(vo="dune")[0].remedy == "nanoml proxy init --vo dune"
     certificate = Path(shutil.copy(certificates.directory / "user.pem", tmp_path / "user.pem"))
     certificate.chmod(0o600)
@@ -180,7 +180,7 @@ def test_all_that_is_wrong_is_one_error(certificates: Certificates, monkeypatch:
     assert [line.startswith(f"{path}: the proxy ") for line in lines] == [True] * 3
     assert lines[0].endswith(f"can be read by others (permissions 0644). Fix it: chmod 600 {path}")
     assert "4 d 4 h are needed" in lines[1]
-    assert "is of no VO" in lines[2]
+    assert "is for no VO" in lines[2]
 
 
 @pytest.mark.parametrize(

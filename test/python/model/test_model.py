@@ -53,10 +53,10 @@ def test_collections(linear_model: Callable[..., Path]) -> None:
     assert model.scores(columns, np.array([0, 1, 2, 0])) == pytest.approx(expected(x, np.array([0, 1, 2, 0])), abs=1e-6)
 
 
-def test_the_page_on_models_is_right(
+def test_the_page_on_scoring_is_right(
     linear_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (Path(__file__).resolve().parents[3] / "doc" / "model.md").read_text()
+    page = (Path(__file__).resolve().parents[3] / "doc" / "howto" / "score.md").read_text()
     (code,) = re.findall(r"^```python plain.py\n(.*?)^```", page, re.M | re.S)
     path = linear_model(["MET_pt"], objects={"Jet": (["pt", "eta"], 2, "-btag"), "Muon": (["pt"], 3, None)})
     shutil.copy(path, tmp_path / "model.onnx")

@@ -136,10 +136,7 @@ def test_a_second_run_is_refused_and_a_killed_one_lets_go(tmp_path: Path) -> Non
     with running([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with (
-            pytest.raises(NanoMLError, match=f"another run is at work here .process {holder.pid} on"),
-            locked(tmp_path),
-        ):
+        with pytest.raises(NanoMLError, match=f"another run is active here .process {holder.pid} on"), locked(tmp_path):
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait()

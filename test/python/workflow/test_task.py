@@ -51,7 +51,7 @@ def test_every_change_is_a_reason_in_words(tmp_path: Path, monkeypatch: pytest.M
     assert reason_to_run(task, records, {task.inputs[0]}) == f"{task.inputs[0]} is made anew"
     more = make(tmp_path, inputs=(*task.inputs, "root://somewhere//b.root"))
     assert reason_to_run(more, records, ()) == "root://somewhere//b.root is a new input"
-    assert reason_to_run(make(tmp_path, inputs=()), records, ()) == f"{task.inputs[0]} is no input any more"
+    assert reason_to_run(make(tmp_path, inputs=()), records, ()) == f"{task.inputs[0]} is no longer an input"
     kept = make(tmp_path, settings={"keep": ["MET_*", "HLT_*"]})
     assert reason_to_run(kept, records, ()) == 'keep was changed from ["MET_*"] to ["MET_*", "HLT_*"]'
     os.utime(task.inputs[0], ns=(1, 1))

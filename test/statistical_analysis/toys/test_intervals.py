@@ -59,7 +59,7 @@ def test_a_counting_experiment_has_its_exact_limits_and_significance() -> None:
     assert asymptotic.toys == 0
     assert asymptotic.limit.observed_error is asymptotic.significance.observed_error is None
     states = [{it.question: it.state for it in verdict(each, [])} for each in (found, asymptotic)]
-    assert [each["Enough events for its formulae?"] for each in states] == ["good", "bad"]
+    assert [each["Enough events for asymptotic formulae?"] for each in states] == ["good", "bad"]
 
 
 @pytest.mark.slow

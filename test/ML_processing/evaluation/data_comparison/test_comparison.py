@@ -273,7 +273,7 @@ def test_regions_that_cannot_be_compared(run: Path, simulation: Path, observed: 
     wanted = DataRequest((), ("SR",), (data,), (simulation,))
     with pytest.raises(ConfigError, match="data in SR are blind"):
         region_events(training, wanted, "SR")
-    with pytest.raises(ConfigError, match='"CRR" is no region of the HDF5 files. Did you mean "CR"'):
+    with pytest.raises(ConfigError, match='"CRR" is not a region of the HDF5 files. Did you mean "CR"'):
         region_events(training, wanted, "CRR")
     other = observed("other.h5", {**REGIONS, "SR": "cut < -1"})
     with pytest.raises(NanoMLError, match=r"other.h5: has another region SR than .*simulation.h5"):

@@ -142,7 +142,7 @@ def test_a_proxy_in_the_home_directory(
 
 @pytest.mark.parametrize(
     ("hours", "vo", "said"),
-    [(-1, "cms", "expired"), (12, None, "is of no VO, and cms is needed"), (12, "atlas", "cms")],
+    [(-1, "cms", "expired"), (12, None, "is for no VO, but cms is needed"), (12, "atlas", "cms")],
 )
 @pytest.mark.service
 def test_a_proxy_that_is_refused_is_named(
