@@ -91,7 +91,8 @@ def test_it_learns_from_events_that_do_not_fit_into_memory(
 def test_report_and_model(trained: Path, toy: Toy, tmp_path: Path) -> None:
     content = evaluate(trained, [toy(count=1500)], trained)
     assert (
-        "What is called a network here are boosted decision trees, so there is no BDT beside them." in content["notes"]
+        "The networks on this page are boosted decision trees, so there is no other BDT to compare with."
+        in content["notes"]
     )
     assert not any("BDT" in answer["question"] for answer in content["verdict"])
     assert content["verdict"][0]["question"] == "Overtrained?"
