@@ -106,5 +106,5 @@ def test_less_than_was_asked_for_is_an_error() -> None:
     request, file = Request([(9_900, 400)], 1), File()
     request.send(file)
     file.answer()
-    with pytest.raises(ServerError, match="less came"):
+    with pytest.raises(ServerError, match="fewer bytes arrived"):
         request.receive(file)
