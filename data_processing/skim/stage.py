@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
 
 _ODD_MEAN = 0.1  # that the mean of a weight of all events may differ from 1
+_SECTIONS = "luminosity.json"  # of data
 _FILES = ("certified", "branches")  # settings that name a file
 # what the content of a skim depends on
 _SETTINGS = ("selection", "modules", "cut", *_FILES, "keep", "compression", "engine")
@@ -83,9 +84,12 @@ def _engine(name: str) -> Callable[[SkimJob], Accounting]:
     return postprocess_file
 
 
-def skim_tasks_stage(tasks: Sequence[Task], directories: Mapping[str, Path], workers: int) -> Stage:
-    """The stage of skim tasks, with each dataset's directory of skims."""
-    return Stage("skim", tasks, workers, functools.partial(skim_summary, directories))
+def skim_tasks_stage(
+    tasks: Sequence[Task], directories: Mapping[str, Path], workers: int, data: Collection[str] = ()
+) -> Stage:
+    """The stage of skim tasks, with each dataset's directory of skims, and which are known to be data."""
+    written = [directories[name] / _SECTIONS for name in data]
+    return Stage("skim", tasks, workers, functools.partial(skim_summary, directories), written=written)
 
 
 def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -115,7 +119,7 @@ def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str
             )
         lines += _weight_lines(accounting)
         if any(file.is_data for file in accounting.files):
-            path = directories[dataset] / "luminosity.json"
+            path = directories[dataset] / _SECTIONS
             sections = accounting.luminosity_sections
             sections.write(path)
             lines.append(f"{len(sections):,} luminosity sections of data, for brilcalc: {path}")
@@ -153,4 +157,5 @@ def skim_stage(analysis: Analysis) -> Stage:
         if task.inputs[0] not in analysis.left_out(name)
     ]
     directories = {name: layout.skims(name) for name in analysis.files}
-    return skim_tasks_stage(tasks, directories, skim.workers or usable_cores())
+    data = [name for name in directories if config.datasets[name].is_data]
+    return skim_tasks_stage(tasks, directories, skim.workers or usable_cores(), data)

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import awkward as ak
 import numpy as np
 import uproot
 from numpy.typing import NDArray
 
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.compression import decompressed
 from MLTools.NanoML.rootio.lists import Lists
 from MLTools.NanoML.rootio.ttree import StoredBranch
 
+T = TypeVar("T")
 Take = Callable[[int, int], bytes]
 """Gives the bytes of a file at some place: take(seek, size)."""
 
@@ -155,6 +157,53 @@ class PlainBranch:
                 raise ValueError("lists begin before others end, or within a number")
             offsets >>= itemsize.bit_length() - 1  # bytes to numbers; a size is a power of two
         return values, offsets
+
+
+class PlainBranches:
+    """The branches of a tree that are read here; on the least doubt, one is left to uproot.
+
+    `objects` are those of the tree, as `PlainBranch.of` takes them.
+    """
+
+    def __init__(self, objects: Mapping[str, Any]) -> None:
+        self._objects = objects
+        self._known: dict[str, PlainBranch | None] = {}
+
+    def known(self, names: Iterable[str]) -> dict[str, PlainBranch]:
+        """Those of some names, as far as is known."""
+        for name in names:
+            if name not in self._known:
+                self._known[name] = self._unless_in_doubt(name, PlainBranch.of, self._objects[name])
+        return {name: branch for name in names if (branch := self._known[name]) is not None}
+
+    def read(
+        self,
+        prepare: Callable[[Iterable[tuple[int, int]]], Take],
+        names: Sequence[str],
+        start: int,
+        stop: int,
+        pick: Callable[[NDArray[Any] | Lists], Any] = lambda values: values,
+    ) -> dict[str, Any]:
+        """What `pick` makes of a range of entries of each, as far as they are read here; `prepare` takes pieces of the file."""
+        plain = self.known(names)
+        take = prepare(piece for branch in plain.values() for piece in branch.pieces(start, stop))
+        begins: dict[str, Begins] = {}
+        found = {}
+        for name, branch in plain.items():
+            array: Any = self._unless_in_doubt(name, branch.read, take, start, stop, begins)
+            if array is not None:
+                found[name] = pick(array)
+        return found
+
+    def _unless_in_doubt(self, name: str, read: Callable[..., T | None], *arguments: Any) -> T | None:
+        """What `read` returns; None if it fails for whatever reason, and uproot reads the branch from now on."""
+        try:
+            return read(*arguments)
+        except NanoMLError:  # no server gives the bytes
+            raise
+        except Exception:  # if uproot fails, too, its reason is the one to report
+            self._known[name] = None
+            return None
 
 
 class Begins(NamedTuple):

@@ -6,6 +6,8 @@ import os
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from textwrap import shorten
 from typing import Any, TypeVar, Union
 
@@ -17,10 +19,10 @@ from numpy.typing import NDArray
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.access import Access
-from MLTools.NanoML.rootio.baskets import Begins, PlainBranch
+from MLTools.NanoML.rootio.baskets import PlainBranches
 from MLTools.NanoML.rootio.branches import Branch, TreeBranches, counter_of, ntuple_branches
 from MLTools.NanoML.rootio.lists import Lists
-from MLTools.NanoML.rootio.ttree import stored_branches
+from MLTools.NanoML.rootio.ttree import OtherTreeError, StoredBranches
 
 __all__ = ["PROVENANCE", "RootFile"]
 
@@ -91,7 +93,7 @@ class RootFile:
         if self._seen not in (None, entries):
             raise ValueError(f"it has {entries} entries here, and {self._seen} elsewhere")
         self._seen = self.entries = entries
-        self._plain: dict[str, PlainBranch | None] = {}
+        self._plain = PlainBranches(objects)
         self.is_rntuple, self._objects = is_rntuple, objects
         self.branches = branches
 
@@ -108,9 +110,15 @@ class RootFile:
             key = self._file.key(tree)
             chunk, cursor = key.get_uncompressed_chunk_cursor()
             content = bytes(chunk.get(0, key.data_uncompressed_bytes, cursor, {}))
-            stored = stored_branches(content, key.fKeylen)
-            if stored is not None:
-                return stored
+            with suppress(OtherTreeError):
+                stored = StoredBranches(content, key.fKeylen, partial(self._object_of, tree))
+                return stored.entries, stored
+        return self._objects_by_uproot(tree)
+
+    def _object_of(self, tree: str, branch: str) -> Any:
+        return self._attempt(lambda: self._objects_by_uproot(tree)[1][branch])
+
+    def _objects_by_uproot(self, tree: str) -> tuple[int, dict[str, Any]]:
         found = self._tree if tree == self._name else self._file[tree]
         objects: dict[str, Any] = {}
         for each in found.branches:
@@ -198,7 +206,7 @@ class RootFile:
     def _arrays(self, names: list[str], start: int, stop: int, pick: Callable[[Plain], Plain]) -> dict[str, Plain]:
         if self.is_rntuple:
             return {name: pick(self._field(name, start, stop)) for name in names}
-        found = self._plain_arrays(names, start, stop, pick)
+        found = self._plain.read(self._access.take, names, start, stop, pick) if self._access.is_fast else {}
         rest = [name for name in names if name not in found]
         if rest:
             self._access.check_size()
@@ -225,39 +233,6 @@ class RootFile:
         values = self._tree[name].array(entry_start=start, entry_stop=stop)
         # uproot gives a cardinality as a signed 64-bit integer
         return ak.values_astype(values, np.dtype(self.branches[name].dtype))
-
-    def _plain_arrays(
-        self, names: list[str], start: int, stop: int, pick: Callable[[Plain], Plain]
-    ) -> dict[str, Plain]:
-        """The branches that our own fast code reads; on the least doubt, it leaves one to uproot."""
-        if not self._access.is_fast:
-            return {}
-        plain = self._plain_branches(names)
-        take = self._access.take(piece for branch in plain.values() for piece in branch.pieces(start, stop))
-        known: dict[str, Begins] = {}
-        found: dict[str, Plain] = {}
-        for name, branch in plain.items():
-            array = self._unless_in_doubt(name, branch.read, take, start, stop, known)
-            if array is not None:
-                found[name] = pick(array)
-        return found
-
-    def _plain_branches(self, names: Iterable[str]) -> dict[str, PlainBranch]:
-        """Those that our own fast code reads, as far as is known."""
-        for name in names:
-            if name not in self._plain:
-                self._plain[name] = self._unless_in_doubt(name, PlainBranch.of, self._objects[name])
-        return {name: branch for name in names if (branch := self._plain[name]) is not None}
-
-    def _unless_in_doubt(self, name: str, read: Callable[..., T | None], *arguments: Any) -> T | None:
-        """What `read` returns; None if it fails for whatever reason, and uproot reads the branch from now on."""
-        try:
-            return read(*arguments)
-        except NanoMLError:  # no server gives the bytes
-            raise
-        except Exception:  # if uproot fails, too, its reason is the one to report
-            self._plain[name] = None
-            return None
 
     def ranges(
         self, names: Iterable[str], most: int, start: int = 0, stop: int | None = None
@@ -293,7 +268,7 @@ class RootFile:
         """
         if not self._access.is_far or self.is_rntuple:
             return False
-        plain = self._plain_branches(sorted({self.name_of(name) for name in names})).values()
+        plain = self._plain.known(sorted({self.name_of(name) for name in names})).values()
         return self._access.announce(piece for each in ranges for branch in plain for piece in branch.pieces(*each))
 
     def basket_ends(self, names: Iterable[str], start: int, stop: int) -> list[int]:
@@ -349,10 +324,14 @@ class RootFile:
             return None
 
         def read() -> dict[str, ak.Array]:
-            tree = self._file[name]
-            wanted = tree.keys(recursive=False) if branches is None else list(branches)
-            found: dict[str, ak.Array] = tree.arrays(wanted, how=dict) if wanted else {}
-            return found
+            entries, objects = self._objects_of(name)
+            wanted = list(objects if branches is None else branches)
+            plain = {}
+            if self._access.is_fast:
+                plain = PlainBranches(objects).read(self._access.take, wanted, 0, entries)
+            rest = [each for each in wanted if each not in plain]
+            others = self._file[name].arrays(rest, how=dict) if rest else {}
+            return {each: others[each] if each in others else _array(plain[each]) for each in wanted}
 
         return self._attempt(read)
 

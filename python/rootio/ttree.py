@@ -2,15 +2,16 @@
 
 For each of the thousand branches of NanoAOD, few of which are ever used, uproot makes dozens of objects, which takes longer
 than reading some of them. Here it is one object, with what is needed to describe a branch and to find its baskets.
-The format is that of ROOT 6; a tree with anything but numbers and lists of numbers is left to uproot.
+The format is that of ROOT 6; what is not numbers or lists of numbers is left to uproot.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
 from typing import Any
@@ -61,15 +62,65 @@ class StoredBranch:
         return found
 
 
-def stored_branches(content: bytes, key_length: int) -> tuple[int, Mapping[str, StoredBranch]] | None:
-    """The number of entries of a TTree, and its branches; None if `StoredBranch` cannot describe all of them.
+class StoredBranches(Mapping[str, Any]):
+    """The branches of a TTree by their names, each read when it is first asked for, as most never are.
 
-    `content` is the decompressed tree, `key_length` the length of the key before it, which reference numbers include.
+    Parameters
+    ----------
+    content
+        The decompressed tree.
+    key_length
+        The length of the key before it, which reference numbers include.
+    others
+        Gives a branch that `StoredBranch` cannot describe, by its name.
+
+    Raises
+    ------
+    OtherTreeError
+        It cannot even be said what branches there are.
     """
-    try:
-        return _TreeParser(content, key_length).tree()
-    except (_OtherError, struct.error, LookupError, ValueError):
-        return None
+
+    def __init__(self, content: bytes, key_length: int, others: Callable[[str], Any]) -> None:
+        self._content, self._key_length, self._others = content, key_length, others
+        try:
+            self.entries, self._places = _Parser(content, key_length).tree()
+        except _ERRORS as problem:
+            raise OtherTreeError from problem
+        self._names, self._begins = list(self._places), [begin for begin, _ in self._places.values()]
+        self._leaves: dict[str, int] = {}  # their places, by the names of branches
+        self._known: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._known:
+            place = self._places[name]
+            try:
+                self._known[name] = self._stored(name, *place)
+            except _ERRORS:
+                self._known[name] = self._others(name)
+        return self._known[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def _stored(self, name: str, begin: int, end: int) -> StoredBranch:
+        branch, leaf, counted_by = _Parser(self._content, self._key_length, begin).branch(end)
+        if branch.name != name:
+            raise OtherTreeError
+        self._leaves[name] = leaf
+        if not counted_by:
+            return branch
+        if counted_by >= begin:  # the counter comes later
+            raise OtherTreeError
+        counter = self._names[bisect_right(self._begins, counted_by) - 1]
+        if not isinstance(self[counter], StoredBranch) or self._leaves[counter] != counted_by:
+            raise OtherTreeError
+        return replace(branch, counter=counter)
 
 
 @cache
@@ -77,19 +128,21 @@ def _dtype(kind: str, is_unsigned: bool) -> np.dtype[Any]:
     return np.dtype(_TYPES[kind].replace("i", "u") if is_unsigned else _TYPES[kind])
 
 
-class _OtherError(Exception):
+class OtherTreeError(Exception):
     """The bytes are not as expected."""
 
 
-class _TreeParser:
-    """Reads the bytes of a tree; `_at` is its position."""
+_ERRORS = (OtherTreeError, struct.error, LookupError, ValueError)
 
-    def __init__(self, content: bytes, key_length: int) -> None:
-        self._content, self._key_length, self._at = content, key_length, 0
-        self._classes: dict[int, str] = {}
-        self._leaves: dict[int, str] = {}
 
-    def tree(self) -> tuple[int, dict[str, StoredBranch]]:
+class _Parser:
+    """Reads the bytes of a tree, from the position `at`."""
+
+    def __init__(self, content: bytes, key_length: int, at: int = 0) -> None:
+        self._content, self._key_length, self._at = content, key_length, at
+
+    def tree(self) -> tuple[int, dict[str, tuple[int, int]]]:
+        """The number of entries, and where each branch begins and ends."""
         self._enter(_TREE, len(self._content))
         self._named()
         for _ in range(3):  # TAttLine, TAttFill, TAttMarker
@@ -99,14 +152,17 @@ class _TreeParser:
         self._skip()  # TIOFeatures
         found = {}
         for _ in range(self._array()):
-            end = self._object("TBranch")
-            branch = self._branch(end)
-            if self._at != end or branch.name in found:
-                raise _OtherError
-            found[branch.name] = branch
+            end = self._object("TBranch")[0]
+            begin, self._at = self._at, self._at + _HEADER.size + _NAMED.size
+            name = self._string()
+            if end < self._at or name in found:
+                raise OtherTreeError
+            found[name] = begin, end
+            self._at = end
         return entries, found
 
-    def _branch(self, end: int) -> StoredBranch:
+    def branch(self, end: int) -> tuple[StoredBranch, int, int]:
+        """A branch, still without its counter; where its leaf is, and where that of its counter, or 0."""
         self._enter(_BRANCH, end)
         name, title = self._named()
         self._skip()  # TAttFill
@@ -116,54 +172,55 @@ class _TreeParser:
         branches, leaves = arrays[:6], arrays[6:]
         for _, version, object_version, bits, unnamed, _ in (branches, leaves):
             if version != _ARRAY or object_version != 1 or bits & _REFERENCED or unnamed:
-                raise _OtherError
+                raise OtherTreeError
         if branches[0] != _EMPTY or branches[5] or leaves[5] != 1 or baskets >= room:
-            raise _OtherError
+            raise OtherTreeError
         leaves_end = self._at - _EMPTY + leaves[0]
-        dtype, dimensions, counter = self._leaf(name)
+        leaf = self._at
+        dtype, dimensions, counted_by = self._leaf()
         if self._at != leaves_end:
-            raise _OtherError
+            raise OtherTreeError
         self._skip()  # baskets in memory
         content = self._content
         sizes, starts, seek = self._at + 1, self._at + 2 + 4 * room, self._at + 3 + 12 * room
         last = _LONG.unpack_from(content, starts + 8 * baskets)[0]
         self._at = seek + 8 * room
         if last != entries or self._string():  # some baskets are in memory, or in another file
-            raise _OtherError
-        return StoredBranch(
+            raise OtherTreeError
+        branch = StoredBranch(
             name,
             title,
             dtype,
             dimensions,
-            counter,
+            None,
             uncompressed,
             np.frombuffer(content, ">i8", baskets, seek),
             np.frombuffer(content, ">i4", baskets, sizes),
             np.frombuffer(content, ">i8", baskets + 1, starts),
         )
+        if self._at != end:
+            raise OtherTreeError
+        return branch, leaf, counted_by
 
-    def _leaf(self, branch: str) -> tuple[np.dtype[Any], tuple[int, ...], str | None]:
-        place = self._place()
-        end = self._object("TLeaf")
-        kind = self._last_class[5:]
+    def _leaf(self) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+        end, kind = self._object("TLeaf")
+        kind = kind[5:]
         self._enter(1, end)
         common_end = self._enter(_LEAF)
         title = self._named()[1]
         numbers, _, _, _, is_unsigned, counted_by = self._take(_LENGTHS)
         if self._at != common_end or kind not in _TYPES or counted_by & _COUNTED:
-            raise _OtherError  # the last: the counter comes later
-        self._leaves[place] = branch
+            raise OtherTreeError
         dimensions = tuple(map(int, _DIMENSION.findall(title))) if "[" in title else ()
-        counter = self._leaves[counted_by] if counted_by else None
         dtype = _dtype(kind, is_unsigned)
         self._at += 2 * dtype.itemsize  # the smallest and the largest number
         if numbers != prod(dimensions) or self._at != end:
-            raise _OtherError
-        return dtype, dimensions, counter
+            raise OtherTreeError
+        return dtype, dimensions, self._place(counted_by) if counted_by else 0
 
-    def _place(self) -> int:
-        """Reference number of the object that begins here."""
-        return self._at + self._key_length + _MAP_OFFSET
+    def _place(self, reference: int) -> int:
+        """Where the object with a reference number begins."""
+        return reference - self._key_length - _MAP_OFFSET
 
     def _take(self, form: struct.Struct) -> tuple[Any, ...]:
         found = form.unpack_from(self._content, self._at)
@@ -175,13 +232,13 @@ class _TreeParser:
         follow, found = self._take(_HEADER)
         end: int = self._at - 2 + (follow & ~_COUNTED)
         if found != version or not follow & _COUNTED or expected_end not in (None, end):
-            raise _OtherError
+            raise OtherTreeError
         return end
 
     def _skip(self) -> None:
         follow, version = self._take(_HEADER)
         if not follow & _COUNTED or version & _MEMBERWISE:
-            raise _OtherError
+            raise OtherTreeError
         self._at += (follow & ~_COUNTED) - 2
 
     def _string(self) -> str:
@@ -197,7 +254,7 @@ class _TreeParser:
         follow, *versions, bits = self._take(_NAMED)
         name, title = self._string(), self._string()
         if follow != (self._at - begin) | _COUNTED or versions != [1, 1] or bits & _REFERENCED:
-            raise _OtherError
+            raise OtherTreeError
         return name, title
 
     def _array(self) -> int:
@@ -205,25 +262,32 @@ class _TreeParser:
         self._enter(_ARRAY)
         version, bits = self._take(_TOBJECT)
         if version != 1 or bits & _REFERENCED:
-            raise _OtherError
+            raise OtherTreeError
         self._string()
         number: int = self._take(_INT)[0]
         self._at += _INT.size
         return number
 
-    def _object(self, kind: str) -> int:
-        """Enter an object whose class begins with `kind`; return where it ends."""
+    def _object(self, kind: str) -> tuple[int, str]:
+        """Enter an object whose class begins with `kind`; return where it ends, and its class."""
         count = self._take(_TAG)[0]
         if not count & _COUNTED:
-            raise _OtherError
+            raise OtherTreeError
         end: int = self._at + (count & ~_COUNTED)
-        place = self._place()
+        place = self._at
         tag = self._take(_TAG)[0]
+        if tag != _NEW_CLASS:
+            place = self._place(tag & ~_IS_CLASS)
+        name = self._class(place)
         if tag == _NEW_CLASS:
-            stop = self._content.index(b"\0", self._at)
-            self._classes[place | _IS_CLASS] = self._content[self._at : stop].decode()
-            self._at, tag = stop + 1, place | _IS_CLASS
-        self._last_class = self._classes[tag]
-        if not self._last_class.startswith(kind) or (kind == "TBranch" != self._last_class):
-            raise _OtherError
-        return end
+            self._at += len(name) + 1
+        if not name.startswith(kind) or (kind == "TBranch" != name):
+            raise OtherTreeError
+        return end, name
+
+    def _class(self, place: int) -> str:
+        """The name of the class that an object introduces at a place."""
+        name = place + _TAG.size
+        if self._content[place:name] != _NEW_CLASS.to_bytes(4, "big"):
+            raise OtherTreeError
+        return self._content[name : self._content.index(b"\0", name)].decode()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,11 @@ from MLTools.NanoML.atomic import remove_leftovers
 from MLTools.NanoML.errors import NanoMLError, UnreadableError, told_once
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
+from MLTools.NanoML.workflow.fingerprints import Fingerprints
 from MLTools.NanoML.workflow.task import Stamp, Task, forget, read_record, reason_to_run, stamps, write_record
 
 _MOST = 20  # messages that are listed
+_AHEAD = 8  # tasks that are handed over to each worker
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Stage:
     # the result in lines, given what the work of each task returned, by the task's name
     summary: Callable[[Mapping[str, Mapping[str, Any]]], Sequence[str]] = lambda _: ()
     of: str = "files"  # what its tasks are counted as
+    written: Sequence[Path] = ()  # files that the summary writes
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class Planned:
 
     stage: Stage
     reasons: Mapping[str, str]
+    # fingerprints of tasks that are up to date, and whether all that follows from them was done before
+    fingerprints: Collection[str] = ()
+    is_settled: bool = False
 
     @property
     def todo(self) -> list[Task]:
@@ -97,31 +104,39 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Pl
 
     An error if two tasks make the same file, or one would overwrite its input.
     """
-    _spare_sources([task for stage in stages for task in stage.tasks])
-    renewed: set[str] = set()
-    made: dict[str, str] = {}
+    records, renewed = workdir / RECORDS, set[str]()
+    made: dict[str, Task] = {}
     planned = []
     for stage in stages:
-        reasons = {}
+        fingerprints, reasons, found = Fingerprints(records, stage.name), dict[str, str](), list[str]()
+        before = fingerprints.read()
+        is_settled = all(path.exists() for path in stage.written)
         for task in stage.tasks:
             for path in task.outputs:
-                other = made.setdefault(str(path), f"{stage.name} {task.name}")
-                if other != f"{stage.name} {task.name}":
-                    raise NanoMLError(f"{path}: is made both by {other} and by {stage.name} {task.name}.")
-            reason = reason_to_run(task, workdir / RECORDS, renewed)
+                other = made.setdefault(str(path), task)
+                if other is not task:
+                    raise NanoMLError(
+                        f"{path}: is made both by {other.stage} {other.name} and by {stage.name} {task.name}."
+                    )
+            now, reason = fingerprints.now(task), None
+            if now is None or now not in before or not renewed.isdisjoint(task.inputs):
+                reason, is_settled = reason_to_run(task, records, renewed), False
             if reason or force:
                 reasons[task.name] = reason or "you asked for it"
-                renewed.update(str(path) for path in task.outputs)
-        planned.append(Planned(stage, reasons))
+                renewed.update(map(str, task.outputs))
+            elif now is not None:
+                found.append(now)
+        planned.append(Planned(stage, reasons, found, is_settled))
+    if renewed:
+        _spare_sources([task for stage in stages for task in stage.tasks], made, renewed)
     return planned
 
 
-def _spare_sources(tasks: Sequence[Task]) -> None:
+def _spare_sources(tasks: Sequence[Task], outputs: Container[str], renewed: Collection[str]) -> None:
     """Refuse to overwrite a file that is read, unless an earlier task made it."""
-    outputs = {str(path) for task in tasks for path in task.outputs}
-    made = {os.path.realpath(path) for path in outputs}
+    made = set(map(os.path.realpath, renewed))
     for task in tasks:
-        own = {str(path) for path in task.outputs}
+        own = set(map(str, task.outputs))
         for path in task.inputs:
             if (path in own or path not in outputs) and os.path.realpath(path) in made:
                 raise NanoMLError(
@@ -136,31 +151,69 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
     tasks fail, the others of the same stage are done before FailedTasksError is raised; later stages are not begun.
     """
     records = workdir / RECORDS
-    remove_leftovers(workdir)
+    if any(each.reasons for each in planned):
+        remove_leftovers(workdir)
     for each in planned:
         check_interrupt()
         for line in each.lines():
             say(line)
         stage, todo = each.stage, each.todo
+        if each.is_settled and not todo:
+            continue
         for task in todo:
             forget(task, records)
+        fingerprints = Fingerprints(records, stage.name)
+        done = _Done(records, fingerprints, set(each.fingerprints))
         workers = min(stage.workers, len(todo))
-        failures = _run_pool(stage, todo, records, workers) if workers > 1 else _run_here(todo, records)
+        failures = _run_pool(stage, todo, done, workers) if workers > 1 else _run_here(todo, done)
         if failures:
             raise FailedTasksError(stage.tasks, failures)
-        done = {task.name: read_record(task, records) for task in stage.tasks}
         # may write a file, even if there was nothing to do
-        lines = stage.summary({name: record.summary if record else {} for name, record in done.items()})
+        lines = stage.summary(_Summaries(stage.tasks, records))
         for line in lines if todo else ():
             say(f"  {line}")
+        fingerprints.write(done.found)
 
 
-def _run_here(todo: Sequence[Task], records: Path) -> dict[str, NanoMLError]:
+@dataclass(frozen=True)
+class _Done:
+    """Notes that tasks are done."""
+
+    records: Path
+    fingerprints: Fingerprints
+    found: set[str]
+
+    def note(self, task: Task, outcome: _Outcome) -> None:
+        """Print the notes of a task, and write its record."""
+        for key, text in outcome.notes.items():
+            say_once(key, text)
+        record = write_record(task, self.records, outcome.inputs, outcome.summary, outcome.seconds)
+        self.found.add(self.fingerprints.of(task, record))
+
+
+class _Summaries(Mapping[str, Mapping[str, Any]]):
+    """What the work of each task returned, by the task's name: each is read from its record when it is asked for."""
+
+    def __init__(self, tasks: Sequence[Task], records: Path) -> None:
+        self._tasks, self._records = {task.name: task for task in tasks}, records
+
+    def __getitem__(self, name: str) -> Mapping[str, Any]:
+        record = read_record(self._tasks[name], self._records)
+        return record.summary if record else {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+
+def _run_here(todo: Sequence[Task], done: _Done) -> dict[str, NanoMLError]:
     failures = {}
     for task in todo:
         check_interrupt()
         try:
-            _work(task).note(task, records)
+            done.note(task, _work(task))
         except NanoMLError as problem:
             failures[task.name] = problem
     return failures
@@ -175,12 +228,6 @@ class _Outcome:
     seconds: float
     notes: Mapping[str, str]
 
-    def note(self, task: Task, records: Path) -> None:
-        """Print the notes, and write the record of the task."""
-        for key, text in self.notes.items():
-            say_once(key, text)
-        write_record(task, records, self.inputs, self.summary, self.seconds)
-
 
 def _work(task: Task) -> _Outcome:
     begin, inputs = time.monotonic(), stamps(task)
@@ -188,23 +235,37 @@ def _work(task: Task) -> _Outcome:
     return _Outcome(summary, inputs, time.monotonic() - begin, notes())
 
 
-def _run_pool(stage: Stage, todo: Sequence[Task], records: Path, workers: int) -> dict[str, NanoMLError]:
+def _run_pool(stage: Stage, todo: Sequence[Task], done: _Done, workers: int) -> dict[str, NanoMLError]:
     failures: dict[str, NanoMLError] = {}
     module = getattr(todo[0].work, "func", todo[0].work).__module__
     with worker_pool(workers, module, begin_worker) as pool, progress(stage.name, len(todo), stage.of) as bar:
-        running = {pool.submit(_work, task): task for task in todo}
-        pending = set(running)
-        while pending:
+        waiting = iter(todo)
+        running: dict[Future[_Outcome], Task] = {}
+        while True:
+            # to wait for thousands takes longer than what they do
+            for task in itertools.islice(waiting, _AHEAD * workers - len(running)):
+                running[_submitted(pool, task)] = task
+            if not running:
+                break
             # Python handles a signal that came just before it began to wait only when the wait ends
-            done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in done:
+            for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
+                task = running.pop(future)
                 try:
-                    future.result().note(running[future], records)
+                    done.note(task, future.result())
                 except NanoMLError as problem:
-                    failures[running[future].name] = problem
+                    failures[task.name] = problem
                 except BrokenProcessPool:
-                    failures[running[future].name] = NanoMLError(
+                    failures[task.name] = NanoMLError(
                         "the process that did it was killed, maybe for lack of memory: lower the chunk or the number of workers"
                     )
                 bar.advance()
     return failures
+
+
+def _submitted(pool: ProcessPoolExecutor, task: Task) -> Future[_Outcome]:
+    try:
+        return pool.submit(_work, task)
+    except BrokenProcessPool as problem:  # by an earlier task
+        failed: Future[_Outcome] = Future()
+        failed.set_exception(problem)
+        return failed

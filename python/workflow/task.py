@@ -116,25 +116,26 @@ def _without_nothing(entries: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return {key: value for key, value in entries if value not in (None, ())}
 
 
-def _record_path(task: Task, records: Path) -> Path:
-    return records / task.stage / f"{task.name}.json"
+def record_path(task: Task, records: Path) -> str:
+    """Where the record of a task is, in the directory of all records."""
+    return f"{records}/{task.stage}/{task.name}.json"
 
 
 def read_record(task: Task, records: Path) -> Optional[Record]:
     """The record of a task that was done, in the directory of all records; None if there is none that can be read."""
-    return Record.read(_record_path(task, records))
+    return Record.read(Path(record_path(task, records)))
 
 
 def write_record(
     task: Task, records: Path, inputs: Sequence[Stamp], summary: Mapping[str, Any], seconds: float, **others: Any
-) -> None:
+) -> Record:
     """Note that a task is done, in the directory of all records.
 
     Its inputs are the `stamps` from before it began: the next run notices what changed meanwhile. `others` are further
     fields of the record, such as the host if it is not this one.
     """
     here = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node()}
-    Record(
+    record = Record(
         task=f"{task.stage}/{task.name}",
         inputs=inputs,
         outputs=[Stamp.of(str(path)) for path in task.outputs],
@@ -144,12 +145,14 @@ def write_record(
         summary=dict(summary),
         seconds=round(seconds, 3),
         **{**here, **others},
-    ).write(_record_path(task, records))
+    )
+    record.write(Path(record_path(task, records)))
+    return record
 
 
 def forget(task: Task, records: Path) -> None:
     """Forget that a task was done, and remove what it would continue from: it is to be done again."""
-    record = _record_path(task, records)
+    record = Path(record_path(task, records))
     if record.exists():
         for path in task.memory:
             path.unlink(missing_ok=True)
@@ -242,5 +245,5 @@ def accept(task: Task, records: Path, dry_run: bool = False) -> Optional[str]:
         change = Acceptance(record.code, reason, time.strftime("%Y-%m-%dT%H:%M:%S%z"))
         accepted = [*record.accepted, change]
         renewed = dataclasses.replace(record, code=task.code, version=__version__, accepted=accepted)
-        renewed.write(_record_path(task, records))
+        renewed.write(Path(record_path(task, records)))
     return reason

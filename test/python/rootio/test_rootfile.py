@@ -16,7 +16,7 @@ from MLTools.NanoML.rootio import branches
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Lists
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.rootio.ttree import StoredBranch
+from MLTools.NanoML.rootio.ttree import StoredBranch, StoredBranches
 from services.arrays import parts
 from services.nanoaod import can_write_rntuple
 
@@ -38,13 +38,15 @@ def described(branch: Any, names: set[str]) -> Branch:
 
 def check_stored(found: Mapping[str, Any], tree: Any) -> None:
     """Compare branches that were read from the bytes of a tree with what uproot says about them."""
-    if not any(isinstance(stored, StoredBranch) for stored in found.values()):
-        # something in it is left to uproot: in files of CMS, that is baskets within the tree
-        assert tree.name != "Events" or any(branch.embedded_baskets for branch in tree.branches)
+    if not isinstance(found, StoredBranches):  # the tree is left to uproot
+        assert tree.name != "Events"
         return
     assert list(found) == [branch.name for branch in tree.branches]
     for branch in tree.branches:
         stored, counter, count = found[branch.name], branch.count_branch, branch.num_baskets
+        if not isinstance(stored, StoredBranch):  # in files of CMS, it has baskets within the tree
+            assert tree.name != "Events" or branch.embedded_baskets or counter.embedded_baskets
+            continue
         assert (stored.title, stored.uncompressed_bytes) == (branch.title, branch.uncompressed_bytes)
         assert stored.counter == (None if counter is None else counter.name)
         assert stored.entry_offsets == branch.entry_offsets

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.terminal import progress
 from MLTools.NanoML.workflow.runner import Stage, plan, run
-from MLTools.NanoML.workflow.task import Task
+from MLTools.NanoML.workflow.task import Record, Task
 from processes import running
 
 # in a module of its own: worker processes import it
@@ -148,7 +150,7 @@ POOL = """
 import functools, os, sys, time
 from pathlib import Path
 from MLTools.NanoML.workflow.runner import Stage, plan, run
-from MLTools.NanoML.workflow.task import Task
+from MLTools.NanoML.workflow.task import Record, Task
 
 def work(number):
     Path(sys.argv[1], f"began{number}.{os.getpid()}").touch()
@@ -197,3 +199,40 @@ def test_a_source_is_never_overwritten(inputs: Path) -> None:
     task = Task("skim", "0", (str(inputs / "in1"),), (inputs / "link" / "in1",), {}, "", dict)
     with pytest.raises(NanoMLError, match="in1: would be overwritten"):
         plan([Stage("skim", [task])], inputs)
+
+
+def test_a_run_with_nothing_to_do_reads_no_record(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = inputs / "page"
+    stages = [
+        replace(stage(inputs, "out", "in", range(4)), summary=lambda done: [str(write(page, done))], written=[page])
+    ]
+
+    def write(path: Path, done: Mapping[str, Any]) -> int:
+        return path.write_text(str(sum(each["size"] for each in done.values())))
+
+    def reasons() -> dict[str, str]:
+        (found,) = plan(stages, inputs)
+        run([found], inputs)
+        return dict(found.reasons)
+
+    assert set(reasons().values()) == {"not done yet"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "read", None)
+        assert reasons() == {}
+        (inputs / "in1").write_text("more content")
+        with pytest.raises(TypeError):  # it would be read
+            reasons()
+    assert reasons() == {"1": f"{inputs / 'in1'} was changed"}
+    page.unlink()
+    assert reasons() == {}
+    assert page.read_text() == "39"
+    (inputs / "out2").unlink()
+    assert reasons() == {"2": f"{inputs / 'out2'} is missing"}
+    stages[0].tasks[3].settings["cut"] = "x > 1"  # type: ignore[index]
+    assert reasons() == {"3": 'cut was changed from null to "x > 1"'}
+    (record := inputs / ".nanoml" / "out" / "0.json").write_text("damaged")
+    assert reasons() == {"0": "there is no record of how its output was made"}
+    record.unlink()
+    assert reasons() == {"0": "there is no record of how its output was made"}
+    (inputs / ".nanoml" / "out.txt").write_bytes(b"\xff")
+    assert reasons() == {}
