@@ -95,7 +95,7 @@ def explain_os_error(problem: BaseException, path: str | os.PathLike[str], doing
     return error
 
 
-_COUNT = re.compile(r"(?<=[ (])[0-9]+(?=[ ,)])")
+_COUNT = re.compile(r"(?<=[ (])[0-9](?:[0-9.,]*[0-9])?(?=[ ,)%])")
 
 
 def told_once(problems: Iterable[tuple[str, str, Collection[str]]]) -> list[str]:

@@ -201,9 +201,14 @@ class _Maker:
         return FitChannel(channel.name, channel.region, channel.era, title, edges, samples, nothing)
 
     def _above_background(self, channel: HistogramChannel, samples: Sequence[Sample]) -> Iterator[Sample]:
-        """The processes, the signal without bins where no background is expected: there any event would be a discovery."""
+        """The processes, the signal without bins where no background is expected: there any event would be a discovery.
+
+        Nor do variations of the background fill them: to the other side there would be less than nothing.
+        """
         bare = np.sum([it.nominal for it in samples if not it.is_signal], axis=0) <= 0
         for each in samples:
+            if np.ndim(bare) and not each.is_signal:
+                each = replace(each, shapes={name: it.where(~bare) for name, it in each.shapes.items()})
             lost = float(each.nominal[bare].sum()) if each.is_signal and np.ndim(bare) else 0.0
             if lost > 0:
                 share = lost / float(each.nominal.sum())

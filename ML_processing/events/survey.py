@@ -245,11 +245,11 @@ def factors_of_split(survey: Survey, fold: int) -> NDArray[np.float64]:
     training = [i for i in range(k) if i not in (fold, (fold + 1) % k)]
     counts = survey.counts[:, training].sum(axis=1)
     total = int(survey.counts.sum())
-    for name, count in zip(classes, counts, strict=True):
+    for name, count, everywhere in zip(classes, counts, survey.counts.sum(axis=1).tolist(), strict=True):
         if not count:
             raise NanoMLError(
-                f'class "{name}" has no event in the training part of fold {fold}: {total} events are too few for '
-                f"{k} folds. Use more events, or fewer folds."
+                f'class "{name}" has no event in the training part of fold {fold}: {int(everywhere)} in all are too few for '
+                f"{k} folds. Use more events, fewer folds, or looser cuts (also in train.regions)."
             )
     validation = survey.counts[:, (fold + 1) % k].sum()
     if not validation:

@@ -24,6 +24,7 @@ from MLTools.NanoML.contracts.hdf5 import HDF5Metadata
 from MLTools.NanoML.contracts.missing import lines as missing_lines
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.errors import told_once
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
@@ -167,7 +168,7 @@ def convert_tasks(files: Sequence[str], directory: Path, job: ConvertJob) -> lis
 
 def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Events of each file, and what was left out; `done` has the metadata of each file as JSON."""
-    lines = []
+    lines, warnings = [], []
     for name, content in done.items():
         metadata = HDF5Metadata.from_json(content, name)
         (dataset,) = metadata.datasets
@@ -176,8 +177,8 @@ def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         estimate = f": {part.sum_of_weights:+.6g} expected by {part.dataset} in {part.region}" if part else ""
         lines.append(f"{name}: {dataset.accounting.selected:,} events, {label}{estimate}")
         lines += missing_lines({name: list(dataset.missing)} if dataset.missing else {})
-        lines += losses(name, metadata)
-    return lines
+        warnings += [(name, line, ()) for line in losses(name, metadata)]
+    return [*lines, *told_once(warnings)]
 
 
 def losses(name: str, metadata: HDF5Metadata) -> list[str]:

@@ -39,5 +39,7 @@ def test_mistakes_that_are_repeated_are_told_once() -> None:
 def test_how_many_there_are_of_something_makes_no_other_mistake() -> None:
     counts = [(f"d{n}", f"a.py:3: Own: the mask has {n} entries, but {n - 1} events are left", []) for n in (7, 80)]
     assert told_once(counts) == [f"{counts[0][1]}. The same goes for d80."]
+    shares = [(f"d{n}", f"d{n}: {n}.5% of Jet lost ({n},000 of 90,000)", []) for n in (1, 2)]
+    assert told_once(shares) == ["d1: 1.5% of Jet lost (1,000 of 90,000). The same goes for d2."]
     other = [("d1", f'"Lep{n}_pt" is in no skim of dataset d1.', []) for n in (1, 2)]
     assert len(told_once(other)) == 2

@@ -276,6 +276,15 @@ def test_bins_with_few_events_are_reported() -> None:
     ]
 
 
+def test_variations_do_not_fill_bins_without_background() -> None:
+    """To the other side there would be less than nothing, and no likelihood."""
+    model = one_channel(WZ=padded([100, 50, 0], up=[110, 45, 5], down=[90, 55, 0]), ZG=padded([0, 20, 0]))
+    shape = samples(model, "SR")["WZ"].shapes["jes"]
+    assert (shape.up.tolist(), shape.down.tolist()) == ([110, 45, 0], [90, 55, 0])
+    partly = one_channel(WZ=padded([100, 50, 0], up=[110, 45, 5], down=[90, 55, 0]), ZG=padded([0, 20, 9]))
+    assert samples(partly, "SR")["WZ"].shapes["jes"].up.tolist() == [110, 45, 5]
+
+
 def test_bins_of_a_plane_are_in_a_row() -> None:
     values = np.arange(20.0).reshape(4, 5)
     axes = (replace(AXIS, edges=(0.0, 1.0, 2.0)), AXIS)
