@@ -9,6 +9,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,8 +21,12 @@ import h5py
 import numpy as np
 import uproot
 
+from data_processing.skim.plan import SkimJob
+from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata, write_metadata
 from MLTools.NanoML.rootio.compression import compression_of
+from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.rootfile import RootFile
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SAMPLES = sorted((CHECKOUT / "examples" / "data").glob("*/*.root"))
@@ -59,6 +64,28 @@ def make_input(path: Path, events: int, compression: str = "ZSTD:5") -> None:
                 types = {k: v.dtype if isinstance(v, np.ndarray) else ak.type(v).content for k, v in rows.items()}
                 tree = file.mktree("Events", types, counter_name=lambda x: "n" + x, field_name=lambda o, i: f"{o}_{i}")
             tree.extend(rows)
+
+
+def make_skim(path: Path, events: int, compression: str, keep: Sequence[str]) -> None:
+    """Skims of the samples by the trilepton selection, joined, with `events` events drawn from them, each with its own number."""
+    with tempfile.TemporaryDirectory() as directory:
+        parts = []
+        for number, source in enumerate(SAMPLES):
+            part = Path(directory, f"{number}.root")
+            skim_file(SkimJob(str(source), part, SELECTION, keep=keep))
+            parts.append(part)
+        with RootFile(parts[0]) as file:
+            collections = {branch.collection for branch in file.branches.values() if branch.is_jagged}
+            branches = {name: branch for name, branch in file.branches.items() if name[1:] not in collections}
+        skims = ak.concatenate([uproot.open(part)["Events"].arrays(list(branches)) for part in parts])
+    random = np.random.default_rng(1)
+    with NanoWriter(path, branches, compression) as writer:
+        for start in range(0, events, 50_000):
+            picked = skims[random.integers(0, len(skims), min(50_000, events - start))]
+            rows = {name: picked[name] for name in branches}
+            rows["event"] = np.arange(start, start + len(picked), dtype=np.uint64)
+            writer.events.extend(rows)
+        writer.finish()
 
 
 def columns(names: Sequence[str]) -> list[dict[str, str]]:

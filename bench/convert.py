@@ -15,17 +15,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import awkward as ak
 import h5py
-import numpy as np
 import uproot
-from common import KEEP, SAMPLES, SELECTION, Took, in_turns, make_input, parser, read_with_uproot
+from common import KEEP, Case, Took, in_turns, make_input, make_skim, parser, read_with_uproot
 
 from data_processing.convert.columns import StoredCollection, event_level_branches
 from data_processing.convert.convert import ConvertJob, convert_files
-from data_processing.skim.plan import SkimJob
-from data_processing.skim.skim import skim_file
-from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import silence
 from MLTools.NanoML.trilepton import Trilepton
@@ -43,13 +38,16 @@ SKIM_BRANCHES = [
     "channel",
     "nGood*",
 ]
+NAMES = {"wide": "Conversion", "skim": "Conversion of a skim"}
+WHAT = {"wide": "720 branches", "skim": "all fields of leptons, and what the selection made"}
 MAXIMA = {"GenPart": 24, "GenJet": 10, "Jet": 8}
 
 
-def read(case: str, paths: Sequence[str]) -> None:
+def read(case: str, paths: Sequence[str]) -> int:
     """The peer: uproot alone."""
     for path in paths:
         read_with_uproot(path, ["*"] if case == "wide" else SKIM_BRANCHES, 5000 if case == "wide" else 50_000)
+    return sum(int(uproot.open(path)["Events"].num_entries) for path in paths)
 
 
 def convert(case: str, output: Path, compression: str, paths: Sequence[str]) -> None:
@@ -65,25 +63,6 @@ def convert(case: str, output: Path, compression: str, paths: Sequence[str]) -> 
     convert_files(ConvertJob(paths, output, names, objects, compression=compression))
 
 
-def make_skim(path: Path, events: int, compression: str) -> None:
-    """Skims of the samples by the trilepton selection, joined, with `events` events drawn from them."""
-    with tempfile.TemporaryDirectory() as directory:
-        parts = []
-        for number, source in enumerate(SAMPLES):
-            part = Path(directory, f"{number}.root")
-            skim_file(SkimJob(str(source), part, SELECTION, keep=KEEP))
-            parts.append(part)
-        with RootFile(parts[0]) as file:
-            branches = {name: branch for name, branch in file.branches.items() if name not in ("nElectron", "nMuon")}
-        skims = ak.concatenate([uproot.open(part)["Events"].arrays(list(branches)) for part in parts])
-    random = np.random.default_rng(1)
-    with NanoWriter(path, branches, compression) as writer:
-        for start in range(0, events, 50_000):
-            picked = skims[random.integers(0, len(skims), min(50_000, events - start))]
-            writer.events.extend({name: picked[name] for name in branches})
-        writer.finish()
-
-
 def float64_megabytes(path: Path) -> float:
     """Size of an HDF5 file's values as float64 without compression."""
     with h5py.File(path) as file:
@@ -97,15 +76,16 @@ def compare(case: str, source: Path, output: Path, options: argparse.Namespace, 
     for path in paths:
         path.unlink(missing_ok=True)
         path.hardlink_to(source)
-    sides = {"read": ("read", case, *paths), "convert": ("convert", case, output, options.compression, *paths)}
-    peer, ours = in_turns(__file__, sides, by="time").values()
-    size, full = output.stat().st_size / 1e6, float64_megabytes(output)
+    ours, limit = "NanoML converts", "uproot reads"
+    sides = {ours: ("convert", case, output, options.compression, *paths), limit: ("read", case, *paths)}
+    found = in_turns(__file__, sides, by="time")
+    size, full, events = output.stat().st_size / 1e6, float64_megabytes(output), int(found[limit].result)
+    times = f", the same file {options.files} times" if options.files > 1 else ""
+    setting = f"{events:,} events, {WHAT[case]}, {source.stat().st_size / 1e6:.0f} MB in {codec}{times}"
+    Case(f"{NAMES[case]}, {codec.partition(':')[0]}", setting, events, "events", found, ours, limit, by="time").tell()
     sys.stdout.write(
-        f"{case}: {source.stat().st_size / 1e6:.0f} MB of ROOT in {codec}, {options.files} times\n"
-        f"  uproot read  {peer.time:6.2f} s  {peer.memory:6.0f} MB\n"
-        f"  convert      {ours.time:6.2f} s  {ours.memory:6.0f} MB\n"
-        f"  ratio        {ours.time / peer.time:6.2f}\n"
-        f"  written      {size:6.0f} MB, {size / full:.2f} of float64 without compression ({full:.0f} MB)\n"
+        f"  processor: {found[ours].processor / found[limit].processor:.2f} of uproot's\n"
+        f"  written: {size:.0f} MB, {size / full:.2f} of float64 without compression ({full:.0f} MB)\n"
     )
 
 
@@ -129,7 +109,7 @@ def main() -> None:
         make_input(wide, options.events)
         compare("wide", wide, output, options)
         for codec in ("ZLIB:5", "LZMA:9"):  # of our skims, and of those of nanoAOD-tools
-            make_skim(skim, 10 * options.events, codec)
+            make_skim(skim, 10 * options.events, codec, KEEP)
             compare("skim", skim, output, options, codec)
 
 

@@ -30,6 +30,9 @@ from drawing import WIDTH, Picture  # noqa: E402
 
 BENCHES: dict[str, Sequence[str]] = {
     "skim": ("--events", "400000", "--comparison", "1", "--comparison", "2"),
+    "convert": (),
+    "shuffle": (),
+    "score": ("--model", "mlp"),
     "xrootd": (),
 }
 """What each is run with."""

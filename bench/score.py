@@ -7,8 +7,9 @@ and reads seven columns of the selection and, but for the mlp, up to eight jets.
 memory, once as one would write it, with all networks of the model, once as NanoML does it, with each event's own network;
 reading the same branches, and writing the same scores, with NanoML and with uproot; and, where Python has ROOT and
 nanoAOD-tools, the module `MLTools.NanoML.score` against one that runs ONNX Runtime on each event, and against one that does
-nothing. Each side is a process of its own, on one core, that has done it once before (in nanoAOD-tools 100 events of it),
-so that imports do not count; that a model is loaded does.
+nothing. The limit is reading, ONNX Runtime with each event's own network, and writing, with nothing in between.
+Each side is a process of its own, on one core, that has done it once before (in nanoAOD-tools 100 events of it), so that
+it has imported everything and loaded the model, as for all files of a dataset but the first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import uproot
-from common import SELECTION, Took, in_turns, make_input, parser, postprocess, rules
+from common import SELECTION, Case, Took, in_turns, make_skim, parser, postprocess, rules
 from numpy.typing import NDArray
 
 from data_processing.score.score import ScoreJob, Scorer, score_file
-from data_processing.skim.plan import SkimJob
-from data_processing.skim.skim import skim_file
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.branches import Branch
@@ -102,7 +101,7 @@ class Prepared:
         options.intra_op_num_threads = 1
         model = Model(path)
         with RootFile(source) as file:
-            scorer = Scorer(model, file, None, [None], ".")
+            scorer = Scorer(model, file, None, {"": None}, ".")
             arrays = file.read(scorer.reads)
         found = scorer.score(arrays)
         made = {name: (branch, found[name]) for name, branch in scorer.made.items()}
@@ -110,7 +109,7 @@ class Prepared:
         return cls(model, session, model.tensors(arrays), found[f"{model.name}_fold"], made)
 
 
-def nanoml(source: Path, model: Path, output: Path, _: Prepared) -> int:
+def nanoml(source: Path, model: Path, output: Path, _: Prepared | None) -> int:
     """Score it, end to end."""
     return score_file(ScoreJob(str(source), output, [model])).entries
 
@@ -143,6 +142,12 @@ def read_and_write(source: Path, model: Path, output: Path, ready: Prepared) -> 
                 writer.events.extend({**{name: arrays[name] for name in ids}, **made})
             writer.finish()
         return file.entries
+
+
+def read_run_and_write(source: Path, model: Path, output: Path, ready: Prepared) -> int:
+    """All that must be done."""
+    own_networks(source, model, output, ready)
+    return read_and_write(source, model, output, ready)
 
 
 def uproot_alone(source: Path, model: Path, output: Path, ready: Prepared) -> int:
@@ -184,12 +189,14 @@ def empty_loop(source: Path, model: Path, output: Path, most: int | None) -> int
     return looped(source, output, Nothing(), most)
 
 
+OURS, LIMIT = "NanoML", "read, each event's network in ONNX Runtime, write"
 SIDES = {
-    "nanoml": nanoml,
-    "ONNX Runtime": all_networks,
-    "own networks": own_networks,
-    "read and write": read_and_write,
-    "uproot alone": uproot_alone,
+    OURS: nanoml,
+    LIMIT: read_run_and_write,
+    "ONNX Runtime alone, each event's network": own_networks,
+    "ONNX Runtime alone, all networks": all_networks,
+    "NanoML reads and writes": read_and_write,
+    "uproot reads and writes": uproot_alone,
 }
 LOOPS = {"module": nano_module, "event by event": one_by_one, "empty loop": empty_loop}
 
@@ -199,37 +206,21 @@ def has_nanoaodtools() -> bool:
     return all(importlib.util.find_spec(name) for name in ("ROOT", "PhysicsTools", "PhysicsTools.NanoAODTools"))
 
 
-def measured(sides: Iterable[str], source: Path, model: Path) -> dict[str, Took]:
-    """Run sides in turn; what is done event by event takes long, and is run once."""
-    return in_turns(__file__, {side: (side, source, model) for side in sides}, once=["event by event"])
-
-
-def tell(found: Mapping[str, Took], ours: str) -> None:
-    """Print what was measured."""
-    for side, one in found.items():
-        sys.stdout.write(
-            f"  {side:15} {one.processor:7.2f} s  {one.result / one.processor / 1000:8.1f} kHz  "
-            f"{one.memory:5.0f} MB  {one.processor / found[ours].processor:6.2f} of ours\n"
-        )
-
-
-def compare(kind: str, skim: Path, model: Path) -> None:
-    """Measure all sides that can be run here, and print them."""
+def compare(kind: str, skim: Path, model: Path, events: int) -> None:
+    """Measure all sides that can be run here, and print them; what is done event by event takes long, and is run once."""
     make_model(model, kind)
-    found = measured(SIDES, skim, model)
-    sys.stdout.write(f"{kind}, {found['nanoml'].result:.0f} events of a skim\n")
-    tell(found, "nanoml")
+    setting = f"{events:,} events of a skim, five networks"
+    found = in_turns(__file__, {side: (side, skim, model) for side in SIDES})
+    Case(f"Scores, {kind}", setting, events, "events", found, OURS, LIMIT).tell()
     if has_nanoaodtools():
-        found = measured(LOOPS, skim, model)
-        sys.stdout.write(f"{kind}, {found['module'].result:.0f} events in nanoAOD-tools\n")
-        tell(found, "module")
+        found = in_turns(__file__, {side: (side, skim, model) for side in LOOPS}, once=["event by event"])
+        Case(f"Scores in nanoAOD-tools, {kind}", setting, events, "events", found, "module", "empty loop").tell()
         ours, theirs, empty = (found[side].processor for side in LOOPS)
         sys.stdout.write(f"  without the loop itself: {(theirs - empty) / (ours - empty):.1f} times ours\n")
 
 
 def only(side: str, *paths: str) -> None:
     """One side, in this process. It has run before, so importing is not counted."""
-    silence()
     source, model = map(Path, paths)
     with tempfile.TemporaryDirectory() as directory:
         first, second = (Path(directory, name, "out.root") for name in ("before", "measured"))
@@ -239,7 +230,8 @@ def only(side: str, *paths: str) -> None:
             LOOPS[side](source, model, first, 100)
             Took.by(lambda: LOOPS[side](source, model, second, None)).tell()
         else:
-            ready = Prepared.of(source, model)
+            # ours needs nothing, so that its memory is its own
+            ready: Any = None if side == OURS else Prepared.of(source, model)
             SIDES[side](source, model, first, ready)
             Took.by(lambda: SIDES[side](source, model, second, ready)).tell()
 
@@ -247,21 +239,21 @@ def only(side: str, *paths: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all sides, and print them."""
     options_of = parser(__doc__)
-    options_of.add_argument("--events", type=int, default=200_000, help="before the selection")
+    options_of.add_argument("--events", type=int, default=200_000)
     options_of.add_argument(
         "--model", action="append", help="mlp, deepsets, particlenet or transformer; all but particlenet by default"
     )
     options_of.add_argument("--compression", default="ZLIB:5", help="of the skim")
     options = options_of.parse_args(arguments)
+    silence()
     if options.only:
         only(*options.only)
         return
     with tempfile.TemporaryDirectory() as directory:
-        source, skim, model = (Path(directory, name) for name in ("in.root", "skim.root", "model.onnx"))
-        make_input(source, options.events)
-        skim_file(SkimJob(str(source), skim, SELECTION, keep=("Jet_*", "MET_*"), compression=options.compression))
+        skim, model = Path(directory, "skim.root"), Path(directory, "model.onnx")
+        make_skim(skim, options.events, options.compression, ("Jet_*", "MET_*"))
         for kind in options.model or ("mlp", "deepsets", "transformer"):
-            compare(kind, skim, model)
+            compare(kind, skim, model, options.events)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.lib.recfunctions import repack_fields
 from numpy.typing import NDArray
 
 from data_processing.convert.duplicateevents import Buckets, find_duplicates, identify, scratch
@@ -39,7 +40,6 @@ from MLTools.NanoML.contracts.hdf5 import (
     write_metadata,
 )
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.folds import mixed
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.terminal.progress import Bar, progress
 
@@ -62,15 +62,15 @@ class ShuffleJob:
 
 @dataclass
 class _Tally:
-    """Events that were seen: their number, and the sum of their hashes, which does not depend on their order."""
+    """Events that were seen with their random numbers: how many, and a sum over them, which does not depend on their order."""
 
     events: int = 0
     sum: int = 0
 
-    def add(self, rows: NDArray[Any]) -> None:
+    def add(self, rows: NDArray[Any], keys: NDArray[np.uint64]) -> None:
         self.events += len(rows)
-        hashes = mixed(*(rows[name] for name in IDENTIFIERS))
-        self.sum = (self.sum + int(hashes.sum(dtype=np.uint64))) % 2**64
+        products = keys * (rows["event"].astype(np.uint64) + np.uint64(1))
+        self.sum = (self.sum + int(products.sum())) % 2**64
 
 
 def shuffle_files(job: ShuffleJob) -> HDF5Metadata:
@@ -135,9 +135,10 @@ def _check_once(parts: Sequence[_Part], directory: Path, memory: float) -> None:
 
 
 def _deal(parts: Sequence[_Part], buckets: Buckets, seed: int, most: int, bar: Bar) -> tuple[NDArray[np.int64], _Tally]:
-    """Deal all events to buckets of about `most` events; return how many are in each, and what was seen."""
-    number = max(1, math.ceil(sum(part.rows for part in parts) / most))
-    bounds = np.array([bucket * 2**64 // number for bucket in range(1, number)], np.uint64)
+    """Deal all events to buckets of at most about `most` events; return how many are in each, and what was seen."""
+    bits = math.ceil(math.log2(max(1, sum(part.rows for part in parts) / most)))
+    number, shift = 1 << bits, np.uint64(64 - bits)
+    small = np.min_scalar_type(number - 1)  # numpy sorts numbers of 16 bits in a tenth of the time
     counts, seen = np.zeros(number, np.int64), _Tally()
     source = np.random.PCG64(seed)
     for part in parts:
@@ -145,19 +146,20 @@ def _deal(parts: Sequence[_Part], buckets: Buckets, seed: int, most: int, bar: B
             for start in range(0, part.rows, most):
                 stop = min(start + most, part.rows)
                 keys = source.random_raw(stop - start)
-                order = keys.argsort(kind="stable")
-                keys = keys[order]
-                cuts = [0, *keys.searchsorted(bounds).tolist(), len(keys)]
+                bucket = (keys >> shift).astype(small)
+                order = bucket.argsort(kind="stable")
+                many = np.bincount(bucket, minlength=number)
+                cuts = [0, *np.cumsum(many).tolist()]
                 for name, kind in parts[0].tables.items():
                     with reading(part.path):
                         rows = file[name][start:stop]
-                    # the fields may lie elsewhere within a row: HDF5 allows gaps
+                    # the fields may lie elsewhere within a row
                     rows = rows.astype(kind.base, copy=False)
                     if name == EVENTS:
-                        seen.add(rows)
+                        seen.add(rows, keys)
                     _append(buckets, name, rows.take(order, axis=0), cuts)
-                _append(buckets, _KEY, keys, cuts)
-                counts += np.diff(cuts)
+                _append(buckets, _KEY, keys.take(order), cuts)
+                counts += many
                 bar.advance(len(keys) / 2)
     return counts, seen
 
@@ -172,16 +174,24 @@ def _gather(buckets: Buckets, counts: NDArray[np.int64], writers: Mapping[str, B
     """Write the buckets one after the other, each in the order of its keys; return what was written."""
     seen = _Tally()
     for bucket, count in enumerate(counts.tolist()):
-        order = buckets.take(_KEY, bucket, count).argsort(kind="stable")
+        keys = buckets.take(_KEY, bucket, count)
+        order = _order(keys)
         for name, writer in writers.items():
             rows = buckets.take(name, bucket, count)
             if name == EVENTS:
-                seen.add(rows)
+                seen.add(rows, keys)
             step = max(1, _PIECE * count // max(rows.nbytes, 1))
             for start in range(0, count, step):
                 writer.write(rows.take(order[start : start + step], axis=0))
         bar.advance(count / 2)
     return seen
+
+
+def _order(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The order of the keys; of equal ones, which there hardly ever are, the first comes first."""
+    order = keys.argsort()  # a fifth of the time of a stable sort
+    ordered = keys[order]
+    return keys.argsort(kind="stable") if (ordered[1:] == ordered[:-1]).any() else order
 
 
 @dataclass(frozen=True)
@@ -208,7 +218,8 @@ class _Part:
                         f"{path}: `{name}` has {len(file[name])} rows, but `{EVENTS}` has {len(file[EVENTS])}: the file is damaged. "
                         "Convert again."
                     )
-            tables = {name: np.dtype((file[name].dtype, file[name].shape[1:])) for name in names}
+            # without gaps in the rows, which HDF5 allows
+            tables = {name: np.dtype((repack_fields(file[name].dtype), file[name].shape[1:])) for name in names}
             rows = len(file[EVENTS])
         missing = [name for name in IDENTIFIERS if name not in (tables[EVENTS].names or ())]
         if missing:

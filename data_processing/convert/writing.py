@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Union
 
 import awkward as ak
 import numpy as np
@@ -29,6 +29,9 @@ from MLTools.NanoML.rootio.compression import fast_deflate
 
 Rows = Mapping[str, NDArray[Any]]
 """A column for each field."""
+
+Part = Union[Rows, NDArray[Any]]
+"""Some rows of a block, in columns or in one array."""
 
 _BLOCK_BYTES = 1 << 20  # large enough to compress well, small enough for a reader that takes blocks at random
 _BLOCK_ROWS = 4096
@@ -234,25 +237,25 @@ class BlockWriter:
         self._dataset = file.create_dataset(name, shape, dtype, chunks=chunks, **options)
         self._queue = queue
         self._dtype, self._shape_of_row = dtype, shape[1:]  # h5py reads them from the file each time
-        self._pending: list[Rows] = []
+        self._pending: list[Part] = []
         self._pending_rows = 0
         self._row = 0
 
-    def write(self, rows: Rows | NDArray[Any]) -> None:
-        """Add rows: a column for each field, shape (any, ...), or one array with these fields.
+    def write(self, rows: Part) -> None:
+        """Add rows: a column for each field, shape (any, ...), or one array of the dataset's type.
 
         They must not be changed afterwards.
         """
-        columns = {name: rows[name] for name in self._dtype.names or ()}
-        size, stop = self._rows_of_block, len(next(iter(columns.values())))
-        start = 0
+        size, start, stop = self._rows_of_block, 0, _length(rows)
         while stop - start >= size - self._pending_rows:
             end = start + size - self._pending_rows
-            self._pending.append({name: column[start:end] for name, column in columns.items()})
+            self._pending.append(_cut(rows, start, end))
             self._submit(size)
             start = end
         if start < stop:  # a view would keep all rows that it was cut from
-            self._pending.append({name: column[start:stop].copy() for name, column in columns.items()})
+            rest = _cut(rows, start, stop)
+            copied = rest.copy() if isinstance(rest, np.ndarray) else {name: each.copy() for name, each in rest.items()}
+            self._pending.append(copied)
             self._pending_rows += stop - start
 
     def _submit(self, length: int) -> None:
@@ -270,7 +273,17 @@ class BlockWriter:
         return self._row
 
 
-def _encode(parts: Sequence[Rows], dtype: np.dtype[Any], shape: tuple[int, ...], level: int | None) -> bytes:
+def _length(part: Part) -> int:
+    return len(part if isinstance(part, np.ndarray) else next(iter(part.values())))
+
+
+def _cut(part: Part, start: int, stop: int) -> Part:
+    if isinstance(part, np.ndarray):
+        return part[start:stop]
+    return {name: column[start:stop] for name, column in part.items()}
+
+
+def _encode(parts: Sequence[Part], dtype: np.dtype[Any], shape: tuple[int, ...], level: int | None) -> bytes:
     """A block as HDF5's filters leave it: whole, bytes of equal significance together, deflated."""
     if level is None:
         return _block(parts, dtype, shape).tobytes()
@@ -283,18 +296,23 @@ def _encode(parts: Sequence[Rows], dtype: np.dtype[Any], shape: tuple[int, ...],
     return deflate.compress(planes.data) + deflate.flush()
 
 
-def _block(parts: Sequence[Rows], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _block(parts: Sequence[Part], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    if len(parts) == 1 and isinstance(parts[0], np.ndarray) and parts[0].shape == shape:
+        return parts[0]
     block = np.zeros(shape, dtype)  # HDF5 has only whole blocks
     position = 0
     for part in parts:
-        length = len(next(iter(part.values())))
-        for name, column in part.items():
-            block[name][position : position + length] = column
-        position += length
+        stop = position + _length(part)
+        if isinstance(part, np.ndarray):
+            block[position:stop] = part
+        else:
+            for name, column in part.items():
+                block[name][position:stop] = column
+        position = stop
     return block
 
 
-def _planes(parts: Sequence[Rows], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _planes(parts: Sequence[Part], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """The bytes of a block by their place within the row, shape (bytes of a row, rows)."""
     planes = np.zeros((dtype.itemsize, int(np.prod(shape))), np.uint8)
     for name, (kind, start, *_) in (dtype.fields or {}).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,7 +60,7 @@ class ScoreRecord:
 
 def load_models(paths: Sequence[Path], parameters: Mapping[str, Sequence[float]]) -> list[Model]:
     """Load the models that score the same files; an error if names clash, or a parameter is missing or of no model."""
-    models = [Model(path) for path in paths]
+    models = [_loaded(path) for path in paths]
     for number, model in enumerate(models):
         twin = next((other for other in models[:number] if other.name == model.name), None)
         if twin is not None:
@@ -76,6 +77,20 @@ def load_models(paths: Sequence[Path], parameters: Mapping[str, Sequence[float]]
                 f"parameter {name}: none of the models has it ({has}).{versions.did_you_mean(name, known)}"
             )
     return models
+
+
+def _loaded(path: Path) -> Model:
+    """A model, loaded once for all files that this process scores, unless its file was replaced."""
+    try:
+        about = path.stat()
+    except OSError:
+        return Model(path)  # which says what is wrong
+    return _load(path, about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _load(path: Path, *_: int) -> Model:
+    return Model(path)
 
 
 def _values(model: Model, parameters: Mapping[str, Sequence[float]]) -> Sequence[float | None]:

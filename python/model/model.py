@@ -285,7 +285,7 @@ class Model:
             members = np.flatnonzero(fold == number)
             for part in self._batches(len(members)):
                 chosen = members[part]
-                (scores,) = network.run(None, {name: values[chosen] for name, values in feeds.items()})
+                (scores,) = network.run(None, {name: values.take(chosen, axis=0) for name, values in feeds.items()})
                 found[chosen] = scores[:, 0]
         return found
 

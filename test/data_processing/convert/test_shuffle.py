@@ -148,6 +148,11 @@ def test_rows_stay_together_and_every_event_is_there_once(counts: list[int], mem
     assert same(found, {name: rows[order.astype(int)] for name, rows in expected.items()})
 
 
+def test_of_events_with_the_same_number_the_first_comes_first() -> None:
+    keys = np.random.default_rng(1).integers(0, 300, 2000).astype(np.uint64)
+    assert shuffle._order(keys).tolist() == sorted(range(2000), key=lambda row: (keys[row], row))
+
+
 def test_files_are_mixed_evenly_and_each_seed_differently(tmp_path: Path) -> None:
     paths = write_files(tmp_path, [6000, 2000])
     orders = []

@@ -20,7 +20,7 @@ from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.provenance import Provenance, ScoredBy
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.model import Discriminant, Model, file_hash
+from MLTools.NanoML.model import Discriminant, Model, file_hash, twin_of
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 
@@ -158,6 +158,15 @@ def test_several_models_in_one_pass(tmp_path: Path, source: Path, linear_model: 
         load_models(models, {"mas": [1], "mass": [1]})
     with pytest.raises(ConfigError, match="parameter mass: none of the models has it .they have none"):
         load_models(models[:1], {"mass": [1]})
+
+
+def test_a_model_is_loaded_once_unless_it_is_replaced(linear_model: Callable[..., Path]) -> None:
+    path = linear_model(["MET_phi"])
+    assert load_models([path], {})[0] is load_models([path], {})[0]
+    other = linear_model(["MET_pt"])
+    twin_of(path).unlink()
+    os.replace(other, path)
+    assert load_models([path], {})[0].columns == ["MET_pt"]
 
 
 def test_scores_at_several_values_of_a_parameter(
