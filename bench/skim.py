@@ -7,8 +7,9 @@ The input has 720 branches; the output has the selection's columns, electrons, m
 is of the command `nanoml skim`, with its start and its defaults, with its limit: as a process of its own with its own start, uproot
 opens the file and decompresses the baskets of just the branches that the selection reads or that are kept, and does nothing
 else. No skim with uproot can be faster: each of these baskets has events that are kept. Peers: reading these branches with
-uproot; and, where Python has ROOT, RDataFrame on one thread, and where it has nanoAOD-tools too, an event loop of the same
-selection, on at most 200 k of its events, for half a minute to some minutes; their imports are not counted.
+uproot and, where Python has it, as virtual arrays of coffea; and, where Python has ROOT, RDataFrame on one thread, and where
+it has nanoAOD-tools too, an event loop of the same selection, on at most 200 k of its events, for half a minute to some
+minutes; their imports are not counted.
 The second comparison is of two processes: `nanoml skim --workers 2` of 32 such files, with twice the rate of --workers 1, by
 the time that passes, so nothing else may run on the machine. The others are with nanoAOD-tools, with what each writes by its own
 defaults: of the same output, and of all branches.
@@ -28,6 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import uproot
 from common import (
     CHECKOUT,
@@ -81,6 +83,24 @@ def read(source: Path, _output: Path, _events: int) -> None:
     read_with_uproot(source, READ)
 
 
+def coffea(source: Path, _output: Path, events: int) -> None:
+    """Coffea's virtual arrays of what our skim reads and keeps, read 50,000 events at a time."""
+    from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
+
+    with uproot.open(source) as file:
+        kept = [name.partition("_") for name in file["Events"].keys(filter_name=list(READ))]
+    for start in range(0, events, 50_000):
+        part = NanoEventsFactory.from_root(
+            {str(source): "Events"},
+            mode="virtual",
+            schemaclass=NanoAODSchema,
+            entry_start=start,
+            entry_stop=min(start + 50_000, events),
+        ).events()
+        for collection, _, field in kept:
+            ak.materialize(part[collection][field] if field else part[collection])
+
+
 def rdataframe(source: Path, output: Path, _events: int) -> None:
     """RDataFrame on one thread."""
     from skim_rdataframe import skim
@@ -107,19 +127,20 @@ def nanoaodtools_defaults(source: Path, output: Path, events: int) -> None:
     nanoaodtools(source, output, events, outputbranchsel=rules(output))
 
 
-OURS, LIMIT = "nanoml skim", "decompression alone, by uproot"
+OURS, LIMIT, COFFEA = "nanoml skim", "decompression alone, by uproot", "reading, by coffea"
 ONE, TWO = "nanoml skim --workers 1", "nanoml skim --workers 2"
 COMMANDS = {OURS: command, LIMIT: decompression, ONE: command, TWO: partial(command, workers=2)}
 SIDES = {
     "nanoml": nanoml,
     "reading, by uproot": read,
+    COFFEA: coffea,
     "RDataFrame": rdataframe,
     "nanoAOD-tools, least": nanoaodtools_least,
     "nano_postproc.py --bo": nanoaodtools_defaults,
     "nanoml --keep '*'": nanoml_all,
     "nano_postproc.py": nanoaodtools,
 }
-CASE = (OURS, LIMIT, "reading, by uproot", "RDataFrame", "nanoAOD-tools, least")
+CASE = (OURS, LIMIT, "reading, by uproot", COFFEA, "RDataFrame", "nanoAOD-tools, least")
 COMPARISONS = {
     "columns and leptons kept, each with its defaults: nano_postproc.py enables all branches, and writes LZMA:9": (
         "nanoml",
@@ -136,7 +157,8 @@ def is_loop(side: str) -> bool:
 
 def can_run(side: str) -> bool:
     """Whether there is what a side needs."""
-    needed = ["ROOT"] if side == "RDataFrame" or is_loop(side) else []
+    needed = ["coffea"] if side == COFFEA else []
+    needed += ["ROOT"] if side == "RDataFrame" or is_loop(side) else []
     needed += ["PhysicsTools", "PhysicsTools.NanoAODTools"] if is_loop(side) else []
     return all(importlib.util.find_spec(module) for module in needed)
 
@@ -224,6 +246,8 @@ def only(side: str, source: str, events: str) -> None:
         return
     if side == "RDataFrame" or is_loop(side):
         import ROOT  # noqa: F401
+    elif side == COFFEA:
+        import coffea.nanoevents  # noqa: F401
     else:
         import vector._compute.lorentz  # noqa: F401  # imported when two are first added
     with tempfile.TemporaryDirectory() as directory:
