@@ -171,10 +171,16 @@ def where(page: str) -> str:
     return str(path) if path is not None and path.is_file() else f"doc/{page} of NanoML"
 
 
+def _end() -> None:
+    # all memory is freed when the process ends: Python need not look through what was imported for garbage; but the compiler
+    # that PyTorch brings along calls what is left of it a leak, on the terminal
+    if "triton" not in sys.modules:
+        gc.freeze()
+
+
 def main() -> NoReturn:
     """Run the command line; exit with 0 (done), 1 (failed), 2 (wrong usage or configuration) or 130 (Ctrl-C)."""
-    # all memory is freed when the process ends: Python need not look through what was imported for garbage
-    atexit.register(gc.freeze)
+    atexit.register(_end)
     heed_signal(
         signal.SIGTERM, partial(SystemExit, 128 + signal.SIGTERM)
     )  # temporary files are removed, as after Ctrl-C

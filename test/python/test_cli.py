@@ -29,6 +29,17 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
         assert f"nanoml {name} " in result.output.partition("Example:")[2]
 
 
+def test_what_the_compiler_of_pytorch_leaves_is_collected_at_the_end() -> None:
+    """It calls anything else a leak, in thirty lines on the terminal."""
+    code = (
+        "import atexit, gc, sys, types; atexit.register(lambda: print(gc.get_freeze_count() > 0)); sys.argv = ['nanoml', '--version']; "
+        "from MLTools.NanoML.cli import main; {}main()"
+    )
+    for before, frozen in (("", True), ("sys.modules['triton'] = types; ", False)):
+        done = subprocess.run([sys.executable, "-c", code.format(before)], capture_output=True, text=True, check=False)
+        assert done.stdout.splitlines()[-1] == str(frozen), done.stderr
+
+
 def test_a_mistyped_command_is_guessed_and_usage_errors_end_with_2(tmp_path: Path) -> None:
     done = run("trian", cwd=tmp_path)
     assert done.returncode == 2
