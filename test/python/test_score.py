@@ -18,7 +18,7 @@ import uproot
 from MLTools.NanoML import score as module
 from MLTools.NanoML.contracts.provenance import Provenance, ScoredBy
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import Discriminant, file_hash
+from MLTools.NanoML.model import Discriminant, Model, file_hash
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaodtools import postproc_module
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -248,6 +248,34 @@ def test_the_command(source: Path, command: Command, linear_model: Callable[...,
     assert (told.kind, told.selection) == ("skim", "MLTools.NanoML.trilepton:Trilepton")
     assert told.model == ScoredBy("linear", file_hash(model))
     assert told.columns.keys() == Trilepton.columns.keys()
+
+
+TREES = """
+workdir: trees
+luminosity: 59.8
+datasets:
+  signal: {{files: {sample}/WprimeToWZToLNuLL_M600/*_0.root, class: signal, cross_section: 0.00184}}
+  WZ: {{files: {sample}/WZTo3LNu_Pt100/*_0.root, class: WZ, cross_section: 0.0546}}
+skim: {{selection: "MLTools.NanoML.trilepton:Trilepton", keep: [MET_phi, MET_pt]}}
+convert: {{features: [ZCand_dR, WLep_pt, MET_pt]}}
+train: {{model: bdt, epochs: 30, folds: 3}}
+"""
+
+
+def test_the_command_with_trees(source: Path, sample: Path, command: Command, tmp_path: Path) -> None:
+    pytest.importorskip("ML_processing.stages")
+    (tmp_path / "a.yaml").write_text(TREES.format(sample=sample))
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", "run", str(tmp_path / "a.yaml"), "--to", "export"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    model = Model(tmp_path / "trees" / "model.onnx")
+    output = command(source, *TRILEPTON, *SCORE, str(model.path))
+    fold = fold_of(*(read(output, name).to_numpy() for name in ("run", "luminosityBlock", "event")), 3)
+    assert len(fold) == PASSES
+    wanted = model.scores({name: read(output, name) for name in model.reads}, fold)
+    found = np.stack([read(output, f"trees_{name}").to_numpy() for name in model.outputs], axis=1)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+    assert wanted[:, 0].max() - wanted[:, 0].min() > 0.5
 
 
 TAGGED = f"""
