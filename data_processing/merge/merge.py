@@ -89,7 +89,7 @@ def merge_files(job: MergeJob) -> MergeRecord:
     _find_duplicates(job, inputs, plans["Events"])
     record = _record(inputs, plans)
     with replacing(job.output) as aside:
-        with NanoWriter(aside, plans["Events"].branches, job.compression) as writer:
+        with NanoWriter(aside, plans["Events"].branches, job.compression, inputs.format) as writer:
             expected = _write(job, inputs, plans, writer)
             writer.finish(record)
         expected.accounting = record.accounting

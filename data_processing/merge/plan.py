@@ -21,7 +21,7 @@ from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import add_histogram, is_histogram
-from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile, is_tree
 from MLTools.NanoML.terminal.progress import progress
 
 # without these, an event cannot be identified or weighted
@@ -47,6 +47,7 @@ class MergeInputs:
     strings: dict[str, str] = field(default_factory=dict)  # texts, by name
     histograms: dict[str, Any] = field(default_factory=dict)  # sums of histograms, by name
     not_merged: dict[str, str] = field(default_factory=dict)  # what is left out, with the reason
+    format: str = ""  # "TTree" or "RNTuple", as the first file has it
     # the accounting of each file without its record: from its Runs tree or, without it, from its events
     own: list[FileAccounting] = field(default_factory=list)
     records: list[Provenance] = field(default_factory=list)  # the record of each file
@@ -121,6 +122,7 @@ class MergeInputs:
         problem = record.contradiction(file)
         if problem is not None:
             raise NanoMLError(f"{file.path}: {problem}")
+        self.format = self.format or file.format
         self.records.append(record)
         self.own.append(own)
         self._add_tree("Events", file.path, file.entries, file.branches, {})
@@ -149,7 +151,7 @@ class MergeInputs:
         known.append(SourceTree(path, rows, branches, arrays))
 
     def _add_rows(self, name: str, kind: str, file: RootFile) -> None:
-        if kind != "TTree":
+        if not is_tree(kind):
             raise NanoMLError(f"{file.path}: {name} is a {kind}, which cannot be merged, only a TTree.")
         branches = {}
         for key, branch in file.branches_of(name).items():

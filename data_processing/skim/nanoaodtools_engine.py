@@ -168,7 +168,7 @@ def _modules(job: SkimJob) -> list[Any]:
 
 def _skim(job: SkimJob, folder: Path) -> None:
     with RootFile(job.source) as file:
-        if file.is_rntuple:
+        if file.format == "RNTuple":
             raise NanoMLError(
                 f"{job.source}: its events are an RNTuple, which nanoAOD-tools cannot read. Use the engine columnar."
             )

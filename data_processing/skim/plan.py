@@ -20,7 +20,7 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import is_histogram
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile, is_tree
 from MLTools.NanoML.selection import DatasetInfo, Selected, Selection, load_selection
 
 _TREES = ("Runs", "LuminosityBlocks")
@@ -48,6 +48,7 @@ class SkimJob:
     branches: str = ""  # path of a branch selection file of nanoAOD-tools; empty without one
     # "columnar", which is `skim_file`, or "nanoaodtools", which is `nanoaodtools_engine.postprocess_file`
     engine: str = "columnar"
+    format: str = "TTree"  # or "RNTuple": what is written
     # what the selection knows about the dataset; whether it is data follows from each file
     dataset: DatasetInfo = field(default_factory=DatasetInfo)
 
@@ -258,7 +259,7 @@ def copy_auxiliary(file: RootFile, writer: NanoWriter, certified: LumiMask | Non
     for name, kind in file.keys.items():
         if name in ("Events", PROVENANCE):
             continue
-        if name in _TREES and kind == "TTree":
+        if name in _TREES and is_tree(kind):
             branches = file.branches_of(name)
             copied = {key: branch for key, branch in branches.items() if branch.is_numeric}
             left_out += [f"{name}/{key} ({branches[key].typename})" for key in branches if key not in copied]

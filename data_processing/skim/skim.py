@@ -67,7 +67,7 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
     differing |= chunk.more
     plan = replace(plan, made=made_by(filters))
     flows, sums, shifts, more = [], [], [], set[str]()
-    with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression) as writer:
+    with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression, job.format) as writer:
         with progress(f"skim {Path(job.source).name}", file.entries) as bar:
             chunk.announce(job, plan, writer.events.columns)
             while chunk is not None:

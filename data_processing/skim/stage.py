@@ -13,6 +13,7 @@ from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.accounting import NOMINAL
 from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.selection import DatasetInfo
@@ -27,7 +28,7 @@ _ODD_MEAN = 0.1  # that the mean of a weight of all events may differ from 1
 _SECTIONS = "luminosity.json"  # of data
 _FILES = ("certified", "branches")  # settings that name a file
 # what the content of a skim depends on
-_SETTINGS = ("selection", "modules", "cut", *_FILES, "keep", "compression", "engine")
+_SETTINGS = ("selection", "modules", "cut", *_FILES, "keep", "compression", "engine", "format")
 
 
 def skim_job(config: Config, name: str | None = None) -> SkimJob:
@@ -50,6 +51,7 @@ def skim_job(config: Config, name: str | None = None) -> SkimJob:
         certified or skim.certified or "",
         skim.branches or "",
         skim.engine,
+        skim.format,
         info,
     )
 
@@ -59,6 +61,8 @@ def skim_tasks(files: Sequence[str], directory: Path, job: SkimJob, prefix: str 
 
     `prefix` is put before the tasks' names: the dataset.
     """
+    if job.format != "TTree" and job.engine != "columnar":
+        raise ConfigError(f"skim.format: the engine {job.engine} writes no {job.format}. Use the engine columnar.")
     skim = _engine(job.engine)
     settings = {name: getattr(job, name) for name in _SETTINGS}
     code = code_of(skim.__module__, *job.sources())

@@ -49,6 +49,13 @@ from MLTools.NanoML.commands.options import (
 @click.option("--branches", default="", metavar="FILE", help="Branch selection file of nanoAOD-tools, before --keep.")
 @root_compression_option
 @click.option(
+    "--format",
+    type=click.Choice(["TTree", "RNTuple"]),
+    default="TTree",
+    show_default=True,
+    help="What is written: RNTuple is ROOT's newer format.",
+)
+@click.option(
     "--engine",
     type=click.Choice(["columnar", "nanoaodtools"]),
     default="columnar",
@@ -79,8 +86,9 @@ def skim(
     """
     if not (selection or modules or settings["cut"] or settings["certified"]):
         config = config_only(files, "--selection, --module, --cut or --json")
-        if settings["engine"] != "columnar":
-            raise click.UsageError("The engine of a configuration is written there: skim.engine.")
+        for name, default in (("engine", "columnar"), ("format", "TTree")):
+            if settings[name] != default:
+                raise click.UsageError(f"The {name} of a configuration is written there: skim.{name}.")
         run_one(config, "skim", force, reading)
         return
     if output is None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ENGINES = ("columnar", "nanoaodtools")
 """What `skim.engine` can name."""
+FORMATS = ("TTree", "RNTuple")
+"""What `skim.format` can name."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class Skim:
         "Compression of the ROOT files: algorithm and level.",
         pattern="(?:ZSTD|LZMA|ZLIB|LZ4):[1-9]",
         form="ZSTD, LZMA, ZLIB or LZ4 and a level from 1 to 9, as in ZLIB:5",
+    )
+    format: str = setting(
+        FORMATS[0],
+        "What the events and all other rows are written as. RNTuple is ROOT's newer format; it takes uproot 5.7.",
+        enum=FORMATS,
     )
     chunk: int = setting(100_000, "How many events are read at once at most.", minimum=1)
     memory: int = setting(100, "Memory for the branches that are read at once [MB].", minimum=1)

@@ -230,9 +230,8 @@ def inspect(path: str) -> RootInspection:
         }
         own = ("Events",) if record is None else ("Events", PROVENANCE)
         objects = {name: TopObject(kind, file.string(name)) for name, kind in file.keys.items() if name not in own}
-        form = "RNTuple" if file.is_rntuple else "TTree"
         return RootInspection(
-            path, file.size, warnings, errors, form, file.entries, accounting, branches, objects, record
+            path, file.size, warnings, errors, file.format, file.entries, accounting, branches, objects, record
         )
 
 

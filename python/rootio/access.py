@@ -96,7 +96,9 @@ class Access:
         """A function that gives pieces of the file; for a remote file, only these pieces, as far as they are in it."""
         if self._descriptor is not None:
             return from_descriptor(self._descriptor)
-        assert self._remote is not None
+        if self._remote is None:
+            source = self._directory.file.source
+            return lambda seek, size: bytes(source.chunk(seek, seek + size).raw_data)
         end = self._remote.size
         return self._remote.take(each for each in pieces if 0 < each[0] < sum(each) <= end)
 

@@ -1,4 +1,4 @@
-"""The branches of a tree, described in the same way for a TTree and an RNTuple."""
+"""The branches of a tree, described in the same way for a TTree and an RNTuple (see `ntuple`)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,6 @@ import uproot
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.ttree import StoredBranch
 
-_FLAT_TYPES = {
-    "bool": "bool",
-    "float": "float32",
-    "double": "float64",
-    **{f"std::{sign}int{bits}_t": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-    "ROOT::RNTupleCardinality<std::uint32_t>": "uint32",
-    "ROOT::RNTupleCardinality<std::uint64_t>": "uint64",
-}
-_JAGGED_TYPES = ("ROOT::VecOps::RVec<", "std::vector<")
 _C_TYPES = {"bool": "bool", "float32": "float", "float64": "double"}
 _LEAF_LIST = re.compile(r"(\[\w+\])*/\w")
 
@@ -144,18 +135,3 @@ def _describe(branch: Any, names: set[str]) -> Branch:
         return Branch(branch.name, dtype, "other" if dimensions else "jagged", title, collection, typename)
     shape = ("flat", "fixed", "other")[min(len(dimensions), 2)]
     return Branch(branch.name, dtype, shape, title, None, typename, dimensions[0] if dimensions else 1)
-
-
-def ntuple_branches(ntuple: Any) -> dict[str, Branch]:
-    """The fields of an RNTuple that uproot has opened."""
-    # uproot lists each collection a second time, under "_collectionN"
-    names = [name for name in ntuple.keys(recursive=False) if not name.startswith("_")]
-    known, found = set(names), {}
-    for name in names:
-        kind = ntuple[name].typename
-        inner = next((kind[len(start) : -1].strip() for start in _JAGGED_TYPES if kind.startswith(start)), None)
-        dtype = _FLAT_TYPES.get(kind if inner is None else inner)
-        shape = "other" if dtype is None else "flat" if inner is None else "jagged"
-        collection = versions.collection_of(name, None, known) if inner is not None else None
-        found[name] = Branch(name, dtype, shape, "", collection, kind)
-    return found

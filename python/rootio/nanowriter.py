@@ -26,14 +26,17 @@ _BYTES_PENDING = 25_000_000
 
 
 class NanoWriter:
-    """Writes a ROOT file with a tree `Events` of some branches (see `NanoTree`), and copies of other trees."""
+    """Writes a ROOT file with a tree `Events` of some branches (see `NanoTree`), and copies of other trees.
 
-    def __init__(self, path: Path, branches: Mapping[str, Branch], compression: str) -> None:
-        codec = compression_of(compression)
+    With `format` "RNTuple", all of them are RNTuples.
+    """
+
+    def __init__(self, path: Path, branches: Mapping[str, Branch], compression: str, format: str = "TTree") -> None:
+        codec, self._format = compression_of(compression), format
         self._stream = open(path, "w+b")  # noqa: SIM115
         try:
             self._file = uproot.recreate(self._stream, compression=codec)
-            self.events = NanoTree(self._file, "Events", branches)
+            self.events = NanoTree(self._file, "Events", branches, format)
         except BaseException:
             self._close_stream()
             raise
@@ -54,7 +57,7 @@ class NanoWriter:
 
     def write_tree(self, name: str, branches: Mapping[str, Branch], arrays: Mapping[str, Any]) -> None:
         """Write another, small tree."""
-        tree = NanoTree(self._file, name, branches)
+        tree = NanoTree(self._file, name, branches, self._format)
         tree.extend(arrays)
         tree.flush()
 
@@ -75,7 +78,7 @@ class NanoTree:
     The jagged branches of one collection share its counter `nCOLLECTION`; a flat branch of that name gives its type and title.
     """
 
-    def __init__(self, directory: Any, name: str, branches: Mapping[str, Branch]) -> None:
+    def __init__(self, directory: Any, name: str, branches: Mapping[str, Branch], format: str = "TTree") -> None:
         self._collections = _collections(branches)
         for branch in branches.values():
             if not branch.is_numeric:
@@ -89,7 +92,11 @@ class NanoTree:
         self._rows = self._bytes = 0
         self.entries = 0
         self._tree: Any
-        if _writes_titles():
+        if format == "RNTuple":
+            from MLTools.NanoML.rootio.ntuple.writer import NTupleWriter
+
+            self._tree = NTupleWriter(directory, name, branches, self._flat, self._collections)
+        elif _writes_titles():
             from MLTools.NanoML.rootio.roottree import new_tree
 
             self._tree = new_tree(directory, name, self._types(), branches)

@@ -13,15 +13,15 @@ from typing import Any, TypeVar, Union
 
 import awkward as ak
 import numpy as np
-import uproot
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.access import Access
 from MLTools.NanoML.rootio.baskets import PlainBranches
-from MLTools.NanoML.rootio.branches import Branch, TreeBranches, counter_of, ntuple_branches
+from MLTools.NanoML.rootio.branches import Branch, TreeBranches, counter_of
 from MLTools.NanoML.rootio.lists import Lists
+from MLTools.NanoML.rootio.ntuple.reader import NTuple, check_version
 from MLTools.NanoML.rootio.ttree import OtherTreeError, StoredBranches
 
 __all__ = ["PROVENANCE", "RootFile"]
@@ -33,6 +33,14 @@ Plain = Union[NDArray[Any], Lists, ak.Array]
 _AHEAD = 2  # ranges that are announced at least while one is read
 PROVENANCE = "nanoml"
 """Name of the tree with the record that skims and scores carry."""
+
+
+_NTUPLE = "ROOT::RNTuple"
+
+
+def is_tree(kind: str) -> bool:
+    """Whether objects of a class have rows of branches: a TTree, or an RNTuple."""
+    return kind in ("TTree", _NTUPLE)
 
 
 class RootFile:
@@ -82,11 +90,13 @@ class RootFile:
         self._file = self._access.open()
         self._opened = None
         # other threads may use these attributes while the file is read again, so they change at the end only
-        is_rntuple = "RNTuple" in self._class_of(self._name)
+        ntuple: NTuple | None = None
         objects: Mapping[str, Any] = {}
         branches: Mapping[str, Branch]
-        if is_rntuple:
-            entries, branches = int(self._tree.num_entries), ntuple_branches(self._tree)
+        if self._class_of(self._name) == _NTUPLE:
+            check_version(f"{self.path}: `{self._name}` is an RNTuple")
+            ntuple = NTuple(self._tree, self._access.take)
+            entries, branches = ntuple.entries, ntuple.branches
         else:
             entries, objects = self._objects_of(self._name)
             branches = TreeBranches(objects)
@@ -94,7 +104,7 @@ class RootFile:
             raise ValueError(f"it has {entries} entries here, and {self._seen} elsewhere")
         self._seen = self.entries = entries
         self._plain = PlainBranches(objects)
-        self.is_rntuple, self._objects = is_rntuple, objects
+        self._ntuple, self._objects = ntuple, objects
         self.branches = branches
 
     def _class_of(self, tree: str) -> str:
@@ -132,8 +142,7 @@ class RootFile:
             found = self._file[self._name]
             if not hasattr(found, "num_entries"):
                 kind = self._class_of(self._name)
-                version = f" that uproot {uproot.__version__} can read; a newer uproot may" if "RNTuple" in kind else ""
-                raise NanoMLError(f"{self.path}: `{self._name}` is a {kind}, not a TTree or an RNTuple{version}.")
+                raise NanoMLError(f"{self.path}: `{self._name}` is a {kind}, not a TTree or an RNTuple.")
             self._opened = found
         return self._opened
 
@@ -204,8 +213,8 @@ class RootFile:
         return {name: arrays[branch.name] for name, branch in asked.items()}
 
     def _arrays(self, names: list[str], start: int, stop: int, pick: Callable[[Plain], Plain]) -> dict[str, Plain]:
-        if self.is_rntuple:
-            return {name: pick(self._field(name, start, stop)) for name in names}
+        if self._ntuple is not None:
+            return self._ntuple.read(names, start, stop, pick)
         found = self._plain.read(self._access.take, names, start, stop, pick) if self._access.is_fast else {}
         rest = [name for name in names if name not in found]
         if rest:
@@ -227,12 +236,6 @@ class RootFile:
         layout = array.layout
         if layout.is_list and not np.array_equal(np.asarray(layout.stops) - layout.starts, np.asarray(counts)):
             raise ValueError(f"the lists of {name} do not have the lengths that {counter} says")
-
-    def _field(self, name: str, start: int, stop: int) -> ak.Array:
-        # not by `arrays` of the ntuple, which goes through all fields before it reads any
-        values = self._tree[name].array(entry_start=start, entry_stop=stop)
-        # uproot gives a cardinality as a signed 64-bit integer
-        return ak.values_astype(values, np.dtype(self.branches[name].dtype))
 
     def ranges(
         self, names: Iterable[str], most: int, start: int = 0, stop: int | None = None
@@ -266,15 +269,20 @@ class RootFile:
 
         Return whether there is room for more; there is none if the file is on disk, which need not be known.
         """
-        if not self._access.is_far or self.is_rntuple:
+        if not self._access.is_far:
             return False
+        if self._ntuple is not None:
+            actual = sorted({self.name_of(name) for name in names})
+            return self._access.announce(self._ntuple.pieces(actual, ranges))
         plain = self._plain.known(sorted({self.name_of(name) for name in names})).values()
         return self._access.announce(piece for each in ranges for branch in plain for piece in branch.pieces(*each))
 
     def basket_ends(self, names: Iterable[str], start: int, stop: int) -> list[int]:
-        """`start`, the entries at which baskets of all the branches end, and `stop`."""
+        """`start`, the entries at which baskets of all the branches end, or clusters of an RNTuple, and `stop`."""
         ends: set[int] = set()
-        if not self.is_rntuple:
+        if self._ntuple is not None:
+            ends = set(self._ntuple.starts)
+        else:
             objects = [self._objects[self.name_of(name)] for name in names]
             offsets = self._attempt(lambda: [set(each.entry_offsets) for each in objects])
             ends = set.intersection(*offsets) if offsets else set()
@@ -284,9 +292,18 @@ class RootFile:
         """Average number of bytes that the branches take in memory for each event."""
         if not self.entries:
             return 0.0
-        if self.is_rntuple:  # its sizes are not known
-            return float(sum(8 if self.branch(name).is_jagged else 4 for name in names))
+        if self._ntuple is not None:
+            ntuple = self._ntuple
+            return (
+                float(sum(self._attempt(lambda: [ntuple.bytes_of(self.name_of(name)) for name in names])))
+                / self.entries
+            )
         return float(sum(self._objects[self.name_of(name)].uncompressed_bytes for name in names)) / self.entries
+
+    @property
+    def format(self) -> str:
+        """What the events are: "TTree" or "RNTuple"."""
+        return "TTree" if self._ntuple is None else "RNTuple"
 
     @property
     def size(self) -> int | None:
@@ -315,15 +332,26 @@ class RootFile:
         return self._attempt(lambda: self._file[key])
 
     def branches_of(self, name: str) -> dict[str, Branch]:
-        """The branches of another tree."""
+        """The branches of another tree, or RNTuple."""
+        if self.keys.get(name) == _NTUPLE:
+            return self._attempt(lambda: dict(self._other_ntuple(name).branches))
         return self._attempt(lambda: dict(TreeBranches(self._objects_of(name)[1])))
+
+    def _other_ntuple(self, name: str) -> NTuple:
+        return NTuple(self._file[name], self._access.take)
 
     def other_tree(self, name: str, branches: Iterable[str] | None = None) -> dict[str, ak.Array] | None:
         """Branches of another, small tree (Runs, LuminosityBlocks), by default all; None if the file does not have it."""
-        if self.keys.get(name) != "TTree":
+        kind = self.keys.get(name, "")
+        if not is_tree(kind):
             return None
 
         def read() -> dict[str, ak.Array]:
+            if kind == _NTUPLE:
+                ntuple = self._other_ntuple(name)
+                names = [key for key, branch in ntuple.branches.items() if branch.dtype is not None]
+                values = ntuple.read(list(branches or names), 0, ntuple.entries)
+                return {key: _array(each) for key, each in values.items()}
             entries, objects = self._objects_of(name)
             wanted = list(objects if branches is None else branches)
             plain = {}

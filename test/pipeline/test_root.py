@@ -51,9 +51,11 @@ def compare(frame: Any, expected: Any, names: Sequence[str]) -> None:
         ), name
 
 
+@pytest.mark.parametrize("format", ["TTree", "RNTuple"])
 @pytest.mark.parametrize("compression", ["ZLIB:5", "LZMA:4", "LZ4:4", "ZSTD:5"])
-def test_a_data_frame_reads_all_of_a_skim(compression: str, sample: Path, tmp_path: Path) -> None:
-    path, _ = skims(sample, tmp_path, keep=("MET_*", "Muon_pt", "Muon_charge"), compression=compression)
+def test_a_data_frame_reads_all_of_a_skim(compression: str, format: str, sample: Path, tmp_path: Path) -> None:
+    keep = ("MET_*", "Muon_pt", "Muon_charge")
+    path, _ = skims(sample, tmp_path, keep=keep, compression=compression, format=format)
     expected = of_uproot(path)
     frame = ROOT.RDataFrame("Events", str(path))
     names = [str(name) for name in frame.GetColumnNames()]
@@ -78,6 +80,29 @@ def test_scores_are_a_friend_of_their_events(sample: Path, tmp_path: Path) -> No
     assert found.Count().GetValue() == ak.sum(chosen)
     assert found.Sum("WLep_pt").GetValue() == pytest.approx(ak.sum(expected.WLep_pt[chosen]), rel=1e-6)
     assert tree.GetEntries("scores.event == Events.event") == len(expected)
+
+
+def test_an_rntuple_reader_reads_the_events_and_books_of_a_skim(sample: Path, tmp_path: Path) -> None:
+    path, _ = skims(sample, tmp_path, keep=("MET_*", "Muon_pt"), format="RNTuple")
+    with RootFile(path) as file:
+        expected = file.read(["event", "Muon_pt", "nMuon"])
+        runs, record = file.other_tree("Runs"), Provenance.of(file)
+    assert runs is not None
+    assert record is not None
+    assert of_reader(path, "Events", "Muon_pt", "std::vector<float>") == expected["Muon_pt"].tolist()
+    assert of_reader(path, "Events", "nMuon", "std::uint32_t") == expected["nMuon"].tolist()
+    assert of_reader(path, "Runs", "genEventSumw", "double") == runs["genEventSumw"].tolist()
+    assert len(expected["event"]) == record.accounting.selected > 100
+    assert len(of_reader(path, "nanoml", "pieces", "std::int32_t")) > 0
+
+
+def of_reader(path: Path, name: str, field: str, kind: str) -> list[Any]:
+    """All values of a field, by ROOT."""
+    reader = ROOT.RNTupleReader.Open(name, str(path))
+    view = reader.GetView[kind](field)
+    values = [view(entry) if "vector" not in kind else list(view(entry)) for entry in range(reader.GetNEntries())]
+    del view  # ROOT crashes if it outlives the reader
+    return values
 
 
 def test_a_file_merger_keeps_the_accounting(sample: Path, tmp_path: Path) -> None:

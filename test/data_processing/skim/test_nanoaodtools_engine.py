@@ -349,7 +349,7 @@ def test_certified_data(
 def test_every_file(made_file: Path, base: Path) -> None:
     job = SkimJob(str(made_file), base / "out.root", "selections.py:Even", str(base), ("*", "HLT_NeverWas"))
     with RootFile(made_file) as file:
-        if file.is_rntuple:
+        if file.format == "RNTuple":
             with pytest.raises(NanoMLError, match=r"RNTuple, which nanoAOD-tools cannot read\. Use the engine co"):
                 postprocess_file(job)
             return

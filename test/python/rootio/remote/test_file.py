@@ -144,7 +144,7 @@ def test_every_version_of_nanoaod(storage: Storage, made_file: Path, read_with: 
     shutil.copyfile(made_file, storage.directory / made_file.name)
     with RootFile(made_file) as here, RootFile(f"{storage.url}/{made_file.name}") as there:
         names = [name for name in here.branches if here.branch(name).is_numeric]
-        names = names[::20] if here.is_rntuple else names
+        names = names[::20] if here.format == "RNTuple" else names
         assert same(there.read(names), here.read(names))
 
 

@@ -1,0 +1,245 @@
+"""The rows of an RNTuple."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Union
+
+import awkward as ak
+import numpy as np
+import uproot
+from numpy.typing import NDArray
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.rootio.baskets import Take
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.lists import Lists
+from MLTools.NanoML.rootio.ntuple.fields import Fields
+from MLTools.NanoML.rootio.ntuple.pages import TYPES, numbers_of
+
+__all__ = ["NTuple", "check_version"]
+
+_OLDEST = (5, 7)  # uproot that reads and writes what ROOT and CMSSW do
+
+Values = Union[NDArray[Any], Lists, ak.Array]
+TakeOf = Callable[[Iterable[tuple[int, int]]], Take]
+
+
+def check_version(what: str) -> None:
+    """Raise NanoMLError if uproot is too old for `what`, such as "a.root: has an RNTuple"."""
+    if tuple(int(number) for number in uproot.__version__.split(".")[:2]) < _OLDEST:
+        raise NanoMLError(
+            f"{what}. That takes uproot 5.7 or newer, and this is {uproot.__version__}, as in CMSSW up to 14_2: use "
+            "an environment of your own, with Python 3.10 or newer."
+        )
+
+
+class _Span(NamedTuple):
+    """A range within a cluster: of its entries, or of the elements of one of its columns."""
+
+    cluster: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class _Pages:
+    """The pages of a column in a cluster."""
+
+    # the first element of each, and the number of elements; those before the first page are zero
+    begins: Sequence[int]
+    places: Sequence[tuple[int, int]]  # where each is in the file, and its bytes
+
+    def among(self, span: _Span) -> range:
+        """Those that have the elements of a range."""
+        if span.start >= span.stop:
+            return range(0)
+        first = max(bisect_right(self.begins, span.start) - 1, 0)
+        return range(first, bisect_right(self.begins, span.stop - 1))
+
+
+class NTuple:
+    """An RNTuple in an open file, as uproot has read it.
+
+    Parameters
+    ----------
+    model
+        uproot's RNTuple.
+    take
+        Makes a function that gives pieces of the file, see `Access.take`.
+    """
+
+    def __init__(self, model: Any, take: TakeOf) -> None:
+        self._model, self._take = model, take
+        self._pages: dict[tuple[int, int], _Pages] = {}
+        self._cut: dict[int, tuple[int, int, NDArray[Any]]] = {}
+        self.entries = int(model.num_entries)
+        """Number of rows."""
+        clusters = model.cluster_summaries
+        self.starts = [int(cluster.num_first_entry) for cluster in clusters] + [self.entries]
+        """The first row of each cluster, and the number of rows."""
+        fields = Fields(model)
+        self._several = fields.several
+        self._fields = fields.named(self._single(fields.lists_of_records))
+        self.branches: Mapping[str, Branch] = {name: field.branch for name, field in self._fields.items()}
+        """The branches by their names in a TTree."""
+
+    def _single(self, tables: Mapping[str, tuple[int, int]]) -> list[str]:
+        """The tables that have exactly one row in each event: older versions of CMSSW write these as lists, too."""
+        counts = [stop - start for start, stop in zip(self.starts, self.starts[1:])]
+        likely = {name: lists for name, (lists, member) in tables.items() if self._elements_of(member) == counts}
+        spans = list(self._spans(0, self.entries))
+        ends = self._read_columns(dict.fromkeys(likely.values(), spans)) if spans else {}
+        return [
+            name
+            for name, column in likely.items()
+            if spans and all(np.array_equal(each, np.arange(1, len(each) + 1)) for each in ends[column])
+        ]
+
+    def _elements_of(self, column: int) -> list[int]:
+        """The numbers of elements of a column in each cluster."""
+        return [self._pages_of(cluster, column).begins[-1] for cluster in range(len(self.starts) - 1)]
+
+    def bytes_of(self, name: str) -> int:
+        """Number of bytes that a branch takes in memory."""
+        branch, lists, numbers = self._fields[name]
+        size = np.dtype(branch.dtype).itemsize * sum(self._elements_of(numbers)) if numbers is not None else 0
+        return size + (4 * self.entries if lists is not None else 0)
+
+    def _pages_of(self, cluster: int, column: int) -> _Pages:
+        known = self._pages.get((cluster, column))
+        if known is None:
+            columns = self._model.page_link_list[cluster]
+            # a column that was added later has no pages in the first clusters
+            pages = columns[column].pages if column < len(columns) else []
+            # nor for the rows before
+            late = self._model.column_records[column].first_element_index - self.starts[cluster]
+            lead = min(max(late, 0), self.starts[cluster + 1] - self.starts[cluster])
+            begins = np.cumsum([lead, *(page.num_elements for page in pages)]).tolist()
+            known = _Pages(begins, [(int(page.locator.offset), int(page.locator.num_bytes)) for page in pages])
+            self._pages[cluster, column] = known
+        return known
+
+    def pieces(self, names: Sequence[str], ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """What will be read in ranges of rows, as places and numbers of bytes, as far as they are whole clusters.
+
+        Where the pages are that have the lists of a part, is not known before.
+        """
+        columns = {column for name in names for column in self._fields[name][1:] if column is not None}
+        for start, stop in ranges:
+            for cluster, first, last in self._spans(start, stop):
+                if last - first == self.starts[cluster + 1] - self.starts[cluster]:
+                    for column in columns:
+                        yield from self._pages_of(cluster, column).places
+
+    def read(
+        self, names: Sequence[str], start: int, stop: int, pick: Callable[[Values], Values] = lambda values: values
+    ) -> dict[str, Values]:
+        """Rows of branches, by their names; of each only what `pick` returns is kept while the next is read.
+
+        Numbers, lists of numbers (`Lists`), or an awkward array for arrays of fixed size. Raises Exception if the file is damaged.
+        """
+        fields = {name: self._fields[name] for name in names}
+        spans = list(self._spans(start, stop))
+        before = [_Span(cluster, max(first - 1, 0), last) for cluster, first, last in spans]
+        lists = {field.lists for field in fields.values() if field.lists is not None}
+        ends = self._read_columns(dict.fromkeys(lists, before))
+        known = {column: _limits(spans, ends[column]) for column in lists}
+        wanted = {}
+        for branch, column, numbers in fields.values():
+            if numbers is not None:
+                scaled = [_Span(cluster, first * branch.size, last * branch.size) for cluster, first, last in spans]
+                wanted[numbers] = known[column].spans if column is not None else scaled
+        take = self._take(place for column, parts in wanted.items() for place in self._places(column, parts))
+        found = {}
+        for name, (branch, column, numbers) in fields.items():
+            dtype = np.dtype(branch.dtype)
+            if numbers is None:
+                assert column is not None
+                found[name] = pick(np.diff(np.asarray(known[column].offsets.data)).astype(dtype))
+                continue
+            parts = [self._elements(numbers, span, take) for span in wanted[numbers]]
+            values = _joined(parts, dtype)
+            if column is not None:
+                found[name] = pick(Lists(known[column].offsets, values))
+            elif branch.is_fixed:
+                found[name] = pick(ak.Array(ak.contents.NumpyArray(values.reshape(-1, branch.size))))
+            else:
+                found[name] = pick(values)
+        return found
+
+    def _spans(self, start: int, stop: int) -> Iterator[_Span]:
+        """The entries of a range, cluster by cluster."""
+        for cluster, (begin, end) in enumerate(zip(self.starts, self.starts[1:])):
+            if begin < stop and end > start and begin < end:
+                yield _Span(cluster, max(start - begin, 0), min(stop, end) - begin)
+
+    def _places(self, column: int, spans: Iterable[_Span]) -> Iterator[tuple[int, int]]:
+        for span in spans:
+            pages = self._pages_of(span.cluster, column)
+            yield from (pages.places[page] for page in pages.among(span))
+
+    def _read_columns(self, spans: Mapping[int, Sequence[_Span]]) -> dict[int, list[NDArray[Any]]]:
+        take = self._take(place for column, parts in spans.items() for place in self._places(column, parts))
+        return {column: [self._elements(column, span, take) for span in parts] for column, parts in spans.items()}
+
+    def _elements(self, column: int, span: _Span, take: Take) -> NDArray[Any]:
+        """A range of the elements of a column in a cluster."""
+        record = self._model.column_records[column]
+        if record.type not in TYPES or column in self._several:
+            return self._of_uproot(column, span)
+        pages, parts = self._pages_of(span.cluster, column), []
+        if span.stop > pages.begins[-1]:
+            raise ValueError(f"a column of cluster {span.cluster} has {pages.begins[-1]} of {span.stop} elements")
+        if span.start < pages.begins[0]:
+            lacking = min(span.stop, pages.begins[0]) - span.start
+            parts.append(np.zeros(lacking, TYPES[record.type]))
+        for page in pages.among(span):
+            begin, after = pages.begins[page], pages.begins[page + 1]
+            cut = self._cut.get(column)
+            if cut is not None and cut[:2] == (span.cluster, page):
+                values = cut[2]
+            else:
+                values = numbers_of(take(*pages.places[page]), pages.places[page], after - begin, record.type)
+            if span.stop < after:  # the next range begins with this page
+                self._cut[column] = (span.cluster, page, values)
+            parts.append(values[max(span.start - begin, 0) : span.stop - begin])
+        return _joined(parts, np.dtype(TYPES[record.type]))
+
+    def _of_uproot(self, column: int, span: _Span) -> NDArray[Any]:
+        """The same by uproot, which knows all ways to store numbers."""
+        values = self._model.read_cluster_range(column, span.cluster, span.cluster + 1)
+        is_index = self._model.column_records[column].type in uproot.const.rntuple_index_types
+        found: NDArray[Any] = values[1:] if is_index else values  # it puts a 0 before the ends of lists
+        return found[span.start : span.stop]
+
+
+class _Limits(NamedTuple):
+    """Where the lists of some rows are."""
+
+    offsets: ak.index.Index64  # where each begins, and the last ends, from 0
+    spans: Sequence[_Span]  # their numbers
+
+
+def _limits(spans: Sequence[_Span], ends: Sequence[NDArray[Any]]) -> _Limits:
+    """From the ends of the lists in each cluster, with the one before the first row if it has any."""
+    offsets = np.zeros(sum(stop - start for _, start, stop in spans) + 1, np.int64)
+    found, position = [], 1
+    for (cluster, start, stop), each in zip(spans, ends):
+        begin, last = int(each[0]) if start else 0, int(each[-1])
+        part = offsets[position : position + stop - start]
+        part[:] = each[1:] if start else each
+        part += offsets[position - 1] - begin
+        position += stop - start
+        found.append(_Span(cluster, begin, last))
+    if (offsets[1:] < offsets[:-1]).any():
+        raise ValueError("lists begin before others end")
+    return _Limits(ak.index.Index64(offsets), found)
+
+
+def _joined(parts: Sequence[NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if len(parts) == 1:
+        return parts[0].astype(dtype, copy=False)
+    return np.concatenate(parts, dtype=dtype, casting="unsafe") if parts else np.empty(0, dtype)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.lists import Lists
+from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.ntuple import reader
+from MLTools.NanoML.rootio.rootfile import RootFile
+from services.data import cmssw_rntuples
+from services.data.cmssw_rntuples import EVENTS, LISTS, RECORDS, event
+from services.nanoaod import can_write_rntuple
+
+reads_ntuples = pytest.mark.skipif(not can_write_rntuple(), reason=f"uproot {uproot.__version__} reads no RNTuple")
+
+
+def expected(start: int = 0, stop: int = EVENTS) -> dict[str, list[Any]]:
+    return {name: [event(number)[name] for number in range(start, stop)] for name in event(0)}
+
+
+@reads_ntuples
+@pytest.mark.parametrize("path", [RECORDS, LISTS], ids=["records", "lists"])
+def test_rntuples_of_cmssw_have_the_names_and_values_of_a_tree(path: Path) -> None:
+    with RootFile(path) as file:
+        assert file.format == "RNTuple"
+        assert set(file.branches) == set(expected())
+        assert {name for name, branch in file.branches.items() if branch.is_jagged} == {
+            "PSWeight", "Muon_pt", "Muon_charge", "Muon_tightId",
+        }  # fmt: skip
+        assert {file.branches[name].collection for name in ("Muon_pt", "Muon_charge")} == {"Muon"}
+        assert file.branches["nMuon"].title == "all muons"
+        assert file.branches["Muon_charge"].title == "title of charge"
+        for start, stop in ((0, EVENTS), (0, 0), (3, 4), (13, 29), (20, EVENTS), (7, 20)):
+            found = file.read(expected(), start, stop)
+            assert {name: array.tolist() for name, array in found.items()} == expected(start, stop)
+        runs, sections = file.other_tree("Runs"), file.other_tree("LuminosityBlocks", ["luminosityBlock"])
+        assert runs is not None
+        assert sections is not None
+        assert runs["genEventSumw"].tolist() == [24, 24]
+        assert runs["LHEScaleSumw"].tolist() == [[1.1, 1.0, 0.9]] * 2
+        assert {name: array.tolist() for name, array in sections.items()} == {"luminosityBlock": [5, 5]}
+        assert "genEventCount" in file.branches_of("Runs")
+        assert file.string("tag") == "made for CMSSW"
+
+
+@reads_ntuples
+def test_ranges_end_where_clusters_end_and_no_page_is_decompressed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    places: list[tuple[int, int]] = []
+    read = reader.numbers_of
+    monkeypatch.setattr(reader, "numbers_of", lambda raw, place, *rest: places.append(place) or read(raw, place, *rest))
+    names = ["Muon_pt", "event", "MET_pt"]
+    with RootFile(RECORDS) as file:
+        assert list(file.ranges(names, 25)) == [(0, 20), (20, 40)]
+        ranges = list(file.ranges(names, 7))
+        assert ranges == [(0, 7), (7, 14), (14, 20), (20, 27), (27, 34), (34, 40)]
+        assert file.bytes_per_event(names) == 8 + 4 + 4 + 4 * 1.5
+        values = [file.read_plain(names, start, stop) for start, stop in ranges]
+        lists = [part["Muon_pt"] for part in values]
+        assert all(isinstance(each, Lists) for each in lists)
+        assert np.concatenate([part["event"] for part in values]).tolist() == list(range(EVENTS))
+    offsets = [place for place in places if places.count(place) > 1]
+    assert places
+    # where lists end is read from one entry earlier, which may be on the page before
+    assert len(offsets) <= 2 * len(ranges)
+
+
+@reads_ntuples
+def test_only_the_pages_of_what_is_asked_for_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[tuple[int, int]] = []
+    with RootFile(RECORDS) as file:
+        assert file._ntuple is not None
+        take = file._ntuple._take
+
+        def noted(pieces: Any) -> Any:
+            wanted = list(pieces)
+            taken.extend(wanted)
+            return take(wanted)
+
+        monkeypatch.setattr(file._ntuple, "_take", noted)
+        file.read(["MET_pt"], 21, 22)
+    assert len(taken) == 1
+
+
+@reads_ntuples
+def test_a_damaged_page_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.root"
+    branches = {name: Branch(name, "uint32", "flat", "", None, "") for name in ("run", "luminosityBlock")}
+    with NanoWriter(path, branches, "ZLIB:5", "RNTuple") as writer:
+        writer.events.extend({"run": np.ones(1000, np.uint32), "luminosityBlock": np.arange(1000, dtype=np.uint32)})
+        writer.finish()
+    with RootFile(path) as file:
+        assert file._ntuple is not None
+        column = file._ntuple._fields["luminosityBlock"].numbers
+        assert column is not None
+        [(seek, size)] = file._ntuple._pages_of(0, column).places
+    content = bytearray(path.read_bytes())
+    content[seek : seek + size] = bytes(size)
+    path.write_bytes(content)
+    with RootFile(path) as file:
+        assert file.read(["run"])["run"].tolist() == [1] * 1000
+        with pytest.raises(NanoMLError, match=r"damaged.root: cannot be read \(ValueError: unknown compression"):
+            file.read(["luminosityBlock"])
+
+
+def test_the_files_in_the_repository_are_those_that_the_script_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ROOT")
+    for name in ("RECORDS", "LISTS"):
+        monkeypatch.setattr(cmssw_rntuples, name, tmp_path / f"{name}.root")
+    cmssw_rntuples.main()
+    for made, kept in ((cmssw_rntuples.RECORDS, RECORDS), (cmssw_rntuples.LISTS, LISTS)):
+        with RootFile(made) as one, RootFile(kept) as two:
+            assert one.branches == two.branches
+            assert {name: array.tolist() for name, array in one.read(one.branches).items()} == expected()
