@@ -148,8 +148,7 @@ class RemoteFile:
         """Send requests that are waited for, and then those that are announced."""
         self._ahead = [request for request in self._ahead if request.takers]
         if self._file is not None:
-            send_some(requests, self._file)
-            send_some(self._ahead, self._file)
+            send_some(dict.fromkeys([*requests, *self._ahead]), self._file)
 
     def _at_ends(self, start: int, length: int) -> Optional[bytes]:
         for at, data in self._ends:
