@@ -38,7 +38,7 @@ class ThreeLeptons(Selection):
         leptons = ak.with_name(leptons, "Momentum4D")  # four-vectors: they can be added, and have deltaR
         leptons = leptons[ak.argsort(leptons.pt, ascending=False)]
 
-        # a cut names itself, and narrows what comes after it
+        # a cut has a name, and narrows what comes after it
         events, leptons = cutflow.cut("three leptons", ak.num(leptons) >= 3, events, leptons)
         events, leptons = cutflow.cut("hardest lepton", leptons.pt[:, 0] > 25, events, leptons)
 
