@@ -195,7 +195,7 @@ def follow() -> Callable[..., str]:
     """Does in a directory what a page of doc/ says, in a copy of the example, or in what another page has made there.
 
     In the page, "```python dimuon.py" begins the content of a file, of any language, "```bash" commands and "```python"
-    a program. Of other blocks nothing is done, nor is `make`, which would run these very tests. Where commands change
+    a program. Other blocks are ignored, and so is `make`, which would run these very tests. Where commands change
     the directory, what comes after is done there. Returns what all of it printed.
     """
 

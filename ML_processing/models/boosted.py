@@ -32,7 +32,7 @@ class Boosted(nn.Module):
         rate
             `train.learning_rate`: the share of what would fit best that a round adds.
         seed
-            Of all random numbers.
+            Seed of all random numbers.
 
         Yields
         ------

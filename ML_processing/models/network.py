@@ -30,7 +30,7 @@ class Network(nn.Module):
     has_scale, has_target_scale
         Whether the scales of inputs and of targets are known, and do not follow from the training events.
     others
-        Of a network with several heads: how many outputs each has, without the one by which it is judged; "targets" comes first.
+        The number of outputs of each head, if there are several, without the one by which the network is judged; "targets" comes first.
     """
 
     target_center: Tensor

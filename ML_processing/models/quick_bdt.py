@@ -65,7 +65,7 @@ class QuickBDT:
         classes
             How many there are; 0 for a regression.
         seed
-            Of all random numbers.
+            Seed of all random numbers.
         threads
             On how many it learns and is applied; by default one if the events are few, and otherwise one for each core.
         settings

@@ -45,7 +45,7 @@ class NetworkClass:
     unused
         The settings of `train` that mean nothing to it.
     methods
-        Of its methods, by name.
+        Its methods, by name.
     options
         What its constructor takes after the shape; None if it takes anything, or is not in the class itself.
     """

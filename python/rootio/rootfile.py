@@ -197,7 +197,7 @@ class RootFile:
     ) -> dict[str, Plain]:
         """As `read`, but a branch with one number or one list of numbers for each event is not an awkward array.
 
-        Of each branch, only what `pick` returns is kept while the next one is read.
+        Only what `pick` returns for a branch is kept while the next one is read.
         """
         asked = {name: self.branch(name) for name in names}
         for name, branch in asked.items():

@@ -154,7 +154,7 @@ class Events:
     def once(self, function: Callable[..., Any], reads: Sequence[str], *arguments: Any) -> Any:
         """`function(events, *arguments)`, computed once for all shifts under which the branches that it reads are the same.
 
-        Of each function the last result is kept, until other arguments are given.
+        The last result of each function is kept until it gets other arguments.
         """
         results = self._picked.results if self._picked is not None else {}
         state = [*(self._replaced.get(name) for name in reads), *arguments]

@@ -75,9 +75,9 @@ class Analysis:
     server
         The URL of a server that has the files; None to read copies of them in the directory.
     names
-        Of the datasets.
+        Names of the datasets.
     sections
-        Of the YAML file; `batch` adds to what is said here.
+        Sections of the YAML file; `batch` adds to what is said here.
     """
 
     def __init__(

@@ -92,7 +92,7 @@ class DataServer:
     Attributes
     ----------
     url
-        Of the server itself, "root://127.0.0.1:PORT/".
+        The address of the server itself, "root://127.0.0.1:PORT/".
     root
         The local directory of its /store: the file /store/a.root is root / "a.root".
     """
@@ -153,7 +153,7 @@ class Cluster:
     Attributes
     ----------
     url
-        Of the redirector, "root://127.0.0.1:PORT/". A file's URL is url + its name, "/store/...".
+        The address of the redirector, "root://127.0.0.1:PORT/". A file's URL is url + its name, "/store/...".
     servers
         The data servers.
     environment

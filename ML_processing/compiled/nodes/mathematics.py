@@ -23,7 +23,7 @@ def log(x: Tensor) -> Tensor:
 
 
 def log1p(x: Tensor) -> Tensor:
-    """Of log(1 + x): x log(u) / (u - 1) with u = 1 + x as it is rounded (Higham, Accuracy and stability, 1.14.1)."""
+    """log(1 + x) as x log(u) / (u - 1) with u = 1 + x as it is rounded (Higham, Accuracy and stability, 1.14.1)."""
     x = x.to("d")
     u = x + 1.0
     less = u - 1.0

@@ -63,8 +63,8 @@ class Call:
         depth = 1 + len(value.axes)
         if axis is None or axis % depth == 0:
             raise NanoMLError(
-                f"{self.name} with axis={axis} takes all events together: write axis=1 for what is in an event. Of two numbers "
-                "of an event, np.minimum gives the smaller one."
+                f"{self.name} with axis={axis} takes all events together: write axis=1 for what is in an event. np.minimum gives the "
+                "smaller of two numbers of an event."
             )
         if axis % depth != depth - 1:
             raise NanoMLError(f"{self.name} over outer lists {UNKNOWN} Use the innermost axis, {depth - 1}.")

@@ -63,8 +63,8 @@ class Traced(NDArrayOperatorsMixin):
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise NanoMLError(
-            f"numpy takes this for an array of numbers, which {UNKNOWN} Of several numbers of an event, np.minimum gives the "
-            "smaller one, ak.min([x, y], axis=0) the smallest."
+            f"numpy takes this for an array of numbers, which {UNKNOWN} np.minimum gives the smaller of two "
+            "numbers of an event, ak.min([x, y, z], axis=0) the smallest of several."
         )
 
     def __bool__(self) -> bool:
