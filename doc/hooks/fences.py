@@ -13,4 +13,9 @@ _FENCE = re.compile(r"^```(\w+) ([^\n{]+)$", re.M)
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Make what stands behind the language the title of the block."""
-    return _FENCE.sub(lambda found: f'```{found[1]} title="{found[2].strip()}"', markdown)
+
+    def titled(found: re.Match[str]) -> str:
+        about = found[2].strip()
+        return f"```{found[1]}" if about == "fragment" else f'```{found[1]} title="{about}"'
+
+    return _FENCE.sub(titled, markdown)
