@@ -25,6 +25,9 @@ from MLTools.NanoML.commands.options import (
     workers_option,
 )
 
+# numpy would start a thread on each core for linear algebra, of which there is next to none here, and they wait busily at first
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 @command(
     "nanoml skim examples/trilepton.yaml",
