@@ -21,7 +21,7 @@ CAPTIONS = {
         "ROC curve",
         "Each point is a cut on the score, which the numbers above name: how much signal passes it, and how much background still does. "
         "Lower is better. The band is the central 68 % of repetitions with resampled events.",
-        "The network's curve well above the dashed one, if there is one, of a BDT; or a straight line to the corner, which is "
+        "The network's curve well above a black one, which is that of a BDT; or a straight line to the corner, which is "
         "guessing (on this logarithmic axis guessing bends steeply down at the left).",
     ),
     "scores": (
@@ -159,7 +159,7 @@ CAPTIONS = {
     ),
     "residuals": (
         "Residuals",
-        "Left: predicted minus true value on events of the training and on others, beside a BDT unless it is one. Right: bias and "
+        "Left: predicted minus true value on events of the training and on others; a black line is that of a BDT. Right: bias and "
         "resolution (half the interval of the central 68 %) in bins of the truth.",
         "Training far narrower than test, which is overtraining; a bias that is not near 0. At the ends of the range it "
         "always bends towards the mean.",
