@@ -1,4 +1,4 @@
-"""A TTree as uproot writes it, with the titles and counters of NanoAOD: the only module that uses uproot's private classes.
+"""A TTree as uproot writes it, with the titles and counters of NanoAOD. Only here and in `ntuple.rows` are uproot's private classes used.
 
 uproot has no public way to give titles, or the types of counters. It also computes the length of each part of a tree's header
 from all parts before it, several times for each branch: for the 750 branches of NanoAOD that takes seconds, again whenever

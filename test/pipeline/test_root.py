@@ -105,8 +105,9 @@ def of_reader(path: Path, name: str, field: str, kind: str) -> list[Any]:
     return values
 
 
-def test_a_file_merger_keeps_the_accounting(sample: Path, tmp_path: Path) -> None:
-    paths = skims(sample, tmp_path)
+@pytest.mark.parametrize("format", ["TTree", "RNTuple"])
+def test_a_file_merger_keeps_the_accounting(format: str, sample: Path, tmp_path: Path) -> None:
+    paths = skims(sample, tmp_path, format=format)
     merger = ROOT.TFileMerger(False)
     assert merger.OutputFile(str(tmp_path / "theirs.root"), "RECREATE")
     for path in paths:

@@ -26,6 +26,8 @@ ZIGZAG = {0x11: "i2", 0x13: "i4", 0x15: "i8"}  # split, and the sign is the last
 DELTA = {0x1A: "u4", 0x1B: "u8"}  # split, and each but the first of a page is a difference
 TYPES = {BITS: "?", **PLAIN, **SPLIT, **ZIGZAG, **DELTA}
 """numpy's names of the types, by the numbers of all encodings that are known."""
+SORTED = {**dict(zip(range(0x05, 0x0B), range(0x11, 0x17))), 0x0C: 0x18, 0x0D: 0x19, 0x0E: 0x1A, 0x0F: 0x1B}
+"""Encodings of plain numbers, and those that ROOT compresses instead, whose bytes are sorted by their places."""
 
 
 def numbers_of(raw: bytes, place: tuple[int, int], elements: int, kind: int) -> NDArray[Any]:
@@ -49,6 +51,21 @@ def numbers_of(raw: bytes, place: tuple[int, int], elements: int, kind: int) -> 
     if kind in DELTA:
         np.cumsum(numbers, out=numbers)
     return numbers.view(dtype)
+
+
+def bytes_of(values: NDArray[Any], kind: int) -> bytes:
+    """A page with these numbers, before it is compressed."""
+    dtype = np.dtype(TYPES[kind])
+    if kind == BITS:
+        return np.packbits(values, bitorder="little").tobytes()
+    numbers = values.astype(dtype, copy=False)
+    if kind in PLAIN:
+        return numbers.tobytes()
+    if kind in DELTA:
+        numbers = np.diff(numbers, prepend=dtype.type(0))
+    if kind in ZIGZAG:
+        numbers = (numbers << 1) ^ (numbers >> (8 * dtype.itemsize - 1))
+    return np.ascontiguousarray(numbers).view(np.uint8).reshape(-1, dtype.itemsize).T.tobytes()
 
 
 def _unsplit(rows: NDArray[np.uint8]) -> NDArray[Any]:

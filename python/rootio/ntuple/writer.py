@@ -1,17 +1,20 @@
-"""Writes an RNTuple by uproot's public functions, with the names that NanoAOD has in a TTree."""
+"""Writes RNTuples: by uproot's private classes, or its public functions if this uproot has others."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import awkward as ak
 import numpy as np
+import uproot
 from numpy.typing import NDArray
 
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Lists
 from MLTools.NanoML.rootio.ntuple.reader import check_version
+from MLTools.NanoML.terminal.progress import say_once
 
 
 class NTupleWriter:
@@ -35,29 +38,63 @@ class NTupleWriter:
         }
         members = {branch.name: branch for each in collections.values() for branch in each}
         self._branches = {**counters, **flat, **members}
-        forms = [_form(branch) for branch in self._branches.values()]
-        self._ntuple = directory.mkrntuple(name, ak.forms.RecordForm(forms, list(self._branches)))
+        form = ak.forms.RecordForm([_form(branch) for branch in self._branches.values()], list(self._branches))
+        self._rows: Any = None
+        if _has_our_classes():
+            from MLTools.NanoML.rootio.ntuple.rows import new_rows
+
+            self._rows, self._sink = new_rows(directory, name, form)
+        else:
+            self._ntuple = directory.mkrntuple(name, form)
 
     def fill(self, columns: Mapping[str, NDArray[Any] | Lists]) -> None:
         """Write a cluster, by the names of all branches with counters."""
-        layouts = [_layout(columns[name], branch) for name, branch in self._branches.items()]
-        self._ntuple.extend(ak.Array(ak.contents.RecordArray(layouts, list(self._branches))))
+        found = {name: _of_type(columns[name], branch) for name, branch in self._branches.items()}
+        if self._rows is not None:
+            self._rows.fill(self._sink, list(found.values()))
+        else:
+            layouts = [_layout(values, self._branches[name]) for name, values in found.items()]
+            self._ntuple.extend(ak.Array(ak.contents.RecordArray(layouts, list(found))))
+
+
+@functools.cache
+def _has_our_classes() -> bool:
+    """Whether our own writing of pages works with this uproot, whose classes it overrides."""
+    try:
+        from MLTools.NanoML.rootio.ntuple import rows
+
+        rows.check()
+    except Exception as problem:  # whatever another uproot may raise
+        say_once(
+            "uproot",
+            f"WARNING: with uproot {uproot.__version__}, NanoML writes RNTuples without checksums ({type(problem).__name__}: "
+            f"{problem}): `hadd` of ROOT 6.40 cannot merge them, but `nanoml merge` can.",
+        )
+        return False
+    return True
 
 
 def _form(branch: Branch) -> ak.forms.Form:
     title = {"__doc__": branch.title} if branch.title else {}
+    numbers = ak.forms.NumpyForm(str(branch.dtype))
     if branch.is_jagged:
-        return ak.forms.ListOffsetForm("i64", ak.forms.NumpyForm(str(branch.dtype)), parameters=title)
-    shape = (branch.size,) if branch.is_fixed else ()
-    return ak.forms.NumpyForm(str(branch.dtype), shape, parameters=title)
+        return ak.forms.ListOffsetForm("i64", numbers, parameters=title)
+    if branch.is_fixed:
+        return ak.forms.RegularForm(numbers, branch.size, parameters=title)
+    return ak.forms.NumpyForm(str(branch.dtype), parameters=title)
+
+
+def _of_type(values: NDArray[Any] | Lists, branch: Branch) -> NDArray[Any] | Lists:
+    dtype = np.dtype(branch.dtype)
+    if isinstance(values, Lists):
+        return Lists(values.offsets, values.numbers.astype(dtype, copy=False))
+    return values.astype(dtype, copy=False)
 
 
 def _layout(values: NDArray[Any] | Lists, branch: Branch) -> ak.contents.Content:
     title = {"__doc__": branch.title} if branch.title else {}
     if isinstance(values, Lists):
-        return ak.contents.ListOffsetArray(values.offsets, _numbers(values.numbers, branch), parameters=title)
-    return _numbers(values, branch, title)
-
-
-def _numbers(values: NDArray[Any], branch: Branch, title: Any = None) -> ak.contents.NumpyArray:
-    return ak.contents.NumpyArray(values.astype(np.dtype(branch.dtype), copy=False), parameters=title)
+        return ak.contents.ListOffsetArray(values.offsets, ak.contents.NumpyArray(values.numbers), parameters=title)
+    if branch.is_fixed:
+        return ak.contents.RegularArray(ak.contents.NumpyArray(values.reshape(-1)), branch.size, parameters=title)
+    return ak.contents.NumpyArray(values, parameters=title)

@@ -35,5 +35,6 @@ def test_pages_of_every_kind_are_decoded(data: st.DataObject, kind: int) -> None
     values = data.draw(arrays(dtype, st.integers(0, 40)))
     raw = encoded(values, kind)
     found = pages.numbers_of(raw, (0, len(raw)), len(values), kind)
+    assert pages.bytes_of(values, kind) == raw
     assert found.dtype == dtype
     assert found.tobytes() == values.tobytes()

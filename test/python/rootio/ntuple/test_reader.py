@@ -84,7 +84,13 @@ def test_only_the_pages_of_what_is_asked_for_are_read(monkeypatch: pytest.Monkey
 
         monkeypatch.setattr(file._ntuple, "_take", noted)
         file.read(["MET_pt"], 21, 22)
-    assert len(taken) == 1
+        assert len(taken) == 1
+        taken.clear()
+        file.read(["Muon_pt", "event"], 20, EVENTS)
+        # what a server is asked for in advance, which is nothing if it is not known what is needed
+        assert sorted(file._ntuple.pieces(["Muon_pt", "event"], [(20, EVENTS)])) == sorted(taken)
+        assert len(taken) > 2
+        assert list(file._ntuple.pieces(["Muon_pt"], [(21, 30)])) == []
 
 
 @reads_ntuples
