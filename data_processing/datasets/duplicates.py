@@ -8,8 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 from urllib.parse import SplitResult, urlsplit
 
 from MLTools.NanoML.rootio.remote.server import is_remote
@@ -24,8 +23,7 @@ _SAMPLES = 8  # pieces, from the beginning to the end
 _BLOCK = 1 << 20  # bytes
 
 
-@dataclass(frozen=True)
-class _Version:
+class _Version(NamedTuple):
     """A file as it is now."""
 
     path: str
@@ -47,10 +45,11 @@ def find_same(files: Sequence[str]) -> Optional[tuple[int, int]]:
     directory_of = functools.cache(os.path.realpath)
     for at, file in enumerate(files):
         path = file if not is_remote(file) else urlsplit(file).path if file.startswith("file:") else None
-        names = [_remote_name(urlsplit(file))] if path is None else _local_names(path, directory_of)
+        status = None if path is None else _status(path)
+        names = [_remote_name(urlsplit(file))] if path is None else _local_names(path, status, directory_of)
         other = next((known[name] for name in names if name in known), None)
-        if other is None and path is not None:
-            other = _copy_of(path, at, seen)
+        if other is None and path is not None and status is not None:
+            other = _copy_of(path, status, at, seen)
         if other is not None:
             return other, at
         known.update(dict.fromkeys(names, at))
@@ -69,18 +68,28 @@ def _remote_name(url: SplitResult) -> str:
     return f"{url.scheme}://{host}{path}?{url.query}"
 
 
-def _local_names(path: str, real: Callable[[str], str]) -> list[str]:
+def _status(path: str) -> Optional[os.stat_result]:
+    """What the operating system knows of a path, which may be a link; None if there is none."""
+    try:
+        return os.lstat(path)
+    except OSError:  # reported when the file is read
+        return None
+
+
+def _local_names(path: str, status: Optional[os.stat_result], real: Callable[[str], str]) -> list[str]:
     """What all paths of a file have in common; `real` is os.path.realpath, which remembers directories."""
     directory, name = os.path.split(path)
     lfn = _LFN_ON_DISK.search(path)
-    whole = os.path.realpath(path) if os.path.islink(path) else os.path.join(real(directory), name)
+    is_link = status is not None and stat.S_ISLNK(status.st_mode)
+    whole = os.path.realpath(path) if is_link else os.path.join(real(directory), name)
     return [whole, *(lfn.groups() if lfn else ())]
 
 
-def _copy_of(path: str, at: int, seen: _Seen) -> Optional[int]:
+def _copy_of(path: str, status: os.stat_result, at: int, seen: _Seen) -> Optional[int]:
     """The position of a file with the same content; each is read only as far as it takes to tell it from the others."""
     try:
-        status = os.stat(path)
+        if stat.S_ISLNK(status.st_mode):
+            status = os.stat(path)
         if not stat.S_ISREG(status.st_mode) or not status.st_size:
             return None
         file = _Version(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,11 +113,18 @@ class FilePattern:
                 raise self.error("wildcards do not work in URLs other than root://; name each file")
             return [FileInfo(self.text)]
         found = self.local()
-        directory = next(filter(os.path.isdir, found), None)
-        if directory is not None:
-            inside = os.path.join(self.text if directory == found[0] and len(found) == 1 else directory, "*.root")
-            raise self.error(f"{directory} is a directory. For the files in it, write {inside}")
-        return [FileInfo(path, size=_size(path)) for path in found]
+        files = []
+        for path in found:
+            try:
+                status = os.stat(path)
+            except OSError:  # reported when the file is read
+                files.append(FileInfo(path))
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                inside = os.path.join(self.text if len(found) == 1 else path, "*.root")
+                raise self.error(f"{path} is a directory. For the files in it, write {inside}")
+            files.append(FileInfo(path, size=status.st_size))
+        return files
 
     def local(self) -> list[str]:
         """The paths on this machine that it matches; NanoMLError if there are none."""
@@ -140,13 +148,6 @@ class FilePattern:
     def error(self, message: str) -> NanoMLError:
         """An error with the place where it is written."""
         return NanoMLError(f"{self.place}{self.text}: {message.rstrip('.')}.")
-
-
-def _size(path: str) -> Optional[int]:
-    try:
-        return os.path.getsize(path)
-    except OSError:  # reported when the file is read
-        return None
 
 
 def url_of(name: str, redirectors: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +76,9 @@ def skim_tasks(files: Sequence[str], directory: Path, job: SkimJob, prefix: str 
         one = replace(job, source=file, output=directory / name)
         work = functools.partial(skim, one)
         tasks.append(
-            Task("skim", prefix + Path(name).stem, (file, *settings_files), (one.output,), settings, code, work)
+            Task(
+                "skim", prefix + os.path.splitext(name)[0], (file, *settings_files), (one.output,), settings, code, work
+            )
         )
     return tasks
 
@@ -154,12 +157,11 @@ def skim_stage(analysis: Analysis) -> Stage:
     config = analysis.config
     assert config.skim is not None
     skim, layout = config.skim, Layout.of(config)
-    tasks = [
-        task
-        for name, paths in analysis.files.items()
-        for task in skim_tasks(paths, layout.skims(name), skim_job(config, name), name + "/")
-        if task.inputs[0] not in analysis.left_out(name)
-    ]
+    tasks: list[Task] = []
+    for name, paths in analysis.files.items():
+        left_out = analysis.left_out(name)
+        of_dataset = skim_tasks(paths, layout.skims(name), skim_job(config, name), name + "/")
+        tasks += [task for task in of_dataset if task.inputs[0] not in left_out]
     directories = {name: layout.skims(name) for name in analysis.files}
     data = [name for name in directories if config.datasets[name].is_data]
     return skim_tasks_stage(tasks, directories, skim.workers or usable_cores(), data)

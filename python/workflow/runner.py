@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import time
@@ -134,11 +135,17 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Pl
 
 def _spare_sources(tasks: Sequence[Task], outputs: Container[str], renewed: Collection[str]) -> None:
     """Refuse to overwrite a file that is read, unless an earlier task made it."""
-    made = set(map(os.path.realpath, renewed))
+    directory_of = functools.cache(os.path.realpath)
+
+    def real(path: str) -> str:
+        directory, name = os.path.split(path)
+        return os.path.realpath(path) if os.path.islink(path) else os.path.join(directory_of(directory), name)
+
+    made = set(map(real, renewed))
     for task in tasks:
         own = set(map(str, task.outputs))
         for path in task.inputs:
-            if (path in own or path not in outputs) and os.path.realpath(path) in made:
+            if (path in own or path not in outputs) and real(path) in made:
                 raise NanoMLError(
                     f"{path}: would be overwritten by {task.stage}. Choose another directory for the output."
                 )
