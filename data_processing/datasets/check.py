@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from data_processing.datasets.datasets import resolve_datasets
-from data_processing.score.eventcolumns import EVENT_WEIGHT
 from data_processing.skim.plan import SkimPlan
 from data_processing.skim.skim import plan_file
 from data_processing.skim.stage import skim_job
@@ -14,7 +13,7 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.config.histogram import axes_of
 from MLTools.NanoML.config.training import DISCRIMINANT, NetworkClass
-from MLTools.NanoML.contracts.accounting import SELECTED
+from MLTools.NanoML.contracts.accounting import EVENT_WEIGHT, SELECTED
 from MLTools.NanoML.contracts.hdf5 import RESERVED
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, told_once
 from MLTools.NanoML.nanoaod import versions

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from data_processing.convert.expressions import Expression
 from data_processing.histograms.bins import places_in
-from data_processing.score.eventcolumns import EVENT_WEIGHT
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.accounting import under_shift
+from MLTools.NanoML.contracts.accounting import EVENT_WEIGHT, under_shift
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.contracts.templates import DATA

@@ -67,6 +67,9 @@ def weight_column(name: str, variation: str = NOMINAL) -> str:
 SELECTED = "selected"
 """The column that says whether an event is selected: not only under a shift of objects."""
 
+EVENT_WEIGHT = "eventWeight"
+"""The branch beside scores with the nominal weight; eventWeight_pileupUp and the like have that under a variation or a shift."""
+
 
 def under_shift(name: str, shift: str, collection: str = "") -> str:
     """The column with the values of another one under a shift: ZCand_mass_jesUp, as nanoAOD-tools names them.
