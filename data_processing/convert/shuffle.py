@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,8 @@ from MLTools.NanoML.contracts.hdf5 import (
 )
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
+from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.rootio.compression import inflate
 from MLTools.NanoML.terminal.progress import Bar, progress
 
 _BLOCK = 500_000  # events whose numbers are read at once
@@ -142,7 +146,8 @@ def _deal(parts: Sequence[_Part], buckets: Buckets, seed: int, most: int, bar: B
     counts, seen = np.zeros(number, np.int64), _Tally()
     source = np.random.PCG64(seed)
     for part in parts:
-        with open_hdf5(part.path) as file:
+        with open_hdf5(part.path) as file, ThreadPoolExecutor(usable_cores()) as threads:
+            readers = {name: _Reader(file[name], threads) for name in parts[0].tables}
             for start in range(0, part.rows, most):
                 stop = min(start + most, part.rows)
                 keys = source.random_raw(stop - start)
@@ -152,7 +157,7 @@ def _deal(parts: Sequence[_Part], buckets: Buckets, seed: int, most: int, bar: B
                 cuts = [0, *np.cumsum(many).tolist()]
                 for name, kind in parts[0].tables.items():
                     with reading(part.path):
-                        rows = file[name][start:stop]
+                        rows = readers[name].read(start, stop)
                     # the fields may lie elsewhere within a row
                     rows = rows.astype(kind.base, copy=False)
                     if name == EVENTS:
@@ -162,6 +167,52 @@ def _deal(parts: Sequence[_Part], buckets: Buckets, seed: int, most: int, bar: B
                 counts += many
                 bar.advance(len(keys) / 2)
     return counts, seen
+
+
+class _Reader:
+    """Reads the rows of a dataset. Blocks as the conversion writes them are inflated by threads: HDF5 would hold these up."""
+
+    def __init__(self, dataset: Any, threads: Executor) -> None:
+        self._dataset, self._threads = dataset, threads
+        created = dataset.id.get_create_plist()
+        filters = [created.get_filter(number)[0] for number in range(created.get_nfilters())]
+        self._is_packed = bool(filters)
+        self._is_known = filters in ([], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]) and (
+            dataset.chunks is not None and dataset.chunks[1:] == dataset.shape[1:]
+        )
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """A range of rows, shape (events, ...)."""
+        if self._is_known:
+            with suppress(Exception):  # if h5py fails, too, its reason is the one to report
+                return self._read(start, stop)
+        return np.asarray(self._dataset[start:stop])
+
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        size, *inner = self._dataset.chunks
+        rows = np.empty((stop - start, *inner), self._dataset.dtype)
+        each = math.prod(inner) * rows.itemsize
+        found = rows.view(np.uint8).reshape(len(rows), each)
+        jobs = []
+        for begin in range(start // size * size, stop, size):
+            skipped, content = self._dataset.id.read_direct_chunk((begin, *(0 for _ in inner)))
+            if skipped:
+                raise ValueError("a block was not filtered")
+            first, last = max(start - begin, 0), min(stop - begin, size)
+            part = found[begin + first - start : begin + last - start].reshape(-1, rows.itemsize)
+            if self._is_packed:
+                jobs.append(self._threads.submit(_unpack, content, size * each, part, first * each // rows.itemsize))
+            else:
+                part[...] = np.frombuffer(content, np.uint8)[first * each : last * each].reshape(part.shape)
+        for job in jobs:
+            job.result()
+        return rows
+
+
+def _unpack(content: bytes, full: int, part: NDArray[np.uint8], first: int) -> None:
+    """Inflate a block, and put the bytes of each entry from `first` on together again, shape (entries, bytes)."""
+    planes = np.frombuffer(inflate(content, full), np.uint8).reshape(part.shape[1], -1)
+    part[...] = planes[:, first : first + len(part)].T
 
 
 def _append(buckets: Buckets, table: str, rows: NDArray[Any], cuts: Sequence[int]) -> None:

@@ -110,8 +110,14 @@ class _Zstd(threading.local):
             self.decompress = zstandard.ZstdDecompressor().decompress
 
 
-def _inflate(block: memoryview, full: int) -> Any:
-    return isal_zlib.decompress(block, bufsize=full)
+def inflate(content: Any, full: int) -> Any:
+    """Inflate a buffer to `full` bytes, by ISA-L if it is installed.
+
+    Raises Exception if it is damaged.
+    """
+    return (
+        uproot.ZLIB(1).decompress(content, full) if isal_zlib is None else isal_zlib.decompress(content, bufsize=full)
+    )
 
 
 def _xz(block: memoryview, full: int) -> Any:
@@ -132,7 +138,7 @@ def _lz4(block: memoryview, full: int) -> Any:
 _zstd = _Zstd()
 _decompress_lz4: Callable[[Any, int], Any] = uproot.LZ4(1).decompress
 _CODECS: dict[bytes, Callable[[Any, int], Any]] = {
-    b"ZL": uproot.ZLIB(1).decompress if isal_zlib is None else _inflate,
+    b"ZL": inflate,
     b"XZ": _xz,
     b"L4": _lz4,
     b"ZS": lambda block, full: _zstd.decompress(block, full),

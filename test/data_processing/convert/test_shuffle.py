@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,43 @@ def test_rows_stay_together_and_every_event_is_there_once(counts: list[int], mem
     for number, count in enumerate(counts):
         expected["events"]["label"][sum(counts[:number]) :][:count] = number % 2
     assert same(found, {name: rows[order.astype(int)] for name, rows in expected.items()})
+
+
+PACKED = {"chunks": (100, 3), "compression": "gzip", "shuffle": True}
+
+
+@pytest.mark.parametrize(
+    ("options", "is_known"),
+    [
+        (PACKED, True),
+        ({"chunks": (100, 3)}, True),
+        ({"chunks": (100, 2)}, False),
+        ({**PACKED, "shuffle": False}, False),
+        ({**PACKED, "fletcher32": True}, False),
+        ({}, False),
+    ],
+)
+def test_blocks_are_read_as_h5py_reads_them(tmp_path: Path, options: dict[str, Any], is_known: bool) -> None:
+    rows = made_up(0, 1050)["Jet"]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("Jet", data=rows, **options)
+    with h5py.File(tmp_path / "a.h5") as file, ThreadPoolExecutor(2) as threads:
+        reader = shuffle._Reader(file["Jet"], threads)
+        assert reader._is_known == is_known
+        for start, stop in ((0, 1050), (99, 101), (250, 950), (1001, 1050), (7, 7)):
+            for found in (reader.read(start, stop), *([reader._read(start, stop)] if is_known else [])):
+                assert (found.dtype, found.tobytes()) == (rows.dtype, rows[start:stop].tobytes())
+
+
+def test_a_block_that_cannot_be_inflated_is_an_error(tmp_path: Path) -> None:
+    (path,) = write_files(tmp_path, [1000], compression="gzip", shuffle=True)
+    with h5py.File(path, "r+") as file:
+        begin = (0,) * file["events"].ndim
+        _, content = file["events"].id.read_direct_chunk(begin)
+        file["events"].id.write_direct_chunk(begin, content[:-9] + bytes(9))
+    with pytest.raises(NanoMLError, match=r"d0\.h5: cannot be read"):
+        shuffle_files(ShuffleJob([path], tmp_path / "all.h5"))
+    assert not (tmp_path / "all.h5").exists()
 
 
 def test_of_events_with_the_same_number_the_first_comes_first() -> None:
