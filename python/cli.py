@@ -46,7 +46,7 @@ PAGES = {
     "MLTools.NanoML.nanoaod.formula": "skim.md",
     "MLTools.NanoML.nanoaod.lumimask": "skim.md",
     "MLTools.NanoML.nanoaodtools": "skim.md",
-    "MLTools.NanoML.rootio.remote": "xrootd.md",
+    "MLTools.NanoML.rootio.remote": "howto/xrootd.md",
     "MLTools.NanoML.selection": "howto/selection.md",
     "MLTools.NanoML.workflow.unblinding": "howto/fit.md",
     "data_processing.catalogue": "howto/datasets.md",

@@ -120,11 +120,11 @@ def test_datasets(tmp_path: Path, follow: Callable[..., None], monkeypatch: pyte
 
 
 def test_remote_files(tmp_path: Path, follow: Callable[..., None]) -> None:
-    follow("xrootd.md", tmp_path)
+    follow("howto/xrootd.md", tmp_path)
     (described,) = metadata_content(tmp_path / "half" / "hdf5" / "WZ.h5")["datasets"]
     (gone,) = described["missing"]
     assert gone["file"] == str(tmp_path / "data" / "WZTo3LNu_1.root")
-    page = (ROOT / "doc" / "xrootd.md").read_text()
+    page = (ROOT / "doc" / "howto" / "xrootd.md").read_text()
     told = re.search(
         r"^  WZ: data/WZTo3LNu_1.root is left out: (cannot be read \()OSError: .*(; it has .*)$", page, re.M
     )
