@@ -74,13 +74,13 @@ class Batch:
     )
     site: Optional[str] = setting(
         None,
-        "What is special at this site: cern, shared (all machines see the same files), or a YAML file of "
+        "The site: cern, shared (all machines see the same files), or a YAML file of "
         "your own. The default is cern on machines of cern.ch, and shared elsewhere.",
         examples=["cern", "my_cluster.yaml"],
     )
     environment: Optional[str] = setting(
         None,
-        "Where a job finds Python and its packages: here is this very environment, which all machines see; "
+        "Where a job finds Python and its packages: here is this environment, if all machines see it; "
         "packed is a copy of it that travels with the job; cmssw is the CMSSW area, packed likewise; container is an image.",
         enum=ENVIRONMENTS,
     )

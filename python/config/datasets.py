@@ -83,7 +83,7 @@ class Dataset:
     )
     triggers: list[str] = setting(
         list,
-        "For data: only events that fire one of these are kept; of simulation, those that fire any of its era's data.",
+        "For data: only events that fire one of these are kept. Simulation keeps events that fire a trigger of any data of its era.",
         items=BRANCH,
         uniqueItems=True,
         examples=[["HLT_IsoMu24"]],
@@ -122,7 +122,7 @@ class Dataset:
     max_files: Optional[int] = setting(None, "How many files are read: the first of the list.", minimum=1)
     max_events: Optional[int] = setting(
         None,
-        "The first files of the list are read that together have at least this number of events, "
+        "Only the first files of the list are read: as many as have this number of events together, "
         "according to the catalogue.",
         minimum=1,
     )

@@ -29,7 +29,7 @@ class Histogram:
     of: list[str] = setting(
         list,
         "What is filled: a column, an output of the model, or an expression of these in the language of skim.cut, one for each of up to "
-        "three axes. A list, as Jet_pt, has an entry for each object. By default the column or output that has the histogram's name.",
+        "three axes. A list, such as Jet_pt, has an entry for each object. By default the column or output that has the histogram's name.",
         examples=["ZCand_mass", "WLep_pt / MET_pt"],
     )
     bins: Any = setting(

@@ -298,7 +298,7 @@ class Train:
         enum=NEGATIVE_WEIGHTS,
     )
     batch_size: int = setting(256, "Events per step.", minimum=1)
-    epochs: int = setting(200, "Passes over the training events at most.", minimum=1)
+    epochs: int = setting(200, "The largest number of passes over the training events.", minimum=1)
     learning_rate: float = setting(2e-3, "Size of the steps at the beginning.", exclusiveMinimum=0)
     schedule: str = setting(
         SCHEDULES[0],
