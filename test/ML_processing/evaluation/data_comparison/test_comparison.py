@@ -252,7 +252,7 @@ def test_the_page_shows_it(evaluated: dict[str, Any], directory: Path) -> None:
             assert (directory / "report" / f"data_{kind}_{name}.png").read_bytes().startswith(b"\x89PNG")
     text = re.sub(r"base64,[^\"]*", "", page)
     assert text.count("Events that are also in SR, where data are blind, are left out.") == 2
-    assert "all classes but signal, which is drawn as a line" in text
+    assert "all classes except signal, which is drawn as a line" in text
     assert "assigned to WZ" in text
     assert f"<td>compared files</td><td>{directory / 'data.h5'}</td>" in text
     assert not re.search(r"\b(nan|None|inf)\b", text.split("Where this comes from</h2>")[0])
