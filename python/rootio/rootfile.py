@@ -95,7 +95,7 @@ class RootFile:
         branches: Mapping[str, Branch]
         if self._class_of(self._name) == _NTUPLE:
             check_version(f"{self.path}: `{self._name}` is an RNTuple")
-            ntuple = NTuple(self._tree, self._access.take)
+            ntuple = self._ntuple_of(self._name)
             entries, branches = ntuple.entries, ntuple.branches
         else:
             entries, objects = self._objects_of(self._name)
@@ -334,10 +334,10 @@ class RootFile:
     def branches_of(self, name: str) -> dict[str, Branch]:
         """The branches of another tree, or RNTuple."""
         if self.keys.get(name) == _NTUPLE:
-            return self._attempt(lambda: dict(self._other_ntuple(name).branches))
+            return self._attempt(lambda: dict(self._ntuple_of(name).branches))
         return self._attempt(lambda: dict(TreeBranches(self._objects_of(name)[1])))
 
-    def _other_ntuple(self, name: str) -> NTuple:
+    def _ntuple_of(self, name: str) -> NTuple:
         return NTuple(self._file[name], self._access.take)
 
     def other_tree(self, name: str, branches: Iterable[str] | None = None) -> dict[str, ak.Array] | None:
@@ -348,7 +348,7 @@ class RootFile:
 
         def read() -> dict[str, ak.Array]:
             if kind == _NTUPLE:
-                ntuple = self._other_ntuple(name)
+                ntuple = self._ntuple_of(name)
                 names = [key for key, branch in ntuple.branches.items() if branch.dtype is not None]
                 values = ntuple.read(list(branches or names), 0, ntuple.entries)
                 return {key: _array(each) for key, each in values.items()}

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.ntuple.header import Description
 
 _COLLECTION, _RECORD = 1, 2
 _CARDINALITY = "ROOT::RNTupleCardinality<"
@@ -35,30 +36,30 @@ class Field(NamedTuple):
 
 
 class Fields:
-    """The fields of an RNTuple that uproot has read.
+    """The fields of an RNTuple.
 
     Raises Exception if they contradict each other.
     """
 
-    def __init__(self, model: Any) -> None:
-        self._records, self._late = model.field_records, set()
+    def __init__(self, description: Description) -> None:
+        self._records, self._late = description.fields, set[int]()
         self._columns: dict[int, list[int]] = {}
         self.several: set[int] = set()
         """Columns whose numbers may be in others."""
-        for number, column in enumerate(model.column_records):
-            if column.repr_idx:
-                self.several.update(self._columns[column.field_id])
+        for number, column in enumerate(description.columns):
+            if column.representation:
+                self.several.update(self._columns[column.field])
             else:
-                self._columns.setdefault(column.field_id, []).append(number)
-            if column.first_element_index:
+                self._columns.setdefault(column.field, []).append(number)
+            if column.first:
                 self._late.add(number)
         self._children: dict[int, list[int]] = {}
         self._top: dict[str, int] = {}
         for number, record in enumerate(self._records):
-            if record.parent_field_id != number:
-                self._children.setdefault(record.parent_field_id, []).append(number)
-            elif not record.field_name.startswith("_"):
-                self._top[record.field_name] = number
+            if record.parent != number:
+                self._children.setdefault(record.parent, []).append(number)
+            elif not record.name.startswith("_"):
+                self._top[record.name] = number
         self._tables = {
             name: number
             for name, number in self._top.items()
@@ -89,11 +90,11 @@ class Fields:
             collection, lists = None, None
             if item is not None and name not in single:
                 collection, [lists] = name, self._columns_of(number)
-                title = self._records[number].field_desc
+                title = self._records[number].title
                 counter = Branch(f"n{name}", "int32", "flat", title, None, "std::int32_t")
                 found.setdefault(counter.name, Field(counter, lists, None))
             for member in self._children.get(number if item is None else item, []):
-                short = self._records[member].field_name
+                short = self._records[member].name
                 full = short if name in _TRIGGERS and short.startswith(name) else f"{name}_{short}"
                 found.setdefault(full, self._member(full, member, collection, lists))
         return found
@@ -101,13 +102,13 @@ class Fields:
     def _item(self, number: int) -> Optional[int]:
         """What a collection has several of."""
         children = self._children.get(number, [])
-        return children[0] if self._records[number].struct_role == _COLLECTION and len(children) == 1 else None
+        return children[0] if self._records[number].role == _COLLECTION and len(children) == 1 else None
 
     def _is_record(self, number: Optional[int]) -> bool:
-        return number is not None and self._records[number].struct_role == _RECORD
+        return number is not None and self._records[number].role == _RECORD
 
     def _columns_of(self, number: int) -> list[int]:
-        source = self._records[number].source_field_id
+        source = self._records[number].source
         return self._columns.get(number if source is None else source, [])
 
     def _plain(self, name: str, number: int, names: Collection[str]) -> Field:
@@ -116,19 +117,19 @@ class Fields:
             return self._member(name, number, None, None)
         field = self._member(name, item, versions.collection_of(name, None, names), lists[0])
         record = self._records[number]
-        return field._replace(branch=replace(field.branch, title=record.field_desc, typename=record.type_name))
+        return field._replace(branch=replace(field.branch, title=record.title, typename=record.kind))
 
     def _member(self, name: str, number: int, collection: Optional[str], lists: Optional[int]) -> Field:
         record, columns, size = self._records[number], self._columns_of(number), 1
-        kind = record.type_name
+        kind = record.kind
         if kind.startswith(_CARDINALITY):
-            return Field(Branch(name, _TYPES[kind], "flat", record.field_desc, None, kind), columns[0], None)
+            return Field(Branch(name, _TYPES[kind], "flat", record.title, None, kind), columns[0], None)
         if record.repetition and lists is None and number in self._children:
             [item] = self._children[number]
-            columns, size, kind = self._columns_of(item), int(record.repetition), self._records[item].type_name
+            columns, size, kind = self._columns_of(item), int(record.repetition), self._records[item].kind
         dtype = _TYPES.get(kind)
         if dtype is None or len(columns) != 1 or (lists is not None and columns[0] in self._late):
-            return Field(Branch(name, None, "other", record.field_desc, None, record.type_name), None, None)
+            return Field(Branch(name, None, "other", record.title, None, record.kind), None, None)
         shape = "jagged" if lists is not None else "fixed" if record.repetition else "flat"
-        branch = Branch(name, dtype, shape, record.field_desc, collection, record.type_name, size)
+        branch = Branch(name, dtype, shape, record.title, collection, record.kind, size)
         return Field(branch, lists, columns[0])

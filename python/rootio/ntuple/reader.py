@@ -17,6 +17,7 @@ from MLTools.NanoML.rootio.baskets import Take
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Lists
 from MLTools.NanoML.rootio.ntuple.fields import Fields
+from MLTools.NanoML.rootio.ntuple.header import Description
 from MLTools.NanoML.rootio.ntuple.pages import TYPES, numbers_of
 
 __all__ = ["NTuple", "check_version"]
@@ -75,12 +76,13 @@ class NTuple:
         self._model, self._take = model, take
         self._pages: dict[tuple[int, int], _Pages] = {}
         self._cut: dict[int, tuple[int, int, NDArray[Any]]] = {}
-        self.entries = int(model.num_entries)
+        self._description = Description.read(model.all_members, lambda *place: take([place])(*place))
+        clusters = self._description.clusters
+        self.entries = sum(cluster.entries for cluster in clusters)
         """Number of rows."""
-        clusters = model.cluster_summaries
-        self.starts = [int(cluster.num_first_entry) for cluster in clusters] + [self.entries]
+        self.starts = [cluster.first for cluster in clusters] + [self.entries]
         """The first row of each cluster, and the number of rows."""
-        fields = Fields(model)
+        fields = Fields(self._description)
         self._several = fields.several
         self._fields = fields.named(self._single(fields.lists_of_records))
         self.branches: Mapping[str, Branch] = {name: field.branch for name, field in self._fields.items()}
@@ -111,14 +113,13 @@ class NTuple:
     def _pages_of(self, cluster: int, column: int) -> _Pages:
         known = self._pages.get((cluster, column))
         if known is None:
-            columns = self._model.page_link_list[cluster]
-            # a column that was added later has no pages in the first clusters
-            pages = columns[column].pages if column < len(columns) else []
-            # nor for the rows before
-            late = self._model.column_records[column].first_element_index - self.starts[cluster]
+            pages = self._description.clusters[cluster].pages(column)
+            # a column that was added later has no pages for the rows before
+            late = self._description.columns[column].first - self.starts[cluster]
             lead = min(max(late, 0), self.starts[cluster + 1] - self.starts[cluster])
-            begins = np.cumsum([lead, *(page.num_elements for page in pages)]).tolist()
-            known = _Pages(begins, [(int(page.locator.offset), int(page.locator.num_bytes)) for page in pages])
+            # a negative number of elements says that a checksum follows the page
+            begins = np.cumsum([lead, *np.abs(pages["elements"])]).tolist()
+            known = _Pages(begins, list(zip(pages["seek"].tolist(), pages["size"].tolist())))
             self._pages[cluster, column] = known
         return known
 
@@ -187,31 +188,31 @@ class NTuple:
 
     def _elements(self, column: int, span: _Span, take: Take) -> NDArray[Any]:
         """A range of the elements of a column in a cluster."""
-        record = self._model.column_records[column]
-        if record.type not in TYPES or column in self._several:
+        kind = self._description.columns[column].kind
+        if kind not in TYPES or column in self._several:
             return self._of_uproot(column, span)
         pages, parts = self._pages_of(span.cluster, column), []
         if span.stop > pages.begins[-1]:
             raise ValueError(f"a column of cluster {span.cluster} has {pages.begins[-1]} of {span.stop} elements")
         if span.start < pages.begins[0]:
             lacking = min(span.stop, pages.begins[0]) - span.start
-            parts.append(np.zeros(lacking, TYPES[record.type]))
+            parts.append(np.zeros(lacking, TYPES[kind]))
         for page in pages.among(span):
             begin, after = pages.begins[page], pages.begins[page + 1]
             cut = self._cut.get(column)
             if cut is not None and cut[:2] == (span.cluster, page):
                 values = cut[2]
             else:
-                values = numbers_of(take(*pages.places[page]), pages.places[page], after - begin, record.type)
+                values = numbers_of(take(*pages.places[page]), pages.places[page], after - begin, kind)
             if span.stop < after:  # the next range begins with this page
                 self._cut[column] = (span.cluster, page, values)
             parts.append(values[max(span.start - begin, 0) : span.stop - begin])
-        return _joined(parts, np.dtype(TYPES[record.type]))
+        return _joined(parts, np.dtype(TYPES[kind]))
 
     def _of_uproot(self, column: int, span: _Span) -> NDArray[Any]:
         """The same by uproot, which knows all ways to store numbers."""
         values = self._model.read_cluster_range(column, span.cluster, span.cluster + 1)
-        is_index = self._model.column_records[column].type in uproot.const.rntuple_index_types
+        is_index = self._description.columns[column].kind in uproot.const.rntuple_index_types
         found: NDArray[Any] = values[1:] if is_index else values  # it puts a 0 before the ends of lists
         return found[span.start : span.stop]
 
