@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from MLTools.NanoML.config.fit import AUTO, NEVER
+from MLTools.NanoML.report.page import digits
 from MLTools.NanoML.terminal.progress import progress
 from statistical_analysis.asymptotic import OutOfReachError, limit, significance
 from statistical_analysis.likelihood import Floats, Likelihood, Maximum
@@ -123,19 +124,19 @@ def summary(
     upper: Optional[Limit], highest: float, discovery: Significance, strength: Parameter, unblinded: Optional[str]
 ) -> str:
     """The result in one line: "expected limit on the signal strength 0.42 (+0.18 -0.12) at 95 % CL, significance 4.8; blinded"."""
-    text, observed = f"no limit on the signal strength: it is above {highest:.3g}; expected", ""
+    text, observed = f"no limit on the signal strength: it is above {digits(highest, 3)}; expected", ""
     if upper:
         _, low, median, high, _ = upper.expected
         by = " by toys" if upper.expected_errors else ""
-        text = f"expected limit on the signal strength {median:.3g} (+{high - median:.2g} -{median - low:.2g})"
+        text = f"expected limit on the signal strength {digits(median, 3)} (+{digits(high - median, 2)} -{digits(median - low, 2)})"
         text = f"{text} at {upper.level:.0%} CL{by},".replace("%", " %")
-        observed = f"limit {upper.observed:.3g}, " if upper.observed is not None else ""
-    text = f"{text} significance {discovery.expected:.2g}"
+        observed = f"limit {digits(upper.observed, 3)}, " if upper.observed is not None else ""
+    text = f"{text} significance {digits(discovery.expected, 2)}"
     if discovery.observed is None:
         return f"{text}; blinded"
     return (
-        f"{text}; observed {observed}significance {discovery.observed:.2g}, "
-        f"signal strength {strength.value:.3g} ± {strength.error:.2g}; {unblinded}"
+        f"{text}; observed {observed}significance {digits(discovery.observed, 2)}, "
+        f"signal strength {digits(strength.value, 3)} ± {digits(strength.error, 2)}; {unblinded}"
     )
 
 

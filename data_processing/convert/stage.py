@@ -26,6 +26,7 @@ from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import told_once
 from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.terminal.page import plural
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
@@ -175,7 +176,7 @@ def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         label = f"class {dataset.class_}" if dataset.class_ else "data" if dataset.is_data else "no class"
         part = dataset.data_driven
         estimate = f": {part.sum_of_weights:+.6g} expected by {part.dataset} in {part.region}" if part else ""
-        lines.append(f"{name}: {dataset.accounting.selected:,} events, {label}{estimate}")
+        lines.append(f"{name}: {plural(dataset.accounting.selected, 'event')}, {label}{estimate}")
         lines += missing_lines({name: list(dataset.missing)} if dataset.missing else {})
         warnings += [(name, line, ()) for line in losses(name, metadata)]
     return [*lines, *told_once(warnings)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional, TypeVar
@@ -14,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import ScalarFormatter
 
 from MLTools.NanoML.atomic import replacing
 
@@ -27,6 +29,7 @@ SIGNAL = "#e42536"
 """The signal is the only red."""
 _LINES = ("-", "--", ":", "-.")
 _PANEL = (3.5, 3.0)
+_POWER = re.compile("1e([-\u2212]?[0-9]+)")  # with the hyphen or the minus sign
 _SMALL: dict[Any, Any] = {
     "font.size": 12,
     "axes.labelsize": 13,
@@ -52,7 +55,8 @@ _Draw = TypeVar("_Draw", bound=Callable[..., Any])
 
 def in_style(draw: _Draw) -> _Draw:
     """Make a function draw in the style of CMS."""
-    styled: _Draw = plt.style.context(mplhep.style.CMS)(draw)
+    # from 100,000 on, and below 0.01, numbers have no room beside an axis
+    styled: _Draw = plt.style.context([mplhep.style.CMS, {"axes.formatter.limits": (-3, 5)}])(draw)
     return styled
 
 
@@ -64,6 +68,7 @@ def shorten(name: str, most: int) -> str:
 @in_style
 def save(figure: Figure, stem: Path) -> None:
     """Write a figure as `stem`.png and `stem`.pdf, each drawn once: `savefig` draws everything twice."""
+    _name_powers(figure)
     png, pdf = io.BytesIO(), io.BytesIO()  # matplotlib cannot end a PDF file on a full disk
     FigureCanvasAgg(figure).print_png(png, pil_kwargs={"compress_level": 1})
     _fix_layout(figure)
@@ -71,6 +76,18 @@ def save(figure: Figure, stem: Path) -> None:
     for kind, drawn in (("png", png), ("pdf", pdf)):
         with replacing(stem.with_name(f"{stem.name}.{kind}")) as aside:
             aside.write_bytes(drawn.getvalue())
+
+
+def _name_powers(figure: Figure) -> None:
+    """Say by which power of ten numbers are to be multiplied at the axis: above the plot there are other texts."""
+    for axes in figure.axes:
+        formatter, name = axes.yaxis.get_major_formatter(), axes.get_ylabel()
+        if name and isinstance(formatter, ScalarFormatter):
+            formatter.set_locs([float(it) for it in axes.get_yticks()])
+            power = _POWER.fullmatch(formatter.get_offset())
+            if power:
+                axes.set_ylabel(f"{name}  [$10^{{{power[1]}}}$]")
+                axes.yaxis.get_offset_text().set_visible(False)
 
 
 def _fix_layout(figure: Figure) -> None:

@@ -81,6 +81,12 @@ def state_of(value: float, limits: tuple[float, float]) -> str:
     return "bad" if value > bad else "look" if value > look else "good"
 
 
+def digits(value: float, count: int) -> str:
+    """With so many digits, or all of those before the decimal point: "0.012", "12,345"."""
+    text = f"{value:.{count}g}"
+    return f"{value:,.0f}" if "e+" in text else text
+
+
 def page(title: str, parts: Iterable[str]) -> str:
     """The page as HTML, with its title as text and its parts as HTML."""
     head = (

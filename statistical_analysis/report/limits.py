@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from MLTools.NanoML.report.figures import BACKGROUNDS, LEGEND, SIGNAL, in_style, save, single
-from MLTools.NanoML.report.page import figure, page, table
+from MLTools.NanoML.report.page import digits, figure, page, table
 from statistical_analysis.asymptotic import BANDS
 from statistical_analysis.limits import Limits, Point, in_words
 from statistical_analysis.report.plots import ONE_SIGMA, TWO_SIGMA
@@ -157,25 +157,25 @@ def _table(limits: Limits) -> str:
 
     def of(point: Point, shown: Callable[[Limit, float], str]) -> str:
         factor = _factor(limits, point)
-        return shown(point.limit, factor) if point.limit else f"above {point.highest * factor:.3g}"
+        return shown(point.limit, factor) if point.limit else f"above {digits(point.highest * factor, 3)}"
 
     columns: list[tuple[str, Callable[[Point], str]]] = [
         (limits.parameter, lambda it: f"{it.value:.9g}"),
-        (f"expected limit{unit}", lambda it: of(it, lambda found, factor: f"{found.expected[2] * factor:.3g}")),
+        (f"expected limit{unit}", lambda it: of(it, lambda found, factor: digits(found.expected[2] * factor, 3))),
         ("in 68 % of cases", lambda it: of(it, lambda found, factor: _range(found.expected[1:4:2], factor))),
         ("in 95 % of cases", lambda it: of(it, lambda found, factor: _range(found.expected[0:5:4], factor))),
     ]
     if limits.excluded_observed is not None:
         seen = f"observed limit{unit}"
-        columns.append((seen, lambda it: of(it, lambda found, factor: f"{(found.observed or 0) * factor:.3g}")))
+        columns.append((seen, lambda it: of(it, lambda found, factor: digits((found.observed or 0) * factor, 3))))
     if limits.is_cross_section:
-        columns.append(("cross section [pb]", lambda it: f"{it.cross_section:.3g}"))
+        columns.append(("cross section [pb]", lambda it: digits(it.cross_section or 0.0, 3)))
     columns.append(("expected significance", lambda it: f"{it.significance.expected:.2f}"))
     if limits.excluded_observed is not None:
         columns.append(("observed significance", lambda it: f"{it.significance.observed or 0:.2f}"))
-        columns.append(("local p-value", lambda it: f"{norm.sf(it.significance.observed or 0):.2g}"))
+        columns.append(("local p-value", lambda it: digits(norm.sf(it.significance.observed or 0), 2)))
     return table([name for name, _ in columns], ([cell(it) for _, cell in columns] for it in limits.points))
 
 
 def _range(ends: tuple[float, ...], factor: float) -> str:
-    return f"{ends[0] * factor:.3g} to {ends[1] * factor:.3g}"
+    return f"{digits(ends[0] * factor, 3)} to {digits(ends[1] * factor, 3)}"

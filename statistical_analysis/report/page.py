@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from MLTools.NanoML.report.page import Answer, figure, page, table, verdict_list
+from MLTools.NanoML.report.page import Answer, digits, figure, page, table, verdict_list
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, Results
 
 _CAPTIONS = {
@@ -63,35 +63,35 @@ def report(results: Results, answers: Sequence[Answer], drawn: Sequence[str], di
 
 def _numbers(results: Results) -> str:
     upper, discovery, strength = results.limit, results.significance, results.strength
-    rows = [("Limit", f"none: it is above {results.highest:.3g}")]
+    rows = [("Limit", f"none: it is above {digits(results.highest, 3)}")]
     if upper:
         lowest, low, median, high, highest = upper.expected
         error = f" ± {upper.expected_errors[2]:.1g}" if upper.expected_errors else ""
         rows = [
-            ("Expected limit", f"{median:.3g}{error}"),
-            ("in 68 % of cases", f"{low:.3g} to {high:.3g}"),
-            ("in 95 % of cases", f"{lowest:.3g} to {highest:.3g}"),
+            ("Expected limit", f"{digits(median, 3)}{error}"),
+            ("in 68 % of cases", f"{digits(low, 3)} to {digits(high, 3)}"),
+            ("in 95 % of cases", f"{digits(lowest, 3)} to {digits(highest, 3)}"),
         ]
     rows.append(("Expected significance", _deviations(discovery.expected, discovery.expected_error)))
     if upper and upper.observed is not None:
         error = f" ± {upper.observed_error:.1g}" if upper.observed_error else ""
-        rows.append(("Observed limit", f"{upper.observed:.3g}{error}"))
+        rows.append(("Observed limit", f"{digits(upper.observed, 3)}{error}"))
     if discovery.observed is not None:
         rows.append(("Observed significance", _deviations(discovery.observed, discovery.observed_error)))
     name = "Best fit" if results.unblinded else "Expected signal strength"
-    rows.append((name, f"{strength.value:.3g} ± {strength.error:.2g}"))
+    rows.append((name, f"{digits(strength.value, 3)} ± {digits(strength.error, 2)}"))
     rows.append(("Limit by", f"{results.toys} toys of each hypothesis" if results.toys else "asymptotic formulae"))
     return table(["", ""], rows)
 
 
 def _breakdown(results: Results) -> str:
     whole = results.strength.error
-    rows = [(it.group, f"{it.error:.2g}", f"{100 * it.error**2 / whole**2:.0f} %") for it in results.breakdown]
+    rows = [(it.group, digits(it.error, 2), f"{100 * it.error**2 / whole**2:.0f} %") for it in results.breakdown]
     text = (
         "A group's part is what is missing, in quadrature, if its parameters are fixed at their best fit. Groups are correlated by the "
         "fit, so the parts need not add up to the total. Free normalisations belong to the statistics of data."
     )
-    numbers = table(["", "error", "of the variance"], [*rows, ("total", f"{whole:.2g}", "")])
+    numbers = table(["", "error", "of the variance"], [*rows, ("total", digits(whole, 2), "")])
     return f'<p class="dim">{text}</p>{numbers}'
 
 
@@ -105,7 +105,7 @@ def _channel(directory: Path, channel: Channel) -> str:
     rows = []
     for before in channel.before:
         fitted = after[before.sample]
-        rows.append((before.sample, f"{sum(before.events):.4g}", f"{sum(fitted.events):.4g}"))
+        rows.append((before.sample, digits(sum(before.events), 4), digits(sum(fitted.events), 4)))
     if channel.observed is not None:
         rows.append(("data", f"{sum(channel.observed):.0f}", f"{sum(channel.observed):.0f}"))
     rows.sort(key=lambda row: row[0] in (TOTAL, "data"))
@@ -129,7 +129,7 @@ def _parameters(results: Results) -> str:
     rows = [
         (
             it.name,
-            f"{round(it.value, 4) + 0.0:.3g} ± {it.error:.2g}",  # without the noise of a minimisation, and -0
+            f"{digits(round(it.value, 4) + 0.0, 3)} ± {digits(it.error, 2)}",  # without the noise of a minimisation, and -0
             f"{round(it.pull, 2) + 0.0:+.2f}" if it.pull is not None else "",
             f"{it.constraint:.2f}" if it.constraint is not None else "",
         )

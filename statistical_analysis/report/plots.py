@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from MLTools.NanoML.report.figures import BACKGROUNDS, LEGEND, SIGNAL, in_style, save, single, small, with_ratio
+from MLTools.NanoML.report.page import digits
 from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, Limit, Parameter, Results, Yields
 
@@ -65,7 +66,7 @@ def impacts(results: Results, right: str) -> Figure:
     shown = results.impacts[:_MOST_IMPACTS]
     known = {it.name: it for it in results.parameters}
     strength = results.strength
-    text = f"{right}    $\\mu$ = {strength.value:.3g} ± {strength.error:.2g}"
+    text = f"{right}    $\\mu$ = {digits(strength.value, 3)} ± {digits(strength.error, 2)}"
     figure, (left, axes) = _rows(results, len(shown), [1.1, 1], text)
     place = np.arange(len(shown), dtype=float)[::-1]
     _pull_points(left, [known[it.parameter] for it in shown], place)
@@ -154,7 +155,7 @@ def scan(results: Results, right: str) -> Figure:
     systematic = max(total.error**2 - of_data.error**2, 0.0) ** 0.5
     axes.plot(strength, likelihood, color=color, lw=2.5, label="Total uncertainty")
     axes.plot(strength, results.scan.statistical, color=color, lw=2, ls=":", label="Statistics of data alone")
-    text = rf"$\mu$ = {total.value:.3g} $\pm$ {of_data.error:.2g} (stat.) $\pm$ {systematic:.2g} (syst.)"
+    text = rf"$\mu$ = {digits(total.value, 3)} $\pm$ {digits(of_data.error, 2)} (stat.) $\pm$ {digits(systematic, 2)} (syst.)"
     axes.legend(loc="upper center", fontsize=LEGEND, title=text, title_fontsize=LEGEND)
     for level, text in ((1, r"1$\sigma$"), (4, r"2$\sigma$")):
         axes.axhline(level, color="#717581", lw=1.2, ls="--")

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from MLTools.NanoML.report.page import Answer, state_of
+from MLTools.NanoML.report.page import Answer, digits, state_of
 from statistical_analysis.results import CONSTRAINED, TOTAL, Results
 from statistical_analysis.samples import Remark
 from statistical_analysis.toys.intervals import FEWEST
+from statistical_analysis.workspace import NEXT_TO_NOTHING
 
 _CONSTRAINED = (0.75, 0.4)  # uncertainty after the fit over that before it: have a look, worrying
 _PULL = (2.0, 3.0)
@@ -53,7 +54,7 @@ def _named(found: Sequence[str]) -> str:
 def _closure(results: Results) -> Answer:
     question, strength = "Does the fit find what it is given?", results.strength
     distance = abs(strength.value - 1)
-    text = f"Expected data have a signal strength of one; the fit finds {strength.value:.3f} ± {strength.error:.2g}."
+    text = f"Expected data have a signal strength of one; the fit finds {strength.value:.3f} ± {digits(strength.error, 2)}."
     return Answer(question, "good" if distance < _CLOSURE * max(strength.error, 1e-9) else "bad", text)
 
 
@@ -63,7 +64,7 @@ def _goodness(results: Results) -> Answer:
         return Answer(question, "open", "There are as many free parameters as bins.")
     text = (
         f"The saturated test statistic is {found.statistic:.1f} for {found.degrees} degrees of freedom, a probability of "
-        f"{found.probability:.2g}."
+        f"{digits(found.probability, 2)}."
     )
     return Answer(question, state_of(found.probability, _PROBABILITY), text)
 
@@ -111,7 +112,7 @@ def _limit(results: Results) -> Iterator[Answer]:
     """Nothing, if there is one."""
     if results.limit is None:
         why = "the signal has too few events, or an uncertainty or a free normalisation can take its place."
-        yield Answer("Is there a limit?", "bad", f"It is above {results.highest:.3g}, and is not given: {why}")
+        yield Answer("Is there a limit?", "bad", f"It is above {digits(results.highest, 3)}, and is not given: {why}")
 
 
 def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:
@@ -120,7 +121,7 @@ def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:
         background = np.sum(
             [it.events for it in channel.before if it.sample not in (TOTAL, results.signal)] or [(0.0,)], axis=0
         )
-        empty += [f"{channel.name} bin {number + 1}" for number in np.flatnonzero(background <= 0)]
+        empty += [f"{channel.name} bin {number + 1}" for number in np.flatnonzero(background < 10 * NEXT_TO_NOTHING)]
     texts = []
     if empty:
         texts.append(f"No background is expected in {_named(empty)}: one event there would be a discovery. Join bins.")
@@ -132,7 +133,10 @@ def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:
 
 
 def _few_events(results: Results) -> Answer:
-    question, events = "Enough events for asymptotic formulae?", f"{results.background_events:.3g} background events"
+    question, events = (
+        "Enough events for asymptotic formulae?",
+        f"{digits(results.background_events, 3)} background events",
+    )
     if results.toys:
         return Answer(
             question, "good", f"Limit and significance are from toys; {events} are expected where the signal is."

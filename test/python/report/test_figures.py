@@ -29,3 +29,17 @@ def test_a_figure_is_saved_twice(tmp_path: Path) -> None:
     save(single("13 TeV")[0], tmp_path / "a.b")
     assert (tmp_path / "a.b.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "a.b.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    ("largest", "name"),
+    [(2e7, "Events  [$10^{7}$]"), (99_000, "Events"), (0.5, "Events"), (0.0004, "Events  [$10^{-4}$]")],
+)
+@in_style
+def test_a_power_of_ten_is_beside_the_axis(tmp_path: Path, largest: float, name: str) -> None:
+    figure, axes = single("13 TeV")
+    axes.set_ylim(0, largest)
+    axes.set_ylabel("Events")
+    save(figure, tmp_path / "a")
+    assert axes.get_ylabel().replace("\u2212", "-") == name
+    assert axes.yaxis.get_offset_text().get_visible() == (name == "Events")

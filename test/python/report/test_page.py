@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.report.page import Answer, figure, page, state_of, table, verdict_list
+from MLTools.NanoML.report.page import Answer, digits, figure, page, state_of, table, verdict_list
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,11 @@ def test_a_page_contains_its_figures(tmp_path: Path) -> None:
     text = figure(tmp_path / "a.png", "A", "wide", "<p>Text</p>")
     assert 'src="data:image/png;base64,cG5n"' in text
     assert "<figcaption><p>Text</p></figcaption>" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "count", "text"),
+    [(0.01234, 2, "0.012"), (123.4, 2, "123"), (99.6, 2, "100"), (12345.6, 4, "12,346"), (2.0, 3, "2"), (-2.1e6, 3, "-2,100,000")],
+)  # fmt: skip
+def test_numbers_have_no_powers_of_ten_that_a_comma_can_tell(value: float, count: int, text: str) -> None:
+    assert digits(value, count) == text
