@@ -59,9 +59,9 @@ def commands() -> str:
     lines = [
         "# Command line",
         "",
-        "Every command says this by itself: `nanoml COMMAND --help`. `nanoml` alone says what can be done next in the current directory.",
+        "This is what `nanoml COMMAND --help` prints. `nanoml` alone suggests what to do next in the current directory.",
         "",
-        "Exit codes: 0 well, 1 failed, 2 wrong usage or configuration, 130 interrupted by Ctrl-C. Progress goes to standard error, "
+        "Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted by Ctrl-C. Progress goes to standard error, "
         "results to standard output.",
         "",
     ]
@@ -86,11 +86,19 @@ def _command(command: Any, name: str, parent: click.Context, level: int) -> Iter
     rows = [record for record in (option.get_help_record(context) for option in options) if record]
     if rows:
         yield "| option | |\n|---|---|"
-        yield from (f"| {_code(names)} | {_cell(text)} |" for names, text in rows)
+        yield from (_row(names, text) for names, text in rows)
         yield ""
     example = (command.epilog or "").partition("Example:\n")[2]
     if example:
         yield f"```text\n{inspect.cleandoc(example)}\n```\n"
+
+
+def _row(names: str, text: str) -> str:
+    """The row of an option; many choices stand behind its text, where lines break."""
+    many = re.fullmatch(r"(\S+) \[([\w|]{40,})\]", names)
+    if many:
+        names, text = many[1], f"{text} One of {', '.join(f'`{each}`' for each in many[2].split('|'))}."
+    return f"| {_code(names)} | {_cell(text)} |"
 
 
 def _paragraphs(text: str) -> str:
