@@ -78,8 +78,20 @@ def answer(question: str, *given: Any, **more: Any) -> tuple[str, str]:
     [
         (-0.03, 0.002, "significant (limit: 2 standard errors) and relevant (limit: 0.005)", "is worse: it has", "bad"),
         (0.03, 0.002, "significant (limit: 2 standard errors) and relevant (limit: 0.005)", "is better.", "good"),
-        (-0.002, 0.0005, "significant (limit: 2 standard errors), but not relevant", "worse, but so little", "good"),
-        (0.002, 0.0005, "significant (limit: 2 standard errors), but not relevant", "better, but so little", "good"),
+        (
+            -0.002,
+            0.0005,
+            "significant (limit: 2 standard errors), but not relevant",
+            "worse, but by too little",
+            "good",
+        ),
+        (
+            0.002,
+            0.0005,
+            "significant (limit: 2 standard errors), but not relevant",
+            "better, but by too little",
+            "good",
+        ),
         (-0.02, 0.015, "relevant (limit: 0.005), but not significant", "may be worse: more events", "look"),
         (0.02, 0.015, "relevant (limit: 0.005), but not significant", "These events are too few to tell.", "open"),
         (0.001, 0.015, "neither significant (limit: 2 standard errors) nor relevant", "too few to tell.", "open"),
@@ -132,7 +144,7 @@ def test_calibration(deviation: float, chance: float, expected: str, says: str) 
     assert text.startswith("Where signal and other are equally frequent, as in the training,")
     assert f"of signal are {deviation:.3f} off on average; chance alone gives {chance:.3f}" in text
     assert says in text
-    assert ("taken at their word there, but not in another mixture" in text) is (expected == "good")
+    assert ("there they can be used as probabilities, but not in another mixture" in text) is (expected == "good")
 
 
 @pytest.mark.parametrize(
