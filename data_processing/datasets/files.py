@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ class FileInfo:
 
     name: str  # path or URL to read it by; in answers of the catalogue, its logical name (/store/...)
     events: Optional[int] = None
-    size: Optional[int] = None  # [bytes]
+    size: Optional[int] = None  # [bytes]; only of remote files
     adler32: Optional[str] = None  # checksum of its content, eight hexadecimal digits
     valid: bool = True  # False if the catalogue says that it must not be used
     block: str = ""  # the part of its dataset that it belongs to
@@ -113,18 +112,12 @@ class FilePattern:
                 raise self.error("wildcards do not work in URLs other than root://; name each file")
             return [FileInfo(self.text)]
         found = self.local()
-        files = []
-        for path in found:
-            try:
-                status = os.stat(path)
-            except OSError:  # reported when the file is read
-                files.append(FileInfo(path))
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                inside = os.path.join(self.text if len(found) == 1 else path, "*.root")
-                raise self.error(f"{path} is a directory. For the files in it, write {inside}")
-            files.append(FileInfo(path, size=status.st_size))
-        return files
+        # nobody calls a directory so: it would be told when it is read
+        directory = next((path for path in found if not path.endswith(".root") and os.path.isdir(path)), None)
+        if directory is not None:
+            inside = os.path.join(self.text if len(found) == 1 else directory, "*.root")
+            raise self.error(f"{directory} is a directory. For the files in it, write {inside}")
+        return [FileInfo(path) for path in found]
 
     def local(self) -> list[str]:
         """The paths on this machine that it matches; NanoMLError if there are none."""

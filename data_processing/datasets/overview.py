@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -98,9 +99,18 @@ def overview(config: Config, refresh: bool = False, confirm: Optional[Confirm] =
 
 
 def _totals(files: Sequence[FileInfo]) -> tuple[int, Optional[int], Optional[int]]:
-    known = [file.events for file in files], [file.size for file in files]
+    known = [file.events for file in files], [_size(file) for file in files]
     events, size = (None if None in values else sum(filter(None, values)) for values in known)
     return len(files), events, size
+
+
+def _size(file: FileInfo) -> Optional[int]:
+    if is_remote(file.name):
+        return file.size
+    try:
+        return os.path.getsize(file.name)
+    except OSError:  # reported when the file is read
+        return None
 
 
 def _part(part: DatasetPart) -> PartOverview:
