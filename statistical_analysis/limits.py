@@ -13,6 +13,7 @@ from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.templates import Templates
+from MLTools.NanoML.report.page import digits
 from statistical_analysis.results import LEVEL, SCHEMA, Limit, Parameter, Results, Significance
 
 Ranges = tuple[tuple[float, float], ...]
@@ -98,7 +99,7 @@ class Limits:
     def missing(self) -> str:
         """Values without a limit, and why, in words; empty if there are none."""
         found = [
-            f"{self.parameter} = {point.value:.9g} (it is above {point.highest:.3g})"
+            f"{self.parameter} = {point.value:.9g} (it is above {digits(point.highest, 3)})"
             for point in self.points
             if point.limit is None
         ]

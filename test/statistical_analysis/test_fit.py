@@ -16,6 +16,7 @@ from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.config.fit import Fit, log_normal
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Template, Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.report.page import digits
 from MLTools.NanoML.workflow.stages import Analysis
 from MLTools.NanoML.workflow.unblinding import unblind
 from statistical_analysis.fit import FitJob, check, fit, fit_workspace, read_workspace
@@ -108,7 +109,7 @@ def test_an_unblinded_fit_says_by_whom(templates: Templates, settings: Fit, tmp_
     assert [it.group for it in results.breakdown] == [
         "statistics of data", "statistics of simulation", "jets", "luminosity", "normalisation", "shape",
     ]  # fmt: skip
-    assert all(f"<td>{it.group}</td><td>{it.error:.2g}</td>" in page for it in results.breakdown)
+    assert all(f"<td>{it.group}</td><td>{digits(it.error, 2)}</td>" in page for it in results.breakdown)
     assert page.count('alt="smoothed_') == 4
     # 30 events in each bin of both eras are far from what is expected
     states = {it.question: it.state for it in verdict(results, [])}

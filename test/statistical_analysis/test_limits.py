@@ -26,6 +26,7 @@ from MLTools.NanoML.contracts.templates import (
     TemplateAxis,
     Templates,
 )
+from MLTools.NanoML.report.page import digits
 from MLTools.NanoML.workflow.stages import Analysis
 from MLTools.NanoML.workflow.unblinding import unblind
 from statistical_analysis.limits import FittedPoint, Limits, excluded, in_words, together
@@ -166,8 +167,10 @@ def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(tmp
     first, last = (Results.read(fits / name / "results.json") for name in ("mass600", "mass2000"))
     assert (first.hypothesis, first.limit) == ("mass = 600", expected.points[0].limit)
     assert last.limit is expected.points[1].limit is None
-    assert last.summary.startswith(f"no limit on the signal strength: it is above {last.highest:.3g}; expected signif")
-    assert f"no limit at mass = 2000 (it is above {last.highest:.3g}): the signal has" in expected.summary
+    assert last.summary.startswith(
+        f"no limit on the signal strength: it is above {digits(last.highest, 3)}; expected signif"
+    )
+    assert f"no limit at mass = 2000 (it is above {digits(last.highest, 3)}): the signal has" in expected.summary
     page = (fits / "mass2000/report.html").read_text()
     assert "<h1>Fit of the strength of signal at mass = 2000</h1>" in page
     assert '<a href="../report.html">' in page
