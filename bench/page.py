@@ -30,10 +30,13 @@ from drawing import WIDTH, Picture  # noqa: E402
 
 BENCHES: dict[str, Sequence[str]] = {
     "skim": ("--events", "400000", "--comparison", "1", "--comparison", "2"),
+    "files": (),
+    "rntuple": ("--events", "400000"),
+    "xrootd": (),
+    "score": ("--model", "mlp"),
     "convert": (),
     "shuffle": (),
-    "score": ("--model", "mlp"),
-    "xrootd": (),
+    "train": (),
 }
 """What each is run with."""
 
