@@ -12,12 +12,13 @@ from data_processing.skim.stage import skim_job
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.config.histogram import axes_of
-from MLTools.NanoML.config.training import DISCRIMINANT, NetworkClass
+from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.contracts.accounting import EVENT_WEIGHT, SELECTED
 from MLTools.NanoML.contracts.hdf5 import RESERVED
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, told_once
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.formula import Formula
+from MLTools.NanoML.networks import NetworkClass
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.remote.client import adopt_settings
 from MLTools.NanoML.rootio.rootfile import RootFile

@@ -13,10 +13,11 @@ from MLTools.NanoML.config.fit import fits
 from MLTools.NanoML.config.histogram import histograms, scored_values
 from MLTools.NanoML.config.regions import data_driven, expression, regions
 from MLTools.NanoML.config.schema import complaints, json_schema, suggestion
-from MLTools.NanoML.config.training import METRICS, MODELS, TUNABLE, Axis, NetworkClass, Train, hooks
+from MLTools.NanoML.config.training import METRICS, MODELS, TUNABLE, Axis, Train
 from MLTools.NanoML.contracts.hdf5 import RESERVED
 from MLTools.NanoML.model import CLASSES, TARGETS
 from MLTools.NanoML.nanoaod.versions import did_you_mean
+from MLTools.NanoML.networks import NetworkClass, hooks
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from MLTools.NanoML.config.analysis import Config, load, schema
-from MLTools.NanoML.config.data import ENGINES, Convert, Objects, Score, Skim
+from MLTools.NanoML.config.data import ENGINES, FORMATS, Convert, Objects, Score, Skim
 from MLTools.NanoML.config.datasets import Dataset
 from MLTools.NanoML.config.training import (
     MODELS,
@@ -303,6 +303,7 @@ SKIMS = st.builds(
     maybe(TEXT),
     maybe(TEXT),
     st.sampled_from(["ZSTD:5", "LZ4:1"]),
+    st.sampled_from(FORMATS),
     COUNTS,
     COUNTS,
     st.integers(0, 99),
