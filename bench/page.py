@@ -134,7 +134,7 @@ def table(lines: Sequence[Line]) -> Iterator[str]:
     yield BEGIN
     yield f"{machine()} Each side has run {TURNS} times, in turns; the best turns are compared, and in brackets the medians."
     yield ""
-    yield "| what | rate | memory | of the limit | the limit | NanoML is faster than others by |"
+    yield "| what | rate | memory | of the limit | the limit | NanoML's rate over that of others |"
     yield "|---|---|---|---|---|---|"
     yield from (line.row() for line in lines)
     yield END
