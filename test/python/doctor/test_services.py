@@ -113,7 +113,7 @@ def test_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert services.proxy().mend == f"chmod 600 {path}"
     monkeypatch.setenv("X509_USER_PROXY", str(make_proxy(tmp_path / "plain")))
     assert not services.proxy().fine
-    assert "of no VO" in services.proxy().found
+    assert "for no VO" in services.proxy().found
 
 
 def test_programs_and_packages(nothing: Path) -> None:
