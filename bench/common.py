@@ -211,7 +211,11 @@ class Case:
 
     def rate(self, side: str) -> float:
         """How much of `unit` a side does in a second."""
-        return (self.amounts or {}).get(side, self.amount) / float(getattr(self.sides[side], self.by))
+        return self.amount_of(side) / float(getattr(self.sides[side], self.by))
+
+    def amount_of(self, side: str) -> float:
+        """How much of `unit` a side did."""
+        return (self.amounts or {}).get(side, self.amount)
 
     def tell(self) -> None:
         """Print it, and add it to the file that NANOML_FIGURES names, if it does."""

@@ -2,8 +2,8 @@
 
     python bench/page.py [--only skim score]
 
-Each benchmark appends its cases to one file; the page's table and its chart are made from these alone. It takes an hour,
-in which nothing else should run on the machine.
+Each benchmark appends its cases to one file, bench/figures.jsonl; the page's table and its chart are made from these alone. It
+takes half an hour, in which nothing else should run on the machine. With --only, the cases of other benchmarks stay as they are.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any
 
 from common import CHECKOUT, TURNS, Case, Took, parser
 
-DOC = CHECKOUT / "doc"
+FIGURES, DOC = CHECKOUT / "bench" / "figures.jsonl", CHECKOUT / "doc"
 sys.path.append(str(DOC))
 
-from drawing import WIDTH, Picture  # noqa: E402
+from drawing import Picture  # noqa: E402
 
 BENCHES: dict[str, Sequence[str]] = {
     "skim": ("--events", "400000", "--comparison", "1", "--comparison", "2"),
@@ -42,6 +42,7 @@ BENCHES: dict[str, Sequence[str]] = {
 
 BEGIN, END = "<!-- measured: make bench writes what follows -->", "<!-- end of what was measured -->"
 ROW, LEFT, RIGHT = 52, 12, 428
+MOST = 2.0  # times the limit, at the right edge of the chart
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ class Line:
     @property
     def median(self) -> float:
         """The same by the medians of the turns."""
-        return self.case.sides[self.case.limit].median / self.case.sides[self.case.ours].median
+        ours, limit = (
+            self.case.amount_of(side) / self.case.sides[side].median for side in (self.case.ours, self.case.limit)
+        )
+        return ours / limit
 
     @property
     def peers(self) -> dict[str, float]:
@@ -101,22 +105,20 @@ def si(number: float) -> str:
 
 
 def chart(lines: Sequence[Line]) -> Picture:
-    """A bar for each case, up to the limit; a thin line is another program."""
-    it = Picture(ROW * len(lines) + 40)
-    most = max(1.1, *(line.ratio for line in lines))
+    """A bar for each case, with the limit; a thin line is another program. What is faster than twice the limit ends at the edge."""
+    it = Picture(ROW * len(lines) + 10)
 
     def at(ratio: float) -> float:
-        return LEFT + (RIGHT - LEFT) * min(ratio, most) / most
+        return LEFT + (RIGHT - LEFT) * min(ratio, MOST) / MOST
 
     for number, line in enumerate(lines):
-        top = 30 + ROW * number
+        top = 6 + ROW * number
         it.words(LEFT, top + 14, line.case.name, "t left")
         it.words(RIGHT - 16, top + 14, f"{line.ratio:.2f}")
         it.box(LEFT, top + 21, at(line.ratio) - LEFT, 16, kind="ours", corner=2)
         for ratio in line.peers.values():
             it.mark(at(line.ratio / ratio), top + 18, top + 40, "blue")
-    it.mark(at(1), 24, 30 + ROW * len(lines), "red")
-    it.words(min(at(1), WIDTH - 40), 16, "the limit")
+        it.mark(at(1), top + 18, top + 40, "red")
     return it
 
 
@@ -141,14 +143,17 @@ def table(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def measure(names: Sequence[str]) -> list[Line]:
-    """Run benchmarks, each in a process of its own, and take what they found."""
+    """Run benchmarks, each in a process of its own, and take what they found, and of others what was found before."""
     with tempfile.TemporaryDirectory() as directory:
         figures = Path(directory, "figures.jsonl")
         figures.touch()
         for name in names:
             line = [sys.executable, str(CHECKOUT / "bench" / f"{name}.py"), *BENCHES[name]]
             subprocess.run(line, check=True, env={**os.environ, "NANOML_FIGURES": str(figures)})
-        return [Line.of(json.loads(line)) for line in figures.read_text().splitlines()]
+        before = FIGURES.read_text() if FIGURES.is_file() and names != list(BENCHES) else ""
+        found = {json.loads(line)["name"]: line for line in (before + figures.read_text()).splitlines()}
+    FIGURES.write_text("".join(f"{line}\n" for line in found.values()))
+    return [Line.of(json.loads(line)) for line in found.values()]
 
 
 def main() -> None:

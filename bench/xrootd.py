@@ -6,12 +6,14 @@ A server is started on this machine, and is reached by the wire of bench/wire.py
 a tenth of the file. The limit is computed: the bytes of the baskets that are needed at the rate of the wire, and the least number
 of times there and back. Peers: xrdcp of as many bytes; and uproot, which only reads what the skim reads and keeps. Each side is
 a process of its own, and they take turns; what is compared is the time that passes. Also told is how many bytes came by the
-wire, and how long the skim takes from disk: the processor is the limit if that is more. Needs xrootd (Debian packages
+wire, and how long the skim takes from disk: the processor is the limit if that is more. So by the fastest wire also goes the
+command `nanoml skim --workers 2` with eight such files, with its start. Needs xrootd (Debian packages
 xrootd-server and xrootd-client).
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -38,6 +40,7 @@ from services.xrootd import Storage
 
 ROUND_TRIPS = 6
 """What cannot be told before the last answer: protocol, login, open, the ends of the file, where its baskets are, the baskets."""
+FILES = 8  # that two processes skim
 
 
 def nanoml(source: str, output: Path) -> None:
@@ -55,7 +58,20 @@ def copy(source: str, output: Path) -> None:
     subprocess.run(["xrdcp", "--silent", source, output], check=True)
 
 
-SIDES: dict[str, Callable[[str, Path], None]] = {"nanoml": nanoml, "uproot": read, "xrdcp": copy}
+def two_at_once(source: str, output: Path) -> None:
+    """Our skim of all files, as a command."""
+    kept = [part for rule in KEEP for part in ("--keep", rule)]
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", "--selection", SELECTION, *kept, "--workers", "2"]
+    urls = [f"{source}/{number}.root" for number in range(FILES)]
+    subprocess.run([*line, "-o", str(output), *urls], check=True, capture_output=True)
+
+
+SIDES: dict[str, Callable[[str, Path], None]] = {
+    "nanoml": nanoml,
+    "uproot": read,
+    "xrdcp": copy,
+    "two at once": two_at_once,
+}
 
 
 def only(side: str, source: str) -> None:
@@ -82,6 +98,8 @@ def serving(source: Path) -> Iterator[int]:
     server = Storage()
     try:
         shutil.copyfile(source, server.directory / "in.root")
+        for number in range(FILES):
+            os.link(server.directory / "in.root", server.directory / f"{number}.root")
         with open(server.directory / "as_many", "wb") as file:
             file.truncate(needed(source))
         server.start()
@@ -123,6 +141,25 @@ def compare(source: Path, server: int, rate: float, round_trip: float) -> None:
     )
 
 
+def compare_two(source: Path, server: int, rate: float, round_trip: float) -> None:
+    """Measure the command with two processes by one wire [Mb/s, ms]."""
+    useful = FILES * needed(source)
+    with wire(server, rate * 1e6 / 8, round_trip / 1000) as (port, _):
+        ours = "nanoml skim --workers 2"
+        took = in_turns(__file__, {ours: ("two at once", f"root://127.0.0.1:{port}/")}, by="time")
+    least = useful * 8 / (rate * 1e6) + ROUND_TRIPS * round_trip / 1000
+    Case(
+        f"Two skims at once over XRootD, {rate:g} Mb/s",
+        f"a tenth of {FILES} such files, {round_trip:g} ms there and back",
+        useful,
+        "B",
+        {**took, "the wire": Took(least, 0, 0, median=least)},
+        ours,
+        "the wire",
+        by="time",
+    ).tell()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all sides by each wire, and print them."""
     options_of = parser(__doc__)
@@ -140,8 +177,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.input is None:
             make_input(source, options.events, options.compression)
         with serving(source) as server:
-            for rate in options.rate or (1000, 200):
+            rates = options.rate or (1000, 200)
+            for rate in rates:
                 compare(source, server, rate, options.round_trip)
+            compare_two(source, server, max(rates), options.round_trip)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +72,7 @@ def skim_tasks(files: Sequence[str], directory: Path, job: SkimJob, prefix: str 
         settings_files += job.dataset.files
     tasks = []
     for file, name in output_names(list(files)).items():
-        one = replace(job, source=file, output=directory / name)
+        one = job.of_file(file, directory / name)
         work = functools.partial(skim, one)
         tasks.append(
             Task(
