@@ -307,3 +307,6 @@ def test_the_site_is_whole(tmp_path: Path) -> None:
     for name in nanoml.list_commands(click.Context(nanoml)):
         assert f"nanoml {name}</h2>" in re.sub(r"<a class=.*?</a>", "", commands_page), name
     assert "train.decorrelate" in (tmp_path / "reference" / "configuration.html").read_text()
+    # a page that was opened from disk can search only in what is a script
+    assert (tmp_path / "search" / "search_index.js").is_file()
+    assert "iframe-worker.js" in (tmp_path / "index.html").read_text()
