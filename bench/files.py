@@ -28,6 +28,7 @@ from unittest import mock
 
 import uproot
 from common import KEEP, READ, SAMPLES, SELECTION, Case, Took, in_turns, make_input, parser, read_with_uproot
+from skim_baskets import decompress as decompress_baskets
 
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
@@ -122,11 +123,7 @@ def decompress(directory: Path, files: int) -> Took:
 
     def work() -> None:
         for path in sorted((directory / "in").iterdir())[:files]:
-            with uproot.open(path) as file:
-                for branch in file["Events"].branches:
-                    if any(Path(branch.name).match(pattern) for pattern in READ):
-                        for number in range(branch.num_baskets):
-                            assert branch.basket(number).data is not None
+            decompress_baskets(str(path), READ)
 
     return Took.by(work)
 

@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from common import CHECKOUT, TURNS, Case, Took, parser
 
@@ -46,51 +45,43 @@ MOST = 2.0  # times the limit, at the right edge of the chart
 
 
 @dataclass(frozen=True)
-class Line:
+class Line(Case):
     """A line of the table and of the chart."""
 
-    case: Case
-
     @classmethod
-    def of(cls, content: dict[str, Any]) -> Line:
+    def of(cls, text: str) -> Line:
         """From what `Case.tell` wrote."""
-        sides = {side: Took(**took) for side, took in content.pop("sides").items()}
-        return cls(Case(sides=sides, **content))
-
-    def rate(self, side: str) -> float:
-        """How much a side does in a second."""
-        return self.case.rate(side)
+        content = json.loads(text)
+        return cls(sides={side: Took(**took) for side, took in content.pop("sides").items()}, **content)
 
     @property
     def ratio(self) -> float:
         """Our rate over the limit's, by the turns that took least."""
-        return self.rate(self.case.ours) / self.rate(self.case.limit)
+        return self.rate(self.ours) / self.rate(self.limit)
 
     @property
     def median(self) -> float:
         """The same by the medians of the turns."""
-        ours, limit = (
-            self.case.amount_of(side) / self.case.sides[side].median for side in (self.case.ours, self.case.limit)
-        )
+        ours, limit = (self.amount_of(side) / self.sides[side].median for side in (self.ours, self.limit))
         return ours / limit
 
     @property
     def peers(self) -> dict[str, float]:
         """How many times as fast as others NanoML is."""
-        ours = self.rate(self.case.ours)
-        others = [side for side in self.case.sides if side not in (self.case.ours, self.case.limit)]
+        ours = self.rate(self.ours)
+        others = [side for side in self.sides if side not in (self.ours, self.limit)]
         return {side: ours / self.rate(side) for side in others}
 
     def row(self) -> str:
         """That of the table."""
-        ours = self.case.sides[self.case.ours]
+        ours = self.sides[self.ours]
         peers = "<br>".join(f"{side}: {ratio:.2g}" for side, ratio in self.peers.items())
         cells = (
-            f"{self.case.name}<br>{self.case.setting}",
-            f"{si(self.rate(self.case.ours))}{self.case.unit}/s",
+            f"{self.name}<br>{self.setting}",
+            f"{si(self.rate(self.ours))}{self.unit}/s",
             f"{ours.memory:.0f} MB",
             f"**{self.ratio:.2f}** ({self.median:.2f})",
-            self.case.limit,
+            self.limit,
             peers or "none",
         )
         return f"| {' | '.join(cells)} |"
@@ -113,7 +104,7 @@ def chart(lines: Sequence[Line]) -> Picture:
 
     for number, line in enumerate(lines):
         top = 6 + ROW * number
-        it.words(LEFT, top + 14, line.case.name, "t left")
+        it.words(LEFT, top + 14, line.name, "t left")
         it.words(RIGHT - 16, top + 14, f"{line.ratio:.2f}")
         it.box(LEFT, top + 21, at(line.ratio) - LEFT, 16, kind="ours", corner=2)
         for ratio in line.peers.values():
@@ -153,7 +144,7 @@ def measure(names: Sequence[str]) -> list[Line]:
         before = FIGURES.read_text() if FIGURES.is_file() and names != list(BENCHES) else ""
         found = {json.loads(line)["name"]: line for line in (before + figures.read_text()).splitlines()}
     FIGURES.write_text("".join(f"{line}\n" for line in found.values()))
-    return [Line.of(json.loads(line)) for line in found.values()]
+    return [Line.of(line) for line in found.values()]
 
 
 def main() -> None:

@@ -57,7 +57,11 @@ FILES = 32  # for two processes: what they do before and after the files counts 
 
 def command(source: Path, output: Path, workers: int = 1) -> list[str]:
     """Our skim as a command; of all files, if the source is a directory."""
-    files = [source] if source.is_file() else sorted(source.iterdir())
+    return command_of([source] if source.is_file() else sorted(source.iterdir()), output, workers)
+
+
+def command_of(files: Sequence[object], output: Path, workers: int) -> list[str]:
+    """Our skim of files or URLs as a command."""
     kept = [part for rule in KEEP for part in ("--keep", rule)]
     line = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", "--selection", SELECTION, *kept]
     return [*line, "--workers", str(workers), "-o", str(output), *map(str, files)]

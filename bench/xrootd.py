@@ -24,6 +24,7 @@ from pathlib import Path
 
 import uproot
 from common import CHECKOUT, KEEP, READ, SELECTION, Case, Took, in_turns, make_input, parser, read_with_uproot
+from skim import command_of
 from wire import wire
 
 from data_processing.skim.plan import SkimJob
@@ -60,10 +61,8 @@ def copy(source: str, output: Path) -> None:
 
 def two_at_once(source: str, output: Path) -> None:
     """Our skim of all files, as a command."""
-    kept = [part for rule in KEEP for part in ("--keep", rule)]
-    line = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", "--selection", SELECTION, *kept, "--workers", "2"]
     urls = [f"{source}/{number}.root" for number in range(FILES)]
-    subprocess.run([*line, "-o", str(output), *urls], check=True, capture_output=True)
+    subprocess.run(command_of(urls, output, 2), check=True, capture_output=True)
 
 
 SIDES: dict[str, Callable[[str, Path], None]] = {

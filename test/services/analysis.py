@@ -77,7 +77,7 @@ class Analysis:
     names
         Names of the datasets.
     sections
-        Sections of the YAML file; `batch` adds to what is said here.
+        Sections of the YAML file; the settings of `batch` are added to its own.
     """
 
     def __init__(
