@@ -271,10 +271,10 @@ class RootFile:
         """
         if not self._access.is_far:
             return False
+        actual = sorted({self.name_of(name) for name in names})
         if self._ntuple is not None:
-            actual = sorted({self.name_of(name) for name in names})
             return self._access.announce(self._ntuple.pieces(actual, ranges))
-        plain = self._plain.known(sorted({self.name_of(name) for name in names})).values()
+        plain = self._plain.known(actual).values()
         return self._access.announce(piece for each in ranges for branch in plain for piece in branch.pieces(*each))
 
     def basket_ends(self, names: Iterable[str], start: int, stop: int) -> list[int]:
