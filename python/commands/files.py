@@ -41,13 +41,14 @@ _MARKS = {"passed": ("✓", "ok", "green"), "failed": ("✗", "bad", "red"), "sk
 @command(
     "nanoml inspect skims/WZ.root",
     "nanoml inspect skims/WZ.root --branches 'Muon_*'",
+    "nanoml inspect histograms/histograms.root",
     "nanoml inspect model.onnx --json",
 )
 @click.argument("file", type=FILE)
 @click.option("--branches", metavar="GLOB", help="List the branches of a ROOT file that match, with types and titles.")
 @json_option
 def inspect(file: str, branches: Optional[str], as_json: bool) -> int:
-    """Show what is in a ROOT, HDF5 or ONNX file of the pipeline.
+    """Show what is in a ROOT, HDF5 or ONNX file of the pipeline, or in the workspace of a fit.
 
     The exit code is 1 if the file is damaged, or does not agree with its own metadata.
     """

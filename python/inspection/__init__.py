@@ -1,9 +1,10 @@
-"""What is in a file of the pipeline, ROOT, HDF5 or ONNX by its first bytes."""
+"""What is in a file of the pipeline: ROOT, HDF5, ONNX or a workspace of pyhf by its content."""
 
 from __future__ import annotations
 
 import codecs
 import importlib
+import json
 import os
 import stat
 from typing import BinaryIO
@@ -19,7 +20,7 @@ _MEANT = {".root": "a ROOT file", ".h5": "an HDF5 file", ".hdf5": "an HDF5 file"
 
 
 def inspect_file(path: str | os.PathLike[str]) -> Inspection:
-    """What is in a file, a ROOT, HDF5 or ONNX file, or the URL of a ROOT file. The content decides which it is, not the name.
+    """What is in a file, a ROOT, HDF5 or ONNX file or a workspace of pyhf, or the URL of a ROOT file. The content decides, not the name.
 
     Raises NanoMLError if there is no such file, it is of no known kind, or it is damaged.
     """
@@ -30,7 +31,7 @@ def inspect_file(path: str | os.PathLike[str]) -> Inspection:
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
-    """Kind of a file: "root", "hdf5" or "onnx"; a URL counts as "root".
+    """Kind of a file: "root", "hdf5", "onnx" or, for a workspace of pyhf, "histograms"; a URL counts as "root".
 
     Raises NanoMLError if there is no such file, it cannot be opened, or it is of no known kind.
     """
@@ -69,6 +70,8 @@ def _kind_of_content(file: BinaryIO, name: str, size: int) -> str:
     elif head.lstrip()[:1] == b"<":
         what = "an HTML or XML file"
     elif head.lstrip()[:1] == b"{":
+        if _is_workspace(file):
+            return "histograms"
         what, advice = "a JSON file", meant or " If it belongs to a model, name the .onnx file beside it."
     raise NanoMLError(f"{name}: is {what}, not a ROOT, HDF5 or ONNX file.{advice}")
 
@@ -82,6 +85,15 @@ def _is_hdf5(file: BinaryIO, size: int) -> bool:
             return True
         offset = max(512, 2 * offset)
     return False
+
+
+def _is_workspace(file: BinaryIO) -> bool:
+    file.seek(0)
+    try:
+        content = json.load(file)
+    except ValueError:
+        return False
+    return {"channels", "observations", "measurements"} <= content.keys()
 
 
 def _is_text(head: bytes) -> bool:

@@ -21,8 +21,10 @@ from MLTools.NanoML.contracts.hdf5 import (
     read_metadata,
 )
 from MLTools.NanoML.contracts.plain import plain
+from MLTools.NanoML.contracts.templates import KEY
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.foreign import foreign
+from MLTools.NanoML.inspection.histograms import of_hdf5
 from MLTools.NanoML.inspection.report import (
     Inspection,
     accounting_content,
@@ -225,6 +227,8 @@ def inspect(path: str) -> Inspection:
     """
     with open_hdf5(path) as file:
         try:
+            if KEY in file.attrs:
+                return of_hdf5(path)
             return _own(file, path) if _is_own(file) else foreign(file, path)
         except (NanoMLError, MemoryError):
             raise

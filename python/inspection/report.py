@@ -27,7 +27,7 @@ _FILES_SHOWN = 8
 class Inspection:
     """What is in a file; each kind of file has a class of its own."""
 
-    kind: ClassVar[str]  # "root", "hdf5" or "onnx"
+    kind: ClassVar[str]  # "root", "hdf5", "onnx" or "histograms"
     path: str
     size: int | None  # bytes; None for a URL
     warnings: list[str]

@@ -11,6 +11,7 @@ from rich.text import Text
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError, listed
+from MLTools.NanoML.inspection.histograms import of_root
 from MLTools.NanoML.inspection.report import (
     Inspection,
     accounting_content,
@@ -27,7 +28,7 @@ from MLTools.NanoML.inspection.report import (
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, accounting_of
 from MLTools.NanoML.rootio.branches import Branch
-from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, NoTreeError, RootFile
 from MLTools.NanoML.terminal.page import Page, TableColumn, count, file_size, kinematics_first, plural
 
 _COUNTERS, _SINGLE = "counters", "single"  # groups of branches whose names have no prefix of their own
@@ -203,11 +204,21 @@ class RootInspection(Inspection):
         return ", ".join([*numbers, *(f"{len(names):,} {group}" for group, names in groups if group in _GROUPS)])
 
 
-def inspect(path: str) -> RootInspection:
+def inspect(path: str) -> Inspection:
     """What is in a ROOT file.
 
-    Raises NanoMLError if the file cannot be read, or has no tree of events.
+    Raises NanoMLError if the file cannot be read, or has neither a tree of events nor histograms of channels.
     """
+    try:
+        return _inspect_events(path)
+    except NoTreeError:
+        found = of_root(path)
+        if found is None:
+            raise
+        return found
+
+
+def _inspect_events(path: str) -> RootInspection:
     warnings: list[str] = []
     errors: list[str] = []
     with RootFile(path) as file:

@@ -24,7 +24,7 @@ from MLTools.NanoML.rootio.lists import Lists
 from MLTools.NanoML.rootio.ntuple.reader import NTuple, check_version
 from MLTools.NanoML.rootio.ttree import OtherTreeError, StoredBranches
 
-__all__ = ["PROVENANCE", "RootFile"]
+__all__ = ["PROVENANCE", "NoTreeError", "RootFile"]
 
 T = TypeVar("T")
 Plain = Union[NDArray[Any], Lists, ak.Array]
@@ -41,6 +41,10 @@ _NTUPLE = "ROOT::RNTuple"
 def is_tree(kind: str) -> bool:
     """Whether objects of a class have rows of branches: a TTree, or an RNTuple."""
     return kind in ("TTree", _NTUPLE)
+
+
+class NoTreeError(NanoMLError):
+    """The file has no tree of events."""
 
 
 class RootFile:
@@ -111,7 +115,7 @@ class RootFile:
         classes: dict[str, str] = self._file.classnames(recursive=False, cycle=False)
         if tree not in classes:
             have = ", ".join(f"{name} ({kind})" for name, kind in sorted(classes.items())) or "nothing"
-            raise NanoMLError(f"{self.path}: has no tree `{tree}`. It has: {have}.")
+            raise NoTreeError(f"{self.path}: has no tree `{tree}`. It has: {have}.")
         return classes[tree]
 
     def _objects_of(self, tree: str) -> tuple[int, Mapping[str, Any]]:
