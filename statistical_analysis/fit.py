@@ -70,8 +70,7 @@ def fit(job: FitJob) -> dict[str, str]:
     """Write everything into the directory; return the summary."""
     # importing jax takes seconds, and matplotlib one
     from statistical_analysis.inference import Origin, infer
-    from statistical_analysis.report.plots import Axis
-    from statistical_analysis.report.shapes import draw_smoothed
+    from statistical_analysis.report.plots import Axis, draw_smoothed
 
     templates = Templates.read(job.source)
     is_blind = job.is_blind or _has_blind_bins(templates, [*job.settings.channels.items(), *job.fitted])
@@ -165,7 +164,7 @@ def _write(
 
 def check(source: Path, directory: Path, strength: float, count: int, seed: int) -> list[str]:
     """Check the fit of a workspace with pseudo-experiments: write numbers and a figure; return what they say."""
-    from statistical_analysis.report.toys import draw_experiments
+    from statistical_analysis.report.plots import draw_experiments
     from statistical_analysis.toys.experiments import experiment
 
     found = experiment(read_workspace(source), CREATOR, strength, count, seed)

@@ -27,9 +27,9 @@ from ML_processing.evaluation.classification import (
     scores_by_class,
 )
 from ML_processing.evaluation.cuts import by_feature, sculpted, significance
-from ML_processing.evaluation.data_comparison.answers import data_answers
 from ML_processing.evaluation.data_comparison.comparison import DataComparison, data_comparisons
 from ML_processing.evaluation.data_comparison.events import is_data
+from ML_processing.evaluation.data_comparison.tables import data_answers
 from ML_processing.evaluation.fits import ScoreFit, score_fit
 from ML_processing.evaluation.importance import Importance, importance
 from ML_processing.evaluation.inputs import Correlations, Distributions, Drift, correlations, distributions, drift

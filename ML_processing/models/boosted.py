@@ -14,7 +14,7 @@ class Boosted(nn.Module):
     """A core that adds something to its outputs in each round, on the CPU.
 
     It reads inputs as they are in the files: not scaled, missing values not finite, padding with any numbers. Losses, the number of
-    rounds and what is reported are the business of `ML_processing.training.boosting`.
+    rounds and what is reported are the business of `ML_processing.training.fold`.
     """
 
     @abstractmethod

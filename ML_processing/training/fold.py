@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events.inputs import EventTensors
 from ML_processing.events.survey import Survey
-from ML_processing.events.training_data import make_training_data
+from ML_processing.events.training_data import TrainingData, make_training_data
 from ML_processing.metrics.significance import ExpectedEvents, by_bins_of_others, fine_sums, standing_for
 from ML_processing.models.boosted import Boosted
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.registry import model_class
-from ML_processing.training.boosting import boost
-from ML_processing.training.description import TrainingDescription
+from ML_processing.training.description import Epoch, TrainingDescription, best_epoch, last_improvement
 from ML_processing.training.directory import (
     Training,
     checkpoint_file,
@@ -31,8 +32,10 @@ from ML_processing.training.directory import (
     weights_file,
 )
 from ML_processing.training.loop import Judged, Monitor, Report, fit, rank, save
+from ML_processing.training.losses import error_of_change, event_losses, separation
 from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.terminal.progress import check_interrupt
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
@@ -149,3 +152,44 @@ def _rmse(names: Sequence[str], estimates: NDArray[np.float32], table: Table) ->
     known = np.isfinite(distance)
     squares = np.where(known, distance, 0) ** 2
     return dict(zip(names, np.sqrt(squares.sum(axis=0) / known.sum(axis=0)).tolist(), strict=True))
+
+
+def boost(core: Boosted, data: TrainingData, config: Train, monitor: Monitor) -> list[Epoch]:
+    """Train `core` in place, and leave it as it was after its best round; returns all rounds, an epoch each.
+
+    The best round is the one with the smallest validation loss. The training ends `config.patience` rounds after the last improvement,
+    which with negative weights must be larger than its standard error, or after `config.epochs`. An interrupted training begins
+    again: rounds are quick.
+    """
+    history: list[Epoch] = []
+    validation, before = data.validation, torch.empty(0)
+    is_signed = bool((validation.weights < 0).any())
+    seed = np.random.default_rng([config.seed, monitor.fold]).integers(2**31)
+    everything, others = data.batches.together(), (data.sample, validation)
+    for of_sample, outputs in core.grow(everything, others, config.learning_rate, int(seed)):
+        check_interrupt()
+        losses = event_losses(outputs, validation)
+        error = error_of_change(losses, before, validation.weights) if is_signed and len(before) else None
+        area = significance = None
+        if not validation.targets.shape[1]:
+            area = separation(outputs, validation, monitor.discriminant)
+        if monitor.significance is not None:
+            significance = monitor.significance((outputs, validation), (of_sample, data.sample))
+        means = _mean(event_losses(of_sample, data.sample), data.sample), _mean(losses, validation)
+        entry = Epoch(len(history) + 1, *means, config.learning_rate, area, significance, error)
+        history.append(entry)
+        last = last_improvement(history)
+        if last is entry:
+            before = losses
+        best = best_epoch(history).epoch
+        monitor.report([entry], f"validation {entry.validation_loss:.4f}, best round {best}")
+        if len(history) >= min(config.epochs, last.epoch + config.patience):
+            break
+    core.keep(best_epoch(history).epoch)
+    return history
+
+
+def _mean(losses: Tensor, events: EventTensors) -> float:
+    """Weighted mean of the losses of events."""
+    weights = events.weights.double()
+    return float(torch.dot(weights, losses.double()) / weights.sum())

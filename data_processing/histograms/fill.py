@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.expressions import Expression
-from data_processing.histograms.bins import places_in
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.accounting import EVENT_WEIGHT, under_shift
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
@@ -28,6 +27,7 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
 from MLTools.NanoML.terminal.progress import progress
 
+_SEARCHED = 16  # bins up to which they are searched
 NOMINAL = ""
 """Ending of the columns that are not varied."""
 Floats = NDArray[np.float64]
@@ -302,3 +302,15 @@ class _View:
             event, columns = event[known], [column[known] for column in columns]
         places = [places_in(np.asarray(axis.edges), column) for axis, column in zip(plan.axes, columns)]
         return event, np.ravel_multi_index(places, plan.cells) if len(places) > 1 else places[0]
+
+
+def places_in(edges: Floats, values: Floats) -> NDArray[np.int64]:
+    """The bin of each value: 0 below all edges, their number at or above the last one."""
+    count = len(edges) - 1
+    width = (edges[-1] - edges[0]) / count
+    if count < _SEARCHED or np.abs(np.diff(edges) - width).max() > 0.01 * width:
+        return np.searchsorted(edges, values, "right")
+    # in even bins the place is known to one bin, which is quicker than to search it
+    guess = np.clip((values - edges[0]) / width, -1, count).astype(np.int64) + 1
+    low, high = np.concatenate([[-np.inf], edges]), np.concatenate([edges, [np.inf]])
+    return np.minimum(guess + (values >= high[guess]) - (values < low[guess]), count + 1)

@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.histograms.bins import merged_bins
 from data_processing.histograms.fill import NOMINAL, Plan
 from data_processing.score.normalisation import Normalisation
 from MLTools.NanoML import __version__
@@ -278,3 +277,9 @@ def _named(channel: HistogramChannel) -> Iterator[tuple[str, Floats, Floats]]:
         for direction, varied in (("Up", template.up), ("Down", template.down)):
             for nuisance, values in varied.items():
                 yield f"{process}_{nuisance}{direction}", values, template.variances
+
+
+def merged_bins(values: Floats, edges: list[int]) -> Floats:
+    """Sums over bins of fine bins, for an array (..., fine bins + 2) with underflow and overflow at its ends."""
+    inner = np.add.reduceat(values[..., 1:-1], edges[:-1], axis=-1)
+    return np.concatenate([values[..., :1], inner, values[..., -1:]], axis=-1)

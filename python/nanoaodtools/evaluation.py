@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import SELECTED, ShiftSums, Step
+from MLTools.NanoML.contracts.accounting import SELECTED, ShiftSums, Step, WeightSums
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import weights_in
-from MLTools.NanoML.nanoaodtools.counts import Counts, counts_of
+from MLTools.NanoML.nanoaod.accounting import add_shift_sums, add_steps, add_weight_sums, weights_in
 from MLTools.NanoML.nanoaodtools.inputs import Inputs
 from MLTools.NanoML.nanoaodtools.output import Filler, Made, declare, declared
 from MLTools.NanoML.nanoaodtools.scoring import Scoring
@@ -28,6 +27,41 @@ _FIRST = 5000  # entries that are read first, since there may be no more to do
 _GROWTH = 4  # factor for the next ones
 _BLOCK = 1000  # events whose values are Python numbers at a time: these take ten times as much memory as arrays
 _NOMINAL = b"\1"  # flags of an event where there are no shifts
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Cut flow and sums of weights, nominally and under each shift of objects."""
+
+    steps: list[Step] = field(default_factory=list)
+    weights: list[WeightSums] = field(default_factory=list)
+    shifts: list[ShiftSums] = field(default_factory=list)
+
+    def __add__(self, more: Counts) -> Counts:
+        return Counts(
+            add_steps([self.steps, more.steps]),
+            add_weight_sums([self.weights, more.weights]),
+            add_shift_sums([self.shifts, more.shifts]),
+        )
+
+    @property
+    def flows(self) -> list[list[Step]]:
+        """The cut flows: the nominal one, then those under shifts."""
+        return [self.steps, *(each.cutflow for each in self.shifts)]
+
+
+def counts_of(selected: Selected, shifts: Sequence[str], reached: NDArray[np.bool_]) -> Counts:
+    """What a selection counts of the events of a chunk that reached it.
+
+    `reached` has shape (events, 1 + shifts) and says for each event whether it did nominally, and under each of the `shifts` of
+    an earlier selection. A selection with shifts of its own comes after none with shifts: then the events did or did not.
+    """
+    cutflow, nominal = selected.cutflow, reached[:, 0]
+    found = [
+        ShiftSums(shift, cutflow.steps_of(mask), [each.unvaried for each in cutflow.weight_sums(mask)])
+        for shift, mask in zip(shifts, reached.T[1:])
+    ]
+    return Counts(cutflow.steps_of(nominal), cutflow.weight_sums(nominal), found or selected.shift_sums(nominal))
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from MLTools.NanoML.contracts.provenance import (
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.lumimask import sections_between
-from MLTools.NanoML.nanoaodtools.counts import Counts
-from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
+from MLTools.NanoML.nanoaodtools.evaluation import Counts, Evaluation
 from MLTools.NanoML.nanoaodtools.output import LETTERS
 from MLTools.NanoML.nanoaodtools.scoring import Scoring
 from MLTools.NanoML.nanoaodtools.source import Request, Source

@@ -17,8 +17,16 @@ from MLTools.NanoML.atomic import remove_leftovers
 from MLTools.NanoML.errors import NanoMLError, UnreadableError, told_once
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
-from MLTools.NanoML.workflow.fingerprints import Fingerprints
-from MLTools.NanoML.workflow.task import Stamp, Task, forget, read_record, reason_to_run, stamps, write_record
+from MLTools.NanoML.workflow.task import (
+    Fingerprints,
+    Stamp,
+    Task,
+    forget,
+    read_record,
+    reason_to_run,
+    stamps,
+    write_record,
+)
 
 _MOST = 20  # messages that are listed
 _AHEAD = 8  # tasks that are handed over to each worker

@@ -1,4 +1,4 @@
-"""The figures of a fit: impacts, pulls, correlations, scan, limit, and the channels before and after the fit."""
+"""The figures of a fit: impacts, pulls, correlations, scan, limit, channels, smoothed variations and pseudo-experiments."""
 
 from __future__ import annotations
 
@@ -10,13 +10,29 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.stats import norm
 
-from MLTools.NanoML.report.figures import BACKGROUNDS, LEGEND, SIGNAL, in_style, save, single, small, with_ratio
+from MLTools.NanoML.report.figures import (
+    BACKGROUNDS,
+    COLORS,
+    LEGEND,
+    SIGNAL,
+    grid,
+    in_style,
+    save,
+    single,
+    small,
+    with_ratio,
+)
 from MLTools.NanoML.report.page import digits
 from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack
-from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, Limit, Parameter, Results, Yields
+from statistical_analysis.model import FitChannel, StatisticalModel
+from statistical_analysis.results import CONSTRAINED, STATISTICAL, TOTAL, Channel, Limit, Parameter, Results, Yields
+from statistical_analysis.samples import Sample
+from statistical_analysis.toys.experiments import Experiments
 
-_MOST_IMPACTS, _MOST_PULLS, _MOST_CORRELATED = 30, 60, 20
+_MOST_IMPACTS, _MOST_PULLS, _MOST_CORRELATED, _MOST_TESTED = 30, 60, 20, 40  # parameters
+_MOST_SMOOTHED = 12  # variations
 ONE_SIGMA, TWO_SIGMA = "#607641", "#f5bb54"
 """The bands of expected limits, as CMS recommends them."""
 Floats = NDArray[np.float64]
@@ -209,3 +225,90 @@ def channel_figure(
     axes.legend(ncols=2, fontsize=17, loc="upper right", title=f"{channel.name}, {stage} the fit", title_fontsize=17)
     figure.align_ylabels()
     return figure
+
+
+def draw_smoothed(model: StatisticalModel, right: str, directory: Path) -> list[str]:
+    """Draw the smoothed variations of each channel into `directory`, as PNG and PDF; return the names of the figures.
+
+    `right` is luminosity and energy.
+    """
+    drawn = []
+    for channel in model.channels:
+        found = [(sample, name) for sample in channel.samples for name in sample.rough]
+        if found:
+            found.sort(key=lambda it: -_smoothing(*it))
+            save(_smoothed_figure(channel, found[:_MOST_SMOOTHED], right), directory / f"smoothed_{channel.name}")
+            drawn.append(f"smoothed_{channel.name}")
+    return drawn
+
+
+def _smoothing(sample: Sample, name: str) -> float:
+    return sample.shapes[name].distance(sample.rough[name], sample.nominal)
+
+
+@in_style
+def _smoothed_figure(channel: FitChannel, shown: Sequence[tuple[Sample, str]], right: str) -> Figure:
+    """Ratios to the nominal events, the largest changes by smoothing first."""
+    figure, panels = grid(len(shown), f"{channel.name}, {right}", columns=3, panel=(4.4, 3.5))
+    for axes, (sample, name) in zip(panels, shown, strict=True):
+        _smoothed_panel(axes, channel, sample, name)
+    handles, texts = panels[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _smoothed_panel(axes: Axes, channel: FitChannel, sample: Sample, name: str) -> None:
+    edges, safe = np.array(channel.edges), np.where(sample.nominal > 0, sample.nominal, np.nan)
+    error = np.nan_to_num(sample.errors / safe)
+    axes.stairs(1 + error, edges, baseline=1 - error, fill=True, color="#d0d0d6", label="Statistics, nominal")
+    axes.axhline(1, color="black", lw=0.8)
+    ratios = []
+    for shape, look, state in ((sample.rough, (1.2, ":"), "raw"), (sample.shapes, (2.2, "-"), "smoothed")):
+        for direction, color in (("up", SIGNAL), ("down", BACKGROUNDS[0])):
+            ratio = np.nan_to_num(getattr(shape[name], direction) / safe, nan=1.0)
+            ratios.append(ratio)
+            width, style = look
+            axes.stairs(ratio, edges, baseline=None, color=color, lw=width, ls=style, label=f"{direction}, {state}")
+    reach = min(1.15 * max(float(np.abs(np.array(ratios) - 1).max()), 0.01), 1.0)
+    axes.set_ylim(1 - reach, 1 + reach)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_title(f"{sample.process}, {name}", loc="left")
+    axes.set_xlabel(channel.title)
+
+
+@in_style
+def draw_experiments(found: Experiments, stem: Path) -> None:
+    """Left, pulls of the signal strength with the normal distribution; right, mean and width of those of all others."""
+    _, *others = found.pulls
+    shown = [it for it in others if it.kind != STATISTICAL][:_MOST_TESTED]
+    figure = small(
+        (12, max(6.0, 0.3 * len(shown) + 2.4)), f"{found.count} pseudo-experiments, $\\mu$ = {found.strength:g}"
+    )
+    axes, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
+    errors = np.array([it or np.nan for it in found.errors])
+    pulls = (np.array(found.fitted) - found.strength) / errors
+    edges = np.linspace(-4, 4, 33)
+    heights, *_ = axes.hist(np.clip(found.roots, -3.99, 3.99), edges, color=COLORS[0], label="By the likelihood ratio")
+    finite, by_error = pulls[np.isfinite(pulls)], r"By the error, $(\hat{\mu} - \mu) / \Delta\mu$"
+    also, *_ = axes.hist(np.clip(finite, -3.99, 3.99), edges, histtype="step", color="black", lw=1.6, label=by_error)
+    fine = np.linspace(-4, 4, 400)
+    normal = found.count * (edges[1] - edges[0]) * norm.pdf(fine)
+    axes.plot(fine, normal, color=SIGNAL, lw=2.5, label="Normal distribution")
+    axes.set_xlabel(r"Pull of $\mu$")
+    axes.set_ylabel("Pseudo-experiments")
+    axes.set_ylim(0, 1.7 * max(float(np.max([heights, also])), float(normal.max()), 1.0))
+    axes.set_xlim(-4, 4)
+    axes.legend(loc="upper right")
+    text = f"mean {np.mean(found.roots):+.2f}, width {np.std(found.roots):.2f}\nlimit covers in {found.covered / found.count:.1%}"
+    axes.text(0.04, 0.96, text.replace("%", " %"), transform=axes.transAxes, va="top", fontsize=14)
+    place = np.arange(len(shown), dtype=float)[::-1]
+    right.axvspan(-1, 1, color=ONE_SIGMA, alpha=0.45, lw=0)
+    right.axvline(0, color="black", lw=0.8, ls=":")
+    means, widths = [it.mean for it in shown], [it.width for it in shown]
+    right.errorbar(means, place, xerr=widths, fmt="o", color="black", ms=5, lw=1.6)
+    right.set_yticks(place, [it.parameter for it in shown])
+    right.tick_params(axis="y", which="both", length=0)
+    right.set_ylim(-0.7, max(len(shown), 1) - 0.3)
+    right.set_xlim(-2.5, 2.5)
+    right.set_xlabel("Mean and width of the pulls")
+    save(figure, stem)

@@ -8,43 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ML_processing.compiled.nodes.angles import (
-    arccos,
-    arccosh,
-    arcsin,
-    arcsinh,
-    arctan,
-    arctan2,
-    arctanh,
-    cos,
-    cosh,
-    expm1,
-    sinh,
-    tanh,
-)
-from ML_processing.compiled.nodes.mathematics import (
-    absolute,
-    copysign,
-    exp,
-    floor_divide,
-    fmax,
-    fmin,
-    hypot,
-    isfinite,
-    isnan,
-    log,
-    log1p,
-    maximum,
-    minimum,
-    negative,
-    power,
-    reciprocal,
-    remainder,
-    sign,
-    sqrt,
-    square,
-    truth,
-)
+from ML_processing.compiled.nodes import mathematics as m
 from ML_processing.compiled.nodes.tensors import Tensor
 from MLTools.NanoML.errors import NanoMLError
 
@@ -59,7 +23,7 @@ def bits_and(x: Tensor, y: Tensor) -> Tensor:
     found: Any = None
     for bit in range(mask.bit_length()):
         if mask >> bit & 1:
-            part = remainder(_shifted(number, bit), number.graph.constant(2)) * (1 << bit)
+            part = m.remainder(_shifted(number, bit), number.graph.constant(2)) * (1 << bit)
             found = part if found is None else found + part
     return number * 0 if found is None else found
 
@@ -67,7 +31,7 @@ def bits_and(x: Tensor, y: Tensor) -> Tensor:
 def _shifted(x: Tensor, bits: int) -> Tensor:
     """X >> bits, rounded down for negative numbers too."""
     step = x.graph.constant(1 << bits)
-    return x.graph.arithmetic("Div", x.to("i") - remainder(x.to("i"), step), step)
+    return x.graph.arithmetic("Div", x.to("i") - m.remainder(x.to("i"), step), step)
 
 
 def _integer(x: Tensor) -> int | None:
@@ -106,46 +70,30 @@ def _invert(x: Tensor) -> Tensor:
     return ~x if x.kind == "b" else (-x) - 1
 
 
+# those that `mathematics` has by their names
+_SAME = (
+    "absolute", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "copysign", "cos", "cosh",
+    "exp", "expm1", "floor_divide", "fmax", "fmin", "hypot", "isfinite", "isnan", "log", "log1p",
+    "maximum", "minimum", "negative", "power", "reciprocal", "remainder", "sign", "sinh", "sqrt",
+    "square", "tanh",
+)  # fmt: skip
+
 UFUNCS: dict[str, Callable[..., Tensor]] = {
+    **{name: getattr(m, name) for name in _SAME},
     "add": lambda x, y: x | y if x.kind == y.kind == "b" else x + y,
     "subtract": lambda x, y: x - y,
     "multiply": lambda x, y: x & y if x.kind == y.kind == "b" else x * y,
     "divide": lambda x, y: x / y,
-    "negative": negative,
     "positive": lambda x: x,
-    "absolute": absolute,
-    "fabs": lambda x: absolute(x.to("d")),
-    "sign": sign,
-    "power": power,
-    "float_power": lambda x, y: power(x.to("d"), y.to("d")),
-    "square": square,
-    "sqrt": sqrt,
-    "cbrt": lambda x: sign(x.to("d")) * power(absolute(x.to("d")), x.graph.constant(1 / 3)),
-    "reciprocal": reciprocal,
-    "remainder": remainder,
+    "fabs": lambda x: m.absolute(x.to("d")),
+    "float_power": lambda x, y: m.power(x.to("d"), y.to("d")),
+    "cbrt": lambda x: m.sign(x.to("d")) * m.power(m.absolute(x.to("d")), x.graph.constant(1 / 3)),
     "fmod": lambda x, y: x.graph.arithmetic_of("Mod", x.to("d"), y.to("d"), fmod=1),
-    "floor_divide": floor_divide,
-    "hypot": hypot,
-    "exp": exp,
-    "exp2": lambda x: power(x.graph.constant(2.0), x),
-    "expm1": expm1,
-    "log": log,
-    "log2": lambda x: log(x) / math.log(2),
-    "log10": lambda x: log(x) / math.log(10),
-    "log1p": log1p,
+    "exp2": lambda x: m.power(x.graph.constant(2.0), x),
+    "log2": lambda x: m.log(x) / math.log(2),
+    "log10": lambda x: m.log(x) / math.log(10),
     "sin": lambda x: x.one("Sin"),
-    "cos": cos,
-    "tan": lambda x: x.one("Sin") / cos(x),
-    "arcsin": arcsin,
-    "arccos": arccos,
-    "arctan": arctan,
-    "arctan2": arctan2,
-    "sinh": sinh,
-    "cosh": cosh,
-    "tanh": tanh,
-    "arcsinh": arcsinh,
-    "arccosh": arccosh,
-    "arctanh": arctanh,
+    "tan": lambda x: x.one("Sin") / m.cos(x),
     "degrees": lambda x: x.to("d") * (180 / math.pi),
     "radians": lambda x: x.to("d") * (math.pi / 180),
     "rad2deg": lambda x: x.to("d") * (180 / math.pi),
@@ -153,33 +101,26 @@ UFUNCS: dict[str, Callable[..., Tensor]] = {
     "floor": lambda x: x.one("Floor"),
     "ceil": lambda x: x.one("Ceil"),
     "rint": lambda x: x.one("Round"),
-    "trunc": lambda x: sign(x.to("d")) * absolute(x.to("d")).one("Floor"),
-    "minimum": minimum,
-    "maximum": maximum,
-    "fmin": fmin,
-    "fmax": fmax,
-    "copysign": copysign,
-    "heaviside": lambda x, y: (x > 0).where(1.0, (x < 0).where(0.0, isnan(x).where(x.to("d"), y.to("d")))),
-    "isnan": isnan,
-    "isinf": lambda x: absolute(x.to("d")).equals(math.inf),
-    "isfinite": isfinite,
-    "signbit": lambda x: copysign(x.graph.constant(1.0), x) < 0.0,
+    "trunc": lambda x: m.sign(x.to("d")) * m.absolute(x.to("d")).one("Floor"),
+    "heaviside": lambda x, y: (x > 0).where(1.0, (x < 0).where(0.0, m.isnan(x).where(x.to("d"), y.to("d")))),
+    "isinf": lambda x: m.absolute(x.to("d")).equals(math.inf),
+    "signbit": lambda x: m.copysign(x.graph.constant(1.0), x) < 0.0,
     "less": lambda x, y: x < y,
     "less_equal": lambda x, y: x <= y,
     "greater": lambda x, y: x > y,
     "greater_equal": lambda x, y: x >= y,
     "equal": lambda x, y: x.equals(y),
     "not_equal": lambda x, y: ~x.equals(y),
-    "logical_and": lambda x, y: truth(x) & truth(y),
-    "logical_or": lambda x, y: truth(x) | truth(y),
-    "logical_xor": lambda x, y: truth(x) ^ truth(y),
-    "logical_not": lambda x: ~truth(x),
+    "logical_and": lambda x, y: m.truth(x) & m.truth(y),
+    "logical_or": lambda x, y: m.truth(x) | m.truth(y),
+    "logical_xor": lambda x, y: m.truth(x) ^ m.truth(y),
+    "logical_not": lambda x: ~m.truth(x),
     "invert": _invert,
     "bitwise_and": bits_and,
     "bitwise_or": _booleans("|", lambda x, y: x | y),
     "bitwise_xor": _booleans("^", lambda x, y: x ^ y),
-    "right_shift": right_shift,
     "left_shift": left_shift,
+    "right_shift": right_shift,
 }
 """numpy's functions by their names."""
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Optional
 
-from ML_processing.compiled.nodes import angles
 from ML_processing.compiled.nodes import mathematics as m
 from ML_processing.compiled.nodes.lists import Value, aligned, elementwise
 from ML_processing.compiled.nodes.tensors import Tensor
@@ -56,14 +55,14 @@ def _positive(x: Tensor) -> Tensor:
 
 
 _FROM: dict[str, tuple[tuple[tuple[str, ...], Callable[..., Tensor]], ...]] = {
-    "x": ((("rho", "phi"), lambda rho, phi: rho * angles.cos(phi)),),
+    "x": ((("rho", "phi"), lambda rho, phi: rho * m.cos(phi)),),
     "y": ((("rho", "phi"), lambda rho, phi: rho * phi.one("Sin")),),
     "rho": ((("x", "y"), lambda x, y: m.sqrt(x * x + y * y)),),
-    "phi": ((("x", "y"), lambda x, y: angles.arctan2(y, x)),),
-    "z": ((("rho", "eta"), _pz), (("rho", "theta"), lambda rho, theta: rho * angles.cos(theta) / theta.one("Sin"))),
+    "phi": ((("x", "y"), lambda x, y: m.arctan2(y, x)),),
+    "z": ((("rho", "eta"), _pz), (("rho", "theta"), lambda rho, theta: rho * m.cos(theta) / theta.one("Sin"))),
     "eta": (
-        (("theta",), lambda theta: -m.log((theta * 0.5).one("Sin") / angles.cos(theta * 0.5))),
-        (("rho", "z"), lambda rho, z: angles.arcsinh(z / rho)),
+        (("theta",), lambda theta: -m.log((theta * 0.5).one("Sin") / m.cos(theta * 0.5))),
+        (("rho", "z"), lambda rho, z: m.arcsinh(z / rho)),
     ),
     "t": ((("mag2", "tau"), lambda mag2, tau: m.sqrt(_positive(tau * m.absolute(tau) + mag2))),),
     "tau": ((("tau2",), lambda tau2: m.sign(tau2) * m.sqrt(m.absolute(tau2))),),
@@ -71,7 +70,7 @@ _FROM: dict[str, tuple[tuple[tuple[str, ...], Callable[..., Tensor]], ...]] = {
     "tau2": ((("tau",), lambda tau: tau * m.absolute(tau)), (("t", "mag2"), lambda t, mag2: t * t - mag2)),
     "mag": ((("mag2",), m.sqrt),),
     "rho2": ((("rho",), lambda rho: rho * rho),),
-    "theta": ((("rho", "z"), angles.arctan2),),
+    "theta": ((("rho", "z"), m.arctan2),),
     "costheta": ((("z", "mag"), lambda z, mag: z / mag),),
     "rapidity": ((("t", "z"), lambda t, z: m.log((t + z) / (t - z)) * 0.5),),
     "Et": ((("t", "rho", "mag"), lambda t, rho, mag: t * rho / mag),),

@@ -12,7 +12,7 @@ from ML_processing.evaluation.data_comparison.classifier_test import ClassifierT
 from ML_processing.evaluation.data_comparison.events import RegionEvents, region_events
 from ML_processing.evaluation.inputs import edges_of
 from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, inputs_of, label
-from ML_processing.metrics.counts import ShapeTest, shape_test
+from ML_processing.metrics.distances import ShapeTest, shape_test
 from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Measured, even_edges, sums
 from ML_processing.requests import DataRequest
 from ML_processing.training.directory import Training

@@ -45,8 +45,7 @@ from ML_processing.evaluation.scored import ClassHistogram
 from ML_processing.evaluation.stability.eras import EraResult, Eras
 from ML_processing.evaluation.stability.repeats import Repeat, Repeats
 from ML_processing.metrics.classification import CutScan, Reliability
-from ML_processing.metrics.counts import ShapeTest
-from ML_processing.metrics.distances import Kolmogorov, Sculpting
+from ML_processing.metrics.distances import Kolmogorov, Sculpting, ShapeTest
 from ML_processing.metrics.measured import Histogram, Measured
 from ML_processing.metrics.roc import auc, roc
 from ML_processing.plots import data as data_plots

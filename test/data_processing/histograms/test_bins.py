@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_processing.histograms.bins import merged_bins, places_in
+from data_processing.histograms.fill import places_in
+from data_processing.histograms.templates import merged_bins
 from MLTools.NanoML.contracts.bins import fine_edges
 
 

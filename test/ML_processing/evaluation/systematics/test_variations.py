@@ -12,12 +12,21 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from ML_processing import plots
 from ML_processing.evaluation import evaluate, tables
-from ML_processing.evaluation.systematics.variations import Change, Variation, Variations, VariedYields
+from ML_processing.evaluation.systematics.variations import (
+    Change,
+    Source,
+    Variation,
+    Variations,
+    VariedYields,
+    sources_of,
+)
 from ML_processing.events.data import read
 from ML_processing.metrics.classification import asimov
 from ML_processing.metrics.significance import discovery
@@ -25,6 +34,7 @@ from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.accounting import NOMINAL, WeightSums
+from MLTools.NanoML.contracts.hdf5 import ConvertedWeight
 from MLTools.NanoML.errors import NanoMLError
 
 Toy = Callable[..., Path]
@@ -278,3 +288,46 @@ def test_a_long_table_ends_with_the_rest_in_quadrature() -> None:
     assert "<td>pdf19</td><td>+3.0 / -1.0</td><td>-0.04</td>" in page
     assert "<td>4 more, in quadrature</td><td>± 6.0</td><td>± 0.08</td>" in page
     assert "significance</th>" not in page
+
+
+NUMBERS = st.lists(st.floats(-10, 10), min_size=2, max_size=8)
+
+
+def test_up_and_down_are_a_pair() -> None:
+    btag = ConvertedWeight("btag", {"hf_up": "a", "lf_up": "b", "lf_down": "c", "hf_down": "d", "odd": "e"})
+    pileup, plain = ConvertedWeight("pileup", {"down": "f", "up": "g"}), ConvertedWeight("plain")
+    scale = ConvertedWeight("scale", {"mur_up": "h", "mur_down": "i"}, False, "envelope")
+    assert sources_of([btag, pileup, plain, scale]) == [
+        Source("btag_hf", "btag", ("a", "d")),
+        Source("btag_lf", "btag", ("b", "c")),
+        Source("btag_odd", "btag", ("e",)),
+        Source("pileup", "pileup", ("g", "f")),
+        Source("scale", "scale", ("h", "i"), "envelope"),
+    ]
+
+
+@given(NUMBERS)
+def test_members_are_combined_value_by_value(values: list[float]) -> None:
+    nominal, *members = values
+    names = [f"member{i}" for i in range(len(members))]
+
+    def ends(combine: str) -> list[list[float]]:
+        quantity = np.array([[value, 2 * value] for value in values])
+        found = Source("x", "x", tuple(names), combine).ends(quantity, ["weight", *names])
+        return [each.tolist() for each in found if each is not None]
+
+    def around(spread: float) -> list[object]:
+        found = ([nominal + shift, 2 * (nominal + shift)] for shift in (spread, -spread))
+        return [pytest.approx(each, abs=1e-9) for each in found]
+
+    assert ends("envelope") == [[max(values), 2 * max(values)], [min(values), 2 * min(values)]]
+    assert ends("hessian") == around(sum((member - nominal) ** 2 for member in members) ** 0.5)
+    assert ends("replicas") == around(float(np.std(members, ddof=1)) if len(members) > 1 else 0.0)
+
+
+def test_the_combination_is_that_of_bins_and_not_of_events() -> None:
+    """Two members that move events of one bin to opposite sides leave its sum."""
+    events = np.array([[1.0, 1.0], [1.2, 0.8], [0.8, 1.2]])
+    up, down = Source("pdf", "pdf", ("a", "b"), "hessian").ends(events.sum(axis=1), ["weight", "a", "b"])
+    assert down is not None
+    assert (float(up), float(down)) == pytest.approx((2.0, 2.0))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ML_processing.evaluation.data_comparison.answers import data_answers
 from ML_processing.evaluation.data_comparison.classifier_test import ClassifierTest
 from ML_processing.evaluation.data_comparison.comparison import DataComparison
+from ML_processing.evaluation.data_comparison.tables import data_answers
 from ML_processing.metrics.measured import Measured
 
 
