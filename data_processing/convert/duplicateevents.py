@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.rootfile import RootFile
 
-_TABLE = "events"
 _RECORD = np.dtype([("lumi", "u8"), ("event", "u8"), ("position", "i8")])
 _BUCKETS = 1024
 _BYTES = 150  # memory for an event that is compared, with what sorting needs
@@ -69,36 +68,30 @@ def scratch(output: Path) -> Iterator[Path]:
 
 
 class Buckets:
-    """Rows of several tables, dealt to buckets: one raw file for each table and bucket, in an empty directory.
+    """Records that are dealt to buckets: a raw file for each, in an empty directory."""
 
-    `tables` gives the type of each table's entry for one event.
-    """
+    def __init__(self, directory: Path, dtype: np.dtype[Any]) -> None:
+        self._directory, self._dtype = directory, dtype
 
-    def __init__(self, directory: Path, tables: Mapping[str, np.dtype[Any]]) -> None:
-        self._directory, self._tables = directory, tables
-        self._numbers = {name: number for number, name in enumerate(tables)}
-
-    def _path(self, table: str, bucket: int) -> Path:
-        return self._directory / f"{bucket}.{self._numbers[table]}"
-
-    def append(self, table: str, bucket: int, rows: NDArray[Any]) -> None:
-        """Add rows to a bucket, shape (events, ...), contiguous."""
+    def append(self, bucket: int, records: NDArray[Any]) -> None:
+        """Add records to a bucket, contiguous."""
         # not kept open: there may be more files than a process may have open
-        with open(self._path(table, bucket), "ab") as file:
-            file.write(rows.reshape(-1).view(np.uint8).data)
+        with open(self._directory / str(bucket), "ab") as file:
+            file.write(records.view(np.uint8).data)
 
-    def take(self, table: str, bucket: int, expected: int) -> NDArray[Any]:
-        """Rows of a bucket in the order in which they came, shape (events, ...); its file is removed.
+    def take(self, bucket: int, into: NDArray[Any]) -> NDArray[Any]:
+        """Read the records of a bucket in the order in which they came, and remove its file.
 
-        It is an error if there are not as many as expected: somebody else changed the file.
+        It is an error if there are not as many as there is room for: somebody else changed the file.
         """
-        path, kind = self._path(table, bucket), self._tables[table]
-        rows = np.fromfile(path, kind.base) if path.exists() else np.zeros(0, kind.base)
-        path.unlink(missing_ok=True)
-        each = int(np.prod(kind.shape, dtype=np.int64))
-        if len(rows) != expected * each:
-            raise NanoMLError(f"{path}: has {len(rows)} rows of {expected * each}. Run the same command again.")
-        return rows.reshape(expected, *kind.shape)
+        path, found = self._directory / str(bucket), 0
+        if path.exists():
+            with open(path, "rb", buffering=0) as file:
+                found = file.readinto(into.view(np.uint8).data) + len(file.read(1))
+            path.unlink()
+        if found != into.nbytes:
+            raise NanoMLError(f"{path}: has {found} bytes of {into.nbytes}. Run the same command again.")
+        return into
 
 
 class DuplicateEvents:
@@ -189,7 +182,7 @@ class _Dealt:
     def __init__(self, directory: Path, most: int) -> None:
         self.events = 0
         self._most = most
-        self._buckets = Buckets(directory, {_TABLE: _RECORD})
+        self._buckets = Buckets(directory, _RECORD)
         self._counts = np.zeros(_BUCKETS, np.int64)
         self._pending: list[NDArray[Any]] = []
         self._many = 0
@@ -213,7 +206,7 @@ class _Dealt:
         cuts = np.searchsorted(bucket[order], np.arange(_BUCKETS + 1))
         rows = rows[order]
         for number in np.flatnonzero(np.diff(cuts)).tolist():
-            self._buckets.append(_TABLE, number, rows[cuts[number] : cuts[number + 1]])
+            self._buckets.append(number, rows[cuts[number] : cuts[number + 1]])
         self._counts += np.diff(cuts)
 
     def _taken(self) -> NDArray[Any]:
@@ -228,7 +221,7 @@ class _Dealt:
             return
         self._deal()
         for number, count in enumerate(self._counts.tolist()):
-            yield self._buckets.take(_TABLE, number, count)
+            yield self._buckets.take(number, np.empty(count, _RECORD))
 
 
 def _compared(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

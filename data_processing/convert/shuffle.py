@@ -6,18 +6,21 @@ and the seed alone, and is that of
 
     order = numpy.random.PCG64(seed).random_raw(events).argsort(kind="stable")
 
-Events are dealt by their numbers to buckets that fit into the memory, and these are sorted one after the other.
+Events are dealt by their numbers to buckets that fit into the memory, and these are sorted one after the other. One
+thread reads and sorts while another writes, and both are mostly busy with copying what the disk holds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -48,9 +51,11 @@ from MLTools.NanoML.rootio.compression import inflate
 from MLTools.NanoML.terminal.progress import Bar, progress
 
 _BLOCK = 500_000  # events whose numbers are read at once
-_KEY = ""  # no dataset has this name
-_KEY_BYTES = 24  # the number, its place in the order, and a copy
-_PIECE = 4_000_000  # bytes of rows that are put in order at once
+_KEY = "/"  # no dataset has this name
+_COPIES = 4  # of a block of events: as it was read, in order, by table, and the one before it, which is being written
+_ORDER_BYTES = 24  # the number of an event, its place in the order, and what sorting needs
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,9 @@ class _Tally:
     events: int = 0
     sum: int = 0
 
-    def add(self, rows: NDArray[Any], keys: NDArray[np.uint64]) -> None:
-        self.events += len(rows)
-        products = keys * (rows["event"].astype(np.uint64) + np.uint64(1))
+    def add(self, events: NDArray[Any], keys: NDArray[np.uint64]) -> None:
+        self.events += len(events)
+        products = keys * (events.astype(np.uint64) + np.uint64(1))
         self.sum = (self.sum + int(products.sum())) % 2**64
 
 
@@ -101,13 +106,12 @@ def shuffle_files(job: ShuffleJob) -> HDF5Metadata:
     ):
         if all(one.is_data and one.class_ is None for one in metadata.datasets):
             _check_once(parts, directory, job.memory)
-        buckets = Buckets(directory, {_KEY: np.dtype("u8"), **tables})
-        bytes_per_event = sum(kind.itemsize for kind in tables.values()) + _KEY_BYTES
-        # half of the memory, for rows are copied when they are put in order
-        most = max(1, int(job.memory * 1_000_000 / 2 / bytes_per_event))
-        counts, dealt = _deal(parts, buckets, job.seed, most, bar)
+        records = _Records(tables)
+        buckets = Buckets(directory, records.dtype)
+        most = max(1, int(job.memory * 1_000_000 / (_COPIES * records.dtype.itemsize + _ORDER_BYTES)))
+        counts, dealt = _deal(parts, buckets, records, job.seed, most, bar)
         with new_hdf5(aside) as file, table_writers(file, tables, events, job.compression) as writers:
-            written = _gather(buckets, counts, writers, bar)
+            written = _gather(buckets, counts, records, writers, bar)
             rows = {writer.finish() for writer in writers.values()}
             if written != dealt or rows != {events}:
                 raise NanoMLError(
@@ -138,103 +142,166 @@ def _check_once(parts: Sequence[_Part], directory: Path, memory: float) -> None:
                 )
 
 
-def _deal(parts: Sequence[_Part], buckets: Buckets, seed: int, most: int, bar: Bar) -> tuple[NDArray[np.int64], _Tally]:
+class _Records:
+    """All that belongs to one event in one piece: its random number, and its entry in each table, in raw bytes."""
+
+    def __init__(self, tables: Mapping[str, np.dtype[Any]]) -> None:
+        self.tables = tables
+        self.dtype = np.dtype([(_KEY, "u8"), *((name, f"V{kind.itemsize}") for name, kind in tables.items())])
+
+    def bytes_of(self, name: str, records: NDArray[Any]) -> NDArray[np.uint8]:
+        """The bytes of a table's entries, shape (events, bytes); a view."""
+        start = dict(self.dtype.fields or {})[name][1]
+        found = records.view(np.uint8).reshape(len(records), self.dtype.itemsize)
+        return found[:, start : start + self.tables[name].itemsize]
+
+    def take(self, records: NDArray[Any], order: NDArray[np.int64], out: NDArray[Any]) -> NDArray[Any]:
+        """Records in an order, as the first of `out`."""
+        # numpy copies what it does not know to have fields in half of the time, and needs a mode to copy it only once
+        raw = f"V{self.dtype.itemsize}"
+        return records.view(raw).take(order, out=out[: len(order)].view(raw), mode="clip").view(self.dtype)
+
+    def rows(self, name: str, records: NDArray[Any]) -> NDArray[Any]:
+        """A table's entries, shape (events, ...); a copy."""
+        kind = self.tables[name]
+        return records[name].copy().view(kind.base).reshape(len(records), *kind.shape)
+
+    def numbers(self, records: NDArray[Any]) -> NDArray[Any]:
+        """The number of each event; a view."""
+        return np.asarray(records[EVENTS].view(self.tables[EVENTS])["event"])
+
+
+def _ahead(jobs: Iterable[Callable[[], _Found]]) -> Iterator[_Found]:
+    """The result of each job, in turn; while it is used, a thread is at work on the next."""
+    with ThreadPoolExecutor(1) as thread:
+        before: Future[_Found] | None = None
+        for job in jobs:
+            following = thread.submit(job)
+            if before is not None:
+                yield before.result()
+            before = following
+        if before is not None:
+            yield before.result()
+
+
+@dataclass(frozen=True)
+class _Dealt:
+    """A block of records, those of the same bucket together."""
+
+    records: NDArray[Any]
+    counts: NDArray[np.int64]  # of each bucket
+
+
+def _deal(
+    parts: Sequence[_Part], buckets: Buckets, records: _Records, seed: int, most: int, bar: Bar
+) -> tuple[NDArray[np.int64], _Tally]:
     """Deal all events to buckets of at most about `most` events; return how many are in each, and what was seen."""
     bits = math.ceil(math.log2(max(1, sum(part.rows for part in parts) / most)))
     number, shift = 1 << bits, np.uint64(64 - bits)
     small = np.min_scalar_type(number - 1)  # numpy sorts numbers of 16 bits in a tenth of the time
     counts, seen = np.zeros(number, np.int64), _Tally()
     source = np.random.PCG64(seed)
+
+    block, *outs = (np.empty(most, records.dtype) for _ in range(3))
+    out = cycle(outs)
+
+    def read(readers: Sequence[_Reader], path: Path, start: int, stop: int) -> _Dealt:
+        found = block[: stop - start]
+        found[_KEY] = keys = source.random_raw(stop - start)
+        with reading(path):
+            for reader in readers:
+                reader.read(start, stop, found)
+        seen.add(records.numbers(found), keys)
+        bucket = (keys >> shift).astype(small)
+        return _Dealt(
+            records.take(found, bucket.argsort(kind="stable"), next(out)), np.bincount(bucket, minlength=number)
+        )
+
     for part in parts:
         with open_hdf5(part.path) as file, ThreadPoolExecutor(usable_cores()) as threads:
-            readers = {name: _Reader(file[name], threads) for name in parts[0].tables}
-            for start in range(0, part.rows, most):
-                stop = min(start + most, part.rows)
-                keys = source.random_raw(stop - start)
-                bucket = (keys >> shift).astype(small)
-                order = bucket.argsort(kind="stable")
-                many = np.bincount(bucket, minlength=number)
-                cuts = [0, *np.cumsum(many).tolist()]
-                for name, kind in parts[0].tables.items():
-                    with reading(part.path):
-                        rows = readers[name].read(start, stop)
-                    # the fields may lie elsewhere within a row
-                    rows = rows.astype(kind.base, copy=False)
-                    if name == EVENTS:
-                        seen.add(rows, keys)
-                    _append(buckets, name, rows.take(order, axis=0), cuts)
-                _append(buckets, _KEY, keys.take(order), cuts)
-                counts += many
-                bar.advance(len(keys) / 2)
+            readers = [_Reader(file[name], name, records, threads) for name in records.tables]
+            ranges = [(start, min(start + most, part.rows)) for start in range(0, part.rows, most)]
+            for dealt in _ahead(partial(read, readers, part.path, *each) for each in ranges):
+                start = 0
+                for bucket in np.flatnonzero(dealt.counts).tolist():
+                    stop = start + int(dealt.counts[bucket])
+                    buckets.append(bucket, dealt.records[start:stop])
+                    start = stop
+                counts += dealt.counts
+                bar.advance(len(dealt.records) / 2)
     return counts, seen
 
 
 class _Reader:
     """Reads the rows of a dataset. Blocks as the conversion writes them are inflated by threads: HDF5 would hold these up."""
 
-    def __init__(self, dataset: Any, threads: Executor) -> None:
-        self._dataset, self._threads = dataset, threads
+    def __init__(self, dataset: Any, name: str, records: _Records, threads: Executor) -> None:
+        self._dataset, self._name, self._records, self._threads = dataset, name, records, threads
+        self._table = records.tables[name]
         created = dataset.id.get_create_plist()
         filters = [created.get_filter(number)[0] for number in range(created.get_nfilters())]
         self._is_packed = bool(filters)
-        self._is_known = filters in ([], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]) and (
-            dataset.chunks is not None and dataset.chunks[1:] == dataset.shape[1:]
+        self._is_known = (
+            filters in ([], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE])
+            and (dataset.chunks is not None and dataset.chunks[1:] == dataset.shape[1:])
+            and dataset.dtype == self._table.base
         )
 
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """A range of rows, shape (events, ...)."""
+    def read(self, start: int, stop: int, records: NDArray[Any]) -> None:
+        """Enter a range of rows into as many records."""
         if self._is_known:
             with suppress(Exception):  # if h5py fails, too, its reason is the one to report
-                return self._read(start, stop)
-        return np.asarray(self._dataset[start:stop])
+                self._read(start, stop, records)
+                return
+        # the fields may lie elsewhere within a row
+        rows = np.ascontiguousarray(self._dataset[start:stop].astype(self._table.base, copy=False))
+        self._records.bytes_of(self._name, records)[...] = rows.view(np.uint8).reshape(len(rows), self._table.itemsize)
 
-    def _read(self, start: int, stop: int) -> NDArray[Any]:
+    def _read(self, start: int, stop: int, records: NDArray[Any]) -> None:
         size, *inner = self._dataset.chunks
-        rows = np.empty((stop - start, *inner), self._dataset.dtype)
-        each = math.prod(inner) * rows.itemsize
-        found = rows.view(np.uint8).reshape(len(rows), each)
+        each = self._table.itemsize
+        found = self._records.bytes_of(self._name, records)
         jobs = []
         for begin in range(start // size * size, stop, size):
             skipped, content = self._dataset.id.read_direct_chunk((begin, *(0 for _ in inner)))
             if skipped:
                 raise ValueError("a block was not filtered")
             first, last = max(start - begin, 0), min(stop - begin, size)
-            part = found[begin + first - start : begin + last - start].reshape(-1, rows.itemsize)
+            here = slice(begin + first - start, begin + last - start)
             if self._is_packed:
-                jobs.append(self._threads.submit(_unpack, content, size * each, part, first * each // rows.itemsize))
+                entries = found[here].reshape(last - first, math.prod(inner), self._table.base.itemsize)
+                jobs.append(self._threads.submit(_unpack, content, size * each, entries, first))
             else:
-                part[...] = np.frombuffer(content, np.uint8)[first * each : last * each].reshape(part.shape)
+                records[self._name][here] = np.frombuffer(content, f"V{each}")[first:last]
         for job in jobs:
             job.result()
-        return rows
 
 
-def _unpack(content: bytes, full: int, part: NDArray[np.uint8], first: int) -> None:
-    """Inflate a block, and put the bytes of each entry from `first` on together again, shape (entries, bytes)."""
-    planes = np.frombuffer(inflate(content, full), np.uint8).reshape(part.shape[1], -1)
-    part[...] = planes[:, first : first + len(part)].T
+def _unpack(content: bytes, full: int, entries: NDArray[np.uint8], first: int) -> None:
+    """Inflate a block, and put the bytes of each entry together again, shape (events, entries, bytes), from event `first` on."""
+    events, many, width = entries.shape
+    planes = np.frombuffer(inflate(content, full), np.uint8).reshape(width, -1, many)
+    entries[...] = planes[:, first : first + events].transpose(1, 2, 0)
 
 
-def _append(buckets: Buckets, table: str, rows: NDArray[Any], cuts: Sequence[int]) -> None:
-    for bucket, (start, stop) in enumerate(zip(cuts, cuts[1:])):
-        if stop > start:
-            buckets.append(table, bucket, rows[start:stop])
-
-
-def _gather(buckets: Buckets, counts: NDArray[np.int64], writers: Mapping[str, BlockWriter], bar: Bar) -> _Tally:
+def _gather(
+    buckets: Buckets, counts: NDArray[np.int64], records: _Records, writers: Mapping[str, BlockWriter], bar: Bar
+) -> _Tally:
     """Write the buckets one after the other, each in the order of its keys; return what was written."""
     seen = _Tally()
-    for bucket, count in enumerate(counts.tolist()):
-        keys = buckets.take(_KEY, bucket, count)
-        order = _order(keys)
+    block, out = (np.empty(counts.max(initial=0), records.dtype) for _ in range(2))
+
+    def ordered(bucket: int, count: int) -> dict[str, NDArray[Any]]:
+        found = buckets.take(bucket, block[:count])
+        keys = np.ascontiguousarray(found[_KEY])
+        seen.add(records.numbers(found), keys)
+        found = records.take(found, _order(keys), out)
+        return {name: records.rows(name, found) for name in writers}
+
+    for rows in _ahead(partial(ordered, *each) for each in enumerate(counts.tolist())):
         for name, writer in writers.items():
-            rows = buckets.take(name, bucket, count)
-            if name == EVENTS:
-                seen.add(rows, keys)
-            step = max(1, _PIECE * count // max(rows.nbytes, 1))
-            for start in range(0, count, step):
-                writer.write(rows.take(order[start : start + step], axis=0))
-        bar.advance(count / 2)
+            writer.write(rows[name])
+        bar.advance(len(rows[EVENTS]) / 2)
     return seen
 
 

@@ -261,7 +261,10 @@ class BlockWriter:
     def _submit(self, length: int) -> None:
         shape = (self._rows_of_block, *self._shape_of_row)
         offset = (self._row, *(0 for _ in self._shape_of_row))
-        self._queue.put(self._dataset, offset, self._pending, self._dtype, shape, self._level)
+        if self._level is None:
+            self._dataset.id.write_direct_chunk(offset, _block(self._pending, self._dtype, shape))
+        else:
+            self._queue.put(self._dataset, offset, self._pending, self._dtype, shape, self._level)
         self._pending, self._pending_rows = [], 0
         self._row += length
 
@@ -283,10 +286,8 @@ def _cut(part: Part, start: int, stop: int) -> Part:
     return {name: column[start:stop] for name, column in part.items()}
 
 
-def _encode(parts: Sequence[Part], dtype: np.dtype[Any], shape: tuple[int, ...], level: int | None) -> bytes:
+def _encode(parts: Sequence[Part], dtype: np.dtype[Any], shape: tuple[int, ...], level: int) -> bytes:
     """A block as HDF5's filters leave it: whole, bytes of equal significance together, deflated."""
-    if level is None:
-        return _block(parts, dtype, shape).tobytes()
     planes = _planes(parts, dtype, shape)
     fast = fast_deflate(planes.data, 1) if level == 1 else None
     if fast is not None:
@@ -298,7 +299,7 @@ def _encode(parts: Sequence[Part], dtype: np.dtype[Any], shape: tuple[int, ...],
 
 def _block(parts: Sequence[Part], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     if len(parts) == 1 and isinstance(parts[0], np.ndarray) and parts[0].shape == shape:
-        return parts[0]
+        return np.ascontiguousarray(parts[0])
     block = np.zeros(shape, dtype)  # HDF5 has only whole blocks
     position = 0
     for part in parts:

@@ -168,11 +168,15 @@ def test_blocks_are_read_as_h5py_reads_them(tmp_path: Path, options: dict[str, A
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("Jet", data=rows, **options)
     with h5py.File(tmp_path / "a.h5") as file, ThreadPoolExecutor(2) as threads:
-        reader = shuffle._Reader(file["Jet"], threads)
+        table = np.dtype((rows.dtype, rows.shape[1:]))
+        records = shuffle._Records({"Jet": table})
+        reader = shuffle._Reader(file["Jet"], "Jet", records, threads)
         assert reader._is_known == is_known
         for start, stop in ((0, 1050), (99, 101), (250, 950), (1001, 1050), (7, 7)):
-            for found in (reader.read(start, stop), *([reader._read(start, stop)] if is_known else [])):
-                assert (found.dtype, found.tobytes()) == (rows.dtype, rows[start:stop].tobytes())
+            for read in (reader.read, *([reader._read] if is_known else [])):
+                found = np.zeros(stop - start, records.dtype)
+                read(start, stop, found)
+                assert records.rows("Jet", found).tobytes() == rows[start:stop].tobytes()
 
 
 def test_a_block_that_cannot_be_inflated_is_an_error(tmp_path: Path) -> None:
@@ -355,8 +359,8 @@ def test_an_interrupted_run_leaves_nothing(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda rows: np.concatenate([rows[:1], rows[:-1]]), "100 events were written of 100, or other ones"),
-        (lambda rows: rows[:-1], "Run the same command again"),
+        (lambda records: np.concatenate([records[:1], records[:-1]]), "100 events were written of 100, or other ones"),
+        (lambda records: records[:-1], "Run the same command again"),
     ],
 )
 def test_events_that_are_lost_on_the_way_are_noticed(
@@ -364,8 +368,8 @@ def test_events_that_are_lost_on_the_way_are_noticed(
 ) -> None:
     append = shuffle.Buckets.append
 
-    def spoiled(self: Any, table: str, bucket: int, rows: NDArray[Any]) -> None:
-        append(self, table, bucket, spoil(rows) if table == "events" else rows)
+    def spoiled(self: Any, bucket: int, records: NDArray[Any]) -> None:
+        append(self, bucket, spoil(records))
 
     paths = write_files(tmp_path, [100])
     monkeypatch.setattr(shuffle.Buckets, "append", spoiled)
