@@ -24,6 +24,7 @@ from MLTools.NanoML.commands.options import (
     run_one,
     workers_option,
 )
+from MLTools.NanoML.config.data import ENGINES, FORMATS
 
 # numpy would start a thread on each core for linear algebra, of which there is next to none here, and they wait busily at first
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -53,15 +54,15 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 @root_compression_option
 @click.option(
     "--format",
-    type=click.Choice(["TTree", "RNTuple"]),
-    default="TTree",
+    type=click.Choice(FORMATS),
+    default=FORMATS[0],
     show_default=True,
     help="What is written: RNTuple is ROOT's newer format.",
 )
 @click.option(
     "--engine",
-    type=click.Choice(["columnar", "nanoaodtools"]),
-    default="columnar",
+    type=click.Choice(ENGINES),
+    default=ENGINES[0],
     show_default=True,
     help="What runs the skim: NanoML's own, or nanoAOD-tools' PostProcessor (needs ROOT).",
 )
@@ -89,7 +90,7 @@ def skim(
     """
     if not (selection or modules or settings["cut"] or settings["certified"]):
         config = config_only(files, "--selection, --module, --cut or --json")
-        for name, default in (("engine", "columnar"), ("format", "TTree")):
+        for name, default in (("engine", ENGINES[0]), ("format", FORMATS[0])):
             if settings[name] != default:
                 raise click.UsageError(f"The {name} of a configuration is written there: skim.{name}.")
         run_one(config, "skim", force, reading)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,12 @@ class NanoTree:
         self.entries = 0
         self._tree: Any
         if format == "RNTuple":
+            from MLTools.NanoML.rootio.ntuple.reader import check_version
             from MLTools.NanoML.rootio.ntuple.writer import NTupleWriter
 
-            self._tree = NTupleWriter(directory, name, branches, self._flat, self._collections)
-        elif _writes_titles():
+            check_version(f"{name} is to be an RNTuple")
+            self._tree = NTupleWriter(directory, name, branches, self._flat, self._collections, _overrides(format))
+        elif _overrides(format):
             from MLTools.NanoML.rootio.roottree import new_tree
 
             self._tree = new_tree(directory, name, self._types(), branches)
@@ -162,20 +165,29 @@ class NanoTree:
         self._rows = self._bytes = 0
 
 
-@functools.cache
-def _writes_titles() -> bool:
-    """Whether our own writing of trees works with this uproot, whose classes it overrides."""
-    try:
-        from MLTools.NanoML.rootio import roottree
+_OVERRIDES = {
+    "TTree": (
+        "roottree",
+        "cannot write titles of branches and types of counters ({}). Files are written without them, and more slowly. Install "
+        "another version of uproot to have them.",
+    ),
+    "RNTuple": (
+        "ntuple.rows",
+        "writes RNTuples without checksums ({}): `hadd` of ROOT 6.40 cannot merge them, but `nanoml merge` can.",
+    ),
+}
+"""By format, the module that overrides classes of uproot, and what NanoML does without it."""
 
-        roottree.check()
+
+@functools.cache
+def _overrides(format: str) -> bool:
+    """Whether our own writing works with this uproot, whose classes it overrides."""
+    module, otherwise = _OVERRIDES[format]
+    try:
+        importlib.import_module(f"MLTools.NanoML.rootio.{module}").check()
     except Exception as problem:  # whatever another uproot may raise
-        say_once(
-            "uproot",
-            f"WARNING: with uproot {uproot.__version__}, NanoML cannot write titles of branches and types of counters "
-            f"({type(problem).__name__}: {problem}). Files are written without them, and more slowly. Install another "
-            "version of uproot to have them.",
-        )
+        why = otherwise.format(f"{type(problem).__name__}: {problem}")
+        say_once("uproot", f"WARNING: with uproot {uproot.__version__}, NanoML {why}")
         return False
     return True
 

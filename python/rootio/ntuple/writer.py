@@ -1,20 +1,16 @@
-"""Writes RNTuples: by uproot's private classes, or its public functions if this uproot has others."""
+"""Writes RNTuples: by uproot's private classes, or its public functions."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import awkward as ak
 import numpy as np
-import uproot
 from numpy.typing import NDArray
 
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Lists
-from MLTools.NanoML.rootio.ntuple.reader import check_version
-from MLTools.NanoML.terminal.progress import say_once
 
 
 class NTupleWriter:
@@ -30,8 +26,8 @@ class NTupleWriter:
         branches: Mapping[str, Branch],
         flat: Mapping[str, Branch],
         collections: Mapping[str, Sequence[Branch]],
+        is_private: bool,
     ) -> None:
-        check_version(f"{name} is to be an RNTuple")
         counters = {
             f"n{each}": branches.get(f"n{each}", Branch(f"n{each}", "int32", "flat", "", None, ""))
             for each in collections
@@ -40,7 +36,7 @@ class NTupleWriter:
         self._branches = {**counters, **flat, **members}
         form = ak.forms.RecordForm([_form(branch) for branch in self._branches.values()], list(self._branches))
         self._rows: Any = None
-        if _has_our_classes():
+        if is_private:
             from MLTools.NanoML.rootio.ntuple.rows import new_rows
 
             self._rows, self._sink = new_rows(directory, name, form)
@@ -55,23 +51,6 @@ class NTupleWriter:
         else:
             layouts = [_layout(values, self._branches[name]) for name, values in found.items()]
             self._ntuple.extend(ak.Array(ak.contents.RecordArray(layouts, list(found))))
-
-
-@functools.cache
-def _has_our_classes() -> bool:
-    """Whether our own writing of pages works with this uproot, whose classes it overrides."""
-    try:
-        from MLTools.NanoML.rootio.ntuple import rows
-
-        rows.check()
-    except Exception as problem:  # whatever another uproot may raise
-        say_once(
-            "uproot",
-            f"WARNING: with uproot {uproot.__version__}, NanoML writes RNTuples without checksums ({type(problem).__name__}: "
-            f"{problem}): `hadd` of ROOT 6.40 cannot merge them, but `nanoml merge` can.",
-        )
-        return False
-    return True
 
 
 def _form(branch: Branch) -> ak.forms.Form:

@@ -128,13 +128,13 @@ def test_without_uproots_private_classes_the_public_ones_write(
     monkeypatch.setattr(roottree, "_KNOWN", (5, 0, 0))
     monkeypatch.setattr(roottree.RootTree, "__init__", changed)
     monkeypatch.setattr(progress, "_notes", {})
-    nanowriter._writes_titles.cache_clear()
+    nanowriter._overrides.cache_clear()
     for name in ("a", "b"):
         with NanoWriter(tmp_path / f"{name}.root", BRANCHES, "ZLIB:1") as writer:
             writer.events.extend(rows(0, 7))
             writer.events.extend(rows(7, 5))
             writer.finish(Provenance("skim", Accounting([ACCOUNTING])))
-    nanowriter._writes_titles.cache_clear()  # other tests write with this uproot
+    nanowriter._overrides.cache_clear()  # other tests write with this uproot
     said = capsys.readouterr().err
     assert said.count("Files are written without them, and more slowly.") == 1
     assert "(TypeError: unexpected keyword argument)" in said

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import uproot
 
+from MLTools.NanoML.rootio import nanowriter
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.ntuple import writer
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal import progress
 from services.nanoaod import can_write_rntuple
@@ -48,14 +48,14 @@ def test_all_types_are_read_as_they_were_written(
     monkeypatch.setattr(progress, "_notes", {})
     if is_changed:
         monkeypatch.setattr(classes.Rows, "__init__", lambda: None)
-    writer._has_our_classes.cache_clear()
+    nanowriter._overrides.cache_clear()
     path, parts = tmp_path / "a.root", [rows(0, 30), rows(30, 1), rows(31, 9)]
     with NanoWriter(path, BRANCHES, "ZLIB:5", "RNTuple") as file:
         for part in parts:
             file.events.extend(part)
             file.events.flush()
         file.finish()
-    writer._has_our_classes.cache_clear()  # other tests write with this uproot
+    nanowriter._overrides.cache_clear()  # other tests write with this uproot
     assert ("NanoML writes RNTuples without checksums (TypeError: " in capsys.readouterr().err) == is_changed
     expected = {name: [value for part in parts for value in ak.to_list(part[name])] for name in parts[0]}
     expected["nMuon"] = [len(values) for values in expected["Muon_int8"]]
