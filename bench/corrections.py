@@ -1,6 +1,6 @@
 """Skims with weights, with corrected jets, and with shifts of these, against the same selection without.
 
-    python bench/corrections.py [--events 100000]
+    python bench/corrections.py [--events 200000]
 
 The input has 720 branches. The selection is the trilepton one; the corrections are the invented ones of the example, in the
 form of those of CMS's object groups. The weights have ten variations. Each side is a process of its own,
@@ -41,7 +41,7 @@ def skim(selection: str, source: Path, output: Path) -> int:
 def main() -> None:
     """Make the input, run the sides, print the ratios."""
     options = parser(__doc__)
-    options.add_argument("--events", type=int, default=100_000)
+    options.add_argument("--events", type=int, default=200_000)
     given = options.parse_args()
     if given.only:
         silence()

@@ -56,7 +56,9 @@ def make_file(path: Path, events: int, objects: bool) -> None:
     with h5py.File(path, "w") as file:
         table = file.create_dataset("events", (events,), types, chunks=(min(events, 20_000),), **options)
         if objects:
-            jets = file.create_dataset("Jet", (events, OBJECTS), fields, chunks=(min(events, 4_000), OBJECTS), **options)
+            jets = file.create_dataset(
+                "Jet", (events, OBJECTS), fields, chunks=(min(events, 4_000), OBJECTS), **options
+            )
         for start in range(0, events, 100_000):
             count = min(100_000, events - start)
             rows = np.zeros(count, types)

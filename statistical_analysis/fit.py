@@ -14,8 +14,8 @@ from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from statistical_analysis.datacard import for_combine, write_datacard
-from statistical_analysis.model import statistical_model
-from statistical_analysis.results import Results
+from statistical_analysis.model import no_signal, statistical_model
+from statistical_analysis.results import NoFit, Results
 from statistical_analysis.samples import Remark
 from statistical_analysis.workspace import workspace
 
@@ -76,13 +76,19 @@ def fit(job: FitJob) -> dict[str, str]:
     is_blind = job.is_blind or _has_blind_bins(templates, [*job.settings.channels.items(), *job.fitted])
     asimov = 0.0 if is_blind else None
     try:
-        model = statistical_model(templates, job.settings, job.luminosity, job.from_data, asimov)
+        model = statistical_model(
+            templates, job.settings, job.luminosity, job.from_data, asimov, needs_signal=job.hypothesis is None
+        )
     except NanoMLError as problem:
         raise ConfigError(f"{job.place}: {problem}") from None
     directory, content = make_directory(job.directory), workspace(model)
     write_json(directory / "workspace.json", content)
     of_card, unblinded = for_combine(model), None if is_blind else job.unblinded
     write_datacard(of_card, directory)
+    if job.hypothesis is not None and not model.has_signal:
+        return _no_fit(
+            NoFit(CREATOR, f"no fit: {no_signal(model.signal)}", unblinded, model.signal, job.hypothesis), directory
+        )
     origin = Origin(CREATOR, model.signal, unblinded, job.hypothesis)
     results = infer(content, origin, is_blind, model.groups, job.settings.toys)
     axes = {channel.name: Axis(channel.title, channel.edges) for channel in model.channels}
@@ -90,6 +96,15 @@ def fit(job: FitJob) -> dict[str, str]:
     right = templates.conditions(eras, job.energies)
     _write(results, of_card.remarks, axes, right, directory, draw_smoothed(model, right, directory))
     return {"summary": results.summary}
+
+
+def _no_fit(found: NoFit, directory: Path) -> dict[str, str]:
+    """A page that says so: the other values of the parameter have fits."""
+    from statistical_analysis.report.page import no_fit_report
+
+    write_text(directory / "report.html", no_fit_report(found))
+    found.write(directory / "results.json")
+    return {"summary": found.summary}
 
 
 def _has_blind_bins(templates: Templates, channels: Sequence[tuple[str, str]]) -> bool:

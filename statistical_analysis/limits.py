@@ -14,7 +14,7 @@ from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.report.page import digits
-from statistical_analysis.results import LEVEL, SCHEMA, Limit, Parameter, Results, Significance
+from statistical_analysis.results import LEVEL, SCHEMA, Limit, NoFit, Parameter, Results, Significance, read_results
 
 Ranges = tuple[tuple[float, float], ...]
 
@@ -55,15 +55,27 @@ class Point:
         That of the samples [pb].
     limit, highest
         The limit on the signal strength; None if it is above the highest strength that a fit can find.
+    strength, highest, significance
+        None if there is no fit, since the signal has no events where background is expected.
     """
 
     value: float
     fit: str
     cross_section: float | None
-    strength: Parameter
-    limit: Optional[Limit]
-    highest: float
-    significance: Significance
+    strength: Optional[Parameter] = None
+    limit: Optional[Limit] = None
+    highest: Optional[float] = None
+    significance: Optional[Significance] = None
+
+    @classmethod
+    def of(cls, point: FittedPoint, found: Results | NoFit) -> Point:
+        """From the results of a fit."""
+        at = cls(point.hypothesis.value, point.directory.name, point.cross_section)
+        if isinstance(found, NoFit):
+            return at
+        return replace(
+            at, strength=found.strength, limit=found.limit, highest=found.highest, significance=found.significance
+        )
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,8 @@ class Limits:
     def missing(self) -> str:
         """Values without a limit, and why, in words; empty if there are none."""
         found = [
-            f"{self.parameter} = {point.value:.9g} (it is above {digits(point.highest, 3)})"
+            f"{self.parameter} = {point.value:.9g} "
+            + ("(no fit)" if point.highest is None else f"(it is above {digits(point.highest, 3)})")
             for point in self.points
             if point.limit is None
         ]
@@ -112,7 +125,7 @@ def collect(job: LimitsJob) -> dict[str, str]:
     from statistical_analysis.report.limits import draw_limits, limits_report  # matplotlib takes a second
 
     templates = Templates.read(job.source)
-    limits = together([(it, Results.read(it.results)) for it in job.points])
+    limits = together([(it, read_results(it.results)) for it in job.points])
     directory = make_directory(job.directory)
     drawn = draw_limits(limits, templates.conditions(templates.luminosity, job.energies), directory)
     write_text(directory / "report.html", limits_report(limits, drawn, directory))
@@ -120,24 +133,13 @@ def collect(job: LimitsJob) -> dict[str, str]:
     return {"summary": limits.summary}
 
 
-def together(fits: Sequence[tuple[FittedPoint, Results]]) -> Limits:
+def together(fits: Sequence[tuple[FittedPoint, Results | NoFit]]) -> Limits:
     """The results of fits at values of the parameter in rising order."""
-    points = tuple(
-        Point(
-            it.hypothesis.value,
-            it.directory.name,
-            it.cross_section,
-            found.strength,
-            found.limit,
-            found.highest,
-            found.significance,
-        )
-        for it, found in fits
-    )
+    points = tuple(Point.of(it, found) for it, found in fits)
     (first, results), values = fits[0], [point.value for point in points]
     expected = excluded(values, [point.limit.expected[2] if point.limit else None for point in points])
     observed = None
-    if all(point.significance.observed is not None for point in points):
+    if all(found.unblinded is not None for _, found in fits):
         observed = excluded(values, [point.limit.observed if point.limit else None for point in points])
     parameter = first.hypothesis.parameter
     limits = Limits(results.creator, "", results.unblinded, results.signal, parameter, points, expected, observed)

@@ -65,6 +65,11 @@ class StatisticalModel:
     remarks: tuple[Remark, ...]
 
     @property
+    def has_signal(self) -> bool:
+        """Whether any events of the signal are expected."""
+        return any(sample.is_signal and sample.nominal.any() for each in self.channels for sample in each.samples)
+
+    @property
     def nuisances(self) -> tuple[str, ...]:
         """All nuisance parameters with a Gaussian constraint, but for statistical errors."""
         return tuple(dict.fromkeys(name for names in self.groups.values() for name in names))
@@ -76,6 +81,7 @@ def statistical_model(
     luminosity: Mapping[str, Mapping[str, LogNormal]],
     from_data: Collection[str] = (),
     asimov: float | None = 0.0,
+    needs_signal: bool = True,
 ) -> StatisticalModel:
     """Make the statistical model of histograms.
 
@@ -102,6 +108,8 @@ def statistical_model(
         The processes that are estimated from data.
     asimov
         The strength of the signal in Asimov data, which are the expected events; None for observed data.
+    needs_signal
+        Whether it is an error if no events of the signal are expected; if not, it has none in the first channel.
 
     Raises
     ------
@@ -119,8 +127,11 @@ def statistical_model(
     if not channels:
         raise NanoMLError("fit: no channel has a background. Choose other channels, or wider regions.")
     if not any(sample.is_signal for channel in channels for sample in channel.samples):
-        what = f"no channel has events of {signal} in bins where background is expected"
-        raise NanoMLError(f"fit: {what}. Use wider bins, other channels, or another signal.")
+        if needs_signal:
+            raise NanoMLError(f"fit: {no_signal(signal)}. Use wider bins, other channels, or another signal.")
+        nothing = np.zeros_like(channels[0].data)
+        absent = Sample(signal, True, nothing, nothing, {}, {}, None)
+        channels = (replace(channels[0], samples=(absent, *channels[0].samples)), *channels[1:])
     samples = [sample for channel in channels for sample in channel.samples]
     factors = list(dict.fromkeys(name for sample in samples for name in sample.factors))
     shapes = tuple(dict.fromkeys(name for sample in samples for name in sample.shapes))
@@ -134,6 +145,11 @@ def statistical_model(
     groups = _groups(settings, {**kinds, **dict.fromkeys(shapes, "shape")}, eras)
     remarks.extend(_unknown(settings, eras, factors, shapes, free))
     return StatisticalModel(signal, channels, groups, free, asimov, tuple(remarks))
+
+
+def no_signal(signal: str) -> str:
+    """Why there is nothing to fit, in words."""
+    return f"no channel has events of {signal} in bins where background is expected"
 
 
 def _groups(settings: Fit, kinds: Mapping[str, str], eras: Sequence[str]) -> dict[str, tuple[str, ...]]:

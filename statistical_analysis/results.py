@@ -192,17 +192,32 @@ class Results:
         """Write a JSON file."""
         write_json(path, {"schema": SCHEMA, **plain(self)})
 
-    @classmethod
-    def read(cls, path: Path) -> Results:
-        """Read the file; a NanoMLError says what is wrong with it."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["schema"] != SCHEMA:
-                raise NanoMLError(
-                    f"{path}: schema {content['schema']}, this NanoML reads {SCHEMA}. Run `nanoml fit` again."
-                )
-            return build(cls, content)
-        except FileNotFoundError:
-            raise NanoMLError(f"{path}: no such file. `nanoml fit` makes it.") from None
-        except (OSError, KeyError, TypeError, ValueError, AttributeError):
-            raise NanoMLError(f"{path}: is not a result of a fit, or is damaged. Run `nanoml fit` again.") from None
+
+@dataclass(frozen=True)
+class NoFit:
+    """What `Results` say if the signal of a hypothesis has no events where background is expected, so that there is no fit."""
+
+    creator: str
+    summary: str
+    unblinded: Optional[str]
+    signal: str
+    hypothesis: str
+
+    def write(self, path: Path) -> None:
+        """Write a JSON file."""
+        write_json(path, {"schema": SCHEMA, **plain(self)})
+
+
+def read_results(path: Path) -> Results | NoFit:
+    """Read the file; a NanoMLError says what is wrong with it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA:
+            raise NanoMLError(
+                f"{path}: schema {content['schema']}, this NanoML reads {SCHEMA}. Run `nanoml fit` again."
+            )
+        return build(Results, content) if "strength" in content else build(NoFit, content)
+    except FileNotFoundError:
+        raise NanoMLError(f"{path}: no such file. `nanoml fit` makes it.") from None
+    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+        raise NanoMLError(f"{path}: is not a result of a fit, or is damaged. Run `nanoml fit` again.") from None

@@ -75,7 +75,7 @@ def _highest_strength(model: StatisticalModel) -> float:
     for channel in model.channels:
         background = channel.expected(0)
         precision += float(np.sum((channel.expected(1) - background) ** 2 / (background + 1)))
-    return max(MOST, 20 / precision**0.5)
+    return max(MOST, 20 / precision**0.5) if precision else MOST
 
 
 def _sample(channel: FitChannel, sample: Sample) -> dict[str, Any]:

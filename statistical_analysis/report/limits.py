@@ -17,16 +17,17 @@ from MLTools.NanoML.report.page import digits, figure, page, table
 from statistical_analysis.asymptotic import BANDS
 from statistical_analysis.limits import Limits, Point, in_words
 from statistical_analysis.report.plots import ONE_SIGMA, TWO_SIGMA
-from statistical_analysis.results import LEVEL, Limit
+from statistical_analysis.results import LEVEL, Limit, Significance
 
 _DECADES = 12  # of p-values that are shown
+_UNKNOWN = Significance(np.nan, np.nan)  # a gap
 Floats = NDArray[np.float64]
 
 
 def draw_limits(limits: Limits, right: str, directory: Path) -> list[str]:
     """Draw limits, and with data p-values, as PNG and PDF; return their names. `right` are luminosity and energy."""
     figures = {"limits": limit_figure(limits, right)}
-    if limits.excluded_observed is not None:
+    if limits.excluded_observed is not None and any(it.significance for it in limits.points):
         figures["pvalues"] = probability_figure(limits, right)
     for name, drawn in figures.items():
         save(drawn, directory / name)
@@ -72,13 +73,13 @@ def limit_figure(limits: Limits, right: str) -> Figure:
 def probability_figure(limits: Limits, right: str) -> Figure:
     """The local p-value against the parameter: observed, and expected for a signal strength of one."""
     drawn, axes = single(right, has_data=limits.unblinded is not None)
-    values, found = _values(limits), [it.significance for it in limits.points]
+    values, found = _values(limits), [it.significance or _UNKNOWN for it in limits.points]
     expected, observed = (
         np.maximum(norm.sf(it), 1e-300) for it in ([x.expected for x in found], [x.observed or 0 for x in found])
     )
     axes.plot(values, observed, color="black", lw=2.5, marker="o", ms=7, label="Observed")
     axes.plot(values, expected, color=BACKGROUNDS[0], lw=2.5, ls="--", label=r"Expected, $\mu$ = 1")
-    decades = int(np.clip(np.ceil(-np.log10(min(observed.min(), expected.min()))), 4, _DECADES))
+    decades = int(np.clip(np.ceil(-np.log10(np.nanmin([observed, expected]))), 4, _DECADES))
     for number in (it for it in range(1, 8) if norm.sf(it) > 10.0**-decades):
         axes.axhline(norm.sf(number), color="#717581", lw=1.2, ls=":")
         axes.text(
@@ -157,7 +158,12 @@ def _table(limits: Limits) -> str:
 
     def of(point: Point, shown: Callable[[Limit, float], str]) -> str:
         factor = _factor(limits, point)
-        return shown(point.limit, factor) if point.limit else f"above {digits(point.highest * factor, 3)}"
+        if point.limit:
+            return shown(point.limit, factor)
+        return "no signal" if point.highest is None else f"above {digits(point.highest * factor, 3)}"
+
+    def significance(point: Point, shown: Callable[[Significance], str]) -> str:
+        return shown(point.significance) if point.significance else ""
 
     columns: list[tuple[str, Callable[[Point], str]]] = [
         (limits.parameter, lambda it: f"{it.value:.9g}"),
@@ -170,10 +176,14 @@ def _table(limits: Limits) -> str:
         columns.append((seen, lambda it: of(it, lambda found, factor: digits((found.observed or 0) * factor, 3))))
     if limits.is_cross_section:
         columns.append(("cross section [pb]", lambda it: digits(it.cross_section or 0.0, 3)))
-    columns.append(("expected significance", lambda it: f"{it.significance.expected:.2f}"))
+    columns.append(("expected significance", lambda it: significance(it, lambda found: f"{found.expected:.2f}")))
     if limits.excluded_observed is not None:
-        columns.append(("observed significance", lambda it: f"{it.significance.observed or 0:.2f}"))
-        columns.append(("local p-value", lambda it: digits(norm.sf(it.significance.observed or 0), 2)))
+        columns.append(
+            ("observed significance", lambda it: significance(it, lambda found: f"{found.observed or 0:.2f}"))
+        )
+        columns.append(
+            ("local p-value", lambda it: significance(it, lambda found: digits(norm.sf(found.observed or 0), 2)))
+        )
     return table([name for name, _ in columns], ([cell(it) for _, cell in columns] for it in limits.points))
 
 

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from MLTools.NanoML.report.page import Answer, digits, figure, page, table, verdict_list
-from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, Results
+from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results
 
 _CAPTIONS = {
     "limit": (
@@ -39,13 +39,8 @@ _SMALL = ("limit", "scan", "correlations")
 
 def report(results: Results, answers: Sequence[Answer], drawn: Sequence[str], directory: Path) -> str:
     """The page as HTML, with the figures that are `drawn` in a directory."""
-    state = results.unblinded or "blind: all data here are expected ones, in all channels"
-    at = f" at {results.hypothesis}" if results.hypothesis else ""
     parts = [
-        f'<p class="result">{escape(results.summary)}</p>',
-        f'<p class="dim">{escape(state[0].upper() + state[1:])}. All numbers are also in results.json, and every figure is next to this '
-        f"page as PDF. {escape(results.creator)}.</p>",
-        '<p><a href="../report.html">All fits</a></p>' if results.hypothesis else "",
+        *_head(results),
         verdict_list(answers),
         f"<h2>Result</h2>{_numbers(results)}",
         f"<h2>Uncertainty of the signal strength</h2>{_breakdown(results)}",
@@ -58,7 +53,27 @@ def report(results: Results, answers: Sequence[Answer], drawn: Sequence[str], di
         _smoothed(directory, [name for name in drawn if name.startswith("smoothed_")]),
         f"<h2>Parameters</h2>{_parameters(results)}",
     ]
-    return page(f"Fit of the strength of {results.signal}{at}", parts)
+    return page(_title(results), parts)
+
+
+def no_fit_report(found: NoFit) -> str:
+    """The page about a hypothesis without a fit, as HTML."""
+    return page(_title(found), _head(found))
+
+
+def _title(results: Results | NoFit) -> str:
+    at = f" at {results.hypothesis}" if results.hypothesis else ""
+    return f"Fit of the strength of {results.signal}{at}"
+
+
+def _head(results: Results | NoFit) -> list[str]:
+    state = results.unblinded or "blind: all data here are expected ones, in all channels"
+    return [
+        f'<p class="result">{escape(results.summary)}</p>',
+        f'<p class="dim">{escape(state[0].upper() + state[1:])}. All numbers are also in results.json, and every figure is next to this '
+        f"page as PDF. {escape(results.creator)}.</p>",
+        '<p><a href="../report.html">All fits</a></p>' if results.hypothesis else "",
+    ]
 
 
 def _numbers(results: Results) -> str:

@@ -24,7 +24,7 @@ pytest.importorskip("data_processing.convert.stage")
 pytest.importorskip("ML_processing.stages")
 pytest.importorskip("statistical_analysis.stages")
 
-from statistical_analysis.results import Results
+from statistical_analysis.results import read_results
 from statistical_analysis.stages import fit_stage
 
 CONFIG = """\
@@ -105,7 +105,7 @@ def has_data(workdir: Path) -> dict[str, bool]:
     found = {channel.name: DATA in channel.processes for channel in histogram.channels}
     with uproot.open(workdir / "histograms/histograms.root") as file:
         assert {region: f"x/{region}/{DATA};1" in file for region in found} == found
-    results = Results.read(workdir / "fit/results.json")
+    results = read_results(workdir / "fit/results.json")
     return {**found, "fit": results.channels[0].observed is not None}
 
 
@@ -159,7 +159,7 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path) -> None:
     assert "That is not search: the analysis stays blind" in refused("unblind", analysis, says="it is final\nno\n")
     assert not log.exists()
 
-    expected = Results.read(workdir / "fit/results.json").summary
+    expected = read_results(workdir / "fit/results.json").summary
     asked = nanoml_does("unblind", analysis, says="it is final\nsearch\n").output
     where = "search is blind in SR, and in bins with an expected S / sqrt(B) above 0.5 elsewhere."
     assert f"{where}\nExpected: {expected}\n" in asked
@@ -179,11 +179,11 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path) -> None:
     nanoml_does("run", analysis)
     assert has_data(workdir) == OPEN
     by = f"unblinded by {entry['who']} on {entry['at'][:10]}"
-    assert Results.read(workdir / "fit/results.json").unblinded == by
+    assert read_results(workdir / "fit/results.json").unblinded == by
     assert by[1:] in (workdir / "fit/report.html").read_text()
     data = Templates.read(workdir / "histograms/histograms.h5").histograms[0].channels
     counts = next(it for it in data if it.name == "SR").processes[DATA].nominal[1:-1]
-    assert Results.read(workdir / "fit/results.json").channels[0].observed == tuple(counts)
+    assert read_results(workdir / "fit/results.json").channels[0].observed == tuple(counts)
     assert "is unblinded by" in refused("unblind", analysis)
 
     # without the log it is blind again

@@ -21,7 +21,7 @@ from MLTools.NanoML.workflow.stages import Analysis
 from MLTools.NanoML.workflow.unblinding import unblind
 from statistical_analysis.fit import FitJob, check, fit, fit_workspace, read_workspace
 from statistical_analysis.report.verdict import verdict
-from statistical_analysis.results import Results
+from statistical_analysis.results import read_results
 from statistical_analysis.samples import Remark
 from statistical_analysis.stages import fit_stage
 
@@ -69,7 +69,7 @@ def test_a_fit_with_blind_bins_is_blind(templates: Templates, settings: Fit, tmp
     hidden = with_data(templates, np.nan)
     done = fit(job(hidden, settings, tmp_path, "with data: no channel is in a blind region"))
     assert done["summary"].endswith("; blinded")
-    assert Results.read(tmp_path / "fit/results.json").unblinded is None
+    assert read_results(tmp_path / "fit/results.json").unblinded is None
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_an_unblinded_fit_says_by_whom(templates: Templates, settings: Fit, tmp_
     settings = replace(settings, smooth=["jes"], groups={"jets": ["je*"]})
     done = fit(job(with_data(templates, 30.0), settings, tmp_path, by))
     assert done["summary"].endswith(by)
-    results = Results.read(tmp_path / "fit/results.json")
+    results = read_results(tmp_path / "fit/results.json")
     assert results.unblinded == by
     assert all(set(channel.observed or ()) == {30.0} for channel in results.channels)
     page = (tmp_path / "fit/report.html").read_text()
@@ -172,7 +172,7 @@ def test_a_workspace_gets_the_same_page(few_events: dict[str, Any], tmp_path: Pa
     source.write_text(json.dumps(few_events))
     summary = fit_workspace(source, tmp_path / "fit", False, "never")
     assert summary.endswith("with the data of workspace.json")
-    results = Results.read(tmp_path / "fit/results.json")
+    results = read_results(tmp_path / "fit/results.json")
     assert (results.signal, results.toys) == ("signal", 0)
     assert results.channels[0].observed == (2.0, 1.0, 0.0)
     assert "Observed limit" in (tmp_path / "fit/report.html").read_text()

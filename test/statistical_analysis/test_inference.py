@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from MLTools.NanoML.errors import NanoMLError
 from statistical_analysis.inference import Origin, infer
 from statistical_analysis.likelihood import Likelihood
-from statistical_analysis.results import TOTAL, Results
+from statistical_analysis.results import TOTAL, read_results
 
 ORIGIN = Origin("NanoML", "signal", "unblinded by me@here on 2026-01-01")
 MU = {"name": "mu", "type": "normfactor", "data": None}
@@ -200,10 +200,10 @@ def test_nothing_of_a_blind_fit_depends_on_observed_data(tmp_path: Path) -> None
     assert first.summary.endswith("; blinded")
     assert first.strength.value == pytest.approx(1, abs=1e-3)
     first.write(tmp_path / "results.json")
-    assert Results.read(tmp_path / "results.json") == first
+    assert read_results(tmp_path / "results.json") == first
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(NanoMLError, match="is not a result of a fit, or is damaged"):
-        Results.read(tmp_path / "results.json")
+        read_results(tmp_path / "results.json")
 
 
 def test_no_event_at_all_gives_a_limit() -> None:

@@ -29,8 +29,8 @@ from MLTools.NanoML.contracts.templates import (
 from MLTools.NanoML.report.page import digits
 from MLTools.NanoML.workflow.stages import Analysis
 from MLTools.NanoML.workflow.unblinding import unblind
-from statistical_analysis.limits import FittedPoint, Limits, excluded, in_words, together
-from statistical_analysis.results import FREE, Limit, Parameter, Results, Scan, Significance
+from statistical_analysis.limits import FittedPoint, Limits, Point, excluded, in_words, together
+from statistical_analysis.results import FREE, Limit, NoFit, Parameter, Results, Scan, Significance, read_results
 from statistical_analysis.stages import fit_stage, limits_stage
 
 VALUES = (600.0, 1000.0, 2000.0)
@@ -59,10 +59,13 @@ def results(limits: Sequence[float] | None, observed: float | None = None) -> Re
     )  # fmt: skip
 
 
-def fits(medians: Sequence[float | None], observed: float | None = None) -> list[tuple[FittedPoint, Results]]:
+def fits(medians: Sequence[float | None], observed: float | None = None) -> list[tuple[FittedPoint, Results | NoFit]]:
+    """None has no limit, and 0 no fit."""
     points = [FittedPoint(it, Path("fit", it.ending), 0.1) for it in (Hypothesis("mass", value) for value in VALUES)]
     bands = [None if it is None else [0.5 * it, 0.7 * it, it, 1.4 * it, 2 * it] for it in medians]
-    return [(point, results(band, observed)) for point, band in zip(points, bands)]
+    found = [results(band, observed) for band in bands]
+    nothing = NoFit("NanoML", "no fit", found[0].unblinded, "signal", "")
+    return [(point, nothing if it == 0 else each) for point, each, it in zip(points, found, medians)]
 
 
 def test_what_is_excluded() -> None:
@@ -126,9 +129,9 @@ def test_the_page_has_all_values_and_leads_to_their_fits(tmp_path: Path, observe
 
 
 def filled(tmp_path: Path) -> None:
-    """Histograms of two masses: the heavier signal cannot be told from a background that is hardly known."""
+    """Histograms of three masses: the second has no signal, and the heaviest cannot be told from a background that is hardly known."""
     axis, strange = TemplateAxis("wprime", (0.0, 0.3, 0.6, 1.0)), [29876.0, 3e4, 3e4]
-    counts = {"WZ": [3e4, 3e4, 3e4], "W600": [0, 0, 8], "W2000": [10, 10, 10], DATA: strange}
+    counts = {"WZ": [3e4, 3e4, 3e4], "W600": [0, 0, 8], "W1000": [0, 0, 0], "W2000": [10, 10, 10], DATA: strange}
     made = {name: Template(*2 * [np.array([0.0, *each, 0.0])]) for name, each in counts.items()}
     histograms = tuple(
         FilledHistogram(
@@ -136,7 +139,7 @@ def filled(tmp_path: Path) -> None:
             (axis,),
             (HistogramChannel("all", None, {"signal": made[f"W{mass}"], "WZ": made["WZ"], DATA: made[DATA]}),),
         )
-        for mass in (600, 2000)
+        for mass in (600, 1000, 2000)
     )
     (tmp_path / "a/histograms").mkdir(parents=True)
     templates = Templates("NanoML", histograms, ("signal", "WZ"), "signal", {"": 10.0})
@@ -147,7 +150,7 @@ def done(analysis: Analysis) -> Limits:
     """What all fits give together, each done as a job; the names of their tasks are checked."""
     stage, last = fit_stage(analysis), limits_stage(analysis)
     assert last is not None
-    assert [task.name for task in stage.tasks] == ["mass600", "mass2000"]
+    assert [task.name for task in stage.tasks] == ["mass600", "mass1000", "mass2000"]
     for task in [*stage.tasks, *last.tasks]:
         json.dumps(task.settings)
         decode(json.loads(json.dumps(encode(task.work))))()
@@ -157,23 +160,30 @@ def done(analysis: Analysis) -> Limits:
 
 @pytest.mark.slow
 def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(tmp_path: Path) -> None:
-    lines = (it for it in ANALYSIS.splitlines() if "W1000" not in it)
-    text = "\n".join(lines).replace("parameter: mass}", "parameter: mass, uncertainties: {WZ: +300 % -75 %}}")
+    text = ANALYSIS.replace("parameter: mass}", "parameter: mass, uncertainties: {WZ: +300 % -75 %}}")
     (tmp_path / "a.yaml").write_text(text.replace("  WZ:", "  Muon: {files: e.root, data: true}\n  WZ:"))
     filled(tmp_path)
     analysis, fits = Analysis(load(tmp_path / "a.yaml")), tmp_path / "a/fit"
     expected = done(analysis)
-    assert [(it.value, it.cross_section) for it in expected.points] == [(600, 3), (2000, 0.01)]
-    first, last = (Results.read(fits / name / "results.json") for name in ("mass600", "mass2000"))
+    assert [(it.value, it.cross_section) for it in expected.points] == [(600, 3), (1000, 0.5), (2000, 0.01)]
+    first, last = (read_results(fits / name / "results.json") for name in ("mass600", "mass2000"))
+    assert isinstance(first, Results)
+    assert isinstance(last, Results)
     assert (first.hypothesis, first.limit) == ("mass = 600", expected.points[0].limit)
-    assert last.limit is expected.points[1].limit is None
+    assert last.limit is expected.points[2].limit is None
     assert last.summary.startswith(
         f"no limit on the signal strength: it is above {digits(last.highest, 3)}; expected signif"
     )
-    assert f"no limit at mass = 2000 (it is above {digits(last.highest, 3)}): the signal has" in expected.summary
+    assert (
+        f"no limit at mass = 1000 (no fit), mass = 2000 (it is above {digits(last.highest, 3)}): the signal has"
+        in expected.summary
+    )
     page = (fits / "mass2000/report.html").read_text()
     assert "<h1>Fit of the strength of signal at mass = 2000</h1>" in page
     assert '<a href="../report.html">' in page
+    without = (fits / "mass1000/report.html").read_text()
+    assert "no fit: no channel has events of signal in bins where background is expected" in without
+    assert '<a href="../report.html">' in without
     assert "<td>Limit</td><td>none: it is above" in page
     assert "Is there a limit?" in page
     assert (fits / "mass600/limit.png").exists()
@@ -182,10 +192,11 @@ def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(tmp
     before = {path for path in fits.rglob("*") if path.is_file()}
     assert not any(b"29876" in path.read_bytes() for path in before if path.suffix in (".json", ".html", ".txt"))
     assert [it.limit.observed for it in expected.points if it.limit] == [None]
+    assert expected.points[1] == Point(1000, "mass1000", 0.5)
     entry = unblind(analysis.config, "it is final", expected.summary)
     observed = done(analysis)
     assert observed.unblinded == str(entry)
-    assert [it.significance.observed is None for it in observed.points] == [False, False]
+    assert [it.significance and it.significance.observed is None for it in observed.points] == [False, None, False]
     (limit,) = (it.limit for it in observed.points if it.limit)
     assert limit.observed is not None
     assert limit.observed != pytest.approx(limit.expected[2])
@@ -193,7 +204,7 @@ def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(tmp
     assert {path.name for path in fits.rglob("*")} - {path.name for path in before} >= {"pvalues.png", "pvalues.pdf"}
 
 
-@pytest.mark.parametrize("medians", [[0.1, 10, None], [None, 0.1, None], [None, None, None]])
+@pytest.mark.parametrize("medians", [[0.1, 10, None], [None, 0.1, 0], [None, None, None], [0, 0, 0]])
 @pytest.mark.parametrize("observed", [None, 0.5])
 def test_a_value_without_a_limit_is_named_and_the_others_are_shown(
     tmp_path: Path, medians: list[float | None], observed: float | None
@@ -202,18 +213,20 @@ def test_a_value_without_a_limit_is_named_and_the_others_are_shown(
 
     limits = together(fits(medians, observed))
     assert build(Limits, plain(limits)).points == limits.points
-    named = ", ".join(f"mass = {it:g} (it is above 40)" for it, median in zip(VALUES, medians) if median is None)
+    reasons = {None: "it is above 40", 0: "no fit"}
+    named = ", ".join(f"mass = {it:g} ({reasons[median]})" for it, median in zip(VALUES, medians) if not median)
     assert f"; no limit at {named}: the signal has too few events, or " in limits.summary
     page = limits_report(limits, draw_limits(limits, "10 fb$^{-1}$", tmp_path), tmp_path)
     assert f"There is no limit at {named}" in page
     columns = 3 if observed is None else 4
     assert page.count("<td>above 4</td>") == columns * medians.count(None)  # 40 times 0.1 pb
+    assert page.count("<td>no signal</td>") == columns * medians.count(0)
+    assert ("p-values" in page) == (observed is not None and medians.count(0) < 3)
     assert page.count("<td>0.01</td><td>0.007 to 0.014</td>") == medians.count(0.1)
     lines = {it.get_label(): it.get_ydata() for it in limit_figure(limits, "").axes[0].get_lines()}
-    assert lines["Expected, median"] == pytest.approx(
-        [np.nan if it is None else it / 10 for it in medians], nan_ok=True
-    )
-    assert lines["No limit up to here"] == pytest.approx([4 if it is None else np.nan for it in medians], nan_ok=True)
+    assert lines["Expected, median"] == pytest.approx([it / 10 if it else np.nan for it in medians], nan_ok=True)
+    above = lines.get("No limit up to here", [np.nan] * 3)
+    assert above == pytest.approx([4 if it is None else np.nan for it in medians], nan_ok=True)
 
 
 def test_without_a_parameter_there_are_no_limits_to_collect(tmp_path: Path) -> None:
