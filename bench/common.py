@@ -62,7 +62,13 @@ def make_input(path: Path, events: int, compression: str = "ZSTD:5") -> None:
             rows["event"] = np.arange(start, start + count, dtype=np.uint64)
             if tree is None:
                 types = {k: v.dtype if isinstance(v, np.ndarray) else ak.type(v).content for k, v in rows.items()}
-                tree = file.mktree("Events", types, counter_name=lambda x: "n" + x, field_name=lambda o, i: f"{o}_{i}")
+                tree = file.mktree(
+                    "Events",
+                    types,
+                    counter_name=lambda x: "n" + x,
+                    field_name=lambda o, i: f"{o}_{i}",
+                    initial_basket_capacity=events // 5000 + 2,  # as many as there will be, as in a file by ROOT
+                )
             tree.extend(rows)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,13 @@ from MLTools.NanoML.nanoaod.accounting import (
     is_simulation,
 )
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
-from MLTools.NanoML.rootio.lists import Picker
+from MLTools.NanoML.rootio.lists import Picker, joined
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile, joined_baskets, rows_at_once
 from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.progress import progress
+
+_AHEAD = 2  # ranges of events of a remote file that are selected before one is written
 
 
 def skim_file(job: SkimJob) -> Accounting:
@@ -62,29 +65,23 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
     filters = filter_set.open(file, str(job.output), accounting.is_data, differing)
     plan = plan_skim(file, filters, job, accounting.weights)
     chunks = _chunks(job, file, filters, plan.read)
-    chunk: _Chunk | None = next(chunks)
-    assert chunk is not None
-    differing |= chunk.more
+    first = next(chunks)
+    differing |= first.more
     plan = replace(plan, made=made_by(filters))
     flows, sums, shifts, more = [], [], [], set[str]()
     with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression, job.format) as writer:
         with progress(f"skim {Path(job.source).name}", file.entries) as bar:
-            chunk.announce(job, plan, writer.events.columns)
-            while chunk is not None:
-                # selected before this one is written, so that what it keeps is on its way from a server meanwhile
-                following = next(chunks, None)
-                if following is not None and not more:
-                    following.announce(job, plan, writer.events.columns)
+            columns = writer.events.columns
+            for chunk in _announced(itertools.chain([first], chunks), file, job, plan, columns):
                 more |= chunk.more - differing
                 if not more:
-                    for arrays in chunk.output(job, plan, writer.events.columns):
+                    for arrays in chunk.output(job, plan, columns):
                         writer.events.extend(arrays)
                 flows.append(chunk.steps)
                 sums.append(chunk.weights)
                 shifts.append(chunk.shifts)
                 accounting.only_shifted += chunk.only_shifted
                 bar.advance(chunk.entries)
-                chunk = following
         if more:
             raise _MoreColumnsError(more)
         accounting.cutflow = add_steps(flows)
@@ -115,6 +112,20 @@ def _chunks(job: SkimJob, file: RootFile, filters: Sequence[Filter], read: Seque
     # one range even for a file without events, so that its cut flow has zeros
     for start, stop in file.ranges(read, most) if file.entries else [(0, 0)]:
         yield _Chunk(file, read, start, stop).narrowed(filters)
+
+
+def _announced(
+    chunks: Iterable[_Chunk], file: RootFile, job: SkimJob, plan: SkimPlan, columns: Sequence[str]
+) -> Iterator[_Chunk]:
+    """The chunks of a file, some selected before the first is written: so what they keep is on its way from a server meanwhile."""
+    coming: deque[_Chunk] = deque()
+    for chunk in chunks:
+        chunk.announce(job, plan, columns)
+        coming.append(chunk)
+        if len(coming) > (_AHEAD if file.is_far else 0):
+            yield coming.popleft()
+    while coming:
+        yield coming.popleft()
 
 
 def plan_file(job: SkimJob, file: RootFile, tried: int = 0) -> tuple[SkimPlan, list[Step]]:
@@ -178,9 +189,11 @@ class _Chunk:
         return len(self._rows) - int(np.sum(self._columns[SELECTED])) if self.shifts else 0
 
     def narrowed(self, filters: Sequence[Filter]) -> _Chunk:
-        """The same, with the events that pass filters."""
+        """The same, with the events that pass filters, and nothing of the others."""
         for each in filters:
             self._narrow(each)
+        pick = Picker(self._rows)
+        self._arrays = {name: pick(array) for name, array in self._arrays.items()}
         return self
 
     def _narrow(self, filter_: Filter) -> None:
@@ -226,8 +239,8 @@ class _Chunk:
         for start, stop in self._clusters(missing, _most(job, self._file, missing)):
             first, last = self._rows.searchsorted([start - self._start, stop - self._start]).tolist()
             kept: NDArray[np.int64] = self._rows[first:last]
-            have, fresh = Picker(kept), Picker(kept + self._start - start)
-            part = dict(self._file.read_plain(missing, start, stop, fresh))
+            have = Picker(np.arange(first, last))
+            part = self._read_rows(missing, kept + self._start, start, stop)
             for name in names:
                 made = name if name in self._columns else self._nominal.get(name)
                 if made is not None:
@@ -237,6 +250,14 @@ class _Chunk:
                 elif name not in part:
                     part[name] = have(self._arrays[name])
             yield part
+
+    def _read_rows(self, names: Sequence[str], rows: NDArray[np.int64], start: int, stop: int) -> dict[str, Any]:
+        """Branches at some rows of the file, all of them in a range."""
+        parts = []
+        for begin, end in self._file.portions(names, start, stop):
+            first, last = rows.searchsorted([begin, end])
+            parts.append(self._file.read_plain(names, begin, end, Picker(rows[first:last] - begin)))
+        return {name: joined([part[name] for part in parts]) for name in names}
 
     def _clusters(self, names: Sequence[str], most: int) -> Iterator[tuple[int, int]]:
         """The ranges between ends of baskets in which events are kept, neighbours joined."""

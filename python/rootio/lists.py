@@ -5,6 +5,7 @@ Awkward does the same, but takes longer for the many branches of a collection, w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,18 @@ def in_double_precision(array: Any) -> Any:
         return array
     doubled = ak.contents.NumpyArray(numbers.astype(np.float64))
     return ak.Array(doubled if content is layout else ak.contents.ListOffsetArray(layout.offsets, doubled))
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Arrays of numbers, `Lists` or awkward arrays, one after the other; one of these kinds if all are of it."""
+    if len(parts) == 1:
+        return parts[0]
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    if all(isinstance(part, Lists) for part in parts):
+        counts = np.concatenate([np.diff(np.asarray(part.offsets.data)) for part in parts])
+        return Lists(ak.index.Index64(offsets_of(counts)), np.concatenate([part.numbers for part in parts]))
+    return ak.concatenate([part.array() if isinstance(part, Lists) else part for part in parts])
 
 
 def offsets_of(counts: NDArray[Any]) -> _Index:

@@ -31,6 +31,7 @@ Plain = Union[NDArray[Any], Lists, ak.Array]
 """The content of a branch: one number or one list of numbers for each event, or else an awkward array."""
 
 _AHEAD = 2  # ranges that are announced at least while one is read
+_PORTION = 4_000_000  # bytes in the file of what is read at once while more of a range is on its way
 PROVENANCE = "nanoml"
 """Name of the tree with the record that skims and scores carry."""
 
@@ -268,18 +269,33 @@ class RootFile:
                 yield coming.popleft()
         yield from coming
 
+    @property
+    def is_far(self) -> bool:
+        """Whether a server has it, and it takes time until something that is read comes."""
+        return self._access.is_far
+
     def announce(self, names: Iterable[str], ranges: Iterable[tuple[int, int]]) -> bool:
         """Say that branches will soon be read in each of these ranges, so that a server sends them already.
 
         Return whether there is room for more; there is none if the file is on disk, which need not be known.
         """
-        if not self._access.is_far:
-            return False
+        return self.is_far and self._access.announce(self._pieces(names, ranges))
+
+    def portions(self, names: Iterable[str], start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Parts of a range, each to be read while a server sends the next; the whole range if the file is on disk."""
+        names, most = list(names), stop - start
+        if self.is_far:
+            packed = sum(size for _, size in self._pieces(names, [(start, stop)]))
+            most = int(most * min(1, _PORTION / max(packed, 1)))
+        yield from joined_baskets(self.basket_ends(names, start, stop), most)
+
+    def _pieces(self, names: Iterable[str], ranges: Iterable[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+        """Where the baskets or pages of branches are in the file, and their numbers of bytes."""
         actual = sorted({self.name_of(name) for name in names})
         if self._ntuple is not None:
-            return self._access.announce(self._ntuple.pieces(actual, ranges))
+            return self._ntuple.pieces(actual, ranges)
         plain = self._plain.known(actual).values()
-        return self._access.announce(piece for each in ranges for branch in plain for piece in branch.pieces(*each))
+        return (piece for each in ranges for branch in plain for piece in branch.pieces(*each))
 
     def basket_ends(self, names: Iterable[str], start: int, stop: int) -> list[int]:
         """`start`, the entries at which baskets of all the branches end, or clusters of an RNTuple, and `stop`."""

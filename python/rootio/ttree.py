@@ -115,7 +115,7 @@ class StoredBranches(Mapping[str, Any]):
         self._leaves[name] = leaf
         if not counted_by:
             return branch
-        if counted_by >= begin:  # the counter comes later
+        if not self._begins[0] <= counted_by < begin:  # the counter is no branch before this one
             raise OtherTreeError
         counter = self._names[bisect_right(self._begins, counted_by) - 1]
         if not isinstance(self[counter], StoredBranch) or self._leaves[counter] != counted_by:

@@ -7,6 +7,7 @@ import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
@@ -38,7 +39,8 @@ class RemoteFile:
         self._size: Optional[int] = None
         self._damaged: set[Optional[str]] = set()
         self._ends: list[tuple[int, bytes]] = []  # pieces that `read` keeps: where they begin, and their content
-        self._lock = threading.Lock()  # ranges may be announced by one thread, and read by another
+        # ranges may be announced by one thread, and read by another; and the client's threads send what is announced
+        self._lock = threading.RLock()
         self._forget()
         self._insist(lambda file: None)
 
@@ -47,6 +49,7 @@ class RemoteFile:
         self._announced: dict[Piece, list[Slice]] = {}
         self._uses: Counter[Piece] = Counter()  # how many times each will be taken
         self._ahead: list[Request] = []  # the requests that have them
+        self._awaited: list[Request] = []  # those that were taken last
 
     def __enter__(self) -> RemoteFile:
         return self
@@ -117,8 +120,8 @@ class RemoteFile:
                 else:
                     new.append(piece)
             found.update(requests_for(new, self._timeout))
-            requests = sorted(_requests_of(found), key=lambda request: request.parts[0])
-            self._send(requests)
+            self._awaited = sorted(_requests_of(found), key=lambda request: request.parts[0])
+            self._send()
 
         def give(start: int, length: int) -> bytes:
             if (start, length) in at_ends:
@@ -126,10 +129,8 @@ class RemoteFile:
             parts = found[start, length]
             for part in parts:
                 if part.request.content is None:
-                    self._insist(part.request.receive)
+                    self._insist(partial(self._receive, part.request))
                     self._replicas.worked()
-                    with self._lock:
-                        self._send(requests)
             return parts[0].content if len(parts) == 1 else b"".join(part.content for part in parts)
 
         return give
@@ -144,11 +145,25 @@ class RemoteFile:
             del self._announced[piece], self._uses[piece]
         return parts
 
-    def _send(self, requests: Iterable[Request] = ()) -> None:
+    def _receive(self, request: Request, file: Any) -> None:
+        with self._lock:
+            request.send(file, self._send_to)
+        request.receive(file)
+        with self._lock:
+            self._send()
+
+    def _send(self) -> None:
         """Send requests that are waited for, and then those that are announced."""
+        self._awaited = [request for request in self._awaited if request.content is None]
         self._ahead = [request for request in self._ahead if request.takers]
         if self._file is not None:
-            send_some(dict.fromkeys([*requests, *self._ahead]), self._file)
+            send_some(dict.fromkeys([*self._awaited, *self._ahead]), self._file, self._send_to)
+
+    def _send_to(self, file: Any) -> None:
+        """As something has come from the client's `file`, ask it for more."""
+        with self._lock:
+            if self._file is file:
+                self._send()
 
     def _at_ends(self, start: int, length: int) -> Optional[bytes]:
         for at, data in self._ends:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Optional
 
@@ -41,23 +41,30 @@ class Request:
         """Whether the server has answered, be it with an error."""
         return self._answer is not None and self._answer.done()
 
-    def send(self, file: Any) -> None:
-        """Ask the client's `file` without waiting, unless it was asked before, or another server has given the content."""
+    def send(self, file: Any, has_come: Callable[[Any], None] = lambda file: None) -> None:
+        """Ask the client's `file` without waiting, unless it was asked before, or another server has given the content.
+
+        `has_come` is called with `file` when it has given the content, perhaps by another thread.
+        """
         is_there = self._answer is not None and self._answer.done() and self._answer.exception() is None
         if self.content is not None or self._file is file or is_there:
             return
         self._file = file
         if len(self.parts) == 1:
-            self._answer = send(file.read, *self.parts[0], timeout=self._timeout)
+            answer = send(file.read, *self.parts[0], timeout=self._timeout)
         else:
-            self._answer = send(file.vector_read, list(self.parts), timeout=self._timeout)
+            answer = send(file.vector_read, list(self.parts), timeout=self._timeout)
+        self._answer = answer
+        answer.add_done_callback(lambda answer: None if answer.exception() else has_come(file))
 
     def receive(self, file: Any) -> None:
         """Wait for the content from `file`, which is asked if need be. Raises ServerError if that failed."""
         self.send(file)
         assert self._answer is not None
-        answer, self._answer = self._answer, None
-        response = answer.result()
+        try:
+            response = self._answer.result()
+        finally:
+            self._answer = None
         found = [response] if len(self.parts) == 1 else [chunk.buffer for chunk in response]
         if [len(part) for part in found] != [length for _, length in self.parts]:
             raise ServerError("fewer bytes arrived than were requested", Cause.TRANSIENT)
@@ -100,8 +107,8 @@ def requests_for(pieces: Iterable[Piece], timeout: int) -> dict[Piece, list[Slic
     return found
 
 
-def send_some(requests: Iterable[Request], file: Any) -> None:
-    """Send requests in their order, as long as not too much is on its way or waits to be used."""
+def send_some(requests: Iterable[Request], file: Any, has_come: Callable[[Any], None] = lambda file: None) -> None:
+    """Send requests in their order, as long as not too much is on its way or waits to be used (see `Request.send`)."""
     unused = [request for request in requests if request.content is None]
     waiting = sum(request.size for request in unused if request.is_sent)
     on_the_way = sum(request.size for request in unused if request.is_sent and not request.has_come)
@@ -110,7 +117,7 @@ def send_some(requests: Iterable[Request], file: Any) -> None:
             waiting, on_the_way = waiting + request.size, on_the_way + request.size
             if on_the_way > _WINDOW or waiting > _WAITING:
                 return
-        request.send(file)
+        request.send(file, has_come)
 
 
 def _areas(pieces: Sequence[Piece]) -> list[Piece]:

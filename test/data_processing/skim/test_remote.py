@@ -11,11 +11,16 @@ from pathlib import Path
 
 import awkward as ak
 import h5py
+import numpy as np
 import pytest
+import uproot
 
+from data_processing.skim.plan import SkimJob
+from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.rootio import rootfile
 from MLTools.NanoML.rootio.rootfile import RootFile
-from services.xrootd import Cluster
+from services.xrootd import Cluster, Storage
 
 pytestmark = pytest.mark.service
 
@@ -59,6 +64,25 @@ def assert_same_skims(one: Path, other: Path) -> None:
                 for file in record["files"]:
                     file["file"] = Path(file["file"]).name
             assert accounting[0] == accounting[1]
+
+
+def test_what_is_kept_is_read_in_parts(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("XRootD")
+    random = np.random.default_rng(1)
+    with uproot.recreate(storage.directory / "events.root") as file:
+        types = {"run": "u4", "luminosityBlock": "u4", "event": "u8", "genWeight": "f4", "MET_pt": "f4"}
+        tree = file.mktree("Events", {**types, "Jet_pt": "var * float32"})
+        for start in range(0, 20_000, 500):
+            rows: dict[str, object] = {name: np.ones(500, kind) for name, kind in types.items()}
+            lists = ak.unflatten(np.arange(1000, dtype="f4"), random.multinomial(1000, [1 / 500] * 500))
+            tree.extend({**rows, "event": np.arange(start, start + 500), "MET_pt": random.random(500), "Jet_pt": lists})
+    monkeypatch.setattr(rootfile, "_PORTION", 10_000)
+    for place, source in (("here", storage.directory / "events.root"), ("there", f"{storage.url}/events.root")):
+        job = SkimJob(str(source), tmp_path / place / "out.root", cut="MET_pt > 0.9", keep=("Jet_pt",), chunk=3_000)
+        assert 1_000 < skim_file(job).selected < 3_000
+    with RootFile(f"{storage.url}/events.root") as file:
+        assert len(list(file.portions(["Jet_pt", "run"], 0, 3_000))) > 1
+    assert_same_skims(tmp_path / "here", tmp_path / "there")
 
 
 @pytest.mark.slow

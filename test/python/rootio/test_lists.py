@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from MLTools.NanoML.rootio.lists import Lists, Picker, is_plain, offsets_of, picked_lists, same_lists
+from MLTools.NanoML.rootio.lists import Lists, Picker, is_plain, joined, offsets_of, picked_lists, same_lists
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=8), st.data())
@@ -34,6 +34,21 @@ def test_lists_are_taken_from_any_awkward_array_and_given_back(rows: list[int]) 
         assert found.offsets[0] == 0
         assert len(found.numbers) == found.offsets[len(some)]
         assert found.array().tolist() == some.tolist()
+
+
+@pytest.mark.parametrize("borders", [[0, 4], [0, 1, 4], [0, 0, 2, 4]])
+def test_parts_are_joined(borders: list[int]) -> None:
+    array, numbers = ak.Array([[1, 2], [], [3], [4, 5, 6]]), np.arange(4)
+    parts = [Lists.of(array[begin:end]) for begin, end in zip(borders, borders[1:])]
+    found = joined(parts)
+    assert isinstance(found, Lists)
+    assert found.array().tolist() == array.tolist()
+    found = joined([*parts, array])
+    assert isinstance(found, ak.Array)
+    assert found.tolist() == [*array.tolist(), *array.tolist()]
+    found = joined([numbers[begin:end] for begin, end in zip(borders, borders[1:])])
+    assert isinstance(found, np.ndarray)
+    assert found.tolist() == [0, 1, 2, 3]
 
 
 def test_lists_of_numbers_are_plain() -> None:

@@ -181,6 +181,15 @@ def test_each_basket_moves_once_and_several_requests_are_under_way(
     assert under_way[-1] == 0
 
 
+def test_what_is_announced_comes_though_nothing_is_taken(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "_WAITING", 1 << 30)
+    with RootFile(url(cluster, GOOD)) as file:
+        assert not file.announce(NAMES, [(0, file.entries)])  # more than may be on its way
+        remote = file._access._remote
+        assert remote is not None
+        wait_for(lambda: all(request.has_come for request in remote._ahead), "all", 20, cluster.directory)
+
+
 @pytest.mark.parametrize("through", ["redirector", "server"])
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_server_fails_in_the_middle(cluster: Cluster, wanted: dict[str, ak.Array], how: str, through: str) -> None:

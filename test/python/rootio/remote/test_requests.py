@@ -84,6 +84,23 @@ def test_what_is_under_way_is_limited() -> None:
     assert file.asked[2:] == [[(800, 400)], [(1200, 400)]]
 
 
+def test_whoever_asked_is_told_of_what_has_come_and_of_no_failure() -> None:
+    every, file = [Request([(start, 400)], 1) for start in range(0, 2000, 400)], File()
+
+    def more(asked: Any) -> None:
+        send_some(every, asked, more)
+
+    send_some(every, file, more)
+    file.answer()  # each answer lets one more be sent
+    assert file.asked == [request.parts for request in every]
+    for request in every:
+        request.receive(file)
+    every = [Request([(start, 400)], 1) for start in range(0, 2000, 400)]
+    send_some(every, file, more)
+    file.answer(BAD)
+    assert len(file.asked) == 7
+
+
 def test_another_server_is_asked_for_what_the_first_did_not_give() -> None:
     done, failed, hanging = every = [Request([(start, 400)], 1) for start in (0, 400, 800)]
     first, second = File(), File()
