@@ -28,7 +28,7 @@ TEMPLATES = Path(__file__).parents[1] / "templates" / "init"
 """The files of a new analysis directory; a dot file has no dot here."""
 
 _FILLED = ("README.md", "analysis.yaml")
-_DOT_FILES = {"gitignore": ".gitignore"}
+_DOT_FILES = {"gitignore": ".gitignore", "pytest.ini": ".pytest.ini"}
 WAYS = ("laptop", "lxplus", *(name for name in SYSTEMS if name != "local"), "cmssw")
 _ANALYSIS = re.compile(r"^(datasets|skim|convert|train):", re.M)
 _DATA = ("*.root", "*.h5", "*.onnx")
