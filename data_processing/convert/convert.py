@@ -219,7 +219,8 @@ def _survey(job: ConvertJob, opened: OpenFiles) -> tuple[FileColumns, Accounting
             BoundExpression(region.cut, file)
         if columns:
             check_same(columns[0], found, job.sources[0], file.path)
-        columns.append(found)
+        else:
+            columns.append(found)
 
     accounting = survey(job.sample, job.sources, opened, job.allow_gaps, visit)
     for each in accounting.files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -126,7 +127,9 @@ class RootFile:
             chunk, cursor = key.get_uncompressed_chunk_cursor()
             content = bytes(chunk.get(0, key.data_uncompressed_bytes, cursor, {}))
             with suppress(OtherTreeError):
-                stored = StoredBranches(content, key.fKeylen, partial(self._object_of, tree))
+                # they do not keep this file: else its memory would be free only when Python looks for garbage
+                others = partial(RootFile._object_of, weakref.proxy(self), tree)
+                stored = StoredBranches(content, key.fKeylen, others)
                 return stored.entries, stored
         return self._objects_by_uproot(tree)
 

@@ -179,7 +179,6 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         start = self._key.seek_location
         stop = start + self._key.num_bytes + self._key.compressed_bytes
         self.write_anew(file.sink)
-        file._move_tree(start, self._key.seek_location)
         self._freesegments.release(start, stop)
         file.sink.set_file_length(self._freesegments.fileheader.end)
 
@@ -289,6 +288,8 @@ def new_tree(directory: Any, name: str, types: Mapping[str, Any], branches: Mapp
         made = directory.mktree(name, types, title=name)
     finally:
         del cascading.add_tree
+    # else the file and its trees would keep each other, and their memory be free only when Python looks for garbage
+    made._file._trees.clear()
     return _OpenTree(made._cascading, made._file)
 
 

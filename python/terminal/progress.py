@@ -21,6 +21,7 @@ _EVERY = 15.0  # seconds between two plain lines: a log stays readable, and a jo
 _silent = False
 _notes: dict[str, str] = {}
 _ends: Optional[Callable[[], BaseException]] = None  # what a signal raised
+_outer: Optional[Bar] = None  # the bar of the work that the next bar's is a part of
 
 
 def silence() -> None:
@@ -87,28 +88,54 @@ def notes() -> dict[str, str]:
 
 @contextmanager
 def progress(name: str, total: float | None, unit: str = "events") -> Iterator[Bar]:
-    """Show the progress of work, "skim" for instance; the total is None if it is unknown how much there is to do."""
+    """Show the progress of work, "skim" for instance; the total is None if it is unknown how much there is to do.
+
+    In the progress of other work, such as the skim of ten thousand files, each part shows as long as it takes, and leaves nothing.
+    """
+    global _outer
     if _silent:
         yield Bar()
-    elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-        from rich.table import Column
+        return
+    outer = _outer
+    with (_rich if sys.stderr.isatty() else _plain)(name, total, unit) as bar:
+        _outer = bar
+        try:
+            yield bar
+        finally:
+            _outer = outer
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),  # it alone gives way on a narrow terminal
-            MofNCompleteColumn(table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[unit]}"),
-            TimeRemainingColumn(table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(*columns, console=Console(stderr=True)) as shown:
-            yield _RichBar(shown, name, total, unit)
-    else:
-        bar = _PlainBar(name, total, unit)
-        yield bar
+
+@contextmanager
+def _plain(name: str, total: float | None, unit: str) -> Iterator[Bar]:
+    bar = _PlainBar(name, total, unit)
+    yield bar
+    if _outer is None or bar.shown > bar.start:
         bar.line(end=f" in {time.monotonic() - bar.start:.1f} s")
+
+
+@contextmanager
+def _rich(name: str, total: float | None, unit: str) -> Iterator[Bar]:
+    if isinstance(_outer, _RichBar):
+        bar = _RichBar(_outer.shown, name, total, unit)
+        try:
+            yield bar
+        finally:
+            bar.shown.remove_task(bar.task)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),  # it alone gives way on a narrow terminal
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[unit]}"),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        yield _RichBar(shown, name, total, unit)
 
 
 def _dropped(what: Any) -> None:

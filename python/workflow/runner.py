@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from MLTools.NanoML.workflow.task import (
     write_record,
 )
 
-_MOST = 20  # messages that are listed
+_MOST = 20  # messages that are listed, and tasks that each show their progress
 _AHEAD = 8  # tasks that are handed over to each worker
 
 
@@ -180,7 +181,7 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
         fingerprints = Fingerprints(records, stage.name)
         done = _Done(records, fingerprints, set(each.fingerprints))
         workers = min(stage.workers, len(todo))
-        failures = _run_pool(stage, todo, done, workers) if workers > 1 else _run_here(todo, done)
+        failures = _run_pool(stage, todo, done, workers) if workers > 1 else _run_here(stage, todo, done)
         if failures:
             raise FailedTasksError(stage.tasks, failures)
         # may write a file, even if there was nothing to do
@@ -223,14 +224,18 @@ class _Summaries(Mapping[str, Mapping[str, Any]]):
         return len(self._tasks)
 
 
-def _run_here(todo: Sequence[Task], done: _Done) -> dict[str, NanoMLError]:
+def _run_here(stage: Stage, todo: Sequence[Task], done: _Done) -> dict[str, NanoMLError]:
     failures = {}
-    for task in todo:
-        check_interrupt()
-        try:
-            done.note(task, _work(task))
-        except NanoMLError as problem:
-            failures[task.name] = problem
+    # a few show their own progress, one after the other
+    with progress(stage.name, len(todo), stage.of) if len(todo) > _MOST else nullcontext() as bar:
+        for task in todo:
+            check_interrupt()
+            try:
+                done.note(task, _work(task))
+            except NanoMLError as problem:
+                failures[task.name] = problem
+            if bar is not None:
+                bar.advance()
     return failures
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import warnings
+import weakref
 from pathlib import Path
 
 import awkward as ak
@@ -102,6 +103,21 @@ def test_a_file_without_events_has_all_branches(tmp_path: Path) -> None:
     with uproot.open(tmp_path / "a.root") as file:
         assert file["Events"].num_entries == 0
         assert set(BRANCHES) <= set(file["Events"].keys())
+
+
+def test_what_was_written_does_not_wait_for_the_garbage_collection(tmp_path: Path) -> None:
+    gc.disable()
+    try:
+        with NanoWriter(tmp_path / "a.root", BRANCHES, "ZLIB:1") as writer:
+            for _ in range(12):  # there is room for ten baskets at first
+                writer.events.extend(rows(0, 7))
+                writer.events.flush()
+            writer.finish()
+        gone = weakref.ref(writer.events._tree.tree)
+        del writer
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_other_trees_can_be_written(tmp_path: Path) -> None:

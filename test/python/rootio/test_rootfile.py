@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import struct
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -122,6 +124,18 @@ def test_plain_branches_are_read_without_awkward(sample: Path, tmp_path: Path) -
         made.mktree("Events", {"legs": ("i2", (3,))}).extend({"legs": np.ones((2, 3), "i2")})
     with RootFile(tmp_path / "fixed.root") as file:
         assert isinstance(file.read_plain(["legs"])["legs"], ak.Array)
+
+
+def test_what_was_read_does_not_wait_for_the_garbage_collection(made_file: Path) -> None:
+    gc.disable()
+    try:
+        with RootFile(made_file) as file:
+            file.read(["run"])
+        gone = weakref.ref(file)
+        del file
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_missing_momentum_is_found_in_every_version(made_files: dict[str, Path]) -> None:

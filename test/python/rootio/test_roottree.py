@@ -125,6 +125,7 @@ def extend_by_uproot(tree: RootTree, file: Any, arrays: Mapping[str, Any]) -> No
     with pytest.MonkeyPatch.context() as patch:
         for name in ("write_np_basket", "write_jagged_basket"):
             patch.setattr(tree, name, partial(quietly, getattr(tree, name)))
+        file._trees[tree._key.seek_location] = tree  # it looks for it there
         cascadetree.Tree.extend(tree, file, file.sink, MappingProxyType(arrays))
     tree._freesegments.write(file.sink)
     file.sink.set_file_length(tree._freesegments.fileheader.end)

@@ -12,6 +12,8 @@ SHOW = """
 from MLTools.NanoML.terminal.progress import progress
 with progress("skim", 3, "files") as bar:
     for _ in range(3):
+        with progress("one of them", 7) as part:
+            part.advance(7)
         bar.advance(1, note="half way")
 """
 
@@ -25,6 +27,20 @@ def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[st
     assert shown.out == ""
     assert shown.err.splitlines()[-1] == "done"
     assert shown.err.startswith("skim: 1,000 events (fine) in 0.")
+
+
+def test_parts_of_a_long_work_leave_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("skim", 2, "files") as bar:
+        for name in ("a", "b"):
+            with progress(f"skim {name}", 1000) as part:
+                part.advance(1000)
+            bar.advance()
+    with progress("convert", 2000) as bar:
+        bar.advance(2000)
+    assert [line.partition(" in ")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "skim: 2 files",
+        "convert: 2,000 events",
+    ]
 
 
 def test_a_bar_on_a_terminal() -> None:
@@ -42,6 +58,7 @@ def test_a_bar_on_a_terminal() -> None:
     assert "3/3" in shown
     assert "━" in shown
     assert "half way" in shown
+    assert "one of them" not in shown.splitlines()[-1]
 
 
 def test_workers_are_silent() -> None:

@@ -117,6 +117,16 @@ def test_two_tasks_of_one_output_are_refused(inputs: Path) -> None:
         plan([first, second], inputs)
 
 
+def test_many_tasks_in_one_process_have_one_bar(inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(4, 25):
+        (inputs / f"in{number}").write_text("more")
+    run(plan([stage(inputs, "few", "in", range(4)), stage(inputs, "many", "in", range(25))], inputs), inputs)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" in ")[0] for line in lines if " in " in line and "copied" not in line] == [
+        "many: 25 files"
+    ]
+
+
 def test_plans_read_well(inputs: Path) -> None:
     lines = plan([stage(inputs, "a", "in", range(4))], inputs)[0].lines()
     assert lines == ["a: 4 of 4 to do", "  0, 1, 2 and 1 more: not done yet"]
