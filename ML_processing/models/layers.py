@@ -92,10 +92,10 @@ def pool(values: Tensor, mask: Tensor, most: int) -> Tensor:
     is no object.
     """
     weight = mask.unsqueeze(-1).to(values.dtype)
-    real = values * weight
+    # over an axis of length 0 there is no maximum, and ONNX Runtime up to 1.15 has no sum
+    real, weight = (extended(it, 1, 1, 0.0) for it in (values * weight, weight))
     count = weight.sum(dim=1)
-    maximum = extended(real, 1, 1, 0.0).amax(dim=1)  # an object axis of length 0 would have no maximum
-    return torch.cat([real.sum(dim=1) / count.clamp(min=1), maximum, count / most], dim=1)
+    return torch.cat([real.sum(dim=1) / count.clamp(min=1), real.amax(dim=1), count / most], dim=1)
 
 
 def pooled_width(width: int) -> int:

@@ -226,7 +226,8 @@ def attach_file(
     """Write the columns of one ROOT file, and count its events.
 
     The output has a tree `Events` with run, luminosityBlock, event, the flags of a skim with shifts and the columns, entry for
-    entry with the ROOT file, so that it can be its friend. If the ROOT file has a branch of the same name, nothing is written.
+    entry with the ROOT file and in its format, so that it can be its friend. If the ROOT file has a branch of the same name,
+    nothing is written.
     """
     rows = np.load(match)
     with RootFile(source) as file, EventTable(job.events, job.dataset) as table:
@@ -245,7 +246,7 @@ def attach_file(
         )
         with (
             replacing(output) as aside,
-            NanoWriter(aside, {**copied, **made}, job.compression) as writer,
+            NanoWriter(aside, {**copied, **made}, job.compression, file.format) as writer,
             progress(f"attach to {Path(source).name}", file.entries) as bar,
         ):
             for start in range(0, file.entries, _ENTRIES):

@@ -103,7 +103,7 @@ def score_file(job: ScoreJob) -> ScoreRecord:
     """Score one file.
 
     The output has a tree `Events` with run, luminosityBlock, event and the scores, entry for entry with the
-    input, so that it can be its friend; or all of the input with the scores. Each event is scored by the network of
+    input and in its format, so that it can be its friend; or all of the input with the scores. Each event is scored by the network of
     its fold, which has not seen it in training. A skim with shifts of objects has scores under each, and its flags go with
     them. In an analysis, weights, regions and class of the events are written, too. It is an error if the file lacks a column
     of a model, or a score is not finite; nothing is written then.
@@ -126,7 +126,8 @@ def score_file(job: ScoreJob) -> ScoreRecord:
         described = EventColumns(job.roles, job.marks, file, record)
         made = {name: branch for each in scorers for name, branch in each.made.items()}
         made.update(described.made)
-        with replacing(job.output) as aside, NanoWriter(aside, {**kept, **made}, job.compression) as writer:
+        branches = {**kept, **made}
+        with replacing(job.output) as aside, NanoWriter(aside, branches, job.compression, file.format) as writer:
             names = [name for name in writer.events.columns if name not in made]
             reads = list(dict.fromkeys([*names, *(name for each in scorers for name in each.reads), *described.reads]))
             size = file.bytes_per_event(reads) + sum(each.bytes_per_event for each in scorers) + 8 * len(described.made)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from ML_processing.models import layers
 
@@ -68,3 +69,24 @@ def test_packed_objects_keep_their_order_and_lose_the_padding_of_all_events() ->
         assert [it.shape for it in layers.packed(empty, values[: len(empty), : empty.shape[1]])] == (
             [(0, 1), (0, 1, 1)] if not len(empty) else [(2, 0), (2, 0, 1)]
         )
+
+
+class Reductions(TorchFunctionMode):
+    """Notes the lengths of axes that are reduced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lengths: list[int] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func in (torch.Tensor.sum, torch.Tensor.amax):
+            self.lengths.append(args[0].shape[kwargs["dim"]])
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_axis_of_length_0_is_reduced() -> None:
+    """ONNX Runtime up to 1.15, in CMSSW up to 14_0, cannot do it."""
+    with Reductions() as found:
+        pooled = layers.pool(torch.zeros(2, 0, 3), torch.zeros(2, 0, dtype=torch.bool), 4)
+    assert torch.equal(pooled, torch.zeros(2, layers.pooled_width(3)))
+    assert found.lengths == [1, 1, 1]

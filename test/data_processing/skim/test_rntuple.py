@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import uproot
 from data_processing.convert.columns import StoredCollection
 from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.merge.merge import MergeJob, merge_files
+from data_processing.score.score import ScoreJob, score_file
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from data_processing.skim.stage import skim_tasks
@@ -97,6 +99,21 @@ def test_what_follows_a_skim_reads_it(skims: dict[tuple[str, str], Path], tmp_pa
             found.append({name: file[name][()].tolist() for name in ("events", "Muon")})
     assert found[0] == found[1]
     assert found[0]["events"]
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_scores_have_the_format_of_what_is_scored(
+    skims: dict[tuple[str, str], Path], linear_model: Callable[..., Path], copy: bool, tmp_path: Path
+) -> None:
+    model, found = linear_model(["MET_phi"]), []
+    for written in ("TTree", "RNTuple"):
+        path = tmp_path / f"{written}.root"
+        score_file(ScoreJob(str(skims["TTree", written]), path, [model], copy=copy))
+        with RootFile(path) as file:
+            assert file.format == written
+        found.append(content(path))
+    assert found[0] == found[1]
+    assert len(set(found[0]["events"]["linear_signal"])) > 1
 
 
 def test_an_rntuple_is_merged_to_one(made_files: dict[str, Path], tmp_path: Path) -> None:
