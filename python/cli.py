@@ -26,8 +26,7 @@ _MODULES = {
     "files": ("inspect", "validate", "verify"),
     "corrections": ("corrections", "efficiencies"),
     "grid": ("datasets", "proxy"),
-    "fit": ("fit", "toys"),
-    "unblind": ("unblind",),
+    "fit": ("fit", "toys", "unblind"),
     "jobs": ("submit", "status", "logs", "resubmit", "kill", "work"),
 }
 """The modules of `commands`, with the commands that have a function of their own there."""
@@ -37,7 +36,6 @@ PAGES = {
     "MLTools.NanoML.batch": "howto/jobs.md",
     "MLTools.NanoML.commands.fit": "howto/fit.md",
     "MLTools.NanoML.commands.jobs": "howto/jobs.md",
-    "MLTools.NanoML.commands.unblind": "howto/fit.md",
     "MLTools.NanoML.corrections": "howto/corrections.md",
     "MLTools.NanoML.grid": "cern.md",
     "MLTools.NanoML.loading": "howto/selection.md",

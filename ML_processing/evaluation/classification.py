@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ML_processing.evaluation.cuts import Efficiency, SculptedMasses, Significance
-from ML_processing.evaluation.fits import FitSignificance
+from ML_processing.evaluation.cuts import Efficiency, FitSignificance, SculptedMasses, Significance
 from ML_processing.evaluation.inputs import Distributions, InputShape
 from ML_processing.evaluation.scored import EFFICIENCIES, Areas, OutOfFold, Scored, by_class
 from ML_processing.metrics.classification import Reliability, reliability

@@ -1,11 +1,11 @@
-"""What cuts on the score do: expected significance, efficiency against the features, and shapes of masses."""
+"""The expected significance of a cut on the score and of a fit to it, and what cuts do to features and masses."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -17,15 +17,18 @@ from ML_processing.metrics.classification import CutScan, scan_cuts
 from ML_processing.metrics.distances import Sculpting, sculpting
 from ML_processing.metrics.measured import (
     MERGED,
+    PAIR,
+    UNDEFINED,
     Floats,
     Histogram,
+    Measured,
     bin_of,
     efficiency,
     even_edges,
     histogram,
     quantile_edges,
 )
-from ML_processing.metrics.significance import standing_for
+from ML_processing.metrics.significance import BinnedScore, by_own_bins, fine_sums, standing_for
 
 _MOST_FEATURES, _MOST_MASSES = 12, 3
 _BINS, _MASS_BINS = 8, 20
@@ -236,3 +239,62 @@ def _after(
 ) -> ShapeAfterCut:
     found = sculpting(values, passed, weights, edges, seed)
     return ShapeAfterCut(histogram(values[passed], weights[passed], edges), int(passed.sum()), found)
+
+
+@dataclass(frozen=True)
+class FitSignificance:
+    """Expected significance of a fit to the score, with the statistical errors of simulation."""
+
+    network: Measured = field(metadata=PAIR)
+    baseline: Measured = field(metadata=PAIR)  # of the BDT, if there is one
+    difference: Measured = field(metadata=PAIR)
+    with_variations: Measured | None  # of the networks; None if no weight has any
+    sources: list[str]  # of these variations
+    edges: Floats  # of the bins of the networks' score
+    signal: Floats
+    background: Floats
+    background_errors: Floats
+
+
+@dataclass(frozen=True)
+class ScoreFit:
+    """A fit to the score of the networks that is expected, and its significance without variations."""
+
+    bins: BinnedScore
+    significance: FitSignificance
+
+    def varied(self, sources: Sequence[str], shifts: Floats) -> FitSignificance:
+        """With sources of uncertainty, each of which changes the background in each bin: (sources, bins)."""
+        return replace(self.significance, with_variations=self.bins.significance(shifts), sources=list(sources))
+
+
+def score_fit(scored: Scored, totals: Sequence[float]) -> ScoreFit | None:
+    """A fit to the score in the bins that `histogram` chooses; None if the events cannot stand for all.
+
+    The weights are expected numbers of events, and `totals` those of all events by class, tested or not. All classes but the signal are
+    background.
+    """
+    weights = standing_for(scored.labels, scored.weights, totals)
+    if weights is None or not scored.has_roc:
+        return None
+    found, effects = [], []
+    for score in (it for it in (scored.score, scored.reference) if it is not None):
+        bins = by_own_bins(fine_sums(score, scored.truth, weights))
+        found.append(bins)
+        effects.append(weights * bins.influence(score, scored.truth))
+    network, *beside = (it.significance() for it in found)
+    baseline = difference = UNDEFINED
+    if network.value is None:
+        return None
+    for bdt in beside:
+        if bdt.value is None:
+            return None
+        error = float(np.sqrt(((effects[0] - effects[1]) ** 2).sum()))  # the events are the same
+        baseline, difference = bdt, Measured.of(network.value - bdt.value, error)
+    ours = found[0]
+    return ScoreFit(
+        ours,
+        FitSignificance(
+            network, baseline, difference, None, [], ours.edges, ours.signal, ours.background, ours.background_errors
+        ),
+    )

@@ -26,27 +26,33 @@ from ML_processing.evaluation.classification import (
     roc_curves,
     scores_by_class,
 )
-from ML_processing.evaluation.cuts import by_feature, sculpted, significance
+from ML_processing.evaluation.cuts import ScoreFit, by_feature, score_fit, sculpted, significance
 from ML_processing.evaluation.data_comparison.comparison import DataComparison, data_comparisons
 from ML_processing.evaluation.data_comparison.events import is_data
 from ML_processing.evaluation.data_comparison.tables import data_answers
-from ML_processing.evaluation.fits import ScoreFit, score_fit
 from ML_processing.evaluation.importance import Importance, importance
 from ML_processing.evaluation.inputs import Correlations, Distributions, Drift, correlations, distributions, drift
 from ML_processing.evaluation.regions import RegionResult, region_results
 from ML_processing.evaluation.regression import Regression, RegressionPlots, predictions, regression, residual_loss
-from ML_processing.evaluation.report import report
+from ML_processing.evaluation.report import notes_on, report, sampling
 from ML_processing.evaluation.scored import EFFICIENCIES, MOST_EVENTS, EventCounts, OutOfFold, Scored, sampled
-from ML_processing.evaluation.stability.eras import Eras, eras_of
-from ML_processing.evaluation.stability.repeats import RepeatedTraining, Repeats, repeat_answers, repeated, repeats_on
+from ML_processing.evaluation.stability import (
+    Eras,
+    RepeatedTraining,
+    Repeats,
+    eras_of,
+    repeat_answers,
+    repeated,
+    repeats_on,
+)
 from ML_processing.evaluation.systematics.variations import Variations, VariedDiscriminant, variations
 from ML_processing.evaluation.verdict import verdict
 from ML_processing.events.data import Table, TrainingFiles
-from ML_processing.events.survey import Split, Survey, make_splits
+from ML_processing.events.survey import Split, make_splits
 from ML_processing.metrics.measured import MERGED, Measured, as_json
 from ML_processing.metrics.roc import bootstrap
 from ML_processing.requests import NO_DATA, NO_REPEATS, DataRequest, RepeatRequest
-from ML_processing.training.description import best_epoch, now
+from ML_processing.training.description import now
 from ML_processing.training.directory import Training, one_thread
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.errors import ConfigError
@@ -163,7 +169,7 @@ def _evaluation(
     data = TrainingFiles.open(files, settings, everything=True)
     table, survey = data.sample(settings.memory, max(settings.folds, 1))
     training.check(table)
-    notes = _notes(training, table, survey)
+    notes = notes_on(training, table, survey)
     if training.parameter:
         table = training.parameter.measured(table)
     splits = make_splits(table, settings.folds)
@@ -203,7 +209,7 @@ def _evaluation(
         table.classes,
         events,
         {key: getattr(description, key) for key in ("fingerprint", "created", "versions", "git")},
-        [*notes, *_sampling(tested, part)],
+        [*notes, *sampling(tested, part)],
         measured,
         shown,
         varied,
@@ -219,56 +225,6 @@ def _evaluation(
             [*repeat_answers(shown.repeats), *data_answers(compared)],
         ),
     )
-
-
-def _notes(training: Training, table: Table, survey: Survey) -> list[str]:
-    """What one should know about these events and networks."""
-    description = training.description
-    notes, every = [*survey.notes(), *_unfinished(training)], int(survey.counts.sum())
-    if training.is_boosted:
-        notes.append("The networks on this page are boosted decision trees, so there is no other BDT to compare with.")
-    if len(table) < every:
-        notes.append(f"The events do not fit into train.memory: {len(table):,} of {every:,} are measured.")
-    if not _same_events(training, table, survey):
-        beside = "" if training.is_boosted else ": the BDT learned from these, the networks from others"
-        notes.append(f"These are not the events of the training{beside}.")
-    if training.parameter:
-        notes.append(
-            f"Every {training.parameter.column} has the same total weight in what is measured, whatever its cross section, and is "
-            "equally frequent in the background. There is no expected significance, since only one of the signals can exist."
-        )
-    if description.estimates and description.metrics:
-        errors = (f"{name} to {value:.4g}" for name, value in description.metrics["rmse"].items())
-        notes.append(f"The head for targets estimates {', '.join(errors)} (RMSE, on events not trained on).")
-    if table.about.within:
-        names = " or ".join(region.name for region in table.about.within)
-        notes.append(
-            f"Only events in {names} are trained on, and measured; the sections on single regions have all of theirs."
-        )
-    return notes
-
-
-def _same_events(training: Training, table: Table, survey: Survey) -> bool:
-    """Whether these are the events of the training; judged by their numbers if not all fit into memory."""
-    description = training.description
-    data, decorrelate = description.data, description.config.decorrelate
-    counts = [total.events for total in data.classes.values()]
-    if len(table) < sum(counts):
-        return counts == [total.events for total in survey.summary().values()]
-    read = {*training.targets, *description.estimates, *([decorrelate.column] if decorrelate else [])}
-    extras = {name: values for name, values in table.extras.items() if name in read}
-    return bool(replace(table, extras=extras).sha256() == data.sha256)
-
-
-def _sampling(tested: OutOfFold, part: OutOfFold) -> list[str]:
-    """What is measured on a part of the events."""
-    if len(part.table) == len(tested.table):
-        return []
-    of_all = "" if tested.training.targets else ", but for AUC, ROC curves, scores, calibration and significance,"
-    return [
-        f"There are many events: all{of_all} is measured on a random choice of {len(part.table):,} of them, with as many "
-        "of each class as there are or its equal share."
-    ]
 
 
 def _classification(
@@ -346,12 +302,3 @@ def _auc_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
     """Loss in AUC with changed scores."""
     judge, events = part.training.discriminant, (part.table.labels, part.table.weights)
     return lambda scores: judge.area_difference(part.scores, scores, *events)
-
-
-def _unfinished(training: Training) -> list[str]:
-    """A sentence about networks that might still have improved."""
-    most = training.description.config.epochs
-    best = [best_epoch(history).epoch for history in training.histories]
-    count = sum(epoch == most for epoch in best)
-    text = f"{count} of {len(best)} networks were at their best in their last epoch: a larger train.epochs should improve them."
-    return [text] if count else []

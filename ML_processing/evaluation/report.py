@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ML_processing.evaluation.data_comparison.tables import with_data
 from ML_processing.evaluation.regression import Regression
+from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.evaluation.tables import by_era, by_training, in_region, numbers, provenance, variations
+from ML_processing.events.data import Table
+from ML_processing.events.survey import Survey
+from ML_processing.training.description import best_epoch
+from ML_processing.training.directory import Training
 from MLTools.NanoML.report.page import figure, page, verdict_list
 
 if TYPE_CHECKING:
@@ -247,3 +253,62 @@ def _image(directory: Path, file: str, name: str) -> str:
     title, reading, worrying = CAPTIONS[name]
     caption = f'<p>{reading}</p><p class="worry"><b>Worrying:</b> {worrying}</p>'
     return figure(directory / f"{file}.png", title, "narrow" if name in _SMALL else "wide", caption)
+
+
+def notes_on(training: Training, table: Table, survey: Survey) -> list[str]:
+    """What one should know about these events and networks."""
+    description = training.description
+    notes, every = [*survey.notes(), *_unfinished(training)], int(survey.counts.sum())
+    if training.is_boosted:
+        notes.append("The networks on this page are boosted decision trees, so there is no other BDT to compare with.")
+    if len(table) < every:
+        notes.append(f"The events do not fit into train.memory: {len(table):,} of {every:,} are measured.")
+    if not _same_events(training, table, survey):
+        beside = "" if training.is_boosted else ": the BDT learned from these, the networks from others"
+        notes.append(f"These are not the events of the training{beside}.")
+    if training.parameter:
+        notes.append(
+            f"Every {training.parameter.column} has the same total weight in what is measured, whatever its cross section, and is "
+            "equally frequent in the background. There is no expected significance, since only one of the signals can exist."
+        )
+    if description.estimates and description.metrics:
+        errors = (f"{name} to {value:.4g}" for name, value in description.metrics["rmse"].items())
+        notes.append(f"The head for targets estimates {', '.join(errors)} (RMSE, on events not trained on).")
+    if table.about.within:
+        names = " or ".join(region.name for region in table.about.within)
+        notes.append(
+            f"Only events in {names} are trained on, and measured; the sections on single regions have all of theirs."
+        )
+    return notes
+
+
+def _same_events(training: Training, table: Table, survey: Survey) -> bool:
+    """Whether these are the events of the training; judged by their numbers if not all fit into memory."""
+    description = training.description
+    data, decorrelate = description.data, description.config.decorrelate
+    counts = [total.events for total in data.classes.values()]
+    if len(table) < sum(counts):
+        return counts == [total.events for total in survey.summary().values()]
+    read = {*training.targets, *description.estimates, *([decorrelate.column] if decorrelate else [])}
+    extras = {name: values for name, values in table.extras.items() if name in read}
+    return bool(replace(table, extras=extras).sha256() == data.sha256)
+
+
+def sampling(tested: OutOfFold, part: OutOfFold) -> list[str]:
+    """What is measured on a part of the events."""
+    if len(part.table) == len(tested.table):
+        return []
+    of_all = "" if tested.training.targets else ", but for AUC, ROC curves, scores, calibration and significance,"
+    return [
+        f"There are many events: all{of_all} is measured on a random choice of {len(part.table):,} of them, with as many "
+        "of each class as there are or its equal share."
+    ]
+
+
+def _unfinished(training: Training) -> list[str]:
+    """A sentence about networks that might still have improved."""
+    most = training.description.config.epochs
+    best = [best_epoch(history).epoch for history in training.histories]
+    count = sum(epoch == most for epoch in best)
+    text = f"{count} of {len(best)} networks were at their best in their last epoch: a larger train.epochs should improve them."
+    return [text] if count else []

@@ -12,8 +12,7 @@ from ML_processing.evaluation.cuts import CrossFit, Significance
 from ML_processing.evaluation.regions import RegionResult, Separation
 from ML_processing.evaluation.regression import Regression, Residuals
 from ML_processing.evaluation.scored import Areas, EventCounts
-from ML_processing.evaluation.stability.eras import Eras
-from ML_processing.evaluation.stability.repeats import Repeats
+from ML_processing.evaluation.stability import Eras, Repeats
 from ML_processing.evaluation.systematics.variations import Change, Variations, VariedYields
 from ML_processing.evaluation.verdict import too_few
 from ML_processing.events.reweighting import Reweighted
@@ -97,14 +96,8 @@ def _fit(content: Classification, regions: Sequence[str]) -> str:
     beside = {"BDT": found.baseline, "difference": found.difference} if content.baseline else {}
     rows = [["with statistical errors alone", *(number(it, 2) for it in (found.network, *beside.values()))]]
     if found.with_variations is not None:
-        count = len(found.sources)
-        rows.append(
-            [
-                f"and {count} variation{'s' if count > 1 else ''} of weights",
-                number(found.with_variations, 2),
-                *([""] * len(beside)),
-            ]
-        )
+        label = f"and {len(found.sources)} variation{'s' if len(found.sources) > 1 else ''} of weights"
+        rows.append([label, number(found.with_variations, 2), *([""] * len(beside))])
     inside = f" in {' or '.join(regions)}" if regions else ""
     text = (
         f"Asimov significance of a discovery by a fit to the score of all expected events{inside}, in the {len(found.signal)} bins that "

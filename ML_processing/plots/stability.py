@@ -11,8 +11,7 @@ from ML_processing.plots.panels import legend_below, note_in
 from MLTools.NanoML.report.figures import grid, in_style, line, marker, shorten
 
 if TYPE_CHECKING:
-    from ML_processing.evaluation.stability.eras import Eras
-    from ML_processing.evaluation.stability.repeats import Repeats
+    from ML_processing.evaluation.stability import Eras, Repeats
 
 
 @in_style

@@ -15,7 +15,8 @@ from ML_processing.models.registry import model_class
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Problem
 from MLTools.NanoML.config.schema import suggestion
-from MLTools.NanoML.config.training import Axis, Train
+from MLTools.NanoML.config.training import Train
+from MLTools.NanoML.config.tuning import Axis
 from MLTools.NanoML.contracts.plain import build, plain
 
 _OPTION = "options."

@@ -30,7 +30,8 @@ from MLTools.NanoML.terminal.progress import check_interrupt
 
 if TYPE_CHECKING:
     from ML_processing.tuning.study import Lock, Study
-    from MLTools.NanoML.config.training import Train, Tune
+    from MLTools.NanoML.config.training import Train
+    from MLTools.NanoML.config.tuning import Tune
 
 FOLD = 0
 """The network that is trained in a trial: it tests on the fold with this number."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from MLTools.NanoML.config.setting import DATASET
+from MLTools.NanoML.config.schema import DATASET
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.versions import is_glob
 from MLTools.NanoML.rootio.remote.server import Url, is_remote, is_xrootd

@@ -256,15 +256,12 @@ def plan_tree(
     for source in ordered:
         for key, branch in source.branches.items():
             known.setdefault(key, branch)
+    with_rows = [source for source in sources if source.rows]
     lacking = {
-        key: paths
+        key: [each.path for each in with_rows if _taken(key, each.branches, shifted) not in each.branches]
         for key in known
-        if (
-            paths := [
-                each.path for each in sources if each.rows and _taken(key, each.branches, shifted) not in each.branches
-            ]
-        )
     }
+    lacking = {key: paths for key, paths in lacking.items() if paths}
     types = {key: _joined_type(key, ordered, shifted) for key in known}
     _refuse_differences(name, sources, lacking, types, fill, common)
     kept = {

@@ -22,8 +22,7 @@ from MLTools.NanoML.batch.system import System, counted, system_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import ENVIRONMENTS, SYSTEMS, TIME
 from MLTools.NanoML.config.document import Document
-from MLTools.NanoML.config.schema import json_schema, parse
-from MLTools.NanoML.config.setting import setting
+from MLTools.NanoML.config.schema import json_schema, parse, setting
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
 from MLTools.NanoML.terminal.progress import say

@@ -1,23 +1,33 @@
-"""`nanoml fit` and `nanoml toys`: the fit of an analysis, or of a workspace of pyhf."""
+"""`nanoml fit`, `toys` and `unblind`: the fit of an analysis, or of a workspace of pyhf, and the data of signal regions."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import PATH, command, flag, output_option, run_one
+from MLTools.NanoML.commands.options import (
+    PATH,
+    SettingForm,
+    command,
+    config_argument,
+    flag,
+    loaded,
+    output_option,
+    run_one,
+)
+from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.analysis import Config
 
 
-class _Toys(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    name = "auto|never|N"
+def _toys() -> Mapping[str, str]:
+    from MLTools.NanoML.config.fit import TOYS
 
-    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> str:
-        if not re.fullmatch("auto|never|[1-9][0-9]{3,}", str(value)):
-            return self.fail(f'"{value}": write auto, never, or a number of at least 1000.')
-        return str(value)
+    return TOYS
 
 
 def _is_config(source: Path) -> bool:
@@ -32,7 +42,11 @@ def _is_config(source: Path) -> bool:
 @click.argument("source", metavar="CONFIG | WORKSPACE", type=PATH)
 @output_option("DIRECTORY", "Write the results of a workspace there.")
 @flag("--blind", "Do not use the data of a workspace, only what is expected.")
-@click.option("--toys", type=_Toys(), help="Toys for limit and significance of a workspace; default: auto.")
+@click.option(
+    "--toys",
+    type=SettingForm("auto|never|N", _toys),
+    help="Toys for limit and significance of a workspace; default: auto.",
+)
 @flag("--force", "Fit again, even if the results are up to date.")
 def fit(source: Path, output: Optional[Path], blind: bool, toys: Optional[str], force: bool) -> None:
     """Fit the signal strength of an analysis, or of a workspace of pyhf, a JSON file.
@@ -89,12 +103,10 @@ def toys(source: Path, count: int, strength: float, at: Optional[float], seed: i
 
 def _results(source: Path, at: Optional[float]) -> Path:
     """The directory of the fit of an analysis; of the one at a value of the signal's parameter, if it has several."""
-    from MLTools.NanoML.config.analysis import load
     from MLTools.NanoML.config.histogram import hypotheses
-    from MLTools.NanoML.errors import ConfigError, listed
     from MLTools.NanoML.workflow.stages import Layout
 
-    config = load(source)
+    config = loaded(source)
     found, directory = hypotheses(config), Layout.of(config).fit
     if not found and at is not None:
         raise ConfigError(f"{source}: has one fit. Remove --at.")
@@ -106,3 +118,60 @@ def _results(source: Path, at: Optional[float]) -> Path:
             f"{source}: has a fit for each of {listed(map(str, found))}. Choose one, as in --at {found[0].value:.9g}."
         )
     return directory / chosen[0].ending
+
+
+@command(
+    "nanoml unblind analysis.yaml --because 'approved by the working group'",
+    short="Look at the data of signal regions.",
+)
+@config_argument
+@click.option("--because", metavar="TEXT", help="Why now; without it, you are asked.")
+def unblind(config: Path, because: Optional[str]) -> None:
+    """Make an analysis use the observed data of its signal regions.
+
+    Shows the expected result, and asks for the name of the analysis. Who unblinds, when, why, and the expected result are
+    written to WORKDIR/unblinded.json; the report of the fit shows them. Then `nanoml run` makes histograms, figures
+    and the fit again, with data.
+    """
+    from MLTools.NanoML.config.histogram import EVERYWHERE
+    from MLTools.NanoML.parallel import locked
+    from MLTools.NanoML.workflow.stages import Layout
+    from MLTools.NanoML.workflow.unblinding import signal_data, unblinding
+    from MLTools.NanoML.workflow.unblinding import unblind as append
+
+    analysis = loaded(config)
+    blind, workdir = signal_data(analysis), Layout.of(analysis).workdir
+    if not blind.regions and not blind.bins:
+        raise NanoMLError(
+            f"{config}: nothing is blind, since no network is trained, nothing is fitted, and there is no signal."
+        )
+    before = unblinding(analysis)
+    if before is not None:
+        raise NanoMLError(f"{config}: is {before} already ({before.because}).")
+    expected = _expected(analysis)
+    places = [", ".join(blind.regions), f"{blind.bins} elsewhere" if blind.bins else ""]
+    where = "everywhere" if EVERYWHERE in blind.regions else f"in {', and in '.join(filter(None, places))}"
+    click.echo(f"{workdir.name} is blind {where}.")
+    click.echo(f"Expected: {expected}")
+    click.echo("This cannot be undone: selection, bins and uncertainties should be final.")
+    because = because or click.prompt("Why do you unblind now?")
+    if click.prompt("Type the name of the analysis to unblind it") != workdir.name:
+        raise NanoMLError(f"That is not {workdir.name}: the analysis stays blind.")
+    with locked(workdir):
+        entry = append(analysis, because, expected)
+    click.echo(f"{workdir.name} is {entry}. `nanoml run {config}` shows its data.")
+
+
+def _expected(config: Config) -> str:
+    """The expected result of the fit, which must be that of the analysis as it is now."""
+    if config.fit is None:
+        return "nothing, since the analysis has no fit"
+    from MLTools.NanoML.workflow.pipeline import planned
+    from MLTools.NanoML.workflow.unblinding import expected_result
+
+    late = [each.stage.name for each in planned(config, ("fill", "histogram", "fit", "limits")) if each.reasons]
+    if late:
+        raise NanoMLError(
+            f"What is expected is not known, since {', '.join(late)} must be done first: use `nanoml run`."
+        )
+    return expected_result(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, TypeVar
@@ -38,15 +38,24 @@ PATH: click.Path[Path] = click.Path(path_type=Path)
 """The type of arguments that are paths."""
 
 
-class _Loss(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    name = "N|SHARE%"
+class SettingForm(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """A text in the form that a setting has, too; `form` imports its pattern, and what this is in words, when it is needed."""
+
+    def __init__(self, name: str, form: Callable[[], Mapping[str, str]]) -> None:
+        self.name, self._form = name, form
 
     def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> str:
-        from MLTools.NanoML.config.datasets import LOSS
+        """The text as it is; an error if it has another form."""
+        form = self._form()
+        return (
+            str(value) if re.fullmatch(form["pattern"], str(value)) else self.fail(f'"{value}": write {form["form"]}.')
+        )
 
-        if not re.fullmatch(LOSS["pattern"], str(value)):
-            return self.fail(f'"{value}": write {LOSS["form"]}.')
-        return str(value)
+
+def _loss() -> Mapping[str, str]:
+    from MLTools.NanoML.config.datasets import LOSS
+
+    return LOSS
 
 
 def command(*examples: str, short: Optional[str] = None, **attributes: Any) -> Callable[[_Command], click.Command]:
@@ -75,7 +84,7 @@ root_compression_option = click.option("--compression", default="ZLIB:5", show_d
 missing_option = click.option(
     "--max-missing-files",
     "max_missing_files",
-    type=_Loss(),
+    type=SettingForm("N|SHARE%", _loss),
     help="Leave out files that cannot be read, at most so many of each dataset; the results say which.",
 )
 

@@ -17,11 +17,13 @@ from MLTools.NanoML.config.document import Document, Key, dotted
 from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.config.histogram import Blind, Histogram
 from MLTools.NanoML.config.regions import DataDriven, Part, parts_of
-from MLTools.NanoML.config.schema import json_schema, parse
-from MLTools.NanoML.config.setting import NAME, PRODUCT, REGION, setting
-from MLTools.NanoML.config.training import Evaluate, Export, Train, Tune
+from MLTools.NanoML.config.schema import NAME, PRODUCT, REGION, json_schema, parse, setting
+from MLTools.NanoML.config.training import Evaluate, Export, Train
+from MLTools.NanoML.config.tuning import Tune
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.model import CLASSES
+from MLTools.NanoML.networks import NetworkClass
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,14 @@ class Config:
             return tuple(name for name, dataset in self.datasets.items() if not dataset.is_data)
         named = (name for name, dataset in self.datasets.items() if dataset.class_ is not None)
         return (*named, *(part.name for part in self.parts))
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether targets are estimated, and no classes told apart beside them."""
+        if self.train is None or not self.train.targets:
+            return False
+        found = NetworkClass.of(self.train.model, self.base)
+        return found is None or CLASSES not in found.heads
 
     @property
     def trainings(self) -> tuple[Optional[str], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from MLTools.NanoML.config.setting import setting
+from MLTools.NanoML.config.schema import setting
 from MLTools.NanoML.workflow.stages import NAMES
 
 SYSTEMS = {

@@ -11,9 +11,10 @@ from MLTools.NanoML.config.datasets import TIERS
 from MLTools.NanoML.config.document import Keys, Problem
 from MLTools.NanoML.config.fit import fits
 from MLTools.NanoML.config.histogram import histograms, scored_values
-from MLTools.NanoML.config.regions import data_driven, expression, regions
-from MLTools.NanoML.config.schema import complaints, json_schema, suggestion
-from MLTools.NanoML.config.training import METRICS, MODELS, TUNABLE, Axis, Train
+from MLTools.NanoML.config.regions import data_driven, expression, regions, twins
+from MLTools.NanoML.config.schema import suggestion, unknown
+from MLTools.NanoML.config.training import MODELS
+from MLTools.NanoML.config.tuning import searches
 from MLTools.NanoML.contracts.hdf5 import RESERVED
 from MLTools.NanoML.model import CLASSES, TARGETS
 from MLTools.NanoML.nanoaod.versions import did_you_mean
@@ -22,6 +23,7 @@ from MLTools.NanoML.networks import NetworkClass, hooks
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
 
+
 _LARGEST = 3.4028235e38  # of float32
 
 
@@ -29,20 +31,16 @@ def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are valid by themselves."""
     checks = (
         _datasets, _cross_sections, _eras, skims, conversions, regions, data_driven, sources, _training, _unused, _per_era, _columns,
-        _objects, _network, _per_object, _signal, _tune, _evaluate, _score, histograms, fits,
+        _objects, _network, _per_object, _signal, searches, _evaluate, _score, histograms, fits,
     )  # fmt: skip
     return [problem for check in checks for problem in check(config)]
 
 
 def _datasets(config: Config) -> Iterator[Problem]:
-    seen: dict[str, str] = {}
+    yield from twins("datasets", config.datasets)
     features = config.convert.features if config.convert else []
     for name, dataset in config.datasets.items():
         place = ("datasets", name)
-        other = seen.setdefault(name.lower(), name)
-        if other != name:
-            what = f'differs from "{other}" only in upper and lower case, which not every disk tells apart. Rename one'
-            yield place, what
         if not dataset.files and not dataset.das:
             what = 'has no files. Add "files", as in "files: data/WZ/*.root", or "das" with a name of the catalogue'
             yield place, what
@@ -65,10 +63,9 @@ def _datasets(config: Config) -> Iterator[Problem]:
             yield (*place, "triggers"), what
         if dataset.triggers and (config.skim is None or config.skim.selection is None):
             yield (*place, "triggers"), 'is applied with the selection, and there is none. Add "skim: {selection: ...}"'
-        if dataset.era is not None and dataset.era not in config.eras:
-            hint = suggestion(dataset.era, config.eras) if config.eras else "There are no `eras`."
-            yield (*place, "era"), f'"{dataset.era}" is not one of `eras`. {hint}'
-        if dataset.era is None and config.eras:
+        if dataset.era is not None:
+            yield from unknown((*place, "era"), dataset.era, config.eras, "one of `eras`")
+        elif config.eras:
             yield place, f'belongs to no era. Add "era: {next(iter(config.eras))}", or another one'
         if dataset.is_data and dataset.class_ is not None:
             yield (*place, "class"), 'data is trained on in a region of "data_driven" only. Remove this or "data: true"'
@@ -90,9 +87,9 @@ def _cross_sections(config: Config) -> Iterator[Problem]:
     for name in known:
         era = config.datasets[name].era
         if (era is None or era in config.eras) and config.luminosity_of(name) is None:
-            where = f"to the era {era}" if era else "it"
-            what = f'has no effect without a luminosity. Add {where}, in /fb, as in "luminosity: 59.8"'
-            yield ("datasets", name, "cross_section"), what.replace("Add to", "Add one to")
+            what = f"one to the era {era}" if era else "it"
+            what = f'has no effect without a luminosity. Add {what}, in /fb, as in "luminosity: 59.8"'
+            yield ("datasets", name, "cross_section"), what
             break
     which = "dataset with a class" if config.classes and not (config.train and config.train.per_object) else "dataset"
     for name in config.trained:
@@ -123,21 +120,11 @@ def _training(config: Config) -> Iterator[Problem]:
     if config.convert is None:
         yield ("train",), 'there is nothing to train on. Add a "convert" section or "train.files"'
     if train.targets and not config.trained:
-        yield (
-            ("train",),
-            "there is nothing to train on: without classes a regression takes simulation, and there is none",
-        )
-    if not _is_regression(config) and train.per_object is None and len(config.classes) < 2:
+        what = "there is nothing to train on: without classes a regression takes simulation, and there is none"
+        yield ("train",), what
+    if not config.is_regression and train.per_object is None and len(config.classes) < 2:
         has = f'only "{config.classes[0]}" is given' if config.classes else "none is given"
         yield ("train",), f'takes at least two classes, {has}. Add "class: ..." to the datasets to train on'
-
-
-def _is_regression(config: Config) -> bool:
-    """Whether targets are estimated, and no classes told apart beside them."""
-    if config.train is None or not config.train.targets:
-        return False
-    found = NetworkClass.of(config.train.model, config.base)
-    return found is None or CLASSES not in found.heads
 
 
 def _unused(config: Config) -> Iterator[Problem]:
@@ -199,8 +186,7 @@ def _columns(config: Config) -> Iterator[Problem]:
     )
     for keys, names, known, place in needed:
         for name in names:
-            if name not in known:
-                yield ("train", *keys), f'"{name}" is not in {place}. {suggestion(name, sorted(known))}'
+            yield from unknown(("train", *keys), name, sorted(known), f"in {place}")
 
 
 def _objects(config: Config) -> Iterator[Problem]:
@@ -270,9 +256,6 @@ def _per_object(config: Config) -> Iterator[Problem]:
         if given:
             what = "cannot be used with per_object: its networks read one object at a time, and tell classes apart"
             yield ("train", setting), f"{what}. Remove one of them"
-    if config.evaluate is not None and config.evaluate.compare:
-        what = "compares events, but train.per_object trains on objects. Remove one of them"
-        yield ("evaluate", "compare"), what
     if len(per_object.classes) < 2:
         yield (*place, "classes"), 'takes at least two classes, as in "{prompt: [1, 15], fake: [0, 3, 4, 5]}"'
     owner: dict[int, str] = {}
@@ -286,9 +269,8 @@ def _per_object(config: Config) -> Iterator[Problem]:
     if train.files is not None or config.convert is None:
         return
     objects, collection = config.convert.objects, per_object.collection
-    if collection not in objects:
-        yield (*place, "collection"), f'"{collection}" is not in convert.objects. {suggestion(collection, objects)}'
-    elif per_object.label not in objects[collection].fields:
+    yield from unknown((*place, "collection"), collection, objects, "in convert.objects")
+    if collection in objects and per_object.label not in objects[collection].fields:
         what = f'"{per_object.label}" is not in convert.objects.{collection}.fields. Add it there'
         yield (*place, "label"), what
     if not config.trained:
@@ -303,9 +285,9 @@ def _signal(config: Config) -> Iterator[Problem]:
     if train.per_object is not None:
         classes = tuple(train.per_object.classes)
     known = train.files is None or train.per_object is not None
-    if known and train.signal is not None and train.signal not in classes:
-        yield ("train", "signal"), f'"{train.signal}" is not a class. {suggestion(train.signal, classes)}'
-    if train.discriminants and _is_regression(config):
+    if known and train.signal is not None:
+        yield from unknown(("train", "signal"), train.signal, classes, "a class")
+    if train.discriminants and config.is_regression:
         yield ("train", "discriminants"), "a regression has no classes to tell apart. Remove it, or train.targets"
         return
     for number, (name, against) in enumerate(train.against.items()):
@@ -313,46 +295,16 @@ def _signal(config: Config) -> Iterator[Problem]:
         signal, shares = against.signal, list(against.shares)
         at: Keys = place if isinstance(train.discriminants[name], str) else (*place, "signal")
         if number == 0 and train.signal is not None and signal != train.signal:
-            yield (
-                at,
-                f'the first discriminant looks for "{signal}", but train.signal is "{train.signal}". Make them agree',
-            )
+            what = f'the first discriminant looks for "{signal}", but train.signal is "{train.signal}". Make them agree'
+            yield at, what
         if shares == [signal]:
             yield (*place, "shares"), f'"{signal}" is the signal: give the shares of other classes as well'
         if name in classes:
             yield place, "a class has this name, and so its probability. Rename one of the two"
         if name in ("fold", "selected"):
             yield place, f"the branch NAME_{name} beside the scores is called so. Rename the discriminant"
-        for key, each in [(at, signal), *(((*place, "shares", each), each) for each in shares)]:
-            if known and each not in classes:
-                yield key, f'"{each}" is not a class. {suggestion(each, classes)}'
-
-
-def _tune(config: Config) -> Iterator[Problem]:
-    tune, train = config.tune, config.train
-    if tune is None:
-        return
-    if train is None:
-        yield ("tune",), 'there is no training whose settings could be searched. Add a "train" section'
-    elif _is_regression(config) and tune.metric != METRICS[0]:
-        yield ("tune", "metric"), "a regression has no AUC, and no significance. Use validation_loss"
-    elif train.parameter and tune.metric == "validation_significance":
-        yield ("tune", "metric"), "only one of the signals of a parametrised network can exist. Use validation_auc"
-    for name, axis in tune.space.items():
-        place = ("tune", "space", name)
-        is_option = name.startswith("options.")
-        if name not in TUNABLE and not is_option:
-            yield place, f"is not a setting that can be searched. {suggestion(name, [*TUNABLE, 'options.NAME'])}"
-            continue
-        problems = list(_range(axis) if axis.choices is None else _choices(axis))
-        yield from ((place, problem) for problem in problems)
-        if problems or is_option:
-            continue
-        given = [("low", axis.low), ("high", axis.high)]
-        if axis.choices is not None:
-            given = [("choices", choice) for choice in axis.choices]
-        for key, value in given:  # values that `train` would not accept
-            yield from (((*place, key), problem) for _, problem in complaints({name: value}, json_schema(Train)))
+        for key, each in [(at, signal), *(((*place, "shares", each), each) for each in shares)] if known else ():
+            yield from unknown(key, each, classes, "a class")
 
 
 def _evaluate(config: Config) -> Iterator[Problem]:
@@ -367,50 +319,18 @@ def _evaluate(config: Config) -> Iterator[Problem]:
             )
             yield ("evaluate", "compare", number), what
     for number, name in enumerate(evaluate.data_in):
-        place = ("evaluate", "data_in", number)
-        if train is not None and train.files is None and name not in config.regions:
-            hint = suggestion(name, config.regions) if config.regions else "There are no `regions`."
-            yield place, f'"{name}" is not one of `regions`. {hint}'
+        if train is not None and train.files is None:
+            yield from unknown(("evaluate", "data_in", number), name, config.regions, "one of `regions`")
     for key in ("seeds", "learning_curve"):
-        if getattr(evaluate, key) and _is_regression(config):
-            yield (
-                ("evaluate", key),
-                "shows the AUC of a classification, and train.targets asks for a regression. Remove it",
-            )
-    if not evaluate.data_in:
-        return
-    if train is not None and train.per_object is not None:
-        what = "compares events, but train.per_object trains on objects. Remove one of them"
-        yield ("evaluate", "data_in"), what
-    if not evaluate.compare and not config.converted_data:
+        if getattr(evaluate, key) and config.is_regression:
+            what = "shows the AUC of a classification, and train.targets asks for a regression. Remove it"
+            yield ("evaluate", key), what
+    for key in ("compare", "data_in"):
+        if getattr(evaluate, key) and train is not None and train.per_object is not None:
+            yield ("evaluate", key), "compares events, but train.per_object trains on objects. Remove one of them"
+    if evaluate.data_in and not evaluate.compare and not config.converted_data:
         what = 'there are no data. Add a dataset with "data: true", or HDF5 files of data to evaluate.compare'
         yield ("evaluate", "data_in"), what
-
-
-def _range(axis: Axis) -> Iterator[str]:
-    low, high = axis.low, axis.high
-    if low is None or high is None:
-        yield 'takes "low" and "high", as in "{low: 0.0001, high: 0.01, log: true}", or "choices"'
-        return
-    if low >= high:
-        yield f"low, {low:g}, is not below high, {high:g}"
-    elif axis.step is not None and axis.step > high - low:
-        yield f"step, {axis.step:g}, is larger than the range"
-    if axis.log and low <= 0:
-        yield f"low, {low:g}, has no logarithm. Give one above 0, or remove log"
-    if axis.log and axis.step is not None:
-        yield "takes log or step, not both"
-
-
-def _choices(axis: Axis) -> Iterator[str]:
-    if axis.low is not None or axis.high is not None or axis.step is not None or axis.log:
-        yield "takes a range (low and high) or choices, not both"
-    if not isinstance(axis.choices, list) or not axis.choices:
-        yield 'choices: expected a list of values, as in "choices: [64, 128]"'
-        return
-    for position, choice in enumerate(axis.choices):
-        if choice in axis.choices[:position]:
-            yield f"choices: {choice} is listed twice"
 
 
 def _score(config: Config) -> Iterator[Problem]:

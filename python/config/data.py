@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
-from MLTools.NanoML.config.setting import BRANCH, setting
+from MLTools.NanoML.config.schema import BRANCH, setting
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config

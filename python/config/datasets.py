@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
-from MLTools.NanoML.config.setting import BRANCH, DATASET, PRODUCT, setting
+from MLTools.NanoML.config.schema import BRANCH, DATASET, PRODUCT, setting
 
 # the settings that say which files are read: what is made of a file does not depend on them
 FROM_WHERE = ("files", "das", "instance", "status", "max_files", "max_events")

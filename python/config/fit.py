@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from MLTools.NanoML.config.document import Key, Problem
 from MLTools.NanoML.config.histogram import EVERYWHERE, hypotheses, processes_of, regions_of, scored_values
-from MLTools.NanoML.config.schema import suggestion
-from MLTools.NanoML.config.setting import BRANCH, REGION, setting
+from MLTools.NanoML.config.schema import BRANCH, REGION, setting, unknown
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ UNCORRELATED = ("*hfstats*", "*lfstats*", "*uncorrelated*", "*_stat", "*_stat_*"
 resolution of jets."""
 AUTO, NEVER = "auto", "never"
 """Whether toys give limits: where few events are expected, or never."""
+TOYS = {"pattern": f"{AUTO}|{NEVER}|[1-9][0-9]{{3,}}", "form": f"{AUTO}, {NEVER}, or a number of at least 1000"}
 _NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)"
 _PERCENTAGE = re.compile(rf"\s*{_NUMBER}\s*%\s*")
 _TWO_PERCENTAGES = re.compile(rf"\s*([+-])\s*{_NUMBER}\s*%?\s*/?\s*([+-])\s*{_NUMBER}\s*%\s*")
@@ -87,8 +87,7 @@ class Fit:
         AUTO,
         "Pseudo-experiments of each hypothesis that give limit and significance. By default there are 5000 where fewer than 10 background "
         "events are expected; elsewhere, or with never, asymptotic formulae give both.",
-        pattern=f"{AUTO}|{NEVER}|[1-9][0-9]{{3,}}",
-        form=f"{AUTO}, {NEVER}, or a number of at least 1000",
+        **TOYS,
         examples=[20000],
     )
 
@@ -191,11 +190,10 @@ def fits(config: Config) -> Iterator[Problem]:
     }
     for key, processes in named.items():
         for place, process in processes:
-            if process not in known:
-                yield ("fit", key, *place), f'"{process}" is not one of the classes. {suggestion(process, known)}'
-            elif key == "uncertainties" and process in fit.free:
+            yield from unknown(("fit", key, *place), process, known, "one of the classes")
+            if key == "uncertainties" and process in fit.free:
                 yield ("fit", key, *place), f"{process} is normalised by the fit (fit.free). Remove one of them"
-            elif key == "free" and process == signal_of(config, fit):
+            if key == "free" and process in known and process == signal_of(config, fit):
                 yield ("fit", key, *place), "is the signal, whose strength is fitted in any case. Remove it"
     for name, entry in fit.uncertainties.items():
         place = ("fit", "uncertainties", name)
@@ -214,10 +212,7 @@ def _hypotheses(config: Config, fit: Fit) -> Iterator[Problem]:
         return
     names = {name for dataset in config.datasets.values() for name in dataset.parameters}
     if fit.parameter is not None and parameter not in names:
-        yield (
-            ("fit", "parameter"),
-            f'"{parameter}" is not in the parameters of a dataset. {suggestion(parameter, names)}',
-        )
+        yield from unknown(("fit", "parameter"), parameter, names, "in the parameters of a dataset")
         return
     signal, found = signal_of(config, fit), hypotheses(config)
     mine = {name: it for name, it in config.datasets.items() if it.class_ == signal}
@@ -236,10 +231,8 @@ def _hypotheses(config: Config, fit: Fit) -> Iterator[Problem]:
     scored = scored_values(config).get(parameter, [])
     for each in found if len(scored) > 1 else ():
         if each.value not in scored:
-            yield (
-                ("score", "parameter", parameter),
-                f"lacks {each.value:g}, a value of datasets, which is fitted. Add it",
-            )
+            what = f"lacks {each.value:g}, a value of datasets, which is fitted. Add it"
+            yield ("score", "parameter", parameter), what
 
 
 def _channels(config: Config, fit: Fit) -> Iterator[Problem]:
@@ -248,11 +241,9 @@ def _channels(config: Config, fit: Fit) -> Iterator[Problem]:
     regions: Sequence[str] = list(config.regions) or [EVERYWHERE]
     for region, name in fit.channels.items():
         place: tuple[Key, ...] = ("fit", "channels", region)
-        if region not in regions:
-            yield place, f'"{region}" is not one of `regions`. {suggestion(region, regions)}'
-        elif name not in config.histogram:
-            yield place, f'"{name}" is not one of `histogram`. {suggestion(name, config.histogram)}'
-        elif region not in regions_of(config, config.histogram[name]):
+        yield from unknown(place, region, regions, "one of `regions`")
+        yield from unknown(place, name, config.histogram, "one of `histogram`")
+        if region in regions and name in config.histogram and region not in regions_of(config, config.histogram[name]):
             yield place, f"the histogram {name} is not filled in {region}. Add {region} to histogram.{name}.regions"
 
 

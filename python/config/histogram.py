@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.config.document import Problem
-from MLTools.NanoML.config.schema import suggestion
-from MLTools.NanoML.config.setting import REGION, setting
+from MLTools.NanoML.config.schema import REGION, setting, unknown
 from MLTools.NanoML.contracts.bins import LEAST_EVENTS, MOST_BINS
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 
@@ -136,18 +135,15 @@ def histograms(config: Config) -> Iterator[Problem]:
     from MLTools.NanoML.config.regions import expression
 
     for number, region in enumerate(config.blind.regions):
-        if region not in config.regions and (config.train is None or config.train.files is None):
-            hint = suggestion(region, config.regions) if config.regions else "There are no `regions`."
-            yield ("blind", "regions", number), f'"{region}" is not one of `regions`. {hint}'
+        if config.train is None or config.train.files is None:
+            yield from unknown(("blind", "regions", number), region, config.regions, "one of `regions`")
     if config.histogram and not config.datasets:
         yield ("histogram",), 'there are no events to fill. Add some under "datasets:"'
     if config.histogram and config.score is not None and config.score.files:
         yield ("histogram",), "fills the scores of datasets, but score.files has others. Remove one of them"
     elif config.histogram and config.train is None and config.score is None:
-        yield (
-            ("histogram",),
-            'needs the weights of events beside their scores. Add "score: {model: []}", or a "train" section',
-        )
+        what = 'needs the weights of events beside their scores. Add "score: {model: []}", or a "train" section'
+        yield ("histogram",), what
     for name, histogram in config.histogram.items():
         place = ("histogram", name)
         for each in hypotheses(config):
@@ -157,9 +153,7 @@ def histograms(config: Config) -> Iterator[Problem]:
         for number, text in enumerate(axes_of(name, histogram)):
             yield from expression((*place, "of", number) if histogram.of else place, text)
         for number, region in enumerate(histogram.regions):
-            if region not in config.regions:
-                hint = suggestion(region, config.regions) if config.regions else "There are no `regions`."
-                yield (*place, "regions", number), f'"{region}" is not one of `regions`. {hint}'
+            yield from unknown((*place, "regions", number), region, config.regions, "one of `regions`")
         count = len(axes_of(name, histogram))
         if count > MOST_AXES:
             yield (*place, "of"), f"has {count} axes, and a histogram has {MOST_AXES} at most"
@@ -173,7 +167,5 @@ def histograms(config: Config) -> Iterator[Problem]:
             yield (*place, "bins"), str(problem)
             continue
         if len(edges) != count:
-            yield (
-                (*place, "bins"),
-                f"are for {len(edges)} axes, but there are {count}: {', '.join(axes_of(name, histogram))}",
-            )
+            what = f"are for {len(edges)} axes, but there are {count}: {', '.join(axes_of(name, histogram))}"
+            yield (*place, "bins"), what

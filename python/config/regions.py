@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
 from MLTools.NanoML.config.document import Keys, Problem
-from MLTools.NanoML.config.schema import suggestion
-from MLTools.NanoML.config.setting import REGION, setting
+from MLTools.NanoML.config.schema import REGION, setting, suggestion, unknown
 from MLTools.NanoML.contracts.hdf5 import region_column
 from MLTools.NanoML.errors import NanoMLError
 
@@ -89,25 +88,15 @@ def regions(config: Config) -> Iterator[Problem]:
     convert, train = config.convert, config.train
     parameters = {name for dataset in config.datasets.values() for name in dataset.parameters}
     columns = {*(convert.features if convert else ()), *parameters}
-    seen: dict[str, str] = {}
+    yield from twins("regions", config.regions)
     for name, cut in config.regions.items():
         place = ("regions", name)
         yield from expression(place, cut)
-        other = seen.setdefault(name.lower(), name)
-        if other != name:
-            what = f'differs from "{other}" only in upper and lower case, which not every disk tells apart. Rename one'
-            yield place, what
         if region_column(name) in columns:
             yield place, f"HDF5 files have a column {region_column(name)} for it, as you call another one. Rename it"
     if train is not None and train.files is None:
         for number, name in enumerate(train.regions):
-            yield from _unknown(config, ("train", "regions", number), name)
-
-
-def _unknown(config: Config, keys: Keys, region: str) -> Iterator[Problem]:
-    if region not in config.regions:
-        hint = suggestion(region, config.regions) if config.regions else "There are no `regions`."
-        yield keys, f'"{region}" is not one of `regions`. {hint}'
+            yield from unknown(("train", "regions", number), name, config.regions, "one of `regions`")
 
 
 def data_driven(config: Config) -> Iterator[Problem]:
@@ -118,25 +107,20 @@ def data_driven(config: Config) -> Iterator[Problem]:
         if class_ in simulated:
             yield place, "datasets are of a class of this name. Rename one of the two"
         for number, name in enumerate(wanted.from_):
-            if name not in config.datasets:
-                yield (*place, "from", number), f'"{name}" is not a dataset. {suggestion(name, config.datasets)}'
-            elif not config.datasets[name].is_data:
-                yield (
-                    (*place, "from", number),
-                    f'"{name}" is simulation. Name data, or add "data: true" to that dataset',
-                )
-        yield from _unknown(config, (*place, "region"), wanted.region)
+            yield from unknown((*place, "from", number), name, config.datasets, "a dataset")
+            if name in config.datasets and not config.datasets[name].is_data:
+                what = f'"{name}" is simulation. Name data, or add "data: true" to that dataset'
+                yield (*place, "from", number), what
+        yield from unknown((*place, "region"), wanted.region, config.regions, "one of `regions`")
         yield from expression((*place, "weight"), str(wanted.weight))
         for variation, text in wanted.variations.items():
             yield from expression((*place, "variations", variation), str(text))
         for region, cut in wanted.into.items():
-            yield from _unknown(config, (*place, "into", region), region)
+            yield from unknown((*place, "into", region), region, config.regions, "one of `regions`")
             yield from expression((*place, "into", region), cut)
             if region == wanted.region:
-                yield (
-                    (*place, "into", region),
-                    "its events are in this region: it is the estimate for others. Remove it",
-                )
+                what = "its events are in this region: it is the estimate for others. Remove it"
+                yield (*place, "into", region), what
         in_training = config.train.regions if config.train is not None and config.train.per_object is None else []
         if in_training and not {*in_training} & {*wanted.into}:
             what = f'none of its events would be trained on, as `train.regions` has other regions. Add "into: {{{in_training[0]}: CUT}}"'
@@ -144,10 +128,8 @@ def data_driven(config: Config) -> Iterator[Problem]:
         yield from _subtracted(config, class_, wanted)
         for part in parts_of(config, class_):
             if part.name in config.datasets:
-                yield (
-                    ("datasets", part.name),
-                    f"the file of {part.dataset} in the class {class_} has this name. Rename it",
-                )
+                what = f"the file of {part.dataset} in the class {class_} has this name. Rename it"
+                yield ("datasets", part.name), what
 
 
 def _subtracted(config: Config, class_: str, wanted: DataDriven) -> Iterator[Problem]:
@@ -179,6 +161,16 @@ def _subtracted(config: Config, class_: str, wanted: DataDriven) -> Iterator[Pro
                     f'how many events of "{name}" there are is not known. Give it a "cross_section", and a luminosity'
                 )
                 yield place, what
+
+
+def twins(section: str, names: Iterable[str]) -> Iterator[Problem]:
+    """Names of a section by which files are named that would be one."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            what = f'differs from "{other}" only in upper and lower case, which not every disk tells apart. Rename one'
+            yield (section, name), what
 
 
 def expression(keys: Keys, text: str) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""The sections `train`, `tune`, `evaluate` and `export`: the network, and what is made of it."""
+"""The sections `train`, `evaluate` and `export`: the network, and what is made of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from MLTools.NanoML.config.setting import BRANCH, NAME, REGION, setting
+from MLTools.NanoML.config.schema import BRANCH, NAME, REGION, setting
 from MLTools.NanoML.networks import NetworkClass, networks
 
 # what settings can name, the default first
@@ -18,15 +18,8 @@ NEGATIVE_WEIGHTS = ("signed", "reweight")
 SCALINGS = ("standard", "none")
 PRECISIONS = ("float32", "bfloat16", "float16")
 TRACKERS = ("mlflow", "tensorboard")
-METRICS = ("validation_loss", "validation_auc", "validation_significance")
-SAMPLERS = ("tpe", "random")
-PRUNERS = ("median", "hyperband", "none")
 DISCRIMINANT = "discriminant"
 """Name of the discriminant that a training with more than two classes has by itself."""
-# settings of `train` that `tune.space` can name, beside options.NAME
-TUNABLE = (
-    "batch_size", "learning_rate", "schedule", "warmup", "weight_decay", "clip", "epochs", "patience", "precision",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -252,46 +245,6 @@ class Train:
         """The class that is called signal: `signal`, else that of the first discriminant, else "signal", else the first class."""
         first = next((each.signal for each in self.against.values()), None)
         return self.signal or first or ("signal" if "signal" in classes else classes[0])
-
-
-@dataclass(frozen=True)
-class Axis:
-    """What a setting may be in the search: a value in a range, or one of several choices."""
-
-    low: Optional[float] = setting(None, "Lower end of a range.", examples=[1e-4])
-    high: Optional[float] = setting(None, "Upper end of a range.", examples=[1e-2])
-    log: bool = setting(False, "True to search the logarithm: as many trials between 1 and 10 as between 10 and 100.")
-    step: Optional[float] = setting(None, "Distance between values of a range.", exclusiveMinimum=0)
-    choices: Any = setting(None, "A list of values, instead of a range.", examples=[[64, 128, 256]])
-
-
-@dataclass(frozen=True)
-class Tune:
-    """The search for good settings of the training."""
-
-    trials: int = setting(50, "How many settings are tried.", minimum=1)
-    metric: str = setting(
-        METRICS[0],
-        "What is minimised (the loss) or maximised (the AUC, or the expected significance of a fit to the discriminant in bins).",
-        enum=METRICS,
-    )
-    space: dict[str, Axis] = setting(
-        dict,
-        "What is varied: settings of `train`, or options.NAME, and their values. "
-        "By default the learning rate, the weight decay, the batch size and the size of the network.",
-        examples=[{"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}],
-    )
-    sampler: str = setting(
-        SAMPLERS[0], "How settings are chosen: tpe learns from earlier trials, random does not.", enum=SAMPLERS
-    )
-    pruner: str = setting(
-        PRUNERS[0],
-        "Which trials are ended early: median ends those that are worse than half of the others at the same "
-        "epoch, hyperband all but the best of growing groups, none ends none.",
-        enum=PRUNERS,
-    )
-    seed: int = setting(1, "Seed of the choice of settings.", minimum=0, maximum=2**32 - 1)
-    tracking: bool = setting(False, "True to also record each trial where `train.tracking` says.")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from MLTools.NanoML.config.setting import setting
+from MLTools.NanoML.config.schema import setting
 from MLTools.NanoML.corrections.evaluation import Correction, CorrectionFile
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.versions import did_you_mean

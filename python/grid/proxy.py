@@ -212,8 +212,8 @@ def no_proxy(vo: str = "cms") -> ProxyProblem:
     return ProxyProblem(what, _init_command(vo=vo))
 
 
-def check_proxy(needed: timedelta = _NOW, vo: str = "cms") -> Proxy:
-    """The proxy, if it can be used: it must be of a VO, and valid as long as `needed` from now on.
+def check_proxy(needed: timedelta = _NOW) -> Proxy:
+    """The proxy, if it can be used: it must be of CMS, and valid as long as `needed` from now on.
 
     Raises
     ------
@@ -222,9 +222,9 @@ def check_proxy(needed: timedelta = _NOW, vo: str = "cms") -> Proxy:
     """
     path = find_proxy()
     if path is None:
-        raise NanoMLError(f"{no_proxy(vo)}")
+        raise NanoMLError(f"{no_proxy()}")
     proxy = read_proxy(path)
-    problems = proxy.problems(needed, vo)
+    problems = proxy.problems(needed)
     if problems:
         raise NanoMLError("\n".join(f"{path}: {problem}" for problem in problems))
     return proxy

@@ -67,6 +67,9 @@ class Stamp:
         status = os.stat(path)
         return cls(path, status.st_size, status.st_mtime_ns)
 
+    def __str__(self) -> str:
+        return self.path if self.size is None else f"{self.path} {self.size} {self.modified}"
+
 
 @dataclass(frozen=True)
 class Acceptance:
@@ -259,7 +262,7 @@ class Fingerprints:
     def __init__(self, records: Path, stage: str) -> None:
         self._records, self._path = records, records / f"{stage}.txt"
         self._settings: dict[int, tuple[Mapping[str, Any], str]] = {}  # as text, by the identity of what tasks share
-        self._input = functools.lru_cache(_SHARED)(_version)
+        self._input = functools.lru_cache(_SHARED)(Stamp.of)
 
     def read(self) -> frozenset[str]:
         """Those of tasks that were up to date; none if this is not known."""
@@ -275,29 +278,17 @@ class Fingerprints:
     def now(self, task: Task) -> Optional[str]:
         """That of a task with its files as they are; None if one is missing."""
         try:
-            inputs, outputs = map(self._input, task.inputs), map(_version, map(str, task.outputs))
-            return self._digest(task, inputs, outputs)
+            return self._digest(task, map(self._input, task.inputs), (Stamp.of(str(path)) for path in task.outputs))
         except OSError:
             return None
 
     def of(self, task: Task, record: Record) -> str:
         """That of a task which was just done, as its record says."""
-        return self._digest(task, map(_told, record.inputs), map(_told, record.outputs))
+        return self._digest(task, record.inputs, record.outputs)
 
-    def _digest(self, task: Task, inputs: Iterable[str], outputs: Iterable[str]) -> str:
+    def _digest(self, task: Task, inputs: Iterable[Stamp], outputs: Iterable[Stamp]) -> str:
         if id(task.settings) not in self._settings:
             self._settings[id(task.settings)] = task.settings, json.dumps(dict(task.settings), sort_keys=True)
-        settings, record = self._settings[id(task.settings)][1], _version(record_path(task, self._records))
-        text = "\0".join([task.code, settings, record, *inputs, "", *outputs])
+        settings, record = self._settings[id(task.settings)][1], Stamp.of(record_path(task, self._records))
+        text = "\0".join([task.code, settings, *map(str, [record, *inputs, "", *outputs])])
         return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=12).hexdigest()
-
-
-def _version(path: str) -> str:
-    if is_remote(path):
-        return path
-    status = os.stat(path)
-    return f"{path} {status.st_size} {status.st_mtime_ns}"
-
-
-def _told(stamp: Stamp) -> str:
-    return stamp.path if stamp.size is None else f"{stamp.path} {stamp.size} {stamp.modified}"

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("data_processing", "ML_processing", "statistical_analysis")
 PACKAGES = {"MLTools.NanoML": "python", **{part: part for part in PARTS}}
 SHELL = ("batch", "commands", "doctor", "inspection", "workflow")
-SETTINGS = {f"config.{name}" for name in ("setting", "datasets", "data", "training", "document", "schema")}
+SETTINGS = {f"config.{name}" for name in ("datasets", "data", "training", "document", "schema")}
 """What a kernel is asked for, and by what it reads the YAML file of corrections."""
 OF_FITS = {f"config.{name}" for name in ("fit", "histogram", "regions")}
 """What a fit is asked for besides; it is made anew in no time."""

@@ -13,7 +13,7 @@ import awkward as ak
 import numpy as np
 
 from ML_processing.compiled.nodes.graph import Graph
-from ML_processing.compiled.nodes.lists import Axis, Value
+from ML_processing.compiled.nodes.lists import Value
 from ML_processing.compiled.nodes.tensors import Tensor
 from MLTools.NanoML import selection
 from MLTools.NanoML.errors import NanoMLError
@@ -75,9 +75,7 @@ class Trace:
         if not any(cut.implies(condition) for cut in scope):
             self.demands.append((scope, condition))
 
-    def made(
-        self, value: Value, concrete: Any, scope: Scope, is_flat: bool = False, of_events: Optional[Axis] = None
-    ) -> Traced:
+    def made(self, value: Value, concrete: Any, scope: Scope, is_flat: bool = False) -> Traced:
         """A new array; the numbers get the type that the engine gave them."""
         from ML_processing.compiled.tracing.traced import Traced
 
@@ -86,7 +84,7 @@ class Trace:
             self.demand(scope, condition)
         self.graph.conditions.clear()
         self.steps.append(Step(self.place or user_line(), value, concrete, scope, is_flat))
-        return Traced(self, value, concrete, scope, is_flat, of_events)
+        return Traced(self, value, concrete, scope, is_flat, None)
 
 
 def _typed(value: Value, concrete: Any) -> Value:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.evaluation.fits import FitSignificance, ScoreFit
+from ML_processing.evaluation.cuts import FitSignificance, ScoreFit
 from ML_processing.evaluation.regions import BinnedOutput, binned_outputs
 from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.evaluation.systematics.sums import VariedSums, varied_sums

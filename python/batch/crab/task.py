@@ -1,18 +1,16 @@
-"""A task of CRAB: what was written for it, the commands of CRAB's client, and what this said."""
+"""A task of CRAB: what was written for it, what CRAB's client said about it, and its jobs."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from MLTools.NanoML.batch.crab.client import GridJob, jobs_in, last_words, output_of, run_client
 from MLTools.NanoML.batch.job import JobProblem, JobResult, TaskResult
 from MLTools.NanoML.batch.submission import JobEntry, Submission
 from MLTools.NanoML.batch.system import QueueState
@@ -20,73 +18,17 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.stages import Resources
 
 _CACHE = ".requestcache"  # CRAB writes it when its server has taken a task
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _SERVER = re.compile(r"^Status on the CRAB server:\s*(\w+)", re.M)
 _REFUSAL = re.compile(r"^Failure message from server:\s*(.*(?:\n\t\t\t\t.*)*)", re.M)
 _PURGED = "Files are purged from Grid scheduler"
 _NAME = re.compile(r"(?<!\d)\d{6}_\d{6}\w*:[A-Za-z0-9-]+_crab_[A-Za-z0-9_-]+")
 _LFN = re.compile(r"^ +LFN: (\S+)", re.M)
-_CHATTER = ("Log file is", "{", "Will use CRAB configuration file", "Sending the request to the server")
 _CHANGING = ("NEW", "HOLDING", "QUEUED", "WAITING", "TAPERECALL", "KILLRECALL")
 REFUSED, _KILLED, _FORGOTTEN = "SUBMITFAILED", "KILLED", "FORGOTTEN"
 
 _MOST = 500  # jobs that `crab getoutput` takes at a time
 _TIME = 1250 * 60  # seconds: CRAB's default
 _STALE = 3600  # seconds after which what CRAB says about resubmitted jobs is believed in any case
-
-_CODES = {
-    8020: ("unreadable", "a file cannot be opened anywhere"),
-    8021: ("unreadable", "a file cannot be read"),
-    8022: ("unreadable", "a file is damaged"),
-    8028: ("unreadable", "a file cannot be opened at the site nor elsewhere"),
-    8009: ("configuration", "something is wrong with what was asked for"),
-    8001: ("error", "an exception in CMSSW"),
-    8002: ("error", "an unforeseen error"),
-    50115: ("error", "the job left no report"),
-    50660: ("memory", "the job used more memory than it asked for"),
-    50664: ("time", "the job ran longer than it asked for"),
-    50663: ("time", "the job used more CPU time than it asked for"),
-    60403: ("time", "there was no time left to write the output to the storage"),
-    50662: ("disk", "the job used more disk than a job may"),
-    10034: ("package", "the release is not at the site"),
-    50513: ("package", "there is no working CMSSW at the site"),
-    60302: ("storage", "the job's output was not there to be written to the storage"),
-    60307: ("storage", "the output could not be written to the storage"),
-    60311: ("storage", "the output could not be written to the storage"),
-    60317: ("storage", "the transfer of the output took too long"),
-    60318: ("storage", "the output could not be entered into the job's report"),
-    60321: ("storage", "the storage did not answer"),
-    60322: ("storage", "you may not write to this directory of the storage"),
-    60323: ("storage", "the storage is full, or your quota of it"),
-    60324: ("storage", "the transfer of the output failed"),
-    80000: ("storage", "the output could not be moved"),
-    90000: ("storage", "what follows the job, such as the transfer of its output, failed"),
-    50665: ("stopped", "the job waited for more than a week"),
-    50666: ("stopped", "the batch system ended the job"),
-    50669: ("stopped", "the batch system ended the job"),
-    137: ("stopped", "the site killed the job"),
-    10040: ("lost", "the site could not prepare the job"),
-}
-
-
-@dataclass(frozen=True)
-class GridJob:
-    """A job as CRAB knows it: its state, exit code and message, where it last ran, and how often it was submitted."""
-
-    state: str
-    code: Optional[int] = None
-    message: str = ""
-    site: str = ""
-    tries: int = 0
-
-    @property
-    def problem(self) -> JobProblem:
-        """Why it failed."""
-        if self.code is None:
-            return JobProblem("error", "CRAB does not say why")
-        kind, words = _CODES.get(self.code, ("error", ""))
-        words, said = f", {words}" if words else "", " ".join(self.message.split())
-        return JobProblem(kind, f"exit code {self.code}{words}{f': {said}' if said else ''}")
 
 
 @dataclass(frozen=True)
@@ -199,9 +141,9 @@ class CrabProject:
 
     def submit(self) -> None:
         """Submit the task; an error if CRAB does not take it."""
-        code, text = _crab(["submit", "-c", "crab_cfg.py"], self.directory, 900)
+        code, text = run_client(["submit", "-c", "crab_cfg.py"], self.directory, 900)
         if code or not self.is_submitted:
-            raise NanoMLError(f"crab submit: {_end(text)}")
+            raise NanoMLError(f"crab submit: {last_words(text)}")
 
     def kill(self) -> None:
         """End all jobs of the task."""
@@ -219,8 +161,8 @@ class CrabProject:
         """Ask how it is doing, and note the answer; whether there was one, and what the user must know about it."""
         name, record = self.written.name, self.record
         try:
-            _, text = _crab(["status", "-d", str(self.path), "--json"], self.directory)
-            said = _end(text)
+            _, text = run_client(["status", "-d", str(self.path), "--json"], self.directory)
+            said = last_words(text)
         except NanoMLError as problem:
             text, said = "", str(problem)
         server, refusal = _SERVER.search(text), _REFUSAL.search(text)
@@ -228,7 +170,7 @@ class CrabProject:
             return False, [f"{name}: CRAB does not answer ({said}): this is what it said before."]
         record.server = _FORGOTTEN if _PURGED in text else server[1]
         record.refusal = " ".join(refusal[1].split()) if refusal else ""
-        record.jobs = _jobs(text) or record.jobs
+        record.jobs = jobs_in(text) or record.jobs
         is_new = record.refusal and server[1] != REFUSED
         return True, [f"{name}: {server[1]}: {record.refusal}"] if is_new else []
 
@@ -290,79 +232,15 @@ class CrabProject:
         """Whether the task was submitted, even if `crab submit` was interrupted, no earlier than on a day (2024-05-31)."""
         if self.is_submitted or not self.path.is_dir():
             return self.is_submitted
-        text = _done(["tasks", f"--fromdate={since}"], self.directory)
+        text = output_of(["tasks", f"--fromdate={since}"], self.directory)
         found = [name for name in _NAME.findall(text) if name.endswith(f"_crab_{self.written.request}")]
         os.replace(self.path, f"{self.path}.interrupted-{os.getpid()}")
         if not found:
             return False
-        text = _done(["remake", f"--task={max(found)}"], self.path.parent)
+        text = output_of(["remake", f"--task={max(found)}"], self.path.parent)
         if not self.is_submitted:
-            raise NanoMLError(f"crab remake: {_end(text)}")
+            raise NanoMLError(f"crab remake: {last_words(text)}")
         return True
 
     def _do(self, command: str, *options: str) -> str:
-        return _done([command, "-d", str(self.path), *options], self.directory)
-
-
-def _done(command: Sequence[str], directory: Path) -> str:
-    """What `crab` prints; an error if it fails."""
-    code, text = _crab(command, directory)
-    if code:
-        raise NanoMLError(f"crab {command[0]}: {_end(text)}")
-    return text
-
-
-def _crab(command: Sequence[str], directory: Path, timeout: float = 180.0) -> tuple[int, str]:
-    """Run `crab`, and return its exit code and what it printed."""
-    try:
-        done = subprocess.run(
-            ["crab", *command],
-            cwd=directory,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            timeout=timeout,
-        )
-    except FileNotFoundError:
-        raise NanoMLError(
-            "crab: is not in the PATH. In the CMSSW area: cmsenv, then source /cvmfs/cms.cern.ch/common/crab-setup.sh"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise NanoMLError(
-            f"crab {command[0]}: did not answer in {timeout:.0f} s. Without a valid proxy it may wait for a pass phrase: "
-            "nanoml proxy init"
-        ) from None
-    text = _COLOURS.sub("", done.stdout)
-    if "CMSSW is missing" in text:  # its exit code is 0
-        raise NanoMLError("crab: needs CMSSW. Do cmsenv first, in the CMSSW area.")
-    return done.returncode, text
-
-
-def _end(text: str) -> str:
-    """The last lines of what was printed that say something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = [line for line in lines if not line.startswith(_CHATTER)]
-    return " ".join(last[-4:])[:600] or "it said nothing"
-
-
-def _jobs(text: str) -> dict[str, GridJob]:
-    found = {}
-    for line in text.splitlines():
-        with contextlib.suppress(ValueError):
-            content = json.loads(line) if line.startswith("{") else {}
-            for number, job in content.items():
-                if number.isdecimal() and isinstance(job, dict) and isinstance(job.get("State"), str):
-                    found[number] = _job(job)
-    return dict(sorted(found.items(), key=lambda item: int(item[0])))
-
-
-def _job(content: Mapping[str, Any]) -> GridJob:
-    error = content.get("Error")
-    code, message = None, ""
-    if isinstance(error, list) and len(error) > 1 and isinstance(error[0], int):
-        code, message = error[0], str(error[1])
-    sites = [site for site in content.get("SiteHistory") or [] if site != "Unknown"]
-    tries = len(content.get("SubmitTimes") or [])
-    return GridJob(content["State"], code, message, sites[-1] if sites else "", tries)
+        return output_of([command, "-d", str(self.path), *options], self.directory)

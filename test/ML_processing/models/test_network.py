@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from ML_processing.events.inputs import CollectionShape, Inputs, ObjectTensors, Shape
 from ML_processing.models import Ensemble, Network, make_network
-from ML_processing.models.network import Scaler, Scaling
+from ML_processing.models.scaling import Scaler, Scaling
 from services.trainings import tensors_of
 
 Build = Callable[..., Network]
@@ -191,6 +192,11 @@ def test_scaling_is_fitted_with_the_network(shape: Shape, draw: Draw) -> None:
 RANDOM = np.random.default_rng(1)
 
 
+def sentinels_of(scaler: Any) -> list[float]:
+    """The numbers that count as missing."""
+    return [end for end in (*scaler.below.tolist(), *scaler.above.tolist()) if np.isfinite(end)]
+
+
 def scaling_of(column: object) -> Scaling:
     scaling = Scaling(Shape(("x",), (), 2))
     scaling.fit(np.array(column, np.float32)[:, None], {})
@@ -249,7 +255,7 @@ def test_sentinels_count_as_missing(sentinels: tuple[float, ...], shares: tuple[
     assert (values[: len(sentinels)] == 0).all()
     assert torch.equal(values[len(sentinels) :], scaling_of(rest)(Inputs(column[len(sentinels) :], {})).features[:, 0])
     innermost = {min((it for it in sentinels if it * sign > 0), key=abs, default=None) for sign in (-1, 1)}
-    assert set(with_sentinels.sentinels["x"]) == innermost - {None}
+    assert set(sentinels_of(with_sentinels.features)) == innermost - {None}
 
 
 @pytest.mark.parametrize(
@@ -275,7 +281,7 @@ def test_sentinels_count_as_missing(sentinels: tuple[float, ...], shares: tuple[
     ],
 )  # fmt: skip
 def test_what_is_no_sentinel(column: object) -> None:
-    assert scaling_of(column).sentinels == {}
+    assert sentinels_of(scaling_of(column).features) == []
 
 
 def objects_shape(*fields: str) -> Shape:
@@ -292,12 +298,13 @@ def test_only_objects_count() -> None:
     assert (scaling.objects[0].width < 5).all()
 
 
-def test_sentinels_of_objects_have_the_name_of_the_branch() -> None:
+def test_each_field_of_objects_has_its_own_sentinel() -> None:
     scaling = Scaling(objects_shape("pt", "btag"))
     values = RANDOM.uniform(0, 1, (500, 3, 2)).astype("f4")
     values[:, 0, 1] = -10
     scaling.fit(np.zeros((500, 0), "f4"), {"Jet": (values, np.ones((500, 3), bool))})
-    assert scaling.sentinels == {"Jet_btag": [-10]}
+    assert sentinels_of(scaling.objects[0]) == [-10]
+    assert scaling.objects[0].below.tolist() == [-np.inf, -10]
 
 
 def test_padding_and_missing_are_zero() -> None:

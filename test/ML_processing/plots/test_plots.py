@@ -42,8 +42,7 @@ from ML_processing.evaluation.inputs import ClassMatrix, Correlations, Distribut
 from ML_processing.evaluation.regions import BinnedOutput, RegionResult, Separation
 from ML_processing.evaluation.regression import Prediction, Predictions, Profile
 from ML_processing.evaluation.scored import ClassHistogram
-from ML_processing.evaluation.stability.eras import EraResult, Eras
-from ML_processing.evaluation.stability.repeats import Repeat, Repeats
+from ML_processing.evaluation.stability import EraResult, Eras, Repeat, Repeats
 from ML_processing.metrics.classification import CutScan, Reliability
 from ML_processing.metrics.distances import Kolmogorov, Sculpting, ShapeTest
 from ML_processing.metrics.measured import Histogram, Measured

@@ -263,7 +263,7 @@ def test_a_feature_that_breaks_the_loss(
     def careless(self: Any, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return (values - self.center) / self.width, torch.ones_like(values, dtype=torch.bool)
 
-    monkeypatch.setattr("ML_processing.models.network.Scaler.forward", careless)
+    monkeypatch.setattr("ML_processing.models.scaling.Scaler.forward", careless)
     gap = np.where(np.arange(600) == 300, np.nan, np.arange(600)).astype("f4")
     with pytest.raises(NanoMLError, match=r'epoch 1, batch .*: feature "gap" is not finite after scaling'):
         train([toy(gap=gap)], quick, tmp_path / "run")

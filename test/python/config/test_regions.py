@@ -62,5 +62,5 @@ def test_what_cannot_be_is_an_error(tmp_path: Path, old: str, new: str, message:
 
 def test_without_regions_there_is_none_to_train_in(tmp_path: Path) -> None:
     text = TEXT.replace("regions:\n  SR: nBJet == 0 && abs(ZCand_mass - 91.2) < 15\n  CR_ZZ: isLoose\n", "")
-    with pytest.raises(ConfigError, match='"SR" is not one of `regions`. There are no `regions`'):
+    with pytest.raises(ConfigError, match='"SR" is not one of `regions`. There is none'):
         loaded(tmp_path, text)

@@ -9,8 +9,7 @@ import jsonschema
 import pytest
 
 from MLTools.NanoML.config.document import Document
-from MLTools.NanoML.config.schema import json_schema, parse
-from MLTools.NanoML.config.setting import setting
+from MLTools.NanoML.config.schema import json_schema, parse, setting
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import ConfigError
 
