@@ -15,14 +15,7 @@ from numpy.typing import NDArray
 from ML_processing.events.columns import ObjectLabels, TrainingColumns, agreed_columns
 from ML_processing.events.inputs import Shape
 from ML_processing.events.survey import Survey
-from MLTools.NanoML.contracts.hdf5 import (
-    EVENTS,
-    ConvertedDataset,
-    check_events_differ,
-    open_hdf5,
-    read_metadata,
-    reading,
-)
+from MLTools.NanoML.contracts.hdf5 import EVENTS, check_events_differ, open_hdf5, read_metadata, reading
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of, mixed
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
@@ -137,11 +130,6 @@ class Table:
     def classes(self) -> list[str]:
         """Names of the classes."""
         return self.about.classes
-
-    @property
-    def datasets(self) -> tuple[ConvertedDataset, ...]:
-        """The datasets."""
-        return self.about.datasets
 
     @property
     def shape(self) -> Shape:
@@ -317,16 +305,12 @@ class TrainingFiles:
         survey, kept = Survey.empty(self.columns, folds), EventSample(memory * 1e6)
         where = " or ".join(region.name for region in self.columns.within)
         with progress(f"read the events{f' in {where}' if where else ''}", sum(self.rows)) as bar:
-            for number, table in enumerate(self.tables()):
+            for number in range(self.blocks):
+                table = self.block(number)
                 survey.add(table)
                 kept.add(table)
                 bar.advance(sum(stop - start for _, start, stop in self._edges(number)))
         return Table.join(kept.parts), survey
-
-    def tables(self) -> Iterator[Table]:
-        """All blocks in order."""
-        for number in range(self.blocks):
-            yield self.block(number)
 
 
 def read(files: Sequence[Path], config: Train, everything: bool = True) -> Table:

@@ -26,6 +26,7 @@ from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.config.tuning import METRICS
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.workflow.task import short
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.tuning import Tune
@@ -163,16 +164,11 @@ def _check_same(directory: Path, before: Mapping[str, Any], now: Mapping[str, An
         if isinstance(mine, dict) and isinstance(theirs, dict):
             name = next(it for it in dict.fromkeys([*mine, *theirs]) if mine.get(it) != theirs.get(it))
             key, mine, theirs = f"{key}.{name}", mine.get(name), theirs.get(name)
-        what = "other events" if key == "data" else f"{key} {_short(theirs)}, which now is {_short(mine)}"
+        what = "other events" if key == "data" else f"{key} {short(theirs)}, which now is {short(mine)}"
         raise NanoMLError(
             f"{directory}: holds a search with {what}. Continue that one, or start again with --force, "
             "which removes its trials."
         )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _load(directory: Path, tune: Tune, epochs: int) -> optuna.Study:

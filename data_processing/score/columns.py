@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
@@ -15,6 +15,12 @@ def branch_of(column: ScoreColumn) -> Branch:
     """The branch of a score."""
     shape = "jagged" if column.collection else "flat"
     return Branch(column.name, column.dtype, shape, column.title, column.collection, "")
+
+
+def bytes_per_event(model: Model, made: Collection[str]) -> int:
+    """Size of an event's tensors, and of the branches that are made of it."""
+    objects = sum(tensor.max * (len(tensor.columns) + 1) for tensor in model.objects)
+    return 4 * (len(model.columns) + objects + len(made))
 
 
 def check_branches(model: Model, file: RootFile, names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Optional
 import awkward as ak
 import numpy as np
 
-from data_processing.score.columns import branch_of, check_branches
+from data_processing.score.columns import branch_of, bytes_per_event, check_branches
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.inside import decide
@@ -80,8 +80,7 @@ class Decider:
     @property
     def bytes_per_event(self) -> int:
         """Size of an event's tensors and of what is made."""
-        objects = sum(tensor.max * (len(tensor.columns) + 1) for tensor in self.model.objects)
-        return 4 * (len(self.model.columns) + objects + len(self.made))
+        return bytes_per_event(self.model, self.made)
 
     def _made(self) -> list[Branch]:
         name, inside = self.model.name, self._inside

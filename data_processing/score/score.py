@@ -12,7 +12,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.score.columns import branch_of, check_branches
+from data_processing.score.columns import branch_of, bytes_per_event, check_branches
 from data_processing.score.decisions import Decider
 from data_processing.score.eventcolumns import EventColumns, Mark, Role
 from data_processing.skim.plan import copy_auxiliary, with_counters
@@ -231,8 +231,7 @@ class Scorer:
     @property
     def bytes_per_event(self) -> int:
         """Size of an event's tensors and scores."""
-        objects = sum(tensor.max * (len(tensor.columns) + 1) for tensor in self.model.objects)
-        return 4 * (len(self.model.columns) + objects + len(self.made))
+        return bytes_per_event(self.model, self.made)
 
     def score(self, arrays: Mapping[str, ak.Array]) -> dict[str, Any]:
         """The branches made for a range of events, given all of `reads`."""

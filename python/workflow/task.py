@@ -215,11 +215,12 @@ def _changed_settings(task: Task, record: Record) -> Optional[str]:
     before, now = record.settings, json.loads(json.dumps(dict(task.settings)))
     for key in [*now, *before]:
         if now.get(key) != before.get(key):
-            return f"{key} was changed from {_short(before.get(key))} to {_short(now.get(key))}"
+            return f"{key} was changed from {short(before.get(key))} to {short(now.get(key))}"
     return None
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A setting as JSON, with 60 characters at most, for messages."""
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -166,7 +166,7 @@ def test_joins_files(files: list[Path]) -> None:
     joined = np.concatenate([part["event"] for part in rows])
     expected = fold_of(table.identifiers[0], table.identifiers[1], joined, 5)
     assert np.array_equal(table.folds(5), expected)
-    assert [dataset.name for dataset in table.datasets] == [file.stem for file in files]
+    assert [dataset.name for dataset in table.about.datasets] == [file.stem for file in files]
 
 
 def test_reads_one_file_of_several_datasets_in_any_order(files: list[Path], tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_reads_one_file_of_several_datasets_in_any_order(files: list[Path], tmp_
     assert np.array_equal(together.labels, apart.labels[order])
     assert np.array_equal(together.weights, apart.weights[order])
     assert np.array_equal(together.folds(5), apart.folds(5)[order])
-    assert together.datasets == apart.datasets
+    assert together.about.datasets == apart.about.datasets
     assert survey_of([tmp_path / "all.h5"]).notes() == survey_of(files).notes()
 
 
@@ -299,7 +299,8 @@ def test_no_feature(toy: Toy, write: Callable[..., Path], tmp_path: Path) -> Non
 
 def in_blocks(monkeypatch: pytest.MonkeyPatch, files: list[Path], events: int) -> list[Table]:
     monkeypatch.setattr(data, "_BLOCK_EVENTS", events)
-    return list(TrainingFiles.open(files, Train()).tables())
+    opened = TrainingFiles.open(files, Train())
+    return [opened.block(number) for number in range(opened.blocks)]
 
 
 def test_blocks_take_their_share_of_every_file(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
