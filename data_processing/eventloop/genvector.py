@@ -12,7 +12,7 @@ import sys
 from operator import add, sub
 from typing import Any
 
-from data_processing.eventloop.lorentzvector import formulas, signed_root
+from data_processing.eventloop.arithmetic import formulas, signed_root
 
 _ETA_MAX = 22756.0  # what ROOT adds along the beam, where the pseudorapidity is infinite
 _LARGE = sys.float_info.epsilon**-0.25
