@@ -185,7 +185,7 @@ class TrainingDescription:
         try:
             return cls.from_json(content)
         except (KeyError, TypeError, AttributeError, ValueError):
-            raise _damaged(path) from None
+            raise damaged(path) from None
 
 
 def training_file(directory: Path) -> Path:
@@ -200,10 +200,11 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise NanoMLError(f"{path}: no such file. `nanoml train` makes it.") from None
     except ValueError:
-        raise _damaged(path) from None
+        raise damaged(path) from None
 
 
-def _damaged(path: Path) -> NanoMLError:
+def damaged(path: Path) -> NanoMLError:
+    """The error that a file of a training is damaged."""
     return NanoMLError(f"{path}: is damaged. Remove {path.parent} and run `nanoml train` again.")
 
 

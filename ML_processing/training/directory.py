@@ -20,7 +20,7 @@ from ML_processing.models import Network, make_network
 from ML_processing.models.boosted import Boosted
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.network import scores_of
-from ML_processing.training.description import Epoch, TrainingDescription, read_json
+from ML_processing.training.description import Epoch, TrainingDescription, damaged, read_json
 from ML_processing.training.start import begin_with
 from MLTools.NanoML.contracts.plain import build
 from MLTools.NanoML.errors import NanoMLError
@@ -56,7 +56,7 @@ def read_history(directory: Path, fold: int) -> list[Epoch]:
     try:
         return [Epoch(**entry) for entry in content]
     except TypeError:
-        raise NanoMLError(f"{path}: is damaged. Remove {directory} and run `nanoml train` again.") from None
+        raise damaged(path) from None
 
 
 def read_reweighted(directory: Path, fold: int) -> dict[str, Reweighted]:
@@ -66,7 +66,7 @@ def read_reweighted(directory: Path, fold: int) -> dict[str, Reweighted]:
     try:
         return {name: build(Reweighted, each) for name, each in content.items()}
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise NanoMLError(f"{path}: is damaged. Remove {directory} and run `nanoml train` again.") from None
+        raise damaged(path) from None
 
 
 def new_network(description: TrainingDescription) -> Network:
