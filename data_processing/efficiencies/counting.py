@@ -118,6 +118,15 @@ def added(parts: Iterable[Counts]) -> list[Counts]:
     return list(found.values())
 
 
+def in_effective_jets(counts: Counts) -> Counts:
+    """Counts with weights that make their sum the number of effective jets: generators give weights of any size."""
+    sums = np.array([counts.all_, counts.squares, counts.passed])
+    total, squares = sums[0].sum(), sums[1].sum()
+    scale = total / squares if total > 0 else 0.0
+    tables = (sums * np.array([scale, scale**2, scale])[:, None, None]).tolist()
+    return Counts(counts.name, counts.flavour, counts.jets, *tables)
+
+
 def _add(found: dict[tuple[str, int], Counts], more: Counts) -> None:
     key = more.name, more.flavour
     if key not in found:

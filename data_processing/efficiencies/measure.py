@@ -11,7 +11,15 @@ from pathlib import Path
 
 from data_processing.datasets.datasets import output_names
 from data_processing.efficiencies import tables
-from data_processing.efficiencies.counting import Bins, CountingJob, Counts, FileCounts, added, count_file
+from data_processing.efficiencies.counting import (
+    Bins,
+    CountingJob,
+    Counts,
+    FileCounts,
+    added,
+    count_file,
+    in_effective_jets,
+)
 from data_processing.skim.stage import skim_job
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Document
@@ -177,7 +185,8 @@ def _written(config: Config, era: _Era, tasks: Sequence[Task], how: Measurement)
     groups: dict[str, list[str]] = {}
     for name in era.datasets:
         groups.setdefault(_group(config, name, how.group), []).append(name)
-    by_group = {group: added(each for name in names for each in counts[name]) for group, names in groups.items()}
+    of_dataset = {name: [in_effective_jets(each) for each in added(found)] for name, found in counts.items()}
+    by_group = {group: added(each for name in names for each in of_dataset[name]) for group, names in groups.items()}
     everywhere = {
         (each.name, each.flavour): each for each in added(each for found in by_group.values() for each in found)
     }

@@ -70,6 +70,10 @@ def find_file(name: str, base: Path, place: str) -> Path:
                 f"{place}: there is no file {name}. Where CVMFS is not mounted, write {below}, and copy it into a directory that the "
                 f"environment variable {VARIABLE} names."
             )
+        if Path(name).name.startswith("efficiencies"):
+            raise ConfigError(
+                f"{place}: there is no file {name} yet: `nanoml efficiencies ANALYSIS.yaml` measures them."
+            )
         raise ConfigError(
             f"{place}: there is no file {name} in {', '.join(map(str, _roots(base)))}. Where CVMFS is not mounted, copy the files, "
             f"and name their directory in the environment variable {VARIABLE}."

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import uproot
 
-from data_processing.efficiencies.counting import Bins, CountingJob, Counts, FileCounts, added, count_file
+from data_processing.efficiencies.counting import (
+    Bins,
+    CountingJob,
+    Counts,
+    FileCounts,
+    added,
+    count_file,
+    in_effective_jets,
+)
 from MLTools.NanoML.contracts.plain import build
 from MLTools.NanoML.errors import NanoMLError
 
@@ -135,6 +143,16 @@ def test_counts_of_files_are_added_up() -> None:
     one, other = (Counts("medium", 5, 3, [[value]], [[value**2]], [[value / 2]]) for value in (2.0, 4.0))
     light = Counts("medium", 0, 1, [[1.0]], [[1.0]], [[0.0]])
     assert added([one, light, other]) == [Counts("medium", 5, 6, [[6.0]], [[20.0]], [[3.0]]), light]
+
+
+def test_datasets_count_by_their_effective_jets() -> None:
+    # 100 jets of weight 1, of which half pass, and 100 of weight 20,000, of which all pass
+    small, large = (
+        Counts("medium", 5, 100, [[100.0]], [[100.0]], [[50.0]]),
+        Counts("medium", 5, 100, [[2e6]], [[4e10]], [[2e6]]),
+    )
+    assert added(map(in_effective_jets, [small, large])) == [Counts("medium", 5, 200, [[200.0]], [[200.0]], [[150.0]])]
+    assert in_effective_jets(Counts("medium", 5, 2, [[0.0]], [[2.0]], [[1.0]])).all_ == [[0.0]]
 
 
 @pytest.mark.parametrize(
