@@ -169,7 +169,8 @@ def prepared(
     """Events as `select` sees them, after the corrections of `prepare`; as float32, which is what a model reads."""
     number = len(next(iter(arrays.values())))
     defaults = {**dict.fromkeys(selection.dataset.triggers, False), **selection.optional}
-    whole = {**arrays, **{name: np.full(number, value) for name, value in defaults.items() if name not in arrays}}
+    triggers = {name: np.full(number, False) for name in selection.dataset.triggers if name not in arrays}
+    whole, collections = selection.with_optional({**arrays, **triggers}, collections, number)
     with selection._explained():
         events = selection.prepare(Events(whole, collections, selection.where()))
         corrected = {name: ak.values_astype(events[name], np.float32) for name in events._replaced}

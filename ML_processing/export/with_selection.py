@@ -212,6 +212,12 @@ def _refuse_large(used: Sequence[Branches], samples: Sequence[Sample]) -> None:
                     )
 
 
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, (list, tuple)):
+        raise NanoMLError(f"`select` uses {name}, whose default in `optional` is a list: a model only takes numbers.")
+    return float(value)
+
+
 def _in_words(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{number} of {name}" for name, number in sizes.items()) or "numbers of events"
 
@@ -241,7 +247,7 @@ def _describe(
             )
             for name, declared in selection.collections.items()
         ),
-        {name: float(value) for name, value in samples[0].defaults.items() if name in read},
+        {name: _number(name, value) for name, value in samples[0].defaults.items() if name in read},
         corrected,
         info.digests if corrected else {},
         0,

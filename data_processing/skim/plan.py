@@ -230,6 +230,11 @@ def _kept(
             found.append(BranchRule(rule.keep, actual, rule.is_regex))
         elif rule.pattern in optional:
             if rule.keep:
+                if _is_list(file, rule.pattern, optional[rule.pattern]):
+                    raise NanoMLError(
+                        f"skim.keep: {file.path} has no branch {rule.pattern}, and only numbers of events are kept by their default. "
+                        "Write what the selection makes of it as a column."
+                    )
                 defaults[rule.pattern] = optional[rule.pattern]
         elif rule.keep:
             raise NanoMLError(
@@ -242,6 +247,12 @@ def _kept(
     of_weights = (name for sums in weights for name in sums.branches)
     wanted = {*apply_rules(found, file.branches, start), *_ALWAYS_KEPT, *of_weights}
     return [name for name in file.branches if name in wanted], defaults
+
+
+def _is_list(file: RootFile, name: str, value: Any) -> bool:
+    """Whether a branch that a file lacks, with a value in its place, would be a list for each event."""
+    beside = {branch.collection for branch in file.branches.values() if branch.is_jagged}
+    return isinstance(value, (list, tuple)) or any(name.startswith(f"{each}_") for each in beside)
 
 
 def with_counters(file: RootFile, names: Sequence[str]) -> dict[str, Branch]:

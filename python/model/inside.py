@@ -13,6 +13,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model.made import SelectionInside
 from MLTools.NanoML.model.model import Model
 from MLTools.NanoML.model.padding import Jagged
+from MLTools.NanoML.rootio.lists import default
 
 FOLD = "fold"
 """The tensor with the fold of the events, which is the same for all that run together; -1 for the mean of all networks."""
@@ -100,7 +101,11 @@ def decide(
     missing = [name for name in model.reads if name not in columns and name not in inside.defaults]
     if missing:
         raise NanoMLError(f"{model.path}: reads {', '.join(missing)}, which are not given.")
-    given = {name: np.full(events, inside.defaults[name]) for name in model.reads if name not in columns}
+    beside = {name: each.columns for each in model.objects for name in each.columns}
+    given: dict[str, Any] = {}
+    for name in (name for name in model.reads if name not in columns):
+        lists = next((columns[other] for other in beside.get(name, ()) if other in columns), None)
+        given[name] = default(inside.defaults[name], events, lists)
     given.update((name, columns[name]) for name in model.reads if name in columns)
     failed = np.zeros(events, np.uint8)
     for tensor in model.objects:

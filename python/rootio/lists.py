@@ -85,6 +85,31 @@ def offsets_of(counts: NDArray[Any]) -> _Index:
     return offsets
 
 
+def default(value: Any, events: int, beside: Any = None) -> Any:
+    """A value in place of a branch that a file lacks.
+
+    Parameters
+    ----------
+    value
+        A number, or the list of each event, as `[]`.
+    events
+        The number of events.
+    beside
+        The lists of another branch of its collection: then it has a number for each object.
+
+    Returns
+    -------
+    A numpy array of shape (events,), or an awkward array of lists.
+    """
+    if isinstance(value, (list, tuple)):
+        offsets = ak.index.Index64(np.arange(events + 1) * len(value))
+        return Lists(offsets, np.tile(np.array(value, None if value else np.float64), events)).array()
+    if beside is None:
+        return np.full(events, value)
+    offsets = Lists.of(beside).offsets
+    return Lists(offsets, np.full(offsets.data[-1], value)).array()
+
+
 def picked_lists(offsets: NDArray[Any], rows: NDArray[Any]) -> tuple[_Index, _Index]:
     """The offsets of the lists of some events, and the positions of their numbers among those of all events."""
     begin = offsets[:-1][rows]

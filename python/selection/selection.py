@@ -22,6 +22,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.lists import default
 from MLTools.NanoML.selection.checkpoints import CheckpointCutflow
 from MLTools.NanoML.selection.columns import Column, MadeColumns, checked
 from MLTools.NanoML.selection.cutflow import Cutflow
@@ -61,7 +62,8 @@ class Selection:
     simulated
         Names of the branches that it reads in simulation only, because data do not have them.
     optional
-        Branches that a file may lack, with the value to take then (one per event).
+        Branches that a file may lack, with the value to take then: of each event, of each object if other branches of a
+        collection are read, or a list for each event, as `[]` for LHEScaleWeight.
     columns
         The columns that `select` returns, with one number for each event.
     collections
@@ -214,8 +216,7 @@ class Selection:
         weights of the events (1 in data). If `plain`, the weights that `select` gives are not computed, and it runs under no
         shift. With `count`, the cut flow has the candidates of efficiencies.
         """
-        defaults = {name: np.full(len(weights), value) for name, value in self.optional.items() if name not in arrays}
-        events = Events({**arrays, **defaults}, collections, self.where())
+        events = Events(*self.with_optional(arrays, collections, len(weights)), self.where())
         wanted = () if plain else self.each_shift
         weighs = not (plain or self.dataset.is_data)
         cutflow = (CheckpointCutflow if wanted else Cutflow)(weights, self.weights, weighs, count)
@@ -228,6 +229,18 @@ class Selection:
         if isinstance(cutflow, CheckpointCutflow):
             return select_under_shifts(self._select, events, cutflow, shifted, self.made.varied)
         return self._select(events, cutflow)
+
+    def with_optional(
+        self, arrays: Mapping[str, Any], collections: Mapping[str, str], events: int
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """The branches with the optional ones that are lacking, and the collections of those that are lists."""
+        beside, made, lists = {collection: arrays[name] for name, collection in collections.items()}, {}, {}
+        for name in (name for name in self.optional if name not in arrays):
+            collection = next((each for each in beside if name.startswith(f"{each}_")), name)
+            made[name] = default(self.optional[name], events, beside.get(collection))
+            if made[name].ndim > 1:
+                lists[name] = collection
+        return {**arrays, **made}, {**collections, **lists}
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

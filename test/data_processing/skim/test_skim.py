@@ -37,7 +37,7 @@ from MLTools.NanoML.selection import Column, Selection
 
 class Even(Selection):
     branches = ("event", "Muon_pt", "MET_pt")
-    optional = {"HLT_IsoMu24": True, "HLT_NeverWas": False}
+    optional = {"HLT_IsoMu24": True, "HLT_NeverWas": False, "Muon_never": 0}
     columns = {"nGood": Column("i4", "muons above 3 GeV"), "sum_pt": Column("f4", "sum of pt [GeV]")}
 
     def select(self, events, cutflow):
@@ -165,7 +165,11 @@ def test_a_file_of_which_nothing_is_kept_keeps_its_weights(even: Path, sample: P
 
 @pytest.mark.parametrize(
     ("keep", "message"),
-    [(("MTE_pt",), r'has no branch MTE_pt. Did you mean "MET_pt"'), (("HLT_IsoMu99",), "declare it in the selection")],
+    [
+        (("MTE_pt",), r'has no branch MTE_pt. Did you mean "MET_pt"'),
+        (("HLT_IsoMu99",), "declare it in the selection"),
+        (("Muon_never",), "only numbers of events are kept by their default"),
+    ],
 )
 def test_a_branch_to_be_kept_that_is_not_there_is_named(
     even: Path, sample: Path, keep: tuple[str, ...], message: str

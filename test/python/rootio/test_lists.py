@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from MLTools.NanoML.rootio.lists import Lists, Picker, is_plain, joined, offsets_of, picked_lists, same_lists
+from MLTools.NanoML.rootio.lists import Lists, Picker, default, is_plain, joined, offsets_of, picked_lists, same_lists
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=8), st.data())
@@ -153,3 +153,13 @@ def test_what_was_picked_is_no_view(array: Any) -> None:
     numbers = found if isinstance(found, np.ndarray) else np.asarray(ak.flatten(found, axis=None))
     numbers[:] = 99
     assert array.tolist() == before
+
+
+def test_a_value_in_place_of_a_branch_has_its_shape() -> None:
+    beside = ak.Array([[1.0, 2.0], [], [3.0]])
+    assert default(7, 3).tolist() == [7, 7, 7]
+    assert default(7, 3, beside).tolist() == [[7, 7], [], [7]]
+    assert default(True, 2, beside[1:]).tolist() == [[], [True]]
+    assert default([], 2, beside).tolist() == [[], []]
+    assert default((1, 2), 2).tolist() == [[1, 2], [1, 2]]
+    assert [len(default(*given)) for given in ((1.5, 0), ([], 0), (1.5, 0, beside[:0]))] == [0, 0, 0]

@@ -51,6 +51,22 @@ def test_optional_branches_take_the_files_value_where_it_has_them() -> None:
     assert Base().apply(arrays, COLLECTIONS, np.ones(4)).rows.tolist() == [2]
 
 
+def test_optional_objects_and_lists_have_their_shapes() -> None:
+    class Jets(Base):
+        optional: ClassVar = {"HLT_IsoMu24": True, "Muon_id": 4, "LHEScaleWeight": []}
+
+        def result(self, events: Any) -> Any:
+            assert events.Muon.id.tolist() == [[4, 4], [4], [4]]
+            assert events.flat("Muon").id.tolist() == [4, 4, 4, 4]
+            assert ak.num(events.LHEScaleWeight).tolist() == [0, 0, 0]
+            return super().result(events)
+
+    assert apply(Jets()).rows.tolist() == [0, 2, 3]
+    there = {"Muon_id": ak.Array([[4, 4], [], [4], [4]]), "LHEScaleWeight": ak.Array([[]] * 4)}
+    lists = {**COLLECTIONS, "Muon_id": "Muon", "LHEScaleWeight": "LHEScaleWeight"}
+    assert Jets().apply({**ARRAYS, **there}, lists, np.ones(4)).rows.tolist() == [0, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("result", "message"),
     [
