@@ -4,7 +4,8 @@
 
 `nanoml run` skims files of 1,000 events and 720 branches, which are copies of one with identifiers of their own, in as many processes
 as it takes by default. All processes count, with their start. The limit is one process of uproot that opens each file and
-decompresses what is read and kept; uproot also reads that as arrays. Both do a tenth of the files.
+decompresses what is read and kept; uproot also reads that as arrays. Both do a hundred files. Baskets that nobody reads are
+holes, which take no space: ten thousand files take 8 GB on disk, and as many skims 1.4 GB.
 
 The second run has tasks that are done: NanoML's own functions write their records, and there is nothing in their files. What
 is measured is the run after the first one that looked at them. Its limit asks the operating system for the versions of all inputs and
@@ -41,8 +42,9 @@ from MLTools.NanoML.workflow.stages import Layout
 from MLTools.NanoML.workflow.task import stamps, write_record
 
 EVENTS = 1000  # of a file
-FEW = 10  # the other sides do the files divided by this
+FEW = 100  # files that the other sides do
 _UUID = slice(47, 63)  # where a ROOT file has its identifier
+_BLOCK = 4096  # bytes of a file that may be a hole
 _ADOPT = 36  # PR_SET_CHILD_SUBREAPER
 
 
@@ -55,13 +57,24 @@ def make_small(path: Path) -> None:
             file.mktree(name, {branch: values.dtype for branch, values in arrays.items()}).extend(arrays)
 
 
-def make_copies(content: bytes, directory: Path, copies: int) -> None:
-    """As many files, each with an identifier of its own, since copies of a file are refused."""
+def make_copies(small: Path, directory: Path, copies: int) -> None:
+    """As many files, each with an identifier of its own, since copies of a file are refused; without what nobody reads."""
+    content = bytearray(small.read_bytes())
+    with uproot.open(small) as file:
+        events = file["Events"]
+        read = events.keys(filter_name=[*READ, "n*"])  # with the counters of lists
+        for branch in (each for each in events.branches if each.name not in read):
+            for seek, size in zip(branch.member("fBasketSeek"), branch.member("fBasketBytes")):
+                content[seek : seek + size] = bytes(size)
+    filled = [start for start in range(0, len(content), _BLOCK) if any(content[start : start + _BLOCK])]
     directory.mkdir()
     for number in range(copies):
-        changed = bytearray(content)
-        changed[_UUID] = uuid.uuid4().bytes
-        (directory / f"{number:06d}.root").write_bytes(changed)
+        content[_UUID] = uuid.uuid4().bytes
+        with open(directory / f"{number:06d}.root", "wb") as copy:
+            copy.truncate(len(content))
+            for start in filled:
+                copy.seek(start)
+                copy.write(content[start : start + _BLOCK])
 
 
 def write_config(directory: Path, files: Path) -> Path:
@@ -180,7 +193,7 @@ def compare(names: Sequence[str], title: str, setting: str, directory: Path, amo
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure both cases, and print them."""
     options_of = parser(__doc__)
-    options_of.add_argument("--files", type=int, default=1000, help="of 3 MB; 0 to leave this out")
+    options_of.add_argument("--files", type=int, default=1000, help="0 to leave this out")
     options_of.add_argument("--tasks", type=int, default=100_000, help="that are done; 0 to leave this out")
     options = options_of.parse_args(arguments)
     if options.only:
@@ -193,9 +206,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         make_small(small)
         if options.files:
             many.mkdir()
-            make_copies(small.read_bytes(), many / "in", options.files)
+            make_copies(small, many / "in", options.files)
             setting = f"{options.files:,} files of {EVENTS:,} events of 720 branches"
-            compare(MANY, "Many small files", setting, many, options.files, max(options.files // FEW, 1), "files")
+            compare(MANY, "Many small files", setting, many, options.files, min(options.files, FEW), "files")
             shutil.rmtree(many)
         if options.tasks:
             done.mkdir()

@@ -26,6 +26,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.parallel import locked
+from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.rootfile import RootFile
 
 _RECORD = np.dtype([("lumi", "u8"), ("event", "u8"), ("position", "i8")])
@@ -130,7 +131,8 @@ class DuplicateEvents:
         """
         first = self.is_first(part, start, start + length)
         kept = int(first.sum())
-        return arrays if kept == length else {name: each[first] for name, each in arrays.items()}, kept
+        pick = Picker(np.flatnonzero(first))
+        return arrays if kept == length else {name: pick(each) for name, each in arrays.items()}, kept
 
     def copies(self, part: int) -> dict[int, int]:
         """How many events of a part are copies, by the part that has the first."""

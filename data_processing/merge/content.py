@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +14,7 @@ from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import bins_of, is_histogram
+from MLTools.NanoML.rootio.lists import Lists, plain
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile, rows_at_once
 from MLTools.NanoML.terminal.progress import progress
 
@@ -63,7 +63,7 @@ class FileContent:
         names, sums = _without_counters(file.branches), Checksums()
         with progress("check", file.entries) as bar:
             for start, stop in file.ranges(names, rows_at_once(file.bytes_per_event(names), memory)):
-                sums.add(file.read(names, start, stop), stop - start)
+                sums.add(file.read_plain(names, start, stop), stop - start)
                 bar.advance(stop - start)
         found = cls({"Events": sums})
         for name, kind in file.keys.items():
@@ -110,9 +110,10 @@ def _same(one: list[NDArray[Any]] | None, other: list[NDArray[Any]] | None) -> b
     )
 
 
-def _parts(array: Any) -> Iterator[NDArray[Any]]:
+def _parts(values: Any) -> Iterator[NDArray[Any]]:
     """The numbers of a column; for lists, their lengths first."""
-    if array.ndim > 1:
-        yield np.ascontiguousarray(ak.num(array), np.int64)
-        array = ak.flatten(array)
-    yield np.ascontiguousarray(array)
+    found = plain(values)
+    if isinstance(found, Lists):
+        yield np.diff(np.asarray(found.offsets.data))
+        found = found.numbers
+    yield np.ascontiguousarray(found)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import awkward as ak
 from numpy.typing import NDArray
 
 from data_processing.convert.duplicateevents import events_of, find_duplicates, scratch
@@ -22,6 +21,7 @@ from MLTools.NanoML.nanoaod.accounting import accounting_of, is_same_sum
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.rootio.compression import compression_of
 from MLTools.NanoML.rootio.histograms import bins_of
+from MLTools.NanoML.rootio.lists import joined
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
 from MLTools.NanoML.terminal.progress import progress
@@ -178,7 +178,7 @@ def _write(job: MergeJob, inputs: MergeInputs, plans: Mapping[str, TreePlan], wr
                 plan.fit(source.branches, {key: source.arrays[key] for key in plan.reads(source.branches)}, source.rows)
                 for source in inputs.trees[name]
             ]
-            arrays = {key: ak.concatenate([part[key] for part in parts]) for key in plan.columns}
+            arrays = {key: joined([part[key] for part in parts]) for key in plan.columns}
             writer.write_tree(name, plan.branches, arrays)
             written.trees[name] = Checksums()
             written.trees[name].add(arrays, len(next(iter(arrays.values()))))
@@ -204,7 +204,7 @@ def _write_events(job: MergeJob, inputs: MergeInputs, plan: TreePlan, writer: Na
                 # as written: a branch that several columns take counts for each
                 most = rows_at_once(file.bytes_per_event(plan.takes(source.branches)), job.memory)
                 for start, stop in file.ranges(names, most):
-                    arrays = plan.fit(file.branches, file.read(names, start, stop), stop - start)
+                    arrays = plan.fit(file.branches, file.read_plain(names, start, stop), stop - start)
                     length = kept = stop - start
                     if inputs.duplicates:
                         arrays, kept = inputs.duplicates.without_copies(0, row, arrays, length)

@@ -21,6 +21,7 @@ from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import add_histogram, is_histogram
+from MLTools.NanoML.rootio.lists import Lists, offsets_of, plain
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile, is_tree
 from MLTools.NanoML.terminal.progress import progress
 
@@ -159,7 +160,7 @@ class MergeInputs:
                 branches[key] = branch
             else:
                 self.not_merged[f"{name}/{key}"] = branch.typename
-        arrays = file.other_tree(name, list(branches)) or {}
+        arrays = {key: plain(array) for key, array in (file.other_tree(name, list(branches)) or {}).items()}
         self._add_tree(name, file.path, len(next(iter(arrays.values()), ())), branches, arrays)
 
     def _check_agreement(self) -> None:
@@ -208,26 +209,30 @@ class TreePlan:
 
     def fit(self, branches: Mapping[str, Branch], arrays: Mapping[str, Any], length: int) -> dict[str, Any]:
         """All columns, in their types, for `length` rows of a file with `branches`; `arrays` are what `reads` names."""
-        found = {}
+        found: dict[str, Any] = {}
         for name, branch in self.columns.items():
             dtype, taken = np.dtype(branch.dtype), _taken(name, branches, self.shifted)
             if taken in arrays:
-                same = branches[taken].dtype == branch.dtype
-                found[name] = arrays[taken] if same else ak.values_astype(arrays[taken], dtype)
+                values = plain(arrays[taken])
+                if isinstance(values, Lists):
+                    found[name] = Lists(values.offsets, values.numbers.astype(dtype, copy=False))
+                else:
+                    found[name] = values.astype(dtype, copy=False)
             elif branch.is_flat:
                 found[name] = np.zeros(length, dtype)
             else:
                 counts = self._counts(branch.collection, arrays, length)
-                found[name] = ak.unflatten(np.zeros(int(counts.sum()), dtype), counts)
+                found[name] = Lists(ak.index.Index64(offsets_of(counts)), np.zeros(int(counts.sum()), dtype))
         return found
 
     def _counts(self, collection: Optional[str], arrays: Mapping[str, Any], length: int) -> NDArray[np.int64]:
         """Lengths of the lists that a file lacks: those of others of the collection, or 0 if it lacks all of them."""
         for name, array in arrays.items():
+            values = plain(array)
             if name == f"n{collection}":
-                return np.asarray(array, np.int64)
-            if self.branches[name].is_jagged and self.branches[name].collection == collection:
-                return np.asarray(ak.num(array), np.int64)
+                return np.asarray(values, np.int64)
+            if isinstance(values, Lists) and self.branches[name].collection == collection:
+                return np.diff(np.asarray(values.offsets.data))
         return np.zeros(length, np.int64)
 
 

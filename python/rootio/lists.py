@@ -46,6 +46,13 @@ def is_plain(layout: Any) -> bool:
     return isinstance(layout, ak.contents.ListOffsetArray) and isinstance(layout.content, ak.contents.NumpyArray)
 
 
+def plain(values: Any) -> NDArray[Any] | Lists:
+    """An array of numbers or `Lists`, from one of these or an awkward array."""
+    if isinstance(values, (np.ndarray, Lists)):
+        return values
+    return Lists.of(values) if values.ndim > 1 else np.asarray(ak.to_numpy(values))
+
+
 def same_lists(one: Any, other: Any) -> bool:
     """Whether the offsets of two layouts are those of lists with the same lengths; in a collection they often are one."""
     return one is other or np.array_equal(one.data, other.data)
