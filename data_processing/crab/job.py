@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +24,7 @@ from data_processing.skim.nanoaodtools_engine import postprocess_file
 from data_processing.skim.plan import SkimJob
 from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.contracts.plain import build
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -35,11 +35,16 @@ JOB = "job.json"  # says what a job does
 OUTPUT = "nano.root"  # of a job, as in crab/PSet.py
 REPORT = "FrameworkJobReport.xml"  # CRAB expects this name
 
-CANNOT_OPEN, CONFIGURATION, OTHER = 8020, 8009, 8002
-"""Exit codes: an input cannot be opened, and CRAB tries again, at another site; something is wrong with what was asked for,
-or there is any other error, and CRAB does not try again."""
+CANNOT_OPEN, CANNOT_READ, CONFIGURATION, OTHER = 8020, 8021, 8009, 8002
+"""Exit codes: an input cannot be opened, or is damaged, and CRAB tries again, at another site; something is wrong with what
+was asked for, or there is any other error, and CRAB does not try again."""
 
-_KINDS = {CANNOT_OPEN: "FileOpenError", CONFIGURATION: "Configuration", OTHER: "StdException"}  # CMS's words
+_KINDS = {  # CMS's words
+    CANNOT_OPEN: "FileOpenError",
+    CANNOT_READ: "FileReadError",
+    CONFIGURATION: "Configuration",
+    OTHER: "StdException",
+}
 _REDIRECTORS = ("root://cms-xrd-global.cern.ch/", "root://xrootd-cms.infn.it/", "root://cmsxrootd.fnal.gov/")
 _VERSION = 2
 
@@ -103,6 +108,8 @@ def main(process: Any) -> int:
         code = CONFIGURATION if isinstance(problem, ConfigError) else OTHER
         if isinstance(problem, _CannotOpenError):
             code = CANNOT_OPEN
+        elif isinstance(problem, UnreadableError):
+            code = CANNOT_READ
         if not isinstance(problem, NanoMLError):
             traceback.print_exc()
         say(f"{code}: {problem}")
@@ -146,33 +153,26 @@ def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> Non
         if kept is not None:
             kept_file = str(Path(scratch, "sections.json"))
             kept.write(kept_file)
+        job = SkimJob(
+            "",
+            Path(),
+            settings.selection,
+            str(directory),
+            settings.keep,
+            settings.compression,
+            modules=settings.modules,
+            cut=settings.cut,
+            certified=kept_file,
+            branches=settings.branches,
+            engine="nanoaodtools",
+            dataset=settings.dataset_in(directory),
+        )
         skims, inputs = [], []
         for number, name in enumerate(files):
-            folder = Path(scratch, str(number))
-            local = _fetch(name, folder)
-            with RootFile(local) as file:
-                read = _sections_read(name, file, mask, certified)
-                inputs.append(FileReport(name, file.entries, read.as_dict()))
-            sections |= read
-            skims.append(folder / "skim" / local.name)
-            job = SkimJob(
-                str(local),
-                skims[-1],
-                settings.selection,
-                str(directory),
-                settings.keep,
-                settings.compression,
-                modules=settings.modules,
-                cut=settings.cut,
-                certified=kept_file,
-                branches=settings.branches,
-                engine="nanoaodtools",
-                dataset=settings.dataset_in(directory),
-            )
-            accounting = postprocess_file(job)
-            say(f"{name}: {accounting.written:,} of {accounting.entries:,} events")
-            if folder in local.parents:
-                local.unlink()  # the disk of a job is small
+            report, skim = _skim(name, Path(scratch, str(number)), job, mask, certified)
+            inputs.append(report)
+            sections |= LumiMask.from_dict(report.sections, name)
+            skims.append(skim)
         if len(skims) == 1:
             os.replace(skims[0], output)
         else:
@@ -182,6 +182,29 @@ def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> Non
     with RootFile(output) as file:
         written = FileReport(OUTPUT, file.entries, sections.as_dict())
     write_success(directory, inputs, written, settings.identity)
+
+
+def _skim(
+    name: str, folder: Path, job: SkimJob, mask: LumiMask | None, certified: LumiMask | None
+) -> tuple[FileReport, Path]:
+    """Skim an input, from the first place whose copy is not damaged; return what was read, and the skim."""
+    problem = UnreadableError(f"{name}: cannot be read.", name)
+    for local in _copies(name, folder):
+        try:
+            with RootFile(local) as file:
+                report = FileReport(name, file.entries, _sections_read(name, file, mask, certified).as_dict())
+            skim = folder / "skim" / local.name
+            accounting = postprocess_file(replace(job, source=str(local), output=skim))
+        except UnreadableError as found:
+            problem = found
+            say(str(found))
+            continue
+        finally:
+            if folder in local.parents:
+                local.unlink()  # the disk of a job is small
+        say(f"{name}: {accounting.written:,} of {accounting.entries:,} events")
+        return report, skim
+    raise problem
 
 
 def _sections_read(name: str, file: RootFile, mask: LumiMask | None, certified: LumiMask | None) -> LumiMask:
@@ -198,21 +221,24 @@ def _sections_read(name: str, file: RootFile, mask: LumiMask | None, certified: 
     return mine
 
 
-def _fetch(name: str, folder: Path) -> Path:
-    """An input as a file on this machine: as it is, or copied into a folder."""
+def _copies(name: str, folder: Path) -> Iterator[Path]:
+    """An input from each place that has it: as it is if it is on this machine, otherwise copied into a folder."""
     path = Path(name.removeprefix("file:"))
     if "://" not in name and path.is_file():
-        return path
+        yield path
+        return
     lfn = name[name.index("/store/") :] if "/store/" in name else ""
     # the accounting keeps the path: that of a copy ends with the logical name
     copy = folder / (lfn.partition("?")[0].lstrip("/") or Path(name.partition("?")[0]).name)
     copy.parent.mkdir(parents=True, exist_ok=True)
-    attempts = []
+    attempts, found = [], False
     for place in _places(name, lfn):
         if "://" not in place:
             if os.path.isfile(place):
-                return Path(place)
-            attempts.append(f"{place}: no such file")
+                found = True
+                yield Path(place)
+            else:
+                attempts.append(f"{place}: no such file")
             continue
         try:
             done = subprocess.run(
@@ -222,9 +248,12 @@ def _fetch(name: str, folder: Path) -> Path:
             attempts.append(f"{place}: xrdcp: {problem.strerror}")
             continue
         if done.returncode == 0:
-            return copy
-        attempts.append(f"{place}: xrdcp: {done.stderr.strip() or f'exit code {done.returncode}'}")
-    raise _CannotOpenError("\n".join([f"{name}: cannot be opened.", *attempts]))
+            found = True
+            yield copy
+        else:
+            attempts.append(f"{place}: xrdcp: {done.stderr.strip() or f'exit code {done.returncode}'}")
+    if not found:
+        raise _CannotOpenError("\n".join([f"{name}: cannot be opened.", *attempts]))
 
 
 def _places(name: str, lfn: str) -> list[str]:

@@ -27,7 +27,7 @@ from data_processing.skim.skim import plan_file, sections_read
 from MLTools.NanoML.atomic import aside_of, make_directory, replacing
 from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, weights_in
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.nanoaodtools import PostprocModule
@@ -42,6 +42,8 @@ _NEEDED = ("ROOT", "PhysicsTools.NanoAODTools.postprocessing.framework.postproce
 _LINES = 20  # how many lines an error shows of what nanoAOD-tools printed last
 _ERROR = "error.pickle"  # an error that the user can fix, from the process with ROOT
 _RULES = "keep_and_drop.txt"
+# ROOT only prints a line about what it cannot read or write, and continues with other values
+_COMPLAINT = re.compile(r"^(?:SysError|Error) in <T(?:Basket|Branch|File|TreeCache|Tree::Fill).*|^R__unzip.*: .*", re.M)
 _LETTERS = {"b": "O", "i": "L", "u": "l", "f": "D"}  # numpy's kind of a number: nanoAOD-tools' widest of that kind
 
 
@@ -90,14 +92,28 @@ def _run(job: SkimJob, folder: Path) -> Path:
     if (folder / _ERROR).exists():
         problem: NanoMLError = pickle.loads((folder / _ERROR).read_bytes())
         raise problem
+    printed = done.stdout.decode(errors="replace")
+    check_printed(printed, job.source)
     if done.returncode:
-        lines = done.stdout.decode(errors="replace").strip().split("\n")[-_LINES:]
+        lines = printed.strip().split("\n")[-_LINES:]
         raise NanoMLError(
             f"{job.source}: nanoAOD-tools failed (exit code {done.returncode}). Its last lines:\n"
             + "\n".join(f"  {line}" for line in lines)
         )
     [output] = (folder / "out").iterdir()
     return output
+
+
+def check_printed(text: str, source: str) -> None:
+    """Look for ROOT's complaints in what nanoAOD-tools printed on a file; an UnreadableError if it could not be read."""
+    complaint = _COMPLAINT.search(text)
+    if complaint is None:
+        return
+    if re.search(r"writ|Fill", complaint[0]):
+        raise NanoMLError(f"{source}: nanoAOD-tools could not write its skim ({complaint[0]}). Is the disk full?")
+    raise UnreadableError(
+        f"{source}: cannot be read ({complaint[0]}). It may be truncated or damaged: fetch it again.", source
+    )
 
 
 def main() -> int:

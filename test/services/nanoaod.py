@@ -387,3 +387,14 @@ def _sums(made: Made) -> Columns:
         columns[f"genEventSumw2{made.ending}"] = np.array([math.fsum(part**2) for part in parts])
         columns[f"LHEScaleSumw{made.ending}"] = ak.Array([[1.1, 1.0, 0.9]] * made.runs)
     return columns
+
+
+def with_a_damaged_basket(source: Path, branch: str, target: Path) -> Path:
+    """Write a copy of a file in which a branch's first basket cannot be decompressed; return `target`."""
+    with uproot.open(source) as file:
+        start, size = (int(file["Events"][branch].member(f"fBasket{what}")[0]) for what in ("Seek", "Bytes"))
+    content = bytearray(source.read_bytes())
+    for place in range(start + size // 2, start + size - size // 4):
+        content[place] ^= 0x5A
+    target.write_bytes(content)
+    return target

@@ -28,6 +28,7 @@ from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.arrays import same
+from services.nanoaod import with_a_damaged_basket
 from services.nanoaodtools import is_there, needs_nanoaodtools
 from services.shifted_jets import DATASET, ShiftedJets
 
@@ -203,6 +204,29 @@ def test_a_job_with_shifts_and_corrections(job: Callable[..., Path], sample: Pat
     for name in ("event", *ShiftedJets().made.described):
         parts = [np.asarray(skim[name] if name in skim else skim[nominal[name]]) for skim in skims]
         assert same(arrays[name], np.concatenate(parts))
+
+
+@needs_nanoaodtools
+def test_a_damaged_copy_at_the_site_is_replaced_by_a_good_one(
+    job: Callable[..., Path], sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = sample / "ZGToLLG" / "ZGToLLG_0.root"
+    damaged = with_a_damaged_basket(source, "Muon_dxy", tmp_path / "damaged.root")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, line in {"edmFileUtil": f'echo "file:{damaged}"', "xrdcp": f'cp "{damaged}" "$4"'}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{line}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    directory = job(["/store/mc/A/x.root"], cut="nMuon >= 2")
+    code, report = run(directory)
+    assert (code, failure(report)[0]) == (1, "8021")
+    assert not (directory / "nano.root").exists()
+    (programs / "xrdcp").write_text(f'#!/bin/sh\ncp "{source}" "$4"\n')
+    assert run(directory)[0] == 0
+    with uproot.open(source) as expected, uproot.open(directory / "nano.root") as found:
+        events = expected["Events"].arrays(["nMuon", "Muon_dxy"])
+        assert same(found["Events/Muon_dxy"].array(), events.Muon_dxy[events.nMuon >= 2])
 
 
 @needs_nanoaodtools

@@ -9,6 +9,7 @@ import pytest
 
 from data_processing.crab.job import (
     CANNOT_OPEN,
+    CANNOT_READ,
     CONFIGURATION,
     OTHER,
     REPORT,
@@ -68,7 +69,7 @@ def test_codes_of_what_goes_wrong(
     assert code == CONFIGURATION
     assert "the weights of simulation can only be counted for whole files" in text
     (tmp_path / "broken.root").write_bytes(source.read_bytes()[:2000])
-    assert code_of("broken.root")[0] == OTHER
+    assert code_of("broken.root")[0] == CANNOT_READ
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("nanoml-")] == []
 
 

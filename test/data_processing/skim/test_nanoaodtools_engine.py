@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,19 +15,19 @@ import numpy as np
 import pytest
 import uproot
 
-from data_processing.skim.nanoaodtools_engine import compression_of, postprocess_file, write_rules
+from data_processing.skim.nanoaodtools_engine import check_printed, compression_of, postprocess_file, write_rules
 from data_processing.skim.plan import SkimJob, apply_rules, read_rules
 from data_processing.skim.skim import skim_file
 from data_processing.skim.stage import skim_job, skim_tasks
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.data import Skim
 from MLTools.NanoML.contracts.provenance import Provenance
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from processes import nanoml
 from services.arrays import same
-from services.nanoaod import CERTIFIED
+from services.nanoaod import CERTIFIED, with_a_damaged_basket
 from services.nanoaodtools import MISSING, needs_cmssw_tools, needs_nanoaodtools
 from services.shifted_jets import DATASET
 from services.xrootd import Cluster
@@ -117,6 +118,24 @@ def test_compressions() -> None:
     for text in ("ZLIB", "ZLIB:0", "5", "ZLIB:55", ""):
         with pytest.raises(ConfigError, match="write ALGORITHM:LEVEL"):
             compression_of(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "message"),
+    [
+        ("R__unzipLZMA: error 9 in lzma_code", UnreadableError, "in.root: cannot be read (R__unzipLZMA: error 9"),
+        ("Error in <TBasket::ReadBasketBuffers>: fNbytes = 1", UnreadableError, "cannot be read (Error in <TBasket"),
+        ("Error in <TBranch::GetBasket>: File: in.root at byte:1", UnreadableError, "It may be truncated"),
+        ("SysError in <TFile::WriteBuffer>: error writing (No space left on device)", NanoMLError, "could not write"),
+        ("Error in <TTree::Fill>: Failed filling branch:Events.x, nbytes=-1", NanoMLError, "Is the disk full?"),
+    ],
+)
+def test_complaints_of_root(line: str, kind: type[NanoMLError], message: str) -> None:
+    printed = "Processed 3 entries\nWarning in <TBasket::x>: no\nError in <TH1::Fit>: the user's own\n"
+    check_printed(printed, "in.root")
+    with pytest.raises(NanoMLError, match=re.escape(message)) as problem:
+        check_printed(f"{printed}{line}\nDone\n", "in.root")
+    assert type(problem.value) is kind
 
 
 def test_a_skim_by_another_engine_is_another_task(source: Path, tmp_path: Path) -> None:
@@ -388,6 +407,16 @@ def test_errors(source: Path, base: Path, job: dict[str, Any], kind: type[NanoML
         postprocess_file(SkimJob(str(source), base / "skims" / "out.root", base=str(base), **job))
     assert type(problem.value) is kind
     assert list((base / "skims").iterdir()) == []
+
+
+@needs_nanoaodtools
+def test_a_damaged_basket(source: Path, tmp_path: Path) -> None:
+    """ROOT continues, with other values in all branches."""
+    damaged = with_a_damaged_basket(source, "Muon_dxy", tmp_path / "in.root")
+    with pytest.raises(UnreadableError, match=r"in\.root: cannot be read .* It may be truncated or damaged") as problem:
+        postprocess_file(SkimJob(str(damaged), tmp_path / "skims" / "out.root", cut="nMuon > 0", keep=("Muon_*",)))
+    assert problem.value.path == str(damaged)
+    assert list((tmp_path / "skims").iterdir()) == []
 
 
 @needs_nanoaodtools
