@@ -38,6 +38,7 @@ _OVERHEAD = 10.0  # seconds for each file, whatever its size
 _UNKNOWN = 500e6  # bytes of a file about which nothing is known
 _MARGIN = 3.0  # machines differ
 _SHORTEST = 1200  # seconds that any job may ask for
+_SOFTWARE = ("PATH", "LD_LIBRARY_PATH", "PYTHON", "ROOT", "CMSSW_", "SCRAM")  # beginnings of variables
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,11 @@ def _variables() -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
+def _software() -> dict[str, str]:
+    """The variables that lead to the packages of this shell, as after cmsenv: HTCondor does not hand them on."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(_SOFTWARE)}
+
+
 def _sent(config: Config) -> list[Any]:
     """The versions of the files that travel, for `Job.sent`."""
     paths = [config.path(name) for _, name in payload.named(config)]
@@ -249,6 +255,7 @@ def _options(config: Config, place: Place, proxy: Optional[str], entries: Sequen
         shared=place.is_shared,
         environment=place.environment,
         command=[batch.python, "-m", "MLTools.NanoML.cli"] if container else nanoml_command(),
+        variables=_software() if place.is_shared and not container else {},
         python=batch.python,
         setup=[*site.setup, *batch.setup],
         lines=[*site.lines, *batch.lines],

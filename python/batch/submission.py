@@ -44,6 +44,7 @@ class JobOptions:
     shared: bool = True  # whether workers see the files of the submitting machine
     environment: str = "here"  # as `batch.environment`
     command: Sequence[str] = ()  # what starts NanoML on a machine that sees the same files
+    variables: Mapping[str, str] = field(default_factory=dict)  # by which this command finds its packages
     python: str = "python3"  # the Python of a job elsewhere
     # setup, lines, retries, at_once, account: as in the section `batch`, with those of the site
     setup: Sequence[str] = ()

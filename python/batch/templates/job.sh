@@ -1,6 +1,9 @@
 #!/bin/bash
 # Does one job of NanoML: bash job.sh NAME CORES
 export NANOML_CORES=$2 OMP_NUM_THREADS=$2 OPENBLAS_NUM_THREADS=$2 MKL_NUM_THREADS=$2
+{% for name, value in variables.items() -%}
+export {{ name }}={{ value | shell }}
+{% endfor -%}
 export PYTHONNOUSERSITE=1
 {% for line in setup -%}
 {{ line }}

@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
-from MLTools.NanoML.batch.prepare import Grouping, JobGroup
+import pytest
+
+from MLTools.NanoML.batch.prepare import Grouping, JobGroup, JobRequest, prepare
+from MLTools.NanoML.batch.site import place_of
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.config.batch import Batch, Needs
 from MLTools.NanoML.workflow.stages import Resources
 from MLTools.NanoML.workflow.task import Task
@@ -82,3 +89,25 @@ def test_the_configuration_says_what_is_asked_for() -> None:
     assert grouping.wanted("skim", tasks()) == Resources(7200, 1500, 1, 0, 9000)
     assert grouping.wanted("train") == Resources(86400, 8000, 4, 1, 9000)
     assert grouping.wanted("train", least=Resources(memory=16000)).memory == 16000
+
+
+def test_a_job_finds_the_packages_of_the_shell_that_submits(
+    tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after cmsenv, also where the batch system hands no variables on."""
+    pytest.importorskip("data_processing.skim.skim")
+    (tmp_path / "a.yaml").write_text(
+        f"datasets: {{A: {{files: {sample}/ZGToLLG/ZGToLLG_0.root}}}}\nskim: {{cut: nMuon > 1}}\nbatch: {{site: shared}}\n"
+    )
+    area = "/afs/it's [my] $area/müller"
+    monkeypatch.setenv("CMSSW_BASE", area)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([area, os.environ.get("PYTHONPATH", "")]))
+    config = load(tmp_path / "a.yaml")
+    submission = prepare(config, place_of(config, "condor"), JobRequest("skim", dry_run=True), False, None)
+    assert submission is not None
+    script = submission.directory / "job.sh"
+    lines = script.read_text().partition("\nexec ")[0]
+    script.write_text(f'{lines}\nprintf "%s\\n" "$CMSSW_BASE" "$PYTHONPATH" "$PATH"\n')
+    command = ["env", "-i", shutil.which("bash") or "bash", str(script), "skim-0000", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [os.environ[name] for name in ("CMSSW_BASE", "PYTHONPATH", "PATH")]
