@@ -65,7 +65,8 @@ class RemoteFile:
 
     def close(self) -> None:
         """Close the file."""
-        file, self._file = self._file, None
+        with self._lock:  # so that no other thread asks it for more
+            file, self._file = self._file, None
         if file is not None:
             leave(file)
 
