@@ -80,8 +80,8 @@ class Buckets:
         with open(self._directory / str(bucket), "ab") as file:
             file.write(records.view(np.uint8).data)
 
-    def take(self, bucket: int, into: NDArray[Any]) -> NDArray[Any]:
-        """Read the records of a bucket in the order in which they came, and remove its file.
+    def read(self, bucket: int, into: NDArray[Any]) -> NDArray[Any]:
+        """Read the records of a bucket in the order in which they came.
 
         It is an error if there are not as many as there is room for: somebody else changed the file.
         """
@@ -89,10 +89,13 @@ class Buckets:
         if path.exists():
             with open(path, "rb", buffering=0) as file:
                 found = file.readinto(into.view(np.uint8).data) + len(file.read(1))
-            path.unlink()
         if found != into.nbytes:
             raise NanoMLError(f"{path}: has {found} bytes of {into.nbytes}. Run the same command again.")
         return into
+
+    def remove(self, bucket: int) -> None:
+        """Remove the file of a bucket; its disk may still be writing it, and it takes until that is done."""
+        (self._directory / str(bucket)).unlink(missing_ok=True)
 
 
 class DuplicateEvents:
@@ -223,7 +226,8 @@ class _Dealt:
             return
         self._deal()
         for number, count in enumerate(self._counts.tolist()):
-            yield self._buckets.take(number, np.empty(count, _RECORD))
+            yield self._buckets.read(number, np.empty(count, _RECORD))
+            self._buckets.remove(number)
 
 
 def _compared(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,15 +6,15 @@ and the seed alone, and is that of
 
     order = numpy.random.PCG64(seed).random_raw(events).argsort(kind="stable")
 
-Events are dealt by their numbers to buckets that fit into the memory, and these are sorted one after the other. One
-thread reads and sorts while another writes, and both are mostly busy with copying what the disk holds.
+Events are dealt by their numbers to buckets that fit into the memory, and these are sorted one after the other. While
+a thread sorts, others read what follows and write what is in order, which takes them as long.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -52,7 +52,7 @@ from MLTools.NanoML.terminal.progress import Bar, progress
 
 _BLOCK = 500_000  # events whose numbers are read at once
 _KEY = "/"  # no dataset has this name
-_COPIES = 4  # of a block of events: as it was read, in order, by table, and the one before it, which is being written
+_COPIES = 5  # of a block of events, each of which a thread reads, sorts or writes
 _ORDER_BYTES = 24  # the number of an event, its place in the order, and what sorting needs
 
 _Found = TypeVar("_Found")
@@ -174,61 +174,60 @@ class _Records:
 def _ahead(jobs: Iterable[Callable[[], _Found]]) -> Iterator[_Found]:
     """The result of each job, in turn; while it is used, a thread is at work on the next."""
     with ThreadPoolExecutor(1) as thread:
-        before: Future[_Found] | None = None
-        for job in jobs:
-            following = thread.submit(job)
-            if before is not None:
-                yield before.result()
-            before = following
-        if before is not None:
-            yield before.result()
+        left = iter(jobs)
+        job = next(left, None)
+        under_way = thread.submit(job) if job else None
+        while under_way:
+            found = under_way.result()
+            # only now, as the jobs may be the results of others, which take the room of those before the last
+            job = next(left, None)
+            under_way = thread.submit(job) if job else None
+            yield found
 
 
 @dataclass(frozen=True)
-class _Dealt:
-    """A block of records, those of the same bucket together."""
+class _Block:
+    """Records, and the bucket of each; or those of the same bucket together."""
 
     records: NDArray[Any]
-    counts: NDArray[np.int64]  # of each bucket
+    bucket: NDArray[Any]
 
 
 def _deal(
     parts: Sequence[_Part], buckets: Buckets, records: _Records, seed: int, most: int, bar: Bar
 ) -> tuple[NDArray[np.int64], _Tally]:
     """Deal all events to buckets of at most about `most` events; return how many are in each, and what was seen."""
-    bits = math.ceil(math.log2(max(1, sum(part.rows for part in parts) / most)))
-    number, shift = 1 << bits, np.uint64(64 - bits)
+    number = max(1, math.ceil(sum(part.rows for part in parts) / most))
     small = np.min_scalar_type(number - 1)  # numpy sorts numbers of 16 bits in a tenth of the time
     counts, seen = np.zeros(number, np.int64), _Tally()
     source = np.random.PCG64(seed)
+    blocks, outs = (cycle([np.empty(most, records.dtype) for _ in range(2)]) for _ in range(2))
 
-    block, *outs = (np.empty(most, records.dtype) for _ in range(3))
-    out = cycle(outs)
-
-    def read(readers: Sequence[_Reader], path: Path, start: int, stop: int) -> _Dealt:
-        found = block[: stop - start]
+    def read(readers: Sequence[_Reader], path: Path, start: int, stop: int) -> _Block:
+        found = next(blocks)[: stop - start]
         found[_KEY] = keys = source.random_raw(stop - start)
         with reading(path):
             for reader in readers:
                 reader.read(start, stop, found)
         seen.add(records.numbers(found), keys)
-        bucket = (keys >> shift).astype(small)
-        return _Dealt(
-            records.take(found, bucket.argsort(kind="stable"), next(out)), np.bincount(bucket, minlength=number)
-        )
+        return _Block(found, ((keys >> np.uint64(32)) * np.uint64(number) >> np.uint64(32)).astype(small))
+
+    def together(block: _Block) -> _Block:
+        return _Block(records.take(block.records, block.bucket.argsort(kind="stable"), next(outs)), block.bucket)
 
     for part in parts:
         with open_hdf5(part.path) as file, ThreadPoolExecutor(usable_cores()) as threads:
             readers = [_Reader(file[name], name, records, threads) for name in records.tables]
             ranges = [(start, min(start + most, part.rows)) for start in range(0, part.rows, most)]
-            for dealt in _ahead(partial(read, readers, part.path, *each) for each in ranges):
-                start = 0
-                for bucket in np.flatnonzero(dealt.counts).tolist():
-                    stop = start + int(dealt.counts[bucket])
-                    buckets.append(bucket, dealt.records[start:stop])
+            read_blocks = _ahead(partial(read, readers, part.path, *each) for each in ranges)
+            for block in _ahead(partial(together, each) for each in read_blocks):
+                many, start = np.bincount(block.bucket, minlength=number), 0
+                for bucket in np.flatnonzero(many).tolist():
+                    stop = start + int(many[bucket])
+                    buckets.append(bucket, block.records[start:stop])
                     start = stop
-                counts += dealt.counts
-                bar.advance(len(dealt.records) / 2)
+                counts += many
+                bar.advance(len(block.records) / 2)
     return counts, seen
 
 
@@ -289,18 +288,24 @@ def _gather(
 ) -> _Tally:
     """Write the buckets one after the other, each in the order of its keys; return what was written."""
     seen = _Tally()
-    block, out = (np.empty(counts.max(initial=0), records.dtype) for _ in range(2))
+    most = counts.max(initial=0)
+    blocks, out = cycle([np.empty(most, records.dtype) for _ in range(2)]), np.empty(most, records.dtype)
 
-    def ordered(bucket: int, count: int) -> dict[str, NDArray[Any]]:
-        found = buckets.take(bucket, block[:count])
+    def read(bucket: int, count: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        found = buckets.read(bucket, next(blocks)[:count])
         keys = np.ascontiguousarray(found[_KEY])
         seen.add(records.numbers(found), keys)
-        found = records.take(found, _order(keys), out)
+        return found, _order(keys)
+
+    def ordered(found: NDArray[Any], order: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        found = records.take(found, order, out)
         return {name: records.rows(name, found) for name in writers}
 
-    for rows in _ahead(partial(ordered, *each) for each in enumerate(counts.tolist())):
+    read_buckets = _ahead(partial(read, *each) for each in enumerate(counts.tolist()))
+    for bucket, rows in enumerate(_ahead(partial(ordered, *each) for each in read_buckets)):
         for name, writer in writers.items():
             writer.write(rows[name])
+        buckets.remove(bucket)
         bar.advance(len(rows[EVENTS]) / 2)
     return seen
 
