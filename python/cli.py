@@ -49,7 +49,7 @@ PAGES = {
     "MLTools.NanoML.workflow.unblinding": "howto/fit.md",
     "data_processing.catalogue": "howto/datasets.md",
     "data_processing.convert.convert": "hdf5.md",
-    "data_processing.convert.shuffle": "hdf5.md",
+    "data_processing.shuffle.shuffle": "hdf5.md",
     "data_processing.convert.validation": "hdf5.md",
     "data_processing.datasets.datasets": "howto/datasets.md",
     "data_processing.efficiencies": "howto/corrections.md",

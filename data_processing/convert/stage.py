@@ -14,8 +14,8 @@ from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.convert.estimate import Estimate, Transfer
 from data_processing.convert.expressions import Expression, Region
 from data_processing.convert.reading import Sample
-from data_processing.convert.shuffle import ShuffleJob, shuffle_files
 from data_processing.datasets.datasets import output_names, root_files
+from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.datasets import FROM_WHERE
 from MLTools.NanoML.config.regions import Part

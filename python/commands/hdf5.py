@@ -177,6 +177,6 @@ def shuffle(
         return
     from MLTools.NanoML.workflow.stages import import_part
 
-    shuffling = import_part("data_processing.convert.shuffle")
+    shuffling = import_part("data_processing.shuffle.shuffle")
     sources = [Path(path) for path in find_files(files)]
     shuffling.shuffle_files(shuffling.ShuffleJob(sources, output, seed, memory, compression))

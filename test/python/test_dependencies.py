@@ -25,7 +25,7 @@ KERNELS = [
     ("data_processing.skim.skim",),
     ("data_processing.skim.nanoaodtools_engine",),
     ("data_processing.convert.convert",),
-    ("data_processing.convert.shuffle",),
+    ("data_processing.shuffle.shuffle",),
     ("data_processing.merge.merge",),
     ("data_processing.efficiencies.counting",),
     ("data_processing.score.attach",),

@@ -25,9 +25,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from data_processing.convert import shuffle
-from data_processing.convert.shuffle import ShuffleJob, shuffle_files
 from data_processing.convert.stage import shuffle_summary
+from data_processing.shuffle import shuffle
+from data_processing.shuffle.parts import Reader, Records
+from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.accounting import FileAccounting, RecordedAccounting
 from MLTools.NanoML.contracts.hdf5 import metadata_content
@@ -169,8 +170,8 @@ def test_blocks_are_read_as_h5py_reads_them(tmp_path: Path, options: dict[str, A
         file.create_dataset("Jet", data=rows, **options)
     with h5py.File(tmp_path / "a.h5") as file, ThreadPoolExecutor(2) as threads:
         table = np.dtype((rows.dtype, rows.shape[1:]))
-        records = shuffle._Records({"Jet": table})
-        reader = shuffle._Reader(file["Jet"], "Jet", records, threads)
+        records = Records({"Jet": table})
+        reader = Reader(file["Jet"], "Jet", records, threads)
         assert reader._is_known == is_known
         for start, stop in ((0, 1050), (99, 101), (250, 950), (1001, 1050), (7, 7)):
             for read in (reader.read, *([reader._read] if is_known else [])):
@@ -601,7 +602,7 @@ RUN = """
 import resource
 import sys
 from pathlib import Path
-from data_processing.convert.shuffle import ShuffleJob, shuffle_files
+from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
 shuffle_files(ShuffleJob([Path(path) for path in sys.argv[3:]], Path(sys.argv[1]), 3, float(sys.argv[2])))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

@@ -1,0 +1,1 @@
+"""Shuffling of HDF5 files."""
