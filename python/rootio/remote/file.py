@@ -23,6 +23,8 @@ from MLTools.NanoML.rootio.remote.server import Replicas, Server
 T = TypeVar("T")
 _BLOCK = 1 << 22  # bytes that are copied at once
 _HEAD, _TAIL = 1 << 12, 1 << 18  # bytes: where ROOT has what describes a file
+# in larger files, a part of them and the most bytes: there ROOT has the header of the tree of events, too, which is read next
+_PART_OF_TAIL, _LARGEST_TAIL = 1 / 2000, 1 << 21
 
 
 class RemoteFile:
@@ -73,7 +75,7 @@ class RemoteFile:
     def read(self, start: int, length: int) -> bytes:
         """Read one piece, and with the first one both ends of the file; raises as `read_all` does."""
         if not self._ends:
-            tail = max(self.size - _TAIL, 0)
+            tail = max(self.size - max(_TAIL, min(int(self.size * _PART_OF_TAIL), _LARGEST_TAIL)), 0)
             found = self.read_all([(0, min(_HEAD, self.size)), (tail, self.size - tail)])
             self._ends = list(zip((0, tail), found))
         return self.read_all([(start, length)])[0]
