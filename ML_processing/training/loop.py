@@ -346,6 +346,6 @@ def save(content: Any, path: Path) -> None:
     # through memory, because torch's own writer does not distinguish a full disk from a damaged file
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    # the view is released here: Python cannot collect a buffer that is in use
-    with replacing(path) as aside, buffer.getbuffer() as written:
-        aside.write_bytes(written)
+    # the view is released here, and Path.write_bytes would keep another: Python cannot collect a buffer that is in use
+    with replacing(path) as aside, buffer.getbuffer() as written, open(aside, "wb") as file:
+        file.write(written)

@@ -184,7 +184,7 @@ def reason_to_run(task: Task, records: Path, renewed: Collection[str]) -> Option
     record = read_record(task, records)
     missing = [path for path in task.outputs if not path.exists()]
     if record is None:
-        return "not done yet" if missing else "there is no record of how its output was made"
+        return "not done yet" if missing else "there is no record that it was finished"
     if missing:
         return f"{missing[0]} is missing"
     again = [path for path in task.inputs if path in renewed]

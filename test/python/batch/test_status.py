@@ -263,7 +263,7 @@ def test_an_output_that_was_changed_after_the_job_counts_as_not_done(
         f"skim WZ/1: {workdir}/1.out is missing: it counts as not done.",
         f"skim WZ/2: {workdir}/2.out was changed after the job: it counts as not done.",
     ]
-    assert reason(submission, "skim-0000", 0) == "there is no record of how its output was made"
+    assert reason(submission, "skim-0000", 0) == "there is no record that it was finished"
     assert reason(submission, "skim-0000", 1) == "not done yet"
     assert reason(submission, "skim-0001", 1) is None
 

@@ -241,8 +241,8 @@ def test_a_run_with_nothing_to_do_reads_no_record(inputs: Path, monkeypatch: pyt
     stages[0].tasks[3].settings["cut"] = "x > 1"  # type: ignore[index]
     assert reasons() == {"3": 'cut was changed from null to "x > 1"'}
     (record := inputs / ".nanoml" / "out" / "0.json").write_text("damaged")
-    assert reasons() == {"0": "there is no record of how its output was made"}
+    assert reasons() == {"0": "there is no record that it was finished"}
     record.unlink()
-    assert reasons() == {"0": "there is no record of how its output was made"}
+    assert reasons() == {"0": "there is no record that it was finished"}
     (inputs / ".nanoml" / "out.txt").write_bytes(b"\xff")
     assert reasons() == {}

@@ -98,7 +98,7 @@ def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
     done(tmp_path, task)
     for text in ("{", "[]", "{}", ""):
         (tmp_path / "records" / "skim" / "WZ" / "0.json").write_text(text)
-        assert reason_to_run(task, tmp_path / "records", ()) == "there is no record of how its output was made"
+        assert reason_to_run(task, tmp_path / "records", ()) == "there is no record that it was finished"
 
 
 def test_a_record_is_a_file_of_known_form(tmp_path: Path) -> None:
