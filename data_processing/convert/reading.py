@@ -215,8 +215,9 @@ def described(sample: Sample, label: int, luminosity: float | None, accounting: 
         accounting.recorded(),
     )
     if math.isnan(found.weight_per_genweight or 0):
+        sums = f"generator weights of its events add up to {accounting.sum_of_weights:g}"
+        remedy = "Look at genWeight in its files" if accounting.entries else "Add files with events"
         raise NanoMLError(
-            f"dataset {sample.name}: the sum of weights of its {len(accounting.files)} files is "
-            f"{accounting.sum_of_weights:g}, so it cannot be normalised to a cross section. Add files with events."
+            f"dataset {sample.name}: the {sums}, so it cannot be normalised to a cross section. {remedy}."
         )
     return found

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from data_processing.datasets.datasets import output_names
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.contracts.accounting import NOMINAL
+from MLTools.NanoML.contracts.accounting import NOMINAL, FileAccounting
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
+from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, Accounting, shift_changes
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.selection import DatasetInfo
 from MLTools.NanoML.workflow.runner import Stage
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
 
 _ODD_MEAN = 0.1  # that the mean of a weight of all events may differ from 1
+_ODD_RATIO = 100  # of the mean generator weights of two files of a dataset, if both have so many events
 _SECTIONS = "luminosity.json"  # of data
 _FILES = ("certified", "branches")  # settings that name a file
 # what the content of a skim depends on
@@ -116,6 +117,7 @@ def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str
         if not accounting.written:
             cuts = [f' after "{step.cut}"' for step in accounting.cutflow if not step.events]
             lines.append(f"  WARNING: no event is left{cuts[0] if cuts else ''}.")
+        lines += _doubts(dataset, accounting.files)
         if accounting.shifts:
             from MLTools.NanoML.terminal.page import plural  # few skims need it
 
@@ -129,6 +131,30 @@ def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str
             sections = accounting.luminosity_sections
             sections.write(path)
             lines.append(f"{len(sections):,} luminosity sections of data, for brilcalc: {path}")
+    return lines
+
+
+def _doubts(dataset: str, files: Sequence[FileAccounting]) -> list[str]:
+    """Warnings about generator weights: sums that may lack events, and a dataset with files of different generators."""
+    lines, bare = [], [file.file for file in files if file.sum_of_weights_source == BY_EVENTS]
+    if bare:
+        others = f", like {len(bare) - 1:,} more" if bare[1:] else ""
+        lines.append(
+            f"  WARNING: {bare[0]} has no tree Runs{others}. The sum of weights is that of the events in the file, which is "
+            "right only if none were cut away before."
+        )
+    means = {
+        file.file: abs(file.cutflow[0].weights) / file.entries
+        for file in files
+        if file.entries >= _ODD_RATIO and file.cutflow
+    }
+    if dataset and means:
+        light, heavy = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+        if means[heavy] > _ODD_RATIO * means[light] > 0:
+            lines.append(
+                f"  WARNING: an event of {heavy} weighs {means[heavy] / means[light]:,.0f} times as much as one of {light}. "
+                "Files of different generators are different datasets, each with its cross section."
+            )
     return lines
 
 

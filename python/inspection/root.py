@@ -26,7 +26,7 @@ from MLTools.NanoML.inspection.report import (
     weight_sources,
 )
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, accounting_of
+from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, UNWEIGHTED, Accounting, accounting_of
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, NoTreeError, RootFile
 from MLTools.NanoML.terminal.page import Page, TableColumn, count, file_size, kinematics_first, plural
@@ -190,7 +190,7 @@ class RootInspection(Inspection):
 
     def _sum_of_weights(self) -> str:
         text = sum_of_weights(self.accounting)
-        if any(source.startswith(("genWeight", UNWEIGHTED)) for source in weight_sources(self.accounting)):
+        if any(source.startswith((BY_EVENTS, UNWEIGHTED)) for source in weight_sources(self.accounting)):
             text += ". Right only if no events were cut away before: there is no Runs tree to tell"
         return text
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # source of the sum of weights of simulation that has no generator weights: each event counts 1
 UNWEIGHTED = "number of events (simulation without genWeight)"
+# that of simulation whose file has no tree Runs
+BY_EVENTS = "genWeight of the file's events"
 _SHIFTS_SHOWN = 6
 _RUNS_AT_ONCE = 1_000_000  # run numbers that are read at once
 
@@ -320,7 +322,7 @@ def accounting_of(file: RootFile) -> FileAccounting:
     if name is not None:
         return counted(math.fsum(np.asarray(runs[name]).tolist()), f"Runs/{name}")
     if "genWeight" in file.branches:
-        return counted(float(weights_in(file).sum()), "genWeight of the file's events")
+        return counted(float(weights_in(file).sum()), BY_EVENTS)
     mark = _mark_of_simulation(file)
     if mark is None:
         return counted(float(file.entries), "number of events (data)", is_data=True)

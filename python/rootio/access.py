@@ -150,4 +150,6 @@ def _check_kind(path: str) -> None:
         raise UnreadableError(f"{path}: is empty (0 bytes), not a ROOT file: fetch or make it again.", path)
     with open(path, "rb") as file:
         if file.read(4) != b"root":
-            raise UnreadableError(f"{path}: is not a ROOT file (it does not begin with the bytes `root`).", path)
+            raise UnreadableError(
+                f"{path}: is not a ROOT file (it does not begin with the bytes `root`): fetch it again.", path
+            )

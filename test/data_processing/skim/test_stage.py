@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from data_processing.skim.stage import skim_summary
+from MLTools.NanoML.contracts.accounting import FileAccounting, Step
+from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, Accounting
+
+RUNS = "Runs/genEventSumw"
+
+
+def summary(*files: tuple[int, float, str], dataset: str = "WZ/") -> str:
+    """Of files 0.root and so on, by their events, the weight of each event, and the source of the sum of weights."""
+    done = {}
+    for number, (events, weight, source) in enumerate(files):
+        total = events * weight
+        steps = [Step("all", events, total)]
+        file = FileAccounting(f"{number}.root", events, events, total, source, False, steps)
+        done[f"{dataset}{number}"] = Accounting([file]).to_json()
+    return "\n".join(skim_summary({}, done))
+
+
+def test_sums_of_weights_that_may_lack_events_are_told() -> None:
+    assert "WARNING" not in summary((200, 2.0, RUNS), (100, 2.0, RUNS))
+    assert "  WARNING: 1.root has no tree Runs. The sum" in summary((200, 2.0, RUNS), (100, 2.0, BY_EVENTS))
+    assert "0.root has no tree Runs, like 1 more. The sum" in summary((9, 2.0, BY_EVENTS), (9, 2.0, BY_EVENTS))
+
+
+@pytest.mark.parametrize(
+    ("files", "dataset", "is_odd"),
+    [
+        ([(200, -3.0, RUNS), (100, 4500.0, RUNS), (100, 30.0, RUNS)], "WZ/", True),
+        ([(200, 3.0, RUNS), (100, 30.0, RUNS)], "WZ/", False),  # a few events of large weight
+        ([(200, 3.0, RUNS), (99, 4500.0, RUNS)], "WZ/", False),  # too few to tell
+        ([(200, 0.0, RUNS), (100, 4500.0, RUNS)], "WZ/", False),
+        ([(200, 3.0, RUNS), (100, 4500.0, RUNS)], "", False),  # of the command line, which need not be of one process
+    ],
+)
+def test_files_of_different_generators_in_a_dataset_are_told(
+    files: list[tuple[int, float, str]], dataset: str, is_odd: bool
+) -> None:
+    told = re.findall("WARNING: (.*?)[.] Files of different", summary(*files, dataset=dataset))
+    assert told == (["an event of 1.root weighs 1,500 times as much as one of 0.root"] if is_odd else [])
