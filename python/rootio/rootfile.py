@@ -285,12 +285,18 @@ class RootFile:
         return self.is_far and self._access.announce(self._pieces(names, ranges))
 
     def portions(self, names: Iterable[str], start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Parts of a range, each to be read while a server sends the next; the whole range if the file is on disk."""
-        names, most = list(names), stop - start
+        """Parts of a range, each to be read while a server sends the next; the whole range if the file is on disk.
+
+        No basket is in two of them.
+        """
+        names, least = list(names), stop - start
         if self.is_far:
             packed = sum(size for _, size in self._pieces(names, [(start, stop)]))
-            most = int(most * min(1, _PORTION / max(packed, 1)))
-        yield from joined_baskets(self.basket_ends(names, start, stop), most)
+            least = int(least * min(1, _PORTION / max(packed, 1)))
+        for end in self.basket_ends(names, start, stop)[1:]:
+            if end - start >= least or end == stop:
+                yield start, end
+                start = end
 
     def _pieces(self, names: Iterable[str], ranges: Iterable[tuple[int, int]]) -> Iterable[tuple[int, int]]:
         """Where the baskets or pages of branches are in the file, and their numbers of bytes."""

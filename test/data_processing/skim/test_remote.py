@@ -76,12 +76,17 @@ def test_what_is_kept_is_read_in_parts(storage: Storage, tmp_path: Path, monkeyp
             rows: dict[str, object] = {name: np.ones(500, kind) for name, kind in types.items()}
             lists = ak.unflatten(np.arange(1000, dtype="f4"), random.multinomial(1000, [1 / 500] * 500))
             tree.extend({**rows, "event": np.arange(start, start + 500), "MET_pt": random.random(500), "Jet_pt": lists})
-    monkeypatch.setattr(rootfile, "_PORTION", 10_000)
+    monkeypatch.setattr(rootfile, "_PORTION", 5_000)
     for place, source in (("here", storage.directory / "events.root"), ("there", f"{storage.url}/events.root")):
         job = SkimJob(str(source), tmp_path / place / "out.root", cut="MET_pt > 0.9", keep=("Jet_pt",), chunk=3_000)
         assert 1_000 < skim_file(job).selected < 3_000
     with RootFile(f"{storage.url}/events.root") as file:
-        assert len(list(file.portions(["Jet_pt", "run"], 0, 3_000))) > 1
+        parts = list(file.portions(["Jet_pt", "run"], 100, 3_000))
+        assert len(parts) > 1
+        assert parts[0][0] == 100
+        assert all(end % 500 == 0 for _, end in parts)
+        monkeypatch.setattr(rootfile, "_PORTION", 1)
+        assert list(file.portions(["Jet_pt", "run"], 100, 600)) == [(100, 500), (500, 600)]
     assert_same_skims(tmp_path / "here", tmp_path / "there")
 
 
