@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import os
 import re
 import signal
 import sys
@@ -142,6 +143,15 @@ def _say(text: str, colour: str) -> None:
     click.secho(text, fg=colour, err=True)
 
 
+def _from_here(text: str) -> str:
+    """A message in which files below the working directory have relative paths, as they were given in most cases."""
+    try:
+        here = os.getcwd()
+    except OSError:  # it was removed
+        return text
+    return re.sub(rf"(?<![\w/.:-]){re.escape(here)}/(?=[\w.])", "", text)
+
+
 def page_of(problem: BaseException) -> Optional[str]:
     """The page about what raised an error, relative to doc/; None if there is none."""
     modules, traceback = [], problem.__traceback__
@@ -192,7 +202,7 @@ def main() -> NoReturn:
         problem.show()
         sys.exit(problem.exit_code)
     except NanoMLError as problem:
-        _say(str(problem), "red")
+        _say(_from_here(str(problem)), "red")
         page = page_of(problem)
         if page is not None:
             click.echo(f"See doc: {where(page)}", err=True)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from MLTools.NanoML import installation
-from MLTools.NanoML.cli import PAGES, nanoml, page_of, where
+from MLTools.NanoML.cli import PAGES, _from_here, nanoml, page_of, where
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection import Cutflow
 from MLTools.NanoML.workflow.stages import STAGES
@@ -97,6 +97,16 @@ def test_the_command_line_says_it(tmp_path: Path) -> None:
     done = run("skim", "--selection", "mine.py:Mine", "-o", "out", "a.root", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == f"See doc: {ROOT}/doc/howto/selection.md"
+    assert done.stderr.startswith('selection "mine.py:Mine": mine.py')
+
+
+def test_files_are_named_as_they_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    others = f"/data{tmp_path}/a.root, root://x/{tmp_path}/a.root, {tmp_path}"
+    assert (
+        _from_here(f'{tmp_path}/a.yaml:3: "{tmp_path}/.nanoml/a.root", {others}')
+        == f'a.yaml:3: ".nanoml/a.root", {others}'
+    )
 
 
 def test_a_mistake_in_a_task_leads_to_the_page_of_its_stage(sample: Path, tmp_path: Path) -> None:
