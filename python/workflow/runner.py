@@ -62,7 +62,7 @@ class Planned:
         return [task for task in self.stage.tasks if task.name in self.reasons]
 
     def lines(self) -> list[str]:
-        """The plan in words, one line per reason."""
+        """The plan in words, one line per reason; files that concern one task each, as its input, are one reason."""
         total = len(self.stage.tasks)
         if not self.reasons:
             return [f"{self.stage.name}: up to date ({total} of {total})"]
@@ -70,9 +70,14 @@ class Planned:
         by_reason: dict[str, list[str]] = {}
         for name, reason in self.reasons.items():
             by_reason.setdefault(reason, []).append(name)
+        by_kind: dict[str, dict[str, list[str]]] = {}
         for reason, names in by_reason.items():
+            file, _, kind = reason.partition(" ")
+            by_kind.setdefault(kind if len(names) == 1 and "/" in file else reason, {})[reason] = names
+        for found in by_kind.values():
+            names, others = list(itertools.chain(*found.values())), len(found) - 1
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            lines.append(f"  {', '.join(names[:3])}{more}: {reason}")
+            lines.append(f"  {', '.join(names[:3])}{more}: {next(iter(found))}{f' (and {others} more)' * bool(others)}")
         return lines
 
 

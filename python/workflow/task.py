@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -21,6 +22,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.remote.server import is_remote
 
 _SHARED = 1000  # the inputs that tasks share, such as files of corrections: how many may follow each other
+_MOST_TEXT = 60  # characters of a setting in a message
 
 
 @dataclass(frozen=True)
@@ -215,14 +217,28 @@ def _changed_settings(task: Task, record: Record) -> Optional[str]:
     before, now = record.settings, json.loads(json.dumps(dict(task.settings)))
     for key in [*now, *before]:
         if now.get(key) != before.get(key):
-            return f"{key} was changed from {short(before.get(key))} to {short(now.get(key))}"
+            return _difference(key, before.get(key), now.get(key))
     return None
+
+
+def _difference(place: str, before: Any, now: Any) -> str:
+    """What differs in a setting, in words: of a long one, the first part that does."""
+    inside: Iterable[tuple[str, Any, Any]] = ()
+    if isinstance(before, dict) and isinstance(now, dict):
+        inside = ((f"{place}.{key}", before.get(key), now.get(key)) for key in {**now, **before})
+    elif isinstance(before, list) and isinstance(now, list):
+        inside = ((f"{place}[{number}]", *pair) for number, pair in enumerate(itertools.zip_longest(before, now)))
+    if max(len(json.dumps(value)) for value in (before, now)) > _MOST_TEXT:
+        for name, one, other in inside:
+            if one != other:
+                return _difference(name, one, other)
+    return f"{place} was changed from {short(before)} to {short(now)}"
 
 
 def short(value: Any) -> str:
     """A setting as JSON, with 60 characters at most, for messages."""
     text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 3] + "..."
 
 
 def _changed_code(task: Task, record: Record) -> Optional[str]:

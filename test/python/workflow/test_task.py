@@ -54,6 +54,17 @@ def test_every_change_is_a_reason_in_words(tmp_path: Path, monkeypatch: pytest.M
     assert reason_to_run(make(tmp_path, inputs=()), records, ()) == f"{task.inputs[0]} is no longer an input"
     kept = make(tmp_path, settings={"keep": ["MET_*", "HLT_*"]})
     assert reason_to_run(kept, records, ()) == 'keep was changed from ["MET_*"] to ["MET_*", "HLT_*"]'
+    histograms: list[Any] = [{"name": "discriminant", "bins": {"edges": [0, 0.25, 0.5, 0.75, 1]}}, {"name": "mass"}]
+    long = make(tmp_path, settings={"keep": {"histograms": [*histograms, {"name": "jets"}]}})
+    done(tmp_path, long)
+    histograms[0] = {**histograms[0], "bins": {"edges": [0, 0.25, 0.5, 0.9, 1]}}
+    for given, what in (
+        ([*histograms, {"name": "jets"}], '[0].bins was changed from {"edges": [0, 0.25, 0.5, 0.75, 1]} to'),
+        (long.settings["keep"]["histograms"][:2], '[2] was changed from {"name": "jets"} to null'),
+    ):
+        changed = make(tmp_path, settings={"keep": {"histograms": given}})
+        assert (reason_to_run(changed, records, ()) or "").startswith(f"keep.histograms{what}")
+    done(tmp_path, task)
     os.utime(task.inputs[0], ns=(1, 1))
     assert reason_to_run(task, records, ()) == f"{task.inputs[0]} was changed"
     done(tmp_path, task)
