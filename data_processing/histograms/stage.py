@@ -12,7 +12,7 @@ from typing import Any, Optional
 from data_processing.convert.expressions import Expression
 from data_processing.datasets.datasets import output_names, root_files
 from data_processing.histograms.fill import Axis, FillJob, Plan, Process, fill_file
-from data_processing.histograms.templates import ChosenBins, TemplateJob, make_templates
+from data_processing.histograms.templates import ChosenBins, Part, TemplateJob, VariedParts, make_templates
 from data_processing.score.eventcolumns import prefix_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.histogram import Histogram, axes_of, hypotheses, processes_of, regions_of
@@ -64,7 +64,15 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
     if not config.histogram:
         return None
     plans = _plans(config)
-    parts = [(output, config.datasets[dataset].era) for dataset, _, _, output in _files(analysis)]
+    files: dict[str, list[Part]] = {}
+    for dataset, _, _, output in _files(analysis):
+        files.setdefault(dataset, []).append((output, config.datasets[dataset].era))
+    parts = [part for name, mine in files.items() if not config.datasets[name].varies for part in mine]
+    varied = [
+        VariedParts(it.variation, name, files[name], [part for other in it.varies for part in files[other]])
+        for name, it in config.datasets.items()
+        if it.variation is not None
+    ]
     normalisations = [layout.normalisation(name) for name in config.datasets]
     chosen = {
         plan.name: ChosenBins(_signal_of(config, name, each), each.least_events, each.most_bins)
@@ -78,7 +86,7 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
     has_data = any(dataset.is_data for dataset in config.datasets.values())
     blind = blind_data(config).bins if has_data else None
     job = TemplateJob(
-        parts, normalisations, plans, chosen, processes_of(config), signal, luminosity, output, root, blind
+        parts, normalisations, plans, chosen, processes_of(config), signal, luminosity, output, root, blind, varied
     )
     settings = {
         "histograms": [plain(plan) for plan in plans],
@@ -87,9 +95,10 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
         "signal": signal,
         "luminosity": luminosity,
         "eras": {name: dataset.era for name, dataset in config.datasets.items()},
+        "varied": {name: [it.variation, *it.varies] for name, it in config.datasets.items() if it.varies},
         "blind": plain(blind),
     }
-    inputs = tuple(str(path) for path in [*(path for path, _ in parts), *normalisations])
+    inputs = tuple(str(path) for path in [*(path for mine in files.values() for path, _ in mine), *normalisations])
     work = functools.partial(make_templates, job)
     code = code_of(make_templates.__module__)
     task = Task("histogram", "all", inputs, (root, output), settings, code, work)
@@ -173,7 +182,7 @@ def _processes(config: Config, dataset: str) -> list[Process]:
             say_once("blind", f"histogram: data in {regions} are not looked at, since {blind.because}.")
         own = Process(DATA, blind=blind.regions)
     else:
-        own = Process(settings.class_ or dataset)
+        own = Process((config.datasets[settings.varies[0]] if settings.varies else settings).class_ or dataset)
     estimates = dict.fromkeys(part.class_ for part in config.parts if part.dataset == dataset)
     return [own, *(Process(class_, prefix_of(class_)) for class_ in estimates)]
 

@@ -32,10 +32,13 @@ from MLTools.NanoML.contracts.templates import (
 )
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.histograms import root_histogram
+from MLTools.NanoML.selection.weights import UP_DOWN
 
 Floats = NDArray[np.float64]
 _Key = tuple[str, str, Optional[str], str]
 """Histogram, region, era and process."""
+Part = tuple[Path, Optional[str]]
+"""A file with filled histograms, and its era."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,26 @@ class ChosenBins:
 
 
 @dataclass(frozen=True)
+class VariedParts:
+    """The files of a dataset that stands in for others under a variation."""
+
+    variation: str  # "hdamp_up"
+    dataset: str
+    parts: Sequence[Part]
+    instead_of: Sequence[Part]
+
+    @property
+    def ending(self) -> str:
+        """What the variation's columns of weights would end with: _hdampUp."""
+        source, _, direction = self.variation.rpartition("_")
+        return f"_{source}{direction.capitalize()}" if source and direction in UP_DOWN else f"_{self.variation}"
+
+
+@dataclass(frozen=True)
 class TemplateJob:
     """The histograms of all files, and where their sum goes."""
 
-    parts: Sequence[tuple[Path, Optional[str]]]  # the files with filled histograms, each with its era
+    parts: Sequence[Part]
     normalisations: Sequence[Path]  # of all datasets: they say which variations belong together
     plans: Sequence[Plan]
     chosen: Mapping[str, ChosenBins]  # by histogram; the others keep their bins
@@ -61,6 +80,7 @@ class TemplateJob:
     output: Path  # the HDF5 file
     root: Path  # the ROOT file
     blind: Optional[BlindBins] = None  # whose data are left out
+    varied: Sequence[VariedParts] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +107,7 @@ class _Sums:
 def make_templates(job: TemplateJob) -> dict[str, Any]:
     """Add up the histograms of all files, and write both files; return the expected events of each process."""
     sets, found = _sets(job.normalisations), _added(job.parts)
+    _vary(found, job.varied)
     histograms = tuple(_histogram(plan, job, found, sets) for plan in job.plans)
     if job.blind:
         bins = {
@@ -147,7 +168,7 @@ def _sets(normalisations: Sequence[Path]) -> dict[str, _Set]:
     return found
 
 
-def _added(parts: Sequence[tuple[Path, Optional[str]]]) -> dict[_Key, _Sums]:
+def _added(parts: Sequence[Part]) -> dict[_Key, _Sums]:
     """The sums over files; a file has its nominal sums for a variation that it lacks.
 
     Where only events with a score of a network that has not seen them count, these stand for all events of their process and era, by
@@ -179,6 +200,21 @@ def _added(parts: Sequence[tuple[Path, Optional[str]]]) -> dict[_Key, _Sums]:
                 )
             each.scale(every / unseen)
     return found
+
+
+def _vary(found: Mapping[_Key, _Sums], varied: Sequence[VariedParts]) -> None:
+    """Add the variations that other datasets show: their events in the place of those that they stand in for."""
+    known = {key: set(each.sums) for key, each in found.items()}
+    for each in varied:
+        new, old = _added(each.parts), _added(each.instead_of)
+        for key in {key: None for key in [*new, *old] if key[-1] in {process for *_, process in new} and key in found}:
+            if each.ending in known[key]:
+                raise NanoMLError(
+                    f"dataset {each.dataset}: {each.variation} is a variation of a weight, too. Rename it in `variation`."
+                )
+            sums = found[key].sums
+            change = [it[key].sums[NOMINAL] if key in it else 0.0 for it in (new, old)]
+            sums[each.ending] = sums.get(each.ending, sums[NOMINAL]) + change[0] - change[1]
 
 
 def _sum(one: _Sums, other: _Sums) -> _Sums:

@@ -90,7 +90,7 @@ class Config:
         They are those of all simulation for single objects, and for a regression if there are no classes.
         """
         if self.train is not None and (self.train.per_object or (self.train.targets and not self.classes)):
-            return tuple(name for name, dataset in self.datasets.items() if not dataset.is_data)
+            return tuple(name for name, it in self.datasets.items() if not it.is_data and not it.varies)
         named = (name for name, dataset in self.datasets.items() if dataset.class_ is not None)
         return (*named, *(part.name for part in self.parts))
 

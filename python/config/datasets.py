@@ -100,6 +100,20 @@ class Dataset:
         names={**BRANCH, "form": "the name of a column, as in mass"},
         examples=[{"mass": 600}],
     )
+    varies: list[str] = setting(
+        list,
+        "Datasets of one class that this one stands in for under a systematic variation, such as those with another tune or another "
+        "mass of the top quark. It is filled into histograms as this variation, and nothing else.",
+        uniqueItems=True,
+        examples=[["TTTo2L2Nu"]],
+    )
+    variation: Optional[str] = setting(
+        None,
+        "What it shows: hdamp_up and hdamp_down, or one name, such as herwig, if the other direction is its mirror image.",
+        pattern="[A-Za-z][A-Za-z0-9_]*",
+        form="a name, as in hdamp_up",
+        examples=["hdamp_up"],
+    )
     das: list[str] = setting(
         list,
         "Names of datasets in CMS's catalogue, with wildcards: `nanoml datasets` shows what they match.",

@@ -126,7 +126,7 @@ def scored_values(config: Config) -> dict[str, list[float]]:
 
 def processes_of(config: Config) -> list[str]:
     """What histograms are filled of, but for data: the classes, and simulation that is of none."""
-    others = [name for name, it in config.datasets.items() if it.class_ is None and not it.is_data]
+    others = [name for name, it in config.datasets.items() if it.class_ is None and not it.is_data and not it.varies]
     return [*config.classes, *others]
 
 
@@ -144,6 +144,7 @@ def histograms(config: Config) -> Iterator[Problem]:
     elif config.histogram and config.train is None and config.score is None:
         what = 'needs the weights of events beside their scores. Add "score: {model: []}", or a "train" section'
         yield ("histogram",), what
+    yield from _varied(config)
     for name, histogram in config.histogram.items():
         place = ("histogram", name)
         for each in hypotheses(config):
@@ -169,3 +170,22 @@ def histograms(config: Config) -> Iterator[Problem]:
         if len(edges) != count:
             what = f"are for {len(edges)} axes, but there are {count}: {', '.join(axes_of(name, histogram))}"
             yield (*place, "bins"), what
+
+
+def _varied(config: Config) -> Iterator[Problem]:
+    """Contradictions of datasets that show a variation of others."""
+    for name, dataset in config.datasets.items():
+        place = ("datasets", name)
+        if bool(dataset.varies) != (dataset.variation is not None):
+            yield place, 'needs both "varies", the datasets, and "variation", what it shows, or neither'
+        if not dataset.varies:
+            continue
+        if dataset.class_ is not None or dataset.is_data:
+            yield (*place, "varies"), 'is for simulation without a class. Remove this, or "class" and "data"'
+        for number, other in enumerate(dataset.varies):
+            yield from unknown((*place, "varies", number), other, config.datasets, "one of `datasets`")
+        others = [config.datasets[other] for other in dataset.varies if other in config.datasets]
+        if any(it.class_ is None for it in others) or len({it.class_ for it in others}) > 1:
+            yield (*place, "varies"), "takes datasets of one class"
+        if any(it.era != dataset.era for it in others):
+            yield (*place, "era"), "is not that of the datasets that it varies"
