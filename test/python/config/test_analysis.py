@@ -250,7 +250,15 @@ def test_as_dict(write: Write) -> None:
     expected = {"cmssw": "CMSSW_14_0_X", "selection": False, "compared": 10_000, "room": {}}
     assert config.as_dict("export") == expected
     assert config.as_dict("score") == {}
-    muons = {"files": ["c.root"], "data": True, "triggers": [], "parameters": {}, "das": [], "status": ["VALID"]}
+    muons = {
+        "files": ["c.root"],
+        "data": True,
+        "triggers": [],
+        "parameters": {},
+        "varies": [],
+        "das": [],
+        "status": ["VALID"],
+    }
     assert config.as_dict("datasets")["SingleMuon"] == muons
     assert config.as_dict("train")["clip"] == 1.0
     assert json.loads(json.dumps(config.as_dict())) == config.as_dict()
