@@ -44,11 +44,11 @@ def code_of(*roots: _Root, only_own: bool = False) -> str:
 
 
 def source_of(thing: object) -> Path:
-    """The file with the class of a selection, or of another object of the user.
+    """The file with a class of the user, or with that of a selection or another object.
 
     Raises TypeError or OSError if it is in no file, since it was typed in interactively.
     """
-    return Path(inspect.getfile(type(thing)))
+    return Path(inspect.getfile(thing if isinstance(thing, type) else type(thing)))
 
 
 def changed(before: str, now: str) -> list[str]:

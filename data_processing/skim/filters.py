@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -74,10 +75,16 @@ class FilterSet:
         users = [each for each in (self.selection, *self.modules) if each is not None]
         rules = read_rules(Path(job.base, job.branches)) if job.branches else []
         rules += [parse_rule(text, "skim.keep") for text in job.keep]
-        code = code_of(*map(source_of, users), only_own=True) if users else ""
+        code = _own_code(*map(type, users)) if users else ""
         modules, kept = tuple(job.modules), tuple(map(str, rules))
         triggers, corrections = (job.dataset.triggers, job.dataset.digests) if job.selection else ((), {})
         return Criteria(certified, job.cut, modules, code, kept, tuple(triggers), corrections)
+
+
+@functools.cache
+def _own_code(*classes: type) -> str:
+    """The code of classes of the user, as it was when they were first used: Python imports them once for all files."""
+    return code_of(*map(source_of, classes), only_own=True)
 
 
 def _one_cut(name: str, mask: NDArray[np.bool_], weights: NDArray[np.float64]) -> Selected:

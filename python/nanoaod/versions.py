@@ -67,7 +67,7 @@ def resolve(name: str, available: Collection[str]) -> str | None:
 def expand(pattern: str, available: Sequence[str]) -> list[str]:
     """All branches of a file that match a glob, in the file's order."""
     for candidate in (pattern, *_other_names(pattern)):
-        found = [name for name in available if fnmatch.fnmatchcase(name, candidate)]
+        found = fnmatch.filter(available, candidate)
         if found:
             if candidate != pattern:
                 _mention_met(pattern)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from MLTools.NanoML.terminal.progress import say_once
 
 _ROWS_PER_BASKET = 25_000
 _BYTES_PENDING = 25_000_000
+_BYTES_IN_MEMORY = 4_000_000
 
 
 class NanoWriter:
@@ -34,7 +36,7 @@ class NanoWriter:
 
     def __init__(self, path: Path, branches: Mapping[str, Branch], compression: str, format: str = "TTree") -> None:
         codec, self._format = compression_of(compression), format
-        self._stream = open(path, "w+b")  # noqa: SIM115
+        self._stream = _Stream(path)
         try:
             self._file = uproot.recreate(self._stream, compression=codec)
             self.events = NanoTree(self._file, "Events", branches, format)
@@ -71,6 +73,35 @@ class NanoWriter:
         self.events.flush()
         if record is not None:
             self.write_tree(PROVENANCE, RECORD_BRANCHES, record.rows())
+
+
+class _Stream:
+    """A file that is being written: in memory as long as it is small, since uproot writes hundreds of pieces here and there."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "w+b")  # noqa: SIM115
+        self._now: Any = io.BytesIO()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._now, name)
+
+    def write(self, data: Any) -> int:
+        if self._now is not self._file and self._now.tell() + memoryview(data).nbytes > _BYTES_IN_MEMORY:
+            self._to_disk()
+        written: int = self._now.write(data)
+        return written
+
+    def _to_disk(self) -> None:
+        memory, self._now = self._now, self._file
+        self._file.write(memory.getbuffer())
+        self._file.seek(memory.tell())
+
+    def close(self) -> None:
+        try:
+            if self._now is not self._file:
+                self._to_disk()
+        finally:
+            self._file.close()
 
 
 class NanoTree:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import gc
+import uuid
 import warnings
 import weakref
+from functools import partial
 from pathlib import Path
 
 import awkward as ak
@@ -103,6 +105,27 @@ def test_a_file_without_events_has_all_branches(tmp_path: Path) -> None:
     with uproot.open(tmp_path / "a.root") as file:
         assert file["Events"].num_entries == 0
         assert set(BRANCHES) <= set(file["Events"].keys())
+
+
+@pytest.mark.parametrize("most", [0, 2000, 4000])
+def test_a_file_is_the_same_however_much_of_it_was_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    for module in (roottree, uproot._util):
+        monkeypatch.setattr(module, "datetime_to_code", lambda _: 1_234_567_890)
+    monkeypatch.setattr(uproot, "recreate", partial(uproot.recreate, uuid_function=lambda: uuid.UUID(int=1)))
+    found = []
+    for limit in (1_000_000, most):
+        monkeypatch.setattr(nanowriter, "_BYTES_IN_MEMORY", limit)
+        with NanoWriter(tmp_path / "a.root", BRANCHES, "ZLIB:1") as writer:
+            assert (tmp_path / "a.root").stat().st_size == 0 or limit == most
+            for _ in range(12):
+                writer.events.extend(rows(0, 7))
+                writer.events.flush()
+            writer.finish()
+            assert ((tmp_path / "a.root").stat().st_size == 0) == (limit > most)
+        found.append((tmp_path / "a.root").read_bytes())
+    assert found[0] == found[1]
 
 
 def test_what_was_written_does_not_wait_for_the_garbage_collection(tmp_path: Path) -> None:
