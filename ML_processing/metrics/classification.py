@@ -67,7 +67,7 @@ def asimov(signal: ArrayLike, background: ArrayLike, uncertainty: ArrayLike = 0.
     Without uncertainty, sqrt(2 ((s + b) ln(1 + s / b) - s)): G. Cowan, K. Cranmer, E. Gross, O. Vitells,
     Eur. Phys. J. C 71 (2011) 1554 (arXiv:1007.1727), equation 97. With an uncertainty sigma of the background:
 
-        sqrt(2 ((s + b) ln[(s + b)(b + sigma^2) / (b^2 + (s + b) sigma^2)]
+        sqrt(2 ((s + b) ln[1 + s b / (b^2 + (s + b) sigma^2)]
                 - b^2 / sigma^2 ln[1 + sigma^2 s / (b (b + sigma^2))])),
 
     G. Cowan, "Discovery sensitivity for a counting experiment with background uncertainty" (2012), equation 20.
@@ -78,10 +78,11 @@ def asimov(signal: ArrayLike, background: ArrayLike, uncertainty: ArrayLike = 0.
     s, v = np.clip(s, 0, None), sigma**2
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         plain = (s + b) * np.log1p(s / b) - s
-        first = (s + b) * np.log((s + b) * (b + v) / (b**2 + (s + b) * v))
+        first = (s + b) * np.log1p(s * b / (b**2 + (s + b) * v))
         second = b**2 / v * np.log1p(v * s / (b * (b + v)))
-        # a tiny uncertainty is a difference of large numbers
-        half = np.where(v > 1e-8 * np.maximum(b, 0) ** 2, first - second, plain)
+        half = np.where(
+            v > 1e-8 * np.maximum(b, 0), first - second, plain
+        )  # the second is not defined without uncertainty
         return np.where(b > 0, np.sqrt(2 * np.clip(half, 0, None)), np.nan)
 
 

@@ -70,6 +70,7 @@ def test_uncertainty_of_the_background() -> None:
     assert asimov(10, 100, 1e-3) == pytest.approx(asimov(10, 100), rel=1e-4)
     assert asimov(10, 100, 20) == pytest.approx(10 / np.sqrt(100 + 20**2), rel=0.05)
     assert asimov(50, 100, 10) < asimov(50, 100, 5) < asimov(50, 100)
+    assert asimov(1e-3, 1e8, 1e4) == pytest.approx(1e-3 / np.sqrt(2e8), rel=1e-3)  # few of very many events
 
 
 def test_scan_counts_what_passes() -> None:

@@ -33,6 +33,8 @@ def test_one_bin_by_hand() -> None:
     assert value == pytest.approx(expected)
     assert at.tolist() == [pytest.approx(fitted)]
     assert value == pytest.approx(float(asimov(10, 100, 5)), rel=0.01)
+    few_of_many, _ = discovery([1e-3], [1e8], [1e4])
+    assert few_of_many == pytest.approx(1e-3 / math.sqrt(2e8), rel=1e-3)
 
 
 def test_without_uncertainty_bins_add_in_quadrature() -> None:
