@@ -53,7 +53,7 @@ def verdict(
         assert isinstance(plots, ClassificationPlots)
         found = [
             *([_comparison(measured.auc)] if measured.baseline else []),
-            _overtraining(measured.overtraining, measured.auc),
+            _overtraining(measured.overtraining, measured.auc.network.error),
             _calibration(plots.calibration),
             _sculpting(plots.sculpting),
             _perfection(measured, importance),
@@ -111,14 +111,17 @@ def _comparison(found: Areas) -> Answer:
     return Answer("Better than a BDT?", state, sentence)
 
 
-def _overtraining(checked: Overtraining, found: Areas) -> Answer:
-    question, fitted, area = "Overtrained?", checked.auc_on_training_events, found.network
-    if fitted is None or area.value is None or area.error is None:
+def _overtraining(checked: Overtraining, error: float | None) -> Answer:
+    """By the AUC of each network: that of all events together is also smaller where the networks have different scales."""
+    question, fitted, others = "Overtrained?", checked.auc_on_training_events, checked.auc_on_test_events
+    if fitted is None or others is None or error is None:
         return Answer(question, "open", "No AUC is defined for the events of the training.")
-    gap = fitted - area.value
-    significant, relevant = gap > 3 * area.error, gap > _GAP
-    remark = finding(significant, relevant, f"3 standard errors of {area.error:.3f}", f"{_GAP}")
-    start = f"On the events that it was trained on, the network's AUC is {fitted:.3f}; on the others {area.value:.3f}. "
+    gap = fitted - others
+    significant, relevant = gap > 3 * error, gap > _GAP
+    remark = finding(significant, relevant, f"3 standard errors of {error:.3f}", f"{_GAP}")
+    start = (
+        f"On the events that it was trained on, a network's AUC is {fitted:.3f}; on those of its test {others:.3f}. "
+    )
     start += f"The difference, {gap:+.3f}, is {remark}"
     if significant and relevant:
         text = (
@@ -129,7 +132,7 @@ def _overtraining(checked: Overtraining, found: Areas) -> Answer:
     if relevant:
         return Answer(question, "look", f"{start}: it may have learned some events by heart; more events would tell.")
     state, text = "good", ": overtraining is small, if there is any."
-    if 3 * area.error > 2 * _GAP and not significant:
+    if 3 * error > 2 * _GAP and not significant:
         state, text = "open", ": these events are too few to tell."
     differing, harmless = _differing_scores(checked)
     if harmless:

@@ -51,7 +51,7 @@ def numbers(
         signal="signal",
         auc=Areas(Measured(network, error), Measured(baseline, error), difference),
         auc_one_against_all={"signal": Measured(network, error), "other": Measured(network, error)},
-        overtraining=Overtraining(on_training, None, tests),
+        overtraining=Overtraining(on_training, network, tests),
         baseline="a BDT",
     )
 
@@ -166,7 +166,7 @@ def test_calibration(deviation: float, chance: float, expected: str, says: str) 
 )
 def test_sculpting(divergence: float | None, excess: float | None, expected: str, says: str) -> None:
     after = [part(ShapeAfterCut, sculpting=Sculpting(divergence, 0.005, excess))]
-    masses = SculptedMasses([], [part(SculptedMass, feature="WCand_mT", background="WZ", after=after)], 1000)
+    masses = SculptedMasses([], [part(SculptedMass, feature="WCand_mT", background="WZ", after=after)], 1, 1000)
     state, text = answer("Does a cut", numbers(0.9, 0.9, 0.9), EFFECTIVE, plots(sculpting=masses))
     assert state == expected
     assert says in text
@@ -210,7 +210,7 @@ def test_few_events(events: float, expected: str, says: str) -> None:
 @pytest.mark.parametrize("events", [0.0, 8.0, 49.9])
 def test_nothing_is_fine_with_few_events(events: float) -> None:
     masses = [part(SculptedMass, after=[part(ShapeAfterCut, sculpting=Sculpting(0.01, 0.005, 2.0))])]
-    good = numbers(0.9, 0.9, 0.9), plots(sculpting=SculptedMasses([], masses, 1000))
+    good = numbers(0.9, 0.9, 0.9), plots(sculpting=SculptedMasses([], masses, 1, 1000))
     drift = Drift([], 1000, 1000, [part(FeatureDrift, name="x", stability_index=0.0, test=Kolmogorov(0.1, 1.0))])
     more = {"drift": drift, "varied": varied(0.0, 0.0), "others": [Answer("Another?", "good", "Yes.")]}
     enough, few = ({"signal": number, "other": 5000.0} for number in (50.0, events))
