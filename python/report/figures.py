@@ -79,15 +79,15 @@ def save(figure: Figure, stem: Path) -> None:
 
 
 def _name_powers(figure: Figure) -> None:
-    """Say by which power of ten numbers are to be multiplied at the axis: above the plot there are other texts."""
-    for axes in figure.axes:
-        formatter, name = axes.yaxis.get_major_formatter(), axes.get_ylabel()
+    """Say by which power of ten numbers are to be multiplied in the name of the axis: beside it there are other texts."""
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        formatter, name = axis.get_major_formatter(), axis.get_label_text()
         if name and isinstance(formatter, ScalarFormatter):
-            formatter.set_locs([float(it) for it in axes.get_yticks()])
+            formatter.set_locs([float(it) for it in axis.get_majorticklocs()])
             power = _POWER.fullmatch(formatter.get_offset())
             if power:
-                axes.set_ylabel(f"{name}  [$10^{{{power[1]}}}$]")
-                axes.yaxis.get_offset_text().set_visible(False)
+                axis.set_label_text(f"{name}  [$10^{{{power[1]}}}$]")
+                axis.get_offset_text().set_visible(False)
 
 
 def _fix_layout(figure: Figure) -> None:

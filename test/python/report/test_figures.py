@@ -36,10 +36,10 @@ def test_a_figure_is_saved_twice(tmp_path: Path) -> None:
     [(2e7, "Events  [$10^{7}$]"), (99_000, "Events"), (0.5, "Events"), (0.0004, "Events  [$10^{-4}$]")],
 )
 @in_style
-def test_a_power_of_ten_is_beside_the_axis(tmp_path: Path, largest: float, name: str) -> None:
+def test_a_power_of_ten_is_in_the_name_of_the_axis(tmp_path: Path, largest: float, name: str) -> None:
     figure, axes = single("13 TeV")
-    axes.set_ylim(0, largest)
-    axes.set_ylabel("Events")
+    axes.set(xlim=(0, largest), xlabel="Events", ylim=(0, largest), ylabel="Events")
     save(figure, tmp_path / "a")
-    assert axes.get_ylabel().replace("\u2212", "-") == name
-    assert axes.yaxis.get_offset_text().get_visible() == (name == "Events")
+    for axis in (axes.xaxis, axes.yaxis):
+        assert axis.get_label_text().replace("\u2212", "-") == name
+        assert axis.get_offset_text().get_visible() == (name == "Events")
