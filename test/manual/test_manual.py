@@ -22,6 +22,7 @@ from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.analysis import schema
 from MLTools.NanoML.config.document import Document
 from MLTools.NanoML.config.schema import complaints
+from MLTools.NanoML.nanoaod.folds import fold_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -260,6 +261,14 @@ def test_how_to_choose_features(started: Path, follow: Callable[..., None]) -> N
         told = re.search(rf"{re.escape(row)} \| about ([\d.]+)", text)
         assert told is not None
         assert abs(measured(started, name)["auc"]["network"] - float(told[1])) < 0.012, name
+
+
+def test_the_rule_for_folds_is_that_of_the_program() -> None:
+    (code,) = (it.code for it in blocks() if it.page.name == "model.md" and it.about == "folds.py")
+    there: dict[str, Any] = {}
+    exec(code, there)
+    numbers = np.random.default_rng(1).integers(0, 2**63, (3, 100), dtype=np.uint64)
+    assert (there["fold"](*numbers, 5) == fold_of(*numbers, 5)).all()
 
 
 @has_parts
