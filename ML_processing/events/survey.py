@@ -249,7 +249,7 @@ def factors_of_split(survey: Survey, fold: int) -> NDArray[np.float64]:
         if not count:
             raise NanoMLError(
                 f'class "{name}" has no event in the training part of fold {fold}: {int(everywhere)} in all are too few for '
-                f"{k} folds. Use more events, fewer folds, or looser cuts (also in train.regions)."
+                f"{k} folds. Use more events, more folds, so that each network learns from more, or looser cuts (also in train.regions)."
             )
     validation = survey.counts[:, (fold + 1) % k].sum()
     if not validation:
