@@ -6,15 +6,15 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ML_processing.evaluation.importance import Importance
 from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, Scored, label, spectators
 from ML_processing.metrics.classification import CutScan, scan_cuts
-from ML_processing.metrics.distances import Sculpting, sculpting
+from ML_processing.metrics.distances import Sculpting, jensen_shannon, sculpting
 from ML_processing.metrics.measured import (
     MERGED,
     PAIR,
@@ -133,17 +133,20 @@ class FeatureEfficiency:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """Efficiency of a cut for each class in bins of the features."""
+    """Efficiency of a cut for each class in bins of the most important of some `columns`."""
 
     score_at_least: float
     features: list[FeatureEfficiency]
+    columns: int
     events: int
 
 
-def by_feature(tested: OutOfFold, scored: Scored, cut: float) -> Efficiency:
+def by_feature(tested: OutOfFold, scored: Scored, important: Importance, cut: float) -> Efficiency:
     """Efficiency of a cut for each class, in bins of the features with about the same number of events each."""
-    passed, features = scored.score >= cut, []
-    for name, values in islice(spectators(tested.table).items(), _MOST_FEATURES):
+    passed, features, columns = scored.score >= cut, [], spectators(tested.table)
+    names = list(columns)
+    for name in (names[i] for i in important.leading(names, _MOST_FEATURES)):
+        values = columns[name]
         edges = quantile_edges(values, _BINS)
         if not edges.size:
             continue
@@ -157,7 +160,7 @@ def by_feature(tested: OutOfFold, scored: Scored, cut: float) -> Efficiency:
             )
             classes.append(ClassHistogram(class_, Histogram(kept, errors)))
         features.append(FeatureEfficiency(name, label(tested.table, name), edges, classes))
-    return Efficiency(cut, features, len(scored))
+    return Efficiency(cut, features, len(names), len(scored))
 
 
 def is_mass(name: str) -> bool:
@@ -196,10 +199,11 @@ class SculptedMass:
 
 @dataclass(frozen=True)
 class SculptedMasses:
-    """Shapes of masses for each background, before and after cuts."""
+    """Shapes of masses for each background, before and after cuts: of those that change most if there are more `masses`."""
 
     cuts: list[Cut]
     panels: list[SculptedMass]
+    masses: int
     events: int
 
 
@@ -213,11 +217,11 @@ def sculpted(tested: OutOfFold, scored: Scored, column: str | None, cut: float |
     parameter = tested.training.parameter
     others = [name for name in columns if parameter is None or name != parameter.column]
     masses = [column] if column is not None else [name for name in others if is_mass(name)]
-    for name in masses[:_MOST_MASSES] if chosen else ():
-        values = columns[name]
-        edges = even_edges(values[~scored.truth], _MASS_BINS)
-        if not edges.size:
-            continue
+    binned = {name: even_edges(columns[name][~scored.truth], _MASS_BINS) for name in masses if chosen}
+    change = {name: _change(columns[name], edges, scored, chosen) for name, edges in binned.items() if edges.size}
+    most = sorted(change, key=lambda name: -change[name])[:_MOST_MASSES]
+    for name in (name for name in change if name in most):
+        values, edges = columns[name], binned[name]
         title = label(tested.table, name)
         for i in scored.backgrounds:
             mine = scored.labels == i
@@ -225,7 +229,20 @@ def sculpted(tested: OutOfFold, scored: Scored, column: str | None, cut: float |
             after = [_after(x, score >= it.score_at_least, weights, edges, tested.seed) for it in chosen]
             before = histogram(x, weights, edges)
             panels.append(SculptedMass(name, title, tested.table.classes[i], edges, before, after))
-    return SculptedMasses(chosen, panels, len(scored)) if panels else None
+    return SculptedMasses(chosen, panels, len(change), len(scored)) if panels else None
+
+
+def _change(values: NDArray[Any], edges: Floats, scored: Scored, cuts: Sequence[Cut]) -> float:
+    """By how much the cuts change the shape of a mass for any background, at most: a divergence."""
+    found = []
+    for i in scored.backgrounds:
+        mine = np.isfinite(values) & (scored.labels == i)
+        place, weights, score = bin_of(values[mine], edges), scored.weights[mine], scored.score[mine]
+        for it in cuts:
+            passed = score >= it.score_at_least
+            parts = (np.bincount(place[part], weights[part], len(edges) - 1) for part in (passed, ~passed))
+            found.append(jensen_shannon(*parts) or 0.0)
+    return max(found)
 
 
 def _cuts(scored: Scored, best: float | None) -> list[Cut]:

@@ -181,10 +181,12 @@ def _evaluation(
         measured: Classification | Regression
         drawn: ClassificationPlots | RegressionPlots
         if training.targets:
+            important = importance(part, residual_loss)
             measured, drawn = _regression(tested, part, table, splits, rows)
             fitted = None
         else:
-            measured, drawn, fitted = _classification(tested, part, table, splits, rows, events)
+            important = importance(part, _auc_loss)
+            measured, drawn, fitted = _classification(tested, part, table, splits, rows, events, important)
         at_cut = drawn.significance if isinstance(drawn, ClassificationPlots) else None
         best = at_cut.best.score_at_least if at_cut else None
         varied, varied_shape, fit = variations(data, table, tested, rows, best, fitted)
@@ -192,9 +194,9 @@ def _evaluation(
             measured = replace(measured, significance=fit)
         shown = Plots(
             drawn,
-            importance(part, residual_loss if training.targets else _auc_loss),
-            distributions(part),
-            correlations(part),
+            important,
+            distributions(part, important),
+            correlations(part, important),
             drift(part, compare) if compare else None,
             varied_shape,
             eras_of(training, eras, table.about.physical),
@@ -234,6 +236,7 @@ def _classification(
     splits: Sequence[Split],
     rows: NDArray[np.int64],
     events: EventCounts,
+    important: Importance,
 ) -> tuple[Classification, ClassificationPlots, ScoreFit | None]:
     training, seed = tested.training, tested.seed
     bdt = None if training.is_boosted else baseline(table, splits, seed)[rows]
@@ -259,7 +262,7 @@ def _classification(
         Confusion.of(scored),
         Calibration.of(scored, training.discriminants),
         expected,
-        by_feature(part, some, cut) if cut is not None else None,
+        by_feature(part, some, important, cut) if cut is not None else None,
         sculpted(part, some, decorrelate.column if decorrelate else None, best),
     )
     parameter, discriminants = areas_at_parameter(part), training.discriminants

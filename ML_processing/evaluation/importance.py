@@ -45,6 +45,11 @@ class Importance:
     events: int
     repeats: int
 
+    def leading(self, names: Sequence[str], most: int) -> list[int]:
+        """Indices of the most important of these inputs, rising; what is no input comes before all others."""
+        lost = {it.name: -np.inf if it.loss is None else it.loss for it in self.inputs}
+        return sorted(sorted(range(len(names)), key=lambda i: -lost.get(names[i], np.inf))[:most])
+
 
 def importance(tested: OutOfFold, loss: Callable[[OutOfFold], Callable[[NDArray[Any]], Measured]]) -> Importance:
     """Permutation importance and mean integrated gradient of every input, and of each collection as a whole.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ML_processing.evaluation.importance import Importance
 from ML_processing.evaluation.scored import MOST_EVENTS, ClassHistogram, OutOfFold, by_class, inputs_of, label
 from ML_processing.metrics.distances import Kolmogorov, kolmogorov, stability_index
 from ML_processing.metrics.measured import MERGED, Floats, Histogram, even_edges, histogram
@@ -49,17 +50,17 @@ class InputShape:
 
 @dataclass(frozen=True)
 class Distributions:
-    """Shape of the inputs; there may be more `inputs`."""
+    """Shape of the inputs, the most important ones if there are more `inputs`."""
 
     panels: list[InputShape]
     inputs: int
     events: int
 
 
-def distributions(tested: OutOfFold) -> Distributions:
+def distributions(tested: OutOfFold, important: Importance) -> Distributions:
     """Shape of each input for every class; an object counts with the weight of its event."""
     table, panels, found = tested.table, [], inputs_of(tested.table)
-    for it in found[:_MOST_DRAWN]:
+    for it in (found[i] for i in important.leading([it.name for it in found], _MOST_DRAWN)):
         values, rows = it.values(table)
         edges = edges_of(values)
         classes = by_class(table, table.labels[rows], values, table.weights[rows], edges)
@@ -77,25 +78,28 @@ class ClassMatrix:
 
 @dataclass(frozen=True)
 class Correlations:
-    """Linear correlation coefficients of the features, and of the output as the last column."""
+    """Linear correlation coefficients of the most important of some `features`, and of the output as the last column."""
 
     columns: list[str]
     classes: list[ClassMatrix]
+    features: int
     events: int
 
 
-def correlations(tested: OutOfFold) -> Correlations | None:
+def correlations(tested: OutOfFold, important: Importance) -> Correlations | None:
     """Linear correlation of the features with each other and with the score or first target, for each class."""
     table = tested.table
-    names = table.names[:_MOST_CORRELATED]
-    if len(names) < 2:
+    if len(table.names) < 2:
         return None
+    chosen = important.leading(table.names, _MOST_CORRELATED)
+    names = [table.names[i] for i in chosen]
     regression = bool(tested.training.targets)
     output = tested.scores[:, 0] if regression else tested.training.discriminant.values(tested.scores)
-    values = np.column_stack([table.features[:, : len(names)], output])
+    values = np.column_stack([table.features[:, chosen], output])
     parts = [(name, table.labels == i) for i, name in enumerate(table.classes)]
     classes = [ClassMatrix(name, correlation(values[mine], table.weights[mine])) for name, mine in parts]
-    return Correlations([*names, "prediction" if regression else "score"], classes, len(table))
+    columns = [*names, "prediction" if regression else "score"]
+    return Correlations(columns, classes, len(table.names), len(table))
 
 
 def correlation(features: ArrayLike, weight: ArrayLike) -> Floats:

@@ -79,7 +79,7 @@ CAPTIONS = {
     "efficiency": (
         "Efficiency of the cut against the features",
         "How much of each class passes the best cut (or else one that keeps 10 % of the background), in bins with "
-        "about the same number of events each; the outermost bins are drawn shortened.",
+        "about the same number of events each; the outermost bins are drawn shortened. Of many features, the most important ones.",
         "Signal that passes only in a corner of a feature (the network would miss other signals), or background that "
         "passes only in one (there it would look like a signal).",
     ),
@@ -87,7 +87,7 @@ CAPTIONS = {
         "Mass sculpting",
         "Shape of masses for each background: all events (grey) and those that pass cuts on the score. JSD is the "
         "Jensen-Shannon divergence between events that pass and those that fail, in bits, in the order of the cuts: 0 "
-        "for the same shape, 1 for no overlap.",
+        "for the same shape, 1 for no overlap. Of many masses, those that change most.",
         "A background that peaks where the signal would be. That is natural for a network that knows the mass; it "
         "matters where the background is estimated from the mass's sidebands.",
     ),
@@ -103,13 +103,13 @@ CAPTIONS = {
     "features": (
         "Inputs by class",
         "Shape of each input, every class normalised to one; the first and last bin include all beyond. Each object "
-        "of a collection counts.",
+        "of a collection counts. Of many inputs, the most important ones.",
         "Spikes at one value, absurd values, many missing ones: something is wrong in the selection.",
     ),
     "correlations": (
         "Correlations by class",
         "Linear correlation coefficients of the features with each other and, in the last row, with the output of the "
-        "network: 1 or -1 is a straight line, 0 none.",
+        "network: 1 or -1 is a straight line, 0 none. Of many features, the most important ones.",
         "Two features with 1 or -1: one of them can be left out. A mass with a large correlation with the score in a "
         "background will be sculpted.",
     ),
@@ -149,7 +149,8 @@ CAPTIONS = {
         "Inputs in data and simulation",
         "Points are data with the 68 % intervals of their Poisson means (Garwood), on top of each other the expected events with their "
         "statistical error; every object of a collection counts. Below is data over expected; red arrows are points beyond with their "
-        "errors. p is the probability of a chi2 test of the shape alone, without systematic uncertainties.",
+        "errors. p is the probability of a chi2 test of the shape alone, without systematic uncertainties. Of many "
+        "inputs, those that differ most.",
         "A slope or a step in a ratio, p below 0.01 divided by the number of inputs: the simulation of this input is wrong, "
         "and the network has learned from it.",
     ),
@@ -259,6 +260,9 @@ def notes_on(training: Training, table: Table, survey: Survey) -> list[str]:
     """What one should know about these events and networks."""
     description = training.description
     notes, every = [*survey.notes(), *_unfinished(training)], int(survey.counts.sum())
+    if training.sentinels:
+        listed = ", ".join(f"{value:g} in {name}" for name, values in training.sentinels.items() for value in values)
+        notes.append(f"These values lie apart from all others, so they count as missing and take the median: {listed}.")
     if training.is_boosted:
         notes.append("The networks on this page are boosted decision trees, so there is no other BDT to compare with.")
     if len(table) < every:

@@ -116,6 +116,19 @@ class Scaling(nn.Module):
         scaled: Tensor = self.features(rows)[0][:, -1]
         return scaled
 
+    @property
+    def sentinels(self) -> dict[str, list[float]]:
+        """Values that count as missing, by column, as in {"Jet_btag": [-1.0]}; columns without one are left out."""
+        names = [list(self.shape.features)] + [
+            [f"{it.name}_{field}" for field in it.fields] for it in self.shape.collections
+        ]
+        found = {}
+        for columns, scaler in zip(names, [self.features, *self.objects], strict=True):
+            for name, ends in zip(columns, zip(scaler.below.tolist(), scaler.above.tolist(), strict=True), strict=True):
+                if values := [end for end in ends if math.isfinite(end)]:
+                    found[name] = values
+        return found
+
     def forward(self, inputs: Inputs) -> Inputs:
         """Scaled inputs: padding and missing values are 0, and the objects' `vectors` are filled."""
         scaled, present = self.features(inputs.features)

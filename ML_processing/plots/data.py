@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from ML_processing.plots.panels import legend_below, note_in
+from ML_processing.plots.panels import legend_below, note_in, of_all
 from MLTools.NanoML.report.figures import grid, in_style, line, ratio_grid, shorten
 from MLTools.NanoML.report.stack import Drawn, Stack, draw_ratio, draw_stack
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ML_processing.evaluation.regions import BinnedOutput, RegionResult
 
 _LONG = 30
+_MOST_DRAWN = 24  # inputs
 _SCALE = 0.57  # of points and lines in a small plot
 
 
@@ -35,8 +36,11 @@ def region(content: RegionResult) -> Figure:
 
 @in_style
 def inputs(content: DataComparison) -> Figure:
-    """Each input in data and simulation."""
-    return _compared(content, content.inputs, [""] * len(content.inputs), 4, False)
+    """Each input in data and simulation, or those that differ most."""
+    probabilities = [1.0 if it.agreement.probability is None else it.agreement.probability for it in content.inputs]
+    worst = sorted(np.argsort(probabilities, kind="stable")[:_MOST_DRAWN])
+    some = of_all(len(worst), len(content.inputs), "inputs")
+    return _compared(content, [content.inputs[i] for i in worst], [""] * len(worst), 4, False, some)
 
 
 @in_style
@@ -49,10 +53,15 @@ def scores(content: DataComparison) -> Figure:
 
 
 def _compared(
-    content: DataComparison, panels: Sequence[DataPanel], notes: Sequence[str], columns: int, logarithmic: bool
+    content: DataComparison,
+    panels: Sequence[DataPanel],
+    notes: Sequence[str],
+    columns: int,
+    logarithmic: bool,
+    some: str = "",
 ) -> Figure:
     luminosity = "" if content.luminosity is None else f", {content.luminosity:.4g} fb$^{{-1}}$"
-    figure, pairs = ratio_grid(len(panels), f"{content.data:,} events of data{luminosity}", columns)
+    figure, pairs = ratio_grid(len(panels), f"{content.data:,} events of data{luminosity}{some}", columns)
     for (axes, below), panel, note in zip(pairs, panels, notes, strict=True):
         stack = _stack(panel, content.signal)
         draw_stack(axes, stack, logarithmic, _SCALE)

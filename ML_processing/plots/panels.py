@@ -31,7 +31,7 @@ _READABLE = 10  # columns of a matrix whose cells still have room for numbers
 def features(content: Distributions) -> Figure:
     """Shape of each input by class."""
     panels = content.panels
-    figure, all_axes = grid(len(panels), f"{content.events:,} events")
+    figure, all_axes = grid(len(panels), f"{content.events:,} events{of_all(len(panels), content.inputs, 'inputs')}")
     for axes, panel in zip(all_axes, panels, strict=True):
         for i, it in enumerate(panel.classes):
             style = {**line(i, len(panel.classes)), "lw": 1.6}
@@ -69,8 +69,8 @@ def probabilities(content: Probabilities) -> Figure:
 def efficiency(content: Efficiency) -> Figure:
     """Efficiency of a cut by class against each feature."""
     panels = content.features
-    title = f"{content.events:,} events, score ≥ {content.score_at_least:.3f}"
-    figure, all_axes = grid(len(panels), title)
+    some = of_all(len(panels), content.columns, "columns")
+    figure, all_axes = grid(len(panels), f"{content.events:,} events, score ≥ {content.score_at_least:.3f}{some}")
     for axes, panel in zip(all_axes, panels, strict=True):
         shown = shortened(panel.edges)
         centers, half = (shown[1:] + shown[:-1]) / 2, (shown[1:] - shown[:-1]) / 2
@@ -96,7 +96,8 @@ def sculpting(content: SculptedMasses) -> Figure:
     panels, cuts = content.panels, content.cuts
     # one column for each background, if that leaves a few
     columns = min(len({panel.background for panel in panels}), 4) if len(panels) > 3 else len(panels)
-    figure, all_axes = grid(len(panels), f"{content.events:,} events", columns, panel=(4.6, 3.6))
+    some = of_all(len({panel.feature for panel in panels}), content.masses, "masses")
+    figure, all_axes = grid(len(panels), f"{content.events:,} events{some}", columns, panel=(4.6, 3.6))
     for axes, panel in zip(all_axes, panels, strict=True):
         edges = panel.edges
         before, highest = panel.before.values, 0.0
@@ -173,7 +174,8 @@ def correlations(content: Correlations) -> Figure:
     names, classes = [shorten(name, 18) for name in content.columns], content.classes
     side = max(4.2, 0.5 * len(names) + 1.0)
     columns, size = max(1, min(3, int(16 / side))), (side, 0.87 * side)
-    figure, all_axes = grid(len(classes), f"{content.events:,} events", columns, size, legend=False)
+    some = of_all(len(names) - 1, content.features, "features")
+    figure, all_axes = grid(len(classes), f"{content.events:,} events{some}", columns, size, legend=False)
     for axes, it in zip(all_axes, classes, strict=True):
         image = _matrix(axes, it.matrix, names)
         axes.set_title(shorten(it.name, 30))
@@ -297,6 +299,11 @@ def residuals(content: Predictions) -> Figure:
     handles, labels = ([pair[part] for pair in pairs] for part in (0, 1))
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=12)
     return figure
+
+
+def of_all(shown: int, all_: int, what: str) -> str:
+    """What the title of a figure adds if it does not show all."""
+    return f", {shown} of {all_} {what}" if shown < all_ else ""
 
 
 def _points(axes: Axes, edges: Floats, it: Histogram, style: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from ML_processing.models import Network, make_network
 from ML_processing.models.boosted import Boosted
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.network import scores_of
+from ML_processing.models.scaling import Scaling
 from ML_processing.training.description import Epoch, TrainingDescription, damaged, read_json
 from ML_processing.training.start import begin_with
 from MLTools.NanoML.contracts.plain import build
@@ -191,6 +192,15 @@ class Training:
     def discriminants(self) -> list[BoundDiscriminant]:
         """All discriminants."""
         return [BoundDiscriminant(each, self.description.classes) for each in self.description.discriminants]
+
+    @property
+    def sentinels(self) -> dict[str, list[float]]:
+        """Values that count as missing for any of the networks, by column."""
+        found: dict[str, set[float]] = {}
+        for scaling in (network.scaling for network in self.networks):
+            for name, values in (scaling.sentinels if isinstance(scaling, Scaling) else {}).items():
+                found.setdefault(name, set()).update(values)
+        return {name: sorted(values) for name, values in found.items()}
 
     def check(self, table: Table) -> None:
         """Raise a NanoMLError if the events have other columns or classes than those of the training."""

@@ -19,7 +19,6 @@ from ML_processing.training.directory import Training
 from MLTools.NanoML.contracts.templates import BlindBins
 from MLTools.NanoML.report.stack import Observed
 
-_MOST_DRAWN = 24
 _BINS = 20
 
 
@@ -216,7 +215,7 @@ class _Both:
     def inputs(self) -> Iterator[DataPanel]:
         """Each input; an object counts with the weight of its event."""
         table = self.expected.table
-        for it in inputs_of(table)[:_MOST_DRAWN]:
+        for it in inputs_of(table):
             if it.collection is None and it.name == table.about.parameter:
                 continue
             values, rows = it.values(table)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ML_processing.evaluation.cuts import significance
+from ML_processing.evaluation.cuts import sculpted, significance
 from ML_processing.evaluation.scored import Scored
 from ML_processing.metrics.classification import asimov
 from ML_processing.models.discriminant import BoundDiscriminant
@@ -90,3 +92,18 @@ def test_a_class_that_a_half_lacks() -> None:
     alone = significance(third, np.where(third.labels == 2, 0, hashes).astype(np.uint64), totals, physical=True)
     assert alone is not None
     assert alone.cross_fit is None
+
+
+def test_of_many_masses_those_are_shown_that_a_cut_changes_most() -> None:
+    events, _ = scored(4000, seed=1)
+    random, logit = np.random.default_rng(2), np.log(events.score / (1 - events.score))
+    known = {"a_mass": 0.1, "b_mass": 0.0, "c_mass": 0.8, "d_mass": 0.4, "e_mass": 2.0, "pt": 9.0}
+    columns = [random.normal(by * logit, 1) for by in known.values()]
+    about = SimpleNamespace(features=[], collections=[])
+    table = SimpleNamespace(names=list(known), features=np.stack(columns, axis=1), extras={}, about=about)
+    table.classes = ["signal", "other"]
+    tested = cast("Any", SimpleNamespace(table=table, training=SimpleNamespace(parameter=None), seed=1))
+    found = sculpted(tested, events, None, None)
+    assert found is not None
+    assert [it.feature for it in found.panels] == ["c_mass", "d_mass", "e_mass"]
+    assert found.masses == 5

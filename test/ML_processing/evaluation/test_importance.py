@@ -5,7 +5,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ML_processing.evaluation.importance import integrated_gradients, permutation_importance
+from ML_processing.evaluation.importance import (
+    Importance,
+    InputImportance,
+    integrated_gradients,
+    permutation_importance,
+)
 from ML_processing.evaluation.inputs import correlation
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc_difference
@@ -39,6 +44,15 @@ def test_what_is_not_used_has_no_importance() -> None:
 def test_importance_not_defined() -> None:
     nothing = permutation_importance(["a"], lambda *_: np.zeros(2), lambda _: Measured(None, None), 1)
     assert nothing == {"a": Measured(None, None)}
+
+
+def test_the_leading_inputs_are_the_most_important() -> None:
+    losses = {"a": 0.1, "b": -0.01, "c": None, "d": 0.3, "e": 0.2}
+    found = Importance([InputImportance(name, False, loss, None, None) for name, loss in losses.items()], 100, 5)
+    assert found.leading(list(losses), 3) == [0, 3, 4]
+    assert found.leading([*losses, "no input"], 2) == [3, 5]
+    assert found.leading(list(losses), 4) == [0, 1, 3, 4]
+    assert found.leading(list(losses), 9) == [0, 1, 2, 3, 4]
 
 
 def test_gradients_sum_to_the_output() -> None:

@@ -307,6 +307,14 @@ def test_each_field_of_objects_has_its_own_sentinel() -> None:
     assert scaling.objects[0].below.tolist() == [-np.inf, -10]
 
 
+def test_sentinels_of_objects_have_the_name_of_the_branch() -> None:
+    scaling = Scaling(objects_shape("pt", "btag"))
+    values = RANDOM.uniform(0, 1, (500, 3, 2)).astype("f4")
+    values[:, 0, 1] = -10
+    scaling.fit(np.zeros((500, 0), "f4"), {"Jet": (values, np.ones((500, 3), bool))})
+    assert scaling.sentinels == {"Jet_btag": [-10]}
+
+
 def test_padding_and_missing_are_zero() -> None:
     scaling = Scaling(objects_shape("pt", "btag"))
     scaling.objects[0].center += 5

@@ -105,14 +105,14 @@ def features(panels: int, classes: int = 3) -> Distributions:
         InputShape(f"f{i}", f"LeadingLepton{i}_pt [GeV]", edges, 0.1 * (i == 0), by_class(classes))
         for i in range(panels)
     ]
-    return Distributions(shapes, panels, 12_345)
+    return Distributions(shapes, 40 if panels > 1 else 1, 12_345)
 
 
 def efficiency() -> Efficiency:
     edges = np.array([0.0, 10, 20, 30, 40, 50, 60, 80, 2000])
     found = [FeatureEfficiency("", f"LeadingLepton{i}_pt [GeV]", edges, by_class(3, 8)) for i in range(12)]
     found[0].classes[1].bins.values[3] = found[0].classes[1].bins.errors[3] = np.nan
-    return Efficiency(0.5, found, 12_345)
+    return Efficiency(0.5, found, 12, 12_345)
 
 
 def sculpting(masses: int = 2, backgrounds: int = 3) -> SculptedMasses:
@@ -123,7 +123,7 @@ def sculpting(masses: int = 2, backgrounds: int = 3) -> SculptedMasses:
         for mass in range(masses)
         for i in range(backgrounds)
     ]
-    return SculptedMasses([Cut(0.1 * i, 0.5 / (i + 1)) for i in range(3)], panels, 12_345)
+    return SculptedMasses([Cut(0.1 * i, 0.5 / (i + 1)) for i in range(3)], panels, 7, 12_345)
 
 
 def drift() -> Drift:
@@ -203,7 +203,7 @@ def importance(rows: int) -> Importance:
 def correlations(columns: int, classes: int) -> Correlations:
     matrix = np.corrcoef(np.random.default_rng(1).random((columns, 10)))
     names = [f"ThreeLep_quantity{i}" for i in range(columns)]
-    return Correlations(names, [ClassMatrix(name, matrix) for name in CLASSES[:classes]], 1000)
+    return Correlations(names, [ClassMatrix(name, matrix) for name in CLASSES[:classes]], columns - 1, 1000)
 
 
 def region(panels: int, classes: int) -> RegionResult:
@@ -276,7 +276,7 @@ def predictions(targets: int) -> Predictions:
         pytest.param(lambda: stability.repeats(repeats(6, 4)), id="repeats-6"),
         pytest.param(lambda: stability.repeats(repeats(1, 2)), id="repeats-1"),
         pytest.param(lambda: data_plots.inputs(data_comparison(1, 2)), id="data-1"),
-        pytest.param(lambda: data_plots.inputs(data_comparison(11, 4)), id="data-11"),
+        pytest.param(lambda: data_plots.inputs(data_comparison(30, 4)), id="data-30"),
         pytest.param(lambda: data_plots.scores(data_comparison(1, 2)), id="data-scores-2"),
         pytest.param(lambda: data_plots.scores(data_comparison(1, 7)), id="data-scores-7"),
         pytest.param(lambda: data_plots.region(region(1, 2)), id="region-1"),
