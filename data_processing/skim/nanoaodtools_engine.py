@@ -27,7 +27,7 @@ from data_processing.skim.skim import plan_file, sections_read
 from MLTools.NanoML.atomic import aside_of, make_directory, replacing
 from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts
-from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, explain_os_error
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, weights_in
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.nanoaodtools import PostprocModule
@@ -89,11 +89,11 @@ def _run(job: SkimJob, folder: Path) -> Path:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         check=False,
     )
+    printed = done.stdout.decode(errors="replace")
+    check_printed(printed, job)
     if (folder / _ERROR).exists():
         problem: NanoMLError = pickle.loads((folder / _ERROR).read_bytes())
         raise problem
-    printed = done.stdout.decode(errors="replace")
-    check_printed(printed, job.source)
     if done.returncode:
         lines = printed.strip().split("\n")[-_LINES:]
         raise NanoMLError(
@@ -104,16 +104,18 @@ def _run(job: SkimJob, folder: Path) -> Path:
     return output
 
 
-def check_printed(text: str, source: str) -> None:
-    """Look for ROOT's complaints in what nanoAOD-tools printed on a file; an UnreadableError if it could not be read."""
-    complaint = _COMPLAINT.search(text)
-    if complaint is None:
-        return
-    if re.search(r"writ|Fill", complaint[0]):
-        raise NanoMLError(f"{source}: nanoAOD-tools could not write its skim ({complaint[0]}). Is the disk full?")
-    raise UnreadableError(
-        f"{source}: cannot be read ({complaint[0]}). It may be truncated or damaged: fetch it again.", source
-    )
+def check_printed(text: str, job: SkimJob) -> None:
+    """Look for ROOT's complaints in what nanoAOD-tools printed; an error if the input could not be read or the output written."""
+    complaints = _COMPLAINT.findall(text)
+    written = [line for line in complaints if re.search(r"[wW]rit|Fill", line)]
+    if written:
+        reason = next(
+            (line for line in written if line.startswith("SysError")), written[0]
+        )  # it has the system's reason
+        raise explain_os_error(OSError(reason), job.output, "write")
+    if complaints:
+        why = f"cannot be read ({complaints[0]}). It may be truncated or damaged: fetch it again."
+        raise UnreadableError(f"{job.source}: {why}", job.source)
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 import re
@@ -126,16 +127,22 @@ def test_compressions() -> None:
         ("R__unzipLZMA: error 9 in lzma_code", UnreadableError, "in.root: cannot be read (R__unzipLZMA: error 9"),
         ("Error in <TBasket::ReadBasketBuffers>: fNbytes = 1", UnreadableError, "cannot be read (Error in <TBasket"),
         ("Error in <TBranch::GetBasket>: File: in.root at byte:1", UnreadableError, "It may be truncated"),
-        ("SysError in <TFile::WriteBuffer>: error writing (No space left on device)", NanoMLError, "could not write"),
-        ("Error in <TTree::Fill>: Failed filling branch:Events.x, nbytes=-1", NanoMLError, "Is the disk full?"),
+        ("Error in <TTree::Fill>: no\nSysError in <TFile::WriteBuffer>: No space left on device", NanoMLError, "full"),
+        (
+            "Error in <TTree::Fill>: Failed filling branch:Events.x",
+            NanoMLError,
+            "out.root: cannot write: Error in <TTree",
+        ),
     ],
 )
 def test_complaints_of_root(line: str, kind: type[NanoMLError], message: str) -> None:
     printed = "Processed 3 entries\nWarning in <TBasket::x>: no\nError in <TH1::Fit>: the user's own\n"
-    check_printed(printed, "in.root")
+    job = SkimJob("in.root", Path("out.root"))
+    check_printed(printed, job)
     with pytest.raises(NanoMLError, match=re.escape(message)) as problem:
-        check_printed(f"{printed}{line}\nDone\n", "in.root")
+        check_printed(f"{printed}{line}\nDone\n", job)
     assert type(problem.value) is kind
+    assert problem.value.errno == (errno.ENOSPC if "No space" in line else None)
 
 
 def test_a_skim_by_another_engine_is_another_task(source: Path, tmp_path: Path) -> None:
