@@ -189,15 +189,15 @@ def _skim(
 ) -> tuple[FileReport, Path]:
     """Skim an input, from the first place whose copy is not damaged; return what was read, and the skim."""
     problem = UnreadableError(f"{name}: cannot be read.", name)
-    for local in _copies(name, folder):
+    for place, local in _copies(name, folder):
         try:
             with RootFile(local) as file:
                 report = FileReport(name, file.entries, _sections_read(name, file, mask, certified).as_dict())
             skim = folder / "skim" / local.name
             accounting = postprocess_file(replace(job, source=str(local), output=skim))
         except UnreadableError as found:
-            problem = found
-            say(str(found))
+            problem = UnreadableError(str(found).replace(str(local), place), name)
+            say(str(problem))
             continue
         finally:
             if folder in local.parents:
@@ -221,11 +221,11 @@ def _sections_read(name: str, file: RootFile, mask: LumiMask | None, certified: 
     return mine
 
 
-def _copies(name: str, folder: Path) -> Iterator[Path]:
-    """An input from each place that has it: as it is if it is on this machine, otherwise copied into a folder."""
+def _copies(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """The places that have an input, and its path: as it is if it is on this machine, otherwise copied into a folder."""
     path = Path(name.removeprefix("file:"))
     if "://" not in name and path.is_file():
-        yield path
+        yield name, path
         return
     lfn = name[name.index("/store/") :] if "/store/" in name else ""
     # the accounting keeps the path: that of a copy ends with the logical name
@@ -236,7 +236,7 @@ def _copies(name: str, folder: Path) -> Iterator[Path]:
         if "://" not in place:
             if os.path.isfile(place):
                 found = True
-                yield Path(place)
+                yield place, Path(place)
             else:
                 attempts.append(f"{place}: no such file")
             continue
@@ -249,7 +249,7 @@ def _copies(name: str, folder: Path) -> Iterator[Path]:
             continue
         if done.returncode == 0:
             found = True
-            yield copy
+            yield place, copy
         else:
             attempts.append(f"{place}: xrdcp: {done.stderr.strip() or f'exit code {done.returncode}'}")
     if not found:

@@ -118,11 +118,13 @@ def kerberos() -> Finding:
 
 
 def disk() -> Finding:
-    """Check the space in the current directory. AFS and EOS have quotas, which are checked by themselves."""
+    """Check that the current directory can be written to and has space. AFS and EOS have quotas, which are checked by themselves."""
     try:
         free = shutil.disk_usage(".").free
     except OSError as problem:
         return Finding(False, f"{os.path.abspath('.')}: {problem.strerror}", "cd to a directory that is there")
+    if not os.access(".", os.W_OK):
+        return Finding(False, f"{os.getcwd()}: you may not write here", "cd to a directory of yours")
     found = f"{file_size(free)} free in {os.getcwd()}"
     if free < _LITTLE:
         return Finding(False, found, "remove what is not needed, or set workdir to another disk")

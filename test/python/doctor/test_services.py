@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from MLTools.NanoML.doctor import services, software
+from MLTools.NanoML.doctor.probe import Finding
 from MLTools.NanoML.doctor.ways import CHECKS
 from services.condor import CondorPool
 from services.xrootd import Cluster
@@ -178,6 +179,8 @@ def test_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     finding = services.disk()
     assert f"free in {tmp_path}" in finding.found
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert services.disk() == Finding(False, f"{tmp_path}: you may not write here", "cd to a directory of yours")
 
 
 def test_a_small_disk(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
