@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from MLTools.NanoML.config.fit import AUTO, NEVER
-from MLTools.NanoML.report.page import digits
+from MLTools.NanoML.report.page import digits, rounded, with_error
 from MLTools.NanoML.terminal.progress import progress
 from statistical_analysis.asymptotic import OutOfReachError, limit, significance
 from statistical_analysis.likelihood import Floats, Likelihood, Maximum
@@ -128,7 +128,8 @@ def summary(
     if upper:
         _, low, median, high, _ = upper.expected
         by = " by toys" if upper.expected_errors else ""
-        text = f"expected limit on the signal strength {digits(median, 3)} (+{digits(high - median, 2)} -{digits(median - low, 2)})"
+        number, up, down = (rounded(it, high - median) for it in (median, high - median, median - low))
+        text = f"expected limit on the signal strength {number} (+{up} -{down})"
         text = f"{text} at {upper.level:.0%} CL{by},".replace("%", " %")
         observed = f"limit {digits(upper.observed, 3)}, " if upper.observed is not None else ""
     text = f"{text} significance {digits(discovery.expected, 2)}"
@@ -136,7 +137,7 @@ def summary(
         return f"{text}; blinded"
     return (
         f"{text}; observed {observed}significance {digits(discovery.observed, 2)}, "
-        f"signal strength {digits(strength.value, 3)} ± {digits(strength.error, 2)}; {unblinded}"
+        f"signal strength {with_error(strength.value, strength.error)}; {unblinded}"
     )
 
 

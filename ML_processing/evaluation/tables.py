@@ -21,7 +21,7 @@ from ML_processing.metrics.roc import WorkingPoint
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.plots import number, per_cent
 from MLTools.NanoML.contracts.plain import plain
-from MLTools.NanoML.report.page import table
+from MLTools.NanoML.report.page import table, with_error
 
 if TYPE_CHECKING:
     from ML_processing.evaluation.evaluation import Evaluation
@@ -121,8 +121,8 @@ def _points(content: Classification) -> str:
         background, error = cut.background_efficiency.value or 0, cut.background_efficiency.error
         rejection = "no background left"
         if cut.background_rejection.value is not None:
-            rejection = f"{cut.background_rejection.value:.4g} ± {cut.background_rejection.error:.2g}"
-        kept = f"{100 * background:.3g} ± {100 * (error or 0):.2g} %"
+            rejection = with_error(cut.background_rejection.value, cut.background_rejection.error or 0)
+        kept = f"{with_error(100 * background, 100 * (error or 0))} %"
         return [f"{cut.score_at_least:.4f}", f"{cut.signal_efficiency:.1%}", kept, rejection]
 
     head = ["cut: score at least", "signal kept", "background kept", "background rejection (1 / kept)"]
@@ -199,9 +199,8 @@ def _residuals(label: str, of: Residuals) -> list[str]:
 
 
 def value(found: Measured) -> str:
-    """A measured number as text, with as many digits as it has: "94.1 ± 0.59"."""
-    known = found.value is not None and found.error is not None
-    return f"{found.value:.4g} ± {found.error:.2g}" if known else "not defined"
+    """A measured number as text: "94.10 ± 0.59"."""
+    return "not defined" if found.value is None or found.error is None else with_error(found.value, found.error)
 
 
 def in_region(content: RegionResult, varied: Sequence[VariedYields]) -> str:

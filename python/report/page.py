@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -85,6 +86,19 @@ def digits(value: float, count: int) -> str:
     """With so many digits, or all of those before the decimal point: "0.012", "12,345"."""
     text = f"{value:.{count}g}"
     return f"{value:,.0f}" if "e+" in text else text
+
+
+def with_error(value: float, error: float) -> str:
+    """A measured number as text, with two digits of its error: "70 ± 18", "1.00 ± 0.41"."""
+    return f"{rounded(value, error)} ± {rounded(error, error)}"
+
+
+def rounded(value: float, error: float) -> str:
+    """A number with as many decimals as two digits of its error have, or with three digits if there is no error."""
+    if not 0 < error < math.inf:
+        return digits(value, 3)
+    decimals = max(1 - math.floor(math.log10(float(f"{error:.1e}"))), 0)
+    return f"{round(value, decimals) + 0.0:,.{decimals}f}"  # without -0
 
 
 def page(title: str, parts: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from MLTools.NanoML.report.page import Answer, digits, figure, page, table, verdict_list
+from MLTools.NanoML.report.page import Answer, digits, figure, page, table, verdict_list, with_error
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results
 
 _CAPTIONS = {
@@ -94,7 +94,7 @@ def _numbers(results: Results) -> str:
     if discovery.observed is not None:
         rows.append(("Observed significance", _deviations(discovery.observed, discovery.observed_error)))
     name = "Best fit" if results.unblinded else "Expected signal strength"
-    rows.append((name, f"{digits(strength.value, 3)} ± {digits(strength.error, 2)}"))
+    rows.append((name, with_error(strength.value, strength.error)))
     rows.append(("Limit by", f"{results.toys} toys of each hypothesis" if results.toys else "asymptotic formulae"))
     return table(["", ""], rows)
 
@@ -144,7 +144,7 @@ def _parameters(results: Results) -> str:
     rows = [
         (
             it.name,
-            f"{digits(round(it.value, 4) + 0.0, 3)} ± {digits(it.error, 2)}",  # without the noise of a minimisation, and -0
+            with_error(round(it.value, 4) + 0.0, it.error),  # without the noise of a minimisation, and -0
             f"{round(it.pull, 2) + 0.0:+.2f}" if it.pull is not None else "",
             f"{it.constraint:.2f}" if it.constraint is not None else "",
         )

@@ -24,7 +24,7 @@ from MLTools.NanoML.report.figures import (
     small,
     with_ratio,
 )
-from MLTools.NanoML.report.page import digits
+from MLTools.NanoML.report.page import rounded, with_error
 from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack
 from statistical_analysis.model import FitChannel, StatisticalModel
 from statistical_analysis.results import CONSTRAINED, STATISTICAL, TOTAL, Channel, Limit, Parameter, Results, Yields
@@ -82,7 +82,7 @@ def impacts(results: Results, right: str) -> Figure:
     shown = results.impacts[:_MOST_IMPACTS]
     known = {it.name: it for it in results.parameters}
     strength = results.strength
-    text = f"{right}    $\\mu$ = {digits(strength.value, 3)} ± {digits(strength.error, 2)}"
+    text = f"{right}    $\\mu$ = {with_error(strength.value, strength.error)}"
     figure, (left, axes) = _rows(results, len(shown), [1.1, 1], text)
     place = np.arange(len(shown), dtype=float)[::-1]
     _pull_points(left, [known[it.parameter] for it in shown], place)
@@ -171,7 +171,8 @@ def scan(results: Results, right: str) -> Figure:
     systematic = max(total.error**2 - of_data.error**2, 0.0) ** 0.5
     axes.plot(strength, likelihood, color=color, lw=2.5, label="Total uncertainty")
     axes.plot(strength, results.scan.statistical, color=color, lw=2, ls=":", label="Statistics of data alone")
-    text = rf"$\mu$ = {digits(total.value, 3)} $\pm$ {digits(of_data.error, 2)} (stat.) $\pm$ {digits(systematic, 2)} (syst.)"
+    value, error, other = (rounded(it, of_data.error) for it in (total.value, of_data.error, systematic))
+    text = rf"$\mu$ = {value} $\pm$ {error} (stat.) $\pm$ {other} (syst.)"
     axes.legend(loc="upper center", fontsize=LEGEND, title=text, title_fontsize=LEGEND)
     for level, text in ((1, r"1$\sigma$"), (4, r"2$\sigma$")):
         axes.axhline(level, color="#717581", lw=1.2, ls="--")

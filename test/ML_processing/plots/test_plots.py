@@ -303,6 +303,12 @@ def test_titles_have_units() -> None:
     assert titles(panels.predictions(predictions(1)))[0] == "True Candidate0_mass [GeV]"
 
 
+def test_an_error_far_above_all_efficiencies_does_not_hide_them() -> None:
+    content = efficiency()
+    content.features[0].classes[0].bins.errors[2] = 4500
+    assert 1 < panels.efficiency(content).axes[0].get_ylim()[1] < 1.5
+
+
 def test_class_without_weight() -> None:
     figure = single.confusion(Confusion(CLASSES[:2], np.array([[1.0, 1.0], [0.0, 0.0]]), np.ones((2, 2)), 2))
     assert {"50.0%\n1 events", "0.0%\n1 events"} <= {text.get_text() for text in figure.findobj(Text)}

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.report.page import Answer, digits, figure, page, state_of, table, verdict_list
+from MLTools.NanoML.report.page import Answer, digits, figure, page, state_of, table, verdict_list, with_error
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,20 @@ def test_a_page_contains_its_figures(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_numbers_have_no_powers_of_ten_that_a_comma_can_tell(value: float, count: int, text: str) -> None:
     assert digits(value, count) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (69.94, 18, "70 ± 18"),
+        (1, 0.4, "1.00 ± 0.40"),
+        (21.58, 3.14, "21.6 ± 3.1"),
+        (0.9349, 0.0996, "0.93 ± 0.10"),
+        (6858.41, 1129.8, "6,858 ± 1,130"),
+        (-0.004, 1.0, "0.0 ± 1.0"),
+        (2.0, 0.0, "2 ± 0"),
+        (2.0, math.nan, "2 ± nan"),
+    ],
+)
+def test_a_value_ends_where_its_error_ends(value: float, error: float, text: str) -> None:
+    assert with_error(value, error) == text
