@@ -14,8 +14,7 @@ from ML_processing.evaluation.regions import BinnedOutput, ClassYield, Separatio
 from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.evaluation.verdict import finding
 from ML_processing.events.data import TrainingFiles
-from ML_processing.metrics.measured import MERGED, PAIR, Histogram, Measured
-from ML_processing.plots import number
+from ML_processing.metrics.measured import MERGED, PAIR, Histogram, Measured, number
 from ML_processing.requests import RepeatRequest, repeats_of
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train

@@ -13,7 +13,7 @@ from ML_processing.evaluation.regression import Accuracy, Regression, Regression
 from ML_processing.evaluation.scored import Areas
 from ML_processing.evaluation.systematics.variations import Change, Variations
 from ML_processing.metrics.distances import bonferroni
-from ML_processing.plots import number, per_cent
+from ML_processing.metrics.measured import number, per_cent
 from MLTools.NanoML.report.page import Answer, state_of
 
 _MATTERS = 0.005  # a difference in AUC that a physicist would care about, however small its error

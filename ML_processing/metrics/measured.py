@@ -1,4 +1,4 @@
-"""Numbers with errors, histograms and quantiles of weighted events; and how JSON holds them."""
+"""Numbers with errors, histograms and quantiles of weighted events; and how JSON and texts hold them."""
 
 from __future__ import annotations
 
@@ -163,3 +163,21 @@ def even_edges(values: NDArray[Any], bins: int) -> Floats:
 def _known(values: NDArray[Any]) -> Floats:
     known = np.asarray(values, np.float64)
     return known[np.isfinite(known)]
+
+
+def number(measured: Measured, digits: int = 3) -> str:
+    """A measured number as text: "0.941 ± 0.006"."""
+    if measured.value is None or measured.error is None:
+        return "not defined"
+    return f"{measured.value:.{digits}f} ± {measured.error:.{digits}f}"
+
+
+def per_cent(*changes: float | None, unit: str = "") -> str:
+    """Relative changes in per cent as text: "+1.2 / -0.95", and the unit; None is left out."""
+    texts = []
+    for change in changes:
+        if change is not None:
+            value = 100 * change
+            digits = 0 if abs(value) >= 9.95 else 1 if abs(value) >= 0.995 else 2
+            texts.append(f"{value:+.{digits}f}" if abs(value) >= 0.005 else "0")
+    return " / ".join(texts) + unit if texts else "not defined"

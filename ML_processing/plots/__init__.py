@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from ML_processing.plots import data as of_data
 from ML_processing.plots import panels, single, stability
 from ML_processing.plots.single import losses
-from ML_processing.plots.style import number, per_cent
 from MLTools.NanoML.report.figures import save
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from ML_processing.evaluation.regions import RegionResult
     from ML_processing.training.description import Epoch
 
-__all__ = ["FIGURES", "draw", "draw_data", "draw_regions", "losses", "number", "per_cent", "save"]
+__all__ = ["FIGURES", "draw", "draw_data", "draw_regions", "losses", "save"]
 
 FIGURES: dict[str, Callable[[Any], Figure]] = {
     "roc": single.roc,

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ML_processing.plots.style import shortened
 from MLTools.NanoML.report.figures import grid, in_style, line, marker, shorten
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def efficiency(content: Efficiency) -> Figure:
     some = of_all(len(panels), content.columns, "columns")
     figure, all_axes = grid(len(panels), f"{content.events:,} events, score ≥ {content.score_at_least:.3f}{some}")
     for axes, panel in zip(all_axes, panels, strict=True):
-        shown = shortened(panel.edges)
+        shown = _shortened(panel.edges)
         centers, half = (shown[1:] + shown[:-1]) / 2, (shown[1:] - shown[:-1]) / 2
         highest = 0.0
         for i, it in enumerate(panel.classes):
@@ -283,7 +282,7 @@ def residuals(content: Predictions) -> Figure:
         edges = profile.edges
         if not edges.size:
             continue
-        edges = shortened(edges)
+        edges = _shortened(edges)
         centers, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
         for i, (label, *numbers) in enumerate(
             (
@@ -333,3 +332,10 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
     labels = [shorten(text, 60) for text in labels]
     width = max(1, int(figure.get_size_inches()[0] / (0.6 + 0.12 * max(map(len, labels), default=1))))
     figure.legend(handles, labels, loc="outside lower center", ncols=min(width, max(columns, 1), len(labels)))
+
+
+def _shortened(edges: Floats) -> Floats:
+    """Edges of bins with the first and last moved inwards: tails would leave no room for the rest."""
+    low, high = edges[1], edges[-2]
+    reach = (high - low) * 0.35 or edges[-1] - edges[0]
+    return np.clip(edges, low - reach, high + reach)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ML_processing.plots.style import number, room
+from ML_processing.metrics.measured import number
 from MLTools.NanoML.report.figures import LEGEND, in_style, line, marker, shorten, single
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def roc(content: RocCurves) -> Figure:
         axes.fill_between(content.band.signal[shown], low, high, color=color, alpha=0.25, lw=0)
     axes.set_yscale("log")
     axes.set_xlim(0, 1)
-    axes.set_ylim(lowest / (1 / lowest) ** room(len(curves)), 1.3)
+    axes.set_ylim(lowest / (1 / lowest) ** _room(len(curves)), 1.3)
     axes.set_xlabel("Signal efficiency")
     axes.set_ylabel("Background efficiency")
     if curves:
@@ -64,7 +64,7 @@ def scores(content: Scores) -> Figure:
     lowest, highest = min(every[every > 0], default=0.1) / 2, max(every.max(), 0.1)
     axes.set_yscale("log")
     axes.set_xlim(0, 1)
-    axes.set_ylim(lowest, highest * 1.5 * (highest / lowest) ** room(len(classes)))
+    axes.set_ylim(lowest, highest * 1.5 * (highest / lowest) ** _room(len(classes)))
     axes.set_xlabel(content.label)
     axes.set_ylabel(f"Fraction of events / {edges[1] - edges[0]:.2g}")
     axes.legend(loc="upper center", ncols=2, fontsize=LEGEND - 2)
@@ -167,3 +167,9 @@ def losses(histories: Sequence[Sequence[Epoch]], is_boosted: bool) -> Figure:
     axes.set_ylabel("Weighted mean loss")
     axes.legend(loc="best", ncols=2, fontsize=LEGEND)
     return figure
+
+
+def _room(rows: int) -> float:
+    """The power by which to stretch a logarithmic axis, so that a legend with this number of rows covers no curve."""
+    share = min(0.06 * rows + 0.05, 0.6)
+    return share / (1 - share)

@@ -21,7 +21,7 @@ import torch
 
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import Survey, factors_of_split, split_count
-from ML_processing.metrics.measured import Measured
+from ML_processing.metrics.measured import Measured, number
 from ML_processing.tracking import begin, check, finish, following
 from ML_processing.training.description import Epoch, TrainingDescription, describe
 from ML_processing.training.directory import Training, checkpoint_file, initial_network
@@ -110,7 +110,7 @@ def _finish(table: Table, description: TrainingDescription, directory: Path) -> 
     texts = [f"{name} to {value:.4g}" for name, value in metrics.get("rmse", {}).items()]
     if not training.targets:
         measured = Measured(metrics["auc"], metrics["auc_error"])
-        texts.insert(0, f"AUC {plots.number(measured)} of the {description.discriminant.text}")
+        texts.insert(0, f"AUC {number(measured)} of the {description.discriminant.text}")
     replace(description, complete=True, metrics=metrics).write(directory)
     finish(description.config.tracking, directory, metrics)
     say(f"train: {', '.join(texts)}, on events not trained on.")

@@ -16,10 +16,9 @@ import yaml
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from ML_processing import plots
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import make_splits, split_count
-from ML_processing.metrics.measured import Measured
+from ML_processing.metrics.measured import Measured, number
 from ML_processing.metrics.significance import by_bins_of_others, fine_sums, standing_for
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.tracking import finish
@@ -237,8 +236,8 @@ def _words(result: Mapping[str, Any]) -> list[str]:
 
 def _numbers(found: Mapping[str, float | None]) -> str:
     """The AUC, and the expected significance if the search was for it."""
-    texts = [f"AUC {plots.number(Measured(found['auc'], found['auc_error']), 4)}"]
+    texts = [f"AUC {number(Measured(found['auc'], found['auc_error']), 4)}"]
     if "significance" in found:
-        value = plots.number(Measured(found["significance"], found["significance_error"]), 3)
+        value = number(Measured(found["significance"], found["significance_error"]), 3)
         texts.append(f"expected significance {value}")
     return ", ".join(texts)

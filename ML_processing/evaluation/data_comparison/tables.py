@@ -8,8 +8,7 @@ from html import escape
 from ML_processing.evaluation.data_comparison.classifier_test import ClassifierTest
 from ML_processing.evaluation.data_comparison.comparison import DataComparison
 from ML_processing.evaluation.tables import value
-from ML_processing.metrics.measured import Measured
-from ML_processing.plots import number
+from ML_processing.metrics.measured import Measured, number
 from MLTools.NanoML.report.page import Answer, table
 
 _MOST_LISTED = 10  # inputs by which a BDT tells the two apart

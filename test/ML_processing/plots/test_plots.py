@@ -45,7 +45,7 @@ from ML_processing.evaluation.scored import ClassHistogram
 from ML_processing.evaluation.stability import EraResult, Eras, Repeat, Repeats
 from ML_processing.metrics.classification import CutScan, Reliability
 from ML_processing.metrics.distances import Kolmogorov, Sculpting, ShapeTest
-from ML_processing.metrics.measured import Histogram, Measured
+from ML_processing.metrics.measured import Histogram, Measured, number
 from ML_processing.metrics.roc import auc, roc
 from ML_processing.plots import data as data_plots
 from ML_processing.plots import panels, single, stability
@@ -361,5 +361,5 @@ def test_what_is_not_there_is_not_drawn(tmp_path: Path) -> None:
 
 
 def test_number() -> None:
-    assert plots.number(Measured(0.94126, 0.00598)) == "0.941 ± 0.006"
-    assert plots.number(Measured(None, None)) == "not defined"
+    assert number(Measured(0.94126, 0.00598)) == "0.941 ± 0.006"
+    assert number(Measured(None, None)) == "not defined"
