@@ -12,7 +12,7 @@ import numpy as np
 
 from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Template, Templates, summed
-from MLTools.NanoML.report.page import page, table
+from MLTools.NanoML.report.page import page, rounded, table
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,6 @@ def yields_of(channel: HistogramChannel, signal: Optional[str]) -> list[Yield]:
     return found
 
 
-def rounded(value: float, error: float) -> str:
-    """A number with as many digits as its error allows: two of the error."""
-    if error <= 0 or not np.isfinite(error):
-        return f"{value:.4g}"
-    digits = max(0, 1 - int(np.floor(np.log10(error))))
-    return f"{value:.{digits}f}"
-
-
 def write_tables(templates: Templates, directory: Path, drawn: Sequence[str]) -> None:
     """Write the yields of each channel, as by the first histogram that is filled there: Markdown, LaTeX, and the page with all figures."""
     channels: dict[str, list[Yield]] = {}
@@ -72,7 +64,7 @@ def write_tables(templates: Templates, directory: Path, drawn: Sequence[str]) ->
 
 def _cells(each: Yield) -> tuple[str, str]:
     if each.process == "data":
-        return each.process, "blind" if np.isnan(each.events) else f"{each.events:.0f}"
+        return each.process, "blind" if np.isnan(each.events) else f"{each.events:,.0f}"
     error = each.statistical
     texts = (rounded(value, error) for value in (each.events, each.statistical, each.systematic))
     return each.process, " ± ".join(texts)
@@ -99,7 +91,8 @@ def _latex(channels: dict[str, list[Yield]]) -> Iterator[str]:
         )
         for each in found:
             process, events = _cells(each)
-            yield rf"{plain(process)} & {events if events == 'blind' else '$' + events.replace('±', chr(92) + 'pm') + '$'} \\"
+            number = "$" + events.replace("±", r"\pm").replace(",", "{,}") + "$"
+            yield rf"{plain(process)} & {events if events == 'blind' else number} \\"
         yield from (r"\hline", r"\end{tabular}", "")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from MLTools.NanoML.report.page import Answer, digits, figure, page, table, verdict_list, with_error
+from MLTools.NanoML.report.page import Answer, digits, figure, page, rounded, table, verdict_list, with_error
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results
 
 _CAPTIONS = {
@@ -83,9 +83,9 @@ def _numbers(results: Results) -> str:
         lowest, low, median, high, highest = upper.expected
         error = f" ± {upper.expected_errors[2]:.1g}" if upper.expected_errors else ""
         rows = [
-            ("Expected limit", f"{digits(median, 3)}{error}"),
-            ("in 68 % of cases", f"{digits(low, 3)} to {digits(high, 3)}"),
-            ("in 95 % of cases", f"{digits(lowest, 3)} to {digits(highest, 3)}"),
+            ("Expected limit", f"{rounded(median, high - low)}{error}"),
+            ("in 68 % of cases", f"{rounded(low, high - low)} to {rounded(high, high - low)}"),
+            ("in 95 % of cases", f"{rounded(lowest, high - low)} to {rounded(highest, high - low)}"),
         ]
     rows.append(("Expected significance", _deviations(discovery.expected, discovery.expected_error)))
     if upper and upper.observed is not None:

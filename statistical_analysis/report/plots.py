@@ -196,7 +196,7 @@ def limit(results: Results, found: Limit, right: str) -> Figure:
     if found.observed is not None:
         axes.plot([found.observed] * 2, [-0.3, 0.3], color="black", lw=3, label="Observed")
         ends.append(found.observed)
-    axes.axvline(1, color=SIGNAL, lw=1.5, ls=":")
+    axes.axvline(1, 0, 0.5, color=SIGNAL, lw=1.5, ls=":")  # below the legend
     axes.set_ylim(-0.6, 1.7)
     axes.set_yticks([])
     axes.set_xlim(0, 1.1 * max(ends))

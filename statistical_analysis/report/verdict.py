@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from MLTools.NanoML.report.page import Answer, digits, state_of
+from MLTools.NanoML.report.page import Answer, digits, state_of, with_error
 from statistical_analysis.results import CONSTRAINED, TOTAL, Results
 from statistical_analysis.samples import Remark
 from statistical_analysis.toys.intervals import FEWEST
@@ -54,7 +54,7 @@ def _named(found: Sequence[str]) -> str:
 def _closure(results: Results) -> Answer:
     question, strength = "Does the fit find what it is given?", results.strength
     distance = abs(strength.value - 1)
-    text = f"Expected data have a signal strength of one; the fit finds {strength.value:.3f} ± {digits(strength.error, 2)}."
+    text = f"Expected data have a signal strength of one; the fit finds {with_error(strength.value, strength.error)}."
     return Answer(question, "good" if distance < _CLOSURE * max(strength.error, 1e-9) else "bad", text)
 
 

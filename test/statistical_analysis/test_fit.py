@@ -91,7 +91,7 @@ def test_no_output_of_a_blind_fit_has_observed_data(templates: Templates, settin
             assert content == (tmp_path / "other/fit" / name).read_bytes()
     page = (tmp_path / "blind/fit/report.html").read_text()
     assert "Blind: all data here are expected ones" in page
-    assert "Expected data have a signal strength of one; the fit finds 1.000" in page
+    assert "Expected data have a signal strength of one; the fit finds 1.0" in page
 
 
 @pytest.mark.slow

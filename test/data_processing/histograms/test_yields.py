@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_processing.histograms.yields import Yield, rounded, write_tables, yields_of
+from data_processing.histograms.yields import Yield, write_tables, yields_of
 from MLTools.NanoML.contracts.templates import (
     BlindBins,
     FilledHistogram,
@@ -77,20 +77,6 @@ def test_eras_are_added() -> None:
     assert more.up["isr"] == pytest.approx(11.5 * template(1).nominal)
     assert more.up["jes"] == pytest.approx(12 * template(1).nominal)
     assert summed([template(1, a=0.1), template(2)]).up["a"] == pytest.approx(3.1 * template(1).nominal)
-
-
-@pytest.mark.parametrize(
-    ("value", "error", "text"),
-    [
-        (123.456, 12.3, "123"),
-        (1.23456, 0.0321, "1.235"),
-        (1.23456, 0.321, "1.23"),
-        (7.0, 0.0, "7"),
-        (1234.5, 99.7, "1234"),
-    ],
-)
-def test_digits(value: float, error: float, text: str) -> None:
-    assert rounded(value, error) == text
 
 
 def test_tables(templates: Templates, tmp_path: Path) -> None:
