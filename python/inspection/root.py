@@ -155,9 +155,9 @@ class RootInspection(Inspection):
                 name: column for name, column in record.columns.items() if name not in {*shifted, *record.flags[1:]}
             }
             rows = [(name, column.dtype, column.title) for name, column in made.items()]
-            maker = "model" if record.kind == "scores" else "selection"
+            titles = {"scores": "Columns of the model", "attached": "Attached columns"}
             columns = [TableColumn("name"), TableColumn("type"), TableColumn("title", "rest")]
-            page.table(f"Columns of the {maker}", columns, rows)
+            page.table(titles.get(record.kind, "Columns of the selection"), columns, rows)
             show_accounting(page, record.accounting)
         columns = [TableColumn("name"), TableColumn("number", "number"), TableColumn("fields", "cut")]
         page.table(

@@ -183,6 +183,15 @@ def test_scores_name_their_model(tmp_path: Path) -> None:
     assert "abc123" in text
 
 
+@pytest.mark.parametrize(
+    ("kind", "title"),
+    [("skim", "Columns of the selection"), ("scores", "Columns of the model"), ("attached", "Attached columns")],
+)
+def test_columns_are_of_what_made_them(tmp_path: Path, kind: str, title: str) -> None:
+    record = Provenance(kind, accounting(), columns={"dxy": MadeColumn("float32", "distance [cm]")})
+    assert f"\n{title}\n" in printed(inspect_file(skim(tmp_path / "a.root", record)))
+
+
 def test_data_and_simulation_may_be_mixed(tmp_path: Path) -> None:
     mixed = Accounting([*accounting().files, *accounting(is_data=True).files])
     found = inspect_file(skim(tmp_path / "a.root", Provenance("scores", mixed)))
