@@ -8,18 +8,21 @@ the nominal events; it is repeated as a whole.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 import awkward as ak
 import numpy as np
+from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection.cutflow import Cutflow, Place
 from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.flat import Flat
+from MLTools.NanoML.selection.weights import Weight
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,32 @@ class _ResumedCutflow(Cutflow):
         self.go_on_from(self._ahead)
         things, self._ahead, self._kept = self._kept, None, ()
         return things[0] if len(things) == 1 else things
+
+
+class _FirstCutError(Exception):
+    """A selection came to its first cut."""
+
+
+class _BeforeCuts(Cutflow):
+    """A cut flow that ends at the first cut."""
+
+    def cut(self, name: str, mask: Any, *narrowed: Any) -> Any:
+        """As that of any cut flow."""
+        raise _FirstCutError
+
+
+def weighed_before_cuts(
+    select: Callable[[Events, Cutflow], Any],
+    events: Events,
+    weights: NDArray[np.float64],
+    declared: Mapping[str, Weight],
+) -> Cutflow:
+    """The cut flow of a selection with the weights that it gives before its first cut, of the declared ones."""
+    cutflow = _BeforeCuts(weights, declared)
+    if len(events):
+        with contextlib.suppress(_FirstCutError):
+            select(events, cutflow)
+    return cutflow
 
 
 def _copied(thing: Any) -> Any:

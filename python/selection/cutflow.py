@@ -97,6 +97,7 @@ class Cutflow:
         self.steps: list[Step] = []
         self.candidates: list[Candidates] = []  # what efficiencies are to be measured of
         self._masks: list[_Mask] = []
+        self._dropped: tuple[Cutflow, _Mask] | None = None
         self._count("all")
 
     def _count(self, name: str) -> None:
@@ -204,18 +205,37 @@ class Cutflow:
         """The sums of the weights that were given; of some events of the chunk only, if a mask of shape (events,) says so."""
         found = []
         for name, given in self._given.items():
-            mask = np.ones(len(self._all), bool) if chosen is None else chosen
+            every = mask = np.ones(len(self._all), bool) if chosen is None else chosen
             for passed in self._masks[: given.cuts]:
                 mask = mask[passed]
-            bins, before = given.bins[mask], given.before[mask]
-            sums = {key: _sums(bins, before * values[mask]) for key, values in given.values.items()}
-            cut = self.steps[given.cuts].cut
-            declared = given.weight
+            parts, cut, declared = [(given, mask)], self.steps[given.cuts].cut, given.weight
+            if self._dropped is not None and given.cuts == 1:
+                more, dropped = self._dropped
+                cut = self.steps[0].cut
+                parts += [(it, every[dropped]) for other, it in more._given.items() if other == name]
+            bins = np.concatenate([it.bins[some] for it, some in parts])
+            before = np.concatenate([it.before[some] for it, some in parts])
+            sums = {
+                key: _sums(bins, before * np.concatenate([it.values[key][some] for it, some in parts]))
+                for key in given.values
+            }
             without = _sums(bins, before)
             found.append(
                 WeightSums(name, cut, declared.keeps_yield, bool(declared.bins), without, sums, declared.combine)
             )
         return found
+
+    @property
+    def weighs_after_first_cut(self) -> bool:
+        """Whether a weight was given between the first cut and the second."""
+        return any(given.cuts == 1 for given in self._given.values())
+
+    def count_dropped(self, dropped: Cutflow, mask: _Mask) -> None:
+        """Count the weights between the first cut and the second as given before the first.
+
+        `dropped` is the cut flow, with these weights, of the events that the first cut dropped: those of a mask of the chunk.
+        """
+        self._dropped = dropped, mask
 
     def restarted(self, cuts: int, rows: NDArray[np.int64]) -> Cutflow:
         """A new one for the events at positions in the chunk, which have passed the first cuts."""

@@ -23,7 +23,7 @@ from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import default
-from MLTools.NanoML.selection.checkpoints import CheckpointCutflow
+from MLTools.NanoML.selection.checkpoints import CheckpointCutflow, weighed_before_cuts
 from MLTools.NanoML.selection.columns import Column, MadeColumns, checked
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
@@ -222,13 +222,22 @@ class Selection:
         cutflow = (CheckpointCutflow if wanted else Cutflow)(weights, self.weights, weighs, count)
         with self._explained():
             if self.dataset.triggers:
-                fired = [np.asarray(events[name], bool) for name in self.dataset.triggers if name in arrays]
-                events = cutflow.cut("trigger", np.any(fired, axis=0), events)
+                paths = [np.asarray(events[name], bool) for name in self.dataset.triggers if name in arrays]
+                fired = np.any(paths, axis=0)
+                unfired, events = events[~fired], cutflow.cut("trigger", fired, events)
             events = self._events("prepare", self.prepare(events))
             shifted = {each: self._events("shift", self.shift(events, each.name, each.direction)) for each in wanted}
         if isinstance(cutflow, CheckpointCutflow):
-            return select_under_shifts(self._select, events, cutflow, shifted, self.made.varied)
-        return self._select(events, cutflow)
+            selected = select_under_shifts(self._select, events, cutflow, shifted, self.made.varied)
+        else:
+            selected = self._select(events, cutflow)
+        if self.dataset.triggers and weighs and selected.cutflow.weighs_after_first_cut:
+            # what `select` weighs before its first cut, it weighs in all events
+            with self._explained(), np.errstate(divide="ignore", invalid="ignore"):
+                dropped = weighed_before_cuts(self.select, self.prepare(unfired), weights[~fired], self.weights)
+            for each in (selected.cutflow, *selected.shifts.values()):
+                each.count_dropped(dropped, ~fired)
+        return selected
 
     def with_optional(
         self, arrays: Mapping[str, Any], collections: Mapping[str, str], events: int

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.selection import Column, Cutflow, DatasetInfo, Events, Selection
+from MLTools.NanoML.selection import Column, Cutflow, DatasetInfo, Events, Factor, Selection, Weight
 from MLTools.NanoML.selection.tryout import on_events
 
 EVENTS = {
@@ -67,3 +67,57 @@ def test_a_task_depends_on_what_the_selection_is_told() -> None:
     assert DatasetInfo().to_json() == {}
     info = DatasetInfo("m600", "2018", True, {"mass": 600.0}, ("HLT_Mu50",), "corrections.yaml")
     assert info.to_json() == {"name": "m600", "era": "2018", "parameters": {"mass": 600.0}, "triggers": ["HLT_Mu50"]}
+
+
+class Weighted(Met):
+    """A weight before all cuts, and one after the last."""
+
+    branches = ("MET_pt", "PV_x")
+    weights = {"theory": Weight(("up",), keeps_yield=True), "id": Weight(())}
+    shifts = {"shift": ("up",)}
+
+    def shift(self, events: Events, name: str, direction: str) -> Events:
+        return events.replaced(["MET_pt"], lambda left: {"MET_pt": np.asarray(left.MET.pt) + 10})
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        x = np.asarray(events.PV.x)
+        cutflow.weigh("theory", lambda: Factor(x, {"up": 2 * x}))
+        events, columns = super().select(events, cutflow)
+        cutflow.weigh("id", lambda: np.full(len(events), 3.0))
+        return events, columns
+
+
+@pytest.mark.parametrize("triggers", [[], ["HLT_Mu50"], ["HLT_Mu50", "HLT_IsoMu24"]])
+def test_a_weight_before_all_cuts_is_of_all_events(triggers: list[str]) -> None:
+    found = on_events(
+        Weighted().of_dataset(DatasetInfo("WZ", triggers=triggers)), {**EVENTS, "PV_x": [1.0, 2.0, 4.0, 8.0]}
+    )
+    theory, id_ = found.cutflow.weight_sums()
+    assert (theory.cut, theory.without, theory.sums["nominal"], theory.sums["up"]) == ("all", {0: 4}, {0: 15}, {0: 30})
+    assert id_.cut == "MET"
+    assert id_.without == {0: sum([2, 4, 8][number] for number in range(3) if number + 1 in found.rows[found.passed()])}
+    (shifted,) = found.shift_sums()
+    assert (shifted.weights[0].cut, shifted.weights[0].without, shifted.weights[0].sums["nominal"]) == (
+        "all",
+        {0: 4},
+        {0: 15},
+    )
+    some = np.array([True, False, True, False])
+    one, rest = found.cutflow.weight_sums(some)[0], found.cutflow.weight_sums(~some)[0]
+    assert (one.sums["nominal"], rest.sums["nominal"], one.without) == ({0: 5}, {0: 10}, {0: 2})
+
+
+def test_a_mistake_in_events_without_a_trigger_is_explained() -> None:
+    class Wrong(Weighted):
+        def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+            cutflow.weigh("theory", lambda: Factor(1 / (np.asarray(events.PV.x) - 1), {"up": np.ones(len(events))}))
+            events, columns = Met.select(self, events, cutflow)
+            cutflow.weigh("id", np.ones(len(events)))
+            return events, columns
+
+    with pytest.raises(
+        NanoMLError, match=r"test_dataset.py:\d+: Wrong: weight .theory. .* is NaN or infinite for 1 of 2"
+    ):
+        on_events(
+            Wrong().of_dataset(DatasetInfo("WZ", triggers=["HLT_Mu50"])), {**EVENTS, "PV_x": [3.0, 1.0, 4.0, 8.0]}
+        )
