@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from MLTools.NanoML.selection.checkpoints import Checkpoint
 
 _MOST_BINS = 10_000  # in which a weight keeps the yield
+_MOST_NAMES = 8  # variations in a message
 _Mask = NDArray[np.bool_]
 _Numbers = NDArray[np.float64]
 
@@ -144,10 +145,8 @@ class Cutflow:
             found = values() if callable(values) else values
             factor = found if isinstance(found, Factor) else Factor(found)
         if set(factor.variations) != set(weight.variations):
-            raise NanoMLError(
-                f'weight "{name}": has the variations {", ".join(factor.variations) or "none"}, but `weights` declares '
-                f"{', '.join(weight.variations) or 'none'}."
-            )
+            has, declared = (_few(names) for names in (list(factor.variations), list(weight.variations)))
+            raise NanoMLError(f'weight "{name}": has the variations {has}, but `weights` declares {declared}.')
         made = {variation: self._one_each(name, variation, factor[variation]) for variation, _ in weight.columns(name)}
         columns = {column: made[variation].astype(np.float32) for variation, column in weight.columns(name)}
         if (bins is not None) != bool(weight.bins):
@@ -347,6 +346,11 @@ class Cutflow:
                 "was it computed before an earlier cut?"
             )
         return passed
+
+
+def _few(names: list[str]) -> str:
+    some = ", ".join(names[:_MOST_NAMES]) or "none"
+    return f"{some} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else some
 
 
 def _sums(bins: NDArray[np.int64], weights: _Numbers) -> dict[int, float]:
