@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _EVERY = 15.0  # seconds between two plain lines: a log stays readable, and a job does not look dead
+_SHORT = 1.0  # seconds that a part of other work may take without a bar of its own
 
 _silent = False
 _notes: dict[str, str] = {}
@@ -58,13 +59,14 @@ class _PlainBar(Bar):
 
 
 class _RichBar(Bar):
-    def __init__(self, shown: Progress, name: str, total: float | None, unit: str) -> None:
-        self.shown, self.task = shown, shown.add_task(name, total=total, unit=unit, note="")
+    def __init__(self, shown: Progress, name: str, total: float | None, unit: str, is_part: bool = False) -> None:
+        self.shown, self.task = shown, shown.add_task(name, total=total, unit=unit, note="", visible=not is_part)
+        self.begins = time.monotonic() + is_part * _SHORT
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         check_interrupt()
         fields: dict[str, Any] = {"note": note} if note else {}
-        self.shown.update(self.task, advance=amount, **fields)
+        self.shown.update(self.task, advance=amount, visible=time.monotonic() >= self.begins, **fields)
 
 
 def say(text: str) -> None:
@@ -90,7 +92,7 @@ def notes() -> dict[str, str]:
 def progress(name: str, total: float | None, unit: str = "events") -> Iterator[Bar]:
     """Show the progress of work, "skim" for instance; the total is None if it is unknown how much there is to do.
 
-    In the progress of other work, such as the skim of ten thousand files, each part shows as long as it takes, and leaves nothing.
+    In the progress of other work, such as the skim of ten thousand files, a part that takes long shows while it does.
     """
     global _outer
     if _silent:
@@ -116,7 +118,7 @@ def _plain(name: str, total: float | None, unit: str) -> Iterator[Bar]:
 @contextmanager
 def _rich(name: str, total: float | None, unit: str) -> Iterator[Bar]:
     if isinstance(_outer, _RichBar):
-        bar = _RichBar(_outer.shown, name, total, unit)
+        bar = _RichBar(_outer.shown, name, total, unit, is_part=True)
         try:
             yield bar
         finally:

@@ -9,7 +9,9 @@ import pytest
 from MLTools.NanoML.terminal.progress import progress, say
 
 SHOW = """
+from MLTools.NanoML.terminal import progress as module
 from MLTools.NanoML.terminal.progress import progress
+module._SHORT = 3600
 with progress("skim", 3, "files") as bar:
     for _ in range(3):
         with progress("one of them", 7) as part:
@@ -58,7 +60,7 @@ def test_a_bar_on_a_terminal() -> None:
     assert "3/3" in shown
     assert "━" in shown
     assert "half way" in shown
-    assert "one of them" not in shown.splitlines()[-1]
+    assert "one of them" not in shown
 
 
 def test_workers_are_silent() -> None:
