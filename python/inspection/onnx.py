@@ -190,6 +190,7 @@ class ModelInspection(OnnxInspection):
         if model.collection is None:
             what, prefix = "every event", ""
         runtime = f" (ONNX Runtime {target.onnxruntime} or newer)" if target.onnxruntime else ""
+        every = "any CMSSW release" if runtime else "any release from CMSSW_12_4 on"
         networks = f"{model.folds}, one per fold: {mean} is their mean, {each} has each" if model.folds > 1 else "1"
         page.facts(
             [
@@ -200,7 +201,7 @@ class ModelInspection(OnnxInspection):
                 *((f"head {each.name}", ", ".join(each.outputs)) for each in model.heads),
                 ("parameter", parameter and f"{parameter.column}, trained at {_inline(list(parameter.values), 'g')}"),
                 ("networks", networks),
-                ("for", f"{target.cmssw or 'any CMSSW release'}{runtime}"),
+                ("for", f"{target.cmssw or every}{runtime}"),
                 ("format", self._format()),
                 ("size", file_size(self.size)),
                 ("SHA-256", self.sha256),
