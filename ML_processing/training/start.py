@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from ML_processing.events.inputs import Shape
 from ML_processing.models import Network
+from ML_processing.training.description import TrainingDescription, training_file
 from MLTools.NanoML.config.schema import suggestion
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
@@ -46,12 +49,31 @@ def begin_with(network: Network, init: Init) -> None:
     if any(name.startswith("core.") for name in state):
         scales = {name: it for name, it in state.items() if not name.startswith("core.")}
         state = {name.removeprefix("core."): it for name, it in state.items() if name.startswith("core.")}
+        if not (network.has_scale and init.fresh):
+            _check_inputs(network.shape, Path(init.file))
         if not network.has_scale:
             _take_scales(network, scales, init.file)
     _load(core, state, init.fresh, init.file)
     for name, parameter in core.named_parameters():
         if _inside([name], init.frozen):
             parameter.requires_grad_(False)
+
+
+def _check_inputs(mine: Shape, path: Path) -> None:
+    """Raise a ConfigError if a training had other inputs, or in another order: its scales and weights know only their places."""
+    if not training_file(path.parent).is_file():
+        return
+    theirs = TrainingDescription.read(path.parent).shape
+    names = (
+        [*it.features, *(f"{each.name}_{field}" for each in it.collections for field in each.fields)]
+        for it in (theirs, mine)
+    )
+    for learned, read in zip_longest(*names, fillvalue="nothing"):
+        if learned != read:
+            raise ConfigError(
+                f"train.init: {path}: was trained on {learned} where this network reads {read}. The inputs must be the same, in the "
+                "same order: see train.features and train.objects."
+            )
 
 
 def _take_scales(network: Network, scales: Mapping[str, Tensor], path: str) -> None:

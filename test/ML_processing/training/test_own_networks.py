@@ -267,6 +267,8 @@ def test_a_network_of_a_training_goes_on_with_its_scaling(checkpoint: Path, toy:
     assert float(first["scaling.features.center"]) == pytest.approx(1800, abs=60)
     for name, weights in first.items():
         torch.testing.assert_close(second[name], weights, atol=1e-3, rtol=0)
+    with pytest.raises(NanoMLError, match=r"network_0\.pt: was trained on far where this network reads x\. The inputs"):
+        train([moved], dataclasses.replace(config, init=init, features=["x"]), tmp_path / "other")
     # for something else to be learnt: the scale of the inputs stays, that of the targets is its own
     third = dataclasses.replace(config, init=Init(init.file, ["output"]), targets=["x"], epochs=1)
     train([moved], third, tmp_path / "third")
