@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from ML_processing.events.data import Table
 from ML_processing.events.reweighting import PositiveWeights
 from ML_processing.events.survey import Split, class_factors
 from ML_processing.models.quick_bdt import Events, QuickBDT
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import progress
 
 _AT_ONCE = 1 << 17  # events flattened at once
@@ -59,12 +61,10 @@ def baseline(table: Table, splits: Sequence[Split], seed: int) -> NDArray[np.flo
 
 
 def _with_positive_weights(table: Table, training: NDArray[np.int64], stop: NDArray[np.int64], seed: int) -> Table:
-    """The same with weights in some rows that are learned from those of `training`; absolute ones if a class has no positive sum."""
-    weights, labels = np.abs(table.weights), table.labels[training]
-    sums = np.bincount(labels, table.weights[training].astype(np.float64), len(table.classes))
-    if (sums[labels] > 0).all():
-        positive, rows = PositiveWeights.learn(table[training], seed), np.concatenate([training, stop])
-        weights[rows] = positive.of(table[rows]).weights
+    """The same with weights in some rows that are learned from those of `training`; absolute ones where that is impossible."""
+    weights, rows = np.abs(table.weights), np.concatenate([training, stop])
+    with contextlib.suppress(NanoMLError):
+        weights[rows] = PositiveWeights.learn(table[training], seed).of(table[rows]).weights
     return replace(table, weights=weights)
 
 

@@ -13,6 +13,7 @@ from ML_processing.events.data import read
 from ML_processing.events.survey import make_splits
 from ML_processing.metrics.roc import auc
 from MLTools.NanoML.config.training import Train
+from MLTools.NanoML.errors import NanoMLError
 
 Toy = Callable[..., Path]
 
@@ -63,6 +64,18 @@ def test_negative_weights_are_learned_from(toy: Toy) -> None:
     assert scores[there, 0].mean() < 0.15 < 0.9 < scores[~there, 0].mean()
     table.weights[:] = np.abs(table.weights)
     assert baseline(table, make_splits(table, 3), 1)[there, 0].mean() > 0.3  # a third
+
+
+def test_weights_that_cannot_be_made_positive_count_by_their_size(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = read([toy(negative=0.2)], Train())
+    splits = make_splits(table, 3)
+
+    def refused(*_: object) -> None:
+        raise NanoMLError("they cannot be made positive")
+
+    monkeypatch.setattr(module.PositiveWeights, "learn", refused)
+    absolute = replace(table, weights=np.abs(table.weights))
+    assert np.array_equal(baseline(table, splits, 1), baseline(absolute, splits, 1))
 
 
 def test_objects_are_flattened_with_nan_for_padding(object_files: list[Path]) -> None:
