@@ -3,7 +3,8 @@
 
 cd "$(dirname "$0")" || exit 1
 rm -f FrameworkJobReport.xml
-export PYTHONUNBUFFERED=1 PYTHONNOUSERSITE=1
+# ROOT does not start without a home directory
+export PYTHONUNBUFFERED=1 PYTHONNOUSERSITE=1 HOME="${HOME:-$PWD}"
 python3 crab_script.py "$@"
 code=$?
 

@@ -35,7 +35,7 @@ def cache_directory() -> Path:
     """NanoML's directory in the user's cache; without a home directory, a path where nothing can be written."""
     try:
         caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # a job whose user is unknown to the machine
+    except (RuntimeError, KeyError):  # a job whose user is unknown to the machine; Python 3.9 says KeyError
         caches = os.devnull
     return Path(caches, "nanoml")
 

@@ -181,7 +181,8 @@ def usual_place() -> Path:
 
 
 def _at_home() -> Path:
-    return Path.home() / ".globus" / f"x509up_u{os.getuid()}"
+    # not Path.home(), which fails for a user that is unknown to the machine
+    return Path(os.path.expanduser("~"), ".globus", f"x509up_u{os.getuid()}")
 
 
 def _temporary_place() -> Path:

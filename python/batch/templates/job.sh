@@ -14,6 +14,7 @@ export X509_USER_PROXY={{ proxy | shell }}
 {% if shared -%}
 exec {{ command | shell }} work "jobs/$1.json" --result "results/$1.json"
 {% else -%}
+export HOME=${HOME:-$PWD} # ROOT does not start without one
 for archive in code-*.tar.gz{% if environment == "packed" %} environment-*.tar.gz{% endif %}; do
     tar -xzf "$archive" && rm "$archive" || { echo "$archive cannot be unpacked: the disk is full, or the file is damaged" >&2; exit 1; }
 done

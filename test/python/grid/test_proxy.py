@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -153,6 +154,14 @@ def test_where_it_is(certificates: Certificates, home: Path, monkeypatch: pytest
         f"there is no grid proxy: X509_USER_PROXY is not set, and there is no {home}/.globus/{name} or "
         f"{home.parent}/tmp/{name}. Fix it: nanoml proxy init"
     )
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    with monkeypatch.context() as job:  # of a user that the machine does not know
+        job.delenv("HOME")
+        job.setattr(pwd, "getpwuid", unknown)
+        assert find_proxy() is None
     temporary = Path(shutil.copy(certificates.proxy(), home.parent / "tmp" / name))
     assert find_proxy() == temporary
     at_home = Path(shutil.copy(certificates.proxy(20), home / ".globus" / name))
