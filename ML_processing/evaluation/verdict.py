@@ -103,6 +103,8 @@ def _comparison(found: Areas) -> Answer:
         state, text = "look", "The network may be worse: more events would tell."
     elif error > _MATTERS:
         state, text = "open", "These events are too few to tell."
+    elif relevant:
+        text = "The network may be better: more events would tell."
     else:
         text = "They agree: the network has learned what a BDT can learn from these inputs."
     remark = finding(significant, relevant, "2 standard errors", f"{_MATTERS}")

@@ -67,11 +67,12 @@ def _title(results: Results | NoFit) -> str:
 
 
 def _head(results: Results | NoFit) -> list[str]:
-    state = results.unblinded or "blind: all data here are expected ones, in all channels"
+    state, files = results.unblinded or "blind: all data here are expected ones, in all channels", "All numbers are also in results.json"
+    if isinstance(results, Results):
+        files += ", and every figure is next to this page as PDF"
     return [
         f'<p class="result">{escape(results.summary)}</p>',
-        f'<p class="dim">{escape(state[0].upper() + state[1:])}. All numbers are also in results.json, and every figure is next to this '
-        f"page as PDF. {escape(results.creator)}.</p>",
+        f'<p class="dim">{escape(state[0].upper() + state[1:])}. {files}. {escape(results.creator)}.</p>',
         '<p><a href="../report.html">All fits</a></p>' if results.hypothesis else "",
     ]
 

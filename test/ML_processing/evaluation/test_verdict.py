@@ -95,6 +95,7 @@ def answer(question: str, *given: Any, **more: Any) -> tuple[str, str]:
         (-0.02, 0.015, "relevant (limit: 0.005), but not significant", "may be worse: more events", "look"),
         (0.02, 0.015, "relevant (limit: 0.005), but not significant", "These events are too few to tell.", "open"),
         (0.001, 0.015, "neither significant (limit: 2 standard errors) nor relevant", "too few to tell.", "open"),
+        (0.006, 0.004, "relevant (limit: 0.005), but not significant", "may be better: more events", "good"),
         (0.001, 0.002, "neither significant (limit: 2 standard errors) nor relevant", "They agree", "good"),
     ],
 )
