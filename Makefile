@@ -96,7 +96,7 @@ format: $(DEV) ## put the code into its form, and mend what can be mended
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: $(DEV) ## measure how fast NanoML is, and write what was found into doc/speed.md: half an hour on a machine that does nothing else
+bench: $(DEV) ## measure how fast NanoML is, and write what was found into doc/speed.md: forty minutes on a machine that does nothing else
 	$(VENV)/bin/python bench/page.py
 
 doc: $(DEV) ## build the manual into build/site

@@ -3,7 +3,8 @@
     python bench/page.py [--only skim score]
 
 Each benchmark appends its cases to one file, bench/figures.jsonl; the page's table and its chart are made from these alone. It
-takes half an hour, in which nothing else should run on the machine. With --only, the cases of other benchmarks stay as they are.
+takes forty minutes, in which nothing else should run on the machine, and 20 GB of disk. With --only, the cases of other benchmarks
+stay as they are.
 """
 
 from __future__ import annotations

@@ -100,7 +100,9 @@ def only(side: str, path: str, compression: str, memory: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, with and without compression."""
     options_of = parser(__doc__)
-    options_of.add_argument("--rows", type=int, help="100 million without compression, which needs 13 GB of disk, 10 million with")
+    options_of.add_argument(
+        "--rows", type=int, help="100 million without compression, which needs 13 GB of disk, 10 million with"
+    )
     options_of.add_argument("--compression", action="append", help="none and gzip:1 by default")
     options_of.add_argument("--memory", type=float, default=100, help="[MB]")
     options = options_of.parse_args(arguments)
