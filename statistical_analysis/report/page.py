@@ -67,7 +67,8 @@ def _title(results: Results | NoFit) -> str:
 
 
 def _head(results: Results | NoFit) -> list[str]:
-    state, files = results.unblinded or "blind: all data here are expected ones, in all channels", "All numbers are also in results.json"
+    state = results.unblinded or "blind: all data here are expected ones, in all channels"
+    files = "All numbers are also in results.json"
     if isinstance(results, Results):
         files += ", and every figure is next to this page as PDF"
     return [
