@@ -87,7 +87,7 @@ class Buckets:
         """
         path, found = self._directory / str(bucket), 0
         if path.exists():
-            with open(path, "rb", buffering=0) as file:
+            with open(path, "rb") as file:  # with a buffer, whose reads are whole beyond 2 GB, too
                 found = file.readinto(into.view(np.uint8).data) + len(file.read(1))
         if found != into.nbytes:
             raise NanoMLError(f"{path}: has {found} bytes of {into.nbytes}. Run the same command again.")
