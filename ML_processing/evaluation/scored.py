@@ -251,7 +251,7 @@ def inputs_of(table: Table) -> list[InputVariable]:
     """All inputs; those of the event come first."""
     found = [InputVariable(name, i) for i, name in enumerate(table.shape.features)]
     for it in table.shape.collections:
-        found += [InputVariable(f"{it.name}_{field}", i, it.name) for i, field in enumerate(it.fields)]
+        found += [InputVariable(column, i, it.name) for i, column in enumerate(it.columns)]
     return found
 
 

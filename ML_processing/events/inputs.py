@@ -20,6 +20,11 @@ class CollectionShape:
     max: int  # largest number of objects
     order: str | None = None  # they are sorted by this field, "-pt" for descending; None for the file's order
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The fields with the prefix: Jet_pt."""
+        return tuple(f"{self.name}_{field}" for field in self.fields)
+
 
 @dataclass(frozen=True)
 class Shape:

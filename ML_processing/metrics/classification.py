@@ -80,9 +80,8 @@ def asimov(signal: ArrayLike, background: ArrayLike, uncertainty: ArrayLike = 0.
         plain = (s + b) * np.log1p(s / b) - s
         first = (s + b) * np.log1p(s * b / (b**2 + (s + b) * v))
         second = b**2 / v * np.log1p(v * s / (b * (b + v)))
-        half = np.where(
-            v > 1e-8 * np.maximum(b, 0), first - second, plain
-        )  # the second is not defined without uncertainty
+        # the second is not defined without uncertainty
+        half = np.where(v > 1e-8 * np.maximum(b, 0), first - second, plain)
         return np.where(b > 0, np.sqrt(2 * np.clip(half, 0, None)), np.nan)
 
 

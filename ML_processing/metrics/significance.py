@@ -57,9 +57,8 @@ def discovery(
         at = np.where(centre > 0, (centre + root) / 2, 2 * n * e**2 / np.where(root > centre, root - centre, 1.0))
         with np.errstate(divide="ignore", invalid="ignore"):
             pull = np.where(e > 0, 1 - n / at, 0.0)  # times -e: the parameter of the bin
-            over = (
-                n - at
-            ) / at  # tiny for a small signal: n ln(n / at) and n - at would lose all digits of their difference
+            # tiny for a small signal: n ln(n / at) and n - at would lose all digits of their difference
+            over = (n - at) / at
             found = 2 * (n * np.log1p(over) - at * over).sum() + ((pull * e) ** 2).sum() + y @ y
         return (float(found) if (at > 0).all() else np.inf), at
 

@@ -119,9 +119,7 @@ class Scaling(nn.Module):
     @property
     def sentinels(self) -> dict[str, list[float]]:
         """Values that count as missing, by column, as in {"Jet_btag": [-1.0]}; columns without one are left out."""
-        names = [list(self.shape.features)] + [
-            [f"{it.name}_{field}" for field in it.fields] for it in self.shape.collections
-        ]
+        names = [self.shape.features, *(it.columns for it in self.shape.collections)]
         found = {}
         for columns, scaler in zip(names, [self.features, *self.objects], strict=True):
             for name, ends in zip(columns, zip(scaler.below.tolist(), scaler.above.tolist(), strict=True), strict=True):

@@ -82,9 +82,8 @@ def efficiency(content: Efficiency) -> Figure:
             axes.stairs(values, shown, color=style["color"], lw=0.8, alpha=0.6)
             highest = max(highest, float(np.nanmax(np.append(values + errors, 0))))
         axes.set_xlim(shown[0], shown[-1])
-        highest = min(
-            max(highest, 0.05), 1.2
-        )  # weights of both signs, or of very different size, have errors beyond it
+        # weights of both signs, or of very different size, have errors beyond it
+        highest = min(max(highest, 0.05), 1.2)
         axes.set_ylim(-0.03 * highest, 1.1 * highest)
         axes.set_xlabel(shorten(panel.label, _LONG))
         axes.set_ylabel("Efficiency")

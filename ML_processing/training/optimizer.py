@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ML_processing.models.hooks import Hook, hook, own_code
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import NanoMLError, listed
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
@@ -64,9 +64,8 @@ def _check_all(core: nn.Module, groups: Sequence[Mapping[str, Any]], own: Hook) 
     there = {id(it) for group in groups for it in group["params"]}
     lacking = [name for name, it in core.named_parameters() if it.requires_grad and id(it) not in there]
     if lacking:
-        more = f" and {len(lacking) - _MOST} more" if len(lacking) > _MOST else ""
         raise own.error(
-            f"leaves out parameters that would never be learnt: {', '.join(lacking[:_MOST])}{more}. Put them into a group, or freeze "
+            f"leaves out parameters that would never be learnt: {listed(lacking, _MOST)}. Put them into a group, or freeze "
             "them by requires_grad_(False)."
         )
 

@@ -14,7 +14,7 @@ from ML_processing.events.inputs import Shape
 from ML_processing.models import Network
 from ML_processing.training.description import TrainingDescription, training_file
 from MLTools.NanoML.config.schema import suggestion
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Init
@@ -64,10 +64,7 @@ def _check_inputs(mine: Shape, path: Path) -> None:
     if not training_file(path.parent).is_file():
         return
     theirs = TrainingDescription.read(path.parent).shape
-    names = (
-        [*it.features, *(f"{each.name}_{field}" for each in it.collections for field in each.fields)]
-        for it in (theirs, mine)
-    )
+    names = ([*it.features, *(column for each in it.collections for column in each.columns)] for it in (theirs, mine))
     for learned, read in zip_longest(*names, fillvalue="nothing"):
         if learned != read:
             raise ConfigError(
@@ -128,7 +125,7 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], without: Iterable[str]
     missing = [name for name in found.missing_keys if name not in others and not _inside([name], parts)]
     shapes = [f"{name} {tuple(it.shape)} instead of {tuple(own[name].shape)}" for name, it in others.items()]
     problems = [
-        f"{what}: {', '.join(names[:_MOST])}{f' and {len(names) - _MOST} more' if len(names) > _MOST else ''}"
+        f"{what}: {listed(names, _MOST)}"
         for what, names in (
             ("it lacks", missing),
             ("has what the network has not", found.unexpected_keys),

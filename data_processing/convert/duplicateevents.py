@@ -71,11 +71,17 @@ def scratch(output: Path) -> Iterator[Path]:
 class Buckets:
     """Records that are dealt to buckets: a raw file for each, in an empty directory."""
 
-    def __init__(self, directory: Path, dtype: np.dtype[Any]) -> None:
-        self._directory, self._dtype = directory, dtype
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def deal(self, records: NDArray[Any], counts: NDArray[np.integer]) -> None:
+        """Add contiguous records to the buckets: the first ones to the first, and so on, as many as `counts` says of each."""
+        cuts = [0, *np.cumsum(counts).tolist()]
+        for bucket in np.flatnonzero(counts).tolist():
+            self.append(bucket, records[cuts[bucket] : cuts[bucket + 1]])
 
     def append(self, bucket: int, records: NDArray[Any]) -> None:
-        """Add records to a bucket, contiguous."""
+        """Add contiguous records to a bucket."""
         # not kept open: there may be more files than a process may have open
         with open(self._directory / str(bucket), "ab") as file:
             file.write(records.view(np.uint8).data)
@@ -187,7 +193,7 @@ class _Dealt:
     def __init__(self, directory: Path, most: int) -> None:
         self.events = 0
         self._most = most
-        self._buckets = Buckets(directory, _RECORD)
+        self._buckets = Buckets(directory)
         self._counts = np.zeros(_BUCKETS, np.int64)
         self._pending: list[NDArray[Any]] = []
         self._many = 0
@@ -208,11 +214,9 @@ class _Dealt:
         lumi = rows["lumi"]
         bucket = fold_of(lumi >> np.uint64(32), lumi & np.uint64(0xFFFFFFFF), rows["event"], _BUCKETS)
         order = bucket.argsort(kind="stable")
-        cuts = np.searchsorted(bucket[order], np.arange(_BUCKETS + 1))
-        rows = rows[order]
-        for number in np.flatnonzero(np.diff(cuts)).tolist():
-            self._buckets.append(number, rows[cuts[number] : cuts[number + 1]])
-        self._counts += np.diff(cuts)
+        counts = np.bincount(bucket, minlength=_BUCKETS)
+        self._buckets.deal(rows[order], counts)
+        self._counts += counts
 
     def _taken(self) -> NDArray[Any]:
         rows = np.concatenate(self._pending) if self._pending else np.empty(0, _RECORD)

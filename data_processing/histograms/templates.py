@@ -17,7 +17,7 @@ from data_processing.score.normalisation import Normalisation
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.accounting import NOMINAL as UNVARIED
-from MLTools.NanoML.contracts.accounting import combined
+from MLTools.NanoML.contracts.accounting import combined, weight_column
 from MLTools.NanoML.contracts.bins import chosen_bins
 from MLTools.NanoML.contracts.templates import (
     DATA,
@@ -63,7 +63,9 @@ class VariedParts:
     def ending(self) -> str:
         """What the variation's columns of weights would end with: _hdampUp."""
         source, _, direction = self.variation.rpartition("_")
-        return f"_{source}{direction.capitalize()}" if source and direction in UP_DOWN else f"_{self.variation}"
+        is_one_of_two = source and direction in UP_DOWN
+        column = weight_column(source, direction) if is_one_of_two else weight_column(self.variation)
+        return column[len("weight") :]
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,8 @@ def _vary(found: Mapping[_Key, _Sums], varied: Sequence[VariedParts]) -> None:
     known = {key: set(each.sums) for key, each in found.items()}
     for each in varied:
         new, old = _added(each.parts), _added(each.instead_of)
-        for key in {key: None for key in [*new, *old] if key[-1] in {process for *_, process in new} and key in found}:
+        processes = {process for *_, process in new}
+        for key in (key for key in dict.fromkeys([*new, *old]) if key[-1] in processes and key in found):
             if each.ending in known[key]:
                 raise NanoMLError(
                     f"dataset {each.dataset}: {each.variation} is a variation of a weight, too. Rename it in `variation`."

@@ -88,7 +88,7 @@ def shuffle_files(job: ShuffleJob) -> HDF5Metadata:
         if all(one.is_data and one.class_ is None for one in metadata.datasets):
             check_once(parts, directory, job.memory)
         records = Records(tables)
-        buckets = Buckets(directory, records.dtype)
+        buckets = Buckets(directory)
         most = int(job.memory * 1_000_000 / (_COPIES * records.dtype.itemsize + _ORDER_BYTES))
         most = max(1, min(most, events))
         counts, dealt = _deal(parts, buckets, records, job.seed, most, bar)
@@ -154,11 +154,8 @@ def _deal(
             ranges = [(start, min(start + most, part.rows)) for start in range(0, part.rows, most)]
             read_blocks = _ahead(partial(read, readers, part.path, *each) for each in ranges)
             for block in _ahead(partial(together, each) for each in read_blocks):
-                many, start = np.bincount(block.bucket, minlength=number), 0
-                for bucket in np.flatnonzero(many).tolist():
-                    stop = start + int(many[bucket])
-                    buckets.append(bucket, block.records[start:stop])
-                    start = stop
+                many = np.bincount(block.bucket, minlength=number)
+                buckets.deal(block.records, many)
                 counts += many
                 bar.advance(len(block.records) / 2)
     return counts, seen

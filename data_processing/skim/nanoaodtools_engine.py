@@ -109,9 +109,8 @@ def check_printed(text: str, job: SkimJob) -> None:
     complaints = _COMPLAINT.findall(text)
     written = [line for line in complaints if re.search(r"[wW]rit|Fill", line)]
     if written:
-        reason = next(
-            (line for line in written if line.startswith("SysError")), written[0]
-        )  # it has the system's reason
+        # this has the system's reason
+        reason = next((line for line in written if line.startswith("SysError")), written[0])
         raise explain_os_error(OSError(reason), job.output, "write")
     if complaints:
         why = f"cannot be read ({complaints[0]}). It may be truncated or damaged: fetch it again."

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.contracts.accounting import NOMINAL, Step, WeightSums, weight_column
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.versions import did_you_mean
 from MLTools.NanoML.selection.weights import Factor, Weight
 
@@ -145,7 +145,7 @@ class Cutflow:
             found = values() if callable(values) else values
             factor = found if isinstance(found, Factor) else Factor(found)
         if set(factor.variations) != set(weight.variations):
-            has, declared = (_few(names) for names in (list(factor.variations), list(weight.variations)))
+            has, declared = (listed(names, _MOST_NAMES) or "none" for names in (factor.variations, weight.variations))
             raise NanoMLError(f'weight "{name}": has the variations {has}, but `weights` declares {declared}.')
         made = {variation: self._one_each(name, variation, factor[variation]) for variation, _ in weight.columns(name)}
         columns = {column: made[variation].astype(np.float32) for variation, column in weight.columns(name)}
@@ -346,11 +346,6 @@ class Cutflow:
                 "was it computed before an earlier cut?"
             )
         return passed
-
-
-def _few(names: list[str]) -> str:
-    some = ", ".join(names[:_MOST_NAMES]) or "none"
-    return f"{some} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else some
 
 
 def _sums(bins: NDArray[np.int64], weights: _Numbers) -> dict[int, float]:

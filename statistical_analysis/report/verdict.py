@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, digits, state_of, with_error
 from statistical_analysis.results import CONSTRAINED, TOTAL, Results
 from statistical_analysis.samples import Remark
@@ -46,11 +47,6 @@ def verdict(results: Results, remarks: Sequence[Remark]) -> list[Answer]:
     ]
 
 
-def _named(found: Sequence[str]) -> str:
-    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
-    return ", ".join(found[:_MOST]) + more
-
-
 def _closure(results: Results) -> Answer:
     question, strength = "Does the fit find what it is given?", results.strength
     distance = abs(strength.value - 1)
@@ -77,7 +73,7 @@ def _constraints(results: Results) -> Answer:
     tight = sorted((it for it in known if (it.constraint or 0) < _CONSTRAINED[0]), key=lambda it: it.constraint or 0)
     if not tight:
         return Answer(question, "good", "The fit leaves at least three quarters of each uncertainty.")
-    text = _named([f"{it.name} ({it.constraint:.2f})" for it in tight])
+    text = listed([f"{it.name} ({it.constraint:.2f})" for it in tight], _MOST)
     return Answer(
         question,
         state_of(tight[0].constraint or 0, _CONSTRAINED),
@@ -93,7 +89,7 @@ def _pulls(results: Results) -> Answer:
     far = sorted((it for it in results.parameters if abs(it.pull or 0) > _PULL[0]), key=lambda it: -abs(it.pull or 0))
     if not far:
         return Answer(question, "good", f"No parameter is pulled by more than {_PULL[0]:.0f} standard deviations.")
-    text = _named([f"{it.name} ({it.pull:+.1f})" for it in far])
+    text = listed([f"{it.name} ({it.pull:+.1f})" for it in far], _MOST)
     return Answer(question, state_of(abs(far[0].pull or 0), _PULL), f"Data pull {text}: see which bins do.")
 
 
@@ -104,7 +100,7 @@ def _correlations(results: Results) -> Answer:
     if not pairs:
         return Answer(question, "good", f"No two parameters have a correlation above {_CORRELATION[0]}.")
     pairs.sort(reverse=True)
-    text = _named([f"{pair} ({value:.2f})" for value, pair in pairs])
+    text = listed([f"{pair} ({value:.2f})" for value, pair in pairs], _MOST)
     return Answer(question, state_of(pairs[0][0], _CORRELATION), f"Correlated after the fit: {text}.")
 
 
@@ -124,9 +120,11 @@ def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:
         empty += [f"{channel.name} bin {number + 1}" for number in np.flatnonzero(background < 10 * NEXT_TO_NOTHING)]
     texts = []
     if empty:
-        texts.append(f"No background is expected in {_named(empty)}: one event there would be a discovery. Join bins.")
+        texts.append(
+            f"No background is expected in {listed(empty, _MOST)}: one event there would be a discovery. Join bins."
+        )
     if missing:
-        texts.append(f"No background at all is expected in {_named(missing)}: not part of the fit.")
+        texts.append(f"No background at all is expected in {listed(missing, _MOST)}: not part of the fit.")
     if texts:
         return Answer("Background everywhere?", "bad", " ".join(texts))
     return Answer("Background everywhere?", "good", "Some background is expected in each bin.")
