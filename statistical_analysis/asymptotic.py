@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,12 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from MLTools.NanoML.errors import NanoMLError
-from statistical_analysis.likelihood import Floats, Likelihood, Maximum
+from statistical_analysis.likelihood import AGREE, Floats, Likelihood, Maximum
 from statistical_analysis.results import LEVEL, Limit, Significance
 
 BANDS = (-2, -1, 0, 1, 2)
 """Standard deviations of the expected limits."""
+_SECOND_LOOKS = 4  # at a limit, until a second fit finds nothing else
 
 
 class OutOfReachError(NanoMLError):
@@ -22,17 +23,29 @@ class OutOfReachError(NanoMLError):
 
 
 class _Profile:
-    """Twice the negative logarithm of the likelihood at a fixed signal strength; each fit starts where the last one ended."""
+    """Twice the negative logarithm of the likelihood at a fixed signal strength.
+
+    Each fit starts where the last one ended, and where second fits found something else.
+    """
 
     def __init__(self, likelihood: Likelihood, data: Floats, start: Floats) -> None:
-        self._likelihood, self._data, self._start = likelihood, data, start
+        self._likelihood, self._data, self._starts = likelihood, data, [start]
         self._known: dict[float, float] = {}
 
     def __call__(self, strength: float) -> float:
         if strength not in self._known:
-            found = self._likelihood.maximum(self._data, {self._likelihood.poi: strength}, self._start)
-            self._start, self._known[strength] = found.at, found.twice_nll
+            fixed = {self._likelihood.poi: strength}
+            found = [self._likelihood.maximum(self._data, fixed, start) for start in self._starts]
+            self._starts, self._known[strength] = [it.at for it in found], min(it.twice_nll for it in found)
         return self._known[strength]
+
+    def holds(self, strength: float) -> bool:
+        """Whether a second fit at a strength finds nothing else; if it does, all fits are made anew, also from there."""
+        found = self._likelihood.maximum(self._data, {self._likelihood.poi: strength}, self._starts[0], twice=True)
+        if found.twice_nll > self(strength) - AGREE:
+            return True
+        self._starts, self._known = [found.at, *self._starts], {}
+        return False
 
 
 def cls(q: Any, expected: Any) -> Any:
@@ -46,8 +59,8 @@ def limit(likelihood: Likelihood, data: Floats, best: Maximum, is_observed: bool
 
     It raises OutOfReachError if a part of it is above all signal strengths that are possible.
     """
-    poi, highest = likelihood.poi, likelihood.bounds[likelihood.poi][1]
-    without = likelihood.maximum(data, {poi: 0.0})
+    poi = likelihood.poi
+    without = likelihood.maximum(data, {poi: 0.0}, twice=True)
     of_asimov = _Profile(likelihood, likelihood.expected(without.at), without.at)
     of_data, alpha = _Profile(likelihood, data, best.at), 1 - LEVEL
     # what is lowest for strengths that a signal can have
@@ -64,27 +77,34 @@ def limit(likelihood: Likelihood, data: Floats, best: Maximum, is_observed: bool
 
     # without a signal the data are at a band's quantile: CLs = sf(distance - band) / cdf(band)
     wanted = [band + float(norm.isf(alpha * norm.cdf(band))) for band in BANDS]
-    expected = [_root(lambda it, at=at: distance(it) - at, highest) for at in wanted]  # type: ignore[misc]
-    observed = _root(lambda it: -excess(it), highest) if is_observed else None
+    expected = [_root(likelihood, lambda it, at=at: distance(it) - at, [of_asimov]) for at in wanted]  # type: ignore[misc]
+    observed = _root(likelihood, lambda it: -excess(it), [of_asimov, of_data]) if is_observed else None
     return Limit(LEVEL, tuple(expected), observed)
 
 
-def _root(rising: Callable[[float], float], highest: float) -> float:
-    """Where a function that rises from below zero crosses it."""
-    low, high = highest * 1e-6, highest * 0.02
-    while rising(high) < 0:
-        if high == highest:
-            raise OutOfReachError(f"The limit on the signal strength is above {highest:.3g}.")
-        low, high = high, min(2 * high, highest)
-    return float(brentq(rising, low, high, rtol=1e-4, xtol=1e-9))
+def _root(likelihood: Likelihood, rising: Callable[[float], float], profiles: Sequence[_Profile]) -> float:
+    """Where a function of the signal strength that rises from below zero crosses it; second fits there must agree."""
+    for _ in range(_SECOND_LOOKS):
+        low, high = 0.0, min(likelihood.precision, likelihood.highest)
+        while rising(high) < 0:
+            if high == likelihood.highest:
+                raise OutOfReachError(f"The limit on the signal strength is above {high:.3g}.")
+            low, high = high, min(2 * high, likelihood.highest)
+        found = float(brentq(rising, low, high, rtol=1e-4, xtol=1e-6 * likelihood.precision))
+        looks = [profile.holds(found) for profile in profiles]
+        if all(looks):
+            return found
+    raise NanoMLError(
+        f"The likelihood has several maxima at a signal strength of {found:.3g}, and each further fit finds a larger one."
+    )
 
 
 def significance(likelihood: Likelihood, data: Floats, best: Maximum, is_observed: bool) -> Significance:
     """The significance of discovery (section 3.2 there): of a strength of one, with the other parameters as they fit best then."""
     poi = likelihood.poi
-    signal = likelihood.maximum(data, {poi: 1.0})
+    signal = likelihood.maximum(data, {poi: 1.0}, twice=True)
     asimov = likelihood.expected(signal.at)
-    at_one, at_zero = (likelihood.maximum(asimov, {poi: it}, signal.at) for it in (1.0, 0.0))
+    at_one, at_zero = (likelihood.maximum(asimov, {poi: it}, signal.at, twice=True) for it in (1.0, 0.0))
     expected = np.sqrt(max(at_zero.twice_nll - at_one.twice_nll, 0.0))
     if not is_observed:
         return Significance(float(expected), None)
@@ -95,5 +115,5 @@ def discovery_statistic(likelihood: Likelihood, data: Floats, best: Maximum) -> 
     """The test statistic of a discovery, q0 (equation 12 there): 0 if fewer events were seen than expected without a signal."""
     if best.at[likelihood.poi] <= 0:
         return 0.0
-    without = likelihood.maximum(data, {likelihood.poi: 0.0}, best.at)
+    without = likelihood.maximum(data, {likelihood.poi: 0.0}, best.at, twice=True)
     return max(without.twice_nll - best.twice_nll, 0.0)

@@ -102,7 +102,7 @@ def _card(model: StatisticalModel) -> Iterator[str]:
     yield f"shapes * * {TEMPLATES} $CHANNEL/$PROCESS $CHANNEL/$PROCESS_$SYSTEMATIC"
     yield _RULE
     yield _row("bin", "", [channel.name for channel in model.channels])
-    yield _row("observation", "", [_number(channel.data.sum()) for channel in model.channels])
+    yield _row("observation", "", [_number(channel.data[channel.fitted].sum()) for channel in model.channels])
     yield _RULE
     yield _row("bin", "", [channel.name for channel, _ in columns])
     yield _row("process", "", [sample.process for _, sample in columns])
@@ -155,7 +155,8 @@ def _write_templates(model: StatisticalModel, path: Path) -> None:
 
 def _templates(channel: FitChannel) -> Iterator[tuple[str, Floats, Floats]]:
     """Each template with its name, contents and squared errors."""
-    yield DATA, channel.data, channel.data
+    data = np.where(channel.fitted, channel.data, 0.0)  # bins in which nothing is expected are no part of the fit
+    yield DATA, data, data
     for sample in channel.samples:
         variances = sample.errors**2
         yield sample.process, sample.nominal, variances

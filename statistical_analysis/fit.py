@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
@@ -14,10 +17,10 @@ from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from statistical_analysis.datacard import for_combine, write_datacard
-from statistical_analysis.model import no_signal, statistical_model
-from statistical_analysis.results import NoFit, Results
+from statistical_analysis.model import StatisticalModel, no_signal, statistical_model
+from statistical_analysis.results import Channel, NoFit, Results, Yields
 from statistical_analysis.samples import Remark
-from statistical_analysis.workspace import workspace
+from statistical_analysis.workspace import with_range, workspace
 
 if TYPE_CHECKING:
     from statistical_analysis.report.plots import Axis
@@ -90,12 +93,32 @@ def fit(job: FitJob) -> dict[str, str]:
             NoFit(CREATOR, f"no fit: {no_signal(model.signal)}", unblinded, model.signal, job.hypothesis), directory
         )
     origin = Origin(CREATOR, model.signal, unblinded, job.hypothesis)
-    results = infer(content, origin, is_blind, model.groups, job.settings.toys)
+    results = _whole(infer(content, origin, is_blind, model.groups, job.settings.toys), model)
+    write_json(directory / "workspace.json", with_range(content, results.farthest))
     axes = {channel.name: Axis(channel.title, channel.edges) for channel in model.channels}
     eras = dict.fromkeys(channel.era for channel in model.channels)
     right = templates.conditions(eras, job.energies)
     _write(results, of_card.remarks, axes, right, directory, draw_smoothed(model, right, directory))
     return {"summary": results.summary}
+
+
+def _whole(results: Results, model: StatisticalModel) -> Results:
+    """Results with all bins of the histograms; nothing is expected in those that are not fitted."""
+
+    def every(values: Sequence[float], fitted: NDArray[np.bool_]) -> tuple[float, ...]:
+        found = np.zeros(len(fitted))
+        found[fitted] = values
+        return tuple(found.tolist())
+
+    channels = []
+    for channel, made in zip(results.channels, model.channels, strict=True):
+        stages = (
+            tuple(Yields(it.sample, every(it.events, made.fitted), every(it.errors, made.fitted)) for it in stage)
+            for stage in (channel.before, channel.after)
+        )
+        observed = None if channel.observed is None else tuple(made.data.tolist())
+        channels.append(Channel(channel.name, *stages, observed))
+    return replace(results, channels=tuple(channels))
 
 
 def _no_fit(found: NoFit, directory: Path) -> dict[str, str]:
@@ -113,7 +136,9 @@ def _has_blind_bins(templates: Templates, channels: Sequence[tuple[str, str]]) -
     return any(channel.blind is not None and bool(channel.blind.any()) for channel in found)
 
 
-def fit_workspace(source: Path, directory: Path, is_blind: bool, toys: int | str) -> str:
+def fit_workspace(
+    source: Path, directory: Path, is_blind: bool, toys: int | str, strengths: tuple[float, float] | None = None
+) -> str:
     """Fit a workspace of pyhf, with a page like that of an analysis; return the summary.
 
     Parameters
@@ -122,6 +147,8 @@ def fit_workspace(source: Path, directory: Path, is_blind: bool, toys: int | str
         Whether nothing may depend on the data of the workspace.
     toys
         As the setting of the same name in the section `fit`.
+    strengths
+        The range of the signal strength; by default that of the workspace.
     """
     from statistical_analysis.inference import Origin, infer
     from statistical_analysis.report.plots import Axis
@@ -133,8 +160,8 @@ def fit_workspace(source: Path, directory: Path, is_blind: bool, toys: int | str
     bins = {channel["name"]: len(channel["samples"][0]["data"]) for channel in content["channels"]}
     axes = {name: Axis("Bin", tuple(0.5 + number for number in range(count + 1))) for name, count in bins.items()}
     unblinded = None if is_blind else f"with the data of {source.name}"
-    results = infer(content, Origin(CREATOR, signal, unblinded), is_blind, toys=toys)
-    _write(results, (), axes, "", make_directory(directory))
+    results = infer(content, Origin(CREATOR, signal, unblinded), is_blind, toys=toys, strengths=strengths)
+    _write(results, None, axes, "", make_directory(directory))
     return results.summary
 
 
@@ -161,13 +188,13 @@ def read_workspace(path: Path) -> dict[str, Any]:
 
 def _write(
     results: Results,
-    remarks: Sequence[Remark],
+    remarks: Sequence[Remark] | None,
     axes: Mapping[str, Axis],
     right: str,
     directory: Path,
     others: Sequence[str] = (),
 ) -> None:
-    """Figures, page and numbers; `others` are figures that are there already."""
+    """Figures, page and numbers; `others` are figures that are there already, and `remarks` None if nobody looked at the templates."""
     from statistical_analysis.report.page import report
     from statistical_analysis.report.plots import draw_results
     from statistical_analysis.report.verdict import verdict

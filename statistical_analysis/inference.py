@@ -57,6 +57,7 @@ def infer(
     is_blind: bool,
     groups: Mapping[str, Collection[str]] | None = None,
     toys: int | str = AUTO,
+    strengths: tuple[float, float] | None = None,
 ) -> Results:
     """All results of a workspace.
 
@@ -72,16 +73,18 @@ def infer(
     toys
         How many pseudo-experiments of each hypothesis give limit and significance; "never": asymptotic formulae do; "auto": these do
         unless fewer than `toys.intervals.FEWEST` background events are expected.
+    strengths
+        The range of the signal strength, as of `likelihood.Likelihood`.
     """
-    likelihood = Likelihood(workspace)
+    likelihood = Likelihood(workspace, strengths)
     poi = likelihood.poi
     data = likelihood.expected(likelihood.with_strength(1.0)) if is_blind else likelihood.observed
-    best = likelihood.maximum(data)
+    best = likelihood.maximum(data, twice=True)
     covariance = likelihood.covariance(data, best.at)
     breakdown = _breakdown(likelihood, covariance, groups or {})
-    parameters = _parameters(likelihood, best, covariance)
+    parameters = _parameters(likelihood, data, best, covariance)
     for_limits = likelihood.expected(likelihood.with_strength(0.0)) if is_blind else data
-    highest, upper = likelihood.bounds[poi][1], None
+    highest, upper = likelihood.highest, None
     with suppress(OutOfReachError):
         upper = limit(likelihood, for_limits, best, not is_blind)
     discovery = significance(likelihood, data, best, not is_blind)
@@ -141,19 +144,17 @@ def summary(
     )
 
 
-def _parameters(likelihood: Likelihood, best: Maximum, covariance: Floats) -> list[Parameter]:
-    found = []
+def _parameters(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Floats) -> list[Parameter]:
+    found, at_bounds, mirrored = [], likelihood.at_bounds(best.at), likelihood.mirrored(best, data)
     for number, (name, kind) in enumerate(zip(likelihood.names, likelihood.kinds, strict=True)):
         value, error, width = (
             float(best.at[number]),
             float(np.sqrt(covariance[number, number])),
             likelihood.widths[number],
         )
-        if kind == FREE:
-            found.append(Parameter(name, kind, value, error))
-        else:
-            pull = (value - float(likelihood.start[number])) / width
-            found.append(Parameter(name, kind, value, error, float(pull), float(error / width)))
+        pull = None if kind == FREE else float((value - likelihood.start[number]) / width)
+        constraint = None if kind == FREE else float(error / width)
+        found.append(Parameter(name, kind, value, error, pull, constraint, number in at_bounds, number in mirrored))
     return found
 
 
@@ -204,22 +205,23 @@ def _breakdown(
 
 
 def _scan(likelihood: Likelihood, data: Floats, best: Maximum, error: float) -> Scan:
-    """From the best strength outwards on both sides, each fit from the end of the last one."""
-    poi, (low, high) = likelihood.poi, likelihood.bounds[likelihood.poi]
+    """From the best strength outwards on both sides, each fit from the end of the last one, while no bin has less than no events."""
+    poi, bounds = likelihood.poi, likelihood.bounds[likelihood.poi]
     known = np.flatnonzero(np.isfinite(likelihood.widths) & ~likelihood.is_fixed).tolist()
     center, found = best.at[poi], {float(best.at[poi]): (0.0, 0.0)}
-    for side, bound in ((-1, low), (1, high)):
+    for side, bound in zip((-1, 1), bounds, strict=True):
         ends, reach = [best, best], min(_REACH * error, 0.99 * abs(bound - center))
-        for step in range(1, _STEPS // 2 + 1):
+        for step in range(1, _STEPS // 2 + 1) if reach > 0 else ():
             strength = float(center + side * reach * step / (_STEPS // 2))
-            if low < strength < high:
-                fixed: list[dict[int, float]] = [{}, {number: float(best.at[number]) for number in known}]
-                ends = [
-                    likelihood.maximum(data, {**others, poi: strength}, end.at)
-                    for others, end in zip(fixed, ends, strict=True)
-                ]
-                full, statistical = (end.twice_nll - best.twice_nll for end in ends)
-                found[strength] = full, statistical
+            fixed: list[dict[int, float]] = [{}, {number: float(best.at[number]) for number in known}]
+            ends = [
+                likelihood.maximum(data, {**others, poi: strength}, end.at)
+                for others, end in zip(fixed, ends, strict=True)
+            ]
+            if not likelihood.is_possible(ends[0].at):
+                break
+            full, statistical = (end.twice_nll - best.twice_nll for end in ends)
+            found[strength] = full, statistical
     strengths = sorted(found)
     return Scan(tuple(strengths), *(tuple(found[it][number] for it in strengths) for number in (0, 1)))
 
@@ -246,7 +248,7 @@ def _channels(likelihood: Likelihood, best: Maximum, covariance: Floats, data: O
             tuple(
                 Yields(sample, tuple(map(float, events[place])), tuple(map(float, errors[place])))
                 for sample, (events, errors) in yields.items()
-                if sample == TOTAL or events[place].any()
+                if sample == TOTAL or before[sample][0][place].any()
             )
             for yields in (before, after)
         ]

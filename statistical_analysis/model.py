@@ -7,10 +7,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from MLTools.NanoML.config.fit import UNCORRELATED, Fit, LogNormal
+from MLTools.NanoML.contracts.bins import with_background
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Template, Templates
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import NanoMLError, listed
 from statistical_analysis.samples import Remark, Sample, SampleMaker, is_called
 from statistical_analysis.shapes import Floats, inner
 
@@ -29,6 +31,7 @@ class FitChannel:
     edges: tuple[float, ...]
     samples: tuple[Sample, ...]
     data: Floats
+    fitted: NDArray[np.bool_]  # bins in which anything is expected: the others are no part of the fit
 
     def expected(self, strength: float = 1.0) -> Floats:
         """Expected events at a strength of the signal, float64 of shape (bins,)."""
@@ -91,10 +94,11 @@ def statistical_model(
       positive yield, it leaves a hundredth of each bin.
     - Shapes that `settings.smooth` names are smoothed, see `shapes.smooth`: the ratio to the nominal events, at the same yield.
     - A shape that changes no bin by more than 0.1 % is left out.
-    - The signal is left out of bins where no background is expected, and a channel without any background is not fitted.
+    - A bin with signal needs background: any event there would be a discovery. A bin with neither is no part of the fit, nor is a channel
+      of such bins.
     - The luminosity changes all processes but those that are estimated from data or normalised by the fit.
-    - A nuisance parameter is shared by all processes and channels that have it. Those that `settings.uncorrelated` names are each era's
-      own, with the era at the end of their names.
+    - A nuisance parameter is shared by all processes and channels that have it, but for what `settings.nuisances` and
+      `settings.uncorrelated` say.
 
     Parameters
     ----------
@@ -114,7 +118,8 @@ def statistical_model(
     Raises
     ------
     NanoMLError
-        A histogram is missing, there is no signal, observed data are asked for where there are none, and so on.
+        A histogram is missing, there is no signal, a bin has signal and no background, observed data are asked for where there are
+        none, and so on.
     """
     signal = settings.signal or templates.signal
     if signal is None:
@@ -141,21 +146,24 @@ def statistical_model(
     free = tuple(dict.fromkeys(sample.free for sample in samples if sample.free is not None))
     eras = [era for era in templates.luminosity if era]
     of_luminosity = {name for components in luminosity.values() for name in components}
-    kinds = {name: "luminosity" if name in of_luminosity else "normalisation" for name in factors}
-    groups = _groups(settings, {**kinds, **dict.fromkeys(shapes, "shape")}, eras)
-    remarks.extend(_unknown(settings, eras, factors, shapes, free))
+    kinds = {name: "luminosity" if maker.sources[name] in of_luminosity else "normalisation" for name in factors}
+    sources = {name: (name, maker.sources[name]) for name in (*factors, *shapes, *free)}
+    groups = _groups(settings, {**kinds, **dict.fromkeys(shapes, "shape")}, sources, eras)
+    remarks.extend(_unknown(settings, eras, sources, {*shapes}, {*free}))
     return StatisticalModel(signal, channels, groups, free, asimov, tuple(remarks))
 
 
 def no_signal(signal: str) -> str:
     """Why there is nothing to fit, in words."""
-    return f"no channel has events of {signal} in bins where background is expected"
+    return f"no channel has events of {signal}"
 
 
-def _groups(settings: Fit, kinds: Mapping[str, str], eras: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Those of the settings; the parameters that they leave are together by kind."""
+def _groups(
+    settings: Fit, kinds: Mapping[str, str], sources: Mapping[str, tuple[str, str]], eras: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Those of the settings, by both names of a parameter; the parameters that they leave are together by kind."""
     found = {
-        group: [name for name in kinds if any(is_called(name, it, eras) for it in patterns)]
+        group: [name for name in kinds if any(is_called(each, it, eras) for each in sources[name] for it in patterns)]
         for group, patterns in settings.groups.items()
     }
     grouped = {name for names in found.values() for name in names}
@@ -166,15 +174,21 @@ def _groups(settings: Fit, kinds: Mapping[str, str], eras: Sequence[str]) -> dic
 
 
 def _unknown(
-    settings: Fit, eras: Sequence[str], factors: Sequence[str], shapes: Sequence[str], free: Sequence[str]
+    settings: Fit,
+    eras: Sequence[str],
+    sources: Mapping[str, tuple[str, str]],
+    shapes: Collection[str],
+    free: Collection[str],
 ) -> Iterator[Remark]:
     """What settings name, and nothing is called."""
     own = [it for it in settings.uncorrelated if eras and it not in UNCORRELATED]
-    patterns = {"uncorrelated": (own, [*factors, *shapes, *free]), "smooth": (settings.smooth, shapes)}
-    patterns.update({f"groups.{group}": (each, [*factors, *shapes]) for group, each in settings.groups.items()})
-    for key, (each, known) in patterns.items():
+    patterns = {"uncorrelated": (own, [*sources]), "smooth": (settings.smooth, shapes)}
+    patterns["nuisances"] = ([*settings.nuisances], [*sources])
+    known = [name for name in sources if name not in free]
+    patterns.update({f"groups.{group}": (each, known) for group, each in settings.groups.items()})
+    for key, (each, among) in patterns.items():
         for pattern in each:
-            if not any(is_called(name, pattern, eras) for name in known):
+            if not any(is_called(it, pattern, eras) for name in among for it in sources[name]):
                 yield Remark("unknown", "", "", f"fit.{key}: no nuisance parameter is called {pattern}")
 
 
@@ -192,49 +206,32 @@ class _Maker:
             found = [each for each in histogram.channels if each.region == region]
             if not found:
                 raise NanoMLError(f"fit.channels: the histogram {name} has no region {region}. Fill it there.")
-            for each in found:
-                channel = self._channel(histogram, each)
-                if all(sample.is_signal for sample in channel.samples):
-                    what = "is not fitted, since no background is expected there"
+            channels = [self._channel(histogram, each) for each in found]
+            _check_background(histogram, channels)
+            for channel, each in zip(channels, found, strict=True):
+                if not channel.fitted.any():
+                    what = "is not fitted, since nothing is expected there"
                     self.remarks.append(Remark("not fitted", each.name, "", what))
                     continue
                 data = channel.expected(asimov) if asimov is not None else _observed(name, each)
-                self.remarks.extend(_few_events(channel))
+                self.remarks.extend(_few_events(channel, data if asimov is None else None))
                 yield replace(channel, data=data)
 
     def _channel(self, histogram: FilledHistogram, channel: HistogramChannel) -> FitChannel:
         """A channel without data yet."""
-        samples = tuple(
+        samples = [
             self.samples.sample(channel, process, template)
             for process, template in channel.processes.items()
             if process != DATA and self._has_events(channel, process, template)
-        )
-        samples = tuple(self._above_background(channel, samples))
+        ]
         (axis, *others) = histogram.axes
         nothing = np.zeros(math.prod(len(each.edges) - 1 for each in histogram.axes))
+        fitted = np.sum([nothing, *(it.nominal for it in samples)], axis=0) > 0
+        # variations do not fill bins that nominally have nothing: to the other side there would be less
+        samples = [replace(it, shapes={name: each.where(fitted) for name, each in it.shapes.items()}) for it in samples]
         edges = axis.edges if not others else tuple(map(float, range(len(nothing) + 1)))  # bins of planes by number
         title = ", ".join(each.quantity for each in histogram.axes)
-        return FitChannel(channel.name, channel.region, channel.era, title, edges, samples, nothing)
-
-    def _above_background(self, channel: HistogramChannel, samples: Sequence[Sample]) -> Iterator[Sample]:
-        """The processes, the signal without bins where no background is expected: there any event would be a discovery.
-
-        Nor do variations of the background fill them: to the other side there would be less than nothing.
-        """
-        bare = np.sum([it.nominal for it in samples if not it.is_signal], axis=0) <= 0
-        for each in samples:
-            if np.ndim(bare) and not each.is_signal:
-                each = replace(each, shapes={name: it.where(~bare) for name, it in each.shapes.items()})
-            lost = float(each.nominal[bare].sum()) if each.is_signal and np.ndim(bare) else 0.0
-            if lost > 0:
-                share = lost / float(each.nominal.sum())
-                what = f"{share:.2g} of it is left out, in bins where no background is expected. Use wider bins"
-                self.remarks.append(Remark("no background", channel.name, each.process, what))
-                shapes = {name: it.where(~bare) for name, it in each.shapes.items()}
-                left = np.where(bare, 0, each.nominal)
-                each = replace(each, nominal=left, errors=np.where(bare, 0, each.errors), shapes=shapes)
-            if each.nominal.sum() > 0:
-                yield each
+        return FitChannel(channel.name, channel.region, channel.era, title, edges, tuple(samples), nothing, fitted)
 
     def _has_events(self, channel: HistogramChannel, process: str, template: Template) -> bool:
         total = float(inner(template.nominal).sum())
@@ -252,8 +249,41 @@ def _observed(name: str, channel: HistogramChannel) -> Floats:
     return inner(data.nominal)
 
 
-def _few_events(channel: FitChannel) -> Iterator[Remark]:
-    """The bins in which Combine gives each process its own statistical parameter, and the workspace does not."""
+def _check_background(histogram: FilledHistogram, channels: Sequence[FitChannel]) -> None:
+    """An error if a bin has signal and no background, with bins that would do."""
+    parts = [
+        [
+            np.sum(
+                [np.zeros_like(each.data), *(it.nominal for it in each.samples if it.is_signal == is_signal)], axis=0
+            )
+            for each in channels
+        ]
+        for is_signal in (True, False)
+    ]
+    bare = [(signal > 0) & (background <= 0) for signal, background in zip(*parts, strict=True)]
+    wrong = [number for number, bins in enumerate(bare) if bins.any()]
+    if not wrong:
+        return
+    first, is_line = channels[wrong[0]], len(histogram.axes) == 1
+    places = [
+        f"{first.edges[it]:g} to {first.edges[it + 1]:g}" if is_line else f"{it + 1}"
+        for it in np.flatnonzero(bare[wrong[0]])
+    ]
+    empty = [channels[it].name for it in wrong if not parts[1][it].any()]
+    starts, do = with_background([*range(len(bare[0]))], *parts), "Use wider bins"
+    if empty:
+        do = f"{listed(empty)} has no background at all: leave it out of fit.channels, or widen its cut"
+    elif is_line:
+        edges = ", ".join(f"{it:.6g}" for it in [*(first.edges[it] for it in starts), first.edges[-1]])
+        do = f"These would do: {{edges: [{edges}]}}; `bins: auto` finds some, too"
+    raise NanoMLError(
+        f"histogram {histogram.name}: a signal without any background is expected in {listed([channels[it].name for it in wrong])}, in "
+        f"{first.name} in bin {listed(places)}. Any event there would be a discovery. {do}."
+    )
+
+
+def _few_events(channel: FitChannel, data: Floats | None) -> Iterator[Remark]:
+    """The bins in which Combine gives each process its own statistical parameter, and the workspace does not; and those not fitted."""
     backgrounds = [sample for sample in channel.samples if not sample.is_signal]
     total = sum((each.nominal for each in backgrounds), np.zeros_like(channel.data))
     variances = sum((each.errors**2 for each in backgrounds), np.zeros_like(channel.data))
@@ -261,9 +291,14 @@ def _few_events(channel: FitChannel) -> Iterator[Remark]:
         (variances > 0) & (np.rint(total**2 / np.where(variances > 0, variances, 1)) <= EFFECTIVE_EVENTS)
     )
     if few.size:
-        bins = ", ".join(str(number + 1) for number in few)
-        what = f"{EFFECTIVE_EVENTS} effective background events or fewer in bin{'s' if few.size > 1 else ''} {bins}"
+        what = f"{EFFECTIVE_EVENTS} effective background events or fewer in bin{'s' if few.size > 1 else ''} {_numbers(few)}"
         yield Remark("few events", channel.name, "", what)
-    if (total <= 0).any():
-        bins = ", ".join(str(number + 1) for number in np.flatnonzero(total <= 0))
-        yield Remark("empty", channel.name, "", f"no background is expected in bin {bins}")
+    empty = np.flatnonzero(~channel.fitted)
+    if empty.size:
+        seen = "" if data is None else f", and {data[empty].sum():.0f} events of data are there"
+        bins = f"bins {_numbers(empty)} are" if empty.size > 1 else f"bin {_numbers(empty)} is"
+        yield Remark("empty", channel.name, "", f"{bins} not fitted, since nothing is expected there{seen}")
+
+
+def _numbers(places: NDArray[np.int64]) -> str:
+    return ", ".join(str(it + 1) for it in places)

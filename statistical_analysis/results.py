@@ -28,6 +28,10 @@ class Parameter:
         Shift from the value before the fit, in units of the uncertainty before the fit; None if it is free.
     constraint
         Uncertainty after the fit over that before; None if it is free.
+    is_at_bound
+        Whether it is at the end of its range.
+    has_no_sign
+        Whether the pull is as good with the other sign, since up and down are alike.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Parameter:
     error: float
     pull: Optional[float] = None
     constraint: Optional[float] = None
+    is_at_bound: bool = False
+    has_no_sign: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,6 +193,12 @@ class Results:
     background_events: float
     toys: int
     hypothesis: Optional[str] = None
+
+    @property
+    def farthest(self) -> float:
+        """The highest signal strength among best fit, limits and likelihood scan."""
+        limits = (*self.limit.expected, self.limit.observed or 0.0) if self.limit else (0.0,)
+        return max(1.0, self.strength.value, *limits, *self.scan.strength)
 
     def write(self, path: Path) -> None:
         """Write a JSON file."""

@@ -8,11 +8,14 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from MLTools.NanoML.config.fit import Fit, LogNormal, norm
+from MLTools.NanoML.config.fit import Fit, LogNormal, norm, own_part
 from MLTools.NanoML.contracts.templates import HistogramChannel, Template
+from MLTools.NanoML.errors import NanoMLError
 from statistical_analysis.shapes import LEAST_BINS, SMALLEST_CHANGE, Floats, Shape, inner, positive
 
 _LOPSIDED, _LARGE = 3.0, 0.02  # a change to one side over that to the other, and of the yield
+LARGE_CHANGE = 0.1
+"""Of a template: what more than this was made by clipping or smoothing is no longer simulation."""
 _LEAST_LEFT = 0.01  # of a process, in a variation that leaves less than nothing
 
 
@@ -48,11 +51,12 @@ class Sample:
 class Remark:
     """Something about the model that its user should know."""
 
-    # negative, emptied, empty, pruned, smoothed, one-sided, few events, no background, not fitted, renamed or unknown
+    # negative, emptied, empty, pruned, smoothed, one-sided, few events, not fitted, renamed or unknown
     kind: str
     channel: str
     process: str
     what: str
+    share: float = 0.0  # of a template that this change made
 
 
 def is_called(name: str, pattern: str, eras: Sequence[str]) -> bool:
@@ -74,6 +78,8 @@ class SampleMaker:
         The process whose strength is fitted.
     remarks
         To which remarks are added.
+    sources
+        To which names of parameters are added, each with what it was called in the settings or histograms.
     """
 
     settings: Fit
@@ -81,26 +87,25 @@ class SampleMaker:
     not_by_luminosity: Collection[str]
     signal: str
     remarks: list[Remark]
+    sources: dict[str, str] = field(default_factory=dict)
 
     def sample(self, channel: HistogramChannel, process: str, template: Template) -> Sample:
         """A process of a channel, with a positive yield."""
         nominal = inner(template.nominal)
         kept, scale = positive(nominal)
         if scale != 1:
-            bins = int(np.count_nonzero(nominal < 0))
-            what = f"{bins} negative bin{'s are' if bins > 1 else ' is'} set to zero, the others scaled by {scale:.4g}"
-            self.remarks.append(Remark("negative", channel.name, process, what))
-        era, errors = channel.era, scale * np.sqrt(inner(template.variances))
-        rough = {
-            self._named(nuisance, era): Shape(
-                *(
-                    self._varied(channel, process, nuisance, kept, inner(varied.get(nuisance, template.nominal)))
-                    for varied in (template.up, template.down)
+            self.remarks.append(_negative(channel, process, "", nominal, scale))
+        errors, rough, sources = scale * np.sqrt(inner(template.variances)), {}, {}
+        for nuisance in template.up:
+            name = self._named(nuisance, channel, process)
+            if sources.setdefault(name, nuisance) != nuisance:
+                raise NanoMLError(
+                    f"fit.nuisances: {sources[name]} and {nuisance} of {process} would both be {name} in {channel.name}. Give one "
+                    "another name."
                 )
-            )
-            for nuisance in template.up
-        }
-        smoothed = self._smoothed(channel, process, template, kept, rough)
+            varied = (inner(each.get(nuisance, template.nominal)) for each in (template.up, template.down))
+            rough[name] = Shape(*(self._varied(channel, process, nuisance, kept, each) for each in varied))
+        smoothed = self._smoothed(channel, process, template, kept, rough, sources)
         shapes = {
             name: shape
             for name, shape in {**rough, **smoothed}.items()
@@ -112,8 +117,8 @@ class SampleMaker:
             kept,
             errors,
             shapes,
-            self._factors(process, era),
-            self._named(norm(process), era) if process in self.settings.free else None,
+            self._factors(channel, process),
+            self._named(norm(process), channel, process) if process in self.settings.free else None,
             {name: rough[name] for name in smoothed if name in shapes},
         )
 
@@ -123,26 +128,38 @@ class SampleMaker:
         """A variation without negative bins."""
         if varied.sum() <= 0:
             what = f"{nuisance} leaves {varied.sum():.3g} events; {_LEAST_LEFT:.0%} of each bin is taken instead"
-            self.remarks.append(Remark("emptied", channel.name, process, what))
+            self.remarks.append(Remark("emptied", channel.name, process, what, 1.0))
             return _LEAST_LEFT * nominal
-        return positive(varied)[0]
+        found, scale = positive(varied)
+        if 1 - scale > LARGE_CHANGE:
+            self.remarks.append(_negative(channel, process, f"{nuisance}: ", varied, scale))
+        return found
 
     def _smoothed(
-        self, channel: HistogramChannel, process: str, template: Template, nominal: Floats, shapes: Mapping[str, Shape]
+        self,
+        channel: HistogramChannel,
+        process: str,
+        template: Template,
+        nominal: Floats,
+        shapes: Mapping[str, Shape],
+        sources: Mapping[str, str],
     ) -> dict[str, Shape]:
         """The variations that settings want smooth; a remark on what that changes."""
-        eras = [channel.era] if channel.era else []
-        names = [name for name in shapes if any(is_called(name, it, eras) for it in self.settings.smooth)]
+        eras, wanted = [channel.era] if channel.era else [], self.settings.smooth
+        names = [
+            name for name in shapes if any(is_called(it, each, eras) for it in (name, sources[name]) for each in wanted)
+        ]
         if names and (template.nominal.ndim > 1 or len(nominal) < LEAST_BINS):
             why = "there are several axes" if template.nominal.ndim > 1 else f"there are fewer than {LEAST_BINS} bins"
             what = f"not smoothed, since {why}: {', '.join(names)}"
             self.remarks.append(Remark("smoothed", channel.name, process, what))
             return {}
         found = {name: shapes[name].smoothed(nominal) for name in names}
-        if found:
-            changes = (f"{100 * it.distance(shapes[name], nominal):.2g} % ({name})" for name, it in found.items())
-            what = f"smoothing changes bins by up to {', '.join(changes)}"
-            self.remarks.append(Remark("smoothed", channel.name, process, what))
+        changes = {name: it.distance(shapes[name], nominal) for name, it in found.items()}
+        seen = {name: change for name, change in changes.items() if change >= SMALLEST_CHANGE}
+        if seen:
+            what = f"smoothing changes bins by up to {', '.join(f'{100 * it:.2g} % ({name})' for name, it in seen.items())}"
+            self.remarks.append(Remark("smoothed", channel.name, process, what, max(seen.values())))
         return found
 
     def _matters(self, channel: HistogramChannel, process: str, nuisance: str, nominal: Floats, shape: Shape) -> bool:
@@ -161,18 +178,37 @@ class SampleMaker:
         self.remarks.append(Remark("one-sided", channel.name, process, what))
         return True
 
-    def _factors(self, process: str, era: str | None) -> dict[str, LogNormal]:
+    def _factors(self, channel: HistogramChannel, process: str) -> dict[str, LogNormal]:
         """The log-normal uncertainties of a process."""
-        found: dict[str, LogNormal] = {}
-        if process not in self.not_by_luminosity:
-            found.update(self.luminosity.get(era or "", {}))
+        given = {} if process in self.not_by_luminosity else dict(self.luminosity.get(channel.era or "", {}))
         for nuisance, processes in self.settings.normalisations.items():
             if process in processes:
-                name, given = self._named(nuisance, era), processes[process]
-                found[name] = found[name] * given if name in found else given
+                factor = processes[process]
+                given[nuisance] = given[nuisance] * factor if nuisance in given else factor
+        found: dict[str, LogNormal] = {}
+        for nuisance, factor in given.items():
+            name = self._named(nuisance, channel, process)
+            found[name] = found[name] * factor if name in found else factor
         return found
 
-    def _named(self, nuisance: str, era: str | None) -> str:
-        """The name of a parameter in an era: its own if eras do not share it."""
-        is_own = era is not None and any(fnmatchcase(nuisance, it) for it in self.settings.uncorrelated)
-        return f"{nuisance}_{era}" if is_own and not nuisance.endswith(f"{era}") else nuisance
+    def _named(self, nuisance: str, channel: HistogramChannel, process: str) -> str:
+        """The name of a parameter for a process in a channel, which is that of all that share it."""
+        shared, name = self.settings.shared(nuisance)
+        for sharing, value in (
+            (shared.processes, process),
+            (shared.regions, channel.region),
+            (shared.eras, channel.era),
+        ):
+            part = own_part(sharing, value)
+            # sources of the jet energy scale have their era in their names
+            if part is not None and not name.endswith(part if value == channel.era else f"_{part}"):
+                name = f"{name}_{part}"
+        self.sources.setdefault(name, nuisance)
+        return name
+
+
+def _negative(channel: HistogramChannel, process: str, of: str, values: Floats, scale: float) -> Remark:
+    """That bins were set to zero, and which part of the template that is."""
+    bins = int(np.count_nonzero(values < 0))
+    what = f"{of}{bins} negative bin{'s are' if bins > 1 else ' is'} set to zero, the others scaled by {scale:.4g}"
+    return Remark("negative", channel.name, process, what, 1 - scale)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,17 @@ from statistical_analysis.shapes import Shape
 
 STRENGTH = "mu"
 """The strength of the signal."""
+OURS = "nanoml"
+"""The measurement of a workspace that NanoML made."""
 MOST = 10.0
-"""The largest normalisation that a fit may give a process."""
-NEXT_TO_NOTHING = 1e-12
-"""Events of the first background in a bin without any: the likelihood has no derivatives where nothing at all is expected."""
+"""The largest normalisation that a fit may give a process, and at least the highest strength of the signal."""
 _Modifier = dict[str, Any]
 
 
 def workspace(model: StatisticalModel) -> dict[str, Any]:
     """Make a workspace, in the format of pyhf 0.7 (its schema 1.0.0), and check it.
 
-    - `mu` is the strength of the signal.
+    - `mu` is the strength of the signal, from zero to MOST: `with_range` widens this when its results are known.
     - A log-normal uncertainty is a `normsys` with its factors.
     - A shape is split into the change of the yield, a `normsys`, and the rest, a `histosys`, under one name, as Combine splits it. At
       +1 and -1 sigma their product is the shape.
@@ -44,52 +44,44 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
     made = {
         "version": "1.0.0",
         "channels": [
-            {"name": channel.name, "samples": [_sample(channel, sample) for sample in _with_something(channel)]}
+            {"name": channel.name, "samples": [_sample(channel, sample) for sample in channel.samples]}
             for channel in model.channels
         ],
-        "observations": [{"name": channel.name, "data": channel.data.tolist()} for channel in model.channels],
-        "measurements": [{"name": "nanoml", "config": {"poi": STRENGTH, "parameters": _parameters(model)}}],
+        "observations": [
+            {"name": channel.name, "data": channel.data[channel.fitted].tolist()} for channel in model.channels
+        ],
+        "measurements": [{"name": OURS, "config": {"poi": STRENGTH, "parameters": _parameters(model)}}],
     }
     pyhf.schema.validate(made, "workspace.json")
     return made
 
 
-def _with_something(channel: FitChannel) -> list[Sample]:
-    """The processes, the first background with next to nothing in bins without any background."""
-    found = list(channel.samples)
-    first = next(number for number, each in enumerate(found) if not each.is_signal)
-    floor = np.where(channel.expected(0) == 0, NEXT_TO_NOTHING, 0.0)
-    shapes = {name: Shape(each.up + floor, each.down + floor) for name, each in found[first].shapes.items()}
-    found[first] = replace(found[first], nominal=found[first].nominal + floor, shapes=shapes)
-    return found
+def with_range(made: Mapping[str, Any], highest: float) -> dict[str, Any]:
+    """A workspace in which other programs find signal strengths up to at least twice the highest that matters."""
+    (measurement,) = made["measurements"]
+    strength, *others = measurement["config"]["parameters"]
+    wider = {**strength, "bounds": [[0.0, max(MOST, 2 * highest)]]}
+    config = {**measurement["config"], "parameters": [wider, *others]}
+    return {**made, "measurements": [{**measurement, "config": config}]}
 
 
 def _parameters(model: StatisticalModel) -> list[dict[str, Any]]:
     free = [{"name": name, "inits": [1.0], "bounds": [[0.0, MOST]]} for name in model.free]
-    return [{"name": STRENGTH, "inits": [1.0], "bounds": [[0.0, _highest_strength(model)]]}, *free]
-
-
-def _highest_strength(model: StatisticalModel) -> float:
-    """Twenty times the statistical error of the strength, roughly, so that no limit is beyond it; at least MOST."""
-    precision = 0.0
-    for channel in model.channels:
-        background = channel.expected(0)
-        precision += float(np.sum((channel.expected(1) - background) ** 2 / (background + 1)))
-    return max(MOST, 20 / precision**0.5) if precision else MOST
+    return [{"name": STRENGTH, "inits": [1.0], "bounds": [[0.0, MOST]]}, *free]
 
 
 def _sample(channel: FitChannel, sample: Sample) -> dict[str, Any]:
-    errors = {"name": f"mcstat_{channel.name}", "type": "staterror", "data": sample.errors.tolist()}
-    modifiers: list[_Modifier] = [
-        {"name": STRENGTH, "type": "normfactor", "data": None} if sample.is_signal else errors
-    ]
+    """A process in the bins that are fitted."""
+    nominal, errors = sample.nominal[channel.fitted], sample.errors[channel.fitted]
+    own = {"name": f"mcstat_{channel.name}", "type": "staterror", "data": errors.tolist()}
+    modifiers: list[_Modifier] = [{"name": STRENGTH, "type": "normfactor", "data": None} if sample.is_signal else own]
     if sample.free is not None:
         modifiers.append({"name": sample.free, "type": "normfactor", "data": None})
     for name, factor in sample.factors.items():
         modifiers.append(_normsys(name, factor.up, factor.down))
     for name, shape in sample.shapes.items():
-        modifiers.extend(_split(name, sample.nominal, shape))
-    return {"name": sample.process, "data": sample.nominal.tolist(), "modifiers": modifiers}
+        modifiers.extend(_split(name, nominal, Shape(shape.up[channel.fitted], shape.down[channel.fitted])))
+    return {"name": sample.process, "data": nominal.tolist(), "modifiers": modifiers}
 
 
 def _normsys(name: str, up: float, down: float) -> _Modifier:

@@ -47,26 +47,42 @@ def _is_config(source: Path) -> bool:
     type=SettingForm("auto|never|N", _toys),
     help="Toys for limit and significance of a workspace; default: auto.",
 )
+@click.option(
+    "--range",
+    "strengths",
+    type=(float, float),
+    metavar="LOW HIGH",
+    help="Range of the signal strength in a workspace; default: its own.",
+)
 @flag("--force", "Fit again, even if the results are up to date.")
-def fit(source: Path, output: Optional[Path], blind: bool, toys: Optional[str], force: bool) -> None:
+def fit(
+    source: Path,
+    output: Optional[Path],
+    blind: bool,
+    toys: Optional[str],
+    strengths: Optional[tuple[float, float]],
+    force: bool,
+) -> None:
     """Fit the signal strength of an analysis, or of a workspace of pyhf, a JSON file.
 
     The section fit of the configuration says how. A workspace is fitted with its data, unless
-    --blind is given.
+    --blind is given, and its bounds of parameters hold; the signal strength may have another range.
     """
     from MLTools.NanoML.workflow.stages import import_part
 
     if _is_config(source):
-        if output is not None or blind or toys is not None:
+        if output is not None or blind or toys is not None or strengths is not None:
             raise click.UsageError(
-                "--output, --blind and --toys are for a workspace: the configuration says all of an analysis."
+                "--output, --blind, --toys and --range are for a workspace: the configuration says all of an analysis."
             )
         run_one(source, "fit", force)
         return
     if output is None:
         raise click.UsageError("Say where the results go: -o DIRECTORY.")
+    if strengths is not None and not strengths[0] < strengths[1]:
+        raise click.UsageError("--range takes a lower and a higher signal strength, as in --range -5 20.")
     fitting = import_part("statistical_analysis.fit")
-    click.echo(fitting.fit_workspace(source, output, blind, toys or "auto"))
+    click.echo(fitting.fit_workspace(source, output, blind, toys or "auto", strengths))
 
 
 @command(

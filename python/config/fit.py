@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from MLTools.NanoML.config.document import Key, Problem
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 UNCORRELATED = ("*hfstats*", "*lfstats*", "*uncorrelated*", "*_stat", "*_stat_*", "jer")
 """Nuisance parameters of each era alone, by the rules of the POGs: statistical ones, as of BTV's shapes and of efficiencies, and the
 resolution of jets."""
+ALL, EACH = "all", "each"
+"""Whether all processes, regions or eras share a nuisance parameter, or each has its own."""
 AUTO, NEVER = "auto", "never"
 """Whether toys give limits: where few events are expected, or never."""
 TOYS = {"pattern": f"{AUTO}|{NEVER}|[1-9][0-9]{{3,}}", "form": f"{AUTO}, {NEVER}, or a number of at least 1000"}
@@ -36,6 +39,44 @@ class LogNormal:
     def __mul__(self, other: LogNormal) -> LogNormal:
         """Both by one nuisance parameter."""
         return LogNormal(self.up * other.up, self.down * other.down)
+
+
+@dataclass(frozen=True)
+class Nuisance:
+    """What a nuisance parameter is called in workspace and card, and what shares it."""
+
+    name: Optional[str] = setting(
+        None,
+        "Its name, by default that of the weight, shift or uncertainty; * is what * stands for in the key. What follows is appended.",
+        pattern=r"[A-Za-z_][A-Za-z0-9_]*\*?[A-Za-z0-9_]*",
+        form="a name of letters, digits and _, with one * at most",
+        examples=["CMS_scale_j", "QCDscale"],
+    )
+    processes: Any = setting(
+        ALL,
+        "all: one parameter moves all classes; each: every class has its own, as in QCDscale_WZ; groups by name: each has its own, as in "
+        "pdf_qqbar, and what is in none shares the rest.",
+        examples=["each", "{qqbar: [WZ, ZZ], gg: [tt]}"],
+    )
+    regions: Any = setting(ALL, "The same for regions.", examples=["each", "{SR: [SR_high, SR_low]}"])
+    eras: Any = setting(
+        None,
+        "The same for eras; by default all, but each for what `uncorrelated` names.",
+        examples=["each", "{Run2: [2016, 2017, 2018]}"],
+    )
+
+
+def own_part(sharing: Any, value: Optional[str]) -> Optional[str]:
+    """What is appended to the name of a parameter for a process, region or era; None if all share it."""
+    if value is None or sharing == ALL:
+        return None
+    if sharing == EACH:
+        return value
+    return next((group for group, values in sharing.items() if value in map(str, _listed(values))), None)
+
+
+def _listed(values: Any) -> list[Any]:
+    return values if isinstance(values, list) else [values]
 
 
 @dataclass(frozen=True)
@@ -71,6 +112,13 @@ class Fit:
         "Nuisance parameters that each era has for itself, with * for any text; the others are shared by eras.",
         examples=[["jer", "*_stat*", "norm_fakes"]],
     )
+    nuisances: dict[str, Nuisance] = setting(
+        dict,
+        "Names of nuisance parameters, and which processes, regions and eras share them, by the names of weights, shifts and "
+        "uncertainties, with * for any text; the first that fits counts.",
+        names={"pattern": r"[^*]*\*?[^*]*", "form": "a name, with one * at most"},
+        examples=["{scale: {name: QCDscale, processes: each}, jes: {name: CMS_scale_j, eras: each}}"],
+    )
     smooth: list[str] = setting(
         list,
         "Weights and shifts whose changes of histograms are smoothed, with * for any text.",
@@ -90,6 +138,16 @@ class Fit:
         **TOYS,
         examples=[20000],
     )
+
+    def shared(self, nuisance: str) -> tuple[Nuisance, str]:
+        """What shares a nuisance parameter, and its name without what tells processes, regions and eras apart."""
+        eras = EACH if any(fnmatchcase(nuisance, it) for it in self.uncorrelated) else ALL
+        for key, given in self.nuisances.items():
+            found = re.fullmatch(re.escape(key).replace(r"\*", "(.*)"), nuisance)
+            if found:
+                name = (given.name or nuisance).replace("*", found[1] if found.groups() else "")
+                return (given if given.eras is not None else replace(given, eras=eras)), name
+        return Nuisance(eras=eras), nuisance
 
     @property
     def normalisations(self) -> dict[str, dict[str, LogNormal]]:
@@ -179,6 +237,7 @@ def fits(config: Config) -> Iterator[Problem]:
     if fit is None:
         return
     yield from _channels(config, fit)
+    yield from _nuisances(config, fit)
     if fit.signal is None and not config.classes:
         yield ("fit", "signal"), "missing, since no dataset has a class. Give the dataset whose strength is fitted"
     yield from _hypotheses(config, fit)
@@ -204,6 +263,30 @@ def fits(config: Config) -> Iterator[Problem]:
                 yield place, 'names no class. Give it some, as in "{WZ: 3 %}"'
             if name in map(norm, known):
                 yield place, "is the name of the normalisation of one class. Take another"
+
+
+def _nuisances(config: Config, fit: Fit) -> Iterator[Problem]:
+    known = {
+        "processes": processes_of(config),
+        "regions": list(config.regions) or [EVERYWHERE],
+        "eras": list(config.eras),
+    }
+    for key, nuisance in fit.nuisances.items():
+        for what, names in known.items():
+            sharing, place = getattr(nuisance, what), ("fit", "nuisances", key, what)
+            if sharing in (ALL, EACH, None):
+                continue
+            if not isinstance(sharing, Mapping) or not sharing:
+                yield place, f'takes {ALL}, {EACH}, or groups by name, as in "{{A: [{", ".join(names[:2])}]}}"'
+                continue
+            seen: dict[str, str] = {}
+            for group, values in sharing.items():
+                if not re.fullmatch("[A-Za-z0-9_]+", str(group)):
+                    yield (*place, group), "cannot be a part of a name: expected letters, digits and _"
+                for value in map(str, _listed(values)):
+                    yield from unknown((*place, group), value, names, f"one of the {what}")
+                    if seen.setdefault(value, str(group)) != str(group):
+                        yield (*place, group), f"{value} is in {seen[value]} already. Remove one"
 
 
 def _hypotheses(config: Config, fit: Fit) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -67,6 +68,39 @@ def chosen_bins(
             (first, s1, b1), (_, s2, b2) = pooled[-2:]
             pooled[-2:] = [(first, s1 + s2, b1 + b2)]
     return [*(start for start, _, _ in pooled), len(fine)]
+
+
+def with_background(
+    starts: Sequence[int], signals: Sequence[NDArray[np.float64]], backgrounds: Sequence[NDArray[np.float64]]
+) -> list[int]:
+    """Fewer of some bins, so that none has signal and no background in a channel; those at high values are joined first.
+
+    Parameters
+    ----------
+    starts
+        Rising numbers of fine bins at which a bin begins; the first is 0.
+    signals, backgrounds
+        Expected events of each channel, float64 of shape (fine bins,). A channel without any background does not count.
+
+    Returns
+    -------
+    Those of `starts` that are left; none if no channel has any background.
+    """
+    channels = [(s, b) for s, b in zip(signals, backgrounds) if b.sum() > 0]
+    if not channels:
+        return []
+
+    def is_fine(start: int, end: int) -> bool:
+        return all(b[start:end].sum() > 0 or s[start:end].sum() <= 0 for s, b in channels)
+
+    found = [len(channels[0][0])]
+    for start in reversed(starts):
+        if is_fine(start, found[0]):
+            found.insert(0, start)
+    found[0] = 0  # what is left at the low end joins its neighbour, as many as it must
+    while len(found) > 2 and not is_fine(0, found[1]):
+        del found[1]
+    return found[:-1]
 
 
 def _share(_: int, signal: float, background: float) -> float:

@@ -8,12 +8,12 @@ import numpy as np
 
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, digits, state_of, with_error
-from statistical_analysis.results import CONSTRAINED, TOTAL, Results
-from statistical_analysis.samples import Remark
+from statistical_analysis.results import CONSTRAINED, Results
+from statistical_analysis.samples import LARGE_CHANGE, Remark
 from statistical_analysis.toys.intervals import FEWEST
-from statistical_analysis.workspace import NEXT_TO_NOTHING
 
 _CONSTRAINED = (0.75, 0.4)  # uncertainty after the fit over that before it: have a look, worrying
+_LOOSENED = (1.05, 1.3)
 _PULL = (2.0, 3.0)
 _CORRELATION = (0.5, 0.9)
 _PROBABILITY = (0.05, 0.01)
@@ -21,15 +21,16 @@ _CLOSURE = 0.02  # of the signal strength: Asimov data must give back what they 
 _MOST = 8  # names in a sentence
 
 
-def verdict(results: Results, remarks: Sequence[Remark]) -> list[Answer]:
-    """Answers to what one wants to know about a fit, from its results and from `remarks` about its model."""
+def verdict(results: Results, remarks: Sequence[Remark] | None) -> list[Answer]:
+    """Answers to what one wants to know about a fit, from its results and from `remarks` about its model; None if nobody looked."""
     return [
         _closure(results) if results.unblinded is None else _goodness(results),
+        *_bounds(results),
         _constraints(results),
         _pulls(results),
         _correlations(results),
-        *_limit(results),
-        _empty_bins(results, remarks),
+        *_limit(results, remarks),
+        _empty_bins(results, remarks or ()),
         _few_events(results),
         _remarks("Variations to both sides?", remarks, ("one-sided", "emptied"), "Each variation goes up and down."),
         _remarks(
@@ -38,12 +39,7 @@ def verdict(results: Results, remarks: Sequence[Remark]) -> list[Answer]:
             ("unknown", "renamed", "negative", "empty", "smoothed"),
             "No template was changed or left out.",
         ),
-        _remarks(
-            "Enough simulation?",
-            remarks,
-            ("few events", "no background"),
-            "All bins have enough simulated background events.",
-        ),
+        _remarks("Enough simulation?", remarks, ("few events",), "All bins have enough simulated background events."),
     ]
 
 
@@ -65,8 +61,30 @@ def _goodness(results: Results) -> Answer:
     return Answer(question, state_of(found.probability, _PROBABILITY), text)
 
 
+def _bounds(results: Results) -> Iterator[Answer]:
+    """Nothing, if the best fit is inside the ranges of all parameters."""
+    ends = [f"{it.name} = {digits(it.value, 3)}" for it in results.parameters if it.is_at_bound]
+    if ends:
+        what = f"At the end of its range: {listed(ends, _MOST)}. The maximum may be beyond it, and errors are not those of a parabola."
+        if results.strength.is_at_bound and results.strength.value < 0:
+            what += " With an even lower signal strength a bin would have next to no events."
+        yield Answer("Is the best fit inside?", "bad", what)
+
+
 def _constraints(results: Results) -> Answer:
     question = "Over-constrained?"
+    loose = sorted(
+        (it for it in results.parameters if it.kind == CONSTRAINED and (it.constraint or 0) > _LOOSENED[0]),
+        key=lambda it: -(it.constraint or 0),
+    )
+    if loose:
+        text = listed([f"{it.name} ({it.constraint:.2f})" for it in loose], _MOST)
+        return Answer(
+            question,
+            "bad" if (loose[0].constraint or 0) > _LOOSENED[1] else "look",
+            f"After the fit the uncertainty of {text} is larger than before: up and down differ so much that the likelihood bends "
+            "less than the constraint alone. Errors and impacts of these parameters are not to be trusted: look at their templates.",
+        )
     known = [it for it in results.parameters if it.kind == CONSTRAINED and it.constraint is not None]
     if not known:
         return Answer(question, "open", "There are no nuisance parameters with an uncertainty.")
@@ -86,6 +104,14 @@ def _pulls(results: Results) -> Answer:
     question = "Pulls?"
     if results.unblinded is None:
         return Answer(question, "open", "Expected data pull nothing: this is answered after `nanoml unblind`.")
+    unsigned = [it.name for it in results.parameters if it.has_no_sign]
+    if unsigned:
+        return Answer(
+            question,
+            "look",
+            f"The pull of {listed(unsigned, _MOST)} has no sign: the likelihood is as large with the other one, since up and down change "
+            "the templates to the same side.",
+        )
     far = sorted((it for it in results.parameters if abs(it.pull or 0) > _PULL[0]), key=lambda it: -abs(it.pull or 0))
     if not far:
         return Answer(question, "good", f"No parameter is pulled by more than {_PULL[0]:.0f} standard deviations.")
@@ -104,30 +130,33 @@ def _correlations(results: Results) -> Answer:
     return Answer(question, state_of(pairs[0][0], _CORRELATION), f"Correlated after the fit: {text}.")
 
 
-def _limit(results: Results) -> Iterator[Answer]:
+def _limit(results: Results, remarks: Sequence[Remark] | None) -> Iterator[Answer]:
     """Nothing, if there is one."""
     if results.limit is None:
         why = "the signal has too few events, or an uncertainty or a free normalisation can take its place."
+        if remarks is None:
+            why = "it, or a band of it, is beyond the range of the signal strength. --range LOW HIGH gives another one."
         yield Answer("Is there a limit?", "bad", f"It is above {digits(results.highest, 3)}, and is not given: {why}")
 
 
 def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:
     empty, missing = [], [remark.channel for remark in remarks if remark.kind == "not fitted"]
     for channel in results.channels:
-        background = np.sum(
-            [it.events for it in channel.before if it.sample not in (TOTAL, results.signal)] or [(0.0,)], axis=0
-        )
-        empty += [f"{channel.name} bin {number + 1}" for number in np.flatnonzero(background < 10 * NEXT_TO_NOTHING)]
+        *samples, total = channel.before
+        nothing = np.zeros(len(total.events))
+        background = np.sum([nothing, *(it.events for it in samples if it.sample != results.signal)], axis=0)
+        bare = (background <= 0) & (np.array(total.events) > 0)
+        empty += [f"{channel.name} bin {it + 1}" for it in np.flatnonzero(bare)]
     texts = []
     if empty:
         texts.append(
             f"No background is expected in {listed(empty, _MOST)}: one event there would be a discovery. Join bins."
         )
     if missing:
-        texts.append(f"No background at all is expected in {listed(missing, _MOST)}: not part of the fit.")
+        texts.append(f"Nothing is expected in {listed(missing, _MOST)}: not part of the fit.")
     if texts:
         return Answer("Background everywhere?", "bad", " ".join(texts))
-    return Answer("Background everywhere?", "good", "Some background is expected in each bin.")
+    return Answer("Background everywhere?", "good", "Some background is expected in each bin that is fitted.")
 
 
 def _few_events(results: Results) -> Answer:
@@ -148,13 +177,16 @@ def _few_events(results: Results) -> Answer:
     )
 
 
-def _remarks(question: str, remarks: Sequence[Remark], kinds: Sequence[str], otherwise: str) -> Answer:
-    found = sorted((it for it in remarks if it.kind in kinds), key=lambda it: kinds.index(it.kind))
+def _remarks(question: str, remarks: Sequence[Remark] | None, kinds: Sequence[str], otherwise: str) -> Answer:
+    if remarks is None:
+        return Answer(
+            question, "open", "Not checked: the templates of this workspace are not known from their histograms."
+        )
+    found = sorted((it for it in remarks if it.kind in kinds), key=lambda it: (-it.share, kinds.index(it.kind)))
     if not found:
         return Answer(question, "good", otherwise)
     texts = [": ".join(filter(None, (" ".join(filter(None, (it.channel, it.process))), it.what))) for it in found]
-    return Answer(
-        question,
-        "look",
-        f"{'; '.join(texts[:_MOST])}{f'; and {len(texts) - _MOST} more' if len(texts) > _MOST else ''}.",
-    )
+    more = f"; and {len(texts) - _MOST} more" if len(texts) > _MOST else ""
+    large = list(dict.fromkeys(f"{it.process} in {it.channel}" for it in found if it.share > LARGE_CHANGE))
+    made = f" More than a tenth of a template of {listed(large, _MOST)} was made by this." if large else ""
+    return Answer(question, "bad" if large else "look", f"{'; '.join(texts[:_MOST])}{more}.{made}")

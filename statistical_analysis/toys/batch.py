@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import Bar
-from statistical_analysis.likelihood import Floats, Likelihood, Maximum
+from statistical_analysis.likelihood import AGREE, Floats, Likelihood, Maximum
 
 _MOST_STEPS = 200
 _GOAL = 1e-4  # estimated distance to the minimum, in units of twice the logarithm
 _MOST_LOST = 0.01  # of the data sets: there the best point that was found is taken
+_ONE_IN, _SECOND_SEARCHES = 50, 4
 _AT_ONCE = 50_000_000  # numbers in the matrices of the data sets that are worked on together
 
 
@@ -43,8 +45,9 @@ class ManyMaxima:
     """Maximises a likelihood for many data sets.
 
     Steps are those of Broyden, Fletcher, Goldfarb and Shanno, inside the bounds of the parameters. They begin with the second
-    derivatives at the start, which for data near those that are expected there are nearly right. What does not converge is left to
-    Minuit; where it does not converge either, which may be in one of a hundred data sets, the best point that was found is taken.
+    derivatives at the start, which for data near those that are expected there are nearly right. Where a parameter whose up and down
+    are on the same side is better elsewhere, they go on from there. What does not converge is left to Minuit; where it does not
+    converge either, which may be in one of a hundred data sets, the best point that was found is taken.
     """
 
     def __init__(self, likelihood: Likelihood) -> None:
@@ -58,9 +61,24 @@ class ManyMaxima:
         return max(1, min(2000, _AT_ONCE // (len(self._likelihood.names) ** 2 + events)))
 
     @partial(jax.jit, static_argnums=0)
-    def _all(self, data: Any, start: Any, curvature: Any, mask: Any, low: Any, high: Any) -> Any:
-        one = partial(self._one, start=start, curvature=curvature, mask=mask, low=low, high=high)
-        return jax.vmap(one)(data)
+    def _all(self, data: Any, start: Any, curvature: Any, mask: Any, low: Any, high: Any, moves: Any) -> Any:
+        search = partial(self._one, curvature=curvature, mask=mask, low=low, high=high)
+
+        def one(data: Any, start: Any) -> Any:
+            found = search(data, start)
+            if not len(moves[0]):
+                return found
+
+            def tried(place: Any, new: Any, old: Any) -> Any:
+                at = found.at.at[place].set(jnp.clip(new + old * found.at[place], low[place], high[place]))
+                return at, self._likelihood.twice_nll_at(at, data)
+
+            points, values = jax.vmap(tried)(*moves)
+            best = jnp.argmin(values)
+            other = search(data, jnp.where(values[best] < found.value, points[best], found.at))
+            return jax.tree.map(partial(jnp.where, other.value < found.value), other, found)
+
+        return jax.vmap(one)(data, start)
 
     def __call__(
         self,
@@ -71,6 +89,9 @@ class ManyMaxima:
         bar: Bar | None = None,
     ) -> Maxima:
         """Find the maxima.
+
+        One data set in fifty has a second search, which starts elsewhere. If that finds a larger likelihood, all have one; an error if
+        this does not end.
 
         Parameters
         ----------
@@ -91,35 +112,64 @@ class ManyMaxima:
             low[self._likelihood.poi] = lowest
         begin = np.where(mask, begin, np.clip(begin, low, high))
         curvature = _positive(np.array(self._curvature(begin, self._likelihood.expected(begin)), float))
-        size = min(self._size, len(data))
-        found, lost = [], 0
+        search = partial(self._search, curvature=curvature, fixed=fixed or {}, mask=mask, low=low, high=high)
+        found = search(data, np.broadcast_to(begin, (len(data), len(begin))))
+        if bar is not None:
+            bar.advance(len(data))
+        some = np.arange(0, len(data), _ONE_IN)
+        for number in range(_SECOND_SEARCHES):
+            displaced = np.where(mask, found.at, np.clip(self._likelihood.displaced(found.at, number), low, high))
+            again = search(data[some], displaced[some])
+            if not np.any(again.twice_nll < found.twice_nll[some] - AGREE):
+                return found
+            again = search(data, displaced)
+            is_lower = again.twice_nll < found.twice_nll
+            at = np.where(is_lower[:, None], again.at, found.at)
+            found = Maxima(at, np.where(is_lower, again.twice_nll, found.twice_nll))
+        raise NanoMLError(
+            "The likelihood has several maxima, and each further search in pseudo-experiments finds larger ones. Look for variations whose "
+            "up and down are alike, or far too large."
+        )
+
+    def _search(
+        self,
+        data: Floats,
+        start: Floats,
+        curvature: Floats,
+        fixed: Mapping[int, float],
+        mask: NDArray[np.bool_],
+        low: Floats,
+        high: Floats,
+    ) -> Maxima:
+        """A search in each data set from its own start."""
+        size, found, lost = min(self._size, len(data)), [], 0
+        moves = self._likelihood.moves(mask, False)
         for first in range(0, len(data), size):
-            some = data[first : first + size]
+            some, begin = data[first : first + size], start[first : first + size]
             # the last ones are as many as the others: another shape would be compiled anew
-            padded = np.concatenate([some, np.repeat(some[-1:], size - len(some), axis=0)])
-            state = jax.device_get(self._all(padded, begin, curvature, mask, low, high))
-            at, lowest_values = (np.array(it[: len(some)], float) for it in (state.at, state.value))
+            missing = ((0, size - len(some)), (0, 0))
+            padded, begin = np.pad(some, missing, "edge"), np.pad(begin, missing, "edge")
+            state = jax.device_get(self._all(padded, begin, curvature, mask, low, high, moves))
+            at, values = (np.array(it[: len(some)], float) for it in (state.at, state.value))
             for number in np.flatnonzero(~(state.distance[: len(some)] < _GOAL)):
                 try:
-                    left = self._by_minuit(some[number], fixed or {}, begin, lowest)
+                    left = self._by_minuit(some[number], fixed, at[number], low[self._likelihood.poi])
                 except NanoMLError:
                     lost += 1
                     if lost > max(1, _MOST_LOST * len(data)):
                         raise
                 else:
-                    at[number], lowest_values[number] = left.at, left.twice_nll
-            found.append((at, lowest_values))
-            if bar is not None:
-                bar.advance(len(some))
+                    at[number], values[number] = left.at, left.twice_nll
+            found.append((at, values))
         return Maxima(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
-    def _by_minuit(self, data: Floats, fixed: Mapping[int, float], start: Floats, lowest: float | None) -> Maximum:
+    def _by_minuit(self, data: Floats, fixed: Mapping[int, float], start: Floats, lowest: float) -> Maximum:
         poi, found = self._likelihood.poi, self._likelihood.maximum(data, fixed, start)
-        if lowest is None or poi in fixed or found.at[poi] >= lowest:
+        if poi in fixed or found.at[poi] >= lowest:
             return found
         return self._likelihood.maximum(data, {**fixed, poi: lowest}, start)
 
-    def _one(self, data: Any, start: Any, curvature: Any, mask: Any, low: Any, high: Any) -> _State:
+    def _one(self, data: Any, start: Any, *, curvature: Any, mask: Any, low: Any, high: Any) -> _State:
         """The search in one data set."""
         at_once = jax.value_and_grad(self._likelihood.twice_nll_at)
 

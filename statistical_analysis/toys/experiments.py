@@ -111,9 +111,10 @@ def experiment(workspace: Mapping[str, Any], creator: str, strength: float, coun
     """
     likelihood = Likelihood(workspace)
     truth, random, poi = likelihood.with_strength(strength), np.random.default_rng(seed), likelihood.poi
-    if not likelihood.bounds[likelihood.poi][0] < strength < likelihood.bounds[likelihood.poi][1]:
+    low, high = likelihood.bounds[likelihood.poi]
+    if not (low <= strength <= high and likelihood.is_possible(truth)):
         raise NanoMLError(
-            f"A signal strength of {strength:g} is not possible: bins would have less than no events, or far more."
+            f"A signal strength of {strength:g} is not possible: it is out of its range, or bins would have less than no events."
         )
     toys = throw(likelihood, truth, count, random)
     with progress("toys", None, "fits") as bar:

@@ -88,5 +88,5 @@ def few_events() -> dict[str, Any]:
         "version": "1.0.0",
         "channels": [{"name": "SR", "samples": samples}],
         "observations": [{"name": "SR", "data": [2.0, 1.0, 0.0]}],
-        "measurements": [{"name": "test", "config": {"poi": "mu", "parameters": []}}],
+        "measurements": [{"name": "nanoml", "config": {"poi": "mu", "parameters": []}}],
     }

@@ -119,7 +119,7 @@ def test_an_unblinded_fit_says_by_whom(templates: Templates, settings: Fit, tmp_
     remarks = [Remark("not fitted", "CR", "", "is not fitted"), Remark("renamed", "", "", "W+jets is W_jets")]
     found = {it.question: it for it in verdict(results, remarks)}
     assert found["Background everywhere?"].state == "bad"
-    assert "No background at all is expected in CR" in found["Background everywhere?"].text
+    assert "Nothing is expected in CR: not part of the fit" in found["Background everywhere?"].text
     assert found["Templates as they are?"].text == "W+jets is W_jets."
 
 

@@ -87,7 +87,7 @@ def test_an_uncertain_background_lowers_the_significance_as_the_formula_says() -
 @pytest.mark.parametrize("observed", [(64, 61), (50, 30)])
 def test_results_are_those_of_pyhf(observed: tuple[float, float]) -> None:
     content = workspace(observed)
-    found = infer(content, ORIGIN, is_blind=False)
+    found = infer(content, ORIGIN, is_blind=False, strengths=(-2.0, 10.0))
     pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(), precision="64b")
     settings = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}
     model = pyhf.Workspace(content).model(modifier_settings=settings)

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("statistical_analysis.model")
 
-from MLTools.NanoML.config.fit import Fit, LogNormal
+from MLTools.NanoML.config.fit import EACH, Fit, LogNormal, Nuisance
 from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
 from statistical_analysis.model import StatisticalModel, statistical_model
@@ -24,7 +24,9 @@ def samples(model: StatisticalModel, channel: str) -> dict[str, Sample]:
     return {sample.process: sample for sample in found.samples}
 
 
-def one_channel(nominal: Any = (50, 50, 50), smooth: Sequence[str] = (), **processes: Any) -> StatisticalModel:
+def one_channel(
+    nominal: Any = (50, 50, 50), smooth: Sequence[str] = (), asimov: float | None = 0.0, **processes: Any
+) -> StatisticalModel:
     """The model of one region without eras, of as many bins as `nominal`, which are those of WZ, without underflow and overflow."""
     made = {
         name: each if isinstance(each, Template) else padded(each)
@@ -33,7 +35,7 @@ def one_channel(nominal: Any = (50, 50, 50), smooth: Sequence[str] = (), **proce
     axis = replace(AXIS, edges=tuple(map(float, range(len(nominal) + 1))))
     histogram = FilledHistogram("x", (axis,), (HistogramChannel("SR", None, made),))
     templates = Templates("NanoML", (histogram,), tuple(made), "signal", {"": 59.8})
-    return statistical_model(templates, Fit(channels={"SR": "x"}, smooth=list(smooth)), {"": {}})
+    return statistical_model(templates, Fit(channels={"SR": "x"}, smooth=list(smooth)), {"": {}}, asimov=asimov)
 
 
 def padded(values: Any, up: Any = None, down: Any = None) -> Template:
@@ -123,25 +125,19 @@ def test_a_parameter_may_be_in_two_groups(templates: Templates, settings: Fit, l
     assert len(model.nuisances) == 12
 
 
-def test_a_channel_without_background_is_not_fitted_and_the_others_are(
+def test_a_channel_without_events_is_not_fitted_and_the_others_are(
     templates: Templates, settings: Fit, luminosity: Luminosity
 ) -> None:
-    for channel in templates.histograms[1].channels:
-        if channel.era == "2022":
-            signal = templates.histograms[0].channels[0].processes["signal"]
-            channel.processes.clear()  # type: ignore[attr-defined]
-            channel.processes["signal"] = signal  # type: ignore[index]
+    templates.histograms[1].channels[1].processes.clear()  # type: ignore[attr-defined]
     model = statistical_model(templates, settings, luminosity)
     assert [each.name for each in model.channels] == ["SR_2018", "SR_2022", "CR_2018"]
     assert [(each.channel, each.what) for each in model.remarks if each.kind == "not fitted"] == [
-        ("CR_2022", "is not fitted, since no background is expected there")
+        ("CR_2022", "is not fitted, since nothing is expected there")
     ]
     for channel in templates.histograms[0].channels:
         for process in ("WZ", "ZZ", "fakes"):
             channel.processes.pop(process)  # type: ignore[attr-defined]
-    with pytest.raises(
-        NanoMLError, match=r"fit: no channel has a background. Choose other channels, or wider regions."
-    ):
+    with pytest.raises(NanoMLError, match="SR_2018, SR_2022 has no background at all: leave it out of fit.channels"):
         statistical_model(templates, replace(settings, channels={"SR": "wprime"}), luminosity)
 
 
@@ -268,21 +264,68 @@ def test_variations_that_do_not_close_are_reported(up: list[float], down: list[f
 
 
 def test_bins_with_few_events_are_reported() -> None:
-    model = one_channel(WZ=padded([100, 10, 0]))
+    model = one_channel(WZ=padded([100, 10, 1]))
     assert [(each.kind, each.what) for each in model.remarks] == [
-        ("no background", "0.33 of it is left out, in bins where no background is expected. Use wider bins"),
-        ("few events", "10 effective background events or fewer in bin 2"),
-        ("empty", "no background is expected in bin 3"),
+        ("few events", "10 effective background events or fewer in bins 2, 3")
     ]
 
 
-def test_variations_do_not_fill_bins_without_background() -> None:
-    """To the other side there would be less than nothing, and no likelihood."""
-    model = one_channel(WZ=padded([100, 50, 0], up=[110, 45, 5], down=[90, 55, 0]), ZG=padded([0, 20, 0]))
+def test_bins_without_anything_are_not_fitted() -> None:
+    """Nor do variations fill them: to the other side there would be less than nothing."""
+    jes = {"up": [110, 45, 5], "down": [90, 55, 0]}
+    model = one_channel(signal=padded([2, 7, 0]), WZ=padded([100, 50, 0], **jes))
+    (channel,) = model.channels
+    assert channel.fitted.tolist() == [True, True, False]
     shape = samples(model, "SR")["WZ"].shapes["jes"]
     assert (shape.up.tolist(), shape.down.tolist()) == ([110, 45, 0], [90, 55, 0])
-    partly = one_channel(WZ=padded([100, 50, 0], up=[110, 45, 5], down=[90, 55, 0]), ZG=padded([0, 20, 9]))
+    assert [it.what for it in model.remarks if it.kind == "empty"] == [
+        "bin 3 is not fitted, since nothing is expected there"
+    ]
+    observed = one_channel(signal=padded([2, 7, 0]), WZ=padded([100, 50, 0]), data_obs=padded([99, 60, 4]), asimov=None)
+    (remark,) = (it for it in observed.remarks if it.kind == "empty")
+    assert remark.what == "bin 3 is not fitted, since nothing is expected there, and 4 events of data are there"
+    partly = one_channel(WZ=padded([100, 50, 0], **jes), ZG=padded([0, 20, 9]))
     assert samples(partly, "SR")["WZ"].shapes["jes"].up.tolist() == [110, 45, 5]
+
+
+@pytest.mark.parametrize("asimov", [0.0, None])
+def test_a_signal_without_background_is_an_error_with_edges_that_would_do(asimov: float | None) -> None:
+    data = padded([99, 60, 4])
+    with pytest.raises(NanoMLError) as told:
+        one_channel(WZ=padded([100, 50, 0]), data_obs=data, asimov=asimov)
+    low, middle, high, last = AXIS.edges
+    assert f"expected in SR, in SR in bin {high:g} to {last:g}. Any event there would be" in str(told.value)
+    assert f"These would do: {{edges: [{low:g}, {middle:g}, {last:g}]}}" in str(told.value)
+    one_channel((100, 50), signal=padded([1, 1]), data_obs=padded([99, 64]), asimov=asimov)
+
+
+def test_names_and_sharing_of_nuisance_parameters(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
+    nuisances = {
+        "jes": Nuisance("CMS_scale_j", eras=EACH),
+        "jer": Nuisance("CMS_res_j"),
+        "scale": Nuisance("QCDscale", processes=EACH),
+        "norm_ZZ": Nuisance(regions=EACH),
+        "btag_*": Nuisance("CMS_b_*", processes={"V": ["WZ"], "VV": ["ZZ", "signal"]}, eras="all"),
+        "lumi_correlated": Nuisance("lumi_13TeV"),
+        "nothing": Nuisance("x"),
+    }
+    model = statistical_model(
+        templates, replace(settings, nuisances=nuisances, groups={"jets": ["jes", "CMS_res_j"]}), luminosity
+    )
+    of = {(channel.name, it.process): it for channel in model.channels for it in channel.samples}
+    assert {*of["SR_2018", "WZ"].shapes} == {"CMS_scale_j_2018", "CMS_res_j_2018", "jes_2018", "CMS_b_hfstats1_V"}
+    assert {*of["SR_2022", "signal"].shapes} == {"CMS_scale_j_2022", "CMS_res_j_2022", "jes_2022", "CMS_b_hfstats1_VV"}
+    assert {*of["SR_2018", "signal"].factors} == {"QCDscale_signal", "lumi_13TeV", "lumi_2018"}
+    assert {*of["CR_2022", "WZ"].factors} == {"QCDscale_WZ", "norm_WZ", "lumi_13TeV"}
+    assert [of[name, "ZZ"].free for name in ("SR_2018", "SR_2022", "CR_2018")] == ["norm_ZZ_SR"] * 2 + ["norm_ZZ_CR"]
+    assert {*model.groups["jets"]} == {
+        f"{it}_{era}" for it in ("CMS_scale_j", "CMS_res_j", "jes") for era in (2018, 2022)
+    }
+    assert [it.what for it in model.remarks if it.kind == "unknown"] == [
+        "fit.nuisances: no nuisance parameter is called nothing"
+    ]
+    with pytest.raises(NanoMLError, match="fit.nuisances: jes and jes_2018 of signal would both be x in SR_2018"):
+        statistical_model(templates, replace(settings, nuisances={"je*": Nuisance("x")}), luminosity)
 
 
 def test_bins_of_a_plane_are_in_a_row() -> None:
@@ -300,7 +343,7 @@ def test_bins_of_a_plane_are_in_a_row() -> None:
     [
         ({"channels": {"SR": "score"}}, '"score" is not a histogram. Known: wprime, mass.'),
         ({"channels": {"SR": "mass"}}, "fit.channels: the histogram mass has no region SR. Fill it there."),
-        ({"channels": {"CR": "mass"}}, "fit: no channel has events of signal in bins where background is expected. Use wider bins"),
+        ({"channels": {"CR": "mass"}}, "fit: no channel has events of signal. Use wider bins"),
         ({"free": ["signal"]}, "fit.free: signal is the signal, whose strength is fitted in any case. Remove it."),
         ({"uncertainties": {"jes": {"WZ": "3 %"}}}, "fit: jes is both a variation of a shape and a log-normal uncertainty."),
     ],

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("jax")
+pytest.importorskip("statistical_analysis.likelihood")
+
+from MLTools.NanoML.errors import NanoMLError
+from services.reference import disagreements
+from services.workspaces import IMPOSSIBLE, PATHOLOGICAL, Workspace, norm, random_workspace, simple
+from statistical_analysis.inference import Origin, infer
+from statistical_analysis.likelihood import Likelihood
+from statistical_analysis.report.verdict import verdict
+
+CHOSEN = (
+    "norm, up and down equal", "two equal", "two minima by shape", "same side", "one side, down", "tiny errors of simulation",
+    "10^6 events with 10 %", "no event in a bin", "variation below nothing", "free background at its bound", "nothing but the strength",
+)  # fmt: skip
+ORIGIN = Origin("NanoML", "signal")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*CHOSEN, "random 3", "random 10", "random 18", "random 46"])
+def test_results_are_those_of_another_method_from_many_starts(name: str) -> None:
+    kind, _, seed = name.partition(" ")
+    workspace = random_workspace(int(seed)) if kind == "random" else PATHOLOGICAL[name]
+    assert [*disagreements(workspace)] == []
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_what_cannot_be_fitted(name: str) -> None:
+    workspace, message = IMPOSSIBLE[name]
+    with pytest.raises(NanoMLError, match=message):
+        Likelihood(workspace).maximum(Likelihood(workspace).observed)
+
+
+def answers(workspace: Workspace) -> dict[str, tuple[str, str]]:
+    found = infer(workspace, Origin("NanoML", "signal", "with data"), False, toys="never")
+    return {it.question: (it.state, it.text) for it in verdict(found, None)}
+
+
+@pytest.mark.slow
+def test_what_is_at_its_bound_or_has_no_sign_is_named() -> None:
+    mirrored = answers(PATHOLOGICAL["norm, up and down equal"])
+    assert mirrored["Pulls?"][0] == "look"
+    assert mirrored["Pulls?"][1].startswith("The pull of a has no sign: the likelihood is as large with the other one")
+    assert mirrored["Templates as they are?"][0] == mirrored["Variations to both sides?"][0] == "open"
+    bound = answers(PATHOLOGICAL["best fit above its bound"])
+    assert bound["Is the best fit inside?"][1].startswith("At the end of its range: mu = 1. ")
+    assert "--range LOW HIGH" in bound["Is there a limit?"][1]
+    assert "--range" not in answers(PATHOLOGICAL["deficit"])["Over-constrained?"][1]
+
+
+@pytest.mark.slow
+def test_a_range_of_the_signal_strength_overrides_that_of_the_workspace() -> None:
+    workspace = PATHOLOGICAL["best fit above its bound"]
+    found = infer(workspace, ORIGIN, False, toys="never", strengths=(-1.0, 50.0))
+    assert found.limit is not None
+    assert found.strength.value > 3
+    assert not found.strength.is_at_bound
+
+
+def test_our_own_range_has_no_upper_end_and_ends_where_a_bin_would_be_empty() -> None:
+    workspace = simple([80, 50, 0], [2.0, 5.0, 10.0], [80.0, 50.0, 20.0], norm("a", 1.1))
+    workspace["measurements"][0]["name"] = "nanoml"
+    likelihood = Likelihood(workspace)
+    assert likelihood.bounds[likelihood.poi].tolist() == [-0.9 * 2, np.inf]
+    assert likelihood.maximum(likelihood.observed, twice=True).at[likelihood.poi] == pytest.approx(-1.8)
+
+
+def test_a_fit_of_which_nothing_is_free_has_a_value() -> None:
+    likelihood = Likelihood(PATHOLOGICAL["nothing but the strength"])
+    found = likelihood.maximum(likelihood.observed, {likelihood.poi: 1.0}, twice=True)
+    assert found.at.tolist() == [1.0]
+    counts, events = np.array([95, 60, 30]), np.array([82.0, 55, 29])
+    assert found.twice_nll == pytest.approx(2 * np.sum(events - counts + counts * np.log(counts / events)))
+
+
+def test_derivatives_are_those_of_differences_also_where_a_bin_has_less_than_nothing() -> None:
+    likelihood = Likelihood(PATHOLOGICAL["variation below nothing"])
+    data, step = likelihood.observed, 1e-6
+    for at in (likelihood.start, likelihood.with_strength(-2.3), likelihood.start + np.array([0, 3.0, 0, 0, 0])):
+        slope = np.asarray(likelihood._both(at, data)[1])
+        for number, unit in enumerate(np.eye(len(at))):
+            ends = [float(likelihood._both(at + sign * step * unit, data)[0]) for sign in (1, -1)]
+            assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(
+                slope[number], rel=1e-4, abs=1e-6 * np.abs(slope).max() + 1e-3
+            )
