@@ -272,7 +272,7 @@ def _factors(
             raise NanoMLError(
                 f'class "{name}": the weights of its training events sum to {total:.4g}, so they cannot be '
                 "scaled to the total of the other classes. Use more events, or check its cross section and genWeight, or, if it is from "
-                "data, what is subtracted from it."
+                'data, what is subtracted from it; "only: fit" leaves it out of the training.'
             )
     factors: NDArray[np.float64] = 1 / sums
     return factors / ((absolute * factors).sum() / counts.sum())

@@ -186,6 +186,7 @@ def _expected(name: str, totals: Mapping[str, ClassTotal]) -> dict[str, float]:
             raise NanoMLError(
                 f'the discriminant {name} needs the share of class "{each}", but its {total.events:,} events have the sum of '
                 f"weights {total.sum_of_weights:.4g}. Give train.discriminants.{name} shares of the classes, as in "
-                f"{{signal: ..., shares: {{{', '.join(f'{other}: {1 / len(totals):.2g}' for other in totals)}}}}}."
+                f"{{signal: ..., shares: {{{', '.join(f'{other}: {1 / len(totals):.2g}' for other in totals)}}}}}, or leave the class to "
+                'the fit by "only: fit".'
             )
     return {each: total.sum_of_weights for each, total in totals.items()}

@@ -17,7 +17,7 @@ from data_processing.convert.reading import Sample
 from data_processing.datasets.datasets import output_names, root_files
 from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.datasets import FROM_WHERE
+from MLTools.NanoML.config.datasets import FROM_WHERE, TRAINING
 from MLTools.NanoML.config.regions import Part
 from MLTools.NanoML.contracts.accounting import NOMINAL
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata
@@ -40,8 +40,9 @@ def convert_stage(analysis: Analysis) -> Stage:
     assert config.convert is not None
     groups = root_files(analysis)
     jobs = {name: _dataset_job(analysis, name, groups) for name in groups}
-    jobs |= {part.name: _part_job(config, part, jobs[part.dataset], groups) for part in config.parts}
-    owners = {**{name: name for name in groups}, **{part.name: part.dataset for part in config.parts}}
+    parts = config.parts_in(TRAINING)
+    jobs |= {part.name: _part_job(config, part, jobs[part.dataset], groups) for part in parts}
+    owners = {**{name: name for name in groups}, **{part.name: part.dataset for part in parts}}
     tasks, code = [], code_of(convert_files.__module__)
     # every file has their columns, whatever class its events are of
     varied = {class_: list(it.variations) for class_, it in config.data_driven.items() if it.variations}
@@ -80,12 +81,13 @@ def _dataset_job(analysis: Analysis, name: str, groups: Mapping[str, Sequence[st
     quantiles = any(wanted.quantile is not None for wanted in convert.objects.values())
     weight = Expression(dataset.weight, config.place("datasets", name, "weight")) if dataset.weight else None
     parameters = _parameters(config)
+    trained = {class_: it for class_, it in config.data_driven.items() if class_ in config.classes}
     return ConvertJob(
         groups[name],
         Layout.of(config).hdf5(name),
         convert.features,
         objects,
-        Sample(name, dataset.class_, config.cross_section_of(name), dataset.is_data, weight),
+        Sample(name, config.members(TRAINING).get(name), config.cross_section_of(name), dataset.is_data, weight),
         config.classes,
         config.luminosity_of(name),
         convert.compression or "none",
@@ -97,7 +99,7 @@ def _dataset_job(analysis: Analysis, name: str, groups: Mapping[str, Sequence[st
         earlier={other: groups[other] for other in config.earlier(name)},
         allow_gaps=convert.allow_gaps,
         regions=[region_of(config, region) for region in config.regions],
-        others=[_transfer(config, class_) for class_, it in config.data_driven.items() if it.variations],
+        others=[_transfer(config, class_) for class_, it in trained.items() if it.variations],
         is_corrected=bool(config.data_driven) or any(each.weight for each in config.datasets.values()),
     )
 

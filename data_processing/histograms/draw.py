@@ -74,7 +74,7 @@ def stack(
 ) -> Figure:
     """Backgrounds on each other, the signal as a line, data as points, and the ratio of data to the backgrounds below.
 
-    Without data, the ratio is that of signal to background. Overflow and underflow are not shown. Bins that are blind are hatched.
+    Without data, the ratio is that of signal to background. Bins that are blind are hatched. The legend says what is not in the bins.
     """
     edges, names = np.array(histogram.axes[0].edges), _backgrounds(channel, signal)
     colors = [BACKGROUNDS[(len(names) - 1 - number) % len(BACKGROUNDS)] for number in range(len(names))]
@@ -94,7 +94,10 @@ def stack(
         below.set_ylim(0, None)
         below.set_ylabel("S / B")
     below.set_xlabel(histogram.axes[0].quantity)
-    axes.legend(ncols=2, fontsize=17, loc="upper right", title=channel.name, title_fontsize=17)
+    groups = {"background": names, "signal": [line.name] if line else []}
+    outside = {name: summed([channel.processes[it] for it in each]).outside for name, each in groups.items() if each}
+    title = "\n".join([channel.name, *(f"{name}: {text}" for name, text in outside.items() if text)])
+    axes.legend(ncols=2, fontsize=17, loc="upper right", title=title, title_fontsize=17)
     figure.align_ylabels()
     return figure
 

@@ -18,7 +18,6 @@ from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.accounting import EVENT_WEIGHT, under_shift
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.provenance import Provenance
-from MLTools.NanoML.contracts.templates import DATA
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.folds import fold_of
@@ -49,6 +48,8 @@ class Plan:
     axes: Sequence[Axis]
     regions: Sequence[str]
     hypothesis: Optional[Hypothesis] = None  # scores are those at its value
+    # whether what is below and above an axis counts in its first and last bin, which is of no concern for filling
+    is_folded: bool = field(default=False, metadata={"hidden": True})
 
     @property
     def ending(self) -> str:
@@ -73,6 +74,7 @@ class Process:
     name: str  # a class, or "data_obs"
     prefix: str = ""  # of the branches with its weights and regions
     blind: Sequence[str] = ()  # regions in which its events are not looked at
+    is_seen: bool = True  # whether networks were trained on them
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class FillJob:
 class _Filled:
     """Sums of weights by ending of the column of weights, and of the squares of the nominal ones; each of shape (cells,)."""
 
-    of_scores: bool  # so that only events count whose network has not seen them
+    of_scores: bool  # so that only events count whose network has not seen them; False if it has seen none
     sums: dict[str, Floats] = field(default_factory=dict)
     squares: Floats | float = 0.0
 
@@ -195,7 +197,7 @@ class _View:
 
     def __init__(self, job: FillJob, process: Process, files: _Friends, endings: Sequence[str], shift: str) -> None:
         self.process, self._files, self.shift = process, files, shift
-        self._single_of = None if process.name == DATA else job.single_of
+        self._single_of = job.single_of if process.is_seen else None
         self.all_weights = self.unseen_weights = (
             0.0  # sums of the nominal weights, of all events and of those with a score that counts
         )
@@ -263,8 +265,8 @@ class _View:
         last, chosen = None, {}
         for plan, region, flag in sorted(self._fills, key=lambda it: it[2]):
             event, cell = cells[plan.name]
-            of_scores = not self._of_scores.isdisjoint(plan.quantities)
-            key = (flag, of_scores and self._single_of is not None) if is_plain[plan.name] else None
+            of_scores = self._single_of is not None and not self._of_scores.isdisjoint(plan.quantities)
+            key = (flag, of_scores) if is_plain[plan.name] else None
             if key is None or key != last:
                 inside = flags[flag][event] if flag else np.ones(len(event), bool)
                 if of_scores:

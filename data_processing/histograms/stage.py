@@ -15,12 +15,14 @@ from data_processing.histograms.fill import Axis, FillJob, Plan, Process, fill_f
 from data_processing.histograms.templates import ChosenBins, Part, TemplateJob, VariedParts, make_templates
 from data_processing.score.eventcolumns import prefix_of
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.histogram import Histogram, axes_of, hypotheses, processes_of, regions_of
-from MLTools.NanoML.config.training import DISCRIMINANT, Train
+from MLTools.NanoML.config.datasets import FIT
+from MLTools.NanoML.config.histogram import Histogram, axes_of, hypotheses, regions_of, signal_of
+from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.contracts.bins import fine_edges
 from MLTools.NanoML.contracts.plain import plain
-from MLTools.NanoML.contracts.templates import DATA, Templates
+from MLTools.NanoML.contracts.templates import DATA, Origin, Templates
 from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.errors import listed
 from MLTools.NanoML.nanoaod.folds import SINGLE
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.parallel import usable_cores
@@ -39,9 +41,12 @@ def fill_stage(analysis: Analysis) -> Optional[Stage]:
     plans = _plans(config)
     code, copies = code_of(fill_file.__module__), config.score is not None and config.score.copy
     single = SINGLE if config.train is not None and config.train.folds == 1 else None
+    others = [name for name in config.datasets if not _processes(config, name)]
+    why = (f"{name} ({'only: training' if config.datasets[name].class_ else 'it has no class'})" for name in others)
+    if others:
+        say_once("only scored", f"histogram: only scored, and in no histogram: {listed(why)}.")
     tasks = []
-    for dataset, events, scores, output in _files(analysis):
-        processes = _processes(config, dataset)
+    for dataset, processes, events, scores, output in _files(analysis):
         source = str(scores) if copies else events
         parameters = config.datasets[dataset].parameters
         mine = [it for it in plans if it.hypothesis is None or it.hypothesis.allows(parameters)]
@@ -65,7 +70,7 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
         return None
     plans = _plans(config)
     files: dict[str, list[Part]] = {}
-    for dataset, _, _, output in _files(analysis):
+    for dataset, *_, output in _files(analysis):
         files.setdefault(dataset, []).append((output, config.datasets[dataset].era))
     parts = [part for name, mine in files.items() if not config.datasets[name].varies for part in mine]
     varied = [
@@ -73,7 +78,7 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
         for name, it in config.datasets.items()
         if it.variation is not None
     ]
-    normalisations = [layout.normalisation(name) for name in config.datasets]
+    normalisations = [layout.normalisation(name) for name in files]
     chosen = {
         plan.name: ChosenBins(_signal_of(config, name, each), each.least_events, each.most_bins)
         for name, each in config.histogram.items()
@@ -81,17 +86,20 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
         for plan in _plans_of(config, name, each)
     }
     luminosity = {name: era.luminosity for name, era in config.eras.items()} or {"": config.luminosity}
-    signal = _signal(config) if config.classes else None
+    signal = signal_of(config)
     output, root = layout.histograms(".h5"), layout.histograms(".root")
     has_data = any(dataset.is_data for dataset in config.datasets.values())
     blind = blind_data(config).bins if has_data else None
+    processes, origins = config.processes, {plan.name: _origins(config, plan) for plan in plans}
     job = TemplateJob(
-        parts, normalisations, plans, chosen, processes_of(config), signal, luminosity, output, root, blind, varied
+        parts, normalisations, plans, chosen, processes, signal, luminosity, output, root, blind, varied, origins
     )
     settings = {
         "histograms": [plain(plan) for plan in plans],
         "chosen": {name: plain(each) for name, each in chosen.items()},
-        "classes": processes_of(config),
+        "classes": list(processes),
+        "origins": plain(origins),
+        "overflow": [plan.name for plan in plans if plan.is_folded],
         "signal": signal,
         "luminosity": luminosity,
         "eras": {name: dataset.era for name, dataset in config.datasets.items()},
@@ -140,12 +148,13 @@ def _draw(source: Path, page: Path, energies: Mapping[str, Optional[float]]) -> 
     return {"figures": len(drawn)}
 
 
-def _files(analysis: Analysis) -> Iterator[tuple[str, str, Path, Path]]:
-    """Each dataset's files: events, scores, and the file with its histograms."""
+def _files(analysis: Analysis) -> Iterator[tuple[str, list[Process], str, Path, Path]]:
+    """What each dataset is in histograms, if anything, and its files: events, scores, and the file with its histograms."""
     layout = Layout.of(analysis.config)
-    for dataset, paths in root_files(analysis).items():
-        for events, name in output_names(list(paths)).items():
-            yield dataset, events, layout.scores(dataset) / name, layout.filled(dataset) / f"{Path(name).stem}.h5"
+    for name, paths in root_files(analysis).items():
+        processes = _processes(analysis.config, name)
+        for events, file in output_names(list(paths)).items() if processes else ():
+            yield name, processes, events, layout.scores(name) / file, layout.filled(name) / f"{Path(file).stem}.h5"
 
 
 def _plans(config: Config) -> list[Plan]:
@@ -169,26 +178,32 @@ def _plan(config: Config, name: str, histogram: Histogram) -> Plan:
     place = config.place("histogram", name)
     quantities = (Expression(text, place) for text in axes_of(name, histogram))
     axes = tuple(Axis(quantity, tuple(each)) for quantity, each in zip(quantities, edges))
-    return Plan(name, axes, tuple(regions_of(config, histogram)))
+    return Plan(name, axes, tuple(regions_of(config, histogram)), is_folded=histogram.overflow is not None)
 
 
 def _processes(config: Config, dataset: str) -> list[Process]:
-    """What the events of a dataset are: data or a class, and parts of classes that are estimated from data."""
-    settings = config.datasets[dataset]
-    if settings.is_data:
+    """What the events of a dataset are in histograms: data or a class, and parts of classes from data; nothing if they are in none."""
+    own, process, trained = list[Process](), config.process_of(dataset), config.trained
+    if config.datasets[dataset].is_data:
         blind = blind_data(config)
         if blind.regions:
             regions = ", ".join(blind.regions)
             say_once("blind", f"histogram: data in {regions} are not looked at, since {blind.because}.")
-        own = Process(DATA, blind=blind.regions)
-    else:
-        own = Process((config.datasets[settings.varies[0]] if settings.varies else settings).class_ or dataset)
-    estimates = dict.fromkeys(part.class_ for part in config.parts if part.dataset == dataset)
-    return [own, *(Process(class_, prefix_of(class_)) for class_ in estimates)]
+        own.append(Process(DATA, blind=blind.regions, is_seen=False))
+    elif process is not None:
+        own.append(Process(process, is_seen=dataset in trained))
+    parts = (part for part in config.parts_in(FIT) if part.dataset == dataset)
+    return [*own, *(Process(it.class_, prefix_of(it.class_), is_seen=it.name in trained) for it in parts)]
 
 
-def _signal(config: Config) -> str:
-    return (config.train or Train()).signal_among(config.classes)
+def _origins(config: Config, plan: Plan) -> dict[str, Origin]:
+    """Where the processes of a histogram are from."""
+    parts = {it.name: f"less {it.dataset}" if it.is_subtracted else it.dataset for it in config.parts}
+    found: dict[str, list[str]] = {}
+    for name, process in config.members(FIT).items():
+        if name in parts or plan.hypothesis is None or plan.hypothesis.allows(config.datasets[name].parameters):
+            found.setdefault(process, []).append(parts.get(name, name))
+    return {process: Origin(tuple(names), process in config.data_driven) for process, names in found.items()}
 
 
 def _signal_of(config: Config, name: str, histogram: Histogram) -> str:
@@ -197,4 +212,4 @@ def _signal_of(config: Config, name: str, histogram: Histogram) -> str:
     against = config.train.against if config.train is not None else {}
     if quantity in against:
         return against[quantity].signal
-    return quantity if quantity in config.classes else _signal(config)
+    return quantity if quantity in config.classes else str(signal_of(config))

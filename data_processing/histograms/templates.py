@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -25,6 +25,7 @@ from MLTools.NanoML.contracts.templates import (
     BlindBins,
     FilledHistogram,
     HistogramChannel,
+    Origin,
     Template,
     TemplateAxis,
     Templates,
@@ -83,6 +84,7 @@ class TemplateJob:
     root: Path  # the ROOT file
     blind: Optional[BlindBins] = None  # whose data are left out
     varied: Sequence[VariedParts] = ()
+    origins: Mapping[str, dict[str, Origin]] = field(default_factory=dict)  # of processes, by histogram
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,6 @@ class _Set:
 class _Sums:
     """Sums of weights in the cells of a histogram, by ending, and of the squares of the nominal ones."""
 
-    of_scores: bool
     sums: dict[str, Floats]
     squares: Floats
 
@@ -173,35 +174,39 @@ def _sets(normalisations: Sequence[Path]) -> dict[str, _Set]:
 def _added(parts: Sequence[Part]) -> dict[_Key, _Sums]:
     """The sums over files; a file has its nominal sums for a variation that it lacks.
 
-    Where only events with a score of a network that has not seen them count, these stand for all events of their process and era, by
-    the sums of weights.
+    Where only events with a score of a network that has not seen them count, these stand for all events of their process and era in
+    datasets that were trained on, by the sums of weights.
     """
-    found: dict[_Key, _Sums] = {}
+    found: dict[tuple[_Key, bool], _Sums] = {}
     # sums of weights, by histogram, era and process: of all events, and of these; not all histograms have the same files
     weights: dict[tuple[str, Optional[str], str], Floats] = {}
     for path, era in parts:
         with h5py.File(path, "r") as file:
             of_file = dict(file.attrs)
             for name, regions in file.items():
-                for process, totals in of_file.items():
-                    weights[name, era, process] = weights.get((name, era, process), np.zeros(2)) + totals
+                scored = set()
                 for region, processes in regions.items():
                     for process, group in processes.items():
                         endings = json.loads(group.attrs["endings"])
-                        sums = dict(zip(endings, group["sums"][()]))
-                        more = _Sums(bool(group.attrs["of_scores"]), sums, group["squares"][()])
-                        key = (name, region, era, process)
+                        more = _Sums(dict(zip(endings, group["sums"][()])), group["squares"][()])
+                        key = (name, region, era, process), bool(group.attrs["of_scores"])
                         found[key] = _sum(found[key], more) if key in found else more
-    for (name, _, era, process), each in found.items():
-        every, unseen = weights[name, era, process]
-        if each.of_scores and every != unseen:
+                        scored |= {process} if key[1] else set()
+                for process in scored:
+                    weights[name, era, process] = weights.get((name, era, process), np.zeros(2)) + of_file[process]
+    whole: dict[_Key, _Sums] = {}
+    for (place, of_scores), each in found.items():
+        name, _, era, process = place
+        every, unseen = weights[name, era, process] if of_scores else (1.0, 1.0)
+        if every != unseen:
             if unseen * every <= 0:
                 raise NanoMLError(
                     f"histogram {name}: the events of {process} that the network has not seen have the sum of weights {unseen:.4g}, all of "
                     f"them {every:.4g}: they cannot stand for all. Train several folds (train.folds), or use more events."
                 )
             each.scale(every / unseen)
-    return found
+        whole[place] = _sum(whole[place], each) if place in whole else each
+    return whole
 
 
 def _vary(found: Mapping[_Key, _Sums], varied: Sequence[VariedParts]) -> None:
@@ -225,12 +230,14 @@ def _sum(one: _Sums, other: _Sums) -> _Sums:
         ending: one.sums.get(ending, one.sums[NOMINAL]) + other.sums.get(ending, other.sums[NOMINAL])
         for ending in dict.fromkeys([*one.sums, *other.sums])
     }
-    return _Sums(one.of_scores, sums, one.squares + other.squares)
+    return _Sums(sums, one.squares + other.squares)
 
 
 def _histogram(plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: Mapping[str, _Set]) -> FilledHistogram:
     mine = {key[1:]: sums for key, sums in found.items() if key[0] == plan.name}
     edges, merge = [tuple(axis.edges) for axis in plan.axes], None
+    if plan.is_folded:
+        mine = {key: _folded(sums, plan.cells) for key, sums in mine.items()}
     if plan.name in job.chosen:
         merge = _choose(plan, job.chosen[plan.name], mine)
         edges = [(*(plan.axes[0].edges[at] for at in merge[:-1]), 1.0)]
@@ -246,8 +253,21 @@ def _histogram(plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: 
             }
             channels.append(HistogramChannel(region, era or None, processes))
     at = str(plan.hypothesis) if plan.hypothesis else None
-    texts = [f"{axis.quantity.text} at {at}" if at else axis.quantity.text for axis in plan.axes]
-    return FilledHistogram(plan.name, tuple(map(TemplateAxis, texts, edges)), tuple(channels), at)
+    ending = f"{f' at {at}' if at else ''}{' (with under- and overflow)' if plan.is_folded else ''}"
+    texts = [f"{axis.quantity.text}{ending}" for axis in plan.axes]
+    axes = tuple(map(TemplateAxis, texts, edges))
+    return FilledHistogram(plan.name, axes, tuple(channels), at, job.origins.get(plan.name, {}))
+
+
+def _folded(sums: _Sums, cells: tuple[int, ...]) -> _Sums:
+    """The same with what is below and above each axis in its first and last bin."""
+    places = np.clip(np.indices(cells).reshape(len(cells), -1), 1, np.array(cells)[:, None] - 2)
+    places = np.ravel_multi_index(tuple(places), cells)
+
+    def fold(values: Floats) -> Floats:
+        return np.bincount(places, values, len(values)).astype(np.float64)
+
+    return _Sums({ending: fold(values) for ending, values in sums.sums.items()}, fold(sums.squares))
 
 
 def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[tuple[str, Optional[str], str], _Sums]) -> list[int]:

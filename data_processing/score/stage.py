@@ -21,6 +21,7 @@ from data_processing.score.score import ScoreJob, load_models, score_file
 from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.data import Score
+from MLTools.NanoML.config.datasets import FIT
 from MLTools.NanoML.config.histogram import scored_values
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.dependencies import code_of, source_of
@@ -102,7 +103,7 @@ def normalise_stage(analysis: Analysis) -> Optional[Stage]:
         earlier = {other: groups[other] for other in config.earlier(name)}
         job = NormaliseJob(sources, layout.normalisation(name), sample, luminosity, earlier, allow_gaps)
         jobs = {name: job}
-        for part in (it for it in config.parts if it.dataset == name and not it.is_subtracted):
+        for part in (it for it in config.parts_in(FIT) if it.dataset == name and not it.is_subtracted):
             wanted = config.data_driven[part.class_]
             jobs[part.name] = replace(
                 job,
@@ -134,7 +135,7 @@ def _roles(config: Config, name: str) -> list[Role]:
     regions = [region_of(config, region) for region in config.regions]
     own = Role(layout.normalisation(name), dataset.is_data, weight, regions)
     estimates = []
-    for part in config.parts:
+    for part in config.parts_in(FIT):
         if part.dataset == name:
             # simulation is normalised as in its own class; data may have other copies
             path = layout.normalisation(name if part.is_subtracted else part.name)
@@ -146,7 +147,7 @@ def _marks(config: Config, name: str) -> list[Mark]:
     """The numbers of class, dataset and era."""
     dataset = config.datasets[name]
     named = {
-        "label": (list(config.classes), dataset.class_),
+        "label": (list(dict.fromkeys([*config.classes, *config.processes])), dataset.class_),
         "dataset": (list(config.datasets), name),
         "era": (list(config.eras), dataset.era),
     }

@@ -12,7 +12,7 @@ from typing import Any, Optional
 from MLTools.NanoML.config.batch import Batch
 from MLTools.NanoML.config.consistency import contradictions
 from MLTools.NanoML.config.data import Convert, Score, Skim
-from MLTools.NanoML.config.datasets import Dataset, Era, Read
+from MLTools.NanoML.config.datasets import FIT, TRAINING, Dataset, Era, Read
 from MLTools.NanoML.config.document import Document, Key, dotted
 from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.config.histogram import Blind, Histogram
@@ -73,15 +73,35 @@ class Config:
     """The YAML file, for the lines in error messages."""
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes in the order of their first appearance among the datasets; then those that are estimated from data."""
-        found = dict.fromkeys(dataset.class_ for dataset in self.datasets.values() if dataset.class_ is not None)
-        return tuple(dict.fromkeys([*found, *self.data_driven]))
-
-    @property
     def parts(self) -> tuple[Part, ...]:
         """The parts of all classes that are estimated from data."""
         return tuple(part for class_ in self.data_driven for part in parts_of(self, class_))
+
+    def members(self, use: str) -> dict[str, str]:
+        """The datasets, and then the parts of classes from data, that count in TRAINING or in FIT, each with its class."""
+        datasets, driven, within = self.datasets, self.data_driven, {None, use}
+        own = {name: it.class_ for name, it in datasets.items() if it.class_ is not None and it.only in within}
+        parts = (it for it in self.parts if {datasets[it.dataset].only, driven[it.class_].only} <= within)
+        return {**own, **{it.name: it.class_ for it in parts}}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes to train on, in the order of their datasets; then those that are estimated from data."""
+        return tuple(dict.fromkeys(self.members(TRAINING).values()))
+
+    @property
+    def processes(self) -> tuple[str, ...]:
+        """The classes that are in histograms and in the fit, in the same order."""
+        return tuple(dict.fromkeys(self.members(FIT).values()))
+
+    def process_of(self, name: str) -> Optional[str]:
+        """What a dataset of simulation is in histograms: its class, or that of the datasets that it varies; None if it is in none."""
+        return self.members(FIT).get(next(iter(self.datasets[name].varies), name))
+
+    def parts_in(self, use: str) -> tuple[Part, ...]:
+        """The parts of classes from data that count in TRAINING or in FIT."""
+        members = self.members(use)
+        return tuple(part for part in self.parts if part.name in members)
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -90,9 +110,9 @@ class Config:
         They are those of all simulation for single objects, and for a regression if there are no classes.
         """
         if self.train is not None and (self.train.per_object or (self.train.targets and not self.classes)):
-            return tuple(name for name, it in self.datasets.items() if not it.is_data and not it.varies)
-        named = (name for name, dataset in self.datasets.items() if dataset.class_ is not None)
-        return (*named, *(part.name for part in self.parts))
+            found = self.datasets.items()
+            return tuple(name for name, it in found if not it.is_data and not it.varies and it.only != FIT)
+        return tuple(self.members(TRAINING))
 
     @property
     def is_regression(self) -> bool:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from MLTools.NanoML.config.data import conversions, skims, sources
-from MLTools.NanoML.config.datasets import TIERS
+from MLTools.NanoML.config.datasets import TIERS, TRAINING
 from MLTools.NanoML.config.document import Keys, Problem
 from MLTools.NanoML.config.fit import fits
 from MLTools.NanoML.config.histogram import histograms, scored_values
@@ -92,8 +92,9 @@ def _cross_sections(config: Config) -> Iterator[Problem]:
             yield ("datasets", name, "cross_section"), what
             break
     which = "dataset with a class" if config.classes and not (config.train and config.train.per_object) else "dataset"
-    for name in config.trained:
-        if name in config.datasets and not config.datasets[name].is_data and name not in known:
+    wanted = {*config.trained, *(name for name in config.datasets if config.histogram and config.process_of(name))}
+    for name, dataset in config.datasets.items():
+        if name in wanted and not dataset.is_data and name not in known:
             what = f'missing, while "{known[0]}" has one. Give it for every {which}, or for none'
             yield ("datasets", name, "cross_section"), what
 
@@ -124,7 +125,8 @@ def _training(config: Config) -> Iterator[Problem]:
         yield ("train",), what
     if not config.is_regression and train.per_object is None and len(config.classes) < 2:
         has = f'only "{config.classes[0]}" is given' if config.classes else "none is given"
-        yield ("train",), f'takes at least two classes, {has}. Add "class: ..." to the datasets to train on'
+        hint = ', without "only: fit"' if len(config.processes) > len(config.classes) else ""
+        yield ("train",), f'takes at least two classes, {has}. Add "class: ..." to the datasets to train on{hint}'
 
 
 def _unused(config: Config) -> Iterator[Problem]:
@@ -151,10 +153,10 @@ def _per_era(config: Config) -> Iterator[Problem]:
         has = f"there is only {config.trainings[0]}" if config.trainings else "there is none"
         yield place, f"takes two or more `eras` with datasets, and {has}. Remove it: one training is enough"
         return
-    owners = {part.name: part.class_ for part in config.parts}
+    members = config.members(TRAINING)
     for era in config.trainings:
         names = config.trained_in(era)
-        found = {owners[name] if name in owners else config.datasets[name].class_ for name in names}
+        found = {members.get(name) for name in names}
         lacking = " or ".join(f'"{name}"' for name in config.classes if name not in found)
         if names and (train.per_object is not None or not lacking):
             continue

@@ -16,7 +16,15 @@ LOSS = {
     "pattern": r"[0-9]+|(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*%",
     "form": 'a number of files, or a percentage such as "1 %"',
 }
+TRAINING, FIT = "training", "fit"
+"""Where events count: in the training and its report, in histograms and the fit."""
 _SERVER = {"pattern": r"x?roots?://[^/\s]+/*", "form": "a server such as root://cms-xrd-global.cern.ch/"}
+
+
+def only() -> Any:
+    """The setting that leaves events out of one of the two."""
+    doc = "Where its events count, if not everywhere: in the training and its report, or in histograms and the fit."
+    return setting(None, doc, enum=(TRAINING, FIT))
 
 
 @dataclass(frozen=True)
@@ -58,8 +66,9 @@ class Dataset:
     )
     class_: Optional[str] = setting(
         None,
-        "The class of these events in training. Several datasets may share a class; a dataset without one "
-        "is only scored. A regression (`train.targets`) needs no classes: without any, all simulation is trained on.",
+        "The class of these events in the training, and the process that they are in histograms and in the fit. Several datasets may share "
+        "a class; a dataset without one is only scored. A regression (`train.targets`) needs no classes: without any, all simulation is "
+        "trained on.",
         examples=["signal"],
     )
     cross_section: Optional[float] = setting(
@@ -114,6 +123,7 @@ class Dataset:
         form="a name, as in hdamp_up",
         examples=["hdamp_up"],
     )
+    only: Optional[str] = only()
     das: list[str] = setting(
         list,
         "Names of datasets in CMS's catalogue, with wildcards: `nanoml datasets` shows what they match.",

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Optional, Union
 
+from MLTools.NanoML.config.datasets import FIT
 from MLTools.NanoML.config.document import Key, Problem
-from MLTools.NanoML.config.histogram import EVERYWHERE, hypotheses, processes_of, regions_of, scored_values
+from MLTools.NanoML.config.histogram import EVERYWHERE, hypotheses, regions_of, scored_values, signal_of
 from MLTools.NanoML.config.schema import BRANCH, REGION, setting, unknown
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 
@@ -206,18 +207,17 @@ def _components(uncertainty: Any, era: str) -> Mapping[str, Any]:
     return {f"lumi_{era}" if era else "lumi": uncertainty}
 
 
-def signal_of(config: Config, fit: Fit) -> Optional[str]:
+def fitted_signal(config: Config, fit: Fit) -> Optional[str]:
     """The class whose strength is fitted; None if there are no classes."""
-    from MLTools.NanoML.config.training import Train
-
-    return fit.signal or ((config.train or Train()).signal_among(config.classes) if config.classes else None)
+    return fit.signal or signal_of(config)
 
 
 def cross_section(config: Config, fit: Fit, hypothesis: Hypothesis) -> Optional[float]:
     """The cross section [pb] of the signal, as its datasets give it; None if it is not known, or not the same in all eras."""
     found: dict[Optional[str], float] = {}
+    members, signal = config.members(FIT), fitted_signal(config, fit)
     for name, dataset in config.datasets.items():
-        if dataset.class_ == signal_of(config, fit) and hypothesis.allows(dataset.parameters):
+        if members.get(name) == signal and hypothesis.allows(dataset.parameters):
             value, whole = config.cross_section_of(name), config.era_of(name).luminosity
             if value is None:
                 return None
@@ -238,10 +238,8 @@ def fits(config: Config) -> Iterator[Problem]:
         return
     yield from _channels(config, fit)
     yield from _nuisances(config, fit)
-    if fit.signal is None and not config.classes:
-        yield ("fit", "signal"), "missing, since no dataset has a class. Give the dataset whose strength is fitted"
     yield from _hypotheses(config, fit)
-    known = processes_of(config)
+    known = config.processes
     named: dict[str, list[tuple[tuple[Key, ...], str]]] = {
         "signal": [] if fit.signal is None else [((), fit.signal)],
         "free": [((number,), process) for number, process in enumerate(fit.free)],
@@ -252,7 +250,7 @@ def fits(config: Config) -> Iterator[Problem]:
             yield from unknown(("fit", key, *place), process, known, "one of the classes")
             if key == "uncertainties" and process in fit.free:
                 yield ("fit", key, *place), f"{process} is normalised by the fit (fit.free). Remove one of them"
-            if key == "free" and process in known and process == signal_of(config, fit):
+            if key == "free" and process in known and process == fitted_signal(config, fit):
                 yield ("fit", key, *place), "is the signal, whose strength is fitted in any case. Remove it"
     for name, entry in fit.uncertainties.items():
         place = ("fit", "uncertainties", name)
@@ -267,7 +265,7 @@ def fits(config: Config) -> Iterator[Problem]:
 
 def _nuisances(config: Config, fit: Fit) -> Iterator[Problem]:
     known = {
-        "processes": processes_of(config),
+        "processes": list(config.processes),
         "regions": list(config.regions) or [EVERYWHERE],
         "eras": list(config.eras),
     }
@@ -297,8 +295,8 @@ def _hypotheses(config: Config, fit: Fit) -> Iterator[Problem]:
     if fit.parameter is not None and parameter not in names:
         yield from unknown(("fit", "parameter"), parameter, names, "in the parameters of a dataset")
         return
-    signal, found = signal_of(config, fit), hypotheses(config)
-    mine = {name: it for name, it in config.datasets.items() if it.class_ == signal}
+    signal, found, members = fitted_signal(config, fit), hypotheses(config), config.members(FIT)
+    mine = {name: it for name, it in config.datasets.items() if members.get(name) == signal}
     for name, dataset in mine.items():
         if parameter not in dataset.parameters:
             what = f'is of {signal}, which is fitted at each {parameter}, and has none. Add it, as in "parameters: {{{parameter}: 600}}"'

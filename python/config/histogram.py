@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
+from MLTools.NanoML.config.datasets import FIT, TRAINING
 from MLTools.NanoML.config.document import Problem
 from MLTools.NanoML.config.schema import REGION, setting, unknown
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.bins import LEAST_EVENTS, MOST_BINS
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 
@@ -39,6 +41,12 @@ class Histogram:
     )
     regions: list[str] = setting(
         list, "The regions; by default all.", uniqueItems=True, items=REGION, examples=[["SR", "CR_ZZ"]]
+    )
+    overflow: Optional[str] = setting(
+        None,
+        "add: what is below the first or above the last edge of an axis counts in the first or last bin. By default figures and fits do "
+        "without it.",
+        enum=("add",),
     )
     least_events: float = setting(
         LEAST_EVENTS, "With auto: the least effective number of background events in a bin.", exclusiveMinimum=0
@@ -110,7 +118,8 @@ def regions_of(config: Config, histogram: Histogram) -> Sequence[str]:
 def hypotheses(config: Config) -> list[Hypothesis]:
     """The values that datasets have of the parameter of the fit, or else of the network; none without one."""
     named = [section.parameter for section in (config.fit, config.train) if section is not None and section.parameter]
-    values = {it.parameters[named[0]] for it in config.datasets.values() if named and named[0] in it.parameters}
+    fitted = [it.parameters for it in config.datasets.values() if it.only != TRAINING]
+    values = {it[named[0]] for it in fitted if named and named[0] in it}
     return [Hypothesis(named[0], value) for value in sorted(values)]
 
 
@@ -124,10 +133,10 @@ def scored_values(config: Config) -> dict[str, list[float]]:
     return {name: sorted(values)} if values else {}
 
 
-def processes_of(config: Config) -> list[str]:
-    """What histograms are filled of, but for data: the classes, and simulation that is of none."""
-    others = [name for name, it in config.datasets.items() if it.class_ is None and not it.is_data and not it.varies]
-    return [*config.classes, *others]
+def signal_of(config: Config) -> Optional[str]:
+    """The class that histograms call signal, by default that of the training; None without classes."""
+    known = config.classes if config.train is not None else config.processes
+    return (config.train or Train()).signal_among(known) if known else None
 
 
 def histograms(config: Config) -> Iterator[Problem]:
@@ -139,6 +148,7 @@ def histograms(config: Config) -> Iterator[Problem]:
             yield from unknown(("blind", "regions", number), region, config.regions, "one of `regions`")
     if config.histogram and not config.datasets:
         yield ("histogram",), 'there are no events to fill. Add some under "datasets:"'
+    yield from _uses(config)
     if config.histogram and config.score is not None and config.score.files:
         yield ("histogram",), "fills the scores of datasets, but score.files has others. Remove one of them"
     elif config.histogram and config.train is None and config.score is None:
@@ -172,6 +182,24 @@ def histograms(config: Config) -> Iterator[Problem]:
             yield (*place, "bins"), what
 
 
+def _uses(config: Config) -> Iterator[Problem]:
+    """Contradictions about what is trained on, and what is in histograms."""
+    simulated = [it for it in config.datasets.values() if not it.is_data]
+    if (config.histogram or config.fit) and simulated and not any(it.class_ for it in simulated):
+        what = 'no dataset has a class, so none would be filled. Give each process its class, as in "class: WZ"'
+        yield ("histogram" if config.histogram else "fit",), what
+    signal = signal_of(config)
+    for section in ("datasets", "data_driven"):
+        for name, it in getattr(config, section).items():
+            place, class_ = (section, name, "only"), name if section == "data_driven" else it.class_
+            if it.only is not None and class_ is None:
+                yield place, "says where a class counts, and there is none. Remove it"
+            elif it.only == FIT and not config.histogram:
+                yield place, "there are no histograms, and so no fit. Remove this, or the dataset"
+            elif config.histogram and class_ == signal and signal not in config.processes:
+                yield place, f"{signal} is the signal of histograms. Remove this, or add a dataset for them"
+
+
 def _varied(config: Config) -> Iterator[Problem]:
     """Contradictions of datasets that show a variation of others."""
     for name, dataset in config.datasets.items():
@@ -185,6 +213,8 @@ def _varied(config: Config) -> Iterator[Problem]:
         for number, other in enumerate(dataset.varies):
             yield from unknown((*place, "varies", number), other, config.datasets, "one of `datasets`")
         others = [config.datasets[other] for other in dataset.varies if other in config.datasets]
+        if any(it.only == TRAINING for it in others):
+            yield (*place, "varies"), "takes datasets that are in histograms, and one of these is in the training only"
         if any(it.class_ is None for it in others) or len({it.class_ for it in others}) > 1:
             yield (*place, "varies"), "takes datasets of one class"
         if any(it.era != dataset.era for it in others):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Optional, Union
 
+from MLTools.NanoML.config.datasets import FIT, TRAINING, only
 from MLTools.NanoML.config.document import Keys, Problem
 from MLTools.NanoML.config.schema import REGION, setting, suggestion, unknown
 from MLTools.NanoML.contracts.hdf5 import region_column
@@ -55,6 +56,7 @@ class DataDriven:
         items={"or_number": True},
         examples=[{"SR": "nBJet == 0"}],
     )
+    only: Optional[str] = only()
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ def data_driven(config: Config) -> Iterator[Problem]:
             if region == wanted.region:
                 what = "its events are in this region: it is the estimate for others. Remove it"
                 yield (*place, "into", region), what
-        in_training = config.train.regions if config.train is not None and config.train.per_object is None else []
+        train = config.train if wanted.only != FIT else None
+        in_training = train.regions if train is not None and train.per_object is None else []
         if in_training and not {*in_training} & {*wanted.into}:
             what = f'none of its events would be trained on, as `train.regions` has other regions. Add "into: {{{in_training[0]}: CUT}}"'
             yield place, what
@@ -161,6 +164,12 @@ def _subtracted(config: Config, class_: str, wanted: DataDriven) -> Iterator[Pro
                     f'how many events of "{name}" there are is not known. Give it a "cross_section", and a luminosity'
                 )
                 yield place, what
+    for use in (wanted.only,) if wanted.only else (TRAINING, FIT) if config.histogram else ():
+        there = {config.datasets[name].class_ for name in owner if config.datasets[name].only in (None, use)}
+        for name, entry in owner.items():
+            if config.datasets[name].class_ not in there:
+                what = f"{name} is not in the {use}, so nothing would be subtracted for it there. Name its class"
+                yield ("data_driven", class_, "subtract", wanted.subtract.index(entry)), what
 
 
 def twins(section: str, names: Iterable[str]) -> Iterator[Problem]:

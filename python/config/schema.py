@@ -239,7 +239,8 @@ def _explain(error: Any, root: Mapping[str, Any]) -> Iterator[Problem]:
     elif error.validator == "enum":
         if not isinstance(value, str):
             return  # then its type is wrong, too
-        yield keys, f"{_shown(value)} is not a {keys[-1]}. {suggestion(str(value), schema['enum'])}"
+        article = "an" if str(keys[-1])[:1] in "aeiou" else "a"
+        yield keys, f"{_shown(value)} is not {article} {keys[-1]}. {suggestion(str(value), schema['enum'])}"
     elif error.validator == "uniqueItems":
         double = next(item for position, item in enumerate(value) if item in value[:position])
         yield keys, f"{_shown(double)} is listed twice"

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
 
-SCHEMA = 1
+SCHEMA = 2
 DATA = "data_obs"
 """The process of observed data, as Combine calls it."""
 KEY = "nanoml"
 """What the description of histograms is called in their files."""
+_MOST_OUTSIDE = 0.01  # share of a process that may be outside of the bins without a word
 Floats = NDArray[np.float64]
 
 
@@ -38,6 +39,16 @@ class Template:
     variances: Floats
     up: Mapping[str, Floats] = field(default_factory=dict)
     down: Mapping[str, Floats] = field(default_factory=dict)
+
+    @property
+    def outside(self) -> str:
+        """How much of it is below and above the bins, in words; empty if that is little."""
+        total, inner = float(self.nominal.sum()), (slice(1, -1), slice(1, None))
+        inside, above = (float(self.nominal[(part,) * self.nominal.ndim].sum()) for part in inner)
+        shares = [total - above, above - inside]
+        if not 0 < _MOST_OUTSIDE * total < sum(map(abs, shares)):
+            return ""
+        return "{:.1%} below and {:.1%} above the bins".format(*(it / total for it in shares)).replace("%", " %")
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,14 @@ def added(channels: Sequence[HistogramChannel]) -> HistogramChannel:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a process is from: its datasets, in a class from data also "less WZ" for what is subtracted."""
+
+    datasets: tuple[str, ...] = ()
+    is_from_data: bool = False
+
+
+@dataclass(frozen=True)
 class FilledHistogram:
     """A histogram in all of its channels; under a hypothesis, as "mass = 600", its signal is that alone."""
 
@@ -108,6 +127,7 @@ class FilledHistogram:
     axes: tuple[TemplateAxis, ...]
     channels: tuple[HistogramChannel, ...]
     hypothesis: Optional[str] = None
+    origins: dict[str, Origin] = field(default_factory=dict)  # of each process
 
     @property
     def shape(self) -> tuple[int, ...]:

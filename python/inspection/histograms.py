@@ -209,9 +209,10 @@ def _provenance(templates: Templates) -> dict[str, str]:
     luminosity = (
         f"{value:g} /fb{f' ({era})' if era else ''}" for era, value in templates.luminosity.items() if value is not None
     )
+    origins = (it for each in templates.histograms for it in each.origins.items())
     facts = {
         "made by": templates.creator,
-        "classes": ", ".join(templates.classes),
+        "classes": "; ".join(dict.fromkeys(f"{name}: {', '.join(it.datasets)}" for name, it in origins)),
         "signal": templates.signal,
         "luminosity": ", ".join(luminosity),
         "blind": str(templates.blind or ""),

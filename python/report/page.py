@@ -39,7 +39,7 @@ th, td { padding: .35rem 1.1rem .35rem 0; text-align: left; vertical-align: top;
 th { border-bottom: 1px solid #8b949e; font-weight: 600; }
 .numbers td { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .facts td:first-child { white-space: nowrap; color: var(--dim); } .facts td { overflow-wrap: anywhere; }
-.numbers td:first-child { white-space: normal; min-width: 6.5rem; }
+.numbers td:first-child, .numbers td:last-child { white-space: normal; min-width: 6.5rem; }
 figure { margin: 1rem 0; } figure img { display: block; max-width: 100%; height: auto; }
 img.narrow { width: 40rem; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; } .figures img { max-width: 100%; } .figures img.narrow { width: 31rem; }

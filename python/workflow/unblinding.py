@@ -10,8 +10,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Optional
 
 from MLTools.NanoML.atomic import write_json
-from MLTools.NanoML.config.histogram import EVERYWHERE
-from MLTools.NanoML.config.training import Train
+from MLTools.NanoML.config.histogram import EVERYWHERE, signal_of
 from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.contracts.templates import BlindBins
 from MLTools.NanoML.errors import NanoMLError
@@ -78,14 +77,13 @@ def signal_data(config: Config) -> Blinded:
 
 def _signal(config: Config) -> Optional[str]:
     """The class that data are not expected to have; None if none is named, or numbers of events are not known."""
-    simulated = [name for name, dataset in config.datasets.items() if not dataset.is_data]
+    simulated = [name for name in config.datasets if config.process_of(name)]
     if any(None in (config.cross_section_of(name), config.luminosity_of(name)) for name in simulated):
         return None
     if config.fit is not None and config.fit.signal is not None:
         return config.fit.signal
-    train = config.train or Train()
-    found = train.signal_among(config.classes) if config.classes else None
-    return found if config.fit is not None or train.signal is not None or found == "signal" else None
+    found, is_named = signal_of(config), config.train is not None and config.train.signal is not None
+    return found if config.fit is not None or is_named or found == "signal" else None
 
 
 def blind_data(config: Config) -> Blinded:

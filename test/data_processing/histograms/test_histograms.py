@@ -31,8 +31,8 @@ from services.shifted import ShiftedSkims, write_data
 ANALYSIS = """\
 eras: {2018: {luminosity: 59.8}, 2022: {luminosity: 8}}
 datasets:
-  ZZ: {files: other.root, era: 2022}
   WZ: {files: [FILES], era: 2018, class: WZ, cross_section: 0.0546, weight: 1 + 0.1 * nGoodJet}
+  ZZ: {files: other.root, era: 2022, class: ZZ, cross_section: 0.0546}
   Muon: {files: data.root, era: 2018, data: true}
 regions: {few: nGoodJet < 3, many: nGoodJet >= 3}
 data_driven:
@@ -161,7 +161,7 @@ def test_root_file_is_as_combine_reads_it(filled: Path) -> None:
     assert templates.histogram("both").shape == (5, 4)
     assert (templates.signal, templates.classes, templates.luminosity) == (
         "WZ",
-        ("WZ", "fakes", "ZZ"),
+        ("WZ", "ZZ", "fakes"),
         {"2018": 59.8, "2022": 8},
     )
 

@@ -20,7 +20,7 @@ datasets:
   signal: {files: a.root, era: 2018, class: signal}
   WZ: {files: b.root, era: 2018, class: WZ}
   ZZ: {files: b.root, era: 2022, class: ZZ}
-  rare: {files: c.root, era: 2022}
+  rare: {files: c.root, era: 2022, class: rare}
 regions: {SR: nJet > 2, CR: nJet < 1}
 score: {model: []}
 histogram:

@@ -15,6 +15,7 @@ from MLTools.NanoML.contracts.templates import (
     BlindBins,
     FilledHistogram,
     HistogramChannel,
+    Origin,
     Template,
     TemplateAxis,
     Templates,
@@ -40,8 +41,9 @@ def templates() -> Templates:
         DATA: filled(0, 1, np.nan, 0),
     }
     flat = Template(np.ones((4, 3)), np.ones((4, 3)))
+    origins = {"W": Origin(("W_LO", "W_NLO")), "W_up_jets": Origin(("Muon", "less ZZ"), True)}
     histograms = (
-        FilledHistogram("score", (score,), (HistogramChannel("SR", "2018", processes),)),
+        FilledHistogram("score", (score,), (HistogramChannel("SR", "2018", processes),), None, origins),
         FilledHistogram("plane", (score, plane), (HistogramChannel("CR", None, {"W": flat}),)),
     )
     luminosity = {"2018": 59.8, "2022": None}
@@ -80,7 +82,10 @@ def test_both_files_of_histograms_say_the_same(templates: Templates, tmp_path: P
         ("plane", "CR", "W", 2, 12, []),
     ]
     text = " ".join(words(inspect_file(tmp_path / "a.root")).replace("─", "").split())
-    assert "made by NanoML 1 classes W, W_up_jets signal W luminosity 59.8 /fb (2018) blind bins with" in text
+    assert (
+        "made by NanoML 1 classes W: W_LO, W_NLO; W_up_jets: Muon, less ZZ signal W luminosity 59.8 /fb (2018) blind bins with"
+        in text
+    )
     assert (
         "variations jes, W_up_jets score channel bins W W_up_jets data_obs SR_2018 2 6.5 1,000,005 blind plane channel bins W"
         in text
