@@ -16,6 +16,8 @@ from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.report.page import Answer
+from statistical_analysis.contents import agreement, fitted_processes
 from statistical_analysis.datacard import for_combine, write_datacard
 from statistical_analysis.model import StatisticalModel, no_signal, statistical_model
 from statistical_analysis.results import Channel, NoFit, Results, Yields
@@ -40,8 +42,9 @@ class FitJob:
         The section `fit`.
     luminosity
         Uncertainties of the luminosity by era and nuisance parameter.
-    from_data
-        The processes that are estimated from data.
+    reports, apart
+        metrics.json of each training by era, "" for all together, with whose expected events those here are compared; but for classes
+        of which the training has other datasets.
     is_blind
         Whether nothing may depend on observed data; nor may it if a bin of a channel is blind.
     unblinded
@@ -60,7 +63,8 @@ class FitJob:
     directory: Path
     settings: Fit
     luminosity: Mapping[str, Mapping[str, LogNormal]]
-    from_data: Sequence[str]
+    reports: Mapping[str, Path]
+    apart: Sequence[str]
     is_blind: bool
     unblinded: str | None
     energies: Mapping[str, float | None]
@@ -77,10 +81,12 @@ def fit(job: FitJob) -> dict[str, str]:
 
     templates = Templates.read(job.source)
     is_blind = job.is_blind or _has_blind_bins(templates, [*job.settings.channels.items(), *job.fitted])
-    asimov = 0.0 if is_blind else None
+    asimov, fitted = 0.0 if is_blind else None, [templates.histogram(it) for it in job.settings.channels.values()]
+    origins = {process: it for histogram in fitted for process, it in histogram.origins.items()}
+    from_data = [process for process, it in origins.items() if it.is_from_data]
     try:
         model = statistical_model(
-            templates, job.settings, job.luminosity, job.from_data, asimov, needs_signal=job.hypothesis is None
+            templates, job.settings, job.luminosity, from_data, asimov, needs_signal=job.hypothesis is None
         )
     except NanoMLError as problem:
         raise ConfigError(f"{job.place}: {problem}") from None
@@ -95,10 +101,13 @@ def fit(job: FitJob) -> dict[str, str]:
     origin = Origin(CREATOR, model.signal, unblinded, job.hypothesis)
     results = _whole(infer(content, origin, is_blind, model.groups, job.settings.toys), model)
     write_json(directory / "workspace.json", with_range(content, results.farthest))
+    results = replace(results, processes=fitted_processes(model, origins))
+    apart = [*job.apart, *([model.signal] if job.hypothesis is not None else [])]
+    answer = agreement(templates, job.settings.channels, job.reports, apart)
     axes = {channel.name: Axis(channel.title, channel.edges) for channel in model.channels}
     eras = dict.fromkeys(channel.era for channel in model.channels)
     right = templates.conditions(eras, job.energies)
-    _write(results, of_card.remarks, axes, right, directory, draw_smoothed(model, right, directory))
+    _write(results, of_card.remarks, axes, right, directory, draw_smoothed(model, right, directory), [answer])
     return {"summary": results.summary}
 
 
@@ -193,14 +202,19 @@ def _write(
     right: str,
     directory: Path,
     others: Sequence[str] = (),
+    answers: Sequence[Answer] = (),
 ) -> None:
-    """Figures, page and numbers; `others` are figures that are there already, and `remarks` None if nobody looked at the templates."""
+    """Figures, page and numbers.
+
+    `others` are figures that are there already, `answers` come before those of the verdict, and `remarks` are None if nobody looked at
+    the templates.
+    """
     from statistical_analysis.report.page import report
     from statistical_analysis.report.plots import draw_results
     from statistical_analysis.report.verdict import verdict
 
     drawn = [*draw_results(results, axes, right, directory), *others]
-    write_text(directory / "report.html", report(results, verdict(results, remarks), drawn, directory))
+    write_text(directory / "report.html", report(results, [*answers, *verdict(results, remarks)], drawn, directory))
     results.write(directory / "results.json")  # last: it stands for all of them
 
 

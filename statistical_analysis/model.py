@@ -13,7 +13,7 @@ from MLTools.NanoML.config.fit import UNCORRELATED, Fit, LogNormal
 from MLTools.NanoML.contracts.bins import with_background
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Template, Templates
 from MLTools.NanoML.errors import NanoMLError, listed
-from statistical_analysis.samples import Remark, Sample, SampleMaker, is_called
+from statistical_analysis.samples import Remark, Sample, SampleMaker, is_called, outside
 from statistical_analysis.shapes import Floats, inner
 
 EFFECTIVE_EVENTS = 10
@@ -219,6 +219,7 @@ class _Maker:
 
     def _channel(self, histogram: FilledHistogram, channel: HistogramChannel) -> FitChannel:
         """A channel without data yet."""
+        self.remarks.extend(outside(channel))
         samples = [
             self.samples.sample(channel, process, template)
             for process, template in channel.processes.items()

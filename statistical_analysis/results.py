@@ -9,6 +9,7 @@ from typing import Optional
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.contracts.plain import build, plain
+from MLTools.NanoML.contracts.templates import Origin
 from MLTools.NanoML.errors import NanoMLError
 
 SCHEMA = 1
@@ -152,6 +153,15 @@ TOTAL = "total"
 
 
 @dataclass(frozen=True)
+class FittedProcess:
+    """A process of a fit, where it is from, and the parameters that change it."""
+
+    name: str
+    origin: Origin
+    uncertainties: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Results:
     """All that is known of a fit; of expected data alone if it is blind.
 
@@ -173,6 +183,8 @@ class Results:
         Pseudo-experiments of each hypothesis for limit and significance; 0 if these are asymptotic.
     hypothesis
         The hypothesis of the signal, as "mass = 600"; None if there is one alone.
+    processes
+        What is in the fit; none if a workspace was fitted.
     """
 
     creator: str
@@ -193,6 +205,7 @@ class Results:
     background_events: float
     toys: int
     hypothesis: Optional[str] = None
+    processes: tuple[FittedProcess, ...] = ()
 
     @property
     def farthest(self) -> float:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import numpy as np
 
 from MLTools.NanoML.config.fit import Fit, LogNormal, norm, own_part
-from MLTools.NanoML.contracts.templates import HistogramChannel, Template
+from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Template
 from MLTools.NanoML.errors import NanoMLError
 from statistical_analysis.shapes import LEAST_BINS, SMALLEST_CHANGE, Floats, Shape, inner, positive
 
@@ -51,12 +51,20 @@ class Sample:
 class Remark:
     """Something about the model that its user should know."""
 
-    # negative, emptied, empty, pruned, smoothed, one-sided, few events, not fitted, renamed or unknown
+    # negative, emptied, empty, outside, pruned, smoothed, one-sided, few events, not fitted, renamed or unknown
     kind: str
     channel: str
     process: str
     what: str
     share: float = 0.0  # of a template that this change made
+
+
+def outside(channel: HistogramChannel) -> Iterator[Remark]:
+    """What is not fitted of processes, since it is in no bin."""
+    for process, template in channel.processes.items():
+        if process != DATA and template.outside:
+            what = f"{template.outside}, where nothing is fitted: use `overflow: add`, or other bins"
+            yield Remark("outside", channel.name, process, what)
 
 
 def is_called(name: str, pattern: str, eras: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.datasets import FIT, TRAINING
 from MLTools.NanoML.config.fit import Fit, cross_section, luminosity_uncertainties
 from MLTools.NanoML.config.histogram import hypotheses
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
@@ -61,7 +62,8 @@ def _fit_task(
         directory,
         settings,
         luminosity_uncertainties(config),
-        list(config.data_driven),
+        _reports(config),
+        sorted({class_ for _, class_ in config.members(TRAINING).items() ^ config.members(FIT).items()}),
         _is_blind(config),
         _unblinded(config),
         {name: era.energy for name, era in config.eras.items()},
@@ -72,7 +74,8 @@ def _fit_task(
     decisive = {
         "fit": plain(settings),
         "luminosity": plain(job.luminosity),
-        "from_data": job.from_data,
+        "reports": list(job.reports),
+        "apart": list(job.apart),
         "is_blind": job.is_blind,
         "unblinded": job.unblinded,
         "energies": job.energies,
@@ -83,6 +86,14 @@ def _fit_task(
     outputs = tuple(directory / name for name in names)
     name, work, code = hypothesis.ending if hypothesis else "all", functools.partial(fit, job), code_of(fit.__module__)
     return Task("fit", name, (str(job.source),), outputs, decisive, code, work, folders=(directory,))
+
+
+def _reports(config: Config) -> dict[str, Path]:
+    """Those of trainings on all events of the datasets. They are no inputs: a fit can do without them."""
+    train = config.train
+    if train is None or train.files is not None or train.per_object is not None or train.folds == 1:
+        return {}
+    return {era or "": Layout.of(config).training(era) / "metrics.json" for era in config.trainings}
 
 
 def _is_blind(config: Config) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, digits, figure, page, rounded, table, verdict_list, with_error
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results
 
@@ -33,6 +34,7 @@ _CAPTIONS = {
     ),
     "correlations": ("Correlations", "Correlation coefficients in per cent, of the parameters with the largest ones."),
 }
+_MOST = 4  # names in a cell of a table
 _SMALL = ("limit", "scan", "correlations")
 """Figures that do not need the full width."""
 
@@ -41,6 +43,7 @@ def report(results: Results, answers: Sequence[Answer], drawn: Sequence[str], di
     """The page as HTML, with the figures that are `drawn` in a directory."""
     parts = [
         *_head(results),
+        _processes(results),
         verdict_list(answers),
         f"<h2>Result</h2>{_numbers(results)}",
         f"<h2>Uncertainty of the signal strength</h2>{_breakdown(results)}",
@@ -76,6 +79,18 @@ def _head(results: Results | NoFit) -> list[str]:
         f'<p class="dim">{escape(state[0].upper() + state[1:])}. {files}. {escape(results.creator)}.</p>',
         '<p><a href="../report.html">All fits</a></p>' if results.hypothesis else "",
     ]
+
+
+def _processes(results: Results) -> str:
+    """What is in the fit."""
+    rows = []
+    for it in results.processes:
+        yields = [{each.sample: digits(sum(each.events), 4) for each in channel.before} for channel in results.channels]
+        origin = (listed(it.origin.datasets, _MOST), "data" if it.origin.is_from_data else "simulation")
+        events = (each.get(it.name, "") for each in yields)
+        rows.append((it.name, *origin, *events, listed(it.uncertainties, _MOST)))
+    head = ["process", "datasets", "from", *(it.name for it in results.channels), "uncertainties"]
+    return f"<h2>What is in this fit</h2>{table(head, rows)}" if rows else ""
 
 
 def _numbers(results: Results) -> str:

@@ -32,6 +32,7 @@ def verdict(results: Results, remarks: Sequence[Remark] | None) -> list[Answer]:
         *_limit(results, remarks),
         _empty_bins(results, remarks or ()),
         _few_events(results),
+        _remarks("Events in the bins?", remarks, ("outside",), "At most 1 % of a process are below or above the bins."),
         _remarks("Variations to both sides?", remarks, ("one-sided", "emptied"), "Each variation goes up and down."),
         _remarks(
             "Templates as they are?",

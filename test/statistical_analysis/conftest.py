@@ -13,6 +13,7 @@ from MLTools.NanoML.contracts.templates import (
     DATA,
     FilledHistogram,
     HistogramChannel,
+    Origin,
     Template,
     TemplateAxis,
     Templates,
@@ -48,9 +49,15 @@ def templates() -> Templates:
     score = TemplateAxis("wprime", (0.0, 0.2, 0.7, 1.0))
     mass = TemplateAxis("mass", (60.0, 80.0, 100.0, 120.0))
     eras = {"2018": 1.0, "2022": 0.3}
+    origins = {name: Origin((f"{name}_2018", f"{name}_2022")) for name in ("signal", "WZ", "ZZ")}
+    origins["fakes"] = Origin(("Muon", "less WZ_2018"), True)
     histograms = (
-        FilledHistogram("wprime", (score,), tuple(channel("SR", era, scale) for era, scale in eras.items())),
-        FilledHistogram("mass", (mass,), tuple(channel("CR", era, 5 * scale) for era, scale in eras.items())),
+        FilledHistogram(
+            "wprime", (score,), tuple(channel("SR", it, scale) for it, scale in eras.items()), None, origins
+        ),
+        FilledHistogram(
+            "mass", (mass,), tuple(channel("CR", it, 5 * scale) for it, scale in eras.items()), None, origins
+        ),
     )
     return Templates("NanoML", histograms, tuple(YIELDS), "signal", {"2018": 59.8, "2022": 8.0})
 

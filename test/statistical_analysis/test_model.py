@@ -39,7 +39,7 @@ def one_channel(
 
 
 def padded(values: Any, up: Any = None, down: Any = None) -> Template:
-    nominal, *others = (np.array([7.0, *each, 7.0]) for each in (values, up, down) if each is not None)
+    nominal, *others = (np.array([0.003, *each, 0.004]) for each in (values, up, down) if each is not None)
     names = ["jes"] if others else []
     return Template(nominal, np.abs(nominal), dict(zip(names, others[:1])), dict(zip(names, others[1:])))
 
