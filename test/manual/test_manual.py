@@ -30,7 +30,7 @@ PAGES = [
     ROOT / "python" / "templates" / "init" / "README.md",
     *sorted((ROOT / "doc").rglob("*.md")),
 ]
-HOW_TOS = ("module", "weights", "report", "export", "jobs")
+HOW_TOS = ("module", "report", "export", "jobs")
 """Pages in howto/ of which it is enough that what they say can be done."""
 
 has_parts = pytest.mark.skipif(
@@ -239,6 +239,25 @@ def test_start_here(started: Path) -> None:
 @pytest.mark.parametrize("name", HOW_TOS)
 def test_a_how_to(started: Path, follow: Callable[..., None], name: str) -> None:
     follow(f"howto/{name}.md", started, inside="myanalysis")
+
+
+@has_parts
+@pytest.mark.slow
+def test_how_to_deal_with_negative_weights(started: Path, follow: Callable[..., None]) -> None:
+    """The sample for the result alone is in the card, with its events by plain arithmetic from the skims."""
+    pytest.importorskip("statistical_analysis.stages")
+    follow("howto/weights.md", started, inside="myanalysis")
+    results, weights, total = started / "myanalysis" / "nlo", 0.0, 0.0
+    for path in (results / "skims" / "WZ_NLO").glob("*.root"):
+        with uproot.open(path) as file, uproot.open(started / "examples/data/WZTo3LNu_Pt100" / path.name) as source:
+            weights += file["Events"]["genWeight"].array(library="np").sum(dtype=float)
+            total += source["Runs"]["genEventSumw"].array(library="np").sum()
+    with uproot.open(results / "fit" / "templates.root") as file:
+        assert {"signal", "WZ", "ZG"} == {key.split(";")[0] for key in file["all"].keys()} - {"data_obs"}
+        assert file["all/WZ"].values().sum() == pytest.approx(0.0601 * 59.8e3 * weights / total, rel=1e-5)
+    assert "WZ_NLO" in (results / "fit" / "report.html").read_text()
+    assert measured(started, "nlo")["events"]["classes"]["WZ"]["events"] > 0
+    assert (results / "scores" / "WZ_all").is_dir()
 
 
 @has_parts
