@@ -61,10 +61,12 @@ class Remark:
 
 def outside(channel: HistogramChannel) -> Iterator[Remark]:
     """What is not fitted of processes, since it is in no bin."""
-    for process, template in channel.processes.items():
-        if process != DATA and template.outside:
-            what = f"{template.outside}, where nothing is fitted: use `overflow: add`, or other bins"
-            yield Remark("outside", channel.name, process, what)
+    expected = {name: template.outside for name, template in channel.processes.items() if name != DATA}
+    found = ", ".join(f"{name} {text}" for name, text in expected.items() if text)
+    if found:
+        yield Remark(
+            "outside", channel.name, "", f"{found}, where nothing is fitted: use `overflow: add`, or other bins"
+        )
 
 
 def is_called(name: str, pattern: str, eras: Sequence[str]) -> bool:
