@@ -20,7 +20,7 @@ from MLTools.NanoML.report.page import Answer
 from statistical_analysis.contents import agreement, fitted_processes
 from statistical_analysis.datacard import for_combine, write_datacard
 from statistical_analysis.model import StatisticalModel, no_signal, statistical_model
-from statistical_analysis.results import Channel, NoFit, Results, Yields
+from statistical_analysis.results import NoFit, Results, Yields
 from statistical_analysis.samples import Remark
 from statistical_analysis.workspace import with_range, workspace
 
@@ -121,12 +121,12 @@ def _whole(results: Results, model: StatisticalModel) -> Results:
 
     channels = []
     for channel, made in zip(results.channels, model.channels, strict=True):
-        stages = (
+        before, after = (
             tuple(Yields(it.sample, every(it.events, made.fitted), every(it.errors, made.fitted)) for it in stage)
             for stage in (channel.before, channel.after)
         )
         observed = None if channel.observed is None else tuple(made.data.tolist())
-        channels.append(Channel(channel.name, *stages, observed))
+        channels.append(replace(channel, before=before, after=after, observed=observed))
     return replace(results, channels=tuple(channels))
 
 

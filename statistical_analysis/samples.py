@@ -105,7 +105,8 @@ class SampleMaker:
         kept, scale = positive(nominal)
         if scale != 1:
             self.remarks.append(_negative(channel, process, "", nominal, scale))
-        errors, rough, sources = scale * np.sqrt(inner(template.variances)), {}, {}
+        errors, rough = scale * np.sqrt(inner(template.variances)), {}
+        sources: dict[str, str] = {}
         for nuisance in template.up:
             name = self._named(nuisance, channel, process)
             if sources.setdefault(name, nuisance) != nuisance:

@@ -103,9 +103,9 @@ class _Filled:
     squares: Floats | float = 0.0
 
     def add(self, ending: str, cell: NDArray[np.int64], weights: Floats, count: int) -> None:
-        self.sums[ending] = np.bincount(cell, weights, count) + self.sums.get(ending, 0.0)
+        self.sums[ending] = np.add(np.bincount(cell, weights, count), self.sums.get(ending, 0.0), dtype=np.float64)
         if ending == NOMINAL:
-            self.squares = np.bincount(cell, weights**2, count) + self.squares
+            self.squares = np.add(np.bincount(cell, weights**2, count), self.squares, dtype=np.float64)
 
 
 def fill_file(job: FillJob) -> dict[str, int]:

@@ -163,4 +163,4 @@ def type1_momentum(
 
 
 def _sums(jets: Flat, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.bincount(jets.event, values, len(jets))
+    return np.bincount(jets.event, values, len(jets)).astype(np.float64, copy=False)

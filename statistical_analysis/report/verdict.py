@@ -145,7 +145,7 @@ def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:
     for channel in results.channels:
         *samples, total = channel.before
         nothing = np.zeros(len(total.events))
-        background = np.sum([nothing, *(it.events for it in samples if it.sample != results.signal)], axis=0)
+        background = sum((np.array(it.events) for it in samples if it.sample != results.signal), nothing)
         bare = (background <= 0) & (np.array(total.events) > 0)
         empty += [f"{channel.name} bin {it + 1}" for it in np.flatnonzero(bare)]
     texts = []

@@ -22,6 +22,7 @@ import pyhf
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import norm
+from threadpoolctl import threadpool_limits
 
 from services.workspaces import PATHOLOGICAL, Workspace, random_workspace
 from statistical_analysis.inference import Origin, infer
@@ -56,6 +57,7 @@ class Reference:
         if strengths is not None:
             self.bounds[self.poi] = strengths
         self.start, self.fixed = np.array(config.suggested_init(), float), np.array(config.suggested_fixed(), bool)
+        self._known: dict[tuple[bytes, float | None], Minimum] = {}
         self.widths = np.array([0.1 * max(abs(it), 1.0) for it in self.start])
         for name in config.par_order:
             if config.param_set(name).constrained:
@@ -74,6 +76,13 @@ class Reference:
 
     def minimum(self, data: Floats, strength: float | None = None, known: Minimum | None = None) -> Minimum:
         """The lowest of the minima that are reached from many starts."""
+        key = (data.tobytes(), strength)
+        if key not in self._known:
+            with threadpool_limits(1):  # matrices are small, and threads wait for each other
+                self._known[key] = self._lowest(data, strength, known)
+        return self._known[key]
+
+    def _lowest(self, data: Floats, strength: float | None, known: Minimum | None) -> Minimum:
         mask, begin = self.fixed.copy(), self.start.copy()
         if strength is not None:
             begin[self.poi], mask[self.poi] = strength, True
@@ -100,7 +109,7 @@ class Reference:
         if not free.size:
             return Minimum(begin, float(self._both(begin, data)[0]))
         at, value = begin, _FAR
-        for _ in range(3):
+        for _ in range(2):
             curvature = np.diag(np.array(self._hessian(at, data)))[free]
             scale = np.where(np.isfinite(curvature) & (curvature > 1e-12), np.abs(curvature) + 1e-300, 1.0) ** -0.5
             scale = np.minimum(scale, 10 * np.maximum(self.widths[free], np.abs(at[free])) + 1.0)
@@ -116,10 +125,10 @@ class Reference:
             limits = [tuple((it - origin[i]) / scale[i] for it in self.bounds[n]) for i, n in enumerate(free)]
             done = minimize(
                 scaled, np.zeros(len(free)), jac=True, method="L-BFGS-B", bounds=limits,
-                options={"maxiter": 3000, "maxfun": 6000, "ftol": 1e-15, "gtol": 1e-9, "maxcor": 30},
+                options={"maxiter": 300, "maxfun": 400, "ftol": 1e-7, "gtol": 1e-4},
             )  # fmt: skip
             gain, at, value = value - float(done.fun), whole(origin + scale * done.x), float(done.fun)
-            if gain < 1e-7:
+            if gain < 1e-3:
                 break
         return self._newton(data, at, value, free)
 
