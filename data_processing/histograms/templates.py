@@ -18,7 +18,7 @@ from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.accounting import NOMINAL as UNVARIED
 from MLTools.NanoML.contracts.accounting import combined, weight_column
-from MLTools.NanoML.contracts.bins import chosen_bins
+from MLTools.NanoML.contracts.bins import chosen_bins, with_background
 from MLTools.NanoML.contracts.templates import (
     DATA,
     KEY,
@@ -271,20 +271,24 @@ def _folded(sums: _Sums, cells: tuple[int, ...]) -> _Sums:
 
 
 def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[tuple[str, Optional[str], str], _Sums]) -> list[int]:
-    """The fine bins at which bins begin, by all that is expected in the regions of a histogram."""
-    total = np.zeros((3, *plan.cells))
-    for (_, _, process), sums in found.items():
+    """The fine bins at which bins begin, by all that is expected in the regions of a histogram; with background in each region and era."""
+    channels: dict[tuple[str, Optional[str]], Floats] = {}
+    for (region, era, process), sums in found.items():
+        each = channels.setdefault((region, era), np.zeros((3, *plan.cells)))
         if process == chosen.signal:
-            total[0] += sums.sums[NOMINAL]
+            each[0] += sums.sums[NOMINAL]
         elif process != DATA:
-            total[1:] += sums.sums[NOMINAL], sums.squares
+            each[1:] += sums.sums[NOMINAL], sums.squares
+    total = np.sum([np.zeros((3, *plan.cells)), *channels.values()], axis=0)
     outside = total[:2, 0].sum() + total[:2, -1].sum()
     if outside:
         raise NanoMLError(
             f"histogram {plan.name}: {outside:.4g} expected events are not between 0 and 1, where bins can be chosen. Give its `bins`."
         )
     signal, background, squares = total[:, 1:-1]
-    return chosen_bins(signal, background, squares, chosen.least_events, chosen.most_bins)
+    *starts, last = chosen_bins(signal, background, squares, chosen.least_events, chosen.most_bins)
+    parts = ([each[number, 1:-1] for each in channels.values()] for number in (0, 1))
+    return [*(with_background(starts, *parts) or starts), last]
 
 
 def _template(sums: _Sums, sets: Mapping[str, _Set], plan: Plan, merge: Optional[list[int]]) -> Template:

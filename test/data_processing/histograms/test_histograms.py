@@ -15,12 +15,13 @@ import uproot
 from numpy.typing import NDArray
 
 from data_processing.convert.expressions import Expression
-from data_processing.histograms.fill import Axis, Process, fill_file
+from data_processing.histograms.fill import Axis, Plan, Process, fill_file
 from data_processing.histograms.stage import fill_stage
-from data_processing.histograms.templates import make_templates
+from data_processing.histograms.templates import ChosenBins, _choose, _Sums, make_templates
 from MLTools.NanoML import __version__
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.contracts.bins import FINE, fine_edges
 from MLTools.NanoML.contracts.templates import BlindBins, Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
@@ -172,6 +173,23 @@ def test_chosen_bins_are_those_of_all_channels(filled: Path) -> None:
     assert found.axes[0].edges[-1] == 1
     total = sum(it.processes["WZ"].nominal.sum() for it in found.channels if "WZ" in it.processes)
     assert total > 0
+
+
+def test_chosen_bins_have_background_in_each_era() -> None:
+    plan = Plan("score", (Axis(Expression("score", ""), fine_edges()),), ("SR",))
+    signal, background = (np.zeros(FINE + 2) for _ in range(2))
+    signal[500:1001:100], background[1:1001] = 1.0, 1.0
+    empty = background.copy()
+    empty[600:] = 0
+    found = {
+        (*where, process): _Sums({"": events}, events)
+        for where, parts in ((("SR", "2018"), (signal, background)), (("SR", "2022"), (signal, empty)))
+        for process, events in zip(("signal", "WZ"), parts)
+    }
+    edges = _choose(plan, ChosenBins("signal", 10, 15), found)
+    assert len(edges) > 2
+    for start, stop in zip(edges, edges[1:]):
+        assert empty[1 + start : 1 + stop].sum() > 0 or signal[1 + start : 1 + stop].sum() == 0
 
 
 def first_job(filled: Path, dataset: str) -> Any:

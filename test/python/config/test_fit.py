@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from MLTools.NanoML.config.analysis import Config, load
-from MLTools.NanoML.config.fit import LogNormal, cross_section, log_normal, luminosity_uncertainties
+from MLTools.NanoML.config.fit import LogNormal, Nuisance, cross_section, log_normal, luminosity_uncertainties, own_part
 from MLTools.NanoML.config.histogram import hypotheses
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.errors import ConfigError
@@ -103,6 +103,11 @@ def test_the_luminosity_without_eras(tmp_path: Path) -> None:
         ("free: [ZZ]", "free: [signal]", "18: fit.free[0]: is the signal, whose strength is fitted in any case. Remove it"),
         ("free: [ZZ]", "free: [ZZ]\n  signal: ZZ", "fit.free[0]: is the signal, whose strength is fitted in any case. Remove it"),
         ("free: [ZZ]", "signal: sig", '18: fit.signal: "sig" is not one of the classes. Did you mean "signal"?'),
+        ("free: [ZZ]", "nuisances: {scale: {processes: {a: [WZ], b: [WZ, ZZ]}}}", "nuisances.scale.processes.b: WZ is in a already"),
+        ("free: [ZZ]", "nuisances: {scale: {regions: some}}", "fit.nuisances.scale.regions: takes all, each, or groups by name, as in"),
+        ("free: [ZZ]", "nuisances: {scale: {eras: {Run3: [2024]}}}", 'fit.nuisances.scale.eras.Run3: "2024" is not one of the eras'),
+        ("free: [ZZ]", "nuisances: {s*c*: {eras: each}}", '"s*c*" cannot be a name: expected a name, with one * at most'),
+        ("free: [ZZ]", "nuisances: {scale: {name: QCD-scale}}", "fit.nuisances.scale.name: expected a name of letters, digits and _"),
         ("CR: mass", "CT: mass", '17: fit.channels.CT: "CT" is not one of `regions`. Known: SR, CR.'),
         ("CR: mass", "CR: masse", '17: fit.channels.CR: "masse" is not one of `histogram`. Did you mean "mass"?'),
         ("CR: mass", "CR: wprime", "the histogram wprime is not filled in CR. Add CR to histogram.wprime.regions"),
@@ -116,6 +121,20 @@ def test_mistakes(tmp_path: Path, old: str, new: str, message: str) -> None:
         loaded(tmp_path, ANALYSIS.replace(old, new, 1))
     assert message in str(raised.value)
     assert len(str(raised.value).splitlines()) <= 2
+
+
+def test_which_processes_regions_and_eras_share_a_nuisance_parameter(tmp_path: Path) -> None:
+    text = (
+        "free: [ZZ]\n  nuisances: {scale: {name: QCDscale, eras: {Run3: [2022, 2023]}}, j*_uncorrelated: {name: CMS_*}}"
+    )
+    config = loaded(tmp_path, ANALYSIS.replace("free: [ZZ]", text))
+    assert config.fit is not None
+    shared, name = config.fit.shared("scale")
+    assert name == "QCDscale"
+    assert [own_part(shared.eras, era) for era in ("2018", "2022", "2023", None)] == [None, "Run3", "Run3", None]
+    shared, name = config.fit.shared("jes_uncorrelated")
+    assert (name, shared.eras, shared.processes) == ("CMS_es", "each", "all")
+    assert config.fit.shared("pileup") == (Nuisance(eras="all"), "pileup")
 
 
 MASSES = """

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from MLTools.NanoML.contracts.bins import FINE, chosen_bins, fine_edges
+from MLTools.NanoML.contracts.bins import FINE, chosen_bins, fine_edges, with_background
 
 expected = st.lists(st.floats(0, 100), min_size=20, max_size=20).map(np.array)
 
@@ -49,3 +52,28 @@ def test_fine_bins() -> None:
     edges = fine_edges()
     assert len(edges) == FINE + 1
     assert np.searchsorted(edges, [0.0, 1.0, np.float32(1)], "right").tolist() == [1, FINE, FINE]
+
+
+def test_bins_are_joined_until_no_channel_has_signal_without_background() -> None:
+    signal, background = np.array([1.0, 1, 1, 1, 1]), np.array([5.0, 0, 5, 5, 0])
+    assert with_background([0, 1, 2, 3, 4], [signal], [background]) == [0, 2, 3]
+    other = np.array([0.0, 5, 5, 0, 5])
+    assert with_background([0, 1, 2, 3, 4], [signal, signal], [background, other]) == [0, 2, 3]
+    assert with_background([0, 1, 4], [signal, signal], [background, other]) == [0]
+    assert with_background([0, 3], [signal, signal], [background, other]) == [0, 3]
+    # bins without signal need none, and a channel without background cannot have any
+    assert with_background([0, 1, 2, 3, 4], [np.array([0.0, 0, 1, 1, 0])], [background]) == [0, 1, 2, 3, 4]
+    assert with_background([0, 1], [signal, signal], [background, 0 * background]) == [0, 1]
+    assert with_background([0, 1], [signal], [0 * background]) == []
+
+
+channels = arrays(np.float64, (3, 8), elements=st.sampled_from([0.0, 1.0]))
+
+
+@given(channels, channels)
+def test_joined_bins_of_any_channels_have_background(signals: Any, backgrounds: Any) -> None:
+    starts = with_background([*range(8)], [*signals], [*backgrounds])
+    channels = [(s, b) for s, b in zip(signals, backgrounds) if b.sum() > 0]
+    assert bool(starts) == bool(channels)
+    for start, end in zip(starts, [*starts[1:], 8]):
+        assert all(b[start:end].sum() > 0 or s[start:end].sum() == 0 for s, b in channels)
