@@ -19,6 +19,7 @@ from common import parser, peak_memory
 from statistical_analysis.asymptotic import limit
 from statistical_analysis.inference import impacts
 from statistical_analysis.likelihood import Likelihood
+from statistical_analysis.maximum import maximum
 from statistical_analysis.toys.batch import ManyMaxima
 from statistical_analysis.toys.intervals import throw
 
@@ -81,7 +82,7 @@ def main() -> None:
     likelihood: Likelihood = took("model", lambda: Likelihood(content))
     truth = likelihood.with_strength(1.0)
     data = throw(likelihood, truth, 1, np.random.default_rng(3))[0]
-    best = took("fit", lambda: likelihood.maximum(data))
+    best = took("fit", lambda: maximum(likelihood, data))
     covariance = took("covariance", lambda: likelihood.covariance(data, best.at))
     found = took("impacts", lambda: impacts(likelihood, data, best, covariance))
     took("limit", lambda: limit(likelihood, data, best, is_observed=True))

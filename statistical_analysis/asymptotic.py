@@ -10,7 +10,8 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from MLTools.NanoML.errors import NanoMLError
-from statistical_analysis.likelihood import AGREE, Floats, Likelihood, Maximum
+from statistical_analysis.likelihood import Floats, Likelihood
+from statistical_analysis.maximum import AGREE, Maximum, maximum
 from statistical_analysis.results import LEVEL, Limit, Significance
 
 BANDS = (-2, -1, 0, 1, 2)
@@ -35,13 +36,13 @@ class _Profile:
     def __call__(self, strength: float) -> float:
         if strength not in self._known:
             fixed = {self._likelihood.poi: strength}
-            found = [self._likelihood.maximum(self._data, fixed, start) for start in self._starts]
+            found = [maximum(self._likelihood, self._data, fixed, start) for start in self._starts]
             self._starts, self._known[strength] = [it.at for it in found], min(it.twice_nll for it in found)
         return self._known[strength]
 
     def holds(self, strength: float) -> bool:
         """Whether a second fit at a strength finds nothing else; if it does, all fits are made anew, also from there."""
-        found = self._likelihood.maximum(self._data, {self._likelihood.poi: strength}, self._starts[0], twice=True)
+        found = maximum(self._likelihood, self._data, {self._likelihood.poi: strength}, self._starts[0], twice=True)
         if found.twice_nll > self(strength) - AGREE:
             return True
         self._starts, self._known = [found.at, *self._starts], {}
@@ -60,7 +61,7 @@ def limit(likelihood: Likelihood, data: Floats, best: Maximum, is_observed: bool
     It raises OutOfReachError if a part of it is above all signal strengths that are possible.
     """
     poi = likelihood.poi
-    without = likelihood.maximum(data, {poi: 0.0}, twice=True)
+    without = maximum(likelihood, data, {poi: 0.0}, twice=True)
     of_asimov = _Profile(likelihood, likelihood.expected(without.at), without.at)
     of_data, alpha = _Profile(likelihood, data, best.at), 1 - LEVEL
     # what is lowest for strengths that a signal can have
@@ -102,9 +103,9 @@ def _root(likelihood: Likelihood, rising: Callable[[float], float], profiles: Se
 def significance(likelihood: Likelihood, data: Floats, best: Maximum, is_observed: bool) -> Significance:
     """The significance of discovery (section 3.2 there): of a strength of one, with the other parameters as they fit best then."""
     poi = likelihood.poi
-    signal = likelihood.maximum(data, {poi: 1.0}, twice=True)
+    signal = maximum(likelihood, data, {poi: 1.0}, twice=True)
     asimov = likelihood.expected(signal.at)
-    at_one, at_zero = (likelihood.maximum(asimov, {poi: it}, signal.at, twice=True) for it in (1.0, 0.0))
+    at_one, at_zero = (maximum(likelihood, asimov, {poi: it}, signal.at, twice=True) for it in (1.0, 0.0))
     expected = np.sqrt(max(at_zero.twice_nll - at_one.twice_nll, 0.0))
     if not is_observed:
         return Significance(float(expected), None)
@@ -115,5 +116,5 @@ def discovery_statistic(likelihood: Likelihood, data: Floats, best: Maximum) -> 
     """The test statistic of a discovery, q0 (equation 12 there): 0 if fewer events were seen than expected without a signal."""
     if best.at[likelihood.poi] <= 0:
         return 0.0
-    without = likelihood.maximum(data, {likelihood.poi: 0.0}, best.at, twice=True)
+    without = maximum(likelihood, data, {likelihood.poi: 0.0}, best.at, twice=True)
     return max(without.twice_nll - best.twice_nll, 0.0)

@@ -14,7 +14,8 @@ from MLTools.NanoML.config.fit import AUTO, NEVER
 from MLTools.NanoML.report.page import digits, rounded, with_error
 from MLTools.NanoML.terminal.progress import progress
 from statistical_analysis.asymptotic import OutOfReachError, limit, significance
-from statistical_analysis.likelihood import Floats, Likelihood, Maximum
+from statistical_analysis.likelihood import Floats, Likelihood
+from statistical_analysis.maximum import Maximum, maximum, mirrored
 from statistical_analysis.results import (
     CONSTRAINED,
     FREE,
@@ -79,7 +80,7 @@ def infer(
     likelihood = Likelihood(workspace, strengths)
     poi = likelihood.poi
     data = likelihood.expected(likelihood.with_strength(1.0)) if is_blind else likelihood.observed
-    best = likelihood.maximum(data, twice=True)
+    best = maximum(likelihood, data, twice=True)
     covariance = likelihood.covariance(data, best.at)
     breakdown = _breakdown(likelihood, covariance, groups or {})
     parameters = _parameters(likelihood, data, best, covariance)
@@ -145,7 +146,7 @@ def summary(
 
 
 def _parameters(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Floats) -> list[Parameter]:
-    found, at_bounds, mirrored = [], likelihood.at_bounds(best.at), likelihood.mirrored(best, data)
+    found, at_bounds, signless = [], likelihood.at_bounds(best.at), mirrored(likelihood, data, best)
     for number, (name, kind) in enumerate(zip(likelihood.names, likelihood.kinds, strict=True)):
         value, error, width = (
             float(best.at[number]),
@@ -154,7 +155,7 @@ def _parameters(likelihood: Likelihood, data: Floats, best: Maximum, covariance:
         )
         pull = None if kind == FREE else float((value - likelihood.start[number]) / width)
         constraint = None if kind == FREE else float(error / width)
-        found.append(Parameter(name, kind, value, error, pull, constraint, number in at_bounds, number in mirrored))
+        found.append(Parameter(name, kind, value, error, pull, constraint, number in at_bounds, number in signless))
     return found
 
 
@@ -173,7 +174,7 @@ def impacts(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Flo
         for shift in (error, -error, before, -before):
             if likelihood.kinds[number] == CONSTRAINED:
                 fixed = {int(number): float(best.at[number] + shift)}
-                at = likelihood.maximum(data, fixed, best.at + slopes * shift).at
+                at = maximum(likelihood, data, fixed, best.at + slopes * shift).at
                 changes.append(float(at[poi] - best.at[poi]))
             else:
                 changes.append(float(slopes[poi] * shift))
@@ -215,7 +216,7 @@ def _scan(likelihood: Likelihood, data: Floats, best: Maximum, error: float) -> 
             strength = float(center + side * reach * step / (_STEPS // 2))
             fixed: list[dict[int, float]] = [{}, {number: float(best.at[number]) for number in known}]
             ends = [
-                likelihood.maximum(data, {**others, poi: strength}, end.at)
+                maximum(likelihood, data, {**others, poi: strength}, end.at)
                 for others, end in zip(fixed, ends, strict=True)
             ]
             if not likelihood.is_possible(ends[0].at):

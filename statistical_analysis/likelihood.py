@@ -1,9 +1,8 @@
-"""The likelihood of a pyhf model: Minuit maximises it, with derivatives by jax, and whether a maximum is one is checked."""
+"""The likelihood of a pyhf model, with derivatives by jax."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyhf
-from iminuit import Minuit
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError, listed
@@ -25,29 +23,13 @@ _WALL = 1e6  # how steeply it falls where a bin without events has less than not
 _PART = 0.9  # of the background of a bin that a negative signal may take away
 _ROUNDING = 1e-4
 _SMALLEST = 1e-6  # expected events over observed ones, below which its logarithm goes on as a parabola
-_LOWER = 1e-6  # twice the logarithm: what is lower by less is not lower
-AGREE = 1e-3
-"""Fits whose twice the logarithm differs by less agree."""
 _MOST = 8  # bins in a sentence
-_ROUNDS = 60  # of steps to what is lower, until there is nothing
-_SECOND_FITS = 4  # that must not find anything lower, one after the other, before the fit is given up
-_LENGTHS = (0.1, 0.3, 1.0, 3.0)  # of steps along a direction in which the likelihood bends the wrong way
 _COLUMNS = 8  # of second derivatives, found together
 _AT_ONCE, _NUMBERS = 32, 20_000_000  # points that are looked at together, and numbers in their events
 _REACH = 1e6  # statistical uncertainties of the signal strength
-# where constrained parameters are tried alone, and how far aside, in sigma
-_PLACES, _ASIDE = (-1.0, 1.0, -2.0, 2.0, -0.5, 0.5), (-0.1, 0.1)
+PLACES, ASIDE = (-1.0, 1.0, -2.0, 2.0, -0.5, 0.5), (-0.1, 0.1)
+"""Where constrained parameters are tried, and how far aside, in sigma."""
 _SAME_SIDE = 0.1  # standard deviations of the data
-_TOLERANCE = 1e-3  # the goal is 0.002 of it, in units of twice the logarithm
-_FLAT = 1e-10  # square of the derivatives by parameters whose uncertainty is about one
-
-
-@dataclass(frozen=True)
-class Maximum:
-    """Where the likelihood is largest: parameters, float64 of shape (parameters,), and twice its negative logarithm."""
-
-    at: Floats
-    twice_nll: float
 
 
 class Likelihood:
@@ -108,7 +90,7 @@ class Likelihood:
             lowest = -_PART * float(np.min(without[signal > 0] / signal[signal > 0], initial=np.inf))
             self.bounds[self.poi] = strengths or (lowest, np.inf)
         self._is_empty = expected <= 0
-        self._known_axes: dict[bytes, Floats] = {}
+        self._axes: dict[bytes, Floats] = {}
 
     @cached_property
     def observed(self) -> Floats:
@@ -157,7 +139,7 @@ class Likelihood:
     @property
     def precision(self) -> float:
         """The uncertainty of the signal strength, roughly: by the statistics of what is expected."""
-        return float(self._scales[self.poi])
+        return float(self.scales[self.poi])
 
     @property
     def highest(self) -> float:
@@ -170,52 +152,13 @@ class Likelihood:
         near = (at - self.bounds[:, 0] < reach) | (self.bounds[:, 1] - at < reach)
         return np.flatnonzero(near & ~self.is_fixed).tolist()
 
-    def maximum(
-        self, data: Floats, fixed: Mapping[int, float] | None = None, start: Floats | None = None, twice: bool = False
-    ) -> Maximum:
-        """Maximise it.
-
-        No parameter whose up and down are on the same side gives a larger likelihood if it is moved alone, to +1 or -1 sigma or a
-        little: the fit goes on from there until this is so.
-
-        Parameters
-        ----------
-        fixed
-            Parameters that are fixed, by position.
-        start
-            Where the search begins; by default at the values before the fit.
-        twice
-            Whether the maximum is examined: its second derivatives, all constrained parameters at more places, and another fit that starts
-            elsewhere must not lead to a larger likelihood.
-
-        Raises
-        ------
-        NanoMLError
-            The search does not end, or each further fit finds a larger likelihood.
-        """
-        begin, mask = np.array(self.start if start is None else start), self.is_fixed.copy()
-        for position, value in (fixed or {}).items():
-            begin[position], mask[position] = value, True
-        found = self._lowest(begin, data, mask, twice)
-        if not twice or mask.all():
-            return found
-        for number in range(_SECOND_FITS):
-            other = self._lowest(np.where(mask, begin, self.displaced(found.at, number)), data, mask, False)
-            if other.twice_nll > found.twice_nll - AGREE:
-                return min(found, other, key=lambda it: it.twice_nll)
-            found = other
-        raise NanoMLError(
-            "The likelihood has several maxima, and each further fit finds a larger one. Look for variations whose up and down are "
-            "alike, or far too large."
-        )
-
     def displaced(self, at: Floats, number: int) -> Floats:
         """Where a second fit begins: on the other side of the values before the fit, where another maximum may be.
 
         `at` has the shape (parameters,) or (data sets, parameters); another `number` gives another start.
         """
         random = np.random.default_rng(number)
-        reach = np.where([kind == CONSTRAINED for kind in self.kinds], self.widths, self._scales)
+        reach = np.where([kind == CONSTRAINED for kind in self.kinds], self.widths, self.scales)
         return self.start + np.where(at > self.start, -reach, reach) * np.abs(random.normal(1.0, 0.3, at.shape))
 
     def moves(self, mask: NDArray[np.bool_], is_examined: bool) -> tuple[NDArray[np.int64], Floats, Floats]:
@@ -223,134 +166,11 @@ class Likelihood:
 
         They are those whose up and down are on the same side, or all of them if a maximum is examined.
         """
-        places, width = np.flatnonzero((self._tested if is_examined else self._is_curved) & ~mask), self.widths
-        values = [(self.start[it] + sigma * width[it], 0.0) for it in places for sigma in _PLACES]
-        values += [(sigma * width[it], 1.0) for it in places for sigma in _ASIDE]
+        places, width = np.flatnonzero((self.tested if is_examined else self._is_curved) & ~mask), self.widths
+        values = [(self.start[it] + sigma * width[it], 0.0) for it in places for sigma in PLACES]
+        values += [(sigma * width[it], 1.0) for it in places for sigma in ASIDE]
         new, old = np.array(values, float).reshape(-1, 2).T
-        return np.concatenate([places.repeat(len(_PLACES)), places.repeat(len(_ASIDE))]), new, old
-
-    def _lowest(self, begin: Floats, data: Floats, mask: NDArray[np.bool_], is_examined: bool) -> Maximum:
-        """A minimum of twice the negative logarithm; an error if there is something lower after many rounds."""
-        at = np.where(mask, begin, np.clip(begin, *self.bounds.T))
-        value, slope = self._both(at, data)
-        found = Maximum(at, float(value))
-        # Minuit does not end where it begins at a minimum
-        is_near = bool(np.sum((np.asarray(slope) * self._scales)[~mask] ** 2) < _FLAT)
-        for _ in range(_ROUNDS):
-            is_valid = is_near
-            if not is_near:
-                found, is_valid = self._by_minuit(found, data, mask)
-            places, new, old = self.moves(mask, is_examined)
-            points = np.tile(found.at, (len(places), 1))
-            points[range(len(places)), places] = new + old * found.at[places]
-            points = np.where(mask, found.at, np.clip(points, *self.bounds.T))
-            if is_examined or not is_valid:
-                found, steps = self._by_second_derivatives(found, data, mask)
-                points = np.concatenate([steps, points])
-            values = np.append(self._values_at(points, data), np.inf)
-            best = int(np.nanargmin(values))
-            if not values[best] < found.twice_nll - _LOWER:
-                return found
-            found, is_near = Maximum(points[best], float(values[best])), best == 0 and (is_examined or not is_valid)
-        raise NanoMLError(
-            "The fit does not converge. Look for bins without expected events, and for variations that are far too large."
-        )
-
-    def _by_minuit(self, begin: Maximum, data: Floats, mask: NDArray[np.bool_]) -> tuple[Maximum, bool]:
-        """A minimum as good as Minuit finds one, and whether it is one.
-
-        A parameter that leaves its range is held at its end, until it would be lower inside.
-        """
-        at, is_valid = begin.at, False
-        held = ~mask & self._stuck(at, np.asarray(self._both(at, data)[1]))
-        for _ in range(_ROUNDS):
-            free = np.flatnonzero(~(mask | held))
-            if free.size:
-                at, is_valid = self._migrad(at, data, free)
-            beyond = ~mask & ((at < self.bounds[:, 0]) | (at > self.bounds[:, 1]))
-            at = np.where(mask, at, np.clip(at, *self.bounds.T))
-            value, slope = self._both(at, data)
-            released = held & ~self._stuck(at, np.asarray(slope))
-            if not (beyond | released).any():
-                break
-            held = (held | beyond) & ~released
-        found = Maximum(at, float(value))
-        return (found, is_valid) if found.twice_nll < begin.twice_nll else (begin, is_valid)
-
-    def _migrad(self, begin: Floats, data: Floats, free: NDArray[np.int64]) -> tuple[Floats, bool]:
-        """Minuit's minimum in some parameters, whatever their range: in sums that are uncorrelated where a signal is as expected."""
-        axes = self._axes(free)
-
-        def moved(part: Floats) -> Floats:
-            at = begin.copy()
-            at[free] += axes @ part
-            return at
-
-        minuit = Minuit(
-            lambda part: float(self._both(moved(part), data)[0]),
-            np.zeros(len(free)),
-            grad=lambda part: axes.T @ np.asarray(self._both(moved(part), data)[1])[free],
-            g2=lambda _: np.full(len(free), 2.0),
-        )
-        minuit.errordef, minuit.strategy, minuit.tol = Minuit.LEAST_SQUARES, 0, _TOLERANCE
-        minuit.errors = np.ones(len(free))
-        minuit.migrad(iterate=1, use_simplex=False)  # a simplex needs thousands of calls
-        return moved(np.array(minuit.values, float)), bool(minuit.valid)
-
-    def _stuck(self, at: Floats, slope: Floats) -> NDArray[np.bool_]:
-        """The parameters at the end of their range that it would be lower beyond."""
-        low, high = self.bounds.T
-        return ((at <= low) & (slope > 0)) | ((at >= high) & (slope < 0))
-
-    def _axes(self, free: NDArray[np.int64]) -> Floats:
-        """Sums of parameters that are uncorrelated, float64 of shape (parameters, sums), of an uncertainty of one."""
-        key = free.tobytes()
-        if key not in self._known_axes:
-            scales = self._scales[free]
-            curvature = self._curvature[np.ix_(free, free)] * np.outer(scales, scales) / 2
-            lower = np.linalg.cholesky(curvature + 1e-9 * np.eye(len(free)))
-            self._known_axes[key] = scales[:, None] * np.linalg.inv(lower).T
-        return self._known_axes[key]
-
-    def _by_second_derivatives(self, found: Maximum, data: Floats, mask: NDArray[np.bool_]) -> tuple[Maximum, Floats]:
-        """The point, with parameters next to a bound at it; and points that should not be lower.
-
-        These are the minimum of the parabola there; steps along the direction in which it bends least, or the wrong way; and each
-        constrained parameter at some places with the others following, as the parabola says.
-        """
-        at, (low, high) = found.at, self.bounds.T
-        slope, scales = np.array(self._both(at, data)[1], float), self._scales
-        near = 1e-4 * scales
-        at = np.where(mask, at, np.where((at - low < near) & (slope > 0), low, at))
-        at = np.where(mask, at, np.where((high - at < near) & (slope < 0), high, at))
-        inside = np.flatnonzero(~(mask | self._stuck(at, slope)))
-        steps = np.zeros((1, len(at)))
-        if inside.size:
-            hessian = self._second_derivatives(at, data)[np.ix_(inside, inside)]
-            values, vectors = np.linalg.eigh(hessian * np.outer(scales[inside], scales[inside]))
-            inverse = (vectors / np.maximum(np.abs(values), 1e-10 * np.abs(values).max())) @ vectors.T
-            lengths = np.array([sign * length for length in _LENGTHS for sign in (1, -1)])
-            moves = [-(inverse @ (slope[inside] * scales[inside])), *np.outer(lengths, vectors[:, 0])]
-            for number in np.flatnonzero(self._tested[inside]):
-                place = inside[number]
-                shifts = (self.start[place] + self.widths[place] * np.array(_PLACES) - at[place]) / scales[place]
-                moves.extend(np.outer(shifts, inverse[number] / inverse[number, number]))
-            steps = np.zeros((len(moves), len(at)))
-            steps[:, inside] = scales[inside] * np.array(moves)
-        return Maximum(at, float(self._both(at, data)[0])), np.clip(at + steps, low, high)
-
-    def mirrored(self, found: Maximum, data: Floats) -> list[int]:
-        """Positions of the parameters whose value is as good with the other sign, and not between: up and down are alike."""
-        places = np.flatnonzero(self._tested)
-        points = [found.at.copy() for _ in range(2 * len(places))]
-        for number, place in enumerate(places):
-            points[2 * number][place] = 2 * self.start[place] - found.at[place]
-            points[2 * number + 1][place] = self.start[place]
-        if not points:
-            return []
-        other, between = (self._values_at(np.array(points), data) - found.twice_nll).reshape(-1, 2).T
-        is_mirrored = (np.abs(other) < AGREE) & (between > AGREE)
-        return places[is_mirrored].tolist()
+        return np.concatenate([places.repeat(len(PLACES)), places.repeat(len(ASIDE))]), new, old
 
     def covariance(self, data: Floats, at: Floats) -> Floats:
         """The covariance matrix of the parameters at a maximum, float64 of shape (parameters, parameters); 0 for fixed ones.
@@ -360,7 +180,7 @@ class Likelihood:
         free = np.flatnonzero(~self.is_fixed)
         found = np.zeros((len(at), len(at)))
         for given in (data, self.expected(at), self.expected(self.with_strength(1.0))):
-            hessian = self._second_derivatives(at, given, 0.0)[np.ix_(free, free)] / 2
+            hessian = self.second_derivatives(at, given, 0.0)[np.ix_(free, free)] / 2
             try:
                 np.linalg.cholesky(hessian)
             except np.linalg.LinAlgError:
@@ -397,7 +217,7 @@ class Likelihood:
         return self.model.constraint_logpdf(auxiliary, at) if len(auxiliary) else 0.0  # pyhf fails if there are none
 
     @cached_property
-    def _tested(self) -> NDArray[np.bool_]:
+    def tested(self) -> NDArray[np.bool_]:
         """The parameters that are moved alone: with one of a single bin the likelihood has one maximum, if the others are fixed."""
         return np.array([kind == CONSTRAINED for kind in self.kinds]) & ~self.is_fixed
 
@@ -411,7 +231,7 @@ class Likelihood:
         found = np.zeros(len(self.names), bool)
         begin = self.with_strength(1.0)
         events = self.by_sample(begin).sum(axis=0)
-        for number in np.flatnonzero(self._tested):
+        for number in np.flatnonzero(self.tested):
             step = self.widths[number] * np.eye(len(begin))[number]
             up, down = (self.by_sample(begin + sign * step).sum(axis=0) for sign in (1, -1))
             side = (up + down) / 2 - events
@@ -419,18 +239,27 @@ class Likelihood:
         return found
 
     @cached_property
-    def _curvature(self) -> Floats:
+    def curvature(self) -> Floats:
         """Second derivatives where a signal is as expected."""
         begin = self.with_strength(1.0)
-        return self._second_derivatives(begin, self.expected(begin), 0.0)
+        return self.second_derivatives(begin, self.expected(begin), 0.0)
 
     @cached_property
-    def _scales(self) -> Floats:
+    def scales(self) -> Floats:
         """The uncertainty of each parameter there, but for correlations."""
-        bends, known = np.diag(self._curvature), np.where(np.isfinite(self.widths), self.widths, 1.0)
+        bends, known = np.diag(self.curvature), np.where(np.isfinite(self.widths), self.widths, 1.0)
         return np.where(bends > 0, np.sqrt(2 / np.where(bends > 0, bends, 1.0)), known)
 
-    def _values_at(self, points: Floats, data: Floats) -> Floats:
+    def axes(self, free: NDArray[np.int64]) -> Floats:
+        """Sums of parameters that are uncorrelated there, if only these are free, float64 of shape (parameters, sums)."""
+        key = free.tobytes()
+        if key not in self._axes:
+            scales = self.scales[free]
+            bends = self.curvature[np.ix_(free, free)] * np.outer(scales, scales) / 2
+            self._axes[key] = scales[:, None] * np.linalg.inv(np.linalg.cholesky(bends + 1e-9 * np.eye(len(free)))).T
+        return self._axes[key]
+
+    def values(self, points: Floats, data: Floats) -> Floats:
         """Twice the negative logarithm at some points, float64 of shape (points,); as many at once each time, for one compilation."""
         config, size = self.model.config, len(points)
         events = len(config.samples) * int(config.nmaindata) * (len(config.modifiers) + 1)
@@ -455,14 +284,15 @@ class Likelihood:
         return jax.jit(jax.jacfwd(self._events))
 
     @cached_property
-    def _both(self) -> Any:
+    def value_and_slope(self) -> Any:
+        """Twice the negative logarithm at some parameters, with some data, and its derivatives by the parameters."""
         return jax.jit(jax.value_and_grad(self.twice_nll_at))
 
     @cached_property
     def _many(self) -> Any:
         return jax.jit(jax.vmap(self.twice_nll_at, (0, None)))
 
-    def _second_derivatives(self, at: Floats, data: Floats, wall: float = _WALL) -> Floats:
+    def second_derivatives(self, at: Floats, data: Floats, wall: float = _WALL) -> Floats:
         """Those by the parameters, float64 of shape (parameters, parameters); a few columns at once, which stay in the cache."""
         count = len(at)
         unit = np.eye(count + -count % _COLUMNS, count)

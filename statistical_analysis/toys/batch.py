@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import Bar
-from statistical_analysis.likelihood import AGREE, Floats, Likelihood, Maximum
+from statistical_analysis.likelihood import Floats, Likelihood
+from statistical_analysis.maximum import AGREE, Maximum, maximum
 
 _MOST_STEPS = 200
 _GOAL = 1e-4  # estimated distance to the minimum, in units of twice the logarithm
@@ -164,10 +165,10 @@ class ManyMaxima:
         return Maxima(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
     def _by_minuit(self, data: Floats, fixed: Mapping[int, float], start: Floats, lowest: float) -> Maximum:
-        poi, found = self._likelihood.poi, self._likelihood.maximum(data, fixed, start)
+        poi, found = self._likelihood.poi, maximum(self._likelihood, data, fixed, start)
         if poi in fixed or found.at[poi] >= lowest:
             return found
-        return self._likelihood.maximum(data, {**fixed, poi: lowest}, start)
+        return maximum(self._likelihood, data, {**fixed, poi: lowest}, start)
 
     def _one(self, data: Any, start: Any, *, curvature: Any, mask: Any, low: Any, high: Any) -> _State:
         """The search in one data set."""

@@ -10,7 +10,8 @@ from scipy.stats import norm
 
 from MLTools.NanoML.terminal.progress import Bar
 from statistical_analysis.asymptotic import BANDS, OutOfReachError, discovery_statistic
-from statistical_analysis.likelihood import Floats, Likelihood, Maximum
+from statistical_analysis.likelihood import Floats, Likelihood
+from statistical_analysis.maximum import Maximum, maximum
 from statistical_analysis.results import Limit, Significance
 from statistical_analysis.toys.batch import ManyMaxima, Maxima
 
@@ -74,14 +75,14 @@ class _Scan:
     def __init__(self, likelihood: Likelihood, data: Floats, best: Maximum, count: int, bar: Bar) -> None:
         self._likelihood, self._data, self._best, self._count, self._bar = likelihood, data, best, count, bar
         self._random, self._many = np.random.default_rng(_SEED), ManyMaxima(likelihood)
-        self._without = likelihood.maximum(data, {likelihood.poi: 0.0})
+        self._without = maximum(likelihood, data, {likelihood.poi: 0.0})
         self._toys = throw(likelihood, self._without.at, count, self._random)
         self._free = self._many(self._toys, self._without.at, lowest=0.0, bar=bar)
 
     def at(self, strength: float) -> _Point:
         """Nuisance parameters of the toys are those that fit the data best at the strength."""
         poi = self._likelihood.poi
-        true = self._likelihood.maximum(self._data, {poi: strength})
+        true = maximum(self._likelihood, self._data, {poi: strength})
         lowest = self._best.twice_nll if self._best.at[poi] > 0 else self._without.twice_nll
         observed = max(true.twice_nll - lowest, 0.0) if strength > self._best.at[poi] else 0.0
         toys = throw(self._likelihood, true.at, self._count, self._random)
@@ -172,7 +173,7 @@ def significance(
 ) -> Significance:
     """The significance of discovery by pseudo-experiments without a signal; asymptotic where too few of them are like the data."""
     poi, random, many = likelihood.poi, np.random.default_rng(_SEED), ManyMaxima(likelihood)
-    without, signal = (likelihood.maximum(data, {poi: it}).at for it in (0.0, 1.0))
+    without, signal = (maximum(likelihood, data, {poi: it}).at for it in (0.0, 1.0))
 
     def statistic(toys: Floats, start: Floats) -> Floats:
         fixed, free = many(toys, without, {poi: 0.0}, bar=bar), many(toys, start, lowest=0.0, bar=bar)

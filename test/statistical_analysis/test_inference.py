@@ -17,6 +17,7 @@ from scipy.optimize import brentq
 from MLTools.NanoML.errors import NanoMLError
 from statistical_analysis.inference import Origin, infer
 from statistical_analysis.likelihood import Likelihood
+from statistical_analysis.maximum import maximum
 from statistical_analysis.results import TOTAL, read_results
 
 ORIGIN = Origin("NanoML", "signal", "unblinded by me@here on 2026-01-01")
@@ -132,7 +133,7 @@ def test_impacts_are_those_of_fits_with_one_parameter_fixed() -> None:
     impact = next(it for it in found.impacts if it.parameter == "norm")
     norm = next(it for it in found.parameters if it.name == "norm")
     fixed = {likelihood.names.index("norm"): norm.value + norm.error}
-    shifted = likelihood.maximum(likelihood.observed, fixed).at[likelihood.poi]
+    shifted = maximum(likelihood, likelihood.observed, fixed).at[likelihood.poi]
     assert impact.up == pytest.approx(shifted - found.strength.value, abs=2e-3)
     assert impact.up < -0.1 < 0.1 < impact.down
     sizes = [it.size for it in found.impacts]
@@ -162,14 +163,14 @@ def test_parts_of_the_error_follow_from_fits_with_the_group_fixed() -> None:
     content = workspace([64, 61], [9900])
     found = infer(content, ORIGIN, is_blind=False, groups={"rates": ["norm", "other"]})
     likelihood = Likelihood(content)
-    best = likelihood.maximum(likelihood.observed)
+    best = maximum(likelihood, likelihood.observed)
     positions = {name: likelihood.names.index(name) for name in ("norm", "other")}
     fixed = {number: float(best.at[number]) for number in positions.values()}
     poi = likelihood.poi
 
     def distance(strength: float) -> float:
         """From the strength at which the likelihood ratio is one, with the group fixed."""
-        at = likelihood.maximum(likelihood.observed, {**fixed, poi: strength}, best.at)
+        at = maximum(likelihood, likelihood.observed, {**fixed, poi: strength}, best.at)
         return at.twice_nll - best.twice_nll - 1
 
     low, high = (brentq(distance, best.at[poi], best.at[poi] + side) for side in (-3.0, 3.0))

@@ -11,6 +11,7 @@ from services.reference import disagreements
 from services.workspaces import IMPOSSIBLE, PATHOLOGICAL, Workspace, norm, random_workspace, simple
 from statistical_analysis.inference import Origin, infer
 from statistical_analysis.likelihood import Likelihood
+from statistical_analysis.maximum import maximum
 from statistical_analysis.report.verdict import verdict
 
 CHOSEN = (
@@ -32,7 +33,7 @@ def test_results_are_those_of_another_method_from_many_starts(name: str) -> None
 def test_what_cannot_be_fitted(name: str) -> None:
     workspace, message = IMPOSSIBLE[name]
     with pytest.raises(NanoMLError, match=message):
-        Likelihood(workspace).maximum(Likelihood(workspace).observed)
+        maximum(Likelihood(workspace), Likelihood(workspace).observed)
 
 
 def answers(workspace: Workspace) -> dict[str, tuple[str, str]]:
@@ -66,12 +67,12 @@ def test_our_own_range_has_no_upper_end_and_ends_where_a_bin_would_be_empty() ->
     workspace["measurements"][0]["name"] = "nanoml"
     likelihood = Likelihood(workspace)
     assert likelihood.bounds[likelihood.poi].tolist() == [-0.9 * 2, np.inf]
-    assert likelihood.maximum(likelihood.observed, twice=True).at[likelihood.poi] == pytest.approx(-1.8)
+    assert maximum(likelihood, likelihood.observed, twice=True).at[likelihood.poi] == pytest.approx(-1.8)
 
 
 def test_a_fit_of_which_nothing_is_free_has_a_value() -> None:
     likelihood = Likelihood(PATHOLOGICAL["nothing but the strength"])
-    found = likelihood.maximum(likelihood.observed, {likelihood.poi: 1.0}, twice=True)
+    found = maximum(likelihood, likelihood.observed, {likelihood.poi: 1.0}, twice=True)
     assert found.at.tolist() == [1.0]
     counts, events = np.array([95, 60, 30]), np.array([82.0, 55, 29])
     assert found.twice_nll == pytest.approx(2 * np.sum(events - counts + counts * np.log(counts / events)))
@@ -81,9 +82,9 @@ def test_derivatives_are_those_of_differences_also_where_a_bin_has_less_than_not
     likelihood = Likelihood(PATHOLOGICAL["variation below nothing"])
     data, step = likelihood.observed, 1e-6
     for at in (likelihood.start, likelihood.with_strength(-2.3), likelihood.start + np.array([0, 3.0, 0, 0, 0])):
-        slope = np.asarray(likelihood._both(at, data)[1])
+        slope = np.asarray(likelihood.value_and_slope(at, data)[1])
         for number, unit in enumerate(np.eye(len(at))):
-            ends = [float(likelihood._both(at + sign * step * unit, data)[0]) for sign in (1, -1)]
+            ends = [float(likelihood.value_and_slope(at + sign * step * unit, data)[0]) for sign in (1, -1)]
             assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(
                 slope[number], rel=1e-4, abs=1e-6 * np.abs(slope).max() + 1e-3
             )

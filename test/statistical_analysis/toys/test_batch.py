@@ -9,6 +9,7 @@ pytest.importorskip("jax")
 pytest.importorskip("statistical_analysis.toys.batch")
 
 from statistical_analysis.likelihood import Likelihood
+from statistical_analysis.maximum import maximum
 from statistical_analysis.toys.batch import ManyMaxima
 from statistical_analysis.toys.intervals import throw
 
@@ -23,9 +24,9 @@ def test_maxima_are_those_of_minuit(few_events: dict[str, Any], lowest: float | 
     for fixed in ({}, {poi: 1.5}):
         found = many(toys, truth, fixed, lowest)
         for number, data in enumerate(toys):
-            by_minuit = likelihood.maximum(data, fixed)
+            by_minuit = maximum(likelihood, data, fixed)
             if lowest is not None and by_minuit.at[poi] < lowest:
-                by_minuit, below = likelihood.maximum(data, {poi: lowest}), below + 1
+                by_minuit, below = maximum(likelihood, data, {poi: lowest}), below + 1
             assert found.twice_nll[number] == pytest.approx(by_minuit.twice_nll, abs=1e-3)
             assert found.at[number] == pytest.approx(by_minuit.at, abs=0.05)
     assert (below > 5) == (lowest is not None)

@@ -1,0 +1,204 @@
+"""Where a likelihood is largest: Minuit searches, and whether a maximum is one is examined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from iminuit import Minuit
+from numpy.typing import NDArray
+
+from MLTools.NanoML.errors import NanoMLError
+from statistical_analysis.likelihood import PLACES, Floats, Likelihood
+
+AGREE = 1e-3
+"""Fits whose twice the logarithm differs by less agree."""
+_LOWER = 1e-6  # twice the logarithm: what is lower by less is not lower
+_ROUNDS = 60  # of steps to what is lower, until there is nothing
+_SECOND_FITS = 4  # that must not find anything lower, one after the other, before the fit is given up
+_LENGTHS = (0.1, 0.3, 1.0, 3.0)  # of steps along a direction in which the likelihood bends the wrong way
+_TOLERANCE = 1e-3  # the goal is 0.002 of it, in units of twice the logarithm
+_FLAT = 1e-10  # square of the derivatives by parameters whose uncertainty is about one
+
+
+@dataclass(frozen=True)
+class Maximum:
+    """Where the likelihood is largest: parameters, float64 of shape (parameters,), and twice its negative logarithm."""
+
+    at: Floats
+    twice_nll: float
+
+
+def maximum(
+    likelihood: Likelihood,
+    data: Floats,
+    fixed: Mapping[int, float] | None = None,
+    start: Floats | None = None,
+    twice: bool = False,
+) -> Maximum:
+    """Maximise a likelihood.
+
+    No parameter whose up and down are on the same side gives a larger likelihood if it is moved alone, to +1 or -1 sigma or a little:
+    the fit goes on from there until this is so.
+
+    Parameters
+    ----------
+    data
+        Events and auxiliary data, float64 of shape (bins + constraints,).
+    fixed
+        Parameters that are fixed, by position.
+    start
+        Where the search begins; by default at the values before the fit.
+    twice
+        Whether the maximum is examined: its second derivatives, all constrained parameters at more places, and another fit that starts
+        elsewhere must not lead to a larger likelihood.
+
+    Raises
+    ------
+    NanoMLError
+        The search does not end, or each further fit finds a larger likelihood.
+    """
+    begin, mask = np.array(likelihood.start if start is None else start), likelihood.is_fixed.copy()
+    for position, value in (fixed or {}).items():
+        begin[position], mask[position] = value, True
+    search = _Search(likelihood, data, mask)
+    found = search.lowest(begin, twice)
+    if not twice or mask.all():
+        return found
+    for number in range(_SECOND_FITS):
+        other = search.lowest(np.where(mask, begin, likelihood.displaced(found.at, number)), False)
+        if other.twice_nll > found.twice_nll - AGREE:
+            return min(found, other, key=lambda it: it.twice_nll)
+        found = other
+    raise NanoMLError(
+        "The likelihood has several maxima, and each further fit finds a larger one. Look for variations whose up and down are alike, or "
+        "far too large."
+    )
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A search for the minimum of twice the negative logarithm, without the parameters of a mask."""
+
+    likelihood: Likelihood
+    data: Floats
+    mask: NDArray[np.bool_]
+
+    def at(self, point: Floats) -> tuple[Maximum, Floats]:
+        """The value there, and its derivatives."""
+        value, slope = self.likelihood.value_and_slope(point, self.data)
+        return Maximum(point, float(value)), np.asarray(slope)
+
+    def inside(self, points: Floats) -> Floats:
+        """The points with all free parameters in their ranges."""
+        return np.where(self.mask, points, np.clip(points, *self.likelihood.bounds.T))
+
+    def lowest(self, begin: Floats, is_examined: bool) -> Maximum:
+        """A minimum; an error if there is something lower after many rounds."""
+        found, slope = self.at(self.inside(begin))
+        # Minuit does not end where it begins at a minimum
+        is_near = bool(np.sum((slope * self.likelihood.scales)[~self.mask] ** 2) < _FLAT)
+        for _ in range(_ROUNDS):
+            is_valid = is_near
+            if not is_near:
+                found, is_valid = self._by_minuit(found)
+            needs_more = is_examined or not is_valid
+            points = self.inside(
+                np.concatenate([*([self._steps(found)] if needs_more else []), self._alone(found, is_examined)])
+            )
+            values = np.append(self.likelihood.values(points, self.data), np.inf)
+            best = int(np.nanargmin(values))
+            if not values[best] < found.twice_nll - _LOWER:
+                return found
+            found, is_near = Maximum(points[best], float(values[best])), needs_more and best == 0
+        raise NanoMLError(
+            "The fit does not converge. Look for bins without expected events, and for variations that are far too large."
+        )
+
+    def _by_minuit(self, begin: Maximum) -> tuple[Maximum, bool]:
+        """A minimum as good as Minuit finds one, and whether it is one.
+
+        A parameter that leaves its range is held at its end, until it would be lower inside.
+        """
+        (low, high), mask, is_valid = self.likelihood.bounds.T, self.mask, False
+        found, slope = self.at(begin.at)
+        held = ~mask & self._pushed(begin.at, slope)
+        for _ in range(_ROUNDS):
+            at, free = found.at, np.flatnonzero(~(mask | held))
+            if free.size:
+                at, is_valid = self._migrad(at, free)
+            beyond = ~mask & ((at < low) | (at > high))
+            found, slope = self.at(self.inside(at))
+            released = held & ~self._pushed(found.at, slope)
+            if not (beyond | released).any():
+                break
+            held = (held | beyond) & ~released
+        return (found if found.twice_nll < begin.twice_nll else begin), is_valid
+
+    def _migrad(self, begin: Floats, free: NDArray[np.int64]) -> tuple[Floats, bool]:
+        """Minuit's minimum in some parameters, whatever their range: in sums that are uncorrelated where a signal is as expected."""
+        axes = self.likelihood.axes(free)
+
+        def moved(part: Floats) -> Floats:
+            point = begin.copy()
+            point[free] += axes @ part
+            return point
+
+        minuit = Minuit(
+            lambda part: self.at(moved(part))[0].twice_nll,
+            np.zeros(len(free)),
+            grad=lambda part: axes.T @ self.at(moved(part))[1][free],
+            g2=lambda _: np.full(len(free), 2.0),
+        )
+        minuit.errordef, minuit.strategy, minuit.tol = Minuit.LEAST_SQUARES, 0, _TOLERANCE
+        minuit.errors = np.ones(len(free))
+        minuit.migrad(iterate=1, use_simplex=False)  # a simplex needs thousands of calls
+        return moved(np.array(minuit.values, float)), bool(minuit.valid)
+
+    def _pushed(self, point: Floats, slope: Floats) -> NDArray[np.bool_]:
+        """The parameters at the end of their range that it would be lower beyond."""
+        low, high = self.likelihood.bounds.T
+        return ((point <= low) & (slope > 0)) | ((point >= high) & (slope < 0))
+
+    def _alone(self, found: Maximum, is_examined: bool) -> Floats:
+        """Points at which one constrained parameter is moved, float64 of shape (points, parameters)."""
+        places, new, old = self.likelihood.moves(self.mask, is_examined)
+        points = np.tile(found.at, (len(places), 1))
+        points[range(len(places)), places] = new + old * found.at[places]
+        return points
+
+    def _steps(self, found: Maximum) -> Floats:
+        """Points that second derivatives lead to, float64 of shape (points, parameters).
+
+        These are the minimum of the parabola; steps along the direction in which it bends least, or the wrong way; and each constrained
+        parameter at some places with the others following, as the parabola says.
+        """
+        likelihood, at = self.likelihood, found.at
+        slope = self.at(at)[1]
+        inside = np.flatnonzero(~(self.mask | self._pushed(at, slope)))
+        if not inside.size:
+            return at[None]
+        scales = likelihood.scales[inside]
+        bends = likelihood.second_derivatives(at, self.data)[np.ix_(inside, inside)] * np.outer(scales, scales)
+        values, vectors = np.linalg.eigh(bends)
+        inverse = (vectors / np.maximum(np.abs(values), 1e-10 * np.abs(values).max())) @ vectors.T
+        lengths = np.array([sign * length for length in _LENGTHS for sign in (1, -1)])
+        moves = [-(inverse @ (slope[inside] * scales)), *np.outer(lengths, vectors[:, 0])]
+        for number in np.flatnonzero(likelihood.tested[inside]):
+            place = inside[number]
+            shifts = likelihood.start[place] + likelihood.widths[place] * np.array(PLACES) - at[place]
+            moves.extend(np.outer(shifts / scales[number], inverse[number] / inverse[number, number]))
+        points = np.tile(at, (len(moves), 1))
+        points[:, inside] += scales * np.array(moves)
+        return points
+
+
+def mirrored(likelihood: Likelihood, data: Floats, found: Maximum) -> list[int]:
+    """Positions of the parameters whose value is as good with the other sign, and not between: up and down are alike."""
+    places, start = np.flatnonzero(likelihood.tested), likelihood.start
+    rows, points = range(len(places)), np.tile(found.at, (2, len(places), 1))
+    points[0, rows, places], points[1, rows, places] = 2 * start[places] - found.at[places], start[places]
+    values = likelihood.values(points.reshape(-1, len(start)), data).reshape(2, -1)
+    other, between = values - found.twice_nll
+    return places[(np.abs(other) < AGREE) & (between > AGREE)].tolist()
