@@ -157,7 +157,7 @@ def excluded(values: Sequence[float], limits: Sequence[Optional[float]]) -> Rang
             edge = value
             if number and heights[number - 1] < np.inf:
                 last = heights[number - 1]
-                edge = values[number - 1] + (value - values[number - 1]) * last / (last - height)
+                edge = min(values[number - 1] + (value - values[number - 1]) * last / (last - height), value)
             if begin is None:
                 begin = float(edge)
             else:

@@ -66,9 +66,10 @@ def _explore(node: Any, found: Mapping[str, _Domain], changed: frozenset[str]) -
         return
     kind = node.get("nodetype")
     if kind == "category":
-        domain = found[node["input"]]
-        domain.choices = {**(domain.choices or {}), **{each["key"]: None for each in node["content"]}}
-        domain.has_default |= node.get("default") is not None
+        if node["input"] not in changed:
+            domain = found[node["input"]]
+            domain.choices = {**(domain.choices or {}), **{each["key"]: None for each in node["content"]}}
+            domain.has_default |= node.get("default") is not None
         below = [each["value"] for each in node["content"]] + [node.get("default")]
     elif kind in ("binning", "multibinning"):
         names = [node["input"]] if kind == "binning" else node["inputs"]

@@ -38,7 +38,7 @@ data_driven:
   fakes: {from: [Muon_2018, Muon_2022], region: sideband, weight: 0.3, subtract: WZ, into: {SR: 1, CR: x > 1}, only: fit}
 convert: {features: [x]}
 train: {model: mlp, regions: [SR], folds: 3, epochs: 2, options: {hidden: [4]}}
-histogram: {y: {bins: [5, -3, 2], overflow: add}}
+histogram: {y: {bins: {edges: [-3, -2, -1, 1, 2]}, overflow: add}}
 fit: {channels: {SR: y, CR: y}}
 """
 LUMINOSITY = {"2018": 59.8, "2022": 8.0}

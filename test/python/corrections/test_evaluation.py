@@ -26,21 +26,26 @@ def muon() -> Correction:
 
 
 def some_inputs(correction: Correction, number: int = 12) -> list[dict[str, Any]]:
-    """Sets of texts and integers, each with plain columns of numbers in the range of the correction."""
+    """Sets of texts and integers, each with plain columns of numbers in the range of the correction.
+
+    Integers are alike in every other set: some files have nothing for some of them.
+    """
     random = np.random.default_rng(1)
-    texts = {name: axis.choices[:4] for name, axis in correction.axes.items() if axis.type == "string"}
+    words = {name: axis.choices[:4] or ("nom",) for name, axis in correction.axes.items() if axis.type == "string"}
+    integers = {name: axis.choices or (0, 1, 10) for name, axis in correction.axes.items() if axis.type == "int"}
+    sets = list(itertools.product(*words.values(), *integers.values()))
     found = []
-    for words in itertools.islice(itertools.product(*texts.values()), 12):
-        row: dict[str, Any] = {}
+    for turn, chosen in enumerate(sets[:: max(1, len(sets) // 16)]):
+        row = dict(zip([*words, *integers], chosen))
+        for name in integers:
+            row[name] = random.choice(integers[name], number) if turn % 2 else np.full(number, row[name])
         for name, axis in correction.axes.items():
             low, high = axis.low if axis.low is not None else -2.3, axis.high if axis.high is not None else 2.3
             if name.lower().endswith("pt") or name in ("p", "Rho", "JetA", "NumTrueInteractions", "npvs"):
-                low, high = max(low, 30.0), max(low, 30.0) + 300
-            if axis.type == "int":
-                row[name] = random.choice(axis.choices, number)
-            elif axis.type == "real":
+                low, high = max(low, 30.0), max(low, 30.0) + 300 if axis.high is None else max(axis.high, 31.0)
+            if axis.type == "real":
                 row[name] = random.uniform(low, high - 1e-9, number)
-        found.append({**row, **dict(zip(texts, words))})
+        found.append(row)
     return found
 
 
