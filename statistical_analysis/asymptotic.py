@@ -26,26 +26,28 @@ class OutOfReachError(NanoMLError):
 class _Profile:
     """Twice the negative logarithm of the likelihood at a fixed signal strength.
 
-    Each fit starts where the last one ended, and where second fits found something else.
+    Each fit starts where the last one ended, and where second fits found something else: a maximum may be one in a short range only.
     """
 
     def __init__(self, likelihood: Likelihood, data: Floats, start: Floats) -> None:
-        self._likelihood, self._data, self._starts = likelihood, data, [start]
+        self._likelihood, self._data, self._last = likelihood, data, start
+        self._others: list[Floats] = []
         self._known: dict[float, float] = {}
 
     def __call__(self, strength: float) -> float:
         if strength not in self._known:
             fixed = {self._likelihood.poi: strength}
-            found = [maximum(self._likelihood, self._data, fixed, start) for start in self._starts]
-            self._starts, self._known[strength] = [it.at for it in found], min(it.twice_nll for it in found)
+            starts = [self._last, *self._others]
+            found = min((maximum(self._likelihood, self._data, fixed, it) for it in starts), key=lambda it: it.twice_nll)
+            self._last, self._known[strength] = found.at, found.twice_nll
         return self._known[strength]
 
     def holds(self, strength: float) -> bool:
         """Whether a second fit at a strength finds nothing else; if it does, all fits are made anew, also from there."""
-        found = maximum(self._likelihood, self._data, {self._likelihood.poi: strength}, self._starts[0], twice=True)
+        found = maximum(self._likelihood, self._data, {self._likelihood.poi: strength}, self._last, twice=True)
         if found.twice_nll > self(strength) - AGREE:
             return True
-        self._starts, self._known = [found.at, *self._starts], {}
+        self._others, self._known = [*self._others, found.at], {}
         return False
 
 

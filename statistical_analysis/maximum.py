@@ -17,7 +17,7 @@ AGREE = 1e-3
 _LOWER = 1e-6  # twice the logarithm: what is lower by less is not lower
 _ROUNDS = 60  # of steps to what is lower, until there is nothing
 _SECOND_FITS = 4  # that must not find anything lower, one after the other, before the fit is given up
-_LENGTHS = (0.1, 0.3, 1.0, 3.0)  # of steps along a direction in which the likelihood bends the wrong way
+_LENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # of steps along a direction in which the likelihood bends the wrong way
 _TOLERANCE = 1e-3  # the goal is 0.002 of it, in units of twice the logarithm
 _FLAT = 1e-10  # square of the derivatives by parameters whose uncertainty is about one
 
