@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from MLTools.NanoML.contracts.blinding import Shares
 
 if TYPE_CHECKING:
     from MLTools.NanoML.selection import DatasetInfo
@@ -16,11 +18,15 @@ class DataRequest:
     """Compare data with simulation in some regions, and nowhere else."""
 
     regions: tuple[str, ...]
-    blind: tuple[str, ...]  # regions whose events are left out
+    shares: Shares = field(
+        default_factory=dict
+    )  # of the events that may be seen in some regions, and nowhere more of these
     data: tuple[Path, ...] = ()
     simulation: tuple[Path, ...] = ()  # what is expected
     luminosity: float | None = None  # of the data [/fb], to be shown
     limit: float | None = None  # expected S / sqrt(B) above which a bin is blind; None for no bin
+    opened: tuple[str, ...] = ()  # regions in which no bin is blind
+    hidden: tuple[str, ...] = ()  # classes from data whose numbers of events are not told
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class RepeatRequest:
         return self.seeds + sum(self.shares)
 
 
-NO_DATA, NO_REPEATS = DataRequest((), ()), RepeatRequest()
+NO_DATA, NO_REPEATS = DataRequest(()), RepeatRequest()
 """Data are not looked at; nothing is trained again."""
 
 

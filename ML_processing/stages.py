@@ -6,6 +6,7 @@ import functools
 import glob
 import importlib.util
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ML_processing.export.releases import target
 from ML_processing.networks import TRAINING, beginning, code_behind, resolved
 from ML_processing.requests import NO_DATA, Compilation, DataRequest, RepeatRequest, Source, repeats_of
 from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.histogram import EVERYWHERE, Blind
 from MLTools.NanoML.config.training import Evaluate, Export, Train
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -21,7 +23,7 @@ from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
-from MLTools.NanoML.workflow.unblinding import blind_data
+from MLTools.NanoML.workflow.unblinding import places_of
 
 for _package in ("torch", "matplotlib", "mplhep", "onnx", "lightgbm"):
     # reported now, not after the skims; and without importing them, which takes seconds
@@ -62,22 +64,23 @@ def train_stage(analysis: Analysis) -> Stage:
 
 def evaluate_stage(analysis: Analysis) -> Stage:
     """The reports of the trainings."""
-    return Stage("evaluate", [_evaluation(analysis.config, era) for era in analysis.config.trainings])
+    return Stage("evaluate", [_evaluation(analysis, era) for era in analysis.config.trainings])
 
 
-def _evaluation(config: Config, era: str | None) -> Task:
+def _evaluation(analysis: Analysis, era: str | None) -> Task:
     """The report of a training."""
+    config = analysis.config
     assert config.train is not None
     run, files = Layout.of(config).training(era), _training_files(config, era)
     wanted = config.evaluate or Evaluate()
     compare = _files(config, wanted.compare, "evaluate", "compare")
-    data = _compared_data(config, wanted, files, era)
+    data = _compared_data(analysis, wanted, files, era)
     eras = _files_by_era(config) if era is None else {era: files}
     settings = {
         "signal": config.train.signal,
         "compare": [str(file) for file in compare],
         "data_in": list(data.regions),
-        "blind": [list(data.blind), data.limit],
+        "blind": [data.shares, data.limit, data.opened, data.hidden],
         "eras": {era: [str(file) for file in mine] for era, mine in eras.items()},
         "seeds": wanted.seeds,
         "learning_curve": wanted.learning_curve,
@@ -97,8 +100,9 @@ def _evaluation(config: Config, era: str | None) -> Task:
     )
 
 
-def _compared_data(config: Config, wanted: Evaluate, files: Sequence[Path], era: str | None) -> DataRequest:
+def _compared_data(analysis: Analysis, wanted: Evaluate, files: Sequence[Path], era: str | None) -> DataRequest:
     """The data that the networks of a training score, and the simulation of their eras if that can be told."""
+    config, blinded = analysis.config, analysis.blinded
     names = [name for name in config.converted_data if wanted.data_in and config.training_of(name) == era]
     data = tuple(Layout.of(config).hdf5(name) for name in names)
     eras = dict.fromkeys(config.datasets[name].era for name in names)
@@ -108,14 +112,19 @@ def _compared_data(config: Config, wanted: Evaluate, files: Sequence[Path], era:
         simulation = tuple(file for each in eras for file in _simulation_of(config, each))
     known = [config.eras[each].luminosity if each is not None else config.luminosity for each in eras]
     luminosity = sum(it for it in known if it is not None) if known and None not in known else None
-    blind = blind_data(config)
+    # files that are made elsewhere may be of any era
+    known_eras = eras if eras and not wanted.compare else {each for _, each in places_of(config)}
+    shares = blinded.in_eras(known_eras)
     for number, name in enumerate(wanted.data_in):
-        if name in blind:
-            what = f'data in "{name}" are blind until `nanoml unblind`, since {blind.because}. Name another region'
+        if not shares.get(name, shares.get(EVERYWHERE, 1.0)):
+            what = f'data in "{name}" are blind until `nanoml unblind`, since {blinded.because}. Name another region'
             raise config.error("evaluate", "data_in", number, message=f"{what}, or the signal regions as blind.regions")
+    hidden = tuple(dict.fromkeys(part.class_ for part in config.parts if part.name in blinded.hidden))
     if not wanted.data_in or not (names or wanted.compare):  # an era may be without data
-        return NO_DATA
-    return DataRequest(tuple(wanted.data_in), blind.regions, data, simulation, luminosity, blind.limit)
+        return replace(NO_DATA, hidden=hidden)
+    opened = tuple(name for name in wanted.data_in if all((name, each) in blinded.opened for each in known_eras))
+    limit = config.blind.signal_over_root_background if isinstance(config.blind, Blind) else None
+    return DataRequest(tuple(wanted.data_in), shares, data, simulation, luminosity, limit, opened, hidden)
 
 
 def _files_by_era(config: Config) -> dict[str, tuple[Path, ...]]:

@@ -41,9 +41,10 @@ def agreement(
         known = _expected(path)
         for region, name in channels.items():
             found = [it for it in templates.histogram(name).channels if it.region == region and era in ("", it.era)]
-            processes, where = added(found).processes, " ".join(filter(None, (region, era)))
-            if region not in known:
-                silent.append(f"{where} (not in {path.parent.name}/{path.name})")
+            whole, where = added(found), " ".join(filter(None, (region, era)))
+            processes, why = whole.processes, f"not in {path.parent.name}/{path.name}" * (region not in known)
+            if whole.note or why:
+                silent.append(f"{where} ({whole.note or why})")
                 continue
             for class_ in sorted({*known[region], *processes} - {*apart, DATA}):
                 there, template = known[region].get(class_, {}), processes.get(class_, _NOTHING)

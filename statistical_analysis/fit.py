@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.config.fit import Fit, LogNormal
+from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.page import Answer
@@ -57,6 +58,8 @@ class FitJob:
         The hypothesis of the signal, in words; None if there is one alone.
     fitted
         Regions and histograms of the fits under all hypotheses: if data of one are blind, they are in all.
+    log
+        Who unblinded what, and when.
     """
 
     source: Path
@@ -71,6 +74,7 @@ class FitJob:
     place: str
     hypothesis: str | None = None
     fitted: Sequence[tuple[str, str]] = ()
+    log: Sequence[Unblinding] = ()
 
 
 def fit(job: FitJob) -> dict[str, str]:
@@ -80,9 +84,11 @@ def fit(job: FitJob) -> dict[str, str]:
     from statistical_analysis.report.plots import Axis, draw_smoothed
 
     templates = Templates.read(job.source)
-    is_blind = job.is_blind or _has_blind_bins(templates, [*job.settings.channels.items(), *job.fitted])
-    asimov, fitted = 0.0 if is_blind else None, [templates.histogram(it) for it in job.settings.channels.values()]
-    origins = {process: it for histogram in fitted for process, it in histogram.origins.items()}
+    fitted = [*job.settings.channels.items(), *job.fitted]
+    found = [it for region, name in fitted for it in templates.histogram(name).channels if it.region == region]
+    is_blind = job.is_blind or any(it.processes and (it.blind is None or it.blind.any()) for it in found)
+    asimov, mine = 0.0 if is_blind else None, [templates.histogram(it) for it in job.settings.channels.values()]
+    origins = {process: it for histogram in mine for process, it in histogram.origins.items()}
     from_data = [process for process, it in origins.items() if it.is_from_data]
     try:
         model = statistical_model(
@@ -98,15 +104,28 @@ def fit(job: FitJob) -> dict[str, str]:
         return _no_fit(
             NoFit(CREATOR, f"no fit: {no_signal(model.signal)}", unblinded, model.signal, job.hypothesis), directory
         )
-    origin = Origin(CREATOR, model.signal, unblinded, job.hypothesis)
+    origin = Origin(CREATOR, model.signal, unblinded, job.hypothesis, tuple(job.log))
     results = _whole(infer(content, origin, is_blind, model.groups, job.settings.toys), model)
     write_json(directory / "workspace.json", with_range(content, results.farthest))
-    results = replace(results, processes=fitted_processes(model, origins))
+    by_name = {it.name: it for it in found}
+    # as it was expected before: without data
+    expected = (
+        infer(content, origin, True, toys=job.settings.toys).expected if job.log and not is_blind else results.expected
+    )
+    parts = [f"{it.name}: {it.note}" for it in by_name.values() if it.share < 1]
+    results = replace(
+        results,
+        channels=tuple(replace(it, note=by_name[it.name].note) for it in results.channels),
+        expected="; ".join([expected, *parts]),
+        processes=fitted_processes(model, origins),
+    )
     apart = [*job.apart, *([model.signal] if job.hypothesis is not None else [])]
     answer = agreement(templates, job.settings.channels, job.reports, apart)
-    axes = {channel.name: Axis(channel.title, channel.edges) for channel in model.channels}
-    eras = dict.fromkeys(channel.era for channel in model.channels)
-    right = templates.conditions(eras, job.energies)
+    axes = {
+        it.name: Axis(it.title, it.edges, templates.conditions([by_name[it.name]], job.energies))
+        for it in model.channels
+    }
+    right = templates.conditions([by_name[it.name] for it in model.channels], job.energies)
     _write(results, of_card.remarks, axes, right, directory, draw_smoothed(model, right, directory), [answer])
     return {"summary": results.summary}
 
@@ -137,12 +156,6 @@ def _no_fit(found: NoFit, directory: Path) -> dict[str, str]:
     write_text(directory / "report.html", no_fit_report(found))
     found.write(directory / "results.json")
     return {"summary": found.summary}
-
-
-def _has_blind_bins(templates: Templates, channels: Sequence[tuple[str, str]]) -> bool:
-    """Whether a region of a histogram has bins whose data must not be looked at."""
-    found = (it for region, name in channels for it in templates.histogram(name).channels if it.region == region)
-    return any(channel.blind is not None and bool(channel.blind.any()) for channel in found)
 
 
 def fit_workspace(

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from MLTools.NanoML.config.fit import AUTO, NEVER
+from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.report.page import digits, rounded, with_error
 from MLTools.NanoML.terminal.progress import progress
 from statistical_analysis.asymptotic import OutOfReachError, limit, significance
@@ -44,12 +45,13 @@ _REACH = 3.0  # of a scan, in standard deviations
 
 @dataclass(frozen=True)
 class Origin:
-    """What the results say about where they come from: version, name of the signal, who unblinded the analysis, and the hypothesis."""
+    """Where results come from: version, name of the signal, who unblinded the analysis, the hypothesis, and all unblindings."""
 
     creator: str
     signal: str
     unblinded: Optional[str] = None
     hypothesis: Optional[str] = None
+    log: tuple[Unblinding, ...] = ()
 
 
 def infer(
@@ -121,24 +123,31 @@ def infer(
         few,
         count,
         origin.hypothesis,
+        expected(upper, highest, discovery),
+        origin.log,
     )
 
 
-def summary(
-    upper: Optional[Limit], highest: float, discovery: Significance, strength: Parameter, unblinded: Optional[str]
-) -> str:
-    """The result in one line: "expected limit on the signal strength 0.42 (+0.18 -0.12) at 95 % CL, significance 4.8; blinded"."""
-    text, observed = f"no limit on the signal strength: it is above {digits(highest, 3)}; expected", ""
+def expected(upper: Optional[Limit], highest: float, discovery: Significance) -> str:
+    """What is expected: "expected limit on the signal strength 0.42 (+0.18 -0.12) at 95 % CL, significance 4.8"."""
+    text = f"no limit on the signal strength: it is above {digits(highest, 3)}; expected"
     if upper:
         _, low, median, high, _ = upper.expected
         by = " by toys" if upper.expected_errors else ""
         number, up, down = (rounded(it, high - median) for it in (median, high - median, median - low))
         text = f"expected limit on the signal strength {number} (+{up} -{down})"
         text = f"{text} at {upper.level:.0%} CL{by},".replace("%", " %")
-        observed = f"limit {digits(upper.observed, 3)}, " if upper.observed is not None else ""
-    text = f"{text} significance {digits(discovery.expected, 2)}"
+    return f"{text} significance {digits(discovery.expected, 2)}"
+
+
+def summary(
+    upper: Optional[Limit], highest: float, discovery: Significance, strength: Parameter, unblinded: Optional[str]
+) -> str:
+    """The result in one line: what is expected, and "blinded" or what is observed."""
+    text = expected(upper, highest, discovery)
     if discovery.observed is None:
         return f"{text}; blinded"
+    observed = f"limit {digits(upper.observed, 3)}, " if upper and upper.observed is not None else ""
     return (
         f"{text}; observed {observed}significance {digits(discovery.observed, 2)}, "
         f"signal strength {with_error(strength.value, strength.error)}; {unblinded}"

@@ -10,6 +10,7 @@ from typing import Optional
 import numpy as np
 
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
+from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.templates import Templates
@@ -35,12 +36,14 @@ class FittedPoint:
 
 @dataclass(frozen=True)
 class LimitsJob:
-    """The fits at all values in rising order, the file of the histograms, where results go, and the energy [TeV] of each era."""
+    """The fits in rising order, the histograms, where results go, the energy [TeV] of each era, regions, and who unblinded what."""
 
     points: Sequence[FittedPoint]
     source: Path
     directory: Path
     energies: Mapping[str, float | None]
+    regions: Sequence[str]
+    log: Sequence[Unblinding] = ()
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,9 @@ def collect(job: LimitsJob) -> dict[str, str]:
     templates = Templates.read(job.source)
     limits = together([(it, read_results(it.results)) for it in job.points])
     directory = make_directory(job.directory)
-    drawn = draw_limits(limits, templates.conditions(templates.luminosity, job.energies), directory)
-    write_text(directory / "report.html", limits_report(limits, drawn, directory))
+    channels = [it for each in templates.histograms for it in each.channels if it.region in job.regions]
+    drawn = draw_limits(limits, templates.conditions(channels, job.energies), directory)
+    write_text(directory / "report.html", limits_report(limits, drawn, directory, job.log))
     write_json(directory / "results.json", {"schema": SCHEMA, **plain(limits)})
     return {"summary": limits.summary}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.contracts.templates import Origin
 from MLTools.NanoML.errors import NanoMLError
@@ -140,13 +141,14 @@ class Yields:
 class Channel:
     """The events of a channel before and after the fit, by sample; the last "sample" is the sum of all, `TOTAL`.
 
-    `observed` are data; None as long as the analysis is blind.
+    `observed` are data; None as long as the analysis is blind. `note` says which of them are not seen, and not expected either.
     """
 
     name: str
     before: tuple[Yields, ...]
     after: tuple[Yields, ...]
     observed: Optional[tuple[float, ...]]
+    note: str = ""
 
 
 TOTAL = "total"
@@ -185,6 +187,10 @@ class Results:
         The hypothesis of the signal, as "mass = 600"; None if there is one alone.
     processes
         What is in the fit; none if a workspace was fitted.
+    expected
+        What is expected without data, in words.
+    log
+        Who unblinded what, and when, with what was expected then.
     """
 
     creator: str
@@ -206,6 +212,8 @@ class Results:
     toys: int
     hypothesis: Optional[str] = None
     processes: tuple[FittedProcess, ...] = ()
+    expected: str = ""
+    log: tuple[Unblinding, ...] = ()
 
     @property
     def farthest(self) -> float:

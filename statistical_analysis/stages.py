@@ -16,11 +16,12 @@ from MLTools.NanoML.config.histogram import hypotheses
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.errors import listed
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
-from MLTools.NanoML.workflow.unblinding import blind_data, unblinding
+from MLTools.NanoML.workflow.unblinding import places_of
 from statistical_analysis.fit import FitJob, fit
 from statistical_analysis.limits import FittedPoint, LimitsJob, collect
 
@@ -41,22 +42,23 @@ def fit_stage(analysis: Analysis) -> Stage:
         it: {region: f"{name}_{it.ending}" for region, name in config.fit.channels.items()} for it in hypotheses(config)
     }
     if not known:
-        return Stage("fit", [_fit_task(config, config.fit, layout.fit)], summary=_summary)
+        return Stage("fit", [_fit_task(analysis, config.fit, layout.fit)], summary=_summary)
     fitted = tuple(channel for channels in known.values() for channel in channels.items())
     tasks = [
-        _fit_task(config, replace(config.fit, channels=channels), layout.fit / it.ending, it, fitted)
+        _fit_task(analysis, replace(config.fit, channels=channels), layout.fit / it.ending, it, fitted)
         for it, channels in known.items()
     ]
     return Stage("fit", tasks, usable_cores(), _summary, "fits")
 
 
 def _fit_task(
-    config: Config,
+    analysis: Analysis,
     settings: Fit,
     directory: Path,
     hypothesis: Hypothesis | None = None,
     fitted: tuple[tuple[str, str], ...] = (),
 ) -> Task:
+    config, unblinded = analysis.config, _unblinded(analysis)
     job = FitJob(
         Layout.of(config).histograms(".h5"),
         directory,
@@ -64,12 +66,13 @@ def _fit_task(
         luminosity_uncertainties(config),
         _reports(config),
         sorted({class_ for _, class_ in config.members(TRAINING).items() ^ config.members(FIT).items()}),
-        _is_blind(config),
-        _unblinded(config),
+        unblinded is None,
+        unblinded,
         {name: era.energy for name, era in config.eras.items()},
         config.where("fit"),
         str(hypothesis) if hypothesis else None,
         fitted,
+        analysis.blinded.log,
     )
     decisive = {
         "fit": plain(settings),
@@ -81,6 +84,7 @@ def _fit_task(
         "energies": job.energies,
         "hypothesis": job.hypothesis,
         "fitted": fitted,
+        "log": plain(job.log),
     }
     names = ("results.json", "workspace.json", "report.html", "datacard.txt", "templates.root")
     outputs = tuple(directory / name for name in names)
@@ -96,16 +100,16 @@ def _reports(config: Config) -> dict[str, Path]:
     return {era or "": Layout.of(config).training(era) / "metrics.json" for era in config.trainings}
 
 
-def _is_blind(config: Config) -> bool:
-    assert config.fit is not None
-    has_data, blind = any(dataset.is_data for dataset in config.datasets.values()), blind_data(config)
-    return not has_data or any(region in blind for region in config.fit.channels)
-
-
-def _unblinded(config: Config) -> str | None:
-    """Why data may be looked at; None if they may not."""
-    log = unblinding(config)
-    return None if _is_blind(config) else str(log) if log else "with data: no channel is in a blind region"
+def _unblinded(analysis: Analysis) -> str | None:
+    """Why data may be looked at in all channels; None if they may not."""
+    blinded, fit = analysis.blinded, analysis.config.fit
+    places = [it for it in places_of(analysis.config) if fit is not None and it[0] in fit.channels]
+    if not places or any(blinded.shares.get(place) == 0 for place in places):
+        return None
+    entries = [blinded.opened[place] for place in places if place in blinded.opened]
+    parts = sorted({f"{100 * blinded.shares[it]:g} %" for it in places if it in blinded.shares})
+    text = str(max(entries, key=lambda it: it.at)) if entries else "with data: no channel is in a blind region"
+    return f"{text}; {listed(parts)} of the data" if parts else text
 
 
 def limits_stage(analysis: Analysis) -> Stage | None:
@@ -118,8 +122,11 @@ def limits_stage(analysis: Analysis) -> Stage | None:
     if not points:
         return None
     energies = {name: era.energy for name, era in config.eras.items()}
-    job = LimitsJob(points, layout.histograms(".h5"), layout.fit, energies)
-    settings = {"points": {it.hypothesis.ending: it.cross_section for it in points}, "energies": energies}
+    job = LimitsJob(
+        points, layout.histograms(".h5"), layout.fit, energies, [*config.fit.channels], analysis.blinded.log
+    )
+    cross_sections = {it.hypothesis.ending: it.cross_section for it in points}
+    settings = {"points": cross_sections, "energies": energies, "log": plain(job.log)}
     outputs = tuple(layout.fit / name for name in ("results.json", "report.html"))
     inputs = tuple(str(path) for path in (*(it.results for it in points), job.source))
     work, code = functools.partial(collect, job), code_of(collect.__module__)

@@ -93,6 +93,7 @@ class Evaluation:
     regions: dict[str, RegionResult]
     data: dict[str, DataComparison]  # by region
     verdict: list[Answer]
+    hidden: tuple[str, ...] = ()  # classes from data whose numbers of events the page does not tell
 
 
 def evaluate(
@@ -226,6 +227,7 @@ def _evaluation(
             varied,
             [*repeat_answers(shown.repeats), *data_answers(compared)],
         ),
+        data_in.hidden,
     )
 
 

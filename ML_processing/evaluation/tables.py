@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def numbers(content: Evaluation) -> str:
     """All tables of numbers."""
-    measured, events = content.measured, _events(content.events)
+    measured, events = content.measured, _events(content.events, content.hidden)
     if isinstance(measured, Regression):
         return "\n".join([_targets(measured), events])
     drawn = content.plots.measured
@@ -202,12 +202,12 @@ def value(found: Measured) -> str:
     return "not defined" if found.value is None or found.error is None else with_error(found.value, found.error)
 
 
-def in_region(content: RegionResult, varied: Sequence[VariedYields]) -> str:
-    """The cut of a region, the events of each class and what varies them most, and how well the networks do."""
+def in_region(content: RegionResult, varied: Sequence[VariedYields], hidden: Sequence[str] = ()) -> str:
+    """The cut of a region, the events of each class and what varies them most, and how well the networks do; as in `Evaluation.hidden`."""
     trained = " The networks were trained on events of this region." if content.is_trained_on else ""
     text = f"<p><code>{escape(content.cut)}</code>.{trained}</p>"
     head = ["class", "events", "expected events" if content.physical else "sum of weights"]
-    rows = [[name, f"{it.events:,}", value(it.sum_of_weights)] for name, it in content.yields.items()]
+    rows = [[name, _count(name, it.events, hidden), value(it.sum_of_weights)] for name, it in content.yields.items()]
     if isinstance(content.measured, Separation):
         head.append("AUC against all others")
         areas = content.measured.auc_one_against_all
@@ -277,12 +277,16 @@ def _largest(content: Sequence[VariedYields]) -> str:
     return f"<p>Largest variations of the expected events: {escape(', '.join(texts))}.</p>" if texts else ""
 
 
-def _events(events: EventCounts) -> str:
-    rows = [
-        [name, f"{it.total.events:,}", f"{it.total.sum_of_weights:.4g}", f"{it.effective:,.0f}", f"{it.negative:.1%}"]
-        for name, it in events.classes.items()
-    ]
-    tested = f"{events.tested:,} of {events.total:,} events are tested."
+def _count(name: str, events: int, hidden: Sequence[str]) -> str:
+    return "blind" if name in hidden else f"{events:,}"
+
+
+def _events(events: EventCounts, hidden: Sequence[str]) -> str:
+    rows = []
+    for name, it in events.classes.items():
+        sums = f"{it.total.sum_of_weights:.4g}", f"{it.effective:,.0f}", f"{it.negative:.1%}"
+        rows.append([name, _count(name, it.total.events, hidden), *sums])
+    tested = "" if hidden else f"{events.tested:,} of {events.total:,} events are tested."
     head = ["class", "events", "sum of weights", "effective events", "negative weights"]
     return table(head, rows) + f"<p>{tested}</p>" + _reweighted(events.reweighted)
 
@@ -304,7 +308,9 @@ def _reweighted(classes: Mapping[str, Reweighted]) -> str:
     return table(head, rows) + f"<p>{text}</p>"
 
 
-def provenance(description: TrainingDescription, evaluated: str, compared: Sequence[str]) -> str:
+def provenance(
+    description: TrainingDescription, evaluated: str, compared: Sequence[str], hidden: Sequence[str] = ()
+) -> str:
     """Where a training and its evaluation come from: when it was evaluated, and with which other files."""
     versions = ", ".join(f"{name} {version}" for name, version in description.versions.items())
     settings = ", ".join(f"{key} {value}" for key, value in plain(description.config).items() if value is not None)
@@ -321,17 +327,18 @@ def provenance(description: TrainingDescription, evaluated: str, compared: Seque
         ["folds", f"{folds.networks} networks, {folds.k} folds: {folds.hash}"],
         ["events", f"SHA-256 {description.data.sha256}"],
     ]
-    rows += [["dataset", _dataset(dataset)] for dataset in description.datasets]
+    rows += [["dataset", _dataset(dataset, hidden)] for dataset in description.datasets]
     if compared:
         rows.append(["compared files", ", ".join(compared)])
     return table(["", ""], rows)
 
 
-def _dataset(dataset: ConvertedDataset) -> str:
+def _dataset(dataset: ConvertedDataset, hidden: Sequence[str]) -> str:
     accounting, cross_section = dataset.accounting, dataset.cross_section
+    is_hidden = dataset.is_data and dataset.class_ in hidden
     parts = [
         f"{dataset.name} ({dataset.class_ or 'no class'})",
-        f"{accounting.selected:,} of {accounting.entries:,} events selected",
+        f"{'blind' if is_hidden else f'{accounting.selected:,}'} of {accounting.entries:,} events selected",
         f"sum of weights {accounting.sum_of_weights:.6g}",
         f"cross section {cross_section:g} pb" if cross_section is not None else "no cross section",
     ]

@@ -34,14 +34,13 @@ def draw_histograms(templates: Templates, directory: Path, energies: Mapping[str
             figures = {region: (whole, False), f"{region}_log": (whole, True)}
             figures.update({it.name: (it, False) for it in channels if len(channels) > 1})
             for name, (channel, logarithmic) in figures.items():
-                eras = [channel.era] if channel.era else [it.era for it in channels]
-                right = templates.conditions(eras, energies)
+                right = templates.conditions([channel] if channel.era else channels, energies)
                 save(
                     stack(histogram, channel, templates.signal, right, logarithmic),
                     directory / f"{histogram.name}_{name}",
                 )
                 drawn.append(f"{histogram.name}_{name}")
-            right = templates.conditions([it.era for it in channels], energies)
+            right = templates.conditions(channels, energies)
             figure = uncertainties(histogram, whole, templates.signal, right)
             if figure is not None:
                 save(figure, directory / f"{histogram.name}_{region}_uncertainties")
@@ -96,7 +95,8 @@ def stack(
     below.set_xlabel(histogram.axes[0].quantity)
     groups = {"background": names, "signal": [line.name] if line else []}
     outside = {name: summed([channel.processes[it] for it in each]).outside for name, each in groups.items() if each}
-    title = "\n".join([channel.name, *(f"{name}: {text}" for name, text in outside.items() if text)])
+    remarks = (f"{name}: {text}" for name, text in outside.items() if text)
+    title = "\n".join(filter(None, (channel.name, channel.note, *remarks)))
     axes.legend(ncols=2, fontsize=17, loc="upper right", title=title, title_fontsize=17)
     figure.align_ylabels()
     return figure

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from data_processing.convert.expressions import Expression
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.accounting import EVENT_WEIGHT, under_shift
+from MLTools.NanoML.contracts.blinding import Shares, share_in
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.nanoaod.folds import fold_of, part_of
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
@@ -73,7 +74,7 @@ class Process:
 
     name: str  # a class, or "data_obs"
     prefix: str = ""  # of the branches with its weights and regions
-    blind: Sequence[str] = ()  # regions in which its events are not looked at
+    shares: Shares = field(default_factory=dict)  # of the events that may be seen in some regions of its era
     is_seen: bool = True  # whether networks were trained on them
 
 
@@ -101,6 +102,7 @@ class _Filled:
     of_scores: bool  # so that only events count whose network has not seen them; False if it has seen none
     sums: dict[str, Floats] = field(default_factory=dict)
     squares: Floats | float = 0.0
+    without: set[str] = field(default_factory=set)  # other regions with events of it, of which not all may be seen
 
     def add(self, ending: str, cell: NDArray[np.int64], weights: Floats, count: int) -> None:
         self.sums[ending] = np.add(np.bincount(cell, weights, count), self.sums.get(ending, 0.0), dtype=np.float64)
@@ -117,7 +119,8 @@ def fill_file(job: FillJob) -> dict[str, int]:
         found: dict[tuple[str, str, str], _Filled] = {}
         views = [view for process in job.processes for view in _views(job, process, files)]
         names = list(dict.fromkeys(name for view in views for name in view.reads))
-        with progress(f"fill {Path(job.scores).name}", files.entries) as bar:
+        is_data = any(process.name == DATA for process in job.processes)
+        with progress(f"fill {Path(job.scores).name}", files.entries, is_share=is_data) as bar:
             for start, stop in files.ranges(names, job.chunk, job.memory):
                 arrays = files.read(names, start, stop)
                 for view in views:
@@ -130,6 +133,7 @@ def fill_file(job: FillJob) -> dict[str, int]:
             group = file.create_group("/".join(key))
             group.attrs["endings"] = json.dumps(list(filled.sums))
             group.attrs["of_scores"] = filled.of_scores
+            group.attrs["without"] = json.dumps(sorted(filled.without))
             group["sums"] = np.array(list(filled.sums.values()))
             if NOMINAL in filled.sums:
                 group["squares"] = filled.squares
@@ -206,10 +210,14 @@ class _View:
         outputs = {name for name in files.branches if name.startswith(f"{job.model}_")}
         self._of_scores = {it for it, (_, names) in self._quantities.items() if outputs & set(names.values())}
         self._fills: list[tuple[Plan, str, str]] = []  # with the branch that says whether an event is in the region
+        self._is_data = process.name == DATA
+        flags = {it: f"{process.prefix}in_{it}" for it in process.shares}
+        self._limited = {it: flag for it, flag in flags.items() if job.has_regions and flag in files.branches}
         for plan in job.plans:
             for region in plan.regions:
                 flag = f"{process.prefix}in_{region}" if job.has_regions else ""
-                if region not in process.blind and (not flag or flag in files.branches):
+                is_blind = self._is_data and process.shares.get(region) == 0
+                if not is_blind and (not flag or flag in files.branches):
                     self._fills.append((plan, region, flag))
 
     def _bound(self, quantity: Expression, ending: str, model: str) -> tuple[Formula, dict[str, str]]:
@@ -232,8 +240,8 @@ class _View:
     def reads(self) -> list[str]:
         """All branches that it needs."""
         columns = [name for _, names in self._quantities.values() for name in names.values()]
-        flags = [flag for _, _, flag in self._fills if flag]
-        identifiers = versions.IDENTIFIERS if self._single_of else ()
+        flags = [*(flag for _, _, flag in self._fills if flag), *self._limited.values()]
+        identifiers = versions.IDENTIFIERS if self._single_of or (self._is_data and self.process.shares) else ()
         return [*self._weights.values(), *map(self._under_shift, [*columns, *flags]), *identifiers]
 
     def _under_shift(self, name: str) -> str:
@@ -256,9 +264,8 @@ class _View:
             self.all_weights += float(weights[NOMINAL].sum(dtype=np.float64))
             self.unseen_weights += float(weights[NOMINAL][unseen].sum(dtype=np.float64))
         cells = {plan.name: self._cells(plan, values) for plan in dict.fromkeys(plan for plan, _, _ in self._fills)}
-        flags = {
-            flag: np.asarray(ak.to_numpy(arrays[self._under_shift(flag)]), bool) for _, _, flag in self._fills if flag
-        }
+        named = dict.fromkeys([*(flag for _, _, flag in self._fills), *self._limited.values()])
+        flags = {it: np.asarray(ak.to_numpy(arrays[self._under_shift(it)]), bool) for it in named if it}
         # one entry for each event is the rule: then the weights of a region are picked once for all histograms
         every = np.arange(length)
         is_plain = {name: np.array_equal(event, every) for name, (event, _) in cells.items()}
@@ -268,17 +275,34 @@ class _View:
             of_scores = self._single_of is not None and not self._of_scores.isdisjoint(plan.quantities)
             key = (flag, of_scores) if is_plain[plan.name] else None
             if key is None or key != last:
-                inside = flags[flag][event] if flag else np.ones(len(event), bool)
+                inside, seen, without = self._seen(region, flags.get(flag, np.ones(length, bool)), flags, arrays)
                 if of_scores:
-                    inside = inside & unseen[event]
-                picked = np.flatnonzero(inside)
+                    inside = inside & unseen
+                picked = np.flatnonzero(inside[event])
                 rows = event[picked]
-                chosen = {ending: each[rows].astype(np.float64) for ending, each in weights.items()}
+                chosen = {ending: each[rows] * seen[rows] for ending, each in weights.items()}
                 last = key
             filled = found.setdefault((plan.name, region, self.process.name), _Filled(of_scores))
+            filled.without |= without
             places, count = cell[picked], int(np.prod(plan.cells))
             for ending, each in chosen.items():
                 filled.add(ending, places, each, count)
+
+    def _seen(
+        self, region: str, inside: NDArray[np.bool_], flags: Mapping[str, NDArray[np.bool_]], arrays: Mapping[str, Any]
+    ) -> tuple[NDArray[np.bool_], Floats, set[str]]:
+        """Which events of a region may be seen, with which share, and which other regions take a part of it.
+
+        Data are seen as a whole or not at all.
+        """
+        of_region = {it: flags[flag] for it, flag in self._limited.items()}
+        share = np.broadcast_to(share_in(region, self.process.shares, of_region.get), len(inside)).astype(np.float64)
+        if self._is_data and self.process.shares:
+            part = part_of(*(np.asarray(ak.to_numpy(arrays[name])) for name in versions.IDENTIFIERS))
+            return inside & (part < share), np.ones(len(inside)), set()
+        least = self.process.shares.get(region, 1.0)
+        others = {it for it, flag in of_region.items() if self.process.shares[it] < least and (flag & inside).any()}
+        return inside, share, others
 
     def _unseen(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.bool_]:
         """Which events have a score that counts: by a network that has not seen them."""

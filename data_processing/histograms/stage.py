@@ -30,7 +30,6 @@ from MLTools.NanoML.terminal.progress import say_once
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
-from MLTools.NanoML.workflow.unblinding import blind_data
 
 
 def fill_stage(analysis: Analysis) -> Optional[Stage]:
@@ -46,7 +45,8 @@ def fill_stage(analysis: Analysis) -> Optional[Stage]:
     if others:
         say_once("only scored", f"histogram: only scored, and in no histogram: {listed(why)}.")
     tasks = []
-    for dataset, processes, events, scores, output in _files(analysis):
+    for dataset, events, scores, output in _files(analysis):
+        processes = _processes(analysis, dataset)
         source = str(scores) if copies else events
         parameters = config.datasets[dataset].parameters
         mine = [it for it in plans if it.hypothesis is None or it.hypothesis.allows(parameters)]
@@ -88,12 +88,15 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
     luminosity = {name: era.luminosity for name, era in config.eras.items()} or {"": config.luminosity}
     signal = signal_of(config)
     output, root = layout.histograms(".h5"), layout.histograms(".root")
+    blinded = analysis.blinded
     has_data = any(dataset.is_data for dataset in config.datasets.values())
-    blind = blind_data(config).bins if has_data else None
+    blinded = analysis.blinded
+    blind, opened = blinded.bins if has_data else None, list(blinded.opened)
     processes, origins = config.processes, {plan.name: _origins(config, plan) for plan in plans}
     job = TemplateJob(
-        parts, normalisations, plans, chosen, processes, signal, luminosity, output, root, blind, varied, origins
-    )
+        parts, normalisations, plans, chosen, processes, signal, luminosity, output, root, blind, varied,
+        blinded.shares, opened, origins,
+    )  # fmt: skip
     settings = {
         "histograms": [plain(plan) for plan in plans],
         "chosen": {name: plain(each) for name, each in chosen.items()},
@@ -105,6 +108,8 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
         "eras": {name: dataset.era for name, dataset in config.datasets.items()},
         "varied": {name: [it.variation, *it.varies] for name, it in config.datasets.items() if it.varies},
         "blind": plain(blind),
+        "shares": [[*place, share] for place, share in blinded.shares.items()],
+        "opened": opened,
     }
     inputs = tuple(str(path) for path in [*(path for mine in files.values() for path, _ in mine), *normalisations])
     work = functools.partial(make_templates, job)
@@ -181,19 +186,19 @@ def _plan(config: Config, name: str, histogram: Histogram) -> Plan:
     return Plan(name, axes, tuple(regions_of(config, histogram)), is_folded=histogram.overflow is not None)
 
 
-def _processes(config: Config, dataset: str) -> list[Process]:
+def _processes(analysis: Analysis, dataset: str) -> list[Process]:
     """What the events of a dataset are in histograms: data or a class, and parts of classes from data; nothing if they are in none."""
+    config, blinded = analysis.config, analysis.blinded
     own, process, trained = list[Process](), config.process_of(dataset), config.trained
+    if blinded.shares:
+        say_once("blind", f"histogram: {blinded}.")
+    shares = blinded.in_eras([config.datasets[dataset].era])
     if config.datasets[dataset].is_data:
-        blind = blind_data(config)
-        if blind.regions:
-            regions = ", ".join(blind.regions)
-            say_once("blind", f"histogram: data in {regions} are not looked at, since {blind.because}.")
-        own.append(Process(DATA, blind=blind.regions, is_seen=False))
+        own.append(Process(DATA, shares=shares, is_seen=False))
     elif process is not None:
-        own.append(Process(process, is_seen=dataset in trained))
+        own.append(Process(process, shares=shares, is_seen=dataset in trained))
     parts = (part for part in config.parts_in(FIT) if part.dataset == dataset)
-    return [*own, *(Process(it.class_, prefix_of(it.class_), is_seen=it.name in trained) for it in parts)]
+    return [*own, *(Process(it.class_, prefix_of(it.class_), shares, it.name in trained) for it in parts)]
 
 
 def _origins(config: Config, plan: Plan) -> dict[str, Origin]:

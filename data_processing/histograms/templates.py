@@ -19,6 +19,7 @@ from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.accounting import NOMINAL as UNVARIED
 from MLTools.NanoML.contracts.accounting import combined, weight_column
 from MLTools.NanoML.contracts.bins import chosen_bins, with_background
+from MLTools.NanoML.contracts.blinding import Place
 from MLTools.NanoML.contracts.templates import (
     DATA,
     KEY,
@@ -84,6 +85,8 @@ class TemplateJob:
     root: Path  # the ROOT file
     blind: Optional[BlindBins] = None  # whose data are left out
     varied: Sequence[VariedParts] = ()
+    shares: Mapping[Place, float] = field(default_factory=dict)  # of the events that may be seen, where not all
+    opened: Sequence[Place] = ()  # where no bin is blind
     origins: Mapping[str, dict[str, Origin]] = field(default_factory=dict)  # of processes, by histogram
 
 
@@ -101,6 +104,7 @@ class _Sums:
 
     sums: dict[str, Floats]
     squares: Floats
+    without: tuple[str, ...] = ()
 
     def scale(self, factor: float) -> None:
         self.sums = {ending: factor * values for ending, values in self.sums.items()}
@@ -117,7 +121,7 @@ def make_templates(job: TemplateJob) -> dict[str, Any]:
             each.name: (plan.axes, [it.edges for it in each.axes]) for plan, each in zip(job.plans, histograms)
         }  # what is filled, and the bins
         histograms = tuple(
-            _blinded(each, [it for it in histograms if bins[it.name] == bins[each.name]], job.blind)
+            _blinded(each, [it for it in histograms if bins[it.name] == bins[each.name]], job.blind, job.opened)
             for each in histograms
         )
     made = Templates(
@@ -138,12 +142,14 @@ def make_templates(job: TemplateJob) -> dict[str, Any]:
     }
 
 
-def _blinded(histogram: FilledHistogram, alike: Sequence[FilledHistogram], bins: BlindBins) -> FilledHistogram:
+def _blinded(
+    histogram: FilledHistogram, alike: Sequence[FilledHistogram], bins: BlindBins, opened: Sequence[Place]
+) -> FilledHistogram:
     """A histogram without data where the signal may show, in all eras of a region together, under any hypothesis with the same bins."""
     channels = []
     for channel in histogram.channels:
         data = channel.processes.get(DATA)
-        if data is not None:
+        if data is not None and (channel.region, channel.era) not in opened:
             every = [[it for it in each.channels if it.region == channel.region] for each in alike]
             hidden = np.any([_hidden(added(eras).processes, bins) for eras in every if eras], axis=0)
             seen = Template(np.where(hidden, np.nan, data.nominal), np.where(hidden, np.nan, data.variances))
@@ -188,7 +194,8 @@ def _added(parts: Sequence[Part]) -> dict[_Key, _Sums]:
                 for region, processes in regions.items():
                     for process, group in processes.items():
                         endings = json.loads(group.attrs["endings"])
-                        more = _Sums(dict(zip(endings, group["sums"][()])), group["squares"][()])
+                        without = tuple(json.loads(group.attrs["without"]))
+                        more = _Sums(dict(zip(endings, group["sums"][()])), group["squares"][()], without)
                         key = (name, region, era, process), bool(group.attrs["of_scores"])
                         found[key] = _sum(found[key], more) if key in found else more
                         scored |= {process} if key[1] else set()
@@ -230,7 +237,7 @@ def _sum(one: _Sums, other: _Sums) -> _Sums:
         ending: one.sums.get(ending, one.sums[NOMINAL]) + other.sums.get(ending, other.sums[NOMINAL])
         for ending in dict.fromkeys([*one.sums, *other.sums])
     }
-    return _Sums(sums, one.squares + other.squares)
+    return _Sums(sums, one.squares + other.squares, one.without + other.without)
 
 
 def _histogram(plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: Mapping[str, _Set]) -> FilledHistogram:
@@ -246,12 +253,16 @@ def _histogram(plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: 
     channels = []
     for region in plan.regions:
         for era in job.luminosity:
-            processes = {
-                process: _template(sums, sets, plan, merge)
-                for (where, when, process), sums in ordered
-                if where == region and when == (era or None)
+            here = {
+                process: sums for (where, when, process), sums in ordered if where == region and when == (era or None)
             }
-            channels.append(HistogramChannel(region, era or None, processes))
+            processes = {process: _template(sums, sets, plan, merge) for process, sums in here.items()}
+            shares = {where: share for (where, when), share in job.shares.items() if when == (era or None)}
+            others = dict.fromkeys(it for sums in here.values() for it in sums.without)
+            without = ", ".join(f"{it} (but for {100 * shares[it]:g} %)" if shares[it] else it for it in others)
+            share, notes = shares.get(region) or 1.0, [f"without the events of {without}"] * bool(without)
+            notes = [f"{100 * share:g} % of the data"] * (share < 1) + notes
+            channels.append(HistogramChannel(region, era or None, processes, share, ", ".join(notes)))
     at = str(plan.hypothesis) if plan.hypothesis else None
     ending = f"{f' at {at}' if at else ''}{' (with under- and overflow)' if plan.is_folded else ''}"
     texts = [f"{axis.quantity.text}{ending}" for axis in plan.axes]
@@ -267,7 +278,7 @@ def _folded(sums: _Sums, cells: tuple[int, ...]) -> _Sums:
     def fold(values: Floats) -> Floats:
         return np.bincount(places, values, len(values)).astype(np.float64)
 
-    return _Sums({ending: fold(values) for ending, values in sums.sums.items()}, fold(sums.squares))
+    return _Sums({ending: fold(values) for ending, values in sums.sums.items()}, fold(sums.squares), sums.without)
 
 
 def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[tuple[str, Optional[str], str], _Sums]) -> list[int]:

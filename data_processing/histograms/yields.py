@@ -55,7 +55,7 @@ def write_tables(templates: Templates, directory: Path, drawn: Sequence[str]) ->
     for histogram in templates.histograms:
         for channel in histogram.channels:
             if channel.processes:
-                name = f"{channel.name}, {histogram.hypothesis}" if histogram.hypothesis else channel.name
+                name = ", ".join(filter(None, (channel.name, histogram.hypothesis, channel.note)))
                 channels.setdefault(name, yields_of(channel, templates.signal))
     write_text(directory / "yields.md", "\n".join(_markdown(channels)) + "\n")
     write_text(directory / "yields.tex", "\n".join(_latex(channels)) + "\n")
@@ -79,7 +79,7 @@ def _markdown(channels: dict[str, list[Yield]]) -> Iterator[str]:
 
 def _latex(channels: dict[str, list[Yield]]) -> Iterator[str]:
     def plain(text: str) -> str:
-        return text.replace("_", r"\_")
+        return text.replace("_", r"\_").replace("%", r"\%")
 
     for name, found in channels.items():
         yield from (

@@ -22,6 +22,7 @@ from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.pipeline import files_of, forgive
 from MLTools.NanoML.workflow.runner import FailedTasksError
 from MLTools.NanoML.workflow.stages import Layout, Resources
+from MLTools.NanoML.workflow.unblinding import record_declared
 
 _LACKED = ("memory", "time", "disk")
 
@@ -36,6 +37,8 @@ def submit(
     place = place_of(config, request.on)
     system = place.system
     with locked(Layout.of(config).workdir):
+        if not request.dry_run:
+            record_declared(config)
         submission = system.prepare(config, place, request, force, again)
         if submission is None or request.dry_run:
             return submission

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
@@ -136,58 +137,94 @@ def _results(source: Path, at: Optional[float]) -> Path:
     return directory / chosen[0].ending
 
 
+def _shares() -> Mapping[str, str]:
+    return {"pattern": r"100%|(?!0+(\.0*)?%)[0-9]{1,2}(\.[0-9]+)?%", "form": "a part of the data, as in 10%"}
+
+
 @command(
-    "nanoml unblind analysis.yaml --because 'approved by the working group'",
+    "nanoml unblind analysis.yaml",
+    "nanoml unblind analysis.yaml SR --fraction 10% --because 'asked for by the working group'",
+    "nanoml unblind analysis.yaml SR --era 2018 --because 'approved by the working group'",
+    "nanoml unblind analysis.yaml all",
     short="Look at the data of signal regions.",
 )
 @config_argument
+@click.argument("regions", nargs=-1, metavar="[REGION...|all]")
+@click.option("--era", "eras", multiple=True, help="An era; may be repeated. Default: all.")
+@click.option(
+    "--fraction",
+    "part",
+    type=SettingForm("SHARE%", _shares),
+    default="100%",
+    help="Only a part of the data, by a hash of the events.",
+)
 @click.option("--because", metavar="TEXT", help="Why now; without it, you are asked.")
-def unblind(config: Path, because: Optional[str]) -> None:
-    """Make an analysis use the observed data of its signal regions.
+def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part: str, because: Optional[str]) -> None:
+    """Make an analysis use the observed data of some regions; without REGION, say what is blind.
 
-    Shows the expected result, and asks for the name of the analysis. Who unblinds, when, why, and the expected result are
-    written to WORKDIR/unblinded.json; the report of the fit shows them. Then `nanoml run` makes histograms, figures
-    and the fit again, with data.
+    Shows the expected result, and asks for the name of the analysis. Who unblinds what, when, why, and the expected result
+    are written to WORKDIR/unblinded.json; the report of the fit shows them. Then `nanoml run` makes histograms, figures
+    and the fit again, with data. A region whose cut, selection or networks change is blind again.
     """
     from MLTools.NanoML.config.histogram import EVERYWHERE
+    from MLTools.NanoML.config.schema import suggestion
+    from MLTools.NanoML.contracts.blinding import in_words
     from MLTools.NanoML.parallel import locked
     from MLTools.NanoML.workflow.stages import Layout
-    from MLTools.NanoML.workflow.unblinding import signal_data, unblinding
+    from MLTools.NanoML.workflow.unblinding import as_it_is, blinded, places_of
     from MLTools.NanoML.workflow.unblinding import unblind as append
 
-    analysis = loaded(config)
-    blind, workdir = signal_data(analysis), Layout.of(analysis).workdir
-    if not blind.regions and not blind.bins:
+    analysis, fraction = loaded(config), float(part[:-1]) / 100
+    blind, places, workdir = blinded(analysis), places_of(analysis), Layout.of(analysis).workdir
+    if analysis.fit is None or not any(it.is_data for it in analysis.datasets.values()):
         raise NanoMLError(
-            f"{config}: nothing is blind, since no network is trained, nothing is fitted, and there is no signal."
+            f"{config}: has no {'data' if analysis.fit else 'fit'}, so there is no result to be unblinded. What may be seen without one, "
+            'say in the YAML file: "blind: {regions: [...]}", or "blind: none".'
         )
-    before = unblinding(analysis)
-    if before is not None:
-        raise NanoMLError(f"{config}: is {before} already ({before.because}).")
-    expected = _expected(analysis)
-    places = [", ".join(blind.regions), f"{blind.bins} elsewhere" if blind.bins else ""]
-    where = "everywhere" if EVERYWHERE in blind.regions else f"in {', and in '.join(filter(None, places))}"
-    click.echo(f"{workdir.name} is blind {where}.")
-    click.echo(f"Expected: {expected}")
+    states = {place: state for place in places if (state := blind.state(place))}
+    if not states:
+        raise NanoMLError(f"{config}: nothing is blind.")
+    if not regions:
+        click.echo("\n".join(f"{in_words(place)}: {state}" for place, state in states.items()))
+        click.echo(
+            f"Name what is to be seen, as in `nanoml unblind {config} {next(iter(states))[0]}`; all is everything."
+        )
+        return
+    for given, known in ((regions, {EVERYWHERE: 0, **dict(places)}), (eras, {era: 0 for _, era in places})):
+        for name in given:
+            if name not in known:
+                raise NanoMLError(f'{config}: there are no data in "{name}". {suggestion(name, map(str, known))}')
+    chosen = [it for it in places if (EVERYWHERE in regions or it[0] in regions) and (not eras or it[1] in eras)]
+    todo = [it for it in chosen if it in states and blind.shares.get(it, 0 if fraction == 1 else 1) < fraction]
+    if not todo:
+        by = {f"{blind.opened[it]} ({blind.opened[it].because})" for it in chosen if it in blind.opened}
+        raise NanoMLError(
+            f"{config}: {', '.join(map(in_words, chosen))}: no more to be seen; {', '.join(by) or 'not blind as a whole'}."
+        )
+    now, expected = as_it_is(analysis, todo).values(), _expected(analysis)
+    click.echo(f"{workdir.name}: {', '.join(map(in_words, todo))}, {part} of the data.\nExpected: {expected}")
     click.echo("This cannot be undone: selection, bins and uncertainties should be final.")
     because = because or click.prompt("Why do you unblind now?")
     if click.prompt("Type the name of the analysis to unblind it") != workdir.name:
         raise NanoMLError(f"That is not {workdir.name}: the analysis stays blind.")
     with locked(workdir):
-        entry = append(analysis, because, expected)
-    click.echo(f"{workdir.name} is {entry}. `nanoml run {config}` shows its data.")
+        entry = append(analysis, now, because, expected, fraction=fraction)
+    click.echo(f"{entry.what}: {entry}. `nanoml run {config}` shows the data.")
 
 
 def _expected(config: Config) -> str:
     """The expected result of the fit, which must be that of the analysis as it is now."""
-    if config.fit is None:
-        return "nothing, since the analysis has no fit"
     from MLTools.NanoML.workflow.pipeline import planned
-    from MLTools.NanoML.workflow.unblinding import expected_result
+    from MLTools.NanoML.workflow.stages import NAMES, Layout
 
-    late = [each.stage.name for each in planned(config, ("fill", "histogram", "fit", "limits")) if each.reasons]
+    late = [each.stage.name for each in planned(config, NAMES) if each.reasons]
     if late:
         raise NanoMLError(
             f"What is expected is not known, since {', '.join(late)} must be done first: use `nanoml run`."
         )
-    return expected_result(config)
+    path = Layout.of(config).fit / "results.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return str(content.get("expected") or content["summary"])
+    except (OSError, KeyError, AttributeError, ValueError):
+        raise NanoMLError(f"{path}: is missing or damaged. `nanoml fit` makes it.") from None

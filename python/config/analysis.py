@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from MLTools.NanoML.config.batch import Batch
 from MLTools.NanoML.config.consistency import contradictions
@@ -15,7 +15,7 @@ from MLTools.NanoML.config.data import Convert, Score, Skim
 from MLTools.NanoML.config.datasets import FIT, TRAINING, Dataset, Era, Read
 from MLTools.NanoML.config.document import Document, Key, dotted
 from MLTools.NanoML.config.fit import Fit
-from MLTools.NanoML.config.histogram import Blind, Histogram
+from MLTools.NanoML.config.histogram import NONE, Blind, Histogram
 from MLTools.NanoML.config.regions import DataDriven, Part, parts_of
 from MLTools.NanoML.config.schema import NAME, PRODUCT, REGION, json_schema, parse, setting
 from MLTools.NanoML.config.training import Evaluate, Export, Train
@@ -65,7 +65,7 @@ class Config:
     score: Optional[Score] = setting(None)
     histogram: dict[str, Histogram] = setting(dict, "Histograms of all events, by name.", names=REGION)
     fit: Optional[Fit] = setting(None)
-    blind: Blind = setting(Blind)
+    blind: Union[Blind, str] = setting(Blind, pattern=NONE, form='none, or "regions: [...]"')
     batch: Batch = setting(Batch)
     base: Path = field(default=Path(), compare=False, metadata={"hidden": True})
     """The directory of the YAML file, to which relative paths are relative."""

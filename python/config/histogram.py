@@ -20,6 +20,8 @@ AUTO = "auto"
 """Bins that are chosen by what is expected in them."""
 EVERYWHERE = "all"
 """What the events of all regions are called, if the analysis has no regions."""
+NONE = "none"
+"""What `blind` says if nothing is."""
 MOST_AXES = 3
 
 
@@ -66,12 +68,11 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Blind:
-    """Data that nobody sees until `nanoml unblind`."""
+    """Data that nobody sees until `nanoml unblind`; or none, in one word."""
 
     regions: list[str] = setting(
         list,
-        "The signal regions, whose data stay blind; by default those of train.regions, or all if it has none; without a training those "
-        "that are fitted.",
+        "The signal regions, whose data stay blind; by default all regions, and all events of an analysis without regions.",
         uniqueItems=True,
         items=REGION,
         examples=[["SR"]],
@@ -143,7 +144,7 @@ def histograms(config: Config) -> Iterator[Problem]:
     """Contradictions between histograms, and between them and other settings."""
     from MLTools.NanoML.config.regions import expression
 
-    for number, region in enumerate(config.blind.regions):
+    for number, region in enumerate(config.blind.regions if isinstance(config.blind, Blind) else ()):
         if config.train is None or config.train.files is None:
             yield from unknown(("blind", "regions", number), region, config.regions, "one of `regions`")
     if config.histogram and not config.datasets:

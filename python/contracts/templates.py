@@ -76,11 +76,21 @@ class TemplateAxis:
 
 @dataclass(frozen=True)
 class HistogramChannel:
-    """The events of a histogram in a region and an era, by process."""
+    """The events of a histogram in a region and an era, by process.
+
+    Attributes
+    ----------
+    share
+        The share of the data that may be seen, and so of the luminosity to which all else is scaled.
+    note
+        What is not seen of it, in words: "10 % of the data, without the events of SR".
+    """
 
     region: str
     era: Optional[str]
     processes: Mapping[str, Template] = field(default_factory=dict, metadata={"hidden": True})
+    share: float = field(default=1.0, metadata={"sparse": True})
+    note: str = field(default="", metadata={"sparse": True})
 
     @property
     def name(self) -> str:
@@ -105,10 +115,15 @@ def summed(templates: Sequence[Template]) -> Template:
 
 
 def added(channels: Sequence[HistogramChannel]) -> HistogramChannel:
-    """The events of several eras of a region."""
+    """The events of several eras of a region; data only if there are data in all."""
     names = dict.fromkeys(name for channel in channels for name in channel.processes)
+    if any(DATA not in it.processes for it in channels):
+        names.pop(DATA, None)
     processes = {name: summed([it.processes[name] for it in channels if name in it.processes]) for name in names}
-    return HistogramChannel(channels[0].region, None, processes)
+    notes = {it.name: it.note for it in channels if it.note}
+    is_same = len(notes) == len(channels) and len({*notes.values()}) == 1
+    note = channels[0].note if is_same else "; ".join(f"{name}: {note}" for name, note in notes.items())
+    return HistogramChannel(channels[0].region, None, processes, note=note)
 
 
 @dataclass(frozen=True)
@@ -153,16 +168,20 @@ class Templates:
                 return each
         raise NanoMLError(f'"{name}" is not a histogram. Known: {", ".join(each.name for each in self.histograms)}.')
 
-    def conditions(self, eras: Iterable[Optional[str]], energies: Mapping[str, Optional[float]]) -> str:
-        """Luminosity and energy of some eras, as above a figure: "67.8 fb$^{-1}$ (13, 13.6 TeV)", as far as they are known.
+    def conditions(self, channels: Iterable[HistogramChannel], energies: Mapping[str, Optional[float]]) -> str:
+        """Luminosity and energy of some channels, as above a figure: "67.8 fb$^{-1}$ (13, 13.6 TeV)", as far as they are known.
 
-        `energies` [TeV] are by era; an analysis without eras has "", or None.
+        If not all of the data may be seen in some, the luminosity is a range. `energies` [TeV] are by era; an analysis without eras
+        has "", or None.
         """
-        names = [era or "" for era in eras]
-        known = [self.luminosity.get(name) for name in names]
-        numbers = [it for it in known if it is not None]
-        text = f"{sum(numbers):.4g} fb$^{{-1}}$" if len(numbers) == len(known) else ""
-        found = dict.fromkeys(f"{energy:g}" for energy in map(energies.get, names) if energy is not None)
+        shares: dict[str, list[float]] = {}
+        for channel in channels:
+            shares.setdefault(channel.era or "", []).append(channel.share)
+        known = {era: self.luminosity.get(era) for era in shares}
+        numbers = {era: it for era, it in known.items() if it is not None}
+        low, high = (f"{sum(it * least(shares[era]) for era, it in numbers.items()):.4g}" for least in (min, max))
+        text = f"{low if low == high else f'{low} to {high}'} fb$^{{-1}}$" if len(numbers) == len(known) else ""
+        found = dict.fromkeys(f"{energy:g}" for energy in map(energies.get, shares) if energy is not None)
         return f"{text} ({', '.join(found)} TeV)".strip() if found else text
 
     def description(self) -> str:

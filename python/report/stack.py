@@ -109,8 +109,8 @@ def draw_stack(axes: Axes, stack: Stack, logarithmic: bool = False, scale: float
     axes.set_xlim(edges[0], edges[-1])
     if logarithmic:
         least = max(min(expected[expected > 0], default=highest / 10), highest * 1e-5) / 3
+        axes.set_ylim(least, highest * (highest / least) ** 0.45)  # first, as there may be nothing to be scaled
         axes.set_yscale("log")
-        axes.set_ylim(least, highest * (highest / least) ** 0.45)
     else:
         axes.set_ylim(0, highest * 1.5)
     axes.set_ylabel("Events")

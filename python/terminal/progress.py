@@ -34,6 +34,8 @@ def silence() -> None:
 class Bar:
     """What a piece of work reports to; this one shows nothing."""
 
+    scale = 1.0  # what is shown for each unit of work
+
     def advance(self, amount: float = 1, note: str = "") -> None:
         """Report that `amount` more is done; `note` is shown beside it."""
 
@@ -47,7 +49,7 @@ class _PlainBar(Bar):
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         check_interrupt()
-        self.done += amount
+        self.done += amount * self.scale
         self.note = note or self.note
         if time.monotonic() - self.shown >= _EVERY:
             self.shown = time.monotonic()
@@ -66,7 +68,7 @@ class _RichBar(Bar):
     def advance(self, amount: float = 1, note: str = "") -> None:
         check_interrupt()
         fields: dict[str, Any] = {"note": note} if note else {}
-        self.shown.update(self.task, advance=amount, visible=time.monotonic() >= self.begins, **fields)
+        self.shown.update(self.task, advance=amount * self.scale, visible=time.monotonic() >= self.begins, **fields)
 
 
 def say(text: str) -> None:
@@ -89,12 +91,19 @@ def notes() -> dict[str, str]:
 
 
 @contextmanager
-def progress(name: str, total: float | None, unit: str = "events") -> Iterator[Bar]:
+def progress(name: str, total: float | None, unit: str = "events", is_share: bool = False) -> Iterator[Bar]:
     """Show the progress of work, "skim" for instance; the total is None if it is unknown how much there is to do.
 
-    In the progress of other work, such as the skim of ten thousand files, a part that takes long shows while it does.
+    In the progress of other work, such as the skim of ten thousand files, a part that takes long shows while it does. With `is_share`
+    it is in per cent: how many events of data there are may be blind.
     """
     global _outer
+    if is_share and total is not None:
+        with progress(name, 100, "%") as bar:
+            bar.scale = 100 / total if total else 1
+            bar.advance(0 if total else 100)
+            yield bar
+        return
     if _silent:
         yield Bar()
         return

@@ -20,6 +20,7 @@ from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.runner import FailedTasksError, Planned, Stage, plan, run
 from MLTools.NanoML.workflow.stages import NAMES, STAGES, Analysis, Layout, declared, import_part
 from MLTools.NanoML.workflow.task import Task, accept
+from MLTools.NanoML.workflow.unblinding import record_declared
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
@@ -38,10 +39,13 @@ def between(first: Optional[str], last: Optional[str]) -> tuple[str, ...]:
 
 
 def pipeline_stages(
-    config: Config, names: Sequence[str], left_out: Mapping[str, Sequence[Missing]] = MappingProxyType({})
+    config: Config,
+    names: Sequence[str],
+    left_out: Mapping[str, Sequence[Missing]] = MappingProxyType({}),
+    is_retrained: bool = False,
 ) -> list[Stage]:
     """The stages with these names that the configuration asks for, in order, without the missing files of each dataset."""
-    analysis = Analysis(config, left_out)
+    analysis = Analysis(config, left_out, is_retrained)
     made = (stage.make(analysis) for stage in STAGES if stage.name in names)
     return [stage for stage in made if stage is not None]
 
@@ -73,13 +77,21 @@ def planned(config: Config, names: Sequence[str], force: bool = False, again: Op
     if again is None:
         again = _reader(config) in names and _reader(config) != "convert"
     with _no_garbage():
-        stages = pipeline_stages(config, names, {} if again else missing.read(layout.workdir))
+        left_out = {} if again else missing.read(layout.workdir)
+        stages = pipeline_stages(config, names, left_out)
         if not stages:
             raise _nothing_to_do(config, names)
         todo = plan(stages, layout.workdir, force)
+        if _is_retrained(config, todo):  # nobody has unblinded what other networks show
+            todo = plan(pipeline_stages(config, names, left_out, True), layout.workdir, force)
     if any(each.reasons for each in todo if each.stage.name in ("skim", "convert")):
         import_part("data_processing.datasets.check").check(config)
     return todo
+
+
+def _is_retrained(config: Config, todo: Sequence[Planned]) -> bool:
+    """Whether networks are trained whose scores may have been unblinded as they were before."""
+    return Layout.of(config).unblinded.exists() and any(it.stage.name == "train" and it.reasons for it in todo)
 
 
 def _nothing_to_do(config: Config, names: Sequence[str]) -> NanoMLError:
@@ -116,6 +128,7 @@ def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
         if _reader(config) == "convert" and "convert" in names:
             adopt_settings(config.read)
             _look_again(workdir)
+        record_declared(config)
         todo = _run(config, names, force)
     for each in todo:
         here = Path.cwd()
@@ -151,6 +164,7 @@ def _run(config: Config, names: Sequence[str], force: bool, again: Optional[bool
     workdir = Layout.of(config).workdir
     todo = planned(config, names, force, again)
     for number, each in enumerate(todo):
+        later = [one.stage.name for one in todo[number + 1 :]]
         try:
             run([each], workdir)
         except FailedTasksError as failed:
@@ -158,12 +172,13 @@ def _run(config: Config, names: Sequence[str], force: bool, again: Optional[bool
                 raise
             forgive(failed, files_of(config), workdir, config.read.max_missing_files)
             _run(config, (each.stage.name,), False, False)
-            later = [one.stage.name for one in todo[number + 1 :]]
             if later:
                 _run(config, later, force, False)
             break
         if declared(each.stage.name).part == "data_processing" and missing.read(workdir):
             _note_read(each.stage.tasks, files_of(config), workdir)
+        if later and _is_retrained(config, [each]):  # they may be as before
+            return [*todo[: number + 1], *_run(config, later, force, False)]
     return todo
 
 

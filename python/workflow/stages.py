@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
     from MLTools.NanoML.contracts.missing import Missing
     from MLTools.NanoML.workflow.runner import Stage
+    from MLTools.NanoML.workflow.unblinding import Blinded
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)")
@@ -300,6 +301,14 @@ class Analysis:
 
     config: Config
     missing: Mapping[str, Sequence[Missing]] = field(default_factory=dict)
+    is_retrained: bool = False  # whether networks are trained anew before what is planned
+
+    @cached_property
+    def blinded(self) -> Blinded:
+        """The data that must not be looked at."""
+        from MLTools.NanoML.workflow.unblinding import blinded
+
+        return blinded(self.config, self.is_retrained)
 
     @cached_property
     def files(self) -> Mapping[str, list[str]]:

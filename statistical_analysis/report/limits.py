@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.report.figures import BACKGROUNDS, LEGEND, SIGNAL, in_style, save, single
 from MLTools.NanoML.report.page import digits, figure, page, table
 from statistical_analysis.asymptotic import BANDS
 from statistical_analysis.limits import Limits, Point, in_words
+from statistical_analysis.report.page import unblindings
 from statistical_analysis.report.plots import ONE_SIGMA, TWO_SIGMA
 from statistical_analysis.results import LEVEL, Limit, Significance
 
@@ -111,7 +113,7 @@ def _factor(limits: Limits, point: Point) -> float:
     return point.cross_section if limits.is_cross_section and point.cross_section is not None else 1.0
 
 
-def limits_report(limits: Limits, drawn: Sequence[str], directory: Path) -> str:
+def limits_report(limits: Limits, drawn: Sequence[str], directory: Path, log: Sequence[Unblinding] = ()) -> str:
     """The page as HTML, with the figures that are `drawn` in a directory."""
     state = limits.unblinded or "blind: all data here are expected ones, in all channels"
     caption = (
@@ -137,6 +139,7 @@ def limits_report(limits: Limits, drawn: Sequence[str], directory: Path) -> str:
     if "pvalues" in drawn:
         image = figure(directory / "pvalues.png", "p-values", "narrow", escape(probabilities))
         parts.append(f"<h2>Local p-values</h2>{image}")
+    parts.append(unblindings(log, ""))
     return page(f"Limits on {limits.signal} by {limits.parameter}", parts)
 
 

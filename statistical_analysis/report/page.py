@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, digits, figure, page, rounded, table, verdict_list, with_error
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results
@@ -55,8 +56,17 @@ def report(results: Results, answers: Sequence[Answer], drawn: Sequence[str], di
         *(_channel(directory, each) for each in results.channels),
         _smoothed(directory, [name for name in drawn if name.startswith("smoothed_")]),
         f"<h2>Parameters</h2>{_parameters(results)}",
+        unblindings(results.log, results.expected),
     ]
     return page(_title(results), parts)
+
+
+def unblindings(log: Sequence[Unblinding], expected: str) -> str:
+    """Who looked at which data, when, why, and what was expected then and, if that is one number, is now."""
+    rows = [("expected now", expected)] if expected else []
+    for it in reversed(log):
+        rows = [(f"{it.at[:10]}, {it.who}", f"{it.what}: {it.because}"), ("expected then", it.expected), *rows]
+    return f"<h2>Unblinding</h2>{table(['', ''], rows)}" if log else ""
 
 
 def no_fit_report(found: NoFit) -> str:
@@ -144,7 +154,8 @@ def _channel(directory: Path, channel: Channel) -> str:
     names = (f"{stage}_{channel.name}" for stage in ("before", "after"))
     images = "".join(figure(directory / f"{name}.png", name, "narrow") for name in names)
     numbers = table(["", "events before the fit", "events after the fit"], rows)
-    return f'<h2>Channel {escape(channel.name)}</h2>{numbers}<div class="figures">{images}</div>'
+    note = f'<p class="dim">{escape(channel.note)}</p>' if channel.note else ""
+    return f'<h2>Channel {escape(channel.name)}</h2>{note}{numbers}<div class="figures">{images}</div>'
 
 
 def _smoothed(directory: Path, names: Sequence[str]) -> str:

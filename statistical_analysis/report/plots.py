@@ -40,10 +40,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Axis:
-    """The axis of a channel: its title, and the edges of its bins."""
+    """The axis of a channel: its title, and the edges of its bins; and luminosity and energy, if not those of all channels."""
 
     title: str
     edges: tuple[float, ...]
+    right: str = ""
 
 
 def draw_results(results: Results, axes: Mapping[str, Axis], right: str, directory: Path) -> list[str]:
@@ -219,11 +220,12 @@ def channel_figure(
     shown += [Drawn(it.sample, np.maximum(it.events, 0), SIGNAL) for it in yields if it.sample == results.signal]
     data = None if channel.observed is None else Observed.of(channel.observed)
     stack = Stack(edges, shown, np.array(total.errors), "Uncertainty", data=data)
-    figure, axes, below = with_ratio(right, results.unblinded is not None)
+    figure, axes, below = with_ratio(axis.right or right, results.unblinded is not None)
     draw_stack(axes, stack)
     draw_ratio(below, stack)
     below.set_xlabel(axis.title)
-    axes.legend(ncols=2, fontsize=17, loc="upper right", title=f"{channel.name}, {stage} the fit", title_fontsize=17)
+    title = "\n".join(filter(None, (f"{channel.name}, {stage} the fit", channel.note)))
+    axes.legend(ncols=2, fontsize=17, loc="upper right", title=title, title_fontsize=17)
     figure.align_ylabels()
     return figure
 

@@ -11,7 +11,7 @@ from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.pipeline import pipeline_stages, results
 from MLTools.NanoML.workflow.task import Task
-from MLTools.NanoML.workflow.unblinding import unblind
+from services.blinding import unblind_all
 
 CONFIG = """
 datasets:
@@ -148,9 +148,9 @@ def test_data_are_an_input_of_the_report_only_where_a_region_is_named(tmp_path: 
     assert not wanted.data
     assert str(hdf5 / "D_2018.h5") not in task.inputs
     assert task.settings["eras"] == {era: [str(hdf5 / f"{name}_{era}.h5") for name in "AB"] for era in ("2018", "2022")}
-    task, wanted = asked_for(tmp_path, WITH_DATA + "evaluate: {data_in: [CR]}")
+    task, wanted = asked_for(tmp_path, WITH_DATA + "blind: {regions: [SR]}\nevaluate: {data_in: [CR]}")
     files = (hdf5 / "D_2018.h5",), (hdf5 / "A_2018.h5", hdf5 / "B_2018.h5")
-    assert wanted == DataRequest(("CR",), ("SR",), *files, 59.8, 0.5)
+    assert wanted == DataRequest(("CR",), {"SR": 0}, *files, 59.8, 0.5)
     assert {str(path) for path in wanted.data} < set(task.inputs)
     assert task.settings["data_in"] == ["CR"]
 
@@ -158,12 +158,24 @@ def test_data_are_an_input_of_the_report_only_where_a_region_is_named(tmp_path: 
 def test_data_of_blind_regions_are_compared_after_they_are_unblinded(tmp_path: Path) -> None:
     text = WITH_DATA + "evaluate: {data_in: [SR]}"
     with pytest.raises(
-        ConfigError, match=r'data_in\[0\]: data in "SR" are blind until `nanoml unblind`, since networks are trained'
+        ConfigError, match=r'data_in\[0\]: data in "SR" are blind until `nanoml unblind`, since nothing says which'
     ):
         asked_for(tmp_path, text)
-    unblind(load(tmp_path / "a.yaml"), "it is final", "limit 0.4")
+    unblind_all(load(tmp_path / "a.yaml"))
     _, wanted = asked_for(tmp_path, text)
-    assert (wanted.regions, wanted.blind, wanted.limit) == (("SR",), (), None)
+    assert (wanted.regions, wanted.shares, wanted.opened) == (("SR",), {}, ("SR",))
+
+
+def test_data_from_elsewhere_are_blind_too(tmp_path: Path) -> None:
+    """Files in evaluate.compare may be data of any era."""
+    text = WITH_DATA.replace("  D_2018: {files: d.root, era: 2018, data: true}\n", "")
+    (tmp_path / "other.h5").touch()
+    for more, regions in (("", ["SR", "CR"]), ("blind: {regions: [SR]}\n", ["SR"])):
+        with pytest.raises(ConfigError, match='data in "SR" are blind'):
+            asked_for(tmp_path, f"{text}{more}evaluate: {{data_in: [SR], compare: other.h5}}")
+        if "CR" not in regions:
+            _, wanted = asked_for(tmp_path, f"{text}{more}evaluate: {{data_in: [CR], compare: other.h5}}")
+            assert wanted.shares == {"SR": 0}
 
 
 def test_repeated_trainings_are_asked_for_and_have_a_directory_of_their_own(tmp_path: Path) -> None:
@@ -176,7 +188,7 @@ def test_repeated_trainings_are_asked_for_and_have_a_directory_of_their_own(tmp_
     assert asked_for(tmp_path, WITH_DATA)[0].folders == (tmp_path / "a" / "training",)
 
 
-PER_ERA = WITH_DATA.replace("train: {", "train: {per_era: true, ") + "evaluate: {data_in: [CR]}"
+PER_ERA = WITH_DATA.replace("train: {", "train: {per_era: true, ") + "blind: {regions: [SR]}\nevaluate: {data_in: [CR]}"
 
 
 def test_each_era_has_a_training_of_its_own(tmp_path: Path) -> None:
@@ -193,7 +205,7 @@ def test_each_era_has_a_training_of_its_own(tmp_path: Path) -> None:
                 assert isinstance(task.work, functools.partial)
                 (wanted,) = (each for each in task.work.args if isinstance(each, DataRequest))
                 files = (hdf5 / "D_2018.h5",), (hdf5 / "A_2018.h5", hdf5 / "B_2018.h5")
-                assert wanted == (DataRequest(("CR",), ("SR",), *files, 59.8, 0.5) if era == "2018" else NO_DATA)
+                assert wanted == (DataRequest(("CR",), {"SR": 0}, *files, 59.8, 0.5) if era == "2018" else NO_DATA)
 
 
 def test_whether_eras_are_trained_together_matters_by_their_events_alone(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ skim: {cut: x > -2.5, keep: [x, y, isTight, nB]}
 convert: {features: [x, y], shuffle: 1}
 train: {model: "own.py:Own", per_era: true, regions: [SR], folds: 3, epochs: 6, batch_size: 16, options: {width: 8}}
 evaluate: {data_in: [CR]}
+blind: {regions: [SR, sideband]}
 export: {name: toy}
 histogram:
   toy_discriminant: {bins: [5, 0, 1]}

@@ -38,6 +38,7 @@ datasets:
 regions: {SR: isTight, CR: "!isTight"}
 convert: {features: [x]}
 train: {model: mlp, regions: [SR], epochs: 2, options: {hidden: [4]}}
+blind: {regions: [SR]}
 histogram: {x: {bins: [5, -2, 3]}}
 fit: {channels: {SR: x}, uncertainties: {WZ: 10 %}}
 """
@@ -119,7 +120,9 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path) -> None:
     write(tmp_path / "WZ.root", 2, 600, -0.5)
     write(tmp_path / "Muon.root", 3, 300, -0.5, run=320_000)
     analysis.write_text(CONFIG)
-    assert "fill, histogram, fit must be done first" in refused("unblind", analysis, "--because", "why not")
+    assert "fill, histogram, draw, fit must be done first" in refused(
+        "unblind", analysis, "all", "--because", "why not"
+    )
     nanoml_does("run", analysis)
     assert has_data(workdir) == BLIND
     blind = shown(workdir)
@@ -154,19 +157,22 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path) -> None:
 
     # what is expected must be known, and the name of the analysis
     analysis.write_text(CONFIG.replace("10 %", "+20 % -10 %"))
-    assert "What is expected is not known, since fit must be done first" in refused("unblind", analysis)
+    assert "What is expected is not known, since fit must be done first" in refused("unblind", analysis, "SR")
     analysis.write_text(CONFIG)
-    assert "That is not search: the analysis stays blind" in refused("unblind", analysis, says="it is final\nno\n")
+    asked = refused("unblind", analysis, "all", says="it is final\nno\n")
+    assert "That is not search: the analysis stays blind" in asked
     assert not log.exists()
 
     expected = read_results(workdir / "fit/results.json").summary
-    asked = nanoml_does("unblind", analysis, says="it is final\nsearch\n").output
-    where = "search is blind in SR, and in bins with an expected S / sqrt(B) above 0.5 elsewhere."
-    assert f"{where}\nExpected: {expected}\n" in asked
+    told = nanoml_does("unblind", analysis).output
+    assert "SR: blind\nCR: blind in bins with an expected S / sqrt(B) above 0.5\n" in told
+    assert f"as in `nanoml unblind {analysis} SR`" in told
+    assert not log.exists()
+    asked = nanoml_does("unblind", analysis, "all", says="it is final\nsearch\n").output
+    assert f"search: SR, CR, 100% of the data.\nExpected: {expected.removesuffix('; blinded')}\n" in asked
     (entry,) = json.loads(log.read_text())["unblinded"]
-    assert (entry["because"], entry["expected"]) == ("it is final", expected)
+    assert (entry["because"], f"{entry['expected']}; blinded") == ("it is final", expected)
     assert "@" in entry["who"]
-    assert expected.endswith("; blinded")
     # killed when data were there, and the log is lost; then it is found again
     for name in ("histograms.h5", "datacard.txt"):
         killed_at(name, analysis)
@@ -180,11 +186,28 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path) -> None:
     assert has_data(workdir) == OPEN
     by = f"unblinded by {entry['who']} on {entry['at'][:10]}"
     assert read_results(workdir / "fit/results.json").unblinded == by
-    assert by[1:] in (workdir / "fit/report.html").read_text()
+    page = (workdir / "fit/report.html").read_text()
+    assert by[1:] in page
+    now = read_results(workdir / "fit/results.json").expected
+    assert now == entry["expected"]  # whatever the data are
+    rows = [
+        (f"{entry['at'][:10]}, {entry['who']}", "SR, CR: it is final"),
+        ("expected then", entry["expected"]),
+        ("expected now", now),
+    ]
+    assert "".join(f"<tr><td>{what}</td><td>{text}</td></tr>" for what, text in rows) in page
     data = Templates.read(workdir / "histograms/histograms.h5").histograms[0].channels
     counts = next(it for it in data if it.name == "SR").processes[DATA].nominal[1:-1]
     assert read_results(workdir / "fit/results.json").channels[0].observed == tuple(counts)
-    assert "is unblinded by" in refused("unblind", analysis)
+    assert "nothing is blind" in refused("unblind", analysis, "SR")
+
+    # other networks are blind, in the run that trains them, too; and the same ones again are not
+    analysis.write_text(CONFIG.replace("epochs: 2", "epochs: 3"))
+    assert "SR is blind again: its model was changed after it was unblinded by" in nanoml_does("run", analysis).output
+    assert has_data(workdir) == BLIND
+    analysis.write_text(CONFIG)
+    nanoml_does("run", analysis)
+    assert has_data(workdir) == OPEN
 
     # without the log it is blind again
     log.unlink()

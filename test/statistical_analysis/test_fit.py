@@ -18,7 +18,7 @@ from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Template, 
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.page import digits
 from MLTools.NanoML.workflow.stages import Analysis
-from MLTools.NanoML.workflow.unblinding import unblind
+from services.blinding import unblind_all
 from statistical_analysis.fit import FitJob, check, fit, fit_workspace, read_workspace
 from statistical_analysis.report.verdict import verdict
 from statistical_analysis.results import read_results
@@ -154,15 +154,15 @@ def test_the_stage_is_blind_until_the_analysis_is_unblinded(tmp_path: Path) -> N
     assert (task.settings["is_blind"], task.settings["unblinded"]) == (True, None)
     assert task.outputs[0] == tmp_path / "a/fit/results.json"
     json.dumps(task.settings)
-    entry = unblind(analysis.config, "it is final", "limit 0.4")
-    (task,) = fit_stage(analysis).tasks
+    entry = unblind_all(analysis.config)
+    (task,) = fit_stage(Analysis(analysis.config)).tasks
     assert (task.settings["is_blind"], task.settings["unblinded"]) == (False, str(entry))
 
 
 def test_without_data_a_fit_stays_blind(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(ANALYSIS.replace("  Muon: {files: z.root, data: true}\n", ""))
     analysis = Analysis(load(tmp_path / "a.yaml"))
-    unblind(analysis.config, "it is final", "limit 0.4")
+    unblind_all(analysis.config)
     (task,) = fit_stage(analysis).tasks
     assert task.settings["is_blind"]
 

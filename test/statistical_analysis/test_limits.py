@@ -28,7 +28,7 @@ from MLTools.NanoML.contracts.templates import (
 )
 from MLTools.NanoML.report.page import digits
 from MLTools.NanoML.workflow.stages import Analysis
-from MLTools.NanoML.workflow.unblinding import unblind
+from services.blinding import unblind_all
 from statistical_analysis.limits import FittedPoint, Limits, Point, excluded, in_words, together
 from statistical_analysis.results import FREE, Limit, NoFit, Parameter, Results, Scan, Significance, read_results
 from statistical_analysis.stages import fit_stage, limits_stage
@@ -197,8 +197,8 @@ def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(
     assert not any(b"29876" in path.read_bytes() for path in before if path.suffix in (".json", ".html", ".txt"))
     assert [it.limit.observed for it in expected.points if it.limit] == [None]
     assert expected.points[1] == Point(1000, "mass1000", 0.5)
-    entry = unblind(analysis.config, "it is final", expected.summary)
-    observed = done(analysis)
+    entry = unblind_all(analysis.config, expected.summary)
+    observed = done(Analysis(analysis.config))
     assert observed.unblinded == str(entry)
     assert [it.significance and it.significance.observed is None for it in observed.points] == [False, None, False]
     (limit,) = (it.limit for it in observed.points if it.limit)

@@ -66,7 +66,7 @@ class DataComparison:
 
     cut: str
     files: list[str]  # of data
-    left_out: list[str]  # regions whose events are left out, as they are blind
+    left_out: list[str]  # regions whose events are left out, as they are blind, or seen in part
     limit: float | None  # S / sqrt(B) above which a bin is blind; None if none is
     data: int
     data_in_all: int  # if more than `data`, these are a part, to which what is expected is scaled
@@ -80,6 +80,7 @@ class DataComparison:
     scores: list[DataPanel]  # discriminants, and the outputs of the networks
     assigned: list[Assigned]  # none for a regression
     classifier: ClassifierTest | None  # None if there are too few events
+    share: float = 1.0  # of the data that may be seen; all else is scaled to it
 
     @property
     def tests(self) -> dict[str, float]:
@@ -95,7 +96,8 @@ def data_comparisons(training: Training, wanted: DataRequest, physical: bool) ->
 
 def _comparison(events: RegionEvents, wanted: DataRequest, physical: bool) -> DataComparison:
     data, signal = events.data, _signal(events.data.training)
-    limit = wanted.limit if physical and signal >= 0 else None
+    name, share = events.region.name, wanted.shares.get(events.region.name, 1.0)
+    limit = wanted.limit if physical and signal >= 0 and name not in wanted.opened else None
     both = _Both(_scaled(events.expected, len(data.table) / max(events.counted, 1)), data, signal, physical, limit)
     if not physical:
         total = both.background.value or 0.0
@@ -105,7 +107,7 @@ def _comparison(events: RegionEvents, wanted: DataRequest, physical: bool) -> Da
     return DataComparison(
         events.region.cut,
         [str(file) for file in wanted.data],
-        list(wanted.blind),
+        [it for it in wanted.shares if it != name],
         limit if any(panel.blind.any() for panel in scores) else None,
         count,
         round(events.counted * count / max(len(data.table), 1)),
@@ -114,11 +116,12 @@ def _comparison(events: RegionEvents, wanted: DataRequest, physical: bool) -> Da
         None if signal < 0 else names[signal],
         _sensitivity(scores, names[signal]) if physical and signal >= 0 else None,
         physical,
-        wanted.luminosity,
+        wanted.luminosity and wanted.luminosity * share,
         list(seen.inputs()),
         scores,
         [] if data.training.targets else [both.assigned(i, seen) for i in range(len(names))],
         classifier_test(_kept(seen.expected, seen.expected.table.labels != signal), seen.data),
+        share,
     )
 
 

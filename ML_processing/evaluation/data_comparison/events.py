@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +12,11 @@ from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.events.data import EventSample, Table, TrainingFiles
 from ML_processing.requests import DataRequest
 from ML_processing.training.directory import Training
+from MLTools.NanoML.contracts.blinding import share_in
 from MLTools.NanoML.contracts.hdf5 import EVENTS, ConvertedRegion, read_metadata
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.versions import did_you_mean
+from MLTools.NanoML.nanoaod.folds import part_of
+from MLTools.NanoML.nanoaod.versions import IDENTIFIERS, did_you_mean
 from MLTools.NanoML.terminal.progress import progress
 
 
@@ -26,7 +27,7 @@ def is_data(file: Path) -> bool:
 
 @dataclass(frozen=True)
 class RegionEvents:
-    """The events of a region that are not in one that is blind."""
+    """The events of a region that may be seen."""
 
     region: ConvertedRegion
     expected: OutOfFold  # weights stand for all simulated events, those that are not tested as well
@@ -35,28 +36,26 @@ class RegionEvents:
 
 
 def region_events(training: Training, compared: DataRequest, name: str) -> RegionEvents:
-    """The events of a region outside all those that are blind.
+    """The events of a region that may be seen: none that is also in one that is blind.
 
     Networks that have not seen an event score it, as in the files of `nanoml score`. A NanoMLError says that the files do not
     fit together, a ConfigError that they have no such region, or that it is a blind one.
     """
     settings = replace(training.description.config, regions=[])
     simulation, data = (TrainingFiles.open(files, settings) for files in (compared.simulation, compared.data))
-    blind = compared.blind
     regions, others = ({it.name: it for it in each.columns.regions} for each in (simulation, data))
     if name not in regions:
         hint = did_you_mean(name, regions) or f" They have: {', '.join(regions) or 'none'}."
         raise ConfigError(f'evaluate.data_in: "{name}" is not a region of the HDF5 files.{hint}')
-    if name in blind:
+    if compared.shares.get(name) == 0:
         raise ConfigError(f"evaluate.data_in: data in {name} are blind. Name another region.")
-    for wanted in (name, *blind):
+    for wanted in (name, *compared.shares):
         if others.get(wanted) != regions.get(wanted):
             raise NanoMLError(
                 f"{compared.data[0]}: has another region {wanted} than {compared.simulation[0]}, or none. Convert both with the "
                 "same configuration."
             )
-    left_out = [regions[it] for it in blind]
-    table, counts = _gathered(simulation, regions[name], left_out, settings.memory, f"read what is expected in {name}")
+    table, counts = _gathered(simulation, name, compared, settings.memory, False)
     training.check(table)
     rows, scores = training.out_of_fold(table)
     table = table[rows]
@@ -64,7 +63,7 @@ def region_events(training: Training, compared: DataRequest, name: str) -> Regio
     factors = np.divide(counts, here, out=np.ones(len(counts)), where=here > 0)
     table = replace(table, weights=(table.weights * factors[table.labels]).astype(np.float32))
     data = replace(data, columns=replace(data.columns, is_labelled=False))  # else they would be left out
-    observed, counted = _gathered(data, regions[name], left_out, settings.memory, f"read data in {name}")
+    observed, counted = _gathered(data, name, compared, settings.memory, True)
     training.check(observed)
     return RegionEvents(
         regions[name],
@@ -75,17 +74,24 @@ def region_events(training: Training, compared: DataRequest, name: str) -> Regio
 
 
 def _gathered(
-    files: TrainingFiles, region: ConvertedRegion, blind: Sequence[ConvertedRegion], memory: int, what: str
+    files: TrainingFiles, region: str, compared: DataRequest, memory: int, of_data: bool
 ) -> tuple[Table, NDArray[np.float64]]:
-    """The events of a region that fit into the memory, and how many of each class there are."""
+    """The events of a region that may be seen, as many as fit into the memory, and how many of each class there are.
+
+    Simulation is weighted by the share of each event, and data are seen as a whole or not at all.
+    """
     kept, counts = EventSample(memory * 1e6), np.zeros(len(files.columns.classes))
-    with progress(what, sum(files.rows)) as bar:
+    columns, what = {it.name: it.column for it in files.columns.regions}, "data" if of_data else "what is expected"
+    with progress(f"read {what} in {region}", sum(files.rows), is_share=of_data) as bar:
         for file, raw in files.parts():
             events = raw[EVENTS]
-            inside = events[region.column].copy()
-            for other in blind:
-                inside &= ~events[other.column]
-            rows = {name: values[inside] for name, values in raw.items()}
+            others = {it: events[columns[it]] for it in compared.shares}
+            share = np.broadcast_to(share_in(region, compared.shares, others.get), len(events))
+            if of_data:
+                share = part_of(*(events[name] for name in IDENTIFIERS)) < share
+            seen = events[columns[region]] & (share > 0)
+            rows = {name: values[seen] for name, values in raw.items()}
+            rows[EVENTS]["weight"] *= share[seen]
             table = Table.of_rows(file, rows, files.columns)
             counts += np.bincount(table.labels, minlength=len(counts))
             kept.add(table)

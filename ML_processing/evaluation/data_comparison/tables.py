@@ -93,6 +93,8 @@ def _where(found: DataComparison) -> Iterator[str]:
     text = f"<code>{escape(found.cut)}</code>. Data are read in this region only."
     if found.left_out:
         text += f" Events that are also in {escape(', '.join(found.left_out))}, where data are blind, are left out."
+    if found.share < 1:
+        text += f" They are {100 * found.share:g} % of all, to which what is expected is scaled."
     if found.limit is not None:
         text += (
             f" Hatched bins, with an expected S / √B above {found.limit:g}, are blind. Events in such a bin of a discriminant or of the "

@@ -24,7 +24,7 @@ from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges
 from MLTools.NanoML.contracts.templates import BlindBins, Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.nanoaod.folds import fold_of, part_of
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from MLTools.NanoML.workflow.stages import Analysis
 from services.shifted import ShiftedSkims, write_data
@@ -40,6 +40,7 @@ data_driven:
   fakes: {from: Muon, region: many, weight: 0.2 + 0.001 * MET, subtract: WZ, into: {few: MET > 70}}
 convert: {features: [Good_sumPt]}
 score: {model: MODEL}
+blind: none
 histogram:
   MET: {bins: {edges: [0, 50, 80, 120, 500]}}
   SelJet_pt: {bins: [5, 20, 120], regions: [few]}
@@ -224,7 +225,7 @@ def test_they_do_not_depend_on_how_much_is_read_at_once(filled: Path, tmp_path: 
 
 def test_data_of_a_blind_region_are_not_looked_at(filled: Path, tmp_path: Path) -> None:
     job = first_job(filled, "Muon")
-    fill_file(replace(job, output=tmp_path / "x.h5", processes=[Process("data_obs", blind=("few",))]))
+    fill_file(replace(job, output=tmp_path / "x.h5", processes=[Process("data_obs", shares={"few": 0})]))
     assert {name.split("/")[1] for name in sums(tmp_path / "x.h5")} == {"many"}
     assert {name.split("/")[1] for name in sums(job.output)} == {"few", "many"}
 
@@ -260,12 +261,44 @@ def test_bins_in_which_the_signal_may_show_are_blind(filled: Path, tmp_path: Pat
                 assert np.array_equal(written, seen, equal_nan=True)
 
 
-def test_regions_that_are_trained_on_are_blind(filled: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text(analysis(filled).replace("\nscore:", "\ntrain: {regions: [few]}\nscore:"))
+def test_simulation_of_an_era_loses_what_its_data_do(filled: Path, tmp_path: Path) -> None:
+    """Each process of a dataset knows the regions that are blind in its era; another era has no data."""
+    (tmp_path / "a.yaml").write_text(analysis(filled).replace("blind: none", "blind: {regions: [few]}"))
     stage = fill_stage(Analysis(load(tmp_path / "a.yaml")))
     assert stage is not None
-    blind = {task.name.split("/")[0]: [list(it.blind) for it in task.work.args[0].processes] for task in stage.tasks}
-    assert blind == {"ZZ": [[]], "WZ": [[], []], "Muon": [["few"], []]}
+    shares = {task.name.split("/")[0]: [it.shares for it in task.work.args[0].processes] for task in stage.tasks}
+    few = {"few": 0.0}
+    assert shares == {"ZZ": [{}], "WZ": [few, few], "Muon": [few, few]}
+
+
+@pytest.mark.parametrize("share", [0, 0.25])
+def test_an_event_in_a_blind_region_is_in_no_other_under_any_shift(filled: Path, tmp_path: Path, share: float) -> None:
+    """Simulation, and data in a class, count by the share; data as a whole, by their hashes."""
+    text = analysis(filled).replace("regions: {few", "regions: {tight: MET > 60, few").replace("blind: none\n", "")
+    (tmp_path / "a.yaml").write_text(text.replace("into: {", "into: {tight: 1, "))
+    stages = pipeline_stages(load(tmp_path / "a.yaml"), ("normalise", "score", "fill"))
+    for task in [*stages[0].tasks, *stages[1].tasks]:
+        task.work()
+    tasks = {task.name: task.work.args[0] for task in stages[2].tasks}
+    for job in (tasks["WZ/0"], tasks["WZ/3"], tasks["Muon/data"]):
+        fill_file(replace(job, processes=[replace(it, shares={"tight": share}) for it in job.processes]))
+        skim, scores, found = branches(job.events), branches(job.scores), sums(job.output)
+        part = part_of(*(scores[name] for name in ("run", "luminosityBlock", "event")))
+        for process in job.processes:
+            is_data, prefix = process.name == "data_obs", process.prefix
+            with h5py.File(job.output) as file:
+                attributes = file[f"MET/few/{process.name}"].attrs
+                endings, without = (json.loads(attributes[key]) for key in ("endings", "without"))
+            assert without == ([] if is_data else ["tight"])
+            for number, ending in enumerate(endings):
+                few, tight = (
+                    scores.get(f"{prefix}in_{it}{ending}", scores[f"{prefix}in_{it}"]) for it in ("few", "tight")
+                )
+                weights = few * np.where(tight, part < share if is_data else share, 1.0)
+                edges, values = [-np.inf, *EDGES, np.inf], skim.get(f"MET{ending}", skim["MET"])
+                expected = np.histogram(values, edges, weights=weights * scores[f"{prefix}eventWeight{ending}"])[0]
+                assert found[f"MET/few/{process.name}/sums"][number] == pytest.approx(expected, rel=1e-6)
+        assert ("MET/tight/data_obs/sums" in found) == (share > 0 and job is tasks["Muon/data"])
 
 
 @pytest.mark.parametrize(
@@ -312,7 +345,7 @@ def test_a_single_network_counts_on_what_it_has_not_seen(filled: Path, tmp_path:
     jobs = [task.work.args[0] for task in stages[0].tasks]
     parts, totals = [], {}
     for number, job in enumerate(jobs):
-        seen = [replace(process, blind=()) for process in job.processes]
+        seen = [replace(process, shares={}) for process in job.processes]
         job = replace(job, output=tmp_path / f"{number}.h5", processes=seen)
         scores = branches(job.scores)
         prefix = next(name for name in scores if name.endswith("_fold")).removesuffix("_fold")

@@ -50,7 +50,7 @@ def templates(directory: Path, text: str = ANALYSIS, endings: tuple[str, ...] = 
             (process,) = job.processes
             file.attrs[process.name] = [sum(sums), sum(sums)]
             group = file.create_group(f"x/all/{process.name}")
-            group.attrs["endings"], group.attrs["of_scores"] = json.dumps(endings), False
+            group.attrs["endings"], group.attrs["of_scores"], group.attrs["without"] = json.dumps(endings), False, "[]"
             group["sums"], group["squares"] = [[0.0, *sums, 0.0]] * len(endings), [0.0, *sums, 0.0]
     (task,) = histogram.tasks
     job = task.work.args[0]

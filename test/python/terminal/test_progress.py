@@ -31,6 +31,20 @@ def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[st
     assert shown.err.startswith("skim: 1,000 events (fine) in 0.")
 
 
+@pytest.mark.parametrize(("total", "begun"), [(345, "58"), (0, "100")])
+def test_progress_of_data_is_in_per_cent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, total: int, begun: str
+) -> None:
+    """No line tells how many events there are, not even that there are none."""
+    monkeypatch.setattr("MLTools.NanoML.terminal.progress._EVERY", 0.0)
+    with progress("fill", total, is_share=True) as bar:
+        for part in (200, 145) if total else (0,):
+            bar.advance(part)
+    lines = capsys.readouterr().err.splitlines()
+    assert f"fill: {begun} of 100 %" in lines
+    assert lines[-1].startswith("fill: 100 % in 0.")
+
+
 def test_parts_of_a_long_work_leave_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("skim", 2, "files") as bar:
         for name in ("a", "b"):

@@ -1,117 +1,243 @@
+"""What is blind by the configuration and by the log of unblindings, and what a log that changed is worth."""
+
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.config.analysis import Config, load
+from MLTools.NanoML import dependencies
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.templates import BlindBins
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.terminal import progress
 from MLTools.NanoML.workflow.stages import Layout
-from MLTools.NanoML.workflow.unblinding import Blinded, blind_data, signal_data, unblind, unblinding
+from MLTools.NanoML.workflow.unblinding import as_it_is, blinded, places_of, record_declared, unblind
+from services.blinding import unblind_all
 
 TEXT = """
 workdir: search
-datasets: {WZ: {files: x.root, class: WZ}, ZZ: {files: y.root, class: ZZ}}
+datasets:
+  WZ: {files: x.root, class: WZ}
+  ZZ: {files: y.root, class: ZZ}
+  Muon: {files: z.root, data: true}
 regions: {SR: MET > 100, CR: MET < 100}
+skim: {selection: "mine.py:Mine"}
 convert: {features: [MET]}
 train: {model: mlp, regions: [SR]}
 """
+SELECTION = """
+from MLTools.NanoML.selection import Selection
+import helper
+
+class Mine(Selection):
+    branches = ["MET"]
+
+    def select(self, events, cutflow):
+        return cutflow.cut("high", events.MET > helper.LEAST, events), {}
+"""
+
+
+@pytest.fixture(autouse=True)
+def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What is printed once."""
+    notes: dict[str, str] = {}
+    monkeypatch.setattr(progress, "_notes", notes)
+    return notes
 
 
 @pytest.fixture
 def analysis(tmp_path: Path) -> Path:
-    path = tmp_path / "a.yaml"
-    path.write_text(TEXT)
-    return path
+    directory = tmp_path / "here"
+    (directory / "search/training").mkdir(parents=True)
+    (directory / "a.yaml").write_text(TEXT)
+    (directory / "mine.py").write_text(SELECTION)
+    (directory / "helper.py").write_text("LEAST = 20\n")
+    (directory / "search/training/network_0.pt").write_bytes(b"weights")
+    return directory / "a.yaml"
 
 
-def log(config: Config) -> Path:
-    return Layout.of(config).unblinded
+def blind_in(path: Path) -> dict[Any, float]:
+    return dict(blinded(load(path)).shares)
 
 
-def test_regions_are_blind_until_somebody_says_so(analysis: Path) -> None:
-    config = load(analysis)
-    assert blind_data(config) == signal_data(config)
-    assert blind_data(config).regions == ("SR",)
-    assert unblinding(config) is None
-    first = unblind(config, "it is final", "limit 0.4")
-    assert "@" in first.who
-    assert str(first) == f"unblinded by {first.who} on {first.at[:10]}"
-    assert blind_data(config) == Blinded()
-    assert signal_data(config).regions == ("SR",)
-    second = unblind(config, "again", "limit 0.3")
-    assert unblinding(config) == second
-    entries = json.loads(log(config).read_text())["unblinded"]
-    assert [(it["because"], it["expected"]) for it in entries] == [("it is final", "limit 0.4"), ("again", "limit 0.3")]
-    log(config).unlink()
-    assert blind_data(config).regions == ("SR",)
+SR, CR = ("SR", None), ("CR", None)
 
 
-def test_a_damaged_log_is_an_error_and_shows_nothing(analysis: Path) -> None:
-    config = load(analysis)
-    log(config).parent.mkdir()
-    log(config).write_text('{"schema": 1, "unblinded": [{}]}')
-    with pytest.raises(NanoMLError, match="unblinded.json: is damaged"):
-        blind_data(config)
-
-
-def test_the_command_asks_for_the_name_of_the_analysis(analysis: Path) -> None:
-    refused = CliRunner().invoke(nanoml, ["unblind", str(analysis), "--because", "why not"], input="serach\n")
-    assert isinstance(refused.exception, NanoMLError)
-    assert "search is blind in SR.\nExpected: nothing, since the analysis has no fit\n" in refused.output
-    assert blind_data(load(analysis)).regions == ("SR",)
-    done = CliRunner().invoke(nanoml, ["unblind", str(analysis)], input="it is final\nsearch\n")
-    assert done.exit_code == 0
-    assert "search is unblinded by " in done.output
-    entry = unblinding(load(analysis))
-    assert entry is not None
-    assert entry.because == "it is final"
-    again = CliRunner().invoke(nanoml, ["unblind", str(analysis)])
-    assert "unblinded by" in str(again.exception)
-    assert "it is final" in str(again.exception)
-
-
-def test_without_a_training_what_is_fitted_is_blind(analysis: Path) -> None:
-    histograms = "histogram: {MET: {bins: [2, 0, 9]}}\nscore: {model: []}\nfit: {channels: {CR: MET}}"
-    analysis.write_text(TEXT.replace("train: {model: mlp, regions: [SR]}", histograms))
-    blind = blind_data(load(analysis))
-    assert (blind.regions, blind.because) == (("CR",), "they are fitted")
-    assert "CR" in blind
-    assert "SR" not in blind
-
-
-def test_without_a_training_and_a_fit_nothing_is_blind(analysis: Path) -> None:
-    analysis.write_text(TEXT.replace("train: {model: mlp, regions: [SR]}", ""))
-    blind = blind_data(load(analysis))
-    assert (blind.regions, blind.bins) == ((), None)
-    refused = CliRunner().invoke(nanoml, ["unblind", str(analysis)])
-    assert "nothing is blind" in str(refused.exception)
+def log(path: Path) -> Path:
+    return Layout.of(load(path)).unblinded
 
 
 @pytest.mark.parametrize(
-    ("changes", "regions", "because"),
+    ("old", "new", "blind"),
     [
-        ("train: {model: mlp, regions: [SR]}\nblind: {regions: [CR]}", ("CR",), "`blind.regions` names them"),
-        ("train: {model: mlp}", ("SR", "CR"), "networks are trained there"),
+        ("", "", ["SR", "CR"]),
+        ("train: {model: mlp, regions: [SR]}", "", ["SR", "CR"]),
+        ("", "blind: {signal_over_root_background: 0.3}", ["SR", "CR"]),
+        ("", "blind:", ["SR", "CR"]),
+        ("", "blind: {regions: [SR]}", ["SR"]),
+        ("", "blind: none", []),
+        ("  Muon: {files: z.root, data: true}\n", "", []),
+        ("regions: {SR: MET > 100, CR: MET < 100}\n", "", ["all"]),
     ],
 )
-def test_which_regions_are_blind(analysis: Path, changes: str, regions: tuple[str, ...], because: str) -> None:
-    analysis.write_text(TEXT.replace("train: {model: mlp, regions: [SR]}", changes))
-    blind = blind_data(load(analysis))
-    assert (blind.regions, blind.because) == (regions, because)
+def test_all_regions_are_blind_unless_something_says_which(
+    analysis: Path, old: str, new: str, blind: list[str]
+) -> None:
+    text = TEXT.replace(old, new) if old else f"{TEXT}{new}\n"
+    analysis.write_text(text if "regions: {SR" in text else text.replace(", regions: [SR]", ""))
+    assert blind_in(analysis) == {(region, None): 0 for region in blind}
+    assert blinded(load(analysis)).hidden == ({"Muon"} if blind else set())
 
 
-def test_without_regions_all_is_blind(analysis: Path) -> None:
-    analysis.write_text("train: {files: a.h5}")
-    blind = blind_data(load(analysis))
-    assert blind.regions == ("all",)
-    assert "CR" in blind
-    refused = CliRunner().invoke(nanoml, ["unblind", str(analysis), "--because", "why not"], input="b\n")
-    assert "is blind everywhere.\n" in refused.output
+ERAS = (
+    TEXT.replace("root,", "root, era: 2018,")
+    .replace("workdir", "eras: {2017: {}, 2018: {}, 2022: {}}\nworkdir")
+    .replace("regions:", "  EGamma: {files: e.root, data: true, era: 2017}\nregions:", 1)
+)
+
+
+def test_regions_are_blind_in_each_era_with_data(analysis: Path) -> None:
+    analysis.write_text(ERAS)
+    config = load(analysis)
+    assert places_of(config) == [(region, era) for region in ("SR", "CR") for era in ("2018", "2017")]
+    place = ("SR", "2018")
+    unblind(config, as_it_is(config, [place]).values(), "it is final", "", fraction=0.1)
+    found = blinded(load(analysis))
+    assert found.shares == {**dict.fromkeys(places_of(config), 0), place: 0.1}
+    assert found.in_eras(["2018"]) == {"SR": 0.1, "CR": 0}
+    assert found.in_eras(["2018", "2017"]) == {"SR": 0, "CR": 0}
+    assert found.in_eras(["2022"]) == {}
+    unblind(config, as_it_is(config, [place, ("CR", "2018")]).values(), "it is final", "")
+    found = blinded(load(analysis))
+    assert found.in_eras(["2018"]) == {}
+    assert found.hidden == {"EGamma"}
+    assert [found.state(it) for it in places_of(config)] == ["", "blind", "", "blind"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "what"),
+    [
+        ("a.yaml", "MET > 100", "MET > 90", "cut"),
+        ("mine.py", '"high"', '"higher"', "selection"),
+        ("helper.py", "20", "30", "selection"),
+        ("a.yaml", 'Mine"}', 'Mine", cut: MET > 1}', "selection"),
+        ("a.yaml", "regions: {SR", "  JetHT: {files: w.root, data: true}\nregions: {SR", "selection"),
+        ("search/training/network_0.pt", "weights", "others", "model"),
+        ("a.yaml", "regions: [SR]", "regions: [SR], discriminants: {score: WZ}", "model"),
+    ],
+)
+def test_a_region_that_changes_is_blind_again(
+    analysis: Path, said: dict[str, str], file: str, old: str, new: str, what: str
+) -> None:
+    entry = unblind_all(load(analysis))
+    assert blind_in(analysis) == {}
+    path = analysis.parent / file
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert blind_in(analysis) == ({SR: 0} if what == "cut" else {SR: 0, CR: 0})
+    text = f"SR is blind again: its {what} was changed after it was {entry}. `nanoml unblind` shows it again."
+    assert text in said.values()
+    unblind_all(load(analysis))
+    assert blind_in(analysis) == {}
+    path.write_text(path.read_text().replace(new, old))
+    assert blind_in(analysis) == {}  # as it was at first
+
+
+def test_what_is_the_same_stays_unblinded(analysis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unblind_all(load(analysis))
+    analysis.write_text("# a comment\n" + TEXT.replace("MET > 100", " MET  >100"))
+    (analysis.parent / "mine.py").write_text(SELECTION.replace("\nclass", "# a comment\nclass"))
+    assert blind_in(analysis) == {}
+    moved = Path(shutil.move(analysis.parent, tmp_path / "there")) / "a.yaml"
+    assert blind_in(moved) == {}
+    ours = dependencies.files_behind("MLTools.NanoML.selection")["MLTools.NanoML.selection"]
+    syntax = dependencies._Syntaxes.of
+    monkeypatch.setattr(
+        dependencies._Syntaxes,
+        "of",
+        lambda self, path: (
+            syntax(self, path)._replace(hash="new") if ours.parents[1] in path.parents else syntax(self, path)
+        ),
+    )  # another version of NanoML
+    assert blind_in(moved) == {}
+    moved.write_text(TEXT.replace("CR:", "VR: MET > 100, CR:"))
+    assert blind_in(moved) == {("VR", None): 0}  # the same events, by another name
+    assert blinded(load(moved), is_retrained=True).shares.keys() == {SR, CR, ("VR", None)}
+
+
+def edited(path: Path, change: Callable[[Any], Any]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (lambda path: path.write_text(path.read_text()[:-40]), "damaged"),
+        (lambda path: path.write_text(""), "damaged"),
+        (lambda path: path.write_bytes(b"\xff\xfe"), "damaged"),
+        (lambda path: path.write_text("[1]"), "damaged"),
+        (lambda path: path.write_text("[" * 100_000), "damaged"),
+        (lambda path: path.write_text('{"schema": 2, "unblinded": []}'), "damaged"),
+        (lambda path: path.write_text('{"schema": 2, "unblinded": [{}]}'), "damaged"),
+        (lambda path: edited(path, lambda it: it.update(schema=3)), "damaged"),
+        (lambda path: edited(path, lambda it: it.update(unblinded=it["unblinded"][0])), "damaged"),
+        (lambda path: edited(path, lambda it: it["unblinded"][0].update(opened=[])), "damaged"),
+        (lambda path: edited(path, lambda it: it["unblinded"][0].update(fraction="1")), "damaged"),
+        (lambda path: edited(path, lambda it: it["unblinded"][0].pop("who")), "damaged"),
+        (lambda path: edited(path, lambda it: it["unblinded"][0]["opened"][0].update(region="CR")), "damaged"),
+        (lambda path: path.write_text('{"schema": 1, "unblinded": [{"who": "me", "at": "", "because": "", "expected": ""}]}'), "older"),
+    ],
+)  # fmt: skip
+def test_a_log_that_cannot_be_trusted_permits_nothing(
+    analysis: Path, said: dict[str, str], damage: Callable[[Path], object], what: str
+) -> None:
+    config = load(analysis)
+    unblind(config, as_it_is(config, [SR]).values(), "it is final", "")
+    assert blind_in(analysis) == {CR: 0}
+    damage(log(analysis))
+    found = blinded(load(analysis))
+    assert (found.shares, found.log) == ({SR: 0, CR: 0}, ())
+    (text,) = said.values()
+    assert text.startswith(f"{log(analysis)}: is {'of an older NanoML' if what == 'older' else 'damaged, was edited'}")
+    analysis.write_text(TEXT + "blind: none")
+    if what == "older":  # it is kept beside the new one
+        unblind_all(config)
+        assert json.loads(log(analysis).with_suffix(".old.json").read_text())["schema"] == 1
+        return
+    for again in (unblind_all, record_declared):
+        with pytest.raises(NanoMLError, match="unblinded.json: is damaged"):
+            again(load(analysis))
+
+
+def test_a_log_of_another_analysis_permits_nothing(analysis: Path) -> None:
+    unblind_all(load(analysis))
+    other = analysis.with_name("b.yaml")
+    other.write_text(TEXT.replace("search", "other"))
+    shutil.copytree(analysis.parent / "search", analysis.parent / "other")
+    assert blind_in(other) == {SR: 0, CR: 0}
+
+
+def test_what_the_file_declares_is_noted_once_and_holds_only_there(analysis: Path) -> None:
+    def entries() -> list[Any]:
+        record_declared(load(analysis))
+        return json.loads(log(analysis).read_text())["unblinded"] if log(analysis).exists() else []
+
+    assert entries() == []
+    analysis.write_text(TEXT + "blind: none")
+    ((first,), second) = (entries(), entries())
+    assert second == [first]
+    assert (first["because"], first["is_declared"]) == ("blind: none", True)
+    assert [(it["region"], it["cut"]) for it in first["opened"]] == [("SR", "MET>100"), ("CR", "MET<100")]
+    analysis.write_text(TEXT.replace("CR:", "VR: MET < 50, CR:") + "blind: none")
+    assert len(entries()) == 2
+    analysis.write_text(TEXT)
+    assert blind_in(analysis) == {SR: 0, CR: 0}
 
 
 NORMALISED = TEXT.replace("class:", "cross_section: 2, class:") + "luminosity: 3\n"
@@ -127,13 +253,24 @@ NORMALISED = TEXT.replace("class:", "cross_section: 2, class:") + "luminosity: 3
     ],
 )
 def test_bins_are_blind_by_the_expected_signal(analysis: Path, text: str, signal: str | None) -> None:
-    analysis.write_text(text)
-    assert blind_data(load(analysis)).bins == (BlindBins(signal, 0.5) if signal else None)
+    analysis.write_text(text + "blind: {regions: [SR]}")
+    found = blinded(load(analysis))
+    assert found.bins == (BlindBins(signal, 0.5) if signal else None)
+    assert found.state(CR) == ("blind in bins with an expected S / sqrt(B) above 0.5" if signal else "")
+    config = load(analysis)
+    now = as_it_is(config, [CR]).values()
+    unblind(config, now, "a part is none of whole bins", "", fraction=0.1)
+    assert CR not in blinded(load(analysis)).opened
+    unblind(config, now, "all of it", "")
+    assert blinded(load(analysis)).state(CR) == ""
     analysis.write_text(text + "blind: {signal_over_root_background: null}")
-    assert blind_data(load(analysis)).bins is None
+    assert blinded(load(analysis)).bins is None
 
 
-def test_the_command_names_blind_bins(analysis: Path) -> None:
-    analysis.write_text(NORMALISED.replace("class: WZ", "class: signal"))
-    refused = CliRunner().invoke(nanoml, ["unblind", str(analysis), "--because", "why not"], input="no\n")
-    assert "search is blind in SR, and in bins with an expected S / sqrt(B) above 0.5 elsewhere.\n" in refused.output
+def test_another_certification_is_another_selection(analysis: Path) -> None:
+    (analysis.parent / "golden.json").write_text("{}")
+    analysis.write_text(TEXT.replace('mine.py:Mine"', 'mine.py:Mine", certified: golden.json'))
+    unblind_all(load(analysis))
+    assert blind_in(analysis) == {}
+    (analysis.parent / "golden.json").write_text('{"1": [[1, 2]]}')
+    assert blind_in(analysis) == {SR: 0, CR: 0}

@@ -19,11 +19,13 @@ from ML_processing.evaluation import evaluate
 from ML_processing.evaluation.data_comparison import events
 from ML_processing.evaluation.data_comparison.comparison import data_comparisons
 from ML_processing.evaluation.data_comparison.events import region_events
+from ML_processing.evaluation.data_comparison.tables import with_data
 from ML_processing.requests import DataRequest
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.nanoaod.folds import part_of
 
 SIMULATED, OBSERVED = 4000, 900
 REGIONS = {"SR": "cut < 0", "CR": "cut >= 0", "low": "x < 1"}
@@ -115,7 +117,7 @@ def evaluated(run: Path, simulation: Path, observed: Callable[..., Path], direct
     with pytest.MonkeyPatch.context() as patch:
         draw = plots._figure
         patch.setattr(plots, "_figure", lambda name, *rest: draw(name, *rest) if "data" in name else Figure())
-        wanted = DataRequest(("CR", "low"), ("SR",), (observed("data.h5"),), (simulation,), 59.8)
+        wanted = DataRequest(("CR", "low"), {"SR": 0}, (observed("data.h5"),), (simulation,), 59.8)
         evaluate(run, [simulation], directory / "report", (), wanted)
     content: dict[str, Any] = json.loads((directory / "report" / "metrics.json").read_text())
     return content
@@ -180,10 +182,36 @@ def test_data_of_the_region_of_the_training_change_nothing(
 
     other = observed("changed.h5", x=changed)
     assert (events_of(other)["x"] == 99).sum() > 300
-    wanted = DataRequest(("CR", "low"), ("SR",), (other,), (simulation,), 59.8)
+    wanted = DataRequest(("CR", "low"), {"SR": 0}, (other,), (simulation,), 59.8)
     found = evaluate(run, [simulation], tmp_path, (), wanted)["data"]
     for name, each in evaluated["data"].items():
         assert {**found[name], "files": each["files"]} == each
+
+
+def test_a_part_of_a_region_and_as_much_of_what_is_expected(
+    run: Path, simulation: Path, observed: Callable[..., Path], directory: Path
+) -> None:
+    """Of SR itself, and of what is in SR elsewhere."""
+    data, simulated, wanted = (
+        events_of(observed("data.h5")), events_of(directory / "simulation.h5"),
+        DataRequest(("SR", "low"), {"SR": 0.25}, (directory / "data.h5",), (simulation,), 59.8),
+    )  # fmt: skip
+    part = part_of(data["run"], data["luminosityBlock"], data["event"]) < 0.25
+    found = data_comparisons(Training.load(run), wanted, True)
+    for name, each in found.items():
+        assert each.data == (data[f"in_{name}"] & (part | ~data["in_SR"])).sum()
+        weights = simulated["weight"] * np.where(simulated["in_SR"], 0.25, 1)
+        expected = weights[simulated[f"in_{name}"] & (simulated["label"] > 0)].sum()
+        assert each.expected.value == pytest.approx(expected, rel=1e-5)
+        ratio = each.ratio
+        assert ratio.value is not None
+        assert ratio.error is not None
+        assert abs(ratio.value - 1) < 4 * ratio.error
+    assert [(it.share, it.left_out, it.luminosity) for it in found.values()] == [
+        (0.25, [], 59.8 / 4),
+        (1, ["SR"], 59.8),
+    ]
+    assert "They are 25 % of all, to which what is expected is scaled." in with_data(found["SR"])
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +226,7 @@ def sensitive(directory: Path, write: Write) -> Path:
 def test_bins_in_which_the_signal_may_show_are_blind(
     run: Path, sensitive: Path, observed: Callable[..., Path], tmp_path: Path
 ) -> None:
-    wanted = DataRequest(("CR",), ("SR",), (observed("data.h5"),), (sensitive,), limit=1.0)
+    wanted = DataRequest(("CR",), {"SR": 0}, (observed("data.h5"),), (sensitive,), limit=1.0)
     training = Training.load(run)
     found = data_comparisons(training, wanted, True)["CR"]
     every = data_comparisons(training, replace(wanted, limit=None), True)["CR"]
@@ -233,7 +261,7 @@ def test_bins_in_which_the_signal_may_show_are_blind(
 def test_a_shift_is_told(run: Path, simulation: Path, observed: Callable[..., Path], tmp_path: Path) -> None:
     """The file of data is one of those that are compared."""
     file = observed("shifted.h5", shift=0.8)
-    content = evaluate(run, [simulation], tmp_path, [file], DataRequest(("CR",), ("SR",)))
+    content = evaluate(run, [simulation], tmp_path, [file], DataRequest(("CR",), {"SR": 0}))
     (answer,) = (it for it in content["verdict"] if it["question"] == "Does simulation describe data in CR?")
     assert answer["state"] == "bad"
     assert "they differ in y" in answer["text"]
@@ -270,7 +298,7 @@ def test_without_a_region_data_are_not_read(
 
 def test_regions_that_cannot_be_compared(run: Path, simulation: Path, observed: Callable[..., Path]) -> None:
     training, data = Training.load(run), observed("data.h5")
-    wanted = DataRequest((), ("SR",), (data,), (simulation,))
+    wanted = DataRequest((), {"SR": 0}, (data,), (simulation,))
     with pytest.raises(ConfigError, match="data in SR are blind"):
         region_events(training, wanted, "SR")
     with pytest.raises(ConfigError, match='"CRR" is not a region of the HDF5 files. Did you mean "CR"'):
@@ -286,7 +314,7 @@ def test_data_beyond_the_memory_are_a_part_to_which_simulation_is_scaled(
     full = events.EventSample
     monkeypatch.setattr(events, "EventSample", lambda limit: full(20_000))
     training = Training.load(run)
-    wanted = DataRequest(("CR",), ("SR",), (directory / "data.h5",), (simulation,))
+    wanted = DataRequest(("CR",), {"SR": 0}, (directory / "data.h5",), (simulation,))
     found = data_comparisons(training, wanted, True)["CR"]
     complete = evaluated["data"]["CR"]
     assert 50 < found.data < found.data_in_all == complete["data"]
@@ -295,7 +323,7 @@ def test_data_beyond_the_memory_are_a_part_to_which_simulation_is_scaled(
 
 
 def test_weights_that_are_no_numbers_of_events(run: Path, simulation: Path, observed: Callable[..., Path]) -> None:
-    wanted = DataRequest(("CR",), ("SR",), (observed("data.h5"),), (simulation,))
+    wanted = DataRequest(("CR",), {"SR": 0}, (observed("data.h5"),), (simulation,))
     found = data_comparisons(Training.load(run), wanted, False)["CR"]
     assert found.expected.value == pytest.approx(found.data, rel=1e-4)
     assert found.ratio.value is None
@@ -306,7 +334,7 @@ def test_a_single_network_scores_all_data_and_its_test_events_stand_for_all(
     quick_deepsets: Train, simulation: Path, observed: Callable[..., Path], evaluated: dict[str, Any], tmp_path: Path
 ) -> None:
     train([simulation], replace(quick_deepsets, folds=1), tmp_path / "run")
-    wanted = DataRequest(("CR",), ("SR",), (observed("data.h5"),), (simulation,))
+    wanted = DataRequest(("CR",), {"SR": 0}, (observed("data.h5"),), (simulation,))
     found = data_comparisons(Training.load(tmp_path / "run"), wanted, True)["CR"]
     complete = evaluated["data"]["CR"]
     assert found.data == complete["data"]
@@ -320,7 +348,7 @@ def test_a_regression_is_compared_by_what_it_predicts(
     quick_deepsets: Train, simulation: Path, observed: Callable[..., Path], tmp_path: Path
 ) -> None:
     train([simulation], replace(quick_deepsets, targets=["y"]), tmp_path / "run")
-    wanted = DataRequest(("CR",), ("SR",), (observed("data.h5"),), (simulation,))
+    wanted = DataRequest(("CR",), {"SR": 0}, (observed("data.h5"),), (simulation,))
     found = data_comparisons(Training.load(tmp_path / "run"), wanted, True)["CR"]
     assert [it.label for it in found.scores] == ["Predicted y"]
     assert [it.name for it in found.inputs] == ["x", "Jet_pt"]

@@ -1,0 +1,70 @@
+"""Blind data: which share of an event may be seen in a region, and the log of who decided so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Optional, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+Place = tuple[str, Optional[str]]
+"""A region, and an era with data."""
+Shares = Mapping[str, float]
+"""The regions whose events are not all seen, with the share that is: 0 if the region is blind."""
+
+
+def share_in(
+    region: str, shares: Shares, inside: Callable[[str], Optional[NDArray[np.bool_]]]
+) -> Union[float, NDArray[np.float64]]:
+    """The share of each event of a region that may be seen there: none of one that is in a blind region as well.
+
+    `inside` says which events are in another region; None if none are. In a region that is blind itself, all of simulation counts.
+    """
+    found: Any = shares.get(region, 1.0)
+    if found == 0:
+        return 1.0
+    for other, share in shares.items():
+        flags = inside(other)
+        if flags is not None:
+            found = np.where(flags, np.minimum(found, share), found)
+    return found
+
+
+def in_words(place: Place) -> str:
+    """A region and its era, as "SR (2018)"."""
+    return place[0] if place[1] is None else f"{place[0]} ({place[1]})"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A region and an era whose data may be seen, as long as its cut, and the hashes of selection and networks, stay the same."""
+
+    region: str
+    era: Optional[str]
+    cut: str
+    selection: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class Unblinding:
+    """An entry of the log: somebody made an analysis show data that were blind."""
+
+    who: str  # user@host
+    at: str  # date and time with time zone, ISO 8601
+    because: str
+    expected: str  # the expected result of the fit then, in words
+    opened: tuple[Opened, ...]
+    fraction: float = 1.0  # of the events
+    is_declared: bool = False  # by `blind: none` in the YAML file: then it holds as long as that is there
+
+    @property
+    def what(self) -> str:
+        """What is seen: "SR (2018), CR (2018); 10 % of the events"."""
+        part = f"; {100 * self.fraction:g} % of the events" if self.fraction < 1 else ""
+        return ", ".join(in_words((it.region, it.era)) for it in self.opened) + part
+
+    def __str__(self) -> str:
+        return f"unblinded by {self.who} on {self.at[:10]}"
