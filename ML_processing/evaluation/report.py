@@ -189,7 +189,7 @@ def report(description: TrainingDescription, content: Evaluation, drawn: Sequenc
     """The report as HTML, with the figures that are `drawn` in a directory."""
     drift = content.plots.drift
     of_data = dict.fromkeys(file for found in content.data.values() for file in found.files)
-    origin = provenance(description, content.created, [*(drift.files if drift else []), *of_data])
+    origin = provenance(description, content.created, [*(drift.files if drift else []), *of_data], content.hidden)
     shown = [name for name in CAPTIONS if name in drawn]
     parts = [
         '<p class="dim">All numbers and plots, except those marked as training, are from events that the network in '
@@ -239,7 +239,7 @@ def _region(directory: Path, name: str, content: Evaluation) -> str:
     found = content.regions[name]
     varied = content.variations.regions[name] if content.variations else []
     image = _image(directory, f"region_{name}", "region") if found.outputs else ""
-    return f'<section id="region_{name}"><h2>Region {name}</h2>{in_region(found, varied)}\n{image}</section>'
+    return f'<section id="region_{name}"><h2>Region {name}</h2>{in_region(found, varied, content.hidden)}\n{image}</section>'
 
 
 def _data(directory: Path, name: str, content: Evaluation) -> str:

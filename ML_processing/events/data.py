@@ -304,7 +304,8 @@ class TrainingFiles:
         """
         survey, kept = Survey.empty(self.columns, folds), EventSample(memory * 1e6)
         where = " or ".join(region.name for region in self.columns.within)
-        with progress(f"read the events{f' in {where}' if where else ''}", sum(self.rows)) as bar:
+        is_share = any(dataset.is_data for dataset in self.columns.datasets)
+        with progress(f"read the events{f' in {where}' if where else ''}", sum(self.rows), is_share=is_share) as bar:
             for number in range(self.blocks):
                 table = self.block(number)
                 survey.add(table)

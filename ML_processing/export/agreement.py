@@ -85,7 +85,7 @@ class Agreement:
     reference: Reference
 
     def __str__(self) -> str:
-        return f"{self.events} events, of which {self.passed} pass; columns to {self.columns:.1g}, scores to {self.scores:.1g}"
+        return f"columns to {self.columns:.1g}, scores to {self.scores:.1g}"
 
 
 def check_agreement(model: Model, traced: TracedSelection, networks: Model, samples: Sequence[Sample]) -> Agreement:

@@ -95,7 +95,8 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
         about = replace(about, inside=replace(about.inside, events=compared.events), reference=compared.reference)
         metadata = {**_save(whole, about, aside), "onnx_sha256": file_hash(aside)}
         twin.write_text(json.dumps(metadata, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    say(f"export: {output} agrees with {selection.name}: {compared}.")
+    passed = "" if sources[0].dataset.is_data else f", of which {compared.passed} pass"  # data may be blind
+    say(f"export: {output} agrees with {selection.name}: {compared.events} events{passed}; {compared}.")
     return metadata
 
 

@@ -132,7 +132,7 @@ def _convert(job: ConvertJob, opened: OpenFiles) -> HDF5Metadata:
         replacing(job.output) as aside,
         new_hdf5(aside) as file,
         table_writers(file, reader.tables, dataset.accounting.selected, job.compression) as writers,
-        progress(f"convert {job.output.name}", entries) as bar,
+        progress(f"convert {job.output.name}", entries, is_share=bool(dataset.is_data)) as bar,
     ):
         lost, sum_of_weights = _write(job, opened, reader, cuts, duplicates, writers, bar)
         written = {name: writer.finish() for name, writer in writers.items()}

@@ -183,9 +183,9 @@ def survey(
             f"dataset {sample.name}: `data: true`, but {first.file} is simulation "
             f"(its sum of weights: {first.sum_of_weights_source})."
         )
-    if sample.is_data is False and sample.cross_section is not None and accounting.is_data:
+    if sample.is_data is False and accounting.is_data:
         raise NanoMLError(
-            f"dataset {sample.name}: has a cross section, but {first.file} is data: it has no generator weights."
+            f"dataset {sample.name}: {first.file} is data, without generator weights and of no run of simulation. Add `data: true`."
         )
     accounting.check(owners, allow_gaps)
     return accounting

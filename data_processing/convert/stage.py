@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -65,7 +65,7 @@ def convert_stage(analysis: Analysis) -> Stage:
         inputs = tuple(dict.fromkeys([*(job.survey or job.sources), *others]))
         work = functools.partial(convert_files, job)
         tasks.append(Task("convert", name, inputs, (job.output,), settings, code, work))
-    return Stage("convert", tasks, usable_cores(), convert_summary)
+    return Stage("convert", tasks, usable_cores(), functools.partial(convert_summary, hidden=analysis.blinded.hidden))
 
 
 def _dataset_job(analysis: Analysis, name: str, groups: Mapping[str, Sequence[str]]) -> ConvertJob:
@@ -169,8 +169,11 @@ def convert_tasks(files: Sequence[str], directory: Path, job: ConvertJob) -> lis
     return tasks
 
 
-def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Events of each file, and what was left out; `done` has the metadata of each file as JSON."""
+def convert_summary(done: Mapping[str, Mapping[str, Any]], hidden: Optional[Collection[str]] = None) -> list[str]:
+    """Events of each file, and what was left out; `done` has the metadata of each file as JSON.
+
+    Of files that are `hidden` no number of events is told; by default these are all data.
+    """
     lines, warnings = [], []
     for name, content in done.items():
         metadata = HDF5Metadata.from_json(content, name)
@@ -178,19 +181,27 @@ def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         label = f"class {dataset.class_}" if dataset.class_ else "data" if dataset.is_data else "no class"
         part = dataset.data_driven
         estimate = f": {part.sum_of_weights:+.6g} expected by {part.dataset} in {part.region}" if part else ""
-        lines.append(f"{name}: {plural(dataset.accounting.selected, 'event')}, {label}{estimate}")
+        is_hidden = bool(dataset.is_data) if hidden is None else name in hidden
+        if is_hidden:
+            lines.append(f"{name}: {label}; how many events it has is blind")
+        else:
+            lines.append(f"{name}: {plural(dataset.accounting.selected, 'event')}, {label}{estimate}")
         lines += missing_lines({name: list(dataset.missing)} if dataset.missing else {})
-        warnings += [(name, line, ()) for line in losses(name, metadata)]
+        warnings += [(name, line, ()) for line in losses(name, metadata, is_hidden)]
     return [*lines, *told_once(warnings)]
 
 
-def losses(name: str, metadata: HDF5Metadata) -> list[str]:
-    """What a file lacks, in lines: copies of events, entries that no file has, objects beyond their collection's `max`."""
+def losses(name: str, metadata: HDF5Metadata, is_hidden: bool) -> list[str]:
+    """What a file lacks, in lines: copies of events, entries that no file has, objects beyond their collection's `max`.
+
+    If it is hidden, no line has numbers of events or objects.
+    """
     lines = []
     for dataset in metadata.datasets:
         for owner, many in dataset.duplicates.items():
-            own = f"{many:,} copies of its own events" if owner == dataset.name else ""
-            lines.append(f"{name}: {own or f'{many:,} events that {owner} also has'} were left out")
+            number = "" if is_hidden else f"{many:,} "
+            what = "copies of its own events" if owner == dataset.name else f"events that {owner} also has"
+            lines.append(f"{name}: {number}{what} were left out")
     lines += [
         f"WARNING {name}: {gap} were not read. The normalisation is scaled by the weights that were."
         for dataset in metadata.datasets
@@ -200,7 +211,7 @@ def losses(name: str, metadata: HDF5Metadata) -> list[str]:
         objects, lost = stored.truncated.objects, stored.truncated.lost
         if lost:
             lines.append(
-                f"WARNING {name}: {lost / objects:.1%} of {collection} lost ({lost:,} of {objects:,}): "
+                f"WARNING {name}: {lost / objects:.1%} of {collection} lost{'' if is_hidden else f' ({lost:,} of {objects:,})'}: "
                 f"more than {stored.max} in an event. Raise its max."
             )
     return lines
@@ -221,15 +232,14 @@ def shuffle_stage(analysis: Analysis) -> Optional[Stage]:
         inputs, settings = tuple(str(path) for path in sources), {"shuffle": seed, "compression": compression}
         work = functools.partial(shuffle_files, job)
         tasks.append(Task("shuffle", job.output.stem, inputs, (job.output,), settings, code, work))
-    return Stage("shuffle", tasks, summary=shuffle_summary)
+    return Stage("shuffle", tasks, summary=functools.partial(shuffle_summary, hidden=analysis.blinded.hidden))
 
 
-def shuffle_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Events of the file; `done` has its metadata as JSON."""
+def shuffle_summary(done: Mapping[str, Mapping[str, Any]], hidden: Collection[str] = ()) -> list[str]:
+    """Events of the file, unless some of them are `hidden`; `done` has its metadata as JSON."""
     lines = []
     for name, content in done.items():
         datasets = HDF5Metadata.from_json(content, name).datasets
-        lines.append(
-            f"{name}: {sum(each.accounting.selected for each in datasets):,} events of {len(datasets)} datasets"
-        )
+        number = f"{sum(each.accounting.selected for each in datasets):,} events of "
+        lines.append(f"{name}: {'' if any(it.name in hidden for it in datasets) else number}{len(datasets)} datasets")
     return lines

@@ -84,6 +84,7 @@ def _check(found: Findings, file: h5py.File, content: dict[str, Any]) -> None:
     if found.faults:
         return
     metadata = HDF5Metadata.from_json(content, found.path)
+    found.is_data = any(dataset.is_data for dataset in metadata.datasets)
     for where, what in _contradictions(file, metadata):
         found.add("metadata", where, what)
     for dataset in metadata.datasets:

@@ -35,6 +35,8 @@ class Findings:
     allow_nan: bool
     events: int | None = None
     """Number of events; None if the file cannot be read."""
+    is_data: bool = False
+    """Whether some are data, which may be blind: then their number is not told."""
     faults: dict[tuple[str, str, str], list[int]] = field(default_factory=dict)
     """(check, where, what) to [first row, how many times]; [-1, 0] for faults that do not belong to rows."""
     skipped: dict[str, str] = field(default_factory=dict)

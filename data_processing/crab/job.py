@@ -202,7 +202,7 @@ def _skim(
         finally:
             if folder in local.parents:
                 local.unlink()  # the disk of a job is small
-        say(f"{name}: {accounting.written:,} of {accounting.entries:,} events")
+        say(f"{name}: {'' if accounting.is_data else f'{accounting.written:,} of '}{accounting.entries:,} events")
         return report, skim
     raise problem
 

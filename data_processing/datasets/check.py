@@ -25,6 +25,7 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.page import plural
 from MLTools.NanoML.workflow.stages import Layout
+from MLTools.NanoML.workflow.unblinding import blinded
 
 _MOST_TRIED = 3  # files of a dataset
 _BESIDE_SCORES = (EVENT_WEIGHT, "in", "label", "dataset", "era", SELECTED)  # with their endings
@@ -52,12 +53,13 @@ def check(config: Config, tried: int = 0) -> list[str]:
     adopt_settings(config.read)
     done: list[str] = []
     problems: list[tuple[str, str, tuple[str, ...]]] = []
+    hidden = blinded(config).hidden
     for name, files in resolve_datasets(config).items():
         with _first(files, config.place("datasets", name)) as file:
             try:
                 plan, steps = _planned(config, name, file, tried)
                 problems += [(name, message, (file.path,)) for message in _missing(config, name, file, plan)]
-                done += _found(name, files, file, steps)
+                done += _found(name, files, file, steps, name in hidden)
             except ConfigError:
                 raise
             except NanoMLError as problem:
@@ -91,9 +93,13 @@ def _planned(config: Config, dataset: str, file: RootFile, tried: int) -> tuple[
     return plan_file(job, file, tried)
 
 
-def _found(dataset: str, files: Sequence[str], file: RootFile, steps: Sequence[Step]) -> Iterator[str]:
-    """What there is of a dataset, and what the skim keeps of the first events."""
-    text = f"{dataset}: {plural(len(files), 'file')}; {file.path} has {plural(file.entries, 'event')}"
+def _found(dataset: str, files: Sequence[str], file: RootFile, steps: Sequence[Step], is_hidden: bool) -> Iterator[str]:
+    """What there is of a dataset, and what the skim keeps of the first events; of blind data that is not said."""
+    text = f"{dataset}: {plural(len(files), 'file')}; {file.path}"
+    if is_hidden:
+        yield f"{text} is in order"
+        return
+    text += f" has {plural(file.entries, 'event')}"
     if not steps:
         yield text
         return

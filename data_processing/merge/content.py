@@ -61,7 +61,7 @@ class FileContent:
     def of(cls, file: RootFile, memory: float) -> FileContent:
         """Read all of a file, with chunks of events of up to `memory` MB; its trees must have numbers and lists only."""
         names, sums = _without_counters(file.branches), Checksums()
-        with progress("check", file.entries) as bar:
+        with progress("check", file.entries, is_share=True) as bar:
             for start, stop in file.ranges(names, rows_at_once(file.bytes_per_event(names), memory)):
                 sums.add(file.read_plain(names, start, stop), stop - start)
                 bar.advance(stop - start)

@@ -50,15 +50,15 @@ class MergeRecord:
     branches: int  # of its events
     filled: Mapping[str, Sequence[str]]  # branches that some files lack, and these files
     not_merged: Mapping[str, str]  # what is left out, and why
+    is_hidden: bool = False  # whether these are data after a cut, which may be blind: no number of events is told
 
     def lines(self, name: str) -> list[str]:
         """What was merged into file `name`, and what was not, in words."""
-        lines = [
-            f"{name}: {self.files:,} files, {self.entries:,} events, sum of weights {self.sum_of_weights:.9g}, "
-            f"{self.branches:,} branches"
-        ]
+        events = f"{self.entries:,} events, sum of weights {self.sum_of_weights:.9g}, "
+        lines = [f"{name}: {self.files:,} files, {'' if self.is_hidden else events}{self.branches:,} branches"]
         if self.duplicates:
-            lines.append(f"{self.duplicates:,} events that an earlier file also has were left out")
+            number = "" if self.is_hidden else f"{self.duplicates:,} "
+            lines.append(f"{number}events that an earlier file also has were left out")
         filled = [f"{branch} ({len(files)} of {self.files} files)" for branch, files in self.filled.items()]
         if filled:
             lines.append(f"filled where a file lacks it: {listed(filled)}")
@@ -193,7 +193,7 @@ def _write(job: MergeJob, inputs: MergeInputs, plans: Mapping[str, TreePlan], wr
 
 def _write_events(job: MergeJob, inputs: MergeInputs, plan: TreePlan, writer: NanoWriter) -> Checksums:
     sums, pending, row = Checksums(), 0.0, 0
-    with progress(f"merge {job.output.name}", inputs.entries) as bar:
+    with progress(f"merge {job.output.name}", inputs.entries, is_share=inputs.accounting.is_data is not False) as bar:
         for source in inputs.trees["Events"]:
             if not source.rows:
                 continue
@@ -246,4 +246,5 @@ def _summary(inputs: MergeInputs, plans: Mapping[str, TreePlan], record: Provena
         len(plans["Events"].branches),
         filled,
         _not_merged(inputs, plans),
+        inputs.accounting.is_data is not False and bool(inputs.accounting.cutflow),
     )

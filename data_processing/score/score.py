@@ -132,7 +132,8 @@ def score_file(job: ScoreJob) -> ScoreRecord:
             reads = list(dict.fromkeys([*names, *(name for each in scorers for name in each.reads), *described.reads]))
             size = file.bytes_per_event(reads) + sum(each.bytes_per_event for each in scorers) + 8 * len(described.made)
             most = max(1, min(job.chunk, int(job.memory * 1_000_000 / max(size, 1))))
-            with progress(f"score {Path(job.source).name}", file.entries) as bar:
+            is_data = (record.accounting if record else all_events_of(file)).is_data is not False
+            with progress(f"score {Path(job.source).name}", file.entries, is_share=is_data) as bar:
                 for start, stop in file.ranges(reads, most) if file.entries else [(0, 0)]:
                     arrays = file.read(reads, start, stop)
                     rows = {name: arrays[name] for name in names}

@@ -83,7 +83,7 @@ def shuffle_files(job: ShuffleJob) -> HDF5Metadata:
     with (
         replacing(job.output) as aside,
         scratch(job.output) as directory,
-        progress(f"shuffle {job.output.name}", events) as bar,
+        progress(f"shuffle {job.output.name}", events, is_share=any(it.is_data for it in metadata.datasets)) as bar,
     ):
         if all(one.is_data and one.class_ is None for one in metadata.datasets):
             check_once(parts, directory, job.memory)

@@ -70,7 +70,8 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
     plan = replace(plan, made=made_by(filters))
     flows, sums, shifts, more = [], [], [], set[str]()
     with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression, job.format) as writer:
-        with progress(f"skim {Path(job.source).name}", file.entries) as bar:
+        is_data = accounting.is_data is not False
+        with progress(f"skim {Path(job.source).name}", file.entries, is_share=is_data) as bar:
             columns = writer.events.columns
             for chunk in _announced(itertools.chain([first], chunks), file, job, plan, columns):
                 more |= chunk.more - differing

@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from data_processing.datasets.datasets import output_names
@@ -92,25 +93,33 @@ def _engine(name: str) -> Callable[[SkimJob], Accounting]:
 
 
 def skim_tasks_stage(
-    tasks: Sequence[Task], directories: Mapping[str, Path], workers: int, data: Collection[str] = ()
+    tasks: Sequence[Task],
+    directories: Mapping[str, Path],
+    workers: int,
+    data: Mapping[str, bool] = MappingProxyType({}),
 ) -> Stage:
-    """The stage of skim tasks, with each dataset's directory of skims, and which are known to be data."""
+    """The stage of skim tasks, with each dataset's directory of skims, and which are known to be data, and whether these are blind."""
     written = [directories[name] / _SECTIONS for name in data]
-    return Stage("skim", tasks, workers, functools.partial(skim_summary, directories), written=written)
+    told = [name for name, is_blind in data.items() if not is_blind]
+    return Stage("skim", tasks, workers, functools.partial(skim_summary, directories, told=told), written=written)
 
 
-def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def skim_summary(
+    directories: Mapping[str, Path], done: Mapping[str, Mapping[str, Any]], told: Collection[str] = ()
+) -> list[str]:
     """Events and weights, one line for each dataset; `done` has the accounting of each task as JSON.
 
-    The luminosity sections of data are written beside the skims, as a JSON file that brilcalc takes.
+    Of data of an analysis nothing is said after the first cut, unless their dataset is to be `told`. Their luminosity sections are
+    written beside the skims, as a JSON file that brilcalc takes.
     """
     groups: dict[str, Accounting] = {}
     for task, content in done.items():
         groups.setdefault(task.rpartition("/")[0], Accounting()).files += Accounting.from_json(dict(content)).files
-    lines = []
+    lines: list[str] = []
     for dataset, accounting in groups.items():
         steps = ", ".join(f"{step.cut} {step.events:,}" for step in accounting.cutflow)
         kept = f"{accounting.selected:,} of {accounting.entries:,} events kept"
+        begin = len(lines)
         lines.append(
             f"{dataset + ': ' if dataset else ''}{kept}, sum of weights {accounting.sum_of_weights:.6g} ({steps})"
         )
@@ -126,6 +135,8 @@ def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str
                 f"  {plural(others, 'event')} more under shifts alone; selected under shifts: {shift_changes(accounting)}"
             )
         lines += _weight_lines(accounting)
+        if dataset and accounting.is_data and dataset not in told:
+            lines[begin:] = [f"{dataset}: {accounting.entries:,} events read; how many are kept is blind"]
         if any(file.is_data for file in accounting.files):
             path = directories[dataset] / _SECTIONS
             sections = accounting.luminosity_sections
@@ -188,5 +199,5 @@ def skim_stage(analysis: Analysis) -> Stage:
         of_dataset = skim_tasks(paths, layout.skims(name), skim_job(config, name), name + "/")
         tasks += [task for task in of_dataset if task.inputs[0] not in left_out]
     directories = {name: layout.skims(name) for name in analysis.files}
-    data = [name for name in directories if config.datasets[name].is_data]
+    data = {name: name in analysis.blinded.hidden for name in directories if config.datasets[name].is_data}
     return skim_tasks_stage(tasks, directories, skim.workers or usable_cores(), data)

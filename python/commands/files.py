@@ -46,15 +46,17 @@ _MARKS = {"passed": ("✓", "ok", "green"), "failed": ("✗", "bad", "red"), "sk
 )
 @click.argument("file", type=FILE)
 @click.option("--branches", metavar="GLOB", help="List the branches of a ROOT file that match, with types and titles.")
+@flag("--show-data", "Show also how many events of data are left after cuts, and of what kind: they may be blind.")
 @json_option
-def inspect(file: str, branches: Optional[str], as_json: bool) -> int:
+def inspect(file: str, branches: Optional[str], show_data: bool, as_json: bool) -> int:
     """Show what is in a ROOT, HDF5 or ONNX file of the pipeline, or in the workspace of a fit.
 
-    The exit code is 1 if the file is damaged, or does not agree with its own metadata.
+    Of data it says nothing after the first cut, unless --show-data is given. The exit code
+    is 1 if the file is damaged, or does not agree with its own metadata.
     """
     from MLTools.NanoML.inspection import inspect_file
 
-    found = inspect_file(file)
+    found = inspect_file(file, show_data)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))
     else:
@@ -79,9 +81,8 @@ def validate(context: click.Context, files: tuple[str, ...], allow_nan: bool, as
         found = validation.validate_file(file, allow_nan)
         checks = [_check(found, check) for check in _TITLES]
         valid = not found.faults
-        contents.append(
-            {"path": found.path, "valid": valid, "events": found.events, "checks": list(map(asdict, checks))}
-        )
+        events = None if found.is_data else found.events
+        contents.append({"path": found.path, "valid": valid, "events": events, "checks": list(map(asdict, checks))})
         if not as_json:
             _show(found, checks)
     if as_json:
@@ -132,7 +133,8 @@ def _show(found: Any, checks: Sequence[_Check]) -> None:
     faults = [fault.message for check in checks for fault in check.faults]
     if found.events is not None:
         page.title(found.path)
-        page.facts([("events", count(found.events)), ("valid", "no" if faults else "yes")])
+        events = "blind" if found.is_data else count(found.events)
+        page.facts([("events", events), ("valid", "no" if faults else "yes")])
         pretty = 0 if console.encoding.startswith("utf") else 1
         rows = []
         for check in checks:

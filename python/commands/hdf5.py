@@ -94,6 +94,7 @@ def convert(
     if output is None:
         run_one(config_only(files, "-o OUT.h5"), "convert", force, reading)
         return
+    from MLTools.NanoML.inspection.hdf5 import without_cuts
     from MLTools.NanoML.rootio.rootfile import RootFile
     from MLTools.NanoML.workflow.stages import import_part
 
@@ -114,10 +115,11 @@ def convert(
         _convert_each(job, force)
         return
     metadata = _convert_all(job, conversion.convert_files)
-    for line in stage_of.losses(output.name, metadata):
+    is_data = any(dataset.is_data for dataset in metadata.datasets)
+    for line in stage_of.losses(output.name, metadata, is_data):
         say(line)
     if as_json:
-        click.echo(json.dumps(metadata.to_json(), indent=1))
+        click.echo(json.dumps((without_cuts(metadata) if is_data else metadata).to_json(), indent=1))
 
 
 def _convert_all(job: Any, convert_files: Callable[[Any], Any]) -> Any:

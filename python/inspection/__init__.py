@@ -19,14 +19,18 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MEANT = {".root": "a ROOT file", ".h5": "an HDF5 file", ".hdf5": "an HDF5 file", ".onnx": "an ONNX file"}
 
 
-def inspect_file(path: str | os.PathLike[str]) -> Inspection:
+def inspect_file(path: str | os.PathLike[str], show_data: bool = True) -> Inspection:
     """What is in a file, a ROOT, HDF5 or ONNX file or a workspace of pyhf, or the URL of a ROOT file. The content decides, not the name.
+
+    Without `show_data`, nothing is said of data after the first cut: they may be blind.
 
     Raises NanoMLError if there is no such file, it is of no known kind, or it is damaged.
     """
     name = os.fspath(path)
     # each kind needs packages that take long to import, and that not every machine has
-    found: Inspection = importlib.import_module(f"{__name__}.{kind_of(name)}").inspect(name)
+    kind = kind_of(name)
+    inspect = importlib.import_module(f"{__name__}.{kind}").inspect
+    found: Inspection = inspect(name, show_data) if kind in ("root", "hdf5") else inspect(name)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h5py
@@ -26,8 +26,10 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.foreign import foreign
 from MLTools.NanoML.inspection.histograms import of_hdf5
 from MLTools.NanoML.inspection.report import (
+    BEFORE_CUTS,
     Inspection,
     accounting_content,
+    before_cuts,
     duplicates_fact,
     finite,
     kind_of_events,
@@ -220,8 +222,8 @@ def _show_dataset(page: Page, dataset: ConvertedDataset) -> None:
     page.table("Left out", [TableColumn("file", "rest"), TableColumn("reason", "cut"), TableColumn("since")], rows)
 
 
-def inspect(path: str) -> Inspection:
-    """What is in an HDF5 file.
+def inspect(path: str, show_data: bool = True) -> Inspection:
+    """What is in an HDF5 file; of data after a cut only if they are to be shown.
 
     Raises NanoMLError if the file is damaged, of a newer schema, or its metadata do not describe it.
     """
@@ -229,7 +231,7 @@ def inspect(path: str) -> Inspection:
         try:
             if KEY in file.attrs:
                 return of_hdf5(path)
-            return _own(file, path) if _is_own(file) else foreign(file, path)
+            return _own(file, path, show_data) if _is_own(file) else foreign(file, path)
         except (NanoMLError, MemoryError):
             raise
         except Exception as problem:  # what h5py raises for a damaged file depends on the damage
@@ -248,7 +250,16 @@ def _is_own(file: h5py.File) -> bool:
     )
 
 
-def _own(file: h5py.File, path: str) -> HDF5Inspection:
+def without_cuts(metadata: HDF5Metadata) -> HDF5Metadata:
+    """The metadata of a file with data, which may be blind, as if no event of these had been cut away."""
+    datasets = (
+        replace(it, accounting=before_cuts(Accounting(it.accounting.files)).recorded(), duplicates={})
+        for it in metadata.datasets
+    )
+    return replace(metadata, objects={}, datasets=tuple(datasets))
+
+
+def _own(file: h5py.File, path: str, show_data: bool) -> HDF5Inspection:
     metadata, events = read_metadata(path), file[EVENTS]
     columns = [column.name for column in metadata.features]
     flags = [region.column for region in metadata.regions]
@@ -269,7 +280,13 @@ def _own(file: h5py.File, path: str) -> HDF5Inspection:
     weight = next((name for name in ("weight", "genWeight") if name in events.dtype.names), None)
     classes = {label: ClassCounts(name, label) for label, name in enumerate(metadata.classes)}
     regions = {region.column: RegionCounts(region.name, region.cut) for region in metadata.regions}
-    summaries = summarise(events, columns, weight, classes, regions)
+    number, summaries = len(events), {name: ColumnSummary() for name in columns}
+    if show_data or not any(dataset.is_data for dataset in metadata.datasets):
+        summaries = summarise(events, columns, weight, classes, regions)
+    else:
+        warnings.append(BEFORE_CUTS)
+        metadata, classes, regions = without_cuts(metadata), {}, {}
+        number = sum(dataset.accounting.selected for dataset in metadata.datasets)
     if any(finite(each.weights) is None for each in classes.values()):
         warnings.append(f"A sum of weights is not a finite number: some events have a bad {weight}.")
     found = sorted(classes.values(), key=lambda each: (each.name is None, each.label))
@@ -278,7 +295,7 @@ def _own(file: h5py.File, path: str) -> HDF5Inspection:
         os.path.getsize(path),
         warnings,
         errors,
-        len(events),
+        number,
         metadata,
         weight,
         found,

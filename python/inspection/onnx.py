@@ -362,7 +362,8 @@ def _show_training(page: Page, training: Mapping[str, Any]) -> None:
     rows = []
     for each in datasets:
         section, accounting = each.get("cross_section"), each.get("books") or {}
-        counts = [count(accounting.get(key, 0)) for key in ("entries", "selected")]
+        kept = "-" if each.get("is_data") else count(accounting.get("selected", 0))  # data may be blind
+        counts = [count(accounting.get("entries", 0)), kept]
         section = "-" if section is None else f"{section:g} pb"
         weights = amount(accounting.get("sum_of_weights"))
         rows.append((each.get("name", ""), each.get("class") or "-", section, *counts, weights))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -93,6 +93,19 @@ def _cuts(steps: Sequence[Step]) -> Iterator[_Cut]:
     for before, step in zip([*steps[:1], *steps], steps):
         of_previous, of_all = ratio(step.events, before.events), ratio(step.events, steps[0].events)
         yield _Cut(step.cut, step.events, of_previous, of_all, step.weights, ratio(step.weights, steps[0].weights))
+
+
+BEFORE_CUTS = (
+    "All numbers of events of data are those before the first cut, as they may be blind: --show-data shows the others."
+)
+
+
+def before_cuts(accounting: Accounting) -> Accounting:
+    """The accounting of data as if there had been no cut; that of simulation as it is."""
+    start: dict[str, Any] = {"duplicates": 0, "shifts": [], "weights": []}
+    return Accounting([
+        replace(it, selected=it.entries, cutflow=it.cutflow[:1], **start) if it.is_data else it for it in accounting.files
+    ])  # fmt: skip
 
 
 def accounting_content(accounting: Accounting) -> dict[str, Any]:

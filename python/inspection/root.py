@@ -13,8 +13,10 @@ from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.inspection.histograms import of_root
 from MLTools.NanoML.inspection.report import (
+    BEFORE_CUTS,
     Inspection,
     accounting_content,
+    before_cuts,
     criteria_facts,
     duplicates_fact,
     finite,
@@ -204,13 +206,18 @@ class RootInspection(Inspection):
         return ", ".join([*numbers, *(f"{len(names):,} {group}" for group, names in groups if group in _GROUPS)])
 
 
-def inspect(path: str) -> Inspection:
-    """What is in a ROOT file.
+def inspect(path: str, show_data: bool = True) -> Inspection:
+    """What is in a ROOT file; of data after a cut only if they are to be shown.
 
     Raises NanoMLError if the file cannot be read, or has neither a tree of events nor histograms of channels.
     """
     try:
-        return _inspect_events(path)
+        events = _inspect_events(path)
+        if show_data or events.record is None or events.accounting.is_data is False or not events.accounting.cutflow:
+            return events
+        accounting, warnings = before_cuts(events.accounting), [*events.warnings, BEFORE_CUTS]
+        record = replace(events.record, accounting=accounting)
+        return replace(events, events=accounting.entries, accounting=accounting, record=record, warnings=warnings)
     except NoTreeError:
         found = of_root(path)
         if found is None:

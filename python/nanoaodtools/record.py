@@ -35,14 +35,16 @@ def write_record(evaluations: Sequence[Evaluation], output_file: Any, output_tre
     """Print the cut flow of the selections that were evaluated on a file, and write it to the output."""
     accounting = counted(evaluations)
     selections = [evaluation.selection for evaluation in evaluations]
-    steps = ", ".join(f"{step.cut} {step.events:,}" for step in accounting.cutflow)
+    told = accounting.cutflow[:1] if accounting.is_data else accounting.cutflow  # data may be blind
+    steps = ", ".join(f"{step.cut} {step.events:,}" for step in told)
     say(f"{accounting.file}: {', '.join(selection.name for selection in selections)}: {steps}")
     if output_tree is None:
         return
     is_friend = output_tree.tree().GetName() != "Events"
     if is_friend and accounting.written < accounting.entries:
+        number = "some" if accounting.is_data else f"{accounting.written:,}"
         say(
-            f"{output_file.GetName()}: has {accounting.written:,} of {accounting.entries:,} events: it is a friend of a skim of the "
+            f"{output_file.GetName()}: has {number} of {accounting.entries:,} events: it is a friend of a skim of the "
             "same events, not of the input file."
         )
     write_tree(output_file, _record(evaluations, accounting, is_friend))

@@ -59,7 +59,8 @@ def varied_sums(
         np.zeros((len(columns), classes, count)),
         {region.name: np.zeros((len(columns), classes)) for region in regions},
     )
-    with progress("add up the weights under each variation", sum(data.rows)) as bar:
+    is_share = any(dataset.is_data for dataset in data.columns.datasets)
+    with progress("add up the weights under each variation", sum(data.rows), is_share=is_share) as bar:
         for file, raw in replace(data, columns=slim).parts():
             there = raw[EVENTS].dtype.names or ()
             wanted = replace(slim, extras=tuple(column for column in columns if column in there))

@@ -79,7 +79,7 @@ def test_what_was_cut_off_is_counted_and_told(tmp_path: Path, skims: list[str]) 
         numbers = np.concatenate([f["Events/nJet"].array(library="np") for f in (a, b, c)])
     jets = metadata.objects["Jet"]
     assert (jets.truncated.objects, jets.truncated.lost) == (numbers.sum(), np.maximum(numbers - 1, 0).sum())
-    (line,) = losses("WZ", metadata)
+    (line,) = losses("WZ", metadata, False)
     assert f"of Jet lost ({np.maximum(numbers - 1, 0).sum():,} of {numbers.sum():,})" in line
     several = convert_summary({name: metadata.to_json() for name in ("WZ", "ZG", "TT")})
     assert [text.partition(":")[0] for text in several[:3]] == ["WZ", "ZG", "TT"]

@@ -162,6 +162,7 @@ datasets:
   SingleMuon: {files: single/*.root, data: true}
 skim: {cut: "event > 2", keep: ["*"]}
 convert: {features: [x]}
+blind: none
 """
 
 
@@ -194,9 +195,9 @@ def test_what_is_left_out_is_told_counted_and_shown(analysis: Path) -> None:
     accounting = metadata_content(path)["datasets"][0]["books"]
     assert [(file["selected"], file["duplicates"]) for file in accounting["files"]] == [(2, 2), (2, 2)]
     assert not validate_file(path).faults
-    shown = invoke("inspect", path)
+    shown = invoke("inspect", path, "--show-data")
     assert "4 left out, 2 which DoubleMuon has, 2 copies of its own events" in " ".join(shown.split())
-    assert json.loads(invoke("inspect", "--json", path))["datasets"][0]["books"]["duplicates"] == 4
+    assert json.loads(invoke("inspect", "--json", "--show-data", path))["datasets"][0]["books"]["duplicates"] == 4
 
 
 def test_conversions_follow_the_order_of_datasets_and_their_files(analysis: Path) -> None:
@@ -244,7 +245,7 @@ def test_merging_takes_an_event_of_data_from_the_first_file(analysis: Path) -> N
     assert events["x"][4] == at["x"][at["event"].tolist().index(4)]
     assert record is not None
     assert [(file.selected, file.duplicates) for file in record.accounting.files] == [(4, 0), (2, 2), (3, 2)]
-    assert "duplicates 4 left out" in " ".join(invoke("inspect", output).split())
+    assert "duplicates 4 left out" in " ".join(invoke("inspect", output, "--show-data").split())
     # the result is a skim like others: it can be merged and converted
     again = merge_files(MergeJob([str(output)], analysis.parent / "again.root"))
     assert (again.entries, again.duplicates) == (9, 0)
