@@ -32,7 +32,7 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo, load_selection
 from MLTools.NanoML.selection.tryout import on_events
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
-from MLTools.NanoML.workflow.unblinding import unblind
+from services.blinding import unblind_all
 from services.catalogue import CatalogueServer, Content
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -391,7 +391,7 @@ def test_every_way_to_use_scores_gives_the_yields_of_the_histograms(used_scores:
     config = load(directory / "analysis.yaml")
     assert "data_obs" not in expected_yields(directory, "SR")
     assert np.isnan(expected_yields(directory, "CR_b")["data_obs"][0])
-    unblind(config, "to compare the data", "nothing")
+    unblind_all(config)
     for stage in pipeline_stages(config, ("fill", "histogram")):
         for task in stage.tasks:
             task.work()
