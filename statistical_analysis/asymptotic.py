@@ -38,7 +38,9 @@ class _Profile:
         if strength not in self._known:
             fixed = {self._likelihood.poi: strength}
             starts = [self._last, *self._others]
-            found = min((maximum(self._likelihood, self._data, fixed, it) for it in starts), key=lambda it: it.twice_nll)
+            found = min(
+                (maximum(self._likelihood, self._data, fixed, it) for it in starts), key=lambda it: it.twice_nll
+            )
             self._last, self._known[strength] = found.at, found.twice_nll
         return self._known[strength]
 

@@ -123,8 +123,8 @@ def infer(
         few,
         count,
         origin.hypothesis,
-        expected(upper, highest, discovery),
-        origin.log,
+        expected=expected(upper, highest, discovery),
+        log=origin.log,
     )
 
 

@@ -19,6 +19,7 @@ from MLTools.NanoML.contracts.accounting import EVENT_WEIGHT, under_shift
 from MLTools.NanoML.contracts.blinding import Shares, share_in
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.contracts.templates import DATA
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.folds import fold_of, part_of

@@ -40,13 +40,12 @@ def fill_stage(analysis: Analysis) -> Optional[Stage]:
     plans = _plans(config)
     code, copies = code_of(fill_file.__module__), config.score is not None and config.score.copy
     single = SINGLE if config.train is not None and config.train.folds == 1 else None
-    others = [name for name in config.datasets if not _processes(config, name)]
+    others = [name for name in config.datasets if not _processes(analysis, name)]
     why = (f"{name} ({'only: training' if config.datasets[name].class_ else 'it has no class'})" for name in others)
     if others:
         say_once("only scored", f"histogram: only scored, and in no histogram: {listed(why)}.")
     tasks = []
-    for dataset, events, scores, output in _files(analysis):
-        processes = _processes(analysis, dataset)
+    for dataset, processes, events, scores, output in _files(analysis):
         source = str(scores) if copies else events
         parameters = config.datasets[dataset].parameters
         mine = [it for it in plans if it.hypothesis is None or it.hypothesis.allows(parameters)]
@@ -157,7 +156,7 @@ def _files(analysis: Analysis) -> Iterator[tuple[str, list[Process], str, Path, 
     """What each dataset is in histograms, if anything, and its files: events, scores, and the file with its histograms."""
     layout = Layout.of(analysis.config)
     for name, paths in root_files(analysis).items():
-        processes = _processes(analysis.config, name)
+        processes = _processes(analysis, name)
         for events, file in output_names(list(paths)).items() if processes else ():
             yield name, processes, events, layout.scores(name) / file, layout.filled(name) / f"{Path(file).stem}.h5"
 

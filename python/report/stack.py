@@ -142,7 +142,7 @@ def draw_ratio(axes: Axes, stack: Stack, scale: float = 1.0) -> None:
     axes.errorbar(centers, ratio, [ratio - low, high - ratio], **style)
     _cover(axes, stack.edges, stack.data.blind)
     bottom, top = 0.3, 1.7
-    if np.mean((high < bottom) | (low > top)) > _MOST_OUTSIDE:  # data are not what is expected at all
+    if np.sum((high < bottom) | (low > top)) > _MOST_OUTSIDE * len(ratio):  # data are not what is expected at all
         bottom, top = 0.0, float(np.clip(1.2 * np.nan_to_num(ratio).max(), top, 5))
     axes.set_ylim(bottom, top)
     margin = 0.04 * (top - bottom)

@@ -92,7 +92,9 @@ def test_it_is_that_of_the_binned_fit(sources: list[NDArray[np.float64]]) -> Non
         Sample("signal", True, SIGNAL, nothing, {}, {}, None),
         Sample("other", False, BACKGROUND, ERRORS, shapes, {}, None),
     )
-    channel = FitChannel("SR", "SR", None, "score", (0.0, 0.5, 0.8, 1.0), samples, SIGNAL + BACKGROUND, np.full(3, True))
+    channel = FitChannel(
+        "SR", "SR", None, "score", (0.0, 0.5, 0.8, 1.0), samples, SIGNAL + BACKGROUND, np.full(3, True)
+    )
     model = StatisticalModel("signal", (channel,), {"shape": tuple(names)}, (), 1.0, ())
     likelihood = Likelihood(workspace(model))
     data = likelihood.observed

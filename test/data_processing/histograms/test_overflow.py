@@ -32,6 +32,7 @@ def made(directory: Path, plan: Plan, filled: dict[str, Any], chosen: Any = None
             flat = np.ravel(np.array(sums, float))
             group = file.create_group(f"{plan.name}/all/{process}")
             group.attrs["endings"], group.attrs["of_scores"] = json.dumps(["", "_jesUp"]), False
+            group.attrs["without"] = "[]"
             group["sums"], group["squares"] = [flat, 2 * flat], 3 * flat
     output = directory / "x.h5"
     make_templates(

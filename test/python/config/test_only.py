@@ -12,7 +12,7 @@ from MLTools.NanoML.config.fit import cross_section
 from MLTools.NanoML.config.histogram import hypotheses, signal_of
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.workflow.unblinding import signal_data
+from MLTools.NanoML.workflow.unblinding import blinded
 
 TEXT = """\
 luminosity: 59.8
@@ -56,7 +56,9 @@ def test_each_serves_the_training_or_the_fit_or_both(tmp_path: Path) -> None:
         "fit": ["fakes_from_Muon", "fakes_less_NLO", "flips_from_Muon"],
     }
     # a sample without a class and without a cross section hides no bin
-    assert (signal_of(config), signal_data(config).signal) == ("signal", "signal")
+    bins = blinded(config).bins
+    assert bins is not None
+    assert (signal_of(config), bins.signal) == ("signal", "signal")
 
 
 def test_a_mass_that_is_trained_on_alone_has_no_fit(tmp_path: Path) -> None:
