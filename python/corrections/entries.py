@@ -260,9 +260,25 @@ class JetCorrections:
         return self.file[f"{self._jer}_PtResolution_{self.entry.algorithm}"]
 
     @property
-    def resolution_ratio(self) -> Correction:
-        """The resolution of data over that of simulation."""
-        return self.file[f"{self._jer}_ScaleFactor_{self.entry.algorithm}"]
+    def _resolution_ratio(self) -> tuple[Correction, Optional[Correction]]:
+        """The resolution of data over that of simulation, and its relative uncertainty, if that is a correction of its own.
+
+        It is since June 2026; before, an input chooses up and down.
+        """
+        ratio = self.file[f"{self._jer}_ScaleFactor_{self.entry.algorithm}"]
+        has_own = "systematic" not in ratio.inputs
+        return ratio, self.file[f"{self._jer}_SFUncertainty_{self.entry.algorithm}"] if has_own else None
+
+    def resolution_ratio(self, eta: Any, pt: Any) -> Factor:
+        """The resolution of data over that of simulation for each jet, up and down."""
+        ratio, uncertainty = self._resolution_ratio
+        known = {"JetEta": eta, "JetPt": pt}
+        if uncertainty is None:
+            nominal, up, down = (ratio.of(known, systematic=key) for key in ("nom", "up", "down"))
+        else:
+            nominal, error = ratio.of(known), uncertainty.of(known)
+            up, down = nominal * (1 + error), nominal * (1 - error)
+        return Factor(nominal, {"up": up, "down": down})
 
     def data_ranges(self) -> list[tuple[int, int]]:
         """The ranges of runs that have corrections, first and last."""
@@ -288,7 +304,7 @@ class JetCorrections:
             self.uncertainty(source)
         if self.entry.jer is not None:
             assert self.resolution
-            assert self.resolution_ratio
+            assert self._resolution_ratio
         return self
 
     @property

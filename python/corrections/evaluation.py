@@ -166,6 +166,10 @@ class Correction:
             found = everywhere
         return rebuild(found)
 
+    def of(self, known: Mapping[str, Any], where: Any = None, **named: Any) -> Any:
+        """Evaluate it by as many of its inputs as are known of the objects; other parameters as of a call."""
+        return self(where=where, **{name: it for name, it in {**known, **named}.items() if name in self.inputs})
+
     def _named(self, values: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
         known = self.inputs
         unknown = [name for name in named if name not in known]

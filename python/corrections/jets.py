@@ -226,25 +226,22 @@ def energy_scale(
     level
         "all", or "L1" for the correction for pile-up alone.
     """
-    inputs = {"JetA": area, "JetEta": _clipped(eta), "JetPt": raw_pt, "Rho": rho}
+    known = {"JetA": area, "JetEta": _clipped(eta), "JetPt": raw_pt, "Rho": rho}
     if phi is not None:
-        inputs["JetPhi"] = _clipped(phi, _MOST_PHI)
+        known["JetPhi"] = _clipped(phi, _MOST_PHI)
     if run is not None:
-        inputs["run"] = run
-
-    def evaluated(correction: Correction, **more: Any) -> Any:
-        return correction(**{name: values for name, values in inputs.items() if name in correction.inputs}, **more)
+        known["run"] = run
 
     def correction(number: int | None) -> Correction:
         is_data = number is not None
         return jets.scale(is_data, number) if level == "all" else jets.pileup_level(is_data, number)
 
     if run is None:
-        return evaluated(correction(None))
+        return correction(None).of(known)
     total, is_covered = 1.0, run < 0
     for first, last in jets.data_ranges():
         mask = (run >= first) & (run <= last)
-        total, is_covered = total * evaluated(correction(first), where=mask), is_covered | mask
+        total, is_covered = total * correction(first).of(known, where=mask), is_covered | mask
     if not np.all(ak.to_numpy(ak.flatten(is_covered, axis=None))):
         lost = int(ak.min(run[~is_covered], axis=None))
         jets.scale(True, lost)  # says which runs it has
@@ -287,22 +284,18 @@ def smearing(jets: JetCorrections, pt: Any, eta: Any, rho: Any, generated_pt: An
     """
     sigma = jets.resolution(JetEta=_clipped(eta), JetPt=pt, Rho=rho)
     is_matched = (generated_pt > 0) & (abs(pt - generated_pt) < 3 * sigma * pt)
-    inputs = {"JetEta": _clipped(eta)}
-    if "JetPt" in jets.resolution_ratio.inputs:
-        inputs["JetPt"] = pt
     choose = ak.where if isinstance(pt, ak.Array) else np.where
     low, high = jets.matched_only
     normal = choose((abs(eta) > low) & (abs(eta) < high), 0.0, normal)
 
-    def factor(key: str) -> Any:
-        ratio = jets.resolution_ratio(**inputs, systematic=key)
+    def factor(ratio: Any) -> Any:
         scaled = 1 + (ratio - 1) * (pt - generated_pt) / pt
         wider = ratio**2 - 1
         drawn = 1 + normal * sigma * np.sqrt(choose(wider > 0, wider, 0.0))
         made = choose(is_matched, scaled, drawn)
         return choose(made < 0.01, 0.01, made)
 
-    return Factor(factor("nom"), {"up": factor("up"), "down": factor("down")})
+    return jets.resolution_ratio(_clipped(eta), pt).map(factor)
 
 
 def is_in_veto_region(correction: VariedCorrection, eta: Any, phi: Any) -> Any:

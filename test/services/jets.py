@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import uproot
 from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.corrections.entries import JetCorrections
 from MLTools.NanoML.corrections.random_numbers import normal_numbers
+from services import invented
 
 _LEVELS = ("L1L2L3Res", "L1FastJet", "L2Relative", "L3Absolute", "L2L3Residual")
 ERAS = {
@@ -27,8 +29,26 @@ ERAS = {
 """The YAML files of eras with real files."""
 
 
+def write_june(source: Path, target: Path) -> None:
+    """A file of jets in the layout of June 2026, where the uncertainty of the resolution is a correction of its own."""
+    content = json.loads(source.read_text())
+    corrections = [each for each in content["corrections"] if "_ScaleFactor_" not in each["name"]]
+    inputs = {"JetEta": "real", "JetPt": "real"}
+    ratio = invented.binning("JetEta", (-5.2, 0.0, 5.2), [1.1, 1.2])
+    error = invented.binning("JetPt", (0.0, 50.0, 1000.0), [0.08, 0.03])
+    for kind, data in (("ScaleFactor", ratio), ("SFUncertainty", error)):
+        corrections.append(invented.correction(f"Invented2018_JRV1_MC_{kind}_AK4PF", inputs, data))
+    target.write_text(json.dumps({**content, "corrections": corrections}))
+
+
 def write_era(name: str, folder: Path, data: Path, examples: Path) -> Path:
     """The YAML file of an era with the real files in `data`; that of an example, if its name is one of theirs."""
+    if name == "2018 June":
+        write_june(examples / "corrections" / "2018" / "jets.json", folder / "jets.json")
+        entry = (examples / "corrections" / "2018.yaml").read_text().partition("jets:\n")[2].partition("\n\n")[0]
+        path = folder / "era.yaml"
+        path.write_text("jets:\n" + entry.replace("2018/jets.json", "jets.json"))
+        return path
     if name not in ERAS:
         return examples / "corrections" / f"{name}.yaml"
     if not (data / "corrections").is_dir():
@@ -106,8 +126,12 @@ class OneByOne:
         pt, jer = old * scale, self.era.entry.jer
         sigma = self._set[f"{jer}_PtResolution_{self._algorithm}"].evaluate(inside, pt, rho)
         ratios = self._set[f"{jer}_ScaleFactor_{self._algorithm}"]
-        by_pt = [pt] if len(ratios.inputs) == 3 else []
-        ratio = ratios.evaluate(inside, *by_pt, key)
+        if any(axis.name == "systematic" for axis in ratios.inputs):
+            by_pt = [pt] if len(ratios.inputs) == 3 else []
+            ratio = ratios.evaluate(inside, *by_pt, key)
+        else:
+            error = self._set[f"{jer}_SFUncertainty_{self._algorithm}"].evaluate(inside, pt)
+            ratio = ratios.evaluate(inside, pt) * (1 + {"nom": 0, "up": 1, "down": -1}[key] * error)
         index = int(events["Jet_genJetIdx"][row][place])
         if 0 <= index < len(events["GenJet_pt"][row]):
             truth, near, at = (float(events[f"GenJet_{name}"][row][index]) for name in ("pt", "eta", "phi"))

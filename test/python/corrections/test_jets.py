@@ -13,7 +13,7 @@ from conftest import DATA, ROOT
 from MLTools.NanoML.corrections import Corrections, jets
 from MLTools.NanoML.corrections.entries import JetCorrections
 from MLTools.NanoML.corrections.random_numbers import normal_numbers
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -24,6 +24,7 @@ from services.jets import Event, OneByOne, collections, joined, read, write_era
 from services.nanoaodtools import loop
 
 INVENTED = ROOT / "examples" / "corrections"
+RATIO = "Invented2018_JRV1_MC_ScaleFactor_AK4PF"
 RANDOM = np.random.default_rng(3)
 COUNTS = np.array([3, 0, 2, 4])
 OFFSETS = np.concatenate([[0], np.cumsum(COUNTS)])
@@ -84,13 +85,21 @@ def test_a_matched_jet_is_scaled_and_another_one_smeared(era: JetCorrections) ->
     found = jets.smearing(era, PT, ETA, RHO, generated, normal)
     for name, key in (("nominal", "nom"), ("up", "up"), ("down", "down")):
         for place in range(9):
-            ratio = era.resolution_ratio(ETA[place], key)
+            ratio = era.file[RATIO](ETA[place], key)
             sigma = era.resolution(ETA[place], PT[place], RHO[place])
             if place % 2:
                 expected = 1 + (ratio - 1) * (PT[place] - generated[place]) / PT[place]
             else:
                 expected = 1 + normal[place] * sigma * np.sqrt(max(ratio**2 - 1, 0))
             assert np.isclose(found[name][place], max(expected, 0.01), rtol=1e-14)
+
+
+def test_the_uncertainty_of_the_resolution_must_be_in_the_file(tmp_path: Path) -> None:
+    path = write_era("2018 June", tmp_path, DATA, ROOT / "examples")
+    file = tmp_path / "jets.json"
+    file.write_text(file.read_text().replace("_SFUncertainty_", "_Other_"))
+    with pytest.raises(ConfigError, match="era.yaml:1: jets: .* no correction Invented2018_JRV1_MC_SFUncertainty_AK4PF"):
+        Corrections.read(path)
 
 
 def test_a_generated_jet_far_away_in_pt_does_not_match(era: JetCorrections) -> None:
@@ -111,7 +120,7 @@ def test_smeared_jets_have_the_resolution_of_data(era: JetCorrections) -> None:
     sigma = era.resolution(0.7, true, 20.0)
     measured = true * (1 + sigma * RANDOM.normal(size=number))
     normal = normal_numbers(np.ones(number), np.ones(number), np.arange(number), np.zeros(number))
-    ratio = era.resolution_ratio(0.7, "nom")
+    ratio = era.file[RATIO](0.7, "nom")
     for generated in (np.full(number, true), np.zeros(number)):
         smeared = measured * jets.smearing(era, measured, eta, rho, generated, normal).nominal
         assert abs(smeared.std() / measured.std() / ratio - 1) < 0.01
@@ -131,6 +140,7 @@ def test_the_region_without_endcap_loses_energy() -> None:
 PLAIN = (*jets.branches("MET"), *jets.SIMULATED)
 CASES = {
     "invented": ("2018", "sample", jets.branches("MET")),
+    "layout of June 2026, sample": ("2018 June", "sample", jets.branches("MET")),
     "2018 UL, sample": ("2018 UL", "sample", jets.branches("MET")),
     "2018 UL, real": ("2018 UL", "nano_v9_mc_ul17_dy", jets.branches("MET", with_unclustered=True)),
     "2022, real v13": ("2022", "nano_v13_mc_ggh", jets.branches("PuppiMET", with_unclustered=True)),
@@ -171,7 +181,7 @@ def test_jets_are_those_of_one_jet_after_the_other_under_every_shift(case: str, 
 
     check(corrected, nominal)
     sources = one.sources
-    assert len(sources) >= {"2018": 4, "2018 UL": 50, "2022": 40}[name]
+    assert len(sources) >= {"2018": 4, "2018 June": 4, "2018 UL": 50, "2022": 40}[name]
     shifts = ["jes", *(f"jes{source}" for source in sources), "jer", "hem"]
     shifts += ["unclustered"] if any("ncl" in name for name in names) else []
     changed = 0
