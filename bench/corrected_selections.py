@@ -59,6 +59,7 @@ class CorrectedJets(Trilepton):
 
     branches = (*Trilepton.branches, *jets.branches())
     simulated = jets.SIMULATED
+    optional = jets.SIMPLIFIED  # the sample data lack what real files have
 
     def prepare(self, events: Events) -> Events:
         """Jets by the era's energy scale and resolution."""

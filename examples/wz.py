@@ -9,15 +9,16 @@ import numpy as np
 
 from MLTools.NanoML.corrections import jets
 from MLTools.NanoML.corrections.weights import btag_shape
-from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, Events, Factor, Weight
+from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, Events, Factor, Weight, away_from
 from MLTools.NanoML.trilepton import Trilepton, good_electrons, good_muons
 
 
 class WZ(Trilepton):
-    """Three good leptons, a Z candidate and the lepton of a W; jets above 30 GeV beside them."""
+    """Three good leptons, a Z candidate and the lepton of a W; jets above 30 GeV away from them."""
 
     branches = (*Trilepton.branches, *jets.branches(), "Electron_deltaEtaSC", "Jet_btagDeepFlavB")
     simulated = (*jets.SIMULATED, "Jet_hadronFlavour", "Pileup_nTrueInt")
+    optional = jets.SIMPLIFIED  # for the sample data, which have no muons in jets; real files want jets.OPTIONAL
     columns = {
         **Trilepton.columns,
         "missing_pt": Column("f4", "missing transverse momentum [GeV]"),
@@ -58,7 +59,8 @@ class WZ(Trilepton):
         cutflow.weigh("electron_id", lambda: c.electron_id(supercluster, electrons.pt).product(electrons))
         cutflow.weigh("muon_id", lambda: c.muon_id(muons.eta, muons.pt).product(muons))
 
-        good = events.Jet[(events.Jet.pt > 30) & (abs(events.Jet.eta) < 2.4)]
+        away = away_from(events.Jet, electrons, muons)
+        good = events.Jet[(events.Jet.pt > 30) & (abs(events.Jet.eta) < 2.4) & away]
         cutflow.weigh("btag", lambda: self.btag(good, events.shift).product(), ak.num(good))
         enough = np.asarray(events.MET.pt) > 30
         events, good = cutflow.cut("missing momentum", enough, events, good)

@@ -144,7 +144,8 @@ def _jet_entry(file: str, found: CorrectionFile, scales: Sequence[re.Match[str]]
         yield "    data:  # the first and last run of each"
         yield from (f"      FIRST-LAST: {campaign}" for campaign in data)
     resolutions = [name.partition("_PtResolution_")[0] for name in found.names if "_PtResolution_" in name]
-    way = "SFUncertainty, as since" if any("_SFUncertainty_" in name for name in found.names) else "systematic, as before"
+    is_new = any("_SFUncertainty_" in name for name in found.names)
+    way = "SFUncertainty, as since" if is_new else "systematic, as before"
     yield from (f"  jer: {name}  # up and down by {way} June 2026" for name in resolutions[:1])
     if "Puppi" in algorithm:
         yield "  missing_momentum: PuppiMET"

@@ -6,7 +6,8 @@ jet, or ragged arrays; what belongs to the event is given for each jet (`events.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import awkward as ak
@@ -16,20 +17,15 @@ from numpy.typing import NDArray
 from MLTools.NanoML.corrections import random_numbers
 from MLTools.NanoML.corrections.entries import JetCorrections, VariedCorrection
 from MLTools.NanoML.corrections.evaluation import Correction
-from MLTools.NanoML.corrections.missing_momentum import (
-    LEAST_PT,
-    components,
-    directions,
-    moved,
-    unclustered,
-    unclustered_branches,
-)
+from MLTools.NanoML.corrections.missing_momentum import Type1Jets, components, polar, unclustered, unclustered_branches
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.flat import Flat
 from MLTools.NanoML.selection.weights import Factor
 
 __all__ = [
+    "OPTIONAL",
+    "SIMPLIFIED",
     "SIMULATED",
     "branches",
     "corrected",
@@ -45,9 +41,17 @@ __all__ = [
 SIMULATED = ("Jet_genJetIdx", "GenJet_pt", "GenJet_eta", "GenJet_phi")
 """What `corrected` reads in simulation."""
 
-_RHO = "fixedGridRhoFastjetAll"
-_JET = tuple(f"Jet_{name}" for name in ("pt", "eta", "phi", "mass", "rawFactor", "area"))
+OPTIONAL = {"Jet_muonSubtrDeltaPhi": 0.0, "CorrT1METJet_muonSubtrDeltaPhi": 0.0, "CorrT1METJet_EmEF": 0.0}
+"""What `corrected` also reads from NanoAOD v15 on, for `optional` of a selection."""
+
+_RHO, _LOW = "fixedGridRhoFastjetAll", "CorrT1METJet"
+_QUANTITIES = ("pt", "eta", "phi", "mass", "rawFactor", "area", "muonSubtrFactor", "neEmEF", "chEmEF")
+_JET = tuple(f"Jet_{name}" for name in _QUANTITIES)
+_SOFT = tuple(f"{_LOW}_{name}" for name in ("rawPt", "eta", "phi", "area", "muonSubtrFactor"))
 _EVENT = (_RHO, "run", "luminosityBlock", "event")
+SIMPLIFIED = {"Jet_muonSubtrFactor": 0.0, "Jet_chEmEF": 0.0, **{name: [] for name in _SOFT}}
+"""For `optional` of a selection, instead: jets keep their muons, and those below 15 GeV do not count. All of NanoAOD since v5 has
+more; simplified simulation, as the sample data of the manual, has not."""
 _MOST_ETA, _MOST_PHI = 5.19, 3.1415  # of a jet that the files of the JME group cover
 
 
@@ -62,15 +66,17 @@ def branches(missing_momentum: str = "MET", with_unclustered: bool = False) -> t
         Whether there is a shift "unclustered".
     """
     more = unclustered_branches(missing_momentum) if with_unclustered else ()
-    return (*_JET, f"{missing_momentum}_pt", f"{missing_momentum}_phi", *_EVENT, *more)
+    of_event = (f"{start}{missing_momentum}_{name}" for start in ("", "Raw") for name in ("pt", "phi"))
+    return (*_JET, *_SOFT, *of_event, *_EVENT, *more)
 
 
 def corrected(events: Events, jets: JetCorrections, is_data: bool) -> Events:
     """The events with jets corrected anew, smeared in simulation, and the missing momentum that follows from it.
 
     It replaces Jet_pt, Jet_mass, and pt and phi of the missing momentum that the entry names: MET or PuppiMET. The jets keep
-    their order. Jets above 15 GeV, before or after, change the missing momentum. It reads what `branches` and, in simulation,
-    `SIMULATED` name.
+    their order. The missing momentum is the raw one with type-1 corrections (JME group): jets count without their muons, if they
+    then have more than 15 GeV and an electromagnetic fraction below 0.9, and so do those that are too soft for Jet, which are not
+    smeared. It reads what `branches` and, in simulation, `SIMULATED` name, and what there is of `OPTIONAL`.
 
     Parameters
     ----------
@@ -87,7 +93,7 @@ def corrected(events: Events, jets: JetCorrections, is_data: bool) -> Events:
         is_smeared = not is_data and jets.entry.jer is not None
         return scale * _smearing_of(left, jets, scale).nominal if is_smeared else scale
 
-    return _scaled(events, jets, factor)
+    return _scaled(events, jets, factor, lambda left: 1.0, is_data)
 
 
 def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> Events:
@@ -117,7 +123,10 @@ def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> 
     if name == "unclustered":
         missing = jets.entry.missing_momentum
         names = f"{missing}_pt", f"{missing}_phi"
+        _check_read(events, unclustered_branches(missing), f'"{missing}", with_unclustered=True')
         return events.replaced(names, lambda left: dict(zip(names, unclustered(left, direction, missing))))
+
+    source = name[3:] or "Total"
 
     def factor(left: Events) -> Any:
         if name == "jer":
@@ -126,7 +135,15 @@ def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> 
         if name == "hem":
             jet = left.flat("Jet")
             return hem_scale(jet.eta, jet.phi)[direction]
-        return 1 + sign * left.once(_uncertainty_of, ("Jet_pt", "Jet_eta"), jets, name[3:] or "Total")
+        return 1 + sign * left.once(_uncertainty_of, ("Jet_pt", "Jet_eta"), jets, source)
+
+    def of_soft(left: Events) -> Any:
+        soft = left.flat(_LOW)
+        if name == "jer":
+            return 1.0
+        if name == "hem":
+            return hem_scale(soft.eta, soft.phi)[direction]
+        return 1 + sign * left.once(_soft_uncertainty_of, _SOFT, jets, source)
 
     if name == "jer" and events.before("Jet_pt") is events:
         raise NanoMLError("the shift jer is one of jets that were smeared: call `corrected` in `prepare`.")
@@ -134,15 +151,27 @@ def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> 
         raise NanoMLError(
             f'there is no shift "{name}" of jets. There are jes, jesSOURCE as in jesFlavorQCD, jer, unclustered and hem.'
         )
-    return _scaled(events, jets, factor)
+    return _scaled(events, jets, factor, of_soft, is_data=False)
+
+
+def _check_read(events: Events, names: Sequence[str], how: str) -> None:
+    lost = [name for name in names if name not in events.names]
+    if lost:
+        raise NanoMLError(f"{', '.join(lost)}: not read. Add `*jets.branches({how})` to `branches` of the selection.")
 
 
 def _raw_scale(events: Events, jets: JetCorrections, is_data: bool) -> Any:
     """What the file's momenta of jets are to be multiplied by, to have all levels of the energy correction of the era."""
     jet = events.flat("Jet")
-    raw, rho = 1 - jet.rawFactor, np.asarray(events[_RHO])[jet.event]
+    raw = 1 - jet.rawFactor
+    return raw * _scale_of(events, jets, jet, jet.pt * raw, is_data)
+
+
+def _scale_of(events: Events, jets: JetCorrections, jet: Flat, raw_pt: Any, is_data: bool, level: str = "all") -> Any:
+    """The `energy_scale` of Jet or CorrT1METJet."""
+    rho = np.asarray(events[_RHO])[jet.event]
     run = np.asarray(events.run)[jet.event] if is_data else None
-    return raw * energy_scale(jets, jet.pt * raw, jet.eta, jet.area, rho, run, jet.phi)
+    return energy_scale(jets, raw_pt, jet.eta, jet.area, rho, run, jet.phi, level)
 
 
 def _smearing_of(events: Events, jets: JetCorrections, scale: Any) -> Factor:
@@ -165,27 +194,59 @@ def _uncertainty_of(events: Events, jets: JetCorrections, source: str) -> Any:
     return energy_uncertainty(jets, source, jet.eta, jet.pt)
 
 
-def _directions(events: Events) -> Flat:
-    return directions(events.flat("Jet"))
+def _soft_uncertainty_of(events: Events, jets: JetCorrections, source: str) -> Any:
+    """The same of the jets that are too soft for Jet."""
+    soft = events.flat(_LOW)
+    pt = soft.rawPt * events.once(_type1_of, _TYPE1, jets, False).soft_scale
+    return energy_uncertainty(jets, source, soft.eta, pt)
 
 
-def _components(events: Events, missing: tuple[str, str]) -> Any:
-    return components(*(events[name] for name in missing))
+@dataclass(frozen=True)
+class _Type1:
+    """All that corrects the missing momentum, but for the factors of Jet."""
+
+    jets: Type1Jets
+    raw_pt: NDArray[np.float64]  # of Jet, with muons
+    soft: Type1Jets  # jets that are too soft for Jet
+    soft_scale: NDArray[np.float64]  # all levels of their energy correction
+    missing: Any  # components of the raw missing momentum
 
 
-def _scaled(events: Events, jets: JetCorrections, factor: Callable[[Events], Any]) -> Events:
-    """The events with jets multiplied by a factor each, and the missing momentum that follows."""
+_TYPE1 = (*_JET[1:], *_SOFT)  # but for Jet_pt, of which that in the file is taken
+
+
+def _type1_of(events: Events, jets: JetCorrections, is_data: bool) -> _Type1:
+    read = events
+    while read.before("Jet_pt") is not read:
+        read = read.before("Jet_pt")
+    jet, soft, raw = read.flat("Jet"), read.flat(_LOW), f"Raw{jets.entry.missing_momentum}"
+    made = []
+    for each, raw_pt, em in (
+        (jet, jet.pt * (1 - jet.rawFactor), jet.neEmEF + jet.chEmEF),
+        (soft, soft.rawPt, soft.EmEF if "EmEF" in soft.columns else 0.0),
+    ):
+        level1 = _scale_of(read, jets, each, raw_pt, is_data, "L1")
+        made += [Type1Jets.of(each, raw_pt, em, level1), raw_pt]
+    scale = _scale_of(read, jets, soft, soft.rawPt, is_data)
+    return _Type1(made[0], made[1], made[2], scale, components(read[f"{raw}_pt"], read[f"{raw}_phi"]))
+
+
+def _scaled(
+    events: Events, jets: JetCorrections, factor: Callable[[Events], Any], of_soft: Callable[[Events], Any], is_data: bool
+) -> Events:  # fmt: skip
+    """The events with jets multiplied by a factor each, also those that are too soft for Jet, and the missing momentum."""
     missing = f"{jets.entry.missing_momentum}_pt", f"{jets.entry.missing_momentum}_phi"
+    _check_read(events, branches(missing[0][:-3]), f'"{missing[0][:-3]}"')
 
     def scaled(left: Events) -> dict[str, Any]:
         jet, by = left.flat("Jet"), factor(left)
         return {"Jet_pt": jet.pt * by, "Jet_mass": jet.mass * by}
 
     def followed(left: Events) -> dict[str, Any]:
-        old, new = left.before("Jet_pt").flat("Jet").pt, left.flat("Jet").pt
-        change = np.where(np.maximum(old, new) > LEAST_PT, new - old, 0)
-        before, along = left.once(_components, missing, missing), left.once(_directions, ("Jet_phi",))
-        return dict(zip(missing, moved(before, along, change)))
+        type1 = left.once(_type1_of, _TYPE1, jets, is_data)
+        found = type1.jets.correct(type1.missing, left.flat("Jet").pt / type1.raw_pt)
+        found = type1.soft.correct(found, type1.soft_scale * of_soft(left))
+        return dict(zip(missing, polar(found)))
 
     return events.replaced(("Jet_pt", "Jet_mass"), scaled).replaced(missing, followed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from MLTools.NanoML.rootio.lists import offsets_of
 from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.flat import Flat
 
-__all__ = ["FILTERS", "passes_filters", "propagated", "type1_momentum", "unclustered", "unclustered_branches"]
+__all__ = ["FILTERS", "Type1Jets", "passes_filters", "propagated", "unclustered", "unclustered_branches"]
 
 _FILTERS = (
     *("Flag_goodVertices", "Flag_globalSuperTightHalo2016Filter", "Flag_EcalDeadCellTriggerPrimitiveFilter"),
@@ -25,11 +26,10 @@ FILTERS = {
 }
 """Filters against false missing momentum, for data and simulation (JME group): of 2016, of 2017 and 2018, and of Run 3."""
 
-LEAST_PT = 15.0
-"""Transverse momentum [GeV] of a jet that corrects the missing momentum."""
-
 _OLD = "MET"  # it has the change of its components, not the changed momentum
-_MOST_EM = 0.9  # electromagnetic fraction of a jet that does
+_LEAST_PT, _MOST_EM = 15.0, 0.9  # transverse momentum [GeV] and electromagnetic fraction of a jet that corrects it
+Components = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""The x and y components of transverse momenta [GeV]."""
 
 
 def passes_filters(events: Events, names: Sequence[str]) -> NDArray[np.bool_]:
@@ -60,30 +60,76 @@ def propagated(
         Transverse momentum of each object before and after [GeV].
     """
     change = np.asarray(new_pt) - np.asarray(old_pt)
-    return moved(components(missing_pt, missing_phi), directions(jets), change)
+    return polar(_moved(components(missing_pt, missing_phi), _directions(jets, jets.phi), change))
 
 
-def components(pt: Any, phi: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The x and y components of transverse momenta [GeV]."""
+def components(pt: Any, phi: Any) -> Components:
+    """The components of transverse momenta [GeV]."""
     pt, phi = np.asarray(pt), np.asarray(phi)
     return pt * np.cos(phi), pt * np.sin(phi)
 
 
-def directions(objects: Flat) -> Flat:
-    """The x and y components of a unit vector along the transverse momentum of each object."""
-    return Flat({"x": np.cos(objects.phi), "y": np.sin(objects.phi)}, offsets_of(objects.counts))
+def polar(missing: Components) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The transverse momenta [GeV], and phi."""
+    return np.hypot(*missing), np.arctan2(missing[1], missing[0])
 
 
-def moved(
-    missing: tuple[NDArray[np.float64], NDArray[np.float64]], along: Flat, change: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The missing momentum, pt [GeV] and phi, when the transverse momenta of objects change by so much [GeV].
+@dataclass(frozen=True)
+class Type1Jets:
+    """Jets for the type-1 correction of the missing momentum, without their muons (JME group).
 
-    `missing` are its `components` before, `along` the `directions` of the objects.
+    Attributes
+    ----------
+    along
+        Their directions.
+    raw
+        Transverse momentum before corrections [GeV].
+    level1
+        The same with the correction for pile-up alone.
+    is_counted
+        Whether a jet counts, by its electromagnetic fraction.
     """
-    px = missing[0] - _sums(along, change * along.x)
-    py = missing[1] - _sums(along, change * along.y)
-    return np.hypot(px, py), np.arctan2(py, px)
+
+    along: Flat
+    raw: NDArray[np.float64]
+    level1: NDArray[np.float64]
+    is_counted: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, jets: Flat, raw_pt: Any, em_fraction: Any, level1: Any) -> Type1Jets:
+        """Those of Jet or CorrT1METJet, with `phi` and `muonSubtrFactor`.
+
+        Parameters
+        ----------
+        jets
+            The jets; from NanoAOD v15 on with `muonSubtrDeltaPhi`.
+        raw_pt
+            Transverse momentum before corrections, with the muons [GeV].
+        em_fraction
+            neEmEF + chEmEF of Jet, EmEF of CorrT1METJet (from v15 on).
+        level1
+            The factor of the correction for pile-up alone.
+        """
+        raw = np.asarray(raw_pt) * (1 - jets.muonSubtrFactor)
+        phi = jets.phi + (jets.muonSubtrDeltaPhi if "muonSubtrDeltaPhi" in jets.columns else 0.0)
+        is_counted = np.broadcast_to(np.asarray(em_fraction) < _MOST_EM, len(raw))
+        return cls(_directions(jets, phi), raw, raw * level1, is_counted)
+
+    def correct(self, missing: Components, scale: Any) -> Components:
+        """The missing momentum when jets that count and have more than 15 GeV replace `level1` by raw momenta times `scale`."""
+        pt = self.raw * scale
+        return _moved(missing, self.along, np.where(self.is_counted & (pt > _LEAST_PT), pt - self.level1, 0.0))
+
+
+def _directions(objects: Flat, phi: NDArray[np.float64]) -> Flat:
+    """The x and y components of a unit vector along the transverse momentum of each object."""
+    return Flat({"x": np.cos(phi), "y": np.sin(phi)}, offsets_of(objects.counts))
+
+
+def _moved(missing: Components, along: Flat, change: NDArray[np.float64]) -> Components:
+    """The missing momentum when the transverse momenta of objects in some directions change by so much [GeV]."""
+    x, y = (np.bincount(along.event, change * each, len(along)) for each in (along.x, along.y))
+    return missing[0] - x, missing[1] - y
 
 
 def unclustered_branches(missing: str) -> tuple[str, ...]:
@@ -123,44 +169,3 @@ def unclustered(events: Events, direction: str, missing: str) -> tuple[NDArray[n
 def _vector(pt: Any, phi: Any) -> NDArray[np.complex128]:
     """Transverse momenta as complex numbers."""
     return np.asarray(np.asarray(pt) * np.exp(1j * np.asarray(phi)))
-
-
-def type1_momentum(
-    raw_pt: Any,
-    raw_phi: Any,
-    jets: Flat,
-    raw_jet_pt: Any,
-    muon_fraction: Any,
-    em_fraction: Any,
-    scale: Any,
-    level1: Any,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The missing momentum with type-1 corrections, pt [GeV] and phi, from the raw one (JME group).
-
-    Jets count without their muons, where they then have more than 15 GeV, and an electromagnetic fraction below 0.9; each
-    replaces its momentum with the correction for pile-up alone by that with all corrections.
-
-    Parameters
-    ----------
-    raw_pt, raw_phi
-        RawMET of each event [GeV].
-    jets
-        Jet, or CorrT1METJet, with `phi`; the result of the one is the start for the other.
-    raw_jet_pt
-        Transverse momentum before corrections [GeV].
-    muon_fraction
-        muonSubtrFactor.
-    em_fraction
-        neEmEF + chEmEF; 0 for CorrT1METJet.
-    scale, level1
-        The factors of all corrections, with shifts and smearing, and of the first level alone, of `energy_scale`.
-    """
-    without_muons = np.asarray(raw_jet_pt) * (1 - np.asarray(muon_fraction))
-    counts = (without_muons * scale > LEAST_PT) & (np.asarray(em_fraction) < _MOST_EM)
-    return propagated(
-        raw_pt, raw_phi, jets, np.where(counts, without_muons * level1, 0), np.where(counts, without_muons * scale, 0)
-    )
-
-
-def _sums(jets: Flat, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.bincount(jets.event, values, len(jets)).astype(np.float64, copy=False)

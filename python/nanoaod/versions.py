@@ -15,7 +15,7 @@ SUM_OF_WEIGHTS = ("genEventSumw", "genEventSumw_")
 _OLD_MET = "MET_"
 # how names begin in older and in newer versions: the particle-flow missing momentum up to v14 and from v15 on, the density of
 # energy from pile-up up to v9 and from v10 on
-_RENAMED = ((_OLD_MET, "PFMET_"), ("fixedGridRho", "Rho_fixedGridRho"))
+_RENAMED = ((_OLD_MET, "PFMET_"), ("RawMET_", "RawPFMET_"), ("fixedGridRho", "Rho_fixedGridRho"))
 
 _GENERATOR = re.compile(
     r"n?Gen(Part|Jet|JetAK8|VisTau|DressedLepton|IsolatedPhoton|MET|Vtx)(_\w+)?|n?LHE\w*|(Generator|HTXS)_\w+"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from MLTools.NanoML.contracts.accounting import Step
+from MLTools.NanoML.selection.cleaning import away_from
 from MLTools.NanoML.selection.columns import Column
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
@@ -24,5 +25,6 @@ __all__ = [
     "Selection",
     "Step",
     "Weight",
+    "away_from",
     "load_selection",
 ]

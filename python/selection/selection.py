@@ -245,7 +245,8 @@ class Selection:
         """The branches with the optional ones that are lacking, and the collections of those that are lists."""
         beside, made, lists = {collection: arrays[name] for name, collection in collections.items()}, {}, {}
         for name in (name for name in self.optional if name not in arrays):
-            collection = next((each for each in beside if name.startswith(f"{each}_")), name)
+            alone = versions.collection_of(name, None, ())
+            collection = next((each for each in beside if name.startswith(f"{each}_")), alone)
             made[name] = default(self.optional[name], events, beside.get(collection))
             if made[name].ndim > 1:
                 lists[name] = collection

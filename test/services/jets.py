@@ -21,6 +21,8 @@ from services import invented
 
 _LEVELS = ("L1L2L3Res", "L1FastJet", "L2Relative", "L3Absolute", "L2L3Residual")
 ERAS = {
+    "2017 UL": "jets: {file: POG/JME/2017_UL/jet_jerc.json.gz, algorithm: AK4PFchs, jer: Summer19UL17_JRV2_MC, "
+    "jec: {simulation: Summer19UL17_V5_MC}}",
     "2018 UL": "jets: {file: POG/JME/2018_UL/jet_jerc.json.gz, algorithm: AK4PFchs, jer: Summer19UL18_JRV2_MC, "
     "jec: {simulation: Summer19UL18_V5_MC}}",
     "2022": "jets: {file: POG/JME/2022_Summer22/jet_jerc.json.gz, algorithm: AK4PFPuppi, jer: Summer22_22Sep2023_JRV1_MC, "
@@ -89,7 +91,49 @@ class OneByOne:
         """An event with corrected and smeared jets."""
         event = Event.of(events, row, self.missing)
         factors = [self._factor(events, row, place, "nom") for place in range(len(event.pt))]
-        return event.scaled(np.array(factors))
+        return self._scaled(event, np.array(factors), events, row)
+
+    def _scaled(
+        self, event: Event, factors: Any, events: Mapping[str, Any], row: int, name: str = "", sign: int = 0
+    ) -> Event:
+        """With jets multiplied by a factor each, and the missing momentum that follows under a shift."""
+        pt = event.pt * factors
+        return Event(pt, event.mass * factors, event.eta, event.phi, self.type1(events, row, pt, name, sign))
+
+    def type1(self, events: Mapping[str, Any], row: int, pt: Any, name: str = "", sign: int = 0) -> complex:
+        """The missing momentum with type-1 corrections, from jets with these momenta and from the softer ones of the file."""
+
+        def of(branch: str, place: int, otherwise: float = 0.0) -> float:
+            return float(events[branch][row][place]) if branch in events else otherwise
+
+        rho, found = float(events["fixedGridRhoFastjetAll"][row]), 0j
+        level1, levels = (
+            self._set[f"{self._scale}_L1FastJet_{self._algorithm}"],
+            self._set.compound[f"{self._scale}_L1L2L3Res_{self._algorithm}"],
+        )
+        rows = [("Jet", place) for place in range(len(pt))]
+        if "CorrT1METJet_rawPt" in events:
+            rows += [("CorrT1METJet", place) for place in range(len(events["CorrT1METJet_rawPt"][row]))]
+        for jet, place in rows:
+            eta, phi, area = (of(f"{jet}_{quantity}", place) for quantity in ("eta", "phi", "area"))
+            if jet == "Jet":
+                raw = of("Jet_pt", place) * (1 - of("Jet_rawFactor", place))
+                factor = pt[place] / raw
+                em = of("Jet_neEmEF", place) + of("Jet_chEmEF", place)
+            else:
+                raw, em = of("CorrT1METJet_rawPt", place), of("CorrT1METJet_EmEF", place)
+                factor = levels.evaluate(area, _inside(eta), raw, rho)
+                if name == "hem":
+                    factor *= 1 - _lost(eta, phi)
+                elif name.startswith("jes"):
+                    factor *= 1 + sign * self._uncertainty(name[3:] or "Total").evaluate(_inside(eta), raw * factor)
+            first = level1.evaluate(area, _inside(eta), raw, rho)
+            without_muons = raw * (1 - of(f"{jet}_muonSubtrFactor", place))
+            if without_muons * factor > 15 and em < 0.9:
+                angle = phi + of(f"{jet}_muonSubtrDeltaPhi", place)
+                found -= without_muons * (factor - first) * np.exp(1j * angle)
+        start = (float(events[f"Raw{self.missing}_{name}"][row]) for name in ("pt", "phi"))
+        return complex(next(start) * np.exp(1j * next(start)) + found)
 
     def shifted(self, events: Mapping[str, Any], row: int, name: str, direction: str, nominal: Event) -> Event:
         """The event under a shift."""
@@ -102,12 +146,11 @@ class OneByOne:
                 up, none = (self._factor(events, row, place, key) for key in (direction, "nom"))
                 factors.append(up / none)
             elif name == "hem":
-                lost = (0.2 if -2.5 < eta < -1.3 else 0.35 if -3 < eta <= -2.5 else 0) if -1.57 < phi < -0.87 else 0
-                factors.append(1 - lost)
+                factors.append(1 - _lost(eta, phi))
             else:
                 error = self._uncertainty(name[3:] or "Total").evaluate(_inside(eta), pt)
                 factors.append(1 + error * (1 if direction == "up" else -1))
-        return nominal.scaled(np.array(factors))
+        return self._scaled(nominal, np.array(factors), events, row, name, 1 if direction == "up" else -1)
 
     def _uncertainty(self, source: str) -> Any:
         names = [f"{self._scale}_{way}{source}_{self._algorithm}" for way in ("", "Regrouped_")]
@@ -174,14 +217,6 @@ class Event:
         pt, phi = (float(events[f"{missing}_{name}"][row]) for name in ("pt", "phi"))
         return cls(*jets, complex(pt * np.exp(1j * phi)))
 
-    def scaled(self, factors: Any) -> Event:
-        """With jets multiplied by a factor each; those of more than 15 GeV, before or after, change the missing momentum."""
-        pt = self.pt * factors
-        change = sum(
-            (new - old) * np.exp(1j * phi) for old, new, phi in zip(self.pt, pt, self.phi) if max(old, new) > 15
-        )
-        return Event(pt, self.mass * factors, self.eta, self.phi, self.missing - change)
-
     def moved(self, change: complex) -> Event:
         """With another missing momentum."""
         return Event(self.pt, self.mass, self.eta, self.phi, self.missing + change)
@@ -197,10 +232,15 @@ def joined(events: Iterable[Event]) -> tuple[Any, Any, Any]:
     )
 
 
+def _lost(eta: float, phi: float) -> float:
+    """The share of energy without a part of the endcap."""
+    return (0.2 if -2.5 < eta < -1.3 else 0.35 if -3 < eta <= -2.5 else 0.0) if -1.57 < phi < -0.87 else 0.0
+
+
 def _inside(eta: float) -> float:
     return max(-5.19, min(eta, 5.19))
 
 
 def collections(names: Iterable[str]) -> dict[str, str]:
     """The collections of jagged branches."""
-    return {name: name.split("_")[0] for name in names if name.startswith(("Jet_", "GenJet_"))}
+    return {name: name.split("_")[0] for name in names if name.startswith(("Jet_", "GenJet_", "CorrT1METJet_"))}

@@ -38,6 +38,7 @@ from MLTools.NanoML.selection import UP_DOWN, Column, Selection, Weight
 class Nominal(Selection):
     branches = (*jets.branches(), "Muon_pt", "Muon_eta", "Jet_btagDeepFlavB")
     simulated = (*jets.SIMULATED, "Jet_hadronFlavour", "Pileup_nTrueInt")
+    optional = jets.SIMPLIFIED
     columns = {
         "nGoodJet": Column("i4", "number of good jets"),
         "Good_sumPt": Column("f4", "scalar sum of the transverse momenta of good jets [GeV]"),

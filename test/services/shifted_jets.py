@@ -20,6 +20,7 @@ class ShiftedJets(Selection):
 
     branches = (*jets.branches(), "Muon_pt")
     simulated = jets.SIMULATED
+    optional = jets.SIMPLIFIED
     columns = {
         "nHardJet": Column("i4", "number of jets above 50 GeV"),
         "nHugeJet": Column("u1", "number of jets above 400 GeV"),

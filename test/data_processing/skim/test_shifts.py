@@ -27,6 +27,7 @@ from MLTools.NanoML.selection import UP_DOWN, Column, Selection, Weight
 class Shifted(Selection):
     branches = (*jets.branches(), "Muon_pt", "Jet_btagDeepFlavB")
     simulated = (*jets.SIMULATED, "Jet_hadronFlavour")
+    optional = jets.SIMPLIFIED
     columns = {
         "nHard": Column("i4", "number of good jets"),
         "Jet1_pt": Column("f4", "transverse momentum of the hardest jet [GeV]"),

@@ -98,7 +98,9 @@ def test_the_uncertainty_of_the_resolution_must_be_in_the_file(tmp_path: Path) -
     path = write_era("2018 June", tmp_path, DATA, ROOT / "examples")
     file = tmp_path / "jets.json"
     file.write_text(file.read_text().replace("_SFUncertainty_", "_Other_"))
-    with pytest.raises(ConfigError, match="era.yaml:1: jets: .* no correction Invented2018_JRV1_MC_SFUncertainty_AK4PF"):
+    with pytest.raises(
+        ConfigError, match="era.yaml:1: jets: .* no correction Invented2018_JRV1_MC_SFUncertainty_AK4PF"
+    ):
         Corrections.read(path)
 
 
@@ -142,11 +144,24 @@ CASES = {
     "invented": ("2018", "sample", jets.branches("MET")),
     "layout of June 2026, sample": ("2018 June", "sample", jets.branches("MET")),
     "2018 UL, sample": ("2018 UL", "sample", jets.branches("MET")),
-    "2018 UL, real": ("2018 UL", "nano_v9_mc_ul17_dy", jets.branches("MET", with_unclustered=True)),
+    "2017 UL, real": ("2017 UL", "nano_v9_mc_ul17_dy", jets.branches("MET", with_unclustered=True)),
     "2022, real v13": ("2022", "nano_v13_mc_ggh", jets.branches("PuppiMET", with_unclustered=True)),
     "2022, real v15": ("2022", "nano_v15_mc_ttbar", jets.branches("PuppiMET", with_unclustered=True)),
 }
 """The era, the file, and what is read of it."""
+
+
+class Read(Selection):
+    """What corrected jets need."""
+
+    branches = jets.branches()
+    optional = jets.SIMPLIFIED
+
+
+def events_of(arrays: dict[str, Any]) -> Events:
+    """Events, with what simplified simulation lacks."""
+    made = Read().with_optional(arrays, collections(arrays), len(arrays["run"]))
+    return Events(*made)
 
 
 def file_of(name: str, sample: Path) -> Path:
@@ -159,17 +174,18 @@ def file_of(name: str, sample: Path) -> Path:
 @pytest.mark.parametrize("case", CASES)
 def test_jets_are_those_of_one_jet_after_the_other_under_every_shift(case: str, tmp_path: Path, sample: Path) -> None:
     name, file, names = CASES[case]
-    names = (*names, *jets.SIMULATED)
+    names = (*names, *jets.SIMULATED, *jets.OPTIONAL)
     one = OneByOne(write_era(name, tmp_path, DATA, ROOT / "examples"))
     with RootFile(file_of(file, sample)) as opened:
         found = {name: versions.resolve(name, list(opened.branches)) for name in names}
-        assert all(found.values())
+        lost = {name for name, actual in found.items() if actual is None}
+        assert lost <= {*jets.OPTIONAL, *(jets.SIMPLIFIED if file == "sample" else ())}
+        found = {name: actual for name, actual in found.items() if actual}
         arrays = opened.read(list(found.values()), 0, 40)
     events = {name: arrays[actual].tolist() for name, actual in found.items()}
     rows = range(len(events["run"]))
     nominal = [one.nominal(events, row) for row in rows]
-    read_ = {name: arrays[actual] for name, actual in found.items()}
-    corrected = jets.corrected(Events(read_, collections(names)), one.era, is_data=False)
+    corrected = jets.corrected(events_of({name: arrays[actual] for name, actual in found.items()}), one.era, False)
 
     def check(events: Events, expected: list[Event]) -> None:
         pt, mass, missing = joined(expected)
@@ -181,7 +197,7 @@ def test_jets_are_those_of_one_jet_after_the_other_under_every_shift(case: str, 
 
     check(corrected, nominal)
     sources = one.sources
-    assert len(sources) >= {"2018": 4, "2018 June": 4, "2018 UL": 50, "2022": 40}[name]
+    assert len(sources) >= {"2018": 4, "2018 June": 4, "2018 UL": 50, "2017 UL": 50, "2022": 40}[name]
     shifts = ["jes", *(f"jes{source}" for source in sources), "jer", "hem"]
     shifts += ["unclustered"] if any("ncl" in name for name in names) else []
     changed = 0
@@ -219,6 +235,7 @@ class Corrected(Selection):
 
     branches = (*jets.branches("MET"), "Muon_pt")
     simulated = jets.SIMULATED
+    optional = jets.SIMPLIFIED
     shifts = {"jes": UP_DOWN, "jesFlavorQCD": ("up",), "jer": UP_DOWN}
     columns = {
         "Jet1_pt": Column("f8", "transverse momentum of the first jet [GeV]"),
@@ -246,7 +263,8 @@ def test_a_selection_has_them_under_its_shifts(era: str, tmp_path: Path, sample:
     path = write_era(era, tmp_path, DATA, ROOT / "examples")
     source = file_of("sample", sample)
     found = on_file(Corrected().of_dataset(DatasetInfo("WZ", corrections_file=str(path))), source, 400)
-    events = {name: values.tolist() for name, values in read(source, (*PLAIN, "Muon_pt"), 400).items()}
+    names = [name for name in (*PLAIN, "Muon_pt") if name not in jets.SIMPLIFIED]
+    events = {name: values.tolist() for name, values in read(source, names, 400).items()}
     one = OneByOne(path)
     with_muon = [row for row in range(400) if events["Muon_pt"][row]]
     nominal = {row: one.nominal(events, row) for row in with_muon}
@@ -288,6 +306,15 @@ def test_a_shift_that_cannot_be_is_an_error(era: JetCorrections) -> None:
             jets.shifted(events, era, name, direction)
     with pytest.raises(NanoMLError, match="has no correction Invented2018_V1_MC_FlavorQC_AK4PF. Did you mean"):
         _ = jets.shifted(events, era, "jesFlavorQC", "up").Jet.pt
+
+
+def test_it_says_which_branches_are_not_read(era: JetCorrections) -> None:
+    events = Events({name: ak.Array([[1.0]]) for name in PLAIN}, collections(PLAIN))
+    with pytest.raises(NanoMLError, match=r'UnclustEnUpDeltaX, .*: not read. Add `\*jets.branches\("MET", with_unclus'):
+        jets.shifted(events, era, "unclustered", "up")
+    few = Events({name: events[name] for name in PLAIN if "Raw" not in name}, collections(PLAIN))
+    with pytest.raises(NanoMLError, match=r'^RawMET_pt, RawMET_phi: not read. Add `\*jets.branches\("MET"\)'):
+        jets.corrected(few, era, is_data=False)
 
 
 def test_a_correction_may_depend_on_azimuth_and_run(tmp_path: Path) -> None:

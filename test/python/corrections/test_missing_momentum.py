@@ -6,9 +6,10 @@ import awkward as ak
 import numpy as np
 import pytest
 
-from MLTools.NanoML.corrections import missing_momentum
+from MLTools.NanoML.corrections import jets, missing_momentum
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Events, Flat
-from services.jets import read
+from services.jets import collections, read
 
 RANDOM = np.random.default_rng(3)
 COUNTS = np.array([3, 0, 2, 4])
@@ -29,17 +30,41 @@ def test_missing_momentum_balances_the_change() -> None:
 
 
 def test_type_1_takes_the_jets_above_15_gev_without_their_muons() -> None:
-    flat = Flat({"phi": np.zeros(4)}, np.array([0, 4]))
-    raw, muons, em = (
-        np.array([100.0, 20.0, 100.0, 100.0]),
-        np.array([0.0, 0.5, 0.0, 0.2]),
-        np.array([0.1, 0.1, 0.95, 0.1]),
+    raw, muons = np.array([100.0, 20.0, 100.0, 100.0]), np.array([0.0, 0.5, 0.0, 0.2])
+    jets = Flat({"phi": np.zeros(4), "muonSubtrFactor": muons}, np.array([0, 4]))
+    em, level1 = np.array([0.1, 0.1, 0.95, 0.1]), np.full(4, 0.9)
+    found = missing_momentum.Type1Jets.of(jets, raw, em, level1).correct((np.array([50.0]), np.zeros(1)), 1.1)
+    assert np.allclose(found, [[50 - (100 * 0.2 + 80 * 0.2)], [0]])
+    turned = jets.with_columns(muonSubtrDeltaPhi=np.array([0, 0, 0, np.pi / 2]))
+    found = missing_momentum.Type1Jets.of(turned, raw, em, level1).correct((np.array([50.0]), np.zeros(1)), 1.1)
+    assert np.allclose(found, [[50 - 100 * 0.2], [-80 * 0.2]])
+
+
+@pytest.mark.parametrize("file", ["nano_v13_mc_ggh", "nano_v15_mc_ttbar"])
+def test_the_factors_of_the_file_give_its_missing_momentum(file: str, real_files: dict[str, Path]) -> None:
+    """But for a jet so near to a limit that the precision of NanoAOD decides on which side it is."""
+    names = [
+        name
+        for name in (*jets.branches("PuppiMET"), *jets.OPTIONAL)
+        if "CorrT1" not in name and "rho" not in name.lower()
+    ]
+    with RootFile(real_files[file]) as opened:
+        arrays = opened.read([name for name in names if name in opened.branches])
+    events = Events(arrays, collections(arrays))
+    jet = events.flat("Jet")
+    em, scale = jet.neEmEF + jet.chEmEF, 1 / (1 - jet.rawFactor)
+    taken = missing_momentum.Type1Jets.of(jet, jet.pt / scale, em, 1.0)
+    raw, stored = (
+        missing_momentum.components(events[f"{start}PuppiMET_pt"], events[f"{start}PuppiMET_phi"])
+        for start in ("Raw", "")
     )
-    scale, level1 = np.full(4, 1.1), np.full(4, 0.9)
-    found, angle = missing_momentum.type1_momentum(
-        np.array([50.0]), np.array([0.0]), flat, raw, muons, em, scale, level1
-    )
-    assert np.isclose(found[0] * np.cos(angle[0]), 50 - (100 * 0.2 + 80 * 0.2))
+    found = taken.correct(raw, scale)
+    apart = np.hypot(found[0] - stored[0], found[1] - stored[1])
+    assert np.median(apart) < 0.1
+    assert np.quantile(apart, 0.9) < 0.2
+    is_near = (abs(taken.raw * scale - 15) < 0.02) | (abs(em - 0.9) < 0.004)
+    assert set(np.flatnonzero(apart > 0.5)) <= set(jet.event[is_near])
+    assert np.median(np.hypot(*np.subtract(raw, stored))) > 1
 
 
 def test_events_must_pass_all_filters() -> None:
