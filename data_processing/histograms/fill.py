@@ -98,17 +98,16 @@ class FillJob:
 
 @dataclass
 class _Filled:
-    """Sums of weights by ending of the column of weights, and of the squares of the nominal ones; each of shape (cells,)."""
+    """Sums of weights and of their squares, by ending of the column of weights; each of shape (cells,)."""
 
     of_scores: bool  # so that only events count whose network has not seen them; False if it has seen none
     sums: dict[str, Floats] = field(default_factory=dict)
-    squares: Floats | float = 0.0
+    squares: dict[str, Floats] = field(default_factory=dict)
     without: set[str] = field(default_factory=set)  # other regions with events of it, of which not all may be seen
 
     def add(self, ending: str, cell: NDArray[np.int64], weights: Floats, count: int) -> None:
-        self.sums[ending] = np.add(np.bincount(cell, weights, count), self.sums.get(ending, 0.0), dtype=np.float64)
-        if ending == NOMINAL:
-            self.squares = np.add(np.bincount(cell, weights**2, count), self.squares, dtype=np.float64)
+        for found, each in ((self.sums, weights), (self.squares, weights**2)):
+            found[ending] = np.add(np.bincount(cell, each, count), found.get(ending, 0.0), dtype=np.float64)
 
 
 def fill_file(job: FillJob) -> dict[str, int]:
@@ -135,9 +134,7 @@ def fill_file(job: FillJob) -> dict[str, int]:
             group.attrs["endings"] = json.dumps(list(filled.sums))
             group.attrs["of_scores"] = filled.of_scores
             group.attrs["without"] = json.dumps(sorted(filled.without))
-            group["sums"] = np.array(list(filled.sums.values()))
-            if NOMINAL in filled.sums:
-                group["squares"] = filled.squares
+            group["sums"], group["squares"] = (np.array([*it.values()]) for it in (filled.sums, filled.squares))
     return {"events": files.entries}
 
 

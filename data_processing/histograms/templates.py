@@ -100,15 +100,15 @@ class _Set:
 
 @dataclass
 class _Sums:
-    """Sums of weights in the cells of a histogram, by ending, and of the squares of the nominal ones."""
+    """Sums of weights in the cells of a histogram and of their squares, by ending."""
 
     sums: dict[str, Floats]
-    squares: Floats
+    squares: dict[str, Floats]
     without: tuple[str, ...] = ()
 
     def scale(self, factor: float) -> None:
         self.sums = {ending: factor * values for ending, values in self.sums.items()}
-        self.squares = factor**2 * self.squares
+        self.squares = {ending: factor**2 * values for ending, values in self.squares.items()}
 
 
 def make_templates(job: TemplateJob) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def _added(parts: Sequence[Part]) -> dict[_Key, _Sums]:
                     for process, group in processes.items():
                         endings = json.loads(group.attrs["endings"])
                         without = tuple(json.loads(group.attrs["without"]))
-                        more = _Sums(dict(zip(endings, group["sums"][()])), group["squares"][()], without)
+                        more = _Sums(*(dict(zip(endings, group[it][()])) for it in ("sums", "squares")), without)
                         key = (name, region, era, process), bool(group.attrs["of_scores"])
                         found[key] = _sum(found[key], more) if key in found else more
                         scored |= {process} if key[1] else set()
@@ -227,17 +227,22 @@ def _vary(found: Mapping[_Key, _Sums], varied: Sequence[VariedParts]) -> None:
                 raise NanoMLError(
                     f"dataset {each.dataset}: {each.variation} is a variation of a weight, too. Rename it in `variation`."
                 )
-            sums = found[key].sums
-            change = [it[key].sums[NOMINAL] if key in it else 0.0 for it in (new, old)]
-            sums[each.ending] = sums.get(each.ending, sums[NOMINAL]) + change[0] - change[1]
+            for kind in ("sums", "squares"):
+                sums: dict[str, Floats] = getattr(found[key], kind)
+                change = [getattr(it[key], kind)[NOMINAL] if key in it else 0.0 for it in (new, old)]
+                sums[each.ending] = sums.get(each.ending, sums[NOMINAL]) + change[0] - change[1]
+            np.maximum(
+                sums[each.ending], 0.0, out=sums[each.ending]
+            )  # of the squares, which rounding may make negative
 
 
 def _sum(one: _Sums, other: _Sums) -> _Sums:
-    sums = {
-        ending: one.sums.get(ending, one.sums[NOMINAL]) + other.sums.get(ending, other.sums[NOMINAL])
-        for ending in dict.fromkeys([*one.sums, *other.sums])
-    }
-    return _Sums(sums, one.squares + other.squares, one.without + other.without)
+    endings = dict.fromkeys([*one.sums, *other.sums])
+    sums, squares = (
+        {ending: mine.get(ending, mine[NOMINAL]) + more.get(ending, more[NOMINAL]) for ending in endings}
+        for mine, more in ((one.sums, other.sums), (one.squares, other.squares))
+    )
+    return _Sums(sums, squares, one.without + other.without)
 
 
 def _histogram(plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: Mapping[str, _Set]) -> FilledHistogram:
@@ -275,10 +280,10 @@ def _folded(sums: _Sums, cells: tuple[int, ...]) -> _Sums:
     places = np.clip(np.indices(cells).reshape(len(cells), -1), 1, np.array(cells)[:, None] - 2)
     places = np.ravel_multi_index(tuple(places), cells)
 
-    def fold(values: Floats) -> Floats:
-        return np.bincount(places, values, len(values)).astype(np.float64)
+    def fold(of: Mapping[str, Floats]) -> dict[str, Floats]:
+        return {ending: np.bincount(places, it, len(it)).astype(np.float64) for ending, it in of.items()}
 
-    return _Sums({ending: fold(values) for ending, values in sums.sums.items()}, fold(sums.squares), sums.without)
+    return _Sums(fold(sums.sums), fold(sums.squares), sums.without)
 
 
 def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[tuple[str, Optional[str], str], _Sums]) -> list[int]:
@@ -289,7 +294,7 @@ def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[tuple[str, Optional[s
         if process == chosen.signal:
             each[0] += sums.sums[NOMINAL]
         elif process != DATA:
-            each[1:] += sums.sums[NOMINAL], sums.squares
+            each[1:] += sums.sums[NOMINAL], sums.squares[NOMINAL]
     total = np.sum([np.zeros((3, *plan.cells)), *channels.values()], axis=0)
     outside = total[:2, 0].sum() + total[:2, -1].sum()
     if outside:
@@ -307,7 +312,10 @@ def _template(sums: _Sums, sets: Mapping[str, _Set], plan: Plan, merge: Optional
         cells = values.reshape(plan.cells)
         return cells if merge is None else merged_bins(cells, merge)
 
-    nominal, up, down = shaped(sums.sums[NOMINAL]), {}, {}
+    nominal, variances = shaped(sums.sums[NOMINAL]), shaped(sums.squares[NOMINAL])
+    up: dict[str, Floats] = {}
+    down: dict[str, Floats] = {}
+    own: tuple[dict[str, Floats], ...] = ({}, {})  # variances up and down
     varied = {ending: shaped(values) for ending, values in sums.sums.items() if ending != NOMINAL}
     for name, each in sets.items():
         members = [varied.pop(ending) for ending in each.endings if ending in varied]
@@ -316,10 +324,13 @@ def _template(sums: _Sums, sets: Mapping[str, _Set], plan: Plan, merge: Optional
     for ending, values in varied.items():
         name, direction = _direction(ending)
         (down if direction == "Down" else up)[name] = values
+        own[direction == "Down"][name] = shaped(sums.squares[ending])
     for name in dict.fromkeys([*up, *down]):  # what has one direction alone is the same to the other side
         up.setdefault(name, 2 * nominal - down.get(name, nominal))
         down.setdefault(name, 2 * nominal - up[name])
-    return Template(nominal, shaped(sums.squares), up, down)
+        for each in own:  # what is made of others has no weights of its own
+            each.setdefault(name, variances)
+    return Template(nominal, variances, up, down, *own)
 
 
 def _direction(ending: str) -> tuple[str, str]:
@@ -348,9 +359,12 @@ def write_root(templates: Templates, path: Path) -> None:
 def _named(channel: HistogramChannel) -> Iterator[tuple[str, Floats, Floats]]:
     for process, template in channel.processes.items():
         yield process, template.nominal, template.variances
-        for direction, varied in (("Up", template.up), ("Down", template.down)):
+        for direction, varied, variances in (
+            ("Up", template.up, template.up_variances),
+            ("Down", template.down, template.down_variances),
+        ):
             for nuisance, values in varied.items():
-                yield f"{process}_{nuisance}{direction}", values, template.variances
+                yield f"{process}_{nuisance}{direction}", values, variances[nuisance]
 
 
 def merged_bins(values: Floats, edges: list[int]) -> Floats:

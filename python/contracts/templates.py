@@ -19,6 +19,8 @@ DATA = "data_obs"
 """The process of observed data, as Combine calls it."""
 KEY = "nanoml"
 """What the description of histograms is called in their files."""
+_VARIED = {"up": "nominal", "down": "nominal", "up_variances": "variances", "down_variances": "variances"}
+"""What a template has of each nuisance parameter, and what stands for that which it lacks."""
 _MOST_OUTSIDE = 0.01  # share of a process that may be outside of the bins without a word
 Floats = NDArray[np.float64]
 
@@ -33,12 +35,16 @@ class Template:
         Sums of weights and of their squares, float64 of the histogram's shape. Those of data are NaN in bins that are blind.
     up, down
         Sums of weights under the two variations of each nuisance parameter, by its name.
+    up_variances, down_variances
+        Sums of the squares of these weights; the nominal ones for what is made of several variations, or mirrored.
     """
 
     nominal: Floats
     variances: Floats
     up: Mapping[str, Floats] = field(default_factory=dict)
     down: Mapping[str, Floats] = field(default_factory=dict)
+    up_variances: Mapping[str, Floats] = field(default_factory=dict)
+    down_variances: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def outside(self) -> str:
@@ -107,11 +113,11 @@ def summed(templates: Sequence[Template]) -> Template:
     """Several processes or eras as one: a nuisance parameter of the same name changes all of them together."""
     names = dict.fromkeys(name for it in templates for name in it.up)
     nominal, variances = (np.sum([getattr(it, key) for it in templates], axis=0) for key in ("nominal", "variances"))
-    up, down = (
-        {name: np.sum([getattr(it, key).get(name, it.nominal) for it in templates], axis=0) for name in names}
-        for key in ("up", "down")
+    varied = (
+        {name: np.sum([getattr(it, key).get(name, getattr(it, other)) for it in templates], axis=0) for name in names}
+        for key, other in _VARIED.items()
     )
-    return Template(nominal, variances, up, down)
+    return Template(nominal, variances, *varied)
 
 
 def added(channels: Sequence[HistogramChannel]) -> HistogramChannel:
@@ -189,7 +195,7 @@ class Templates:
         return json.dumps({"schema": SCHEMA, **plain(self)})
 
     def write(self, path: Path) -> None:
-        """Write an HDF5 file: HISTOGRAM/CHANNEL/PROCESS has the datasets nominal and variances, and the groups up and down."""
+        """Write an HDF5 file: HISTOGRAM/CHANNEL/PROCESS has the datasets nominal and variances, and groups for what is varied."""
         import h5py  # what only describes histograms does without
 
         with h5py.File(path, "w") as file:
@@ -200,9 +206,9 @@ class Templates:
                     for process, template in channel.processes.items():
                         group = within.create_group(process, track_order=True)
                         group["nominal"], group["variances"] = template.nominal, template.variances
-                        for direction, varied in (("up", template.up), ("down", template.down)):
-                            for nuisance, values in varied.items():
-                                group[f"{direction}/{nuisance}"] = values
+                        for key in _VARIED:
+                            for nuisance, values in getattr(template, key).items():
+                                group[f"{key}/{nuisance}"] = values
 
     @classmethod
     def read(cls, path: Path) -> Templates:
@@ -230,14 +236,12 @@ def _filled(file: Any, histogram: FilledHistogram) -> FilledHistogram:
     channels = []
     for channel in histogram.channels:
         processes = {
-            process: Template(
-                group["nominal"][()], group["variances"][()], _varied(group, "up"), _varied(group, "down")
-            )
+            process: Template(group["nominal"][()], group["variances"][()], *(_varied(group, key) for key in _VARIED))
             for process, group in file[f"{histogram.name}/{channel.name}"].items()
         }
         channels.append(replace(channel, processes=processes))
     return replace(histogram, channels=tuple(channels))
 
 
-def _varied(group: Any, direction: str) -> dict[str, Floats]:
-    return {name: values[()] for name, values in group.get(direction, {}).items()}
+def _varied(group: Any, key: str) -> dict[str, Floats]:
+    return {name: values[()] for name, values in group.get(key, {}).items()}

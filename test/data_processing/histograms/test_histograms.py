@@ -103,9 +103,14 @@ def test_each_process_under_each_variation_and_shift(filled: Path, shifted_skims
     assert found.variances == pytest.approx(nominal[1], rel=1e-12)
     assert set(found.up) == set(found.down) == {"pileup", "btag_hf", "jes", "jer"}
     for name in found.up:
-        for direction, values in (("Up", found.up), ("Down", found.down)):
-            expected = counted(filled, paths, "WZ", "MET", f"_{name}{direction}", "few")[0]
-            assert values[name] == pytest.approx(expected, rel=1e-12)
+        for direction, values, variances in (
+            ("Up", found.up, found.up_variances),
+            ("Down", found.down, found.down_variances),
+        ):
+            expected = counted(filled, paths, "WZ", "MET", f"_{name}{direction}", "few")
+            assert values[name] == pytest.approx(expected[0], rel=1e-12)
+            assert variances[name] == pytest.approx(expected[1], rel=1e-12)
+            assert variances[name].tolist() != found.variances.tolist()
             assert values[name].tolist() != found.nominal.tolist()
     data = [str(filled / "data.root")]
     seen = counted(filled, data, "Muon", "MET", "", "few")[0]
@@ -156,6 +161,9 @@ def test_root_file_is_as_combine_reads_it(filled: Path) -> None:
                     for name, values in template.up.items():
                         up = file[f"{histogram.name}/{channel.name}/{process}_{name}Up"]
                         assert up.values(flow=True).tolist() == values.tolist()
+                        assert up.variances(flow=True).tolist() == template.up_variances[name].tolist()
+                        down = file[f"{histogram.name}/{channel.name}/{process}_{name}Down"]
+                        assert down.variances(flow=True).tolist() == template.down_variances[name].tolist()
         assert "MET/few_2022/ZZ" in file
         assert "high/many_2018/fakes" not in file
     names = [it.name for it in templates.histogram("both").channels]
@@ -183,7 +191,7 @@ def test_chosen_bins_have_background_in_each_era() -> None:
     empty = background.copy()
     empty[600:] = 0
     found = {
-        (*where, process): _Sums({"": events}, events)
+        (*where, process): _Sums({"": events}, {"": events})
         for where, parts in ((("SR", "2018"), (signal, background)), (("SR", "2022"), (signal, empty)))
         for process, events in zip(("signal", "WZ"), parts)
     }

@@ -114,7 +114,7 @@ def made(directory: Path, filled: dict[int, dict[str, list[float]]], blind: Blin
                 group = file.create_group(f"{plan.name}/all/{process}")
                 group.attrs["endings"], group.attrs["of_scores"] = json.dumps([""]), True
                 group.attrs["without"] = "[]"
-                group["sums"], group["squares"] = [[0.0, *sums, 0.0]], [0.0, *sums, 0.0]
+                group["sums"], group["squares"] = [[0.0, *sums, 0.0]], [[0.0, *sums, 0.0]]
         plans.append(plan)
         parts.append((directory / f"{mass}.h5", None))
     classes, output = ["signal", "WZ"], directory / "x.h5"

@@ -33,7 +33,7 @@ def made(directory: Path, plan: Plan, filled: dict[str, Any], chosen: Any = None
             group = file.create_group(f"{plan.name}/all/{process}")
             group.attrs["endings"], group.attrs["of_scores"] = json.dumps(["", "_jesUp"]), False
             group.attrs["without"] = "[]"
-            group["sums"], group["squares"] = [flat, 2 * flat], 3 * flat
+            group["sums"], group["squares"] = [flat, 2 * flat], [3 * flat, 5 * flat]
     output = directory / "x.h5"
     make_templates(
         TemplateJob(
@@ -55,6 +55,8 @@ def test_it_is_added_to_the_outer_bins_of_all_templates(tmp_path: Path) -> None:
     assert found["WZ"].nominal.tolist() == [0, 11, 25, 0]
     assert found["WZ"].up["jes"].tolist() == [0, 22, 50, 0]
     assert found["WZ"].variances.tolist() == [0, 33, 75, 0]
+    assert found["WZ"].up_variances["jes"].tolist() == [0, 55, 125, 0]
+    assert found["WZ"].down_variances["jes"].tolist() == [0, 33, 75, 0]  # mirrored, so with those of the nominal one
     assert found["data_obs"].nominal.tolist() == [0, 5, 11, 0]
     assert found["WZ"].outside == ""
     with uproot.open(tmp_path / "x.root") as file:

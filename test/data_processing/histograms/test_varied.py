@@ -51,7 +51,7 @@ def templates(directory: Path, text: str = ANALYSIS, endings: tuple[str, ...] = 
             file.attrs[process.name] = [sum(sums), sum(sums)]
             group = file.create_group(f"x/all/{process.name}")
             group.attrs["endings"], group.attrs["of_scores"], group.attrs["without"] = json.dumps(endings), False, "[]"
-            group["sums"], group["squares"] = [[0.0, *sums, 0.0]] * len(endings), [0.0, *sums, 0.0]
+            group["sums"], group["squares"] = [[[0.0, *sums, 0.0]] * len(endings)] * 2
     (task,) = histogram.tasks
     job = task.work.args[0]
     job.normalisations.clear()
@@ -68,6 +68,10 @@ def test_a_dataset_stands_in_for_others_under_its_variation(tmp_path: Path) -> N
     assert found["tt"].down["hdamp"].tolist() == [0, 12, 24, 0]
     assert found["tt"].up["herwig"].tolist() == [0, 12, 30, 0]
     assert found["tt"].down["herwig"].tolist() == [0, 16, 20, 0]
+    # these files have the same sums of weights and of squares; what is mirrored has no weights of its own
+    assert found["tt"].up_variances["hdamp"].tolist() == [0, 15, 26, 0]
+    assert found["tt"].down_variances["hdamp"].tolist() == [0, 12, 24, 0]
+    assert found["tt"].down_variances["herwig"].tolist() == found["tt"].variances.tolist()
     assert not found["WZ"].up
 
 
