@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from data_processing.skim.filters import FilterSet
 from data_processing.skim.plan import Filter, SkimJob, SkimPlan, copy_auxiliary, made_by, plan_skim
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.accounting import SELECTED, FileAccounting, ShiftSums, WeightSums, under_shift
+from MLTools.NanoML.contracts.accounting import (
+    OUTLIER,
+    SELECTED,
+    FileAccounting,
+    Outlier,
+    ShiftSums,
+    WeightSums,
+    under_shift,
+)
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import (
@@ -27,6 +35,7 @@ from MLTools.NanoML.nanoaod.accounting import (
     is_simulation,
 )
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
+from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.rootio.lists import Picker, joined
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile, joined_baskets, rows_at_once
@@ -69,6 +78,7 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
     differing |= first.more
     plan = replace(plan, made=made_by(filters))
     flows, sums, shifts, more = [], [], [], set[str]()
+    largest: dict[tuple[str, str], tuple[float, int]] = {}
     with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression, job.format) as writer:
         is_data = accounting.is_data is not False
         with progress(f"skim {Path(job.source).name}", file.entries, is_share=is_data) as bar:
@@ -80,13 +90,17 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
                         writer.events.extend(arrays)
                 flows.append(chunk.steps)
                 sums.append(chunk.weights)
+                for key, each in chunk.largest.items():
+                    largest[key] = max(largest.get(key, each), each, key=lambda it: abs(it[0]))
                 shifts.append(chunk.shifts)
                 accounting.only_shifted += chunk.only_shifted
                 bar.advance(chunk.entries)
         if more:
             raise _MoreColumnsError(more)
         accounting.cutflow = add_steps(flows)
-        accounting.weights += add_weight_sums(sums)
+        weights = add_weight_sums(sums)
+        _name_outliers(weights, largest, file)
+        accounting.weights += weights
         accounting.shifts = add_shift_sums(shifts)
         certified = filter_set.certified if accounting.is_data else None
         not_copied = copy_auxiliary(file, writer, certified)
@@ -105,6 +119,19 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
         for each in filters:
             each.close()
     return record.accounting
+
+
+def _name_outliers(
+    weights: Sequence[WeightSums], largest: Mapping[tuple[str, str], tuple[float, int]], file: RootFile
+) -> None:
+    """Note the event in which a weight is far above its mean."""
+    for each in weights:
+        for variation in each.means:
+            value, entry = largest.get((each.weight, variation), (0.0, 0))
+            found = replace(each, outlier=Outlier(variation, value, ""))
+            if found.outlier_ratio > max(OUTLIER, each.outlier_ratio):
+                numbers = file.read(IDENTIFIERS, entry, entry + 1)
+                each.outlier = Outlier(variation, value, ":".join(str(numbers[name][0]) for name in IDENTIFIERS))
 
 
 def _chunks(job: SkimJob, file: RootFile, filters: Sequence[Filter], read: Sequence[str]) -> Iterator[_Chunk]:
@@ -176,6 +203,7 @@ class _Chunk:
         self._nominal: dict[str, str] = {}  # columns that may differ under a shift, and those from which they do
         self.more: set[str] = set()  # those that do
         self.weights: list[WeightSums] = []
+        self.largest: dict[tuple[str, str], tuple[float, int]] = {}  # values of weights, with the entry in the file
         self.shifts: list[ShiftSums] = []
         self.steps = [Step("all", stop - start, float(self._weights.sum()))]
 
@@ -217,6 +245,8 @@ class _Chunk:
             for sums in self.shifts:
                 sums.cutflow[:1] = before
         self.weights += cutflow.weight_sums()
+        for key, (value, row) in cutflow.largest_weights().items():
+            self.largest[key] = value, self._start + int(self._rows[row])
         if len(selected.rows) < len(self._rows):
             again = Picker(selected.rows)
             self._columns = {name: again(column) for name, column in self._columns.items()}

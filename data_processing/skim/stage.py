@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from data_processing.datasets.datasets import output_names
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.contracts.accounting import NOMINAL, FileAccounting
+from MLTools.NanoML.contracts.accounting import NOMINAL, OUTLIER, FileAccounting
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, Accounting, shift_changes
@@ -181,9 +182,16 @@ def _weight_lines(accounting: Accounting) -> list[str]:
         nominal, others = mean[NOMINAL], each.varied_means(3)
         means.append(f"{each.weight} {nominal:.3f}{f' ({others})' if others else ''}")
         if each.cut == "all" and not each.keeps_yield and abs(nominal - 1) > _ODD_MEAN:
+            about = "If it should not, as the shape of b-tagging, its declaration says Weight(..., keeps_yield=True)."
+            if re.match("pu|pile", each.weight, re.IGNORECASE):
+                about = "The mean of pile-up weights is near 1 over all generated events: is this the profile of the sample?"
             warnings.append(
-                f"  WARNING: {each.weight} changes the sum of weights of all events by {nominal - 1:+.0%}. The mean of pile-up "
-                "weights is near 1 over all generated events: is this the profile of the sample?"
+                f"  WARNING: {each.weight} changes the sum of weights of all events by {nominal - 1:+.0%}. {about}"
+            )
+        if each.outlier is not None and each.outlier_ratio > OUTLIER:
+            name = each.weight if each.outlier.variation == NOMINAL else f"{each.weight}, {each.outlier.variation},"
+            warnings.append(
+                f"  WARNING: {name} is {each.outlier.value:.4g} in the event {each.outlier.event}: {each.outlier_ratio:.3g} times its mean."
             )
     return [f"  mean weights: {'; '.join(means)}", *warnings]
 

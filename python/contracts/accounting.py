@@ -79,6 +79,19 @@ def under_shift(name: str, shift: str, collection: str = "") -> str:
     return f"{collection}_{shift}{name[len(collection) :]}" if collection else f"{name}_{shift}"
 
 
+OUTLIER = 10.0
+"""How many times its mean a weight of one event may be without a word."""
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """The event whose value of a weight is the largest, compared with the mean, nominal or under a variation."""
+
+    variation: str
+    value: float
+    event: str  # run, luminosity block and number
+
+
 @dataclass
 class WeightSums:
     """Sums of the weights of simulated events where a selection gives them one more weight, with and without it."""
@@ -93,6 +106,7 @@ class WeightSums:
     sums: dict[str, dict[int, float]]
     # how its variations are one uncertainty, one of COMBINATIONS; empty if each pair up and down is one of its own
     combine: str = field(default="", metadata={"sparse": True})
+    outlier: Optional[Outlier] = field(default=None, metadata={"sparse": True})  # a value of more than OUTLIER means
 
     @property
     def columns(self) -> dict[str, str]:
@@ -117,6 +131,12 @@ class WeightSums:
             ordered = sorted(means.values(), key=float)
             return f"{len(means)} variations from {ordered[0]} to {ordered[-1]}"
         return ", ".join(f"{key} {mean}" for key, mean in means.items())
+
+    @property
+    def outlier_ratio(self) -> float:
+        """How many times its mean the outlier is; 0 without one."""
+        mean = self.means.get(self.outlier.variation) if self.outlier else None
+        return abs(self.outlier.value / mean) if self.outlier and mean else 0.0
 
     @property
     def unvaried(self) -> WeightSums:

@@ -170,6 +170,10 @@ class VariedCorrection:
         }
         return Factor(found.pop("nominal"), found)
 
+    def of(self, known: Mapping[str, Any], where: Any = None, **named: Any) -> Factor:
+        """As a call, by as many of its inputs as are known of the objects: some eras need more, as phi of electrons in 2023."""
+        return self(where=where, **{name: it for name, it in {**known, **named}.items() if name in self.inputs})
+
     def value(self, *values: Any, where: Any = None, **named: Any) -> Any:
         """The correction itself, with the fixed inputs; the input that chooses variations must be given."""
         return self.correction(*values, where=where, **self.fixed, **named)

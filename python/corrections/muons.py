@@ -155,7 +155,7 @@ def width(muons: MuonCorrections, pt: Any, eta: Any, layers: Any) -> Factor:
     """The relative width by which each muon in simulation is smeared, 0 where its resolution is worse than that of data.
 
     It is the resolution, a parabola in pt, times sqrt(k_data^2 - k_mc^2). The variations, up and down, change that factor by
-    its statistical uncertainty.
+    the statistical uncertainty of k_mc, as MUO's script does: it is added as it is, not propagated through the square root.
 
     Parameters
     ----------

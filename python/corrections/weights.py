@@ -40,7 +40,7 @@ _ENTRY = re.compile(r"\[(\d+)\] is ([^[;]+)")
 _NUMBER = re.compile(r'(\w+) *= *"?([0-9.eE+-]+)"?')
 
 
-def electron_reconstruction(correction: VariedCorrection, eta: Any, pt: Any) -> Factor:
+def electron_reconstruction(correction: VariedCorrection, eta: Any, pt: Any, phi: Any = None) -> Factor:
     """The reconstruction efficiency of electrons in data over that in simulation, for each electron.
 
     The file has a working point for each range of pt ("RecoBelow20", "Reco20to75", "RecoAbove75"), of which each electron
@@ -54,7 +54,10 @@ def electron_reconstruction(correction: VariedCorrection, eta: Any, pt: Any) -> 
         Pseudorapidity of the supercluster: `electrons.eta + electrons.deltaEtaSC`.
     pt
         Transverse momentum [GeV].
+    phi
+        Azimuth, which the files from 2023 on need.
     """
+    known = {"eta": eta, "pt": pt, **({} if phi is None else {"phi": phi})}
     points = {point: _RECONSTRUCTION.fullmatch(point) for point in correction.correction.axes["WorkingPoint"].choices}
     ranges = {point: found for point, found in points.items() if found}
     if not ranges:
@@ -66,7 +69,7 @@ def electron_reconstruction(correction: VariedCorrection, eta: Any, pt: Any) -> 
     for point, found in ranges.items():
         low = float(found["above"] or found["low"] or 0)
         high = float(found["below"] or found["high"] or np.inf)
-        total *= correction(WorkingPoint=point, eta=eta, pt=pt, where=(pt >= low) & (pt < high))
+        total *= correction.of(known, where=(pt >= low) & (pt < high), WorkingPoint=point)
     return total
 
 

@@ -255,6 +255,8 @@ def add_weight_sums(parts: Iterable[Iterable[WeightSums]]) -> list[WeightSums]:
             _add_to(sofar.without, each.without)
             for variation, sums in each.sums.items():
                 _add_to(sofar.sums.setdefault(variation, {}), sums)
+            if each.outlier_ratio > sofar.outlier_ratio:
+                sofar.outlier = each.outlier
     return list(total.values())
 
 

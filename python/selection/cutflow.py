@@ -224,6 +224,19 @@ class Cutflow:
             )
         return found
 
+    def largest_weights(self) -> dict[tuple[str, str], tuple[float, int]]:
+        """The largest value of each weight, nominal and under each variation, and the position of its event in the chunk."""
+        found = {}
+        for name, given in self._given.items():
+            rows = np.arange(len(self._all))
+            for passed in self._masks[: given.cuts]:
+                rows = rows[passed]
+            for variation, values in given.values.items():
+                if len(rows):
+                    place = int(np.argmax(np.abs(values)))
+                    found[name, variation] = float(values[place]), int(rows[place])
+        return found
+
     @property
     def weighs_after_first_cut(self) -> bool:
         """Whether a weight was given between the first cut and the second."""

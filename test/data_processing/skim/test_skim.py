@@ -17,6 +17,7 @@ from data_processing.eventloop import ModuleChain, load_module
 from data_processing.skim import skim as skim_module
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
+from data_processing.skim.stage import skim_summary
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
@@ -488,6 +489,55 @@ def test_a_weight_that_is_no_number_is_named(tmp_path: Path) -> None:
         writer.finish()
     with pytest.raises(NanoMLError, match="a.root: genWeight is NaN or infinite in entry 2"):
         skim_file(SkimJob(str(tmp_path / "a.root"), tmp_path / "b.root", cut="genWeight > 0"))
+
+
+ONE_LARGE = """
+import numpy as np
+from MLTools.NanoML.selection import Column, Factor, Selection, Weight
+
+class OneLarge(Selection):
+    branches = ("event", "MET_pt")
+    columns = {"met": Column("f4", "missing momentum [GeV]")}
+    weights = {"pileup": Weight(), "shape": Weight(())}
+
+    def select(self, events, cutflow):
+        number = np.asarray(events.event)
+        cutflow.weigh("shape", np.where(number % 4 == 0, 3.0, 1.0))  # 1.5 in the mean, and never far from it
+        events, number = cutflow.cut("half", number % 2 == 0, events, number)
+        one = np.ones(len(number))
+        up = np.where(number == HUGE, 90.0, one)
+        cutflow.weigh("pileup", Factor(np.where(number == LARGE, -40.0, one), {"up": up, "down": one}))
+        return events, {"met": events.MET.pt}
+"""
+
+
+@pytest.mark.parametrize("chunk", [500_000, 128])
+def test_a_weight_far_above_its_mean_is_named_with_its_event(tmp_path: Path, sample: Path, chunk: int) -> None:
+    source = sample / "WZTo3LNu_Pt100" / "WZTo3LNu_Pt100_0.root"
+    with uproot.open(source) as file:
+        read = file["Events"].arrays(["run", "luminosityBlock", "event", "genWeight"], library="np")
+    before = read.pop("genWeight").astype(float) * np.where(read["event"] % 4, 1.0, 3.0)
+    even = np.flatnonzero(read["event"] % 2 == 0)
+    large, huge = (":".join(str(read[name][even[place]]) for name in read) for place in (3, 400))
+    text = ONE_LARGE.replace("== LARGE", f"== {large.rpartition(':')[2]}").replace(
+        "== HUGE", f"== {huge.rpartition(':')[2]}"
+    )
+
+    def told(name: str, text: str) -> list[str]:
+        (tmp_path / name).write_text(text)
+        job = SkimJob(str(source), tmp_path / "out.root", selection=f"{tmp_path}/{name}:OneLarge", chunk=chunk)
+        return [line for line in skim_summary({}, {"WZ/0": skim_file(job).to_json()}) if "WARNING" in line]
+
+    shape, outlier = told("a.py", text)
+    assert shape.startswith("  WARNING: shape changes the sum of weights of all events by +")
+    assert shape.endswith("as the shape of b-tagging, its declaration says Weight(..., keeps_yield=True).")
+    mean = 1 + 89 * before[even[400]] / before[even].sum()
+    assert outlier == f"  WARNING: pileup, up, is 90 in the event {huge}: {90 / mean:.3g} times its mean."
+    mean = 1 - 41 * before[even[3]] / before[even].sum()
+    assert (
+        told("b.py", text.replace("90.0", "1.0"))[1]
+        == f"  WARNING: pileup is -40 in the event {large}: {40 / mean:.3g} times its mean."
+    )
 
 
 def test_what_modules_make_is_written_arrays_of_fixed_size_too(sample: Path, tmp_path: Path) -> None:

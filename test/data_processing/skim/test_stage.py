@@ -5,7 +5,7 @@ import re
 import pytest
 
 from data_processing.skim.stage import skim_summary
-from MLTools.NanoML.contracts.accounting import FileAccounting, Step
+from MLTools.NanoML.contracts.accounting import FileAccounting, Step, WeightSums
 from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, Accounting
 
 RUNS = "Runs/genEventSumw"
@@ -20,6 +20,23 @@ def summary(*files: tuple[int, float, str], dataset: str = "WZ/") -> str:
         file = FileAccounting(f"{number}.root", events, events, total, source, False, steps)
         done[f"{dataset}{number}"] = Accounting([file]).to_json()
     return "\n".join(skim_summary({}, done))
+
+
+@pytest.mark.parametrize(
+    ("name", "about"),
+    [
+        (
+            "pileup",
+            "The mean of pile-up weights is near 1 over all generated events: is this the profile of the sample?",
+        ),
+        ("btag", "If it should not, as the shape of b-tagging, its declaration says Weight(..., keeps_yield=True)."),
+    ],
+)
+def test_a_weight_that_changes_all_events_is_told_by_what_it_is(name: str, about: str) -> None:
+    file = FileAccounting("0.root", 10, 10, 10.0, RUNS, False, [Step("all", 10, 10.0)])
+    file.weights.append(WeightSums(name, "all", False, False, {0: 10.0}, {"nominal": {0: 12.0}}))
+    told = skim_summary({}, {"WZ/0": Accounting([file]).to_json()})
+    assert told[-1] == f"  WARNING: {name} changes the sum of weights of all events by +20%. {about}"
 
 
 def test_sums_of_weights_that_may_lack_events_are_told() -> None:

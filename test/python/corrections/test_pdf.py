@@ -11,7 +11,8 @@ import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from MLTools.NanoML.corrections.pdf import SETS, alpha_s, pdf, pdf_members, pdf_weight
+from MLTools.NanoML.contracts.accounting import combined
+from MLTools.NanoML.corrections.pdf import SETS, PdfSet, alpha_s, pdf, pdf_members, pdf_weight
 from MLTools.NanoML.errors import NanoMLError
 
 
@@ -22,7 +23,7 @@ def test_a_set_is_named_by_the_title() -> None:
         pdf_members("LHEPdfWeight/F")
 
 
-@pytest.mark.parametrize("lha_id", SETS)
+@pytest.mark.parametrize("lha_id", [number for number, each in SETS.items() if each.alpha_s])
 @pytest.mark.parametrize(("zero", "with_alpha_s"), [(True, True), (False, True), (True, False), (False, False)])
 def test_each_member_is_where_it_belongs(lha_id: int, zero: bool, with_alpha_s: bool) -> None:
     found = SETS[lha_id]
@@ -60,11 +61,42 @@ def test_sums_are_those_of_plain_weights(values: list[list[float]]) -> None:
     assert own == pytest.approx(((plain[1:31] - plain[0]) ** 2).sum(), abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("kind", "confidence"),
+    [("replicas", 68), ("symmhessian", 68), ("symmhessian", 90), ("hessian", 68), ("hessian", 90)],
+)
+def test_any_set_has_the_uncertainty_of_lhapdf(kind: str, confidence: float) -> None:
+    """The formulae of LHAPDF (arXiv:1412.7420, section 6), for the yield of some events."""
+    values = 1 + np.random.default_rng(1).normal(0, 0.1, (5, 13))
+    own = PdfSet(12345, 12, kind, confidence=confidence)
+    factor, weight, yields = pdf(ak.Array(values), own), pdf_weight(own), values.sum(axis=0)
+    members = yields[1:] - yields[0]
+    expected = {
+        "replicas": members.std(ddof=1),
+        "symmhessian": np.sqrt((members**2).sum()),
+        "hessian": np.sqrt(((members[::2] - members[1::2]) ** 2).sum()) / 2,
+    }[kind] / (1.6448536 if confidence == 90 else 1)
+    varied = np.array([each.sum() for each in factor.variations.values()])
+    assert list(weight.variations) == list(factor.variations)
+    assert len(varied) == (6 if kind == "hessian" else 12)
+    assert combined(weight.combine, 5.0, varied)[0] - 5.0 == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(NanoMLError, match=r"the set 12345 has no members"):
+        alpha_s(ak.Array(values), own)
+
+
+def test_a_kind_that_is_none_is_an_error() -> None:
+    for members, kind, confidence in ((12, "hesian", 68), (12, "hessian", 95), (13, "hessian", 68)):
+        with pytest.raises(
+            NanoMLError, match="PDF set 1: kind is one of replicas, symmhessian, hessian, confidence 68 or 90"
+        ):
+            PdfSet(1, members, kind, confidence=confidence)
+
+
 def test_what_does_not_fit_is_explained() -> None:
-    with pytest.raises(NanoMLError, match="PDF set 12345: is not known here. Known are 91400 "):
+    with pytest.raises(NanoMLError, match=r"PDF set 12345: is not known here. .*Write PdfSet\(12345, MEMBERS, KIND\)"):
         pdf_weight(12345)
     with pytest.raises(
-        NanoMLError, match="LHEPdfWeight has 33 entries, but the set NNPDF31_nnlo_hessian_pdfas has 100"
+        NanoMLError, match="LHEPdfWeight has 33 entries, but the set NNPDF31_nnlo_hessian_pdfas .306000. has 100"
     ):
         pdf(ak.Array([[1.0] * 33]), 306000)
     with pytest.raises(NanoMLError, match="LHEPdfWeight has 101 and 103 entries"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import awkward as ak
@@ -11,6 +12,7 @@ from conftest import DATA, ROOT
 
 from MLTools.NanoML.corrections import Corrections, Factor, weights
 from MLTools.NanoML.errors import NanoMLError
+from services import invented
 
 INVENTED = ROOT / "examples" / "corrections"
 PS = "PS weights (w_var / w_nominal); [0] is ISR=0.5 FSR=1; [1] is ISR=1 FSR=0.5; [2] is ISR=2 FSR=1; [3] is ISR=1 FSR=2 "
@@ -38,6 +40,26 @@ def test_each_electron_takes_its_range_of_pt(corrections: Corrections) -> None:
     assert ak.flatten(found["up"]).tolist() == expected
     with pytest.raises(NanoMLError, match="WorkingPoint = RecoBelow20, eta = 0.5, pt = 5"):
         weights.electron_reconstruction(corrections.electron_reco, np.array([0.5]), np.array([5.0]))
+
+
+def test_the_reconstruction_of_electrons_may_depend_on_azimuth(tmp_path: Path) -> None:
+    """As that of 2023, from the repair of the pixel detector on."""
+    content = json.loads((INVENTED / "2018" / "electron.json").read_text())
+    (each,) = content["corrections"]
+    each["inputs"].append({"name": "phi", "type": "real"})
+    hole = invented.category("ValType", {"sf": 0.5, "sfup": 0.6, "sfdown": 0.4})
+    each["data"] = invented.binning("phi", (-3.2, 0.0, 3.2), [each["data"], hole], "error")
+    (tmp_path / "electron.json").write_text(json.dumps(content))
+    (tmp_path / "era.yaml").write_text("reco: {file: electron.json, name: Electron-ID-SF, inputs: {year: 2018}}")
+    reco = Corrections.read(tmp_path / "era.yaml").reco
+    eta, pt, phi = (
+        ak.Array(values) for values in ([[0.5, -2.2], [], [1.0]], [[15.0, 20.0], [], [200.0]], [[-1.0, 2.0], [], [1.0]])
+    )
+    found = weights.electron_reconstruction(reco, eta, pt, phi)
+    before = weights.electron_reconstruction(Corrections.read(INVENTED / "2018.yaml").electron_reco, eta, pt, phi)
+    assert found["up"].tolist() == [[before["up"][0, 0], 0.6], [], [0.6]]
+    with pytest.raises(NanoMLError, match="it needs year, ValType, WorkingPoint, eta, pt, phi"):
+        weights.electron_reconstruction(reco, eta, pt)
 
 
 def test_any_of_the_leptons_may_fire() -> None:
