@@ -195,7 +195,8 @@ def _added(parts: Sequence[Part]) -> dict[_Key, _Sums]:
                     for process, group in processes.items():
                         endings = json.loads(group.attrs["endings"])
                         without = tuple(json.loads(group.attrs["without"]))
-                        more = _Sums(*(dict(zip(endings, group[it][()])) for it in ("sums", "squares")), without)
+                        values, squares = (dict(zip(endings, group[it][()])) for it in ("sums", "squares"))
+                        more = _Sums(values, squares, without)
                         key = (name, region, era, process), bool(group.attrs["of_scores"])
                         found[key] = _sum(found[key], more) if key in found else more
                         scored |= {process} if key[1] else set()
@@ -328,8 +329,8 @@ def _template(sums: _Sums, sets: Mapping[str, _Set], plan: Plan, merge: Optional
     for name in dict.fromkeys([*up, *down]):  # what has one direction alone is the same to the other side
         up.setdefault(name, 2 * nominal - down.get(name, nominal))
         down.setdefault(name, 2 * nominal - up[name])
-        for each in own:  # what is made of others has no weights of its own
-            each.setdefault(name, variances)
+        for it in own:  # what is made of others has no weights of its own
+            it.setdefault(name, variances)
     return Template(nominal, variances, up, down, *own)
 
 

@@ -42,6 +42,9 @@ from MLTools.NanoML.rootio.rootfile import RootFile, joined_baskets, rows_at_onc
 from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.progress import progress
 
+_Largest = dict[
+    tuple[str, str], tuple[float, int]
+]  # by weight and variation, its largest value and the entry in the file
 _AHEAD = 2  # ranges of events of a remote file that are selected before one is written
 
 
@@ -78,7 +81,7 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
     differing |= first.more
     plan = replace(plan, made=made_by(filters))
     flows, sums, shifts, more = [], [], [], set[str]()
-    largest: dict[tuple[str, str], tuple[float, int]] = {}
+    largest: _Largest = {}
     with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression, job.format) as writer:
         is_data = accounting.is_data is not False
         with progress(f"skim {Path(job.source).name}", file.entries, is_share=is_data) as bar:
@@ -90,8 +93,8 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
                         writer.events.extend(arrays)
                 flows.append(chunk.steps)
                 sums.append(chunk.weights)
-                for key, each in chunk.largest.items():
-                    largest[key] = max(largest.get(key, each), each, key=lambda it: abs(it[0]))
+                for key, value in chunk.largest.items():
+                    largest[key] = max(largest.get(key, value), value, key=lambda it: abs(it[0]))
                 shifts.append(chunk.shifts)
                 accounting.only_shifted += chunk.only_shifted
                 bar.advance(chunk.entries)
@@ -121,17 +124,14 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
     return record.accounting
 
 
-def _name_outliers(
-    weights: Sequence[WeightSums], largest: Mapping[tuple[str, str], tuple[float, int]], file: RootFile
-) -> None:
+def _name_outliers(weights: Sequence[WeightSums], largest: _Largest, file: RootFile) -> None:
     """Note the event in which a weight is far above its mean."""
-    for each in weights:
-        for variation in each.means:
-            value, entry = largest.get((each.weight, variation), (0.0, 0))
-            found = replace(each, outlier=Outlier(variation, value, ""))
-            if found.outlier_ratio > max(OUTLIER, each.outlier_ratio):
-                numbers = file.read(IDENTIFIERS, entry, entry + 1)
-                each.outlier = Outlier(variation, value, ":".join(str(numbers[name][0]) for name in IDENTIFIERS))
+    for each, variation in ((it, key) for it in weights for key in it.means):
+        value, entry = largest.get((each.weight, variation), (0.0, 0))
+        found = replace(each, outlier=Outlier(variation, value, ""))
+        if found.outlier_ratio > max(OUTLIER, each.outlier_ratio):
+            numbers = file.read(IDENTIFIERS, entry, entry + 1)
+            each.outlier = Outlier(variation, value, ":".join(str(numbers[name][0]) for name in IDENTIFIERS))
 
 
 def _chunks(job: SkimJob, file: RootFile, filters: Sequence[Filter], read: Sequence[str]) -> Iterator[_Chunk]:
@@ -203,7 +203,7 @@ class _Chunk:
         self._nominal: dict[str, str] = {}  # columns that may differ under a shift, and those from which they do
         self.more: set[str] = set()  # those that do
         self.weights: list[WeightSums] = []
-        self.largest: dict[tuple[str, str], tuple[float, int]] = {}  # values of weights, with the entry in the file
+        self.largest: _Largest = {}
         self.shifts: list[ShiftSums] = []
         self.steps = [Step("all", stop - start, float(self._weights.sum()))]
 

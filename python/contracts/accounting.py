@@ -106,7 +106,7 @@ class WeightSums:
     sums: dict[str, dict[int, float]]
     # how its variations are one uncertainty, one of COMBINATIONS; empty if each pair up and down is one of its own
     combine: str = field(default="", metadata={"sparse": True})
-    outlier: Optional[Outlier] = field(default=None, metadata={"sparse": True})  # a value of more than OUTLIER means
+    outlier: Optional[Outlier] = field(default=None, metadata={"sparse": True})  # above OUTLIER times the mean
 
     @property
     def columns(self) -> dict[str, str]:

@@ -138,12 +138,9 @@ def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> 
         return 1 + sign * left.once(_uncertainty_of, ("Jet_pt", "Jet_eta"), jets, source)
 
     def of_soft(left: Events) -> Any:
-        soft = left.flat(_LOW)
-        if name == "jer":
-            return 1.0
         if name == "hem":
-            return hem_scale(soft.eta, soft.phi)[direction]
-        return 1 + sign * left.once(_soft_uncertainty_of, _SOFT, jets, source)
+            return hem_scale(left.flat(_LOW).eta, left.flat(_LOW).phi)[direction]
+        return 1.0 if name == "jer" else 1 + sign * left.once(_soft_uncertainty_of, _SOFT, jets, source)
 
     if name == "jer" and events.before("Jet_pt") is events:
         raise NanoMLError("the shift jer is one of jets that were smeared: call `corrected` in `prepare`.")

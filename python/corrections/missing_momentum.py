@@ -97,18 +97,9 @@ class Type1Jets:
 
     @classmethod
     def of(cls, jets: Flat, raw_pt: Any, em_fraction: Any, level1: Any) -> Type1Jets:
-        """Those of Jet or CorrT1METJet, with `phi` and `muonSubtrFactor`.
+        """Those of Jet or CorrT1METJet, with phi, muonSubtrFactor and, from NanoAOD v15 on, muonSubtrDeltaPhi.
 
-        Parameters
-        ----------
-        jets
-            The jets; from NanoAOD v15 on with `muonSubtrDeltaPhi`.
-        raw_pt
-            Transverse momentum before corrections, with the muons [GeV].
-        em_fraction
-            neEmEF + chEmEF of Jet, EmEF of CorrT1METJet (from v15 on).
-        level1
-            The factor of the correction for pile-up alone.
+        `raw_pt` is with muons, `em_fraction` neEmEF + chEmEF or EmEF, and `level1` the factor of the correction for pile-up alone.
         """
         raw = np.asarray(raw_pt) * (1 - jets.muonSubtrFactor)
         phi = jets.phi + (jets.muonSubtrDeltaPhi if "muonSubtrDeltaPhi" in jets.columns else 0.0)

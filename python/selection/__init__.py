@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from MLTools.NanoML.contracts.accounting import Step
-from MLTools.NanoML.selection.cleaning import away_from
 from MLTools.NanoML.selection.columns import Column
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
-from MLTools.NanoML.selection.events import Events
+from MLTools.NanoML.selection.events import Events, away_from
 from MLTools.NanoML.selection.flat import Flat
 from MLTools.NanoML.selection.selection import Selection, load_selection
 from MLTools.NanoML.selection.shifts import Selected
