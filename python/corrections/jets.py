@@ -49,9 +49,9 @@ _QUANTITIES = ("pt", "eta", "phi", "mass", "rawFactor", "area", "muonSubtrFactor
 _JET = tuple(f"Jet_{name}" for name in _QUANTITIES)
 _SOFT = tuple(f"{_LOW}_{name}" for name in ("rawPt", "eta", "phi", "area", "muonSubtrFactor"))
 _EVENT = (_RHO, "run", "luminosityBlock", "event")
-SIMPLIFIED = {"Jet_muonSubtrFactor": 0.0, "Jet_chEmEF": 0.0, **{name: [] for name in _SOFT}}
-"""For `optional` of a selection, instead: jets keep their muons, and those below 15 GeV do not count. All of NanoAOD since v5 has
-more; simplified simulation, as the sample data of the manual, has not."""
+SIMPLIFIED = {**OPTIONAL, "Jet_muonSubtrFactor": 0.0, "Jet_chEmEF": 0.0, **{name: [] for name in _SOFT}}
+"""The same for files that lack more than NanoAOD since v5, as the sample data of the manual: where it lacks them, jets keep their
+muons, and soft ones do not count."""
 _MOST_ETA, _MOST_PHI = 5.19, 3.1415  # of a jet that the files of the JME group cover
 
 

@@ -72,13 +72,14 @@ class OneByOne:
     """The jets of an era, evaluated one by one; events are lists by the names of branches."""
 
     path: Path
+    campaign: str = ""  # of the energy scale; that of simulation if it is empty
 
     def __post_init__(self) -> None:
         self.era: JetCorrections = Corrections.read(self.path).jets
         self.missing = self.era.entry.missing_momentum
         self._set = correctionlib.CorrectionSet.from_file(str(self.era.file.path))
         self._names = set(self._set)
-        self._algorithm, self._scale = self.era.entry.algorithm, self.era.entry.jec.simulation
+        self._algorithm, self._scale = self.era.entry.algorithm, self.campaign or self.era.entry.jec.simulation
 
     @property
     def sources(self) -> list[str]:

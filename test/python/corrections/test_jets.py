@@ -219,7 +219,8 @@ def test_jets_of_data_have_the_scale_of_their_run(tmp_path: Path, sample: Path) 
         found = {name: str(versions.resolve(name, list(opened.branches))) for name in names}
         arrays = opened.read(found.values())
     events = Events({name: arrays[actual] for name, actual in found.items()}, collections(names))
-    before, after = events.flat("Jet"), jets.corrected(events, era, is_data=True).flat("Jet")
+    corrected = jets.corrected(events, era, is_data=True)
+    before, after = events.flat("Jet"), corrected.flat("Jet")
     plain = correctionlib.CorrectionSet.from_file(str(era.file.path)).compound[f"{campaign}_L1L2L3Res_AK4PFPuppi"]
     rho = np.asarray(events.fixedGridRhoFastjetAll)[before.event]
     for place in range(len(before.pt)):
@@ -228,6 +229,10 @@ def test_jets_of_data_have_the_scale_of_their_run(tmp_path: Path, sample: Path) 
         expected = raw * plain.evaluate(before.area[place], eta, raw, rho[place])
         assert np.isclose(after.pt[place], expected, rtol=1e-12)
     assert len(before.pt) > 100
+    one, listed = OneByOne(path, campaign), {name: arrays[actual].tolist() for name, actual in found.items()}
+    missing = [one.type1(listed, row, after.pt[after.event == row]) for row in range(len(events))]
+    vector = corrected.PuppiMET.pt * np.exp(1j * np.asarray(corrected.PuppiMET.phi))
+    assert np.allclose(vector, missing, rtol=1e-10, atol=1e-10)
 
 
 class Corrected(Selection):
