@@ -10,6 +10,7 @@
 
 #include "DataFormats/Common/interface/TriggerResults.h"
 #include "DataFormats/NanoAOD/interface/FlatTable.h"
+#include "DataFormats/Provenance/interface/StableProvenance.h"
 #include "FWCore/Common/interface/TriggerNames.h"
 #include "FWCore/Framework/interface/Event.h"
 #include "FWCore/Framework/interface/MakerMacros.h"
@@ -50,9 +51,12 @@ private:
   std::vector<TableToken> tokensOf(const edm::ParameterSet& config, const char* parameter);
   std::vector<nanoml::Column>& columnsOf(const edm::Event& event);
   void checkEvent(const edm::Event& event) const;
+  void readBits(const edm::Event& event);
+  [[noreturn]] void refuseBits(const edm::Event& event, const std::string& bits) const;
 
   const nanoml::Metadata& metadata_;
   const std::vector<TableToken> tables_, correctedTables_;
+  const std::vector<edm::InputTag> triggerTags_;
   std::vector<edm::EDGetTokenT<edm::TriggerResults>> triggers_;
   const bool mean_;
   nanoml::TableColumns columns_;
@@ -131,13 +135,14 @@ NanoMLProducer::NanoMLProducer(const edm::ParameterSet& config, const nanoml::Mo
     : metadata_(model->metadata()),
       tables_(tokensOf(config, "tables")),
       correctedTables_(tokensOf(config, "correctedTables")),
+      triggerTags_(config.getParameter<Tags>("triggers")),
       mean_(config.getParameter<bool>("meanOfFolds")),
       columns_(model->columns(), correctedOf(metadata_, config)),
-      bits_(model->columns(), config.getParameter<Tags>("triggers").size()),
+      bits_(model->columns(), triggerTags_.size()),
       scorer_(scorerOf(*model, config)),
-      output_(metadata_, scorer_.parameters(), optionsOf(config)) {
+      output_(translated([&] { return nanoml::ScoreTables(metadata_, scorer_.parameters(), optionsOf(config)); })) {
   if (bits_.any()) {
-    for (const edm::InputTag& tag : config.getParameter<Tags>("triggers"))
+    for (const edm::InputTag& tag : triggerTags_)
       triggers_.push_back(consumes<edm::TriggerResults>(tag));
     if (triggers_.empty())
       throw cms::Exception("NanoML",
@@ -224,6 +229,12 @@ std::vector<nanoml::Column>& NanoMLProducer::columnsOf(const edm::Event& event) 
     return tables;
   };
   std::vector<nanoml::Column>& columns = columns_.read(read(tables_), read(correctedTables_));
+  readBits(event);
+  bits_.fill(columns);
+  return columns;
+}
+
+void NanoMLProducer::readBits(const edm::Event& event) {
   bits_.clear();
   for (std::size_t menu = 0; menu < triggers_.size(); ++menu) {
     const edm::Handle<edm::TriggerResults> results = event.getHandle(triggers_[menu]);
@@ -232,8 +243,28 @@ std::vector<nanoml::Column>& NanoMLProducer::columnsOf(const edm::Event& event) 
     const std::vector<std::string>& names = results->getTriggerNames();  // of bits of L1, which are no paths
     bits_.add(menu, *results, names.empty() ? event.triggerNames(*results).triggerNames() : names);
   }
-  bits_.fill(columns);
-  return columns;
+  if (const std::string bits = bits_.unknown(); !bits.empty())
+    refuseBits(event, bits);
+}
+
+void NanoMLProducer::refuseBits(const edm::Event& event, const std::string& bits) const {
+  std::string looked, there;
+  const auto list = [](std::string& names, const std::string& name) { names += (names.empty() ? "" : ", ") + name; };
+  for (std::size_t menu = 0; menu < triggers_.size(); ++menu) {
+    const edm::Handle<edm::TriggerResults> results = event.getHandle(triggers_[menu]);
+    const std::string found =
+        results.isValid() ? std::to_string(results->size()) + " paths" : std::string("not in the event");
+    list(looked, triggerTags_[menu].encode() + " (" + found + ")");
+  }
+  std::vector<const edm::StableProvenance*> products;
+  event.getAllStableProvenance(products);
+  for (const edm::StableProvenance* product : products) {
+    if (product->className() == "edm::TriggerResults")
+      list(there, edm::InputTag(product->moduleLabel(), product->productInstanceName(), product->processName()).encode());
+  }
+  throw nanoml::Error("no trigger results have " + bits + ". `triggers` names " + looked + "; the event has " +
+                      (there.empty() ? "no trigger results" : there) +
+                      ". Name those that have the paths, or take a model whose selection does without.");
 }
 
 DEFINE_FWK_MODULE(NanoMLProducer);

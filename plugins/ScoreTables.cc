@@ -5,7 +5,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <set>
 #include <utility>
+
+#include "MLTools/NanoML/interface/Error.h"
 
 namespace nanoml {
 
@@ -45,6 +48,7 @@ namespace nanoml {
   ScoreTables::ScoreTables(const Metadata& metadata, const std::vector<float>& parameters, Options options)
       : metadata_(metadata), options_(std::move(options)), instances_{""} {
     addOutputs(parameters);
+    checkPrecisions();
     if (!metadata.inside)
       return;
     if (!metadata.inside->columns.empty())
@@ -65,10 +69,36 @@ namespace nanoml {
         std::string doc = metadata_.meaning(label) + " by " + metadata_.name;
         doc += (suffix.empty() ? "" : " for " + suffix) + network;
         if (metadata_.inside)
-          doc += "; -1 for events that do not pass";
+          doc += "; NaN for events that do not pass";
         outputs_.push_back(
             {prefix + metadata_.labels[label] + (suffix.empty() ? "" : "_" + suffix), doc, parameter, label});
       }
+    }
+  }
+
+  void ScoreTables::checkPrecisions() const {
+    std::set<std::string> floats;
+    const auto add = [&](const std::vector<MadeNumber>& numbers) {
+      for (const MadeNumber& number : numbers) {
+        if (number.kind == NumberKind::kFloat)
+          floats.insert(number.name);
+      }
+    };
+    for (const Output& output : outputs_)
+      floats.insert(output.name);
+    if (metadata_.inside) {
+      add(metadata_.inside->columns);
+      for (const MadeCollection& collection : metadata_.inside->collections)
+        add(collection.fields);
+    }
+    for (const auto& [column, bits] : options_.precisions) {
+      if (floats.count(column))
+        continue;
+      std::string known;
+      for (const std::string& name : floats)
+        known += (known.empty() ? "" : ", ") + name;
+      throw Error("`precisions` has " + column + ", but " + metadata_.name + " makes no such column of floats. It makes " +
+                  known + ".");
     }
   }
 

@@ -2,6 +2,7 @@
 #define MLTools_NanoML_plugins_ScoreTables_h
 
 #include <cstddef>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -32,10 +33,12 @@ namespace nanoml {
       std::map<std::string, int> precisions = {};  ///< the same of single columns
     };
 
-    /// The score of an event that does not pass, or fails.
-    static constexpr float kNoScore = -1;
+    /// The score of an event that does not pass, or fails; as in files that Python scores.
+    static constexpr float kNoScore = std::numeric_limits<float>::quiet_NaN();
 
     /// `metadata` must outlive this object.
+    ///
+    /// Throws Error if `options` has the precision of a column that there is not.
     ScoreTables(const Metadata& metadata, const std::vector<float>& parameters, Options options);
 
     /// Labels of the products, in the order of the tables; that of the first is empty.
@@ -51,6 +54,7 @@ namespace nanoml {
     };
 
     void addOutputs(const std::vector<float>& parameters);
+    void checkPrecisions() const;
     int precisionOf(const std::string& column) const;
     nanoaod::FlatTable scoreTable(const Scores& scores, const Decision& decision) const;
     nanoaod::FlatTable columnTable(const Decision& decision) const;

@@ -1,7 +1,5 @@
 #include "TriggerBits.h"
 
-#include "MLTools/NanoML/interface/Error.h"
-
 namespace nanoml {
 
   namespace {
@@ -13,25 +11,31 @@ namespace nanoml {
                              path.find_first_not_of("0123456789", version + 2) == std::string::npos;
       return versioned ? path.substr(0, version) : path;
     }
+
+    /// A bit for the kind of a path or column; 0 for others.
+    unsigned kindOf(const std::string& name) {
+      unsigned kind = 1;
+      for (const char* prefix : {"HLT_", "L1_", "Flag_"}) {
+        if (name.rfind(prefix, 0) == 0)
+          return kind;
+        kind <<= 1;
+      }
+      return 0;
+    }
   }  // namespace
 
-  bool TriggerBits::isBit(const std::string& column) {
-    for (const char* prefix : {"HLT_", "L1_", "Flag_"}) {
-      if (column.rfind(prefix, 0) == 0)
-        return true;
-    }
-    return false;
-  }
+  bool TriggerBits::isBit(const std::string& column) { return kindOf(column); }
 
   TriggerBits::TriggerBits(const std::vector<Request>& requests, std::size_t menus)
       : requests_(&requests), places_(menus) {
     for (std::size_t i = 0; i < requests.size(); ++i) {
       if (isBit(requests[i].name))
-        bits_.push_back({i});
+        bits_.push_back({i, kindOf(requests[i].name)});
     }
   }
 
   void TriggerBits::clear() {
+    kinds_ = 0;
     for (Bit& bit : bits_)
       bit.found = false;
   }
@@ -41,14 +45,17 @@ namespace nanoml {
     if (places.paths.empty() || places.menu != names) {
       places.menu = names;
       places.paths.assign(bits_.size(), -1);
+      places.kinds = 0;
       for (std::size_t path = 0; path < names.size(); ++path) {
         const std::string name = withoutVersion(names[path]);
+        places.kinds |= kindOf(name);
         for (std::size_t i = 0; i < bits_.size(); ++i) {
           if (name == (*requests_)[bits_[i].request].name)
             places.paths[i] = path;
         }
       }
     }
+    kinds_ |= places.kinds;
     for (std::size_t i = 0; i < bits_.size(); ++i) {
       if (bits_[i].found || places.paths[i] < 0)
         continue;
@@ -57,13 +64,19 @@ namespace nanoml {
     }
   }
 
-  void TriggerBits::fill(std::vector<Column>& columns) const {
+  std::string TriggerBits::unknown() const {
+    std::string names;
     for (const Bit& bit : bits_) {
       const Request& request = (*requests_)[bit.request];
-      if (!bit.found && !request.fallback)
-        throw Error("no trigger results have " + request.name + (places_.empty() ? ": name some in `triggers`." : "."));
-      columns[bit.request] = bit.found ? Column(&bit.value, 1) : Column();
+      if (!bit.found && !(request.fallback && (kinds_ & bit.kind)))
+        names += (names.empty() ? "" : ", ") + request.name;
     }
+    return names;
+  }
+
+  void TriggerBits::fill(std::vector<Column>& columns) const {
+    for (const Bit& bit : bits_)
+      columns[bit.request] = bit.found ? Column(&bit.value, 1) : Column();
   }
 
 }  // namespace nanoml

@@ -32,14 +32,17 @@ namespace nanoml {
     /// Takes the bits that no earlier menu of this event has. `names` are those of its paths.
     void add(std::size_t menu, const edm::TriggerResults& results, const std::vector<std::string>& names);
 
-    /// Sets the bits among the columns of a model. Those without a fallback must be there.
-    ///
-    /// Throws Error that names a bit that no menu has.
+    /// The bits that have no value: no menu has them, and either they have no fallback, or this event has no menu with any
+    /// path of their kind (HLT, L1, Flag), so nobody knows whether they fired. Empty if there are none.
+    std::string unknown() const;
+
+    /// Sets the bits among the columns of a model; those that no menu has are missing.
     void fill(std::vector<Column>& columns) const;
 
   private:
     struct Bit {
       std::size_t request;
+      unsigned kind;
       std::uint8_t value = 0;
       bool found = false;
     };
@@ -47,11 +50,13 @@ namespace nanoml {
     struct Places {
       std::vector<std::string> menu;
       std::vector<int> paths;
+      unsigned kinds = 0;  ///< a bit for each kind of path that it has
     };
 
     const std::vector<Request>* requests_;
     std::vector<Bit> bits_;
     std::vector<Places> places_;
+    unsigned kinds_ = 0;  // of all menus of this event
   };
 
 }  // namespace nanoml

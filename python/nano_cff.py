@@ -17,6 +17,7 @@ from typing import Any, Optional, Union
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description
+from MLTools.NanoML.nanoaod import versions
 
 __all__ = ["addScore"]
 
@@ -79,9 +80,15 @@ def addScore(  # noqa: N802 (named as such functions are in CMSSW)
     Raises
     ------
     NanoMLError
-        The model cannot be found or read, no table has a column of it, it was added already, or it cannot filter.
+        The model cannot be found or read, no table has a column of it, a selection makes some, it was added already, or it cannot filter.
     """
     description = _description(model)
+    if description.selection_columns:
+        column, selection = next(iter(description.selection_columns.items()))
+        raise NanoMLError(
+            f"{model}: reads {column}, which the selection {selection} makes, so no table has it. Take the model that has its selection "
+            "inside: `export: {selection: true}` writes it, as model_with_selection.onnx."
+        )
     import FWCore.ParameterSet.Config as cms  # type: ignore[import-not-found]  # noqa: N813
 
     # NanoAOD keeps labels that end in Table, and a label has no underscore
@@ -131,7 +138,7 @@ def _in_tables(description: Description, corrected: bool) -> dict[str, bool]:
     return {
         column: column in defaults
         for column in description.reads
-        if column not in elsewhere and not column.startswith(tuple(TRIGGERS))
+        if column not in elsewhere and not column.startswith(versions.TRIGGERS)
     }
 
 

@@ -169,6 +169,8 @@ class TracedCutflow(Cutflow):
 
     def cut(self, name: str, mask: Any, *narrowed: Any) -> Any:
         """As `Cutflow.cut`."""
+        if not name:
+            raise NanoMLError("a cut has no name, but a model names its cuts: give it one.")
         if not isinstance(mask, Traced):
             raise NanoMLError(f'cut "{name}": the mask does not come from the events.')
         super().cut(name, mask._concrete)

@@ -30,7 +30,7 @@ from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import is_simulation
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import Selection, load_selection
+from MLTools.NanoML.selection import Column, Selection, load_selection
 from MLTools.NanoML.terminal.progress import say
 
 _TRACED = 500  # events with which the selection runs while it is compiled: their types matter, not their number
@@ -219,6 +219,11 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
+def _numbers(declared: Mapping[str, Column]) -> tuple[MadeNumber, ...]:
+    """Columns as the model describes them: in C++ each has a title, so that of a column without one is its name."""
+    return tuple(MadeNumber(name, np.dtype(each.dtype).name, each.title or name) for name, each in declared.items())
+
+
 def _in_words(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{number} of {name}" for name, number in sizes.items()) or "numbers of events"
 
@@ -239,12 +244,10 @@ def _describe(
         wanted.selection,
         {key: list(value) if isinstance(value, tuple) else value for key, value in depends.items()},
         traced.cuts,
-        tuple(MadeNumber(name, np.dtype(each.dtype).name, each.title) for name, each in selection.columns.items()),
+        _numbers(selection.columns),
         tuple(
             MadeCollection(
-                name,
-                max(traced.collections[f"{name}_{field}"].axis.size for field in declared),
-                tuple(MadeNumber(field, np.dtype(each.dtype).name, each.title) for field, each in declared.items()),
+                name, max(traced.collections[f"{name}_{field}"].axis.size for field in declared), _numbers(declared)
             )
             for name, declared in selection.collections.items()
         ),

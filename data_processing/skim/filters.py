@@ -118,6 +118,7 @@ class _Selection(Filter):
         self.branches = self._bound.branches
         self.defaults = {name: value for name, value in selection.optional.items() if name not in self._bound.names}
         self.nominal = selection.made.nominal
+        self.absent = self._bound.absent
 
     @property
     def made(self) -> Mapping[str, Branch]:  # type: ignore[override]  # more become known

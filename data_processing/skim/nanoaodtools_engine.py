@@ -306,6 +306,7 @@ def _record(
     """The record of the output, checked against it."""
     with RootFile(output) as result:
         _count(job, accounting, file, result)
+        accounting.absent = plan.absent
         if accounting.is_data:
             accounting.luminosity_sections = sections_read(file, mask)
         _check(job, plan, accounting, result)

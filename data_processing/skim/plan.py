@@ -154,6 +154,8 @@ class Filter:
     """The branches that it makes."""
     defaults: Mapping[str, Any] = {}
     """Branches that the file lacks and that may be kept all the same, with their values."""
+    absent: Sequence[str] = ()
+    """Trigger bits that it reads and that the file lacks."""
     nominal: Mapping[str, str] = {}
     """Columns that it makes where they differ under a shift of objects, and those from which they do."""
 
@@ -179,6 +181,7 @@ class SkimPlan:
     kept: dict[str, Branch]  # of the input
     made: dict[str, Branch]  # by the filters
     defaults: dict[str, Any]  # kept although the file lacks them, with their values
+    absent: list[str]  # trigger bits that are read and that the file lacks
 
     @property
     def written(self) -> dict[str, Branch]:
@@ -215,7 +218,8 @@ def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob, weights: 
         )
     read = dict.fromkeys(name for each in filters for name in each.branches)
     weight = ["genWeight"] if "genWeight" in file.branches else []
-    return SkimPlan([*read, *weight], with_counters(file, names), made, defaults)
+    absent = [name for each in filters for name in each.absent]
+    return SkimPlan([*read, *weight], with_counters(file, names), made, defaults, absent)
 
 
 def _kept(

@@ -105,6 +105,7 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
         _name_outliers(weights, largest, file)
         accounting.weights += weights
         accounting.shifts = add_shift_sums(shifts)
+        accounting.absent = plan.absent
         certified = filter_set.certified if accounting.is_data else None
         not_copied = copy_auxiliary(file, writer, certified)
         if accounting.is_data:

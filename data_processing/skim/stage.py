@@ -15,7 +15,7 @@ from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.accounting import NOMINAL, OUTLIER, FileAccounting
 from MLTools.NanoML.dependencies import code_of
-from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.errors import ConfigError, listed
 from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, Accounting, shift_changes
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.selection import DatasetInfo
@@ -138,6 +138,7 @@ def skim_summary(
         lines += _weight_lines(accounting)
         if dataset and accounting.is_data and dataset not in told:
             lines[begin:] = [f"{dataset}: {accounting.entries:,} events read; how many are kept is blind"]
+        lines += _absent(accounting.files)
         if any(file.is_data for file in accounting.files):
             path = directories[dataset] / _SECTIONS
             sections = accounting.luminosity_sections
@@ -168,6 +169,19 @@ def _doubts(dataset: str, files: Sequence[FileAccounting]) -> list[str]:
                 "Files of different generators are different datasets, each with its cross section."
             )
     return lines
+
+
+def _absent(files: Sequence[FileAccounting]) -> list[str]:
+    """A line for the trigger bits that files lack: nothing is known of them there, though the selection reads them."""
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for file in files:
+        if file.absent:
+            lacking.setdefault(tuple(file.absent), []).append(file.file)
+    return [
+        f"  NOTE: {sources[0]} has no branch {listed(names, 3)}{f', like {len(sources) - 1:,} more' if sources[1:] else ''}. "
+        "Their defaults were taken there; those of a dataset's triggers count as not fired."
+        for names, sources in lacking.items()
+    ]
 
 
 def _weight_lines(accounting: Accounting) -> list[str]:

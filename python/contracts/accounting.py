@@ -194,6 +194,8 @@ class FileAccounting:
     # under each shift of objects, and how many events were kept that pass under shifts alone
     shifts: list[ShiftSums] = field(default_factory=list, metadata={"sparse": True})
     only_shifted: int = field(default=0, metadata={"sparse": True})
+    # branches of triggers that the file lacks, so that they were read as their defaults
+    absent: list[str] = field(default_factory=list, metadata={"sparse": True})
 
     @property
     def written(self) -> int:

@@ -12,6 +12,8 @@ from MLTools.NanoML.terminal.progress import say_once
 IDENTIFIERS = ("run", "luminosityBlock", "event")  # together they identify an event
 # names, in the Runs tree, of the sum of generator weights (some v6 files have the underscore)
 SUM_OF_WEIGHTS = ("genEventSumw", "genEventSumw_")
+TRIGGERS = ("HLT_", "L1_", "Flag_")
+"""How branches with the bits of trigger paths and filters begin."""
 _OLD_MET = "MET_"
 # how names begin in older and in newer versions: the particle-flow missing momentum up to v14 and from v15 on, the density of
 # energy from pile-up up to v9 and from v10 on

@@ -318,6 +318,12 @@ class BoundSelection:
         """The branches that are read from the file."""
         return list(dict.fromkeys(self.names.values()))
 
+    @property
+    def absent(self) -> list[str]:
+        """The trigger bits that the file lacks: events count as if these had their defaults."""
+        wanted = dict.fromkeys([*self.selection.dataset.triggers, *self.selection.optional])
+        return [name for name in wanted if name.startswith(versions.TRIGGERS) and name not in self.names]
+
     def apply(
         self, arrays: Mapping[str, ak.Array], weights: NDArray[Any], plain: bool = False, count: bool = False
     ) -> Selected:

@@ -54,6 +54,7 @@ namespace {
     const std::vector<Results> menus{Results("first", {!bit, bit, !bit}), Results("second", {bit, !bit}),
                                      Results({!bit, bit}, Names{"HLT_SomeOther", "HLT_Some"}),
                                      Results({bit, !bit}, Names{"HLT_Some", "HLT_SomeOther"})};
+    event.add("Filters", Results({true}, Names{"Flag_Some"}));
     event.add("TriggerResults", menus[number.event % menus.size()]);
     return event;
   }
@@ -116,6 +117,11 @@ namespace {
     refused(changed("correctedTables", std::vector<edm::InputTag>{"ElectronTable"}), {"no table has column Muon_pt"},
             first);
     refused(config, {"data", "these are data"}, first);
+    refused(changed("triggers", std::vector<edm::InputTag>{{"Nothing", "", "HLT"}, "Filters"}),
+            {"HLT_Some", "Nothing::HLT (not in the event)", "Filters (1 paths)", "TriggerResults::TEST"}, first);
+    edm::ParameterSet precisions;
+    precisions.addParameter("HTT", 8);
+    refused(changed("precisions", precisions), {"`precisions` has HTT", "HT, WZ"}, first);
   }
 
   /// Column of a singleton.
@@ -132,7 +138,7 @@ namespace {
     CHECK(valueOf(scores, "cuts") == expected.cuts && valueOf(scores, "corrected") == corrected);
     for (std::size_t label = 0; label < metadata.labels.size(); ++label) {
       const double score = valueOf(scores, metadata.labels[label]);
-      CHECK(expected.passed ? std::abs(score - given.scores[label]) < 1e-6 : score == nanoml::ScoreTables::kNoScore);
+      CHECK(expected.passed ? std::abs(score - given.scores[label]) < 1e-6 : std::isnan(score));
     }
     const FlatTable& columns = *event.made<FlatTable>("selection");
     CHECK(columns.name().empty() && columns.nColumns() == expected.columns.size());
@@ -195,7 +201,7 @@ namespace {
     edm::Event event = eventOf(crowded, *job.model);
     job.run(event);
     const FlatTable& scores = *event.made<FlatTable>("");
-    CHECK(valueOf(scores, "failed") == 2 && valueOf(scores, "passed") == 0 && valueOf(scores, "signal") == -1);
+    CHECK(valueOf(scores, "failed") == 2 && valueOf(scores, "passed") == 0 && std::isnan(valueOf(scores, "signal")));
     CHECK(event.made<FlatTable>("Good")->size() == 0);
     for (const bool keep : {true, false}) {
       edm::ParameterSet config;

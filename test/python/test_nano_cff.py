@@ -117,6 +117,15 @@ def test_what_cannot_be_added(twin: Path) -> None:
         addScore(process_of(True), MODEL)
 
 
+def test_a_model_of_columns_of_a_selection_names_the_one_with_the_selection_inside(twin: Path) -> None:
+    features = replace(FEATURES, selection="own:Own", selection_columns=("MET_pt",))
+    twin.write_text(json.dumps(replace(DESCRIPTION, features=features).to_json()))
+    with pytest.raises(
+        NanoMLError, match=r"reads MET_pt, which the selection own:Own makes.*export: {selection: true}"
+    ):
+        addScore(None, MODEL)
+
+
 INSIDE = SelectionInside(
     "own:Own", {"era": "2018"}, ("two",), (), (), {"HLT_Some": 0.0, "Tau_pt": 20.0}, ("Muon_pt",), {}, 100
 )

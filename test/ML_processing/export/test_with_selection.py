@@ -245,3 +245,18 @@ def test_an_event_goes_through_its_own_network_alone(whole: tuple[Model, Model, 
     assert weights  # they stand in the file once, not in each branch
     inner = [attribute.g for attribute in choices[0].attribute]
     assert not any(branch.initializer for branch in inner)
+
+
+def test_a_column_without_a_title_has_its_name_and_a_cut_without_a_name_is_refused(tmp_path: Path) -> None:
+    model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
+    spec, text = own(tmp_path), (tmp_path / "own.py").read_text()
+    (tmp_path / "own.py").write_text(text.replace('"muons")', '"")').replace('"eta")', '"")'))
+    export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 50, {}))
+    inside = json.loads((tmp_path / "whole.json").read_text())["selection"]
+    assert [each["title"] for each in inside["columns"]] == ["sum of pt [GeV]", "n"]
+    assert [each["title"] for each in inside["collections"][0]["fields"]] == ["pt [GeV]", "eta", "charge"]
+    (tmp_path / "nameless.py").write_text(text.replace('"two"', '""'))
+    with pytest.raises(NanoMLError, match=r"nameless.py:\d+: Own: a cut has no name"):
+        export_with_selection(
+            model, tmp_path / "whole.onnx", [SOURCE], Compilation(f"{tmp_path}/nameless.py:Own", ".", 50, {})
+        )

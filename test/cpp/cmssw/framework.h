@@ -25,12 +25,26 @@ namespace cms {
 namespace edm {
   class InputTag {
   public:
-    InputTag(std::string label = "") : label_(std::move(label)) {}
+    InputTag(std::string label = "", std::string instance = "", std::string process = "")
+        : label_(std::move(label)), instance_(std::move(instance)), process_(std::move(process)) {}
     InputTag(const char* label) : label_(label) {}
     const std::string& label() const { return label_; }
+    std::string encode() const {
+      return label_ + (instance_.empty() && process_.empty() ? "" : ":" + instance_) +
+             (process_.empty() ? "" : ":" + process_);
+    }
 
   private:
-    std::string label_;
+    std::string label_, instance_, process_;
+  };
+
+  /// Where a product comes from.
+  struct StableProvenance {
+    std::string type, label;
+    const std::string& className() const { return type; }
+    const std::string& moduleLabel() const { return label; }
+    std::string productInstanceName() const { return ""; }
+    std::string processName() const { return "TEST"; }
   };
 
   template <typename T>
@@ -73,6 +87,7 @@ namespace edm {
     TriggerResults(std::vector<bool> bits, std::vector<std::string> names)
         : bits_(std::move(bits)), names_(std::move(names)) {}
     bool accept(unsigned int path) const { return bits_.at(path); }
+    unsigned int size() const { return bits_.size(); }
     const ParameterSetID& parameterSetID() const { return menu_; }
     const std::vector<std::string>& getTriggerNames() const { return names_; }
 
@@ -170,6 +185,11 @@ namespace edm {
     template <typename T>
     void add(const std::string& label, T product) {
       products_[label] = std::move(product);
+      provenance_.push_back({std::is_same_v<T, TriggerResults> ? "edm::TriggerResults" : "another", label});
+    }
+    void getAllStableProvenance(std::vector<const StableProvenance*>& found) const {
+      for (const StableProvenance& each : provenance_)
+        found.push_back(&each);
     }
     void addMenu(const ParameterSetID& menu, const std::vector<std::string>& names) { menus_.emplace(menu, names); }
 
@@ -202,6 +222,7 @@ namespace edm {
     EventID id_;
     bool isRealData_;
     std::map<std::string, std::any> products_;
+    std::vector<StableProvenance> provenance_;
     std::map<ParameterSetID, TriggerNames> menus_;
   };
 

@@ -151,6 +151,8 @@ def test_every_file_is_skimmed(even: Path, made_file: Path) -> None:
         record = Provenance.of(skim)
         assert record is not None
         assert record.accounting.entries == original.entries
+        lacking = [name for name in ("HLT_IsoMu24", "HLT_NeverWas") if name not in original.branches]
+        assert [file.absent for file in record.accounting.files] == [lacking]
         assert record.accounting.sum_of_weights == accounting.sum_of_weights
 
 

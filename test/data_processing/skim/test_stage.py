@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,17 @@ def test_sums_of_weights_that_may_lack_events_are_told() -> None:
     assert "WARNING" not in summary((200, 2.0, RUNS), (100, 2.0, RUNS))
     assert "  WARNING: 1.root has no tree Runs. The sum" in summary((200, 2.0, RUNS), (100, 2.0, BY_EVENTS))
     assert "0.root has no tree Runs, like 1 more. The sum" in summary((9, 2.0, BY_EVENTS), (9, 2.0, BY_EVENTS))
+
+
+def test_trigger_bits_that_files_lack_are_told(tmp_path: Path) -> None:
+    lacking = ["HLT_A", "HLT_B"], [], ["HLT_A", "HLT_B"], ["HLT_A"]
+    done = {
+        f"Data/{number}": Accounting([FileAccounting(f"{number}.root", 1, 1, 1.0, RUNS, True, absent=names)]).to_json()
+        for number, names in enumerate(lacking)
+    }
+    (line, other) = [line for line in skim_summary({"Data": tmp_path}, done) if "NOTE" in line]
+    assert line.startswith("  NOTE: 0.root has no branch HLT_A, HLT_B, like 1 more. Their defaults were taken")
+    assert other.startswith("  NOTE: 3.root has no branch HLT_A. ")
 
 
 @pytest.mark.parametrize(
