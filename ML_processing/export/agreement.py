@@ -19,13 +19,26 @@ from MLTools.NanoML.model.inside import FOLD, Decisions, decide
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.formula import Formula
-from MLTools.NanoML.selection import Events, Selected, Selection, Step
+from MLTools.NanoML.selection import Events, Selection
 
-SCORES = 1e-6
-"""How much a score may differ."""
+SCORES = COLUMNS = 1e-6
+"""How much a score may differ, and a column, relative above 1."""
 
 _UNUSUAL = 1000  # events of each kind that may break programs
 _REFERENCE = 8
+_CHANGE = 1e-13  # of a number: far more than rounding does in a selection, and far less than anything that is measured
+_DRAWS = 20  # of two that are equal, each comes first in some of so many
+_ROUNDED = 0.01  # of real events, that may differ by rounding
+
+_ROUNDING = (
+    f"They do so too if all numbers change by {_CHANGE:g} of themselves: the line decides by what rounding leaves of numbers that cancel, "
+    "or by numbers that are equal. Let it compare rounded numbers, as np.rint(x * 1000) / 1000."
+)
+_USUAL = "Write this line with other functions of awkward or numpy, or leave the selection out: `export: {selection: false}`."
+_ADVICE = {
+    "with NaN": "Give NaN a value before this line, as in ak.where(np.isnan(x), -1, x).",
+    "with equal numbers": "Do not let this line depend on the order of equal numbers: sort by the file's order, or by a branch.",
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,10 @@ class Sample:
         """The same with other values."""
         return replace(self, arrays={**self.arrays, **arrays})
 
+    def only(self, rows: NDArray[Any]) -> Sample:
+        """Some of the events."""
+        return self.changed({name: array[rows] for name, array in self.arrays.items()})
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -76,6 +93,8 @@ class Agreement:
         The largest difference of a column, relative above 1, and of a score.
     reference
         A few events that pass, with their scores.
+    rounded
+        How many further events differ as far as the selection itself does, if its inputs are rounded in another way.
     """
 
     events: int
@@ -83,13 +102,37 @@ class Agreement:
     columns: float
     scores: float
     reference: Reference
+    rounded: int
 
     def __str__(self) -> str:
-        return f"columns to {self.columns:.1g}, scores to {self.scores:.1g}"
+        more = f"; {self.rounded} more depend on the last bits of their numbers" if self.rounded else ""
+        return f"columns to {self.columns:.1g}, scores to {self.scores:.1g}{more}"
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What was made of events.
+
+    Attributes
+    ----------
+    depth
+        How many cuts each event passes, one after the other; -1 if that is not known.
+    rows
+        The events that pass all.
+    columns
+        The columns of these, by name: numbers, or lists.
+    """
+
+    depth: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    columns: Mapping[str, Any]
 
 
 def check_agreement(model: Model, traced: TracedSelection, networks: Model, samples: Sequence[Sample]) -> Agreement:
     """Compare on real events, and on such that are known to break programs; a NanoMLError says what differs, and in which line.
+
+    Where two numbers are compared that only rounding tells apart, as the masses of pairs of equal momenta, both results are right:
+    an event may differ if the selection itself makes something else of it when its numbers change by 1e-13 of themselves.
 
     Parameters
     ----------
@@ -102,7 +145,7 @@ def check_agreement(model: Model, traced: TracedSelection, networks: Model, samp
     samples
         The events.
     """
-    total = passed = 0
+    total = passed = rounded = 0
     columns = scores = 0.0
     reference = Reference({}, [])
     about = model.description
@@ -114,25 +157,33 @@ def check_agreement(model: Model, traced: TracedSelection, networks: Model, samp
             both = _both(model, events, parameter, is_usual=not what)
             if both is None:
                 continue
-            events, fold, found, selected = both
+            events, fold, found, expected = both
             place = f"{sample.selection.dataset.name or 'events'}{f', {what}' if what else ''}"
-            problem = _of_selection(found, selected)
-            if problem:
+            distance = _distances(_of_model(found, about), expected)
+            differing = np.flatnonzero(~(distance <= COLUMNS))
+            is_rounding = _rounding(events, differing[:_UNUSUAL])
+            most = len(events) if what else max(1, int(_ROUNDED * len(events)))
+            if not is_rounding.all() or len(differing) > min(most, _UNUSUAL):
+                line = _where(traced, events.only(differing)) or _problem(found, expected, differing[0])
+                advice = _ROUNDING if is_rounding.mean() > 0.5 else _ADVICE.get(what, _USUAL)
                 raise NanoMLError(
-                    f"{place}: the model gives other results than the selection: {_where(traced, events) or problem}"
+                    f"{place}: the model gives other results than the selection: {line}. "
+                    f"So it is in {len(differing)} of {len(events)} events. {advice}"
                 )
-            columns = max(columns, _columns(found, selected, about, place))
-            scores = max(scores, _scores(found, selected, events, networks, fold, parameter, place))
+            known = np.delete(np.arange(len(events)), differing)
+            rows = np.intersect1d(expected.rows, known)
+            columns = max(columns, float(distance[known].max(initial=0.0)))
+            scores = max(scores, _scores(found, rows, events, networks, fold, parameter, place))
             if not what:
-                total, passed = total + len(events), passed + len(selected.rows)
-                if not reference.outputs and len(selected.rows):
-                    reference = _reference(model, events, selected.rows[:_REFERENCE], parameter)
-    return Agreement(total, passed, columns, scores, reference)
+                total, passed, rounded = total + len(known), passed + len(rows), rounded + len(differing)
+                if not reference.outputs and len(rows):
+                    reference = _reference(model, events, rows[:_REFERENCE], parameter)
+    return Agreement(total, passed, columns, scores, reference, rounded)
 
 
 def _both(
     model: Model, events: Sample, parameter: float | None, is_usual: bool
-) -> tuple[Sample, NDArray[np.int64], Decisions, Selected] | None:
+) -> tuple[Sample, NDArray[np.int64], Decisions, _Outcome] | None:
     """Events, their folds, and what the model and the selection make of them.
 
     A selection need not stand unusual events: then they are those of which the model has a result, or None if it has one of all.
@@ -148,19 +199,48 @@ def _both(
     rows = np.flatnonzero(found.failed == 0)
     if len(rows) in (0, len(events)):
         return None
-    some = events.changed({name: array[rows] for name, array in events.arrays.items()})
-    return _both(model, some, parameter, is_usual)
+    return _both(model, events.only(rows), parameter, is_usual)
 
 
-def _engine(sample: Sample) -> Selected:
+def _engine(sample: Sample) -> _Outcome:
+    depth = np.zeros(len(sample), np.int64)
     rows = np.arange(len(sample))
     if sample.cut is not None:
         rows = np.flatnonzero(sample.cut.mask(sample.arrays, len(sample)))
-    arrays = {name: array[rows] for name, array in sample.arrays.items()}
+        depth[rows] = 1
+    arrays = sample.only(rows).arrays
     selected = sample.selection.apply(arrays, sample.collections, np.ones(len(rows)), plain=True)
-    if sample.cut is not None:
-        selected.cutflow.steps.insert(1, Step("cut", len(rows), float(len(rows))))
-    return replace(selected, rows=rows[selected.rows])
+    depth[rows] += selected.cutflow.depth
+    return _Outcome(depth, rows[selected.rows], selected.columns)
+
+
+def _of_model(found: Decisions, about: Description) -> _Outcome:
+    assert about.inside is not None
+    depth = np.where(found.failed > 0, -1, np.sum([*found.cuts.values()], axis=0))
+    rows = np.flatnonzero(found.passed)
+    made = {**{each.name: found.columns[each.name] for each in about.inside.columns}, **found.collections}
+    return _Outcome(depth, rows, {name: values[rows] for name, values in made.items()})
+
+
+def _rounding(sample: Sample, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """For which of some events the selection makes something else of almost the same numbers."""
+    random = np.random.default_rng(1)
+    again = sample.only(np.repeat(rows, _DRAWS))
+
+    def moved(array: Any) -> Any:
+        flat = np.asarray(ak.flatten(array, axis=None))
+        if flat.dtype.kind != "f":
+            return array
+        flat = flat * (1 + random.uniform(-_CHANGE, _CHANGE, len(flat)))
+        return flat if array.ndim == 1 else ak.unflatten(flat, ak.num(array))
+
+    try:
+        distance = _distances(
+            _engine(again.changed({name: moved(array) for name, array in again.arrays.items()})), _engine(again)
+        )
+    except NanoMLError:  # it stops at some of these events
+        return np.zeros(len(rows), bool)
+    return (~(distance <= COLUMNS)).reshape(len(rows), _DRAWS).any(axis=1)
 
 
 def prepared(
@@ -215,17 +295,14 @@ def _with_ties(array: Any, random: np.random.Generator) -> Any:
     return ak.unflatten(values[random.integers(0, 3, len(flat))] if len(flat) else flat, ak.num(array))
 
 
-def _of_selection(found: Decisions, selected: Selected) -> str:
-    """What differs in the decision and the cut flow; empty if nothing does."""
-    rows = np.flatnonzero(found.passed)
-    if not np.array_equal(rows, selected.rows):
-        return f"{len(rows)} events pass instead of {len(selected.rows)}."
-    for step, passed in zip(selected.cutflow.steps[1:], found.cuts.values(), strict=True):
-        if passed.sum() != step.events:
-            return f'{passed.sum()} events pass the cut "{step.cut}" instead of {step.events}.'
-    if found.failed.any():
-        return f"{int((found.failed > 0).sum())} events are said to fail."
-    return ""
+def _problem(found: Decisions, expected: _Outcome, event: int) -> str:
+    """What differs in an event, where no line does."""
+    if found.failed[event]:
+        return "the model has no result"
+    ours = sum(bool(passed[event]) for passed in found.cuts.values())
+    if ours != expected.depth[event]:
+        return f'the cut "{list(found.cuts)[min(ours, expected.depth[event])]}" decides otherwise'
+    return "columns have other values"
 
 
 def _where(traced: TracedSelection, sample: Sample) -> str:
@@ -244,56 +321,51 @@ def _where(traced: TracedSelection, sample: Sample) -> str:
     return first_difference(traced.trace, again.trace.steps, padded(branches, sample.arrays))
 
 
-def _columns(found: Decisions, selected: Selected, about: Description, place: str) -> float:
-    """The largest difference of a column; an error if it is more than the last bit of float32."""
-    assert about.inside is not None
-    largest = 0.0
-    names = [column.name for column in about.inside.columns]
-    given: list[tuple[str, Any, Any]]
-    given = [(name, found.columns[name][selected.rows], selected.columns[name]) for name in names]
-    for collection in about.inside.collections:
-        for field in collection.fields:
-            name = f"{collection.name}_{field.name}"
-            mine, array = found.collections[name][selected.rows], selected.columns[name]
-            if not np.array_equal(ak.num(mine), ak.num(array)):
-                raise NanoMLError(f"{place}: the model gives other numbers of {collection.name} than the selection.")
-            given.append((name, ak.to_numpy(ak.flatten(mine)), ak.to_numpy(ak.flatten(array))))
-    for name, ours, theirs in given:
-        expected = np.asarray(theirs, np.float64)
-        difference = np.abs(ours - expected)
-        if name.endswith("phi"):
-            difference = np.minimum(difference, np.abs(difference - 2 * np.pi))
-        relative = difference / np.maximum(np.abs(expected), 1)
-        worst = float(relative.max(initial=0.0))
-        if not worst <= 1e-6:
-            row = int(np.argmax(relative))
-            raise NanoMLError(
-                f"{place}: column {name} is {ours[row]!r} in the model, but {expected[row]!r} by the selection."
-            )
-        largest = max(largest, worst)
-    return largest
+def _distances(ours: _Outcome, theirs: _Outcome) -> NDArray[np.float64]:
+    """How far apart the columns of each event are, relative above 1; infinite if it does not pass the same cuts."""
+    found = np.where(ours.depth == theirs.depth, 0.0, np.inf)
+    both = np.intersect1d(ours.rows, theirs.rows)
+    for name in theirs.columns:
+        one, other = (each.columns[name][np.searchsorted(each.rows, both)] for each in (ours, theirs))
+        if not isinstance(one, ak.Array):
+            found[both] = np.maximum(found[both], _relative(name, one, other))
+            continue
+        counts = ak.to_numpy(ak.num(one))
+        same = counts == ak.to_numpy(ak.num(other))
+        found[both[~same]] = np.inf
+        flat = [ak.to_numpy(ak.flatten(each[same])) for each in (one, other)]
+        np.maximum.at(found, np.repeat(both[same], counts[same]), _relative(name, *flat))
+    return found
+
+
+def _relative(name: str, ours: Any, theirs: Any) -> NDArray[np.float64]:
+    expected = np.asarray(theirs, np.float64)
+    difference = np.abs(np.asarray(ours, np.float64) - expected)
+    if name.endswith("phi"):
+        difference = np.minimum(difference, np.abs(difference - 2 * np.pi))
+    return difference / np.maximum(np.abs(expected), 1)
 
 
 def _scores(
     found: Decisions,
-    selected: Selected,
+    rows: NDArray[np.int64],
     sample: Sample,
     networks: Model,
     fold: NDArray[np.int64],
     parameter: float | None,
     place: str,
 ) -> float:
-    """The largest difference of a score."""
-    rows = selected.rows
+    """The largest difference of a score, of events that pass, from that of the columns that the model itself gives."""
     if not len(rows):
         return 0.0
-    columns = {name: sample.arrays[name][rows] for name in networks.reads if name in sample.arrays}
-    columns |= {name: values for name, values in selected.columns.items() if name in networks.reads}
+    made = {**sample.arrays, **found.columns, **found.collections}
+    columns = {name: made[name][rows] for name in networks.reads if name in made}
     expected = networks.scores(columns, fold[rows], parameter)
     worst = float(np.abs(found.scores[rows] - expected).max(initial=0.0))
     if not worst <= SCORES * max(1.0, float(np.abs(expected).max(initial=1.0))):
         raise NanoMLError(
-            f"{place}: a score differs by {worst:.2g} from that of {networks.path} on the selection's columns."
+            f"{place}: a score differs by {worst:.2g} from that of {networks.path} on the same columns: the networks do not give the "
+            "same behind a selection. Use the model after a skim: `export: {selection: false}`."
         )
     return worst
 

@@ -158,7 +158,7 @@ def _fitting(sample: Sample, sizes: Mapping[str, int]) -> Sample:
     for name, collection in sample.collections.items():
         if collection in sizes:
             fits &= np.asarray(ak.num(sample.arrays[name])) <= sizes[collection]
-    return sample.changed({name: values[fits] for name, values in sample.arrays.items()})
+    return sample.only(fits)
 
 
 def _sizes(samples: Sequence[Sample]) -> dict[str, int]:

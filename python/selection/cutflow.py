@@ -283,6 +283,15 @@ class Cutflow:
         made._given = dict(itertools.chain(*given))
         return made
 
+    @property
+    def depth(self) -> NDArray[np.int64]:
+        """How many cuts each event of the chunk has passed, one after the other."""
+        found, rows = np.zeros(len(self._all), np.int64), np.arange(len(self._all))
+        for passed in self._masks:
+            rows = rows[passed]
+            found[rows] += 1
+        return found
+
     def steps_of(self, chosen: NDArray[np.bool_]) -> list[Step]:
         """What the steps would be with only some events of the chunk, given by a mask of shape (events,)."""
         weights, found = self._all, []

@@ -93,12 +93,15 @@ def extreme_place(value: Value, operator: str) -> Value:
     return Value(graph, axes, number, valid=any_, places=(value.axis, place))
 
 
-def ordered(value: Value, descending: bool) -> Value:
-    """The numbers in their lists of objects in the order of `value`, NaN last."""
+def ordered(value: Value, descending: bool, nan_first: bool = False) -> Value:
+    """The numbers in their lists of objects in the order of `value`, NaN last, or first as awkward sorts."""
     axis, keys = value.axis, value.numbers.to("d")
-    worst = -np.inf if descending else np.inf
     there = filled_mask(value)
-    order = value.graph.sorted_places((there & keys.equals(keys)).where(keys, worst), axis.size, descending)
+    # an infinity stands for NaN, so that those that are there become the largest number
+    place = np.inf if descending == nan_first else -np.inf
+    largest = np.copysign(np.finfo(np.float64).max, place)
+    bounded = value.graph.arithmetic("Min" if place > 0 else "Max", keys, float(largest))
+    order = value.graph.sorted_places((there & keys.equals(keys)).where(bounded, place), axis.size, descending)
     made = Axis(axis.size, there.at(order))
     return Value(value.graph, (*value.axes[:-1], made), number_in_list(value).at(order), places=(axis, order))
 

@@ -99,7 +99,7 @@ def _place(operator: str) -> Callable[[Call], Traced]:
 
 def _sorted(call: Call) -> Traced:
     value = call.axis()
-    order = picking.ordered(value, not call["ascending"])
+    order = picking.ordered(value, not call["ascending"], nan_first=True)
     return call.made(picking.picked(value, order)[0] if call.name == "sort" else order)
 
 
@@ -230,8 +230,8 @@ def _digitize(call: Call) -> Traced:
     edges = np.asarray(call["bins"], float)
     right = call["right"]
 
-    def bin_of(x: Tensor) -> Tensor:
-        passed = [(x.to("d") > edge if right else x.to("d") >= edge).to("i") for edge in edges.tolist()]
+    def bin_of(x: Tensor) -> Tensor:  # that of NaN is the last
+        passed = [(~(x.to("d") <= edge if right else x.to("d") < edge)).to("i") for edge in edges.tolist()]
         total = passed[0]
         for each in passed[1:]:
             total = total + each

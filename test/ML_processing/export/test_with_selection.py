@@ -218,6 +218,42 @@ def test_a_graph_that_differs_for_nan_is_refused_though_the_selection_stops_at_s
         export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], replace(wanted, base=str(tmp_path)))
 
 
+MASSES = """leptons = ak.concatenate([events.Electron, good], axis=1)
+        one, other = ak.unzip(ak.combinations(leptons, 2))
+        best = ak.argmax((one + other).pt, axis=1, keepdims=True)
+        good = good[ak.argsort(good.phi, axis=1, ascending=False)]"""
+
+
+def sorted_and_paired(
+    directory: Path, column: str = "ak.fill_none(ak.firsts((one + other).mass[best] + other.eta[best]), 0)"
+) -> str:
+    """A selection with muons in an order that NaN takes part in, and the mass of the pair with the largest pt."""
+    text = OWN.replace('"Electron_pt"', '"Electron_*"').replace("BODY", MASSES)
+    (directory / "pairs.py").write_text(text.replace("ak.sum(good.pt, axis=1)", column))
+    return f"{directory / 'pairs.py'}:Own"
+
+
+def test_nan_among_keys_equal_pairs_and_numbers_that_cancel_are_no_reason_to_refuse_a_selection(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
+    spec = sorted_and_paired(tmp_path)
+    export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 400, {}))
+    assert "agrees with Own: 400 events" in capsys.readouterr().err  # of real events all were compared
+
+
+def test_a_line_that_decides_by_rounding_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
+    noise = "ak.sum(np.sqrt(abs(np.cos(good.phi) ** 2 + np.sin(good.phi) ** 2 - 1)) * 1000, axis=1)"
+    spec = sorted_and_paired(tmp_path, noise)
+    text = (tmp_path / "pairs.py").read_text()
+    (tmp_path / "pairs.py").write_text(f"import numpy as np{text}")
+    with pytest.raises(
+        NanoMLError, match=r"pairs.py:\d+: .* of 400 events\. They do so too .* np.rint\(x \* 1000\) / 1000"
+    ):
+        export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 400, {}))
+
+
 def test_an_old_awkward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ak, "__version__", "2.4.6")
     with pytest.raises(NanoMLError, match="awkward 2.5 or newer, here is 2.4.6: pip install -U awkward"):
