@@ -21,7 +21,6 @@ from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import (
-    KEY,
     Description,
     Input,
     ModelFormat,
@@ -31,6 +30,7 @@ from MLTools.NanoML.model import (
     file_hash,
     open_session,
     twin_of,
+    write_described,
 )
 from MLTools.NanoML.model.trials import run_here, trials
 from MLTools.NanoML.model.verification import check_tensors, check_trials
@@ -98,9 +98,8 @@ def export_networks(
         written = _check_format(model, limits)
         description = _describe(training, name, written, ensemble, sample)
         metadata = description.to_json()
-        onnx.helper.set_model_props(model, {KEY: json.dumps(metadata, allow_nan=False)})
         onnx.checker.check_model(model)
-        onnx.save(model, onnx_aside)
+        write_described(model, json.dumps(metadata, allow_nan=False), onnx_aside)
         largest = _check(ensemble, onnx_aside, description, sample)
         metadata = {**metadata, "onnx_sha256": file_hash(onnx_aside)}
         twin_aside.write_text(json.dumps(metadata, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -23,7 +23,7 @@ from ML_processing.export.agreement import Sample, check_agreement, prepared
 from ML_processing.requests import Compilation, Source
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import KEY, Description, Input, Model, ObjectInput, Reference, file_hash, twin_of
+from MLTools.NanoML.model import Description, Input, Model, ObjectInput, Reference, file_hash, twin_of, write_described
 from MLTools.NanoML.model.inside import EXACT
 from MLTools.NanoML.model.made import MadeCollection, MadeNumber, SelectionInside
 from MLTools.NanoML.nanoaod import versions
@@ -103,8 +103,7 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
 def _save(model: onnx.ModelProto, about: Description, path: Path) -> dict[str, Any]:
     """Write a model that describes itself; return its metadata."""
     metadata = about.to_json()
-    onnx.helper.set_model_props(model, {KEY: json.dumps(metadata, allow_nan=False)})
-    onnx.save(model, path)
+    write_described(model, json.dumps(metadata, allow_nan=False), path)
     return metadata
 
 

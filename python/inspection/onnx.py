@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
@@ -14,8 +15,8 @@ from rich.text import Text
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.report import Inspection
-from MLTools.NanoML.model import Description, ObjectInput, file_hash, metadata_text, open_session, twin_of
-from MLTools.NanoML.model.file import OnnxHeader, read_header
+from MLTools.NanoML.model import Description, ObjectInput, metadata_text, open_session, twin_of
+from MLTools.NanoML.model.file import OnnxHeader, is_whole, read_header
 from MLTools.NanoML.model.verification import TOLERANCE, check_reference, check_tensors, reference_of
 from MLTools.NanoML.terminal.page import Page, TableColumn, amount, count, file_size
 
@@ -237,7 +238,8 @@ def inspect(path: str) -> OnnxInspection:
         raise NanoMLError(
             f"{path}: is damaged (a name in it is not text: {problem}). Export or fetch it again."
         ) from None
-    sha256, size = file_hash(path), os.path.getsize(path)
+    content = Path(path).read_bytes()
+    sha256, size = hashlib.sha256(content).hexdigest(), len(content)
     if text is None:
         return OnnxInspection(path, size, [], _stray_twin(path), sha256, header, inputs, outputs)
     description, twin = Description.of_text(text, path), _twin(path, json.loads(text), sha256)
@@ -258,6 +260,13 @@ def inspect(path: str) -> OnnxInspection:
     state = _TWINS[twin.state]
     errors += [state.error.format(twin.path)] if state.error else []
     warnings += [state.warning.format(twin.path)] if state.warning else []
+    is_as_written = is_whole(content)
+    if is_as_written is None and twin.state == "missing":
+        warnings.append("The model has no hash inside: without its JSON, damage would not be noticed. Export it again.")
+    elif is_as_written is False:
+        errors.append(
+            "It does not have the hash that stands in it: it is damaged, or was changed. Export or copy it again."
+        )
     if reference is None:
         warnings.append("The model has no reference events: whether it computes the same here cannot be checked.")
     elif reference.events is None:

@@ -15,7 +15,7 @@ from MLTools.NanoML.model.description import (
     Reference,
 )
 from MLTools.NanoML.model.discriminant import Discriminant
-from MLTools.NanoML.model.file import KEY, file_hash, metadata_text, open_session, twin_of
+from MLTools.NanoML.model.file import KEY, file_hash, metadata_text, open_session, twin_of, write_described
 from MLTools.NanoML.model.model import Model
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "metadata_text",
     "open_session",
     "twin_of",
+    "write_described",
 ]

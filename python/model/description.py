@@ -242,7 +242,7 @@ class Description:
             schema = content["schema"]
             if schema in (1, SCHEMA, WITH_SELECTION, WITH_HEADS):
                 return _read(content)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as problem:
             raise NanoMLError(
                 f"{path}: its `{KEY}` metadata cannot be understood ({type(problem).__name__}: {problem}). Export it again."
             ) from None

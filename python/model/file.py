@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.terminal.progress import say_once
+
+_AGAIN = "Export it again, or copy both of its files again."
 
 KEY = "nanoml"
 """Key of the metadata in the ONNX file."""
@@ -30,22 +33,61 @@ def file_hash(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+HASH = "nanoml_sha256"
+"""Key of the entry beside it with the hash of the file, whose own 64 digits count as zeros."""
+
+_DIGITS = 64
+_MARK = HASH.encode() + bytes([0x12, _DIGITS])  # the key, and the beginning of the value as protobuf writes it
+
+
+def write_described(model: Any, text: str, path: str | os.PathLike[str]) -> None:
+    """Write an `onnx.ModelProto` with its metadata and with its hash."""
+    import onnx
+
+    onnx.helper.set_model_props(model, {KEY: text, HASH: "0" * _DIGITS})
+    content = bytearray(model.SerializeToString())
+    place = content.index(_MARK) + len(_MARK)
+    content[place : place + _DIGITS] = hashlib.sha256(content).hexdigest().encode()
+    Path(path).write_bytes(content)
+
+
+def is_whole(content: bytes) -> Optional[bool]:
+    """Whether a file has the hash that stands in it; None if there is none."""
+    place = content.find(_MARK) + len(_MARK)
+    if place < len(_MARK):
+        return None
+    digest, view = hashlib.sha256(), memoryview(content)
+    for part in (view[:place], b"0" * _DIGITS, view[place + _DIGITS :]):
+        digest.update(part)
+    return view[place : place + _DIGITS] == digest.hexdigest().encode()
+
+
 def twin_of(path: str | os.PathLike[str]) -> Path:
     """Path of the JSON file beside a model, for those who cannot read the ONNX file's metadata."""
     return Path(path).with_suffix(".json")
 
 
-def check_twin(path: str, sha256: str) -> None:
-    """Make sure that the JSON beside a model, if there is one, belongs to it.
+def check_hash(path: str, content: bytes, sha256: str) -> None:
+    """Make sure that a model is as it was written: by the JSON beside it or, without one, by the hash inside.
 
-    Raises NanoMLError if it belongs to another file, or cannot be read.
+    Raises NanoMLError if it is not, or the JSON cannot be read. If there is neither, a message says so.
     """
     twin = twin_of(path)
     if not twin.is_file():
+        found = is_whole(content)
+        if found is False:
+            raise NanoMLError(
+                f"{path}: is damaged, or was changed: it does not have the hash that stands in it. {_AGAIN}"
+            )
+        if found is None:
+            say_once(
+                path,
+                f"NOTE: {path}: has no hash inside, and there is no {twin.name}: damage would not be noticed. {_AGAIN}",
+            )
         return
     try:
         found = json.loads(twin.read_text(encoding="utf-8")).get("onnx_sha256")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise NanoMLError(f"{twin}: is not the JSON that `nanoml export` writes: export the model again.") from None
     if found != sha256:
         raise NanoMLError(

@@ -16,7 +16,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
 from MLTools.NanoML.model.description import Description
 from MLTools.NanoML.model.file import (
     KEY,
-    check_twin,
+    check_hash,
     metadata_text,
     network_files,
     parse_onnx,
@@ -100,7 +100,7 @@ class Model:
         self.name, self.outputs, self.folds = description.name, description.output_columns, description.folds
         self.columns, self.objects = description.columns, description.objects
         self.selection_columns, self.reads = description.selection_columns, description.reads
-        check_twin(self.path, self.sha256)
+        check_hash(self.path, content, self.sha256)
         self._networks: list[Any] = []
         if graph is not None:
             refuse_external_data(self.path, graph)

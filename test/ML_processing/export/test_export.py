@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -130,7 +131,12 @@ def test_metadata(tmp_path: Path) -> None:
     export_networks(training, model, "trilepton", target("CMSSW_14_0_X"))
     twin = json.loads(model.with_suffix(".json").read_text())
     assert twin.pop("onnx_sha256") == file_hash(model)
-    assert {entry.key: json.loads(entry.value) for entry in onnx.load(model).metadata_props} == {KEY: twin}
+    entries = {entry.key: entry.value for entry in onnx.load(model).metadata_props}
+    assert json.loads(entries[KEY]) == twin
+    content, own = model.read_bytes(), entries.pop("nanoml_sha256").encode()
+    assert content.count(own) == 1
+    assert hashlib.sha256(content.replace(own, b"0" * 64)).hexdigest().encode() == own
+    assert list(entries) == [KEY]
     features, jets, muons = twin["inputs"]
     assert features == {
         "tensor": "features",

@@ -16,7 +16,7 @@ from ML_processing.export import with_selection
 from ML_processing.export.with_selection import Compilation, Source, export_with_selection
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import Model
+from MLTools.NanoML.model import Model, write_described
 from MLTools.NanoML.model.inside import TOO_MANY, decide
 from MLTools.NanoML.model.verification import verify_model
 from MLTools.NanoML.nanoaod.folds import fold_of
@@ -267,7 +267,7 @@ def test_networks_that_cannot_be_told_apart(tmp_path: Path) -> None:
     last = next(node for node in content.graph.node if name in node.output)
     last.output[:] = ["joined"]
     content.graph.node.append(onnx.helper.make_node("Identity", ["joined"], [name]))
-    onnx.save(content, model)
+    write_described(content, content.metadata_props[0].value, model)
     model.with_suffix(".json").unlink()
     with pytest.raises(NanoMLError, match=r"the networks cannot be told apart .* \(If, Loop, Scan\)"):
         export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(own(tmp_path), ".", 50, {}))

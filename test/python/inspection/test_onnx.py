@@ -16,7 +16,7 @@ from MLTools.NanoML.commands.files import inspect as command
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, kind_of
 from MLTools.NanoML.inspection.onnx import OnnxInspection
-from MLTools.NanoML.model import Discriminant, file_hash, twin_of
+from MLTools.NanoML.model import Discriminant, file_hash, twin_of, write_described
 from MLTools.NanoML.model.file import read_header
 from MLTools.NanoML.nanoaod.folds import RULE
 
@@ -234,7 +234,8 @@ def test_the_twin_is_compared(tmp_path: Path, twin: object, state: str, kind: st
     found = inspect_file(path)
     content = found.to_json()
     assert content["twin"]["state"] == state
-    [(where, text)] = [(key, text) for key in ("errors", "warnings") for text in content[key]]
+    [(where, text), *more] = [(key, text) for key in ("errors", "warnings") for text in content[key]]
+    assert ["has no hash inside" in each for _, each in more] == ([True] if state == "missing" else [])
     assert where == kind
     assert re.search(said, text)
     assert f"{kind[:-1]}: " in words(found)
@@ -399,3 +400,12 @@ def test_every_damage_is_explained(tmp_path: Path) -> None:
         damaged[int(random.integers(2, len(whole)))] = int(random.integers(256))
         path.write_bytes(damaged)
         assert path.name in outcome(path)
+
+
+def test_a_model_without_its_twin_is_judged_by_the_hash_inside(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    write_described(model(), json.dumps(metadata()), path)
+    assert not inspect_file(path).to_json()["errors"]
+    path.write_bytes(path.read_bytes().replace(b"0.91234567", b"0.81234567"))
+    [error] = inspect_file(path).to_json()["errors"]
+    assert "does not have the hash that stands in it" in error

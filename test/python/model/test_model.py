@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.model import Description, Discriminant, Model, twin_of
+from MLTools.NanoML.model import Description, Discriminant, Model, twin_of, write_described
 from MLTools.NanoML.model.padding import Jagged
 
 JET_PT = ak.Array([[10.0, 20.0, 30.0], [], [5.0, 1.0], [2.0]])
@@ -257,5 +258,41 @@ def test_the_twin_must_belong_to_the_model(linear_model: Callable[..., Path], tm
     with pytest.raises(NanoMLError, match="model.json: belongs to another version"):
         Model(path)
     twin_of(path).write_text("{")
+    with pytest.raises(NanoMLError, match="model.json: is not the JSON"):
+        Model(path)
+
+
+def test_without_its_twin_a_model_is_whole_by_the_hash_inside(
+    linear_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    good, path = onnx.load(linear_model(["x"])), tmp_path / "model.onnx"
+    write_described(good, good.metadata_props[0].value, path)
+    content = path.read_bytes()
+    Model(path)
+    assert "hash" not in capsys.readouterr().err
+    key = content.index(b"nanoml_sha256")
+    for place in [key, *(place for place in range(0, len(content), 29) if not key - 4 <= place < key + 15)]:
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        if place != key:
+            with pytest.raises(NanoMLError):
+                Model(path)
+        else:
+            Model(path)
+            assert f"{path}: has no hash inside, and there is no model.json" in capsys.readouterr().err
+    path.write_bytes(content)
+    json_of_another = {"onnx_sha256": hashlib.sha256(content).hexdigest()}
+    twin_of(path).write_text(json.dumps(json_of_another))
+    Model(path)
+
+
+def test_metadata_that_are_nested_too_deeply(linear_model: Callable[..., Path], tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    deep, path = onnx.load(linear_model(["x"])), tmp_path / "model.onnx"
+    write_described(deep, "[" * 100_000, path)
+    with pytest.raises(NanoMLError, match=r"model.onnx: its `nanoml` metadata cannot be understood \(RecursionError"):
+        Model(path)
+    shutil.copy(linear_model(["x"]), path)
+    twin_of(path).write_text("[" * 100_000)
     with pytest.raises(NanoMLError, match="model.json: is not the JSON"):
         Model(path)
