@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -140,13 +141,33 @@ class Selection:
 
     @cached_property
     def made(self) -> MadeColumns:
-        """The columns that it makes."""
+        """The columns that it makes; an error if it declares something else than a `Column`."""
+        fields = [("collections", each) for each in self.collections.values()]
+        for attribute, declared in (("columns", self.columns), *fields):
+            for name, column in declared.items():
+                if not isinstance(column, Column):
+                    raise NanoMLError(
+                        f"{self._declaration(attribute, name)}: {self.name}: `{attribute}` declares {name} by {column!r}. "
+                        'Write Column("f4", "what it is [unit]").'
+                    )
         return MadeColumns.of(self.columns, self.collections, self.weights, self.each_shift)
 
     def where(self) -> str:
         """File and line of `select`, for messages."""
         method = inspect.unwrap(type(self).select)
         return f"{inspect.getsourcefile(method)}:{method.__code__.co_firstlineno}: {self.name}"
+
+    def _declaration(self, attribute: str, name: str) -> str:
+        """File and line of a name in an attribute of the class."""
+        owner = next(each for each in type(self).__mro__ if attribute in vars(each))
+        with suppress(OSError, TypeError):  # there is no source code
+            lines, first = inspect.getsourcelines(owner)
+            begin = next((place for place, line in enumerate(lines) if line.strip().startswith(attribute)), 0)
+            named = (
+                place for place, line in enumerate(lines) if place >= begin and re.search(rf"['\"]{name}['\"]", line)
+            )
+            return f"{inspect.getsourcefile(owner)}:{first + next(named, begin)}"
+        return self.where()
 
     def _line_of(self, problem: BaseException) -> str:
         """The innermost line of the selection's own files in a traceback."""

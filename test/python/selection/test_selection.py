@@ -244,3 +244,29 @@ def test_a_mistake_in_a_cut_is_given_with_its_line() -> None:
     line = int(str(caught.value).partition("test_selection.py:")[2].partition(":")[0])
     assert line == test_a_mistake_in_a_cut_is_given_with_its_line.__code__.co_firstlineno + 6
     assert "Give one boolean per event" in str(caught.value)
+
+
+class Undeclared(Selection):
+    """With types where columns belong."""
+
+    branches = ("MET_pt",)
+    columns = {
+        "met": Column("f4", "missing momentum"),
+        "x": "f4",  # type: ignore[dict-item]
+    }
+
+
+class UndeclaredField(Selection):
+    collections = {"Good": {"pt": ("f4", "pt")}}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("selection", "line", "attribute"),
+    [(Undeclared, '"x": "f4"', "columns"), (UndeclaredField, '"Good"', "collections")],
+)
+def test_a_column_that_is_none_is_named_with_its_line(selection: type[Selection], line: str, attribute: str) -> None:
+    number = next(number for number, text in enumerate(Path(__file__).read_text().split("\n"), 1) if line in text)
+    with pytest.raises(
+        NanoMLError, match=rf"test_selection.py:{number}: {selection.__name__}: `{attribute}` declares .* Write Column"
+    ):
+        selection().made  # noqa: B018
