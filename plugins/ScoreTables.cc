@@ -91,14 +91,13 @@ namespace nanoml {
       for (const MadeCollection& collection : metadata_.inside->collections)
         add(collection.fields);
     }
+    std::string known;
+    for (const std::string& name : floats)
+      known += (known.empty() ? "" : ", ") + name;
     for (const auto& [column, bits] : options_.precisions) {
-      if (floats.count(column))
-        continue;
-      std::string known;
-      for (const std::string& name : floats)
-        known += (known.empty() ? "" : ", ") + name;
-      throw Error("`precisions` has " + column + ", but " + metadata_.name + " makes no such column of floats. It makes " +
-                  known + ".");
+      if (!floats.count(column))
+        throw Error("`precisions` has " + column + ", but " + metadata_.name + " makes no such column of floats, but " +
+                    known + ".");
     }
   }
 

@@ -31,6 +31,11 @@ class Config:
     """A NanoML analysis: from NanoAOD to a trained network."""
 
     workdir: str = setting("", "The directory for all results; by default it has the name of the YAML file.")
+    label: str = setting(
+        "",
+        'What figures say that they show, if that is not "Private work (CMS simulation)".',
+        examples=["Private work (Delphes)"],
+    )
     luminosity: Optional[float] = setting(
         None, "Integrated luminosity [/fb], to which simulation is scaled.", exclusiveMinimum=0, **PRODUCT
     )

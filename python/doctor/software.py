@@ -89,7 +89,12 @@ def packages(part: str) -> Finding:
     ]
     if missing or old:
         absent = [f"no {', '.join(missing)}"] if missing else []
-        return Finding(False, "; ".join([*absent, *old]), how_to_install("all" if part == "core" else part))
+        mend = how_to_install("all" if part == "core" else part)
+        # CMSSW's builds have PyTorch for Python since November 2025
+        if versions.get("torch") and not old and "CMSSW_BASE" in os.environ and sys.version_info >= (3, 10):
+            mend = "beside the release's PyTorch: python3 -m venv --system-site-packages ~/nanoml && ~/nanoml/bin/pip install "
+            mend += " ".join(missing)
+        return Finding(False, "; ".join([*absent, *old]), mend)
     return Finding(True, ", ".join(f"{package} {version}".strip() for package, version in versions.items()))
 
 

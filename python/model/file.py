@@ -53,13 +53,9 @@ def write_described(model: Any, text: str, path: str | os.PathLike[str]) -> None
 
 def is_whole(content: bytes) -> Optional[bool]:
     """Whether a file has the hash that stands in it; None if there is none."""
-    place = content.find(_MARK) + len(_MARK)
-    if place < len(_MARK):
-        return None
-    digest, view = hashlib.sha256(), memoryview(content)
-    for part in (view[:place], b"0" * _DIGITS, view[place + _DIGITS :]):
-        digest.update(part)
-    return view[place : place + _DIGITS] == digest.hexdigest().encode()
+    before, mark, after = content.partition(_MARK)
+    digest = hashlib.sha256(before + mark + b"0" * _DIGITS + after[_DIGITS:]).hexdigest()
+    return after[:_DIGITS] == digest.encode() if mark else None
 
 
 def twin_of(path: str | os.PathLike[str]) -> Path:

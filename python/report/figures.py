@@ -18,6 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import ScalarFormatter
 
 from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.report.label import shown
 
 COLORS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
@@ -100,14 +101,10 @@ def _fix_layout(figure: Figure) -> None:
             axis.set_label_coords(x, y, transform=figure.transFigure)
 
 
-def _shown(has_data: bool) -> str:
-    return f"Private work (CMS {'data/' if has_data else ''}simulation)"
-
-
 def label(axes: Axes, right: str, has_data: bool = False) -> None:
     """Write above a plot what it shows and, at the right end, `right`: luminosity and energy, or a number of events."""
     at: dict[str, Any] = {"transform": axes.transAxes, "va": "baseline"}
-    axes.text(0.008, 1.0096, _shown(has_data), fontsize=19, fontstyle="italic", **at)
+    axes.text(0.008, 1.0096, shown(has_data), fontsize=19, fontstyle="italic", **at)
     axes.text(1, 1.0096, right, fontsize=17.3, ha="right", **at)
 
 
@@ -143,7 +140,7 @@ def small(size: tuple[float, float], right: str, has_data: bool = False, pad: fl
     """A figure of small plots with its label; the fonts are small from here on, so it is for functions `in_style`."""
     plt.rcParams.update(_SMALL)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=pad))
-    text = ", ".join(filter(None, (_shown(has_data), right)))
+    text = ", ".join(filter(None, (shown(has_data), right)))
     figure.suptitle(text, x=0.01, ha="left", fontsize=15, fontstyle="italic")
     return figure
 

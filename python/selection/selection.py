@@ -142,14 +142,14 @@ class Selection:
     @cached_property
     def made(self) -> MadeColumns:
         """The columns that it makes; an error if it declares something else than a `Column`."""
-        fields = [("collections", each) for each in self.collections.values()]
-        for attribute, declared in (("columns", self.columns), *fields):
-            for name, column in declared.items():
-                if not isinstance(column, Column):
-                    raise NanoMLError(
-                        f"{self._declaration(attribute, name)}: {self.name}: `{attribute}` declares {name} by {column!r}. "
-                        'Write Column("f4", "what it is [unit]").'
-                    )
+        declared = [("columns", *each) for each in self.columns.items()]
+        declared += [("collections", *each) for fields in self.collections.values() for each in fields.items()]
+        for attribute, name, column in declared:
+            if not isinstance(column, Column):
+                raise NanoMLError(
+                    f"{self._declaration(attribute, name)}: {self.name}: `{attribute}` declares {name} by {column!r}. "
+                    'Write Column("f4", "what it is [unit]").'
+                )
         return MadeColumns.of(self.columns, self.collections, self.weights, self.each_shift)
 
     def where(self) -> str:

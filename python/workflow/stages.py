@@ -6,11 +6,12 @@ import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.report.label import with_label
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
@@ -159,6 +160,7 @@ class Declaration:
     # what a run names when the stage is done, for each of `Config.trainings`
     result: Optional[Callable[[Layout, Optional[str]], Path]] = None
     names_outputs: bool = False  # whether it names the first output of each task
+    draws: bool = False  # whether it makes figures
     # the help of its command, which takes a configuration; not needed if `commands` has one with more options
     about: str = ""
     also: Sequence[str] = ()  # later stages that its command does, too
@@ -177,7 +179,12 @@ class Declaration:
             return None
         module, _, function = self.maker.partition(":")
         made: Optional[Stage] = getattr(import_part(module), function)(analysis)
-        return made
+        text = analysis.config.label
+        if made is None or not (self.draws and text):
+            return made
+        works = [partial(with_label, text, task.work) for task in made.tasks]
+        tasks = [replace(it, work=work, settings={**it.settings, "label": text}) for it, work in zip(made.tasks, works)]
+        return replace(made, tasks=tasks)
 
 
 STAGES = (
@@ -198,6 +205,7 @@ STAGES = (
         ["train"],
         resources=Resources(memory=4000),
         result=lambda layout, era: layout.report(era),
+        draws=True,
         about="Make the report of a training. It shows ROC curves, the confusion matrix, score distributions and numbers.",
     ),
     Declaration(
@@ -255,6 +263,7 @@ STAGES = (
         ["histogram"],
         "howto/histograms.md",
         result=lambda layout, _: layout.histograms(".html"),
+        draws=True,
         about="Draw the histograms, and write tables of the events. They are on one page.",
     ),
     Declaration(
@@ -264,6 +273,7 @@ STAGES = (
         "fit.md",
         Resources(time=2 * 3600, memory=4000),
         result=lambda layout, _: layout.fit / "report.html",
+        draws=True,
         about="Fit the histograms: limit and significance of the signal, pulls, impacts, and a card for Combine. "
         "If the signal has a parameter, such as a mass, there is a fit for each of its values.",
         also=["limits"],
@@ -273,6 +283,7 @@ STAGES = (
         "statistical_analysis.stages:limits_stage",
         ["fit"],
         "fit.md",
+        draws=True,
         about="Collect the fits at all masses of the signal, or other parameter. `nanoml fit` does it, too.",
     ),
 )

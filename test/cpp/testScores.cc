@@ -21,6 +21,10 @@ namespace {
     double largest = 0;
     for (const Event& event : given.events) {
       columnsOf(event, model, columns);
+      if (std::any_of(event.scores.begin(), event.scores.end(), [](float score) { return std::isnan(score); })) {
+        checkThrows([&] { scorer.score(columns, event.number); }, "a score is NaN or infinite");
+        continue;
+      }
       const nanoml::Scores scores = scorer.score(columns, event.number);
       CHECK(scores.parameters() * scores.rows() * scores.labels() == event.scores.size());
       if (event.decision && (!event.decision->passed || event.decision->failed))  // then they are any numbers
@@ -42,6 +46,8 @@ namespace {
   double checkDiscriminants(const Events& given, const nanoml::Model& model) {
     const nanoml::Metadata& metadata = model.metadata();
     const std::size_t classes = metadata.classes();
+    if (metadata.discriminants.empty())
+      return 0;
     nanoml::Scorer scorer(model, given.parameters);
     std::vector<nanoml::Column> columns;
     double largest = 0;

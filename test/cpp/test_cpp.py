@@ -327,6 +327,17 @@ def test_objects_are_scored_all_at_once(linear_model: Callable[..., Path], tmp_p
     assert float(run(str(programs / "testScores"), str(events))) < TOLERANCE
 
 
+def test_one_score_that_is_nan_among_others_is_refused(
+    linear_model: Callable[..., Path], tmp_path: Path, programs: Path
+) -> None:
+    model = linear_model(["Jet_pt"], level="object", collection="Jet", targets=["x", "y", "z"])
+    columns = [{"Jet_pt": ("float32", [1, x, 2])} for x in (3, np.nan, np.inf)]
+    expected = [np.array([[1, 1, 0], [x, 1, 0], [2, 1, 0]], np.float32) for x in (3, np.nan, np.nan)]
+    # the C++ test wants an error where a score is NaN
+    events = write_events(tmp_path / "events.json", model, columns, expected)
+    assert float(run(str(programs / "testScores"), str(events))) < TOLERANCE
+
+
 def test_damaged_files_are_refused(linear_model: Callable[..., Path], tmp_path: Path, programs: Path) -> None:
     model = linear_model(
         ["MET_pt", "mass"],

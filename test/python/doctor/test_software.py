@@ -49,6 +49,20 @@ def test_what_is_missing_or_old_is_named_with_the_command(monkeypatch: pytest.Mo
     assert finding.mend == f"pip install '{ROOT}[tune]'"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="training needs Python 3.10")
+def test_a_release_that_has_pytorch_needs_only_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CMSSW_BASE", "/area")
+    for torch, said in (
+        ("2.10.0", "beside the release's PyTorch: .*pip install lightgbm$"),
+        (None, "pip install .*train"),
+    ):
+        known = {"lightgbm": None, "torch": torch}
+        monkeypatch.setattr(software, "_version", lambda package, known=known: known.get(package, "99"))
+        found = software.packages("train")
+        assert not found.fine
+        assert re.search(said, found.mend)
+
+
 def test_a_package_without_a_version_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(software.PARTS, "tune", {"json": "1.0"})
     assert software.packages("tune").fine

@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("mplhep")
 
 from MLTools.NanoML.report.figures import grid, in_style, save, single, small, with_ratio
+from MLTools.NanoML.report.label import with_label
 
 
 @pytest.mark.parametrize(("has_data", "text"), [(True, "data/simulation"), (False, "simulation")])
@@ -16,6 +17,14 @@ def test_all_figures_say_what_they_show(has_data: bool, text: str) -> None:
     assert expected in [it.get_text() for it in single("13 TeV", has_data=has_data)[1].texts]
     assert expected in [it.get_text() for it in with_ratio("13 TeV", has_data)[1].texts]
     assert [it.get_text() for it in small((4, 4), "13 TeV", has_data).texts] == [f"{expected}, 13 TeV"]
+
+
+@in_style
+def test_the_label_of_an_analysis_stands_in_its_figures_alone() -> None:
+    drawn = with_label("Example", lambda: [single("13 TeV"), small((4, 4), "13 TeV")])
+    assert "Example" in [it.get_text() for it in drawn[0][1].texts]
+    assert [it.get_text() for it in drawn[1].texts] == ["Example, 13 TeV"]
+    assert "Private work (CMS simulation)" in [it.get_text() for it in single("13 TeV")[1].texts]
 
 
 @in_style
