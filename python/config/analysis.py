@@ -31,8 +31,8 @@ class Config:
     """A NanoML analysis: from NanoAOD to a trained network."""
 
     workdir: str = setting("", "The directory for all results; by default it has the name of the YAML file.")
-    label: str = setting(
-        "",
+    label: Optional[str] = setting(
+        None,
         'What figures say that they show, if that is not "Private work (CMS simulation)".',
         examples=["Private work (Delphes)"],
     )

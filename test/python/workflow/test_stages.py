@@ -11,9 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from MLTools.NanoML.cli import nanoml
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.report.label import shown
 from MLTools.NanoML.workflow.pipeline import between
-from MLTools.NanoML.workflow.stages import NAMES, PARTS, Resources, in_words, seconds_in
+from MLTools.NanoML.workflow.stages import NAMES, PARTS, Analysis, Resources, declared, in_words, seconds_in
 
 
 def test_every_stage_is_of_one_part() -> None:
@@ -27,6 +29,18 @@ def test_every_stage_is_of_one_part() -> None:
 def test_stages_follow_each_other() -> None:
     assert between(None, None) == NAMES
     assert between("convert", "train") == ("convert", "shuffle", "train")
+
+
+def test_the_label_of_an_analysis_reaches_the_stages_that_draw_alone() -> None:
+    pytest.importorskip("ML_processing.stages")
+    pytest.importorskip("data_processing.skim.skim")
+    analysis = Analysis(load(Path(__file__).resolve().parents[3] / "examples" / "trilepton.yaml"))
+    for stage, label in (("skim", None), ("train", None), ("evaluate", "Example (Pythia, not CMS)")):
+        made = declared(stage).make(analysis)
+        assert made is not None
+        assert {task.settings.get("label") for task in made.tasks} == {label}
+    (task,) = made.tasks
+    assert task.work.func(task.work.args[0], lambda: shown(False)) == label
 
 
 RUN = """
