@@ -29,7 +29,6 @@ class Access:
     def __init__(self, path: str) -> None:
         self.path = path
         self._directory: Any = None
-        self._shortage = ""
         self._bytes: int | None = None
         self._descriptor: int | None = None
         self._remote = RemoteFile(path) if is_xrootd(path) else None
@@ -62,7 +61,8 @@ class Access:
         self._shut()
         if self._copy is None and self._local is not None:
             _check_kind(self._local)
-        self._shortage, self._bytes = self._missing_bytes(), self.size
+        self._bytes = self.size
+        self._check_end()
         if self._local is not None:
             self._descriptor = os.open(self._local, os.O_RDONLY | os.O_CLOEXEC)
         if self._local is None and self._remote is not None:
@@ -77,11 +77,11 @@ class Access:
         if self._local is not None and self.size != self._bytes:
             raise ValueError(f"it has {self.size:,} bytes, and had {self._bytes:,} when it was opened")
 
-    def _missing_bytes(self) -> str:
-        """A note on a file that is shorter than its header says, though uproot may be able to read it."""
+    def _check_end(self) -> None:
+        """Refuse a file that is shorter than its header says, though the branches that are read may be whole."""
         size = self.size
         if size is None or size < _HEAD:
-            return ""
+            return
         if self._local is not None:
             with open(self._local, "rb") as file:
                 head = file.read(_HEAD)
@@ -90,7 +90,8 @@ class Access:
             head = self._remote.read(0, _HEAD)
         magic, version, _ = _HEADER.unpack_from(head)
         end = (_END if version < _LONG else _LONG_END).unpack_from(head, _HEADER.size)[0]
-        return f"; it has {size:,} of {end:,} bytes" if magic == b"root" and size < end else ""
+        if magic == b"root" and size < end:
+            raise ValueError(f"it has {size:,} of {end:,} bytes")
 
     def take(self, pieces: Iterable[tuple[int, int]]) -> Take:
         """A function that gives pieces of the file; for a remote file, only these pieces, as far as they are in it."""
@@ -115,7 +116,6 @@ class Access:
     def reject(self, reason: str, problem: Exception) -> None:
         """Report that the bytes make no sense. If there is another server, `open` it again; if not, it is an UnreadableError."""
         self._shut()
-        reason += self._shortage
         if self._remote is None:
             raise UnreadableError(
                 f"{self.path}: cannot be read ({reason}). It may be truncated or damaged: fetch it again.", self.path
