@@ -9,14 +9,13 @@ import os
 import re
 import signal
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
 import click
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.terminal.progress import heed_signal
+from MLTools.NanoML.terminal.progress import end_at_sigterm, heed_signal, printable
 from MLTools.NanoML.workflow.stages import NAMES, declared
 
 _MODULES = {
@@ -140,7 +139,7 @@ def _say_what_is_next() -> None:
 
 
 def _say(text: str, colour: str) -> None:
-    click.secho(text, fg=colour, err=True)
+    click.secho(printable(text), fg=colour, err=True)
 
 
 def _from_here(text: str) -> str:
@@ -189,9 +188,7 @@ def _end() -> None:
 def main() -> NoReturn:
     """Run the command line; exit with 0 (done), 1 (failed), 2 (wrong usage or configuration) or 130 (Ctrl-C)."""
     atexit.register(_end)
-    heed_signal(
-        signal.SIGTERM, partial(SystemExit, 128 + signal.SIGTERM)
-    )  # temporary files are removed, as after Ctrl-C
+    end_at_sigterm()
     heed_signal(signal.SIGINT, KeyboardInterrupt)
     try:
         code = nanoml.main(standalone_mode=False)

@@ -100,7 +100,8 @@ def _copy_of(path: str, status: os.stat_result, at: int, seen: _Seen) -> Optiona
                 return None
             first = seen[key]
             if first is not None:
-                seen[(*key, digest(first[0]))] = first
+                longer = (*key, digest(first[0]))
+                seen[longer] = first
                 seen[key] = None
             key = (*key, digest(file))
         same = seen.setdefault(key, (file, at))

@@ -38,7 +38,24 @@ _OVERHEAD = 10.0  # seconds for each file, whatever its size
 _UNKNOWN = 500e6  # bytes of a file about which nothing is known
 _MARGIN = 3.0  # machines differ
 _SHORTEST = 1200  # seconds that any job may ask for
-_SOFTWARE = ("PATH", "LD_LIBRARY_PATH", "PYTHON", "ROOT", "CMSSW_", "SCRAM")  # beginnings of variables
+# the variables of a shell, as after cmsenv, that jobs need, by name: whoever reads a submission must not find a password in it
+_SOFTWARE = [
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHON3PATH",
+    "ROOTSYS",
+    "ROOT_INCLUDE_PATH",
+    "CMSSW_BASE",
+    "CMSSW_RELEASE_BASE",
+    "CMSSW_FULL_RELEASE_BASE",
+    "CMSSW_VERSION",
+    "CMSSW_SEARCH_PATH",
+    "CMSSW_FWLITE_INCLUDE_PATH",
+    "SCRAM_ARCH",
+    "SCRAMRT_SET",
+]
 
 
 @dataclass(frozen=True)
@@ -211,7 +228,7 @@ def _variables() -> dict[str, str]:
 
 def _software() -> dict[str, str]:
     """The variables that lead to the packages of this shell, as after cmsenv: HTCondor does not hand them on."""
-    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(_SOFTWARE)}
+    return {name: os.environ[name] for name in _SOFTWARE if name in os.environ}
 
 
 def _sent(config: Config) -> list[Any]:

@@ -14,6 +14,7 @@ import click
 from MLTools.NanoML.commands.options import (
     command,
     config_argument,
+    echo,
     flag,
     json_option,
     loaded,
@@ -56,7 +57,7 @@ def corrections(file: str, names: tuple[str, ...], as_json: bool) -> None:
     found = CorrectionFile(find_file(file, Path.cwd(), "nanoml corrections"))
     chosen = [found[name] for name in names or found.names]
     if as_json:
-        click.echo(json.dumps([_plain(each) for each in chosen], indent=1))
+        echo(json.dumps([_plain(each) for each in chosen], indent=1))
         return
     from rich.console import Console
 
@@ -73,7 +74,7 @@ def corrections(file: str, names: tuple[str, ...], as_json: bool) -> None:
         _show_all(page, chosen)
     page.heading("For the YAML file of an era")
     for line in _entries(file, found, chosen[:1] if not names else chosen):
-        click.echo(f"  {line}")
+        echo(f"  {line}")
 
 
 def _show_all(page: Any, chosen: Iterable[Correction]) -> None:
@@ -167,7 +168,7 @@ def _show_era(era: Corrections, as_json: bool) -> None:
     rows = [(name, *getattr(era, name).described) for name in era.names]
     if as_json:
         keys = ("entry", "correction", "inputs", "variations")
-        click.echo(json.dumps({"files": era.digests, "entries": [dict(zip(keys, row)) for row in rows]}, indent=1))
+        echo(json.dumps({"files": era.digests, "entries": [dict(zip(keys, row)) for row in rows]}, indent=1))
         return
     from rich.console import Console
 
@@ -251,4 +252,4 @@ def efficiencies(
     counting, measuring = (import_part(f"data_processing.efficiencies.{name}") for name in ("counting", "measure"))
     how = measuring.Measurement(counting.Bins(abseta, pt), **options)
     for line in measuring.measure(loaded(config, reading), how, dry_run, force):
-        click.echo(line)
+        echo(line)

@@ -10,7 +10,8 @@ from typing import Any, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import FILE, PATH, command, flag, json_option
+from MLTools.NanoML.commands.options import FILE, PATH, command, echo, flag, json_option
+from MLTools.NanoML.terminal.progress import printable
 
 _TITLES = {
     "file": "the file can be read",
@@ -58,7 +59,7 @@ def inspect(file: str, branches: Optional[str], show_data: bool, as_json: bool) 
 
     found = inspect_file(file, show_data)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1))
+        echo(json.dumps(found.to_json(), indent=1))
     else:
         found.show(branches)
     return 1 if found.errors else 0
@@ -86,7 +87,7 @@ def validate(context: click.Context, files: tuple[str, ...], allow_nan: bool, as
         if not as_json:
             _show(found, checks)
     if as_json:
-        click.echo(json.dumps(contents, indent=1))
+        echo(json.dumps(contents, indent=1))
     if not all(content["valid"] for content in contents):
         context.exit(1)
 
@@ -144,7 +145,7 @@ def _show(found: Any, checks: Sequence[_Check]) -> None:
         page.table("Checks", [TableColumn(""), TableColumn("check"), TableColumn("what", "rest")], rows)
         console.print()
     for fault in faults:
-        console.print(Text(fault, style="red"), soft_wrap=True)
+        console.print(Text(printable(fault), style="red"), soft_wrap=True)
     if faults and found.events is not None:
         console.print()
 
@@ -181,4 +182,4 @@ def verify(model: Path, version: Optional[str], training: Optional[Path]) -> Non
     if training is not None:
         networks = import_part("ML_processing.export.parity").TrainedNetworks.of(training)
     for line in verify_model(model, version, networks):
-        click.echo(line)
+        echo(line)

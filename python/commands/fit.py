@@ -14,6 +14,7 @@ from MLTools.NanoML.commands.options import (
     SettingForm,
     command,
     config_argument,
+    echo,
     flag,
     loaded,
     output_option,
@@ -83,7 +84,7 @@ def fit(
     if strengths is not None and not strengths[0] < strengths[1]:
         raise click.UsageError("--range takes a lower and a higher signal strength, as in --range -5 20.")
     fitting = import_part("statistical_analysis.fit")
-    click.echo(fitting.fit_workspace(source, output, blind, toys or "auto", strengths))
+    echo(fitting.fit_workspace(source, output, blind, toys or "auto", strengths))
 
 
 @command(
@@ -115,7 +116,7 @@ def toys(source: Path, count: int, strength: float, at: Optional[float], seed: i
         raise click.UsageError("--at is for an analysis: a workspace has one signal.")
     elif output is None:
         raise click.UsageError("Say where the results go: -o DIRECTORY.")
-    click.echo("\n".join(fitting.check(source, output, strength, count, seed)))
+    echo("\n".join(fitting.check(source, output, strength, count, seed)))
 
 
 def _results(source: Path, at: Optional[float]) -> Path:
@@ -185,10 +186,8 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
     if not states:
         raise NanoMLError(f"{config}: nothing is blind.")
     if not regions:
-        click.echo("\n".join(f"{in_words(place)}: {state}" for place, state in states.items()))
-        click.echo(
-            f"Name what is to be seen, as in `nanoml unblind {config} {next(iter(states))[0]}`; all is everything."
-        )
+        echo("\n".join(f"{in_words(place)}: {state}" for place, state in states.items()))
+        echo(f"Name what is to be seen, as in `nanoml unblind {config} {next(iter(states))[0]}`; all is everything.")
         return
     for given, known in ((regions, {EVERYWHERE: 0, **dict(places)}), (eras, {era: 0 for _, era in places})):
         for name in given:
@@ -202,14 +201,14 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
             f"{config}: {', '.join(map(in_words, chosen))}: no more to be seen; {', '.join(by) or 'not blind as a whole'}."
         )
     now, expected = as_it_is(analysis, todo).values(), _expected(analysis)
-    click.echo(f"{workdir.name}: {', '.join(map(in_words, todo))}, {part} of the data.\nExpected: {expected}")
-    click.echo("This cannot be undone: selection, bins and uncertainties should be final.")
+    echo(f"{workdir.name}: {', '.join(map(in_words, todo))}, {part} of the data.\nExpected: {expected}")
+    echo("This cannot be undone: selection, bins and uncertainties should be final.")
     because = because or click.prompt("Why do you unblind now?")
     if click.prompt("Type the name of the analysis to unblind it") != workdir.name:
         raise NanoMLError(f"That is not {workdir.name}: the analysis stays blind.")
     with locked(workdir):
         entry = append(analysis, now, because, expected, fraction=fraction)
-    click.echo(f"{entry.what}: {entry}. `nanoml run {config}` shows the data.")
+    echo(f"{entry.what}: {entry}. `nanoml run {config}` shows the data.")
 
 
 def _expected(config: Config) -> str:

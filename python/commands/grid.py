@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import command, epilog, flag, json_option
+from MLTools.NanoML.commands.options import command, echo, epilog, flag, json_option
+from MLTools.NanoML.terminal.progress import printable
 
 if TYPE_CHECKING:
     from MLTools.NanoML.grid.proxy import Proxy, ProxyProblem
@@ -49,7 +50,7 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
     if source.startswith("/") and Path(source).suffix not in (".yaml", ".yml"):
         of_name = overview.query(source, instance, refresh)
         if as_json:
-            click.echo(json.dumps(plain(of_name), indent=1))
+            echo(json.dumps(plain(of_name), indent=1))
         else:
             _show_query(of_name)
         return
@@ -63,14 +64,14 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
 
     found = overview.overview(load(source), refresh, confirm)
     if as_json:
-        click.echo(json.dumps(plain(found), indent=1))
+        echo(json.dumps(plain(found), indent=1))
     else:
         _show_analysis(found)
 
 
 def _confirm(source: str, name: str, wildcard: str, names: Sequence[str], yes: bool, to_errors: bool) -> bool:
-    click.echo(f"{name}: {wildcard} matches {len(names)} datasets. To choose, write into {source}:", err=to_errors)
-    click.echo(_yaml(names), err=to_errors)
+    echo(f"{name}: {wildcard} matches {len(names)} datasets. To choose, write into {source}:", err=to_errors)
+    echo(_yaml(names), err=to_errors)
     return yes or (sys.stdin.isatty() and click.confirm(f"Take all {len(names)} for {name}?", err=to_errors))
 
 
@@ -99,7 +100,7 @@ def _show_query(found: Any) -> None:
         names = [each.name for each in found.datasets if each.status == status]
         note = ", for a configuration:" if status == "VALID" else ":"
         page.title(f"{count(len(names))} {status}{note}")
-        click.echo(_yaml(names) if status == "VALID" else "\n".join(f"        {name}" for name in names))
+        echo(_yaml(names) if status == "VALID" else "\n".join(f"        {name}" for name in names))
 
 
 def _facts(part: Any) -> list[tuple[str, Optional[str]]]:
@@ -135,7 +136,7 @@ def _show_analysis(datasets: Sequence[Any]) -> None:
     for each in datasets:
         for part in each.parts:
             if part.date:
-                click.echo()
+                echo()
                 page.title(f"{each.name}: {part.name}")
                 page.facts(_facts(part))
     page.warnings(news for each in datasets for news in each.news)
@@ -194,7 +195,7 @@ def init(vo: str, hours: int, output: Optional[Path]) -> None:
     from MLTools.NanoML.grid.proxy import init_proxy
 
     for line in init_proxy(vo, timedelta(hours=hours), output):
-        click.echo(line)
+        echo(line)
 
 
 @proxy.command(epilog=epilog("nanoml proxy info", "nanoml proxy info --hours 48   # must it last two days?"))
@@ -222,7 +223,7 @@ def info(context: click.Context, vo: str, hours: int, as_json: bool) -> None:
     if as_json:
         content = {"path": path and str(path), "valid": not problems, **(_proxy_content(found) if found else {})}
         said = [{"what": each.what, "remedy": each.remedy or None} for each in problems]
-        click.echo(json.dumps({**content, "problems": said}, indent=1))
+        echo(json.dumps({**content, "problems": said}, indent=1))
     else:
         _show_proxy(found, problems)
     context.exit(1 if problems else 0)
@@ -269,7 +270,7 @@ def _show_proxy(found: Optional[Proxy], problems: Sequence[ProxyProblem]) -> Non
         )
     for problem in problems:
         text = str(problem) if problem.remedy else problem.what
-        console.print(Text(text[:1].upper() + text[1:], style="red"), soft_wrap=True)
+        console.print(Text(printable(text[:1].upper() + text[1:]), style="red"), soft_wrap=True)
     if not problems:
         console.print("In order.")
 

@@ -15,6 +15,7 @@ from MLTools.NanoML.commands.options import (
     FILE,
     command,
     config_only,
+    echo,
     find_files,
     flag,
     json_option,
@@ -119,7 +120,7 @@ def convert(
     for line in stage_of.losses(output.name, metadata, is_data):
         say(line)
     if as_json:
-        click.echo(json.dumps((without_cuts(metadata) if is_data else metadata).to_json(), indent=1))
+        echo(json.dumps((without_cuts(metadata) if is_data else metadata).to_json(), indent=1))
 
 
 def _convert_all(job: Any, convert_files: Callable[[Any], Any]) -> Any:

@@ -9,8 +9,9 @@ from typing import Any, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import PATH, command, config_argument, flag, json_option, missing_option
+from MLTools.NanoML.commands.options import PATH, command, config_argument, echo, flag, json_option, missing_option
 from MLTools.NanoML.config.batch import SYSTEMS
+from MLTools.NanoML.terminal.progress import printable
 from MLTools.NanoML.workflow.stages import NAMES
 
 _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
@@ -48,14 +49,14 @@ def submit(
     request = JobRequest(what, on, dry_run, trials=trials, workers=workers)
     submission = submit_jobs(load(config), request, force)
     if submission is None:
-        click.echo("Everything is up to date: there is nothing to submit.")
+        echo("Everything is up to date: there is nothing to submit.")
         return
     for line in describe(submission):
-        click.echo(line)
+        echo(line)
     if dry_run:
-        click.echo(f"Nothing has been submitted. What would be submitted is in {submission.directory}")
+        echo(f"Nothing has been submitted. What would be submitted is in {submission.directory}")
     else:
-        click.echo(f"Their progress: nanoml status {config}")
+        echo(f"Their progress: nanoml status {config}")
 
 
 @command(
@@ -78,7 +79,7 @@ def status(place: Path, waits: bool, every: int, as_json: bool) -> None:
 
     submission = submit.find(place)
     found = submit.wait(submission, every, _shower()) if waits else observe(submission)
-    click.echo(json.dumps(as_dict(found), indent=1) if as_json else "\n".join(page(found)))
+    echo(json.dumps(as_dict(found), indent=1) if as_json else "\n".join(page(found)))
     if waits and not found.is_done:
         raise click.exceptions.Exit(1)
 
@@ -120,16 +121,16 @@ def logs(place: Path, name: Optional[str], most: int) -> None:
         found = observe(submission)
         names = [job.entry.name for job in found.of("failed")]
         if not names:
-            click.echo(f"No job of {submission.name} has failed. Name one: nanoml logs --job {next(iter(found.jobs))}")
+            echo(f"No job of {submission.name} has failed. Name one: nanoml logs --job {next(iter(found.jobs))}")
     for each in names[:5]:
         path = submit.log_of(submission, each)
-        click.secho(f"==> {path}", bold=True)
+        click.secho(printable(f"==> {path}"), bold=True)
         if path.is_file():
-            click.echo("\n".join(path.read_text(errors="replace").splitlines()[-most:]))
+            echo("\n".join(path.read_text(errors="replace").splitlines()[-most:]))
         else:
-            click.echo("It has not printed anything yet.")
+            echo("It has not printed anything yet.")
     if len(names) > 5:
-        click.echo(f"and {len(names) - 5} more: nanoml logs --job {names[5]}")
+        echo(f"and {len(names) - 5} more: nanoml logs --job {names[5]}")
 
 
 @command(
@@ -146,7 +147,7 @@ def resubmit(place: Path, on: Optional[str], max_missing_files: Optional[str]) -
     from MLTools.NanoML.batch import submit
 
     for line in submit.resubmit(submit.find(place), on, max_missing_files):
-        click.echo(line)
+        echo(line)
 
 
 @command("nanoml kill analysis.yaml", short="End jobs.")
@@ -157,7 +158,7 @@ def kill(place: Path) -> None:
 
     submission = submit.find(place)
     submit.kill(submission)
-    click.echo(f"{submission.name}: ended. nanoml status shows what is done, nanoml resubmit continues.")
+    echo(f"{submission.name}: ended. nanoml status shows what is done, nanoml resubmit continues.")
 
 
 @command("nanoml work jobs/skim-0000.json --result results/skim-0000.json", hidden=True)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Optional, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from MLTools.NanoML.terminal.progress import printable
+
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
     from MLTools.NanoML.config.datasets import Read
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Decorator = Callable[[_Command], _Command]
+
+
+def echo(text: str = "", err: bool = False) -> None:
+    """Print a text that may have parts of files."""
+    click.echo(printable(text), err=err)
 
 
 class _File(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click

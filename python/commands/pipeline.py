@@ -13,6 +13,7 @@ from MLTools.NanoML.commands.options import (
     PATH,
     command,
     config_argument,
+    echo,
     epilog,
     flag,
     json_option,
@@ -68,10 +69,10 @@ def run(
         found = [
             {"stage": each.stage.name, "tasks": len(each.stage.tasks), "to_do": dict(each.reasons)} for each in todo
         ]
-        click.echo(json.dumps(found, indent=1))
+        echo(json.dumps(found, indent=1))
         return
     for each in todo:
-        click.echo("\n".join(each.lines()))
+        echo("\n".join(each.lines()))
 
 
 def stage_command(name: str) -> click.Command:
@@ -105,7 +106,7 @@ def accept(stage: str, config: Path, dry_run: bool) -> None:
     from MLTools.NanoML.workflow.pipeline import accept_stage
 
     for line in accept_stage(load(config), stage, dry_run):
-        click.echo(line)
+        echo(line)
 
 
 @click.group()
@@ -125,11 +126,11 @@ def check(config: Path, as_json: bool) -> None:
     found = import_part("data_processing.datasets.check").check(analysis, _TRIED) if analysis.datasets else []
     if as_json:
         content = {"config": str(config), "valid": True, "datasets": found, "settings": analysis.as_dict()}
-        click.echo(json.dumps(content, indent=1))
+        echo(json.dumps(content, indent=1))
         return
     for line in found:
-        click.echo(line)
-    click.echo(f"{config}: in order")
+        echo(line)
+    echo(f"{config}: in order")
 
 
 @config.command(epilog=epilog("nanoml config schema > nanoml.schema.json"))
@@ -142,7 +143,7 @@ def schema() -> None:
     """  # noqa: D301
     from MLTools.NanoML.config.analysis import schema as json_schema
 
-    click.echo(json.dumps(json_schema(), indent=1))
+    echo(json.dumps(json_schema(), indent=1))
 
 
 class _Duration(click.ParamType):  # type: ignore[type-arg]
@@ -190,7 +191,7 @@ def tune(
         search.tune(loaded, options)
         return
     for line in search.plan(loaded, options):
-        click.echo(line)
+        echo(line)
 
 
 @command(

@@ -14,6 +14,7 @@ from MLTools.NanoML.commands.options import (
     PATH,
     command,
     config_only,
+    echo,
     find_files,
     flag,
     loaded,
@@ -154,7 +155,7 @@ def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **op
     stage = Stage("merge", [task], summary=merging.summary)
     if dry_run:
         lines = [line for each in plan([stage], workdir, force) for line in each.lines()]
-        click.echo("\n".join([*lines, *merging.foresee(job).lines(job.output.name)]))
+        echo("\n".join([*lines, *merging.foresee(job).lines(job.output.name)]))
         return
     with locked(workdir):
         run(plan([stage], workdir, force), workdir)

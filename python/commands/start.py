@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from MLTools.NanoML.atomic import make_directory, replacing, write_text
-from MLTools.NanoML.commands.options import PATH, command, json_option
+from MLTools.NanoML.commands.options import PATH, command, echo, json_option
 from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.stages import Layout
@@ -45,9 +45,9 @@ def init(directory: Path) -> None:
     not exist, or be an empty directory.
     """
     for path in create(directory):
-        click.echo(f"  {directory / path}")
+        echo(f"  {directory / path}")
     go_there = "" if directory.resolve() == Path(os.getcwd()) else f"cd {shlex.quote(str(directory))} && "
-    click.echo(f"Now:  {go_there}nanoml run analysis.yaml")
+    echo(f"Now:  {go_there}nanoml run analysis.yaml")
 
 
 def create(directory: str | os.PathLike[str]) -> list[Path]:
@@ -121,7 +121,7 @@ def doctor(way: Optional[str], redirector: str, as_json: bool) -> int:
 
     found = examine(way or guess(), redirector)
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=1))
+        echo(json.dumps(found.as_dict(), indent=1))
     else:
         _show(found, guessed=way is None)
     return 1 if found.missing else 0

@@ -12,6 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from MLTools.NanoML.terminal.progress import printable
+
 _KINEMATICS = ("pt", "eta", "phi", "mass")
 _UNITS = ("kB", "MB", "GB", "TB")
 _INDENT = (0, 0, 0, 2)
@@ -33,7 +35,7 @@ class TableColumn:
 
 
 class Page:
-    """Prints to a console. Text from files is never taken for markup."""
+    """Prints to a console. Text from files is never taken for markup, and cannot control a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -45,7 +47,7 @@ class Page:
 
     def title(self, text: str) -> None:
         """Print the name of what is shown."""
-        self._console.print(Text(text, style="bold"), soft_wrap=True)
+        self._console.print(Text(printable(text), style="bold"), soft_wrap=True)
 
     def facts(self, facts: Iterable[tuple[str, Any]]) -> None:
         """Print lines of a label and a value; values that are None are left out."""
@@ -54,13 +56,13 @@ class Page:
         grid.add_column(ratio=1, overflow="fold")
         for label, said in facts:
             if said is not None:
-                grid.add_row(label, said if isinstance(said, Text) else Text(str(said)))
+                grid.add_row(printable(label), _text(said))
         self._console.print(Padding(grid, _INDENT))
 
     def heading(self, text: str) -> None:
         """Print a heading."""
         self._console.print()
-        self._console.print(Text(text, style="bold"))
+        self._console.print(Text(printable(text), style="bold"))
 
     def table(self, title: str, columns: Sequence[TableColumn], rows: Iterable[Sequence[Any]]) -> None:
         """Print a table with a title; nothing if there are no rows."""
@@ -79,13 +81,13 @@ class Page:
                 ratio=1 if column.is_wide else None,
             )
         for row in rows:
-            table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+            table.add_row(*map(_text, row))
         self.heading(title)
         self._console.print(Padding(table, _INDENT))
 
     def line(self, text: Text) -> None:
         """Print a line below a table."""
-        self._console.print(Padding(text, _INDENT))
+        self._console.print(Padding(_text(text), _INDENT))
 
     def warnings(self, warnings: Iterable[str], errors: Iterable[str] = ()) -> None:
         """Print errors, then warnings."""
@@ -94,7 +96,13 @@ class Page:
         if lines:
             self._console.print()
         for line in lines:
-            self._console.print(line)
+            self._console.print(_text(line))
+
+
+def _text(content: Any) -> Text:
+    text = content if isinstance(content, Text) else Text(str(content))
+    text.plain = printable(text.plain)
+    return text
 
 
 def count(value: int) -> str:

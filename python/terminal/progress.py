@@ -1,12 +1,15 @@
-"""Progress of long work, and signals that are never lost.
+"""Progress of long work, what a terminal may be sent, and signals that are never lost.
 
 Progress is a bar on a terminal, plain lines elsewhere, and goes to standard error.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +20,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _EVERY = 15.0  # seconds between two plain lines: a log stays readable, and a job does not look dead
+_GRACE = 5.0  # seconds that a library may go on after SIGTERM: a batch system kills soon after
 _SHORT = 1.0  # seconds that a part of other work may take without a bar of its own
+
+# what a terminal would execute: a file can hold any name
+_CONTROLS = {code: "?" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 _silent = False
 _notes: dict[str, str] = {}
@@ -62,18 +69,26 @@ class _PlainBar(Bar):
 
 class _RichBar(Bar):
     def __init__(self, shown: Progress, name: str, total: float | None, unit: str, is_part: bool = False) -> None:
-        self.shown, self.task = shown, shown.add_task(name, total=total, unit=unit, note="", visible=not is_part)
+        self.shown, self.task = (
+            shown,
+            shown.add_task(printable(name), total=total, unit=unit, note="", visible=not is_part),
+        )
         self.begins = time.monotonic() + is_part * _SHORT
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         check_interrupt()
-        fields: dict[str, Any] = {"note": note} if note else {}
+        fields: dict[str, Any] = {"note": printable(note)} if note else {}
         self.shown.update(self.task, advance=amount * self.scale, visible=time.monotonic() >= self.begins, **fields)
+
+
+def printable(text: str) -> str:
+    """A text as a terminal may show it: with a question mark for each control character, and as long as it was."""
+    return text.translate(_CONTROLS)
 
 
 def say(text: str) -> None:
     """Print one line of information to standard error."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(printable(text) + "\n")
     sys.stderr.flush()
 
 
@@ -153,6 +168,32 @@ def _dropped(what: Any) -> None:
     """Print nothing about what a signal raised and Python drops: `check_interrupt` raises it again."""
     if _ends is None or not issubclass(what.exc_type, (KeyboardInterrupt, SystemExit)):
         sys.__unraisablehook__(what)
+
+
+def end_at_sigterm() -> None:
+    """Let SIGTERM end this process as an exception does, so that temporary files are removed.
+
+    Python sees it only when a library that computes returns; a thread does not wait for that longer than some seconds.
+    """
+    heed_signal(signal.SIGTERM, lambda: SystemExit(128 + signal.SIGTERM))
+    _watch_sigterm()
+
+
+@functools.cache
+def _watch_sigterm() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # a signal to a child is not ours
+
+    def watch() -> None:
+        while signal.SIGTERM not in os.read(reading, 1):
+            pass
+        time.sleep(_GRACE)
+        if _ends is None:
+            os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def heed_signal(number: int, ends: Callable[[], BaseException]) -> None:

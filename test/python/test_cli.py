@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import uproot
 from click.testing import CliRunner
 
 from MLTools.NanoML import installation
@@ -98,6 +100,17 @@ def test_the_command_line_says_it(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == f"See doc: {ROOT}/doc/howto/selection.md"
     assert done.stderr.startswith('selection "mine.py:Mine": mine.py')
+
+
+def test_names_from_files_cannot_control_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a.root"
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {"x\x1b[2J": "f4"}).extend({"x\x1b[2J": [1.0]})
+    for arguments in (["inspect", "--branches", "*", path], ["inspect", path, "--json"]):
+        done = run(*arguments, cwd=tmp_path)
+        assert "x?[2J" in done.stdout or "x\\u001b[2J" in done.stdout
+        assert not re.search(r"[^\n -~\xa0-\U0010ffff]", done.stdout)
+    assert run("inspect", "no\x1b]0;title\x07.root", cwd=tmp_path).stderr.startswith("no?]0;title?.root: no such file")
 
 
 def test_files_are_named_as_they_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

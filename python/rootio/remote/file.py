@@ -39,6 +39,8 @@ class RemoteFile:
         self._timeout = current_settings().timeout
         self._file: Any = None
         self._size: Optional[int] = None
+        # servers whose bytes made no sense once, and again
+        self._doubted: set[Optional[str]] = set()
         self._damaged: set[Optional[str]] = set()
         self._ends: list[tuple[int, bytes]] = []  # pieces that `read` keeps: where they begin, and their content
         # ranges may be announced by one thread, and read by another; and the client's threads send what is announced
@@ -196,14 +198,16 @@ class RemoteFile:
             self.reject(f"the checksum of what arrived is {checksum:08x}, not {stored:08x}")
 
     def reject(self, reason: str) -> None:
-        """Read from another server from now on, as the copy of the current one is damaged."""
+        """Read again what may have been damaged on its way; the second time, the copy of this server is damaged: another has to do."""
         server = self._server()
-        self._damaged.add(server)
         self.close()
         self._size, self._ends = None, []  # they may be damaged, too
         with self._lock:
             self._forget()
-        self._replicas.failed(ServerError(f"damaged: {reason}", Cause.FINAL), server)
+        if server in self._doubted:
+            self._damaged.add(server)
+            self._replicas.failed(ServerError(f"damaged: {reason}", Cause.FINAL), server)
+        self._doubted.add(server)
         self._insist(lambda file: None)
 
     def _insist(self, action: Callable[[Any], T]) -> T:

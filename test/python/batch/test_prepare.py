@@ -102,9 +102,12 @@ def test_a_job_finds_the_packages_of_the_shell_that_submits(
     area = "/afs/it's [my] $area/müller"
     monkeypatch.setenv("CMSSW_BASE", area)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([area, os.environ.get("PYTHONPATH", "")]))
+    for name in ("ROOT_PASSWORD", "PYTHON_TOKEN", "CMSSW_SECRET"):
+        monkeypatch.setenv(name, "hunter2")
     config = load(tmp_path / "a.yaml")
     submission = prepare(config, place_of(config, "condor"), JobRequest("skim", dry_run=True), False, None)
     assert submission is not None
+    assert not any("hunter2" in each.read_text() for each in submission.directory.rglob("*") if each.is_file())
     script = submission.directory / "job.sh"
     lines = script.read_text().partition("\nexec ")[0]
     script.write_text(f'{lines}\nprintf "%s\\n" "$CMSSW_BASE" "$PYTHONPATH" "$PATH"\n')

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import processes
 from MLTools.NanoML.terminal.progress import progress, say
 
 SHOW = """
@@ -43,6 +44,11 @@ def test_progress_of_data_is_in_per_cent(
     lines = capsys.readouterr().err.splitlines()
     assert f"fill: {begun} of 100 %" in lines
     assert lines[-1].startswith("fill: 100 % in 0.")
+
+
+def test_no_control_character_reaches_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("branch \x1b[2J\x9b0m\r of\ta\nfile")
+    assert capsys.readouterr().err == "branch ?[2J?0m? of\ta\nfile\n"
 
 
 def test_parts_of_a_long_work_leave_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,3 +133,21 @@ def test_a_signal_that_python_drops_still_ends_the_work(
     assert done.stderr.count("Traceback") == bool(ends)  # none of what Python drops
     if number == signal.SIGTERM:
         assert done.returncode == 143
+
+
+COMPUTING = """
+import hashlib
+from MLTools.NanoML.terminal import progress
+progress._GRACE = 0.2
+progress.end_at_sigterm()
+print("computes", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"a", b"b", 2_000_000_000)
+"""
+
+
+def test_sigterm_ends_a_process_while_a_library_computes() -> None:
+    with processes.running([sys.executable, "-c", COMPUTING], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        assert process.wait(timeout=60) == 143

@@ -286,6 +286,31 @@ def test_a_damaged_replica_and_a_good_one(
         assert server_of(file, cluster) is cluster.servers[1]
 
 
+@pytest.mark.parametrize(("copy", "number"), [(False, 5), (True, 1)])
+def test_what_was_flipped_on_its_way_is_read_again(
+    cluster: Cluster,
+    wanted: dict[str, ak.Array],
+    copy: bool,
+    number: int,
+    read_with: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read_with(redirectors=[], timeout=3, copy=copy)
+    receive, received = requests.Request.receive, []
+
+    def flipped(self: requests.Request, file: Any) -> None:
+        receive(self, file)
+        assert self.content is not None
+        received.append(self)
+        if len(received) == number:
+            self.content[:] = [bytes(255 - byte for byte in part) for part in self.content]
+
+    monkeypatch.setattr(requests.Request, "receive", flipped)
+    with RootFile(url(cluster.servers[0], ONE)) as file:
+        assert same(in_steps(file), wanted)
+    assert len(received) > number
+
+
 def test_a_truncated_replica_does_not_take_over(cluster: Cluster) -> None:
     with RootFile(url(cluster.servers[1], CUT)) as file:
         file.read(NAMES, 0, 10)
