@@ -22,7 +22,7 @@ from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.network import scores_of
 from ML_processing.models.scaling import Scaling
 from ML_processing.training.description import Epoch, TrainingDescription, damaged, read_json
-from ML_processing.training.start import begin_with
+from ML_processing.training.start import begin_with, why_not_loaded
 from MLTools.NanoML.contracts.plain import build
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import TARGETS, Head
@@ -94,7 +94,7 @@ def load_network(directory: Path, fold: int, description: TrainingDescription) -
     except FileNotFoundError:
         raise NanoMLError(f"{path}: no such file. Run `nanoml train` again.") from None
     except Exception as problem:  # what torch.load raises for a damaged file depends on the damage
-        reason = str(problem).split("\n")[0]
+        reason = why_not_loaded(problem)
         raise NanoMLError(f"{path}: is damaged ({reason}). Remove it and run `nanoml train` again.") from None
     return network.eval()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -91,15 +93,22 @@ def frozen_parts(core: nn.Module, init: Init | None) -> list[nn.Module]:
     return [it for name, it in core.named_modules() if init is not None and name in init.frozen]
 
 
+def why_not_loaded(problem: Exception) -> str:
+    """What `torch.load` says of a file, without its advice to trust it."""
+    if isinstance(problem, UnpicklingError):
+        kind = re.search(r"Unsupported global: GLOBAL (\S+)", str(problem))
+        return f"it holds objects of {kind[1]}" if kind else "it holds more than tensors, or is damaged"
+    return str(problem).partition("\n")[0]
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise NanoMLError(f"train.init: {path}: no such file.") from None
     except Exception as problem:  # what torch.load raises for another file depends on the file
-        reason = str(problem).partition("\n")[0]
         raise NanoMLError(
-            f"train.init: {path}: is not a checkpoint of tensors only ({reason}). Write one by torch.save(network.state_dict(), PATH)."
+            f"train.init: {path}: is not a checkpoint of tensors only ({why_not_loaded(problem)}). Write one by torch.save(network.state_dict(), PATH)."
         ) from None
     found: Any = content
     for key in _INSIDE:

@@ -309,7 +309,7 @@ def test_a_mistake_in_an_optimizer_or_a_callback(
         ({"fresh": ["output"], "frozen": ["embed", "body", "output"]}, "train.init.frozen: nothing is left to train"),
         ({"keep": "embed", "fresh": ["output"]}, "it lacks: body.0.weight, .*; has what the network has not: more.weight"),
         ({"content": [1]}, "WHERE: has no state_dict, but a list"),
-        ({"content": Path()}, r"WHERE: is not a checkpoint of tensors only \(.*\). Write one by torch.save"),
+        ({"content": Path()}, r"WHERE: is not a checkpoint of tensors only \(it holds objects of pathlib\S+\). Write one by torch.save"),
         ({"file": "none.pt"}, "train.init: .*none.pt: No such file or directory"),
     ],
 )  # fmt: skip
