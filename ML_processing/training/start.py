@@ -107,8 +107,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise NanoMLError(f"train.init: {path}: no such file.") from None
     except Exception as problem:  # what torch.load raises for another file depends on the file
+        reason = why_not_loaded(problem)
         raise NanoMLError(
-            f"train.init: {path}: is not a checkpoint of tensors only ({why_not_loaded(problem)}). Write one by torch.save(network.state_dict(), PATH)."
+            f"train.init: {path}: is not a checkpoint of tensors only ({reason}). Write one by torch.save(network.state_dict(), PATH)."
         ) from None
     found: Any = content
     for key in _INSIDE:

@@ -157,14 +157,17 @@ def _announced(
         yield coming.popleft()
 
 
-def plan_file(job: SkimJob, file: RootFile, tried: int = 0) -> tuple[SkimPlan, list[Step]]:
+def plan_file(job: SkimJob, file: RootFile, tried: int = 0, with_shifts: bool = True) -> tuple[SkimPlan, list[Step]]:
     """What a job would read from a file and write, and the cut flow of the first `tried` events.
 
-    The filters run on these, without any output: so they show most mistakes in a selection.
+    The filters run on these, without any output: so they show most mistakes in a selection, and `with_shifts` those in its shifts.
     """
     if job.engine == "nanoaodtools":
         job = replace(job, cut="")  # ROOT reads it, and may know more than `Formula`
-    filters = FilterSet.of(job).open(file, str(job.output), not is_simulation(file), set())
+    all_filters = FilterSet.of(job)
+    if all_filters.selection is not None and not with_shifts:
+        vars(all_filters.selection)["shifts"] = {}
+    filters = all_filters.open(file, str(job.output), not is_simulation(file), set())
     record = Provenance.of(file)
     plan = plan_skim(file, filters, job, record.accounting.weights if record else ())
     steps: list[Step] = []

@@ -155,3 +155,26 @@ def test_what_is_filled_is_looked_for_before_the_work(
         check(load(tmp_path / "analysis.yaml"))
     (line,) = str(caught.value).splitlines()
     assert message in line
+
+
+SHIFTED = """
+from pathlib import Path
+from MLTools.NanoML.selection import UP_DOWN
+from MLTools.NanoML.trilepton import Trilepton
+
+class Shifted(Trilepton):
+    shifts = {"jes": UP_DOWN, "jer": UP_DOWN}
+
+    def shift(self, events, name, direction):
+        with open(Path(__file__).with_name("shifts"), "a") as file:
+            print(self.dataset.name, name, file=file)
+        return events
+"""
+
+
+def test_shifts_are_tried_once_for_an_era(tmp_path: Path, sample: Path) -> None:
+    (tmp_path / "mine.py").write_text(SHIFTED)
+    text = ANALYSIS.replace("MLTools.NanoML.trilepton:Trilepton", "mine.py:Shifted")
+    (tmp_path / "a.yaml").write_text(text.format(sample=sample))
+    check(load(tmp_path / "a.yaml"), 100)
+    assert (tmp_path / "shifts").read_text().split("\n") == ["WZ jes"] * 2 + ["WZ jer"] * 2 + [""]
