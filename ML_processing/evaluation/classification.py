@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ML_processing.evaluation.cuts import Efficiency, FitSignificance, SculptedMasses, Significance
 from ML_processing.evaluation.inputs import Distributions, InputShape
@@ -17,7 +19,7 @@ from ML_processing.metrics.roc import Band, Bootstrap, Roc, WorkingPoint, auc, a
 from ML_processing.models.discriminant import BoundDiscriminant
 from MLTools.NanoML.model import Discriminant
 
-_EDGES = np.linspace(0, 1, 26)
+_EDGES: NDArray[Any] = np.linspace(0, 1, 26)
 _POINTS = 400  # of a drawn curve
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,8 +158,8 @@ def binned_outputs(tested: OutOfFold) -> list[BinnedOutput]:
     if len(table.classes) > 2:
         others = [i for i in range(len(table.classes)) if i != training.signal]
         outputs |= {f"Probability of {table.classes[i]}": tested.scores[:, i] for i in others}
-    edges = np.linspace(0, 1, _BINS + 1)
-    return [_binned(tested, title, values, edges) for title, values in outputs.items()]
+    even: NDArray[Any] = np.linspace(0, 1, _BINS + 1)
+    return [_binned(tested, title, values, even) for title, values in outputs.items()]
 
 
 def _binned(tested: OutOfFold, title: str, values: NDArray[np.float32], edges: Floats) -> BinnedOutput:

@@ -127,7 +127,7 @@ def predictions(tested: OutOfFold, bdt: NDArray[np.float32] | None, seen: tuple[
         t, p, w = t[known], p[known], tested.table.weights[known].astype(np.float64)
         edges, residual, on_training = edges_of(t), p - t, (seen[1][:, i] - seen[0][:, i], seen[2])
         width = max(resolution(residual, w) * 5, 1e-12)
-        bins = np.linspace(-width, width, 41)
+        bins: NDArray[Any] = np.linspace(-width, width, 41)
         panels.append(
             Prediction(
                 name,

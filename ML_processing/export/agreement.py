@@ -203,8 +203,8 @@ def _both(
 
 
 def _engine(sample: Sample) -> _Outcome:
-    depth = np.zeros(len(sample), np.int64)
-    rows = np.arange(len(sample))
+    depth: NDArray[np.int64] = np.zeros(len(sample), np.int64)
+    rows: NDArray[np.int64] = np.arange(len(sample))
     if sample.cut is not None:
         rows = np.flatnonzero(sample.cut.mask(sample.arrays, len(sample)))
         depth[rows] = 1

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ML_processing.metrics.measured import PAIR, Floats, Measured
 
-_GRID = np.linspace(0, 1, 101)
+_GRID: NDArray[Any] = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)

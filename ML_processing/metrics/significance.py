@@ -47,7 +47,8 @@ def discovery(
         return np.nan, np.array(b)
     s, b, e = np.clip(s[use], 0, None), b[use], e[use]
     d = np.reshape(np.asarray(shifts, np.float64), (-1, use.size))[:, use]
-    n, y = s + b, np.zeros(len(d))
+    n = s + b
+    y: Floats = np.zeros(len(d))
 
     def profiled(y: Floats) -> tuple[float, Floats]:
         """The test statistic and the background, with the parameters of bins at their best."""

@@ -207,7 +207,8 @@ class _Learning:
         """First and second derivatives, of the same shape as the values: (N,) or (N, columns)."""
         columns = values.reshape(len(self._weights), self.columns)
         if self._targets.shape[1]:
-            slope, curvature = np.clip(columns - self._targets, -1, 1), np.ones_like(columns)
+            slope: Floats = np.clip(columns - self._targets, -1, 1)
+            curvature: Floats = np.ones_like(columns)
         else:
             slope, curvature = self._of_classes(_outputs(columns, max(self.columns, 2)))
         return (self._weights * slope).reshape(values.shape), (self._weights * curvature).reshape(values.shape)

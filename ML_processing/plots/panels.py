@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from MLTools.NanoML.report.figures import grid, in_style, line, marker, shorten
 
@@ -48,7 +49,8 @@ def probabilities(content: Probabilities) -> Figure:
     panels, first = content.panels, content.panels[0]
     figure, all_axes = grid(len(panels), f"{first.events:,} events", min(len(panels), 3), (5.4, 4.4))
     for axes, panel in zip(all_axes, panels, strict=True):
-        edges, of, heights = panel.edges, len(panel.classes), [np.zeros(0)]
+        edges, of = panel.edges, len(panel.classes)
+        heights: list[NDArray[Any]] = [np.zeros(0)]
         for i, it in enumerate(panel.classes):
             style = line(i, of)
             axes.stairs(it.training.values, edges, label=f"{it.name}, training", **{**style, "lw": 1.6})
@@ -207,7 +209,7 @@ def variations(content: VariedDiscriminant) -> Figure:
     for axes, panel in zip(all_axes, panels, strict=True):
         error = np.nan_to_num(panel.error)
         axes.axhline(1, color="black", lw=0.8)
-        drawn = [np.zeros(0)]
+        drawn: list[NDArray[Any]] = [np.zeros(0)]
         for i, it in enumerate(panel.sources):
             color = line(i, len(panel.sources))["color"]
             axes.stairs(

@@ -231,7 +231,7 @@ def _survey(job: ConvertJob, opened: OpenFiles) -> tuple[FileColumns, Accounting
 def _with_quantiles(job: ConvertJob, opened: OpenFiles, columns: FileColumns) -> FileColumns:
     """The columns, with the quantiles of their numbers of objects as `max` of collections that ask for it."""
     wanted = {name: objects.quantile for name, objects in job.objects.items() if objects.quantile is not None}
-    histograms = {name: np.zeros(1, np.int64) for name in wanted}
+    histograms: dict[str, NDArray[Any]] = {name: np.zeros(1, np.int64) for name in wanted}
     for source in (job.survey or job.sources) if wanted else ():
         file = opened(source)
         flag = nominal_flag(file, Provenance.of(file))

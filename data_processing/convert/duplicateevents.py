@@ -199,7 +199,7 @@ class _Dealt:
         self._many = 0
 
     def add(self, block: NDArray[Any]) -> None:
-        rows = np.empty(len(block), _RECORD)
+        rows: NDArray[Any] = np.empty(len(block), _RECORD)
         rows["lumi"], rows["event"] = block["lumi"], block["event"]
         rows["position"] = np.arange(self.events, self.events + len(block))
         self.events += len(block)

@@ -278,7 +278,7 @@ def _histogram(plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: 
 
 def _folded(sums: _Sums, cells: tuple[int, ...]) -> _Sums:
     """The same with what is below and above each axis in its first and last bin."""
-    places = np.clip(np.indices(cells).reshape(len(cells), -1), 1, np.array(cells)[:, None] - 2)
+    places: NDArray[Any] = np.clip(np.indices(cells).reshape(len(cells), -1), 1, np.array(cells)[:, None] - 2)
     places = np.ravel_multi_index(tuple(places), cells)
 
     def fold(of: Mapping[str, Floats]) -> dict[str, Floats]:

@@ -112,7 +112,8 @@ def _search(index: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.int64]:
     rows = np.full(len(wanted), _MISSING, np.int64)
     if len(index) == 0:
         return rows
-    low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(index), np.int64)
+    low: NDArray[np.int64] = np.zeros(len(wanted), np.int64)
+    high: NDArray[np.int64] = np.full(len(wanted), len(index), np.int64)
     for _ in range(len(index).bit_length()):
         middle = (low + high) // 2
         at = index[np.minimum(middle, len(index) - 1)]

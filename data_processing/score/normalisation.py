@@ -91,7 +91,7 @@ def _find_copies(job: NormaliseJob, opened: OpenFiles) -> tuple[NDArray[np.uint8
             file = opened(path)
             cut = BoundExpression(job.region.cut, file) if job.region else None
             names = list(dict.fromkeys([*IDENTIFIERS, *(cut.branches if cut else ())]))
-            masks = [np.zeros(0, bool)]
+            masks: list[NDArray[Any]] = [np.zeros(0, bool)]
             for start, stop in file.ranges(names, _READ_AT_ONCE):
                 arrays = file.read(names, start, stop)
                 masks.append(cut.passes(arrays, stop - start) if cut else np.ones(stop - start, bool))
@@ -104,7 +104,8 @@ def _find_copies(job: NormaliseJob, opened: OpenFiles) -> tuple[NDArray[np.uint8
             for paths in job.earlier.values()
         ]
         found = find_duplicates([*earlier, own()], directory)
-    bits, places, size, first, copies = [np.zeros(0, np.uint8)], {}, 0, 0, 0
+    bits: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)]
+    places, size, first, copies = {}, 0, 0, 0
     for path, (entries, packed) in inside.items():
         counted = np.unpackbits(packed, count=entries).astype(bool)
         stop = first + int(counted.sum())

@@ -202,7 +202,7 @@ class _Chunk:
                 f"{file.path}: genWeight is NaN or infinite in entry {start + wrong[0]} (and in {len(wrong) - 1} more nearby): "
                 "the file is damaged. Fetch it again or leave it out."
             )
-        self._rows = np.arange(stop - start)
+        self._rows: NDArray[Any] = np.arange(stop - start)
         self._columns: dict[str, Any] = {}
         self._nominal: dict[str, str] = {}  # columns that may differ under a shift, and those from which they do
         self.more: set[str] = set()  # those that do

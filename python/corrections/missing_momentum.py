@@ -153,7 +153,7 @@ def unclustered(events: Events, direction: str, missing: str) -> tuple[NDArray[n
         pt, phi = names[:2] if direction == "up" else names[2:]
         before = events.before(f"{missing}_pt")
         change = _vector(events[pt], events[phi]) - _vector(before[f"{missing}_pt"], before[f"{missing}_phi"])
-    made = here + change
+    made: NDArray[Any] = here + change
     return np.abs(made), np.angle(made)
 
 

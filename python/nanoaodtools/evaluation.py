@@ -271,7 +271,7 @@ class Evaluation:
         before = self._earlier[-1]._window if self._earlier else None
         if before is None:
             entries = self.source.entries(start, stop)
-            inside = np.arange(len(entries))
+            inside: NDArray[Any] = np.arange(len(entries))
         else:
             start, stop = max(start, before.start), min(stop, before.stop)
             inside = np.flatnonzero((before.passed >= start) & (before.passed < stop))

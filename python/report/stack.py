@@ -86,7 +86,8 @@ class Stack:
 
 def draw_stack(axes: Axes, stack: Stack, logarithmic: bool = False, scale: float = 1.0) -> None:
     """Draw everything into a plot; `scale` is the size of points and lines."""
-    edges, bottom, expected = stack.edges, np.zeros(len(stack.edges) - 1), stack.expected
+    edges, expected = stack.edges, stack.expected
+    bottom: NDArray[Any] = np.zeros(len(edges) - 1)
     for it in stack.processes:
         axes.stairs(bottom + it.events, edges, baseline=bottom, fill=True, color=it.color, label=it.name)
         bottom = bottom + it.events

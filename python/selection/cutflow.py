@@ -94,7 +94,7 @@ class Cutflow:
         self.declared, self.weighs, self.counts = declared or {}, weighs, counts
         self._product = self._all  # of all weights, for the events that are left
         self._given: dict[str, _Given] = {}
-        self.rows = np.arange(len(self._all))  # positions of the events that are left
+        self.rows: NDArray[Any] = np.arange(len(self._all))  # positions of the events that are left
         self.steps: list[Step] = []
         self.candidates: list[Candidates] = []  # what efficiencies are to be measured of
         self._masks: list[_Mask] = []
@@ -151,7 +151,7 @@ class Cutflow:
         columns = {column: made[variation].astype(np.float32) for variation, column in weight.columns(name)}
         if (bins is not None) != bool(weight.bins):
             raise NanoMLError(f'weight "{name}": `weigh` gets bins if, and only if, `weights` says what they are.')
-        places = np.zeros(len(self._product), np.int64)
+        places: NDArray[np.int64] = np.zeros(len(self._product), np.int64)
         if bins is not None:
             places = np.asarray(bins).astype(np.int64)
             if places.shape != self._product.shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,9 +202,10 @@ class _Both:
     ) -> Iterator[tuple[str, str, Floats, NDArray[np.float32], NDArray[np.float32]]]:
         """What a panel of each discriminant and of some outputs needs."""
         training, table = self.data.training, self.expected.table
+        even: NDArray[Any] = np.linspace(0, 1, _BINS + 1)
         for it in training.discriminants:
             values, of_data = (it.values(each.scores) for each in (self.expected, self.data))
-            yield it.of.name, it.label, np.linspace(0, 1, _BINS + 1), values, of_data
+            yield it.of.name, it.label, even, values, of_data
         for i in which:
             values, of_data = self.expected.scores[:, i], self.data.scores[:, i]
             if training.targets:
@@ -213,7 +215,7 @@ class _Both:
                     yield name, f"Predicted {label(table, name)}", edges, values, of_data
             else:
                 name = table.classes[i]
-                yield name, f"Probability of {name}", np.linspace(0, 1, _BINS + 1), values, of_data
+                yield name, f"Probability of {name}", even, values, of_data
 
     def inputs(self) -> Iterator[DataPanel]:
         """Each input; an object counts with the weight of its event."""
@@ -232,7 +234,8 @@ class _Both:
             replace(both, expected=_assigned(both.expected, of), data=_assigned(both.data, of)) for both in (self, seen)
         )
         names = self.expected.table.classes
-        edges, title = np.linspace(1 / len(names), 1, _BINS // 2 + 1), f"Probability of {names[of]}"
+        edges: NDArray[Any] = np.linspace(1 / len(names), 1, _BINS // 2 + 1)
+        title = f"Probability of {names[of]}"
         return Assigned(
             names[of],
             len(rest.data.table),
@@ -260,7 +263,7 @@ class _Both:
             for i, each in enumerate(table.classes)
         ]
         total = sums(values[labels != self.signal], weights[labels != self.signal], edges)
-        blind = np.zeros(len(counts), bool)
+        blind: NDArray[np.bool_] = np.zeros(len(counts), bool)
         if self.limit is not None:
             signal = classes[self.signal]
             blind = BlindBins(signal.name, self.limit).among(signal.bins.values, total.values)

@@ -191,7 +191,8 @@ class NTuple:
         kind = self._description.columns[column].kind
         if kind not in TYPES or column in self._several:
             return self._of_uproot(column, span)
-        pages, parts = self._pages_of(span.cluster, column), []
+        pages = self._pages_of(span.cluster, column)
+        parts: list[NDArray[Any]] = []
         if span.stop > pages.begins[-1]:
             raise ValueError(f"a column of cluster {span.cluster} has {pages.begins[-1]} of {span.stop} elements")
         if span.start < pages.begins[0]:
