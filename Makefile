@@ -6,6 +6,7 @@ PYTHON ?= python3
 CMSSW_PYTHON ?= $(shell for python in $(PYTHON) python3.11 python3.10 python3.9; do \
 	$$python -c 'import sys; sys.exit(not (3, 9) <= sys.version_info < (3, 12))' 2>/dev/null \
 	&& echo $$python && break; done)
+OLDEST ?= python3.10
 PYTEST_ARGS ?=
 # tests start hundreds of programs, and each would compile all that it imports
 unexport PYTHONDONTWRITEBYTECODE
@@ -36,7 +37,7 @@ ROOT := $(VENV_ROOT)/.installed
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-newest test-cmssw test-root test-nanoaodtools bench install install-cmssw debian lint style types versions format doc wheel clean
+.PHONY: help demo test test-newest test-cmssw test-root test-nanoaodtools bench install install-cmssw debian lint style types types-oldest versions format doc wheel clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.11] [PYTEST_ARGS='-k accounting']"
@@ -87,6 +88,11 @@ style: $(DEV)
 
 types: $(DEV) build/types/MLTools/NanoML
 	MYPYPATH=build/types $(VENV)/bin/mypy -p MLTools.NanoML $(addprefix -p ,$(DATA) $(TRAINING) $(FIT))
+
+# NumPy's types differ between the Pythons: with those of the oldest one, which needs an environment of its own for it
+types-oldest: ## check the types with OLDEST=python3.10 as well
+	@test "$$($(OLDEST) -V)" != "$$($(PYTHON) -V)" || { echo "Skipped: there is no older Python than $(PYTHON)."; exit 0; }; \
+	$(MAKE) --no-print-directory types PYTHON=$(OLDEST) VENV=.venv-oldest DEV='.venv-oldest/.installed-train,tune,fit,corrections,tensorboard,dev'
 
 versions: $(DEV)
 	$(VENV)/bin/vermin python $(DATA)

@@ -10,9 +10,9 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.batch.job import KINDS, PERMANENT, JobProblem, JobResult, OutputFile
@@ -20,7 +20,7 @@ from MLTools.NanoML.batch.submission import JobEntry, Submission, submissions_of
 from MLTools.NanoML.batch.system import Poll, QueueState, System, system_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS, locked
-from MLTools.NanoML.workflow.task import write_record
+from MLTools.NanoML.workflow.task import Stamp, read_record, write_record
 
 _DECISIVE = ("time", "memory")  # about these the batch system knows better than the job
 _TOO_LONG = JobProblem("time", "the wall time was exceeded")
@@ -99,8 +99,14 @@ def observe(submission: Submission, is_locked: bool = False) -> Status:
     results = submission.results()  # read after the system was asked: no end is missed in between
     notes = [*poll.notes, *collect(submission, results)]
     states = _states(submission, system, poll, {**results, **poll.results})
-    if poll.is_active is False and submission.state != "ended":
-        submission.end()
+    if poll.is_active is False:
+        for name, result in results.items():
+            lost = [*_lost(submission, name, result)] if states[name].state == "done" else []
+            if lost:
+                states[name] = replace(states[name], state="idle", done=states[name].done - len(lost))
+                notes += [each for each in lost if each not in notes]
+        if submission.state != "ended":
+            submission.end()
     return Status(submission, states, poll.is_active, notes)
 
 
@@ -170,7 +176,18 @@ def _recorded(submission: Submission, name: str, result: JobResult) -> Iterator[
             yield f"{task.stage} {task.name}: {problem}: it counts as not done."
 
 
-def _changed(output: OutputFile, is_shared: bool) -> str:
+def _lost(submission: Submission, name: str, result: JobResult) -> Iterator[str]:
+    """What a job has made, and what is missing or was changed since, also if it was made again here."""
+    for task in submission.job(name).recorded():
+        record, found = read_record(task, Path(submission.workdir, RECORDS)), result.tasks.get(task.name)
+        outputs: Sequence[Union[Stamp, OutputFile]] = record.outputs if record else found.outputs if found else ()
+        is_exact = record is not None or submission.options.shared
+        problem = next(filter(None, (_changed(output, is_exact) for output in outputs)), "")
+        if problem:
+            yield f"{task.stage} {task.name}: {problem}: it counts as not done."
+
+
+def _changed(output: Union[Stamp, OutputFile], is_shared: bool) -> str:
     try:
         status = os.stat(output.path)
     except OSError:

@@ -85,6 +85,26 @@ def test_all_done(say: Callable[..., Status], leave: Callable[..., JobResult], s
     assert list(page(status))[-1] == "Everything is done."
 
 
+def test_what_is_missing_or_damaged_after_the_end_is_told(
+    say: Callable[..., Status], leave: Callable[..., JobResult], submission: Submission
+) -> None:
+    for name, count in (("skim-0000", 2), ("skim-0001", 2), ("convert-0000", 1)):
+        leave(name, count)
+    ended = {"skim_0000": "ok", "skim_0001": "ok", "convert_0000": "ok"}
+    assert say(active=False, **ended).is_done
+    workdir = Path(submission.workdir)
+    (workdir / "0.out").unlink()
+    (workdir / "3.out").write_text("cut off")
+    status = say(active=False, **ended)
+    assert not status.is_done
+    assert status.counts()["skim"] == {"tasks": 4, "done": 2, "idle": 2}
+    assert list(page(status))[-3:] == [
+        f"skim WZ/0: {workdir}/0.out is missing: it counts as not done.",
+        f"skim WZ/3: {workdir}/3.out was changed after the job: it counts as not done.",
+        "No job is active. nanoml resubmit does what is missing.",
+    ]
+
+
 def test_a_job_that_will_be_tried_again_waits(say: Callable[..., Status], leave: Callable[..., JobResult]) -> None:
     leave("skim-0000", 1, "failed", exit_code=1, tasks={"WZ/1": TaskResult("failed", problem=JobProblem("lost", "no"))})
     assert states(say(skim_0000="running failed"))["skim-0000"] == "waiting"
