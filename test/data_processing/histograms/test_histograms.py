@@ -17,12 +17,19 @@ from numpy.typing import NDArray
 from data_processing.convert.expressions import Expression
 from data_processing.histograms.fill import Axis, Plan, Process, fill_file
 from data_processing.histograms.stage import fill_stage
-from data_processing.histograms.templates import ChosenBins, _choose, _Sums, make_templates
+from data_processing.histograms.templates import ChosenBins, _blinded, _choose, _Sums, make_templates
 from MLTools.NanoML import __version__
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges
-from MLTools.NanoML.contracts.templates import BlindBins, Templates
+from MLTools.NanoML.contracts.templates import (
+    BlindBins,
+    FilledHistogram,
+    HistogramChannel,
+    Template,
+    TemplateAxis,
+    Templates,
+)
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of, part_of
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
@@ -269,6 +276,22 @@ def test_bins_in_which_the_signal_may_show_are_blind(filled: Path, tmp_path: Pat
                 assert np.array_equal(written, seen, equal_nan=True)
 
 
+def test_bins_are_blind_by_all_eras_together() -> None:
+    def channel(era: str, signal: list[float]) -> HistogramChannel:
+        contents = {"S": signal, "B": [0.0, 9, 9, 0], "data_obs": [0.0, 1, 1, 0]}
+        return HistogramChannel(
+            "SR", era, {name: Template(np.array(it), np.array(it)) for name, it in contents.items()}
+        )
+
+    histogram = FilledHistogram(
+        "x", (TemplateAxis("x", (0, 1, 2)),), (channel("a", [0.0, 3, 0, 0]), channel("b", [0.0, 3, 3, 0]))
+    )
+    made = _blinded(histogram, [histogram], BlindBins("S", 1.2), ())  # 3 / sqrt(9) of an era alone is below
+    assert [np.isnan(it.processes["data_obs"].nominal).tolist() for it in made.channels] == [
+        [False, True, False, False]
+    ] * 2
+
+
 def test_simulation_of_an_era_loses_what_its_data_do(filled: Path, tmp_path: Path) -> None:
     """Each process of a dataset knows the regions that are blind in its era; another era has no data."""
     (tmp_path / "a.yaml").write_text(analysis(filled).replace("blind: none", "blind: {regions: [few]}"))
@@ -362,8 +385,9 @@ def test_a_single_network_counts_on_what_it_has_not_seen(filled: Path, tmp_path:
         key = Path(job.scores).parent.name
         fold = fold_of(scores["run"], scores["luminosityBlock"], scores["event"], 5)
         inside, weights = scores["in_few"], scores["eventWeight"].astype(float)
-        mine = totals.setdefault(key, np.zeros(3))
-        mine += weights.sum(), weights[fold == 0].sum(), weights[inside & (fold == 0)].sum()
+        mine = totals.setdefault(key, np.zeros(4))
+        used = weights[inside & (fold == 0)]
+        mine += weights.sum(), weights[fold == 0].sum(), used.sum(), (used**2).sum()
     job = replace(stages[1].tasks[0].work.args[0], parts=parts, plans=[_named(jobs[0], "MET"), _of(jobs[0], "x")], chosen={},
                   output=tmp_path / "x.h5", root=tmp_path / "x.root")  # fmt: skip
     make_templates(job)
@@ -371,8 +395,9 @@ def test_a_single_network_counts_on_what_it_has_not_seen(filled: Path, tmp_path:
         next(it for it in Templates.read(job.output).histogram(name).channels if it.name == "few_2018").processes
         for name in ("of", "MET")
     )
-    every, unseen, inside = totals["WZ"]
+    every, unseen, inside, squares = totals["WZ"]
     assert of_scores["WZ"].nominal.sum() == pytest.approx(inside * every / unseen)
+    assert of_scores["WZ"].variances.sum() == pytest.approx(squares * (every / unseen) ** 2)
     assert plain["WZ"].nominal.sum() != pytest.approx(inside * every / unseen)
     assert of_scores["data_obs"].nominal.sum() == plain["data_obs"].nominal.sum() > 0
 

@@ -34,6 +34,7 @@ FILLED = {
     "up": [5.0, 6.0],
     "down": [2.0, 4.0],
     "other": [12.0, 30.0],
+    "upsemi": [11.0, 24.0],
 }
 
 
@@ -73,6 +74,12 @@ def test_a_dataset_stands_in_for_others_under_its_variation(tmp_path: Path) -> N
     assert found["tt"].down_variances["hdamp"].tolist() == [0, 12, 24, 0]
     assert found["tt"].down_variances["herwig"].tolist() == found["tt"].variances.tolist()
     assert not found["WZ"].up
+
+
+def test_datasets_with_one_variation_vary_together(tmp_path: Path) -> None:
+    more = "  upsemi: {files: upsemi.root, cross_section: 366, varies: semi, variation: hdamp_up}\n"
+    found = templates(tmp_path, ANALYSIS.replace("  other:", f"{more}  other:"))
+    assert found["tt"].up["hdamp"].tolist() == [0, 15 + 1, 26 + 4, 0]
 
 
 def test_a_variation_of_a_weight_has_another_name(tmp_path: Path) -> None:

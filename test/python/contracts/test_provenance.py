@@ -166,6 +166,17 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path, other: dict[st
         read(path)
 
 
+def test_triggers_are_compared_by_their_names(tmp_path: Path) -> None:
+    def merged(*triggers: tuple[str, ...]) -> Provenance:
+        parts = zip(((0, 3), (3, 10)), triggers)
+        rows = [skim(*part, criteria=Criteria(cut="x > 1", triggers=names)).rows() for part, names in parts]
+        return read(write(tmp_path / "a.root", rows, 5))
+
+    assert sorted(merged(("HLT_A", "HLT_B"), ("HLT_B", "HLT_A")).criteria.triggers) == ["HLT_A", "HLT_B"]
+    with pytest.raises(NanoMLError, match="taken by the triggers HLT_B, others taken by the triggers HLT_A"):
+        merged(("HLT_A",), ("HLT_B",))
+
+
 def test_a_damaged_record_is_explained(tmp_path: Path) -> None:
     rows = skim(0, 10).rows()
     damaged = {

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import awkward as ak
@@ -17,7 +18,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, DatasetInfo, Events, Selection
+from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, DatasetInfo, Events, Flat, Selection
 from MLTools.NanoML.selection.tryout import on_file
 from services import invented
 from services.jets import Event, OneByOne, collections, joined, read, write_era
@@ -108,6 +109,23 @@ def test_a_generated_jet_far_away_in_pt_does_not_match(era: JetCorrections) -> N
     one = np.ones(1)
     found = jets.smearing(era, 50 * one, 0.1 * one, 20 * one, 500 * one, 0 * one)
     assert found.nominal == 1
+
+
+def test_a_generated_jet_matches_within_three_times_the_resolution_of_the_jet(era: JetCorrections) -> None:
+    pt, eta, rho = np.full(4, 100.0), np.full(4, 0.1), np.full(4, 20.0)
+    away = np.array([-2.9, 2.9, -3.1, 3.1]) * era.resolution(0.1, 100.0, 20.0)
+    found = jets.smearing(era, pt, eta, rho, pt * (1 + away), np.zeros(4))
+    ratio = era.resolution_ratio(0.1, "nom")
+    assert found.nominal.tolist() == pytest.approx([*(1 - (ratio - 1) * away[:2]), 1, 1], rel=1e-12)
+    assert abs(ratio - 1) > 0.01
+
+
+def test_a_generated_jet_is_one_of_the_same_event() -> None:
+    """The index of one that NanoAOD leaves out may point into the next event."""
+    generated = Flat({"pt": np.array([50.0, 60.0]), "eta": np.zeros(2), "phi": np.zeros(2)}, np.array([0, 1, 2]))
+    jet = Flat({"genJetIdx": np.array([0, 1, 0, -1]), "eta": np.zeros(4), "phi": np.zeros(4)}, np.array([0, 2, 4]))
+    events: Any = SimpleNamespace(flat=lambda name: generated)
+    assert jets.generated_pt(events, jet).tolist() == [50, 0, 60, 0]
 
 
 def test_no_jet_loses_all_of_its_energy(era: JetCorrections) -> None:

@@ -60,6 +60,8 @@ CUTS: list[tuple[str, Callable[[Event], bool]]] = [
      + sum(pt > 10 for pt in e["Electron_pt"]) >= 3),
     ("Max$(Jet_pt) > 50", lambda e: max(e["Jet_pt"], default=0) > 50),
     ("Min$(Jet_pt) < 20", lambda e: min(e["Jet_pt"], default=0) < 20),
+    ("Max$(Muon_pt) > -1", lambda e: True),
+    ("Min$(Muon_pt) < 1", lambda e: min(e["Muon_pt"], default=0) < 1),
     ("Length$(Jet_pt) != nJet", lambda e: False),
     ("Sum$(Jet_pt[0] > 0)", lambda e: e["nJet"] > 0),
     ("Sum$((Jet_jetId & 2) * (Jet_pt > 30)) > 2 && max(nMuon, nElectron) == 2",

@@ -98,6 +98,11 @@ def test_columns_are_named_as_in_nanoaodtools() -> None:
     assert names == ["weight_btag", "weight_btagUp", "weight_btagDown", "weight_btag_hfUp", "weight_btag_cferr1Down"]
 
 
+def test_a_product_takes_the_nominal_value_of_what_lacks_a_variation() -> None:
+    made = factor(2, up=3) * factor(5, down=7)
+    assert (made.nominal, made["up"], made["down"], made["left"]) == (10, 15, 14, 10)
+
+
 def test_flat_objects_have_a_product_for_each_event() -> None:
     muons = Flat({"pt": np.array([1.0, 2.0, 3.0])}, np.array([0, 2, 2, 3]))
     assert factor([2, 3, 5], up=[1, 2, 3]).product(muons)["up"].tolist() == [2, 1, 3]

@@ -186,6 +186,8 @@ def edited(path: Path, change: Callable[[Any], Any]) -> None:
         (lambda path: path.write_text('{"schema": 2, "unblinded": []}'), "damaged"),
         (lambda path: path.write_text('{"schema": 2, "unblinded": [{}]}'), "damaged"),
         (lambda path: edited(path, lambda it: it.update(schema=3)), "damaged"),
+        (lambda path: edited(path, lambda it: it.update(schema=0)), "damaged"),
+        (lambda path: edited(path, lambda it: it.pop("schema")), "damaged"),
         (lambda path: edited(path, lambda it: it.update(unblinded=it["unblinded"][0])), "damaged"),
         (lambda path: edited(path, lambda it: it["unblinded"][0].update(opened=[])), "damaged"),
         (lambda path: edited(path, lambda it: it["unblinded"][0].update(fraction="1")), "damaged"),
