@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Optional
 
 import click
 
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, lacks_memory
 from MLTools.NanoML.terminal.progress import end_at_sigterm, heed_signal, printable
 from MLTools.NanoML.workflow.stages import NAMES, declared
 
@@ -215,6 +215,11 @@ def main() -> NoReturn:
     except BrokenPipeError:  # as in `nanoml inspect ... | head`
         sys.stderr.close()
         sys.exit(0)
+    except Exception as problem:
+        if not lacks_memory(problem):
+            raise
+        _say(f"The memory is used up: {TOO_LITTLE_MEMORY}.", "red")
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

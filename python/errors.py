@@ -8,7 +8,17 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Optional
 
-__all__ = ["ConfigError", "NanoMLError", "UnreadableError", "explain_os_error", "is_os_error", "listed", "told_once"]
+__all__ = [
+    "TOO_LITTLE_MEMORY",
+    "ConfigError",
+    "NanoMLError",
+    "UnreadableError",
+    "explain_os_error",
+    "is_os_error",
+    "lacks_memory",
+    "listed",
+    "told_once",
+]
 
 
 class NanoMLError(Exception):
@@ -93,6 +103,19 @@ def explain_os_error(problem: BaseException, path: str | os.PathLike[str], doing
     error = NanoMLError(f"{os.fspath(path)}: cannot {doing}: {advice}.")
     error.errno = number
     return error
+
+
+TOO_LITTLE_MEMORY = (
+    "there is too little memory for it: lower the chunk or the memory of the stage, the batch size of a training or the number of "
+    "workers, or use a machine with more"
+)
+_ALLOCATION = re.compile("[Oo]ut of memory|bad.alloc|an(not|'t) allocate memory")
+
+
+def lacks_memory(problem: BaseException) -> bool:
+    """Whether the memory was used up, as Python or a library says it."""
+    is_ours = isinstance(problem, NanoMLError)
+    return isinstance(problem, MemoryError) or (not is_ours and _ALLOCATION.search(str(problem)) is not None)
 
 
 _COUNT = re.compile(r"(?<=[ (])[0-9](?:[0-9.,]*[0-9])?(?=[ ,)%])")

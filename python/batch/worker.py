@@ -37,7 +37,7 @@ from MLTools.NanoML.batch.job import (
     TaskResult,
     url_of,
 )
-from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, lacks_memory
 from MLTools.NanoML.rootio.remote import storage
 from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
 from MLTools.NanoML.terminal.progress import say
@@ -187,7 +187,7 @@ def _end(result: JobResult, place: Path) -> None:
 def problem_of(problem: Exception) -> JobProblem:
     """The reason for a failure, from the exception; the traceback of an unforeseen one goes to the log."""
     text = str(problem) or type(problem).__name__
-    if isinstance(problem, (MemoryError, BrokenProcessPool)):
+    if isinstance(problem, BrokenProcessPool) or lacks_memory(problem):
         return JobProblem("memory", text if isinstance(problem, BrokenProcessPool) else "the memory was used up")
     if getattr(problem, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return JobProblem("disk", text)

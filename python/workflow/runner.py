@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from MLTools.NanoML.atomic import remove_leftovers
-from MLTools.NanoML.errors import NanoMLError, UnreadableError, told_once
+from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, UnreadableError, lacks_memory, told_once
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
 from MLTools.NanoML.workflow.task import (
@@ -256,7 +256,12 @@ class _Outcome:
 
 def _work(task: Task) -> _Outcome:
     begin, inputs = time.monotonic(), stamps(task)
-    summary = task.do()
+    try:
+        summary = task.do()
+    except Exception as problem:
+        if lacks_memory(problem):
+            raise NanoMLError(f"{TOO_LITTLE_MEMORY}.") from problem
+        raise
     return _Outcome(summary, inputs, time.monotonic() - begin, notes())
 
 
@@ -280,9 +285,7 @@ def _run_pool(stage: Stage, todo: Sequence[Task], done: _Done, workers: int) -> 
                 except NanoMLError as problem:
                     failures[task.name] = problem
                 except BrokenProcessPool:
-                    failures[task.name] = NanoMLError(
-                        "the process that did it was killed, maybe for lack of memory: lower the chunk or the number of workers"
-                    )
+                    failures[task.name] = NanoMLError(f"the process that did it was killed. Maybe {TOO_LITTLE_MEMORY}.")
                 bar.advance()
     return failures
 

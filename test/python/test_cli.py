@@ -68,6 +68,18 @@ def test_a_package_that_is_missing_is_one_message(package: str, tmp_path: Path) 
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("fails", ["bytes(1 << 60)", "raise_(RuntimeError('bad allocation'))"])
+def test_too_little_memory_is_one_message(fails: str) -> None:
+    program = (
+        f"from MLTools.NanoML import cli\ndef raise_(problem): raise problem\n"
+        f"cli.nanoml.main = lambda **_: {fails}\ncli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("The memory is used up: there is too little memory for it: lower the chunk")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_all_pages_and_modules_exist() -> None:
     for module, page in PAGES.items():
         assert (ROOT / "doc" / page).is_file(), page

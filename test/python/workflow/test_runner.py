@@ -32,6 +32,8 @@ def copy(source, output):
         raise NanoMLError(f"{source}: is bad")
     if source.read_text() == "fatal":
         os._exit(9)
+    if source.read_text() == "large":
+        bytes(1 << 60)
     say_once("copies", f"{source.name} is copied, as many others are")
     with replacing(output) as aside:
         aside.write_text(source.read_text())
@@ -111,6 +113,14 @@ def test_a_worker_that_dies_is_reported(inputs: Path) -> None:
     (inputs / "in0").write_text("fatal")
     with pytest.raises(NanoMLError, match="the process that did it was killed"):
         run(plan([stage(inputs, "a", "in", range(4), 2)], inputs), inputs)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_task_with_too_little_memory_says_so(inputs: Path, workers: int) -> None:
+    (inputs / "in0").write_text("large")
+    with pytest.raises(NanoMLError, match="a 0: there is too little memory for it: lower the chunk"):
+        run(plan([stage(inputs, "a", "in", range(2), workers)], inputs), inputs)
+    assert (inputs / "a1").exists()
 
 
 def test_two_tasks_of_one_output_are_refused(inputs: Path) -> None:
