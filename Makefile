@@ -92,7 +92,7 @@ types: $(DEV) build/types/MLTools/NanoML
 # NumPy's types differ between the Pythons: with those of the oldest one, which needs an environment of its own for it
 types-oldest: ## check the types with OLDEST=python3.10 as well
 	@test "$$($(OLDEST) -V)" != "$$($(PYTHON) -V)" || { echo "Skipped: there is no older Python than $(PYTHON)."; exit 0; }; \
-	$(MAKE) --no-print-directory types PYTHON=$(OLDEST) VENV=.venv-oldest DEV='.venv-oldest/.installed-train,tune,fit,corrections,tensorboard,dev'
+	$(MAKE) --no-print-directory types PYTHON=$(OLDEST) VENV=.venv-oldest DEV='.venv-oldest/.installed-all,tensorboard,dev'
 
 versions: $(DEV)
 	$(VENV)/bin/vermin python $(DATA)
@@ -145,6 +145,13 @@ $(ROOT): $(DEV)
 	@$(@D)/bin/python -W ignore -c 'import ROOT, MLTools.NanoML; print("ROOT", ROOT.__version__)'
 	@touch $@
 
+# a dot now and then shows that it is alive
+define install
+	@(while sleep 5; do printf .; done) & trap "kill $$!; echo" EXIT; \
+	$(1)/bin/python -m pip install --quiet --no-compile --editable '.[$(2)]' $(3)
+	@touch $(1)/.installed-$(2)
+endef
+
 define make_venv
 	@echo "Making $(2) with $(1)"
 	@$(1) -m venv $(2) || { echo "$(1) cannot make an environment. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
@@ -153,13 +160,11 @@ endef
 # most modules are never imported, so none is compiled before
 $(VENV)/.installed-%: $(PACKAGING) | $(VENV)/.created
 	@echo "Installing NanoML [$*] into $(VENV): a few minutes the first time"
-	@$(VENV)/bin/python -m pip install --quiet --no-compile --editable '.[$*]'
-	@touch $@
+	$(call install,$(VENV),$*)
 
 $(VENV_CMSSW)/.installed-%: $(PACKAGING) $(CONSTRAINTS) | $(VENV_CMSSW)/.created
 	@echo "Installing NanoML [$*] with CMSSW's versions into $(VENV_CMSSW): a minute or two the first time"
-	@$(VENV_CMSSW)/bin/python -m pip install --quiet --no-compile --editable '.[$*]' --constraint $(CONSTRAINTS)
-	@touch $@
+	$(call install,$(VENV_CMSSW),$*,--constraint $(CONSTRAINTS))
 
 debian: ## install the Debian packages that tests need, as root; what a release does not have is left out
 	@packages=$$(grep -v '^ *\(#\|$$\)' test/debian-packages.txt) || exit 0; \

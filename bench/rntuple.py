@@ -13,11 +13,12 @@ import importlib.util
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import uproot
-from common import KEEP, READ, SELECTION, Case, Took, in_turns, make_input, parser, read_with_uproot
-from skim import rdataframe
+from common import KEEP, READ, SELECTION, Case, Took, apart_from_start, in_turns, make_input, parser, read_with_uproot
+from skim import ROOT_ALL, ROOT_START, rdataframe
 
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
@@ -66,11 +67,6 @@ def skim_to(format: str) -> Callable[[Path, Path], None]:
     return work
 
 
-def frame(source: Path, output: Path) -> None:
-    """The same skim by RDataFrame."""
-    rdataframe(source, output, 0)
-
-
 # what is done to which input
 READS = {
     "NanoML, RNTuple": (read, "RNTuple"),
@@ -82,7 +78,8 @@ SKIMS = {
     "NanoML, RNTuple": (skim_to("RNTuple"), "RNTuple"),
     "NanoML, TTree": (skim_to("TTree"), "TTree"),
     "NanoML, TTree to RNTuple": (skim_to("RNTuple"), "TTree"),
-    **({"RDataFrame, RNTuple": (frame, "RNTuple")} if HAS_ROOT else {}),
+    **({ROOT_ALL: (partial(rdataframe, _events=0), "RNTuple")} if HAS_ROOT else {}),
+    **({ROOT_START: (partial(rdataframe, _events=0, most=1), "RNTuple")} if HAS_ROOT else {}),
 }
 SIDES = {
     **{("read", side): work for side, work in READS.items()},
@@ -95,7 +92,9 @@ def measure(what: str, codec: str, sources: dict[str, Path], events: int) -> Non
     sides = {side: (what, side, sources[form]) for (kind, side), (_, form) in SIDES.items() if kind == what}
     setting = f"{events:,} events of 720 branches, a tenth of which are read" + (" and kept" if what == "skim" else "")
     ours, limit = "NanoML, RNTuple", "NanoML, TTree"
-    Case(f"RNTuple, {what}, {codec}", setting, events, "events", in_turns(__file__, sides), ours, limit).tell()
+    took = in_turns(__file__, sides)
+    apart_from_start(took, ROOT_ALL, ROOT_START, "RDataFrame, RNTuple, compiled")
+    Case(f"RNTuple, {what}, {codec}", setting, events, "events", took, ours, limit).tell()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

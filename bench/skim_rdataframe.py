@@ -73,8 +73,10 @@ Result select(const RVec<float>& ept, const RVec<float>& eeta, const RVec<float>
 """
 
 
-def skim(source: Path, output: Path, reads: Sequence[str], makes: Sequence[str], keeps: Sequence[str]) -> int:
-    """Skim a file with one thread; return how many events passed."""
+def skim(
+    source: Path, output: Path, reads: Sequence[str], makes: Sequence[str], keeps: Sequence[str], most: int = 0
+) -> int:
+    """Skim a file, or its first events at most, with one thread; return how many events passed."""
     import ROOT
 
     ROOT.gInterpreter.Declare(_SELECTION)
@@ -82,6 +84,7 @@ def skim(source: Path, output: Path, reads: Sequence[str], makes: Sequence[str],
     options.fCompressionAlgorithm = ROOT.RCompressionSetting.EAlgorithm.kZSTD
     options.fCompressionLevel = 5
     frame = ROOT.RDataFrame("Events", str(source))
+    frame = frame.Range(most) if most else frame
     frame = frame.Define("result_", f"trilepton::select({', '.join(reads)})").Filter("result_.pass")
     for name in makes:
         frame = frame.Define(name, f"result_.{name}")

@@ -19,6 +19,7 @@ from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, UnreadableErro
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
 from MLTools.NanoML.workflow.task import (
+    NOT_DONE,
     Fingerprints,
     Stamp,
     Task,
@@ -62,11 +63,16 @@ class Planned:
         return [task for task in self.stage.tasks if task.name in self.reasons]
 
     def lines(self) -> list[str]:
-        """The plan in words, one line per reason; files that concern one task each, as its input, are one reason."""
+        """The plan in words, one line per reason; files that concern one task each, as its input, are one reason.
+
+        That nothing has been done yet needs no reason.
+        """
         total = len(self.stage.tasks)
         if not self.reasons:
             return [f"{self.stage.name}: up to date ({total} of {total})"]
         lines = [f"{self.stage.name}: {len(self.reasons)} of {total} to do"]
+        if len(self.reasons) == total and set(self.reasons.values()) == {NOT_DONE}:
+            return lines
         by_reason: dict[str, list[str]] = {}
         for name, reason in self.reasons.items():
             by_reason.setdefault(reason, []).append(name)

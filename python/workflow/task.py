@@ -21,6 +21,9 @@ from MLTools.NanoML.dependencies import changed
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.remote.server import is_remote
 
+NOT_DONE = "not done yet"
+"""Why a task is to be run that never was."""
+
 _SHARED = 1000  # the inputs that tasks share, such as files of corrections: how many may follow each other
 _MOST_TEXT = 60  # characters of a setting in a message
 
@@ -186,7 +189,7 @@ def reason_to_run(task: Task, records: Path, renewed: Collection[str]) -> Option
     record = read_record(task, records)
     missing = [path for path in task.outputs if not path.exists()]
     if record is None:
-        return "not done yet" if missing else "there is no record that it was finished"
+        return NOT_DONE if missing else "there is no record that it was finished"
     if missing:
         return f"{missing[0]} is missing"
     again = [path for path in task.inputs if path in renewed]

@@ -62,6 +62,9 @@ def test_quantile() -> None:
     doubled = quantile(np.append(values, values[:100]), np.append(np.ones(5000), -np.ones(100)), (0.5,))
     assert doubled == pytest.approx(np.median(values[100:]), abs=0.02)
     assert np.isnan(quantile([1.0], [-1.0], (0.5,))).all()
+    assert quantile([1.0, 3.0, 2.0], [1.0, 2.0, 1.0], (0.5, 0.75)).tolist() == pytest.approx(
+        [7 / 3, 3]
+    )  # half of each is below it
 
 
 def test_edges() -> None:
@@ -76,6 +79,9 @@ def test_edges() -> None:
     edges = even_edges(np.append(random.normal(90, 3, 1000), [1e6]), 20)
     assert 70 < edges[0] < edges[-1] < 110
     assert even_edges(np.array([]), 20).size == 0
+    tails = np.append(random.normal(0, 1, 9000), random.uniform(-100, 100, 1000))
+    low, high = np.quantile(tails, (0.16, 0.84))
+    assert np.ptp(even_edges(tails, 20)) == pytest.approx(5 * (high - low))
 
 
 def test_bins() -> None:

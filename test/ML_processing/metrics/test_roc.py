@@ -133,6 +133,10 @@ def test_band_holds_the_curve() -> None:
     own = np.interp(band.signal, curve.signal, curve.background)
     inside = (band.low <= own + 1e-9) & (own <= band.high + 1e-9)
     assert inside.mean() > 0.9
+    half = np.interp(0.6, band.signal, (band.high - band.low) / 2)  # of 68 %: one standard deviation
+    at_point = bootstrap(score, truth, weight, (0.6,), seed=1)
+    assert at_point is not None
+    assert half == pytest.approx(at_point.errors[0], rel=0.2)
 
 
 def test_same_seed_same_numbers() -> None:
