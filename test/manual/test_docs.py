@@ -125,12 +125,9 @@ def test_remote_files(tmp_path: Path, follow: Callable[..., None]) -> None:
     (gone,) = described["missing"]
     assert gone["file"] == str(tmp_path / "data" / "WZTo3LNu_1.root")
     page = (ROOT / "doc" / "howto" / "xrootd.md").read_text()
-    told = re.search(
-        r"^  WZ: data/WZTo3LNu_1.root is left out: (cannot be read \()OSError: .*(; it has .*)$", page, re.M
-    )
+    told = re.search(r"^  WZ: data/WZTo3LNu_1.root is left out: (cannot be read .*)$", page, re.M)
     assert told is not None
-    assert gone["reason"].startswith(told[1])
-    assert gone["reason"].endswith(told[2])  # between them uproot says what is wrong, with the path
+    assert gone["reason"] == told[1]
     for name, default in plain(Read()).items():
         found = re.search(rf"^  {name}: ([^#\n]*?) +#", page, re.M)
         assert found is not None, name

@@ -9,6 +9,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2, ks_2samp, kstwobign
 
 from ML_processing.metrics.distances import (
+    ShapeTest,
     bonferroni,
     jensen_shannon,
     kolmogorov,
@@ -169,6 +170,13 @@ def test_a_probability_is_one_or_there_is_none(counts: np.ndarray, sums: np.ndar
         assert found.degrees_of_freedom == 0
     else:
         assert 0 <= found.probability <= 1
+
+
+def test_what_is_too_little_at_the_end_belongs_to_the_last_bin() -> None:
+    def test(counts: list[float], expected: list[float]) -> ShapeTest:
+        return shape_test(counts, Histogram(np.array(expected), np.sqrt(expected)))
+
+    assert test([10, 12, 3], [100.0, 100.0, 30.0]) == test([10, 15], [100.0, 130.0])
 
 
 def test_too_few_events_for_a_shape() -> None:
