@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 pytest.importorskip("statistical_analysis.shapes")
 
-from statistical_analysis.shapes import Shape, positive, smooth
+from statistical_analysis.shapes import Shape, _with_parabolas, positive, smooth
 
 RATIOS = arrays(np.float64, st.integers(3, 20), elements=st.floats(0, 10, width=32))
 
@@ -61,3 +61,11 @@ def test_negative_bins_are_zero_and_the_sum_stays(values: Any) -> None:
     assert found.sum() == pytest.approx(values.sum())
     assert (found >= 0).all()
     assert 0 < scale <= 1
+
+
+def test_a_parabola_is_steep_on_the_steep_side() -> None:
+    """Three equal numbers at a valley: the parabola has its middle towards the smaller rise, whichever side that is on."""
+    values = np.array([5.0, 1.0, 1.0, 1.0, 2.0])
+    found = _with_parabolas(values)
+    assert found.tolist() == pytest.approx([5, 1, 1 / 0.75 - 0.5 * 5 + 2 / 6, 1 - 1.5, 2])
+    assert _with_parabolas(values[::-1]).tolist() == found[::-1].tolist()

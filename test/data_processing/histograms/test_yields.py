@@ -67,6 +67,12 @@ def test_errors_of_a_nuisance_parameter_are_added_before_they_are_squared() -> N
     assert found["data"] == Yield("data", 127.0, 0.0, 0.0)
 
 
+def test_of_two_directions_the_larger_change_counts() -> None:
+    nominal, up, down = np.array([0.0, 4, 6, 0]), np.array([0.0, 5, 6, 0]), np.array([0.0, 1, 6, 0])
+    for one, other in ((up, down), (down, up)):
+        assert Yield.of("x", Template(nominal, nominal, {"jes": one}, {"jes": other})).systematic == 3
+
+
 def test_eras_are_added() -> None:
     whole = added([channel("2018"), channel("2022")])
     assert whole.name == "SR_x"
