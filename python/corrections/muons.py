@@ -154,8 +154,8 @@ def scale_uncertainty(muons: MuonCorrections, pt: Any, eta: Any, phi: Any, charg
 def width(muons: MuonCorrections, pt: Any, eta: Any, layers: Any) -> Factor:
     """The relative width by which each muon in simulation is smeared, 0 where its resolution is worse than that of data.
 
-    It is the resolution, a parabola in pt, times sqrt(k_data^2 - k_mc^2). The variations, up and down, change that factor by
-    the statistical uncertainty of k_mc, as MUO's script does: it is added as it is, not propagated through the square root.
+    It is the resolution, a parabola in pt, times sqrt(k_data^2 - k_mc^2). Up and down multiply that by 1 +- the relative statistical
+    uncertainty of k_mc, as MUO's script does, which divides the smearing by k_mc and multiplies it by k_mc +- its uncertainty.
 
     Parameters
     ----------
@@ -171,8 +171,9 @@ def width(muons: MuonCorrections, pt: Any, eta: Any, layers: Any) -> Factor:
     sigma = np.maximum(sum(parabola), 0.0)
     data, mc = (muons.value(f"k_{kind}", abseta=abs(eta), variation="nom") for kind in ("data", "mc"))
     factor = np.sqrt(np.maximum(data**2 - mc**2, 0.0))
-    error = np.where(factor > 0, muons.value("k_mc", abseta=abs(eta), variation="stat"), 0.0)
-    return Factor(sigma * factor, {"up": sigma * (factor + error), "down": sigma * (factor - error)})
+    error = muons.value("k_mc", abseta=abs(eta), variation="stat")
+    change = sigma * factor * np.divide(error, mc, out=np.zeros_like(factor), where=mc > 0)
+    return Factor(sigma * factor, {"up": sigma * factor + change, "down": sigma * factor - change})
 
 
 def crystal_ball(muons: MuonCorrections, eta: Any, layers: Any, uniform: Any) -> _Numbers:

@@ -78,10 +78,12 @@ class OneByOne:
         data, mc = (self._set[f"k_{kind}"].evaluate(place[0], "nom") for kind in ("data", "mc"))
         if mc >= data or not 26 <= pt <= 200:
             return pt
-        factor = math.sqrt(data**2 - mc**2) + sign * self._set["k_mc"].evaluate(place[0], "stat")
+        factor = math.sqrt(data**2 - mc**2)
         mean, sigma, power, edge = (self._set["cb_params"].evaluate(*place, number) for number in range(4))
         drawn = mean + sigma * quantile(mu["share"], power, edge) if power > 1 and edge > 0 else 0.0
         changed = 1 + factor * max(0, zero + one * pt + two * pt**2) * drawn
+        if sign:  # as MUO's script varies what it has smeared
+            changed = 1 + (mc + sign * self._set["k_mc"].evaluate(place[0], "stat")) * (changed - 1) / mc
         return float(pt * changed) if 0.1 < changed < 2 else pt
 
     def rescaled(self, mu: dict[str, float], sign: int) -> float:
