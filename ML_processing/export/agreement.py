@@ -111,21 +111,11 @@ class Agreement:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What was made of events.
+    """What was made of events."""
 
-    Attributes
-    ----------
-    depth
-        How many cuts each event passes, one after the other; -1 if that is not known.
-    rows
-        The events that pass all.
-    columns
-        The columns of these, by name: numbers, or lists.
-    """
-
-    depth: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    columns: Mapping[str, Any]
+    depth: NDArray[np.int64]  # how many cuts each event passes, one after the other; -1 if that is not known
+    rows: NDArray[np.int64]  # the events that pass all
+    columns: Mapping[str, Any]  # of these: numbers, or lists
 
 
 def check_agreement(model: Model, traced: TracedSelection, networks: Model, samples: Sequence[Sample]) -> Agreement:

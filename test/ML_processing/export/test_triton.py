@@ -123,7 +123,8 @@ def test_the_command(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "a.yaml").write_text(ERAS)
     (tmp_path / "tagger").mkdir()
     for era in ("2018", "2022"):
-        shutil.copy(model, tmp_path / "tagger" / f"model_{era}.onnx")
+        for suffix in (".onnx", ".json"):
+            shutil.copy(model.with_suffix(suffix), tmp_path / "tagger" / f"model_{era}{suffix}")
     monkeypatch.setattr(pipeline, "run_one", lambda *_: None)  # they are up to date
     assert run(str(tmp_path / "a.yaml"), "--triton", served) == (0, "")
     names = ["linear", "other", "tagger_2018", "tagger_2022"]
