@@ -8,18 +8,6 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Optional
 
-__all__ = [
-    "TOO_LITTLE_MEMORY",
-    "ConfigError",
-    "NanoMLError",
-    "UnreadableError",
-    "explain_os_error",
-    "is_os_error",
-    "lacks_memory",
-    "listed",
-    "told_once",
-]
-
 
 class NanoMLError(Exception):
     """One message for a person: what is wrong, where, and what to do.

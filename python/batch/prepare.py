@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 import uuid
@@ -39,23 +40,10 @@ _UNKNOWN = 500e6  # bytes of a file about which nothing is known
 _MARGIN = 3.0  # machines differ
 _SHORTEST = 1200  # seconds that any job may ask for
 # the variables of a shell, as after cmsenv, that jobs need, by name: whoever reads a submission must not find a password in it
-_SOFTWARE = [
-    "PATH",
-    "LD_LIBRARY_PATH",
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "PYTHON3PATH",
-    "ROOTSYS",
-    "ROOT_INCLUDE_PATH",
-    "CMSSW_BASE",
-    "CMSSW_RELEASE_BASE",
-    "CMSSW_FULL_RELEASE_BASE",
-    "CMSSW_VERSION",
-    "CMSSW_SEARCH_PATH",
-    "CMSSW_FWLITE_INCLUDE_PATH",
-    "SCRAM_ARCH",
-    "SCRAMRT_SET",
-]
+_SOFTWARE = re.compile(
+    "(LD_LIBRARY_|PYTHON|PYTHON3|ROOT_INCLUDE_)?PATH|PYTHONHOME|ROOTSYS|SCRAM_ARCH|SCRAMRT_SET|"
+    "CMSSW_(BASE|RELEASE_BASE|FULL_RELEASE_BASE|VERSION|SEARCH_PATH|FWLITE_INCLUDE_PATH)"
+)
 
 
 @dataclass(frozen=True)
@@ -228,7 +216,7 @@ def _variables() -> dict[str, str]:
 
 def _software() -> dict[str, str]:
     """The variables that lead to the packages of this shell, as after cmsenv: HTCondor does not hand them on."""
-    return {name: os.environ[name] for name in _SOFTWARE if name in os.environ}
+    return {name: value for name, value in sorted(os.environ.items()) if _SOFTWARE.fullmatch(name)}
 
 
 def _sent(config: Config) -> list[Any]:
