@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ML_processing.metrics.classification import FEWEST
 from ML_processing.metrics.measured import Floats, Measured
-from MLTools.NanoML.contracts.bins import FINE, chosen_bins
+from MLTools.NanoML.contracts.bins import FINE, chosen_bins, fine_edges
 
 _STEPS = 100  # of Newton's method, which takes about ten
 _PRECISION = 1e-10  # of twice the logarithm of the likelihood, at its minimum
@@ -121,7 +121,7 @@ class BinnedScore:
     @property
     def edges(self) -> Floats:
         """Edges of the bins, between 0 and 1."""
-        return np.array(self.starts) / FINE
+        return np.clip(np.array(fine_edges())[self.starts], 0, 1)
 
     def significance(self, shifts: ArrayLike = ()) -> Measured:
         """As of `discovery`, and its statistical error; None for both if it is not defined."""
@@ -158,7 +158,7 @@ def standing_for(labels: NDArray[np.int64], weights: ArrayLike, totals: ArrayLik
 
 def fine_bins(score: ArrayLike) -> NDArray[np.int64]:
     """The fine bin of each score between 0 and 1."""
-    return np.clip((np.asarray(score, np.float64) * FINE).astype(np.int64), 0, FINE - 1)
+    return np.clip(np.searchsorted(fine_edges(), np.asarray(score, np.float64), "right") - 1, 0, FINE - 1)
 
 
 def fine_sums(score: ArrayLike, is_signal: ArrayLike, weights: ArrayLike) -> Floats:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Templates, added, summed
 from MLTools.NanoML.report.figures import BACKGROUNDS, SIGNAL, grid, in_style, save, with_ratio
-from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack
+from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack, drawn_edges, label_edges
 
 _MOST_SHOWN = 6  # nuisance parameters in a figure
 Floats = NDArray[np.float64]
@@ -75,7 +75,7 @@ def stack(
 
     Without data, the ratio is that of signal to background. Bins that are blind are hatched. The legend says what is not in the bins.
     """
-    edges, names = np.array(histogram.axes[0].edges), _backgrounds(channel, signal)
+    edges, names = drawn_edges(histogram.axes[0].edges), _backgrounds(channel, signal)
     colors = [BACKGROUNDS[(len(names) - 1 - number) % len(BACKGROUNDS)] for number in range(len(names))]
     shown = [Drawn(it, channel.processes[it].nominal[1:-1], color) for it, color in zip(names, colors)]
     error = total_error(channel, names)[1][1:-1] if names else np.zeros(len(edges) - 1)
@@ -92,6 +92,7 @@ def stack(
         below.stairs(ratio, edges, color=SIGNAL, lw=2.5)
         below.set_ylim(0, None)
         below.set_ylabel("S / B")
+    label_edges(below, histogram.axes[0].edges)
     below.set_xlabel(histogram.axes[0].quantity)
     groups = {"background": names, "signal": [line.name] if line else []}
     outside = {name: summed([channel.processes[it] for it in each]).outside for name, each in groups.items() if each}
@@ -114,7 +115,7 @@ def uncertainties(
     if not largest:
         return None
     figure, all_axes = grid(len(largest), f"{channel.name}, {right}", 3, (4.2, 3.4))
-    edges = np.array(histogram.axes[0].edges)
+    edges = drawn_edges(histogram.axes[0].edges)
     for axes, name in zip(all_axes, largest):
         for (group, each), color in zip(changes[name].items(), (BACKGROUNDS[0], SIGNAL)):
             for values, style, direction in zip(each, ("-", "--"), ("up", "down")):
@@ -125,6 +126,7 @@ def uncertainties(
         reach = max(0.02, 1.3 * max(float(np.abs(each).max()) for each in changes[name].values()))
         axes.set_ylim(1 - min(reach, 1), 1 + min(reach, 2))
         axes.set_xlim(edges[0], edges[-1])
+        label_edges(axes, histogram.axes[0].edges)
         axes.set_title(name, loc="left")
         axes.set_xlabel(histogram.axes[0].quantity)
     handles, texts = figure.axes[0].get_legend_handles_labels()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _CENTRAL = 0.6827  # coverage of one standard deviation
+_NARROWEST = 0.004  # of the axis: about a line of a figure
 _MOST_OUTSIDE = 0.25  # share of the points of a ratio beyond its axis
 Floats = NDArray[np.float64]
 
@@ -82,6 +83,24 @@ class Stack:
     def centers(self) -> Floats:
         """Centres of the bins, float64 of shape (bins,)."""
         return (self.edges[1:] + self.edges[:-1]) / 2
+
+
+def drawn_edges(edges: Sequence[float]) -> Floats:
+    """Where the edges of bins are drawn: where they are, or evenly if a bin would be too narrow to be seen."""
+    found = np.array(edges)
+    return np.arange(len(found), dtype=np.float64) if _is_narrow(found) else found
+
+
+def label_edges(axes: Axes, edges: Sequence[float]) -> None:
+    """Write the edges of bins that are drawn evenly on the x axis."""
+    if _is_narrow(np.array(edges)):
+        axes.set_xticks(range(len(edges)), [f"{it:.7g}" for it in edges])
+        axes.tick_params(axis="x", labelrotation=90, labelsize=11)
+        axes.minorticks_off()
+
+
+def _is_narrow(edges: Floats) -> bool:
+    return bool(np.diff(edges).min() < _NARROWEST * np.ptp(edges))
 
 
 def draw_stack(axes: Axes, stack: Stack, logarithmic: bool = False, scale: float = 1.0) -> None:

@@ -25,7 +25,7 @@ from MLTools.NanoML.report.figures import (
     with_ratio,
 )
 from MLTools.NanoML.report.page import rounded, with_error
-from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack
+from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack, drawn_edges, label_edges
 from statistical_analysis.model import FitChannel, StatisticalModel
 from statistical_analysis.results import CONSTRAINED, STATISTICAL, TOTAL, Channel, Limit, Parameter, Results, Yields
 from statistical_analysis.samples import Sample
@@ -211,7 +211,7 @@ def channel_figure(
     results: Results, channel: Channel, yields: Sequence[Yields], axis: Axis, stage: str, right: str
 ) -> Figure:
     """Stacked samples with the error of their sum, the signal on top of them, data if there are any, and the ratio."""
-    edges, total = np.array(axis.edges), next(it for it in yields if it.sample == TOTAL)
+    edges, total = drawn_edges(axis.edges), next(it for it in yields if it.sample == TOTAL)
     samples = sorted((it for it in yields if it.sample not in (TOTAL, results.signal)), key=lambda it: sum(it.events))
     shown = [
         Drawn(it.sample, np.maximum(it.events, 0), BACKGROUNDS[(len(samples) - 1 - number) % len(BACKGROUNDS)])
@@ -223,6 +223,7 @@ def channel_figure(
     figure, axes, below = with_ratio(axis.right or right, results.unblinded is not None)
     draw_stack(axes, stack)
     draw_ratio(below, stack)
+    label_edges(below, axis.edges)
     below.set_xlabel(axis.title)
     title = "\n".join(filter(None, (f"{channel.name}, {stage} the fit", channel.note)))
     axes.legend(ncols=2, fontsize=17, loc="upper right", title=title, title_fontsize=17)
@@ -261,7 +262,7 @@ def _smoothed_figure(channel: FitChannel, shown: Sequence[tuple[Sample, str]], r
 
 
 def _smoothed_panel(axes: Axes, channel: FitChannel, sample: Sample, name: str) -> None:
-    edges, safe = np.array(channel.edges), np.where(sample.nominal > 0, sample.nominal, np.nan)
+    edges, safe = drawn_edges(channel.edges), np.where(sample.nominal > 0, sample.nominal, np.nan)
     error = np.nan_to_num(sample.errors / safe)
     axes.stairs(1 + error, edges, baseline=1 - error, fill=True, color="#d0d0d6", label="Statistics, nominal")
     axes.axhline(1, color="black", lw=0.8)
@@ -275,6 +276,7 @@ def _smoothed_panel(axes: Axes, channel: FitChannel, sample: Sample, name: str) 
     reach = min(1.15 * max(float(np.abs(np.array(ratios) - 1).max()), 0.01), 1.0)
     axes.set_ylim(1 - reach, 1 + reach)
     axes.set_xlim(edges[0], edges[-1])
+    label_edges(axes, channel.edges)
     axes.set_title(f"{sample.process}, {name}", loc="left")
     axes.set_xlabel(channel.title)
 

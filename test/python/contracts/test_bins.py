@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.stats import norm
 
 from MLTools.NanoML.contracts.bins import FINE, chosen_bins, fine_edges, with_background
 
@@ -52,6 +54,29 @@ def test_fine_bins() -> None:
     edges = fine_edges()
     assert len(edges) == FINE + 1
     assert np.searchsorted(edges, [0.0, 1.0, np.float32(1)], "right").tolist() == [1, FINE, FINE]
+    assert (np.diff(edges) > 0).all()
+    inner = np.array(edges[1:-1])
+    assert np.diff(np.log(inner / (1 - inner))) == pytest.approx(0.032, abs=0.009)
+    assert f"{edges[600]}, {edges[900]}" == "0.9608, 0.99999724"
+
+
+@pytest.mark.parametrize(("distance", "least"), [(4, 0.95), (5, 0.93)])
+def test_little_signal_in_much_background_keeps_its_significance(distance: float, least: float) -> None:
+    """Ten events of a Gaussian over 1e5 of another one: in 1,000 even bins 43 % and 38 % of the significance
+    were left."""
+    edges = np.array(fine_edges()).clip(0, 1)
+    with np.errstate(divide="ignore"):
+        x = np.log(edges / (1 - edges)) / distance + distance / 2  # the score is optimal
+    signal, background = 10 * -np.diff(norm.sf(x - distance)), 1e5 * -np.diff(norm.sf(x))
+    starts = chosen_bins(signal, background, background / 1e9)
+
+    def significance(s: np.ndarray, b: np.ndarray) -> float:
+        return float(np.sqrt(2 * ((s + b) * np.log1p(s / b) - s).sum()))
+
+    fine = np.linspace(-10, 15, 100_001)
+    optimum = significance(10 * norm.pdf(fine - distance) * 0.00025, 1e5 * norm.pdf(fine) * 0.00025)
+    found = significance(*(np.add.reduceat(it, starts[:-1]) for it in (signal, background)))
+    assert least < found / optimum < 1
 
 
 def test_bins_are_joined_until_no_channel_has_signal_without_background() -> None:
