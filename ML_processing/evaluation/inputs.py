@@ -55,6 +55,8 @@ class Distributions:
     panels: list[InputShape]
     inputs: int
     events: int
+    # by input the shares of its values that are missing, of each class; only inputs that lack some
+    missing: dict[str, list[float]] = field(default_factory=dict)
 
 
 def distributions(tested: OutOfFold, important: Importance) -> Distributions:
@@ -65,7 +67,20 @@ def distributions(tested: OutOfFold, important: Importance) -> Distributions:
         edges = edges_of(values)
         classes = by_class(table, table.labels[rows], values, table.weights[rows], edges)
         panels.append(InputShape(it.name, label(table, it.name), edges, _missing(values), classes))
-    return Distributions(panels, len(found), len(table))
+    return Distributions(panels, len(found), len(table), missing_by_class(tested))
+
+
+def missing_by_class(tested: OutOfFold) -> dict[str, list[float]]:
+    """By input the shares of its values that are missing, of each class; only inputs that lack some."""
+    table, sentinels, found = tested.table, tested.training.sentinels, {}
+    for it in inputs_of(table):
+        values, rows = it.values(table)
+        missing = ~np.isfinite(values) | np.isin(values, np.array(sentinels.get(it.name, []), np.float32))
+        if missing.any():
+            labels = table.labels[rows]
+            every, lacking = (np.bincount(which, minlength=len(table.classes)) for which in (labels, labels[missing]))
+            found[it.name] = (lacking / np.maximum(every, 1)).tolist()
+    return found
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ML_processing.evaluation.data_comparison.tables import with_data
 from ML_processing.evaluation.regression import Regression
 from ML_processing.evaluation.scored import OutOfFold
-from ML_processing.evaluation.tables import by_era, by_training, in_region, numbers, provenance, variations
+from ML_processing.evaluation.tables import by_era, by_training, in_region, missing, numbers, provenance, variations
 from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey
 from ML_processing.training.description import best_epoch
@@ -231,6 +231,8 @@ def _figure(directory: Path, name: str, content: Evaluation) -> str:
         numbers = by_era(content.plots.eras)
     if name == "repeats" and content.plots.repeats is not None:
         numbers = by_training(content.plots.repeats)
+    if name == "features" and content.plots.features.missing:
+        numbers = missing(content.plots.features, content.classes)
     image = _image(directory, name, name)
     return f'<section id="{name}" class="figure"><h2>{title}</h2>{numbers}\n{image}</section>'
 
@@ -262,7 +264,7 @@ def notes_on(training: Training, table: Table, survey: Survey) -> list[str]:
     notes, every = [*survey.notes(), *_unfinished(training)], int(survey.counts.sum())
     if training.sentinels:
         listed = ", ".join(f"{value:g} in {name}" for name, values in training.sentinels.items() for value in values)
-        notes.append(f"These values lie apart from all others, so they count as missing and take the median: {listed}.")
+        notes.append(f"These values lie apart from all others, so they count as missing: {listed}.")
     if training.is_boosted:
         notes.append("The networks on this page are boosted decision trees, so there is no other BDT to compare with.")
     if len(table) < every:

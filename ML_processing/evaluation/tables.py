@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ML_processing.evaluation.classification import Classification, ClassificationPlots
 from ML_processing.evaluation.cuts import CrossFit, Significance
+from ML_processing.evaluation.inputs import Distributions
 from ML_processing.evaluation.regions import RegionResult, Separation
 from ML_processing.evaluation.regression import Regression, Residuals
 from ML_processing.evaluation.scored import Areas, EventCounts
@@ -44,6 +45,13 @@ def numbers(content: Evaluation) -> str:
         _pairs(measured),
     ]
     return "\n".join(text for text in (*texts, events) if text)
+
+
+def missing(content: Distributions, classes: Sequence[str]) -> str:
+    """How often inputs are missing, by class."""
+    rows = [[name, *(f"{100 * share:.3g} %" for share in shares)] for name, shares in content.missing.items()]
+    text = "How often an input has no value: where the classes differ, this alone tells them apart, in simulation at least."
+    return table(["missing values", *classes], rows) + f"<p>{text}</p>"
 
 
 def _areas(content: Classification) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -90,6 +90,8 @@ class TrainingColumns:
     labels: ObjectLabels | None = None  # None in a training on events
     share: float = 1.0  # of the events that are used, those with the smallest hashes
     estimates: tuple[str, ...] = ()  # the targets of a network that also has a head for the classes
+    # values that count as missing, by the full name of the column
+    named: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -211,7 +213,17 @@ def agreed_columns(
         labels,
         config.share,
         tuple(targets) if CLASSES in heads else (),
+        named_values(known.values(), collections),
     )
+
+
+def named_values(
+    columns: Iterable[ConvertedColumn], collections: Iterable[InputCollection]
+) -> dict[str, tuple[float, ...]]:
+    """The values that count as missing in some columns, by their full names; only columns of which something is said."""
+    fields = ((f"{it.name}_{each.name}", each) for it in collections for each in it.columns)
+    every = (*((each.name, each) for each in columns), *fields)
+    return {name: each.missing for name, each in every if each.missing is not None}
 
 
 def _heads(config: Train) -> tuple[str, ...]:
@@ -303,6 +315,11 @@ def _check_agreement(file_a: Path, a: HDF5Metadata, file_b: Path, b: HDF5Metadat
             f"{name} ({each.max}, sorted by {each.order})" for name, each in it.objects.items()
         ],
         "parameters": lambda it: [column.name for column in it.features if column.source == PARAMETER],
+        "missing values": lambda it: [
+            f"{each.name}: {each.missing}"
+            for each in (*it.features, *(x for of in it.objects.values() for x in of.fields))
+            if each.missing is not None
+        ],
         "classes": lambda it: it.classes,
         "selection": lambda it: [it.selection or "none"],
         "regions": lambda it: [f"{region.name} ({region.cut})" for region in it.regions],

@@ -59,7 +59,7 @@ class Table:
             run, block, event = (raw[EVENTS][name] for name in IDENTIFIERS)
             inside = mixed(event, run, block) < np.uint64(columns.share * 2.0**64)
             raw = {name: rows[inside] for name, rows in raw.items()}
-        events, labels, left_out = raw[EVENTS], columns.labels, Counter[int]()
+        events, labels, left_out, named = raw[EVENTS], columns.labels, Counter[int](), columns.named
         objects: dict[str, tuple[Floats, NDArray[np.bool_]]] = {}
         if labels is None:
             label = events["label"] if columns.is_labelled else np.zeros(len(events), np.int64)
@@ -70,7 +70,10 @@ class Table:
             for it in columns.collections:
                 members = raw[it.name][labelled]
                 mask = members["valid"].astype(np.bool_)
-                values = _floats(members, it.fields, members.shape)
+                of_fields = {
+                    field: named[key] for field, key in zip(it.fields, it.shape.columns, strict=True) if key in named
+                }
+                values = _floats(members, it.fields, members.shape, of_fields)
                 values[~mask] = 0
                 objects[it.name] = (values, mask)
         else:
@@ -81,12 +84,12 @@ class Table:
             column |= {name: members[field] for name, field in labels.fields.items()}
         run, block, event = (rows[name] for name in IDENTIFIERS)
         return cls(
-            _floats(column, columns.names, rows.shape),
+            _floats(column, columns.names, rows.shape, named),
             objects,
             label,
             weights,
             (run, block, event),
-            {name: _floats(column, [name], rows.shape)[:, 0] for name in columns.extras},
+            {name: _floats(column, [name], rows.shape, named)[:, 0] for name in columns.extras},
             columns,
             left_out,
         )
@@ -156,6 +159,14 @@ class Table:
         columns = [self.extras[name] for name in self.about.targets or self.about.estimates]
         return np.stack(columns, axis=1) if columns else np.empty((len(self), 0), np.float32)
 
+    def inputs(self) -> Iterator[tuple[str, Floats]]:
+        """Values of all inputs by their full names; of collections the objects, without padding."""
+        yield from zip(self.names, self.features.T, strict=True)
+        for it in self.about.collections:
+            values, mask = self.objects[it.name]
+            for i, name in enumerate(it.shape.columns):
+                yield name, values[..., i][mask]
+
     def flattened(self) -> Floats:
         """Inputs as columns (N, columns): features, then the fields of each object, NaN if there is no object."""
         parts = [self.features]
@@ -213,12 +224,21 @@ def _weights(file: Path, rows: NDArray[Any]) -> Floats:
     return weights
 
 
-def _floats(rows: NDArray[Any] | Mapping[str, NDArray[Any]], names: Sequence[str], shape: tuple[int, ...]) -> Floats:
-    """Some fields as one more axis."""
+def _floats(
+    rows: NDArray[Any] | Mapping[str, NDArray[Any]],
+    names: Sequence[str],
+    shape: tuple[int, ...],
+    named: Mapping[str, Sequence[float]],
+) -> Floats:
+    """Some fields as one more axis, NaN for the values that are named as missing."""
     values = np.empty((*shape, len(names)), np.float32)
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing
         for i, name in enumerate(names):
             values[..., i] = rows[name]
+            dtype = rows[name].dtype
+            for missing in named.get(name, ()):
+                stored = dtype.type(missing) if dtype.kind == "f" else missing  # half precision has rounded it
+                values[values[..., i] == np.float32(stored), i] = np.nan
     return values
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -35,6 +35,28 @@ class Shape:
     outputs: int  # number of logits (one for each class) or of regression targets
     # number of targets of a network that has a head for them beside the classes; hashes of events were made without it
     targets: int = field(default=0, repr=False)
+    # columns whose values may be missing, for each of which the core reads an indicator
+    missing: tuple[str, ...] = field(default=(), repr=False)
+    # values that count as missing, by column; with none, nothing but what is not finite does
+    named: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False, hash=False)
+
+    @property
+    def inside(self) -> Shape:
+        """What the core reads behind the scaling: indicators of missing values follow the features, and the fields."""
+
+        def extended(names: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
+            return (*names, *(f"{names[i]}_missing" for i in self.missing_in(columns)))
+
+        collections = tuple(replace(it, fields=extended(it.fields, it.columns)) for it in self.collections)
+        return Shape(extended(self.features, self.features), collections, self.outputs, self.targets)
+
+    def missing_in(self, columns: Sequence[str]) -> list[int]:
+        """Which of some columns have an indicator."""
+        return [i for i, name in enumerate(columns) if name in self.missing]
+
+    def named_in(self, columns: Sequence[str]) -> dict[int, tuple[float, ...]]:
+        """The values of some columns that are named as missing, by their numbers."""
+        return {i: self.named[name] for i, name in enumerate(columns) if name in self.named}
 
     @property
     def tensors(self) -> list[str]:

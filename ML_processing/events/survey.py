@@ -120,6 +120,13 @@ class Survey:
                 f"interpolate between 2 or more (up to {_MOST_VALUES})."
             )
 
+    def incomplete(self) -> list[str]:
+        """The inputs that have no value in some events or objects, in their order."""
+        about = self.about
+        names = [*about.names, *(name for it in about.collections for name in it.shape.columns)]
+        lacking = (name for name in names if name in self._ranges and name != about.parameter)
+        return [name for name in lacking if self._ranges[name].finite < self._ranges[name].count]
+
     def notes(self) -> list[str]:
         """What the user should know about columns, and about objects that are left out, as sentences."""
         columns = [note for name, values in self._ranges.items() for note in self._notes_on(name, values)]
@@ -172,21 +179,18 @@ class Survey:
         if missing:
             of = f"{missing:,} of {values.count:,} {rows}"
             share = f"({100 * missing / values.count:.2g} %)"
-            then = "these count as missing and " + ("take the median" if is_feature else "are not decorrelated")
+            then = "these count as missing" + ("" if is_feature else " and are not decorrelated")
             if name in self.about.estimates:
                 then = "there is nothing to estimate in these"
-            yield f"{what} {name} is not a finite number in {of} {share}: {then}."
+            named = " or ".join(f"{value:g}" for value in self.about.named.get(name, ()))
+            yield f"{what} {name} is not a finite number{named and f', or {named},'} in {of} {share}: {then}."
         if values.low == values.high:
             yield f"{what} {name} has the same value, {values.low:g}, everywhere: it cannot help."
 
 
 def _columns(table: Table) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """All inputs, targets and the spectator by their full names; of collections the objects, without padding."""
-    yield from zip(table.names, table.features.T, strict=True)
-    for it in table.about.collections:
-        values, mask = table.objects[it.name]
-        for i, name in enumerate(it.fields):
-            yield f"{it.name}_{name}", values[..., i][mask]
+    """All inputs, targets and the spectator by their full names."""
+    yield from table.inputs()
     rest = {*table.about.targets, *table.about.estimates, *filter(None, [table.about.spectator])} - set(table.names)
     yield from ((name, table.extras[name]) for name in sorted(rest))
 

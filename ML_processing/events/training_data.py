@@ -83,12 +83,12 @@ class ParameterGrid:
         weights = (table.weights * self.balance(table)).astype(np.float32)
         return replace(table, features=self.filled(table), weights=weights)
 
-    def redraw(self, events: EventTensors, scaled: Tensor, generator: torch.Generator) -> None:
-        """Give new values to the events that are free, in place, from the values as scaled, (values,)."""
+    def redraw(self, events: EventTensors, column: int, scaled: Tensor, generator: torch.Generator) -> None:
+        """Give new values to the events that are free, in place in their column, from the values as scaled, (values,)."""
         count = int(events.free.sum())
         if count:
             drawn = torch.randint(len(self.values), (count,), generator=generator)
-            events.inputs.features[events.free, -1] = scaled[drawn.to(scaled.device)]
+            events.inputs.features[events.free, column] = scaled[drawn.to(scaled.device)]
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,8 @@ def _redraw(
     if parameter is None:
         return None
     scaled = network.scaling.of_parameter(parameter.values).to(device)
-    return lambda events, generator: parameter.redraw(events, scaled, generator)
+    column = len(network.shape.features) - 1  # indicators of missing values may follow
+    return lambda events, generator: parameter.redraw(events, column, scaled, generator)
 
 
 def _at_most(table: Table, most: int, seed: int) -> Table:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ML_processing.events.inputs import Inputs, ObjectTensors, Shape
+from ML_processing.events.spectrum import center_and_width
 from ML_processing.models.boosted import Boosted
 from ML_processing.models.hooks import first, sizes_of_heads
-from ML_processing.models.scaling import Scaler, Scaling, Unscaled, center_and_width
+from ML_processing.models.scaling import Scaler, Scaling, Unscaled
 from MLTools.NanoML.model import CLASSES, TARGETS, Discriminant
 from MLTools.NanoML.model.discriminant import SMALLEST, coefficients
 
@@ -40,7 +41,7 @@ class Network(nn.Module):
         super().__init__()
         self.shape = shape
         limit = Scaler.FARTHEST if is_raw else Scaler.LIMIT
-        self.scaling = Unscaled() if isinstance(core, Boosted) else Scaling(shape, limit)
+        self.scaling = Unscaled(shape) if isinstance(core, Boosted) else Scaling(shape, limit)
         self.has_scale = self.has_target_scale = is_raw
         self.core = core
         size = shape.targets or shape.outputs

@@ -58,7 +58,7 @@ def make_network(model: str, options: Mapping[str, Any], shape: Shape, is_raw: b
     known = _check_options(model, core, options)
     _check_objects(model, getattr(core, "object_fields", None), shape)
     try:
-        made = core(shape, **options)
+        made = core(shape.inside, **options)
     except (TypeError, ValueError) as problem:
         raise ConfigError(
             f'train.options: the model "{model}" cannot be made with {dict(options)}: '

@@ -1,7 +1,8 @@
-"""How inputs are scaled: shifted to a centre of 0 and a width of 1, with missing values in the centre."""
+"""How inputs are scaled: shifted to a centre of 0 and a width of 1, with missing values in the centre and an indicator of them."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -11,17 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ML_processing.events.inputs import Inputs, ObjectTensors, Shape
-
-_SHARE = 0.01  # of the values must be equal to a sentinel: a single outlier is an outlier
-_ISOLATION = 5.0  # widths between a sentinel and the nearest other value
-_CONTINUOUS = 100  # different values that the others must have: labels, counts and grids have fewer
+from ML_processing.events.spectrum import center_and_width, sentinels
 
 
 class Scaler(nn.Module):
     """Shift and scale every column to a centre of 0 and a width of 1.
 
-    A value that is missing becomes the centre, which is 0 after scaling. Missing are values that are not finite, and
-    those that `fit` recognized as a sentinel: a number such as -999 that stands for "no value". Whatever lies beyond
+    A value that is missing becomes the centre, which is 0 after scaling. Missing are values that are not finite, those that are
+    `named`, and, in a column without any, those that `fit` recognized as a sentinel: a number such as -999 that stands for
+    "no value". Whatever lies beyond
     10 widths is moved to 10 widths, so that no outlier can dominate a network; the limit of a network that reads inputs as they are
     is there only to keep its numbers finite.
     """
@@ -32,10 +31,15 @@ class Scaler(nn.Module):
     width: Tensor
     below: Tensor  # the sentinels at the two ends of a column, or infinities: values between them count
     above: Tensor
+    named: Tensor  # float32, (values, columns): NaN where there are fewer
 
-    def __init__(self, columns: int, limit: float = LIMIT) -> None:
+    def __init__(self, columns: int, limit: float = LIMIT, named: Mapping[int, Sequence[float]] | None = None) -> None:
         super().__init__()
         self.limit = limit
+        self.has_named = {} if named is None else named
+        rows = [*itertools.zip_longest(*(self.has_named.get(i, ()) for i in range(columns)), fillvalue=math.nan)]
+        self.most_named = len(rows)
+        self.register_buffer("named", torch.tensor(rows).reshape(len(rows), columns), persistent=False)
         self.register_buffer("center", torch.zeros(columns))
         self.register_buffer("width", torch.ones(columns))
         self.register_buffer("below", torch.full((columns,), -math.inf))
@@ -44,17 +48,11 @@ class Scaler(nn.Module):
     def fit(self, column: int, values: NDArray[np.floating]) -> None:
         """Take the scale of one column from its values, shape (N,), of the training events alone.
 
-        The smallest or the largest value is a sentinel if at least 1 % of the values are exactly it, if no other
-        value is nearer to it than 5 widths of the others, and if the others take at least 100 different values. So
-        a spike at the edge of a spectrum is not one (it is not isolated), nor is a flag, a charge, a count, an
-        identifier or a point of a grid of parameters (they take few values). A default inside or near the spectrum,
-        such as -1 of a discriminant between 0 and 1 with a width of 0.4, is kept: it does not harm the scale. There
-        may be several sentinels, as in -99 and -999.
-
-        The network cannot see that a value is missing; if that matters, add a count or a flag as a feature.
+        Those that are named are not finite here. `sentinels` has the rules for others. A default inside or near the spectrum, such as -1 of
+        a discriminant between 0 and 1 with a width of 0.4, is kept unless it is named: it does not harm the scale.
         """
         finite = values[np.isfinite(values)].astype(np.float64)
-        below, above = _sentinels(finite)
+        below, above = (-math.inf, math.inf) if column in self.has_named else sentinels(finite)
         center, width = center_and_width(finite[(finite > below) & (finite < above)])
         for buffer, value in ((self.center, center), (self.width, width), (self.below, below), (self.above, above)):
             buffer[column] = value
@@ -76,17 +74,28 @@ class Scaler(nn.Module):
         Returned are the scaled values, arbitrary for a missing one, and a bool of the same shape: False for a missing value.
         """
         scaled = torch.clamp((values - self.center) / self.width, -self.limit, self.limit)
-        return scaled, (values > self.below) & (values < self.above)
+        present = (values > self.below) & (values < self.above)
+        for row in range(self.most_named):
+            present = present & (values != self.named[row])
+        return scaled, present
 
 
 class Scaling(nn.Module):
-    """Scale the event-level features and the fields of every collection, each column by itself."""
+    """Scale the event-level features and the fields of every collection, each column by itself.
+
+    Behind them come the indicators: for each column of `shape.missing` 1 where its value is missing, and else 0.
+    """
 
     def __init__(self, shape: Shape, limit: float = Scaler.LIMIT) -> None:
         super().__init__()
         self.shape = shape
-        self.features = Scaler(len(shape.features), limit)
-        self.objects = nn.ModuleList(Scaler(len(it.fields), limit) for it in shape.collections)
+        self.features = Scaler(len(shape.features), limit, shape.named_in(shape.features))
+        self.objects = nn.ModuleList(
+            Scaler(len(it.fields), limit, shape.named_in(it.columns)) for it in shape.collections
+        )
+        self._missing = [
+            shape.missing_in(names) for names in (shape.features, *(it.columns for it in shape.collections))
+        ]
         self._vectors = [_vector_fields(it.fields) for it in shape.collections]
 
     def fit(
@@ -128,21 +137,29 @@ class Scaling(nn.Module):
         return found
 
     def forward(self, inputs: Inputs) -> Inputs:
-        """Scaled inputs: padding and missing values are 0, and the objects' `vectors` are filled."""
+        """Scaled inputs: padding and missing values are 0, indicators follow, and the objects' `vectors` are filled."""
         scaled, present = self.features(inputs.features)
-        features = torch.where(present, scaled, 0.0)
+        features = _with_indicators(torch.where(present, scaled, 0.0), ~present, self._missing[0])
         objects = {}
-        for it, scaler, fields in zip(self.shape.collections, self.objects, self._vectors, strict=True):
+        of_collections = zip(self.shape.collections, self.objects, self._vectors, self._missing[1:], strict=True)
+        for it, scaler, fields, missing in of_collections:
             values, mask, _ = inputs.objects[it.name]
             scaled, present = scaler(values)
-            present = present & mask.unsqueeze(-1)
+            there = mask.unsqueeze(-1)
+            absent, present = ~present & there, present & there
             vectors = _vectors(torch.where(present, values, 0.0), fields) if fields else None
-            objects[it.name] = ObjectTensors(torch.where(present, scaled, 0.0), mask, vectors)
+            scaled = _with_indicators(torch.where(present, scaled, 0.0), absent, missing)
+            objects[it.name] = ObjectTensors(scaled, mask, vectors)
         return Inputs(features, objects)
 
 
 class Unscaled(nn.Module):
-    """In the place of `Scaling`, for a core that reads inputs as they are, with missing values and padding."""
+    """In the place of `Scaling`, for a core that reads inputs as they are, with padding; what is missing is not finite."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.named = shape.named_in(shape.features)
+        self.named_of = {it.name: shape.named_in(it.columns) for it in shape.collections}
 
     def fit(
         self, features: NDArray[np.float32], objects: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]
@@ -157,40 +174,25 @@ class Unscaled(nn.Module):
         return torch.tensor(values, dtype=torch.float32)
 
     def forward(self, inputs: Inputs) -> Inputs:
-        """The inputs."""
-        return inputs
+        """The inputs, with NaN for values that are named."""
+        objects = {
+            name: it._replace(values=_without(it.values, self.named_of[name])) for name, it in inputs.objects.items()
+        }
+        return Inputs(_without(inputs.features, self.named), objects)
 
 
-def center_and_width(values: NDArray[np.floating]) -> tuple[float, float]:
-    """Centre and width of finite values, shape (N,): the median, and half of the central 68 % interval.
-
-    For a Gaussian these are mean and standard deviation, but they are insensitive to outliers. If the width is 0 (most
-    values are the same), it is the standard deviation, and 1 for a constant; no values have the centre 0 and the width 1.
-    """
-    if not values.size:
-        return 0.0, 1.0
-    low, middle, high = np.quantile(values.astype(np.float64), (0.16, 0.5, 0.84))
-    tiny = np.finfo(np.float32).tiny  # a smaller width would be 0 where subnormal numbers are
-    widths = ((high - low) / 2, values.std(dtype=np.float64))
-    return float(middle), next((float(width) for width in widths if width >= tiny), 1.0)
+def _with_indicators(scaled: Tensor, missing: Tensor, columns: list[int]) -> Tensor:
+    """Scaled values (..., columns), and behind them whether those of some columns are missing."""
+    return torch.cat([scaled, missing.to(scaled.dtype)[..., columns]], dim=-1) if columns else scaled
 
 
-def _sentinels(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The innermost sentinels at the lower and the upper end of finite values; infinities if there are none."""
-    below, above = -math.inf, math.inf
-    while values.size:
-        edges = [edge for edge in (values.min(), values.max()) if (values == edge).mean() >= _SHARE]
-        rest = values[~np.isin(values, edges)] if edges else values[:0]
-        if not rest.size:
-            break
-        apart = _ISOLATION * center_and_width(rest)[1]
-        low = [edge for edge in edges if rest.min() - edge > apart]
-        high = [edge for edge in edges if edge - rest.max() > apart]
-        if not (low or high) or len(np.unique(rest)) < _CONTINUOUS:
-            break
-        below, above = max([below, *low]), min([above, *high])
-        values = values[(values > below) & (values < above)]
-    return below, above
+def _without(values: Tensor, named: Mapping[int, Sequence[float]]) -> Tensor:
+    """Values (..., columns), with NaN for those that are named, by the number of their column."""
+    for column, each in named.items():
+        for value in each:
+            is_column = torch.arange(values.shape[-1]) == column
+            values = torch.where((values == value) & is_column, math.nan, values)
+    return values
 
 
 def _vector_fields(fields: tuple[str, ...]) -> list[int]:

@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ML_processing.events.columns import InputCollection
+from ML_processing.events.columns import InputCollection, named_values
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import Shape
+from ML_processing.events.spectrum import sentinels, spikes
 from ML_processing.events.survey import ClassTotal, Survey, split_count
 from ML_processing.events.training_data import ParameterGrid
+from ML_processing.models.boosted import Boosted
 from ML_processing.models.discriminant import BoundDiscriminant, discriminants_of, notes_on, signal_of
+from ML_processing.models.registry import model_class
 from ML_processing.networks import TRAINING, beginning, code_behind
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json
@@ -117,6 +120,9 @@ class TrainingDescription:
     datasets: tuple[ConvertedDataset, ...] = ()
     notes: list[str] = field(default_factory=list)  # what the user should know about the events
     sample: dict[str, list[Any]]  # a few real events, by the names of the tensors
+    missing: tuple[
+        str, ...
+    ] = ()  # inputs whose values may be missing, for each of which the networks read an indicator
     metrics: dict[str, Any] | None = None  # on events not trained on: auc and auc_error, and rmse by target
 
     @property
@@ -124,7 +130,8 @@ class TrainingDescription:
         """What the networks read and give."""
         outputs = len(self.targets) or len(self.classes)
         features, collections = (it.name for it in self.features), (it.shape for it in self.collections)
-        return Shape(tuple(features), tuple(collections), outputs, len(self.estimates))
+        named = named_values(self.features, self.collections)
+        return Shape(tuple(features), tuple(collections), outputs, len(self.estimates), self.missing, named)
 
     @property
     def signal_index(self) -> int:
@@ -159,6 +166,7 @@ class TrainingDescription:
             "collections": tuple(build(InputCollection, each) for each in content["collections"]),
             "targets": tuple(content["targets"]),
             "estimates": tuple(content.get("estimates", ())),
+            "missing": tuple(content.get("missing", ())),
             "parameter": None if parameter is None else build(ParameterGrid, parameter),
             "folds": build(Folds, content["folds"]),
             "data": build(EventsUsed, content["data"]),
@@ -215,7 +223,8 @@ def describe(
     about, sha256, classes = table.about, table.sha256(), survey.summary()
     parameter = ParameterGrid.of(survey)
     discriminants = discriminants_of(config, survey)
-    notes = [*survey.notes(), *notes_on(discriminants, config, survey)]
+    missing, found = _missing(table, survey, config)
+    notes = [*survey.notes(), *found, *notes_on(discriminants, config, survey)]
     if len(table) < survey.counts.sum():
         notes.append(
             f"The events do not fit into train.memory ({config.memory} MB): scaling, validation and report use "
@@ -243,8 +252,33 @@ def describe(
         data=EventsUsed(sha256, [str(file) for file in files], classes),
         datasets=about.datasets,
         notes=notes,
+        missing=missing,
         sample=_sample(table, parameter, config.seed),
     )
+
+
+def _missing(table: Table, survey: Survey, config: Train) -> tuple[tuple[str, ...], list[str]]:
+    """The inputs that get an indicator, since values of theirs are missing; and what the user should know, or be asked about."""
+    notes, apart = [], []
+    for name, values in table.inputs():
+        if name in table.about.named or name == table.about.parameter:
+            continue
+        finite = values[np.isfinite(values)].astype(np.float64)
+        below, above = sentinels(finite)
+        ends = [end for end in (below, above) if np.isfinite(end)]
+        apart += [name] if ends else []
+        notes += [f"Feature {name} is {it:g} where it has no value, as this lies far from all others." for it in ends]
+        usual = finite[(finite > below) & (finite < above)]
+        notes += [
+            f"Feature {name} is exactly {it:g} in {100 * (usual == it).mean():.2g} %: if this stands for a missing value, name it by "
+            f'"missing: {{{name}: {it:g}}}" in `convert`, and if not, by "missing: {{{name}: []}}".'
+            for it in spikes(usual)
+        ]
+    if config.start is not None:  # these weights know no other inputs
+        path = Path(config.start.file).parent
+        return (TrainingDescription.read(path).missing if training_file(path).is_file() else ()), notes
+    reads_raw = config.scaling == "none" or issubclass(model_class(config.model), Boosted)
+    return (() if reads_raw else tuple(dict.fromkeys([*survey.incomplete(), *apart]))), notes
 
 
 def _fingerprint(config: Train, data: list[Any]) -> str:

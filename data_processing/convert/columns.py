@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, PARAMETER, RESERVED, ConvertedColumn
@@ -73,6 +73,7 @@ class FileColumns:
     features: dict[str, Feature]
     collections: dict[str, CollectionColumns]
     float16: Sequence[str] = ()  # globs of the columns that are stored in reduced precision
+    missing: Mapping[str, Sequence[float]] = field(default_factory=dict)  # values that stand for "no value", by globs
     skimmed: Provenance | None = None
 
     def dtype_of(self, name: str, branch: Branch) -> str:
@@ -84,7 +85,11 @@ class FileColumns:
         """The description of a column in the metadata: `name` in its dataset, `column` in full."""
         made = self.skimmed.columns.get(branch.name) if self.skimmed else None
         title = made.title if made else branch.title
-        return ConvertedColumn(name, self.dtype_of(column, branch), title, "selection" if made else "branch")
+        said = [tuple(values) for glob, values in self.missing.items() if fnmatchcase(column, glob)]
+        if not said and made and made.missing is not None:
+            said = [(made.missing,)]
+        source = "selection" if made else "branch"
+        return ConvertedColumn(name, self.dtype_of(column, branch), title, source, said[-1] if said else None)
 
 
 def event_level_branches(
@@ -216,13 +221,21 @@ def columns_of(
     provenance: Provenance | None,
     float16: Sequence[str] = (),
     drop: Sequence[str] = (),
+    missing: Mapping[str, Sequence[float]] | None = None,
 ) -> FileColumns:
     """Find the columns in a file; an error if one is lacking, or of a type that cannot be stored there."""
     collections = {
         name: CollectionColumns(_members(file, name, wanted, drop), wanted.max or 0, wanted.order)
         for name, wanted in objects.items()
     }
-    return FileColumns(_features(file, features), collections, float16, provenance)
+    found = FileColumns(_features(file, features), collections, float16, missing or {}, provenance)
+    names = _branches(found)
+    unknown = next((glob for glob in found.missing if not any(fnmatchcase(name, glob) for name in names)), None)
+    if unknown is not None:
+        raise ConfigError(
+            f'convert.missing: "{unknown}" is no column that is converted.{versions.did_you_mean(unknown, names)}'
+        )
+    return found
 
 
 def check_parameters(file: RootFile, columns: FileColumns, parameters: Sequence[DatasetParameter]) -> None:

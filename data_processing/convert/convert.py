@@ -74,6 +74,7 @@ class ConvertJob:
     compression: str = "gzip:1"  # "gzip:LEVEL" or "none"
     memory: int = 100  # memory for the rows of a block of events [MB]
     float16: Sequence[str] = ()  # globs of columns that are stored in reduced precision
+    no_value: Mapping[str, Sequence[float]] = field(default_factory=dict)  # what stands for it, by globs of columns
     drop: Sequence[str] = ()  # globs of branches that are left out of whole collections
     # files over which quantiles of the numbers of objects are taken; empty for `sources`
     survey: Sequence[str] = ()
@@ -213,7 +214,7 @@ def _survey(job: ConvertJob, opened: OpenFiles) -> tuple[FileColumns, Accounting
     columns: list[FileColumns] = []
 
     def visit(file: RootFile, record: Provenance | None) -> None:
-        found = columns_of(file, job.features, job.objects, record, job.float16, job.drop)
+        found = columns_of(file, job.features, job.objects, record, job.float16, job.drop, job.no_value)
         check_parameters(file, found, job.parameters)
         for region in job.regions:
             BoundExpression(region.cut, file)

@@ -93,6 +93,7 @@ def _dataset_job(analysis: Analysis, name: str, groups: Mapping[str, Sequence[st
         convert.compression or "none",
         convert.memory,
         convert.float16,
+        convert.missing,
         survey=tuple(path for paths in groups.values() for path in paths) if quantiles else (),
         parameters=[replace(one, value=dataset.parameters.get(one.name, math.nan)) for one in parameters],
         missing=analysis.missing.get(name, ()),

@@ -133,7 +133,8 @@ class _Selection(Filter):
 def _branch(name: str, column: Column) -> Branch:
     """The branch of a column that a selection makes."""
     shape = "jagged" if column.collection else "flat"
-    return Branch(name, np.dtype(column.dtype).name, shape, column.title, column.collection or None, column.dtype)
+    dtype, collection = np.dtype(column.dtype).name, column.collection or None
+    return Branch(name, dtype, shape, column.title, collection, column.dtype, missing=column.missing)
 
 
 class _Modules(Filter):

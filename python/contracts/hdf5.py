@@ -47,6 +47,8 @@ class ConvertedColumn:
     dtype: str  # numpy name of its type
     title: str  # its documentation, with the unit
     source: str  # "selection", "branch" or "parameter"
+    # values that stand for "no value", beside those that are not finite: none if it is (); None if nothing is said
+    missing: Optional[tuple[float, ...]] = field(default=None, metadata=_SPARSE)
 
 
 @dataclass(frozen=True)

@@ -41,15 +41,16 @@ file. So the text is cut into pieces of one length.
 
 @dataclass(frozen=True)
 class MadeColumn:
-    """A column that a selection, model or module made: its numpy type and its documentation."""
+    """A column that a selection, model or module made: its numpy type, its documentation, and what stands for "no value"."""
 
     dtype: str
     title: str
+    missing: Optional[float] = field(default=None, metadata={"sparse": True})
 
     @classmethod
     def of(cls, branch: Branch) -> MadeColumn:
         """From the branch that is written."""
-        return cls(branch.dtype or "", branch.title)
+        return cls(branch.dtype or "", branch.title, branch.missing)
 
 
 @dataclass(frozen=True)

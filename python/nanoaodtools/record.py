@@ -85,7 +85,7 @@ def _record(evaluations: Sequence[Evaluation], accounting: FileAccounting, is_fr
     }
     used = ScoredBy.of([it.model for it in scoring], parameters) if scoring else None
     columns = {
-        name: MadeColumn(made.dtype, titles[name].title)
+        name: MadeColumn(made.dtype, titles[name].title, titles[name].missing)
         for titles, it in ((it.selection.made.described, it) for it in cutting or evaluations)
         for name, made in it.made.items()
     }

@@ -37,6 +37,8 @@ class Branch:
         ROOT's name of its type.
     size
         Numbers per event, for an array of fixed size.
+    missing
+        Of a column that a selection makes, the number that stands for "no value".
     """
 
     name: str
@@ -46,6 +48,7 @@ class Branch:
     collection: str | None
     typename: str
     size: int = 1
+    missing: float | None = None
 
     @property
     def is_flat(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Optional
 
 import awkward as ak
 import numpy as np
@@ -31,11 +31,14 @@ class Column:
         What it is, with its unit: "mass of the Z candidate [GeV]".
     collection
         The collection, if it has a number for each object of one; a selection declares these in `collections`.
+    missing
+        The number that stands for "no value", if there is one: networks are told that it is missing, as they are of NaN.
     """
 
     dtype: str
     title: str
     collection: str = ""
+    missing: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class MadeColumns:
 def _under(shift: Shift, column: Column) -> Column:
     """A column under a shift."""
     collection = shift.column(column.collection) if column.collection else ""
-    return Column(column.dtype, f"{column.title}, under the shift {shift}", collection)
+    return replace(column, title=f"{column.title}, under the shift {shift}", collection=collection)
 
 
 def variations_of(weights: Mapping[str, Weight]) -> list[str]:

@@ -310,8 +310,9 @@ def test_notes_on_sentinels_and_on_too_few_epochs(toy: Toy, quick: Train, tmp_pa
     notes = evaluate(tmp_path / "run", [file], tmp_path / "run")["notes"]
     assert notes == [
         "3 of 3 networks were at their best in their last epoch: a larger train.epochs should improve them.",
-        "These values lie apart from all others, so they count as missing and take the median: -99 in z.",
+        "These values lie apart from all others, so they count as missing: -99 in z.",
     ]
+    assert "<td>z</td><td>0 %</td><td>20 %</td>" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_same_numbers_again(trained: tuple[Path, Path], tmp_path: Path) -> None:

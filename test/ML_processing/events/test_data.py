@@ -254,7 +254,7 @@ def test_leaves_out_events_without_a_class_and_empty_files(toy: Toy) -> None:
 def test_notes_on_features(toy: Toy) -> None:
     gap = np.where(np.arange(600) < 3, np.nan, np.arange(600)).astype("f4")
     assert survey_of([toy(gap=gap, fixed=np.full(600, 4, "i4"))]).notes() == [
-        "Feature gap is not a finite number in 3 of 600 events (0.5 %): these count as missing and take the median.",
+        "Feature gap is not a finite number in 3 of 600 events (0.5 %): these count as missing.",
         "Feature fixed has the same value, 4, everywhere: it cannot help.",
     ]
 

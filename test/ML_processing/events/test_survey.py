@@ -117,7 +117,7 @@ def test_objects_of_no_class_are_told(toy: Toy) -> None:
     assert found.summary() == dict.fromkeys("ab", ClassTotal(150, 150))
     assert found.notes() == [
         "300 of 600 objects of Jet have no class by Jet_id and are left out: 0 (150), 1 (150).",
-        "Feature Jet_pt is not a finite number in 150 of 300 objects (50 %): these count as missing and take the median.",
+        "Feature Jet_pt is not a finite number in 150 of 300 objects (50 %): these count as missing.",
     ]
     with pytest.raises(NanoMLError, match=r'class "c" has no object: no Jet_id is 7 or 8\. Without a class are: -2 \('):
         survey_of(path, per_object=PerObject("Jet", "id", {"a": [0], "c": [7, 8]}))

@@ -288,7 +288,7 @@ def test_drawn_anew_in_place(with_masses: tuple[Table, Survey]) -> None:
     scaled = torch.tensor([-1.0, 0.0, 1.0])
     drawn = []
     for seed in (1, 1, 2):
-        parameter.redraw(events, scaled, torch.Generator().manual_seed(seed))
+        parameter.redraw(events, features.shape[1] - 1, scaled, torch.Generator().manual_seed(seed))
         drawn.append(features[free, -1].clone())
     shares = [float((drawn[0] == value).float().mean()) for value in scaled]
     assert shares == pytest.approx([1 / 3] * 3, abs=0.04)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ML_processing.events.inputs import CollectionShape, Inputs, ObjectTensors, Shape
+from ML_processing.events.spectrum import spikes
 from ML_processing.models import Ensemble, Network, make_network
 from ML_processing.models.scaling import Scaler, Scaling
 from services.trainings import tensors_of
@@ -116,6 +118,8 @@ def test_onnx_computes_the_same(
     model: str, features: bool, shape: Shape, draw: Draw, build: Build, tmp_path: Path
 ) -> None:
     shape = shape if features else Shape((), shape.collections, shape.outputs)
+    named = {"MET_pt": (-1.0, 0.0), "Jet_btag": (0.0,)}
+    shape = replace(shape, missing=("PV_npvs", "MET_pt", "Jet_btag", "Muon_pt"), named=named)
     networks = [build(model, shape), build(model, shape)]
     if isinstance(networks[0].scaling, Scaling):
         networks[0].scaling.objects[0].below[0] = 20.0
@@ -313,6 +317,29 @@ def test_sentinels_of_objects_have_the_name_of_the_branch() -> None:
     values[:, 0, 1] = -10
     scaling.fit(np.zeros((500, 0), "f4"), {"Jet": (values, np.ones((500, 3), bool))})
     assert scaling.sentinels == {"Jet_btag": [-10]}
+
+
+def test_indicators_say_what_is_missing() -> None:
+    shape = replace(Shape(("x", "y"), objects_shape("pt", "btag").collections, 2), missing=("Jet_btag", "y"))
+    scaling = Scaling(replace(shape, named={"y": (-1.0, 5.0), "x": (2.0,)}))
+    values = torch.tensor([[[1.0, 3.0], [1.0, np.nan], [1.0, np.nan]]])
+    features = torch.tensor([[2.0, 5.0]])
+    found = scaling(Inputs(features, {"Jet": ObjectTensors(values, torch.tensor([[True, True, False]]))}))
+    assert found.features.tolist() == [[0, 0, 1]]
+    assert found.objects["Jet"].values.tolist() == [[[1, 3, 0], [1, 0, 1], [0, 0, 0]]]
+    assert shape.inside == Shape(
+        ("x", "y", "y_missing"), (CollectionShape("Jet", ("pt", "btag", "btag_missing"), 3),), 2
+    )
+
+
+def test_what_is_named_is_no_question() -> None:
+    with_spike = np.where(RANDOM.random(len(SPECTRUM)) < 0.05, -1.0, SPECTRUM)
+    assert spikes(with_spike) == [-1]
+    assert spikes(SPECTRUM[(SPECTRUM > -5) & (SPECTRUM < 5)]) == []
+    assert spikes(RANDOM.poisson(20, 5000)) == []
+    scaling = Scaling(replace(Shape(("x",), (), 2), named={"x": ()}))
+    scaling.fit(np.where(RANDOM.random((5000, 1)) < 0.1, -999, SPECTRUM[:, None]).astype("f4"), {})
+    assert sentinels_of(scaling.features) == []
 
 
 def test_padding_and_missing_are_zero() -> None:

@@ -17,14 +17,16 @@ import torch
 
 from ML_processing import plots
 from ML_processing.events import data
-from ML_processing.events.data import read
+from ML_processing.events.data import TrainingFiles, read
 from ML_processing.events.training_data import inputs_of
 from ML_processing.metrics.roc import auc
 from ML_processing.training import loop
+from ML_processing.training.description import TrainingDescription, describe
 from ML_processing.training.directory import Training, predict
 from ML_processing.training.fold import measure
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import MODELS, Train
+from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import RULE, fold_of
 
@@ -565,3 +567,45 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
         peaks.append(int(done.stdout.split()[-1]) / 1024)
         path.unlink()
     assert peaks[1] < peaks[0] + 150  # of 2 million events 200 MB
+
+
+@pytest.mark.parametrize("value", [np.nan, -999.0, 0.5])
+@pytest.mark.parametrize("model", ["mlp", "bdt"])
+def test_that_a_value_is_missing_tells_as_much_as_it_can(
+    toy: Toy, quick: Train, tmp_path: Path, model: str, value: float
+) -> None:
+    # x and y are noise, and z but for its absence: 10 % of the signal and 90 % of the other class lack it
+    random, other = np.random.default_rng(5), np.arange(3000) % 2
+    lacks = random.random(3000) < np.where(other, 0.9, 0.1)
+    z = np.where(lacks, value, random.normal(0, 1, 3000)).astype("f4")
+    file = toy(count=3000, x=random.normal(size=3000), y=random.normal(size=3000), z=z)
+    if value == 0.5:
+        name_missing(file, "z", value)
+    changes = {"options": {}, "epochs": 60} if model == "bdt" else {}
+    metrics = train([file], dataclasses.replace(quick, model=model, **changes), tmp_path / "run")
+    assert metrics["auc"] == pytest.approx(0.9, abs=0.02)
+    description = TrainingDescription.read(tmp_path / "run")
+    assert description.missing == (() if model == "bdt" else ("z",))
+    if value == -999:
+        assert "Feature z is -999 where it has no value, as this lies far from all others." in description.notes
+
+
+def test_a_spike_is_asked_about(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    file = toy(z=np.where(random.random(600) < 0.2, -1, random.random(600)).astype("f4"))
+    files = TrainingFiles.open([file], quick)
+    table, survey = files.sample(100, 3)
+    (note,) = describe(table, survey, [file], quick, torch.device("cpu")).notes
+    assert note.startswith("Feature z is exactly -1 in ")
+    assert note.endswith('name it by "missing: {z: -1}" in `convert`, and if not, by "missing: {z: []}".')
+    name_missing(file, "z")
+    table, survey = TrainingFiles.open([file], quick).sample(100, 3)
+    assert describe(table, survey, [file], quick, torch.device("cpu")).notes == []
+
+
+def name_missing(file: Path, column: str, *values: float) -> None:
+    """Say in a file of the conversion what stands for no value in a column."""
+    content = metadata_content(file)
+    next(it for it in content["features"] if it["name"] == column)["missing"] = [*values]
+    with h5py.File(file, "r+") as h5:
+        h5["metadata"][()] = json.dumps(content)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.accounting import FileAccounting, Part
-from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, metadata_content
+from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, metadata_content, read_metadata
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
@@ -288,6 +289,29 @@ def test_half_precision_is_by_choice_and_never_overflows(tmp_path: Path, skims: 
     path = _tree(tmp_path / "big.root", {"genWeight": np.ones(2, np.float32), "x": np.array([1, 7e4], np.float32)})
     with pytest.raises(NanoMLError, match="x: 1 values are beyond 65504"):
         convert_files(ConvertJob([path], tmp_path / "b.h5", ["x"], float16=["x"]))
+
+
+def test_what_stands_for_no_value_is_said_by_selection_or_configuration(tmp_path: Path, sample: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from MLTools.NanoML.selection import Column, Selection\n\n\n"
+        "class Mine(Selection):\n"
+        "    branches = ('MET_pt',)\n"
+        "    columns = {'x': Column('f4', 'a distance [cm]', missing=-9.0), 'y': Column('f4', 'another', missing=-9.0)}\n\n"
+        "    def select(self, events, cutflow):\n"
+        "        return events, {'x': events.MET.pt, 'y': events.MET.pt}\n"
+    )
+    source = sorted((sample / "WZTo3LNu_Pt100").glob("*.root"))[0]
+    skim = tmp_path / "skim.root"
+    skim_file(SkimJob(str(source), skim, "mine.py:Mine", str(tmp_path), ("MET_*", "Jet_*")))
+    jets = {"Jet": StoredCollection(("pt", "eta"), 2)}
+    said = {"Jet_*": [-1.0, -2.0], "y": []}
+    job = ConvertJob([str(skim)], tmp_path / "a.h5", ["x", "y", "MET_pt"], jets, no_value=said)
+    convert_files(job)
+    metadata = read_metadata(job.output)
+    assert [column.missing for column in metadata.features] == [(-9.0,), (), None]
+    assert [column.missing for column in metadata.objects["Jet"].fields] == [(-1.0, -2.0)] * 2
+    with pytest.raises(NanoMLError, match=r'convert\.missing: "z" is no column that is converted'):
+        convert_files(replace(job, no_value={"z": [1.0]}))
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
