@@ -31,10 +31,11 @@ class DataRequest:
 
 @dataclass(frozen=True)
 class RepeatRequest:
-    """Train again: with other seeds, and on parts of the events."""
+    """Train again: with other seeds, on parts of the events, and without each value of the parameter."""
 
     seeds: int = 0  # how many others
     shares: tuple[float, ...] = ()  # of the events
+    left_out: bool = False  # each value of the parameter in turn
 
     @property
     def trainings(self) -> float:

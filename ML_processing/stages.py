@@ -12,7 +12,7 @@ from typing import Any
 
 from ML_processing.export.releases import target
 from ML_processing.networks import TRAINING, beginning, code_behind, resolved
-from ML_processing.requests import NO_DATA, Compilation, DataRequest, RepeatRequest, Source, repeats_of
+from ML_processing.requests import NO_DATA, NO_REPEATS, Compilation, DataRequest, RepeatRequest, Source, repeats_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.histogram import EVERYWHERE, Blind
 from MLTools.NanoML.config.training import Evaluate, Export, Train
@@ -84,8 +84,9 @@ def _evaluation(analysis: Analysis, era: str | None) -> Task:
         "eras": {era: [str(file) for file in mine] for era, mine in eras.items()},
         "seeds": wanted.seeds,
         "learning_curve": wanted.learning_curve,
+        "left_out": wanted.left_out,
     }
-    repeats = RepeatRequest(wanted.seeds, tuple(sorted(wanted.learning_curve)))
+    repeats = RepeatRequest(wanted.seeds, tuple(sorted(wanted.learning_curve)), wanted.left_out)
     of_eras = [file for mine in eras.values() for file in mine]
     inputs = dict.fromkeys([run / "training.json", *files, *compare, *data.data, *data.simulation, *of_eras])
     return Task(
@@ -96,7 +97,7 @@ def _evaluation(analysis: Analysis, era: str | None) -> Task:
         settings,
         _settings(config, "ML_processing.evaluation")[1],
         functools.partial(_evaluate, run, files, compare, data, eras, repeats),
-        folders=(run, repeats_of(run)) if repeats.trainings else (run,),
+        folders=(run, repeats_of(run)) if repeats != NO_REPEATS else (run,),
     )
 
 

@@ -26,6 +26,7 @@ namespace nanoml {
   struct Parameter {
     std::string column;         ///< the last one of the tensor `features`
     std::vector<float> values;  ///< those of the training
+    bool only = false;          ///< the model knows no other values: trees do not interpolate
   };
 
   /// How much an event looks like one class among others, if these have given shares f of the events: from the

@@ -149,6 +149,7 @@ namespace nanoml {
       parameter.column = entry.text("column");
       for (const json& value : entry.list("values"))
         parameter.values.push_back(parseNumber(entry, "one of `values`", value));
+      parameter.only = entry.has("only") && entry.truth("only");
       if (parameter.values.empty())
         entry.fail("`values` is empty");
       for (const InputTensor& input : inputs) {

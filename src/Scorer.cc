@@ -38,6 +38,12 @@ namespace nanoml {
       if (!std::all_of(chosen.begin(), chosen.end(), [](float value) { return std::isfinite(value); }))
         throw Error("a value of parameter " + parameter->column + " of model " + model.metadata().name +
                     " is not finite.");
+      for (const float value : chosen) {
+        const std::vector<float>& known = parameter->values;
+        if (parameter->only && std::find(known.begin(), known.end(), value) == known.end())
+          throw Error("parameter " + parameter->column + " of model " + model.metadata().name + ": " +
+                      std::to_string(value) + " was not trained at, and trees do not interpolate.");
+      }
       return parameter && chosen.empty() ? parameter->values : std::move(chosen);
     }
   }  // namespace

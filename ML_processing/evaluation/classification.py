@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,9 +14,10 @@ from ML_processing.evaluation.inputs import Distributions, InputShape
 from ML_processing.evaluation.scored import EFFICIENCIES, Areas, OutOfFold, Scored, by_class
 from ML_processing.metrics.classification import Reliability, reliability
 from ML_processing.metrics.distances import Kolmogorov, bonferroni, kolmogorov
-from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Measured, histogram
+from ML_processing.metrics.measured import MERGED, PAIR, UNDEFINED, Floats, Histogram, Measured, histogram
 from ML_processing.metrics.roc import Band, Bootstrap, Roc, WorkingPoint, auc, auc_matrix, roc, working_points
 from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.training.directory import Training
 from MLTools.NanoML.model import Discriminant
 
 _EDGES: NDArray[Any] = np.linspace(0, 1, 26)
@@ -46,6 +47,7 @@ class ParameterArea:
     parameter: float
     signal_events: int
     auc: Measured = field(metadata=MERGED)
+    without: Measured = field(default=UNDEFINED, metadata=PAIR)  # of networks that were trained without this value
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,11 @@ def classification(
     )
 
 
-def areas_at_parameter(tested: OutOfFold) -> list[ParameterArea]:
-    """AUC at each value of the parameter, if there is one: signal with this value against all background, scored at it."""
+def areas_at_parameter(tested: OutOfFold, without: Mapping[float, Training]) -> list[ParameterArea]:
+    """AUC at each value of the parameter, if there is one: signal with this value against all background, scored at it.
+
+    `without` are trainings in which a value was left out, by that value.
+    """
     training, table = tested.training, tested.table
     is_signal, own = table.labels == training.signal, table.features[:, -1:]
     found = []
@@ -135,10 +140,12 @@ def areas_at_parameter(tested: OutOfFold) -> list[ParameterArea]:
         features = part.features.copy()
         features[:, -1] = value
         part = replace(part, features=features)
-        rows, scores = training.out_of_fold(part)
-        labels = part.labels[rows]
-        area = training.discriminant.area(scores, labels, part.weights[rows])
-        found.append(ParameterArea(value, int((labels == training.signal).sum()), area))
+        areas = []
+        for each in filter(None, (training, without.get(value))):
+            rows, scores = each.out_of_fold(part)
+            labels = part.labels[rows]
+            areas.append(training.discriminant.area(scores, labels, part.weights[rows]))
+        found.append(ParameterArea(value, int((labels == training.signal).sum()), *areas))
     return found
 
 

@@ -187,7 +187,8 @@ def _evaluation(
             fitted = None
         else:
             important = importance(part, _auc_loss)
-            measured, drawn, fitted = _classification(tested, part, table, splits, rows, events, important)
+            without = {it.left_out: it.training for it in again if it.left_out is not None}
+            measured, drawn, fitted = _classification(tested, part, table, splits, rows, events, important, without)
         at_cut = drawn.significance if isinstance(drawn, ClassificationPlots) else None
         best = at_cut.best.score_at_least if at_cut else None
         varied, varied_shape, fit = variations(data, table, tested, rows, best, fitted)
@@ -239,6 +240,7 @@ def _classification(
     rows: NDArray[np.int64],
     events: EventCounts,
     important: Importance,
+    without: Mapping[float, Training],
 ) -> tuple[Classification, ClassificationPlots, ScoreFit | None]:
     training, seed = tested.training, tested.seed
     bdt = None if training.is_boosted else baseline(table, splits, seed)[rows]
@@ -267,7 +269,7 @@ def _classification(
         by_feature(part, some, important, cut) if cut is not None else None,
         sculpted(part, some, decorrelate.column if decorrelate else None, best),
     )
-    parameter, discriminants = areas_at_parameter(part), training.discriminants
+    parameter, discriminants = areas_at_parameter(part, without), training.discriminants
     fitted = score_fit(scored, totals) if physical and not training.parameter else None
     found = None if fitted is None else fitted.significance
     beside = None if bdt is None else DESCRIPTION

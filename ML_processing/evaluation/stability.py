@@ -86,11 +86,12 @@ def _agreement(areas: Sequence[Measured]) -> tuple[Measured, float | None]:
 
 @dataclass(frozen=True)
 class RepeatedTraining:
-    """A finished training with another seed, or on a share of the events."""
+    """A finished training with another seed, on a share of the events, or without a value of the parameter."""
 
     training: Training
     seed: int
-    share: float
+    share: float = 1.0
+    left_out: float | None = None
 
 
 @dataclass(frozen=True)
@@ -119,33 +120,51 @@ def repeated(training: Training, files: Sequence[Path], run: Path, wanted: Repea
     A NanoMLError says that the events cannot be trained on, as when a share of them leaves none of a class.
     """
     settings = replace(training.description.config, tracking=[])
-    todo = [(settings.seed + 1 + i, 1.0) for i in range(wanted.seeds)]
-    todo += [(settings.seed, share) for share in wanted.shares]
+    values = _left_out(training) if wanted.left_out else ()
+    todo: list[tuple[int, float, float | None]] = [(settings.seed + 1 + i, 1.0, None) for i in range(wanted.seeds)]
+    todo += [(settings.seed, share, None) for share in wanted.shares]
+    todo += [(settings.seed, 1.0, value) for value in values]
     if not todo:
         return []
     if training.targets:
         raise ConfigError("evaluate.seeds: a regression has no AUC, whose spread it would show. Remove it.")
+    cost = wanted.trainings + len(values)
     say(
-        f"evaluate: {len(todo)} more trainings, which cost as much as {wanted.trainings:.3g} of all events: {wanted.seeds} with "
-        f"other seeds, {len(wanted.shares)} on parts of the events. They resume after an interruption."
+        f"evaluate: {len(todo)} more trainings, which cost as much as {cost:.3g} of all events: {wanted.seeds} with other seeds, "
+        f"{len(wanted.shares)} on parts of the events, {len(values)} without a value of the parameter. They resume after an interruption."
     )
     found = []
-    for i, (seed, share) in enumerate(todo, 1):
+    for i, (seed, share, value) in enumerate(todo, 1):
         what = f"seed {seed}" if share == 1 else f"{100 * share:.3g} % of the events"
+        name = f"seed_{seed}" if share == 1 else f"share_{share:g}"
+        if value is not None:
+            what, name = f"{settings.parameter} {value:g} left out", f"without_{value:g}"
         say(f"evaluate: training {i} of {len(todo)}: {what}.")
-        directory = repeats_of(run) / (f"seed_{seed}" if share == 1 else f"share_{share:g}")
+        directory = repeats_of(run) / name
         try:
-            train(files, replace(settings, seed=seed, share=share), directory)
+            train(files, replace(settings, seed=seed, share=share, left_out=value), directory)
         except NanoMLError as problem:
             if share == 1:
                 raise
             raise NanoMLError(f"evaluate.learning_curve: with {what}: {problem}") from None
-        found.append(RepeatedTraining(Training.load(directory), seed, share))
+        found.append(RepeatedTraining(Training.load(directory), seed, share, value))
     return found
+
+
+def _left_out(training: Training) -> tuple[float, ...]:
+    """The values of the parameter to be left out in turn; a ConfigError if there are too few, or the model cannot do without."""
+    values = training.parameter.values if training.parameter else ()
+    if len(values) < 3 or training.is_boosted:
+        reason = "trees know no other than those of the training" if training.is_boosted else "it takes three or more"
+        raise ConfigError(
+            f"evaluate.left_out: needs values of a parameter between which networks learn: {reason}. Remove it."
+        )
+    return values
 
 
 def repeats_on(tested: OutOfFold, again: Sequence[RepeatedTraining]) -> Repeats | None:
     """Measure trainings on the events of the first, each by the network that has not seen it; None if there are none."""
+    again = [it for it in again if it.left_out is None]
     if not again:
         return None
     table, judge = tested.table, tested.training.discriminant

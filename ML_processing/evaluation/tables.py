@@ -118,9 +118,15 @@ def _fit(content: Classification, regions: Sequence[str]) -> str:
 def _at_parameter(content: Classification) -> str:
     if not content.auc_at_parameter:
         return ""
-    rows = [[f"{it.parameter:g}", number(it.auc), f"{it.signal_events:,}"] for it in content.auc_at_parameter]
+    every = content.auc_at_parameter
+    beside = any(it.without.value is not None for it in every)
+    head = ["parameter", "AUC of the network", *(["trained without this value"] if beside else []), "signal events"]
+    areas = [[number(it.auc), *([number(it.without)] if beside else [])] for it in every]
+    rows = [[f"{it.parameter:g}", *each, f"{it.signal_events:,}"] for it, each in zip(every, areas, strict=True)]
     text = "At each value of the parameter: the signal with this value against all background, which is scored at it."
-    return table(["parameter", "AUC of the network", "signal events"], rows) + f"<p>{text}</p>"
+    if beside:
+        text += " Where a training without the value does as well, the networks can be used between the values; at the ends it guesses."
+    return table(head, rows) + f"<p>{text}</p>"
 
 
 def _points(content: Classification) -> str:

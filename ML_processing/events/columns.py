@@ -90,6 +90,7 @@ class TrainingColumns:
     labels: ObjectLabels | None = None  # None in a training on events
     share: float = 1.0  # of the events that are used, those with the smallest hashes
     estimates: tuple[str, ...] = ()  # the targets of a network that also has a head for the classes
+    left_out: float | None = None  # events with this value of the parameter are not used
     # values that count as missing, by the full name of the column
     named: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
@@ -213,6 +214,7 @@ def agreed_columns(
         labels,
         config.share,
         tuple(targets) if CLASSES in heads else (),
+        config.left_out,
         named_values(known.values(), collections),
     )
 

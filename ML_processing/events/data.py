@@ -59,6 +59,9 @@ class Table:
             run, block, event = (raw[EVENTS][name] for name in IDENTIFIERS)
             inside = mixed(event, run, block) < np.uint64(columns.share * 2.0**64)
             raw = {name: rows[inside] for name, rows in raw.items()}
+        if columns.left_out is not None:
+            inside = raw[EVENTS][columns.parameter] != np.float32(columns.left_out)
+            raw = {name: rows[inside] for name, rows in raw.items()}
         events, labels, left_out, named = raw[EVENTS], columns.labels, Counter[int](), columns.named
         objects: dict[str, tuple[Floats, NDArray[np.bool_]]] = {}
         if labels is None:

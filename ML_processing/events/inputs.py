@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -104,6 +104,10 @@ class Inputs(NamedTuple):
         return cls(features, objects)
 
 
+_OF_EVENTS = ("labels", "weights", "targets", "spectator", "free")
+"""Tensors of `EventTensors`."""
+
+
 @dataclass(frozen=True)
 class EventTensors:
     """N events of a training as tensors, ready for a network."""
@@ -114,6 +118,7 @@ class EventTensors:
     targets: Tensor  # of a regression, standardized, float32, (N, targets)
     spectator: Tensor  # what the output must not depend on, float32, (N,), or (0,) if there is none
     free: Tensor  # bool, (N,): the parameter is drawn anew in each epoch; (0,) without a parameter
+    estimate: float | str = "huber"  # what a regression estimates: also "mean", or a quantile
 
     @classmethod
     def join(cls, parts: Sequence[EventTensors]) -> EventTensors:
@@ -126,8 +131,8 @@ class EventTensors:
             for name in parts[0].inputs.objects
         }
         inputs = Inputs(torch.cat([it.inputs.features for it in parts]), objects)
-        names = ("labels", "weights", "targets", "spectator", "free")
-        return cls(inputs, *(torch.cat([getattr(it, name) for it in parts]) for name in names))
+        joined: dict[str, Any] = {name: torch.cat([getattr(it, name) for it in parts]) for name in _OF_EVENTS}
+        return replace(parts[0], inputs=inputs, **joined)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -138,8 +143,8 @@ class EventTensors:
         def each(tensor: Tensor) -> Tensor:
             return change(tensor) if len(tensor) == len(self.labels) else tensor
 
-        rest = (self.labels, self.weights, self.targets, self.spectator, self.free)
-        return EventTensors(self.inputs.map(each), *(each(tensor) for tensor in rest))
+        changed: dict[str, Any] = {name: each(getattr(self, name)) for name in _OF_EVENTS}
+        return replace(self, inputs=self.inputs.map(each), **changed)
 
     def __getitem__(self, rows: Tensor | slice) -> EventTensors:
         return self.map(lambda tensor: tensor[rows])

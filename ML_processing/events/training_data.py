@@ -131,7 +131,8 @@ def make_training_data(
     if config.negative_weights == "reweight":
         positive = PositiveWeights.learn(training, config.seed, threads=1 if device.type == "cpu" else None)
         training, factors = positive.of(training), factors_of_split(positive.counted(survey), fold)
-    prepare = partial(_prepared, network, factors, parameter, device)
+    estimate = 0.5 if config.estimate == "median" else config.estimate
+    prepare = partial(_prepared, network, factors, parameter, device, estimate)
     size, complete = config.batch_size, len(table) == survey.counts.sum()
     seed = config.seed * 1000 + fold
     redraw, fixed = _redraw(network, parameter, device), torch.Generator().manual_seed(seed)
@@ -165,7 +166,12 @@ def make_training_data(
 
 @torch.no_grad()
 def _prepared(
-    network: Network, factors: NDArray[np.float64], parameter: ParameterGrid | None, device: torch.device, table: Table
+    network: Network,
+    factors: NDArray[np.float64],
+    parameter: ParameterGrid | None,
+    device: torch.device,
+    estimate: float | str,
+    table: Table,
 ) -> EventTensors:
     """The events of a table as tensors: scaled inputs, weights of the training, standardized targets."""
     about, nothing = table.about, torch.empty(0)
@@ -181,6 +187,7 @@ def _prepared(
         targets,
         nothing if about.spectator is None else torch.from_numpy(table.extras[about.spectator]),
         nothing.bool() if about.parameter is None else torch.from_numpy(np.isnan(table.features[:, -1])),
+        estimate,
     )
     return events.map(lambda tensor: tensor.to(device))
 

@@ -239,7 +239,7 @@ def _describe(training: Training, name: str, written: ModelFormat, ensemble: nn.
         description.discriminants,
         len(training.networks),
         RULE,
-        Parameter(parameter.column, tuple(parameter.values)) if parameter else None,
+        Parameter(parameter.column, tuple(parameter.values), training.is_boosted) if parameter else None,
         written,
         {key: content[key] for key in _PROVENANCE if key in content},
         Reference({tensor: values.tolist() for tensor, values in events.items()}, outputs.tolist()),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import smooth_l1_loss
 
 from ML_processing.events.inputs import Inputs, ObjectTensors, Shape
 from MLTools.NanoML.errors import ConfigError
@@ -101,6 +102,16 @@ def pool(values: Tensor, mask: Tensor, most: int) -> Tensor:
 def pooled_width(width: int) -> int:
     """How many numbers `pool` returns for objects of a width."""
     return 2 * width + 1
+
+
+def target_losses(estimates: Tensor, targets: Tensor, estimate: float | str) -> Tensor:
+    """Loss of each estimate, of the shape of both: smallest at the mean, at a quantile, or, for "huber", between mean and median."""
+    if estimate == "huber":
+        return smooth_l1_loss(estimates, targets, reduction="none")
+    above = targets - estimates
+    if isinstance(estimate, str):
+        return above**2 / 2
+    return torch.maximum(estimate * above, (estimate - 1) * above)
 
 
 def check_counts(**options: int | Sequence[int]) -> None:

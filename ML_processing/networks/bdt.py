@@ -199,6 +199,7 @@ class _Learning:
     def __init__(self, outputs: int, training: EventTensors) -> None:
         weights = training.weights.double().numpy()
         self._weights = weights[:, None] / np.abs(weights).mean()
+        self._estimate = training.estimate
         self._labels, self._targets = training.labels.numpy(), training.targets.double().numpy()
         # for two classes the trees give the difference of the logits
         self.columns = 1 if outputs == 2 and not self._targets.shape[1] else outputs
@@ -207,11 +208,16 @@ class _Learning:
         """First and second derivatives, of the same shape as the values: (N,) or (N, columns)."""
         columns = values.reshape(len(self._weights), self.columns)
         if self._targets.shape[1]:
-            slope: Floats = np.clip(columns - self._targets, -1, 1)
+            slope = self._of_targets(columns - self._targets)
             curvature: Floats = np.ones_like(columns)
         else:
             slope, curvature = self._of_classes(_outputs(columns, max(self.columns, 2)))
         return (self._weights * slope).reshape(values.shape), (self._weights * curvature).reshape(values.shape)
+
+    def _of_targets(self, distance: Floats) -> Floats:
+        if isinstance(self._estimate, str):
+            return np.clip(distance, -1, 1) if self._estimate == "huber" else distance
+        return (distance > 0) - self._estimate
 
     def _of_classes(self, logits: Floats) -> tuple[Floats, Floats]:
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -7,10 +7,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, silu, smooth_l1_loss
+from torch.nn.functional import cross_entropy, silu
 
 from ML_processing.events.inputs import EventTensors, Inputs, Shape
-from ML_processing.models.layers import check_counts, check_dropout, row
+from ML_processing.models.layers import check_counts, check_dropout, row, target_losses
 from ML_processing.models.registry import network
 from MLTools.NanoML.errors import ConfigError
 
@@ -79,6 +79,6 @@ class Tabular(nn.Module):
         found = outputs.unsqueeze(0) if each is None else each.float()
         if batch.targets.shape[1]:
             targets = batch.targets.expand_as(found)
-            return smooth_l1_loss(found, targets, reduction="none").sum(dim=2).mean(dim=0)
+            return target_losses(found, targets, batch.estimate).sum(dim=2).mean(dim=0)
         labels = batch.labels.expand(len(found), -1)
         return cross_entropy(found.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(dim=0)

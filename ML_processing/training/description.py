@@ -19,12 +19,13 @@ import torch
 from ML_processing.events.columns import InputCollection, named_values
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import Shape
-from ML_processing.events.spectrum import sentinels, spikes
+from ML_processing.events.spectrum import center_and_width, sentinels, spikes
 from ML_processing.events.survey import ClassTotal, Survey, split_count
 from ML_processing.events.training_data import ParameterGrid
 from ML_processing.models.boosted import Boosted
 from ML_processing.models.discriminant import BoundDiscriminant, discriminants_of, notes_on, signal_of
 from ML_processing.models.registry import model_class
+from ML_processing.models.scaling import Scaler
 from ML_processing.networks import TRAINING, beginning, code_behind
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json
@@ -36,6 +37,7 @@ from MLTools.NanoML.model import Discriminant
 from MLTools.NanoML.nanoaod.folds import RULE
 
 _SCHEMA = 1
+_TAIL = 0.002  # of the values beyond the limit of the scaling are worth a word
 _SAMPLE = 64  # real events kept with the networks, to check an export against
 
 
@@ -260,6 +262,7 @@ def describe(
 def _missing(table: Table, survey: Survey, config: Train) -> tuple[tuple[str, ...], list[str]]:
     """The inputs that get an indicator, since values of theirs are missing; and what the user should know, or be asked about."""
     notes, apart = [], []
+    reads_raw = config.scaling == "none" or issubclass(model_class(config.model), Boosted)
     for name, values in table.inputs():
         if name in table.about.named or name == table.about.parameter:
             continue
@@ -269,6 +272,13 @@ def _missing(table: Table, survey: Survey, config: Train) -> tuple[tuple[str, ..
         apart += [name] if ends else []
         notes += [f"Feature {name} is {it:g} where it has no value, as this lies far from all others." for it in ends]
         usual = finite[(finite > below) & (finite < above)]
+        center, width = center_and_width(usual)
+        tail = float((np.abs(usual - center) > Scaler.LIMIT * width).mean()) if usual.size else 0.0
+        if not reads_raw and tail >= _TAIL and len(np.unique(usual)) > 2:
+            notes.append(
+                f"Feature {name} has a heavy tail: {100 * tail:.2g} % of its values are more than {Scaler.LIMIT:g} widths from the "
+                "median, and networks cannot tell them apart. Its logarithm would keep them: compute it in the selection."
+            )
         notes += [
             f"Feature {name} is exactly {it:g} in {100 * (usual == it).mean():.2g} %: if this stands for a missing value, name it by "
             f'"missing: {{{name}: {it:g}}}" in `convert`, and if not, by "missing: {{{name}: []}}".'
@@ -277,7 +287,6 @@ def _missing(table: Table, survey: Survey, config: Train) -> tuple[tuple[str, ..
     if config.start is not None:  # these weights know no other inputs
         path = Path(config.start.file).parent
         return (TrainingDescription.read(path).missing if training_file(path).is_file() else ()), notes
-    reads_raw = config.scaling == "none" or issubclass(model_class(config.model), Boosted)
     return (() if reads_raw else tuple(dict.fromkeys([*survey.incomplete(), *apart]))), notes
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, smooth_l1_loss
+from torch.nn.functional import cross_entropy
 
 from ML_processing.events.inputs import EventTensors
 from ML_processing.metrics.roc import auc
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.hooks import Hook, Outputs, first, hook, pieces_of, shown
+from ML_processing.models.layers import target_losses
 from MLTools.NanoML.model import CLASSES, TARGETS
 
 if TYPE_CHECKING:
@@ -83,9 +84,9 @@ class Loss:
 def event_losses(outputs: Outputs, events: EventTensors) -> Tensor:
     """Loss of each event, float32 of shape (N,), from logits or standardized estimates (N, outputs), or those of heads.
 
-    Cross entropy for a classification; for a regression the Huber loss of the standardized values, summed over the
-    targets: quadratic near 0 and linear for outliers. With heads for both their sum, in which a target that is not finite does not
-    count.
+    Cross entropy for a classification; for a regression that of the standardized values by `train.estimate`, summed over the targets: by
+    default the Huber loss, quadratic near 0 and linear for outliers. With heads for both their sum, in which a target that is not finite
+    does not count.
     """
     if not isinstance(outputs, Tensor):
         losses = torch.zeros_like(events.weights)
@@ -94,10 +95,10 @@ def event_losses(outputs: Outputs, events: EventTensors) -> Tensor:
         if TARGETS in outputs:
             estimates, known = outputs[TARGETS], torch.isfinite(events.targets)
             targets = torch.where(known, events.targets, estimates.detach())
-            losses = losses + smooth_l1_loss(estimates, targets, reduction="none").sum(dim=1)
+            losses = losses + target_losses(estimates, targets, events.estimate).sum(dim=1)
         return losses
     if events.targets.shape[1]:
-        return smooth_l1_loss(outputs, events.targets, reduction="none").sum(dim=1)
+        return target_losses(outputs, events.targets, events.estimate).sum(dim=1)
     return cross_entropy(outputs, events.labels, reduction="none")
 
 
@@ -127,7 +128,7 @@ def separation(outputs: Tensor, events: EventTensors, discriminant: BoundDiscrim
 
 
 def penalty(outputs: Outputs, events: EventTensors, discriminant: BoundDiscriminant) -> Tensor:
-    """How much the output depends on the spectator for background events, from 0 to 1.
+    """How much the output depends on the spectator for background events, from about 0 to 1.
 
     This is the squared distance correlation (DisCo, Kasieczka and Shih, arXiv:2001.05310) between the spectator and the
     discriminant within a class, its mean over the classes that stand against the signal: their mixture can be uncorrelated
@@ -139,28 +140,38 @@ def penalty(outputs: Outputs, events: EventTensors, discriminant: BoundDiscrimin
     else:
         score = torch.sigmoid(discriminant.log_odds(main))
         parts = [known & (events.labels == background) for background in discriminant.backgrounds]
-        parts = [use for use in parts if int(use.sum()) > 1] or parts[:1]
+        parts = [use for use in parts if int(use.sum()) > 3] or parts[:1]
     # a mean of distances needs weights that are not negative: absolute values
     terms = [distance_correlation(score[use], events.spectator[use], events.weights[use].abs()) for use in parts]
     return torch.stack(terms).mean()
 
 
 def distance_correlation(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-    """Squared distance correlation of two variables (N,), a number from 0 (independent) to 1.
+    """Squared distance correlation of two variables (N,): at most 1, and on average 0 if they are independent, of however few events.
 
-    Szekely, Rizzo, Bakirov, Annals of Statistics 35 (2007) 2769, with weights (N,), none negative. Memory grows with the
-    square of N.
+    Szekely, Rizzo, Bakirov, Annals of Statistics 35 (2007) 2769, with weights (N,), none negative, and without bias: the means are those
+    over different events (Szekely, Rizzo, J. Multivar. Anal. 117 (2013) 193). Memory grows with the square of N.
     """
-    if len(x) < 2:
+    if len(x) < 4:
         return x.sum() * 0
     share = weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
-    a, b = (_centred(values, share) for values in (x, y))
-    pairs = share[:, None] * share[None, :]
-    covariance, of_x, of_y = ((pairs * one * two).sum() for one, two in ((a, b), (a, a), (b, b)))
+    a, b = ((values[:, None] - values[None, :]).abs() for values in (x, y))
+    covariance, of_x, of_y = (_covariance(one, two, share) for one, two in ((a, b), (a, a), (b, b)))
     return covariance / (of_x * of_y).clamp_min(1e-20).sqrt()
 
 
-def _centred(values: Tensor, share: Tensor) -> Tensor:
-    distances = (values[:, None] - values[None, :]).abs()
-    rows = (distances * share[None, :]).sum(dim=1)
-    return distances - rows[:, None] - rows[None, :] + (rows * share).sum()
+def _covariance(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """Squared distance covariance of distances (N, N): means of a_ij b_ij, a_ij b_kl and a_ij b_ik over different i, j, k, l."""
+    squares, others = share**2, 1 - torch.eye(len(share), dtype=share.dtype, device=share.device)
+
+    def sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        of_a, of_b, same = a @ share, b @ share, (a * b) @ squares
+        overlap = squares @ (of_a * of_b - same)  # a_ij b_il
+        quadruples = (share @ of_a) * (share @ of_b) - 4 * overlap - 2 * (squares @ same)
+        return share @ ((a * b) @ share), quadruples, share @ (of_a * of_b - same)
+
+    tiny = torch.finfo(share.dtype).tiny
+    pairs, quadruples, triples = (
+        found / every.clamp_min(tiny) for found, every in zip(sums(a, b), sums(others, others), strict=True)
+    )
+    return pairs + quadruples - 2 * triples

@@ -13,7 +13,7 @@ from MLTools.NanoML.config.fit import fits
 from MLTools.NanoML.config.histogram import histograms, scored_values
 from MLTools.NanoML.config.regions import data_driven, expression, regions, twins
 from MLTools.NanoML.config.schema import suggestion, unknown
-from MLTools.NanoML.config.training import MODELS
+from MLTools.NanoML.config.training import ESTIMATES, MODELS
 from MLTools.NanoML.config.tuning import searches
 from MLTools.NanoML.contracts.hdf5 import RESERVED
 from MLTools.NanoML.model import CLASSES, TARGETS
@@ -116,6 +116,10 @@ def _training(config: Config) -> Iterator[Problem]:
     if train.folds == 2:
         what = "2 is too few: one fold tests, one validates, the rest trains. Give 3 or more, or 1 for a single network"
         yield ("train", "folds"), what
+    estimate = train.estimate
+    if estimate not in ESTIMATES if isinstance(estimate, str) else not 0 < estimate < 1:
+        what = f"is {estimate!r}, but must be {', '.join(ESTIMATES)}, or a quantile: a number between 0 and 1"
+        yield ("train", "estimate"), what
     if train.files is not None:
         return
     if config.convert is None:

@@ -136,12 +136,6 @@ class Convert:
         "Columns to store with half precision (3 digits, up to 65504), by name or pattern, as in Jet_*.",
         examples=[["Jet_*"]],
     )
-    missing: dict[str, list[float]] = setting(
-        dict,
-        'Numbers that stand for "no value", by name or pattern of columns: networks are told that the value is missing, as they are where '
-        "it is not a finite number, and where a number such as -999 lies far from all others. [] says that no number does.",
-        examples=[{"Jet_btagDeepFlavB": -1, "dxy_*": [-99, -999], "pfRelIso": []}],
-    )
     compression: Optional[str] = setting(
         "gzip:1",
         "Compression of the HDF5 files: gzip and a level; null for none.",
@@ -160,6 +154,12 @@ class Convert:
         False,
         "Whether entries may be missing from a file that nano_postproc.py read in ranges. Then only the weights that "
         "were read count in the normalisation.",
+    )
+    missing: dict[str, list[float]] = setting(
+        dict,
+        'Numbers that stand for "no value", by name or pattern of columns: networks are told that the value is missing, as they are where '
+        "it is not a finite number, and where a number such as -999 lies far from all others. [] says that no number does.",
+        examples=[{"Jet_btagDeepFlavB": -1, "dxy_*": [-99, -999], "pfRelIso": []}],
     )
 
 

@@ -16,6 +16,7 @@ MODELS = tuple(dict.fromkeys(["tabular", *(path.stem for path in networks())]))
 SCHEDULES = ("plateau", "cosine", "constant")
 NEGATIVE_WEIGHTS = ("signed", "reweight")
 SCALINGS = ("standard", "none")
+ESTIMATES = ("huber", "mean", "median")
 PRECISIONS = ("float32", "bfloat16", "float16")
 TRACKERS = ("mlflow", "tensorboard")
 DISCRIMINANT = "discriminant"
@@ -142,6 +143,12 @@ class Train:
         uniqueItems=True,
         items=BRANCH,
     )
+    estimate: Union[float, str] = setting(
+        ESTIMATES[0],
+        "What a regression estimates of the targets: huber is between mean and median, and hardly feels outliers; mean; median; "
+        "or a quantile, a number between 0 and 1.",
+        examples=["mean", "median", 0.84],
+    )
     discriminants: dict[str, Union[Against, str]] = setting(
         dict,
         "Discriminants, by name: outputs of the model that look for one class among the others in the shares that these have. "
@@ -224,6 +231,8 @@ class Train:
     )
     share: float = field(default=1.0, metadata={"hidden": True})
     """Share of the events that are used: less than all for a learning curve."""
+    left_out: Optional[float] = field(default=None, metadata={"hidden": True})
+    """Value of the parameter whose events are not used, to see what the networks know of it."""
 
     def with_defaults(self, given: Collection[str], base: Path) -> Train:
         """The same with the model's own defaults of the settings that are not given; `base` is the directory of the YAML file."""
@@ -277,6 +286,10 @@ class Evaluate:
         uniqueItems=True,
         items={"exclusiveMinimum": 0, "exclusiveMaximum": 1},
         examples=[[0.1, 0.3, 0.6]],
+    )
+    left_out: bool = setting(
+        False,
+        "True to train again without each value of the parameter in turn: how well do networks do at a value that they have not seen?",
     )
 
 

@@ -105,10 +105,13 @@ class Parameter:
         Its name: the last column of `features`.
     values
         The values in the training.
+    only
+        Whether the model knows no other values: trees do not interpolate.
     """
 
     column: str
     values: tuple[float, ...]
+    only: bool = False
 
 
 @dataclass(frozen=True)
@@ -330,7 +333,8 @@ def _read(metadata: Mapping[str, Any]) -> Description:
     outputs = tuple(map(str, mean[kind]))
     parameter = metadata.get("parameter")
     if parameter is not None:
-        parameter = Parameter(str(parameter["column"]), tuple(map(float, parameter["values"])))
+        values = tuple(map(float, parameter["values"]))
+        parameter = Parameter(str(parameter["column"]), values, bool(parameter.get("only", False)))
         if features is None or features.columns[-1:] != (parameter.column,):
             raise ValueError(f"parameter {parameter.column} is not the last column")
     target, reference = metadata.get("target", {}), metadata.get("reference", {})

@@ -150,7 +150,7 @@ class Model:
         Raises
         ------
         ConfigError
-            It is missing, not finite, or the model has no parameter.
+            It is missing, not finite, or the model has no parameter, or knows only other values.
         """
         parameter = self.description.parameter
         if parameter is None and value is not None:
@@ -160,6 +160,12 @@ class Model:
             raise ConfigError(
                 f"{self.path}: the model has the parameter {parameter.column}, trained at {trained}: "
                 f"give a number, as in --parameter {parameter.column}={(parameter.values or (1.0,))[0]:g}."
+            )
+        if parameter is not None and parameter.only and np.float32(value) not in np.array(parameter.values, np.float32):
+            trained = ", ".join(f"{one:g}" for one in parameter.values)
+            raise ConfigError(
+                f"{self.path}: {parameter.column} = {value:g} is not among the values that these trees were trained at: {trained}. Trees "
+                "do not interpolate between them: use one of these, or a network, such as `train.model: tabular`."
             )
 
     def tensors(self, columns: Mapping[str, Any], parameter: Optional[float] = None) -> Tensors:

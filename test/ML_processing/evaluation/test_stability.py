@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc
 from ML_processing.requests import RepeatRequest, repeats_of
 from ML_processing.training import train as training_module
+from ML_processing.training.description import TrainingDescription
 from ML_processing.training.directory import Training
 from MLTools.NanoML.config.training import Train
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 Toy = Callable[..., Path]
 
@@ -243,3 +245,39 @@ def test_only_what_was_varied_is_answered() -> None:
     alone = Repeats([Repeat(1, 100, Measured(0.8, 0.01))], Measured(None, None), None, [], Measured(None, None))
     assert list(repeat_answers(alone)) == []
     assert list(repeat_answers(None)) == []
+
+
+def test_networks_at_a_value_of_the_parameter_that_they_have_not_seen(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    # signal of mass m is at x = m, and at 3, where there is none of 1 and 2, a network that has not seen it does worse
+    random, other = np.random.default_rng(1), np.arange(1200) % 2
+    mass = np.array([1, 2, 3])[np.arange(1200) % 3]
+    x = np.where(other, random.uniform(-1, 5, 1200), random.normal(mass, 0.3)).astype("f4")
+    masses = np.where(other, np.nan, mass).astype("f4")
+    file, run = toy(count=1200, parameter="mass", mass=masses, x=x), tmp_path / "run"
+    config = replace(quick, parameter="mass", features=["x"], epochs=12, options={"hidden": [16], "dropout": 0.0})
+    training_module.train([file], config, run)
+    content = evaluate(run, [file], run, repeats=RepeatRequest(left_out=True))
+    found = {it["parameter"]: it for it in content["auc_at_parameter"]}
+    assert list(found) == [1, 2, 3]
+    assert found[3]["value"] > 0.85
+    assert found[3]["without"] < found[3]["value"] - 3 * found[3]["without_error"]
+    assert content["plots"]["repeats"] is None
+    assert "trained without this value" in (run / "report.html").read_text()
+    left_out = TrainingDescription.read(repeats_of(run) / "without_2")
+    assert left_out.parameter is not None
+    assert left_out.parameter.values == (1, 3)
+    assert sum(it.events for it in left_out.data.classes.values()) == 1000
+
+
+@pytest.mark.parametrize(("model", "reason"), [("mlp", "it takes three or more"), ("bdt", "trees know no other")])
+def test_no_value_can_be_left_out(toy: Toy, quick: Train, tmp_path: Path, model: str, reason: str) -> None:
+    values = [1, 2, 3] if model == "bdt" else [1, 2]
+    mass = np.where(np.arange(600) % 2, np.nan, np.array(values)[np.arange(600) % len(values)]).astype("f4")
+    mass[::2] = np.array(values)[np.arange(300) % len(values)]
+    file = toy(parameter="mass", mass=mass)
+    options = {} if model == "bdt" else quick.options
+    training_module.train(
+        [file], replace(quick, model=model, options=options, parameter="mass", epochs=1), tmp_path / "run"
+    )
+    with pytest.raises(ConfigError, match=f"evaluate.left_out: .*{reason}"):
+        repeated(Training.load(tmp_path / "run"), [file], tmp_path / "run", RepeatRequest(left_out=True))

@@ -79,8 +79,7 @@ def test_objects_count_and_padding_does_not(toy: Toy) -> None:
     members["pt"][:, 0] = np.arange(600)
     members["eta"][:300, 0] = np.nan
     assert survey_of(toy(objects={"Jet": members})).notes() == [
-        "Feature Jet_eta is not a finite number in 300 of 600 objects (50 %): these count as missing and take the "
-        "median.",
+        "Feature Jet_eta is not a finite number in 300 of 600 objects (50 %): these count as missing.",
         "Feature Jet_eta has the same value, 0, everywhere: it cannot help.",
     ]
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from ML_processing.export.parity import TrainedNetworks, networks_of, sample_of
 from ML_processing.export.releases import Target, target
 from ML_processing.models import make_network
 from ML_processing.training.directory import Training
+from ML_processing.training.train import train
 from MLTools.NanoML.commands.pipeline import export as export_command
-from MLTools.NanoML.config.training import Export
+from MLTools.NanoML.config.training import Export, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import KEY, Discriminant, Model, Parameter, file_hash
 from MLTools.NanoML.model.file import network_files
@@ -289,6 +291,19 @@ def test_a_parameter(tmp_path: Path) -> None:
     assert loaded.scores({"MET_pt": met}, parameter=600) == pytest.approx(expected, abs=1e-6)
     with pytest.raises(ConfigError, match="has the parameter mass, trained at 600, 1000: give a number"):
         loaded.scores({"MET_pt": met})
+
+
+def test_trees_know_no_other_values_of_a_parameter(tmp_path: Path, toy: Callable[..., Path], quick: Train) -> None:
+    mass = np.where(np.arange(600) % 2, np.nan, np.array([300, 0.1, 800])[np.arange(600) % 3]).astype("f4")
+    config = replace(quick, model="bdt", options={}, parameter="mass")
+    train([toy(parameter="mass", mass=mass)], config, tmp_path / "run")
+    export(tmp_path / "run", tmp_path / "model.onnx", Export())
+    loaded, columns = Model(tmp_path / "model.onnx"), {"x": np.zeros(1, "f4"), "y": np.zeros(1, "f4")}
+    assert len(loaded.scores(columns, parameter=0.1)) == 1
+    with pytest.raises(
+        ConfigError, match="mass = 400 is not among the values that these trees were trained at: 0.1, 300"
+    ):
+        loaded.scores(columns, parameter=400)
 
 
 class Odd(nn.Module):

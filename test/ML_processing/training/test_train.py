@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -567,6 +568,37 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
         peaks.append(int(done.stdout.split()[-1]) / 1024)
         path.unlink()
     assert peaks[1] < peaks[0] + 150  # of 2 million events 200 MB
+
+
+@pytest.mark.parametrize(
+    ("model", "estimate", "expected"),
+    [
+        ("mlp", "mean", 1.0), ("mlp", "median", 0.693), ("mlp", 0.84, 1.833),
+        ("tabular", "mean", 1.0), ("tabular", 0.84, 1.833), ("bdt", "mean", 1.0), ("bdt", 0.84, 1.833),
+    ],
+)  # fmt: skip
+def test_a_regression_estimates_what_is_asked_for(
+    toy: Toy, quick: Train, tmp_path: Path, model: str, estimate: float | str, expected: float
+) -> None:
+    z = np.random.default_rng(1).exponential(1.0, 3000).astype("f4")  # of which x and y know nothing
+    file = toy(count=3000, z=z)
+    config = dataclasses.replace(quick, model=model, options={}, targets=["z"], estimate=estimate, epochs=5)
+    if model == "bdt":
+        config = dataclasses.replace(config, epochs=200, learning_rate=0.1, options={"leaves": 2})
+    train([file], config, tmp_path / "run")
+    training = Training.load(tmp_path / "run")
+    found = training.out_of_fold(read([file], training.description.config))[1]
+    assert float(np.median(found)) == pytest.approx(expected, abs=0.13)
+
+
+def test_a_heavy_tail_is_named(toy: Toy, quick: Train) -> None:
+    random = np.random.default_rng(5)
+    file = toy(z=np.exp(random.normal(0, 2, 600)).astype("f4"), w=random.exponential(1.0, 600).astype("f4"))
+    table, survey = TrainingFiles.open([file], quick).sample(100, 3)
+    (note,) = describe(table, survey, [file], quick, torch.device("cpu")).notes
+    assert re.match(r"Feature z has a heavy tail: \d\S* % of its values are more than 10 widths from the median", note)
+    trees = dataclasses.replace(quick, model="bdt", options={})
+    assert describe(table, survey, [file], trees, torch.device("cpu")).notes == []
 
 
 @pytest.mark.parametrize("value", [np.nan, -999.0, 0.5])
