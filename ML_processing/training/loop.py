@@ -42,6 +42,10 @@ Judged = tuple[Tensor, EventTensors]
 
 _CHECKPOINT_EVERY = 10.0  # seconds: an interruption costs no more than this
 _SHOW_EVERY = 0.5  # seconds
+_RISE, _LEAST = (
+    0.3,
+    0.04,
+)  # of schedule: onecycle: the share of the epochs over which the rate rises, and where it begins
 _AT_ONCE = {"cpu": 1 << 10, "cuda": 1 << 14}  # events in one forward pass without gradients: what caches hold
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -182,12 +186,22 @@ class _Loop:
     def _set_rate(self) -> None:
         """Set the learning rate of this step, if it does not only change between epochs."""
         config, where = self.config, self.state.position
-        if config.warmup == 0 and (config.schedule != "cosine" or where.block or where.batch):
+        if (
+            config.warmup == 0
+            and config.schedule != "onecycle"
+            and (config.schedule != "cosine" or where.block or where.batch)
+        ):
             return
         done = where.epoch + self._share_of_epoch()
         factor = 1.0
         if config.schedule == "cosine":
             factor = 0.5 * (1 + math.cos(math.pi * where.epoch / config.epochs))
+        elif config.schedule == "onecycle":
+            part = done / config.epochs
+            wave = (
+                1 - part / _RISE if part < _RISE else (part - _RISE) / (1 - _RISE)
+            ) * math.pi  # from pi to 0 and back
+            factor = max(0.5 * (1 + math.cos(wave)), _LEAST if part < _RISE else 0.0)
         elif config.schedule == "plateau" and done >= config.warmup:
             return
         if done < config.warmup:

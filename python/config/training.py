@@ -13,7 +13,7 @@ from MLTools.NanoML.networks import NetworkClass, networks
 # what settings can name, the default first
 # the first is what wins on tables, rows of objects among them; see bench/README.md
 MODELS = tuple(dict.fromkeys(["tabular", *(path.stem for path in networks())]))
-SCHEDULES = ("plateau", "cosine", "constant")
+SCHEDULES = ("plateau", "cosine", "onecycle", "constant")
 NEGATIVE_WEIGHTS = ("signed", "reweight")
 SCALINGS = ("standard", "none")
 ESTIMATES = ("huber", "mean", "median")
@@ -176,7 +176,7 @@ class Train:
     schedule: str = setting(
         SCHEDULES[0],
         "How the steps become smaller: plateau halves them when the validation loss stops falling, "
-        "cosine takes them to zero over all epochs, constant leaves them.",
+        "cosine takes them to zero over all epochs, onecycle makes them grow for 30 % of the epochs first, constant leaves them.",
         enum=SCHEDULES,
     )
     warmup: float = setting(0.0, "Epochs over which the steps grow to their full size at the beginning.", minimum=0)
@@ -289,7 +289,7 @@ class Evaluate:
     )
     left_out: bool = setting(
         False,
-        "True to train again without each value of the parameter in turn: how well do networks do at a value that they have not seen?",
+        "True to train again without each value of the parameter in turn, which shows what networks know of values between those trained.",
     )
 
 

@@ -307,6 +307,20 @@ def test_a_score_for_each_value_of_the_parameter(
     assert float(run(str(programs / "testScores"), str(events))) < TOLERANCE
 
 
+def test_trees_are_scored_at_values_that_they_were_trained_at(
+    linear_model: Callable[..., Path], tmp_path: Path, programs: Path
+) -> None:
+    parameter = {"column": "mass", "values": [3.0, 4.0], "only": True}
+    model = linear_model(["mass"], targets=["x", "y", "z"], parameter=parameter)
+    events = write_events(tmp_path / "events.json", model, [{}], [np.array([[3, 1, 0]], np.float32)], [3.0])
+    assert float(run(str(programs / "testScores"), str(events))) < TOLERANCE
+    events = write_events(tmp_path / "events.json", model, [{}], [np.array([[3, 1, 0]], np.float32)], [3.5])
+    found = subprocess.run([programs / "testScores", events], capture_output=True, text=True)
+    assert found.returncode != 0
+    assert "3.5" in found.stderr
+    assert "was not trained at, and trees do not interpolate" in found.stderr
+
+
 def test_the_parameter_is_the_last_feature(linear_model: Callable[..., Path], tmp_path: Path, programs: Path) -> None:
     model = linear_model(["mass"], targets=["x", "y", "z"], parameter={"column": "mass", "values": [3.0, 4.0]})
     expected = [np.array([[3, 1, 0], [4, 1, 0]], np.float32)]

@@ -72,6 +72,18 @@ def test_cosine(toy: Toy, quick: Train) -> None:
     assert rates(toy(), config) == pytest.approx(expected)
 
 
+def test_onecycle_rises_and_falls(toy: Toy, quick: Train) -> None:
+    config = dataclasses.replace(quick, schedule="onecycle", epochs=20, patience=20)
+    found = rates(toy(), config)
+    top = max(range(20), key=found.__getitem__)
+    assert 5 <= top + 1 <= 7
+    assert found[top] == pytest.approx(0.01, rel=0.05)
+    assert sorted(found[: top + 1]) == found[: top + 1]
+    assert sorted(found[top:], reverse=True) == found[top:]
+    assert found[0] < 0.003
+    assert found[-1] < 0.0002
+
+
 def test_plateau_halves_where_the_loss_stands_still(toy: Toy, quick: Train) -> None:
     config = dataclasses.replace(quick, learning_rate=0.05, epochs=40, patience=12, options={"hidden": [64]})
     history, _ = learn(toy(), config)
