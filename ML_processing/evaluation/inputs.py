@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ML_processing.evaluation.importance import Importance
 from ML_processing.evaluation.scored import MOST_EVENTS, ClassHistogram, OutOfFold, by_class, inputs_of, label
+from ML_processing.events.data import as_floats
 from ML_processing.metrics.distances import Kolmogorov, kolmogorov, stability_index
 from ML_processing.metrics.measured import MERGED, Floats, Histogram, even_edges, histogram
 from MLTools.NanoML.contracts.hdf5 import EVENTS, open_hdf5
@@ -171,7 +172,8 @@ def drift(tested: OutOfFold, files: Sequence[Path]) -> Drift:
     Raises NanoMLError if a file lacks a feature.
     """
     names, seed = tested.table.names, tested.seed
-    parts = [_read(file, names, MOST_EVENTS // len(files), seed + i) for i, file in enumerate(files)]
+    limit, named = MOST_EVENTS // len(files), tested.table.about.named
+    parts = [_read(file, names, limit, seed + i, named) for i, file in enumerate(files)]
     others, other_weights = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     features, weights = tested.table.features, tested.table.weights
     found = []
@@ -193,7 +195,9 @@ def drift(tested: OutOfFold, files: Sequence[Path]) -> Drift:
     return Drift([str(file) for file in files], len(features), len(others), found)
 
 
-def _read(file: Path, names: Sequence[str], limit: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _read(
+    file: Path, names: Sequence[str], limit: int, seed: int, named: Mapping[str, Sequence[float]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Features and weights of a random choice of a file's events."""
     with open_hdf5(file) as h5:
         events = h5[EVENTS]
@@ -209,10 +213,6 @@ def _read(file: Path, names: Sequence[str], limit: int, seed: int) -> tuple[NDAr
         for start in range(0, count, _BLOCK):
             rows = columns[start : start + _BLOCK]
             rows = rows[random.random(len(rows)) < share]
-            found = np.empty((len(rows), len(names)), np.float32)
-            with np.errstate(over="ignore"):  # infinite is missing, as in the training
-                for i, name in enumerate(names):
-                    found[:, i] = rows[name]
-            features.append(found)
+            features.append(as_floats(rows, names, rows.shape, named))
             weights.append(rows["weight"].astype(np.float32))
     return np.concatenate(features), np.concatenate(weights)

@@ -76,7 +76,7 @@ class Table:
                 of_fields = {
                     field: named[key] for field, key in zip(it.fields, it.shape.columns, strict=True) if key in named
                 }
-                values = _floats(members, it.fields, members.shape, of_fields)
+                values = as_floats(members, it.fields, members.shape, of_fields)
                 values[~mask] = 0
                 objects[it.name] = (values, mask)
         else:
@@ -87,12 +87,12 @@ class Table:
             column |= {name: members[field] for name, field in labels.fields.items()}
         run, block, event = (rows[name] for name in IDENTIFIERS)
         return cls(
-            _floats(column, columns.names, rows.shape, named),
+            as_floats(column, columns.names, rows.shape, named),
             objects,
             label,
             weights,
             (run, block, event),
-            {name: _floats(column, [name], rows.shape, named)[:, 0] for name in columns.extras},
+            {name: as_floats(column, [name], rows.shape, named)[:, 0] for name in columns.extras},
             columns,
             left_out,
         )
@@ -227,7 +227,7 @@ def _weights(file: Path, rows: NDArray[Any]) -> Floats:
     return weights
 
 
-def _floats(
+def as_floats(
     rows: NDArray[Any] | Mapping[str, NDArray[Any]],
     names: Sequence[str],
     shape: tuple[int, ...],

@@ -97,6 +97,8 @@ def label_edges(axes: Axes, edges: Sequence[float]) -> None:
         axes.set_xticks(range(len(edges)), [f"{it:.7g}" for it in edges])
         axes.tick_params(axis="x", labelrotation=90, labelsize=11)
         axes.minorticks_off()
+        if axes.figure.get_layout_engine() is None:
+            axes.figure.subplots_adjust(bottom=0.165)  # the labels take more room than numbers
 
 
 def _is_narrow(edges: Floats) -> bool:

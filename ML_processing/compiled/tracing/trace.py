@@ -15,8 +15,8 @@ import numpy as np
 from ML_processing.compiled.nodes.graph import Graph
 from ML_processing.compiled.nodes.lists import Value
 from ML_processing.compiled.nodes.tensors import Tensor
-from MLTools.NanoML import selection
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.selection import selection
 
 if TYPE_CHECKING:
     from ML_processing.compiled.tracing.traced import Traced
