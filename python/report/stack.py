@@ -95,7 +95,7 @@ def label_edges(axes: Axes, edges: Sequence[float]) -> None:
     """Write the edges of bins that are drawn evenly on the x axis."""
     if _is_narrow(np.array(edges)):
         axes.set_xticks(range(len(edges)), [f"{it:.7g}" for it in edges])
-        axes.tick_params(axis="x", labelrotation=90, labelsize=11)
+        axes.tick_params(axis="x", labelrotation=90, labelsize=11 if len(edges) > 12 else 15)
         axes.minorticks_off()
         if axes.figure.get_layout_engine() is None:
             axes.figure.subplots_adjust(bottom=0.165)  # the labels take more room than numbers

@@ -12,7 +12,7 @@ pytest.importorskip("mplhep")  # scipy comes with it
 from matplotlib.figure import Figure
 from scipy.stats import poisson
 
-from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack
+from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack, drawn_edges, label_edges
 
 
 def test_intervals_are_those_of_the_tables() -> None:
@@ -74,3 +74,14 @@ def test_points_beyond_a_ratio_are_arrows(
     assert axes.get_ylim() == pytest.approx(limits)
     found = [(x, it.get_marker()) for it in axes.lines if it.get_marker() in ("^", "v") for x in it.get_xdata()]
     assert found == arrows
+
+
+def test_narrow_bins_are_drawn_evenly_with_their_edges() -> None:
+    narrow, wide = (0.0, 0.5, 0.999, 0.9999, 1.0), (0.0, 0.5, 0.9, 1.0)
+    assert drawn_edges(narrow).tolist() == [0, 1, 2, 3, 4]
+    assert drawn_edges(wide).tolist() == [*wide]
+    axes = Figure().subplots()
+    label_edges(axes, wide)
+    assert [it.get_text() for it in axes.get_xticklabels()] != ["0", "0.5", "0.9", "1"]
+    label_edges(axes, narrow)
+    assert [it.get_text() for it in axes.get_xticklabels()] == ["0", "0.5", "0.999", "0.9999", "1"]
