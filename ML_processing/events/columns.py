@@ -187,6 +187,7 @@ def agreed_columns(
     if config.decorrelate is not None:
         spectator = _find(config.decorrelate.column, known, "train.decorrelate.column").name
         extras[spectator] = None
+    extras |= dict.fromkeys(_find(name, known, "train.flatten").name for name in config.flatten if name not in wanted)
     if everything:
         names = [column.name for column in features]
         extras |= dict.fromkeys(name for name in known if name not in names and name not in parameters)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events.flattening import Flattening
 from ML_processing.events.inputs import Batches, EventTensors, Inputs, ObjectTensors
 from ML_processing.events.reweighting import PositiveWeights, Reweighted
 from ML_processing.events.survey import Survey, factors_of_split
@@ -131,8 +132,9 @@ def make_training_data(
     if config.negative_weights == "reweight":
         positive = PositiveWeights.learn(training, config.seed, threads=1 if device.type == "cpu" else None)
         training, factors = positive.of(training), factors_of_split(positive.counted(survey), fold)
+    flat = Flattening.learn(training, config.flatten) if config.flatten else None
     estimate = 0.5 if config.estimate == "median" else config.estimate
-    prepare = partial(_prepared, network, factors, parameter, device, estimate)
+    prepare = partial(_prepared, network, factors, parameter, device, estimate, flat)
     size, complete = config.batch_size, len(table) == survey.counts.sum()
     seed = config.seed * 1000 + fold
     redraw, fixed = _redraw(network, parameter, device), torch.Generator().manual_seed(seed)
@@ -171,11 +173,12 @@ def _prepared(
     parameter: ParameterGrid | None,
     device: torch.device,
     estimate: float | str,
+    flat: Flattening | None,
     table: Table,
 ) -> EventTensors:
     """The events of a table as tensors: scaled inputs, weights of the training, standardized targets."""
     about, nothing = table.about, torch.empty(0)
-    weights = table.weights * factors[table.labels]
+    weights = (flat.of(table) if flat else table).weights * factors[table.labels]
     if parameter is not None:
         weights *= parameter.balance(table)
     found = torch.from_numpy(table.targets())

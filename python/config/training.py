@@ -164,6 +164,14 @@ class Train:
         **BRANCH,
     )
     decorrelate: Optional[Decorrelation] = setting(None)
+    flatten: list[str] = setting(
+        list,
+        "Event-level columns, with per_object fields of the object, whose spectrum is made the same for all classes by weights of the "
+        "training, so that a tagger does not learn it. Reports have the weights without.",
+        uniqueItems=True,
+        items=BRANCH,
+        examples=[["Jet_pt", "Jet_mass"]],
+    )
     negative_weights: str = setting(
         NEGATIVE_WEIGHTS[0],
         "What the training does with negative weights: signed keeps them in the loss, reweight gives its events positive weights with the "
