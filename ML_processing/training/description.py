@@ -37,7 +37,7 @@ from MLTools.NanoML.model import Discriminant
 from MLTools.NanoML.nanoaod.folds import RULE
 
 _SCHEMA = 1
-_TAIL = 0.002  # of the values beyond the limit of the scaling are worth a word
+_TAIL = 0.01  # of the values beyond the limit of the scaling are worth a word
 _SAMPLE = 64  # real events kept with the networks, to check an export against
 
 
