@@ -129,7 +129,7 @@ def edm(arrays: Any, entry: int, make: Make) -> Event:
         if label in parts and column:
             parts[label][2][column] = np.atleast_1d(np.asarray(arrays[name][entry]))
     products = {}
-    for label, (name, extension, columns) in parts.items():
+    for label, (name, extension, columns) in ((label, part) for label, part in parts.items() if part[2]):
         size = len(next(iter(columns.values())))
         products[label, "NANO"] = "nanoaod::FlatTable", make(size, name, name == "MET", extension, columns)
     products["genFilterTable", "NANO"] = "nanoaod::FlatTable", None  # of luminosity blocks
@@ -229,6 +229,23 @@ def test_a_model_with_its_selection_inside(tmp_path: Path) -> None:
         np.testing.assert_allclose(here.scores(event), expected.scores[entry], rtol=0, atol=1e-6)
         assert found.columns["ZCand_mass"][0] == pytest.approx(expected.columns["ZCand_mass"][entry], rel=1e-6)
     assert 5 < expected.passed.sum() < 55
+
+
+@pytest.mark.slow
+def test_a_trigger_has_its_default_where_the_menu_lacks_it_alone(tmp_path: Path) -> None:
+    pytest.importorskip("ML_processing.export.with_selection")
+    from services.whole_models import events_in, networks_of, own, whole_model
+
+    model = whole_model(networks_of(tmp_path / "model.onnx", "HT"), own(tmp_path), ROOT)
+    read = ak.zip(events_in(model, 60), depth_limit=1)
+    here, event = FWLiteModel(model.path), edm(read, 0, FlatTable)
+    with pytest.raises(NanoMLError, match="has no column HLT_Some"):
+        here.decide(event)
+    event.names, event.products["TriggerResults", "HLT"] = (
+        ["HLT_Other_v1"],
+        ("edm::TriggerResults", results({"HLT_Other_v1": False}, has_names=False)),
+    )
+    assert here.decide(event).cuts["trigger"].tolist() == [True]
 
 
 def test_what_is_missing_is_told(
