@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ML_processing.events.sampling import drawn
+
 
 @dataclass(frozen=True)
 class CollectionShape:
@@ -165,7 +167,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Batches:
-    """The training events of one network, shuffled anew in each epoch.
+    """The training events of one network, drawn anew in each epoch.
 
     The blocks come in random order, and the events of each block in random order. The order depends on the seed and
     the epoch alone, so that an interrupted epoch can continue at any batch.
@@ -178,13 +180,15 @@ class Batches:
     ahead: bool  # read the next block while this one is used
     # changes what is random in the events of a block, in place
     redraw: Callable[[EventTensors, torch.Generator], None] | None = None
+    sampler: str = "every"  # how the events of a block are drawn
 
     def epoch(self, start: Position) -> Iterator[tuple[Position, EventTensors]]:
         """Batches from `start` to the end of its epoch, each with the position after it."""
         order = torch.randperm(self.blocks, generator=self._generator(start.epoch)).tolist()
         for place, events in self._read(order, start.block):
             generator = self._generator(start.epoch, order[place])
-            mixed = events[torch.randperm(len(events), generator=generator).to(events.labels.device)]
+            rows, weights = drawn(events.labels, events.weights, self.sampler, generator)
+            mixed = replace(events[rows], weights=weights)
             if self.redraw is not None:
                 self.redraw(mixed, generator)
             batches = -(-len(events) // self.size)

@@ -152,7 +152,7 @@ def make_training_data(
         events = prepare(training)
         blocks = max(round(len(events) / _BLOCK), 1)
         edges = [len(events) * i // blocks for i in range(blocks + 1)]
-        batches = Batches(blocks, lambda i: events[edges[i] : edges[i + 1]], size, seed, ahead=False, redraw=redraw)
+        batches = Batches(blocks, lambda i: events[edges[i] : edges[i + 1]], size, seed, False, redraw, config.sampler)
     else:
 
         def block(number: int) -> EventTensors:
@@ -161,7 +161,7 @@ def make_training_data(
             learnt = read[(of != fold) & (of != (fold + 1) % k)]
             return prepare(learnt if positive is None else positive.of(learnt))
 
-        batches = Batches(files.blocks, block, size, seed, ahead=True, redraw=redraw)
+        batches = Batches(files.blocks, block, size, seed, True, redraw, config.sampler)
     learnt = sum(survey.counts[:, i].sum() for i in range(k) if i not in (fold, (fold + 1) % k))
     return TrainingData(batches, int(learnt), sample, validation, {} if positive is None else positive.classes)
 

@@ -14,6 +14,7 @@ from MLTools.NanoML.networks import NetworkClass, networks
 # the first is what wins on tables, rows of objects among them; see bench/README.md
 MODELS = tuple(dict.fromkeys(["tabular", *(path.stem for path in networks())]))
 SCHEDULES = ("plateau", "cosine", "onecycle", "constant")
+SAMPLERS = ("every", "balanced", "weighted")
 NEGATIVE_WEIGHTS = ("signed", "reweight")
 SCALINGS = ("standard", "none")
 ESTIMATES = ("huber", "mean", "median")
@@ -179,6 +180,12 @@ class Train:
         enum=NEGATIVE_WEIGHTS,
     )
     batch_size: int = setting(256, "Events per step.", minimum=1)
+    sampler: str = setting(
+        SAMPLERS[0],
+        "How batches are drawn: every takes each event once in an epoch; weighted draws events as often as their weight is large, with the "
+        "sign alone in the loss; balanced does so within each class, and has as many events of each class in a batch.",
+        enum=SAMPLERS,
+    )
     epochs: int = setting(200, "The largest number of passes over the training events.", minimum=1)
     learning_rate: float = setting(2e-3, "Size of the steps at the beginning.", exclusiveMinimum=0)
     schedule: str = setting(

@@ -24,8 +24,8 @@ def block(number: int) -> EventTensors:
     )
 
 
-def batches(seed: int = 1, size: int = 4, ahead: bool = False) -> Batches:
-    return Batches(len(SIZES), block, size, seed, ahead)
+def batches(seed: int = 1, size: int = 4, ahead: bool = False, sampler: str = "every") -> Batches:
+    return Batches(len(SIZES), block, size, seed, ahead, None, sampler)
 
 
 def numbers(found: Batches, start: Position) -> list[list[int]]:
@@ -53,14 +53,14 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert len({tuple(chain(*numbers(batches(), Position(i)))) for i in range(20)}) == 20
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_goes_on_from_every_position(ahead: bool) -> None:
-    whole = list(batches().epoch(Position(2)))
+@pytest.mark.parametrize(("ahead", "sampler"), [(False, "every"), (True, "every"), (True, "balanced")])
+def test_goes_on_from_every_position(ahead: bool, sampler: str) -> None:
+    whole = list(batches(sampler=sampler).epoch(Position(2)))
     positions = [Position(2), *(after for after, _ in whole)]
     assert positions[-1].block == 5
     assert len(set(positions)) == len(positions)
     for i, position in enumerate(positions):
-        rest = numbers(batches(ahead=ahead), position)
+        rest = numbers(batches(ahead=ahead, sampler=sampler), position)
         assert rest == [events.labels.tolist() for _, events in whole[i:]]
 
 

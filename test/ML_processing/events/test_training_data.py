@@ -124,6 +124,20 @@ def test_classes_count_the_same_and_signs_stay(toy: Toy) -> None:
 
 
 @pytest.mark.parametrize("memory", [1000, 1])
+@pytest.mark.parametrize("sampler", ["balanced", "weighted"])
+def test_drawn_events_have_the_sums_of_all(numbered: list[Path], memory: int, sampler: str) -> None:
+    sums, used = [], []
+    for how in ("every", sampler):
+        found, network = made(numbered, memory=memory, sampler=how)
+        parts = [events for _, events in found.batches.epoch(Position())]
+        labels, weights = (torch.cat([getattr(it, name) for it in parts]) for name in ("labels", "weights"))
+        sums.append([float(weights[labels == i].sum()) for i in range(2)])
+        used.append(set(numbers(found, network, 0)))
+    assert sums[1] == pytest.approx(sums[0], rel=0.01)
+    assert used[1] < used[0]
+
+
+@pytest.mark.parametrize("memory", [1000, 1])
 def test_only_training_events_get_positive_weights(toy: Toy, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
     monkeypatch.setattr(data, "_BLOCK_EVENTS", 5000)
     path = toy(count=COUNT, negative=0.2)

@@ -205,7 +205,10 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "_BLOCK_EVENTS", 5000)
 
 
-@pytest.mark.parametrize(("memory", "schedule", "ema"), [(1000, "plateau", None), (1, "cosine", 0.9)])
+@pytest.mark.parametrize(
+    ("memory", "schedule", "ema", "sampler"),
+    [(1000, "plateau", None, "weighted"), (1, "cosine", 0.9, "every"), (1, "cosine", None, "balanced")],
+)
 def test_continues_in_mid_epoch(
     toy: Toy,
     quick: Train,
@@ -214,13 +217,14 @@ def test_continues_in_mid_epoch(
     memory: int,
     schedule: str,
     ema: float | None,
+    sampler: str,
 ) -> None:
     number = np.arange(30_000)
     mass = np.where(number % 2, np.nan, np.where(number % 8, 600, 1000)).astype("f4")
     path = toy(count=30_000, mass=mass, parameter="mass", negative=0.1)
     config = dataclasses.replace(
         quick, memory=memory, epochs=3, batch_size=1000, schedule=schedule, warmup=0.5, parameter="mass", precision="bfloat16",
-        decorrelate=Decorrelation("y", 0.1), ema=ema,
+        decorrelate=Decorrelation("y", 0.1), ema=ema, sampler=sampler,
     )  # fmt: skip
     expected = learn(path, config)
     random, left = np.random.default_rng(1), [0]

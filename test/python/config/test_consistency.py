@@ -422,13 +422,14 @@ def test_settings_that_mean_nothing_to_the_model(tmp_path: Path) -> None:
     own = "class Mine:\n    unused = ('clip',)\n"
     (tmp_path / "own.py").write_text(own)
     text = (
-        "train: {files: a.h5, model: MODEL, clip: 1.0, epochs: 3}\ntune: {space: {weight_decay: {low: 0, high: 1}}}\n"
+        "train: {files: a.h5, model: MODEL, clip: 1.0, epochs: 3, sampler: weighted}\n"
+        "tune: {space: {weight_decay: {low: 0, high: 1}}}\n"
     )
-    clip, space = (
+    clip, sampler, space = (
         f'a.yaml:{line}: {name}: means nothing to the model "MODEL". Remove it, or take another model.'
-        for line, name in ((1, "train.clip"), (2, "tune.space.weight_decay"))
+        for line, name in ((1, "train.clip"), (1, "train.sampler"), (2, "tune.space.weight_decay"))
     )
-    for model, expected in (("bdt", [clip, space]), ("own.py:Mine", [clip]), ("mlp", [])):
+    for model, expected in (("bdt", [clip, sampler, space]), ("own.py:Mine", [clip]), ("mlp", [])):
         said = problems(tmp_path, text.replace("MODEL", f"'{model}'"))
         assert said == [line.replace("MODEL", model) for line in expected]
 
