@@ -154,7 +154,8 @@ class Contest:
     def _searched(self, config: Config, settings: Train, name: str) -> Train:
         """The best settings of a search, as `nanoml tune` does it with one worker."""
         assert config.tune is not None
-        data, space = TrialData.read(self.files, settings), Space.of(config, settings)
+        space = Space.of(config, settings)
+        data = TrialData.read(self.files, space)
         study = Study.open(self.directory / name / "tuning", space, config.tune, data.table.sha256())
         work(data, study, self.trials, None, lambda note: None)
         best = study.best()

@@ -127,6 +127,15 @@ class Table:
         """Some of the events: those of a mask, or of row numbers."""
         return self._with(array[rows] for array in [*self._arrays(), *self.extras.values()])
 
+    def taking(self, columns: TrainingColumns) -> Table:
+        """The same events as if they had been read with these columns, whose features are among those that there are."""
+        if columns == self.about:
+            return self
+        places = np.array([self.names.index(name) for name in columns.names], np.intp)
+        known = {**dict(zip(self.names, self.features.T, strict=True)), **self.extras}
+        extras = {name: known[name] for name in columns.extras}
+        return replace(self, features=self.features.take(places, axis=1), extras=extras, about=columns)
+
     @property
     def names(self) -> list[str]:
         """Names of the features."""

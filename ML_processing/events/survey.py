@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,10 @@ class Survey:
         found, which = np.unique(values[present], return_inverse=True)
         for value, total in zip(found, np.bincount(which, weights[present], len(found)), strict=True):
             self.parameters[float(value)] = self.parameters.get(float(value), 0.0) + float(total)
+
+    def taking(self, table: Table) -> Survey:
+        """The same counts for the columns that a table has taken."""
+        return replace(self, about=table.about, _ranges={name: self._ranges[name] for name, _ in _columns(table)})
 
     def summary(self) -> dict[str, ClassTotal]:
         """Events and sum of weights of each class."""

@@ -116,7 +116,8 @@ def _slice(axes: Axes, study: Study, name: str, trials: list[FrozenTrial], best:
         axes.plot(place(best), _value(best), "*", color="#e42536", mec="black", ms=15)
     if choices:
         slanted: dict[str, Any] = {"rotation": 35, "ha": "right"} if max(map(len, choices)) > 4 else {}
-        axes.set_xticks(range(len(choices)), [shorten(it.strip('"'), _MOST_TEXT) for it in choices], **slanted)
+        texts = [f"{i}: {it}" if name == "features" else it.strip('"') for i, it in enumerate(choices, 1)]
+        axes.set_xticks(range(len(choices)), [shorten(it, _MOST_TEXT) for it in texts], **slanted)
         axes.tick_params(axis="x", which="minor", length=0)
         axes.set_xlim(-0.6, len(choices) - 0.4)
     else:

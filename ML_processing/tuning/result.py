@@ -26,7 +26,7 @@ from ML_processing.training.description import Epoch, TrainingDescription
 from ML_processing.training.directory import Training, load_network, one_thread
 from ML_processing.tuning import figures
 from ML_processing.tuning.study import Study
-from ML_processing.tuning.trial import FOLD, TrialData, tracking_of, train_one
+from ML_processing.tuning.trial import FOLD, TrialData, columns_of, tracking_of, train_one
 from MLTools.NanoML.atomic import write_json, write_text
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Train
@@ -131,7 +131,7 @@ def _tested(study: Study, best: FrozenTrial, files: Sequence[Path]) -> dict[str,
     known = _read(place)
     if known.get("settings") == settings:
         return known
-    data = TrialData.read(files, own)
+    data = TrialData.read(files, study.space)
     for name, train in variants.items():
         with progress(f"train with {_NAMES[name]} settings", train.epochs, "epochs") as bar:
 
@@ -146,7 +146,7 @@ def _tested(study: Study, best: FrozenTrial, files: Sequence[Path]) -> dict[str,
         "trial": best.number,
         study.tune.metric: best.value,
         "settings": settings,
-        "test": _test(study, files, own, list(variants)),
+        "test": _test(study, files, own, variants),
     }
     write_json(place, result)
     return result
@@ -160,14 +160,20 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _test(study: Study, files: Sequence[Path], train: Train, names: Sequence[str]) -> dict[str, Any]:
+def _test(study: Study, files: Sequence[Path], train: Train, variants: Mapping[str, Train]) -> dict[str, Any]:
     """Numbers from the events of the test fold, which nothing has read before."""
     k = split_count(train.folds)[0]
-    every, survey = TrainingFiles.open(files, train).sample(train.memory, k)
+    every, survey = TrainingFiles.open(files, study.space.widest).sample(train.memory, k)
+    choices = columns_of(files, study.space)
     table = every[np.flatnonzero(every.folds(k) == FOLD)]
-    runs = {name: _run(study.directory / name) for name in names}
-    with one_thread():
-        scores = {name: run.scores(run.networks[0], table) for name, run in runs.items()}
+    runs = {name: _run(study.directory / name) for name in variants}
+
+    def scored(events: Table) -> dict[str, NDArray[np.float32]]:
+        taken = {name: events.taking(choices[json.dumps(it.features)]) for name, it in variants.items()}
+        with one_thread():
+            return {name: run.scores(run.networks[0], taken[name]) for name, run in runs.items()}
+
+    scores = scored(table)
     if table.about.targets:
         return {"events": len(table), **{name: {"rmse": _rmse(it, table)} for name, it in scores.items()}}
     judge, events = runs["best"].discriminant, (table.labels, table.weights)
@@ -177,10 +183,8 @@ def _test(study: Study, files: Sequence[Path], train: Train, names: Sequence[str
     numbers = {name: {"auc": it.value, "auc_error": it.error} for name, it in found.items()}
     if study.tune.metric == "validation_significance":
         (split, *_) = make_splits(every, train.folds)
-        with one_thread():
-            seen = {name: run.scores(run.networks[0], every[split.training]) for name, run in runs.items()}
-        totals = survey.sums.sum(axis=1)
-        for name, it in _significances(judge, (table, scores), (every[split.training], seen), totals, train).items():
+        learnt, totals = every[split.training], survey.sums.sum(axis=1)
+        for name, it in _significances(judge, (table, scores), (learnt, scored(learnt)), totals, train).items():
             numbers[name] |= {"significance": it.value, "significance_error": it.error}
     return {"events": len(table), "score": judge.text, **numbers}
 

@@ -190,7 +190,7 @@ def _member(job: _SearchJob, pipe: Connection) -> None:
     begin_worker()
     heed_signal(signal.SIGTERM, KeyboardInterrupt)
     try:
-        data = TrialData.read(job.files, job.space.train)
+        data = TrialData.read(job.files, job.space)
         work(data, job.study(), job.most, job.deadline, lambda _: None)
     except KeyboardInterrupt:
         raise SystemExit(0) from None
@@ -205,7 +205,7 @@ def _run(
     """Do the trials; errors in the events are reported before."""
     trackers = tracking_of(space.train, settings)
     tracking.check(trackers)
-    data = TrialData.read(files, space.train)
+    data = TrialData.read(files, space)
     data.expected(space.train, settings)  # what is wrong with the metric is known before the first trial
     most = options.trials or settings.trials
     deadline = start + options.timeout if options.timeout is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -82,6 +82,7 @@ class Space:
 
     train: Train  # the section of the configuration
     axes: Mapping[str, Axis]  # range or choices of each setting
+    place: str = ""  # of the choices of features, for messages
 
     @classmethod
     def of(cls, config: Config, train: Train) -> Space:
@@ -109,7 +110,19 @@ class Space:
         ]
         if problems:
             raise config.document.error(problems)
-        return cls(train, axes)
+        return cls(train, axes, config.place("tune", "space", "features"))
+
+    @property
+    def features(self) -> list[list[str] | None]:
+        """The features of the configuration, and those of each choice; None for all."""
+        choices = self.axes["features"].choices if "features" in self.axes else ()
+        return [self.train.features, *([it] if isinstance(it, str) else it for it in choices)]
+
+    @property
+    def widest(self) -> Train:
+        """The section `train` with all features that any trial reads."""
+        names = [name for choice in self.features for name in choice or ()]
+        return replace(self.train, features=None if None in self.features else list(dict.fromkeys(names)))
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:

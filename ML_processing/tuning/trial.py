@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 import time
@@ -17,6 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from ML_processing import tracking
+from ML_processing.events.columns import TrainingColumns, agreed_columns
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import Survey, split_count
 from ML_processing.metrics.significance import ExpectedEvents
@@ -25,10 +27,12 @@ from ML_processing.training.directory import checkpoint_file, history_file, netw
 from ML_processing.training.fold import device_of, is_trained, prepare, train_fold
 from ML_processing.training.loop import Report
 from MLTools.NanoML.atomic import write_json
-from MLTools.NanoML.errors import NanoMLError, is_os_error
+from MLTools.NanoML.contracts.hdf5 import read_metadata
+from MLTools.NanoML.errors import ConfigError, NanoMLError, is_os_error
 from MLTools.NanoML.terminal.progress import check_interrupt
 
 if TYPE_CHECKING:
+    from ML_processing.tuning.space import Space
     from ML_processing.tuning.study import Lock, Study
     from MLTools.NanoML.config.training import Train
     from MLTools.NanoML.config.tuning import Tune
@@ -48,29 +52,50 @@ class _BlindFiles(TrainingFiles):
     """HDF5 files without the events of the test fold, which no trial can read."""
 
     folds: int
+    taken: TrainingColumns  # those of all trials, or of one
 
     def block(self, number: int) -> Table:
         """The labelled events of a block that are not in the test fold."""
         table = super().block(number)
-        return table[np.flatnonzero(table.folds(self.folds) != FOLD)]
+        return table[np.flatnonzero(table.folds(self.folds) != FOLD)].taking(self.taken)
+
+
+def columns_of(files: Sequence[Path], space: Space) -> dict[str, TrainingColumns]:
+    """What is read for each choice of features, by its JSON text; a ConfigError, with its place, says that one is not in the files."""
+    metadata, found = [read_metadata(file) for file in files], {}
+    for number, names in enumerate(space.features):
+        try:
+            columns = agreed_columns(files, metadata, replace(space.train, features=names), everything=False)
+        except ConfigError as problem:  # the first are those of the configuration
+            raise ConfigError(f"{space.place}: {problem}" if number else str(problem)) from None
+        found[json.dumps(names)] = columns
+    return found
 
 
 @dataclass(frozen=True)
 class TrialData:
-    """What the networks are trained on: files, events of all but the test fold, read once, and the device."""
+    """What the networks are trained on: files, events of all but the test fold, read once for all trials, and the device."""
 
     files: Sequence[Path]
-    data: TrainingFiles
+    data: _BlindFiles
     table: Table
     survey: Survey
     device: torch.device
+    columns: Mapping[str, TrainingColumns]  # as `columns_of` gives them
 
     @classmethod
-    def read(cls, files: Sequence[Path], train: Train) -> TrialData:
-        """Read the events; raises NanoMLError if they cannot be trained on."""
-        folds, found = split_count(train.folds)[0], TrainingFiles.open(files, train)
-        data = _BlindFiles(found.files, found.columns, found.rows, found.chunks, found.blocks, folds)
-        return cls(files, data, *data.sample(train.memory, folds), device_of(train))
+    def read(cls, files: Sequence[Path], space: Space) -> TrialData:
+        """Read the events with the features of all trials; raises NanoMLError if they cannot be trained on."""
+        train, columns = space.train, columns_of(files, space)
+        folds, found = split_count(train.folds)[0], TrainingFiles.open(files, space.widest)
+        data = _BlindFiles(found.files, found.columns, found.rows, found.chunks, found.blocks, folds, found.columns)
+        return cls(files, data, *data.sample(train.memory, folds), device_of(train), columns)
+
+    def of(self, train: Train) -> TrialData:
+        """The same events with the features of a trial."""
+        columns = self.columns[json.dumps(train.features)]
+        table = self.table.taking(columns)
+        return replace(self, data=replace(self.data, taken=columns), table=table, survey=self.survey.taking(table))
 
     def expected(self, train: Train, tune: Tune) -> ExpectedEvents | None:
         """What is expected with the test fold, which is as large as any other; None if the metric does not ask for it.
@@ -177,6 +202,7 @@ def train_one(
     With `expected` events these have their significance. A NanoMLError says that the settings do not fit, or that the loss is not a
     finite number.
     """
+    data = data.of(train)
     description = describe(data.table, data.survey, data.files, train, data.device)
     prepare(directory, description)
     tracking.begin(train.tracking, directory, _workdir(directory), _name(directory), description)

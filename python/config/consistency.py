@@ -193,6 +193,11 @@ def _columns(config: Config) -> Iterator[Problem]:
     for keys, names, known, place in needed:
         for name in names:
             yield from unknown(("train", *keys), name, sorted(known), f"in {place}")
+    axis = config.tune.space.get("features") if config.tune else None
+    chosen = axis.choices if axis is not None and isinstance(axis.choices, list) else []
+    lists = [each if isinstance(each, list) else [each] for each in chosen]
+    for name in sorted({name for each in lists for name in each if isinstance(name, str)}):
+        yield from unknown(("tune", "space", "features", "choices"), name, sorted(needed[0][2]), "in convert.features")
 
 
 def _objects(config: Config) -> Iterator[Problem]:

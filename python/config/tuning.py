@@ -19,7 +19,7 @@ _PRUNERS = ("median", "hyperband", "none")
 # settings of `train` that `tune.space` can name, beside options.NAME
 _TUNABLE = (
     "batch_size", "learning_rate", "schedule", "warmup", "weight_decay", "clip", "epochs", "patience", "precision",
-    "ema", "decorrelate", "sampler",
+    "ema", "decorrelate", "sampler", "features",
 )  # fmt: skip
 
 

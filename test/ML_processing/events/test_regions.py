@@ -13,6 +13,7 @@ import pytest
 from ML_processing.events.data import Table, TrainingFiles, read
 from ML_processing.events.survey import Survey
 from ML_processing.training.train import train
+from ML_processing.tuning.space import Space
 from ML_processing.tuning.trial import TrialData
 from MLTools.NanoML.config.training import PerObject, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -58,7 +59,7 @@ def test_objects_of_other_events_are_left_out(file: Path) -> None:
 
 
 def test_a_search_for_settings_sees_the_same_events(file: Path) -> None:
-    data = TrialData.read([file], Train(regions=["SR"], device="cpu"))
+    data = TrialData.read([file], Space(Train(regions=["SR"], device="cpu"), {}))
     assert data.table.identifiers[2].max() < 300
     assert data.survey.counts.sum() == len(data.table)
 

@@ -9,21 +9,28 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from processes import running
 
 pytest.importorskip("optuna")
 
+from ML_processing.events.data import TrainingFiles
+from ML_processing.training.description import TrainingDescription
+from ML_processing.training.train import train
 from ML_processing.tuning.search import SearchOptions, plan, tune
+from ML_processing.tuning.space import Space
+from ML_processing.tuning.trial import TrialData
 from MLTools.NanoML.config.analysis import load
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 
 Toy = Callable[..., Path]
@@ -152,6 +159,62 @@ def test_no_trial_reads_the_test_fold(toy: Toy, tmp_path: Path) -> None:
     assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
     assert results[0]["settings"]["best"]["learning_rate"] == results[1]["settings"]["best"]["learning_rate"]
     assert results[0]["test"]["best"]["auc"] > results[1]["test"]["best"]["auc"] + 0.2
+
+
+def with_choices(directory: Path, file: Path, choices: str, **changes: str) -> Path:
+    """A search that varies features alone, decorrelated from one of them."""
+    config = configure(file, directory, epochs=3, **changes)
+    text = config.read_text().replace("  epochs:", "  decorrelate: {column: y, strength: 0.1}\n  epochs:")
+    config.write_text(text.partition("  space:")[0] + f"  space:\n    features: {{choices: {choices}}}\n")
+    return config
+
+
+def test_a_trial_with_other_features_is_a_training_with_them(toy: Toy, tmp_path: Path) -> None:
+    count = 2000
+    more = {"z": np.arange(count, dtype="f4"), "gaps": np.where(np.arange(count) % 3, 1, np.nan).astype("f4")}
+    file = toy(count=count, **more)
+    config = load(with_choices(tmp_path, file, "[[z, x], [y, gaps, x], null]"))
+    read, block = [], TrainingFiles.block
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingFiles, "block", lambda self, number: read.append(number) or block(self, number))
+        tune(config, SearchOptions(trials=6, workers=1))
+    assert len(read) == 3  # once for all trials, and twice for the test
+    directory, seen = tmp_path / "a" / "tuning", set()
+    assert config.train is not None
+    for trial in sorted((directory / "trials").iterdir()):
+        found = TrainingDescription.read(trial)
+        names = found.shape.features
+        seen.add(names)
+        train([file], replace(config.train, features=found.config.features), tmp_path / "whole")
+        whole = TrainingDescription.read(tmp_path / "whole")
+        assert (found.shape, found.features, found.missing) == (whole.shape, whole.features, whole.missing)
+        assert (found.missing == ("gaps",)) == ("gaps" in names)
+        mine, theirs = (torch.load(it / "network_0.pt", weights_only=True) for it in (trial, tmp_path / "whole"))
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert seen == {("z", "x"), ("y", "gaps", "x"), ("x", "y", "z", "gaps")}
+    assert 0.7 < json.loads((directory / "result.json").read_text())["test"]["best"]["auc"] < 1
+
+
+def test_blocks_that_are_read_again_have_the_features_of_the_trial(toy: Toy, tmp_path: Path) -> None:
+    file, config = toy(), load(with_choices(tmp_path, toy(), "[[x], [y, x]]"))
+    assert config.train is not None
+    data = TrialData.read([file], Space.of(config, config.train))
+    for names in (["x"], ["y", "x"]):
+        settings = replace(config.train, features=names)
+        taken, direct = data.of(settings), TrainingFiles.open([file], settings).block(0)
+        direct = direct[np.flatnonzero(direct.folds(3) != 0)]
+        assert taken.data.block(0).sha256() == taken.table.sha256() == direct.sha256()
+        assert taken.survey.incomplete() == []
+
+
+def test_a_feature_that_is_not_in_the_files(toy: Toy, tmp_path: Path) -> None:
+    config = with_choices(tmp_path, toy(), "[[x], [x, yy]]")
+    line = config.read_text().splitlines().index("    features: {choices: [[x], [x, yy]]}") + 1
+    with pytest.raises(ConfigError, match=rf'a.yaml:{line}: tune.space.features: .*"yy" is not in the HDF5 files'):
+        tune(load(config), SearchOptions(trials=2, workers=1))
+    assert not (tmp_path / "a" / "tuning" / "study.json").exists()
 
 
 def test_trials_that_fail_are_recorded(toy: Toy, tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ def test_values_go_into_the_section(tmp_path: Path) -> None:
         ("batch_size: {choices: [64], low: 3}", "takes a range (low and high) or choices, not both."),
         ("batch_size: {choices: [64, many]}", 'expected a whole number, got "many".'),
         ("learning_rate: {low: -1, high: 1}", "expected a number above 0, got -1.0."),
+        ("features: {choices: [[x, x], [x]]}", "twice"),
+        ("features: {choices: [[x], 3]}", "expected text or a list of them, got 3."),
         ("schedule: {choices: [cosine, cosin]}", '"cosin" is not a schedule. Did you mean "cosine"?'),
         ("options.hiden: {choices: [[8], [16]]}", 'the model "mlp" has no such option. Did you mean "hidden"?'),
         ("options.hidden: {low: 8, high: 16}", "is a list in a mlp: give choices"),
@@ -86,6 +88,17 @@ def test_mistakes_are_told_with_their_line(tmp_path: Path, line: str, message: s
     (told,) = str(error.value).splitlines()
     assert "a.yaml:8: tune.space." in told
     assert message in told
+
+
+def test_all_features_of_trials_are_read(tmp_path: Path) -> None:
+    found = space(tmp_path, "  features: [x, y]\ntune: {space: {features: {choices: [[z, x], w, [x, y]]}}}\n")
+    assert found.features == [["x", "y"], ["z", "x"], ["w"], ["x", "y"]]
+    assert found.widest.features == ["x", "y", "z", "w"]
+    assert found.apply({"features": '["z", "x"]'}).features == ["z", "x"]
+    assert found.apply({"features": '"w"'}).features == ["w"]
+    assert found.own() == {"features": '["x", "y"]'}
+    found = space(tmp_path, "tune: {space: {features: {choices: [[x], null]}}}\n")
+    assert found.widest.features is None
 
 
 def test_a_regression_has_no_auc(tmp_path: Path) -> None:

@@ -434,6 +434,19 @@ def test_settings_that_mean_nothing_to_the_model(tmp_path: Path) -> None:
         assert said == [line.replace("MODEL", model) for line in expected]
 
 
+def test_features_of_trials_must_be_converted(tmp_path: Path) -> None:
+    text = (
+        "datasets: {a: {files: a.root, class: a}, b: {files: b.root, class: b, parameters: {mass: 3}}}\n"
+        "convert: {features: [MET_pt, HT]}\ntrain: {parameter: mass}\ntune:\n  space:\n    features:\n      choices:\n        [CHOICES]\n"
+    )
+    assert problems(tmp_path, text.replace("CHOICES", "[MET_pt, mass], HT, [], null")) == []
+    for choices in ("[MET_pt, MET_p], [MET_p]", "MET_p, HT"):
+        (told,) = problems(tmp_path, text.replace("CHOICES", choices))
+        assert told.startswith(
+            'a.yaml:7: tune.space.features.choices: "MET_p" is not in convert.features. Did you mean'
+        )
+
+
 @pytest.mark.parametrize(
     ("line", "needed"),
     [
