@@ -154,7 +154,9 @@ class FWLiteModel:
             actual = versions.resolve(wanted, found)
             if actual is None and inside is not None and wanted in inside.defaults:
                 kind = next((it for it in versions.TRIGGERS if wanted.startswith(it)), "")
-                if any(name.startswith(kind) for name in found):  # results of a trigger that lacks the path, not none at all
+                if any(
+                    name.startswith(kind) for name in found
+                ):  # results of a trigger that lacks the path, not none at all
                     continue
             if actual is None:
                 raise NanoMLError(
