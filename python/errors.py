@@ -8,6 +8,8 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Optional
 
+__all__ = ["ConfigError", "NanoMLError", "UnreadableError", "explain_os_error", "is_os_error", "listed", "told_once"]
+
 
 class NanoMLError(Exception):
     """One message for a person: what is wrong, where, and what to do.

@@ -16,7 +16,7 @@ from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.model import Model
+from MLTools.NanoML.model import KEY, Model, write_described
 from MLTools.NanoML.nanoaodtools.scoring import Scoring
 from MLTools.NanoML.workflow.stages import Analysis
 
@@ -102,9 +102,9 @@ def test_events_with_too_many_objects_are_known(
 
 def test_the_selection_of_another_era(models: dict[str, Path], tmp_path: Path) -> None:
     content = onnx.load(models["whole"])
-    (metadata,) = content.metadata_props
-    metadata.value = metadata.value.replace('"dataset": {', '"dataset": {"era": "2018", ')
-    onnx.save(content, tmp_path / "of_2018.onnx")
+    (text,) = (it.value for it in content.metadata_props if it.key == KEY)
+    text = text.replace('"dataset": {', '"dataset": {"era": "2018", ')
+    write_described(content, text, tmp_path / "of_2018.onnx")
     (tmp_path / "a.root").touch()
     text = "eras: {2022: {luminosity: 8}}\ndatasets: {A: {era: 2022, files: a.root, class: signal}}\nscore: {model: of_2018.onnx}"
     (tmp_path / "a.yaml").write_text(text)
