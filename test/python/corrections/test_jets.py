@@ -115,7 +115,7 @@ def test_a_generated_jet_matches_within_three_times_the_resolution_of_the_jet(er
     pt, eta, rho = np.full(4, 100.0), np.full(4, 0.1), np.full(4, 20.0)
     away = np.array([-2.9, 2.9, -3.1, 3.1]) * era.resolution(0.1, 100.0, 20.0)
     found = jets.smearing(era, pt, eta, rho, pt * (1 + away), np.zeros(4))
-    ratio = era.resolution_ratio(0.1, "nom")
+    ratio = era.resolution_ratio(0.1, 100.0).nominal
     assert found.nominal.tolist() == pytest.approx([*(1 - (ratio - 1) * away[:2]), 1, 1], rel=1e-12)
     assert abs(ratio - 1) > 0.01
 
