@@ -48,6 +48,8 @@ if os.name == "posix":
     DECLARED["what root may do differs"] = [
         "root may read every" if os.geteuid() == 0 else "mounting a small file system takes root"
     ]
+if sys.version_info < (3, 10):
+    DECLARED["no PyTorch of today has a wheel for this Python"] = ["training needs Python 3.10"]
 if sys.version_info < (3, 11):
     DECLARED["Python has no tomllib yet"] = ["reading pyproject.toml takes Python 3.11"]
 if sys.version_info >= (3, 13):
