@@ -209,7 +209,8 @@ def _read(
             )
         columns, count = events.fields(["weight", *names]), len(events)
         share, random = min(1.0, limit / max(count, 1)), np.random.default_rng(seed)
-        features, weights = [np.empty((0, len(names)), np.float32)], [np.empty(0, np.float32)]
+        features: list[NDArray[np.float32]] = [np.empty((0, len(names)), np.float32)]
+        weights: list[NDArray[np.float32]] = [np.empty(0, np.float32)]
         for start in range(0, count, _BLOCK):
             rows = columns[start : start + _BLOCK]
             rows = rows[random.random(len(rows)) < share]

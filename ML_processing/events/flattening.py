@@ -31,8 +31,8 @@ class Flattening:
         edges = [np.unique(np.quantile(it[np.isfinite(it)].astype(np.float64), shares)) for it in values]
         made = cls(tuple(columns), edges, np.ones((1, 1)))
         count, labels, classes = int(np.prod([len(it) + 2 for it in edges])), table.labels, len(table.classes)
-        sums = np.bincount(labels * count + made._places(table), np.abs(table.weights), classes * count)
-        sums = sums.reshape(classes, count)
+        places = labels * count + made._places(table)
+        sums = np.bincount(places, np.abs(table.weights), classes * count).reshape(classes, count)
         spectra = sums / sums.sum(axis=1, keepdims=True)
         factors = np.divide(spectra.mean(axis=0), spectra, out=np.ones_like(spectra), where=spectra > 0).clip(max=_MOST)
         return replace(made, factors=factors / (spectra * factors).sum(axis=1, keepdims=True))

@@ -228,7 +228,7 @@ class Cutflow:
         """The largest value of each weight, nominal and under each variation, and the position of its event in the chunk."""
         found = {}
         for name, given in self._given.items():
-            rows = np.arange(len(self._all))
+            rows: NDArray[np.int64] = np.arange(len(self._all))
             for passed in self._masks[: given.cuts]:
                 rows = rows[passed]
             for variation, values in given.values.items():
@@ -286,7 +286,8 @@ class Cutflow:
     @property
     def depth(self) -> NDArray[np.int64]:
         """How many cuts each event of the chunk has passed, one after the other."""
-        found, rows = np.zeros(len(self._all), np.int64), np.arange(len(self._all))
+        found: NDArray[np.int64] = np.zeros(len(self._all), np.int64)
+        rows: NDArray[np.int64] = np.arange(len(self._all))
         for passed in self._masks:
             rows = rows[passed]
             found[rows] += 1
