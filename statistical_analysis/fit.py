@@ -80,11 +80,11 @@ class FitJob:
 def fit(job: FitJob) -> dict[str, str]:
     """Write everything into the directory; return the summary."""
     # importing jax takes seconds, and matplotlib one
-    from statistical_analysis.inference import Origin, infer
+    from statistical_analysis.inference import Origin, expectation, infer
     from statistical_analysis.report.plots import Axis, draw_smoothed
 
     templates = Templates.read(job.source)
-    fitted = [*job.settings.channels.items(), *job.fitted]
+    fitted = [*job.fitted, *job.settings.channels.items()]
     found = [it for region, name in fitted for it in templates.histogram(name).channels if it.region == region]
     is_blind = job.is_blind or any(it.processes and (it.blind is None or it.blind.any()) for it in found)
     asimov, mine = 0.0 if is_blind else None, [templates.histogram(it) for it in job.settings.channels.values()]
@@ -107,11 +107,9 @@ def fit(job: FitJob) -> dict[str, str]:
     origin = Origin(CREATOR, model.signal, unblinded, job.hypothesis, tuple(job.log))
     results = _whole(infer(content, origin, is_blind, model.groups, job.settings.toys), model)
     write_json(directory / "workspace.json", with_range(content, results.farthest))
-    by_name = {it.name: it for it in found}
+    by_name = {it.name: it for it in found}  # those of this fit are the last
     # as it was expected before: without data
-    expected = (
-        infer(content, origin, True, toys=job.settings.toys).expected if job.log and not is_blind else results.expected
-    )
+    expected = expectation(content, job.settings.toys) if job.log and not is_blind else results.expected
     parts = [f"{it.name}: {it.note}" for it in by_name.values() if it.share < 1]
     results = replace(
         results,

@@ -86,20 +86,8 @@ def infer(
     covariance = likelihood.covariance(data, best.at)
     breakdown = _breakdown(likelihood, covariance, groups or {})
     parameters = _parameters(likelihood, data, best, covariance)
-    for_limits = likelihood.expected(likelihood.with_strength(0.0)) if is_blind else data
-    highest, upper = likelihood.highest, None
-    with suppress(OutOfReachError):
-        upper = limit(likelihood, for_limits, best, not is_blind)
-    discovery = significance(likelihood, data, best, not is_blind)
-    few = background_events(likelihood, upper.expected[2] if upper else highest)
-    count = 0 if toys == NEVER else int(toys) if toys != AUTO else COUNT if few < FEWEST else 0
-    if count:
-        with progress("toys", None, "fits") as bar:
-            if upper:
-                asymptotic, upper = upper, None
-                with suppress(OutOfReachError):
-                    upper = limit_by_toys(likelihood, for_limits, best, asymptotic, count, bar)
-            discovery = significance_by_toys(likelihood, data, best, discovery, count, bar)
+    highest = likelihood.highest
+    upper, discovery, few, count = _tests(likelihood, data, best, is_blind, toys)
     chosen = [number for number in range(len(parameters)) if not likelihood.is_fixed[number]]
     errors = np.sqrt(np.diag(covariance))[chosen]
     correlations = covariance[np.ix_(chosen, chosen)] / np.outer(errors, errors)
@@ -126,6 +114,36 @@ def infer(
         expected=expected(upper, highest, discovery),
         log=origin.log,
     )
+
+
+def expectation(workspace: Mapping[str, Any], toys: int | str) -> str:
+    """What `infer` says is expected if it is blind, without its other results."""
+    likelihood = Likelihood(workspace)
+    data = likelihood.expected(likelihood.with_strength(1.0))
+    best = maximum(likelihood, data, twice=True)
+    upper, discovery, *_ = _tests(likelihood, data, best, is_blind=True, toys=toys)
+    return expected(upper, likelihood.highest, discovery)
+
+
+def _tests(
+    likelihood: Likelihood, data: Floats, best: Maximum, is_blind: bool, toys: int | str
+) -> tuple[Optional[Limit], Significance, float, int]:
+    """Limit, if it is in reach, and significance; how many background events are expected, and how many toys gave the two."""
+    for_limits = likelihood.expected(likelihood.with_strength(0.0)) if is_blind else data
+    upper = None
+    with suppress(OutOfReachError):
+        upper = limit(likelihood, for_limits, best, not is_blind)
+    discovery = significance(likelihood, data, best, not is_blind)
+    few = background_events(likelihood, upper.expected[2] if upper else likelihood.highest)
+    count = 0 if toys == NEVER else int(toys) if toys != AUTO else COUNT if few < FEWEST else 0
+    if count:
+        with progress("toys", None, "fits") as bar:
+            if upper:
+                asymptotic, upper = upper, None
+                with suppress(OutOfReachError):
+                    upper = limit_by_toys(likelihood, for_limits, best, asymptotic, count, bar)
+            discovery = significance_by_toys(likelihood, data, best, discovery, count, bar)
+    return upper, discovery, few, count
 
 
 def expected(upper: Optional[Limit], highest: float, discovery: Significance) -> str:
