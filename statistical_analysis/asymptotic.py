@@ -45,7 +45,7 @@ class _Profile:
         return self._known[strength]
 
     def holds(self, strength: float) -> bool:
-        """Whether a second fit at a strength finds nothing else; if it does, all fits are made anew, also from there."""
+        """Whether a second fit at this strength finds no larger likelihood; if it finds one, later fits start there as well."""
         found = maximum(self._likelihood, self._data, {self._likelihood.poi: strength}, self._last, twice=True)
         if found.twice_nll > self(strength) - AGREE:
             return True

@@ -15,7 +15,7 @@ from statistical_analysis.shapes import LEAST_BINS, SMALLEST_CHANGE, Floats, Sha
 
 _LOPSIDED, _LARGE = 3.0, 0.02  # a change to one side over that to the other, and of the yield
 LARGE_CHANGE = 0.1
-"""Of a template: what more than this was made by clipping or smoothing is no longer simulation."""
+"""The largest part of a template that clipping or smoothing may have made: beyond it, the page is red."""
 _LEAST_LEFT = 0.01  # of a process, in a variation that leaves less than nothing
 
 

@@ -232,9 +232,8 @@ def _vary(found: Mapping[_Key, _Sums], varied: Sequence[VariedParts]) -> None:
                 sums: dict[str, Floats] = getattr(found[key], kind)
                 change = [getattr(it[key], kind)[NOMINAL] if key in it else 0.0 for it in (new, old)]
                 sums[each.ending] = sums.get(each.ending, sums[NOMINAL]) + change[0] - change[1]
-            np.maximum(
-                sums[each.ending], 0.0, out=sums[each.ending]
-            )  # of the squares, which rounding may make negative
+            squares = found[key].squares
+            squares[each.ending] = np.maximum(squares[each.ending], 0.0)  # rounding may make them negative
 
 
 def _sum(one: _Sums, other: _Sums) -> _Sums:

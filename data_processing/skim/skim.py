@@ -42,9 +42,8 @@ from MLTools.NanoML.rootio.rootfile import RootFile, joined_baskets, rows_at_onc
 from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.progress import progress
 
-_Largest = dict[
-    tuple[str, str], tuple[float, int]
-]  # by weight and variation, its largest value and the entry in the file
+# by weight and variation, its largest value and the entry in the file
+_Largest = dict[tuple[str, str], tuple[float, int]]
 _AHEAD = 2  # ranges of events of a remote file that are selected before one is written
 
 

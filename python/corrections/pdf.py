@@ -26,14 +26,10 @@ __all__ = ["KINDS", "SETS", "PdfSet", "alpha_s", "pdf", "pdf_members", "pdf_weig
 _LHA_IDS = re.compile(r"LHA IDs (\d+) - (\d+)")
 _NOMINAL_ALPHA_S, _ALPHA_S_ERROR = 0.118, 0.0015  # alpha_s(m_Z): PDF4LHC, arXiv:1510.03865
 
-
 KINDS = ("replicas", "symmhessian", "hessian")
 """The kinds of sets, as LHAPDF calls them (ErrorType); in the last one, members are eigenvectors up and down, in pairs."""
-_ONE_SIGMA = {
-    68.0: 1.0,
-    68.268949: 1.0,
-    90.0: 1 / 1.6448536,
-}  # from a confidence level [%] of eigenvectors to one sigma
+# from a confidence level [%] of eigenvectors to one sigma
+_ONE_SIGMA = {68.0: 1.0, 68.268949: 1.0, 90.0: 1 / 1.6448536}
 
 
 @dataclass(frozen=True)

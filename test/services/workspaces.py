@@ -157,7 +157,7 @@ IMPOSSIBLE: dict[str, tuple[Workspace, str]] = {
     ),
     "no signal": (simple([80, 50, 25], [0.0, 0.0, 0.0], _B), "The signal has no events in any channel"),
 }
-"""What cannot be fitted, and the beginning of what is said."""
+"""Workspaces that cannot be fitted, and how the error message of each begins."""
 
 PATHOLOGICAL: dict[str, Workspace] = {
     "norm, up and down equal": simple([110, 68, 30], _S, _B, norm("a", 1.3, 1.3)),
