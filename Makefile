@@ -89,10 +89,12 @@ style: $(DEV)
 types: $(DEV) build/types/MLTools/NanoML
 	MYPYPATH=build/types $(VENV)/bin/mypy -p MLTools.NanoML $(addprefix -p ,$(DATA) $(TRAINING) $(FIT))
 
-# NumPy's types differ between the Pythons: with those of the oldest one, which needs an environment of its own for it
-types-oldest: ## check the types with OLDEST=python3.10 as well
-	@test "$$($(OLDEST) -V)" != "$$($(PYTHON) -V)" || { echo "Skipped: there is no older Python than $(PYTHON)."; exit 0; }; \
-	$(MAKE) --no-print-directory types PYTHON=$(OLDEST) VENV=.venv-oldest DEV='.venv-oldest/.installed-all,tensorboard,dev'
+# NumPy's types differ between the Pythons: those of the oldest one stand before all packages of the newest one
+types-oldest: $(DEV) build/types/MLTools/NanoML ## check the types with OLDEST=python3.10 as well
+	@test "$$($(OLDEST) -V)" != "$$($(VENV)/bin/python -V)" || { echo "Skipped: there is no older Python than $(PYTHON)."; exit 0; }; \
+	set -ex; $(OLDEST) -m venv --clear build/oldest; build/oldest/bin/python -m pip install --quiet --no-deps numpy; \
+	$(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >"$$(echo build/oldest/lib/python*/site-packages)/newest.pth"; \
+	MYPYPATH=build/types $(VENV)/bin/mypy --python-executable=build/oldest/bin/python -p MLTools.NanoML $(addprefix -p ,$(DATA) $(TRAINING) $(FIT))
 
 versions: $(DEV)
 	$(VENV)/bin/vermin python $(DATA)

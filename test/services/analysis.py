@@ -94,7 +94,7 @@ class Analysis:
         self.closed = directory / "closed"
         self.environment = {**environment, "PATH": PATH}
         self.system = system
-        batch = {"files_per_job": 2, "retries": 0, **sections.pop("batch", {})}
+        batch = {"files_per_job": 2, "retries": 0, "disk": 100, **sections.pop("batch", {})}
         batch["setup"] = [f"while [ -e {self.closed} ]; do sleep 0.1; done", *batch.get("setup", ())]
         content = yaml.safe_load((EXAMPLE / "trilepton.yaml").read_text())
         datasets = {name: content["datasets"][name] for name in names}

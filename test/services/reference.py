@@ -65,11 +65,16 @@ class Reference:
 
     @cached_property
     def _both(self) -> Any:
-        return jax.jit(jax.value_and_grad(lambda at, data: pyhf.infer.mle.twice_nll(at, data, self.model)[0]))
+        return jax.jit(jax.value_and_grad(self._twice))
+
+    def _twice(self, at: Any, data: Any) -> Any:
+        """Twice the negative logarithm; where a bin is expected to be negative there is no probability, but pyhf has a value."""
+        lowest = self.model.main_model.expected_data(at).min()
+        return jax.numpy.where(lowest < 0, _FAR, pyhf.infer.mle.twice_nll(at, data, self.model)[0])
 
     @cached_property
     def _hessian(self) -> Any:
-        return jax.jit(jax.hessian(lambda at, data: pyhf.infer.mle.twice_nll(at, data, self.model)[0]))
+        return jax.jit(jax.hessian(self._twice))
 
     def expected(self, at: Floats) -> Floats:
         return np.array(self.model.expected_data(at), float)

@@ -84,7 +84,7 @@ def test_a_full_disk_and_a_missing_package(make: Make, reference: Analysis, disk
     analysis.content["batch"]["setup"].append(f"export PYTHONPATH={broken}:$PYTHONPATH")
     analysis.content["batch"]["retries"] = 2
     analysis.write()
-    assert "disk 2000 -> 4000 MB" in analysis.resubmit()
+    assert "disk 100 -> 200 MB" in analysis.resubmit()
     page = analysis.wait()
     assert " x package or program missing: add it to the environment of the jobs" in page
     assert "The Python package uproot is missing" in page
