@@ -211,7 +211,7 @@ class Likelihood:
     def saturated(self, data: Floats) -> float:
         """Twice the negative logarithm of the likelihood of a model that expects exactly the observed events."""
         auxiliary = data[int(self.model.config.nmaindata) :]
-        return -2 * float(self._constraints(auxiliary, pyhf.tensorlib.astensor(self.start)))
+        return -2 * float(jax.jit(self._constraints)(auxiliary, self.start))  # all of it is compiled at once
 
     def _constraints(self, auxiliary: Any, at: Any) -> Any:
         return self.model.constraint_logpdf(auxiliary, at) if len(auxiliary) else 0.0  # pyhf fails if there are none
