@@ -87,7 +87,7 @@ def infer(
     breakdown = _breakdown(likelihood, covariance, groups or {})
     parameters = _parameters(likelihood, data, best, covariance)
     highest = likelihood.highest
-    upper, discovery, few, count = _tests(likelihood, data, best, is_blind, toys)
+    upper, discovery, few, count = limit_and_significance(likelihood, data, best, is_blind, toys)
     chosen = [number for number in range(len(parameters)) if not likelihood.is_fixed[number]]
     errors = np.sqrt(np.diag(covariance))[chosen]
     correlations = covariance[np.ix_(chosen, chosen)] / np.outer(errors, errors)
@@ -121,11 +121,11 @@ def expectation(workspace: Mapping[str, Any], toys: int | str) -> str:
     likelihood = Likelihood(workspace)
     data = likelihood.expected(likelihood.with_strength(1.0))
     best = maximum(likelihood, data, twice=True)
-    upper, discovery, *_ = _tests(likelihood, data, best, is_blind=True, toys=toys)
+    upper, discovery, *_ = limit_and_significance(likelihood, data, best, is_blind=True, toys=toys)
     return expected(upper, likelihood.highest, discovery)
 
 
-def _tests(
+def limit_and_significance(
     likelihood: Likelihood, data: Floats, best: Maximum, is_blind: bool, toys: int | str
 ) -> tuple[Optional[Limit], Significance, float, int]:
     """Limit, if it is in reach, and significance; how many background events are expected, and how many toys gave the two."""

@@ -24,9 +24,11 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 from threadpoolctl import threadpool_limits
 
+from MLTools.NanoML.config.fit import NEVER
 from services.workspaces import PATHOLOGICAL, Workspace, random_workspace
-from statistical_analysis.inference import Origin, infer
+from statistical_analysis.inference import limit_and_significance
 from statistical_analysis.likelihood import Likelihood
+from statistical_analysis.maximum import maximum
 
 Floats = NDArray[np.float64]
 _INTERPOLATION = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}
@@ -76,8 +78,12 @@ class Reference:
     def _hessian(self) -> Any:
         return jax.jit(jax.hessian(self._twice))
 
+    @cached_property
+    def _expected(self) -> Any:
+        return jax.jit(self.model.expected_data)
+
     def expected(self, at: Floats) -> Floats:
-        return np.array(self.model.expected_data(at), float)
+        return np.array(self._expected(at), float)
 
     def minimum(self, data: Floats, strength: float | None = None, known: Minimum | None = None) -> Minimum:
         """The lowest of the minima that are reached from many starts."""
@@ -189,11 +195,9 @@ class Reference:
 def disagreements(workspace: Workspace) -> Iterator[str]:
     """Where results with observed data differ from the reference: a kind, and the numbers."""
     likelihood = Likelihood(workspace)
-    found = infer(workspace, Origin("", "signal"), False, toys="never")
-    peer = Reference(workspace, tuple(likelihood.bounds[likelihood.poi]))
-    ours = np.array([*peer.start])
-    for it in found.parameters:
-        ours[peer.names.index(it.name)] = it.value
+    found = maximum(likelihood, likelihood.observed, twice=True)
+    limit, discovery, *_ = limit_and_significance(likelihood, likelihood.observed, found, is_blind=False, toys=NEVER)
+    peer, ours = Reference(workspace, tuple(likelihood.bounds[likelihood.poi])), found.at
     best = peer.minimum(peer.data)
     mine = float(peer._both(ours, peer.data)[0])
     if mine > best.value + LOG_LIKELIHOOD:
@@ -201,32 +205,32 @@ def disagreements(workspace: Workspace) -> Iterator[str]:
     if mine < best.value - LOG_LIKELIHOOD:
         yield f"reference: 2 ln L is lower by {best.value - mine:.4g}"
         best = Minimum(ours, mine)
-    error = max(found.strength.error, peer.error(best, peer.data), 1e-9)
-    distance = abs(found.strength.value - best.at[peer.poi]) / error
+    own = likelihood.covariance(likelihood.observed, found.at)[likelihood.poi, likelihood.poi] ** 0.5
+    strength, error = found.at[likelihood.poi], max(own, peer.error(best, peer.data), 1e-9)
+    distance = abs(strength - best.at[peer.poi]) / error
     if distance > STRENGTH:
-        yield f"strength: {found.strength.value:.5g}, {best.at[peer.poi]:.5g}: {distance:.3g} standard deviations"
+        yield f"strength: {strength:.5g}, {best.at[peer.poi]:.5g}: {distance:.3g} standard deviations"
     without = peer.minimum(peer.data, 0.0, best)
     significance = np.sqrt(max(without.value - best.value, 0.0)) if best.at[peer.poi] > 0 else 0.0
-    if abs(found.significance.observed - significance) > SIGNIFICANCE:
-        yield f"significance: {found.significance.observed:.4g}, {significance:.4g}"
+    assert discovery.observed is not None
+    if abs(discovery.observed - significance) > SIGNIFICANCE:
+        yield f"significance: {discovery.observed:.4g}, {significance:.4g}"
     signal = peer.minimum(peer.data, 1.0, best)
     asimov = peer.expected(signal.at)
     one, zero = (peer.minimum(asimov, it, signal).value for it in (1.0, 0.0))
     expected = np.sqrt(max(zero - one, 0.0))
-    if abs(found.significance.expected - expected) > SIGNIFICANCE:
-        yield f"expected significance: {found.significance.expected:.4g}, {expected:.4g}"
-    if found.limit is None:
+    if abs(discovery.expected - expected) > SIGNIFICANCE:
+        yield f"expected significance: {discovery.expected:.4g}, {expected:.4g}"
+    if limit is None:
         edge = peer.bounds[peer.poi][1]
-        edge = found.highest if not np.isfinite(edge) else edge
+        edge = likelihood.highest if not np.isfinite(edge) else edge
         values = [peer.cls(edge, best, it) for it in (peer.data, None)]
         values.append(peer.cls(edge, best, None, band=2))
         if max(values) < 0.05:
             yield f"no limit: but CLs at {edge:.4g} is {values[0]:.4g}"
         return
-    for name, data, value in (
-        ("limit", peer.data, found.limit.observed),
-        ("expected limit", None, found.limit.expected[2]),
-    ):
+    assert limit.observed is not None
+    for name, data, value in (("limit", peer.data, limit.observed), ("expected limit", None, limit.expected[2])):
         above, below = (peer.cls(value * factor, best, data) for factor in (1 + LIMIT, 1 - LIMIT))
         if not above < 0.05 < below:
             yield f"{name}: {value:.5g}, with CLs of {below:.4g} and {above:.4g} 1 % below and above"
