@@ -20,8 +20,9 @@ from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import twin_of
 from MLTools.NanoML.terminal.progress import say
+from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
-from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import places_of
 
@@ -179,7 +180,7 @@ def compile_stage(analysis: Analysis) -> Stage | None:
             "the same in `select`"
         )
         raise config.error("export", "selection", message=text)
-    from MLTools.NanoML.selection import DatasetInfo, load_selection  # few analyses ask for it
+    from MLTools.NanoML.selection import load_selection  # few analyses ask for it
 
     wanted = Compilation(
         skim.selection, str(config.base), config.export.compared, dict(config.export.room), skim.cut or ""
@@ -192,7 +193,7 @@ def compile_stage(analysis: Analysis) -> Stage | None:
     tasks = []
     for (era, is_data), names in groups.items():
         output, model = layout.with_selection(era, is_data), layout.model(config.training_of(names[0]))
-        sources = [Source(DatasetInfo.of(config, name), tuple(analysis.files[name][:_FILES])) for name in names]
+        sources = [Source(config.info_of(name), tuple(analysis.files[name][:_FILES])) for name in names]
         read = [file for each in sources for file in (*each.files, *each.dataset.files)]
         settings = {"datasets": [each.dataset.to_json() for each in sources], "selection": skim.selection}
         tasks.append(

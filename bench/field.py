@@ -44,7 +44,8 @@ from ML_processing.training.train import train
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.study import Study
 from ML_processing.tuning.trial import TrialData, work
-from MLTools.NanoML.config.analysis import Config, load
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.config.training import MODELS, Train
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.terminal.progress import silence

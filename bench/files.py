@@ -33,12 +33,12 @@ from skim_baskets import decompress as decompress_baskets
 
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.terminal.progress import silence
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
-from MLTools.NanoML.workflow.stages import Layout
 from MLTools.NanoML.workflow.task import stamps, write_record
 
 EVENTS = 1000  # of a file

@@ -57,7 +57,7 @@ def make(directory: Path, events: int, compression: str) -> None:
                     "event": np.arange(start, start + count),
                 }
                 writer.events.extend({**{name: each.astype(kinds[name]) for name, each in ids.items()}, **rows})
-            writer.finish(None)
+            writer.finish()
 
 
 def fill(directory: Path) -> int:

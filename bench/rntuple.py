@@ -22,7 +22,7 @@ from skim import ROOT_ALL, ROOT_START, rdataframe
 
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.compression import compression_of
 from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
 from MLTools.NanoML.terminal.progress import silence

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from data_processing.score.score import ScoreJob, Scorer, score_file
 from MLTools.NanoML.model import Model
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile

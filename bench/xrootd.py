@@ -31,8 +31,7 @@ from wire import wire
 
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.config.datasets import Read
-from MLTools.NanoML.rootio.remote.client import use_settings
+from MLTools.NanoML.rootio.remote.client import Read, use_settings
 from MLTools.NanoML.rootio.remote.server import Url
 from MLTools.NanoML.terminal.progress import silence
 from MLTools.NanoML.trilepton import Trilepton

@@ -15,8 +15,8 @@ from typing import Any, NoReturn, Optional
 import click
 
 from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, lacks_memory
+from MLTools.NanoML.stages import NAMES, declared
 from MLTools.NanoML.terminal.progress import end_at_sigterm, heed_signal, printable
-from MLTools.NanoML.workflow.stages import NAMES, declared
 
 _MODULES = {
     "start": ("init", "doctor", "completion"),
@@ -85,7 +85,7 @@ class _Lazy(click.Group):
         return command or module.stage_command(cmd_name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        from MLTools.NanoML.nanoaod.versions import did_you_mean
+        from MLTools.NanoML.rootio.versions import did_you_mean
 
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.inside import Decisions, decide
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.rootio import versions
 
 __all__ = ["FWLiteModel"]
 

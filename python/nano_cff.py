@@ -17,7 +17,7 @@ from typing import Any, Optional, Union
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio import versions
 
 __all__ = ["addScore"]
 

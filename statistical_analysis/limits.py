@@ -12,9 +12,9 @@ import numpy as np
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
-from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.report.page import digits
+from MLTools.NanoML.schema.plain import plain
 from statistical_analysis.results import LEVEL, SCHEMA, Limit, NoFit, Parameter, Results, Significance, read_results
 
 Ranges = tuple[tuple[float, float], ...]

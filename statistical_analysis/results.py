@@ -9,9 +9,9 @@ from typing import Optional
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.contracts.blinding import Unblinding
-from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.contracts.templates import Origin
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.schema.plain import build, plain
 
 SCHEMA = 1
 LEVEL = 0.95

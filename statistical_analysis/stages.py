@@ -9,17 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.analysis import Config, cross_section, hypotheses, luminosity_uncertainties
 from MLTools.NanoML.config.datasets import FIT, TRAINING
-from MLTools.NanoML.config.fit import Fit, cross_section, luminosity_uncertainties
-from MLTools.NanoML.config.histogram import hypotheses
+from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
-from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.schema.plain import plain
+from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
-from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import places_of
 from statistical_analysis.fit import FitJob, fit

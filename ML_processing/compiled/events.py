@@ -15,9 +15,9 @@ from ML_processing.compiled.tracing.flat import TracedFlat
 from ML_processing.compiled.tracing.trace import Scope, Trace, dtype_of, of_same_events
 from ML_processing.compiled.tracing.traced import LENGTH, Traced
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.events import Group
+from MLTools.NanoML.nanoaod.flat import COMPONENTS
 from MLTools.NanoML.selection import Cutflow, Events
-from MLTools.NanoML.selection.events import Group
-from MLTools.NanoML.selection.flat import COMPONENTS
 
 EVENTS = "events"
 """The tensor of the branches with one number for each event."""

@@ -20,8 +20,8 @@ from ML_processing.events.reweighting import Reweighted
 from ML_processing.metrics.measured import Measured, number, per_cent
 from ML_processing.metrics.roc import WorkingPoint
 from ML_processing.models.discriminant import BoundDiscriminant
-from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.report.page import table, with_error
+from MLTools.NanoML.schema.plain import plain
 
 if TYPE_CHECKING:
     from ML_processing.evaluation.evaluation import Evaluation

@@ -22,7 +22,7 @@ from MLTools.NanoML.contracts.hdf5 import (
 )
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import CLASSES, TARGETS
-from MLTools.NanoML.nanoaod.versions import IDENTIFIERS, did_you_mean
+from MLTools.NanoML.rootio.versions import IDENTIFIERS, did_you_mean
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train

@@ -18,7 +18,7 @@ from ML_processing.events.survey import Survey
 from MLTools.NanoML.contracts.hdf5 import EVENTS, check_events_differ, open_hdf5, read_metadata, reading
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of, mixed
-from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
+from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.terminal.progress import progress
 
 if TYPE_CHECKING:

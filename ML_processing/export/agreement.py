@@ -16,9 +16,9 @@ from ML_processing.compiled.selection import Branches, TracedSelection, padded
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description, Model, ObjectInput, Reference
 from MLTools.NanoML.model.inside import FOLD, Decisions, decide
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.formula import Formula
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.selection import Events, Selection
 
 SCORES = COLUMNS = 1e-6

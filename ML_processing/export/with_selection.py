@@ -26,9 +26,9 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description, Input, Model, ObjectInput, Reference, file_hash, twin_of, write_described
 from MLTools.NanoML.model.inside import EXACT
 from MLTools.NanoML.model.made import MadeCollection, MadeNumber, SelectionInside
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import is_simulation
 from MLTools.NanoML.nanoaod.formula import Formula
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Column, Selection, load_selection
 from MLTools.NanoML.terminal.progress import say

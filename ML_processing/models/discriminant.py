@@ -14,10 +14,10 @@ from torch import Tensor
 from ML_processing.events.survey import ClassTotal, Survey
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc, auc_difference
-from MLTools.NanoML.config.schema import suggestion
 from MLTools.NanoML.config.training import DISCRIMINANT, Against
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Discriminant
+from MLTools.NanoML.schema.settings import suggestion
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train

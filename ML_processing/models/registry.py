@@ -15,7 +15,7 @@ from MLTools.NanoML.config.training import MODELS
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.model import CLASSES, TARGETS
-from MLTools.NanoML.nanoaod.versions import did_you_mean
+from MLTools.NanoML.rootio.versions import did_you_mean
 
 _NETWORKS: dict[str, type[nn.Module]] = {}
 

@@ -31,10 +31,10 @@ from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, ConvertedDataset
-from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Discriminant
 from MLTools.NanoML.nanoaod.folds import RULE
+from MLTools.NanoML.schema.plain import build, plain
 
 _SCHEMA = 1
 _TAIL = 0.01  # of the values beyond the limit of the scaling are worth a word

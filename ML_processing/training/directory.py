@@ -23,9 +23,9 @@ from ML_processing.models.network import scores_of
 from ML_processing.models.scaling import Scaling
 from ML_processing.training.description import Epoch, TrainingDescription, damaged, read_json
 from ML_processing.training.start import begin_with, why_not_loaded
-from MLTools.NanoML.contracts.plain import build
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import TARGETS, Head
+from MLTools.NanoML.schema.plain import build
 
 _AT_ONCE = 1 << 10  # events in one forward pass: their activations fit into the processor's caches
 

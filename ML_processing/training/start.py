@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ML_processing.events.inputs import Shape
 from ML_processing.models import Network
 from ML_processing.training.description import TrainingDescription, training_file
-from MLTools.NanoML.config.schema import suggestion
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
+from MLTools.NanoML.schema.settings import suggestion
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Init

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
 from ML_processing.tuning.study import Study
-from MLTools.NanoML.config.tuning import Axis
+from MLTools.NanoML.config.training import Axis
 from MLTools.NanoML.report.figures import LEGEND, grid, in_style, line, save, shorten, single
 
 _ENDS = {TrialState.COMPLETE: "Ended", TrialState.PRUNED: "Pruned"}

@@ -30,8 +30,8 @@ from ML_processing.tuning.trial import FOLD, TrialData, columns_of, tracking_of,
 from MLTools.NanoML.atomic import write_json, write_text
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Train
-from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 
 _SCHEMA = 1

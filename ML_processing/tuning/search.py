@@ -22,11 +22,12 @@ from ML_processing.tuning.space import Space
 from ML_processing.tuning.study import Lock, Study
 from ML_processing.tuning.trial import TrialData, tracking_of, work
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.tuning import METRICS, Tune
+from MLTools.NanoML.config.training import METRICS, Tune
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.parallel import begin_worker, locked, usable_cores
 from MLTools.NanoML.terminal.progress import Bar, heed_signal, progress, say
-from MLTools.NanoML.workflow.stages import Analysis, Layout
+from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.task import stamps
 
 _EVERY = 0.5  # seconds between two readings of the journal

@@ -13,11 +13,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from ML_processing.models import options_of
 from ML_processing.models.registry import model_class
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.document import Problem
-from MLTools.NanoML.config.schema import suggestion
-from MLTools.NanoML.config.training import Train
-from MLTools.NanoML.config.tuning import Axis
-from MLTools.NanoML.contracts.plain import build, plain
+from MLTools.NanoML.config.training import Axis, Train
+from MLTools.NanoML.schema.document import Problem
+from MLTools.NanoML.schema.plain import build, plain
+from MLTools.NanoML.schema.settings import suggestion
 
 _OPTION = "options."
 _TRAINING = {"weight_decay": Axis(low=1e-6, high=1e-1, log=True), "batch_size": Axis(choices=[128, 256, 512, 1024])}

@@ -23,13 +23,13 @@ from ML_processing.networks import beginning
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.trial import HeldTrial
 from MLTools.NanoML.atomic import make_directory, write_json
-from MLTools.NanoML.config.tuning import METRICS
-from MLTools.NanoML.contracts.plain import plain
+from MLTools.NanoML.config.training import METRICS
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.workflow.task import short
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config.tuning import Tune
+    from MLTools.NanoML.config.training import Tune
 
 _NAME = "nanoml"
 _ATTEMPTS = 3  # a trial whose process dies this often without any progress has failed

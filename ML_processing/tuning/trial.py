@@ -34,8 +34,7 @@ from MLTools.NanoML.terminal.progress import check_interrupt
 if TYPE_CHECKING:
     from ML_processing.tuning.space import Space
     from ML_processing.tuning.study import Lock, Study
-    from MLTools.NanoML.config.training import Train
-    from MLTools.NanoML.config.tuning import Tune
+    from MLTools.NanoML.config.training import Train, Tune
 
 FOLD = 0
 """The network that is trained in a trial: it tests on the fold with this number."""

@@ -17,11 +17,11 @@ from data_processing.catalogue.sources import DatasetReplica
 from data_processing.datasets.files import DatasetQuery, FileInfo
 from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.versions import is_glob
 from MLTools.NanoML.rootio.remote.server import Url
 from MLTools.NanoML.rootio.remote.storage import list_directory
+from MLTools.NanoML.rootio.versions import is_glob
+from MLTools.NanoML.schema.document import Key
 from MLTools.NanoML.terminal.progress import progress, say
 
 Confirm = Callable[[str, str, Sequence[str]], bool]

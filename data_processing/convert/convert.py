@@ -40,7 +40,6 @@ from data_processing.convert.weights import EventWeights
 from data_processing.convert.writing import BlockWriter, RowReader, table_writers
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.accounting import SELECTED
 from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
     ConvertedCollection,
@@ -51,9 +50,10 @@ from MLTools.NanoML.contracts.hdf5 import (
     write_metadata,
 )
 from MLTools.NanoML.contracts.missing import Missing
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.fileaccounting import SELECTED
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import Bar, progress
 

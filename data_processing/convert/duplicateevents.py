@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from data_processing.convert.expressions import BoundExpression
 from MLTools.NanoML.atomic import aside_of
-from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.nanoaod.folds import fold_of
-from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.rootio.versions import IDENTIFIERS
 
 _RECORD = np.dtype([("lumi", "u8"), ("event", "u8"), ("position", "i8")])
 _BUCKETS = 1024

@@ -11,11 +11,11 @@ import numpy as np
 from data_processing.convert.expressions import BoundExpression, Expression, Region
 from data_processing.convert.reading import EventCut, FlagCut, branches_of, nominal_flag
 from data_processing.convert.weights import ExpressionWeight, GivenWeight
-from MLTools.NanoML.contracts.accounting import NOMINAL, Step, WeightSums
 from MLTools.NanoML.contracts.hdf5 import DataDrivenPart
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.nanoaod.accounting import Accounting, event_weights
+from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, Step, WeightSums
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 
 _READ_AT_ONCE = 1_000_000  # events

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.expressions import Expression
-from MLTools.NanoML.contracts.accounting import SELECTED
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, all_events_of
+from MLTools.NanoML.nanoaod.fileaccounting import SELECTED
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.rootfile import RootFile
 

@@ -17,18 +17,18 @@ from data_processing.convert.reading import Sample
 from data_processing.datasets.datasets import output_names, root_files
 from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.datasets import FROM_WHERE, TRAINING
-from MLTools.NanoML.config.regions import Part
-from MLTools.NanoML.contracts.accounting import NOMINAL
+from MLTools.NanoML.config.datasets import FROM_WHERE, TRAINING, Part
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata
 from MLTools.NanoML.contracts.missing import lines as missing_lines
-from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import told_once
+from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL
 from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.page import plural
+from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
-from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
 _NO_MATTER = ("memory", "shuffle")  # settings that do not change the file of a dataset

@@ -28,9 +28,9 @@ from MLTools.NanoML.contracts.hdf5 import (
     metadata_content,
     open_hdf5,
 )
-from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.schema.plain import plain
 
 _KINDS: dict[str, Any] = {"integer": int, "number": (int, float), "text": str, "boolean": bool, "null": type(None)}
 _COLUMN = dict.fromkeys(("name", "dtype", "title", "source"), "text")

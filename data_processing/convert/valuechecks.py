@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from data_processing.convert.columns import VALID
 from MLTools.NanoML.contracts.hdf5 import CORRECTION, EVENTS, ConvertedCollection, ConvertedDataset, blocks
 from MLTools.NanoML.nanoaod.folds import fold_of
-from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
+from MLTools.NanoML.rootio.versions import IDENTIFIERS
 
 _COMPARED_AT_ONCE = 1 << 23  # events
 _KEYS = 1 << 62

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.expressions import BoundExpression
-from MLTools.NanoML.contracts.accounting import NOMINAL, WeightSums, weight_column
 from MLTools.NanoML.contracts.hdf5 import ConvertedWeight
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, WeightSums, weight_column
 
 
 @dataclass(frozen=True)

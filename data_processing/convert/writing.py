@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from data_processing.convert.columns import IDENTIFIER_TYPES, VALID, CollectionColumns, DatasetParameter, FileColumns
 from data_processing.convert.expressions import BoundExpression
 from data_processing.convert.weights import EventWeights
-from MLTools.NanoML.contracts.accounting import NOMINAL
 from MLTools.NanoML.contracts.hdf5 import CORRECTION, EVENTS
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model.padding import Jagged, Places
+from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.rootio.compression import fast_deflate
 

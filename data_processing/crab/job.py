@@ -23,11 +23,11 @@ from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.skim.nanoaodtools_engine import postprocess_file
 from data_processing.skim.plan import SkimJob
 from MLTools.NanoML.atomic import replacing, write_json
-from MLTools.NanoML.contracts.plain import build
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.selection import DatasetInfo
 from MLTools.NanoML.terminal.progress import say
 

@@ -25,14 +25,16 @@ from MLTools.NanoML.batch.crab.task import CrabTask
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import Grid, Needs
 from MLTools.NanoML.config.data import Score
-from MLTools.NanoML.config.datasets import Dataset, Read
+from MLTools.NanoML.config.datasets import Dataset
 from MLTools.NanoML.corrections.era import write_flat
 from MLTools.NanoML.dependencies import files_behind
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.rootio.remote.client import Read
 from MLTools.NanoML.score import score
-from MLTools.NanoML.workflow.stages import Layout, seconds_in
+from MLTools.NanoML.stages import seconds_in
+from MLTools.NanoML.workflow.layout import Layout
 
 _CONFIG, _CERTIFIED, _RULES, _MODELS = "crab_cfg.py", "certified.json", "branches.txt", "score_models.py"
 _CORRECTIONS = "corrections.yaml"

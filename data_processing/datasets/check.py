@@ -10,22 +10,22 @@ from data_processing.skim.plan import SkimPlan
 from data_processing.skim.skim import plan_file
 from data_processing.skim.stage import skim_job
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.config.histogram import axes_of
 from MLTools.NanoML.config.training import DISCRIMINANT
-from MLTools.NanoML.contracts.accounting import EVENT_WEIGHT, SELECTED
 from MLTools.NanoML.contracts.hdf5 import RESERVED
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, told_once
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import is_simulation
+from MLTools.NanoML.nanoaod.fileaccounting import EVENT_WEIGHT, SELECTED
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.networks import NetworkClass
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.remote.client import adopt_settings
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.schema.document import Key
 from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.page import plural
-from MLTools.NanoML.workflow.stages import Layout
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.unblinding import blinded
 
 _MOST_TRIED = 3  # files of a dataset

@@ -15,7 +15,8 @@ from data_processing.datasets.files import DatasetQuery, FileInfo, file_patterns
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.client import current_settings
-from MLTools.NanoML.workflow.stages import Analysis, Layout
+from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.layout import Layout
 
 if TYPE_CHECKING:  # the catalogue is imported where it is needed: a run of local files does without
     from data_processing.catalogue.catalogue import FileList

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from MLTools.NanoML.config.schema import DATASET
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.versions import is_glob
 from MLTools.NanoML.rootio.remote.server import Url, is_remote, is_xrootd
+from MLTools.NanoML.rootio.versions import is_glob
+from MLTools.NanoML.schema.settings import DATASET
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
-    from MLTools.NanoML.config.document import Key
+    from MLTools.NanoML.schema.document import Key
 
 GLOBAL, USERS = "prod/global", "prod/phys03"
 """Instances of the catalogue: the collaboration's, and that of single users."""

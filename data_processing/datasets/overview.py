@@ -17,7 +17,7 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.remote.server import is_remote
-from MLTools.NanoML.workflow.stages import Layout
+from MLTools.NanoML.workflow.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -22,15 +22,16 @@ from data_processing.efficiencies.counting import (
 )
 from data_processing.skim.stage import skim_job
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.document import Document
-from MLTools.NanoML.contracts.plain import build
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.parallel import locked, usable_cores
 from MLTools.NanoML.rootio.remote.client import adopt_settings
+from MLTools.NanoML.schema.document import Document
+from MLTools.NanoML.schema.plain import build
+from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import forgive
 from MLTools.NanoML.workflow.runner import FailedTasksError, Stage, plan, run
-from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
 GROUPS = ("dataset", "class", "era")

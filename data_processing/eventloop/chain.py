@@ -13,8 +13,8 @@ from data_processing.eventloop.loading import line_of, standing_in
 from data_processing.eventloop.output import OutputTree, TargetFile
 from data_processing.eventloop.postprocessing import Event
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import event_weights
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Cutflow, Selected

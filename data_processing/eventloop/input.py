@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from data_processing.eventloop.root import needs_root
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import offsets_of
 from MLTools.NanoML.rootio.rootfile import RootFile

@@ -20,7 +20,7 @@ from typing import Any, Optional
 from data_processing.eventloop import postprocessing, root
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import import_file, importable
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio import versions
 
 _TOOLS = "PhysicsTools.NanoAODTools.postprocessing"
 _PLACES: dict[str, Sequence[str]] = {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data_processing.eventloop.input import TYPES, InputTree, Tree
 from data_processing.eventloop.root import needs_root
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 
 _DTYPES = {letter: dtype for letter, dtype, _ in TYPES}

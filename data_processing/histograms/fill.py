@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from data_processing.convert.expressions import Expression
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.accounting import EVENT_WEIGHT, under_shift
 from MLTools.NanoML.contracts.blinding import Shares, share_in
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.contracts.templates import DATA
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.fileaccounting import EVENT_WEIGHT, under_shift
 from MLTools.NanoML.nanoaod.folds import fold_of, part_of
 from MLTools.NanoML.nanoaod.formula import Formula
+from MLTools.NanoML.nanoaod.provenance import Provenance
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
 from MLTools.NanoML.terminal.progress import progress

@@ -14,21 +14,22 @@ from data_processing.datasets.datasets import output_names, root_files
 from data_processing.histograms.fill import Axis, FillJob, Plan, Process, fill_file
 from data_processing.histograms.templates import ChosenBins, Part, TemplateJob, VariedParts, make_templates
 from data_processing.score.eventcolumns import prefix_of
-from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.analysis import Config, hypotheses, regions_of, signal_of
 from MLTools.NanoML.config.datasets import FIT
-from MLTools.NanoML.config.histogram import Histogram, axes_of, hypotheses, regions_of, signal_of
+from MLTools.NanoML.config.histogram import Histogram, axes_of
 from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.contracts.bins import fine_edges
-from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.templates import DATA, Origin, Templates
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.nanoaod.folds import SINGLE
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.progress import say_once
+from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
-from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
 

@@ -16,8 +16,6 @@ from data_processing.histograms.fill import NOMINAL, Plan
 from data_processing.score.normalisation import Normalisation
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.accounting import NOMINAL as UNVARIED
-from MLTools.NanoML.contracts.accounting import combined, weight_column
 from MLTools.NanoML.contracts.bins import chosen_bins, with_background
 from MLTools.NanoML.contracts.blinding import Place
 from MLTools.NanoML.contracts.templates import (
@@ -33,8 +31,10 @@ from MLTools.NanoML.contracts.templates import (
     added,
 )
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL as UNVARIED
+from MLTools.NanoML.nanoaod.fileaccounting import combined, weight_column
+from MLTools.NanoML.nanoaod.weights import UP_DOWN
 from MLTools.NanoML.rootio.histograms import root_histogram
-from MLTools.NanoML.selection.weights import UP_DOWN
 
 Floats = NDArray[np.float64]
 _Key = tuple[str, str, Optional[str], str]

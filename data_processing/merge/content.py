@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import bins_of, is_histogram
 from MLTools.NanoML.rootio.lists import Lists, plain

@@ -15,15 +15,15 @@ from data_processing.convert.duplicateevents import events_of, find_duplicates, 
 from data_processing.merge.content import Checksums, FileContent
 from data_processing.merge.plan import MergeInputs, TreePlan, plan_tree
 from MLTools.NanoML.atomic import aside_of, replacing
-from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.accounting import accounting_of, is_same_sum
-from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
+from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance
 from MLTools.NanoML.rootio.compression import compression_of
 from MLTools.NanoML.rootio.histograms import bins_of
 from MLTools.NanoML.rootio.lists import joined
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
+from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.terminal.progress import progress
 
 
@@ -91,7 +91,7 @@ def merge_files(job: MergeJob) -> MergeRecord:
     with replacing(job.output) as aside:
         with NanoWriter(aside, plans["Events"].branches, job.compression, inputs.format) as writer:
             expected = _write(job, inputs, plans, writer)
-            writer.finish(record)
+            writer.finish(record.tree())
         expected.accounting = record.accounting
         _check(job, aside, expected, inputs)
     return _summary(inputs, plans, record)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from data_processing.convert.duplicateevents import DuplicateEvents
 from data_processing.merge.content import TREES
-from MLTools.NanoML.contracts.accounting import FileAccounting
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError, listed
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
+from MLTools.NanoML.nanoaod.provenance import Provenance
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import add_histogram, is_histogram
 from MLTools.NanoML.rootio.lists import Lists, offsets_of, plain

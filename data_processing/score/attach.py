@@ -20,13 +20,13 @@ from data_processing.convert.reading import nominal_flag
 from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.contracts.hdf5 import EVENTS
-from MLTools.NanoML.contracts.provenance import Criteria, MadeColumn, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
-from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
+from MLTools.NanoML.nanoaod.provenance import Criteria, MadeColumn, Provenance
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.terminal.progress import progress
 
 _INDEX = np.dtype([("lumi", "u8"), ("event", "u8"), ("row", "i8")])
@@ -262,7 +262,7 @@ def attach_file(
                 {name: MadeColumn.of(branch) for name, branch in made.items()},
                 criteria=provenance.criteria if provenance else Criteria(),
             )
-            writer.finish(record)
+            writer.finish(record.tree())
     return {"entries": len(rows)}
 
 

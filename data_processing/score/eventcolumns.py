@@ -16,9 +16,9 @@ from data_processing.convert.estimate import Estimate, given_weights
 from data_processing.convert.expressions import BoundExpression, Expression, Region
 from data_processing.convert.weights import EventWeights
 from data_processing.score.normalisation import Normalisation, copies_of
-from MLTools.NanoML.contracts.accounting import EVENT_WEIGHT, NOMINAL, SELECTED, WeightSums, under_shift
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.fileaccounting import EVENT_WEIGHT, NOMINAL, SELECTED, WeightSums, under_shift
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 

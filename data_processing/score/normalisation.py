@@ -19,9 +19,9 @@ from data_processing.convert.duplicateevents import events_of, find_duplicates, 
 from data_processing.convert.expressions import BoundExpression, Region
 from data_processing.convert.reading import OpenFiles, Sample, described, has_generator_weights, survey
 from MLTools.NanoML.atomic import replacing, write_json
-from MLTools.NanoML.contracts.accounting import ShiftSums, WeightSums
-from MLTools.NanoML.contracts.plain import build, plain
-from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
+from MLTools.NanoML.nanoaod.fileaccounting import ShiftSums, WeightSums
+from MLTools.NanoML.rootio.versions import IDENTIFIERS
+from MLTools.NanoML.schema.plain import build, plain
 
 _READ_AT_ONCE = 500_000  # events
 

@@ -18,13 +18,13 @@ from data_processing.score.eventcolumns import EventColumns, Mark, Role
 from data_processing.skim.plan import copy_auxiliary, with_counters
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
-from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.shifts import ShiftedScores, object_counts, shifted_inputs
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, ScoredBy
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
@@ -144,7 +144,7 @@ def score_file(job: ScoreJob) -> ScoreRecord:
                     bar.advance(stop - start)
             odd += copy_auxiliary(file, writer, None) if job.copy else []
             before = record or Provenance("scores", Accounting([all_events_of(file)]))
-            writer.finish(_provenance(before, job, models, made, odd))
+            writer.finish(_provenance(before, job, models, made, odd).tree())
             if writer.events.entries != file.entries:
                 raise NanoMLError(
                     f"{job.source}: {writer.events.entries} of {file.entries} events were scored: nothing was written. Run it again."
@@ -161,7 +161,7 @@ def _provenance(
         before,
         kind=before.kind if job.copy else "scores",
         columns=before.columns if job.copy else columns,
-        model=ScoredBy.of(models, job.parameters) if models else before.model,
+        model=ScoredBy.of([(it.name, it.sha256) for it in models], job.parameters) if models else before.model,
         not_copied=not_copied,
     )
 

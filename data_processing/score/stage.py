@@ -19,18 +19,18 @@ from data_processing.score.eventcolumns import Mark, Role
 from data_processing.score.normalisation import NormaliseJob, copies_of, normalise
 from data_processing.score.score import ScoreJob, load_models, score_file
 from data_processing.score.table import AttachedColumn, EventTable
-from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.analysis import Config, scored_values
 from MLTools.NanoML.config.data import Score
 from MLTools.NanoML.config.datasets import FIT
-from MLTools.NanoML.config.histogram import scored_values
-from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.parallel import RECORDS, usable_cores
+from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.selection import load_selection
+from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
-from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
 

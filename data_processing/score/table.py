@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from data_processing.convert.duplicateevents import identify
 from MLTools.NanoML.contracts.hdf5 import EVENTS, open_hdf5, reading
 from MLTools.NanoML.errors import NanoMLError, listed
-from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
+from MLTools.NanoML.rootio import versions
+from MLTools.NanoML.rootio.versions import IDENTIFIERS
 
 _BLOCK = 200_000  # rows read at once
 

@@ -29,8 +29,8 @@ from MLTools.NanoML.contracts.hdf5 import (
     reading,
 )
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.rootio.compression import inflate
+from MLTools.NanoML.rootio.versions import IDENTIFIERS
 
 _BLOCK = 500_000  # events whose numbers are read at once
 KEY = "/"  # the field of random numbers in a record; no dataset has this name

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.skim.plan import Filter, SkimJob, parse_rule, read_rules
-from MLTools.NanoML.contracts.provenance import CertifiedBy, Criteria
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.nanoaod.provenance import CertifiedBy, Criteria
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Column, Cutflow, Selected, Selection

@@ -25,11 +25,11 @@ from data_processing.skim.filters import FilterSet
 from data_processing.skim.plan import SkimJob, SkimPlan
 from data_processing.skim.skim import plan_file, sections_read
 from MLTools.NanoML.atomic import aside_of, make_directory, replacing
-from MLTools.NanoML.contracts.accounting import FileAccounting
-from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, explain_os_error
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, weights_in
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.output import declared
 from MLTools.NanoML.nanoaodtools.record import write_tree

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import WeightSums
 from MLTools.NanoML.dependencies import source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.fileaccounting import WeightSums
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import is_histogram
 from MLTools.NanoML.rootio.lists import Picker

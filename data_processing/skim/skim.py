@@ -15,16 +15,6 @@ from numpy.typing import NDArray
 from data_processing.skim.filters import FilterSet
 from data_processing.skim.plan import Filter, SkimJob, SkimPlan, copy_auxiliary, made_by, plan_skim
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.accounting import (
-    OUTLIER,
-    SELECTED,
-    FileAccounting,
-    Outlier,
-    ShiftSums,
-    WeightSums,
-    under_shift,
-)
-from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import (
     Accounting,
@@ -34,11 +24,21 @@ from MLTools.NanoML.nanoaod.accounting import (
     event_weights,
     is_simulation,
 )
+from MLTools.NanoML.nanoaod.fileaccounting import (
+    OUTLIER,
+    SELECTED,
+    FileAccounting,
+    Outlier,
+    ShiftSums,
+    WeightSums,
+    under_shift,
+)
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
-from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
+from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts
 from MLTools.NanoML.rootio.lists import Picker, joined
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile, joined_baskets, rows_at_once
+from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.progress import progress
 
@@ -312,7 +312,7 @@ def _close_accounting(accounting: FileAccounting, writer: NanoWriter, record: Pr
         raise NanoMLError(
             f"{accounting.file}: has {accounting.entries} events, but {accounting.cutflow[0].events} were read. Nothing was written."
         )
-    writer.finish(record)
+    writer.finish(record.tree())
     if writer.events.entries != accounting.written:
         raise NanoMLError(
             f"{accounting.file}: {accounting.written} events passed, but {writer.events.entries} were kept. Nothing was written."

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 from data_processing.datasets.datasets import output_names
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.contracts.accounting import NOMINAL, OUTLIER, FileAccounting
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import ConfigError, listed
 from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, Accounting, shift_changes
+from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, OUTLIER, FileAccounting
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.selection import DatasetInfo
+from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
-from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def skim_job(config: Config, name: str | None = None) -> SkimJob:
     skim, certified, info = config.skim, None, DatasetInfo()
     assert skim is not None
     if name is not None:
-        certified, info = config.era_of(name).certified, DatasetInfo.of(config, name)
+        certified, info = config.era_of(name).certified, config.info_of(name)
     return SkimJob(
         "",
         Path(),

@@ -124,7 +124,7 @@ def _code(text: str) -> str:
 
 def configuration() -> str:
     """Make the page of the YAML file."""
-    from MLTools.NanoML.config.analysis import schema
+    from MLTools.NanoML.config.load import schema
 
     whole = schema()
     lines = [

@@ -20,9 +20,10 @@ from MLTools import NanoML
 from MLTools.NanoML.atomic import make_directory, replacing
 from MLTools.NanoML.batch.job import BASE, CORRECTIONS
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.document import Keys
 from MLTools.NanoML.errors import ConfigError, explain_os_error
-from MLTools.NanoML.workflow.stages import PARTS, Layout
+from MLTools.NanoML.schema.document import Keys
+from MLTools.NanoML.stages import PARTS
+from MLTools.NanoML.workflow.layout import Layout
 
 ArchiveEntry = tuple[str, Path]
 """A name in an archive, and the file that is stored under it."""

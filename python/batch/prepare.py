@@ -15,18 +15,19 @@ from typing import Any, Optional
 from MLTools.NanoML.atomic import make_directory, remove_leftovers, write_text
 from MLTools.NanoML.batch import payload
 from MLTools.NanoML.batch.job import Job, encode
-from MLTools.NanoML.batch.site import Place, check_inputs, check_search, needs_proxy, usable_proxy
+from MLTools.NanoML.batch.site import check_inputs, check_search, needs_proxy, usable_proxy
 from MLTools.NanoML.batch.status import settle
-from MLTools.NanoML.batch.submission import JOBS, JobEntry, JobOptions, Submission, new_directory
-from MLTools.NanoML.batch.system import render
+from MLTools.NanoML.batch.submission import JOBS, JobEntry, JobOptions, JobRequest, Submission, new_directory
+from MLTools.NanoML.batch.system import Place, render
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import Batch, Needs
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.client import VARIABLE
 from MLTools.NanoML.rootio.remote.server import is_remote
+from MLTools.NanoML.stages import NAMES, PARTS, Resources, declared, import_part, seconds_in
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import planned
-from MLTools.NanoML.workflow.stages import NAMES, PARTS, Layout, Resources, declared, import_part, seconds_in
 from MLTools.NanoML.workflow.task import Stamp, Task, forget
 
 PIPELINE = "pipeline"
@@ -44,19 +45,6 @@ _SOFTWARE = re.compile(
     "(LD_LIBRARY_|PYTHON|PYTHON3|ROOT_INCLUDE_)?PATH|PYTHONHOME|ROOTSYS|SCRAM_ARCH|SCRAMRT_SET|"
     "CMSSW_(BASE|RELEASE_BASE|FULL_RELEASE_BASE|VERSION|SEARCH_PATH|FWLITE_INCLUDE_PATH)"
 )
-
-
-@dataclass(frozen=True)
-class JobRequest:
-    """What the command line asks for."""
-
-    what: str  # a stage, pipeline or tune
-    on: Optional[str] = None  # the batch system; None for that of the configuration or the site
-    dry_run: bool = False  # write everything, and submit nothing
-    lacked: Mapping[str, tuple[str, Resources]] = field(default_factory=dict)  # as in `Grouping`
-    # trials, workers: for a search: how many trials, and how many jobs do them
-    trials: Optional[int] = None
-    workers: int = 4
 
 
 def prepare(

@@ -10,7 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Optional
@@ -18,54 +18,20 @@ from urllib.parse import urlsplit
 
 from MLTools.NanoML.batch import payload
 from MLTools.NanoML.batch.job import url_of
-from MLTools.NanoML.batch.system import System, counted, system_of
+from MLTools.NanoML.batch.system import BatchSite, Place, counted, system_of
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.batch import ENVIRONMENTS, SYSTEMS, TIME
-from MLTools.NanoML.config.document import Document
-from MLTools.NanoML.config.schema import json_schema, parse, setting
+from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
+from MLTools.NanoML.schema.document import Document
+from MLTools.NanoML.schema.settings import json_schema, parse
 from MLTools.NanoML.terminal.progress import say
-from MLTools.NanoML.workflow.stages import Layout, seconds_in
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.task import Task
 
 _FOLDER = Path(__file__).parent / "sites"
 _QUEUE = timedelta(hours=4)  # that a job may wait while its proxy grows old
 _HERE = ("localhost", "127.0.0.1", "[::1]")
-
-
-@dataclass(frozen=True)
-class BatchSite:
-    """A site where jobs run, as its YAML file describes it."""
-
-    on: Optional[str] = setting(None, "The batch system, if the analysis does not name one.", enum=tuple(SYSTEMS))
-    shared: bool = setting(True, "Whether workers see the same files as the machine from which jobs are submitted.")
-    environment: str = setting("here", "As batch.environment, if the analysis does not set it.", enum=ENVIRONMENTS)
-    storage: dict[str, str] = setting(
-        dict, "Regular expressions for the beginnings of paths, and the URLs by which workers reach these files."
-    )
-    not_from: dict[str, str] = setting(dict, "Beginnings of paths from which jobs cannot be submitted, and why.")
-    flavours: dict[str, str] = setting(
-        dict, "Queues (CERN's job flavours) and the longest time that each allows, shortest first.", items=TIME
-    )
-    setup: list[str] = setting(list, "Lines of shell that a job runs first, before those of batch.")
-    lines: list[str] = setting(list, "Lines for the description of jobs, before those of batch.")
-    name: str = setting("", hidden=True)
-
-    def flavour(self, time: int) -> Optional[str]:
-        """The shortest queue that allows a wall time of so many seconds; None if the site has no queues.
-
-        An error if none is long enough.
-        """
-        longest = None
-        for flavour, longest in self.flavours.items():
-            if time <= seconds_in(longest):
-                return flavour
-        if longest is None:
-            return None
-        raise ConfigError(
-            f"site {self.name}: no queue allows {time} s, the longest {longest}: lower batch.time or batch.job_time."
-        )
 
 
 def load_site(name: Optional[str], base: Path) -> BatchSite:
@@ -95,25 +61,6 @@ def load_site(name: Optional[str], base: Path) -> BatchSite:
     if problems:
         raise document.error(problems)
     return replace(site, name=Path(name).stem)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where jobs run."""
-
-    site: BatchSite  # the site
-    system: System  # the batch system
-    environment: str  # where a job finds its packages, as `batch.environment`
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether workers see the same files."""
-        return self.site.shared or self.system.where == "here"
-
-    @property
-    def storage(self) -> Optional[Mapping[str, str]]:
-        """As in `Job`."""
-        return None if self.is_shared else self.site.storage
 
 
 def place_of(config: Config, on: Optional[str]) -> Place:

@@ -17,7 +17,7 @@ from MLTools.NanoML.atomic import aside_of, make_directory, remove_leftovers, wr
 from MLTools.NanoML.batch.job import Job, JobProblem, JobResult
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS
-from MLTools.NanoML.workflow.stages import Resources
+from MLTools.NanoML.stages import Resources
 
 JOBS = "jobs"
 """Name of the directory of submissions, beside the YAML file, and of that of jobs in a submission."""
@@ -25,6 +25,19 @@ JOBS = "jobs"
 _VERSION = 2
 _FILE = "submission.json"
 _NUMBER = re.compile(r"-(\d+)$")
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """What the command line asks for."""
+
+    what: str  # a stage, pipeline or tune
+    on: Optional[str] = None  # the batch system; None for that of the configuration or the site
+    dry_run: bool = False  # write everything, and submit nothing
+    lacked: Mapping[str, tuple[str, Resources]] = field(default_factory=dict)  # as in `Grouping`
+    # trials, workers: for a search: how many trials, and how many jobs do them
+    trials: Optional[int] = None
+    workers: int = 4
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Optional
 
-from MLTools.NanoML.batch.prepare import TUNE, JobRequest
+from MLTools.NanoML.batch.prepare import TUNE, prepare
 from MLTools.NanoML.batch.site import place_of
 from MLTools.NanoML.batch.status import Status, observe
-from MLTools.NanoML.batch.submission import JOBS, Submission, submissions_in
+from MLTools.NanoML.batch.submission import JOBS, JobRequest, Submission, submissions_in
 from MLTools.NanoML.batch.system import QueueState, counted, system_of
-from MLTools.NanoML.config.analysis import Config, load
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts import missing
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.parallel import locked
+from MLTools.NanoML.stages import Resources
 from MLTools.NanoML.terminal.progress import say
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import files_of, forgive
 from MLTools.NanoML.workflow.runner import FailedTasksError
-from MLTools.NanoML.workflow.stages import Layout, Resources
 from MLTools.NanoML.workflow.unblinding import record_declared
 
 _LACKED = ("memory", "time", "disk")
@@ -39,7 +41,10 @@ def submit(
     with locked(Layout.of(config).workdir):
         if not request.dry_run:
             record_declared(config)
-        submission = system.prepare(config, place, request, force, again)
+        if system.where == "grid":
+            submission = system.prepare(config, place, request, force)
+        else:
+            submission = prepare(config, place, request, force, again)
         if submission is None or request.dry_run:
             return submission
         try:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.batch.job import JobProblem, JobResult
-from MLTools.NanoML.batch.submission import JobEntry, JobOptions, Submission
-from MLTools.NanoML.config.batch import SYSTEMS
+from MLTools.NanoML.batch.submission import JobEntry, JobOptions, JobRequest, Submission
+from MLTools.NanoML.config.batch import ENVIRONMENTS, SYSTEMS, TIME
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.schema.settings import setting
+from MLTools.NanoML.stages import seconds_in
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.batch.prepare import JobRequest
-    from MLTools.NanoML.batch.site import Place
     from MLTools.NanoML.config.analysis import Config
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -58,6 +58,40 @@ class Client:
     options: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class BatchSite:
+    """A site where jobs run, as its YAML file describes it."""
+
+    on: Optional[str] = setting(None, "The batch system, if the analysis does not name one.", enum=tuple(SYSTEMS))
+    shared: bool = setting(True, "Whether workers see the same files as the machine from which jobs are submitted.")
+    environment: str = setting("here", "As batch.environment, if the analysis does not set it.", enum=ENVIRONMENTS)
+    storage: dict[str, str] = setting(
+        dict, "Regular expressions for the beginnings of paths, and the URLs by which workers reach these files."
+    )
+    not_from: dict[str, str] = setting(dict, "Beginnings of paths from which jobs cannot be submitted, and why.")
+    flavours: dict[str, str] = setting(
+        dict, "Queues (CERN's job flavours) and the longest time that each allows, shortest first.", items=TIME
+    )
+    setup: list[str] = setting(list, "Lines of shell that a job runs first, before those of batch.")
+    lines: list[str] = setting(list, "Lines for the description of jobs, before those of batch.")
+    name: str = setting("", hidden=True)
+
+    def flavour(self, time: int) -> Optional[str]:
+        """The shortest queue that allows a wall time of so many seconds; None if the site has no queues.
+
+        An error if none is long enough.
+        """
+        longest = None
+        for flavour, longest in self.flavours.items():
+            if time <= seconds_in(longest):
+                return flavour
+        if longest is None:
+            return None
+        raise ConfigError(
+            f"site {self.name}: no queue allows {time} s, the longest {longest}: lower batch.time or batch.job_time."
+        )
+
+
 class System:
     """A batch system. `title`, `write`, `submit`, `poll` and `kill` must be given; what the others do here fits most.
 
@@ -83,16 +117,12 @@ class System:
     def check(self, config: Config, workdir: Path) -> None:
         """Refuse an analysis that cannot work here, by a ConfigError that says what to change."""
 
-    def prepare(
-        self, config: Config, place: Place, request: JobRequest, force: bool, again: Optional[bool]
-    ) -> Optional[Submission]:
+    def prepare(self, config: Config, place: Place, request: JobRequest, force: bool) -> Optional[Submission]:
         """Write what is to be done into a new directory; None if there is nothing to do. The work directory is locked.
 
-        The parameters are those of `submit.submit`.
+        Only a system of the grid has this of its own; for others `prepare.prepare` does it, from the tasks of stages.
         """
-        from MLTools.NanoML.batch.prepare import prepare  # which needs this class
-
-        return prepare(config, place, request, force, again)
+        raise NotImplementedError
 
     def write(self, submission: Submission) -> None:
         """Write all files that the batch system reads."""
@@ -140,6 +170,25 @@ class System:
             for stage, entries in submission.stages.items()
         ]
         return [*stages, f"{submission.name}: {counted(len(submission.jobs), 'job')} on {self.name}"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where jobs run."""
+
+    site: BatchSite  # the site
+    system: System  # the batch system
+    environment: str  # where a job finds its packages, as `batch.environment`
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether workers see the same files."""
+        return self.site.shared or self.system.where == "here"
+
+    @property
+    def storage(self) -> Optional[Mapping[str, str]]:
+        """As in `Job`."""
+        return None if self.is_shared else self.site.storage
 
 
 def system_of(name: str) -> System:

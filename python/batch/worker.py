@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,18 +48,18 @@ _PERMANENT = ("configuration", "package", "proxy")
 _PROXY_WORDS = ("proxy", "authentication", "auth failed", "[3010]", "no protocols left to try")
 
 
-def work(path: Path, place: Path) -> int:
+def work(path: Path, place: Path, run: Callable[[Sequence[str]], object]) -> int:
     """Do the job that a file describes, write its result to `place`, and return the exit code: 0 if all is done.
 
-    A job that was interrupted at any moment, or that is run twice, does what is left to do. It raises NanoMLError if the
-    file cannot be read.
+    A job that was interrupted at any moment, or that is run twice, does what is left to do. A job that is a command of
+    nanoml is done by `run`, which takes its arguments. It raises NanoMLError if the file cannot be read.
     """
     job = Job.read(path)
     with _alone(place):
         result = _begun(job.name, JobResult.read(place))
         result.write(place)
         try:
-            _do(job, result, place)
+            _do(job, result, place, run)
         except Exception as problem:
             result.problem = problem_of(problem)
         except BaseException:  # SIGTERM and Ctrl-C
@@ -102,7 +102,7 @@ def _begun(name: str, before: Optional[JobResult]) -> JobResult:
     return begun
 
 
-def _do(job: Job, result: JobResult, place: Path) -> None:
+def _do(job: Job, result: JobResult, place: Path, run: Callable[[Sequence[str]], object]) -> None:
     staging = Staging.of(job, Path.cwd())
     os.environ.update({name: staging.rename(value) for name, value in job.environment.items()})
     if job.proxy:
@@ -110,9 +110,7 @@ def _do(job: Job, result: JobResult, place: Path) -> None:
 
         check_proxy(timedelta(0))
     if job.command:
-        from MLTools.NanoML.cli import nanoml
-
-        nanoml.main(list(job.command), standalone_mode=False)
+        run(job.command)
         return
     for submitted, task in zip(job.recorded(), job.decoded(staging.rename)):
         before = result.tasks.get(task.name)

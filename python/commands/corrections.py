@@ -247,7 +247,7 @@ def efficiencies(
     with generator weights, by dataset, flavour, |eta| and pt. For each era a file of correctionlib is written beside the YAML file
     of its corrections, which can name it: efficiencies_ERA.json.
     """
-    from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.stages import import_part
 
     counting, measuring = (import_part(f"data_processing.efficiencies.{name}") for name in ("counting", "measure"))
     how = measuring.Measurement(counting.Bins(abseta, pt), **options)

@@ -75,7 +75,7 @@ def validate(context: click.Context, files: tuple[str, ...], allow_nan: bool, as
 
     All checks are made, even if some fail. The exit code is 0 if all files are valid, and 1 if not.
     """
-    from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.stages import import_part
 
     validation, contents = import_part("data_processing.convert.validation"), []
     for file in files:
@@ -176,7 +176,7 @@ def verify(model: Path, version: Optional[str], training: Optional[Path]) -> Non
     These are unusual numbers of events and objects, also none, NaN, infinities and extreme numbers.
     """
     from MLTools.NanoML.model.verification import verify_model
-    from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.stages import import_part
 
     networks = None
     if training is not None:

@@ -70,7 +70,7 @@ def fit(
     The section fit of the configuration says how. A workspace is fitted with its data, unless
     --blind is given, and its bounds of parameters hold; the signal strength may have another range.
     """
-    from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.stages import import_part
 
     if _is_config(source):
         if output is not None or blind or toys is not None or strengths is not None:
@@ -106,7 +106,7 @@ def toys(source: Path, count: int, strength: float, at: Optional[float], seed: i
     signal; observed data are not used. The best fit should be unbiased, pulls have a width of one, and 95 % limits be
     above the true strength at least that often. toys.json has the numbers, toys.png and toys.pdf the figure.
     """
-    from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.stages import import_part
 
     fitting = import_part("statistical_analysis.fit")
     if _is_config(source):
@@ -121,8 +121,8 @@ def toys(source: Path, count: int, strength: float, at: Optional[float], seed: i
 
 def _results(source: Path, at: Optional[float]) -> Path:
     """The directory of the fit of an analysis; of the one at a value of the signal's parameter, if it has several."""
-    from MLTools.NanoML.config.histogram import hypotheses
-    from MLTools.NanoML.workflow.stages import Layout
+    from MLTools.NanoML.config.analysis import hypotheses
+    from MLTools.NanoML.workflow.layout import Layout
 
     config = loaded(source)
     found, directory = hypotheses(config), Layout.of(config).fit
@@ -168,10 +168,10 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
     and the fit again, with data. A region whose cut, selection or networks change is blind again.
     """
     from MLTools.NanoML.config.histogram import EVERYWHERE
-    from MLTools.NanoML.config.schema import suggestion
     from MLTools.NanoML.contracts.blinding import in_words
     from MLTools.NanoML.parallel import locked
-    from MLTools.NanoML.workflow.stages import Layout
+    from MLTools.NanoML.schema.settings import suggestion
+    from MLTools.NanoML.workflow.layout import Layout
     from MLTools.NanoML.workflow.unblinding import as_it_is, blinded, places_of
     from MLTools.NanoML.workflow.unblinding import unblind as append
 
@@ -213,8 +213,9 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
 
 def _expected(config: Config) -> str:
     """The expected result of the fit, which must be that of the analysis as it is now."""
+    from MLTools.NanoML.stages import NAMES
+    from MLTools.NanoML.workflow.layout import Layout
     from MLTools.NanoML.workflow.pipeline import planned
-    from MLTools.NanoML.workflow.stages import NAMES, Layout
 
     late = [each.stage.name for each in planned(config, NAMES) if each.reasons]
     if late:

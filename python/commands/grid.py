@@ -43,8 +43,8 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
     The catalogue is asked with dasgoclient if that is installed, or through its web service with your grid proxy (nanoml
     proxy init). Its answers are kept for a day.
     """
-    from MLTools.NanoML.contracts.plain import plain
-    from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.schema.plain import plain
+    from MLTools.NanoML.stages import import_part
 
     overview = import_part("data_processing.datasets.overview")
     if source.startswith("/") and Path(source).suffix not in (".yaml", ".yml"):
@@ -54,7 +54,7 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
         else:
             _show_query(of_name)
         return
-    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.config.load import load
 
     if instance:
         raise click.UsageError("The instance of a configuration's dataset is written there.")

@@ -97,7 +97,7 @@ def convert(
         return
     from MLTools.NanoML.inspection.hdf5 import without_cuts
     from MLTools.NanoML.rootio.rootfile import RootFile
-    from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.stages import import_part
 
     columns, conversion, stage_of = (
         import_part(f"data_processing.convert.{name}") for name in ("columns", "convert", "stage")
@@ -144,9 +144,9 @@ def _convert_all(job: Any, convert_files: Callable[[Any], Any]) -> Any:
 
 def _convert_each(job: Any, force: bool) -> None:
     from MLTools.NanoML.parallel import usable_cores
+    from MLTools.NanoML.stages import import_part
     from MLTools.NanoML.workflow.pipeline import run_stage
     from MLTools.NanoML.workflow.runner import Stage
-    from MLTools.NanoML.workflow.stages import import_part
 
     stages = import_part("data_processing.convert.stage")
     tasks = stages.convert_tasks(job.sources, job.output.resolve(), job)
@@ -178,7 +178,7 @@ def shuffle(
     if output is None:
         run_one(config_only(files, "-o ALL.h5", "HDF5"), "shuffle", force)
         return
-    from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.stages import import_part
 
     shuffling = import_part("data_processing.shuffle.shuffle")
     sources = [Path(path) for path in find_files(files)]

@@ -11,8 +11,8 @@ import click
 
 from MLTools.NanoML.commands.options import PATH, command, config_argument, echo, flag, json_option, missing_option
 from MLTools.NanoML.config.batch import SYSTEMS
+from MLTools.NanoML.stages import NAMES
 from MLTools.NanoML.terminal.progress import printable
-from MLTools.NanoML.workflow.stages import NAMES
 
 _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
 
@@ -41,10 +41,10 @@ def submit(
     they run. `nanoml status` shows their progress, `nanoml resubmit` repeats what failed. CRAB only runs skims, with the
     scores of models, where the files are.
     """
-    from MLTools.NanoML.batch.prepare import JobRequest
+    from MLTools.NanoML.batch.submission import JobRequest
     from MLTools.NanoML.batch.submit import describe
     from MLTools.NanoML.batch.submit import submit as submit_jobs
-    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.config.load import load
 
     request = JobRequest(what, on, dry_run, trials=trials, workers=workers)
     submission = submit_jobs(load(config), request, force)
@@ -175,4 +175,5 @@ def work(job: Path, result: Optional[Path], drive: bool) -> int:
     from MLTools.NanoML.batch.worker import work as do
 
     assert result is not None
-    return do(job, result)
+    nanoml = click.get_current_context().find_root().command
+    return do(job, result, lambda arguments: nanoml.main(list(arguments), standalone_mode=False))

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Optional, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.terminal.progress import printable
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
-    from MLTools.NanoML.config.datasets import Read
+    from MLTools.NanoML.rootio.remote.client import Read
 
     _Change = Callable[[Read], Read]
 
@@ -60,7 +61,7 @@ class SettingForm(click.ParamType):  # type: ignore[type-arg]  # generic only in
 
 
 def _loss() -> Mapping[str, str]:
-    from MLTools.NanoML.config.datasets import LOSS
+    from MLTools.NanoML.rootio.remote.client import LOSS
 
     return LOSS
 
@@ -138,7 +139,7 @@ def read_settings(limit: Optional[str], redirectors: Sequence[str], copy_first: 
 def find_files(files: Sequence[str], reading: Optional[_Change] = None) -> list[str]:
     """The files that arguments of the command line name, to be read as `reading_options` say."""
     from MLTools.NanoML.rootio.remote.client import current_settings, use_settings
-    from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.stages import import_part
 
     if reading is not None:
         use_settings(reading(current_settings()))
@@ -158,15 +159,28 @@ def config_only(files: Sequence[str], needs: str, kind: str = "ROOT") -> Path:
 
 def loaded(config: Path, reading: Optional[_Change] = None) -> Config:
     """A configuration, as `reading_options` change it."""
-    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.config.load import load
 
     found = load(config)
     return replace(found, read=reading(found.read)) if reading is not None else found
 
 
+def execute(config: Config, names: Sequence[str], force: bool) -> None:
+    """Do what is to be done in the stages with these names, unless jobs of a batch system are active there."""
+    from MLTools.NanoML.workflow import pipeline
+
+    pipeline.execute(config, names, force, _settle)
+
+
+def _settle(workdir: Path) -> None:
+    if (workdir / RECORDS / "submissions").exists():  # batch systems are imported only if there were jobs
+        from MLTools.NanoML.batch.status import settle
+
+        settle(workdir)
+
+
 def run_one(config: Path, stage: str, force: bool = False, reading: Optional[_Change] = None) -> None:
     """Run one stage of a configuration, as `reading_options` change it."""
-    from MLTools.NanoML.workflow.pipeline import execute
-    from MLTools.NanoML.workflow.stages import declared
+    from MLTools.NanoML.stages import declared
 
     execute(loaded(config, reading), (stage, *declared(stage).also), force)

@@ -15,6 +15,7 @@ from MLTools.NanoML.commands.options import (
     config_argument,
     echo,
     epilog,
+    execute,
     flag,
     json_option,
     loaded,
@@ -25,7 +26,7 @@ from MLTools.NanoML.commands.options import (
     workers_option,
 )
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.workflow.stages import NAMES, declared, seconds_in
+from MLTools.NanoML.stages import NAMES, declared, seconds_in
 
 _TRIED = 1000  # events on which a skim is tried
 
@@ -56,7 +57,7 @@ def run(
     Only what is missing or out of date is done: after a change of the inputs, of a section of the
     configuration, or of the code. It may be interrupted at any moment; the same command continues.
     """
-    from MLTools.NanoML.workflow.pipeline import between, execute, planned
+    from MLTools.NanoML.workflow.pipeline import between, planned
 
     if as_json and not dry_run:
         raise click.UsageError("--json prints the plan: use it with --dry-run.")
@@ -102,7 +103,7 @@ def accept(stage: str, config: Path, dry_run: bool) -> None:
     variable, for example. The records of the results say that they were accepted, and after which changes. What has
     another reason to be done again, such as new inputs or settings, is not touched.
     """
-    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.config.load import load
     from MLTools.NanoML.workflow.pipeline import accept_stage
 
     for line in accept_stage(load(config), stage, dry_run):
@@ -119,8 +120,8 @@ def config() -> None:
 @json_option
 def check(config: Path, as_json: bool) -> None:
     """Check a configuration: its keys and types, its branches against the real files, and its skim on the first events."""
-    from MLTools.NanoML.config.analysis import load
-    from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.config.load import load
+    from MLTools.NanoML.stages import import_part
 
     analysis = load(config)
     found = import_part("data_processing.datasets.check").check(analysis, _TRIED) if analysis.datasets else []
@@ -141,7 +142,7 @@ def schema() -> None:
     In VS Code with its YAML extension, write as the first line of the YAML file:
         # yaml-language-server: $schema=nanoml.schema.json
     """  # noqa: D301
-    from MLTools.NanoML.config.analysis import schema as json_schema
+    from MLTools.NanoML.config.load import schema as json_schema
 
     echo(json.dumps(json_schema(), indent=1))
 
@@ -182,8 +183,8 @@ def tune(
     """
     if join and force:
         raise click.UsageError("--join works on an existing search: use it without --force.")
-    from MLTools.NanoML.config.analysis import load
-    from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.config.load import load
+    from MLTools.NanoML.stages import import_part
 
     loaded, search = load(config), import_part("ML_processing.tuning.search")
     options = search.SearchOptions(trials, workers, timeout, join, force)
@@ -223,9 +224,10 @@ def export(
     A configuration alone says how. With --output, the training in a directory, or that of a configuration, is exported
     as the options say. A model that is there already can only be put into the repository of a server (--triton).
     """
-    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.config.load import load
     from MLTools.NanoML.config.training import Export
-    from MLTools.NanoML.workflow.stages import Layout, import_part
+    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.workflow.layout import Layout
 
     is_config = source.suffix in (".yaml", ".yml")
     names: dict[Path, Optional[str]] = {}  # under which the models are served

@@ -15,6 +15,7 @@ from MLTools.NanoML.commands.options import (
     command,
     config_only,
     echo,
+    execute,
     find_files,
     flag,
     loaded,
@@ -103,8 +104,8 @@ def skim(
     workers = workers or usable_cores()
     if min(workers, len(files)) > 1:
         expect_workers("data_processing.skim.skim")
+    from MLTools.NanoML.stages import import_part
     from MLTools.NanoML.workflow.pipeline import run_stage
-    from MLTools.NanoML.workflow.stages import import_part
 
     stages, sources = import_part("data_processing.skim.stage"), find_files(files, reading)
     info = stages.DatasetInfo(corrections_file=corrections and str(Path(corrections).resolve()))
@@ -142,8 +143,8 @@ def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **op
         raise click.UsageError("--fill takes the branches of any file, --common those of all: give one of them.")
     from MLTools.NanoML.dependencies import code_of
     from MLTools.NanoML.parallel import RECORDS, locked
+    from MLTools.NanoML.stages import import_part
     from MLTools.NanoML.workflow.runner import Stage, plan, run
-    from MLTools.NanoML.workflow.stages import import_part
     from MLTools.NanoML.workflow.task import Task
 
     merging = import_part("data_processing.merge.merge")
@@ -211,16 +212,14 @@ def score(
             raise click.UsageError(
                 "--parameter, --copy and --output are for FILEs, with --model; a configuration has its section `score`."
             )
-        from MLTools.NanoML.workflow.pipeline import execute
-
         execute(loaded(config_only(files, "--model"), reading), ("normalise", "score"), force)
         return
     if output is None:
         raise click.UsageError("Say where the scores go: -o DIR.")
     from MLTools.NanoML.parallel import usable_cores
+    from MLTools.NanoML.stages import import_part
     from MLTools.NanoML.workflow.pipeline import run_stage
     from MLTools.NanoML.workflow.runner import Stage
-    from MLTools.NanoML.workflow.stages import import_part
 
     scoring, stage_of = (import_part(f"data_processing.score.{name}") for name in ("score", "stage"))
     values: dict[str, list[float]] = {}
@@ -276,8 +275,8 @@ def attach(events: Path, files: tuple[str, ...], output: Path, workers: int, for
     in any order. The output has these and the columns: make it a friend of the ROOT file.
     """
     from MLTools.NanoML.parallel import locked, usable_cores
+    from MLTools.NanoML.stages import import_part
     from MLTools.NanoML.workflow.runner import plan, run
-    from MLTools.NanoML.workflow.stages import import_part
 
     attaching, stage_of = (import_part(f"data_processing.score.{name}") for name in ("attach", "stage"))
     job = attaching.AttachJob(events.resolve(), find_files(files), output.resolve(), **options)

@@ -18,7 +18,7 @@ from MLTools.NanoML.atomic import make_directory, replacing, write_text
 from MLTools.NanoML.commands.options import PATH, command, echo, json_option
 from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.workflow.stages import Layout
+from MLTools.NanoML.workflow.layout import Layout
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
@@ -224,7 +224,7 @@ def _analyses(directory: Path) -> list[Path]:
 
 def _of_analysis(path: Path) -> Advice:
     from MLTools.NanoML.batch.submission import JOBS
-    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.config.load import load
 
     name = _quoted(path)
     try:

@@ -1,29 +1,30 @@
-"""The configuration of an analysis: the sections of its YAML file."""
+"""The configuration of an analysis: the sections of its YAML file, and what follows from several of them."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from MLTools.NanoML.config.batch import Batch
-from MLTools.NanoML.config.consistency import contradictions
 from MLTools.NanoML.config.data import Convert, Score, Skim
-from MLTools.NanoML.config.datasets import FIT, TRAINING, Dataset, Era, Read
-from MLTools.NanoML.config.document import Document, Key, dotted
-from MLTools.NanoML.config.fit import Fit
-from MLTools.NanoML.config.histogram import NONE, Blind, Histogram
-from MLTools.NanoML.config.regions import DataDriven, Part, parts_of
-from MLTools.NanoML.config.schema import NAME, PRODUCT, REGION, json_schema, parse, setting
-from MLTools.NanoML.config.training import Evaluate, Export, Train
-from MLTools.NanoML.config.tuning import Tune
-from MLTools.NanoML.contracts.plain import plain
+from MLTools.NanoML.config.datasets import FIT, TRAINING, DataDriven, Dataset, Era, Part
+from MLTools.NanoML.config.fit import Fit, LogNormal, log_normal
+from MLTools.NanoML.config.histogram import EVERYWHERE, NONE, Blind, Histogram
+from MLTools.NanoML.config.training import Evaluate, Export, Train, Tune
+from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.model import CLASSES
 from MLTools.NanoML.networks import NetworkClass
+from MLTools.NanoML.rootio.remote.client import Read
+from MLTools.NanoML.schema.document import Document, Key, dotted
+from MLTools.NanoML.schema.plain import plain
+from MLTools.NanoML.schema.settings import NAME, PRODUCT, REGION, setting
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.selection.dataset import DatasetInfo
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,15 @@ class Config:
         )
         return tuple(dict.fromkeys(trigger for each in data for trigger in each.triggers))
 
+    def info_of(self, name: str) -> DatasetInfo:
+        """What a selection may know of a dataset."""
+        from MLTools.NanoML.selection.dataset import DatasetInfo  # takes awkward, which most commands do without
+
+        dataset, era = self.datasets[name], self.era_of(name)
+        corrections = str(self.path(era.corrections)) if era.corrections else ""
+        parameters, triggers = dict(dataset.parameters), self.triggers_of(name)
+        return DatasetInfo(name, dataset.era or "", dataset.is_data, parameters, triggers, corrections)
+
     def skim_files(self) -> Iterator[tuple[tuple[Key, ...], str]]:
         """The files that skims read beside their inputs and the user's code, each with the keys that name it."""
         for name in ("certified", "branches"):
@@ -223,31 +233,88 @@ class Config:
         return plain(self if section is None else getattr(self, section)) or {}
 
 
-def schema() -> dict[str, Any]:
-    """Make the JSON Schema of a configuration, by which editors complete and explain it."""
+def parts_of(config: Config, class_: str) -> list[Part]:
+    """The parts of a class that is estimated from data, those of data in the order of their datasets."""
+    wanted = config.data_driven[class_]
+    kept = [Part(f"{class_}_from_{name}", class_, name, False) for name in config.datasets if name in wanted.from_]
+    names = dict.fromkeys(name for entry in wanted.subtract for name in subtracted_by(config, wanted, entry))
+    return [*kept, *(Part(f"{class_}_less_{name}", class_, name, True) for name in names)]
+
+
+def subtracted_by(config: Config, wanted: DataDriven, entry: str) -> list[str]:
+    """The datasets that an entry of `subtract` names: that of this name, or those of the class in the eras of the data."""
+    if entry in config.datasets:
+        return [entry]
+    eras = {config.datasets[name].era for name in wanted.from_ if name in config.datasets}
+    return [name for name, dataset in config.datasets.items() if dataset.class_ == entry and dataset.era in eras]
+
+
+def regions_of(config: Config, histogram: Histogram) -> Sequence[str]:
+    """The regions of a histogram; EVERYWHERE alone if the analysis has none."""
+    return histogram.regions or list(config.regions) or [EVERYWHERE]
+
+
+def hypotheses(config: Config) -> list[Hypothesis]:
+    """The values that datasets have of the parameter of the fit, or else of the network; none without one."""
+    named = [section.parameter for section in (config.fit, config.train) if section is not None and section.parameter]
+    fitted = [it.parameters for it in config.datasets.values() if it.only != TRAINING]
+    values = {it[named[0]] for it in fitted if named and named[0] in it}
+    return [Hypothesis(named[0], value) for value in sorted(values)]
+
+
+def scored_values(config: Config) -> dict[str, list[float]]:
+    """The values of the models' parameters at which there are scores: by default all that datasets have."""
+    given = config.score.parameter if config.score is not None else {}
+    name = config.train.parameter if config.train is not None else None
+    if name is None or given or (config.score is not None and config.score.model is not None):
+        return given
+    values = {it.parameters[name] for it in config.datasets.values() if name in it.parameters}
+    return {name: sorted(values)} if values else {}
+
+
+def signal_of(config: Config) -> Optional[str]:
+    """The class that histograms call signal, by default that of the training; None without classes."""
+    known = config.classes if config.train is not None else config.processes
+    return (config.train or Train()).signal_among(known) if known else None
+
+
+def luminosity_uncertainties(config: Config) -> dict[str, dict[str, LogNormal]]:
+    """Uncertainties of the luminosity by era, and then by nuisance parameter; an analysis without eras has the era "".
+
+    A single percentage is the parameter lumi_ERA, or lumi without eras. Components of one name are shared by eras.
+    """
+    given = {name: era.luminosity_uncertainty for name, era in config.eras.items()} or {
+        "": config.luminosity_uncertainty
+    }
     return {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "NanoML analysis",
-        **json_schema(Config),
-        "patternProperties": {"^x-": {"description": "Ignored: a place for YAML anchors."}},
+        era: {name: log_normal(value) for name, value in luminosity_components(uncertainty, era).items()}
+        for era, uncertainty in given.items()
     }
 
 
-def load(path: str | os.PathLike[str]) -> Config:
-    """Read the configuration of an analysis.
+def luminosity_components(uncertainty: Any, era: str) -> Mapping[str, Any]:
+    """The components of an uncertainty of the luminosity, by nuisance parameter."""
+    if uncertainty is None or isinstance(uncertainty, Mapping):
+        return uncertainty or {}
+    return {f"lumi_{era}" if era else "lumi": uncertainty}
 
-    Raises
-    ------
-    ConfigError
-        The file cannot be read, or something in it is wrong; all that is wrong is in the message, a line each.
-    """
-    document = Document.read(path)
-    config = parse(Config, document, schema())
-    base = Path(os.path.abspath(path)).parent
-    workdir = config.workdir or Path(path).stem
-    train = config.train and config.train.with_defaults(document.data["train"] or {}, base)
-    config = dataclasses.replace(config, workdir=workdir, base=base, document=document, train=train)
-    problems = contradictions(config)
-    if problems:
-        raise document.error(problems)
-    return config
+
+def fitted_signal(config: Config, fit: Fit) -> Optional[str]:
+    """The class whose strength is fitted; None if there are no classes."""
+    return fit.signal or signal_of(config)
+
+
+def cross_section(config: Config, fit: Fit, hypothesis: Hypothesis) -> Optional[float]:
+    """The cross section [pb] of the signal, as its datasets give it; None if it is not known, or not the same in all eras."""
+    found: dict[Optional[str], float] = {}
+    members, signal = config.members(FIT), fitted_signal(config, fit)
+    for name, dataset in config.datasets.items():
+        if members.get(name) == signal and hypothesis.allows(dataset.parameters):
+            value, whole = config.cross_section_of(name), config.era_of(name).luminosity
+            if value is None:
+                return None
+            # a part of an era has its part of the cross section
+            share = (config.luminosity_of(name) or 0.0) / whole if whole else 1.0
+            found[dataset.era] = found.get(dataset.era, 0.0) + value * share
+    values = list(found.values())
+    return values[0] if values and max(values) - min(values) <= 1e-6 * values[0] else None

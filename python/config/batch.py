@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from MLTools.NanoML.config.schema import setting
-from MLTools.NanoML.workflow.stages import NAMES
+from MLTools.NanoML.schema.settings import setting
+from MLTools.NanoML.stages import NAMES
 
 SYSTEMS = {
     "local": "MLTools.NanoML.batch.local:Local",

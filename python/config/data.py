@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
-from MLTools.NanoML.config.schema import BRANCH, setting
+from MLTools.NanoML.schema.settings import BRANCH, setting
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config.analysis import Config
-    from MLTools.NanoML.config.document import Problem
+    pass
 
 ENGINES = ("columnar", "nanoaodtools")
 """What `skim.engine` can name."""
@@ -181,42 +179,3 @@ class Score:
         examples=[{"mass": 600}, {"mass": [600, 800]}],
     )
     copy: bool = setting(False, "True to write full copies of the files with the scores, not the scores alone.")
-
-
-def skims(config: Config) -> Iterator[Problem]:
-    """What is wrong with the section `skim`."""
-    skim = config.skim
-    if skim and not (skim.selection or skim.modules or skim.cut or skim.certified):
-        yield ("skim",), 'selects nothing. Give "selection", as in "selection: my_selection.py:DiMuon"'
-
-
-def conversions(config: Config) -> Iterator[Problem]:
-    """What is wrong with the section `convert`."""
-    if config.convert is None:
-        return
-    for name, objects in config.convert.objects.items():
-        if (objects.max is None) == (objects.quantile is None):
-            yield ("convert", "objects", name), 'takes "max" or "quantile", one of them, as in "max: 6"'
-    if config.convert.shuffle is None or not config.datasets:
-        return
-    if not config.trained:
-        what = 'takes the datasets with a class, and none has one. Remove this, or add "class: ..." to them'
-        yield ("convert", "shuffle"), what
-    taken = {("all" if era is None else f"all_{era}").lower() for era in config.trainings}
-    for name in config.datasets:
-        if name.lower() in taken:
-            what = "the file of all datasets, which convert.shuffle makes, has this name. Rename it"
-            yield ("datasets", name), what
-
-
-def sources(config: Config) -> Iterator[Problem]:
-    """Sections that have nothing to read."""
-    if config.datasets:
-        return
-    for section in ("skim", "convert"):
-        if getattr(config, section) is not None:
-            yield (section,), 'there are no datasets to read. Add some under "datasets:"'
-    if config.score is not None and config.score.files is None:
-        yield ("score",), 'there is nothing to score. Add datasets or "score.files"'
-    if config.score is not None and config.score.model == [] and config.score.files is not None:
-        yield ("score", "model"), "only files of datasets have weights. Name a model, or files as those of a dataset"

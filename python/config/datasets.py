@@ -1,24 +1,18 @@
-"""The sections `datasets` and `read`: samples of events, and reading their files over the network."""
+"""The sections `datasets` and `eras`: samples of events."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
-from MLTools.NanoML.config.schema import BRANCH, DATASET, PRODUCT, setting
+from MLTools.NanoML.schema.settings import BRANCH, DATASET, PRODUCT, REGION, setting
 
 # the settings that say which files are read: what is made of a file does not depend on them
 FROM_WHERE = ("files", "das", "instance", "status", "max_files", "max_events")
 # the last parts of the names of datasets that are, or may be, NanoAOD
 TIERS = ("NANOAOD", "NANOAODSIM", "USER")
-# how many files may be lost
-LOSS = {
-    "pattern": r"[0-9]+|(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*%",
-    "form": 'a number of files, or a percentage such as "1 %"',
-}
 TRAINING, FIT = "training", "fit"
 """Where events count: in the training and its report, in histograms and the fit."""
-_SERVER = {"pattern": r"x?roots?://[^/\s]+/*", "form": "a server such as root://cms-xrd-global.cern.ch/"}
 
 
 def only() -> Any:
@@ -153,24 +147,53 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Read:
-    """Reading files over the network."""
+class DataDriven:
+    """A class of events that is estimated from data: those in one region stand for what is expected in others."""
 
-    redirectors: list[str] = setting(
-        ["root://cms-xrd-global.cern.ch/", "root://xrootd-cms.infn.it/", "root://cmsxrootd.fnal.gov/"],
-        "Servers that know where the files of CMS are. A file with a logical name, /store/..., that cannot be "
-        "read from its own server is requested from each of them, in this order.",
-        items=_SERVER,
+    from_: list[str] = setting(
+        ...,
+        "The datasets of data. An event that is in several of them counts once.",
         minItems=1,
         uniqueItems=True,
+        examples=[["Muon_2018", "EGamma_2018"]],
     )
-    tries: int = setting(3, "How often each server is tried at most.", minimum=1)
-    timeout: int = setting(60, "How long to wait for a server [s].", minimum=1, maximum=3600)
-    copy: bool = setting(False, "True to copy each file to a temporary directory first, and read it there.")
-    max_missing_files: Union[str, int] = setting(
-        0,
-        "How many files of a dataset may be left out because they cannot be read: a number, or a percentage.",
-        **LOSS,
-        minimum=0,
-        examples=[3, "1 %"],
+    region: str = setting(..., "The region in which the events are.", **REGION, examples=["sideband"])
+    weight: Union[str, float] = setting(
+        ...,
+        "The weight of each event, such as a fake factor or the ratio of two regions: a number, or an expression of event-level "
+        "columns in the language of skim.cut.",
+        pattern=".+",
+        form="a number, or an expression of columns",
+        examples=["fake_factor", 0.12],
     )
+    variations: dict[str, Union[str, float]] = setting(
+        dict,
+        "The transfer weight under its variations, as numbers or expressions: up and down, or NAME_up and NAME_down for each "
+        "source of uncertainty.",
+        names={"pattern": "[A-Za-z0-9_]+", "form": "up, down, or a name of letters, digits and _, as in statistics_up"},
+        examples=[{"up": "1.3 * fake_factor", "down": "0.7 * fake_factor"}],
+    )
+    subtract: list[str] = setting(
+        list,
+        "Simulation whose events in the region are subtracted, by dataset or class, with all their weights.",
+        uniqueItems=True,
+        examples=[["WZ", "ZZ"]],
+    )
+    into: dict[str, str] = setting(
+        dict,
+        "The regions for which it is the estimate, each with the cut that its events must pass to count there (1: all do).",
+        names=REGION,
+        items={"or_number": True},
+        examples=[{"SR": "nBJet == 0"}],
+    )
+    only: Optional[str] = only()
+
+
+@dataclass(frozen=True)
+class Part:
+    """The events of a dataset in a class that is estimated from data."""
+
+    name: str  # of their HDF5 file
+    class_: str
+    dataset: str
+    is_subtracted: bool

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from MLTools.NanoML.config.schema import BRANCH, NAME, REGION, setting
 from MLTools.NanoML.networks import NetworkClass, networks
+from MLTools.NanoML.schema.settings import BRANCH, NAME, REGION, setting
 
 # what settings can name, the default first
 # the first is what wins on tables, rows of objects among them; see bench/README.md
@@ -20,6 +20,9 @@ SCALINGS = ("standard", "none")
 ESTIMATES = ("huber", "mean", "median")
 PRECISIONS = ("float32", "bfloat16", "float16")
 TRACKERS = ("mlflow", "tensorboard")
+METRICS = ("validation_loss", "validation_auc", "validation_significance")
+_SAMPLERS = ("tpe", "random")
+_PRUNERS = ("median", "hyperband", "none")
 DISCRIMINANT = "discriminant"
 """Name of the discriminant that a training with more than two classes has by itself."""
 
@@ -336,3 +339,43 @@ class Export:
         items={"minimum": 1},
         examples=[{"Jet": 30}],
     )
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a setting may be in the search: a value in a range, or one of several choices."""
+
+    low: Optional[float] = setting(None, "Lower end of a range.", examples=[1e-4])
+    high: Optional[float] = setting(None, "Upper end of a range.", examples=[1e-2])
+    log: bool = setting(False, "True to search the logarithm: as many trials between 1 and 10 as between 10 and 100.")
+    step: Optional[float] = setting(None, "Distance between values of a range.", exclusiveMinimum=0)
+    choices: Any = setting(None, "A list of values, instead of a range.", examples=[[64, 128, 256]])
+
+
+@dataclass(frozen=True)
+class Tune:
+    """The search for good settings of the training."""
+
+    trials: int = setting(50, "How many settings are tried.", minimum=1)
+    metric: str = setting(
+        METRICS[0],
+        "What is minimised (the loss) or maximised (the AUC, or the expected significance of a fit to the discriminant in bins).",
+        enum=METRICS,
+    )
+    space: dict[str, Axis] = setting(
+        dict,
+        "What is varied: settings of `train`, or options.NAME, and their values. "
+        "By default the learning rate, the weight decay, the batch size and the size of the network.",
+        examples=[{"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}],
+    )
+    sampler: str = setting(
+        _SAMPLERS[0], "How settings are chosen: tpe learns from earlier trials, random does not.", enum=_SAMPLERS
+    )
+    pruner: str = setting(
+        _PRUNERS[0],
+        "Which trials are ended early: median ends those that are worse than half of the others at the same "
+        "epoch, hyperband all but the best of growing groups, none ends none.",
+        enum=_PRUNERS,
+    )
+    seed: int = setting(1, "Seed of the choice of settings.", minimum=0, maximum=2**32 - 1)
+    tracking: bool = setting(False, "True to also record each trial where `train.tracking` says.")

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
 
-from MLTools.NanoML.contracts.accounting import EntryRange, RecordedAccounting
 from MLTools.NanoML.contracts.missing import Missing
-from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
+from MLTools.NanoML.nanoaod.fileaccounting import EntryRange, RecordedAccounting
+from MLTools.NanoML.rootio.versions import IDENTIFIERS
+from MLTools.NanoML.schema.plain import build, plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,8 +11,8 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.schema.plain import build, plain
 
 SCHEMA = 2
 DATA = "data_obs"

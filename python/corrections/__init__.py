@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from MLTools.NanoML.corrections.era import Corrections
 from MLTools.NanoML.corrections.evaluation import Correction, CorrectionFile
-from MLTools.NanoML.selection.weights import Factor
+from MLTools.NanoML.nanoaod.weights import Factor
 
 __all__ = ["Correction", "CorrectionFile", "Corrections", "Factor"]

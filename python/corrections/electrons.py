@@ -13,9 +13,9 @@ import numpy as np
 from MLTools.NanoML.corrections import random_numbers
 from MLTools.NanoML.corrections.entries import ElectronCorrections, VariedCorrection
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.selection.events import Events
-from MLTools.NanoML.selection.flat import Flat
-from MLTools.NanoML.selection.weights import Factor
+from MLTools.NanoML.nanoaod.events import Events
+from MLTools.NanoML.nanoaod.flat import Flat
+from MLTools.NanoML.nanoaod.weights import Factor
 
 __all__ = ["BRANCHES", "RUN2", "corrected", "energy_scale", "energy_uncertainty", "shifted", "smearing"]
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from MLTools.NanoML.config.schema import setting
 from MLTools.NanoML.corrections.evaluation import Correction, CorrectionFile
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.versions import did_you_mean
-from MLTools.NanoML.selection.weights import Factor
+from MLTools.NanoML.nanoaod.weights import Factor
+from MLTools.NanoML.rootio.versions import did_you_mean
+from MLTools.NanoML.schema.settings import setting
 
 _VARIATIONS = (
     {"nominal": "nominal", "up": "up", "down": "down"},

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from MLTools.NanoML.atomic import replacing, write_text
-from MLTools.NanoML.config.document import Document
-from MLTools.NanoML.config.schema import checked, json_schema
-from MLTools.NanoML.contracts.plain import build
 from MLTools.NanoML.corrections.entries import OBJECTS, Entry
 from MLTools.NanoML.corrections.evaluation import CorrectionFile
 from MLTools.NanoML.corrections.files import find_file
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.nanoaod.versions import did_you_mean
 from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
+from MLTools.NanoML.rootio.versions import did_you_mean
+from MLTools.NanoML.schema.document import Document
+from MLTools.NanoML.schema.plain import build
+from MLTools.NanoML.schema.settings import checked, json_schema
 
 
 class Corrections:

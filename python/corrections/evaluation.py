@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.corrections.axes import Axis, axes_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
-from MLTools.NanoML.nanoaod.versions import did_you_mean
+from MLTools.NanoML.rootio.versions import did_you_mean
 
 CLAMPED = ("pt", "p", "met_pt")
 """Inputs for which the last bin also holds for all larger values, as the object groups ask."""

@@ -8,10 +8,10 @@ import urllib.request
 from pathlib import Path
 
 from MLTools.NanoML.atomic import cache_directory, replacing
-from MLTools.NanoML.config.document import Document
 from MLTools.NanoML.errors import ConfigError, explain_os_error
 from MLTools.NanoML.rootio.remote.file import RemoteFile
 from MLTools.NanoML.rootio.remote.server import is_remote, is_xrootd, on_cvmfs
+from MLTools.NanoML.schema.document import Document
 
 CVMFS = (
     "/cvmfs/cms-griddata.cern.ch/cat/metadata",

@@ -19,9 +19,9 @@ from MLTools.NanoML.corrections.entries import JetCorrections, VariedCorrection
 from MLTools.NanoML.corrections.evaluation import Correction
 from MLTools.NanoML.corrections.missing_momentum import Type1Jets, components, polar, unclustered, unclustered_branches
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.selection.events import Events
-from MLTools.NanoML.selection.flat import Flat
-from MLTools.NanoML.selection.weights import Factor
+from MLTools.NanoML.nanoaod.events import Events
+from MLTools.NanoML.nanoaod.flat import Flat
+from MLTools.NanoML.nanoaod.weights import Factor
 
 __all__ = [
     "OPTIONAL",

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.nanoaod.events import Events
+from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.rootio.lists import offsets_of
-from MLTools.NanoML.selection.events import Events
-from MLTools.NanoML.selection.flat import Flat
 
 __all__ = ["FILTERS", "Type1Jets", "passes_filters", "propagated", "unclustered", "unclustered_branches"]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from MLTools.NanoML.corrections import random_numbers
 from MLTools.NanoML.corrections.entries import MuonCorrections
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.selection.events import Events
-from MLTools.NanoML.selection.weights import Factor
+from MLTools.NanoML.nanoaod.events import Events
+from MLTools.NanoML.nanoaod.weights import Factor
 
 __all__ = ["BRANCHES", "corrected", "crystal_ball", "scale", "scale_uncertainty", "shifted", "width"]
 

@@ -19,7 +19,7 @@ import awkward as ak
 import numpy as np
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.selection.weights import Factor, Weight
+from MLTools.NanoML.nanoaod.weights import Factor, Weight
 
 __all__ = ["KINDS", "SETS", "PdfSet", "alpha_s", "pdf", "pdf_members", "pdf_weight"]
 

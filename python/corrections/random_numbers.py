@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
-from MLTools.NanoML.selection.events import Events
-from MLTools.NanoML.selection.flat import Flat
+from MLTools.NanoML.nanoaod.events import Events
+from MLTools.NanoML.nanoaod.flat import Flat
+from MLTools.NanoML.rootio.versions import IDENTIFIERS
 
 JET, ELECTRON, MUON = 0, 11, 13
 """Salts of kinds of objects."""

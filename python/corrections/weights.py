@@ -15,7 +15,7 @@ import numpy as np
 
 from MLTools.NanoML.corrections.entries import VariedCorrection
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.selection.weights import Factor
+from MLTools.NanoML.nanoaod.weights import Factor
 
 __all__ = [
     "SCALES",

@@ -190,7 +190,7 @@ def _by_scram(base: str) -> str | None:
 
 
 def _by_table(name: str) -> str | None:
-    from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.stages import import_part
 
     try:
         version: str | None = import_part("ML_processing.export.releases").target(name).onnxruntime
@@ -203,7 +203,7 @@ def _models_that_are_too_new(base: Path, onnxruntime: str) -> list[str]:
     """Models of `nanoml export` in the area's packages that this ONNX Runtime cannot read, each with the reason."""
     from MLTools.NanoML.model import twin_of
     from MLTools.NanoML.model.file import read_header
-    from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.stages import import_part
 
     try:
         limits = import_part("ML_processing.export.releases").target(onnxruntime=onnxruntime)

@@ -8,8 +8,8 @@ from typing import Any
 
 import h5py
 
-from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.inspection.report import Inspection
+from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.page import Page, TableColumn, count, file_size
 
 

@@ -20,7 +20,6 @@ from MLTools.NanoML.contracts.hdf5 import (
     open_hdf5,
     read_metadata,
 )
-from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.templates import KEY
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.foreign import foreign
@@ -39,6 +38,7 @@ from MLTools.NanoML.inspection.report import (
 )
 from MLTools.NanoML.inspection.summaries import ClassCounts, ColumnSummary, RegionCounts, summarise
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.page import (
     Page,
     TableColumn,

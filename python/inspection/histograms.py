@@ -12,12 +12,12 @@ from typing import Any, Optional
 
 import numpy as np
 
-from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.contracts.templates import DATA, KEY, Templates
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.report import Inspection, finite
 from MLTools.NanoML.rootio.access import Access
 from MLTools.NanoML.rootio.histograms import is_histogram
+from MLTools.NanoML.schema.plain import build, plain
 from MLTools.NanoML.terminal.page import Page, TableColumn, amount, file_size
 
 _HISTOGRAMS, _OTHERS, _WORKSPACE = "histograms of an analysis", "histograms by channel and process", "workspace of pyhf"

@@ -12,12 +12,12 @@ from typing import Any
 import onnxruntime
 from rich.text import Text
 
-from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.report import Inspection
 from MLTools.NanoML.model import Description, ObjectInput, metadata_text, open_session, twin_of
 from MLTools.NanoML.model.file import OnnxHeader, is_whole, read_header
 from MLTools.NanoML.model.verification import TOLERANCE, check_reference, check_tensors, reference_of
+from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.page import Page, TableColumn, amount, count, file_size
 
 _SHOWN_APART = {"created", "git", "device", "versions", "metrics", "data", "datasets", "notes", "config", "folds"}

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import Console
 
-from MLTools.NanoML.contracts.accounting import NOMINAL, FileAccounting, Step, WeightSums
-from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
+from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, FileAccounting, Step, WeightSums
+from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.page import Page, TableColumn, amount, count, share
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.contracts.provenance import Criteria
+    from MLTools.NanoML.nanoaod.provenance import Criteria
 
 _FILES_SHOWN = 8
 

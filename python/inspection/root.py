@@ -8,8 +8,6 @@ from typing import Any
 
 from rich.text import Text
 
-from MLTools.NanoML.contracts.plain import plain
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.inspection.histograms import of_root
 from MLTools.NanoML.inspection.report import (
@@ -27,10 +25,12 @@ from MLTools.NanoML.inspection.report import (
     sum_of_weights,
     weight_sources,
 )
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, UNWEIGHTED, Accounting, accounting_of
+from MLTools.NanoML.nanoaod.provenance import Provenance
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, NoTreeError, RootFile
+from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.page import Page, TableColumn, count, file_size, kinematics_first, plural
 
 _COUNTERS, _SINGLE = "counters", "single"  # groups of branches whose names have no prefix of their own

@@ -10,9 +10,9 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import under_shift
 from MLTools.NanoML.model.model import Model, ScoreColumn
 from MLTools.NanoML.model.padding import Jagged
+from MLTools.NanoML.nanoaod.fileaccounting import under_shift
 from MLTools.NanoML.rootio.lists import Picker
 
 

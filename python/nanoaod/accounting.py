@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import (
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.fileaccounting import (
     EntryRange,
     FileAccounting,
     RecordedAccounting,
@@ -18,10 +19,9 @@ from MLTools.NanoML.contracts.accounting import (
     Step,
     WeightSums,
 )
-from MLTools.NanoML.contracts.plain import build, plain
-from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.rootio import versions
+from MLTools.NanoML.schema.plain import build, plain
 from MLTools.NanoML.terminal.progress import say_once
 
 if TYPE_CHECKING:

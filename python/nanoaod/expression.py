@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Optional, Union
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio import versions
 
 REDUCTIONS = ("Sum$", "Max$", "Min$", "Length$")
 

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.expression import (
     Alternative,
     Call,
@@ -25,6 +24,7 @@ from MLTools.NanoML.nanoaod.expression import (
     nodes,
     parse,
 )
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 
 _Floats = NDArray[np.float64]

@@ -11,9 +11,9 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import SELECTED, ShiftSums, Step, WeightSums
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import add_shift_sums, add_steps, add_weight_sums, weights_in
+from MLTools.NanoML.nanoaod.fileaccounting import SELECTED, ShiftSums, Step, WeightSums
 from MLTools.NanoML.nanoaodtools.inputs import Inputs
 from MLTools.NanoML.nanoaodtools.output import Filler, Made, declare, declared
 from MLTools.NanoML.nanoaodtools.scoring import Scoring

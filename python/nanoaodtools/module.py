@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from MLTools.NanoML.contracts.provenance import refuse_shifts
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import is_simulation
+from MLTools.NanoML.nanoaod.provenance import refuse_shifts
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.selection import Selection
 from MLTools.NanoML.terminal.progress import say
 

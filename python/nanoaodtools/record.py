@@ -10,18 +10,11 @@ from typing import Any, Optional
 
 import numpy as np
 
-from MLTools.NanoML.contracts.accounting import FileAccounting, Part, ShiftSums
-from MLTools.NanoML.contracts.provenance import (
-    RECORD_BRANCHES,
-    Criteria,
-    MadeColumn,
-    Provenance,
-    ScoredBy,
-    refuse_shifts,
-)
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, Part, ShiftSums
 from MLTools.NanoML.nanoaod.lumimask import sections_between
+from MLTools.NanoML.nanoaod.provenance import RECORD_BRANCHES, Criteria, MadeColumn, Provenance, ScoredBy, refuse_shifts
 from MLTools.NanoML.nanoaodtools.evaluation import Counts, Evaluation
 from MLTools.NanoML.nanoaodtools.output import LETTERS
 from MLTools.NanoML.nanoaodtools.scoring import Scoring
@@ -83,7 +76,7 @@ def _record(evaluations: Sequence[Evaluation], accounting: FileAccounting, is_fr
         for it in scoring
         if it.model.description.parameter and it.parameter is not None
     }
-    used = ScoredBy.of([it.model for it in scoring], parameters) if scoring else None
+    used = ScoredBy.of([(it.model.name, it.model.sha256) for it in scoring], parameters) if scoring else None
     columns = {
         name: MadeColumn(made.dtype, titles[name].title, titles[name].missing)
         for titles, it in ((it.selection.made.described, it) for it in cutting or evaluations)

@@ -13,8 +13,8 @@ import numpy as np
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.shifts import ShiftedScores, object_counts, shifted_inputs
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.selection import Column, Cutflow, Events, Selection
 
 

@@ -19,11 +19,11 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import FileAccounting
-from MLTools.NanoML.contracts.provenance import CertifiedBy, accounting_of_input
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import weights_in
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.nanoaod.provenance import CertifiedBy, accounting_of_input
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.rootio.rootfile import RootFile

@@ -9,7 +9,7 @@ from typing import Any
 
 import uproot
 
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.ttree import StoredBranch
 
 _C_TYPES = {"bool": "bool", "float32": "float", "float64": "double"}

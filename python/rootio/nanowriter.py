@@ -1,4 +1,4 @@
-"""Writes NanoAOD files: trees of flat branches and of collections with their counters, strings, histograms, the record."""
+"""Writes NanoAOD files: trees of flat branches and of collections with their counters, strings, histograms."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ import numpy as np
 import uproot
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.provenance import RECORD_BRANCHES, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.compression import compression_of
 from MLTools.NanoML.rootio.lists import Lists, offsets_of, same_lists
-from MLTools.NanoML.rootio.rootfile import PROVENANCE
 from MLTools.NanoML.terminal.progress import say_once
 
 _ROWS_PER_BASKET = 25_000
@@ -68,11 +66,11 @@ class NanoWriter:
         """Write a string, or a histogram that uproot has read."""
         self._file[name] = content
 
-    def finish(self, record: Provenance | None = None) -> None:
-        """Write pending rows, and the record of where the file comes from."""
+    def finish(self, record: tuple[str, Mapping[str, Branch], Mapping[str, Any]] | None = None) -> None:
+        """Write pending rows, and the tree with the record of where the file comes from, as `write_tree` takes it."""
         self.events.flush()
         if record is not None:
-            self.write_tree(PROVENANCE, RECORD_BRANCHES, record.rows())
+            self.write_tree(*record)
 
 
 class _Stream:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.access import Access
 from MLTools.NanoML.rootio.baskets import PlainBranches
 from MLTools.NanoML.rootio.branches import Branch, TreeBranches, counter_of

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from MLTools.NanoML.contracts.accounting import Step
+from MLTools.NanoML.nanoaod.events import Events, away_from
+from MLTools.NanoML.nanoaod.fileaccounting import Step
+from MLTools.NanoML.nanoaod.flat import Flat
+from MLTools.NanoML.nanoaod.weights import UP_DOWN, Factor, Weight
 from MLTools.NanoML.selection.columns import Column
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
-from MLTools.NanoML.selection.events import Events, away_from
-from MLTools.NanoML.selection.flat import Flat
 from MLTools.NanoML.selection.selection import Selection, load_selection
 from MLTools.NanoML.selection.shifts import Selected
-from MLTools.NanoML.selection.weights import UP_DOWN, Factor, Weight
 
 __all__ = [
     "UP_DOWN",

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.events import Events
+from MLTools.NanoML.nanoaod.flat import Flat
+from MLTools.NanoML.nanoaod.weights import Weight
 from MLTools.NanoML.selection.cutflow import Cutflow, Place
-from MLTools.NanoML.selection.events import Events
-from MLTools.NanoML.selection.flat import Flat
-from MLTools.NanoML.selection.weights import Weight
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,22 @@ class Checkpoint:
         return None if cutflow.is_ahead else found
 
 
+@dataclass(frozen=True)
+class PlaceAfterCheckpoint(Place):
+    """A place in a cut flow, and the last checkpoint before it."""
+
+    checkpoint: Checkpoint | None
+
+
 class CheckpointCutflow(Cutflow):
     """A cut flow that keeps the last checkpoint."""
 
     checkpoint: Checkpoint | None = None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> PlaceAfterCheckpoint:
         """How far it has come."""
-        return Place(len(self._masks), len(self._given), self.rows, self.checkpoint)
+        return PlaceAfterCheckpoint(len(self._masks), len(self._given), self.rows, self.checkpoint)
 
     def cut(self, name: str, mask: Any, *narrowed: Any) -> Any:
         """As that of any cut flow."""

@@ -10,13 +10,13 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import NOMINAL, SELECTED, weight_column
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.versions import did_you_mean
+from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, SELECTED, weight_column
+from MLTools.NanoML.nanoaod.flat import Flat
+from MLTools.NanoML.nanoaod.weights import Weight
 from MLTools.NanoML.rootio.lists import Lists, is_plain, offsets_of, same_lists
-from MLTools.NanoML.selection.flat import Flat
+from MLTools.NanoML.rootio.versions import did_you_mean
 from MLTools.NanoML.selection.shifts import Shift
-from MLTools.NanoML.selection.weights import Weight
 
 
 @dataclass(frozen=True)

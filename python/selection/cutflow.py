@@ -6,19 +6,16 @@ import copy
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Union
+from typing import Any, Union
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import NOMINAL, Step, WeightSums, weight_column
 from MLTools.NanoML.errors import NanoMLError, listed
-from MLTools.NanoML.nanoaod.versions import did_you_mean
-from MLTools.NanoML.selection.weights import Factor, Weight
-
-if TYPE_CHECKING:
-    from MLTools.NanoML.selection.checkpoints import Checkpoint
+from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, Step, WeightSums, weight_column
+from MLTools.NanoML.nanoaod.weights import Factor, Weight
+from MLTools.NanoML.rootio.versions import did_you_mean
 
 _MOST_BINS = 10_000  # in which a weight keeps the yield
 _MOST_NAMES = 8  # variations in a message
@@ -48,14 +45,11 @@ class Place:
         How many cuts and weights come before it.
     rows
         The positions of the events that are left there.
-    checkpoint
-        The last checkpoint before it.
     """
 
     cuts: int
     weights: int
     rows: NDArray[np.int64]
-    checkpoint: Checkpoint | None
 
 
 @dataclass(frozen=True)

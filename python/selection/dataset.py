@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from MLTools.NanoML.errors import ConfigError
-
-if TYPE_CHECKING:
-    from MLTools.NanoML.config.analysis import Config
 
 
 @dataclass(frozen=True)
@@ -38,14 +35,6 @@ class DatasetInfo:
     parameters: Mapping[str, float] = field(default_factory=dict)
     triggers: Sequence[str] = ()
     corrections_file: str = ""
-
-    @classmethod
-    def of(cls, config: Config, name: str) -> DatasetInfo:
-        """What the configuration of an analysis says of a dataset."""
-        dataset, era = config.datasets[name], config.era_of(name)
-        corrections = str(config.path(era.corrections)) if era.corrections else ""
-        triggers = config.triggers_of(name)
-        return cls(name, dataset.era or "", dataset.is_data, dict(dataset.parameters), triggers, corrections)
 
     def to_json(self) -> dict[str, Any]:
         """What the events of a skim may depend on; nothing for a dataset of which nothing is said."""

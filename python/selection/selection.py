@@ -17,21 +17,21 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import weight_column
 from MLTools.NanoML.dependencies import files_behind, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.loading import load_module
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.events import Events
+from MLTools.NanoML.nanoaod.fileaccounting import weight_column
+from MLTools.NanoML.nanoaod.weights import Weight
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import default
 from MLTools.NanoML.selection.checkpoints import CheckpointCutflow, weighed_before_cuts
 from MLTools.NanoML.selection.columns import Column, MadeColumns, checked
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
-from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.hints import explain
 from MLTools.NanoML.selection.shifts import Selected, Shift, each_shift, select_under_shifts
-from MLTools.NanoML.selection.weights import Weight
 
 
 class UncountedError(NanoMLError):

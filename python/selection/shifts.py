@@ -10,11 +10,11 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import SELECTED, ShiftSums, under_shift
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.selection.checkpoints import CheckpointCutflow
-from MLTools.NanoML.selection.cutflow import Cutflow, Place
-from MLTools.NanoML.selection.events import Events
+from MLTools.NanoML.nanoaod.events import Events
+from MLTools.NanoML.nanoaod.fileaccounting import SELECTED, ShiftSums, under_shift
+from MLTools.NanoML.selection.checkpoints import CheckpointCutflow, PlaceAfterCheckpoint
+from MLTools.NanoML.selection.cutflow import Cutflow
 
 LEAST_EVENTS = 1000
 """How many events must be left for a selection to go on from a checkpoint: with fewer, all is repeated as quickly."""
@@ -92,14 +92,14 @@ class FirstUses:
 
     def __init__(self, cutflow: CheckpointCutflow) -> None:
         self._cutflow = cutflow
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, PlaceAfterCheckpoint] = {}
 
     def __call__(self, branch: str) -> None:
         """A branch is used now; the empty name stands for all."""
         if branch not in self._places:
             self._places[branch] = self._cutflow.place
 
-    def first(self, branches: set[str]) -> Place | None:
+    def first(self, branches: set[str]) -> PlaceAfterCheckpoint | None:
         """Where the first of them was used; None if none was."""
         used = (self._places[name] for name in (*branches, "") if name in self._places)
         return min(used, key=lambda place: (place.cuts, place.weights), default=None)

@@ -10,8 +10,8 @@ import awkward as ak
 import numpy as np
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import event_weights, weights_in
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection.selection import Selection

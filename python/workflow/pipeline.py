@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +16,11 @@ from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.parallel import RECORDS, locked
 from MLTools.NanoML.rootio.remote.client import adopt_settings, current_settings
+from MLTools.NanoML.stages import NAMES, STAGES, declared, import_part
 from MLTools.NanoML.terminal.progress import say
+from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import FailedTasksError, Planned, Stage, plan, run
-from MLTools.NanoML.workflow.stages import NAMES, STAGES, Analysis, Layout, declared, import_part
 from MLTools.NanoML.workflow.task import Task, accept
 from MLTools.NanoML.workflow.unblinding import record_declared
 
@@ -46,7 +48,7 @@ def pipeline_stages(
 ) -> list[Stage]:
     """The stages with these names that the configuration asks for, in order, without the missing files of each dataset."""
     analysis = Analysis(config, left_out, is_retrained)
-    made = (stage.make(analysis) for stage in STAGES if stage.name in names)
+    made = (analysis.stage(stage) for stage in STAGES if stage.name in names)
     return [stage for stage in made if stage is not None]
 
 
@@ -113,18 +115,15 @@ def results(config: Config, stage: Stage) -> list[Path]:
     return list(dict.fromkeys(declaration.result(layout, era) for era in config.trainings))
 
 
-def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
-    """Do what is to be done in the stages with these names.
+def execute(config: Config, names: Sequence[str], force: bool, settle: Callable[[Path], None]) -> None:
+    """Do what is to be done in the stages with these names, after `settle` has recorded what jobs did in the work directory.
 
     Files that cannot be read are left out if the configuration allows it; each run tries them again. It raises as
     `planned` and `runner.run` do.
     """
     workdir = Layout.of(config).workdir
     with locked(workdir):
-        if (workdir / RECORDS / "submissions").exists():  # batch systems are imported only if there were jobs
-            from MLTools.NanoML.batch.status import settle
-
-            settle(workdir)
+        settle(workdir)
         if _reader(config) == "convert" and "convert" in names:
             adopt_settings(config.read)
             _look_again(workdir)

@@ -10,8 +10,8 @@ from typing import Any, Optional
 import numpy as np
 
 from MLTools.NanoML.atomic import write_json
-from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.progress import Bar, progress
 from statistical_analysis.asymptotic import cls
 from statistical_analysis.likelihood import Floats, Likelihood

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from ML_processing import plots
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
-from MLTools.NanoML.contracts.accounting import NOMINAL, FileAccounting, RecordedAccounting, WeightSums
 from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
     PARAMETER,
@@ -32,6 +31,7 @@ from MLTools.NanoML.contracts.hdf5 import (
     write_metadata,
 )
 from MLTools.NanoML.model.padding import Jagged, Places
+from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, FileAccounting, RecordedAccounting, WeightSums
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.trilepton import Trilepton
 

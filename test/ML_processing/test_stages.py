@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ML_processing.requests import NO_DATA, DataRequest, RepeatRequest
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.pipeline import pipeline_stages, results
 from MLTools.NanoML.workflow.task import Task

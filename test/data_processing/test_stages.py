@@ -12,15 +12,15 @@ from click.testing import CliRunner
 
 from data_processing.convert.validation import validate_file
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
-from MLTools.NanoML.contracts.provenance import Provenance, ScoredBy
 from MLTools.NanoML.model import file_hash
 from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
+from MLTools.NanoML.nanoaod.provenance import Provenance, ScoredBy
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.stages import PARTS
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from MLTools.NanoML.workflow.runner import Stage
-from MLTools.NanoML.workflow.stages import PARTS
 from services.shifted import INFO, ShiftedSkims
 
 CONFIG = """\

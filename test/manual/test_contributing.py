@@ -15,10 +15,7 @@ from processes import copied
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "doc" / "contributing.md").read_text()
 PARTS = ("python", "data_processing", "ML_processing", "statistical_analysis")
-TABLES = {
-    "python/workflow/stages.py": ')\n"""All stages, in order."""',
-    "python/config/batch.py": '}\n"""The batch systems: ',
-}
+TABLES = {"python/stages.py": ')\n"""All stages, in order."""', "python/config/batch.py": '}\n"""The batch systems: '}
 """Where an entry goes that the page shows for one of these files."""
 
 
@@ -90,7 +87,7 @@ NETWORK = """
 import torch
 from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.models import make_network
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 train = load("a.yaml").train
 network = make_network(train.model, train.options, Shape(("MET_pt", "nJet", "PV_npvs"), (), 2))
 print([list(it.shape) for it in network.parameters()])

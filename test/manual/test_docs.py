@@ -20,15 +20,15 @@ pytest.importorskip("data_processing.skim.skim")
 
 from data_processing.datasets.datasets import resolve_datasets
 from data_processing.datasets.overview import query
-from MLTools.NanoML.config.analysis import load
-from MLTools.NanoML.config.datasets import Read
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content, open_hdf5
-from MLTools.NanoML.contracts.plain import plain
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.corrections import electrons
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.provenance import Provenance
+from MLTools.NanoML.rootio.remote.client import Read
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.selection import DatasetInfo, load_selection
 from MLTools.NanoML.selection.tryout import on_events
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
@@ -223,7 +223,7 @@ def test_models_for_other_releases_score_the_same(models: Path) -> None:
 def test_batch(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     from MLTools.NanoML.batch.site import load_site
-    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.config.load import load
 
     follow("howto/batch.md", tmp_path)
     follow("batch.md", tmp_path, inside=".")

@@ -19,10 +19,10 @@ import pytest
 import uproot
 
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.config.analysis import schema
-from MLTools.NanoML.config.document import Document
-from MLTools.NanoML.config.schema import complaints
+from MLTools.NanoML.config.load import schema
 from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.schema.document import Document
+from MLTools.NanoML.schema.settings import complaints
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [

@@ -27,7 +27,7 @@ import uproot
 from click.testing import CliRunner
 
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Templates, added
 from MLTools.NanoML.nanoaod.folds import fold_of, part_of
 from MLTools.NanoML.terminal import progress

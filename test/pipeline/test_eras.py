@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.commands.start import advice
-from MLTools.NanoML.config.analysis import Config, load
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.workflow.pipeline import planned

@@ -21,10 +21,10 @@ pytest.importorskip("data_processing.skim.skim")
 
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.merge.merge import MergeJob, merge_files
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile

@@ -17,8 +17,8 @@ from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.score.score import ScoreJob, score_file
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.inspection import inspect_file
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 
 pytestmark = pytest.mark.root

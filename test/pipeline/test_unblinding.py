@@ -15,10 +15,10 @@ from click.testing import CliRunner
 
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import DATA, Templates
+from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
-from MLTools.NanoML.workflow.stages import Analysis
 
 pytest.importorskip("data_processing.convert.stage")
 pytest.importorskip("ML_processing.stages")

@@ -17,7 +17,7 @@ from MLTools.NanoML import installation
 from MLTools.NanoML.cli import PAGES, _from_here, nanoml, page_of, where
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection import Cutflow
-from MLTools.NanoML.workflow.stages import STAGES
+from MLTools.NanoML.stages import STAGES
 from processes import nanoml as run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("data_processing", "ML_processing", "statistical_analysis")
 PACKAGES = {"MLTools.NanoML": "python", **{part: part for part in PARTS}}
 SHELL = ("batch", "commands", "doctor", "inspection", "workflow")
-SETTINGS = {f"config.{name}" for name in ("datasets", "data", "training", "document", "schema")}
-"""What a kernel is asked for, and by what it reads the YAML file of corrections."""
-OF_FITS = {f"config.{name}" for name in ("fit", "histogram", "regions")}
+SETTINGS = {f"config.{name}" for name in ("datasets", "data", "training")}
+"""What a kernel is asked for."""
+OF_FITS = {f"config.{name}" for name in ("fit", "histogram")}
 """What a fit is asked for besides; it is made anew in no time."""
 KERNELS = [
     ("data_processing.skim.skim",),
@@ -187,7 +187,7 @@ def test_a_selection_of_nanoml_counts_with_what_it_imports() -> None:
     behind = files_behind(source_of(Trilepton()))
     assert {
         "MLTools.NanoML.selection.selection",
-        "MLTools.NanoML.selection.events",
+        "MLTools.NanoML.nanoaod.events",
         "MLTools.NanoML.selection.cutflow",
     } <= set(behind)
 

@@ -16,10 +16,10 @@ import pytest
 import uproot
 
 from MLTools.NanoML import score as module
-from MLTools.NanoML.contracts.provenance import Provenance, ScoredBy
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Discriminant, Model, file_hash
 from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.nanoaod.provenance import Provenance, ScoredBy
 from MLTools.NanoML.nanoaodtools import postproc_module
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.score import score

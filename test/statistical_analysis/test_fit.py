@@ -12,12 +12,12 @@ pytest.importorskip("jax")
 pytest.importorskip("mplhep")
 pytest.importorskip("statistical_analysis.fit")
 
-from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.config.fit import Fit, log_normal
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Template, Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.page import digits
-from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
 from statistical_analysis.fit import FitJob, check, fit, fit_workspace, read_workspace
 from statistical_analysis.report.verdict import verdict

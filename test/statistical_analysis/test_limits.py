@@ -15,9 +15,8 @@ pytest.importorskip("mplhep")
 pytest.importorskip("statistical_analysis.limits")
 
 from MLTools.NanoML.batch.job import decode, encode
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
-from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.contracts.templates import (
     DATA,
     FilledHistogram,
@@ -27,7 +26,8 @@ from MLTools.NanoML.contracts.templates import (
     Templates,
 )
 from MLTools.NanoML.report.page import digits
-from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.schema.plain import build, plain
+from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
 from statistical_analysis.limits import FittedPoint, Limits, Point, excluded, in_words, together
 from statistical_analysis.results import FREE, Limit, NoFit, Parameter, Results, Scan, Significance, read_results

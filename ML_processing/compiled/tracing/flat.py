@@ -22,7 +22,7 @@ from ML_processing.compiled.tracing.traced import (
     value_of,
 )
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.selection.flat import COMPONENTS, Flat
+from MLTools.NanoML.nanoaod.flat import COMPONENTS, Flat
 
 
 class TracedFlat(Flat):

@@ -16,7 +16,7 @@ from MLTools.NanoML.contracts.blinding import share_in
 from MLTools.NanoML.contracts.hdf5 import EVENTS, ConvertedRegion, read_metadata
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import part_of
-from MLTools.NanoML.nanoaod.versions import IDENTIFIERS, did_you_mean
+from MLTools.NanoML.rootio.versions import IDENTIFIERS, did_you_mean
 from MLTools.NanoML.terminal.progress import progress
 
 

@@ -16,9 +16,9 @@ from ML_processing.evaluation.systematics.sums import VariedSums, varied_sums
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.metrics.classification import asimov
 from ML_processing.metrics.measured import MERGED, Floats, bin_of
-from MLTools.NanoML.contracts.accounting import combined
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset, ConvertedWeight
 from MLTools.NanoML.nanoaod.accounting import add_weight_sums
+from MLTools.NanoML.nanoaod.fileaccounting import combined
 
 NOMINAL = "weight"
 """The column with the weights that are not varied."""

@@ -21,12 +21,13 @@ from MLTools.NanoML.batch.submission import JOBS, JobEntry, Submission, new_dire
 from MLTools.NanoML.batch.system import Client, Poll, QueueState, System, counted
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
+from MLTools.NanoML.stages import Resources, import_part, in_words
 from MLTools.NanoML.terminal.progress import say
-from MLTools.NanoML.workflow.stages import Layout, Resources, import_part, in_words
+from MLTools.NanoML.workflow.layout import Layout
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.batch.prepare import JobRequest
-    from MLTools.NanoML.batch.site import Place
+    from MLTools.NanoML.batch.submission import JobRequest
+    from MLTools.NanoML.batch.system import Place
     from MLTools.NanoML.config.analysis import Config
 
 _AT_ONCE = 4  # questions to the server
@@ -60,9 +61,7 @@ class Crab(System):
         "removed": "nanoml submit skim --on crab repeats the whole dataset",
     }
 
-    def prepare(
-        self, config: Config, place: Place, request: JobRequest, force: bool, again: Optional[bool]
-    ) -> Optional[Submission]:
+    def prepare(self, config: Config, place: Place, request: JobRequest, force: bool) -> Optional[Submission]:
         """Write a task for each dataset that has not been skimmed by CRAB in this way; None if there is none."""
         if request.what != "skim":
             raise NanoMLError(

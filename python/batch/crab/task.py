@@ -15,7 +15,7 @@ from MLTools.NanoML.batch.job import JobProblem, JobResult, TaskResult
 from MLTools.NanoML.batch.submission import JobEntry, Submission
 from MLTools.NanoML.batch.system import QueueState
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.workflow.stages import Resources
+from MLTools.NanoML.stages import Resources
 
 _CACHE = ".requestcache"  # CRAB writes it when its server has taken a task
 _SERVER = re.compile(r"^Status on the CRAB server:\s*(\w+)", re.M)

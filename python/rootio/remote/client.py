@@ -12,12 +12,12 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any, Optional, TypeVar
+from typing import Any, Optional, TypeVar, Union
 
-from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.schema.settings import setting
 
 T = TypeVar("T")
 
@@ -36,6 +36,37 @@ _FINAL = {
 _NO_SERVER = re.compile("no servers? (?:is|are) available", re.I)  # a redirector that may find one later
 _NOT_EMPTY = re.compile("directory not empty", re.I)  # which XRootD 5.5 reports as a failure that may pass
 _LABELS = re.compile(r"\[(?:ERROR|FATAL|\d{4})\]\s*|Server responded with an error:\s*")
+# how many files may be lost
+LOSS = {
+    "pattern": r"[0-9]+|(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*%",
+    "form": 'a number of files, or a percentage such as "1 %"',
+}
+_SERVER = {"pattern": r"x?roots?://[^/\s]+/*", "form": "a server such as root://cms-xrd-global.cern.ch/"}
+
+
+@dataclass(frozen=True)
+class Read:
+    """Reading files over the network."""
+
+    redirectors: list[str] = setting(
+        ["root://cms-xrd-global.cern.ch/", "root://xrootd-cms.infn.it/", "root://cmsxrootd.fnal.gov/"],
+        "Servers that know where the files of CMS are. A file with a logical name, /store/..., that cannot be "
+        "read from its own server is requested from each of them, in this order.",
+        items=_SERVER,
+        minItems=1,
+        uniqueItems=True,
+    )
+    tries: int = setting(3, "How often each server is tried at most.", minimum=1)
+    timeout: int = setting(60, "How long to wait for a server [s].", minimum=1, maximum=3600)
+    copy: bool = setting(False, "True to copy each file to a temporary directory first, and read it there.")
+    max_missing_files: Union[str, int] = setting(
+        0,
+        "How many files of a dataset may be left out because they cannot be read: a number, or a percentage.",
+        **LOSS,
+        minimum=0,
+        examples=[3, "1 %"],
+    )
+
 
 _applied: Optional[Read] = None
 

@@ -18,9 +18,9 @@ from ML_processing.events import data
 from ML_processing.events.data import Table, TrainingFiles, read
 from ML_processing.events.survey import Survey
 from MLTools.NanoML.config.training import PerObject, Train
-from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.nanoaod.folds import fold_of
 
 

@@ -19,9 +19,9 @@ from ML_processing.events.training_data import ParameterGrid, inputs_of, make_tr
 from ML_processing.models import Network, make_network
 from ML_processing.training.loop import TrainingData
 from MLTools.NanoML.config.training import Decorrelation, Train
-from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.schema.plain import build, plain
 
 Toy = Callable[..., Path]
 COUNT = 60_000

@@ -14,12 +14,12 @@ import pytest
 from ML_processing.events.inputs import CollectionShape, Shape
 from ML_processing.export import with_selection
 from ML_processing.export.with_selection import Compilation, Source, export_with_selection
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model, write_described
 from MLTools.NanoML.model.inside import TOO_MANY, decide
 from MLTools.NanoML.model.verification import verify_model
 from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo
 from MLTools.NanoML.selection.tryout import on_file

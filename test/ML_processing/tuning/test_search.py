@@ -29,7 +29,7 @@ from ML_processing.training.train import train
 from ML_processing.tuning.search import SearchOptions, plan, tune
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.trial import TrialData
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 

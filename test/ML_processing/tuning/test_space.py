@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("optuna")
 
 from ML_processing.tuning.space import Space
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError
 
 CONFIG = "train:\n  files: a.h5\n  model: MODEL\n  options: {dropout: 0.1}\n"

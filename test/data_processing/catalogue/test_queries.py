@@ -19,7 +19,8 @@ from data_processing.catalogue.queries import list_remote
 from data_processing.datasets.datasets import describe_datasets, find_files, resolve_datasets
 from data_processing.datasets.files import FilePattern
 from data_processing.datasets.overview import overview, query
-from MLTools.NanoML.config.analysis import Config, load
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.parallel import locked
 from services.catalogue import HALF, STORE, WZ, ZZ, CatalogueServer

@@ -21,11 +21,11 @@ from data_processing.convert.writing import RowReader
 from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.contracts.accounting import FileAccounting, Part
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, metadata_content, read_metadata
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, Part
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -180,7 +180,7 @@ def test_a_skim_that_was_changed_afterwards_is_refused(tmp_path: Path, skims: li
     branch = Branch("x", "float32", "flat", "", None, "float")
     with NanoWriter(tmp_path / "cut.root", {"x": branch}, "ZLIB:1") as writer:
         writer.events.extend({"x": np.ones(2, np.float32)})
-        writer.finish(record)
+        writer.finish(record.tree())
     with pytest.raises(NanoMLError, match="has 2 events, but its record says .* Skim it again"):
         convert_files(ConvertJob([str(tmp_path / "cut.root")], tmp_path / "a.h5", ["x"]))
 
@@ -203,7 +203,7 @@ def _range(path: Path, first: int, stop: int, runs: bool = True) -> str:
         if runs:
             sums = {"genEventSumw": Branch("genEventSumw", "float64", "flat", "", None, "double")}
             writer.write_tree("Runs", sums, {"genEventSumw": np.array([20.5, -3.2] if first == 0 else [])})
-        writer.finish(Provenance("skim", Accounting([accounting])))
+        writer.finish(Provenance("skim", Accounting([accounting])).tree())
     return str(path)
 
 

@@ -23,7 +23,7 @@ from data_processing.convert.validation import validate_file
 from data_processing.merge.merge import MergeJob, merge_files
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import ConvertedRegion, DataDrivenPart, HDF5Metadata, read_metadata
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.inspection import inspect_file

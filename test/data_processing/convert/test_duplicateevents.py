@@ -25,10 +25,10 @@ from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 

@@ -21,9 +21,9 @@ from data_processing.skim.nanoaodtools_engine import postprocess_file
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata, read_metadata
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -225,7 +225,7 @@ def test_a_weight_that_was_dropped_is_missed(folder: Path, skims: list[str]) -> 
     assert record is not None
     with NanoWriter(folder / "dropped.root", written, "ZLIB:1") as writer:
         writer.events.extend({name: arrays[name] for name in written})
-        writer.finish(record)
+        writer.finish(record.tree())
     with pytest.raises(NanoMLError, match="have the weight weight_muon_id, but that branch was dropped. Skim again"):
         convert_files(ConvertJob([str(folder / "dropped.root")], folder / "x.h5", ["MET_pt"], sample=Sample("WZ")))
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from MLTools.NanoML.config.analysis import Config, load
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.load import load
 
 MC = "/WprimeToWZToLNuLL_M600/Run2-v1/NANOAODSIM"
 

@@ -20,12 +20,12 @@ import yaml
 from data_processing.crab.tasks import write_tasks
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.config.analysis import load
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.arrays import same
 from services.nanoaod import with_a_damaged_basket

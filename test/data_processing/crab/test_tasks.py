@@ -16,7 +16,8 @@ import yaml
 
 from data_processing.crab.job import CrabJob
 from data_processing.crab.tasks import inputs_of, write_tasks
-from MLTools.NanoML.config.analysis import Config, load
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import DatasetInfo
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_processing.datasets.datasets import find_files, output_names, resolve_datasets
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 
@@ -177,7 +177,7 @@ def test_local_files_are_found_without_the_catalogue(files: Path) -> None:
     program = (
         "import sys\n"
         "from data_processing.datasets.datasets import resolve_datasets\n"
-        "from MLTools.NanoML.config.analysis import load\n"
+        "from MLTools.NanoML.config.load import load\n"
         "assert len(resolve_datasets(load('a.yaml'))['one']) == 2\n"
         "print([name for name in sys.modules if 'catalogue' in name])\n"
     )

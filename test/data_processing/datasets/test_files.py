@@ -8,7 +8,7 @@ import pytest
 
 from data_processing.datasets.datasets import find_files
 from data_processing.datasets.files import file_patterns, url_of
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import NanoMLError
 
 REDIRECTORS = ["root://cms-xrd-global.cern.ch/"]

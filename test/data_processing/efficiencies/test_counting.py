@@ -18,8 +18,8 @@ from data_processing.efficiencies.counting import (
     count_file,
     in_effective_jets,
 )
-from MLTools.NanoML.contracts.plain import build
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.schema.plain import build
 
 SELECTION = """
 import awkward as ak

@@ -20,7 +20,7 @@ from data_processing.histograms.stage import fill_stage
 from data_processing.histograms.templates import ChosenBins, _blinded, _choose, _Sums, make_templates
 from MLTools.NanoML import __version__
 from MLTools.NanoML.batch.job import decode, encode
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges
 from MLTools.NanoML.contracts.templates import (
     BlindBins,
@@ -32,8 +32,8 @@ from MLTools.NanoML.contracts.templates import (
 )
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of, part_of
+from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
-from MLTools.NanoML.workflow.stages import Analysis
 from services.shifted import ShiftedSkims, write_data
 
 ANALYSIS = """\

@@ -16,11 +16,11 @@ from data_processing.histograms.fill import Axis, Plan
 from data_processing.histograms.stage import fill_stage
 from data_processing.histograms.templates import TemplateJob, make_templates
 from MLTools.NanoML.batch.job import decode, encode
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.templates import BlindBins, Templates
+from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
-from MLTools.NanoML.workflow.stages import Analysis
 from services.shifted import ShiftedSkims
 
 ANALYSIS = """\

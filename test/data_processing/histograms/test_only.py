@@ -11,12 +11,12 @@ import pytest
 import uproot
 
 from data_processing.histograms.stage import fill_stage
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import Origin, Templates
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.terminal import progress
+from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
-from MLTools.NanoML.workflow.stages import Analysis
 from services.points import write
 
 ANALYSIS = """\

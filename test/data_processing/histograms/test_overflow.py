@@ -16,11 +16,11 @@ from data_processing.convert.expressions import Expression
 from data_processing.histograms.fill import Axis, Plan
 from data_processing.histograms.stage import histogram_stage
 from data_processing.histograms.templates import ChosenBins, TemplateJob, make_templates
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges
 from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.workflow.analysis import Analysis
 
 X, Y = (Axis(Expression(name, "a.yaml"), (0.0, 1.0, 2.0)) for name in "xy")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import Template, Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.workflow.pipeline import pipeline_stages

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_processing.merge.content import Checksums, FileContent
-from MLTools.NanoML.contracts.accounting import FileAccounting
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
 
 ACCOUNTING = FileAccounting("a.root", 3, 3, 3.0, "Runs/genEventSumw", False)

@@ -26,9 +26,9 @@ from data_processing.merge.plan import MergeInputs
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.atomic import aside_of
-from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, all_events_of, is_same_sum
+from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -70,7 +70,7 @@ def write(
             writer.write_tree("Runs", {name: described(name, array) for name, array in arrays.items()}, arrays)
         for name, content in others.items():
             writer.write_object(name, content)
-        writer.finish(record)
+        writer.finish(record.tree())
     return path
 
 

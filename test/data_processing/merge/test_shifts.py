@@ -15,10 +15,10 @@ from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.shifted import INFO, SHIFTS, ShiftedSkims
@@ -107,7 +107,7 @@ def rewritten(source: str, path: Path, names: list[str]) -> Path:
         with NanoWriter(path, branches, "ZLIB:1") as writer:
             writer.events.extend(arrays)
             writer.write_tree("Runs", file.branches_of("Runs"), runs or {})
-            writer.finish(record)
+            writer.finish(record.tree())
     return path
 
 

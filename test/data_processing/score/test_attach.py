@@ -17,8 +17,8 @@ from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.score import attach
 from data_processing.score.attach import AttachJob
 from data_processing.score.stage import attach_stages
-from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.runner import plan, run
 from processes import nanoml

@@ -14,11 +14,11 @@ from data_processing.score.score import ScoreJob, score_file
 from data_processing.score.stage import score_stage
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import KEY, Model, write_described
 from MLTools.NanoML.nanoaodtools.scoring import Scoring
-from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.workflow.analysis import Analysis
 
 pytest.importorskip("torch")
 pytest.importorskip("ML_processing.export.with_selection")

@@ -22,10 +22,10 @@ from data_processing.score.normalisation import NormaliseJob, copies_of, normali
 from data_processing.score.score import ScoreJob, score_file
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.config.analysis import load
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from services.shifted import SHIFTS, ShiftedSkims, write_data

@@ -17,10 +17,10 @@ from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.score.attach import AttachJob
 from data_processing.score.score import ScoreJob, Scorer, score_file
 from data_processing.score.stage import attach_stages
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
 from MLTools.NanoML.model import Discriminant, Model
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.runner import plan, run
 from services.shifted import SHIFTS, ShiftedSkims

@@ -29,13 +29,13 @@ from data_processing.convert.stage import shuffle_summary
 from data_processing.shuffle import shuffle
 from data_processing.shuffle.parts import Reader, Records
 from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
-from MLTools.NanoML.config.analysis import load
-from MLTools.NanoML.contracts.accounting import FileAccounting, RecordedAccounting
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, RecordedAccounting
+from MLTools.NanoML.stages import PARTS
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from MLTools.NanoML.workflow.runner import Stage
-from MLTools.NanoML.workflow.stages import PARTS
 from processes import nanoml, running
 
 Tables = dict[str, NDArray[Any]]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import uproot
 
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.baskets import PlainBranch
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter

@@ -22,9 +22,9 @@ from data_processing.skim.skim import skim_file
 from data_processing.skim.stage import skim_job, skim_tasks
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.data import Skim
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from processes import nanoml
 from services.arrays import same

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_processing.skim.plan import BranchRule, apply_rules, copy_auxiliary, parse_rule, read_rules
-from MLTools.NanoML.contracts.accounting import FileAccounting
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -183,7 +183,9 @@ def source(tmp_path: Path) -> Path:
         writer.write_object("h1", np.histogram([0.5, 1.5, 1.7], [0.0, 1, 2]))
         writer.write_object("h2", np.histogram2d([0.5, 1.5], [0.5, 0.5], ([0.0, 1, 2], [0.0, 1])))
         writer.write_object("h3", np.histogramdd(np.full((1, 3), 0.5), ([0.0, 1], [0.0, 1], [0.0, 1])))
-        writer.finish(Provenance("skim", Accounting([FileAccounting("a.root", 3, 3, 1.5, "Runs/genEventSumw", False)])))
+        writer.finish(
+            Provenance("skim", Accounting([FileAccounting("a.root", 3, 3, 1.5, "Runs/genEventSumw", False)])).tree()
+        )
     return path
 
 

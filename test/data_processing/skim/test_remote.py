@@ -17,7 +17,7 @@ import uproot
 
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio import rootfile
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.xrootd import Cluster, Storage

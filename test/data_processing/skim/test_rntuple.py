@@ -17,9 +17,9 @@ from data_processing.score.score import ScoreJob, score_file
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from data_processing.skim.stage import skim_tasks
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.data.cmssw_rntuples import LISTS, RECORDS
 from services.nanoaod import can_write_rntuple

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from data_processing.skim.stage import skim_summary
-from MLTools.NanoML.contracts.accounting import FileAccounting, Step, WeightSums
 from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, Accounting
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, Step, WeightSums
 
 RUNS = "Runs/genEventSumw"
 

@@ -13,7 +13,7 @@ from MLTools.NanoML.batch.job import Job, JobResult, OutputFile, TaskResult
 from MLTools.NanoML.batch.submission import JobEntry, JobOptions, Submission
 from MLTools.NanoML.batch.worker import adler32
 from MLTools.NanoML.dependencies import code_of
-from MLTools.NanoML.workflow.stages import Resources
+from MLTools.NanoML.stages import Resources
 from MLTools.NanoML.workflow.task import Task, stamps
 from services.analysis import Analysis
 

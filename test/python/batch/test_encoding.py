@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from MLTools.NanoML.batch.job import JobProblem, decode, encode
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.workflow.stages import Resources
+from MLTools.NanoML.stages import Resources
 from MLTools.NanoML.workflow.task import Task
 
 plain = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
@@ -109,8 +109,8 @@ def test_a_job_may_ask_for_nothing_but_classes_and_functions_of_nanoml(name: str
 def test_a_job_of_another_version_says_so() -> None:
     wanted = "another version of NanoML|does not exist in this version of NanoML"
     for content in (
-        {"type": "MLTools.NanoML.workflow.stages:Resources", "fields": {"wheels": 4}},
-        {"type": "MLTools.NanoML.workflow.stages:Wishes", "fields": {}},
+        {"type": "MLTools.NanoML.stages:Resources", "fields": {"wheels": 4}},
+        {"type": "MLTools.NanoML.stages:Wishes", "fields": {}},
         {"call": "MLTools.NanoML.no_such_module:work", "arguments": [], "keywords": {}},
     ):
         with pytest.raises(NanoMLError, match=wanted):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from MLTools.NanoML.batch.payload import files_below, named, pack
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import NanoMLError
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from MLTools.NanoML.batch.prepare import Grouping, JobGroup, JobRequest, prepare
+from MLTools.NanoML.batch.prepare import Grouping, JobGroup, prepare
 from MLTools.NanoML.batch.site import place_of
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.batch.submission import JobRequest
 from MLTools.NanoML.config.batch import Batch, Needs
-from MLTools.NanoML.workflow.stages import Resources
+from MLTools.NanoML.config.load import load
+from MLTools.NanoML.stages import Resources
 from MLTools.NanoML.workflow.task import Task
 
 FILES = [f"root://a//{number}.root" for number in range(10)]

@@ -16,8 +16,6 @@ import yaml
 
 from MLTools.NanoML.batch.job import url_of
 from MLTools.NanoML.batch.site import (
-    BatchSite,
-    Place,
     check_inputs,
     check_place,
     check_search,
@@ -26,8 +24,9 @@ from MLTools.NanoML.batch.site import (
     place_of,
     usable_proxy,
 )
-from MLTools.NanoML.batch.system import system_of
-from MLTools.NanoML.config.analysis import Config, load
+from MLTools.NanoML.batch.system import BatchSite, Place, system_of
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.workflow.task import Task
 from services.certificates import Certificates

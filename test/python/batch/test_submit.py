@@ -13,10 +13,9 @@ pytest.importorskip("data_processing.skim.skim")
 
 from MLTools.NanoML.batch.crab.task import CrabProject
 from MLTools.NanoML.batch.job import JobProblem
-from MLTools.NanoML.batch.prepare import JobRequest
-from MLTools.NanoML.batch.submission import Submission
+from MLTools.NanoML.batch.submission import JobRequest, Submission
 from MLTools.NanoML.batch.submit import find, resubmit, submit, wait
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError
 

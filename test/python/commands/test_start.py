@@ -17,7 +17,7 @@ import yaml
 from MLTools.NanoML import __version__
 from MLTools.NanoML.cli import nanoml as command_line
 from MLTools.NanoML.commands.start import TEMPLATES, advice, create
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from processes import nanoml
 

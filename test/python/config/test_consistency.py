@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError
 
 TWO = "datasets:\n  a: {files: a.root, class: signal}\n  b: {files: b.root, class: WZ}\n"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.config.analysis import Config, load, schema
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.load import load, schema
 from MLTools.NanoML.errors import ConfigError
 
 ERAS = """

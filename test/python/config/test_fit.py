@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from MLTools.NanoML.config.analysis import Config, load
-from MLTools.NanoML.config.fit import LogNormal, Nuisance, cross_section, log_normal, luminosity_uncertainties, own_part
-from MLTools.NanoML.config.histogram import hypotheses
+from MLTools.NanoML.config.analysis import Config, cross_section, hypotheses, luminosity_uncertainties
+from MLTools.NanoML.config.fit import LogNormal, Nuisance, log_normal, own_part
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.errors import ConfigError
 

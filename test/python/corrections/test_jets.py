@@ -15,8 +15,8 @@ from MLTools.NanoML.corrections import Corrections, jets
 from MLTools.NanoML.corrections.entries import JetCorrections
 from MLTools.NanoML.corrections.random_numbers import normal_numbers
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaodtools import PostprocModule
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, DatasetInfo, Events, Flat, Selection
 from MLTools.NanoML.selection.tryout import on_file

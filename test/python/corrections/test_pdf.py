@@ -11,9 +11,9 @@ import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from MLTools.NanoML.contracts.accounting import combined
 from MLTools.NanoML.corrections.pdf import SETS, PdfSet, alpha_s, pdf, pdf_members, pdf_weight
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.fileaccounting import combined
 
 
 def test_a_set_is_named_by_the_title() -> None:

@@ -12,11 +12,11 @@ from printing import words
 
 from MLTools.NanoML.commands.files import inspect as command
 from MLTools.NanoML.contracts import hdf5 as contract
-from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, summaries
 from MLTools.NanoML.inspection.summaries import ColumnSummary
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.selection import Step
 
 WEIGHTS = np.array([0.5, 1.5, -1.0, 2.0, 1.0], "f4")

@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from printing import printed, words
 
 from MLTools.NanoML.commands.files import inspect as command
-from MLTools.NanoML.contracts.accounting import FileAccounting, ShiftSums
-from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
 from MLTools.NanoML.inspection.root import RootInspection, group_branches
 from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, ShiftSums
+from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.selection import Step
 from services.nanoaod import FILES
 from services.shifted import SHIFTS, ShiftedSkims

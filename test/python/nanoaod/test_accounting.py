@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import uproot
 
-from MLTools.NanoML.contracts.accounting import EntryRange, FileAccounting, Part, Step
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import accounting as accounting_module
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import (
     UNWEIGHTED,
     Accounting,
@@ -21,6 +19,8 @@ from MLTools.NanoML.nanoaod.accounting import (
     event_weights,
     is_simulation,
 )
+from MLTools.NanoML.nanoaod.fileaccounting import EntryRange, FileAccounting, Part, Step
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal import progress
 from services.nanoaod import FILES

@@ -19,9 +19,9 @@ import pytest
 import uproot
 
 from MLTools.NanoML import trilepton
-from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.output import declare

@@ -12,11 +12,11 @@ import awkward as ak
 import numpy as np
 import pytest
 
-from MLTools.NanoML.contracts.accounting import FileAccounting, WeightSums
-from MLTools.NanoML.contracts.provenance import Provenance, ScoredBy
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import file_hash
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, WeightSums
+from MLTools.NanoML.nanoaod.provenance import Provenance, ScoredBy
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.record import counted

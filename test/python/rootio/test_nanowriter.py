@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import uproot
 
-from MLTools.NanoML.contracts.accounting import FileAccounting
-from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
+from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance
 from MLTools.NanoML.rootio import nanowriter, roottree
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
@@ -60,7 +60,7 @@ def test_what_is_written_is_read(tmp_path: Path, compression: str) -> None:
     with NanoWriter(tmp_path / "a.root", BRANCHES, compression) as writer:
         for part in parts:
             writer.events.extend(part)
-        writer.finish(record)
+        writer.finish(record.tree())
         assert writer.events.entries == 12
     with RootFile(tmp_path / "a.root") as file:
         assert Provenance.of(file) == record
@@ -172,7 +172,7 @@ def test_without_uproots_private_classes_the_public_ones_write(
         with NanoWriter(tmp_path / f"{name}.root", BRANCHES, "ZLIB:1") as writer:
             writer.events.extend(rows(0, 7))
             writer.events.extend(rows(7, 5))
-            writer.finish(Provenance("skim", Accounting([ACCOUNTING])))
+            writer.finish(Provenance("skim", Accounting([ACCOUNTING])).tree())
     nanowriter._overrides.cache_clear()  # other tests write with this uproot
     said = capsys.readouterr().err
     assert said.count("Files are written without them, and more slowly.") == 1

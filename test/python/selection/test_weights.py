@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from MLTools.NanoML.contracts.accounting import WeightSums, weight_column
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import add_weight_sums
+from MLTools.NanoML.nanoaod.fileaccounting import WeightSums, weight_column
 from MLTools.NanoML.selection import Cutflow, DatasetInfo, Events, Factor, Flat, Selection, Weight
 from MLTools.NanoML.selection.tryout import on_events
 

@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.report.label import shown
+from MLTools.NanoML.stages import NAMES, PARTS, Resources, declared, in_words, seconds_in
+from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import between
-from MLTools.NanoML.workflow.stages import NAMES, PARTS, Analysis, Resources, declared, in_words, seconds_in
 
 
 def test_every_stage_is_of_one_part() -> None:
@@ -36,7 +37,7 @@ def test_the_label_of_an_analysis_reaches_the_stages_that_draw_alone() -> None:
     pytest.importorskip("data_processing.skim.skim")
     analysis = Analysis(load(Path(__file__).resolve().parents[3] / "examples" / "trilepton.yaml"))
     for stage, label in (("skim", None), ("train", None), ("evaluate", "Example (Pythia, not CMS)")):
-        made = declared(stage).make(analysis)
+        made = analysis.stage(declared(stage))
         assert made is not None
         assert {task.settings.get("label") for task in made.tasks} == {label}
     (task,) = made.tasks
@@ -65,7 +66,7 @@ def test_a_skim_of_local_files_imports_neither_batch_systems_nor_the_catalogue(t
     assert not folders & {"batch", "grid", "doctor", "inspection"}
     assert not [name for name in modules.split() if "catalogue" in name or "crab" in name]
     assert not [name for name in modules.split() if "eventloop" in name or "nanoaodtools" in name]
-    assert len(modules.split()) < 100
+    assert len(modules.split()) < 105
     assert others == "False False"
     assert len(list((tmp_path / "a" / "skims").rglob("*.root"))) == 1
 

@@ -33,9 +33,9 @@ from ML_processing.metrics.significance import discovery
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
-from MLTools.NanoML.contracts.accounting import NOMINAL, WeightSums
 from MLTools.NanoML.contracts.hdf5 import ConvertedWeight
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, WeightSums
 
 Toy = Callable[..., Path]
 COUNT = 600

@@ -20,7 +20,7 @@ pytest.importorskip("XRootD")
 pytest.importorskip("correctionlib")
 
 from MLTools.NanoML.contracts.hdf5 import metadata_content
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.analysis import EXAMPLE, Analysis, branches_of, equal
 from services.xrootd import Storage

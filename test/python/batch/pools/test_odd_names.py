@@ -13,11 +13,10 @@ import yaml
 
 pytest.importorskip("data_processing.skim.skim")
 
-from MLTools.NanoML.batch.prepare import JobRequest
 from MLTools.NanoML.batch.status import observe
-from MLTools.NanoML.batch.submission import Submission
+from MLTools.NanoML.batch.submission import JobRequest, Submission
 from MLTools.NanoML.batch.submit import kill, submit
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import NanoMLError
 
 NAMES = {

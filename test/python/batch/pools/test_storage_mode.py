@@ -28,10 +28,10 @@ pytest.importorskip("data_processing.skim.skim")
 pytest.importorskip("XRootD")
 
 from MLTools.NanoML.batch.job import Job, JobResult
-from MLTools.NanoML.batch.status import Status, observe
+from MLTools.NanoML.batch.status import Status, observe, settle
 from MLTools.NanoML.batch.submit import find
 from MLTools.NanoML.batch.worker import Staging
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.workflow.pipeline import execute, pipeline_stages
@@ -259,7 +259,7 @@ def test_a_training_that_is_told_to_stop_goes_on_elsewhere(
 ) -> None:
     pytest.importorskip("torch")
     path = analysis({}, {"epochs": 400, "patience": 400, "folds": 3})
-    execute(load(path), STAGES)
+    execute(load(path), STAGES, False, settle)
     job = job_of(path, "train", storage)
     first = Scratch(tmp_path / "first", job, storage.environment)
     try:
@@ -299,7 +299,7 @@ def test_twins_of_a_job_make_one_whole_output(
     assert codes == [0, 0], [twin.log.read_text() for twin in twins]
     skims = sorted((place / "work").rglob("*.*"))
     assert [path.suffix for path in skims] == [".root"] * 4
-    execute(load(tmp_path / "my analysis" / "analysis.yaml"), STAGES)  # reads all of them
+    execute(load(tmp_path / "my analysis" / "analysis.yaml"), STAGES, False, settle)  # reads all of them
 
 
 def test_what_has_not_changed_is_not_delivered_again(place: Path, storage: Storage, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.config.analysis import Config, load
-from MLTools.NanoML.config.datasets import Read
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.grid.proxy import usual_place
-from MLTools.NanoML.rootio.remote.client import VARIABLE, adopt_settings, client, current_settings, use_settings
+from MLTools.NanoML.rootio.remote.client import VARIABLE, Read, adopt_settings, client, current_settings, use_settings
 from services.certificates import Certificates
 from services.daemons import run
 from services.xrootd import VomsServer

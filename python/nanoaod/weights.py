@@ -9,9 +9,9 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from MLTools.NanoML.contracts.accounting import COMBINATIONS, NOMINAL, weight_column
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.selection.flat import Flat
+from MLTools.NanoML.nanoaod.fileaccounting import COMBINATIONS, NOMINAL, weight_column
+from MLTools.NanoML.nanoaod.flat import Flat
 
 UP_DOWN = ("up", "down")
 """The variations of a weight with one nuisance parameter."""

@@ -1,7 +1,7 @@
 """Settings are fields of dataclasses, which say of themselves what they may be; and their JSON Schema.
 
 By the schema editors complete settings, and documents are checked, in words for a physicist. A field's metadata says what its type
-cannot, beside what `contracts.plain` knows:
+cannot, beside what `schema.plain` knows:
 
 - ``doc``: what it is, for people;
 - ``minimum``, ``maximum``, ``exclusiveMinimum``, ``exclusiveMaximum``, ``enum``, ``pattern`` (for the whole text),
@@ -22,10 +22,10 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
-from MLTools.NanoML.contracts.plain import build, default_of, fields_of, optional, plain
+from MLTools.NanoML.schema.plain import build, default_of, fields_of, optional, plain
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config.document import Document, Keys, Problem
+    from MLTools.NanoML.schema.document import Document, Keys, Problem
 
 NAME = {
     "pattern": "[A-Za-z0-9_-][A-Za-z0-9._-]*",

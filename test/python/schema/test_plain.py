@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 import pytest
 
-from MLTools.NanoML.contracts.plain import build, plain
+from MLTools.NanoML.schema.plain import build, plain
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.flat import COMPONENTS, Flat, vector_package
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.lists import Lists, Picker, in_double_precision, is_plain, same_lists
-from MLTools.NanoML.selection.flat import COMPONENTS, Flat, vector_package
 
 
 class Group:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.lists import offsets_of, picked_lists
 
 COMPONENTS = {"pt": "rho", "eta": "eta", "phi": "phi", "mass": "tau"}  # names in the package vector

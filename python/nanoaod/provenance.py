@@ -7,21 +7,18 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML import __version__
-from MLTools.NanoML.contracts.accounting import SELECTED, FileAccounting, under_shift
-from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, is_same_sum
+from MLTools.NanoML.nanoaod.fileaccounting import SELECTED, FileAccounting, under_shift
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
-
-if TYPE_CHECKING:
-    from MLTools.NanoML.model import Model
+from MLTools.NanoML.schema.plain import build, plain
 
 _SCHEMA = 1
 _PIECE = 2000  # bytes
@@ -70,9 +67,9 @@ class ScoredBy:
     parameters: dict[str, list[float]] = field(default_factory=dict, metadata={"sparse": True})
 
     @classmethod
-    def of(cls, models: Sequence[Model], parameters: Mapping[str, Sequence[float]]) -> ScoredBy:
-        """From models that have been loaded."""
-        names, hashes = (", ".join(getattr(model, key) for model in models) for key in ("name", "sha256"))
+    def of(cls, models: Sequence[tuple[str, str]], parameters: Mapping[str, Sequence[float]]) -> ScoredBy:
+        """From the names of models with the SHA-256 of their files."""
+        names, hashes = map(", ".join, zip(*models))
         return cls(names, hashes, {name: [*values] for name, values in parameters.items()})
 
 
@@ -110,6 +107,10 @@ class Provenance:
     def rows(self) -> dict[str, NDArray[Any]]:
         """The rows of its tree, by `RECORD_BRANCHES`."""
         return _rows_of([self._text(file) for file in self.accounting.files])
+
+    def tree(self) -> tuple[str, Mapping[str, Branch], Mapping[str, NDArray[Any]]]:
+        """Its tree, as `NanoWriter` takes it: name, branches and rows."""
+        return PROVENANCE, RECORD_BRANCHES, self.rows()
 
     def _text(self, file: FileAccounting) -> str:
         content = {

@@ -1,108 +1,17 @@
-"""Settings that contradict each other, or cannot work without another one."""
+"""Contradictions between settings of the training, the search, the report and the scores, and between these and other settings."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
-from MLTools.NanoML.config.data import conversions, skims, sources
-from MLTools.NanoML.config.datasets import TIERS, TRAINING
-from MLTools.NanoML.config.document import Keys, Problem
-from MLTools.NanoML.config.fit import fits
-from MLTools.NanoML.config.histogram import histograms, scored_values
-from MLTools.NanoML.config.regions import data_driven, expression, regions, twins
-from MLTools.NanoML.config.schema import suggestion, unknown
-from MLTools.NanoML.config.training import ESTIMATES, MODELS
-from MLTools.NanoML.config.tuning import searches
-from MLTools.NanoML.contracts.hdf5 import RESERVED
+from MLTools.NanoML.config.analysis import Config, scored_values
+from MLTools.NanoML.config.datasets import TRAINING
+from MLTools.NanoML.config.training import ESTIMATES, METRICS, MODELS, Axis, Train
 from MLTools.NanoML.model import CLASSES, TARGETS
-from MLTools.NanoML.nanoaod.versions import did_you_mean
 from MLTools.NanoML.networks import NetworkClass, hooks
-
-if TYPE_CHECKING:
-    from MLTools.NanoML.config.analysis import Config
-
-
-_LARGEST = 3.4028235e38  # of float32
-
-
-def contradictions(config: Config) -> list[Problem]:
-    """All contradictions between settings that are valid by themselves."""
-    checks = (
-        _datasets, _cross_sections, _eras, skims, conversions, regions, data_driven, sources, _training, _unused, _per_era, _columns,
-        _objects, _network, _per_object, _signal, searches, _evaluate, _score, histograms, fits,
-    )  # fmt: skip
-    return [problem for check in checks for problem in check(config)]
-
-
-def _datasets(config: Config) -> Iterator[Problem]:
-    yield from twins("datasets", config.datasets)
-    features = config.convert.features if config.convert else []
-    for name, dataset in config.datasets.items():
-        place = ("datasets", name)
-        if not dataset.files and not dataset.das:
-            what = 'has no files. Add "files", as in "files: data/WZ/*.root", or "das" with a name of the catalogue'
-            yield place, what
-        for number, text in enumerate(dataset.das):
-            tier = text.rpartition("/")[2]
-            if not any(fnmatchcase(known, tier) for known in TIERS):
-                what = f"{tier} is not NanoAOD. Take the dataset's NANOAOD or NANOAODSIM, or a USER one"
-                yield (*place, "das", number), what
-        if dataset.instance and not dataset.das:
-            yield (*place, "instance"), 'has an effect with "das" only. Remove it'
-        if dataset.is_data and dataset.cross_section is not None:
-            yield (*place, "cross_section"), 'data has no cross section. Remove this or "data: true"'
-        for key in ("k_factor", "weight", "luminosity"):
-            if dataset.is_data and getattr(dataset, key) is not None:
-                yield (*place, key), 'is for simulation. Remove this or "data: true"'
-        if dataset.k_factor is not None and dataset.cross_section is None:
-            yield (*place, "k_factor"), "has no effect without a cross section. Add it, or remove this"
-        if dataset.triggers and not dataset.is_data:
-            what = "is for data: simulation keeps events that fire any trigger of its era's data. Remove this"
-            yield (*place, "triggers"), what
-        if dataset.triggers and (config.skim is None or config.skim.selection is None):
-            yield (*place, "triggers"), 'is applied with the selection, and there is none. Add "skim: {selection: ...}"'
-        if dataset.era is not None:
-            yield from unknown((*place, "era"), dataset.era, config.eras, "one of `eras`")
-        elif config.eras:
-            yield place, f'belongs to no era. Add "era: {next(iter(config.eras))}", or another one'
-        if dataset.is_data and dataset.class_ is not None:
-            yield (*place, "class"), 'data is trained on in a region of "data_driven" only. Remove this or "data: true"'
-        yield from expression((*place, "weight"), dataset.weight) if dataset.weight else ()
-        for key, value in dataset.parameters.items():
-            where = (*place, "parameters", key)
-            if key in RESERVED:
-                yield where, "every HDF5 file has a column of this name with another meaning. Rename it"
-            elif key in features:
-                yield where, "a feature has this name, too. Rename it, or take it out of convert.features"
-            if not abs(value) <= _LARGEST:
-                yield where, f"{value} is not a number that float32 can hold, as in 600"
-
-
-def _cross_sections(config: Config) -> Iterator[Problem]:
-    known = [name for name, dataset in config.datasets.items() if dataset.cross_section is not None]
-    if not known:
-        return
-    for name in known:
-        era = config.datasets[name].era
-        if (era is None or era in config.eras) and config.luminosity_of(name) is None:
-            what = f"one to the era {era}" if era else "it"
-            what = f'has no effect without a luminosity. Add {what}, in /fb, as in "luminosity: 59.8"'
-            yield ("datasets", name, "cross_section"), what
-            break
-    which = "dataset with a class" if config.classes and not (config.train and config.train.per_object) else "dataset"
-    wanted = {*config.trained, *(name for name in config.datasets if config.histogram and config.process_of(name))}
-    for name, dataset in config.datasets.items():
-        if name in wanted and not dataset.is_data and name not in known:
-            what = f'missing, while "{known[0]}" has one. Give it for every {which}, or for none'
-            yield ("datasets", name, "cross_section"), what
-
-
-def _eras(config: Config) -> Iterator[Problem]:
-    for key in ("luminosity", "luminosity_uncertainty", "corrections"):
-        if config.eras and getattr(config, key) is not None:
-            yield (key,), f"is given by each of `eras`. Move it there, as in `eras: {{2018: {{{key}: ...}}}}`"
+from MLTools.NanoML.rootio.versions import did_you_mean
+from MLTools.NanoML.schema.document import Keys, Problem
+from MLTools.NanoML.schema.settings import complaints, json_schema, suggestion, unknown
 
 
 def _training(config: Config) -> Iterator[Problem]:
@@ -344,6 +253,67 @@ def _evaluate(config: Config) -> Iterator[Problem]:
         yield ("evaluate", "data_in"), what
 
 
+# settings of `train` that `tune.space` can name, beside options.NAME
+_TUNABLE = (
+    "batch_size", "learning_rate", "schedule", "warmup", "weight_decay", "clip", "epochs", "patience", "precision",
+    "ema", "decorrelate", "sampler", "features",
+)  # fmt: skip
+
+
+def _searches(config: Config) -> Iterator[Problem]:
+    """What is wrong with the section `tune`."""
+    tune, train = config.tune, config.train
+    if tune is None:
+        return
+    if train is None:
+        yield ("tune",), 'there is no training whose settings could be searched. Add a "train" section'
+    elif config.is_regression and tune.metric != METRICS[0]:
+        yield ("tune", "metric"), "a regression has no AUC, and no significance. Use validation_loss"
+    elif train.parameter and tune.metric == "validation_significance":
+        yield ("tune", "metric"), "only one of the signals of a parametrised network can exist. Use validation_auc"
+    for name, axis in tune.space.items():
+        place = ("tune", "space", name)
+        is_option = name.startswith("options.")
+        if name not in _TUNABLE and not is_option:
+            yield place, f"is not a setting that can be searched. {suggestion(name, [*_TUNABLE, 'options.NAME'])}"
+            continue
+        problems = list(_range(axis) if axis.choices is None else _choices(axis))
+        yield from ((place, problem) for problem in problems)
+        if problems or is_option:
+            continue
+        given = [("low", axis.low), ("high", axis.high)]
+        if axis.choices is not None:
+            given = [("choices", choice) for choice in axis.choices]
+        for key, value in given:  # values that `train` would not accept
+            yield from (((*place, key), problem) for _, problem in complaints({name: value}, json_schema(Train)))
+
+
+def _range(axis: Axis) -> Iterator[str]:
+    low, high = axis.low, axis.high
+    if low is None or high is None:
+        yield 'takes "low" and "high", as in "{low: 0.0001, high: 0.01, log: true}", or "choices"'
+        return
+    if low >= high:
+        yield f"low, {low:g}, is not below high, {high:g}"
+    elif axis.step is not None and axis.step > high - low:
+        yield f"step, {axis.step:g}, is larger than the range"
+    if axis.log and low <= 0:
+        yield f"low, {low:g}, has no logarithm. Give one above 0, or remove log"
+    if axis.log and axis.step is not None:
+        yield "takes log or step, not both"
+
+
+def _choices(axis: Axis) -> Iterator[str]:
+    if axis.low is not None or axis.high is not None or axis.step is not None or axis.log:
+        yield "takes a range (low and high) or choices, not both"
+    if not isinstance(axis.choices, list) or not axis.choices:
+        yield 'choices: expected a list of values, as in "choices: [64, 128]"'
+        return
+    for position, choice in enumerate(axis.choices):
+        if choice in axis.choices[:position]:
+            yield f"choices: {choice} is listed twice"
+
+
 def _score(config: Config) -> Iterator[Problem]:
     """The parameter of the analysis's own model; those of other models are checked when they are loaded."""
     score, train = config.score, config.train
@@ -359,3 +329,8 @@ def _score(config: Config) -> Iterator[Problem]:
     for name in score.parameter:
         if name not in known:
             yield ("score", "parameter", name), f"is not a parameter of the model. {suggestion(name, known)}"
+
+
+CHECKS = (
+    _training, _unused, _per_era, _columns, _objects, _network, _per_object, _signal, _searches, _evaluate, _score,
+)  # fmt: skip

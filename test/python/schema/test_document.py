@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from MLTools.NanoML.config.document import Document, dotted
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.schema.document import Document, dotted
 
 
 def data(text: str) -> Any:

@@ -1,103 +1,18 @@
-"""The stages of an analysis, each declared once, with what their jobs ask for, and where their results are."""
+"""The stages, each declared once, with what their jobs ask for."""
 
 from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.report.label import with_label
-
-if TYPE_CHECKING:
-    from MLTools.NanoML.config.analysis import Config
-    from MLTools.NanoML.contracts.missing import Missing
-    from MLTools.NanoML.workflow.runner import Stage
-    from MLTools.NanoML.workflow.unblinding import Blinded
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the results of an analysis are, whose model has a name: the same paths for every stage."""
-
-    workdir: Path
-    name: str
-
-    @classmethod
-    def of(cls, config: Config) -> Layout:
-        """Paths of a configuration."""
-        workdir = config.path(config.workdir)
-        name = config.export.name if config.export and config.export.name else workdir.name
-        return cls(workdir, name)
-
-    def skims(self, dataset: str) -> Path:
-        """Directory of a dataset's skims."""
-        return self.workdir / "skims" / dataset
-
-    def counts(self, dataset: str) -> Path:
-        """Directory of what was counted in a dataset for its efficiencies."""
-        return self.workdir / "efficiencies" / dataset
-
-    def hdf5(self, dataset: str) -> Path:
-        """A dataset's HDF5 file."""
-        return self.workdir / "hdf5" / f"{dataset}.h5"
-
-    def hdf5_all(self, era: Optional[str]) -> Path:
-        """The HDF5 file of all that is trained on, if it is shuffled; `era` is one of `Config.trainings`, here and below."""
-        return self.hdf5(_of_era("all", era))
-
-    def training(self, era: Optional[str]) -> Path:
-        """Directory of a training, with its report."""
-        return self.workdir / _of_era("training", era)
-
-    def report(self, era: Optional[str]) -> Path:
-        """The report of a training."""
-        return self.training(era) / "report.html"
-
-    def model(self, era: Optional[str]) -> Path:
-        """The exported model of a training."""
-        return self.workdir / f"{_of_era('model', era)}.onnx"
-
-    def with_selection(self, era: Optional[str], is_data: bool) -> Path:
-        """The model with the selection inside, for the data or the simulation of an era; None without eras."""
-        return self.workdir / f"{_of_era('model_with_selection', era)}{'_data' if is_data else ''}.onnx"
-
-    def normalisation(self, dataset: str) -> Path:
-        """The normalisation of a dataset."""
-        return self.workdir / "normalisation" / f"{dataset}.json"
-
-    def scores(self, dataset: str = "") -> Path:
-        """Directory of a dataset's scores, or of all scores."""
-        return self.workdir / "scores" / dataset
-
-    def filled(self, dataset: str) -> Path:
-        """Directory of the histograms of each file of a dataset."""
-        return self.workdir / "histograms" / "files" / dataset
-
-    def histograms(self, suffix: str) -> Path:
-        """All histograms, as .h5 or .root."""
-        return self.workdir / "histograms" / f"histograms{suffix}"
-
-    @property
-    def fit(self) -> Path:
-        """Directory of the fit: model, results and report."""
-        return self.workdir / "fit"
-
-    @property
-    def unblinded(self) -> Path:
-        """The log of who unblinded the analysis."""
-        return self.workdir / "unblinded.json"
-
-
-def _of_era(name: str, era: Optional[str]) -> str:
-    return name if era is None else f"{name}_{era}"
 
 
 def seconds_in(text: str) -> int:
@@ -157,8 +72,8 @@ class Declaration:
     # what its jobs ask for by default. If there is a task for each file, time and disk follow from the sizes
     resources: Resources = field(default_factory=Resources)
     speed: Optional[float] = None  # how fast its tasks read, if there is one for each file [B/s]
-    # what a run names when the stage is done, for each of `Config.trainings`
-    result: Optional[Callable[[Layout, Optional[str]], Path]] = None
+    # what of the `Layout` a run names when the stage is done, for each of `Config.trainings`
+    result: Optional[Callable[[Any, Optional[str]], Path]] = None
     names_outputs: bool = False  # whether it names the first output of each task
     draws: bool = False  # whether it makes figures
     # the help of its command, which takes a configuration; not needed if `commands` has one with more options
@@ -169,22 +84,6 @@ class Declaration:
     def part(self) -> str:
         """The part of NanoML that does it."""
         return self.maker.partition(".")[0]
-
-    def make(self, analysis: Analysis) -> Optional[Stage]:
-        """The stage of an analysis; None if this does not ask for it.
-
-        An error if a part is missing, a dataset has no files, the selection cannot be imported, and so on.
-        """
-        if all(getattr(analysis.config, section) is None for section in self.sections):
-            return None
-        module, _, function = self.maker.partition(":")
-        made: Optional[Stage] = getattr(import_part(module), function)(analysis)
-        text = analysis.config.label
-        if made is None or not (self.draws and text):
-            return made
-        works = [partial(with_label, text, task.work) for task in made.tasks]
-        tasks = [replace(it, work=work, settings={**it.settings, "label": text}) for it, work in zip(made.tasks, works)]
-        return replace(made, tasks=tasks)
 
 
 STAGES = (
@@ -304,33 +203,6 @@ _EXTRAS = {"data_processing": "data", "ML_processing": "train", "statistical_ana
 def declared(name: str) -> Declaration:
     """The declaration of a stage."""
     return STAGES[NAMES.index(name)]
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """A configuration, its files, and those of each dataset that are left out because they cannot be read."""
-
-    config: Config
-    missing: Mapping[str, Sequence[Missing]] = field(default_factory=dict)
-    is_retrained: bool = False  # whether networks are trained anew before what is planned
-
-    @cached_property
-    def blinded(self) -> Blinded:
-        """The data that must not be looked at."""
-        from MLTools.NanoML.workflow.unblinding import blinded
-
-        return blinded(self.config, self.is_retrained)
-
-    @cached_property
-    def files(self) -> Mapping[str, list[str]]:
-        """All files of each dataset; an error if one has none."""
-        datasets = import_part("data_processing.datasets.datasets")
-        found: Mapping[str, list[str]] = datasets.resolve_datasets(self.config)
-        return found
-
-    def left_out(self, dataset: str) -> set[str]:
-        """The files of a dataset that are missing."""
-        return {each.file for each in self.missing.get(dataset, ())}
 
 
 def import_part(module: str) -> Any:

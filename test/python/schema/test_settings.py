@@ -8,10 +8,10 @@ from typing import Any, Optional
 import jsonschema
 import pytest
 
-from MLTools.NanoML.config.document import Document
-from MLTools.NanoML.config.schema import json_schema, parse, setting
-from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.schema.document import Document
+from MLTools.NanoML.schema.plain import plain
+from MLTools.NanoML.schema.settings import json_schema, parse, setting
 
 
 @dataclass(frozen=True)

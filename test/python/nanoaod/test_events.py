@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.flat import vector_package
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Cutflow, Events, Flat
-from MLTools.NanoML.selection.flat import vector_package
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def test_branches_of_a_collection_share_where_their_lists_begin(sample: Path) ->
 FRESH = """
 import sys
 {before}
-from MLTools.NanoML.selection.flat import vector_package
+from MLTools.NanoML.nanoaod.flat import vector_package
 vector = vector_package()
 print("sympy" in sys.modules)
 import sympy

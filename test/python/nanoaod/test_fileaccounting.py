@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from MLTools.NanoML.contracts.accounting import WeightSums, combined
+from MLTools.NanoML.nanoaod.fileaccounting import WeightSums, combined
 
 
 def sums(values: dict[str, float]) -> WeightSums:

@@ -11,8 +11,11 @@ import pytest
 import uproot
 from printing import printed
 
-from MLTools.NanoML.contracts.accounting import FileAccounting, Part, ShiftSums
-from MLTools.NanoML.contracts.provenance import (
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.inspection import inspect_file
+from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, Part, ShiftSums
+from MLTools.NanoML.nanoaod.provenance import (
     CertifiedBy,
     Criteria,
     MadeColumn,
@@ -20,9 +23,6 @@ from MLTools.NanoML.contracts.provenance import (
     ScoredBy,
     accounting_of_input,
 )
-from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.inspection import inspect_file
-from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Step
 

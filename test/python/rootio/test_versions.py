@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.terminal import progress
 
 

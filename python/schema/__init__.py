@@ -1,0 +1,1 @@
+"""ROOT files: reading them quickly, from this machine or another, and writing NanoAOD."""

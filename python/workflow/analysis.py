@@ -1,0 +1,58 @@
+"""An analysis, and its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Optional
+
+from MLTools.NanoML.report.label import with_label
+from MLTools.NanoML.stages import Declaration, import_part
+from MLTools.NanoML.workflow.unblinding import Blinded, blinded
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.analysis import Config
+    from MLTools.NanoML.contracts.missing import Missing
+    from MLTools.NanoML.workflow.runner import Stage
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A configuration, its files, and those of each dataset that are left out because they cannot be read."""
+
+    config: Config
+    missing: Mapping[str, Sequence[Missing]] = field(default_factory=dict)
+    is_retrained: bool = False  # whether networks are trained anew before what is planned
+
+    @cached_property
+    def blinded(self) -> Blinded:
+        """The data that must not be looked at."""
+        return blinded(self.config, self.is_retrained)
+
+    @cached_property
+    def files(self) -> Mapping[str, list[str]]:
+        """All files of each dataset; an error if one has none."""
+        datasets = import_part("data_processing.datasets.datasets")
+        found: Mapping[str, list[str]] = datasets.resolve_datasets(self.config)
+        return found
+
+    def left_out(self, dataset: str) -> set[str]:
+        """The files of a dataset that are missing."""
+        return {each.file for each in self.missing.get(dataset, ())}
+
+    def stage(self, declared: Declaration) -> Optional[Stage]:
+        """A stage of it; None if it does not ask for it.
+
+        An error if a part is missing, a dataset has no files, the selection cannot be imported, and so on.
+        """
+        if all(getattr(self.config, section) is None for section in declared.sections):
+            return None
+        module, _, function = declared.maker.partition(":")
+        made: Optional[Stage] = getattr(import_part(module), function)(self)
+        text = self.config.label
+        if made is None or not (declared.draws and text):
+            return made
+        works = [partial(with_label, text, task.work) for task in made.tasks]
+        tasks = [replace(it, work=work, settings={**it.settings, "label": text}) for it, work in zip(made.tasks, works)]
+        return replace(made, tasks=tasks)

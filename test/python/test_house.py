@@ -1,0 +1,276 @@
+"""The house: folders stand in one order and import only from those before them, files import in no circle, and none grows unseen.
+
+`python test/python/test_house.py` prints the table of lines as it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = {
+    "python": "MLTools.NanoML",
+    "data_processing": "data_processing",
+    "ML_processing": "ML_processing",
+    "statistical_analysis": "statistical_analysis",
+}
+
+GROUND = (
+    "__init__", "errors", "atomic", "loading", "installation", "dependencies", "networks", "stages", "parallel", "terminal", "schema",
+)  # fmt: skip
+"""What knows nothing of physics: these, loose modules of python/ and folders, are on one level."""
+
+ORDER = {
+    "python": [
+        GROUND,
+        *("grid", "rootio", "nanoaod", "contracts", "corrections", "selection", "model", "nanoaodtools"),
+        ("fwlite", "nano_cff", "score", "trilepton"),
+        *("config", "report", "workflow", "batch", "inspection", "doctor", "commands", "cli"),
+    ],
+    "data_processing": [
+        *("eventloop", ("catalogue", "datasets"), "skim", "convert", "shuffle", "merge", "score", "histograms"),
+        *("stages", "efficiencies", "crab"),
+    ],
+    "ML_processing": [
+        ("metrics", "requests"),
+        *("events", "models", "networks", "tracking", "training", "evaluation", "plots", "compiled", "export"),
+        *("stages", "tuning"),
+    ],
+}  # fmt: skip
+"""From the ground up, what imports only from itself and from what stands before it; a module `stage` belongs to the stages."""
+
+KNOWN_CIRCLES: tuple[set[str], ...] = (
+    {"ML_processing.events.data", "ML_processing.events.survey"},
+    {
+        "ML_processing.evaluation.stability",
+        "ML_processing.plots",
+        "ML_processing.plots.stability",
+        "ML_processing.training.train",
+    },
+    {
+        "ML_processing.evaluation.data_comparison.tables",
+        "ML_processing.evaluation.evaluation",
+        "ML_processing.evaluation.report",
+        "ML_processing.evaluation.tables",
+    },
+    {"ML_processing.compiled.nodes.graph", "ML_processing.compiled.nodes.tensors"},
+    {f"ML_processing.compiled.tracing.{it}" for it in ("calls", "forms", "functions", "trace", "traced", "vectors")},
+    {"ML_processing.tuning.study", "ML_processing.tuning.trial"},
+    {"statistical_analysis.limits", "statistical_analysis.report.limits"},
+)
+KNOWN_BACKWARD = {
+    ("data_processing.datasets.check", "skim"),
+    ("data_processing.datasets.check", "stages"),
+    ("ML_processing.evaluation.evaluation", "plots"),
+    ("ML_processing.events.columns", "models"),
+    ("ML_processing.events.reweighting", "models"),
+    ("ML_processing.events.training_data", "models"),
+    ("ML_processing.tracking.mlflow_run", "training"),
+    ("ML_processing.tracking.record", "training"),
+    ("ML_processing.training.train", "plots"),
+}
+"""Imports that run back up, and are still to go: of a module, from a folder."""
+
+MOST_LOOSE = 14  # modules in a folder
+
+LINES = {
+    "python": (2130, 14),
+    "python/batch": (3603, 17),
+    "python/commands": (2327, 11),
+    "python/config": (2343, 12),
+    "python/contracts": (887, 7),
+    "python/corrections": (2456, 13),
+    "python/doctor": (670, 5),
+    "python/grid": (468, 3),
+    "python/inspection": (1740, 8),
+    "python/model": (2019, 11),
+    "python/nanoaod": (2539, 11),
+    "python/nanoaodtools": (1265, 8),
+    "python/report": (525, 5),
+    "python/rootio": (4419, 25),
+    "python/schema": (702, 4),
+    "python/selection": (1640, 9),
+    "python/templates": (111, 2),
+    "python/terminal": (370, 3),
+    "python/workflow": (1225, 7),
+    "data_processing": (1, 1),
+    "data_processing/catalogue": (845, 4),
+    "data_processing/convert": (2373, 12),
+    "data_processing/crab": (687, 3),
+    "data_processing/datasets": (949, 6),
+    "data_processing/efficiencies": (586, 4),
+    "data_processing/eventloop": (1941, 10),
+    "data_processing/histograms": (1201, 6),
+    "data_processing/merge": (724, 4),
+    "data_processing/score": (1554, 9),
+    "data_processing/shuffle": (422, 3),
+    "data_processing/skim": (1368, 6),
+    "ML_processing": (404, 3),
+    "ML_processing/compiled": (3738, 21),
+    "ML_processing/evaluation": (4540, 22),
+    "ML_processing/events": (1738, 10),
+    "ML_processing/export": (1245, 7),
+    "ML_processing/metrics": (898, 6),
+    "ML_processing/models": (1255, 9),
+    "ML_processing/networks": (928, 7),
+    "ML_processing/plots": (791, 5),
+    "ML_processing/tracking": (359, 3),
+    "ML_processing/training": (1854, 9),
+    "ML_processing/tuning": (1468, 7),
+    "statistical_analysis": (2745, 15),
+    "statistical_analysis/report": (889, 5),
+    "statistical_analysis/toys": (607, 4),
+}
+"""The brake: by folder, the most lines and modules, `__init__` included.
+
+Whoever needs more looks first for what can go, and then changes the number in a commit that says what it buys.
+"""
+
+
+class Import(NamedTuple):
+    """An import of one of our modules by another: also a late one, and one for type checkers."""
+
+    file: str
+    line: int
+    name: str
+    imported: str
+
+
+def modules() -> dict[str, Path]:
+    """All modules by their names."""
+    found = {}
+    for part, package in PARTS.items():
+        for path in sorted((ROOT / part).rglob("*.py")):
+            place = path.relative_to(ROOT / part).with_suffix("").parts
+            if "templates" not in place:
+                found[".".join((package, *place)).removesuffix(".__init__")] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports() -> Iterator[Import]:
+    """All imports of our modules; of a name that a package re-exports, from the package."""
+    for name, path in MODULES.items():
+        file = str(path.relative_to(ROOT))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    yield Import(file, node.lineno, name, inner if inner in MODULES else node.module)
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield Import(file, node.lineno, name, alias.name)
+
+
+IMPORTS = [each for each in imports() if each.imported in MODULES]
+
+
+def place_of(module: str) -> tuple[str, str]:
+    """The part with a module, and its folder there, or the module itself if it is loose."""
+    file = MODULES[module].relative_to(ROOT).with_suffix("")
+    part, folder = file.parts[:2]
+    return part, "stages" if file.name in ("stage", "stages") and part != "python" else folder
+
+
+def test_every_folder_has_its_place_in_the_order() -> None:
+    for part, order in ORDER.items():
+        named = [name for level in order for name in (level if isinstance(level, tuple) else (level,))]
+        there = {place_of(name)[1] for name in MODULES if place_of(name)[0] == part} - {"__init__"}
+        assert len(set(named)) == len(named)
+        assert there <= set(named), f"{part}: ORDER does not name {sorted(there - set(named))}"
+
+
+def test_no_import_runs_back_up() -> None:
+    level = {
+        (part, name): number
+        for part, order in ORDER.items()
+        for number, names in enumerate(order)
+        for name in (names if isinstance(names, tuple) else (names,))
+    }
+    wrong = []
+    for each in IMPORTS:
+        here, there = place_of(each.name), place_of(each.imported)
+        is_part_of_another = here[0] != there[0] != "python"
+        is_backward = here[0] == there[0] and level.get(there, -1) > level.get(here, 99)
+        if (is_backward or is_part_of_another) and (each.name, there[1]) not in KNOWN_BACKWARD:
+            wrong.append(f"{each.file}:{each.line}: imports {each.imported}, which stands above it")
+    assert not wrong, "\n".join(wrong)
+
+
+def circles() -> list[set[str]]:
+    """The circles of files, the largest ones: of each file, those that it reaches and that reach it."""
+    behind: dict[str, set[str]] = {name: set() for name in MODULES}
+    for each in IMPORTS:
+        behind[each.name].add(each.imported)
+
+    def reached(name: str) -> set[str]:
+        found: set[str] = set()
+        waiting = list(behind[name])
+        while waiting:
+            other = waiting.pop()
+            if other not in found:
+                found.add(other)
+                waiting += behind[other]
+        return found
+
+    all_reached = {name: reached(name) for name in MODULES}
+    found: list[set[str]] = []
+    for name, others in all_reached.items():
+        circle = {other for other in others if name in all_reached[other]}
+        if name in others and circle not in found:
+            found.append(circle)
+    return found
+
+
+def test_no_files_import_in_a_circle() -> None:
+    new = [circle for circle in circles() if not any(circle <= known for known in KNOWN_CIRCLES)]
+    shown = [
+        f"{it.file}:{it.line}: imports {it.imported}"
+        for circle in new
+        for it in IMPORTS
+        if it.name in circle and it.imported in circle
+    ]
+    assert not shown, "in a circle:\n" + "\n".join(shown)
+
+
+def test_no_folder_has_too_many_loose_modules() -> None:
+    folders: dict[Path, list[str]] = {}
+    for path in MODULES.values():
+        if path.name != "__init__.py":
+            folders.setdefault(path.parent.relative_to(ROOT), []).append(path.name)
+    assert not {str(folder): len(names) for folder, names in folders.items() if len(names) > MOST_LOOSE}
+
+
+def measured() -> dict[str, tuple[int, int]]:
+    """Lines and modules by folder; those that lie loose in a part are in the part's own row."""
+    found: dict[str, tuple[int, int]] = {}
+    for part in PARTS:
+        for path in sorted((ROOT / part).rglob("*.py")):
+            parents = path.relative_to(ROOT).parts
+            folder = "/".join(parents[:2] if len(parents) > 2 else parents[:1])
+            lines, count = found.get(folder, (0, 0))
+            found[folder] = lines + len(path.read_text().splitlines()), count + 1
+    return found
+
+
+@pytest.mark.parametrize("folder", measured())
+def test_no_folder_grows(folder: str) -> None:
+    lines, count = measured()[folder]
+    assert folder in LINES, f"{folder} is new: LINES must say how large it may be"
+    most_lines, most = LINES[folder]
+    assert lines <= most_lines, f"{folder} has {lines} lines, and LINES allows {most_lines}: what can go?"
+    assert count <= most, f"{folder} has {count} modules, and LINES allows {most}: what can go?"
+
+
+if __name__ == "__main__":
+    rows = measured()
+    sys.stdout.writelines(f'    "{folder}": {size},\n' for folder, size in rows.items())
+    sys.stdout.write("    # {:,} lines in {} modules\n".format(*map(sum, zip(*rows.values()))))
