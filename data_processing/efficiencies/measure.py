@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,11 +22,11 @@ from data_processing.efficiencies.counting import (
 from data_processing.skim.stage import skim_job
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.dependencies import code_of
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked, usable_cores
 from MLTools.NanoML.rootio.remote.client import adopt_settings
 from MLTools.NanoML.schema.document import Document
-from MLTools.NanoML.schema.plain import build
+from MLTools.NanoML.schema.plain import read
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import forgive
@@ -182,7 +181,7 @@ def _written(config: Config, era: _Era, tasks: Sequence[Task], how: Measurement)
     for task in tasks:
         name = task.name.partition("/")[0]
         if name in counts:
-            counts[name] += _read(task.outputs[0]).counts
+            counts[name] += read(FileCounts, task.outputs[0], "Give --force to count again.").counts
     groups: dict[str, list[str]] = {}
     for name in era.datasets:
         groups.setdefault(_group(config, name, how.group), []).append(name)
@@ -239,10 +238,3 @@ def _advice(era: _Era, names: Sequence[str]) -> Iterator[str]:
     if lacking:
         yield f"  For {era.corrections or 'the YAML file of corrections'}:"
         yield from (f"    {name}_efficiency: {{file: {era.output.name}, name: {name}}}" for name in lacking)
-
-
-def _read(path: Path) -> FileCounts:
-    try:
-        return build(FileCounts, json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-        raise ConfigError(f"{path}: cannot be read: {problem}. Give --force to count again.") from None

@@ -6,7 +6,6 @@ Files with scores are made one by one, so it is found before, and kept in a file
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from data_processing.convert.reading import OpenFiles, Sample, described, has_ge
 from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.nanoaod.fileaccounting import ShiftSums, WeightSums
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
-from MLTools.NanoML.schema.plain import build, plain
+from MLTools.NanoML.schema.plain import plain, read
 
 _READ_AT_ONCE = 500_000  # events
 
@@ -52,8 +51,8 @@ class Normalisation:
 
     @classmethod
     def read(cls, path: Path) -> Normalisation:
-        """Read the file of a normalisation."""
-        return build(cls, json.loads(path.read_text(encoding="utf-8")))
+        """Read the file of a normalisation; a NanoMLError says what is wrong with it."""
+        return read(cls, path, "Remove it, and run `nanoml normalise` again.")
 
 
 def copies_of(path: Path) -> Path:

@@ -15,6 +15,7 @@ from typing import Union
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.schema.plain import DAMAGE
 
 _FILE = Path(".nanoml", "missing.json")
 _VERSION = 1
@@ -51,7 +52,7 @@ def read(workdir: Path) -> dict[str, list[Missing]]:
             raise ValueError(f"version {version}, this NanoML reads {_VERSION}")
         # a file without a version is older: it has the datasets alone
         return {name: [Missing(**each) for each in files] for name, files in content.items() if files}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
+    except DAMAGE as problem:
         raise NanoMLError(
             f"{path}: cannot be read ({problem}). Remove it: the next run finds again what is missing."
         ) from problem

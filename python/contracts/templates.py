@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.schema.plain import build, plain
+from MLTools.NanoML.schema.plain import DAMAGE, build, plain
 
 SCHEMA = 2
 DATA = "data_obs"
@@ -226,7 +226,7 @@ class Templates:
                 return replace(found, histograms=tuple(_filled(file, each) for each in found.histograms))
         except FileNotFoundError:
             raise NanoMLError(f"{path}: no such file. `nanoml histogram` makes it.") from None
-        except (OSError, KeyError, TypeError, ValueError, AttributeError):
+        except DAMAGE:
             raise NanoMLError(
                 f"{path}: is not a file of histograms, or is damaged. Run `nanoml histogram` again."
             ) from None

@@ -11,6 +11,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model.discriminant import Discriminant
 from MLTools.NanoML.model.file import KEY
 from MLTools.NanoML.model.made import SelectionInside
+from MLTools.NanoML.schema.plain import DAMAGE
 
 SCHEMA = 2
 """That of the metadata as they are written; 1, which had no discriminants, is read as well."""
@@ -245,7 +246,7 @@ class Description:
             schema = content["schema"]
             if schema in (1, SCHEMA, WITH_SELECTION, WITH_HEADS):
                 return _read(content)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as problem:
+        except DAMAGE as problem:
             raise NanoMLError(
                 f"{path}: its `{KEY}` metadata cannot be understood ({type(problem).__name__}: {problem}). Export it again."
             ) from None

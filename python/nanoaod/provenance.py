@@ -18,7 +18,7 @@ from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, is_same
 from MLTools.NanoML.nanoaod.fileaccounting import SELECTED, FileAccounting, under_shift
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
-from MLTools.NanoML.schema.plain import build, plain
+from MLTools.NanoML.schema.plain import DAMAGE, build, plain
 
 _SCHEMA = 1
 _PIECE = 2000  # bytes
@@ -235,7 +235,7 @@ class Provenance:
             return None
         try:
             records = [cls._of_text(text) for text in _texts_in(tree)]
-        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        except DAMAGE as problem:
             raise NanoMLError(
                 f"{file.path}: its record `{PROVENANCE}` cannot be understood ({problem}): make the file again."
             ) from None

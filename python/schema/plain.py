@@ -13,11 +13,18 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import json
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from MLTools.NanoML.errors import NanoMLError
+
 T = TypeVar("T")
+
+DAMAGE = (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
+"""What reading a damaged file raises: `json`, `build`, and what looks into the content."""
 
 
 @functools.cache
@@ -56,6 +63,19 @@ def build(cls: type[T], content: Mapping[str, Any]) -> T:
         elif default_of(field) is dataclasses.MISSING:
             raise KeyError(key)
     return cls(**values)
+
+
+def read(cls: type[T], path: Path, remedy: str) -> T:
+    """The object of the dataclass `cls` that a JSON file holds.
+
+    Raises NanoMLError if the file is not there, or is damaged: it names the file, and `remedy` says what to do.
+    """
+    try:
+        return build(cls, json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise NanoMLError(f"{path}: no such file. {remedy}") from None
+    except DAMAGE as problem:
+        raise NanoMLError(f"{path}: is damaged ({type(problem).__name__}: {problem}). {remedy}") from None
 
 
 @functools.cache
