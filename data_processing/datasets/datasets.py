@@ -1,27 +1,41 @@
-"""The files of each dataset of a configuration, and what is known of them before they are read."""
+"""The files of each dataset of a configuration, what is known of them before they are read, and an overview for people."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
-from data_processing.datasets.duplicates import find_same
-from data_processing.datasets.files import DatasetQuery, FileInfo, file_patterns, instance_of, place_of, url_of
+from data_processing.datasets.files import (
+    DatasetQuery,
+    FileInfo,
+    check_name,
+    file_patterns,
+    find_same,
+    instance_of,
+    is_wildcard,
+    list_remote,
+    place_of,
+    url_of,
+)
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.parallel import RECORDS
+from MLTools.NanoML.parallel import RECORDS, locked
 from MLTools.NanoML.rootio.remote.client import current_settings
+from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 
 if TYPE_CHECKING:  # the catalogue is imported where it is needed: a run of local files does without
-    from data_processing.catalogue.catalogue import FileList
-    from data_processing.catalogue.queries import Confirm, FoundLists
-    from MLTools.NanoML.config.analysis import Config
+    from data_processing.datasets.catalogue import Catalogue, FileList
+    from data_processing.datasets.queries import Confirm, FoundLists
+    from data_processing.datasets.sources import CatalogueEntry, DatasetReplica
     from MLTools.NanoML.config.datasets import Dataset
 
 
@@ -55,12 +69,7 @@ def find_files(patterns: Iterable[str], base: Path) -> list[str]:
     """
     found: list[str] = []
     for pattern in file_patterns(patterns, base, current_settings().redirectors):
-        if pattern.is_listing:
-            from data_processing.catalogue.queries import list_remote
-
-            found += [file.name for file in list_remote(pattern.text)]
-        else:
-            found += [file.name for file in pattern.files()]
+        found += [file.name for file in (list_remote(pattern.text) if pattern.is_listing else pattern.files())]
     same = find_same(found)
     if same is not None:
         raise NanoMLError(f"{_named_twice(*(found[at] for at in same))}. Name it once.")
@@ -101,7 +110,7 @@ def describe_datasets(
     directory = Layout.of(config).workdir / RECORDS / "datasets"
     lists: Mapping[str, FoundLists] = {}
     if any(queries.values()) or directory.is_dir():
-        from data_processing.catalogue.queries import look_up
+        from data_processing.datasets.queries import look_up
 
         lists = look_up(config, queries, directory, refresh, confirm)
     found = {}
@@ -211,3 +220,173 @@ def root_files(analysis: Analysis) -> dict[str, list[str]]:
         ]
         for name, paths in analysis.files.items()
     }
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Numbers of files, and of their events and bytes; None if these are not known for all files."""
+
+    files: int
+    events: Optional[int]
+    size: Optional[int]
+
+
+@dataclass(frozen=True)
+class PartOverview(Totals):
+    """A name or pattern of a dataset: who answered for it and when, and where its files are."""
+
+    name: Optional[str]
+    from_: str
+    invalid: int
+    date: Optional[str]
+    sites: Optional[Sequence[DatasetReplica]]
+
+
+@dataclass(frozen=True)
+class PartDetails(PartOverview):
+    """A dataset of the catalogue with the names of its files."""
+
+    names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class DatasetOverview:
+    """A dataset of a configuration: what a run reads of it, what there is, and what has changed in the catalogue."""
+
+    name: str
+    class_: Optional[str]
+    cross_section: Optional[float]
+    data: bool
+    read: Totals
+    available: Totals
+    parts: Sequence[PartOverview]
+    news: Sequence[str]
+
+
+@dataclass(frozen=True)
+class QueryOverview:
+    """What the catalogue has for a name or pattern; the details if it is one dataset."""
+
+    query: str
+    instance: str
+    wildcard: bool
+    datasets: Sequence[CatalogueEntry]
+    details: Optional[PartDetails]
+
+
+def overview(config: Config, refresh: bool = False, confirm: Optional[Confirm] = None) -> list[DatasetOverview]:
+    """What each dataset consists of, and what has changed in the catalogue; arguments as of `describe_datasets`.
+
+    Raises
+    ------
+    NanoMLError
+        As `describe_datasets`; or the lists are to be taken anew while a run reads them.
+    """
+    from data_processing.datasets.catalogue import Catalogue
+
+    with locked(Layout.of(config).workdir) if refresh else nullcontext():
+        found = describe_datasets(config, refresh, confirm)
+    catalogue = Catalogue()
+    return [
+        DatasetOverview(
+            name,
+            config.datasets[name].class_,
+            config.datasets[name].cross_section,
+            config.datasets[name].is_data,
+            Totals(*_totals(each.files)),
+            Totals(*_totals([file for part in each.parts for file in part.files])),
+            [_part(part) for part in each.parts],
+            list(_news(each, catalogue)),
+        )
+        for name, each in found.items()
+    ]
+
+
+def _totals(files: Sequence[FileInfo]) -> tuple[int, Optional[int], Optional[int]]:
+    known = [file.events for file in files], [_size(file) for file in files]
+    events, size = (None if None in values else sum(filter(None, values)) for values in known)
+    return len(files), events, size
+
+
+def _size(file: FileInfo) -> Optional[int]:
+    if is_remote(file.name):
+        return file.size
+    try:
+        return os.path.getsize(file.name)
+    except OSError:  # reported when the file is read
+        return None
+
+
+def _part(part: DatasetPart) -> PartOverview:
+    found, sites = part.found, None
+    if found is None:
+        remote = sum(is_remote(file.name) for file in part.files)
+        whence = (
+            "this machine" if not remote else "servers" if remote == len(part.files) else "this machine and servers"
+        )
+        return PartOverview(*_totals(part.files), part.text or None, whence, 0, None, None)
+    if found.sites is not None:  # the best first
+        sites = sorted(found.sites, key=lambda it: (not it.has_all, it.kind != "DISK", -it.share, it.name))
+    return PartOverview(
+        *_totals(part.files), part.text or None, found.source, found.invalid, found.date.isoformat(), sites
+    )
+
+
+def _news(found: DatasetFiles, catalogue: Catalogue) -> Iterable[str]:
+    """What has changed since the lists were taken."""
+    from data_processing.datasets.catalogue import UnavailableError
+    from data_processing.datasets.queries import ask
+
+    for part in found.parts:
+        if part.query is None or part.found is None or not part.earlier:
+            continue
+        since = f"{part.text}, as it was on {part.found.date:%Y-%m-%d}:"
+        try:
+            change = _change(part.found, ask(part.query, catalogue))
+        except UnavailableError as problem:
+            reason = str(problem).removeprefix(f"{part.text}: ")
+            yield f"{since} it may have changed. {reason[:1].upper()}{reason[1:]}"
+        except NanoMLError as problem:
+            yield f"{since} now it {str(problem).removeprefix(f'{part.text}: ')}"
+        else:
+            if change:
+                yield f"{since} now {change}; --refresh takes what there is now."
+    for query, names in found.wildcards:
+        try:
+            entries = catalogue.datasets(query.text, query.instance)
+        except NanoMLError:  # reported above, for its datasets
+            continue
+        new = [entry.name for entry in entries if entry.status in query.status and entry.name not in names]
+        if new:
+            yield f"{query.text}: now also matches {', '.join(new)}; --refresh takes what there is now."
+
+
+def _change(before: FileList, after: FileList) -> str:
+    old, new = ({file.name for file in found.files} for found in (before, after))
+    parts = [
+        f"{len(names)} {'file' if len(names) == 1 else 'files'} {what}"
+        for names, what in ((new - old, "more"), (old - new, "less, which must not be used any more"))
+        if names
+    ]
+    return " and ".join(parts)
+
+
+def query(name: str, instance: Optional[str] = None, refresh: bool = False) -> QueryOverview:
+    """What the catalogue has for a name or pattern, in the instance that usually has such datasets or another one.
+
+    Raises
+    ------
+    NanoMLError
+        It has none, or does not answer.
+    """
+    from data_processing.datasets.catalogue import Catalogue
+
+    where = instance or instance_of(check_name(name))
+    catalogue = Catalogue(refresh)
+    found = catalogue.datasets(name, where)
+    details = None
+    if len(found) == 1:
+        one = catalogue.files(found[0].name, where, (found[0].status,))
+        part = DatasetPart(found[0].name, one.files, None, one)
+        details = PartDetails(**vars(_part(part)), names=[file.name for file in one.files])
+    return QueryOverview(name, where, is_wildcard(name), found, details)

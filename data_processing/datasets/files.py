@@ -1,23 +1,29 @@
-"""What can stand for files: paths, patterns, URLs, logical names, text files of these, and datasets of CMS's catalogue."""
+"""Files by their names: paths, patterns, URLs, logical names, text files of these, and datasets of CMS's catalogue.
+
+Two names of one file are found, and copies of files, whose events would count twice.
+"""
 
 from __future__ import annotations
 
+import functools
 import glob
+import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import NamedTuple, Optional
+from urllib.parse import SplitResult, urlsplit
 
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio.remote.server import Url, is_remote, is_xrootd
 from MLTools.NanoML.rootio.versions import is_glob
+from MLTools.NanoML.schema.document import Key
 from MLTools.NanoML.schema.settings import DATASET
-
-if TYPE_CHECKING:
-    from MLTools.NanoML.config.analysis import Config
-    from MLTools.NanoML.schema.document import Key
 
 GLOBAL, USERS = "prod/global", "prod/phys03"
 """Instances of the catalogue: the collaboration's, and that of single users."""
@@ -25,6 +31,16 @@ GLOBAL, USERS = "prod/global", "prod/phys03"
 _NAME = re.compile(DATASET["pattern"])
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _LARGEST = 1 << 28  # bytes of a text file
+_MOST = 1000  # directories that one pattern looks into
+
+# the logical name of a file of CMS, behind what names a site or a mount
+_LFN = re.compile(r"(?:^/store/test/xrootd/[^/]+)?.*?(/store/.+)$")
+_LFN_ON_DISK = re.compile(r"(/store/(?:data|mc)(?:/[^/]+){5,})$")
+_SLASHES = re.compile("/+")
+
+_PIECE = 1024  # bytes; the first of them have the identifier of a ROOT file
+_SAMPLES = 8  # pieces, from the beginning to the end
+_BLOCK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -204,3 +220,166 @@ def _lines(path: str) -> list[tuple[int, str]]:
     if odd is not None:
         raise NanoMLError(f"{path}:{odd}: is not text: expected one file per line.")
     return found
+
+
+class _Version(NamedTuple):
+    """A file as it is now."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    modified: int
+
+
+# by size, then by digests of ever more of a file: the only file with this key, and its position; None where there are
+# several, which have longer keys
+_Seen = dict[tuple[object, ...], Optional[tuple[_Version, int]]]
+
+
+def find_same(files: Sequence[str]) -> Optional[tuple[int, int]]:
+    """Positions of two names of one file, or of a file and its copy; None if there are none."""
+    known: dict[str, int] = {}
+    seen: _Seen = {}
+    directory_of = functools.cache(os.path.realpath)
+    for at, file in enumerate(files):
+        path = file if not is_remote(file) else urlsplit(file).path if file.startswith("file:") else None
+        status = None if path is None else _status(path)
+        names = [_remote_name(urlsplit(file))] if path is None else _local_names(path, status, directory_of)
+        other = next((known[name] for name in names if name in known), None)
+        if other is None and path is not None and status is not None:
+            other = _copy_of(path, status, at, seen)
+        if other is not None:
+            return other, at
+        known.update(dict.fromkeys(names, at))
+    return None
+
+
+def _remote_name(url: SplitResult) -> str:
+    """What all URLs of a file have in common."""
+    path = _SLASHES.sub("/", url.path)
+    lfn = _LFN.match(path)
+    if lfn:  # whichever redirector or site it comes from
+        return lfn[1]
+    host = url.netloc.lower()
+    if url.scheme in ("root", "roots", "xroot", "xroots"):
+        return f"root://{host.removesuffix(':1094')}/{path}"
+    return f"{url.scheme}://{host}{path}?{url.query}"
+
+
+def _status(path: str) -> Optional[os.stat_result]:
+    """What the operating system knows of a path, which may be a link; None if there is none."""
+    try:
+        return os.lstat(path)
+    except OSError:  # reported when the file is read
+        return None
+
+
+def _local_names(path: str, status: Optional[os.stat_result], real: Callable[[str], str]) -> list[str]:
+    """What all paths of a file have in common; `real` is os.path.realpath, which remembers directories."""
+    directory, name = os.path.split(path)
+    lfn = _LFN_ON_DISK.search(path)
+    is_link = status is not None and stat.S_ISLNK(status.st_mode)
+    whole = os.path.realpath(path) if is_link else os.path.join(real(directory), name)
+    return [whole, *(lfn.groups() if lfn else ())]
+
+
+def _copy_of(path: str, status: os.stat_result, at: int, seen: _Seen) -> Optional[int]:
+    """The position of a file with the same content; each is read only as far as it takes to tell it from the others."""
+    try:
+        if stat.S_ISLNK(status.st_mode):
+            status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            return None
+        file = _Version(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        key: tuple[object, ...] = (file.size,)
+        for digest in (_head, _samples, _content):
+            if key not in seen:
+                seen[key] = file, at
+                return None
+            first = seen[key]
+            if first is not None:
+                longer = (*key, digest(first[0]))
+                seen[longer] = first
+                seen[key] = None
+            key = (*key, digest(file))
+        same = seen.setdefault(key, (file, at))
+        return same[1] if same is not None and same[1] != at else None
+    except OSError:  # reported when the file is read
+        return None
+
+
+# a run looks for copies more than once: no file is read again for it
+
+
+@functools.cache
+def _head(file: _Version) -> bytes:
+    return _digest(file, [0], _PIECE)
+
+
+@functools.cache
+def _samples(file: _Version) -> bytes:
+    last = max(file.size - _PIECE, 0)
+    return _digest(file, [last * number // (_SAMPLES - 1) for number in range(_SAMPLES)], _PIECE)
+
+
+@functools.cache
+def _content(file: _Version) -> bytes:
+    return _digest(file, range(0, file.size, _BLOCK), _BLOCK)
+
+
+def _digest(file: _Version, positions: Iterable[int], length: int) -> bytes:
+    digest = hashlib.sha256()
+    with open(file.path, "rb") as source:
+        for position in positions:
+            source.seek(position)
+            digest.update(source.read(length))
+    return digest.digest()
+
+
+# directories of servers
+
+
+def list_remote(url: str) -> list[FileInfo]:
+    """The files of a directory on a server, or those that a pattern matches, in the order of their names.
+
+    A redirector's directory is put together from those of all its servers.
+
+    Parameters
+    ----------
+    url
+        With a slash at its end for all *.root of a directory, or with wildcards in parts of its path.
+
+    Raises
+    ------
+    NanoMLError
+        There are none, not all servers answer, or the pattern is too wide.
+    """
+    place = Url.parse(url)
+    path = place.path + ("*.root" if place.path.endswith("/") else "")
+    parts = path.split("/")[1:]
+    if "**" in parts:
+        raise NanoMLError(f"{url}: ** does not work on servers. Write a * for each directory.")
+    first = next(at for at, part in enumerate(parts) if is_glob(part))
+    if first == 0:
+        raise NanoMLError(f"{url}: begins with a wildcard, which would list all of the server. Name the directory.")
+    found = _listed(place, ["/" + "/".join(parts[:first])], parts[first:], url)
+    if not found:
+        raise NanoMLError(f"{url}: no such file.")
+    return [FileInfo(str(place.at(name)), size=size) for name, size in sorted(found)]
+
+
+def _listed(place: Url, directories: Sequence[str], parts: Sequence[str], url: str) -> list[tuple[str, int]]:
+    from MLTools.NanoML.rootio.remote.storage import list_directory  # a run of local files does without
+
+    if len(directories) > _MOST:
+        raise NanoMLError(f"{url}: matches {len(directories)} directories. Write a narrower pattern.")
+    entries = [
+        (f"{directory}/{entry.name}", entry)
+        for directory in directories
+        for entry in list_directory(str(place.at(directory)))
+        if fnmatchcase(entry.name, parts[0]) and entry.is_directory == (len(parts) > 1)
+    ]
+    if len(parts) == 1:
+        return [(name, entry.size) for name, entry in entries]
+    return _listed(place, [name for name, _ in entries], parts[1:], url)

@@ -46,7 +46,7 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
     from MLTools.NanoML.schema.plain import plain
     from MLTools.NanoML.stages import import_part
 
-    overview = import_part("data_processing.datasets.overview")
+    overview = import_part("data_processing.datasets.datasets")
     if source.startswith("/") and Path(source).suffix not in (".yaml", ".yml"):
         of_name = overview.query(source, instance, refresh)
         if as_json:

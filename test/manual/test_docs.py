@@ -18,8 +18,7 @@ import uproot
 
 pytest.importorskip("data_processing.skim.skim")
 
-from data_processing.datasets.datasets import resolve_datasets
-from data_processing.datasets.overview import query
+from data_processing.datasets.datasets import query, resolve_datasets
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content, open_hdf5
 from MLTools.NanoML.contracts.templates import Templates

@@ -74,7 +74,7 @@ def test_a_kernel_knows_nothing_of_the_shell(kernel: tuple[str, ...]) -> None:
     assert {name for name in behind if name.startswith("config.")} <= SETTINGS | (
         OF_FITS if kernel[0].startswith("statistical_analysis") else set()
     )
-    assert not {name for name in behind if "crab" in name or "catalogue" in name}
+    assert not {name for name in behind if "crab" in name or name.startswith("data_processing.datasets")}
 
 
 @pytest.mark.slow

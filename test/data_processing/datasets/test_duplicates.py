@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_processing.datasets.datasets import output_names, resolve_datasets
-from data_processing.datasets.duplicates import _content, _head, _samples, find_same
+from data_processing.datasets.files import _content, _head, _samples, find_same
 from MLTools.NanoML.config.load import load
 
 MANY = 20_000

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.workflow import stages
+from MLTools.NanoML import stages
 
 
 @pytest.mark.parametrize(

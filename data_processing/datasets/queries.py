@@ -8,19 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Optional
 
-from data_processing.catalogue.catalogue import Catalogue, FileList, UnavailableError, now
-from data_processing.catalogue.sources import DatasetReplica
-from data_processing.datasets.files import DatasetQuery, FileInfo
+from data_processing.datasets.catalogue import Catalogue, FileList, UnavailableError, now
+from data_processing.datasets.files import DatasetQuery, FileInfo, list_remote
+from data_processing.datasets.sources import DatasetReplica
 from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootio.remote.server import Url
-from MLTools.NanoML.rootio.remote.storage import list_directory
-from MLTools.NanoML.rootio.versions import is_glob
 from MLTools.NanoML.schema.document import Key
 from MLTools.NanoML.terminal.progress import progress, say
 
@@ -31,7 +27,6 @@ _Problem = tuple[tuple[Key, ...], str]  # where, and what is wrong
 
 _AT_ONCE = 4  # questions to the catalogue
 _SHOWN = 20  # names in a message
-_MOST = 1000  # directories that one pattern looks into
 _SCHEMA = 1  # of the files with lists
 
 
@@ -218,49 +213,3 @@ def _ask_all(config: Config, queries: Sequence[DatasetQuery], catalogue: Catalog
 def _unavailable(config: Config, problems: Sequence[_Problem]) -> UnavailableError:
     """An error with places, which is not the configuration's fault."""
     return UnavailableError(str(config.document.error(problems)))
-
-
-# directories of servers
-
-
-def list_remote(url: str) -> list[FileInfo]:
-    """The files of a directory on a server, or those that a pattern matches, in the order of their names.
-
-    A redirector's directory is put together from those of all its servers.
-
-    Parameters
-    ----------
-    url
-        With a slash at its end for all *.root of a directory, or with wildcards in parts of its path.
-
-    Raises
-    ------
-    NanoMLError
-        There are none, not all servers answer, or the pattern is too wide.
-    """
-    place = Url.parse(url)
-    path = place.path + ("*.root" if place.path.endswith("/") else "")
-    parts = path.split("/")[1:]
-    if "**" in parts:
-        raise NanoMLError(f"{url}: ** does not work on servers. Write a * for each directory.")
-    first = next(at for at, part in enumerate(parts) if is_glob(part))
-    if first == 0:
-        raise NanoMLError(f"{url}: begins with a wildcard, which would list all of the server. Name the directory.")
-    found = _listed(place, ["/" + "/".join(parts[:first])], parts[first:], url)
-    if not found:
-        raise NanoMLError(f"{url}: no such file.")
-    return [FileInfo(str(place.at(name)), size=size) for name, size in sorted(found)]
-
-
-def _listed(place: Url, directories: Sequence[str], parts: Sequence[str], url: str) -> list[tuple[str, int]]:
-    if len(directories) > _MOST:
-        raise NanoMLError(f"{url}: matches {len(directories)} directories. Write a narrower pattern.")
-    entries = [
-        (f"{directory}/{entry.name}", entry)
-        for directory in directories
-        for entry in list_directory(str(place.at(directory)))
-        if fnmatchcase(entry.name, parts[0]) and entry.is_directory == (len(parts) > 1)
-    ]
-    if len(parts) == 1:
-        return [(name, entry.size) for name, entry in entries]
-    return _listed(place, [name for name, _ in entries], parts[1:], url)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_processing.catalogue import catalogue
+from data_processing.datasets import catalogue
 from services.catalogue import CatalogueServer, contents, install_dasgoclient
 
 

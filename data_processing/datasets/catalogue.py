@@ -16,7 +16,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Optional
 
-from data_processing.catalogue.sources import (
+from data_processing.datasets.files import FileInfo, check_name, is_wildcard
+from data_processing.datasets.sources import (
     VARIABLE,
     CatalogueEntry,
     DatasetReplica,
@@ -24,7 +25,6 @@ from data_processing.catalogue.sources import (
     RefusedError,
     source,
 )
-from data_processing.datasets.files import FileInfo, check_name, is_wildcard
 from MLTools.NanoML.atomic import cache_directory, write_text
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import say

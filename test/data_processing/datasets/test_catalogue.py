@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from data_processing.catalogue import catalogue, sources
-from data_processing.catalogue.catalogue import Catalogue, UnavailableError
-from data_processing.catalogue.sources import DatasetReplica, file_of
+from data_processing.datasets import catalogue, sources
+from data_processing.datasets.catalogue import Catalogue, UnavailableError
 from data_processing.datasets.files import GLOBAL, USERS, instance_of, is_dataset_name
+from data_processing.datasets.sources import DatasetReplica, file_of
 from MLTools.NanoML.errors import NanoMLError
 from services.catalogue import GONE, HALF, MINE, STORE, WZ, ZZ, CatalogueServer, Content, install_dasgoclient
 
@@ -117,7 +117,7 @@ def test_what_does_not_pass_is_told_at_once(fault: int, message: str, dbs: Catal
 
 
 def test_a_server_that_hangs_is_given_up(dbs: CatalogueServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_processing.catalogue.sources.TIMEOUT", 0.3)
+    monkeypatch.setattr("data_processing.datasets.sources.TIMEOUT", 0.3)
     dbs.faults = ["hang"] * 3
     with pytest.raises(UnavailableError, match=r"localhost:\d+: cannot be reached [(].*timed out[)]"):
         Catalogue().files(WZ, GLOBAL)

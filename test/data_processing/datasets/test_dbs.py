@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data_processing.catalogue import catalogue
-from data_processing.catalogue.catalogue import Catalogue, UnavailableError
+from data_processing.datasets import catalogue
+from data_processing.datasets.catalogue import Catalogue, UnavailableError
 from data_processing.datasets.files import GLOBAL
 from services.catalogue import WZ, CatalogueServer, contents
 from services.certificates import Certificates
