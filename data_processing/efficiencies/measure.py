@@ -1,15 +1,22 @@
-"""Measures the efficiencies that a selection names in all simulation of an analysis, and writes a file of correctionlib for each era."""
+"""Measures the efficiencies that a selection names in all simulation of an analysis, and writes a file of correctionlib for each era.
+
+Bins that have too few jets are joined.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Optional, Union
+
+import numpy as np
+from numpy.typing import NDArray
 
 from data_processing.datasets.datasets import output_names
-from data_processing.efficiencies import tables
 from data_processing.efficiencies.counting import (
     Bins,
     CountingJob,
@@ -20,6 +27,7 @@ from data_processing.efficiencies.counting import (
     in_effective_jets,
 )
 from data_processing.skim.stage import skim_job
+from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
@@ -36,29 +44,159 @@ from MLTools.NanoML.workflow.task import Task
 GROUPS = ("dataset", "class", "era")
 """What may have efficiencies of its own."""
 
-_FLAVOURS = {5: "b", 4: "c", 0: "light"}
+_FLAVOURS = {0: "light", 4: "c", 5: "b"}  # of NanoAOD's hadronFlavour
+_INPUTS = {
+    "dataset": ("string", "name of the dataset"),
+    "flavor": ("int", "hadronFlavour: 5, 4 or 0"),
+    "abseta": ("real", "|eta|"),
+    "pt": ("real", "transverse momentum [GeV]"),
+}  # what an efficiency depends on, with types and meanings
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """The efficiency of one dataset and flavour."""
+
+    flavour: int
+    node: Any  # of correctionlib: bins of |eta|, each with bins of pt of its own
+    mean: float
+    jets: int  # how many were counted in this dataset
+    note: str  # in words, if it is not that of this dataset
+
+
+class _Histogram:
+    """Sums of weights in bins of |eta| and pt."""
+
+    def __init__(self, sums: NDArray[np.float64]) -> None:
+        self._sums = sums
+        self.all, self.squares, self.passed = sums
+
+    @classmethod
+    def of(cls, counts: Optional[Counts], bins: Bins) -> _Histogram:
+        empty = np.zeros((3, *bins.shape))
+        return cls(np.array([counts.all_, counts.squares, counts.passed]) if counts else empty)
+
+    def __getitem__(self, what: Union[int, slice]) -> _Histogram:
+        return _Histogram(self._sums[:, what])
+
+    @property
+    def over_eta(self) -> _Histogram:
+        """The same for all |eta|."""
+        return _Histogram(self._sums.sum(axis=1))
+
+    @property
+    def entries(self) -> float:
+        """The number of effective jets, (sum of weights)^2 / sum of squared weights."""
+        squares = float(self.squares.sum())
+        return float(self.all.sum()) ** 2 / squares if squares and self.all.sum() > 0 else 0.0
+
+    @property
+    def value(self) -> float:
+        """The efficiency; as far from 0 and 1 as half a jet is."""
+        if not self.entries:
+            return 0.5
+        least = 0.5 / (self.entries + 1)
+        return float(np.clip(self.passed.sum() / self.all.sum(), least, 1 - least))
+
+    def suffices(self, least: float) -> bool:
+        """Whether there are enough jets, of which some pass and some do not."""
+        return self.entries >= least and bool(0 < self.passed.sum() < self.all.sum())
+
+
+def efficiency(
+    flavour: int, own: Optional[Counts], everywhere: Optional[Counts], bins: Bins, least: float
+) -> Efficiency:
+    """The efficiency of jets of one flavour in one dataset.
+
+    Parameters
+    ----------
+    flavour
+        The flavour.
+    own, everywhere
+        The counts of the dataset, and of all datasets together; None without any such jet.
+    bins
+        Their bins.
+    least
+        How many effective jets each bin must have. Bins of pt are joined with those below until they have, and until some jets
+        pass and some do not. A bin of |eta| without so many takes the efficiency for all |eta|; a dataset without so many, that
+        of all datasets.
+    """
+    mine, all_ = _Histogram.of(own, bins), _Histogram.of(everywhere, bins)
+    chosen, note = (mine, "") if mine.suffices(least) else (all_, "so those of all datasets")
+    if not chosen.suffices(least):
+        note += ", which are too few" if chosen.entries else ", and none there: 1/2 stands in"
+    rows = [chosen[row] if chosen[row].suffices(least) else chosen.over_eta for row in range(bins.shape[0])]
+    content = [_binning("pt", *_joined(row, bins.pt, least)) for row in rows]
+    return Efficiency(flavour, _binning("abseta", bins.abseta, content), chosen.value, own.jets if own else 0, note)
+
+
+def _joined(row: _Histogram, edges: Sequence[float], least: float) -> tuple[list[float], list[float]]:
+    """Edges and values of bins of pt, joined from the highest on until each suffices; what is left at the low end joins the last."""
+    stops, stop = [len(edges) - 1], len(edges) - 1
+    for start in reversed(range(len(edges) - 1)):
+        if row[start:stop].suffices(least):
+            stops.append(start)
+            stop = start
+    stops = [*stops[:-1], 0] if len(stops) > 1 else [*stops, 0]
+    places = stops[::-1]
+    values = [row[start:end].value for start, end in zip(places, places[1:])]
+    return [float(edges[place]) for place in places], values
+
+
+def _binning(name: str, edges: Sequence[float], content: Sequence[Any]) -> dict[str, Any]:
+    return {
+        "nodetype": "binning", "input": name, "edges": list(map(float, edges)), "content": list(content), "flow": "clamp",
+    }  # fmt: skip
+
+
+def correction(name: str, by_dataset: Mapping[str, Sequence[Efficiency]]) -> dict[str, Any]:
+    """One efficiency of all datasets as a correction of correctionlib."""
+
+    def category(key: str, values: Mapping[Any, Any]) -> dict[str, Any]:
+        return {
+            "nodetype": "category", "input": key, "content": [{"key": it, "value": node} for it, node in values.items()],
+        }  # fmt: skip
+
+    data = {
+        dataset: category("flavor", {each.flavour: each.node for each in found})
+        for dataset, found in by_dataset.items()
+    }
+    return {
+        "name": name,
+        "description": "Efficiency in simulation, by generator weights.",
+        "version": 1,
+        "inputs": [{"name": key, "type": kind, "description": text} for key, (kind, text) in _INPUTS.items()],
+        "output": {"name": "efficiency", "type": "real"},
+        "data": category("dataset", data),
+    }
+
+
+def assumed(names: Sequence[str], datasets: Sequence[str]) -> list[dict[str, Any]]:
+    """Corrections with the efficiency 1/2, for selections that ask for one before it is measured."""
+    half = [Efficiency(flavour, 0.5, 0.5, 0, "") for flavour in _FLAVOURS]
+    return [correction(name, dict.fromkeys(datasets, half)) for name in names]
+
+
+def text_of(corrections: Sequence[Mapping[str, Any]], description: str) -> str:
+    """The content of a file of correctionlib."""
+    content = {"schema_version": 2, "description": description, "corrections": list(corrections)}
+    return json.dumps(content, indent=1) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file of correctionlib."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """How efficiencies are measured.
-
-    Attributes
-    ----------
-    bins
-        Bins of |eta| and pt.
-    least
-        How many effective jets each bin must have.
-    group
-        What has efficiencies of its own, one of `GROUPS`: the datasets of a class may share them, or all of an era.
-    workers
-        How many files are read at the same time; 0: one for each usable core.
-    """
+    """How efficiencies are measured."""
 
     bins: Bins
-    least: float
-    group: str = "dataset"
-    workers: int = 0
+    least: float  # how many effective jets each bin must have
+    group: str = "dataset"  # what has efficiencies of its own, one of `GROUPS`: the datasets of a class may share them, or all of an era
+    workers: int = 0  # how many files are read at the same time; 0: one for each usable core
 
 
 @dataclass(frozen=True)
@@ -75,16 +213,16 @@ class _Era:
         """The entries of the YAML file that ask for the file that is made, with the efficiency that each names."""
         if self.corrections is None:
             return {}
-        entries = Document.read(self.corrections).data or {}
+        entries, folder, output = (
+            Document.read(self.corrections).data or {},
+            self.corrections.parent,
+            self.output.resolve(),
+        )
         return {
             key: str(entry.get("name"))
             for key, entry in entries.items()
-            if isinstance(entry, dict) and self._names_output(str(entry.get("file", "")))
+            if isinstance(entry, dict) and (folder / str(entry.get("file", ""))).resolve() == output
         }
-
-    def _names_output(self, file: str) -> bool:
-        assert self.corrections is not None
-        return (self.corrections.parent / file).resolve() == self.output.resolve()
 
 
 def measure(config: Config, how: Measurement, dry_run: bool = False, force: bool = False) -> list[str]:
@@ -142,9 +280,9 @@ def _assumed(eras: Sequence[_Era]) -> Iterator[None]:
         for era in eras:
             names = list(dict.fromkeys(era.expected.values()))
             if names and not era.output.exists():
-                text = tables.text_of(tables.assumed(names, era.datasets), "Not measured yet.")
+                text = text_of(assumed(names, era.datasets), "Not measured yet.")
                 made[era.output] = text
-                tables.write(era.output, text)
+                write(era.output, text)
         yield
     finally:
         for path, text in made.items():
@@ -196,7 +334,7 @@ def _written(config: Config, era: _Era, tasks: Sequence[Task], how: Measurement)
             f"{config.where('skim', 'selection')}: {config.skim and config.skim.selection} counted no jets in "
             f"{', '.join(era.datasets)}. Call `cutflow.count_efficiency(NAME, jets, passed)` where the efficiency is needed."
         )
-    flavours = {name: dict.fromkeys((*tables.FLAVOURS, *(f for n, f in everywhere if n == name))) for name in names}
+    flavours = {name: dict.fromkeys((*_FLAVOURS, *(f for n, f in everywhere if n == name))) for name in names}
     corrections = []
     here = Path.cwd()
     yield f"{era.output.relative_to(here) if era.output.is_relative_to(here) else era.output}:"
@@ -205,14 +343,14 @@ def _written(config: Config, era: _Era, tasks: Sequence[Task], how: Measurement)
         for group, datasets in groups.items():
             own = {each.flavour: each for each in by_group[group] if each.name == name}
             found = [
-                tables.efficiency(each, own.get(each), everywhere.get((name, each)), how.bins, how.least)
+                efficiency(each, own.get(each), everywhere.get((name, each)), how.bins, how.least)
                 for each in flavours[name]
             ]
             by_dataset.update(dict.fromkeys(datasets, found))
             yield f"  {name}, {group}: {', '.join(map(_described, reversed(found)))}"
-        corrections.append(tables.correction(name, {dataset: by_dataset[dataset] for dataset in era.datasets}))
+        corrections.append(correction(name, {dataset: by_dataset[dataset] for dataset in era.datasets}))
     about = f"Measured in simulation by NanoML; bins are joined until each has {how.least:g} effective jets."
-    tables.write(era.output, tables.text_of(corrections, about))
+    write(era.output, text_of(corrections, about))
     yield from _advice(era, names)
 
 
@@ -223,7 +361,7 @@ def _group(config: Config, dataset: str, group: str) -> str:
     return (config.datasets[dataset].class_ if group == "class" else None) or dataset
 
 
-def _described(found: tables.Efficiency) -> str:
+def _described(found: Efficiency) -> str:
     note = f", {found.note}" if found.note else ""
     return f"{_FLAVOURS.get(found.flavour, found.flavour)} {found.mean:.3g} ({found.jets:,} jets{note})"
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.duplicateevents import DuplicateEvents
-from data_processing.merge.content import TREES
 from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
@@ -24,6 +23,9 @@ from MLTools.NanoML.rootio.histograms import add_histogram, is_histogram
 from MLTools.NanoML.rootio.lists import Lists, offsets_of, plain
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile, is_tree
 from MLTools.NanoML.terminal.progress import progress
+
+TREES = ("Runs", "LuminosityBlocks")
+"""The trees that are merged beside the events."""
 
 # without these, an event cannot be identified or weighted
 _NEEDED = (*versions.IDENTIFIERS, "genWeight", *versions.SUM_OF_WEIGHTS)

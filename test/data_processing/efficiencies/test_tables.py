@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from data_processing.efficiencies import tables
+from data_processing.efficiencies import measure as tables
 from data_processing.efficiencies.counting import Bins, Counts
 from MLTools.NanoML.corrections import CorrectionFile
 

@@ -11,7 +11,7 @@ import uproot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_processing.merge.content import Checksums, FileContent
+from data_processing.merge.merge import Checksums, FileContent
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.nanoaod.provenance import Provenance

@@ -20,8 +20,7 @@ import uproot
 from data_processing.convert.columns import StoredCollection
 from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.merge import merge
-from data_processing.merge.content import FileContent
-from data_processing.merge.merge import MergeJob, MergeRecord, _check, foresee, merge_files
+from data_processing.merge.merge import FileContent, MergeJob, MergeRecord, _check, foresee, merge_files
 from data_processing.merge.plan import MergeInputs
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file

@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 
 from data_processing.convert.stage import shuffle_summary
 from data_processing.shuffle import shuffle
-from data_processing.shuffle.parts import Reader, Records
-from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
+from data_processing.shuffle.shuffle import Reader, Records, ShuffleJob, shuffle_files
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML import stages
+from MLTools.NanoML.cli import nanoml
 
 
 @pytest.mark.parametrize(
