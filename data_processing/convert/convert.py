@@ -21,22 +21,19 @@ from data_processing.convert.columns import (
     columns_of,
 )
 from data_processing.convert.duplicateevents import DuplicateEvents, events_of, find_duplicates, scratch
-from data_processing.convert.estimate import Estimate, Transfer, given_weights
-from data_processing.convert.expressions import BoundExpression, Region
-from data_processing.convert.reading import (
-    EventCut,
-    FlagCut,
-    OpenFiles,
-    Sample,
+from data_processing.convert.expressions import (
+    IS_SELECTED,
+    BoundExpression,
+    Estimate,
+    EventWeights,
+    Region,
+    Transfer,
     branches_of,
-    described,
-    has_generator_weights,
-    nominal_flag,
+    given_weights,
+    nominal_cuts,
     passing,
-    read_ahead,
-    survey,
 )
-from data_processing.convert.weights import EventWeights
+from data_processing.convert.reading import OpenFiles, Sample, described, has_generator_weights, read_ahead, survey
 from data_processing.convert.writing import BlockWriter, RowReader, table_writers
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
@@ -52,7 +49,6 @@ from MLTools.NanoML.contracts.hdf5 import (
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
-from MLTools.NanoML.nanoaod.fileaccounting import SELECTED
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import Bar, progress
@@ -119,7 +115,7 @@ def convert_files(job: ConvertJob) -> HDF5Metadata:
 def _convert(job: ConvertJob, opened: OpenFiles) -> HDF5Metadata:
     columns, accounting = _survey(job, opened)
     entries, first = accounting.written, opened(job.sources[0])
-    cuts: list[EventCut] = [FlagCut(SELECTED)] if any(file.only_shifted for file in accounting.files) else []
+    cuts = [BoundExpression(IS_SELECTED, first)] if any(file.only_shifted for file in accounting.files) else []
     if job.estimate:
         cuts.append(BoundExpression(job.estimate.region.cut, first))
         job.estimate.enter(accounting, map(opened, job.sources), job.regions)
@@ -176,7 +172,7 @@ def _write(
     job: ConvertJob,
     opened: OpenFiles,
     reader: RowReader,
-    cuts: Sequence[EventCut],
+    cuts: Sequence[BoundExpression],
     duplicates: DuplicateEvents | None,
     writers: Mapping[str, BlockWriter],
     bar: Bar,
@@ -235,11 +231,11 @@ def _with_quantiles(job: ConvertJob, opened: OpenFiles, columns: FileColumns) ->
     histograms: dict[str, NDArray[Any]] = {name: np.zeros(1, np.int64) for name in wanted}
     for source in (job.survey or job.sources) if wanted else ():
         file = opened(source)
-        flag = nominal_flag(file, Provenance.of(file))
+        cuts = nominal_cuts(file, Provenance.of(file))
         for name in wanted:
             branch = columns.collections[name].order_branch
             for start, stop in file.ranges([branch], _COUNTED_AT_ONCE):
-                arrays, _ = passing([*map(FlagCut, flag)], file.read([branch, *flag], start, stop), stop - start)
+                arrays, _ = passing(cuts, file.read([branch, *branches_of(cuts)], start, stop), stop - start)
                 objects, seen = np.asarray(ak.num(arrays[branch])), histograms[name]
                 histograms[name] = np.bincount(objects, minlength=len(seen))
                 histograms[name][: len(seen)] += seen

@@ -1,27 +1,19 @@
-"""Reading the files of a conversion: they stay open, and a range is read while the one before is written.
-
-An event that passes the selection under shifts of objects alone is no event of a nominal sample: it is left out.
-"""
+"""The files of a dataset: they stay open, a range is read while the one before is written, and their accounting."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import awkward as ak
-import numpy as np
-from numpy.typing import NDArray
 
-from data_processing.convert.expressions import Expression
+from data_processing.convert.expressions import Expression, nominal_cuts
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, all_events_of
-from MLTools.NanoML.nanoaod.fileaccounting import SELECTED
 from MLTools.NanoML.nanoaod.provenance import Provenance
-from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.rootfile import RootFile
 
 _MOST_OPEN = 40  # files; older uproot maps them into memory
@@ -67,64 +59,6 @@ def read_ahead(
             yield file, length, arrays.result()
 
 
-class EventCut(Protocol):
-    """A cut on the events of a file."""
-
-    @property
-    def branches(self) -> Sequence[str]:
-        """The branches that it reads."""
-
-    def passes(self, arrays: Mapping[str, ak.Array], length: int) -> NDArray[np.bool_]:
-        """Which of `length` events pass, given all `branches` of them."""
-
-
-@dataclass(frozen=True)
-class FlagCut:
-    """The cut on a branch of flags."""
-
-    branch: str
-
-    @property
-    def branches(self) -> Sequence[str]:
-        """See `EventCut`."""
-        return [self.branch]
-
-    def passes(self, arrays: Mapping[str, ak.Array], length: int) -> NDArray[np.bool_]:
-        """See `EventCut`."""
-        return np.asarray(ak.to_numpy(arrays[self.branch]), bool)
-
-
-def nominal_flag(file: RootFile, record: Provenance | None) -> list[str]:
-    """The branch that says which events of a file pass without a shift; none if all of them do.
-
-    Raises
-    ------
-    NanoMLError
-        The file has lost that branch.
-    """
-    others = sum(each.only_shifted for each in record.accounting.files) if record else 0
-    if others and SELECTED not in file.branches:
-        raise NanoMLError(
-            f"{file.path}: {others:,} of its events pass under shifts alone, but the branch `{SELECTED}`, by which they are known, was "
-            "dropped. Make the file again, and keep selected*."
-        )
-    return [SELECTED] if others else []
-
-
-def passing(cuts: Sequence[EventCut], arrays: Mapping[str, Any], length: int) -> tuple[dict[str, Any], int]:
-    """The events of a block of `length` that pass all cuts, and how many they are."""
-    passed = np.ones(length, bool)
-    for cut in cuts:
-        passed &= cut.passes(arrays, length)
-    pick, kept = Picker(np.flatnonzero(passed)), int(passed.sum())
-    return {name: pick(array) for name, array in arrays.items()} if kept < length else dict(arrays), kept
-
-
-def branches_of(cuts: Sequence[EventCut]) -> list[str]:
-    """The branches that cuts read."""
-    return list(dict.fromkeys(name for cut in cuts for name in cut.branches))
-
-
 @dataclass(frozen=True)
 class Sample:
     """A dataset of the analysis."""
@@ -162,7 +96,7 @@ def survey(
         problem = record.contradiction(file) if record else None
         if problem is not None:
             raise NanoMLError(f"{source}: {problem}")
-        nominal_flag(file, record)  # an error if it is not there
+        nominal_cuts(file, record)  # an error if it has lost the branch
         weights = record.accounting.weights if record else []
         lost = [name for sums in weights for name in sums.branches if name not in file.branches]
         if lost:

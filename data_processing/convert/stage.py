@@ -11,8 +11,7 @@ from typing import Any, Optional
 
 from data_processing.convert.columns import DatasetParameter, StoredCollection
 from data_processing.convert.convert import ConvertJob, convert_files
-from data_processing.convert.estimate import Estimate, Transfer
-from data_processing.convert.expressions import Expression, Region
+from data_processing.convert.expressions import Estimate, Expression, Region, Transfer
 from data_processing.convert.reading import Sample
 from data_processing.datasets.datasets import output_names, root_files
 from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files

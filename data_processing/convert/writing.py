@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.columns import IDENTIFIER_TYPES, VALID, CollectionColumns, DatasetParameter, FileColumns
-from data_processing.convert.expressions import BoundExpression
-from data_processing.convert.weights import EventWeights
+from data_processing.convert.expressions import BoundExpression, EventWeights
 from MLTools.NanoML.contracts.hdf5 import CORRECTION, EVENTS
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model.padding import Jagged, Places

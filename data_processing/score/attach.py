@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.duplicateevents import identify
-from data_processing.convert.reading import nominal_flag
+from data_processing.convert.expressions import branches_of, nominal_cuts
 from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.contracts.hdf5 import EVENTS
@@ -95,12 +95,12 @@ def match_file(source: str, index: Path, output: Path) -> dict[str, int]:
     known = np.load(index, mmap_mode="r")
     with RootFile(source) as file:
         rows = np.empty(file.entries, np.int64)
-        flag = nominal_flag(file, Provenance.of(file))
+        cuts = nominal_cuts(file, Provenance.of(file))
         for start in range(0, file.entries, _BLOCK):
-            arrays = file.read([*IDENTIFIERS, *flag], start, start + _BLOCK)
+            arrays = file.read([*IDENTIFIERS, *branches_of(cuts)], start, start + _BLOCK)
             found = _search(known, identify(source, arrays))
-            for name in flag:
-                found[(found == _MISSING) & ~np.asarray(arrays[name])] = _ONLY_SHIFTED
+            for cut in cuts:
+                found[(found == _MISSING) & ~cut.passes(arrays, len(found))] = _ONLY_SHIFTED
             rows[start : start + _BLOCK] = found
     with replacing(output) as aside:
         np.save(aside, rows)

@@ -12,9 +12,14 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.convert.estimate import Estimate, given_weights
-from data_processing.convert.expressions import BoundExpression, Expression, Region
-from data_processing.convert.weights import EventWeights
+from data_processing.convert.expressions import (
+    BoundExpression,
+    Estimate,
+    EventWeights,
+    Expression,
+    Region,
+    given_weights,
+)
 from data_processing.score.normalisation import Normalisation, copies_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import EVENT_WEIGHT, NOMINAL, SELECTED, WeightSums, under_shift

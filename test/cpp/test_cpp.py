@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 pytest.importorskip("data_processing.skim.skim")
 
 from data_processing.convert.columns import VALID, CollectionColumns, Feature, FileColumns
-from data_processing.convert.weights import EventWeights
+from data_processing.convert.expressions import EventWeights
 from data_processing.convert.writing import RowReader
 from MLTools.NanoML.contracts.hdf5 import EVENTS
 from MLTools.NanoML.model import Discriminant

@@ -14,9 +14,9 @@ import uproot
 
 from data_processing.convert.columns import StoredCollection, columns_of, event_level_branches
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
+from data_processing.convert.expressions import EventWeights
 from data_processing.convert.stage import convert_summary, losses
 from data_processing.convert.validation import validate_file
-from data_processing.convert.weights import EventWeights
 from data_processing.convert.writing import RowReader
 from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.skim.plan import SkimJob

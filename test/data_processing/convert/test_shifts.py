@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from data_processing.convert.columns import StoredCollection, event_level_branches
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
-from data_processing.convert.estimate import Estimate, Transfer
-from data_processing.convert.expressions import Expression, Region
+from data_processing.convert.expressions import Estimate, Expression, Region, Transfer
 from data_processing.convert.validation import validate_file
 from data_processing.merge.merge import MergeJob, merge_files
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata

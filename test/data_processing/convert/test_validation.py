@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from data_processing.convert import valuechecks
+from data_processing.convert import validation
 from data_processing.convert.columns import StoredCollection, event_level_branches
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.convert.validation import validate_file
@@ -66,7 +66,7 @@ def test_what_convert_writes_is_valid(good: dict[str, Path], monkeypatch: pytest
     assert validate_file(good["WZ"]).skipped == {}
     assert {"weights", "sums", "order"} <= set(validate_file(good["plain"]).skipped)
     monkeypatch.setattr(hdf5, "_BLOCK", 1000)
-    monkeypatch.setattr(valuechecks, "_COMPARED_AT_ONCE", 50)
+    monkeypatch.setattr(validation, "_COMPARED_AT_ONCE", 50)
     assert failed(good["WZ"]) == set()
 
 
@@ -176,6 +176,11 @@ def first_file(change: Callable[[dict[str, Any]], object]) -> Damage:
 @pytest.mark.parametrize(
     ("damage", "checks", "message"),
     [
+        (
+            described(lambda m: m["features"][0].update(missing="none")),
+            "metadata",
+            "features.0.missing: is none, not a list",
+        ),
         (described(lambda m: m.pop("selection")), "metadata", "metadata.selection: is missing"),
         (dataset(lambda d: d.update(is_data=0)), "metadata", "metadata.datasets.0.is_data: is 0, not boolean"),
         (dataset(lambda d: d.update(luminosity=np.nan)), "metadata", "luminosity: is nan, not number or null"),

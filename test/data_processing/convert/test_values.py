@@ -28,7 +28,7 @@ from data_processing.convert.columns import (
     event_level_branches,
 )
 from data_processing.convert.convert import ConvertJob, convert_files
-from data_processing.convert.weights import EventWeights
+from data_processing.convert.expressions import EventWeights
 from data_processing.convert.writing import RowReader
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.branches import Branch
