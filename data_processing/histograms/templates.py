@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.histograms.fill import NOMINAL, Plan
-from data_processing.score.normalisation import Normalisation
+from data_processing.score.eventcolumns import Normalisation
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.bins import chosen_bins, with_background

@@ -6,30 +6,20 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Optional
 
-import awkward as ak
-import numpy as np
-from numpy.typing import NDArray
-
-from data_processing.score.columns import branch_of, bytes_per_event, check_branches
-from data_processing.score.decisions import Decider
 from data_processing.score.eventcolumns import EventColumns, Mark, Role
+from data_processing.score.scorers import Decider, Scorer, bytes_per_event
 from data_processing.skim.plan import copy_auxiliary, with_counters
+from ML_processing.training.description import versions
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
-from MLTools.NanoML.model.shifts import ShiftedScores, object_counts, shifted_inputs
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
-from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, ScoredBy
-from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
-from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import Selection, load_selection
 from MLTools.NanoML.terminal.progress import progress
 
 
@@ -130,7 +120,9 @@ def score_file(job: ScoreJob) -> ScoreRecord:
         with replacing(job.output) as aside, NanoWriter(aside, branches, job.compression, file.format) as writer:
             names = [name for name in writer.events.columns if name not in made]
             reads = list(dict.fromkeys([*names, *(name for each in scorers for name in each.reads), *described.reads]))
-            size = file.bytes_per_event(reads) + sum(each.bytes_per_event for each in scorers) + 8 * len(described.made)
+            size = (
+                file.bytes_per_event(reads) + sum(bytes_per_event(each) for each in scorers) + 8 * len(described.made)
+            )
             most = max(1, min(job.chunk, int(job.memory * 1_000_000 / max(size, 1))))
             is_data = (record.accounting if record else all_events_of(file)).is_data is not False
             with progress(f"score {Path(job.source).name}", file.entries, is_share=is_data) as bar:
@@ -188,107 +180,3 @@ def _refuse_clashes(scorers: Sequence[Scorer | Decider], file: RootFile) -> None
                 hint = "The selection inside the model reads NanoAOD before any skim, and each such model is scored by itself."
             raise NanoMLError(f"{known[clash]}, which {each.model.path} makes. {hint}")
         known.update((name, f"{each.model.path}: makes a branch {name}") for name in each.made)
-
-
-class Scorer:
-    """Scores the events of a file by a model.
-
-    If the file lacks columns that a selection makes, the selection is run here, under no shift. Events that do not pass it
-    have no score: it is NaN, which no cut accepts and no histogram shows, and the branch NAME_selected tells them apart.
-
-    If the file, by its record, was skimmed with shifts of objects, there are scores NAME_CLASS_jesUp and NAME_DISCRIMINANT_jesUp
-    for each shift under which one of the model's inputs differs. As in any column of a skim, they are those of the nominal inputs
-    for an event that is not selected under the shift, and without such a branch the scores are the same. A model of objects has
-    scores of the nominal objects.
-
-    At several values of the model's parameter there are scores NAME_CLASS_mass600 for each: `values` has them by these endings.
-
-    It is an error if the file lacks what the model reads, or has it in another form, or has a branch of a score's name.
-    `reads` are the branches that must be read, `made` those that scoring makes.
-    """
-
-    def __init__(
-        self, model: Model, file: RootFile, record: Provenance | None, values: Mapping[str, float | None], base: str
-    ) -> None:
-        self.model = model
-        selection = _selection_to_run(model, file, base)
-        of_selection = selection.made.always if selection else {}
-        self._branches = [name for name in model.reads if name not in of_selection]
-        check_branches(model, file, self._branches)
-        self._bound = selection.bind(file.branches, file.path) if selection else None
-        shifted = shifted_inputs(model, self._branches, record.shifts if record else (), file.branches)
-        self._scores = [ShiftedScores(model, value, shifted, ending) for ending, value in values.items()]
-        self.reads = [
-            *versions.IDENTIFIERS,
-            *self._branches,
-            *self._scores[0].reads,
-            *(self._bound.branches if self._bound else ()),
-        ]
-        self.made = {each.name: branch_of(each) for scores in self._scores for each in scores.columns}
-        if selection is not None:
-            name, title = f"{model.name}_selected", f"the event passes {selection.name}; else its scores are NaN"
-            self.made[name] = Branch(name, "bool", "flat", title, None, "")
-
-    @property
-    def bytes_per_event(self) -> int:
-        """Size of an event's tensors and scores."""
-        return bytes_per_event(self.model, self.made)
-
-    def score(self, arrays: Mapping[str, ak.Array]) -> dict[str, Any]:
-        """The branches made for a range of events, given all of `reads`."""
-        run, block, event = (np.asarray(ak.to_numpy(arrays[name])) for name in versions.IDENTIFIERS)
-        fold = fold_of(run, block, event, self.model.folds)
-        columns: dict[str, Any] = {name: _plain(arrays[name]) for name in self._branches}
-        others = {name: _plain(arrays[name]) for name in self._scores[0].reads}
-        passed = np.ones(len(fold), bool)
-        counts = None if self.model.description.collection is None else object_counts(columns)
-        if self._bound is not None:
-            selected = self._bound.apply(arrays, np.ones(len(fold)), plain=True)
-            pick = Picker(selected.rows)
-            columns = {**{name: pick(values) for name, values in columns.items()}, **selected.columns}
-            others = {name: pick(values) for name, values in others.items()}
-            passed[:] = False
-            passed[selected.rows] = True
-        found: dict[str, Any] = {f"{self.model.name}_fold": fold.astype(np.int32)}
-        found[f"{self.model.name}_selected"] = passed  # only written if there is a selection
-        for each in self._scores:
-            for name, scores in each(columns, others, fold[passed]).items():
-                found[name] = _spread(scores, passed, counts)
-        return {name: found[name] for name in self.made}
-
-
-def _plain(array: ak.Array) -> Any:
-    """Numbers as a numpy array; lists as they are."""
-    return array if array.ndim > 1 else np.asarray(ak.to_numpy(array))
-
-
-def _spread(scores: NDArray[np.float32], passed: NDArray[np.bool_], counts: NDArray[np.int64] | None) -> Any:
-    """The scores of all events, which are NaN where these did not pass; lists, if there are `counts`."""
-    places = passed if counts is None else np.repeat(passed, counts)
-    values = np.full(len(places), np.nan, np.float32)
-    values[places] = scores
-    return values if counts is None else ak.unflatten(values, counts)
-
-
-def _selection_to_run(model: Model, file: RootFile, base: str) -> Optional[Selection]:
-    """The selection whose columns the model reads and the file lacks; None if it has them."""
-    missing = {
-        name: spec for name, spec in model.selection_columns.items() if versions.resolve(name, file.branches) is None
-    }
-    if not missing:
-        return None
-    name, spec = next(iter(missing.items()))
-    problem = f"{file.path}: model {model.name} reads {name}, which the file lacks. Its selection, {spec},"
-    try:
-        selection = load_selection(spec, base)
-    except NanoMLError as reason:
-        raise NanoMLError(
-            f"{problem} cannot be run here: {reason} "
-            f"Skim the file with it first (nanoml skim --selection {spec} ...), then score the skim."
-        ) from None
-    unknown = [name for name in missing if name not in selection.made.always]
-    if unknown:
-        raise NanoMLError(
-            f"{problem} no longer makes {unknown[0]}. Skim with the version that the model was trained on."
-        )
-    return selection

@@ -15,8 +15,7 @@ from data_processing.convert.reading import Sample
 from data_processing.convert.stage import estimate_of, region_of
 from data_processing.datasets.datasets import find_files, output_names, root_files
 from data_processing.score.attach import AttachJob, attach_file, check_events, check_summary, index_events, match_file
-from data_processing.score.eventcolumns import Mark, Role
-from data_processing.score.normalisation import NormaliseJob, copies_of, normalise
+from data_processing.score.eventcolumns import Mark, NormaliseJob, Role, copies_of, normalise
 from data_processing.score.score import ScoreJob, load_models, score_file
 from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.config.analysis import Config, scored_values

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from data_processing.convert.reading import Sample
-from data_processing.score.normalisation import NormaliseJob, copies_of, normalise
+from data_processing.score.eventcolumns import NormaliseJob, copies_of, normalise
 from data_processing.score.score import ScoreJob, score_file
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.cli import nanoml

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from data_processing.score.normalisation import Normalisation
+from data_processing.score.eventcolumns import Normalisation
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import ShiftSums, Step, WeightSums
