@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +22,7 @@ from MLTools.NanoML.terminal.progress import silence
 
 RECORDS = ".nanoml"  # the directory of records in the work directory
 _FORKED = sys.platform == "linux"  # whether workers are
+_LITTLE = 4_000_000  # bytes, which one process has read before others have begun
 
 
 def usable_cores() -> int:
@@ -29,6 +30,17 @@ def usable_cores() -> int:
     if os.environ.get("NANOML_CORES", "").isdigit():
         return max(1, int(os.environ["NANOML_CORES"]))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def workers_for(files: Iterable[str]) -> int:
+    """How many processes are worth it for files that are read: one if all of them are here, and small."""
+    size = 0
+    for file in set(files):
+        try:
+            size += os.path.getsize(file)
+        except OSError:  # as of a URL
+            return usable_cores()
+    return usable_cores() if size > _LITTLE else 1
 
 
 @contextmanager

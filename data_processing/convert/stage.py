@@ -22,7 +22,6 @@ from MLTools.NanoML.contracts.missing import lines as missing_lines
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import told_once
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL
-from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.page import plural
 from MLTools.NanoML.workflow.analysis import Analysis
@@ -64,7 +63,7 @@ def convert_stage(analysis: Analysis) -> Stage:
         inputs = tuple(dict.fromkeys([*(job.survey or job.sources), *others]))
         work = functools.partial(convert_files, job)
         tasks.append(Task("convert", name, inputs, (job.output,), settings, code, work))
-    return Stage("convert", tasks, usable_cores(), functools.partial(convert_summary, hidden=analysis.blinded.hidden))
+    return Stage("convert", tasks, 0, functools.partial(convert_summary, hidden=analysis.blinded.hidden))
 
 
 def _dataset_job(analysis: Analysis, name: str, groups: Mapping[str, Sequence[str]]) -> ConvertJob:

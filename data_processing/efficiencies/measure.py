@@ -31,7 +31,7 @@ from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.parallel import locked, usable_cores
+from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.remote.client import adopt_settings
 from MLTools.NanoML.schema.document import Document
 from MLTools.NanoML.schema.plain import read
@@ -196,7 +196,7 @@ class Measurement:
     bins: Bins
     least: float  # how many effective jets each bin must have
     group: str = "dataset"  # what has efficiencies of its own, one of `GROUPS`: the datasets of a class may share them, or all of an era
-    workers: int = 0  # how many files are read at the same time; 0: one for each usable core
+    workers: int = 0  # how many files are read at the same time; 0: as many as they are worth
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def measure(config: Config, how: Measurement, dry_run: bool = False, force: bool
     workdir, eras = Layout.of(config).workdir, _eras(config)
     with locked(workdir), _assumed(eras):
         analysis = Analysis(config)
-        stage = Stage("efficiencies", _tasks(analysis, how, eras), how.workers or usable_cores())
+        stage = Stage("efficiencies", _tasks(analysis, how, eras), how.workers)
         if dry_run:
             files = [f"  {era.output}: {', '.join(era.datasets)}" for era in eras]
             return [*(line for each in plan([stage], workdir, force) for line in each.lines()), *files]

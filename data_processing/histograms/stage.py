@@ -24,7 +24,6 @@ from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.nanoaod.folds import SINGLE
 from MLTools.NanoML.nanoaod.formula import Formula
-from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.progress import say_once
 from MLTools.NanoML.workflow.analysis import Analysis
@@ -60,7 +59,7 @@ def fill_stage(analysis: Analysis) -> Optional[Stage]:
         inputs = tuple(dict.fromkeys([str(scores), source]))
         work = functools.partial(fill_file, job)
         tasks.append(Task("fill", f"{dataset}/{output.stem}", inputs, (output,), settings, code, work))
-    return Stage("fill", tasks, usable_cores())
+    return Stage("fill", tasks, 0)
 
 
 def histogram_stage(analysis: Analysis) -> Optional[Stage]:

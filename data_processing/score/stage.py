@@ -24,7 +24,7 @@ from MLTools.NanoML.config.datasets import FIT
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
-from MLTools.NanoML.parallel import RECORDS, usable_cores
+from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.workflow.analysis import Analysis
@@ -56,14 +56,14 @@ def score_stage(analysis: Analysis) -> Optional[Stage]:
     job = ScoreJob("", Path(), tuple(models), values, score.copy, base=str(config.base))
     if score.files:
         tasks = score_tasks(find_files(score.files, config.base), layout.scores(), job, "", own)
-        return Stage("score", tasks, usable_cores())
+        return Stage("score", tasks, 0)
     tasks = []
     for name, paths in root_files(analysis).items():
         of_dataset = replace(job, roles=_roles(config, name), marks=_marks(config, name))
         if score.model is None:
             of_dataset = replace(of_dataset, models=(trained[config.training_of(name)],))
         tasks += score_tasks(paths, layout.scores(name), of_dataset, f"{name}/", own)
-    return Stage("score", tasks, usable_cores())
+    return Stage("score", tasks, 0)
 
 
 def _check_eras(config: Config, models: Sequence[Model]) -> None:
@@ -124,7 +124,7 @@ def normalise_stage(analysis: Analysis) -> Optional[Stage]:
             outputs = (each.output, *([copies_of(each.output)] if dataset.is_data else []))
             work = functools.partial(normalise, each)
             tasks.append(Task("normalise", key, inputs, outputs, settings, code, work))
-    return Stage("normalise", tasks, usable_cores())
+    return Stage("normalise", tasks, 0)
 
 
 def _roles(config: Config, name: str) -> list[Role]:

@@ -17,7 +17,6 @@ from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import ConfigError, listed
 from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, Accounting, shift_changes
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, OUTLIER, FileAccounting
-from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.selection import DatasetInfo
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
@@ -223,4 +222,4 @@ def skim_stage(analysis: Analysis) -> Stage:
         tasks += [task for task in of_dataset if task.inputs[0] not in left_out]
     directories = {name: layout.skims(name) for name in analysis.files}
     data = {name: name in analysis.blinded.hidden for name in directories if config.datasets[name].is_data}
-    return skim_tasks_stage(tasks, directories, skim.workers or usable_cores(), data)
+    return skim_tasks_stage(tasks, directories, skim.workers, data)

@@ -104,7 +104,9 @@ def output_option(metavar: str, text: str, required: bool = False) -> Callable[[
 
 def workers_option(text: str) -> Callable[[_Command], _Command]:
     """How much is done at the same time."""
-    return click.option("--workers", type=click.IntRange(0), default=0, help=f"{text}; default: one per core.")
+    return click.option(
+        "--workers", type=click.IntRange(0), default=0, help=f"{text}; default: one per core, and one for a few MB."
+    )
 
 
 def reading_options(function: _Command) -> Callable[..., Any]:

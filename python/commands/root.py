@@ -99,10 +99,9 @@ def skim(
         return
     if output is None:
         raise click.UsageError("Say where the skims go: -o DIR.")
-    from MLTools.NanoML.parallel import expect_workers, usable_cores
+    from MLTools.NanoML.parallel import expect_workers, workers_for
 
-    workers = workers or usable_cores()
-    if min(workers, len(files)) > 1:
+    if min(workers or workers_for(files), len(files)) > 1:
         expect_workers("data_processing.skim.skim")
     from MLTools.NanoML.stages import import_part
     from MLTools.NanoML.workflow.pipeline import run_stage
@@ -216,7 +215,6 @@ def score(
         return
     if output is None:
         raise click.UsageError("Say where the scores go: -o DIR.")
-    from MLTools.NanoML.parallel import usable_cores
     from MLTools.NanoML.stages import import_part
     from MLTools.NanoML.workflow.pipeline import run_stage
     from MLTools.NanoML.workflow.runner import Stage
@@ -229,7 +227,7 @@ def score(
     scoring.load_models(paths, values)  # a bad model is one message, not one for each file
     sources = find_files(files, reading)
     job = scoring.ScoreJob("", Path(), paths, values, copy, compression, base=os.getcwd())
-    stage = Stage("score", stage_of.score_tasks(sources, output.resolve(), job), workers or usable_cores())
+    stage = Stage("score", stage_of.score_tasks(sources, output.resolve(), job), workers)
     run_stage(stage, sources, output, force)
 
 
@@ -274,12 +272,12 @@ def attach(events: Path, files: tuple[str, ...], output: Path, workers: int, for
     Events are matched by run, luminosityBlock and event, so the HDF5 file may come from many ROOT files, with its rows
     in any order. The output has these and the columns: make it a friend of the ROOT file.
     """
-    from MLTools.NanoML.parallel import locked, usable_cores
+    from MLTools.NanoML.parallel import locked
     from MLTools.NanoML.stages import import_part
     from MLTools.NanoML.workflow.runner import plan, run
 
     attaching, stage_of = (import_part(f"data_processing.score.{name}") for name in ("attach", "stage"))
     job = attaching.AttachJob(events.resolve(), find_files(files), output.resolve(), **options)
-    stages = stage_of.attach_stages(job, workers or usable_cores())
+    stages = stage_of.attach_stages(job, workers)
     with locked(output):
         run(plan(stages, output, force), output)

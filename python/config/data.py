@@ -69,7 +69,9 @@ class Skim:
     chunk: int = setting(100_000, "How many events are read at once at most.", minimum=1)
     memory: int = setting(100, "Memory for the branches that are read at once [MB].", minimum=1)
     workers: int = setting(
-        0, "How many files are read at the same time; 0: as many as there are usable cores.", minimum=0
+        0,
+        "How many files are read at the same time; 0: as many as there are usable cores, and one if all are a few MB.",
+        minimum=0,
     )
     engine: str = setting(
         ENGINES[0],

@@ -16,7 +16,7 @@ from typing import Any
 
 from MLTools.NanoML.atomic import remove_leftovers
 from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, UnreadableError, lacks_memory, told_once
-from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool
+from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool, workers_for
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
 from MLTools.NanoML.workflow.task import (
     NOT_DONE,
@@ -40,7 +40,9 @@ class Stage:
 
     name: str  # "skim", "train", ...
     tasks: Sequence[Task]
-    workers: int = 1  # how many tasks run at the same time; 1 runs them in this process
+    workers: int = (
+        1  # how many tasks run at the same time; 1 runs them in this process; 0: as many as their inputs are worth
+    )
     # the result in lines, given what the work of each task returned, by the task's name
     summary: Callable[[Mapping[str, Mapping[str, Any]]], Sequence[str]] = lambda _: ()
     of: str = "files"  # what its tasks are counted as
@@ -191,7 +193,7 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
             forget(task, records)
         fingerprints = Fingerprints(records, stage.name)
         done = _Done(records, fingerprints, set(each.fingerprints))
-        workers = min(stage.workers, len(todo))
+        workers = min(stage.workers or workers_for(path for task in todo for path in task.inputs), len(todo))
         failures = _run_pool(stage, todo, done, workers) if workers > 1 else _run_here(stage, todo, done)
         if failures:
             raise FailedTasksError(stage.tasks, failures)

@@ -38,7 +38,17 @@ def test_works_in_a_checkout() -> None:
 def test_workers_find_the_checkout_too(sample: Path, tmp_path: Path) -> None:
     """Two files, so that workers are started, which import everything anew."""
     inputs = [str(path) for path in sorted((sample / "ZGToLLG").glob("*.root"))]
-    done = run(SCRIPT, "skim", "--selection", "MLTools.NanoML.trilepton:Trilepton", "-o", str(tmp_path), *inputs)
+    done = run(
+        SCRIPT,
+        "skim",
+        "--selection",
+        "MLTools.NanoML.trilepton:Trilepton",
+        "--workers",
+        "2",
+        "-o",
+        str(tmp_path),
+        *inputs,
+    )
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("*.root"))) == len(inputs) > 1
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import signal
 import subprocess
 import sys
@@ -13,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from MLTools.NanoML import parallel
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.parallel import locked
+from MLTools.NanoML.parallel import locked, workers_for
 from MLTools.NanoML.terminal import progress
 from MLTools.NanoML.workflow.runner import Planned, Stage, plan, run
-from MLTools.NanoML.workflow.task import Record, Task
+from MLTools.NanoML.workflow.task import Record, Task, read_record
 from processes import running
 
 # in a module of its own: worker processes import it
@@ -37,7 +39,7 @@ def copy(source, output):
     say_once("copies", f"{source.name} is copied, as many others are")
     with replacing(output) as aside:
         aside.write_text(source.read_text())
-    return {"size": len(source.read_text())}
+    return {"size": len(source.read_text()), "process": os.getpid()}
 """
 
 
@@ -59,6 +61,20 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number in range(4):
         (tmp_path / f"in{number}").write_text(f"content {number}")
     return tmp_path
+
+
+def test_files_that_are_small_together_are_read_by_this_process(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANOML_CORES", "2")
+    small = stage(inputs, "a", "in", range(4), workers=0)
+    run(plan([small], inputs), inputs)
+    assert {read_record(task, inputs / parallel.RECORDS).summary["process"] for task in small.tasks} == {os.getpid()}
+    files = [str(inputs / f"in{number}") for number in range(4)]
+    assert [workers_for(files), workers_for([*files, "root://a.b//c.root"])] == [1, 2]
+    monkeypatch.setattr(parallel, "_LITTLE", 35)
+    assert [workers_for(files), workers_for([*files[:3], files[0]])] == [2, 1]
+    large = stage(inputs, "b", "in", range(4), workers=0)
+    run(plan([large], inputs), inputs)
+    assert os.getpid() not in {read_record(task, inputs / parallel.RECORDS).summary["process"] for task in large.tasks}
 
 
 @pytest.mark.parametrize("workers", [1, 3])
