@@ -224,12 +224,12 @@ class Transfer:
 
     @property
     def of_others(self) -> Transfer:
-        """What it is for events of other classes: 1."""
+        """The same weight for events of other classes: 1."""
         return self._each(lambda _: "1")
 
     @property
     def subtracted(self) -> Transfer:
-        """What it is for events that are subtracted."""
+        """The same weight for events that are subtracted."""
         return self._each(lambda text: f"-({text})")
 
     def _each(self, change: Callable[[str], str]) -> Transfer:
@@ -244,7 +244,7 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the events of a dataset are in a class that is estimated from data."""
+    """The role of a dataset's events in a class that is estimated from data."""
 
     dataset: str  # its name
     region: Region  # in which the events are
@@ -254,7 +254,7 @@ class Estimate:
 
     @property
     def factor(self) -> Transfer:
-        """What the weight of an event is multiplied by."""
+        """The factor of an event's weight."""
         return self.transfer.subtracted if self.is_subtracted else self.transfer
 
     def counted(self, regions: Sequence[Region]) -> list[Region]:

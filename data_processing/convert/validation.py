@@ -194,7 +194,7 @@ def _event_types(metadata: HDF5Metadata, there: Sequence[str]) -> dict[str, str]
 
 @dataclass
 class Findings:
-    """What is wrong with a file."""
+    """The faults of a file."""
 
     path: str
     allow_nan: bool

@@ -39,7 +39,7 @@ _COLUMNS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "file": attrgetter("name", "events", "size", "adler32", "valid", "block"),
     "site": attrgetter("name", "kind", "share"),
 }
-"""What is remembered of each thing that one may ask for."""
+"""The columns that are remembered of each kind of answer."""
 
 
 class UnavailableError(NanoMLError):
@@ -53,32 +53,18 @@ def now() -> datetime:
 
 @dataclass(frozen=True)
 class FileList:
-    """The valid files of a dataset, in the order of their names.
+    """The valid files of a dataset, in the order of their names."""
 
-    Attributes
-    ----------
-    files
-        Under their logical names.
-    invalid
-        Number of other files, which must not be used.
-    sites
-        Where the dataset is; None if that is not known.
-    date
-        When the catalogue said so.
-    source
-        Who was asked.
-    """
-
-    files: Sequence[FileInfo]
-    invalid: int
-    sites: Optional[Sequence[DatasetReplica]]
-    date: datetime
-    source: str
+    files: Sequence[FileInfo]  # under their logical names
+    invalid: int  # number of other files, which must not be used
+    sites: Optional[Sequence[DatasetReplica]]  # where the dataset is; None if that is not known
+    date: datetime  # of the answer
+    source: str  # who was asked
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What is remembered: the rows, when they were given, and by whom."""
+    """A remembered answer: the rows, when they were given, and by whom."""
 
     question: str
     date: datetime

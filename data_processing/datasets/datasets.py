@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # the catalogue is imported where it is needed: a run of loca
 
 @dataclass(frozen=True)
 class DatasetPart:
-    """What one name or pattern of a dataset stands for."""
+    """The files that one name or pattern of a dataset stands for."""
 
     text: str  # the name or pattern; empty for all files that are named one by one
     files: Sequence[FileInfo]
@@ -52,7 +52,7 @@ class DatasetPart:
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """What a dataset consists of."""
+    """The files of a dataset."""
 
     files: Sequence[FileInfo]  # what a run reads
     parts: Sequence[DatasetPart]  # what there is, before max_files and max_events
@@ -84,7 +84,7 @@ def resolve_datasets(config: Config) -> dict[str, list[str]]:
 def describe_datasets(
     config: Config, refresh: bool = False, confirm: Optional[Confirm] = None
 ) -> dict[str, DatasetFiles]:
-    """What each dataset consists of.
+    """Find the files of each dataset.
 
     What the catalogue or a server answered is kept in the work directory, and stays the same until it is asked anew.
 
@@ -210,7 +210,7 @@ def output_names(files: list[str], suffix: str = ".root") -> dict[str, str]:
 
 
 def root_files(analysis: Analysis) -> dict[str, list[str]]:
-    """What the stages after the skim read: the skims, or the datasets' files if there is no skim."""
+    """The files that stages after the skim read: the skims, or the datasets' files if there is no skim."""
     skims = Layout.of(analysis.config).skims
     return {
         name: [
@@ -265,7 +265,7 @@ class DatasetOverview:
 
 @dataclass(frozen=True)
 class QueryOverview:
-    """What the catalogue has for a name or pattern; the details if it is one dataset."""
+    """The datasets of the catalogue for a name or pattern; the details if it is one dataset."""
 
     query: str
     instance: str
@@ -275,7 +275,7 @@ class QueryOverview:
 
 
 def overview(config: Config, refresh: bool = False, confirm: Optional[Confirm] = None) -> list[DatasetOverview]:
-    """What each dataset consists of, and what has changed in the catalogue; arguments as of `describe_datasets`.
+    """The files of each dataset, and what has changed in the catalogue; arguments as of `describe_datasets`.
 
     Raises
     ------
@@ -333,7 +333,7 @@ def _part(part: DatasetPart) -> PartOverview:
 
 
 def _news(found: DatasetFiles, catalogue: Catalogue) -> Iterable[str]:
-    """What has changed since the lists were taken."""
+    """The changes since the lists were taken, in sentences."""
     from data_processing.datasets.catalogue import UnavailableError
     from data_processing.datasets.queries import ask
 
@@ -372,7 +372,7 @@ def _change(before: FileList, after: FileList) -> str:
 
 
 def query(name: str, instance: Optional[str] = None, refresh: bool = False) -> QueryOverview:
-    """What the catalogue has for a name or pattern, in the instance that usually has such datasets or another one.
+    """Ask the catalogue for a name or pattern, in the instance that usually has such datasets or another one.
 
     Raises
     ------

@@ -67,7 +67,7 @@ class DatasetQuery:
 
     @property
     def key(self) -> str:
-        """What its answer is kept under, for this analysis."""
+        """The name under which its answer is kept, for this analysis."""
         return f"{self.text} {self.instance}".rstrip()
 
     @property
@@ -256,7 +256,7 @@ def find_same(files: Sequence[str]) -> Optional[tuple[int, int]]:
 
 
 def _remote_name(url: SplitResult) -> str:
-    """What all URLs of a file have in common."""
+    """The name that all URLs of a file have in common."""
     path = _SLASHES.sub("/", url.path)
     lfn = _LFN.match(path)
     if lfn:  # whichever redirector or site it comes from
@@ -268,7 +268,7 @@ def _remote_name(url: SplitResult) -> str:
 
 
 def _status(path: str) -> Optional[os.stat_result]:
-    """What the operating system knows of a path, which may be a link; None if there is none."""
+    """The status of a path, which may be a link; None if there is no such file."""
     try:
         return os.lstat(path)
     except OSError:  # reported when the file is read
@@ -276,7 +276,7 @@ def _status(path: str) -> Optional[os.stat_result]:
 
 
 def _local_names(path: str, status: Optional[os.stat_result], real: Callable[[str], str]) -> list[str]:
-    """What all paths of a file have in common; `real` is os.path.realpath, which remembers directories."""
+    """The names that all paths of a file have in common; `real` is os.path.realpath, which remembers directories."""
     directory, name = os.path.split(path)
     lfn = _LFN_ON_DISK.search(path)
     is_link = status is not None and stat.S_ISLNK(status.st_mode)

@@ -32,32 +32,22 @@ _SCHEMA = 1  # of the files with lists
 
 @dataclass
 class FoundLists:
-    """What was found for the queries of one dataset of the configuration.
+    """The answers to the queries of one dataset of the configuration, which are kept: nobody is asked again."""
 
-    Attributes
-    ----------
-    path
-        WORKDIR/.nanoml/datasets/NAME.json, where it is kept: it is not looked for again.
-    names
-        For queries with a wildcard, by their `key`: the names that they stand for.
-    lists
-        For names of the catalogue and patterns on servers, by their `key`: the files.
-    new
-        What was asked for just now.
-    """
-
-    path: Path
+    path: Path  # WORKDIR/.nanoml/datasets/NAME.json
+    # for queries with a wildcard, by their `key`: the names that they stand for
     names: dict[str, list[str]] = field(default_factory=dict)
+    # for names of the catalogue and patterns on servers, by their `key`: the files
     lists: dict[str, FileList] = field(default_factory=dict)
-    new: list[DatasetQuery] = field(default_factory=list, compare=False)
+    new: list[DatasetQuery] = field(default_factory=list, compare=False)  # what was asked for just now
 
     def queries(self, query: DatasetQuery) -> list[DatasetQuery]:
-        """What a query stands for: one query for each dataset that a wildcard matches, or itself."""
+        """One query for each dataset that a wildcard matches, or the query itself."""
         return [replace(query, text=name) for name in self.names[query.key]] if query.has_wildcard else [query]
 
     @classmethod
     def read(cls, directory: Path, dataset: str) -> FoundLists:
-        """What was found earlier, if anything; NanoMLError if the file is damaged."""
+        """Read the earlier answers, if there are any; NanoMLError if the file is damaged."""
         path = directory / f"{dataset}.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

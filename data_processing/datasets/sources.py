@@ -1,4 +1,4 @@
-"""Who answers for CMS's catalogue of datasets: the program dasgoclient where it is installed, or the web service DBS."""
+"""The two sources of CMS's catalogue of datasets: the program dasgoclient where it is installed, or the web service DBS."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class CatalogueEntry:
 
 @dataclass(frozen=True)
 class DatasetReplica:
-    """What a site, such as T2_DE_DESY, has of a dataset: on "DISK" or "TAPE", and how much of it [%]."""
+    """The part of a dataset at a site, such as T2_DE_DESY: on "DISK" or "TAPE", and how much of it [%]."""
 
     name: str
     kind: str
@@ -77,7 +77,7 @@ class DatasetReplica:
 
 
 class CatalogueSource(ABC):
-    """Who answers. Each method raises RefusedError or NoAnswerError."""
+    """A source of the catalogue. Each method raises RefusedError or NoAnswerError."""
 
     name: str
 
@@ -324,7 +324,7 @@ def _refusal(problem: urllib.error.HTTPError) -> Exception:
 
 
 def _message(row: Mapping[str, Any]) -> str:
-    """What a row says about an error."""
+    """The message in a row about an error."""
     error = row.get("error")
     known = (error.get("message") or error.get("reason")) if isinstance(error, dict) else error
     return " ".join(str(known or row.get("message") or "it does not say why").split())

@@ -75,7 +75,7 @@ class Counts:
 
 @dataclass
 class FileCounts:
-    """What was counted in a file."""
+    """The jets that were counted in a file."""
 
     events: int
     counts: list[Counts]

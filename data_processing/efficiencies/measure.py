@@ -42,7 +42,7 @@ from MLTools.NanoML.workflow.runner import FailedTasksError, Stage, plan, run
 from MLTools.NanoML.workflow.task import Task
 
 GROUPS = ("dataset", "class", "era")
-"""What may have efficiencies of its own."""
+"""The groups of datasets that may have efficiencies of their own."""
 
 _FLAVOURS = {0: "light", 4: "c", 5: "b"}  # of NanoAOD's hadronFlavour
 _INPUTS = {
@@ -355,7 +355,7 @@ def _written(config: Config, era: _Era, tasks: Sequence[Task], how: Measurement)
 
 
 def _group(config: Config, dataset: str, group: str) -> str:
-    """What a dataset shares its efficiencies with, by its name."""
+    """The group with which a dataset shares its efficiencies, by its name."""
     if group == "era":
         return "all datasets"
     return (config.datasets[dataset].class_ if group == "class" else None) or dataset

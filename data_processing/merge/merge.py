@@ -55,7 +55,7 @@ class Checksums:
 
 @dataclass
 class FileContent:
-    """What a file contains, but for the numbers of its trees."""
+    """The content of a file, with checksums in place of the numbers of its trees."""
 
     # checksums of `Events`, and of those of `TREES` that it has
     trees: dict[str, Checksums] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class FileContent:
         return found
 
     def differing(self, other: FileContent) -> list[str]:
-        """What differs, in words."""
+        """The differences, in words."""
         found = []
         for name in {**self.trees, **other.trees}:
             one, two = self.trees.get(name, Checksums()), other.trees.get(name, Checksums())
@@ -140,7 +140,7 @@ class MergeJob:
 
 @dataclass(frozen=True)
 class MergeRecord:
-    """What was merged."""
+    """The outcome of a merge."""
 
     files: int
     entries: int  # events of the merged file
@@ -152,7 +152,7 @@ class MergeRecord:
     is_hidden: bool = False  # whether these are data after a cut, which may be blind: no number of events is told
 
     def lines(self, name: str) -> list[str]:
-        """What was merged into file `name`, and what was not, in words."""
+        """Say what was merged into file `name`, and what was not."""
         events = f"{self.entries:,} events, sum of weights {self.sum_of_weights:.9g}, "
         lines = [f"{name}: {self.files:,} files, {'' if self.is_hidden else events}{self.branches:,} branches"]
         if self.duplicates:
@@ -165,7 +165,7 @@ class MergeRecord:
 
 
 def summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What was merged, in words; `done` has the `MergeRecord` of each file as JSON, by its name."""
+    """Say what was merged; `done` has the `MergeRecord` of each file as JSON, by its name."""
     return [line for name, content in done.items() for line in MergeRecord(**content).lines(name)]
 
 
@@ -212,7 +212,7 @@ def _find_duplicates(job: MergeJob, inputs: MergeInputs, plan: TreePlan) -> None
 
 
 def foresee(job: MergeJob) -> MergeRecord:
-    """What `merge_files` would return, without duplicates; raises as it does, as far as this is known before."""
+    """Foresee what `merge_files` returns, without duplicates; raises as it does, as far as this is known before."""
     inputs, plans = _look_into(job)
     return _summary(inputs, plans, _record(inputs, plans))
 
@@ -257,7 +257,7 @@ def _record(inputs: MergeInputs, plans: Mapping[str, TreePlan]) -> Provenance:
 
 
 def _not_merged(inputs: MergeInputs, plans: Mapping[str, TreePlan]) -> dict[str, str]:
-    """What is left out, with the reason."""
+    """All that is left out, with the reason."""
     found = dict(inputs.not_merged)
     for tree in inputs.trees:
         if tree not in plans:

@@ -43,7 +43,7 @@ class SourceTree:
 
 @dataclass
 class MergeInputs:
-    """What the files contain, but for the values of their events."""
+    """The content of the files, but for the values of their events."""
 
     # `Events`, and those of `TREES` that a file has, as they are in each file
     trees: dict[str, list[SourceTree]] = field(default_factory=dict)

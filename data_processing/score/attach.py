@@ -200,7 +200,7 @@ def _check_repeated(
 
 
 def check_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What was found, in lines; `done` has the `MatchCounts` as JSON."""
+    """Say what was found, in lines; `done` has the `MatchCounts` as JSON."""
     lines = []
     for found in (MatchCounts(**content) for content in done.values()):
         there = found.entries - found.missing - found.only_shifted

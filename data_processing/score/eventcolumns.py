@@ -1,4 +1,4 @@
-"""What files with scores say of their events beside the scores, so that histograms can be filled: weights, regions, class, era.
+"""The columns beside the scores, from which histograms are filled: weights, regions, class, era.
 
 The weight of an event needs to know of all files of its dataset: the sum of generator weights, the sums of weights that keep the
 yield, and which events of data are copies of others. Files with scores are made one by one, so this normalisation is found before,
@@ -135,13 +135,13 @@ def _find_copies(job: NormaliseJob, opened: OpenFiles) -> tuple[NDArray[np.uint8
 
 
 def prefix_of(class_: str) -> str:
-    """What the branches of a class that is estimated from data begin with."""
+    """The prefix of the branches of a class that is estimated from data."""
     return re.sub(r"\W", "_", class_) + "_"
 
 
 @dataclass(frozen=True)
 class Role:
-    """What the events of a dataset are: those of the dataset, or events of a class that is estimated from data."""
+    """A role of a dataset's events: they are those of the dataset, or events of a class that is estimated from data."""
 
     normalisation: Path  # path of its normalisation
     is_data: bool
@@ -156,7 +156,7 @@ class Role:
 
     @property
     def prefix(self) -> str:
-        """What its branches begin with: nothing, or the class that is estimated from data."""
+        """The prefix of its branches: none, or the class that is estimated from data."""
         return prefix_of(self.estimate.transfer.class_) if self.estimate else ""
 
 
@@ -172,17 +172,8 @@ class Mark:
 class EventColumns:
     """The columns of the events of a file, for each of their roles.
 
-    Attributes
-    ----------
-    reads
-        The branches that must be read.
-    made
-        Those that are made.
-
-    Raises
-    ------
-    NanoMLError
-        The file lacks what they need, or has a branch of the same name.
+    It is an error if the file lacks what they need, or has a branch of the same name. `reads` are the branches that must be read,
+    `made` those that are made.
     """
 
     def __init__(self, roles: Sequence[Role], marks: Sequence[Mark], file: RootFile, record: Provenance | None) -> None:

@@ -41,13 +41,6 @@ class ScoreJob:
     marks: Sequence[Mark] = ()  # numbers that all of these events have
 
 
-@dataclass(frozen=True)
-class ScoreRecord:
-    """How many events of a file were scored."""
-
-    entries: int
-
-
 def load_models(paths: Sequence[Path], parameters: Mapping[str, Sequence[float]]) -> list[Model]:
     """Load the models that score the same files; an error if names clash, or a parameter is missing or of no model."""
     models = [_loaded(path) for path in paths]
@@ -89,8 +82,8 @@ def _values(model: Model, parameters: Mapping[str, Sequence[float]]) -> Sequence
     return (parameters.get(parameter.column) if parameter else None) or [None]
 
 
-def score_file(job: ScoreJob) -> ScoreRecord:
-    """Score one file.
+def score_file(job: ScoreJob) -> dict[str, int]:
+    """Score one file; return how many events it has.
 
     The output has a tree `Events` with run, luminosityBlock, event and the scores, entry for entry with the
     input and in its format, so that it can be its friend; or all of the input with the scores. Each event is scored by the network of
@@ -141,7 +134,7 @@ def score_file(job: ScoreJob) -> ScoreRecord:
                 raise NanoMLError(
                     f"{job.source}: {writer.events.entries} of {file.entries} events were scored: nothing was written. Run it again."
                 )
-        return ScoreRecord(file.entries)
+        return {"entries": file.entries}
 
 
 def _provenance(
@@ -159,7 +152,7 @@ def _provenance(
 
 
 def _scorer(model: Model, file: RootFile, record: Provenance | None, job: ScoreJob) -> Scorer | Decider:
-    """What scores the events of a file by a model."""
+    """Make what scores the events of a file by a model."""
     values, parameter = _values(model, job.parameters), model.description.parameter
     named: dict[str, float | None] = {"": values[0]}
     if len(values) > 1 and parameter is not None:

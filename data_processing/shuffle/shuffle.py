@@ -262,7 +262,7 @@ def joined_metadata(parts: Sequence[Part], seed: int) -> HDF5Metadata:
 
 
 def differences(first: Part, other: Part) -> Iterator[str]:
-    """What keeps two files from being shuffled together: what their columns mean, then which they have and of what type."""
+    """Reasons why two files cannot be shuffled together: what their columns mean, then which they have and of what type."""
     a, b = first.metadata, other.metadata
     if a.classes != b.classes:
         classes, others = (", ".join(each.classes) or "none" for each in (a, b))

@@ -102,7 +102,7 @@ def _planned(
 
 
 def _found(dataset: str, files: Sequence[str], file: RootFile, steps: Sequence[Step], is_hidden: bool) -> Iterator[str]:
-    """What there is of a dataset, and what the skim keeps of the first events; of blind data that is not said."""
+    """Say what there is of a dataset, and what the skim keeps of the first events; of blind data that is not said."""
     text = f"{dataset}: {plural(len(files), 'file')}; {file.path}"
     if is_hidden:
         yield f"{text} is in order"
@@ -141,7 +141,7 @@ def _outputs(config: Config) -> list[str] | None:
 
 
 def _unknown(config: Config, branches: Collection[str]) -> Iterator[tuple[tuple[Key, ...], str]]:
-    """What is in histograms, and neither in the skims nor beside the scores; with its place."""
+    """Names in histograms that are neither in the skims nor beside the scores; with their places."""
     outputs = _outputs(config)
     if outputs is None:
         return
@@ -156,7 +156,7 @@ def _unknown(config: Config, branches: Collection[str]) -> Iterator[tuple[tuple[
 
 
 def _missing(config: Config, dataset: str, file: RootFile, plan: SkimPlan | None) -> Iterator[str]:
-    """What the conversion will not find in a file, or in the skim of it."""
+    """Find what the conversion will miss in a file, or in the skim of it."""
     branches: Mapping[str, Branch] = file.branches if plan is None else plan.written
     if config.convert is None:
         return

@@ -1,4 +1,4 @@
-"""What all checks share: findings, and questions to programs and file systems, which must not hang with these."""
+"""The common ground of all checks: findings, and questions to programs and file systems, which must not hang with these."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS = 4.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found."""
+    """The finding of one check."""
 
     fine: bool  # whether the thing is there, and as it should be
     found: str  # "3.11.7", "expired 2 hours ago"

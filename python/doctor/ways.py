@@ -105,7 +105,7 @@ class CheckState(Enum):
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found for a way of working, by the thing that was checked."""
+    """The findings for a way of working, by the thing that was checked."""
 
     way: str
     findings: dict[str, Finding]

@@ -1,1 +1,1 @@
-"""What surrounds the files at CERN and elsewhere: proxies, and reading over XRootD."""
+"""Access to the grid: proxies and certificates."""

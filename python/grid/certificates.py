@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-_PROXY = "1.3.6.1.5.5.7.1.14"  # the extension by which a certificate is a proxy (RFC 3820)
-_VOMS = "1.3.6.1.4.1.8005.100.100.5"
-_FQANS = "1.3.6.1.4.1.8005.100.100.4"
+# object identifiers as DER has them
+_PROXY = bytes.fromhex(
+    "2b0601050507010e"
+)  # 1.3.6.1.5.5.7.1.14: the extension by which a certificate is a proxy (RFC 3820)
+_VOMS = bytes.fromhex("2b06010401be45646405")  # 1.3.6.1.4.1.8005.100.100.5
+_FQANS = bytes.fromhex("2b06010401be45646404")  # 1.3.6.1.4.1.8005.100.100.4
 _EMAIL = "1.2.840.113549.1.9.1"
 _OLD_PROXIES = ("CN=proxy", "CN=limited proxy")
 
@@ -31,7 +34,7 @@ class Certificate:
     subject: str  # its owner, as in "/DC=ch/DC=cern/CN=Jane"
     begins: datetime
     expires: datetime
-    extensions: dict[str, bytes]  # their content, by object identifier
+    extensions: dict[bytes, bytes]  # their content, by object identifier
 
     @property
     def is_proxy(self) -> bool:
@@ -76,7 +79,7 @@ def _read(block: bytes) -> Certificate:
             # if cryptography read the extensions, an odd one would hide all others
             (whole,) = _elements(certificate.tbs_certificate_bytes)
             extensions = {
-                extension.children[0].oid: extension.children[-1].content
+                extension.children[0].content: extension.children[-1].content
                 for part in whole.children
                 if part.tag == _EXTENSIONS
                 for list_ in part.children
@@ -112,25 +115,12 @@ class _Element:
 
     @property
     def tags(self) -> list[int]:
-        """Those of its children."""
+        """The tags of its children."""
         return [each.tag for each in self.children]
 
     @property
     def time(self) -> datetime:
         return datetime.strptime(self.content.decode("ascii"), "%Y%m%d%H%M%SZ").replace(tzinfo=timezone.utc)
-
-    @property
-    def oid(self) -> str:
-        """The object identifier, as in "2.5.29.15"."""
-        numbers, number = [], 0
-        for byte in self.content:
-            number = number << 7 | byte & 0x7F
-            if not byte & _LONG:
-                numbers.append(number)
-                number = 0
-        head, *rest = numbers or [0]
-        first = min(head // 40, 2)
-        return ".".join(map(str, (first, head - 40 * first, *rest)))
 
 
 def _elements(data: bytes) -> Iterator[_Element]:
@@ -177,7 +167,7 @@ def _read_attributes(information: list[_Element]) -> VomsAttributes:
     names = [
         (name.tag, _text(name.content))
         for identifier, values in attributes
-        if identifier.oid == _FQANS
+        if identifier.content == _FQANS
         for value in values.children
         for list_ in value.children
         for name in list_.children

@@ -74,7 +74,7 @@ class Proxy:
         return min([self.expires, *(each.expires for each in self.attributes[:1])]) - _utc()
 
     def problems(self, needed: timedelta = _NOW, vo: str = "cms", now: Optional[datetime] = None) -> list[ProxyProblem]:
-        """What is wrong with a proxy that must be valid for `needed` from `now` (by default the present), and of a VO."""
+        """Say what is wrong with a proxy that must be valid for `needed` from `now` (by default the present), and of a VO."""
         now, again = now or _utc(), _init_command(needed, vo)
         found = list(self._problems_of_file(again))
         if not self.is_proxy:

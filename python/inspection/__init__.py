@@ -1,4 +1,4 @@
-"""What is in a file of the pipeline: ROOT, HDF5, ONNX or a workspace of pyhf by its content."""
+"""Inspection of a file of the pipeline: ROOT, HDF5, ONNX or a workspace of pyhf, by its content."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MEANT = {".root": "a ROOT file", ".h5": "an HDF5 file", ".hdf5": "an HDF5 file"
 
 
 def inspect_file(path: str | os.PathLike[str], show_data: bool = True) -> Inspection:
-    """What is in a file, a ROOT, HDF5 or ONNX file or a workspace of pyhf, or the URL of a ROOT file. The content decides, not the name.
+    """Inspect a ROOT, HDF5 or ONNX file, a workspace of pyhf, or the URL of a ROOT file. The content decides, not the name.
 
     Without `show_data`, nothing is said of data after the first cut: they may be blind.
 

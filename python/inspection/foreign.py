@@ -1,4 +1,4 @@
-"""What is in an HDF5 file that the conversion did not write."""
+"""The content of an HDF5 file that the conversion did not write."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Dataset:
 
 @dataclass
 class ForeignInspection(Inspection):
-    """What is in an HDF5 file of another origin."""
+    """The content of an HDF5 file of another origin."""
 
     kind = "hdf5"
     datasets: list[Dataset] = field(default_factory=list)
@@ -57,7 +57,7 @@ class ForeignInspection(Inspection):
 
 
 def foreign(file: h5py.File, path: str) -> ForeignInspection:
-    """What is in an open HDF5 file."""
+    """Inspect an open HDF5 file."""
     found = ForeignInspection(path, os.path.getsize(path), [], [])
 
     def visit(name: str, item: Any) -> None:

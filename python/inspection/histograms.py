@@ -1,4 +1,4 @@
-"""What is in a file of histograms, in templates of a fit, and in a workspace of pyhf."""
+"""The content of a file of histograms, of templates of a fit, and of a workspace of pyhf."""
 
 from __future__ import annotations
 
@@ -27,29 +27,19 @@ _CHANNEL, _YIELD = 26, 12  # characters
 
 @dataclass(frozen=True)
 class Yield:
-    """Sum of weights of a process in a channel, underflow and overflow among them, and the names of its variations.
+    """Sum of weights of a process in a channel, underflow and overflow among them, and the names of its variations."""
 
-    Attributes
-    ----------
-    histogram
-        The name of the histogram; empty where each channel has only one.
-    bins
-        Number of bins, without underflow and overflow.
-    events
-        None if some are blind.
-    """
-
-    histogram: str
+    histogram: str  # its name; empty where each channel has only one
     channel: str
     process: str
-    bins: int
-    events: Optional[float]
+    bins: int  # their number, without underflow and overflow
+    events: Optional[float]  # None if some are blind
     variations: tuple[str, ...]
 
 
 @dataclass
 class HistogramsInspection(Inspection):
-    """What is in a file of histograms."""
+    """The content of a file of histograms."""
 
     kind = "histograms"
     what: str
@@ -96,7 +86,7 @@ def _number(found: Optional[Yield]) -> str:
 
 
 def inspect(path: str) -> HistogramsInspection:
-    """What is in a workspace of pyhf.
+    """Inspect a workspace of pyhf.
 
     Raises NanoMLError if it is damaged.
     """
@@ -128,7 +118,7 @@ def inspect(path: str) -> HistogramsInspection:
 
 
 def of_hdf5(path: str) -> HistogramsInspection:
-    """What is in the HDF5 file of `nanoml histogram`."""
+    """Inspect the HDF5 file of `nanoml histogram`."""
     templates = Templates.read(Path(path))
     yields = [
         Yield(
@@ -148,7 +138,7 @@ def of_hdf5(path: str) -> HistogramsInspection:
 
 
 def of_root(path: str) -> Optional[HistogramsInspection]:
-    """What is in a ROOT file with histograms as CHANNEL/PROCESS or HISTOGRAM/CHANNEL/PROCESS; None if it has none of these."""
+    """Inspect a ROOT file with histograms as CHANNEL/PROCESS or HISTOGRAM/CHANNEL/PROCESS; None if it has none of these."""
     access = Access(path)
     try:
         file = access.open()
@@ -205,7 +195,7 @@ def _owner(name: str, names: Container[str]) -> Optional[tuple[str, str]]:
 
 
 def _provenance(templates: Templates) -> dict[str, str]:
-    """What histograms say of their origin."""
+    """The origin of histograms."""
     luminosity = (
         f"{value:g} /fb{f' ({era})' if era else ''}" for era, value in templates.luminosity.items() if value is not None
     )

@@ -1,4 +1,4 @@
-"""What is in an ONNX file, a model of the pipeline or any other."""
+"""The content of an ONNX file, a model of the pipeline or any other."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Tensor:
 
 @dataclass
 class OnnxInspection(Inspection):
-    """What is in an ONNX file of any origin."""
+    """The content of an ONNX file of any origin."""
 
     kind = "onnx"
     sha256: str
@@ -139,7 +139,7 @@ class ReadColumn:
 
 @dataclass
 class ModelInspection(OnnxInspection):
-    """What is in a model of `nanoml export`."""
+    """The content of a model of `nanoml export`."""
 
     description: Description
     twin: Twin
@@ -147,7 +147,7 @@ class ModelInspection(OnnxInspection):
 
     @property
     def columns(self) -> list[ReadColumn]:
-        """What the inputs read."""
+        """The columns that the inputs read."""
         given, found = self.description.parameter and self.description.parameter.column, []
         for tensor in self.description.inputs:
             collection = tensor.collection if isinstance(tensor, ObjectInput) else None
@@ -224,7 +224,7 @@ class ModelInspection(OnnxInspection):
 
 
 def inspect(path: str) -> OnnxInspection:
-    """What is in an ONNX file.
+    """Inspect an ONNX file.
 
     Raises NanoMLError if the file is damaged, ONNX Runtime cannot load it, or its metadata are of a newer schema or do
     not describe it.

@@ -1,4 +1,4 @@
-"""What is common to files of all kinds: an inspection, printed or as JSON, and the accounting of events with its cut flow."""
+"""Inspections of files of all kinds: printed or as JSON, and the accounting of events with its cut flow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FILES_SHOWN = 8
 
 @dataclass
 class Inspection:
-    """What is in a file; each kind of file has a class of its own."""
+    """The content of a file; each kind of file has a class of its own."""
 
     kind: ClassVar[str]  # "root", "hdf5", "onnx" or "histograms"
     path: str
@@ -34,7 +34,7 @@ class Inspection:
     errors: list[str]  # for which the file must not be used: it was damaged, or changed after it was made
 
     def _content(self) -> dict[str, Any]:
-        """What is particular to this kind of file, as JSON holds it."""
+        """The content that is particular to this kind of file, as JSON holds it."""
         raise NotImplementedError
 
     def _show_content(self, page: Page) -> None:
@@ -149,7 +149,7 @@ def sum_of_weights(accounting: Accounting) -> str:
 
 
 def criteria_facts(criteria: Criteria) -> list[tuple[str, str | None]]:
-    """What decided beside the selection which events and branches a skim has; a fact is None if nothing did."""
+    """The criteria beside the selection by which a skim has its events and branches; a fact is None if there is none."""
     certified = criteria.certified
     return [
         ("certified by", f"{certified.file} (SHA-256 {certified.sha256[:8]})" if certified else None),

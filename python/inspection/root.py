@@ -1,4 +1,4 @@
-"""What is in a ROOT file: NanoAOD, a skim or scores."""
+"""The content of a ROOT file: NanoAOD, a skim or scores."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TopObject:
 
 @dataclass
 class RootInspection(Inspection):
-    """What is in a ROOT file."""
+    """The content of a ROOT file."""
 
     kind = "root"
     format: str  # "TTree" or "RNTuple"
@@ -207,7 +207,7 @@ class RootInspection(Inspection):
 
 
 def inspect(path: str, show_data: bool = True) -> Inspection:
-    """What is in a ROOT file; of data after a cut only if they are to be shown.
+    """Inspect a ROOT file; of data after a cut only if they are to be shown.
 
     Raises NanoMLError if the file cannot be read, or has neither a tree of events nor histograms of channels.
     """

@@ -13,8 +13,8 @@ from printing import words
 from MLTools.NanoML.commands.files import inspect as command
 from MLTools.NanoML.contracts import hdf5 as contract
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.inspection import inspect_file, summaries
-from MLTools.NanoML.inspection.summaries import ColumnSummary
+from MLTools.NanoML.inspection import hdf5, inspect_file
+from MLTools.NanoML.inspection.hdf5 import ColumnSummary
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.selection import Step
@@ -136,7 +136,7 @@ def test_only_long_work_has_a_bar(
 ) -> None:
     inspect_file(write(tmp_path / "a.h5"))
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(summaries, "_WORTH_A_BAR", 5)
+    monkeypatch.setattr(hdf5, "_WORTH_A_BAR", 5)
     inspect_file(tmp_path / "a.h5")
     assert "inspect: 5 events" in capsys.readouterr().err
 
