@@ -7,7 +7,6 @@ and kept in a file.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +34,7 @@ from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
-from MLTools.NanoML.schema.plain import build, plain
+from MLTools.NanoML.schema.plain import plain, read
 
 _READ_AT_ONCE = 500_000  # events
 
@@ -66,8 +65,8 @@ class Normalisation:
 
     @classmethod
     def read(cls, path: Path) -> Normalisation:
-        """Read the file of a normalisation."""
-        return build(cls, json.loads(path.read_text(encoding="utf-8")))
+        """Read the file of a normalisation; a NanoMLError says what is wrong with it."""
+        return read(cls, path, "Remove it, and run `nanoml normalise` again.")
 
 
 def copies_of(path: Path) -> Path:

@@ -10,13 +10,13 @@ from pathlib import Path
 from data_processing.score.eventcolumns import EventColumns, Mark, Role
 from data_processing.score.scorers import Decider, Scorer, bytes_per_event
 from data_processing.skim.plan import copy_auxiliary, with_counters
-from ML_processing.training.description import versions
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, ScoredBy
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile

@@ -9,7 +9,6 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.training.description import versions
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.inside import decide
@@ -18,6 +17,7 @@ from MLTools.NanoML.model.shifts import ShiftedScores, object_counts, shifted_in
 from MLTools.NanoML.nanoaod.accounting import is_simulation
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.provenance import Provenance
+from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.rootfile import RootFile
