@@ -9,10 +9,9 @@ import numpy as np
 import onnx
 from onnx import compose, helper
 
-from ML_processing.compiled.nodes import lists, picking
-from ML_processing.compiled.nodes.graph import Graph
-from ML_processing.compiled.nodes.lists import Axis, Value
-from ML_processing.compiled.nodes.tensors import KINDS, Tensor
+from ML_processing.compiled import lists
+from ML_processing.compiled.graph import KINDS, Graph, Tensor
+from ML_processing.compiled.lists import Axis, Value
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description, ObjectInput
 from MLTools.NanoML.model.file import network_files
@@ -65,7 +64,7 @@ def _objects(tensor: ObjectInput, graph: Graph, objects: Mapping[str, Value]) ->
     record = Value(graph, fields[0].axes, fields=dict(zip(tensor.branches, fields, strict=True)))
     if tensor.order_branch:
         assert record.fields is not None
-        record, _ = picking.picked(record, picking.ordered(record.fields[tensor.order_branch], tensor.descending))
+        record, _ = lists.picked(record, lists.ordered(record.fields[tensor.order_branch], tensor.descending))
     record = lists.compacted(record)
     size = min(tensor.max, record.axis.size)
     first = np.arange(size)

@@ -11,11 +11,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from ML_processing.compiled.nodes.graph import Graph
-from ML_processing.compiled.nodes.lists import Value
-from ML_processing.compiled.nodes.tensors import KINDS, Tensor
+from ML_processing.compiled.graph import KINDS, Graph, Tensor
+from ML_processing.compiled.lists import Value
 from ML_processing.compiled.selection import IR, OPSET
-from ML_processing.compiled.tracing.trace import Step, Trace
+from ML_processing.compiled.traced import Step, Trace
 from MLTools.NanoML.model import open_session
 
 

@@ -14,11 +14,11 @@ import numpy as np
 import onnx
 
 from ML_processing.compiled.events import EVENTS
+from ML_processing.compiled.graph import Tensor
+from ML_processing.compiled.lists import Value
 from ML_processing.compiled.network import joined, network_inputs
-from ML_processing.compiled.nodes.lists import Value
-from ML_processing.compiled.nodes.tensors import Tensor
 from ML_processing.compiled.selection import Branches, TracedSelection
-from ML_processing.compiled.tracing.trace import dtype_of
+from ML_processing.compiled.trace import dtype_of
 from ML_processing.export.agreement import Sample, check_agreement, prepared
 from ML_processing.requests import Compilation, Source
 from MLTools.NanoML.atomic import replacing

@@ -192,9 +192,9 @@ def test_what_cannot_be_compiled_is_said_with_its_line(tmp_path: Path, body: str
 
 
 def test_a_graph_that_differs_is_refused_with_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ML_processing.compiled.nodes import ufuncs
+    from ML_processing.compiled import mathematics
 
-    monkeypatch.setitem(ufuncs.UFUNCS, "greater", lambda x, y: x > y + 100)
+    monkeypatch.setitem(mathematics.UFUNCS, "greater", lambda x, y: x > y + 100)
     model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
     spec = own(tmp_path)
     line = (tmp_path / "own.py").read_text().split("\n").index(
@@ -208,9 +208,9 @@ def test_a_graph_that_differs_is_refused_with_the_line(tmp_path: Path, monkeypat
 def test_a_graph_that_differs_for_nan_is_refused_though_the_selection_stops_at_some(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ML_processing.compiled.nodes import ufuncs
+    from ML_processing.compiled import mathematics
 
-    monkeypatch.setitem(ufuncs.UFUNCS, "greater", lambda x, y: (x > y) | ~x.equals(x))
+    monkeypatch.setitem(mathematics.UFUNCS, "greater", lambda x, y: (x > y) | ~x.equals(x))
     text = OWN.replace("ak.sum(good.pt, axis=1)", "ak.sum(good.mass, axis=1)").replace("BODY", "")
     (tmp_path / "odd.py").write_text(text)  # HT is NaN for some events, which no selection may give
     model, wanted = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3)), Compilation("odd.py:Own", "", 200, {})

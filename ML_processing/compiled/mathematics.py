@@ -1,4 +1,4 @@
-"""numpy's functions of numbers as ONNX nodes, in float64.
+"""numpy's functions of numbers and of bits as ONNX nodes, in float64.
 
 ONNX Runtime has Sin and Exp for this type, but not Cos, Atan and others: they are made of those that it has. The sign of zero may be
 lost: its Where does not keep it.
@@ -7,8 +7,13 @@ lost: its Where does not keep it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
-from ML_processing.compiled.nodes.tensors import Tensor
+import numpy as np
+
+from ML_processing.compiled.graph import Tensor
+from MLTools.NanoML.errors import NanoMLError
 
 
 def exp(x: Tensor) -> Tensor:
@@ -37,7 +42,7 @@ def log1p(x: Tensor) -> Tensor:
 
 def reciprocal(x: Tensor) -> Tensor:
     """1 / x."""
-    return x.graph.tensor(1.0) / x
+    return x.graph.constant(1.0) / x
 
 
 def absolute(x: Tensor) -> Tensor:
@@ -50,21 +55,11 @@ def sign(x: Tensor) -> Tensor:
     return x.graph.add("Sign", [x], x.kind, x.rank)
 
 
-def negative(x: Tensor) -> Tensor:
-    """The number with the other sign."""
-    return -x
-
-
 def power(x: Tensor, y: Tensor) -> Tensor:
     """The power."""
     if x.kind == "i" and y.kind == "i":
         return x.graph.arithmetic("Pow", x.to("d"), y).to("i")
     return x.graph.arithmetic("Pow", x.to("d"), y.to("d"))
-
-
-def square(x: Tensor) -> Tensor:
-    """The square."""
-    return x * x
 
 
 def remainder(x: Tensor, y: Tensor) -> Tensor:
@@ -236,3 +231,117 @@ def arccos(x: Tensor) -> Tensor:
     """The angle whose cosine is x."""
     x = x.to("d")
     return arctan2(sqrt((x + 1.0) * ((-x) + 1.0)), x)
+
+
+def bits_and(x: Tensor, y: Tensor) -> Tensor:
+    """The bits that both have; of integers, one must be a constant."""
+    if x.kind == "b" and y.kind == "b":
+        return x & y
+    number, mask = (x, _integer(y)) if _integer(y) is not None else (y, _integer(x))
+    if mask is None or mask < 0:
+        raise NanoMLError("`&` of integers needs a constant on one side: `(bits & 4) != 0`.")
+    found: Any = None
+    for bit in range(mask.bit_length()):
+        if mask >> bit & 1:
+            part = remainder(_shifted(number, bit), number.graph.constant(2)) * (1 << bit)
+            found = part if found is None else found + part
+    return number * 0 if found is None else found
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """X >> bits, rounded down for negative numbers too."""
+    step = x.graph.constant(1 << bits)
+    return x.graph.arithmetic("Div", x.to("i") - remainder(x.to("i"), step), step)
+
+
+def _integer(x: Tensor) -> int | None:
+    """The value of an integer constant."""
+    found = x.value
+    return int(found) if found is not None and found.ndim == 0 and x.kind == "i" else None
+
+
+def right_shift(x: Tensor, y: Tensor) -> Tensor:
+    """Shift to the right, for a constant y."""
+    return _shifted(x, _constant(y, ">>"))
+
+
+def left_shift(x: Tensor, y: Tensor) -> Tensor:
+    """Shift to the left, for a constant y."""
+    return x.to("i") * (1 << _constant(y, "<<"))
+
+
+def _constant(y: Tensor, what: str) -> int:
+    found = _integer(y)
+    if found is None:
+        raise NanoMLError(f"`{what}` needs a constant number of bits.")
+    return found
+
+
+def _booleans(what: str, function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    def checked(x: Tensor, y: Tensor) -> Tensor:
+        if x.kind != "b" or y.kind != "b":
+            raise NanoMLError(f"`{what}` of integers has no counterpart in ONNX: use comparisons.")
+        return function(x, y)
+
+    return checked
+
+
+def _invert(x: Tensor) -> Tensor:
+    return ~x if x.kind == "b" else (-x) - 1
+
+
+_NAMED = (
+    absolute, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, copysign, cos, cosh, exp, expm1, floor_divide,
+    fmax, fmin, hypot, isfinite, isnan, left_shift, log, log1p, maximum, minimum, power, reciprocal, remainder,
+    right_shift, sign, sinh, sqrt, tanh,
+)  # fmt: skip
+
+UFUNCS: dict[str, Callable[..., Tensor]] = {
+    **{each.__name__: each for each in _NAMED},
+    "negative": lambda x: -x,
+    "square": lambda x: x * x,
+    "add": lambda x, y: x | y if x.kind == y.kind == "b" else x + y,
+    "subtract": lambda x, y: x - y,
+    "multiply": lambda x, y: x & y if x.kind == y.kind == "b" else x * y,
+    "divide": lambda x, y: x / y,
+    "positive": lambda x: x,
+    "fabs": lambda x: absolute(x.to("d")),
+    "float_power": lambda x, y: power(x.to("d"), y.to("d")),
+    "cbrt": lambda x: sign(x.to("d")) * power(absolute(x.to("d")), x.graph.constant(1 / 3)),
+    "fmod": lambda x, y: x.graph.arithmetic_of("Mod", x.to("d"), y.to("d"), fmod=1),
+    "exp2": lambda x: power(x.graph.constant(2.0), x),
+    "log2": lambda x: log(x) / math.log(2),
+    "log10": lambda x: log(x) / math.log(10),
+    "sin": lambda x: x.one("Sin"),
+    "tan": lambda x: x.one("Sin") / cos(x),
+    "degrees": lambda x: x.to("d") * (180 / math.pi),
+    "radians": lambda x: x.to("d") * (math.pi / 180),
+    "rad2deg": lambda x: x.to("d") * (180 / math.pi),
+    "deg2rad": lambda x: x.to("d") * (math.pi / 180),
+    "floor": lambda x: x.one("Floor"),
+    "ceil": lambda x: x.one("Ceil"),
+    "rint": lambda x: x.one("Round"),
+    "trunc": lambda x: sign(x.to("d")) * absolute(x.to("d")).one("Floor"),
+    "heaviside": lambda x, y: (x > 0).where(1.0, (x < 0).where(0.0, isnan(x).where(x.to("d"), y.to("d")))),
+    "isinf": lambda x: absolute(x.to("d")).equals(math.inf),
+    "signbit": lambda x: copysign(x.graph.constant(1.0), x) < 0.0,
+    "less": lambda x, y: x < y,
+    "less_equal": lambda x, y: x <= y,
+    "greater": lambda x, y: x > y,
+    "greater_equal": lambda x, y: x >= y,
+    "equal": lambda x, y: x.equals(y),
+    "not_equal": lambda x, y: ~x.equals(y),
+    "logical_and": lambda x, y: truth(x) & truth(y),
+    "logical_or": lambda x, y: truth(x) | truth(y),
+    "logical_xor": lambda x, y: truth(x) ^ truth(y),
+    "logical_not": lambda x: ~truth(x),
+    "invert": _invert,
+    "bitwise_and": bits_and,
+    "bitwise_or": _booleans("|", lambda x, y: x | y),
+    "bitwise_xor": _booleans("^", lambda x, y: x ^ y),
+}
+"""numpy's functions by their names."""
+
+for _alias, _name in {"mod": "remainder", "true_divide": "divide", "abs": "absolute", "conjugate": "positive"}.items():
+    UFUNCS[_alias] = UFUNCS[_name]
+assert all(hasattr(np, name) for name in UFUNCS)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Optional
 
-from ML_processing.compiled.nodes import mathematics as m
-from ML_processing.compiled.nodes.lists import Value, aligned, elementwise
-from ML_processing.compiled.nodes.tensors import Tensor
+from ML_processing.compiled import mathematics as m
+from ML_processing.compiled.graph import Tensor
+from ML_processing.compiled.lists import Value, aligned, elementwise
 from MLTools.NanoML.errors import NanoMLError
-
-if TYPE_CHECKING:
-    from ML_processing.compiled.tracing.traced import Traced
 
 _NAMES = {
     "rho": ("pt", "rho"),
@@ -46,7 +43,7 @@ def _of(function: Callable[..., Tensor], vector: Value, *coordinates: str) -> Va
 def _pz(rho: Tensor, eta: Tensor) -> Tensor:
     """Rho sinh(eta); an error of 1e-16 rho near eta = 0 does no harm here."""
     growth = m.exp(eta)
-    return rho * ((growth - growth.graph.tensor(1.0) / growth) * 0.5)
+    return rho * ((growth - growth.graph.constant(1.0) / growth) * 0.5)
 
 
 def _positive(x: Tensor) -> Tensor:
@@ -80,7 +77,7 @@ _FROM: dict[str, tuple[tuple[tuple[str, ...], Callable[..., Tensor]], ...]] = {
 }
 """Coordinates from others, the first way that is possible."""
 
-_SAME = {
+COMPONENTS = {
     **_COORDINATE,
     "p": "mag",
     "p2": "mag2",
@@ -95,7 +92,7 @@ _SAME = {
     "transverse_mass": "Mt",
     **{name: name for name in _FROM},
 }
-"""What a user may call them."""
+"""The names that a user may have for them."""
 
 
 def _can(vector: Value, coordinate: str, seen: frozenset[str] = frozenset()) -> bool:
@@ -214,32 +211,10 @@ def vector_ufunc(name: str, values: Sequence[Value]) -> Value:
         vector = values[0]
         if name == "absolute":
             return component(vector, "tau" if _can(vector, "tau") else "mag" if _can(vector, "mag") else "rho")
-        return _scaled(vector, lambda each: elementwise(m.negative, each))
+        return _scaled(vector, lambda each: elementwise(Tensor.__neg__, each))
     if name in ("multiply", "divide") and len({each.fields is None for each in values}) == 2:
         vector, factor = values if values[0].fields is not None else values[::-1]
         if name == "multiply" or vector is values[0]:
             function = Tensor.__mul__ if name == "multiply" else Tensor.__truediv__
             return _scaled(vector, lambda each: elementwise(function, each, factor))
     raise NanoMLError(f"np.{name} of records cannot be compiled: take their fields, as in `.pt`.")
-
-
-def attribute(array: Traced, name: str) -> Any:
-    """What the package vector knows of an array of vectors: a number, or a method."""
-    value, concrete = array._value, getattr(array._concrete, name)  # raises if there is none
-    if name in METHODS:
-
-        def call(other: Any) -> Traced:
-            from ML_processing.compiled.tracing.trace import quiet
-            from ML_processing.compiled.tracing.traced import check_scopes
-
-            check_scopes([array, other])
-            with quiet():
-                result = concrete(other._concrete)
-            return array._made(METHODS[name](value, other._value), result)
-
-        return call
-    if name in _SAME and not callable(concrete):
-        return array._made(component(value, _SAME[name]), concrete)
-    raise NanoMLError(
-        f"`.{name}` of vectors cannot be compiled. These can: {', '.join(sorted({*METHODS, *(n for n in _SAME)}))}."
-    )

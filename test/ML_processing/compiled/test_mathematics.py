@@ -11,9 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from ML_processing.compiled.nodes.graph import Graph
-from ML_processing.compiled.nodes.tensors import KINDS, Tensor
-from ML_processing.compiled.nodes.ufuncs import UFUNCS
+from ML_processing.compiled.graph import KINDS, Graph, Tensor
+from ML_processing.compiled.mathematics import UFUNCS
 
 SPECIAL = [
     0.0,

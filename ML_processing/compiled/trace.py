@@ -1,27 +1,23 @@
-"""What a selection has done so far while it is compiled: its graph, its lines, and what it asks of its events."""
+"""Types of numbers, cuts and lines of a selection that is being compiled."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 import awkward as ak
 import numpy as np
 
-from ML_processing.compiled.nodes.graph import Graph
-from ML_processing.compiled.nodes.lists import Value
-from ML_processing.compiled.nodes.tensors import Tensor
+from ML_processing.compiled.graph import Tensor
+from ML_processing.compiled.lists import Value
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection import selection
 
-if TYPE_CHECKING:
-    from ML_processing.compiled.tracing.traced import Traced
-
-_HERE = Path(__file__).parents[1]
+_HERE = Path(__file__).parent
 _LIBRARIES = tuple(f"{Path(str(module.__file__)).parent}/" for module in (ak, np, selection))
 KIND_OF = {"f": "d", "i": "i", "u": "i", "b": "b"}
 """The type of a tensor for that of numpy's numbers."""
@@ -35,59 +31,7 @@ def of_same_events(one: Scope, other: Scope) -> bool:
     return [cut.name for cut in one] == [cut.name for cut in other]
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one line of a selection computed: for the comparison of graph and engine."""
-
-    line: str
-    value: Value
-    concrete: Any
-    scope: Scope
-    is_flat: bool
-
-
-@dataclass
-class Trace:
-    """The graph of a selection as far as it ran, and what it asks of its events.
-
-    Attributes
-    ----------
-    graph
-        The graph.
-    steps
-        What was computed, in order.
-    demands
-        Conditions, one boolean for each event, without which the engine would have raised an error; with the cuts before.
-    place
-        The place to name in messages where no line of the user's code is running.
-    """
-
-    graph: Graph = field(default_factory=Graph)
-    steps: list[Step] = field(default_factory=list)
-    demands: list[tuple[Scope, Tensor]] = field(default_factory=list)
-    place: str = ""
-
-    def demand(self, scope: Scope, condition: Tensor) -> None:
-        """Something that must hold for each event that is left."""
-        rank = condition.rank
-        while rank > 1:
-            condition, rank = condition.to("i").extreme("ReduceMin") > 0, rank - 1
-        if not any(cut.implies(condition) for cut in scope):
-            self.demands.append((scope, condition))
-
-    def made(self, value: Value, concrete: Any, scope: Scope, is_flat: bool = False) -> Traced:
-        """A new array; the numbers get the type that the engine gave them."""
-        from ML_processing.compiled.tracing.traced import Traced
-
-        value = _typed(value, concrete)
-        for condition in self.graph.conditions:
-            self.demand(scope, condition)
-        self.graph.conditions.clear()
-        self.steps.append(Step(self.place or user_line(), value, concrete, scope, is_flat))
-        return Traced(self, value, concrete, scope, is_flat, None)
-
-
-def _typed(value: Value, concrete: Any) -> Value:
+def typed(value: Value, concrete: Any) -> Value:
     """Numbers in the type of the engine's, which may be narrower than float64."""
     if value.data is None or value.data.kind == "f":
         return value

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import awkward as ak
 import numpy as np
 
-from ML_processing.compiled.nodes import lists, mathematics, picking
-from ML_processing.compiled.nodes.lists import Axis, Value
-from ML_processing.compiled.nodes.tensors import Tensor
-from ML_processing.compiled.tracing.calls import Call
-from ML_processing.compiled.tracing.traced import UNKNOWN, Traced, value_of
+from ML_processing.compiled import lists, mathematics
+from ML_processing.compiled.functions import Call, stands_for
+from ML_processing.compiled.graph import Tensor
+from ML_processing.compiled.lists import Axis, Value
+from ML_processing.compiled.traced import UNKNOWN, Traced, value_of
 from MLTools.NanoML.errors import NanoMLError
 
 
+@stands_for("firsts")
 def _firsts(call: Call) -> Traced:
     value = call.axis()
-    made, found = picking.nth(value, 0)
+    made, found = lists.nth(value, 0)
     return call.made(made.if_valid(found))
 
 
+@stands_for("singletons")
 def _singletons(call: Call) -> Traced:
     value = call.value("array")
     mask = value.valid
@@ -30,10 +31,11 @@ def _singletons(call: Call) -> Traced:
     return call.made(made.on((*value.axes, Axis(1, mask and mask.lifted(value.rank + 1)))))
 
 
+@stands_for("pad_none")
 def _pad_none(call: Call) -> Traced:
     value, size = call.axis(), call["target"]
-    made = picking.padded(value, size)
-    return call.made(picking.sliced(made, 0, size) if call["clip"] else made)
+    made = lists.padded(value, size)
+    return call.made(lists.sliced(made, 0, size) if call["clip"] else made)
 
 
 def _none_at(call: Call) -> Value:
@@ -43,6 +45,7 @@ def _none_at(call: Call) -> Value:
     return value
 
 
+@stands_for("is_none")
 def _is_none(call: Call) -> Traced:
     value = _none_at(call)
     valid = value.valid
@@ -50,15 +53,17 @@ def _is_none(call: Call) -> Traced:
     return call.made(Value(call.graph, value.axes, none))
 
 
+@stands_for("drop_none")
 def _drop_none(call: Call) -> Traced:
     value = _none_at(call)
     if not value.axes:
         raise NanoMLError("ak.drop_none with axis=0 drops events: use a cut.")
     if value.valid is None:
         return call.made(value)
-    return call.made(picking.kept(replace(value, valid=None), value.number(value.valid)))
+    return call.made(lists.kept(replace(value, valid=None), value.number(value.valid)))
 
 
+@stands_for("fill_none")
 def _fill_none(call: Call) -> Traced:
     value, fill = call.value("array"), call.value("value")
 
@@ -73,12 +78,14 @@ def _fill_none(call: Call) -> Traced:
     return call.made(filled(value, None))
 
 
+@stands_for("mask")
 def _mask(call: Call) -> Traced:
     value, mask = lists.aligned([call.value("array"), call.value("mask")])
     condition = mask.numbers if call["valid_when"] else ~mask.numbers
     return call.made(value.if_valid(condition))
 
 
+@stands_for("where", packages=("ak", "np"))
 def _where(call: Call) -> Traced:
     choices = call.given.get("args") or (call.given.get("x"), call.given.get("y"))  # awkward's, numpy's
     if len(choices) != 2 or choices[0] is None:
@@ -105,6 +112,7 @@ def chosen(condition: Value, yes: Value, no: Value) -> Value:
     return made.if_valid(mathematics.truth(parts[0].numbers).where(*valid))
 
 
+@stands_for("zip")
 def _zip(call: Call) -> Traced:
     given = call["arrays"]
     if not isinstance(given, Mapping):
@@ -132,11 +140,7 @@ def record(values: Mapping[str, Value], name: str) -> Value:
     return Value(parts[0].graph, axes, fields=dict(zip(values, full, strict=True)), name=name)
 
 
-def with_field(array: Traced, values: Any, name: str) -> Traced:
-    """Records with one more field."""
-    return ak.with_field(array, values, name)  # type: ignore[no-any-return]
-
-
+@stands_for("with_field")
 def _with_field(call: Call) -> Traced:
     value, where = call.value("array"), call["where"]
     if value.fields is None or not isinstance(where, str):
@@ -146,10 +150,12 @@ def _with_field(call: Call) -> Traced:
     return call.made(replace(made, valid=value.valid))
 
 
+@stands_for("with_name")
 def _with_name(call: Call) -> Traced:
     return call.made(replace(call.value("array"), name=call["name"] or ""))
 
 
+@stands_for("unzip")
 def _unzip(call: Call) -> tuple[Traced, ...]:
     fields = call.value("array").fields
     if fields is None:
@@ -160,6 +166,7 @@ def _unzip(call: Call) -> tuple[Traced, ...]:
     )
 
 
+@stands_for("concatenate")
 def _concatenate(call: Call) -> Traced:
     given = call["arrays"]
     values = [value_of(each, call.graph) for each in given]
@@ -169,22 +176,24 @@ def _concatenate(call: Call) -> Traced:
             f"ak.concatenate with axis={call['axis']} puts events together: use axis=1 for the lists of an event."
         )
     values = [each if each.rank == depth else lists.with_axis(each, depth - 1) for each in values]
-    return call.made(picking.concatenated(values))
+    return call.made(lists.concatenated(values))
 
 
+@stands_for("argcombinations", "combinations")
 def _combinations(call: Call) -> Traced:
     if call["replacement"]:
         raise NanoMLError(f"ak.combinations with replacement {UNKNOWN}")
     value = call.axis()
     if call.name == "argcombinations":
         value = Value(call.graph, value.axes, lists.number_in_list(value))
-    parts = picking.combinations(value, call["n"])
+    parts = lists.combinations(value, call["n"])
     names = call["fields"] or [str(number) for number in range(call["n"])]
     return call.made(
         Value(call.graph, parts[0].axes, fields=dict(zip(names, parts, strict=True)), name=call["with_name"] or "")
     )
 
 
+@stands_for("argcartesian", "cartesian")
 def _cartesian(call: Call) -> Traced:
     given = call["arrays"]
     named = given if isinstance(given, Mapping) else {str(number): each for number, each in enumerate(given)}
@@ -195,10 +204,11 @@ def _cartesian(call: Call) -> Traced:
     values = [value_of(each, call.graph) for each in named.values()]
     if call.name == "argcartesian":
         values = [Value(call.graph, each.axes, lists.number_in_list(each)) for each in values]
-    pairs = picking.products(values[0], values[1], bool(call["nested"]))
+    pairs = lists.products(values[0], values[1], bool(call["nested"]))
     return call.made(record(dict(zip(named, pairs, strict=True)), call["with_name"] or ""))
 
 
+@stands_for("flatten", "ravel")
 def _flatten(call: Call) -> Traced:
     value = call.value("array")
     if len(value.axes) != 1 or value.valid is not None:
@@ -206,6 +216,7 @@ def _flatten(call: Call) -> Traced:
     return call.made(value, is_flat=True)
 
 
+@stands_for("unflatten")
 def _unflatten(call: Call) -> Traced:
     value, total = call.value("array"), call.value("counts")
     if not call.first._is_flat or call["axis"] != 0:
@@ -213,28 +224,3 @@ def _unflatten(call: Call) -> Traced:
     found = lists.counts(value).numbers
     call.trace.demand(call.first._scope, found.equals(total.numbers))
     return call.made(value, is_flat=False)
-
-
-FUNCTIONS: dict[str, Callable[[Call], Any]] = {
-    "argcartesian": _cartesian,
-    "argcombinations": _combinations,
-    "cartesian": _cartesian,
-    "combinations": _combinations,
-    "concatenate": _concatenate,
-    "drop_none": _drop_none,
-    "fill_none": _fill_none,
-    "firsts": _firsts,
-    "flatten": _flatten,
-    "is_none": _is_none,
-    "mask": _mask,
-    "pad_none": _pad_none,
-    "ravel": _flatten,
-    "singletons": _singletons,
-    "unflatten": _unflatten,
-    "unzip": _unzip,
-    "where": _where,
-    "with_field": _with_field,
-    "with_name": _with_name,
-    "zip": _zip,
-}
-"""awkward's functions by their names."""

@@ -6,20 +6,71 @@ for any event. So types, missing values and mistakes are those of the engine.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 import awkward as ak
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from ML_processing.compiled.nodes import lists, picking
-from ML_processing.compiled.nodes.graph import Graph
-from ML_processing.compiled.nodes.lists import Axis, Value
-from ML_processing.compiled.nodes.ufuncs import UFUNCS
-from ML_processing.compiled.tracing.trace import KIND_OF, Scope, Trace, dtype_of, of_same_events, quiet, wrapped
+from ML_processing.compiled import lists, vectors
+from ML_processing.compiled.graph import Graph, Tensor
+from ML_processing.compiled.lists import Axis, Value
+from ML_processing.compiled.mathematics import UFUNCS
+from ML_processing.compiled.trace import KIND_OF, Scope, dtype_of, of_same_events, quiet, typed, user_line, wrapped
 from MLTools.NanoML.errors import NanoMLError
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one line of a selection computed: for the comparison of graph and engine."""
+
+    line: str
+    value: Value
+    concrete: Any
+    scope: Scope
+    is_flat: bool
+
+
+@dataclass
+class Trace:
+    """The graph of a selection as far as it ran, and what it asks of its events.
+
+    Attributes
+    ----------
+    graph
+        The graph.
+    steps
+        What was computed, in order.
+    demands
+        Conditions, one boolean for each event, without which the engine would have raised an error; with the cuts before.
+    place
+        The place to name in messages where no line of the user's code is running.
+    """
+
+    graph: Graph = field(default_factory=Graph)
+    steps: list[Step] = field(default_factory=list)
+    demands: list[tuple[Scope, Tensor]] = field(default_factory=list)
+    place: str = ""
+
+    def demand(self, scope: Scope, condition: Tensor) -> None:
+        """Something that must hold for each event that is left."""
+        rank = condition.rank
+        while rank > 1:
+            condition, rank = condition.to("i").extreme("ReduceMin") > 0, rank - 1
+        if not any(cut.implies(condition) for cut in scope):
+            self.demands.append((scope, condition))
+
+    def made(self, value: Value, concrete: Any, scope: Scope, is_flat: bool = False) -> Traced:
+        """A new array; the numbers get the type that the engine gave them."""
+        value = typed(value, concrete)
+        for condition in self.graph.conditions:
+            self.demand(scope, condition)
+        self.graph.conditions.clear()
+        self.steps.append(Step(self.place or user_line(), value, concrete, scope, is_flat))
+        return Traced(self, value, concrete, scope, is_flat, None)
 
 
 class Traced(NDArrayOperatorsMixin):
@@ -52,14 +103,18 @@ class Traced(NDArrayOperatorsMixin):
         return apply_ufunc(ufunc, inputs)
 
     def __awkward_function__(self, function: Callable[..., Any], _arrays: Any, args: Any, options: Any) -> Any:
-        from ML_processing.compiled.tracing.functions import awkward_function
-
-        return awkward_function(function, args, options)
+        return self._called("ak", function, args, options)
 
     def __array_function__(self, function: Callable[..., Any], _types: Any, args: Any, options: Any) -> Any:
-        from ML_processing.compiled.tracing.functions import numpy_function
+        return self._called("np", function, args, options)
 
-        return numpy_function(function, args, options)
+    def _called(self, package: str, function: Callable[..., Any], args: Any, options: Any) -> Any:
+        found = FUNCTIONS[package].get(function.__name__)
+        if found is None:
+            beside = ", beside functions of numbers" if package == "np" else ""
+            known = ", ".join(sorted(FUNCTIONS[package]))
+            raise NanoMLError(f"{package}.{function.__name__} {UNKNOWN} These can{beside}: {known}.")
+        return found(function, args, options)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise NanoMLError(
@@ -98,23 +153,36 @@ class Traced(NDArrayOperatorsMixin):
         if fields is not None:
             if name in fields:
                 return self[name]
-            from ML_processing.compiled.tracing.vectors import attribute
-
-            return attribute(self, name)
+            return self._of_vectors(name)
         if name in ("ndim", "dtype", "fields"):
             return getattr(self._concrete, name)
         if name in _METHODS:
-            from ML_processing.compiled.tracing.functions import method
-
-            return lambda *args, **options: method(self, name, args, options)
+            if name in ("to_numpy", "copy"):
+                return lambda *args, **options: self
+            return functools.partial(getattr(ak, "values_astype" if name == "astype" else name), self)
         raise NanoMLError(f"`.{name}` of an array {UNKNOWN}")
+
+    def _of_vectors(self, name: str) -> Any:
+        """What the package vector knows of an array of vectors: a number, or a method."""
+        concrete = getattr(self._concrete, name)  # raises if there is none
+        if name in vectors.METHODS:
+
+            def call(other: Any) -> Traced:
+                check_scopes([self, other])
+                with quiet():
+                    result = concrete(other._concrete)
+                return self._made(vectors.METHODS[name](self._value, other._value), result)
+
+            return call
+        if name in vectors.COMPONENTS and not callable(concrete):
+            return self._made(vectors.component(self._value, vectors.COMPONENTS[name]), concrete)
+        known = ", ".join(sorted({*vectors.METHODS, *vectors.COMPONENTS}))
+        raise NanoMLError(f"`.{name}` of vectors cannot be compiled. These can: {known}.")
 
     def __setitem__(self, name: Any, values: Any) -> None:
         if not isinstance(name, str):
             raise NanoMLError("an array cannot be changed in place: use ak.where.")
-        from ML_processing.compiled.tracing.forms import with_field
-
-        made = with_field(self, values, name)
+        made = ak.with_field(self, values, name)
         self._value, self._concrete = made._value, made._concrete
 
     def __getitem__(self, what: Any) -> Any:
@@ -162,7 +230,7 @@ class Traced(NDArrayOperatorsMixin):
             if other.valid is not None:
                 raise NanoMLError("a mask has missing values (None): use ak.fill_none(mask, False).")
             if len(other.axes) == len(mine.axes):
-                return self._made(picking.kept(mine, other), self._concrete[concrete])
+                return self._made(lists.kept(mine, other), self._concrete[concrete])
         if (
             dtype is not None
             and dtype.kind in "iu"
@@ -171,7 +239,7 @@ class Traced(NDArrayOperatorsMixin):
             and not self._is_flat
         ):
             check_scopes([self, what])
-            made, inside = picking.picked(mine, other)
+            made, inside = lists.picked(mine, other)
             self._trace.demand(self._scope, inside | ~other.present)
             return self._made(made, self._concrete[concrete])
         raise NanoMLError(
@@ -213,11 +281,11 @@ class Traced(NDArrayOperatorsMixin):
             if isinstance(each, slice):
                 if each.step not in (None, 1):
                     raise NanoMLError(f"steps in a slice {UNKNOWN}")
-                value, place = picking.sliced(value, each.start, each.stop), place + 1
+                value, place = lists.sliced(value, each.start, each.stop), place + 1
             elif isinstance(each, (int, np.integer)):
                 least = each + 1 if each >= 0 else -each
                 self._trace.demand(self._scope, lists.counts(value).numbers >= int(least))
-                value, _ = picking.nth(value, int(each))
+                value, _ = lists.nth(value, int(each))
             else:
                 raise NanoMLError(f"the index {each!r} {UNKNOWN}")
         return self._made(value, concrete)
@@ -225,6 +293,11 @@ class Traced(NDArrayOperatorsMixin):
 
 UNKNOWN = "cannot be compiled."
 LENGTH = "len() is not known when a selection is compiled: nothing may depend on the number of events."
+FUNCTIONS: dict[str, dict[str, Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]]] = {
+    "ak": {},
+    "np": {},
+}
+"""What stands for functions of awkward and of numpy, by their names: it takes the function and the arguments of a call."""
 _METHODS = ("astype", "sum", "min", "max", "any", "all", "to_numpy", "copy", "prod")
 
 
@@ -291,7 +364,7 @@ def value_of(what: Any, graph: Graph) -> Value:
         raise NanoMLError(
             f"an array that does not come from the events {UNKNOWN} Compute it from them, or use a single number."
         )
-    return lists.number(graph, array)
+    return Value(graph, (), graph.constant(array))
 
 
 def apply_ufunc(ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
@@ -306,9 +379,7 @@ def apply_ufunc(ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
         concrete = ufunc(*map(concrete_of, inputs))
     values = [value_of(each, first._trace.graph) for each in inputs]
     if any(each.fields is not None for each in values):
-        from ML_processing.compiled.tracing.vectors import vector_ufunc
-
-        made = vector_ufunc(ufunc.__name__, values)
+        made = vectors.vector_ufunc(ufunc.__name__, values)
     else:
         made = lists.elementwise(UFUNCS[ufunc.__name__], *values)
         dtype = dtype_of(concrete)

@@ -1,1 +1,0 @@
-"""ONNX graphs of numbers and of lists of different lengths."""

@@ -1,1 +1,0 @@
-"""Arrays that record what a selection does with them, as nodes of a graph."""
