@@ -1,4 +1,4 @@
-"""What can be asked of an evaluation beside the measurement of its training, and of an export; torch is not needed to ask."""
+"""Requests to an evaluation, beside the measurement of its training, and to an export; torch is not needed to make them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ class DataRequest:
     """Compare data with simulation in some regions, and nowhere else."""
 
     regions: tuple[str, ...]
-    shares: Shares = field(
-        default_factory=dict
-    )  # of the events that may be seen in some regions, and nowhere more of these
+    # of the events that may be seen in some regions, and nowhere more of these
+    shares: Shares = field(default_factory=dict)
     data: tuple[Path, ...] = ()
     simulation: tuple[Path, ...] = ()  # what is expected
     luminosity: float | None = None  # of the data [/fb], to be shown
@@ -39,7 +38,7 @@ class RepeatRequest:
 
     @property
     def trainings(self) -> float:
-        """What it costs, in trainings on all events."""
+        """The cost, in trainings on all events."""
         return self.seeds + sum(self.shares)
 
 

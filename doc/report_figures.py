@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ML_processing.evaluation.classification import Calibration, ClassCalibration, ClassScores, Scores
-from ML_processing.metrics.classification import reliability
 from ML_processing.metrics.measured import Histogram, histogram
+from ML_processing.metrics.roc import reliability
 from ML_processing.plots import single
 from ML_processing.training.description import Epoch
 

@@ -360,7 +360,10 @@ def concatenated(values: Sequence[Value]) -> Value:
             return Value(graph, axes, fields={name: join([each.fields[name] for each in parts]) for name in names})  # type: ignore[index]
         tensors = [each.numbers for each in parts]
         kind = max((each.kind for each in tensors), key="bifd".index)
-        shaped = [_all_places(each.to(kind), part) for each, part in zip(tensors, values, strict=True)]
+        shaped = [
+            fixed(part, each.value) if each.value is not None and each.value.size == 1 else each
+            for each, part in zip((each.to(kind) for each in tensors), values, strict=True)
+        ]
         valid = None
         if any(each.valid is not None for each in parts):
             flags = [fixed(each, True) if each.valid is None else each.valid for each in parts]
@@ -368,11 +371,6 @@ def concatenated(values: Sequence[Value]) -> Value:
         return Value(graph, axes, graph.joined(_of_all_events(shaped, masks)), valid=valid)
 
     return join(values)
-
-
-def _all_places(tensor: Tensor, value: Value) -> Tensor:
-    """Constants with a number for each place of the innermost axis."""
-    return fixed(value, tensor.value) if tensor.value is not None and tensor.value.size == 1 else tensor
 
 
 def _of_all_events(tensors: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]:

@@ -107,16 +107,6 @@ def maximum(x: Tensor, y: Tensor) -> Tensor:
     return ((x >= y) | isnan(x)).where(x, y)
 
 
-def fmin(x: Tensor, y: Tensor) -> Tensor:
-    """The smaller number that is not NaN."""
-    return ((x <= y) | isnan(y)).where(x, y)
-
-
-def fmax(x: Tensor, y: Tensor) -> Tensor:
-    """The larger number that is not NaN."""
-    return ((x >= y) | isnan(y)).where(x, y)
-
-
 def copysign(x: Tensor, y: Tensor) -> Tensor:
     """The size of x with the sign of y."""
     size, y = absolute(x.to("d")), y.to("d")
@@ -126,11 +116,6 @@ def copysign(x: Tensor, y: Tensor) -> Tensor:
 def isnan(x: Tensor) -> Tensor:
     """Whether it is NaN."""
     return ~x.equals(x)
-
-
-def isfinite(x: Tensor) -> Tensor:
-    """Whether it is neither NaN nor infinite."""
-    return absolute(x.to("d")) < math.inf
 
 
 def truth(x: Tensor) -> Tensor:
@@ -216,11 +201,6 @@ def _angle(y: Tensor, x: Tensor) -> Tensor:
     return is_below.where(-angle, angle)
 
 
-def arctan(x: Tensor) -> Tensor:
-    """The angle of (1, x)."""
-    return arctan2(x, x.graph.constant(1.0))
-
-
 def arcsin(x: Tensor) -> Tensor:
     """The angle whose sine is x."""
     x = x.to("d")
@@ -286,18 +266,18 @@ def _booleans(what: str, function: Callable[[Tensor, Tensor], Tensor]) -> Callab
     return checked
 
 
-def _invert(x: Tensor) -> Tensor:
-    return ~x if x.kind == "b" else (-x) - 1
-
-
 _NAMED = (
-    absolute, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, copysign, cos, cosh, exp, expm1, floor_divide,
-    fmax, fmin, hypot, isfinite, isnan, left_shift, log, log1p, maximum, minimum, power, reciprocal, remainder,
+    absolute, arccos, arccosh, arcsin, arcsinh, arctan2, arctanh, copysign, cos, cosh, exp, expm1, floor_divide,
+    hypot, isnan, left_shift, log, log1p, maximum, minimum, power, reciprocal, remainder,
     right_shift, sign, sinh, sqrt, tanh,
 )  # fmt: skip
 
 UFUNCS: dict[str, Callable[..., Tensor]] = {
     **{each.__name__: each for each in _NAMED},
+    "arctan": lambda x: arctan2(x, x.graph.constant(1.0)),
+    "fmax": lambda x, y: ((x >= y) | isnan(y)).where(x, y),
+    "fmin": lambda x, y: ((x <= y) | isnan(y)).where(x, y),
+    "isfinite": lambda x: absolute(x.to("d")) < math.inf,
     "negative": lambda x: -x,
     "square": lambda x: x * x,
     "add": lambda x, y: x | y if x.kind == y.kind == "b" else x + y,
@@ -335,7 +315,7 @@ UFUNCS: dict[str, Callable[..., Tensor]] = {
     "logical_or": lambda x, y: truth(x) | truth(y),
     "logical_xor": lambda x, y: truth(x) ^ truth(y),
     "logical_not": lambda x: ~truth(x),
-    "invert": _invert,
+    "invert": lambda x: ~x if x.kind == "b" else (-x) - 1,
     "bitwise_and": bits_and,
     "bitwise_or": _booleans("|", lambda x, y: x | y),
     "bitwise_xor": _booleans("^", lambda x, y: x ^ y),

@@ -30,7 +30,7 @@ def first_difference(trace: Trace, steps: Sequence[Step], feed: Mapping[str, NDA
     feed
         These events, as input tensors of all branches that were traced.
     """
-    found = _run(trace.graph, tensors_of(trace.steps), feed)
+    found = _run(trace.graph, {each.name: each for step in trace.steps for each in _tensors(step)}, feed)
     for mine, theirs in zip(trace.steps, steps, strict=True):
         problem = _difference(mine, theirs.concrete, found)
         if problem:
@@ -74,11 +74,6 @@ def model_with_outputs(graph: Graph, outputs: Mapping[str, Tensor], inputs: Mapp
     return model
 
 
-def tensors_of(steps: Sequence[Step]) -> dict[str, Tensor]:
-    """What lines have computed, by name."""
-    return {each.name: each for step in steps for each in _tensors(step)}
-
-
 def _difference(step: Step, concrete: Any, found: Mapping[str, NDArray[Any]]) -> str:
     for name, leaf in _leaves(step.value):
         expected = concrete[name] if name and step.value.fields is not None and _has(concrete, name) else None
@@ -107,15 +102,15 @@ def _of_leaf(step: Step, leaf: Value, concrete: Any, found: Mapping[str, NDArray
         len(passed), shape[0] if shape else 1, *(len(each) for each in found.values() if each.ndim and len(each) > 1)
     )
     shape = (rows, *(axis.size for axis in leaf.axes))
-    there = np.broadcast_to(passed.reshape((-1,) + (1,) * len(leaf.axes)), shape).copy()
-    for axis in leaf.axes:
-        if axis.mask is not None:
-            mask = found[axis.mask.name]
-            there &= np.broadcast_to(mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim)), shape)
-    if leaf.valid is not None:
-        valid = found[leaf.valid.name]
-        there &= np.broadcast_to(valid.reshape(valid.shape + (1,) * (len(shape) - valid.ndim)), shape)
-    numbers = np.broadcast_to(data.reshape(data.shape + (1,) * (len(shape) - data.ndim)), shape)[there]
+
+    def spread(array: NDArray[Any]) -> NDArray[Any]:
+        return np.broadcast_to(array.reshape(array.shape + (1,) * (len(shape) - array.ndim)), shape)
+
+    there = spread(passed).copy()
+    for mask in (*(axis.mask for axis in leaf.axes), leaf.valid):
+        if mask is not None:
+            there &= spread(found[mask.name])
+    numbers = spread(data)[there]
     plain = (
         np.asarray(concrete).ravel()
         if isinstance(concrete, np.ndarray)

@@ -25,7 +25,7 @@ from MLTools.NanoML.errors import NanoMLError
 
 @dataclass(frozen=True)
 class Step:
-    """What one line of a selection computed: for the comparison of graph and engine."""
+    """The result of one line of a selection, for the comparison of graph and engine."""
 
     line: str
     value: Value
@@ -163,7 +163,7 @@ class Traced(NDArrayOperatorsMixin):
         raise NanoMLError(f"`.{name}` of an array {UNKNOWN}")
 
     def _of_vectors(self, name: str) -> Any:
-        """What the package vector knows of an array of vectors: a number, or a method."""
+        """A number that the package vector computes of an array of vectors, or a method."""
         concrete = getattr(self._concrete, name)  # raises if there is none
         if name in vectors.METHODS:
 
@@ -225,7 +225,8 @@ class Traced(NDArrayOperatorsMixin):
         dtype = dtype_of(concrete)
         if dtype is not None and dtype.kind == "b":
             if not other.axes and not what._is_flat and not self._is_flat:
-                return self._narrowed(what)
+                check_scopes([self, what])
+                return self._trace.made(mine, self._concrete[concrete], (*self._scope, other.numbers), self._is_flat)
             check_scopes([self, what])
             if other.valid is not None:
                 raise NanoMLError("a mask has missing values (None): use ak.fill_none(mask, False).")
@@ -245,12 +246,6 @@ class Traced(NDArrayOperatorsMixin):
         raise NanoMLError(
             "events are picked by numbers, or by an array of another form: pick events by a cut, objects by a mask, or by "
             "positions from ak.argmin, ak.argmax, ak.argsort and ak.local_index."
-        )
-
-    def _narrowed(self, mask: Traced) -> Traced:
-        check_scopes([self, mask])
-        return self._trace.made(
-            self._value, self._concrete[mask._concrete], (*self._scope, mask._value.numbers), self._is_flat
         )
 
     def _sliced(self, what: tuple[Any, ...]) -> Traced:
@@ -297,7 +292,7 @@ FUNCTIONS: dict[str, dict[str, Callable[[Callable[..., Any], Sequence[Any], Mapp
     "ak": {},
     "np": {},
 }
-"""What stands for functions of awkward and of numpy, by their names: it takes the function and the arguments of a call."""
+"""Replacements of the functions of awkward and of numpy, by their names: each takes the function and the arguments of a call."""
 _METHODS = ("astype", "sum", "min", "max", "any", "all", "to_numpy", "copy", "prod")
 
 

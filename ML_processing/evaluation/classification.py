@@ -12,10 +12,20 @@ from numpy.typing import NDArray
 from ML_processing.evaluation.cuts import Efficiency, FitSignificance, SculptedMasses, Significance
 from ML_processing.evaluation.inputs import Distributions, InputShape
 from ML_processing.evaluation.scored import EFFICIENCIES, Areas, OutOfFold, Scored, by_class
-from ML_processing.metrics.classification import Reliability, reliability
 from ML_processing.metrics.distances import Kolmogorov, bonferroni, kolmogorov
 from ML_processing.metrics.measured import MERGED, PAIR, UNDEFINED, Floats, Histogram, Measured, histogram
-from ML_processing.metrics.roc import Band, Bootstrap, Roc, WorkingPoint, auc, auc_matrix, roc, working_points
+from ML_processing.metrics.roc import (
+    Band,
+    Bootstrap,
+    Reliability,
+    Roc,
+    WorkingPoint,
+    auc,
+    auc_matrix,
+    reliability,
+    roc,
+    working_points,
+)
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training.directory import Training
 from MLTools.NanoML.model import Discriminant

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ML_processing.evaluation.importance import Importance
 from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, Scored, label, spectators
-from ML_processing.metrics.classification import CutScan, scan_cuts
 from ML_processing.metrics.distances import Sculpting, jensen_shannon, sculpting
 from ML_processing.metrics.measured import (
     MERGED,
@@ -28,7 +27,7 @@ from ML_processing.metrics.measured import (
     histogram,
     quantile_edges,
 )
-from ML_processing.metrics.significance import BinnedScore, by_own_bins, fine_sums, standing_for
+from ML_processing.metrics.significance import BinnedScore, CutScan, by_own_bins, fine_sums, scan_cuts, standing_for
 
 _MOST_FEATURES, _MOST_MASSES = 12, 3
 _BINS, _MASS_BINS = 8, 20

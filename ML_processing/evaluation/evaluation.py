@@ -47,8 +47,9 @@ from ML_processing.evaluation.stability import (
 )
 from ML_processing.evaluation.systematics.variations import Variations, VariedDiscriminant, variations
 from ML_processing.evaluation.verdict import verdict
-from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events.data import Table
 from ML_processing.events.survey import Split, make_splits
+from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.measured import MERGED, Measured, as_json
 from ML_processing.metrics.roc import bootstrap
 from ML_processing.requests import NO_DATA, NO_REPEATS, DataRequest, RepeatRequest

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ML_processing.evaluation.regression import Residuals, residuals
 from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, label
-from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey
+from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.measured import MERGED, PAIR, Floats, Measured, even_edges, sums
 from ML_processing.metrics.roc import auc
 from ML_processing.training.directory import Training

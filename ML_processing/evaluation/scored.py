@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ML_processing.events.data import Table
 from ML_processing.events.reweighting import Reweighted
 from ML_processing.events.survey import ClassTotal, Survey
-from ML_processing.metrics.classification import confusion
 from ML_processing.metrics.measured import (
     MERGED,
     PAIR,
@@ -24,7 +23,7 @@ from ML_processing.metrics.measured import (
     effective_events,
     histogram,
 )
-from ML_processing.metrics.roc import Roc, auc, auc_difference, roc
+from ML_processing.metrics.roc import Roc, auc, auc_difference, confusion, roc
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training.directory import Training
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ML_processing.events.inputs import CollectionShape, Shape
-from ML_processing.models.registry import heads_of
+from ML_processing.models.network import heads_of
 from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
     PARAMETER,
@@ -50,7 +50,7 @@ class InputCollection:
 
     @property
     def shape(self) -> CollectionShape:
-        """What a network needs to know of it."""
+        """The same as a network needs to know it."""
         return CollectionShape(self.name, self.fields, self.max, self.order)
 
 
@@ -101,7 +101,7 @@ class TrainingColumns:
 
     @property
     def shape(self) -> Shape:
-        """What a network reads and gives."""
+        """The inputs and outputs of a network."""
         outputs = len(self.targets) or len(self.classes)
         return Shape(tuple(self.names), tuple(it.shape for it in self.collections), outputs, len(self.estimates))
 
@@ -162,7 +162,10 @@ def agreed_columns(
     for file, other in zip(files[1:], metadata[1:], strict=True):
         _check_agreement(files[0], first, file, other)
     labels = _labels(first, config)
-    known = {**_fields_of(first, labels), **{column.name: column for column in first.features}}
+    known = {column.name: column for column in first.features}
+    if labels is not None:
+        members = {column.name: column for column in first.objects[labels.collection].fields}
+        known = {**{name: replace(members[field], name=name) for name, field in labels.fields.items()}, **known}
     parameters = [name for name, column in known.items() if column.source == PARAMETER]
     wanted = config.features
     if wanted is None:
@@ -283,14 +286,6 @@ def _labels(content: HDF5Metadata, config: Train) -> ObjectLabels | None:
             "take one of them out of `convert`, and convert again."
         )
     return ObjectLabels(wanted.collection, wanted.label, of_class, fields)
-
-
-def _fields_of(content: HDF5Metadata, labels: ObjectLabels | None) -> dict[str, ConvertedColumn]:
-    """The columns of the objects that are classified, by their full names."""
-    if labels is None:
-        return {}
-    members = {column.name: column for column in content.objects[labels.collection].fields}
-    return {name: replace(members[field], name=name) for name, field in labels.fields.items()}
 
 
 def _find(name: str, known: Mapping[str, T], setting: str) -> T:

@@ -1,4 +1,4 @@
-"""What a network reads: its shape, the inputs as tensors, and training events in batches."""
+"""The inputs of a network: its shape, the inputs as tensors, and training events in batches, drawn in each epoch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-
-from ML_processing.events.sampling import drawn
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class CollectionShape:
 
 @dataclass(frozen=True)
 class Shape:
-    """What goes into a network and what comes out of it."""
+    """The inputs and outputs of a network."""
 
     features: tuple[str, ...]  # event-level columns
     collections: tuple[CollectionShape, ...]
@@ -44,7 +42,7 @@ class Shape:
 
     @property
     def inside(self) -> Shape:
-        """What the core reads behind the scaling: indicators of missing values follow the features, and the fields."""
+        """The shape behind the scaling, as the core reads it: indicators of missing values follow the features, and the fields."""
 
         def extended(names: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
             return (*names, *(f"{names[i]}_missing" for i in self.missing_in(columns)))
@@ -154,6 +152,36 @@ class EventTensors:
     def pieces(self, size: int) -> list[EventTensors]:
         """The events in pieces of this size; one piece if there are none."""
         return [self[start : start + size] for start in range(0, max(len(self), 1), size)]
+
+
+def drawn(labels: Tensor, weights: Tensor, sampler: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Rows of events, in random order and as many as there are, by `train.sampler`; and their weights in the loss.
+
+    Of n events one that is drawn with probability p gets the weight w / (n p), so that sums of weights have the same expectation with all
+    samplers. The draws are at equal steps of the cumulative probability: an event comes n p times but for less than one, and sums vary
+    less than with draws that know nothing of each other.
+    """
+    count, order = len(labels), torch.randperm(len(labels), generator=generator)
+    sizes, of = weights.abs().cpu().double(), labels.cpu()
+    if sampler == "every" or not sizes.any():
+        order = order.to(labels.device)
+        return order, weights[order]
+    shares, is_balanced = sizes / sizes.sum(), sampler == "balanced"
+    if is_balanced:
+        of_class = torch.zeros(int(of.max()) + 1).double().index_add(0, of, sizes)
+        shares = (sizes / of_class[of]).nan_to_num() / (of_class > 0).sum()  # a class may have no weight here
+        order = order[torch.argsort(of[order], stable=True)]
+    sums = shares[order].cumsum(0)
+    steps = (torch.arange(count).double() + torch.rand(1, generator=generator)) / count
+    rows = order[torch.searchsorted(sums, steps * sums[-1], right=True)]
+    rows = rows[torch.randperm(count, generator=generator)]
+    if is_balanced:  # every class comes once before one comes again, so that any batch has as many of each
+        rows = rows[torch.argsort(of[rows], stable=True)]
+        of_each = torch.bincount(of[rows])
+        turn = torch.arange(count) - (of_each.cumsum(0) - of_each)[of[rows]]
+        rows = rows[torch.argsort(turn + torch.rand(count, generator=generator).double())]
+    found, factors = rows.to(labels.device), (1 / (count * shares[rows])).to(weights)
+    return found, weights[found] * factors
 
 
 @dataclass(frozen=True)

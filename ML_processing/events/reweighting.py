@@ -1,4 +1,4 @@
-"""Weights of training events that are positive and have the expectation of signed ones, learned from these."""
+"""Other weights of training events: positive ones with the expectation of signed ones, and flat spectra of some columns."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from MLTools.NanoML.nanoaod.folds import mixed
 if TYPE_CHECKING:
     from ML_processing.models.quick_bdt import QuickBDT
 
+
 _PARTS = 5  # each has its weights from a model of the others
 _FEWEST = 20  # events of a sign in these: fewer show no dependence on anything
 _MOST = 200_000  # events that a model learns from
@@ -28,7 +29,7 @@ _STOPPING = 5  # one event in so many says when a model has learned enough
 
 @dataclass(frozen=True)
 class Reweighted:
-    """What became of the weights of a class in the training events of a network."""
+    """The change of the weights of a class in the training events of a network."""
 
     negative: float  # share of the events whose weight was negative
     clipped: float  # sum of what became 0 instead of negative, in units of the sum of weights
@@ -46,7 +47,7 @@ class Reweighted:
 
 @dataclass(frozen=True)
 class PositiveWeights:
-    """What gives training events positive weights.
+    """Models that give training events positive weights.
 
     Among events of a class with the features x, let g(x) be the share of positive weights in the sum of their absolute values. The mean
     of w at x is then that of abs(w) (2 g(x) - 1), and with these weights every sum over functions of x, the loss among them, has the
@@ -136,3 +137,50 @@ def _columns(table: Table) -> NDArray[np.float32]:
     spectator = [] if about.spectator is None else [table.extras[about.spectator]]
     columns = np.column_stack([table.flattened(), table.targets(), *spectator])
     return np.where(np.isfinite(columns), columns, np.float32(np.nan))
+
+
+_BINS = {1: 40, 2: 15}  # of each column; of more columns 6
+_LARGEST = 10.0  # factor for the events of a bin that a class hardly fills
+
+
+@dataclass(frozen=True)
+class Flattening:
+    """Factors by class and bin, which take each class to the mean of the spectra of all."""
+
+    columns: tuple[str, ...]
+    edges: list[NDArray[np.float64]]  # between the bins of each column
+    factors: NDArray[np.float64]  # (classes, bins)
+
+    @classmethod
+    def learn(cls, table: Table, columns: Sequence[str]) -> Flattening:
+        """From the events of a training; the bins of each column have the same number of them."""
+        bins = _BINS.get(len(columns), 6)
+        shares = np.arange(1, bins) / bins
+        values = (_values(table, name) for name in columns)
+        edges = [np.unique(np.quantile(it[np.isfinite(it)].astype(np.float64), shares)) for it in values]
+        made = cls(tuple(columns), edges, np.ones((1, 1)))
+        count, labels, classes = int(np.prod([len(it) + 2 for it in edges])), table.labels, len(table.classes)
+        places = labels * count + made._places(table)
+        sums = np.bincount(places, np.abs(table.weights), classes * count).reshape(classes, count)
+        spectra = sums / sums.sum(axis=1, keepdims=True)
+        factors = np.divide(spectra.mean(axis=0), spectra, out=np.ones_like(spectra), where=spectra > 0).clip(
+            max=_LARGEST
+        )
+        return replace(made, factors=factors / (spectra * factors).sum(axis=1, keepdims=True))
+
+    def of(self, table: Table) -> Table:
+        """The same events with these factors in their weights."""
+        return replace(table, weights=(table.weights * self.factors[table.labels, self._places(table)]).astype("f4"))
+
+    def _places(self, table: Table) -> NDArray[np.int64]:
+        """The bin of each event; what is not finite is in one of its own."""
+        place = np.zeros(len(table), np.int64)
+        for name, edges in zip(self.columns, self.edges, strict=True):
+            values = _values(table, name)
+            found = np.where(np.isfinite(values), np.searchsorted(edges, values, "right"), len(edges) + 1)
+            place = place * (len(edges) + 2) + found
+        return place
+
+
+def _values(table: Table, name: str) -> NDArray[np.float32]:
+    return table.extras[name] if name in table.extras else table.features[:, table.names.index(name)]

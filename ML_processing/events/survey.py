@@ -6,17 +6,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ML_processing.events.columns import ALL, TrainingColumns
+from ML_processing.events.data import Table
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import SINGLE
-
-if TYPE_CHECKING:
-    from ML_processing.events.data import Table
 
 _MOST_LISTED = 10  # values that give the class of objects
 _MOST_VALUES = 1000  # of a parameter: more is no grid of hypotheses
@@ -132,7 +130,7 @@ class Survey:
         return [name for name in lacking if self._ranges[name].finite < self._ranges[name].count]
 
     def notes(self) -> list[str]:
-        """What the user should know about columns, and about objects that are left out, as sentences."""
+        """Sentences for the user about columns, and about objects that are left out."""
         columns = [note for name, values in self._ranges.items() for note in self._notes_on(name, values)]
         return [*self._left_out(), *columns]
 

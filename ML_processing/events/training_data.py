@@ -1,32 +1,158 @@
-"""From tables to what one network learns from: its training events in batches, scaled, and its validation events."""
+"""From HDF5 files, read block by block, to what one network learns from: its events in batches, scaled, and for validation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ML_processing.events.data import Table, TrainingFiles
-from ML_processing.events.flattening import Flattening
+from ML_processing.events.columns import TrainingColumns, agreed_columns
+from ML_processing.events.data import Table
 from ML_processing.events.inputs import Batches, EventTensors, Inputs, ObjectTensors
-from ML_processing.events.reweighting import PositiveWeights, Reweighted
+from ML_processing.events.reweighting import Flattening, PositiveWeights, Reweighted
 from ML_processing.events.survey import Survey, factors_of_split
-from ML_processing.models import Network
+from ML_processing.models.network import Network
+from MLTools.NanoML.contracts.hdf5 import EVENTS, check_events_differ, open_hdf5, read_metadata, reading
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import mixed
+from MLTools.NanoML.terminal.progress import progress
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
-_BLOCK = 1 << 17  # events that are shuffled together
+_BLOCK_BYTES = 64e6  # of the rows as they are in the files: bounds the memory of a block
+_BLOCK_EVENTS = 1 << 17  # so that a block of few columns is shuffled within the processor's caches
+_BLOCK = 1 << 17  # events in memory that are shuffled together
 _MOST_VALIDATION = 1 << 16  # events that are enough for a loss: the same ones in each epoch
 _MOST_SAMPLE = 1 << 13
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """HDF5 files with labelled events, or objects, read in blocks.
+
+    Each block takes the same share of every file, so that all blocks are alike, whatever the files are.
+    """
+
+    files: tuple[Path, ...]
+    columns: TrainingColumns
+    rows: tuple[int, ...]  # events in each file, including those without a class
+    chunks: tuple[int, ...]  # rows of each file that are compressed together
+    blocks: int  # number of blocks
+
+    @classmethod
+    def open(cls, files: Sequence[Path], config: Train, everything: bool = False) -> TrainingFiles:
+        """Read the metadata of files of the conversion; the section `train` chooses the columns.
+
+        With `everything`, also event-level columns that are neither inputs nor needed for the training are read. A NanoMLError
+        says that the files disagree on columns, classes or selection, have the same events, or lack a column.
+        """
+        if not files:
+            raise NanoMLError("no HDF5 file was given. `nanoml convert` makes them.")
+        metadata = [read_metadata(file) for file in files]
+        columns = agreed_columns(files, metadata, config, everything)
+        check_events_differ(files, metadata)
+        rows, chunks, size = [], [], 0
+        for file in files:
+            with open_hdf5(file) as h5, reading(file):
+                columns.check(file, h5)
+                rows.append(len(h5[EVENTS]))
+                chunks.append((h5[EVENTS].chunks or (1,))[0])
+                read = [h5[name] for name in columns.datasets_read]
+                size = max(size, sum(it.dtype.itemsize * int(np.prod(it.shape[1:])) for it in read))
+        events = int(max(min(_BLOCK_BYTES // size, _BLOCK_EVENTS), 1))
+        return cls(tuple(files), columns, tuple(rows), tuple(chunks), max(-(-sum(rows) // events), 1))
+
+    def block(self, number: int) -> Table:
+        """The labelled events of a block; a NanoMLError if a label, a weight or the file is damaged."""
+        return Table.join([Table.of_rows(file, raw, self.columns) for file, raw in self._rows_of(number)])
+
+    def parts(self) -> Iterator[tuple[Path, dict[str, NDArray[Any]]]]:
+        """The rows of each file in each block, as they are in the file, by the names of their datasets."""
+        for number in range(self.blocks):
+            yield from self._rows_of(number)
+
+    def _rows_of(self, number: int) -> Iterator[tuple[Path, dict[str, NDArray[Any]]]]:
+        edges = self._edges(number)
+        # a block of no event is a table, too
+        for file, start, stop in [edge for edge in edges if edge[2] > edge[1]] or edges[:1]:
+            with open_hdf5(file) as h5, reading(file):
+                raw = {name: h5[name][start:stop] for name in self.columns.datasets_read}
+            yield file, raw
+
+    def _edges(self, number: int) -> list[tuple[Path, int, int]]:
+        """The rows of each file that are in a block: the first, and the one after the last."""
+
+        def edge(rows: int, chunk: int, number: int) -> int:
+            """First row of a block; if it has several chunks, a chunk begins there, so that none is read twice."""
+            even = rows * number // self.blocks
+            aligned = round(even / chunk) * chunk if rows > 2 * chunk * self.blocks else even
+            return rows if number == self.blocks else aligned
+
+        files = zip(self.files, self.rows, self.chunks, strict=True)
+        return [(file, edge(rows, chunk, number), edge(rows, chunk, number + 1)) for file, rows, chunk in files]
+
+    def sample(self, memory: int, folds: int) -> tuple[Table, Survey]:
+        """Read all events once: keep those that fit into `memory` [MB], and count all by fold.
+
+        The errors are those of `gather`, or say which events a training cannot use.
+        """
+        table, survey = self.gather(memory, folds)
+        survey.check(self.files)
+        return table, survey
+
+    def gather(self, memory: int, folds: int) -> tuple[Table, Survey]:
+        """As `sample`, also of events that a training cannot use.
+
+        The table has all events, block after block; or if they are too many those with the smallest hashes of run,
+        luminosityBlock and event, the same in every reading. The errors are those of `block`.
+        """
+        survey, kept = Survey.empty(self.columns, folds), EventSample(memory * 1e6)
+        where = " or ".join(region.name for region in self.columns.within)
+        is_share = any(dataset.is_data for dataset in self.columns.datasets)
+        with progress(f"read the events{f' in {where}' if where else ''}", sum(self.rows), is_share=is_share) as bar:
+            for number in range(self.blocks):
+                table = self.block(number)
+                survey.add(table)
+                kept.add(table)
+                bar.advance(sum(stop - start for _, start, stop in self._edges(number)))
+        return Table.join(kept.parts), survey
+
+
+def read(files: Sequence[Path], config: Train, everything: bool = True) -> Table:
+    """Read the labelled events of HDF5 files into one table: all, or as many as `config.memory` allows.
+
+    Events without a class (label -1: real data, for instance) are left out, but for a regression on files without
+    classes. The errors are those of `TrainingFiles.open` and `TrainingFiles.sample`.
+    """
+    table, _ = TrainingFiles.open(files, config, everything).sample(config.memory, max(config.folds, 1))
+    return table
+
+
+class EventSample:
+    """Events with the smallest hashes, as many as fit into `limit` bytes: the `parts` of what was added."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit, self.size = limit, 0.0
+        self.threshold = np.uint64(2**64 - 1)
+        self.parts: list[Table] = []
+
+    def add(self, table: Table) -> None:
+        """Keep events of a table, maybe instead of others."""
+        part = table[table.hashes() <= self.threshold]
+        self.parts.append(part)
+        self.size += part.nbytes
+        while self.size > self.limit:
+            self.threshold = self.threshold >> np.uint64(1)
+            self.parts = [it[it.hashes() <= self.threshold] for it in self.parts]
+            self.size = sum(it.nbytes for it in self.parts)
 
 
 @dataclass(frozen=True)
@@ -94,7 +220,7 @@ class ParameterGrid:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a network learns from."""
+    """The events that a network learns from."""
 
     batches: Batches  # the training events
     events: int  # their number
@@ -115,7 +241,7 @@ def inputs_of(table: Table, features: NDArray[np.float32] | None = None) -> Inpu
 def make_training_data(
     files: TrainingFiles, table: Table, survey: Survey, network: Network, fold: int, config: Train, device: torch.device
 ) -> TrainingData:
-    """What the network that tests on `fold` learns from, on `device`; the scaling of this fresh network is fitted here.
+    """The events that the network that tests on `fold` learns from, on `device`; the scaling of this fresh network is fitted here.
 
     If `table`, the result of `TrainingFiles.sample`, has all events, no file is read again. A NanoMLError says that the
     weights of the events that are kept do not sum to something positive.

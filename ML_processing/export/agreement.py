@@ -83,7 +83,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What was compared.
+    """The result of a comparison.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What was made of events."""
+    """The result of a selection for some events."""
 
     depth: NDArray[np.int64]  # how many cuts each event passes, one after the other; -1 if that is not known
     rows: NDArray[np.int64]  # the events that pass all

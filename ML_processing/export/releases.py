@@ -1,4 +1,4 @@
-"""What ONNX each CMSSW release, and each ONNX Runtime, reads."""
+"""The versions of ONNX that each CMSSW release, and each ONNX Runtime, reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from MLTools.NanoML.errors import ConfigError
 
 OPSET, IR = 15, 8
-"""What is written unless the target is older: every release from CMSSW_12_4 on reads it."""
+"""The versions that are written unless the target is older: every release from CMSSW_12_4 on reads it."""
 _SAFE_FROM = (12, 4)  # the first release that reads it
 _RELEASE = re.compile(r"CMSSW_(\d+)_(\d+)(?:_[A-Za-z0-9_-]+)?")
 

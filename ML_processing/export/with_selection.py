@@ -87,7 +87,8 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
     about = _describe(description, selection, samples, traced, used, wanted)
     whole = joined(graph, onnx.load(model), description, about, {name: each.name for name, each in feeds.items()})
     _refuse_large(used, samples)
-    say(f"export: {output.name}: {len(whole.graph.node)} nodes, room for {_in_words(sizes)}.")
+    room = ", ".join(f"{number} of {name}" for name, number in sizes.items()) or "numbers of events"
+    say(f"export: {output.name}: {len(whole.graph.node)} nodes, room for {room}.")
     with replacing(output) as aside, replacing(twin_of(output)) as twin:
         _save(whole, about, aside)
         compared = check_agreement(Model(aside), traced, networks, samples)
@@ -185,7 +186,7 @@ def _traced(selection: Selection, samples: Sequence[Sample], sizes: Mapping[str,
 
 
 def _model_columns(description: Description, traced: TracedSelection) -> tuple[dict[str, Tensor], dict[str, Value]]:
-    """What the model reads: columns of the selection, or branches."""
+    """The inputs of the model: columns of the selection, or branches."""
     columns = {}
     for name in description.columns:
         columns[name] = traced.columns[name] if name in traced.columns else traced.branch(name).numbers
@@ -223,10 +224,6 @@ def _numbers(declared: Mapping[str, Column]) -> tuple[MadeNumber, ...]:
     return tuple(MadeNumber(name, np.dtype(each.dtype).name, each.title or name) for name, each in declared.items())
 
 
-def _in_words(sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} of {name}" for name, number in sizes.items()) or "numbers of events"
-
-
 def _describe(
     description: Description,
     selection: Selection,
@@ -258,7 +255,7 @@ def _describe(
     arrays = samples[0].arrays
 
     def types(each: Branches) -> tuple[str, ...]:
-        """Those in the files, where they are narrower."""
+        """The types in the files, where these are narrower."""
         found = (dtype_of(arrays[name]) if name in arrays else None for name in each.names)
         return tuple(dtype if known is None else known.name for dtype, known in zip(each.dtypes, found, strict=True))
 

@@ -62,7 +62,7 @@ class Measured:
 
 
 UNDEFINED = Measured(None, None)
-"""What the events do not allow."""
+"""A number that the events do not allow."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""ROC curves and the area under them, with errors, right for weights of either sign.
+"""How well classes are told apart: ROC curves, the area under them with its error, confusion and calibration.
 
 With s and b running over signal and background events, the area under the ROC curve is
 
@@ -189,3 +189,52 @@ def _sorted(
     order = np.argsort(-score, kind="stable")
     score = score[order]
     return score, is_signal[order], weight[order], np.flatnonzero(np.append(np.diff(score) != 0, True))
+
+
+def confusion(truth: ArrayLike, predicted: ArrayLike, weight: ArrayLike, classes: int) -> Floats:
+    """Sum of weights by true class (row) and predicted class (column), float64 of shape (classes, classes)."""
+    cell = np.asarray(truth, np.int64) * classes + np.asarray(predicted, np.int64)
+    sums = np.bincount(cell, np.asarray(weight, np.float64), classes * classes).astype(np.float64)
+    return sums.reshape(classes, classes)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Observed against predicted probability, in the bins of the predicted one that have positive weight."""
+
+    predicted: Floats  # mean prediction of each bin
+    observed: Floats  # fraction of the class
+    error: Floats  # its statistical error
+    share: Floats  # of all weight
+    # mean of |observed - predicted|, by weight (C. Guo et al., ICML 2017, arXiv:1706.04599)
+    expected_calibration_error: float
+    by_chance: float  # the same of a perfectly calibrated network with this number of events
+
+
+def reliability(probability: ArrayLike, is_class: ArrayLike, weight: ArrayLike, bins: int = 10) -> Reliability | None:
+    """Calibration curve of one class, from arrays of shape (N,); None if no bin has a positive sum of weights.
+
+    The weights, of either sign, must give the classes the shares that they had in the training.
+    """
+    p, y, w = (np.asarray(values, np.float64) for values in (probability, is_class, weight))
+    index = np.clip((p * bins).astype(np.int64), 0, bins - 1)
+
+    def sums(values: Floats) -> Floats:
+        return np.bincount(index, values, bins).astype(np.float64)
+
+    total, squares = sums(w), sums(w**2)
+    full = total > np.sqrt(squares) * 1e-6
+    if not full.any():
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        predicted, observed = sums(w * p) / total, sums(w * y) / total
+        # an event's prediction is a chance too: a bin of ones alone does not have no error
+        expected = sums(w**2 * p * (1 - p))
+        spread = squares * observed**2 + sums(w**2 * y) * (1 - 2 * observed)
+        error = np.sqrt(np.maximum(spread, expected)) / total
+    predicted, observed, error, total = (values[full] for values in (predicted, observed, error, total))
+    share = total / total.sum()
+    deviation = float((share * np.abs(observed - predicted)).sum())
+    chance = np.sqrt(expected[full]) / total
+    by_chance = float((share * chance).sum() * np.sqrt(2 / np.pi))
+    return Reliability(predicted, observed, error, share, deviation, by_chance)

@@ -1,4 +1,4 @@
-"""Expected significance of a fit to a score in bins, with the statistical errors of simulation and with correlated variations."""
+"""Expected significance: of a cut on the score, and of a fit to it in bins with errors of simulation and correlated variations."""
 
 from __future__ import annotations
 
@@ -8,12 +8,88 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ML_processing.metrics.classification import FEWEST
 from ML_processing.metrics.measured import Floats, Measured
 from MLTools.NanoML.contracts.bins import FINE, chosen_bins, fine_edges
 
+FEWEST = 5.0  # effective background events behind a cut: below, its expectation is a guess
 _STEPS = 100  # of Newton's method, which takes about ten
 _PRECISION = 1e-10  # of twice the logarithm of the likelihood, at its minimum
+
+
+def asimov(signal: ArrayLike, background: ArrayLike, uncertainty: ArrayLike = 0.0) -> Floats:
+    """Expected median significance of a discovery in a counting experiment.
+
+    Without uncertainty, sqrt(2 ((s + b) ln(1 + s / b) - s)): G. Cowan, K. Cranmer, E. Gross, O. Vitells,
+    Eur. Phys. J. C 71 (2011) 1554 (arXiv:1007.1727), equation 97. With an uncertainty sigma of the background:
+
+        sqrt(2 ((s + b) ln[1 + s b / (b^2 + (s + b) sigma^2)]
+                - b^2 / sigma^2 ln[1 + sigma^2 s / (b (b + sigma^2))])),
+
+    G. Cowan, "Discovery sensitivity for a counting experiment with background uncertainty" (2012), equation 20.
+
+    It is 0 without signal, and NaN without background.
+    """
+    s, b, sigma = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (signal, background, uncertainty)))
+    s, v = np.clip(s, 0, None), sigma**2
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        plain = (s + b) * np.log1p(s / b) - s
+        first = (s + b) * np.log1p(s * b / (b**2 + (s + b) * v))
+        second = b**2 / v * np.log1p(v * s / (b * (b + v)))
+        # the second is not defined without uncertainty
+        half = np.where(v > 1e-8 * np.maximum(b, 0), first - second, plain)
+        return np.where(b > 0, np.sqrt(2 * np.clip(half, 0, None)), np.nan)
+
+
+@dataclass(frozen=True)
+class CutScan:
+    """Expected significance against the cut "score at least this"."""
+
+    cuts: Floats  # thresholds, rising, (cuts,) as all
+    signal: Floats  # sum of weights that passes
+    background: Floats
+    plain: Floats  # Asimov significance for an exactly known background
+    plain_error: Floats  # its statistical error
+    significance: Floats  # with the statistical error of the expected background as its uncertainty
+    usable: NDArray[np.bool_]  # at least 5 effective background events pass
+
+    @property
+    def best(self) -> int | None:
+        """Index of the usable cut with the largest `significance`; None if there is none."""
+        return int(np.argmax(np.where(self.usable, self.significance, -1))) if self.usable.any() else None
+
+
+def scan_cuts(
+    score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike, points: int = 100, at: float | None = None
+) -> CutScan | None:
+    """Significance against the cut on arrays of shape (N,); None if signal or background has no positive sum of weights.
+
+    The weights are physical, of either sign. Half of the cuts, `points`, are evenly spaced, the others follow the signal;
+    or there is but one cut, `at`.
+    """
+    s, y, w = np.asarray(score, np.float64), np.asarray(is_signal, np.bool_), np.asarray(weight, np.float64)
+    if not (w[y].sum() > 0 and w[~y].sum() > 0):
+        return None
+    even, dense = np.linspace(0, 1, points, endpoint=False), np.quantile(s[y], np.linspace(0, 0.995, points))
+    cuts = np.unique(np.concatenate([even, dense])) if at is None else np.array([at])
+    signal, signal_squares = _passing(s[y], w[y], cuts)
+    background, squares = _passing(s[~y], w[~y], cuts)
+    plain, errors = asimov(signal, background), np.sqrt(squares)
+    significance = asimov(signal, background, errors)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_signal = np.log1p(signal / background) / plain
+        by_background = (np.log1p(signal / background) - signal / background) / plain
+        plain_error = np.sqrt(by_signal**2 * signal_squares + by_background**2 * squares)
+        usable = (background > 0) & (background**2 / squares >= FEWEST) & np.isfinite(significance)
+    return CutScan(cuts, signal, background, plain, plain_error, significance, usable)
+
+
+def _passing(score: Floats, weight: Floats, cuts: Floats) -> tuple[Floats, Floats]:
+    """Sums of weights and of their squares at or above each cut."""
+    order = np.argsort(score, kind="stable")
+    first = np.searchsorted(score[order], cuts, "left")
+    sums = (np.append(np.cumsum(part[::-1])[::-1], 0.0) for part in (weight[order], weight[order] ** 2))
+    passing, squares = (part[first] for part in sums)
+    return passing, np.clip(squares, 0, None)
 
 
 def discovery(

@@ -52,7 +52,7 @@ class BoundDiscriminant:
 
     @property
     def title(self) -> str:
-        """What it is called: "probability of signal", "discriminant wprime"."""
+        """Its title: "probability of signal", "discriminant wprime"."""
         kind = "probability of" if self.is_probability else "discriminant"
         return kind if self.of.name == DISCRIMINANT else f"{kind} {self.of.name}"
 
@@ -142,7 +142,7 @@ def discriminants_of(config: Train, survey: Survey) -> tuple[Discriminant, ...]:
 
 
 def notes_on(discriminants: tuple[Discriminant, ...], config: Train, survey: Survey) -> list[str]:
-    """What one should know of their shares, as sentences."""
+    """Sentences on their shares that one should know."""
     against = config.against
     shared = [each for each in discriminants if each.name not in against or not against[each.name].shares]
     if not shared or len(survey.about.classes) < 3:

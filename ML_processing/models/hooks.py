@@ -1,10 +1,11 @@
-"""What the class of a network may say of its training beside its layers, and how this is called: `Hooks` declares all of it."""
+"""The class of a network beside its layers: `Hooks` declares what it may say of its training, and `Boosted` grows round by round."""
 
 from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,11 +19,11 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import CLASSES, TARGETS
 
 Outputs = Tensor | dict[str, Tensor]
-"""What a network gives: logits or standardized estimates, float32 of shape (N, outputs); or those of each head, by its name."""
+"""The outputs of a network: logits or standardized estimates, float32 of shape (N, outputs); or those of each head, by its name."""
 
 
 class Hooks(Protocol):
-    """What a class under `train.model` may have: each of these is optional, and used if the class itself or a base class has it.
+    """The attributes and methods of a class under `train.model`: each is optional, and used if the class itself or a base class has it.
 
     Attributes
     ----------
@@ -189,5 +190,39 @@ def _check(forward: Hook, outputs: object, what: str, shape: tuple[int, int | No
 
 
 def shown(value: object) -> str:
-    """What a method returned, in words."""
+    """The value that a method returned, in words."""
     return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+class Boosted(nn.Module):
+    """A core that adds something to its outputs in each round, on the CPU.
+
+    It reads inputs as they are in the files: not scaled, missing values not finite, padding with any numbers. Losses, the number of
+    rounds and what is reported are the business of `ML_processing.training.fold`.
+    """
+
+    @abstractmethod
+    def grow(
+        self, training: EventTensors, others: Sequence[EventTensors], rate: float, seed: int
+    ) -> Iterator[list[Tensor]]:
+        """Learn from events, from nothing: as many rounds as are asked for.
+
+        Parameters
+        ----------
+        training
+            What is learnt from, with the weights of the training, of either sign.
+        others
+            Events whose outputs are wanted after each round.
+        rate
+            `train.learning_rate`: the share of what would fit best that a round adds.
+        seed
+            Seed of all random numbers.
+
+        Yields
+        ------
+        After each round, logits or standardized estimates of each of `others`, float32 (N, outputs).
+        """
+
+    @abstractmethod
+    def keep(self, rounds: int) -> None:
+        """End the growth, and be what it was after that many rounds."""

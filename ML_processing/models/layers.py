@@ -1,4 +1,4 @@
-"""What networks are built from: layers, and the features of pairs of objects."""
+"""The parts that networks are built from: layers, and the features of pairs of objects."""
 
 from __future__ import annotations
 

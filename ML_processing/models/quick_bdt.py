@@ -34,7 +34,7 @@ _FEW = 50_000  # up to this number of events one core is faster than several, on
 
 @dataclass(frozen=True)
 class Events:
-    """What a BDT learns from: columns, float32 (N, columns), NaN where a value is missing; truth (N,); and weights (N,) >= 0."""
+    """The events that a BDT learns from: columns, float32 (N, columns), NaN where a value is missing; truth (N,); and weights (N,) >= 0."""
 
     columns: NDArray[np.float32]
     truth: NDArray[Any]
@@ -74,16 +74,10 @@ class QuickBDT:
         if threads is None:
             threads = 1 if len(training.truth) <= _FEW else 0
         several = {"objective": "multiclass", "num_class": classes} if classes > 2 else {"objective": "binary"}
-        chosen = {
-            **_SETTINGS,
-            **(several if classes else {"objective": "regression"}),
-            "seed": seed,
-            "num_threads": threads,
-            **settings,
-        }
-        scale = (
-            1 / training.weights.mean()
-        )  # or a leaf, which needs some sum of weights, would depend on the luminosity
+        task = several if classes else {"objective": "regression"}
+        chosen = {**_SETTINGS, **task, "seed": seed, "num_threads": threads, **settings}
+        # or a leaf, which needs some sum of weights, would depend on the luminosity
+        scale = 1 / training.weights.mean()
         rows = lightgbm.Dataset(training.columns, training.truth, weight=training.weights * scale, params=chosen)
         others = rows.create_valid(stop.columns, stop.truth, weight=stop.weights * scale)
         stopping = lightgbm.early_stopping(_PATIENCE, verbose=False)

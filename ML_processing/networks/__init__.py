@@ -46,7 +46,7 @@ def resolved(train: Train, base: Path) -> Train:
 
 
 def beginning(train: Train) -> list[object] | None:
-    """What of `train.init` decides a training: the hash of the checkpoint, and the parts that are fresh and frozen.
+    """The part of `train.init` that decides a training: the hash of the checkpoint, and the parts that are fresh and frozen.
 
     None without a checkpoint, and a ConfigError if there is no such file.
     """

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ML_processing.events.inputs import EventTensors, Inputs, Shape
-from ML_processing.models.boosted import Boosted
+from ML_processing.models.hooks import Boosted
 from ML_processing.models.layers import check_counts, extended
+from ML_processing.models.network import network
 from ML_processing.models.quick_bdt import lightgbm
-from ML_processing.models.registry import network
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 Floats = NDArray[np.floating]
@@ -291,7 +291,8 @@ class TreeEnsemble:
                 "nodes_falsenodeids_i": right,
                 "nodes_missing_value_tracks_true_i": int(not is_leaf and _missing_goes_left(node)),
             }
-            _append(self.nodes, entry)
+            for name, value in entry.items():
+                self.nodes.setdefault(name, []).append(value)
             if is_leaf:
                 leaf = {
                     "target_treeids_i": tree,
@@ -299,12 +300,8 @@ class TreeEnsemble:
                     "target_ids_i": output,
                     "target_weights_f": float(node["leaf_value"]),
                 }
-                _append(self.leaves, leaf)
-
-
-def _append(columns: dict[str, list[Any]], entry: Mapping[str, Any]) -> None:
-    for name, value in entry.items():
-        columns.setdefault(name, []).append(value)
+                for name, value in leaf.items():
+                    self.leaves.setdefault(name, []).append(value)
 
 
 def _numbered(root: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], int, int]]:

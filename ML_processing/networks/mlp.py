@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.models.layers import check_counts, check_dropout, perceptron, row
-from ML_processing.models.registry import network
+from ML_processing.models.network import network
 from MLTools.NanoML.errors import ConfigError
 
 

@@ -22,7 +22,7 @@ from ML_processing.models.layers import (
     pool,
     pooled_width,
 )
-from ML_processing.models.registry import network
+from ML_processing.models.network import network
 
 _FAR = 3e4  # squared distance of an object that is not a neighbour, within half precision
 

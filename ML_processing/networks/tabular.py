@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, silu
 
 from ML_processing.events.inputs import EventTensors, Inputs, Shape
 from ML_processing.models.layers import check_counts, check_dropout, row, target_losses
-from ML_processing.models.registry import network
+from ML_processing.models.network import network
 from MLTools.NanoML.errors import ConfigError
 
 

@@ -22,7 +22,7 @@ from ML_processing.models.layers import (
     pool,
     pooled_width,
 )
-from ML_processing.models.registry import network
+from ML_processing.models.network import network
 from MLTools.NanoML.errors import ConfigError
 
 _HIDDEN = -1e4  # added to the attention to padding: exp of it is 0, and half precision can hold it

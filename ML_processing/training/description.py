@@ -1,4 +1,4 @@
-"""What a training says of itself: the content of training.json and of the history of each network."""
+"""The description of a training: the content of training.json and of the history of each network."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -19,13 +19,12 @@ import torch
 from ML_processing.events.columns import InputCollection, named_values
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import Shape
-from ML_processing.events.spectrum import center_and_width, sentinels, spikes
 from ML_processing.events.survey import ClassTotal, Survey, split_count
 from ML_processing.events.training_data import ParameterGrid
-from ML_processing.models.boosted import Boosted
 from ML_processing.models.discriminant import BoundDiscriminant, discriminants_of, notes_on, signal_of
-from ML_processing.models.registry import model_class
-from ML_processing.models.scaling import Scaler
+from ML_processing.models.hooks import Boosted
+from ML_processing.models.network import model_class
+from ML_processing.models.scaling import Scaler, center_and_width, sentinels, spikes
 from ML_processing.networks import TRAINING, beginning, code_behind
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json
@@ -112,7 +111,7 @@ class TrainingDescription:
     collections: tuple[InputCollection, ...] = ()
     targets: tuple[str, ...] = ()  # of a regression
     estimates: tuple[str, ...] = ()  # the targets of a network that also tells classes
-    parameter: ParameterGrid | None = None
+    parameter: Optional[ParameterGrid] = None
     classes: list[str]
     signal: str  # one of the classes
     discriminants: tuple[Discriminant, ...] = ()  # none for a regression, and by default for two classes
@@ -122,14 +121,13 @@ class TrainingDescription:
     datasets: tuple[ConvertedDataset, ...] = ()
     notes: list[str] = field(default_factory=list)  # what the user should know about the events
     sample: dict[str, list[Any]]  # a few real events, by the names of the tensors
-    missing: tuple[
-        str, ...
-    ] = ()  # inputs whose values may be missing, for each of which the networks read an indicator
+    # inputs whose values may be missing, for each of which the networks read an indicator
+    missing: tuple[str, ...] = ()
     metrics: dict[str, Any] | None = None  # on events not trained on: auc and auc_error, and rmse by target
 
     @property
     def shape(self) -> Shape:
-        """What the networks read and give."""
+        """The inputs and outputs of the networks."""
         outputs = len(self.targets) or len(self.classes)
         features, collections = (it.name for it in self.features), (it.shape for it in self.collections)
         named = named_values(self.features, self.collections)
@@ -158,25 +156,6 @@ class TrainingDescription:
             del content["metrics"]
         return content
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> TrainingDescription:
-        """Undo `to_json`; a KeyError or TypeError if something is missing."""
-        parameter = content["parameter"]
-        typed = {
-            "config": build(Train, content["config"]),
-            "features": tuple(build(ConvertedColumn, each) for each in content["features"]),
-            "collections": tuple(build(InputCollection, each) for each in content["collections"]),
-            "targets": tuple(content["targets"]),
-            "estimates": tuple(content.get("estimates", ())),
-            "missing": tuple(content.get("missing", ())),
-            "parameter": None if parameter is None else build(ParameterGrid, parameter),
-            "folds": build(Folds, content["folds"]),
-            "data": build(EventsUsed, content["data"]),
-            "datasets": tuple(build(ConvertedDataset, each) for each in content["datasets"]),
-            "discriminants": tuple(build(Discriminant, each) for each in content.get("discriminants", ())),
-        }
-        return cls(**{key: value for key, value in content.items() if key != "schema"} | typed)
-
     def write(self, directory: Path) -> None:
         """Write training.json."""
         write_json(training_file(directory), self.to_json())
@@ -193,7 +172,7 @@ class TrainingDescription:
                 "`nanoml train` again."
             )
         try:
-            return cls.from_json(content)
+            return build(cls, content)
         except (KeyError, TypeError, AttributeError, ValueError):
             raise damaged(path) from None
 

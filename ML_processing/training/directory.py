@@ -1,31 +1,37 @@
-"""The directory of a training: its files, and its networks loaded again."""
+"""The directory of a training: its files, and its networks, loaded again or begun with the weights of a checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ML_processing.events.data import Table
-from ML_processing.events.inputs import Inputs, Shape
+from ML_processing.events.inputs import Shape
 from ML_processing.events.reweighting import Reweighted
 from ML_processing.events.training_data import ParameterGrid, inputs_of
-from ML_processing.models import Network, make_network
-from ML_processing.models.boosted import Boosted
 from ML_processing.models.discriminant import BoundDiscriminant
-from ML_processing.models.network import scores_of
+from ML_processing.models.hooks import Boosted
+from ML_processing.models.network import Network, make_network, scores_of
 from ML_processing.models.scaling import Scaling
-from ML_processing.training.description import Epoch, TrainingDescription, damaged, read_json
-from ML_processing.training.start import begin_with, why_not_loaded
-from MLTools.NanoML.errors import NanoMLError
+from ML_processing.training.description import Epoch, TrainingDescription, damaged, read_json, training_file
+from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.model import TARGETS, Head
 from MLTools.NanoML.schema.plain import build
+from MLTools.NanoML.schema.settings import suggestion
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.training import Init
 
 _AT_ONCE = 1 << 10  # events in one forward pass: their activations fit into the processor's caches
 
@@ -41,7 +47,7 @@ def history_file(directory: Path, fold: int) -> Path:
 
 
 def weights_file(directory: Path, fold: int) -> Path:
-    """What became of the negative weights in the training of a fold; there is none if they stayed as they are."""
+    """The file on the negative weights in the training of a fold; there is none if they stayed as they are."""
     return directory / f"weights_{fold}.json"
 
 
@@ -99,21 +105,6 @@ def load_network(directory: Path, fold: int, description: TrainingDescription) -
     return network.eval()
 
 
-@torch.no_grad()
-def predict(network: Network, inputs: Inputs, regression: bool) -> Tensor:
-    """Class probabilities, or estimates of the targets, float32 of shape (N, outputs), of inputs on the CPU.
-
-    Behind them, as further columns, are those of other heads.
-    """
-    network.eval()
-    parts = []
-    for start in range(0, max(len(inputs.features), 1), _AT_ONCE):
-        rows = slice(start, start + _AT_ONCE)
-        outputs = network.outputs(inputs.map(lambda tensor, rows=rows: tensor[rows]))  # type: ignore[misc]
-        parts.append(outputs if regression else scores_of(outputs, network.shape.outputs))
-    return torch.cat(parts)
-
-
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let PyTorch compute on one core.
@@ -160,7 +151,7 @@ class Training:
 
     @property
     def shape(self) -> Shape:
-        """What the networks read and give."""
+        """The inputs and outputs of the networks."""
         return self.description.shape
 
     @property
@@ -226,10 +217,16 @@ class Training:
         """
         return self.predictions(network, table)[:, : self.shape.outputs]
 
+    @torch.no_grad()
     def predictions(self, network: Network, table: Table) -> NDArray[np.float32]:
         """The same with what `heads` give, float32 of shape (N, outputs + others)."""
-        features = self.parameter.filled(table) if self.parameter else None
-        return predict(network, inputs_of(table, features), bool(self.targets)).numpy()
+        inputs, parts = inputs_of(table, self.parameter.filled(table) if self.parameter else None), []
+        network.eval()
+        for start in range(0, max(len(table), 1), _AT_ONCE):
+            rows = slice(start, start + _AT_ONCE)
+            outputs = network.outputs(inputs.map(lambda tensor, rows=rows: tensor[rows]))  # type: ignore[misc]
+            parts.append(outputs if self.targets else scores_of(outputs, self.shape.outputs))
+        return torch.cat(parts).numpy()
 
     @property
     def heads(self) -> tuple[Head, ...]:
@@ -263,3 +260,125 @@ class Training:
 
 def _numbered(name: str, size: int) -> tuple[str, ...]:
     return (name,) if size == 1 else tuple(f"{name}_{i}" for i in range(size))
+
+
+_INSIDE = ("state_dict", "model_state_dict", "model")
+"""Under what the state of a network is kept in checkpoints that have more."""
+
+_PARALLEL = "module."
+"""How the names begin that `DistributedDataParallel` and `AveragedModel` give."""
+
+_MOST = 8  # names in a message
+
+
+def begin_with(network: Network, init: Init) -> None:
+    """Take the weights of a fresh network from a checkpoint, and freeze parts of it.
+
+    The file has the `state_dict` of the core, or of a network of a training, whose scaling is taken as well: these weights know no other.
+
+    Raises
+    ------
+    ConfigError
+        The network has no such part.
+    NanoMLError
+        There is no such file, it is no checkpoint, or it does not fit.
+    """
+    core, state = network.core, _read(Path(init.file))
+    for key in ("fresh", "frozen"):
+        for part in getattr(init, key):
+            if not _inside(core.state_dict(), [part]):
+                known = suggestion(part, [name for name, _ in core.named_children()])
+                raise ConfigError(f'train.init.{key}: the network has no part "{part}". {known}')
+    if any(name.startswith("core.") for name in state):
+        scales = {name: it for name, it in state.items() if not name.startswith("core.")}
+        state = {name.removeprefix("core."): it for name, it in state.items() if name.startswith("core.")}
+        if not (network.has_scale and init.fresh):
+            _check_inputs(network.shape, Path(init.file))
+        if not network.has_scale:
+            _take_scales(network, scales, init.file)
+    _load(core, state, init.fresh, init.file)
+    for name, parameter in core.named_parameters():
+        if _inside([name], init.frozen):
+            parameter.requires_grad_(False)
+
+
+def _check_inputs(mine: Shape, path: Path) -> None:
+    """Raise a ConfigError if a training had other inputs, or in another order: its scales and weights know only their places."""
+    if not training_file(path.parent).is_file():
+        return
+    theirs = TrainingDescription.read(path.parent).shape
+    names = ([*it.features, *(column for each in it.collections for column in each.columns)] for it in (theirs, mine))
+    for learned, read in zip_longest(*names, fillvalue="nothing"):
+        if learned != read:
+            raise ConfigError(
+                f"train.init: {path}: was trained on {learned} where this network reads {read}. The inputs must be the same, in the "
+                "same order: see train.features and train.objects."
+            )
+
+
+def _take_scales(network: Network, scales: Mapping[str, Tensor], path: str) -> None:
+    """Take the scales of the inputs, and those of targets if there are as many."""
+    without = [name for name in network.state_dict() if name.startswith("core.")]
+    center = scales.get("target_center")
+    network.has_scale = True
+    network.has_target_scale = center is not None and center.shape == network.target_center.shape
+    if not network.has_target_scale:
+        without += ["target_center", "target_width"]
+    _load(network, scales, without, path)
+
+
+def frozen_parts(core: nn.Module, init: Init | None) -> list[nn.Module]:
+    """The modules that are frozen: in training they stay as in evaluation, without dropout and with the averages that they have."""
+    return [it for name, it in core.named_modules() if init is not None and name in init.frozen]
+
+
+def why_not_loaded(problem: Exception) -> str:
+    """The reason that `torch.load` gives for a file, without its advice to trust it."""
+    if isinstance(problem, UnpicklingError):
+        kind = re.search(r"Unsupported global: GLOBAL (\S+)", str(problem))
+        return f"it holds objects of {kind[1]}" if kind else "it holds more than tensors, or is damaged"
+    return str(problem).partition("\n")[0]
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise NanoMLError(f"train.init: {path}: no such file.") from None
+    except Exception as problem:  # what torch.load raises for another file depends on the file
+        reason = why_not_loaded(problem)
+        raise NanoMLError(
+            f"train.init: {path}: is not a checkpoint of tensors only ({reason}). Write one by torch.save(network.state_dict(), PATH)."
+        ) from None
+    inside = [content.get(key) for key in _INSIDE] if isinstance(content, Mapping) else []
+    found = next((it for it in inside if isinstance(it, Mapping)), content)
+    if not isinstance(found, Mapping) or not any(isinstance(it, Tensor) for it in found.values()):
+        raise NanoMLError(f"train.init: {path}: has no state_dict, but a {type(found).__name__}.")
+    state = {str(name): it for name, it in found.items() if isinstance(it, Tensor)}
+    if any(name.startswith(_PARALLEL) for name in state):
+        state = {name.removeprefix(_PARALLEL): it for name, it in state.items() if name.startswith(_PARALLEL)}
+    return state
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor], without: Iterable[str], path: str) -> None:
+    """Load a state, but for some parts; a NanoMLError names all that is missing, unexpected, or of another shape."""
+    parts = [*without]
+    given = {name: it for name, it in state.items() if not _inside([name], parts)}
+    own = module.state_dict()
+    others = {name: it for name, it in given.items() if name in own and it.shape != own[name].shape}
+    # this also calls what a user has registered by register_load_state_dict_pre_hook, to rename weights for instance
+    found = module.load_state_dict({name: it for name, it in given.items() if name not in others}, strict=False)
+    missing = [name for name in found.missing_keys if name not in others and not _inside([name], parts)]
+    shapes = [f"{name} {tuple(it.shape)} instead of {tuple(own[name].shape)}" for name, it in others.items()]
+    kinds = {"it lacks": missing, "has what the network has not": found.unexpected_keys, "shapes differ": shapes}
+    problems = [f"{what}: {listed(names, _MOST)}" for what, names in kinds.items() if names]
+    if problems:
+        raise NanoMLError(
+            f"train.init: {path}: does not fit the network {type(module).__name__}: {'; '.join(problems)}. Name parts that are to "
+            "begin with random weights in train.init.fresh."
+        )
+
+
+def _inside(names: Iterable[str], parts: Iterable[str]) -> bool:
+    """Whether any of these weights is one of the parts, or inside one."""
+    return any(name == part or name.startswith(f"{part}.") for name in names for part in parts)

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events.data import Table
 from ML_processing.events.inputs import EventTensors
 from ML_processing.events.survey import Survey
-from ML_processing.events.training_data import TrainingData, make_training_data
+from ML_processing.events.training_data import TrainingData, TrainingFiles, make_training_data
 from ML_processing.metrics.significance import ExpectedEvents, by_bins_of_others, fine_sums, standing_for
-from ML_processing.models.boosted import Boosted
 from ML_processing.models.discriminant import BoundDiscriminant
-from ML_processing.models.registry import model_class
+from ML_processing.models.hooks import Boosted
+from ML_processing.models.network import model_class
 from ML_processing.training.description import Epoch, TrainingDescription, best_epoch, last_improvement
 from ML_processing.training.directory import (
     Training,
@@ -136,17 +136,17 @@ def measure(training: Training, table: Table) -> dict[str, Any]:
         rows, found = training.all_out_of_fold(table)
     scores, tested = found[:, :count], table[rows]
     if training.targets:
-        return {"rmse": _rmse(training.targets, scores, tested)}
+        return {"rmse": rmse(training.targets, scores, tested)}
     metrics: dict[str, Any] = {}
     if training.description.estimates:
-        metrics["rmse"] = _rmse(training.description.estimates, found[:, count:], tested)
+        metrics["rmse"] = rmse(training.description.estimates, found[:, count:], tested)
     if training.parameter:
         tested = training.parameter.measured(table)[rows]
     measured = training.discriminant.area(scores, tested.labels, tested.weights)
     return {"auc": measured.value, "auc_error": measured.error, **metrics}
 
 
-def _rmse(names: Sequence[str], estimates: NDArray[np.float32], table: Table) -> dict[str, float]:
+def rmse(names: Sequence[str], estimates: NDArray[np.float32], table: Table) -> dict[str, float]:
     """Root of the mean squared error of each target, from estimates whose first columns are theirs; of events that have one."""
     distance = estimates[:, : len(names)].astype(np.float64) - table.targets()
     known = np.isfinite(distance)

@@ -24,9 +24,16 @@ from ML_processing.events.training_data import TrainingData
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.hooks import Outputs, as_float, first, hook, joined
 from ML_processing.training.description import Epoch, best_epoch, last_improvement
-from ML_processing.training.losses import Loss, error_of_change, is_classification, separation
-from ML_processing.training.optimizer import Rates, averaged, make_optimizer
-from ML_processing.training.start import frozen_parts
+from ML_processing.training.directory import frozen_parts
+from ML_processing.training.losses import (
+    Loss,
+    Rates,
+    averaged,
+    error_of_change,
+    is_classification,
+    make_optimizer,
+    separation,
+)
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import check_interrupt
@@ -42,17 +49,15 @@ Judged = tuple[Tensor, EventTensors]
 
 _CHECKPOINT_EVERY = 10.0  # seconds: an interruption costs no more than this
 _SHOW_EVERY = 0.5  # seconds
-_RISE, _LEAST = (
-    0.3,
-    0.04,
-)  # of schedule: onecycle: the share of the epochs over which the rate rises, and where it begins
+# of schedule: onecycle: the share of the epochs over which the rate rises, and where it begins
+_RISE, _LEAST = 0.3, 0.04
 _AT_ONCE = {"cpu": 1 << 10, "cuda": 1 << 14}  # events in one forward pass without gradients: what caches hold
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Monitor:
-    """What the loop reports, and where."""
+    """Where the loop reports, and by which numbers."""
 
     fold: int  # number of the network, for messages
     shape: Shape  # what it reads, for messages
@@ -80,7 +85,7 @@ class _State:
 
     @property
     def parts(self) -> dict[str, Any]:
-        """Those with a state of their own, by their names in the checkpoint."""
+        """The parts with a state of their own, by their names in the checkpoint."""
         found = {"network": self.core, "optimizer": self.optimizer, "plateau": self.plateau, "grown": self.scaler}
         return found if self.average is None else {**found, "average": self.average}
 
@@ -105,10 +110,11 @@ def fit(core: nn.Module, data: TrainingData, config: Train, monitor: Monitor, de
     state = _State(core, average, optimizer, plateau, scaler, [], deepcopy(core.state_dict()), Position())
     loop = _Loop(state, _shared(core, device), data, config, monitor, device)
     loop.restore()
-    while len(state.history) < min(config.epochs, _last_improvement(state.history) + config.patience):
+    history = state.history
+    while not history or len(history) < min(config.epochs, last_improvement(history).epoch + config.patience):
         loop.epoch()
     core.load_state_dict(state.best)
-    return state.history
+    return history
 
 
 @dataclass
@@ -186,11 +192,8 @@ class _Loop:
     def _set_rate(self) -> None:
         """Set the learning rate of this step, if it does not only change between epochs."""
         config, where = self.config, self.state.position
-        if (
-            config.warmup == 0
-            and config.schedule != "onecycle"
-            and (config.schedule != "cosine" or where.block or where.batch)
-        ):
+        in_epoch = where.block or where.batch
+        if not config.warmup and config.schedule != "onecycle" and (config.schedule != "cosine" or in_epoch):
             return
         done = where.epoch + self._share_of_epoch()
         factor = 1.0
@@ -198,10 +201,8 @@ class _Loop:
             factor = 0.5 * (1 + math.cos(math.pi * where.epoch / config.epochs))
         elif config.schedule == "onecycle":
             part = done / config.epochs
-            wave = (
-                1 - part / _RISE if part < _RISE else (part - _RISE) / (1 - _RISE)
-            ) * math.pi  # from pi to 0 and back
-            factor = max(0.5 * (1 + math.cos(wave)), _LEAST if part < _RISE else 0.0)
+            wave = 1 - part / _RISE if part < _RISE else (part - _RISE) / (1 - _RISE)  # from 1 to 0 and back
+            factor = max(0.5 * (1 + math.cos(wave * math.pi)), _LEAST if part < _RISE else 0.0)
         elif config.schedule == "plateau" and done >= config.warmup:
             return
         if done < config.warmup:
@@ -307,11 +308,6 @@ class _Loop:
         self.monitor.report(state.history, "continuing after an interruption")
 
 
-def _last_improvement(history: list[Epoch]) -> int:
-    """Number of the last epoch that was an improvement; 0 before the first."""
-    return last_improvement(history).epoch if history else 0
-
-
 def _clip(parameters: Sequence[nn.Parameter], largest: float) -> None:
     """Shorten a gradient that is too long, as `torch.nn.utils.clip_grad_norm_`, which takes a fifth of a small step."""
     gradients = [it.grad for it in parameters if it.grad is not None]
@@ -347,7 +343,7 @@ def _shared(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _from_first(compute: Callable[[], T]) -> T:
-    """What the first process computes, in all of them, so that they decide alike."""
+    """The result of the first process, in all of them, so that they decide alike."""
     if _world() == 1:
         return compute()
     found = [compute() if rank() == 0 else None]

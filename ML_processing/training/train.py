@@ -8,7 +8,7 @@ import os
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey, factors_of_split, split_count
+from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.measured import Measured, number
 from ML_processing.tracking import begin, check, finish, following
 from ML_processing.training.description import Epoch, TrainingDescription, describe
@@ -137,14 +138,12 @@ def _train_in_parallel(
                 fold, epochs, note = queue.get()
                 bar.advance(epochs, f"network {fold + 1}: {note}")
             for future in done:
-                _check(future)
-
-
-def _check(future: Future[None]) -> None:
-    try:
-        future.result()
-    except BrokenProcessPool:
-        raise NanoMLError(f"a process that trained was killed, maybe for lack of memory. {_AGAIN}") from None
+                try:
+                    future.result()
+                except BrokenProcessPool:
+                    raise NanoMLError(
+                        f"a process that trained was killed, maybe for lack of memory. {_AGAIN}"
+                    ) from None
 
 
 def _begin(queue: SimpleQueue[tuple[int, int, str]]) -> None:

@@ -66,7 +66,7 @@ def tune(config: Config, options: SearchOptions) -> None:
 
 
 def plan(config: Config, options: SearchOptions) -> list[str]:
-    """What a search would do, in lines; nothing is written."""
+    """The plan of a search, in lines; nothing is written."""
     config, settings, space, files = _prepared(config)
     directory = Layout.of(config).workdir / "tuning"
     where = config.where("tune", "space") if settings.space else f"by default for the model {space.train.model}"
@@ -100,7 +100,7 @@ def _prepared(config: Config) -> tuple[Config, Tune, Space, list[Path]]:
 
 @dataclass(frozen=True)
 class _SearchJob:
-    """What a worker is to do, which is sent to its process: `data` is the hash of the events, `deadline` as time.time()."""
+    """The work of a worker, which is sent to its process: `data` is the hash of the events, `deadline` as time.time()."""
 
     files: Sequence[Path]
     tune: Tune
@@ -228,7 +228,7 @@ def _run(
 
 
 class _Status:
-    """What the progress bar shows of a search."""
+    """The text that the progress bar shows of a search."""
 
     def __init__(self, study: Study, bar: Bar) -> None:
         self._study, self._bar = study, bar

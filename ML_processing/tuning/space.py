@@ -1,4 +1,4 @@
-"""What is varied in a search: settings of the training, with range or choices of each."""
+"""The space of a search: settings of the training, with range or choices of each."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ML_processing.models import options_of
-from ML_processing.models.registry import model_class
+from ML_processing.models.network import model_class, options_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Axis, Train
 from MLTools.NanoML.schema.document import Problem
@@ -130,7 +129,7 @@ class Space:
         return {name: _distribution(axis, isinstance(own[name], int)) for name, axis in self.axes.items()}
 
     def own(self) -> dict[str, Any]:
-        """Those of the configuration's own settings that lie in the space."""
+        """The configuration's own settings that lie in the space."""
         found = {}
         for name, value in self._own().items():
             axis = self.axes[name]
@@ -149,7 +148,7 @@ class Space:
         return {name: {**settings, **values}.get(name) for name in self.axes}
 
     def settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What to write into the section `train`, options in a mapping of their own."""
+        """The entries of the section `train`, options in a mapping of their own."""
         found: dict[str, Any] = {}
         for name, value in values.items():
             if self.axes[name].choices is not None:

@@ -1,4 +1,4 @@
-"""The study of a search: its trials, which workers take one after the other."""
+"""The study of a search: its trials, which workers take one after the other, and hold while they work on them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from ML_processing.networks import beginning
 from ML_processing.tuning.space import Space
-from ML_processing.tuning.trial import HeldTrial
 from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.config.training import METRICS
 from MLTools.NanoML.errors import NanoMLError
@@ -140,6 +142,82 @@ class Study:
         taken = lock.take(wait=False)
         lock.free()
         return not taken
+
+
+class HeldTrial:
+    """A trial that this process works on; its lock tells the others that it is taken."""
+
+    def __init__(self, study: Study, trial: optuna.Trial, lock: Lock) -> None:
+        self._study, self._trial, self._lock = study, trial, lock
+        self._start = time.monotonic()
+        # the choices of an earlier process stay
+        distributions = study.space.distributions
+        self.values: dict[str, Any] = {
+            name: _suggest(trial, name, distribution) for name, distribution in distributions.items()
+        }
+        self._reported = dict(study.study._storage.get_trial(trial._trial_id).intermediate_values)
+        self.note(host=platform.node())
+
+    @property
+    def number(self) -> int:
+        """Its number, from 0."""
+        return self._trial.number
+
+    @property
+    def directory(self) -> Path:
+        """Where its files are."""
+        return self._study.trial_directory(self.number)
+
+    @property
+    def seconds(self) -> float:
+        """How long this process and earlier ones worked on it, as far as those could record it."""
+        return round(self._trial.user_attrs.get("seconds", 0.0) + time.monotonic() - self._start, 3)
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to its record."""
+        for name, fact in facts.items():
+            self._trial.set_user_attr(name, fact)
+
+    def report(self, values: Mapping[int, float]) -> None:
+        """Report the metric of epochs; a TrialPruned of Optuna says that it is not worth continuing."""
+        for epoch, value in values.items():
+            if epoch not in self._reported:  # otherwise an earlier process did
+                self._reported[epoch] = value
+                self._trial.report(value, epoch)
+        if values and self._trial.should_prune():
+            raise optuna.TrialPruned
+
+    def complete(self, value: float) -> None:
+        """End it well."""
+        self._study.study.tell(self.number, value)
+
+    def prune(self) -> None:
+        """End it early, because others are better."""
+        self._study.study.tell(self.number, state=TrialState.PRUNED)
+
+    def fail(self, reason: str) -> None:
+        """Record that it failed, and why."""
+        self.note(reason=reason)
+        self._study.study.tell(self.number, state=TrialState.FAIL)
+
+    def put_back(self) -> None:
+        """Let another process continue it, as after Ctrl-C."""
+        self.note(attempts={"count": 0, "epochs": len(self._reported)}, seconds=self.seconds)
+
+    def release(self) -> None:
+        """Release it for others, if it has not ended."""
+        self._lock.free()
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    assert isinstance(distribution, FloatDistribution)
+    return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
 
 
 def _settings(space: Space, tune: Tune, data: str) -> dict[str, Any]:

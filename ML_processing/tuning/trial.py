@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
 import torch
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
 
 from ML_processing import tracking
 from ML_processing.events.columns import TrainingColumns, agreed_columns
-from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey, split_count
+from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.significance import ExpectedEvents
 from ML_processing.training.description import Epoch, best_epoch, describe
 from ML_processing.training.directory import checkpoint_file, history_file, network_file, read_history
 from ML_processing.training.fold import device_of, is_trained, prepare, train_fold
 from ML_processing.training.loop import Report
+from ML_processing.tuning.space import Space
+from ML_processing.tuning.study import HeldTrial, Study
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.errors import ConfigError, NanoMLError, is_os_error
 from MLTools.NanoML.terminal.progress import check_interrupt
 
 if TYPE_CHECKING:
-    from ML_processing.tuning.space import Space
-    from ML_processing.tuning.study import Lock, Study
     from MLTools.NanoML.config.training import Train, Tune
 
 FOLD = 0
@@ -60,7 +58,7 @@ class _BlindFiles(TrainingFiles):
 
 
 def columns_of(files: Sequence[Path], space: Space) -> dict[str, TrainingColumns]:
-    """What is read for each choice of features, by its JSON text; a ConfigError, with its place, says that one is not in the files."""
+    """The columns for each choice of features, by its JSON text; a ConfigError, with its place, says that one is not in the files."""
     metadata, found = [read_metadata(file) for file in files], {}
     for number, names in enumerate(space.features):
         try:
@@ -73,7 +71,7 @@ def columns_of(files: Sequence[Path], space: Space) -> dict[str, TrainingColumns
 
 @dataclass(frozen=True)
 class TrialData:
-    """What the networks are trained on: files, events of all but the test fold, read once for all trials, and the device."""
+    """The events that the networks are trained on: files, events of all but the test fold, read once for all trials, and the device."""
 
     files: Sequence[Path]
     data: _BlindFiles
@@ -97,7 +95,7 @@ class TrialData:
         return replace(self, data=replace(self.data, taken=columns), table=table, survey=self.survey.taking(table))
 
     def expected(self, train: Train, tune: Tune) -> ExpectedEvents | None:
-        """What is expected with the test fold, which is as large as any other; None if the metric does not ask for it.
+        """The expected events with the test fold, which is as large as any other; None if the metric does not ask for it.
 
         A NanoMLError says that it is not known.
         """
@@ -110,82 +108,6 @@ class TrialData:
             )
         folds, networks = split_count(train.folds)
         return ExpectedEvents(self.survey.sums.sum(axis=1) * folds / (folds - 1), networks)
-
-
-class HeldTrial:
-    """A trial that this process works on; its lock tells the others that it is taken."""
-
-    def __init__(self, study: Study, trial: optuna.Trial, lock: Lock) -> None:
-        self._study, self._trial, self._lock = study, trial, lock
-        self._start = time.monotonic()
-        # the choices of an earlier process stay
-        distributions = study.space.distributions
-        self.values: dict[str, Any] = {
-            name: _suggest(trial, name, distribution) for name, distribution in distributions.items()
-        }
-        self._reported = dict(study.study._storage.get_trial(trial._trial_id).intermediate_values)
-        self.note(host=platform.node())
-
-    @property
-    def number(self) -> int:
-        """Its number, from 0."""
-        return self._trial.number
-
-    @property
-    def directory(self) -> Path:
-        """Where its files are."""
-        return self._study.trial_directory(self.number)
-
-    @property
-    def seconds(self) -> float:
-        """How long this process and earlier ones worked on it, as far as those could record it."""
-        return round(self._trial.user_attrs.get("seconds", 0.0) + time.monotonic() - self._start, 3)
-
-    def note(self, **facts: Any) -> None:
-        """Add facts to its record."""
-        for name, fact in facts.items():
-            self._trial.set_user_attr(name, fact)
-
-    def report(self, values: Mapping[int, float]) -> None:
-        """Report the metric of epochs; a TrialPruned of Optuna says that it is not worth continuing."""
-        for epoch, value in values.items():
-            if epoch not in self._reported:  # otherwise an earlier process did
-                self._reported[epoch] = value
-                self._trial.report(value, epoch)
-        if values and self._trial.should_prune():
-            raise optuna.TrialPruned
-
-    def complete(self, value: float) -> None:
-        """End it well."""
-        self._study.study.tell(self.number, value)
-
-    def prune(self) -> None:
-        """End it early, because others are better."""
-        self._study.study.tell(self.number, state=TrialState.PRUNED)
-
-    def fail(self, reason: str) -> None:
-        """Record that it failed, and why."""
-        self.note(reason=reason)
-        self._study.study.tell(self.number, state=TrialState.FAIL)
-
-    def put_back(self) -> None:
-        """Let another process continue it, as after Ctrl-C."""
-        self.note(attempts={"count": 0, "epochs": len(self._reported)}, seconds=self.seconds)
-
-    def release(self) -> None:
-        """Release it for others, if it has not ended."""
-        self._lock.free()
-
-
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    if isinstance(distribution, CategoricalDistribution):
-        return trial.suggest_categorical(name, distribution.choices)
-    if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(
-            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-        )
-    assert isinstance(distribution, FloatDistribution)
-    return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
 
 
 def tracking_of(train: Train, tune: Tune) -> list[str]:
@@ -204,20 +126,14 @@ def train_one(
     data = data.of(train)
     description = describe(data.table, data.survey, data.files, train, data.device)
     prepare(directory, description)
-    tracking.begin(train.tracking, directory, _workdir(directory), _name(directory), description)
+    workdir = next(parent.parent for parent in directory.parents if parent.name == "tuning")
+    name = f"{'trial' if directory.name.isdecimal() else 'tuning'} {directory.name}"
+    tracking.begin(train.tracking, directory, workdir, name, description)
     if not is_trained(directory, FOLD):
         events = data.data, data.table, data.survey
         with tracking.following(train.tracking, directory, FOLD, report) as followed:
             train_fold(*events, train, directory, FOLD, data.device, followed, expected)
     return read_history(directory, FOLD)
-
-
-def _workdir(directory: Path) -> Path:
-    return next(parent.parent for parent in directory.parents if parent.name == "tuning")
-
-
-def _name(directory: Path) -> str:
-    return f"trial {directory.name}" if directory.name.isdecimal() else f"tuning {directory.name}"
 
 
 def work(data: TrialData, study: Study, most: int, deadline: float | None, note: Note) -> None:

@@ -180,6 +180,6 @@ def verify(model: Path, version: Optional[str], training: Optional[Path]) -> Non
 
     networks = None
     if training is not None:
-        networks = import_part("ML_processing.export.parity").TrainedNetworks.of(training)
+        networks = import_part("ML_processing.export.export").TrainedNetworks.of(training)
     for line in verify_model(model, version, networks):
         echo(line)

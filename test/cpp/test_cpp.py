@@ -138,7 +138,7 @@ def network_model(directory: Path, model: str, made: Made, order: Mapping[str, s
     torch = pytest.importorskip("torch")
     pytest.importorskip("ML_processing.stages")
     from ML_processing.events.inputs import CollectionShape, Inputs, Shape
-    from ML_processing.models import Ensemble, Network, make_network
+    from ML_processing.models.network import Ensemble, Network, make_network
     from services.trainings import grow
 
     class Heads(torch.nn.Module):

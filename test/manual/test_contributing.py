@@ -86,8 +86,8 @@ def test_a_stage(tmp_path: Path, sample: Path) -> None:
 NETWORK = """
 import torch
 from ML_processing.events.inputs import Inputs, Shape
-from ML_processing.models import make_network
 from MLTools.NanoML.config.load import load
+from ML_processing.models.network import make_network
 train = load("a.yaml").train
 network = make_network(train.model, train.options, Shape(("MET_pt", "nJet", "PV_npvs"), (), 2))
 print([list(it.shape) for it in network.parameters()])

@@ -25,8 +25,7 @@ from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.score.score import ScoreJob, score_file
 from ML_processing.evaluation import evaluate
 from ML_processing.events.inputs import Inputs
-from ML_processing.export.export import export
-from ML_processing.export.parity import TrainedNetworks
+from ML_processing.export.export import TrainedNetworks, export
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Export, PerObject, Train

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.metrics.classification import asimov
+from ML_processing.metrics.significance import asimov
 
 Floats = NDArray[np.float64]
 

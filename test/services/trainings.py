@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ML_processing.events.columns import InputCollection
 from ML_processing.events.inputs import EventTensors, Inputs, Shape
-from ML_processing.models import Network
-from ML_processing.models.boosted import Boosted
+from ML_processing.models.hooks import Boosted
+from ML_processing.models.network import Network
 from ML_processing.training.description import Folds, TrainingDescription
 from ML_processing.training.directory import Training
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn

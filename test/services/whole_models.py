@@ -12,7 +12,7 @@ from ML_processing.events.inputs import Shape
 from ML_processing.export.export import export_networks
 from ML_processing.export.releases import target
 from ML_processing.export.with_selection import Compilation, Source, export_with_selection
-from ML_processing.models import make_network
+from ML_processing.models.network import make_network
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo

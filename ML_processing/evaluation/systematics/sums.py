@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events.data import Table
+from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.measured import Floats
 from MLTools.NanoML.contracts.hdf5 import EVENTS
 from MLTools.NanoML.errors import NanoMLError

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ML_processing.evaluation.cuts import sculpted, significance
 from ML_processing.evaluation.scored import Scored
-from ML_processing.metrics.classification import asimov
+from ML_processing.metrics.significance import asimov
 from ML_processing.models.discriminant import BoundDiscriminant
 from MLTools.NanoML.model import Discriminant
 

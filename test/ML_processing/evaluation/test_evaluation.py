@@ -14,9 +14,8 @@ from sklearn.metrics import roc_auc_score
 from ML_processing import plots
 from ML_processing.evaluation import evaluate
 from ML_processing.evaluation.cuts import is_mass
-from ML_processing.events.data import read
 from ML_processing.events.survey import make_splits
-from ML_processing.events.training_data import inputs_of
+from ML_processing.events.training_data import inputs_of, read
 from ML_processing.metrics.measured import effective_events
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train

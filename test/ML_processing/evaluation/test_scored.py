@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ML_processing.evaluation.scored import OutOfFold, Scored, sampled
-from ML_processing.events.data import read
+from ML_processing.events.training_data import read
 from ML_processing.models.discriminant import BoundDiscriminant
 from MLTools.NanoML.config.training import Train
 

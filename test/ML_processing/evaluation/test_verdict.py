@@ -20,9 +20,9 @@ from ML_processing.evaluation.regression import Accuracy, Regression, Regression
 from ML_processing.evaluation.scored import Areas
 from ML_processing.evaluation.systematics.variations import Change, Variation, Variations, VariedYields, WeightMean
 from ML_processing.evaluation.verdict import verdict
-from ML_processing.metrics.classification import Reliability
 from ML_processing.metrics.distances import Kolmogorov, Sculpting
 from ML_processing.metrics.measured import Measured
+from ML_processing.metrics.roc import Reliability
 from MLTools.NanoML.report.page import Answer
 
 T = TypeVar("T")

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ML_processing.events import data
-from ML_processing.events.data import Table, TrainingFiles, read
+from ML_processing.events import training_data
+from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey
+from ML_processing.events.training_data import TrainingFiles, read
 from MLTools.NanoML.config.training import PerObject, Train
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError
@@ -108,7 +109,7 @@ def change(path: Path, **columns: np.ndarray) -> Path:
 def test_every_object_is_a_row(toy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     jets, weight = members(), np.arange(600.0)
     path = change(toy(objects={"Jet": jets}, z=np.arange(600)), label=np.full(600, -1), weight=weight)
-    monkeypatch.setattr(data, "_BLOCK_EVENTS", block)
+    monkeypatch.setattr(training_data, "_BLOCK_EVENTS", block)
     table = read([path], Train(per_object=IDENTITY, features=["z", "Jet_pt"]))
     event, place = np.nonzero(jets["valid"] & np.isin(jets["id"], [0, 1, 3]))
     assert table.names == ["z", "Jet_pt"]
@@ -202,7 +203,7 @@ def test_refuses_files_that_have_the_same_events(toy: Toy) -> None:
 
 def test_reads_in_pieces(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = whole_of(files)
-    monkeypatch.setattr(data, "_BLOCK_EVENTS", 100)
+    monkeypatch.setattr(training_data, "_BLOCK_EVENTS", 100)
     assert TrainingFiles.open(files, Train()).blocks == 15
     pieces = whole_of(files)
     order = np.lexsort(pieces.identifiers), np.lexsort(whole.identifiers)
@@ -298,7 +299,7 @@ def test_no_feature(toy: Toy, write: Callable[..., Path], tmp_path: Path) -> Non
 
 
 def in_blocks(monkeypatch: pytest.MonkeyPatch, files: list[Path], events: int) -> list[Table]:
-    monkeypatch.setattr(data, "_BLOCK_EVENTS", events)
+    monkeypatch.setattr(training_data, "_BLOCK_EVENTS", events)
     opened = TrainingFiles.open(files, Train())
     return [opened.block(number) for number in range(opened.blocks)]
 
@@ -325,7 +326,7 @@ def test_many_files_of_few_events(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_large_rows_make_small_blocks(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(training_data, "_BLOCK_BYTES", 1000)
     members = np.zeros((600, 10), [("valid", "?"), ("pt", "f4")])
     assert (
         TrainingFiles.open([toy(objects={"Jet": members})], Train()).blocks == 50
@@ -333,7 +334,7 @@ def test_large_rows_make_small_blocks(toy: Toy, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_events_that_do_not_fit_into_memory(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "_BLOCK_EVENTS", 20_000)
+    monkeypatch.setattr(training_data, "_BLOCK_EVENTS", 20_000)
     path = toy(count=60_000)
     whole, _ = TrainingFiles.open([path], Train()).sample(1000, 5)
     some, survey = TrainingFiles.open([path], Train()).sample(1, 5)
@@ -341,7 +342,7 @@ def test_events_that_do_not_fit_into_memory(toy: Toy, monkeypatch: pytest.Monkey
     assert 0.4e6 < some.nbytes <= 1e6 < whole.nbytes
     assert np.bincount(some.folds(5)) / len(some) == pytest.approx([0.2] * 5, abs=0.02)
     assert np.bincount(some.labels) / len(some) == pytest.approx([0.5] * 2, abs=0.02)
-    monkeypatch.setattr(data, "_BLOCK_EVENTS", 1000)
+    monkeypatch.setattr(training_data, "_BLOCK_EVENTS", 1000)
     again, _ = TrainingFiles.open([path], Train(features=["y"]), everything=True).sample(1, 5)
     assert np.isin(some.identifiers[2], again.identifiers[2]).all()  # which are smaller, but no others
     assert np.array_equal(whole.features[some.identifiers[2]], some.features)
@@ -356,7 +357,7 @@ def test_a_share_of_the_events_is_part_of_a_larger_one(toy: Toy, monkeypatch: py
     ]
     assert set(events[0.1]) < set(events[0.3]) < set(events[1.0]) == set(everything.identifiers[2])
     assert everything.hashes()[np.isin(everything.identifiers[2], events[0.1])].max() <= 0.1 * 2.0**64
-    monkeypatch.setattr("ML_processing.events.data._BLOCK_EVENTS", 100)
+    monkeypatch.setattr("ML_processing.events.training_data._BLOCK_EVENTS", 100)
     assert set(read([file], Train(share=0.1)).identifiers[2]) == set(events[0.1])
 
 

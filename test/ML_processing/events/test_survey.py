@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ML_processing.events import data
-from ML_processing.events.data import TrainingFiles, read
+from ML_processing.events import training_data
 from ML_processing.events.survey import ClassTotal, Survey, class_factors, factors_of_split, make_splits, split_count
+from ML_processing.events.training_data import TrainingFiles, read
 from MLTools.NanoML.config.training import Decorrelation, PerObject, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
@@ -37,7 +37,7 @@ def test_counts(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     for i, total in enumerate(survey.summary().values()):
         weights = table.weights[table.labels == i]
         assert total == ClassTotal(len(weights), weights.sum(dtype="f8"))
-    monkeypatch.setattr(data, "_BLOCK_EVENTS", 50)
+    monkeypatch.setattr(training_data, "_BLOCK_EVENTS", 50)
     assert np.array_equal(survey_of(path).sums, survey.sums)
 
 

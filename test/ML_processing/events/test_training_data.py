@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.events import data, training_data
-from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events import training_data
+from ML_processing.events.data import Table
 from ML_processing.events.inputs import EventTensors, Inputs, Position
 from ML_processing.events.survey import Survey, class_factors
-from ML_processing.events.training_data import ParameterGrid, inputs_of, make_training_data
-from ML_processing.models import Network, make_network
+from ML_processing.events.training_data import ParameterGrid, TrainingFiles, inputs_of, make_training_data
+from ML_processing.models.network import Network, make_network
 from ML_processing.training.loop import TrainingData
 from MLTools.NanoML.config.training import Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
@@ -46,7 +46,7 @@ def numbers(found: TrainingData, network: Network, epoch: int) -> list[int]:
 @pytest.fixture
 def numbered(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Three files, one of no event, too large for a memory of 1 MB; every 10th event has no class."""
-    monkeypatch.setattr(data, "_BLOCK_EVENTS", 5000)
+    monkeypatch.setattr(training_data, "_BLOCK_EVENTS", 5000)
     label = np.where(np.arange(COUNT) % 10 == 0, -1, np.arange(COUNT) % 2)
     path = toy(count=COUNT, number=np.arange(COUNT, dtype="f4"))
     with h5py.File(path, "r+") as file:
@@ -139,7 +139,7 @@ def test_drawn_events_have_the_sums_of_all(numbered: list[Path], memory: int, sa
 
 @pytest.mark.parametrize("memory", [1000, 1])
 def test_only_training_events_get_positive_weights(toy: Toy, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
-    monkeypatch.setattr(data, "_BLOCK_EVENTS", 5000)
+    monkeypatch.setattr(training_data, "_BLOCK_EVENTS", 5000)
     path = toy(count=COUNT, negative=0.2)
     signed, _ = made([path], memory=memory)
     found, _ = made([path], memory=memory, negative_weights="reweight")

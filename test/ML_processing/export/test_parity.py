@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ML_processing.export.parity import check_parity
+from ML_processing.export.export import check_parity
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description, Input, ModelFormat, ObjectInput, Reference
 from MLTools.NanoML.model.trials import SIZES, Outcomes, Trial, trials

@@ -14,10 +14,9 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 
 from ML_processing.events.inputs import CollectionShape, Shape
-from ML_processing.export.export import export_networks
-from ML_processing.export.parity import TrainedNetworks, networks_of, sample_of
+from ML_processing.export.export import TrainedNetworks, export_networks, networks_of, sample_of
 from ML_processing.export.releases import target
-from ML_processing.models import make_network
+from ML_processing.models.network import make_network
 from MLTools.NanoML.commands.files import verify
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Discriminant, twin_of

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ML_processing.metrics.classification import asimov
 from ML_processing.metrics.significance import (
     BinnedScore,
+    asimov,
     by_bins_of_others,
     by_own_bins,
     discovery,
     fine_sums,
+    scan_cuts,
     standing_for,
 )
 
@@ -171,3 +172,68 @@ def test_weights_that_stand_for_all() -> None:
     assert found.tolist() == [2, 6, 2.5, -0.5]
     assert standing_for(labels, np.array([1.0, 3.0, 1.0, -1.0]), [8.0, 2.0]) is None
     assert standing_for(labels, weights, [8.0, -2.0]) is None
+
+
+def test_asimov() -> None:
+    assert asimov(10, 100) == pytest.approx(np.sqrt(2 * (110 * np.log(1.1) - 10)))
+    assert asimov(1, 1e6) == pytest.approx(1e-3, rel=1e-5)  # s / sqrt(b)
+    assert asimov(0, 5) == 0
+    assert np.isnan(asimov(5, 0))
+
+
+def test_uncertainty_of_the_background() -> None:
+    assert asimov(10, 100, 1e-3) == pytest.approx(asimov(10, 100), rel=1e-4)
+    assert asimov(10, 100, 20) == pytest.approx(10 / np.sqrt(100 + 20**2), rel=0.05)
+    assert asimov(50, 100, 10) < asimov(50, 100, 5) < asimov(50, 100)
+    assert asimov(1e-3, 1e8, 1e4) == pytest.approx(1e-3 / np.sqrt(2e8), rel=1e-3)  # few of very many events
+
+
+def test_scan_counts_what_passes() -> None:
+    random = np.random.default_rng(1)
+    truth = random.random(3000) < 0.3
+    score = np.clip(random.normal(np.where(truth, 0.7, 0.3), 0.15), 0, 1)
+    weight = np.where(truth, 0.1, 1.0) * np.where(random.random(3000) < 0.1, -1, 1)
+    found = scan_cuts(score, truth, weight)
+    assert found is not None
+    for i in range(0, len(found.cuts), 17):
+        passed = score >= found.cuts[i]
+        assert found.signal[i] == pytest.approx(weight[passed & truth].sum())
+        assert found.background[i] == pytest.approx(weight[passed & ~truth].sum())
+    assert found.best is not None
+    behind = weight[(score >= found.cuts[found.best]) & ~truth]
+    assert behind.sum() ** 2 / (behind**2).sum() >= 5
+    assert 0.4 < found.cuts[found.best] < 0.8
+    assert found.significance[found.best] == np.nanmax(found.significance[found.usable])
+
+
+def test_one_cut_is_as_in_the_scan() -> None:
+    random = np.random.default_rng(1)
+    truth, score, weight = random.random(500) < 0.3, random.random(500), random.exponential(1, 500)
+    found = scan_cuts(score, truth, weight)
+    assert found is not None
+    one = scan_cuts(score, truth, weight, at=float(found.cuts[70]))
+    assert one is not None
+    assert one.cuts.tolist() == [found.cuts[70]]
+    assert one.plain[0] == pytest.approx(found.plain[70])
+    assert one.plain_error[0] == pytest.approx(found.plain_error[70])
+    assert one.usable[0] == found.usable[70]
+
+
+def test_error_is_the_spread() -> None:
+    random = np.random.default_rng(1)
+    truth = np.arange(4000) < 1000
+    score, weight = np.full(4000, 0.5), random.exponential(1, 4000)
+    found = scan_cuts(score, truth, weight)
+    assert found is not None
+    drawn = []
+    for _ in range(400):
+        w = weight * random.poisson(1, 4000)
+        drawn.append(float(asimov(w[truth].sum(), w[~truth].sum())))
+    assert found.plain_error[0] == pytest.approx(np.std(drawn), rel=0.15)
+
+
+def test_nothing_to_cut_on() -> None:
+    assert scan_cuts([0.5], [True], [1.0]) is None
+    few = scan_cuts([0.9, 0.1], [True, False], [1.0, 1.0])
+    assert few is not None
+    assert few.best is None

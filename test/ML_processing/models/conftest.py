@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ML_processing.events.inputs import CollectionShape, Inputs, ObjectTensors, Shape
-from ML_processing.models import Network, make_network
+from ML_processing.models.network import Network, make_network
 from MLTools.NanoML.config.training import MODELS
 from services.trainings import grow
 

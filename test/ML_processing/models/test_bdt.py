@@ -19,7 +19,7 @@ from onnx import helper
 
 from ML_processing.events.inputs import CollectionShape, EventTensors, Inputs, ObjectTensors, Shape
 from ML_processing.metrics.roc import auc
-from ML_processing.models import Network, make_network
+from ML_processing.models.network import Network, make_network
 from ML_processing.networks.bdt import BDT, OPERATOR, TreeEnsemble, rounded_down
 from MLTools.NanoML.errors import NanoMLError
 

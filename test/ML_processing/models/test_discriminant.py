@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.events.data import TrainingFiles
 from ML_processing.events.survey import Survey
+from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.roc import auc
 from ML_processing.models.discriminant import BoundDiscriminant, discriminants_of, notes_on, signal_of
 from ML_processing.training.train import train

@@ -16,9 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from ML_processing.events.inputs import CollectionShape, Inputs, ObjectTensors, Shape
-from ML_processing.events.spectrum import spikes
-from ML_processing.models import Ensemble, Network, make_network
-from ML_processing.models.scaling import Scaler, Scaling
+from ML_processing.models.network import Ensemble, Network, make_network
+from ML_processing.models.scaling import Scaler, Scaling, spikes
 from services.trainings import tensors_of
 
 Build = Callable[..., Network]

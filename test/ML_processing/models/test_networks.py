@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ML_processing.events.inputs import CollectionShape, Inputs, ObjectTensors, Shape
-from ML_processing.models import Network, make_network
+from ML_processing.models.network import Network, make_network
 from MLTools.NanoML.config.training import MODELS
 from MLTools.NanoML.errors import ConfigError
 

@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from ML_processing.events.inputs import Inputs, Shape
-from ML_processing.export.export import export_networks
-from ML_processing.export.parity import TrainedNetworks, networks_of, sample_of
+from ML_processing.export.export import TrainedNetworks, export_networks, networks_of, sample_of
 from ML_processing.export.releases import OPSET, target
-from ML_processing.models import Network
+from ML_processing.models.network import Network
 from ML_processing.training.directory import Training
 from MLTools.NanoML.model import Description, Discriminant
 from MLTools.NanoML.model.trials import SubprocessRuntime, Trial, trials

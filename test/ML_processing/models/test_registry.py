@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ML_processing.events.inputs import Shape
-from ML_processing.models import make_network
+from ML_processing.models.network import make_network
 from MLTools.NanoML.config.training import MODELS
 from MLTools.NanoML.errors import ConfigError
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from ML_processing.events.inputs import EventTensors, Inputs, Shape
-from ML_processing.models import make_network
+from ML_processing.models.network import make_network
 from ML_processing.networks.tabular import Tabular
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train

@@ -43,10 +43,10 @@ from ML_processing.evaluation.regions import BinnedOutput, RegionResult, Separat
 from ML_processing.evaluation.regression import Prediction, Predictions, Profile
 from ML_processing.evaluation.scored import ClassHistogram
 from ML_processing.evaluation.stability import EraResult, Eras, Repeat, Repeats
-from ML_processing.metrics.classification import CutScan, Reliability
 from ML_processing.metrics.distances import Kolmogorov, Sculpting, ShapeTest
 from ML_processing.metrics.measured import Histogram, Measured, number
-from ML_processing.metrics.roc import auc, roc
+from ML_processing.metrics.roc import Reliability, auc, roc
+from ML_processing.metrics.significance import CutScan
 from ML_processing.plots import data as data_plots
 from ML_processing.plots import panels, single, stability
 from ML_processing.training.description import Epoch

@@ -14,9 +14,10 @@ from ML_processing.evaluation import evaluate
 from ML_processing.events.inputs import Inputs
 from ML_processing.export.export import export
 from ML_processing.metrics.roc import auc
+from ML_processing.models.network import scores_of
 from ML_processing.networks.bdt import BDT
 from ML_processing.training.description import best_epoch, last_improvement
-from ML_processing.training.directory import Training, history_file, predict
+from ML_processing.training.directory import Training, history_file
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Export, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -107,7 +108,10 @@ def test_report_and_model(trained: Path, toy: Toy, tmp_path: Path) -> None:
     run, random = Training.load(trained), np.random.default_rng(4)
     events = random.normal(0, 2, (500, 2)).astype(np.float32)
     events[::7, 0] = np.nan
-    expected = [predict(it, Inputs(torch.from_numpy(events), {}), False).numpy() for it in run.networks]
+    expected = [
+        scores_of(it.outputs(Inputs(torch.from_numpy(events), {})), it.shape.outputs).detach().numpy()
+        for it in run.networks
+    ]
     fold = np.arange(500) % 3
     model = Model(tmp_path / "model.onnx")
     columns = {"x": events[:, 0], "y": events[:, 1]}
@@ -147,7 +151,9 @@ def test_a_parameter(toy: Toy, tmp_path: Path) -> None:
     for value in values:
         fresh = np.concatenate([known.signal(value, 5000, random), known.background(5000, random)])
         rows = np.column_stack([fresh, np.full(10_000, value)]).astype(np.float32)
-        score = predict(network, Inputs(torch.from_numpy(rows), {}), False).numpy()[:, 0]
+        score = (
+            scores_of(network.outputs(Inputs(torch.from_numpy(rows), {})), network.shape.outputs).detach().numpy()[:, 0]
+        )
         best, found = (auc(it, truth, np.ones(10_000)).value for it in (known.likelihood_ratio(fresh, value), score))
         assert best is not None
         assert found is not None

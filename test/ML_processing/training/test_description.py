@@ -11,6 +11,7 @@ import pytest
 
 from ML_processing.training.description import TrainingDescription
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.schema.plain import build
 
 
 def changed(run: Path, directory: Path, **changes: Any) -> Path:
@@ -28,7 +29,7 @@ def test_json_and_back(whole: Path) -> None:
     again = json.loads(json.dumps(description.to_json()))
     assert again == content
     assert list(again) == list(content)
-    assert TrainingDescription.from_json(again) == description
+    assert build(TrainingDescription, again) == description
     assert description.complete
     assert description.shape.features == ("x", "y")
     assert description.signal_index == 0

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.events import data
-from ML_processing.events.data import TrainingFiles
-from ML_processing.events.training_data import make_training_data
-from ML_processing.models import Network, make_network
+from ML_processing.events import training_data
+from ML_processing.events.training_data import TrainingFiles, make_training_data
 from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.models.network import Network, make_network
 from ML_processing.training import loop
 from ML_processing.training.description import Epoch, best_epoch, last_improvement
 from ML_processing.training.loop import Monitor, TrainingData, fit
@@ -202,7 +201,7 @@ def _inputs(table: Any) -> Any:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "_BLOCK_EVENTS", 5000)
+    monkeypatch.setattr(training_data, "_BLOCK_EVENTS", 5000)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ML_processing.training.optimizer import Rates, averaged, make_optimizer
+from ML_processing.training.losses import Rates, averaged, make_optimizer
 from MLTools.NanoML.config.training import Train
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.events.data import read
+from ML_processing.events.training_data import read
 from ML_processing.export.export import export_networks
 from ML_processing.export.releases import target
 from ML_processing.training.directory import Training

@@ -11,7 +11,8 @@ import torch
 
 from ML_processing.events.inputs import Inputs
 from ML_processing.metrics.roc import auc
-from ML_processing.training.directory import Training, predict
+from ML_processing.models.network import scores_of
+from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from services.toys import MovingSignal
@@ -38,7 +39,9 @@ def test_it_is_near_the_optimum_with_default_settings(toy: Callable[..., Path], 
     for value in (*VALUES, *BETWEEN):
         fresh = np.concatenate([known.signal(value, FRESH, random), background])
         rows = np.column_stack([fresh, np.full(2 * FRESH, value)]).astype(np.float32)
-        score = predict(network, Inputs(torch.from_numpy(rows), {}), False).numpy()[:, 0]
+        score = (
+            scores_of(network.outputs(Inputs(torch.from_numpy(rows), {})), network.shape.outputs).detach().numpy()[:, 0]
+        )
         best, found = (auc(it, truth, np.ones(2 * FRESH)).value for it in (known.likelihood_ratio(fresh, value), score))
         assert best is not None
         assert found is not None

@@ -17,13 +17,13 @@ import pytest
 import torch
 
 from ML_processing import plots
-from ML_processing.events import data
-from ML_processing.events.data import TrainingFiles, read
-from ML_processing.events.training_data import inputs_of
+from ML_processing.events import training_data
+from ML_processing.events.training_data import TrainingFiles, inputs_of, read
 from ML_processing.metrics.roc import auc
+from ML_processing.models.network import scores_of
 from ML_processing.training import loop
 from ML_processing.training.description import TrainingDescription, describe
-from ML_processing.training.directory import Training, predict
+from ML_processing.training.directory import Training
 from ML_processing.training.fold import measure
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import MODELS, Train
@@ -368,7 +368,7 @@ def test_events_that_do_not_fit_into_memory(
     toy: Toy, quick: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     stop: Callable[[int], None],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(data, "_BLOCK_EVENTS", 10_000)
+    monkeypatch.setattr(training_data, "_BLOCK_EVENTS", 10_000)
     file = toy(count=30_000)
     config = dataclasses.replace(quick, memory=1, epochs=2, batch_size=1000, workers=1, folds=3)
     metrics = train([file], config, tmp_path / "whole")
@@ -472,7 +472,11 @@ def test_a_parametrised_network_is_as_good_as_one_for_each_value(toy: Toy, quick
         test = table[tested & ((table.labels == 1) | (table.features[:, -1] == value))]
         features = test.features.copy()
         features[:, -1] = value
-        score = predict(run.networks[0], inputs_of(test, features), False).numpy()[:, 0]
+        score = (
+            scores_of(run.networks[0].outputs(inputs_of(test, features)), run.networks[0].shape.outputs)
+            .detach()
+            .numpy()[:, 0]
+        )
         together = auc(score, test.labels == 0, test.weights)
         assert together.value > 0.9
         assert together.value > alone["auc"] - 2 * together.error

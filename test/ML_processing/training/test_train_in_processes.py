@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from ML_processing import plots
-from ML_processing.events import data
+from ML_processing.events import training_data
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
@@ -98,14 +98,14 @@ SCRIPT = f"""
 import signal, sys
 from pathlib import Path
 from ML_processing import plots
-from ML_processing.events import data
+from ML_processing.events import training_data
 from ML_processing.training import loop
 from ML_processing.training.train import train
 from MLTools.NanoML.terminal.progress import heed_signal
 from MLTools.NanoML.config.training import Train
 
 loop._CHECKPOINT_EVERY = 0.0  # also in processes that are spawned
-data._BLOCK_EVENTS = {BLOCK}
+training_data._BLOCK_EVENTS = {BLOCK}
 plots.save = lambda figure, stem: None
 if __name__ == "__main__":
     heed_signal(signal.SIGINT, KeyboardInterrupt)
@@ -168,7 +168,7 @@ def test_goes_on_after_a_stop_at_any_moment(
         assert process.returncode == 0, said
     assert not list((tmp_path / "run").glob("checkpoint*"))
     if "processes" not in special:  # they make sums in another order: see above
-        monkeypatch.setattr(data, "_BLOCK_EVENTS", BLOCK)
+        monkeypatch.setattr(training_data, "_BLOCK_EVENTS", BLOCK)
         train([file], Train(**{**SETTINGS, **special, "workers": 1}), tmp_path / "whole")
         check_same(tmp_path / "whole", tmp_path / "run")
 

@@ -1,4 +1,4 @@
-"""Models for a Triton inference server: the repository that it, and SonicTriton of CMSSW, reads."""
+"""Files for others that run a model: the repository of a Triton server, and preprocess.json of CMSSW's jet taggers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 from MLTools.NanoML.atomic import make_directory, replacing, write_text
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import Model
+from MLTools.NanoML.model import Description, Model
 from MLTools.NanoML.model.inside import FOLD
 
 _LARGEST = 1024  # rows in one call: more than one event of a module of CMSSW has
+_BOUND = 1e32  # RecoBTag's producers treat values beyond in their own way: the model itself scales and clips
 _LABELS = "labels.txt"
 
 
@@ -70,3 +71,40 @@ def _tensor(tensor: Any) -> str:
     """One tensor without its first axis, that of events or objects; -1 is any length."""
     lengths = ", ".join(str(axis if isinstance(axis, int) else -1) for axis in tensor.shape[1:])
     return f'name: "{tensor.name}" data_type: TYPE_FP32 dims: [ {lengths} ]'
+
+
+def preprocess_file(model: Path) -> Path:
+    """Path, beside a model, of the JSON file from which CMSSW's jet taggers in RecoBTag know what it reads."""
+    return model.with_name(f"{model.stem}_preprocess.json")
+
+
+def preprocess_of(description: Description) -> dict[str, Any]:
+    """Content of this file; a NanoMLError if these producers cannot feed such a model.
+
+    The scaling is in the model, so every variable is passed unchanged.
+    """
+    if description.objects or description.features is None:
+        raise NanoMLError(
+            "preprocess.json: RecoBTag's producers give objects variable by variable and without a mask, which is not how "
+            "this model reads them: only a model of event-level or of object-level columns alone fits."
+        )
+    if description.parameter is not None:
+        raise NanoMLError("preprocess.json: RecoBTag's producers cannot give a model its parameter.")
+    tensor = description.features
+    info = {
+        "median": 0.0,
+        "norm_factor": 1.0,
+        "replace_inf_value": 0.0,
+        "lower_bound": -_BOUND,
+        "upper_bound": _BOUND,
+        "pad": 0.0,
+    }
+    return {
+        "input_names": [tensor.tensor],
+        "output_names": description.output_columns,
+        tensor.tensor: {
+            "var_names": list(tensor.columns),
+            "var_length": 1,
+            "var_infos": dict.fromkeys(tensor.columns, info),
+        },
+    }

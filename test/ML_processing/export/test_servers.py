@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from google.protobuf import text_format
 
-from ML_processing.export.triton import add_to_repository
+from ML_processing.export.servers import add_to_repository
 from MLTools.NanoML.commands import pipeline
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Discriminant, Model
