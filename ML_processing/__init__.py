@@ -2,5 +2,3 @@
 
 It runs outside CMSSW, with Python 3.10 or newer and the newest packages, and builds on ``MLTools.NanoML`` alone.
 """
-
-from __future__ import annotations

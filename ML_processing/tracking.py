@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -123,7 +123,7 @@ class MLflowRun:
         assert state in _STATES
         self._try(self.client.set_terminated, state)
 
-    def _try(self, call: Callable[..., object], *given: Any, **named: Any) -> None:
+    def _try(self, call: Callable[..., object], *given: object, **named: object) -> None:
         if self._broken:
             return
         try:
@@ -180,7 +180,7 @@ def _tags(description: TrainingDescription) -> dict[str, str]:
     }
 
 
-def _leaves(values: Mapping[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, object]]:
+def _leaves(values: Mapping[str, object], separator: str, prefix: str = "") -> Iterator[tuple[str, object]]:
     """All values of nested mappings, by the names that lead to them."""
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -253,7 +253,7 @@ def following(trackers: Sequence[str], directory: Path, fold: int, report: Repor
             board.close()
 
 
-def finish(trackers: Sequence[str], directory: Path, metrics: Mapping[str, Any], state: str = "FINISHED") -> None:
+def finish(trackers: Sequence[str], directory: Path, metrics: Mapping[str, object], state: str = "FINISHED") -> None:
     """Record the final numbers and the files of a training, and how it ended: FINISHED or FAILED."""
     run = _run(trackers, directory)
     if run is not None:
@@ -288,7 +288,7 @@ def _run(trackers: Sequence[str], directory: Path) -> MLflowRun | None:
     return MLflowRun.of(directory) if "mlflow" in trackers else None
 
 
-def _environment() -> dict[str, Any]:
+def _environment() -> dict[str, object]:
     """The command, the code, the machine and all installed packages: content of environment.json."""
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else range(0)
     packages = {it.metadata["Name"]: it.version for it in metadata.distributions() if it.metadata["Name"]}

@@ -54,11 +54,8 @@ class TracedFlat(Flat):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return (
-            self._array(self._fields[name], getattr(self._concrete, name))
-            if name in self._fields
-            else getattr(self._concrete, name)
-        )
+        concrete = getattr(self._concrete, name)
+        return self._array(self._fields[name], concrete) if name in self._fields else concrete
 
     def _array(self, value: Value, concrete: Any) -> Traced:
         return self._trace.made(value, concrete, self._scope, bool(value.axes))
@@ -71,9 +68,8 @@ class TracedFlat(Flat):
     @property
     def counts(self) -> Any:
         """How many objects each event has."""
-        if self._is_single:
-            return self._trace.made(self._any.number(lists.fixed(self._any, 1)), self._concrete.counts, self._scope)
-        return self._trace.made(lists.counts(self._value), self._concrete.counts, self._scope)
+        counts = self._any.number(lists.fixed(self._any, 1)) if self._is_single else lists.counts(self._value)
+        return self._trace.made(counts, self._concrete.counts, self._scope)
 
     @property
     def _any(self) -> Value:
@@ -92,12 +88,8 @@ class TracedFlat(Flat):
     @property
     def place(self) -> Any:
         """The place of each object in its event, from 0."""
-        return self._array(self._places(), self._concrete.place)
-
-    def _places(self) -> Value:
-        if self._is_single:
-            return self._any.number(lists.fixed(self._any, 0))
-        return Value(self._trace.graph, self._value.axes, lists.number_in_list(self._value))
+        places = lists.fixed(self._any, 0) if self._is_single else lists.number_in_list(self._value)
+        return self._array(Value(self._trace.graph, self._value.axes, places), self._concrete.place)
 
     @property
     def p4(self) -> Any:
@@ -163,11 +155,10 @@ class TracedFlat(Flat):
         places = positions._value.places
         if places is None or not places[0].is_same(self._value.axis):
             raise NanoMLError("`at` takes the positions that `smallest` or `largest` of the same objects returned.")
-
-        def function(tensor: Tensor) -> Tensor:
-            return tensor.one_at(places[1])
-
-        return self._with(self._value.mapped(function, ()), self._concrete.at(positions._concrete))
+        _, place = places
+        return self._with(
+            self._value.mapped(lambda each: each.one_at(place), ()), self._concrete.at(positions._concrete)
+        )
 
     def with_columns(self, **columns: Any) -> Flat:
         """The same objects with more columns."""
@@ -180,19 +171,14 @@ class TracedFlat(Flat):
         assert isinstance(other, TracedFlat)
         with quiet():
             concrete = Flat.joined(self._concrete, other._concrete)
-        one, two = (_listed(each._value) for each in (self, other))
-        return self._with(lists.concatenated([one, two]), concrete)
+        both = [each._value if each._value.axes else lists.with_axis(each._value, 1) for each in (self, other)]
+        return self._with(lists.concatenated(both), concrete)  # a list of one object where each event has one
 
     def _chosen(self, mask: Any, other: Flat) -> Flat:
         assert isinstance(other, TracedFlat)
         self._check(mask, other._any_traced)
         concrete = Flat.chosen(mask._concrete, self._concrete, other._concrete)
         return self._with(chosen(mask._value, self._value, other._value), concrete)
-
-
-def _listed(value: Value) -> Value:
-    """A list of one object where each event has one."""
-    return value if value.axes else lists.with_axis(value, 1)
 
 
 EVENTS = "events"

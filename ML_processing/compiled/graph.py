@@ -103,12 +103,9 @@ class Tensor:
     def implies(self, other: Tensor) -> bool:
         """Whether another condition holds where this does, as far as it is known: numbers of objects that are compared."""
         limits = self.graph.limits
-        return any(
-            number == limits.get(other.name, ("", 0))[0] and limit >= limits[other.name][1]
-            for number, limit in (
-                limits[name] for name in self.graph.parts.get(self.name, [self.name]) if name in limits
-            )
-        )
+        wanted = limits.get(other.name)
+        mine = [limits[name] for name in self.graph.parts.get(self.name, [self.name]) if name in limits]
+        return wanted is not None and any(number == wanted[0] and limit >= wanted[1] for number, limit in mine)
 
     def last(self, axis: int = -1) -> Tensor:
         """Without a dimension of length one."""
@@ -284,7 +281,7 @@ class Graph:
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
-    _known: dict[Any, Tensor] = field(default_factory=dict)
+    _known: dict[object, Tensor] = field(default_factory=dict)
     values: dict[str, NDArray[Any]] = field(default_factory=dict)
     conditions: list[Tensor] = field(default_factory=list)
     parts: dict[str, list[str]] = field(default_factory=dict)
@@ -314,7 +311,7 @@ class Graph:
         return self.outputs(operator, inputs, [(kind, rank)], **attributes)[0]
 
     def _before_picking(
-        self, operator: str, inputs: Sequence[Tensor], kind: str, attributes: Mapping[str, Any]
+        self, operator: str, inputs: Sequence[Tensor], kind: str, attributes: Mapping[str, object]
     ) -> Tensor | None:
         """An operation on elements that were picked at the same places: of all elements, then picked."""
         first = next((each.picked for each in inputs if each.value is None), None)
@@ -361,7 +358,7 @@ class Graph:
                 self._known[key, number] = Tensor(self, name, kind, rank, width)
         return tuple(self._known[key, number] for number in range(len(made)))
 
-    def _key(self, operator: str, inputs: Sequence[Tensor], attributes: Mapping[str, Any]) -> Any:
+    def _key(self, operator: str, inputs: Sequence[Tensor], attributes: Mapping[str, object]) -> tuple[object, ...]:
         options = sorted((name, str(each)) for name, each in attributes.items())
         return (operator, *(each.name for each in inputs), *options)
 

@@ -1,3 +1,1 @@
 """Numbers that say how good a network is, as functions of arrays, right for weights of either sign."""
-
-from __future__ import annotations

@@ -77,6 +77,14 @@ def packed(mask: Tensor, *objects: Tensor) -> list[Tensor]:
     return [it.flatten(0, 1)[places].unflatten(0, order.shape) for it in (mask, *objects)]
 
 
+def row_width(shape: Shape) -> int:
+    """How many numbers an event has as one row, with objects as of `row`; a ConfigError if there are none."""
+    width = len(shape.features) + sum(it.max * (len(it.fields) + 1) for it in shape.collections)
+    if not width:
+        raise ConfigError("train.features: there is nothing to train on. Name features or `train.objects`.")
+    return width
+
+
 def row(objects: ObjectTensors, count: int) -> list[Tensor]:
     """Values, float32 (N, count * fields), and mask, (N, count), of exactly `count` objects, whatever the length of the object axis."""
     values, mask = objects.values, objects.mask.to(objects.values.dtype)
@@ -114,19 +122,18 @@ def target_losses(estimates: Tensor, targets: Tensor, estimate: float | str) -> 
     return torch.maximum(estimate * above, (estimate - 1) * above)
 
 
-def check_counts(**options: int | Sequence[int]) -> None:
-    """Raise a ConfigError if an option is not a whole number of at least 1, or `hidden` not a list of them."""
-    for name, value in options.items():
+def check_options(dropout: float = 0.0, **counts: int | Sequence[int]) -> None:
+    """Raise a ConfigError if an option has no meaning.
+
+    All but `dropout`, a share, are whole numbers of at least 1, or for `hidden` a list of them.
+    """
+    for name, value in counts.items():
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if isinstance(value, (list, tuple)) != (name == "hidden") or not all(
             isinstance(number, int) and number >= 1 for number in numbers
         ):
             wanted = "a list of whole numbers" if name == "hidden" else "a whole number"
             raise ConfigError(f"train.options.{name}: is {value!r}, but must be {wanted} of at least 1.")
-
-
-def check_dropout(dropout: float) -> None:
-    """Raise a ConfigError if a share of values to drop is not a number from 0 to under 1."""
     if not (isinstance(dropout, (int, float)) and 0 <= dropout < 1):
         raise ConfigError(f"train.options.dropout: is {dropout!r}, but must be a number of at least 0 and under 1.")
 

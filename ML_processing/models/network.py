@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -180,7 +180,7 @@ def network(core: type[nn.Module]) -> type[nn.Module]:
     return core
 
 
-def make_network(model: str, options: Mapping[str, Any], shape: Shape, is_raw: bool = False) -> Network:
+def make_network(model: str, options: Mapping[str, object], shape: Shape, is_raw: bool = False) -> Network:
     """A fresh network with random weights; its scaling is not fitted yet.
 
     Parameters
@@ -231,7 +231,7 @@ def heads_of(model: str) -> tuple[str, ...]:
     return tuple(heads)
 
 
-def options_of(model: str) -> dict[str, Any]:
+def options_of(model: str) -> dict[str, object]:
     """The options of a model, with their defaults (None without one); a ConfigError if there is no such model."""
     named = _named(_parameters(model_class(model)))
     return {it.name: None if it.default is it.empty else it.default for it in named}
@@ -293,7 +293,7 @@ def _is_module(value: object) -> bool:
     return inspect.isclass(value) and issubclass(value, nn.Module)
 
 
-def _check_options(model: str, core: type[nn.Module], options: Mapping[str, Any]) -> str:
+def _check_options(model: str, core: type[nn.Module], options: Mapping[str, object]) -> str:
     """Make sure that the constructor takes these options; return the names of all that it takes."""
     parameters = _parameters(core)
     names = [it.name for it in _named(parameters)]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ML_processing.events.inputs import EventTensors, Inputs, Shape
 from ML_processing.models.hooks import Boosted
-from ML_processing.models.layers import check_counts, extended
+from ML_processing.models.layers import check_options, extended
 from ML_processing.models.network import network
 from ML_processing.models.quick_bdt import lightgbm
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -72,7 +72,7 @@ class BDT(Boosted):
         l2: float = 1.0,
     ) -> None:
         super().__init__()
-        check_counts(leaves=leaves, min_events=min_events)
+        check_options(leaves=leaves, min_events=min_events)
         for name, share in (("event_share", event_share), ("feature_share", feature_share)):
             if not (isinstance(share, (int, float)) and 0 < share <= 1):
                 raise ConfigError(f"train.options.{name}: is {share!r}, but must be a number above 0 and at most 1.")

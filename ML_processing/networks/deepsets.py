@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ML_processing.events.inputs import Inputs, Shape
-from ML_processing.models.layers import check_counts, check_dropout, dense, perceptron, pool, pooled_width
+from ML_processing.models.layers import check_options, dense, perceptron, pool, pooled_width
 from ML_processing.models.network import network
 
 
@@ -40,8 +40,7 @@ class DeepSets(nn.Module):
 
     def __init__(self, shape: Shape, width: int = 64, hidden: Sequence[int] = (64, 64), dropout: float = 0.1) -> None:
         super().__init__()
-        check_counts(width=width, hidden=hidden)
-        check_dropout(dropout)
+        check_options(dropout, width=width, hidden=hidden)
         self.shape = shape
         self.objects = nn.ModuleList(
             nn.Sequential(*dense(len(it.fields), [width, width], 0.0)) for it in shape.collections

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ML_processing.events.inputs import Inputs, Shape
-from ML_processing.models.layers import check_counts, check_dropout, perceptron, row
+from ML_processing.models.layers import check_options, perceptron, row, row_width
 from ML_processing.models.network import network
-from MLTools.NanoML.errors import ConfigError
 
 
 @network
@@ -37,13 +36,9 @@ class MLP(nn.Module):
 
     def __init__(self, shape: Shape, hidden: Sequence[int] = (128, 128), dropout: float = 0.2) -> None:
         super().__init__()
-        check_counts(hidden=hidden)
-        check_dropout(dropout)
-        inputs = len(shape.features) + sum(it.max * (len(it.fields) + 1) for it in shape.collections)
-        if not inputs:
-            raise ConfigError("train.features: there is nothing to train on. Name features or `train.objects`.")
+        check_options(dropout, hidden=hidden)
         self.shape = shape
-        self.layers = perceptron(inputs, hidden, shape.outputs, dropout)
+        self.layers = perceptron(row_width(shape), hidden, shape.outputs, dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Outputs, float32 of shape (N, outputs), of scaled inputs."""

@@ -12,8 +12,7 @@ from ML_processing.models.layers import (
     PAIR_FEATURES,
     Embedding,
     angular_distance,
-    check_counts,
-    check_dropout,
+    check_options,
     extended,
     joined_vectors,
     packed,
@@ -71,8 +70,7 @@ class ParticleNet(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        check_counts(width=width, blocks=blocks, neighbors=neighbors, hidden=hidden)
-        check_dropout(dropout)
+        check_options(dropout, width=width, blocks=blocks, neighbors=neighbors, hidden=hidden)
         self.shape = shape
         self.neighbors = neighbors
         self.embedding = Embedding(shape, width)

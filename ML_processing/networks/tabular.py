@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, silu
 
 from ML_processing.events.inputs import EventTensors, Inputs, Shape
-from ML_processing.models.layers import check_counts, check_dropout, row, target_losses
+from ML_processing.models.layers import check_options, row, row_width, target_losses
 from ML_processing.models.network import network
-from MLTools.NanoML.errors import ConfigError
 
 
 @network
@@ -46,12 +45,9 @@ class Tabular(nn.Module):
 
     def __init__(self, shape: Shape, members: int = 8, width: int = 64, depth: int = 2, dropout: float = 0.2) -> None:
         super().__init__()
-        check_counts(members=members, width=width, depth=depth)
-        check_dropout(dropout)
-        inputs = len(shape.features) + sum(it.max * (len(it.fields) + 1) for it in shape.collections)
-        if not inputs:
-            raise ConfigError("train.features: there is nothing to train on. Name features or `train.objects`.")
+        check_options(dropout, members=members, width=width, depth=depth)
         self.shape = shape
+        inputs = row_width(shape)
         sizes = [inputs, *[width] * depth]
         self.signs = nn.Parameter(torch.randint(0, 2, (members, 1, inputs)) * 2.0 - 1.0)
         self.layers = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))

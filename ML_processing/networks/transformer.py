@@ -11,8 +11,7 @@ from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.models.layers import (
     PAIR_FEATURES,
     Embedding,
-    check_counts,
-    check_dropout,
+    check_options,
     extended,
     has_vectors,
     joined_vectors,
@@ -64,8 +63,7 @@ class Transformer(nn.Module):
         self, shape: Shape, width: int = 64, blocks: int = 2, heads: int = 4, pair_width: int = 16, dropout: float = 0.1
     ) -> None:
         super().__init__()
-        check_counts(width=width, blocks=blocks, heads=heads, pair_width=pair_width)
-        check_dropout(dropout)
+        check_options(dropout, width=width, blocks=blocks, heads=heads, pair_width=pair_width)
         if width % heads:
             raise ConfigError(f"train.options.width: is {width}, but must be a multiple of heads, {heads}.")
         self.shape = shape

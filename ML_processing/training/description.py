@@ -269,7 +269,7 @@ def _missing(table: Table, survey: Survey, config: Train) -> tuple[tuple[str, ..
     return (() if reads_raw else tuple(dict.fromkeys([*survey.incomplete(), *apart]))), notes
 
 
-def _fingerprint(config: Train, data: list[Any]) -> str:
+def _fingerprint(config: Train, data: list[object]) -> str:
     """Hash of all that decides what a training gives. The device and the names of files do not."""
     without = ["device", "files", "per_era", "workers", "memory", "tracking"]
     if config.decorrelate is None:  # the discriminants follow from what the networks give

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -120,7 +120,7 @@ class Study:
             taken.note(attempts={"count": count, "epochs": epochs})
             if count <= _ATTEMPTS:
                 return taken
-            taken.fail(f"its process died {_ATTEMPTS} times, maybe for lack of memory")
+            taken.end(TrialState.FAIL, reason=f"its process died {_ATTEMPTS} times, maybe for lack of memory")
         lock.free()
         return None
 
@@ -152,7 +152,7 @@ class HeldTrial:
         self._start = time.monotonic()
         # the choices of an earlier process stay
         distributions = study.space.distributions
-        self.values: dict[str, Any] = {
+        self.values: dict[str, object] = {
             name: _suggest(trial, name, distribution) for name, distribution in distributions.items()
         }
         self._reported = dict(study.study._storage.get_trial(trial._trial_id).intermediate_values)
@@ -173,7 +173,7 @@ class HeldTrial:
         """How long this process and earlier ones worked on it, as far as those could record it."""
         return round(self._trial.user_attrs.get("seconds", 0.0) + time.monotonic() - self._start, 3)
 
-    def note(self, **facts: Any) -> None:
+    def note(self, **facts: object) -> None:
         """Add facts to its record."""
         for name, fact in facts.items():
             self._trial.set_user_attr(name, fact)
@@ -187,18 +187,11 @@ class HeldTrial:
         if values and self._trial.should_prune():
             raise optuna.TrialPruned
 
-    def complete(self, value: float) -> None:
-        """End it well."""
-        self._study.study.tell(self.number, value)
-
-    def prune(self) -> None:
-        """End it early, because others are better."""
-        self._study.study.tell(self.number, state=TrialState.PRUNED)
-
-    def fail(self, reason: str) -> None:
-        """Record that it failed, and why."""
-        self.note(reason=reason)
-        self._study.study.tell(self.number, state=TrialState.FAIL)
+    def end(self, state: TrialState, value: float | None = None, reason: str = "") -> None:
+        """Record how it ended: with the value of the metric, pruned because others are better, or failed for a reason."""
+        if reason:
+            self.note(reason=reason)
+        self._study.study.tell(self.number, value, state)
 
     def put_back(self) -> None:
         """Let another process continue it, as after Ctrl-C."""
@@ -209,7 +202,7 @@ class HeldTrial:
         self._lock.free()
 
 
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> object:
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
     if isinstance(distribution, IntDistribution):
@@ -220,7 +213,7 @@ def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> 
     return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
 
 
-def _settings(space: Space, tune: Tune, data: str) -> dict[str, Any]:
+def _settings(space: Space, tune: Tune, data: str) -> dict[str, object]:
     """All that the trials of a search depend on; `data` is the hash of the events."""
     train = {key: value for key, value in plain(space.train).items() if key not in _IRRELEVANT}
     if space.train.start is not None:
@@ -233,7 +226,7 @@ def _settings(space: Space, tune: Tune, data: str) -> dict[str, Any]:
     }
 
 
-def _check_same(directory: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _check_same(directory: Path, before: Mapping[str, object], now: Mapping[str, object]) -> None:
     now = json.loads(json.dumps(now))
     for key in dict.fromkeys([*now, *before]):
         mine, theirs = now.get(key), before.get(key)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import optuna
 import torch
+from optuna.trial import TrialState
 
 from ML_processing import tracking
 from ML_processing.events.columns import TrainingColumns, agreed_columns
@@ -168,28 +169,28 @@ def _one(data: TrialData, study: Study, held: HeldTrial, deadline: float | None,
         if deadline is not None and time.time() > deadline:
             raise _TimeUpError
 
-    def close(end: Callable[[], None], found: Sequence[Epoch], state: str) -> None:
+    def close(state: TrialState, found: Sequence[Epoch], value: float | None = None, reason: str = "") -> None:
         best, metric = best_epoch(found) if found else None, study.tune.metric
         held.note(seconds=held.seconds, epochs=len(found), best_epoch=best and best.epoch)
         _tidy(held.directory, found)
-        tracking.finish(train.tracking, held.directory, {metric: best and getattr(best, metric)}, state)
-        end()
+        numbers = {metric: best and getattr(best, metric)}
+        tracking.finish(train.tracking, held.directory, numbers, "FAILED" if state == TrialState.FAIL else "FINISHED")
+        held.end(state, value, reason)
 
     try:
         found = train_one(data, train, held.directory, report, data.expected(train, study.tune))
         value = _metric(best_epoch(found), study.tune)
     except optuna.TrialPruned:
-        close(held.prune, history, "FINISHED")
+        close(TrialState.PRUNED, history)
     except (_TimeUpError, OSError, tracking.TrackingError):
         raise
     except Exception as problem:  # also in a network of the user's own: other trials may do well
         if is_os_error(problem.__cause__ or problem):
             raise
         kind = "" if isinstance(problem, NanoMLError) else f"{type(problem).__name__}: "
-        reason = f"{kind}{problem}"
-        close(lambda: held.fail(reason), history, "FAILED")
+        close(TrialState.FAIL, history, reason=f"{kind}{problem}")
     else:
-        close(lambda: held.complete(value), found, "FINISHED")
+        close(TrialState.COMPLETE, found, value)
 
 
 def _metric(epoch: Epoch, tune: Tune) -> float:
