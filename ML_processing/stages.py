@@ -256,7 +256,7 @@ def _files(config: Config, patterns: Sequence[str], *keys: str) -> list[Path]:
 
 
 def _train(files: Sequence[Path], config: Train, run: Path, era: str | None) -> Mapping[str, Any]:
-    from ML_processing.tracking import ending
+    from ML_processing.training.tracking import ending
     from ML_processing.training.train import train
 
     if era is not None:
@@ -275,7 +275,7 @@ def _evaluate(
     repeats: RepeatRequest,
 ) -> Mapping[str, Any]:
     from ML_processing.evaluation import evaluate
-    from ML_processing.tracking import add
+    from ML_processing.training.tracking import add
 
     evaluate(run, files, run, compare, data, eras, repeats)
     add(run, [run / "report.html", run / "metrics.json", *sorted(run.glob("*.png"))])
@@ -284,7 +284,7 @@ def _evaluate(
 
 def _export(run: Path, output: Path, config: Export) -> Mapping[str, Any]:
     from ML_processing.export.export import export
-    from ML_processing.tracking import add
+    from ML_processing.training.tracking import add
 
     described = export(run, output, config)
     add(run, [output, twin_of(output)])

@@ -35,9 +35,9 @@ from field_trees import TREES, Trees
 from numpy.typing import NDArray
 
 from ML_processing.events.data import Table
-from ML_processing.events.training_data import TrainingFiles
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.network import make_network, model_class
+from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import describe
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train

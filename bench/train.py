@@ -26,9 +26,9 @@ from common import TURNS, Case, Took, columns, describe_events, in_turns, parser
 from torch.nn.functional import cross_entropy
 
 from ML_processing.events.inputs import Inputs, Position
-from ML_processing.events.training_data import TrainingFiles, inputs_of, make_training_data, read
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.network import make_network
+from ML_processing.training.data import TrainingFiles, inputs_of, make_training_data, read
 from ML_processing.training.loop import Monitor, fit
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.terminal.progress import silence

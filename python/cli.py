@@ -61,7 +61,7 @@ PAGES = {
     "ML_processing": "howto/train.md",
     "ML_processing.export.export": "howto/export.md",
     "ML_processing.export.releases": "howto/export.md",
-    "ML_processing.tracking": "howto/tracking.md",
+    "ML_processing.training.tracking": "howto/tracking.md",
     "ML_processing.tuning": "howto/tune.md",
     "statistical_analysis": "fit.md",
 }

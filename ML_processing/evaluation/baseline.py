@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ML_processing.events.data import Table
-from ML_processing.events.reweighting import PositiveWeights
 from ML_processing.events.survey import Split, class_factors
 from ML_processing.models.quick_bdt import Events, QuickBDT
+from ML_processing.training.reweighting import PositiveWeights
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import progress
 

@@ -49,10 +49,10 @@ from ML_processing.evaluation.systematics.variations import Variations, VariedDi
 from ML_processing.evaluation.verdict import verdict
 from ML_processing.events.data import Table
 from ML_processing.events.survey import Split, make_splits
-from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.measured import MERGED, Measured, as_json
 from ML_processing.metrics.roc import bootstrap
 from ML_processing.requests import NO_DATA, NO_REPEATS, DataRequest, RepeatRequest
+from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import now
 from ML_processing.training.directory import Training, one_thread
 from MLTools.NanoML.atomic import make_directory, write_json, write_text

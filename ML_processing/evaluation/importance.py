@@ -14,10 +14,10 @@ from torch import Tensor
 from ML_processing.evaluation.scored import InputVariable, OutOfFold, inputs_of, sampled
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import Inputs
-from ML_processing.events.training_data import inputs_of as network_inputs
 from ML_processing.metrics.measured import Measured
 from ML_processing.models.hooks import first
 from ML_processing.models.network import Network
+from ML_processing.training.data import inputs_of as network_inputs
 from ML_processing.training.directory import Training
 
 _REPEATS = 5

@@ -14,9 +14,9 @@ from ML_processing.evaluation.regression import Residuals, residuals
 from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, label
 from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey
-from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.measured import MERGED, PAIR, Floats, Measured, even_edges, sums
 from ML_processing.metrics.roc import auc
+from ML_processing.training.data import TrainingFiles
 from ML_processing.training.directory import Training
 from MLTools.NanoML.contracts.hdf5 import ConvertedRegion
 

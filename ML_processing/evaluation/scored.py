@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ML_processing.events.data import Table
-from ML_processing.events.reweighting import Reweighted
 from ML_processing.events.survey import ClassTotal, Survey
 from ML_processing.metrics.measured import (
     MERGED,
@@ -26,6 +25,7 @@ from ML_processing.metrics.measured import (
 from ML_processing.metrics.roc import Roc, auc, auc_difference, confusion, roc
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training.directory import Training
+from ML_processing.training.reweighting import Reweighted
 
 MOST_EVENTS = 200_000
 """Diagnostics that need much memory or time use a random choice of this many events."""

@@ -13,9 +13,9 @@ from scipy.special import chdtrc
 from ML_processing.evaluation.regions import BinnedOutput, ClassYield, Separation, binned_outputs, measured_in
 from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.evaluation.verdict import finding
-from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.measured import MERGED, PAIR, Histogram, Measured, number
 from ML_processing.requests import RepeatRequest, repeats_of
+from ML_processing.training.data import TrainingFiles
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.errors import ConfigError, NanoMLError

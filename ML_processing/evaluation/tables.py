@@ -16,10 +16,10 @@ from ML_processing.evaluation.scored import Areas, EventCounts
 from ML_processing.evaluation.stability import Eras, Repeats
 from ML_processing.evaluation.systematics.variations import Change, Variations, VariedYields
 from ML_processing.evaluation.verdict import too_few
-from ML_processing.events.reweighting import Reweighted
 from ML_processing.metrics.measured import Measured, number, per_cent
 from ML_processing.metrics.roc import WorkingPoint
 from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.training.reweighting import Reweighted
 from MLTools.NanoML.report.page import table, with_error
 from MLTools.NanoML.schema.plain import plain
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ML_processing.events.inputs import CollectionShape, Shape
-from ML_processing.models.network import heads_of
 from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
     PARAMETER,
@@ -151,12 +150,12 @@ class TrainingColumns:
 
 
 def agreed_columns(
-    files: Sequence[Path], metadata: Sequence[HDF5Metadata], config: Train, everything: bool
+    files: Sequence[Path], metadata: Sequence[HDF5Metadata], config: Train, heads: Sequence[str], everything: bool
 ) -> TrainingColumns:
     """The columns that a training reads from files, which must agree on them.
 
-    With `everything`, all other columns that are one number of a row are extras. A NanoMLError says how the files
-    disagree, a ConfigError which column or collection is missing or cannot be used as `config` asks.
+    `heads` are those of the network. With `everything`, all other columns that are one number of a row are extras. A NanoMLError
+    says how the files disagree, a ConfigError which column or collection is missing or cannot be used as `config` asks.
     """
     first = metadata[0]
     for file, other in zip(files[1:], metadata[1:], strict=True):
@@ -185,7 +184,7 @@ def agreed_columns(
         )
     if config.parameter is not None:
         features.append(_parameter(config.parameter, known, parameters))
-    heads = _heads(config)
+    _check_heads(config, heads)
     extras, spectator = dict.fromkeys(targets), None
     if config.decorrelate is not None:
         spectator = _find(config.decorrelate.column, known, "train.decorrelate.column").name
@@ -232,14 +231,12 @@ def named_values(
     return {name: each.missing for name, each in every if each.missing is not None}
 
 
-def _heads(config: Train) -> tuple[str, ...]:
-    """The heads of the network; a ConfigError if they do not fit what is to be learnt."""
-    heads = heads_of(config.model)
+def _check_heads(config: Train, heads: Sequence[str]) -> None:
+    """Raise a ConfigError if the heads of the network do not fit what is to be learnt."""
     if heads and TARGETS in heads and not config.targets:
         raise ConfigError(f'train.targets: names nothing that the head "{TARGETS}" of {config.model} could estimate.')
     if heads and TARGETS not in heads and config.targets:
         raise ConfigError(f'train.targets: {config.model} has no head "{TARGETS}" beside {", ".join(heads)}.')
-    return heads
 
 
 def _classes(content: HDF5Metadata, config: Train, heads: Sequence[str]) -> tuple[list[str], bool]:

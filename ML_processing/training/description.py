@@ -20,12 +20,12 @@ from ML_processing.events.columns import InputCollection, named_values
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import Shape
 from ML_processing.events.survey import ClassTotal, Survey, split_count
-from ML_processing.events.training_data import ParameterGrid
 from ML_processing.models.discriminant import BoundDiscriminant, discriminants_of, notes_on, signal_of
 from ML_processing.models.hooks import Boosted
 from ML_processing.models.network import model_class
 from ML_processing.models.scaling import Scaler, center_and_width, sentinels, spikes
 from ML_processing.networks import TRAINING, beginning, code_behind
+from ML_processing.training.data import ParameterGrid
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.config.training import Train

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import Shape
-from ML_processing.events.reweighting import Reweighted
-from ML_processing.events.training_data import ParameterGrid, inputs_of
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.hooks import Boosted
 from ML_processing.models.network import Network, make_network, scores_of
 from ML_processing.models.scaling import Scaling
+from ML_processing.training.data import ParameterGrid, inputs_of
 from ML_processing.training.description import Epoch, TrainingDescription, damaged, read_json, training_file
+from ML_processing.training.reweighting import Reweighted
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.model import TARGETS, Head
 from MLTools.NanoML.schema.plain import build

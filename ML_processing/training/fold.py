@@ -16,11 +16,11 @@ from torch import Tensor
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import EventTensors
 from ML_processing.events.survey import Survey
-from ML_processing.events.training_data import TrainingData, TrainingFiles, make_training_data
 from ML_processing.metrics.significance import ExpectedEvents, by_bins_of_others, fine_sums, standing_for
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.hooks import Boosted
 from ML_processing.models.network import model_class
+from ML_processing.training.data import TrainingData, TrainingFiles, make_training_data
 from ML_processing.training.description import Epoch, TrainingDescription, best_epoch, last_improvement
 from ML_processing.training.directory import (
     Training,

@@ -20,9 +20,9 @@ from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ML_processing.events.inputs import EventTensors, Inputs, Position, Shape
-from ML_processing.events.training_data import TrainingData
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.hooks import Outputs, as_float, first, hook, joined
+from ML_processing.training.data import TrainingData
 from ML_processing.training.description import Epoch, best_epoch, last_improvement
 from ML_processing.training.directory import frozen_parts
 from ML_processing.training.losses import (

@@ -21,12 +21,12 @@ import torch
 
 from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey, factors_of_split, split_count
-from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.measured import Measured, number
-from ML_processing.tracking import begin, check, finish, following
+from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import Epoch, TrainingDescription, describe
 from ML_processing.training.directory import Training, checkpoint_file, initial_network
 from ML_processing.training.fold import device_of, is_trained, measure, prepare, train_fold
+from ML_processing.training.tracking import begin, check, finish, following
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import begin_worker, usable_cores, worker_pool
 from MLTools.NanoML.terminal.progress import Bar, progress, say

@@ -23,14 +23,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ML_processing.events.data import Table
 from ML_processing.events.survey import make_splits, split_count
-from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.measured import Measured, number
 from ML_processing.metrics.significance import by_bins_of_others, fine_sums, standing_for
 from ML_processing.models.discriminant import BoundDiscriminant
-from ML_processing.tracking import finish
+from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import Epoch, TrainingDescription
 from ML_processing.training.directory import Training, load_network, one_thread
 from ML_processing.training.fold import rmse
+from ML_processing.training.tracking import finish
 from ML_processing.tuning.study import Study
 from ML_processing.tuning.trial import FOLD, TrialData, columns_of, tracking_of, train_one
 from MLTools.NanoML.atomic import write_json, write_text

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from ML_processing import tracking
 from ML_processing.networks import resolved
 from ML_processing.stages import train_stage
+from ML_processing.training import tracking
 from ML_processing.tuning.result import conclude
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.study import Lock, Study

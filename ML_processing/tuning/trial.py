@@ -15,12 +15,13 @@ import optuna
 import torch
 from optuna.trial import TrialState
 
-from ML_processing import tracking
 from ML_processing.events.columns import TrainingColumns, agreed_columns
 from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey, split_count
-from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.significance import ExpectedEvents
+from ML_processing.models.network import heads_of
+from ML_processing.training import tracking
+from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import Epoch, best_epoch, describe
 from ML_processing.training.directory import checkpoint_file, history_file, network_file, read_history
 from ML_processing.training.fold import device_of, is_trained, prepare, train_fold
@@ -63,7 +64,8 @@ def columns_of(files: Sequence[Path], space: Space) -> dict[str, TrainingColumns
     metadata, found = [read_metadata(file) for file in files], {}
     for number, names in enumerate(space.features):
         try:
-            columns = agreed_columns(files, metadata, replace(space.train, features=names), everything=False)
+            train = replace(space.train, features=names)
+            columns = agreed_columns(files, metadata, train, heads_of(train.model), everything=False)
         except ConfigError as problem:  # the first are those of the configuration
             raise ConfigError(f"{space.place}: {problem}" if number else str(problem)) from None
         found[json.dumps(names)] = columns

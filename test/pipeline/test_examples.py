@@ -38,7 +38,7 @@ def run(directory: Path, *words: str) -> None:
 
 def check_scores(workdir: Path) -> None:
     """The scores in the ROOT files are those of the networks in PyTorch, event by event."""
-    from ML_processing.events.training_data import read
+    from ML_processing.training.data import read
     from ML_processing.training.directory import Training
 
     training = Training.load(workdir / "training")

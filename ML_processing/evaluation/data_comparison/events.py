@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.events.data import Table
-from ML_processing.events.training_data import EventSample, TrainingFiles
 from ML_processing.requests import DataRequest
+from ML_processing.training.data import EventSample, TrainingFiles
 from ML_processing.training.directory import Training
 from MLTools.NanoML.contracts.blinding import share_in
 from MLTools.NanoML.contracts.hdf5 import EVENTS, ConvertedRegion, read_metadata

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ML_processing.events.data import Table
-from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.measured import Floats
+from ML_processing.training.data import TrainingFiles
 from MLTools.NanoML.contracts.hdf5 import EVENTS
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import progress

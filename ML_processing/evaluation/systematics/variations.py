@@ -14,9 +14,9 @@ from ML_processing.evaluation.regions import BinnedOutput, binned_outputs
 from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.evaluation.systematics.sums import VariedSums, varied_sums
 from ML_processing.events.data import Table
-from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.measured import MERGED, Floats, bin_of
 from ML_processing.metrics.significance import asimov
+from ML_processing.training.data import TrainingFiles
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset, ConvertedWeight
 from MLTools.NanoML.nanoaod.accounting import add_weight_sums
 from MLTools.NanoML.nanoaod.fileaccounting import combined

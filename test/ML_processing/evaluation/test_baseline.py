@@ -10,8 +10,8 @@ import pytest
 from ML_processing.evaluation import baseline as module
 from ML_processing.evaluation.baseline import baseline
 from ML_processing.events.survey import make_splits
-from ML_processing.events.training_data import read
 from ML_processing.metrics.roc import auc
+from ML_processing.training.data import read
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
 

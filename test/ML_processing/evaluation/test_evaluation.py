@@ -15,8 +15,8 @@ from ML_processing import plots
 from ML_processing.evaluation import evaluate
 from ML_processing.evaluation.cuts import is_mass
 from ML_processing.events.survey import make_splits
-from ML_processing.events.training_data import inputs_of, read
 from ML_processing.metrics.measured import effective_events
+from ML_processing.training.data import inputs_of, read
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Against, Decorrelation, Train

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ML_processing import plots
 from ML_processing.evaluation import evaluate
-from ML_processing.events.training_data import read
+from ML_processing.training.data import read
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ML_processing.evaluation.scored import OutOfFold, Scored, sampled
-from ML_processing.events.training_data import read
 from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.training.data import read
 from MLTools.NanoML.config.training import Train
 
 TWO = BoundDiscriminant.probability("signal", ["signal", "other"])

@@ -18,11 +18,11 @@ from ML_processing import plots
 from ML_processing.evaluation import evaluate
 from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.evaluation.stability import Eras, Repeat, Repeats, eras_of, repeat_answers, repeated, repeats_on
-from ML_processing.events.training_data import read
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc
 from ML_processing.requests import RepeatRequest, repeats_of
 from ML_processing.training import train as training_module
+from ML_processing.training.data import read
 from ML_processing.training.description import TrainingDescription
 from ML_processing.training.directory import Training
 from MLTools.NanoML.config.training import Train

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ML_processing.events.columns import TrainingColumns
-from ML_processing.events.training_data import TrainingFiles
+from ML_processing.training.data import TrainingFiles
 from MLTools.NanoML.config.training import Decorrelation, PerObject, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 

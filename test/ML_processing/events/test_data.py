@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ML_processing.events import training_data
 from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey
-from ML_processing.events.training_data import TrainingFiles, read
+from ML_processing.training import data as training_data
+from ML_processing.training.data import TrainingFiles, read
 from MLTools.NanoML.config.training import PerObject, Train
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError

@@ -12,7 +12,7 @@ import pytest
 
 from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey
-from ML_processing.events.training_data import TrainingFiles, read
+from ML_processing.training.data import TrainingFiles, read
 from ML_processing.training.train import train
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.trial import TrialData

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ML_processing.events import training_data
 from ML_processing.events.survey import ClassTotal, Survey, class_factors, factors_of_split, make_splits, split_count
-from ML_processing.events.training_data import TrainingFiles, read
+from ML_processing.training import data as training_data
+from ML_processing.training.data import TrainingFiles, read
 from MLTools.NanoML.config.training import Decorrelation, PerObject, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 

@@ -15,12 +15,12 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 
 from ML_processing.events.inputs import CollectionShape, Inputs, Shape
-from ML_processing.events.training_data import ParameterGrid
 from ML_processing.export import export as exporting
 from ML_processing.export.export import TrainedNetworks, export, export_networks, networks_of, sample_of
 from ML_processing.export.releases import Target, target
 from ML_processing.export.servers import preprocess_file
 from ML_processing.models.network import make_network
+from ML_processing.training.data import ParameterGrid
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.commands.pipeline import export as export_command

@@ -132,7 +132,7 @@ def test_collections_of_the_selection_feed_the_network_and_come_out(tmp_path: Pa
 
 def test_a_parameter_is_given_beside_the_branches(tmp_path: Path) -> None:
     shape = Shape(("HT", "mass"), (), 3)
-    from ML_processing.events.training_data import ParameterGrid
+    from ML_processing.training.data import ParameterGrid
 
     model = model_of(tmp_path / "model.onnx", shape, parameter=ParameterGrid("mass", (600.0, 800.0), 0))
     export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(own(tmp_path), ".", 300, {}))

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from ML_processing.events.survey import Survey
-from ML_processing.events.training_data import TrainingFiles
 from ML_processing.metrics.roc import auc
 from ML_processing.models.discriminant import BoundDiscriminant, discriminants_of, notes_on, signal_of
+from ML_processing.training.data import TrainingFiles
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import DISCRIMINANT, Against, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError

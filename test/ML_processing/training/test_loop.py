@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.events import training_data
-from ML_processing.events.training_data import TrainingFiles, make_training_data
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.network import Network, make_network
+from ML_processing.training import data as training_data
 from ML_processing.training import loop
+from ML_processing.training.data import TrainingFiles, make_training_data
 from ML_processing.training.description import Epoch, best_epoch, last_improvement
 from ML_processing.training.loop import Monitor, TrainingData, fit
 from ML_processing.training.losses import distance_correlation
@@ -194,7 +194,7 @@ def test_decorrelation(toy: Toy, quick: Train) -> None:
 
 
 def _inputs(table: Any) -> Any:
-    from ML_processing.events.training_data import inputs_of
+    from ML_processing.training.data import inputs_of
 
     return inputs_of(table)
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ML_processing.events.training_data import read
 from ML_processing.metrics.roc import auc_difference
+from ML_processing.training.data import read
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train

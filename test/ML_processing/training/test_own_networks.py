@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.events.training_data import read
 from ML_processing.export.export import export_networks
 from ML_processing.export.releases import target
+from ML_processing.training.data import read
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Init, Train

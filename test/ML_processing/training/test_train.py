@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from ML_processing import plots
-from ML_processing.events import training_data
-from ML_processing.events.training_data import TrainingFiles, inputs_of, read
 from ML_processing.metrics.roc import auc
 from ML_processing.models.network import scores_of
+from ML_processing.training import data as training_data
 from ML_processing.training import loop
+from ML_processing.training.data import TrainingFiles, inputs_of, read
 from ML_processing.training.description import TrainingDescription, describe
 from ML_processing.training.directory import Training
 from ML_processing.training.fold import measure

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from ML_processing import plots
-from ML_processing.events import training_data
+from ML_processing.training import data as training_data
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
@@ -98,7 +98,7 @@ SCRIPT = f"""
 import signal, sys
 from pathlib import Path
 from ML_processing import plots
-from ML_processing.events import training_data
+from ML_processing.training import data as training_data
 from ML_processing.training import loop
 from ML_processing.training.train import train
 from MLTools.NanoML.terminal.progress import heed_signal

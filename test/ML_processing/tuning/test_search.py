@@ -23,7 +23,7 @@ from processes import running
 
 pytest.importorskip("optuna")
 
-from ML_processing.events.training_data import TrainingFiles
+from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import TrainingDescription
 from ML_processing.training.train import train
 from ML_processing.tuning.search import SearchOptions, plan, tune

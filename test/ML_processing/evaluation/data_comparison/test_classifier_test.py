@@ -12,7 +12,7 @@ import pytest
 from ML_processing.evaluation.data_comparison.classifier_test import ClassifierTest, classifier_test
 from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.events.data import Table
-from ML_processing.events.training_data import read
+from ML_processing.training.data import read
 from ML_processing.training.directory import Training
 
 COUNT = 3000

@@ -27,8 +27,8 @@ from ML_processing.evaluation.systematics.variations import (
     VariedYields,
     sources_of,
 )
-from ML_processing.events.training_data import read
 from ML_processing.metrics.significance import asimov, discovery
+from ML_processing.training.data import read
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train

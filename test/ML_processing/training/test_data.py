@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.events import training_data
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import EventTensors, Inputs, Position
 from ML_processing.events.survey import Survey, class_factors
-from ML_processing.events.training_data import ParameterGrid, TrainingFiles, inputs_of, make_training_data
 from ML_processing.models.network import Network, make_network
+from ML_processing.training import data as training_data
+from ML_processing.training.data import ParameterGrid, TrainingFiles, inputs_of, make_training_data
 from ML_processing.training.loop import TrainingData
 from MLTools.NanoML.config.training import Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ML_processing.events.data import Table
-from ML_processing.events.reweighting import Flattening, PositiveWeights, Reweighted
-from ML_processing.events.training_data import read
 from ML_processing.metrics.measured import effective_events
+from ML_processing.training.data import read
 from ML_processing.training.directory import Training
+from ML_processing.training.reweighting import Flattening, PositiveWeights, Reweighted
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Decorrelation, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError

@@ -16,9 +16,9 @@ from torch import Tensor
 from ML_processing.events.columns import TrainingColumns, agreed_columns
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import Batches, EventTensors, Inputs, ObjectTensors
-from ML_processing.events.reweighting import Flattening, PositiveWeights, Reweighted
 from ML_processing.events.survey import Survey, factors_of_split
-from ML_processing.models.network import Network
+from ML_processing.models.network import Network, heads_of
+from ML_processing.training.reweighting import Flattening, PositiveWeights, Reweighted
 from MLTools.NanoML.contracts.hdf5 import EVENTS, check_events_differ, open_hdf5, read_metadata, reading
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import mixed
@@ -57,7 +57,7 @@ class TrainingFiles:
         if not files:
             raise NanoMLError("no HDF5 file was given. `nanoml convert` makes them.")
         metadata = [read_metadata(file) for file in files]
-        columns = agreed_columns(files, metadata, config, everything)
+        columns = agreed_columns(files, metadata, config, heads_of(config.model), everything)
         check_events_differ(files, metadata)
         rows, chunks, size = [], [], 0
         for file in files:

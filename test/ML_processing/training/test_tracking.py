@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ML_processing import tracking
+from ML_processing.training import tracking
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError
