@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from MLTools.NanoML.contracts.blinding import Shares
+from MLTools.NanoML.roles import HOW, READS, WRITES
 
 if TYPE_CHECKING:
+    from MLTools.NanoML.config.training import Export, Train
     from MLTools.NanoML.selection import DatasetInfo
 
 
@@ -20,8 +22,8 @@ class DataRequest:
     regions: tuple[str, ...]
     # of the events that may be seen in some regions, and nowhere more of these
     shares: Shares = field(default_factory=dict)
-    data: tuple[Path, ...] = ()
-    simulation: tuple[Path, ...] = ()  # what is expected
+    data: tuple[Path, ...] = field(default=(), metadata=READS)
+    simulation: tuple[Path, ...] = field(default=(), metadata=READS)  # what is expected
     luminosity: float | None = None  # of the data [/fb], to be shown
     limit: float | None = None  # expected S / sqrt(B) above which a bin is blind; None for no bin
     opened: tuple[str, ...] = ()  # regions in which no bin is blind
@@ -52,6 +54,50 @@ def repeats_of(run: Path) -> Path:
 
 
 @dataclass(frozen=True)
+class TrainJob:
+    """A training: its HDF5 files, its settings, its directory and era, and the `networks.beginning` of its networks."""
+
+    files: Sequence[Path] = field(metadata=READS)
+    config: Train
+    run: Path = field(metadata=WRITES)
+    era: str | None = field(metadata=HOW)
+    beginning: Sequence[object] | None
+
+
+@dataclass(frozen=True)
+class EvaluateJob:
+    """A report: the directory and the HDF5 files of the training, others to compare with, and what else is asked for."""
+
+    run: Path = field(metadata=WRITES)
+    files: Sequence[Path] = field(metadata=READS)
+    compare: Sequence[Path] = field(metadata=READS)
+    data: DataRequest
+    eras: Mapping[str, Sequence[Path]]  # files of each era; they are read, too
+    repeats: RepeatRequest
+    signal: str | None
+
+    @property
+    def also_read(self) -> list[Path]:
+        """The description of the training, and the files of all eras."""
+        return [self.run / "training.json", *(path for files in self.eras.values() for path in files)]
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """An export: the directory of the training, the HDF5 files with the events by which the model is checked, the model, and how."""
+
+    run: Path = field(metadata=HOW)
+    files: Sequence[Path] = field(metadata=READS)
+    output: Path = field(metadata=WRITES)
+    config: Export
+
+    @property
+    def also_read(self) -> list[Path]:
+        """The description of the training."""
+        return [self.run / "training.json"]
+
+
+@dataclass(frozen=True)
 class Source:
     """The files of a dataset, from which events are taken.
 
@@ -64,7 +110,7 @@ class Source:
     """
 
     dataset: DatasetInfo
-    files: tuple[str, ...]
+    files: tuple[str, ...] = field(metadata=READS)
 
 
 @dataclass(frozen=True)
@@ -86,7 +132,17 @@ class Compilation:
     """
 
     selection: str
-    base: str
+    base: str = field(metadata=HOW)
     events: int
     sizes: Mapping[str, int]
     cut: str = ""
+
+
+@dataclass(frozen=True)
+class CompileJob:
+    """A model, the one with the selection inside, the datasets of events by which they are compared, and the selection."""
+
+    model: Path = field(metadata=READS)
+    output: Path = field(metadata=WRITES)
+    sources: Sequence[Source]
+    wanted: Compilation

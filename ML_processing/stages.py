@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,19 @@ from typing import Any
 
 from ML_processing.export.releases import target
 from ML_processing.networks import TRAINING, beginning, code_behind, resolved
-from ML_processing.requests import NO_DATA, NO_REPEATS, Compilation, DataRequest, RepeatRequest, Source, repeats_of
+from ML_processing.requests import (
+    NO_DATA,
+    NO_REPEATS,
+    Compilation,
+    CompileJob,
+    DataRequest,
+    EvaluateJob,
+    ExportJob,
+    RepeatRequest,
+    Source,
+    TrainJob,
+    repeats_of,
+)
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.histogram import EVERYWHERE, Blind
 from MLTools.NanoML.config.training import Evaluate, Export, Train
@@ -32,7 +43,6 @@ for _package in ("torch", "matplotlib", "mplhep", "onnx", "lightgbm"):
         raise ModuleNotFoundError(f"No module named '{_package}'", name=_package)
 
 _FILES = 3  # of a dataset, from which events are taken for a comparison
-_NOT_DECISIVE = ("files", "per_era", "device", "workers", "tracking")  # settings that do not change the networks
 
 
 def train_stage(analysis: Analysis) -> Stage:
@@ -41,25 +51,12 @@ def train_stage(analysis: Analysis) -> Stage:
     assert config.train is not None
     _check_release(config)
     settings, code = _settings(config, *TRAINING)
-    decisive = {key: value for key, value in config.as_dict("train").items() if key not in _NOT_DECISIVE}
-    if settings.start is not None:
-        decisive["init"] = beginning(settings)
-    tasks = []
+    begin, tasks = beginning(settings), []
     for era in config.trainings:
-        run, files = Layout.of(config).training(era), _training_files(config, era)
-        trained = run / "training.json"
-        task = Task(
-            "train",
-            era or "network",
-            tuple(str(file) for file in files),
-            (trained,),
-            decisive,
-            code,
-            functools.partial(_train, files, settings, run, era),
-            memory=(trained,),
-            folders=(run,),
-        )
-        tasks.append(task)
+        run = Layout.of(config).training(era)
+        trained, job = run / "training.json", TrainJob(_training_files(config, era), settings, run, era, begin)
+        files = {"outputs": (trained,), "memory": (trained,), "folders": (run,)}
+        tasks.append(Task.of("train", era or "network", _train, job, code, **files))
     return Stage("train", tasks)
 
 
@@ -77,29 +74,12 @@ def _evaluation(analysis: Analysis, era: str | None) -> Task:
     compare = _files(config, wanted.compare, "evaluate", "compare")
     data = _compared_data(analysis, wanted, files, era)
     eras = _files_by_era(config) if era is None else {era: files}
-    settings = {
-        "signal": config.train.signal,
-        "compare": [str(file) for file in compare],
-        "data_in": list(data.regions),
-        "blind": [data.shares, data.limit, data.opened, data.hidden],
-        "eras": {era: [str(file) for file in mine] for era, mine in eras.items()},
-        "seeds": wanted.seeds,
-        "learning_curve": wanted.learning_curve,
-        "left_out": wanted.left_out,
-    }
     repeats = RepeatRequest(wanted.seeds, tuple(sorted(wanted.learning_curve)), wanted.left_out)
-    of_eras = [file for mine in eras.values() for file in mine]
-    inputs = dict.fromkeys([run / "training.json", *files, *compare, *data.data, *data.simulation, *of_eras])
-    return Task(
-        "evaluate",
-        era or "report",
-        tuple(str(path) for path in inputs),
-        (run / "report.html", run / "metrics.json"),
-        settings,
-        _settings(config, "ML_processing.evaluation")[1],
-        functools.partial(_evaluate, run, files, compare, data, eras, repeats),
-        folders=(run, repeats_of(run)) if repeats != NO_REPEATS else (run,),
-    )
+    job = EvaluateJob(run, files, compare, data, eras, repeats, config.train.signal)
+    code = _settings(config, "ML_processing.evaluation")[1]
+    outputs = (run / "report.html", run / "metrics.json")
+    folders = (run, repeats_of(run)) if repeats != NO_REPEATS else (run,)
+    return Task.of("evaluate", era or "report", _evaluate, job, code, outputs=outputs, folders=folders)
 
 
 def _compared_data(analysis: Analysis, wanted: Evaluate, files: Sequence[Path], era: str | None) -> DataRequest:
@@ -152,17 +132,8 @@ def export_stage(analysis: Analysis) -> Stage:
     tasks = []
     for era in config.trainings:
         run, model = layout.training(era), layout.model(era)
-        task = Task(
-            "export",
-            era or "model",
-            tuple(str(path) for path in (run / "training.json", *_training_files(config, era))),
-            (model, twin_of(model)),
-            {"cmssw": export.cmssw, "name": export.name},
-            code,
-            functools.partial(_export, run, model, export),
-            folders=(run,),
-        )
-        tasks.append(task)
+        job, outputs = ExportJob(run, _training_files(config, era), model, export), (model, twin_of(model))
+        tasks.append(Task.of("export", era or "model", _export, job, code, outputs=outputs, folders=(run,)))
     return Stage("export", tasks, summary=_export_summary)
 
 
@@ -194,19 +165,8 @@ def compile_stage(analysis: Analysis) -> Stage | None:
     for (era, is_data), names in groups.items():
         output, model = layout.with_selection(era, is_data), layout.model(config.training_of(names[0]))
         sources = [Source(config.info_of(name), tuple(analysis.files[name][:_FILES])) for name in names]
-        read = [file for each in sources for file in (*each.files, *each.dataset.files)]
-        settings = {"datasets": [each.dataset.to_json() for each in sources], "selection": skim.selection}
-        tasks.append(
-            Task(
-                "compile",
-                output.stem,
-                tuple(dict.fromkeys([str(model), *read])),
-                (output, twin_of(output)),
-                {**settings, "cut": wanted.cut, "compared": wanted.events, "room": wanted.sizes},
-                code,
-                functools.partial(_compile, model, output, sources, wanted),
-            )
-        )
+        job, outputs = CompileJob(model, output, sources, wanted), (output, twin_of(output))
+        tasks.append(Task.of("compile", output.stem, _compile, job, code, outputs=outputs))
     return Stage("compile", tasks)
 
 
@@ -255,46 +215,41 @@ def _files(config: Config, patterns: Sequence[str], *keys: str) -> list[Path]:
 # the following import torch, which takes seconds: only when something is to be done
 
 
-def _train(files: Sequence[Path], config: Train, run: Path, era: str | None) -> Mapping[str, Any]:
+def _train(job: TrainJob) -> Mapping[str, Any]:
     from ML_processing.training.tracking import ending
     from ML_processing.training.train import train
 
-    if era is not None:
-        say(f"train: the networks of {era}")
-    with ending(config.tracking, run):
-        train(files, config, run)
+    if job.era is not None:
+        say(f"train: the networks of {job.era}")
+    with ending(job.config.tracking, job.run):
+        train(job.files, job.config, job.run)
     return {}
 
 
-def _evaluate(
-    run: Path,
-    files: Sequence[Path],
-    compare: Sequence[Path],
-    data: DataRequest,
-    eras: Mapping[str, Sequence[Path]],
-    repeats: RepeatRequest,
-) -> Mapping[str, Any]:
+def _evaluate(job: EvaluateJob) -> Mapping[str, Any]:
     from ML_processing.evaluation import evaluate
     from ML_processing.training.tracking import add
 
-    evaluate(run, files, run, compare, data, eras, repeats)
+    run = job.run
+    evaluate(run, job.files, run, job.compare, job.data, job.eras, job.repeats)
     add(run, [run / "report.html", run / "metrics.json", *sorted(run.glob("*.png"))])
     return {}
 
 
-def _export(run: Path, output: Path, config: Export) -> Mapping[str, Any]:
+def _export(job: ExportJob) -> Mapping[str, Any]:
     from ML_processing.export.export import export
     from ML_processing.training.tracking import add
 
-    described = export(run, output, config)
-    add(run, [output, twin_of(output)])
+    described = export(job.run, job.output, job.config)
+    add(job.run, [job.output, twin_of(job.output)])
     return described
 
 
-def _compile(model: Path, output: Path, sources: Sequence[Source], wanted: Compilation) -> Mapping[str, Any]:
+def _compile(job: CompileJob) -> Mapping[str, Any]:
     from ML_processing.export.with_selection import export_with_selection
 
-    return {"events": export_with_selection(model, output, sources, wanted)["selection"]["events"]}
+    made = export_with_selection(job.model, job.output, job.sources, job.wanted)
+    return {"events": made["selection"]["events"]}
 
 
 def _export_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.page import Answer
+from MLTools.NanoML.roles import HOW, READS, WRITES
 from statistical_analysis.contents import agreement, fitted_processes
 from statistical_analysis.datacard import for_combine, write_datacard
 from statistical_analysis.model import StatisticalModel, no_signal, statistical_model
@@ -62,8 +63,8 @@ class FitJob:
         Who unblinded what, and when.
     """
 
-    source: Path
-    directory: Path
+    source: Path = field(metadata=READS)
+    directory: Path = field(metadata=WRITES)
     settings: Fit
     luminosity: Mapping[str, Mapping[str, LogNormal]]
     reports: Mapping[str, Path]
@@ -71,7 +72,7 @@ class FitJob:
     is_blind: bool
     unblinded: str | None
     energies: Mapping[str, float | None]
-    place: str
+    place: str = field(metadata=HOW)
     hypothesis: str | None = None
     fitted: Sequence[tuple[str, str]] = ()
     log: Sequence[Unblinding] = ()

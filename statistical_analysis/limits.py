@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional
 
@@ -14,6 +14,7 @@ from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.report.page import digits
+from MLTools.NanoML.roles import READS, WRITES
 from MLTools.NanoML.schema.plain import plain
 from statistical_analysis.results import LEVEL, SCHEMA, Limit, NoFit, Parameter, Results, Significance, read_results
 
@@ -22,16 +23,11 @@ Ranges = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class FittedPoint:
-    """A value of the parameter, the directory of its fit, and the cross section [pb] of the signal there, if that is known."""
+    """A value of the parameter, the results of its fit, and the cross section [pb] of the signal there, if that is known."""
 
     hypothesis: Hypothesis
-    directory: Path
+    results: Path = field(metadata=READS)
     cross_section: float | None
-
-    @property
-    def results(self) -> Path:
-        """The file with the results of the fit."""
-        return self.directory / "results.json"
 
 
 @dataclass(frozen=True)
@@ -39,8 +35,8 @@ class LimitsJob:
     """The fits in rising order, the histograms, where results go, the energy [TeV] of each era, regions, and who unblinded what."""
 
     points: Sequence[FittedPoint]
-    source: Path
-    directory: Path
+    source: Path = field(metadata=READS)
+    directory: Path = field(metadata=WRITES)
     energies: Mapping[str, float | None]
     regions: Sequence[str]
     log: Sequence[Unblinding] = ()
@@ -73,7 +69,7 @@ class Point:
     @classmethod
     def of(cls, point: FittedPoint, found: Results | NoFit) -> Point:
         """From the results of a fit."""
-        at = cls(point.hypothesis.value, point.directory.name, point.cross_section)
+        at = cls(point.hypothesis.value, point.results.parent.name, point.cross_section)
         if isinstance(found, NoFit):
             return at
         return replace(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +15,6 @@ from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.parallel import usable_cores
-from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
@@ -74,22 +72,10 @@ def _fit_task(
         fitted,
         analysis.blinded.log,
     )
-    decisive = {
-        "fit": plain(settings),
-        "luminosity": plain(job.luminosity),
-        "reports": list(job.reports),
-        "apart": list(job.apart),
-        "is_blind": job.is_blind,
-        "unblinded": job.unblinded,
-        "energies": job.energies,
-        "hypothesis": job.hypothesis,
-        "fitted": fitted,
-        "log": plain(job.log),
-    }
     names = ("results.json", "workspace.json", "report.html", "datacard.txt", "templates.root")
     outputs = tuple(directory / name for name in names)
-    name, work, code = hypothesis.ending if hypothesis else "all", functools.partial(fit, job), code_of(fit.__module__)
-    return Task("fit", name, (str(job.source),), outputs, decisive, code, work, folders=(directory,))
+    name = hypothesis.ending if hypothesis else "all"
+    return Task.of("fit", name, fit, job, code_of(fit.__module__), outputs=outputs, folders=(directory,))
 
 
 def _reports(config: Config) -> dict[str, Path]:
@@ -117,7 +103,8 @@ def limits_stage(analysis: Analysis) -> Stage | None:
     config, layout = analysis.config, Layout.of(analysis.config)
     assert config.fit is not None
     points = tuple(
-        FittedPoint(it, layout.fit / it.ending, cross_section(config, config.fit, it)) for it in hypotheses(config)
+        FittedPoint(it, layout.fit / it.ending / "results.json", cross_section(config, config.fit, it))
+        for it in hypotheses(config)
     )
     if not points:
         return None
@@ -125,12 +112,9 @@ def limits_stage(analysis: Analysis) -> Stage | None:
     job = LimitsJob(
         points, layout.histograms(".h5"), layout.fit, energies, [*config.fit.channels], analysis.blinded.log
     )
-    cross_sections = {it.hypothesis.ending: it.cross_section for it in points}
-    settings = {"points": cross_sections, "energies": energies, "log": plain(job.log)}
     outputs = tuple(layout.fit / name for name in ("results.json", "report.html"))
-    inputs = tuple(str(path) for path in (*(it.results for it in points), job.source))
-    work, code = functools.partial(collect, job), code_of(collect.__module__)
-    task = Task("limits", "all", inputs, outputs, settings, code, work, folders=(layout.fit,))
+    code = code_of(collect.__module__)
+    task = Task.of("limits", "all", collect, job, code, outputs=outputs, folders=(layout.fit,))
     return Stage("limits", [task], summary=_summary)
 
 

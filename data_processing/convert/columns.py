@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, PARAMETER, RESERVED, ConvertedColumn
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.nanoaod.provenance import Provenance
+from MLTools.NanoML.roles import HOW
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -45,7 +46,7 @@ class DatasetParameter:
 
     name: str  # of its column
     value: float  # NaN if the dataset does not define it
-    where: str  # its place in the configuration, for messages
+    where: str = field(metadata=HOW)  # its place in the configuration, for messages
 
     def describe(self) -> ConvertedColumn:
         """The description of its column in the metadata."""

@@ -50,6 +50,7 @@ from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.provenance import Provenance
+from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import Bar, progress
 
@@ -60,25 +61,27 @@ _COUNTED_AT_ONCE = 1_000_000  # events
 class ConvertJob:
     """One HDF5 file to be made."""
 
-    sources: Sequence[str]  # the ROOT files of one dataset
-    output: Path  # path of the HDF5 file
+    sources: Sequence[str] = field(metadata=READS)  # the ROOT files of one dataset
+    output: Path = field(metadata=WRITES)  # path of the HDF5 file
     features: Sequence[str]  # names of event-level columns: branches, or columns of a selection
     objects: Mapping[str, StoredCollection] = field(default_factory=dict)  # collections to be stored
     sample: Sample = field(default_factory=Sample)  # the dataset
     classes: Sequence[str] = ()  # all classes of the analysis, in the order of their labels
     luminosity: float | None = None  # integrated luminosity [/fb], or None
     compression: str = "gzip:1"  # "gzip:LEVEL" or "none"
-    memory: int = 100  # memory for the rows of a block of events [MB]
+    memory: int = field(default=100, metadata=HOW)  # memory for the rows of a block of events [MB]
     float16: Sequence[str] = ()  # globs of columns that are stored in reduced precision
     no_value: Mapping[str, Sequence[float]] = field(default_factory=dict)  # what stands for it, by globs of columns
     drop: Sequence[str] = ()  # globs of branches that are left out of whole collections
     # files over which quantiles of the numbers of objects are taken; empty for `sources`
-    survey: Sequence[str] = ()
+    survey: Sequence[str] = field(default=(), metadata=READS)
     # parameters of all datasets of the analysis, with their values for this one
     parameters: Sequence[DatasetParameter] = ()
-    missing: Sequence[Missing] = ()  # files of the dataset that are left out because they cannot be read
+    missing: Sequence[Missing] = field(
+        default=(), metadata=HOW
+    )  # files of the dataset that are left out because they cannot be read
     # for data: the ROOT files of the datasets whose events are left out here, by the names of these datasets
-    earlier: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    earlier: Mapping[str, Sequence[str]] = field(default_factory=dict, metadata=READS)
     allow_gaps: bool = False  # whether files that nanoAOD-tools read in ranges may lack entries
     regions: Sequence[Region] = ()  # the regions of the analysis, for each of which there is a column
     is_corrected: bool = False  # whether a dataset of the analysis has a weight beside the generator's

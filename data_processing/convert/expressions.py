@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import awkward as ak
@@ -19,6 +19,7 @@ from MLTools.NanoML.nanoaod.accounting import Accounting, event_weights
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, SELECTED, Step, WeightSums, weight_column
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.nanoaod.provenance import Provenance
+from MLTools.NanoML.roles import HOW
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.rootfile import RootFile
 
@@ -30,7 +31,7 @@ class Expression:
     """An expression of event-level columns, in the language of skim.cut."""
 
     text: str
-    where: str  # its place in the configuration, for messages
+    where: str = field(metadata=HOW)  # its place in the configuration, for messages
 
 
 IS_SELECTED = Expression(SELECTED, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,20 +16,17 @@ from data_processing.convert.reading import Sample
 from data_processing.datasets.datasets import output_names, root_files
 from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.datasets import FROM_WHERE, TRAINING, Part
+from MLTools.NanoML.config.datasets import TRAINING, Part
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata
 from MLTools.NanoML.contracts.missing import lines as missing_lines
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import told_once
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL
-from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.page import plural
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.task import Task
-
-_NO_MATTER = ("memory", "shuffle")  # settings that do not change the file of a dataset
 
 
 def convert_stage(analysis: Analysis) -> Stage:
@@ -40,29 +37,8 @@ def convert_stage(analysis: Analysis) -> Stage:
     jobs = {name: _dataset_job(analysis, name, groups) for name in groups}
     parts = config.parts_in(TRAINING)
     jobs |= {part.name: _part_job(config, part, jobs[part.dataset], groups) for part in parts}
-    owners = {**{name: name for name in groups}, **{part.name: part.dataset for part in parts}}
-    tasks, code = [], code_of(convert_files.__module__)
-    # every file has their columns, whatever class its events are of
-    varied = {class_: list(it.variations) for class_, it in config.data_driven.items() if it.variations}
-    for name, job in jobs.items():
-        described = config.as_dict("datasets")[owners[name]]
-        settings = {
-            **{key: value for key, value in config.as_dict("convert").items() if key not in _NO_MATTER},
-            "dataset": {key: value for key, value in described.items() if key not in FROM_WHERE},
-            "classes": list(config.classes),
-            "luminosity": job.luminosity,
-            "parameters": [one.name for one in job.parameters],
-            "earlier": list(job.earlier),
-            "regions": config.regions,
-            "is_corrected": job.is_corrected,
-            **({"variations": varied} if varied else {}),
-        }
-        if job.estimate:
-            settings["data_driven"] = plain(job.estimate.describe(0.0))
-        others = (path for each in job.earlier.values() for path in each)
-        inputs = tuple(dict.fromkeys([*(job.survey or job.sources), *others]))
-        work = functools.partial(convert_files, job)
-        tasks.append(Task("convert", name, inputs, (job.output,), settings, code, work))
+    code = code_of(convert_files.__module__)
+    tasks = [Task.of("convert", name, convert_files, job, code) for name, job in jobs.items()]
     return Stage("convert", tasks, 0, functools.partial(convert_summary, hidden=analysis.blinded.hidden))
 
 
@@ -150,22 +126,12 @@ def _parameters(config: Config) -> list[DatasetParameter]:
 
 def convert_tasks(files: Sequence[str], directory: Path, job: ConvertJob) -> list[Task]:
     """One task for each file to be converted into a directory; the sources and output of `job` do not matter."""
-    settings = {
-        "allow_gaps": job.allow_gaps,
-        "compression": job.compression,
-        "features": list(job.features),
-        "float16": list(job.float16),
-        "drop": list(job.drop),
-        "objects": {name: asdict(wanted) for name, wanted in job.objects.items()},
-    }
-    tasks = []
     code = code_of(convert_files.__module__)
-    for file, name in output_names(list(files), ".h5").items():
-        one = replace(job, sources=(file,), output=directory / name, survey=tuple(files))
-        inputs = tuple(files) if any(wanted.quantile for wanted in job.objects.values()) else (file,)
-        work = functools.partial(convert_files, one)
-        tasks.append(Task("convert", Path(name).stem, inputs, (one.output,), settings, code, work))
-    return tasks
+    job = replace(job, survey=tuple(files) if any(it.quantile for it in job.objects.values()) else ())
+    return [
+        Task.of("convert", Path(name).stem, convert_files, replace(job, sources=(file,), output=directory / name), code)
+        for file, name in output_names(list(files), ".h5").items()
+    ]
 
 
 def convert_summary(done: Mapping[str, Mapping[str, Any]], hidden: Optional[Collection[str]] = None) -> list[str]:
@@ -226,11 +192,9 @@ def shuffle_stage(analysis: Analysis) -> Optional[Stage]:
     compression, code = convert.compression or "none", code_of(shuffle_files.__module__)
     tasks = []
     for era in config.trainings:
-        sources = [layout.hdf5(name) for name in config.trained_in(era)]
-        job = ShuffleJob(sources, layout.hdf5_all(era), seed, convert.memory, compression)
-        inputs, settings = tuple(str(path) for path in sources), {"shuffle": seed, "compression": compression}
-        work = functools.partial(shuffle_files, job)
-        tasks.append(Task("shuffle", job.output.stem, inputs, (job.output,), settings, code, work))
+        sources, output = [layout.hdf5(name) for name in config.trained_in(era)], layout.hdf5_all(era)
+        job = ShuffleJob(sources, output, seed, convert.memory, compression)
+        tasks.append(Task.of("shuffle", output.stem, shuffle_files, job, code))
     return Stage("shuffle", tasks, summary=functools.partial(shuffle_summary, hidden=analysis.blinded.hidden))
 
 

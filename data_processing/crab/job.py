@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,12 +23,11 @@ from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.skim.nanoaodtools_engine import postprocess_file
 from data_processing.skim.plan import SkimJob
 from MLTools.NanoML.atomic import replacing, write_json
+from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.schema.plain import build
-from MLTools.NanoML.selection import DatasetInfo
 from MLTools.NanoML.terminal.progress import say
 
 JOB = "job.json"  # says what a job does
@@ -46,52 +45,26 @@ _KINDS = {  # CMS's words
     OTHER: "StdException",
 }
 _REDIRECTORS = ("root://cms-xrd-global.cern.ch/", "root://xrootd-cms.infn.it/", "root://cmsxrootd.fnal.gov/")
-_VERSION = 2
+_VERSION = 3
 
 
-@dataclass(frozen=True)
-class CrabJob:
-    """What a job does with each of its files, as in `SkimJob`; the models are among the modules.
+def write_job(directory: Path, job: SkimJob) -> None:
+    """Write what a job does with each of its files into the directory of a task, which its paths are relative to."""
+    write_json(directory / JOB, {"schema": _VERSION, "job": encode(job)})
 
-    Names of files are relative to the directory of the job.
-    """
 
-    selection: str = ""
-    modules: tuple[str, ...] = ()
-    cut: str = ""
-    certified: str = ""
-    branches: str = ""
-    keep: tuple[str, ...] = ()
-    compression: str = "ZLIB:5"
-    dataset: DatasetInfo = field(default_factory=DatasetInfo)  # each file says whether it is data
-
-    def write(self, directory: Path) -> None:
-        """Write job.json into the directory of a task."""
-        write_json(directory / JOB, {"schema": _VERSION, **asdict(self)})
-
-    @classmethod
-    def read(cls, directory: Path) -> CrabJob:
-        """Read job.json in the directory of a job; an error if there is none, or another version wrote it."""
-        path = directory / JOB
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("schema") != _VERSION or set(content) != {each.name for each in fields(cls)}:
-                raise ValueError("it is from another version")
-            return build(cls, content)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-            raise ConfigError(
-                f"{path}: is not what `nanoml submit` writes ({problem}): write the task again."
-            ) from None
-
-    def dataset_in(self, directory: Path) -> DatasetInfo:
-        """The dataset, whose corrections are in the directory of the job."""
-        file = self.dataset.corrections_file
-        return replace(self.dataset, corrections_file=str(directory / file) if file else "")
-
-    @property
-    def identity(self) -> str:
-        """32 hexadecimal digits that distinguish this from any other."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:32]
+def read_job(directory: Path) -> SkimJob:
+    """Read what `write_job` wrote into the directory of a job; an error if there is nothing, or another version wrote it."""
+    path = directory / JOB
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != _VERSION or not isinstance(job := decode(content["job"]), SkimJob):
+            raise ValueError("it is from another version")
+        corrections = job.dataset.corrections_file and str(directory / job.dataset.corrections_file)
+        dataset = replace(job.dataset, corrections_file=corrections)
+        return replace(job, base=str(directory), engine="nanoaodtools", dataset=dataset)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, NanoMLError) as problem:
+        raise ConfigError(f"{path}: is not what `nanoml submit` writes ({problem}): write the task again.") from None
 
 
 class _CannotOpenError(NanoMLError):
@@ -144,8 +117,8 @@ def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> Non
     """
     if not files:
         raise ConfigError("PSet.py: there are no input files.")
-    settings = CrabJob.read(directory)
-    certified = LumiMask.read(directory / settings.certified) if settings.certified else None
+    asked = read_job(directory)
+    certified = LumiMask.read(directory / asked.certified) if asked.certified else None
     kept = certified if mask is None else mask if certified is None else mask & certified
     output, sections = directory / OUTPUT, LumiMask()
     with TemporaryDirectory(prefix="nanoml-", dir=directory) as scratch:
@@ -153,20 +126,7 @@ def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> Non
         if kept is not None:
             kept_file = str(Path(scratch, "sections.json"))
             kept.write(kept_file)
-        job = SkimJob(
-            "",
-            Path(),
-            settings.selection,
-            str(directory),
-            settings.keep,
-            settings.compression,
-            modules=settings.modules,
-            cut=settings.cut,
-            certified=kept_file,
-            branches=settings.branches,
-            engine="nanoaodtools",
-            dataset=settings.dataset_in(directory),
-        )
+        job = replace(asked, certified=kept_file)
         skims, inputs = [], []
         for number, name in enumerate(files):
             report, skim = _skim(name, Path(scratch, str(number)), job, mask, certified)
@@ -176,12 +136,14 @@ def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> Non
         if len(skims) == 1:
             os.replace(skims[0], output)
         else:
-            merging = MergeJob([str(skim) for skim in skims], output, fill=True, compression=settings.compression)
+            merging = MergeJob([str(skim) for skim in skims], output, fill=True, compression=asked.compression)
             for line in merge_files(merging).lines(OUTPUT):
                 say(line)
     with RootFile(output) as file:
         written = FileReport(OUTPUT, file.entries, sections.as_dict())
-    write_success(directory, inputs, written, settings.identity)
+    # what distinguishes this configuration from any other
+    identity = hashlib.sha256((directory / JOB).read_bytes()).hexdigest()[:32]
+    write_success(directory, inputs, written, identity)
 
 
 def _skim(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import data_processing
-from data_processing.crab.job import JOB, OUTPUT, CrabJob
+from data_processing.crab.job import JOB, OUTPUT, write_job
 from data_processing.datasets.files import file_patterns, instance_of, is_wildcard, place_of
 from data_processing.skim.plan import read_rules
 from data_processing.skim.stage import skim_job
@@ -334,8 +334,8 @@ def _write_job(
             lines.append(f"{name} = score(os.path.join(HERE, {name + '.onnx'!r}), {value!r})")
         write_text(directory / _MODELS, "\n".join(lines) + "\n")
         modules.append(f"{_MODELS}:{','.join(names)}")
-    selection, keep = _flat(job.selection), tuple(job.keep)
-    CrabJob(selection, tuple(modules), job.cut, certified, rules, keep, job.compression, info).write(directory)
+    here: dict[str, Any] = {"base": "", "certified": certified, "branches": rules, "dataset": info, "modules": modules}
+    write_job(directory, replace(job, selection=_flat(job.selection), **here))
     return sent
 
 

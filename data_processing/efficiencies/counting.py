@@ -14,6 +14,7 @@ from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import weights_in
 from MLTools.NanoML.nanoaod.formula import Formula
+from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
 from MLTools.NanoML.schema.plain import plain
@@ -50,15 +51,15 @@ class Bins:
 class CountingJob:
     """A file in which jets are counted, and where the numbers go."""
 
-    source: str  # path or URL
-    output: Path  # a JSON file
+    source: str = field(metadata=READS)  # path or URL
+    output: Path = field(metadata=WRITES)  # a JSON file
     selection: str  # "module:Class" or "file.py:Class"
     bins: Bins
-    base: str = "."  # the directory that files are relative to
+    base: str = field(default=".", metadata=HOW)  # the directory that files are relative to
     cut: str = ""  # a cut in the language of ROOT's TTree::Draw, before the selection; empty without one
     dataset: DatasetInfo = field(default_factory=DatasetInfo)
-    chunk: int = 100_000  # maximum number of events read at once
-    memory: int = 100  # memory for their branches [MB]
+    chunk: int = field(default=100_000, metadata=HOW)  # maximum number of events read at once
+    memory: int = field(default=100, metadata=HOW)  # memory for their branches [MB]
 
 
 @dataclass

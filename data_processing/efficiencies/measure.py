@@ -5,7 +5,6 @@ Bins that have too few jets are joined.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -298,18 +297,12 @@ def _tasks(analysis: Analysis, how: Measurement, eras: Sequence[_Era]) -> list[T
     for dataset in (dataset for era in eras for dataset in era.datasets):
         skim = skim_job(config, dataset)
         code = code_of(count_file.__module__, *skim.sources())
-        settings = {
-            "selection": skim.selection, "cut": skim.cut, "dataset": skim.dataset.to_json(),
-            "abseta": list(how.bins.abseta), "pt": list(how.bins.pt),
-        }  # fmt: skip
-        beside = [file for file in skim.dataset.files if file not in made]
         for file, name in output_names(list(analysis.files[dataset]), ".json").items():
             job = CountingJob(
                 file, layout.counts(dataset) / name, skim.selection, how.bins, skim.base, skim.cut, skim.dataset, skim.chunk, skim.memory,
             )  # fmt: skip
-            work, inputs = functools.partial(count_file, job), (file, *beside)
-            task = f"{dataset}/{Path(name).stem}"
-            tasks.append(Task("efficiencies", task, inputs, (job.output,), settings, code, work))
+            task = Task.of("efficiencies", f"{dataset}/{Path(name).stem}", count_file, job, code)
+            tasks.append(replace(task, inputs=tuple(it for it in task.inputs if it not in made)))
     return tasks
 
 

@@ -23,6 +23,7 @@ from MLTools.NanoML.nanoaod.fileaccounting import EVENT_WEIGHT, under_shift
 from MLTools.NanoML.nanoaod.folds import fold_of, part_of
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.nanoaod.provenance import Provenance
+from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
@@ -50,8 +51,7 @@ class Plan:
     axes: Sequence[Axis]
     regions: Sequence[str]
     hypothesis: Optional[Hypothesis] = None  # scores are those at its value
-    # whether what is below and above an axis counts in its first and last bin, which is of no concern for filling
-    is_folded: bool = field(default=False, metadata={"hidden": True})
+    is_folded: bool = False  # whether what is below and above an axis counts in its first and last bin
 
     @property
     def ending(self) -> str:
@@ -83,17 +83,17 @@ class Process:
 class FillJob:
     """A file whose events are filled."""
 
-    scores: str  # the file with scores, weights and regions
-    events: str  # the file that it is a friend of, or the same if it is a copy
-    output: Path  # an HDF5 file
+    scores: str = field(metadata=READS)  # the file with scores, weights and regions
+    events: str = field(metadata=READS)  # the file that it is a friend of, or the same if it is a copy
+    output: Path = field(metadata=WRITES)  # an HDF5 file
     plans: Sequence[Plan]
     processes: Sequence[Process]
     model: str  # name of the model, whose outputs can be named without it
     has_regions: bool = True  # False if the analysis has none, so that all events are in the only one
     # the number of folds if one network was trained, which has seen all but the first: only the events of this have a score that counts
     single_of: Optional[int] = None
-    chunk: int = 500_000  # largest number of events read at once
-    memory: int = 200  # memory for their branches [MB]
+    chunk: int = field(default=500_000, metadata=HOW)  # largest number of events read at once
+    memory: int = field(default=200, metadata=HOW)  # memory for their branches [MB]
 
 
 @dataclass

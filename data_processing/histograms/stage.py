@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -24,7 +23,7 @@ from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.nanoaod.folds import SINGLE
 from MLTools.NanoML.nanoaod.formula import Formula
-from MLTools.NanoML.schema.plain import plain
+from MLTools.NanoML.roles import READS, WRITES
 from MLTools.NanoML.terminal.progress import say_once
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
@@ -48,17 +47,11 @@ def fill_stage(analysis: Analysis) -> Optional[Stage]:
     for dataset, processes, events, scores, output in _files(analysis):
         source = str(scores) if copies else events
         parameters = config.datasets[dataset].parameters
-        mine = [it for it in plans if it.hypothesis is None or it.hypothesis.allows(parameters)]
+        # what is below and above an axis is filled in any case
+        allowed = (it for it in plans if it.hypothesis is None or it.hypothesis.allows(parameters))
+        mine = [replace(it, is_folded=False) for it in allowed]
         job = FillJob(str(scores), source, output, mine, processes, layout.name, bool(config.regions), single)
-        settings = {
-            "histograms": [plain(plan) for plan in mine],
-            "processes": [plain(each) for each in processes],
-            "model": layout.name,
-            "single_of": single,
-        }
-        inputs = tuple(dict.fromkeys([str(scores), source]))
-        work = functools.partial(fill_file, job)
-        tasks.append(Task("fill", f"{dataset}/{output.stem}", inputs, (output,), settings, code, work))
+        tasks.append(Task.of("fill", f"{dataset}/{output.stem}", fill_file, job, code))
     return Stage("fill", tasks, 0)
 
 
@@ -70,7 +63,7 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
     plans = _plans(config)
     files: dict[str, list[Part]] = {}
     for dataset, *_, output in _files(analysis):
-        files.setdefault(dataset, []).append((output, config.datasets[dataset].era))
+        files.setdefault(dataset, []).append(Part(output, config.datasets[dataset].era))
     parts = [part for name, mine in files.items() if not config.datasets[name].varies for part in mine]
     varied = [
         VariedParts(it.variation, name, files[name], [part for other in it.varies for part in files[other]])
@@ -87,7 +80,6 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
     luminosity = {name: era.luminosity for name, era in config.eras.items()} or {"": config.luminosity}
     signal = signal_of(config)
     output, root = layout.histograms(".h5"), layout.histograms(".root")
-    blinded = analysis.blinded
     has_data = any(dataset.is_data for dataset in config.datasets.values())
     blinded = analysis.blinded
     blind, opened = blinded.bins if has_data else None, list(blinded.opened)
@@ -96,24 +88,7 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
         parts, normalisations, plans, chosen, processes, signal, luminosity, output, root, blind, varied,
         blinded.shares, opened, origins,
     )  # fmt: skip
-    settings = {
-        "histograms": [plain(plan) for plan in plans],
-        "chosen": {name: plain(each) for name, each in chosen.items()},
-        "classes": list(processes),
-        "origins": plain(origins),
-        "overflow": [plan.name for plan in plans if plan.is_folded],
-        "signal": signal,
-        "luminosity": luminosity,
-        "eras": {name: dataset.era for name, dataset in config.datasets.items()},
-        "varied": {name: [it.variation, *it.varies] for name, it in config.datasets.items() if it.varies},
-        "blind": plain(blind),
-        "shares": [[*place, share] for place, share in blinded.shares.items()],
-        "opened": opened,
-    }
-    inputs = tuple(str(path) for path in [*(path for mine in files.values() for path, _ in mine), *normalisations])
-    work = functools.partial(make_templates, job)
-    code = code_of(make_templates.__module__)
-    task = Task("histogram", "all", inputs, (root, output), settings, code, work)
+    task = Task.of("histogram", "all", make_templates, job, code_of(make_templates.__module__))
     return Stage("histogram", [task], summary=_blind_bins)
 
 
@@ -133,22 +108,29 @@ def draw_stage(analysis: Analysis) -> Optional[Stage]:
         return None
     source, page = layout.histograms(".h5"), layout.histograms(".html")
     energies = {name: era.energy for name, era in config.eras.items()}
-    settings = {"energies": energies}
-    code, work = (
-        code_of("data_processing.histograms.draw", "data_processing.histograms.yields"),
-        functools.partial(_draw, source, page, energies),
-    )
+    code = code_of("data_processing.histograms.draw", "data_processing.histograms.yields")
     outputs = (page, *(page.with_name(f"yields.{suffix}") for suffix in ("md", "tex")))
-    return Stage("draw", [Task("draw", "all", (str(source),), outputs, settings, code, work, folders=(page.parent,))])
+    job = DrawJob(source, page, energies)
+    task = Task.of("draw", "all", _draw, job, code, outputs=outputs, folders=(page.parent,))
+    return Stage("draw", [task])
 
 
-def _draw(source: Path, page: Path, energies: Mapping[str, Optional[float]]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class DrawJob:
+    """The histograms, the page on which they are drawn, and the energy [TeV] of each era."""
+
+    source: Path = field(metadata=READS)
+    page: Path = field(metadata=WRITES)
+    energies: Mapping[str, Optional[float]]
+
+
+def _draw(job: DrawJob) -> dict[str, Any]:
     from data_processing.histograms.draw import draw_histograms  # imports matplotlib
     from data_processing.histograms.yields import write_tables
 
-    templates = Templates.read(source)
-    drawn = draw_histograms(templates, page.parent, energies)
-    write_tables(templates, page.parent, drawn)
+    templates, folder = Templates.read(job.source), job.page.parent
+    drawn = draw_histograms(templates, folder, job.energies)
+    write_tables(templates, folder, drawn)
     return {"figures": len(drawn)}
 
 

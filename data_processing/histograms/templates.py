@@ -34,13 +34,20 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL as UNVARIED
 from MLTools.NanoML.nanoaod.fileaccounting import combined, weight_column
 from MLTools.NanoML.nanoaod.weights import UP_DOWN
+from MLTools.NanoML.roles import READS, WRITES
 from MLTools.NanoML.rootio.histograms import root_histogram
 
 Floats = NDArray[np.float64]
 _Key = tuple[str, str, Optional[str], str]
 """Histogram, region, era and process."""
-Part = tuple[Path, Optional[str]]
-"""A file with filled histograms, and its era."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file with filled histograms, and its era."""
+
+    path: Path = field(metadata=READS)
+    era: Optional[str]
 
 
 @dataclass(frozen=True)
@@ -75,14 +82,14 @@ class TemplateJob:
     """The histograms of all files, and where their sum goes."""
 
     parts: Sequence[Part]
-    normalisations: Sequence[Path]  # of all datasets: they say which variations belong together
+    normalisations: Sequence[Path] = field(metadata=READS)  # of all datasets: they say which variations belong together
     plans: Sequence[Plan]
     chosen: Mapping[str, ChosenBins]  # by histogram; the others keep their bins
     classes: Sequence[str]
     signal: Optional[str]
     luminosity: Mapping[str, Optional[float]]  # [/fb], by era
-    output: Path  # the HDF5 file
-    root: Path  # the ROOT file
+    output: Path = field(metadata=WRITES)  # the HDF5 file
+    root: Path = field(metadata=WRITES)  # the ROOT file
     blind: Optional[BlindBins] = None  # whose data are left out
     varied: Sequence[VariedParts] = ()
     shares: Mapping[Place, float] = field(default_factory=dict)  # of the events that may be seen, where not all
@@ -186,8 +193,9 @@ def _added(parts: Sequence[Part]) -> dict[_Key, _Sums]:
     found: dict[tuple[_Key, bool], _Sums] = {}
     # sums of weights, by histogram, era and process: of all events, and of these; not all histograms have the same files
     weights: dict[tuple[str, Optional[str], str], Floats] = {}
-    for path, era in parts:
-        with h5py.File(path, "r") as file:
+    for part in parts:
+        era = part.era
+        with h5py.File(part.path, "r") as file:
             of_file = dict(file.attrs)
             for name, regions in file.items():
                 scored = set()

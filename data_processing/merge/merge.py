@@ -19,6 +19,7 @@ from MLTools.NanoML.atomic import aside_of, replacing
 from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, is_same_sum
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance
+from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.compression import compression_of
 from MLTools.NanoML.rootio.histograms import bins_of, is_histogram
@@ -130,12 +131,12 @@ def _parts(values: Any) -> Iterator[NDArray[Any]]:
 class MergeJob:
     """One file to be made of others."""
 
-    sources: Sequence[str]  # paths and URLs of NanoAOD files, each of them once
-    output: Path  # path of the merged file
+    sources: Sequence[str] = field(metadata=READS)  # paths and URLs of NanoAOD files, each of them once
+    output: Path = field(metadata=WRITES)  # path of the merged file
     fill: bool = False  # whether branches that a file lacks are filled with zeros, false or empty lists there
     common: bool = False  # whether branches that are not the same in all files are left out
     compression: str = "ZLIB:5"  # "ALGORITHM:LEVEL"
-    memory: float = 100  # how much the events at work may take, in MB
+    memory: float = field(default=100, metadata=HOW)  # how much the events at work may take, in MB
 
 
 @dataclass(frozen=True)

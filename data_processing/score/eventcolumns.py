@@ -31,6 +31,7 @@ from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import EVENT_WEIGHT, NOMINAL, SELECTED, ShiftSums, WeightSums, under_shift
 from MLTools.NanoML.nanoaod.provenance import Provenance
+from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
@@ -43,12 +44,12 @@ _READ_AT_ONCE = 500_000  # events
 class NormaliseJob:
     """The normalisation of a dataset to be found."""
 
-    sources: Sequence[str]  # the ROOT files of the dataset
-    output: Path  # path of the file that is made
+    sources: Sequence[str] = field(metadata=READS)  # the ROOT files of the dataset
+    output: Path = field(metadata=WRITES)  # path of the file that is made
     sample: Sample
     luminosity: float | None = None  # integrated luminosity [/fb], or None
     # for data: the ROOT files of the datasets whose events are copies here, by the names of these datasets
-    earlier: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    earlier: Mapping[str, Sequence[str]] = field(default_factory=dict, metadata=READS)
     allow_gaps: bool = False  # whether files that nanoAOD-tools read in ranges may lack entries
     region: Region | None = None  # the region whose events are taken, if its class is estimated from data
 
@@ -142,14 +143,14 @@ def prefix_of(class_: str) -> str:
 class Role:
     """A role of a dataset's events: they are those of the dataset, or events of a class that is estimated from data."""
 
-    normalisation: Path  # path of its normalisation
+    normalisation: Path = field(metadata=READS)  # path of its normalisation
     is_data: bool
     weight: Expression | None  # of the dataset
     regions: Sequence[Region]  # of the analysis
     estimate: Estimate | None = None
 
     @property
-    def files(self) -> list[Path]:
+    def also_read(self) -> list[Path]:
         """The files that it reads beside the events."""
         return [self.normalisation, *([copies_of(self.normalisation)] if self.is_data else [])]
 
@@ -165,7 +166,7 @@ class Mark:
 
     name: str  # of its branch
     number: int
-    title: str  # what the numbers mean
+    title: str = field(metadata=HOW)  # what the numbers mean
 
 
 class EventColumns:

@@ -16,6 +16,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, ScoredBy
+from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
@@ -27,16 +28,16 @@ from MLTools.NanoML.terminal.progress import progress
 class ScoreJob:
     """One file to be scored."""
 
-    source: str  # path or URL of the input: a skim, or any NanoAOD file
-    output: Path  # path of the file of scores
-    models: Sequence[Path]  # paths of the ONNX files
+    source: str = field(metadata=READS)  # path or URL of the input: a skim, or any NanoAOD file
+    output: Path = field(metadata=WRITES)  # path of the file of scores
+    models: Sequence[Path] = field(metadata=READS)  # paths of the ONNX files
     # values of the models' parameters, by their names; with several, the names of scores end with the value
     parameters: Mapping[str, Sequence[float]] = field(default_factory=dict)
     copy: bool = False  # write a full copy of the input with the scores, not the scores alone
     compression: str = "ZLIB:5"  # "ALGORITHM:LEVEL"
-    chunk: int = 200_000  # maximum number of events read at once
-    memory: int = 100  # memory for the branches of a chunk [MB]
-    base: str = "."  # directory that the path of a selection's file is relative to
+    chunk: int = field(default=200_000, metadata=HOW)  # maximum number of events read at once
+    memory: int = field(default=100, metadata=HOW)  # memory for the branches of a chunk [MB]
+    base: str = field(default=".", metadata=HOW)  # directory that the path of a selection's file is relative to
     roles: Sequence[Role] = ()  # what the events are, if the file is of a dataset of an analysis
     marks: Sequence[Mark] = ()  # numbers that all of these events have
 

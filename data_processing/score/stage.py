@@ -25,7 +25,6 @@ from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.parallel import RECORDS
-from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
@@ -112,18 +111,8 @@ def normalise_stage(analysis: Analysis) -> Optional[Stage]:
                 region=region_of(config, wanted.region),
             )
         for key, each in jobs.items():
-            settings = {
-                "cross_section": sample.cross_section,
-                "luminosity": luminosity,
-                "data": dataset.is_data,
-                "earlier": list(each.earlier),
-                "allow_gaps": allow_gaps,
-                "region": each.region.cut.text if each.region else None,
-            }
-            inputs = tuple(dict.fromkeys([*sources, *(path for paths in each.earlier.values() for path in paths)]))
             outputs = (each.output, *([copies_of(each.output)] if dataset.is_data else []))
-            work = functools.partial(normalise, each)
-            tasks.append(Task("normalise", key, inputs, outputs, settings, code, work))
+            tasks.append(Task.of("normalise", key, normalise, each, code, outputs=outputs))
     return Stage("normalise", tasks, 0)
 
 
@@ -170,25 +159,11 @@ def score_tasks(
     `prefix` is put before the tasks' names: the dataset. `own` says that the model is made by the same analysis: it may
     not exist yet, and its selection has been run in the skims.
     """
-    parameters = {name: [*values] for name, values in job.parameters.items()}
-    settings: dict[str, Any] = {"parameters": parameters, "copy": job.copy, "compression": job.compression}
-    if job.roles:
-        estimates = [role.estimate for role in job.roles if role.estimate]
-        settings |= {
-            "marks": [asdict(mark) for mark in job.marks],
-            "regions": {region.name: region.cut.text for region in job.roles[0].regions},
-            "weight": job.roles[0].weight.text if job.roles[0].weight else None,
-            "data_driven": [plain(estimate.describe(0.0)) for estimate in estimates],
-        }
-    others = dict.fromkeys(str(path) for role in job.roles for path in role.files)
     code = code_of(score_file.__module__, *([] if own else _selection_sources(job)))
-    tasks = []
-    for file, name in output_names(list(files)).items():
-        one = replace(job, source=file, output=directory / name)
-        inputs = (file, *map(str, job.models), *others)
-        work = functools.partial(score_file, one)
-        tasks.append(Task("score", prefix + Path(name).stem, inputs, (one.output,), settings, code, work))
-    return tasks
+    return [
+        Task.of("score", prefix + Path(name).stem, score_file, replace(job, source=file, output=directory / name), code)
+        for file, name in output_names(list(files)).items()
+    ]
 
 
 def _selection_sources(job: ScoreJob) -> list[Path]:

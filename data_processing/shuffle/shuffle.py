@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -46,6 +46,7 @@ from MLTools.NanoML.contracts.hdf5 import (
 )
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio.compression import inflate
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.terminal.progress import Bar, progress
@@ -63,10 +64,10 @@ _Block = tuple[NDArray[Any], NDArray[Any]]  # records, and the bucket of each; o
 class ShuffleJob:
     """One HDF5 file to be made from others."""
 
-    sources: Sequence[Path]  # HDF5 files of the schema, with the same fields and classes
-    output: Path  # path of the HDF5 file
+    sources: Sequence[Path] = field(metadata=READS)  # HDF5 files of the schema, with the same fields and classes
+    output: Path = field(metadata=WRITES)  # path of the HDF5 file
     seed: int = 1  # seed of the random order; not negative
-    memory: float = 100  # memory for rows [MB]; the result does not depend on it
+    memory: float = field(default=100, metadata=HOW)  # memory for rows [MB]; the result does not depend on it
     compression: str = "gzip:1"  # "gzip:LEVEL" or "none"
 
 
@@ -282,17 +283,17 @@ def differences(first: Part, other: Part) -> Iterator[str]:
             if name not in that.tables:
                 yield f"{that.path}: has no `{name}`, but {this.path} has it"
                 return
-            for field in table.base.names or ():
-                if field not in (that.tables[name].base.names or ()):
-                    yield f"{that.path}: `{name}` has no field {field}, but {this.path} has it"
+            for column in table.base.names or ():
+                if column not in (that.tables[name].base.names or ()):
+                    yield f"{that.path}: `{name}` has no field {column}, but {this.path} has it"
     for name, table in first.tables.items():
         wanted, found = table.base, other.tables[name].base
         if table.shape != other.tables[name].shape:
             one, two = (" x ".join(map(str, each.tables[name].shape)) or "one row" for each in (first, other))
             yield f"{other.path}: `{name}` has {two} for each event, but {one} in {first.path}"
-        for field in wanted.names or ():
-            if wanted[field] != found[field]:
-                yield f"{other.path}: {field} of `{name}` is {found[field]}, but {wanted[field]} in {first.path}"
+        for column in wanted.names or ():
+            if wanted[column] != found[column]:
+                yield f"{other.path}: {column} of `{name}` is {found[column]}, but {wanted[column]} in {first.path}"
         if wanted.names != found.names:
             yield f"{other.path}: `{name}` has its fields in another order than {first.path}"
 

@@ -15,6 +15,7 @@ from MLTools.NanoML.dependencies import source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import WeightSums
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import is_histogram
@@ -32,20 +33,22 @@ _WORDS = {"keep": (True, False), "drop": (False, False), "keepmatch": (True, Tru
 class SkimJob:
     """One file to be skimmed."""
 
-    source: str  # path or URL of the input
-    output: Path  # path of the skim
+    source: str = field(metadata=READS)  # path or URL of the input
+    output: Path = field(metadata=WRITES)  # path of the skim
     selection: str = ""  # "module:Class" or "file.py:Class"; empty without one
-    base: str = "."  # directory that files are relative to
+    base: str = field(default=".", metadata=HOW)  # directory that files are relative to
     keep: Sequence[str] = ()  # rules for the input's branches, after those of `branches`
     compression: str = "ZLIB:5"  # "ALGORITHM:LEVEL"
-    chunk: int = 100_000  # maximum number of events read at once
-    memory: int = 100  # memory for the branches of a chunk [MB]
+    chunk: int = field(default=100_000, metadata=HOW)  # maximum number of events read at once
+    memory: int = field(default=100, metadata=HOW)  # memory for the branches of a chunk [MB]
     # modules of nanoAOD-tools, written like a selection, that are run event by event after it
     modules: Sequence[str] = ()
     cut: str = ""  # a cut in the language of ROOT's TTree::Draw, before the selection; empty without one
     # path of a JSON file of certified luminosity sections: only these are kept of data; empty without one
-    certified: str = ""
-    branches: str = ""  # path of a branch selection file of nanoAOD-tools; empty without one
+    certified: str = field(default="", metadata=READS)
+    branches: str = field(
+        default="", metadata=READS
+    )  # path of a branch selection file of nanoAOD-tools; empty without one
     # "columnar", which is `skim_file`, or "nanoaodtools", which is `nanoaodtools_engine.postprocess_file`
     engine: str = "columnar"
     format: str = "TTree"  # or "RNTuple": what is written

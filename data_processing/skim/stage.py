@@ -6,6 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 _ODD_MEAN = 0.1  # that the mean of a weight of all events may differ from 1
 _ODD_RATIO = 100  # of the mean generator weights of two files of a dataset, if both have so many events
 _SECTIONS = "luminosity.json"  # of data
-_FILES = ("certified", "branches")  # settings that name a file
-# what the content of a skim depends on
-_SETTINGS = ("selection", "modules", "cut", *_FILES, "keep", "compression", "engine", "format")
 
 
 def skim_job(config: Config, name: str | None = None) -> SkimJob:
@@ -67,22 +65,15 @@ def skim_tasks(files: Sequence[str], directory: Path, job: SkimJob, prefix: str 
     if job.format != "TTree" and job.engine != "columnar":
         raise ConfigError(f"skim.format: the engine {job.engine} writes no {job.format}. Use the engine columnar.")
     skim = _engine(job.engine)
-    settings = {name: getattr(job, name) for name in _SETTINGS}
     code = code_of(skim.__module__, *job.sources())
-    settings_files = [str(Path(job.base, settings[name])) for name in _FILES if settings[name]]
-    if job.selection:
-        settings["dataset"] = job.dataset.to_json()
-        settings_files += job.dataset.files
-    tasks = []
-    for file, name in output_names(list(files)).items():
-        one = job.of_file(file, directory / name)
-        work = functools.partial(skim, one)
-        tasks.append(
-            Task(
-                "skim", prefix + os.path.splitext(name)[0], (file, *settings_files), (one.output,), settings, code, work
-            )
-        )
-    return tasks
+    certified, branches = (text and str(Path(job.base, text)) for text in (job.certified, job.branches))
+    # nothing but a selection asks what the dataset is
+    dataset = job.dataset if job.selection else DatasetInfo()
+    job = replace(job, certified=certified, branches=branches, dataset=dataset)
+    return [
+        Task.of("skim", prefix + os.path.splitext(name)[0], skim, job.of_file(file, directory / name), code)
+        for file, name in output_names(list(files)).items()
+    ]
 
 
 def _engine(name: str) -> Callable[[SkimJob], Accounting]:

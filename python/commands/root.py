@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from pathlib import Path
 from typing import Any, Optional
@@ -149,9 +148,7 @@ def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **op
     merging = import_part("data_processing.merge.merge")
     job = merging.MergeJob(find_files(files), output.resolve(), **options)
     workdir = job.output.parent / RECORDS / job.output.name  # of its own, so that other runs may write beside it
-    settings = {"fill": job.fill, "common": job.common, "compression": job.compression}
-    code, work = code_of(merging.__name__), functools.partial(merging.merge_files, job)
-    task = Task("merge", job.output.name, tuple(job.sources), (job.output,), settings, code, work)
+    task = Task.of("merge", job.output.name, merging.merge_files, job, code_of(merging.__name__))
     stage = Stage("merge", [task], summary=merging.summary)
     if dry_run:
         lines = [line for each in plan([stage], workdir, force) for line in each.lines()]

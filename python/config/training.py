@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from MLTools.NanoML.networks import NetworkClass, networks
+from MLTools.NanoML.roles import HOW
 from MLTools.NanoML.schema.settings import BRANCH, NAME, REGION, setting
 
 # what settings can name, the default first
@@ -117,11 +118,12 @@ class Train:
         enum=SCALINGS,
     )
     files: Optional[list[str]] = setting(
-        None, "HDF5 files to train on, instead of those that the analysis converts.", minItems=1
+        None, "HDF5 files to train on, instead of those that the analysis converts.", minItems=1, **HOW
     )
     per_era: bool = setting(
         False,
         "True to train networks for each of `eras` instead of for all: every event is scored by those of its own era.",
+        **HOW,
     )
     features: Optional[list[str]] = setting(
         None,
@@ -225,7 +227,9 @@ class Train:
         "The class to call signal in plots; by default that of the first of `discriminants`, or else the class signal, or else "
         "the first one.",
     )
-    device: str = setting("auto", "Where to compute; auto takes a GPU if there is one.", enum=("auto", "cpu", "cuda"))
+    device: str = setting(
+        "auto", "Where to compute; auto takes a GPU if there is one.", enum=("auto", "cpu", "cuda"), **HOW
+    )
     precision: str = setting(
         PRECISIONS[0],
         "Number type of most of the computation in training; bfloat16 and float16 are faster on a GPU.",
@@ -236,16 +240,21 @@ class Train:
         "How many networks are trained at the same time, each on one core of the CPU; "
         "0: as many as there are usable cores. On a GPU they are trained one after the other.",
         minimum=0,
+        **HOW,
     )
     processes: int = setting(1, "How many processes share each network's batches, one per GPU (torchrun).", minimum=1)
     memory: int = setting(
-        1000, "Memory for the events [MB]; what exceeds it is read from the files again in every epoch.", minimum=1
+        1000,
+        "Memory for the events [MB]; what exceeds it is read from the files again in every epoch.",
+        minimum=1,
+        **HOW,
     )
     tracking: list[str] = setting(
         list,
         "Where the training is recorded besides its own files: mlflow, tensorboard.",
         uniqueItems=True,
         items={"enum": TRACKERS},
+        **HOW,
     )
     share: float = field(default=1.0, metadata={"hidden": True})
     """Share of the events that are used: less than all for a learning curve."""

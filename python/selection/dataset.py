@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.roles import HOW, READS
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class DatasetInfo:
 
     name: str = ""
     era: str = ""
-    is_data: bool = False
+    is_data: bool = field(default=False, metadata=HOW)  # each file says it
     parameters: Mapping[str, float] = field(default_factory=dict)
     triggers: Sequence[str] = ()
-    corrections_file: str = ""
+    corrections_file: str = field(default="", metadata=READS)
 
     def to_json(self) -> dict[str, Any]:
         """What the events of a skim may depend on; nothing for a dataset of which nothing is said."""
@@ -42,7 +43,7 @@ class DatasetInfo:
         return {key: value for key, value in content.items() if value and key not in ("is_data", "corrections_file")}
 
     @property
-    def files(self) -> list[str]:
+    def also_read(self) -> list[str]:
         """The file with the corrections, and the files that it names."""
         if not self.corrections_file:
             return []

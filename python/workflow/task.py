@@ -19,6 +19,7 @@ from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json, write_text
 from MLTools.NanoML.dependencies import changed
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.roles import describe
 from MLTools.NanoML.rootio.remote.server import is_remote
 
 NOT_DONE = "not done yet"
@@ -43,6 +44,16 @@ class Task:
     # files from which interrupted work continues; they are removed before finished work is done again
     memory: tuple[Path, ...] = ()
     folders: tuple[Path, ...] = ()  # directories that it reads and writes beside its inputs and outputs
+
+    @classmethod
+    def of(cls, stage: str, name: str, kernel: Callable[[Any], Any], job: Any, code: str, **others: Any) -> Task:
+        """What a function does with a job, whose fields say what its files are, and what decides the result (see `roles`).
+
+        `others` are further fields, and the outputs where the job has their directory.
+        """
+        found = describe(job)
+        outputs = others.pop("outputs", None) or tuple(map(Path, found.writes))
+        return cls(stage, name, found.reads, outputs, found.settings, code, functools.partial(kernel, job), **others)
 
     def do(self) -> dict[str, Any]:
         """Do the work; return its summary as JSON could hold it."""

@@ -61,7 +61,10 @@ def results(limits: Sequence[float] | None, observed: float | None = None) -> Re
 
 def fits(medians: Sequence[float | None], observed: float | None = None) -> list[tuple[FittedPoint, Results | NoFit]]:
     """None has no limit, and 0 no fit."""
-    points = [FittedPoint(it, Path("fit", it.ending), 0.1) for it in (Hypothesis("mass", value) for value in VALUES)]
+    points = [
+        FittedPoint(it, Path("fit", it.ending, "results.json"), 0.1)
+        for it in (Hypothesis("mass", value) for value in VALUES)
+    ]
     bands = [None if it is None else [0.5 * it, 0.7 * it, it, 1.4 * it, 2 * it] for it in medians]
     found = [results(band, observed) for band in bands]
     nothing = NoFit("NanoML", "no fit", found[0].unblinded, "signal", "")

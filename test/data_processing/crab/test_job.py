@@ -13,13 +13,15 @@ from data_processing.crab.job import (
     CONFIGURATION,
     OTHER,
     REPORT,
-    CrabJob,
     FileReport,
     main,
     mask_of,
+    read_job,
     write_failure,
+    write_job,
     write_success,
 )
+from data_processing.skim.plan import SkimJob
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 
@@ -58,7 +60,7 @@ def test_codes_of_what_goes_wrong(
 
     assert code_of(str(source)) == (CONFIGURATION, failure(tmp_path)[1])
     assert "job.json: is not what" in failure(tmp_path)[1]
-    CrabJob("no.such.module:Selection").write(tmp_path)
+    write_job(tmp_path, SkimJob("", Path(), "no.such.module:Selection"))
     assert code_of()[0] == CONFIGURATION
     code, text = code_of("/nowhere/x.root")
     assert code == CANNOT_OPEN
@@ -105,4 +107,4 @@ def test_a_failure_in_plain_ascii(tmp_path: Path) -> None:
 def test_a_damaged_job(text: str, tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(text)
     with pytest.raises(ConfigError, match=r"job.json: is not what `nanoml submit` writes"):
-        CrabJob.read(tmp_path)
+        read_job(tmp_path)

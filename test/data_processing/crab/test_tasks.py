@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import yaml
 
-from data_processing.crab.job import CrabJob
+from data_processing.crab.job import read_job
 from data_processing.crab.tasks import inputs_of, write_tasks
+from data_processing.skim.plan import SkimJob
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -148,14 +149,18 @@ def test_a_task_has_all_that_crab_needs(
     (written,) = write_tasks(config, output, "my_analysis-1")
     assert (written.what, written.scores, written.memory, written.time) == (DATA, ["linear"], 2500, None)
     directory = output / "Muon"
-    assert CrabJob.read(directory) == CrabJob(
-        selection="MLTools.NanoML.trilepton:Trilepton",
-        modules=("score_models.py:model_0",),
+    assert read_job(directory) == SkimJob(
+        "",
+        Path(),
+        "MLTools.NanoML.trilepton:Trilepton",
+        base=str(directory),
+        modules=["score_models.py:model_0"],
         cut="nMuon > 0 && MET_pt > 20",
         certified="certified.json",
         branches="branches.txt",
-        keep=("MET_*",),
-        dataset=DatasetInfo("Muon", is_data=True, triggers=[]),
+        keep=["MET_*"],
+        dataset=DatasetInfo("Muon", is_data=True),
+        engine="nanoaodtools",
     )
     assert json.loads((directory / "certified.json").read_text()) == CERTIFIED
     assert (directory / "model_0.onnx").read_bytes() == model.read_bytes()
@@ -226,7 +231,7 @@ def test_own_files_travel_with_what_stands_beside_them(analysis: Callable[..., C
     )
     write_tasks(config, tmp_path / "out", "x-1")
     directory = tmp_path / "out" / "WZ"
-    assert CrabJob.read(directory).selection == "selection.py:Mine"
+    assert read_job(directory).selection == "selection.py:Mine"
     assert (directory / "my_cuts.py").is_file()
     (config.base / "own" / "selection.py").rename(config.base / "own" / "PSet.py")
     with pytest.raises(ConfigError, match=r"PSet.py: CRAB needs a file of this name of its own"):
@@ -303,12 +308,12 @@ def test_corrections_travel_with_the_jobs_of_their_era(analysis: Callable[..., C
     (config.base / "my analysis.yaml").write_text(yaml.safe_dump(text))
     write_tasks(load(config.base / "my analysis.yaml"), tmp_path / "tasks", "my_analysis-1")
     shutil.rmtree(config.base / "corrections")
-    jobs = {name: CrabJob.read(tmp_path / "tasks" / name) for name in ("WZ", "Muon")}
+    jobs = {name: read_job(tmp_path / "tasks" / name) for name in ("WZ", "Muon")}
     assert (jobs["WZ"].certified, jobs["Muon"].certified) == ("", "certified.json")
     for name, job in jobs.items():
         assert (job.dataset.name, job.dataset.era, list(job.dataset.triggers)) == (name, "2018", ["HLT_Mu50"])
         directory = tmp_path / "tasks" / name
-        corrections = job.dataset_in(directory).corrections
+        corrections = job.dataset.corrections
         assert corrections.pileup(np.array([30.0])).nominal > 0
         assert corrections.jets.resolution.name == "Invented2018_JRV1_MC_PtResolution_AK4PF"
         sent = [Path(each).name for each in configured(directory / "crab_cfg.py", tmp_path)["JobType"]["inputFiles"]]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from data_processing.convert.expressions import Expression
 from data_processing.histograms.fill import Axis, Plan, Process, fill_file
 from data_processing.histograms.stage import fill_stage
-from data_processing.histograms.templates import ChosenBins, _blinded, _choose, _Sums, make_templates
+from data_processing.histograms.templates import ChosenBins, Part, _blinded, _choose, _Sums, make_templates
 from MLTools.NanoML import __version__
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.load import load
@@ -381,7 +381,7 @@ def test_a_single_network_counts_on_what_it_has_not_seen(filled: Path, tmp_path:
         scores = branches(job.scores)
         prefix = next(name for name in scores if name.endswith("_fold")).removesuffix("_fold")
         fill_file(replace(job, model=prefix, plans=[_named(job, "MET"), _of(job, f"{prefix}_a")]))
-        parts.append((job.output, "2022" if "/ZZ/" in job.scores else "2018"))
+        parts.append(Part(job.output, "2022" if "/ZZ/" in job.scores else "2018"))
         key = Path(job.scores).parent.name
         fold = fold_of(scores["run"], scores["luminosityBlock"], scores["event"], 5)
         inside, weights = scores["in_few"], scores["eventWeight"].astype(float)

@@ -14,7 +14,7 @@ import uproot
 from data_processing.convert.expressions import Expression
 from data_processing.histograms.fill import Axis, Plan
 from data_processing.histograms.stage import fill_stage
-from data_processing.histograms.templates import TemplateJob, make_templates
+from data_processing.histograms.templates import Part, TemplateJob, make_templates
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
@@ -116,7 +116,7 @@ def made(directory: Path, filled: dict[int, dict[str, list[float]]], blind: Blin
                 group.attrs["without"] = "[]"
                 group["sums"], group["squares"] = [[0.0, *sums, 0.0]], [[0.0, *sums, 0.0]]
         plans.append(plan)
-        parts.append((directory / f"{mass}.h5", None))
+        parts.append(Part(directory / f"{mass}.h5", None))
     classes, output = ["signal", "WZ"], directory / "x.h5"
     make_templates(
         TemplateJob(parts, [], plans, {}, classes, "signal", {"": None}, output, directory / "x.root", blind)

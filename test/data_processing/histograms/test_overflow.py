@@ -15,7 +15,7 @@ import uproot
 from data_processing.convert.expressions import Expression
 from data_processing.histograms.fill import Axis, Plan
 from data_processing.histograms.stage import histogram_stage
-from data_processing.histograms.templates import ChosenBins, TemplateJob, make_templates
+from data_processing.histograms.templates import ChosenBins, Part, TemplateJob, make_templates
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges
 from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
@@ -37,7 +37,7 @@ def made(directory: Path, plan: Plan, filled: dict[str, Any], chosen: Any = None
     output = directory / "x.h5"
     make_templates(
         TemplateJob(
-            [(directory / "filled.h5", None)], [], [plan], chosen or {}, ["signal", "WZ"], "signal", {"": None}, output,
+            [Part(directory / "filled.h5", None)], [], [plan], chosen or {}, ["signal", "WZ"], "signal", {"": None}, output,
             directory / "x.root",
         )
     )  # fmt: skip
@@ -96,8 +96,7 @@ def test_the_setting(tmp_path: Path) -> None:
     )
     stage = histogram_stage(Analysis(load(tmp_path / "a.yaml")))
     assert stage is not None
-    assert stage.tasks[0].settings["overflow"] == ["x"]
-    assert [plan.is_folded for plan in stage.tasks[0].work.args[0].plans] == [True, False]
+    assert [plan["is_folded"] for plan in stage.tasks[0].settings["plans"]] == [True, False]
 
 
 def test_figures_say_what_they_do_not_show() -> None:

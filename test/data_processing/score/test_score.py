@@ -356,7 +356,8 @@ def test_tasks(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) 
     assert (task.name, other.name) == ("WZ/WZTo3LNu_0", "WZ/other")
     assert task.inputs == (str(source), str(model))
     assert task.outputs == (tmp_path / "WZTo3LNu_0.root",)
-    assert task.settings == {"parameters": {}, "copy": True, "compression": "ZLIB:5"}
+    assert task.settings == {"parameters": {}, "copy": True, "compression": "ZLIB:5", "roles": [], "marks": []}
+    assert task.settings is other.settings
     plain = score_tasks([str(source)], tmp_path, ScoreJob("", Path(), [linear_model(["MET_pt"])]))
     assert plain[0].code != task.code  # which has that of the selection
     not_there = score_tasks([str(source)], tmp_path, ScoreJob("", Path(), [tmp_path / "model.onnx"]))

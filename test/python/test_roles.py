@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from MLTools.NanoML.roles import HOW, READS, WRITES, decisive, describe
+
+
+@dataclass(frozen=True)
+class Region:
+    name: str
+    where: str = field(default="a.yaml:3", metadata=HOW)
+    table: str = field(default="", metadata=READS)
+
+    @property
+    def also_read(self) -> list[str]:
+        return ["named.json"]
+
+
+@dataclass(frozen=True)
+class Job:
+    source: str = field(metadata=READS)
+    output: Path = field(metadata=WRITES)
+    earlier: Mapping[str, Sequence[str]] = field(default_factory=dict, metadata=READS)
+    regions: Sequence[Region] = ()
+    shares: Mapping[tuple[str, Optional[str]], float] = field(default_factory=dict)
+    folder: Path = Path("models")
+    chunk: int = field(default=100, metadata=HOW)
+
+
+def test_fields_say_what_is_read_and_made_and_what_decides() -> None:
+    regions = (Region("SR", table="sf.csv"),)
+    job = Job("a.root", Path("b.root"), {"Muon": ["c.root", "a.root"]}, regions, {("SR", None): math.nan})
+    found = describe(job)
+    assert found.reads == ("a.root", "c.root", "sf.csv", "named.json")
+    assert found.writes == ("b.root",)
+    assert found.settings == {"regions": [{"name": "SR"}], "shares": [[["SR", None], "nan"]], "folder": "models"}
+    other = describe(replace(job, source="d.root", output=Path("e.root"), chunk=5))
+    assert other.settings is found.settings
+    assert other.reads == ("d.root", "c.root", "a.root", "sf.csv", "named.json")
+    assert describe(replace(job, regions=())).settings != found.settings
+
+
+def test_what_json_cannot_hold_is_no_setting() -> None:
+    with pytest.raises(TypeError, match="object cannot be a setting"):
+        decisive({"x": object()})
