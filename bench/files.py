@@ -39,7 +39,8 @@ from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.terminal.progress import silence
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
-from MLTools.NanoML.workflow.task import stamps, write_record
+from MLTools.NanoML.workflow.record import Records
+from MLTools.NanoML.workflow.task import stamps
 
 EVENTS = 1000  # of a file
 FEW = 100  # files that the other sides do
@@ -95,12 +96,12 @@ def make_done(directory: Path, small: Path, tasks: int) -> None:
     config = load(write_config(directory, directory / "in"))
     (stage,) = pipeline_stages(config, ["skim"])
     summary = skim_file(SkimJob(str(small), directory / "one.root", SELECTION, keep=KEEP)).to_json()
-    records = Layout.of(config).workdir / RECORDS
+    records = Records(Layout.of(config).workdir / RECORDS, config.base)
     for task in stage.tasks:
         task.outputs[0].parent.mkdir(parents=True, exist_ok=True)
         task.outputs[0].write_bytes(b"done")
         with mock.patch("os.fsync"):  # else the disk would take minutes
-            write_record(task, records, stamps(task), summary, 1.0)
+            records.write(task, stamps(task), summary, 1.0)
     rules = (f"{task.outputs[0]}: {task.inputs[0]}\n" for task in stage.tasks)
     outputs = " ".join(str(task.outputs[0]) for task in stage.tasks)
     (directory / "Makefile").write_text(f"all: {outputs}\n{''.join(rules)}")

@@ -28,7 +28,7 @@ from MLTools.NanoML.parallel import begin_worker, locked, usable_cores
 from MLTools.NanoML.terminal.progress import Bar, heed_signal, progress, say
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.task import stamps
+from MLTools.NanoML.workflow.task import stamp_of
 
 _EVERY = 0.5  # seconds between two readings of the journal
 _PATIENCE = 10.0  # seconds for a worker to put its trial back
@@ -94,7 +94,7 @@ def _prepared(config: Config) -> tuple[Config, Tune, Space, list[Path]]:
     tasks = train_stage(Analysis(config)).tasks
     if len(tasks) > 1:
         say("tune: the eras share their settings, so one network of all their events is tuned.")
-    files = [Path(stamp.path) for task in tasks for stamp in stamps(task)]
+    files = [Path(stamp_of(path, task).path) for task in tasks for path in task.inputs]
     return config, settings, Space.of(config, train), files
 
 

@@ -28,7 +28,7 @@ from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.config.training import METRICS
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.plain import plain
-from MLTools.NanoML.workflow.task import short
+from MLTools.NanoML.workflow.record import short
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Tune

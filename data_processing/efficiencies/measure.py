@@ -241,15 +241,15 @@ def measure(config: Config, how: Measurement, dry_run: bool = False, force: bool
         stage = Stage("efficiencies", _tasks(analysis, how, eras), how.workers)
         if dry_run:
             files = [f"  {era.output}: {', '.join(era.datasets)}" for era in eras]
-            return [*(line for each in plan([stage], workdir, force) for line in each.lines()), *files]
+            return [*(line for each in plan([stage], workdir, force, config.base) for line in each.lines()), *files]
         try:
-            run(plan([stage], workdir, force), workdir)
+            run(plan([stage], workdir, force, config.base), workdir, config.base)
         except FailedTasksError as failed:
             if not failed.is_unreadable:
                 raise
             forgive(failed, analysis.files, workdir, config.read.max_missing_files)
             stage = replace(stage, tasks=[task for task in stage.tasks if task.name not in failed.failures])
-            run(plan([stage], workdir), workdir)
+            run(plan([stage], workdir, base=config.base), workdir, config.base)
         return [line for era in eras for line in _written(config, era, stage.tasks, how)]
 
 

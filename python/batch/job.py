@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from typing import Any, Optional
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.workflow.task import Stamp, Task, stamps
+from MLTools.NanoML.workflow.task import Stamp, Task, stamp_of
 
 FAILED = 1
 """Exit code of a job that may succeed when it is tried again."""
@@ -121,13 +122,18 @@ class Job:
         names = ("stage", "name", "inputs", "outputs", "settings", "code")
         return [Task(**{name: decode(task["fields"][name]) for name in names}, work=dict) for task in self.tasks]
 
-    def versions(self, task: Task) -> list[Stamp]:
+    def versions(self, task: Task, read: Sequence[Stamp]) -> list[Stamp]:
         """Versions of the inputs of one of its tasks: of files that travelled when they were sent, of the others now.
 
-        An error if one is missing.
+        What the job has `read` has the same content, if it has the same size. An error if one is missing.
         """
         sent: dict[str, Stamp] = {os.path.realpath(stamp.path): stamp for stamp in map(decode, self.sent)}
-        return [replace(sent.get(os.path.realpath(now.path), now), path=now.path) for now in stamps(task)]
+        found = []
+        for path, there in itertools.zip_longest(task.inputs, read):
+            now = sent.get(os.path.realpath(path)) or stamp_of(path, task)
+            same = there is not None and there.size == now.size
+            found.append(replace(now, path=path, content=there.content if same else now.content))
+        return found
 
     def write(self, path: Path) -> None:
         """Write it as JSON, one task per line, into a directory that is not in use yet."""
@@ -169,6 +175,7 @@ class OutputFile:
     size: int  # its size [B]
     modified: int  # time of its last change [ns since 1970], on the worker
     adler32: str  # its Adler-32 checksum, as 8 hexadecimal digits
+    content: Optional[str] = None  # the hash of its content, as in `Stamp`
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.stages import NAMES, PARTS, Resources, declared, import_part, seconds_in
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import planned
-from MLTools.NanoML.workflow.task import Stamp, Task, forget
+from MLTools.NanoML.workflow.record import Records
+from MLTools.NanoML.workflow.task import Stamp, Task
 
 PIPELINE = "pipeline"
 """What is submitted for all stages."""
@@ -81,8 +82,9 @@ def prepare(
         submission.directory = final
         if not request.dry_run:
             remove_leftovers(workdir)
+            records = Records(workdir / RECORDS, config.base)
             for task in tasks:
-                forget(task, workdir / RECORDS)
+                records.forget(task)
             submission.register()  # before it appears: it must never be there without being known
     return submission
 
@@ -210,7 +212,7 @@ def _software() -> dict[str, str]:
 def _sent(config: Config) -> list[Any]:
     """The versions of the files that travel, for `Job.sent`."""
     paths = [config.path(name) for _, name in payload.named(config)]
-    return [encode(Stamp.of(str(path))) for path in paths if path.is_file()]
+    return [encode(Stamp.of(str(path)).with_content()) for path in paths if path.is_file()]
 
 
 def _jobs(

@@ -19,8 +19,8 @@ from MLTools.NanoML.batch.job import KINDS, PERMANENT, JobProblem, JobResult, Ou
 from MLTools.NanoML.batch.submission import JobEntry, Submission, submissions_of
 from MLTools.NanoML.batch.system import Poll, QueueState, System, system_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.parallel import RECORDS, locked
-from MLTools.NanoML.workflow.task import Stamp, read_record, write_record
+from MLTools.NanoML.parallel import locked
+from MLTools.NanoML.workflow.task import Stamp
 
 _DECISIVE = ("time", "memory")  # about these the batch system knows better than the job
 _TOO_LONG = JobProblem("time", "the wall time was exceeded")
@@ -159,12 +159,12 @@ def _recorded(submission: Submission, name: str, result: JobResult) -> Iterator[
         problem = next(filter(None, (_changed(output, is_shared) for output in found.outputs)), "")
         try:
             if not problem:
-                write_record(
+                submission.records.write(
                     task,
-                    Path(submission.workdir, RECORDS),
-                    found.inputs if is_shared else job.versions(task),
+                    found.inputs if is_shared else job.versions(task, found.inputs),
                     found.summary,
                     found.seconds,
+                    [output.content for output in found.outputs],
                     host=found.host,
                     finished=found.finished,
                     memory=found.memory,
@@ -179,8 +179,10 @@ def _recorded(submission: Submission, name: str, result: JobResult) -> Iterator[
 def _lost(submission: Submission, name: str, result: JobResult) -> Iterator[str]:
     """What a job has made, and what is missing or was changed since, also if it was made again here."""
     for task in submission.job(name).recorded():
-        record, found = read_record(task, Path(submission.workdir, RECORDS)), result.tasks.get(task.name)
-        outputs: Sequence[Union[Stamp, OutputFile]] = record.outputs if record else found.outputs if found else ()
+        record, found = submission.records.read(task), result.tasks.get(task.name)
+        outputs: Sequence[Union[Stamp, OutputFile]] = found.outputs if found else ()
+        if record:
+            outputs = [replace(it, path=submission.records.absolute(it.path)) for it in record.outputs]
         is_exact = record is not None or submission.options.shared
         problem = next(filter(None, (_changed(output, is_exact) for output in outputs)), "")
         if problem:

@@ -18,6 +18,7 @@ from MLTools.NanoML.batch.job import Job, JobProblem, JobResult
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.stages import Resources
+from MLTools.NanoML.workflow.record import Records
 
 JOBS = "jobs"
 """Name of the directory of submissions, beside the YAML file, and of that of jobs in a submission."""
@@ -107,6 +108,11 @@ class Submission:
     def name(self) -> str:
         """Its name for people."""
         return self.directory.name
+
+    @property
+    def records(self) -> Records:
+        """The records of its work directory."""
+        return Records(Path(self.workdir, RECORDS), Path(self.config).parent)
 
     @property
     def number(self) -> int:

@@ -41,7 +41,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, lac
 from MLTools.NanoML.rootio.remote import storage
 from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
 from MLTools.NanoML.terminal.progress import say
-from MLTools.NanoML.workflow.task import Task, stamps
+from MLTools.NanoML.workflow.task import Stamp, Task, stamps
 
 _PAUSE = 1.0  # seconds between two looks whether the twin of a job has ended
 _PERMANENT = ("configuration", "package", "proxy")
@@ -136,7 +136,8 @@ def _attempt(task: Task, submitted: Task, staging: Staging) -> TaskResult:
                 say(str(problem))
             raise
         outputs = tuple(
-            OutputFile(str(name), *_version(path), adler32(path)) for path, name in zip(task.outputs, submitted.outputs)
+            OutputFile(str(name), *_version(path), adler32(path), Stamp.of(str(path)).with_content().content)
+            for path, name in zip(task.outputs, submitted.outputs)
         )
         staging.deliver(task, submitted)
     except Exception as problem:

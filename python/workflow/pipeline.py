@@ -20,8 +20,9 @@ from MLTools.NanoML.stages import NAMES, STAGES, declared, import_part
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.record import Records
 from MLTools.NanoML.workflow.runner import FailedTasksError, Planned, Stage, plan, run
-from MLTools.NanoML.workflow.task import Task, accept
+from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import record_declared
 
 if TYPE_CHECKING:
@@ -83,9 +84,9 @@ def planned(config: Config, names: Sequence[str], force: bool = False, again: Op
         stages = pipeline_stages(config, names, left_out)
         if not stages:
             raise _nothing_to_do(config, names)
-        todo = plan(stages, layout.workdir, force)
+        todo = plan(stages, layout.workdir, force, config.base)
         if _is_retrained(config, todo):  # nobody has unblinded what other networks show
-            todo = plan(pipeline_stages(config, names, left_out, True), layout.workdir, force)
+            todo = plan(pipeline_stages(config, names, left_out, True), layout.workdir, force, config.base)
     if any(each.reasons for each in todo if each.stage.name in ("skim", "convert")):
         import_part("data_processing.stages.check").check(config)
     return todo
@@ -145,11 +146,10 @@ def accept_stage(config: Config, name: str, dry_run: bool) -> list[str]:
         if not stages:
             raise _nothing_to_do(config, [name])
         (stage,) = stages
-        (todo,) = plan([stage], workdir)
+        (todo,) = plan([stage], workdir, base=config.base)
+        records = Records(workdir / RECORDS, config.base)
         changes = Counter(
-            change
-            for task in stage.tasks
-            if task.name in todo.reasons and (change := accept(task, workdir / RECORDS, dry_run))
+            change for task in stage.tasks if task.name in todo.reasons and (change := records.accept(task, dry_run))
         )
     total, left = len(stage.tasks), len(todo.reasons) - sum(changes.values())
     verb = "would be" if dry_run else "are"
@@ -165,7 +165,7 @@ def _run(config: Config, names: Sequence[str], force: bool, again: Optional[bool
     for number, each in enumerate(todo):
         later = [one.stage.name for one in todo[number + 1 :]]
         try:
-            run([each], workdir)
+            run([each], workdir, config.base)
         except FailedTasksError as failed:
             if not failed.is_unreadable:
                 raise

@@ -12,23 +12,14 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from MLTools.NanoML.atomic import remove_leftovers
 from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, UnreadableError, lacks_memory, told_once
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool, workers_for
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
-from MLTools.NanoML.workflow.task import (
-    NOT_DONE,
-    Fingerprints,
-    Stamp,
-    Task,
-    forget,
-    read_record,
-    reason_to_run,
-    stamps,
-    write_record,
-)
+from MLTools.NanoML.workflow.record import NOT_DONE, Fingerprints, Records
+from MLTools.NanoML.workflow.task import Stamp, Task, stamps
 
 _MOST = 20  # messages that are listed, and tasks that each show their progress
 _AHEAD = 8  # tasks that are handed over to each worker
@@ -122,12 +113,13 @@ class FailedTasksError(NanoMLError):
             yield f"{failed} of {total} failed, {done} are done. Fix this, then run the same command again."
 
 
-def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Planned]:
+def plan(stages: Sequence[Stage], workdir: Path, force: bool = False, base: Optional[Path] = None) -> list[Planned]:
     """What must be run, and why; with `force` all tasks, even those that are up to date.
 
+    `base` is the directory of the YAML file, if there is one: it may be moved together with the work directory.
     An error if two tasks make the same file, or one would overwrite its input.
     """
-    records, renewed = workdir / RECORDS, set[str]()
+    records, renewed = Records(workdir / RECORDS, base), set[str]()
     made: dict[str, Task] = {}
     planned = []
     for stage in stages:
@@ -143,7 +135,7 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Pl
                     )
             now, reason = fingerprints.now(task), None
             if now is None or now not in before or not renewed.isdisjoint(task.inputs):
-                reason, is_settled = reason_to_run(task, records, renewed), False
+                reason, is_settled = records.reason(task, renewed), False
             if reason or force:
                 reasons[task.name] = reason or "you asked for it"
                 renewed.update(map(str, task.outputs))
@@ -173,13 +165,13 @@ def _spare_sources(tasks: Sequence[Task], outputs: Container[str], renewed: Coll
                 )
 
 
-def run(planned: Sequence[Planned], workdir: Path) -> None:
-    """Run what was planned. Hold the lock of `workdir` (see `locked`) while planning and running.
+def run(planned: Sequence[Planned], workdir: Path, base: Optional[Path] = None) -> None:
+    """Run what was planned with the same directories. Hold the lock of `workdir` (see `locked`) while planning and running.
 
     The record of a task is written last, after its output: the next run continues one that was killed at any moment. If
     tasks fail, the others of the same stage are done before FailedTasksError is raised; later stages are not begun.
     """
-    records = workdir / RECORDS
+    records = Records(workdir / RECORDS, base)
     if any(each.reasons for each in planned):
         remove_leftovers(workdir)
     for each in planned:
@@ -190,7 +182,7 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
         if each.is_settled and not todo:
             continue
         for task in todo:
-            forget(task, records)
+            records.forget(task)
         fingerprints = Fingerprints(records, stage.name)
         done = _Done(records, fingerprints, set(each.fingerprints))
         workers = min(stage.workers or workers_for(path for task in todo for path in task.inputs), len(todo))
@@ -208,7 +200,7 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
 class _Done:
     """Notes that tasks are done."""
 
-    records: Path
+    records: Records
     fingerprints: Fingerprints
     found: set[str]
 
@@ -216,18 +208,18 @@ class _Done:
         """Print the notes of a task, and write its record."""
         for key, text in outcome.notes.items():
             say_once(key, text)
-        record = write_record(task, self.records, outcome.inputs, outcome.summary, outcome.seconds)
+        record = self.records.write(task, outcome.inputs, outcome.summary, outcome.seconds)
         self.found.add(self.fingerprints.of(task, record))
 
 
 class _Summaries(Mapping[str, Mapping[str, Any]]):
     """What the work of each task returned, by the task's name: each is read from its record when it is asked for."""
 
-    def __init__(self, tasks: Sequence[Task], records: Path) -> None:
+    def __init__(self, tasks: Sequence[Task], records: Records) -> None:
         self._tasks, self._records = {task.name: task for task in tasks}, records
 
     def __getitem__(self, name: str) -> Mapping[str, Any]:
-        record = read_record(self._tasks[name], self._records)
+        record = self._records.read(self._tasks[name])
         return record.summary if record else {}
 
     def __iter__(self) -> Iterator[str]:

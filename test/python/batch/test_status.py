@@ -15,7 +15,7 @@ from MLTools.NanoML.batch.job import KINDS, JobProblem, JobResult, TaskResult, e
 from MLTools.NanoML.batch.status import JobState, Status, as_dict, collect, observe, page, settle
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.workflow.task import Stamp, Task, read_record, reason_to_run
+from MLTools.NanoML.workflow.task import Stamp, Task
 
 EVENTS = {
     "again": "000 Job submitted from host: <127.0.0.1:1>\n    DAG Node: {node}",
@@ -243,7 +243,7 @@ def collected(submission: Submission) -> list[str]:
 
 def reason(submission: Submission, name: str, number: int) -> object:
     task: Task = submission.job(name).decoded()[number]
-    return reason_to_run(task, Path(submission.workdir, ".nanoml"), ())
+    return submission.records.reason(task)
 
 
 def test_what_is_done_counts_as_if_it_had_been_done_here(
@@ -254,7 +254,7 @@ def test_what_is_done_counts_as_if_it_had_been_done_here(
     assert reason(submission, "skim-0000", 0) is None
     assert reason(submission, "skim-0000", 1) is None
     assert reason(submission, "skim-0001", 0) == "not done yet"
-    record = read_record(submission.job("skim-0000").decoded()[0], Path(submission.workdir, ".nanoml"))
+    record = submission.records.read(submission.job("skim-0000").decoded()[0])
     assert record is not None
     assert (record.host, record.job, record.memory) == ("worker", "work-1/skim-0000", 100)
     assert record.summary == {"entries": 5}

@@ -22,7 +22,7 @@ from MLTools.NanoML.batch.worker import Staging, adler32
 from MLTools.NanoML.batch.worker import work as do
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import nanoml_command
-from MLTools.NanoML.workflow.task import Task
+from MLTools.NanoML.workflow.task import Stamp, Task
 from services.daemons import wait_for
 
 
@@ -82,7 +82,8 @@ def test_a_job_is_done_and_says_what_came_of_it(make: Callable[..., Path], tmp_p
     done = result.tasks["ZG/1"]
     output = tmp_path / "work" / "1.root"
     status = output.stat()
-    assert done.outputs == (OutputFile(str(output), status.st_size, status.st_mtime_ns, adler32(output)),)
+    content = Stamp.of(str(output)).with_content().content
+    assert done.outputs == (OutputFile(str(output), status.st_size, status.st_mtime_ns, adler32(output), content),)
     assert done.summary["entries"] == 1400
     assert done.memory > 50
     assert (done.inputs[0].size or 0) > 0

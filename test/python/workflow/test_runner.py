@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from MLTools.NanoML import parallel
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked, workers_for
 from MLTools.NanoML.terminal import progress
+from MLTools.NanoML.workflow.record import Record
 from MLTools.NanoML.workflow.runner import Planned, Stage, plan, run
-from MLTools.NanoML.workflow.task import Record, Task, read_record
+from MLTools.NanoML.workflow.task import Task
 from processes import running
 
 # in a module of its own: worker processes import it
@@ -63,18 +65,23 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def processes_of(tasks: Sequence[Task], directory: Path) -> set[int]:
+    records = (json.loads((directory / parallel.RECORDS / it.stage / f"{it.name}.json").read_text()) for it in tasks)
+    return {each["summary"]["process"] for each in records}
+
+
 def test_files_that_are_small_together_are_read_by_this_process(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NANOML_CORES", "2")
     small = stage(inputs, "a", "in", range(4), workers=0)
     run(plan([small], inputs), inputs)
-    assert {read_record(task, inputs / parallel.RECORDS).summary["process"] for task in small.tasks} == {os.getpid()}
+    assert processes_of(small.tasks, inputs) == {os.getpid()}
     files = [str(inputs / f"in{number}") for number in range(4)]
     assert [workers_for(files), workers_for([*files, "root://a.b//c.root"])] == [1, 2]
     monkeypatch.setattr(parallel, "_LITTLE", 35)
     assert [workers_for(files), workers_for([*files[:3], files[0]])] == [2, 1]
     large = stage(inputs, "b", "in", range(4), workers=0)
     run(plan([large], inputs), inputs)
-    assert os.getpid() not in {read_record(task, inputs / parallel.RECORDS).summary["process"] for task in large.tasks}
+    assert os.getpid() not in processes_of(large.tasks, inputs)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -192,7 +199,8 @@ POOL = """
 import functools, os, sys, time
 from pathlib import Path
 from MLTools.NanoML.workflow.runner import Stage, plan, run
-from MLTools.NanoML.workflow.task import Record, Task
+from MLTools.NanoML.workflow.record import Record
+from MLTools.NanoML.workflow.task import Task
 
 def work(number):
     Path(sys.argv[1], f"began{number}.{os.getpid()}").touch()
@@ -273,7 +281,7 @@ def test_a_run_with_nothing_to_do_reads_no_record(inputs: Path, monkeypatch: pyt
     stages[0].tasks[3].settings["cut"] = "x > 1"  # type: ignore[index]
     assert reasons() == {"3": 'cut was changed from null to "x > 1"'}
     (record := inputs / ".nanoml" / "out" / "0.json").write_text("damaged")
-    assert reasons() == {"0": "there is no record that it was finished"}
+    assert reasons() == {"0": "its record cannot be used: it is damaged"}
     record.unlink()
     assert reasons() == {"0": "there is no record that it was finished"}
     (inputs / ".nanoml" / "out.txt").write_bytes(b"\xff")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.workflow import task as task_module
-from MLTools.NanoML.workflow.task import Task, accept, read_record, reason_to_run, stamps, write_record
+from MLTools.NanoML.workflow import record as record_module
+from MLTools.NanoML.workflow.record import Records
+from MLTools.NanoML.workflow.task import Task, stamps
 
 
 def make(directory: Path, **changes: Any) -> Task:
@@ -28,18 +30,22 @@ def make(directory: Path, **changes: Any) -> Task:
     return Task(**{**settings, **changes})
 
 
+def records_in(directory: Path) -> Records:
+    return Records(directory / "work" / "records", directory)
+
+
 def done(directory: Path, task: Task) -> None:
     for path in (*map(Path, task.inputs), *task.outputs):
         path.write_text("content")
-    write_record(task, directory / "records", stamps(task), {"entries": 5}, 0.1)
+    records_in(directory).write(task, stamps(task), {"entries": 5}, 0.1)
 
 
 def test_a_task_that_was_done_is_up_to_date(tmp_path: Path) -> None:
     task = make(tmp_path)
-    assert reason_to_run(task, tmp_path / "records", ()) == "not done yet"
+    assert records_in(tmp_path).reason(task) == "not done yet"
     done(tmp_path, task)
-    assert reason_to_run(task, tmp_path / "records", ()) is None
-    record = read_record(task, tmp_path / "records")
+    assert records_in(tmp_path).reason(task) is None
+    record = records_in(tmp_path).read(task)
     assert record is not None
     assert record.summary == {"entries": 5}
 
@@ -47,13 +53,13 @@ def test_a_task_that_was_done_is_up_to_date(tmp_path: Path) -> None:
 def test_every_change_is_a_reason_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = make(tmp_path)
     done(tmp_path, task)
-    records = tmp_path / "records"
-    assert reason_to_run(task, records, {task.inputs[0]}) == f"{task.inputs[0]} is made anew"
+    records = records_in(tmp_path)
+    assert records.reason(task, {task.inputs[0]}) == f"{task.inputs[0]} is made anew"
     more = make(tmp_path, inputs=(*task.inputs, "root://somewhere//b.root"))
-    assert reason_to_run(more, records, ()) == "root://somewhere//b.root is a new input"
-    assert reason_to_run(make(tmp_path, inputs=()), records, ()) == f"{task.inputs[0]} is no longer an input"
+    assert records.reason(more) == "root://somewhere//b.root is a new input"
+    assert records.reason(make(tmp_path, inputs=())) == f"{task.inputs[0]} is no longer an input"
     kept = make(tmp_path, settings={"keep": ["MET_*", "HLT_*"]})
-    assert reason_to_run(kept, records, ()) == 'keep was changed from ["MET_*"] to ["MET_*", "HLT_*"]'
+    assert records.reason(kept) == 'keep was changed from ["MET_*"] to ["MET_*", "HLT_*"]'
     histograms: list[Any] = [{"name": "discriminant", "bins": {"edges": [0, 0.25, 0.5, 0.75, 1]}}, {"name": "mass"}]
     long = make(tmp_path, settings={"keep": {"histograms": [*histograms, {"name": "jets"}]}})
     done(tmp_path, long)
@@ -63,88 +69,122 @@ def test_every_change_is_a_reason_in_words(tmp_path: Path, monkeypatch: pytest.M
         (long.settings["keep"]["histograms"][:2], '[2] was changed from {"name": "jets"} to null'),
     ):
         changed = make(tmp_path, settings={"keep": {"histograms": given}})
-        assert (reason_to_run(changed, records, ()) or "").startswith(f"keep.histograms{what}")
+        assert (records.reason(changed) or "").startswith(f"keep.histograms{what}")
     done(tmp_path, task)
-    os.utime(task.inputs[0], ns=(1, 1))
-    assert reason_to_run(task, records, ()) == f"{task.inputs[0]} was changed"
+    Path(task.inputs[0]).write_text("another")
+    assert records.reason(task) == f"{task.inputs[0]} was changed"
     done(tmp_path, task)
     task.outputs[0].write_text("something longer")
-    assert reason_to_run(task, records, ()) == f"{task.outputs[0]} was changed"
+    assert records.reason(task) == f"{task.outputs[0]} was changed"
     task.outputs[0].unlink()
-    assert reason_to_run(task, records, ()) == f"{task.outputs[0]} is missing"
+    assert records.reason(task) == f"{task.outputs[0]} is missing"
     done(tmp_path, task)
     (tmp_path / "code.py").write_text("new = True\n")
     task = make(tmp_path)
-    assert reason_to_run(task, records, ()) == "code.py was changed"
-    assert reason_to_run(replace(task, code="of another user"), records, ()) == ("the code that does it was changed")
-    monkeypatch.setattr(task_module, "__version__", "9.0")
-    assert "NanoML 9.0 does it differently from" in str(reason_to_run(task, records, ()))
+    assert records.reason(task) == "code.py was changed"
+    assert records.reason(replace(task, code="of another user")) == ("the code that does it was changed")
+    monkeypatch.setattr(record_module, "__version__", "9.0")
+    assert "NanoML 9.0 does it differently from" in str(records.reason(task))
 
 
 def test_a_change_of_code_may_be_accepted_and_no_other_change(tmp_path: Path) -> None:
-    task, records = make(tmp_path), tmp_path / "records"
-    assert accept(task, records) is None  # not done yet
+    task, records = make(tmp_path), records_in(tmp_path)
+    assert records.accept(task) is None  # not done yet
     done(tmp_path, task)
-    assert accept(task, records) is None  # up to date
+    assert records.accept(task) is None  # up to date
     before = task.code
     (tmp_path / "code.py").write_text("new = True\n")
     task = make(tmp_path)
-    assert accept(task, records, dry_run=True) == "code.py was changed"
-    assert reason_to_run(task, records, ()) == "code.py was changed"
-    assert accept(make(tmp_path, settings={"keep": []}), records) is None
-    os.utime(task.inputs[0], ns=(1, 1))
-    assert accept(task, records) is None
+    assert records.accept(task, dry_run=True) == "code.py was changed"
+    assert records.reason(task) == "code.py was changed"
+    assert records.accept(make(tmp_path, settings={"keep": []})) is None
+    Path(task.inputs[0]).write_text("another")
+    assert records.accept(task) is None
     done(tmp_path, make(tmp_path, code=before))
-    assert accept(task, records) == "code.py was changed"
-    assert reason_to_run(task, records, ()) is None
-    record = read_record(task, records)
+    assert records.accept(task) == "code.py was changed"
+    assert records.reason(task) is None
+    record = records.read(task)
     assert record is not None
     assert record.code == task.code
     assert record.summary == {"entries": 5}
     assert [(each.code, each.because) for each in record.accepted] == [(before, "code.py was changed")]
 
 
-def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
-    task = make(tmp_path)
+def test_a_damaged_record_is_a_reason_to_do_the_task_again(tmp_path: Path) -> None:
+    task, records = make(tmp_path), records_in(tmp_path)
     done(tmp_path, task)
-    for text in ("{", "[]", "{}", ""):
-        (tmp_path / "records" / "skim" / "WZ" / "0.json").write_text(text)
-        assert reason_to_run(task, tmp_path / "records", ()) == "there is no record that it was finished"
+    path = records.path(task)
+    content = json.loads(path.read_text())
+    mutations = [{key: value for key, value in content.items() if key != lost} for lost in content]
+    mutations += [{**content, key: other} for key in content for other in (None, [], {"a": 1}, "text", 7)]
+    for text in ("{", "[]", "{}", "", "null", "[" * 100_000, *map(json.dumps, mutations)):
+        path.write_text(text)
+        assert (records.reason(task) or "").startswith("its record cannot be used: ")
+        assert records.read(task) is None
+    path.write_text(json.dumps({**content, "format": 3}))
+    assert records.reason(task) == "its record cannot be used: a newer NanoML wrote it"
+    path.write_text(json.dumps({key: value for key, value in content.items() if key not in ("format", "check")}))
+    assert records.reason(task) == "its record cannot be used: an older NanoML wrote it"
+    path.write_text(json.dumps(content))
+    assert records.reason(task) is None
 
 
 def test_a_record_is_a_file_of_known_form(tmp_path: Path) -> None:
-    task = make(tmp_path, inputs=("root://somewhere//in.root",))
+    settings = {"keep": ["MET_*"], "compare": str(tmp_path / "a.h5"), "of": [str(tmp_path / "work" / "b.h5"), "/c.h5"]}
+    task, records = make(tmp_path, inputs=("root://somewhere//in.root",), settings=settings), records_in(tmp_path)
     task.outputs[0].write_text("content")
-    write_record(task, tmp_path / "records", stamps(task), {"entries": 5}, 0.1, host="worker", memory=100)
-    path = tmp_path / "records" / "skim" / "WZ" / "0.json"
-    content = json.loads(path.read_text())
+    records.write(task, stamps(task), {"entries": 5}, 0.1, host="worker", memory=100)
+    content = json.loads(records.path(task).read_text())
     assert content.pop("finished") > "2020"
-    modified = task.outputs[0].stat().st_mtime_ns
+    assert len(content.pop("check")) == 24
+    (output,) = content["outputs"]
+    assert len(output.pop("content")) == 32
+    status = task.outputs[0].stat()
+    times = {"modified": status.st_mtime_ns, "changed": status.st_ctime_ns, "inode": status.st_ino}
     assert content == {
         "task": "skim/WZ/0",
         "inputs": [{"path": "root://somewhere//in.root"}],
-        "outputs": [{"path": str(task.outputs[0]), "size": 7, "modified": modified}],
-        "settings": {"keep": ["MET_*"]},
+        "outputs": [{"path": "./out.root", "size": 7, **times}],
+        "settings": {"keep": ["MET_*"], "compare": "./a.h5", "of": ["WORKDIR/b.h5", "/c.h5"]},
         "code": task.code,
-        "version": task_module.__version__,
+        "version": record_module.__version__,
         "summary": {"entries": 5},
         "seconds": 0.1,
         "host": "worker",
         "memory": 100,
-        "format": 1,
+        "format": 2,
     }
 
 
-def test_an_older_record_is_read_and_a_newer_one_counts_as_none(tmp_path: Path) -> None:
-    task = make(tmp_path)
+@pytest.mark.parametrize("size", [10, (1 << 20) + 1, 70 << 20])
+def test_content_decides_where_the_file_system_says_that_a_file_changed(tmp_path: Path, size: int) -> None:
+    task, records = make(tmp_path), records_in(tmp_path)
     done(tmp_path, task)
-    path = tmp_path / "records" / "skim" / "WZ" / "0.json"
-    content = json.loads(path.read_text())
-    del content["format"]
-    path.write_text(json.dumps({**content, "of another time": 1}))
-    assert reason_to_run(task, tmp_path / "records", ()) is None
-    path.write_text(json.dumps({**content, "format": 2}))
-    assert read_record(task, tmp_path / "records") is None
+    path, content = Path(task.inputs[0]), b"a" * size
+    path.write_bytes(content)
+    records.write(task, stamps(task), {}, 0.1)
+    before = path.stat()
+    path.unlink()
+    path.write_bytes(content)
+    assert records.reason(task) is None
+    for place in (0, size // 2, -1) if size < 64 << 20 else (0, -1):
+        other = bytearray(content)
+        other[place] += 1
+        path.write_bytes(other)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # of the same size and time
+        assert records.reason(task) == f"{path} was changed"
+
+
+def test_a_directory_may_be_moved_or_copied(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    done(first, make(first, settings={"compare": str(first / "in.root")}))
+    shutil.copytree(first, second)
+    shutil.rmtree(first)
+    task = make(second, settings={"compare": str(second / "in.root")})
+    assert records_in(second).reason(task) is None
+    (second / "in.root").write_text("changed")
+    assert records_in(second).reason(task) == f"{second / 'in.root'} was changed"
 
 
 def test_a_missing_input_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,304 @@
+"""The records of what is done in a work directory, and why a task is to be done again."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import platform
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Optional
+
+from MLTools.NanoML import __version__
+from MLTools.NanoML.atomic import write_json, write_text
+from MLTools.NanoML.dependencies import changed
+from MLTools.NanoML.schema.plain import build
+from MLTools.NanoML.workflow.task import Stamp, Task
+
+NOT_DONE = "not done yet"
+"""Why a task is to be run that never was."""
+
+_FORMAT = 2
+_WORK, _BASE = "WORKDIR/", "./"  # what paths in the work directory and beside the YAML file begin with in records
+_SHARED = 1000  # the inputs that tasks share, such as files of corrections: how many may follow each other
+_MOST_TEXT = 60  # characters of a setting in a message
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """A change of code after which a result was kept: the code that made it, what was changed, and when this was accepted."""
+
+    code: str
+    because: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a task that is done: the content of WORKDIR/.nanoml/STAGE/NAME.json."""
+
+    task: str  # STAGE/NAME
+    settings: dict[str, Any]
+    code: str
+    version: str  # of NanoML that did it
+    inputs: tuple[Stamp, ...] = ()  # their versions when the task began
+    outputs: tuple[Stamp, ...] = ()  # their versions when it ended
+    summary: dict[str, Any] = field(default_factory=dict)  # what its work returned
+    seconds: float = 0.0  # how long it took
+    finished: str = ""
+    host: str = ""
+    accepted: tuple[Acceptance, ...] = ()  # the changes of code after which the result was kept
+    memory: Optional[int] = None  # most memory that the process had used until then [MB], if it was a job
+    job: Optional[str] = None  # SUBMISSION/JOB, if it was a job
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """The record in a file; OSError if there is none, ValueError if it is damaged or NanoML wrote it in another form."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            form, check = content.pop("format", 1), content.pop("check", None)
+            if form != _FORMAT:
+                raise ValueError(f"{'a newer' if form > _FORMAT else 'an older'} NanoML wrote it")
+            if check != _hash(json.dumps(content, sort_keys=True)):
+                raise ValueError("it is damaged")
+            return build(cls, content)
+        except (AttributeError, KeyError, TypeError, RecursionError, json.JSONDecodeError):
+            raise ValueError("it is damaged") from None
+
+    def write(self, path: Path) -> None:
+        """Write it to a file."""
+        content = json.loads(json.dumps(dataclasses.asdict(self, dict_factory=_without_nothing)))
+        write_json(path, {**content, "format": _FORMAT, "check": _hash(json.dumps(content, sort_keys=True))})
+
+
+def _without_nothing(entries: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in entries if value not in (None, ())}
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of a work directory.
+
+    Paths in it, and in the directory of the YAML file, are kept relative to these: both may be moved or copied.
+    """
+
+    directory: Path  # WORKDIR/.nanoml
+    base: Optional[Path] = None  # the directory of the YAML file, if there is one
+    _settings: dict[int, tuple[object, Any, str]] = field(default_factory=dict)  # relative and as text, by identity
+
+    def path(self, task: Task) -> Path:
+        """Where the record of a task is."""
+        return self.directory / task.stage / f"{task.name}.json"
+
+    def read(self, task: Task) -> Optional[Record]:
+        """The record of a task that was done; None if there is none that can be read."""
+        try:
+            return Record.read(self.path(task))
+        except (OSError, ValueError):
+            return None
+
+    def write(
+        self,
+        task: Task,
+        inputs: Sequence[Stamp],
+        summary: Mapping[str, Any],
+        seconds: float,
+        contents: Sequence[Optional[str]] = (),
+        **others: Any,
+    ) -> Record:
+        """Note that a task is done.
+
+        Its inputs are the `stamps` from before it began: the next run notices what changed meanwhile. `contents` are the
+        hashes of its outputs as far as they are known, and `others` further fields of the record, such as the host if it is not this one.
+        """
+        here = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node()}
+        outputs = [
+            replace(now, content=content) if content else now.with_content()
+            for now, content in itertools.zip_longest((Stamp.of(str(path)) for path in task.outputs), contents)
+        ]
+        record = Record(
+            task=f"{task.stage}/{task.name}",
+            inputs=tuple(replace(each, path=self.relative(each.path)) for each in inputs),
+            outputs=tuple(replace(each, path=self.relative(each.path)) for each in outputs),
+            settings=self.settings(task)[0],
+            code=task.code,
+            version=__version__,
+            summary=dict(summary),
+            seconds=round(seconds, 3),
+            **{**here, **others},
+        )
+        record.write(self.path(task))
+        return record
+
+    def forget(self, task: Task) -> None:
+        """Forget that a task was done, and remove what it would continue from: it is to be done again."""
+        record = self.path(task)
+        if record.exists():
+            for path in task.memory:
+                path.unlink(missing_ok=True)
+            record.unlink()
+
+    def relative(self, path: str) -> str:
+        """A path as records have it; any other text as it is."""
+        for directory, begin in ((self.directory.parent, _WORK), (self.base, _BASE)):
+            if directory is not None and path.startswith(f"{directory}/"):
+                return begin + path[len(str(directory)) + 1 :]
+        return path
+
+    def absolute(self, path: str) -> str:
+        """Undo `relative`."""
+        for directory, begin in ((self.directory.parent, _WORK), (self.base, _BASE)):
+            if directory is not None and path.startswith(begin):
+                return f"{directory}/{path[len(begin) :]}"
+        return path
+
+    def settings(self, task: Task) -> tuple[Any, str]:
+        """The settings of a task as records have them, and as text; tasks share them."""
+        if id(task.settings) not in self._settings:
+            found = self._relative(json.loads(json.dumps(dict(task.settings))))
+            self._settings[id(task.settings)] = task.settings, found, json.dumps(found, sort_keys=True)
+        return self._settings[id(task.settings)][1:]
+
+    def _relative(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self._relative(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._relative(item) for item in value]
+        return self.relative(value) if isinstance(value, str) else value
+
+    def reason(self, task: Task, renewed: Collection[str] = ()) -> Optional[str]:
+        """Why a task must be run, in words; None if its outputs are up to date, and no input is to be `renewed` before it."""
+        missing = [path for path in task.outputs if not path.exists()]
+        try:
+            record = Record.read(self.path(task))
+        except FileNotFoundError:
+            return NOT_DONE if missing else "there is no record that it was finished"
+        except (OSError, ValueError) as problem:
+            return f"its record cannot be used: {problem}"
+        if missing:
+            return f"{missing[0]} is missing"
+        again = [path for path in task.inputs if path in renewed]
+        if again:
+            return f"{again[0]} is made anew"
+        return self._changed_files(task, record) or self._changed_settings(task, record) or _changed_code(task, record)
+
+    def _changed_files(self, task: Task, record: Record) -> Optional[str]:
+        now = {self.relative(path): path for path in task.inputs}
+        before = {stamp.path: stamp for stamp in record.inputs}
+        added = [path for place, path in now.items() if place not in before]
+        removed = [self.absolute(place) for place in before if place not in now]
+        if added:
+            return f"{added[0]} is a new input{_more(added)}"
+        if removed:
+            return f"{removed[0]} is no longer an input"
+        for stamp in [*record.inputs, *record.outputs]:
+            path = self.absolute(stamp.path)
+            try:
+                if not stamp.is_at(path):
+                    return f"{path} was changed"
+            except OSError:
+                return f"{path} is missing"
+        return None
+
+    def _changed_settings(self, task: Task, record: Record) -> Optional[str]:
+        before, (now, _) = record.settings, self.settings(task)
+        for key in [*now, *before]:
+            if now.get(key) != before.get(key):
+                return _difference(key, before.get(key), now.get(key))
+        return None
+
+    def accept(self, task: Task, dry_run: bool = False) -> Optional[str]:
+        """Accept the outputs of a task as up to date if only its code was changed; from then on the record says so.
+
+        It returns how the code was changed; None if that is not the reason to do the task again.
+        """
+        record, reason = self.read(task), self.reason(task)
+        if record is None or reason is None or reason != _changed_code(task, record):
+            return None
+        if not dry_run:
+            change = Acceptance(record.code, reason, time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+            accepted = (*record.accepted, change)
+            replace(record, code=task.code, version=__version__, accepted=accepted).write(self.path(task))
+        return reason
+
+
+def _difference(place: str, before: Any, now: Any) -> str:
+    """What differs in a setting, in words: of a long one, the first part that does."""
+    inside: Iterable[tuple[str, Any, Any]] = ()
+    if isinstance(before, dict) and isinstance(now, dict):
+        inside = ((f"{place}.{key}", before.get(key), now.get(key)) for key in {**now, **before})
+    elif isinstance(before, list) and isinstance(now, list):
+        inside = ((f"{place}[{number}]", *pair) for number, pair in enumerate(itertools.zip_longest(before, now)))
+    if max(len(json.dumps(value)) for value in (before, now)) > _MOST_TEXT:
+        for name, one, other in inside:
+            if one != other:
+                return _difference(name, one, other)
+    return f"{place} was changed from {short(before)} to {short(now)}"
+
+
+def short(value: Any) -> str:
+    """A setting as JSON, with 60 characters at most, for messages."""
+    text = json.dumps(value)
+    return text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 3] + "..."
+
+
+def _changed_code(task: Task, record: Record) -> Optional[str]:
+    if record.code == task.code:
+        return None
+    if record.version != __version__:
+        return f"NanoML {__version__} does it differently from {record.version}, which did it before"
+    modules = changed(record.code, task.code)
+    if not modules:
+        return "the code that does it was changed"
+    return f"{modules[0]} was changed{_more(modules)}"
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+class Fingerprints:
+    """Digests of the tasks of a stage that are up to date, so that a run with nothing to do looks at files, and reads no record."""
+
+    def __init__(self, records: Records, stage: str) -> None:
+        self._records, self._path = records, records.directory / f"{stage}.txt"
+        self._input = functools.lru_cache(_SHARED)(self._stamp)
+
+    def read(self) -> frozenset[str]:
+        """Those of tasks that were up to date; none if this is not known."""
+        try:
+            return frozenset(self._path.read_text(encoding="utf-8").split())
+        except (OSError, ValueError):
+            return frozenset()
+
+    def write(self, found: Collection[str]) -> None:
+        """Note those of tasks that are up to date."""
+        write_text(self._path, "".join(f"{each}\n" for each in sorted(found)))
+
+    def now(self, task: Task) -> Optional[str]:
+        """That of a task with its files as they are; None if one is missing."""
+        try:
+            return self._digest(task, map(self._input, task.inputs), (self._stamp(str(path)) for path in task.outputs))
+        except OSError:
+            return None
+
+    def of(self, task: Task, record: Record) -> str:
+        """That of a task which was just done, as its record says."""
+        return self._digest(task, record.inputs, record.outputs)
+
+    def _stamp(self, path: str) -> Stamp:
+        now = Stamp.of(path)
+        return Stamp(self._records.relative(path), now.size, now.modified, now.changed, now.inode)
+
+    def _digest(self, task: Task, inputs: Iterable[Stamp], outputs: Iterable[Stamp]) -> str:
+        settings, record = self._records.settings(task)[1], self._stamp(str(self._records.path(task)))
+        return _hash("\0".join([task.code, settings, *map(str, [record, *inputs, "", *outputs])]))
