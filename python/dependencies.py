@@ -1,8 +1,9 @@
 """What a result depends on: the modules that make it and everything that these import, compared by their syntax.
 
 A module depends on those that it imports, even if only in a function, and on files beside it that it names in a string,
-such as a table. Comments, docstrings, blank lines and code for type checkers do not count. If a package only re-exports
-names of its modules, importing a name from it means importing it from the module. Other packages are not followed.
+such as a table. Comments, docstrings, blank lines, code for type checkers and the words of messages do not count, nor do
+those modules of NanoML that cannot change a number (`_NO_MATTER`). If a package only re-exports names of its modules,
+importing a name from it means importing it from the module. Other packages are not followed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,15 @@ from typing import Any, NamedTuple, Optional, Union
 from MLTools.NanoML.atomic import cache_directory, write_json
 
 _FILE = re.compile(r"[\w-]+(\.[\w-]+)+")
+# terminal, processes, configuration, access to files: what they hand to a kernel are its job and its files
+_NO_MATTER = tuple(
+    f"MLTools.NanoML.{name}"
+    for name in (
+        "atomic", "batch", "config", "dependencies", "errors", "grid", "installation", "loading", "observe", "parallel", "roles",
+        "rootio.remote", "schema.document", "schema.settings", "stages", "terminal", "workflow",
+    )
+)  # fmt: skip
+_SAID = ("say", "say_once", "progress", "listed", "plural")
 _PARTS = ("data_processing", "ML_processing", "statistical_analysis")
 _Root = Union[str, Path]
 
@@ -80,7 +90,7 @@ def files_behind(*roots: _Root, only_own: bool = False) -> dict[str, Path]:
         if place.is_followed and place.path not in followed and place.path.suffix == ".py":
             followed.add(place.path)
             behind = _behind(place, syntaxes, seen)
-            waiting += [each for each in behind if not (only_own and _is_ours(each.name))]
+            waiting += [each for each in behind if not (_is_ours(each.name) if only_own else _cannot_matter(each.name))]
     return {name: path for path, name in found.items()}
 
 
@@ -107,6 +117,10 @@ def _first(root: _Root) -> _Place:
 
 def _is_ours(name: str) -> bool:
     return name.partition(".")[0] in ("MLTools", *_PARTS)
+
+
+def _cannot_matter(name: str) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for each in _NO_MATTER)
 
 
 def _behind(place: _Place, syntaxes: _Syntaxes, seen: set[tuple[str, str]]) -> Iterator[_Place]:
@@ -259,6 +273,8 @@ def _read(content: bytes, path: Path) -> _Syntax:
     imports: list[tuple[int, str, str]] = []
     texts: set[str] = set()
     for node in _nodes(tree):
+        if isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and getattr(node.func, "id", "") in _SAID):
+            _silence(node)
         if isinstance(node, ast.Import):
             imports += [(0, alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -266,6 +282,15 @@ def _read(content: bytes, path: Path) -> _Syntax:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _FILE.fullmatch(node.value):
             texts.add(node.value)
     return _Syntax(_sha256("".join(_words(tree)).encode()), imports, sorted(texts), _exports(tree))
+
+
+def _silence(message: ast.AST) -> None:
+    """Take the words out of a message."""
+    for node in ast.walk(message):
+        if isinstance(node, ast.JoinedStr):
+            node.values = [each for each in node.values if not isinstance(each, ast.Constant)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node.value = ""
 
 
 def _exports(tree: ast.Module) -> dict[str, tuple[str, str]]:
