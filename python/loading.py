@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.observe import importing
 
 
 def load_module(what: str, place: str, prefix: str, base: str | os.PathLike[str] = ".") -> ModuleType:
@@ -24,10 +25,11 @@ def load_module(what: str, place: str, prefix: str, base: str | os.PathLike[str]
     if path.suffix == ".py" and not path.is_file():
         raise ConfigError(f"{what}: {path}: no such file.")
     try:
-        if path.suffix == ".py":
-            return import_file(path, prefix)
-        with importable(Path(base)):
-            return importlib.import_module(place)
+        with importing(str(path.resolve()) if path.suffix == ".py" else place, prefix == "nanoml_selection"):
+            if path.suffix == ".py":
+                return import_file(path, prefix)
+            with importable(Path(base)):
+                return importlib.import_module(place)
     except Exception as problem:
         raise _import_failed(what, problem) from problem
 

@@ -164,6 +164,7 @@ def _recorded(submission: Submission, name: str, result: JobResult) -> Iterator[
                     found.inputs if is_shared else job.versions(task, found.inputs),
                     found.summary,
                     found.seconds,
+                    found.observed,
                     [output.content for output in found.outputs],
                     host=found.host,
                     finished=found.finished,

@@ -38,6 +38,7 @@ from MLTools.NanoML.batch.job import (
     url_of,
 )
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, lacks_memory
+from MLTools.NanoML.observe import observed
 from MLTools.NanoML.rootio.remote import storage
 from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
 from MLTools.NanoML.terminal.progress import say
@@ -128,7 +129,8 @@ def _attempt(task: Task, submitted: Task, staging: Staging) -> TaskResult:
         staging.fetch(task, submitted)
         inputs = tuple(stamps(task))
         try:
-            summary = task.do()
+            with observed() as seen:
+                summary = task.do()
         except BaseException:  # including a request to stop
             try:  # what training has learned so far helps the next attempt
                 staging.deliver_folders(task)
@@ -146,7 +148,8 @@ def _attempt(task: Task, submitted: Task, staging: Staging) -> TaskResult:
         return _ended("failed", begin, problem=reason)
     finally:
         staging.clear(task)
-    return _ended("done", begin, inputs=inputs, outputs=outputs, summary=summary)
+    touched = {staging.submitted_key(key): it for key, it in seen.items()}
+    return _ended("done", begin, inputs=inputs, outputs=outputs, summary=summary, observed=touched)
 
 
 def adler32(path: Path) -> str:
@@ -245,6 +248,14 @@ class Staging:
         if url_of(text, self.storage) is not None:
             return str(self.scratch / "other") + text
         return text
+
+    def submitted_key(self, key: str) -> str:
+        """What is observed, with the path that it has on the submitting machine."""
+        kind, _, path = key.partition(" ")
+        for before, now in ((self.workdir, "work"), (self.base, BASE), (self.corrections, CORRECTIONS)):
+            if self.storage is not None and path.startswith(f"{self.scratch / now}/"):
+                return f"{kind} {before}{path[len(str(self.scratch / now)) :]}"
+        return key
 
     def fetch(self, task: Task, submitted: Task) -> None:
         """Get the inputs that are not read over the network, and the folders of a task, which has other paths here."""

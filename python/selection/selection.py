@@ -23,6 +23,7 @@ from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.fileaccounting import weight_column
 from MLTools.NanoML.nanoaod.weights import Weight
+from MLTools.NanoML.observe import register
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import default
@@ -132,6 +133,15 @@ class Selection:
         found = copy.copy(self)
         found.dataset = dataset
         found.__dict__.pop("made", None)  # data have no shifts
+        return found
+
+    def file(self, path: str | os.PathLike[str]) -> str:
+        """The path of a file, relative to that of the selection, which a library opens unseen: a change of it counts from now on.
+
+        What Python opens counts by itself; ONNX Runtime, correctionlib, h5py and ROOT open files themselves.
+        """
+        found = os.path.join(os.path.dirname(os.path.abspath(inspect.getfile(type(self)))), path)
+        register(found)
         return found
 
     @property

@@ -9,14 +9,16 @@ import itertools
 import json
 import platform
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Optional
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json, write_text
 from MLTools.NanoML.dependencies import changed
+from MLTools.NanoML.observe import FILE, FOLDER, VARIABLE, state
 from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.workflow.task import Stamp, Task
 
@@ -43,12 +45,15 @@ class Record:
     """What is known of a task that is done: the content of WORKDIR/.nanoml/STAGE/NAME.json."""
 
     task: str  # STAGE/NAME
-    settings: dict[str, Any]
     code: str
     version: str  # of NanoML that did it
+    settings: dict[str, Any] = field(default_factory=dict)
     inputs: tuple[Stamp, ...] = ()  # their versions when the task began
     outputs: tuple[Stamp, ...] = ()  # their versions when it ended
     summary: dict[str, Any] = field(default_factory=dict)  # what its work returned
+    observed: dict[str, Optional[str]] = field(
+        default_factory=dict
+    )  # what user code touched, as `observe.observed` has it
     seconds: float = 0.0  # how long it took
     finished: str = ""
     host: str = ""
@@ -77,7 +82,12 @@ class Record:
 
 
 def _without_nothing(entries: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    return {key: value for key, value in entries if value not in (None, ())}
+    return {key: value for key, value in entries if value not in (None, (), {})}
+
+
+def _renamed(key: str, rename: Callable[[str], str]) -> str:
+    kind, _, name = key.partition(" ")
+    return f"{kind} {rename(name)}"
 
 
 def _hash(text: str) -> str:
@@ -94,6 +104,7 @@ class Records:
     directory: Path  # WORKDIR/.nanoml
     base: Optional[Path] = None  # the directory of the YAML file, if there is one
     _settings: dict[int, tuple[object, Any, str]] = field(default_factory=dict)  # relative and as text, by identity
+    _states: dict[str, Optional[str]] = field(default_factory=dict)
 
     def path(self, task: Task) -> Path:
         """Where the record of a task is."""
@@ -112,6 +123,7 @@ class Records:
         inputs: Sequence[Stamp],
         summary: Mapping[str, Any],
         seconds: float,
+        observed: Mapping[str, Optional[str]] = MappingProxyType({}),
         contents: Sequence[Optional[str]] = (),
         **others: Any,
     ) -> Record:
@@ -120,6 +132,7 @@ class Records:
         Its inputs are the `stamps` from before it began: the next run notices what changed meanwhile. `contents` are the
         hashes of its outputs as far as they are known, and `others` further fields of the record, such as the host if it is not this one.
         """
+        known = {f"{FILE} {path}" for path in (*task.inputs, *map(str, task.outputs))}
         here = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node()}
         outputs = [
             replace(now, content=content) if content else now.with_content()
@@ -133,6 +146,7 @@ class Records:
             code=task.code,
             version=__version__,
             summary=dict(summary),
+            observed={_renamed(key, self.relative): it for key, it in observed.items() if key not in known},
             seconds=round(seconds, 3),
             **{**here, **others},
         )
@@ -160,6 +174,16 @@ class Records:
             if directory is not None and path.startswith(begin):
                 return f"{directory}/{path[len(begin) :]}"
         return path
+
+    def absolute_key(self, key: str) -> str:
+        """What is observed, as records have it, with its absolute path."""
+        return _renamed(key, self.absolute)
+
+    def state(self, key: str) -> Optional[str]:
+        """What something that a record has as observed is now; it is found out once."""
+        if key not in self._states:
+            self._states[key] = state(self.absolute_key(key))
+        return self._states[key]
 
     def settings(self, task: Task) -> tuple[Any, str]:
         """The settings of a task as records have them, and as text; tasks share them."""
@@ -189,7 +213,12 @@ class Records:
         again = [path for path in task.inputs if path in renewed]
         if again:
             return f"{again[0]} is made anew"
-        return self._changed_files(task, record) or self._changed_settings(task, record) or _changed_code(task, record)
+        return (
+            self._changed_files(task, record)
+            or self._changed_settings(task, record)
+            or _changed_code(task, record)
+            or self._changed_observed(record)
+        )
 
     def _changed_files(self, task: Task, record: Record) -> Optional[str]:
         now = {self.relative(path): path for path in task.inputs}
@@ -214,6 +243,14 @@ class Records:
         for key in [*now, *before]:
             if now.get(key) != before.get(key):
                 return _difference(key, before.get(key), now.get(key))
+        return None
+
+    def _changed_observed(self, record: Record) -> Optional[str]:
+        for key, before in record.observed.items():
+            if self.state(key) != before:
+                kind, _, name = self.absolute_key(key).partition(" ")
+                words = {VARIABLE: "the environment variable ", FOLDER: "the list of files in "}
+                return f"{words.get(kind, '')}{name} was changed"
         return None
 
     def accept(self, task: Task, dry_run: bool = False) -> Optional[str]:
@@ -271,18 +308,29 @@ class Fingerprints:
 
     def __init__(self, records: Records, stage: str) -> None:
         self._records, self._path = records, records.directory / f"{stage}.txt"
+        self._observed: dict[str, set[Optional[str]]] = {}  # of tasks that were done
         self._input = functools.lru_cache(_SHARED)(self._stamp)
 
     def read(self) -> frozenset[str]:
-        """Those of tasks that were up to date; none if this is not known."""
+        """Those of tasks that were up to date; none if this is not known, or something has changed that user code touched."""
+        observed, found = self._content()
+        return frozenset(found if all(self._records.state(key) == it for key, it in observed.items()) else ())
+
+    def _content(self) -> tuple[dict[str, Optional[str]], list[str]]:
         try:
-            return frozenset(self._path.read_text(encoding="utf-8").split())
-        except (OSError, ValueError):
-            return frozenset()
+            observed, *found = self._path.read_text(encoding="utf-8").splitlines()
+            return dict(json.loads(observed)), found
+        except (OSError, ValueError, TypeError):
+            return {}, []
 
     def write(self, found: Collection[str]) -> None:
-        """Note those of tasks that are up to date."""
-        write_text(self._path, "".join(f"{each}\n" for each in sorted(found)))
+        """Note those of tasks that are up to date, and all that user code touches in them."""
+        observed = {
+            key: state(self._records.absolute_key(key)) for key in sorted({*self._content()[0], *self._observed})
+        }
+        # of what was changed meanwhile, records know what each task has seen
+        observed.update((key, "") for key, seen in self._observed.items() if seen != {observed[key]})
+        write_text(self._path, "".join(f"{each}\n" for each in (json.dumps(observed), *sorted(found))))
 
     def now(self, task: Task) -> Optional[str]:
         """That of a task with its files as they are; None if one is missing."""
@@ -293,6 +341,8 @@ class Fingerprints:
 
     def of(self, task: Task, record: Record) -> str:
         """That of a task which was just done, as its record says."""
+        for key, seen in record.observed.items():
+            self._observed.setdefault(key, set()).add(seen)
         return self._digest(task, record.inputs, record.outputs)
 
     def _stamp(self, path: str) -> Stamp:

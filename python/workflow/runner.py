@@ -16,6 +16,7 @@ from typing import Any, Optional
 
 from MLTools.NanoML.atomic import remove_leftovers
 from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, UnreadableError, lacks_memory, told_once
+from MLTools.NanoML.observe import observed
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool, workers_for
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
 from MLTools.NanoML.workflow.record import NOT_DONE, Fingerprints, Records
@@ -208,7 +209,7 @@ class _Done:
         """Print the notes of a task, and write its record."""
         for key, text in outcome.notes.items():
             say_once(key, text)
-        record = self.records.write(task, outcome.inputs, outcome.summary, outcome.seconds)
+        record = self.records.write(task, outcome.inputs, outcome.summary, outcome.seconds, outcome.observed)
         self.found.add(self.fingerprints.of(task, record))
 
 
@@ -246,23 +247,25 @@ def _run_here(stage: Stage, todo: Sequence[Task], done: _Done) -> dict[str, Nano
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What the work of a task returned, its inputs when it began, how long it took [s], and the notes of its process."""
+    """What the work of a task returned, its inputs before, the time it took [s], what user code touched, and notes of the process."""
 
     summary: Mapping[str, Any]
     inputs: Sequence[Stamp]
     seconds: float
+    observed: Mapping[str, Optional[str]]
     notes: Mapping[str, str]
 
 
 def _work(task: Task) -> _Outcome:
     begin, inputs = time.monotonic(), stamps(task)
     try:
-        summary = task.do()
+        with observed() as seen:
+            summary = task.do()
     except Exception as problem:
         if lacks_memory(problem):
             raise NanoMLError(f"{TOO_LITTLE_MEMORY}.") from problem
         raise
-    return _Outcome(summary, inputs, time.monotonic() - begin, notes())
+    return _Outcome(summary, inputs, time.monotonic() - begin, seen, notes())
 
 
 def _run_pool(stage: Stage, todo: Sequence[Task], done: _Done, workers: int) -> dict[str, NanoMLError]:

@@ -80,9 +80,7 @@ def test_a_kernel_knows_nothing_of_the_shell(kernel: tuple[str, ...]) -> None:
     behind = {name.removeprefix("MLTools.NanoML.") for name in files_behind(*kernel)}
     assert not {name for name in behind if name.partition(".")[0] in SHELL}
     assert not {
-        name
-        for name in behind
-        if "crab" in name or name.startswith("data_processing.datasets") or name.startswith("rootio.remote")
+        name for name in behind if "crab" in name or name.startswith(("data_processing.datasets", "rootio.remote"))
     }
 
 

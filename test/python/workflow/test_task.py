@@ -11,8 +11,9 @@ import pytest
 
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.observe import state
 from MLTools.NanoML.workflow import record as record_module
-from MLTools.NanoML.workflow.record import Records
+from MLTools.NanoML.workflow.record import Fingerprints, Records
 from MLTools.NanoML.workflow.task import Task, stamps
 
 
@@ -173,6 +174,42 @@ def test_content_decides_where_the_file_system_says_that_a_file_changed(tmp_path
         path.write_bytes(other)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # of the same size and time
         assert records.reason(task) == f"{path} was changed"
+
+
+def test_what_user_code_touches_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, records, table = make(tmp_path), records_in(tmp_path), tmp_path / "sf.json"
+    table.write_text("{}")
+    monkeypatch.delenv("MY_VERSION", raising=False)
+    keys = [f"file {table}", "file /nowhere/b.json", "variable MY_VERSION", f"folder {tmp_path / 'tables'}"]
+    keys.append(f"file {task.inputs[0]}")  # it counts anyway
+    (tmp_path / "tables").mkdir()
+    done(tmp_path, task)
+    record = records.write(task, stamps(task), {}, 0.1, {key: state(key) for key in keys})
+    assert list(record.observed) == ["file ./sf.json", "file /nowhere/b.json", "variable MY_VERSION", "folder ./tables"]
+    fingerprints = Fingerprints(records, "skim")
+    digest = fingerprints.of(task, record)
+    fingerprints.write([digest])
+    assert fingerprints.read() == {fingerprints.now(task)}
+
+    def reason() -> str | None:
+        again = records_in(tmp_path)
+        found = again.reason(task)
+        assert Fingerprints(again, "skim").read() == (set() if found else {digest})
+        return found
+
+    assert reason() is None
+    monkeypatch.setenv("MY_VERSION", "2")
+    assert reason() == "the environment variable MY_VERSION was changed"
+    monkeypatch.delenv("MY_VERSION")
+    (tmp_path / "tables" / "new.json").touch()
+    assert reason() == f"the list of files in {tmp_path / 'tables'} was changed"
+    (tmp_path / "tables" / "new.json").unlink()
+    table.write_text("[]")
+    assert reason() == f"{table} was changed"
+    fingerprints = Fingerprints(records_in(tmp_path), "skim")  # changed while other tasks were done
+    fingerprints.of(task, record)
+    fingerprints.write([digest])
+    assert reason() == f"{table} was changed"
 
 
 def test_a_directory_may_be_moved_or_copied(tmp_path: Path) -> None:

@@ -1,0 +1,138 @@
+"""What user code touches is noted, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from MLTools.NanoML.loading import load_module
+from MLTools.NanoML.observe import observed, state
+
+CODE = """
+import csv, importlib, json, os, sys, tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+AT_IMPORT = (HERE / "tables" / "import.json").read_text()
+
+def touch(what):
+    if what == "file":
+        json.load(open(HERE / "tables" / f"{'s'}f.json"))
+    elif what == "absent":
+        (HERE / "absent.json").exists() or pytest_absent()
+    elif what == "folder":
+        sorted(HERE.glob("tables/*"))
+    elif what == "variable":
+        return os.environ.get("MY_VERSION"), os.getenv("MY_OTHER"), "MY_THIRD" in os.environ, os.environ.get("TMPDIR")
+    elif what == "module":
+        return importlib.import_module("by_name").X
+    elif what == "written":
+        path = HERE / "new.txt"
+        path.write_text("x")
+        path.read_text()
+
+def pytest_absent():
+    try:
+        open(HERE / "absent.json")
+    except FileNotFoundError:
+        pass
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "sf.json").write_text("{}")
+    (tmp_path / "tables" / "import.json").write_text("{}")
+    name = f"mine_{abs(hash(str(tmp_path)))}.py"
+    (tmp_path / name).write_text(CODE)
+    return load_module("selection", name, "nanoml_selection", tmp_path)
+
+
+def noted(tmp_path: Path, mine: Any, what: str) -> dict[str, str | None]:
+    with observed() as seen:
+        mine.touch(what)
+    return {key.replace(str(tmp_path), ""): value for key, value in seen.items()}
+
+
+@pytest.mark.parametrize(
+    ("what", "keys"),
+    [
+        ("file", ["file /tables/sf.json"]),
+        ("absent", ["file /absent.json"]),
+        ("folder", ["folder /tables"]),
+        ("variable", ["variable MY_OTHER", "variable MY_THIRD", "variable MY_VERSION"]),
+        ("module", ["file /by_name.py"]),
+        ("written", []),
+    ],
+)
+def test_what_is_touched_is_noted(
+    tmp_path: Path, mine: Any, what: str, keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "by_name.py").write_text("X = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "by_name", raising=False)
+    monkeypatch.setenv("MY_VERSION", "v1")
+    found = noted(tmp_path, mine, what)
+    assert sorted(found) == keys
+    assert [key for key, it in found.items() if it is None] == [
+        key for key in keys if key in ("file /absent.json", "variable MY_OTHER", "variable MY_THIRD")
+    ]
+
+
+def test_what_is_read_at_import_counts_for_each_task(tmp_path: Path, mine: Any) -> None:
+    for _ in range(2):  # it is imported once
+        with observed() as seen:
+            assert load_module("selection", Path(mine.__file__).name, "nanoml_selection", tmp_path) is mine
+        assert list(seen) == [f"file {tmp_path / 'tables' / 'import.json'}"]
+    with observed() as seen:
+        pass
+    assert not seen
+
+
+def test_a_process_that_a_task_starts_is_observed_too(tmp_path: Path, mine: Any) -> None:
+    script = (
+        "import sys; from MLTools.NanoML.loading import load_module\n"
+        f"load_module('selection', sys.argv[1], 'nanoml_selection', {str(tmp_path)!r}).touch('file')"
+    )
+    with observed() as seen:
+        subprocess.run([sys.executable, "-c", script, Path(mine.__file__).name], check=True)
+    assert [key.rpartition("/")[2] for key in seen] == ["import.json", "sf.json"]
+
+
+def test_states_change_with_what_they_are_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    keys = [f"file {path}", f"folder {tmp_path}", "variable MY_VERSION", f"file {tmp_path / 'a.py'}"]
+    monkeypatch.delenv("MY_VERSION", raising=False)
+    before = [*map(state, keys)]
+    assert [each is None for each in before] == [True, False, True, True]
+    path.write_text("a")
+    (tmp_path / "a.py").write_text("X = 1\n")
+    monkeypatch.setenv("MY_VERSION", "v1")
+    after = [*map(state, keys)]
+    assert all(one != other for one, other in zip(before, after))
+    status = path.stat()
+    path.write_text("b")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    (tmp_path / "a.py").write_text("X = 1  # a comment\n")
+    assert [one == other for one, other in zip(after, map(state, keys))] == [False, True, True, True]
+
+
+def test_a_library_that_opens_files_unseen_is_named_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from MLTools.NanoML.selection import load_selection
+
+    text = "import correctionlib\nfrom MLTools.NanoML.selection import Selection\n\nclass A(Selection):\n    pass\n"
+    for name, more in (("without_file", ""), ("with_file", "    def __init__(self):\n        self.file('sf.json')\n")):
+        (tmp_path / f"{name}.py").write_text(text.replace("    pass\n", more or "    pass\n"))
+        with observed() as seen:
+            load_selection(f"{name}.py:A", tmp_path)
+        assert list(seen) == [f"file {tmp_path / 'sf.json'}"] * bool(more)
+        said = f"WARNING {tmp_path / name}.py:1: correctionlib opens files unseen"
+        assert (said in capsys.readouterr().err) == (not more)
