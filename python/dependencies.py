@@ -1,8 +1,8 @@
 """What a result depends on: the modules that make it and everything that these import, compared by their syntax.
 
 A module depends on those that it imports, even if only in a function, and on files beside it that it names in a string,
-such as a table. Comments, docstrings, blank lines, code for type checkers and the words of messages do not count, nor do
-those modules of NanoML that cannot change a number (`_NO_MATTER`). If a package only re-exports names of its modules,
+such as a table. Comments, docstrings, blank lines and code for type checkers do not count; of NanoML, nor do the words
+of messages, and modules that cannot change a number (`_NO_MATTER`). If a package only re-exports names of its modules,
 importing a name from it means importing it from the module. Other packages are not followed.
 """
 
@@ -240,9 +240,10 @@ class _Syntaxes:
     def of(self, path: Path) -> _Syntax:
         if path not in self._seen:
             content = path.read_bytes()
-            key = _sha256(content)
+            is_ours = any(directory in path.parents for directory in _directories().values())
+            key = f"{_sha256(content)}{' of ours' * is_ours}"
             if key not in self._known:
-                self._known[key], self._is_new = _read(content, path), True
+                self._known[key], self._is_new = _read(content, path, is_ours), True
             self._seen[path] = _Syntax(*self._known[key])
         return self._seen[path]
 
@@ -268,12 +269,13 @@ def _known() -> _Syntaxes:
     return _Syntaxes()
 
 
-def _read(content: bytes, path: Path) -> _Syntax:
+def _read(content: bytes, path: Path, is_ours: bool) -> _Syntax:
     tree = ast.parse(content, str(path))
     imports: list[tuple[int, str, str]] = []
     texts: set[str] = set()
     for node in _nodes(tree):
-        if isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and getattr(node.func, "id", "") in _SAID):
+        is_said = isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and getattr(node.func, "id", "") in _SAID)
+        if is_said and is_ours:
             _silence(node)
         if isinstance(node, ast.Import):
             imports += [(0, alias.name, "") for alias in node.names]

@@ -235,21 +235,24 @@ def test_the_hash_is_the_same_in_every_python(tmp_path: Path) -> None:
         assert (code_of(path) == "285dc4b78f8e533e") == (old == "'")
 
 
-def test_words_of_messages_do_not_count(tmp_path: Path) -> None:
+def test_words_of_our_messages_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "def f(x):\n    say(f'{x} events', 2)\n    raise NanoMLError(f'{x}: is bad.') from None\n"
-    written(tmp_path, a=text)
-    code = code_of(tmp_path / "a.py")
-    for old, new, is_same in (
-        ("is bad.", "{{is}} wrong", True),
-        ("{x} events", "read {x}", True),
-        ("{x}: is", "{x + 1}: is", False),
-        ("say(", "use(", False),
-        ("2)", "3)", False),
-    ):
-        written(tmp_path, a=text.replace(old, new))
-        assert (code_of(tmp_path / "a.py") == code) == is_same
-    written(tmp_path, b="def f(x):\n    return NAMES['a']\n", c="def f(x):\n    return NAMES['b']\n")
-    assert code_of(tmp_path / "b.py") != code_of(tmp_path / "c.py")
+    for name, is_ours in (("ours", True), ("users", False)):  # of a user's what is unblinded depends on it
+        monkeypatch.setattr(
+            dependencies, "_directories", lambda ours=is_ours: {"MLTools.NanoML": tmp_path} if ours else {}
+        )
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        code = code_of(path)
+        for old, new, is_same in (
+            ("is bad.", "{{is}} wrong", True),
+            ("{x} events", "read {x}", True),
+            ("{x}: is", "{x + 1}: is", False),
+            ("say(", "use(", False),
+            ("2)", "3)", False),
+        ):
+            path.write_text(text.replace(old, new))
+            assert (code_of(path) == code) == (is_same and is_ours)
 
 
 def test_the_cache_is_kept_and_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
