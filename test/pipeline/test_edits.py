@@ -1,0 +1,166 @@
+"""An edit redoes what it changes, and nothing else: what is planned after one run, each time in a copy of its directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from MLTools.NanoML import dependencies
+from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.workflow.pipeline import planned
+from MLTools.NanoML.workflow.stages import NAMES
+from processes import nanoml
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
+for _module in ("data_processing.skim.stage", "ML_processing.stages", "statistical_analysis.stages"):
+    pytest.importorskip(_module)
+
+DRAWN = ["evaluate", "draw", "fit"]  # the stages that make figures
+FILLED = ["fill", "histogram", "draw", "fit"]
+LEARNT = ["train", "evaluate", "export", "score", *FILLED]
+BEHIND_CONVERSION = ["convert", *LEARNT]
+BEHIND_SKIMS = ["skim", "convert", "train", "evaluate", "export", "normalise", "score", *FILLED]
+MORE = """
+import importlib
+import os
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SCALE = float((HERE / "tables" / "sf.json").read_text())
+CUTS = importlib.import_module("cuts_" + "by_name")
+YEAR = os.environ.get("WZ_YEAR")
+"""
+NEW = '  New_2018: {files: "data/ZGToLLG/*_0.root", era: 2018, cross_section: 0.1%s}\n\nregions:'
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """examples/wz.yaml after a run, with a training that takes no time, and a selection that reads more."""
+    directory = tmp_path_factory.mktemp("edits") / "first"
+    directory.mkdir()
+    text = (ROOT / "examples" / "wz.yaml").read_text()
+    (directory / "wz.yaml").write_text(text.replace("\ntrain:\n", "\ntrain:\n  epochs: 1\n  folds: 3\n  model: mlp\n"))
+    shutil.copytree(ROOT / "examples" / "corrections", directory / "corrections")
+    (directory / "data").symlink_to(ROOT / "examples" / "data")
+    (directory / "wz.py").write_text((ROOT / "examples" / "wz.py").read_text() + MORE)
+    (directory / "tables").mkdir()
+    (directory / "tables" / "sf.json").write_text("1.0")
+    (directory / "cuts_by_name.py").write_text("PT = 20\n")
+    done = nanoml("run", "wz.yaml", cwd=directory)
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "copy", symlinks=True)
+
+
+def redone(directory: Path, name: str = "wz.yaml") -> dict[str, list[str]]:
+    """The tasks of each stage that are to be done."""
+    return {it.stage.name: [*it.reasons] for it in planned(load(directory / name), NAMES) if it.reasons}
+
+
+def replaced(path: str, old: str, new: str) -> Callable[[Path], Any]:
+    def edit(directory: Path) -> None:
+        text = (directory / path).read_text()
+        assert text.count(old) == 1
+        (directory / path).write_text(text.replace(old, new))
+
+    return edit
+
+
+def correction_of_the_same_size_and_time(directory: Path) -> None:
+    path = directory / "corrections" / "2018" / "pileup.json"
+    status, content = path.stat(), path.read_bytes()
+    number = content.index(b"1.")
+    path.write_bytes(content[:number] + b"2." + content[number + 2 :])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def sections_in_another_order(directory: Path) -> None:
+    head, *sections = (directory / "wz.yaml").read_text().split("\n\n")
+    (directory / "wz.yaml").write_text("\n\n".join([head, *reversed(sections)]))
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        pytest.param(lambda _: None, [], id="a copied directory"),
+        pytest.param(replaced("wz.yaml", "\nregions:", "\n# a comment\n\nregions:"), [], id="a comment"),
+        pytest.param(sections_in_another_order, [], id="the order of keys"),
+        pytest.param(replaced("wz.yaml", "(Pythia, not CMS)", "(Pythia)"), DRAWN, id="a label"),
+        pytest.param(replaced("wz.yaml", "[30, 60, 120]", "[20, 60, 120]"), FILLED, id="bins of a figure"),
+        pytest.param(
+            replaced("wz.yaml", "background: 10 %", "background: 20 %"), ["fit"], id="an uncertainty of the fit"
+        ),
+        pytest.param(replaced("tables/sf.json", "1.0", "1.1"), BEHIND_SKIMS, id="a table"),
+        pytest.param(replaced("cuts_by_name.py", "20", "30"), BEHIND_SKIMS, id="a helper that is imported by its name"),
+        pytest.param(replaced("cuts_by_name.py", "20", "20  # GeV"), [], id="a comment in it"),
+        pytest.param(lambda _: os.environ.update(WZ_YEAR="2018"), BEHIND_SKIMS, id="a variable"),
+        pytest.param(correction_of_the_same_size_and_time, BEHIND_SKIMS, id="a correction of the same size and time"),
+    ],
+)
+def test_an_edit_redoes_what_follows(
+    copied: Path, edit: Callable[[Path], Any], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WZ_YEAR", "2017")
+    monkeypatch.delenv("WZ_YEAR")  # and it is so again at the end
+    edit(copied)
+    assert [*redone(copied)] == expected
+
+
+def test_another_name_of_the_file_and_a_moved_directory_redo_nothing(copied: Path) -> None:
+    (copied / "wz.yaml").rename(copied / "analysis.yaml")
+    assert redone(copied.rename(copied.with_name("moved")), "analysis.yaml") == {}
+
+
+@pytest.mark.parametrize(("more", "learnt"), [(", class: background", True), ("", False)])
+def test_a_new_dataset_redoes_its_own_files_and_what_learns_of_it(copied: Path, more: str, learnt: bool) -> None:
+    replaced("wz.yaml", "\nregions:", NEW % more)(copied)
+    found = redone(copied)
+    own = {"skim": ["New_2018/ZGToLLG_0"], "convert": ["New_2018"], "normalise": ["New_2018"]}
+    assert {name: tasks for name, tasks in found.items() if name in own} == own
+    assert [name for name in found if name not in own] == (LEARNT if learnt else ["score"])
+    if not learnt:
+        assert found["score"] == ["New_2018/ZGToLLG_0"]
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "expected"),
+    [
+        ("python/terminal/progress.py", "_EVERY = 15.0", "_EVERY = 10.0", []),
+        ("python/grid/proxy.py", "from __future__", "_another = 1\nfrom __future__", []),
+        ("data_processing/convert/convert.py", "events were written of", "events have been written of", []),
+        ("python/model/padding.py", "from __future__", "import math\nfrom __future__", None),
+        ("data_processing/convert/weights.py", "from __future__", "import math\nfrom __future__", BEHIND_CONVERSION),
+    ],
+)
+def test_our_own_code_redoes_what_it_makes(
+    copied: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    old: str,
+    new: str,
+    expected: list[str] | None,
+) -> None:
+    packages = {"MLTools.NanoML": "python", **{part: part for part in dependencies._PARTS}}
+    ignored = shutil.ignore_patterns("__pycache__")
+    trees = {name: shutil.copytree(ROOT / it, tmp_path / "code" / it, ignore=ignored) for name, it in packages.items()}
+    monkeypatch.setattr(dependencies, "_directories", lambda: trees)
+    text = (tmp_path / "code" / path).read_text()
+    assert old in text
+    (tmp_path / "code" / path).write_text(text.replace(old, new))
+    found = [*redone(copied)]
+    if expected is None:  # what reads objects
+        assert "convert" in found or "train" in found
+        assert found[-4:] == FILLED
+    else:
+        assert sorted(found) == sorted({*expected, *(["normalise"] if "convert" in expected else [])})
