@@ -26,6 +26,7 @@ _SMALLEST = 1e-6  # expected events over observed ones, below which its logarith
 _MOST = 8  # bins in a sentence
 _COLUMNS = 8  # of second derivatives, found together
 _AT_ONCE, _NUMBERS = 32, 20_000_000  # points that are looked at together, and numbers in their events
+_SINGULAR = 1e-9  # second derivatives by parameters in units of their own errors: what bends less is rounding
 _REACH = 1e6  # statistical uncertainties of the signal strength
 PLACES, ASIDE = (-1.0, 1.0, -2.0, 2.0, -0.5, 0.5), (-0.1, 0.1)
 """Where constrained parameters are tried, and how far aside, in sigma."""
@@ -181,13 +182,13 @@ class Likelihood:
         found = np.zeros((len(at), len(at)))
         for given in (data, self.expected(at), self.expected(self.with_strength(1.0))):
             hessian = self.second_derivatives(at, given, 0.0)[np.ix_(free, free)] / 2
-            try:
-                np.linalg.cholesky(hessian)
-            except np.linalg.LinAlgError:
-                continue
-            found[np.ix_(free, free)] = np.linalg.inv(hessian)
-            return found
-        flat = free[np.abs(np.linalg.eigh(hessian)[1][:, 0]).argmax()]
+            bends = np.diag(hessian)
+            scales = np.where(bends > 0, bends, 1.0) ** -0.5
+            values, vectors = np.linalg.eigh(hessian * np.outer(scales, scales))
+            if values[0] > _SINGULAR:
+                found[np.ix_(free, free)] = np.linalg.inv(hessian)
+                return found
+        flat = free[np.abs(vectors[:, 0]).argmax()]
         raise NanoMLError(f"The likelihood has no maximum: {self.names[flat]} can have any value.")
 
     def twice_nll_at(self, at: Any, data: Any, wall: Any = _WALL) -> Any:

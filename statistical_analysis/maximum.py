@@ -183,7 +183,8 @@ class _Search:
         bends = likelihood.second_derivatives(at, self.data)[np.ix_(inside, inside)] * np.outer(scales, scales)
         values, vectors = np.linalg.eigh(bends)
         inverse = (vectors / np.maximum(np.abs(values), 1e-10 * np.abs(values).max())) @ vectors.T
-        lengths = np.array([sign * length for length in _LENGTHS for sign in (1, -1)])
+        reach = min(1.0, (2 / abs(values[0])) ** 0.5) if values[0] else 1.0  # a sharp peak is narrow
+        lengths = reach * np.array([sign * length for length in _LENGTHS for sign in (1, -1)])
         moves = [-(inverse @ (slope[inside] * scales)), *np.outer(lengths, vectors[:, 0])]
         for number in np.flatnonzero(likelihood.tested[inside]):
             place = inside[number]

@@ -69,7 +69,7 @@ def write(
             writer.write_tree("Runs", {name: described(name, array) for name, array in arrays.items()}, arrays)
         for name, content in others.items():
             writer.write_object(name, content)
-        writer.finish(record.tree())
+        writer.finish(record.tree() if record else None)
     return path
 
 
