@@ -30,7 +30,7 @@ def first_difference(trace: Trace, steps: Sequence[Step], feed: Mapping[str, NDA
     feed
         These events, as input tensors of all branches that were traced.
     """
-    found = _run(trace.graph, {each.name: each for step in trace.steps for each in _tensors(step)}, feed)
+    found = _run(trace.graph, tensors_of(trace.steps), feed)
     for mine, theirs in zip(trace.steps, steps, strict=True):
         problem = _difference(mine, theirs.concrete, found)
         if problem:
@@ -72,6 +72,11 @@ def model_with_outputs(graph: Graph, outputs: Mapping[str, Tensor], inputs: Mapp
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
     onnx.checker.check_model(model)
     return model
+
+
+def tensors_of(steps: Sequence[Step]) -> dict[str, Tensor]:
+    """The tensors that lines have computed, by name."""
+    return {each.name: each for step in steps for each in _tensors(step)}
 
 
 def _difference(step: Step, concrete: Any, found: Mapping[str, NDArray[Any]]) -> str:
