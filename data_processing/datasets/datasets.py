@@ -33,8 +33,7 @@ from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 
 if TYPE_CHECKING:  # the catalogue is imported where it is needed: a run of local files does without
-    from data_processing.datasets.catalogue import Catalogue, FileList
-    from data_processing.datasets.queries import Confirm, FoundLists
+    from data_processing.datasets.catalogue import Catalogue, Confirm, FileList, FoundLists
     from data_processing.datasets.sources import CatalogueEntry, DatasetReplica
     from MLTools.NanoML.config.datasets import Dataset
 
@@ -110,7 +109,7 @@ def describe_datasets(
     directory = Layout.of(config).workdir / RECORDS / "datasets"
     lists: Mapping[str, FoundLists] = {}
     if any(queries.values()) or directory.is_dir():
-        from data_processing.datasets.queries import look_up
+        from data_processing.datasets.catalogue import look_up
 
         lists = look_up(config, queries, directory, refresh, confirm)
     found = {}
@@ -334,8 +333,7 @@ def _part(part: DatasetPart) -> PartOverview:
 
 def _news(found: DatasetFiles, catalogue: Catalogue) -> Iterable[str]:
     """The changes since the lists were taken, in sentences."""
-    from data_processing.datasets.catalogue import UnavailableError
-    from data_processing.datasets.queries import ask
+    from data_processing.datasets.catalogue import UnavailableError, ask
 
     for part in found.parts:
         if part.query is None or part.found is None or not part.earlier:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from MLTools.NanoML import dependencies
-from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.load import load
+from MLTools.NanoML.stages import NAMES
 from MLTools.NanoML.workflow.pipeline import planned
-from MLTools.NanoML.workflow.stages import NAMES
 from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,8 +16,7 @@ import pytest
 
 import processes
 from data_processing.datasets.datasets import describe_datasets, find_files, overview, query, resolve_datasets
-from data_processing.datasets.files import FilePattern
-from data_processing.datasets.queries import list_remote
+from data_processing.datasets.files import FilePattern, list_remote
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
