@@ -111,7 +111,7 @@ class Prepared:
 
 def nanoml(source: Path, model: Path, output: Path, _: Prepared | None) -> int:
     """Score it, end to end."""
-    return score_file(ScoreJob(str(source), output, [model])).entries
+    return score_file(ScoreJob(str(source), output, [model]))["entries"]
 
 
 def all_networks(source: Path, model: Path, output: Path, ready: Prepared) -> int:

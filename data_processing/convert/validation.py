@@ -198,16 +198,12 @@ class Findings:
 
     path: str
     allow_nan: bool
-    events: int | None = None
-    """Number of events; None if the file cannot be read."""
-    is_data: bool = False
-    """Whether some are data, which may be blind: then their number is not told."""
+    events: int | None = None  # their number; None if the file cannot be read
+    is_data: bool = False  # whether some are data, which may be blind: then their number is not told
+    # (check, where, what) to [first row, how many times]; [-1, 0] for faults that do not belong to rows
     faults: dict[tuple[str, str, str], list[int]] = field(default_factory=dict)
-    """(check, where, what) to [first row, how many times]; [-1, 0] for faults that do not belong to rows."""
-    skipped: dict[str, str] = field(default_factory=dict)
-    """Why a check was left out, by its name."""
-    complete: bool = False
-    """Whether all checks were made: the file can be read, and its metadata can be understood."""
+    skipped: dict[str, str] = field(default_factory=dict)  # why a check was left out, by its name
+    complete: bool = False  # whether all checks were made: the file can be read, and its metadata can be understood
 
     def add(self, check: str, where: str, what: str, row: int = -1, times: int = 0) -> None:
         """Add a fault, or more of it from a later block."""

@@ -204,13 +204,10 @@ class BlockQueue:
     def put(self, dataset: Any, offset: tuple[int, ...], *block: Any) -> None:
         """Add the block at an offset of a dataset, in the form of the arguments of `_encode`."""
         self._waiting.append((dataset, offset, self._threads.submit(_encode, *block)))
-        self._write_until(self._ahead)
+        self.write(self._ahead)
 
-    def drain(self) -> None:
-        """Write all blocks that wait."""
-        self._write_until(0)
-
-    def _write_until(self, left: int) -> None:
+    def write(self, left: int = 0) -> None:
+        """Write blocks that wait until no more are left than so many."""
         while len(self._waiting) > left:
             dataset, offset, encoded = self._waiting.popleft()
             dataset.id.write_direct_chunk(offset, encoded.result())
@@ -271,7 +268,7 @@ class BlockWriter:
         """Write the rest; return the number of rows written."""
         if self._pending:
             self._submit(self._pending_rows)
-        self._queue.drain()
+        self._queue.write()
         return self._row
 
 

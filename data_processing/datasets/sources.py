@@ -12,11 +12,10 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 from urllib.parse import urlencode
 
 from data_processing.datasets.files import GLOBAL, FileInfo, check_name
@@ -76,31 +75,13 @@ class DatasetReplica:
         return self.kind == "DISK" and self.share >= 100
 
 
-class CatalogueSource(ABC):
-    """A source of the catalogue. Each method raises RefusedError or NoAnswerError."""
-
-    name: str
-
-    @abstractmethod
-    def datasets(self, name: str, instance: str) -> list[CatalogueEntry]:
-        """The datasets of a name or pattern, whatever their status."""
-
-    @abstractmethod
-    def files(self, name: str, instance: str) -> list[FileInfo]:
-        """All files of a dataset, also those that are not valid."""
-
-    def sites(self, name: str, instance: str) -> Optional[list[DatasetReplica]]:
-        """Where a dataset is; None if that is not known."""
-        return None
-
-
-def source() -> CatalogueSource:
-    """The server that NANOML_DBS names, or dasgoclient if it is installed, or DBS."""
+def source() -> Union[DasGoClient, Dbs]:
+    """The server that NANOML_DBS names, or dasgoclient if it is installed, or DBS; their methods raise RefusedError or NoAnswerError."""
     named, program = os.environ.get(VARIABLE), shutil.which(DasGoClient.name)
     return DasGoClient(program) if program and not named else Dbs(named or SERVER)
 
 
-class DasGoClient(CatalogueSource):
+class DasGoClient:
     """Asks by running dasgoclient.
 
     Its exit code is 0 also when the services behind it are down; then it repeats the question as a name. So an answer
@@ -208,11 +189,8 @@ def _share(row: Mapping[str, Any]) -> float:
     return blocks * files / 100
 
 
-class Dbs(CatalogueSource):
-    """Asks the DBS reader with the grid proxy, by the address of its server up to the instance.
-
-    It does not know where a dataset is.
-    """
+class Dbs:
+    """Asks the DBS reader with the grid proxy, by the address of its server up to the instance."""
 
     name = "DBS"
 
@@ -238,6 +216,9 @@ class Dbs(CatalogueSource):
             if expected and expected != valid:
                 raise NoAnswerError(f"the answer has {valid} valid files, but there are {expected}")
         return found
+
+    def sites(self, name: str, instance: str) -> None:
+        """Where a dataset is: DBS does not know it."""
 
     def _rows(self, instance: str, what: str, asked: Mapping[str, str]) -> list[dict[str, Any]]:
         url = f"{self._server}/{instance}/DBSReader/{what}?{urlencode(asked)}"
