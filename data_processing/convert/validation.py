@@ -85,9 +85,9 @@ def _check(found: Findings, file: h5py.File, content: dict[str, Any]) -> None:
     for name in sorted({*file} - {EVENTS, METADATA, *metadata.objects}):
         found.add("collections", name, "is not in the metadata")
     for name, described in metadata.objects.items():
-        check_collection(found, file.get(name), name, described)
-    check_types(found, "columns", events, _event_types(metadata, events.dtype.names))
-    check_events(found, events, metadata)
+        _check_collection(found, file.get(name), name, described)
+    _check_types(found, "columns", events, _event_types(metadata, events.dtype.names))
+    _check_events(found, events, metadata)
     if not metadata.objects:
         found.skip("there are no collections", "collections", "padding", "order", "truncated")
     elif not any(one.order for one in metadata.objects.values()):
@@ -220,7 +220,7 @@ class Findings:
             self.add(check, where, what, start + row, int(np.count_nonzero(bad)))
 
 
-def check_types(found: Findings, check: str, dataset: h5py.Dataset, wanted: Mapping[str, str]) -> None:
+def _check_types(found: Findings, check: str, dataset: h5py.Dataset, wanted: Mapping[str, str]) -> None:
     """Compare the types of a dataset's fields with those in the metadata."""
     name, there = dataset.name.strip("/"), {key: str(dataset.dtype[key]) for key in dataset.dtype.names}
     for key in {**wanted, **there}:
@@ -246,7 +246,7 @@ def _check_finite(found: Findings, where: str, values: NDArray[Any], use: Any, s
             found.add_rows("finite", where, "is NaN", np.isnan(values) & use, start)
 
 
-def check_collection(found: Findings, dataset: Any, name: str, described: ConvertedCollection) -> None:
+def _check_collection(found: Findings, dataset: Any, name: str, described: ConvertedCollection) -> None:
     """Check a collection: its types, padding, order, how many objects were cut off, and that numbers are finite."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.names is None:
         found.add("collections", name, "is missing, or not a table")
@@ -254,7 +254,7 @@ def check_collection(found: Findings, dataset: Any, name: str, described: Conver
     if dataset.shape != (found.events, described.max):
         found.add("collections", name, f"has shape {dataset.shape}, not {(found.events, described.max)}")
     types = {one.name: one.dtype for one in described.fields}
-    check_types(found, "collections", dataset, {**types, VALID: "bool"})
+    _check_types(found, "collections", dataset, {**types, VALID: "bool"})
     names, order = _numbers(dataset), described.order or ""
     key_of_order = order.lstrip("-")
     if VALID not in names or dataset.ndim != 2:
@@ -279,7 +279,7 @@ def check_collection(found: Findings, dataset: Any, name: str, described: Conver
         found.add("truncated", name, what)
 
 
-def check_events(found: Findings, events: h5py.Dataset, metadata: HDF5Metadata) -> None:
+def _check_events(found: Findings, events: h5py.Dataset, metadata: HDF5Metadata) -> None:
     """Check the events: finite numbers, labels, weights, sums of weights, and that no event is there twice."""
     names, datasets = _numbers(events), metadata.datasets
     parameters = [one.name for one in metadata.features if one.source == PARAMETER]
@@ -378,7 +378,7 @@ class _Group:
 
 def _check_unique(found: Findings, events: h5py.Dataset, allowed: Mapping[int, int]) -> None:
     """Find repeated events; each simulated dataset of a label may have an event of the same numbers, which count from 1."""
-    parts = -(-len(events) // _COMPARED_AT_ONCE)
+    parts, numbers = -(-len(events) // _COMPARED_AT_ONCE), events.fields(IDENTIFIERS)
     repeated: list[tuple[int, int]] = []
     times = 0
     for part in range(parts):
@@ -395,14 +395,12 @@ def _check_unique(found: Findings, events: h5py.Dataset, allowed: Mapping[int, i
             pairs = _repeated(np.concatenate(keys.pop(label)), np.concatenate(rows.pop(label)), many)
             times += len(pairs)
             for first, row in pairs.tolist():
-                if all(
-                    events[first][name] == events[row][name] for name in IDENTIFIERS
-                ):  # a hash may be the same by chance
+                if numbers[first] == numbers[row]:  # a hash may be the same by chance
                     repeated.append((row, first))
                     break
     if repeated:
         row, first = min(repeated)
-        event = ", ".join(f"{name} {events[row][name]}" for name in IDENTIFIERS)
+        event = ", ".join(f"{name} {number}" for name, number in zip(IDENTIFIERS, numbers[row]))
         found.add("unique", EVENTS, f"{event} is also in row {first}", row, times)
 
 
