@@ -95,7 +95,7 @@ def _check(found: Findings, file: h5py.File, content: dict[str, Any]) -> None:
     found.complete = True
 
 
-def _misfits(value: Any, hint: Any, where: str, or_null: str = "") -> Iterator[tuple[str, str]]:
+def _misfits(value: object, hint: Any, where: str, or_null: str = "") -> Iterator[tuple[str, str]]:
     """Where and why a part of the metadata does not have the form of its type."""
     inner, kind = optional(hint), get_origin(hint)
     if inner is not None:
@@ -246,7 +246,7 @@ def _check_finite(found: Findings, where: str, values: NDArray[Any], use: Any, s
             found.add_rows("finite", where, "is NaN", np.isnan(values) & use, start)
 
 
-def _check_collection(found: Findings, dataset: Any, name: str, described: ConvertedCollection) -> None:
+def _check_collection(found: Findings, dataset: object, name: str, described: ConvertedCollection) -> None:
     """Check a collection: its types, padding, order, how many objects were cut off, and that numbers are finite."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.names is None:
         found.add("collections", name, "is missing, or not a table")

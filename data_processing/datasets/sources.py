@@ -317,21 +317,21 @@ def _entries(rows: list[tuple[Any, Any]]) -> list[CatalogueEntry]:
     return sorted({CatalogueEntry(*row) for row in rows}, key=lambda entry: entry.name)
 
 
-def file_of(name: Any, events: Any, size: Any, adler32: Any, valid: Any, block: Any) -> FileInfo:
+def file_of(name: object, events: object, size: object, adler32: object, valid: object, block: object) -> FileInfo:
     """A file of the catalogue; NoAnswerError if what was sent is not one."""
     if not (isinstance(name, str) and _LFN.fullmatch(name)):
         raise NoAnswerError(f"the answer has a file without a proper name ({name!r})")
-    is_checksum = isinstance(adler32, str) and _ADLER.fullmatch(adler32)
+    checksum = adler32 if isinstance(adler32, str) and _ADLER.fullmatch(adler32) else None
     return FileInfo(
         name,
         _count(events),
         _count(size),
-        adler32.lower().zfill(8) if is_checksum else None,
+        checksum and checksum.lower().zfill(8),
         valid not in (0, False),
         block if isinstance(block, str) else "",
     )
 
 
-def _count(value: Any) -> Optional[int]:
+def _count(value: object) -> Optional[int]:
     """A whole number; some versions of dasgoclient write 1200000 as 1.2e+06."""
     return int(value) if isinstance(value, (int, float)) and value >= 0 and value == int(value) else None

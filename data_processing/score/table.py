@@ -213,7 +213,7 @@ def _filled(length: int, dtype: str, value: float | None) -> NDArray[Any]:
     return np.full(length, value, dtype)
 
 
-def _is_table(item: Any) -> bool:
+def _is_table(item: object) -> bool:
     return isinstance(item, h5py.Dataset) and set(IDENTIFIERS) <= set(item.dtype.names or ())
 
 

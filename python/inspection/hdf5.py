@@ -58,6 +58,7 @@ _WIDE = 110  # characters; a wider console has room for less important columns
 _MUCH_LOST = 0.1
 _FIELDS_SHOWN = 10
 _SUMMARY = ("min", "mean", "max", "nan", "infinite")
+_WORTH_A_BAR = 2_000_000  # events; fewer are done before anyone has read it
 
 
 @dataclass
@@ -305,9 +306,6 @@ def _own(file: h5py.File, path: str, show_data: bool) -> HDF5Inspection:
         summaries,
         list(regions.values()),
     )
-
-
-_WORTH_A_BAR = 2_000_000  # events; fewer are done before anyone has read it
 
 
 @dataclass
