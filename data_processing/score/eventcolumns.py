@@ -8,6 +8,7 @@ and kept in a file.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,12 +63,20 @@ class Normalisation:
     scale: Optional[float]  # number of events expected per generator weight; None if that is not known
     weights: tuple[WeightSums, ...]  # of the weights that the selection gave, over all files
     shifts: tuple[ShiftSums, ...]
-    copies: dict[str, int]  # of data: the first byte of each file in `copies_of`
+    # of data: the first byte of each file in `copies_of`, by its name, or by its path if another one has the same name
+    copies: dict[str, int]
 
     @classmethod
     def read(cls, path: Path) -> Normalisation:
         """Read the file of a normalisation; a NanoMLError says what is wrong with it."""
         return read(cls, path, "Remove it, and run `nanoml normalise` again.")
+
+    def first_byte(self, path: str) -> int:
+        """Where the bits of a file begin."""
+        name = Path(path).name
+        if name not in self.copies and path not in self.copies:
+            raise NanoMLError(f"{path}: is not among the files that were normalised: run `nanoml normalise` again.")
+        return self.copies.get(path, self.copies.get(name, 0))
 
 
 def copies_of(path: Path) -> Path:
@@ -123,12 +132,15 @@ def _find_copies(job: NormaliseJob, opened: OpenFiles) -> tuple[NDArray[np.uint8
         found = find_duplicates([*earlier, own()], directory)
     bits: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)]
     places, size, first, copies = {}, 0, 0, 0
+    names = Counter(Path(path).name for path in inside)
     for path, (entries, packed) in inside.items():
         counted = np.unpackbits(packed, count=entries).astype(bool)
         stop = first + int(counted.sum())
         copy = np.zeros(entries, bool)
         copy[counted] = ~found.is_first(len(job.earlier), first, stop)
-        places[path], first, copies = size, stop, copies + int(copy.sum())
+        name = Path(path).name
+        places[name if names[name] == 1 else path] = size
+        first, copies = stop, copies + int(copy.sum())
         bits.append(np.packbits(copy))
         size += len(bits[-1])
     return np.concatenate(bits), places, copies
@@ -208,7 +220,7 @@ class _RoleColumns:
         self._bits, self._first = None, 0
         if role.is_data:
             self._bits = np.load(copies_of(role.normalisation), mmap_mode="r")
-            self._first = self._normalisation.copies[file.path]
+            self._first = self._normalisation.first_byte(file.path)
         flag = SELECTED if record and record.shifts else ""
         self._views = [_View(role, self._normalisation, file, self._normalisation.weights, flag)]
         for each in self._normalisation.shifts if record else ():

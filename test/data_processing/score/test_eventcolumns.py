@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from data_processing.convert.reading import Sample
-from data_processing.score.eventcolumns import NormaliseJob, copies_of, normalise
+from data_processing.score.eventcolumns import Normalisation, NormaliseJob, copies_of, normalise
 from data_processing.score.score import ScoreJob, score_file
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.cli import nanoml
@@ -381,7 +381,7 @@ def test_every_copy_is_found(parts: list[list[int]], earlier: int, tmp_path_fact
     before = {"other": [str(path) for path in paths[:earlier]]} if earlier else {}
     output = directory / "made" / "a.json"
     summary = normalise(NormaliseJob(own, output, Sample("Muon", is_data=True), 59.8, before))
-    places, bits = json.loads(output.read_text())["copies"], np.load(copies_of(output))
+    normalisation, bits = Normalisation.read(output), np.load(copies_of(output))
     seen = {number for numbers in parts[:earlier] for number in numbers}
     copies = 0
     for path, numbers in zip(own, parts[earlier:]):
@@ -389,7 +389,7 @@ def test_every_copy_is_found(parts: list[list[int]], earlier: int, tmp_path_fact
         for number in numbers:
             expected.append(number in seen)
             seen.add(number)
-        assert np.unpackbits(bits[places[path] :])[: len(numbers)].astype(bool).tolist() == expected
+        assert np.unpackbits(bits[normalisation.first_byte(path) :])[: len(numbers)].astype(bool).tolist() == expected
         copies += sum(expected)
     assert summary == {"events_per_weight": 1.0, "copies": copies}
 
@@ -399,3 +399,34 @@ def test_a_dataset_that_cannot_be_normalised_is_explained(tmp_path: Path) -> Non
     with pytest.raises(NanoMLError, match="the generator weights of its events add up to 0, .* Add files with events"):
         normalise(NormaliseJob([str(tmp_path / "WZ.root")], tmp_path / "a.json", Sample("WZ", None, 1.0), 10.0))
     assert not (tmp_path / "a.json").exists()
+
+
+def test_a_normalisation_tells_files_of_one_name_apart_and_may_be_moved(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / name for folder, name in (("a", "0.root"), ("b", "0.root"), ("b", "1.root"))]
+    for number, path in enumerate(paths):
+        path.parent.mkdir(exist_ok=True)
+        write(path, 0, [number], 320_000)
+    own = [str(path) for path in paths]
+    normalise(NormaliseJob(own, tmp_path / "c.json", Sample("Muon", is_data=True), 59.8))
+    found = Normalisation.read(tmp_path / "c.json")
+    assert [found.first_byte(path) for path in [*own, "/elsewhere/1.root"]] == [0, 1, 2, 2]
+    with pytest.raises(NanoMLError, match="/elsewhere/0.root: is not among the files that were normalised"):
+        found.first_byte("/elsewhere/0.root")
+
+
+def test_a_damaged_normalisation_is_one_error(tmp_path: Path) -> None:
+    write(tmp_path / "Muon.root", 0, [1, 2], 320_000)
+    path = tmp_path / "a.json"
+    normalise(NormaliseJob([str(tmp_path / "Muon.root")], path, Sample("Muon", is_data=True), 10.0))
+    content = json.loads(path.read_text())
+    for text in (
+        "{",
+        "[]",
+        "{}",
+        "",
+        "7",
+        *(json.dumps({**content, key: "x"}) for key in ("scale", "weights", "copies")),
+    ):
+        path.write_text(text)
+        with pytest.raises(NanoMLError, match="a.json: cannot be used .*: remove it, and run `nanoml normalise` again"):
+            Normalisation.read(path)
