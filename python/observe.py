@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -33,6 +34,8 @@ _OF_MACHINE = re.compile(
 )
 _COMPILED = ("onnxruntime", "h5py", "correctionlib", "ROOT")
 
+_PACKAGES = ("MLTools.NanoML", "data_processing", "ML_processing", "statistical_analysis")
+
 _Key = tuple[str, str]
 _seen: Optional[set[_Key]] = None  # of the task that is done now
 _selections: set[str] = set()  # that it uses
@@ -43,6 +46,7 @@ _at_import: dict[
 _importing: list[str] = []
 _made: set[str] = set()  # files that were written
 _is_installed = False
+_ours: tuple[str, ...] = ()  # the directories of NanoML's packages
 _spool: Optional[str] = None  # in a process that a task has started
 
 
@@ -160,9 +164,12 @@ class _Environment(type(os.environ)):  # type: ignore[misc]  # its class has no 
 
 
 def _install() -> None:
-    global _is_installed, _spool
+    global _is_installed, _spool, _ours
     if not _is_installed:
         _is_installed, _spool = True, os.environ.get(_SPOOL)
+        specs = [importlib.util.find_spec(name) for name in _PACKAGES]
+        places = [place for spec in specs if spec is not None for place in spec.submodule_search_locations or ()]
+        _ours = tuple(f"{it}/" for place in places for it in (os.path.abspath(place), os.path.realpath(place)))
         sys.addaudithook(_hear)
         os.environ.__class__ = _Environment
 
@@ -183,12 +190,12 @@ def _hear(event: str, arguments: tuple[object, ...]) -> None:
         if path.endswith(".pyc"):
             folder, name = os.path.split(path)
             path = os.path.join(os.path.dirname(folder), f"{name.partition('.')[0]}.py")
-    if not _is_library(path) and _is_users(sys._getframe(1), is_module):
+    if not _is_library(path) and not path.startswith(_ours) and _is_users(sys._getframe(1), is_module):
         _note(FOLDER if event in _LISTED else FILE, path)
 
 
 def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ("MLTools", "data_processing", "ML_processing", "statistical_analysis")
+    return any(module == name or module.startswith(f"{name}.") for name in _PACKAGES)
 
 
 def _is_users(frame: Optional[FrameType], is_import: bool = False) -> bool:

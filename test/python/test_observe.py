@@ -16,6 +16,7 @@ from MLTools.NanoML.observe import observed, state
 CODE = """
 import csv, importlib, json, os, sys, tempfile
 from pathlib import Path
+from MLTools.NanoML import trilepton
 
 HERE = Path(__file__).parent
 AT_IMPORT = (HERE / "tables" / "import.json").read_text()
