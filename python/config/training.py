@@ -79,6 +79,7 @@ class Init:
         ...,
         "The checkpoint: the state_dict of the network in a file of torch.save, or network_I.pt of another training.",
         examples=["weights.pt"],
+        **HOW,  # a training has `networks.beginning`, with the content of the file
     )
     fresh: list[str] = setting(
         list,

@@ -54,8 +54,8 @@ def test_a_model_of_ones_own_is_found_beside_the_yaml_file_and_its_code_counts(
     (tmp_path / "net.py").write_text("class Net: ...")
     task = changed(tmp_path, f"model: '{model}'")
     assert isinstance(task.work, functools.partial)
-    assert task.work.args[1].model == f"{tmp_path}/net.py:Net"
-    assert task.settings["model"] == model
+    assert task.work.args[0].config.model == f"{tmp_path}/net.py:Net"
+    assert task.settings["config"]["model"] == f"{tmp_path}/net.py:Net"
     (tmp_path / "net.py").write_text("class Net: ...  # a comment")
     assert changed(tmp_path, f"model: '{model}'").code == task.code
     (tmp_path / "net.py").write_text("class Net: width = 2")
@@ -65,7 +65,7 @@ def test_a_model_of_ones_own_is_found_beside_the_yaml_file_and_its_code_counts(
 def test_a_model_of_a_package_on_the_import_path(tmp_path: Path) -> None:
     task = changed(tmp_path, "model: ML_processing.events.inputs:Inputs")
     assert isinstance(task.work, functools.partial)
-    assert task.work.args[1].model == "ML_processing.events.inputs:Inputs"
+    assert task.work.args[0].config.model == "ML_processing.events.inputs:Inputs"
     assert task.code != changed(tmp_path, "model: mlp").code
 
 
@@ -80,7 +80,7 @@ def test_the_content_of_a_checkpoint_counts_and_not_its_place(tmp_path: Path) ->
         (tmp_path / name).write_text(content)
     task = changed(tmp_path, "init: a.pt")
     assert isinstance(task.work, functools.partial)
-    assert task.work.args[1].start.file == f"{tmp_path}/a.pt"
+    assert task.work.args[0].config.start.file == f"{tmp_path}/a.pt"
     assert changed(tmp_path, "init: {file: b.pt}").settings == task.settings
     for other in ("init: c.pt", "init: {file: a.pt, frozen: [layers]}", "epochs: 200"):
         assert changed(tmp_path, other).settings != task.settings
@@ -105,7 +105,7 @@ def test_a_cut_goes_into_the_model_with_the_selection_but_modules_do_not(tmp_pat
     (tmp_path / "a.yaml").write_text(text.replace("SKIM", ""))
     config = load(tmp_path / "a.yaml")
     (stage,) = pipeline_stages(config, ["compile"])
-    assert {task.settings["cut"] for task in stage.tasks} == {"x > 1"}
+    assert {task.settings["wanted"]["cut"] for task in stage.tasks} == {"x > 1"}
     assert [path.name for path in results(config, stage)] == [
         "model_with_selection_2018.onnx",
         "model_with_selection_2022.onnx",
@@ -138,7 +138,7 @@ def asked_for(tmp_path: Path, text: str) -> tuple[Task, DataRequest]:
     (stage,) = pipeline_stages(load(tmp_path / "a.yaml"), ["evaluate"])
     (task,) = stage.tasks
     assert isinstance(task.work, functools.partial)
-    (wanted,) = (each for each in task.work.args if isinstance(each, DataRequest))
+    wanted = task.work.args[0].data
     return task, wanted
 
 
@@ -152,7 +152,7 @@ def test_data_are_an_input_of_the_report_only_where_a_region_is_named(tmp_path: 
     files = (hdf5 / "D_2018.h5",), (hdf5 / "A_2018.h5", hdf5 / "B_2018.h5")
     assert wanted == DataRequest(("CR",), {"SR": 0}, *files, 59.8, 0.5)
     assert {str(path) for path in wanted.data} < set(task.inputs)
-    assert task.settings["data_in"] == ["CR"]
+    assert task.settings["data"]["regions"] == ["CR"]
 
 
 def test_data_of_blind_regions_are_compared_after_they_are_unblinded(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_data_from_elsewhere_are_blind_too(tmp_path: Path) -> None:
 def test_repeated_trainings_are_asked_for_and_have_a_directory_of_their_own(tmp_path: Path) -> None:
     task, _ = asked_for(tmp_path, WITH_DATA + "evaluate: {seeds: 3, learning_curve: [0.5, 0.1]}")
     assert isinstance(task.work, functools.partial)
-    (wanted,) = (each for each in task.work.args if isinstance(each, RepeatRequest))
+    wanted = task.work.args[0].repeats
     assert wanted == RepeatRequest(3, (0.1, 0.5))
     assert wanted.trainings == pytest.approx(3.6)
     assert task.folders == (tmp_path / "a" / "training", tmp_path / "a" / "training_repeated")
@@ -203,7 +203,7 @@ def test_each_era_has_a_training_of_its_own(tmp_path: Path) -> None:
             assert events == {str(hdf5 / f"{name}_{era}.h5") for name in "AB"}
             if stage.name == "evaluate":  # there are data of 2018 alone
                 assert isinstance(task.work, functools.partial)
-                (wanted,) = (each for each in task.work.args if isinstance(each, DataRequest))
+                wanted = task.work.args[0].data
                 files = (hdf5 / "D_2018.h5",), (hdf5 / "A_2018.h5", hdf5 / "B_2018.h5")
                 assert wanted == (DataRequest(("CR",), {"SR": 0}, *files, 59.8, 0.5) if era == "2018" else NO_DATA)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -78,9 +79,10 @@ def replaced(path: str, old: str, new: str) -> Callable[[Path], Any]:
 
 def correction_of_the_same_size_and_time(directory: Path) -> None:
     path = directory / "corrections" / "2018" / "pileup.json"
-    status, content = path.stat(), path.read_bytes()
-    number = content.index(b"1.")
-    path.write_bytes(content[:number] + b"2." + content[number + 2 :])
+    status = path.stat()
+    text, number = re.subn(r'("content":\s*\[\s*)\d', r"\g<1>7", path.read_text(), count=1)
+    assert number == 1
+    path.write_text(text)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
@@ -160,7 +162,7 @@ def test_our_own_code_redoes_what_it_makes(
     (tmp_path / "code" / path).write_text(text.replace(old, new))
     found = [*redone(copied)]
     if expected is None:  # what reads objects
-        assert "convert" in found or "train" in found
         assert found[-4:] == FILLED
+        assert {"convert", "train"} & {*found}
     else:
-        assert sorted(found) == sorted({*expected, *(["normalise"] if "convert" in expected else [])})
+        assert found == expected
