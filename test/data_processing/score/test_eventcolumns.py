@@ -412,21 +412,3 @@ def test_a_normalisation_tells_files_of_one_name_apart_and_may_be_moved(tmp_path
     assert [found.first_byte(path) for path in [*own, "/elsewhere/1.root"]] == [0, 1, 2, 2]
     with pytest.raises(NanoMLError, match="/elsewhere/0.root: is not among the files that were normalised"):
         found.first_byte("/elsewhere/0.root")
-
-
-def test_a_damaged_normalisation_is_one_error(tmp_path: Path) -> None:
-    write(tmp_path / "Muon.root", 0, [1, 2], 320_000)
-    path = tmp_path / "a.json"
-    normalise(NormaliseJob([str(tmp_path / "Muon.root")], path, Sample("Muon", is_data=True), 10.0))
-    content = json.loads(path.read_text())
-    for text in (
-        "{",
-        "[]",
-        "{}",
-        "",
-        "7",
-        *(json.dumps({**content, key: "x"}) for key in ("scale", "weights", "copies")),
-    ):
-        path.write_text(text)
-        with pytest.raises(NanoMLError, match="a.json: cannot be used .*: remove it, and run `nanoml normalise` again"):
-            Normalisation.read(path)
