@@ -25,7 +25,7 @@ from ML_processing.requests import (
     repeats_of,
 )
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.histogram import EVERYWHERE, Blind
+from MLTools.NanoML.config.fit import EVERYWHERE, Blind
 from MLTools.NanoML.config.training import Evaluate, Export, Train
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError

@@ -21,9 +21,8 @@ from MLTools.NanoML.terminal.progress import end_at_sigterm, heed_signal, printa
 _MODULES = {
     "start": ("init", "doctor", "completion"),
     "root": ("skim", "merge", "score", "attach"),
-    "hdf5": ("convert", "shuffle"),
     "pipeline": ("run", "accept", "config", "tune", "export"),
-    "files": ("inspect", "validate", "verify"),
+    "files": ("inspect", "validate", "verify", "convert", "shuffle"),
     "corrections": ("corrections", "efficiencies"),
     "grid": ("datasets", "proxy"),
     "fit": ("fit", "toys", "unblind"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from MLTools.NanoML.config.histogram import EVERYWHERE
+from MLTools.NanoML.config.fit import EVERYWHERE
 from MLTools.NanoML.contracts.templates import DATA, Origin, Template, Templates, added
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, digits

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from MLTools.NanoML.config.analysis import Config, cross_section, hypotheses, luminosity_uncertainties
-from MLTools.NanoML.config.datasets import FIT, TRAINING
+from MLTools.NanoML.config.data import FIT, TRAINING
 from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.dependencies import code_of

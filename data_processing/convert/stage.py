@@ -16,7 +16,7 @@ from data_processing.convert.reading import Sample
 from data_processing.datasets.datasets import output_names, root_files
 from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.datasets import TRAINING, Part
+from MLTools.NanoML.config.data import TRAINING, Part
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata
 from MLTools.NanoML.contracts.missing import lines as missing_lines
 from MLTools.NanoML.dependencies import code_of

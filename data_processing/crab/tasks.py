@@ -24,8 +24,7 @@ from MLTools.NanoML.atomic import make_directory, replacing, write_text
 from MLTools.NanoML.batch.crab.task import CrabTask
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import Grid, Needs
-from MLTools.NanoML.config.data import Score
-from MLTools.NanoML.config.datasets import Dataset
+from MLTools.NanoML.config.data import Dataset, Score
 from MLTools.NanoML.corrections.era import write_flat
 from MLTools.NanoML.dependencies import files_behind
 from MLTools.NanoML.errors import ConfigError, NanoMLError

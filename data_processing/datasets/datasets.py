@@ -35,7 +35,7 @@ from MLTools.NanoML.workflow.layout import Layout
 if TYPE_CHECKING:  # the catalogue is imported where it is needed: a run of local files does without
     from data_processing.datasets.catalogue import Catalogue, Confirm, FileList, FoundLists
     from data_processing.datasets.sources import CatalogueEntry, DatasetReplica
-    from MLTools.NanoML.config.datasets import Dataset
+    from MLTools.NanoML.config.data import Dataset
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from data_processing.histograms.fill import Axis, FillJob, Plan, Process, fill_f
 from data_processing.histograms.templates import ChosenBins, Part, TemplateJob, VariedParts, make_templates
 from data_processing.score.eventcolumns import prefix_of
 from MLTools.NanoML.config.analysis import Config, hypotheses, regions_of, signal_of
-from MLTools.NanoML.config.datasets import FIT
-from MLTools.NanoML.config.histogram import Histogram, axes_of
+from MLTools.NanoML.config.data import FIT
+from MLTools.NanoML.config.fit import Histogram, axes_of
 from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.contracts.bins import fine_edges
 from MLTools.NanoML.contracts.templates import DATA, Origin, Templates

@@ -19,8 +19,7 @@ from data_processing.score.eventcolumns import Mark, NormaliseJob, Role, copies_
 from data_processing.score.score import ScoreJob, load_models, score_file
 from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.config.analysis import Config, scored_values
-from MLTools.NanoML.config.data import Score
-from MLTools.NanoML.config.datasets import FIT
+from MLTools.NanoML.config.data import FIT, Score
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model

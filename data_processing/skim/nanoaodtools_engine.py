@@ -31,7 +31,7 @@ from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts
 from MLTools.NanoML.nanoaodtools import PostprocModule
-from MLTools.NanoML.nanoaodtools.output import declared
+from MLTools.NanoML.nanoaodtools.branches import declared
 from MLTools.NanoML.nanoaodtools.record import write_tree
 from MLTools.NanoML.rootio.remote.file import RemoteFile
 from MLTools.NanoML.rootio.remote.server import is_xrootd

@@ -10,7 +10,7 @@ from data_processing.skim.plan import SkimPlan
 from data_processing.skim.skim import plan_file
 from data_processing.skim.stage import skim_job
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.histogram import axes_of
+from MLTools.NanoML.config.fit import axes_of
 from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.contracts.hdf5 import RESERVED
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, told_once

@@ -56,7 +56,7 @@ def code(config: Config, directory: Path) -> Path:
 
 
 def _own(config: Config) -> Iterator[ArchiveEntry]:
-    from MLTools.NanoML.corrections.files import own_directory  # awkward, which it imports, takes long
+    from MLTools.NanoML.corrections.era import own_directory  # awkward, which it imports, takes long
 
     workdir = Layout.of(config).workdir.resolve()
     for name, path in files_below(config.base, BASE, (".py",)):

@@ -198,9 +198,9 @@ class Grouping:
 
 def _variables() -> dict[str, str]:
     """The variables that jobs set: batch systems do not hand them on."""
-    from MLTools.NanoML.corrections import files  # awkward, which it imports, takes long
+    from MLTools.NanoML.corrections import era  # awkward, which it imports, takes long
 
-    found = {VARIABLE: os.environ.get(VARIABLE, ""), files.VARIABLE: files.own_directory()}
+    found = {VARIABLE: os.environ.get(VARIABLE, ""), era.VARIABLE: era.own_directory()}
     return {name: value for name, value in found.items() if value}
 
 

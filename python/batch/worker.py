@@ -228,7 +228,7 @@ class Staging:
     @classmethod
     def of(cls, job: Job, scratch: Path) -> Staging:
         """The staging of a job, whose own directory is `scratch`."""
-        from MLTools.NanoML.corrections import files as of_corrections  # awkward, which it imports, takes long
+        from MLTools.NanoML.corrections import era as of_corrections  # awkward, which it imports, takes long
 
         files = [name for task in job.recorded() for name in task.inputs if name.endswith(".root")]
         urls = {name: url_of(name, job.storage or {}) for name in files if not is_remote(name)}

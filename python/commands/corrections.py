@@ -47,9 +47,8 @@ def corrections(file: str, names: tuple[str, ...], as_json: bool) -> None:
     FILE is a path, a URL, or a path below CMS's directories on CVMFS. With NAMEs only these corrections are shown, and in
     full. The YAML file of an era is checked: that all of its files are there, and have what it asks for.
     """
-    from MLTools.NanoML.corrections.era import Corrections
+    from MLTools.NanoML.corrections.era import Corrections, find_file
     from MLTools.NanoML.corrections.evaluation import CorrectionFile
-    from MLTools.NanoML.corrections.files import find_file
 
     if file.endswith((".yaml", ".yml")):
         _show_era(Corrections.read(file), as_json)

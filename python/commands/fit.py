@@ -167,7 +167,7 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
     are written to WORKDIR/unblinded.json; the report of the fit shows them. Then `nanoml run` makes histograms, figures
     and the fit again, with data. A region whose cut, selection or networks change is blind again.
     """
-    from MLTools.NanoML.config.histogram import EVERYWHERE
+    from MLTools.NanoML.config.fit import EVERYWHERE
     from MLTools.NanoML.contracts.blinding import in_words
     from MLTools.NanoML.parallel import locked
     from MLTools.NanoML.schema.settings import suggestion

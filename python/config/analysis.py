@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from MLTools.NanoML.config.batch import Batch
-from MLTools.NanoML.config.data import Convert, Score, Skim
-from MLTools.NanoML.config.datasets import FIT, TRAINING, DataDriven, Dataset, Era, Part
-from MLTools.NanoML.config.fit import Fit, LogNormal, log_normal
-from MLTools.NanoML.config.histogram import EVERYWHERE, NONE, Blind, Histogram
+from MLTools.NanoML.config.data import FIT, TRAINING, Convert, DataDriven, Dataset, Era, Part, Score, Skim
+from MLTools.NanoML.config.fit import EVERYWHERE, NONE, Blind, Fit, Histogram, LogNormal, log_normal
 from MLTools.NanoML.config.training import Evaluate, Export, Train, Tune
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.errors import ConfigError
@@ -207,7 +205,7 @@ class Config:
             corrections["eras", key, "corrections"] = era.corrections
         for keys, text in corrections.items():
             if text:
-                from MLTools.NanoML.corrections.files import local_files  # few analyses have any
+                from MLTools.NanoML.corrections.era import local_files  # few analyses have any
 
                 yield keys, text
                 yield from ((keys, os.path.relpath(file, self.base)) for file in local_files(self.path(text)))

@@ -1,14 +1,207 @@
-"""The sections `skim`, `convert` and `score`: what is made of NanoAOD files."""
+"""The sections `datasets`, `eras` and `data_driven`, which are samples of events, and `skim`, `convert` and `score`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
-from MLTools.NanoML.schema.settings import BRANCH, setting
+from MLTools.NanoML.schema.settings import BRANCH, DATASET, PRODUCT, REGION, setting
 
 if TYPE_CHECKING:
     pass
+
+
+# the settings that say which files are read: what is made of a file does not depend on them
+FROM_WHERE = ("files", "das", "instance", "status", "max_files", "max_events")
+# the last parts of the names of datasets that are, or may be, NanoAOD
+TIERS = ("NANOAOD", "NANOAODSIM", "USER")
+TRAINING, FIT = "training", "fit"
+"""Where events count: in the training and its report, in histograms and the fit."""
+
+
+def only() -> Any:
+    """The setting that leaves events out of one of the two."""
+    doc = "Where its events count, if not everywhere: in the training and its report, or in histograms and the fit."
+    return setting(None, doc, enum=(TRAINING, FIT))
+
+
+@dataclass(frozen=True)
+class Era:
+    """A period of data taking, for data and the simulation that goes with them."""
+
+    luminosity: Optional[float] = setting(
+        None,
+        "Integrated luminosity of its data [/fb], to which its simulation is scaled.",
+        exclusiveMinimum=0,
+        **PRODUCT,
+    )
+    certified: Optional[str] = setting(
+        None, "JSON file of its certified luminosity sections, instead of skim.certified."
+    )
+    corrections: Optional[str] = setting(
+        None, "YAML file of its corrections, for selections that use them.", examples=["corrections/2018.yaml"]
+    )
+    luminosity_uncertainty: Any = setting(
+        None,
+        "Uncertainty of its luminosity, in per cent; or a mapping of components, of which those with the same name are shared by eras.",
+        examples=["2.5 %", "{lumi_13TeV_correlated: 0.6 %, lumi_2018: 1.5 %}"],
+    )
+    energy: Optional[float] = setting(
+        None, "Energy of the collisions in the centre of mass [TeV], for figures.", exclusiveMinimum=0, examples=[13.6]
+    )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One sample of events: simulation of one process, or data."""
+
+    files: list[str] = setting(
+        list,
+        "NanoAOD files: paths, patterns such as data/WZ/*.root, root:// URLs, logical names (/store/...), "
+        "directories and patterns on XRootD servers (root://eosuser.cern.ch//eos/.../), or text files (*.txt) with one "
+        "of these per line.",
+        examples=["data/WZ/*.root"],
+    )
+    class_: Optional[str] = setting(
+        None,
+        "The class of these events in the training, and the process that they are in histograms and in the fit. Several datasets may share "
+        "a class; a dataset without one is only scored. A regression (`train.targets`) needs no classes: without any, all simulation is "
+        "trained on.",
+        examples=["signal"],
+    )
+    cross_section: Optional[float] = setting(
+        None, "Cross section of the process [pb].", exclusiveMinimum=0, **PRODUCT, examples=[0.0546, "831.8 * 0.1061"]
+    )
+    k_factor: Optional[float] = setting(
+        None, "Factor for the cross section, such as a k factor for higher orders.", exclusiveMinimum=0, **PRODUCT
+    )
+    era: Optional[str] = setting(None, "The era that it belongs to, one of `eras`.", or_number=True)
+    luminosity: Optional[float] = setting(
+        None,
+        "Integrated luminosity [/fb] to which it is scaled, if it is not that of its era or of the analysis.",
+        exclusiveMinimum=0,
+        **PRODUCT,
+    )
+    weight: Optional[str] = setting(
+        None,
+        "A weight of its events, for samples that overlap, for example: an expression of event-level columns that the skim keeps, in "
+        "the language of skim.cut.",
+        examples=["LHE_HT < 100", "1 - 0.5 * (GenLepton_pt > 100)"],
+    )
+    triggers: list[str] = setting(
+        list,
+        "For data: only events that fire one of these are kept. Simulation keeps events that fire a trigger of any data of its era.",
+        items=BRANCH,
+        uniqueItems=True,
+        examples=[["HLT_IsoMu24"]],
+    )
+    is_data: bool = setting(
+        False,
+        "True for data, false for simulation. An event that is in several datasets of data is kept in the first.",
+        key="data",
+    )
+    parameters: dict[str, float] = setting(
+        dict,
+        "Numbers that are the same for all its events, such as the mass of a hypothesis: columns of the "
+        "HDF5 files, for networks that depend on them. They are NaN for datasets that do not have them.",
+        names={**BRANCH, "form": "the name of a column, as in mass"},
+        examples=[{"mass": 600}],
+    )
+    varies: list[str] = setting(
+        list,
+        "Datasets of one class that this one stands in for under a systematic variation, such as those with another tune or another "
+        "mass of the top quark. It is filled into histograms as this variation, and nothing else.",
+        uniqueItems=True,
+        examples=[["TTTo2L2Nu"]],
+    )
+    variation: Optional[str] = setting(
+        None,
+        "What it shows: hdamp_up and hdamp_down, or one name, such as herwig, if the other direction is its mirror image.",
+        pattern="[A-Za-z][A-Za-z0-9_]*",
+        form="a name, as in hdamp_up",
+        examples=["hdamp_up"],
+    )
+    only: Optional[str] = only()
+    das: list[str] = setting(
+        list,
+        "Names of datasets in CMS's catalogue, with wildcards: `nanoml datasets` shows what they match.",
+        items=DATASET,
+        examples=["/DYJetsToLL_M-50_TuneCP5_13TeV-madgraphMLM-pythia8/*NanoAODv9*/NANOAODSIM"],
+    )
+    instance: Optional[str] = setting(
+        None,
+        "Instance of the catalogue; by default prod/global, and prod/phys03 for names that end in /USER.",
+        pattern="(?:prod|int|dev)/(?:global|phys0[1-3])",
+        form="an instance such as prod/global or prod/phys03",
+    )
+    status: list[str] = setting(
+        ["VALID"],
+        "Which datasets of the catalogue are taken. Those in PRODUCTION are not complete yet.",
+        items={"pattern": "VALID|PRODUCTION|INVALID|DEPRECATED", "form": "VALID, PRODUCTION, INVALID or DEPRECATED"},
+        minItems=1,
+        uniqueItems=True,
+    )
+    max_files: Optional[int] = setting(None, "How many files are read: the first of the list.", minimum=1)
+    max_events: Optional[int] = setting(
+        None,
+        "Only the first files of the list are read: as many as have this number of events together, "
+        "according to the catalogue.",
+        minimum=1,
+    )
+
+
+@dataclass(frozen=True)
+class DataDriven:
+    """A class of events that is estimated from data: those in one region stand for what is expected in others."""
+
+    from_: list[str] = setting(
+        ...,
+        "The datasets of data. An event that is in several of them counts once.",
+        minItems=1,
+        uniqueItems=True,
+        examples=[["Muon_2018", "EGamma_2018"]],
+    )
+    region: str = setting(..., "The region in which the events are.", **REGION, examples=["sideband"])
+    weight: Union[str, float] = setting(
+        ...,
+        "The weight of each event, such as a fake factor or the ratio of two regions: a number, or an expression of event-level "
+        "columns in the language of skim.cut.",
+        pattern=".+",
+        form="a number, or an expression of columns",
+        examples=["fake_factor", 0.12],
+    )
+    variations: dict[str, Union[str, float]] = setting(
+        dict,
+        "The transfer weight under its variations, as numbers or expressions: up and down, or NAME_up and NAME_down for each "
+        "source of uncertainty.",
+        names={"pattern": "[A-Za-z0-9_]+", "form": "up, down, or a name of letters, digits and _, as in statistics_up"},
+        examples=[{"up": "1.3 * fake_factor", "down": "0.7 * fake_factor"}],
+    )
+    subtract: list[str] = setting(
+        list,
+        "Simulation whose events in the region are subtracted, by dataset or class, with all their weights.",
+        uniqueItems=True,
+        examples=[["WZ", "ZZ"]],
+    )
+    into: dict[str, str] = setting(
+        dict,
+        "The regions for which it is the estimate, each with the cut that its events must pass to count there (1: all do).",
+        names=REGION,
+        items={"or_number": True},
+        examples=[{"SR": "nBJet == 0"}],
+    )
+    only: Optional[str] = only()
+
+
+@dataclass(frozen=True)
+class Part:
+    """The events of a dataset in a class that is estimated from data."""
+
+    name: str  # of their HDF5 file
+    class_: str
+    dataset: str
+    is_subtracted: bool
+
 
 ENGINES = ("columnar", "nanoaodtools")
 """What `skim.engine` can name."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
 from MLTools.NanoML.config.analysis import Config, parts_of, subtracted_by
-from MLTools.NanoML.config.datasets import FIT, TIERS, TRAINING, DataDriven
+from MLTools.NanoML.config.data import FIT, TIERS, TRAINING, DataDriven
 from MLTools.NanoML.contracts.hdf5 import RESERVED, region_column
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.document import Keys, Problem

@@ -15,10 +15,9 @@ from MLTools.NanoML.config.analysis import (
     scored_values,
     signal_of,
 )
+from MLTools.NanoML.config.data import FIT, TRAINING
 from MLTools.NanoML.config.data_checks import expression
-from MLTools.NanoML.config.datasets import FIT, TRAINING
-from MLTools.NanoML.config.fit import ALL, EACH, Fit, as_list, log_normal, norm
-from MLTools.NanoML.config.histogram import EVERYWHERE, MOST_AXES, Blind, axes_of
+from MLTools.NanoML.config.fit import ALL, EACH, EVERYWHERE, MOST_AXES, Blind, Fit, as_list, axes_of, log_normal, norm
 from MLTools.NanoML.schema.document import Key, Problem
 from MLTools.NanoML.schema.settings import REGION, unknown
 

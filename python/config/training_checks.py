@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from MLTools.NanoML.config.analysis import Config, scored_values
-from MLTools.NanoML.config.datasets import TRAINING
+from MLTools.NanoML.config.data import TRAINING
 from MLTools.NanoML.config.training import ESTIMATES, METRICS, MODELS, Axis, Train
 from MLTools.NanoML.model import CLASSES, TARGETS
 from MLTools.NanoML.networks import NetworkClass, hooks

@@ -6,16 +6,19 @@ each electron, or ragged arrays.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Optional
 
 import numpy as np
 
 from MLTools.NanoML.corrections import random_numbers
-from MLTools.NanoML.corrections.entries import ElectronCorrections, VariedCorrection
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.corrections.entries import Entry, VariedCorrection
+from MLTools.NanoML.corrections.evaluation import CorrectionFile
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.nanoaod.weights import Factor
+from MLTools.NanoML.schema.settings import setting
 
 __all__ = ["BRANCHES", "RUN2", "corrected", "energy_scale", "energy_uncertainty", "shifted", "smearing"]
 
@@ -34,6 +37,48 @@ _INPUTS = {
     "seedGain": "gain", "gain": "gain", "run": "run",
 }  # fmt: skip
 _CHOOSERS = ("syst", "valtype", "ValType")
+
+
+@dataclass(frozen=True)
+class ElectronCorrections:
+    """The energy scale and resolution of electrons of one era; None for what the entry does not name."""
+
+    scale: Optional[VariedCorrection]
+    smearing: Optional[VariedCorrection]
+    uncertainty: Optional[VariedCorrection]
+
+    @property
+    def described(self) -> tuple[str, str, str]:
+        """The names of the corrections, what they are for, and their shifts, in words."""
+        names = [each.correction.name for each in (self.scale, self.smearing, self.uncertainty) if each is not None]
+        return ", ".join(names), "electrons", "electronScale, electronSmearing"
+
+
+@dataclass(frozen=True)
+class ElectronEntry:
+    """The energy scale and resolution of electrons."""
+
+    file: str = setting(..., "The file: a path, a URL, or a path below CMS's directories on CVMFS.")
+    scale: Optional[str] = setting(None, "Name of the energy scale of data.", examples=["Scale"])
+    smearing: Optional[str] = setting(None, "Name of the smearing of simulation.", examples=["SmearAndSyst"])
+    uncertainty: Optional[str] = setting(
+        None,
+        "Name of the uncertainty of the scale, instead of these two, where energies in NanoAOD are corrected already (v9).",
+        examples=["UL-EGM_ScaleUnc"],
+    )
+    inputs: dict[str, Any] = setting(dict, "Inputs that are the same for all electrons.", examples=[{"year": 2018}])
+
+    def found_in(self, file: CorrectionFile, place: str) -> ElectronCorrections:
+        """The corrections in their file; `place` is where the entry stands, for messages."""
+        if (self.scale is None) != (self.smearing is None) or (self.scale is None) == (self.uncertainty is None):
+            raise ConfigError(
+                f"{place}: name `scale` and `smearing`; or, where energies in NanoAOD are corrected already, `uncertainty`."
+            )
+
+        def found(name: Optional[str]) -> Optional[VariedCorrection]:
+            return None if name is None else VariedCorrection(file[name], Entry(self.file, name, self.inputs), place)
+
+        return ElectronCorrections(found(self.scale), found(self.smearing), found(self.uncertainty))
 
 
 def corrected(events: Events, electrons: ElectronCorrections, is_data: bool) -> Events:

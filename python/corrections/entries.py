@@ -1,4 +1,4 @@
-"""What the YAML file of an era can name: a correction, jets, electrons, muons; and their evaluation."""
+"""What the YAML file of an era can name: a correction, or jets; and their evaluation."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ _VARIATIONS = (
     {"nominal": "sf", "up": "sfup", "down": "sfdown"},
 )
 """How the object groups call the nominal value and its variations."""
-
-_OF_MUONS = ("m_data", "m_mc", "a_data", "a_mc", "k_data", "k_mc", "poly_params", "cb_params")
 
 
 @dataclass(frozen=True)
@@ -80,44 +78,6 @@ class JetEntry:
     def found_in(self, file: CorrectionFile, place: str) -> JetCorrections:
         """The corrections in their file, all of which are looked up; `place` is where the entry stands, for messages."""
         return JetCorrections(file, self, place).check()
-
-
-@dataclass(frozen=True)
-class ElectronEntry:
-    """The energy scale and resolution of electrons."""
-
-    file: str = setting(..., "The file: a path, a URL, or a path below CMS's directories on CVMFS.")
-    scale: Optional[str] = setting(None, "Name of the energy scale of data.", examples=["Scale"])
-    smearing: Optional[str] = setting(None, "Name of the smearing of simulation.", examples=["SmearAndSyst"])
-    uncertainty: Optional[str] = setting(
-        None,
-        "Name of the uncertainty of the scale, instead of these two, where energies in NanoAOD are corrected already (v9).",
-        examples=["UL-EGM_ScaleUnc"],
-    )
-    inputs: dict[str, Any] = setting(dict, "Inputs that are the same for all electrons.", examples=[{"year": 2018}])
-
-    def found_in(self, file: CorrectionFile, place: str) -> ElectronCorrections:
-        """The corrections in their file; `place` is where the entry stands, for messages."""
-        if (self.scale is None) != (self.smearing is None) or (self.scale is None) == (self.uncertainty is None):
-            raise ConfigError(
-                f"{place}: name `scale` and `smearing`; or, where energies in NanoAOD are corrected already, `uncertainty`."
-            )
-
-        def found(name: Optional[str]) -> Optional[VariedCorrection]:
-            return None if name is None else VariedCorrection(file[name], Entry(self.file, name, self.inputs), place)
-
-        return ElectronCorrections(found(self.scale), found(self.smearing), found(self.uncertainty))
-
-
-@dataclass(frozen=True)
-class MuonEntry:
-    """The momentum scale and resolution of muons in Run 3."""
-
-    file: str = setting(..., "The file: a path, a URL, or a path below CMS's directories on CVMFS.")
-
-    def found_in(self, file: CorrectionFile, place: str) -> MuonCorrections:
-        """The corrections in their file; `place` is where the entry stands, for messages."""
-        return MuonCorrections(file).check()
 
 
 class VariedCorrection:
@@ -191,48 +151,6 @@ def variations_of(
             if axis.type == "string" and name not in fixed and set(wanted.values()) <= set(axis.choices):
                 return name, wanted
     return None, {}
-
-
-@dataclass(frozen=True)
-class ElectronCorrections:
-    """The energy scale and resolution of electrons of one era; None for what the entry does not name."""
-
-    scale: Optional[VariedCorrection]
-    smearing: Optional[VariedCorrection]
-    uncertainty: Optional[VariedCorrection]
-
-    @property
-    def described(self) -> tuple[str, str, str]:
-        """The names of the corrections, what they are for, and their shifts, in words."""
-        names = [each.correction.name for each in (self.scale, self.smearing, self.uncertainty) if each is not None]
-        return ", ".join(names), "electrons", "electronScale, electronSmearing"
-
-
-@dataclass(frozen=True)
-class MuonCorrections:
-    """The momentum scale and resolution of muons of one era."""
-
-    file: CorrectionFile
-
-    @property
-    def described(self) -> tuple[str, str, str]:
-        """The names of the corrections, what they are for, and their shifts, in words."""
-        return ", ".join(_OF_MUONS), "muons", "muonScale, muonSmearing"
-
-    @property
-    def has_correlation(self) -> bool:
-        """Whether the file has the correlation of the uncertainties of the scale, as newer ones do."""
-        return "rho_stat" in self.file["m_mc"].axes["variation"].choices
-
-    def check(self) -> MuonCorrections:
-        """Look everything up once, so that a wrong file is an error at the start."""
-        for name in _OF_MUONS:
-            assert self.file[name]
-        return self
-
-    def value(self, name: str, **inputs: Any) -> Any:
-        """One of the corrections of the file."""
-        return self.file[name](**inputs)
 
 
 @dataclass(frozen=True)
@@ -326,7 +244,3 @@ class JetCorrections:
         raise NanoMLError(
             f"{self.place}: jec.data has no range with run {run}. It has: {', '.join(self.entry.jec.data) or 'none'}."
         )
-
-
-OBJECTS: dict[str, Any] = {"jets": JetEntry, "electrons": ElectronEntry, "muons": MuonEntry}
-"""The entries that are not single corrections, by their names in the YAML file."""

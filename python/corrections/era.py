@@ -1,4 +1,7 @@
-"""The corrections of one era, as a YAML file names them: `corrections/2018.yaml`."""
+"""The corrections of one era, as a YAML file names them: `corrections/2018.yaml`; and where the files that it names are.
+
+They are beside the YAML file, in a directory of the user, on CVMFS, or in the network.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,122 @@ import functools
 import json
 import os
 import shutil
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from MLTools.NanoML.atomic import replacing, write_text
-from MLTools.NanoML.corrections.entries import OBJECTS, Entry
+from MLTools.NanoML.atomic import cache_directory, replacing, write_text
+from MLTools.NanoML.corrections.electrons import ElectronEntry
+from MLTools.NanoML.corrections.entries import Entry, JetEntry
 from MLTools.NanoML.corrections.evaluation import CorrectionFile
-from MLTools.NanoML.corrections.files import find_file
-from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
+from MLTools.NanoML.corrections.muons import MuonEntry
+from MLTools.NanoML.errors import ConfigError, explain_os_error
+from MLTools.NanoML.rootio.remote.file import RemoteFile
+from MLTools.NanoML.rootio.remote.server import is_remote, is_xrootd, on_cvmfs
 from MLTools.NanoML.rootio.versions import did_you_mean
 from MLTools.NanoML.schema.document import Document
 from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.schema.settings import checked, json_schema
+
+CVMFS = (
+    "/cvmfs/cms-griddata.cern.ch/cat/metadata",
+    "/cvmfs/cms.cern.ch/rsync/cms-nanoAOD/jsonpog-integration",
+    "/cvmfs/cms.cern.ch/rsync/cms-nanoAOD/jsonpog-integration/POG",
+)
+"""Where CMS keeps the files of its object groups."""
+
+VARIABLE = "NANOML_CORRECTIONS"
+"""The environment variable with a directory of files of corrections."""
+
+
+def local_files(path: Path) -> list[Path]:
+    """The files that the YAML file of an era names and that are only here: neither on CVMFS nor in the network."""
+    entries = Document.read(path).data
+    names = (
+        [entry.get("file") for entry in entries.values() if isinstance(entry, dict)]
+        if isinstance(entries, dict)
+        else []
+    )
+    found = [_found(name, path.parent) for name in names if isinstance(name, str) and not is_remote(name)]
+    return list(dict.fromkeys(file for file in found if file is not None and not on_cvmfs(file)))
+
+
+def own_directory() -> str:
+    """The directory in the environment variable NANOML_CORRECTIONS, absolute; empty if it is not set."""
+    text = os.environ.get(VARIABLE)
+    return os.path.abspath(text) if text else ""
+
+
+def find_file(name: str, base: Path, place: str) -> Path:
+    """A file of corrections.
+
+    Parameters
+    ----------
+    name
+        A URL; or a path, relative to `base`, to the directory in the environment variable NANOML_CORRECTIONS, or to one of
+        CMS's directories on CVMFS.
+    base
+        A directory.
+    place
+        Where the name stands, for messages.
+
+    Raises
+    ------
+    ConfigError
+        There is no such file.
+    """
+    if is_remote(name):
+        return _downloaded(name)
+    found = _found(name, base)
+    if found is None:
+        below = next((os.path.relpath(name, root) for root in CVMFS if name.startswith(f"{root}/")), None)
+        if below is not None:
+            raise ConfigError(
+                f"{place}: there is no file {name}. Where CVMFS is not mounted, write {below}, and copy it into a directory that the "
+                f"environment variable {VARIABLE} names."
+            )
+        if Path(name).name.startswith("efficiencies"):
+            raise ConfigError(
+                f"{place}: there is no file {name} yet: `nanoml efficiencies ANALYSIS.yaml` measures them."
+            )
+        raise ConfigError(
+            f"{place}: there is no file {name} in {', '.join(map(str, _roots(base)))}. Where CVMFS is not mounted, copy the files, "
+            f"and name their directory in the environment variable {VARIABLE}."
+        )
+    return found
+
+
+def _roots(base: Path) -> list[Path]:
+    return [base, *map(Path, filter(None, (own_directory(), *CVMFS)))]
+
+
+def _found(name: str, base: Path) -> Path | None:
+    paths = (root / os.path.expanduser(name) for root in _roots(base))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _downloaded(url: str) -> Path:
+    """A copy of a file of the network, which stays in the cache."""
+    target = cache_directory() / "corrections" / url.replace("://", "/").lstrip("/")
+    if target.is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as aside:
+        if is_xrootd(url):
+            with RemoteFile(url) as file:
+                file.copy(aside)
+        else:
+            try:
+                with urllib.request.urlopen(url, timeout=60) as answer, aside.open("wb") as output:
+                    shutil.copyfileobj(answer, output)
+            except (OSError, ValueError) as problem:
+                raise explain_os_error(problem, url, "download") from None
+    return target
+
+
+OBJECTS: dict[str, Any] = {"jets": JetEntry, "electrons": ElectronEntry, "muons": MuonEntry}
+"""The entries that are not single corrections, by their names in the YAML file: that of new objects is added here."""
 
 
 class Corrections:

@@ -6,6 +6,7 @@ muon.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.corrections import random_numbers
-from MLTools.NanoML.corrections.entries import MuonCorrections
+from MLTools.NanoML.corrections.evaluation import CorrectionFile
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.weights import Factor
+from MLTools.NanoML.schema.settings import setting
 
 __all__ = ["BRANCHES", "corrected", "crystal_ball", "scale", "scale_uncertainty", "shifted", "width"]
 
@@ -26,10 +28,49 @@ BRANCHES = (
 )
 """What `corrected` and `shifted` read."""
 
+_OF_MUONS = ("m_data", "m_mc", "a_data", "a_mc", "k_data", "k_mc", "poly_params", "cb_params")
 _SHIFTS = ("muonScale", "muonSmearing")
 _LEAST_PT, _MOST_PT = 26.0, 200.0  # [GeV] of muons from Z bosons, by which the corrections were measured
 _LEAST, _MOST = 0.1, 2.0  # what smearing may multiply pt by
 _Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MuonCorrections:
+    """The momentum scale and resolution of muons of one era."""
+
+    file: CorrectionFile
+
+    @property
+    def described(self) -> tuple[str, str, str]:
+        """The names of the corrections, what they are for, and their shifts, in words."""
+        return ", ".join(_OF_MUONS), "muons", "muonScale, muonSmearing"
+
+    @property
+    def has_correlation(self) -> bool:
+        """Whether the file has the correlation of the uncertainties of the scale, as newer ones do."""
+        return "rho_stat" in self.file["m_mc"].axes["variation"].choices
+
+    def check(self) -> MuonCorrections:
+        """Look everything up once, so that a wrong file is an error at the start."""
+        for name in _OF_MUONS:
+            assert self.file[name]
+        return self
+
+    def value(self, name: str, **inputs: Any) -> Any:
+        """One of the corrections of the file."""
+        return self.file[name](**inputs)
+
+
+@dataclass(frozen=True)
+class MuonEntry:
+    """The momentum scale and resolution of muons in Run 3."""
+
+    file: str = setting(..., "The file: a path, a URL, or a path below CMS's directories on CVMFS.")
+
+    def found_in(self, file: CorrectionFile, place: str) -> MuonCorrections:
+        """The corrections in their file; `place` is where the entry stands, for messages."""
+        return MuonCorrections(file).check()
 
 
 def corrected(events: Events, muons: MuonCorrections, is_data: bool) -> Events:

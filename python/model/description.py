@@ -11,7 +11,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model.discriminant import Discriminant
 from MLTools.NanoML.model.file import KEY
 from MLTools.NanoML.model.made import SelectionInside
-from MLTools.NanoML.schema.plain import DAMAGE
+from MLTools.NanoML.schema.plain import DAMAGE, build
 
 SCHEMA = 2
 """That of the metadata as they are written; 1, which had no discriminants, is read as well."""
@@ -323,7 +323,7 @@ def _read(metadata: Mapping[str, Any]) -> Description:
     level, collection = str(metadata["level"]), metadata.get("collection")
     if level not in LEVELS or (level == "object") != (collection is not None):
         raise ValueError(f"level {level}, collection {collection}")
-    inputs = [_read_input(content) for content in metadata["inputs"]]
+    inputs = [build(ObjectInput if "mask" in content else Input, content) for content in metadata["inputs"]]
     objects = tuple(tensor for tensor in inputs if isinstance(tensor, ObjectInput))
     events = [tensor for tensor in inputs if not isinstance(tensor, ObjectInput)]
     if len(events) > 1:
@@ -334,8 +334,7 @@ def _read(metadata: Mapping[str, Any]) -> Description:
     outputs = tuple(map(str, mean[kind]))
     parameter = metadata.get("parameter")
     if parameter is not None:
-        values = tuple(map(float, parameter["values"]))
-        parameter = Parameter(str(parameter["column"]), values, bool(parameter.get("only", False)))
+        parameter = build(Parameter, parameter)
         if features is None or features.columns[-1:] != (parameter.column,):
             raise ValueError(f"parameter {parameter.column} is not the last column")
     target, reference = metadata.get("target", {}), metadata.get("reference", {})
@@ -355,8 +354,8 @@ def _read(metadata: Mapping[str, Any]) -> Description:
         ModelFormat(*(target.get(key) for key in ("cmssw", "onnxruntime", "opset", "ir"))),
         dict(metadata.get("training", {})),
         Reference(dict(reference.get("inputs", {})), list(reference.get("outputs", []))),
-        SelectionInside.of_json(metadata["selection"]) if "selection" in metadata else None,
-        tuple(Head(str(each["name"]), tuple(map(str, each["outputs"]))) for each in mean.get("heads", ())),
+        build(SelectionInside, metadata["selection"]) if "selection" in metadata else None,
+        tuple(build(Head, each) for each in mean.get("heads", ())),
     )
     if len(set(made.output_columns)) < len(made.output_columns):
         raise ValueError(f"outputs {', '.join(made.output_columns)}")
@@ -370,12 +369,3 @@ def _read_discriminants(content: Sequence[Mapping[str, Any]], classes: Sequence[
         if names.count(each.name) > 1 or not set(each.shares) <= set(classes):
             raise ValueError(f"discriminant {each.name} of {', '.join(each.shares)}, classes {', '.join(classes)}")
     return found
-
-
-def _read_input(content: Mapping[str, Any]) -> Input:
-    columns, dtypes, made = (tuple(map(str, content[key])) for key in ("columns", "dtypes", "selection_columns"))
-    common = str(content["tensor"]), columns, dtypes, content["selection"], made
-    if "mask" not in content:
-        return Input(*common)
-    objects = str(content["mask"]), str(content["collection"]), int(content["max"]), content["order"]
-    return ObjectInput(*common, *objects)

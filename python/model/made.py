@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,14 +75,3 @@ class SelectionInside:
     corrected: tuple[str, ...]
     corrections: dict[str, str]
     events: int
-
-    @classmethod
-    def of_json(cls, content: Mapping[str, Any]) -> SelectionInside:
-        """From the metadata."""
-        columns = tuple(MadeNumber(**each) for each in content["columns"])
-        collections = tuple(
-            MadeCollection(each["name"], each["size"], tuple(MadeNumber(**field) for field in each["fields"]))
-            for each in content["collections"]
-        )
-        lists = {key: tuple(content[key]) for key in ("cuts", "corrected")}
-        return cls(**{**content, **lists, "columns": columns, "collections": collections})

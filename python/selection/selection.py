@@ -27,12 +27,18 @@ from MLTools.NanoML.observe import register
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import default
-from MLTools.NanoML.selection.checkpoints import CheckpointCutflow, weighed_before_cuts
 from MLTools.NanoML.selection.columns import Column, MadeColumns, checked
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
 from MLTools.NanoML.selection.hints import explain
-from MLTools.NanoML.selection.shifts import Selected, Shift, each_shift, select_under_shifts
+from MLTools.NanoML.selection.shifts import (
+    CheckpointCutflow,
+    Selected,
+    Shift,
+    each_shift,
+    select_under_shifts,
+    weighed_before_cuts,
+)
 
 
 class UncountedError(NanoMLError):

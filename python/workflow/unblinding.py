@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.config.analysis import signal_of
-from MLTools.NanoML.config.histogram import EVERYWHERE, NONE, Blind
+from MLTools.NanoML.config.fit import EVERYWHERE, NONE, Blind
 from MLTools.NanoML.contracts.blinding import Opened, Place, Unblinding, in_words
 from MLTools.NanoML.contracts.templates import BlindBins
 from MLTools.NanoML.dependencies import code_of

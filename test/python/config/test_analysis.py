@@ -17,8 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.data import ENGINES, FORMATS, Convert, Objects, Score, Skim
-from MLTools.NanoML.config.datasets import Dataset
+from MLTools.NanoML.config.data import ENGINES, FORMATS, Convert, Dataset, Objects, Score, Skim
 from MLTools.NanoML.config.load import load, schema
 from MLTools.NanoML.config.training import (
     MODELS,

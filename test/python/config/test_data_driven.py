@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.datasets import Part
+from MLTools.NanoML.config.data import Part
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import DATA, ROOT
 
 from MLTools.NanoML.corrections import Corrections, electrons
-from MLTools.NanoML.corrections.entries import ElectronCorrections
+from MLTools.NanoML.corrections.electrons import ElectronCorrections
 from MLTools.NanoML.corrections.random_numbers import ELECTRON, normal_numbers
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, DatasetInfo, Events, Selection

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.corrections.files import find_file, local_files
+from MLTools.NanoML.corrections.era import find_file, local_files
 from MLTools.NanoML.errors import ConfigError
 
 

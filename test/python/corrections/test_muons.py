@@ -13,7 +13,7 @@ import pytest
 from conftest import DATA, ROOT
 
 from MLTools.NanoML.corrections import Corrections, muons
-from MLTools.NanoML.corrections.entries import MuonCorrections
+from MLTools.NanoML.corrections.muons import MuonCorrections
 from MLTools.NanoML.corrections.random_numbers import MUON, normal_numbers
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, DatasetInfo, Events, Selection

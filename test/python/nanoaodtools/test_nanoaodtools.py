@@ -23,8 +23,8 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.nanoaodtools import PostprocModule
+from MLTools.NanoML.nanoaodtools.branches import declare
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
-from MLTools.NanoML.nanoaodtools.output import declare
 from MLTools.NanoML.nanoaodtools.source import Source
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Column, Selected, Selection, load_selection

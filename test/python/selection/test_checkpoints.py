@@ -10,7 +10,7 @@ import pytest
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, DatasetInfo, Events, Selected, Selection, Weight, shifts
-from MLTools.NanoML.selection.checkpoints import Checkpoint
+from MLTools.NanoML.selection.shifts import Checkpoint
 from MLTools.NanoML.selection.tryout import on_events
 
 EVENTS = {

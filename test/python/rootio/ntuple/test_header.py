@@ -7,7 +7,7 @@ import pytest
 import uproot
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootio.ntuple.header import Description
+from MLTools.NanoML.rootio.ntuple.pages import Description
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.data.cmssw_rntuples import LISTS, RECORDS
 from services.nanoaod import can_write_rntuple

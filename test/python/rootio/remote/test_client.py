@@ -20,7 +20,7 @@ from services.xrootd import VomsServer
 
 CODE = """
 import sys
-from MLTools.NanoML.config.datasets import Read
+from MLTools.NanoML.rootio.remote.client import Read
 from MLTools.NanoML.errors import UnreadableError
 from MLTools.NanoML.rootio.remote.client import use_settings
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -101,7 +101,7 @@ def test_mistakes_are_told(tmp_path: Path, text: str, said: str) -> None:
 def test_the_users_own_variables_of_xrootd_win(variable: dict[str, str], timeout: int) -> None:
     pytest.importorskip("XRootD")
     code = (
-        "from MLTools.NanoML.config.datasets import Read; from MLTools.NanoML.rootio.remote.client import client, use_settings;"
+        "from MLTools.NanoML.rootio.remote.client import Read; from MLTools.NanoML.rootio.remote.client import client, use_settings;"
         "use_settings(Read(timeout=7)); found = client(); print(found.EnvGetInt('RequestTimeout'))"
     )
     environment = {**os.environ, **variable}

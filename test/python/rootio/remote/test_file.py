@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import processes
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.rootio.baskets import PlainBranch
-from MLTools.NanoML.rootio.remote import requests
+from MLTools.NanoML.rootio.remote import client as requests
 from MLTools.NanoML.rootio.remote.file import RemoteFile
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.arrays import same
@@ -156,8 +156,10 @@ def test_each_basket_moves_once_and_several_requests_are_under_way(
     numbers = [name for name in NAMES if name != "jet"]  # an old uproot does not write where lists end
 
     def send(method: Callable[..., Any], *arguments: Any, timeout: int) -> Any:
-        parts = arguments[0] if len(arguments) == 1 else [arguments]
         answer = send_one(method, *arguments, timeout=timeout)
+        if not arguments:  # the file is closed
+            return answer
+        parts = arguments[0] if len(arguments) == 1 else [arguments]
         asked.extend(parts)
         under_way.append(under_way[-1] + 1)
         answer.add_done_callback(lambda _: under_way.append(under_way[-1] - 1))
@@ -367,8 +369,7 @@ def test_nobody_is_left(cluster: Cluster, how: str, read_with: Callable[..., Non
 def test_ctrl_c_is_heeded_while_a_server_hangs(cluster: Cluster) -> None:
     code = f"""
 import sys
-from MLTools.NanoML.config.datasets import Read
-from MLTools.NanoML.rootio.remote.client import use_settings
+from MLTools.NanoML.rootio.remote.client import Read, use_settings
 from MLTools.NanoML.rootio.rootfile import RootFile
 use_settings(Read(timeout=60, redirectors=[{cluster.url!r}]))
 try:
