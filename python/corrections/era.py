@@ -6,6 +6,7 @@ They are beside the YAML file, in a directory of the user, on CVMFS, or in the n
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import shutil
@@ -15,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from MLTools.NanoML.atomic import cache_directory, replacing, write_text
-from MLTools.NanoML.corrections.electrons import ElectronEntry
-from MLTools.NanoML.corrections.entries import Entry, JetEntry
+from MLTools.NanoML.corrections.entries import Entry
 from MLTools.NanoML.corrections.evaluation import CorrectionFile
-from MLTools.NanoML.corrections.muons import MuonEntry
 from MLTools.NanoML.errors import ConfigError, explain_os_error
 from MLTools.NanoML.rootio.remote.file import RemoteFile
 from MLTools.NanoML.rootio.remote.server import is_remote, is_xrootd, on_cvmfs
@@ -123,8 +122,17 @@ def _downloaded(url: str) -> Path:
     return target
 
 
-OBJECTS: dict[str, Any] = {"jets": JetEntry, "electrons": ElectronEntry, "muons": MuonEntry}
-"""The entries that are not single corrections, by their names in the YAML file: that of new objects is added here."""
+OBJECTS = {
+    "jets": "MLTools.NanoML.corrections.entries:JetEntry",
+    "electrons": "MLTools.NanoML.corrections.electrons:ElectronEntry",
+    "muons": "MLTools.NanoML.corrections.muons:MuonEntry",
+}
+"""The entries of objects, by their names in the YAML file."""
+
+
+def _kinds() -> dict[str, Any]:
+    parts = ((key, *place.split(":")) for key, place in OBJECTS.items())
+    return {key: getattr(importlib.import_module(module), name) for key, module, name in parts}
 
 
 class Corrections:
@@ -157,16 +165,16 @@ class Corrections:
         ConfigError
             A file cannot be read or found, or has no such correction; the message has the line.
         """
-        document = Document.read(path)
+        document, kinds = Document.read(path), _kinds()
         schema = {
             "type": "object",
-            "properties": {key: json_schema(kind) for key, kind in OBJECTS.items()},
+            "properties": {key: json_schema(kind) for key, kind in kinds.items()},
             "additionalProperties": json_schema(Entry),
         }
         entries: dict[str, Any] = {}
         opened: dict[str, CorrectionFile] = {}
         for key, data in checked(document, schema).items():
-            entry: Any = build(OBJECTS.get(key, Entry), data)
+            entry: Any = build(kinds.get(key, Entry), data)
             place = f"{document.where(key)}: {key}"
             file = _open(find_file(entry.file, Path(path).parent, place))
             opened[entry.file] = file

@@ -1,4 +1,4 @@
-"""What the manual says about adding to NanoML is done: a stage is a folder and a line, a batch system a file and a line."""
+"""What the manual says about adding to NanoML is done: a stage is a folder and a line, a correction or a batch system a file and a line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from processes import copied
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "doc" / "contributing.md").read_text()
 PARTS = ("python", "data_processing", "ML_processing", "statistical_analysis")
-TABLES = {"python/stages.py": ')\n"""All stages, in order."""', "python/config/batch.py": '}\n"""The batch systems: '}
+TABLES = {
+    "python/stages.py": ')\n"""All stages, in order."""',
+    "python/config/batch.py": '}\n"""The batch systems: ',
+    "python/corrections/era.py": '}\n"""The entries of objects, ',
+}
 """Where an entry goes that the page shows for one of these files."""
 
 
@@ -100,6 +104,44 @@ def test_a_network(tmp_path: Path) -> None:
     add(checkout, "A network")
     (tmp_path / "a.yaml").write_text("train: {files: a.h5, model: linear, options: {bias: false}}\n")
     assert done(NETWORK, tmp_path, environment) == "[[2, 3]]\n"
+
+
+CORRECTION = """
+from click.testing import CliRunner
+from MLTools.NanoML.cli import nanoml
+from MLTools.NanoML.corrections import taus
+from MLTools.NanoML.selection import Column, DatasetInfo, Selection
+from MLTools.NanoML.selection.tryout import on_events
+
+class Taus(Selection):
+    branches = ("Tau_pt", "Tau_eta", "Tau_decayMode", "Tau_genPartFlav")
+    columns = {"pt": Column("f4", "pt of the first tau [GeV]")}
+
+    def prepare(self, events):
+        return taus.corrected(events, self.dataset.corrections.taus)
+
+    def select(self, events, cutflow):
+        return events, {"pt": events.Tau.pt[:, 0]}
+
+found = CliRunner().invoke(nanoml, ["corrections", "era.yaml"], catch_exceptions=False)
+assert found.exit_code == 0 and "tau_energy_scale" in found.stdout, found.output
+events = {"Tau_pt": [[40.0], [60.0]], "Tau_eta": [[0.1], [2.0]], "Tau_decayMode": [[0], [10]], "Tau_genPartFlav": [[5], [5]]}
+print(on_events(Taus().of_dataset(DatasetInfo(corrections_file="era.yaml")), events).columns["pt"].tolist())
+"""
+
+
+def test_a_correction_of_objects(tmp_path: Path) -> None:
+    pytest.importorskip("correctionlib")
+    checkout, environment = copied(ROOT, tmp_path, PARTS)
+    add(checkout, "A correction of objects")
+    inputs = [{"name": "dm", "type": "int"}, {"name": "id", "type": "string"}]
+    scales = [{"key": mode, "value": scale} for mode, scale in ((0, 1.5), (10, 0.5))]
+    data = {"nodetype": "category", "input": "dm", "content": scales}
+    output = {"name": "scale", "type": "real"}
+    scale = {"name": "tau_energy_scale", "version": 1, "inputs": inputs, "output": output, "data": data}
+    (tmp_path / "tau.json").write_text(json.dumps({"schema_version": 2, "corrections": [scale]}))
+    (tmp_path / "era.yaml").write_text("taus: {file: tau.json, inputs: {id: DeepTau2017v2p1}}\n")
+    assert done(CORRECTION, tmp_path, environment) == "[60.0, 30.0]\n"
 
 
 SYSTEM = """

@@ -85,7 +85,7 @@ LINES = {
     "python/commands": (2314, 10),
     "python/config": (2321, 10),
     "python/contracts": (888, 7),
-    "python/corrections": (2446, 11),
+    "python/corrections": (2454, 11),
     "python/doctor": (670, 5),
     "python/grid": (468, 3),
     "python/inspection": (1740, 8),
