@@ -1,4 +1,4 @@
-"""What the classes of networks say of themselves, NanoML's and the user's, read in their sources: importing one takes PyTorch."""
+"""Descriptions that classes of networks give of themselves, NanoML's and the user's, read in their sources: importing one takes PyTorch."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _names(class_: ast.ClassDef, key: str) -> Optional[tuple[str, ...]]:
 
 
 def _value(class_: ast.ClassDef, key: str) -> Any:
-    """What an attribute of a class is, if it is written as it is; otherwise None."""
+    """The value of an attribute of a class, if it is written as it is; otherwise None."""
     for line in class_.body:
         targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", line)]
         if isinstance(line, (ast.Assign, ast.AnnAssign)) and ast.unparse(targets[0]) == key:

@@ -34,7 +34,7 @@ def in_words(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job needs of a machine."""
+    """The needs of a job of its machine."""
 
     time: int = 3600  # wall time [s]
     memory: int = 2000  # [MB]
@@ -43,7 +43,7 @@ class Resources:
     disk: int = 2000  # space in the job's own directory [MB]
 
     def after(self, kind: str) -> Resources:
-        """What to ask for after a failure of this kind (see `job.KINDS`): twice as much of what was lacking."""
+        """The request after a failure of this kind (see `job.KINDS`): twice as much of what was lacking."""
         if kind not in ("memory", "time", "disk"):
             return self
         return replace(self, **{kind: 2 * int(getattr(self, kind))})

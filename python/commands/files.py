@@ -116,7 +116,7 @@ class _Fault:
 
 @dataclass(frozen=True)
 class _Check:
-    """What one check found."""
+    """The finding of one check."""
 
     check: str
     title: str

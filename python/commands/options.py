@@ -1,4 +1,4 @@
-"""What several commands share: options and arguments, and how these lead to files and to a run."""
+"""The common parts of several commands: options and arguments, and how these lead to files and to a run."""
 
 from __future__ import annotations
 

@@ -181,14 +181,14 @@ def completion(context: click.Context, shell: str) -> None:
 
 @dataclass(frozen=True)
 class Advice:
-    """What can be done with an analysis or a file: commands, or files to look at, each with what it is for."""
+    """Advice about an analysis or a file: commands, or files to look at, each with what it is for."""
 
     about: str
     steps: tuple[tuple[str, str], ...]
 
 
 def advice(directory: Path) -> list[Advice]:
-    """What can be done next in a directory; commands are written as they are typed there."""
+    """Advice about the next steps in a directory; commands are written as they are typed there."""
     analyses = _analyses(directory)
     found = [_of_analysis(path) for path in analyses[:_MOST]]
     if len(analyses) > _MOST:

@@ -99,7 +99,7 @@ class Config:
         return tuple(dict.fromkeys(self.members(FIT).values()))
 
     def process_of(self, name: str) -> Optional[str]:
-        """What a dataset of simulation is in histograms: its class, or that of the datasets that it varies; None if it is in none."""
+        """The process of a dataset of simulation in histograms: its class, or that of the datasets that it varies; None without one."""
         return self.members(FIT).get(next(iter(self.datasets[name].varies), name))
 
     def parts_in(self, use: str) -> tuple[Part, ...]:
@@ -185,7 +185,7 @@ class Config:
         return tuple(dict.fromkeys(trigger for each in data for trigger in each.triggers))
 
     def info_of(self, name: str) -> DatasetInfo:
-        """What a selection may know of a dataset."""
+        """The facts about a dataset that a selection may know."""
         from MLTools.NanoML.selection.dataset import DatasetInfo  # takes awkward, which most commands do without
 
         dataset, era = self.datasets[name], self.era_of(name)

@@ -17,10 +17,10 @@ SYSTEMS = {
 """The batch systems: what `batch.on` and `nanoml submit --on` can name, and the class of each."""
 
 ENVIRONMENTS = ("here", "packed", "cmssw", "container")
-"""What `batch.environment` can name."""
+"""The environments that `batch.environment` can name."""
 
 TIME = {"pattern": r"[0-9]+(?:\.[0-9]+)?\s*(?:s|m|min|h|d)", "form": "a time such as 30min, 8h or 2d"}
-"""What a setting that is a time must look like."""
+"""The form of a setting that is a time."""
 # names of partitions and groups go into files for batch systems, and must contain nothing of their languages
 _WORD = {"pattern": r"[A-Za-z0-9_.,:@+-]+", "form": "a name of letters, digits and _ . , : @ + -"}
 _STAGES = (*NAMES, "tune")

@@ -204,9 +204,9 @@ class Part:
 
 
 ENGINES = ("columnar", "nanoaodtools")
-"""What `skim.engine` can name."""
+"""The engines that `skim.engine` can name."""
 FORMATS = ("TTree", "RNTuple")
-"""What `skim.format` can name."""
+"""The formats that `skim.format` can name."""
 
 
 @dataclass(frozen=True)

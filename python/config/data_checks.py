@@ -85,14 +85,14 @@ def _eras(config: Config) -> Iterator[Problem]:
 
 
 def _skims(config: Config) -> Iterator[Problem]:
-    """What is wrong with the section `skim`."""
+    """Mistakes in the section `skim`."""
     skim = config.skim
     if skim and not (skim.selection or skim.modules or skim.cut or skim.certified):
         yield ("skim",), 'selects nothing. Give "selection", as in "selection: my_selection.py:DiMuon"'
 
 
 def _conversions(config: Config) -> Iterator[Problem]:
-    """What is wrong with the section `convert`."""
+    """Mistakes in the section `convert`."""
     if config.convert is None:
         return
     for name, objects in config.convert.objects.items():
@@ -221,7 +221,7 @@ def twins(section: str, names: Iterable[str]) -> Iterator[Problem]:
 
 
 def expression(keys: Keys, text: str) -> Iterator[Problem]:
-    """What is wrong with an expression of columns in itself."""
+    """Mistakes in an expression of columns by itself."""
     from MLTools.NanoML.nanoaod.formula import Formula  # takes awkward, which most configurations do without
 
     try:

@@ -14,9 +14,9 @@ from MLTools.NanoML.schema.settings import BRANCH, REGION, setting
 AUTO = "auto"
 """Bins that are chosen by what is expected in them."""
 EVERYWHERE = "all"
-"""What the events of all regions are called, if the analysis has no regions."""
+"""The name of the events of all regions, if the analysis has no regions."""
 NONE = "none"
-"""What `blind` says if nothing is."""
+"""The word of `blind` if nothing is."""
 MOST_AXES = 3
 
 
@@ -102,7 +102,7 @@ def _numbers(values: Any) -> list[float]:
 
 
 def axes_of(name: str, histogram: Histogram) -> list[str]:
-    """What is filled on each axis."""
+    """The quantity that is filled on each axis."""
     return histogram.of or [name]
 
 
@@ -157,7 +157,7 @@ class Nuisance:
 
 
 def own_part(sharing: Any, value: Optional[str]) -> Optional[str]:
-    """What is appended to the name of a parameter for a process, region or era; None if all share it."""
+    """The ending of the name of a parameter for a process, region or era; None if all share it."""
     if value is None or sharing == ALL:
         return None
     if sharing == EACH:
@@ -258,7 +258,7 @@ def norm(process: str) -> str:
 
 
 def log_normal(value: Any) -> LogNormal:
-    """What a text stands for, as 2.5 % or +5 % -3 %; ValueError for anything else.
+    """The uncertainty that a text stands for, as 2.5 % or +5 % -3 %; ValueError for anything else.
 
     x % alone is a factor of 1 + x at +1 sigma, and the inverse at -1 sigma.
     """

@@ -135,7 +135,7 @@ def _objects(config: Config) -> Iterator[Problem]:
 
 
 def _network(config: Config) -> Iterator[Problem]:
-    """What the class of a network has for its training; what this gives, the training itself checks."""
+    """The class of a network and all that it has for its training; what this gives, the training itself checks."""
     train = config.train
     if train is not None and train.start is not None and not config.path(train.start.file).is_file():
         yield ("train", "init"), f"{config.path(train.start.file)}: no such file"
@@ -261,7 +261,7 @@ _TUNABLE = (
 
 
 def _searches(config: Config) -> Iterator[Problem]:
-    """What is wrong with the section `tune`."""
+    """Mistakes in the section `tune`."""
     tune, train = config.tune, config.train
     if tune is None:
         return

@@ -1,1 +1,1 @@
-"""What files carry from one part of NanoML to another."""
+"""The content of files by which the parts of NanoML exchange something."""

@@ -16,7 +16,7 @@ FINE = 1000
 """Number of fine bins between 0 and 1 from which the bins are chosen."""
 _FARTHEST = 16.0  # log-odds of the last edge: float32 tells no more steps from 1
 LEAST_EVENTS, MOST_BINS = 10.0, 15
-"""What `chosen_bins` is asked for unless an analysis says otherwise."""
+"""The request to `chosen_bins` unless an analysis says otherwise."""
 
 
 @functools.cache

@@ -62,7 +62,7 @@ class Unblinding:
 
     @property
     def what(self) -> str:
-        """What is seen: "SR (2018), CR (2018); 10 % of the events"."""
+        """The data that are seen: "SR (2018), CR (2018); 10 % of the events"."""
         part = f"; {100 * self.fraction:g} % of the events" if self.fraction < 1 else ""
         return ", ".join(in_words((it.region, it.era)) for it in self.opened) + part
 

@@ -53,7 +53,7 @@ class ConvertedColumn:
 
 @dataclass(frozen=True)
 class Truncated:
-    """What was cut off of a collection."""
+    """The objects that were cut off of a collection."""
 
     objects: int  # how many objects there were in all events
     lost: int  # how many of these were cut off
@@ -98,7 +98,7 @@ class ConvertedRegion:
 
 @dataclass(frozen=True)
 class DataDrivenPart:
-    """What the events of a dataset are in a class that is estimated from data."""
+    """The part of the events of a dataset in a class that is estimated from data."""
 
     dataset: str  # the dataset whose events they are
     region: str  # the region in which they are
@@ -152,7 +152,7 @@ class Shuffled:
 
 @dataclass(frozen=True)
 class HDF5Metadata:
-    """What an HDF5 file of the conversion says of itself: the content of its dataset `metadata` (see doc/hdf5.md)."""
+    """The description that an HDF5 file of the conversion has of itself: the content of its dataset `metadata` (see doc/hdf5.md)."""
 
     creator: str  # "NanoML" and its version
     classes: list[str]  # all classes of the analysis, in the order of their labels
@@ -264,7 +264,7 @@ def new_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> HDF5Metadata:
-    """What an HDF5 file of the conversion says of itself.
+    """The description that an HDF5 file of the conversion has of itself.
 
     Raises NanoMLError if the file is not one of `nanoml convert`, is of a newer schema, or its metadata is damaged.
     """

@@ -17,7 +17,7 @@ class Hypothesis:
 
     @property
     def ending(self) -> str:
-        """What names of branches, histograms and directories end with: mass600; p stands for the decimal point, m for a minus."""
+        """The ending of names of branches, histograms and directories: mass600; p stands for the decimal point, m for a minus."""
         # as in cmsRun, where values are float32: with as many digits as tell one from the next
         texts = (f"{self.value:.{digits}g}" for digits in range(6, 10))
         number = next((text for text in texts if np.float32(text) == np.float32(self.value)), f"{self.value:.9g}")

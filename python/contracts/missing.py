@@ -88,7 +88,7 @@ def allowed(limit: Union[int, str], total: int) -> int:
 
 
 def lines(found: Mapping[str, list[Missing]]) -> list[str]:
-    """What is missing, in words: a line for each dataset."""
+    """The missing files, in words: a line for each dataset."""
     texts = []
     for name, files in found.items():
         others = f" and {len(files) - 1} more" if len(files) > 1 else ""

@@ -18,9 +18,9 @@ SCHEMA = 2
 DATA = "data_obs"
 """The process of observed data, as Combine calls it."""
 KEY = "nanoml"
-"""What the description of histograms is called in their files."""
+"""The name of the description of histograms in their files."""
 _VARIED = {"up": "nominal", "down": "nominal", "up_variances": "variances", "down_variances": "variances"}
-"""What a template has of each nuisance parameter, and what stands for that which it lacks."""
+"""The fields that a template has of each nuisance parameter, and those that stand for one that it lacks."""
 _MOST_OUTSIDE = 0.01  # share of a process that may be outside of the bins without a word
 Floats = NDArray[np.float64]
 

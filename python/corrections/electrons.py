@@ -26,9 +26,9 @@ BRANCHES = (
     *(f"Electron_{name}" for name in ("pt", "eta", "deltaEtaSC", "r9", "seedGain")),
     *("run", "luminosityBlock", "event"),
 )
-"""What `corrected` and `shifted` read."""
+"""The branches that `corrected` and `shifted` read."""
 RUN2 = ("Electron_dEsigmaUp", "Electron_dEsigmaDown")
-"""What `shifted` also reads in simulation of NanoAOD v9, for electronSmearing."""
+"""The branches that `shifted` also reads in simulation of NanoAOD v9, for electronSmearing."""
 
 _SHIFTS = ("electronScale", "electronSmearing")
 # what the files call their inputs: the file names of EGM have changed twice
@@ -159,7 +159,7 @@ def _normal(events: Events, electron: Flat) -> Any:
 
 
 def energy_scale(electrons: ElectronCorrections, pt: Any, eta: Any, r9: Any, gain: Any, run: Any) -> Any:
-    """What the energy of each electron in data is to be multiplied by.
+    """The factor for the energy of each electron in data.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def energy_scale(electrons: ElectronCorrections, pt: Any, eta: Any, r9: Any, gai
 
 
 def energy_uncertainty(electrons: ElectronCorrections, pt: Any, eta: Any, r9: Any, gain: Any) -> Factor:
-    """What the energy of each electron in simulation is to be multiplied by when the energy scale is shifted up or down.
+    """The factor for the energy of each electron in simulation when the energy scale is shifted up or down.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def energy_uncertainty(electrons: ElectronCorrections, pt: Any, eta: Any, r9: An
 
 
 def smearing(electrons: ElectronCorrections, pt: Any, eta: Any, r9: Any, normal: Any) -> Factor:
-    """What the energy of each electron in simulation is to be multiplied by for the resolution of data: 1 + N sigma.
+    """The factor for the energy of each electron in simulation, for the resolution of data: 1 + N sigma.
 
     The variations, up and down, change the width sigma by its uncertainty.
 
@@ -245,5 +245,5 @@ def _value(correction: VariedCorrection, keys: tuple[str, ...], **given: Any) ->
 
 
 def _choices(correction: VariedCorrection) -> tuple[Any, ...]:
-    """What the input may be that chooses a quantity; empty if the file does not say."""
+    """The possible values of the input that chooses a quantity; empty if the file does not say."""
     return next((axis.choices for name, axis in correction.correction.axes.items() if name in _CHOOSERS), ())

@@ -1,4 +1,4 @@
-"""What the YAML file of an era can name: a correction, or jets; and their evaluation."""
+"""The entries that the YAML file of an era can have: a correction, or jets; and their evaluation."""
 
 from __future__ import annotations
 

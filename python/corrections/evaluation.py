@@ -39,7 +39,7 @@ class Axis:
 
     @property
     def domain(self) -> str:
-        """What it may be, in words."""
+        """Its possible values, in words."""
         if self.choices:
             return ", ".join(map(str, self.choices))
         if self.low is None and self.high is None:
@@ -58,7 +58,7 @@ def axes_of(node: Any, inputs: Iterable[tuple[str, str, str]]) -> dict[str, Axis
 
 @dataclass
 class _Domain:
-    """What the nodes of a correction say about one input."""
+    """The keys and ranges of one input in the nodes of a correction."""
 
     choices: Optional[dict[Any, None]] = None
     has_default: bool = False
@@ -202,7 +202,7 @@ class Correction:
 
     @property
     def description(self) -> str:
-        """What the file says about it."""
+        """Its description in the file."""
         return getattr(self._evaluator, "description", "") or ""
 
     @cached_property

@@ -39,10 +39,10 @@ __all__ = [
 ]
 
 SIMULATED = ("Jet_genJetIdx", "GenJet_pt", "GenJet_eta", "GenJet_phi")
-"""What `corrected` reads in simulation."""
+"""The branches that `corrected` reads in simulation."""
 
 OPTIONAL = {"Jet_muonSubtrDeltaPhi": 0.0, "CorrT1METJet_muonSubtrDeltaPhi": 0.0, "CorrT1METJet_EmEF": 0.0}
-"""What `corrected` also reads from NanoAOD v15 on, for `optional` of a selection."""
+"""The branches that `corrected` also reads from NanoAOD v15 on, for `optional` of a selection."""
 
 _RHO, _LOW = "fixedGridRhoFastjetAll", "CorrT1METJet"
 _QUANTITIES = ("pt", "eta", "phi", "mass", "rawFactor", "area", "muonSubtrFactor", "neEmEF", "chEmEF")
@@ -56,7 +56,7 @@ _MOST_ETA, _MOST_PHI = 5.19, 3.1415  # of a jet that the files of the JME group 
 
 
 def branches(missing_momentum: str = "MET", with_unclustered: bool = False) -> tuple[str, ...]:
-    """What `corrected` and `shifted` read, for `branches` of a selection.
+    """The branches that `corrected` and `shifted` read, for `branches` of a selection.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def _check_read(events: Events, names: Sequence[str], how: str) -> None:
 
 
 def _raw_scale(events: Events, jets: JetCorrections, is_data: bool) -> Any:
-    """What the file's momenta of jets are to be multiplied by, to have all levels of the energy correction of the era."""
+    """The factor for the file's momenta of jets, to have all levels of the energy correction of the era."""
     jet = events.flat("Jet")
     raw = 1 - jet.rawFactor
     return raw * _scale_of(events, jets, jet, jet.pt * raw, is_data)
@@ -265,7 +265,7 @@ def generated_pt(events: Events, jet: Flat, distance: float = 0.2) -> NDArray[np
 def energy_scale(
     jets: JetCorrections, raw_pt: Any, eta: Any, area: Any, rho: Any, run: Any = None, phi: Any = None, level: str = "all"
 ) -> Any:  # fmt: skip
-    """What the raw transverse momentum of each jet is to be multiplied by, and the raw mass as well.
+    """The factor for the raw transverse momentum of each jet, and for the raw mass as well.
 
     Parameters
     ----------
@@ -322,7 +322,7 @@ def energy_uncertainty(jets: JetCorrections, source: str, eta: Any, pt: Any) -> 
 
 
 def smearing(jets: JetCorrections, pt: Any, eta: Any, rho: Any, generated_pt: Any, normal: Any) -> Factor:
-    """What the corrected energy of each jet in simulation is to be multiplied by for the resolution of data (hybrid method).
+    """The factor for the corrected energy of each jet in simulation, for the resolution of data (hybrid method).
 
     A jet with a generated jet has 1 + (s - 1) (pt - pt_gen) / pt, any other one 1 + N sigma sqrt(max(s^2 - 1, 0)), with the
     ratio s of the resolutions, the relative resolution sigma and a normal number N. A generated jet counts if

@@ -97,7 +97,7 @@ class Type1Jets:
 
     @classmethod
     def of(cls, jets: Flat, raw_pt: Any, em_fraction: Any, level1: Any) -> Type1Jets:
-        """Those of Jet or CorrT1METJet, with phi, muonSubtrFactor and, from NanoAOD v15 on, muonSubtrDeltaPhi.
+        """The branches of Jet or CorrT1METJet, with phi, muonSubtrFactor and, from NanoAOD v15 on, muonSubtrDeltaPhi.
 
         `raw_pt` is with muons, `em_fraction` neEmEF + chEmEF or EmEF, and `level1` the factor of the correction for pile-up alone.
         """

@@ -26,7 +26,7 @@ BRANCHES = (
     *(f"Muon_{name}" for name in ("pt", "eta", "phi", "charge", "nTrackerLayers")),
     *("run", "luminosityBlock", "event"),
 )
-"""What `corrected` and `shifted` read."""
+"""The branches that `corrected` and `shifted` read."""
 
 _OF_MUONS = ("m_data", "m_mc", "a_data", "a_mc", "k_data", "k_mc", "poly_params", "cb_params")
 _SHIFTS = ("muonScale", "muonSmearing")
@@ -160,7 +160,7 @@ def _is_covered(pt: _Numbers) -> NDArray[np.bool_]:
 
 
 def scale(muons: MuonCorrections, pt: Any, eta: Any, phi: Any, charge: Any, is_data: bool) -> _Numbers:
-    """What the transverse momentum of each muon is to be multiplied by: 1 / pt becomes m / pt + q a.
+    """The factor for the transverse momentum of each muon: 1 / pt becomes m / pt + q a.
 
     Parameters
     ----------

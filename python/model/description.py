@@ -117,7 +117,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Head:
-    """What networks give beside their classes, or beside the targets of a regression.
+    """Outputs that networks have beside their classes, or beside the targets of a regression.
 
     Attributes
     ----------
@@ -131,13 +131,13 @@ class Head:
     outputs: tuple[str, ...]
 
     def meaning(self, output: str) -> str:
-        """What one of its outputs is."""
+        """The meaning of one of its outputs."""
         return f"estimate of {output}" if self.name == TARGETS else f"output of the head {self.name}"
 
 
 @dataclass(frozen=True)
 class ModelFormat:
-    """What a model file was written for.
+    """The releases for which a model file was written.
 
     Attributes
     ----------

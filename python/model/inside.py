@@ -42,7 +42,7 @@ def shapes_of(inside: SelectionInside) -> dict[str, tuple[Optional[int], ...]]:
 
 @dataclass(frozen=True)
 class Decisions:
-    """What a model with its selection inside says of events.
+    """The decisions of a model with its selection inside about events.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a selection that is compiled into a model makes of an event."""
+"""The columns and collections that a selection makes of an event if it is compiled into a model."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ class Events:
         return made
 
     def under(self, shift: str, rows: NDArray[np.int64]) -> Events:
-        """Those at positions in the chunk, under a shift of objects."""
+        """The events at positions in the chunk, under a shift of objects."""
         made = self._again(rows)
         made._shift = shift
         return made

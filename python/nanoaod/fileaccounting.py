@@ -1,4 +1,4 @@
-"""What files record of the accounting: which entries of which files were read, and the events and weights that each cut left."""
+"""The accounting as files record it: which entries of which files were read, and the events and weights that each cut left."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class WeightSums:
         return replace(self, sums={NOMINAL: self.sums[NOMINAL]})
 
     def ratio(self, variation: str) -> dict[int, float]:
-        """What its values are to be multiplied by so that they keep the yield, by bin; 1 in a bin without weights."""
+        """The factor of its values by which they keep the yield, by bin; 1 in a bin without weights."""
         return {
             place: self.without[place] / with_it if with_it else 1.0 for place, with_it in self.sums[variation].items()
         }
@@ -152,7 +152,7 @@ class WeightSums:
 
 @dataclass
 class ShiftSums:
-    """What the accounting has for a shift of objects."""
+    """The accounting of a shift of objects."""
 
     shift: str  # the ending of its columns: "jesUp"
     cutflow: list[Step]

@@ -75,7 +75,7 @@ class ScoredBy:
 
 @dataclass(frozen=True)
 class Criteria:
-    """What decided, beside a selection, which events and branches a skim has."""
+    """All that decided, beside a selection, which events and branches a skim has."""
 
     certified: Optional[CertifiedBy] = None  # the luminosity JSON by which data were skimmed, or None
     cut: str = ""  # the cut in the language of TTree::Draw; empty without one
@@ -89,7 +89,7 @@ class Criteria:
 
 @dataclass
 class Provenance:
-    """What a ROOT file of the pipeline says of itself, in its tree `nanoml`.
+    """The record in which a ROOT file of the pipeline describes itself, in its tree `nanoml`.
 
     The tree has a record for each input file and range of entries, so that hadd, haddnano.py and TFileMerger merge the
     records as they merge the events.
@@ -139,7 +139,7 @@ class Provenance:
         return None
 
     def _compared(self, is_same_code: bool) -> list[tuple[str, Any]]:
-        """What is compared: in words, and in the form in which it is compared."""
+        """The criteria that are compared: in words, and in the form in which it is compared."""
 
         def known_as(specs: Sequence[str]) -> list[str]:
             return [spec.rpartition(":")[2] if is_same_code else spec for spec in specs]
@@ -175,7 +175,7 @@ class Provenance:
         return [SELECTED, *(under_shift(SELECTED, shift) for shift in self.shifts)] if self.shifts else []
 
     def shifted(self, names: Iterable[str]) -> dict[str, str]:
-        """Those of some branches that have the values of another one of them under a shift, and that other one.
+        """The branches, of some, that have the values of another one of them under a shift, and that other one.
 
         A file that lacks such a branch has the same values under the shift.
         """
@@ -204,7 +204,7 @@ class Provenance:
         return f"{problem}: it was changed after the skim. Skim it again." if problem else None
 
     def _change(self, file: RootFile) -> str | None:
-        """What was changed in the file or its record; else None."""
+        """The change that was made to the file or its record; else None."""
         accounting = self.accounting
         if accounting.written != file.entries:
             return f"has {file.entries:,} events, but its record says {accounting.written:,}"

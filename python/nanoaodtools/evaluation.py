@@ -50,7 +50,7 @@ class Counts:
 
 
 def counts_of(selected: Selected, shifts: Sequence[str], reached: NDArray[np.bool_]) -> Counts:
-    """What a selection counts of the events of a chunk that reached it.
+    """The counts of a selection, of the events of a chunk that reached it.
 
     `reached` has shape (events, 1 + shifts) and says for each event whether it did nominally, and under each of the `shifts` of
     an earlier selection. A selection with shifts of its own comes after none with shifts: then the events did or did not.
@@ -208,7 +208,7 @@ class Evaluation:
         return True
 
     def finish(self) -> Counts:
-        """What was counted of the events that were asked for."""
+        """The counts of the events that were asked for."""
         self._count()
         if self._counts.steps:
             return self._counts

@@ -102,7 +102,7 @@ def _record(evaluations: Sequence[Evaluation], accounting: FileAccounting, is_fr
 
 
 def _criteria(selections: Sequence[Selection], request: Optional[Request]) -> Criteria:
-    """What else selected events, as far as it is known."""
+    """All else that selected events, as far as it is known."""
     if request is None:
         others: list[Any] = []
         criteria = Criteria()

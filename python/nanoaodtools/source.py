@@ -34,7 +34,7 @@ _ATTRIBUTES = ("modules", "inputFiles", "outputDir", "cut", "json", "firstEntry"
 
 @dataclass(frozen=True)
 class Request:
-    """What nanoAOD-tools' PostProcessor was asked to do."""
+    """The request to nanoAOD-tools' PostProcessor."""
 
     postprocessor: Any
     file: Optional[str] = None  # the current input file, as it was named

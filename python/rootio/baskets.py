@@ -170,7 +170,7 @@ class PlainBranches:
         self._known: dict[str, PlainBranch | None] = {}
 
     def known(self, names: Iterable[str]) -> dict[str, PlainBranch]:
-        """Those of some names, as far as is known."""
+        """The branches of some names, as far as is known."""
         for name in names:
             if name not in self._known:
                 self._known[name] = self._unless_in_doubt(name, PlainBranch.of, self._objects[name])

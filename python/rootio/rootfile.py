@@ -331,7 +331,7 @@ class RootFile:
 
     @property
     def format(self) -> str:
-        """What the events are: "TTree" or "RNTuple"."""
+        """The form of the events: "TTree" or "RNTuple"."""
         return "TTree" if self._ntuple is None else "RNTuple"
 
     @property

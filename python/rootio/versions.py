@@ -1,4 +1,4 @@
-"""What differs between NanoAOD versions, in one place: names, counters, sums of weights."""
+"""Differences between NanoAOD versions, in one place: names, counters, sums of weights."""
 
 from __future__ import annotations
 

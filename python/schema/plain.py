@@ -24,7 +24,7 @@ from MLTools.NanoML.errors import NanoMLError
 T = TypeVar("T")
 
 DAMAGE = (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
-"""What reading a damaged file raises: `json`, `build`, and what looks into the content."""
+"""The exceptions that reading a damaged file raises: `json`, `build`, and what looks into the content."""
 
 
 @functools.cache
@@ -80,7 +80,7 @@ def read(cls: type[T], path: Path, remedy: str) -> T:
 
 @functools.cache
 def _converter(hint: Any) -> Callable[[Any], Any]:
-    """What makes a value of a type from its plain content."""
+    """The function that makes a value of a type from its plain content."""
     inner, kind = optional(hint), get_origin(hint)
     if inner is not None:
         convert = _converter(inner)

@@ -31,26 +31,26 @@ NAME = {
     "pattern": "[A-Za-z0-9_-][A-Za-z0-9._-]*",
     "form": 'letters, digits, "_", "-" and "." (not first), because files are named after it',
 }
-"""What the name of a dataset may be."""
+"""The form of the name of a dataset."""
 
 BRANCH = {"pattern": "[A-Za-z_][A-Za-z0-9_]*", "form": "the name of a branch or of a selection's column"}
-"""What the name of a branch or column may be."""
+"""The form of the name of a branch or column."""
 
 REGION = {"pattern": "[A-Za-z_][A-Za-z0-9_]*", "form": "a name of letters, digits and _, as in SR or CR_ZZ"}
-"""What the name of a region may be."""
+"""The form of the name of a region."""
 
 DATASET = {
     "pattern": r"/[A-Za-z0-9_*-][A-Za-z0-9._*-]*/[A-Za-z0-9._*-]+/[A-Z0-9*-]+",
     "form": "a name of the catalogue, /PRIMARY/PROCESSED/TIER, with * for any text",
 }
-"""What the name of a dataset in CMS's catalogue may be."""
+"""The form of the name of a dataset in CMS's catalogue."""
 
 
 PRODUCT = {
     "pattern": r" *{0}( *[*/] *{0})* *".format(r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?"),
     "form": "a number, or a product or quotient of numbers, as in 831.8 * 0.1061",
 }
-"""What a number may be that is often the product of others."""
+"""The form of a number that is often the product of others."""
 
 T = TypeVar("T")
 
@@ -282,7 +282,7 @@ def _types(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
-    """What is expected; a list of one may be written as its item."""
+    """The kind that is expected; a list of one may be written as its item."""
     types = _types(schema)
     return f"{_KINDS[types[1]]} or a list of them" if types[0] == "array" else _KINDS[types[0]]
 

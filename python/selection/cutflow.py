@@ -288,7 +288,7 @@ class Cutflow:
         return found
 
     def steps_of(self, chosen: NDArray[np.bool_]) -> list[Step]:
-        """What the steps would be with only some events of the chunk, given by a mask of shape (events,)."""
+        """The steps as they would be with only some events of the chunk, given by a mask of shape (events,)."""
         weights, found = self._all, []
         for number, step in enumerate(self.steps):
             if number:

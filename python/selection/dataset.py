@@ -1,4 +1,4 @@
-"""What a selection knows of the dataset whose events it selects."""
+"""The dataset whose events a selection selects, as far as the selection knows it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class DatasetInfo:
     corrections_file: str = field(default="", metadata=READS)
 
     def to_json(self) -> dict[str, Any]:
-        """What the events of a skim may depend on; nothing for a dataset of which nothing is said."""
+        """The content on which the events of a skim may depend; nothing for a dataset of which nothing is said."""
         content = {**asdict(self), "parameters": dict(self.parameters), "triggers": list(self.triggers)}
         return {key: value for key, value in content.items() if value and key not in ("is_data", "corrections_file")}
 

@@ -53,7 +53,7 @@ class Checkpoint:
         return isinstance(kept, (np.ndarray, ak.Array))
 
     def resumed(self, select: Callable[[Events, Cutflow], Any], events: Events, begun: int) -> Any:
-        """What `select` returns if it goes on from here with other events at the same positions.
+        """The result of `select` if it goes on from here with other events at the same positions.
 
         It is None if it cannot: it needs something else from before, or cannot do without events. `begun` is the number of cuts
         that came before `select`.
@@ -168,7 +168,7 @@ class Shift:
 
     @property
     def suffix(self) -> str:
-        """What names of columns end with: "jesUp"."""
+        """The ending of names of columns: "jesUp"."""
         return f"{self.name}{self.direction.capitalize()}"
 
     def column(self, name: str, collection: str = "") -> str:

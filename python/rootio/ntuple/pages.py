@@ -1,4 +1,4 @@
-"""What describes an RNTuple, as ROOT's specification has it, and its pages: numbers of one column.
+"""The description of an RNTuple, as ROOT's specification has it, and its pages: numbers of one column.
 
 uproot makes several objects for each field and page, inflates by zlib and builds an awkward array, which takes four to fifteen times
 as long for the 740 branches of NanoAOD. Here a list of pages is read when its column is. Some encodings of pages no NanoAOD has: they
@@ -76,7 +76,7 @@ class Cluster(NamedTuple):
 
 @dataclass(frozen=True)
 class Description:
-    """What describes an RNTuple."""
+    """The description of an RNTuple."""
 
     fields: list[FieldRecord]
     columns: list[ColumnRecord]

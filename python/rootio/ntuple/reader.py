@@ -109,7 +109,7 @@ class Fields:
         return found
 
     def _item(self, number: int) -> Optional[int]:
-        """What a collection has several of."""
+        """The field that a collection has several of."""
         children = self._children.get(number, [])
         return children[0] if self._records[number].role == _COLLECTION and len(children) == 1 else None
 
@@ -176,7 +176,7 @@ class _Pages:
     places: Sequence[tuple[int, int]]  # where each is in the file, and its bytes
 
     def among(self, span: _Span) -> range:
-        """Those that have the elements of a range."""
+        """The pages that have the elements of a range."""
         if span.start >= span.stop:
             return range(0)
         first = max(bisect_right(self.begins, span.start) - 1, 0)

@@ -125,7 +125,7 @@ class ServerError(Exception):
         return self.cause in (Cause.TRANSIENT, Cause.EXPIRED)
 
     def advice(self) -> str:
-        """What to do, as a sentence with a blank before it; empty if there is nothing special to do."""
+        """Advice what to do, as a sentence with a blank before it; empty if there is nothing special to do."""
         if self.cause is not Cause.REFUSED:
             return ""
         from MLTools.NanoML.grid.proxy import check_proxy

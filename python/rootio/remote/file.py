@@ -262,7 +262,7 @@ def open_with_uproot(file: RemoteFile, name: str) -> Any:
 
 
 class _Named:
-    """What old versions of uproot take for a file: they look for these two methods."""
+    """A thing that old versions of uproot take for a file: they look for these two methods."""
 
     def __init__(self, name: str) -> None:
         self.name = name

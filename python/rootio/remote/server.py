@@ -204,7 +204,7 @@ class Replicas:
 
     @property
     def address(self) -> str:
-        """What to open now; a redirector is asked to avoid the servers that failed."""
+        """The address to open now; a redirector is asked to avoid the servers that failed."""
         url = self._current.url
         failed = [server for site, server in self._avoided.items() if site != url.site]
         tried = failed and not self._current.takes_any

@@ -27,7 +27,7 @@ _READABLE_BY_ALL = 0o644
 
 @dataclass(frozen=True)
 class FileStatus:
-    """What a server says about a file or directory."""
+    """The answer of a server about a file or directory."""
 
     name: str  # its name within its directory
     size: int  # in bytes
@@ -41,7 +41,7 @@ def _status(name: str, info: Any) -> FileStatus:
 
 
 def stat(url: str) -> FileStatus:
-    """What the server says about a remote file or directory.
+    """The answer of the server about a remote file or directory.
 
     Raises NanoMLError if there is none, or the server does not answer.
     """
