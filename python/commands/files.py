@@ -316,14 +316,13 @@ def _convert_all(job: Any, convert_files: Callable[[Any], Any]) -> Any:
 
 
 def _convert_each(job: Any, force: bool) -> None:
-    from MLTools.NanoML.parallel import usable_cores
     from MLTools.NanoML.stages import import_part
     from MLTools.NanoML.workflow.pipeline import run_stage
     from MLTools.NanoML.workflow.runner import Stage
 
     stages = import_part("data_processing.convert.stage")
     tasks = stages.convert_tasks(job.sources, job.output.resolve(), job)
-    run_stage(Stage("convert", tasks, usable_cores(), stages.convert_summary), job.sources, job.output, force)
+    run_stage(Stage("convert", tasks, 0, stages.convert_summary), job.sources, job.output, force)
 
 
 @command(
