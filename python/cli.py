@@ -51,7 +51,6 @@ PAGES = {
     "data_processing.shuffle.shuffle": "hdf5.md",
     "data_processing.convert.validation": "hdf5.md",
     "data_processing.efficiencies": "howto/corrections.md",
-    "data_processing.eventloop": "howto/module.md",
     "data_processing.merge": "skim.md",
     "data_processing.score.score": "howto/score.md",
     "data_processing.score.table": "hdf5.md",

@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Optional
 from urllib.parse import unquote, urlsplit
 
+TO_GET_NANOAOD_TOOLS = (
+    "cmsenv (CMSSW_13_3 or newer); elsewhere pip install root, git clone https://github.com/cms-nanoAOD/nanoAOD-tools, bash "
+    "nanoAOD-tools/standalone/env_standalone.sh build, and source that script in each new shell"
+)
+
 
 def checkout() -> Optional[Path]:
     """The checkout that this NanoML is, or was installed from; None if there is none any more."""

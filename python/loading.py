@@ -8,7 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -21,17 +21,29 @@ def load_module(what: str, place: str, prefix: str, base: str | os.PathLike[str]
 
     Raises ConfigError, which begins with `what`, if there is no such file or module, or it fails.
     """
-    path = Path(base, place)
-    if path.suffix == ".py" and not path.is_file():
-        raise ConfigError(f"{what}: {path}: no such file.")
+    path = file_of(what, place, base) if place.endswith(".py") else None
     try:
-        with importing(str(path.resolve()) if path.suffix == ".py" else place, prefix == "nanoml_selection"):
-            if path.suffix == ".py":
+        with importing(place if path is None else str(path.resolve()), prefix == "nanoml_selection"):
+            if path is not None:
                 return import_file(path, prefix)
             with importable(Path(base)):
                 return importlib.import_module(place)
     except Exception as problem:
         raise _import_failed(what, problem) from problem
+
+
+def file_of(what: str, place: str, base: str | os.PathLike[str] = ".") -> Path:
+    """Where `load_module` finds a user's `place`, without importing it; a ConfigError as from there."""
+    path = Path(base, place)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise ConfigError(f"{what}: {path}: no such file.")
+        return path
+    with importable(Path(base)), suppress(ModuleNotFoundError):  # one of its packages
+        spec = importlib.util.find_spec(place)
+        if spec is not None and spec.origin is not None:
+            return Path(spec.origin)
+    raise ConfigError(f"{what}: there is no module {place} on the import path or in {base}.")
 
 
 def import_file(path: Path, prefix: str) -> ModuleType:

@@ -1,10 +1,10 @@
-"""The filters of a skim, in their order: luminosity mask, cut, selection, modules of nanoAOD-tools."""
+"""The filters of a skim, in their order: luminosity mask, cut, selection."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Column, Cutflow, Selected, Selection
 
 if TYPE_CHECKING:
-    from data_processing.eventloop import ModuleChain
     from MLTools.NanoML.nanoaod.formula import Formula
 
 
@@ -32,7 +31,6 @@ class FilterSet:
     certified: LumiMask | None
     formula: Formula | None
     selection: Selection | None
-    modules: Sequence[Any]
 
     @classmethod
     def of(cls, job: SkimJob) -> FilterSet:
@@ -43,9 +41,9 @@ class FilterSet:
             from MLTools.NanoML.nanoaod.formula import Formula  # few skims need it
 
             formula = Formula(job.cut)
-        return cls(certified, formula, *job.load())
+        return cls(certified, formula, job.load())
 
-    def open(self, file: RootFile, output: str, is_data: bool, differing: set[str]) -> list[Filter]:
+    def open(self, file: RootFile, is_data: bool, differing: set[str]) -> list[Filter]:
         """The filters of one file; an error if it lacks branches that they need.
 
         `differing` are the columns that have values of their own under shifts, as far as they are known.
@@ -57,13 +55,7 @@ class FilterSet:
             found.append(_Cut(self.formula, file))
         if self.selection is not None:
             selection = self.selection.of_dataset(replace(self.selection.dataset, is_data=is_data))
-            if self.modules:  # they run once, so it cannot be begun again with more columns
-                differing |= selection.made.nominal.keys()
             found.append(_Selection(selection, file, differing))
-        if self.modules:
-            from data_processing.eventloop import ModuleChain  # few skims need it
-
-            found.append(_Modules(ModuleChain(self.modules), file, output))
         return found
 
     def criteria(self, job: SkimJob, is_data: bool) -> Criteria:
@@ -72,19 +64,19 @@ class FilterSet:
         if self.certified is not None and is_data:
             digest = hashlib.sha256(self.certified.to_json().encode()).hexdigest()
             certified = CertifiedBy(Path(job.certified).name, digest)
-        users = [each for each in (self.selection, *self.modules) if each is not None]
         rules = read_rules(Path(job.base, job.branches)) if job.branches else []
         rules += [parse_rule(text, "skim.keep") for text in job.keep]
-        code = _own_code(*map(type, users)) if users else ""
+        users = [*([source_of(self.selection)] if self.selection else []), *job.module_files()]
+        code = _own_code(*users) if users else ""
         modules, kept = tuple(job.modules), tuple(map(str, rules))
         triggers, corrections = (job.dataset.triggers, job.dataset.digests) if job.selection else ((), {})
         return Criteria(certified, job.cut, modules, code, kept, tuple(triggers), corrections)
 
 
 @functools.cache
-def _own_code(*classes: type) -> str:
-    """The code of classes of the user, as it was when they were first used: Python imports them once for all files."""
-    return code_of(*map(source_of, classes), only_own=True)
+def _own_code(*files: Path) -> str:
+    """The code of files of the user, as it was when they were first used: Python imports them once for all inputs."""
+    return code_of(*files, only_own=True)
 
 
 def _one_cut(name: str, mask: NDArray[np.bool_], weights: NDArray[np.float64]) -> Selected:
@@ -98,7 +90,7 @@ class _Certified(Filter):
     def __init__(self, mask: LumiMask) -> None:
         self._mask = mask
 
-    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64], *_: Any) -> Selected:
+    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64]) -> Selected:
         passed = self._mask.mask(*(np.asarray(arrays[name]) for name in self.branches))
         return _one_cut("certified luminosity sections", passed, weights)
 
@@ -108,7 +100,7 @@ class _Cut(Filter):
         self._formula = formula.bind(file.branches, file.path)
         self.branches = self._formula.branches
 
-    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64], *_: Any) -> Selected:
+    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64]) -> Selected:
         return _one_cut("cut", self._formula.mask(arrays, len(weights)), weights)
 
 
@@ -126,7 +118,7 @@ class _Selection(Filter):
         names = [*made.always, *(name for name in self.nominal if name in self._differing)]
         return {name: _branch(name, made.described[name]) for name in names}
 
-    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64], *_: Any) -> Selected:
+    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64]) -> Selected:
         return self._bound.apply(arrays, weights)
 
 
@@ -135,20 +127,3 @@ def _branch(name: str, column: Column) -> Branch:
     shape = "jagged" if column.collection else "flat"
     dtype, collection = np.dtype(column.dtype).name, column.collection or None
     return Branch(name, dtype, shape, column.title, collection, column.dtype, missing=column.missing)
-
-
-class _Modules(Filter):
-    """Modules of nanoAOD-tools, which read what they ask for."""
-
-    def __init__(self, chain: ModuleChain, file: RootFile, output: str) -> None:
-        self._chain, self._file = chain, file
-        self.made = chain.branches_made(file, output)
-
-    def apply(
-        self, arrays: Mapping[str, Any], weights: NDArray[np.float64], start: int, stop: int, rows: NDArray[np.int64]
-    ) -> Selected:
-        found = self._chain.run(self._file, start, stop, None if len(rows) == stop - start else rows)
-        return Selected(rows.searchsorted(found.rows), found.columns, found.cutflow)
-
-    def close(self) -> None:
-        self._chain.end(self._file)

@@ -13,6 +13,7 @@ import pickle
 import re
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,10 @@ from data_processing.skim.filters import FilterSet
 from data_processing.skim.plan import SkimJob, SkimPlan
 from data_processing.skim.skim import plan_file, sections_read
 from MLTools.NanoML.atomic import aside_of, make_directory, replacing
+from MLTools.NanoML.dependencies import files_behind
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, explain_os_error
+from MLTools.NanoML.installation import TO_GET_NANOAOD_TOOLS
+from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, weights_in
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
@@ -36,6 +40,7 @@ from MLTools.NanoML.nanoaodtools.record import write_tree
 from MLTools.NanoML.rootio.remote.file import RemoteFile
 from MLTools.NanoML.rootio.remote.server import is_xrootd
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
+from MLTools.NanoML.rootio.versions import did_you_mean
 from MLTools.NanoML.selection import Step
 
 _NEEDED = ("ROOT", "PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor")
@@ -55,10 +60,10 @@ def postprocess_file(job: SkimJob) -> Accounting:
     """
     missing = [name.partition(".postprocessing")[0] for name in _NEEDED if not _is_there(name)]
     if missing:
+        what = "skim.modules run in nanoAOD-tools" if job.modules else "skim.engine nanoaodtools"
         raise NanoMLError(
-            f"skim.engine nanoaodtools: {' and '.join(missing)} cannot be imported by {sys.executable}. In CMSSW "
-            "(13_3 and newer have both) run cmsenv first; elsewhere install ROOT (pip install root) and put the "
-            "directory that holds PhysicsTools/NanoAODTools into PYTHONPATH. The engine columnar needs neither."
+            f"{what}: {' and '.join(missing)} cannot be imported by {sys.executable}. To get them: {TO_GET_NANOAOD_TOOLS}."
+            f"{'' if job.modules else ' The engine columnar needs neither.'}"
         )
     make_directory(job.output.parent)
     hidden = aside_of(job.output, "nanoaodtools-").stem
@@ -122,10 +127,22 @@ def main() -> int:
     job, folder = pickle.load(sys.stdin.buffer)
     try:
         _skim(job, folder)
-    except NanoMLError as problem:
-        (folder / _ERROR).write_bytes(pickle.dumps(problem))
-        return problem.exit_code
+    except Exception as problem:  # whatever a user's code raises, its line is what helps
+        told = problem if isinstance(problem, NanoMLError) else _explained(problem, job)
+        if told is None:
+            raise
+        (folder / _ERROR).write_bytes(pickle.dumps(told))
+        return told.exit_code
     return 0
+
+
+def _explained(problem: Exception, job: SkimJob) -> NanoMLError | None:
+    """An error with the innermost line of the user's code in a traceback; None if there is none."""
+    own = set(files_behind(*job.sources(), only_own=True).values())
+    for frame in reversed(traceback.extract_tb(problem.__traceback__)):
+        if Path(frame.filename).resolve() in own:
+            return NanoMLError(f"{frame.filename}:{frame.lineno}: {type(problem).__name__}: {problem}")
+    return None
 
 
 def compression_of(text: str) -> str:
@@ -179,25 +196,43 @@ class _Output:
 
 
 def _modules(job: SkimJob) -> list[Any]:
-    selection, modules = job.load()
-    return [PostprocModule(selection), *modules] if selection else modules
+    """The selection as a module, and the modules of the job, found as `nano_postproc.py -I module NAME` does."""
+    selection = job.load()
+    made: list[Any] = [PostprocModule(selection)] if selection else []
+    for spec in job.modules:
+        place, _, names = spec.rpartition(":")
+        found = load_module(f'module "{spec}"', place, "nanoml_user", job.base)
+        for name in names.split(","):
+            if not hasattr(found, name):
+                hint = did_you_mean(name, vars(found))
+                raise ConfigError(f'module "{spec}": {place} has no {name}.{hint}')
+            made += _made(spec, getattr(found, name))
+    return made
+
+
+def _made(spec: str, thing: Any) -> list[Any]:
+    """The modules that a name stands for: a class or a function without arguments, a module itself, or a list of these."""
+    if isinstance(thing, list):
+        return [module for part in thing for module in _made(spec, part)]
+    module = thing if hasattr(thing, "analyze") and not isinstance(thing, type) else thing()
+    if not hasattr(module, "analyze"):
+        raise ConfigError(f'module "{spec}": it gives {type(module).__name__}, which has no method analyze.')
+    return [module]
 
 
 def _skim(job: SkimJob, folder: Path) -> None:
     with RootFile(job.source) as file:
         if file.format == "RNTuple":
-            raise NanoMLError(
-                f"{job.source}: its events are an RNTuple, which nanoAOD-tools cannot read. Use the engine columnar."
-            )
+            instead = "Skim it without modules first, as a TTree" if job.modules else "Use the engine columnar"
+            raise NanoMLError(f"{job.source}: its events are an RNTuple, which nanoAOD-tools cannot read. {instead}.")
         if "," in job.source:
             raise NanoMLError(
-                f"{job.source}: nanoAOD-tools takes what follows a comma for another file. Rename the file, or use "
-                "the engine columnar."
+                f"{job.source}: nanoAOD-tools takes what follows a comma for another file. Rename the file."
             )
         accounting = accounting_of_input(file)
         refuse_shifts(accounting)
         # the branches that modules make are only known when they run
-        plan, _ = plan_file(replace(job, modules=(), cut=""), file)
+        plan, _ = plan_file(replace(job, cut=""), file)
         mask = LumiMask.read(Path(job.base, job.certified)) if job.certified and accounting.is_data else None
         output = _postprocess(replace(job, source=_on_disk(job.source, folder)), folder, plan, mask)
         record = _record(job, plan, file, accounting, mask, output)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.dependencies import source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.loading import file_of
 from MLTools.NanoML.nanoaod.fileaccounting import WeightSums
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.roles import HOW, READS, WRITES
@@ -41,19 +42,22 @@ class SkimJob:
     compression: str = "ZLIB:5"  # "ALGORITHM:LEVEL"
     chunk: int = field(default=100_000, metadata=HOW)  # maximum number of events read at once
     memory: int = field(default=100, metadata=HOW)  # memory for the branches of a chunk [MB]
-    # modules of nanoAOD-tools, written like a selection, that are run event by event after it
+    # modules of nanoAOD-tools, written like a selection, which it runs event by event after the selection
     modules: Sequence[str] = ()
     cut: str = ""  # a cut in the language of ROOT's TTree::Draw, before the selection; empty without one
     # path of a JSON file of certified luminosity sections: only these are kept of data; empty without one
     certified: str = field(default="", metadata=READS)
-    branches: str = field(
-        default="", metadata=READS
-    )  # path of a branch selection file of nanoAOD-tools; empty without one
-    # "columnar", which is `skim_file`, or "nanoaodtools", which is `nanoaodtools_engine.postprocess_file`
-    engine: str = "columnar"
+    # path of a branch selection file of nanoAOD-tools; empty without one
+    branches: str = field(default="", metadata=READS)
+    # "columnar", which is `skim_file`, or "nanoaodtools", which is `nanoaodtools_engine.postprocess_file`; if empty, that which
+    # the modules need
+    engine: str = ""
     format: str = "TTree"  # or "RNTuple": what is written
     # what the selection knows about the dataset; whether it is data follows from each file
     dataset: DatasetInfo = field(default_factory=DatasetInfo)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "engine", self.engine or ("nanoaodtools" if self.modules else "columnar"))
 
     def of_file(self, source: str, output: Path) -> SkimJob:
         """The same of another file; for a hundred thousand files, dataclasses.replace takes a noticeable time."""
@@ -61,19 +65,24 @@ class SkimJob:
         made.__dict__.update(self.__dict__, source=source, output=output)
         return made
 
-    def load(self) -> tuple[Selection | None, list[Any]]:
-        """The selection, if there is one, and the modules of nanoAOD-tools; an error if one cannot be imported."""
-        selection = load_selection(self.selection, self.base).of_dataset(self.dataset) if self.selection else None
-        if not self.modules:
-            return selection, []
-        from data_processing.eventloop import load_module  # few skims need it
+    def load(self) -> Selection | None:
+        """The selection, if there is one; an error if it cannot be imported."""
+        return load_selection(self.selection, self.base).of_dataset(self.dataset) if self.selection else None
 
-        return selection, [module for spec in self.modules for module in load_module(spec, self.base)]
+    def module_files(self) -> list[Path]:
+        """The files of the modules, of which none is imported, since that takes ROOT; an error if there is no such file."""
+        found = []
+        for spec in self.modules:
+            place, _, name = spec.rpartition(":")
+            if not place or not name:
+                raise ConfigError(f'module "{spec}": write it as module:NAME or file.py:NAME.')
+            found.append(file_of(f'module "{spec}"', place, self.base))
+        return found
 
     def sources(self) -> list[Path]:
         """The user's files with the selection and the modules."""
-        selection, modules = self.load()
-        return [source_of(each) for each in (selection, *modules) if each is not None]
+        selection = self.load()
+        return [*([source_of(selection)] if selection else []), *self.module_files()]
 
 
 @dataclass(frozen=True)
@@ -162,18 +171,12 @@ class Filter:
     nominal: Mapping[str, str] = {}
     """Columns that it makes where they differ under a shift of objects, and those from which they do."""
 
-    def apply(
-        self, arrays: Mapping[str, Any], weights: NDArray[np.float64], start: int, stop: int, rows: NDArray[np.int64]
-    ) -> Selected:
-        """The positions among `rows` of the events that pass, with the columns made for them and the cut flow.
+    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64]) -> Selected:
+        """The positions of the events that pass, with the columns made for them and the cut flow.
 
-        `rows` are the positions of the events that are left in a range of entries, `start` to `stop`; `arrays` are their
-        `branches`, and `weights` their generator weights.
+        `arrays` are the `branches` of the events that are left, and `weights` their generator weights.
         """
         raise NotImplementedError
-
-    def close(self) -> None:
-        """The file has been read to its end."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,7 @@ def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob, weights: 
     clash = sorted({*made, *(name for each in filters for name in each.nominal)} & set(names))
     if clash:
         raise NanoMLError(
-            f"{file.path}: {clash[0]} is made by the selection or a module, but the file has a branch of that name, and it is kept. "
+            f"{file.path}: {clash[0]} is made by the selection, but the file has a branch of that name, and it is kept. "
             f"Add `drop {clash[0]}` to what is kept."
         )
     read = dict.fromkeys(name for each in filters for name in each.branches)

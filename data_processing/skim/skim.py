@@ -73,7 +73,7 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
     """Skim a file, with the columns that differ under shifts, as far as they are known; the first events show most of them."""
     accounting = accounting_of_input(file)
     refuse_shifts(accounting)
-    filters = filter_set.open(file, str(job.output), accounting.is_data, differing)
+    filters = filter_set.open(file, accounting.is_data, differing)
     plan = plan_skim(file, filters, job, accounting.weights)
     chunks = _chunks(job, file, filters, plan.read)
     first = next(chunks)
@@ -119,8 +119,6 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
             criteria=filter_set.criteria(job, accounting.is_data),
         )
         _close_accounting(accounting, writer, record)
-        for each in filters:
-            each.close()
     return record.accounting
 
 
@@ -166,14 +164,12 @@ def plan_file(job: SkimJob, file: RootFile, tried: int = 0, with_shifts: bool = 
     all_filters = FilterSet.of(job)
     if all_filters.selection is not None and not with_shifts:
         vars(all_filters.selection)["shifts"] = {}
-    filters = all_filters.open(file, str(job.output), not is_simulation(file), set())
+    filters = all_filters.open(file, not is_simulation(file), set())
     record = Provenance.of(file)
     plan = plan_skim(file, filters, job, record.accounting.weights if record else ())
     steps: list[Step] = []
     if tried and job.engine == "columnar":
         steps = _Chunk(file, plan.read, 0, min(tried, file.entries)).narrowed(filters).steps
-        for each in filters:
-            each.close()
     return plan, steps
 
 
@@ -232,7 +228,7 @@ class _Chunk:
         everything = len(self._rows) == self.entries
         pick = Picker(self._rows)
         arrays = {name: self._arrays[name] if everything else pick(self._arrays[name]) for name in filter_.branches}
-        selected = filter_.apply(arrays, self._weights[self._rows], self._start, self._stop, self._rows)
+        selected = filter_.apply(arrays, self._weights[self._rows])
         known = {step.cut for step in self.steps}
         twice = [step.cut for step in selected.cutflow.steps[1:] if step.cut in known]
         if twice:

@@ -51,7 +51,7 @@ def skim_job(config: Config, name: str | None = None) -> SkimJob:
         skim.cut or "",
         certified or skim.certified or "",
         skim.branches or "",
-        skim.engine,
+        skim.engine or "",
         skim.format,
         info,
     )
@@ -63,7 +63,8 @@ def skim_tasks(files: Sequence[str], directory: Path, job: SkimJob, prefix: str 
     `prefix` is put before the tasks' names: the dataset.
     """
     if job.format != "TTree" and job.engine != "columnar":
-        raise ConfigError(f"skim.format: the engine {job.engine} writes no {job.format}. Use the engine columnar.")
+        instead = "Leave it out, since modules run there" if job.modules else "Use the engine columnar"
+        raise ConfigError(f"skim.format: the engine {job.engine} writes no {job.format}. {instead}.")
     skim = _engine(job.engine)
     code = code_of(skim.__module__, *job.sources())
     certified, branches = (text and str(Path(job.base, text)) for text in (job.certified, job.branches))

@@ -94,7 +94,7 @@ def _planned(
         return None, []
     job = replace(skim_job(config, dataset), source=file.path)
     try:
-        job.load()
+        job.sources()
     except ConfigError as problem:
         problem.args = (f"{config.where('skim')}: {problem}",)
         raise

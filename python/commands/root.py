@@ -25,7 +25,7 @@ from MLTools.NanoML.commands.options import (
     run_one,
     workers_option,
 )
-from MLTools.NanoML.config.data import ENGINES, FORMATS
+from MLTools.NanoML.config.data import ENGINES, FORMATS, ONLY_NANOAODTOOLS
 
 # numpy would start a thread on each core for linear algebra, of which there is next to none here, and they wait busily at first
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -43,7 +43,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     "modules",
     multiple=True,
     metavar="MODULE:NAME",
-    help="Run this module of nanoAOD-tools, event by event; may be repeated.",
+    help="Run this module in nanoAOD-tools (needs ROOT), event by event; may be repeated.",
 )
 @click.option("--cut", default="", metavar="FORMULA", help="Cut before the selection, as nano_postproc.py -c.")
 @click.option(
@@ -63,9 +63,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 @click.option(
     "--engine",
     type=click.Choice(ENGINES),
-    default=ENGINES[0],
-    show_default=True,
-    help="What runs the skim: NanoML's own, or nanoAOD-tools' PostProcessor (needs ROOT).",
+    help="What runs the skim: NanoML's own, or nanoAOD-tools' PostProcessor (needs ROOT), where modules run.",
 )
 @click.option(
     "--corrections", default="", metavar="FILE", help="YAML file with the corrections that the selection asks for."
@@ -91,13 +89,15 @@ def skim(
     """
     if not (selection or modules or settings["cut"] or settings["certified"]):
         config = config_only(files, "--selection, --module, --cut or --json")
-        for name, default in (("engine", ENGINES[0]), ("format", FORMATS[0])):
+        for name, default in (("engine", None), ("format", FORMATS[0])):
             if settings[name] != default:
                 raise click.UsageError(f"The {name} of a configuration is written there: skim.{name}.")
         run_one(config, "skim", force, reading)
         return
     if output is None:
         raise click.UsageError("Say where the skims go: -o DIR.")
+    if modules and settings["engine"] == ENGINES[0]:
+        raise click.UsageError(f"--engine {ENGINES[0]}: {ONLY_NANOAODTOOLS}.")
     from MLTools.NanoML.parallel import expect_workers, workers_for
 
     if min(workers or workers_for(files), len(files)) > 1:

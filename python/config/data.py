@@ -205,6 +205,7 @@ class Part:
 
 ENGINES = ("columnar", "nanoaodtools")
 """The engines that `skim.engine` can name."""
+ONLY_NANOAODTOOLS = "modules run in nanoAOD-tools alone. Leave the engine out: modules take nanoaodtools by themselves"
 FORMATS = ("TTree", "RNTuple")
 """The formats that `skim.format` can name."""
 
@@ -234,7 +235,7 @@ class Skim:
     )
     modules: list[str] = setting(
         list,
-        "Modules of nanoAOD-tools that are run event by event, after the selection if there is one: "
+        "Modules that nanoAOD-tools runs event by event, after the selection if there is one: "
         "a class or a function that makes the module, as module:name or file.py:name.",
         examples=[["my_module.py:MyModule"]],
     )
@@ -266,10 +267,10 @@ class Skim:
         "How many files are read at the same time; 0: as many as there are usable cores, and one if all are a few MB.",
         minimum=0,
     )
-    engine: str = setting(
-        ENGINES[0],
+    engine: Optional[str] = setting(
+        None,
         "What runs the skim: NanoML's own, columnar, or the PostProcessor of PhysicsTools/NanoAODTools, "
-        "event by event, where that and ROOT are installed.",
+        "event by event, where that and ROOT are installed; by default, modules run there, and all else in NanoML's own.",
         enum=ENGINES,
     )
 

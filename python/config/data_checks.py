@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
 from MLTools.NanoML.config.analysis import Config, parts_of, subtracted_by
-from MLTools.NanoML.config.data import FIT, TIERS, TRAINING, DataDriven
+from MLTools.NanoML.config.data import ENGINES, FIT, ONLY_NANOAODTOOLS, TIERS, TRAINING, DataDriven
 from MLTools.NanoML.contracts.hdf5 import RESERVED, region_column
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.document import Keys, Problem
@@ -89,6 +89,8 @@ def _skims(config: Config) -> Iterator[Problem]:
     skim = config.skim
     if skim and not (skim.selection or skim.modules or skim.cut or skim.certified):
         yield ("skim",), 'selects nothing. Give "selection", as in "selection: my_selection.py:DiMuon"'
+    if skim and skim.modules and skim.engine == ENGINES[0]:
+        yield ("skim", "engine"), ONLY_NANOAODTOOLS
 
 
 def _conversions(config: Config) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from MLTools.NanoML import __version__
 from MLTools.NanoML.doctor.probe import Finding, ask, has
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.installation import checkout, how_to_install
+from MLTools.NanoML.installation import TO_GET_NANOAOD_TOOLS, checkout, how_to_install
 
 _PARTS = {
     "core": "numpy>=1.24.3 awkward>=2.1.1 uproot>=5.0.7 vector>=1.0.0 h5py>=3.8.0 onnx>=1.14.0 onnxruntime>=1.14.1 "
@@ -131,8 +131,8 @@ def nanoaod_tools() -> Finding:
     if found is None:
         return Finding(
             False,
-            "Python finds no PhysicsTools.NanoAODTools; nanoml skim --module runs their modules without it",
-            "only for --engine nanoaodtools: a CMSSW area of 13_3 or newer, and cmsenv",
+            "Python finds no PhysicsTools.NanoAODTools",
+            f"only for modules (nanoml skim --module) and --engine nanoaodtools: {TO_GET_NANOAOD_TOOLS}",
         )
     return Finding(True, "PhysicsTools.NanoAODTools")
 

@@ -67,7 +67,7 @@ WAYS: Mapping[str, Way] = {
     "laptop": Way(
         "everything on this machine",
         (*_BASE, "codecs of ROOT files", "training"),
-        ("search for settings", "XRootD client", "proxy", "ROOT", "GPU"),
+        ("search for settings", "XRootD client", "proxy", "ROOT", "nanoAOD-tools", "GPU"),
     ),
     "lxplus": Way(
         "interactive work on lxplus, with files of the grid",

@@ -41,16 +41,8 @@ Postprocess = Callable[..., Path]
 """Runs nanoAOD-tools on a file, with modules and options of its PostProcessor; returns the output."""
 
 
-def _is_cmssw() -> bool:
-    spec = importlib.util.find_spec(_OUTPUT) if is_there(_OUTPUT) else None
-    return bool(spec and spec.origin and "'Short_t'" in Path(spec.origin).read_text())
-
-
 MISSING = [name for name in ("ROOT", _OUTPUT) if not is_there(name)]
 needs_nanoaodtools = pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)}")
-needs_cmssw_tools = pytest.mark.skipif(
-    not _is_cmssw(), reason="needs CMSSW's nanoAOD-tools: a standalone one has no 16-bit integers and other counters"
-)
 
 
 class Tree:

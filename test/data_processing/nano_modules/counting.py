@@ -14,7 +14,7 @@ class Counting(Module):
         self.out = wrappedOutputTree
         self.last = 0
         self.events = inputTree.GetEntries()
-        for kind in "BbSsIiLlFDO":
+        for kind in "BbIiLlFDO":
             self.out.branch(f"type_{'un' if kind.islower() else ''}signed{kind.upper()}", kind)
         self.out.branch("seen", "I")
         self.out.branch("step", "L")
@@ -27,9 +27,9 @@ class Counting(Module):
 
     def analyze(self, event):
         self.seen += 1
-        for kind in "BbSsIiLlFDO":
+        for kind in "BbIiLlFDO":
             name = f"type_{'un' if kind.islower() else ''}signed{kind.upper()}"
-            sign = 1 if kind in "bsilO" else -1
+            sign = 1 if kind in "bilO" else -1
             self.out.fillBranch(name, bool(event.event % 2) if kind == "O" else sign * (event.event % 100))
         self.out.fillBranch("seen", self.seen)
         self.out.fillBranch("step", event.event - self.last)

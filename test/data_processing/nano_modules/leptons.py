@@ -16,7 +16,7 @@ class Leptons(Module):
             kind = inputTree.GetBranch(f"Muon_{name}").FindLeaf(f"Muon_{name}").GetTypeName()
             self.out.branch(f"Lepton_{name}", {"Float_t": "F"}[kind], lenVar="nLepton")
         self.out.branch("Lepton_pdgId", "I", lenVar="nLepton", title="11 or 13, with the sign of the particle")
-        self.out.branch("Lepton_index", "S", lenVar="nLepton")
+        self.out.branch("Lepton_index", "I", lenVar="nLepton")
         self.out.branch("isolation", "F", lenVar="nIsolation")
 
     def analyze(self, event):

@@ -1,4 +1,4 @@
-"""New columns of a collection that the file has, one of them of limited precision, and one that replaces a column."""
+"""New columns of a collection that the file has, and one that replaces a column."""
 # ruff: noqa: N802, N803
 
 from __future__ import annotations
@@ -8,19 +8,18 @@ from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import Module
 
 
 class MuonScale(Module):
-    def __init__(self, factor=1.003, bits=10):
+    def __init__(self, factor=1.003):
         super().__init__()
-        self.factor, self.bits = factor, bits
+        self.factor = factor
 
     def beginFile(self, inputFile, outputFile, inputTree, wrappedOutputTree):
         self.out = wrappedOutputTree
-        options = {"limitedPrecision": self.bits} if self.bits else {}
-        self.out.branch("Muon_corrPt", "F", lenVar="nMuon", title="scaled pt", **options)
+        self.out.branch("Muon_corrPt", "F", lenVar="nMuon", title="scaled pt")
         self.out.branch("Muon_rank", "I", lenVar="nMuon")
         self.out.branch("Muon_central", "O", lenVar="nMuon")
         self.out.branch("Muon_sector", "b", lenVar="nMuon")
         self.out.branch("Muon_dxy", "F", lenVar="nMuon")
-        self.out.branch("leadingPt", "F", **options)
+        self.out.branch("leadingPt", "F")
 
     def analyze(self, event):
         muons = Collection(event, "Muon")
@@ -35,6 +34,4 @@ class MuonScale(Module):
         return True
 
 
-exact = lambda: MuonScale(bits=0)  # noqa: E731
-rough = lambda: MuonScale(bits=6)  # noqa: E731
-both = [exact, lambda: MuonScale(1.01)]
+both = [MuonScale, lambda: MuonScale(1.01)]

@@ -26,32 +26,21 @@ from processes import nanoml
 READ = ("run", "luminosityBlock", "event", "MET_pt", "Muon_pt", "Muon_eta", "Jet_pt", "HLT_IsoMu24")
 PHYSICS = """
 import time
+import awkward as ak
 from MLTools.NanoML.selection import Column, Selection
 
 class Even(Selection):
-    branches = ("event", "MET_pt")
-    columns = {"twice": Column("f4", "twice the missing momentum [GeV]")}
+    branches = ("event", "MET_pt", "Muon_pt")
+    columns = {"twice": Column("f4", "twice the missing momentum [GeV]"), "nSoft": Column("i4", "number of soft muons")}
 
     def select(self, events, cutflow):
+        time.sleep(0.02)
         events = cutflow.cut("even", events.event % 2 == 0, events)
-        return events, {"twice": 2 * events.MET.pt}
-
-class Module:
-    def beginJob(self): time.sleep(0.02)
-    def endJob(self): pass
-    def beginFile(self, inputFile, outputFile, inputTree, wrappedOutputTree):
-        self.out = wrappedOutputTree
-        self.out.branch("nSoft", "I")
-    def endFile(self, *_): time.sleep(0.02)
-    def analyze(self, event):
-        self.out.fillBranch("nSoft", sum(pt < 10 for pt in event.Muon_pt))
-        return event.nMuon >= 1
-
-module = lambda: Module()
+        events = cutflow.cut("a muon", ak.num(events.Muon.pt) > 0, events)
+        return events, {"twice": 2 * events.MET.pt, "nSoft": ak.sum(events.Muon.pt < 10, axis=1)}
 """
 OPTIONS = (
-    "--json", "golden.json", "--cut", "MET_pt > 10", "--selection", "physics.py:Even", "--module", "physics.py:module",
-    "--keep", "*",
+    "--json", "golden.json", "--cut", "MET_pt > 10", "--selection", "physics.py:Even", "--keep", "*",
 )  # fmt: skip
 
 
@@ -156,7 +145,7 @@ def test_a_second_skim_into_the_same_directory_is_told_of_the_first(inputs: list
 
 @pytest.mark.parametrize("name", ["MET_pt", "Muon_pt", "Jet_pt"])
 def test_a_damaged_basket_is_one_message_and_no_output(inputs: list[str], tmp_path: Path, name: str) -> None:
-    """MET_pt is read of all events, Muon_pt by the module, Jet_pt only where events are kept."""
+    """MET_pt and Muon_pt are read of all events, Jet_pt only where events are kept."""
     source = tmp_path / inputs[0]
     with RootFile(source) as file:
         plain = PlainBranch.of(file._objects[name])

@@ -26,28 +26,12 @@ class HighMet(Selection):
         events = cutflow.cut("met", events.MET.pt > 40, events)
         return events, {"met": events.MET.pt}
 """
-MODULE = """
-from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import Module
-
-class Odd(Module):
-    def beginFile(self, inputFile, outputFile, inputTree, wrappedOutputTree):
-        self.out = wrappedOutputTree
-        self.out.branch("half", "F", title="half of the event's number")
-
-    def endFile(self, inputFile, outputFile, inputTree, wrappedOutputTree):
-        NOTE.write_text("end")
-
-    def analyze(self, event):
-        self.out.fillBranch("half", event.event / 2)
-        return event.event % 2 == 1
-"""
 
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """A directory with a selection, a module and a luminosity JSON."""
+    """A directory with a selection and a luminosity JSON."""
     (tmp_path / "selection.py").write_text(SELECTION)
-    (tmp_path / "module.py").write_text(f"from pathlib import Path\nNOTE = Path({str(tmp_path / 'note')!r})\n{MODULE}")
     (tmp_path / "golden.json").write_text(json.dumps({"1": [[13001, 13002]], "315267": [[200, 210]]}))
     return tmp_path
 
@@ -60,14 +44,14 @@ def file(sample: Path) -> Iterator[RootFile]:
 
 def opened(base: Path, file: RootFile, is_data: bool = False, **settings: Any) -> list[Filter]:
     job = SkimJob(file.path, base / "out.root", base=str(base), **settings)
-    return FilterSet.of(job).open(file, str(job.output), is_data, set())
+    return FilterSet.of(job).open(file, is_data, set())
 
 
 def applied(step: Filter, file: RootFile, rows: Any = None) -> Any:
     """A filter on the events of a file, or on those of `rows`."""
     rows = np.arange(file.entries) if rows is None else rows
     arrays = {name: array[rows] for name, array in file.read(step.branches).items()}
-    return step.apply(arrays, 1.0 + rows % 3, 0, file.entries, rows)
+    return step.apply(arrays, 1.0 + rows % 3)
 
 
 def values(file: RootFile, name: str) -> Any:
@@ -75,20 +59,15 @@ def values(file: RootFile, name: str) -> Any:
 
 
 def test_they_come_in_the_order_of_their_cost(base: Path, file: RootFile) -> None:
-    everything: dict[str, Any] = {
-        "certified": "golden.json",
-        "cut": "nMuon >= 1",
-        "selection": "selection.py:HighMet",
-        "modules": ("module.py:Odd",),
-    }
+    everything: dict[str, Any] = {"certified": "golden.json", "cut": "nMuon >= 1", "selection": "selection.py:HighMet"}
     data = opened(base, file, is_data=True, **everything)
     assert [list(step.branches)[:2] for step in data] == [
-        ["run", "luminosityBlock"], ["nMuon"], ["MET_pt", "Muon_pt"], []
+        ["run", "luminosityBlock"], ["nMuon"], ["MET_pt", "Muon_pt"]
     ]  # fmt: skip
-    assert [list(step.made) for step in data] == [[], [], ["met"], ["half"]]
-    assert [dict(step.defaults) for step in data] == [{}, {}, {"HLT_NeverWas": False}, {}]
+    assert [list(step.made) for step in data] == [[], [], ["met"]]
+    assert [dict(step.defaults) for step in data] == [{}, {}, {"HLT_NeverWas": False}]
     # simulation has no certified sections
-    assert len(opened(base, file, is_data=False, **everything)) == 3
+    assert len(opened(base, file, is_data=False, **everything)) == 2
     assert opened(base, file) == []
 
 
@@ -139,24 +118,6 @@ def test_a_selection(base: Path, file: RootFile) -> None:
     assert [each.cut for each in selected.cutflow.steps] == ["all", "met"]
 
 
-def test_modules_see_the_events_that_are_left_and_say_when_the_file_ends(base: Path, file: RootFile) -> None:
-    (step,) = opened(base, file, modules=("module.py:Odd",))
-    assert [(name, branch.dtype, branch.title) for name, branch in step.made.items()] == [
-        ("half", "float32", "half of the event's number")
-    ]
-    event = values(file, "event")
-    rows = np.arange(3, file.entries, 5)
-    selected = applied(step, file, rows)
-    kept = rows[selected.rows]
-    assert kept.tolist() == [row for row in rows if event[row] % 2 == 1]
-    assert selected.columns["half"].tolist() == (event[kept].astype(np.float32) / 2).tolist()
-    assert selected.cutflow.steps[0].events == len(rows)
-    assert selected.cutflow.steps[-1].events == len(kept)
-    assert not (base / "note").exists()
-    step.close()
-    assert (base / "note").read_text() == "end"
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -164,7 +125,6 @@ def test_modules_see_the_events_that_are_left_and_say_when_the_file_ends(base: P
         ({"certified": "selection.py"}, "selection.py: cannot be understood"),
         ({"cut": "nMuon >="}, 'cut "nMuon >=": column 9: unexpected end'),
         ({"selection": "selection.py:Absent"}, "Absent"),
-        ({"modules": ("absent.py:Odd",)}, "absent.py"),
     ],
 )
 def test_mistakes_are_told_before_a_file_is_read(base: Path, settings: dict[str, Any], message: str) -> None:

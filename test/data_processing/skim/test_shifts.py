@@ -133,26 +133,6 @@ def test_each_shift_is_that_of_a_skim_of_its_own(job: SkimJob) -> None:
     assert record.columns["Jet1_pt_jesUp"].title.endswith("[GeV], under the shift jes_up")
 
 
-def test_a_module_after_it_counts_the_events_of_each_shift(job: SkimJob) -> None:
-    (job.output.parent / "third.py").write_text(
-        "from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import Module\n\n"
-        "class Third(Module):\n"
-        "    def analyze(self, event):\n"
-        "        return event.event % 3 == 0\n"
-    )
-    output = job.output.parent / "third.root"
-    accounting = skim_file(replace(job, modules=("third.py:Third",), output=output))
-    with uproot.open(output) as file:
-        found = file["Events"].arrays(library="np")
-    assert (found["event"] % 3 == 0).all()
-    assert accounting.written == len(found["event"])
-    assert accounting.selected == found["selected"].sum()
-    for each in accounting.shifts:
-        assert each.cutflow[-1].events == found[f"selected_{each.shift}"].sum()
-        assert each.cutflow[-1].weights == pytest.approx(found["genWeight"][found[f"selected_{each.shift}"]].sum())
-    assert "nLoose_jesUp" in found  # the modules run once, so all columns are there
-
-
 def test_a_skim_with_shifts_is_not_skimmed_again(job: SkimJob) -> None:
     output = job.output.parent / "first.root"
     skim_file(replace(job, output=output))
@@ -162,19 +142,17 @@ def test_a_skim_with_shifts_is_not_skimmed_again(job: SkimJob) -> None:
 
 def test_a_branch_of_the_file_is_not_taken_for_a_column_under_a_shift(job: SkimJob) -> None:
     (job.output.parent / "odd.py").write_text(
-        "from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import Module\n\n"
-        "class Odd(Module):\n"
-        "    def beginFile(self, inputFile, outputFile, inputTree, wrappedOutputTree):\n"
-        "        self.out = wrappedOutputTree\n"
-        "        self.out.branch('nLoose_jesUp', 'I')\n\n"
-        "    def analyze(self, event):\n"
-        "        self.out.fillBranch('nLoose_jesUp', 7)\n"
-        "        return True\n"
+        "import numpy as np\nfrom MLTools.NanoML.selection import Column, Selection\n\n"
+        "class Odd(Selection):\n"
+        "    branches = ('event',)\n"
+        "    columns = {'nLoose_jesUp': Column('i4', 'a name that looks like a shift')}\n\n"
+        "    def select(self, events, cutflow):\n"
+        "        return events, {'nLoose_jesUp': np.full(len(events), 7)}\n"
     )
     made = job.output.with_name("odd.root")
-    skim_file(replace(job, selection="", modules=("odd.py:Odd",), keep=("*",), output=made))
+    skim_file(replace(job, selection="odd.py:Odd", keep=("*",), output=made))
     again = replace(job, source=str(made), output=job.output.with_name("again.root"), keep=("nLoose*",))
-    with pytest.raises(NanoMLError, match=r"nLoose_jesUp is made by the selection .*`drop nLoose_jesUp`"):
+    with pytest.raises(NanoMLError, match=r"nLoose_jesUp is made by the selection, .*`drop nLoose_jesUp`"):
         skim_file(again)
     skim_file(replace(again, keep=("nLoose*", "drop nLoose_jesUp")))
     with uproot.open(again.output) as file:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import uproot
 
-from data_processing.eventloop import ModuleChain, load_module
 from data_processing.skim import skim as skim_module
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
@@ -113,23 +112,6 @@ def test_weights_stay_with_their_events_through_all_filters(tmp_path: Path, mc_f
     assert flow[-1].events == passed.sum() > 10
 
 
-def test_columns_of_a_selection_stay_with_their_events_where_modules_drop_some(
-    even: Path, mc_files: dict[str, list[Path]]
-) -> None:
-    (even / "third.py").write_text(
-        "from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import Module\n\n"
-        "class Third(Module):\n"
-        "    def analyze(self, event):\n"
-        "        return event.event % 3 == 0\n"
-    )
-    source, output = mc_files["WZTo3LNu"][0], even / "out.root"
-    skim_file(SkimJob(str(source), output, "selections.py:Even", str(even), ("Muon_*",), modules=("third.py:Third",)))
-    with uproot.open(output) as file:
-        found = file["Events"].arrays(["event", "nGood", "Muon_pt"])
-    assert found["event"].tolist() == list(range(6, 151, 6))
-    assert found["nGood"].tolist() == ak.sum(found["Muon_pt"] > 3, axis=1).tolist()
-
-
 def test_every_file_is_skimmed(even: Path, made_file: Path) -> None:
     job = SkimJob(
         str(made_file), even / "out.root", "selections.py:Even", str(even), ("MET_*", "Jet_*", "HLT_NeverWas"), chunk=33
@@ -192,9 +174,7 @@ def test_events_that_vanish_beside_the_cut_flow_stop_the_skim(even: Path, sample
 
 def test_a_column_of_the_name_of_a_kept_branch_is_refused(even: Path, sample: Path) -> None:
     (even / "clash.py").write_text(EVEN.replace('"nGood"', '"MET_pt"').replace("nGood", "MET_pt"))
-    with pytest.raises(
-        NanoMLError, match="MET_pt is made by the selection or a module, but the file has a branch of that name"
-    ):
+    with pytest.raises(NanoMLError, match="MET_pt is made by the selection, but the file has a branch of that name"):
         skim_file(
             SkimJob(
                 str(sample / "ZGToLLG" / "ZGToLLG_0.root"), even / "out.root", "clash.py:Even", str(even), ("MET_*",)
@@ -540,22 +520,6 @@ def test_a_weight_far_above_its_mean_is_named_with_its_event(tmp_path: Path, sam
         told("b.py", text.replace("90.0", "1.0"))[1]
         == f"  WARNING: pileup is -40 in the event {large}: {40 / mean:.3g} times its mean."
     )
-
-
-def test_what_modules_make_is_written_arrays_of_fixed_size_too(sample: Path, tmp_path: Path) -> None:
-    source = sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
-    module = str(Path(__file__).parents[1] / "nano_modules" / "z_candidate.py") + ":ZCandidate"
-    accounting = skim_file(SkimJob(str(source), tmp_path / "skim.root", modules=(module,)))
-    chain = ModuleChain(load_module(module))
-    with RootFile(source) as file:
-        made = chain.branches_made(file)
-        expected = chain.run(file, 0, file.entries)
-        chain.end(file)
-    assert any(branch.is_fixed for branch in made.values())
-    found = values(tmp_path / "skim.root")
-    assert accounting.selected == len(expected.rows) > 100
-    for name in made:
-        assert found[name] == ak.to_list(expected.columns[name])
 
 
 class Short(RootFile):

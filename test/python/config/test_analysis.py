@@ -190,6 +190,10 @@ def test_anchors_in_a_place_of_their_own(write: Write) -> None:
         ("train: {seed: 4294967296}", "1: train.seed: expected a whole number of at most 4294967295"),
         ("skim: {}", '1: skim: selects nothing. Give "selection", as in "selection: my_selection.py:DiMuon".'),
         ("skim:", "1: skim: selects nothing."),
+        (
+            "datasets: {a: {files: b}}\nskim: {modules: ['a.py:B'], engine: columnar}",
+            "2: skim.engine: modules run in nanoAOD-tools alone. Leave the",
+        ),
         ("skim: {selection: Trilepton}", "1: skim.selection: expected module:Class or file.py:Class"),
         ("skim: {selection: a:B, compression: ZSTD}", "1: skim.compression: expected ZSTD, LZMA, ZLIB or LZ4"),
         ("datasets: {a/b: {files: c}}", '1: datasets.a/b: "a/b" cannot be a name: expected letters, digits'),
@@ -315,8 +319,8 @@ SKIMS = st.builds(
     COUNTS,
     COUNTS,
     st.integers(0, 99),
-    st.sampled_from(ENGINES),
-)
+    maybe(st.sampled_from(ENGINES)),
+).filter(lambda skim: not (skim.modules and skim.engine == "columnar"))
 FEATURES = st.lists(BRANCHES, min_size=1, max_size=4, unique=True)
 ORDERS = maybe(BRANCHES | BRANCHES.map("-{}".format))
 SHARES = st.floats(0, 1, exclude_min=True)

@@ -39,19 +39,15 @@ SHIFTS = ["jesUp", "jesDown", "jesFlavorQCDUp", "jerUp", "jerDown", "spareDown"]
 FLAGS = ["selected", *(f"selected_{shift}" for shift in SHIFTS)]
 PASSES, MORE = 799, 5  # of 1000 events, nominally and under shifts alone
 EVEN = """
-class Even:
-    def beginJob(self):
-        pass
+from services.shifted_jets import ShiftedJets
 
-    endJob = beginJob
+class Even(ShiftedJets):
+    branches = (*ShiftedJets.branches, "event")
 
-    def beginFile(self, *_):
-        pass
-
-    endFile = beginFile
-
-    def analyze(self, event):
-        return event.event % 2 == 0
+    def select(self, events, cutflow):
+        events, columns = super().select(events, cutflow)
+        events, *values = cutflow.cut("even", events.event % 2 == 0, events, *columns.values())
+        return events, dict(zip(columns, values))
 """
 
 
@@ -414,7 +410,7 @@ def test_the_file_is_that_of_the_columnar_skim(
 def test_the_cut_and_later_modules(source: Path, skim: Callable[..., Path], postprocess: Postprocess) -> None:
     even = Making(lambda event: {} if event.event % 2 == 0 else None)
     ours = postprocess(source, PostprocModule(SELECTION, 300), even, cut="MET_pt > 65")
-    expected = skim(cut="MET_pt > 65", modules=("even.py:Even",))
+    expected = skim(cut="MET_pt > 65", selection="even.py:Even")
     assert same(read(ours, "event"), read(expected, "event"))
     assert flows(accounting_in(ours)) == flows(accounting_in(expected))
     assert sums(accounting_in(ours)) == sums(accounting_in(expected))
