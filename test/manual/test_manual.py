@@ -30,7 +30,7 @@ PAGES = [
     ROOT / "python" / "templates" / "init" / "README.md",
     *sorted((ROOT / "doc").rglob("*.md")),
 ]
-HOW_TOS = ("module", "report", "export", "jobs")
+HOW_TOS = ("report", "export", "jobs")
 """Pages in howto/ of which it is enough that what they say can be done."""
 
 has_parts = pytest.mark.skipif(

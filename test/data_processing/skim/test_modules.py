@@ -323,6 +323,19 @@ def test_the_events_of_each_shift_are_counted_after_a_module(
 
 
 @needs_nanoaodtools
+def test_the_module_of_the_manual(skim: Callable[..., Skim], wz: Path, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "doc" / "howto" / "module.md").read_text()
+    [code] = re.findall(r"```python jets.py\n(.*?)```", page, re.S)
+    (tmp_path / "jets.py").write_text(code)
+    found = skim("jets.py:jetSums", base=tmp_path, cut="nJet >= 1")
+    a = ak.Array(read(wz, "nJet", "Jet_pt", "Jet_eta"))[found.rows]
+    hard = ak.values_astype(a.Jet_pt, "f8")[(a.Jet_pt > 30) & (abs(a.Jet_eta) < 4.7)]
+    assert ak.all(a.nJet >= 1)
+    assert found.columns["jets_n"].tolist() == ak.num(hard).tolist()
+    assert np.allclose(found.columns["jets_sumPt"], ak.sum(hard, axis=1), rtol=1e-6)
+
+
+@needs_nanoaodtools
 def test_a_module_uses_what_only_root_has(skim: Callable[..., Skim], sample: Path) -> None:
     source = sample / "ZGToLLG" / "ZGToLLG_0.root"
     found = skim("heaviest.py:Heaviest", source=source)
