@@ -37,7 +37,6 @@ PAGES = {
     "MLTools.NanoML.commands.jobs": "howto/jobs.md",
     "MLTools.NanoML.corrections": "howto/corrections.md",
     "MLTools.NanoML.grid": "cern.md",
-    "MLTools.NanoML.loading": "howto/selection.md",
     "MLTools.NanoML.model": "model.md",
     "MLTools.NanoML.nano_cff": "cmssw.md",
     "MLTools.NanoML.nanoaod.formula": "skim.md",

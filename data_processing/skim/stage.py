@@ -63,7 +63,7 @@ def skim_tasks(files: Sequence[str], directory: Path, job: SkimJob, prefix: str 
     `prefix` is put before the tasks' names: the dataset.
     """
     if job.format != "TTree" and job.engine != "columnar":
-        instead = "Leave it out, since modules run there" if job.modules else "Use the engine columnar"
+        instead = "Leave the format out: modules run there" if job.modules else "Use the engine columnar"
         raise ConfigError(f"skim.format: the engine {job.engine} writes no {job.format}. {instead}.")
     skim = _engine(job.engine)
     code = code_of(skim.__module__, *job.sources())
