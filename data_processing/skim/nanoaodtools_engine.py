@@ -22,8 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from data_processing.skim.filters import FilterSet
-from data_processing.skim.plan import SkimJob, SkimPlan
+from data_processing.skim.plan import FilterSet, SkimJob, SkimPlan
 from data_processing.skim.skim import plan_file, sections_read
 from MLTools.NanoML.atomic import aside_of, make_directory, replacing
 from MLTools.NanoML.dependencies import files_behind

@@ -1,21 +1,24 @@
-"""The plan of a skim: the job, the rules that say which branches are kept, and what is read, written and copied."""
+"""The plan of a skim: the job, the rules for branches, the filters, and what is read, written and copied."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.dependencies import source_of
+from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.loading import file_of
 from MLTools.NanoML.nanoaod.fileaccounting import WeightSums
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.nanoaod.provenance import CertifiedBy, Criteria
 from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
@@ -23,7 +26,10 @@ from MLTools.NanoML.rootio.histograms import is_histogram
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile, is_tree
-from MLTools.NanoML.selection import DatasetInfo, Selected, Selection, load_selection
+from MLTools.NanoML.selection import Column, Cutflow, DatasetInfo, Selected, Selection, load_selection
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.nanoaod.formula import Formula
 
 _TREES = ("Runs", "LuminosityBlocks")
 _ALWAYS_KEPT = (*versions.IDENTIFIERS, "genWeight")
@@ -179,6 +185,102 @@ class Filter:
         raise NotImplementedError
 
 
+@functools.cache
+def _own_code(*files: Path) -> str:
+    """The code of files of the user, as it was when they were first used: Python imports them once for all inputs."""
+    return code_of(*files, only_own=True)
+
+
+class _Cut(Filter):
+    """A cut alone: its name, the branches that it reads, and its mask from their arrays and the number of events."""
+
+    def __init__(
+        self, name: str, branches: Sequence[str], mask: Callable[[Mapping[str, Any], int], NDArray[np.bool_]]
+    ) -> None:
+        self._name, self.branches, self._mask = name, branches, mask
+
+    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64]) -> Selected:
+        cutflow, everything = Cutflow(weights), np.arange(len(weights))
+        return Selected(cutflow.cut(self._name, self._mask(arrays, len(weights)), everything), {}, cutflow)
+
+
+class _Selection(Filter):
+    def __init__(self, selection: Selection, file: RootFile, differing: set[str]) -> None:
+        self._bound, self._differing = selection.bind(file.branches, file.path), differing
+        self.branches = self._bound.branches
+        self.defaults = {name: value for name, value in selection.optional.items() if name not in self._bound.names}
+        self.nominal = selection.made.nominal
+        self.absent = self._bound.absent
+
+    @property
+    def made(self) -> Mapping[str, Branch]:  # type: ignore[override]  # more become known
+        made = self._bound.selection.made
+        names = [*made.always, *(name for name in self.nominal if name in self._differing)]
+        return {name: _branch(name, made.described[name]) for name in names}
+
+    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64]) -> Selected:
+        return self._bound.apply(arrays, weights)
+
+
+def _branch(name: str, column: Column) -> Branch:
+    """The branch of a column that a selection makes."""
+    shape = "jagged" if column.collection else "flat"
+    dtype, collection = np.dtype(column.dtype).name, column.collection or None
+    return Branch(name, dtype, shape, column.title, collection, column.dtype, missing=column.missing)
+
+
+@dataclass(frozen=True)
+class FilterSet:
+    """All filters of a job, for any file."""
+
+    certified: LumiMask | None
+    formula: Formula | None
+    selection: Selection | None
+
+    @classmethod
+    def of(cls, job: SkimJob) -> FilterSet:
+        """The filters that a job asks for; an error if one cannot be read, understood or imported."""
+        certified = LumiMask.read(Path(job.base, job.certified)) if job.certified else None
+        formula = None
+        if job.cut:
+            from MLTools.NanoML.nanoaod.formula import Formula  # few skims need it
+
+            formula = Formula(job.cut)
+        return cls(certified, formula, job.load())
+
+    def open(self, file: RootFile, is_data: bool, differing: set[str]) -> list[Filter]:
+        """The filters of one file; an error if it lacks branches that they need.
+
+        `differing` are the columns that have values of their own under shifts, as far as they are known.
+        """
+        found: list[Filter] = []
+        certified = self.certified
+        if certified is not None and is_data:  # simulation has no certified sections
+            sections = ("run", "luminosityBlock")
+            found.append(_Cut("certified luminosity sections", sections, lambda it, _: _certified(it, certified)))
+        if self.formula is not None:
+            formula = self.formula.bind(file.branches, file.path)
+            found.append(_Cut("cut", formula.branches, formula.mask))
+        if self.selection is not None:
+            selection = self.selection.of_dataset(replace(self.selection.dataset, is_data=is_data))
+            found.append(_Selection(selection, file, differing))
+        return found
+
+    def criteria(self, job: SkimJob, is_data: bool) -> Criteria:
+        """The record of these filters, and of the rules for branches, in a skim of data or of simulation."""
+        certified = None
+        if self.certified is not None and is_data:
+            digest = hashlib.sha256(self.certified.to_json().encode()).hexdigest()
+            certified = CertifiedBy(Path(job.certified).name, digest)
+        rules = read_rules(Path(job.base, job.branches)) if job.branches else []
+        rules += [parse_rule(text, "skim.keep") for text in job.keep]
+        users = [*([source_of(self.selection)] if self.selection else []), *job.module_files()]
+        code = _own_code(*users) if users else ""
+        modules, kept = tuple(job.modules), tuple(map(str, rules))
+        triggers, corrections = (job.dataset.triggers, job.dataset.digests) if job.selection else ((), {})
+        return Criteria(certified, job.cut, modules, code, kept, tuple(triggers), corrections)
+
+
 @dataclass(frozen=True)
 class SkimPlan:
     """The branches of a skim."""
@@ -305,7 +407,7 @@ def copy_auxiliary(file: RootFile, writer: NanoWriter, certified: LumiMask | Non
     return left_out
 
 
-def _certified(arrays: dict[str, Any], certified: LumiMask) -> NDArray[np.bool_]:
+def _certified(arrays: Mapping[str, Any], certified: LumiMask) -> NDArray[np.bool_]:
     run = np.asarray(arrays["run"])
     if "luminosityBlock" in arrays:
         return certified.mask(run, np.asarray(arrays["luminosityBlock"]))

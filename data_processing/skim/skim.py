@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.skim.filters import FilterSet
-from data_processing.skim.plan import Filter, SkimJob, SkimPlan, copy_auxiliary, made_by, plan_skim
+from data_processing.skim.plan import Filter, FilterSet, SkimJob, SkimPlan, copy_auxiliary, made_by, plan_skim
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import (

@@ -133,7 +133,9 @@ def test_another_engine_is_refused(tmp_path: Path) -> None:
 def test_modules_write_no_rntuple(tmp_path: Path) -> None:
     (tmp_path / "third.py").write_text(THIRD)
     job = SkimJob("", Path(), base=str(tmp_path), modules=("third.py:Third",), format="RNTuple")
-    with pytest.raises(ConfigError, match=r"skim.format: .*writes no RNTuple\. Leave the format out: modules run there"):
+    with pytest.raises(
+        ConfigError, match=r"skim.format: .*writes no RNTuple\. Leave the format out: modules run there"
+    ):
         skim_tasks(["in.root"], tmp_path, job)
 
 
