@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from MLTools.NanoML.doctor import software
+from services.nanoaodtools import MISSING
 
 Program = Callable[[str, str], Path]
 ROOT = Path(__file__).resolve().parents[3]
@@ -220,3 +221,17 @@ def test_gpus(program: Program) -> None:
     assert software.gpu().found == "NVIDIA A100, 40960 MiB; NVIDIA A100, 40960 MiB"
     program("nvidia-smi", "echo 'NVIDIA-SMI has failed'; exit 9")
     assert not software.gpu().fine
+
+
+@pytest.mark.skipif(not MISSING, reason="ROOT and nanoAOD-tools are here")
+def test_nanoaod_tools_are_found_and_otherwise_it_is_told_how_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = software.nanoaod_tools()
+    assert not finding.fine
+    assert re.search(r"--module.*cmsenv.*pip install root, git clone https://github.com/cms-nanoAOD/", finding.mend)
+    (tmp_path / "PhysicsTools" / "NanoAODTools").mkdir(parents=True)
+    (tmp_path / "PhysicsTools" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert software.nanoaod_tools().fine
+    sys.modules.pop("PhysicsTools", None)
