@@ -160,8 +160,11 @@ def _missing(config: Config, dataset: str, file: RootFile, plan: SkimPlan | None
     branches: Mapping[str, Branch] = file.branches if plan is None else plan.written
     if config.convert is None:
         return
+    modules = config.skim is not None and config.skim.modules
 
-    def absent(keys: tuple[Key, ...], name: str, known: Collection[str]) -> str:
+    def absent(keys: tuple[Key, ...], name: str, known: Collection[str]) -> Iterator[str]:
+        if modules:  # only when they run is it known what they make
+            return
         hint = versions.did_you_mean(name, known)
         left_out = [name for name in (name, f"{name}_pt") if versions.resolve(name, file.branches) is not None]
         if plan is not None and left_out:
@@ -171,19 +174,20 @@ def _missing(config: Config, dataset: str, file: RootFile, plan: SkimPlan | None
             hint = " A branch of the input must be listed in skim.keep."
         place = "file" if config.skim is None else "skim"
         message = f'"{name}" is in no {place} of dataset {dataset} (first file: {file.path}).{hint}'
-        return str(config.error(*keys, message=message.rstrip(".")))
+        yield str(config.error(*keys, message=message.rstrip(".")))
 
     keys: tuple[Key, ...]
     for keys, text in _expressions(config, dataset):
         formula = Formula(text)
         lacking = [name for name in formula.branches if versions.resolve(name, branches) is None]
-        yield from (absent(keys, name, branches) for name in lacking)
+        for name in lacking:
+            yield from absent(keys, name, branches)
         try:
             if not lacking:
                 formula.resolve(branches, file.path)
         except NanoMLError as problem:
             yield str(config.error(*keys, message=str(problem)))
-    for place, message in _unknown(config, branches):
+    for place, message in () if modules else _unknown(config, branches):
         yield str(config.error(*place, message=message.rstrip(".")))
     for number, feature in enumerate(config.convert.features):
         keys = ("convert", "features", number)
@@ -192,7 +196,7 @@ def _missing(config: Config, dataset: str, file: RootFile, plan: SkimPlan | None
             message = f"{feature} cannot be a feature: every file has it anyway, and a network must not learn from it"
             yield str(config.error(*keys, message=message))
         elif actual is None:
-            yield absent(keys, feature, branches)
+            yield from absent(keys, feature, branches)
         elif branches[actual].shape not in ("flat", "fixed"):
             what = "is a list of objects in each event, not one number: give its collection in convert.objects"
             yield str(config.error(*keys, message=f"{feature} {what}"))
@@ -201,8 +205,8 @@ def _missing(config: Config, dataset: str, file: RootFile, plan: SkimPlan | None
         members = {branch.field for branch in branches.values() if branch.is_jagged and branch.collection == collection}
         if not members:
             every = (*branches.values(), *file.branches.values())
-            yield absent(keys, collection, {branch.collection for branch in every if branch.collection})
+            yield from absent(keys, collection, {branch.collection for branch in every if branch.collection})
             continue
         for field in (*objects.fields, *filter(None, [(objects.order or "").lstrip("-")])):
             if field not in members:
-                yield absent(keys, f"{collection}_{field}", branches)
+                yield from absent(keys, f"{collection}_{field}", branches)

@@ -73,6 +73,18 @@ def test_a_feature_that_no_stage_provides_is_found_before_the_work(tmp_path: Pat
     assert "must be listed in skim.keep" in line
 
 
+def test_what_modules_make_may_be_anything(tmp_path: Path, sample: Path) -> None:
+    (tmp_path / "jets.py").write_text("raise SystemExit  # a check imports no module, which takes ROOT\n")
+    with_module, feature = ("skim:\n", "skim:\n  modules: [jets.py:jetSums]\n"), ("MET_pt]", "MET_pt, jets_sumPt]")
+    text = ANALYSIS.format(sample=sample).replace(*with_module).replace(*feature)
+    (tmp_path / "a.yaml").write_text(text.replace("Jet: {", "Sum: {"))
+    assert [line.partition(":")[0] for line in check(load(tmp_path / "a.yaml"), 50)] == ["WZ", "ZG"]
+    assert 'features[2]: "jets_sumPt" is in no skim' in problems(tmp_path, sample, *feature)[0]
+    (tmp_path / "jets.py").unlink()
+    (line,) = problems(tmp_path, sample, *with_module)
+    assert line.endswith(f'module "jets.py:jetSums": {tmp_path / "jets.py"}: no such file.')
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
