@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from MLTools.NanoML.contracts.blinding import Shares
+from MLTools.NanoML.report.style import PRIVATE_WORK, Style
 from MLTools.NanoML.roles import HOW, READS, WRITES
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class EvaluateJob:
     eras: Mapping[str, Sequence[Path]]  # files of each era; they are read, too
     repeats: RepeatRequest
     signal: str | None
+    style: Style = PRIVATE_WORK
 
     @property
     def also_read(self) -> list[Path]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ML_processing.evaluation.sections import MODULES
 from ML_processing.export.releases import target
 from ML_processing.networks import TRAINING, beginning, code_behind, resolved
 from ML_processing.requests import (
@@ -30,6 +31,7 @@ from MLTools.NanoML.config.training import Evaluate, Export, Train
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import twin_of
+from MLTools.NanoML.report.style import Style
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
@@ -75,8 +77,8 @@ def _evaluation(analysis: Analysis, era: str | None) -> Task:
     data = _compared_data(analysis, wanted, files, era)
     eras = _files_by_era(config) if era is None else {era: files}
     repeats = RepeatRequest(wanted.seeds, tuple(sorted(wanted.learning_curve)), wanted.left_out)
-    job = EvaluateJob(run, files, compare, data, eras, repeats, config.train.signal)
-    code = _settings(config, "ML_processing.evaluation")[1]
+    job = EvaluateJob(run, files, compare, data, eras, repeats, config.train.signal, Style(config.label or ""))
+    code = _settings(config, "ML_processing.evaluation.report", *MODULES)[1]
     outputs = (run / "report.html", run / "metrics.json")
     folders = (run, repeats_of(run)) if repeats != NO_REPEATS else (run,)
     return Task.of("evaluate", era or "report", _evaluate, job, code, outputs=outputs, folders=folders)
@@ -227,11 +229,11 @@ def _train(job: TrainJob) -> Mapping[str, Any]:
 
 
 def _evaluate(job: EvaluateJob) -> Mapping[str, Any]:
-    from ML_processing.evaluation import evaluate
+    from ML_processing.evaluation.report import evaluate
     from ML_processing.training.tracking import add
 
     run = job.run
-    evaluate(run, job.files, run, job.compare, job.data, job.eras, job.repeats)
+    evaluate(run, job.files, run, job.compare, job.data, job.eras, job.repeats, job.style)
     add(run, [run / "report.html", run / "metrics.json", *sorted(run.glob("*.png"))])
     return {}
 

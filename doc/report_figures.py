@@ -11,11 +11,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ML_processing.evaluation.classification import Calibration, ClassCalibration, ClassScores, Scores
+from ML_processing.evaluation.sections.calibration import Calibration, ClassCalibration
+from ML_processing.evaluation.sections.scores import ClassScores, Scores
 from ML_processing.metrics.measured import Histogram, histogram
 from ML_processing.metrics.roc import reliability
-from ML_processing.plots import single
 from ML_processing.training.description import Epoch
+from ML_processing.training.loss_figure import losses as losses_of
+from MLTools.NanoML.report.style import PRIVATE_WORK
 
 IMAGES = Path(__file__).parent / "images"
 _PER_INCH = 50
@@ -55,7 +57,7 @@ def losses(overtrained: bool) -> Figure:
         validation = level + 0.34 * falling + (1.6e-5 * np.maximum(epochs - 20, 0) ** 2.1 if overtrained else 0)
         both = (np.stack([training, validation]) + noise).T.tolist()
         histories.append([Epoch(n + 1, seen, unseen, 1e-3, None) for n, (seen, unseen) in enumerate(both)])
-    figure = single.losses(histories, False)
+    figure = losses_of(PRIVATE_WORK, histories, False)
     if overtrained:
         note(figure, "solid lines rise:\nmemorising begins", (0.72, 0.52), (0.66, 0.66))
         note(figure, "dots: the epochs\nthat are kept", (0.43, 0.38), (0.24, 0.16))
@@ -78,7 +80,7 @@ def scores(overtrained: bool) -> Figure:
         ClassScores(name, shape(*seen[name], 4 * _EVENTS), shape(*shapes[name], _EVENTS), probability)
         for name in shapes
     ]
-    figure = single.scores(Scores("signal", "Probability of signal", edges, classes, 2 * _EVENTS))
+    figure = Scores("signal", "Probability of signal", edges, classes, 2 * _EVENTS).draw(PRIVATE_WORK)
     if overtrained:
         note(figure, "points are not\non the lines", (0.63, 0.57), (0.42, 0.14))
     else:
@@ -92,7 +94,7 @@ def calibration(confident: bool) -> Figure:
     true = 0.5 + 0.55 * (predicted - 0.5) if confident else predicted
     found = reliability(predicted, _RANDOM.uniform(size=len(predicted)) < true, np.ones(len(predicted)))
     assert found is not None
-    figure = single.calibration(Calibration([ClassCalibration("signal", found)], [], len(predicted)))
+    figure = Calibration([ClassCalibration("signal", found)], [], len(predicted)).draw(PRIVATE_WORK)
     if confident:
         note(figure, "predicts 0.9, but only\n0.7 are signal", (0.9, 0.62), (0.62, 0.2))
     else:

@@ -75,7 +75,6 @@ class Declaration:
     # what of the `Layout` a run names when the stage is done, for each of `Config.trainings`
     result: Optional[Callable[[Any, Optional[str]], Path]] = None
     names_outputs: bool = False  # whether it names the first output of each task
-    draws: bool = False  # whether it makes figures
     # the help of its command, which takes a configuration; not needed if `commands` has one with more options
     about: str = ""
     also: Sequence[str] = ()  # later stages that its command does, too
@@ -104,7 +103,6 @@ STAGES = (
         ["train"],
         resources=Resources(memory=4000),
         result=lambda layout, era: layout.report(era),
-        draws=True,
         about="Make the report of a training. It shows ROC curves, the confusion matrix, score distributions and numbers.",
     ),
     Declaration(
@@ -162,7 +160,6 @@ STAGES = (
         ["histogram"],
         "howto/histograms.md",
         result=lambda layout, _: layout.histograms(".html"),
-        draws=True,
         about="Draw the histograms, and write tables of the events. They are on one page.",
     ),
     Declaration(
@@ -172,7 +169,6 @@ STAGES = (
         "fit.md",
         Resources(time=2 * 3600, memory=4000),
         result=lambda layout, _: layout.fit / "report.html",
-        draws=True,
         about="Fit the histograms: limit and significance of the signal, pulls, impacts, and a card for Combine. "
         "If the signal has a parameter, such as a mass, there is a fit for each of its values.",
         also=["limits"],
@@ -182,7 +178,6 @@ STAGES = (
         "statistical_analysis.stages:limits_stage",
         ["fit"],
         "fit.md",
-        draws=True,
         about="Collect the fits at all masses of the signal, or other parameter. `nanoml fit` does it, too.",
     ),
 )

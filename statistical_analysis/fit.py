@@ -18,6 +18,7 @@ from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.page import Answer
+from MLTools.NanoML.report.style import PRIVATE_WORK, Style
 from MLTools.NanoML.roles import HOW, READS, WRITES
 from statistical_analysis.contents import agreement, fitted_processes
 from statistical_analysis.datacard import for_combine, write_datacard
@@ -61,6 +62,8 @@ class FitJob:
         Regions and histograms of the fits under all hypotheses: if data of one are blind, they are in all.
     log
         Who unblinded what, and when.
+    style
+        How figures look.
     """
 
     source: Path = field(metadata=READS)
@@ -76,6 +79,7 @@ class FitJob:
     hypothesis: str | None = None
     fitted: Sequence[tuple[str, str]] = ()
     log: Sequence[Unblinding] = ()
+    style: Style = PRIVATE_WORK
 
 
 def fit(job: FitJob) -> dict[str, str]:
@@ -125,7 +129,16 @@ def fit(job: FitJob) -> dict[str, str]:
         for it in model.channels
     }
     right = templates.conditions([by_name[it.name] for it in model.channels], job.energies)
-    _write(results, of_card.remarks, axes, right, directory, draw_smoothed(model, right, directory), [answer])
+    _write(
+        job.style,
+        results,
+        of_card.remarks,
+        axes,
+        right,
+        directory,
+        draw_smoothed(job.style, model, right, directory),
+        [answer],
+    )
     return {"summary": results.summary}
 
 
@@ -182,7 +195,7 @@ def fit_workspace(
     axes = {name: Axis("Bin", tuple(0.5 + number for number in range(count + 1))) for name, count in bins.items()}
     unblinded = None if is_blind else f"with the data of {source.name}"
     results = infer(content, Origin(CREATOR, signal, unblinded), is_blind, toys=toys, strengths=strengths)
-    _write(results, None, axes, "", make_directory(directory))
+    _write(PRIVATE_WORK, results, None, axes, "", make_directory(directory))
     return results.summary
 
 
@@ -208,6 +221,7 @@ def read_workspace(path: Path) -> dict[str, Any]:
 
 
 def _write(
+    style: Style,
     results: Results,
     remarks: Sequence[Remark] | None,
     axes: Mapping[str, Axis],
@@ -225,7 +239,7 @@ def _write(
     from statistical_analysis.report.plots import draw_results
     from statistical_analysis.report.verdict import verdict
 
-    drawn = [*draw_results(results, axes, right, directory), *others]
+    drawn = [*draw_results(style, results, axes, right, directory), *others]
     write_text(directory / "report.html", report(results, [*answers, *verdict(results, remarks)], drawn, directory))
     results.write(directory / "results.json")  # last: it stands for all of them
 

@@ -9,14 +9,12 @@ from typing import Optional
 
 import numpy as np
 
-from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
-from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.report.page import digits
+from MLTools.NanoML.report.style import PRIVATE_WORK, Style
 from MLTools.NanoML.roles import READS, WRITES
-from MLTools.NanoML.schema.plain import plain
-from statistical_analysis.results import LEVEL, SCHEMA, Limit, NoFit, Parameter, Results, Significance, read_results
+from statistical_analysis.results import LEVEL, Limit, NoFit, Parameter, Results, Significance
 
 Ranges = tuple[tuple[float, float], ...]
 
@@ -32,7 +30,7 @@ class FittedPoint:
 
 @dataclass(frozen=True)
 class LimitsJob:
-    """The fits in rising order, the histograms, where results go, the energy [TeV] of each era, regions, and who unblinded what."""
+    """The fits in rising order, the histograms, where results go, the energy [TeV] of each era, regions, unblindings, and the style."""
 
     points: Sequence[FittedPoint]
     source: Path = field(metadata=READS)
@@ -40,6 +38,7 @@ class LimitsJob:
     energies: Mapping[str, float | None]
     regions: Sequence[str]
     log: Sequence[Unblinding] = ()
+    style: Style = PRIVATE_WORK
 
 
 @dataclass(frozen=True)
@@ -117,20 +116,6 @@ class Limits:
         ]
         why = "the signal has too few events, or cannot be told from background"
         return f"no limit at {', '.join(found)}: {why}" if found else ""
-
-
-def collect(job: LimitsJob) -> dict[str, str]:
-    """Read the results of all fits, and write what they are together: numbers, figures, page; return the summary."""
-    from statistical_analysis.report.limits import draw_limits, limits_report  # matplotlib takes a second
-
-    templates = Templates.read(job.source)
-    limits = together([(it, read_results(it.results)) for it in job.points])
-    directory = make_directory(job.directory)
-    channels = [it for each in templates.histograms for it in each.channels if it.region in job.regions]
-    drawn = draw_limits(limits, templates.conditions(channels, job.energies), directory)
-    write_text(directory / "report.html", limits_report(limits, drawn, directory, job.log))
-    write_json(directory / "results.json", {"schema": SCHEMA, **plain(limits)})
-    return {"summary": limits.summary}
 
 
 def together(fits: Sequence[tuple[FittedPoint, Results | NoFit]]) -> Limits:

@@ -15,13 +15,14 @@ from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.report.style import Style
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import places_of
 from statistical_analysis.fit import FitJob, fit
-from statistical_analysis.limits import FittedPoint, LimitsJob, collect
+from statistical_analysis.limits import FittedPoint, LimitsJob
 
 for _package in ("pyhf", "iminuit", "jax", "scipy", "matplotlib", "mplhep"):
     # reported now, not after the histograms; and without importing them, which takes seconds
@@ -71,6 +72,7 @@ def _fit_task(
         str(hypothesis) if hypothesis else None,
         fitted,
         analysis.blinded.log,
+        Style(config.label or ""),
     )
     names = ("results.json", "workspace.json", "report.html", "datacard.txt", "templates.root")
     outputs = tuple(directory / name for name in names)
@@ -110,12 +112,24 @@ def limits_stage(analysis: Analysis) -> Stage | None:
         return None
     energies = {name: era.energy for name, era in config.eras.items()}
     job = LimitsJob(
-        points, layout.histograms(".h5"), layout.fit, energies, [*config.fit.channels], analysis.blinded.log
+        points,
+        layout.histograms(".h5"),
+        layout.fit,
+        energies,
+        [*config.fit.channels],
+        analysis.blinded.log,
+        Style(config.label or ""),
     )
     outputs = tuple(layout.fit / name for name in ("results.json", "report.html"))
-    code = code_of(collect.__module__)
-    task = Task.of("limits", "all", collect, job, code, outputs=outputs, folders=(layout.fit,))
+    code = code_of("statistical_analysis.report.limits")
+    task = Task.of("limits", "all", _collect, job, code, outputs=outputs, folders=(layout.fit,))
     return Stage("limits", [task], summary=_summary)
+
+
+def _collect(job: LimitsJob) -> dict[str, str]:
+    from statistical_analysis.report.limits import collect  # matplotlib takes a second
+
+    return collect(job)
 
 
 def _summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -20,6 +20,7 @@ from ML_processing.metrics.measured import (
     Histogram,
     Measured,
     effective_events,
+    even_edges,
     histogram,
 )
 from ML_processing.metrics.roc import Roc, auc, auc_difference, confusion, roc
@@ -29,6 +30,8 @@ from ML_processing.training.reweighting import Reweighted
 
 MOST_EVENTS = 200_000
 """Diagnostics that need much memory or time use a random choice of this many events."""
+
+_BINS = 25
 
 EFFICIENCIES = (0.3, 0.5, 0.7, 0.9)
 """Signal efficiencies in the table of working points."""
@@ -279,3 +282,20 @@ def by_class(
     """Shape of some values for every class."""
     parts = [(name, labels == i) for i, name in enumerate(table.classes)]
     return [ClassHistogram(name, histogram(values[mine], weights[mine], edges)) for name, mine in parts]
+
+
+def edges_of(values: NDArray[Any]) -> Floats:
+    """Edges of bins for a histogram: one bin for each of a few whole numbers, else 25 where most values are."""
+    known = values[np.isfinite(values)].astype(np.float64)
+    if not known.size:
+        return np.array([0.0, 1.0])
+    different = np.unique(known[:100_000])
+    if len(different) <= _BINS and (different == np.round(different)).all() and np.ptp(different) <= _BINS:
+        return np.arange(different[0] - 0.5, different[-1] + 1)
+    edges = even_edges(known, _BINS)
+    return edges if edges.size else known[0] + np.array([-0.5, 0.5])
+
+
+def missing_share(values: NDArray[Any]) -> float:
+    """The share of values that are not finite."""
+    return 1 - float(np.isfinite(values).mean()) if values.size else 0.0

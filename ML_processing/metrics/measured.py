@@ -17,6 +17,9 @@ MERGED = {"json": "merged"}
 PAIR = {"json": "pair"}
 """Metadata of a field with a `Measured`, which is written as NAME and NAME_error."""
 
+LEFT_OUT = {"json": "left out"}
+"""Metadata of a field that is not written."""
+
 
 def as_json(value: Any) -> Any:
     """Numbers as metrics.json holds them: dataclasses by the names of their fields, and arrays as lists.
@@ -37,7 +40,10 @@ def as_json(value: Any) -> Any:
         return value
     content: dict[str, Any] = {}
     for field in fields(value):
-        part, form = as_json(getattr(value, field.name)), field.metadata.get("json")
+        form = field.metadata.get("json")
+        if form == "left out":
+            continue
+        part = as_json(getattr(value, field.name))
         if form == "merged":
             content |= part
         elif form == "pair":

@@ -29,6 +29,7 @@ from ML_processing.training.fold import device_of, is_trained, measure, prepare,
 from ML_processing.training.tracking import begin, check, finish, following
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import begin_worker, usable_cores, worker_pool
+from MLTools.NanoML.report.style import PRIVATE_WORK
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 
 if TYPE_CHECKING:
@@ -103,11 +104,13 @@ def _sensible_workers(table: Table, survey: Survey) -> int:
 
 def _finish(table: Table, description: TrainingDescription, directory: Path) -> dict[str, Any]:
     """Measure the networks, plot the losses, and mark the training as complete."""
-    from ML_processing import plots  # takes matplotlib, which the processes that train do not need
+    # matplotlib takes a second, and the processes that train do not need it
+    from ML_processing.training.loss_figure import losses
+    from MLTools.NanoML.report import figures
 
     training = Training.of(directory, description)
     metrics = measure(training, table)
-    plots.save(plots.losses(training.histories, training.is_boosted), directory / "loss")
+    figures.save(losses(PRIVATE_WORK, training.histories, training.is_boosted), directory / "loss")
     texts = [f"{name} to {value:.4g}" for name, value in metrics.get("rmse", {}).items()]
     if not training.targets:
         measured = Measured(metrics["auc"], metrics["auc_error"])

@@ -38,6 +38,7 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Axis, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.figures import LEGEND, grid, in_style, line, save, shorten, single
+from MLTools.NanoML.report.style import PRIVATE_WORK
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 
@@ -283,7 +284,7 @@ def importances(study: Study) -> dict[str, float]:
 @in_style
 def history(study: Study) -> Figure:
     """The metric of each trial, and the best so far."""
-    figure, axes = single(f"{len(study.trials())} trials")
+    figure, axes = single(PRIVATE_WORK, f"{len(study.trials())} trials")
     for i, (state, label) in enumerate(_ENDS.items()):
         found = [it for it in study.trials() if it.state == state and it.value is not None]
         if found:
@@ -307,7 +308,7 @@ def history(study: Study) -> Figure:
 @in_style
 def importance(found: dict[str, float]) -> Figure:
     """Bars of how much each setting matters."""
-    figure, axes = single("fANOVA", 9.0)
+    figure, axes = single(PRIVATE_WORK, "fANOVA", 9.0)
     names = list(reversed(found))
     axes.barh(range(len(names)), [found[name] for name in names], color=line(0, 1)["color"], height=0.6)
     axes.set_yticks(range(len(names)), [shorten(name.removeprefix("options."), 20) for name in names])
@@ -323,7 +324,7 @@ def slices(study: Study) -> Figure:
     """The metric of each trial against each setting; later trials are darker."""
     names = list(study.space.axes)
     columns = 3 if len(names) in (3, 5, 6, 9) else 4
-    figure, panels = grid(len(names), f"{len(study.trials())} trials", columns)
+    figure, panels = grid(PRIVATE_WORK, len(names), f"{len(study.trials())} trials", columns)
     trials = [it for it in study.trials() if it.state in _ENDS and it.value is not None]
     best = study.best()
     for name, axes in zip(names, panels, strict=False):

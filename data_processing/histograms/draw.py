@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Templates, added, summed
 from MLTools.NanoML.report.figures import BACKGROUNDS, SIGNAL, grid, in_style, save, with_ratio
 from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack, drawn_edges, label_edges
+from MLTools.NanoML.report.style import Style
 
 _MOST_SHOWN = 6  # nuisance parameters in a figure
 Floats = NDArray[np.float64]
 
 
-def draw_histograms(templates: Templates, directory: Path, energies: Mapping[str, Optional[float]]) -> list[str]:
+def draw_histograms(
+    style: Style, templates: Templates, directory: Path, energies: Mapping[str, Optional[float]]
+) -> list[str]:
     """Draw all histograms of one axis into `directory`, as PNG and PDF; return the names of the figures, without suffix.
 
     For each region there is a figure of all eras, with a linear and a logarithmic axis, one of the largest uncertainties, and, if
@@ -36,12 +39,12 @@ def draw_histograms(templates: Templates, directory: Path, energies: Mapping[str
             for name, (channel, logarithmic) in figures.items():
                 right = templates.conditions([channel] if channel.era else channels, energies)
                 save(
-                    stack(histogram, channel, templates.signal, right, logarithmic),
+                    stack(style, histogram, channel, templates.signal, right, logarithmic),
                     directory / f"{histogram.name}_{name}",
                 )
                 drawn.append(f"{histogram.name}_{name}")
             right = templates.conditions(channels, energies)
-            figure = uncertainties(histogram, whole, templates.signal, right)
+            figure = uncertainties(style, histogram, whole, templates.signal, right)
             if figure is not None:
                 save(figure, directory / f"{histogram.name}_{region}_uncertainties")
                 drawn.append(f"{histogram.name}_{region}_uncertainties")
@@ -69,7 +72,12 @@ def _backgrounds(channel: HistogramChannel, signal: Optional[str]) -> list[str]:
 
 @in_style
 def stack(
-    histogram: FilledHistogram, channel: HistogramChannel, signal: Optional[str], right: str, logarithmic: bool
+    style: Style,
+    histogram: FilledHistogram,
+    channel: HistogramChannel,
+    signal: Optional[str],
+    right: str,
+    logarithmic: bool,
 ) -> Figure:
     """Backgrounds on each other, the signal as a line, data as points, and the ratio of data to the backgrounds below.
 
@@ -83,7 +91,7 @@ def stack(
     line = Drawn(signal, template.nominal[1:-1], SIGNAL) if signal and template else None
     counts = None if data is None else Observed.of(data.nominal[1:-1])
     content = Stack(edges, shown, error, "Stat. and syst.", line, counts)
-    figure, axes, below = with_ratio(right, data is not None)
+    figure, axes, below = with_ratio(style, right, data is not None)
     draw_stack(axes, content, logarithmic)
     if data is not None or line is None:
         draw_ratio(below, content)
@@ -105,7 +113,7 @@ def stack(
 
 @in_style
 def uncertainties(
-    histogram: FilledHistogram, channel: HistogramChannel, signal: Optional[str], right: str
+    style: Style, histogram: FilledHistogram, channel: HistogramChannel, signal: Optional[str], right: str
 ) -> Optional[Figure]:
     """The largest uncertainties: background and signal up and down, in ratio to nominal; None if there are none."""
     groups = {"Background": _backgrounds(channel, signal), "Signal": [it for it in channel.processes if it == signal]}
@@ -114,13 +122,13 @@ def uncertainties(
     largest = sorted(names, key=lambda name: -max(np.abs(each).max() for each in changes[name].values()))[:_MOST_SHOWN]
     if not largest:
         return None
-    figure, all_axes = grid(len(largest), f"{channel.name}, {right}", 3, (4.2, 3.4))
+    figure, all_axes = grid(style, len(largest), f"{channel.name}, {right}", 3, (4.2, 3.4))
     edges = drawn_edges(histogram.axes[0].edges)
     for axes, name in zip(all_axes, largest):
         for (group, each), color in zip(changes[name].items(), (BACKGROUNDS[0], SIGNAL)):
-            for values, style, direction in zip(each, ("-", "--"), ("up", "down")):
+            for values, dashes, direction in zip(each, ("-", "--"), ("up", "down")):
                 axes.stairs(
-                    1 + values, edges, baseline=None, color=color, ls=style, lw=2, label=f"{group}, {direction}"
+                    1 + values, edges, baseline=None, color=color, ls=dashes, lw=2, label=f"{group}, {direction}"
                 )
         axes.axhline(1, color="black", lw=0.8)
         reach = max(0.02, 1.3 * max(float(np.abs(each).max()) for each in changes[name].values()))

@@ -23,6 +23,7 @@ from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.nanoaod.folds import SINGLE
 from MLTools.NanoML.nanoaod.formula import Formula
+from MLTools.NanoML.report.style import PRIVATE_WORK, Style
 from MLTools.NanoML.roles import READS, WRITES
 from MLTools.NanoML.terminal.progress import say_once
 from MLTools.NanoML.workflow.analysis import Analysis
@@ -110,7 +111,7 @@ def draw_stage(analysis: Analysis) -> Optional[Stage]:
     energies = {name: era.energy for name, era in config.eras.items()}
     code = code_of("data_processing.histograms.draw", "data_processing.histograms.yields")
     outputs = (page, *(page.with_name(f"yields.{suffix}") for suffix in ("md", "tex")))
-    job = DrawJob(source, page, energies)
+    job = DrawJob(source, page, energies, Style(config.label or ""))
     task = Task.of("draw", "all", _draw, job, code, outputs=outputs, folders=(page.parent,))
     return Stage("draw", [task])
 
@@ -122,6 +123,7 @@ class DrawJob:
     source: Path = field(metadata=READS)
     page: Path = field(metadata=WRITES)
     energies: Mapping[str, Optional[float]]
+    style: Style = PRIVATE_WORK
 
 
 def _draw(job: DrawJob) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def _draw(job: DrawJob) -> dict[str, Any]:
     from data_processing.histograms.yields import write_tables
 
     templates, folder = Templates.read(job.source), job.page.parent
-    drawn = draw_histograms(templates, folder, job.energies)
+    drawn = draw_histograms(job.style, templates, folder, job.energies)
     write_tables(templates, folder, drawn)
     return {"figures": len(drawn)}
 

@@ -10,15 +10,17 @@ from typing import Any, Optional, TypeVar
 
 import matplotlib.pyplot as plt
 import mplhep
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import ScalarFormatter
+from numpy.typing import NDArray
 
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.report.label import shown
+from MLTools.NanoML.report.style import Style
 
 COLORS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
@@ -101,15 +103,15 @@ def _fix_layout(figure: Figure) -> None:
             axis.set_label_coords(x, y, transform=figure.transFigure)
 
 
-def label(axes: Axes, right: str, has_data: bool = False) -> None:
+def label(style: Style, axes: Axes, right: str, has_data: bool = False) -> None:
     """Write above a plot what it shows and, at the right end, `right`: luminosity and energy, or a number of events."""
     at: dict[str, Any] = {"transform": axes.transAxes, "va": "baseline"}
-    axes.text(0.008, 1.0096, shown(has_data), fontsize=19, fontstyle="italic", **at)
+    axes.text(0.008, 1.0096, style.shown(has_data), fontsize=19, fontstyle="italic", **at)
     axes.text(1, 1.0096, right, fontsize=17.3, ha="right", **at)
 
 
 def single(
-    right: str, size: Optional[float] = None, ratio: float = 8 / 9, has_data: bool = False
+    style: Style, right: str, size: Optional[float] = None, ratio: float = 8 / 9, has_data: bool = False
 ) -> tuple[Figure, Axes]:
     """A figure of one plot, `ratio` times as high as wide, with its label.
 
@@ -123,46 +125,46 @@ def single(
     if size is None:
         figure.subplots_adjust(left=0.145, right=0.965, bottom=0.111 / ratio, top=1 - 0.053 / ratio)
     axes.tick_params(axis="x", pad=12)  # in the corner, the first numbers of both axes come close
-    label(axes, right, has_data)
+    label(style, axes, right, has_data)
     return figure, axes
 
 
-def with_ratio(right: str, has_data: bool) -> tuple[Figure, Axes, Axes]:
+def with_ratio(style: Style, right: str, has_data: bool) -> tuple[Figure, Axes, Axes]:
     """A figure of one plot with its label, and another plot for a ratio below."""
     figure = Figure(figsize=(9, 9.5))
     axes, below = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     figure.subplots_adjust(left=0.15, right=0.965, bottom=0.105, top=0.94, hspace=0.06)
-    label(axes, right, has_data)
+    label(style, axes, right, has_data)
     return figure, axes, below
 
 
-def small(size: tuple[float, float], right: str, has_data: bool = False, pad: float = 0.08) -> Figure:
+def small(style: Style, size: tuple[float, float], right: str, has_data: bool = False, pad: float = 0.08) -> Figure:
     """A figure of small plots with its label; the fonts are small from here on, so it is for functions `in_style`."""
     plt.rcParams.update(_SMALL)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=pad))
-    text = ", ".join(filter(None, (shown(has_data), right)))
+    text = ", ".join(filter(None, (style.shown(has_data), right)))
     figure.suptitle(text, x=0.01, ha="left", fontsize=15, fontstyle="italic")
     return figure
 
 
 def grid(
-    panels: int, right: str, columns: int = 4, panel: tuple[float, float] = _PANEL, legend: bool = True
+    style: Style, panels: int, right: str, columns: int = 4, panel: tuple[float, float] = _PANEL, legend: bool = True
 ) -> tuple[Figure, list[Axes]]:
     """A figure of many small plots, as `small`."""
     columns = min(columns, panels)
     rows = -(-panels // columns)
-    figure = small((max(columns * panel[0], 7.0), rows * panel[1] + 0.5 + 0.5 * legend), right)
+    figure = small(style, (max(columns * panel[0], 7.0), rows * panel[1] + 0.5 + 0.5 * legend), right)
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in all_axes[panels:]:
         unused.remove()
     return figure, list(all_axes[:panels])
 
 
-def ratio_grid(panels: int, right: str, columns: int = 4) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+def ratio_grid(style: Style, panels: int, right: str, columns: int = 4) -> tuple[Figure, list[tuple[Axes, Axes]]]:
     """A figure of small plots of data, each with another one for a ratio below; as `small`."""
     columns = min(columns, panels)
     rows = -(-panels // columns)
-    figure = small((max(columns * 3.9, 7.0), rows * 4.1 + 1.0), right, has_data=True, pad=0.03)
+    figure = small(style, (max(columns * 3.9, 7.0), rows * 4.1 + 1.0), right, has_data=True, pad=0.03)
     all_axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[3, 1.1] * rows)
     pairs = [
         (all_axes[2 * (i // columns), i % columns], all_axes[2 * (i // columns) + 1, i % columns])
@@ -185,3 +187,34 @@ def line(i: int, of: int) -> dict[str, Any]:
 def marker(i: int, of: int, size: float = 6) -> dict[str, Any]:
     """Style of points with errors of kind `i` among `of`."""
     return {"fmt": "os^Dvp"[i % 6], "color": line(i, of)["color"], "ms": size, "mec": "black", "mew": size / 10}
+
+
+def of_all(shown: int, all_: int, what: str) -> str:
+    """What the title of a figure adds if it does not show all."""
+    return f", {shown} of {all_} {what}" if shown < all_ else ""
+
+
+def note_in(axes: Axes, text: str, size: float = 12) -> None:
+    """Write a text into the upper right corner of a panel."""
+    axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=size)
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
+    """One legend for all panels, below them."""
+    handles, labels = axes.get_legend_handles_labels()
+    labels = [shorten(text, 60) for text in labels]
+    width = max(1, int(figure.get_size_inches()[0] / (0.6 + 0.12 * max(map(len, labels), default=1))))
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(width, max(columns, 1), len(labels)))
+
+
+def room_for_legend(rows: int) -> float:
+    """The power by which to stretch a logarithmic axis, so that a legend with this number of rows covers no curve."""
+    share = min(0.06 * rows + 0.05, 0.6)
+    return share / (1 - share)
+
+
+def without_tails(edges: NDArray[Any]) -> NDArray[Any]:
+    """Edges of bins with the first and last moved inwards: tails would leave no room for the rest."""
+    low, high = edges[1], edges[-2]
+    reach = (high - low) * 0.35 or edges[-1] - edges[0]
+    return np.clip(edges, low - reach, high + reach)

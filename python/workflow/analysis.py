@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Optional
 
-from MLTools.NanoML.report.label import with_label
 from MLTools.NanoML.stages import Declaration, import_part
 from MLTools.NanoML.workflow.unblinding import Blinded, blinded
 
@@ -50,9 +49,4 @@ class Analysis:
             return None
         module, _, function = declared.maker.partition(":")
         made: Optional[Stage] = getattr(import_part(module), function)(self)
-        text = self.config.label
-        if made is None or not (declared.draws and text):
-            return made
-        works = [partial(with_label, text, task.work) for task in made.tasks]
-        tasks = [replace(it, work=work, settings={**it.settings, "label": text}) for it, work in zip(made.tasks, works)]
-        return replace(made, tasks=tasks)
+        return made

@@ -30,7 +30,7 @@ class Task:
     settings: Mapping[str, Any]  # all settings that its result depends on, as JSON could hold them
     code: str  # `dependencies.code_of` what its result depends on; the tasks of a stage share it
     # does it, and returns its summary for the record: a mapping, or a dataclass. It must be picklable
-    work: Callable[[], Any] = field(compare=False)
+    work: Callable[..., Any] = field(compare=False)
     # files from which interrupted work continues; they are removed before finished work is done again
     memory: tuple[Path, ...] = ()
     folders: tuple[Path, ...] = ()  # directories that it reads and writes beside its inputs and outputs

@@ -12,34 +12,50 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.contracts.blinding import Unblinding
+from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.report.figures import BACKGROUNDS, LEGEND, SIGNAL, in_style, save, single
 from MLTools.NanoML.report.page import digits, figure, page, table
+from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.schema.plain import plain
 from statistical_analysis.asymptotic import BANDS
-from statistical_analysis.limits import Limits, Point, in_words
+from statistical_analysis.limits import Limits, LimitsJob, Point, in_words, together
 from statistical_analysis.report.page import unblindings
 from statistical_analysis.report.plots import ONE_SIGMA, TWO_SIGMA
-from statistical_analysis.results import LEVEL, Limit, Significance
+from statistical_analysis.results import LEVEL, SCHEMA, Limit, Significance, read_results
 
 _DECADES = 12  # of p-values that are shown
 _UNKNOWN = Significance(np.nan, np.nan)  # a gap
 Floats = NDArray[np.float64]
 
 
-def draw_limits(limits: Limits, right: str, directory: Path) -> list[str]:
+def collect(job: LimitsJob) -> dict[str, str]:
+    """Read the results of all fits, and write what they are together: numbers, figures, page; return the summary."""
+    templates = Templates.read(job.source)
+    limits = together([(it, read_results(it.results)) for it in job.points])
+    directory = make_directory(job.directory)
+    channels = [it for each in templates.histograms for it in each.channels if it.region in job.regions]
+    drawn = draw_limits(job.style, limits, templates.conditions(channels, job.energies), directory)
+    write_text(directory / "report.html", limits_report(limits, drawn, directory, job.log))
+    write_json(directory / "results.json", {"schema": SCHEMA, **plain(limits)})
+    return {"summary": limits.summary}
+
+
+def draw_limits(style: Style, limits: Limits, right: str, directory: Path) -> list[str]:
     """Draw limits, and with data p-values, as PNG and PDF; return their names. `right` are luminosity and energy."""
-    figures = {"limits": limit_figure(limits, right)}
+    figures = {"limits": limit_figure(style, limits, right)}
     if limits.excluded_observed is not None and any(it.significance for it in limits.points):
-        figures["pvalues"] = probability_figure(limits, right)
+        figures["pvalues"] = probability_figure(style, limits, right)
     for name, drawn in figures.items():
         save(drawn, directory / name)
     return [*figures]
 
 
 @in_style
-def limit_figure(limits: Limits, right: str) -> Figure:
+def limit_figure(style: Style, limits: Limits, right: str) -> Figure:
     """The limit on the cross section, or else on the signal strength, against the parameter; with the cross section of the signal."""
-    drawn, axes = single(right, has_data=limits.unblinded is not None)
+    drawn, axes = single(style, right, has_data=limits.unblinded is not None)
     values, factors = _values(limits), np.array([_factor(limits, it) for it in limits.points])
     nothing = (np.nan,) * len(BANDS)  # a gap
     bands = np.array([it.limit.expected if it.limit else nothing for it in limits.points]) * factors[:, None]
@@ -72,9 +88,9 @@ def limit_figure(limits: Limits, right: str) -> Figure:
 
 
 @in_style
-def probability_figure(limits: Limits, right: str) -> Figure:
+def probability_figure(style: Style, limits: Limits, right: str) -> Figure:
     """The local p-value against the parameter: observed, and expected for a signal strength of one."""
-    drawn, axes = single(right, has_data=limits.unblinded is not None)
+    drawn, axes = single(style, right, has_data=limits.unblinded is not None)
     values, found = _values(limits), [it.significance or _UNKNOWN for it in limits.points]
     expected, observed = (
         np.maximum(norm.sf(it), 1e-300) for it in ([x.expected for x in found], [x.observed or 0 for x in found])

@@ -9,35 +9,10 @@ from pathlib import Path
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, digits, figure, page, rounded, table, verdict_list, with_error
+from statistical_analysis.report.plots import FIGURES
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results
 
-_CAPTIONS = {
-    "limit": (
-        "Limit",
-        "The upper limit on the signal strength by CLs, with the bands in which it is expected without a signal. The dotted line is the "
-        "strength of one: left of it, the signal as given is excluded.",
-    ),
-    "scan": (
-        "Likelihood",
-        "Twice the negative logarithm of the profile likelihood ratio. It crosses the dashed lines at one and two standard deviations. "
-        "Dotted: all parameters with an uncertainty before the fit are fixed at their best fit.",
-    ),
-    "impacts": (
-        "Impacts",
-        "Left: pulls, with what the fit leaves of the uncertainty as error bars. Right: change of the signal strength if the parameter is "
-        "moved by its uncertainty after the fit (filled) and before it (open), and all others are fitted again. The impacts of "
-        "statistical uncertainties of single bins (mcstat) follow from the covariance matrix.",
-    ),
-    "pulls": (
-        "Pulls",
-        "Shift of each parameter by the fit and its uncertainty, in units of the uncertainty before the fit. Expected data pull "
-        "nothing; an error bar well inside the inner band is a parameter that the fit constrains.",
-    ),
-    "correlations": ("Correlations", "Correlation coefficients in per cent, of the parameters with the largest ones."),
-}
 _MOST = 4  # names in a cell of a table
-_SMALL = ("limit", "scan", "correlations")
-"""Figures that do not need the full width."""
 
 
 def report(results: Results, answers: Sequence[Answer], drawn: Sequence[str], directory: Path) -> str:
@@ -49,8 +24,9 @@ def report(results: Results, answers: Sequence[Answer], drawn: Sequence[str], di
         f"<h2>Result</h2>{_numbers(results)}",
         f"<h2>Uncertainty of the signal strength</h2>{_breakdown(results)}",
         *(
-            f"<h2>{title}</h2>{figure(directory / f'{name}.png', title, 'narrow' if name in _SMALL else 'wide', text)}"
-            for name, (title, text) in _CAPTIONS.items()
+            f"<h2>{it.title}</h2>"
+            f"{figure(directory / f'{name}.png', it.title, 'narrow' if it.is_small else 'wide', it.reading)}"
+            for name, (it, _) in FIGURES.items()
             if name in drawn
         ),
         *(_channel(directory, each) for each in results.channels),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,9 +26,11 @@ from MLTools.NanoML.report.figures import (
     with_ratio,
 )
 from MLTools.NanoML.report.page import rounded, with_error
+from MLTools.NanoML.report.section import Caption
 from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack, drawn_edges, label_edges
+from MLTools.NanoML.report.style import PRIVATE_WORK, Style
 from statistical_analysis.model import FitChannel, StatisticalModel
-from statistical_analysis.results import CONSTRAINED, STATISTICAL, TOTAL, Channel, Limit, Parameter, Results, Yields
+from statistical_analysis.results import CONSTRAINED, STATISTICAL, TOTAL, Channel, Parameter, Results, Yields
 from statistical_analysis.samples import Sample
 from statistical_analysis.toys.experiments import Experiments
 
@@ -36,6 +39,7 @@ _MOST_SMOOTHED = 12  # variations
 ONE_SIGMA, TWO_SIGMA = "#607641", "#f5bb54"
 """The bands of expected limits, as CMS recommends them."""
 Floats = NDArray[np.float64]
+_Draw = TypeVar("_Draw", bound=Callable[..., Figure | None])
 
 
 @dataclass(frozen=True)
@@ -47,53 +51,109 @@ class Axis:
     right: str = ""
 
 
-def draw_results(results: Results, axes: Mapping[str, Axis], right: str, directory: Path) -> list[str]:
-    """Draw all figures into `directory`, as PNG and PDF; return their names, without suffix.
-
-    Parameters
-    ----------
-    axes
-        The axis of each channel, by the name of the channel.
-    right
-        Luminosity and energy, for the upper right corner.
-    """
-    figures = {"scan": scan(results, right)}
-    if results.limit:
-        figures["limit"] = limit(results, results.limit, right)
-    constrained = [it for it in results.parameters if it.kind == CONSTRAINED]
-    if results.impacts:
-        figures["impacts"] = impacts(results, right)
-    if constrained:
-        figures["pulls"] = pulls(results, constrained, right)
-    if len(results.parameters) > 1:
-        figures["correlations"] = correlations(results, right)
-    for channel in results.channels:
-        for stage, yields in (("before", channel.before), ("after", channel.after)):
-            figures[f"{stage}_{channel.name}"] = channel_figure(
-                results, channel, yields, axes[channel.name], stage, right
-            )
-    for name, figure in figures.items():
-        save(figure, directory / name)
-    return [*figures]
+FIGURES: dict[str, tuple[Caption, Callable[[Style, Results, str], Figure | None]]] = {}
+"""The figures of all parameters, by their names, in the order of the page: how to read each, and what draws it, if there is something."""
 
 
+def shown(caption: Caption) -> Callable[[_Draw], _Draw]:
+    """Make a function draw a figure of the page."""
+
+    def register(draw: _Draw) -> _Draw:
+        FIGURES[draw.__name__] = caption, draw
+        return draw
+
+    return register
+
+
+@shown(
+    Caption(
+        "Limit",
+        "The upper limit on the signal strength by CLs, with the bands in which it is expected without a signal. The dotted line is the "
+        "strength of one: left of it, the signal as given is excluded.",
+        is_small=True,
+    )
+)
 @in_style
-def impacts(results: Results, right: str) -> Figure:
+def limit(style: Style, results: Results, right: str) -> Figure | None:
+    """The upper limit with the bands of what is expected without a signal."""
+    found = results.limit
+    if found is None:
+        return None
+    figure, axes = single(style, right, ratio=0.62, has_data=results.unblinded is not None)
+    lowest, low, median, high, highest = found.expected
+    axes.barh(0, highest - lowest, 0.6, left=lowest, color=TWO_SIGMA, label="Expected, 95 %")
+    axes.barh(0, high - low, 0.6, left=low, color=ONE_SIGMA, label="Expected, 68 %")
+    axes.plot([median, median], [-0.3, 0.3], color="black", ls="--", lw=2.5, label="Expected, median")
+    ends = [highest, 1.0]
+    if found.observed is not None:
+        axes.plot([found.observed] * 2, [-0.3, 0.3], color="black", lw=3, label="Observed")
+        ends.append(found.observed)
+    axes.axvline(1, 0, 0.5, color=SIGNAL, lw=1.5, ls=":")  # below the legend
+    axes.set_ylim(-0.6, 1.7)
+    axes.set_yticks([])
+    axes.set_xlim(0, 1.1 * max(ends))
+    axes.set_xlabel(rf"{found.level:.0%} CL limit on the signal strength $\mu$".replace("%", r" %"))
+    axes.legend(ncols=2, loc="upper right", fontsize=18)
+    return figure
+
+
+@shown(
+    Caption(
+        "Likelihood",
+        "Twice the negative logarithm of the profile likelihood ratio. It crosses the dashed lines at one and two standard deviations. "
+        "Dotted: all parameters with an uncertainty before the fit are fixed at their best fit.",
+        is_small=True,
+    )
+)
+@in_style
+def scan(style: Style, results: Results, right: str) -> Figure:
+    """Twice the negative logarithm of the profile likelihood ratio, and of that with statistical errors of the data alone."""
+    figure, axes = single(style, right, ratio=0.85, has_data=results.unblinded is not None)
+    strength, likelihood = np.array(results.scan.strength), np.array(results.scan.likelihood)
+    color, total, (of_data, *_) = "black" if results.unblinded else BACKGROUNDS[0], results.strength, results.breakdown
+    systematic = max(total.error**2 - of_data.error**2, 0.0) ** 0.5
+    axes.plot(strength, likelihood, color=color, lw=2.5, label="Total uncertainty")
+    axes.plot(strength, results.scan.statistical, color=color, lw=2, ls=":", label="Statistics of data alone")
+    value, error, other = (rounded(it, of_data.error) for it in (total.value, of_data.error, systematic))
+    text = rf"$\mu$ = {value} $\pm$ {error} (stat.) $\pm$ {other} (syst.)"
+    axes.legend(loc="upper center", fontsize=LEGEND, title=text, title_fontsize=LEGEND)
+    for level, text in ((1, r"1$\sigma$"), (4, r"2$\sigma$")):
+        axes.axhline(level, color="#717581", lw=1.2, ls="--")
+        axes.text(strength[-1], level, f"{text} ", ha="right", va="bottom", fontsize=18, color="#717581")
+    axes.set_xlim(strength[0], strength[-1])
+    axes.set_ylim(0, 1.35 * min(max(float(likelihood.max()), 4.0), 9.0))
+    axes.set_xlabel(r"Signal strength $\mu$")
+    axes.set_ylabel(r"$-2\,\Delta\ln L$")
+    return figure
+
+
+@shown(
+    Caption(
+        "Impacts",
+        "Left: pulls, with what the fit leaves of the uncertainty as error bars. Right: change of the signal strength if the parameter is "
+        "moved by its uncertainty after the fit (filled) and before it (open), and all others are fitted again. The impacts of "
+        "statistical uncertainties of single bins (mcstat) follow from the covariance matrix.",
+    )
+)
+@in_style
+def impacts(style: Style, results: Results, right: str) -> Figure | None:
     """Pulls on the left, impacts on the signal strength on the right, the largest on top."""
-    shown = results.impacts[:_MOST_IMPACTS]
+    if not results.impacts:
+        return None
+    largest = results.impacts[:_MOST_IMPACTS]
     known = {it.name: it for it in results.parameters}
     strength = results.strength
     text = f"{right}    $\\mu$ = {with_error(strength.value, strength.error)}"
-    figure, (left, axes) = _rows(results, len(shown), [1.1, 1], text)
-    place = np.arange(len(shown), dtype=float)[::-1]
-    _pull_points(left, [known[it.parameter] for it in shown], place)
+    figure, (left, axes) = _rows(style, results, len(largest), [1.1, 1], text)
+    place = np.arange(len(largest), dtype=float)[::-1]
+    _pull_points(left, [known[it.parameter] for it in largest], place)
     for sign, color in (("up", "#e42536"), ("down", "#5790fc")):
-        after = [getattr(it, sign) for it in shown]
-        before = [getattr(it, f"before_{sign}") for it in shown]
+        after = [getattr(it, sign) for it in largest]
+        before = [getattr(it, f"before_{sign}") for it in largest]
         axes.barh(place, before, 0.8, fill=False, edgecolor=color, lw=1.2, label=f"before the fit, {sign}")
         axes.barh(place, after, 0.8, color=color, alpha=0.75, label=f"after the fit, {sign}")
     reach = 1.15 * max(
-        [*(abs(getattr(it, key)) for it in shown for key in ("up", "down", "before_up", "before_down")), 1e-9]
+        [*(abs(getattr(it, key)) for it in largest for key in ("up", "down", "before_up", "before_down")), 1e-9]
     )
     axes.set_xlim(-reach, reach)
     axes.axvline(0, color="black", lw=0.8)
@@ -103,20 +163,32 @@ def impacts(results: Results, right: str) -> Figure:
     return figure
 
 
+@shown(
+    Caption(
+        "Pulls",
+        "Shift of each parameter by the fit and its uncertainty, in units of the uncertainty before the fit. Expected data pull "
+        "nothing; an error bar well inside the inner band is a parameter that the fit constrains.",
+    )
+)
 @in_style
-def pulls(results: Results, parameters: Sequence[Parameter], right: str) -> Figure:
+def pulls(style: Style, results: Results, right: str) -> Figure | None:
     """The shift of each parameter from its value before the fit, and its error, in units of the error before the fit."""
+    parameters = [it for it in results.parameters if it.kind == CONSTRAINED]
+    if not parameters:
+        return None
     order = {it.parameter: number for number, it in enumerate(results.impacts)}
-    shown = sorted(parameters, key=lambda it: order.get(it.name, len(order)))[:_MOST_PULLS]
-    figure, (axes,) = _rows(results, len(shown), [1], right)
-    _pull_points(axes, shown, np.arange(len(shown), dtype=float)[::-1])
+    first = sorted(parameters, key=lambda it: order.get(it.name, len(order)))[:_MOST_PULLS]
+    figure, (axes,) = _rows(style, results, len(first), [1], right)
+    _pull_points(axes, first, np.arange(len(first), dtype=float)[::-1])
     return figure
 
 
-def _rows(results: Results, number: int, widths: Sequence[float], right: str) -> tuple[Figure, Sequence[Axes]]:
+def _rows(
+    style: Style, results: Results, number: int, widths: Sequence[float], right: str
+) -> tuple[Figure, Sequence[Axes]]:
     """A figure of so many rows of parameters."""
     size = (5.5 + 4.5 * (len(widths) - 1), 0.3 * number + 2.4)
-    figure = small(size, right, results.unblinded is not None)
+    figure = small(style, size, right, results.unblinded is not None)
     found = figure.subplots(1, len(widths), sharey=True, width_ratios=widths, squeeze=False)[0]
     for axes in found:
         axes.set_ylim(-0.7, number - 0.3)
@@ -138,9 +210,16 @@ def _pull_points(axes: Axes, shown: Sequence[Parameter], place: Floats) -> None:
     axes.set_xlabel(r"$(\hat{\theta} - \theta_0) / \Delta\theta$")
 
 
+@shown(
+    Caption(
+        "Correlations", "Correlation coefficients in per cent, of the parameters with the largest ones.", is_small=True
+    )
+)
 @in_style
-def correlations(results: Results, right: str) -> Figure:
+def correlations(style: Style, results: Results, right: str) -> Figure | None:
     """The correlation coefficients of the parameters that have the largest ones."""
+    if len(results.parameters) < 2:
+        return None
     matrix = np.array(results.correlations)
     off = np.abs(matrix - np.diag(np.diag(matrix)))
     names = [it.name for it in results.parameters]
@@ -148,11 +227,11 @@ def correlations(results: Results, right: str) -> Figure:
     strength = names.index(results.strength.name)
     chosen = np.array(sorted({strength, *order.tolist()}, key=lambda it: (it != strength, it)))
     size = 3.4 + 0.46 * len(chosen)
-    figure = small((size + 0.8, size), right, results.unblinded is not None)
+    figure = small(style, (size + 0.8, size), right, results.unblinded is not None)
     axes = figure.subplots()
-    shown = matrix[np.ix_(chosen, chosen)]
-    image = axes.imshow(shown, vmin=-1, vmax=1, cmap="RdBu_r")
-    for (row, column), value in np.ndenumerate(shown):
+    largest = matrix[np.ix_(chosen, chosen)]
+    image = axes.imshow(largest, vmin=-1, vmax=1, cmap="RdBu_r")
+    for (row, column), value in np.ndenumerate(largest):
         color = "white" if abs(value) > 0.6 else "black"
         axes.text(column, row, f"{round(100 * value)}", ha="center", va="center", fontsize=9, color=color)
     texts = [names[it] for it in chosen]
@@ -164,51 +243,8 @@ def correlations(results: Results, right: str) -> Figure:
 
 
 @in_style
-def scan(results: Results, right: str) -> Figure:
-    """Twice the negative logarithm of the profile likelihood ratio, and of that with statistical errors of the data alone."""
-    figure, axes = single(right, ratio=0.85, has_data=results.unblinded is not None)
-    strength, likelihood = np.array(results.scan.strength), np.array(results.scan.likelihood)
-    color, total, (of_data, *_) = "black" if results.unblinded else BACKGROUNDS[0], results.strength, results.breakdown
-    systematic = max(total.error**2 - of_data.error**2, 0.0) ** 0.5
-    axes.plot(strength, likelihood, color=color, lw=2.5, label="Total uncertainty")
-    axes.plot(strength, results.scan.statistical, color=color, lw=2, ls=":", label="Statistics of data alone")
-    value, error, other = (rounded(it, of_data.error) for it in (total.value, of_data.error, systematic))
-    text = rf"$\mu$ = {value} $\pm$ {error} (stat.) $\pm$ {other} (syst.)"
-    axes.legend(loc="upper center", fontsize=LEGEND, title=text, title_fontsize=LEGEND)
-    for level, text in ((1, r"1$\sigma$"), (4, r"2$\sigma$")):
-        axes.axhline(level, color="#717581", lw=1.2, ls="--")
-        axes.text(strength[-1], level, f"{text} ", ha="right", va="bottom", fontsize=18, color="#717581")
-    axes.set_xlim(strength[0], strength[-1])
-    axes.set_ylim(0, 1.35 * min(max(float(likelihood.max()), 4.0), 9.0))
-    axes.set_xlabel(r"Signal strength $\mu$")
-    axes.set_ylabel(r"$-2\,\Delta\ln L$")
-    return figure
-
-
-@in_style
-def limit(results: Results, found: Limit, right: str) -> Figure:
-    """The upper limit with the bands of what is expected without a signal."""
-    figure, axes = single(right, ratio=0.62, has_data=results.unblinded is not None)
-    lowest, low, median, high, highest = found.expected
-    axes.barh(0, highest - lowest, 0.6, left=lowest, color=TWO_SIGMA, label="Expected, 95 %")
-    axes.barh(0, high - low, 0.6, left=low, color=ONE_SIGMA, label="Expected, 68 %")
-    axes.plot([median, median], [-0.3, 0.3], color="black", ls="--", lw=2.5, label="Expected, median")
-    ends = [highest, 1.0]
-    if found.observed is not None:
-        axes.plot([found.observed] * 2, [-0.3, 0.3], color="black", lw=3, label="Observed")
-        ends.append(found.observed)
-    axes.axvline(1, 0, 0.5, color=SIGNAL, lw=1.5, ls=":")  # below the legend
-    axes.set_ylim(-0.6, 1.7)
-    axes.set_yticks([])
-    axes.set_xlim(0, 1.1 * max(ends))
-    axes.set_xlabel(rf"{found.level:.0%} CL limit on the signal strength $\mu$".replace("%", r" %"))
-    axes.legend(ncols=2, loc="upper right", fontsize=18)
-    return figure
-
-
-@in_style
 def channel_figure(
-    results: Results, channel: Channel, yields: Sequence[Yields], axis: Axis, stage: str, right: str
+    style: Style, results: Results, channel: Channel, yields: Sequence[Yields], axis: Axis, stage: str, right: str
 ) -> Figure:
     """Stacked samples with the error of their sum, the signal on top of them, data if there are any, and the ratio."""
     edges, total = drawn_edges(axis.edges), next(it for it in yields if it.sample == TOTAL)
@@ -220,7 +256,7 @@ def channel_figure(
     shown += [Drawn(it.sample, np.maximum(it.events, 0), SIGNAL) for it in yields if it.sample == results.signal]
     data = None if channel.observed is None else Observed.of(channel.observed)
     stack = Stack(edges, shown, np.array(total.errors), "Uncertainty", data=data)
-    figure, axes, below = with_ratio(axis.right or right, results.unblinded is not None)
+    figure, axes, below = with_ratio(style, axis.right or right, results.unblinded is not None)
     draw_stack(axes, stack)
     draw_ratio(below, stack)
     label_edges(below, axis.edges)
@@ -231,7 +267,29 @@ def channel_figure(
     return figure
 
 
-def draw_smoothed(model: StatisticalModel, right: str, directory: Path) -> list[str]:
+def draw_results(style: Style, results: Results, axes: Mapping[str, Axis], right: str, directory: Path) -> list[str]:
+    """Draw all figures into `directory`, as PNG and PDF; return their names, without suffix.
+
+    Parameters
+    ----------
+    axes
+        The axis of each channel, by the name of the channel.
+    right
+        Luminosity and energy, for the upper right corner.
+    """
+    figures = {name: draw(style, results, right) for name, (_, draw) in FIGURES.items()}
+    for channel in results.channels:
+        for stage, yields in (("before", channel.before), ("after", channel.after)):
+            figures[f"{stage}_{channel.name}"] = channel_figure(
+                style, results, channel, yields, axes[channel.name], stage, right
+            )
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    for name, figure in drawn.items():
+        save(figure, directory / name)
+    return [*drawn]
+
+
+def draw_smoothed(style: Style, model: StatisticalModel, right: str, directory: Path) -> list[str]:
     """Draw the smoothed variations of each channel into `directory`, as PNG and PDF; return the names of the figures.
 
     `right` is luminosity and energy.
@@ -241,7 +299,9 @@ def draw_smoothed(model: StatisticalModel, right: str, directory: Path) -> list[
         found = [(sample, name) for sample in channel.samples for name in sample.rough]
         if found:
             found.sort(key=lambda it: -_smoothing(*it))
-            save(_smoothed_figure(channel, found[:_MOST_SMOOTHED], right), directory / f"smoothed_{channel.name}")
+            save(
+                _smoothed_figure(style, channel, found[:_MOST_SMOOTHED], right), directory / f"smoothed_{channel.name}"
+            )
             drawn.append(f"smoothed_{channel.name}")
     return drawn
 
@@ -251,9 +311,9 @@ def _smoothing(sample: Sample, name: str) -> float:
 
 
 @in_style
-def _smoothed_figure(channel: FitChannel, shown: Sequence[tuple[Sample, str]], right: str) -> Figure:
+def _smoothed_figure(style: Style, channel: FitChannel, shown: Sequence[tuple[Sample, str]], right: str) -> Figure:
     """Ratios to the nominal events, the largest changes by smoothing first."""
-    figure, panels = grid(len(shown), f"{channel.name}, {right}", columns=3, panel=(4.4, 3.5))
+    figure, panels = grid(style, len(shown), f"{channel.name}, {right}", columns=3, panel=(4.4, 3.5))
     for axes, (sample, name) in zip(panels, shown, strict=True):
         _smoothed_panel(axes, channel, sample, name)
     handles, texts = panels[0].get_legend_handles_labels()
@@ -282,12 +342,12 @@ def _smoothed_panel(axes: Axes, channel: FitChannel, sample: Sample, name: str) 
 
 
 @in_style
-def draw_experiments(found: Experiments, stem: Path) -> None:
+def draw_experiments(found: Experiments, stem: Path, style: Style = PRIVATE_WORK) -> None:
     """Left, pulls of the signal strength with the normal distribution; right, mean and width of those of all others."""
     _, *others = found.pulls
     shown = [it for it in others if it.kind != STATISTICAL][:_MOST_TESTED]
     figure = small(
-        (12, max(6.0, 0.3 * len(shown) + 2.4)), f"{found.count} pseudo-experiments, $\\mu$ = {found.strength:g}"
+        style, (12, max(6.0, 0.3 * len(shown) + 2.4)), f"{found.count} pseudo-experiments, $\\mu$ = {found.strength:g}"
     )
     axes, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
     errors = np.array([it or np.nan for it in found.errors])

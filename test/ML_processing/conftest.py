@@ -14,7 +14,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ML_processing import plots
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.hdf5 import (
@@ -32,6 +31,7 @@ from MLTools.NanoML.contracts.hdf5 import (
 )
 from MLTools.NanoML.model.padding import Jagged, Places
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, FileAccounting, RecordedAccounting, WeightSums
+from MLTools.NanoML.report import figures
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.trilepton import Trilepton
 
@@ -196,7 +196,7 @@ def run(files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def measured(run: Path, files: list[Path]) -> dict[str, Any]:
     """Its evaluation, with the report in the directory of the training."""
-    from ML_processing.evaluation import evaluate
+    from ML_processing.evaluation.report import evaluate
 
     return evaluate(run, files, run)
 
@@ -255,6 +255,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, write: Writer) -> Path:
     """A training on toy events with these settings, without plots; to be copied before it is changed."""
     directory = tmp_path_factory.mktemp("toy")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "save", lambda figure, stem: None)
+        patch.setattr(figures, "save", lambda figure, stem: None)
         train([toy_in(directory, write)()], QUICK, directory / "run")
     return directory / "run"

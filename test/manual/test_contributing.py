@@ -144,6 +144,49 @@ def test_a_correction_of_objects(tmp_path: Path) -> None:
     assert done(CORRECTION, tmp_path, environment) == "[60.0, 30.0]\n"
 
 
+SECTION = """
+import json
+from pathlib import Path
+from click.testing import CliRunner
+from MLTools.NanoML.cli import nanoml
+
+def run(*arguments):
+    done = CliRunner().invoke(nanoml, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+run("run", "a.yaml", "--to", "evaluate")
+module = Path(MODULE)
+module.write_text(module.read_text().replace('"Weight"', '"Weight of an event"'))
+plan = json.loads(run("run", "a.yaml", "--to", "evaluate", "--dry-run", "--json"))
+print(json.dumps([each["to_do"] for each in plan if each["to_do"]]))
+"""
+
+
+def test_a_figure_of_the_report(tmp_path: Path, sample: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("data_processing.convert.convert")
+    checkout, environment = copied(ROOT, tmp_path, PARTS)
+    add(checkout, "A figure of the report")
+    datasets = {
+        name: {"files": f"{sample}/{name}/*.root", "class": name, "cross_section": 1.0}
+        for name in ("WZTo3LNu_Pt100", "ZGToLLG_PtG100")
+    }
+    train = {"model": "mlp", "epochs": 1, "device": "cpu"}
+    content = {"luminosity": 1.0, "datasets": datasets, "convert": {"features": ["MET_pt", "nJet"]}, "train": train}
+    (tmp_path / "a.yaml").write_text(json.dumps(content))
+    module = checkout / "ML_processing" / "evaluation" / "sections" / "weights.py"
+    (changed,) = json.loads(done(SECTION.replace("MODULE", repr(str(module))), tmp_path, environment))
+    assert changed == {"report": "ML_processing.evaluation.sections.weights was changed"}
+    run = tmp_path / "a" / "training"
+    shown = json.loads((run / "metrics.json").read_text())["plots"]["weights"]
+    assert [it["name"] for it in shown["classes"]] == ["WZTo3LNu_Pt100", "ZGToLLG_PtG100"]
+    assert (run / "weights.png").read_bytes().startswith(b"\x89PNG")
+    page = (run / "report.html").read_text()
+    assert '<a href="#weights">Weights by class</a>' in page
+    assert page.index('id="weights"') > page.index('id="loss"')
+
+
 SYSTEM = """
 import json, time
 from pathlib import Path

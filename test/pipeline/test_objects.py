@@ -23,7 +23,7 @@ import torch
 from data_processing.convert.columns import StoredCollection
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.score.score import ScoreJob, score_file
-from ML_processing.evaluation import evaluate
+from ML_processing.evaluation.report import evaluate
 from ML_processing.events.inputs import Inputs
 from ML_processing.export.export import TrainedNetworks, export
 from ML_processing.training.directory import Training

@@ -29,6 +29,10 @@ SHELL = (
     "terminal",
     "workflow",
 )
+SECTIONS = [
+    f"ML_processing.evaluation.sections.{path.stem}"
+    for path in (ROOT / "ML_processing" / "evaluation" / "sections").glob("[!_]*.py")
+]
 KERNELS = [
     ("data_processing.skim.skim",),
     ("data_processing.skim.nanoaodtools_engine",),
@@ -39,7 +43,7 @@ KERNELS = [
     ("data_processing.score.attach",),
     ("data_processing.score.score",),
     ("ML_processing.training.fold", "ML_processing.training.description", "ML_processing.networks.mlp"),
-    ("ML_processing.evaluation", "ML_processing.networks.mlp"),
+    ("ML_processing.evaluation.report", *SECTIONS, "ML_processing.networks.mlp"),
     ("ML_processing.export.export", "ML_processing.networks.transformer"),
     ("statistical_analysis.workspace", "statistical_analysis.datacard"),
 ]

@@ -26,6 +26,7 @@ from MLTools.NanoML.contracts.templates import (
     Templates,
 )
 from MLTools.NanoML.report.page import digits
+from MLTools.NanoML.report.style import PRIVATE_WORK
 from MLTools.NanoML.schema.plain import build, plain
 from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
@@ -117,7 +118,7 @@ def test_the_page_has_all_values_and_leads_to_their_fits(tmp_path: Path, observe
     from statistical_analysis.report.limits import draw_limits, limits_report
 
     limits = together(fits([0.1, 10, 20], observed))
-    drawn = draw_limits(limits, "10 fb$^{-1}$", tmp_path)
+    drawn = draw_limits(PRIVATE_WORK, limits, "10 fb$^{-1}$", tmp_path)
     page = limits_report(limits, drawn, tmp_path)
     assert all(f'<a href="mass{value:g}/report.html">mass = {value:g}</a>' in page for value in VALUES)
     assert "Expected to be excluded at 95 % CL: mass from 600 to 800." in page
@@ -223,14 +224,14 @@ def test_a_value_without_a_limit_is_named_and_the_others_are_shown(
     reasons = {None: "it is above 40", 0: "no fit"}
     named = ", ".join(f"mass = {it:g} ({reasons[median]})" for it, median in zip(VALUES, medians) if not median)
     assert f"; no limit at {named}: the signal has too few events, or " in limits.summary
-    page = limits_report(limits, draw_limits(limits, "10 fb$^{-1}$", tmp_path), tmp_path)
+    page = limits_report(limits, draw_limits(PRIVATE_WORK, limits, "10 fb$^{-1}$", tmp_path), tmp_path)
     assert f"There is no limit at {named}" in page
     columns = 3 if observed is None else 4
     assert page.count("<td>above 4</td>") == columns * medians.count(None)  # 40 times 0.1 pb
     assert page.count("<td>no signal</td>") == columns * medians.count(0)
     assert ("p-values" in page) == (observed is not None and medians.count(0) < 3)
     assert page.count("<td>0.01</td><td>0.007 to 0.014</td>") == medians.count(0.1)
-    lines = {it.get_label(): it.get_ydata() for it in limit_figure(limits, "").axes[0].get_lines()}
+    lines = {it.get_label(): it.get_ydata() for it in limit_figure(PRIVATE_WORK, limits, "").axes[0].get_lines()}
     assert lines["Expected, median"] == pytest.approx([it / 10 if it else np.nan for it in medians], nan_ok=True)
     above = lines.get("No limit up to here", [np.nan] * 3)
     assert above == pytest.approx([4 if it is None else np.nan for it in medians], nan_ok=True)

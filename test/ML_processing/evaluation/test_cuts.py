@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ML_processing.evaluation.cuts import sculpted, significance
 from ML_processing.evaluation.scored import Scored
+from ML_processing.evaluation.sections.cuts import SculptedMasses
+from ML_processing.evaluation.sections.significance import Significance
 from ML_processing.metrics.significance import asimov
 from ML_processing.models.discriminant import BoundDiscriminant
 from MLTools.NanoML.model import Discriminant
@@ -33,14 +34,14 @@ def scored(events: int, seed: int, separation: float = 1.0) -> tuple[Scored, NDA
 
 def test_each_half_is_measured_behind_the_cut_of_the_other() -> None:
     events, hashes = scored(2000, seed=1)
-    found = significance(events, hashes, TOTALS, physical=True)
+    found = Significance.of_cuts(events, hashes, TOTALS, physical=True)
     assert found is not None
     assert found.cross_fit is not None
     values, errors = [], []
     for it, parity in zip(found.cross_fit.halves, (0, 1), strict=True):
         assert it.chosen_on == ("even", "odd")[parity]
         chooses, others = (events.select(hashes % 2 == side) for side in (parity, 1 - parity))
-        alone = significance(chooses, np.arange(len(chooses), dtype=np.uint64), TOTALS, physical=True)
+        alone = Significance.of_cuts(chooses, np.arange(len(chooses), dtype=np.uint64), TOTALS, physical=True)
         assert alone is not None
         assert it.score_at_least == alone.best.score_at_least
         passed = others.score >= it.score_at_least
@@ -58,12 +59,12 @@ def test_the_significance_is_not_biased_by_the_choice_of_the_cut() -> None:
     """That on the events that chose the cut is."""
     biased, tested = [], []
     for seed in range(40):
-        found = significance(*scored(300, seed), TOTALS, physical=True)
+        found = Significance.of_cuts(*scored(300, seed), TOTALS, physical=True)
         if found is not None and found.cross_fit is not None:
             biased.append(found.best.asimov)
             tested.append(found.cross_fit.asimov)
     assert len(tested) > 30
-    many = significance(*scored(200_000, seed=99), TOTALS, physical=True)
+    many = Significance.of_cuts(*scored(200_000, seed=99), TOTALS, physical=True)
     assert many is not None
     assert many.cross_fit is not None
     assert many.best.asimov == pytest.approx(many.cross_fit.asimov, rel=0.01)
@@ -73,7 +74,7 @@ def test_the_significance_is_not_biased_by_the_choice_of_the_cut() -> None:
 
 def test_too_few_events_to_halve() -> None:
     events, hashes = scored(14, seed=1)
-    found = significance(events, hashes, TOTALS, physical=True)
+    found = Significance.of_cuts(events, hashes, TOTALS, physical=True)
     assert found is None or found.cross_fit is None
 
 
@@ -86,10 +87,10 @@ def test_a_class_that_a_half_lacks() -> None:
         discriminant=BoundDiscriminant(events.discriminant.of, ["signal", "other", "rare"]),
     )
     totals = np.bincount(third.labels, third.weights.astype(float)).tolist()
-    whole = significance(third, hashes, totals, physical=True)
+    whole = Significance.of_cuts(third, hashes, totals, physical=True)
     assert whole is not None
     assert whole.cross_fit is not None
-    alone = significance(third, np.where(third.labels == 2, 0, hashes).astype(np.uint64), totals, physical=True)
+    alone = Significance.of_cuts(third, np.where(third.labels == 2, 0, hashes).astype(np.uint64), totals, physical=True)
     assert alone is not None
     assert alone.cross_fit is None
 
@@ -103,7 +104,7 @@ def test_of_many_masses_those_are_shown_that_a_cut_changes_most() -> None:
     table = SimpleNamespace(names=list(known), features=np.stack(columns, axis=1), extras={}, about=about)
     table.classes = ["signal", "other"]
     tested = cast("Any", SimpleNamespace(table=table, training=SimpleNamespace(parameter=None), seed=1))
-    found = sculpted(tested, events, None, None)
+    found = SculptedMasses.behind_cuts(tested, events, None, None)
     assert found is not None
     assert [it.feature for it in found.panels] == ["c_mass", "d_mass", "e_mass"]
     assert found.masses == 5

@@ -11,9 +11,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from ML_processing import plots
-from ML_processing.evaluation import evaluate
-from ML_processing.evaluation.cuts import is_mass
+from ML_processing.evaluation.report import evaluate
+from ML_processing.evaluation.sections.cuts import is_mass
 from ML_processing.events.survey import make_splits
 from ML_processing.metrics.measured import effective_events
 from ML_processing.training.data import inputs_of, read
@@ -21,6 +20,8 @@ from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Against, Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.report import figures
+from services.evaluations import draw_only
 
 Toy = Callable[..., Path]
 CLASSES = ["signal", "WZ", "ZG"]
@@ -32,8 +33,8 @@ TOY_AUC = 0.841  # the best: two Gaussians of unit width at a distance of sqrt(2
 def no_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """They take longer than all else here; those of the example, of drift and of a regression are made."""
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr(plots, "_figure", lambda *_: None)
-    monkeypatch.setattr(plots, "save", lambda figure, stem: stem.with_suffix(".png").write_bytes(b""))
+        draw_only(monkeypatch)
+    monkeypatch.setattr(figures, "save", lambda figure, stem: stem.with_suffix(".png").write_bytes(b""))
 
 
 @pytest.fixture
@@ -405,7 +406,7 @@ def test_many_events_are_sampled(toy: Toy, quick: Train, tmp_path: Path, monkeyp
     file = toy(negative=0.1)
     train([file], dataclasses.replace(quick, epochs=30), tmp_path / "run")
     complete = evaluate(tmp_path / "run", [file], tmp_path / "report")
-    monkeypatch.setattr("ML_processing.evaluation.evaluation.MOST_EVENTS", 200)
+    monkeypatch.setattr("ML_processing.evaluation.measurement.MOST_EVENTS", 200)
     content = evaluate(tmp_path / "run", [file], tmp_path / "report")
     assert content["auc"] == complete["auc"]
     assert content["events"]["sampled"] == content["plots"]["features"]["events"] == 200

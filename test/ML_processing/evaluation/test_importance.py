@@ -5,13 +5,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ML_processing.evaluation.importance import (
+from ML_processing.evaluation.sections.importance import (
     Importance,
     InputImportance,
     integrated_gradients,
     permutation_importance,
 )
-from ML_processing.evaluation.inputs import correlation
+from ML_processing.evaluation.sections.inputs import correlation
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc_difference
 

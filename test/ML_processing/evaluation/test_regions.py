@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
-from ML_processing import plots
-from ML_processing.evaluation import evaluate
+from ML_processing.evaluation.report import _draw, evaluate
+from ML_processing.evaluation.sections.regions import Regions
 from ML_processing.training.data import read
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
+from MLTools.NanoML.report.style import PRIVATE_WORK
+from services.evaluations import draw_only, evaluation
 
 Toy = Callable[..., Path]
 COUNT = 600
@@ -32,8 +33,7 @@ REGIONS = {name.removeprefix("in_"): f"cut < {name}" for name in FLAGS}
 @pytest.fixture(autouse=True)
 def few_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other figures take longer than all else here."""
-    draw = plots._figure
-    monkeypatch.setattr(plots, "_figure", lambda name, *rest: draw(name, *rest) if name == "region" else Figure())
+    draw_only(monkeypatch, "regions")
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_the_page_has_a_section_for_each_region(evaluated: tuple[Path, dict[str,
 
 def test_figures_of_other_regions_are_removed(tmp_path: Path) -> None:
     (tmp_path / "region_gone.png").touch()
-    plots.draw_regions({}, tmp_path)
+    assert _draw(evaluation({Regions: Regions({})}), [Regions], PRIVATE_WORK, tmp_path) == []
     assert not list(tmp_path.iterdir())
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ML_processing.evaluation.regression import residuals, rmse_difference
+from ML_processing.evaluation.sections.regression import residuals, rmse_difference
 
 
 def test_residuals_are_predicted_minus_true() -> None:

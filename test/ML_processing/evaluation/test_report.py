@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from ML_processing.evaluation.report import CAPTIONS
-from ML_processing.evaluation.tables import provenance
+from ML_processing.evaluation.content import all_sections
+from ML_processing.evaluation.report import ORDER, provenance
+from ML_processing.evaluation.sections.data import Data
 from ML_processing.training.description import TrainingDescription
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.report.page import table
@@ -91,14 +92,17 @@ def test_the_table_of_the_data_has_files_that_were_left_out(run: Path, measured:
     assert expected in provenance(changed, measured["created"], [])
 
 
-def test_captions_are_those_of_the_figures() -> None:
-    from ML_processing import plots
+def test_captions() -> None:
+    captions = [kind.caption for kind in all_sections() if kind.caption.title] + [Data.caption_of_scores]
+    assert len({it.title for it in captions}) == len(captions)
+    for it in captions:
+        assert not it.title.endswith(".")
+        assert it.reading.endswith(".")
+        assert it.worrying.endswith(".")
 
-    assert set(CAPTIONS) == {*plots.FIGURES, "importance", "loss"}
-    for title, reading, worrying in CAPTIONS.values():
-        assert not title.endswith(".")
-        assert reading.endswith(".")
-        assert worrying.endswith(".")
+
+def test_the_page_has_an_order() -> None:
+    assert {kind.name for kind in all_sections()} == set(ORDER)
 
 
 def test_names_are_escaped() -> None:

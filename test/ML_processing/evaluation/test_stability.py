@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from ML_processing import plots
-from ML_processing.evaluation import evaluate
+from ML_processing.evaluation.report import evaluate
 from ML_processing.evaluation.scored import OutOfFold
-from ML_processing.evaluation.stability import Eras, Repeat, Repeats, eras_of, repeat_answers, repeated, repeats_on
+from ML_processing.evaluation.sections.eras import Eras
+from ML_processing.evaluation.sections.repeats import Repeat, Repeats, repeated
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc
 from ML_processing.requests import RepeatRequest, repeats_of
@@ -27,6 +27,9 @@ from ML_processing.training.description import TrainingDescription
 from ML_processing.training.directory import Training
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.report import figures
+from MLTools.NanoML.report.page import Answer
+from services.evaluations import draw_only, evaluation
 
 Toy = Callable[..., Path]
 
@@ -38,7 +41,7 @@ def training(whole: Path) -> Training:
 
 
 def measured(training: Training, files: dict[str, list[Path]]) -> Eras:
-    found = eras_of(training, files, True)
+    found = Eras.measured(training, files, True)
     assert found is not None
     return found
 
@@ -77,13 +80,13 @@ def test_an_era_without_signal_has_no_separation(toy: Toy, training: Training) -
 
 
 def test_one_era_is_not_compared(toy: Toy, training: Training) -> None:
-    assert eras_of(training, {"2018": [toy()]}, True) is None
-    assert eras_of(training, {}, True) is None
+    assert Eras.measured(training, {"2018": [toy()]}, True) is None
+    assert Eras.measured(training, {}, True) is None
 
 
 def test_the_page_shows_it(toy: Toy, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw, file = plots._figure, toy()
-    monkeypatch.setattr(plots, "_figure", lambda name, *rest: draw(name, *rest) if name == "eras" else Figure())
+    file = toy()
+    draw_only(monkeypatch, "eras")
     content = evaluate(whole, [file], tmp_path, eras={"2018": [file], "2022": [file]})
     assert list(content["plots"]["eras"]["eras"]) == ["2018", "2022"]
     page = (tmp_path / "report.html").read_text()
@@ -100,10 +103,9 @@ WANTED = RepeatRequest(2, (0.3, 0.6))
 @pytest.fixture(autouse=True)
 def few_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other figures take longer than all else here."""
-    draw = plots._figure
-    monkeypatch.setattr(plots, "_figure", lambda name, *rest: draw(name, *rest) if name == "repeats" else Figure())
-    save = plots.save
-    monkeypatch.setattr(plots, "save", lambda figure, stem: save(Figure() if stem.name == "loss" else figure, stem))
+    draw_only(monkeypatch, "repeats")
+    save = figures.save
+    monkeypatch.setattr(figures, "save", lambda figure, stem: save(Figure() if stem.name == "loss" else figure, stem))
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +185,7 @@ def test_too_small_a_share(whole: Path, toy: Toy, tmp_path: Path) -> None:
 def test_nothing_is_trained_unless_it_is_asked_for(whole: Path, toy: Toy, tmp_path: Path) -> None:
     training, table = Training.load(whole), read([toy()], Train(folds=3))
     assert repeated(training, [toy()], tmp_path / "run", RepeatRequest()) == []
-    assert repeats_on(OutOfFold(training, table, np.zeros((600, 2), np.float32)), []) is None
+    assert Repeats.measured(OutOfFold(training, table, np.zeros((600, 2), np.float32)), []) is None
     assert not repeats_of(tmp_path / "run").exists()
 
 
@@ -193,12 +195,16 @@ def repeats(spread: float, gain: float, error: float = 0.002) -> Repeats:
     return Repeats(seeds, Measured(spread, spread / 2), 0.05, curve, Measured(gain, error))
 
 
+def answers_about(found: Repeats | None) -> list[Answer]:
+    return list(Repeats.answers(evaluation({Repeats: found})))
+
+
 @pytest.mark.parametrize(
     ("spread", "gain", "expected"),
     [(0.001, 0.001, ["good", "good"]), (0.02, 0.001, ["look", "good"]), (0.001, 0.03, ["good", "look"])],
 )
 def test_what_it_means(spread: float, gain: float, expected: list[str]) -> None:
-    answers = list(repeat_answers(repeats(spread, gain)))
+    answers = answers_about(repeats(spread, gain))
     assert [it.state for it in answers] == expected
     assert f"standard deviation {spread:.4f}" in answers[0].text
     assert "From 300 to 1,000 training events" in answers[1].text
@@ -236,15 +242,15 @@ def test_what_it_means(spread: float, gain: float, expected: list[str]) -> None:
     ],
 )
 def test_whether_the_curve_is_flat(gain: float, error: float, state: str, says: str) -> None:
-    answer = list(repeat_answers(repeats(0.001, gain, error)))[1]
+    answer = answers_about(repeats(0.001, gain, error))[1]
     assert answer.state == state
     assert says in answer.text
 
 
 def test_only_what_was_varied_is_answered() -> None:
     alone = Repeats([Repeat(1, 100, Measured(0.8, 0.01))], Measured(None, None), None, [], Measured(None, None))
-    assert list(repeat_answers(alone)) == []
-    assert list(repeat_answers(None)) == []
+    assert answers_about(alone) == []
+    assert answers_about(None) == []
 
 
 def test_networks_at_a_value_of_the_parameter_that_they_have_not_seen(toy: Toy, quick: Train, tmp_path: Path) -> None:

@@ -1,37 +1,23 @@
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any, TypeVar
+from collections.abc import Mapping
 
 import pytest
 
-from ML_processing.evaluation.classification import (
-    Calibration,
-    ClassCalibration,
-    Classification,
-    ClassificationPlots,
-    ClassTests,
-    Overtraining,
-)
-from ML_processing.evaluation.cuts import SculptedMass, SculptedMasses, ShapeAfterCut
-from ML_processing.evaluation.importance import Importance, InputImportance
-from ML_processing.evaluation.inputs import Drift, FeatureDrift
-from ML_processing.evaluation.regression import Accuracy, Regression, RegressionPlots, Residuals
+from ML_processing.evaluation.content import Part, all_sections
+from ML_processing.evaluation.report import verdict
 from ML_processing.evaluation.scored import Areas
-from ML_processing.evaluation.systematics.variations import Change, Variation, Variations, VariedYields, WeightMean
-from ML_processing.evaluation.verdict import verdict
+from ML_processing.evaluation.sections.calibration import Calibration, ClassCalibration
+from ML_processing.evaluation.sections.classification import Classification, ClassTests, Overtraining
+from ML_processing.evaluation.sections.cuts import SculptedMass, SculptedMasses, ShapeAfterCut
+from ML_processing.evaluation.sections.drift import Drift, FeatureDrift
+from ML_processing.evaluation.sections.importance import Importance, InputImportance
+from ML_processing.evaluation.sections.regression import Accuracy, Regression, Residuals
+from ML_processing.evaluation.sections.variations import Change, Variation, Variations, VariedYields, WeightMean
 from ML_processing.metrics.distances import Kolmogorov, Sculpting
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import Reliability
-from MLTools.NanoML.report.page import Answer
-
-T = TypeVar("T")
-EFFECTIVE = {"signal": 1234.4, "other": 1234.4}
-
-
-def part(cls: type[T], **given: Any) -> T:
-    """An object of which a test needs a few fields only."""
-    return cls(**{**dict.fromkeys(it.name for it in fields(cls)), **given})  # type: ignore[arg-type]
+from services.evaluations import EFFECTIVE, evaluation, part
 
 
 def numbers(
@@ -62,14 +48,21 @@ def calibration(deviation: float, chance: float) -> Calibration:
     return Calibration([ClassCalibration(*each) for each in (("signal", curve), ("other", other))], [], 1000)
 
 
-def plots(**given: Any) -> ClassificationPlots:
-    return part(ClassificationPlots, **{"calibration": calibration(0.01, 0.01), **given})
+def given(*sections: Part) -> dict[type[Part], Part]:
+    """An unremarkable training, but for some sections."""
+    return {type(it): it for it in (numbers(0.9, 0.9, 0.9), calibration(0.01, 0.01), *sections)}
 
 
-def answer(question: str, *given: Any, **more: Any) -> tuple[str, str]:
-    """State and text of the sentence whose question starts so, for `given` or else for an unremarkable training."""
-    given += (numbers(0.9, 0.9, 0.9), EFFECTIVE, plots())[len(given) :]
-    (sentence,) = (it for it in verdict(*given, **more) if it.question.startswith(question))
+def answer(
+    question: str, *sections: Part, effective: Mapping[str, float] = EFFECTIVE, without: type[Part] | None = None
+) -> tuple[str, str]:
+    """State and text of the sentence whose question starts so."""
+    kinds: dict[type[Part], Part | None] = {**dict.fromkeys(all_sections()), **given(*sections)}
+    if without is not None:
+        kinds[without] = None
+    if Regression in map(type, sections):
+        kinds[Classification] = None
+    (sentence,) = (it for it in verdict(evaluation(kinds, effective)) if it.question.startswith(question))
     return sentence.state, sentence.text
 
 
@@ -138,9 +131,7 @@ def test_overtraining(given: Classification, expected: str, says: str) -> None:
     ],
 )
 def test_calibration(deviation: float, chance: float, expected: str, says: str) -> None:
-    state, text = answer(
-        "Calibrated", numbers(0.9, 0.9, 0.9), EFFECTIVE, plots(calibration=calibration(deviation, chance))
-    )
+    state, text = answer("Calibrated", calibration(deviation, chance))
     assert state == expected
     assert text.startswith("Where signal and other are equally frequent, as in the training,")
     assert f"of signal are {deviation:.3f} off on average; chance alone gives {chance:.3f}" in text
@@ -168,7 +159,7 @@ def test_calibration(deviation: float, chance: float, expected: str, says: str) 
 def test_sculpting(divergence: float | None, excess: float | None, expected: str, says: str) -> None:
     after = [part(ShapeAfterCut, sculpting=Sculpting(divergence, 0.005, excess))]
     masses = SculptedMasses([], [part(SculptedMass, feature="WCand_mT", background="WZ", after=after)], 1, 1000)
-    state, text = answer("Does a cut", numbers(0.9, 0.9, 0.9), EFFECTIVE, plots(sculpting=masses))
+    state, text = answer("Does a cut", masses)
     assert state == expected
     assert says in text
 
@@ -185,11 +176,11 @@ def test_without_a_mass_nothing_was_tested() -> None:
 def test_perfection(network: float | None, expected: str | None) -> None:
     losses = {"x": 0.02, "leak": 0.41, "missing": None}
     inputs = [InputImportance(name, False, loss, 0.01, None) for name, loss in losses.items()]
-    given = numbers(network, 0.9, network), EFFECTIVE, plots()
+    sections = given(numbers(network, 0.9, network), Importance(inputs, 1000, 5))
     if expected is None:
-        assert not [it for it in verdict(*given) if it.question == "Too good to be true?"]
+        assert not [it for it in verdict(evaluation(sections)) if it.question == "Too good to be true?"]
         return
-    state, text = answer("Too good", *given, importance=Importance(inputs, 1000, 5))
+    state, text = answer("Too good", *sections.values())
     assert state == expected
     assert ("The most important input is leak, without which the AUC falls by 0.410." in text) is (expected != "good")
 
@@ -203,7 +194,7 @@ def test_perfection(network: float | None, expected: str | None) -> None:
     ],
 )
 def test_few_events(events: float, expected: str, says: str) -> None:
-    state, text = answer("Enough", numbers(0.9, 0.9, 0.9), {"signal": events, "other": 5000.0})
+    state, text = answer("Enough", effective={"signal": events, "other": 5000.0})
     assert state == expected
     assert says in text
 
@@ -211,13 +202,12 @@ def test_few_events(events: float, expected: str, says: str) -> None:
 @pytest.mark.parametrize("events", [0.0, 8.0, 49.9])
 def test_nothing_is_fine_with_few_events(events: float) -> None:
     masses = [part(SculptedMass, after=[part(ShapeAfterCut, sculpting=Sculpting(0.01, 0.005, 2.0))])]
-    good = numbers(0.9, 0.9, 0.9), plots(sculpting=SculptedMasses([], masses, 1, 1000))
     drift = Drift([], 1000, 1000, [part(FeatureDrift, name="x", stability_index=0.0, test=Kolmogorov(0.1, 1.0))])
-    more = {"drift": drift, "varied": varied(0.0, 0.0), "others": [Answer("Another?", "good", "Yes.")]}
+    sections = given(SculptedMasses([], masses, 1, 1000), drift, varied(0.0, 0.0), part(Importance, inputs=[]))
     enough, few = ({"signal": number, "other": 5000.0} for number in (50.0, events))
-    answers = verdict(good[0], enough, good[1], **more)
+    answers = verdict(evaluation(sections, enough))
     assert {it.question: it.state for it in answers if it.state != "good"} == {"Enough events?": "look"}
-    found = verdict(good[0], few, good[1], **more)
+    found = verdict(evaluation(sections, few))
     assert [it.question for it in found] == [it.question for it in answers]
     assert {it.state for it in found[:-1]} == {"open"}
     missing = f"signal has {events:,.0f} of at least 50 effective events."
@@ -227,7 +217,7 @@ def test_nothing_is_fine_with_few_events(events: float) -> None:
 
 def test_what_is_worrying_stays_so_with_few_events() -> None:
     few = {"signal": 8.0, "other": 5000.0}
-    assert answer("Overtrained", numbers(0.93, 0.93, 0.99), few)[0] == "bad"
+    assert answer("Overtrained", numbers(0.93, 0.93, 0.99), effective=few)[0] == "bad"
 
 
 @pytest.mark.parametrize(
@@ -247,14 +237,14 @@ def test_drift(index: float, probability: float | None, events: int, expected: s
         part(FeatureDrift, name="MET_pt", stability_index=index, test=Kolmogorov(0.1, probability)),
         part(FeatureDrift, name="constant", test=Kolmogorov(None, None)),
     ]
-    state, text = answer("Like", drift=Drift([], 1000, events, panels))
+    state, text = answer("Like", Drift([], 1000, events, panels))
     assert state == expected
     assert f"MET_pt, population stability index {index:.3f}" in text
     assert says in text
 
 
 def test_drift_without_a_feature() -> None:
-    state, text = answer("Like", drift=Drift([], 1000, 1000, []))
+    state, text = answer("Like", Drift([], 1000, 1000, []))
     assert (state, text) == ("open", "Nothing was tested: no feature could be compared.")
 
 
@@ -270,7 +260,7 @@ def test_drift_without_a_feature() -> None:
 def test_regression(gain: Measured, expected: str, says: str) -> None:
     found = part(Residuals, resolution=Measured(12.0, 0.5), rmse=Measured(15.0, 0.5))
     targets = {name: Accuracy(found, found, it) for name, it in (("pt", Measured(1.0, 0.1)), ("mass", gain))}
-    state, text = answer("Better", Regression("regression", targets, "a BDT"), EFFECTIVE, part(RegressionPlots))
+    state, text = answer("Better", Regression("regression", targets, "a BDT"))
     assert state == expected
     assert "mass: resolution of the network 12.000 ± 0.500" in text
     assert says in text
@@ -280,7 +270,7 @@ def test_not_defined() -> None:
     state, text = answer("Separated", numbers(None, 0.9, None))
     assert state == "bad"
     assert text == "No AUC is defined: the weights of the signal or of the background have no positive sum."
-    state, text = answer("Calibrated", numbers(0.9, 0.9, 0.9), EFFECTIVE, plots(calibration=None))
+    state, text = answer("Calibrated", without=Calibration)
     assert (state, text) == ("open", "Calibration is not defined: a class has no positive sum of weights.")
 
 
@@ -308,6 +298,6 @@ def varied(up: float | None, down: float | None, area: float = 0.0, mean: float 
     ],
 )
 def test_variations_of_weights(given: Variations, state: str, text: str) -> None:
-    found = answer("Stable", varied=given)
+    found = answer("Stable", given)
     assert found[0] == state
     assert text in found[1]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.evaluation import evaluate
+from ML_processing.evaluation.report import evaluate
 from ML_processing.events.inputs import Inputs
 from ML_processing.export.export import export
 from ML_processing.metrics.roc import auc

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing import plots
 from ML_processing.metrics.roc import auc
 from ML_processing.models.network import scores_of
 from ML_processing.training import data as training_data
@@ -30,6 +29,7 @@ from MLTools.NanoML.config.training import MODELS, Train
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import RULE, fold_of
+from MLTools.NanoML.report import figures
 
 Toy = Callable[..., Path]
 TOY_AUC = 0.841  # the best: two Gaussians of unit width at a distance of sqrt(2), Phi(1)
@@ -54,7 +54,7 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plot takes longer than these trainings."""
-    monkeypatch.setattr(plots, "save", lambda figure, stem: None)
+    monkeypatch.setattr(figures, "save", lambda figure, stem: None)
 
 
 @pytest.fixture
@@ -554,10 +554,10 @@ def test_memory_does_not_grow_with_the_events(tmp_path: Path, toy: Toy) -> None:
     code = """
 import re, sys
 from pathlib import Path
-from ML_processing import plots
+from MLTools.NanoML.report import figures
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
-plots.save = lambda figure, stem: None
+figures.save = lambda figure, stem: None
 config = Train("mlp", memory=20, epochs=1, folds=1, batch_size=4096, device="cpu", options={"hidden": [8]})
 train([Path(sys.argv[1])], config, Path(sys.argv[2]))
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

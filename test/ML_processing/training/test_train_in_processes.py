@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 import torch
 
-from ML_processing import plots
 from ML_processing.training import data as training_data
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.report import figures
 from processes import running
 
 Toy = Callable[..., Path]
@@ -33,7 +33,7 @@ Toy = Callable[..., Path]
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plot takes longer than these trainings."""
-    monkeypatch.setattr(plots, "save", lambda figure, stem: None)
+    monkeypatch.setattr(figures, "save", lambda figure, stem: None)
 
 
 def results(directory: Path) -> tuple[list[Any], list[dict[str, torch.Tensor]]]:
@@ -97,8 +97,8 @@ BLOCK = 10_000  # events
 SCRIPT = f"""
 import signal, sys
 from pathlib import Path
-from ML_processing import plots
 from ML_processing.training import data as training_data
+from MLTools.NanoML.report import figures
 from ML_processing.training import loop
 from ML_processing.training.train import train
 from MLTools.NanoML.terminal.progress import heed_signal
@@ -106,7 +106,7 @@ from MLTools.NanoML.config.training import Train
 
 loop._CHECKPOINT_EVERY = 0.0  # also in processes that are spawned
 training_data._BLOCK_EVENTS = {BLOCK}
-plots.save = lambda figure, stem: None
+figures.save = lambda figure, stem: None
 if __name__ == "__main__":
     heed_signal(signal.SIGINT, KeyboardInterrupt)
     try:

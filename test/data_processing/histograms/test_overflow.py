@@ -20,6 +20,7 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges
 from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.report.style import PRIVATE_WORK
 from MLTools.NanoML.workflow.analysis import Analysis
 
 X, Y = (Axis(Expression(name, "a.yaml"), (0.0, 1.0, 2.0)) for name in "xy")
@@ -107,7 +108,9 @@ def test_figures_say_what_they_do_not_show() -> None:
         processes = {"WZ": Template(np.array(bins), np.array(bins)), "signal": Template(np.ones(4), np.ones(4))}
         channel = HistogramChannel("SR", None, processes)
         histogram = FilledHistogram("x", (TemplateAxis("x", (0.0, 1.0, 2.0)),), (channel,))
-        return str(stack(histogram, channel, "signal", "", False).axes[0].get_legend().get_title().get_text())
+        return str(
+            stack(PRIVATE_WORK, histogram, channel, "signal", "", False).axes[0].get_legend().get_title().get_text()
+        )
 
     signal = "signal: 25.0 % below and 25.0 % above the bins"
     assert title(0.0, 100, 100, 1) == f"SR\n{signal}"

@@ -7,35 +7,34 @@ import pytest
 pytest.importorskip("mplhep")
 
 from MLTools.NanoML.report.figures import grid, in_style, save, single, small, with_ratio
-from MLTools.NanoML.report.label import with_label
+from MLTools.NanoML.report.style import PRIVATE_WORK, Style
 
 
 @pytest.mark.parametrize(("has_data", "text"), [(True, "data/simulation"), (False, "simulation")])
 @in_style
 def test_all_figures_say_what_they_show(has_data: bool, text: str) -> None:
     expected = f"Private work (CMS {text})"
-    assert expected in [it.get_text() for it in single("13 TeV", has_data=has_data)[1].texts]
-    assert expected in [it.get_text() for it in with_ratio("13 TeV", has_data)[1].texts]
-    assert [it.get_text() for it in small((4, 4), "13 TeV", has_data).texts] == [f"{expected}, 13 TeV"]
+    assert expected in [it.get_text() for it in single(PRIVATE_WORK, "13 TeV", has_data=has_data)[1].texts]
+    assert expected in [it.get_text() for it in with_ratio(PRIVATE_WORK, "13 TeV", has_data)[1].texts]
+    assert [it.get_text() for it in small(PRIVATE_WORK, (4, 4), "13 TeV", has_data).texts] == [f"{expected}, 13 TeV"]
 
 
 @in_style
-def test_the_label_of_an_analysis_stands_in_its_figures_alone() -> None:
-    drawn = with_label("Example", lambda: [single("13 TeV"), small((4, 4), "13 TeV")])
-    assert "Example" in [it.get_text() for it in drawn[0][1].texts]
-    assert [it.get_text() for it in drawn[1].texts] == ["Example, 13 TeV"]
-    assert "Private work (CMS simulation)" in [it.get_text() for it in single("13 TeV")[1].texts]
+def test_figures_say_the_label_of_an_analysis() -> None:
+    example = Style("Example")
+    assert "Example" in [it.get_text() for it in single(example, "13 TeV")[1].texts]
+    assert [it.get_text() for it in small(example, (4, 4), "13 TeV").texts] == ["Example, 13 TeV"]
 
 
 @in_style
 def test_a_grid_has_as_many_panels_as_asked_for() -> None:
-    figure, panels = grid(5, "", 3)
+    figure, panels = grid(PRIVATE_WORK, 5, "", 3)
     assert figure.axes == panels
     assert len(panels) == 5
 
 
 def test_a_figure_is_saved_twice(tmp_path: Path) -> None:
-    save(single("13 TeV")[0], tmp_path / "a.b")
+    save(single(PRIVATE_WORK, "13 TeV")[0], tmp_path / "a.b")
     assert (tmp_path / "a.b.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "a.b.pdf").read_bytes().startswith(b"%PDF")
 
@@ -46,7 +45,7 @@ def test_a_figure_is_saved_twice(tmp_path: Path) -> None:
 )
 @in_style
 def test_a_power_of_ten_is_in_the_name_of_the_axis(tmp_path: Path, largest: float, name: str) -> None:
-    figure, axes = single("13 TeV")
+    figure, axes = single(PRIVATE_WORK, "13 TeV")
     axes.set(xlim=(0, largest), xlabel="Events", ylim=(0, largest), ylabel="Events")
     save(figure, tmp_path / "a")
     for axis in (axes.xaxis, axes.yaxis):

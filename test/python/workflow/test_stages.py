@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.report.label import shown
+from MLTools.NanoML.report.style import Style
 from MLTools.NanoML.stages import NAMES, PARTS, Resources, declared, in_words, seconds_in
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import between
@@ -41,7 +41,7 @@ def test_the_label_of_an_analysis_reaches_the_stages_that_draw_alone() -> None:
         assert made is not None
         assert {task.settings.get("label") for task in made.tasks} == {label}
     (task,) = made.tasks
-    assert task.work.func(task.work.args[0], lambda: shown(False)) == label
+    assert task.work.keywords["style"] == Style(label)
 
 
 RUN = """

@@ -1,0 +1,103 @@
+"""The sections of the report on a training, and what they hold together: metrics.json."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from ML_processing.evaluation.measurement import Measurement
+from ML_processing.evaluation.scored import EventCounts
+from ML_processing.evaluation.sections import MODULES
+from ML_processing.metrics.measured import as_json
+from MLTools.NanoML.report.figures import in_style
+from MLTools.NanoML.report.page import Answer
+from MLTools.NanoML.report.section import Section
+
+P = TypeVar("P", bound="Part")
+_FEWEST = 50  # effective events of a class: with fewer nothing is fine
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a training; the sections are by their classes, None if nothing can be shown."""
+
+    created: str
+    era: str | None  # of all events; None if they are of several, or if there is none
+    classes: list[str]
+    events: EventCounts
+    training: dict[str, Any]  # the lines of training.json that identify it
+    notes: list[str]
+    sections: Mapping[type[Part], Part | None]
+    hidden: tuple[str, ...] = ()  # classes from data whose numbers of events the page does not tell
+
+    def of(self, kind: type[P]) -> P | None:
+        """The section of a kind."""
+        found = self.sections.get(kind)
+        return found if isinstance(found, kind) else None
+
+    @property
+    def too_few(self) -> str:
+        """The classes that have too few effective events for any conclusion, and how many they have."""
+        few = {name: it.effective for name, it in self.events.classes.items() if it.effective < _FEWEST}
+        return ", ".join(
+            f"{name} has {number:,.0f} of at least {_FEWEST} effective events" for name, number in few.items()
+        )
+
+    def as_json(self, verdict: list[Answer]) -> dict[str, Any]:
+        """The content of metrics.json."""
+
+        def kept(place: str) -> dict[str, Any]:
+            return {kind.name: as_json(it) for kind, it in self.sections.items() if kind.place == place}
+
+        return {
+            "schema": 2,
+            **{
+                key: as_json(getattr(self, key)) for key in ("created", "era", "classes", "events", "training", "notes")
+            },
+            **{key: value for found in kept("first").values() for key, value in found.items()},
+            "plots": kept("plots"),
+            **kept("last"),
+            "verdict": as_json(verdict),
+            "hidden": as_json(self.hidden),
+        }
+
+
+class Part(Section[Evaluation]):
+    """A section of the report: a frozen dataclass, which is what metrics.json has of it, in a module of `sections`."""
+
+    place: ClassVar[str] = "plots"
+    """Where it is in metrics.json: in "plots", "first" or "last" beside that, or nowhere, if it is empty."""
+    only: ClassVar[str] = ""
+    """The trainings that it is about, "classification" or "regression"; empty if both."""
+
+    @classmethod
+    def compute(cls: type[P], of: Measurement) -> P | None:
+        """What it shows of a training; None if that is not defined."""
+        raise NotImplementedError
+
+
+_KINDS: list[type[Part]] = []
+
+
+def section(kind: type[P]) -> type[P]:
+    """Register a class as a section of the report."""
+    kind.draw = in_style(kind.draw)  # type: ignore[method-assign]
+    _KINDS.append(kind)
+    return kind
+
+
+def all_sections() -> list[type[Part]]:
+    """All sections: those of the modules in `sections`."""
+    for module in MODULES:
+        importlib.import_module(module)
+    return [*_KINDS]
+
+
+def finding(significant: bool, relevant: bool, chance: str, tolerance: str) -> str:
+    """Whether a difference is more than chance, and more than matters: many events show differences that do not."""
+    real, large = f"significant (limit: {chance})", f"relevant (limit: {tolerance})"
+    if significant:
+        return f"{real} and {large}" if relevant else f"{real}, but not {large}"
+    return f"{large}, but not {real}" if relevant else f"neither {real} nor {large}"

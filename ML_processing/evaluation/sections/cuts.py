@@ -1,0 +1,321 @@
+"""What cuts on the score do: their efficiency against features, and the masses behind them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ML_processing.evaluation.content import Evaluation, Part, finding, section
+from ML_processing.evaluation.measurement import Measurement
+from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, Scored, label, spectators
+from ML_processing.evaluation.sections.classification import separated
+from ML_processing.evaluation.sections.importance import Importance
+from ML_processing.evaluation.sections.significance import best_cut
+from ML_processing.metrics.distances import Sculpting, jensen_shannon, sculpting
+from ML_processing.metrics.measured import (
+    MERGED,
+    Floats,
+    Histogram,
+    bin_of,
+    efficiency,
+    even_edges,
+    histogram,
+    quantile_edges,
+)
+from MLTools.NanoML.report.figures import grid, legend_below, marker, note_in, of_all, shorten, without_tails
+from MLTools.NanoML.report.page import Answer
+from MLTools.NanoML.report.section import Caption
+from MLTools.NanoML.report.style import Style
+
+_MOST_FEATURES, _MOST_MASSES = 12, 3
+_BINS, _MASS_BINS = 8, 20
+_KEPT = (0.5, 0.1)  # of the background, by cuts whose shapes are compared
+_LOOSE = 0.1  # share of the background behind the cut if no significance suggests a better one
+_SHAPE = 0.02  # a Jensen-Shannon divergence that can be seen by eye, in bits
+_EXCESS = 5  # standard deviations beyond chance
+
+
+@dataclass(frozen=True)
+class FeatureEfficiency:
+    """Efficiency of a cut for each class in bins of a feature."""
+
+    name: str
+    label: str
+    edges: Floats
+    classes: list[ClassHistogram]
+
+
+@section
+@dataclass(frozen=True)
+class Efficiency(Part):
+    """Efficiency of a cut for each class in bins of the most important of some `columns`."""
+
+    name = "efficiency"
+    only = "classification"
+    caption = Caption(
+        "Efficiency of the cut against the features",
+        "How much of each class passes the best cut (or else one that keeps 10 % of the background), in bins with "
+        "about the same number of events each; the outermost bins are drawn shortened. Of many features, the most important ones.",
+        "Signal that passes only in a corner of a feature (the network would miss other signals), or background that "
+        "passes only in one (there it would look like a signal).",
+    )
+
+    score_at_least: float
+    features: list[FeatureEfficiency]
+    columns: int
+    events: int
+
+    @classmethod
+    def compute(cls, of: Measurement) -> Efficiency | None:
+        """In bins of the features with about the same number of events each."""
+        best, scored, table = best_cut(of), of.some, of.part.table
+        cut = best if best is not None else scored.cut_at(_LOOSE)
+        if cut is None:
+            return None
+        passed, features, columns = scored.score >= cut, [], spectators(table)
+        names = list(columns)
+        for name in (names[i] for i in of.once(Importance.compute).leading(names, _MOST_FEATURES)):
+            values = columns[name]
+            edges = quantile_edges(values, _BINS)
+            if not edges.size:
+                continue
+            known, index, classes = np.isfinite(values), bin_of(values, edges), []
+            for i, class_ in enumerate(table.classes):
+                mine = known & (scored.labels == i)
+                bins = [mine & (index == number) for number in range(len(edges) - 1)]
+                found = [efficiency(passed[inside], scored.weights[inside]) for inside in bins]
+                kept, errors = (
+                    np.array(each, np.float64) for each in zip(*((it.value, it.error) for it in found), strict=True)
+                )
+                classes.append(ClassHistogram(class_, Histogram(kept, errors)))
+            features.append(FeatureEfficiency(name, label(table, name), edges, classes))
+        return cls(cut, features, len(names), len(scored))
+
+    def draw(self, style: Style) -> Figure | None:
+        """Efficiency by class against each feature."""
+        if not self.features:
+            return None
+        panels = self.features
+        some = of_all(len(panels), self.columns, "columns")
+        figure, all_axes = grid(style, len(panels), f"{self.events:,} events, score ≥ {self.score_at_least:.3f}{some}")
+        for axes, panel in zip(all_axes, panels, strict=True):
+            shown = without_tails(panel.edges)
+            centers, half = (shown[1:] + shown[:-1]) / 2, (shown[1:] - shown[:-1]) / 2
+            highest = 0.0
+            for i, it in enumerate(panel.classes):
+                values, errors = it.bins.values, it.bins.errors
+                shift = (i - (len(panel.classes) - 1) / 2) * half * 0.25
+                look = marker(i, len(panel.classes), 5)
+                axes.errorbar(centers + shift, values, errors, elinewidth=1.2, label=it.name, **look)
+                axes.stairs(values, shown, color=look["color"], lw=0.8, alpha=0.6)
+                highest = max(highest, float(np.nanmax(np.append(values + errors, 0))))
+            axes.set_xlim(shown[0], shown[-1])
+            # weights of both signs, or of very different size, have errors beyond it
+            highest = min(max(highest, 0.05), 1.2)
+            axes.set_ylim(-0.03 * highest, 1.1 * highest)
+            axes.set_xlabel(shorten(panel.label, 26))
+            axes.set_ylabel("Efficiency")
+        legend_below(figure, all_axes[0])
+        return figure
+
+
+def is_mass(name: str) -> bool:
+    """Whether a column is a mass by its name: ..._mass, ..._mT, m_..., invMass and the like."""
+    return bool(re.search(r"mass|Mass|(^|_)(m[TtZW]?|mjj|mll)(_|$)|mT(?![a-z])", name))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A cut whose shapes are compared."""
+
+    score_at_least: float
+    background_efficiency: float | None
+
+
+@dataclass(frozen=True)
+class ShapeAfterCut:
+    """Shape of a mass in the events that pass a cut."""
+
+    bins: Histogram = field(metadata=MERGED)
+    events: int
+    sculpting: Sculpting = field(metadata=MERGED)
+
+
+@dataclass(frozen=True)
+class SculptedMass:
+    """Shapes of a mass for one background, before and after the cuts."""
+
+    feature: str
+    label: str
+    background: str
+    edges: Floats
+    before: Histogram
+    after: list[ShapeAfterCut]
+
+
+@section
+@dataclass(frozen=True)
+class SculptedMasses(Part):
+    """Shapes of masses for each background, before and after cuts: of those that change most if there are more `masses`."""
+
+    name = "sculpting"
+    only = "classification"
+    caption = Caption(
+        "Mass sculpting",
+        "Shape of masses for each background: all events (grey) and those that pass cuts on the score. JSD is the "
+        "Jensen-Shannon divergence between events that pass and those that fail, in bits, in the order of the cuts: 0 "
+        "for the same shape, 1 for no overlap. Of many masses, those that change most.",
+        "A background that peaks where the signal would be. That is natural for a network that knows the mass; it "
+        "matters where the background is estimated from the mass's sidebands.",
+    )
+
+    cuts: list[Cut]
+    panels: list[SculptedMass]
+    masses: int
+    events: int
+
+    @classmethod
+    def compute(cls, of: Measurement) -> SculptedMasses | None:
+        """Of the column that the training was decorrelated from, or else of all masses."""
+        decorrelate = of.training.description.config.decorrelate
+        return cls.behind_cuts(of.part, of.some, decorrelate.column if decorrelate else None, best_cut(of))
+
+    @classmethod
+    def behind_cuts(
+        cls, tested: OutOfFold, scored: Scored, column: str | None, cut: float | None
+    ) -> SculptedMasses | None:
+        """Of a column, or else of all masses among the features but the parameter, which background events have at random.
+
+        The cuts keep 50 % and 10 % of the background; `cut` is one more. None if there is no mass, or no cut.
+        """
+        columns, chosen, panels = spectators(tested.table), _cuts(scored, cut), []
+        parameter = tested.training.parameter
+        others = [name for name in columns if parameter is None or name != parameter.column]
+        masses = [column] if column is not None else [name for name in others if is_mass(name)]
+        binned = {name: even_edges(columns[name][~scored.truth], _MASS_BINS) for name in masses if chosen}
+        change = {name: _change(columns[name], edges, scored, chosen) for name, edges in binned.items() if edges.size}
+        most = sorted(change, key=lambda name: -change[name])[:_MOST_MASSES]
+        for name in (name for name in change if name in most):
+            values, edges = columns[name], binned[name]
+            title = label(tested.table, name)
+            for i in scored.backgrounds:
+                mine = scored.labels == i
+                x, score, weights = values[mine], scored.score[mine], scored.weights[mine]
+                after = [_after(x, score >= it.score_at_least, weights, edges, tested.seed) for it in chosen]
+                before = histogram(x, weights, edges)
+                panels.append(SculptedMass(name, title, tested.table.classes[i], edges, before, after))
+        return cls(chosen, panels, len(change), len(scored)) if panels else None
+
+    def draw(self, style: Style) -> Figure:
+        """Shape of each mass for each background, before and after cuts on the score."""
+        panels, cuts = self.panels, self.cuts
+        # one column for each background, if that leaves a few
+        columns = min(len({panel.background for panel in panels}), 4) if len(panels) > 3 else len(panels)
+        some = of_all(len({panel.feature for panel in panels}), self.masses, "masses")
+        figure, all_axes = grid(style, len(panels), f"{self.events:,} events{some}", columns, panel=(4.6, 3.6))
+        for axes, panel in zip(all_axes, panels, strict=True):
+            edges = panel.edges
+            before, highest = panel.before.values, 0.0
+            axes.stairs(before, edges, fill=True, color="#d8d8de", label="All")
+            axes.stairs(before, edges, color="#717581", lw=1)
+            for i, (cut, it) in enumerate(zip(cuts, panel.after, strict=True)):
+                kept = 100 * (cut.background_efficiency or 0)
+                label = f"Score ≥ {cut.score_at_least:.3f} (keeps {kept:.3g} % of the background)"
+                look = marker(i, len(cuts), 4)
+                centers = (edges[1:] + edges[:-1]) / 2 + (i - len(cuts) / 2 + 0.5) * (edges[1] - edges[0]) * 0.2
+                errors, few = it.bins.errors, it.sculpting.jensen_shannon is None
+                # no point without an event, no shape of a few
+                values = np.where((errors == 0) | few, np.nan, it.bins.values)
+                axes.errorbar(centers, values, errors, elinewidth=1, label=label, **look)
+                highest = max(highest, float(np.nanmax(np.append(values + errors, 0))))
+            axes.set_xlim(edges[0], edges[-1])
+            axes.set_ylim(0, max(before.max(), highest) * 1.35 or 1)
+            found = [it.sculpting.jensen_shannon for it in panel.after]
+            divergences = ", ".join("-" if it is None else f"{it:.3f}" for it in found)
+            note_in(axes, f"{shorten(panel.background, 18)}\nJSD {divergences}")
+            axes.set_xlabel(shorten(panel.label, 34))
+            axes.set_ylabel("Fraction of events")
+        legend_below(figure, all_axes[0], columns=1)
+        return figure
+
+    @classmethod
+    def answers(cls, page: Evaluation) -> Iterator[Answer]:
+        """By the mass that changes most."""
+        if separated(page):
+            yield _sculpting(page.of(cls))
+
+
+def _change(values: NDArray[Any], edges: Floats, scored: Scored, cuts: Sequence[Cut]) -> float:
+    """By how much the cuts change the shape of a mass for any background, at most: a divergence."""
+    found = []
+    for i in scored.backgrounds:
+        mine = np.isfinite(values) & (scored.labels == i)
+        place, weights, score = bin_of(values[mine], edges), scored.weights[mine], scored.score[mine]
+        for it in cuts:
+            passed = score >= it.score_at_least
+            parts = (np.bincount(place[part], weights[part], len(edges) - 1) for part in (passed, ~passed))
+            found.append(jensen_shannon(*parts) or 0.0)
+    return max(found)
+
+
+def _cuts(scored: Scored, best: float | None) -> list[Cut]:
+    values = {at for at in (*map(scored.cut_at, _KEPT), best) if at is not None}
+    score, weights = scored.score[~scored.truth], scored.weights[~scored.truth]
+    return [Cut(at, efficiency(score >= at, weights).value) for at in sorted(values)]
+
+
+def _after(
+    values: NDArray[Any], passed: NDArray[np.bool_], weights: NDArray[Any], edges: Floats, seed: int
+) -> ShapeAfterCut:
+    found = sculpting(values, passed, weights, edges, seed)
+    return ShapeAfterCut(histogram(values[passed], weights[passed], edges), int(passed.sum()), found)
+
+
+def _sculpting(content: SculptedMasses | None) -> Answer:
+    question = "Does a cut sculpt the mass?"
+    if not content:
+        return Answer(question, "open", "Nothing was tested: no input has the name of a mass, or there is no cut.")
+    tested = [
+        (panel, it.jensen_shannon - it.by_chance, it)
+        for panel in content.panels
+        for it in (each.sculpting for each in panel.after)
+        if it.jensen_shannon is not None and it.by_chance is not None and it.standard_deviations is not None
+    ]
+    if not tested:
+        return Answer(question, "open", "Nothing was tested: too few events pass the cuts.")
+    significant = [each for each in tested if (each[2].standard_deviations or 0) > _EXCESS]
+    panel, excess, worst = max(significant or tested, key=lambda it: it[1])
+    remark = finding(bool(significant), excess > _SHAPE, f"{_EXCESS} standard deviations", f"{_SHAPE} beyond chance")
+    text = (
+        f"Most of all {panel.feature} of {panel.background}: Jensen-Shannon divergence {worst.jensen_shannon:.3f} between "
+        f"events that pass and those that fail, where chance gives {worst.by_chance:.3f}. That is {remark}."
+    )
+    if significant and excess > _SHAPE:
+        text += (
+            " It matters if the background is taken from that mass's sidebands: then leave the mass out, or name it in "
+            "train.decorrelate."
+        )
+        return Answer(question, "look", text)
+    if excess > _SHAPE:
+        return Answer(question, "open", f"{text} More events would tell.")
+    untested = [f"{it.feature} of {it.background}" for it in content.panels if not _is_sensitive(it)]
+    if untested:
+        return Answer(question, "open", f"{text} Too few events pass the cuts to tell for {', '.join(untested)}.")
+    return Answer(question, "good", text)
+
+
+def _is_sensitive(panel: SculptedMass) -> bool:
+    """Whether enough events pass and fail some cut for a change of a shape to be seen."""
+    tests = [it.sculpting for it in panel.after]
+    spreads = [
+        (it.jensen_shannon - it.by_chance) / it.standard_deviations
+        for it in tests
+        if it.jensen_shannon is not None and it.by_chance is not None and it.standard_deviations
+    ]
+    return any(spread <= _SHAPE for spread in spreads)

@@ -1,0 +1,44 @@
+"""The losses of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from ML_processing.evaluation.content import Part, section
+from ML_processing.evaluation.measurement import Measurement
+from ML_processing.training.description import Epoch
+from ML_processing.training.loss_figure import losses
+from MLTools.NanoML.report.section import Caption
+from MLTools.NanoML.report.style import Style
+
+
+@section
+@dataclass(frozen=True)
+class Losses(Part):
+    """All epochs of each network, which are rounds if it `is_boosted`; they are in the directory of the training."""
+
+    name = "loss"
+    place = ""
+    caption = Caption(
+        "Loss",
+        "Smaller is better; solid lines are events that only decide when to stop, dashed ones those of the training, "
+        "and a dot marks the epoch, or round of trees, that was kept. Both should fall and flatten.",
+        "Solid lines that rise far above the dashed ones before the dot, lines that still fall at the end (a larger train.epochs "
+        "would help), or one fold far from the others.",
+        is_small=True,
+    )
+
+    histories: Sequence[Sequence[Epoch]]
+    is_boosted: bool
+
+    @classmethod
+    def compute(cls, of: Measurement) -> Losses:
+        """Those of the training."""
+        return cls(of.training.histories, of.training.is_boosted)
+
+    def draw(self, style: Style) -> Figure:
+        """Training and validation loss of each network."""
+        return losses(style, self.histories, self.is_boosted)

@@ -1,0 +1,108 @@
+"""ROC curves: how much background a cut keeps for each share of the signal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ML_processing.evaluation.content import Part, section
+from ML_processing.evaluation.measurement import Measurement
+from ML_processing.metrics.measured import PAIR, Floats, Measured, number
+from ML_processing.metrics.roc import Band, Roc, auc, roc
+from MLTools.NanoML.report.figures import LEGEND, line, room_for_legend, single
+from MLTools.NanoML.report.section import Caption
+from MLTools.NanoML.report.style import Style
+
+_POINTS = 400  # of a drawn curve
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A drawn ROC curve."""
+
+    label: str
+    signal: Floats
+    background: Floats
+    auc: Measured = field(metadata=PAIR)
+
+
+@section
+@dataclass(frozen=True)
+class RocCurves(Part):
+    """ROC curves of the networks, that of the BDT, if there is one, as the last, and a band around the first."""
+
+    name = "roc"
+    only = "classification"
+    caption = Caption(
+        "ROC curve",
+        "Each point is a cut on the score, which the numbers above name: how much signal passes it, and how much background still does. "
+        "Lower is better. The band is the central 68 % of repetitions with resampled events.",
+        "The network's curve well above a black one, which is that of a BDT; or a straight line to the corner, which is "
+        "guessing (on this logarithmic axis guessing bends steeply down at the left).",
+        is_small=True,
+    )
+
+    curves: list[Curve]
+    has_baseline: bool
+    band: Band | None
+    events: int
+
+    @classmethod
+    def compute(cls, of: Measurement) -> RocCurves:
+        """Curves of the signal against all classes that count in the discriminant, and against each."""
+        scored, resampled = of.scored, of.resampled
+        counted, backgrounds = scored.counted(), scored.discriminant.backgrounds
+        every = (
+            "all" if len(backgrounds) == len(scored.backgrounds) else " + ".join(scored.names[i] for i in backgrounds)
+        )
+        parts = [(f"Network (vs {every})", counted, counted.score)]
+        if len(backgrounds) > 1:
+            against = {scored.names[i]: scored.against(i) for i in backgrounds}
+            parts += [(f"Network (vs {name})", part, part.score) for name, part in against.items()]
+        reference = counted.reference
+        if reference is not None:
+            parts.append((f"BDT (vs {every})", counted, reference))
+        curves = []
+        for title, part, score in parts:
+            events = score, part.truth, part.weights
+            if part.has_roc:
+                curves.append(Curve(title, *_thinned(roc(*events)), auc(*events)))
+        return cls(curves, reference is not None, resampled.band if resampled else None, len(scored))
+
+    def draw(self, style: Style) -> Figure:
+        """Background efficiency against signal efficiency."""
+        figure, axes = single(style, f"{self.events:,} events")
+        curves, lowest = self.curves, 1.0
+        for i, it in enumerate(curves):
+            reference = self.has_baseline and i == len(curves) - 1
+            look = {"color": "black", "ls": (0, (5, 2)), "lw": 1.8} if reference else line(i, len(curves))
+            signal, background = it.signal, it.background
+            shown = background > 0
+            axes.plot(signal[shown], background[shown], label=f"{it.label}: AUC {number(it.auc)}", **look)
+            lowest = min(lowest, background[shown].min())
+        if self.band and curves:
+            shown = self.band.high > 0
+            low, high = (each[shown] for each in (np.maximum(self.band.low, lowest / 2), self.band.high))
+            color = line(0, len(curves))["color"]
+            axes.fill_between(self.band.signal[shown], low, high, color=color, alpha=0.25, lw=0)
+        axes.set_yscale("log")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(lowest / (1 / lowest) ** room_for_legend(len(curves)), 1.3)
+        axes.set_xlabel("Signal efficiency")
+        axes.set_ylabel("Background efficiency")
+        if curves:
+            axes.legend(loc="lower right", fontsize=LEGEND)
+        return figure
+
+
+def _thinned(curve: Roc) -> tuple[Floats, Floats]:
+    """A curve of few points: evenly spaced in signal efficiency, and in the logarithm of background efficiency."""
+    count = len(curve.signal)
+    rows = np.arange(count)
+    if count > 2 * _POINTS:
+        by_signal = np.searchsorted(np.maximum.accumulate(curve.signal), np.linspace(0, 1, _POINTS))
+        by_background = np.searchsorted(np.maximum.accumulate(curve.background), np.geomspace(1e-7, 1, _POINTS))
+        rows = np.unique(np.clip(np.concatenate([by_signal, by_background, [0, count - 1]]), 0, count - 1))
+    return curve.signal[rows], curve.background[rows]

@@ -1,0 +1,203 @@
+"""The scores of events by class: of those that the networks were trained on, and of others; and which class is the most probable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ML_processing.evaluation.content import Part, section
+from ML_processing.evaluation.measurement import Measurement
+from ML_processing.evaluation.scored import Scored
+from ML_processing.evaluation.sections.classification import overtraining
+from ML_processing.metrics.measured import Floats, Histogram, histogram
+from ML_processing.models.discriminant import BoundDiscriminant
+from MLTools.NanoML.report.figures import LEGEND, grid, legend_below, line, marker, room_for_legend, shorten, single
+from MLTools.NanoML.report.section import Caption
+from MLTools.NanoML.report.style import Style
+
+_EDGES: NDArray[Any] = np.linspace(0, 1, 26)
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of the events of a class, and of a test that those trained on are like the others."""
+
+    name: str
+    training: Histogram
+    test: Histogram
+    probability: float | None
+
+
+@section
+@dataclass(frozen=True)
+class Scores(Part):
+    """Scores by class, of events that the networks were trained on and of others."""
+
+    name = "scores"
+    only = "classification"
+    caption = Caption(
+        "Score by class",
+        "Lines are the events that the networks were trained on, points with statistical errors those they have not "
+        "seen. Signal should pile up at the right, background at the left. KS is the probability of a "
+        "Kolmogorov-Smirnov test that both have the same distribution: that of the least probable network, times the "
+        "number of networks.",
+        "Points that are several errors away from the line of their colour in many bins, and KS below 0.01, which is "
+        "overtraining; or the same shape for all classes.",
+        is_small=True,
+    )
+
+    signal: str
+    label: str
+    edges: Floats
+    classes: list[ClassScores]
+    events: int
+
+    @classmethod
+    def compute(cls, of: Measurement) -> Scores:
+        """With the probabilities of Kolmogorov-Smirnov tests that both are alike."""
+        tests = of.once(overtraining).kolmogorov_smirnov
+        return cls.by_class(of.scored, Scored.join(of.seen), {name: it.probability for name, it in tests.items()})
+
+    @classmethod
+    def by_class(cls, scored: Scored, seen: Scored, probabilities: Mapping[str, float | None]) -> Scores:
+        """For events that the networks have `seen` in their training, and others."""
+
+        def of_class(part: Scored, i: int) -> Histogram:
+            mine = part.labels == i
+            return histogram(part.score[mine], part.weights[mine], _EDGES)
+
+        classes = [
+            ClassScores(name, of_class(seen, i), of_class(scored, i), probabilities.get(name))
+            for i, name in enumerate(scored.names)
+        ]
+        return cls(scored.names[scored.signal], scored.discriminant.label, _EDGES, classes, len(scored))
+
+    def draw(self, style: Style) -> Figure:
+        """Histograms for training events, points with errors for test events."""
+        figure, axes = single(style, f"{self.events:,} events")
+        edges, classes = self.edges, self.classes
+        centers = (edges[1:] + edges[:-1]) / 2
+        heights = []
+        for i, it in enumerate(classes):
+            look, name = line(i, len(classes)), shorten(it.name, 16)
+            training, test = it.training.values, it.test.values
+            axes.stairs(training, edges, label=f"{name}, training", **look)
+            if it.name == self.signal:
+                axes.stairs(training, edges, fill=True, color=look["color"], alpha=0.15)
+            shown = f"{name}, test" + (f" (KS {it.probability:.2g})" if it.probability is not None else "")
+            axes.errorbar(centers, test, it.test.errors, label=shown, **marker(i, len(classes)))
+            heights += [training, test]
+        every = np.concatenate(heights)
+        lowest, highest = min(every[every > 0], default=0.1) / 2, max(every.max(), 0.1)
+        axes.set_yscale("log")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(lowest, highest * 1.5 * (highest / lowest) ** room_for_legend(len(classes)))
+        axes.set_xlabel(self.label)
+        axes.set_ylabel(f"Fraction of events / {edges[1] - edges[0]:.2g}")
+        axes.legend(loc="upper center", ncols=2, fontsize=LEGEND - 2)
+        return figure
+
+
+@section
+@dataclass(frozen=True)
+class Probabilities(Part):
+    """Probability of every class by class."""
+
+    name = "probabilities"
+    only = "classification"
+    caption = Caption(
+        "Probability of every class",
+        "The probability of each class, for all classes; lines and points as above. Each class should pile up at the right in its own "
+        "panel, and at the left in those of the others.",
+        "A class that looks in its own panel as it does in those of others: the network does not know it.",
+    )
+
+    panels: list[Scores]  # none for two classes: the second is 1 minus the first
+
+    @classmethod
+    def compute(cls, of: Measurement) -> Probabilities:
+        """If there are more than two classes."""
+        scored, seen = of.scored, Scored.join(of.seen)
+        names = scored.names if scored.classes > 2 else []
+        every = [BoundDiscriminant.probability(name, names) for name in names]
+        return cls(
+            [Scores.by_class(replace(scored, discriminant=it), replace(seen, discriminant=it), {}) for it in every]
+        )
+
+    def draw(self, style: Style) -> Figure | None:
+        """Lines for training events, points with errors for test events."""
+        if not self.panels:
+            return None
+        panels, first = self.panels, self.panels[0]
+        figure, all_axes = grid(style, len(panels), f"{first.events:,} events", min(len(panels), 3), (5.4, 4.4))
+        for axes, panel in zip(all_axes, panels, strict=True):
+            edges, of = panel.edges, len(panel.classes)
+            heights: list[NDArray[Any]] = [np.zeros(0)]
+            for i, it in enumerate(panel.classes):
+                look = line(i, of)
+                axes.stairs(it.training.values, edges, label=f"{it.name}, training", **{**look, "lw": 1.6})
+                centers = (edges[1:] + edges[:-1]) / 2
+                points = {**marker(i, of, 4), "elinewidth": 1, "label": f"{it.name}, test"}
+                axes.errorbar(centers, it.test.values, it.test.errors, **points)
+                heights += [it.training.values, it.test.values]
+            every = np.concatenate(heights)
+            axes.set_yscale("log")
+            axes.set_ylim(min(every[every > 0], default=0.1) / 2, max(every.max(), 0.1) * 2)
+            axes.set_xlim(0, 1)
+            axes.set_xlabel(shorten(panel.label, 40))
+            axes.set_ylabel("Fraction of events")
+        legend_below(figure, all_axes[0], 6)
+        return figure
+
+
+@section
+@dataclass(frozen=True)
+class Confusion(Part):
+    """Sums of weights and numbers of events by true class (row) and most probable class (column)."""
+
+    name = "confusion"
+    only = "classification"
+    caption = Caption(
+        "Confusion matrix",
+        "Each row is a true class, and shows which class has the highest probability for its events; every row "
+        "sums to 100 %. The diagonal should be dark.",
+        "A row without a dark cell, or a column that takes everything.",
+        is_small=True,
+    )
+
+    classes: list[str]
+    weights: Floats
+    counts: Floats
+    events: int
+
+    @classmethod
+    def compute(cls, of: Measurement) -> Confusion:
+        """Those of all events."""
+        scored = of.scored
+        return cls(scored.names, scored.confusion(), scored.unweighted().confusion(), len(scored))
+
+    def draw(self, style: Style) -> Figure:
+        """Fraction by weight of each true class (row) assigned to each class (column), with the numbers of events."""
+        classes, sums, counts = self.classes, self.weights, self.counts
+        totals = sums.sum(axis=1, keepdims=True)
+        fractions = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
+        figure, axes = single(style, f"{self.events:,} events", max(9.0, 2.4 * len(classes)))
+        image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), value in np.ndenumerate(fractions):
+            text = f"{value:.1%}\n{counts[row, column]:,.0f} events"
+            color = "white" if value > 0.65 else "black"
+            axes.text(column, row, text, ha="center", va="center", fontsize=18, color=color)
+        slanted: dict[str, Any] = {"rotation": 30, "ha": "right"} if max(map(len, classes)) > 8 else {}
+        axes.set_xticks(range(len(classes)), classes, **slanted)
+        axes.set_yticks(range(len(classes)), classes)
+        axes.tick_params(which="both", length=0)
+        axes.minorticks_off()
+        axes.set_xlabel("Class of the highest probability")
+        axes.set_ylabel("True class")
+        figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03).set_label("Fraction of the true class")
+        return figure

@@ -1,0 +1,37 @@
+"""The figure of the losses of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ML_processing.training.description import Epoch
+from MLTools.NanoML.report.figures import LEGEND, in_style, line, single
+from MLTools.NanoML.report.style import Style
+
+
+@in_style
+def losses(style: Style, histories: Sequence[Sequence[Epoch]], is_boosted: bool) -> Figure:
+    """Training and validation loss of each network by epoch, or round if it `is_boosted`, with that whose weights were kept."""
+    figure, axes = single(style, f"{len(histories)} network{'s' * (len(histories) > 1)}")
+    for i, history in enumerate(histories):
+        color = line(i, len(histories))["color"]
+        epoch, train, validation = (
+            [getattr(entry, key) for entry in history] for key in ("epoch", "train_loss", "validation_loss")
+        )
+        best = int(np.argmin(validation))
+        axes.plot(epoch, validation, color=color, lw=2, label=f"Fold {i}")
+        axes.plot(epoch, train, color=color, lw=1.6, ls=(0, (2, 1.5)))
+        axes.plot(epoch[best], validation[best], "o", color=color, mec="black", ms=9)
+    for label, look in (
+        ("Validation", {"ls": "-"}),
+        ("Training", {"ls": (0, (2, 1.5))}),
+        ("Kept", {"ls": "", "marker": "o"}),
+    ):
+        axes.plot([], [], color="black", label=label, **look)
+    axes.set_xlabel("Round" if is_boosted else "Epoch")
+    axes.set_ylabel("Weighted mean loss")
+    axes.legend(loc="best", ncols=2, fontsize=LEGEND)
+    return figure

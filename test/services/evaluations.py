@@ -1,0 +1,38 @@
+"""Evaluations of which a test needs a few parts only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import pytest
+from matplotlib.figure import Figure
+
+from ML_processing.evaluation.content import Evaluation, all_sections
+from ML_processing.evaluation.scored import ClassEvents, EventCounts
+from ML_processing.evaluation.sections.data import DataComparison
+from ML_processing.evaluation.sections.regions import RegionResult
+
+T = TypeVar("T")
+EFFECTIVE = {"signal": 1234.4, "other": 1234.4}
+
+
+def part(cls: type[T], **given: Any) -> T:
+    """An object of which a test needs a few fields only."""
+    return cls(**{**dict.fromkeys(it.name for it in fields(cls)), **given})  # type: ignore[arg-type]
+
+
+def evaluation(sections: Mapping[Any, Any], effective: Mapping[str, float] = EFFECTIVE) -> Evaluation:
+    """Some sections, and the effective numbers of events."""
+    classes = {name: part(ClassEvents, effective=number) for name, number in effective.items()}
+    return part(Evaluation, sections=sections, events=part(EventCounts, classes=classes), classes=[*effective])
+
+
+def draw_only(patch: pytest.MonkeyPatch, *names: str) -> None:
+    """Leave the figures of all other sections empty: to draw them takes longer than all else."""
+    kinds: list[tuple[Any, str]] = [(kind, "draw") for kind in all_sections() if kind.name not in names]
+    kinds += [(RegionResult, "draw")] if "regions" not in names else []
+    kinds += [(DataComparison, f"draw_{it}") for it in ("inputs", "scores")] if "data" not in names else []
+    for kind, method in kinds:
+        patch.setattr(kind, method, lambda self, style: Figure())
