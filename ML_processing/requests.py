@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from MLTools.NanoML.contracts.blinding import Shares
-from MLTools.NanoML.report.style import PRIVATE_WORK, Style
+from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.roles import HOW, READS, WRITES
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from MLTools.NanoML.config.training import Evaluate, Export, Train
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import twin_of
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout

@@ -17,7 +17,7 @@ from ML_processing.metrics.measured import Histogram, histogram
 from ML_processing.metrics.roc import reliability
 from ML_processing.training.description import Epoch
 from ML_processing.training.loss_figure import losses as losses_of
-from MLTools.NanoML.report.style import PRIVATE_WORK
+from MLTools.NanoML.report.section import PRIVATE_WORK
 
 IMAGES = Path(__file__).parent / "images"
 _PER_INCH = 50

@@ -15,7 +15,7 @@ from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.parallel import usable_cores
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
+
+from matplotlib.figure import Figure
 
 from ML_processing.evaluation.measurement import Measurement
 from ML_processing.evaluation.scored import EventCounts
@@ -13,7 +15,7 @@ from ML_processing.evaluation.sections import MODULES
 from ML_processing.metrics.measured import as_json
 from MLTools.NanoML.report.figures import in_style
 from MLTools.NanoML.report.page import Answer
-from MLTools.NanoML.report.section import Section
+from MLTools.NanoML.report.section import Block, Caption, Style
 
 P = TypeVar("P", bound="Part")
 _FEWEST = 50  # effective events of a class: with fewer nothing is fine
@@ -64,28 +66,70 @@ class Evaluation:
         }
 
 
-class Part(Section[Evaluation]):
-    """A section of the report: a frozen dataclass, which is what metrics.json has of it, in a module of `sections`."""
+class Part:
+    """A section of the report: a frozen dataclass, which is what metrics.json has of it, in a module of `sections`.
 
-    place: ClassVar[str] = "plots"
-    """Where it is in metrics.json: in "plots", "first" or "last" beside that, or nowhere, if it is empty."""
-    only: ClassVar[str] = ""
+    It has a figure, tables, and an answer to a question, or some of them.
+    """
+
+    name: ClassVar[str]
+    """Its key in metrics.json, its anchor on the page, and the name of the file with its figure."""
+    only: ClassVar[str]
     """The trainings that it is about, "classification" or "regression"; empty if both."""
+    place: ClassVar[str]
+    """Where it is in metrics.json: in "plots", "first" or "last" beside that, or nowhere, if it is empty."""
+    caption: ClassVar[Caption] = Caption("", "")
+    """That of its figure, if it has one."""
 
     @classmethod
     def compute(cls: type[P], of: Measurement) -> P | None:
         """What it shows of a training; None if that is not defined."""
         raise NotImplementedError
 
+    def draw(self, style: Style) -> Figure | None:
+        """The figure; None if there is nothing to draw."""
+        return None
+
+    def figures(self, style: Style) -> Iterator[tuple[str, Figure]]:
+        """Figures by the names of their files, if it is not one."""
+        figure = self.draw(style)
+        if figure is not None:
+            yield self.name, figure
+
+    def tables(self, page: Evaluation) -> str:
+        """Its tables, as HTML."""
+        return ""
+
+    @classmethod
+    def answer(cls, page: Evaluation) -> Answer | None:
+        """An answer to what one wants to know, maybe that it cannot be computed."""
+        return None
+
+    @classmethod
+    def answers(cls, page: Evaluation) -> Iterable[Answer]:
+        """Answers, if it is not one."""
+        answer = cls.answer(page)
+        return [answer] if answer else []
+
+    def blocks(self, page: Evaluation, drawn: Collection[str]) -> Iterator[Block]:
+        """Its parts of the page, if it is not one with a figure; `drawn` are the names of all figures."""
+        if self.caption.title and self.name in drawn:
+            yield Block(self.name, self.caption.title, self.tables(page), [(self.name, self.caption)], True)
+
 
 _KINDS: list[type[Part]] = []
 
 
-def section(kind: type[P]) -> type[P]:
-    """Register a class as a section of the report."""
-    kind.draw = in_style(kind.draw)  # type: ignore[method-assign]
-    _KINDS.append(kind)
-    return kind
+def section(name: str, only: str = "", place: str = "plots") -> Callable[[type[P]], type[P]]:
+    """Register a class as a section of the report, with its name, and what else `Part` says."""
+
+    def register(kind: type[P]) -> type[P]:
+        kind.name, kind.only, kind.place = name, only, place
+        kind.draw = in_style(kind.draw)  # type: ignore[method-assign]
+        _KINDS.append(kind)
+        return kind
+
+    return register
 
 
 def all_sections() -> list[type[Part]]:

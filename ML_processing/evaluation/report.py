@@ -16,7 +16,7 @@ from ML_processing.evaluation.sections.classification import Classification
 from ML_processing.evaluation.sections.data import Data
 from ML_processing.evaluation.sections.drift import Drift
 from ML_processing.evaluation.sections.regression import Regression
-from ML_processing.evaluation.sections.repeats import repeated
+from ML_processing.evaluation.sections.stability import repeated
 from ML_processing.requests import NO_DATA, NO_REPEATS, DataRequest, RepeatRequest
 from ML_processing.training.description import TrainingDescription, best_epoch, now
 from ML_processing.training.directory import Training, one_thread
@@ -26,8 +26,7 @@ from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.report import figures
 from MLTools.NanoML.report.page import Answer, page, table, verdict_list
-from MLTools.NanoML.report.section import Block
-from MLTools.NanoML.report.style import PRIVATE_WORK, Style
+from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Style
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.progress import say
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ML_processing.training.description import Epoch
 from MLTools.NanoML.report.figures import LEGEND, in_style, line, single
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Style
 
 
 @in_style

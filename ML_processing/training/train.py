@@ -29,7 +29,7 @@ from ML_processing.training.fold import device_of, is_trained, measure, prepare,
 from ML_processing.training.tracking import begin, check, finish, following
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import begin_worker, usable_cores, worker_pool
-from MLTools.NanoML.report.style import PRIVATE_WORK
+from MLTools.NanoML.report.section import PRIVATE_WORK
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Axis, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.figures import LEGEND, grid, in_style, line, save, shorten, single
-from MLTools.NanoML.report.style import PRIVATE_WORK
+from MLTools.NanoML.report.section import PRIVATE_WORK
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 

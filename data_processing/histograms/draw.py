@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Templates, added, summed
 from MLTools.NanoML.report.figures import BACKGROUNDS, SIGNAL, grid, in_style, save, with_ratio
+from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack, drawn_edges, label_edges
-from MLTools.NanoML.report.style import Style
 
 _MOST_SHOWN = 6  # nuisance parameters in a figure
 Floats = NDArray[np.float64]

@@ -20,7 +20,7 @@ from matplotlib.ticker import ScalarFormatter
 from numpy.typing import NDArray
 
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Style
 
 COLORS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",

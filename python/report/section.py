@@ -1,21 +1,31 @@
-"""Sections of a page: each is one class, from what it computes to its figure."""
+"""What pages and figures have in common: the style of an analysis, captions, and the blocks of a page."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from MLTools.NanoML.report.page import Answer, figure
+from MLTools.NanoML.report.page import figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
-    from MLTools.NanoML.report.style import Style
+@dataclass(frozen=True)
+class Style:
+    """The style of an analysis: it is made once from the settings, and handed to everything that draws.
 
-Page = TypeVar("Page")
+    `label` is what figures say in place of being private work with simulation by CMS.
+    """
+
+    label: str = ""
+
+    def shown(self, has_data: bool) -> str:
+        """The label of a figure, with observed data or without."""
+        return self.label or f"Private work (CMS {'data/' if has_data else ''}simulation)"
+
+
+PRIVATE_WORK = Style()
+"""That of who gives none."""
 
 
 @dataclass(frozen=True)
@@ -51,39 +61,3 @@ def _image(directory: Path, name: str, caption: Caption) -> str:
     if caption.worrying:
         text += f'<p class="worry"><b>Worrying:</b> {caption.worrying}</p>'
     return figure(directory / f"{name}.png", caption.title, "narrow" if caption.is_small else "wide", text)
-
-
-class Section(Generic[Page]):
-    """A section of a page of type `Page`, which holds all that is known there; an object of it is what the section shows.
-
-    It has a figure, tables, and answers to a question, or some of them.
-    """
-
-    name: ClassVar[str]
-    """Its anchor, and the name of the file with its figure."""
-    caption: ClassVar[Caption] = Caption("", "")
-    """That of its figure, if it has one."""
-
-    def draw(self, style: Style) -> Figure | None:
-        """The figure; None if there is nothing to draw."""
-        return None
-
-    def figures(self, style: Style) -> Iterator[tuple[str, Figure]]:
-        """Figures by the names of their files, if it is not one."""
-        figure = self.draw(style)
-        if figure is not None:
-            yield self.name, figure
-
-    def tables(self, page: Page) -> str:
-        """Its tables, as HTML."""
-        return ""
-
-    @classmethod
-    def answers(cls, page: Page) -> Iterable[Answer]:
-        """Answers to what one wants to know, also where there is no section, as it could not be computed."""
-        return ()
-
-    def blocks(self, page: Page, drawn: Collection[str]) -> Iterator[Block]:
-        """Its parts of the page, if it is not one with a figure; `drawn` are the names of all figures."""
-        if self.caption.title and self.name in drawn:
-            yield Block(self.name, self.caption.title, self.tables(page), [(self.name, self.caption)], True)

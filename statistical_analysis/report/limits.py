@@ -17,7 +17,7 @@ from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.report.figures import BACKGROUNDS, LEGEND, SIGNAL, in_style, save, single
 from MLTools.NanoML.report.page import digits, figure, page, table
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.schema.plain import plain
 from statistical_analysis.asymptotic import BANDS
 from statistical_analysis.limits import Limits, LimitsJob, Point, in_words, together

@@ -26,9 +26,8 @@ from MLTools.NanoML.report.figures import (
     with_ratio,
 )
 from MLTools.NanoML.report.page import rounded, with_error
-from MLTools.NanoML.report.section import Caption
+from MLTools.NanoML.report.section import PRIVATE_WORK, Caption, Style
 from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack, drawn_edges, label_edges
-from MLTools.NanoML.report.style import PRIVATE_WORK, Style
 from statistical_analysis.model import FitChannel, StatisticalModel
 from statistical_analysis.results import CONSTRAINED, STATISTICAL, TOTAL, Channel, Parameter, Results, Yields
 from statistical_analysis.samples import Sample

@@ -26,7 +26,7 @@ from MLTools.NanoML.contracts.templates import (
     Templates,
 )
 from MLTools.NanoML.report.page import digits
-from MLTools.NanoML.report.style import PRIVATE_WORK
+from MLTools.NanoML.report.section import PRIVATE_WORK
 from MLTools.NanoML.schema.plain import build, plain
 from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,8 +14,7 @@ from ML_processing.metrics.measured import MERGED
 from ML_processing.metrics.roc import Reliability, reliability
 from MLTools.NanoML.report.figures import LEGEND, line, marker, shorten, single
 from MLTools.NanoML.report.page import Answer
-from MLTools.NanoML.report.section import Caption
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Caption, Style
 
 _OFF = (0.01, 0.05)  # between probabilities and observed fractions
 
@@ -29,13 +27,11 @@ class ClassCalibration:
     curve: Reliability = field(metadata=MERGED)
 
 
-@section
+@section("calibration", only="classification")
 @dataclass(frozen=True)
 class Calibration(Part):
     """Calibration of every class probability, and of every discriminant in its shares."""
 
-    name = "calibration"
-    only = "classification"
     caption = Caption(
         "Calibration",
         "How many of the events with a given probability of a class belong to it, where all classes have the same "
@@ -98,31 +94,31 @@ class Calibration(Part):
         return figure
 
     @classmethod
-    def answers(cls, page: Evaluation) -> Iterator[Answer]:
+    def answer(cls, page: Evaluation) -> Answer | None:
         """By the class that is furthest from its probabilities."""
-        if separated(page):
-            yield _calibration(page.of(cls))
-
-
-def _calibration(content: Calibration | None) -> Answer:
-    question = "Calibrated?"
-    if not content:
-        text = "Calibration is not defined: a class has no positive sum of weights."
-        return Answer(question, "open", text)
-    worst = max(content.classes, key=lambda it: it.curve.expected_calibration_error - it.curve.by_chance)
-    deviation, chance = worst.curve.expected_calibration_error, worst.curve.by_chance
-    significant, relevant = deviation > 2 * chance, deviation - chance > _OFF[0]
-    remark = finding(significant, relevant, "twice chance", f"{_OFF[0]} beyond chance")
-    names = [it.name for it in content.classes]
-    text = (
-        f"Where {', '.join(names[:-1])} and {names[-1]} are equally frequent, as in the training, the probabilities of "
-        f"{worst.name} are {deviation:.3f} off on average; chance alone gives {chance:.3f}. That is {remark}"
-    )
-    if relevant:
-        state = "bad" if significant and deviation > _OFF[1] else "look"
-        return Answer(question, state, f"{text}: use them as a score to cut on, not as the odds of a single event.")
-    if 2 * chance > _OFF[1] and not significant:
-        return Answer(question, "open", f"{text}, but these events are too few to tell.")
-    return Answer(
-        question, "good", f"{text}: there they can be used as probabilities, but not in another mixture, such as data."
-    )
+        content = page.of(cls)
+        if not separated(page):
+            return None
+        question = "Calibrated?"
+        if not content:
+            text = "Calibration is not defined: a class has no positive sum of weights."
+            return Answer(question, "open", text)
+        worst = max(content.classes, key=lambda it: it.curve.expected_calibration_error - it.curve.by_chance)
+        deviation, chance = worst.curve.expected_calibration_error, worst.curve.by_chance
+        significant, relevant = deviation > 2 * chance, deviation - chance > _OFF[0]
+        remark = finding(significant, relevant, "twice chance", f"{_OFF[0]} beyond chance")
+        names = [it.name for it in content.classes]
+        text = (
+            f"Where {', '.join(names[:-1])} and {names[-1]} are equally frequent, as in the training, the probabilities of "
+            f"{worst.name} are {deviation:.3f} off on average; chance alone gives {chance:.3f}. That is {remark}"
+        )
+        if relevant:
+            state = "bad" if significant and deviation > _OFF[1] else "look"
+            return Answer(question, state, f"{text}: use them as a score to cut on, not as the odds of a single event.")
+        if 2 * chance > _OFF[1] and not significant:
+            return Answer(question, "open", f"{text}, but these events are too few to tell.")
+        return Answer(
+            question,
+            "good",
+            f"{text}: there they can be used as probabilities, but not in another mixture, such as data.",
+        )

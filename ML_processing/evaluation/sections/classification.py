@@ -71,14 +71,10 @@ class Overtraining:
     kolmogorov_smirnov: dict[str, ClassTests]  # by class
 
 
-@section
+@section("classification", only="classification", place="first")
 @dataclass(frozen=True)
 class Classification(Part):
     """How well networks classify."""
-
-    name = "classification"
-    place = "first"
-    only = "classification"
 
     task: str
     signal: str

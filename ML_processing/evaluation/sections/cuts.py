@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +30,7 @@ from ML_processing.metrics.measured import (
 )
 from MLTools.NanoML.report.figures import grid, legend_below, marker, note_in, of_all, shorten, without_tails
 from MLTools.NanoML.report.page import Answer
-from MLTools.NanoML.report.section import Caption
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Caption, Style
 
 _MOST_FEATURES, _MOST_MASSES = 12, 3
 _BINS, _MASS_BINS = 8, 20
@@ -51,13 +50,11 @@ class FeatureEfficiency:
     classes: list[ClassHistogram]
 
 
-@section
+@section("efficiency", only="classification")
 @dataclass(frozen=True)
 class Efficiency(Part):
     """Efficiency of a cut for each class in bins of the most important of some `columns`."""
 
-    name = "efficiency"
-    only = "classification"
     caption = Caption(
         "Efficiency of the cut against the features",
         "How much of each class passes the best cut (or else one that keeps 10 % of the background), in bins with "
@@ -159,13 +156,11 @@ class SculptedMass:
     after: list[ShapeAfterCut]
 
 
-@section
+@section("sculpting", only="classification")
 @dataclass(frozen=True)
 class SculptedMasses(Part):
     """Shapes of masses for each background, before and after cuts: of those that change most if there are more `masses`."""
 
-    name = "sculpting"
-    only = "classification"
     caption = Caption(
         "Mass sculpting",
         "Shape of masses for each background: all events (grey) and those that pass cuts on the score. JSD is the "
@@ -245,10 +240,43 @@ class SculptedMasses(Part):
         return figure
 
     @classmethod
-    def answers(cls, page: Evaluation) -> Iterator[Answer]:
+    def answer(cls, page: Evaluation) -> Answer | None:
         """By the mass that changes most."""
-        if separated(page):
-            yield _sculpting(page.of(cls))
+        content = page.of(cls)
+        if not separated(page):
+            return None
+        question = "Does a cut sculpt the mass?"
+        if not content:
+            return Answer(question, "open", "Nothing was tested: no input has the name of a mass, or there is no cut.")
+        tested = [
+            (panel, it.jensen_shannon - it.by_chance, it)
+            for panel in content.panels
+            for it in (each.sculpting for each in panel.after)
+            if it.jensen_shannon is not None and it.by_chance is not None and it.standard_deviations is not None
+        ]
+        if not tested:
+            return Answer(question, "open", "Nothing was tested: too few events pass the cuts.")
+        significant = [each for each in tested if (each[2].standard_deviations or 0) > _EXCESS]
+        panel, excess, worst = max(significant or tested, key=lambda it: it[1])
+        remark = finding(
+            bool(significant), excess > _SHAPE, f"{_EXCESS} standard deviations", f"{_SHAPE} beyond chance"
+        )
+        text = (
+            f"Most of all {panel.feature} of {panel.background}: Jensen-Shannon divergence {worst.jensen_shannon:.3f} between "
+            f"events that pass and those that fail, where chance gives {worst.by_chance:.3f}. That is {remark}."
+        )
+        if significant and excess > _SHAPE:
+            text += (
+                " It matters if the background is taken from that mass's sidebands: then leave the mass out, or name it in "
+                "train.decorrelate."
+            )
+            return Answer(question, "look", text)
+        if excess > _SHAPE:
+            return Answer(question, "open", f"{text} More events would tell.")
+        untested = [f"{it.feature} of {it.background}" for it in content.panels if not _is_sensitive(it)]
+        if untested:
+            return Answer(question, "open", f"{text} Too few events pass the cuts to tell for {', '.join(untested)}.")
+        return Answer(question, "good", text)
 
 
 def _change(values: NDArray[Any], edges: Floats, scored: Scored, cuts: Sequence[Cut]) -> float:
@@ -275,39 +303,6 @@ def _after(
 ) -> ShapeAfterCut:
     found = sculpting(values, passed, weights, edges, seed)
     return ShapeAfterCut(histogram(values[passed], weights[passed], edges), int(passed.sum()), found)
-
-
-def _sculpting(content: SculptedMasses | None) -> Answer:
-    question = "Does a cut sculpt the mass?"
-    if not content:
-        return Answer(question, "open", "Nothing was tested: no input has the name of a mass, or there is no cut.")
-    tested = [
-        (panel, it.jensen_shannon - it.by_chance, it)
-        for panel in content.panels
-        for it in (each.sculpting for each in panel.after)
-        if it.jensen_shannon is not None and it.by_chance is not None and it.standard_deviations is not None
-    ]
-    if not tested:
-        return Answer(question, "open", "Nothing was tested: too few events pass the cuts.")
-    significant = [each for each in tested if (each[2].standard_deviations or 0) > _EXCESS]
-    panel, excess, worst = max(significant or tested, key=lambda it: it[1])
-    remark = finding(bool(significant), excess > _SHAPE, f"{_EXCESS} standard deviations", f"{_SHAPE} beyond chance")
-    text = (
-        f"Most of all {panel.feature} of {panel.background}: Jensen-Shannon divergence {worst.jensen_shannon:.3f} between "
-        f"events that pass and those that fail, where chance gives {worst.by_chance:.3f}. That is {remark}."
-    )
-    if significant and excess > _SHAPE:
-        text += (
-            " It matters if the background is taken from that mass's sidebands: then leave the mass out, or name it in "
-            "train.decorrelate."
-        )
-        return Answer(question, "look", text)
-    if excess > _SHAPE:
-        return Answer(question, "open", f"{text} More events would tell.")
-    untested = [f"{it.feature} of {it.background}" for it in content.panels if not _is_sensitive(it)]
-    if untested:
-        return Answer(question, "open", f"{text} Too few events pass the cuts to tell for {', '.join(untested)}.")
-    return Answer(question, "good", text)
 
 
 def _is_sensitive(panel: SculptedMass) -> bool:

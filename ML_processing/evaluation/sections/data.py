@@ -28,9 +28,8 @@ from ML_processing.metrics.measured import MERGED, PAIR, Measured, number
 from ML_processing.requests import DataRequest
 from MLTools.NanoML.report.figures import in_style, legend_below, note_in, of_all, ratio_grid, shorten
 from MLTools.NanoML.report.page import Answer, table
-from MLTools.NanoML.report.section import Block, Caption
+from MLTools.NanoML.report.section import Block, Caption, Style
 from MLTools.NanoML.report.stack import draw_ratio, draw_stack
-from MLTools.NanoML.report.style import Style
 
 _LONG = 30
 _MOST_DRAWN = 24  # inputs
@@ -152,13 +151,11 @@ class DataComparison:
         return where + _events(self) + _shapes(self) + _told(self.classifier)
 
 
-@section
+@section("data", place="last")
 @dataclass(frozen=True)
 class Data(Part):
     """The comparison in each of the regions that are named for it."""
 
-    name = "data"
-    place = "last"
     caption = Caption(
         "Inputs in data and simulation",
         "Points are data with the 68 % intervals of their Poisson means (Garwood), on top of each other the expected events with their "

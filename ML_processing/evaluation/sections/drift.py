@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,7 @@ from MLTools.NanoML.contracts.hdf5 import EVENTS, open_hdf5
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.figures import grid, legend_below, line, note_in
 from MLTools.NanoML.report.page import Answer
-from MLTools.NanoML.report.section import Caption
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Caption, Style
 
 _BLOCK = 1 << 16  # events read at once
 _DRAWN = 12  # features whose shapes are drawn in a comparison
@@ -46,12 +45,11 @@ class FeatureDrift:
     other: Histogram
 
 
-@section
+@section("drift")
 @dataclass(frozen=True)
 class Drift(Part):
     """The features in the events of the training and in others, the most different one first."""
 
-    name = "drift"
     caption = Caption(
         "Events of the training against the compared files",
         "Shapes of the features that differ most; PSI is the population stability index: below 0.1 is no shift, above "
@@ -115,11 +113,32 @@ class Drift(Part):
         return figure
 
     @classmethod
-    def answers(cls, page: Evaluation) -> Iterator[Answer]:
+    def answer(cls, page: Evaluation) -> Answer | None:
         """By the feature that differs most, if there is something to compare with."""
-        found = page.of(cls)
-        if found:
-            yield _drift(found)
+        content = page.of(cls)
+        if not content:
+            return None
+        question = "Like the compared files?"
+        known = [(it, it.stability_index) for it in content.panels if it.stability_index is not None]
+        if not known:
+            return Answer(question, "open", "Nothing was tested: no feature could be compared.")
+        worst, largest = known[0]
+        names = [it.name for it, index in known if index > _SHIFT[0]]
+        probable = bonferroni([it.test.probability for it, _ in known if it.test.probability is not None])
+        significant, relevant = probable is not None and probable < _CHANCE, bool(names)
+        remark = finding(significant, relevant, "a Kolmogorov-Smirnov probability of 1 %", f"an index of {_SHIFT[0]}")
+        text = (
+            f"Largest difference: {worst.name}, population stability index {largest:.3f}, Kolmogorov-Smirnov distance "
+            f"{worst.test.distance:.3f}. That is {remark}."
+        )
+        if relevant and significant:
+            text += f" Shifted: {', '.join(names)}. The network may do worse on those events."
+            return Answer(question, "bad" if largest > _SHIFT[1] else "look", text)
+        # by chance alone, the index is on average the number of free bins times 1 / n + 1 / m
+        chance = (_DECILES - 1) * (1 / max(content.events, 1) + 1 / max(content.other_events, 1))
+        if chance > _SHIFT[0] and not significant:
+            return Answer(question, "open", f"{text} These events are too few to tell.")
+        return Answer(question, "look" if relevant else "good", text)
 
 
 def _read(
@@ -144,27 +163,3 @@ def _read(
             features.append(as_floats(rows, names, rows.shape, named))
             weights.append(rows["weight"].astype(np.float32))
     return np.concatenate(features), np.concatenate(weights)
-
-
-def _drift(content: Drift) -> Answer:
-    question = "Like the compared files?"
-    known = [(it, it.stability_index) for it in content.panels if it.stability_index is not None]
-    if not known:
-        return Answer(question, "open", "Nothing was tested: no feature could be compared.")
-    worst, largest = known[0]
-    names = [it.name for it, index in known if index > _SHIFT[0]]
-    probable = bonferroni([it.test.probability for it, _ in known if it.test.probability is not None])
-    significant, relevant = probable is not None and probable < _CHANCE, bool(names)
-    remark = finding(significant, relevant, "a Kolmogorov-Smirnov probability of 1 %", f"an index of {_SHIFT[0]}")
-    text = (
-        f"Largest difference: {worst.name}, population stability index {largest:.3f}, Kolmogorov-Smirnov distance "
-        f"{worst.test.distance:.3f}. That is {remark}."
-    )
-    if relevant and significant:
-        text += f" Shifted: {', '.join(names)}. The network may do worse on those events."
-        return Answer(question, "bad" if largest > _SHIFT[1] else "look", text)
-    # by chance alone, the index is on average the number of free bins times 1 / n + 1 / m
-    chance = (_DECILES - 1) * (1 / max(content.events, 1) + 1 / max(content.other_events, 1))
-    if chance > _SHIFT[0] and not significant:
-        return Answer(question, "open", f"{text} These events are too few to tell.")
-    return Answer(question, "look" if relevant else "good", text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from ML_processing.evaluation.content import Evaluation, Part, section
 from ML_processing.evaluation.measurement import Measurement
 from ML_processing.evaluation.scored import InputVariable, OutOfFold, inputs_of, sampled
-from ML_processing.evaluation.sections.classification import Classification, separated
+from ML_processing.evaluation.sections.classification import separated
 from ML_processing.evaluation.sections.regression import residual_loss
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import Inputs
@@ -26,8 +26,7 @@ from ML_processing.training.data import inputs_of as network_inputs
 from ML_processing.training.directory import Training
 from MLTools.NanoML.report.figures import grid, line, shorten
 from MLTools.NanoML.report.page import Answer, state_of
-from MLTools.NanoML.report.section import Caption
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Caption, Style
 
 _REPEATS = 5
 _FORWARD = {False: 2_000_000, True: 300_000}  # events through networks at most, without and with collections
@@ -48,12 +47,11 @@ class InputImportance:
     attribution: float | None
 
 
-@section
+@section("importance")
 @dataclass(frozen=True)
 class Importance(Part):
     """How important each input is."""
 
-    name = "importance"
     caption = Caption(
         "Importance of the inputs",
         "Left: how much is lost when the values of an input are shuffled among the events (L. Breiman, 2001), or for "
@@ -71,17 +69,11 @@ class Importance(Part):
 
     @classmethod
     def compute(cls, of: Measurement) -> Importance:
-        """By the loss of AUC or, for a regression, the growth of the RMSE."""
-        if of.training.targets:
-            return replace(cls.by(of.part, residual_loss), lost="Relative growth of the RMSE")
-        return cls.by(of.part, _auc_loss)
-
-    @classmethod
-    def by(cls, tested: OutOfFold, loss: Callable[[OutOfFold], Callable[[NDArray[Any]], Measured]]) -> Importance:
         """Permutation importance and mean integrated gradient of every input, and of each collection as a whole.
 
-        Given the events, `loss` returns the function from changed scores to what is lost by them.
+        What is lost is AUC; in a regression it is how much the RMSE grows.
         """
+        tested, loss = of.part, residual_loss if of.training.targets else _auc_loss
         inputs = inputs_of(tested.table)
         names = [it.name for it in inputs] + [name for name in tested.table.objects if name]
         share = _FORWARD[bool(tested.table.objects)] // (max(len(names), 1) * _REPEATS)
@@ -99,7 +91,8 @@ class Importance(Part):
             InputImportance(name, name not in by_name, it.value, it.error, explained.get(name))
             for name, it in lost.items()
         ]
-        return cls(rows, len(part.table), _REPEATS)
+        label = "Relative growth of the RMSE" if of.training.targets else "Loss of AUC when shuffled"
+        return cls(rows, len(part.table), _REPEATS, label)
 
     def leading(self, names: Sequence[str], most: int) -> list[int]:
         """Indices of the most important of these inputs, rising; what is no input comes before all others."""
@@ -133,11 +126,28 @@ class Importance(Part):
         return figure
 
     @classmethod
-    def answers(cls, page: Evaluation) -> Iterator[Answer]:
+    def answer(cls, page: Evaluation) -> Answer | None:
         """Whether a class is separated so well that an input must know the truth."""
-        measured = separated(page)
-        if measured:
-            yield _perfection(measured, page.of(cls))
+        measured, importance = separated(page), page.of(cls)
+        if not measured:
+            return None
+        question = "Too good to be true?"
+        known = {name: it.value for name, it in measured.auc_one_against_all.items() if it.value is not None}
+        if not known:
+            return Answer(question, "open", "No AUC is defined.")
+        if measured.auc.baseline.value is not None:
+            known[f"{measured.signal} (by the BDT)"] = measured.auc.baseline.value
+        best = max(known, key=lambda name: known[name])
+        text = f"The class that is separated best from all others is {best}, with an AUC of {known[best]:.4f}."
+        state = state_of(known[best], _PERFECT)
+        if state == "good":
+            return Answer(question, state, f"{text} No class is separated suspiciously well.")
+        text += " Hardly any physics separates so well."
+        losses = [(it.loss, it.name) for it in importance.inputs if it.loss is not None] if importance else []
+        if losses:
+            loss, name = max(losses)
+            text += f" The most important input is {name}, without which the AUC falls by {loss:.3f}."
+        return Answer(question, state, f"{text} Does an input know the truth, or from which sample an event is?")
 
 
 def permutation_importance(
@@ -261,23 +271,3 @@ def _gradients(network: Network, table: Table, training: Training) -> dict[str, 
         else by_collection[it.collection][:, :, it.index].sum(dim=1)
         for it in inputs_of(table)
     }
-
-
-def _perfection(measured: Classification, importance: Importance | None) -> Answer:
-    question = "Too good to be true?"
-    known = {name: it.value for name, it in measured.auc_one_against_all.items() if it.value is not None}
-    if not known:
-        return Answer(question, "open", "No AUC is defined.")
-    if measured.auc.baseline.value is not None:
-        known[f"{measured.signal} (by the BDT)"] = measured.auc.baseline.value
-    best = max(known, key=lambda name: known[name])
-    text = f"The class that is separated best from all others is {best}, with an AUC of {known[best]:.4f}."
-    state = state_of(known[best], _PERFECT)
-    if state == "good":
-        return Answer(question, state, f"{text} No class is separated suspiciously well.")
-    text += " Hardly any physics separates so well."
-    losses = [(it.loss, it.name) for it in importance.inputs if it.loss is not None] if importance else []
-    if losses:
-        loss, name = max(losses)
-        text += f" The most important input is {name}, without which the AUC falls by {loss:.3f}."
-    return Answer(question, state, f"{text} Does an input know the truth, or from which sample an event is?")

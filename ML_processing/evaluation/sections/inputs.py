@@ -25,8 +25,7 @@ from ML_processing.evaluation.sections.importance import Importance
 from ML_processing.metrics.measured import Floats
 from MLTools.NanoML.report.figures import grid, legend_below, line, note_in, of_all, shorten
 from MLTools.NanoML.report.page import table as html_table
-from MLTools.NanoML.report.section import Caption
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Caption, Style
 
 _MOST_DRAWN, _MOST_CORRELATED = 24, 25
 _EDGES: NDArray[Any] = np.linspace(0, 1, 26)  # of a discriminant
@@ -44,12 +43,11 @@ class InputShape:
     classes: list[ClassHistogram]
 
 
-@section
+@section("features")
 @dataclass(frozen=True)
 class Distributions(Part):
     """Shape of the inputs, the most important ones if there are more `inputs`."""
 
-    name = "features"
     caption = Caption(
         "Inputs by class",
         "Shape of each input, every class normalised to one; the first and last bin include all beyond. Each object "
@@ -102,12 +100,10 @@ class Distributions(Part):
         return html_table(["missing values", *page.classes], rows) + f"<p>{text}</p>"
 
 
-@section
+@section("discriminants", only="classification")
 class Discriminants(Distributions):
     """Shape of each discriminant for every class."""
 
-    name = "discriminants"
-    only = "classification"
     caption = Caption(
         "Discriminants by class",
         "Shape of each discriminant, every class normalised to one. Its own signal should pile up at the right, the classes that "
@@ -158,12 +154,11 @@ class ClassMatrix:
     matrix: Floats
 
 
-@section
+@section("correlations")
 @dataclass(frozen=True)
 class Correlations(Part):
     """Linear correlation coefficients of the most important of some `features`, and of the output as the last column."""
 
-    name = "correlations"
     caption = Caption(
         "Correlations by class",
         "Linear correlation coefficients of the features with each other and, in the last row, with the output of the "

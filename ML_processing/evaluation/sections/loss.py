@@ -11,17 +11,14 @@ from ML_processing.evaluation.content import Part, section
 from ML_processing.evaluation.measurement import Measurement
 from ML_processing.training.description import Epoch
 from ML_processing.training.loss_figure import losses
-from MLTools.NanoML.report.section import Caption
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Caption, Style
 
 
-@section
+@section("loss", place="")
 @dataclass(frozen=True)
 class Losses(Part):
     """All epochs of each network, which are rounds if it `is_boosted`; they are in the directory of the training."""
 
-    name = "loss"
-    place = ""
     caption = Caption(
         "Loss",
         "Smaller is better; solid lines are events that only decide when to stop, dashed ones those of the training, "

@@ -25,9 +25,8 @@ from ML_processing.metrics.measured import MERGED, number, per_cent
 from ML_processing.training.data import TrainingFiles
 from MLTools.NanoML.report.figures import grid, in_style, legend_below, shorten
 from MLTools.NanoML.report.page import table
-from MLTools.NanoML.report.section import Block, Caption
+from MLTools.NanoML.report.section import Block, Caption, Style
 from MLTools.NanoML.report.stack import draw_stack
-from MLTools.NanoML.report.style import Style
 
 _SCALE = 0.57  # of lines in a small plot
 _IN_WORDS = 3  # variations
@@ -75,13 +74,11 @@ class RegionResult:
         return text + table(head, rows) + _largest(varied) + table(ACCURACY, accuracy)
 
 
-@section
+@section("regions", place="last")
 @dataclass(frozen=True)
 class Regions(Part):
     """The results in each region, also in those that the networks were not trained on."""
 
-    name = "regions"
-    place = "last"
     caption = Caption(
         "Scores in a region",
         "Discriminants and probabilities of classes, or estimates, for the events of the region: the expected events of all other "

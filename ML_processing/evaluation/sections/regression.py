@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -30,8 +30,7 @@ from ML_processing.metrics.measured import (
 )
 from MLTools.NanoML.report.figures import grid, line, marker, shorten, without_tails
 from MLTools.NanoML.report.page import Answer, table, with_error
-from MLTools.NanoML.report.section import Caption
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Caption, Style
 
 _BINS = 8
 _WORSE = 0.01  # the same, for the relative change of an RMSE
@@ -55,14 +54,10 @@ class Accuracy:
     gain_in_rmse: Measured
 
 
-@section
+@section("regression", only="regression", place="first")
 @dataclass(frozen=True)
 class Regression(Part):
     """How well networks estimate their targets."""
-
-    name = "regression"
-    place = "first"
-    only = "regression"
 
     task: str
     targets: dict[str, Accuracy]
@@ -93,11 +88,27 @@ class Regression(Part):
         return table(ACCURACY, rows) + f"<p>{escape(text)}</p>"
 
     @classmethod
-    def answers(cls, page: Evaluation) -> Iterator[Answer]:
+    def answer(cls, page: Evaluation) -> Answer | None:
         """Whether they are better than a BDT, if there is one."""
         found = page.of(cls)
-        if found and found.baseline:
-            yield _targets(found.targets)
+        if not found or not found.baseline:
+            return None
+        texts, states = [], ["good"]
+        for name, entry in found.targets.items():
+            if entry.baseline is None:
+                continue
+            ours, theirs = number(entry.network.resolution), number(entry.baseline.resolution)
+            texts.append(f"{name}: resolution of the network {ours}, of a BDT {theirs}")
+            gain = entry.gain_in_rmse
+            if gain.value is None or gain.error is None:
+                states.append("open")
+            elif gain.value < -2 * gain.error:
+                relevant = entry.baseline.rmse.value is None or -gain.value > _WORSE * entry.baseline.rmse.value
+                states.append("bad" if relevant else "good")
+                texts[-1] += "; its RMSE is worse than that of the BDT, "
+                texts[-1] += finding(True, relevant, "2 standard errors", f"{_WORSE:.0%}")
+        state = next(each for each in ("bad", "open", "good") if each in states)
+        return Answer("Better than a BDT?", state, "; ".join(texts) + ".")
 
 
 ACCURACY = ["target", "bias", "RMSE", "resolution (68 %)"]
@@ -112,25 +123,6 @@ def accuracy_row(label: str, of: Residuals) -> list[str]:
 def value(found: Measured) -> str:
     """A measured number as text: "94.10 ± 0.59"."""
     return "not defined" if found.value is None or found.error is None else with_error(found.value, found.error)
-
-
-def _targets(targets: Mapping[str, Accuracy]) -> Answer:
-    texts, states = [], ["good"]
-    for name, entry in targets.items():
-        if entry.baseline is None:
-            continue
-        ours, theirs = number(entry.network.resolution), number(entry.baseline.resolution)
-        texts.append(f"{name}: resolution of the network {ours}, of a BDT {theirs}")
-        gain = entry.gain_in_rmse
-        if gain.value is None or gain.error is None:
-            states.append("open")
-        elif gain.value < -2 * gain.error:
-            relevant = entry.baseline.rmse.value is None or -gain.value > _WORSE * entry.baseline.rmse.value
-            states.append("bad" if relevant else "good")
-            texts[-1] += "; its RMSE is worse than that of the BDT, "
-            texts[-1] += finding(True, relevant, "2 standard errors", f"{_WORSE:.0%}")
-    state = next(each for each in ("bad", "open", "good") if each in states)
-    return Answer("Better than a BDT?", state, "; ".join(texts) + ".")
 
 
 def residual_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
@@ -179,13 +171,11 @@ class Prediction:
     probability: float | None  # of the Kolmogorov-Smirnov test that events of the training are like the others
 
 
-@section
+@section("predictions", only="regression")
 @dataclass(frozen=True)
 class Predictions(Part):
     """Predicted and true values of each target."""
 
-    name = "predictions"
-    only = "regression"
     caption = Caption(
         "Predicted against true values",
         "Each cell shows the weight of its events. They should lie along the dashed line.",
@@ -245,14 +235,11 @@ class Predictions(Part):
         return figure
 
 
-@section
+@section("residuals", only="regression", place="")
 @dataclass(frozen=True)
 class ResidualShapes(Part):
     """The same, as distributions of the residuals, and their bias and resolution against the truth."""
 
-    name = "residuals"
-    place = ""
-    only = "regression"
     caption = Caption(
         "Residuals",
         "Left: predicted minus true value on events of the training and on others; a black line is that of a BDT. Right: bias and "

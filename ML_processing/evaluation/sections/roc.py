@@ -12,8 +12,7 @@ from ML_processing.evaluation.measurement import Measurement
 from ML_processing.metrics.measured import PAIR, Floats, Measured, number
 from ML_processing.metrics.roc import Band, Roc, auc, roc
 from MLTools.NanoML.report.figures import LEGEND, line, room_for_legend, single
-from MLTools.NanoML.report.section import Caption
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Caption, Style
 
 _POINTS = 400  # of a drawn curve
 
@@ -28,13 +27,11 @@ class Curve:
     auc: Measured = field(metadata=PAIR)
 
 
-@section
+@section("roc", only="classification")
 @dataclass(frozen=True)
 class RocCurves(Part):
     """ROC curves of the networks, that of the BDT, if there is one, as the last, and a band around the first."""
 
-    name = "roc"
-    only = "classification"
     caption = Caption(
         "ROC curve",
         "Each point is a cut on the score, which the numbers above name: how much signal passes it, and how much background still does. "

@@ -17,8 +17,7 @@ from ML_processing.evaluation.sections.classification import overtraining
 from ML_processing.metrics.measured import Floats, Histogram, histogram
 from ML_processing.models.discriminant import BoundDiscriminant
 from MLTools.NanoML.report.figures import LEGEND, grid, legend_below, line, marker, room_for_legend, shorten, single
-from MLTools.NanoML.report.section import Caption
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Caption, Style
 
 _EDGES: NDArray[Any] = np.linspace(0, 1, 26)
 
@@ -33,13 +32,11 @@ class ClassScores:
     probability: float | None
 
 
-@section
+@section("scores", only="classification")
 @dataclass(frozen=True)
 class Scores(Part):
     """Scores by class, of events that the networks were trained on and of others."""
 
-    name = "scores"
-    only = "classification"
     caption = Caption(
         "Score by class",
         "Lines are the events that the networks were trained on, points with statistical errors those they have not "
@@ -103,13 +100,11 @@ class Scores(Part):
         return figure
 
 
-@section
+@section("probabilities", only="classification")
 @dataclass(frozen=True)
 class Probabilities(Part):
     """Probability of every class by class."""
 
-    name = "probabilities"
-    only = "classification"
     caption = Caption(
         "Probability of every class",
         "The probability of each class, for all classes; lines and points as above. Each class should pile up at the right in its own "
@@ -155,13 +150,11 @@ class Probabilities(Part):
         return figure
 
 
-@section
+@section("confusion", only="classification")
 @dataclass(frozen=True)
 class Confusion(Part):
     """Sums of weights and numbers of events by true class (row) and most probable class (column)."""
 
-    name = "confusion"
-    only = "classification"
     caption = Caption(
         "Confusion matrix",
         "Each row is a true class, and shows which class has the highest probability for its events; every row "

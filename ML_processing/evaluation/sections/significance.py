@@ -17,8 +17,7 @@ from ML_processing.evaluation.scored import Scored
 from ML_processing.metrics.measured import MERGED, PAIR, UNDEFINED, Floats, Measured
 from ML_processing.metrics.significance import BinnedScore, CutScan, by_own_bins, fine_sums, scan_cuts, standing_for
 from MLTools.NanoML.report.figures import LEGEND, line, marker, single
-from MLTools.NanoML.report.section import Caption
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Caption, Style
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,11 @@ class CrossFit:
     halves: list[ChosenCut]
 
 
-@section
+@section("significance", only="classification")
 @dataclass(frozen=True)
 class Significance(Part):
     """Expected significance against the cut on the score."""
 
-    name = "significance"
-    only = "classification"
     caption = Caption(
         "Expected significance against the cut",
         "Asimov significance of a discovery by counting the events that pass the cut (arXiv:1007.1727), with its "

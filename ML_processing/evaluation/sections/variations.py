@@ -24,8 +24,7 @@ from MLTools.NanoML.nanoaod.accounting import add_weight_sums
 from MLTools.NanoML.nanoaod.fileaccounting import combined
 from MLTools.NanoML.report.figures import grid, legend_below, line, note_in, shorten
 from MLTools.NanoML.report.page import Answer, state_of, table
-from MLTools.NanoML.report.section import Caption
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Caption, Style
 
 NOMINAL = "weight"
 """The column with the weights that are not varied."""
@@ -133,13 +132,10 @@ class WeightMean:
     mean: float
 
 
-@section
+@section("variations", place="last")
 @dataclass(frozen=True)
 class Variations(Part):
     """Changes under all variations of weights, the largest first."""
-
-    name = "variations"
-    place = "last"
 
     sources: list[Variation]
     regions: dict[str, list[VariedYields]]
@@ -151,11 +147,42 @@ class Variations(Part):
         return of.once(varied).changes
 
     @classmethod
-    def answers(cls, page: Evaluation) -> Iterator[Answer]:
+    def answer(cls, page: Evaluation) -> Answer | None:
         """By the largest changes, if there are variations."""
-        found = page.of(cls)
-        if found:
-            yield _variations(found)
+        content = page.of(cls)
+        if not content:
+            return None
+        worries: list[tuple[str, str]] = []
+        yields = [(it.of.name, name, change) for it in content.sources for name, change in it.of.yields.items()]
+        if all(change.up is None and change.down is None for _, _, change in yields):
+            text = "Nothing was tested: no class has a positive sum of weights that could change."
+            return Answer("Stable under the variations of weights?", "open", text)
+        source, name, change = max(yields, key=lambda it: it[2].size)
+        text = f"Largest change of the expected events: {source}, {_percentages(change)} of {name}"
+        worries.append(
+            (state_of(change.size, _YIELD), "Such an uncertainty on the number of events may well limit the analysis.")
+        )
+        areas = [(it.of.name, it.auc) for it in content.sources if it.auc is not None]
+        if areas:
+            source, change = max(areas, key=lambda it: it[1].size)
+            text += f"; of the AUC: {source}, {_percentages(change)}"
+            worries.append(
+                (state_of(change.size, _AREA), "The separation depends on a weight: look at the shapes below.")
+            )
+        sided = dict.fromkeys(source for source, _, change in yields if change.same_side > _ONE_SIDED)
+        if sided:
+            sentence = f"Up and down change the events of a class to the same side: {', '.join(sided)}. Fits expect opposite sides."
+            worries.append(("look", sentence))
+        for it in content.means:
+            sentence = (
+                f"The weight {it.weight} ({it.variation}) has the mean {it.mean:.3g} in {it.dataset} and is not normalised: "
+                "if it must not change the number of events, declare it with keeps_yield."
+            )
+            worries.append((state_of(abs(it.mean - 1), _MEAN), sentence))
+        states = {state for state, _ in worries}
+        state = next(each for each in ("bad", "look", "good") if each in states)
+        sentences = [f"{text}.", *(sentence for each, sentence in worries if each != "good")]
+        return Answer("Stable under the variations of weights?", state, " ".join(sentences))
 
 
 @dataclass(frozen=True)
@@ -176,12 +203,11 @@ class VariedShape:
     sources: list[VariedRatio]
 
 
-@section
+@section("variations")
 @dataclass(frozen=True)
 class VariedDiscriminant(Part):
     """The discriminant by class under the largest variations."""
 
-    name = "variations"
     caption = Caption(
         "Systematic variations",
         "What the largest variations of weights do to the shape of the score, for each class: events with a varied weight over "
@@ -441,38 +467,6 @@ def _means(datasets: Sequence[ConvertedDataset]) -> Iterator[WeightMean]:
 
 def _in_quadrature(changes: Iterable[Change]) -> str:
     return per_cent(math.hypot(*(change.size for change in changes))).replace("+", "± ")
-
-
-def _variations(content: Variations) -> Answer:
-    worries: list[tuple[str, str]] = []
-    yields = [(it.of.name, name, change) for it in content.sources for name, change in it.of.yields.items()]
-    if all(change.up is None and change.down is None for _, _, change in yields):
-        text = "Nothing was tested: no class has a positive sum of weights that could change."
-        return Answer("Stable under the variations of weights?", "open", text)
-    source, name, change = max(yields, key=lambda it: it[2].size)
-    text = f"Largest change of the expected events: {source}, {_percentages(change)} of {name}"
-    worries.append(
-        (state_of(change.size, _YIELD), "Such an uncertainty on the number of events may well limit the analysis.")
-    )
-    areas = [(it.of.name, it.auc) for it in content.sources if it.auc is not None]
-    if areas:
-        source, change = max(areas, key=lambda it: it[1].size)
-        text += f"; of the AUC: {source}, {_percentages(change)}"
-        worries.append((state_of(change.size, _AREA), "The separation depends on a weight: look at the shapes below."))
-    sided = dict.fromkeys(source for source, _, change in yields if change.same_side > _ONE_SIDED)
-    if sided:
-        sentence = f"Up and down change the events of a class to the same side: {', '.join(sided)}. Fits expect opposite sides."
-        worries.append(("look", sentence))
-    for it in content.means:
-        sentence = (
-            f"The weight {it.weight} ({it.variation}) has the mean {it.mean:.3g} in {it.dataset} and is not normalised: "
-            "if it must not change the number of events, declare it with keeps_yield."
-        )
-        worries.append((state_of(abs(it.mean - 1), _MEAN), sentence))
-    states = {state for state, _ in worries}
-    state = next(each for each in ("bad", "look", "good") if each in states)
-    sentences = [f"{text}.", *(sentence for each, sentence in worries if each != "good")]
-    return Answer("Stable under the variations of weights?", state, " ".join(sentences))
 
 
 def _percentages(change: Change) -> str:

@@ -28,23 +28,22 @@ from ML_processing.evaluation.sections.cuts import (
 )
 from ML_processing.evaluation.sections.data import DataComparison
 from ML_processing.evaluation.sections.drift import Drift, FeatureDrift
-from ML_processing.evaluation.sections.eras import EraResult, Eras
 from ML_processing.evaluation.sections.importance import Importance, InputImportance
 from ML_processing.evaluation.sections.inputs import ClassMatrix, Correlations, Distributions, InputShape
 from ML_processing.evaluation.sections.loss import Losses
 from ML_processing.evaluation.sections.regions import RegionResult
 from ML_processing.evaluation.sections.regression import Prediction, Predictions, Profile, ResidualShapes
-from ML_processing.evaluation.sections.repeats import Repeat, Repeats
 from ML_processing.evaluation.sections.roc import Curve, RocCurves
 from ML_processing.evaluation.sections.scores import ClassScores, Confusion, Probabilities, Scores
 from ML_processing.evaluation.sections.significance import BestCut, ChosenCut, CrossFit, Significance
+from ML_processing.evaluation.sections.stability import EraResult, Eras, Repeat, Repeats
 from ML_processing.metrics.distances import Kolmogorov, Sculpting, ShapeTest
 from ML_processing.metrics.measured import Histogram, Measured, number
 from ML_processing.metrics.roc import Reliability, auc, roc
 from ML_processing.metrics.significance import CutScan
 from ML_processing.training.description import Epoch
+from MLTools.NanoML.report.section import PRIVATE_WORK
 from MLTools.NanoML.report.stack import Observed
-from MLTools.NanoML.report.style import PRIVATE_WORK
 from services.evaluations import evaluation
 
 CLASSES = ["signal_M600", "WZTo3LNu", "ZGToLLG", "DYJetsToLL", "TTTo2L2Nu", "ZZTo4L", "rare"]

@@ -18,7 +18,7 @@ from ML_processing.training.data import read
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
-from MLTools.NanoML.report.style import PRIVATE_WORK
+from MLTools.NanoML.report.section import PRIVATE_WORK
 from services.evaluations import draw_only, evaluation
 
 Toy = Callable[..., Path]

@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 
 from ML_processing.evaluation.report import evaluate
 from ML_processing.evaluation.scored import OutOfFold
-from ML_processing.evaluation.sections.eras import Eras
-from ML_processing.evaluation.sections.repeats import Repeat, Repeats, repeated
+from ML_processing.evaluation.sections.stability import Eras, Repeat, Repeats, repeated
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc
 from ML_processing.requests import RepeatRequest, repeats_of

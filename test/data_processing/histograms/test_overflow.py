@@ -20,7 +20,7 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges
 from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.report.style import PRIVATE_WORK
+from MLTools.NanoML.report.section import PRIVATE_WORK
 from MLTools.NanoML.workflow.analysis import Analysis
 
 X, Y = (Axis(Expression(name, "a.yaml"), (0.0, 1.0, 2.0)) for name in "xy")

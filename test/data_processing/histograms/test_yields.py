@@ -19,7 +19,7 @@ from MLTools.NanoML.contracts.templates import (
     added,
     summed,
 )
-from MLTools.NanoML.report.style import PRIVATE_WORK
+from MLTools.NanoML.report.section import PRIVATE_WORK
 
 
 def template(scale: float, **changes: float) -> Template:

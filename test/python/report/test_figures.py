@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("mplhep")
 
 from MLTools.NanoML.report.figures import grid, in_style, save, single, small, with_ratio
-from MLTools.NanoML.report.style import PRIVATE_WORK, Style
+from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 
 
 @pytest.mark.parametrize(("has_data", "text"), [(True, "data/simulation"), (False, "simulation")])

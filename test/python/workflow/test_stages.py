@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.stages import NAMES, PARTS, Resources, declared, in_words, seconds_in
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import between

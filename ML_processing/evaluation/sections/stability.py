@@ -1,30 +1,153 @@
-"""Whether the result would be another one with another seed, or with fewer events."""
+"""Whether the result would be another one in another era, with another seed, or with fewer events."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.special import chdtrc
 
 from ML_processing.evaluation.content import Evaluation, Part, finding, section
+from ML_processing.evaluation.expected import BinnedOutput, ClassYield, Separation, binned_outputs, measured_in
 from ML_processing.evaluation.measurement import Measurement, RepeatedTraining
 from ML_processing.evaluation.scored import OutOfFold
-from ML_processing.metrics.measured import PAIR, Measured, number
+from ML_processing.evaluation.sections.regression import value
+from ML_processing.metrics.measured import MERGED, PAIR, Histogram, Measured, number
 from ML_processing.requests import RepeatRequest, repeats_of
+from ML_processing.training.data import TrainingFiles
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.report.figures import grid, marker, note_in
+from MLTools.NanoML.report.figures import grid, legend_below, line, marker, note_in, shorten
 from MLTools.NanoML.report.page import Answer, table
-from MLTools.NanoML.report.section import Caption
-from MLTools.NanoML.report.style import Style
+from MLTools.NanoML.report.section import Caption, Style
 from MLTools.NanoML.terminal.progress import say
 
 _MATTERS = 0.005  # a difference in AUC that a physicist would care about
+
+
+@dataclass(frozen=True)
+class EraResult:
+    """The events of an era."""
+
+    yields: dict[str, ClassYield]
+    measured: Separation = field(metadata=MERGED)
+    discriminant: BinnedOutput | None  # the first, normalised to one for each class; None without events
+    events: int  # with a score
+
+
+@section("eras")
+@dataclass(frozen=True)
+class Eras(Part):
+    """Yields and separation in each era."""
+
+    caption = Caption(
+        "Stability by era",
+        "The same networks on the simulation of each era: the AUC of the signal with its statistical error, around the mean in grey, and "
+        "the shape of the first discriminant for each class. p is the probability that the AUC differ as much by chance.",
+        "An era far from the others, with p below 0.01: its simulation or its corrections differ, or it needs networks of its own "
+        "(train.per_era).",
+    )
+
+    eras: dict[str, EraResult]
+    auc: Measured = field(metadata=PAIR)  # mean over the eras by their errors
+    probability: float | None  # that the AUC of the eras differ as much by chance
+    physical: bool  # whether the weights are expected numbers of events
+    classes: list[str]
+
+    @classmethod
+    def compute(cls, of: Measurement) -> Eras | None:
+        """None if there are fewer than two eras, or for a regression."""
+        return cls.measured(of.training, of.eras, of.physical)
+
+    @classmethod
+    def measured(cls, training: Training, files: Mapping[str, Sequence[Path]], physical: bool) -> Eras | None:
+        """Measure the networks on the events of each era, in the regions of the training; `files` are those of each era."""
+        if len(files) < 2 or training.targets:
+            return None
+        settings, found = training.description.config, {}
+        for era, paths in files.items():
+            yields, measured, tested = measured_in(training, TrainingFiles.open(paths, settings))
+            assert isinstance(measured, Separation)
+            shown = binned_outputs(tested)
+            found[era] = EraResult(yields, measured, _shape(shown[0]) if shown else None, len(tested.table))
+        return cls(
+            found, *_agreement([it.measured.auc for it in found.values()]), physical, training.description.classes
+        )
+
+    def draw(self, style: Style) -> Figure:
+        """AUC in each era, and the shape of the discriminant of each class in each era."""
+        shown = {era: it.discriminant for era, it in self.eras.items() if it.discriminant is not None}
+        panels = self.classes if shown else []
+        figure, all_axes = grid(style, 1 + len(panels), "", 3, (5.4, 4.4))
+        axes, places = all_axes[0], np.arange(len(self.eras))
+        areas = [it.measured.auc for it in self.eras.values()]
+        values, errors = np.array([(it.value, it.error) for it in areas], float).T
+        axes.errorbar(places, values, errors, capsize=3, **marker(0, 3, 7))
+        mean = self.auc
+        if mean.value is not None and mean.error is not None:
+            axes.axhspan(mean.value - mean.error, mean.value + mean.error, color="#d8d8de", zorder=0)
+            axes.axhline(mean.value, color="black", lw=0.8, zorder=0)
+        if self.probability is not None:
+            note_in(axes, f"p = {self.probability:.2g}")
+        axes.set_xlim(-0.6, len(areas) - 0.4)
+        axes.margins(y=0.3)
+        axes.set_xticks(places, [shorten(era, 12) for era in self.eras])
+        axes.set_xlabel("Era")
+        axes.set_ylabel("AUC")
+        for place, (axes, name) in enumerate(zip(all_axes[1:], panels, strict=True)):
+            for i, (era, it) in enumerate(shown.items()):
+                bins, edges = it.classes[place].bins, it.edges
+                look = line(i, len(shown))
+                axes.stairs(bins.values, edges, **{**look, "lw": 1.6}, label=era)
+                shift = (i - (len(shown) - 1) / 2) * (edges[1] - edges[0]) * 0.15
+                centers = (edges[1:] + edges[:-1]) / 2 + shift
+                axes.errorbar(centers, bins.values, bins.errors, fmt="none", ecolor=look["color"], elinewidth=1)
+            first = next(iter(shown.values()))
+            axes.set_xlim(first.edges[0], first.edges[-1])
+            axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
+            axes.set_xlabel(shorten(first.label, 40))
+            axes.set_ylabel("Fraction of events")
+            note_in(axes, shorten(name, 30))
+        if panels:
+            legend_below(figure, all_axes[-1], 6)
+        return figure
+
+    def tables(self, page: Evaluation) -> str:
+        """Expected events of each class, and the AUC, in each era."""
+        what = "expected events" if self.physical else "sum of weights"
+        head = ["era", *(f"{name}, {what}" for name in self.classes), "AUC of the signal"]
+        rows = [
+            [era, *(value(it.yields[name].sum_of_weights) for name in self.classes), number(it.measured.auc)]
+            for era, it in self.eras.items()
+        ]
+        return table(head, rows)
+
+
+def _shape(shown: BinnedOutput) -> BinnedOutput:
+    """The same with a total of one for each class."""
+    classes = []
+    for it in shown.classes:
+        total = it.bins.values.sum()
+        scale = 1 / total if total > 0 else 0.0
+        classes.append(type(it)(it.name, Histogram(it.bins.values * scale, it.bins.errors * scale)))
+    return BinnedOutput(shown.label, shown.edges, classes)
+
+
+def _agreement(areas: Sequence[Measured]) -> tuple[Measured, float | None]:
+    """The mean of independent measurements, and the probability of their chi2 around it."""
+    known = [(it.value, it.error) for it in areas if it.value is not None and it.error]
+    if len(known) < 2:
+        return Measured(None, None), None
+    values, errors = np.array(known).T
+    weights = errors**-2
+    mean = (values * weights).sum() / weights.sum()
+    chi2 = float((((values - mean) / errors) ** 2).sum())
+    return Measured(float(mean), float(weights.sum() ** -0.5)), float(chdtrc(len(known) - 1, chi2))
 
 
 @dataclass(frozen=True)
@@ -36,12 +159,11 @@ class Repeat:
     auc: Measured = field(metadata=PAIR)
 
 
-@section
+@section("repeats")
 @dataclass(frozen=True)
 class Repeats(Part):
     """How much the result depends on the seed and on the number of events; the training itself is the first or last."""
 
-    name = "repeats"
     caption = Caption(
         "Other seeds, fewer events",
         "AUC of trainings that differ in their seeds alone, with the mean and standard deviation in grey; and of trainings on parts of "
@@ -183,20 +305,20 @@ def repeated(training: Training, files: Sequence[Path], run: Path, wanted: Repea
         f"{len(wanted.shares)} on parts of the events, {len(values)} without a value of the parameter. They resume after an interruption."
     )
     found = []
-    for i, (seed, share, value) in enumerate(todo, 1):
+    for i, (seed, share, without) in enumerate(todo, 1):
         what = f"seed {seed}" if share == 1 else f"{100 * share:.3g} % of the events"
         name = f"seed_{seed}" if share == 1 else f"share_{share:g}"
-        if value is not None:
-            what, name = f"{settings.parameter} {value:g} left out", f"without_{value:g}"
+        if without is not None:
+            what, name = f"{settings.parameter} {without:g} left out", f"without_{without:g}"
         say(f"evaluate: training {i} of {len(todo)}: {what}.")
         directory = repeats_of(run) / name
         try:
-            train(files, replace(settings, seed=seed, share=share, left_out=value), directory)
+            train(files, replace(settings, seed=seed, share=share, left_out=without), directory)
         except NanoMLError as problem:
             if share == 1:
                 raise
             raise NanoMLError(f"evaluate.learning_curve: with {what}: {problem}") from None
-        found.append(RepeatedTraining(Training.load(directory), seed, share, value))
+        found.append(RepeatedTraining(Training.load(directory), seed, share, without))
     return found
 
 
