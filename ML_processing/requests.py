@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from MLTools.NanoML.contracts.blinding import Shares
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
-from MLTools.NanoML.roles import HOW, READS, WRITES
+from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Export, Train

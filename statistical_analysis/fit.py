@@ -19,7 +19,7 @@ from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.page import Answer
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
-from MLTools.NanoML.roles import HOW, READS, WRITES
+from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from statistical_analysis.contents import agreement, fitted_processes
 from statistical_analysis.datacard import for_combine, write_datacard
 from statistical_analysis.model import StatisticalModel, no_signal, statistical_model

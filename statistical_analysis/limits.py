@@ -13,7 +13,7 @@ from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.report.page import digits
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
-from MLTools.NanoML.roles import READS, WRITES
+from MLTools.NanoML.schema.roles import READS, WRITES
 from statistical_analysis.results import LEVEL, Limit, NoFit, Parameter, Results, Significance
 
 Ranges = tuple[tuple[float, float], ...]

@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase
 from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, PARAMETER, RESERVED, ConvertedColumn
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.nanoaod.provenance import Provenance
-from MLTools.NanoML.roles import HOW
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.schema.roles import HOW
 
 VALID = "valid"
 """Field of a collection that marks real objects; it is false in padding."""

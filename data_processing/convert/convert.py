@@ -50,8 +50,8 @@ from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.provenance import Provenance
-from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from MLTools.NanoML.terminal.progress import Bar, progress
 
 _COUNTED_AT_ONCE = 1_000_000  # events

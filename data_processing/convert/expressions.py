@@ -19,9 +19,9 @@ from MLTools.NanoML.nanoaod.accounting import Accounting, event_weights
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, SELECTED, Step, WeightSums, weight_column
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.nanoaod.provenance import Provenance
-from MLTools.NanoML.roles import HOW
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.schema.roles import HOW
 
 _READ_AT_ONCE = 1_000_000  # events
 

@@ -23,10 +23,10 @@ from MLTools.NanoML.nanoaod.fileaccounting import EVENT_WEIGHT, under_shift
 from MLTools.NanoML.nanoaod.folds import fold_of, part_of
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.nanoaod.provenance import Provenance
-from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
+from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from MLTools.NanoML.terminal.progress import progress
 
 _SEARCHED = 16  # bins up to which they are searched

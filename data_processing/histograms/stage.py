@@ -24,7 +24,7 @@ from MLTools.NanoML.errors import listed
 from MLTools.NanoML.nanoaod.folds import SINGLE
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
-from MLTools.NanoML.roles import READS, WRITES
+from MLTools.NanoML.schema.roles import READS, WRITES
 from MLTools.NanoML.terminal.progress import say_once
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout

@@ -34,8 +34,8 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL as UNVARIED
 from MLTools.NanoML.nanoaod.fileaccounting import combined, weight_column
 from MLTools.NanoML.nanoaod.weights import UP_DOWN
-from MLTools.NanoML.roles import READS, WRITES
 from MLTools.NanoML.rootio.histograms import root_histogram
+from MLTools.NanoML.schema.roles import READS, WRITES
 
 Floats = NDArray[np.float64]
 _Key = tuple[str, str, Optional[str], str]

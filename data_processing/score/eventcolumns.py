@@ -32,11 +32,11 @@ from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import EVENT_WEIGHT, NOMINAL, SELECTED, ShiftSums, WeightSums, under_shift
 from MLTools.NanoML.nanoaod.provenance import Provenance
-from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.schema.plain import plain, read
+from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 
 _READ_AT_ONCE = 500_000  # events
 

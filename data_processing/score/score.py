@@ -24,12 +24,12 @@ from MLTools.NanoML.model.shifts import ShiftedScores, object_counts, shifted_in
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of, is_simulation
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, ScoredBy
-from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from MLTools.NanoML.selection import Selection, load_selection
 from MLTools.NanoML.terminal.progress import progress, say_once
 

@@ -46,9 +46,9 @@ from MLTools.NanoML.contracts.hdf5 import (
 )
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import usable_cores
-from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio.compression import inflate
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
+from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from MLTools.NanoML.terminal.progress import Bar, progress
 
 _BLOCK = 500_000  # events whose numbers are read at once

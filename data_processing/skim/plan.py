@@ -19,7 +19,6 @@ from MLTools.NanoML.loading import file_of
 from MLTools.NanoML.nanoaod.fileaccounting import WeightSums
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.nanoaod.provenance import CertifiedBy, Criteria
-from MLTools.NanoML.roles import HOW, READS, WRITES
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import is_histogram
@@ -30,6 +29,7 @@ from MLTools.NanoML.selection import Column, Cutflow, DatasetInfo, Selected, Sel
 
 if TYPE_CHECKING:
     from MLTools.NanoML.nanoaod.formula import Formula
+from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 
 _TREES = ("Runs", "LuminosityBlocks")
 _ALWAYS_KEPT = (*versions.IDENTIFIERS, "genWeight")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from MLTools.NanoML.networks import NetworkClass, networks
-from MLTools.NanoML.roles import HOW
+from MLTools.NanoML.schema.roles import HOW
 from MLTools.NanoML.schema.settings import BRANCH, NAME, REGION, setting
 
 # what settings can name, the default first

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.roles import HOW, READS
+from MLTools.NanoML.schema.roles import HOW, READS
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.roles import describe
 from MLTools.NanoML.rootio.remote.server import is_remote
+from MLTools.NanoML.schema.roles import describe
 
 _BLOCK = 1 << 20
 _BLOCKS = 64  # of a file of which not all is hashed

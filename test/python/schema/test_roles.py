@@ -8,7 +8,7 @@ from typing import Optional
 
 import pytest
 
-from MLTools.NanoML.roles import HOW, READS, WRITES, decisive, describe
+from MLTools.NanoML.schema.roles import HOW, READS, WRITES, decisive, describe
 
 
 @dataclass(frozen=True)
