@@ -37,7 +37,7 @@ def test_trains_on_the_datasets_with_a_class_or_on_the_file_of_them_all(
     expected = [str(tmp_path / "a" / "hdf5" / name) for name in files]
     assert list(found["train"].tasks[0].inputs) == expected
     for name in ("evaluate", "export"):
-        assert list(found[name].tasks[0].inputs[1:]) == expected
+        assert list(found[name].tasks[0].inputs[:-1]) == expected
 
 
 def changed(tmp_path: Path, train: str) -> Task:
