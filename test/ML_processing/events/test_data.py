@@ -357,7 +357,7 @@ def test_a_share_of_the_events_is_part_of_a_larger_one(toy: Toy, monkeypatch: py
     ]
     assert set(events[0.1]) < set(events[0.3]) < set(events[1.0]) == set(everything.identifiers[2])
     assert everything.hashes()[np.isin(everything.identifiers[2], events[0.1])].max() <= 0.1 * 2.0**64
-    monkeypatch.setattr("ML_processing.events.training_data._BLOCK_EVENTS", 100)
+    monkeypatch.setattr("ML_processing.training.data._BLOCK_EVENTS", 100)
     assert set(read([file], Train(share=0.1)).identifiers[2]) == set(events[0.1])
 
 
