@@ -35,42 +35,24 @@ ORDER = {
         *("config", "report", "workflow", "batch", "inspection", "doctor", "commands", "cli"),
     ],
     "data_processing": [
-        *("eventloop", ("catalogue", "datasets"), "skim", "convert", "shuffle", "merge", "score", "histograms"),
+        *("datasets", "skim", "convert", "shuffle", "merge", "score", "histograms"),
         *("stages", "efficiencies", "crab"),
     ],
     "ML_processing": [
         ("metrics", "requests"),
-        *("events", "models", "networks", "tracking", "training", "evaluation", "plots", "compiled", "export"),
-        *("stages", "tuning"),
+        *("events", "models", "networks", "training", "evaluation", "compiled", "export", "stages", "tuning"),
     ],
 }  # fmt: skip
 """From the ground up, what imports only from itself and from what stands before it; a module `stage` belongs to the stages."""
 
-KNOWN_CIRCLES: tuple[set[str], ...] = (
-    {
-        "ML_processing.evaluation.stability",
-        "ML_processing.plots",
-        "ML_processing.plots.stability",
-        "ML_processing.training.train",
-    },
-    {
-        "ML_processing.evaluation.data_comparison.tables",
-        "ML_processing.evaluation.evaluation",
-        "ML_processing.evaluation.report",
-        "ML_processing.evaluation.tables",
-    },
-    {"statistical_analysis.limits", "statistical_analysis.report.limits"},
-)
-KNOWN_BACKWARD = {("ML_processing.evaluation.evaluation", "plots"), ("ML_processing.training.train", "plots")}
-"""Imports that run back up, and are still to go: of a module, from a folder."""
-
-MOST_LOOSE = 14  # modules in a folder
+MOST_LOOSE = 14  # modules in a folder, but for the one that has a file for each section of the report
+SECTIONS = Path("ML_processing", "evaluation", "sections")
 
 LINES = {
-    "python": (2397, 15),
+    "python": (2407, 15),
     "python/batch": (3635, 17),
     "python/commands": (2310, 10),
-    "python/config": (2333, 10),
+    "python/config": (2336, 10),
     "python/contracts": (888, 7),
     "python/corrections": (2454, 11),
     "python/doctor": (670, 5),
@@ -79,38 +61,36 @@ LINES = {
     "python/model": (1998, 11),
     "python/nanoaod": (2539, 11),
     "python/nanoaodtools": (1252, 7),
-    "python/report": (525, 5),
+    "python/report": (598, 5),
     "python/rootio": (4400, 22),
     "python/schema": (822, 5),
     "python/selection": (1642, 8),
     "python/templates": (111, 2),
     "python/terminal": (370, 3),
-    "python/workflow": (1386, 8),
+    "python/workflow": (1380, 8),
     "data_processing": (1, 1),
     "data_processing/convert": (2226, 9),
     "data_processing/crab": (648, 3),
     "data_processing/datasets": (1512, 5),
     "data_processing/efficiencies": (548, 3),
-    "data_processing/eventloop": (1941, 10),
-    "data_processing/histograms": (1190, 6),
+    "data_processing/histograms": (1200, 6),
     "data_processing/merge": (707, 3),
     "data_processing/score": (1445, 6),
     "data_processing/shuffle": (400, 2),
-    "data_processing/skim": (1361, 6),
-    "data_processing/stages": (209, 2),
-    "ML_processing": (412, 3),
+    "data_processing/skim": (1342, 5),
+    "data_processing/stages": (213, 2),
+    "ML_processing": (416, 3),
     "ML_processing/compiled": (3517, 13),
-    "ML_processing/evaluation": (4553, 22),
+    "ML_processing/evaluation": (5504, 26),
     "ML_processing/events": (1120, 5),
     "ML_processing/export": (1229, 6),
-    "ML_processing/metrics": (884, 5),
+    "ML_processing/metrics": (890, 5),
     "ML_processing/models": (1284, 7),
     "ML_processing/networks": (911, 7),
-    "ML_processing/plots": (791, 5),
-    "ML_processing/training": (2620, 10),
-    "ML_processing/tuning": (1444, 6),
-    "statistical_analysis": (2728, 15),
-    "statistical_analysis/report": (889, 5),
+    "ML_processing/training": (2660, 11),
+    "ML_processing/tuning": (1445, 6),
+    "statistical_analysis": (2741, 15),
+    "statistical_analysis/report": (940, 5),
     "statistical_analysis/toys": (607, 4),
 }
 """The brake: by folder, the most lines and modules, `__init__` included.
@@ -186,7 +166,7 @@ def test_no_import_runs_back_up() -> None:
         here, there = place_of(each.name), place_of(each.imported)
         is_part_of_another = here[0] != there[0] != "python"
         is_backward = here[0] == there[0] and level.get(there, -1) > level.get(here, 99)
-        if (is_backward or is_part_of_another) and (each.name, there[1]) not in KNOWN_BACKWARD:
+        if is_backward or is_part_of_another:
             wrong.append(f"{each.file}:{each.line}: imports {each.imported}, which stands above it")
     assert not wrong, "\n".join(wrong)
 
@@ -217,10 +197,9 @@ def circles() -> list[set[str]]:
 
 
 def test_no_files_import_in_a_circle() -> None:
-    new = [circle for circle in circles() if not any(circle <= known for known in KNOWN_CIRCLES)]
     shown = [
         f"{it.file}:{it.line}: imports {it.imported}"
-        for circle in new
+        for circle in circles()
         for it in IMPORTS
         if it.name in circle and it.imported in circle
     ]
@@ -232,7 +211,9 @@ def test_no_folder_has_too_many_loose_modules() -> None:
     for path in MODULES.values():
         if path.name != "__init__.py":
             folders.setdefault(path.parent.relative_to(ROOT), []).append(path.name)
-    assert not {str(folder): len(names) for folder, names in folders.items() if len(names) > MOST_LOOSE}
+    assert not {
+        str(folder): len(names) for folder, names in folders.items() if len(names) > MOST_LOOSE and folder != SECTIONS
+    }
 
 
 def measured() -> dict[str, tuple[int, int]]:
