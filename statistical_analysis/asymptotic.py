@@ -26,12 +26,13 @@ class OutOfReachError(NanoMLError):
 class _Profile:
     """Twice the negative logarithm of the likelihood at a fixed signal strength.
 
-    Each fit starts where the last one ended, and where second fits found something else: a maximum may be one in a short range only.
+    Each fit starts where the first one did, where the last one ended, and where second fits found something else: a maximum may be one
+    in a short range only.
     """
 
     def __init__(self, likelihood: Likelihood, data: Floats, start: Floats) -> None:
         self._likelihood, self._data, self._last = likelihood, data, start
-        self._others: list[Floats] = []
+        self._others = [start]
         self._known: dict[float, float] = {}
 
     def __call__(self, strength: float) -> float:
@@ -46,7 +47,7 @@ class _Profile:
 
     def holds(self, strength: float) -> bool:
         """Whether a second fit at this strength finds no larger likelihood; if it finds one, later fits start there as well."""
-        found = maximum(self._likelihood, self._data, {self._likelihood.poi: strength}, self._last, twice=True)
+        found = maximum(self._likelihood, self._data, {self._likelihood.poi: strength}, self._others[0], twice=True)
         if found.twice_nll > self(strength) - AGREE:
             return True
         self._others, self._known = [*self._others, found.at], {}
@@ -66,14 +67,16 @@ def limit(likelihood: Likelihood, data: Floats, best: Maximum, is_observed: bool
     """
     poi = likelihood.poi
     without = maximum(likelihood, data, {poi: 0.0}, twice=True)
-    of_asimov = _Profile(likelihood, likelihood.expected(without.at), without.at)
+    asimov = likelihood.expected(without.at)
+    of_asimov = _Profile(likelihood, asimov, without.at)
+    at_zero = maximum(likelihood, asimov, {poi: 0.0}, without.at, twice=True).twice_nll
     of_data, alpha = _Profile(likelihood, data, best.at), 1 - LEVEL
     # what is lowest for strengths that a signal can have
     lowest = best.twice_nll if best.at[poi] > 0 else without.twice_nll
 
     def distance(strength: float) -> float:
         """Standard deviations between the background-only data and this strength."""
-        return float(np.sqrt(max(of_asimov(strength) - of_asimov(0.0), 0.0)))
+        return float(np.sqrt(max(of_asimov(strength) - at_zero, 0.0)))
 
     def excess(strength: float) -> float:
         """CLs of the data, above 1 - level."""

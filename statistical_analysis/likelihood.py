@@ -179,7 +179,7 @@ class Likelihood:
         If the data do not bend the likelihood, as those without any event at a signal strength of 0, what is expected there does.
         """
         free = np.flatnonzero(~self.is_fixed)
-        found = np.zeros((len(at), len(at)))
+        found, weakest = np.zeros((len(at), len(at))), list[Floats]()
         for given in (data, self.expected(at), self.expected(self.with_strength(1.0))):
             hessian = self.second_derivatives(at, given, 0.0)[np.ix_(free, free)] / 2
             bends = np.diag(hessian)
@@ -188,7 +188,8 @@ class Likelihood:
             if values[0] > _SINGULAR:
                 found[np.ix_(free, free)] = np.linalg.inv(hessian)
                 return found
-        flat = free[np.abs(vectors[:, 0]).argmax()]
+            weakest.append(vectors[:, 0])
+        flat = free[np.abs(weakest[0]).argmax()]
         raise NanoMLError(f"The likelihood has no maximum: {self.names[flat]} can have any value.")
 
     def twice_nll_at(self, at: Any, data: Any, wall: Any = _WALL) -> Any:

@@ -141,7 +141,7 @@ def test_a_new_dataset_redoes_its_own_files_and_what_learns_of_it(copied: Path, 
         ("python/grid/proxy.py", "from __future__", "_another = 1\nfrom __future__", []),
         ("data_processing/convert/convert.py", "events were written of", "events have been written of", []),
         ("python/model/padding.py", "from __future__", "import math\nfrom __future__", None),
-        ("data_processing/convert/weights.py", "from __future__", "import math\nfrom __future__", BEHIND_CONVERSION),
+        ("data_processing/convert/writing.py", "from __future__", "import math\nfrom __future__", BEHIND_CONVERSION),
     ],
 )
 def test_our_own_code_redoes_what_it_makes(

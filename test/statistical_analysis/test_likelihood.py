@@ -22,11 +22,17 @@ ORIGIN = Origin("NanoML", "signal")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*CHOSEN, "random 3", "random 10", "random 18", "random 46"])
+@pytest.mark.parametrize("name", [*CHOSEN, "random 3", "random 18", "random 176", "random 653"])
 def test_results_are_those_of_another_method_from_many_starts(name: str) -> None:
     kind, _, seed = name.partition(" ")
     workspace = random_workspace(int(seed)) if kind == "random" else PATHOLOGICAL[name]
     assert [*disagreements(workspace)] == []
+
+
+@pytest.mark.parametrize("seed", [625, 679])
+def test_a_free_background_in_the_only_bin_stands_for_the_signal(seed: int) -> None:
+    with pytest.raises(NanoMLError, match="has no maximum: (mu|norm_B0) can have any value"):
+        infer(random_workspace(seed), ORIGIN, False, toys="never")
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
