@@ -29,11 +29,13 @@ _MODULES = {
     "nanoaod.folds": "Folds",
     "rootio.rootfile": "ROOT files",
     "rootio.branches": "Branches of ROOT files",
-    "config.analysis": "The configuration",
+    "config.load": "The configuration",
+    "config.analysis": "Its sections",
     "errors": "Errors",
 }
 _SOME = {
-    "config.analysis": ("Config", "load", "schema"),
+    "config.load": ("load", "schema"),
+    "config.analysis": ("Config",),
     "rootio.branches": ("Branch",),
 }  # of modules of which not everything is for users
 _HEADERS = ("Model", "Column", "Scorer", "Metadata", "Objects", "Error")

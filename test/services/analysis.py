@@ -237,9 +237,7 @@ def without_places(record: Mapping[str, Any]) -> dict[str, Any]:
     """What of a record does not depend on where and when it was made: settings, code and accounting."""
     kept = {name: record[name] for name in ("task", "settings", "code", "version")}
     text = json.dumps(record["summary"])
-    for stamp in record["inputs"]:
-        text = text.replace(stamp["path"], Path(stamp["path"]).name)
-    text = re.sub(r'"root://[^"]*/', '"', text)  # as a job names a file that it reads over the network
+    text = re.sub(r'"(root:/)?/[^"]*/', '"', text)  # a job may read over the network
     return {**kept, "summary": json.loads(text)}
 
 

@@ -75,5 +75,5 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     """What the analysis of `services.analysis` gives without jobs."""
     analysis = Analysis(tmp_path_factory.mktemp("reference"), {}, "local")
     said, _ = analysis.begin("run", "analysis.yaml").communicate(timeout=300)
-    assert "skim: 6 files" in said
+    assert "skim: 6 of 6 to do" in said
     return analysis
