@@ -222,7 +222,8 @@ def _is_library(path: str) -> bool:
 
 @functools.lru_cache
 def _libraries() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    return tuple(
-        f"{place}/" for name in ("stdlib", "platstdlib") for place in (paths[name], os.path.realpath(paths[name]))
-    )
+    """The directories of Python's library, and that of packages where numpy is: a job may have unpacked them anywhere."""
+    paths, numpy = sysconfig.get_paths(), importlib.util.find_spec("numpy")
+    places = [paths["stdlib"], paths["platstdlib"]]
+    places += [os.path.dirname(os.path.dirname(numpy.origin))] if numpy is not None and numpy.origin else []
+    return tuple(f"{it}/" for place in places for it in (place, os.path.realpath(place)))

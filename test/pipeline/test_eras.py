@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -20,6 +21,7 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.workflow.pipeline import planned
+from MLTools.NanoML.workflow.record import Record
 from services.points import write
 
 pytest.importorskip("data_processing.convert.stage")
@@ -211,7 +213,7 @@ def test_a_change_of_code_is_accepted_for_each_era(config: Config) -> None:
     assert [path.stem for path in records] == [*ERAS]
     before = {path: path.read_text() for path in records}
     for path in records:
-        path.write_text(json.dumps({**json.loads(path.read_text()), "code": "another"}))
+        replace(Record.read(path), code="another").write(path)
     assert reasons(config)["train"] == [*ERAS]
     done = RUN.invoke(nanoml, ["accept", "train", str(config.base / "a.yaml")])
     assert "train: 2 of 2 are accepted" in done.output

@@ -224,7 +224,8 @@ class Analysis:
         for name, record in reference.records():
             assert name not in records or without_places(records[name]) == without_places(record)
         assert [path for path in self.directory.rglob("*") if ".part-" in path.name] == []
-        assert "up to date" in self.nanoml("submit", "skim", "analysis.yaml", "--on", self.system)
+        said = self.nanoml("submit", "skim", "analysis.yaml", "--on", self.system)
+        assert "up to date" in said, said
 
     def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The records of the skims by the names of their tasks."""

@@ -13,7 +13,6 @@ from click.testing import CliRunner
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.stages import NAMES, PARTS, Resources, declared, in_words, seconds_in
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import between
@@ -39,9 +38,7 @@ def test_the_label_of_an_analysis_reaches_the_stages_that_draw_alone() -> None:
     for stage, label in (("skim", None), ("train", None), ("evaluate", "Example (Pythia, not CMS)")):
         made = analysis.stage(declared(stage))
         assert made is not None
-        assert {task.settings.get("label") for task in made.tasks} == {label}
-    (task,) = made.tasks
-    assert task.work.keywords["style"] == Style(label)
+        assert all(task.settings.get("style") == (label and {"label": label}) for task in made.tasks)
 
 
 RUN = """
