@@ -32,7 +32,7 @@ from statistical_analysis.maximum import maximum
 
 Floats = NDArray[np.float64]
 _INTERPOLATION = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}
-_FAR = 1e12
+_FAR, _ROUNDING = 1e12, 1e-5  # the second: of expected events
 LOG_LIKELIHOOD, STRENGTH, SIGNIFICANCE, LIMIT = 1e-3, 0.02, 0.01, 0.01
 """What may differ: twice the logarithm; the strength in standard deviations; standard deviations; relative."""
 
@@ -72,7 +72,7 @@ class Reference:
     def _twice(self, at: Any, data: Any) -> Any:
         """Twice the negative logarithm; where a bin is expected to be negative there is no probability, but pyhf has a value."""
         lowest = self.model.main_model.expected_data(at).min()
-        return jax.numpy.where(lowest < 0, _FAR, pyhf.infer.mle.twice_nll(at, data, self.model)[0])
+        return jax.numpy.where(lowest < -_ROUNDING, _FAR, pyhf.infer.mle.twice_nll(at, data, self.model)[0])
 
     @cached_property
     def _hessian(self) -> Any:
