@@ -40,9 +40,8 @@ _Key = tuple[str, str]
 _seen: Optional[set[_Key]] = None  # of the task that is done now
 _selections: set[str] = set()  # that it uses
 _registered: set[str] = set()
-_at_import: dict[
-    str, set[_Key]
-] = {}  # what modules of users touched when they were imported, which happens once in a process
+# what modules of users touched when they were imported, which happens once in a process
+_at_import: dict[str, set[_Key]] = {}
 _importing: list[str] = []
 _made: set[str] = set()  # files that were written
 _is_installed = False
@@ -170,6 +169,7 @@ def _install() -> None:
         specs = [importlib.util.find_spec(name) for name in _PACKAGES]
         places = [place for spec in specs if spec is not None for place in spec.submodule_search_locations or ()]
         _ours = tuple(f"{it}/" for place in places for it in (os.path.abspath(place), os.path.realpath(place)))
+        _libraries()  # to find them is heard, too
         sys.addaudithook(_hear)
         os.environ.__class__ = _Environment
 
