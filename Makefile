@@ -25,6 +25,7 @@ PACKAGING := pyproject.toml setup.py
 DATA := $(wildcard data_processing)
 TRAINING := $(wildcard ML_processing)
 FIT := $(wildcard statistical_analysis)
+PACKAGES := -p MLTools.NanoML $(addprefix -p ,$(DATA) $(TRAINING) $(FIT))
 TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_processing))
 TESTS_ROOT = $(shell grep -rl --include='test_*.py' 'mark\.root\b' test)
 TESTS_NANOAODTOOLS = $(shell grep -rlE --include='test_*.py' 'services\.nanoaodtools|PhysicsTools\.NanoAODTools|nano_postproc' test)
@@ -87,14 +88,14 @@ style: $(DEV)
 	$(VENV)/bin/ruff format --check .
 
 types: $(DEV) build/types/MLTools/NanoML
-	MYPYPATH=build/types $(VENV)/bin/mypy -p MLTools.NanoML $(addprefix -p ,$(DATA) $(TRAINING) $(FIT))
+	MYPYPATH=build/types $(VENV)/bin/mypy $(PACKAGES)
 
 # NumPy's types differ between the Pythons: those of the oldest one stand before all packages of the newest one
 types-oldest: $(DEV) build/types/MLTools/NanoML ## check the types with OLDEST=python3.10 as well
 	@test "$$($(OLDEST) -V)" != "$$($(VENV)/bin/python -V)" || { echo "Skipped: there is no older Python than $(PYTHON)."; exit 0; }; \
 	set -ex; $(OLDEST) -m venv --clear build/oldest; build/oldest/bin/python -m pip install --quiet --no-deps numpy; \
 	$(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >"$$(echo build/oldest/lib/python*/site-packages)/newest.pth"; \
-	MYPYPATH=build/types $(VENV)/bin/mypy --python-executable=build/oldest/bin/python -p MLTools.NanoML $(addprefix -p ,$(DATA) $(TRAINING) $(FIT))
+	MYPYPATH=build/types $(VENV)/bin/mypy --python-executable=build/oldest/bin/python $(PACKAGES)
 
 versions: $(DEV)
 	$(VENV)/bin/vermin python $(DATA)

@@ -28,8 +28,8 @@ _FILE = re.compile(r"[\w-]+(\.[\w-]+)+")
 _NO_MATTER = tuple(
     f"MLTools.NanoML.{name}"
     for name in (
-        "atomic", "batch", "config", "dependencies", "errors", "grid", "installation", "loading", "observe", "parallel", "roles",
-        "rootio.remote", "schema.document", "schema.settings", "stages", "terminal", "workflow",
+        "atomic", "batch", "config", "dependencies", "errors", "grid", "installation", "loading", "observe", "parallel",
+        "rootio.remote", "schema.document", "schema.roles", "schema.settings", "stages", "terminal", "workflow",
     )
 )  # fmt: skip
 _SAID = ("say", "say_once", "progress", "listed", "plural")

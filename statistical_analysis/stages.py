@@ -72,7 +72,7 @@ def _fit_task(
         str(hypothesis) if hypothesis else None,
         fitted,
         analysis.blinded.log,
-        Style(config.label or ""),
+        Style(config.label),
     )
     names = ("results.json", "workspace.json", "report.html", "datacard.txt", "templates.root")
     outputs = tuple(directory / name for name in names)
@@ -118,7 +118,7 @@ def limits_stage(analysis: Analysis) -> Stage | None:
         energies,
         [*config.fit.channels],
         analysis.blinded.log,
-        Style(config.label or ""),
+        Style(config.label),
     )
     outputs = tuple(layout.fit / name for name in ("results.json", "report.html"))
     code = code_of("statistical_analysis.report.limits")

@@ -111,7 +111,7 @@ def draw_stage(analysis: Analysis) -> Optional[Stage]:
     energies = {name: era.energy for name, era in config.eras.items()}
     code = code_of("data_processing.histograms.draw", "data_processing.histograms.yields")
     outputs = (page, *(page.with_name(f"yields.{suffix}") for suffix in ("md", "tex")))
-    job = DrawJob(source, page, energies, Style(config.label or ""))
+    job = DrawJob(source, page, energies, Style(config.label))
     task = Task.of("draw", "all", _draw, job, code, outputs=outputs, folders=(page.parent,))
     return Stage("draw", [task])
 

@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Optional
 
 from MLTools.NanoML.report.page import figure
 
 
 @dataclass(frozen=True)
 class Style:
-    """The style of an analysis: it is made once from the settings, and handed to everything that draws.
+    """The style of an analysis: it is made once from the settings, and handed to everything that draws."""
 
-    `label` is what figures say in place of being private work with simulation by CMS.
-    """
-
-    label: str = ""
+    # what figures say in place of being private work with simulation by CMS
+    label: Optional[str] = None
 
     def shown(self, has_data: bool) -> str:
         """The label of a figure, with observed data or without."""
@@ -25,7 +24,7 @@ class Style:
 
 
 PRIVATE_WORK = Style()
-"""That of who gives none."""
+"""The style of an analysis that gives no label."""
 
 
 @dataclass(frozen=True)

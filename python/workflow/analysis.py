@@ -48,5 +48,4 @@ class Analysis:
         if all(getattr(self.config, section) is None for section in declared.sections):
             return None
         module, _, function = declared.maker.partition(":")
-        made: Optional[Stage] = getattr(import_part(module), function)(self)
-        return made
+        return getattr(import_part(module), function)(self)

@@ -51,9 +51,8 @@ class Record:
     inputs: tuple[Stamp, ...] = ()  # their versions when the task began
     outputs: tuple[Stamp, ...] = ()  # their versions when it ended
     summary: dict[str, Any] = field(default_factory=dict)  # what its work returned
-    observed: dict[str, Optional[str]] = field(
-        default_factory=dict
-    )  # what user code touched, as `observe.observed` has it
+    # what user code touched, as `observe.observed` has it
+    observed: dict[str, Optional[str]] = field(default_factory=dict)
     seconds: float = 0.0  # how long it took
     finished: str = ""
     host: str = ""

@@ -143,7 +143,7 @@ class Classification(Part):
 
     @classmethod
     def answers(cls, page: Evaluation) -> Iterator[Answer]:
-        """Whether they separate, better than a BDT, and what they have not learned by heart."""
+        """Whether the networks separate the classes, whether better than a BDT, and whether they are overtrained."""
         found = page.of(cls)
         if found is None:
             return
@@ -249,12 +249,12 @@ def _overtraining(checked: Overtraining, error: float | None) -> Answer:
     start += f"The difference, {gap:+.3f}, is {remark}"
     if significant and relevant:
         text = (
-            ": it has learned some events by heart. More events would help, or a smaller model, by train.options. The numbers "
+            ": it has memorised some events. More events would help, or a smaller model, by train.options. The numbers "
             "here remain valid: they are from other events."
         )
         return Answer(question, "bad", start + text)
     if relevant:
-        return Answer(question, "look", f"{start}: it may have learned some events by heart; more events would tell.")
+        return Answer(question, "look", f"{start}: it may have memorised some events; more events would tell.")
     state, text = "good", ": overtraining is small, if there is any."
     if 3 * error > 2 * _GAP and not significant:
         state, text = "open", ": these events are too few to tell."

@@ -177,7 +177,7 @@ class SculptedMasses(Part):
 
     @classmethod
     def compute(cls, of: Measurement) -> SculptedMasses | None:
-        """Of the column that the training was decorrelated from, or else of all masses."""
+        """Measure how cuts sculpt the column that the training was decorrelated from, or else all masses."""
         decorrelate = of.training.description.config.decorrelate
         return cls.behind_cuts(of.part, of.some, decorrelate.column if decorrelate else None, best_cut(of))
 
@@ -185,7 +185,7 @@ class SculptedMasses(Part):
     def behind_cuts(
         cls, tested: OutOfFold, scored: Scored, column: str | None, cut: float | None
     ) -> SculptedMasses | None:
-        """Of a column, or else of all masses among the features but the parameter, which background events have at random.
+        """Measure it for a column, or else for all masses among the features but the parameter, which background events have at random.
 
         The cuts keep 50 % and 10 % of the background; `cut` is one more. None if there is no mass, or no cut.
         """

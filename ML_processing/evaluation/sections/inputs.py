@@ -174,7 +174,7 @@ class Correlations(Part):
 
     @classmethod
     def compute(cls, of: Measurement) -> Correlations | None:
-        """Of the features with each other and with the score or first target, for each class."""
+        """Correlate the features with each other and with the score or the first target, for each class."""
         tested, important = of.part, of.once(Importance.compute)
         table = tested.table
         if len(table.names) < 2:

@@ -252,7 +252,7 @@ class ResidualShapes(Part):
 
     @classmethod
     def compute(cls, of: Measurement) -> ResidualShapes:
-        """Of the same events."""
+        """Compare prediction and truth in the same events."""
         return cls(of.once(Predictions.compute))
 
     def draw(self, style: Style) -> Figure:
