@@ -51,7 +51,7 @@ def maximum(
     start
         Where the search begins; by default at the values before the fit.
     twice
-        Whether the maximum is examined: its second derivatives, all constrained parameters at more places, and another fit that starts
+        Whether the maximum is examined: its second derivatives, all constrained parameters at more places, and other fits that start
         elsewhere must not lead to a larger likelihood.
 
     Raises
@@ -67,7 +67,11 @@ def maximum(
     if not twice or mask.all():
         return found
     for number in range(_SECOND_FITS):
-        other = search.lowest(np.where(mask, begin, likelihood.displaced(found.at, number)), False)
+        elsewhere = [likelihood.displaced(found.at, number)]
+        if start is not None and number == 0:
+            elsewhere.append(likelihood.start)  # far from what fits another strength, there may be another maximum
+        others = (search.lowest(np.where(mask, begin, it), False) for it in elsewhere)
+        other = min(others, key=lambda it: it.twice_nll)
         if other.twice_nll > found.twice_nll - AGREE:
             return min(found, other, key=lambda it: it.twice_nll)
         found = other

@@ -89,7 +89,7 @@ LINES = {
     "ML_processing/networks": (911, 7),
     "ML_processing/training": (2660, 11),
     "ML_processing/tuning": (1445, 6),
-    "statistical_analysis": (2745, 15),
+    "statistical_analysis": (2749, 15),
     "statistical_analysis/report": (940, 5),
     "statistical_analysis/toys": (607, 4),
 }

@@ -22,7 +22,7 @@ ORIGIN = Origin("NanoML", "signal")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*CHOSEN, "random 3", "random 18", "random 176", "random 653"])
+@pytest.mark.parametrize("name", [*CHOSEN, "random 3", "random 18", "random 176", "random 653", "random 944"])
 def test_results_are_those_of_another_method_from_many_starts(name: str) -> None:
     kind, _, seed = name.partition(" ")
     workspace = random_workspace(int(seed)) if kind == "random" else PATHOLOGICAL[name]
