@@ -1,8 +1,10 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, and the hash of what is in them."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import json
 import os
 import platform
@@ -20,6 +22,21 @@ _MARK = ".part-"
 _OWNER = re.compile(r"\.part-(\d+)-([^.]*)")
 _PATIENCE = 2.0  # seconds
 _OLD = 86400.0  # seconds after which the process of another machine that wrote a file is taken to be gone
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, in hexadecimal. It is read again only if the file system says that it was changed."""
+    status = os.stat(path)
+    return _hash(os.path.abspath(path), (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+
+
+@functools.lru_cache(10_000)
+def _hash(path: str, version: tuple[int, ...]) -> str:
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def make_directory(path: str | os.PathLike[str]) -> Path:

@@ -22,7 +22,7 @@ from ML_processing.export.servers import preprocess_file, preprocess_of
 from ML_processing.models.network import Ensemble
 from ML_processing.training.description import TrainingDescription
 from ML_processing.training.directory import Training, one_thread
-from MLTools.NanoML.atomic import replacing, write_json
+from MLTools.NanoML.atomic import file_hash, replacing, write_json
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import (
@@ -32,7 +32,6 @@ from MLTools.NanoML.model import (
     ObjectInput,
     Parameter,
     Reference,
-    file_hash,
     open_session,
     twin_of,
     write_described,

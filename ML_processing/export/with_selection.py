@@ -21,9 +21,9 @@ from ML_processing.compiled.selection import Branches, TracedSelection
 from ML_processing.compiled.trace import dtype_of
 from ML_processing.export.agreement import Sample, check_agreement, prepared
 from ML_processing.requests import Compilation, Source
-from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.atomic import file_hash, replacing
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import Description, Input, Model, ObjectInput, Reference, file_hash, twin_of, write_described
+from MLTools.NanoML.model import Description, Input, Model, ObjectInput, Reference, twin_of, write_described
 from MLTools.NanoML.model.inside import EXACT
 from MLTools.NanoML.model.made import MadeCollection, MadeNumber, SelectionInside
 from MLTools.NanoML.nanoaod.accounting import is_simulation

@@ -5,16 +5,14 @@ A user's own network is named as module:Class or file.py:Class.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.loading import importable
-from MLTools.NanoML.model import file_hash
+from MLTools.NanoML.loading import file_of
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
@@ -62,21 +60,4 @@ def beginning(train: Train) -> list[object] | None:
 def code_behind(model: str, *roots: str) -> str:
     """A hash of the code behind some modules and a model, as returned by `resolve_model`; a ConfigError if it is missing."""
     place = model.rpartition(":")[0]
-    return code_of(*roots, _source_of(model, place) if place else f"ML_processing.networks.{model}")
-
-
-def _source_of(model: str, place: str) -> Path:
-    """The source file of a user's own model."""
-    found = Path(place)
-    if not place.endswith(".py"):
-        importlib.invalidate_caches()
-        with importable(Path()):
-            try:
-                spec = importlib.util.find_spec(place)
-            except ModuleNotFoundError:  # there is no such package
-                spec = None
-        if spec is not None and spec.origin:
-            found = Path(spec.origin)
-    if not found.is_file():
-        raise ConfigError(f'train.model: "{model}": there is no {place}. A file is named relative to the YAML file.')
-    return found
+    return code_of(*roots, file_of(f'train.model: "{model}"', place) if place else f"ML_processing.networks.{model}")

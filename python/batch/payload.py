@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from MLTools import NanoML
-from MLTools.NanoML.atomic import make_directory, replacing
+from MLTools.NanoML.atomic import file_hash, make_directory, replacing
 from MLTools.NanoML.batch.job import BASE, CORRECTIONS
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import ConfigError, explain_os_error
@@ -179,8 +179,10 @@ def pack(kind: str, entries: Iterable[ArchiveEntry], directory: Path) -> Path:
     chosen = sorted(dict(entries).items())
     digest = hashlib.sha256()
     for name, path in chosen:
-        digest.update(f"{name}\0{os.access(path, os.X_OK)}\0".encode())
-        digest.update(_hash_of(path))
+        try:
+            digest.update(f"{name}\0{os.access(path, os.X_OK)}\0{file_hash(path)}".encode())
+        except OSError as problem:
+            raise explain_os_error(problem, path, "read") from None
     archive = make_directory(directory) / f"{kind}-{digest.hexdigest()[:16]}.tar.gz"
     if not archive.is_file():
         with (
@@ -196,10 +198,3 @@ def pack(kind: str, entries: Iterable[ArchiveEntry], directory: Path) -> Path:
                 with open(path, "rb") as content:
                     tar.addfile(about, content)
     return archive
-
-
-def _hash_of(path: Path) -> bytes:
-    try:
-        return hashlib.sha256(path.read_bytes()).digest()
-    except OSError as problem:
-        raise explain_os_error(problem, path, "read") from None

@@ -15,7 +15,7 @@ from MLTools.NanoML.model.description import (
     Reference,
 )
 from MLTools.NanoML.model.discriminant import Discriminant
-from MLTools.NanoML.model.file import KEY, file_hash, metadata_text, open_session, twin_of, write_described
+from MLTools.NanoML.model.file import KEY, metadata_text, open_session, twin_of, write_described
 from MLTools.NanoML.model.model import Model
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "ObjectInput",
     "Parameter",
     "Reference",
-    "file_hash",
     "metadata_text",
     "open_session",
     "twin_of",

@@ -23,16 +23,6 @@ _AGAIN = "Export it again, or copy both of its files again."
 KEY = "nanoml"
 """Key of the metadata in the ONNX file."""
 
-
-def file_hash(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 HASH = "nanoml_sha256"
 """Key of the entry beside it with the hash of the file, whose own 64 digits count as zeros."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.atomic import remove_leftovers
+from MLTools.NanoML.atomic import file_hash, remove_leftovers
 from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, UnreadableError, lacks_memory, told_once
 from MLTools.NanoML.observe import observed
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool, workers_for
@@ -209,7 +209,9 @@ class _Done:
         """Print the notes of a task, and write its record."""
         for key, text in outcome.notes.items():
             say_once(key, text)
-        record = self.records.write(task, outcome.inputs, outcome.summary, outcome.seconds, outcome.observed)
+        record = self.records.write(
+            task, outcome.inputs, outcome.summary, outcome.seconds, outcome.observed, outcome.contents
+        )
         self.found.add(self.fingerprints.of(task, record))
 
 
@@ -247,12 +249,13 @@ def _run_here(stage: Stage, todo: Sequence[Task], done: _Done) -> dict[str, Nano
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What the work of a task returned, its inputs before, the time it took [s], what user code touched, and notes of the process."""
+    """What the work of a task returned, its inputs before, the time it took [s], what user code touched, hashes of outputs, and notes."""
 
     summary: Mapping[str, Any]
     inputs: Sequence[Stamp]
     seconds: float
     observed: Mapping[str, Optional[str]]
+    contents: Sequence[str]
     notes: Mapping[str, str]
 
 
@@ -265,7 +268,8 @@ def _work(task: Task) -> _Outcome:
         if lacks_memory(problem):
             raise NanoMLError(f"{TOO_LITTLE_MEMORY}.") from problem
         raise
-    return _Outcome(summary, inputs, time.monotonic() - begin, seen, notes())
+    seconds, contents = time.monotonic() - begin, [file_hash(path) for path in task.outputs]
+    return _Outcome(summary, inputs, seconds, seen, contents, notes())
 
 
 def _run_pool(stage: Stage, todo: Sequence[Task], done: _Done, workers: int) -> dict[str, NanoMLError]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
+from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.schema.roles import describe
 
-_BLOCK = 1 << 20
-_BLOCKS = 64  # of a file of which not all is hashed
+_LARGE = 1 << 26  # bytes
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Task:
 class Stamp:
     """The version of a file: what the file system says of it, which spares reading it, and the hash of its content.
 
-    A remote file has neither: a file on the grid never changes.
+    A remote file has neither: a file on the grid never changes. Without a hash, size and time of change decide.
     """
 
     path: str
@@ -79,39 +79,31 @@ class Stamp:
 
     def with_content(self) -> Stamp:
         """The same with the hash of its content."""
-        return (
-            self
-            if self.size is None
-            else replace(self, content=_content(replace(self, path=os.path.abspath(self.path))))
-        )
+        return self if self.size is None else replace(self, content=file_hash(self.path))
 
     def is_at(self, path: str) -> bool:
         """Whether a file is this version, wherever it is; OSError if there is none."""
         now = Stamp.of(path)
-        if replace(now, path="") == replace(self, path="", content=None):
-            return True
-        return now.size == self.size and self.content is not None and now.with_content().content == self.content
+        if self.content is None or replace(now, path="") == replace(self, path="", content=None):
+            return (now.size, now.modified) == (self.size, self.modified)
+        return now.size == self.size and file_hash(path) == self.content
 
     def __str__(self) -> str:
         return f"{self.path} {self.size} {self.modified} {self.changed} {self.inode}"
 
 
-@functools.lru_cache(10_000)
-def _content(file: Stamp) -> str:
-    """The hash of a file's content; of a large one, of 64 MB in blocks from its beginning to its end."""
-    assert file.size is not None
-    found = hashlib.blake2b(digest_size=16)
-    starts = range(0, file.size, _BLOCK)
-    with open(file.path, "rb") as content:
-        for number in range(min(len(starts), _BLOCKS)):
-            content.seek(starts[number] if len(starts) <= _BLOCKS else (file.size - _BLOCK) * number // (_BLOCKS - 1))
-            found.update(content.read(_BLOCK))
-    return found.hexdigest()
-
-
 def stamps(task: Task) -> list[Stamp]:
-    """Versions of a task's inputs now, with their content; an error if one is missing."""
-    return [stamp_of(path, task).with_content() for path in task.inputs]
+    """Versions of a task's inputs now, with their content; an error if one is missing.
+
+    Large ones that no task has made, as NanoAOD, are not hashed: a skim takes hardly longer than that.
+    """
+    found = [stamp_of(path, task) for path in task.inputs]
+    return [it if (it.size or 0) > _LARGE and not _is_made(Path(it.path).parent) else it.with_content() for it in found]
+
+
+@functools.lru_cache
+def _is_made(directory: Path) -> bool:
+    return any((each / RECORDS).is_dir() for each in (directory, *directory.parents))
 
 
 def stamp_of(path: str, task: Task) -> Stamp:

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Optional
 
-from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.atomic import file_hash, write_json
 from MLTools.NanoML.config.analysis import signal_of
 from MLTools.NanoML.config.fit import EVERYWHERE, NONE, Blind
 from MLTools.NanoML.contracts.blinding import Opened, Place, Unblinding, in_words
 from MLTools.NanoML.contracts.templates import BlindBins
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model.file import file_hash
 from MLTools.NanoML.schema.plain import build, plain
 from MLTools.NanoML.stages import import_part
 from MLTools.NanoML.terminal.progress import say_once

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from data_processing.convert.validation import validate_file
+from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
-from MLTools.NanoML.model import file_hash
 from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
 from MLTools.NanoML.nanoaod.provenance import Provenance, ScoredBy
 from MLTools.NanoML.rootio.rootfile import RootFile

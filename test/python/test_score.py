@@ -16,8 +16,9 @@ import pytest
 import uproot
 
 from MLTools.NanoML import score as module
+from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import Discriminant, Model, file_hash
+from MLTools.NanoML.model import Discriminant, Model
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.provenance import Provenance, ScoredBy
 from MLTools.NanoML.nanoaodtools import postproc_module

@@ -23,10 +23,11 @@ from ML_processing.models.network import make_network
 from ML_processing.training.data import ParameterGrid
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
+from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.commands.pipeline import export as export_command
 from MLTools.NanoML.config.training import Export, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.model import KEY, Discriminant, Model, Parameter, file_hash
+from MLTools.NanoML.model import KEY, Discriminant, Model, Parameter
 from MLTools.NanoML.model.file import network_files
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.model.verification import verify_model

@@ -18,8 +18,9 @@ from data_processing.score.score import ScoreJob, load_models, score_file
 from data_processing.score.stage import score_tasks
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
+from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.model import Discriminant, Model, file_hash, twin_of
+from MLTools.NanoML.model import Discriminant, Model, twin_of
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.provenance import Provenance, ScoredBy
 from MLTools.NanoML.rootio.rootfile import RootFile

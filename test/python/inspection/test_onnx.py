@@ -12,11 +12,12 @@ import pytest
 from click.testing import CliRunner
 from printing import words
 
+from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.commands.files import inspect as command
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, kind_of
 from MLTools.NanoML.inspection.onnx import OnnxInspection
-from MLTools.NanoML.model import Discriminant, file_hash, twin_of, write_described
+from MLTools.NanoML.model import Discriminant, twin_of, write_described
 from MLTools.NanoML.model.file import read_header
 from MLTools.NanoML.nanoaod.folds import RULE
 

@@ -12,8 +12,8 @@ import awkward as ak
 import numpy as np
 import pytest
 
+from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import file_hash
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, WeightSums
 from MLTools.NanoML.nanoaod.provenance import Provenance, ScoredBy
