@@ -33,7 +33,8 @@ _NO_MATTER = tuple(
     )
 )  # fmt: skip
 _SAID = ("say", "say_once", "progress", "listed", "plural")
-_PARTS = ("data_processing", "ML_processing", "statistical_analysis")
+_PACKAGES = ("MLTools.NanoML", "data_processing", "ML_processing", "statistical_analysis")
+_OURS = tuple(f"{name}." for name in _PACKAGES)
 _Root = Union[str, Path]
 
 
@@ -90,7 +91,7 @@ def files_behind(*roots: _Root, only_own: bool = False) -> dict[str, Path]:
         if place.is_followed and place.path not in followed and place.path.suffix == ".py":
             followed.add(place.path)
             behind = _behind(place, syntaxes, seen)
-            waiting += [each for each in behind if not (_is_ours(each.name) if only_own else _cannot_matter(each.name))]
+            waiting += [each for each in behind if not (is_ours(each.name) if only_own else _cannot_matter(each.name))]
     return {name: path for path, name in found.items()}
 
 
@@ -115,8 +116,19 @@ def _first(root: _Root) -> _Place:
     return _Place(found, root)
 
 
-def _is_ours(name: str) -> bool:
-    return name.partition(".")[0] in ("MLTools", *_PARTS)
+def is_ours(module: str) -> bool:
+    """Whether a module is NanoML's, by its name."""
+    return f"{module}.".startswith(_OURS)
+
+
+def is_our_file(path: Path) -> bool:
+    """Whether a file, with its real path, is one of NanoML's packages."""
+    return any(directory in path.parents for directory in _directories().values())
+
+
+def imports_of(path: Path) -> list[tuple[int, str, str]]:
+    """The imports in a file, also those in functions (see `_Syntax`)."""
+    return _known().of(path).imports
 
 
 def _cannot_matter(name: str) -> bool:
@@ -133,11 +145,11 @@ def _behind(place: _Place, syntaxes: _Syntaxes, seen: set[tuple[str, str]]) -> I
         if (place.path.parent / text).is_file():
             yield _Place(place.path.parent / text, text)
     for level, module, name in syntax.imports:
-        if _is_ours(module):
+        if is_ours(module):
             if (module, name) not in seen:
                 seen.add((module, name))
                 yield from _imported(module, name, syntaxes)
-        elif not _is_ours(place.name):
+        elif not is_ours(place.name):
             for wanted in filter(None, (module, f"{module}.{name}".strip("."))):
                 yield from _beside(place.path, level, wanted)
 
@@ -177,8 +189,8 @@ def _module(name: str) -> Optional[Path]:
 
 @functools.cache
 def _directories() -> dict[str, Path]:
-    found = {"MLTools.NanoML": Path(__file__).resolve().parent}
-    for part in _PARTS:
+    found = {_PACKAGES[0]: Path(__file__).resolve().parent}
+    for part in _PACKAGES[1:]:
         spec = importlib.util.find_spec(part)
         if spec is not None and spec.origin:
             found[part] = Path(spec.origin).resolve().parent
@@ -213,13 +225,10 @@ class _Syntax(NamedTuple):
     """What counts in a module."""
 
     hash: str
-    imports: list[
-        tuple[int, str, str]
-    ]  # number of dots, module and name of `from ..module import name`; no name: the module
+    # number of dots, module and name of `from ..module import name`; no name: the module
+    imports: list[tuple[int, str, str]]
     texts: list[str]  # strings that may name a file
-    exports: dict[
-        str, tuple[str, str]
-    ]  # names that it re-exports, with module and name; empty if it does anything else
+    exports: dict[str, tuple[str, str]]  # module and name of each that it re-exports; empty if it does anything else
 
 
 class _Syntaxes:
@@ -240,10 +249,10 @@ class _Syntaxes:
     def of(self, path: Path) -> _Syntax:
         if path not in self._seen:
             content = path.read_bytes()
-            is_ours = any(directory in path.parents for directory in _directories().values())
-            key = f"{_sha256(content)}{' of ours' * is_ours}"
+            is_our = is_our_file(path)
+            key = f"{_sha256(content)}{' of ours' * is_our}"
             if key not in self._known:
-                self._known[key], self._is_new = _read(content, path, is_ours), True
+                self._known[key], self._is_new = _read(content, path, is_our), True
             self._seen[path] = _Syntax(*self._known[key])
         return self._seen[path]
 
@@ -269,13 +278,13 @@ def _known() -> _Syntaxes:
     return _Syntaxes()
 
 
-def _read(content: bytes, path: Path, is_ours: bool) -> _Syntax:
+def _read(content: bytes, path: Path, is_our: bool) -> _Syntax:
     tree = ast.parse(content, str(path))
     imports: list[tuple[int, str, str]] = []
     texts: set[str] = set()
     for node in _nodes(tree):
         is_said = isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and getattr(node.func, "id", "") in _SAID)
-        if is_said and is_ours:
+        if is_said and is_our:
             _silence(node)
         if isinstance(node, ast.Import):
             imports += [(0, alias.name, "") for alias in node.names]

@@ -8,12 +8,13 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.observe import importing
+from MLTools.NanoML.observe import imported
 
 
 def load_module(what: str, place: str, prefix: str, base: str | os.PathLike[str] = ".") -> ModuleType:
@@ -23,11 +24,9 @@ def load_module(what: str, place: str, prefix: str, base: str | os.PathLike[str]
     """
     path = file_of(what, place, base) if place.endswith(".py") else None
     try:
-        with importing(place if path is None else str(path.resolve()), prefix == "nanoml_selection"):
-            if path is not None:
-                return import_file(path, prefix)
-            with importable(Path(base)):
-                return importlib.import_module(place)
+        with importable(Path(base)) if path is None else nullcontext():
+            make = partial(importlib.import_module, place) if path is None else partial(import_file, path, prefix)
+            return imported(make, prefix == "nanoml_selection")
     except Exception as problem:
         raise _import_failed(what, problem) from problem
 
@@ -39,6 +38,7 @@ def file_of(what: str, place: str, base: str | os.PathLike[str] = ".") -> Path:
         if not path.is_file():
             raise ConfigError(f"{what}: {path}: no such file.")
         return path
+    importlib.invalidate_caches()
     with importable(Path(base)), suppress(ModuleNotFoundError):  # one of its packages
         spec = importlib.util.find_spec(place)
         if spec is not None and spec.origin is not None:

@@ -153,7 +153,7 @@ def test_our_own_code_redoes_what_it_makes(
     new: str,
     expected: list[str] | None,
 ) -> None:
-    packages = {"MLTools.NanoML": "python", **{part: part for part in dependencies._PARTS}}
+    packages = {"MLTools.NanoML": "python", **{part: part for part in dependencies._PACKAGES[1:]}}
     ignored = shutil.ignore_patterns("__pycache__")
     trees = {name: shutil.copytree(ROOT / it, tmp_path / "code" / it, ignore=ignored) for name, it in packages.items()}
     monkeypatch.setattr(dependencies, "_directories", lambda: trees)

@@ -96,6 +96,83 @@ def test_what_is_read_at_import_counts_for_each_task(tmp_path: Path, mine: Any) 
     assert not seen
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import shared_{}",
+        "from shared_{} import CUT",
+        "def touch(what):\n    import shared_{}",
+        "import importlib\nCUT = importlib.import_module('shared_' + '{}').CUT",
+        "from importlib import import_module\ndef touch(what):\n    import_module('shared_' + '{}')",
+        "import behind_{}",
+        "import package_{}.inner",
+    ],
+)
+def test_a_helper_that_another_selection_has_imported_counts_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    name = f"{abs(hash(line + str(tmp_path)))}"
+    helpers = tmp_path / "helpers"
+    (helpers / f"package_{name}").mkdir(parents=True)
+    monkeypatch.syspath_prepend(helpers)
+    (tmp_path / "cut.txt").write_text("20")
+    (helpers / f"shared_{name}.py").write_text(f"import os\nCUT = open({str(tmp_path / 'cut.txt')!r}).read()\n")
+    (helpers / f"behind_{name}.py").write_text(f"from shared_{name} import CUT as PT\n")
+    (helpers / f"package_{name}" / "__init__.py").write_text("")
+    (helpers / f"package_{name}" / "inner.py").write_text("from . import most\n")
+    (helpers / f"package_{name}" / "most.py").write_text(f"import shared_{name}\n")
+    found = []
+    for each in ("first", "second", "second"):
+        (tmp_path / f"{each}_{name}.py").write_text("def touch(what): pass\n" + line.format(name) + "\n")
+        with observed() as seen:
+            load_module("selection", f"{each}_{name}.py", "nanoml_selection", tmp_path).touch("")
+        found.append({key: it for key, it in seen.items() if not key.startswith("folder")})
+    assert found[0] == found[1] == found[2]
+    assert {f"file {tmp_path / 'cut.txt'}", f"file {helpers / f'shared_{name}.py'}"} <= found[0].keys()
+    (tmp_path / f"other_{name}.py").write_text("")
+    with observed() as seen:
+        load_module("selection", f"other_{name}.py", "nanoml_selection", tmp_path)
+    assert not seen
+
+
+FORKED = """
+import multiprocessing, os
+from pathlib import Path
+
+def read(path):
+    Path(path).with_suffix(".new").write_text("x")
+    return Path(path).read_text(), Path(path).with_suffix(".new").read_text(), os.environ.get("MY_VERSION")
+
+class Cuts(list):
+    def __getitem__(self, item):
+        return read(super().__getitem__(item))[0]
+
+def touch(method, path):
+    if method == "loader":
+        from torch.utils.data import DataLoader
+        return list(DataLoader(Cuts([path]), num_workers=1))
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        return pool.map(read, [path])
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver", "loader"])
+def test_processes_that_user_code_forks_or_spawns_are_observed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    if method == "loader":
+        pytest.importorskip("torch")
+    name = f"forks_{abs(hash(str(tmp_path)))}"
+    (tmp_path / f"{name}.py").write_text(FORKED)
+    (tmp_path / "cut.txt").write_text("20")
+    monkeypatch.syspath_prepend(tmp_path)
+    for _ in range(2):
+        with observed() as seen:
+            load_module("selection", name, "nanoml_selection", tmp_path).touch(method, str(tmp_path / "cut.txt"))
+        found = [key for key in seen if not key.endswith(f"{name}.py")]  # torch reads where it was called
+        assert found == [f"file {tmp_path / 'cut.txt'}", "variable MY_VERSION"]
+
+
 def test_a_process_that_a_task_starts_is_observed_too(tmp_path: Path, mine: Any) -> None:
     script = (
         "import sys; from MLTools.NanoML.loading import load_module\n"
