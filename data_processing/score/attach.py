@@ -8,7 +8,7 @@ all files (`check`), and only then are files written (`attach`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
+from MLTools.NanoML.schema.roles import READS, WRITES
 from MLTools.NanoML.terminal.progress import progress
 
 _INDEX = np.dtype([("lumi", "u8"), ("event", "u8"), ("row", "i8")])
@@ -53,6 +54,54 @@ class AttachJob:
 
 
 @dataclass(frozen=True)
+class IndexJob:
+    """The events of an HDF5 file, to be sorted."""
+
+    events: Path = field(metadata=READS)
+    dataset: str
+    output: Path = field(metadata=WRITES)
+
+
+@dataclass(frozen=True)
+class MatchJob:
+    """A ROOT file whose events are to be found."""
+
+    source: str = field(metadata=READS)
+    index: Path = field(metadata=READS)  # the output of an IndexJob
+    output: Path = field(metadata=WRITES)
+
+
+@dataclass(frozen=True)
+class _WithColumns:
+    """Columns, and their value for missing events, as in an AttachJob."""
+
+    events: Path = field(metadata=READS)
+    dataset: str
+    columns: Sequence[AttachedColumn]
+    missing: float | None
+
+
+@dataclass(frozen=True)
+class CheckJob(_WithColumns):
+    """All events that were found, to be judged."""
+
+    partial: bool
+    index: Path = field(metadata=READS)
+    matches: Mapping[str, Path] = field(metadata=READS)  # the outputs of MatchJobs, by their sources
+    output: Path = field(metadata=WRITES)
+
+
+@dataclass(frozen=True)
+class WriteJob(_WithColumns):
+    """Columns of one ROOT file, to be written."""
+
+    compression: str
+    source: str = field(metadata=READS)
+    match: Path = field(metadata=READS)
+    output: Path = field(metadata=WRITES)
+
+
+@dataclass(frozen=True)
 class MatchCounts:
     """How many events were found."""
 
@@ -63,21 +112,21 @@ class MatchCounts:
     unused: int  # of the HDF5 file, in none of the ROOT files
 
 
-def index_events(path: Path, dataset: str, output: Path) -> dict[str, int]:
+def index_events(job: IndexJob) -> dict[str, int]:
     """Sort the events of an HDF5 file by their identifiers, and count them.
 
     The output is a .npy file of `lumi`, `event` and `row`, which all processes can share by mapping it into memory.
     """
-    with EventTable(path, dataset) as table:
+    with EventTable(job.events, job.dataset) as table:
         lumi, event = np.empty(table.events, np.uint64), np.empty(table.events, np.uint64)
-        with progress(f"read {path.name}", table.events) as bar:
+        with progress(f"read {job.events.name}", table.events) as bar:
             for start in range(0, table.events, _BLOCK):
                 block = table.identifiers(start, start + _BLOCK)
                 lumi[start : start + _BLOCK], event[start : start + _BLOCK] = block["lumi"], block["event"]
                 bar.advance(len(block))
     order = np.lexsort((event, lumi))  # stable: the first of equal events is the one of the lowest row
     header = {"descr": np.lib.format.dtype_to_descr(_INDEX), "fortran_order": False, "shape": order.shape}
-    with replacing(output) as aside, open(aside, "wb") as file:
+    with replacing(job.output) as aside, open(aside, "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(order), _BLOCK):
             rows = order[start : start + _BLOCK]
@@ -87,22 +136,22 @@ def index_events(path: Path, dataset: str, output: Path) -> dict[str, int]:
     return {"events": len(order)}
 
 
-def match_file(source: str, index: Path, output: Path) -> dict[str, int]:
+def match_file(job: MatchJob) -> dict[str, int]:
     """Find the events of one ROOT file in the HDF5 file, and count them.
 
     The output is a .npy file of the row of each entry, int64, negative for an event that is not there.
     """
-    known = np.load(index, mmap_mode="r")
-    with RootFile(source) as file:
+    known = np.load(job.index, mmap_mode="r")
+    with RootFile(job.source) as file:
         rows = np.empty(file.entries, np.int64)
         cuts = nominal_cuts(file, Provenance.of(file))
         for start in range(0, file.entries, _BLOCK):
             arrays = file.read([*IDENTIFIERS, *branches_of(cuts)], start, start + _BLOCK)
-            found = _search(known, identify(source, arrays))
+            found = _search(known, identify(job.source, arrays))
             for cut in cuts:
                 found[(found == _MISSING) & ~cut.passes(arrays, len(found))] = _ONLY_SHIFTED
             rows[start : start + _BLOCK] = found
-    with replacing(output) as aside:
+    with replacing(job.output) as aside:
         np.save(aside, rows)
     return {"entries": len(rows)}
 
@@ -127,18 +176,16 @@ def _search(index: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.int64]:
     return rows
 
 
-def check_events(
-    job: AttachJob, columns: Sequence[AttachedColumn], index: Path, matches: Mapping[str, Path], output: Path
-) -> MatchCounts:
+def check_events(job: CheckJob) -> MatchCounts:
     """Judge what was found, over all files; the errors are events twice with different values, missing, or unused."""
-    known = np.load(index, mmap_mode="r")
+    known = np.load(job.index, mmap_mode="r")
     again = np.zeros(len(known), bool)  # index entries with the same event as the one before
     again[1:] = (known["lumi"][1:] == known["lumi"][:-1]) & (known["event"][1:] == known["event"][:-1])
-    _check_repeated(job, columns, known, np.flatnonzero(again))
+    _check_repeated(job, known, np.flatnonzero(again))
     used = np.zeros(len(known), bool)  # rows of the HDF5 file that are in a ROOT file
     entries = missing = only_shifted = shared = 0
     first_missing = ""
-    for source, path in matches.items():
+    for source, path in job.matches.items():
         rows = np.load(path)
         absent = np.flatnonzero(rows == _MISSING)
         if len(absent) and not first_missing:
@@ -151,7 +198,7 @@ def check_events(
         entries += len(rows)
         missing += len(absent)
         only_shifted += int((rows == _ONLY_SHIFTED).sum())
-    whole = next((column.source for column in columns if np.dtype(column.dtype).kind != "f"), None)
+    whole = next((column.source for column in job.columns if np.dtype(column.dtype).kind != "f"), None)
     if only_shifted and whole is not None and job.missing is None:
         raise NanoMLError(
             f"{job.events}: lacks {only_shifted:,} events of the ROOT files, which pass under shifts alone. There is no NaN for them in "
@@ -169,7 +216,7 @@ def check_events(
             f"is {_name_of(known[unused[0]])}. Name all ROOT files that it was made from, or allow it by --partial."
         )
     found = MatchCounts(entries, missing, only_shifted, shared, len(unused))
-    write_json(output, asdict(found))
+    write_json(job.output, asdict(found))
     return found
 
 
@@ -178,15 +225,13 @@ def _name_of(event: Any) -> str:
     return f"{lumi >> 32}:{lumi & 0xFFFFFFFF}:{int(event['event'])}"
 
 
-def _check_repeated(
-    job: AttachJob, columns: Sequence[AttachedColumn], known: NDArray[Any], repeated: NDArray[np.int64]
-) -> None:
+def _check_repeated(job: CheckJob, known: NDArray[Any], repeated: NDArray[np.int64]) -> None:
     different = np.zeros(len(repeated), bool)
     with EventTable(job.events, job.dataset) as table:
         for start in range(0, len(repeated), _ENTRIES):
             part = repeated[start : start + _ENTRIES]
-            one = table.take(columns, known["row"][part - 1])
-            other = table.take(columns, known["row"][part])
+            one = table.take(job.columns, known["row"][part - 1])
+            other = table.take(job.columns, known["row"][part])
             for name, values in one.items():
                 both_nan = (values != values) & (other[name] != other[name])
                 different[start : start + _ENTRIES] |= (values != other[name]) & ~both_nan
@@ -221,24 +266,22 @@ def check_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def attach_file(
-    job: AttachJob, columns: Sequence[AttachedColumn], source: str, match: Path, output: Path
-) -> dict[str, int]:
+def attach_file(job: WriteJob) -> dict[str, int]:
     """Write the columns of one ROOT file, and count its events.
 
     The output has a tree `Events` with run, luminosityBlock, event, the flags of a skim with shifts and the columns, entry for
     entry with the ROOT file and in its format, so that it can be its friend. If the ROOT file has a branch of the same name,
     nothing is written.
     """
-    rows = np.load(match)
-    with RootFile(source) as file, EventTable(job.events, job.dataset) as table:
+    rows = np.load(job.match)
+    with RootFile(job.source) as file, EventTable(job.events, job.dataset) as table:
         if len(rows) != file.entries:
-            raise NanoMLError(f"{source}: was changed meanwhile: nothing was written. Run it again.")
-        made = {column.branch: _branch(job, column) for column in columns}
+            raise NanoMLError(f"{job.source}: was changed meanwhile: nothing was written. Run it again.")
+        made = {column.branch: _branch(job, column) for column in job.columns}
         twice = next((name for name in made if name in file.branches), None)
         if twice is not None:
             raise NanoMLError(
-                f"{source}: has a branch {twice} of its own, which would hide the one of a friend: choose other names by --prefix."
+                f"{job.source}: has a branch {twice} of its own, which would hide the one of a friend: choose other names by --prefix."
             )
         provenance = Provenance.of(file)
         copied = {name: file.branches[file.name_of(name)] for name in IDENTIFIERS}
@@ -246,14 +289,14 @@ def attach_file(
             {name: file.branches[name] for name in (provenance.flags if provenance else ()) if name in file.branches}
         )
         with (
-            replacing(output) as aside,
+            replacing(job.output) as aside,
             NanoWriter(aside, {**copied, **made}, job.compression, file.format) as writer,
-            progress(f"attach to {Path(source).name}", file.entries) as bar,
+            progress(f"attach to {Path(job.source).name}", file.entries) as bar,
         ):
             for start in range(0, file.entries, _ENTRIES):
                 part = rows[start : start + _ENTRIES]
                 arrays: dict[str, Any] = file.read(list(copied), start, start + _ENTRIES)
-                writer.events.extend({**arrays, **table.take(columns, part, job.missing)})
+                writer.events.extend({**arrays, **table.take(job.columns, part, job.missing)})
                 bar.advance(len(part))
             record = Provenance(
                 "attached",
@@ -266,7 +309,7 @@ def attach_file(
     return {"entries": len(rows)}
 
 
-def _branch(job: AttachJob, column: AttachedColumn) -> Branch:
+def _branch(job: WriteJob, column: AttachedColumn) -> Branch:
     number = "" if column.item is None else f", number {column.item}"
     filled = "" if job.missing is None else f"; {job.missing:g} where the event is not in it"
     title = f"{column.source}{number} of {job.events.name}{filled}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from data_processing.convert.expressions import Expression
 from data_processing.convert.reading import Sample
 from data_processing.convert.stage import estimate_of, region_of
 from data_processing.datasets.datasets import find_files, output_names, root_files
-from data_processing.score.attach import AttachJob, attach_file, check_events, check_summary, index_events, match_file
+from data_processing.score import attach
 from data_processing.score.eventcolumns import Mark, NormaliseJob, Role, copies_of, normalise
 from data_processing.score.score import ScoreJob, load_models, score_file
 from data_processing.score.table import AttachedColumn, EventTable
@@ -177,7 +176,7 @@ def _selection_sources(job: ScoreJob) -> list[Path]:
     return found
 
 
-def attach_stages(job: AttachJob, workers: int) -> list[Stage]:
+def attach_stages(job: attach.AttachJob, workers: int) -> list[Stage]:
     """The stages that attach columns; their records belong in the job's directory.
 
     It is an error if the HDF5 file lacks a column, or if the value for missing events does not fit.
@@ -189,30 +188,16 @@ def attach_stages(job: AttachJob, workers: int) -> list[Stage]:
     records, name = job.directory / RECORDS, job.events.stem
     index, verdict = records / "index" / f"{name}.npy", records / "found" / f"{name}.json"
     matches = {source: records / "match" / f"{path.stem}.npy" for source, path in outputs.items()}
-    dataset = {"dataset": job.dataset}
-    wanted = {**dataset, "columns": [asdict(column) for column in columns]}
-    allowed = {"missing": job.missing is not None, "partial": job.partial}
-    value = {"missing": None if job.missing is None else str(job.missing), "compression": job.compression}
-    code = code_of(attach_file.__module__)
-
-    def task(stage: str, inputs: Iterable[Any], settings: dict[str, Any], output: Path, work: Any, *given: Any) -> Task:
-        work = functools.partial(work, *given, output)
-        return Task(stage, output.stem, tuple(map(str, inputs)), (output,), settings, code, work)
-
-    inputs = [job.events, index, *matches.values()]
-    indexing = task("index", [job.events], dataset, index, index_events, job.events, job.dataset)
-    matching = [task("match", [source, index], {}, path, match_file, source, index) for source, path in matches.items()]
-    checking = task("check", inputs, {**wanted, **allowed}, verdict, check_events, job, columns, index, matches)
-    attaching = [
-        task("attach", [source, job.events, matches[source]], {**wanted, **value}, path,
-             attach_file, job, columns, source, matches[source])
-        for source, path in outputs.items()
-    ]  # fmt: skip
+    code, wanted = code_of(attach.__name__), (job.events, job.dataset, columns, job.missing)
+    indexing = attach.IndexJob(job.events, job.dataset, index)
+    checking = attach.CheckJob(*wanted, job.partial, index, matches, verdict)
+    matching = [attach.MatchJob(source, index, path) for source, path in matches.items()]
+    writing = [attach.WriteJob(*wanted, job.compression, it, matches[it], path) for it, path in outputs.items()]
     return [
-        Stage("index", [indexing]),
-        Stage("match", matching, workers),
-        Stage("check", [checking], summary=check_summary),
-        Stage("attach", attaching, workers),
+        Stage("index", [Task.of("index", name, attach.index_events, indexing, code)]),
+        Stage("match", [Task.of("match", it.output.stem, attach.match_file, it, code) for it in matching], workers),
+        Stage("check", [Task.of("check", name, attach.check_events, checking, code)], summary=attach.check_summary),
+        Stage("attach", [Task.of("attach", it.output.stem, attach.attach_file, it, code) for it in writing], workers),
     ]
 
 

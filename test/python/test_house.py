@@ -75,7 +75,7 @@ LINES = {
     "data_processing/efficiencies": (548, 3),
     "data_processing/histograms": (1200, 6),
     "data_processing/merge": (707, 3),
-    "data_processing/score": (1445, 6),
+    "data_processing/score": (1473, 6),
     "data_processing/shuffle": (400, 2),
     "data_processing/skim": (1342, 5),
     "data_processing/stages": (213, 2),

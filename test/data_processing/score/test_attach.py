@@ -411,8 +411,10 @@ def test_a_root_file_that_changes_meanwhile_is_not_written(
 ) -> None:
     job = make_job(write_hdf5(tmp_path / "a.h5", rows))
     np.save(tmp_path / "match.npy", np.zeros(799, np.int64))
+    wanted = (job.events, job.dataset, [], job.missing, job.compression)
+    writing = attach.WriteJob(*wanted, sources[0], tmp_path / "match.npy", tmp_path / "b.root")
     with pytest.raises(NanoMLError, match="WZTo3LNu_0.root: was changed meanwhile"):
-        attach.attach_file(job, [], sources[0], tmp_path / "match.npy", tmp_path / "b.root")
+        attach.attach_file(writing)
     assert sorted(os.listdir(tmp_path)) == ["a.h5", "match.npy"]
 
 
