@@ -20,7 +20,7 @@ from MLTools.NanoML.observe import observed
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool, workers_for
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
 from MLTools.NanoML.workflow.record import NOT_DONE, Fingerprints, Records
-from MLTools.NanoML.workflow.task import Stamp, Task, stamps
+from MLTools.NanoML.workflow.task import Stamp, Task, look_up, stamps
 
 _MOST = 20  # messages that are listed, and tasks that each show their progress
 _AHEAD = 8  # tasks that are handed over to each worker
@@ -123,6 +123,7 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False, base: Opti
     records, renewed = Records(workdir / RECORDS, base), set[str]()
     made: dict[str, Task] = {}
     planned = []
+    look_up(path for stage in stages for task in stage.tasks for path in task.inputs)
     for stage in stages:
         fingerprints, reasons, found = Fingerprints(records, stage.name), dict[str, str](), list[str]()
         before = fingerprints.read()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -14,6 +14,7 @@ from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.server import is_remote
+from MLTools.NanoML.rootio.remote.storage import FileStatus, stat_all
 from MLTools.NanoML.schema.roles import describe
 
 _LARGE = 1 << 26  # bytes
@@ -58,7 +59,7 @@ class Task:
 class Stamp:
     """The version of a file: what the file system says of it, which spares reading it, and the hash of its content.
 
-    A remote file has neither: a file on the grid never changes. Without a hash, size and time of change decide.
+    Of a remote file, size and time are those that its server has given to `look_up`. Without a hash they decide, as far as they are known.
     """
 
     path: str
@@ -73,23 +74,32 @@ class Stamp:
     def of(cls, path: str) -> Stamp:
         """The version of a file now, without its content; OSError if there is none."""
         if is_remote(path):
-            return cls(path)
+            known = _remote.get(path)
+            return cls(path, known.size, known.modified * 10**9) if known else cls(path)
         status = os.stat(path)
         return cls(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
     def with_content(self) -> Stamp:
         """The same with the hash of its content."""
-        return self if self.size is None else replace(self, content=file_hash(self.path))
+        return self if is_remote(self.path) else replace(self, content=file_hash(self.path))
 
     def is_at(self, path: str) -> bool:
         """Whether a file is this version, wherever it is; OSError if there is none."""
         now = Stamp.of(path)
         if self.content is None or replace(now, path="") == replace(self, path="", content=None):
-            return (now.size, now.modified) == (self.size, self.modified)
+            return None in (now.size, self.size) or (now.size, now.modified) == (self.size, self.modified)
         return now.size == self.size and file_hash(path) == self.content
 
     def __str__(self) -> str:
         return f"{self.path} {self.size} {self.modified} {self.changed} {self.inode}"
+
+
+_remote: dict[str, FileStatus] = {}
+
+
+def look_up(paths: Iterable[str]) -> None:
+    """Find out the versions of those files that are remote."""
+    _remote.update(stat_all(paths))
 
 
 def stamps(task: Task) -> list[Stamp]:
@@ -97,6 +107,7 @@ def stamps(task: Task) -> list[Stamp]:
 
     Large ones that no task has made, as NanoAOD, are not hashed: a skim takes hardly longer than that.
     """
+    look_up(task.inputs)
     found = [stamp_of(path, task) for path in task.inputs]
     return [it if (it.size or 0) > _LARGE and not _is_made(Path(it.path).parent) else it.with_content() for it in found]
 

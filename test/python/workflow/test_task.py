@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.observe import state
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.workflow import record as record_module
+from MLTools.NanoML.workflow import task as task_module
 from MLTools.NanoML.workflow.record import Fingerprints, Records
+from MLTools.NanoML.workflow.runner import Stage, plan
 from MLTools.NanoML.workflow.task import Task, stamps
+from services.xrootd import Storage
 
 
 def make(directory: Path, **changes: Any) -> Task:
@@ -192,6 +196,28 @@ def test_of_a_large_file_that_no_task_has_made_size_and_time_decide(tmp_path: Pa
     status = path.stat()
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert records.reason(task) == f"{path} was changed"
+
+
+@pytest.mark.service
+def test_a_remote_file_that_its_server_says_was_changed_counts(
+    tmp_path: Path, storage: Storage, read_with: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("XRootD")
+    monkeypatch.setattr(task_module, "_remote", {})
+    path = storage.directory / tmp_path.name / "a.root"
+    path.parent.mkdir()
+    path.write_text("first")
+    task, records = make(tmp_path, inputs=(f"{storage.url}/{tmp_path.name}/a.root",)), records_in(tmp_path)
+    task.outputs[0].write_text("content")
+    record = records.write(task, stamps(task), {}, 0.1)
+    assert record.inputs[0].size == 5
+    assert (record.inputs[0].modified, record.inputs[0].content) == (int(path.stat().st_mtime) * 10**9, None)
+    monkeypatch.setattr(task_module, "_remote", {})
+    assert records.reason(task) is None  # nobody has asked
+    os.utime(path, (0, 0))
+    (planned,) = plan([Stage("skim", [task])], tmp_path)
+    assert planned.reasons  # a plan asks
+    assert records.reason(task) == f"{task.inputs[0]} was changed"
 
 
 def test_what_user_code_touches_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,3 +183,17 @@ def test_a_server_that_comes_back(tmp_path: Path, read_with: Callable[..., None]
         assert (tmp_path / "back").read_bytes() == path.read_bytes()
     finally:
         server.close()
+
+
+def test_many_files_are_looked_up_at_once(place: tuple[str, Path], tmp_path: Path) -> None:
+    url, _ = place
+    for number in range(3):
+        remote.copy(local(tmp_path, number), f"{url}/store/{number}")
+        remote.copy(local(tmp_path, number), f"{url}/store/mc/{number}")  # never changes
+    names = [f"{url}/store/{number}" for number in range(4)]
+    nowhere = f"root://127.0.0.1:1/{names[0].rpartition('//')[2]}"
+    found = remote.stat_all(
+        [*names, *(f"{url}/store/mc/{number}" for number in range(3)), nowhere, "/a", "https://a/b"]
+    )
+    assert {name: it.size for name, it in found.items()} == {name: size for size, name in enumerate(names[:3])}
+    assert found[names[0]] == remote.stat(names[0])
