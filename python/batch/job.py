@@ -111,7 +111,7 @@ class Job:
     @classmethod
     def of(cls, name: str, tasks: Sequence[Task], **others: Any) -> Job:
         """The job that does these tasks."""
-        return cls(name, tasks[0].stage, tasks=[encode(task) for task in tasks], **others)
+        return cls(name, tasks[0].stage, tasks=[encode(replace(task, partly=None)) for task in tasks], **others)
 
     def decoded(self, rename: Callable[[str], str] = lambda text: text) -> list[Task]:
         """Its tasks, with paths changed by `rename`."""
@@ -131,8 +131,8 @@ class Job:
         found = []
         for path, there in itertools.zip_longest(task.inputs, read):
             now = sent.get(os.path.realpath(path)) or stamp_of(path, task)
-            same = there is not None and there.size == now.size
-            found.append(replace(now, path=path, content=there.content if same else now.content))
+            same_as = there if there is not None and there.size == now.size else now
+            found.append(replace(now, path=path, content=same_as.content, core=same_as.core))
         return found
 
     def write(self, path: Path) -> None:

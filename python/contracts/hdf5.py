@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.contracts.missing import Missing
@@ -164,6 +164,23 @@ class HDF5Metadata:
     shuffled: Optional[Shuffled] = field(default=None, metadata=_SPARSE)  # None for a file of one conversion
     weights: tuple[ConvertedWeight, ...] = field(default=(), metadata=_SPARSE)  # that the selection gave
     regions: tuple[ConvertedRegion, ...] = field(default=(), metadata=_SPARSE)  # of the analysis
+    core: str = field(default="", metadata=_SPARSE)  # the hash of all but weights and the flags of regions
+
+    @property
+    def of_core(self) -> HDF5Metadata:
+        """What is said of the core: nothing of regions, and of weights only those beside cross section and luminosity."""
+        parts = (
+            replace(
+                it,
+                cross_section=None,
+                luminosity=None,
+                missing=(),
+                data_driven=driven and replace(driven, sum_of_weights=0.0),
+            )
+            for it in self.datasets
+            for driven in [it.data_driven]
+        )
+        return replace(self, datasets=tuple(parts), regions=(), core="")
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], path: str | os.PathLike[str] = METADATA) -> HDF5Metadata:
@@ -290,6 +307,14 @@ def metadata_content(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{os.fspath(path)}: schema {content.get('schema')}, this NanoML reads {SCHEMA}. Update NanoML or convert again."
         )
     return content
+
+
+def core_of(path: str | os.PathLike[str]) -> Optional[str]:
+    """The hash of the core of an HDF5 file of the conversion, as the file says it; None if it does not, or is another file."""
+    try:
+        return metadata_content(path).get("core")
+    except NanoMLError:
+        return None
 
 
 def write_metadata(file: Any, metadata: HDF5Metadata) -> None:

@@ -1,5 +1,8 @@
 """The roles of a job's fields: files that it reads or makes, and what cannot change its result. All others decide it.
 
+Some decide a part of it alone that can be made again by itself, `BESIDE` the rest: how figures look, beside what they show; weights, beside
+scores. Of some files a job reads the `CORE` alone, as a training reads no flags of regions.
+
 A job is a frozen dataclass that says all that the function that does it needs to know; so may be what its fields hold. Other files that an
 object reads, such as those that a file of its fields names, are its property `also_read`.
 """
@@ -18,7 +21,10 @@ _ROLE = "role"
 READS = {_ROLE: "reads"}
 WRITES = {_ROLE: "writes"}
 HOW = {_ROLE: "how"}
-"""Metadata of the fields with files that are read and made, and of those that cannot change the result."""
+CORE = {_ROLE: "core"}
+BESIDE = {_ROLE: "beside"}
+"""Metadata of the fields with files that are read and made, of those that cannot change the result, of files whose core alone is read, and
+of settings that decide a part of the result alone, as do the files that are named in them."""
 
 
 class Described(NamedTuple):
@@ -27,24 +33,42 @@ class Described(NamedTuple):
     settings: Mapping[str, object]  # all that its result depends on beside files and code, as JSON holds it
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    beside: tuple[str, ...]  # the settings, and files that are read, which decide a part of the result alone
+    core: tuple[str, ...]  # the files of which it reads the core alone
 
 
-_shared: dict[type, tuple[list[object], Mapping[str, object], tuple[str, ...]]] = {}
+_shared: dict[type, tuple[list[object], Mapping[str, object], tuple[str, ...], tuple[str, ...]]] = {}
 
 
 def describe(job: object) -> Described:
     """The roles in a job. Jobs of many files share all else: of the same objects, this is found out once."""
     kind = type(job)
-    held = [getattr(job, name) for name in _fields_of(job)[""]]
+    fields = _fields_of(job)
+    held = [getattr(job, name) for name in fields[""]]
     before = _shared.get(kind)
     if before is None or not all(map(operator.is_, held, before[0])):
-        settings = decisive(job)
-        assert isinstance(settings, dict)
-        before = _shared[kind] = held, settings, tuple(_files(held, "reads"))
-    reads = _files([getattr(job, name) for name in _fields_of(job)["reads"]], "")
-    writes = _files([getattr(job, name) for name in _fields_of(job)["writes"]], "")
+        settings, beside = dict[str, object](), list[str]()
+        _settle(job, "", settings, beside)
+        beside.extend(_files([getattr(job, name) for name in fields["beside"]], "reads"))
+        before = _shared[kind] = held, settings, tuple(_files(held, "reads")), tuple(dict.fromkeys(beside))
+    reads, core, writes = (
+        [*_files([getattr(job, name) for name in fields[role]], "")] for role in ("reads", "core", "writes")
+    )
     also = map(str, getattr(job, "also_read", ()))
-    return Described(before[1], tuple(dict.fromkeys([*reads, *before[2], *also])), tuple(writes))
+    every = tuple(dict.fromkeys([*reads, *core, *before[2], *also]))
+    return Described(before[1], every, tuple(writes), before[3], tuple(core))
+
+
+def _settle(value: object, place: str, settings: dict[str, object], beside: list[str]) -> None:
+    """Enter the settings of a job by their names; those inside a field each, if some of them are beside the others."""
+    for name in _fields_of(value)["settings"]:
+        held, key = getattr(value, name), place + name
+        if dataclasses.is_dataclass(held) and _fields_of(held)["beside"]:
+            _settle(held, f"{key}.", settings, beside)
+        else:
+            settings[key] = decisive(held)
+        if name in _fields_of(value)["beside"]:
+            beside.append(key)
 
 
 def decisive(value: object) -> object:
@@ -90,11 +114,21 @@ def _fields_of(value: object) -> Mapping[str, list[str]]:
 
 @functools.cache
 def _fields(kind: type) -> Mapping[str, list[str]]:
-    found: dict[str, list[str]] = {"": [], "reads": [], "writes": [], "how": [], "settings": []}
+    found: dict[str, list[str]] = {
+        "": [],
+        "reads": [],
+        "writes": [],
+        "how": [],
+        "core": [],
+        "beside": [],
+        "settings": [],
+    }
     assert dataclasses.is_dataclass(kind)
     for field in dataclasses.fields(kind):
         role = field.metadata.get(_ROLE, "")
         found[role].append(field.name)
-        if not role and not field.metadata.get("hidden"):
+        if role == "beside":
+            found[""].append(field.name)
+        if role in ("", "beside") and not field.metadata.get("hidden"):
             found["settings"].append(field.name)
     return found

@@ -9,14 +9,16 @@ import itertools
 import json
 import platform
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Optional
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json, write_text
+from MLTools.NanoML.contracts.hdf5 import core_of
 from MLTools.NanoML.dependencies import changed
 from MLTools.NanoML.observe import FILE, FOLDER, VARIABLE, state
 from MLTools.NanoML.schema.plain import build
@@ -24,6 +26,27 @@ from MLTools.NanoML.workflow.task import Stamp, Task
 
 NOT_DONE = "not done yet"
 """Why a task is to be run that never was."""
+
+
+class Reach(IntEnum):
+    """How much of a task's result follows from what has changed: a part, all but the core of its outputs, or all."""
+
+    PART = 0
+    AROUND = 1
+    ALL = 2
+
+
+class Reason(str):
+    """Why a task must be run, in words, and how far that reaches."""
+
+    reach: Reach
+
+    def __new__(cls, text: str, reach: Reach = Reach.ALL) -> Reason:
+        """Text, as any other."""
+        found = super().__new__(cls, text)
+        found.reach = reach
+        return found
+
 
 _FORMAT = 2
 _WORK, _BASE = "WORKDIR/", "./"  # what paths in the work directory and beside the YAML file begin with in records
@@ -152,9 +175,13 @@ class Records:
         record.write(self.path(task))
         return record
 
-    def forget(self, task: Task) -> None:
-        """Forget that a task was done, and remove what it would continue from: it is to be done again."""
-        record = self.path(task)
+    def forget(self, task: Task, reach: Reach = Reach.ALL) -> None:
+        """Forget that a task was done, or that a part of it was; remove what it would continue from, if all is to be done again."""
+        record, before = self.path(task), self.read(task) if reach is Reach.PART else None
+        if before is not None:
+            left = {key: value for key, value in before.settings.items() if key not in task.beside}
+            replace(before, settings=left).write(record)
+            return
         if record.exists():
             for path in task.memory:
                 path.unlink(missing_ok=True)
@@ -198,51 +225,68 @@ class Records:
             return [self._relative(item) for item in value]
         return self.relative(value) if isinstance(value, str) else value
 
-    def reason(self, task: Task, renewed: Collection[str] = ()) -> Optional[str]:
-        """Why a task must be run, in words; None if its outputs are up to date, and no input is to be `renewed` before it."""
+    def reason(self, task: Task, renewed: Collection[str] = (), touched: Collection[str] = ()) -> Optional[Reason]:
+        """Why a task must be run; None if its outputs are up to date, and no input is to be `renewed` before it.
+
+        Of inputs that are `touched`, the core stays as it is.
+        """
         missing = [path for path in task.outputs if not path.exists()]
         try:
             record = Record.read(self.path(task))
         except FileNotFoundError:
-            return NOT_DONE if missing else "there is no record that it was finished"
+            return Reason(NOT_DONE if missing else "there is no record that it was finished")
         except (OSError, ValueError) as problem:
-            return f"its record cannot be used: {problem}"
+            return Reason(f"its record cannot be used: {problem}")
         if missing:
-            return f"{missing[0]} is missing"
-        again = [path for path in task.inputs if path in renewed]
-        if again:
-            return f"{again[0]} is made anew"
-        return (
-            self._changed_files(task, record)
-            or self._changed_settings(task, record)
-            or _changed_code(task, record)
-            or self._changed_observed(record)
-        )
+            return Reason(f"{missing[0]} is missing")
+        found: Optional[Reason] = None
+        for each in self._changes(task, record, renewed, touched):
+            found = each if found is None or each.reach > found.reach else found
+            if found.reach is Reach.ALL:
+                break
+        return found
 
-    def _changed_files(self, task: Task, record: Record) -> Optional[str]:
+    def _changes(
+        self, task: Task, record: Record, renewed: Collection[str], touched: Collection[str]
+    ) -> Iterator[Reason]:
+        def reach(key: str) -> Reach:
+            return Reach.PART if key in task.beside else Reach.ALL
+
+        for path in task.inputs:
+            if path in renewed:
+                yield Reason(f"{path} is made anew", reach(path))
+            elif path in touched and path not in task.core:
+                yield Reason(f"{path} is made anew", min(reach(path), Reach.AROUND))
+        yield from self._changed_files(task, record, reach)
+        before, (now, _) = record.settings, self.settings(task)
+        for key in {**now, **before}:
+            if now.get(key) != before.get(key):
+                yield Reason(_difference(key, before.get(key), now.get(key)), reach(key))
+        for other in (_changed_code(task, record), self._changed_observed(record)):
+            if other:
+                yield Reason(other)
+
+    def _changed_files(self, task: Task, record: Record, reach: Callable[[str], Reach]) -> Iterator[Reason]:
         now = {self.relative(path): path for path in task.inputs}
         before = {stamp.path: stamp for stamp in record.inputs}
         added = [path for place, path in now.items() if place not in before]
         removed = [self.absolute(place) for place in before if place not in now]
         if added:
-            return f"{added[0]} is a new input{_more(added)}"
+            yield Reason(f"{added[0]} is a new input{_more(added)}", max(map(reach, added)))
         if removed:
-            return f"{removed[0]} is no longer an input"
-        for stamp in [*record.inputs, *record.outputs]:
+            yield Reason(f"{removed[0]} is no longer an input")
+        for stamp in record.inputs:
             path = self.absolute(stamp.path)
             try:
                 if not stamp.is_at(path):
-                    return f"{path} was changed"
+                    yield Reason(f"{path} was changed", reach(path))
             except OSError:
-                return f"{path} is missing"
-        return None
-
-    def _changed_settings(self, task: Task, record: Record) -> Optional[str]:
-        before, (now, _) = record.settings, self.settings(task)
-        for key in [*now, *before]:
-            if now.get(key) != before.get(key):
-                return _difference(key, before.get(key), now.get(key))
-        return None
+                yield Reason(f"{path} is missing", reach(path))
+        core = record.summary.get("core")  # of a file that was made again, but not yet recorded, it is as before
+        for stamp in record.outputs:
+            path = self.absolute(stamp.path)
+            if not stamp.is_at(path):
+                yield Reason(f"{path} was changed", Reach.AROUND if core and core == core_of(path) else Reach.ALL)
 
     def _changed_observed(self, record: Record) -> Optional[str]:
         for key, before in record.observed.items():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Container, Iterator, Mapping, 
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,7 +19,7 @@ from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, UnreadableErro
 from MLTools.NanoML.observe import observed
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool, workers_for
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
-from MLTools.NanoML.workflow.record import NOT_DONE, Fingerprints, Records
+from MLTools.NanoML.workflow.record import NOT_DONE, Fingerprints, Reach, Reason, Records
 from MLTools.NanoML.workflow.task import Stamp, Task, look_up, stamps
 
 _MOST = 20  # messages that are listed, and tasks that each show their progress
@@ -39,6 +39,8 @@ class Stage:
     summary: Callable[[Mapping[str, Mapping[str, Any]]], Sequence[str]] = lambda _: ()
     of: str = "files"  # what its tasks are counted as
     written: Sequence[Path] = ()  # files that the summary writes
+    # what is said of a task that is not done again, although its inputs change beside their core
+    kept: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,24 @@ class Planned:
     """A stage, and the reason why each of its tasks is to be run, by its name; tasks that are up to date have none."""
 
     stage: Stage
-    reasons: Mapping[str, str]
+    reasons: Mapping[str, Reason]
     # fingerprints of tasks that are up to date, and whether all that follows from them was done before
     fingerprints: Collection[str] = ()
     is_settled: bool = False
+    kept: Mapping[str, Reason] = field(default_factory=dict)  # why inputs of tasks are made anew, but not their core
 
     @property
     def todo(self) -> list[Task]:
         """The tasks that are to be run."""
         return [task for task in self.stage.tasks if task.name in self.reasons]
+
+    @property
+    def confined(self) -> list[Task]:
+        """The same with the work that is left, where that is a part."""
+        return [
+            replace(task, work=task.partly) if task.partly and self.reasons[task.name].reach is Reach.PART else task
+            for task in self.todo
+        ]
 
     def lines(self) -> list[str]:
         """The plan in words, one line per reason; files that concern one task each, as its input, are one reason.
@@ -63,11 +74,12 @@ class Planned:
         """
         total = len(self.stage.tasks)
         if not self.reasons:
-            return [f"{self.stage.name}: up to date ({total} of {total})"]
+            kept = self.stage.kept and [f"  {name}: {self.stage.kept.format(why)}" for name, why in self.kept.items()]
+            return [f"{self.stage.name}: up to date ({total} of {total})", *kept]
         lines = [f"{self.stage.name}: {len(self.reasons)} of {total} to do"]
         if len(self.reasons) == total and set(self.reasons.values()) == {NOT_DONE}:
             return lines
-        by_reason: dict[str, list[str]] = {}
+        by_reason: dict[Reason, list[str]] = {}
         for name, reason in self.reasons.items():
             by_reason.setdefault(reason, []).append(name)
         by_kind: dict[str, dict[str, list[str]]] = {}
@@ -120,12 +132,13 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False, base: Opti
     `base` is the directory of the YAML file, if there is one: it may be moved together with the work directory.
     An error if two tasks make the same file, or one would overwrite its input.
     """
-    records, renewed = Records(workdir / RECORDS, base), set[str]()
+    records, renewed, touched = Records(workdir / RECORDS, base), set[str](), dict[str, Reason]()
     made: dict[str, Task] = {}
     planned = []
     look_up(path for stage in stages for task in stage.tasks for path in task.inputs)
     for stage in stages:
-        fingerprints, reasons, found = Fingerprints(records, stage.name), dict[str, str](), list[str]()
+        fingerprints, found = Fingerprints(records, stage.name), list[str]()
+        reasons, kept = dict[str, Reason](), dict[str, Reason]()
         before = fingerprints.read()
         is_settled = all(path.exists() for path in stage.written)
         for task in stage.tasks:
@@ -135,17 +148,23 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False, base: Opti
                     raise NanoMLError(
                         f"{path}: is made both by {other.stage} {other.name} and by {stage.name} {task.name}."
                     )
-            now, reason = fingerprints.now(task), None
-            if now is None or now not in before or not renewed.isdisjoint(task.inputs):
-                reason, is_settled = records.reason(task, renewed), False
-            if reason or force:
-                reasons[task.name] = reason or "you asked for it"
-                renewed.update(map(str, task.outputs))
+            now, reason, near = fingerprints.now(task), None, [path for path in task.inputs if path in touched]
+            if now is None or now not in before or near or not renewed.isdisjoint(task.inputs):
+                reason, is_settled = records.reason(task, renewed, touched), False
+            if reason is not None or force:
+                why = reason if reason is not None and not force else Reason(reason or "you asked for it")
+                reasons[task.name] = why
+                outputs = map(str, task.outputs)
+                if why.reach is Reach.ALL:
+                    renewed.update(outputs)
+                else:
+                    touched.update((path, why) for path in outputs)
             elif now is not None:
                 found.append(now)
-        planned.append(Planned(stage, reasons, found, is_settled))
-    if renewed:
-        _spare_sources([task for stage in stages for task in stage.tasks], made, renewed)
+                kept.update((task.name, touched[path]) for path in near[:1])
+        planned.append(Planned(stage, reasons, found, is_settled, kept))
+    if renewed or touched:
+        _spare_sources([task for stage in stages for task in stage.tasks], made, {*renewed, *touched})
     return planned
 
 
@@ -180,11 +199,11 @@ def run(planned: Sequence[Planned], workdir: Path, base: Optional[Path] = None) 
         check_interrupt()
         for line in each.lines():
             say(line)
-        stage, todo = each.stage, each.todo
+        stage, todo = each.stage, each.confined
         if each.is_settled and not todo:
             continue
         for task in todo:
-            records.forget(task)
+            records.forget(task, each.reasons[task.name].reach)
         fingerprints = Fingerprints(records, stage.name)
         done = _Done(records, fingerprints, set(each.fingerprints))
         workers = min(stage.workers or workers_for(path for task in todo for path in task.inputs), len(todo))

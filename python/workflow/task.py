@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.atomic import file_hash
+from MLTools.NanoML.contracts.hdf5 import core_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.server import is_remote
@@ -35,14 +36,21 @@ class Task:
     # files from which interrupted work continues; they are removed before finished work is done again
     memory: tuple[Path, ...] = ()
     folders: tuple[Path, ...] = ()  # directories that it reads and writes beside its inputs and outputs
+    # settings and inputs that decide a part of its result alone, and inputs of which it reads the core alone (see `roles`)
+    beside: tuple[str, ...] = ()
+    core: tuple[str, ...] = ()
+    # does the part that these decide, given its finished outputs, if that is less work
+    partly: Optional[Callable[..., Any]] = field(default=None, compare=False)
 
     @classmethod
     def of(cls, stage: str, name: str, kernel: Callable[[Any], Any], job: Any, code: str, **others: Any) -> Task:
         """What a function does with a job, whose fields say what its files are, and what decides the result (see `roles`).
 
-        `others` are further fields, and the outputs where the job has their directory.
+        `others` are further fields, and the outputs where the job has their directory; `partly` is another function of the job.
         """
-        found = describe(job)
+        found, partly = describe(job), others.pop("partly", None)
+        others = {"beside": found.beside, "core": found.core, **others}
+        others["partly"] = functools.partial(partly, job) if partly else None
         outputs = others.pop("outputs", None) or tuple(map(Path, found.writes))
         return cls(stage, name, found.reads, outputs, found.settings, code, functools.partial(kernel, job), **others)
 
@@ -69,6 +77,7 @@ class Stamp:
     changed: Optional[int] = None
     inode: Optional[int] = None
     content: Optional[str] = None
+    core: Optional[str] = None  # the hash of its core, in place of all content, if that alone is read
 
     @classmethod
     def of(cls, path: str) -> Stamp:
@@ -83,10 +92,19 @@ class Stamp:
         """The same with the hash of its content."""
         return self if is_remote(self.path) else replace(self, content=file_hash(self.path))
 
+    def with_core(self) -> Stamp:
+        """The same with the hash of its core; with that of all content, if the file says nothing of a core."""
+        core = core_of(self.path)
+        return replace(self, core=core) if core else self.with_content()
+
     def is_at(self, path: str) -> bool:
         """Whether a file is this version, wherever it is; OSError if there is none."""
         now = Stamp.of(path)
-        if self.content is None or replace(now, path="") == replace(self, path="", content=None):
+        if replace(now, path="") == replace(self, path="", content=None, core=None):
+            return True
+        if self.core is not None:
+            return core_of(path) == self.core
+        if self.content is None:
             return None in (now.size, self.size) or (now.size, now.modified) == (self.size, self.modified)
         return now.size == self.size and file_hash(path) == self.content
 
@@ -103,13 +121,18 @@ def look_up(paths: Iterable[str]) -> None:
 
 
 def stamps(task: Task) -> list[Stamp]:
-    """Versions of a task's inputs now, with their content; an error if one is missing.
+    """Versions of a task's inputs now, with their content, or that of their core; an error if one is missing.
 
     Large ones that no task has made, as NanoAOD, are not hashed: a skim takes hardly longer than that.
     """
     look_up(task.inputs)
-    found = [stamp_of(path, task) for path in task.inputs]
-    return [it if (it.size or 0) > _LARGE and not _is_made(Path(it.path).parent) else it.with_content() for it in found]
+    return [_with_content(stamp_of(path, task), path in task.core) for path in task.inputs]
+
+
+def _with_content(found: Stamp, is_core: bool) -> Stamp:
+    if is_core:
+        return found.with_core()
+    return found if (found.size or 0) > _LARGE and not _is_made(Path(found.path).parent) else found.with_content()
 
 
 @functools.lru_cache

@@ -8,7 +8,7 @@ from typing import Optional
 
 import pytest
 
-from MLTools.NanoML.schema.roles import HOW, READS, WRITES, decisive, describe
+from MLTools.NanoML.schema.roles import BESIDE, CORE, HOW, READS, WRITES, decisive, describe
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,26 @@ def test_fields_say_what_is_read_and_made_and_what_decides() -> None:
     assert other.settings is found.settings
     assert other.reads == ("d.root", "c.root", "a.root", "sf.csv", "named.json")
     assert describe(replace(job, regions=())).settings != found.settings
+
+
+@dataclass(frozen=True)
+class Sample:
+    name: str
+    cross_section: float = field(metadata=BESIDE)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    events: Sequence[str] = field(metadata=CORE)
+    sample: Sample
+    regions: Sequence[Region] = field(default=(), metadata=BESIDE)
+
+
+def test_settings_and_files_of_a_part_are_told_apart() -> None:
+    found = describe(Scoring(["a.h5"], Sample("WZ", 0.1), [Region("SR", table="sf.csv")]))
+    assert found.settings == {"sample.name": "WZ", "sample.cross_section": 0.1, "regions": [{"name": "SR"}]}
+    assert found.beside == ("sample.cross_section", "regions", "sf.csv", "named.json")
+    assert (found.reads, found.core) == (("a.h5", "sf.csv", "named.json"), ("a.h5",))
 
 
 def test_what_json_cannot_hold_is_no_setting() -> None:

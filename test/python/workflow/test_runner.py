@@ -106,6 +106,35 @@ def test_two_stages_run_once_and_only_what_changed_runs_again(
     assert forced[0].reasons == dict.fromkeys("0123", "you asked for it")
 
 
+def test_a_part_that_was_interrupted_is_done_again_and_nothing_else(inputs: Path) -> None:
+    first, second = stage(inputs, "a", "in", range(2)), stage(inputs, "b", "a", range(2))
+    done = []
+
+    def partly(name: str) -> dict[str, int]:
+        if not done:
+            raise KeyboardInterrupt
+        done.append(name)
+        return {"size": 5}
+
+    def stages(cut: int) -> list[Stage]:
+        beside = {"settings": {"cut": cut}, "beside": ("cut",)}
+        mine = [replace(it, partly=functools.partial(partly, it.name), **beside) for it in first.tasks]
+        others = [replace(it, core=it.inputs) for it in second.tasks]
+        return [replace(first, tasks=mine), replace(second, tasks=others, kept="stays, although {}")]
+
+    run(plan(stages(1), inputs), inputs)
+    with pytest.raises(KeyboardInterrupt):
+        run(plan(stages(2), inputs), inputs)
+    for cut in (1, 2):  # as before, too: nobody knows what was done
+        again = plan(stages(cut), inputs)
+        assert [{*each.reasons} for each in again] == [{"0", "1"}, set()]
+    assert again[1].lines()[1] == "  0: stays, although cut was changed from null to 2"
+    done.append("")
+    run(again, inputs)
+    assert done == ["", "0", "1"]
+    assert [dict(each.reasons) for each in plan(stages(2), inputs)] == [{}, {}]
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_what_many_tasks_mention_is_printed_once(
     inputs: Path, workers: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

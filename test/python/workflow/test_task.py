@@ -16,7 +16,7 @@ from MLTools.NanoML.observe import state
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.workflow import record as record_module
 from MLTools.NanoML.workflow import task as task_module
-from MLTools.NanoML.workflow.record import Fingerprints, Records
+from MLTools.NanoML.workflow.record import Fingerprints, Reach, Records
 from MLTools.NanoML.workflow.runner import Stage, plan
 from MLTools.NanoML.workflow.task import Task, stamps
 from services.xrootd import Storage
@@ -54,6 +54,30 @@ def test_a_task_that_was_done_is_up_to_date(tmp_path: Path) -> None:
     record = records_in(tmp_path).read(task)
     assert record is not None
     assert record.summary == {"entries": 5}
+
+
+def test_a_reason_reaches_as_far_as_what_has_changed(tmp_path: Path) -> None:
+    weights, events = str(tmp_path / "weights.json"), str(tmp_path / "in.h5")
+    beside = {"beside": ("cut", weights), "core": (events,)}
+    task = make(tmp_path, inputs=(str(tmp_path / "in.root"), weights, events), settings={"keep": 1, "cut": 2}, **beside)
+    done(tmp_path, task)
+    records = records_in(tmp_path)
+
+    def reach(settings: dict[str, int], *given: set[str]) -> Reach | None:
+        reason = records.reason(replace(task, settings=settings), *given)
+        return reason.reach if reason is not None else None
+
+    assert reach({"keep": 1, "cut": 3}) is reach({"keep": 1, "cut": 2}, {weights}) is Reach.PART
+    assert reach({"keep": 3, "cut": 3}) is reach({"keep": 1, "cut": 3}, {events}) is Reach.ALL
+    assert reach({"keep": 1, "cut": 2}, set(), {events}) is None
+    assert reach({"keep": 1, "cut": 3}, set(), {events}) is Reach.PART
+    assert reach({"keep": 1, "cut": 3}, set(), {task.inputs[0]}) is Reach.AROUND
+    Path(weights).write_text("others")
+    assert reach({"keep": 1, "cut": 2}) is Reach.PART
+    records.forget(task, Reach.PART)
+    assert reach({"keep": 1, "cut": 2}) is Reach.PART
+    task.outputs[0].write_text("something else")
+    assert reach({"keep": 1, "cut": 2}) is Reach.ALL
 
 
 def test_every_change_is_a_reason_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
