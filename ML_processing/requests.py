@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from MLTools.NanoML.contracts.blinding import Shares
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
-from MLTools.NanoML.schema.roles import HOW, READS, WRITES
+from MLTools.NanoML.schema.roles import BESIDE, CORE, HOW, READS, WRITES
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Export, Train
@@ -49,6 +49,10 @@ NO_DATA, NO_REPEATS = DataRequest(()), RepeatRequest()
 """Data are not looked at; nothing is trained again."""
 
 
+MEASURED = "evaluation.pickle"
+"""The file beside a report of what was measured for it, so that it can be drawn again."""
+
+
 def repeats_of(run: Path) -> Path:
     """The directory of the trainings that repeat one: beside its own, which they leave alone."""
     return run.with_name(f"{run.name}_repeated")
@@ -56,13 +60,14 @@ def repeats_of(run: Path) -> Path:
 
 @dataclass(frozen=True)
 class TrainJob:
-    """A training: its HDF5 files, its settings, its directory and era, and the `networks.beginning` of its networks."""
+    """A training: its HDF5 files, its settings, its directory and era, the `networks.beginning` of its networks, the cuts of regions."""
 
-    files: Sequence[Path] = field(metadata=READS)
+    files: Sequence[Path] = field(metadata=CORE)
     config: Train
     run: Path = field(metadata=WRITES)
     era: str | None = field(metadata=HOW)
     beginning: Sequence[object] | None
+    regions: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class EvaluateJob:
     eras: Mapping[str, Sequence[Path]]  # files of each era; they are read, too
     repeats: RepeatRequest
     signal: str | None
-    style: Style = PRIVATE_WORK
+    style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
 
     @property
     def also_read(self) -> list[Path]:
@@ -89,7 +94,7 @@ class ExportJob:
     """An export: the directory of the training, the HDF5 files with the events by which the model is checked, the model, and how."""
 
     run: Path = field(metadata=HOW)
-    files: Sequence[Path] = field(metadata=READS)
+    files: Sequence[Path] = field(metadata=CORE)
     output: Path = field(metadata=WRITES)
     config: Export
 

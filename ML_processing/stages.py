@@ -13,6 +13,7 @@ from ML_processing.evaluation.sections import MODULES
 from ML_processing.export.releases import target
 from ML_processing.networks import TRAINING, beginning, code_behind, resolved
 from ML_processing.requests import (
+    MEASURED,
     NO_DATA,
     NO_REPEATS,
     Compilation,
@@ -44,6 +45,7 @@ for _package in ("torch", "matplotlib", "mplhep", "onnx", "lightgbm"):
     if importlib.util.find_spec(_package) is None:
         raise ModuleNotFoundError(f"No module named '{_package}'", name=_package)
 
+_KEPT = "stays as it is, although {}. `nanoml run --force --from train` trains again"
 _FILES = 3  # of a dataset, from which events are taken for a comparison
 
 
@@ -53,13 +55,16 @@ def train_stage(analysis: Analysis) -> Stage:
     assert config.train is not None
     _check_release(config)
     settings, code = _settings(config, *TRAINING)
-    begin, tasks = beginning(settings), []
+    begin, tasks, is_own = beginning(settings), [], config.train.files is None
+    regions = {name: config.regions[name] for name in settings.regions if is_own}
     for era in config.trainings:
         run = Layout.of(config).training(era)
-        trained, job = run / "training.json", TrainJob(_training_files(config, era), settings, run, era, begin)
+        trained, job = run / "training.json", TrainJob(_training_files(config, era), settings, run, era, begin, regions)
         files = {"outputs": (trained,), "memory": (trained,), "folders": (run,)}
-        tasks.append(Task.of("train", era or "network", _train, job, code, **files))
-    return Stage("train", tasks)
+        # of files that are made elsewhere, nobody knows the cuts of regions
+        core = {} if is_own else {"core": ()}
+        tasks.append(Task.of("train", era or "network", _train, job, code, **files, **core))
+    return Stage("train", tasks, kept=_KEPT)
 
 
 def evaluate_stage(analysis: Analysis) -> Stage:
@@ -79,9 +84,10 @@ def _evaluation(analysis: Analysis, era: str | None) -> Task:
     repeats = RepeatRequest(wanted.seeds, tuple(sorted(wanted.learning_curve)), wanted.left_out)
     job = EvaluateJob(run, files, compare, data, eras, repeats, config.train.signal, Style(config.label))
     code = _settings(config, "ML_processing.evaluation.report", *MODULES)[1]
-    outputs = (run / "report.html", run / "metrics.json")
+    outputs = (run / "report.html", run / "metrics.json", run / MEASURED)
     folders = (run, repeats_of(run)) if repeats != NO_REPEATS else (run,)
-    return Task.of("evaluate", era or "report", _evaluate, job, code, outputs=outputs, folders=folders)
+    made = {"outputs": outputs, "folders": folders}
+    return Task.of("evaluate", era or "report", _evaluate, job, code, partly=redraw_report, **made)
 
 
 def _compared_data(analysis: Analysis, wanted: Evaluate, files: Sequence[Path], era: str | None) -> DataRequest:
@@ -235,6 +241,18 @@ def _evaluate(job: EvaluateJob) -> Mapping[str, Any]:
     run = job.run
     evaluate(run, job.files, run, job.compare, job.data, job.eras, job.repeats, job.style)
     add(run, [run / "report.html", run / "metrics.json", *sorted(run.glob("*.png"))])
+    return {}
+
+
+def redraw_report(job: EvaluateJob) -> Mapping[str, Any]:
+    """Draw a report again in another style, of what was measured for it."""
+    from ML_processing.evaluation.report import draw_report, measured
+    from ML_processing.training.description import TrainingDescription
+    from ML_processing.training.tracking import add
+
+    run = job.run
+    draw_report(TrainingDescription.read(run), measured(run), run, job.style)
+    add(run, [run / "report.html", *sorted(run.glob("*.png"))])
     return {}
 
 

@@ -15,15 +15,15 @@ from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.contracts.blinding import Unblinding
-from MLTools.NanoML.contracts.templates import Templates
+from MLTools.NanoML.contracts.templates import HistogramChannel, Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.page import Answer
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
-from MLTools.NanoML.schema.roles import HOW, READS, WRITES
+from MLTools.NanoML.schema.roles import BESIDE, HOW, READS, WRITES
 from statistical_analysis.contents import agreement, fitted_processes
 from statistical_analysis.datacard import for_combine, write_datacard
 from statistical_analysis.model import StatisticalModel, no_signal, statistical_model
-from statistical_analysis.results import NoFit, Results, Yields
+from statistical_analysis.results import NoFit, Results, Yields, read_results
 from statistical_analysis.samples import Remark
 from statistical_analysis.workspace import with_range, workspace
 
@@ -79,13 +79,18 @@ class FitJob:
     hypothesis: str | None = None
     fitted: Sequence[tuple[str, str]] = ()
     log: Sequence[Unblinding] = ()
-    style: Style = PRIVATE_WORK
+    style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
 
 
-def fit(job: FitJob) -> dict[str, str]:
-    """Write everything into the directory; return the summary."""
+def redraw_fit(job: FitJob) -> dict[str, str]:
+    """Draw the figures and the page of a fit again in another style, with the results that it had."""
+    results = read_results(job.directory / "results.json")
+    return {"summary": results.summary} if isinstance(results, NoFit) else fit(job, results)
+
+
+def fit(job: FitJob, results: Results | None = None) -> dict[str, str]:
+    """Write everything into the directory, or only figures and page if the results are there; return the summary."""
     # importing jax takes seconds, and matplotlib one
-    from statistical_analysis.inference import Origin, expectation, infer
     from statistical_analysis.report.plots import Axis, draw_smoothed
 
     templates = Templates.read(job.source)
@@ -101,27 +106,17 @@ def fit(job: FitJob) -> dict[str, str]:
         )
     except NanoMLError as problem:
         raise ConfigError(f"{job.place}: {problem}") from None
-    directory, content = make_directory(job.directory), workspace(model)
-    write_json(directory / "workspace.json", content)
-    of_card, unblinded = for_combine(model), None if is_blind else job.unblinded
-    write_datacard(of_card, directory)
-    if job.hypothesis is not None and not model.has_signal:
-        return _no_fit(
-            NoFit(CREATOR, f"no fit: {no_signal(model.signal)}", unblinded, model.signal, job.hypothesis), directory
-        )
-    origin = Origin(CREATOR, model.signal, unblinded, job.hypothesis, tuple(job.log))
-    results = _whole(infer(content, origin, is_blind, model.groups, job.settings.toys), model)
-    write_json(directory / "workspace.json", with_range(content, results.farthest))
-    by_name = {it.name: it for it in found}  # those of this fit are the last
-    # as it was expected before: without data
-    expected = expectation(content, job.settings.toys) if job.log and not is_blind else results.expected
-    parts = [f"{it.name}: {it.note}" for it in by_name.values() if it.share < 1]
-    results = replace(
-        results,
-        channels=tuple(replace(it, note=by_name[it.name].note) for it in results.channels),
-        expected="; ".join([expected, *parts]),
-        processes=fitted_processes(model, origins),
-    )
+    directory, of_card, by_name = make_directory(job.directory), for_combine(model), {it.name: it for it in found}
+    if results is None:
+        unblinded = None if is_blind else job.unblinded
+        write_datacard(of_card, directory)
+        if job.hypothesis is not None and not model.has_signal:
+            write_json(directory / "workspace.json", workspace(model))
+            return _no_fit(
+                NoFit(CREATOR, f"no fit: {no_signal(model.signal)}", unblinded, model.signal, job.hypothesis), directory
+            )
+        results = _results(job, model, unblinded, by_name)
+        results = replace(results, processes=fitted_processes(model, origins))
     apart = [*job.apart, *([model.signal] if job.hypothesis is not None else [])]
     answer = agreement(templates, job.settings.channels, job.reports, apart)
     axes = {
@@ -140,6 +135,24 @@ def fit(job: FitJob) -> dict[str, str]:
         [answer],
     )
     return {"summary": results.summary}
+
+
+def _results(
+    job: FitJob, model: StatisticalModel, unblinded: str | None, channels: Mapping[str, HistogramChannel]
+) -> Results:
+    """Fit, and write the workspace; the last channel of a name is that of this fit."""
+    from statistical_analysis.inference import Origin, expectation, infer
+
+    place, content, is_blind = job.directory / "workspace.json", workspace(model), model.asimov is not None
+    write_json(place, content)
+    origin = Origin(CREATOR, model.signal, unblinded, job.hypothesis, tuple(job.log))
+    results = _whole(infer(content, origin, is_blind, model.groups, job.settings.toys), model)
+    write_json(place, with_range(content, results.farthest))
+    # as it was expected before: without data
+    expected = expectation(content, job.settings.toys) if job.log and not is_blind else results.expected
+    parts = [f"{it.name}: {it.note}" for it in channels.values() if it.share < 1]
+    noted = tuple(replace(it, note=channels[it.name].note) for it in results.channels)
+    return replace(results, channels=noted, expected="; ".join([expected, *parts]))
 
 
 def _whole(results: Results, model: StatisticalModel) -> Results:

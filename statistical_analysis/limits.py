@@ -13,7 +13,7 @@ from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.report.page import digits
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
-from MLTools.NanoML.schema.roles import READS, WRITES
+from MLTools.NanoML.schema.roles import BESIDE, READS, WRITES
 from statistical_analysis.results import LEVEL, Limit, NoFit, Parameter, Results, Significance
 
 Ranges = tuple[tuple[float, float], ...]
@@ -38,7 +38,7 @@ class LimitsJob:
     energies: Mapping[str, float | None]
     regions: Sequence[str]
     log: Sequence[Unblinding] = ()
-    style: Style = PRIVATE_WORK
+    style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import places_of
-from statistical_analysis.fit import FitJob, fit
+from statistical_analysis.fit import FitJob, fit, redraw_fit
 from statistical_analysis.limits import FittedPoint, LimitsJob
 
 for _package in ("pyhf", "iminuit", "jax", "scipy", "matplotlib", "mplhep"):
@@ -77,7 +77,8 @@ def _fit_task(
     names = ("results.json", "workspace.json", "report.html", "datacard.txt", "templates.root")
     outputs = tuple(directory / name for name in names)
     name = hypothesis.ending if hypothesis else "all"
-    return Task.of("fit", name, fit, job, code_of(fit.__module__), outputs=outputs, folders=(directory,))
+    files = {"outputs": outputs, "folders": (directory,)}
+    return Task.of("fit", name, fit, job, code_of(fit.__module__), partly=redraw_fit, **files)
 
 
 def _reports(config: Config) -> dict[str, Path]:

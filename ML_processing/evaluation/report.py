@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
@@ -17,13 +18,13 @@ from ML_processing.evaluation.sections.data import Data
 from ML_processing.evaluation.sections.drift import Drift
 from ML_processing.evaluation.sections.regression import Regression
 from ML_processing.evaluation.sections.stability import repeated
-from ML_processing.requests import NO_DATA, NO_REPEATS, DataRequest, RepeatRequest
+from ML_processing.requests import MEASURED, NO_DATA, NO_REPEATS, DataRequest, RepeatRequest
 from ML_processing.training.description import TrainingDescription, best_epoch, now
 from ML_processing.training.directory import Training, one_thread
 from ML_processing.training.reweighting import Reweighted
-from MLTools.NanoML.atomic import make_directory, write_json, write_text
+from MLTools.NanoML.atomic import make_directory, replacing, write_json, write_text
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
-from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report import figures
 from MLTools.NanoML.report.page import Answer, page, table, verdict_list
 from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Style
@@ -71,7 +72,7 @@ def evaluate(
         HDF5 files, normally those that it was trained on. Each event is scored by the network that has not seen
         its fold.
     directory
-        Where metrics.json, report.html and the plots (.png and .pdf) are written.
+        Where metrics.json, report.html, the plots (.png and .pdf), and what they are drawn of are written.
     compare
         HDF5 files of other simulation, whose features are compared with those of `files`, or of more data.
     data
@@ -106,14 +107,32 @@ def evaluate(
     kinds = sorted(all_sections(), key=lambda kind: ORDER.index(kind.name) if kind.name in ORDER else len(ORDER))
     with one_thread():
         found = _evaluation(Measurement(training, files, compare, data, eras, again), kinds)
-    make_directory(directory)
-    drawn = _draw(found, kinds, style, directory)
     answers = verdict(found)
     content = found.as_json(answers)
-    write_json(directory / "metrics.json", content)
-    write_text(directory / "report.html", _report(training.description, found, answers, drawn, directory))
+    write_json(make_directory(directory) / "metrics.json", content)
+    with replacing(directory / MEASURED) as aside:
+        aside.write_bytes(pickle.dumps(found))
+    draw_report(training.description, found, directory, style)
     say(f"evaluate: {answers[0].text} More in {directory / 'report.html'}.")
     return content
+
+
+def measured(directory: Path) -> Evaluation:
+    """What was measured for the report in a directory, by the same code; a NanoMLError if it cannot be read."""
+    path = directory / MEASURED
+    try:
+        all_sections()
+        found = pickle.loads(path.read_bytes())  # the user's own file, and a record has its hash
+        assert isinstance(found, Evaluation)
+    except Exception as problem:  # what a damaged file raises depends on the damage
+        raise NanoMLError(f"{path}: cannot be read ({problem}): run `nanoml evaluate --force`.") from None
+    return found
+
+
+def draw_report(description: TrainingDescription, found: Evaluation, directory: Path, style: Style) -> None:
+    """Draw the figures of what was measured, and write the report with them."""
+    drawn = _draw(found, style, directory)
+    write_text(directory / "report.html", _report(description, found, verdict(found), drawn, directory))
 
 
 def _evaluation(of: Measurement, kinds: Sequence[type[Part]]) -> Evaluation:
@@ -132,14 +151,14 @@ def _evaluation(of: Measurement, kinds: Sequence[type[Part]]) -> Evaluation:
     )
 
 
-def _draw(found: Evaluation, kinds: Sequence[type[Part]], style: Style, directory: Path) -> list[str]:
+def _draw(found: Evaluation, style: Style, directory: Path) -> list[str]:
     """Draw all figures as NAME.png and NAME.pdf, and return their names; those that an earlier evaluation drew are removed."""
     drawn = []
     for each in filter(None, found.sections.values()):
         for name, figure in each.figures(style):
             figures.save(figure, directory / name)
             drawn.append(name)
-    for pattern in [*(kind.name for kind in kinds), "region_*", "data_*"]:
+    for pattern in [*(kind.name for kind in all_sections()), "region_*", "data_*"]:
         for path in [*directory.glob(f"{pattern}.png"), *directory.glob(f"{pattern}.pdf")]:
             if path.stem not in drawn:
                 path.unlink()
@@ -303,7 +322,7 @@ def _notes_on(of: Measurement) -> list[str]:
         notes.append(f"The events do not fit into train.memory: {len(events):,} of {every:,} are measured.")
     if not _same_events(of):
         beside = "" if training.is_boosted else ": the BDT learned from these, the networks from others"
-        notes.append(f"These are not the events of the training{beside}.")
+        notes.append(f"These are not the events of the training, or not with its weights{beside}.")
     if training.parameter:
         notes.append(
             f"Every {training.parameter.column} has the same total weight in what is measured, whatever its cross section, and is "

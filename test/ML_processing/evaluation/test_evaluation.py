@@ -282,7 +282,7 @@ def test_single_network_is_tested_on_its_fold(toy: Toy, quick: Train, tmp_path: 
 
 def test_other_events_are_noted(toy: Toy, trained: tuple[Path, Path], tmp_path: Path) -> None:
     content = evaluate(trained[1], [toy("more.h5", count=700)], tmp_path / "report")
-    expected = "These are not the events of the training: the BDT learned from these, the networks from others."
+    expected = "These are not the events of the training, or not with its weights: the BDT learned from these, the networks from others."
     assert expected in content["notes"]
 
 
