@@ -34,7 +34,7 @@ from data_processing.convert.expressions import (
     passing,
 )
 from data_processing.convert.reading import OpenFiles, Sample, described, has_generator_weights, read_ahead, survey
-from data_processing.convert.writing import BlockWriter, RowReader, table_writers
+from data_processing.convert.writing import BlockWriter, CoreHash, RowReader, table_writers
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.hdf5 import (
@@ -51,7 +51,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.schema.roles import HOW, READS, WRITES
+from MLTools.NanoML.schema.roles import BESIDE, HOW, READS, WRITES
 from MLTools.NanoML.terminal.progress import Bar, progress
 
 _COUNTED_AT_ONCE = 1_000_000  # events
@@ -67,7 +67,7 @@ class ConvertJob:
     objects: Mapping[str, StoredCollection] = field(default_factory=dict)  # collections to be stored
     sample: Sample = field(default_factory=Sample)  # the dataset
     classes: Sequence[str] = ()  # all classes of the analysis, in the order of their labels
-    luminosity: float | None = None  # integrated luminosity [/fb], or None
+    luminosity: float | None = field(default=None, metadata=BESIDE)  # integrated luminosity [/fb], or None
     compression: str = "gzip:1"  # "gzip:LEVEL" or "none"
     memory: int = field(default=100, metadata=HOW)  # memory for the rows of a block of events [MB]
     float16: Sequence[str] = ()  # globs of columns that are stored in reduced precision
@@ -83,7 +83,8 @@ class ConvertJob:
     # for data: the ROOT files of the datasets whose events are left out here, by the names of these datasets
     earlier: Mapping[str, Sequence[str]] = field(default_factory=dict, metadata=READS)
     allow_gaps: bool = False  # whether files that nanoAOD-tools read in ranges may lack entries
-    regions: Sequence[Region] = ()  # the regions of the analysis, for each of which there is a column
+    # the regions of the analysis, for each of which there is a column
+    regions: Sequence[Region] = field(default=(), metadata=BESIDE)
     is_corrected: bool = False  # whether a dataset of the analysis has a weight beside the generator's
     others: Sequence[Transfer] = ()  # transfer weights of other classes, of whose variations all files have columns
     estimate: Estimate | None = None  # what its events are in a class that is estimated from data
@@ -134,7 +135,8 @@ def _convert(job: ConvertJob, opened: OpenFiles) -> HDF5Metadata:
         table_writers(file, reader.tables, dataset.accounting.selected, job.compression) as writers,
         progress(f"convert {job.output.name}", entries, is_share=bool(dataset.is_data)) as bar,
     ):
-        lost, sum_of_weights = _write(job, opened, reader, cuts, duplicates, writers, bar)
+        core = CoreHash(reader.around)
+        lost, sum_of_weights = _write(job, opened, reader, cuts, duplicates, writers, core, bar)
         written = {name: writer.finish() for name, writer in writers.items()}
         if set(written.values()) != {dataset.accounting.selected}:
             raise NanoMLError(
@@ -147,6 +149,7 @@ def _convert(job: ConvertJob, opened: OpenFiles) -> HDF5Metadata:
             weights=tuple(weights.varied),
             regions=tuple(region.describe() for region in job.regions),
         )
+        metadata = replace(metadata, core=core.of(metadata))
         write_metadata(file, metadata)
     return metadata
 
@@ -178,6 +181,7 @@ def _write(
     cuts: Sequence[BoundExpression],
     duplicates: DuplicateEvents | None,
     writers: Mapping[str, BlockWriter],
+    core: CoreHash,
     bar: Bar,
 ) -> tuple[dict[str, tuple[int, int]], float]:
     """Write the rows of all events that pass the cuts.
@@ -200,6 +204,7 @@ def _write(
         rows, counts = reader.rows(arrays, kept, file.path)
         for name, writer in writers.items():
             writer.write(rows[name])
+        core.add(rows)
         lost = {name: (seen + counts[name][0], cut + counts[name][1]) for name, (seen, cut) in lost.items()}
         sums.append(float(rows[EVENTS]["weight"].sum(dtype=np.float64)) if "weight" in rows[EVENTS] else 0.0)
         bar.advance(length)

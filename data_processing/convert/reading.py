@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import awkward as ak
 
@@ -15,6 +15,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, all_events_of
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.schema.roles import BESIDE
 
 _MOST_OPEN = 40  # files; older uproot maps them into memory
 _MOST_BRANCHES = 3000  # in all open files together: each takes some kilobytes of memory
@@ -65,7 +66,7 @@ class Sample:
 
     name: str = ""
     class_: str | None = None  # its class, if it has one
-    cross_section: float | None = None  # cross section [pb], or None
+    cross_section: float | None = field(default=None, metadata=BESIDE)  # cross section [pb], or None
     # whether the configuration says that it is collision data; None if it does not say
     is_data: bool | None = None
     weight: Expression | None = None  # by which its events are weighted

@@ -5,9 +5,11 @@ Blocks are compressed by several threads while the next ones are read.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from data_processing.convert.columns import IDENTIFIER_TYPES, VALID, CollectionColumns, DatasetParameter, FileColumns
 from data_processing.convert.expressions import BoundExpression, EventWeights
-from MLTools.NanoML.contracts.hdf5 import CORRECTION, EVENTS
+from MLTools.NanoML.contracts.hdf5 import CORRECTION, EVENTS, HDF5Metadata
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model.padding import Jagged, Places
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL
@@ -73,6 +75,11 @@ class RowReader:
         return found
 
     @property
+    def around(self) -> list[str]:
+        """The columns of events beside the core of a file: weights that a cross section scales, and flags of regions."""
+        return ["weight", *self.weights.columns, *self.regions]
+
+    @property
     def branches(self) -> list[str]:
         """All branches to be read."""
         names = [*IDENTIFIER_TYPES, *self.weights.branches]
@@ -124,6 +131,34 @@ class RowReader:
             columns["weight"] = (per_event * correction).astype(np.float32)
             columns.update((name, (per_event * each).astype(np.float32)) for name, each in corrections.items())
         return columns
+
+
+class CoreHash:
+    """The hash of the core of a file: of all columns but those around it, however many rows are added at once.
+
+    That of a column is CRC-32, five times as fast as a cryptographic hash, which takes a tenth of the conversion.
+    """
+
+    def __init__(self, around: Collection[str]) -> None:
+        self._around, self._columns = around, dict[tuple[str, str], int]()
+
+    def add(self, rows: Mapping[str, Rows]) -> None:
+        """Add rows of all datasets."""
+        for table, columns in rows.items():
+            for name, values in columns.items():
+                if table != EVENTS or name not in self._around:
+                    before = self._columns.get((table, name), 0)
+                    self._columns[table, name] = zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data, before)
+
+    def of(self, metadata: HDF5Metadata) -> str:
+        """The hash, with what is said of the core."""
+        return core_hash(metadata, [[*key, column] for key, column in self._columns.items()])
+
+
+def core_hash(metadata: HDF5Metadata, content: object) -> str:
+    """The hash of what is said of a core, and of its content."""
+    text = json.dumps([metadata.of_core.to_json(), content], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _objects(

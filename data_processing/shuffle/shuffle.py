@@ -28,7 +28,7 @@ from numpy.lib.recfunctions import repack_fields
 from numpy.typing import NDArray
 
 from data_processing.convert.duplicateevents import Buckets, find_duplicates, identify, scratch
-from data_processing.convert.writing import BlockWriter, gzip_level, table_writers
+from data_processing.convert.writing import BlockWriter, core_hash, gzip_level, table_writers
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.hdf5 import (
@@ -259,7 +259,9 @@ def joined_metadata(parts: Sequence[Part], seed: int) -> HDF5Metadata:
         for name, collection in first.objects.items()
     }
     datasets = tuple(dataset for content in contents for dataset in content.datasets)
-    return replace(first, creator=f"NanoML {__version__}", objects=objects, datasets=datasets, shuffled=Shuffled(seed))
+    found = replace(first, creator=f"NanoML {__version__}", objects=objects, datasets=datasets, shuffled=Shuffled(seed))
+    cores = [content.core for content in contents]
+    return replace(found, core=core_hash(found, cores) if all(cores) else "")
 
 
 def differences(first: Part, other: Part) -> Iterator[str]:

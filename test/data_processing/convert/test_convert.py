@@ -14,14 +14,14 @@ import uproot
 
 from data_processing.convert.columns import StoredCollection, columns_of, event_level_branches
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
-from data_processing.convert.expressions import EventWeights
+from data_processing.convert.expressions import EventWeights, Expression, Region
 from data_processing.convert.stage import convert_summary, losses
 from data_processing.convert.validation import validate_file
 from data_processing.convert.writing import RowReader
 from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, metadata_content, read_metadata
+from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, core_of, metadata_content, read_metadata
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, Part
@@ -52,6 +52,25 @@ def skims(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> list[str]:
         )
         found.append(str(directory / source.name))
     return found
+
+
+def test_the_core_of_a_file_has_no_weights_and_no_flags_of_regions(tmp_path: Path, skims: list[str]) -> None:
+    jets = {"Jet": StoredCollection(("pt",), 2)}
+    job = ConvertJob(skims, tmp_path / "a.h5", ["ZCand_mass"], jets, Sample("WZ", "WZ", 0.05), ["WZ"], 59.8)
+    core = convert_files(job).core
+    assert core_of(job.output) == core
+    cuts = [[Region("SR", Expression(cut, "x"))] for cut in ("MET_pt > 50", "MET_pt > 60")]
+    for around in ({"luminosity": 60.1}, {"sample": Sample("WZ", "WZ", 0.06)}, *({"regions": cut} for cut in cuts)):
+        assert convert_files(replace(job, memory=0, **around)).core == core
+    weight = Expression("1.5", "x")
+    others = (
+        {"features": ["MET_pt"]},
+        {"sources": skims[:1]},
+        {"objects": {"Jet": StoredCollection(("pt",), 3)}},
+        {"sample": Sample("WZ", None, 0.05)},
+        {"sample": Sample("WZ", "WZ", 0.05, weight=weight), "is_corrected": True},
+    )
+    assert len({core, *(convert_files(replace(job, **each)).core for each in others)}) == 6
 
 
 def test_weights_labels_and_accounting_of_a_dataset(tmp_path: Path, skims: list[str]) -> None:
