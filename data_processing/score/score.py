@@ -29,7 +29,7 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.schema.roles import HOW, READS, WRITES
+from MLTools.NanoML.schema.roles import BESIDE, HOW, READS, WRITES
 from MLTools.NanoML.selection import Selection, load_selection
 from MLTools.NanoML.terminal.progress import progress, say_once
 
@@ -48,8 +48,9 @@ class ScoreJob:
     chunk: int = field(default=200_000, metadata=HOW)  # maximum number of events read at once
     memory: int = field(default=100, metadata=HOW)  # memory for the branches of a chunk [MB]
     base: str = field(default=".", metadata=HOW)  # directory that the path of a selection's file is relative to
-    roles: Sequence[Role] = ()  # what the events are, if the file is of a dataset of an analysis
-    marks: Sequence[Mark] = ()  # numbers that all of these events have
+    # what the events are, if the file is of a dataset of an analysis, and numbers that all of these have
+    roles: Sequence[Role] = field(default=(), metadata=BESIDE)
+    marks: Sequence[Mark] = field(default=(), metadata=BESIDE)
 
 
 def load_models(paths: Sequence[Path], parameters: Mapping[str, Sequence[float]]) -> list[Model]:
@@ -93,14 +94,20 @@ def _values(model: Model, parameters: Mapping[str, Sequence[float]]) -> Sequence
     return (parameters.get(parameter.column) if parameter else None) or [None]
 
 
-def score_file(job: ScoreJob) -> dict[str, int]:
+def describe_again(job: ScoreJob) -> dict[str, int]:
+    """Write the file of scores again with other weights, regions and class of the events: no model is evaluated."""
+    with RootFile(str(job.output)) as before:
+        return score_file(job, before)
+
+
+def score_file(job: ScoreJob, before: RootFile | None = None) -> dict[str, int]:
     """Score one file; return how many events it has.
 
     The output has a tree `Events` with run, luminosityBlock, event and the scores, entry for entry with the
     input and in its format, so that it can be its friend; or all of the input with the scores. Each event is scored by the network of
     its fold, which has not seen it in training. A skim with shifts of objects has scores under each, and its flags go with
-    them. In an analysis, weights, regions and class of the events are written, too. It is an error if the file lacks a column
-    of a model, or a score is not finite; nothing is written then.
+    them. In an analysis, weights, regions and class of the events are written, too. Scores may be those of a file that was made
+    before. It is an error if the file lacks a column of a model, or a score is not finite; nothing is written then.
     """
     models = load_models(job.models, job.parameters)
     with RootFile(job.source) as file:
@@ -118,24 +125,26 @@ def score_file(job: ScoreJob) -> dict[str, int]:
             others = [*(record.flags if record else ()), *(f"n{model.description.collection}" for model in models)]
             kept.update({name: file.branches[name] for name in others if name in file.branches})
         described = EventColumns(job.roles, job.marks, file, record)
-        makers = (*scorers, described)
-        made = {name: branch for each in makers for name, branch in each.made.items()}
+        scores = [name for each in scorers for name in each.made]
+        made = {name: branch for each in (*scorers, described) for name, branch in each.made.items()}
         with (
             replacing(job.output) as aside,
             NanoWriter(aside, {**kept, **made}, job.compression, file.format) as writer,
         ):
             names = [name for name in writer.events.columns if name not in made]
+            makers: list[EventColumns | Scorer | Decider] = [described, *(scorers if before is None else ())]
             reads = list(dict.fromkeys([*names, *(name for each in makers for name in each.reads)]))
             size = file.bytes_per_event(reads) + sum(map(_bytes_per_event, scorers)) + 8 * len(described.made)
             most = max(1, min(job.chunk, int(job.memory * 1_000_000 / max(size, 1))))
-            before = record or Provenance("scores", Accounting([all_events_of(file)]))
-            is_share = before.accounting.is_data is not False
+            origin = record or Provenance("scores", Accounting([all_events_of(file)]))
+            is_share = origin.accounting.is_data is not False
             with progress(f"score {Path(job.source).name}", file.entries, is_share=is_share) as bar:
                 for start, stop in file.ranges(reads, most) if file.entries else [(0, 0)]:
                     arrays = file.read(reads, start, stop)
                     rows = {name: arrays[name] for name in names}
-                    for each in scorers:
+                    for each in scorers if before is None else ():
                         rows.update(each.score(arrays))
+                    rows.update(before.read(scores, start, stop) if before is not None else {})
                     rows.update(described.rows(arrays, start, stop))
                     writer.events.extend(rows)
                     bar.advance(stop - start)
@@ -143,9 +152,9 @@ def score_file(job: ScoreJob) -> dict[str, int]:
             # a copy of a skim is still a skim
             kind, columns = "scores", {name: MadeColumn.of(branch) for name, branch in made.items()}
             if job.copy:
-                kind, columns = before.kind, before.columns
-            model = ScoredBy.of([(it.name, it.sha256) for it in models], job.parameters) if models else before.model
-            writer.finish(replace(before, kind=kind, columns=columns, model=model, not_copied=odd).tree())
+                kind, columns = origin.kind, origin.columns
+            model = ScoredBy.of([(it.name, it.sha256) for it in models], job.parameters) if models else origin.model
+            writer.finish(replace(origin, kind=kind, columns=columns, model=model, not_copied=odd).tree())
             if writer.events.entries != file.entries:
                 raise NanoMLError(
                     f"{job.source}: {writer.events.entries} of {file.entries} events were scored: nothing was written. Run it again."

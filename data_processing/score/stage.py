@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from data_processing.convert.stage import estimate_of, region_of
 from data_processing.datasets.datasets import find_files, output_names, root_files
 from data_processing.score import attach
 from data_processing.score.eventcolumns import Mark, NormaliseJob, Role, copies_of, normalise
-from data_processing.score.score import ScoreJob, load_models, score_file
+from data_processing.score.score import ScoreJob, describe_again, load_models, score_file
 from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.config.analysis import Config, scored_values
 from MLTools.NanoML.config.data import FIT, Score
@@ -130,23 +131,19 @@ def _roles(config: Config, name: str) -> list[Role]:
 
 
 def _marks(config: Config, name: str) -> list[Mark]:
-    """The numbers of class, dataset and era."""
+    """The numbers of class, dataset and era; that of a dataset follows from its name, whatever others there are."""
     dataset = config.datasets[name]
+    classes, eras = (enumerate(it) for it in (dict.fromkeys([*config.classes, *config.processes]), config.eras))
     named = {
-        "label": (list(dict.fromkeys([*config.classes, *config.processes])), dataset.class_),
-        "dataset": (list(config.datasets), name),
-        "era": (list(config.eras), dataset.era),
+        ("label", "class"): ({class_: number for number, class_ in classes}, dataset.class_),
+        ("dataset", "dataset"): ({it: zlib.crc32(it.encode()) >> 1 for it in sorted(config.datasets)}, name),
+        ("era", "era"): ({era: number for number, era in eras}, dataset.era),
     }
-    words = {"label": "class", "dataset": "dataset", "era": "era"}
     return [
-        Mark(key, names.index(own) if own in names else -1, f"{words[key]}: {_numbered(names)}")
-        for key, (names, own) in named.items()
-        if names
+        Mark(key, numbers.get(str(own), -1), f"{word}: {', '.join(f'{number} {it}' for it, number in numbers.items())}")
+        for (key, word), (numbers, own) in named.items()
+        if numbers
     ]
-
-
-def _numbered(names: Sequence[str]) -> str:
-    return ", ".join(f"{number} {name}" for number, name in enumerate(names))
 
 
 def score_tasks(
@@ -159,8 +156,9 @@ def score_tasks(
     """
     code = code_of(score_file.__module__, *([] if own else _selection_sources(job)))
     return [
-        Task.of("score", prefix + Path(name).stem, score_file, replace(job, source=file, output=directory / name), code)
+        Task.of("score", prefix + Path(name).stem, score_file, each, code, partly=describe_again)
         for file, name in output_names(list(files)).items()
+        for each in [replace(job, source=file, output=directory / name)]
     ]
 
 

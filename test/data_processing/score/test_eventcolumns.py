@@ -104,7 +104,7 @@ def test_they_are_those_of_the_hdf5_file(scored: Path, shifted_skims: ShiftedSki
         assert found[name][selected].tolist() == rows[name].tolist()
     assert all(0 < rows[name].sum() < len(rows) for name in ("in_few", "in_hard"))
     assert not found["in_few"][~selected].any()
-    assert (set(found["label"]), set(found["dataset"]), set(found["era"])) == ({0}, {1}, {0})
+    assert (set(found["label"]), set(found["dataset"]), set(found["era"])) == ({0}, {533639363}, {0})
 
 
 def test_under_shifts_they_are_what_the_selection_gives_there(scored: Path, shifted_skims: ShiftedSkims) -> None:
@@ -174,7 +174,7 @@ def test_a_file_tells_what_its_numbers_mean(scored: Path, shifted_skims: Shifted
         assert file.branches["label"].dtype == "int32"
     assert titles == {
         "label": "class: 0 WZ, 1 fakes",
-        "dataset": "dataset: 0 ZZ, 1 WZ, 2 Muon",
+        "dataset": "dataset: 691529528 Muon, 533639363 WZ, 1159303141 ZZ",
         "era": "era: 0 2018, 1 2022",
         "eventWeight": "weight: expected events; 0 for an event that does not count",
         "in_few_jesUp": "the event counts, and passes nGoodJet < 3, under the shift jesUp",
