@@ -121,7 +121,7 @@ def _parameters(config: Config) -> list[DatasetParameter]:
         for key in dataset.parameters:
             place = config.place("datasets", name, "parameters", key)
             found.setdefault(key, DatasetParameter(key, math.nan, place))
-    return list(found.values())
+    return [found[key] for key in sorted(found)]
 
 
 def convert_tasks(files: Sequence[str], directory: Path, job: ConvertJob) -> list[Task]:

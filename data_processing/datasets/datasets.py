@@ -209,7 +209,7 @@ def output_names(files: list[str], suffix: str = ".root") -> dict[str, str]:
 
 
 def root_files(analysis: Analysis) -> dict[str, list[str]]:
-    """The files that stages after the skim read: the skims, or the datasets' files if there is no skim."""
+    """The files of each dataset, by name, that stages after the skim read: the skims, or its own files if there is no skim."""
     skims = Layout.of(analysis.config).skims
     return {
         name: [
@@ -217,7 +217,7 @@ def root_files(analysis: Analysis) -> dict[str, list[str]]:
             for path, output in output_names(list(paths)).items()
             if path not in analysis.left_out(name)
         ]
-        for name, paths in analysis.files.items()
+        for name, paths in sorted(analysis.files.items())
     }
 
 

@@ -24,7 +24,7 @@ from MLTools.NanoML.errors import listed
 from MLTools.NanoML.nanoaod.folds import SINGLE
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
-from MLTools.NanoML.schema.roles import READS, WRITES
+from MLTools.NanoML.schema.roles import BESIDE, READS, WRITES
 from MLTools.NanoML.terminal.progress import say_once
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
@@ -68,7 +68,7 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
     parts = [part for name, mine in files.items() if not config.datasets[name].varies for part in mine]
     varied = [
         VariedParts(it.variation, name, files[name], [part for other in it.varies for part in files[other]])
-        for name, it in config.datasets.items()
+        for name, it in sorted(config.datasets.items())
         if it.variation is not None
     ]
     normalisations = [layout.normalisation(name) for name in files]
@@ -123,7 +123,7 @@ class DrawJob:
     source: Path = field(metadata=READS)
     page: Path = field(metadata=WRITES)
     energies: Mapping[str, Optional[float]]
-    style: Style = PRIVATE_WORK
+    style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
 
 
 def _draw(job: DrawJob) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def _origins(config: Config, plan: Plan) -> dict[str, Origin]:
     for name, process in config.members(FIT).items():
         if name in parts or plan.hypothesis is None or plan.hypothesis.allows(config.datasets[name].parameters):
             found.setdefault(process, []).append(parts.get(name, name))
-    return {process: Origin(tuple(names), process in config.data_driven) for process, names in found.items()}
+    return {process: Origin(tuple(sorted(names)), process in config.data_driven) for process, names in found.items()}
 
 
 def _signal_of(config: Config, name: str, histogram: Histogram) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
@@ -90,13 +90,18 @@ class Config:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes to train on, in the order of their datasets; then those that are estimated from data."""
-        return tuple(dict.fromkeys(self.members(TRAINING).values()))
+        """The classes to train on: the signal, then the others by name, in whatever order their datasets are."""
+        return self._ordered(self.members(TRAINING).values())
 
     @property
     def processes(self) -> tuple[str, ...]:
         """The classes that are in histograms and in the fit, in the same order."""
-        return tuple(dict.fromkeys(self.members(FIT).values()))
+        return self._ordered(self.members(FIT).values())
+
+    def _ordered(self, classes: Iterable[str]) -> tuple[str, ...]:
+        found = list(dict.fromkeys(classes))
+        signal = (self.train or Train()).signal_among(found) if found else None
+        return tuple(sorted(found, key=lambda name: (name != signal, name)))
 
     def process_of(self, name: str) -> Optional[str]:
         """The process of a dataset of simulation in histograms: its class, or that of the datasets that it varies; None without one."""
@@ -109,14 +114,14 @@ class Config:
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """The HDF5 files to train on: datasets with a class and parts of classes.
+        """The HDF5 files to train on, by name: datasets with a class and parts of classes.
 
         They are those of all simulation for single objects, and for a regression if there are no classes.
         """
         if self.train is not None and (self.train.per_object or (self.train.targets and not self.classes)):
             found = self.datasets.items()
-            return tuple(name for name, it in found if not it.is_data and not it.varies and it.only != FIT)
-        return tuple(self.members(TRAINING))
+            return tuple(sorted(name for name, it in found if not it.is_data and not it.varies and it.only != FIT))
+        return tuple(sorted(self.members(TRAINING)))
 
     @property
     def is_regression(self) -> bool:
@@ -145,10 +150,10 @@ class Config:
 
     @property
     def converted_data(self) -> tuple[str, ...]:
-        """The datasets of data that are converted."""
+        """The datasets of data that are converted, by name."""
         if self.convert is None:
             return ()
-        return tuple(name for name, dataset in self.datasets.items() if dataset.is_data)
+        return tuple(sorted(name for name, dataset in self.datasets.items() if dataset.is_data))
 
     def earlier(self, name: str) -> tuple[str, ...]:
         """The datasets of data before a dataset of data, which may have the same events.

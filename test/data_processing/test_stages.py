@@ -71,8 +71,8 @@ def test_every_file_has_the_parameters_of_all_datasets(config: Path) -> None:
     assert np.isnan(columns["WZ"]["mass"]).all()
     assert np.array_equal(np.isnan(columns["all"]["mass"]), columns["all"]["label"] == 1)
     assert [one["parameters"] for one in metadata_content(files["all"])["datasets"]] == [
-        {"mass": 600, "width": 0.1},
         {},
+        {"mass": 600, "width": 0.1},
     ]
 
 

@@ -202,7 +202,7 @@ def test_consistent(tmp_path: Path, text: str) -> None:
             TWO + CONVERT + "train:\n  discriminants:\n    a: [signal]\n",
             'a.yaml:7: train.discriminants.a: expected lines of the form "key: value", got a list.',
         ),
-        (TWO + CONVERT + "train: {signal: x}", 'a.yaml:5: train.signal: "x" is not a class. Known: signal, WZ.'),
+        (TWO + CONVERT + "train: {signal: x}", 'a.yaml:5: train.signal: "x" is not a class. Known: WZ, signal.'),
         (
             TWO + CONVERT + "train:\n  model: tranformer",
             'a.yaml:6: train.model: "tranformer" is not a model. Did you mean "transformer"? Or give a module:Class of '

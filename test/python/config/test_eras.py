@@ -118,8 +118,8 @@ def test_each_era_with_datasets_has_a_training(tmp_path: Path) -> None:
     config = loaded(tmp_path, PER_ERA)
     assert config.trainings == ("2018", "2022")
     assert config.training_of("Muon_2022") == "2022"
-    assert config.trained_in("2018") == ("signal_2018", "WZ_2018", "fakes_from_Muon_2018", "fakes_less_WZ_2018")
-    assert config.trained_in("2022") == ("signal_2022", "WZ_2022", "fakes_from_Muon_2022")
+    assert config.trained_in("2018") == ("WZ_2018", "fakes_from_Muon_2018", "fakes_less_WZ_2018", "signal_2018")
+    assert config.trained_in("2022") == ("WZ_2022", "fakes_from_Muon_2022", "signal_2022")
     together = loaded(tmp_path, PER_ERA.replace("per_era: true", "per_era: false"))
     assert together.trainings == (None,)
     assert together.training_of("Muon_2022") is None

@@ -45,7 +45,7 @@ def test_each_serves_the_training_or_the_fit_or_both(tmp_path: Path) -> None:
     config = loaded(tmp_path, TEXT.replace(", parameter: mass", ""))
     assert config.classes == ("signal", "WZ", "fakes")
     assert config.processes == ("signal", "WZ", "ZZ", "fakes", "flips")
-    assert config.trained == ("signal", "heavy", "tuning", "LO", "fakes_from_Muon", "fakes_less_LO")
+    assert config.trained == ("LO", "fakes_from_Muon", "fakes_less_LO", "heavy", "signal", "tuning")
     found = {name: config.process_of(name) for name in config.datasets}
     assert {name for name, process in found.items() if process is None} == {"tuning", "LO", "other", "Muon"}
     assert found["tune"] == "WZ"
@@ -70,7 +70,7 @@ def test_a_mass_that_is_trained_on_alone_has_no_fit(tmp_path: Path) -> None:
 def test_a_class_is_the_name_of_a_process_where_nothing_is_trained(tmp_path: Path) -> None:
     text = "datasets: {a: {files: a, class: WZ}, b: {files: b, class: signal}}\nscore: {model: []}\nhistogram: {x: {bins: [1, 0, 1]}}"
     config = loaded(tmp_path, text)
-    assert (config.processes, signal_of(config)) == (("WZ", "signal"), "signal")
+    assert (config.processes, signal_of(config)) == (("signal", "WZ"), "signal")
 
 
 WITHOUT = TEXT[: TEXT.index("histogram:")]
