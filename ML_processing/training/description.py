@@ -34,6 +34,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Discriminant
 from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.schema.plain import build, plain
+from MLTools.NanoML.schema.roles import decisive
 
 _SCHEMA = 1
 _TAIL = 0.01  # of the values beyond the limit of the scaling are worth a word
@@ -270,17 +271,17 @@ def _missing(table: Table, survey: Survey, config: Train) -> tuple[tuple[str, ..
 
 
 def _fingerprint(config: Train, data: list[object]) -> str:
-    """Hash of all that decides what a training gives. The device and the names of files do not."""
-    without = ["device", "files", "per_era", "workers", "memory", "tracking"]
+    """Hash of all that decides what a training gives."""
+    settings = decisive(config)
+    assert isinstance(settings, dict)
     if config.decorrelate is None:  # the discriminants follow from what the networks give
-        without.append("discriminants")
-    decisive = {key: value for key, value in asdict(config).items() if key not in without}
+        del settings["discriminants"]
     place, _, name = config.model.rpartition(":")
     if place:  # a user's own network: its code counts, wherever it is
-        decisive["model"] = name
-    decisive["init"] = beginning(config)
+        settings["model"] = name
+    settings.update(init=beginning(config), share=config.share, left_out=config.left_out)
     code = code_behind(config.model, *TRAINING)
-    return hashlib.sha256(json.dumps([decisive, data, code], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([settings, data, code], sort_keys=True).encode()).hexdigest()
 
 
 def _sample(table: Table, parameter: ParameterGrid | None, seed: int) -> dict[str, list[Any]]:

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -28,6 +28,7 @@ from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.config.training import METRICS
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.plain import plain
+from MLTools.NanoML.schema.roles import decisive
 from MLTools.NanoML.workflow.record import short
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 _NAME = "nanoml"
 _ATTEMPTS = 3  # a trial whose process dies this often without any progress has failed
-_IRRELEVANT = ("files", "device", "workers", "processes", "memory", "tracking")  # no result depends on these
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -215,7 +215,8 @@ def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> 
 
 def _settings(space: Space, tune: Tune, data: str) -> dict[str, object]:
     """All that the trials of a search depend on; `data` is the hash of the events."""
-    train = {key: value for key, value in plain(space.train).items() if key not in _IRRELEVANT}
+    train = decisive(replace(space.train, processes=1))  # as each trial has it
+    assert isinstance(train, dict)
     if space.train.start is not None:
         train["init"] = beginning(space.train)
     return {
