@@ -19,8 +19,10 @@ from ML_processing.evaluation.sections.regression import value
 from ML_processing.metrics.measured import MERGED, PAIR, Histogram, Measured, number
 from ML_processing.requests import RepeatRequest, repeats_of
 from ML_processing.training.data import TrainingFiles
+from ML_processing.training.description import TrainingDescription, training_file
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.figures import grid, legend_below, line, marker, note_in, shorten
 from MLTools.NanoML.report.page import Answer, table
@@ -311,15 +313,25 @@ def repeated(training: Training, files: Sequence[Path], run: Path, wanted: Repea
         if without is not None:
             what, name = f"{settings.parameter} {without:g} left out", f"without_{without:g}"
         say(f"evaluate: training {i} of {len(todo)}: {what}.")
-        directory = repeats_of(run) / name
+        directory, mine = repeats_of(run) / name, replace(settings, seed=seed)
         try:
-            train(files, replace(settings, seed=seed, share=share, left_out=without), directory)
+            if not _is_made(directory, mine, files, training.description):
+                train(files, replace(mine, share=share, left_out=without), directory)
         except NanoMLError as problem:
             if share == 1:
                 raise
             raise NanoMLError(f"evaluate.learning_curve: with {what}: {problem}") from None
         found.append(RepeatedTraining(Training.load(directory), seed, share, without))
     return found
+
+
+def _is_made(directory: Path, settings: Train, files: Sequence[Path], of: TrainingDescription) -> bool:
+    """Whether a training was made to repeat another one: as that, it stays if the weights of their events have changed since."""
+    if not training_file(directory).is_file():
+        return False
+    found = TrainingDescription.read(directory)
+    is_later = found.complete and found.created >= of.created
+    return is_later and (found.config, found.data.files) == (settings, [*map(str, files)])
 
 
 def _left_out(training: Training) -> tuple[float, ...]:

@@ -172,6 +172,11 @@ def test_finished_trainings_are_kept(run: Path, toy: Toy, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(training_module, "train_fold", fail)
     assert len(repeated(training, [file], run, WANTED)) == 4
+    with h5py.File(file, "r+") as hdf5:  # as after a change of a cross section
+        events = hdf5["events"][:]
+        events["weight"] *= 2
+        hdf5["events"][:] = events
+    assert len(repeated(training, [file], run, WANTED)) == 4
     with pytest.raises(AssertionError, match="trained once more"):
         repeated(training, [file], run, RepeatRequest(3))
 
