@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uproot
 
 from MLTools.NanoML import dependencies
 from MLTools.NanoML.config.load import load
+from MLTools.NanoML.model import Model
 from MLTools.NanoML.stages import NAMES
-from MLTools.NanoML.workflow.pipeline import planned
+from MLTools.NanoML.workflow.pipeline import between, execute, planned
 from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +28,7 @@ DRAWN = ["evaluate", "draw", "fit"]  # the stages that make figures
 FILLED = ["fill", "histogram", "draw", "fit"]
 LEARNT = ["train", "evaluate", "export", "score", *FILLED]
 BEHIND_CONVERSION = ["convert", *LEARNT]
+WEIGHTED = ["convert", "evaluate", "normalise", "score", *FILLED]
 BEHIND_SKIMS = ["skim", "convert", "train", "evaluate", "export", "normalise", "score", *FILLED]
 MORE = """
 import importlib
@@ -91,13 +94,31 @@ def sections_in_another_order(directory: Path) -> None:
     (directory / "wz.yaml").write_text("\n\n".join([head, *reversed(sections)]))
 
 
+def datasets_in_another_order(directory: Path) -> None:
+    lines = (directory / "wz.yaml").read_text().splitlines(keepends=True)
+    places = [number for number, line in enumerate(lines) if re.match(r"  \w+_20..: ", line)]
+    for place, line in zip(places, [lines[it] for it in reversed(places)], strict=True):
+        lines[place] = line
+    (directory / "wz.yaml").write_text("".join(lines))
+
+
+LABEL = replaced("wz.yaml", "(Pythia, not CMS)", "(Pythia)")
+CONTROL_REGION = replaced("wz.yaml", "nBJet > 0", "nBJet > 1")
+LUMINOSITY = replaced("wz.yaml", "luminosity: 59.8", "luminosity: 60.1")
+
+
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
         pytest.param(lambda _: None, [], id="a copied directory"),
         pytest.param(replaced("wz.yaml", "\nregions:", "\n# a comment\n\nregions:"), [], id="a comment"),
         pytest.param(sections_in_another_order, [], id="the order of keys"),
-        pytest.param(replaced("wz.yaml", "(Pythia, not CMS)", "(Pythia)"), DRAWN, id="a label"),
+        pytest.param(LABEL, DRAWN, id="a label"),
+        pytest.param(datasets_in_another_order, [], id="the order of datasets"),
+        pytest.param(CONTROL_REGION, ["convert", "evaluate", "score", *FILLED], id="a region that is not trained on"),
+        pytest.param(replaced("wz.yaml", "< 15", "< 10"), BEHIND_CONVERSION, id="a region that is trained on"),
+        pytest.param(LUMINOSITY, WEIGHTED, id="the luminosity"),
+        pytest.param(replaced("wz.yaml", "0.0546}", "0.06}"), WEIGHTED, id="a cross section"),
         pytest.param(replaced("wz.yaml", "[30, 60, 120]", "[20, 60, 120]"), FILLED, id="bins of a figure"),
         pytest.param(
             replaced("wz.yaml", "background: 10 %", "background: 20 %"), ["fit"], id="an uncertainty of the fit"
@@ -116,6 +137,62 @@ def test_an_edit_redoes_what_follows(
     monkeypatch.delenv("WZ_YEAR")  # and it is so again at the end
     edit(copied)
     assert [*redone(copied)] == expected
+
+
+def scored(directory: Path) -> dict[str, dict[str, bytes]]:
+    """All columns of all files of scores."""
+    found = {}
+    for path in sorted((directory / "wz" / "scores").rglob("*.root")):
+        with uproot.open(path) as file:
+            found[path.name] = {key: it.array().to_list() for key, it in file["Events"].items()}
+    return found
+
+
+def results(directory: Path) -> tuple[object, ...]:
+    """What follows from weights and scores."""
+    names = ("histograms/histograms.h5", "fit/results.json", "fit/workspace.json")
+    return scored(directory), *((directory / "wz" / name).read_bytes() for name in names)
+
+
+def test_weights_and_regions_are_made_again_as_the_whole_without_a_network(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, runs = results(copied), list[str]()
+    kept = [copied / "wz" / ".nanoml" / name for name in ("train/network.json", "export/model.json")]
+    records = [path.read_bytes() for path in kept]
+    of_model = Model.run
+    monkeypatch.setattr(Model, "run", lambda self, *given: runs.append(self.name) or of_model(self, *given))
+    CONTROL_REGION(copied)
+    LUMINOSITY(copied)
+    execute(load(copied / "wz.yaml"), NAMES, False, lambda _: None)
+    assert (runs, [path.read_bytes() for path in kept]) == ([], records)
+    assert redone(copied) == {}
+    part = results(copied)
+    assert part[0] != before[0]
+    shutil.rmtree(copied / "wz" / ".nanoml" / "score")
+    execute(load(copied / "wz.yaml"), between("score", None), False, lambda _: None)
+    assert runs
+    assert results(copied) == part
+
+
+def test_a_label_is_drawn_and_nothing_is_measured_or_fitted_again(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = [copied / "wz" / name for name in ("training/metrics.json", "fit/results.json", "fit/datacard.txt")]
+    contents = [path.read_bytes() for path in numbers]
+    for module, name in (("ML_processing.evaluation.report", "evaluate"), ("statistical_analysis.inference", "infer")):
+        monkeypatch.delattr(f"{module}.{name}")
+    LABEL(copied)
+    execute(load(copied / "wz.yaml"), NAMES, False, lambda _: None)
+    assert (redone(copied), [path.read_bytes() for path in numbers]) == ({}, contents)
+    drawn = [copied / "wz" / name for name in ("training/roc.png", "fit/before_SR_2018.png", "fit/report.html")]
+    part = [path.read_bytes() for path in drawn]
+    monkeypatch.undo()
+    shutil.rmtree(copied / "wz" / "fit")
+    (copied / "wz" / "training" / "metrics.json").unlink()
+    execute(load(copied / "wz.yaml"), NAMES, False, lambda _: None)
+    assert [path.read_bytes() for path in drawn] == part
+    assert [path.read_bytes() for path in numbers[1:]] == contents[1:]
 
 
 def test_another_name_of_the_file_and_a_moved_directory_redo_nothing(copied: Path) -> None:
