@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import awkward as ak
 import numpy as np
@@ -18,9 +18,9 @@ import uproot
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootio.compression import decompressed
-from MLTools.NanoML.rootio.lists import Lists
-from MLTools.NanoML.rootio.ttree import StoredBranch
+from MLTools.NanoML.rootio.compression import Content, decompressed
+from MLTools.NanoML.rootio.lists import Array, Lists, Values
+from MLTools.NanoML.rootio.ttree import Branches, StoredBranch, TreeBranch
 
 T = TypeVar("T")
 Take = Callable[[int, int], bytes]
@@ -41,14 +41,14 @@ def from_descriptor(descriptor: int) -> Take:
 class PlainBranch:
     """A branch of numbers or of lists of numbers, and where its baskets are."""
 
-    dtype: np.dtype[Any]  # type of the numbers in the file, big-endian
+    dtype: np.dtype[np.generic]  # type of the numbers in the file, big-endian
     counter: str | None  # the branch with the lengths of the lists; None without lists
     seek: NDArray[np.int64]  # where each basket begins
     size: NDArray[np.int64]  # its number of bytes
     entries: NDArray[np.int64]  # the first entry of each basket, and the number of entries
 
     @classmethod
-    def of(cls, branch: Any) -> PlainBranch | None:
+    def of(cls, branch: TreeBranch) -> PlainBranch | None:
         """From a `StoredBranch` or an `uproot.TBranch`; None if it is not plain.
 
         Raises Exception if its baskets are not as expected.
@@ -84,9 +84,7 @@ class PlainBranch:
         first = int(self.entries.searchsorted(start, "right")) - 1
         return first, max(int(self.entries.searchsorted(stop)), first)
 
-    def read(
-        self, take: Take, start: int, stop: int, known: dict[str, Begins] | None = None
-    ) -> NDArray[Any] | Lists | None:
+    def read(self, take: Take, start: int, stop: int, known: dict[str, Begins] | None = None) -> Array | Lists | None:
         """A range of entries in native byte order; None if the baskets do not say where lists end.
 
         `take` gives the `pieces`. In `known`, the beginnings of lists are shared with other branches of the same counter.
@@ -116,7 +114,7 @@ class PlainBranch:
             known[self.counter] = begins = Begins.of(borders[0], offsets, start, stop)
         return Lists(begins.index, values[begins.numbers])
 
-    def _content(self, baskets: list[_Basket], begins: Begins | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _content(self, baskets: list[_Basket], begins: Begins | None) -> tuple[Array, NDArray[np.signedinteger]]:
         """The numbers of baskets, and where the list of each entry begins among them, and the last ends: `begins`, if known.
 
         One basket after the other, so that its content is still in the processor's cache, and its memory is used again.
@@ -127,7 +125,8 @@ class PlainBranch:
         values = np.empty(sum(basket.border for basket in baskets) // itemsize, self.dtype.newbyteorder("="))
         wide = np.int32 if values.nbytes < _LARGE else np.int64  # the sums of short numbers take half the time
         entries = sum(basket.entries for basket in baskets) if self.counter else 0
-        offsets: NDArray[Any] = begins.offsets if begins else np.zeros(entries + 1, wide)  # new ones in bytes at first
+        # new ones in bytes at first
+        offsets: NDArray[np.signedinteger] = begins.offsets if begins else np.zeros(entries + 1, wide)
         position = last = 0
         for basket in baskets:
             content = basket.content()
@@ -165,7 +164,7 @@ class PlainBranches:
     `objects` are those of the tree, as `PlainBranch.of` takes them.
     """
 
-    def __init__(self, objects: Mapping[str, Any]) -> None:
+    def __init__(self, objects: Branches) -> None:
         self._objects = objects
         self._known: dict[str, PlainBranch | None] = {}
 
@@ -182,20 +181,20 @@ class PlainBranches:
         names: Sequence[str],
         start: int,
         stop: int,
-        pick: Callable[[NDArray[Any] | Lists], Any] = lambda values: values,
-    ) -> dict[str, Any]:
+        pick: Callable[[Values], Values] = lambda values: values,
+    ) -> dict[str, Values]:
         """What `pick` makes of a range of entries of each, as far as they are read here; `prepare` takes pieces of the file."""
         plain = self.known(names)
         take = prepare(piece for branch in plain.values() for piece in branch.pieces(start, stop))
         begins: dict[str, Begins] = {}
         found = {}
         for name, branch in plain.items():
-            array: Any = self._unless_in_doubt(name, branch.read, take, start, stop, begins)
+            array = self._unless_in_doubt(name, branch.read, take, start, stop, begins)
             if array is not None:
                 found[name] = pick(array)
         return found
 
-    def _unless_in_doubt(self, name: str, read: Callable[..., T | None], *arguments: Any) -> T | None:
+    def _unless_in_doubt(self, name: str, read: Callable[..., T | None], *arguments: object) -> T | None:
         """What `read` returns; None if it fails for whatever reason, and uproot reads the branch from now on."""
         try:
             return read(*arguments)
@@ -210,12 +209,12 @@ class Begins(NamedTuple):
     """Where the lists of a range of entries begin."""
 
     entry: int  # the first entry of the baskets
-    offsets: NDArray[Any]  # where the list of each entry of the baskets begins, and the last ends
+    offsets: NDArray[np.signedinteger]  # where the list of each entry of the baskets begins, and the last ends
     index: ak.index.Index64  # the same for the range alone, from 0, in awkward's form
     numbers: slice  # the numbers of the range among those of the baskets
 
     @classmethod
-    def of(cls, entry: int, offsets: NDArray[Any], start: int, stop: int) -> Begins:
+    def of(cls, entry: int, offsets: NDArray[np.signedinteger], start: int, stop: int) -> Begins:
         """For the range from `start` to `stop`."""
         ours = offsets[start - entry : stop - entry + 1]
         index = ak.index.Index64((ours - ours[0]).astype(np.int64, copy=False))
@@ -243,11 +242,11 @@ class _Basket(NamedTuple):
         """Whether it says where the lists begin."""
         return self.border < self.full
 
-    def content(self) -> Any:
+    def content(self) -> Content:
         """Its content, decompressed: bytes, or a view of them."""
         return self.packed if len(self.packed) == self.full else decompressed(self.packed, self.full)
 
-    def starts(self, content: Any) -> NDArray[np.int32]:
+    def starts(self, content: Content) -> NDArray[np.int32]:
         """Where the list of each entry begins, in bytes from the beginning of the key."""
         stored = np.frombuffer(content, _STARTS, offset=self.border)
         return stored[1:-1]  # the first says how many there are

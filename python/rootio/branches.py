@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import uproot
 
 from MLTools.NanoML.rootio import versions
-from MLTools.NanoML.rootio.ttree import StoredBranch
+from MLTools.NanoML.rootio.ttree import Branches, StoredBranch, TreeBranch
 
 _C_TYPES = {"bool": "bool", "float32": "float", "float64": "double"}
 _LEAF_LIST = re.compile(r"(\[\w+\])*/\w")
@@ -84,7 +83,7 @@ class TreeBranches(Mapping[str, Branch]):
     `objects` are the branches as they are in the file: `StoredBranch` or uproot's.
     """
 
-    def __init__(self, objects: Mapping[str, Any]) -> None:
+    def __init__(self, objects: Branches) -> None:
         self._objects, self._names = objects, set(objects)
         self._known: dict[str, Branch] = {}
 
@@ -107,7 +106,7 @@ class TreeBranches(Mapping[str, Branch]):
         return len(self._objects)
 
 
-def counter_of(branch: Any) -> str | None:
+def counter_of(branch: TreeBranch) -> str | None:
     """The branch with the lengths of the lists of a branch of a TTree; None if there is none."""
     if isinstance(branch, StoredBranch):
         return branch.counter
@@ -115,7 +114,7 @@ def counter_of(branch: Any) -> str | None:
     return None if counted_by is None else str(counted_by.name)
 
 
-def _describe(branch: Any, names: set[str]) -> Branch:
+def _describe(branch: TreeBranch, names: set[str]) -> Branch:
     # some writers put the type in the place of a title: "Muon_pt/F"
     title = branch.title or ""
     if title.startswith(branch.name) and _LEAF_LIST.fullmatch(title, len(branch.name)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import uproot
 
@@ -21,13 +21,16 @@ try:
 except ImportError:
     isal_zlib = None  # type: ignore[assignment]
 
+Content = Union[bytes, bytearray, memoryview]
+_Decompress = Callable[[memoryview, int], Content]
+
 _ISAL_LEVEL = 2  # leaves 1 to 2 % more of NanoAOD than zlib's level 5 does
 _LAST_FAST = 5  # the highest level of zlib in whose place ISA-L is used
 # header of a compressed block: codec, method, its bytes, and decompressed (24 bits each)
 _BLOCK = struct.Struct("<2sxHBHB")
 
 
-def fast_deflate(content: Any, level: int) -> Optional[bytes]:
+def fast_deflate(content: Content, level: int) -> Optional[bytes]:
     """Deflate a buffer by ISA-L, with its level 0 to 3; None if it is not installed."""
     if isal_zlib is None:
         return None
@@ -42,10 +45,9 @@ class Zlib(uproot.ZLIB):  # type: ignore[misc]
     @property
     def code_pair(self) -> tuple[int, int]:
         """Number of the algorithm, and level; uproot knows it for its own classes only."""
-        pair: tuple[int, int] = uproot.ZLIB(self.level).code_pair
-        return pair
+        return uproot.ZLIB(self.level).code_pair
 
-    def compress(self, data: Any) -> bytes:
+    def compress(self, data: Content) -> bytes:
         """Compress a block."""
         fast = fast_deflate(data, _ISAL_LEVEL) if self.level <= _LAST_FAST else None
         return super().compress(data) if fast is None else fast
@@ -73,7 +75,7 @@ def compression_of(text: str) -> Any:
     return found
 
 
-def decompressed(content: memoryview, full: int) -> Any:
+def decompressed(content: memoryview, full: int) -> Content:
     """The content of compressed blocks, `full` bytes.
 
     Raises Exception if they are damaged, or their package is not installed.
@@ -105,12 +107,12 @@ class _Zstd(threading.local):
         try:
             import zstandard
         except ImportError:
-            self.decompress: Callable[[Any, int], Any] = uproot.ZSTD(1).decompress
+            self.decompress: _Decompress = uproot.ZSTD(1).decompress
         else:
             self.decompress = zstandard.ZstdDecompressor().decompress
 
 
-def inflate(content: Any, full: int) -> Any:
+def inflate(content: Content, full: int) -> Content:
     """Inflate a buffer to `full` bytes, by ISA-L if it is installed.
 
     Raises Exception if it is damaged.
@@ -120,13 +122,13 @@ def inflate(content: Any, full: int) -> Any:
     )
 
 
-def _xz(block: memoryview, full: int) -> Any:
+def _xz(block: memoryview, full: int) -> Content:
     import lzma  # takes two thirds of the time of cramjam, which newer uproot uses
 
     return lzma.decompress(block, lzma.FORMAT_XZ)
 
 
-def _lz4(block: memoryview, full: int) -> Any:
+def _lz4(block: memoryview, full: int) -> Content:
     import xxhash  # uproot needs it for LZ4, too
 
     checksum, data = block[:8], block[8:]
@@ -136,8 +138,8 @@ def _lz4(block: memoryview, full: int) -> Any:
 
 
 _zstd = _Zstd()
-_decompress_lz4: Callable[[Any, int], Any] = uproot.LZ4(1).decompress
-_CODECS: dict[bytes, Callable[[Any, int], Any]] = {
+_decompress_lz4: _Decompress = uproot.LZ4(1).decompress
+_CODECS: dict[bytes, _Decompress] = {
     b"ZL": inflate,
     b"XZ": _xz,
     b"L4": _lz4,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
+import uproot
 from numpy.typing import NDArray
+from uproot.writing import identify
+
+from MLTools.NanoML.rootio.lists import Array
 
 _CLASSES = re.compile("TH[123][CSIFD]|TProfile([23]D)?")
 _AXES = ("fXaxis", "fYaxis", "fZaxis")
@@ -22,7 +26,7 @@ def is_histogram(kind: str) -> bool:
     return _CLASSES.fullmatch(kind) is not None
 
 
-def add_histogram(total: Any, other: Any) -> Optional[str]:
+def add_histogram(total: uproot.Model, other: uproot.Model) -> Optional[str]:
     """Add histogram `other` to `total`, as `hadd` does: contents, errors, entries, and the sums behind means.
 
     Returns None, or why they cannot be added; then `total` stays as it was.
@@ -45,29 +49,29 @@ def add_histogram(total: Any, other: Any) -> Optional[str]:
     return None
 
 
-def bins_of(histogram: Any) -> list[NDArray[Any]]:
+def bins_of(histogram: uproot.Model) -> list[Array]:
     """All numbers in the bins of a histogram, overflow included: contents, and sums of squared weights."""
     return [np.asarray(array) for array in _arrays(histogram).values()]
 
 
-def _is_same(axis: Any, other: Any) -> bool:
+def _is_same(axis: uproot.Model, other: uproot.Model) -> bool:
     return axis.labels() == other.labels() and np.array_equal(axis.edges(), other.edges())
 
 
-def _parts(model: Any) -> Iterator[Any]:
+def _parts(model: uproot.Model) -> Iterator[uproot.Model]:
     """A histogram and the objects of its base classes, in the same order for all histograms of a class."""
     yield model
     for base in model.bases:
         yield from _parts(base)
 
 
-def _arrays(histogram: Any) -> dict[str, Any]:
+def _arrays(histogram: uproot.Model) -> dict[str, uproot.Model]:
     found = {name: histogram.member(name) for name in _ARRAYS if name and histogram.has_member(name)}
     contents = next(part for part in _parts(histogram) if part.classname.startswith("TArray"))
     return {_CONTENTS: contents, **found}
 
 
-def _sum(name: str, mine: dict[str, Any], theirs: dict[str, Any]) -> Optional[NDArray[Any]]:
+def _sum(name: str, mine: dict[str, uproot.Model], theirs: dict[str, uproot.Model]) -> Optional[Array]:
     """The sum of one array of two histograms; None if it is too large for its type."""
     pair = [np.asarray(arrays[name]) for arrays in (mine, theirs)]
     if name in _SQUARES and len(pair[0]) != len(pair[1]):
@@ -87,7 +91,7 @@ def root_histogram(
     axes: Sequence[tuple[str, Sequence[float]]],
     values: NDArray[np.float64],
     variances: NDArray[np.float64],
-) -> Any:
+) -> uproot.Model:
     """Make a TH1D, TH2D or TH3D that uproot can write.
 
     Parameters
@@ -97,8 +101,6 @@ def root_histogram(
     values, variances
         Contents and squares of their errors, underflow and overflow first and last on each axis: float64 of shape (bins + 2, ...).
     """
-    from uproot.writing import identify
-
     made = [
         identify.to_TAxis(axis, title, len(edges) - 1, edges[0], edges[-1], np.array(edges))
         for axis, (title, edges) in zip(("xaxis", "yaxis", "zaxis"), axes)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Union
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
+
+Array = NDArray[np.generic]
+"""Numbers, truth values, or records, of whatever type."""
 
 _Index = NDArray[np.int64]
 
@@ -22,7 +25,7 @@ class Lists:
 
     # where the list of each event begins, and the last ends, from 0. Branches of a collection often share it.
     offsets: ak.index.Index64
-    numbers: NDArray[Any]  # those of the first event first, and none after those of the last
+    numbers: Array  # those of the first event first, and none after those of the last
 
     @classmethod
     def of(cls, array: ak.Array) -> Lists:
@@ -41,24 +44,28 @@ class Lists:
         return ak.Array(ak.contents.ListOffsetArray(self.offsets, ak.contents.NumpyArray(self.numbers)))
 
 
-def is_plain(layout: Any) -> bool:
+Values = Union[Array, Lists, ak.Array]
+"""A number or a list for each event."""
+
+
+def is_plain(layout: ak.contents.Content) -> bool:
     """Whether the layout of an awkward array is just offsets and numbers."""
     return isinstance(layout, ak.contents.ListOffsetArray) and isinstance(layout.content, ak.contents.NumpyArray)
 
 
-def plain(values: Any) -> NDArray[Any] | Lists:
+def plain(values: Values) -> Array | Lists:
     """An array of numbers or `Lists`, from one of these or an awkward array."""
     if isinstance(values, (np.ndarray, Lists)):
         return values
     return Lists.of(values) if values.ndim > 1 else np.asarray(ak.to_numpy(values))
 
 
-def same_lists(one: Any, other: Any) -> bool:
+def same_lists(one: ak.index.Index, other: ak.index.Index) -> bool:
     """Whether the offsets of two layouts are those of lists with the same lengths; in a collection they often are one."""
     return one is other or np.array_equal(one.data, other.data)
 
 
-def in_double_precision(array: Any) -> Any:
+def in_double_precision(array: Array | ak.Array) -> Array | ak.Array:
     """An array of numbers or of lists; floating-point numbers in double precision, others as they are."""
     if isinstance(array, np.ndarray):
         return array.astype(np.float64) if array.dtype.kind == "f" else array
@@ -73,26 +80,28 @@ def in_double_precision(array: Any) -> Any:
     return ak.Array(doubled if content is layout else ak.contents.ListOffsetArray(layout.offsets, doubled))
 
 
-def joined(parts: Sequence[Any]) -> Any:
+def joined(parts: Sequence[Values]) -> Values:
     """Arrays of numbers, `Lists` or awkward arrays, one after the other; one of these kinds if all are of it."""
     if len(parts) == 1:
         return parts[0]
-    if all(isinstance(part, np.ndarray) for part in parts):
-        return np.concatenate(parts)
-    if all(isinstance(part, Lists) for part in parts):
-        counts = np.concatenate([np.diff(np.asarray(part.offsets.data)) for part in parts])
-        return Lists(ak.index.Index64(offsets_of(counts)), np.concatenate([part.numbers for part in parts]))
+    numbers = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(numbers) == len(parts):
+        return np.concatenate(numbers)
+    lists = [part for part in parts if isinstance(part, Lists)]
+    if len(lists) == len(parts):
+        counts = np.concatenate([np.diff(np.asarray(part.offsets.data)) for part in lists])
+        return Lists(ak.index.Index64(offsets_of(counts)), np.concatenate([part.numbers for part in lists]))
     return ak.concatenate([part.array() if isinstance(part, Lists) else part for part in parts])
 
 
-def offsets_of(counts: NDArray[Any]) -> _Index:
+def offsets_of(counts: Array) -> _Index:
     """Where the list of each event begins, and the last ends: int64, shape (events + 1,), from 0."""
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
 
 
-def default(value: Any, events: int, beside: Any = None) -> Any:
+def default(value: object, events: int, beside: ak.Array | None = None) -> Array | ak.Array:
     """A value in place of a branch that a file lacks.
 
     Parameters
@@ -117,7 +126,7 @@ def default(value: Any, events: int, beside: Any = None) -> Any:
     return Lists(offsets, np.full(offsets.data[-1], value)).array()
 
 
-def picked_lists(offsets: NDArray[Any], rows: NDArray[Any]) -> tuple[_Index, _Index]:
+def picked_lists(offsets: NDArray[np.integer], rows: NDArray[np.integer]) -> tuple[_Index, _Index]:
     """The offsets of the lists of some events, and the positions of their numbers among those of all events."""
     begin = offsets[:-1][rows]
     counts = offsets[1:][rows] - begin
@@ -134,9 +143,9 @@ class Picker:
     def __init__(self, rows: _Index) -> None:
         self._rows = rows
         # offsets, offsets of what is picked, positions; by the number of objects
-        self._known: dict[int, list[tuple[Any, ak.index.Index64, _Index]]] = {}
+        self._known: dict[int, list[tuple[ak.index.Index, ak.index.Index64, _Index]]] = {}
 
-    def __call__(self, array: Any) -> Any:
+    def __call__(self, array: Values) -> Values:
         """The values of these events: of the same type (array, `Lists` or awkward array), and never a view."""
         if isinstance(array, np.ndarray):
             return array[self._rows]
@@ -149,7 +158,7 @@ class Picker:
             return ak.to_packed(array[self._rows])
         return self._picked(layout.offsets, np.asarray(layout.content.data)).array()
 
-    def _picked(self, index: Any, numbers: NDArray[Any]) -> Lists:
+    def _picked(self, index: ak.index.Index, numbers: Array) -> Lists:
         similar = self._known.setdefault(int(index.data[-1]), [])
         for known, picked, where in similar:
             if same_lists(known, index):

@@ -13,12 +13,11 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import uproot
-from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.compression import compression_of
-from MLTools.NanoML.rootio.lists import Lists, offsets_of, same_lists
+from MLTools.NanoML.rootio.lists import Array, Lists, Values, offsets_of, same_lists
 from MLTools.NanoML.terminal.progress import say_once
 
 _ROWS_PER_BASKET = 25_000
@@ -56,7 +55,7 @@ class NanoWriter:
         with contextlib.suppress(OSError):
             self._stream.close()
 
-    def write_tree(self, name: str, branches: Mapping[str, Branch], arrays: Mapping[str, Any]) -> None:
+    def write_tree(self, name: str, branches: Mapping[str, Branch], arrays: Mapping[str, Values]) -> None:
         """Write another, small tree."""
         tree = NanoTree(self._file, name, branches, self._format)
         tree.extend(arrays)
@@ -66,7 +65,7 @@ class NanoWriter:
         """Write a string, or a histogram that uproot has read."""
         self._file[name] = content
 
-    def finish(self, record: tuple[str, Mapping[str, Branch], Mapping[str, Any]] | None = None) -> None:
+    def finish(self, record: tuple[str, Mapping[str, Branch], Mapping[str, Values]] | None = None) -> None:
         """Write pending rows, and the tree with the record of where the file comes from, as `write_tree` takes it."""
         self.events.flush()
         if record is not None:
@@ -78,19 +77,19 @@ class _Stream:
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "w+b")  # noqa: SIM115
-        self._now: Any = io.BytesIO()
+        self._now: io.BytesIO | io.BufferedRandom = io.BytesIO()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._now, name)
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes) -> int:
         if self._now is not self._file and self._now.tell() + memoryview(data).nbytes > _BYTES_IN_MEMORY:
             self._to_disk()
-        written: int = self._now.write(data)
-        return written
+        return self._now.write(data)
 
     def _to_disk(self) -> None:
         memory, self._now = self._now, self._file
+        assert isinstance(memory, io.BytesIO)
         self._file.write(memory.getbuffer())
         self._file.seek(memory.tell())
 
@@ -118,7 +117,7 @@ class NanoTree:
             for name, branch in branches.items()
             if not branch.is_jagged and name[1:] not in self._collections
         }
-        self._pending: dict[str, list[NDArray[Any]]] = {}  # numbers of all branches, counters included
+        self._pending: dict[str, list[Array]] = {}  # numbers of all branches, counters included
         self._rows = self._bytes = 0
         self.entries = 0
         self._tree: Any
@@ -152,7 +151,7 @@ class NanoTree:
             types[name] = ak.types.ListType(numbers[0] if _is_single(members) else record)
         return types
 
-    def extend(self, arrays: Mapping[str, Any]) -> None:
+    def extend(self, arrays: Mapping[str, Values]) -> None:
         """Add rows: all `columns`, of the same length, as numpy and awkward arrays and `Lists`.
 
         Raises NanoMLError if branches of one collection have different numbers of objects.
@@ -185,10 +184,11 @@ class NanoTree:
         """Write the rows that are pending."""
         if not self._pending:
             return
-        columns: dict[str, Any] = {name: np.concatenate(self._pending.pop(name)) for name in list(self._pending)}
+        numbers = {name: np.concatenate(self._pending.pop(name)) for name in list(self._pending)}
+        columns: dict[str, Array | Lists] = {**numbers}
         for collection, members in self._collections.items():
-            index = ak.index.Index64(offsets_of(columns["n" + collection]))
-            columns.update({branch.name: Lists(index, columns[branch.name]) for branch in members})
+            index = ak.index.Index64(offsets_of(numbers["n" + collection]))
+            columns.update({branch.name: Lists(index, numbers[branch.name]) for branch in members})
         self._tree.fill(columns)
         self.entries += self._rows
         self._rows = self._bytes = 0
@@ -230,7 +230,7 @@ class _PublicTree:
         self._collections = collections
         self._tree = directory.mktree(name, types, title=name)
 
-    def fill(self, columns: Mapping[str, NDArray[Any] | Lists]) -> None:
+    def fill(self, columns: Mapping[str, Array | Lists]) -> None:
         """Write a basket of each branch, by the names of all branches with counters."""
         rest = dict(columns)
         for name, members in self._collections.items():
@@ -246,7 +246,7 @@ def _is_single(members: Sequence[Branch]) -> bool:
     return members[0].collection == members[0].name
 
 
-def _numpy(values: Any) -> NDArray[Any]:
+def _numpy(values: Values) -> Array:
     return values if isinstance(values, np.ndarray) else np.asarray(ak.to_numpy(values))
 
 

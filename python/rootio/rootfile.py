@@ -10,27 +10,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from textwrap import shorten
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar
 
 import awkward as ak
 import numpy as np
-from numpy.typing import NDArray
+import uproot
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.access import Access
 from MLTools.NanoML.rootio.baskets import PlainBranches
 from MLTools.NanoML.rootio.branches import Branch, TreeBranches, counter_of
-from MLTools.NanoML.rootio.lists import Lists
+from MLTools.NanoML.rootio.lists import Lists, Values
 from MLTools.NanoML.rootio.ntuple.reader import NTuple, check_version
-from MLTools.NanoML.rootio.ttree import OtherTreeError, StoredBranches
+from MLTools.NanoML.rootio.ttree import Branches, OtherTreeError, StoredBranches
 
 __all__ = ["PROVENANCE", "NoTreeError", "RootFile"]
 
 T = TypeVar("T")
-Plain = Union[NDArray[Any], Lists, ak.Array]
-"""The content of a branch: one number or one list of numbers for each event, or else an awkward array."""
-
 _AHEAD = 2  # ranges that are announced at least while one is read
 _PORTION = 4_000_000  # bytes in the file of what is read at once while more of a range is on its way
 PROVENANCE = "nanoml"
@@ -97,7 +94,7 @@ class RootFile:
         self._opened = None
         # other threads may use these attributes while the file is read again, so they change at the end only
         ntuple: NTuple | None = None
-        objects: Mapping[str, Any] = {}
+        objects: Branches = {}
         branches: Mapping[str, Branch]
         if self._class_of(self._name) == _NTUPLE:
             check_version(f"{self.path}: `{self._name}` is an RNTuple")
@@ -120,7 +117,7 @@ class RootFile:
             raise NoTreeError(f"{self.path}: has no tree `{tree}`. It has: {have}.")
         return classes[tree]
 
-    def _objects_of(self, tree: str) -> tuple[int, Mapping[str, Any]]:
+    def _objects_of(self, tree: str) -> tuple[int, Branches]:
         """The number of entries of a TTree, and its branches as they are in the file: `StoredBranch` or uproot's."""
         if self._class_of(tree) == "TTree":
             key = self._file.key(tree)
@@ -133,18 +130,18 @@ class RootFile:
                 return stored.entries, stored
         return self._objects_by_uproot(tree)
 
-    def _object_of(self, tree: str, branch: str) -> Any:
+    def _object_of(self, tree: str, branch: str) -> uproot.TBranch:
         return self._attempt(lambda: self._objects_by_uproot(tree)[1][branch])
 
-    def _objects_by_uproot(self, tree: str) -> tuple[int, dict[str, Any]]:
+    def _objects_by_uproot(self, tree: str) -> tuple[int, dict[str, uproot.TBranch]]:
         found = self._tree if tree == self._name else self._file[tree]
-        objects: dict[str, Any] = {}
+        objects: dict[str, uproot.TBranch] = {}
         for each in found.branches:
             objects.setdefault(each.name, each)  # of several with one name, uproot reads the first
         return int(found.num_entries), objects
 
     @property
-    def _tree(self) -> Any:
+    def _tree(self) -> uproot.TTree:
         """The tree of events as uproot opens it, which takes long and is seldom needed."""
         if self._opened is None:
             found = self._file[self._name]
@@ -201,8 +198,8 @@ class RootFile:
         names: Iterable[str],
         start: int = 0,
         stop: int | None = None,
-        pick: Callable[[Plain], Plain] = lambda values: values,
-    ) -> dict[str, Plain]:
+        pick: Callable[[Values], Values] = lambda values: values,
+    ) -> dict[str, Values]:
         """As `read`, but a branch with one number or one list of numbers for each event is not an awkward array.
 
         Only what `pick` returns for a branch is kept while the next one is read.
@@ -220,7 +217,7 @@ class RootFile:
         arrays = self._attempt(lambda: self._arrays(actual, start, max(start, stop), pick))
         return {name: arrays[branch.name] for name, branch in asked.items()}
 
-    def _arrays(self, names: list[str], start: int, stop: int, pick: Callable[[Plain], Plain]) -> dict[str, Plain]:
+    def _arrays(self, names: list[str], start: int, stop: int, pick: Callable[[Values], Values]) -> dict[str, Values]:
         if self._ntuple is not None:
             return self._ntuple.read(names, start, stop, pick)
         found = self._plain.read(self._access.take, names, start, stop, pick) if self._access.is_fast else {}
@@ -393,7 +390,7 @@ class RootFile:
         return self._attempt(read)
 
 
-def _array(values: Plain) -> ak.Array:
+def _array(values: Values) -> ak.Array:
     if isinstance(values, Lists):
         return values.array()
     return ak.Array(ak.contents.NumpyArray(values)) if isinstance(values, np.ndarray) else values

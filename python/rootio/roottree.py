@@ -31,7 +31,7 @@ from uproot.reading import _key_format_big
 from uproot.serialization import string
 
 from MLTools.NanoML.rootio.branches import Branch
-from MLTools.NanoML.rootio.lists import Lists, offsets_of
+from MLTools.NanoML.rootio.lists import Array, Lists, offsets_of
 
 _KNOWN = (5, 7, 7)  # the newest uproot that is known to work
 
@@ -70,6 +70,9 @@ _TREE_NUMBERS = (
 )  # fmt: skip
 
 
+_Described = dict[str, Any]  # a branch, as uproot describes it while it writes
+
+
 class _Content(NamedTuple):
     """The content of a basket."""
 
@@ -97,7 +100,7 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
             branch["fTitle"] = described.title
         return branch
 
-    def fill(self, file: Any, columns: Mapping[str, NDArray[Any] | Lists]) -> None:
+    def fill(self, file: Any, columns: Mapping[str, Array | Lists]) -> None:
         """Write a basket of each branch, counters included, into uproot's `file`; there must be one entry at least.
 
         Raises ValueError if the numbers of entries differ, or a basket is larger than 2 GiB.
@@ -124,10 +127,10 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         self.write_updates(file.sink)
 
     @property
-    def _plain_branches(self) -> list[dict[str, Any]]:
+    def _plain_branches(self) -> list[_Described]:
         return [branch for branch in self._branch_data if branch["kind"] != "record"]
 
-    def _numbers(self, branch: dict[str, Any], values: NDArray[Any]) -> _Content:
+    def _numbers(self, branch: _Described, values: Array) -> _Content:
         if values.shape[1:] != branch["shape"]:
             raise ValueError(f"{branch['fName']} has the shape {values.shape[1:]}, not {branch['shape']}")
         if branch["kind"] == "counter":
@@ -135,7 +138,7 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         packed = values.astype(branch["dtype"]).tobytes()
         return _Content(packed, len(packed), branch["dtype"].itemsize * math.prod(branch["shape"]))
 
-    def _lists(self, branch: dict[str, Any], numbers: NDArray[Any], begins: NDArray[np.int32]) -> _Content:
+    def _lists(self, branch: _Described, numbers: Array, begins: NDArray[np.int32]) -> _Content:
         packed = numbers.astype(branch["dtype"]).tobytes()
         key = np.int32(len(self._names_in_key(branch)) + _KEY_OF_BASKET)
         places = (begins * np.int32(branch["dtype"].itemsize) + key).astype(">i4")
@@ -143,10 +146,10 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         lists = _NUMBER_OF_LISTS.pack(len(begins)) + places.tobytes()
         return _Content(packed + lists, len(packed), len(begins) + 1)
 
-    def _names_in_key(self, branch: dict[str, Any]) -> bytes:
+    def _names_in_key(self, branch: _Described) -> bytes:
         return _names("TBasket", branch["fName"], self._name)
 
-    def _write_basket(self, sink: Any, branch: dict[str, Any], content: _Content, entries: int) -> None:
+    def _write_basket(self, sink: Any, branch: _Described, content: _Content, entries: int) -> None:
         packed, names = compression.compress(content.data, branch["compression"]), self._names_in_key(branch)
         key = len(names) + _KEY_OF_BASKET
         size, full = key + len(packed), key + len(content.data)
@@ -206,7 +209,7 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         arrays = _array(len(branches), b"".join(parts), _OF_BRANCHES) + _array(len(branches), references)
         return _versioned(20, head + arrays + bytes(28))  # no aliases, indices, friends, user information
 
-    def _branch(self, branch: dict[str, Any], position: int, key: int) -> bytes:
+    def _branch(self, branch: _Described, position: int, key: int) -> bytes:
         """A branch and its leaf, at some position after the key."""
         head = _named(branch["fName"], branch["fTitle"], _OF_BRANCH) + _FILL
         # the beginning of the content of the branch
@@ -225,7 +228,7 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         return _object("TBranch", _versioned(13, head + b"".join(arrays) + baskets_file))
 
 
-def _leaf(branch: dict[str, Any]) -> bytes:
+def _leaf(branch: _Described) -> bytes:
     letter = cascadetree._dtype_to_char[branch["dtype"]]
     extremes = branch["tleaf_special_struct"] = _EXTREMES[letter.upper()]
     counter = branch["counter"]
@@ -270,7 +273,7 @@ class _OpenTree:
     def __init__(self, tree: RootTree, file: Any) -> None:
         self.tree, self._file = tree, file
 
-    def fill(self, columns: Mapping[str, NDArray[Any] | Lists]) -> None:
+    def fill(self, columns: Mapping[str, Array | Lists]) -> None:
         self.tree.fill(self._file, columns)
 
 

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
+import uproot
 from numpy.typing import NDArray
 
 _TREE, _BRANCH, _LEAF, _ARRAY = 20, 13, 2, 3  # versions of the classes
@@ -47,7 +48,7 @@ class StoredBranch:
 
     name: str
     title: str
-    dtype: np.dtype[Any]  # type of the numbers in the file, big-endian
+    dtype: np.dtype[np.generic]  # type of the numbers in the file, big-endian
     dimensions: tuple[int, ...]  # of an array for each event, or for each element of a list; empty for a number
     counter: str | None  # the branch with the lengths of the lists; None without lists
     uncompressed_bytes: int  # of all baskets
@@ -58,11 +59,15 @@ class StoredBranch:
     @property
     def entry_offsets(self) -> list[int]:
         """`entries`, as in uproot's branches."""
-        found: list[int] = self.entries.tolist()
-        return found
+        return self.entries.tolist()
 
 
-class StoredBranches(Mapping[str, Any]):
+TreeBranch = Union[StoredBranch, uproot.TBranch]
+Branches = Mapping[str, TreeBranch]
+"""The branches of a tree by their names, as they are in the file."""
+
+
+class StoredBranches(Branches):
     """The branches of a TTree by their names, each read when it is first asked for, as most never are.
 
     Parameters
@@ -80,7 +85,7 @@ class StoredBranches(Mapping[str, Any]):
         It cannot even be said what branches there are.
     """
 
-    def __init__(self, content: bytes, key_length: int, others: Callable[[str], Any]) -> None:
+    def __init__(self, content: bytes, key_length: int, others: Callable[[str], uproot.TBranch]) -> None:
         self._content, self._key_length, self._others = content, key_length, others
         try:
             self.entries, self._places = _Parser(content, key_length).tree()
@@ -88,9 +93,9 @@ class StoredBranches(Mapping[str, Any]):
             raise OtherTreeError from problem
         self._names, self._begins = list(self._places), [begin for begin, _ in self._places.values()]
         self._leaves: dict[str, int] = {}  # their places, by the names of branches
-        self._known: dict[str, Any] = {}
+        self._known: dict[str, TreeBranch] = {}
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> TreeBranch:
         if name not in self._known:
             place = self._places[name]
             try:
@@ -124,7 +129,7 @@ class StoredBranches(Mapping[str, Any]):
 
 
 @cache
-def _dtype(kind: str, is_unsigned: bool) -> np.dtype[Any]:
+def _dtype(kind: str, is_unsigned: bool) -> np.dtype[np.generic]:
     return np.dtype(_TYPES[kind].replace("i", "u") if is_unsigned else _TYPES[kind])
 
 
@@ -202,7 +207,7 @@ class _Parser:
             raise OtherTreeError
         return branch, leaf, counted_by
 
-    def _leaf(self) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    def _leaf(self) -> tuple[np.dtype[np.generic], tuple[int, ...], int]:
         end, kind = self._object("TLeaf")
         kind = kind[5:]
         self._enter(1, end)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.rootio.compression import decompressed
+from MLTools.NanoML.rootio.lists import Array
 
 _HEADER, _FOOTER, _PAGES = 1, 2, 3  # kinds of envelopes
 _WORD = struct.Struct("<Q")
@@ -62,7 +63,7 @@ class Cluster(NamedTuple):
     content: bytes
     places: list[int]
 
-    def pages(self, column: int) -> NDArray[Any]:
+    def pages(self, column: int) -> NDArray[np.void]:
         """The pages of a column: numbers of elements and bytes, and places; none if it came later, or is stored in another way."""
         if column >= len(self.places):
             return np.empty(0, _PAGE)
@@ -192,7 +193,7 @@ SORTED = {**dict(zip(range(0x05, 0x0B), range(0x11, 0x17))), 0x0C: 0x18, 0x0D: 0
 """Encodings of plain numbers, and those that ROOT compresses instead, whose bytes are sorted by their places."""
 
 
-def numbers_of(raw: bytes, place: tuple[int, int], elements: int, kind: int) -> NDArray[Any]:
+def numbers_of(raw: bytes, place: tuple[int, int], elements: int, kind: int) -> Array:
     """The elements of a page: its bytes, its place and size in the file, its number of elements, and the type of its column.
 
     Raises Exception if it is damaged.
@@ -215,11 +216,11 @@ def numbers_of(raw: bytes, place: tuple[int, int], elements: int, kind: int) -> 
     return numbers.view(dtype)
 
 
-def bytes_of(values: NDArray[Any], kind: int) -> bytes:
+def bytes_of(values: Array, kind: int) -> bytes:
     """A page with these numbers, before it is compressed."""
     dtype = np.dtype(TYPES[kind])
     if kind == BITS:
-        return np.packbits(values, bitorder="little").tobytes()
+        return np.packbits(values.astype(np.bool_, copy=False), bitorder="little").tobytes()
     numbers = values.astype(dtype, copy=False)
     if kind in PLAIN:
         return numbers.tobytes()
@@ -230,7 +231,7 @@ def bytes_of(values: NDArray[Any], kind: int) -> bytes:
     return np.ascontiguousarray(numbers).view(np.uint8).reshape(-1, dtype.itemsize).T.tobytes()
 
 
-def _unsplit(rows: NDArray[np.uint8]) -> NDArray[Any]:
+def _unsplit(rows: NDArray[np.uint8]) -> NDArray[np.integer]:
     """Unsigned integers from their bytes, row by row from the lowest; their halves are joined, which a processor does fast."""
     if len(rows) == 1:
         return rows[0]

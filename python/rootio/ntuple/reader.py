@@ -10,18 +10,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional
 
 import awkward as ak
 import numpy as np
 import uproot
-from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.baskets import Take
 from MLTools.NanoML.rootio.branches import Branch
-from MLTools.NanoML.rootio.lists import Lists
+from MLTools.NanoML.rootio.lists import Array, Lists, Values
 from MLTools.NanoML.rootio.ntuple.pages import TYPES, Description, numbers_of
 
 _COLLECTION, _RECORD = 1, 2
@@ -146,7 +145,6 @@ class Fields:
 
 _OLDEST = (5, 7)  # uproot that reads and writes what ROOT and CMSSW do
 
-Values = Union[NDArray[Any], Lists, ak.Array]
 TakeOf = Callable[[Iterable[tuple[int, int]]], Take]
 
 
@@ -197,7 +195,7 @@ class NTuple:
     def __init__(self, model: Any, take: TakeOf) -> None:
         self._model, self._take = model, take
         self._pages: dict[tuple[int, int], _Pages] = {}
-        self._cut: dict[int, tuple[int, int, NDArray[Any]]] = {}
+        self._cut: dict[int, tuple[int, int, Array]] = {}
         self._description = Description.read(model.all_members, lambda *place: take([place])(*place))
         clusters = self._description.clusters
         self.entries = sum(cluster.entries for cluster in clusters)
@@ -304,17 +302,17 @@ class NTuple:
             pages = self._pages_of(span.cluster, column)
             yield from (pages.places[page] for page in pages.among(span))
 
-    def _read_columns(self, spans: Mapping[int, Sequence[_Span]]) -> dict[int, list[NDArray[Any]]]:
+    def _read_columns(self, spans: Mapping[int, Sequence[_Span]]) -> dict[int, list[Array]]:
         take = self._take(place for column, parts in spans.items() for place in self._places(column, parts))
         return {column: [self._elements(column, span, take) for span in parts] for column, parts in spans.items()}
 
-    def _elements(self, column: int, span: _Span, take: Take) -> NDArray[Any]:
+    def _elements(self, column: int, span: _Span, take: Take) -> Array:
         """A range of the elements of a column in a cluster."""
         kind = self._description.columns[column].kind
         if kind not in TYPES or column in self._several:
             return self._of_uproot(column, span)
         pages = self._pages_of(span.cluster, column)
-        parts: list[NDArray[Any]] = []
+        parts: list[Array] = []
         if span.stop > pages.begins[-1]:
             raise ValueError(f"a column of cluster {span.cluster} has {pages.begins[-1]} of {span.stop} elements")
         if span.start < pages.begins[0]:
@@ -332,11 +330,11 @@ class NTuple:
             parts.append(values[max(span.start - begin, 0) : span.stop - begin])
         return _joined(parts, np.dtype(TYPES[kind]))
 
-    def _of_uproot(self, column: int, span: _Span) -> NDArray[Any]:
+    def _of_uproot(self, column: int, span: _Span) -> Array:
         """The same by uproot, which knows all ways to store numbers."""
         values = self._model.read_cluster_range(column, span.cluster, span.cluster + 1)
         is_index = self._description.columns[column].kind in uproot.const.rntuple_index_types
-        found: NDArray[Any] = values[1:] if is_index else values  # it puts a 0 before the ends of lists
+        found: Array = values[1:] if is_index else values  # it puts a 0 before the ends of lists
         return found[span.start : span.stop]
 
 
@@ -347,7 +345,7 @@ class _Limits(NamedTuple):
     spans: Sequence[_Span]  # their numbers
 
 
-def _limits(spans: Sequence[_Span], ends: Sequence[NDArray[Any]]) -> _Limits:
+def _limits(spans: Sequence[_Span], ends: Sequence[Array]) -> _Limits:
     """From the ends of the lists in each cluster, with the one before the first row if it has any."""
     offsets = np.zeros(sum(stop - start for _, start, stop in spans) + 1, np.int64)
     found, position = [], 1
@@ -363,7 +361,7 @@ def _limits(spans: Sequence[_Span], ends: Sequence[NDArray[Any]]) -> _Limits:
     return _Limits(ak.index.Index64(offsets), found)
 
 
-def _joined(parts: Sequence[NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _joined(parts: Sequence[Array], dtype: np.dtype[np.generic]) -> Array:
     if len(parts) == 1:
         return parts[0].astype(dtype, copy=False)
     return np.concatenate(parts, dtype=dtype, casting="unsafe") if parts else np.empty(0, dtype)

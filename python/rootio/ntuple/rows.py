@@ -14,9 +14,8 @@ import numpy as np
 import uproot
 import uproot.writing._cascadentuple as cascadentuple
 import xxhash
-from numpy.typing import NDArray
 
-from MLTools.NanoML.rootio.lists import Lists
+from MLTools.NanoML.rootio.lists import Array, Lists
 from MLTools.NanoML.rootio.ntuple.pages import SORTED, bytes_of
 
 _KNOWN = "5.7.7"  # the uproot that is known to work
@@ -74,11 +73,11 @@ class Rows(cascadentuple.NTuple):  # type: ignore[misc]
 
     _footer_key: Any  # uproot's
 
-    def fill(self, sink: Any, values: Sequence[NDArray[Any] | Lists]) -> None:
+    def fill(self, sink: Any, values: Sequence[Array | Lists]) -> None:
         """Write a cluster of the fields, in their order."""
         codec = self._directory.freesegments.fileheader.compression
         code = (codec or uproot.ZLIB(0)).code
-        parts: list[NDArray[Any]] = []
+        parts: list[Array] = []
         for each in values:
             parts += (
                 [np.asarray(each.offsets.data)[1:], each.numbers] if isinstance(each, Lists) else [each.reshape(-1)]

@@ -7,10 +7,9 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
-from numpy.typing import NDArray
 
 from MLTools.NanoML.rootio.branches import Branch
-from MLTools.NanoML.rootio.lists import Lists
+from MLTools.NanoML.rootio.lists import Array, Lists
 
 
 class NTupleWriter:
@@ -43,7 +42,7 @@ class NTupleWriter:
         else:
             self._ntuple = directory.mkrntuple(name, form)
 
-    def fill(self, columns: Mapping[str, NDArray[Any] | Lists]) -> None:
+    def fill(self, columns: Mapping[str, Array | Lists]) -> None:
         """Write a cluster, by the names of all branches with counters."""
         found = {name: _of_type(columns[name], branch) for name, branch in self._branches.items()}
         if self._rows is not None:
@@ -63,14 +62,14 @@ def _form(branch: Branch) -> ak.forms.Form:
     return ak.forms.NumpyForm(str(branch.dtype), parameters=title)
 
 
-def _of_type(values: NDArray[Any] | Lists, branch: Branch) -> NDArray[Any] | Lists:
+def _of_type(values: Array | Lists, branch: Branch) -> Array | Lists:
     dtype = np.dtype(branch.dtype)
     if isinstance(values, Lists):
         return Lists(values.offsets, values.numbers.astype(dtype, copy=False))
     return values.astype(dtype, copy=False)
 
 
-def _layout(values: NDArray[Any] | Lists, branch: Branch) -> ak.contents.Content:
+def _layout(values: Array | Lists, branch: Branch) -> ak.contents.Content:
     title = {"__doc__": branch.title} if branch.title else {}
     if isinstance(values, Lists):
         return ak.contents.ListOffsetArray(values.offsets, ak.contents.NumpyArray(values.numbers), parameters=title)
