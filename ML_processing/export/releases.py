@@ -95,8 +95,7 @@ def _limits(onnxruntime: str) -> tuple[int, int]:
 
 @cache
 def _table() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((files(__package__) / "releases.json").read_text(encoding="utf-8"))
-    return content
+    return json.loads((files(__package__) / "releases.json").read_text(encoding="utf-8"))
 
 
 def _number(text: str) -> tuple[int, int]:

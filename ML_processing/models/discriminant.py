@@ -76,8 +76,7 @@ class BoundDiscriminant:
 
     def counts(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether events of these classes, given by their indices (N,), are signal or stand against it."""
-        found: NDArray[np.bool_] = (self.shares > 0)[labels]
-        return found
+        return (self.shares > 0)[labels]
 
     def values(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """Its values, shape (N,), from probabilities (N, classes)."""

@@ -179,8 +179,7 @@ class Scaling(nn.Module):
         """Values of the parameter as the network sees them, float32 of shape (values,)."""
         rows = torch.zeros(len(values), len(self.shape.features))
         rows[:, -1] = torch.tensor(values)
-        scaled: Tensor = self.features(rows)[0][:, -1]
-        return scaled
+        return self.features(rows)[0][:, -1]
 
     @property
     def sentinels(self) -> dict[str, list[float]]:

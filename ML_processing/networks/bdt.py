@@ -93,8 +93,7 @@ class BDT(Boosted):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Outputs, float32 of shape (N, outputs), of inputs as they are."""
-        found: Tensor = _Sum.apply(self._rows(inputs), self.shape.outputs, self.predict, self.trees)
-        return found
+        return _Sum.apply(self._rows(inputs), self.shape.outputs, self.predict, self.trees)
 
     def grow(
         self, training: EventTensors, others: Sequence[EventTensors], rate: float, seed: int

@@ -54,5 +54,4 @@ class DeepSets(nn.Module):
         for it, encoder in zip(self.shape.collections, self.objects, strict=True):
             values, mask, _ = inputs.objects[it.name]
             parts.append(pool(encoder(values), mask, it.max))
-        outputs: Tensor = self.event(torch.cat(parts, dim=1))
-        return outputs
+        return self.event(torch.cat(parts, dim=1))

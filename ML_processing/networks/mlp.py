@@ -45,5 +45,4 @@ class MLP(nn.Module):
         parts = [inputs.features] if self.shape.features else []
         for it in self.shape.collections:
             parts += row(inputs.objects[it.name], it.max)
-        outputs: Tensor = self.layers(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])
-        return outputs
+        return self.layers(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])

@@ -99,8 +99,7 @@ class ParticleNet(nn.Module):
         parts = [inputs.features] if self.shape.features else []
         pooled = pool(self.norm(values), mask, sum(it.max for it in self.shape.collections))
         parts.append(pooled[: inputs.features.shape[0]])
-        outputs: Tensor = self.event(torch.cat(parts, dim=1))
-        return outputs
+        return self.event(torch.cat(parts, dim=1))
 
 
 class _EdgeConv(nn.Module):
@@ -122,8 +121,7 @@ class _EdgeConv(nn.Module):
         sent = nn.functional.embedding(rows, self.sender(normed).flatten(0, 1))
         messages = nn.functional.silu(self.receiver(normed).unsqueeze(2) + sent + self.pair(pairs))
         received = self.received(torch.matmul(weight.unsqueeze(2), messages).squeeze(2))
-        new: Tensor = values + self.dropout(received)
-        return new
+        return values + self.dropout(received)
 
 
 def _never_empty(objects: Tensor) -> Tensor:

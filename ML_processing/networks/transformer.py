@@ -106,8 +106,7 @@ class Transformer(nn.Module):
             values, mask = values[:, :-1], mask[:, :-1]
         pooled = pool(self.norm(values), mask, sum(it.max for it in self.shape.collections))
         parts = [self.norm(token[:, 0]), pooled] + ([inputs.features] if self.shape.features else [])
-        outputs: Tensor = self.output(torch.cat(parts, dim=1))
-        return outputs
+        return self.output(torch.cat(parts, dim=1))
 
 
 class _Block(nn.Module):
@@ -134,8 +133,7 @@ class _Block(nn.Module):
         # a size of -1 cannot be inferred in a graph with 0 events or objects
         joined = seen.reshape(seen.shape[0], seen.shape[1], self.heads * self.each)
         values = values + self.dropout(self.joined(joined))
-        new: Tensor = values + self.dropout(self.layers(values))
-        return new
+        return values + self.dropout(self.layers(values))
 
     def _split(self, values: Tensor) -> Tensor:
         """(N, T, width) to (N, heads, T, width / heads)."""

@@ -148,8 +148,7 @@ def _counted(candidates: Candidates, bins: Bins) -> Iterable[Counts]:
 
     def table(mask: NDArray[np.bool_], values: _Numbers) -> _Table:
         sums = np.bincount(place[mask], values[mask], minlength=bins.shape[0] * bins.shape[1])
-        made: _Table = sums.astype(np.float64).reshape(bins.shape).tolist()
-        return made
+        return sums.astype(np.float64).reshape(bins.shape).tolist()
 
     for each in np.unique(flavour).tolist():
         mine = flavour == each

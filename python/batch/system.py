@@ -196,8 +196,7 @@ def system_of(name: str) -> System:
     if name not in SYSTEMS:
         raise ConfigError(f'"{name}" is not a batch system. Known: {", ".join(SYSTEMS)}.')
     module, _, kind = SYSTEMS[name].partition(":")
-    found: System = getattr(importlib.import_module(module), kind)(name)
-    return found
+    return getattr(importlib.import_module(module), kind)(name)
 
 
 def counted(number: int, what: str) -> str:

@@ -30,8 +30,7 @@ def inspect_file(path: str | os.PathLike[str], show_data: bool = True) -> Inspec
     # each kind needs packages that take long to import, and that not every machine has
     kind = kind_of(name)
     inspect = importlib.import_module(f"{__name__}.{kind}").inspect
-    found: Inspection = inspect(name, show_data) if kind in ("root", "hdf5") else inspect(name)
-    return found
+    return inspect(name, show_data) if kind in ("root", "hdf5") else inspect(name)
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:

@@ -56,8 +56,7 @@ class Discriminant:
     def of(self, probabilities: Floats, classes: Sequence[str]) -> Floats:
         """Its values, shape (...), from probabilities of `classes`, shape (..., classes): numbers from 0 to 1."""
         above, below = coefficients([self], classes)
-        found: Floats = ((probabilities @ above) / np.maximum(probabilities @ below, np.float32(SMALLEST)))[..., 0]
-        return found
+        return ((probabilities @ above) / np.maximum(probabilities @ below, np.float32(SMALLEST)))[..., 0]
 
 
 def coefficients(discriminants: Sequence[Discriminant], classes: Sequence[str]) -> tuple[Floats, Floats]:

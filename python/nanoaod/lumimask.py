@@ -89,8 +89,7 @@ class LumiMask:
             return np.zeros(len(keys), bool)
         at = np.searchsorted(self.first, keys, side="right")
         # before the first range, `at - 1` is the last one, which the second comparison excludes
-        inside: NDArray[np.bool_] = (at > 0) & (keys <= self.last[at - 1])
-        return inside
+        return (at > 0) & (keys <= self.last[at - 1])
 
     def __or__(self, other: LumiMask) -> LumiMask:
         return _merged(np.concatenate([self.first, other.first]), np.concatenate([self.last, other.last]))

@@ -213,5 +213,4 @@ def _positive(curvature: Floats) -> Floats:
     """The nearest matrix whose parabola has a minimum."""
     values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
     highest = max(float(values.max()), 1.0)
-    lifted: Floats = (vectors * np.maximum(np.abs(values), 1e-8 * highest)) @ vectors.T
-    return lifted
+    return (vectors * np.maximum(np.abs(values), 1e-8 * highest)) @ vectors.T
