@@ -7,7 +7,7 @@ each electron, or ragged arrays.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.nanoaod.weights import Factor
+from MLTools.NanoML.rootio.lists import Numbers
 from MLTools.NanoML.schema.settings import setting
 
 __all__ = ["BRANCHES", "RUN2", "corrected", "energy_scale", "energy_uncertainty", "shifted", "smearing"]
@@ -99,7 +100,7 @@ def corrected(events: Events, electrons: ElectronCorrections, is_data: bool) -> 
     if electrons.scale is None:
         return events
 
-    def values(left: Events) -> dict[str, Any]:
+    def values(left: Events) -> dict[str, Numbers]:
         electron = left.flat("Electron")
         eta, r9 = electron.eta + electron.deltaEtaSC, electron.r9
         if is_data:
@@ -138,7 +139,7 @@ def shifted(events: Events, electrons: ElectronCorrections, name: str, direction
     if electrons.smearing is not None and events.before("Electron_pt") is events:
         raise NanoMLError(f"the shift {name} is one of electrons that were corrected: call `corrected` in `prepare`.")
 
-    def values(left: Events) -> dict[str, Any]:
+    def values(left: Events) -> dict[str, Numbers]:
         electron, before = left.flat("Electron"), left.before("Electron_pt").flat("Electron")
         eta = electron.eta + electron.deltaEtaSC
         if name == "electronScale":
@@ -154,11 +155,13 @@ def shifted(events: Events, electrons: ElectronCorrections, name: str, direction
     return events.replaced(["Electron_pt"], values)
 
 
-def _normal(events: Events, electron: Flat) -> Any:
+def _normal(events: Events, electron: Flat) -> Numbers:
     return random_numbers.of_objects(events, electron, random_numbers.ELECTRON)
 
 
-def energy_scale(electrons: ElectronCorrections, pt: Any, eta: Any, r9: Any, gain: Any, run: Any) -> Any:
+def energy_scale(
+    electrons: ElectronCorrections, pt: Numbers, eta: Numbers, r9: Numbers, gain: Numbers, run: Numbers
+) -> Numbers:
     """The factor for the energy of each electron in data.
 
     Parameters
@@ -176,7 +179,7 @@ def energy_scale(electrons: ElectronCorrections, pt: Any, eta: Any, r9: Any, gai
     return _value(scale, ("scale", "total_correction"), pt=pt, eta=eta, r9=r9, gain=gain, run=run)
 
 
-def energy_uncertainty(electrons: ElectronCorrections, pt: Any, eta: Any, r9: Any, gain: Any) -> Factor:
+def energy_uncertainty(electrons: ElectronCorrections, pt: Numbers, eta: Numbers, r9: Numbers, gain: Numbers) -> Factor:
     """The factor for the energy of each electron in simulation when the energy scale is shifted up or down.
 
     Parameters
@@ -201,7 +204,7 @@ def energy_uncertainty(electrons: ElectronCorrections, pt: Any, eta: Any, r9: An
     return Factor(one, {"up": 1 + error, "down": 1 - error})
 
 
-def smearing(electrons: ElectronCorrections, pt: Any, eta: Any, r9: Any, normal: Any) -> Factor:
+def smearing(electrons: ElectronCorrections, pt: Numbers, eta: Numbers, r9: Numbers, normal: Numbers) -> Factor:
     """The factor for the energy of each electron in simulation, for the resolution of data: 1 + N sigma.
 
     The variations, up and down, change the width sigma by its uncertainty.
@@ -232,7 +235,7 @@ def _named(correction: VariedCorrection | None, key: str) -> VariedCorrection:
     return correction
 
 
-def _value(correction: VariedCorrection, keys: tuple[str, ...], **given: Any) -> Any:
+def _value(correction: VariedCorrection, keys: tuple[str, ...], **given: Numbers) -> Numbers:
     """The correction under the first of some keys that it has, for quantities under the names that it has for them."""
     known = {**given, "abseta": abs(given["eta"])}
     inputs = [name for name in correction.correction.inputs if name not in correction.fixed]
@@ -244,6 +247,6 @@ def _value(correction: VariedCorrection, keys: tuple[str, ...], **given: Any) ->
     return correction.value(**{name: chosen if name in _CHOOSERS else known[_INPUTS[name]] for name in inputs})
 
 
-def _choices(correction: VariedCorrection) -> tuple[Any, ...]:
+def _choices(correction: VariedCorrection) -> tuple[Union[str, int], ...]:
     """The possible values of the input that chooses a quantity; empty if the file does not say."""
     return next((axis.choices for name, axis in correction.correction.axes.items() if name in _CHOOSERS), ())

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from MLTools.NanoML.corrections.evaluation import Correction, CorrectionFile
+from MLTools.NanoML.corrections.evaluation import Correction, CorrectionFile, Input
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.weights import Factor
+from MLTools.NanoML.rootio.lists import Mask, Numbers
 from MLTools.NanoML.rootio.versions import did_you_mean
 from MLTools.NanoML.schema.settings import setting
 
@@ -120,7 +121,7 @@ class VariedCorrection:
         """Its name, its inputs, and the nominal value and its variations, in words."""
         return self.correction.name, ", ".join(self.inputs), ", ".join(self.keys.values())
 
-    def __call__(self, *values: Any, where: Any = None, **named: Any) -> Factor:
+    def __call__(self, *values: Input, where: Optional[Mask] = None, **named: Input) -> Factor:
         """The nominal value and all variations; the parameters are those of `Correction`."""
         if self.chooser is None:
             return Factor(self.correction(*values, where=where, **self.fixed, **named))
@@ -130,17 +131,17 @@ class VariedCorrection:
         }
         return Factor(found.pop("nominal"), found)
 
-    def of(self, known: Mapping[str, Any], where: Any = None, **named: Any) -> Factor:
+    def of(self, known: Mapping[str, Input], where: Optional[Mask] = None, **named: Input) -> Factor:
         """As a call, by as many of its inputs as are known of the objects: some eras need more, as phi of electrons in 2023."""
         return self(where=where, **{name: it for name, it in {**known, **named}.items() if name in self.inputs})
 
-    def value(self, *values: Any, where: Any = None, **named: Any) -> Any:
+    def value(self, *values: Input, where: Optional[Mask] = None, **named: Input) -> Numbers:
         """The correction itself, with the fixed inputs; the input that chooses variations must be given."""
         return self.correction(*values, where=where, **self.fixed, **named)
 
 
 def variations_of(
-    correction: Correction, fixed: Mapping[str, Any], names: Optional[Mapping[str, str]] = None
+    correction: Correction, fixed: Mapping[str, Input], names: Optional[Mapping[str, str]] = None
 ) -> tuple[Optional[str], Mapping[str, str]]:
     """The input that chooses the nominal value and variations of a correction, and what it may be; None without one.
 
@@ -191,7 +192,7 @@ class JetCorrections:
         has_own = "systematic" not in ratio.inputs
         return ratio, self.file[f"{self._jer}_SFUncertainty_{self.entry.algorithm}"] if has_own else None
 
-    def resolution_ratio(self, eta: Any, pt: Any) -> Factor:
+    def resolution_ratio(self, eta: Numbers, pt: Numbers) -> Factor:
         """The resolution of data over that of simulation for each jet, up and down."""
         ratio, uncertainty = self._resolution_ratio
         known = {"JetEta": eta, "JetPt": pt}

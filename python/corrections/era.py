@@ -130,7 +130,7 @@ OBJECTS = {
 """The entries of objects, by their names in the YAML file."""
 
 
-def _kinds() -> dict[str, Any]:
+def _kinds() -> dict[str, type[Entry]]:
     parts = ((key, *place.split(":")) for key, place in OBJECTS.items())
     return {key: getattr(importlib.import_module(module), name) for key, module, name in parts}
 
@@ -151,7 +151,7 @@ class Corrections:
         Paths of these files; the URL of one that is in the network.
     """
 
-    def __init__(self, path: Path, entries: Mapping[str, Any], opened: Mapping[str, CorrectionFile]) -> None:
+    def __init__(self, path: Path, entries: Mapping[str, object], opened: Mapping[str, CorrectionFile]) -> None:
         self.path, self._entries = path, entries
         self.digests = {name: file.digest for name, file in opened.items()}
         self.files = [name if is_remote(name) else str(file.path) for name, file in opened.items()]
@@ -171,10 +171,10 @@ class Corrections:
             "properties": {key: json_schema(kind) for key, kind in kinds.items()},
             "additionalProperties": json_schema(Entry),
         }
-        entries: dict[str, Any] = {}
+        entries: dict[str, object] = {}
         opened: dict[str, CorrectionFile] = {}
         for key, data in checked(document, schema).items():
-            entry: Any = build(kinds.get(key, Entry), data)
+            entry = build(kinds.get(key, Entry), data)
             place = f"{document.where(key)}: {key}"
             file = _open(find_file(entry.file, Path(path).parent, place))
             opened[entry.file] = file

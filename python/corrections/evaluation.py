@@ -11,17 +11,18 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
+from MLTools.NanoML.rootio.lists import Array, Mask, Numbers
 from MLTools.NanoML.rootio.versions import did_you_mean
 
 
@@ -32,7 +33,7 @@ class Axis:
     name: str
     type: str  # "real", "int" or "string"
     description: str = ""
-    choices: tuple[Any, ...] = ()  # the keys, if it selects a category
+    choices: tuple[Union[str, int], ...] = ()  # the keys, if it selects a category
     # the range that the bins cover; None if it is not limited, or differs from bin to bin of another input
     low: Optional[float] = None
     high: Optional[float] = None
@@ -60,7 +61,7 @@ def axes_of(node: Any, inputs: Iterable[tuple[str, str, str]]) -> dict[str, Axis
 class _Domain:
     """The keys and ranges of one input in the nodes of a correction."""
 
-    choices: Optional[dict[Any, None]] = None
+    choices: Optional[dict[Union[str, int], None]] = None
     has_default: bool = False
     lows: Optional[set[float]] = None
     highs: Optional[set[float]] = None
@@ -112,6 +113,10 @@ def _ends(edges: Any) -> tuple[float, float]:
     return float(edges[0]), float(edges[-1])
 
 
+Input = Union[str, Numbers]
+"""Values of an input of a correction."""
+_Inputs = Mapping[str, Input]
+
 CLAMPED = ("pt", "p", "met_pt")
 """Inputs for which the last bin also holds for all larger values, as the object groups ask."""
 
@@ -154,8 +159,7 @@ class CorrectionFile:
     @cached_property
     def content(self) -> dict[str, Any]:
         """The JSON itself."""
-        content: dict[str, Any] = json.loads(self._text)
-        return content
+        return json.loads(self._text)
 
     @cached_property
     def names(self) -> list[str]:
@@ -214,7 +218,7 @@ class Correction:
         node = next(each["data"] for each in self.file.content["corrections"] if each["name"] == self.name)
         return axes_of(node, given)
 
-    def __call__(self, *values: Any, where: Any = None, **named: Any) -> Any:
+    def __call__(self, *values: Input, where: Optional[Mask] = None, **named: Input) -> Numbers:
         """Evaluate it.
 
         Parameters
@@ -255,11 +259,11 @@ class Correction:
             found = everywhere
         return rebuild(found)
 
-    def of(self, known: Mapping[str, Any], where: Any = None, **named: Any) -> Any:
+    def of(self, known: _Inputs, where: Optional[Mask] = None, **named: Input) -> Numbers:
         """Evaluate it by as many of its inputs as are known of the objects; other parameters as of a call."""
         return self(where=where, **{name: it for name, it in {**known, **named}.items() if name in self.inputs})
 
-    def _named(self, values: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+    def _named(self, values: tuple[Input, ...], named: _Inputs) -> dict[str, Input]:
         known = self.inputs
         unknown = [name for name in named if name not in known]
         free = [name for name in known if name not in named]
@@ -273,7 +277,7 @@ class Correction:
     def _name(self) -> str:
         return f"{self.file.path}: {self.name}"
 
-    def _typed(self, name: str, value: Any) -> Any:
+    def _typed(self, name: str, value: Input) -> Input:
         """The values in the type that correctionlib asks for."""
         kind = next(each.type for each in self._evaluator.inputs if each.name == name)
         if isinstance(value, str) != (kind == "string"):
@@ -296,9 +300,7 @@ class Correction:
             numbers = np.minimum(numbers, np.nextafter(high, -np.inf))
         return numbers if array.ndim else float(numbers)
 
-    def _evaluate(
-        self, columns: Mapping[str, NDArray[Any]], fixed: Mapping[str, Any], length: int
-    ) -> NDArray[np.float64]:
+    def _evaluate(self, columns: _Inputs, fixed: _Inputs, length: int) -> NDArray[np.float64]:
         if not length:
             return np.zeros(0)
         try:
@@ -307,20 +309,21 @@ class Correction:
             raise NanoMLError(self._explain(columns, fixed, length, problem)) from None
         return np.broadcast_to(np.asarray(found, np.float64), length)
 
-    def _at(self, given: Mapping[str, Any]) -> Any:
+    def _at(self, given: _Inputs) -> Numbers:
         return self._evaluator.evaluate(*(given[name] for name in self.inputs))
 
-    def _check_texts(self, fixed: Mapping[str, Any]) -> None:
+    def _check_texts(self, fixed: _Inputs) -> None:
         """A wrong key is an error also where there are no objects."""
         for name, value in fixed.items():
-            choices = self.axes[name].choices if isinstance(value, str) else ()
-            if choices and value not in choices:
+            if isinstance(value, str) and (choices := self.axes[name].choices) and value not in choices:
                 hint = did_you_mean(value, map(str, choices))
                 raise NanoMLError(f'{self._name}: {name} is "{value}".{hint} {self._may(name)}')
 
-    def _explain(self, columns: Mapping[str, Any], fixed: Mapping[str, Any], length: int, problem: Exception) -> str:
+    def _explain(self, columns: _Inputs, fixed: _Inputs, length: int, problem: Exception) -> str:
         """Why an evaluation failed: the first object that fails alone, and which of its inputs is to blame."""
-        rows = ({**fixed, **{name: values[row].item() for name, values in columns.items()}} for row in range(length))
+        rows = (
+            {**fixed, **{name: np.asarray(it)[row].item() for name, it in columns.items()}} for row in range(length)
+        )
         culprit = next((row for row in rows if not self._works(row)), {})
         shown = ", ".join(
             f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}"
@@ -336,7 +339,7 @@ class Correction:
             f"`nanoml corrections {self.file.path} {self.name}` shows what it covers."
         )
 
-    def _works(self, row: Mapping[str, Any]) -> bool:
+    def _works(self, row: _Inputs) -> bool:
         try:
             self._at(row)
         except Exception:  # as above
@@ -350,7 +353,7 @@ class Correction:
         return f"The file covers it {axis.domain}: cut such objects away before, or leave them out by `where`."
 
 
-def _flattened(arrays: Mapping[str, Any]) -> tuple[dict[str, NDArray[Any]], Any]:
+def _flattened(arrays: _Inputs) -> tuple[dict[str, Array], Callable[[NDArray[np.float64]], Numbers]]:
     """Arrays of any shape as flat ones of one length, and what gives a flat result their shape."""
     if not any(isinstance(value, ak.Array) for value in arrays.values()):
         shaped = dict(zip(arrays, np.broadcast_arrays(*map(np.asarray, arrays.values()))))
@@ -369,8 +372,8 @@ def _flattened(arrays: Mapping[str, Any]) -> tuple[dict[str, NDArray[Any]], Any]
         counts.append(ak.to_numpy(ak.num(first, axis=1)))
         first = ak.flatten(first, axis=1)
 
-    def rebuild(result: NDArray[np.float64]) -> Any:
-        made: Any = ak.Array(result)
+    def rebuild(result: NDArray[np.float64]) -> Numbers:
+        made = ak.Array(result)
         for each in reversed(counts):
             made = ak.unflatten(made, each)
         return made

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -22,6 +21,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.nanoaod.weights import Factor
+from MLTools.NanoML.rootio.lists import Numbers
 
 __all__ = [
     "OPTIONAL",
@@ -88,7 +88,7 @@ def corrected(events: Events, jets: JetCorrections, is_data: bool) -> Events:
         Whether they are collision data.
     """
 
-    def factor(left: Events) -> Any:
+    def factor(left: Events) -> Numbers:
         scale = _raw_scale(left, jets, is_data)
         is_smeared = not is_data and jets.entry.jer is not None
         return scale * _smearing_of(left, jets, scale).nominal if is_smeared else scale
@@ -128,7 +128,7 @@ def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> 
 
     source = name[3:] or "Total"
 
-    def factor(left: Events) -> Any:
+    def factor(left: Events) -> Numbers:
         if name == "jer":
             smeared = left.once(_smearing_before, (*_JET, *_EVENT, *SIMULATED), jets)
             return smeared[direction] / smeared.nominal
@@ -137,7 +137,7 @@ def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> 
             return hem_scale(jet.eta, jet.phi)[direction]
         return 1 + sign * left.once(_uncertainty_of, ("Jet_pt", "Jet_eta"), jets, source)
 
-    def of_soft(left: Events) -> Any:
+    def of_soft(left: Events) -> Numbers:
         if name == "hem":
             return hem_scale(left.flat(_LOW).eta, left.flat(_LOW).phi)[direction]
         return 1.0 if name == "jer" else 1 + sign * left.once(_soft_uncertainty_of, _SOFT, jets, source)
@@ -157,21 +157,23 @@ def _check_read(events: Events, names: Sequence[str], how: str) -> None:
         raise NanoMLError(f"{', '.join(lost)}: not read. Add `*jets.branches({how})` to `branches` of the selection.")
 
 
-def _raw_scale(events: Events, jets: JetCorrections, is_data: bool) -> Any:
+def _raw_scale(events: Events, jets: JetCorrections, is_data: bool) -> Numbers:
     """The factor for the file's momenta of jets, to have all levels of the energy correction of the era."""
     jet = events.flat("Jet")
     raw = 1 - jet.rawFactor
     return raw * _scale_of(events, jets, jet, jet.pt * raw, is_data)
 
 
-def _scale_of(events: Events, jets: JetCorrections, jet: Flat, raw_pt: Any, is_data: bool, level: str = "all") -> Any:
+def _scale_of(
+    events: Events, jets: JetCorrections, jet: Flat, raw_pt: Numbers, is_data: bool, level: str = "all"
+) -> Numbers:
     """The `energy_scale` of Jet or CorrT1METJet."""
     rho = np.asarray(events[_RHO])[jet.event]
     run = np.asarray(events.run)[jet.event] if is_data else None
     return energy_scale(jets, raw_pt, jet.eta, jet.area, rho, run, jet.phi, level)
 
 
-def _smearing_of(events: Events, jets: JetCorrections, scale: Any) -> Factor:
+def _smearing_of(events: Events, jets: JetCorrections, scale: Numbers) -> Factor:
     """The smearing of jets whose momenta in the file are multiplied by `scale`."""
     jet = events.flat("Jet")
     normal = random_numbers.of_objects(events, jet, random_numbers.JET)
@@ -185,13 +187,13 @@ def _smearing_before(events: Events, jets: JetCorrections) -> Factor:
     return _smearing_of(before, jets, _raw_scale(before, jets, False))
 
 
-def _uncertainty_of(events: Events, jets: JetCorrections, source: str) -> Any:
+def _uncertainty_of(events: Events, jets: JetCorrections, source: str) -> Numbers:
     """The relative uncertainty of each jet's energy."""
     jet = events.flat("Jet")
     return energy_uncertainty(jets, source, jet.eta, jet.pt)
 
 
-def _soft_uncertainty_of(events: Events, jets: JetCorrections, source: str) -> Any:
+def _soft_uncertainty_of(events: Events, jets: JetCorrections, source: str) -> Numbers:
     """The same of the jets that are too soft for Jet."""
     soft = events.flat(_LOW)
     pt = soft.rawPt * events.once(_type1_of, _TYPE1, jets, False).soft_scale
@@ -205,8 +207,8 @@ class _Type1:
     jets: Type1Jets
     raw_pt: NDArray[np.float64]  # of Jet, with muons
     soft: Type1Jets  # jets that are too soft for Jet
-    soft_scale: NDArray[np.float64]  # all levels of their energy correction
-    missing: Any  # components of the raw missing momentum
+    soft_scale: Numbers  # all levels of their energy correction
+    missing: tuple[NDArray[np.float64], NDArray[np.float64]]  # components of the raw missing momentum
 
 
 _TYPE1 = (*_JET[1:], *_SOFT)  # but for Jet_pt, of which that in the file is taken
@@ -229,17 +231,17 @@ def _type1_of(events: Events, jets: JetCorrections, is_data: bool) -> _Type1:
 
 
 def _scaled(
-    events: Events, jets: JetCorrections, factor: Callable[[Events], Any], of_soft: Callable[[Events], Any], is_data: bool
+    events: Events, jets: JetCorrections, factor: Callable[[Events], Numbers], of_soft: Callable[[Events], Numbers], is_data: bool
 ) -> Events:  # fmt: skip
     """The events with jets multiplied by a factor each, also those that are too soft for Jet, and the missing momentum."""
     missing = f"{jets.entry.missing_momentum}_pt", f"{jets.entry.missing_momentum}_phi"
     _check_read(events, branches(missing[0][:-3]), f'"{missing[0][:-3]}"')
 
-    def scaled(left: Events) -> dict[str, Any]:
+    def scaled(left: Events) -> dict[str, Numbers]:
         jet, by = left.flat("Jet"), factor(left)
         return {"Jet_pt": jet.pt * by, "Jet_mass": jet.mass * by}
 
-    def followed(left: Events) -> dict[str, Any]:
+    def followed(left: Events) -> dict[str, Numbers]:
         type1 = left.once(_type1_of, _TYPE1, jets, is_data)
         found = type1.jets.correct(type1.missing, left.flat("Jet").pt / type1.raw_pt)
         found = type1.soft.correct(found, type1.soft_scale * of_soft(left))
@@ -263,8 +265,9 @@ def generated_pt(events: Events, jet: Flat, distance: float = 0.2) -> NDArray[np
 
 
 def energy_scale(
-    jets: JetCorrections, raw_pt: Any, eta: Any, area: Any, rho: Any, run: Any = None, phi: Any = None, level: str = "all"
-) -> Any:  # fmt: skip
+    jets: JetCorrections, raw_pt: Numbers, eta: Numbers, area: Numbers, rho: Numbers, run: NDArray[np.integer] | ak.Array | None = None,
+    phi: Numbers | None = None, level: str = "all",
+) -> Numbers:  # fmt: skip
     """The factor for the raw transverse momentum of each jet, and for the raw mass as well.
 
     Parameters
@@ -296,7 +299,8 @@ def energy_scale(
 
     if run is None:
         return correction(None).of(known)
-    total, is_covered = 1.0, run < 0
+    total: Numbers = 1.0
+    is_covered = run < 0
     for first, last in jets.data_ranges():
         mask = (run >= first) & (run <= last)
         total, is_covered = total * correction(first).of(known, where=mask), is_covered | mask
@@ -306,7 +310,7 @@ def energy_scale(
     return total
 
 
-def energy_uncertainty(jets: JetCorrections, source: str, eta: Any, pt: Any) -> Any:
+def energy_uncertainty(jets: JetCorrections, source: str, eta: Numbers, pt: Numbers) -> Numbers:
     """The relative uncertainty of each jet's energy from one source, or "Total".
 
     Parameters
@@ -321,7 +325,9 @@ def energy_uncertainty(jets: JetCorrections, source: str, eta: Any, pt: Any) -> 
     return jets.uncertainty(source)(JetEta=_clipped(eta), JetPt=pt)
 
 
-def smearing(jets: JetCorrections, pt: Any, eta: Any, rho: Any, generated_pt: Any, normal: Any) -> Factor:
+def smearing(
+    jets: JetCorrections, pt: Numbers, eta: Numbers, rho: Numbers, generated_pt: Numbers, normal: Numbers
+) -> Factor:
     """The factor for the corrected energy of each jet in simulation, for the resolution of data (hybrid method).
 
     A jet with a generated jet has 1 + (s - 1) (pt - pt_gen) / pt, any other one 1 + N sigma sqrt(max(s^2 - 1, 0)), with the
@@ -346,7 +352,7 @@ def smearing(jets: JetCorrections, pt: Any, eta: Any, rho: Any, generated_pt: An
     low, high = jets.matched_only
     normal = choose((abs(eta) > low) & (abs(eta) < high), 0.0, normal)
 
-    def factor(ratio: Any) -> Any:
+    def factor(ratio: Numbers) -> Numbers:
         scaled = 1 + (ratio - 1) * (pt - generated_pt) / pt
         wider = ratio**2 - 1
         drawn = 1 + normal * sigma * np.sqrt(choose(wider > 0, wider, 0.0))
@@ -356,7 +362,7 @@ def smearing(jets: JetCorrections, pt: Any, eta: Any, rho: Any, generated_pt: An
     return jets.resolution_ratio(_clipped(eta), pt).map(factor)
 
 
-def is_in_veto_region(correction: VariedCorrection, eta: Any, phi: Any) -> Any:
+def is_in_veto_region(correction: VariedCorrection, eta: Numbers, phi: Numbers) -> Numbers:
     """Whether a jet is in a region that the JME group vetoes, as a mask of the shape of `eta`.
 
     Parameters
@@ -369,7 +375,7 @@ def is_in_veto_region(correction: VariedCorrection, eta: Any, phi: Any) -> Any:
     return correction.value(eta=_clipped(eta), phi=_clipped(phi, _MOST_PHI)) != 0
 
 
-def hem_scale(eta: Any, phi: Any) -> Factor:
+def hem_scale(eta: Numbers, phi: Numbers) -> Factor:
     """The energy scale of jets in the region without hadronic endcap from run 319077 of 2018 on (JME group).
 
     The down variation lowers the energy by 20 % for -2.5 < eta < -1.3 and by 35 % for -3 < eta < -2.5, both for
@@ -380,7 +386,7 @@ def hem_scale(eta: Any, phi: Any) -> Factor:
     return Factor(0.0 * lost + 1.0, {"down": 1.0 - lost})
 
 
-def _clipped(values: Any, most: float = _MOST_ETA) -> Any:
+def _clipped(values: Numbers, most: float = _MOST_ETA) -> Numbers:
     """Values from -most to most."""
     if isinstance(values, ak.Array):
         return ak.where(abs(values) > most, np.sign(values) * most, values)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.flat import Flat
-from MLTools.NanoML.rootio.lists import offsets_of
+from MLTools.NanoML.rootio.lists import Numbers, offsets_of
 
 __all__ = ["FILTERS", "Type1Jets", "passes_filters", "propagated", "unclustered", "unclustered_branches"]
 
@@ -46,7 +45,7 @@ def passes_filters(events: Events, names: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def propagated(
-    missing_pt: Any, missing_phi: Any, jets: Flat, old_pt: Any, new_pt: Any
+    missing_pt: Numbers, missing_phi: Numbers, jets: Flat, old_pt: Numbers, new_pt: Numbers
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The missing momentum, pt [GeV] and phi, when the transverse momenta of objects change.
 
@@ -63,10 +62,10 @@ def propagated(
     return polar(_moved(components(missing_pt, missing_phi), _directions(jets, jets.phi), change))
 
 
-def components(pt: Any, phi: Any) -> Components:
+def components(pt: Numbers, phi: Numbers) -> Components:
     """The components of transverse momenta [GeV]."""
-    pt, phi = np.asarray(pt), np.asarray(phi)
-    return pt * np.cos(phi), pt * np.sin(phi)
+    size, angle = np.asarray(pt), np.asarray(phi)
+    return size * np.cos(angle), size * np.sin(angle)
 
 
 def polar(missing: Components) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -96,7 +95,7 @@ class Type1Jets:
     is_counted: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, jets: Flat, raw_pt: Any, em_fraction: Any, level1: Any) -> Type1Jets:
+    def of(cls, jets: Flat, raw_pt: Numbers, em_fraction: Numbers, level1: Numbers) -> Type1Jets:
         """The branches of Jet or CorrT1METJet, with phi, muonSubtrFactor and, from NanoAOD v15 on, muonSubtrDeltaPhi.
 
         `raw_pt` is with muons, `em_fraction` neEmEF + chEmEF or EmEF, and `level1` the factor of the correction for pile-up alone.
@@ -106,7 +105,7 @@ class Type1Jets:
         is_counted = np.broadcast_to(np.asarray(em_fraction) < _MOST_EM, len(raw))
         return cls(_directions(jets, phi), raw, raw * level1, is_counted)
 
-    def correct(self, missing: Components, scale: Any) -> Components:
+    def correct(self, missing: Components, scale: Numbers) -> Components:
         """The missing momentum when jets that count and have more than 15 GeV replace `level1` by raw momenta times `scale`."""
         pt = self.raw * scale
         return _moved(missing, self.along, np.where(self.is_counted & (pt > _LEAST_PT), pt - self.level1, 0.0))
@@ -153,10 +152,10 @@ def unclustered(events: Events, direction: str, missing: str) -> tuple[NDArray[n
         pt, phi = names[:2] if direction == "up" else names[2:]
         before = events.before(f"{missing}_pt")
         change = _vector(events[pt], events[phi]) - _vector(before[f"{missing}_pt"], before[f"{missing}_phi"])
-    made: NDArray[Any] = here + change
+    made: NDArray[np.complex128] = here + change
     return np.abs(made), np.angle(made)
 
 
-def _vector(pt: Any, phi: Any) -> NDArray[np.complex128]:
+def _vector(pt: Numbers, phi: Numbers) -> NDArray[np.complex128]:
     """Transverse momenta as complex numbers."""
     return np.asarray(np.asarray(pt) * np.exp(1j * np.asarray(phi)))

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.corrections import random_numbers
-from MLTools.NanoML.corrections.evaluation import CorrectionFile
+from MLTools.NanoML.corrections.evaluation import CorrectionFile, Input
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.weights import Factor
+from MLTools.NanoML.rootio.lists import Numbers
 from MLTools.NanoML.schema.settings import setting
 
 __all__ = ["BRANCHES", "corrected", "crystal_ball", "scale", "scale_uncertainty", "shifted", "width"]
@@ -57,7 +57,7 @@ class MuonCorrections:
             assert self.file[name]
         return self
 
-    def value(self, name: str, **inputs: Any) -> Any:
+    def value(self, name: str, **inputs: Input) -> Numbers:
         """One of the corrections of the file."""
         return self.file[name](**inputs)
 
@@ -88,7 +88,7 @@ def corrected(events: Events, muons: MuonCorrections, is_data: bool) -> Events:
         Whether they are collision data.
     """
 
-    def values(left: Events) -> dict[str, Any]:
+    def values(left: Events) -> dict[str, Numbers]:
         scaled = _scaled(left, muons, is_data)
         return {"Muon_pt": scaled if is_data else _smeared(left, muons, scaled).nominal}
 
@@ -121,7 +121,7 @@ def shifted(events: Events, muons: MuonCorrections, name: str, direction: str) -
     if events.before("Muon_pt") is events:
         raise NanoMLError(f"the shift {name} is one of muons that were corrected: call `corrected` in `prepare`.")
 
-    def values(left: Events) -> dict[str, Any]:
+    def values(left: Events) -> dict[str, Numbers]:
         if name == "muonSmearing":
             before = left.before("Muon_pt")
             return {"Muon_pt": _smeared(before, muons, _scaled(before, muons, False))[direction]}
@@ -147,7 +147,7 @@ def _smeared(events: Events, muons: MuonCorrections, pt: _Numbers) -> Factor:
     uniform = _below(random_numbers.of_objects(events, muon, random_numbers.MUON))
     drawn = crystal_ball(muons, muon.eta, muon.nTrackerLayers, uniform)
 
-    def smeared(sigma: _Numbers) -> _Numbers:
+    def smeared(sigma: Numbers) -> Numbers:
         factor = 1 + sigma * drawn
         is_fine = _is_covered(pt) & (factor > _LEAST) & (factor < _MOST)
         return np.asarray(np.where(is_fine, pt * factor, pt))
@@ -159,7 +159,7 @@ def _is_covered(pt: _Numbers) -> NDArray[np.bool_]:
     return np.asarray((pt >= _LEAST_PT) & (pt <= _MOST_PT))
 
 
-def scale(muons: MuonCorrections, pt: Any, eta: Any, phi: Any, charge: Any, is_data: bool) -> _Numbers:
+def scale(muons: MuonCorrections, pt: Numbers, eta: Numbers, phi: Numbers, charge: Numbers, is_data: bool) -> _Numbers:
     """The factor for the transverse momentum of each muon: 1 / pt becomes m / pt + q a.
 
     Parameters
@@ -176,7 +176,7 @@ def scale(muons: MuonCorrections, pt: Any, eta: Any, phi: Any, charge: Any, is_d
     return np.asarray(1 / (m + charge * a * pt))
 
 
-def scale_uncertainty(muons: MuonCorrections, pt: Any, eta: Any, phi: Any, charge: Any) -> _Numbers:
+def scale_uncertainty(muons: MuonCorrections, pt: Numbers, eta: Numbers, phi: Numbers, charge: Numbers) -> _Numbers:
     """The relative statistical uncertainty of the scale of each muon in simulation, of m and a with their correlation.
 
     Parameters
@@ -192,7 +192,7 @@ def scale_uncertainty(muons: MuonCorrections, pt: Any, eta: Any, phi: Any, charg
     return np.sqrt(np.maximum(square, 0.0))
 
 
-def width(muons: MuonCorrections, pt: Any, eta: Any, layers: Any) -> Factor:
+def width(muons: MuonCorrections, pt: Numbers, eta: Numbers, layers: Numbers) -> Factor:
     """The relative width by which each muon in simulation is smeared, 0 where its resolution is worse than that of data.
 
     It is the resolution, a parabola in pt, times sqrt(k_data^2 - k_mc^2). Up and down multiply that by 1 +- the relative statistical
@@ -217,7 +217,7 @@ def width(muons: MuonCorrections, pt: Any, eta: Any, layers: Any) -> Factor:
     return Factor(sigma * factor, {"up": sigma * factor + change, "down": sigma * factor - change})
 
 
-def crystal_ball(muons: MuonCorrections, eta: Any, layers: Any, uniform: Any) -> _Numbers:
+def crystal_ball(muons: MuonCorrections, eta: Numbers, layers: Numbers, uniform: Numbers) -> _Numbers:
     """A number for each muon from the distribution of its momentum: a Gaussian with two tails that fall as a power.
 
     It is 0 where the file has no such distribution, because there were too few muons.

@@ -13,10 +13,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 import awkward as ak
 import numpy as np
+from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.weights import Factor, Weight
@@ -128,7 +129,7 @@ def pdf_weight(lha_id: Union[int, PdfSet], keeps_yield: bool = False) -> Weight:
     return Weight(found.variations, keeps_yield, combine=found.combine)
 
 
-def pdf(weights: Any, lha_id: Union[int, PdfSet]) -> Factor:
+def pdf(weights: ak.Array, lha_id: Union[int, PdfSet]) -> Factor:
     """Weights for each eigenvector or replica of a set, relative to its central member.
 
     They are 1 + w(member) - w(0), or half the difference of a pair: the sample may be made with another set. Eigenvectors are
@@ -154,7 +155,7 @@ def pdf(weights: Any, lha_id: Union[int, PdfSet]) -> Factor:
     return Factor(np.ones(len(weights)), dict(zip(found.variations, members)))
 
 
-def alpha_s(weights: Any, lha_id: Union[int, PdfSet]) -> Factor:
+def alpha_s(weights: ak.Array, lha_id: Union[int, PdfSet]) -> Factor:
     """The weight for alpha_s in the PDF set, up and down by 0.0015 (PDF4LHC, arXiv:1510.03865).
 
     The members with another alpha_s are scaled linearly to this difference. Parameters and errors as of `pdf`; NanoMLError if
@@ -181,7 +182,7 @@ def _set_of(lha_id: Union[int, PdfSet]) -> PdfSet:
     return SETS[lha_id]
 
 
-def _shifted(weights: Any, found: PdfSet, members: Any) -> Iterator[Any]:
+def _shifted(weights: ak.Array, found: PdfSet, members: ak.Array) -> Iterator[NDArray[np.float64]]:
     """1 + w(member) - w(0) of each event for some members; 1 where an event has no list."""
     counts = np.asarray(ak.num(weights))
     lengths = np.unique(counts[counts > 0]).tolist()

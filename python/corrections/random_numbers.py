@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.flat import Flat
+from MLTools.NanoML.rootio.lists import Numbers
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
 
 JET, ELECTRON, MUON = 0, 11, 13
@@ -21,7 +20,9 @@ def of_objects(events: Events, objects: Flat, salt: int) -> NDArray[np.float64]:
     return normal_numbers(run, section, event, objects.place, salt)
 
 
-def normal_numbers(run: Any, luminosity_section: Any, event: Any, index: Any, salt: int = JET) -> NDArray[np.float64]:
+def normal_numbers(
+    run: Numbers, luminosity_section: Numbers, event: Numbers, index: Numbers, salt: int = JET
+) -> NDArray[np.float64]:
     """A number from the normal distribution for each object, which depends on nothing but these numbers.
 
     So it is the same in all engines, for the nominal objects and for every shift of them, and another for each object. The bits

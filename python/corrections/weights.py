@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import awkward as ak
 import numpy as np
 
 from MLTools.NanoML.corrections.entries import VariedCorrection
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.weights import Factor
+from MLTools.NanoML.rootio.lists import Mask, Numbers
 
 __all__ = [
     "SCALES",
@@ -40,7 +41,9 @@ _ENTRY = re.compile(r"\[(\d+)\] is ([^[;]+)")
 _NUMBER = re.compile(r'(\w+) *= *"?([0-9.eE+-]+)"?')
 
 
-def electron_reconstruction(correction: VariedCorrection, eta: Any, pt: Any, phi: Any = None) -> Factor:
+def electron_reconstruction(
+    correction: VariedCorrection, eta: Numbers, pt: Numbers, phi: Numbers | None = None
+) -> Factor:
     """The reconstruction efficiency of electrons in data over that in simulation, for each electron.
 
     The file has a working point for each range of pt ("RecoBelow20", "Reco20to75", "RecoAbove75"), of which each electron
@@ -58,7 +61,8 @@ def electron_reconstruction(correction: VariedCorrection, eta: Any, pt: Any, phi
         Azimuth, which the files from 2023 on need.
     """
     known = {"eta": eta, "pt": pt, **({} if phi is None else {"phi": phi})}
-    points = {point: _RECONSTRUCTION.fullmatch(point) for point in correction.correction.axes["WorkingPoint"].choices}
+    choices = map(str, correction.correction.axes["WorkingPoint"].choices)
+    points = {point: _RECONSTRUCTION.fullmatch(point) for point in choices}
     ranges = {point: found for point, found in points.items() if found}
     if not ranges:
         raise NanoMLError(
@@ -90,7 +94,7 @@ def any_trigger(data: Factor, simulation: Factor) -> Factor:
     up_and_down = dict.fromkeys([*data.variations, *simulation.variations])
     in_data, expected = any_of(data), any_of(simulation)
 
-    def ratio(variation: str) -> Any:
+    def ratio(variation: str) -> Numbers:
         below = expected[variation]
         return np.divide(in_data[variation], below, out=np.ones_like(below), where=below > 0)
 
@@ -98,7 +102,7 @@ def any_trigger(data: Factor, simulation: Factor) -> Factor:
 
 
 def btag_shape(
-    correction: VariedCorrection, flavour: Any, eta: Any, pt: Any, discriminant: Any, sources: Sequence[str],
+    correction: VariedCorrection, flavour: Numbers, eta: Numbers, pt: Numbers, discriminant: Numbers, sources: Sequence[str],
     shift: str = "",
 ) -> Factor:  # fmt: skip
     """The correction of the shape of a b-tagging discriminant, for each jet; its product is the weight of the event.
@@ -126,7 +130,7 @@ def btag_shape(
     nominal = f"{direction}_{name}"
     has_own = shift.startswith("jes") and nominal in correction.correction.axes["systematic"].choices
 
-    def at(key: str, where: Any) -> Any:
+    def at(key: str, where: Mask) -> Numbers:
         return correction.value(
             systematic=key, flavor=flavour, abseta=abs(eta), pt=pt, discriminant=discriminant, where=where
         )
@@ -146,7 +150,7 @@ def btag_shape(
     return Factor(central, made)
 
 
-def btag_working_point(scale: Factor, efficiency: Any, is_tagged: Any) -> Factor:
+def btag_working_point(scale: Factor, efficiency: Numbers, is_tagged: Mask) -> Factor:
     """The weight of each jet for one working point of b-tagging; the weight of an event is their product.
 
     A tagged jet has SF, any other one (1 - SF e) / (1 - e), with its efficiency e in this simulation (BTV, method 1a).
@@ -161,7 +165,7 @@ def btag_working_point(scale: Factor, efficiency: Any, is_tagged: Any) -> Factor
         Whether the jet passes.
     """
 
-    def of(factor: Any) -> Any:
+    def of(factor: Numbers) -> Numbers:
         failed = (1 - factor * efficiency) / (1 - efficiency)
         return (
             ak.where(is_tagged, factor, failed) if isinstance(factor, ak.Array) else np.where(is_tagged, factor, failed)
@@ -170,7 +174,7 @@ def btag_working_point(scale: Factor, efficiency: Any, is_tagged: Any) -> Factor
     return scale.map(of)
 
 
-def top_pt(top: Any, antitop: Any, a: float = 0.0615, b: float = -0.0005) -> Factor:
+def top_pt(top: Numbers, antitop: Numbers, a: float = 0.0615, b: float = -0.0005) -> Factor:
     """The weight of a ttbar event for the spectrum of the top quarks' transverse momenta.
 
     w = sqrt(exp(a + b pt(t)) exp(a + b pt(tbar))), with pt at most 500 GeV: data over POWHEG at 13 TeV (TOP group). The
@@ -187,7 +191,7 @@ def top_pt(top: Any, antitop: Any, a: float = 0.0615, b: float = -0.0005) -> Fac
     return Factor(nominal, {"up": nominal**2, "down": np.ones_like(nominal)})
 
 
-def prefiring(events: Any) -> Factor:
+def prefiring(events: Events) -> Factor:
     """The probability that no trigger primitive of an earlier bunch crossing vetoed the event (2016 to 2018).
 
     It reads L1PreFiringWeight_Nom, L1PreFiringWeight_Up and L1PreFiringWeight_Dn.
@@ -196,7 +200,7 @@ def prefiring(events: Any) -> Factor:
     return Factor(np.asarray(weight.Nom), {"up": np.asarray(weight.Up), "down": np.asarray(weight.Dn)})
 
 
-def lhe_scale(weights: Any, title: str) -> Factor:
+def lhe_scale(weights: ak.Array, title: str) -> Factor:
     """Weights for other scales of renormalisation and factorisation, relative to the nominal one.
 
     The variations are mur_up, mur_down, muf_up, muf_down, mur_muf_up and mur_muf_down, by factors of 2; their envelope is
@@ -223,7 +227,7 @@ def lhe_scale(weights: Any, title: str) -> Factor:
     return _entries(weights, "LHEScaleWeight", {name: found.get(pair) for name, pair in wanted.items()}, title)
 
 
-def parton_shower(weights: Any, title: str) -> Factor:
+def parton_shower(weights: ak.Array, title: str) -> Factor:
     """Weights for other scales of the parton shower: isr_up, isr_down, fsr_up and fsr_down, by factors of 2.
 
     A larger alpha_s, by half the scale, is "up". The first entry has it: older titles name the factor of the scale, ISR = 0.5,
@@ -253,7 +257,7 @@ def _places(title: str, one: str, other: str) -> dict[tuple[float, float], int]:
     return found
 
 
-def _entries(weights: Any, name: str, places: Mapping[str, int | None], title: str) -> Factor:
+def _entries(weights: ak.Array, name: str, places: Mapping[str, int | None], title: str) -> Factor:
     """Entries of a list of weights, by name; 1 where an event has a list that is too short to have variations."""
     counts = np.asarray(ak.num(weights))
     one = np.ones(len(counts))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import COMBINATIONS, NOMINAL, weight_column
 from MLTools.NanoML.nanoaod.flat import Flat
+from MLTools.NanoML.rootio.lists import Numbers
 
 UP_DOWN = ("up", "down")
 """The variations of a weight with one nuisance parameter."""
@@ -68,10 +68,10 @@ class Factor:
         The same under each variation, by name.
     """
 
-    nominal: Any
-    variations: Mapping[str, Any] = field(default_factory=dict)
+    nominal: Numbers
+    variations: Mapping[str, Numbers] = field(default_factory=dict)
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Numbers:
         """The weight under a variation; the nominal one, which is named "nominal", stands for all that it lacks."""
         return self.variations.get(name, self.nominal)
 
@@ -80,7 +80,7 @@ class Factor:
         names = dict.fromkeys([*self.variations, *other.variations])
         return Factor(self.nominal * other.nominal, {name: self[name] * other[name] for name in names})
 
-    def map(self, function: Callable[[Any], Any]) -> Factor:
+    def map(self, function: Callable[[Numbers], Numbers]) -> Factor:
         """A function of the nominal values, and of those under each variation."""
         return Factor(function(self.nominal), {name: function(values) for name, values in self.variations.items()})
 
@@ -96,10 +96,10 @@ class Factor:
         objects
             What the weights belong to, if these are plain columns (`events.flat("Muon")`); not needed for awkward arrays.
         """
-        if objects is None:
-            return self.map(lambda values: ak.to_numpy(ak.prod(values, axis=-1)) if values.ndim > 1 else values)
 
-        def each_event(values: Any) -> Any:
+        def each_event(values: Numbers) -> Numbers:
+            if objects is None:
+                return ak.to_numpy(ak.prod(values, axis=-1)) if getattr(values, "ndim", 0) > 1 else values
             made = np.ones(len(objects))
             np.multiply.at(made, objects.event, values)
             return made

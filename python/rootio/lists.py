@@ -16,6 +16,12 @@ from numpy.typing import NDArray
 Array = NDArray[np.generic]
 """Numbers, truth values, or records, of whatever type."""
 
+Numbers = Union[float, NDArray[np.number], ak.Array]
+"""One for each event or object, flat or in lists, or one for all."""
+
+Mask = Union[NDArray[np.bool_], ak.Array]
+"""Whether something is true for each event or object."""
+
 _Index = NDArray[np.int64]
 
 
