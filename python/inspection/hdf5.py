@@ -319,7 +319,7 @@ class ColumnSummary:
     infinite: int = 0
     finite: int = 0
 
-    def add(self, values: NDArray[Any]) -> None:
+    def add(self, values: NDArray[np.generic]) -> None:
         """Add a block of values, shape (events,)."""
         numbers = values.astype(np.float64)
         finite = numbers[np.isfinite(numbers)]

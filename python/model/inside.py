@@ -13,7 +13,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model.made import SelectionInside
 from MLTools.NanoML.model.model import Model
 from MLTools.NanoML.model.padding import Jagged
-from MLTools.NanoML.rootio.lists import default
+from MLTools.NanoML.rootio.lists import Array, Arrays, default
 
 FOLD = "fold"
 """The tensor with the fold of the events, which is the same for all that run together; -1 for the mean of all networks."""
@@ -64,16 +64,13 @@ class Decisions:
     passed: NDArray[np.bool_]
     failed: NDArray[np.uint8]
     cuts: dict[str, NDArray[np.bool_]]
-    columns: dict[str, NDArray[Any]]
+    columns: dict[str, Array]
     collections: dict[str, Any]
     scores: NDArray[np.float32]
 
 
 def decide(
-    model: Model,
-    columns: Mapping[str, Any],
-    fold: Optional[NDArray[np.int64]] = None,
-    parameter: Optional[float] = None,
+    model: Model, columns: Arrays, fold: Optional[NDArray[np.int64]] = None, parameter: Optional[float] = None
 ) -> Decisions:
     """Run a model with its selection inside.
 
@@ -139,7 +136,7 @@ def decide(
 
 
 def _collections(
-    inside: SelectionInside, found: Mapping[str, NDArray[Any]], known: NDArray[np.bool_]
+    inside: SelectionInside, found: Mapping[str, NDArray[np.number]], known: NDArray[np.bool_]
 ) -> Mapping[str, Any]:
     made = {}
     for collection in inside.collections:
@@ -152,13 +149,11 @@ def _collections(
     return made
 
 
-def _run(
-    model: Model, feeds: Mapping[str, Any], fold: Optional[NDArray[np.int64]], events: int
-) -> dict[str, NDArray[Any]]:
+def _run(model: Model, feeds: Arrays, fold: Optional[NDArray[np.int64]], events: int) -> dict[str, NDArray[np.number]]:
     """All outputs; events of one fold run together."""
     names = [each.name for each in model.session.get_outputs()]
     folds = np.full(events, -1) if fold is None else fold
-    found: dict[str, NDArray[Any]] = {}
+    found: dict[str, NDArray[np.number]] = {}
     for number in np.unique(folds).tolist() or [-1]:
         rows = np.flatnonzero(folds == number)
         for start in range(0, max(len(rows), 1), _ROWS):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from MLTools.NanoML.model.file import (
     start_session,
 )
 from MLTools.NanoML.model.padding import Jagged, padded
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.rootio.lists import Arrays
 
 _ROWS, _OBJECTS = 512, 2048
 """Rows, and objects in them, that are computed at once: the layers of the networks fit into the caches then."""
@@ -168,7 +171,7 @@ class Model:
                 "do not interpolate between them: use one of these, or a network, such as `train.model: tabular`."
             )
 
-    def tensors(self, columns: Mapping[str, Any], parameter: Optional[float] = None) -> Tensors:
+    def tensors(self, columns: Arrays, parameter: Optional[float] = None) -> Tensors:
         """The tensors that the model reads.
 
         Parameters
@@ -202,7 +205,7 @@ class Model:
             )
         return found
 
-    def _jagged(self, columns: Mapping[str, Any]) -> Iterator[tuple[str, Jagged]]:
+    def _jagged(self, columns: Arrays) -> Iterator[tuple[str, Jagged]]:
         wanted = self.columns if self.description.level == "object" else []
         for name in [*wanted, *(branch for tensor in self.objects for branch in tensor.branches)]:
             array = columns[name]
@@ -212,7 +215,7 @@ class Model:
                 yield name, Jagged.of(array)
 
     def _features(
-        self, columns: Mapping[str, Any], jagged: Mapping[str, Jagged], parameter: Optional[float]
+        self, columns: Arrays, jagged: Mapping[str, Jagged], parameter: Optional[float]
     ) -> NDArray[np.float32]:
         repeat = None
         if self.description.level == "object":
@@ -243,7 +246,7 @@ class Model:
         return counts
 
     def scores(
-        self, columns: Mapping[str, Any], fold: Optional[NDArray[np.int64]] = None, parameter: Optional[float] = None
+        self, columns: Arrays, fold: Optional[NDArray[np.int64]] = None, parameter: Optional[float] = None
     ) -> NDArray[np.float32]:
         """Class probabilities and discriminants, or values of a regression's targets.
 

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Optional, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # awkward is imported only where there are objects
+    import awkward as ak
+
+    from MLTools.NanoML.rootio.lists import Array
+
+N = TypeVar("N", bound=np.generic)
 
 
 @dataclass(frozen=True)
 class Jagged:
     """A list of numbers for each event."""
 
-    values: NDArray[Any]  # of all events, one event after the other, shape (objects,)
+    values: Array  # of all events, one event after the other, shape (objects,)
     counts: NDArray[np.int64]  # how many each event has, shape (events,)
 
     @classmethod
-    def of(cls, array: Any) -> Jagged:
+    def of(cls, array: ak.Array) -> Jagged:
         """From an awkward array."""
         import awkward as ak  # only where there are objects
 
@@ -39,16 +46,12 @@ class Places:
     padding.
     """
 
-    source: Optional[
-        NDArray[np.int64]
-    ]  # the objects that are kept, in the order of the rows; None for all, as they are
+    source: Optional[NDArray[np.int64]]  # the objects that are kept, in the order of the rows; None for all as they are
     target: NDArray[np.int64]  # their places in the rows, one row after the other
     shape: tuple[int, int]  # events, objects at most
 
     @classmethod
-    def of(
-        cls, counts: NDArray[np.int64], most: int, key: Optional[NDArray[Any]] = None, descending: bool = False
-    ) -> Places:
+    def of(cls, counts: NDArray[np.int64], most: int, key: Optional[Array] = None, descending: bool = False) -> Places:
         """Find the places.
 
         Parameters
@@ -70,9 +73,9 @@ class Places:
         in_order = True
         if key is not None and len(key):
             # for integers (and bool) ~ reverses the order, without rounding and without overflow
-            value = key if not descending else -key if key.dtype.kind == "f" else ~key
+            value = key if not descending else (np.negative if key.dtype.kind == "f" else np.invert)(key)
             # NanoAOD is mostly sorted already
-            in_order = bool(np.all((value[1:] >= value[:-1]) | (event[1:] > event[:-1])))
+            in_order = bool(np.all(np.greater_equal(value[1:], value[:-1]) | (event[1:] > event[:-1])))
             if not in_order:
                 source = np.lexsort((value, event))
         if len(counts) and counts.max() > most:
@@ -80,11 +83,11 @@ class Places:
             return cls(source[kept], target[kept], shape)
         return cls(None if in_order else source, target, shape)
 
-    def picked(self, values: NDArray[Any]) -> NDArray[Any]:
+    def picked(self, values: Array) -> Array:
         """Values of the objects that are kept, in the order of the rows."""
         return values if self.source is None else values[self.source]
 
-    def spread(self, picked: NDArray[Any]) -> NDArray[Any]:
+    def spread(self, picked: NDArray[N]) -> NDArray[N]:
         """The values that `picked` returned in rows, shape (events, most), with 0 for padding."""
         rows = np.zeros(self.shape, picked.dtype)
         rows.reshape(-1)[self.target] = picked
@@ -92,11 +95,7 @@ class Places:
 
 
 def padded(
-    fields: Sequence[NDArray[Any]],
-    counts: NDArray[np.int64],
-    most: int,
-    key: Optional[NDArray[Any]] = None,
-    descending: bool = False,
+    fields: Sequence[Array], counts: NDArray[np.int64], most: int, key: Optional[Array] = None, descending: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Objects as a network reads them.
 

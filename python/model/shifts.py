@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Optional
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.model.model import Model, ScoreColumn
-from MLTools.NanoML.model.padding import Jagged
+from MLTools.NanoML.model.padding import Jagged, N
 from MLTools.NanoML.nanoaod.fileaccounting import under_shift
-from MLTools.NanoML.rootio.lists import Picker
+from MLTools.NanoML.rootio.lists import Arrays, Entries, Picker
 
 
 def shifted_inputs(
@@ -73,9 +73,7 @@ class ShiftedScores:
                 for each in scores
             ]
 
-    def __call__(
-        self, columns: Mapping[str, Any], others: Mapping[str, Any], fold: NDArray[np.int64]
-    ) -> dict[str, NDArray[np.float32]]:
+    def __call__(self, columns: Arrays, others: Arrays, fold: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         """The scores of events, or of their objects, by their columns.
 
         Parameters
@@ -95,16 +93,12 @@ class ShiftedScores:
             found.update((f"{name}_{shift}", values) for name, values in zip(self._names, scores))
         return found
 
-    def _scores(self, columns: Mapping[str, Any], fold: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _scores(self, columns: Arrays, fold: NDArray[np.int64]) -> NDArray[np.float32]:
         """The scores of events, or of their objects: shape (outputs, events or objects)."""
         return self._model.scores(columns, self._of_each(columns, fold), self._parameter).T
 
     def _scores_again(
-        self,
-        nominal: NDArray[np.float32],
-        columns: Mapping[str, Any],
-        shifted: Mapping[str, Any],
-        fold: NDArray[np.int64],
+        self, nominal: NDArray[np.float32], columns: Arrays, shifted: Arrays, fold: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """The scores with other values of some columns: computed again only for the events that these change."""
         changed = np.zeros(len(fold), bool)
@@ -118,14 +112,14 @@ class ShiftedScores:
         scores[:, self._of_each(columns, changed)] = self._scores(some, fold[changed])
         return scores
 
-    def _of_each(self, columns: Mapping[str, Any], values: NDArray[Any]) -> NDArray[Any]:
+    def _of_each(self, columns: Arrays, values: NDArray[N]) -> NDArray[N]:
         """What is scored, an event or an object, has these values of its event."""
         if self._model.description.collection is None:
             return values
         return np.repeat(values, object_counts(columns))
 
 
-def _differ(one: Any, other: Any) -> NDArray[np.bool_]:
+def _differ(one: Entries, other: Entries) -> NDArray[np.bool_]:
     """In which events two columns have other values."""
     if one.ndim == 1:
         return np.asarray(one) != np.asarray(other)
@@ -136,6 +130,6 @@ def _differ(one: Any, other: Any) -> NDArray[np.bool_]:
     return differ
 
 
-def object_counts(columns: Mapping[str, Any]) -> NDArray[np.int64]:
+def object_counts(columns: Arrays) -> NDArray[np.int64]:
     """The number of objects of each event that a model of objects scores, by its inputs."""
     return next(Jagged.of(values).counts for values in columns.values() if values.ndim > 1)

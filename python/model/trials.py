@@ -53,7 +53,7 @@ def trials(description: Description, sample: Mapping[str, Floats]) -> list[Trial
     numbers = [name for name in real if name not in masks.values()]
     random = np.random.default_rng(0)
 
-    def changed(change: Callable[[Floats], NDArray[Any]]) -> Feeds:
+    def changed(change: Callable[[Floats], NDArray[np.floating]]) -> Feeds:
         """The events with other numbers; padding stays 0."""
         found = dict(real)
         for name in numbers:

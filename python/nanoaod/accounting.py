@@ -25,6 +25,7 @@ from MLTools.NanoML.schema.plain import build, plain
 from MLTools.NanoML.terminal.progress import say_once
 
 if TYPE_CHECKING:
+    from MLTools.NanoML.rootio.lists import Arrays
     from MLTools.NanoML.rootio.rootfile import RootFile
 
 # source of the sum of weights of simulation that has no generator weights: each event counts 1
@@ -300,7 +301,7 @@ def _add_to(total: dict[int, float], more: Mapping[int, float]) -> None:
         total[place] = total.get(place, 0.0) + value
 
 
-def event_weights(arrays: Mapping[str, Any], length: int) -> NDArray[np.float64]:
+def event_weights(arrays: Arrays, length: int) -> NDArray[np.float64]:
     """Generator weights of a chunk, float64 of shape (length,): `genWeight`, or ones if there is none, as in data."""
     if "genWeight" not in arrays:
         return np.ones(length)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import awkward as ak
 import numpy as np
@@ -14,7 +14,19 @@ from numpy.typing import NDArray
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.flat import COMPONENTS, Flat, vector_package
 from MLTools.NanoML.rootio import versions
-from MLTools.NanoML.rootio.lists import Lists, Picker, in_double_precision, is_plain, same_lists
+from MLTools.NanoML.rootio.lists import (
+    Array,
+    Arrays,
+    Entries,
+    Lists,
+    Numbers,
+    Picker,
+    in_double_precision,
+    is_plain,
+    same_lists,
+)
+
+T = TypeVar("T")
 
 
 class Group:
@@ -53,13 +65,13 @@ class Events:
         Name of the selection that reads these branches, for messages.
     """
 
-    def __init__(self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], owner: str = "") -> None:
+    def __init__(self, arrays: Arrays, collections: Mapping[str, str], owner: str = "") -> None:
         self._arrays, self._collections, self._owner = arrays, collections, owner
         self._length = len(next(iter(arrays.values()))) if arrays else 0
         self._picked: _Picked | None = None  # None for all events of the chunk
-        self._made: dict[str, Any] = {}
-        self._exact: dict[str, Any] = {}
-        self._read: dict[str, tuple[dict[str, NDArray[Any]], NDArray[np.int64]]] = {}  # the columns of flat collections
+        self._made: dict[str, Entries] = {}
+        self._exact: dict[str, Entries] = {}
+        self._read: dict[str, tuple[dict[str, Array], NDArray[np.int64]]] = {}  # the columns of flat collections
         self._replaced: dict[str, _Replacement] = {}
         self._shift = ""
         self._last: list[_Picked] = []  # what was picked `_again` of the chunk, the last first
@@ -119,7 +131,7 @@ class Events:
             self._used("")
         return self._shift
 
-    def replaced(self, names: Sequence[str], values: Callable[[Events], Mapping[str, Any]]) -> Events:
+    def replaced(self, names: Sequence[str], values: Callable[[Events], Mapping[str, Numbers]]) -> Events:
         """The same events with other values of some branches, as corrected momenta of jets.
 
         They are computed when one of them is first used, for the events that are left then.
@@ -151,7 +163,7 @@ class Events:
             return self
         return self._replaced[name].events._again(self.rows)
 
-    def once(self, function: Callable[..., Any], reads: Sequence[str], *arguments: Any) -> Any:
+    def once(self, function: Callable[..., T], reads: Sequence[str], *arguments: object) -> T:
         """`function(events, *arguments)`, computed once for all shifts under which the branches that it reads are the same.
 
         The last result of each function is kept until it gets other arguments.
@@ -233,7 +245,7 @@ class Events:
         whole = Flat(*self._read[name])
         return whole if self._picked is None else whole[self._picked.rows]
 
-    def _numbers(self, branch: str) -> NDArray[Any]:
+    def _numbers(self, branch: str) -> Array:
         """The numbers of a list, those of all events in one row."""
         return Lists.of(self._branch(branch)).numbers
 
@@ -253,7 +265,7 @@ class Events:
         array = self._exact[name]
         return array if self._picked is None else self._picked.pick(array)
 
-    def _make(self, name: str) -> Any:
+    def _make(self, name: str) -> Group | ak.Array:
         members = self._members(name)
         if name in self._arrays and members in ([], [name]):
             return self._branch(name)
@@ -275,7 +287,7 @@ class Events:
         )
 
 
-def away_from(jets: ak.Array, *others: Any, distance: float = 0.4) -> ak.Array:
+def away_from(jets: ak.Array, *others: ak.Array | Flat, distance: float = 0.4) -> ak.Array:
     """Whether each jet is far from other objects in eta and phi, as from selected leptons, which are jets, too; a mask for jets.
 
     Parameters
@@ -288,7 +300,7 @@ def away_from(jets: ak.Array, *others: Any, distance: float = 0.4) -> ak.Array:
         The least distance.
     """
 
-    def of(objects: Any, name: str) -> Any:
+    def of(objects: ak.Array | Flat, name: str) -> ak.Array:
         values = getattr(objects, name)
         return (ak.unflatten(values, objects.counts) if isinstance(objects, Flat) else values)[:, np.newaxis]
 
@@ -306,18 +318,18 @@ class _Picked:
     def __init__(self, rows: NDArray[np.int64], is_shared: bool = False) -> None:
         self.rows, self.is_shared, self.pick = rows, is_shared, Picker(rows)
         self.flats: dict[str, Flat] = {}  # as they were read; not kept for events that are picked once
-        self.results: dict[Callable[..., Any], tuple[list[Any], Any]] = {}
+        self.results: dict[Callable[..., object], tuple[list[object], Any]] = {}
 
 
 class _Replacement:
     """Other values of some branches, computed for the events for which they are first asked."""
 
-    def __init__(self, events: Events, values: Callable[[Events], Mapping[str, Any]]) -> None:
+    def __init__(self, events: Events, values: Callable[[Events], Mapping[str, Numbers]]) -> None:
         self.events, self._function = events, values
         self._rows: NDArray[np.int64] = np.arange(0)
-        self._values: dict[str, Any] | None = None
+        self._values: dict[str, ak.Array] | None = None
 
-    def get(self, name: str, rows: NDArray[np.int64]) -> Any:
+    def get(self, name: str, rows: NDArray[np.int64]) -> ak.Array:
         """A branch for the events at positions in the chunk."""
         if self._values is None or not np.array_equal(self._rows, rows):
             places = np.minimum(np.searchsorted(self._rows, rows), max(len(self._rows) - 1, 0))
@@ -332,13 +344,13 @@ class _Replacement:
                 return Picker(np.searchsorted(order, rows))(self._value(name))
         return self._value(name)
 
-    def _value(self, name: str) -> Any:
+    def _value(self, name: str) -> ak.Array:
         assert self._values is not None
         if name not in self._values:
             raise NanoMLError(f"{self.events._owner}: the function for new values of {name} did not return them.")
         return self._values[name]
 
-    def _checked(self, name: str, values: Any, left: Events) -> Any:
+    def _checked(self, name: str, values: Numbers, left: Events) -> ak.Array:
         """The new values in the form of the old ones."""
         old = left._branch(name)
         lists = Lists.of(old) if old.ndim > 1 else None

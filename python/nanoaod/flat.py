@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio import versions
-from MLTools.NanoML.rootio.lists import offsets_of, picked_lists
+from MLTools.NanoML.rootio.lists import Array, Numbers, offsets_of, picked_lists
 
 COMPONENTS = {"pt": "rho", "eta": "eta", "phi": "phi", "mass": "tau"}  # names in the package vector
 _Index = NDArray[np.int64]
@@ -38,9 +38,9 @@ class Flat:
         Position of each object in the columns; None if they are in this order.
     """
 
-    def __init__(self, columns: Mapping[str, NDArray[Any]], offsets: _Index, where: _Index | None = None) -> None:
+    def __init__(self, columns: Mapping[str, Array], offsets: _Index, where: _Index | None = None) -> None:
         self._columns, self._offsets, self._where = columns, offsets, where
-        self._made: dict[str, NDArray[Any]] = {}
+        self._made: dict[str, Array] = {}
 
     def __len__(self) -> int:
         """Number of events."""
@@ -56,13 +56,13 @@ class Flat:
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._columns})
 
-    def _make(self, name: str) -> NDArray[Any]:
+    def _make(self, name: str) -> Array:
         if name not in self._columns:
             raise AttributeError(
                 f"there is no column {name} of these objects.{versions.did_you_mean(name, self._columns)}"
             )
         raw = self._columns[name]
-        values: NDArray[Any] = raw if self._where is None else raw[self._where]
+        values: Array = raw if self._where is None else raw[self._where]
         made = values.astype(np.float64, copy=False) if values.dtype.kind == "f" else values
         return _fixed(made.view())
 
@@ -96,7 +96,7 @@ class Flat:
             array[name] = values
         return _fixed(array).view(vector_package().MomentumNumpy4D)
 
-    def with_later(self, columns: Mapping[str, tuple[str, Callable[[], NDArray[Any]]]]) -> Flat:
+    def with_later(self, columns: Mapping[str, tuple[str, Callable[[], Array]]]) -> Flat:
         """The same objects with columns of branches that are computed when they are first used: the branch, and what computes it."""
         if not columns:
             return self
@@ -131,7 +131,7 @@ class Flat:
         offsets = begin[self._offsets]
         return self._at(first, offsets), self._at(second, offsets)
 
-    def smallest(self, key: NDArray[Any]) -> _Index:
+    def smallest(self, key: Array) -> _Index:
         """Position of the object with the smallest key in each event, the first one if there are several.
 
         Raises
@@ -141,11 +141,11 @@ class Flat:
         """
         return self._extreme(key, np.fmin)
 
-    def largest(self, key: NDArray[Any]) -> _Index:
+    def largest(self, key: Array) -> _Index:
         """As `smallest`, with the largest key."""
         return self._extreme(key, np.fmax)
 
-    def _extreme(self, key: NDArray[Any], better: np.ufunc) -> _Index:
+    def _extreme(self, key: Array, better: np.ufunc) -> _Index:
         positions = self._offsets[:-1].copy()
         if not len(positions):
             return positions
@@ -160,7 +160,7 @@ class Flat:
         """One object of each event, at the positions that `smallest` or `largest` returned."""
         return self._at(positions, np.arange(len(positions) + 1))
 
-    def with_columns(self, **columns: Any) -> Flat:
+    def with_columns(self, **columns: Numbers) -> Flat:
         """The same objects with more columns; a single number applies to all objects."""
         number = int(self._offsets[-1])
         made = {name: np.broadcast_to(values, number) for name, values in columns.items()}
@@ -202,14 +202,14 @@ class Flat:
         return Flat(self._columns, offsets, where)
 
 
-class _Later(Mapping[str, NDArray[Any]]):
+class _Later(Mapping[str, Array]):
     """Columns by name, each of which a function makes on first use."""
 
-    def __init__(self, makers: Mapping[str, Callable[[], NDArray[Any]]], branches: Set[str]) -> None:
+    def __init__(self, makers: Mapping[str, Callable[[], Array]], branches: Set[str]) -> None:
         self._makers, self.branches = makers, branches
-        self._made: dict[str, NDArray[Any]] = {}
+        self._made: dict[str, Array] = {}
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
+    def __getitem__(self, name: str) -> Array:
         if name not in self._made:
             self._made[name] = self._makers[name]()
         return self._made[name]
@@ -224,7 +224,7 @@ class _Later(Mapping[str, NDArray[Any]]):
         return len(self._makers)
 
 
-def _fixed(array: NDArray[Any]) -> NDArray[Any]:
+def _fixed(array: Array) -> Array:
     """An array that cannot be changed: a selection gets the same one under several shifts."""
     array.flags.writeable = False
     return array

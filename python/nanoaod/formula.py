@@ -26,15 +26,17 @@ from MLTools.NanoML.nanoaod.expression import (
 )
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.lists import Arrays, Entries
 
 _Floats = NDArray[np.float64]
+_Function = Callable[..., Any]  # of numbers
 
 
 def _modulo(left: _Floats, right: _Floats) -> _Floats:
     return np.fmod(left.astype(np.int64), right.astype(np.int64)).astype(np.float64)
 
 
-def _bits(operation: Callable[..., Any]) -> Callable[[_Floats, _Floats], _Floats]:
+def _bits(operation: _Function) -> Callable[[_Floats, _Floats], _Floats]:
     def apply(left: _Floats, right: _Floats) -> _Floats:
         integers = (operand.astype(np.int64).view(np.uint64) for operand in (left, right))
         return operation(*integers).astype(np.float64)
@@ -42,15 +44,15 @@ def _bits(operation: Callable[..., Any]) -> Callable[[_Floats, _Floats], _Floats
     return apply
 
 
-def _positive(function: Callable[..., Any]) -> Callable[[_Floats], _Floats]:
+def _positive(function: _Function) -> Callable[[_Floats], _Floats]:
     return lambda x: np.where(x > 0, function(np.where(x > 0, x, 1)), 0)
 
 
-def _truth(operation: Callable[..., Any]) -> Callable[..., _Floats]:
+def _truth(operation: _Function) -> Callable[..., _Floats]:
     return lambda *operands: operation(*operands).astype(np.float64)
 
 
-_OPERATORS: dict[str, Callable[..., Any]] = {
+_OPERATORS: dict[str, _Function] = {
     "&&": _truth(lambda *terms: functools.reduce(np.logical_and, terms)),
     "||": _truth(lambda *terms: functools.reduce(np.logical_or, terms)),
     "<": _truth(np.less),
@@ -74,7 +76,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     ">>": _bits(np.right_shift),
 }
 # number of arguments and implementation; where a function is not defined, ROOT has its own values, and TMath those of C
-_FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
+_FUNCTIONS: dict[str, tuple[int, _Function]] = {
     "abs": (1, np.abs),
     "fabs": (1, np.abs),
     "sqrt": (1, lambda x: np.sqrt(np.abs(x))),
@@ -111,7 +113,7 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
 }
 
 
-def function_of(name: str) -> Callable[..., Any]:
+def function_of(name: str) -> _Function:
     """An operator or a function of cuts, of float64 numbers."""
     return _OPERATORS.get(name) or _FUNCTIONS[name][1]
 
@@ -183,7 +185,7 @@ class Formula:
         """The formula with the branches of a file; raises as `resolve` does."""
         return BoundFormula(self, self.resolve(branches, path))
 
-    def mask(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.bool_]:
+    def mask(self, arrays: Arrays, length: int) -> NDArray[np.bool_]:
         """Which of `length` events pass, bool of shape (length,).
 
         `arrays` are the branches, by the names in the cut, as `RootFile.read` returns them. Raises NanoMLError if a branch is
@@ -193,7 +195,7 @@ class Formula:
         passes[instances.event[instances.values != 0]] = True
         return passes
 
-    def values(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.float64]:
+    def values(self, arrays: Arrays, length: int) -> NDArray[np.float64]:
         """The value for each of `length` events, float64 of shape (length,); `arrays` as for `mask`.
 
         Raises NanoMLError if an event has several, because a branch is a list, or none that is finite.
@@ -207,7 +209,7 @@ class Formula:
             raise cut_error(self.text, 0, f"it is NaN or infinite for {bad} of {length} events.")
         return values
 
-    def entries(self, arrays: Mapping[str, Any], length: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def entries(self, arrays: Arrays, length: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """All values of `length` events, as TTree::Draw fills them: the event of each, rising, and the value.
 
         There is one for each element of a list without an index, and none for an event that lacks an element with one.
@@ -217,7 +219,7 @@ class Formula:
         instances = self._instances(arrays, length)
         return instances.event, np.asarray(instances.values, np.float64)
 
-    def _instances(self, arrays: Mapping[str, Any], length: int) -> _Instances:
+    def _instances(self, arrays: Arrays, length: int) -> _Instances:
         columns = {name: _Column.of(arrays[name]) for name in self.branches}
         self._check({name: column.counts is not None for name, column in columns.items()})
         with np.errstate(all="ignore"):
@@ -247,19 +249,19 @@ class BoundFormula:
         """The branches that are read from the file."""
         return list(dict.fromkeys(self.names.values()))
 
-    def mask(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.bool_]:
+    def mask(self, arrays: Arrays, length: int) -> NDArray[np.bool_]:
         """As `Formula.mask`, with the arrays by their names in the file."""
         return self.formula.mask(self._given(arrays), length)
 
-    def values(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.float64]:
+    def values(self, arrays: Arrays, length: int) -> NDArray[np.float64]:
         """As `Formula.values`, with the arrays by their names in the file."""
         return self.formula.values(self._given(arrays), length)
 
-    def entries(self, arrays: Mapping[str, Any], length: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def entries(self, arrays: Arrays, length: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """As `Formula.entries`, with the arrays by their names in the file."""
         return self.formula.entries(self._given(arrays), length)
 
-    def _given(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    def _given(self, arrays: Arrays) -> Arrays:
         return {name: arrays[actual] for name, actual in self.names.items()}
 
 
@@ -271,7 +273,7 @@ class _Column:
     counts: Optional[NDArray[np.int64]]
 
     @classmethod
-    def of(cls, array: Any) -> _Column:
+    def of(cls, array: Entries) -> _Column:
         """A branch as `RootFile.read` returns it."""
         if array.ndim == 1:
             return cls(np.asarray(ak.to_numpy(array), np.float64), None)

@@ -48,7 +48,7 @@ class LumiMask:
         return _merged(keys, keys)
 
     @classmethod
-    def from_dict(cls, content: Any, source: str | os.PathLike[str]) -> LumiMask:
+    def from_dict(cls, content: object, source: str | os.PathLike[str]) -> LumiMask:
         """The sections of the content of a luminosity JSON, {"run": [[first, last], ...], ...}.
 
         Overlapping and adjacent ranges are merged. An error names `source` and says what is wrong with the content.
@@ -183,13 +183,13 @@ def _merged(first: NDArray[np.uint64], last: NDArray[np.uint64]) -> LumiMask:
     return LumiMask(first[begins], reach[np.concatenate([apart, [True]])])
 
 
-def _run(name: Any, source: str | os.PathLike[str]) -> int:
+def _run(name: object, source: str | os.PathLike[str]) -> int:
     if not (isinstance(name, str) and re.fullmatch("0|[1-9][0-9]{0,9}", name) and int(name) <= _LARGEST):
         raise _malformed(source, f"{_shown(name)} is not the number of a run")
     return int(name)
 
 
-def _range(content: Any, run: int, source: str | os.PathLike[str]) -> tuple[int, int]:
+def _range(content: object, run: int, source: str | os.PathLike[str]) -> tuple[int, int]:
     def wrong(what: str) -> NanoMLError:
         return _malformed(source, f"run {run}: {_shown(content)} {what}")
 
@@ -203,7 +203,7 @@ def _range(content: Any, run: int, source: str | os.PathLike[str]) -> tuple[int,
     return low, high
 
 
-def _shown(content: Any) -> str:
+def _shown(content: object) -> str:
     text = json.dumps(content, default=str)
     return text if len(text) <= 40 else text[:37] + "..."
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import numpy as np
-from numpy.typing import NDArray
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, is_same_sum
 from MLTools.NanoML.nanoaod.fileaccounting import SELECTED, FileAccounting, under_shift
 from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.lists import Array
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 from MLTools.NanoML.schema.plain import DAMAGE, build, plain
 
@@ -104,11 +104,11 @@ class Provenance:
     # what else decided on the events of a skim, or of what was made from one
     criteria: Criteria = field(default_factory=Criteria)
 
-    def rows(self) -> dict[str, NDArray[Any]]:
+    def rows(self) -> dict[str, Array]:
         """The rows of its tree, by `RECORD_BRANCHES`."""
         return _rows_of([self._text(file) for file in self.accounting.files])
 
-    def tree(self) -> tuple[str, Mapping[str, Branch], Mapping[str, NDArray[Any]]]:
+    def tree(self) -> tuple[str, Mapping[str, Branch], Mapping[str, Array]]:
         """Its tree, as `NanoWriter` takes it: name, branches and rows."""
         return PROVENANCE, RECORD_BRANCHES, self.rows()
 
@@ -138,7 +138,7 @@ class Provenance:
                 return what, but
         return None
 
-    def _compared(self, is_same_code: bool) -> list[tuple[str, Any]]:
+    def _compared(self, is_same_code: bool) -> list[tuple[str, object]]:
         """The criteria that are compared: in words, and in the form in which it is compared."""
 
         def known_as(specs: Sequence[str]) -> list[str]:
@@ -313,7 +313,7 @@ def refuse_shifts(accounting: FileAccounting) -> None:
         )
 
 
-def _rows_of(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+def _rows_of(texts: Sequence[str]) -> dict[str, Array]:
     numbers: list[tuple[int, int]] = []
     pieces: list[bytes] = []
     for text in texts:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.lists import Arrays
 from MLTools.NanoML.selection import Column, Selected, Selection
 
 
@@ -47,7 +48,7 @@ class Inputs:
             return Branch(name, "", "flat", "", None, "")
         return Branch(name, "", "jagged", "", versions.collection_of(name, counter, self._available), "")
 
-    def apply(self, arrays: Mapping[str, ak.Array], weights: NDArray[np.float64]) -> Selected:
+    def apply(self, arrays: Arrays, weights: NDArray[np.float64]) -> Selected:
         """Evaluate the selection; whether an undeclared attribute is a list shows in `arrays` only."""
         lists = {
             name: versions.collection_of(name, None, self._available)

@@ -17,7 +17,7 @@ from MLTools.NanoML.nanoaod.fileaccounting import SELECTED, ShiftSums, Step, Wei
 from MLTools.NanoML.nanoaodtools.branches import Filler, Inputs, Made, declare, declared
 from MLTools.NanoML.nanoaodtools.scoring import Scoring
 from MLTools.NanoML.nanoaodtools.source import Source
-from MLTools.NanoML.rootio.lists import Picker
+from MLTools.NanoML.rootio.lists import Array, Picker
 from MLTools.NanoML.selection import Selected, Selection
 from MLTools.NanoML.selection.selection import UncountedError
 
@@ -82,7 +82,7 @@ class _Window:
     entries: NDArray[np.int64]  # in it that may be asked for
     selected: Selected  # of these
     passed: NDArray[np.int64]  # entries that the selection keeps
-    columns: dict[str, NDArray[Any]]  # its columns for these
+    columns: dict[str, Array]  # its columns for these
     before: Optional[_Window]  # that of the selection before
     inside: NDArray[np.int64]  # for each entry that is kept, its place among those that the selection before keeps
     places: list[int]  # for each entry of the window, its place among those that are kept, or -1
@@ -109,7 +109,7 @@ class _Rows:
         return self._block[place - self._first]
 
 
-def _column(window: Optional[_Window], name: str) -> NDArray[Any]:
+def _column(window: Optional[_Window], name: str) -> Array:
     """A column of the events that a selection keeps, which it made or one before it."""
     assert window is not None  # one of them declares it
     return window.columns[name] if name in window.columns else _column(window.before, name)[window.inside]
@@ -270,7 +270,7 @@ class Evaluation:
         before = self._earlier[-1]._window if self._earlier else None
         if before is None:
             entries = self.source.entries(start, stop)
-            inside: NDArray[Any] = np.arange(len(entries))
+            inside: NDArray[np.int64] = np.arange(len(entries))
         else:
             start, stop = max(start, before.start), min(stop, before.stop)
             inside = np.flatnonzero((before.passed >= start) & (before.passed < stop))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
-import uproot
 from numpy.typing import NDArray
-from uproot.writing import identify
 
-from MLTools.NanoML.rootio.lists import Array
+if TYPE_CHECKING:
+    import uproot
 
 _CLASSES = re.compile("TH[123][CSIFD]|TProfile([23]D)?")
 _AXES = ("fXaxis", "fYaxis", "fZaxis")
@@ -49,7 +48,7 @@ def add_histogram(total: uproot.Model, other: uproot.Model) -> Optional[str]:
     return None
 
 
-def bins_of(histogram: uproot.Model) -> list[Array]:
+def bins_of(histogram: uproot.Model) -> list[NDArray[np.generic]]:
     """All numbers in the bins of a histogram, overflow included: contents, and sums of squared weights."""
     return [np.asarray(array) for array in _arrays(histogram).values()]
 
@@ -71,7 +70,7 @@ def _arrays(histogram: uproot.Model) -> dict[str, uproot.Model]:
     return {_CONTENTS: contents, **found}
 
 
-def _sum(name: str, mine: dict[str, uproot.Model], theirs: dict[str, uproot.Model]) -> Optional[Array]:
+def _sum(name: str, mine: dict[str, uproot.Model], theirs: dict[str, uproot.Model]) -> Optional[NDArray[np.generic]]:
     """The sum of one array of two histograms; None if it is too large for its type."""
     pair = [np.asarray(arrays[name]) for arrays in (mine, theirs)]
     if name in _SQUARES and len(pair[0]) != len(pair[1]):
@@ -101,6 +100,8 @@ def root_histogram(
     values, variances
         Contents and squares of their errors, underflow and overflow first and last on each axis: float64 of shape (bins + 2, ...).
     """
+    from uproot.writing import identify
+
     made = [
         identify.to_TAxis(axis, title, len(edges) - 1, edges[0], edges[-1], np.array(edges))
         for axis, (title, edges) in zip(("xaxis", "yaxis", "zaxis"), axes)

@@ -5,7 +5,7 @@ Awkward does the same, but takes longer for the many branches of a collection, w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Union
 
@@ -50,8 +50,12 @@ class Lists:
         return ak.Array(ak.contents.ListOffsetArray(self.offsets, ak.contents.NumpyArray(self.numbers)))
 
 
-Values = Union[Array, Lists, ak.Array]
+Entries = Union[Array, ak.Array]
 """A number or a list for each event."""
+
+Values = Union[Entries, Lists]
+Arrays = Mapping[str, Entries]
+"""Branches by their names."""
 
 
 def is_plain(layout: ak.contents.Content) -> bool:
@@ -71,7 +75,7 @@ def same_lists(one: ak.index.Index, other: ak.index.Index) -> bool:
     return one is other or np.array_equal(one.data, other.data)
 
 
-def in_double_precision(array: Array | ak.Array) -> Array | ak.Array:
+def in_double_precision(array: Entries) -> Entries:
     """An array of numbers or of lists; floating-point numbers in double precision, others as they are."""
     if isinstance(array, np.ndarray):
         return array.astype(np.float64) if array.dtype.kind == "f" else array
@@ -107,7 +111,7 @@ def offsets_of(counts: Array) -> _Index:
     return offsets
 
 
-def default(value: object, events: int, beside: ak.Array | None = None) -> Array | ak.Array:
+def default(value: object, events: int, beside: ak.Array | None = None) -> Entries:
     """A value in place of a branch that a file lacks.
 
     Parameters

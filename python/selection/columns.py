@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Optional
 
 import awkward as ak
 import numpy as np
-from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, SELECTED, weight_column
 from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.nanoaod.weights import Weight
-from MLTools.NanoML.rootio.lists import Lists, is_plain, offsets_of, same_lists
+from MLTools.NanoML.rootio.lists import Array, Entries, Lists, is_plain, offsets_of, same_lists
 from MLTools.NanoML.rootio.versions import did_you_mean
 from MLTools.NanoML.selection.shifts import Shift
 
@@ -132,11 +131,11 @@ def _columns_of_weights(weights: Mapping[str, Weight]) -> Iterator[tuple[str, Co
 
 
 def checked(
-    returned: Mapping[str, Any],
+    returned: Mapping[str, object],
     columns: Mapping[str, Column],
     collections: Mapping[str, Mapping[str, Column]],
     length: int,
-) -> dict[str, Any]:
+) -> dict[str, Entries]:
     """The values that `select` returned, in the declared types; arrays of shape (length,), awkward ones for collections.
 
     Raises NanoMLError if a column lacks, is not declared, or does not have the right form.
@@ -150,13 +149,15 @@ def checked(
         wrong += [f"returned {', '.join(extra)}, which {kinds}"] if extra else []
         hint = did_you_mean(extra[0], missing) if extra else ""
         raise NanoMLError(f"select {' and '.join(wrong)}.{hint}")
-    found: dict[str, Any] = {name: _numbers(name, column, returned[name], length) for name, column in columns.items()}
+    found: dict[str, Entries] = {
+        name: _numbers(name, column, returned[name], length) for name, column in columns.items()
+    }
     for name, fields in collections.items():
         found.update(_objects(name, fields, returned[name], length))
     return found
 
 
-def _numbers(name: str, column: Column, values: Any, length: int) -> NDArray[Any]:
+def _numbers(name: str, column: Column, values: object, length: int) -> Array:
     """One number for each event."""
     try:
         array = ak.to_numpy(values) if isinstance(values, ak.Array) else np.asanyarray(values)
@@ -175,7 +176,7 @@ def _numbers(name: str, column: Column, values: Any, length: int) -> NDArray[Any
     return _typed(name, column, np.asarray(array), "events. Give such events a value, or cut them away")
 
 
-def _typed(name: str, column: Column, plain: NDArray[Any], whose: str) -> NDArray[Any]:
+def _typed(name: str, column: Column, plain: Array, whose: str) -> Array:
     """Numbers in the type of their column."""
     dtype = np.dtype(column.dtype)
     if plain.dtype.kind == "f" and not np.isfinite(plain).all():
@@ -192,7 +193,7 @@ def _typed(name: str, column: Column, plain: NDArray[Any], whose: str) -> NDArra
     return plain.astype(dtype)
 
 
-def _objects(name: str, fields: Mapping[str, Column], values: Any, length: int) -> dict[str, ak.Array]:
+def _objects(name: str, fields: Mapping[str, Column], values: object, length: int) -> dict[str, ak.Array]:
     """The fields of a collection, a list for each event, by the names of their branches."""
     offsets = ak.index.Index64(offsets_of(values.counts)) if isinstance(values, Flat) else None
     if isinstance(values, Flat):
@@ -225,7 +226,7 @@ def _objects(name: str, fields: Mapping[str, Column], values: Any, length: int) 
     return found
 
 
-def _lists(name: str, values: Any) -> Lists:
+def _lists(name: str, values: object) -> Lists:
     if not isinstance(values, ak.Array) or values.ndim != 2:
         raise NanoMLError(f"column {name} is not a list of numbers for each event.")
     if not is_plain(values.layout) and any(ak.any(ak.is_none(values, axis=axis)) for axis in (0, 1)):

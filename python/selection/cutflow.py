@@ -6,7 +6,7 @@ import copy
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, Step, WeightSums, weight_column
+from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.nanoaod.weights import Factor, Weight
+from MLTools.NanoML.rootio.lists import Array, Mask, Numbers
 from MLTools.NanoML.rootio.versions import did_you_mean
 
 _MOST_BINS = 10_000  # in which a weight keeps the yield
@@ -32,7 +34,7 @@ class _Given:
     before: _Numbers  # the product of the generator weight and all weights before
     values: dict[str, _Numbers]  # nominal and under each variation
     bins: NDArray[np.int64]
-    left: dict[str, NDArray[Any]]  # columns for the events that are left now
+    left: dict[str, Array]  # columns for the events that are left now
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class Candidates:
 
     name: str
     weights: _Numbers
-    jets: Any
-    passed: Any
+    jets: ak.Array | Flat
+    passed: Mask
 
 
 class Cutflow:
@@ -88,7 +90,7 @@ class Cutflow:
         self.declared, self.weighs, self.counts = declared or {}, weighs, counts
         self._product = self._all  # of all weights, for the events that are left
         self._given: dict[str, _Given] = {}
-        self.rows: NDArray[Any] = np.arange(len(self._all))  # positions of the events that are left
+        self.rows: NDArray[np.int64] = np.arange(len(self._all))  # positions of the events that are left
         self.steps: list[Step] = []
         self.candidates: list[Candidates] = []  # what efficiencies are to be measured of
         self._masks: list[_Mask] = []
@@ -101,11 +103,13 @@ class Cutflow:
         self.steps.append(Step(name, len(self._weights), float(self._weights.sum())))
 
     @property
-    def columns(self) -> dict[str, NDArray[Any]]:
+    def columns(self) -> dict[str, Array]:
         """The columns of the weights that were given, for the events that are left."""
         return {name: values for given in self._given.values() for name, values in given.left.items()}
 
-    def weigh(self, name: str, values: Union[Factor, Any, Callable[[], Any]], bins: Any = None) -> None:
+    def weigh(
+        self, name: str, values: Factor | Numbers | Callable[[], Factor | Numbers], bins: Numbers | None = None
+    ) -> None:
         """Give the events that are left one more weight.
 
         Where this stands among the cuts matters for a weight that must keep the yield: its sums with and without are those of
@@ -142,7 +146,9 @@ class Cutflow:
             has, declared = (listed(names, _MOST_NAMES) or "none" for names in (factor.variations, weight.variations))
             raise NanoMLError(f'weight "{name}": has the variations {has}, but `weights` declares {declared}.')
         made = {variation: self._one_each(name, variation, factor[variation]) for variation, _ in weight.columns(name)}
-        columns = {column: made[variation].astype(np.float32) for variation, column in weight.columns(name)}
+        columns: dict[str, Array] = {
+            column: made[variation].astype(np.float32) for variation, column in weight.columns(name)
+        }
         if (bins is not None) != bool(weight.bins):
             raise NanoMLError(f'weight "{name}": `weigh` gets bins if, and only if, `weights` says what they are.')
         places: NDArray[np.int64] = np.zeros(len(self._product), np.int64)
@@ -158,7 +164,7 @@ class Cutflow:
         self._given[name] = _Given(weight, len(self._masks), self._product, made, places, columns)
         self._product = self._product * made[NOMINAL]
 
-    def count_efficiency(self, name: str, jets: Any, passed: Any) -> None:
+    def count_efficiency(self, name: str, jets: ak.Array | Flat, passed: Mask) -> None:
         """Say of which jets `nanoml efficiencies` measures how many pass, as are b-tagged; in any other run it does nothing.
 
         Call it where the weight belongs that needs the efficiency: before a cut on the jets that pass.
@@ -180,7 +186,7 @@ class Cutflow:
             raise NanoMLError(f'efficiency "{name}": jets of {len(jets)} events, but {len(self._weights)} are left.')
         self.candidates.append(Candidates(name, self._weights, jets, passed))
 
-    def _one_each(self, name: str, variation: str, values: Any) -> _Numbers:
+    def _one_each(self, name: str, variation: str, values: Numbers) -> _Numbers:
         what = f'weight "{name}" ({variation}): '
         try:
             array = np.asarray(ak.to_numpy(values) if isinstance(values, ak.Array) else values, np.float64)
@@ -297,7 +303,7 @@ class Cutflow:
             found.append(Step(step.cut, int(chosen.sum()), float(weights[chosen].sum())))
         return found
 
-    def cut(self, name: str, mask: Any, *narrowed: Any) -> Any:
+    def cut(self, name: str, mask: Mask, *narrowed: Any) -> Any:
         """Keep the events for which `mask` is true.
 
         Parameters
@@ -339,7 +345,7 @@ class Cutflow:
         kept = tuple(thing[passed] for thing in narrowed)
         return kept[0] if len(kept) == 1 else kept
 
-    def _checked(self, name: str, mask: Any) -> NDArray[np.bool_]:
+    def _checked(self, name: str, mask: Mask) -> NDArray[np.bool_]:
         passed = mask
         try:
             if type(mask) is not np.ndarray:

@@ -37,7 +37,7 @@ class DatasetInfo:
     triggers: Sequence[str] = ()
     corrections_file: str = field(default="", metadata=READS)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The content on which the events of a skim may depend; nothing for a dataset of which nothing is said."""
         content = {**asdict(self), "parameters": dict(self.parameters), "triggers": list(self.triggers)}
         return {key: value for key, value in content.items() if value and key not in ("is_data", "corrections_file")}

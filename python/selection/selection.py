@@ -11,9 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +25,7 @@ from MLTools.NanoML.nanoaod.weights import Weight
 from MLTools.NanoML.observe import register
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
-from MLTools.NanoML.rootio.lists import default
+from MLTools.NanoML.rootio.lists import Array, Arrays, default
 from MLTools.NanoML.selection.columns import Column, MadeColumns, checked
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
@@ -88,7 +87,7 @@ class Selection:
 
     branches: ClassVar[Sequence[str]] = ()
     simulated: ClassVar[Sequence[str]] = ()
-    optional: ClassVar[Mapping[str, Any]] = {}
+    optional: ClassVar[Mapping[str, object]] = {}
     columns: ClassVar[Mapping[str, Column]] = {}
     collections: ClassVar[Mapping[str, Mapping[str, Column]]] = {}
     weights: ClassVar[Mapping[str, Weight]] = {}
@@ -113,7 +112,7 @@ class Selection:
             f"`shifts` declares {name}, but there is no method `shift`. Write `def shift(self, events, name, direction)`."
         )
 
-    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, Mapping[str, Any]]:
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, Mapping[str, object]]:
         """Cut and compute; to be written by the user.
 
         Parameters
@@ -241,9 +240,9 @@ class Selection:
 
     def apply(
         self,
-        arrays: Mapping[str, ak.Array],
+        arrays: Arrays,
         collections: Mapping[str, str],
-        weights: NDArray[Any],
+        weights: NDArray[np.float64],
         plain: bool = False,
         count: bool = False,
     ) -> Selected:
@@ -277,8 +276,8 @@ class Selection:
         return selected
 
     def with_optional(
-        self, arrays: Mapping[str, Any], collections: Mapping[str, str], events: int
-    ) -> tuple[dict[str, Any], dict[str, str]]:
+        self, arrays: Arrays, collections: Mapping[str, str], events: int
+    ) -> tuple[Arrays, dict[str, str]]:
         """The branches with the optional ones that are lacking, and the collections of those that are lists."""
         beside, made, lists = {collection: arrays[name] for name, collection in collections.items()}, {}, {}
         for name in (name for name in self.optional if name not in arrays):
@@ -301,7 +300,7 @@ class Selection:
         except Exception as problem:  # a user's code may raise anything; its line helps
             raise NanoMLError(f"{self._line_of(problem)}: {self.name}: {explain(problem)}") from problem
 
-    def _events(self, method: str, events: Any) -> Events:
+    def _events(self, method: str, events: object) -> Events:
         if not isinstance(events, Events):
             raise NanoMLError(f"{method} returned no events. End it with `return events.replaced(...)`.")
         return events
@@ -331,7 +330,7 @@ class Selection:
             raise NanoMLError(f"{self.where()}: {problem}") from None
         return Selected(left.rows, {**made, **self._weights(cutflow)}, cutflow)
 
-    def _weights(self, cutflow: Cutflow) -> dict[str, NDArray[Any]]:
+    def _weights(self, cutflow: Cutflow) -> dict[str, Array]:
         """The columns of the weights, of which all must have been given."""
         found = cutflow.columns
         missing = [name for name in self.weights if weight_column(name) not in found]
@@ -361,9 +360,7 @@ class BoundSelection:
         wanted = dict.fromkeys([*self.selection.dataset.triggers, *self.selection.optional])
         return [name for name in wanted if name.startswith(versions.TRIGGERS) and name not in self.names]
 
-    def apply(
-        self, arrays: Mapping[str, ak.Array], weights: NDArray[Any], plain: bool = False, count: bool = False
-    ) -> Selected:
+    def apply(self, arrays: Arrays, weights: NDArray[np.float64], plain: bool = False, count: bool = False) -> Selected:
         """As `Selection.apply`, with the arrays by their names in the file."""
         given = {name: arrays[actual] for name, actual in self.names.items()}
         return self.selection.apply(given, self.collections, weights, plain, count)

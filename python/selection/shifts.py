@@ -12,7 +12,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import awkward as ak
 import numpy as np
@@ -23,7 +23,10 @@ from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.fileaccounting import SELECTED, ShiftSums, under_shift
 from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.nanoaod.weights import Weight
+from MLTools.NanoML.rootio.lists import Entries, Mask
 from MLTools.NanoML.selection.cutflow import Cutflow, Place
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,20 +42,20 @@ class Checkpoint:
     """
 
     cutflow: Cutflow
-    kept: tuple[Any, ...]
+    kept: tuple[object, ...]
 
     def is_free_of(self, branches: Set[str], events: Events) -> bool:
         """Whether what was kept has, and will have, no values of these branches, but for the events themselves."""
         return all(self._is_free(each, branches, events) for each in self.kept)
 
-    def _is_free(self, kept: Any, branches: Set[str], events: Events) -> bool:
+    def _is_free(self, kept: object, branches: Set[str], events: Events) -> bool:
         if isinstance(kept, Events):
             return np.array_equal(kept.rows, self.cutflow.rows) and not kept.differing(events)
         if isinstance(kept, Flat):
             return not kept.later & branches
         return isinstance(kept, (np.ndarray, ak.Array))
 
-    def resumed(self, select: Callable[[Events, Cutflow], Any], events: Events, begun: int) -> Any:
+    def resumed(self, select: Callable[[Events, Cutflow], T], events: Events, begun: int) -> T | None:
         """The result of `select` if it goes on from here with other events at the same positions.
 
         It is None if it cannot: it needs something else from before, or cannot do without events. `begun` is the number of cuts
@@ -83,7 +86,7 @@ class CheckpointCutflow(Cutflow):
         """How far it has come."""
         return PlaceAfterCheckpoint(len(self._masks), len(self._given), self.rows, self.checkpoint)
 
-    def cut(self, name: str, mask: Any, *narrowed: Any) -> Any:
+    def cut(self, name: str, mask: Mask, *narrowed: Any) -> Any:
         """As that of any cut flow."""
         kept = super().cut(name, mask, *narrowed)
         then = Cutflow(np.zeros(0), self.declared, self.weighs)
@@ -109,7 +112,7 @@ class _ResumedCutflow(Cutflow):
         """Whether the checkpoint has not been reached."""
         return self._ahead is not None
 
-    def cut(self, name: str, mask: Any, *narrowed: Any) -> Any:
+    def cut(self, name: str, mask: Mask, *narrowed: Any) -> Any:
         """As that of any cut flow, but the last one before the checkpoint returns what was kept there."""
         kept = super().cut(name, mask, *narrowed)
         if self._ahead is None or len(self.steps) < len(self._ahead.steps):
@@ -128,13 +131,13 @@ class _FirstCutError(Exception):
 class _BeforeCuts(Cutflow):
     """A cut flow that ends at the first cut."""
 
-    def cut(self, name: str, mask: Any, *narrowed: Any) -> Any:
+    def cut(self, name: str, mask: Mask, *narrowed: Any) -> Any:
         """As that of any cut flow."""
         raise _FirstCutError
 
 
 def weighed_before_cuts(
-    select: Callable[[Events, Cutflow], Any],
+    select: Callable[[Events, Cutflow], object],
     events: Events,
     weights: NDArray[np.float64],
     declared: Mapping[str, Weight],
@@ -147,7 +150,7 @@ def weighed_before_cuts(
     return cutflow
 
 
-def _copied(thing: Any) -> Any:
+def _copied(thing: object) -> object:
     """A copy of an array, which a selection may change; it changes nothing else."""
     return copy.copy(thing) if isinstance(thing, (np.ndarray, ak.Array)) else thing
 
@@ -203,7 +206,7 @@ class Selected:
     """
 
     rows: NDArray[np.int64]
-    columns: dict[str, Any]
+    columns: dict[str, Entries]
     cutflow: Cutflow
     shifts: dict[str, Cutflow] = field(default_factory=dict)
 
@@ -211,7 +214,7 @@ class Selected:
         """Which of the events passed: nominally, or under a shift given by the ending of its columns."""
         if not self.shifts:
             return np.ones(len(self.rows), bool)
-        return self.columns[under_shift(SELECTED, suffix) if suffix else SELECTED]
+        return np.asarray(self.columns[under_shift(SELECTED, suffix) if suffix else SELECTED])
 
     def shift_sums(self, chosen: NDArray[np.bool_] | None = None) -> list[ShiftSums]:
         """Cut flow and sums of weights under each shift; of some events of the chunk only, if a mask of shape (events,) says so."""
@@ -324,7 +327,7 @@ def _flag(places: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
     return flag
 
 
-def _first_values(selected: Sequence[Selected], rows: NDArray[np.int64]) -> dict[str, Any]:
+def _first_values(selected: Sequence[Selected], rows: NDArray[np.int64]) -> dict[str, Entries]:
     """The columns for all rows, those of each row from the first result that has it."""
     missing, order, picked = np.ones(len(rows), bool), np.zeros(len(rows), np.int64), []
     count = 0
@@ -342,12 +345,12 @@ def _first_values(selected: Sequence[Selected], rows: NDArray[np.int64]) -> dict
     return {name: _concatenated(arrays)[order] for name, arrays in parts.items()}
 
 
-def _at(column: Any, places: NDArray[np.int64]) -> Any:
+def _at(column: Entries, places: NDArray[np.int64]) -> Entries:
     """A column at increasing places, which are often all."""
     return column if len(places) == len(column) else column[places]
 
 
-def _changed(column: Any, places: NDArray[np.int64], values: Any) -> Any:
+def _changed(column: Entries, places: NDArray[np.int64], values: Entries) -> Entries:
     """A column with other values at some places."""
     if len(places) == len(column):
         return values
@@ -356,7 +359,7 @@ def _changed(column: Any, places: NDArray[np.int64], values: Any) -> Any:
     return _concatenated([column, values])[order]
 
 
-def _concatenated(arrays: Sequence[Any]) -> Any:
+def _concatenated(arrays: Sequence[Entries]) -> Entries:
     """Arrays of numbers, or of lists of numbers, one after the other."""
     return np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else ak.concatenate(arrays)
 
@@ -368,7 +371,7 @@ def _repeats(one: Selected, other: Selected | None) -> bool:
     return all(_is_same(values, other.columns[name]) for name, values in one.columns.items())
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def _is_same(one: Entries, other: Entries) -> bool:
     """Whether two columns of one length have the same numbers."""
     if isinstance(one, np.ndarray):
         return np.array_equal(one, other)

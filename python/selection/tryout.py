@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any, Optional
+from collections.abc import Mapping, Sequence
+from typing import Optional
 
 import awkward as ak
 import numpy as np
@@ -46,7 +46,7 @@ def on_file(selection: Selection, path: str | os.PathLike[str], most: Optional[i
         return bound.apply(file.read(bound.branches, 0, most), weights_in(file, 0, most))
 
 
-def on_events(selection: Selection, events: Mapping[str, Any]) -> Selected:
+def on_events(selection: Selection, events: Mapping[str, Sequence[object]]) -> Selected:
     """Run a selection on events made by hand.
 
     Parameters
@@ -81,7 +81,7 @@ def on_events(selection: Selection, events: Mapping[str, Any]) -> Selected:
     return selection.bind(branches, "events made by hand").apply(arrays, weights)
 
 
-def _array(values: Any) -> ak.Array:
+def _array(values: Sequence[object]) -> ak.Array:
     """An array of numbers, in double precision if its type is unknown because there are no objects."""
     array = ak.Array(values)
     return ak.values_astype(array, np.float64) if "unknown" in str(array.type) else array
