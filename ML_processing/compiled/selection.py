@@ -26,6 +26,7 @@ from MLTools.NanoML.model import padding
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.nanoaod.expression import Alternative, Call, Leaf, Node, Number, Reduction, leaves
 from MLTools.NanoML.nanoaod.formula import Formula, function_of
+from MLTools.NanoML.rootio.lists import Arrays
 from MLTools.NanoML.selection import DatasetInfo, Events, Selection
 
 
@@ -194,7 +195,7 @@ class TracedSelection:
     def __init__(
         self,
         selection: Selection,
-        arrays: Mapping[str, Any],
+        arrays: Arrays,
         collections: Mapping[str, str],
         sizes: Mapping[str, int],
         cut: Formula | None = None,
@@ -380,7 +381,7 @@ def _model(graph: Graph, used: Sequence[Branches], outputs: Mapping[str, Tensor]
     return model
 
 
-def padded(inputs: Sequence[Branches], arrays: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+def padded(inputs: Sequence[Branches], arrays: Arrays) -> dict[str, NDArray[np.float32]]:
     """The tensors of events for `inputs`; objects beyond the room are left out."""
     found: dict[str, NDArray[np.float32]] = {}
     for each in inputs:

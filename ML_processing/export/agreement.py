@@ -19,6 +19,7 @@ from MLTools.NanoML.model.inside import FOLD, Decisions, decide
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.rootio import versions
+from MLTools.NanoML.rootio.lists import Arrays
 from MLTools.NanoML.selection import Events, Selection
 
 SCORES = COLUMNS = 1e-6
@@ -62,7 +63,7 @@ class Sample:
     """
 
     selection: Selection
-    arrays: Mapping[str, Any]
+    arrays: Arrays
     collections: Mapping[str, str]
     defaults: Mapping[str, Any]
     corrected: frozenset[str]
@@ -72,7 +73,7 @@ class Sample:
         """Number of events."""
         return len(next(iter(self.arrays.values()))) if self.arrays else 0
 
-    def changed(self, arrays: Mapping[str, Any]) -> Sample:
+    def changed(self, arrays: Arrays) -> Sample:
         """The same with other values."""
         return replace(self, arrays={**self.arrays, **arrays})
 
@@ -115,7 +116,7 @@ class _Outcome:
 
     depth: NDArray[np.int64]  # how many cuts each event passes, one after the other; -1 if that is not known
     rows: NDArray[np.int64]  # the events that pass all
-    columns: Mapping[str, Any]  # of these: numbers, or lists
+    columns: Arrays  # of these: numbers, or lists
 
 
 def check_agreement(model: Model, traced: TracedSelection, networks: Model, samples: Sequence[Sample]) -> Agreement:
@@ -234,9 +235,7 @@ def _rounding(sample: Sample, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray((~(distance <= COLUMNS)).reshape(len(rows), _DRAWS).any(axis=1))
 
 
-def prepared(
-    selection: Selection, arrays: Mapping[str, Any], collections: Mapping[str, str], cut: Formula | None
-) -> Sample:
+def prepared(selection: Selection, arrays: Arrays, collections: Mapping[str, str], cut: Formula | None) -> Sample:
     """Events as `select` sees them, after the corrections of `prepare`; as float32, which is what a model reads."""
     number = len(next(iter(arrays.values())))
     defaults = {**dict.fromkeys(selection.dataset.triggers, False), **selection.optional}

@@ -19,7 +19,7 @@ from MLTools.NanoML.nanoaod.accounting import Accounting, event_weights
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, SELECTED, Step, WeightSums, weight_column
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.nanoaod.provenance import Provenance
-from MLTools.NanoML.rootio.lists import Picker
+from MLTools.NanoML.rootio.lists import Arrays, Picker
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.schema.roles import HOW
 
@@ -47,12 +47,12 @@ class BoundExpression:
             self._formula = Formula(expression.text).bind(file.branches, file.path)
         self.branches = self._formula.branches
 
-    def passes(self, arrays: Mapping[str, ak.Array], length: int) -> NDArray[np.bool_]:
+    def passes(self, arrays: Arrays, length: int) -> NDArray[np.bool_]:
         """For which of `length` events it is true, given all `branches` of them."""
         with self._explained():
             return self._formula.mask(arrays, length)
 
-    def values(self, arrays: Mapping[str, ak.Array], length: int) -> NDArray[np.float64]:
+    def values(self, arrays: Arrays, length: int) -> NDArray[np.float64]:
         """Its value for each of `length` events, given all `branches` of them."""
         with self._explained():
             return self._formula.values(arrays, length)
@@ -94,7 +94,7 @@ def nominal_cuts(file: RootFile, record: Provenance | None) -> list[BoundExpress
     return [BoundExpression(IS_SELECTED, file)] if others else []
 
 
-def passing(cuts: Sequence[BoundExpression], arrays: Mapping[str, Any], length: int) -> tuple[dict[str, Any], int]:
+def passing(cuts: Sequence[BoundExpression], arrays: Arrays, length: int) -> tuple[dict[str, Any], int]:
     """The events of a block of `length` that pass all cuts, and how many they are."""
     passed = np.ones(length, bool)
     for cut in cuts:
@@ -128,7 +128,7 @@ class GivenWeight:
         """Its description in the metadata."""
         return ConvertedWeight(self.sums.weight, self.variations, self.sums.keeps_yield, self.sums.combine)
 
-    def factors(self, arrays: Mapping[str, ak.Array]) -> dict[str, NDArray[np.float64]]:
+    def factors(self, arrays: Arrays) -> dict[str, NDArray[np.float64]]:
         """Its values for each event, nominal and under each variation; normalised, if it keeps the yield."""
         found = {key: np.asarray(arrays[column], np.float64) for key, column in self.sums.columns.items()}
         if not self.sums.keeps_yield:
@@ -162,7 +162,7 @@ class ExpressionWeight:
         """Its description in the metadata."""
         return ConvertedWeight(self.name, self.variations)
 
-    def factors(self, arrays: Mapping[str, ak.Array]) -> dict[str, NDArray[np.float64]]:
+    def factors(self, arrays: Arrays) -> dict[str, NDArray[np.float64]]:
         """Its values for each event, nominal and under each variation."""
         return {key: value.values(arrays, len(arrays["run"])) for key, value in self.values.items()}
 
@@ -199,13 +199,13 @@ class EventWeights:
         names = [name for each in self.given for name in each.branches]
         return list(dict.fromkeys(["genWeight", *names] if self.is_generated else names))
 
-    def generated(self, arrays: Mapping[str, ak.Array], length: int) -> NDArray[np.float32]:
+    def generated(self, arrays: Arrays, length: int) -> NDArray[np.float32]:
         """The generator weight of each event, as HDF5 files have it."""
         if not self.is_generated:
             return np.ones(length, np.float32)
         return np.asarray(ak.to_numpy(arrays["genWeight"])).astype(np.float32, copy=False)
 
-    def corrections(self, arrays: Mapping[str, ak.Array], length: int) -> dict[str, NDArray[np.float64]]:
+    def corrections(self, arrays: Arrays, length: int) -> dict[str, NDArray[np.float64]]:
         """The product of all that are beside the generator's, for each event: nominal, and by column under each variation."""
         factors = [each.factors(arrays) for each in self.given]
         found = {NOMINAL: math.prod((each[NOMINAL] for each in factors), start=np.ones(length))}

@@ -27,6 +27,7 @@ from MLTools.NanoML.model.padding import Jagged, Places
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.rootio.compression import fast_deflate
+from MLTools.NanoML.rootio.lists import Arrays
 
 Rows = Mapping[str, NDArray[Any]]
 """A column for each field."""
@@ -89,9 +90,7 @@ class RowReader:
             names += [branch.name for branch in collection.fields.values()]
         return list(dict.fromkeys(names))
 
-    def rows(
-        self, arrays: Mapping[str, ak.Array], length: int, path: str
-    ) -> tuple[dict[str, Rows], dict[str, tuple[int, int]]]:
+    def rows(self, arrays: Arrays, length: int, path: str) -> tuple[dict[str, Rows], dict[str, tuple[int, int]]]:
         """Rows of `length` events, given all `branches` of them; `path` is named in messages.
 
         Returns
@@ -106,7 +105,7 @@ class RowReader:
             rows[name], counts[name] = _objects(tables[name].base, collection, arrays, path)
         return rows, counts
 
-    def _events(self, dtype: np.dtype[Any], arrays: Mapping[str, ak.Array], length: int, path: str) -> Rows:
+    def _events(self, dtype: np.dtype[Any], arrays: Arrays, length: int, path: str) -> Rows:
         columns: dict[str, NDArray[Any]] = {}
         for name in IDENTIFIER_TYPES:
             columns[name] = np.asarray(ak.to_numpy(arrays[name])).astype(dtype[name], copy=False)
@@ -162,7 +161,7 @@ def core_hash(metadata: HDF5Metadata, content: object) -> str:
 
 
 def _objects(
-    dtype: np.dtype[Any], collection: CollectionColumns, arrays: Mapping[str, ak.Array], path: str
+    dtype: np.dtype[Any], collection: CollectionColumns, arrays: Arrays, path: str
 ) -> tuple[Rows, tuple[int, int]]:
     order, by = collection.order, collection.order_branch
     first = Jagged.of(arrays[by])

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import awkward as ak
 import h5py
@@ -25,6 +25,7 @@ from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.lists import Arrays
 from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
 from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from MLTools.NanoML.terminal.progress import progress
@@ -248,7 +249,7 @@ class _View:
         other = under_shift(name, self.shift, branches[name].collection or "") if self.shift else name
         return other if other in branches else name
 
-    def fill(self, arrays: Mapping[str, Any], length: int, found: dict[tuple[str, str, str], _Filled]) -> None:
+    def fill(self, arrays: Arrays, length: int, found: dict[tuple[str, str, str], _Filled]) -> None:
         """Add some events, given all that it reads of them."""
         values = {
             quantity: formula.entries(
@@ -287,7 +288,7 @@ class _View:
                 filled.add(ending, places, each, count)
 
     def _seen(
-        self, region: str, inside: NDArray[np.bool_], flags: Mapping[str, NDArray[np.bool_]], arrays: Mapping[str, Any]
+        self, region: str, inside: NDArray[np.bool_], flags: Mapping[str, NDArray[np.bool_]], arrays: Arrays
     ) -> tuple[NDArray[np.bool_], Floats, set[str]]:
         """Which events of a region may be seen, with which share, and which other regions take a part of it.
 
@@ -302,7 +303,7 @@ class _View:
         others = {it for it, flag in of_region.items() if self.process.shares[it] < least and (flag & inside).any()}
         return inside, share, others
 
-    def _unseen(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.bool_]:
+    def _unseen(self, arrays: Arrays, length: int) -> NDArray[np.bool_]:
         """Which events have a score that counts: by a network that has not seen them."""
         if self._single_of is None:
             return np.ones(length, bool)

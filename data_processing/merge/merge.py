@@ -22,7 +22,7 @@ from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.compression import compression_of
 from MLTools.NanoML.rootio.histograms import bins_of, is_histogram
-from MLTools.NanoML.rootio.lists import Lists, joined, plain
+from MLTools.NanoML.rootio.lists import Arrays, Lists, joined, plain
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile, rows_at_once
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
@@ -40,7 +40,7 @@ class Checksums:
         self.rows = 0
         self._sums: dict[tuple[str, int, str], int] = {}
 
-    def add(self, arrays: Mapping[str, Any], length: int) -> None:
+    def add(self, arrays: Arrays, length: int) -> None:
         """Add all columns of a chunk of `length` rows."""
         self.rows += length
         for name, array in arrays.items():

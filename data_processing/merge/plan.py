@@ -20,7 +20,7 @@ from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import add_histogram, is_histogram
-from MLTools.NanoML.rootio.lists import Lists, offsets_of, plain
+from MLTools.NanoML.rootio.lists import Arrays, Lists, offsets_of, plain
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile, is_tree
 from MLTools.NanoML.terminal.progress import progress
 
@@ -38,7 +38,7 @@ class SourceTree:
     path: str  # of the file
     rows: int
     branches: Mapping[str, Branch]
-    arrays: Mapping[str, Any] = field(default_factory=dict)  # its values, but for those of `Events`
+    arrays: Arrays = field(default_factory=dict)  # its values, but for those of `Events`
 
 
 @dataclass
@@ -145,9 +145,7 @@ class MergeInputs:
             elif name not in ("Events", PROVENANCE):
                 self.not_merged[name] = kind
 
-    def _add_tree(
-        self, name: str, path: str, rows: int, branches: Mapping[str, Branch], arrays: Mapping[str, Any]
-    ) -> None:
+    def _add_tree(self, name: str, path: str, rows: int, branches: Mapping[str, Branch], arrays: Arrays) -> None:
         known = self.trees.setdefault(name, [])
         # most files have the same branches: these are held once, as there may be thousands of files
         branches = next((source.branches for source in known if source.branches == branches), dict(branches))
@@ -209,7 +207,7 @@ class TreePlan:
         lacking = [f"n{branch.collection}" for name, branch in self.columns.items() if name not in branches]
         return list(dict.fromkeys([*self.takes(branches), *(name for name in lacking if name in branches)]))
 
-    def fit(self, branches: Mapping[str, Branch], arrays: Mapping[str, Any], length: int) -> dict[str, Any]:
+    def fit(self, branches: Mapping[str, Branch], arrays: Arrays, length: int) -> dict[str, Any]:
         """All columns, in their types, for `length` rows of a file with `branches`; `arrays` are what `reads` names."""
         found: dict[str, Any] = {}
         for name, branch in self.columns.items():
@@ -227,7 +225,7 @@ class TreePlan:
                 found[name] = Lists(ak.index.Index64(offsets_of(counts)), np.zeros(int(counts.sum()), dtype))
         return found
 
-    def _counts(self, collection: Optional[str], arrays: Mapping[str, Any], length: int) -> NDArray[np.int64]:
+    def _counts(self, collection: Optional[str], arrays: Arrays, length: int) -> NDArray[np.int64]:
         """Lengths of the lists that a file lacks: those of others of the collection, or 0 if it lacks all of them."""
         for name, array in arrays.items():
             values = plain(array)

@@ -33,6 +33,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import EVENT_WEIGHT, NOMINAL, SELECTED, ShiftSums, WeightSums, under_shift
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.lists import Arrays
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.schema.plain import plain, read
@@ -202,7 +203,7 @@ class EventColumns:
                 "drop the branch in the skim."
             )
 
-    def rows(self, arrays: Mapping[str, ak.Array], start: int, stop: int) -> dict[str, NDArray[Any]]:
+    def rows(self, arrays: Arrays, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """The columns of a range of events, given all of `reads`."""
         found: dict[str, NDArray[Any]] = {
             mark.name: np.full(stop - start, mark.number, np.int32) for mark in self._marks
@@ -229,7 +230,7 @@ class _RoleColumns:
         self.reads = [name for view in self._views for name in view.reads]
         self.made = {branch.name: branch for view in self._views for branch in view.made}
 
-    def rows(self, arrays: Mapping[str, ak.Array], start: int, stop: int) -> dict[str, NDArray[Any]]:
+    def rows(self, arrays: Arrays, start: int, stop: int) -> dict[str, NDArray[Any]]:
         counts = np.ones(stop - start, bool)
         if self._bits is not None:
             packed = self._bits[self._first + start // 8 : self._first + -(-stop // 8)]
@@ -297,7 +298,7 @@ class _View:
             found.append(Branch(name, "bool", "flat", f"the event counts{of}, and passes {cut.text}{under}", None, ""))
         return found
 
-    def rows(self, arrays: Mapping[str, ak.Array], counts: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    def rows(self, arrays: Arrays, counts: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
         """Its columns for some events, of which those that are copies of others do not count."""
         length = len(counts)
         seen = {"run": arrays["run"], **{name: arrays[other] for name, other in self._names.items()}}

@@ -26,7 +26,7 @@ from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
-from MLTools.NanoML.rootio.lists import Picker
+from MLTools.NanoML.rootio.lists import Arrays, Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.schema.roles import BESIDE, HOW, READS, WRITES
@@ -282,7 +282,7 @@ class Decider:
                 found.append(Branch(member, dtype, "jagged", each.title, collection.name, ""))
         return found
 
-    def score(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    def score(self, arrays: Arrays) -> dict[str, Any]:
         """The branches made for a range of events, given all of `reads`."""
         run, block, event = (np.asarray(ak.to_numpy(arrays[name])) for name in versions.IDENTIFIERS)
         fold = fold_of(run, block, event, self.model.folds)
@@ -346,7 +346,7 @@ class Scorer:
             name, title = f"{model.name}_selected", f"the event passes {selection.name}; else its scores are NaN"
             self.made[name] = _flat(name, "bool", title)
 
-    def score(self, arrays: Mapping[str, ak.Array]) -> dict[str, Any]:
+    def score(self, arrays: Arrays) -> dict[str, Any]:
         """The branches made for a range of events, given all of `reads`."""
         run, block, event = (np.asarray(ak.to_numpy(arrays[name])) for name in versions.IDENTIFIERS)
         fold = fold_of(run, block, event, self.model.folds)

@@ -22,7 +22,7 @@ from MLTools.NanoML.nanoaod.provenance import CertifiedBy, Criteria
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import is_histogram
-from MLTools.NanoML.rootio.lists import Picker
+from MLTools.NanoML.rootio.lists import Arrays, Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile, is_tree
 from MLTools.NanoML.selection import Column, Cutflow, DatasetInfo, Selected, Selection, load_selection
@@ -177,7 +177,7 @@ class Filter:
     nominal: Mapping[str, str] = {}
     """Columns that it makes where they differ under a shift of objects, and those from which they do."""
 
-    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64]) -> Selected:
+    def apply(self, arrays: Arrays, weights: NDArray[np.float64]) -> Selected:
         """The positions of the events that pass, with the columns made for them and the cut flow.
 
         `arrays` are the `branches` of the events that are left, and `weights` their generator weights.
@@ -199,7 +199,7 @@ class _Cut(Filter):
     ) -> None:
         self._name, self.branches, self._mask = name, branches, mask
 
-    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64]) -> Selected:
+    def apply(self, arrays: Arrays, weights: NDArray[np.float64]) -> Selected:
         cutflow, everything = Cutflow(weights), np.arange(len(weights))
         return Selected(cutflow.cut(self._name, self._mask(arrays, len(weights)), everything), {}, cutflow)
 
@@ -218,7 +218,7 @@ class _Selection(Filter):
         names = [*made.always, *(name for name in self.nominal if name in self._differing)]
         return {name: _branch(name, made.described[name]) for name in names}
 
-    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64]) -> Selected:
+    def apply(self, arrays: Arrays, weights: NDArray[np.float64]) -> Selected:
         return self._bound.apply(arrays, weights)
 
 
@@ -407,7 +407,7 @@ def copy_auxiliary(file: RootFile, writer: NanoWriter, certified: LumiMask | Non
     return left_out
 
 
-def _certified(arrays: Mapping[str, Any], certified: LumiMask) -> NDArray[np.bool_]:
+def _certified(arrays: Arrays, certified: LumiMask) -> NDArray[np.bool_]:
     run = np.asarray(arrays["run"])
     if "luminosityBlock" in arrays:
         return certified.mask(run, np.asarray(arrays["luminosityBlock"]))
