@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from MLTools.NanoML.config.fit import EVERYWHERE
 from MLTools.NanoML.contracts.templates import DATA, Origin, Template, Templates, added
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, digits
+from MLTools.NanoML.schema.plain import content_of
 from statistical_analysis.model import StatisticalModel
 from statistical_analysis.results import FittedProcess
 
@@ -69,7 +69,7 @@ def agreement(
 def _expected(path: Path) -> dict[str, Any]:
     """Events and sums of weights by region and class, of a metrics.json; nothing if there is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = content_of(path)
         regions = {region: it["yields"] for region, it in content["regions"].items()}
         return {EVERYWHERE: content["events"]["classes"], **regions}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from MLTools.NanoML.contracts.templates import HistogramChannel, Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.page import Answer
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
+from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.schema.roles import BESIDE, HOW, READS, WRITES
 from statistical_analysis.contents import agreement, fitted_processes
 from statistical_analysis.datacard import for_combine, write_datacard
@@ -217,7 +217,7 @@ def read_workspace(path: Path) -> dict[str, Any]:
     import pyhf
 
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = content_of(path)
         pyhf.schema.validate(content, "workspace.json")
     except FileNotFoundError:
         raise NanoMLError(f"{path}: no such file. `nanoml fit` of an analysis makes one.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -11,7 +10,7 @@ from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Origin
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.schema.plain import build, plain
+from MLTools.NanoML.schema.plain import build, content_of, plain
 
 SCHEMA = 1
 LEVEL = 0.95
@@ -244,7 +243,7 @@ class NoFit:
 def read_results(path: Path) -> Results | NoFit:
     """Read the file; a NanoMLError says what is wrong with it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = content_of(path)
         if content["schema"] != SCHEMA:
             raise NanoMLError(
                 f"{path}: schema {content['schema']}, this NanoML reads {SCHEMA}. Run `nanoml fit` again."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -10,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.schema.plain import parsed
 
 OPSET, IR = 15, 8
 """The versions that are written unless the target is older: every release from CMSSW_12_4 on reads it."""
@@ -95,7 +95,7 @@ def _limits(onnxruntime: str) -> tuple[int, int]:
 
 @cache
 def _table() -> dict[str, Any]:
-    return json.loads((files(__package__) / "releases.json").read_text(encoding="utf-8"))
+    return parsed((files(__package__) / "releases.json").read_text(encoding="utf-8"))
 
 
 def _number(text: str) -> tuple[int, int]:

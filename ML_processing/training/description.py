@@ -33,7 +33,7 @@ from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, ConvertedDataset
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Discriminant
 from MLTools.NanoML.nanoaod.folds import RULE
-from MLTools.NanoML.schema.plain import build, plain
+from MLTools.NanoML.schema.plain import content_of, plain, read
 from MLTools.NanoML.schema.roles import decisive
 
 _SCHEMA = 1
@@ -164,18 +164,7 @@ class TrainingDescription:
     @classmethod
     def read(cls, directory: Path) -> TrainingDescription:
         """Read training.json; a NanoMLError if there is none, it is damaged, or of another version."""
-        path = training_file(directory)
-        content = read_json(path)
-        schema = content.get("schema") if isinstance(content, dict) else None
-        if schema != _SCHEMA:
-            raise NanoMLError(
-                f"{path}: schema {schema}, this NanoML reads {_SCHEMA}. Update NanoML, or remove {directory} and run "
-                "`nanoml train` again."
-            )
-        try:
-            return build(cls, content)
-        except (KeyError, TypeError, AttributeError, ValueError):
-            raise damaged(path) from None
+        return read(cls, training_file(directory), f"Remove {directory} and run `nanoml train` again.", _SCHEMA)
 
 
 def training_file(directory: Path) -> Path:
@@ -186,7 +175,7 @@ def training_file(directory: Path) -> Path:
 def read_json(path: Path) -> Any:
     """The content of a file of a training; a NanoMLError if there is none, or it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return content_of(path)
     except FileNotFoundError:
         raise NanoMLError(f"{path}: no such file. `nanoml train` makes it.") from None
     except ValueError:

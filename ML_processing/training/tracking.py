@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import os
 import platform
@@ -24,6 +23,7 @@ from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.installation import how_to_install
 from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.terminal.progress import say
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class MLflowRun:
 
         place, uri = directory / _FILE, _uri(workdir)
         with _explained(uri):
-            known = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+            known = content_of(place) if place.is_file() else {}
             if known.get("fingerprint") == description.fingerprint and known.get("uri") == uri:
                 found = cls(uri, known["run"])
                 found.client.update_run(found.run, status="RUNNING")
@@ -83,7 +83,7 @@ class MLflowRun:
     def of(cls, directory: Path) -> MLflowRun | None:
         """The run of the training in `directory`, if it has one."""
         try:
-            known = json.loads((directory / _FILE).read_text(encoding="utf-8"))
+            known = content_of(directory / _FILE)
             return cls(known["uri"], known["run"])
         except FileNotFoundError:
             return None

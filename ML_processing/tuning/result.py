@@ -39,7 +39,7 @@ from MLTools.NanoML.config.training import Axis, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.figures import LEGEND, grid, in_style, line, save, shorten, single
 from MLTools.NanoML.report.section import PRIVATE_WORK
-from MLTools.NanoML.schema.plain import plain
+from MLTools.NanoML.schema.plain import content_of, plain
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 
 _SCHEMA = 1
@@ -162,7 +162,7 @@ def _tested(study: Study, best: FrozenTrial, files: Sequence[Path]) -> dict[str,
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = content_of(path)
     except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -27,7 +27,7 @@ from ML_processing.tuning.space import Space
 from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.config.training import METRICS
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.schema.plain import plain
+from MLTools.NanoML.schema.plain import content_of, plain
 from MLTools.NanoML.schema.roles import decisive
 from MLTools.NanoML.workflow.record import short
 
@@ -59,7 +59,7 @@ class Study:
         with Lock(make_directory(directory) / "lock"):
             place = directory / "study.json"
             if place.is_file():
-                _check_same(directory, json.loads(place.read_text(encoding="utf-8"))["settings"], settings)
+                _check_same(directory, content_of(place)["settings"], settings)
                 return cls(directory, space, tune, _load(directory, tune, space.train.epochs))
             (directory / "journal.log").unlink(missing_ok=True)
             study = _load(directory, tune, space.train.epochs)

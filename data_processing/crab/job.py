@@ -6,7 +6,6 @@ What it does is in job.json, which travels with it; how it ended is in the frame
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -28,6 +27,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.terminal.progress import say
 
 JOB = "job.json"  # says what a job does
@@ -57,7 +57,7 @@ def read_job(directory: Path) -> SkimJob:
     """Read what `write_job` wrote into the directory of a job; an error if there is nothing, or another version wrote it."""
     path = directory / JOB
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = content_of(path)
         if content["schema"] != _VERSION or not isinstance(job := decode(content["job"]), SkimJob):
             raise ValueError("it is from another version")
         corrections = job.dataset.corrections_file and str(directory / job.dataset.corrections_file)

@@ -34,6 +34,7 @@ from MLTools.NanoML.atomic import cache_directory, write_text
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.document import Key
+from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.terminal.progress import progress, say
 
 Confirm = Callable[[str, str, Sequence[str]], bool]
@@ -95,7 +96,7 @@ class _Answer:
     def read(cls, question: str) -> Optional[_Answer]:
         """The answer to a question; None if there is none that can be read."""
         try:
-            content = json.loads(cls.path(question).read_text(encoding="utf-8"))
+            content = content_of(cls.path(question))
             if content["schema"] == _SCHEMA_OF_ANSWERS and content["question"] == question:
                 return cls(question, datetime.fromisoformat(content["date"]), content["source"], content["rows"])
         except (OSError, ValueError, LookupError, TypeError):
@@ -244,7 +245,7 @@ class FoundLists:
         """Read the earlier answers, if there are any; NanoMLError if the file is damaged."""
         path = directory / f"{dataset}.json"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = content_of(path)
             if content["schema"] != _SCHEMA_OF_LISTS:
                 raise ValueError
             names = {key: [str(name) for name in names] for key, names in content["names"].items()}

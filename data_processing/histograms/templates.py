@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL as UNVARIED
 from MLTools.NanoML.nanoaod.fileaccounting import combined, weight_column
 from MLTools.NanoML.nanoaod.weights import UP_DOWN
 from MLTools.NanoML.rootio.histograms import root_histogram
+from MLTools.NanoML.schema.plain import parsed
 from MLTools.NanoML.schema.roles import READS, WRITES
 
 Floats = NDArray[np.float64]
@@ -201,8 +201,8 @@ def _added(parts: Sequence[Part]) -> dict[_Key, _Sums]:
                 scored = set()
                 for region, processes in regions.items():
                     for process, group in processes.items():
-                        endings = json.loads(group.attrs["endings"])
-                        without = tuple(json.loads(group.attrs["without"]))
+                        endings = parsed(group.attrs["endings"])
+                        without = tuple(parsed(group.attrs["without"]))
                         values, squares = (dict(zip(endings, group[it][()])) for it in ("sums", "squares"))
                         more = _Sums(values, squares, without)
                         key = (name, region, era, process), bool(group.attrs["of_scores"])

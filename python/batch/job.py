@@ -20,6 +20,7 @@ from typing import Any, Optional
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.schema.plain import read, read_or_none
 from MLTools.NanoML.workflow.task import Stamp, Task, stamp_of
 
 FAILED = 1
@@ -145,13 +146,7 @@ class Job:
     @classmethod
     def read(cls, path: Path) -> Job:
         """Read what `write` wrote; an error if it cannot be read, or was written by another version."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("schema") != _VERSION:
-                raise ValueError("it was written by another version of NanoML: submit it again")
-            return cls(**content)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-            raise NanoMLError(f"{path}: is not a job of this version of NanoML ({problem}).") from None
+        return read(cls, path, "It is not a job of this version of NanoML: submit it again.", _VERSION)
 
 
 def url_of(path: str, storage: Mapping[str, str]) -> Optional[str]:
@@ -248,23 +243,7 @@ class JobResult:
     @classmethod
     def read(cls, path: Path) -> Optional[JobResult]:
         """Read what `write` wrote; None if there is no such file, or it cannot be read."""
-
-        def problem(content: dict[str, Any]) -> Optional[JobProblem]:
-            return JobProblem(**content["problem"]) if content["problem"] else None
-
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("schema", _VERSION) != _VERSION:  # the first release wrote no version
-                return None
-            tasks = {}
-            for name, task in content["tasks"].items():
-                inputs = tuple(Stamp(**stamp) for stamp in task["inputs"])
-                outputs = tuple(OutputFile(**output) for output in task["outputs"])
-                tasks[name] = TaskResult(**{**task, "inputs": inputs, "outputs": outputs, "problem": problem(task)})
-            earlier = [Attempt(**attempt) for attempt in content["earlier"]]
-            return cls(**{**content, "tasks": tasks, "problem": problem(content), "earlier": earlier})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
+        return read_or_none(cls, path, _VERSION)  # the first release wrote no version
 
 
 def encode(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.batch.system import Poll, QueueState, System
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.schema.plain import read_or_none
 
 _DRIVER = Path("driver.json")
 _PAUSE = 0.05
@@ -85,10 +85,7 @@ class _Driver:
 
     @classmethod
     def read(cls) -> Optional[_Driver]:
-        try:
-            return cls(**json.loads(_DRIVER.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
+        return read_or_none(cls, _DRIVER)
 
 
 def _is_alive(group: int) -> bool:

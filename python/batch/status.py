@@ -5,7 +5,6 @@ What they have done goes into the records of the analysis, as if it had been don
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from MLTools.NanoML.batch.submission import JobEntry, Submission, submissions_of
 from MLTools.NanoML.batch.system import Poll, QueueState, System, system_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
+from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.workflow.task import Stamp
 
 _DECISIVE = ("time", "memory")  # about these the batch system knows better than the job
@@ -135,7 +135,7 @@ def _recovered(submission: Submission, system: System, is_locked: bool) -> bool:
 def collect(submission: Submission, results: Mapping[str, JobResult]) -> list[str]:
     """Record in the work directory what has been done since the last call; return what is not as the jobs left it."""
     place = submission.directory / "collected.json"
-    before: dict[str, list[float]] = json.loads(place.read_text()) if place.is_file() else {}
+    before: dict[str, list[float]] = content_of(place) if place.is_file() else {}
     now, notes = dict(before), []
     for name, result in results.items():
         mark = [result.finished, result.done]  # a killed job has no end, but may have done some of its tasks

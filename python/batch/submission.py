@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from MLTools.NanoML.atomic import aside_of, make_directory, remove_leftovers, wr
 from MLTools.NanoML.batch.job import Job, JobProblem, JobResult
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS
+from MLTools.NanoML.schema.plain import build, content_of
 from MLTools.NanoML.stages import Resources
 from MLTools.NanoML.workflow.record import Records
 
@@ -163,18 +163,13 @@ class Submission:
         """
         path = directory / _FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = content_of(path)
             version = content.pop("schema")
             if version == 1:
                 _update(content)
             elif version != _VERSION:
                 raise ValueError(f"it has version {version}, which another version of NanoML wrote: use that one")
-            jobs = [
-                JobEntry(**{**entry, "resources": Resources(**entry["resources"])}) for entry in content.pop("jobs")
-            ]
-            options = JobOptions(**content.pop("options"))
-            problems = {name: JobProblem(**problem) for name, problem in content.pop("problems").items()}
-            return cls(directory, jobs=jobs, options=options, problems=problems, **content)
+            return build(cls, {**content, "directory": directory})
         except FileNotFoundError:
             raise NanoMLError(f"{directory}: is not a directory of jobs: it has no {_FILE}.") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
@@ -21,6 +20,7 @@ from MLTools.NanoML.commands.options import (
     run_one,
 )
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
+from MLTools.NanoML.schema.plain import content_of
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
@@ -224,7 +224,7 @@ def _expected(config: Config) -> str:
         )
     path = Layout.of(config).fit / "results.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = content_of(path)
         return str(content.get("expected") or content["summary"])
     except (OSError, KeyError, AttributeError, ValueError):
         raise NanoMLError(f"{path}: is missing or damaged. `nanoml fit` makes it.") from None

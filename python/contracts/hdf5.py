@@ -15,7 +15,7 @@ from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import EntryRange, RecordedAccounting
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
-from MLTools.NanoML.schema.plain import build, plain
+from MLTools.NanoML.schema.plain import build, parsed, plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -297,7 +297,7 @@ def metadata_content(path: str | os.PathLike[str]) -> dict[str, Any]:
         if METADATA not in file or EVENTS not in file:
             raise NanoMLError(f"{os.fspath(path)}: was not written by `nanoml convert`: it has no `{METADATA}`.")
         try:
-            content = json.loads(file[METADATA].asstr()[()])
+            content = parsed(file[METADATA].asstr()[()])
             if not isinstance(content, dict):
                 raise ValueError(content)
         except (OSError, ValueError, TypeError):

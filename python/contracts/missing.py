@@ -5,7 +5,6 @@ They are noted in the work directory, for later stages and for everybody who rea
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from typing import Union
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.schema.plain import DAMAGE
+from MLTools.NanoML.schema.plain import DAMAGE, content_of
 
 _FILE = Path(".nanoml", "missing.json")
 _VERSION = 1
@@ -44,7 +43,7 @@ def read(workdir: Path) -> dict[str, list[Missing]]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = content_of(path)
         version = content.get("version")
         if version == _VERSION:
             content = content["datasets"]

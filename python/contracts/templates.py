@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.schema.plain import DAMAGE, build, plain
+from MLTools.NanoML.schema.plain import DAMAGE, build, parsed, plain
 
 SCHEMA = 2
 DATA = "data_obs"
@@ -217,7 +217,7 @@ class Templates:
 
         try:
             with h5py.File(path, "r") as file:
-                content = json.loads(file.attrs[KEY])
+                content = parsed(file.attrs[KEY])
                 if content["schema"] != SCHEMA:
                     raise NanoMLError(
                         f"{path}: schema {content['schema']}, this NanoML reads {SCHEMA}. Run `nanoml histogram` again."

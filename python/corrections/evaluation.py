@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.rootio.lists import Array, Mask, Numbers
 from MLTools.NanoML.rootio.versions import did_you_mean
+from MLTools.NanoML.schema.plain import parsed
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class CorrectionFile:
     @cached_property
     def content(self) -> dict[str, Any]:
         """The JSON itself."""
-        return json.loads(self._text)
+        return parsed(self._text)
 
     @cached_property
     def names(self) -> list[str]:

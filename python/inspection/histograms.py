@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.report import Inspection, finite
 from MLTools.NanoML.rootio.access import Access
 from MLTools.NanoML.rootio.histograms import is_histogram
-from MLTools.NanoML.schema.plain import build, plain
+from MLTools.NanoML.schema.plain import build, content_of, parsed, plain
 from MLTools.NanoML.terminal.page import Page, TableColumn, amount, file_size
 
 _HISTOGRAMS, _OTHERS, _WORKSPACE = "histograms of an analysis", "histograms by channel and process", "workspace of pyhf"
@@ -91,8 +90,7 @@ def inspect(path: str) -> HistogramsInspection:
     Raises NanoMLError if it is damaged.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = content_of(Path(path))
         yields = [
             Yield(
                 "",
@@ -145,7 +143,7 @@ def of_root(path: str) -> Optional[HistogramsInspection]:
         classes = file.classnames(cycle=False)
         yields = list(_yields_of(file, classes))
         is_own = classes.get(KEY) == "TObjString"
-        provenance = _provenance(build(Templates, json.loads(str(file[KEY])))) if is_own else {}
+        provenance = _provenance(build(Templates, parsed(str(file[KEY])))) if is_own else {}
         what, size = _HISTOGRAMS if is_own else _OTHERS, access.size
     except NanoMLError:
         raise

@@ -17,7 +17,7 @@ from MLTools.NanoML.inspection.report import Inspection
 from MLTools.NanoML.model import Description, ObjectInput, metadata_text, open_session, twin_of
 from MLTools.NanoML.model.file import OnnxHeader, is_whole, read_header
 from MLTools.NanoML.model.verification import TOLERANCE, check_reference, check_tensors, reference_of
-from MLTools.NanoML.schema.plain import plain
+from MLTools.NanoML.schema.plain import content_of, parsed, plain
 from MLTools.NanoML.terminal.page import Page, TableColumn, amount, count, file_size
 
 _SHOWN_APART = {"created", "git", "device", "versions", "metrics", "data", "datasets", "notes", "config", "folds"}
@@ -242,7 +242,7 @@ def inspect(path: str) -> OnnxInspection:
     sha256, size = hashlib.sha256(content).hexdigest(), len(content)
     if text is None:
         return OnnxInspection(path, size, [], _stray_twin(path), sha256, header, inputs, outputs)
-    description, twin = Description.of_text(text, path), _twin(path, json.loads(text), sha256)
+    description, twin = Description.of_text(text, path), _twin(path, parsed(text), sha256)
     reference = _recomputed(session, description)
     warnings = [
         f"The metadata say {key} {said}, but the file has {actual}: it was changed. Export it again."
@@ -289,7 +289,7 @@ def _stray_twin(path: str) -> list[str]:
     """A file that was cut off between two fields loads in ONNX Runtime: only its twin shows what is lost."""
     twin = twin_of(path)
     try:
-        if "onnx_sha256" in json.loads(twin.read_text(encoding="utf-8")):
+        if "onnx_sha256" in content_of(twin):
             return [f"{twin} describes a model of `nanoml export`, but this file is not one: copy both again."]
     except (OSError, ValueError, TypeError):
         pass
@@ -302,7 +302,7 @@ def _twin(path: str, metadata: Mapping[str, Any], sha256: str) -> Twin:
     if not twin.is_file():
         return Twin(str(twin), "missing")
     try:
-        said = json.loads(twin.read_text(encoding="utf-8"))
+        said = content_of(twin)
         if said.get("onnx_sha256") != sha256:
             return Twin(str(twin), "of another file")
     except (OSError, ValueError, AttributeError):

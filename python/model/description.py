@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Optional
@@ -11,7 +10,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model.discriminant import Discriminant
 from MLTools.NanoML.model.file import KEY
 from MLTools.NanoML.model.made import SelectionInside
-from MLTools.NanoML.schema.plain import DAMAGE, build
+from MLTools.NanoML.schema.plain import DAMAGE, build, parsed
 
 SCHEMA = 2
 """That of the metadata as they are written; 1, which had no discriminants, is read as well."""
@@ -242,7 +241,7 @@ class Description:
             The text cannot be understood, or is of a newer schema.
         """
         try:
-            content = json.loads(text)
+            content = parsed(text)
             schema = content["schema"]
             if schema in (1, SCHEMA, WITH_SELECTION, WITH_HEADS):
                 return _read(content)

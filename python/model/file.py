@@ -7,7 +7,6 @@ every event, and data in other files are not noticed.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.terminal.progress import say_once
 
 _AGAIN = "Export it again, or copy both of its files again."
@@ -72,8 +72,8 @@ def check_hash(path: str, content: bytes, sha256: str) -> None:
             )
         return
     try:
-        found = json.loads(twin.read_text(encoding="utf-8")).get("onnx_sha256")
-    except (ValueError, AttributeError, RecursionError):
+        found = content_of(twin).get("onnx_sha256")
+    except (ValueError, AttributeError):
         raise NanoMLError(f"{twin}: is not the JSON that `nanoml export` writes: export the model again.") from None
     if found != sha256:
         raise NanoMLError(

@@ -18,7 +18,7 @@ from MLTools.NanoML.nanoaod.fileaccounting import SELECTED, FileAccounting, unde
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Array
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
-from MLTools.NanoML.schema.plain import DAMAGE, build, plain
+from MLTools.NanoML.schema.plain import DAMAGE, build, parsed, plain
 
 _SCHEMA = 1
 _PIECE = 2000  # bytes
@@ -243,7 +243,7 @@ class Provenance:
 
     @classmethod
     def _of_text(cls, text: str) -> Provenance:
-        content = json.loads(text)
+        content = parsed(text)
         return cls(
             content["kind"],
             Accounting([build(FileAccounting, content["file"])]),

@@ -10,6 +10,7 @@ The metadata of a field say what its type cannot:
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -17,7 +18,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from MLTools.NanoML.errors import NanoMLError
 
@@ -65,17 +66,40 @@ def build(cls: type[T], content: Mapping[str, Any]) -> T:
     return cls(**values)
 
 
-def read(cls: type[T], path: Path, remedy: str) -> T:
-    """The object of the dataclass `cls` that a JSON file holds.
+def parsed(text: str) -> Any:
+    """The content of JSON; ValueError if it is damaged."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
-    Raises NanoMLError if the file is not there, or is damaged: it names the file, and `remedy` says what to do.
+
+def content_of(path: Path) -> Any:
+    """The content of a JSON file; OSError or ValueError if it is not there, or is damaged."""
+    return parsed(path.read_text(encoding="utf-8"))
+
+
+def read(cls: type[T], path: Path, remedy: str, schema: Optional[int] = None) -> T:
+    """The object of the dataclass `cls` that a JSON file holds; if the file says its schema, it must be this one.
+
+    Raises NanoMLError if the file is not there, is damaged, or of another version: it names the file, and `remedy` says what to do.
     """
     try:
-        return build(cls, json.loads(path.read_text(encoding="utf-8")))
+        content = content_of(path)
+        if schema is not None and content.get("schema", schema) != schema:
+            raise NanoMLError(f"{path}: schema {content['schema']}, this NanoML reads {schema}. {remedy}")
+        return build(cls, content)
     except FileNotFoundError:
         raise NanoMLError(f"{path}: no such file. {remedy}") from None
     except DAMAGE as problem:
         raise NanoMLError(f"{path}: is damaged ({type(problem).__name__}: {problem}). {remedy}") from None
+
+
+def read_or_none(cls: type[T], path: Path, schema: Optional[int] = None) -> Optional[T]:
+    """As `read`, but None where that fails."""
+    with contextlib.suppress(NanoMLError):
+        return read(cls, path, "", schema)
+    return None
 
 
 @functools.cache

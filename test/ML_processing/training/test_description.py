@@ -45,9 +45,8 @@ def test_a_setting_that_an_older_training_does_not_have(whole: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 2}, r"schema 2, this NanoML reads 1. Update NanoML, or remove .*older and run `nanoml train`"),
-        ({"schema": None}, r"schema None, this NanoML reads 1"),
-        ({"classes": None}, r"training.json: is damaged. Remove .*older and run `nanoml train` again"),
+        ({"schema": 2}, r"schema 2, this NanoML reads 1. Remove .*older and run `nanoml train`"),
+        ({"classes": None}, r"training.json: is damaged \(.*\). Remove .*older and run `nanoml train` again"),
         ({"data": {"sha256": "0"}}, r"training.json: is damaged"),
     ],
 )

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 
-from MLTools.NanoML.schema.plain import build, plain
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.schema.plain import build, plain, read, read_or_none
 
 
 @dataclass(frozen=True)
@@ -56,3 +58,36 @@ def test_older_content_and_short_forms_are_understood() -> None:
 def test_other_content_is_an_error(content: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         build(Event, content)
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a file of its own holds."""
+
+    text: str
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"note.json: no such file. Make it."),
+        ("{", r"note.json: is damaged \(JSONDecodeError: .*\). Make it."),
+        ("[]", r"note.json: is damaged \(AttributeError: .*\). Make it."),
+        ("[" * 100_000, r"note.json: is damaged \(ValueError: it is nested too deeply\). Make it."),
+        ('{"schema": 2}', r"note.json: is damaged \(KeyError: 'text'\). Make it."),
+        ('{"schema": 1, "text": ""}', r"note.json: schema 1, this NanoML reads 2. Make it."),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path, content: Optional[str], message: str) -> None:
+    if content is not None:
+        (tmp_path / "note.json").write_text(content)
+    with pytest.raises(NanoMLError, match=message):
+        read(Note, tmp_path / "note.json", "Make it.", schema=2)
+    assert read_or_none(Note, tmp_path / "note.json", schema=2) is None
+
+
+def test_a_file_may_say_its_schema(tmp_path: Path) -> None:
+    path = tmp_path / "note.json"
+    for content in ('{"schema": 2, "text": "a"}', '{"text": "a"}'):
+        path.write_text(content)
+        assert read(Note, path, "", schema=2) == read_or_none(Note, path) == Note("a")
