@@ -154,10 +154,8 @@ class FWLiteModel:
             actual = versions.resolve(wanted, found)
             if actual is None and inside is not None and wanted in inside.defaults:
                 kind = next((it for it in versions.TRIGGERS if wanted.startswith(it)), "")
-                if any(
-                    name.startswith(kind) for name in found
-                ):  # results of a trigger that lacks the path, not none at all
-                    continue
+                if any(name.startswith(kind) for name in found):
+                    continue  # there are results of a trigger, which lacks the path
             if actual is None:
                 raise NanoMLError(
                     f"{self.model.path}: {_where(event)} has no column {wanted}, which the model reads. FWLite finds the tables "

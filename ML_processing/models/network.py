@@ -268,8 +268,7 @@ def model_class(model: str) -> type[nn.Module]:
         )
     if not _is_module(found):
         raise ConfigError(f'train.model: "{model}": {name} is not a class made from torch.nn.Module.')
-    own: type[nn.Module] = found
-    return own
+    return found
 
 
 def _check_objects(model: str, needed: Sequence[str] | None, shape: Shape) -> None:

@@ -77,9 +77,8 @@ class ConvertJob:
     survey: Sequence[str] = field(default=(), metadata=READS)
     # parameters of all datasets of the analysis, with their values for this one
     parameters: Sequence[DatasetParameter] = ()
-    missing: Sequence[Missing] = field(
-        default=(), metadata=HOW
-    )  # files of the dataset that are left out because they cannot be read
+    # files of the dataset that are left out because they cannot be read
+    missing: Sequence[Missing] = field(default=(), metadata=HOW)
     # for data: the ROOT files of the datasets whose events are left out here, by the names of these datasets
     earlier: Mapping[str, Sequence[str]] = field(default_factory=dict, metadata=READS)
     allow_gaps: bool = False  # whether files that nanoAOD-tools read in ranges may lack entries

@@ -124,9 +124,8 @@ def make_templates(job: TemplateJob) -> dict[str, Any]:
     _vary(found, job.varied)
     histograms = tuple(_histogram(plan, job, found, sets) for plan in job.plans)
     if job.blind:
-        bins = {
-            each.name: (plan.axes, [it.edges for it in each.axes]) for plan, each in zip(job.plans, histograms)
-        }  # what is filled, and the bins
+        # the quantities, and the bins
+        bins = {each.name: (plan.axes, [it.edges for it in each.axes]) for plan, each in zip(job.plans, histograms)}
         histograms = tuple(
             _blinded(each, [it for it in histograms if bins[it.name] == bins[each.name]], job.blind, job.opened)
             for each in histograms

@@ -113,8 +113,7 @@ def _ends(edges: Any) -> tuple[float, float]:
     return float(edges[0]), float(edges[-1])
 
 
-Input = Union[str, Numbers]
-"""Values of an input of a correction."""
+Input = Union[str, Numbers]  # values of an input of a correction
 _Inputs = Mapping[str, Input]
 
 CLAMPED = ("pt", "p", "met_pt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -288,11 +289,9 @@ def _tensor(tensor: Any) -> Tensor:
 def _stray_twin(path: str) -> list[str]:
     """A file that was cut off between two fields loads in ONNX Runtime: only its twin shows what is lost."""
     twin = twin_of(path)
-    try:
+    with contextlib.suppress(OSError, ValueError, TypeError):
         if "onnx_sha256" in content_of(twin):
             return [f"{twin} describes a model of `nanoml export`, but this file is not one: copy both again."]
-    except (OSError, ValueError, TypeError):
-        pass
     return []
 
 

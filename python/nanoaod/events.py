@@ -199,10 +199,8 @@ class Events:
             raise AttributeError(name)
         if name not in self._made:
             made = self._make(name)
-            if isinstance(
-                made, Group
-            ):  # it refers to these events: kept, it would keep them in memory after their last use
-                return made
+            if isinstance(made, Group):
+                return made  # it refers to these events: kept, it would keep them in memory after their last use
             self._made[name] = made
         return self._made[name]
 

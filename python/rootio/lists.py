@@ -13,15 +13,9 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.generic]
-"""Numbers, truth values, or records, of whatever type."""
-
-Numbers = Union[float, NDArray[np.number], ak.Array]
-"""One for each event or object, flat or in lists, or one for all."""
-
-Mask = Union[NDArray[np.bool_], ak.Array]
-"""Whether something is true for each event or object."""
-
+Array = NDArray[np.generic]  # numbers, truth values, or records, of whatever type
+Numbers = Union[float, NDArray[np.number], ak.Array]  # one for each event or object, flat or in lists, or one for all
+Mask = Union[NDArray[np.bool_], ak.Array]  # whether something is true for each event or object
 _Index = NDArray[np.int64]
 
 
@@ -50,12 +44,9 @@ class Lists:
         return ak.Array(ak.contents.ListOffsetArray(self.offsets, ak.contents.NumpyArray(self.numbers)))
 
 
-Entries = Union[Array, ak.Array]
-"""A number or a list for each event."""
-
+Entries = Union[Array, ak.Array]  # a number or a list for each event
 Values = Union[Entries, Lists]
-Arrays = Mapping[str, Entries]
-"""Branches by their names."""
+Arrays = Mapping[str, Entries]  # branches by their names
 
 
 def is_plain(layout: ak.contents.Content) -> bool:

@@ -63,8 +63,7 @@ class StoredBranch:
 
 
 TreeBranch = Union[StoredBranch, uproot.TBranch]
-Branches = Mapping[str, TreeBranch]
-"""The branches of a tree by their names, as they are in the file."""
+Branches = Mapping[str, TreeBranch]  # by their names, as they are in the file
 
 
 class StoredBranches(Branches):
