@@ -93,7 +93,7 @@ class JobProblem:
 
 @dataclass(frozen=True)
 class Job:
-    """What one job does."""
+    """The work of one job."""
 
     name: str  # unique in its submission, made of letters, digits and "-": "skim-0003"
     stage: str  # the stage of its tasks
@@ -175,7 +175,7 @@ class OutputFile:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What became of one task."""
+    """The result of one task."""
 
     state: str  # "done" or "failed"
     inputs: tuple[Stamp, ...] = ()  # versions of the inputs, as `task.stamps` has them
@@ -202,7 +202,7 @@ class Attempt:
 
 @dataclass
 class JobResult:
-    """What became of one job."""
+    """The result of one job."""
 
     job: str  # its name
     # "running", "done", "failed", or "stopped" if it was told to stop before it was done

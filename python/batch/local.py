@@ -74,7 +74,7 @@ class Local(System):
 
 @dataclass
 class _Driver:
-    """What the process writes to driver.json: its number and machine, and the states of jobs."""
+    """The content of driver.json, which the process writes: its number and machine, and the states of jobs."""
 
     process: int
     host: str

@@ -1,4 +1,4 @@
-"""What travels with jobs to machines that do not see the files of the submitting one: code, the user's files, packages.
+"""Files that travel with jobs to machines that do not see the files of the submitting one: code, the user's files, packages.
 
 They travel as archives named after their content, so that the same content is packed once.
 """

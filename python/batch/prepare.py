@@ -32,10 +32,10 @@ from MLTools.NanoML.workflow.record import Records
 from MLTools.NanoML.workflow.task import Stamp, Task
 
 PIPELINE = "pipeline"
-"""What is submitted for all stages."""
+"""The name of a submission of all stages."""
 
 TUNE = "tune"
-"""What is submitted that is not a stage: the workers of a search for settings."""
+"""The name of a submission that is not a stage: the workers of a search for settings."""
 
 _OVERHEAD = 10.0  # seconds for each file, whatever its size
 _UNKNOWN = 500e6  # bytes of a file about which nothing is known
@@ -176,7 +176,7 @@ class Grouping:
             return _UNKNOWN / 20
 
     def wanted(self, stage: str, tasks: Sequence[Task] = (), least: Optional[Resources] = None) -> Resources:
-        """What a job with these tasks asks for: as configured, otherwise what is usual or follows from sizes."""
+        """The resources of a job with these tasks: as configured, otherwise what is usual or follows from sizes."""
         needs, batch = self.batch.stages.get(stage, Needs()), self.batch
         declaration = declared(stage if stage in NAMES else "train")  # a search consists of trainings
         usual, speed = declaration.resources, declaration.speed

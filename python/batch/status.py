@@ -36,7 +36,7 @@ _LOG_WORDS = {
     "command not found": "package",
     "No such file or directory": "package",
 }
-"""What the log of a job may say that could not write a result, and the kind of problem that this is."""
+"""Messages in the log of a job that could not write a result, and the kind of problem of each."""
 
 _COLUMNS = ("tasks", "done", "running", "waiting", "held", "failed")
 _LONGEST = 300  # characters of a message on the page
@@ -178,7 +178,7 @@ def _recorded(submission: Submission, name: str, result: JobResult) -> Iterator[
 
 
 def _lost(submission: Submission, name: str, result: JobResult) -> Iterator[str]:
-    """What a job has made, and what is missing or was changed since, also if it was made again here."""
+    """The outputs of a job that are missing or were changed since, also if they were made again here."""
     for task in submission.job(name).recorded():
         record, found = submission.records.read(task), result.tasks.get(task.name)
         outputs: Sequence[Union[Stamp, OutputFile]] = found.outputs if found else ()
@@ -217,7 +217,7 @@ def _states(
 
 
 def _remembered(submission: Submission, poll: Poll) -> dict[str, QueueState]:
-    """What the system says, and what it said before about jobs that it has forgotten."""
+    """The answer of the system, and its earlier one about jobs that it has forgotten."""
     reported = {
         name: job.problem for name, job in poll.jobs.items() if job.state == "ended" and job.problem is not None
     }

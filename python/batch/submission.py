@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"-(\d+)$")
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What the command line asks for."""
+    """The request of the command line."""
 
     what: str  # a stage, pipeline or tune
     on: Optional[str] = None  # the batch system; None for that of the configuration or the site
@@ -136,11 +136,11 @@ class Submission:
         raise NanoMLError(f"{self.name}: has no job {name}. Jobs are named as {few} and so on.")
 
     def job(self, name: str) -> Job:
-        """What a job does."""
+        """The work of a job."""
         return Job.read(self.directory / JOBS / f"{name}.json")
 
     def results(self) -> dict[str, JobResult]:
-        """What all jobs left until now; jobs that have not begun, or not where this machine sees it, are absent."""
+        """The results that jobs have left until now; jobs that have not begun, or not where this machine sees it, are absent."""
         left = {path.stem: path for path in (self.directory / "results").glob("*.json")}
         found = {entry.name: JobResult.read(left[entry.name]) for entry in self.jobs if entry.name in left}
         return {name: result for name, result in found.items() if result is not None}

@@ -61,7 +61,7 @@ def submit(
 
 
 def describe(submission: Submission) -> list[str]:
-    """What was submitted, in lines."""
+    """The submission in lines of text."""
     return system_of(submission.system).describe(submission)
 
 

@@ -1,4 +1,4 @@
-"""What NanoML asks of a batch system. Each is a class in a module of its own, named in `config.batch.SYSTEMS`."""
+"""The methods of a batch system. Each system is a class in a module of its own, named in `config.batch.SYSTEMS`."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class System:
         return submission.log(entry.name)
 
     def describe(self, submission: Submission) -> list[str]:
-        """What was submitted, in lines."""
+        """The submission in lines of text."""
         stages = [
             f"{stage}: {counted(sum(len(entry.tasks) for entry in entries), 'task')} in {counted(len(entries), 'job')}"
             for stage, entries in submission.stages.items()

@@ -237,7 +237,7 @@ class Staging:
         return cls(job.workdir, job.base, job.storage, scratch, remote, corrections)
 
     def rename(self, text: str) -> str:
-        """What a path of the submitting machine is on this one; any other text stays as it is."""
+        """The path on this machine for one of the submitting machine; any other text stays as it is."""
         if self.storage is None or not text.startswith("/") or on_cvmfs(text):
             return text
         if text in self.remote:
@@ -250,7 +250,7 @@ class Staging:
         return text
 
     def submitted_key(self, key: str) -> str:
-        """What is observed, with the path that it has on the submitting machine."""
+        """The key of an observation, with the path that it has on the submitting machine."""
         kind, _, path = key.partition(" ")
         for before, now in ((self.workdir, "work"), (self.base, BASE), (self.corrections, CORRECTIONS)):
             if self.storage is not None and path.startswith(f"{self.scratch / now}/"):

@@ -113,7 +113,7 @@ class ShiftedScores:
         return scores
 
     def _of_each(self, columns: Arrays, values: NDArray[N]) -> NDArray[N]:
-        """What is scored, an event or an object, has these values of its event."""
+        """Values of events for all that is scored, an event or an object."""
         if self._model.description.collection is None:
             return values
         return np.repeat(values, object_counts(columns))

@@ -59,7 +59,7 @@ class Inputs:
         return bound.apply(arrays, weights)
 
     def made(self, event: Any) -> dict[str, ak.Array]:
-        """What earlier modules made for an event, in the types of their branches, as arrays of length one."""
+        """The values that earlier modules made for an event, in the types of their branches, as arrays of length one."""
         return {name: self._value(event, name) for name in self.from_modules}
 
     def _value(self, event: Any, name: str) -> ak.Array:

@@ -183,7 +183,7 @@ class PlainBranches:
         stop: int,
         pick: Callable[[Values], Values] = lambda values: values,
     ) -> dict[str, Values]:
-        """What `pick` makes of a range of entries of each, as far as they are read here; `prepare` takes pieces of the file."""
+        """A range of entries of each branch that is read here, as `pick` returns it; `prepare` takes pieces of the file."""
         plain = self.known(names)
         take = prepare(piece for branch in plain.values() for piece in branch.pieces(start, stop))
         begins: dict[str, Begins] = {}
@@ -195,7 +195,7 @@ class PlainBranches:
         return found
 
     def _unless_in_doubt(self, name: str, read: Callable[..., T | None], *arguments: object) -> T | None:
-        """What `read` returns; None if it fails for whatever reason, and uproot reads the branch from now on."""
+        """The result of `read`; None if it fails for whatever reason, and uproot reads the branch from now on."""
         try:
             return read(*arguments)
         except NanoMLError:  # no server gives the bytes

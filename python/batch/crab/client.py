@@ -73,7 +73,7 @@ class GridJob:
 
 
 def output_of(command: Sequence[str], directory: Path) -> str:
-    """What `crab` prints; an error if it fails."""
+    """The output of `crab`; an error if it fails."""
     code, text = run_client(command, directory)
     if code:
         raise NanoMLError(f"crab {command[0]}: {last_words(text)}")

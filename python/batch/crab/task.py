@@ -52,7 +52,7 @@ class CrabTask:
 
 @dataclass
 class CrabRecord:
-    """What CRAB said about a task, and what was asked of it, as the submission keeps it."""
+    """The answers of CRAB about a task, and the requests to it, as the submission keeps it."""
 
     server: str = ""  # the task's state, such as NEW, SUBMITTED or KILLED
     refusal: str = ""  # why the server did not take it

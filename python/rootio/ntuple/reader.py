@@ -244,7 +244,7 @@ class NTuple:
         return known
 
     def pieces(self, names: Sequence[str], ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-        """What will be read in ranges of rows, as places and numbers of bytes, as far as they are whole clusters.
+        """The pieces of the file that ranges of rows need, as places and numbers of bytes, as far as they are whole clusters.
 
         Where the pages are that have the lists of a part, is not known before.
         """
