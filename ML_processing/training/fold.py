@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -58,14 +59,12 @@ def device_of(config: Train) -> torch.device:
 def prepare(directory: Path, description: TrainingDescription) -> None:
     """Make `directory` ready for this training; the files of another one are removed."""
     make_directory(directory)
-    try:
+    with suppress(NanoMLError):  # there may be none that could be continued
         before = TrainingDescription.read(directory)
         if before.fingerprint == description.fingerprint:
             if before.discriminants != description.discriminants:
                 description.write(directory)
             return
-    except NanoMLError:  # there is none that could be continued
-        pass
     for pattern in ("network_*.pt", "history_*.json", "weights_*.json", "checkpoint_*.pt"):
         for outdated in directory.glob(pattern):
             outdated.unlink()
