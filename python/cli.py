@@ -16,20 +16,28 @@ import click
 
 from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, lacks_memory
 from MLTools.NanoML.stages import NAMES, declared
-from MLTools.NanoML.terminal.progress import end_at_sigterm, heed_signal, printable
+from MLTools.NanoML.terminal.lines import show
+from MLTools.NanoML.terminal.progress import end_at_sigterm, heed_signal
 
-_MODULES = {
-    "start": ("init", "doctor", "completion"),
-    "root": ("skim", "merge", "score", "attach"),
-    "pipeline": ("run", "accept", "config", "tune", "export"),
-    "files": ("inspect", "validate", "verify", "convert", "shuffle"),
-    "corrections": ("corrections", "efficiencies"),
-    "grid": ("datasets", "proxy"),
-    "fit": ("fit", "toys", "unblind"),
-    "jobs": ("submit", "status", "logs", "resubmit", "kill", "work"),
+_GROUPS = {
+    "Start": {"init": "start", "doctor": "start", "config": "pipeline", "completion": "start"},
+    "Run an analysis": {"run": "pipeline", "accept": "pipeline", "tune": "pipeline", "unblind": "fit"},
+    "Its stages, one by one": {
+        **dict.fromkeys(NAMES, "pipeline"),
+        "skim": "root",
+        "convert": "files",
+        "shuffle": "files",
+        "score": "root",
+        "fit": "fit",
+    },
+    "Look at results": {"inspect": "files", "validate": "files", "verify": "files", "toys": "fit"},
+    "Work on files": {"merge": "root", "attach": "root"},
+    "Correct the simulation": {"corrections": "corrections", "efficiencies": "corrections"},
+    "Batch systems": dict.fromkeys(("submit", "status", "logs", "resubmit", "kill", "work"), "jobs"),
+    "Grid": {"datasets": "grid", "proxy": "grid"},
 }
-"""The modules of `commands`, with the commands that have a function of their own there."""
-_COMMANDS = {name: module for module, names in _MODULES.items() for name in names}
+"""The commands in groups, with their modules in `commands`."""
+_MODULES = {name: module for group in _GROUPS.values() for name, module in group.items()}
 # the page of the manual about a module or package that raises an error
 PAGES = {
     "MLTools.NanoML.batch": "howto/jobs.md",
@@ -62,30 +70,39 @@ PAGES = {
     "ML_processing.tuning": "howto/tune.md",
     "statistical_analysis": "fit.md",
 }
+_LONG = 50  # characters of a command beside which there is no room for what it is for
 _OF_TASKS = re.compile(rf"({'|'.join(NAMES)}) \S+: ")
-_FIRST, _LAST = ("init", "doctor", "run", "accept", *NAMES), ("config", "completion")
 
 
 class _Lazy(click.Group):
     """Imports a command only when it is used: `nanoml --help` answers at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        others = (name for name in _COMMANDS if name not in (*_FIRST, *_LAST))
-        return [*_FIRST, *others, *_LAST]
+        return list(_MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
-        if cmd_name not in _COMMANDS and cmd_name not in NAMES:
+        if cmd_name not in _MODULES:
             return None
-        module = importlib.import_module(f"MLTools.NanoML.commands.{_COMMANDS.get(cmd_name, 'pipeline')}")
+        module = importlib.import_module(f"MLTools.NanoML.commands.{_MODULES[cmd_name]}")
         command: Optional[click.Command] = getattr(module, cmd_name, None)
         return command or module.stage_command(cmd_name)
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        from MLTools.NanoML.rootio.versions import did_you_mean
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, _MODULES))
+        for title, names in _GROUPS.items():
+            commands = {name: self.get_command(ctx, name) for name in names}
+            rows = [
+                (f"{name:{width}}", it.get_short_help_str(80)) for name, it in commands.items() if it and not it.hidden
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
-        known = self.list_commands(ctx)
-        if args and args[0] not in known and not args[0].startswith("-"):
-            ctx.fail(f'"{args[0]}" is not a command.{did_you_mean(args[0], known)}')
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in _MODULES and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], _MODULES, n=1)
+            ctx.fail(f'"{args[0]}" is not a command.' + (f' Did you mean "{close[0]}"?' if close else ""))
         return super().resolve_command(ctx, args)
 
 
@@ -97,7 +114,11 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-@click.group(cls=_Lazy, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Lazy,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
 @click.option(
     "--version",
     is_flag=True,
@@ -128,14 +149,20 @@ def _say_what_is_next() -> None:
     from MLTools.NanoML.commands.start import advice
 
     for each in advice(Path.cwd()):
-        click.secho(each.about, bold=True)
-        width = max((len(step) for step, _ in each.steps), default=0)
+        show(each.about, style="bold")
+        width = max((len(step) for step, _ in each.steps if len(step) <= _LONG), default=0)
         for step, what in each.steps:
-            click.echo(f"  {step:{width}}   {what}")
+            show(f"  {step:{width}}   {what}", indent=width + 5)
 
 
-def _say(text: str, colour: str) -> None:
-    click.secho(printable(text), fg=colour, err=True)
+def _explain(problem: click.ClickException) -> None:
+    """Print an error of click, as click does, but wrapped."""
+    context = getattr(problem, "ctx", None)
+    if context is not None:
+        show(context.get_usage(), sys.stderr)
+    show(f"Error: {problem.format_message()}", sys.stderr, "red")
+    if context is not None:
+        show(f"`{context.command_path} --help` says more.", sys.stderr)
 
 
 def _from_here(text: str) -> str:
@@ -189,16 +216,16 @@ def main() -> NoReturn:
     try:
         code = nanoml.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the second into the first
-        _say("Interrupted. Finished work is kept: run the same command again to continue.", "yellow")
+        show("Interrupted. Finished work is kept: run the same command again to continue.", sys.stderr, "yellow")
         sys.exit(130)
     except click.ClickException as problem:
-        problem.show()
+        _explain(problem)
         sys.exit(problem.exit_code)
     except NanoMLError as problem:
-        _say(_from_here(str(problem)), "red")
+        show(_from_here(str(problem)), sys.stderr, "red")
         page = page_of(problem)
         if page is not None:
-            click.echo(f"See doc: {where(page)}", err=True)
+            show(f"See doc: {where(page)}", sys.stderr)
         sys.exit(problem.exit_code)
     except ModuleNotFoundError as problem:
         missing = (problem.name or "").partition(".")[0]
@@ -206,7 +233,7 @@ def main() -> NoReturn:
             raise  # an error in this program, not in its installation
         from MLTools.NanoML.installation import how_to_install
 
-        _say(f"The Python package {missing} is missing. Install it: {how_to_install('all')}", "red")
+        show(f"The Python package {missing} is missing. Install it: {how_to_install('all')}", sys.stderr, "red")
         sys.exit(1)
     except BrokenPipeError:  # as in `nanoml inspect ... | head`
         sys.stderr.close()
@@ -214,7 +241,7 @@ def main() -> NoReturn:
     except Exception as problem:
         if not lacks_memory(problem):
             raise
-        _say(f"The memory is used up: {TOO_LITTLE_MEMORY}.", "red")
+        show(f"The memory is used up: {TOO_LITTLE_MEMORY}.", sys.stderr, "red")
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -178,7 +178,7 @@ STAGES = (
         "statistical_analysis.stages:limits_stage",
         ["fit"],
         "fit.md",
-        about="Collect the fits at all masses of the signal, or other parameter. `nanoml fit` does it, too.",
+        about="Collect the fits at all masses of the signal. Its parameter may be another one. `nanoml fit` does it, too.",
     ),
 )
 """All stages, in order."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import pty
+import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 from unittest.mock import patch
 
 from MLTools.NanoML.cli import main
@@ -70,6 +75,36 @@ def nanoml(*arguments: object, cwd: Path, **environment: str) -> subprocess.Comp
         for number, handler in handlers.items():
             signal.signal(number, handler)
     return subprocess.CompletedProcess(words, code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
+
+
+def on_terminal(argv: Sequence[object], columns: int = 80, cwd: Optional[Path] = None, **environment: str) -> str:
+    """Run a program on a terminal of so many columns; return all that it sends there."""
+    terminal, other = pty.openpty()
+    fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    inherited = {name: it for name, it in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "LINES")}
+    with running(
+        list(map(str, argv)),
+        stdin=other,
+        stdout=other,
+        stderr=other,
+        cwd=cwd,
+        env={**inherited, "TERM": "xterm", **environment},
+    ):
+        os.close(other)
+        parts = []
+        while True:
+            try:
+                parts.append(os.read(terminal, 1 << 16))
+            except OSError:  # all programs on it have ended
+                break
+    os.close(terminal)
+    return b"".join(parts).decode().replace("\r\n", "\n")
+
+
+def on_screen(sent: str) -> str:
+    """What is left on the screen of what was sent: a line that was written again in its last form, without colours."""
+    lines = (line.split("\r")[-1] for line in re.sub(r"\x1b\[\?25[lh]", "", sent).split("\n"))
+    return "\n".join(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line).rstrip() for line in lines)
 
 
 def _heed_interrupts() -> None:

@@ -15,6 +15,8 @@ from MLTools.NanoML.commands.options import (
     command,
     config_argument,
     echo,
+    echo_as_is,
+    echo_json,
     flag,
     json_option,
     loaded,
@@ -37,6 +39,7 @@ _MANY = 60  # characters of choices in the table
     "nanoml corrections POG/MUO/2018_UL/muon_Z.json.gz",
     "nanoml corrections POG/MUO/2018_UL/muon_Z.json.gz NUM_TightID_DEN_TrackerMuons",
     "nanoml corrections corrections/2018.yaml",
+    short="Show what a file of corrections offers and needs.",
 )
 @click.argument("file", metavar="FILE | ERA.yaml")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
@@ -56,13 +59,11 @@ def corrections(file: str, names: tuple[str, ...], as_json: bool) -> None:
     found = CorrectionFile(find_file(file, Path.cwd(), "nanoml corrections"))
     chosen = [found[name] for name in names or found.names]
     if as_json:
-        echo(json.dumps([_plain(each) for each in chosen], indent=1))
+        echo_json([_plain(each) for each in chosen])
         return
-    from rich.console import Console
-
     from MLTools.NanoML.terminal.page import Page
 
-    page = Page(Console())
+    page = Page()
     page.title(str(found.path))
     about = found.content.get("description") if not names else None
     page.facts([("SHA-256", found.digest), ("corrections", len(found.names)), ("about", about)])
@@ -73,7 +74,7 @@ def corrections(file: str, names: tuple[str, ...], as_json: bool) -> None:
         _show_all(page, chosen)
     page.heading("For the YAML file of an era")
     for line in _entries(file, found, chosen[:1] if not names else chosen):
-        echo(f"  {line}")
+        echo_as_is(f"  {line}")
 
 
 def _show_all(page: Any, chosen: Iterable[Correction]) -> None:
@@ -167,13 +168,11 @@ def _show_era(era: Corrections, as_json: bool) -> None:
     rows = [(name, *getattr(era, name).described) for name in era.names]
     if as_json:
         keys = ("entry", "correction", "inputs", "variations")
-        echo(json.dumps({"files": era.digests, "entries": [dict(zip(keys, row)) for row in rows]}, indent=1))
+        echo_json({"files": era.digests, "entries": [dict(zip(keys, row)) for row in rows]})
         return
-    from rich.console import Console
-
     from MLTools.NanoML.terminal.page import Page, TableColumn
 
-    page = Page(Console())
+    page = Page()
     page.title(str(era.path))
     page.facts((file, f"SHA-256 {digest}") for file, digest in era.digests.items())
     columns = [TableColumn("entry"), TableColumn("correction", "rest"), TableColumn("inputs", "rest")]
@@ -201,7 +200,7 @@ _EDGES = _Edges()
 @command(
     "nanoml efficiencies analysis.yaml",
     "nanoml efficiencies analysis.yaml --per class --pt 20,50,100,200,500",
-    short="Measure efficiencies of b-tagging in the simulation of an analysis.",
+    short="Measure b-tagging efficiencies in the simulation.",
 )
 @config_argument
 @click.option(

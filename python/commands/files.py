@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from MLTools.NanoML.commands.options import (
     command,
     config_only,
     echo,
+    echo_json,
     find_files,
     flag,
     json_option,
@@ -25,7 +26,7 @@ from MLTools.NanoML.commands.options import (
     reading_options,
     run_one,
 )
-from MLTools.NanoML.terminal.progress import printable, say
+from MLTools.NanoML.terminal.progress import say
 
 _TITLES = {
     "file": "the file can be read",
@@ -58,6 +59,7 @@ _MARKS = {"passed": ("✓", "ok", "green"), "failed": ("✗", "bad", "red"), "sk
     "nanoml inspect skims/WZ.root --branches 'Muon_*'",
     "nanoml inspect histograms/histograms.root",
     "nanoml inspect model.onnx --json",
+    short="Show what is in a ROOT, HDF5 or ONNX file, or a workspace.",
 )
 @click.argument("file", type=FILE)
 @click.option("--branches", metavar="GLOB", help="List the branches of a ROOT file that match, with types and titles.")
@@ -73,7 +75,7 @@ def inspect(file: str, branches: Optional[str], show_data: bool, as_json: bool) 
 
     found = inspect_file(file, show_data)
     if as_json:
-        echo(json.dumps(found.to_json(), indent=1))
+        echo_json(found.to_json())
     else:
         found.show(branches)
     return 1 if found.errors else 0
@@ -101,7 +103,7 @@ def validate(context: click.Context, files: tuple[str, ...], allow_nan: bool, as
         if not as_json:
             _show(found, checks)
     if as_json:
-        echo(json.dumps(contents, indent=1))
+        echo_json(contents)
     if not all(content["valid"] for content in contents):
         context.exit(1)
 
@@ -138,30 +140,28 @@ def _check(found: Any, check: str) -> _Check:
 
 
 def _show(found: Any, checks: Sequence[_Check]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
     from MLTools.NanoML.terminal.page import Page, TableColumn, count
 
-    console = Console()
-    page = Page(console)
+    page = Page()
     faults = [fault.message for check in checks for fault in check.faults]
     if found.events is not None:
         page.title(found.path)
         events = "blind" if found.is_data else count(found.events)
         page.facts([("events", events), ("valid", "no" if faults else "yes")])
-        pretty = 0 if console.encoding.startswith("utf") else 1
+        pretty = 0 if sys.stdout.encoding.lower().startswith("utf") else 1
         rows = []
         for check in checks:
             mark = _MARKS[check.status]
             note = f" ({check.note})" if check.status == "skipped" else ""
             rows.append((Text(mark[pretty], style=mark[2]), check.check, check.title + note))
         page.table("Checks", [TableColumn(""), TableColumn("check"), TableColumn("what", "rest")], rows)
-        console.print()
+        page.line()
     for fault in faults:
-        console.print(Text(printable(fault), style="red"), soft_wrap=True)
+        page.line(fault, "red")
     if faults and found.events is not None:
-        console.print()
+        page.line()
 
 
 @command(
@@ -221,7 +221,7 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
     "nanoml convert examples/trilepton.yaml",
     "nanoml convert -o events.h5 --branches 'MET_*' --objects Muon:4 --objects Jet:6 skims/*.root",
 )
-@click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
+@click.argument("files", nargs=-1, type=FILE, metavar="[CONFIG | FILE...]")
 @output_option(
     "OUT.h5 | DIR",
     "Convert FILEs, without a configuration, to this one file, or each to one of its own in this directory.",
@@ -293,7 +293,7 @@ def convert(
     for line in stage_of.losses(output.name, metadata, is_data):
         say(line)
     if as_json:
-        echo(json.dumps((without_cuts(metadata) if is_data else metadata).to_json(), indent=1))
+        echo_json((without_cuts(metadata) if is_data else metadata).to_json())
 
 
 def _convert_all(job: Any, convert_files: Callable[[Any], Any]) -> Any:
@@ -330,7 +330,7 @@ def _convert_each(job: Any, force: bool) -> None:
     "nanoml shuffle -o all.h5 --seed 1 signal.h5 background.h5",
     short="Join HDF5 files in random order.",
 )
-@click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
+@click.argument("files", nargs=-1, type=FILE, metavar="[CONFIG | FILE...]")
 @output_option("ALL.h5", "Shuffle FILEs into this file, without a configuration.")
 @click.option(
     "--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Seed of the random order."

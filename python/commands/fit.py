@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from MLTools.NanoML.commands.options import (
-    PATH,
     SettingForm,
     command,
     config_argument,
@@ -18,6 +17,7 @@ from MLTools.NanoML.commands.options import (
     loaded,
     output_option,
     run_one,
+    source_argument,
 )
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.schema.plain import content_of
@@ -39,9 +39,9 @@ def _is_config(source: Path) -> bool:
 @command(
     "nanoml fit examples/wz.yaml",
     "nanoml fit workspace.json -o results",
-    short="Fit the histograms of an analysis: limit, significance, report.",
+    short="Fit the histograms: limit, significance, report.",
 )
-@click.argument("source", metavar="CONFIG | WORKSPACE", type=PATH)
+@source_argument("source", "[CONFIG | WORKSPACE]")
 @output_option("DIRECTORY", "Write the results of a workspace there.")
 @flag("--blind", "Do not use the data of a workspace, only what is expected.")
 @click.option(
@@ -93,7 +93,7 @@ def fit(
     "nanoml toys analysis.yaml --at 600",
     short="Check a fit with pseudo-experiments: bias, pulls, coverage.",
 )
-@click.argument("source", metavar="CONFIG | WORKSPACE", type=PATH)
+@source_argument("source", "[CONFIG | WORKSPACE]")
 @click.option("-n", "--count", default=200, show_default=True, type=click.IntRange(2), help="Pseudo-experiments.")
 @click.option("--strength", default=1.0, show_default=True, help="True strength of the signal in them.")
 @click.option("--at", type=float, help="Mass, or other parameter of the signal, if there is a fit for each value.")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import click
 
-from MLTools.NanoML.commands.options import command, echo, epilog, flag, json_option
-from MLTools.NanoML.terminal.progress import printable
+from MLTools.NanoML.commands.options import (
+    command,
+    echo,
+    echo_as_is,
+    echo_json,
+    epilog,
+    flag,
+    json_option,
+    source_argument,
+)
 
 if TYPE_CHECKING:
     from MLTools.NanoML.grid.proxy import Proxy, ProxyProblem
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
     "nanoml datasets '/DYJetsToLL_M-50*/*UL18NanoAODv9*/NANOAODSIM'",
     short="Show the datasets of an analysis, or of CMS's catalogue.",
 )
-@click.argument("source", metavar="CONFIG | /PRIMARY/PROCESSED/TIER")
+@source_argument("source", "[CONFIG | /PRIMARY/PROCESSED/TIER]", str)
 @flag("--refresh", "Ask again: from now on an analysis reads what the catalogue and the servers have now.")
 @flag("--yes", "Let wildcards of the configuration stand for everything that they match.")
 @click.option(
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
     help="Instance of the catalogue, as in prod/phys03; for a configuration it is written there.",
 )
 @json_option
-def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_json: bool) -> None:
+def datasets(source: Union[str, Path], refresh: bool, yes: bool, instance: Optional[str], as_json: bool) -> None:
     """Show which files the datasets of an analysis have, or which datasets of CMS's catalogue match a name.
 
     For an analysis: how many files, events and bytes a run reads, where they come from, and what has changed in the
@@ -46,11 +53,11 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
     from MLTools.NanoML.schema.plain import plain
     from MLTools.NanoML.stages import import_part
 
-    overview = import_part("data_processing.datasets.datasets")
+    overview, source = import_part("data_processing.datasets.datasets"), str(source)
     if source.startswith("/") and Path(source).suffix not in (".yaml", ".yml"):
         of_name = overview.query(source, instance, refresh)
         if as_json:
-            echo(json.dumps(plain(of_name), indent=1))
+            echo_json(plain(of_name))
         else:
             _show_query(of_name)
         return
@@ -64,14 +71,14 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
 
     found = overview.overview(load(source), refresh, confirm)
     if as_json:
-        echo(json.dumps(plain(found), indent=1))
+        echo_json(plain(found))
     else:
         _show_analysis(found)
 
 
 def _confirm(source: str, name: str, wildcard: str, names: Sequence[str], yes: bool, to_errors: bool) -> bool:
     echo(f"{name}: {wildcard} matches {len(names)} datasets. To choose, write into {source}:", err=to_errors)
-    echo(_yaml(names), err=to_errors)
+    echo_as_is(_yaml(names), err=to_errors)
     return yes or (sys.stdin.isatty() and click.confirm(f"Take all {len(names)} for {name}?", err=to_errors))
 
 
@@ -79,18 +86,10 @@ def _yaml(names: Sequence[str]) -> str:
     return "\n".join(["    das:", *(f"      - {name}" for name in names)])
 
 
-def _page() -> Any:
-    from rich.console import Console
-
-    from MLTools.NanoML.terminal.page import Page
-
-    return Page(Console())
-
-
 def _show_query(found: Any) -> None:
-    from MLTools.NanoML.terminal.page import count
+    from MLTools.NanoML.terminal.page import Page, count
 
-    page = _page()
+    page = Page()
     details = found.details
     if details is not None:
         page.title(details.name)
@@ -100,7 +99,7 @@ def _show_query(found: Any) -> None:
         names = [each.name for each in found.datasets if each.status == status]
         note = ", for a configuration:" if status == "VALID" else ":"
         page.title(f"{count(len(names))} {status}{note}")
-        echo(_yaml(names) if status == "VALID" else "\n".join(f"        {name}" for name in names))
+        echo_as_is(_yaml(names) if status == "VALID" else "\n".join(f"        {name}" for name in names))
 
 
 def _facts(part: Any) -> list[tuple[str, Optional[str]]]:
@@ -116,9 +115,9 @@ def _facts(part: Any) -> list[tuple[str, Optional[str]]]:
 
 
 def _show_analysis(datasets: Sequence[Any]) -> None:
-    from MLTools.NanoML.terminal.page import TableColumn, file_size, number
+    from MLTools.NanoML.terminal.page import Page, TableColumn, file_size, number
 
-    page = _page()
+    page = Page()
     numbers = [TableColumn(name, "number") for name in ("pb", "files", "events", "size")]
     rows = [
         (
@@ -164,7 +163,10 @@ def _sites(sites: Optional[Sequence[Any]]) -> Optional[str]:
     return ", ".join(said)
 
 
-@click.group(epilog=epilog("nanoml proxy init", "nanoml proxy info"))
+@click.group(
+    short_help="Make a grid proxy, or check the one that you have.",
+    epilog=epilog("nanoml proxy init", "nanoml proxy info"),
+)
 def proxy() -> None:
     """Make a grid proxy, or say what is wrong with the one that you have.
 
@@ -223,7 +225,7 @@ def info(context: click.Context, vo: str, hours: int, as_json: bool) -> None:
     if as_json:
         content = {"path": path and str(path), "valid": not problems, **(_proxy_content(found) if found else {})}
         said = [{"what": each.what, "remedy": each.remedy or None} for each in problems]
-        echo(json.dumps({**content, "problems": said}, indent=1))
+        echo_json({**content, "problems": said})
     else:
         _show_proxy(found, problems)
     context.exit(1 if problems else 0)
@@ -247,14 +249,10 @@ def _proxy_content(found: Proxy) -> dict[str, Any]:
 
 
 def _show_proxy(found: Optional[Proxy], problems: Sequence[ProxyProblem]) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
     from MLTools.NanoML.grid.proxy import duration, user_name
     from MLTools.NanoML.terminal.page import Page
 
-    console = Console()
-    page = Page(console)
+    page = Page()
     if found is not None:
         page.title(str(found.path))
         page.facts(
@@ -270,9 +268,9 @@ def _show_proxy(found: Optional[Proxy], problems: Sequence[ProxyProblem]) -> Non
         )
     for problem in problems:
         text = str(problem) if problem.remedy else problem.what
-        console.print(Text(printable(text[:1].upper() + text[1:]), style="red"), soft_wrap=True)
+        page.line(text[:1].upper() + text[1:], "red")
     if not problems:
-        console.print("In order.")
+        page.line("In order.")
 
 
 def _moment(time: datetime) -> str:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import PATH, command, config_argument, echo, flag, json_option, missing_option
+from MLTools.NanoML.commands.options import (
+    PATH,
+    command,
+    config_argument,
+    echo,
+    echo_as_is,
+    echo_json,
+    flag,
+    json_option,
+    missing_option,
+)
 from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.stages import NAMES
-from MLTools.NanoML.terminal.progress import printable
 
 _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
 
@@ -23,7 +31,7 @@ _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
     "nanoml submit tune examples/trilepton.yaml --on slurm --workers 20 --trials 200",
     "nanoml submit skim analysis.yaml --on crab",
     "nanoml status",
-    short="Run stages as jobs: HTCondor, Slurm, CRAB, or in the background here.",
+    short="Run stages as jobs of HTCondor, Slurm or CRAB, or here.",
 )
 @click.argument("what", metavar="STAGE|pipeline|tune", type=click.Choice([*NAMES, "pipeline", "tune"]))
 @config_argument
@@ -79,7 +87,10 @@ def status(place: Path, waits: bool, every: int, as_json: bool) -> None:
 
     submission = submit.find(place)
     found = submit.wait(submission, every, _shower()) if waits else observe(submission)
-    echo(json.dumps(as_dict(found), indent=1) if as_json else "\n".join(page(found)))
+    if as_json:
+        echo_json(as_dict(found))
+    else:
+        echo("\n".join(page(found)))
     if waits and not found.is_done:
         raise click.exceptions.Exit(1)
 
@@ -124,9 +135,9 @@ def logs(place: Path, name: Optional[str], most: int) -> None:
             echo(f"No job of {submission.name} has failed. Name one: nanoml logs --job {next(iter(found.jobs))}")
     for each in names[:5]:
         path = submit.log_of(submission, each)
-        click.secho(printable(f"==> {path}"), bold=True)
+        echo(f"==> {path}", style="bold")
         if path.is_file():
-            echo("\n".join(path.read_text(errors="replace").splitlines()[-most:]))
+            echo_as_is("\n".join(path.read_text(errors="replace").splitlines()[-most:]))
         else:
             echo("It has not printed anything yet.")
     if len(names) > 5:

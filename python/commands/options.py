@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Optional, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from MLTools.NanoML.errors import listed
 from MLTools.NanoML.parallel import RECORDS
-from MLTools.NanoML.terminal.progress import printable
+from MLTools.NanoML.terminal.lines import printable, show
+from MLTools.NanoML.terminal.progress import say
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
@@ -21,13 +26,26 @@ if TYPE_CHECKING:
 
     _Change = Callable[[Read], Read]
 
+_ANALYSIS = re.compile(r"^(datasets|skim|convert|train):", re.M)
+_LARGEST = 1_000_000  # bytes of a YAML file that is looked into
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Decorator = Callable[[_Command], _Command]
 
 
-def echo(text: str = "", err: bool = False) -> None:
-    """Print a text that may have parts of files."""
+def echo(text: str = "", err: bool = False, style: str = "") -> None:
+    """Print a text for a person, which may have parts of files, as `show` does."""
+    show(text, sys.stderr if err else sys.stdout, style)
+
+
+def echo_as_is(text: str, err: bool = False) -> None:
+    """Print a text that is copied, or read by a program: it is not wrapped."""
     click.echo(printable(text), err=err)
+
+
+def echo_json(content: Any) -> None:
+    """Print content as JSON."""
+    echo_as_is(json.dumps(content, indent=1))
 
 
 class _File(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
@@ -81,7 +99,39 @@ def epilog(*lines: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"    {line}" for line in lines)
 
 
-config_argument = click.argument("config", type=PATH)
+def analyses(directory: Path) -> list[Path]:
+    """YAML files in a directory that look like analyses."""
+    found = []
+    for path in sorted([*directory.glob("*.yaml"), *directory.glob("*.yml")]):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if path.stat().st_size < _LARGEST and _ANALYSIS.search(path.read_text(encoding="utf-8")):
+                found.append(path)
+    return found
+
+
+def _only_analysis() -> Path:
+    found = [path.name for path in analyses(Path())]
+    if len(found) != 1:
+        which = (
+            f"one of the analyses here: {listed(found)}"
+            if found
+            else "the YAML file of an analysis: there is none here"
+        )
+        raise click.UsageError(f"Name {which}.")
+    say(f"Taking {found[0]}, the only analysis here.")
+    return Path(found[0])
+
+
+def source_argument(name: str, metavar: Optional[str] = None, kind: Any = PATH) -> Callable[[_Command], _Command]:
+    """The YAML file of an analysis, or what `metavar` says; if it is not given, the only analysis in this directory."""
+
+    def given(context: click.Context, _: click.Parameter, value: Any) -> Any:
+        return value if value or context.resilient_parsing else _only_analysis()
+
+    return click.argument(name, metavar=metavar, type=kind, required=False, callback=given)
+
+
+config_argument = source_argument("config")
 """The YAML file of an analysis."""
 
 json_option = flag("--json", "Print JSON, for scripts.", "as_json")
@@ -143,6 +193,8 @@ def find_files(files: Sequence[str], reading: Optional[_Change] = None) -> list[
     from MLTools.NanoML.rootio.remote.client import current_settings, use_settings
     from MLTools.NanoML.stages import import_part
 
+    if not files:
+        raise click.UsageError("Name the FILEs.")
     if reading is not None:
         use_settings(reading(current_settings()))
     found: list[str] = import_part("data_processing.datasets.datasets").find_files(files, Path.cwd())
@@ -154,6 +206,8 @@ def config_only(files: Sequence[str], needs: str, kind: str = "ROOT") -> Path:
 
     Raises click.UsageError if the argument is not one YAML file.
     """
+    if not files:
+        return _only_analysis()
     if len(files) != 1 or Path(files[0]).suffix not in (".yaml", ".yml"):
         raise click.UsageError(f"Give one configuration (a .yaml file), or {kind} files with {needs}.")
     return Path(files[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional
@@ -14,6 +13,7 @@ from MLTools.NanoML.commands.options import (
     command,
     config_argument,
     echo,
+    echo_json,
     epilog,
     execute,
     flag,
@@ -23,6 +23,7 @@ from MLTools.NanoML.commands.options import (
     output_option,
     read_settings,
     run_one,
+    source_argument,
     workers_option,
 )
 from MLTools.NanoML.errors import ConfigError
@@ -37,8 +38,10 @@ _TRIED = 1000  # events on which a skim is tried
     short="Run all stages of an analysis that are out of date.",
 )
 @config_argument
-@click.option("--from", "first", type=click.Choice(NAMES), help="First stage; default: the first of all.")
-@click.option("--to", "last", type=click.Choice(NAMES), help="Last stage; default: the last of all.")
+@click.option(
+    "--from", "first", type=click.Choice(NAMES), metavar="STAGE", help="First stage; default: the first of all."
+)
+@click.option("--to", "last", type=click.Choice(NAMES), metavar="STAGE", help="Last stage; default: the last of all.")
 @flag("--dry-run", "Say only what would be done, and why.")
 @flag("--force", "Do everything again, even what is up to date.")
 @missing_option
@@ -70,7 +73,7 @@ def run(
         found = [
             {"stage": each.stage.name, "tasks": len(each.stage.tasks), "to_do": dict(each.reasons)} for each in todo
         ]
-        echo(json.dumps(found, indent=1))
+        echo_json(found)
         return
     for each in todo:
         echo("\n".join(each.lines()))
@@ -91,9 +94,9 @@ def stage_command(name: str) -> click.Command:
 @command(
     "nanoml run analysis.yaml --dry-run",
     "nanoml accept skim analysis.yaml",
-    short="Keep the results of a stage after a change of code that does not matter.",
+    short="Keep results although their code was changed.",
 )
-@click.argument("stage", type=click.Choice(NAMES))
+@click.argument("stage", type=click.Choice(NAMES), metavar="STAGE")
 @config_argument
 @flag("--dry-run", "Say only what would be accepted.")
 def accept(stage: str, config: Path, dry_run: bool) -> None:
@@ -127,7 +130,7 @@ def check(config: Path, as_json: bool) -> None:
     found = import_part("data_processing.stages.check").check(analysis, _TRIED) if analysis.datasets else []
     if as_json:
         content = {"config": str(config), "valid": True, "datasets": found, "settings": analysis.as_dict()}
-        echo(json.dumps(content, indent=1))
+        echo_json(content)
         return
     for line in found:
         echo(line)
@@ -144,7 +147,7 @@ def schema() -> None:
     """  # noqa: D301
     from MLTools.NanoML.config.load import schema as json_schema
 
-    echo(json.dumps(json_schema(), indent=1))
+    echo_json(json_schema())
 
 
 class _Duration(click.ParamType):  # type: ignore[type-arg]
@@ -201,7 +204,7 @@ def tune(
     "nanoml export model.onnx --triton repository",
     short="Write the networks as one ONNX file.",
 )
-@click.argument("source", metavar="CONFIG | TRAINING | MODEL.onnx", type=PATH)
+@source_argument("source", "[CONFIG | TRAINING | MODEL.onnx]")
 @output_option("MODEL.onnx", "Write it there.")
 @click.option("--cmssw", metavar="RELEASE", help="The release that must be able to run it, as CMSSW_14_0_X.")
 @click.option("--onnxruntime", metavar="VERSION", help="Or the version of ONNX Runtime, as 1.17.1.")

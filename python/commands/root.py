@@ -36,7 +36,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     "nanoml skim --selection my_selection.py:DiMuon -o skims/ --keep 'MET_*' data/*.root",
     "nanoml skim --module my_module.py:MyModule --cut 'nMuon >= 2' --branches keep_and_drop.txt -o skims/ data/*.root",
 )
-@click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
+@click.argument("files", nargs=-1, type=FILE, metavar="[CONFIG | FILE...]")
 @click.option("--selection", metavar="MODULE:CLASS", help="Skim FILEs by this selection, without a configuration.")
 @click.option(
     "--module",
@@ -164,7 +164,7 @@ def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **op
     "nanoml score --model tagger.onnx --model wprime.onnx --parameter mass=600 --copy -o scored/ data/*.root",
     short="Write a model's scores as branches.",
 )
-@click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
+@click.argument("files", nargs=-1, type=FILE, metavar="[CONFIG | FILE...]")
 @click.option(
     "--model",
     "models",

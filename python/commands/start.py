@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from MLTools.NanoML.atomic import make_directory, replacing, write_text
-from MLTools.NanoML.commands.options import PATH, command, echo, json_option
+from MLTools.NanoML.commands.options import PATH, analyses, command, echo, echo_json, json_option
 from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.layout import Layout
@@ -30,10 +29,8 @@ TEMPLATES = Path(__file__).parents[1] / "templates" / "init"
 _FILLED = ("README.md", "analysis.yaml")
 _DOT_FILES = {"gitignore": ".gitignore", "pytest.ini": ".pytest.ini"}
 WAYS = ("laptop", "lxplus", *(name for name in SYSTEMS if name != "local"), "cmssw")
-_ANALYSIS = re.compile(r"^(datasets|skim|convert|train):", re.M)
 _DATA = ("*.root", "*.h5", "*.onnx")
 _MOST = 3
-_LARGEST = 1_000_000  # bytes of a YAML file that is looked into
 
 
 @command("nanoml init myanalysis", short="Make a directory for a new analysis.")
@@ -121,42 +118,36 @@ def doctor(way: Optional[str], redirector: str, as_json: bool) -> int:
 
     found = examine(way or guess(), redirector)
     if as_json:
-        echo(json.dumps(found.as_dict(), indent=1))
+        echo_json(found.as_dict())
     else:
         _show(found, guessed=way is None)
     return 1 if found.missing else 0
 
 
 def _show(found: Examination, guessed: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from MLTools.NanoML.doctor.ways import WAYS as KNOWN
     from MLTools.NanoML.doctor.ways import CheckState
+    from MLTools.NanoML.terminal.page import Page
 
     styles = {CheckState.FINE: "green", CheckState.ABSENT: "yellow", CheckState.MISSING: "bold red"}
-    others = ", ".join(name for name in KNOWN if name != found.way)
-    console = Console(highlight=False, soft_wrap=False)
-    console.print(Text(f"{found.way}: {KNOWN[found.way].about}", style="bold"))
+    page, widths = Page(), [max(map(len, each)) for each in ([it.value for it in CheckState], found.findings)]
+    page.title(f"{found.way}: {KNOWN[found.way].about}")
     if guessed:
-        console.print(Text(f"(a guess; nanoml doctor --for {others})", style="dim"))
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, finding in found.findings.items():
-        state = found.state(name)
-        told = Text(finding.found)
-        if finding.mend:
-            told.append(f"\n-> {finding.mend}", style="cyan")
-        table.add_row(Text(state.value, style=styles[state]), Text(name), told)
-    console.print(table)
-    missing = found.missing
-    if missing:
-        console.print(Text(f"Missing for {found.way}: {', '.join(missing)}.", style="bold red"))
+        page.line(f"(a guess; nanoml doctor --for {', '.join(name for name in KNOWN if name != found.way)})", "dim")
+    page.facts(
+        (
+            Text.assemble((f"{state.value:{widths[0]}}", styles[state]), f"  {name:{widths[1]}}"),
+            finding.found + (f"\n-> {finding.mend}" if finding.mend else ""),
+        )
+        for name, finding in found.findings.items()
+        for state in [found.state(name)]
+    )
+    if found.missing:
+        page.line(f"Missing for {found.way}: {', '.join(found.missing)}.", "bold red")
     else:
-        console.print(Text(f"Everything that {found.way} needs is here.", style="bold green"))
+        page.line(f"Everything that {found.way} needs is here.", "bold green")
 
 
 @command(
@@ -189,11 +180,11 @@ class Advice:
 
 def advice(directory: Path) -> list[Advice]:
     """Advice about the next steps in a directory; commands are written as they are typed there."""
-    analyses = _analyses(directory)
-    found = [_of_analysis(path) for path in analyses[:_MOST]]
-    if len(analyses) > _MOST:
-        found.append(Advice(f"and {len(analyses) - _MOST} more analyses: {_names(analyses[_MOST:])}", ()))
-    if not analyses:
+    here = analyses(directory)
+    found = [_of_analysis(path) for path in here[:_MOST]]
+    if len(here) > _MOST:
+        found.append(Advice(f"and {len(here) - _MOST} more analyses: {_names(here[_MOST:])}", ()))
+    if not here:
         begin = [("nanoml init myanalysis", "a new analysis, which runs as it is, on sample data")]
         if (directory / "examples" / "trilepton.yaml").is_file():
             begin.append(("nanoml run examples/trilepton.yaml", "the complete example"))
@@ -207,19 +198,6 @@ def advice(directory: Path) -> list[Advice]:
         ("nanoml --help", "all commands; nanoml COMMAND --help has an example"),
     )
     return [*found, Advice("anywhere", steps)]
-
-
-def _analyses(directory: Path) -> list[Path]:
-    """YAML files that look like analyses."""
-    found = []
-    for path in sorted([*directory.glob("*.yaml"), *directory.glob("*.yml")]):
-        try:
-            text = path.read_text(encoding="utf-8") if path.stat().st_size < _LARGEST else ""
-        except (OSError, UnicodeDecodeError):
-            continue
-        if _ANALYSIS.search(text):
-            found.append(path)
-    return found
 
 
 def _of_analysis(path: Path) -> Advice:

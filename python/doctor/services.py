@@ -163,7 +163,9 @@ def eos() -> Finding:
     home = f"/eos/user/{user[0]}/{user}"
     if not has("eos"):
         return Finding(
-            False, "the program eos is not in the PATH", f"on lxplus it is; elsewhere: xrdfs eosuser.cern.ch ls {home}"
+            False,
+            "the program eos is not in the PATH",
+            f"on lxplus it is; elsewhere: `xrdfs eosuser.cern.ch ls {home}`",
         )
     answer = ask(["eos", "root://eosuser.cern.ch", "quota", "ls", "-m", "-u", user, "-p", home])
     numbers = re.search(r"usedlogicalbytes=(\d+).*?maxlogicalbytes=(\d+)", answer.text)

@@ -178,7 +178,7 @@ def _show_collections(page: Page, collections: Mapping[str, ConvertedCollection]
             lost = Text(share(each.truncated.lost / each.truncated.objects), style="red" if is_much else "yellow")
         if is_much:
             part = f"{100 * each.truncated.lost / each.truncated.objects:.0f} % of {name} lost"
-            complaints.append(Text.assemble((part, "bold red"), f": only {each.max} per event are stored."))
+            complaints.append(Text.assemble("  ", (part, "bold red"), f": only {each.max} per event are stored."))
         stored, order = f"{each.max} per event", each.order or "as in the file"
         rows.append(
             (name, stored, order, count(each.truncated.objects), lost, ", ".join(fields[:_FIELDS_SHOWN]) + more)

@@ -60,7 +60,7 @@ class Inspection:
         ConfigError
             There is a pattern, but the file is not a ROOT file.
         """
-        page = Page(console or Console())
+        page = Page(console)
         if pattern is not None:
             self._show_branches(page, pattern)
             return

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 from rich import box
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
+from rich.text import Span, Text
 
-from MLTools.NanoML.terminal.progress import printable
+from MLTools.NanoML.terminal.lines import printable, wrapped
 
 _KINEMATICS = ("pt", "eta", "phi", "mass")
 _UNITS = ("kB", "MB", "GB", "TB")
 _INDENT = (0, 0, 0, 2)
+_ENDLESS = 10_000  # characters
 
 
 @dataclass(frozen=True)
@@ -35,41 +37,51 @@ class TableColumn:
 
 
 class Page:
-    """Prints to a console. Text from files is never taken for markup, and cannot control a terminal."""
+    """Prints to a console, or to standard output, where lines of a file or a pipe are not wrapped.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    Text from files is never taken for markup, and cannot control a terminal.
+    """
+
+    def __init__(self, console: Optional[Console] = None) -> None:
+        self._is_free = console is None and not sys.stdout.isatty()
+        self._console = console or Console(width=_ENDLESS if self._is_free else None)
 
     @property
     def width(self) -> int:
         """Characters in a line."""
         return self._console.width
 
+    def line(self, text: str | Text = "", style: str = "", indent: Optional[int] = None) -> None:
+        """Print a line, the first characters of which may have styles; it is wrapped as `wrapped` does."""
+        styled = text if isinstance(text, Text) else Text(text)
+        shown = Text(wrapped(printable(styled.plain), None if self._is_free else self.width, indent), style=style)
+        shown.spans = [it if it.end < len(styled) else Span(it.start, len(shown), it.style) for it in styled.spans]
+        self._console.print(shown, soft_wrap=True)
+
     def title(self, text: str) -> None:
         """Print the name of what is shown."""
-        self._console.print(Text(printable(text), style="bold"), soft_wrap=True)
+        self.line(text, "bold")
 
-    def facts(self, facts: Iterable[tuple[str, Any]]) -> None:
+    def facts(self, facts: Iterable[tuple[str | Text, Any]]) -> None:
         """Print lines of a label and a value; values that are None are left out."""
-        grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
-        grid.add_column(no_wrap=True, style="cyan")
-        grid.add_column(ratio=1, overflow="fold")
-        for label, said in facts:
-            if said is not None:
-                grid.add_row(printable(label), _text(said))
-        self._console.print(Padding(grid, _INDENT))
+        shown = [(label, said) for label, said in facts if said is not None]
+        indent = max((len(label) for label, _ in shown), default=0) + 4
+        for label, said in shown:
+            value = said if isinstance(said, Text) else Text(str(said).replace("\n", "\n" + " " * indent))
+            head = label if isinstance(label, Text) else Text(label, "cyan")
+            self.line(Text.assemble("  ", head, " " * (indent - 2 - len(label)), value), indent=indent)
 
     def heading(self, text: str) -> None:
         """Print a heading."""
         self._console.print()
-        self._console.print(Text(printable(text), style="bold"))
+        self.line(text, "bold")
 
     def table(self, title: str, columns: Sequence[TableColumn], rows: Iterable[Sequence[Any]]) -> None:
         """Print a table with a title; nothing if there are no rows."""
         rows = list(rows)
         if not rows:
             return
-        expand = any(column.is_wide for column in columns)
+        expand = not self._is_free and any(column.is_wide for column in columns)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, expand=expand, header_style="dim")
         for column in columns:
             table.add_column(
@@ -78,16 +90,12 @@ class Page:
                 no_wrap=column.kind in ("number", "cut"),
                 max_width=self.width // 2 if column.kind == "name" else None,
                 overflow="ellipsis" if column.kind == "cut" else "fold",
-                ratio=1 if column.is_wide else None,
+                ratio=1 if expand and column.is_wide else None,
             )
         for row in rows:
             table.add_row(*map(_text, row))
         self.heading(title)
-        self._console.print(Padding(table, _INDENT))
-
-    def line(self, text: Text) -> None:
-        """Print a line below a table."""
-        self._console.print(Padding(_text(text), _INDENT))
+        self._console.print(Padding(table, _INDENT, expand=False))
 
     def warnings(self, warnings: Iterable[str], errors: Iterable[str] = ()) -> None:
         """Print errors, then warnings."""
@@ -96,7 +104,7 @@ class Page:
         if lines:
             self._console.print()
         for line in lines:
-            self._console.print(_text(line))
+            self.line(line)
 
 
 def _text(content: Any) -> Text:

@@ -1,4 +1,4 @@
-"""Progress of long work, what a terminal may be sent, and signals that are never lost.
+"""Progress of long work, and signals that are never lost.
 
 Progress is a bar on a terminal, plain lines elsewhere, and goes to standard error.
 """
@@ -16,15 +16,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
+from MLTools.NanoML.stages import in_words
+from MLTools.NanoML.terminal.lines import is_terminal, printable, show, width_of, wrapped
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 _EVERY = 15.0  # seconds between two plain lines: a log stays readable, and a job does not look dead
 _GRACE = 5.0  # seconds that a library may go on after SIGTERM: a batch system kills soon after
 _SHORT = 1.0  # seconds that a part of other work may take without a bar of its own
-
-# what a terminal would execute: a file can hold any name
-_CONTROLS = {code: "?" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 _silent = False
 _notes: dict[str, str] = {}
@@ -42,6 +42,7 @@ class Bar:
     """What a piece of work reports to; this one shows nothing."""
 
     scale = 1.0  # what is shown for each unit of work
+    has_failed = False  # whether the work ends without an exception, but has not done all
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         """Report that `amount` more is done; `note` is shown beside it."""
@@ -73,23 +74,29 @@ class _RichBar(Bar):
             shown,
             shown.add_task(printable(name), total=total, unit=unit, note="", visible=not is_part),
         )
-        self.begins = time.monotonic() + is_part * _SHORT
+        self.start = time.monotonic()
+        self.begins = self.start + is_part * _SHORT
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         check_interrupt()
         fields: dict[str, Any] = {"note": printable(note)} if note else {}
         self.shown.update(self.task, advance=amount * self.scale, visible=time.monotonic() >= self.begins, **fields)
 
-
-def printable(text: str) -> str:
-    """A text as a terminal may show it: with a question mark for each control character, and as long as it was."""
-    return text.translate(_CONTROLS)
+    def end(self) -> None:
+        """Show the work as done, also if it was less than expected, and how long it took."""
+        (task,) = (it for it in self.shown.tasks if it.id == self.task)
+        took = in_words(time.monotonic() - self.start)
+        self.shown.update(self.task, total=task.completed, note=", ".join(filter(None, (task.fields["note"], took))))
 
 
 def say(text: str) -> None:
-    """Print one line of information to standard error."""
-    sys.stderr.write(printable(text) + "\n")
-    sys.stderr.flush()
+    """Print information to standard error."""
+    if isinstance(_outer, _RichBar):  # above the bar, and with paths in one piece
+        from rich.text import Text
+
+        _outer.shown.console.print(Text(wrapped(printable(text), width_of(sys.stderr))), soft_wrap=True)
+    else:
+        show(text, sys.stderr)
 
 
 def say_once(key: str, text: str) -> None:
@@ -123,7 +130,7 @@ def progress(name: str, total: float | None, unit: str = "events", is_share: boo
         yield Bar()
         return
     outer = _outer
-    with (_rich if sys.stderr.isatty() else _plain)(name, total, unit) as bar:
+    with (_rich if is_terminal(sys.stderr) else _plain)(name, total, unit) as bar:
         _outer = bar
         try:
             yield bar
@@ -149,19 +156,35 @@ def _rich(name: str, total: float | None, unit: str) -> Iterator[Bar]:
             bar.shown.remove_task(bar.task)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
     from rich.table import Column
+    from rich.text import Text
 
+    class Left(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            return Text() if task.finished else super().render(task)
+
+    blue_or_red = BarColumn(
+        bar_width=30, complete_style="blue", finished_style="green"
+    )  # gives way on a narrow terminal
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=30),  # it alone gives way on a narrow terminal
+        blue_or_red,
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[unit]}"),
-        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        Left(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as shown:
-        yield _RichBar(shown, name, total, unit)
+        bar = _RichBar(shown, name, total, unit)
+        try:
+            yield bar
+        except Exception:
+            blue_or_red.complete_style = "red"
+            raise
+        if bar.has_failed:
+            blue_or_red.finished_style = "red"
+        bar.end()
 
 
 def _dropped(what: Any) -> None:

@@ -263,6 +263,7 @@ def _run_here(stage: Stage, todo: Sequence[Task], done: _Done) -> dict[str, Nano
             except NanoMLError as problem:
                 failures[task.name] = problem
             if bar is not None:
+                bar.has_failed = bool(failures)
                 bar.advance()
     return failures
 
@@ -314,6 +315,7 @@ def _run_pool(stage: Stage, todo: Sequence[Task], done: _Done, workers: int) -> 
                 except BrokenProcessPool:
                     failures[task.name] = NanoMLError(f"the process that did it was killed. Maybe {TOO_LITTLE_MEMORY}.")
                 bar.advance()
+        bar.has_failed = bool(failures)
     return failures
 
 

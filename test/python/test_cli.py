@@ -28,7 +28,9 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
     result = CliRunner().invoke(nanoml, [*name.split(), "--help"])
     assert result.exit_code == 0
     if name != "config":
-        assert f"nanoml {name} " in result.output.partition("Example:")[2]
+        assert f"nanoml {name}" in result.output.partition("Example:")[2]
+    about = result.output.partition("Example:")[0]
+    assert [line for line in about.splitlines() if len(line) > 80] == []
 
 
 def test_what_the_compiler_of_pytorch_leaves_is_collected_at_the_end() -> None:
@@ -49,6 +51,58 @@ def test_a_mistyped_command_is_guessed_and_usage_errors_end_with_2(tmp_path: Pat
     assert run("skim", "a.root", cwd=tmp_path).returncode == 2
     assert run("skim", "--selection", "a:B", "a.root", cwd=tmp_path).returncode == 2
     assert run("run", "a.yaml", "--from", "score", "--to", "skim", cwd=tmp_path).returncode != 0
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("rnu", "run"), ("fti", "fit"), ("valdate", "validate"), ("zzz", None)])
+def test_a_command_is_suggested(typed: str, meant: str | None) -> None:
+    (error,) = (line for line in CliRunner().invoke(nanoml, [typed]).output.splitlines() if line.startswith("Error"))
+    assert error == f'Error: "{typed}" is not a command.' + (f' Did you mean "{meant}"?' if meant else "")
+
+
+def test_an_option_is_suggested(tmp_path: Path) -> None:
+    done = run("run", "--dryrun", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--dry-run" in done.stderr
+    assert "`nanoml run --help` says more." in done.stderr
+
+
+def test_commands_are_in_groups_each_with_one_line() -> None:
+    text = CliRunner().invoke(nanoml, ["--help"]).output.partition("Options:")[2]
+    groups = {each.partition(":")[0]: each.splitlines()[1:] for each in text.split("\n\n")[1:]}
+    assert list(groups) == [
+        "Start", "Run an analysis", "Its stages, one by one", "Look at results", "Work on files", "Correct the simulation",
+        "Batch systems", "Grid",
+    ]  # fmt: skip
+    lines = [line for each in groups.values() for line in each]
+    known = set(nanoml.list_commands(click.Context(nanoml)))
+    assert {line.split()[0] for line in lines} == known - {"work"}
+    assert all(re.fullmatch(r"  \w+ +\S.*[^.]\.", line) and len(line) < 80 for line in lines)
+
+
+def test_the_only_analysis_in_a_directory_is_taken(tmp_path: Path) -> None:
+    assert "Name the YAML file of an analysis: there is none here." in run("run", cwd=tmp_path).stderr
+    (tmp_path / "other.yaml").write_text("a: 1\n")
+    for arguments in (
+        "run --dry-run",
+        "train",
+        "fit",
+        "skim",
+        "config check",
+        "unblind",
+        "submit pipeline",
+        "datasets",
+    ):
+        (tmp_path / "mine.yaml").write_text("skim: 1\n")
+        done = run(*arguments.split(), cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[0] == "Taking mine.yaml, the only analysis here."
+        assert "mine.yaml:1: skim" in done.stderr
+        (tmp_path / "more.yml").write_text("train: {}\n")
+        done = run(*arguments.split(), cwd=tmp_path)
+        assert done.returncode == 2
+        assert "Error: Name one of the analyses here: mine.yaml, more.yml." in done.stderr.splitlines()
+        (tmp_path / "more.yml").unlink()
+    assert "Name the FILEs." in run("convert", "-o", "out.h5", cwd=tmp_path).stderr
 
 
 def test_the_schema_is_printed() -> None:

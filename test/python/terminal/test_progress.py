@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 import processes
 from MLTools.NanoML.terminal.progress import progress, say
+from processes import on_screen, on_terminal
 
 SHOW = """
 from MLTools.NanoML.terminal import progress as module
@@ -65,22 +67,51 @@ def test_parts_of_a_long_work_leave_no_lines(capsys: pytest.CaptureFixture[str])
     ]
 
 
-def test_a_bar_on_a_terminal() -> None:
-    script = pytest.importorskip("pty")
-    import os
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_bar_on_a_terminal(columns: int) -> None:
+    sent = on_terminal([sys.executable, "-c", SHOW], columns)
+    assert "one of them" not in sent
+    (line,) = filter(None, on_screen(sent).splitlines())
+    assert re.fullmatch(f"skim {'━' * 30} 3/3 files  half way, [0-9]+ s", line)
 
-    master, slave = script.openpty()
-    done = subprocess.run(
-        [sys.executable, "-c", SHOW], stderr=slave, check=True, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    )
-    os.close(slave)
-    shown = os.read(master, 100_000).decode()
-    os.close(master)
-    assert done.returncode == 0
-    assert "3/3" in shown
-    assert "━" in shown
-    assert "half way" in shown
-    assert "one of them" not in shown
+
+ENDS = """
+from MLTools.NanoML.terminal.progress import progress, say
+PATH = "/eos/cms/" + 20 * "WZTo3LNu/" + "0.root"
+with progress("fold 1 of 5", 200, "epochs") as bar:
+    bar.advance(71, note="validation 0.4968, best epoch 51")
+    say(f"{PATH}: could not be read, and is left out; the others are read, and the run goes on with them.")
+    bar.advance(0, note="stopped at epoch 71, best 51")
+with progress("skim", 9, "files") as bar:
+    bar.advance(9)
+    bar.has_failed = True
+with progress("fill", 9, "files") as bar:
+    bar.advance(4)
+    raise KeyError
+"""
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_success_is_green_and_full_also_if_it_comes_early_and_failure_red(columns: int) -> None:
+    sent = on_terminal([sys.executable, "-c", ENDS], columns)
+    assert any(line.startswith("/eos/") and line.endswith("/0.root:") for line in on_screen(sent).splitlines())
+    for name, colour, length, end in (
+        ("fold 1 of 5", 32, 20 if columns == 80 else 30, "71/71 epochs  stopped at epoch 71, best 51, [0-9]+ s"),
+        ("skim", 31, 30, "9/9 files  [0-9]+ s"),
+        ("fill", 31, 13, ".* 4/9 files"),
+    ):
+        *_, last = (line for line in re.split("[\r\n]", sent) if re.search(f"^(\x1b\\[2K)*{name} ", line))
+        assert re.search(f"{name} \x1b\\[{colour}m━{{{length}}}\x1b", last)
+        assert re.search(end, on_screen(last))
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])
+def test_a_terminal_without_colours_or_without_control(environment: dict[str, str]) -> None:
+    sent = on_terminal([sys.executable, "-c", ENDS], 80, **environment)
+    assert not re.search(r"\x1b\[[0-9;]+m", sent.partition("Traceback")[0])
+    if environment == {"TERM": "dumb"}:
+        assert "\x1b" not in sent.partition("Traceback")[0]
+        assert re.search(r"^fold 1 of 5: 71 epochs \(stopped at epoch 71, best 51\) in [0-9.]+ s$", sent, re.M)
 
 
 def test_workers_are_silent() -> None:
