@@ -154,7 +154,7 @@ def ours(path: Path, model: str, memory: int, validate: bool) -> tuple[float, in
     next(iter(learnt.batches.epoch(Position())))
     with tempfile.TemporaryDirectory() as directory:
         judge, place = BoundDiscriminant.probability("signal", table.classes), Path(directory) / "checkpoint.pt"
-        monitor = Monitor(0, table.shape, judge, place, lambda entries, note: None)
+        monitor = Monitor(0, 5, table.shape, judge, place, lambda entries, note: None)
         start = time.process_time()
         fit(network.core, learnt, config, monitor, cpu)
         return time.process_time() - start, EPOCHS * learnt.events

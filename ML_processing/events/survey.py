@@ -254,17 +254,19 @@ def factors_of_split(survey: Survey, fold: int) -> NDArray[np.float64]:
     for name, count, everywhere in zip(classes, counts, survey.counts.sum(axis=1).tolist(), strict=True):
         if not count:
             raise NanoMLError(
-                f'class "{name}" has no event in the training part of fold {fold}: {int(everywhere)} in all are too few for '
-                f"{k} folds. Use more events, more folds, so that each network learns from more, or looser cuts (also in train.regions)."
+                f'class "{name}" has no event in the training part of fold {fold + 1} of {k}: {int(everywhere)} in all are '
+                "too few. Use more events, more folds, so that each network learns from more, or looser cuts (also in train.regions)."
             )
     validation = survey.counts[:, (fold + 1) % k].sum()
     if not validation:
-        raise NanoMLError(f"fold {(fold + 1) % k} has no event to validate with: {total} events are too few.")
+        raise NanoMLError(
+            f"fold {(fold + 1) % k + 1} of {k} has no event to validate with: {total} events are too few."
+        )
     factors = _factors(counts, survey.sums[:, training].sum(axis=1), survey.absolute[:, training].sum(axis=1), classes)
     stop = float((survey.sums[:, (fold + 1) % k] * factors).sum())
     if stop <= 0:
         raise NanoMLError(
-            f"training of network {fold}: the weights of the {int(validation)} events that decide when to stop sum to "
+            f"fold {fold + 1} of {k}: the weights of the {int(validation)} events that decide when to stop sum to "
             f"{stop:.3g}, so their loss has no meaning. Use more events, or fewer folds."
         )
     return factors

@@ -269,7 +269,7 @@ def make_training_data(
     for events in (validation, sample):
         if not events.weights.sum() > 0:
             raise NanoMLError(
-                f"training of network {fold}: the weights of {len(events):,} events on which its loss is measured do not "
+                f"fold {fold + 1} of {k}: the weights of {len(events):,} events on which its loss is measured do not "
                 "sum to something positive. Use more events, or a larger train.memory."
             )
         if redraw is not None:

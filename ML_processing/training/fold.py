@@ -32,7 +32,7 @@ from ML_processing.training.directory import (
     one_thread,
     weights_file,
 )
-from ML_processing.training.loop import Judged, Monitor, Report, fit, rank, save
+from ML_processing.training.loop import Judged, Monitor, Report, ended, fit, rank, save
 from ML_processing.training.losses import error_of_change, event_losses, separation
 from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -100,7 +100,7 @@ def train_fold(
         data = make_training_data(files, table, survey, network, fold, config, device)
         judge = description.discriminant
         significance = None if expected is None else partial(_significance, judge, expected)
-        monitor = Monitor(fold, description.shape, judge, checkpoint, report, significance)
+        monitor = Monitor(fold, description.folds.k, description.shape, judge, checkpoint, report, significance)
         if isinstance(network.core, Boosted):
             history = boost(network.core, data, config, monitor)
         else:
@@ -184,6 +184,7 @@ def boost(core: Boosted, data: TrainingData, config: Train, monitor: Monitor) ->
         monitor.report([entry], f"validation {entry.validation_loss:.4f}, best round {best}")
         if len(history) >= min(config.epochs, last.epoch + config.patience):
             break
+    monitor.report([], ended(history, "round"))
     core.keep(best_epoch(history).epoch)
     return history
 

@@ -59,7 +59,8 @@ _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class Monitor:
     """Where the loop reports, and by which numbers."""
 
-    fold: int  # number of the network, for messages
+    fold: int  # on which the network is tested
+    folds: int
     shape: Shape  # what it reads, for messages
     discriminant: BoundDiscriminant  # by which a classification is judged
     checkpoint: Path  # file with the state of the unfinished training
@@ -113,8 +114,14 @@ def fit(core: nn.Module, data: TrainingData, config: Train, monitor: Monitor, de
     history = state.history
     while not history or len(history) < min(config.epochs, last_improvement(history).epoch + config.patience):
         loop.epoch()
+    monitor.report([], ended(history, "epoch"))
     core.load_state_dict(state.best)
     return history
+
+
+def ended(history: Sequence[Epoch], unit: str) -> str:
+    """How a training has ended, in words."""
+    return f"stopped at {unit} {len(history)}, best {best_epoch(history).epoch}"
 
 
 @dataclass
@@ -281,7 +288,8 @@ class _Loop:
             if not all(finite):
                 blamed = f"{prefix}{names[finite.index(False)]}"
                 cause = f'feature "{blamed}" is not finite after scaling. Check its values, or take it out.'
-        return f"training of network {self.monitor.fold}: the loss is not a finite number at {where}: {cause}"
+        fold = f"fold {self.monitor.fold + 1} of {self.monitor.folds}"
+        return f"{fold}: the loss is not a finite number at {where}: {cause}"
 
     def save(self) -> None:
         self.saved = time.monotonic()

@@ -80,7 +80,7 @@ def train(files: Sequence[Path], config: Train, directory: Path) -> dict[str, An
     todo = [fold for fold in folds if not is_trained(directory, fold)]
     for fold in sorted(set(folds) - set(todo)):
         checkpoint_file(directory, fold).unlink(missing_ok=True)
-        say(f"train: network {fold + 1} of {len(folds)} is trained already.")
+        say(f"train: {_named(fold, len(folds))} is trained already.")
     workers = min(config.workers or _sensible_workers(table, survey), len(todo)) if device.type == "cpu" else 1
     if todo and config.processes > 1:
         _train_together(files, config, directory, todo)
@@ -89,7 +89,7 @@ def train(files: Sequence[Path], config: Train, directory: Path) -> dict[str, An
     else:
         for fold in todo:
             with (
-                progress(f"network {fold + 1} of {len(folds)}", config.epochs, "epochs") as bar,
+                progress(_named(fold, len(folds)), config.epochs, "epochs") as bar,
                 following(config.tracking, directory, fold, partial(_advance, bar, "")) as report,
             ):
                 train_fold(opened, table, survey, config, directory, fold, device, report)
@@ -139,7 +139,7 @@ def _train_in_parallel(
             bar.advance(0)
             while not queue.empty():
                 fold, epochs, note = queue.get()
-                bar.advance(epochs, f"network {fold + 1}: {note}")
+                bar.advance(epochs, f"fold {fold + 1}: {note}")
             for future in done:
                 try:
                     future.result()
@@ -233,7 +233,7 @@ def _train_share(files: Sequence[Path], config: Train, directory: Path, folds: S
         try:
             events = _read(files, config)
             for fold in folds:
-                shown = partial(_advance, bar, f"network {fold + 1}: ")
+                shown = partial(_advance, bar, f"fold {fold + 1}: ")
                 with following(config.tracking, directory, fold, shown) as report:
                     train_fold(*events, config, directory, fold, device, report)
         except Exception as problem:
@@ -243,6 +243,10 @@ def _train_share(files: Sequence[Path], config: Train, directory: Path, folds: S
             (messages / f"{'known' if known else 'unknown'}-{rank}").write_text(text, encoding="utf-8")
             raise SystemExit(1) from None
         torch.distributed.destroy_process_group()
+
+
+def _named(fold: int, count: int) -> str:
+    return f"fold {fold + 1} of {count}" if count > 1 else "the network"
 
 
 def _advance(bar: Bar | None, prefix: str, epochs: list[Epoch], note: str) -> None:

@@ -153,7 +153,9 @@ def test_too_few_events(toy: Callable[..., Path]) -> None:
     def factors(path: Path, folds: int) -> None:
         factors_of_split(TrainingFiles.open([path], Train()).sample(100, folds)[1], 0)
 
-    with pytest.raises(NanoMLError, match=r'class "signal" has no event in the training part of fold 0: 2 in all are'):
+    with pytest.raises(
+        NanoMLError, match=r'class "signal" has no event in the training part of fold 1 of 3: 2 in all are'
+    ):
         factors(toy(count=4, event=np.array([9, 2, 1, 3])), 3)
     with pytest.raises(NanoMLError, match="has no event to validate with"):
         factors(toy(count=4), 100)

@@ -233,7 +233,9 @@ def test_weights_of_what_is_measured(toy: Toy, monkeypatch: pytest.MonkeyPatch) 
         rows["weight"] = np.where(np.arange(3000) % 50 < 2, 100, -1)
         file["events"][:] = rows
     monkeypatch.setattr(training_data, "_MOST_VALIDATION", 20)
-    with pytest.raises(NanoMLError, match="network 0: the weights of 20 events on which its loss is measured do not"):
+    with pytest.raises(
+        NanoMLError, match="^fold 1 of [35]: the weights of 20 events on which its loss is measured do not"
+    ):
         made([path])
 
 

@@ -40,7 +40,7 @@ def course_of(path: Path, config: Train) -> tuple[TrainingData, Network, Monitor
     network = make_network(config.model, config.options, table.shape)
     course = make_training_data(opened, table, survey, network, 0, config, CPU)
     checkpoint = path.parent / "checkpoint.pt"
-    return course, network, Monitor(0, table.shape, TWO, checkpoint, lambda entries, note: None)
+    return course, network, Monitor(0, 5, table.shape, TWO, checkpoint, lambda entries, note: None)
 
 
 def learn(path: Path, config: Train) -> tuple[History, Network]:

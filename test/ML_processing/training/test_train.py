@@ -158,7 +158,7 @@ def test_a_finished_training_is_not_repeated(
 ) -> None:
     kill(0)
     train([toy()], dataclasses.replace(quick, device="auto"), trained)
-    assert "network 3 of 3 is trained already" in capsys.readouterr().err
+    assert "fold 3 of 3 is trained already" in capsys.readouterr().err
 
 
 def test_other_settings_or_events_replace_a_training(toy: Toy, quick: Train, trained: Path) -> None:
@@ -247,7 +247,10 @@ def test_negative_weights(toy: Toy, quick: Train, tmp_path: Path, how: str) -> N
 def test_missing_values(toy: Toy, quick: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gap = np.where(np.arange(600) % 3, np.arange(600), np.nan).astype("f4")
     train([toy(gap=gap)], quick, tmp_path / "run")
-    assert "train: Feature gap is not a finite number in 200 of 600 events" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "train: Feature gap is not a finite number in 200 of 600 events" in said
+    for fold in (1, 2, 3):
+        assert re.search(rf"^fold {fold} of 3: (\d+) epochs \(stopped at epoch \1, best \d+\) in ", said, re.M)
     content = json.loads((tmp_path / "run" / "training.json").read_text())
     assert np.isfinite(content["sample"]["features"]).all()
 
@@ -255,7 +258,7 @@ def test_missing_values(toy: Toy, quick: Train, tmp_path: Path, capsys: pytest.C
 def test_steps_that_are_too_large(toy: Toy, quick: Train, tmp_path: Path) -> None:
     config = dataclasses.replace(quick, learning_rate=1e30)
     with pytest.raises(
-        NanoMLError, match=r"training of network 0: the loss is not a finite number at epoch \d+, .*learning_rate"
+        NanoMLError, match=r"^fold 1 of 3: the loss is not a finite number at epoch \d+, .*learning_rate"
     ):
         train([toy()], config, tmp_path / "run")
     assert not list((tmp_path / "run").glob("network*"))
@@ -280,7 +283,7 @@ def test_validation_of_negative_weight(toy: Toy, quick: Train, tmp_path: Path) -
         rows["weight"][fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3) == 1] *= -0.1
         h5["events"][:] = rows
     with pytest.raises(
-        NanoMLError, match=r"network 0: the weights of the \d+ events that decide when to stop sum to -"
+        NanoMLError, match=r"^fold 1 of 3: the weights of the \d+ events that decide when to stop sum to -"
     ):
         train([file], quick, tmp_path / "run")
 

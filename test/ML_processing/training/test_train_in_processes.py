@@ -59,7 +59,7 @@ def test_networks_at_the_same_time_are_those_of_one_after_the_other(
     train([file], dataclasses.replace(quick, workers=2), tmp_path / "two")
     assert "train 3 networks: 18 epochs" in capsys.readouterr().err
     check_same(tmp_path / "one", tmp_path / "two")
-    with pytest.raises(NanoMLError, match=r"training of network \d: the loss is not a finite number"):
+    with pytest.raises(NanoMLError, match=r"^fold [1-3] of 3: the loss is not a finite number"):
         train([file], dataclasses.replace(quick, workers=2, learning_rate=1e30), tmp_path / "failed")
 
 
@@ -79,7 +79,7 @@ def test_processes_that_share_the_batches(
     (ones, _), (twos, _) = results(tmp_path / "one"), results(tmp_path / "two")
     for one, two in zip(chain(*ones), chain(*twos), strict=True):
         assert two == pytest.approx(one, abs=1e-5)
-    with pytest.raises(NanoMLError, match=r"^training of network 0: the loss is not a finite number .*learning_rate.$"):
+    with pytest.raises(NanoMLError, match=r"^fold 1 of 3: the loss is not a finite number .*learning_rate.$"):
         train([file], dataclasses.replace(exact, processes=2, learning_rate=1e30), tmp_path / "failed")
     assert "Traceback" not in capfd.readouterr().err
     assert [signal.getsignal(it) for it in (signal.SIGINT, signal.SIGTERM)] == handlers

@@ -278,7 +278,7 @@ def test_a_training_that_is_told_to_stop_goes_on_elsewhere(
     before = (place / "work" / "training" / "network_0.pt").stat().st_mtime_ns
     second = Scratch(tmp_path / "second", job, storage.environment)
     assert second.end() == 0, second.log.read_text()
-    assert "network 1 of 3 is trained already" in second.log.read_text()
+    assert "fold 1 of 3 is trained already" in second.log.read_text()
     training = place / "work" / "training"
     assert (training / "network_0.pt").stat().st_mtime_ns == before
     assert not list(training.glob("checkpoint_*"))
