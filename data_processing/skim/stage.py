@@ -17,7 +17,7 @@ from data_processing.skim.skim import skim_file
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import ConfigError, listed
 from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, Accounting, shift_changes
-from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, OUTLIER, FileAccounting
+from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, OUTLIER, FileAccounting, Step
 from MLTools.NanoML.selection import DatasetInfo
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
@@ -100,7 +100,7 @@ def skim_tasks_stage(
 def skim_summary(
     directories: Mapping[str, Path], done: Mapping[str, Mapping[str, Any]], told: Collection[str] = ()
 ) -> list[str]:
-    """Events and weights, one line for each dataset; `done` has the accounting of each task as JSON.
+    """Events and weights, with a cut flow for each dataset; `done` has the accounting of each task as JSON.
 
     Of data of an analysis nothing is said after the first cut, unless their dataset is to be `told`. Their luminosity sections are
     written beside the skims, as a JSON file that brilcalc takes.
@@ -109,13 +109,12 @@ def skim_summary(
     for task, content in done.items():
         groups.setdefault(task.rpartition("/")[0], Accounting()).files += Accounting.from_json(dict(content)).files
     lines: list[str] = []
+    tables = _cutflow_tables({name: accounting.cutflow for name, accounting in groups.items()})
     for dataset, accounting in groups.items():
-        steps = ", ".join(f"{step.cut} {step.events:,}" for step in accounting.cutflow)
         kept = f"{accounting.selected:,} of {accounting.entries:,} events kept"
         begin = len(lines)
-        lines.append(
-            f"{dataset + ': ' if dataset else ''}{kept}, sum of weights {accounting.sum_of_weights:.6g} ({steps})"
-        )
+        lines.append(f"{dataset + ': ' if dataset else ''}{kept}, sum of weights {accounting.sum_of_weights:.6g}")
+        lines += tables[dataset]
         if not accounting.written:
             cuts = [f' after "{step.cut}"' for step in accounting.cutflow if not step.events]
             lines.append(f"  WARNING: no event is left{cuts[0] if cuts else ''}.")
@@ -137,6 +136,24 @@ def skim_summary(
             sections.write(path)
             lines.append(f"{len(sections):,} luminosity sections of data, for brilcalc: {path}")
     return lines
+
+
+def _cutflow_tables(flows: Mapping[str, Sequence[Step]]) -> dict[str, list[str]]:
+    """The lines of a table for each dataset, all with the same columns; sums of weights where they are not numbers of events."""
+    steps = [step for flow in flows.values() for step in flow]
+    width, has_weights = max((len(step.cut) for step in steps), default=0), any(it.weights != it.events for it in steps)
+
+    def line(cut: str, events: str, of_all: str, of_previous: str, weights: str) -> str:
+        return f"  {cut:{width}}{events:>12}{of_all:>10}{of_previous:>13}" + f"{weights:>14}" * has_weights
+
+    tables = {
+        name: [line("cut", "events", "of all", "of previous", "weights")] * bool(flow) for name, flow in flows.items()
+    }
+    for name, flow in flows.items():
+        for before, step in zip([*flow[:1], *flow], flow):
+            of_all, of_previous = (f"{100 * step.events / (of.events or 1):.1f} %" for of in (flow[0], before))
+            tables[name].append(line(step.cut, f"{step.events:,}", of_all, of_previous, f"{step.weights:,.6g}"))
+    return tables
 
 
 def _doubts(dataset: str, files: Sequence[FileAccounting]) -> list[str]:

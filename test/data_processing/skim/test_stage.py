@@ -72,3 +72,29 @@ def test_files_of_different_generators_in_a_dataset_are_told(
 ) -> None:
     told = re.findall("WARNING: (.*?)[.] Files of different", summary(*files, dataset=dataset))
     assert told == (["an event of 1.root weighs 1,500 times as much as one of 0.root"] if is_odd else [])
+
+
+def test_cut_flows_are_tables_with_the_same_columns(tmp_path: Path) -> None:
+    def told(weight: float, *kinds: bool) -> list[str]:
+        steps = [Step("all", 2000, 2000 * weight), Step("two muons of opposite charge", 500, 500.0), Step("b", 0, 0.0)]
+        done = {
+            f"{'Data' if is_data else 'WZ'}/{number}": Accounting(
+                [FileAccounting("0.root", 2000, 0, 9.0, RUNS, is_data, steps)]
+            ).to_json()
+            for number, is_data in enumerate(kinds)
+        }
+        return skim_summary({"Data": tmp_path}, done)
+
+    (head, *rows) = told(0.5, False)[1:5]
+    assert head.split() == ["cut", "events", "of", "all", "of", "previous", "weights"]
+    assert [row.split()[-6:] for row in rows] == [
+        ["2,000", "100.0", "%", "100.0", "%", "1,000"],
+        ["500", "25.0", "%", "25.0", "%", "500"],
+        ["0", "0.0", "%", "0.0", "%", "0"],
+    ]
+    assert {len(line) for line in (head, *rows)} == {len(head)}
+    assert all(row.startswith(f"  {cut}  ") for row, cut in zip(rows, ("all", "two muons of opposite charge", "b")))
+    assert "weights" not in told(1.0, False)[1]
+    both = told(1.0, False, True)
+    assert sum(line.startswith("  cut ") for line in both) == 1
+    assert "Data: 2,000 events read; how many are kept is blind" in both
