@@ -124,7 +124,7 @@ def skim_summary(
 
             others = accounting.written - accounting.selected
             lines.append(
-                f"  {plural(others, 'event')} more under shifts alone; selected under shifts: {shift_changes(accounting)}"
+                f"  {plural(others, 'more event')} under shifts alone; selected under shifts: {shift_changes(accounting)}"
             )
         lines += _weight_lines(accounting)
         if dataset and accounting.is_data and dataset not in told:

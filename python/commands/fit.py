@@ -102,7 +102,7 @@ def fit(
 def toys(source: Path, count: int, strength: float, at: Optional[float], seed: int, output: Optional[Path]) -> None:
     """Check the fit of an analysis, or of a workspace of pyhf, with pseudo-experiments.
 
-    In each, events and all that constrains parameters are drawn anew, around what is expected before the fit with a known
+    Each draws events and the measurements that constrain nuisance parameters around the prefit expectation with a known
     signal; observed data are not used. The best fit should be unbiased, pulls have a width of one, and 95 % limits be
     above the true strength at least that often. toys.json has the numbers, toys.png and toys.pdf the figure.
     """
@@ -147,7 +147,7 @@ def _shares() -> Mapping[str, str]:
     "nanoml unblind analysis.yaml SR --fraction 10% --because 'asked for by the working group'",
     "nanoml unblind analysis.yaml SR --era 2018 --because 'approved by the working group'",
     "nanoml unblind analysis.yaml all",
-    short="Look at the data of signal regions.",
+    short="Unblind the data of signal regions.",
 )
 @config_argument
 @click.argument("regions", nargs=-1, metavar="[REGION...|all]")
@@ -164,8 +164,8 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
     """Make an analysis use the observed data of some regions; without REGION, say what is blind.
 
     Shows the expected result, and asks for the name of the analysis. Who unblinds what, when, why, and the expected result
-    are written to WORKDIR/unblinded.json; the report of the fit shows them. Then `nanoml run` makes histograms, figures
-    and the fit again, with data. A region whose cut, selection or networks change is blind again.
+    are written to WORKDIR/unblinded.json; the report of the fit shows them. Then `nanoml run` fills, draws
+    and fits again, with data. A region whose cut, selection or networks change is blind again.
     """
     from MLTools.NanoML.config.fit import EVERYWHERE
     from MLTools.NanoML.contracts.blinding import in_words

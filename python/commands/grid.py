@@ -178,7 +178,10 @@ def proxy() -> None:
 _vo = click.option("--vo", default="cms", show_default=True, metavar="NAME", help="The virtual organisation.")
 
 
-@proxy.command(epilog=epilog("nanoml proxy init", "nanoml proxy init --hours 24 -o ~/private/proxy"))
+@proxy.command(
+    short_help="Make a proxy with voms-proxy-init.",
+    epilog=epilog("nanoml proxy init", "nanoml proxy init --hours 24 -o ~/private/proxy"),
+)
 @_vo
 @click.option("--hours", type=click.IntRange(1), default=192, show_default=True, help="How long it is valid.")
 @click.option(
@@ -200,7 +203,10 @@ def init(vo: str, hours: int, output: Optional[Path]) -> None:
         echo(line)
 
 
-@proxy.command(epilog=epilog("nanoml proxy info", "nanoml proxy info --hours 48   # must it last two days?"))
+@proxy.command(
+    short_help="Show whose proxy it is, and what is wrong with it.",
+    epilog=epilog("nanoml proxy info", "nanoml proxy info --hours 48   # must it last two days?"),
+)
 @_vo
 @click.option("--hours", type=click.IntRange(0), default=0, metavar="HOURS", help="How long it must last.")
 @json_option

@@ -43,7 +43,7 @@ _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
 def submit(
     what: str, config: Path, on: Optional[str], dry_run: bool, force: bool, trials: Optional[int], workers: int
 ) -> None:
-    """Run one stage, the whole pipeline, or a search for settings, as jobs of a batch system.
+    """Run one stage, the whole pipeline, or a hyperparameter tuning, as jobs of a batch system.
 
     Only what is missing or out of date becomes jobs, as in `nanoml run`. The section batch of the configuration says how
     they run. `nanoml status` shows their progress, `nanoml resubmit` repeats what failed. CRAB only runs skims, with the

@@ -81,14 +81,15 @@ def run(
 
 def stage_command(name: str) -> click.Command:
     """The command of a stage that has no more options: it runs the stage of a configuration."""
+    example = "analysis" if name in ("compile", "limits") else "examples/wz"  # examples have no section for these
 
-    @click.command(name, help=declared(name).about, epilog=epilog(f"nanoml {name} examples/trilepton.yaml"))
+    @command(f"nanoml {name} {example}.yaml", name=name, help=declared(name).about)
     @config_argument
     @flag("--force", "Do it again, even if it is up to date.")
-    def command(config: Path, force: bool) -> None:
+    def stage(config: Path, force: bool) -> None:
         run_one(config, name, force)
 
-    return command
+    return stage
 
 
 @command(
@@ -113,12 +114,15 @@ def accept(stage: str, config: Path, dry_run: bool) -> None:
         echo(line)
 
 
-@click.group()
+@click.group(epilog=epilog("nanoml config check examples/trilepton.yaml"))
 def config() -> None:
     """Check a configuration, or print its JSON Schema."""
 
 
-@config.command(epilog=epilog("nanoml config check examples/trilepton.yaml"))
+@config.command(
+    short_help="Check keys, types and branches, and try the skim.",
+    epilog=epilog("nanoml config check examples/trilepton.yaml"),
+)
 @config_argument
 @json_option
 def check(config: Path, as_json: bool) -> None:
@@ -137,7 +141,9 @@ def check(config: Path, as_json: bool) -> None:
     echo(f"{config}: in order")
 
 
-@config.command(epilog=epilog("nanoml config schema > nanoml.schema.json"))
+@config.command(
+    short_help="Print the JSON Schema, for editors.", epilog=epilog("nanoml config schema > nanoml.schema.json")
+)
 def schema() -> None:
     """Print the JSON Schema of a configuration, for editors that complete and check.
 
@@ -164,7 +170,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
 @command(
     "nanoml tune examples/trilepton.yaml -n 50 --workers 4",
     "nanoml tune examples/trilepton.yaml --join --timeout 2h",
-    short="Search for good settings of the training.",
+    short="Tune the hyperparameters of the training.",
 )
 @config_argument
 @click.option(
@@ -172,16 +178,16 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
 )
 @workers_option("Trials that run at the same time")
 @click.option("--timeout", type=_Duration(), metavar="TIME", help="Stop after this time, as in 30min or 2h.")
-@flag("--join", "Work only on the trials of a search that is running, as jobs on other machines do.")
+@flag("--join", "Work only on the trials of a tuning that is running, as jobs on other machines do.")
 @flag("--dry-run", "Say only what would be done.")
-@flag("--force", "Remove the existing search, and begin a new one.")
+@flag("--force", "Remove the existing trials, and begin again.")
 def tune(
     config: Path, trials: Optional[int], workers: int, timeout: Optional[float], join: bool, dry_run: bool, force: bool
 ) -> None:
-    """Search for good settings of the training, by the section tune of the configuration.
+    """Tune the hyperparameters of the training, as the section tune of the configuration says.
 
-    Each trial trains one network; no trial reads the events of the test fold. In the end the best settings
-    are tested on these events, and written to WORKDIR/tuning/best.yaml. The search may be interrupted at any moment; the
+    Each trial trains one network; no trial reads the events of the test fold. In the end the best hyperparameters
+    are tested on these events, and written to WORKDIR/tuning/best.yaml. The tuning may be interrupted at any moment; the
     same command continues it.
     """
     if join and force:

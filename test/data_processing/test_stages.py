@@ -197,7 +197,7 @@ def test_an_analysis_with_shifts(shifted_skims: ShiftedSkims, tmp_path: Path) ->
         accounting.files += record.accounting.files
     others = accounting.written - accounting.selected
     assert (
-        f"  {others} events more under shifts alone; selected under shifts: {shift_changes(accounting)}" in done.output
+        f"  {others} more events under shifts alone; selected under shifts: {shift_changes(accounting)}" in done.output
     )
     assert others > 0
     for name in ("WZ", "all"):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -23,14 +24,31 @@ from processes import nanoml as run
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", [*nanoml.list_commands(click.Context(nanoml)), "config check", "config schema"])
-def test_every_command_has_help_with_an_example(name: str) -> None:
+INNER = ("config check", "config schema", "proxy init", "proxy info")
+
+
+@pytest.mark.parametrize("name", [*nanoml.list_commands(click.Context(nanoml)), *INNER])
+def test_every_command_has_help_with_examples_that_are_right(name: str) -> None:
     result = CliRunner().invoke(nanoml, [*name.split(), "--help"])
     assert result.exit_code == 0
-    if name != "config":
-        assert f"nanoml {name}" in result.output.partition("Example:")[2]
-    about = result.output.partition("Example:")[0]
-    assert [line for line in about.splitlines() if len(line) > 80] == []
+    about, _, examples = result.output.partition("Example:")
+    assert [line for line in about.splitlines()[1:] if len(line) > 80 or line.endswith("...")] == []
+    assert f"nanoml {name}" in examples
+    for line in examples.split("\n")[1:]:
+        words = shlex.split(line.partition(">")[0] if "> " in line else line, comments=True)
+        if words:
+            parses(nanoml, words[0], words[1:])
+        for word in words:
+            assert not re.fullmatch(r"examples/.*\.yaml", word) or (ROOT / word).is_file(), line
+
+
+def parses(command: click.Command, name: str, words: list[str]) -> None:
+    """Parse words as those of a command and its subcommands, without doing what they say."""
+    context = command.make_context(name, words)
+    if isinstance(command, click.Group):
+        inner = command.get_command(context, words[0])
+        assert inner is not None
+        parses(inner, words[0], words[1:])
 
 
 def test_what_the_compiler_of_pytorch_leaves_is_collected_at_the_end() -> None:

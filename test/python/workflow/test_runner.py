@@ -96,10 +96,10 @@ def test_two_stages_run_once_and_only_what_changed_runs_again(
     (inputs / "in2").write_text("changed!!")
     again = plan(stages, inputs)
     assert again[0].reasons == {"2": f"{inputs / 'in2'} was changed"}
-    assert again[1].reasons == {"2": f"{inputs / 'a2'} is made anew"}
-    assert again[1].lines() == ["b: 1 of 4 to do", f"  2: {inputs / 'a2'} is made anew"]
-    every = Planned(again[1].stage, {name: f"{inputs}/a{name} is made anew" for name in "0123"})
-    assert every.lines() == ["b: 4 of 4 to do", f"  0, 1, 2 and 1 more: {inputs}/a0 is made anew (and 3 more)"]
+    assert again[1].reasons == {"2": f"{inputs / 'a2'} will be rebuilt"}
+    assert again[1].lines() == ["b: 1 of 4 to do", f"  2: {inputs / 'a2'} will be rebuilt"]
+    every = Planned(again[1].stage, {name: f"{inputs}/a{name} will be rebuilt" for name in "0123"})
+    assert every.lines() == ["b: 4 of 4 to do", f"  0, 1, 2 and 1 more: {inputs}/a0 will be rebuilt (and 3 more)"]
     run(again, inputs)
     assert (inputs / "b2").read_text() == "changed!!"
     forced = plan(stages, inputs, force=True)

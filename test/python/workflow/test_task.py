@@ -84,7 +84,7 @@ def test_every_change_is_a_reason_in_words(tmp_path: Path, monkeypatch: pytest.M
     task = make(tmp_path)
     done(tmp_path, task)
     records = records_in(tmp_path)
-    assert records.reason(task, {task.inputs[0]}) == f"{task.inputs[0]} is made anew"
+    assert records.reason(task, {task.inputs[0]}) == f"{task.inputs[0]} will be rebuilt"
     more = make(tmp_path, inputs=(*task.inputs, "root://somewhere//b.root"))
     assert records.reason(more) == "root://somewhere//b.root is a new input"
     assert records.reason(make(tmp_path, inputs=())) == f"{task.inputs[0]} is no longer an input"
