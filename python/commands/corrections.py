@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,7 @@ from MLTools.NanoML.commands.options import (
     flag,
     json_option,
     loaded,
+    option,
     reading_options,
     workers_option,
 )
@@ -66,7 +67,7 @@ def corrections(file: str, names: tuple[str, ...], as_json: bool) -> None:
     page = Page()
     page.title(str(found.path))
     about = found.content.get("description") if not names else None
-    page.facts([("SHA-256", found.digest), ("corrections", len(found.names)), ("about", about)])
+    page.facts(("SHA-256", found.digest), ("corrections", len(found.names)), ("about", about))
     if names:
         for correction in chosen:
             _show_inputs(page, correction)
@@ -91,10 +92,10 @@ def _show_inputs(page: Any, correction: Correction) -> None:
     from MLTools.NanoML.terminal.page import TableColumn
 
     rows = [(axis.name, axis.type, axis.domain, axis.description) for axis in correction.axes.values()]
-    columns = [TableColumn("input"), TableColumn("type"), TableColumn("may be", "rest"), TableColumn("what", "rest")]
+    columns = ["input", "type", TableColumn("may be", "rest"), TableColumn("what", "rest")]
     page.table(correction.name, columns, rows)
     if correction.description not in ("", correction.name):
-        page.facts([("about", correction.description)])
+        page.facts(("about", correction.description))
 
 
 def _shortened(text: str) -> str:
@@ -174,27 +175,20 @@ def _show_era(era: Corrections, as_json: bool) -> None:
 
     page = Page()
     page.title(str(era.path))
-    page.facts((file, f"SHA-256 {digest}") for file, digest in era.digests.items())
-    columns = [TableColumn("entry"), TableColumn("correction", "rest"), TableColumn("inputs", "rest")]
+    page.facts(*((file, f"SHA-256 {digest}") for file, digest in era.digests.items()))
+    columns = ["entry", TableColumn("correction", "rest"), TableColumn("inputs", "rest")]
     page.table("Entries", [*columns, TableColumn("nominal, up, down", "rest")], rows)
 
 
-class _Edges(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+def _edges(text: str) -> tuple[float, ...]:
     """Edges of bins, which increase."""
-
-    name = "EDGES"
-
-    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> tuple[float, ...]:
-        try:
-            edges = tuple(map(float, str(value).split(",")))
-        except ValueError:
-            return self.fail(f"{value}: write numbers with commas between them, as in 20,50,100.")
-        if len(edges) < 2 or any(low >= high for low, high in zip(edges, edges[1:])):
-            return self.fail(f"{value}: write two numbers or more that increase, as in 20,50,100.")
-        return edges
-
-
-_EDGES = _Edges()
+    try:
+        edges = tuple(map(float, text.split(",")))
+    except ValueError:
+        raise click.BadParameter(f"{text}: write numbers with commas between them, as in 20,50,100.") from None
+    if len(edges) < 2 or any(low >= high for low, high in zip(edges, edges[1:])):
+        raise click.BadParameter(f"{text}: write two numbers or more that increase, as in 20,50,100.")
+    return edges
 
 
 @command(
@@ -203,28 +197,19 @@ _EDGES = _Edges()
     short="Measure b-tagging efficiencies in the simulation.",
 )
 @config_argument
-@click.option(
-    "--pt",
-    type=_EDGES,
-    default="20,30,50,70,100,140,200,300,600,1000",
-    show_default=True,
-    help="Edges of the bins in pt [GeV].",
-)
-@click.option("--abseta", type=_EDGES, default="0,0.8,1.6,2.5", show_default=True, help="Edges of the bins in |eta|.")
-@click.option(
+@option("--pt", "Edges of the bins in pt [GeV].", "EDGES", type=_edges, default="20,30,50,70,100,140,200,300,600,1000")
+@option("--abseta", "Edges of the bins in |eta|.", "EDGES", type=_edges, default="0,0.8,1.6,2.5")
+@option(
     "--least",
+    "Bins are joined until each has at least this many effective jets.",
     type=click.FloatRange(1),
     default=100,
-    show_default=True,
-    help="Bins are joined until each has at least this many effective jets.",
 )
-@click.option(
-    "--per",
-    "group",
+@option(
+    "--per, group",
+    "Measure for each dataset, or for the datasets of a class or of an era together.",
     type=click.Choice(("dataset", "class", "era")),
     default="dataset",
-    show_default=True,
-    help="Measure for each dataset, or for the datasets of a class or of an era together.",
 )
 @workers_option("Files read at once")
 @reading_options

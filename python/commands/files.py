@@ -22,6 +22,7 @@ from MLTools.NanoML.commands.options import (
     flag,
     json_option,
     memory_option,
+    option,
     output_option,
     reading_options,
     run_one,
@@ -62,7 +63,7 @@ _MARKS = {"passed": ("✓", "ok", "green"), "failed": ("✗", "bad", "red"), "sk
     short="Show what is in a ROOT, HDF5 or ONNX file, or a workspace.",
 )
 @click.argument("file", type=FILE)
-@click.option("--branches", metavar="GLOB", help="List the branches of a ROOT file that match, with types and titles.")
+@option("--branches", "List the branches of a ROOT file that match, with types and titles.", "GLOB")
 @flag("--show-data", "Show also how many events of data are left after cuts, and of what kind: they may be blind.")
 @json_option
 def inspect(file: str, branches: Optional[str], show_data: bool, as_json: bool) -> int:
@@ -149,14 +150,14 @@ def _show(found: Any, checks: Sequence[_Check]) -> None:
     if found.events is not None:
         page.title(found.path)
         events = "blind" if found.is_data else count(found.events)
-        page.facts([("events", events), ("valid", "no" if faults else "yes")])
+        page.facts(("events", events), ("valid", "no" if faults else "yes"))
         pretty = 0 if sys.stdout.encoding.lower().startswith("utf") else 1
         rows = []
         for check in checks:
             mark = _MARKS[check.status]
             note = f" ({check.note})" if check.status == "skipped" else ""
             rows.append((Text(mark[pretty], style=mark[2]), check.check, check.title + note))
-        page.table("Checks", [TableColumn(""), TableColumn("check"), TableColumn("what", "rest")], rows)
+        page.table("Checks", ["", "check", TableColumn("what", "rest")], rows)
         page.line()
     for fault in faults:
         page.line(fault, "red")
@@ -171,19 +172,12 @@ def _show(found: Any, checks: Sequence[_Check]) -> None:
     short="Check that a model computes what it should.",
 )
 @click.argument("model", type=PATH, metavar="MODEL.onnx")
-@click.option(
-    "--onnxruntime",
-    "version",
-    metavar="VERSION",
-    help="Run it with this version of ONNX Runtime, which is installed for this and removed again.",
+@option(
+    "--onnxruntime, version",
+    "Run it with this version of ONNX Runtime, which is installed for this and removed again.",
+    "VERSION",
 )
-@click.option(
-    "--run",
-    "training",
-    type=PATH,
-    metavar="DIR",
-    help="Directory of the training: compare with its networks in PyTorch.",
-)
+@option("--run, training", "Directory of the training: compare with its networks in PyTorch.", "DIR", type=PATH)
 def verify(model: Path, version: Optional[str], training: Optional[Path]) -> None:
     """Run a model on its reference events, and on inputs that are known to break models.
 
@@ -199,22 +193,18 @@ def verify(model: Path, version: Optional[str], training: Optional[Path]) -> Non
         echo(line)
 
 
-_compression_option = click.option("--compression", default="gzip:1", show_default=True, metavar="gzip:LEVEL|none")
+_compression_option = option("--compression", "", "gzip:LEVEL|none", default="gzip:1")
 
 
-class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    name = "NAME:MAX|NAME:SHARE%"
-
-    def convert(
-        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
-    ) -> tuple[str, Optional[int], Optional[float]]:
-        name, _, number = str(value).partition(":")
-        if name and number.isdigit() and int(number) >= 1:
-            return name, int(number), None
-        with contextlib.suppress(ValueError):
-            if name and number.endswith("%") and 0 < float(number[:-1]) <= 100:
-                return name, None, float(number[:-1]) / 100
-        return self.fail(f'"{value}": write a collection and how many objects to keep, as in Muon:4, or Muon:99%.')
+def _collection(text: str) -> tuple[str, Optional[int], Optional[float]]:
+    """The name of a collection, and how many of its objects to keep, or for which share of the events."""
+    name, _, number = text.partition(":")
+    if name and number.isdigit() and int(number) >= 1:
+        return name, int(number), None
+    with contextlib.suppress(ValueError):
+        if name and number.endswith("%") and 0 < float(number[:-1]) <= 100:
+            return name, None, float(number[:-1]) / 100
+    raise click.BadParameter(f'"{text}": write a collection and how many objects to keep, as in Muon:4, or Muon:99%.')
 
 
 @command(
@@ -226,22 +216,22 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
     "OUT.h5 | DIR",
     "Convert FILEs, without a configuration, to this one file, or each to one of its own in this directory.",
 )
-@click.option(
+@option(
     "--branches",
+    "Event-level branches; may be repeated. Default: all but trigger bits and counters.",
+    "GLOB",
     multiple=True,
-    metavar="GLOB",
-    help="Event-level branches; may be repeated. Default: all but trigger bits and counters.",
 )
-@click.option(
+@option(
     "--objects",
-    multiple=True,
-    type=_Collection(),
-    metavar="NAME:MAX",
-    help="A collection, padded or cut to MAX objects of highest pt; may be repeated. Muon:99% takes as many as "
+    "A collection, padded or cut to MAX objects of highest pt; may be repeated. Muon:99% takes as many as "
     "99 % of the events need.",
+    "NAME:MAX",
+    multiple=True,
+    type=_collection,
 )
-@click.option("--drop", multiple=True, metavar="GLOB", help="Branches to leave out; may be repeated.")
-@click.option("--float16", multiple=True, metavar="GLOB", help="Columns to store with half precision.")
+@option("--drop", "Branches to leave out; may be repeated.", "GLOB", multiple=True)
+@option("--float16", "Columns to store with half precision.", "GLOB", multiple=True)
 @flag(
     "--allow-gaps",
     "Convert even if entries of files are missing that nano_postproc.py read in ranges; the normalisation is scaled.",
@@ -332,9 +322,7 @@ def _convert_each(job: Any, force: bool) -> None:
 )
 @click.argument("files", nargs=-1, type=FILE, metavar="[CONFIG | FILE...]")
 @output_option("ALL.h5", "Shuffle FILEs into this file, without a configuration.")
-@click.option(
-    "--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Seed of the random order."
-)
+@option("--seed", "Seed of the random order.", default=1, type=click.IntRange(0, 2**32 - 1))
 @memory_option
 @_compression_option
 @flag("--force", "Shuffle again, even what is up to date (with CONFIG).")

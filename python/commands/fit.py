@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from MLTools.NanoML.commands.options import (
-    SettingForm,
     command,
     config_argument,
     echo,
     flag,
+    in_form,
     loaded,
+    option,
     output_option,
     run_one,
     source_argument,
@@ -44,17 +45,12 @@ def _is_config(source: Path) -> bool:
 @source_argument("source", "[CONFIG | WORKSPACE]")
 @output_option("DIRECTORY", "Write the results of a workspace there.")
 @flag("--blind", "Do not use the data of a workspace, only what is expected.")
-@click.option(
-    "--toys",
-    type=SettingForm("auto|never|N", _toys),
-    help="Toys for limit and significance of a workspace; default: auto.",
-)
-@click.option(
-    "--range",
-    "strengths",
+@option("--toys", "Toys for limit and significance of a workspace; default: auto.", "auto|never|N", type=in_form(_toys))
+@option(
+    "--range, strengths",
+    "Range of the signal strength in a workspace; default: its own.",
+    "LOW HIGH",
     type=(float, float),
-    metavar="LOW HIGH",
-    help="Range of the signal strength in a workspace; default: its own.",
 )
 @flag("--force", "Fit again, even if the results are up to date.")
 def fit(
@@ -94,10 +90,10 @@ def fit(
     short="Check a fit with pseudo-experiments: bias, pulls, coverage.",
 )
 @source_argument("source", "[CONFIG | WORKSPACE]")
-@click.option("-n", "--count", default=200, show_default=True, type=click.IntRange(2), help="Pseudo-experiments.")
-@click.option("--strength", default=1.0, show_default=True, help="True strength of the signal in them.")
-@click.option("--at", type=float, help="Mass, or other parameter of the signal, if there is a fit for each value.")
-@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="Seed of the random numbers.")
+@option("-n, --count", "Pseudo-experiments.", default=200, type=click.IntRange(2))
+@option("--strength", "True strength of the signal in them.", default=1.0)
+@option("--at", "Mass, or other parameter of the signal, if there is a fit for each value.", type=float)
+@option("--seed", "Seed of the random numbers.", default=1, type=click.IntRange(0))
 @output_option("DIRECTORY", "Write there; default: the directory toys beside the results of the fit.")
 def toys(source: Path, count: int, strength: float, at: Optional[float], seed: int, output: Optional[Path]) -> None:
     """Check the fit of an analysis, or of a workspace of pyhf, with pseudo-experiments.
@@ -151,15 +147,15 @@ def _shares() -> Mapping[str, str]:
 )
 @config_argument
 @click.argument("regions", nargs=-1, metavar="[REGION...|all]")
-@click.option("--era", "eras", multiple=True, help="An era; may be repeated. Default: all.")
-@click.option(
-    "--fraction",
-    "part",
-    type=SettingForm("SHARE%", _shares),
+@option("--era, eras", "An era; may be repeated. Default: all.", multiple=True)
+@option(
+    "--fraction, part",
+    "Only a part of the data, by a hash of the events.",
+    "SHARE%",
+    type=in_form(_shares),
     default="100%",
-    help="Only a part of the data, by a hash of the events.",
 )
-@click.option("--because", metavar="TEXT", help="Why now; without it, you are asked.")
+@option("--because", "Why now; without it, you are asked.", "TEXT")
 def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part: str, because: Optional[str]) -> None:
     """Make an analysis use the observed data of some regions; without REGION, say what is blind.
 

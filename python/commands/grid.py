@@ -18,6 +18,7 @@ from MLTools.NanoML.commands.options import (
     epilog,
     flag,
     json_option,
+    option,
     source_argument,
 )
 
@@ -33,11 +34,7 @@ if TYPE_CHECKING:
 @source_argument("source", "[CONFIG | /PRIMARY/PROCESSED/TIER]", str)
 @flag("--refresh", "Ask again: from now on an analysis reads what the catalogue and the servers have now.")
 @flag("--yes", "Let wildcards of the configuration stand for everything that they match.")
-@click.option(
-    "--instance",
-    metavar="NAME",
-    help="Instance of the catalogue, as in prod/phys03; for a configuration it is written there.",
-)
+@option("--instance", "Instance of the catalogue, as in prod/phys03; for a configuration it is written there.", "NAME")
 @json_option
 def datasets(source: Union[str, Path], refresh: bool, yes: bool, instance: Optional[str], as_json: bool) -> None:
     """Show which files the datasets of an analysis have, or which datasets of CMS's catalogue match a name.
@@ -93,7 +90,7 @@ def _show_query(found: Any) -> None:
     details = found.details
     if details is not None:
         page.title(details.name)
-        page.facts([("status", found.datasets[0].status), *_facts(details)])
+        page.facts(("status", found.datasets[0].status), *_facts(details))
         return
     for status in sorted({each.status for each in found.datasets}, key=lambda status: (status != "VALID", status)):
         names = [each.name for each in found.datasets if each.status == status]
@@ -103,11 +100,11 @@ def _show_query(found: Any) -> None:
 
 
 def _facts(part: Any) -> list[tuple[str, Optional[str]]]:
-    from MLTools.NanoML.terminal.page import file_size
+    from MLTools.NanoML.terminal.page import count, file_size
 
     return [
-        ("files", _count(part.files) + (f" ({_count(part.invalid)} invalid left out)" if part.invalid else "")),
-        ("events", _count(part.events)),
+        ("files", count(part.files) + (f" ({count(part.invalid)} invalid left out)" if part.invalid else "")),
+        ("events", count(part.events)),
         ("size", file_size(part.size)),
         ("said by", f"{part.from_}, {part.date[:10]}"),
         ("sites", _sites(part.sites)),
@@ -115,7 +112,10 @@ def _facts(part: Any) -> list[tuple[str, Optional[str]]]:
 
 
 def _show_analysis(datasets: Sequence[Any]) -> None:
-    from MLTools.NanoML.terminal.page import Page, TableColumn, file_size, number
+    from MLTools.NanoML.terminal.page import Page, TableColumn, count, file_size, number
+
+    def of(read: Optional[int], available: Optional[int]) -> str:
+        return count(read) if read == available else f"{count(read)} of {count(available)}"
 
     page = Page()
     numbers = [TableColumn(name, "number") for name in ("pb", "files", "events", "size")]
@@ -124,31 +124,21 @@ def _show_analysis(datasets: Sequence[Any]) -> None:
             each.name,
             "data" if each.data else each.class_ or "-",
             number(each.cross_section),
-            _of(each.read.files, each.available.files),
-            _of(each.read.events, each.available.events),
+            of(each.read.files, each.available.files),
+            of(each.read.events, each.available.events),
             file_size(each.read.size) or "-",
             ", ".join(dict.fromkeys(part.from_ for part in each.parts)),
         )
         for each in datasets
     ]
-    page.table("What a run reads", [TableColumn("dataset"), TableColumn("class"), *numbers, TableColumn("from")], rows)
+    page.table("What a run reads", ["dataset", "class", *numbers, "from"], rows)
     for each in datasets:
         for part in each.parts:
             if part.date:
                 echo()
                 page.title(f"{each.name}: {part.name}")
-                page.facts(_facts(part))
+                page.facts(*_facts(part))
     page.warnings(news for each in datasets for news in each.news)
-
-
-def _of(read: Optional[int], available: Optional[int]) -> str:
-    return _count(read) if read == available else f"{_count(read)} of {_count(available)}"
-
-
-def _count(value: Optional[int]) -> str:
-    from MLTools.NanoML.terminal.page import count
-
-    return "-" if value is None else count(value)
 
 
 def _sites(sites: Optional[Sequence[Any]]) -> Optional[str]:
@@ -175,7 +165,7 @@ def proxy() -> None:
     """
 
 
-_vo = click.option("--vo", default="cms", show_default=True, metavar="NAME", help="The virtual organisation.")
+_vo = option("--vo", "The virtual organisation.", "NAME", default="cms")
 
 
 @proxy.command(
@@ -183,13 +173,12 @@ _vo = click.option("--vo", default="cms", show_default=True, metavar="NAME", hel
     epilog=epilog("nanoml proxy init", "nanoml proxy init --hours 24 -o ~/private/proxy"),
 )
 @_vo
-@click.option("--hours", type=click.IntRange(1), default=192, show_default=True, help="How long it is valid.")
-@click.option(
-    "-o",
-    "--output",
+@option("--hours", "How long it is valid.", type=click.IntRange(1), default=192)
+@option(
+    "-o, --output",
+    "The file for it; default: what X509_USER_PROXY names, or ~/.globus/x509up_u and your user id.",
+    "FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="The file for it; default: what X509_USER_PROXY names, or ~/.globus/x509up_u and your user id.",
 )
 def init(vo: str, hours: int, output: Optional[Path]) -> None:
     """Make a proxy with voms-proxy-init, which asks for the password of your certificate.
@@ -208,7 +197,7 @@ def init(vo: str, hours: int, output: Optional[Path]) -> None:
     epilog=epilog("nanoml proxy info", "nanoml proxy info --hours 48   # must it last two days?"),
 )
 @_vo
-@click.option("--hours", type=click.IntRange(0), default=0, metavar="HOURS", help="How long it must last.")
+@option("--hours", "How long it must last.", "HOURS", type=click.IntRange(0), default=0)
 @json_option
 @click.pass_context
 def info(context: click.Context, vo: str, hours: int, as_json: bool) -> None:
@@ -262,15 +251,13 @@ def _show_proxy(found: Optional[Proxy], problems: Sequence[ProxyProblem]) -> Non
     if found is not None:
         page.title(str(found.path))
         page.facts(
-            [
-                ("subject", found.subject),
-                ("VO", found.vo or "none"),
-                ("groups", "\n".join(found.fqans) or None),
-                ("valid until", _moment(found.expires)),
-                ("VO until", _moment(found.vo_expires) if found.vo_expires else None),
-                ("time left", duration(max(found.left(), timedelta(0)))),
-                ("owner", f"{user_name(found.owner)}, permissions {found.mode:04o}"),
-            ]
+            ("subject", found.subject),
+            ("VO", found.vo or "none"),
+            ("groups", "\n".join(found.fqans) or None),
+            ("valid until", _moment(found.expires)),
+            ("VO until", _moment(found.vo_expires) if found.vo_expires else None),
+            ("time left", duration(max(found.left(), timedelta(0)))),
+            ("owner", f"{user_name(found.owner)}, permissions {found.mode:04o}"),
         )
     for problem in problems:
         text = str(problem) if problem.remedy else problem.what

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
@@ -18,9 +17,14 @@ from MLTools.NanoML.commands.options import (
     flag,
     json_option,
     missing_option,
+    option,
 )
 from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.stages import NAMES
+from MLTools.NanoML.terminal.progress import say_once
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.batch.status import Status
 
 _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
 
@@ -35,11 +39,11 @@ _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
 )
 @click.argument("what", metavar="STAGE|pipeline|tune", type=click.Choice([*NAMES, "pipeline", "tune"]))
 @config_argument
-@click.option("--on", type=click.Choice(tuple(SYSTEMS)), help="Where; default: what the section batch says.")
+@option("--on", "Where; default: what the section batch says.", type=click.Choice(tuple(SYSTEMS)))
 @flag("--dry-run", "Write everything that would be submitted, for you to read, and submit nothing.")
 @flag("--force", "Do everything again, even what is up to date.")
-@click.option("--trials", type=click.IntRange(1), help="For tune: trials in all.")
-@click.option("--workers", type=click.IntRange(1), default=4, show_default=True, help="For tune: jobs that do trials.")
+@option("--trials", "For tune: trials in all.", type=click.IntRange(1))
+@option("--workers", "For tune: jobs that do trials.", type=click.IntRange(1), default=4)
 def submit(
     what: str, config: Path, on: Optional[str], dry_run: bool, force: bool, trials: Optional[int], workers: int
 ) -> None:
@@ -74,8 +78,8 @@ def submit(
     short="Show the progress of jobs, and why they failed.",
 )
 @_place
-@flag("--wait", "Show it again and again until no job is running.", "waits")
-@click.option("--every", type=click.IntRange(1), default=10, show_default=True, help="Seconds between two updates.")
+@flag("--wait, waits", "Show it again and again until no job is running.")
+@option("--every", "Seconds between two updates.", type=click.IntRange(1), default=10)
 @json_option
 def status(place: Path, waits: bool, every: int, as_json: bool) -> None:
     """Show the progress of an analysis's jobs: how many tasks of each stage are done, and why others failed.
@@ -86,7 +90,7 @@ def status(place: Path, waits: bool, every: int, as_json: bool) -> None:
     from MLTools.NanoML.batch.status import as_dict, observe, page
 
     submission = submit.find(place)
-    found = submit.wait(submission, every, _shower()) if waits else observe(submission)
+    found = submit.wait(submission, every, _progress_of) if waits else observe(submission)
     if as_json:
         echo_json(as_dict(found))
     else:
@@ -95,32 +99,22 @@ def status(place: Path, waits: bool, every: int, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _shower() -> Callable[[Any], None]:
-    """A function that prints the progress of jobs if it has changed."""
-    from MLTools.NanoML.terminal.progress import say
-
-    before = ""
-
-    def show(found: Any) -> None:
-        nonlocal before
-        counts = found.counts()
-        now = ", ".join(
-            f"{stage} {count['done']:,} of {count['tasks']:,}"
-            + (f" ({count['failed']:,} failed)" if count["failed"] else "")
-            for stage, count in counts.items()
-            if count["done"] or count["running"] or count["failed"]
-        )
-        if now and now != before:
-            say(now)
-            before = now
-
-    return show
+def _progress_of(found: Status) -> None:
+    """Print the progress of jobs if it has changed."""
+    shown = (
+        f"{stage} {count['done']:,} of {count['tasks']:,}"
+        + (f" ({count['failed']:,} failed)" if count["failed"] else "")
+        for stage, count in found.counts().items()
+        if count["done"] or count["running"] or count["failed"]
+    )
+    if now := ", ".join(shown):
+        say_once(now, now)
 
 
 @command("nanoml logs", "nanoml logs analysis.yaml --job skim-0003", short="Show what a job printed.")
 @_place
-@click.option("--job", "name", metavar="JOB", help="The job; default: those that failed.")
-@click.option("--lines", "most", type=click.IntRange(1), default=40, show_default=True, help="Number of lines.")
+@option("--job, name", "The job; default: those that failed.", "JOB")
+@option("--lines, most", "Number of lines.", type=click.IntRange(1), default=40)
 def logs(place: Path, name: Optional[str], most: int) -> None:
     """Print the last lines of the output of jobs: those that failed, or the one that is named."""
     from MLTools.NanoML.batch import submit
@@ -148,7 +142,7 @@ def logs(place: Path, name: Optional[str], most: int) -> None:
     "nanoml resubmit", "nanoml resubmit analysis.yaml --max-missing-files 1%", short="Submit again what is missing."
 )
 @_place
-@click.option("--on", metavar="SYSTEM", help="On another batch system.")
+@option("--on", "On another batch system.", "SYSTEM")
 @missing_option
 def resubmit(place: Path, on: Optional[str], max_missing_files: Optional[str]) -> None:
     """Submit again what is missing, and nothing else.
@@ -174,7 +168,7 @@ def kill(place: Path) -> None:
 
 @command("nanoml work jobs/skim-0000.json --result results/skim-0000.json", hidden=True)
 @click.argument("job", type=PATH)
-@click.option("--result", type=PATH, default="result.json", help="The file for its result.")
+@option("--result", "The file for its result.", type=PATH, default="result.json")
 @flag("--drive", "JOB is a directory of jobs: do them all, here.")
 def work(job: Path, result: Optional[Path], drive: bool) -> int:
     """Do the job that a file describes."""

@@ -64,18 +64,16 @@ PATH: click.Path[Path] = click.Path(path_type=Path)
 """The type of arguments that are paths."""
 
 
-class SettingForm(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    """A text in the form that a setting has, too; `form` imports its pattern, and what this is in words, when it is needed."""
+def in_form(form: Callable[[], Mapping[str, str]]) -> Callable[[str], str]:
+    """A type for texts in the form that a setting has, too; `form` imports its pattern, and what this is in words, when needed."""
 
-    def __init__(self, name: str, form: Callable[[], Mapping[str, str]]) -> None:
-        self.name, self._form = name, form
+    def given(text: str) -> str:
+        known = form()
+        if not re.fullmatch(known["pattern"], text):
+            raise click.BadParameter(f'"{text}": write {known["form"]}.')
+        return text
 
-    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> str:
-        """The text as it is; an error if it has another form."""
-        form = self._form()
-        return (
-            str(value) if re.fullmatch(form["pattern"], str(value)) else self.fail(f'"{value}": write {form["form"]}.')
-        )
+    return given
 
 
 def _loss() -> Mapping[str, str]:
@@ -89,9 +87,15 @@ def command(*examples: str, short: Optional[str] = None, **attributes: Any) -> C
     return click.command(short_help=short, epilog=epilog(*examples), **attributes)
 
 
-def flag(name: str, text: str, *names: str) -> Callable[[_Command], _Command]:
+def option(names: str, text: str, metavar: Optional[str] = None, **attributes: Any) -> Callable[[_Command], _Command]:
+    """An option with a value, as "-n, --trials"; its default is shown, if it says something."""
+    attributes = {"help": text, "metavar": metavar, "show_default": bool(attributes.get("default")), **attributes}
+    return click.option(*names.split(", "), **attributes)
+
+
+def flag(names: str, text: str) -> Callable[[_Command], _Command]:
     """An option without a value."""
-    return click.option(name, *names, is_flag=True, help=text)
+    return click.option(*names.split(", "), is_flag=True, help=text)
 
 
 def epilog(*lines: str) -> str:
@@ -134,28 +138,26 @@ def source_argument(name: str, metavar: Optional[str] = None, kind: Any = PATH) 
 config_argument = source_argument("config")
 """The YAML file of an analysis."""
 
-json_option = flag("--json", "Print JSON, for scripts.", "as_json")
-memory_option = click.option(
-    "--memory", default=100, show_default=True, type=click.IntRange(1), help="MB for the events at work."
-)
-root_compression_option = click.option("--compression", default="ZLIB:5", show_default=True, metavar="ALGORITHM:LEVEL")
-missing_option = click.option(
-    "--max-missing-files",
-    "max_missing_files",
-    type=SettingForm("N|SHARE%", _loss),
-    help="Leave out files that cannot be read, at most so many of each dataset; the results say which.",
+json_option = flag("--json, as_json", "Print JSON, for scripts.")
+memory_option = option("--memory", "MB for the events at work.", default=100, type=click.IntRange(1))
+root_compression_option = option("--compression", "", "ALGORITHM:LEVEL", default="ZLIB:5")
+missing_option = option(
+    "--max-missing-files, max_missing_files",
+    "Leave out files that cannot be read, at most so many of each dataset; the results say which.",
+    "N|SHARE%",
+    type=in_form(_loss),
 )
 
 
 def output_option(metavar: str, text: str, required: bool = False) -> Callable[[_Command], _Command]:
     """Where the result goes."""
-    return click.option("-o", "--output", type=PATH, required=required, metavar=metavar, help=text)
+    return option("-o, --output", text, metavar, type=PATH, required=required)
 
 
 def workers_option(text: str) -> Callable[[_Command], _Command]:
     """How much is done at the same time."""
-    return click.option(
-        "--workers", type=click.IntRange(0), default=0, help=f"{text}; default: one per core, and one for a few MB."
+    return option(
+        "--workers", f"{text}; default: one per core, and one for a few MB.", type=click.IntRange(0), default=0
     )
 
 
@@ -168,12 +170,11 @@ def reading_options(function: _Command) -> Callable[..., Any]:
         return function(reading=reading, **others)
 
     copying = click.option("--copy-first", is_flag=True, help="Copy each remote file here before it is read.")
-    asking = click.option(
-        "--redirector",
-        "redirectors",
+    asking = option(
+        "--redirector, redirectors",
+        "Ask this server for files that cannot be read elsewhere, instead of those of CMS; may be repeated.",
+        "root://SERVER/",
         multiple=True,
-        metavar="root://SERVER/",
-        help="Ask this server for files that cannot be read elsewhere, instead of those of CMS; may be repeated.",
     )
     return asking(copying(missing_option(gathered)))
 

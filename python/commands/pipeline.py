@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import click
 
@@ -20,6 +20,7 @@ from MLTools.NanoML.commands.options import (
     json_option,
     loaded,
     missing_option,
+    option,
     output_option,
     read_settings,
     run_one,
@@ -38,10 +39,8 @@ _TRIED = 1000  # events on which a skim is tried
     short="Run all stages of an analysis that are out of date.",
 )
 @config_argument
-@click.option(
-    "--from", "first", type=click.Choice(NAMES), metavar="STAGE", help="First stage; default: the first of all."
-)
-@click.option("--to", "last", type=click.Choice(NAMES), metavar="STAGE", help="Last stage; default: the last of all.")
+@option("--from, first", "First stage; default: the first of all.", "STAGE", type=click.Choice(NAMES))
+@option("--to, last", "Last stage; default: the last of all.", "STAGE", type=click.Choice(NAMES))
 @flag("--dry-run", "Say only what would be done, and why.")
 @flag("--force", "Do everything again, even what is up to date.")
 @missing_option
@@ -156,15 +155,12 @@ def schema() -> None:
     echo_json(json_schema())
 
 
-class _Duration(click.ParamType):  # type: ignore[type-arg]
-    name = "duration"
-
-    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> float:
-        """Seconds in text such as 90s, 30min, 2h or 1.5d; a number alone is in seconds."""
-        try:
-            return float(seconds_in(f"{value}s" if str(value)[-1:].isdigit() else str(value)))
-        except ConfigError:
-            self.fail(f"{value} is not a time. Write it as in 30min, 2h or 90s.", param, ctx)
+def _duration(text: str) -> float:
+    """Seconds in text such as 90s, 30min, 2h or 1.5d; a number alone is in seconds."""
+    try:
+        return float(seconds_in(f"{text}s" if text[-1:].isdigit() else text))
+    except ConfigError:
+        raise click.BadParameter(f"{text} is not a time. Write it as in 30min, 2h or 90s.") from None
 
 
 @command(
@@ -173,11 +169,9 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
     short="Tune the hyperparameters of the training.",
 )
 @config_argument
-@click.option(
-    "-n", "--trials", type=click.IntRange(1), help="Trials in all; default: those of the configuration, or 50."
-)
+@option("-n, --trials", "Trials in all; default: those of the configuration, or 50.", type=click.IntRange(1))
 @workers_option("Trials that run at the same time")
-@click.option("--timeout", type=_Duration(), metavar="TIME", help="Stop after this time, as in 30min or 2h.")
+@option("--timeout", "Stop after this time, as in 30min or 2h.", "TIME", type=_duration)
 @flag("--join", "Work only on the trials of a tuning that is running, as jobs on other machines do.")
 @flag("--dry-run", "Say only what would be done.")
 @flag("--force", "Remove the existing trials, and begin again.")
@@ -212,11 +206,11 @@ def tune(
 )
 @source_argument("source", "[CONFIG | TRAINING | MODEL.onnx]")
 @output_option("MODEL.onnx", "Write it there.")
-@click.option("--cmssw", metavar="RELEASE", help="The release that must be able to run it, as CMSSW_14_0_X.")
-@click.option("--onnxruntime", metavar="VERSION", help="Or the version of ONNX Runtime, as 1.17.1.")
-@click.option("--name", metavar="NAME", help="Name of the model; default: that of the file.")
+@option("--cmssw", "The release that must be able to run it, as CMSSW_14_0_X.", "RELEASE")
+@option("--onnxruntime", "Or the version of ONNX Runtime, as 1.17.1.", "VERSION")
+@option("--name", "Name of the model; default: that of the file.", "NAME")
 @flag("--preprocess", "Also write what CMSSW's jet taggers (RecoBTag) read: MODEL_preprocess.json.")
-@click.option("--triton", type=PATH, metavar="DIR", help="Also put it into the model repository of a Triton server.")
+@option("--triton", "Also put it into the model repository of a Triton server.", "DIR", type=PATH)
 @flag("--force", "Do it again, even if it is up to date.")
 def export(
     source: Path,

@@ -19,6 +19,7 @@ from MLTools.NanoML.commands.options import (
     flag,
     loaded,
     memory_option,
+    option,
     output_option,
     reading_options,
     root_compression_option,
@@ -37,37 +38,26 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     "nanoml skim --module my_module.py:MyModule --cut 'nMuon >= 2' --branches keep_and_drop.txt -o skims/ data/*.root",
 )
 @click.argument("files", nargs=-1, type=FILE, metavar="[CONFIG | FILE...]")
-@click.option("--selection", metavar="MODULE:CLASS", help="Skim FILEs by this selection, without a configuration.")
-@click.option(
-    "--module",
-    "modules",
+@option("--selection", "Skim FILEs by this selection, without a configuration.", "MODULE:CLASS")
+@option(
+    "--module, modules",
+    "Run this module in nanoAOD-tools (needs ROOT), event by event; may be repeated.",
+    "MODULE:NAME",
     multiple=True,
-    metavar="MODULE:NAME",
-    help="Run this module in nanoAOD-tools (needs ROOT), event by event; may be repeated.",
 )
-@click.option("--cut", default="", metavar="FORMULA", help="Cut before the selection, as nano_postproc.py -c.")
-@click.option(
-    "--json", "certified", default="", metavar="FILE", help="Keep only the certified luminosity sections of data."
-)
+@option("--cut", "Cut before the selection, as nano_postproc.py -c.", "FORMULA", default="")
+@option("--json, certified", "Keep only the certified luminosity sections of data.", "FILE", default="")
 @output_option("DIR", "The directory for the skims.")
-@click.option("--keep", multiple=True, metavar="RULE", help="Branches to keep: GLOB, or `drop GLOB`; may be repeated.")
-@click.option("--branches", default="", metavar="FILE", help="Branch selection file of nanoAOD-tools, before --keep.")
+@option("--keep", "Branches to keep: GLOB, or `drop GLOB`; may be repeated.", "RULE", multiple=True)
+@option("--branches", "Branch selection file of nanoAOD-tools, before --keep.", "FILE", default="")
 @root_compression_option
-@click.option(
-    "--format",
-    type=click.Choice(FORMATS),
-    default=FORMATS[0],
-    show_default=True,
-    help="What is written: RNTuple is ROOT's newer format.",
-)
-@click.option(
+@option("--format", "What is written: RNTuple is ROOT's newer format.", type=click.Choice(FORMATS), default=FORMATS[0])
+@option(
     "--engine",
+    "What runs the skim: NanoML's own, or nanoAOD-tools' PostProcessor (needs ROOT), where modules run.",
     type=click.Choice(ENGINES),
-    help="What runs the skim: NanoML's own, or nanoAOD-tools' PostProcessor (needs ROOT), where modules run.",
 )
-@click.option(
-    "--corrections", default="", metavar="FILE", help="YAML file with the corrections that the selection asks for."
-)
+@option("--corrections", "YAML file with the corrections that the selection asks for.", "FILE", default="")
 @workers_option("Files skimmed at once")
 @reading_options
 @flag("--force", "Skim again, even what is up to date.")
@@ -165,20 +155,18 @@ def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **op
     short="Write a model's scores as branches.",
 )
 @click.argument("files", nargs=-1, type=FILE, metavar="[CONFIG | FILE...]")
-@click.option(
-    "--model",
-    "models",
+@option(
+    "--model, models",
+    "Score FILEs by this model, without a configuration; may be repeated.",
+    "MODEL.onnx",
     multiple=True,
     type=PATH,
-    metavar="MODEL.onnx",
-    help="Score FILEs by this model, without a configuration; may be repeated.",
 )
-@click.option(
-    "--parameter",
-    "parameters",
+@option(
+    "--parameter, parameters",
+    "Value of a model's parameter; may be repeated, and then scores have it in their names: NAME_CLASS_mass600.",
+    "NAME=NUMBER",
     multiple=True,
-    metavar="NAME=NUMBER",
-    help="Value of a model's parameter; may be repeated, and then scores have it in their names: NAME_CLASS_mass600.",
 )
 @flag("--copy", "Write full copies of FILEs with the scores, not the scores alone.")
 @output_option("DIR", "The directory for the scores.")
@@ -241,25 +229,17 @@ def _parameter(text: str) -> tuple[str, float]:
 @command("nanoml attach --columns 'score_*' --prefix my_ -o attached/ events.h5 skims/*.root")
 @click.argument("events", metavar="EVENTS.h5", type=PATH)
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
-@click.option(
+@option(
     "--columns",
+    "Columns to attach: fields of the events, or datasets next to them; may be repeated.",
+    "GLOB",
     multiple=True,
     required=True,
-    metavar="GLOB",
-    help="Columns to attach: fields of the events, or datasets next to them; may be repeated.",
 )
 @output_option("DIR", "The directory for the files, which have the names of FILEs.", required=True)
-@click.option(
-    "--dataset",
-    default="events",
-    show_default=True,
-    metavar="NAME",
-    help="Dataset with run, luminosityBlock and event.",
-)
-@click.option("--prefix", default="", metavar="NAME_", help="Prefix of the names of the columns.")
-@click.option(
-    "--missing", type=float, metavar="VALUE", help="Value for events that are not in EVENTS.h5; default: an error."
-)
+@option("--dataset", "Dataset with run, luminosityBlock and event.", "NAME", default="events")
+@option("--prefix", "Prefix of the names of the columns.", "NAME_", default="")
+@option("--missing", "Value for events that are not in EVENTS.h5; default: an error.", "VALUE", type=float)
 @flag("--partial", "EVENTS.h5 may have events that are in none of FILEs.")
 @workers_option("Files processed at once")
 @flag("--force", "Attach again, even what is up to date.")

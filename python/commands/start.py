@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from MLTools.NanoML.atomic import make_directory, replacing, write_text
-from MLTools.NanoML.commands.options import PATH, analyses, command, echo, echo_json, json_option
+from MLTools.NanoML.commands.options import PATH, analyses, command, echo, echo_json, json_option, option
 from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.layout import Layout
@@ -92,12 +92,12 @@ def _filled(template: Path, name: str) -> str:
     "nanoml doctor --for crab --json",
     short="Check whether this machine has what NanoML needs.",
 )
-@click.option("--for", "way", type=click.Choice(WAYS), help="The way of working; default: a guess.")
-@click.option(
+@option("--for, way", "The way of working; default: a guess.", type=click.Choice(WAYS))
+@option(
     "--redirector",
+    "Also check whether this XRootD server answers; on lxplus that of CMS is always checked.",
+    "HOST",
     default="",
-    metavar="HOST",
-    help="Also check whether this XRootD server answers; on lxplus that of CMS is always checked.",
 )
 @json_option
 def doctor(way: Optional[str], redirector: str, as_json: bool) -> int:
@@ -136,14 +136,10 @@ def _show(found: Examination, guessed: bool) -> None:
     page.title(f"{found.way}: {KNOWN[found.way].about}")
     if guessed:
         page.line(f"(a guess; nanoml doctor --for {', '.join(name for name in KNOWN if name != found.way)})", "dim")
-    page.facts(
-        (
-            Text.assemble((f"{state.value:{widths[0]}}", styles[state]), f"  {name:{widths[1]}}"),
-            finding.found + (f"\n-> {finding.mend}" if finding.mend else ""),
-        )
-        for name, finding in found.findings.items()
-        for state in [found.state(name)]
-    )
+    for name, finding in found.findings.items():
+        state = found.state(name)
+        head = Text.assemble((f"{state.value:{widths[0]}}", styles[state]), f"  {name:{widths[1]}}")
+        page.facts((head, finding.found + (f"\n-> {finding.mend}" if finding.mend else "")))
     if found.missing:
         page.line(f"Missing for {found.way}: {', '.join(found.missing)}.", "bold red")
     else:

@@ -35,13 +35,8 @@ class ForeignInspection(Inspection):
         return {"own": False, "datasets": plain(self.datasets), "attributes": self.attributes}
 
     def _show_content(self, page: Page) -> None:
-        page.facts([("what", "HDF5, not written by nanoml convert"), ("size", file_size(self.size))])
-        columns = [
-            TableColumn("name", "rest"),
-            TableColumn("shape"),
-            TableColumn("type"),
-            TableColumn("fields", "rest"),
-        ]
+        page.facts(("what", "HDF5, not written by nanoml convert"), ("size", file_size(self.size)))
+        columns = [TableColumn("name", "rest"), "shape", "type", TableColumn("fields", "rest")]
         width = len(columns) if any(each.fields for each in self.datasets) else 3
         rows = []
         for each in self.datasets:
@@ -51,7 +46,7 @@ class ForeignInspection(Inspection):
         page.table("Datasets", columns[:width], rows)
         page.table(
             "Attributes",
-            [TableColumn("name"), TableColumn("value", "cut")],
+            ["name", TableColumn("value", "cut")],
             [(name, " ".join(text.split())) for name, text in self.attributes.items()],
         )
 

@@ -116,13 +116,11 @@ class HDF5Inspection(Inspection):
     def _show_content(self, page: Page) -> None:
         metadata = self.metadata
         page.facts(
-            [
-                ("events", count(self.events)),
-                ("what", "events for training, one row each"),
-                ("size", file_size(self.size)),
-                ("made by", metadata.creator),
-                ("selection", metadata.selection),
-            ]
+            ("events", count(self.events)),
+            ("what", "events for training, one row each"),
+            ("size", file_size(self.size)),
+            ("made by", metadata.creator),
+            ("selection", metadata.selection),
         )
         total = "sum of genWeight" if self.weight == "genWeight" else "sum of weights"
         numbers = [TableColumn("events", "number"), TableColumn(total, "number")]
@@ -135,8 +133,8 @@ class HDF5Inspection(Inspection):
             )
             for each in self.classes
         ]
-        page.table("Classes", [TableColumn("label", "number"), TableColumn("class"), *numbers], rows)
-        columns = [TableColumn("name"), *numbers, TableColumn("cut", "rest")]
+        page.table("Classes", [TableColumn("label", "number"), "class", *numbers], rows)
+        columns = ["name", *numbers, TableColumn("cut", "rest")]
         rows = [(it.name, count(it.events), amount(finite(it.weights)), it.cut) for it in self.regions]
         page.table("Regions", columns, rows)
         self._show_features(page)
@@ -147,7 +145,7 @@ class HDF5Inspection(Inspection):
     def _show_features(self, page: Page) -> None:
         """Print the features; columns for NaN and infinity only if there are any."""
         wide, missing = page.width >= _WIDE, any(each.nan or each.infinite for each in self.features.values())
-        columns = [TableColumn("name"), TableColumn("type"), *([TableColumn("from")] if wide else [])]
+        columns = ["name", "type", *(["from"] if wide else [])]
         columns += [TableColumn(name, "number") for name in ("min", "mean", "max")]
         columns += [TableColumn(name, "number") for name in ("NaN", "infinite")] if missing else []
         rows = []
@@ -162,9 +160,9 @@ class HDF5Inspection(Inspection):
 
 def _show_collections(page: Page, collections: Mapping[str, ConvertedCollection]) -> None:
     columns = [
-        TableColumn("name"),
+        "name",
         TableColumn("stored", "number"),
-        TableColumn("order"),
+        "order",
         TableColumn("in the files", "number"),
         TableColumn("cut off", "number"),
         TableColumn("fields", "rest"),
@@ -207,23 +205,21 @@ def _show_dataset(page: Page, dataset: ConvertedDataset) -> None:
     kept = f", {count(accounting.selected)} kept" if accounting.cutflow or accounting.duplicates else ""
     page.heading(f"Dataset {dataset.name}" if dataset.name else "Source")
     page.facts(
-        [
-            ("what", kind_of_events(dataset.is_data)),
-            ("class", dataset.class_),
-            ("estimate", _estimate(dataset)),
-            ("cross section", None if dataset.cross_section is None else f"{dataset.cross_section:g} pb"),
-            ("luminosity", None if dataset.luminosity is None else f"{dataset.luminosity:g} /fb"),
-            ("made from", only_file(accounting) or plural(len(accounting.files), "file")),
-            ("left out", plural(len(dataset.missing), "file") if dataset.missing else None),
-            ("events", f"{count(accounting.entries)}{kept}"),
-            duplicates_fact(accounting, dataset.name, dataset.duplicates),
-            ("under shifts alone", f"{plural(others, 'event')}, left out" if others else None),
-            ("sum of weights", sum_of_weights(accounting)),
-        ]
+        ("what", kind_of_events(dataset.is_data)),
+        ("class", dataset.class_),
+        ("estimate", _estimate(dataset)),
+        ("cross section", None if dataset.cross_section is None else f"{dataset.cross_section:g} pb"),
+        ("luminosity", None if dataset.luminosity is None else f"{dataset.luminosity:g} /fb"),
+        ("made from", only_file(accounting) or plural(len(accounting.files), "file")),
+        ("left out", plural(len(dataset.missing), "file") if dataset.missing else None),
+        ("events", f"{count(accounting.entries)}{kept}"),
+        duplicates_fact(accounting, dataset.name, dataset.duplicates),
+        ("under shifts alone", f"{plural(others, 'event')}, left out" if others else None),
+        ("sum of weights", sum_of_weights(accounting)),
     )
     show_accounting(page, accounting)
     rows = [(each.file, each.reason, each.date) for each in dataset.missing]
-    page.table("Left out", [TableColumn("file", "rest"), TableColumn("reason", "cut"), TableColumn("since")], rows)
+    page.table("Left out", [TableColumn("file", "rest"), TableColumn("reason", "cut"), "since"], rows)
 
 
 def inspect(path: str, show_data: bool = True) -> Inspection:

@@ -51,12 +51,10 @@ class HistogramsInspection(Inspection):
     def _show_content(self, page: Page) -> None:
         names = dict.fromkeys(name for each in self.yields for name in each.variations)
         page.facts(
-            [
-                ("what", self.what),
-                ("size", file_size(self.size)),
-                *self.provenance.items(),
-                ("variations", ", ".join(names) or None),
-            ]
+            ("what", self.what),
+            ("size", file_size(self.size)),
+            *self.provenance.items(),
+            ("variations", ", ".join(names) or None),
         )
         for histogram in dict.fromkeys(each.histogram for each in self.yields):
             found = [each for each in self.yields if each.histogram == histogram]
@@ -71,7 +69,7 @@ def _show_yields(page: Page, title: str, yields: Iterable[Yield]) -> None:
     at_once = max(1, (page.width - _CHANNEL) // _YIELD)
     for start in range(0, len(processes), at_once):
         some = processes[start : start + at_once]
-        columns = [TableColumn("channel"), *(TableColumn(name, "number") for name in ("bins", *some))]
+        columns = ["channel", *(TableColumn(name, "number") for name in ("bins", *some))]
         rows = [
             (name, bins, *(_number(known.get((name, process))) for process in some)) for name, bins in channels.items()
         ]

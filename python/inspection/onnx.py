@@ -56,12 +56,10 @@ class OnnxInspection(Inspection):
 
     def _show_content(self, page: Page) -> None:
         page.facts(
-            [
-                ("what", "ONNX, not written by nanoml export"),
-                ("format", self._format()),
-                ("size", file_size(self.size)),
-                ("SHA-256", self.sha256),
-            ]
+            ("what", "ONNX, not written by nanoml export"),
+            ("format", self._format()),
+            ("size", file_size(self.size)),
+            ("SHA-256", self.sha256),
         )
         self._show_tensors(page)
 
@@ -77,7 +75,7 @@ class OnnxInspection(Inspection):
             for way, tensors in (("input", self.inputs), ("output", self.outputs))
             for each in tensors
         ]
-        columns = [TableColumn(""), TableColumn("name"), TableColumn("type"), TableColumn("shape", "rest")]
+        columns = ["", "name", "type", TableColumn("shape", "rest")]
         page.table("Tensors", columns, rows)
 
 
@@ -195,26 +193,21 @@ class ModelInspection(OnnxInspection):
         every = "any CMSSW release" if runtime else "any release from CMSSW_12_4 on"
         networks = f"{model.folds}, one per fold: {mean} is their mean, {each} has each" if model.folds > 1 else "1"
         page.facts(
-            [
-                ("model", model.name),
-                ("scores", f"{what}, as branches {prefix}{model.name}_{model.outputs[0]} and so on"),
-                (model.kind, ", ".join(model.outputs)),
-                *((f"discriminant {each.name}", each.formula(model.outputs)) for each in model.discriminants),
-                *((f"head {each.name}", ", ".join(each.outputs)) for each in model.heads),
-                ("parameter", parameter and f"{parameter.column}, trained at {_inline(list(parameter.values), 'g')}"),
-                ("networks", networks),
-                ("for", f"{target.cmssw or every}{runtime}"),
-                ("format", self._format()),
-                ("size", file_size(self.size)),
-                ("SHA-256", self.sha256),
-                (
-                    "JSON twin",
-                    Text(_TWINS[self.twin.state].fact, "green" if self.twin.state == "matches" else "bold red"),
-                ),
-                ("check", _check(self.reference)),
-            ]
+            ("model", model.name),
+            ("scores", f"{what}, as branches {prefix}{model.name}_{model.outputs[0]} and so on"),
+            (model.kind, ", ".join(model.outputs)),
+            *((f"discriminant {each.name}", each.formula(model.outputs)) for each in model.discriminants),
+            *((f"head {each.name}", ", ".join(each.outputs)) for each in model.heads),
+            ("parameter", parameter and f"{parameter.column}, trained at {_inline(list(parameter.values), 'g')}"),
+            ("networks", networks),
+            ("for", f"{target.cmssw or every}{runtime}"),
+            ("format", self._format()),
+            ("size", file_size(self.size)),
+            ("SHA-256", self.sha256),
+            ("JSON twin", Text(_TWINS[self.twin.state].fact, "green" if self.twin.state == "matches" else "bold red")),
+            ("check", _check(self.reference)),
         )
-        columns = [TableColumn("column"), TableColumn("type"), TableColumn("from", "rest")]
+        columns = ["column", "type", TableColumn("from", "rest")]
         titles: dict[str | None, str] = {None: f"What it reads of each {model.level}"}
         titles.update({it.collection: f"What it reads of {_objects(it)}" for it in model.objects})
         for collection, title in titles.items():
@@ -350,23 +343,21 @@ def _show_training(page: Page, training: Mapping[str, Any]) -> None:
     data = training.get("data")
     page.heading("Training")
     page.facts(
-        [
-            ("date", training.get("created")),
-            ("code", training.get("git")),
-            ("versions", _inline(training.get("versions"))),
-            ("device", training.get("device")),
-            ("settings", _inline(training.get("config"))),
-            ("metrics", _inline(training.get("metrics"))),
-            ("data SHA-256", data.get("sha256") if isinstance(data, Mapping) else None),
-            *((key, _inline(value)) for key, value in training.items() if key not in _SHOWN_APART),
-            ("notes", _inline(training.get("notes"))),
-        ]
+        ("date", training.get("created")),
+        ("code", training.get("git")),
+        ("versions", _inline(training.get("versions"))),
+        ("device", training.get("device")),
+        ("settings", _inline(training.get("config"))),
+        ("metrics", _inline(training.get("metrics"))),
+        ("data SHA-256", data.get("sha256") if isinstance(data, Mapping) else None),
+        *((key, _inline(value)) for key, value in training.items() if key not in _SHOWN_APART),
+        ("notes", _inline(training.get("notes"))),
     )
     datasets = training.get("datasets")
     if not isinstance(datasets, list) or not all(isinstance(each, Mapping) for each in datasets):
         return
     numbers = ("cross\nsection", "events", "kept", "sum of\nweights")
-    columns = [TableColumn("dataset", "rest"), TableColumn("class"), *(TableColumn(name, "number") for name in numbers)]
+    columns = [TableColumn("dataset", "rest"), "class", *(TableColumn(name, "number") for name in numbers)]
     rows = []
     for each in datasets:
         section, accounting = each.get("cross_section"), each.get("books") or {}

@@ -193,12 +193,7 @@ def show_accounting(page: Page, accounting: Accounting) -> None:
         shares = [share(each) if number else "" for each in (cut.of_previous, cut.of_all, cut.weights_of_all)]
         rows.append((cut.cut, count(cut.events), *shares[:2], amount(cut.weights), shares[2]))
     page.table("Cut flow", [TableColumn("cut", "rest"), *(TableColumn(name, "number") for name in numbers)], rows)
-    columns = [
-        TableColumn("weight"),
-        TableColumn("given after"),
-        TableColumn("mean", "number"),
-        TableColumn("of variations", "rest"),
-    ]
+    columns = ["weight", "given after", TableColumn("mean", "number"), TableColumn("of variations", "rest")]
     page.table("Weights", columns, map(_weight, accounting.weights if not accounting.is_data else ()))
     files = accounting.files
     if len(files) < 2:

@@ -151,23 +151,23 @@ class RootInspection(Inspection):
                 ("SHA-256", record.model.sha256 if record.model else None),
                 ("not copied", ", ".join(record.not_copied) or None),
             ]
-        page.facts(facts)
+        page.facts(*facts)
         if record is not None:
             made = {
                 name: column for name, column in record.columns.items() if name not in {*shifted, *record.flags[1:]}
             }
             rows = [(name, column.dtype, column.title) for name, column in made.items()]
             titles = {"scores": "Columns of the model", "attached": "Attached columns"}
-            columns = [TableColumn("name"), TableColumn("type"), TableColumn("title", "rest")]
+            columns = ["name", "type", TableColumn("title", "rest")]
             page.table(titles.get(record.kind, "Columns of the selection"), columns, rows)
             show_accounting(page, record.accounting)
-        columns = [TableColumn("name"), TableColumn("number", "number"), TableColumn("fields", "cut")]
+        columns = ["name", TableColumn("number", "number"), TableColumn("fields", "cut")]
         page.table(
             "Collections: lists of numbers per event",
             columns,
             [(name, count(len(fields)), _fields(name, fields)) for name, fields in collections.items()],
         )
-        columns = [TableColumn("prefix"), TableColumn("number", "number"), TableColumn("branches", "cut")]
+        columns = ["prefix", TableColumn("number", "number"), TableColumn("branches", "cut")]
         labels = {_COUNTERS: "(counters)", _SINGLE: "(none)"}
         page.table(
             "Numbers per event",
@@ -181,7 +181,7 @@ class RootInspection(Inspection):
     def _show_branches(self, page: Page, pattern: str) -> None:
         found = self.matching(pattern)
         titles = [[branch.title] if any(each.title for each in found) else [] for branch in found]
-        columns = [TableColumn("branch"), TableColumn("type"), TableColumn("per event"), TableColumn("title", "rest")]
+        columns = ["branch", "type", "per event", TableColumn("title", "rest")]
         rows = [
             (branch.name, branch.dtype or branch.typename, _SHAPES[branch.shape], *title)
             for branch, title in zip(found, titles)

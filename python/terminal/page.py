@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Optional
 
 from rich import box
@@ -21,19 +20,20 @@ _INDENT = (0, 0, 0, 2)
 _ENDLESS = 10_000  # characters
 
 
-@dataclass(frozen=True)
-class TableColumn:
-    """A column of a table."""
+class TableColumn(str):
+    """The heading of a column that is not one of names.
 
-    name: str  # its heading
-    # "name" is wrapped only beyond half of the width; "number" is aligned right; "rest" takes the remaining width, over
-    # several lines; "cut" does so on one line, and is cut off at its end
-    kind: Literal["name", "number", "rest", "cut"] = "name"
+    A column of names, which a plain text heads, is wrapped only beyond half of the width; "number" is aligned right; "rest" takes the
+    remaining width, over several lines; "cut" does so on one line, and is cut off at its end.
+    """
 
-    @property
-    def is_wide(self) -> bool:
-        """Whether it takes the remaining width."""
-        return self.kind in ("rest", "cut")
+    kind: str
+
+    def __new__(cls, name: str, kind: Literal["name", "number", "rest", "cut"] = "name") -> TableColumn:
+        """Make it of its text and its kind."""
+        self = super().__new__(cls, name)
+        self.kind = kind
+        return self
 
 
 class Page:
@@ -62,7 +62,7 @@ class Page:
         """Print the name of what is shown."""
         self.line(text, "bold")
 
-    def facts(self, facts: Iterable[tuple[str | Text, Any]]) -> None:
+    def facts(self, *facts: tuple[str | Text, Any]) -> None:
         """Print lines of a label and a value; values that are None are left out."""
         shown = [(label, said) for label, said in facts if said is not None]
         indent = max((len(label) for label, _ in shown), default=0) + 4
@@ -76,21 +76,23 @@ class Page:
         self._console.print()
         self.line(text, "bold")
 
-    def table(self, title: str, columns: Sequence[TableColumn], rows: Iterable[Sequence[Any]]) -> None:
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Print a table with a title; nothing if there are no rows."""
+        shown = [it if isinstance(it, TableColumn) else TableColumn(it) for it in columns]
         rows = list(rows)
         if not rows:
             return
-        expand = not self._is_free and any(column.is_wide for column in columns)
+        wide = ("rest", "cut")
+        expand = not self._is_free and any(column.kind in wide for column in shown)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, expand=expand, header_style="dim")
-        for column in columns:
+        for column in shown:
             table.add_column(
-                Text(column.name),
+                Text(column),
                 justify="right" if column.kind == "number" else "left",
                 no_wrap=column.kind in ("number", "cut"),
                 max_width=self.width // 2 if column.kind == "name" else None,
                 overflow="ellipsis" if column.kind == "cut" else "fold",
-                ratio=1 if expand and column.is_wide else None,
+                ratio=1 if expand and column.kind in wide else None,
             )
         for row in rows:
             table.add_row(*map(_text, row))
@@ -113,9 +115,9 @@ def _text(content: Any) -> Text:
     return text
 
 
-def count(value: int) -> str:
-    """A whole number, with commas."""
-    return f"{value:,}"
+def count(value: Optional[int]) -> str:
+    """A whole number, with commas; "-" if there is none."""
+    return "-" if value is None else f"{value:,}"
 
 
 def amount(value: float | None) -> str:
