@@ -137,11 +137,8 @@ def cvmfs() -> Finding:
     if there:
         return Finding(True, f"{_CVMFS.parent}")
     state = "does not answer" if there is None else "is not there"
-    return Finding(
-        False,
-        f"{_CVMFS.parent} {state}",
-        "work on lxplus or another machine with CVMFS, or install it: https://cvmfs.readthedocs.io",
-    )
+    mend = "work on lxplus or another machine with CVMFS, or install it: https://cvmfs.readthedocs.io"
+    return Finding(False, f"{_CVMFS.parent} {state}", mend)
 
 
 def afs() -> Finding:
@@ -162,11 +159,8 @@ def eos() -> Finding:
     user = getpass.getuser()
     home = f"/eos/user/{user[0]}/{user}"
     if not has("eos"):
-        return Finding(
-            False,
-            "the program eos is not in the PATH",
-            f"on lxplus it is; elsewhere: `xrdfs eosuser.cern.ch ls {home}`",
-        )
+        mend = f"on lxplus it is; elsewhere: `xrdfs eosuser.cern.ch ls {home}`"
+        return Finding(False, "the program eos is not in the PATH", mend)
     answer = ask(["eos", "root://eosuser.cern.ch", "quota", "ls", "-m", "-u", user, "-p", home])
     numbers = re.search(r"usedlogicalbytes=(\d+).*?maxlogicalbytes=(\d+)", answer.text)
     if answer.code != 0 or not numbers:

@@ -113,11 +113,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 def root() -> Finding:
     """Check that Python finds ROOT."""
     if importlib.util.find_spec("ROOT") is None:
-        return Finding(
-            False,
-            "Python finds none; NanoML reads and writes ROOT files without it",
-            "only for --engine nanoaodtools: cmsenv, or pip install root",
-        )
+        mend = "only for --engine nanoaodtools: cmsenv, or pip install root"
+        return Finding(False, "Python finds none; NanoML reads and writes ROOT files without it", mend)
     answer = ask(["root-config", "--version"]) if has("root-config") else None
     return Finding(True, answer.text.strip() if answer and answer.code == 0 else "Python finds it")
 
@@ -129,11 +126,8 @@ def nanoaod_tools() -> Finding:
     except ModuleNotFoundError:
         found = None
     if found is None:
-        return Finding(
-            False,
-            "Python finds no PhysicsTools.NanoAODTools",
-            f"only for modules (nanoml skim --module) and --engine nanoaodtools: {TO_GET_NANOAOD_TOOLS}",
-        )
+        mend = f"only for modules (nanoml skim --module) and --engine nanoaodtools: {TO_GET_NANOAOD_TOOLS}"
+        return Finding(False, "Python finds no PhysicsTools.NanoAODTools", mend)
     return Finding(True, "PhysicsTools.NanoAODTools")
 
 
@@ -164,18 +158,12 @@ def onnx_runtime() -> Finding:
     of_release, in_table = _by_scram(base) if base else None, _by_table(name)
     expected = of_release or in_table
     if expected not in (None, here):
-        return Finding(
-            False,
-            f"Python finds {here}, but {name} has {expected}",
-            "leave Python environments that hide the release's packages: deactivate, unset PYTHONPATH, then cmsenv",
-        )
+        mend = "leave Python environments that hide the release's packages: deactivate, unset PYTHONPATH, then cmsenv"
+        return Finding(False, f"Python finds {here}, but {name} has {expected}", mend)
     too_new = _models_that_are_too_new(Path(base), here) if base else []
     if too_new:
-        return Finding(
-            False,
-            f"{here} cannot read {', '.join(too_new)}",
-            f"nanoml export TRAINING --onnxruntime {here} -o MODEL.onnx",
-        )
+        mend = f"nanoml export TRAINING --onnxruntime {here} -o MODEL.onnx"
+        return Finding(False, f"{here} cannot read {', '.join(too_new)}", mend)
     if in_table == here:
         return Finding(True, f"{here}, export.cmssw: {name}")
     known = f"the table says {in_table}" if in_table else f"{name} is not in the table"

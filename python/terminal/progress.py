@@ -70,10 +70,8 @@ class _PlainBar(Bar):
 
 class _RichBar(Bar):
     def __init__(self, shown: Progress, name: str, total: float | None, unit: str, is_part: bool = False) -> None:
-        self.shown, self.task = (
-            shown,
-            shown.add_task(printable(name), total=total, unit=unit, note="", visible=not is_part),
-        )
+        self.shown = shown
+        self.task = shown.add_task(printable(name), total=total, unit=unit, note="", visible=not is_part)
         self.start = time.monotonic()
         self.begins = self.start + is_part * _SHORT
 
