@@ -35,7 +35,7 @@ PIPELINE = "pipeline"
 """The name of a submission of all stages."""
 
 TUNE = "tune"
-"""The name of a submission that is not a stage: the workers of a search for settings."""
+"""The name of a submission that is not a stage: the workers of a hyperparameter tuning."""
 
 _OVERHEAD = 10.0  # seconds for each file, whatever its size
 _UNKNOWN = 500e6  # bytes of a file about which nothing is known

@@ -58,7 +58,7 @@ class Slurm(System):
         "sbatch",
         "log in to the machine from which the cluster's jobs are submitted",
         ["squeue", "--noheader", "--me"],
-        options=("codecs of ROOT files", "training", "search for settings", "proxy", "XRootD client", "GPU"),
+        options=("codecs of ROOT files", "training", "hyperparameter tuning", "proxy", "XRootD client", "GPU"),
     )
 
     def write(self, submission: Submission) -> None:

@@ -79,7 +79,7 @@ class JobOptions:
     python_version: str = ""
     scram_arch: str = ""
     cmssw_version: str = ""
-    # of a search for settings: the numbers of trials and workers
+    # of a hyperparameter tuning: the numbers of trials and workers
     search: Mapping[str, Optional[int]] = field(default_factory=dict)
 
 

@@ -23,7 +23,7 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
     "packages": partial(software.packages, "core"),
     "codecs of ROOT files": partial(software.packages, "data"),
     "training": partial(software.packages, "train"),
-    "search for settings": partial(software.packages, "tune"),
+    "hyperparameter tuning": partial(software.packages, "tune"),
     "disk": services.disk,
     "Kerberos": services.kerberos,
     "AFS": services.afs,
@@ -67,7 +67,7 @@ WAYS: Mapping[str, Way] = {
     "laptop": Way(
         "everything on this machine",
         (*_BASE, "codecs of ROOT files", "training"),
-        ("search for settings", "XRootD client", "proxy", "ROOT", "nanoAOD-tools", "GPU"),
+        ("hyperparameter tuning", "XRootD client", "proxy", "ROOT", "nanoAOD-tools", "GPU"),
     ),
     "lxplus": Way(
         "interactive work on lxplus, with files of the grid",

@@ -254,9 +254,9 @@ class Records:
 
         for path in task.inputs:
             if path in renewed:
-                yield Reason(f"{path} is made anew", reach(path))
+                yield Reason(f"{path} will be rebuilt", reach(path))
             elif path in touched and path not in task.core:
-                yield Reason(f"{path} is made anew", min(reach(path), Reach.AROUND))
+                yield Reason(f"{path} will be rebuilt", min(reach(path), Reach.AROUND))
         yield from self._changed_files(task, record, reach)
         before, (now, _) = record.settings, self.settings(task)
         for key in {**now, **before}:

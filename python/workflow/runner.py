@@ -52,7 +52,7 @@ class Planned:
     # fingerprints of tasks that are up to date, and whether all that follows from them was done before
     fingerprints: Collection[str] = ()
     is_settled: bool = False
-    kept: Mapping[str, Reason] = field(default_factory=dict)  # why inputs of tasks are made anew, but not their core
+    kept: Mapping[str, Reason] = field(default_factory=dict)  # why inputs of tasks will be rebuilt, but not their core
 
     @property
     def todo(self) -> list[Task]:
