@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -27,10 +26,7 @@ if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
 
 
-def _toys() -> Mapping[str, str]:
-    from MLTools.NanoML.config.fit import TOYS
-
-    return TOYS
+SHARE = {"pattern": r"100%|(?!0+(\.0*)?%)[0-9]{1,2}(\.[0-9]+)?%", "form": "a part of the data, as in 10%"}
 
 
 def _is_config(source: Path) -> bool:
@@ -45,7 +41,12 @@ def _is_config(source: Path) -> bool:
 @source_argument("source", "[CONFIG | WORKSPACE]")
 @output_option("DIRECTORY", "Write the results of a workspace there.")
 @flag("--blind", "Do not use the data of a workspace, only what is expected.")
-@option("--toys", "Toys for limit and significance of a workspace; default: auto.", "auto|never|N", type=in_form(_toys))
+@option(
+    "--toys",
+    "Toys for limit and significance of a workspace; default: auto.",
+    "auto|never|N",
+    type=in_form("MLTools.NanoML.config.fit:TOYS"),
+)
 @option(
     "--range, strengths",
     "Range of the signal strength in a workspace; default: its own.",
@@ -134,10 +135,6 @@ def _results(source: Path, at: Optional[float]) -> Path:
     return directory / chosen[0].ending
 
 
-def _shares() -> Mapping[str, str]:
-    return {"pattern": r"100%|(?!0+(\.0*)?%)[0-9]{1,2}(\.[0-9]+)?%", "form": "a part of the data, as in 10%"}
-
-
 @command(
     "nanoml unblind analysis.yaml",
     "nanoml unblind analysis.yaml SR --fraction 10% --because 'asked for by the working group'",
@@ -152,7 +149,7 @@ def _shares() -> Mapping[str, str]:
     "--fraction, part",
     "Only a part of the data, by a hash of the events.",
     "SHARE%",
-    type=in_form(_shares),
+    type=in_form(f"{__name__}:SHARE"),
     default="100%",
 )
 @option("--because", "Why now; without it, you are asked.", "TEXT")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, TypeVar
@@ -64,22 +65,17 @@ PATH: click.Path[Path] = click.Path(path_type=Path)
 """The type of arguments that are paths."""
 
 
-def in_form(form: Callable[[], Mapping[str, str]]) -> Callable[[str], str]:
-    """A type for texts in the form that a setting has, too; `form` imports its pattern, and what this is in words, when needed."""
+def in_form(place: str) -> Callable[[str], str]:
+    """A type for texts in the form that a setting has, too: "module:NAME" has its pattern, and what this is in words."""
 
     def given(text: str) -> str:
-        known = form()
-        if not re.fullmatch(known["pattern"], text):
-            raise click.BadParameter(f'"{text}": write {known["form"]}.')
+        module, _, name = place.partition(":")
+        form = getattr(importlib.import_module(module), name)
+        if not re.fullmatch(form["pattern"], text):
+            raise click.BadParameter(f'"{text}": write {form["form"]}.')
         return text
 
     return given
-
-
-def _loss() -> Mapping[str, str]:
-    from MLTools.NanoML.rootio.remote.client import LOSS
-
-    return LOSS
 
 
 def command(*examples: str, short: Optional[str] = None, **attributes: Any) -> Callable[[_Command], click.Command]:
@@ -145,7 +141,7 @@ missing_option = option(
     "--max-missing-files, max_missing_files",
     "Leave out files that cannot be read, at most so many of each dataset; the results say which.",
     "N|SHARE%",
-    type=in_form(_loss),
+    type=in_form("MLTools.NanoML.rootio.remote.client:LOSS"),
 )
 
 

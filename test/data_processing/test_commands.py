@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uproot
 
-from processes import nanoml
+from processes import nanoml, on_screen, on_terminal
 
 
 def test_skim_convert_and_score_without_a_configuration(tmp_path: Path, sample: Path, linear_model: Any) -> None:
@@ -94,3 +97,21 @@ def test_a_plan_can_be_read_by_a_script(tmp_path: Path, sample: Path) -> None:
         {"stage": "skim", "tasks": 2, "to_do": {"ZG/ZGToLLG_0": "not done yet", "ZG/ZGToLLG_1": "not done yet"}}
     ]
     assert os.listdir(tmp_path) == ["a.yaml"]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_skim_on_a_terminal_and_in_a_pipe(columns: int, tmp_path: Path, sample: Path) -> None:
+    source = sample / "ZGToLLG" / "ZGToLLG_0.root"
+    words = ["skim", "--selection", "MLTools.NanoML.trilepton:Trilepton", "--force", "-o", "out", source]
+    sent = on_terminal([sys.executable, "-m", "MLTools.NanoML.cli", *words], columns, tmp_path)
+    lines = on_screen(sent).splitlines()
+    assert max(map(len, lines)) <= columns
+    bar = next(line for line in lines if line.startswith("skim ZGToLLG_0.root"))
+    assert re.search(r"━ [0-9]+/[0-9]+ events  [0-9]+ s$", bar)
+    assert "\x1b[32m━" in sent
+    table = [line for line in lines if line.startswith("    ")]
+    assert [line.split()[0] for line in table] == ["cut", "all", "three", "Z", "W", "Z"]
+    assert len({len(line) for line in table}) == 1
+    piped = nanoml(*words, cwd=tmp_path).stderr
+    assert not re.search("[\x1b\r━]", piped)
+    assert [line for line in piped.splitlines() if line.startswith("    ")] == table
