@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 from MLTools.NanoML.stages import in_words
-from MLTools.NanoML.terminal.lines import is_terminal, printable, show, width_of, wrapped
+from MLTools.NanoML.terminal.lines import is_terminal, printable, show, wrapped
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -92,7 +92,8 @@ def say(text: str) -> None:
     if isinstance(_outer, _RichBar):  # above the bar, and with paths in one piece
         from rich.text import Text
 
-        _outer.shown.console.print(Text(wrapped(printable(text), width_of(sys.stderr))), soft_wrap=True)
+        console = _outer.shown.console  # older versions of rich hide from sys.stderr that there is a terminal
+        console.print(Text(wrapped(printable(text), console.width)), soft_wrap=True)
     else:
         show(text, sys.stderr)
 
@@ -128,7 +129,8 @@ def progress(name: str, total: float | None, unit: str = "events", is_share: boo
         yield Bar()
         return
     outer = _outer
-    with (_rich if is_terminal(sys.stderr) else _plain)(name, total, unit) as bar:
+    has_bars = isinstance(outer, _RichBar) or is_terminal(sys.stderr)
+    with (_rich if has_bars else _plain)(name, total, unit) as bar:
         _outer = bar
         try:
             yield bar
