@@ -85,7 +85,7 @@ def _show_all(page: Any, chosen: Iterable[Correction]) -> None:
     for correction in chosen:
         inputs = [f"{axis.name} ({_shortened(axis.domain)})" for axis in correction.axes.values()]
         rows.append((correction.name, "; ".join(inputs)))
-    page.table("Corrections", [TableColumn("name", "name"), TableColumn("inputs", "rest")], rows)
+    page.table("Corrections", ["name", TableColumn("inputs", "rest")], rows)
 
 
 def _show_inputs(page: Any, correction: Correction) -> None:

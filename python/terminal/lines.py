@@ -14,7 +14,7 @@ _CODES = {"bold": 1, "red": 31, "green": 32, "yellow": 33}
 _PIECE = re.compile(
     r"""(\s*)((?:
         `[^`\n]*` | "[^"\n]*"
-        | (?<![\w./-])(?:cd\ (?:'[^'\n]*'|\S+)\ &&\ )?(?:nanoml(?:\ config|\ proxy|\ submit|\ accept)?|pip|source)\ [\w./-]+
+        | (?<![\w./-])(?:cd\ (?:'[^'\n]*'|\S+)\ &&\ )?(?:nanoml(?:\ config|\ proxy|\ submit|\ accept)?|pip|source|export)\ [\w./~=-]+
           (?:\ (?:--?\w[\w-]*(?:\ [^\s-]\S*)?|'[^'\n]*'|[^\s,;]*[^\s,;\w][^\s,;]*(?=\s|$|[,;])))*
         | (?<=\d)\ (?:%|±\ (?=\d)) | \S
     )+)""",

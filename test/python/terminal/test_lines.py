@@ -30,6 +30,7 @@ def test_lines_are_broken_between_words_and_what_follows_is_indented() -> None:
         "nanoml proxy init",
         "`nanoml run analysis.yaml --from train`",
         "pip install -e .[train]",
+        "export X509_USER_PROXY=~/.globus/x509up_u1000",
         '"blind: {regions: [SR, CR]}"',
         "nanoml datasets '/DYJets*/* NANO'",
     ],
