@@ -32,7 +32,6 @@ from MLTools.NanoML.config.training import Evaluate, Export, Train
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import twin_of
-from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
@@ -82,7 +81,7 @@ def _evaluation(analysis: Analysis, era: str | None) -> Task:
     data = _compared_data(analysis, wanted, files, era)
     eras = _files_by_era(config) if era is None else {era: files}
     repeats = RepeatRequest(wanted.seeds, tuple(sorted(wanted.learning_curve)), wanted.left_out)
-    job = EvaluateJob(run, files, compare, data, eras, repeats, config.train.signal, Style(config.label))
+    job = EvaluateJob(run, files, compare, data, eras, repeats, config.train.signal, analysis.style)
     code = _settings(config, "ML_processing.evaluation.report", *MODULES)[1]
     outputs = (run / "report.html", run / "metrics.json", run / MEASURED)
     folders = (run, repeats_of(run)) if repeats != NO_REPEATS else (run,)

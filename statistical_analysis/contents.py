@@ -63,7 +63,7 @@ def agreement(
         text = f"The report of the training has the same: {listed(same, _MOST)}."
     else:
         text = "" if silent else "There is no report of a training in folds on these datasets."
-    return Answer(question, "bad" if different else "good" if same else "open", f"{text} {left}".strip())
+    return Answer(question, "bad" if different else "good" if same else "open", f"{text} {left}".strip(), "#processes")
 
 
 def _expected(path: Path) -> dict[str, Any]:

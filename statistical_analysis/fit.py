@@ -85,7 +85,7 @@ class FitJob:
 def redraw_fit(job: FitJob) -> dict[str, str]:
     """Draw the figures and the page of a fit again in another style, with the results that it had."""
     results = read_results(job.directory / "results.json")
-    return {"summary": results.summary} if isinstance(results, NoFit) else fit(job, results)
+    return _no_fit(results, job.style, job.directory) if isinstance(results, NoFit) else fit(job, results)
 
 
 def fit(job: FitJob, results: Results | None = None) -> dict[str, str]:
@@ -112,9 +112,8 @@ def fit(job: FitJob, results: Results | None = None) -> dict[str, str]:
         write_datacard(of_card, directory)
         if job.hypothesis is not None and not model.has_signal:
             write_json(directory / "workspace.json", workspace(model))
-            return _no_fit(
-                NoFit(CREATOR, f"no fit: {no_signal(model.signal)}", unblinded, model.signal, job.hypothesis), directory
-            )
+            without = NoFit(CREATOR, f"no fit: {no_signal(model.signal)}", unblinded, model.signal, job.hypothesis)
+            return _no_fit(without, job.style, directory)
         results = _results(job, model, unblinded, by_name)
         results = replace(results, processes=fitted_processes(model, origins))
     apart = [*job.apart, *([model.signal] if job.hypothesis is not None else [])]
@@ -174,11 +173,11 @@ def _whole(results: Results, model: StatisticalModel) -> Results:
     return replace(results, channels=tuple(channels))
 
 
-def _no_fit(found: NoFit, directory: Path) -> dict[str, str]:
+def _no_fit(found: NoFit, style: Style, directory: Path) -> dict[str, str]:
     """A page that says so: the other values of the parameter have fits."""
     from statistical_analysis.report.page import no_fit_report
 
-    write_text(directory / "report.html", no_fit_report(found))
+    write_text(directory / "report.html", no_fit_report(found, style, directory))
     found.write(directory / "results.json")
     return {"summary": found.summary}
 
@@ -253,7 +252,8 @@ def _write(
     from statistical_analysis.report.verdict import verdict
 
     drawn = [*draw_results(style, results, axes, right, directory), *others]
-    write_text(directory / "report.html", report(results, [*answers, *verdict(results, remarks)], drawn, directory))
+    results = replace(results, verdict=(*answers, *verdict(results, remarks)))
+    write_text(directory / "report.html", report(results, drawn, style, directory))
     results.write(directory / "results.json")  # last: it stands for all of them
 
 

@@ -10,6 +10,7 @@ from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Origin
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.report.page import Answer
 from MLTools.NanoML.schema.plain import build, content_of, plain
 
 SCHEMA = 1
@@ -190,6 +191,8 @@ class Results:
         What is expected without data, in words.
     log
         Who unblinded what, and when, with what was expected then.
+    verdict
+        What is to be said about it.
     """
 
     creator: str
@@ -213,6 +216,7 @@ class Results:
     processes: tuple[FittedProcess, ...] = ()
     expected: str = ""
     log: tuple[Unblinding, ...] = ()
+    verdict: tuple[Answer, ...] = ()
 
     @property
     def farthest(self) -> float:

@@ -15,7 +15,6 @@ from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.parallel import usable_cores
-from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
@@ -72,7 +71,7 @@ def _fit_task(
         str(hypothesis) if hypothesis else None,
         fitted,
         analysis.blinded.log,
-        Style(config.label),
+        analysis.style,
     )
     names = ("results.json", "workspace.json", "report.html", "datacard.txt", "templates.root")
     outputs = tuple(directory / name for name in names)
@@ -119,7 +118,7 @@ def limits_stage(analysis: Analysis) -> Stage | None:
         energies,
         [*config.fit.channels],
         analysis.blinded.log,
-        Style(config.label),
+        analysis.style,
     )
     outputs = tuple(layout.fit / name for name in ("results.json", "report.html"))
     code = code_of("statistical_analysis.report.limits")

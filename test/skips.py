@@ -32,6 +32,7 @@ DECLARED = {
         "name versions of ONNX Runtime by NANOML_TEST_RUNTIMES",
     ],
     "other people's files are not copied into the repository": [r"name .* by NANOML_TEST_(COMBINE|STAU)"],
+    "LaTeX is large, and only users of tables need it": ["there is no LaTeX"],
     "an example without training has no scores to check": ["is not for training"],
 }
 """Why a test may skip, with patterns of what it then says."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -26,17 +26,17 @@ from MLTools.NanoML.atomic import make_directory, replacing, write_json, write_t
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report import figures
-from MLTools.NanoML.report.page import Answer, page, table, verdict_list
-from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Style
+from MLTools.NanoML.report.page import Answer, table
+from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Document, Style
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.progress import say
 
 ORDER = (
-    "classification", "roc", "scores", "probabilities", "discriminants", "confusion", "calibration", "significance", "efficiency",
-    "sculpting", "importance", "features", "correlations", "drift", "eras", "repeats", "variations", "regression", "predictions",
-    "residuals", "loss", "regions", "data",
+    "loss", "features", "classification", "regression", "scores", "probabilities", "discriminants", "predictions", "residuals", "roc",
+    "importance", "significance", "efficiency", "sculpting", "calibration", "confusion", "correlations", "variations", "eras", "repeats",
+    "drift", "regions", "data",
 )  # fmt: skip
-"""The sections of the page; others come last."""
+"""The sections of the page, in the order in which one should look; others come last."""
 _ASKED = (
     "classification",
     "regression",
@@ -49,6 +49,8 @@ _ASKED = (
     "data",
 )
 """The sections with answers, in their order."""
+_SHOWN_AT = {"Better than a BDT?": "roc", "Overtrained?": "scores", "Separated?": "roc"}
+"""The sections that show what is asked for, where these are not those that answer."""
 _FEW = 100  # effective events of a class
 
 
@@ -132,7 +134,7 @@ def measured(directory: Path) -> Evaluation:
 def draw_report(description: TrainingDescription, found: Evaluation, directory: Path, style: Style) -> None:
     """Draw the figures of what was measured, and write the report with them."""
     drawn = _draw(found, style, directory)
-    write_text(directory / "report.html", _report(description, found, verdict(found), drawn, directory))
+    write_text(directory / "report.html", _report(description, found, verdict(found), drawn, style, directory))
 
 
 def _evaluation(of: Measurement, kinds: Sequence[type[Part]]) -> Evaluation:
@@ -168,8 +170,15 @@ def _draw(found: Evaluation, style: Style, directory: Path) -> list[str]:
 def verdict(found: Evaluation) -> list[Answer]:
     """Answers to what one wants to know about a training: none is good with too few effective events."""
     kinds = sorted(found.sections, key=lambda it: _ASKED.index(it.name) if it.name in _ASKED else len(_ASKED))
-    answers = [answer for kind in kinds for answer in kind.answers(found)]
+    shown = {kind.name for kind, it in found.sections.items() if it is not None and kind.caption.title}
+    answers = [_linked(answer, kind.name, shown) for kind in kinds for answer in kind.answers(found)]
     return [*(_with_enough_events(it, found.too_few) for it in answers), _sound(found)]
+
+
+def _linked(answer: Answer, name: str, shown: Collection[str]) -> Answer:
+    """With a link to a section that is `shown`: the one that answers, if the answer itself names none."""
+    place = _SHOWN_AT.get(answer.question, name)
+    return answer if answer.link else replace(answer, link=f"#{place if place in shown else 'numbers'}")
 
 
 def _with_enough_events(answer: Answer, too_few: str) -> Answer:
@@ -180,15 +189,19 @@ def _with_enough_events(answer: Answer, too_few: str) -> Answer:
 
 
 def _sound(found: Evaluation) -> Answer:
-    question, effective = "Enough events?", {name: it.effective for name, it in found.events.classes.items()}
+    question, link, effective = (
+        "Enough events?",
+        "#numbers",
+        {name: it.effective for name, it in found.events.classes.items()},
+    )
     listed = ", ".join(f"{name} {number:,.0f}" for name, number in effective.items())
     text = f"Effective numbers of tested events, (sum of w)² / sum of w²: {listed}."
     few = [name for name, number in effective.items() if number < _FEW]
     if found.too_few:
-        return Answer(question, "bad", f"{text} Nothing can be concluded from so few: {found.too_few}.")
+        return Answer(question, "bad", f"{text} Nothing can be concluded from so few: {found.too_few}.", link)
     if few:
-        return Answer(question, "look", f"{text} That is few for {', '.join(few)}: mind the errors.")
-    return Answer(question, "good", text)
+        return Answer(question, "look", f"{text} That is few for {', '.join(few)}: mind the errors.", link)
+    return Answer(question, "good", text, link)
 
 
 def _report(
@@ -196,6 +209,7 @@ def _report(
     found: Evaluation,
     answers: Sequence[Answer],
     drawn: Sequence[str],
+    style: Style,
     directory: Path,
 ) -> str:
     """The report as HTML, with the figures that are `drawn` in a directory."""
@@ -208,29 +222,22 @@ def _report(
         *(block for each in shown for block in each.blocks(found, drawn)),
         Block("provenance", "Where this comes from", provenance(description, found.created, compared, found.hidden)),
     ]
-    links = "".join(f'<li><a href="#{it.anchor}">{escape(it.title)}</a></li>' for it in blocks)
-    parts = [
-        '<p class="dim">All numbers and plots, except those marked as training, are from events that the network in '
-        "question has not seen in its training. Everything shown is also in metrics.json, and every plot is next to "
-        "this page as PDF.</p>",
-        verdict_list(answers),
-        *(f'<p class="note">{escape(text)}</p>' for text in found.notes),
-        f"<nav><b>Contents</b><ul>{links}</ul></nav>",
-        *(it.html(directory) for it in blocks),
-    ]
-    return page(_title(found), parts)
-
-
-def _title(found: Evaluation) -> str:
-    of_era, measured, regression = (
-        f" of {found.era}" if found.era else "",
-        found.of(Classification),
-        found.of(Regression),
+    lead = (
+        f'<p class="result">{escape(_subject(found))}</p><p class="dim">All numbers and plots, except those marked as training, are '
+        "from events that the network in question has not seen in its training. Everything shown is also in metrics.json, and every "
+        "plot is next to this page as PDF.</p>"
     )
-    what = f"regression of {', '.join(regression.targets)}" if regression else ""
+    title = f"Training report of {found.era}" if found.era else "Training report"
+    return Document(title, f"{directory.name}/report.html", lead, answers, blocks, found.notes).html(style, directory)
+
+
+def _subject(found: Evaluation) -> str:
+    measured, regression = found.of(Classification), found.of(Regression)
+    what = [f"Regression of {', '.join(regression.targets)}."] if regression else []
     if measured:
-        what = f"{measured.signal} among {', '.join(found.classes)}"
-    return f"Training report{of_era}: {what}"
+        others = [name for name in found.classes if name != measured.signal]
+        what.append(f"{measured.signal} against {', '.join(others)}.")
+    return " ".join(what)
 
 
 def _numbers(found: Evaluation) -> str:

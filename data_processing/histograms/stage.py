@@ -111,7 +111,7 @@ def draw_stage(analysis: Analysis) -> Optional[Stage]:
     energies = {name: era.energy for name, era in config.eras.items()}
     code = code_of("data_processing.histograms.draw", "data_processing.histograms.yields")
     outputs = (page, *(page.with_name(f"yields.{suffix}") for suffix in ("md", "tex")))
-    job = DrawJob(source, page, energies, Style(config.label))
+    job = DrawJob(source, page, energies, analysis.style)
     task = Task.of("draw", "all", _draw, job, code, outputs=outputs, folders=(page.parent,))
     return Stage("draw", [task])
 
@@ -132,7 +132,7 @@ def _draw(job: DrawJob) -> dict[str, Any]:
 
     templates, folder = Templates.read(job.source), job.page.parent
     drawn = draw_histograms(job.style, templates, folder, job.energies)
-    write_tables(templates, folder, drawn)
+    write_tables(templates, folder, drawn, job.style)
     return {"figures": len(drawn)}
 
 

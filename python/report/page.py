@@ -4,74 +4,133 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Sequence
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
+from typing import Optional
 
 _STYLE = """
-:root { --line: #d5d9e0; --soft: #f5f6f8; --text: #1f2328; --dim: #57606a; }
+:root { color-scheme: light dark; --back: #fff; --line: #d5d9e0; --soft: #f5f6f8; --text: #1f2328; --dim: #57606a; --link: #1a56b0;
+  --note: #fdf3e3; --alarm: #a3161f; --care: #7d4a00; }
+@media screen and (prefers-color-scheme: dark) { :root { --back: #14181d; --line: #3b424b; --soft: #1e242b; --text: #e4e7eb; --dim: #a9b2bd;
+  --link: #86b7ff; --note: #2e2615; --alarm: #ff9a9f; --care: #f5bd6b; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
-body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; color: var(--text); max-width: 66rem;
-  margin: 0 auto; padding: 1.5rem 1rem 4rem; overflow-wrap: break-word; }
+body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; color: var(--text); background: var(--back); max-width: 72rem;
+  margin: 0 auto; padding: 1rem 1rem 4rem; overflow-wrap: break-word; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: .5rem 0; }
 h2 { font-size: 1.25rem; margin: 2.6rem 0 .6rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
-p { max-width: 48rem; }
-a { color: #1f5fbf; text-decoration: none; } a:hover { text-decoration: underline; }
+p, .more { max-width: 48rem; }
+a { color: var(--link); } nav a { text-decoration: none; } a:hover { text-decoration: underline; }
+code { font-size: .92em; overflow-wrap: anywhere; }
 .dim { color: var(--dim); } .result { font-size: 1.15rem; }
+.pages { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: .2rem 0 .5rem; border-bottom: 1px solid var(--line); }
+.pages a[aria-current] { color: var(--text); font-weight: 600; }
+.key { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1.2rem 0; padding: 0; list-style: none; }
+.key li { flex: 1 1 14rem; background: var(--soft); border-radius: 4px; padding: .7rem 1rem; }
+.key b { display: block; font-size: 1.5rem; line-height: 1.3; }
 .verdict { list-style: none; margin: 1.2rem 0; padding: 0; display: grid; gap: .6rem; }
 .verdict li { border-left: 5px solid; border-radius: 3px; padding: .55rem .9rem; background: var(--soft); }
-.verdict b { display: inline-block; margin-right: .4rem; }
-.verdict .state { font-size: .8rem; font-weight: 600; padding: .05rem .45rem; border-radius: 1rem; color: #fff;
-  margin-right: .5rem; white-space: nowrap; }
-.good { border-color: #2f7ed8 !important; } .good .state { background: #2f6fc4; }
-.look { border-color: #f89c20 !important; } .look .state { background: #9a5b00; }
-.bad { border-color: #e42536 !important; } .bad .state { background: #c01a2a; }
-.open { border-color: #9c9ca1 !important; } .open .state { background: #63676e; }
-.note { background: #fdf3e3; border-left: 5px solid #f89c20; border-radius: 3px; padding: .55rem .9rem; margin: .5rem 0;
+.verdict b { margin-right: .3rem; }
+.state { font-size: .8rem; font-weight: 600; padding: .05rem .45rem; border-radius: 1rem; color: #fff; margin-right: .5rem;
+  white-space: nowrap; }
+.good { border-color: #2f7ed8 !important; } .good .state { background: #2a66b5; }
+.look { border-color: #f89c20 !important; } .look .state { background: #8f5400; }
+.bad { border-color: #e42536 !important; } .bad .state { background: #b91927; }
+.open { border-color: #9c9ca1 !important; } .open .state { background: #5d6168; }
+.more, .more summary { color: var(--dim); } .more p { margin: .2rem 0; } summary { cursor: pointer; }
+.note { background: var(--note); border-left: 5px solid #f89c20; border-radius: 3px; padding: .55rem .9rem; margin: .5rem 0;
   max-width: none; }
-nav { background: var(--soft); border-radius: 4px; padding: .7rem 1rem; margin: 1.2rem 0; }
-nav ul { margin: .3rem 0 0; padding: 0; list-style: none; columns: 15rem; } nav li { padding: .15rem 0; }
+.contents { background: var(--soft); border-radius: 4px; padding: .7rem 1rem; margin: 1.2rem 0; }
+.contents ul { margin: .3rem 0 0; padding: 0; list-style: none; columns: 15rem; } .contents li { padding: .15rem 0; }
 .scroll { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .95rem; }
-th, td { padding: .35rem 1.1rem .35rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid #e8eaee; }
-th { border-bottom: 1px solid #8b949e; font-weight: 600; }
+th, td { padding: .35rem 1.1rem .35rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+thead th, thead td { border-bottom: 1px solid var(--dim); font-weight: 600; }
 .numbers td { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .facts td:first-child { white-space: nowrap; color: var(--dim); } .facts td { overflow-wrap: anywhere; }
-.numbers td:first-child, .numbers td:last-child { white-space: normal; min-width: 6.5rem; }
-figure { margin: 1rem 0; } figure img { display: block; max-width: 100%; height: auto; }
-img.narrow { width: 40rem; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem; } .figures img { max-width: 100%; } .figures img.narrow { width: 31rem; }
-.figures img.small { width: 20rem; } .figures img.wide { width: 43rem; }
+.numbers td:first-child, .numbers td:last-child { white-space: normal; min-width: 9rem; }
+figure { margin: 1rem 0; } figure img, figure svg { display: block; max-width: 100%; height: auto; }
+img { background: #fff; border-radius: 3px; }
+img.narrow, img.small { width: 40rem; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem; } .figures img { max-width: 100%; } .figures img.narrow { width: 34rem; }
+.figures img.small { width: 22rem; } .figures img.wide { width: 45.5rem; }
 figcaption { max-width: 48rem; margin-top: .6rem; } figcaption p { margin: .3rem 0; }
-.worry b { color: #a3161f; }
+.watch { color: var(--dim); font-size: .92rem; } .alarm { color: var(--alarm); } .care { color: var(--care); }
+@media (min-width: 62rem) {
+  section > figure.narrow, section > figure.small { display: grid; grid-template-columns: 40rem minmax(0, 1fr); gap: 1.5rem; }
+}
 @media (max-width: 40rem) {
-  body { font-size: 15px; padding: 1rem .8rem 3rem; } h1 { font-size: 1.35rem; } h2 { font-size: 1.12rem; }
+  body { font-size: 15px; padding: .6rem .8rem 3rem; } h1 { font-size: 1.35rem; } h2 { font-size: 1.12rem; }
   table { font-size: .85rem; } th, td { padding-right: .8rem; }
-  figure img.wide { max-width: none; width: 54rem; }
+  figure img.wide { max-width: none; width: 54rem; } figure svg { max-width: none; width: 38rem; }
 }
 @media print {
   @page { margin: 15mm; }
-  body { font-size: 10pt; max-width: none; padding: 0; } nav { display: none; } a { color: inherit; }
+  body { font-size: 10pt; max-width: none; padding: 0; } nav, .more summary { display: none; }
+  a { color: inherit; text-decoration: none; }
+  .more::details-content { content-visibility: visible; }
   .scroll { overflow: visible; } table { font-size: 8.5pt; } .numbers td { white-space: normal; }
-  .verdict li, .note, nav { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
+  .verdict li, .note, .key li { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   h2 { break-after: avoid; margin-top: 1.2rem; } section.figure, figure, tr, li { break-inside: avoid; }
   figure img { max-height: 100mm; width: auto !important; max-width: 100%; }
   figure img.wide { max-height: 180mm; }
 }
 """
 
-_STATES = {"good": "✓ fine", "look": "! have a look", "bad": "✗ worrying", "open": "? no answer"}
+_STATES = {"bad": "✗ worrying", "look": "! have a look", "open": "? no answer", "good": "✓ fine"}
+"""The states of answers in words, the most severe first."""
+_TAGS = re.compile(r"(<(style|code|svg)\b.*?</\2>|<[^>]*>)", re.DOTALL)
+_POWER = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-])0*(\d+)(?![\w.])")
+_MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)")
+_PER_CENT = re.compile(r"(?<=\d)\s?%")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z(])")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer to a question; its state is "good", "look" (at the plots), "bad", or "open" if nothing shows either."""
+    """An answer to a question; its state is "good", "look" (at the plots), "bad", or "open" if nothing shows either.
+
+    Attributes
+    ----------
+    link
+        Where it is shown: "#pulls" on the same page.
+    """
 
     question: str
     state: str
     text: str
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Site:
+    """The pages of an analysis: its name, and the title and place of each in its work directory."""
+
+    name: str = ""
+    pages: tuple[tuple[str, str], ...] = ()
+
+    def titled(self, what: str) -> str:
+        """The title of a page: "Training report: wz"."""
+        return f"{what}: {self.name}" if self.name else what
+
+    def navigation(self, here: str) -> str:
+        """Links to all pages from the one at a place."""
+        links = []
+        for title, place in self.pages:
+            current = ' aria-current="page"' if place == here else ""
+            links.append(
+                f'<a href="{escape(os.path.relpath(place, os.path.dirname(here) or "."))}"{current}>{escape(title)}</a>'
+            )
+        return (
+            f'<header><nav class="pages" aria-label="Pages of the analysis">{"".join(links)}</nav></header>'
+            if links
+            else ""
+        )
 
 
 def state_of(value: float, limits: tuple[float, float]) -> str:
@@ -88,12 +147,12 @@ def digits(value: float, count: int) -> str:
     return f"{value:,.0f}" if "e+" in text else text
 
 
-def with_error(value: float, error: float) -> str:
-    """A measured number as text, with two digits of its error: "70 ± 18", "1.00 ± 0.41"."""
-    return f"{rounded(value, error)} ± {rounded(error, error)}"
+def with_error(value: float, *errors: float) -> str:
+    """A measured number as text, with two digits of its largest error: "70 ± 18", "1.00 ± 0.41", "374 ± 22 ± 9"."""
+    return " ± ".join(rounded(it, max(errors)) for it in (value, *errors))
 
 
-def rounded(value: float, error: float) -> str:
+def rounded(value: float, error: float = 0.0) -> str:
     """A number with as many decimals as two digits of its error have, or with three digits if there is no error."""
     if not 0 < error < math.inf:
         return digits(value, 3)
@@ -101,41 +160,78 @@ def rounded(value: float, error: float) -> str:
     return f"{round(value, decimals) + 0.0:,.{decimals}f}"  # without -0
 
 
-def page(title: str, parts: Iterable[str]) -> str:
-    """The page as HTML, with its title as text and its parts as HTML."""
+def typeset(html: str) -> str:
+    """HTML with real minus signs, powers of ten, one form of per cent, and code for what is in backticks."""
+    parts = _TAGS.split(html)
+    return "".join(it if number % 3 else _typeset(it) for number, it in enumerate(parts) if number % 3 < 2)
+
+
+def _typeset(text: str) -> str:
+    parts = text.split("`")
+    for number in range(0, len(parts), 2):
+        found = _POWER.sub(lambda it: f"{it[1]} &times; 10<sup>{it[2].strip('+')}{it[3]}</sup>", parts[number])
+        parts[number] = _PER_CENT.sub(" %", _MINUS.sub("\u2212", found).replace("<sup>-", "<sup>\u2212"))
+    parts[1::2] = [f"<code>{it}</code>" for it in parts[1::2]]
+    return "".join(parts)
+
+
+def page(title: str, parts: Iterable[str], site: Site = Site(), here: str = "") -> str:
+    """The page at a place of a work directory as HTML, with its title as text and its parts as HTML."""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style>"
     )
     body = "\n".join([f"<h1>{escape(title)}</h1>", *parts])
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
+    found = f"{site.navigation(here)}\n<main>\n{body}\n</main>"
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{typeset(found)}\n</body></html>\n'
 
 
-def verdict_list(answers: Sequence[Answer]) -> str:
-    """All answers, with their states."""
-    lines = (
-        f'<li class="{it.state}"><span class="state">{_STATES[it.state]}</span><b>{escape(it.question)}</b>'
-        f"{escape(it.text)}</li>"
-        for it in answers
-    )
+def by_severity(answers: Iterable[Answer]) -> list[Answer]:
+    """Answers, the most severe first."""
+    return sorted(answers, key=lambda it: [*_STATES].index(it.state))
+
+
+def verdict_list(answers: Iterable[Answer], titles: Mapping[str, str] = MappingProxyType({})) -> str:
+    """All answers by severity: of each the first sentence, and a link to where it is shown, with its title; the rest is folded."""
+    lines = []
+    for it in by_severity(answers):
+        text, *rest = _SENTENCE.split(it.text, maxsplit=1)
+        link = (
+            f' <a href="{escape(it.link)}">{escape(titles.get(it.link) or titles.get(it.link.partition("#")[0], "Look"))}</a>'
+            if it.link
+            else ""
+        )
+        lines.append(
+            f'<li class="{it.state}"><span class="state">{_STATES[it.state]}</span><b>{escape(it.question)}</b> {escape(text)}{link}'
+            f"{folded('More', f'<p>{escape(rest[0])}</p>') if rest else ''}</li>"
+        )
     return f'<ul class="verdict">{"".join(lines)}</ul>'
+
+
+def folded(title: str, content: str) -> str:
+    """HTML that is shown on demand, and on paper."""
+    return f'<details class="more"><summary>{escape(title)}</summary>{content}</details>'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table that scrolls where it is too wide; cells but the first of a row are numbers."""
-    titles = "".join(f"<th>{escape(text)}</th>" for text in head)
+    titles = "".join(f'<th scope="col">{escape(text)}</th>' if text else "<td></td>" for text in head)
     lines = ("".join(f"<td>{escape(text)}</td>" for text in row) for row in rows)
     header = f"<thead><tr>{titles}</tr></thead>" if any(head) else ""
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     kind = "numbers" if header else "facts"
-    return f'<div class="scroll"><table class="{kind}">{header}<tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll" tabindex="0"><table class="{kind}">{header}<tbody>{body}</tbody></table></div>'
 
 
-def figure(image: Path, title: str, kind: str, caption: str = "") -> str:
-    """A PNG file as a part of the page; its kind is "wide" or "narrow", the caption is HTML."""
-    content = base64.b64encode(image.read_bytes()).decode()
+def figure(name: str, directory: Optional[Path], alternative: str, kind: str, caption: str = "") -> str:
+    """A PNG file as a part of the page, or beside it without a directory, with what is said instead of it.
+
+    Its kind is "wide", "narrow" or "small", the caption is HTML.
+    """
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return (
-        f'<figure><div class="scroll"><img alt="{escape(title)}" class="{kind}" src="data:image/png;base64,{content}"></div>'
-        f"{below}</figure>"
-    )
+    source = f"{name}.png"
+    if directory is not None:
+        source = f"data:image/png;base64,{base64.b64encode((directory / source).read_bytes()).decode()}"
+    image = f'<img alt="{escape(alternative)}" class="{kind}" src="{source}">'
+    shown = image if directory is not None else f'<a href="{name}.pdf">{image}</a>'
+    return f'<figure class="{kind}"><div class="scroll" tabindex="0">{shown}</div>{below}</figure>'

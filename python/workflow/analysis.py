@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
+from MLTools.NanoML.report.page import Site
+from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.stages import Declaration, import_part
+from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.unblinding import Blinded, blinded
 
 if TYPE_CHECKING:
@@ -35,6 +39,15 @@ class Analysis:
         datasets = import_part("data_processing.datasets.datasets")
         found: Mapping[str, list[str]] = datasets.resolve_datasets(self.config)
         return found
+
+    @cached_property
+    def style(self) -> Style:
+        """The style of all figures and pages."""
+        layout, path = Layout.of(self.config), Path(self.config.document.name)
+        # `nanoml init` names the directory, not the file
+        name = self.config.base.resolve().name if path.stem == "analysis" else path.stem
+        pages = ((title, page.relative_to(layout.workdir).as_posix()) for title, page in layout.pages(self.config))
+        return Style(self.config.label, Site(name, tuple(pages)))
 
     def left_out(self, dataset: str) -> set[str]:
         """The files of a dataset that are missing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
@@ -76,6 +77,16 @@ class Layout:
     def fit(self) -> Path:
         """Directory of the fit: model, results and report."""
         return self.workdir / "fit"
+
+    def pages(self, config: Config) -> Iterator[tuple[str, Path]]:
+        """The pages that an analysis asks for, each with its title: first the one about all of it."""
+        yield "Analysis", self.workdir / "index.html"
+        for era in config.trainings if config.train is not None else ():
+            yield f"Training {era}" if era else "Training", self.report(era)
+        if config.histogram:
+            yield "Histograms", self.histograms(".html")
+        if config.fit is not None:
+            yield "Fit", self.fit / "report.html"
 
     @property
     def unblinded(self) -> Path:

@@ -130,6 +130,9 @@ def execute(config: Config, names: Sequence[str], force: bool, settle: Callable[
             _look_again(workdir)
         record_declared(config)
         todo = _run(config, names, force)
+        from MLTools.NanoML.workflow.overview import write_overview  # not needed to plan
+
+        write_overview(Analysis(config), any(each.reasons for each in todo))
     for each in todo:
         here = Path.cwd()
         for path in results(config, each.stage):

@@ -16,16 +16,22 @@ from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.report.figures import BACKGROUNDS, LEGEND, SIGNAL, in_style, save, single
-from MLTools.NanoML.report.page import digits, figure, page, table
-from MLTools.NanoML.report.section import Style
+from MLTools.NanoML.report.page import digits, table
+from MLTools.NanoML.report.section import Block, Caption, Document, Style
 from MLTools.NanoML.schema.plain import plain
 from statistical_analysis.asymptotic import BANDS
 from statistical_analysis.limits import Limits, LimitsJob, Point, in_words, together
-from statistical_analysis.report.page import unblindings
+from statistical_analysis.report.page import lead_of, unblindings
 from statistical_analysis.report.plots import ONE_SIGMA, TWO_SIGMA
 from statistical_analysis.results import LEVEL, SCHEMA, Limit, Significance, read_results
 
 _DECADES = 12  # of p-values that are shown
+_PROBABILITIES = Caption(
+    "Local p-values",
+    "The probability that background alone gives such an excess, or a larger one, at this value. It does not account for how many "
+    "values were tried.",
+    is_small=True,
+)
 _UNKNOWN = Significance(np.nan, np.nan)  # a gap
 Floats = NDArray[np.float64]
 
@@ -37,7 +43,7 @@ def collect(job: LimitsJob) -> dict[str, str]:
     directory = make_directory(job.directory)
     channels = [it for each in templates.histograms for it in each.channels if it.region in job.regions]
     drawn = draw_limits(job.style, limits, templates.conditions(channels, job.energies), directory)
-    write_text(directory / "report.html", limits_report(limits, drawn, directory, job.log))
+    write_text(directory / "report.html", limits_report(limits, drawn, job.style, directory, job.log))
     write_json(directory / "results.json", {"schema": SCHEMA, **plain(limits)})
     return {"summary": limits.summary}
 
@@ -129,34 +135,33 @@ def _factor(limits: Limits, point: Point) -> float:
     return point.cross_section if limits.is_cross_section and point.cross_section is not None else 1.0
 
 
-def limits_report(limits: Limits, drawn: Sequence[str], directory: Path, log: Sequence[Unblinding] = ()) -> str:
+def limits_report(
+    limits: Limits, drawn: Sequence[str], style: Style, directory: Path, log: Sequence[Unblinding] = ()
+) -> str:
     """The page as HTML, with the figures that are `drawn` in a directory."""
-    state = limits.unblinded or "blind: all data here are expected ones, in all channels"
-    caption = (
+    reading = (
         "The upper limit by CLs at each value, with the bands in which it is expected without a signal. Where it is below the red line, "
         f"the signal as given is excluded. There are samples at {', '.join(f'{it.value:.9g}' for it in limits.points)}: the lines between "
         "them are straight in the logarithm of the limit."
-    )
-    probabilities = (
-        "The probability that background alone gives such an excess, or a larger one, at this value. It does not account for how many "
-        "values were tried."
     )
     links = (
         f'<li><a href="{it.fit}/report.html">{escape(limits.parameter)} = {it.value:.9g}</a></li>'
         for it in limits.points
     )
-    parts = [
-        f'<p class="result">{escape(_verdict(limits))}</p>',
-        f'<p class="dim">{escape(state[0].upper() + state[1:])}. All numbers are also in results.json, and every figure is next to this '
-        f"page as PDF. {escape(limits.creator)}.</p>",
-        f"<nav>The fits, each with its verdict:<ul>{''.join(links)}</ul></nav>",
-        f"<h2>Limits</h2>{figure(directory / 'limits.png', 'limits', 'narrow', escape(caption))}{_table(limits)}",
+    blocks = [
+        Block("limits", "Limits", "", [("limits", Caption("Limits", reading, is_small=True))], True),
+        Block("numbers", "Numbers", _table(limits)),
+        *(
+            Block("pvalues", "Local p-values", "", [("pvalues", _PROBABILITIES)], True)
+            for name in drawn
+            if name == "pvalues"
+        ),
+        Block("fits", "The fits, each with its verdict", f"<ul>{''.join(links)}</ul>"),
+        *unblindings(log, ""),
     ]
-    if "pvalues" in drawn:
-        image = figure(directory / "pvalues.png", "p-values", "narrow", escape(probabilities))
-        parts.append(f"<h2>Local p-values</h2>{image}")
-    parts.append(unblindings(log, ""))
-    return page(f"Limits on {limits.signal} by {limits.parameter}", parts)
+    lead = lead_of(_verdict(limits), limits.unblinded, limits.creator)
+    title = f"Limits on {limits.signal} by {limits.parameter}"
+    return Document(title, "fit/report.html", lead, (), blocks).html(style, directory)
 
 
 def _verdict(limits: Limits) -> str:

@@ -2,81 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.errors import listed
-from MLTools.NanoML.report.page import Answer, digits, figure, page, rounded, table, verdict_list, with_error
+from MLTools.NanoML.report.page import Answer, digits, rounded, table, with_error
+from MLTools.NanoML.report.section import Block, Caption, Document, Style
 from statistical_analysis.report.plots import FIGURES
-from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results
+from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results, Yields
 
 _MOST = 4  # names in a cell of a table
+_SMOOTHED = "smoothed_"  # what the names of their figures begin with
+_STACK = Caption(
+    "",
+    "The events of each process, with the uncertainty of their sum, and below what data are to be compared with.",
+    is_small=True,
+)
+_RATIOS = Caption(
+    "Smoothed variations",
+    "Ratios of variations to nominal events, as the fit uses them and before they were smoothed; those that smoothing changes most.",
+    "What is smoothed away is larger than the statistical errors of the nominal events, which the band shows.",
+)
 
 
-def report(results: Results, answers: Sequence[Answer], drawn: Sequence[str], directory: Path) -> str:
+def report(results: Results, drawn: Sequence[str], style: Style, directory: Path) -> str:
     """The page as HTML, with the figures that are `drawn` in a directory."""
-    parts = [
-        *_head(results),
-        _processes(results),
-        verdict_list(answers),
-        f"<h2>Result</h2>{_numbers(results)}",
-        f"<h2>Uncertainty of the signal strength</h2>{_breakdown(results)}",
-        *(
-            f"<h2>{it.title}</h2>"
-            f"{figure(directory / f'{name}.png', it.title, 'narrow' if it.is_small else 'wide', it.reading)}"
-            for name, (it, _) in FIGURES.items()
-            if name in drawn
-        ),
-        *(_channel(directory, each) for each in results.channels),
-        _smoothed(directory, [name for name in drawn if name.startswith("smoothed_")]),
-        f"<h2>Parameters</h2>{_parameters(results)}",
-        unblindings(results.log, results.expected),
+    blocks = [
+        Block("result", "Result", _numbers(results)),
+        Block("uncertainty", "Uncertainty of the signal strength", _breakdown(results)),
+        *(Block(name, it.title, "", [(name, it)], True) for name, (it, _) in FIGURES.items() if name in drawn),
+        *(_channel(each, drawn) for each in results.channels),
+        *_smoothed([name for name in drawn if name.startswith(_SMOOTHED)]),
+        Block("parameters", "Parameters", _parameters(results)),
+        *_processes(results),
+        *unblindings(results.log, results.expected),
     ]
-    return page(_title(results), parts)
+    return _document(results, directory, results.verdict, blocks).html(style, directory)
 
 
-def unblindings(log: Sequence[Unblinding], expected: str) -> str:
+def unblindings(log: Sequence[Unblinding], expected: str) -> Iterator[Block]:
     """Who looked at which data, when, why, and what was expected then and, if that is one number, is now."""
     rows = [("expected now", expected)] if expected else []
     for it in reversed(log):
         rows = [(f"{it.at[:10]}, {it.who}", f"{it.what}: {it.because}"), ("expected then", it.expected), *rows]
-    return f"<h2>Unblinding</h2>{table(['', ''], rows)}" if log else ""
+    if log:
+        yield Block("unblinding", "Unblinding", table(["", ""], rows))
 
 
-def no_fit_report(found: NoFit) -> str:
+def no_fit_report(found: NoFit, style: Style, directory: Path) -> str:
     """The page about a hypothesis without a fit, as HTML."""
-    return page(_title(found), _head(found))
+    return _document(found, directory).html(style, directory)
 
 
-def _title(results: Results | NoFit) -> str:
-    at = f" at {results.hypothesis}" if results.hypothesis else ""
-    return f"Fit of the strength of {results.signal}{at}"
+def _document(
+    results: Results | NoFit, directory: Path, answers: Sequence[Answer] = (), blocks: Sequence[Block] = ()
+) -> Document:
+    title, here = f"Fit of the strength of {results.signal}", "fit/report.html"
+    lead = lead_of(results.summary, results.unblinded, results.creator, is_drawn=bool(blocks))
+    if results.hypothesis:
+        title, here = f"{title} at {results.hypothesis}", f"fit/{directory.name}/report.html"
+        lead += '<p><a href="../report.html">All fits</a></p>'
+    return Document(title, here, lead, answers, blocks)
 
 
-def _head(results: Results | NoFit) -> list[str]:
-    state = results.unblinded or "blind: all data here are expected ones, in all channels"
-    files = "All numbers are also in results.json"
-    if isinstance(results, Results):
-        files += ", and every figure is next to this page as PDF"
-    return [
-        f'<p class="result">{escape(results.summary)}</p>',
-        f'<p class="dim">{escape(state[0].upper() + state[1:])}. {files}. {escape(results.creator)}.</p>',
-        '<p><a href="../report.html">All fits</a></p>' if results.hypothesis else "",
-    ]
+def lead_of(summary: str, unblinded: str | None, creator: str, is_drawn: bool = True) -> str:
+    """What a page about fits begins with: the result, which data it is of, and where else the numbers are."""
+    state = unblinded or "blind: all data here are expected ones, in all channels"
+    files = (
+        f"All numbers are also in results.json{', and every figure is next to this page as PDF' if is_drawn else ''}"
+    )
+    return (
+        f'<p class="result">{escape(summary[:1].upper() + summary[1:])}</p>'
+        f'<p class="dim">{escape(state[0].upper() + state[1:])}. {files}. {escape(creator)}.</p>'
+    )
 
 
-def _processes(results: Results) -> str:
+def _processes(results: Results) -> Iterator[Block]:
     """What is in the fit."""
     rows = []
     for it in results.processes:
-        yields = [{each.sample: digits(sum(each.events), 4) for each in channel.before} for channel in results.channels]
+        yields = [{each.sample: _total(each) for each in channel.before} for channel in results.channels]
         origin = (listed(it.origin.datasets, _MOST), "data" if it.origin.is_from_data else "simulation")
         events = (each.get(it.name, "") for each in yields)
         rows.append((it.name, *origin, *events, listed(it.uncertainties, _MOST)))
-    head = ["process", "datasets", "from", *(it.name for it in results.channels), "uncertainties"]
-    return f"<h2>What is in this fit</h2>{table(head, rows)}" if rows else ""
+    if rows:
+        head = ["process", "datasets", "from", *(it.name for it in results.channels), "uncertainties"]
+        yield Block("processes", "What is in this fit", table(head, rows))
+
+
+def _total(found: Yields) -> str:
+    return digits(sum(found.events), 3)
 
 
 def _numbers(results: Results) -> str:
@@ -118,29 +136,22 @@ def _deviations(value: float, error: float | None) -> str:
     return f"{value:.2f}" + (f" ± {error:.1g}" if error is not None else " (asymptotic)")
 
 
-def _channel(directory: Path, channel: Channel) -> str:
+def _channel(channel: Channel, drawn: Sequence[str]) -> Block:
     after = {it.sample: it for it in channel.after}
-    rows = []
-    for before in channel.before:
-        fitted = after[before.sample]
-        rows.append((before.sample, digits(sum(before.events), 4), digits(sum(fitted.events), 4)))
+    rows = [(it.sample, _total(it), _total(after[it.sample])) for it in channel.before]
     if channel.observed is not None:
         rows.append(("data", f"{sum(channel.observed):.0f}", f"{sum(channel.observed):.0f}"))
     rows.sort(key=lambda row: row[0] in (TOTAL, "data"))
-    names = (f"{stage}_{channel.name}" for stage in ("before", "after"))
-    images = "".join(figure(directory / f"{name}.png", name, "narrow") for name in names)
     numbers = table(["", "events before the fit", "events after the fit"], rows)
     note = f'<p class="dim">{escape(channel.note)}</p>' if channel.note else ""
-    return f'<h2>Channel {escape(channel.name)}</h2>{note}{numbers}<div class="figures">{images}</div>'
+    names = [name for name in drawn if name.partition("_")[2] == channel.name and not name.startswith(_SMOOTHED)]
+    figures = [(name, replace(_STACK, title=f"{channel.name}, {name.partition('_')[0]} the fit")) for name in names]
+    return Block(f"channel_{channel.name}", f"Channel {channel.name}", note + numbers, figures)
 
 
-def _smoothed(directory: Path, names: Sequence[str]) -> str:
-    text = (
-        "Ratios of variations to nominal events, as the fit uses them and before they were smoothed; those that smoothing changes most. "
-        "What is smoothed away should be no larger than the statistical errors of the nominal events, which the band shows."
-    )
-    figures = "".join(figure(directory / f"{name}.png", name, "wide") for name in names)
-    return f'<h2>Smoothed variations</h2><p class="dim">{text}</p>{figures}' if names else ""
+def _smoothed(names: Sequence[str]) -> Iterator[Block]:
+    if names:
+        yield Block("smoothed", "Smoothed variations", "", [(name, _RATIOS) for name in names], True)
 
 
 def _parameters(results: Results) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,15 +24,9 @@ _MOST = 8  # names in a sentence
 
 def verdict(results: Results, remarks: Sequence[Remark] | None) -> list[Answer]:
     """Answers to what one wants to know about a fit, from its results and from `remarks` about its model; None if nobody looked."""
-    return [
-        _closure(results) if results.unblinded is None else _goodness(results),
-        *_bounds(results),
-        _constraints(results),
-        _pulls(results),
-        _correlations(results),
-        *_limit(results, remarks),
+    channel = f"channel_{results.channels[0].name}"
+    of_templates = [
         _empty_bins(results, remarks or ()),
-        _few_events(results),
         _remarks("Events in the bins?", remarks, ("outside",), "At most 1 % of a process are below or above the bins."),
         _remarks("Variations to both sides?", remarks, ("one-sided", "emptied"), "Each variation goes up and down."),
         _remarks(
@@ -42,6 +37,15 @@ def verdict(results: Results, remarks: Sequence[Remark] | None) -> list[Answer]:
         ),
         _remarks("Enough simulation?", remarks, ("few events",), "All bins have enough simulated background events."),
     ]
+    found: list[tuple[str, Iterable[Answer]]] = [
+        ("scan", [_closure(results)]) if results.unblinded is None else (channel, [_goodness(results)]),
+        ("parameters", _bounds(results)),
+        ("pulls", [_constraints(results), _pulls(results)]),
+        ("correlations", [_correlations(results)]),
+        ("result", [*_limit(results, remarks), _few_events(results)]),
+        (channel, of_templates),
+    ]
+    return [replace(it, link=f"#{anchor}") for anchor, answers in found for it in answers]
 
 
 def _closure(results: Results) -> Answer:

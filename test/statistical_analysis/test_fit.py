@@ -111,7 +111,7 @@ def test_an_unblinded_fit_says_by_whom(templates: Templates, settings: Fit, tmp_
         "statistics of data", "statistics of simulation", "jets", "luminosity", "normalisation", "shape",
     ]  # fmt: skip
     assert all(f"<td>{it.group}</td><td>{digits(it.error, 2)}</td>" in page for it in results.breakdown)
-    assert page.count('alt="smoothed_') == 4
+    assert page.count('alt="Smoothed variations. ') == 4
     # 30 events in each bin of both eras are far from what is expected
     states = {it.question: it.state for it in verdict(results, [])}
     assert states["Does the model describe the data?"] == "bad"

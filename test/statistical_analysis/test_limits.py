@@ -119,7 +119,7 @@ def test_the_page_has_all_values_and_leads_to_their_fits(tmp_path: Path, observe
 
     limits = together(fits([0.1, 10, 20], observed))
     drawn = draw_limits(PRIVATE_WORK, limits, "10 fb$^{-1}$", tmp_path)
-    page = limits_report(limits, drawn, tmp_path)
+    page = limits_report(limits, drawn, PRIVATE_WORK, tmp_path)
     assert all(f'<a href="mass{value:g}/report.html">mass = {value:g}</a>' in page for value in VALUES)
     assert "Expected to be excluded at 95 % CL: mass from 600 to 800." in page
     assert "Nothing is said below 600 and above 2000" in page
@@ -129,7 +129,7 @@ def test_the_page_has_all_values_and_leads_to_their_fits(tmp_path: Path, observe
     assert drawn == (["limits"] if observed is None else ["limits", "pvalues"])
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf")}
     unknown = replace(limits, points=(*limits.points[:2], replace(limits.points[2], cross_section=None)))
-    assert "[pb]" not in limits_report(unknown, drawn, tmp_path)
+    assert "[pb]" not in limits_report(unknown, drawn, PRIVATE_WORK, tmp_path)
 
 
 def filled(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(
         in expected.summary
     )
     page = (fits / "mass2000/report.html").read_text()
-    assert "<h1>Fit of the strength of signal at mass = 2000</h1>" in page
+    assert "<h1>Fit of the strength of signal at mass = 2000: " in page
     assert '<a href="../report.html">' in page
     without = (fits / "mass1000/report.html").read_text()
     assert "no fit: no channel has events of signal" in without
@@ -224,7 +224,7 @@ def test_a_value_without_a_limit_is_named_and_the_others_are_shown(
     reasons = {None: "it is above 40", 0: "no fit"}
     named = ", ".join(f"mass = {it:g} ({reasons[median]})" for it, median in zip(VALUES, medians) if not median)
     assert f"; no limit at {named}: the signal has too few events, or " in limits.summary
-    page = limits_report(limits, draw_limits(PRIVATE_WORK, limits, "10 fb$^{-1}$", tmp_path), tmp_path)
+    page = limits_report(limits, draw_limits(PRIVATE_WORK, limits, "10 fb$^{-1}$", tmp_path), PRIVATE_WORK, tmp_path)
     assert f"There is no limit at {named}" in page
     columns = 3 if observed is None else 4
     assert page.count("<td>above 4</td>") == columns * medians.count(None)  # 40 times 0.1 pb

@@ -195,7 +195,7 @@ class Data(Part):
         """One for each region."""
         found = page.of(cls)
         for name, each in found.regions.items() if found else ():
-            yield _answer(name, each)
+            yield replace(_answer(name, each), link=f"#data_{name}")
 
     def blocks(self, page: Evaluation, drawn: Collection[str]) -> Iterator[Block]:
         """One for each region."""

@@ -360,7 +360,7 @@ def test_regression(files: list[Path], tmp_path: Path, drawn: None) -> None:
     assert "resolution of the network" in content["verdict"][0]["text"]
     loss = {row["name"]: row["loss"] for row in content["plots"]["importance"]["inputs"]}
     assert loss["ThreeLep_sumPt"] > loss["ZCand_mass"]
-    assert "regression of ThreeLep_mass" in (tmp_path / "report" / "report.html").read_text()
+    assert "Regression of ThreeLep_mass." in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_drift(toy: Toy, trained: tuple[Path, Path], tmp_path: Path, drawn: None) -> None:

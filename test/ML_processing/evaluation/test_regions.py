@@ -114,7 +114,7 @@ def test_the_page_has_a_section_for_each_region(evaluated: tuple[Path, dict[str,
     page = (run / "report.html").read_text()
     places = re.findall(r'<section id="(\w+)"', page)
     assert places[-5:] == ["region_SR", "region_CR", "region_other", "region_none", "provenance"]
-    assert re.findall(r'href="#(\w+)"', page) == places
+    assert set(re.findall(r'href="#(\w+)"', page)) == set(places)
     assert "<code>cut &lt; in_SR</code>. The networks were trained on events of this region." in page
     assert page.count("The networks were trained on events of this region.") == 1
     for name in ("SR", "CR", "other"):

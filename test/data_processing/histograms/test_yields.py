@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_processing.histograms.yields import Yield, write_tables, yields_of
+from data_processing.histograms.yields import Yield, YieldTable, write_tables, yields_of
 from MLTools.NanoML.contracts.templates import (
     BlindBins,
     FilledHistogram,
@@ -86,18 +88,48 @@ def test_eras_are_added() -> None:
     assert summed([template(1, a=0.1), template(2)]).up["a"] == pytest.approx(3.1 * template(1).nominal)
 
 
-def test_tables(templates: Templates, tmp_path: Path) -> None:
-    write_tables(templates, tmp_path, ["mass_SR_x", "mass_SR_x_uncertainties"])
-    markdown = (tmp_path / "yields.md").read_text()
-    assert "## SR_x_2018" in markdown
-    assert "| all backgrounds | 157.5 ± 4.0 ± 5.2 |" in markdown
-    assert "| data | 127 |" in markdown
-    latex = (tmp_path / "yields.tex").read_text()
-    assert r"SR\_x\_2018 & events" in latex
-    assert r"all backgrounds & $157.5 \pm 4.0 \pm 5.2$ \\" in latex
+def test_one_table_has_processes_and_regions(templates: Templates, tmp_path: Path) -> None:
+    write_tables(templates, tmp_path, ["mass_SR_x", "mass_SR_x_log", "mass_SR_x_uncertainties"])
+    markdown = (tmp_path / "yields.md").read_text().splitlines()
+    assert markdown[0] == "| events ± stat. ± syst. | SR_x | SR_x_2018 | SR_x_2022 |"
+    assert [line.split(" | ")[0] for line in markdown[2:]] == [
+        "| WZ",
+        "| ZG",
+        "| all backgrounds",
+        "| signal",
+        "| data",
+    ]
+    assert markdown[4] == "| all backgrounds | 315 ± 6 ± 10 | 157.5 ± 4.0 ± 5.2 | 157.5 ± 4.0 ± 5.2 |"
+    assert markdown[6] == "| data | 254 | 127 | 127 |"
     page = (tmp_path / "histograms.html").read_text()
-    assert page.count("<img") == 2
+    assert "<td>all backgrounds</td><td>315 ± 6 ± 10</td>" in page
+    assert page.count("<img") == 3
+    assert 'alt="mass in SR_x, logarithmic axis."' in page
     assert "It has several axes and is not drawn." in page
+
+
+def test_hypotheses_of_the_signal_are_rows() -> None:
+    axes = (TemplateAxis("mass", (0.0, 1.0, 2.0, 4.0, 5.0)),)
+    made = [FilledHistogram(f"a_{it}", axes, (channel(None),), f"mass = {it}") for it in (600, 700)]
+    found = YieldTable.of(Templates("NanoML", tuple(made), ("signal", "WZ", "ZG"), "signal", {"": 59.8}))
+    assert found.columns == ("SR_x",)
+    assert list(found.rows) == ["WZ", "ZG", "all backgrounds", "signal, mass = 600", "signal, mass = 700", "data"]
+
+
+def test_latex(templates: Templates, tmp_path: Path) -> None:
+    latex = YieldTable.of(templates).latex
+    assert r"events $\pm$ stat. $\pm$ syst. & SR\_x & SR\_x\_2018 & SR\_x\_2022 \\" in latex
+    assert r"all backgrounds & $315 \pm 6 \pm 10$ & $157.5 \pm 4.0 \pm 5.2$" in latex
+    many = [replace(channel(None), region=f"R{it}", note="10 % of the data") for it in range(6)]
+    tables = YieldTable.of(
+        replace(templates, histograms=(replace(templates.histograms[0], channels=tuple(many)),))
+    ).latex
+    assert tables.count(r"\begin{tabular}{lrrrr}") == tables.count(r"\begin{tabular}{lrr}") == 1
+    assert r"10 \% of the data" in tables
+    if shutil.which("pdflatex") is None:
+        pytest.skip("there is no LaTeX")
+    (tmp_path / "a.tex").write_text(rf"\documentclass{{article}}\begin{{document}}{latex}{tables}\end{{document}}")
+    subprocess.run(["pdflatex", "-halt-on-error", "a.tex"], cwd=tmp_path, check=True, capture_output=True)
 
 
 def test_blind_bins_have_no_data(templates: Templates, tmp_path: Path) -> None:
@@ -122,8 +154,8 @@ def test_blind_bins_have_no_data(templates: Templates, tmp_path: Path) -> None:
     assert "Blind" in [text.get_text() for text in axes.get_legend().get_texts()]
     whole = replace(templates, histograms=(blinded,), blind=BlindBins("signal", 0.5))
     write_tables(whole, tmp_path, draw_histograms(PRIVATE_WORK, whole, tmp_path, {}))
-    assert "| data | blind |" in (tmp_path / "yields.md").read_text()
-    assert r"data & blind \\" in (tmp_path / "yields.tex").read_text()
+    assert "| data | blind | blind | blind |" in (tmp_path / "yields.md").read_text()
+    assert r"data & blind & blind & blind \\" in (tmp_path / "yields.tex").read_text()
     page = (tmp_path / "histograms.html").read_text()
     assert "Hatched bins with an expected S / sqrt(B) above 0.5 are blind" in page
 

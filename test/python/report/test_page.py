@@ -5,7 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.report.page import Answer, digits, figure, page, state_of, table, verdict_list, with_error
+from MLTools.NanoML.report.page import (
+    Answer,
+    Site,
+    digits,
+    figure,
+    page,
+    state_of,
+    table,
+    typeset,
+    verdict_list,
+    with_error,
+)
+from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Document
 
 
 @pytest.mark.parametrize(
@@ -24,7 +36,7 @@ def test_states_follow_from_limits(value: float, limits: tuple[float, float], st
 
 
 def test_text_is_no_html() -> None:
-    assert "<h1>a &lt; b</h1>\n<p>" in page("a < b", ["<p>as it is</p>"])
+    assert "<main>\n<h1>a &lt; b</h1>\n<p>" in page("a < b", ["<p>as it is</p>"])
     assert "pT &gt; 5" in table(["pT > 5"], [["<1"]])
     assert "<td>&lt;1</td>" in table(["pT > 5"], [["<1"]])
     assert "Is 1 &lt; 2?" in verdict_list([Answer("Is 1 < 2?", "good", "Yes.")])
@@ -34,11 +46,58 @@ def test_a_table_without_titles_is_one_of_facts() -> None:
     assert '<table class="facts"><tbody>' in table(["", ""], [["a", "b"]])
 
 
+@pytest.mark.parametrize(
+    ("html", "shown"),
+    [
+        ("<p>-0.2 and (-1), +0.29 -0.20</p>", "<p>\u22120.2 and (\u22121), +0.29 \u22120.20</p>"),
+        ("2026-11-29, WZ-2018, x-1", "2026-11-29, WZ-2018, x-1"),
+        ("30.2%, 3.3 ± 1.0 %", "30.2 %, 3.3 ± 1.0 %"),
+        ("1e-05, 2.5e+12 and abc1e-05", "1 &times; 10<sup>\u22125</sup>, 2.5 &times; 10<sup>12</sup> and abc1e-05"),
+        ("after `nanoml run --at -1`", "after <code>nanoml run --at -1</code>"),
+        ('<a href="-1 10%">a</a><style>a { width: 10%; }</style>', '<a href="-1 10%">a</a><style>a { width: 10%; }</style>'),
+    ],
+)  # fmt: skip
+def test_numbers_and_code_are_set_as_such_outside_of_tags(html: str, shown: str) -> None:
+    assert typeset(html) == shown
+
+
+def test_answers_stand_by_severity_with_one_sentence_each() -> None:
+    answers = [Answer("A?", "good", "0.5 is fine."), Answer("B?", "bad", "It is 3.5. That is bad. Why?", "#b")]
+    text = verdict_list(answers, {"#b": "Section B"})
+    assert text.index("B?") < text.index("A?")
+    assert '<b>B?</b> It is 3.5. <a href="#b">Section B</a><details' in text
+    assert "<p>That is bad. Why?</p></details>" in text
+    assert text.count("<details") == 1
+
+
+def test_pages_link_to_each_other() -> None:
+    site = Site("wz", (("Analysis", "index.html"), ("Training", "training/report.html"), ("Fit", "fit/report.html")))
+    text = page("A", [], site, "fit/M600/report.html")
+    assert '<a href="../../index.html">Analysis</a><a href="../../training/report.html">Training</a>' in text
+    assert '<a href="report.html" aria-current="page">Fit</a>' in page("A", [], site, "fit/report.html")
+    assert "<header>" not in page("A", [])
+
+
 def test_a_page_contains_its_figures(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"png")
-    text = figure(tmp_path / "a.png", "A", "wide", "<p>Text</p>")
+    text = figure("a", tmp_path, "A", "wide", "<p>Text</p>")
     assert 'src="data:image/png;base64,cG5n"' in text
     assert "<figcaption><p>Text</p></figcaption>" in text
+    assert '<a href="a.pdf"><img alt="A" class="wide" src="a.png"></a>' in figure("a", None, "A", "wide")
+
+
+def test_what_is_triggered_is_said_at_its_figure(tmp_path: Path) -> None:
+    blocks = [Block("roc", "ROC curve", "<p>1</p>"), Block("loss", "Loss", "")]
+    answers = [
+        Answer("A?", "bad", "Bad. Very.", "#roc"),
+        Answer("B?", "good", "Fine.", "#loss"),
+        Answer("C?", "look", "So.", "#no"),
+    ]
+    text = Document("Report", "a/b.html", "<p>lead</p>", answers, blocks).html(PRIVATE_WORK, tmp_path)
+    assert '<h2>ROC curve</h2><p class="alarm"><b>A?</b> Bad. Very.</p>' in text
+    assert text.count('class="alarm"') + text.count('class="care"') == 1
+    assert 'href="#no"' not in text
+    assert text.count('href="#roc"') == 2  # in the answer and in the contents
 
 
 @pytest.mark.parametrize(
@@ -65,3 +124,8 @@ def test_numbers_have_no_powers_of_ten_that_a_comma_can_tell(value: float, count
 )
 def test_a_value_ends_where_its_error_ends(value: float, error: float, text: str) -> None:
     assert with_error(value, error) == text
+
+
+def test_of_several_errors_the_largest_one_decides() -> None:
+    assert with_error(374.26, 22.4, 8.6) == "374 ± 22 ± 9"
+    assert with_error(157.5, 3.97, 5.24) == "157.5 ± 4.0 ± 5.2"

@@ -1,0 +1,233 @@
+"""The page of an analysis: from the files that parts leave, whichever of them there are."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.load import load
+from MLTools.NanoML.contracts import missing
+from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
+from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, Step
+from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.overview import write_overview
+from MLTools.NanoML.workflow.record import Record
+
+TEXT = """
+workdir: results
+luminosity: 10
+datasets:
+  Wprime: {files: s.root, class: signal, cross_section: 0.002}
+  WZ: {files: b.root, class: WZ, cross_section: 0.5}
+  Muon: {files: d.root, data: true}
+regions: {SR: MET > 100, CR: MET < 100}
+skim: {cut: MET > 10}
+convert: {features: [MET]}
+train: {regions: [SR]}
+histogram: {mass: {bins: [2, 0, 2]}}
+fit: {channels: {SR: mass}}
+blind: {regions: [SR]}
+"""
+CUTS = {"Wprime": (1000, 600, 300), "WZ": (2000, 400, 100), "Muon": (5000, 50, 12345)}
+PAGES = {"training/report.html", "histograms/histograms.html", "fit/report.html"}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """An analysis of which nothing is done."""
+    (tmp_path / "search.yaml").write_text(TEXT)
+    (tmp_path / "results").mkdir()
+    return load(tmp_path / "search.yaml")
+
+
+def skimmed(config: Config) -> None:
+    """What the skim leaves: a file of each dataset, and of WZ one that could not be read."""
+    for name, counts in CUTS.items():
+        steps = [
+            Step(cut, count, float(count)) for cut, count in zip(("all", "MET > 10", "<tight>"), counts, strict=True)
+        ]
+        file = FileAccounting(
+            f"/store/{name}.root", counts[0], counts[2], float(counts[0]), "Runs", name == "Muon", steps
+        )
+        path = config.base / f"results/.nanoml/skim/{name}/{name}.json"
+        path.parent.mkdir(parents=True)
+        summary = Accounting([file]).to_json()
+        Record(
+            f"skim/{name}/{name}", "code", "0.1.0", finished="2026-05-04T10:00:00", host="here", summary=summary
+        ).write(path)
+    missing.record(config.base / "results", {"WZ": {"/store/gone.root": "/store/gone.root: no such file"}})
+
+
+def trained(config: Config) -> None:
+    """What the report on a training leaves."""
+    directory = config.base / "results/training"
+    directory.mkdir()
+    verdict = [
+        {"question": "Calibrated?", "state": "look", "text": "0.03 off. More.", "link": "#calibration"},
+        {"question": "Overtrained?", "state": "bad", "text": "0.9 and 0.8. More.", "link": "#scores"},
+        {"question": "Enough events?", "state": "good", "text": "500.", "link": "#numbers"},
+    ]
+    area = {"network": 0.9337, "network_error": 0.0085, "baseline": None}
+    (directory / "metrics.json").write_text(json.dumps({"auc": area, "verdict": verdict}))
+    described = {"created": "2026-05-04", "versions": {"torch": "2.3"}, "git": None}
+    (directory / "training.json").write_text(json.dumps(described))
+    (directory / "report.html").write_text("report")
+    (directory / "roc.png").write_bytes(b"png")
+
+
+def filled(config: Config) -> None:
+    """What the histograms leave: blind data in the signal region."""
+    nominal = {"signal": [0, 1.5, 1.25, 0], "WZ": [0, 100, 25, 0], "data_obs": [0, 120, np.nan, 0]}
+    made = {name: Template(np.array(it), np.array(it)) for name, it in nominal.items()}
+    open_ = {**made, "data_obs": Template(np.array([0.0, 100, 20, 0]), np.zeros(4))}
+    channels = (HistogramChannel("SR", None, made), HistogramChannel("CR", None, open_))
+    histogram = FilledHistogram("mass", (TemplateAxis("mass", (0.0, 1.0, 2.0)),), channels)
+    (config.base / "results/histograms").mkdir()
+    path = config.base / "results/histograms/histograms.h5"
+    Templates("NanoML", (histogram,), ("signal", "WZ"), "signal", {"": 10.0}).write(path)
+    path.with_suffix(".html").write_text("page")
+
+
+def fitted(config: Config) -> None:
+    """What the fit leaves."""
+    directory = config.base / "results/fit"
+    directory.mkdir()
+    content = {
+        "summary": "expected limit 0.69; blinded",
+        "limit": {"expected": [0.36, 0.492, 0.6933, 0.988, 1.37], "observed": None},
+        "significance": {"expected": 2.512, "observed": None},
+        "breakdown": [{"group": "luminosity", "error": 0.031}, {"group": "statistics of data", "error": 0.32}],
+        "impacts": [{"parameter": "jes", "up": -0.21, "down": 0.1}],
+        "verdict": [{"question": "Correlated?", "state": "look", "text": "0.9 of two.", "link": "#correlations"}],
+    }
+    (directory / "results.json").write_text(json.dumps(content))
+    (directory / "report.html").write_text("fit")
+
+
+def text_of(config: Config) -> str:
+    write_overview(Analysis(config))
+    return (config.base / "results/index.html").read_text()
+
+
+def rows(page: str) -> dict[str, list[str]]:
+    """The rows of all tables by their first cell."""
+    found = (re.findall(r"<td>(.*?)</td>", line) for line in re.findall(r"<tr>(.*?)</tr>", page))
+    return {name: cells for name, *cells in filter(None, found)}
+
+
+def test_one_page_says_where_an_analysis_stands(config: Config) -> None:
+    for made in (skimmed, trained, filled, fitted):
+        made(config)
+    page = text_of(config)
+    assert "<h1>Analysis: search</h1>" in page
+    for number, what in (
+        ("0.69", "expected limit on the signal strength at 95 % CL; expected significance 2.51"),
+        ("0.9337 ± 0.0085", "AUC of the networks"),
+        ("2.8 + 125", "expected events in SR, signal + background"),
+    ):
+        assert f"<li><b>{number}</b>{what}</li>" in page
+    questions = re.findall(r"</span><b>(.*?)</b>", page)
+    assert questions == ["Overtrained?", "Calibrated?", "Correlated?", "Is every file read?"]
+    for link in ("training/report.html#scores", "fit/report.html#correlations", "#files"):
+        assert f'href="{link}"' in page
+    assert "Error of the signal strength, by size: statistics of data 0.32, luminosity 0.031." in page
+    assert "Largest impacts: jes (0.21)." in page
+    assert {it for it in re.findall(r'href="([^#"]+)"', page) if it.endswith("html")} == {"index.html", *PAGES}
+    assert '<img alt="Training: roc." class="small" src="training/roc.png">' in page
+    assert "/store/gone.root (no such file)" in page
+    assert "Trained with torch 2.3; code: not in a git repository." in page
+    assert rows(page)["skim"] == [
+        "<code>nanoml skim search.yaml</code>",
+        "3",
+        "2026-05-04 10:00:00",
+        "here",
+        "NanoML 0.1.0",
+    ]
+
+
+def test_events_flow_through_cuts_and_regions(config: Config) -> None:
+    skimmed(config)
+    filled(config)
+    page = text_of(config)
+    found = rows(page)
+    # 0.002 pb * 10 /fb = 20 events, and 5,000
+    assert found["read"] == ["20.00", "5,000", "5,000"]
+    assert found["MET &gt; 10"] == ["12.00", "1,000", "blind"]
+    assert found["&lt;tight&gt;"] == ["6.00", "250", "blind"]
+    assert found["in SR"] == ["2.8", "125", "blind"]
+    assert found["in CR"] == ["2.8", "125", "120"]
+    assert found["Muon"] == ["data", "", "1", "none", "5,000", "blind"]
+    assert found["WZ"] == ["WZ", "", "1", "1", "2,000", "100"]
+    assert "12,345" not in page
+    assert page.count("<rect") == 3 + 2 * 5 + 2  # legend; two processes at five steps; data as read and in CR
+    assert page.count(">blind</text>") == 3
+
+
+def test_without_cross_sections_events_are_counted(config: Config, tmp_path: Path) -> None:
+    skimmed(config)
+    text = re.sub(r"luminosity: 10|, cross_section: [0-9.]+", "", TEXT.partition("histogram:")[0])
+    (tmp_path / "search.yaml").write_text(text)
+    page = text_of(load(tmp_path / "search.yaml"))
+    assert "events in files</th>" in page
+    assert rows(page)["MET &gt; 10"] == ["600", "400", "blind"]
+
+
+@pytest.mark.parametrize("made", [[], [skimmed], [trained], [filled], [fitted], [skimmed, fitted], [trained, filled]])
+def test_it_stands_with_any_part_of_the_work(config: Config, made: list) -> None:
+    for each in made:
+        each(config)
+    page = text_of(config)
+    sections = re.findall(r'<section id="(\w+)"', page)
+    expected = {
+        skimmed: ["flow", "files", "provenance"],
+        trained: ["training"],
+        filled: ["histograms", "flow"],
+        fitted: ["fit"],
+    }
+    assert set(sections) == {name for each in made for name in expected[each]}
+    assert ("Nothing has been made yet." in page) == (not {trained, filled, fitted} & {*made})
+    for link in re.findall(r'(?:href|src)="([^"#]+)', page):
+        assert (config.base / "results" / link).exists() or link.endswith(".pdf")
+
+
+def test_a_damaged_file_is_left_out(config: Config) -> None:
+    trained(config)
+    fitted(config)
+    (config.base / "results/fit/results.json").write_text('{"summary": 3, "limit"')
+    page = text_of(config)
+    assert 'id="training"' in page
+    assert 'id="fit"' not in page
+
+
+def test_it_is_written_again_when_a_page_is_newer(config: Config) -> None:
+    trained(config)
+    index = config.base / "results/index.html"
+    write_overview(Analysis(config), always=False)
+    index.write_text("old")
+    write_overview(Analysis(config), always=False)
+    assert index.read_text() == "old"
+    fitted(config)
+    write_overview(Analysis(config), always=False)
+    assert 'id="fit"' in index.read_text()
+
+
+def test_several_fits_are_one_line(config: Config) -> None:
+    fitted(config)
+    content = json.loads((config.base / "results/fit/results.json").read_text())
+    for mass, state in ((600, "look"), (700, "bad"), (800, "good")):
+        directory = config.base / f"results/fit/mass{mass}"
+        directory.mkdir()
+        content["verdict"][0].update(state=state, text=f"0.{mass} of two.")
+        (directory / "results.json").write_text(json.dumps(content))
+    (config.base / "results/fit/results.json").write_text(json.dumps({"summary": "limits at 3 masses"}))
+    page = text_of(config)
+    assert "0.700 of two." in page
+    assert "So it is in 2 of the fits." in page
+    assert "0.600" not in page
+    assert "<b>Fit</b>limits at 3 masses" in page
