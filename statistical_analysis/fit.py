@@ -247,12 +247,12 @@ def _write(
     `others` are figures that are there already, `answers` come before those of the verdict, and `remarks` are None if nobody looked at
     the templates.
     """
-    from statistical_analysis.report.page import report
+    from statistical_analysis.report.page import digest, report
     from statistical_analysis.report.plots import draw_results
     from statistical_analysis.report.verdict import verdict
 
     drawn = [*draw_results(style, results, axes, right, directory), *others]
-    results = replace(results, verdict=(*answers, *verdict(results, remarks)))
+    results = replace(results, verdict=(*answers, *verdict(results, remarks)), digest=digest(results))
     write_text(directory / "report.html", report(results, drawn, style, directory))
     results.write(directory / "results.json")  # last: it stands for all of them
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
-from MLTools.NanoML.report.page import digits
+from MLTools.NanoML.report.page import Digest, digits
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.schema.roles import BESIDE, READS, WRITES
 from statistical_analysis.results import LEVEL, Limit, NoFit, Parameter, Results, Significance
@@ -99,6 +99,13 @@ class Limits:
     points: tuple[Point, ...]
     excluded: Ranges
     excluded_observed: Ranges | None
+
+    @property
+    def digest(self) -> Digest:
+        """What the page of the analysis says."""
+        is_blind = self.excluded_observed is None
+        number = in_words(self.parameter, (self.excluded if is_blind else self.excluded_observed) or ())
+        return Digest(number, f"{'expected to be ' * is_blind}excluded at {LEVEL:.0%} CL", f"{self.summary}.")
 
     @property
     def is_cross_section(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
@@ -10,7 +10,7 @@ from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Origin
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.report.page import Answer
+from MLTools.NanoML.report.page import Answer, Digest
 from MLTools.NanoML.schema.plain import build, content_of, plain
 
 SCHEMA = 1
@@ -191,8 +191,8 @@ class Results:
         What is expected without data, in words.
     log
         Who unblinded what, and when, with what was expected then.
-    verdict
-        What is to be said about it.
+    verdict, digest
+        What is to be said about it, and on the page of the analysis.
     """
 
     creator: str
@@ -217,6 +217,7 @@ class Results:
     expected: str = ""
     log: tuple[Unblinding, ...] = ()
     verdict: tuple[Answer, ...] = ()
+    digest: Digest = field(default=Digest())
 
     @property
     def farthest(self) -> float:

@@ -14,7 +14,7 @@ from ML_processing.evaluation.scored import EventCounts
 from ML_processing.evaluation.sections import MODULES
 from ML_processing.metrics.measured import as_json
 from MLTools.NanoML.report.figures import in_style
-from MLTools.NanoML.report.page import Answer
+from MLTools.NanoML.report.page import Answer, Digest
 from MLTools.NanoML.report.section import Block, Caption, Style
 
 P = TypeVar("P", bound="Part")
@@ -47,7 +47,7 @@ class Evaluation:
             f"{name} has {number:,.0f} of at least {_FEWEST} effective events" for name, number in few.items()
         )
 
-    def as_json(self, verdict: list[Answer]) -> dict[str, Any]:
+    def as_json(self, verdict: list[Answer], digest: Digest) -> dict[str, Any]:
         """The content of metrics.json."""
 
         def kept(place: str) -> dict[str, Any]:
@@ -62,6 +62,7 @@ class Evaluation:
             "plots": kept("plots"),
             **kept("last"),
             "verdict": as_json(verdict),
+            "digest": as_json(digest),
             "hidden": as_json(self.hidden),
         }
 

@@ -18,6 +18,7 @@ from ML_processing.evaluation.sections.data import Data
 from ML_processing.evaluation.sections.drift import Drift
 from ML_processing.evaluation.sections.regression import Regression
 from ML_processing.evaluation.sections.stability import repeated
+from ML_processing.metrics.measured import number
 from ML_processing.requests import MEASURED, NO_DATA, NO_REPEATS, DataRequest, RepeatRequest
 from ML_processing.training.description import TrainingDescription, best_epoch, now
 from ML_processing.training.directory import Training, one_thread
@@ -26,7 +27,7 @@ from MLTools.NanoML.atomic import make_directory, replacing, write_json, write_t
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report import figures
-from MLTools.NanoML.report.page import Answer, table
+from MLTools.NanoML.report.page import Answer, Digest, percentage, table, with_error
 from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Document, Style
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.progress import say
@@ -110,7 +111,7 @@ def evaluate(
     with one_thread():
         found = _evaluation(Measurement(training, files, compare, data, eras, again), kinds)
     answers = verdict(found)
-    content = found.as_json(answers)
+    content = found.as_json(answers, _digest(found))
     write_json(make_directory(directory) / "metrics.json", content)
     with replacing(directory / MEASURED) as aside:
         aside.write_bytes(pickle.dumps(found))
@@ -173,6 +174,15 @@ def verdict(found: Evaluation) -> list[Answer]:
     shown = {kind.name for kind, it in found.sections.items() if it is not None and kind.caption.title}
     answers = [_linked(answer, kind.name, shown) for kind in kinds for answer in kind.answers(found)]
     return [*(_with_enough_events(it, found.too_few) for it in answers), _sound(found)]
+
+
+def _digest(found: Evaluation) -> Digest:
+    """The AUC, if there is one, and by what the networks were trained."""
+    measured = found.of(Classification)
+    area = (number(measured.auc.network), "AUC of the networks") if measured else ("", "")
+    versions = ", ".join(f"{name} {version}" for name, version in found.training["versions"].items())
+    git = found.training["git"] or "not in a git repository"
+    return Digest(*area, f"Trained on {found.training['created'][:10]} with {versions}; code: {git}.")
 
 
 def _linked(answer: Answer, name: str, shown: Collection[str]) -> Answer:
@@ -245,11 +255,18 @@ def _numbers(found: Evaluation) -> str:
     measured, events, rows = found.of(Classification) or found.of(Regression), found.events, []
     for name, it in events.classes.items():
         count = "blind" if name in found.hidden else f"{it.total.events:,}"
-        rows.append([name, count, f"{it.total.sum_of_weights:.4g}", f"{it.effective:,.0f}", f"{it.negative:.1%}"])
+        error = abs(it.total.sum_of_weights) / it.effective**0.5 if it.effective else 0.0
+        total, negative = with_error(it.total.sum_of_weights, error), _share(it.negative, it.total.events)
+        rows.append([name, count, total, f"{it.effective:,.0f}", negative])
     tested = "" if found.hidden else f"{events.tested:,} of {events.total:,} events are tested."
     head = ["class", "events", "sum of weights", "effective events", "negative weights"]
     of_events = table(head, rows) + f"<p>{tested}</p>" + _reweighted(events.reweighted)
     return "\n".join(filter(None, [measured.tables(found) if measured else "", of_events]))
+
+
+def _share(part: float, events: int) -> str:
+    """A part of events, in per cent, with its binomial error."""
+    return percentage(part, (part * (1 - part) / events) ** 0.5 if events else 0.0)
 
 
 def _reweighted(classes: Mapping[str, Reweighted]) -> str:
@@ -257,7 +274,7 @@ def _reweighted(classes: Mapping[str, Reweighted]) -> str:
     if not classes:
         return ""
     rows = [
-        [name, f"{it.negative:.1%}", f"{it.effective:,.0f}", f"{it.effective_after:,.0f}", f"{it.clipped:.2%}"]
+        [name, percentage(it.negative), f"{it.effective:,.0f}", f"{it.effective_after:,.0f}", percentage(it.clipped)]
         for name, it in classes.items()
     ]
     head = ["class", "negative weights", "effective events, signed", "effective events, positive", "clipped"]
@@ -274,7 +291,7 @@ def provenance(
 ) -> str:
     """Where a training and its evaluation come from: when it was evaluated, and with which other files."""
     versions = ", ".join(f"{name} {version}" for name, version in description.versions.items())
-    settings = ", ".join(f"{key} {value}" for key, value in plain(description.config).items() if value is not None)
+    settings = _in_words(plain(description.config))
     features = ", ".join(column.name for column in description.features)
     folds = description.folds
     rows = [
@@ -292,6 +309,15 @@ def provenance(
     if compared:
         rows.append(["compared files", ", ".join(compared)])
     return table(["", ""], rows)
+
+
+def _in_words(value: object) -> str:
+    """A setting, without those in it that are not given."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_in_words(it)}" for key, it in value.items() if it not in (None, [], {}, ""))
+    if isinstance(value, list):
+        return " ".join(map(_in_words, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _dataset(dataset: ConvertedDataset, hidden: Sequence[str]) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from MLTools.NanoML.report.page import with_error
+
 Floats = NDArray[np.float64]
 
 MERGED = {"json": "merged"}
@@ -171,11 +173,11 @@ def _known(values: NDArray[Any]) -> Floats:
     return known[np.isfinite(known)]
 
 
-def number(measured: Measured, digits: int = 3) -> str:
-    """A measured number as text: "0.941 ± 0.006"."""
+def number(measured: Measured) -> str:
+    """A measured number as text: "0.9413 ± 0.0062"."""
     if measured.value is None or measured.error is None:
         return "not defined"
-    return f"{measured.value:.{digits}f} ± {measured.error:.{digits}f}"
+    return with_error(measured.value, measured.error)
 
 
 def per_cent(*changes: float | None, unit: str = "") -> str:

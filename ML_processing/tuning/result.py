@@ -245,9 +245,9 @@ def _words(result: Mapping[str, Any]) -> list[str]:
 
 def _numbers(found: Mapping[str, float | None]) -> str:
     """The AUC, and the expected significance if the search was for it."""
-    texts = [f"AUC {number(Measured(found['auc'], found['auc_error']), 4)}"]
+    texts = [f"AUC {number(Measured(found['auc'], found['auc_error']))}"]
     if "significance" in found:
-        value = number(Measured(found["significance"], found["significance_error"]), 3)
+        value = number(Measured(found["significance"], found["significance_error"]))
         texts.append(f"expected significance {value}")
     return ", ".join(texts)
 

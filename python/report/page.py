@@ -108,6 +108,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Digest:
+    """What the page of the analysis says of a part of it: a number, what that is, and a few sentences."""
+
+    number: str = ""
+    what: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class Site:
     """The pages of an analysis: its name, and the title and place of each in its work directory."""
 
@@ -158,6 +167,11 @@ def rounded(value: float, error: float = 0.0) -> str:
         return digits(value, 3)
     decimals = max(1 - math.floor(math.log10(float(f"{error:.1e}"))), 0)
     return f"{round(value, decimals) + 0.0:,.{decimals}f}"  # without -0
+
+
+def percentage(value: float, error: float = 0.0) -> str:
+    """A fraction as text: "3.3 ± 1.0 %"."""
+    return f"{with_error(100 * value, 100 * error) if error > 0 else rounded(100 * value)} %"
 
 
 def typeset(html: str) -> str:

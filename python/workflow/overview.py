@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -23,7 +23,7 @@ from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.fileaccounting import Step
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.report.flow import Count, EventFlow, FlowStep
-from MLTools.NanoML.report.page import Answer, by_severity, digits, folded, rounded, table, with_error
+from MLTools.NanoML.report.page import Answer, Digest, by_severity, folded, table
 from MLTools.NanoML.report.section import Block, Caption, Document
 from MLTools.NanoML.schema.plain import DAMAGE, build
 from MLTools.NanoML.stages import NAMES
@@ -34,79 +34,24 @@ from MLTools.NanoML.workflow.record import Record
 T = TypeVar("T")
 _MOST = 20  # files of a dataset that are named
 _READ = "all"  # the first step of a cut flow
+_PLACE = "index.html"
+_WORRIES = ("bad", "look")  # the states of answers that are repeated here
 
 
 @dataclass(frozen=True)
-class _Limit:
-    expected: tuple[float, ...]
-    observed: Optional[float]
+class _Reported:
+    """What the page needs of metrics.json and of results.json."""
 
-
-@dataclass(frozen=True)
-class _Significance:
-    expected: float
-    observed: Optional[float]
-
-
-@dataclass(frozen=True)
-class _Contribution:
-    group: str
-    error: float
-
-
-@dataclass(frozen=True)
-class _Impact:
-    parameter: str
-    up: float
-    down: float
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """What the page needs of results.json; only the summary if there are fits at several values of a parameter."""
-
-    summary: str
-    breakdown: tuple[_Contribution, ...] = ()
-    impacts: tuple[_Impact, ...] = ()
-    limit: Optional[_Limit] = None
-    significance: Optional[_Significance] = None
+    digest: Digest = field(default=Digest())
     verdict: tuple[Answer, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Area:
-    network: Optional[float]
-    network_error: Optional[float]
-
-
-@dataclass(frozen=True)
-class _Metrics:
-    """What the page needs of metrics.json."""
-
-    auc: Optional[_Area] = None
-    verdict: tuple[Answer, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Described:
-    """What the page needs of training.json."""
-
-    created: str
-    versions: dict[str, str]
-    git: Optional[str] = None
-
-
-def write_overview(analysis: Analysis, always: bool = True) -> None:
-    """Write WORKDIR/index.html; unless `always`, only if there is none, or a page of the analysis is newer."""
-    layout = Layout.of(analysis.config)
-    (_, index), *others = layout.pages(analysis.config)
-    newest = max((path.stat().st_mtime_ns for _, path in others if path.exists()), default=0)
-    if always or not index.exists() or newest > index.stat().st_mtime_ns:
-        shown = tuple(
-            it for it in analysis.style.site.pages if it[1] == index.name or (layout.workdir / it[1]).exists()
-        )
-        style = replace(analysis.style, site=replace(analysis.style.site, pages=shown))
-        write_text(index, _Overview(analysis).document().html(style, None))
+def write_overview(analysis: Analysis) -> None:
+    """Write WORKDIR/index.html, which links to the pages that there are."""
+    workdir, site = Layout.of(analysis.config).workdir, analysis.style.site
+    shown = tuple(it for it in site.pages if it[1] == _PLACE or (workdir / it[1]).exists())
+    style = replace(analysis.style, site=replace(site, pages=shown))
+    write_text(workdir / _PLACE, _Overview(analysis).document().html(style, None))
 
 
 @dataclass(frozen=True)
@@ -123,31 +68,31 @@ class _Overview:
         """The page."""
         numbers = "".join(f"<li><b>{escape(it)}</b>{escape(what)}</li>" for it, what in self.numbers())
         lead = f'<ul class="key">{numbers}</ul>' if numbers else '<p class="result">Nothing has been made yet.</p>'
-        worries = by_severity(it for it in self.answers() if it.state in ("bad", "look"))
+        worries = by_severity(it for it in self.answers() if it.state in _WORRIES)
         if not worries:
             lead += '<p class="dim">Nothing is known that should worry.</p>'
         blocks = [*self.flow(), *self.trainings(), *self.drawn(), *self.fitted(), *self.files(), *self.provenance()]
-        return Document("Analysis", "index.html", lead, worries, blocks)
+        return Document("Analysis", _PLACE, lead, worries, blocks)
 
     def place(self, path: Path) -> str:
         """A path in the work directory, as links have it."""
         return path.relative_to(self.workdir).as_posix()
 
     @cached_property
-    def metrics(self) -> Mapping[Optional[str], _Metrics]:
+    def metrics(self) -> Mapping[Optional[str], _Reported]:
         """The numbers of each training that is evaluated."""
         config, layout = self.analysis.config, Layout.of(self.analysis.config)
         known = {
-            era: _read(_Metrics, layout.training(era) / "metrics.json") for era in config.trainings if config.train
+            era: _read(_Reported, layout.training(era) / "metrics.json") for era in config.trainings if config.train
         }
         return {era: it for era, it in known.items() if it is not None}
 
     @cached_property
-    def fits(self) -> Mapping[str, _Fit]:
+    def fits(self) -> Mapping[str, _Reported]:
         """The results of each fit by their directories; the first is of all."""
         fit = Layout.of(self.analysis.config).fit
         known = {
-            self.place(path.parent): _read(_Fit, path)
+            self.place(path.parent): _read(_Reported, path)
             for path in (fit / "results.json", *sorted(fit.glob("*/results.json")))
         }
         return {place: it for place, it in known.items() if it is not None} if self.analysis.config.fit else {}
@@ -168,12 +113,13 @@ class _Overview:
         for name in self.analysis.config.datasets:
             converted = _read(Record, self.workdir / RECORDS / "convert" / f"{name}.json")
             skimmed = (_read(Record, it) for it in sorted((self.workdir / RECORDS / "skim" / name).rglob("*.json")))
-            summaries = [it["books"] for it in converted.summary["datasets"]] if converted else []
-            summaries = summaries or [it.summary for it in skimmed if it is not None]
-            files = [file for it in summaries for file in Accounting.from_json(it).files]
-            if files:
-                found[name] = Accounting(files)
-        return found
+            try:
+                summaries = [it["books"] for it in converted.summary["datasets"]] if converted else []
+                summaries = summaries or [it.summary for it in skimmed if it is not None]
+                found[name] = Accounting([file for it in summaries for file in Accounting.from_json(it).files])
+            except DAMAGE:  # an older NanoML wrote it
+                continue
+        return {name: it for name, it in found.items() if it.files}
 
     @cached_property
     def regions(self) -> Mapping[str, Mapping[str, Optional[Count]]]:
@@ -183,30 +129,20 @@ class _Overview:
             for region in dict.fromkeys(it.region for it in histogram.channels if it.processes):
                 if region not in found:
                     whole = added([it for it in histogram.channels if it.region == region and it.processes])
-                    found[region] = {_process(name): _count(name, it) for name, it in whole.processes.items()}
+                    found[region] = {name: _count(it, 1) for name, it in whole.processes.items() if name != DATA}
+                    if DATA in whole.processes:
+                        found[region]["data"] = _count(whole.processes[DATA], 0)
                     if histogram.hypothesis is not None and self.templates is not None:
                         found[region].pop(self.templates.signal or "", None)  # one of many
         return found
 
     def numbers(self) -> Iterator[tuple[str, str]]:
         """The result, how well classes are told apart, and the expected events, each with what it is."""
-        for found in [*self.fits.values()][:1]:
-            if found.limit is not None:
-                seen, (_, low, median, high, _) = found.limit.observed, found.limit.expected
-                kind = "expected" if seen is None else "observed"
-                what = f"{kind} limit on the signal strength at 95 % CL"
-                if found.significance is not None:
-                    value = found.significance.expected if seen is None else found.significance.observed
-                    what += f"; {kind} significance {value or 0:.2f}"
-                yield rounded(median if seen is None else seen, high - low), what
-            else:
-                yield "Fit", found.summary
+        for it in [*self.fits.values()][:1]:
+            yield it.digest.number, it.digest.what
         for era, it in self.metrics.items():
-            if it.auc is not None and it.auc.network is not None:
-                yield (
-                    with_error(it.auc.network, it.auc.network_error or 0),
-                    f"AUC of the networks{f' of {era}' if era else ''}",
-                )
+            if it.digest.number:
+                yield it.digest.number, f"{it.digest.what}{f' ({era})' if era else ''}"
         signal, fit = signal_of(self.analysis.config), self.analysis.config.fit
         for region in [it for it in self.regions if fit is None or it in fit.channels][:1]:
             mine = {name: it for name, it in self.regions[region].items() if it is not None and name != "data"}
@@ -219,17 +155,13 @@ class _Overview:
         """What reports and fits answer, and which files are missing, with links to where it is shown."""
         layout = Layout.of(self.analysis.config)
         for era, it in self.metrics.items():
-            yield from (
-                _at(self.place(layout.report(era)), each, f"Training {era}: " if era else "") for each in it.verdict
-            )
-        worst: dict[str, tuple[Answer, int]] = {}
-        for place, fit in self.fits.items():
-            for each in fit.verdict:
-                before, count = worst.get(each.question, (_at(f"{place}/report.html", each), 0))
-                more = _at(f"{place}/report.html", each)
-                worst[each.question] = by_severity([before, more])[0], count + (each.state in ("bad", "look"))
-        for answer, count in worst.values():
-            yield replace(answer, text=f"{answer.text} So it is in {count} of the fits.") if count > 1 else answer
+            place, before = self.place(layout.report(era)), f"Training {era}: " if era else ""
+            yield from (replace(_at(place, each), question=before + each.question) for each in it.verdict)
+        of_fits = [_at(f"{place}/report.html", each) for place, it in self.fits.items() for each in it.verdict]
+        for question in dict.fromkeys(it.question for it in of_fits):
+            same = by_severity(it for it in of_fits if it.question == question)
+            count = sum(it.state in _WORRIES for it in same)
+            yield replace(same[0], text=f"{same[0].text} So it is in {count} of the fits.") if count > 1 else same[0]
         for line in missing.lines(missing.read(self.workdir)):
             yield Answer("Is every file read?", "look", f"{line}.", "#files")
 
@@ -256,12 +188,9 @@ class _Overview:
         processes = dict.fromkeys(name for step in steps for name in step.counts)
         if steps:
             flow = EventFlow(tuple(processes), signal_of(config), tuple(steps), is_expected)
-            text = (
-                "Cuts count generator weights alone; in regions all weights count, and events may be in several."
-                if self.regions
-                else ""
-            )
-            yield Block("flow", "The flow of events", f'{flow.picture()}{flow.table()}<p class="dim">{text}</p>')
+            text = "Cuts count generator weights alone; in regions all weights count, and events may be in several."
+            below = f'<p class="dim">{text}</p>' if self.regions else ""
+            yield Block("flow", "The flow of events", f"{flow.picture()}{flow.table()}{below}")
 
     def _scale(self, dataset: str) -> Optional[float]:
         config, total = self.analysis.config, self.accounting[dataset].sum_of_weights
@@ -271,9 +200,10 @@ class _Overview:
     def trainings(self) -> Iterator[Block]:
         """The ROC curve, or another figure, of each training."""
         layout = Layout.of(self.analysis.config)
-        for era in self.metrics:
+        for era, it in self.metrics.items():
             title = f"Training of {era}" if era else "Training"
-            yield self._linked(f"training{era or ''}", title, layout.report(era), ["roc", "predictions", "loss"])
+            found = ["roc", "predictions", "loss"]
+            yield self._linked(f"training{era or ''}", title, layout.report(era), found, it.digest.text)
 
     def drawn(self) -> Iterator[Block]:
         """The first histogram of a fitted region, or else of any."""
@@ -289,24 +219,18 @@ class _Overview:
 
     def fitted(self) -> Iterator[Block]:
         """The limit."""
-        if self.fits:
-            page = Layout.of(self.analysis.config).fit / "report.html"
-            block, found = self._linked("fit", "Fit", page, ["limits", "limit", "scan"]), next(iter(self.fits.values()))
-            text = f"{found.summary[:1].upper()}{found.summary[1:]}."
-            if found.breakdown:
-                parts = sorted(found.breakdown, key=lambda it: -it.error)
-                text += f" Error of the signal strength, by size: {listed([f'{it.group} {digits(it.error, 2)}' for it in parts])}."
-            if found.impacts:
-                listed_impacts = [f"{it.parameter} ({max(abs(it.up), abs(it.down)):.2g})" for it in found.impacts[:3]]
-                text += f" Largest impacts: {', '.join(listed_impacts)}."
-            yield replace(block, tables=f"<p>{escape(text)}</p>{block.tables}")
+        page = Layout.of(self.analysis.config).fit / "report.html"
+        for it in [*self.fits.values()][:1]:
+            yield self._linked("fit", "Fit", page, ["limits", "limit", "scan"], it.digest.text)
 
-    def _linked(self, anchor: str, title: str, page: Path, figures: Sequence[str]) -> Block:
+    def _linked(self, anchor: str, title: str, page: Path, figures: Sequence[str], text: str = "") -> Block:
         """A section with a link to a page, and the first of some figures that is there beside it."""
         found = [it for it in figures if page.with_name(f"{it}.png").exists()][:1]
         shown = [(self.place(page.with_name(it)), Caption(f"{title}: {it}", "", is_small=True)) for it in found]
-        link = f'<p><a href="{self.place(page)}">All figures and numbers: {escape(title)}</a></p>'
-        return Block(anchor, title, link if page.exists() else "", shown, is_figure=True)
+        link = (
+            f'<p><a href="{self.place(page)}">All figures and numbers: {escape(title)}</a></p>' if page.exists() else ""
+        )
+        return Block(anchor, title, f"<p>{escape(text)}</p>{link}" if text else link, shown, is_figure=True)
 
     def files(self) -> Iterator[Block]:
         """The files of each dataset that were read, and those that are missing."""
@@ -326,7 +250,7 @@ class _Overview:
 
     def provenance(self) -> Iterator[Block]:
         """What was done when, by which command and version."""
-        layout, name, rows = Layout.of(self.analysis.config), Path(self.analysis.config.document.name).name, []
+        name, rows = Path(self.analysis.config.document.name).name, []
         for stage in NAMES:
             made = list((self.workdir / RECORDS / stage).rglob("*.json"))
             last = _read(Record, max(made, key=lambda path: path.stat().st_mtime_ns)) if made else None
@@ -335,17 +259,9 @@ class _Overview:
                 rows.append(
                     [stage, f"`nanoml {stage} {name}`", f"{len(made):,}", when, last.host, f"NanoML {last.version}"]
                 )
-        texts = []
-        for era in self.metrics:
-            it = _read(_Described, layout.training(era) / "training.json")
-            if it is not None:
-                versions = ", ".join(f"{key} {value}" for key, value in it.versions.items())
-                texts.append(
-                    f"Trained{f' ({era})' if era else ''} with {versions}; code: {it.git or 'not in a git repository'}."
-                )
         if rows:
             head = ["stage", "command", "tasks", "last finished", "on", "by"]
-            text = "".join(f"<p>{escape(it)}</p>" for it in [f"`nanoml run {name}` makes all of it.", *texts])
+            text = f"<p>{escape(f'`nanoml run {name}` makes all of it.')}</p>"
             yield Block("provenance", "Where this comes from", text + table(head, rows))
 
 
@@ -357,17 +273,11 @@ def _read(kind: type[T], path: Path) -> Optional[T]:
         return None
 
 
-def _at(place: str, answer: Answer, before: str = "") -> Answer:
-    return replace(answer, question=before + answer.question, link=f"{place}{answer.link}")
+def _at(place: str, answer: Answer) -> Answer:
+    return replace(answer, link=f"{place}{answer.link}")
 
 
-def _process(name: str) -> str:
-    return "data" if name == DATA else name
-
-
-def _count(name: str, found: Template) -> Optional[Count]:
-    """The events of a process; None if a bin is blind."""
-    events = float(found.nominal.sum())
-    return (
-        None if math.isnan(events) else Count(events, 0.0 if name == DATA else math.sqrt(float(found.variances.sum())))
-    )
+def _count(found: Template, error: float) -> Optional[Count]:
+    """The events of a process, with `error` times its statistical error; None if a bin is blind."""
+    events, variance = float(found.nominal.sum()), float(found.variances.sum())
+    return None if math.isnan(events) else Count(events, error * math.sqrt(variance))

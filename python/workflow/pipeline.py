@@ -130,15 +130,24 @@ def execute(config: Config, names: Sequence[str], force: bool, settle: Callable[
             _look_again(workdir)
         record_declared(config)
         todo = _run(config, names, force)
-        from MLTools.NanoML.workflow.overview import write_overview  # not needed to plan
-
-        write_overview(Analysis(config), any(each.reasons for each in todo))
-    for each in todo:
-        here = Path.cwd()
-        for path in results(config, each.stage):
-            say(f"{each.stage.name}: {path.relative_to(here) if path.is_relative_to(here) else path}")
+        made = [(each.stage.name, path) for each in todo for path in results(config, each.stage)]
+        made += _described(config, any(each.reasons for each in todo))
+    here = Path.cwd()
+    for name, path in made:
+        say(f"{name}: {path.relative_to(here) if path.is_relative_to(here) else path}")
     if not any(each.reasons for each in todo):
         say("Everything is up to date.")
+
+
+def _described(config: Config, is_changed: bool) -> Iterator[tuple[str, Path]]:
+    """Write the page of the analysis, if something was done or a page is newer; name it if it was written."""
+    (_, index), *pages = Layout.of(config).pages(config)
+    newest = max((path.stat().st_mtime_ns for _, path in pages if path.exists()), default=0)
+    if is_changed or not index.exists() or newest > index.stat().st_mtime_ns:
+        from MLTools.NanoML.workflow.overview import write_overview  # not needed to plan
+
+        write_overview(Analysis(config))
+        yield "analysis", index
 
 
 def accept_stage(config: Config, name: str, dry_run: bool) -> list[str]:

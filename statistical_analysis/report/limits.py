@@ -44,7 +44,7 @@ def collect(job: LimitsJob) -> dict[str, str]:
     channels = [it for each in templates.histograms for it in each.channels if it.region in job.regions]
     drawn = draw_limits(job.style, limits, templates.conditions(channels, job.energies), directory)
     write_text(directory / "report.html", limits_report(limits, drawn, job.style, directory, job.log))
-    write_json(directory / "results.json", {"schema": SCHEMA, **plain(limits)})
+    write_json(directory / "results.json", {"schema": SCHEMA, **plain(limits), "digest": plain(limits.digest)})
     return {"summary": limits.summary}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.errors import listed
-from MLTools.NanoML.report.page import Answer, digits, rounded, table, with_error
+from MLTools.NanoML.report.page import Answer, Digest, digits, percentage, rounded, table, with_error
 from MLTools.NanoML.report.section import Block, Caption, Document, Style
 from statistical_analysis.report.plots import FIGURES
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results, Yields
@@ -41,6 +41,23 @@ def report(results: Results, drawn: Sequence[str], style: Style, directory: Path
         *unblindings(results.log, results.expected),
     ]
     return _document(results, directory, results.verdict, blocks).html(style, directory)
+
+
+def digest(results: Results) -> Digest:
+    """The limit or, without one, the significance; and what the error of the signal strength consists of."""
+    upper, discovery, parts = results.limit, results.significance, sorted(results.breakdown, key=lambda it: -it.error)
+    kind, found = ("expected", discovery.expected) if discovery.observed is None else ("observed", discovery.observed)
+    number, what = rounded(found), f"{kind} significance"
+    if upper:
+        _, low, median, high, _ = upper.expected
+        number = rounded(median if upper.observed is None else upper.observed, high - low)
+        what = f"{kind} limit on the signal strength at {percentage(upper.level)} CL; {what} {rounded(found)}"
+    text = f"{results.summary[:1].upper()}{results.summary[1:]}. Error of the signal strength, by size: "
+    text += f"{listed([f'{it.group} {rounded(it.error, it.error)}' for it in parts])}."
+    if results.impacts:
+        largest = [f"{it.parameter} ({rounded(it.size, it.size)})" for it in results.impacts[:_MOST]]
+        text += f" Largest impacts: {', '.join(largest)}."
+    return Digest(number, what, text)
 
 
 def unblindings(log: Sequence[Unblinding], expected: str) -> Iterator[Block]:
@@ -102,16 +119,17 @@ def _numbers(results: Results) -> str:
     rows = [("Limit", f"none: it is above {digits(results.highest, 3)}")]
     if upper:
         lowest, low, median, high, highest = upper.expected
-        error = f" ± {upper.expected_errors[2]:.1g}" if upper.expected_errors else ""
         rows = [
-            ("Expected limit", f"{rounded(median, high - low)}{error}"),
+            (
+                "Expected limit",
+                _measured(median, upper.expected_errors[2] if upper.expected_errors else None, high - low),
+            ),
             ("in 68 % of cases", f"{rounded(low, high - low)} to {rounded(high, high - low)}"),
             ("in 95 % of cases", f"{rounded(lowest, high - low)} to {rounded(highest, high - low)}"),
         ]
     rows.append(("Expected significance", _deviations(discovery.expected, discovery.expected_error)))
     if upper and upper.observed is not None:
-        error = f" ± {upper.observed_error:.1g}" if upper.observed_error else ""
-        rows.append(("Observed limit", f"{digits(upper.observed, 3)}{error}"))
+        rows.append(("Observed limit", _measured(upper.observed, upper.observed_error, high - low)))
     if discovery.observed is not None:
         rows.append(("Observed significance", _deviations(discovery.observed, discovery.observed_error)))
     name = "Best fit" if results.unblinded else "Expected signal strength"
@@ -131,9 +149,14 @@ def _breakdown(results: Results) -> str:
     return f'<p class="dim">{text}</p>{numbers}'
 
 
+def _measured(value: float, error: float | None, width: float) -> str:
+    """A limit with its error by toys; without, with the digits that the width of its band allows."""
+    return with_error(value, error) if error else rounded(value, width)
+
+
 def _deviations(value: float, error: float | None) -> str:
     """A significance; with toys it may be asymptotic nevertheless, and without error."""
-    return f"{value:.2f}" + (f" ± {error:.1g}" if error is not None else " (asymptotic)")
+    return with_error(value, error) if error is not None else f"{rounded(value)} (asymptotic)"
 
 
 def _channel(channel: Channel, drawn: Sequence[str]) -> Block:

@@ -190,7 +190,7 @@ def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(
     assert "<h1>Fit of the strength of signal at mass = 2000: " in page
     assert '<a href="../report.html">' in page
     without = (fits / "mass1000/report.html").read_text()
-    assert "no fit: no channel has events of signal" in without
+    assert "No fit: no channel has events of signal" in without
     assert '<a href="../report.html">' in without
     assert "<td>Limit</td><td>none: it is above" in page
     assert "Is there a limit?" in page

@@ -20,7 +20,7 @@ from ML_processing.metrics.measured import MERGED, PAIR, UNDEFINED, Measured, nu
 from ML_processing.metrics.roc import WorkingPoint, auc, auc_matrix, working_points
 from ML_processing.models.discriminant import BoundDiscriminant
 from MLTools.NanoML.model import Discriminant
-from MLTools.NanoML.report.page import Answer, table, with_error
+from MLTools.NanoML.report.page import Answer, percentage, rounded, table, with_error
 
 _MATTERS = 0.005  # a difference in AUC that a physicist would care about, however small its error
 _GAP = 0.01  # the same, for training events against others
@@ -231,7 +231,7 @@ def _comparison(found: Areas) -> Answer:
         text = "They agree: the network has learned what a BDT can learn from these inputs."
     remark = finding(significant, relevant, "2 standard errors", f"{_MATTERS}")
     sentence = f"AUC of the network {number(found.network)}, of a BDT {number(found.baseline)}."
-    sentence += f" The difference, {difference:+.3f} ± {error:.3f}, is {remark}. {text}"
+    sentence += f" The difference, {'+' * (difference > 0)}{number(found.difference)}, is {remark}. {text}"
     return Answer("Better than a BDT?", state, sentence)
 
 
@@ -242,11 +242,12 @@ def _overtraining(checked: Overtraining, error: float | None) -> Answer:
         return Answer(question, "open", "No AUC is defined for the events of the training.")
     gap = fitted - others
     significant, relevant = gap > 3 * error, gap > _GAP
-    remark = finding(significant, relevant, f"3 standard errors of {error:.3f}", f"{_GAP}")
+    remark = finding(significant, relevant, f"3 standard errors of {rounded(error, error)}", f"{_GAP}")
     start = (
-        f"On the events that it was trained on, a network's AUC is {fitted:.3f}; on those of its test {others:.3f}. "
+        f"On the events that it was trained on, a network's AUC is {rounded(fitted, error)}; on those of its test "
+        f"{rounded(others, error)}. "
     )
-    start += f"The difference, {gap:+.3f}, is {remark}"
+    start += f"The difference, {'+' * (gap > 0)}{rounded(gap, error)}, is {remark}"
     if significant and relevant:
         text = (
             ": it has memorised some events. More events would help, or a smaller model, by train.options. The numbers "
@@ -301,7 +302,7 @@ def _areas(content: Classification) -> str:
     if len(against) > 1:
         rows += [row(f"{signal} against {name}{note}", entry.unweighted) for name, entry in against.items()]
     resampled = content.auc_bootstrap_error
-    check = f" (a bootstrap gives ± {resampled:.4f} for the first)" if resampled is not None else ""
+    check = f" (a bootstrap gives ± {rounded(resampled, resampled)} for the first)" if resampled is not None else ""
     text = (
         f"Errors are statistical, after DeLong{check}.{f' The BDT is {content.baseline}.' if content.baseline else ''}"
     )
@@ -327,10 +328,10 @@ def _fit(content: Classification, regions: Sequence[str]) -> str:
     if found is None:
         return ""
     beside = {"BDT": found.baseline, "difference": found.difference} if content.baseline else {}
-    rows = [["with statistical errors alone", *(number(it, 2) for it in (found.network, *beside.values()))]]
+    rows = [["with statistical errors alone", *(number(it) for it in (found.network, *beside.values()))]]
     if found.with_variations is not None:
         label = f"and {len(found.sources)} variation{'s' if len(found.sources) > 1 else ''} of weights"
-        rows.append([label, number(found.with_variations, 2), *([""] * len(beside))])
+        rows.append([label, number(found.with_variations), *([""] * len(beside))])
     inside = f" in {' or '.join(regions)}" if regions else ""
     text = (
         f"Asimov significance of a discovery by a fit to the score of all expected events{inside}, in the {len(found.signal)} bins that "
@@ -361,8 +362,8 @@ def _points(content: Classification) -> str:
         rejection = "no background left"
         if cut.background_rejection.value is not None:
             rejection = with_error(cut.background_rejection.value, cut.background_rejection.error or 0)
-        kept = f"{with_error(100 * background, 100 * (error or 0))} %"
-        return [f"{cut.score_at_least:.4f}", f"{cut.signal_efficiency:.1%}", kept, rejection]
+        kept = percentage(background, error or 0)
+        return [f"{cut.score_at_least:.4f}", percentage(cut.signal_efficiency), kept, rejection]
 
     head = ["cut: score at least", "signal kept", "background kept", "background rejection (1 / kept)"]
     return table(head, map(row, content.cuts)) if content.cuts else ""

@@ -23,7 +23,6 @@ from ML_processing.evaluation.data_comparison import (
 )
 from ML_processing.evaluation.expected import stacked
 from ML_processing.evaluation.measurement import Measurement
-from ML_processing.evaluation.sections.regression import value
 from ML_processing.metrics.measured import MERGED, PAIR, Measured, number
 from ML_processing.requests import DataRequest
 from MLTools.NanoML.report.figures import in_style, legend_below, note_in, of_all, ratio_grid, shorten
@@ -212,7 +211,7 @@ def _answer(name: str, found: DataComparison) -> Answer:
     texts = [f"{found.data:,} events of data"]
     ratio = found.ratio
     if ratio.value is not None and ratio.error is not None:
-        texts[0] += f", {number(ratio, 2)} of what is expected (statistical error)."
+        texts[0] += f", {number(ratio)} of what is expected (statistical error)."
         if abs(ratio.value - 1) > max(_YIELD, _DEVIATIONS * ratio.error):
             state = "look"
     else:
@@ -287,8 +286,8 @@ def _where(found: DataComparison) -> Iterator[str]:
 
 def _events(found: DataComparison) -> str:
     rows = [
-        ["all events", f"{found.data:,}", value(found.expected), _ratio(found.ratio)],
-        *([f"assigned to {it.name}", f"{it.data:,}", value(it.expected), _ratio(it.ratio)] for it in found.assigned),
+        ["all events", f"{found.data:,}", number(found.expected), _ratio(found.ratio)],
+        *([f"assigned to {it.name}", f"{it.data:,}", number(it.expected), _ratio(it.ratio)] for it in found.assigned),
     ]
     return table(["", "data", "expected", "data / expected"], rows)
 
@@ -326,7 +325,7 @@ def _told(found: ClassifierTest | None) -> str:
         f"{number(found.auc)}: {found.standard_deviations:.1f} standard deviations above 0.5, where there is no difference, p = "
         f"{found.probability:.2g} (arXiv:1610.06545; shapes alone, {found.events:,} events). By these inputs it tells them apart:"
     )
-    rows = [[it.name, number(Measured(it.loss, it.error), 4)] for it in found.inputs[:_MOST_LISTED]]
+    rows = [[it.name, number(Measured(it.loss, it.error))] for it in found.inputs[:_MOST_LISTED]]
     return _paragraph(text) + table(["input", "loss of this AUC when shuffled"], rows)
 
 

@@ -19,7 +19,7 @@ from ML_processing.evaluation.expected import (
     stacked,
 )
 from ML_processing.evaluation.measurement import Measurement
-from ML_processing.evaluation.sections.regression import ACCURACY, accuracy_row, value
+from ML_processing.evaluation.sections.regression import ACCURACY, accuracy_row
 from ML_processing.evaluation.sections.variations import Variations, VariedYields
 from ML_processing.metrics.measured import MERGED, number, per_cent
 from ML_processing.training.data import TrainingFiles
@@ -62,7 +62,7 @@ class RegionResult:
         text = f"<p><code>{escape(self.cut)}</code>.{trained}</p>"
         head = ["class", "events", "expected events" if self.physical else "sum of weights"]
         rows = [
-            [name, "blind" if name in hidden else f"{it.events:,}", value(it.sum_of_weights)]
+            [name, "blind" if name in hidden else f"{it.events:,}", number(it.sum_of_weights)]
             for name, it in self.yields.items()
         ]
         if isinstance(self.measured, Separation):

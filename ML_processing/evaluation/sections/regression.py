@@ -29,7 +29,7 @@ from ML_processing.metrics.measured import (
     quantile_edges,
 )
 from MLTools.NanoML.report.figures import grid, line, marker, shorten, without_tails
-from MLTools.NanoML.report.page import Answer, table, with_error
+from MLTools.NanoML.report.page import Answer, table
 from MLTools.NanoML.report.section import Caption, Style
 
 _BINS = 8
@@ -83,7 +83,7 @@ class Regression(Part):
             rows.append(accuracy_row(f"{name}, network", entry.network))
             if entry.baseline is not None:
                 rows.append(accuracy_row(f"{name}, BDT", entry.baseline))
-                rows.append([f"{name}, BDT - network", "", value(entry.gain_in_rmse), ""])
+                rows.append([f"{name}, BDT - network", "", number(entry.gain_in_rmse), ""])
         text = f"Errors are statistical.{f' The BDT is {self.baseline}.' if self.baseline else ''}"
         return table(ACCURACY, rows) + f"<p>{escape(text)}</p>"
 
@@ -117,12 +117,7 @@ ACCURACY = ["target", "bias", "RMSE", "resolution (68 %)"]
 
 def accuracy_row(label: str, of: Residuals) -> list[str]:
     """A line of a table."""
-    return [label, value(of.bias), value(of.rmse), value(of.resolution)]
-
-
-def value(found: Measured) -> str:
-    """A measured number as text: "94.10 ± 0.59"."""
-    return "not defined" if found.value is None or found.error is None else with_error(found.value, found.error)
+    return [label, number(of.bias), number(of.rmse), number(of.resolution)]
 
 
 def residual_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:

@@ -17,6 +17,7 @@ from ML_processing.evaluation.scored import Scored
 from ML_processing.metrics.measured import MERGED, PAIR, UNDEFINED, Floats, Measured
 from ML_processing.metrics.significance import BinnedScore, CutScan, by_own_bins, fine_sums, scan_cuts, standing_for
 from MLTools.NanoML.report.figures import LEGEND, line, marker, single
+from MLTools.NanoML.report.page import rounded, with_error
 from MLTools.NanoML.report.section import Caption, Style
 
 
@@ -131,11 +132,11 @@ class Significance(Part):
         """What is behind the best cut, in words."""
         best = self.best
         text = (
-            f"Best cut: {self.score} at least {best.score_at_least:.4f}. Behind it {best.signal:.4g} signal and "
-            f"{best.background:.4g} background events are expected. {_tested_cut(self.cross_fit)} On the events that chose the "
-            f"cut it is {best.asimov:.2f} ± {best.asimov_error:.2f}, which is biased upwards by the choice, or "
-            f"{best.asimov_with_background_error:.2f} with the statistical error of the background; without a cut "
-            f"{self.without_cut:.2f}."
+            f"Best cut: {self.score} at least {best.score_at_least:.4f}. It keeps {rounded(best.signal)} signal and "
+            f"{rounded(best.background)} background events. {_tested_cut(self.cross_fit)} On the events that chose the "
+            f"cut it is {with_error(best.asimov, best.asimov_error)}, which is biased upwards by the choice, or "
+            f"{rounded(best.asimov_with_background_error, best.asimov_error)} with the statistical error of the background; without a cut "
+            f"{rounded(self.without_cut, best.asimov_error)}."
         )
         if page.too_few:
             text += (
@@ -182,11 +183,11 @@ def _tested_cut(found: CrossFit | None) -> str:
     if found is None:
         return "No significance can be quoted: half of the events are too few to choose a cut, or to test it."
     ways = " and ".join(
-        f"{it.asimov:.2f} ± {it.asimov_error:.2f} (the {it.chosen_on} events choose {it.score_at_least:.4f})"
+        f"{with_error(it.asimov, it.asimov_error)} (the {it.chosen_on} events choose {it.score_at_least:.4f})"
         for it in found.halves
     )
     return (
-        f"Significance: {found.asimov:.2f} ± {found.asimov_error:.2f}, with the cut chosen on one half of the events and "
+        f"Significance: {with_error(found.asimov, found.asimov_error)}, with the cut chosen on one half of the events and "
         f"measured on the other, which is the mean of {ways}. Even or odd is a hash of run, luminosityBlock and event."
     )
 

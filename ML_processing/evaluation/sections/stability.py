@@ -15,7 +15,6 @@ from ML_processing.evaluation.content import Evaluation, Part, finding, section
 from ML_processing.evaluation.expected import BinnedOutput, ClassYield, Separation, binned_outputs, measured_in
 from ML_processing.evaluation.measurement import Measurement, RepeatedTraining
 from ML_processing.evaluation.scored import OutOfFold
-from ML_processing.evaluation.sections.regression import value
 from ML_processing.metrics.measured import MERGED, PAIR, Histogram, Measured, number
 from ML_processing.requests import RepeatRequest, repeats_of
 from ML_processing.training.data import TrainingFiles
@@ -124,7 +123,7 @@ class Eras(Part):
         what = "expected events" if self.physical else "sum of weights"
         head = ["era", *(f"{name}, {what}" for name in self.classes), "AUC of the signal"]
         rows = [
-            [era, *(value(it.yields[name].sum_of_weights) for name in self.classes), number(it.measured.auc)]
+            [era, *(number(it.yields[name].sum_of_weights) for name in self.classes), number(it.measured.auc)]
             for era, it in self.eras.items()
         ]
         return table(head, rows)
@@ -247,7 +246,7 @@ class Repeats(Part):
     def tables(self, page: Evaluation) -> str:
         """The AUC of each training."""
         every = dict.fromkeys([*self.seeds, *self.curve])
-        rows = [[str(it.seed), f"{it.events:,}", number(it.auc, 4)] for it in every]
+        rows = [[str(it.seed), f"{it.events:,}", number(it.auc)] for it in every]
         return table(["seed", "training events of a network", "AUC of the signal"], rows)
 
     @classmethod
@@ -276,7 +275,7 @@ class Repeats(Part):
         if gain.value is not None and gain.error is not None:
             before, now = found.curve[-2].events, found.curve[-1].events
             significant, relevant = gain.value > 2 * gain.error, gain.value > _MATTERS
-            text = f"From {before:,} to {now:,} training events the AUC grows by {number(gain, 4)}, which is "
+            text = f"From {before:,} to {now:,} training events the AUC grows by {number(gain)}, which is "
             text += finding(significant, relevant, "2 standard errors", f"{_MATTERS}")
             if significant and relevant:
                 state, text = "look", f"{text}: more simulation would help."

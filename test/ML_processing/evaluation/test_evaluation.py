@@ -21,6 +21,7 @@ from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Against, Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report import figures
+from MLTools.NanoML.report.page import with_error
 from services.evaluations import draw_only
 
 Toy = Callable[..., Path]
@@ -144,7 +145,9 @@ def test_the_significance_is_measured_on_the_other_half(run: Path, files: list[P
         assert half["asimov"] == pytest.approx(np.sqrt(2 * ((s + b) * np.log(1 + s / b) - s)))
     assert [half["chosen_on"] for half in found["halves"]] == ["even", "odd"]
     text = (run / "report.html").read_text()
-    assert f"Significance: {found['asimov']:.2f} ± {found['asimov_error']:.2f}, with the cut chosen on one half" in text
+    assert (
+        f"Significance: {with_error(found['asimov'], found['asimov_error'])}, with the cut chosen on one half" in text
+    )
 
 
 def test_efficiencies_are_those_of_the_cut(measured: dict[str, Any]) -> None:

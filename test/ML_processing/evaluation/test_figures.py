@@ -356,5 +356,5 @@ def test_what_is_not_there_is_not_drawn(tmp_path: Path) -> None:
 
 
 def test_number() -> None:
-    assert number(Measured(0.94126, 0.00598)) == "0.941 ± 0.006"
+    assert number(Measured(0.94126, 0.00598)) == "0.9413 ± 0.0060"
     assert number(Measured(None, None)) == "not defined"

@@ -12,7 +12,7 @@ from ML_processing.evaluation.report import ORDER, provenance
 from ML_processing.evaluation.sections.data import Data
 from ML_processing.training.description import TrainingDescription
 from MLTools.NanoML.contracts.missing import Missing
-from MLTools.NanoML.report.page import table
+from MLTools.NanoML.report.page import table, with_error
 
 EMPTY = ("meta", "img")
 
@@ -66,7 +66,7 @@ def test_report_needs_nothing_beside_it(run: Path, measured: dict[str, Any]) -> 
 def test_report_says_what_there_is_to_say(run: Path, measured: dict[str, Any]) -> None:
     text = (run / "report.html").read_text()
     for expected in (
-        f"{measured['auc']['network']:.3f} ±",
+        with_error(measured["auc"]["network"], measured["auc"]["network_error"]),
         "ThreeLep_sumPt",
         "WZTo3LNu_Pt100 (WZ)",
         "Overtrained?",

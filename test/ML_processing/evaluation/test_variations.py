@@ -34,6 +34,7 @@ from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.hdf5 import ConvertedWeight
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, WeightSums
+from MLTools.NanoML.report.page import with_error
 from services.evaluations import draw_only, evaluation
 
 Toy = Callable[..., Path]
@@ -156,8 +157,13 @@ def test_a_fit_knows_less_with_variations(evaluated: tuple[Path, dict[str, Any],
     assert with_all < 0.95 * found["network"]
     assert found["difference"] == pytest.approx(found["network"] - found["baseline"])
     page = (run / "report.html").read_text()
-    assert f"<td>with statistical errors alone</td><td>{found['network']:.2f} ± " in page
-    assert f"<td>and 5 variations of weights</td><td>{with_all:.2f} ± " in page
+    assert (
+        f"<td>with statistical errors alone</td><td>{with_error(found['network'], found['network_error'])}</td>" in page
+    )
+    assert (
+        f"<td>and 5 variations of weights</td><td>{with_error(with_all, found['with_variations']['error'])}</td>"
+        in page
+    )
 
 
 def test_the_largest_comes_first(evaluated: tuple[Path, dict[str, Any], Path]) -> None:

@@ -17,6 +17,7 @@ from ML_processing.evaluation.sections.variations import Change, Variation, Vari
 from ML_processing.metrics.distances import Kolmogorov, Sculpting
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import Reliability
+from MLTools.NanoML.report.page import with_error
 from services.evaluations import EFFECTIVE, evaluation, part
 
 
@@ -94,8 +95,8 @@ def answer(
 )
 def test_comparison(difference: float, error: float, finding: str, says: str, expected: str) -> None:
     state, text = answer("Better", numbers(0.9 + difference, 0.9, 0.9, of_difference=error))
-    assert text.startswith(f"AUC of the network {0.9 + difference:.3f} ± 0.005, of a BDT 0.900 ± 0.005.")
-    assert f"{difference:+.3f} ± {error:.3f}, is {finding}" in text
+    assert text.startswith(f"AUC of the network {0.9 + difference:.4f} ± 0.0050, of a BDT 0.9000 ± 0.0050.")
+    assert f"{'+' * (difference > 0)}{with_error(difference, error)}, is {finding}" in text
     assert says in text
     assert state == expected
 
@@ -103,9 +104,9 @@ def test_comparison(difference: float, error: float, finding: str, says: str, ex
 @pytest.mark.parametrize(
     ("given", "expected", "says"),
     [
-        (numbers(0.93, 0.93, 0.935), "good", "neither significant (limit: 3 standard errors of 0.005) nor relevant"),
+        (numbers(0.93, 0.93, 0.935), "good", "neither significant (limit: 3 standard errors of 0.0050) nor relevant"),
         (numbers(0.93, 0.93, 0.935, error=0.001), "good", "but not relevant (limit: 0.01): overtraining is small"),
-        (numbers(0.93, 0.93, 0.99), "bad", "+0.060, is significant (limit: 3 standard errors of 0.005) and relevant"),
+        (numbers(0.93, 0.93, 0.99), "bad", "+0.0600, is significant (limit: 3 standard errors of 0.0050) and relevant"),
         (numbers(0.93, 0.93, 0.99, error=0.05), "look", "but not significant (limit: 3 standard errors of 0.050)"),
         (numbers(0.93, 0.93, 0.935, error=0.01), "open", "these events are too few to tell."),
         (numbers(0.93, 0.93, 0.935, probability=1e-3), "look", "the scores of other differ between the two by more"),
@@ -253,8 +254,8 @@ def test_drift_without_a_feature() -> None:
     [
         (Measured(-1.0, 0.1), "bad", "significant (limit: 2 standard errors) and relevant (limit: 1%)"),
         (Measured(-0.1, 0.02), "good", "significant (limit: 2 standard errors), but not relevant (limit: 1%)"),
-        (Measured(-0.1, 0.1), "good", "of a BDT 12.000 ± 0.500."),
-        (Measured(None, None), "open", "of a BDT 12.000 ± 0.500."),
+        (Measured(-0.1, 0.1), "good", "of a BDT 12.00 ± 0.50."),
+        (Measured(None, None), "open", "of a BDT 12.00 ± 0.50."),
     ],
 )
 def test_regression(gain: Measured, expected: str, says: str) -> None:
@@ -262,7 +263,7 @@ def test_regression(gain: Measured, expected: str, says: str) -> None:
     targets = {name: Accuracy(found, found, it) for name, it in (("pt", Measured(1.0, 0.1)), ("mass", gain))}
     state, text = answer("Better", Regression("regression", targets, "a BDT"))
     assert state == expected
-    assert "mass: resolution of the network 12.000 ± 0.500" in text
+    assert "mass: resolution of the network 12.00 ± 0.50" in text
     assert says in text
 
 

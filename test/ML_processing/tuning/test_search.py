@@ -32,6 +32,7 @@ from ML_processing.tuning.trial import TrialData
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.report.page import with_error
 
 Toy = Callable[..., Path]
 
@@ -402,7 +403,9 @@ def test_the_expected_significance_is_searched_for(toy: Toy, tmp_path: Path) -> 
     assert (
         abs(test["best"]["significance"] - result["validation_significance"]) < 5 * test["best"]["significance_error"]
     )
-    assert f"expected significance {test['best']['significance']:.3f} ± " in best
+    assert (
+        f"expected significance {with_error(test['best']['significance'], test['best']['significance_error'])}" in best
+    )
 
 
 def test_a_significance_needs_expected_numbers_of_events(toy: Toy, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from MLTools.NanoML.report.page import (
     digits,
     figure,
     page,
+    percentage,
     state_of,
     table,
     typeset,
@@ -129,3 +131,25 @@ def test_a_value_ends_where_its_error_ends(value: float, error: float, text: str
 def test_of_several_errors_the_largest_one_decides() -> None:
     assert with_error(374.26, 22.4, 8.6) == "374 ± 22 ± 9"
     assert with_error(157.5, 3.97, 5.24) == "157.5 ± 4.0 ± 5.2"
+
+
+def _luminance(color: str) -> float:
+    """As WCAG 2 defines it."""
+    color = color[1:] if len(color) == 7 else "".join(2 * it for it in color[1:])
+    parts = [int(color[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    red, green, blue = (it / 12.92 if it <= 0.04045 else ((it + 0.055) / 1.055) ** 2.4 for it in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_all_text_has_contrast(theme: int) -> None:
+    colors = dict(re.findall(r"--(\w+): (#\w+)", re.findall(r":root \{(.*?)\}", page("A", []), re.DOTALL)[theme]))
+    for text in ("text", "dim", "link", "alarm", "care"):
+        for behind in ("back", "soft", "note"):
+            light, dark = sorted((_luminance(colors[it]) for it in (text, behind)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, behind)
+
+
+def test_fractions_are_in_per_cent() -> None:
+    assert percentage(0.0331, 0.0104) == "3.3 ± 1.0 %"
+    assert percentage(0.301) == "30.1 %"
