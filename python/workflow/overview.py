@@ -71,7 +71,7 @@ class _Overview:
         worries = by_severity(it for it in self.answers() if it.state in _WORRIES)
         if not worries:
             lead += '<p class="dim">Nothing is known that should worry.</p>'
-        blocks = [*self.flow(), *self.trainings(), *self.drawn(), *self.fitted(), *self.files(), *self.provenance()]
+        blocks = [*self.flowing(), *self.trainings(), *self.drawn(), *self.fitted(), *self.files(), *self.provenance()]
         return Document("Analysis", _PLACE, lead, worries, blocks)
 
     def place(self, path: Path) -> str:
@@ -143,13 +143,14 @@ class _Overview:
         for era, it in self.metrics.items():
             if it.digest.number:
                 yield it.digest.number, f"{it.digest.what}{f' ({era})' if era else ''}"
-        signal, fit = signal_of(self.analysis.config), self.analysis.config.fit
-        for region in [it for it in self.regions if fit is None or it in fit.channels][:1]:
-            mine = {name: it for name, it in self.regions[region].items() if it is not None and name != "data"}
-            others = sum((it for name, it in mine.items() if name != signal), Count(0.0))
-            expected = mine.get(signal or "")
-            text = f"{expected} + {others}" if expected else str(others)
-            yield text, f"expected events in {region}{', signal + background' if expected else ''}"
+        fit, steps = self.analysis.config.fit, self.flow.steps
+        regions = [it for it in steps if it.is_region and (fit is None or it.name in fit.channels)]
+        for step in (regions or steps[-1:])[:1] if self.flow.is_expected else ():
+            mine = {name: it for name, it in step.counts.items() if it is not None and name != "data"}
+            signal = mine.pop(self.flow.signal or "", None)
+            others = str(sum(mine.values(), Count(0.0)))
+            where = f"{'in' if step.is_region else 'after'} {step.name}{', signal + background' if signal else ''}"
+            yield f"{signal} + {others}" if signal else others, f"expected events {where}"
 
     def answers(self) -> Iterator[Answer]:
         """What reports and fits answer, and which files are missing, with links to where it is shown."""
@@ -165,12 +166,13 @@ class _Overview:
         for line in missing.lines(missing.read(self.workdir)):
             yield Answer("Is every file read?", "look", f"{line}.", "#files")
 
-    def flow(self) -> Iterator[Block]:
+    @cached_property
+    def flow(self) -> EventFlow:
         """The events of each process in files, after cuts, and in regions."""
         config, cuts = self.analysis.config, dict[str, dict[str, Optional[Count]]]()
         simulated = [name for name in self.accounting if not config.datasets[name].is_data]
         scales = {name: self._scale(name) for name in simulated}
-        is_expected = bool(simulated) and None not in scales.values()
+        is_expected = None not in scales.values() and bool(simulated or self.regions)
         for name, accounting in self.accounting.items():
             process = "data" if config.datasets[name].is_data else config.process_of(name) or name
             scale = (scales.get(name) or 0.0) if is_expected and name in scales else None
@@ -184,13 +186,16 @@ class _Overview:
                 before = counts.get(process, Count(0.0))
                 counts[process] = None if before is None else before + Count(events, error)
         steps = [FlowStep(name, counts) for name, counts in cuts.items()]
-        steps += [FlowStep(name, counts, True) for name, counts in self.regions.items() if is_expected or not simulated]
+        steps += [FlowStep(name, counts, True) for name, counts in self.regions.items() if is_expected]
         processes = dict.fromkeys(name for step in steps for name in step.counts)
-        if steps:
-            flow = EventFlow(tuple(processes), signal_of(config), tuple(steps), is_expected)
-            text = "Cuts count generator weights alone; in regions all weights count, and events may be in several."
-            below = f'<p class="dim">{text}</p>' if self.regions else ""
-            yield Block("flow", "The flow of events", f"{flow.picture()}{flow.table()}{below}")
+        return EventFlow(tuple(processes), signal_of(config), tuple(steps), is_expected)
+
+    def flowing(self) -> Iterator[Block]:
+        """The flow of events as a picture and as a table."""
+        text = "Cuts count generator weights alone; in regions all weights count, and events may be in several."
+        below = f'<p class="dim">{text}</p>' if self.regions else ""
+        if self.flow.steps:
+            yield Block("flow", "The flow of events", f"{self.flow.picture()}{self.flow.table()}{below}")
 
     def _scale(self, dataset: str) -> Optional[float]:
         config, total = self.analysis.config, self.accounting[dataset].sum_of_weights
