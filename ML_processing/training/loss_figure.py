@@ -22,7 +22,7 @@ def losses(style: Style, histories: Sequence[Sequence[Epoch]], is_boosted: bool)
             [getattr(entry, key) for entry in history] for key in ("epoch", "train_loss", "validation_loss")
         )
         best = int(np.argmin(validation))
-        axes.plot(epoch, validation, color=color, lw=2, label=f"Fold {i + 1} of {len(histories)}")
+        axes.plot(epoch, validation, color=color, lw=2, label=f"Fold {i}")
         axes.plot(epoch, train, color=color, lw=1.6, ls=(0, (2, 1.5)))
         axes.plot(epoch[best], validation[best], "o", color=color, mec="black", ms=9)
     for label, look in (

@@ -31,13 +31,13 @@ _RATIOS = Caption(
 def report(results: Results, drawn: Sequence[str], style: Style, directory: Path) -> str:
     """The page as HTML, with the figures that are `drawn` in a directory."""
     blocks = [
+        *_processes(results),
         Block("result", "Result", _numbers(results)),
         Block("uncertainty", "Uncertainty of the signal strength", _breakdown(results)),
         *(Block(name, it.title, "", [(name, it)], True) for name, (it, _) in FIGURES.items() if name in drawn),
         *(_channel(each, drawn) for each in results.channels),
         *_smoothed([name for name in drawn if name.startswith(_SMOOTHED)]),
         Block("parameters", "Parameters", _parameters(results)),
-        *_processes(results),
         *unblindings(results.log, results.expected),
     ]
     return _document(results, directory, results.verdict, blocks).html(style, directory)
@@ -165,10 +165,11 @@ def _channel(channel: Channel, drawn: Sequence[str]) -> Block:
     if channel.observed is not None:
         rows.append(("data", f"{sum(channel.observed):.0f}", f"{sum(channel.observed):.0f}"))
     rows.sort(key=lambda row: row[0] in (TOTAL, "data"))
-    numbers = table(["", "events before the fit", "events after the fit"], rows)
+    numbers = table(["", "prefit events", "postfit events"], rows)
     note = f'<p class="dim">{escape(channel.note)}</p>' if channel.note else ""
     names = [name for name in drawn if name.partition("_")[2] == channel.name and not name.startswith(_SMOOTHED)]
-    figures = [(name, replace(_STACK, title=f"{channel.name}, {name.partition('_')[0]} the fit")) for name in names]
+    stages = {name: name.partition("_")[0].replace("before", "prefit").replace("after", "postfit") for name in names}
+    figures = [(name, replace(_STACK, title=f"{channel.name}, {stage}")) for name, stage in stages.items()]
     return Block(f"channel_{channel.name}", f"Channel {channel.name}", note + numbers, figures)
 
 

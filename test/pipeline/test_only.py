@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.contracts.templates import Origin
+from MLTools.NanoML.report.page import rounded
 from services.points import write
 
 pytest.importorskip("data_processing.convert.stage")
@@ -104,8 +105,8 @@ def test_each_serves_what_it_is_for(tmp_path: Path) -> None:
     assert "fakes" in (workdir / "fit/datacard.txt").read_text()
 
     page = (workdir / "fit/report.html").read_text()
-    assert page.index("What is in this fit") < page.index("As many events as in the training?")
-    events = f"{yields[found.channels[0].name, 'WZ']:.4g}</td><td>"
+    assert page.index("<h2>What is in this fit") < page.index("<h2>Result")
+    events = f"{rounded(yields[found.channels[0].name, 'WZ'])}</td><td>"
     assert f"<td>WZ</td><td>NLO_2018, NLO_2022</td><td>simulation</td><td>{events}" in page
     assert "SR_2018 fakes: is left out: -" in page
     state, text = answer(workdir)
