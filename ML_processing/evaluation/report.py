@@ -256,7 +256,10 @@ def _numbers(found: Evaluation) -> str:
     for name, it in events.classes.items():
         count = "blind" if name in found.hidden else f"{it.total.events:,}"
         error = abs(it.total.sum_of_weights) / it.effective**0.5 if it.effective else 0.0
-        total, negative = with_error(it.total.sum_of_weights, error), _share(it.negative, it.total.events)
+        total, negative = (
+            with_error(it.total.sum_of_weights, error),
+            _share(it.negative, 0 if name in found.hidden else it.total.events),
+        )
         rows.append([name, count, total, f"{it.effective:,.0f}", negative])
     tested = "" if found.hidden else f"{events.tested:,} of {events.total:,} events are tested."
     head = ["class", "events", "sum of weights", "effective events", "negative weights"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +57,10 @@ def results(workdir: Path) -> Results:
 
 
 def answer(workdir: Path) -> tuple[str, str]:
-    """The state and the text of the answer on the events of the training, on the page of the fit."""
-    page = (workdir / "fit/report.html").read_text()
-    (found,) = re.findall(
-        r'<li class="(\w+)"><span class="state">[^<]*</span><b>As many events as in the training.</b>(.*?)</li>', page
-    )
-    return str(found[0]), str(found[1])
+    """The state and the text of the answer on the events of the training, in the results of the fit."""
+    answers = json.loads((workdir / "fit/results.json").read_text())["verdict"]
+    (found,) = (it for it in answers if it["question"] == "As many events as in the training?")
+    return found["state"], found["text"]
 
 
 @pytest.mark.slow

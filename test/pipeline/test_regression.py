@@ -52,7 +52,7 @@ def test_the_report_is_of_all_of_it(results: Path) -> None:
     assert metrics["events"]["tested"] == metrics["events"]["classes"]["all"]["events"]
     found = metrics["targets"]["ThreeLep_mass"]["network"]
     assert 0 < found["resolution"]["value"] < 80  # GeV; the masses, from 100 to 600 GeV, spread by more
-    assert "regression of ThreeLep_mass" in (results / "training" / "report.html").read_text()
+    assert "Regression of ThreeLep_mass" in (results / "training" / "report.html").read_text()
 
 
 def test_every_dataset_gets_the_estimate(results: Path) -> None:
