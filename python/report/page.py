@@ -56,13 +56,13 @@ thead th, thead td { border-bottom: 1px solid var(--dim); font-weight: 600; }
 .numbers td:first-child, .numbers td:last-child { white-space: normal; min-width: 9rem; }
 figure { margin: 1rem 0; } figure img, figure svg { display: block; max-width: 100%; height: auto; }
 img { background: #fff; border-radius: 3px; }
-img.narrow, img.small { width: 40rem; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem; } .figures img { max-width: 100%; } .figures img.narrow { width: 34rem; }
+img.narrow, img.small { width: 34rem; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem; } .figures figure { margin: 0; max-width: 100%; }
 .figures img.small { width: 22rem; } .figures img.wide { width: 45.5rem; }
 figcaption { max-width: 48rem; margin-top: .6rem; } figcaption p { margin: .3rem 0; }
 .watch { color: var(--dim); font-size: .92rem; } .alarm { color: var(--alarm); } .care { color: var(--care); }
 @media (min-width: 62rem) {
-  section > figure.narrow, section > figure.small { display: grid; grid-template-columns: 40rem minmax(0, 1fr); gap: 1.5rem; }
+  section > figure.narrow, section > figure.small { display: grid; grid-template-columns: 34rem minmax(0, 1fr); gap: 1.5rem; }
 }
 @media (max-width: 40rem) {
   body { font-size: 15px; padding: .6rem .8rem 3rem; } h1 { font-size: 1.35rem; } h2 { font-size: 1.12rem; }
