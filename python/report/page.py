@@ -71,7 +71,7 @@ figcaption { max-width: 48rem; margin-top: .6rem; } figcaption p { margin: .3rem
 }
 @media print {
   @page { margin: 15mm; }
-  body { font-size: 10pt; max-width: none; padding: 0; } nav, .more summary { display: none; }
+  body { font-size: 10pt; max-width: none; padding: 0; } nav.pages, nav.contents, .more summary { display: none; }
   a { color: inherit; text-decoration: none; }
   .more::details-content { content-visibility: visible; }
   .scroll { overflow: visible; } table { font-size: 8.5pt; } .numbers td { white-space: normal; }
