@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -165,6 +166,19 @@ def test_weights_are_accounted_for_from_files_to_training(example: Path) -> None
         assert weights.sum(dtype=float) == pytest.approx(cross_section * 59_800 * selected / total, rel=1e-6)
     training = json.loads((example / "trilepton/training/training.json").read_text())
     assert [dataset["books"]["entries"] for dataset in training["datasets"]] == [3000, 4000, 4250]
+
+
+def test_one_page_leads_to_all_others(example: Path) -> None:
+    workdir = example / "trilepton"
+    page = (workdir / "index.html").read_text()
+    links = set(re.findall(r'(?:href|src)="([^"#]+)', page))
+    assert {"training/report.html", "training/roc.png"} <= links
+    assert all((workdir / link).exists() for link in links)
+    for anchor in re.findall(r'href="training/report.html#(\w+)"', page):
+        assert f'<section id="{anchor}"' in (workdir / "training/report.html").read_text()
+    assert '<a href="../index.html">Analysis</a>' in (workdir / "training/report.html").read_text()
+    for process, events in {"signal": "3,000", "WZ": "4,000", "ZG": "4,250"}.items():
+        assert f"<td>{process}</td><td></td><td>3</td><td>none</td><td>{events}</td>" in page
 
 
 def test_a_second_run_does_nothing_and_says_so(example: Path) -> None:
