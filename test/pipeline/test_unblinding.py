@@ -17,6 +17,7 @@ from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import DATA, Templates
+from MLTools.NanoML.report.page import typeset
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 
@@ -195,7 +196,7 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path) -> None:
         ("expected then", entry["expected"]),
         ("expected now", now),
     ]
-    assert "".join(f"<tr><td>{what}</td><td>{text}</td></tr>" for what, text in rows) in page
+    assert typeset("".join(f"<tr><td>{what}</td><td>{text}</td></tr>" for what, text in rows)) in page
     data = Templates.read(workdir / "histograms/histograms.h5").histograms[0].channels
     counts = next(it for it in data if it.name == "SR").processes[DATA].nominal[1:-1]
     assert read_results(workdir / "fit/results.json").channels[0].observed == tuple(counts)
