@@ -81,7 +81,7 @@ def _evaluation(analysis: Analysis, era: str | None) -> Task:
     data = _compared_data(analysis, wanted, files, era)
     eras = _files_by_era(config) if era is None else {era: files}
     repeats = RepeatRequest(wanted.seeds, tuple(sorted(wanted.learning_curve)), wanted.left_out)
-    job = EvaluateJob(run, files, compare, data, eras, repeats, config.train.signal, analysis.style)
+    job = EvaluateJob(run, files, compare, data, eras, repeats, config.train.signal, analysis.style(era))
     code = _settings(config, "ML_processing.evaluation.report", *MODULES)[1]
     outputs = (run / "report.html", run / "metrics.json", run / MEASURED)
     folders = (run, repeats_of(run)) if repeats != NO_REPEATS else (run,)

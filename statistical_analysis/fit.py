@@ -18,11 +18,12 @@ from MLTools.NanoML.contracts.templates import HistogramChannel, Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.page import Answer
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
+from MLTools.NanoML.report.stack import Bins
 from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.schema.roles import BESIDE, HOW, READS, WRITES
 from statistical_analysis.contents import agreement, fitted_processes
 from statistical_analysis.datacard import for_combine, write_datacard
-from statistical_analysis.model import StatisticalModel, no_signal, statistical_model
+from statistical_analysis.model import FitChannel, StatisticalModel, no_signal, statistical_model
 from statistical_analysis.results import NoFit, Results, Yields, read_results
 from statistical_analysis.samples import Remark
 from statistical_analysis.workspace import with_range, workspace
@@ -52,8 +53,6 @@ class FitJob:
         Whether nothing may depend on observed data; nor may it if a bin of a channel is blind.
     unblinded
         Who unblinded the analysis, and when, or why data may be looked at; None if it is blind.
-    energies
-        The energy [TeV] of each era.
     place
         Where the section is, as in "analysis.yaml:34".
     hypothesis
@@ -74,7 +73,6 @@ class FitJob:
     apart: Sequence[str]
     is_blind: bool
     unblinded: str | None
-    energies: Mapping[str, float | None]
     place: str = field(metadata=HOW)
     hypothesis: str | None = None
     fitted: Sequence[tuple[str, str]] = ()
@@ -91,7 +89,7 @@ def redraw_fit(job: FitJob) -> dict[str, str]:
 def fit(job: FitJob, results: Results | None = None) -> dict[str, str]:
     """Write everything into the directory, or only figures and page if the results are there; return the summary."""
     # importing jax takes seconds, and matplotlib one
-    from statistical_analysis.report.plots import Axis, draw_smoothed
+    from statistical_analysis.report.plots import draw_smoothed
 
     templates = Templates.read(job.source)
     fitted = [*job.fitted, *job.settings.channels.items()]
@@ -118,11 +116,8 @@ def fit(job: FitJob, results: Results | None = None) -> dict[str, str]:
         results = replace(results, processes=fitted_processes(model, origins))
     apart = [*job.apart, *([model.signal] if job.hypothesis is not None else [])]
     answer = agreement(templates, job.settings.channels, job.reports, apart)
-    axes = {
-        it.name: Axis(it.title, it.edges, templates.conditions([by_name[it.name]], job.energies))
-        for it in model.channels
-    }
-    right = templates.conditions([by_name[it.name] for it in model.channels], job.energies)
+    axes = {it.name: _axis(job, templates, it, by_name[it.name]) for it in model.channels}
+    right = job.style.conditions(templates.seen(by_name[it.name] for it in model.channels))
     _write(
         job.style,
         results,
@@ -130,7 +125,7 @@ def fit(job: FitJob, results: Results | None = None) -> dict[str, str]:
         axes,
         right,
         directory,
-        draw_smoothed(job.style, model, right, directory),
+        draw_smoothed(job.style, model, axes, directory),
         [answer],
     )
     return {"summary": results.summary}
@@ -152,6 +147,17 @@ def _results(
     parts = [f"{it.name}: {it.note}" for it in channels.values() if it.share < 1]
     noted = tuple(replace(it, note=channels[it.name].note) for it in results.channels)
     return replace(results, channels=noted, expected="; ".join([expected, *parts]))
+
+
+def _axis(job: FitJob, templates: Templates, channel: FitChannel, shown: HistogramChannel) -> Axis:
+    """The axis of a channel; bins of planes are drawn by number."""
+    from statistical_analysis.report.plots import Axis
+
+    first, *others = templates.histogram(job.settings.channels[channel.region]).axes
+    title = ", ".join(job.style.axis(it.quantity, it.title) for it in (first, *others))
+    unit = "" if others else job.style.unit(first.quantity, first.title)
+    right = job.style.conditions(templates.seen([shown]))
+    return Axis(title, Bins(np.array(channel.edges), unit), right, first.note)
 
 
 def _whole(results: Results, model: StatisticalModel) -> Results:
@@ -204,7 +210,7 @@ def fit_workspace(
     samples = [sample for channel in content["channels"] for sample in channel["samples"]]
     signal = next((it["name"] for it in samples if any(each["name"] == poi for each in it["modifiers"])), poi)
     bins = {channel["name"]: len(channel["samples"][0]["data"]) for channel in content["channels"]}
-    axes = {name: Axis("Bin", tuple(0.5 + number for number in range(count + 1))) for name, count in bins.items()}
+    axes = {name: Axis("Bin", Bins(np.arange(0.5, count + 1))) for name, count in bins.items()}
     unblinded = None if is_blind else f"with the data of {source.name}"
     results = infer(content, Origin(CREATOR, signal, unblinded), is_blind, toys=toys, strengths=strengths)
     _write(PRIVATE_WORK, results, None, axes, "", make_directory(directory))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional
@@ -30,12 +30,11 @@ class FittedPoint:
 
 @dataclass(frozen=True)
 class LimitsJob:
-    """The fits in rising order, the histograms, where results go, the energy [TeV] of each era, regions, unblindings, and the style."""
+    """The fits in rising order, the histograms, where results go, regions, unblindings, and the style."""
 
     points: Sequence[FittedPoint]
     source: Path = field(metadata=READS)
     directory: Path = field(metadata=WRITES)
-    energies: Mapping[str, float | None]
     regions: Sequence[str]
     log: Sequence[Unblinding] = ()
     style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)

@@ -66,12 +66,11 @@ def _fit_task(
         sorted({class_ for _, class_ in config.members(TRAINING).items() ^ config.members(FIT).items()}),
         unblinded is None,
         unblinded,
-        {name: era.energy for name, era in config.eras.items()},
         config.where("fit"),
         str(hypothesis) if hypothesis else None,
         fitted,
         analysis.blinded.log,
-        analysis.style,
+        analysis.style(),
     )
     names = ("results.json", "workspace.json", "report.html", "datacard.txt", "templates.root")
     outputs = tuple(directory / name for name in names)
@@ -110,15 +109,8 @@ def limits_stage(analysis: Analysis) -> Stage | None:
     )
     if not points:
         return None
-    energies = {name: era.energy for name, era in config.eras.items()}
     job = LimitsJob(
-        points,
-        layout.histograms(".h5"),
-        layout.fit,
-        energies,
-        [*config.fit.channels],
-        analysis.blinded.log,
-        analysis.style,
+        points, layout.histograms(".h5"), layout.fit, [*config.fit.channels], analysis.blinded.log, analysis.style()
     )
     outputs = tuple(layout.fit / name for name in ("results.json", "report.html"))
     code = code_of("statistical_analysis.report.limits")

@@ -97,6 +97,10 @@ class Part:
         if figure is not None:
             yield self.name, figure
 
+    def numbers(self, figure: str) -> object:
+        """What a figure of it shows, if that is not all that it holds."""
+        return self
+
     def tables(self, page: Evaluation) -> str:
         """Its tables, as HTML."""
         return ""

@@ -17,8 +17,8 @@ from ML_processing.metrics.measured import PAIR, Floats, Measured, even_edges, s
 from ML_processing.metrics.roc import auc
 from ML_processing.training.data import TrainingFiles
 from ML_processing.training.directory import Training
-from MLTools.NanoML.report.figures import line
-from MLTools.NanoML.report.stack import Drawn, Observed, Stack
+from MLTools.NanoML.report.section import Style
+from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack
 
 _BINS = 20
 
@@ -134,12 +134,18 @@ def _binned(tested: OutOfFold, title: str, values: NDArray[np.float32], edges: F
 
 
 def stacked(
-    edges: Floats, classes: Sequence[ClassHistogram], signal: str | None, data: Observed | None = None
+    style: Style,
+    unit: str,
+    edges: Floats,
+    classes: Sequence[ClassHistogram],
+    signal: str | None,
+    what: str,
+    data: Observed | None = None,
 ) -> Stack:
-    """The classes in their colours, a large one below a small one."""
-    drawn = [(it.bins, Drawn(it.name, it.bins.values, line(i, len(classes))["color"])) for i, it in enumerate(classes)]
-    below = [each for each in drawn if each[1].name != signal]
-    below.sort(key=lambda each: each[0].values.sum())
-    error = np.sqrt(sum((bins.errors**2 for bins, _ in below), start=np.zeros(len(edges) - 1)))
-    shown = next((it for _, it in drawn if it.name == signal), None)
-    return Stack(edges, [it for _, it in below], error, "Statistical error", shown, data)
+    """The classes in their colours, a large one on a small one."""
+    bins = {it.name: it.bins for it in classes}
+    drawn = {name: Drawn(style.name(name), it.values, style.color(name)) for name, it in bins.items()}
+    below = style.from_bottom({name: float(it.values.sum()) for name, it in bins.items() if name != signal})
+    error = np.sqrt(sum((bins[name].errors ** 2 for name in below), start=np.zeros(len(edges) - 1)))
+    line = drawn.get(signal or "")
+    return Stack(Bins(edges, unit), [drawn[name] for name in below], error, "Statistical error", line, data, what=what)

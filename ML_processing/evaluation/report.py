@@ -18,7 +18,7 @@ from ML_processing.evaluation.sections.data import Data
 from ML_processing.evaluation.sections.drift import Drift
 from ML_processing.evaluation.sections.regression import Regression
 from ML_processing.evaluation.sections.stability import repeated
-from ML_processing.metrics.measured import number
+from ML_processing.metrics.measured import as_json, number
 from ML_processing.requests import MEASURED, NO_DATA, NO_REPEATS, DataRequest, RepeatRequest
 from ML_processing.training.description import TrainingDescription, best_epoch, now
 from ML_processing.training.directory import Training, one_thread
@@ -134,7 +134,8 @@ def measured(directory: Path) -> Evaluation:
 
 def draw_report(description: TrainingDescription, found: Evaluation, directory: Path, style: Style) -> None:
     """Draw the figures of what was measured, and write the report with them."""
-    drawn = _draw(found, style, directory)
+    of = found.of(Classification)
+    drawn = _draw(found, style.with_processes(found.classes, of.signal if of else None), directory)
     write_text(directory / "report.html", _report(description, found, verdict(found), drawn, style, directory))
 
 
@@ -159,10 +160,10 @@ def _draw(found: Evaluation, style: Style, directory: Path) -> list[str]:
     drawn = []
     for each in filter(None, found.sections.values()):
         for name, figure in each.figures(style):
-            figures.save(figure, directory / name)
+            figures.save(figure, directory / name, as_json(each.numbers(name)))
             drawn.append(name)
     for pattern in [*(kind.name for kind in all_sections()), "region_*", "data_*"]:
-        for path in [*directory.glob(f"{pattern}.png"), *directory.glob(f"{pattern}.pdf")]:
+        for path in (it for kind in ("png", "pdf", "json") for it in directory.glob(f"{pattern}.{kind}")):
             if path.stem not in drawn:
                 path.unlink()
     return drawn

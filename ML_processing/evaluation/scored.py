@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,6 +26,7 @@ from ML_processing.metrics.roc import Roc, auc, auc_difference, confusion, roc
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training.directory import Training
 from ML_processing.training.reweighting import Reweighted
+from MLTools.NanoML.report.section import PRIVATE_WORK
 
 MOST_EVENTS = 200_000
 """Diagnostics that need much memory or time use a random choice of this many events."""
@@ -258,17 +258,11 @@ def inputs_of(table: Table) -> list[InputVariable]:
 
 
 def label(table: Table, name: str) -> str:
-    """Title of an axis: the name of a column, and its unit.
-
-    The unit is what the column's title has in brackets; NanoAOD gives none for momenta and masses, which are in GeV.
-    """
-    about = table.about
-    titles = {column.name: column.title for column in about.features}
-    titles |= {f"{it.name}_{column.name}": column.title for it in about.collections for column in it.columns}
-    title = titles.get(name) or ""
-    found = re.search(r"[\[(](GeV|TeV|MeV|cm|mm|ns|rad)[\])]", title)
-    unit = found[1] if found else "GeV" if re.search(r"_(pt|mass|mT|energy)$", name) else None
-    return f"{name} [{unit}]" if unit else name
+    """Title of an axis: what a column is, and its unit; fields of collections are called by their names."""
+    titles = {column.name: column.title for column in table.about.features}
+    fields = {f"{it.name}_{column.name}": column.title for it in table.about.collections for column in it.columns}
+    unit = PRIVATE_WORK.unit(name, fields.get(name, ""))
+    return PRIVATE_WORK.axis(name, titles.get(name, f"[{unit}]"))
 
 
 def spectators(table: Table) -> dict[str, NDArray[np.float32]]:

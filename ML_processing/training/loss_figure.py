@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ML_processing.training.description import Epoch
-from MLTools.NanoML.report.figures import LEGEND, in_style, line, single
+from MLTools.NanoML.report.figures import in_style, legend_above, line, single
 from MLTools.NanoML.report.section import Style
 
 
@@ -22,7 +22,13 @@ def losses(style: Style, histories: Sequence[Sequence[Epoch]], is_boosted: bool)
             [getattr(entry, key) for entry in history] for key in ("epoch", "train_loss", "validation_loss")
         )
         best = int(np.argmin(validation))
-        axes.plot(epoch, validation, color=color, lw=2, label=f"Fold {i}")
+        axes.plot(
+            epoch,
+            validation,
+            color=color,
+            lw=2,
+            label=f"Fold {i + 1} of {len(histories)}" if len(histories) > 1 else "Network",
+        )
         axes.plot(epoch, train, color=color, lw=1.6, ls=(0, (2, 1.5)))
         axes.plot(epoch[best], validation[best], "o", color=color, mec="black", ms=9)
     for label, look in (
@@ -33,5 +39,5 @@ def losses(style: Style, histories: Sequence[Sequence[Epoch]], is_boosted: bool)
         axes.plot([], [], color="black", label=label, **look)
     axes.set_xlabel("Round" if is_boosted else "Epoch")
     axes.set_ylabel("Weighted mean loss")
-    axes.legend(loc="best", ncols=2, fontsize=LEGEND)
+    legend_above(axes)
     return figure

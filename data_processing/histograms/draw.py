@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -10,44 +10,54 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Templates, added, summed
-from MLTools.NanoML.report.figures import BACKGROUNDS, SIGNAL, grid, in_style, save, with_ratio
-from MLTools.NanoML.report.section import Style
-from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack, drawn_edges, label_edges
+from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, TemplateAxis, Templates, added, summed
+from MLTools.NanoML.report.figures import grid, in_style, legend_above, save, with_ratio
+from MLTools.NanoML.report.section import UNKNOWN, Style
+from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack, draw_ratio, draw_stack
 
 _MOST_SHOWN = 6  # nuisance parameters in a figure
 Floats = NDArray[np.float64]
 
 
-def draw_histograms(
-    style: Style, templates: Templates, directory: Path, energies: Mapping[str, Optional[float]]
-) -> list[str]:
-    """Draw all histograms of one axis into `directory`, as PNG and PDF; return the names of the figures, without suffix.
+def draw_histograms(style: Style, templates: Templates, directory: Path) -> list[str]:
+    """Draw all histograms of one axis into `directory`, as PNG and PDF with their numbers; return the names of the figures, without suffix.
 
     For each region there is a figure of all eras, with a linear and a logarithmic axis, one of the largest uncertainties, and, if
     there are several eras, one of each.
     """
-    drawn = []
+    drawn, signal = [], templates.signal
+    style = style.with_processes(templates.classes, signal)
     for histogram in (it for it in templates.histograms if len(it.axes) == 1):
         for region in dict.fromkeys(channel.region for channel in histogram.channels):
             channels = [it for it in histogram.channels if it.region == region and it.processes]
             if not channels:
                 continue
-            whole = added(channels)
+            whole, axis = added(channels), histogram.axes[0]
             figures = {region: (whole, False), f"{region}_log": (whole, True)}
             figures.update({it.name: (it, False) for it in channels if len(channels) > 1})
             for name, (channel, logarithmic) in figures.items():
-                right = templates.conditions([channel] if channel.era else channels, energies)
-                save(
-                    stack(style, histogram, channel, templates.signal, right, logarithmic),
-                    directory / f"{histogram.name}_{name}",
-                )
+                right = style.conditions(templates.seen([channel] if channel.era else channels))
+                content = stacked(style, axis, channel, signal)
+                said = {"luminosity and energy": right, "region": channel.name, "bins": axis.note}
                 drawn.append(f"{histogram.name}_{name}")
-            right = templates.conditions(channels, energies)
-            figure = uncertainties(style, histogram, whole, templates.signal, right)
-            if figure is not None:
-                save(figure, directory / f"{histogram.name}_{region}_uncertainties")
+                save(
+                    stack(style, axis, channel, content, signal, right, logarithmic),
+                    directory / drawn[-1],
+                    content.numbers(style.axis(axis.quantity, axis.title), said),
+                )
+            right = style.conditions(templates.seen(channels))
+            changes = _largest(whole, signal)
+            if changes:
                 drawn.append(f"{histogram.name}_{region}_uncertainties")
+                found = {
+                    name: {group: (1 + each).tolist() for group, each in groups.items()}
+                    for name, groups in changes.items()
+                }
+                save(
+                    uncertainties(style, axis, whole.name, changes, signal, right),
+                    directory / drawn[-1],
+                    {"axis": style.axis(axis.quantity, axis.title), "edges": axis.edges, "up, down / nominal": found},
+                )
     return drawn
 
 
@@ -64,79 +74,95 @@ def total_error(channel: HistogramChannel, names: Sequence[str]) -> tuple[Floats
     return np.sqrt(total.variances), np.sqrt(squares)
 
 
-def _backgrounds(channel: HistogramChannel, signal: Optional[str]) -> list[str]:
-    """From the smallest to the largest."""
-    names = [name for name in channel.processes if name not in (DATA, signal)]
-    return sorted(names, key=lambda name: float(channel.processes[name].nominal.sum()))
+def _groups(channel: HistogramChannel, signal: Optional[str]) -> Iterator[tuple[str, list[str]]]:
+    """Background and signal, as far as there are any, each with its processes."""
+    for name, is_signal in (("Background", False), ("Signal", True)):
+        found = [it for it in channel.processes if it != DATA and (it == signal) == is_signal]
+        if found:
+            yield name, found
+
+
+def _bins(style: Style, axis: TemplateAxis) -> Bins:
+    return Bins(np.array(axis.edges), style.unit(axis.quantity, axis.title))
+
+
+def stacked(style: Style, axis: TemplateAxis, channel: HistogramChannel, signal: Optional[str]) -> Stack:
+    """Backgrounds on each other, the signal as a line, and data as points."""
+    found, data = channel.processes, channel.processes.get(DATA)
+    names = style.from_bottom({name: float(found[name].nominal.sum()) for name in found if name not in (DATA, signal)})
+    error = total_error(channel, names)[1][1:-1] if names else np.zeros(len(axis.edges) - 1)
+    drawn = {it: Drawn(style.name(it), found[it].nominal[1:-1], style.color(it)) for it in found}
+    line, counts = drawn.get(signal or ""), None if data is None else Observed.of(data.nominal[1:-1])
+    return Stack(_bins(style, axis), [drawn[it] for it in names], error, "Stat. and syst.", line, counts)
 
 
 @in_style
 def stack(
     style: Style,
-    histogram: FilledHistogram,
+    axis: TemplateAxis,
     channel: HistogramChannel,
+    content: Stack,
     signal: Optional[str],
     right: str,
     logarithmic: bool,
 ) -> Figure:
-    """Backgrounds on each other, the signal as a line, data as points, and the ratio of data to the backgrounds below.
+    """What is expected and observed, and the ratio of data to the backgrounds below.
 
     Without data, the ratio is that of signal to background. Bins that are blind are hatched. The legend says what is not in the bins.
     """
-    edges, names = drawn_edges(histogram.axes[0].edges), _backgrounds(channel, signal)
-    colors = [BACKGROUNDS[(len(names) - 1 - number) % len(BACKGROUNDS)] for number in range(len(names))]
-    shown = [Drawn(it, channel.processes[it].nominal[1:-1], color) for it, color in zip(names, colors)]
-    error = total_error(channel, names)[1][1:-1] if names else np.zeros(len(edges) - 1)
-    template, data = channel.processes.get(signal or ""), channel.processes.get(DATA)
-    line = Drawn(signal, template.nominal[1:-1], SIGNAL) if signal and template else None
-    counts = None if data is None else Observed.of(data.nominal[1:-1])
-    content = Stack(edges, shown, error, "Stat. and syst.", line, counts)
-    figure, axes, below = with_ratio(style, right, data is not None)
+    figure, axes, below = with_ratio(style, right, content.data is not None)
     draw_stack(axes, content, logarithmic)
-    if data is not None or line is None:
+    if content.data is not None or content.line is None:
         draw_ratio(below, content)
     else:
-        ratio = np.divide(line.events, content.expected, out=np.zeros_like(error), where=content.expected > 0)
-        below.stairs(ratio, edges, color=SIGNAL, lw=2.5)
+        expected = content.expected
+        ratio = np.divide(content.line.events, expected, out=np.zeros_like(expected), where=expected > 0)
+        below.stairs(ratio, content.bins.drawn, color=content.line.color, lw=2.5)
         below.set_ylim(0, None)
         below.set_ylabel("S / B")
-    label_edges(below, histogram.axes[0].edges)
-    below.set_xlabel(histogram.axes[0].quantity)
-    groups = {"background": names, "signal": [line.name] if line else []}
-    outside = {name: summed([channel.processes[it] for it in each]).outside for name, each in groups.items() if each}
-    remarks = (f"{name}: {text}" for name, text in outside.items() if text)
-    title = "\n".join(filter(None, (channel.name, channel.note, *remarks)))
-    axes.legend(ncols=2, fontsize=17, loc="upper right", title=title, title_fontsize=17)
+        content.bins.label(below)
+    below.set_xlabel(style.axis(axis.quantity, axis.title))
+    outside = {name: summed([channel.processes[it] for it in each]).outside for name, each in _groups(channel, signal)}
+    remarks = (f"{name.lower()}: {text}" for name, text in outside.items() if text)
+    legend_above(
+        axes, title="\n".join(filter(None, (channel.name, channel.note, axis.note, *remarks))), title_fontsize=17
+    )
     figure.align_ylabels()
     return figure
 
 
+_Changes = dict[str, dict[str, Floats]]
+"""By nuisance parameter and group of processes, the relative change up and down, float64 of shape (2, bins)."""
+
+
+def _largest(channel: HistogramChannel, signal: Optional[str]) -> _Changes:
+    """The largest uncertainties of background and signal."""
+    groups = dict(_groups(channel, signal))
+    names = dict.fromkeys(name for each in channel.processes.values() for name in each.up)
+    changes = {name: {group: _change(channel, each, name) for group, each in groups.items()} for name in names}
+    largest = sorted(names, key=lambda name: -max(np.abs(each).max() for each in changes[name].values()))[:_MOST_SHOWN]
+    return {name: changes[name] for name in largest}
+
+
 @in_style
 def uncertainties(
-    style: Style, histogram: FilledHistogram, channel: HistogramChannel, signal: Optional[str], right: str
-) -> Optional[Figure]:
-    """The largest uncertainties: background and signal up and down, in ratio to nominal; None if there are none."""
-    groups = {"Background": _backgrounds(channel, signal), "Signal": [it for it in channel.processes if it == signal]}
-    names = dict.fromkeys(name for each in channel.processes.values() for name in each.up)
-    changes = {name: {group: _change(channel, each, name) for group, each in groups.items() if each} for name in names}
-    largest = sorted(names, key=lambda name: -max(np.abs(each).max() for each in changes[name].values()))[:_MOST_SHOWN]
-    if not largest:
-        return None
-    figure, all_axes = grid(style, len(largest), f"{channel.name}, {right}", 3, (4.2, 3.4))
-    edges = drawn_edges(histogram.axes[0].edges)
-    for axes, name in zip(all_axes, largest):
-        for (group, each), color in zip(changes[name].items(), (BACKGROUNDS[0], SIGNAL)):
+    style: Style, axis: TemplateAxis, name: str, changes: _Changes, signal: Optional[str], right: str
+) -> Figure:
+    """The largest uncertainties: background and signal up and down, in ratio to nominal."""
+    header, bins = ", ".join(filter(None, (name, axis.note, right))), _bins(style, axis)
+    figure, all_axes = grid(style, len(changes), header, 3, (4.2, 3.4))
+    for axes, (nuisance, groups) in zip(all_axes, changes.items()):
+        for (group, each), color in zip(groups.items(), (UNKNOWN, style.color(signal))):
             for values, dashes, direction in zip(each, ("-", "--"), ("up", "down")):
-                axes.stairs(
-                    1 + values, edges, baseline=None, color=color, ls=dashes, lw=2, label=f"{group}, {direction}"
-                )
+                text = f"{group}, {direction}"
+                axes.stairs(1 + values, bins.drawn, baseline=None, color=color, ls=dashes, lw=2, label=text)
         axes.axhline(1, color="black", lw=0.8)
-        reach = max(0.02, 1.3 * max(float(np.abs(each).max()) for each in changes[name].values()))
+        reach = max(0.02, 1.3 * max(float(np.abs(each).max()) for each in groups.values()))
         axes.set_ylim(1 - min(reach, 1), 1 + min(reach, 2))
-        axes.set_xlim(edges[0], edges[-1])
-        label_edges(axes, histogram.axes[0].edges)
-        axes.set_title(name, loc="left")
-        axes.set_xlabel(histogram.axes[0].quantity)
+        bins.label(axes)
+        axes.set_title(nuisance, loc="left")
+        axes.set_xlabel(style.axis(axis.quantity, axis.title))
+        axes.set_ylabel("Varied / nominal")
     handles, texts = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=4)
     return figure

@@ -31,6 +31,7 @@ from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from MLTools.NanoML.terminal.progress import progress
 
 _SEARCHED = 16  # bins up to which they are searched
+TITLES = "titles of columns"
 NOMINAL = ""
 """Ending of the columns that are not varied."""
 Floats = NDArray[np.float64]
@@ -120,6 +121,8 @@ def fill_file(job: FillJob) -> dict[str, int]:
         found: dict[tuple[str, str, str], _Filled] = {}
         views = [view for process in job.processes for view in _views(job, process, files)]
         names = list(dict.fromkeys(name for view in views for name in view.reads))
+        axes = {axis.quantity.text for plan in job.plans for axis in plan.axes}
+        titles = {name: files.branches[name].title for name in sorted(axes) if name in files.branches}
         is_data = any(process.name == DATA for process in job.processes)
         with progress(f"fill {Path(job.scores).name}", files.entries, is_share=is_data) as bar:
             for start, stop in files.ranges(names, job.chunk, job.memory):
@@ -128,6 +131,7 @@ def fill_file(job: FillJob) -> dict[str, int]:
                     view.fill(arrays, stop - start, found)
                 bar.advance(stop - start)
     with replacing(job.output) as aside, h5py.File(aside, "w") as file:
+        file.attrs[TITLES] = json.dumps(titles)
         for view in (it for it in views if not it.shift):
             file.attrs[view.process.name] = [view.all_weights, view.unseen_weights]
         for key, filled in found.items():

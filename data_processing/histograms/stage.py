@@ -23,7 +23,7 @@ from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.nanoaod.folds import SINGLE
 from MLTools.NanoML.nanoaod.formula import Formula
-from MLTools.NanoML.report.section import PRIVATE_WORK, Style
+from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.schema.roles import BESIDE, READS, WRITES
 from MLTools.NanoML.terminal.progress import say_once
 from MLTools.NanoML.workflow.analysis import Analysis
@@ -108,22 +108,20 @@ def draw_stage(analysis: Analysis) -> Optional[Stage]:
         say_once("draw", "draw: left out, since the Python package mplhep is missing: pip install mplhep.")
         return None
     source, page = layout.histograms(".h5"), layout.histograms(".html")
-    energies = {name: era.energy for name, era in config.eras.items()}
     code = code_of("data_processing.histograms.draw", "data_processing.histograms.yields")
     outputs = (page, *(page.with_name(f"yields.{suffix}") for suffix in ("md", "tex")))
-    job = DrawJob(source, page, energies, analysis.style)
+    job = DrawJob(source, page, analysis.style())
     task = Task.of("draw", "all", _draw, job, code, outputs=outputs, folders=(page.parent,))
     return Stage("draw", [task])
 
 
 @dataclass(frozen=True)
 class DrawJob:
-    """The histograms, the page on which they are drawn, and the energy [TeV] of each era."""
+    """The histograms, the page on which they are drawn, and how."""
 
     source: Path = field(metadata=READS)
     page: Path = field(metadata=WRITES)
-    energies: Mapping[str, Optional[float]]
-    style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
+    style: Style = field(metadata=BESIDE)
 
 
 def _draw(job: DrawJob) -> dict[str, Any]:
@@ -131,7 +129,7 @@ def _draw(job: DrawJob) -> dict[str, Any]:
     from data_processing.histograms.yields import write_tables
 
     templates, folder = Templates.read(job.source), job.page.parent
-    drawn = draw_histograms(job.style, templates, folder, job.energies)
+    drawn = draw_histograms(job.style, templates, folder)
     write_tables(templates, folder, drawn, job.style)
     return {"figures": len(drawn)}
 

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.histograms.fill import NOMINAL, Plan
+from data_processing.histograms.fill import NOMINAL, TITLES, Plan
 from data_processing.score.eventcolumns import Normalisation
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
@@ -120,9 +120,12 @@ class _Sums:
 
 def make_templates(job: TemplateJob) -> dict[str, Any]:
     """Add up the histograms of all files, and write both files; return the expected events of each process."""
-    sets, found = _sets(job.normalisations), _added(job.parts)
+    sets, found, titles = _sets(job.normalisations), _added(job.parts), dict[str, str]()
+    for part in job.parts:
+        with h5py.File(part.path, "r") as file:
+            titles = {**parsed(file.attrs.get(TITLES, "{}")), **titles}
     _vary(found, job.varied)
-    histograms = tuple(_histogram(plan, job, found, sets) for plan in job.plans)
+    histograms = tuple(_histogram(plan, job, found, sets, titles) for plan in job.plans)
     if job.blind:
         # the quantities, and the bins
         bins = {each.name: (plan.axes, [it.edges for it in each.axes]) for plan, each in zip(job.plans, histograms)}
@@ -252,7 +255,9 @@ def _sum(one: _Sums, other: _Sums) -> _Sums:
     return _Sums(sums, squares, one.without + other.without)
 
 
-def _histogram(plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: Mapping[str, _Set]) -> FilledHistogram:
+def _histogram(
+    plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: Mapping[str, _Set], titles: Mapping[str, str]
+) -> FilledHistogram:
     mine = {key[1:]: sums for key, sums in found.items() if key[0] == plan.name}
     edges, merge = [tuple(axis.edges) for axis in plan.axes], None
     if plan.is_folded:
@@ -276,9 +281,11 @@ def _histogram(plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: 
             notes = [f"{100 * share:g} % of the data"] * (share < 1) + notes
             channels.append(HistogramChannel(region, era or None, processes, share, ", ".join(notes)))
     at = str(plan.hypothesis) if plan.hypothesis else None
-    ending = f"{f' at {at}' if at else ''}{' (with under- and overflow)' if plan.is_folded else ''}"
-    texts = [f"{axis.quantity.text}{ending}" for axis in plan.axes]
-    axes = tuple(map(TemplateAxis, texts, edges))
+    note = ", ".join(filter(None, (at, "with under- and overflow" if plan.is_folded else "")))
+    axes = tuple(
+        TemplateAxis(axis.quantity.text, each, titles.get(axis.quantity.text, ""), note)
+        for axis, each in zip(plan.axes, edges)
+    )
     return FilledHistogram(plan.name, axes, tuple(channels), at, job.origins.get(plan.name, {}))
 
 
@@ -355,7 +362,10 @@ def write_root(templates: Templates, path: Path) -> None:
     with uproot.recreate(path) as file:
         file[KEY] = templates.description()
         for histogram in templates.histograms:
-            axes = [(each.quantity, each.edges) for each in histogram.axes]
+            axes = [
+                (f"{each.quantity} ({each.note})" if each.note else each.quantity, each.edges)
+                for each in histogram.axes
+            ]
             for channel in histogram.channels:
                 for name, values, variances in _named(channel):
                     file[f"{histogram.name}/{channel.name}/{name}"] = root_histogram(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 from MLTools.NanoML.config.batch import Batch
 from MLTools.NanoML.config.data import FIT, TRAINING, Convert, DataDriven, Dataset, Era, Part, Score, Skim
 from MLTools.NanoML.config.fit import EVERYWHERE, NONE, Blind, Fit, Histogram, LogNormal, log_normal
+from MLTools.NanoML.config.style import Look
 from MLTools.NanoML.config.training import Evaluate, Export, Train, Tune
 from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.errors import ConfigError
@@ -30,11 +31,6 @@ class Config:
     """A NanoML analysis: from NanoAOD to a trained network."""
 
     workdir: str = setting("", "The directory for all results; by default it has the name of the YAML file.")
-    label: Optional[str] = setting(
-        None,
-        'What figures say that they show, if that is not "Private work (CMS simulation)".',
-        examples=["Private work (Delphes)"],
-    )
     luminosity: Optional[float] = setting(
         None, "Integrated luminosity [/fb], to which simulation is scaled.", exclusiveMinimum=0, **PRODUCT
     )
@@ -42,6 +38,9 @@ class Config:
         None,
         "Uncertainty of the luminosity, in per cent; or a mapping of components.",
         examples=["2.5 %", "{lumi_13TeV_correlated: 0.6 %, lumi_2018: 1.5 %}"],
+    )
+    energy: Optional[float] = setting(
+        None, "Energy of the collisions in the centre of mass [TeV], for figures.", exclusiveMinimum=0, examples=[13.6]
     )
     corrections: Optional[str] = setting(
         None,
@@ -69,6 +68,7 @@ class Config:
     score: Optional[Score] = setting(None)
     histogram: dict[str, Histogram] = setting(dict, "Histograms of all events, by name.", names=REGION)
     fit: Optional[Fit] = setting(None)
+    style: Look = setting(Look)
     blind: Union[Blind, str] = setting(Blind, pattern=NONE, form='none, or "regions: [...]"')
     batch: Batch = setting(Batch)
     base: Path = field(default=Path(), compare=False, metadata={"hidden": True})
@@ -168,7 +168,9 @@ class Config:
     def era_of(self, name: str) -> Era:
         """The era of a dataset; without eras, what the analysis says for all."""
         era = self.datasets[name].era
-        return self.eras[era] if era is not None else Era(self.luminosity, None, self.corrections)
+        if era is not None:
+            return self.eras[era]
+        return Era(self.luminosity, corrections=self.corrections, energy=self.energy)
 
     def luminosity_of(self, name: str) -> Optional[float]:
         """The integrated luminosity [/fb] to which a dataset is scaled; None if it is not known."""

@@ -79,7 +79,7 @@ def _cross_sections(config: Config) -> Iterator[Problem]:
 
 
 def _eras(config: Config) -> Iterator[Problem]:
-    for key in ("luminosity", "luminosity_uncertainty", "corrections"):
+    for key in ("luminosity", "luminosity_uncertainty", "corrections", "energy"):
         if config.eras and getattr(config, key) is not None:
             yield (key,), f"is given by each of `eras`. Move it there, as in `eras: {{2018: {{{key}: ...}}}}`"
 

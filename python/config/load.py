@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from MLTools.NanoML.config import data_checks, fit_checks, training_checks
+from MLTools.NanoML.config import data_checks, fit_checks, style_checks, training_checks
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.schema.document import Document
 from MLTools.NanoML.schema.settings import json_schema, parse
 
-_CHECKS = (*data_checks.CHECKS, *training_checks.CHECKS, *fit_checks.CHECKS)
+_CHECKS = (*data_checks.CHECKS, *training_checks.CHECKS, *fit_checks.CHECKS, *style_checks.CHECKS)
 """All contradictions between settings that are valid by themselves."""
 
 

@@ -74,10 +74,12 @@ class BlindBins:
 
 @dataclass(frozen=True)
 class TemplateAxis:
-    """An axis of a histogram: what is filled, and the edges of its bins."""
+    """An axis of a histogram: what is filled, the edges of its bins, the title of its column, and what else is to be said of it."""
 
     quantity: str
     edges: tuple[float, ...]
+    title: str = field(default="", metadata={"sparse": True, "older": ""})
+    note: str = field(default="", metadata={"sparse": True, "older": ""})  # "mass = 600, with under- and overflow"
 
 
 @dataclass(frozen=True)
@@ -174,21 +176,15 @@ class Templates:
                 return each
         raise NanoMLError(f'"{name}" is not a histogram. Known: {", ".join(each.name for each in self.histograms)}.')
 
-    def conditions(self, channels: Iterable[HistogramChannel], energies: Mapping[str, Optional[float]]) -> str:
-        """Luminosity and energy of some channels, as above a figure: "67.8 fb$^{-1}$ (13, 13.6 TeV)", as far as they are known.
-
-        If not all of the data may be seen in some, the luminosity is a range. `energies` [TeV] are by era; an analysis without eras
-        has "", or None.
-        """
-        shares: dict[str, list[float]] = {}
+    def seen(self, channels: Iterable[HistogramChannel]) -> dict[str, tuple[float, ...]]:
+        """The luminosity [/fb] of some channels by era, the lowest and the highest if not all data may be seen in some; () if unknown."""
+        found: dict[str, tuple[float, ...]] = {}
         for channel in channels:
-            shares.setdefault(channel.era or "", []).append(channel.share)
-        known = {era: self.luminosity.get(era) for era in shares}
-        numbers = {era: it for era, it in known.items() if it is not None}
-        low, high = (f"{sum(it * least(shares[era]) for era, it in numbers.items()):.4g}" for least in (min, max))
-        text = f"{low if low == high else f'{low} to {high}'} fb$^{{-1}}$" if len(numbers) == len(known) else ""
-        found = dict.fromkeys(f"{energy:g}" for energy in map(energies.get, shares) if energy is not None)
-        return f"{text} ({', '.join(found)} TeV)".strip() if found else text
+            era = channel.era or ""
+            known = self.luminosity.get(era)
+            shown = () if known is None else (known * channel.share,)
+            found[era] = tuple(bound(*it) for bound in (min, max) if (it := (*found.get(era, shown), *shown)))
+        return found
 
     def description(self) -> str:
         """All but the contents of bins, as JSON: the attribute `nanoml` of the HDF5 file, and the object of this name in the ROOT file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
@@ -16,21 +16,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import ScalarFormatter
 from numpy.typing import NDArray
 
-from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.report.section import Style
+from MLTools.NanoML.atomic import replacing, write_json
+from MLTools.NanoML.report.section import COLORS, LINES, RED, SIX, Style, points
 
-COLORS = (
-    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
-)  # fmt: skip
-"""M. Petroff, Accessible color sequences for data visualization (arXiv:2107.02270), as CMS recommends them."""
-_SIX = ("#5790fc", "#f89c20", "#e42536", "#964a8b", "#9c9ca1", "#7a21dd")
-BACKGROUNDS = tuple(color for color in COLORS if color != "#bd1f01")
-SIGNAL = "#e42536"
-"""The signal is the only red."""
-_LINES = ("-", "--", ":", "-.")
 _PANEL = (3.5, 3.0)
 _POWER = re.compile("1e([-\u2212]?[0-9]+)")  # with the hyphen or the minus sign
 _SMALL: dict[Any, Any] = {
@@ -65,13 +58,14 @@ def in_style(draw: _Draw) -> _Draw:
 
 def shorten(name: str, most: int) -> str:
     """A name with at most this number of characters."""
-    return name if len(name) <= most else f"{name[: most - 2]}…"
+    return name if len(name) <= most or "$" in name else f"{name[: most - 2]}…"
 
 
 @in_style
-def save(figure: Figure, stem: Path) -> None:
-    """Write a figure as `stem`.png and `stem`.pdf, each drawn once: `savefig` draws everything twice."""
+def save(figure: Figure, stem: Path, numbers: object = None) -> None:
+    """Write a figure as `stem`.png and `stem`.pdf, each drawn once, and its numbers as `stem`.json: `savefig` draws everything twice."""
     _name_powers(figure)
+    _fit_names(figure)
     png, pdf = io.BytesIO(), io.BytesIO()  # matplotlib cannot end a PDF file on a full disk
     FigureCanvasAgg(figure).print_png(png, pil_kwargs={"compress_level": 1})
     _fix_layout(figure)
@@ -79,6 +73,21 @@ def save(figure: Figure, stem: Path) -> None:
     for kind, drawn in (("png", png), ("pdf", pdf)):
         with replacing(stem.with_name(f"{stem.name}.{kind}")) as aside:
             aside.write_bytes(drawn.getvalue())
+    if numbers is not None:
+        write_json(stem.with_name(f"{stem.name}.json"), numbers)
+
+
+def _fit_names(figure: Figure) -> None:
+    """Make names of axes that are longer than their axes smaller; panels that are to be laid out have about their size already."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for axes in figure.axes:
+        room = axes.get_window_extent(renderer)
+        if figure.get_layout_engine() is not None:
+            room = room.expanded(1.2, 1.2)
+        for text, most, side in ((axes.xaxis.label, room.width, "width"), (axes.yaxis.label, room.height, "height")):
+            taken = getattr(text.get_window_extent(renderer), side)
+            if taken > most:
+                text.set_fontsize(float(text.get_fontsize()) * max(most / taken, 0.5))
 
 
 def _name_powers(figure: Figure) -> None:
@@ -106,8 +115,35 @@ def _fix_layout(figure: Figure) -> None:
 def label(style: Style, axes: Axes, right: str, has_data: bool = False) -> None:
     """Write above a plot what it shows and, at the right end, `right`: luminosity and energy, or a number of events."""
     at: dict[str, Any] = {"transform": axes.transAxes, "va": "baseline"}
-    axes.text(0.008, 1.0096, style.shown(has_data), fontsize=19, fontstyle="italic", **at)
-    axes.text(1, 1.0096, right, fontsize=17.3, ha="right", **at)
+    texts = (
+        axes.text(0.008, 1.014, style.shown(has_data), fontsize=19, fontstyle="italic", **at),
+        axes.text(1, 1.014, style.with_energy(right), fontsize=17.3, ha="right", **at),
+    )
+    _shrink(axes.figure, texts, axes.get_window_extent().width)
+
+
+def _shrink(figure: Any, texts: Sequence[Text], room: float) -> None:
+    """Make texts in a row smaller until they have room [pixels]."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    taken = sum(text.get_window_extent(renderer).width for text in texts) + 0.03 * room
+    for text in texts if taken > room else ():
+        text.set_fontsize(float(text.get_fontsize()) * room / taken)
+
+
+def legend_above(axes: Axes, **look: Any) -> None:
+    """A legend at the top of a plot, which gets so much room above all that is drawn in it; blind bins are hatched below it."""
+    legend = axes.legend(**{"ncols": 2, "loc": "upper right", "fontsize": LEGEND, **look})
+    renderer = FigureCanvasAgg(axes.figure).get_renderer()  # type: ignore[arg-type]
+    inside = axes.get_window_extent(renderer)
+    share = min((inside.y1 - legend.get_window_extent(renderer).y0) / inside.height + 0.02, 0.75)
+    bottom, top = axes.get_ylim()
+    is_log = axes.get_yscale() == "log"
+    axes.set_ylim(
+        bottom, bottom * (top / bottom) ** (1 / (1 - share)) if is_log else bottom + (top - bottom) / (1 - share)
+    )
+    for patch in axes.patches:
+        if isinstance(patch, Rectangle) and patch.get_hatch() and patch.get_height() == 1:  # of axvspan
+            patch.set_height(1 - share)
 
 
 def single(
@@ -142,8 +178,9 @@ def small(style: Style, size: tuple[float, float], right: str, has_data: bool = 
     """A figure of small plots with its label; the fonts are small from here on, so it is for functions `in_style`."""
     plt.rcParams.update(_SMALL)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=pad))
-    text = ", ".join(filter(None, (style.shown(has_data), right)))
-    figure.suptitle(text, x=0.01, ha="left", fontsize=15, fontstyle="italic")
+    text = ", ".join(filter(None, (style.shown(has_data), style.with_energy(right))))
+    title = figure.suptitle(text, x=0.01, ha="left", fontsize=15, fontstyle="italic")
+    _shrink(figure, [title], figure.bbox.width)
     return figure
 
 
@@ -179,14 +216,14 @@ def ratio_grid(style: Style, panels: int, right: str, columns: int = 4) -> tuple
 
 
 def line(i: int, of: int) -> dict[str, Any]:
-    """Style of curve `i` among `of`."""
-    colors = _SIX if of <= len(_SIX) else COLORS
-    return {"color": colors[i % len(colors)], "ls": _LINES[i % len(_LINES)], "lw": 2.2}
+    """Style of curve `i` among `of` that are no processes; none is red."""
+    colors = [color for number, color in enumerate(SIX if of < len(SIX) else COLORS) if number != RED]
+    return {"color": colors[i % len(colors)], "ls": LINES[i % len(LINES)], "lw": 2.2}
 
 
 def marker(i: int, of: int, size: float = 6) -> dict[str, Any]:
-    """Style of points with errors of kind `i` among `of`."""
-    return {"fmt": "os^Dvp"[i % 6], "color": line(i, of)["color"], "ms": size, "mec": "black", "mew": size / 10}
+    """Points with errors of kind `i` among `of` that are no processes."""
+    return points(line(i, of)["color"], i, size)
 
 
 def of_all(shown: int, all_: int, what: str) -> str:
@@ -205,12 +242,6 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
     labels = [shorten(text, 60) for text in labels]
     width = max(1, int(figure.get_size_inches()[0] / (0.6 + 0.12 * max(map(len, labels), default=1))))
     figure.legend(handles, labels, loc="outside lower center", ncols=min(width, max(columns, 1), len(labels)))
-
-
-def room_for_legend(rows: int) -> float:
-    """The power by which to stretch a logarithmic axis, so that a legend with this number of rows covers no curve."""
-    share = min(0.06 * rows + 0.05, 0.6)
-    return share / (1 - share)
 
 
 def without_tails(edges: NDArray[Any]) -> NDArray[Any]:

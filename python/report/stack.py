@@ -1,8 +1,8 @@
-"""Expected events on top of each other, data as points, and the ratio of the two."""
+"""Expected events on top of each other, data as points, and the ratio of the two; and all of their numbers, as HEPData has them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -41,12 +41,73 @@ class Observed:
 
 
 @dataclass(frozen=True)
+class Bins:
+    """The bins of an axis, and how they are drawn.
+
+    Bins of unequal width are divided by their width if the axis has a unit. If it has none, as a score, or if a bin would be too narrow to
+    be seen, all are drawn with the same width, with their edges as labels.
+    """
+
+    edges: Floats
+    unit: str = ""
+
+    @property
+    def widths(self) -> Floats:
+        """The widths of the bins, float64 of shape (bins,)."""
+        return np.diff(self.edges)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all have the same width."""
+        return bool(np.ptp(self.widths) <= 1e-6 * self.widths.max())
+
+    @property
+    def by_number(self) -> bool:
+        """Whether all are drawn with the same width, though they differ."""
+        return not self.is_even and (not self.unit or bool(self.widths.min() < _NARROWEST * np.ptp(self.edges)))
+
+    @property
+    def drawn(self) -> Floats:
+        """Where the edges are drawn."""
+        return np.arange(len(self.edges), dtype=np.float64) if self.by_number else self.edges
+
+    @property
+    def centers(self) -> Floats:
+        """Where the middles of the bins are drawn, float64 of shape (bins,)."""
+        return (self.drawn[1:] + self.drawn[:-1]) / 2
+
+    @property
+    def divisor(self) -> Floats:
+        """What the events of each bin are divided by, float64 of shape (bins,)."""
+        return np.ones(len(self.widths)) if self.is_even or self.by_number else self.widths
+
+    @property
+    def each(self) -> str:
+        """What events are counted for: "5 GeV", "GeV" if they are divided by the width, or "bin"."""
+        if not self.is_even:
+            return "bin" if self.by_number else self.unit
+        text = f"{self.widths[0]:.3g} {self.unit}".strip()
+        return "bin" if text == "1" else text
+
+    def label(self, axes: Axes) -> None:
+        """Set the limits of the x axis, and write the edges of bins there that are drawn with the same width."""
+        axes.set_xlim(self.drawn[0], self.drawn[-1])
+        if self.by_number:
+            axes.set_xticks(range(len(self.edges)), [f"{it:.4g}" for it in self.edges])
+            axes.tick_params(axis="x", labelrotation=90, labelsize=11 if len(self.edges) > 12 else 15)
+            axes.minorticks_off()
+            if axes.figure.get_layout_engine() is None:
+                axes.figure.subplots_adjust(bottom=0.165)  # the labels take more room than numbers
+
+
+@dataclass(frozen=True)
 class Drawn:
-    """The events of a process in each bin, float64 of shape (bins,), and its colour."""
+    """The events of a process in each bin, float64 of shape (bins,), its name and its colour; and the error of a line with one."""
 
     name: str
     events: Floats
     color: str
+    error: Optional[Floats] = None
 
 
 @dataclass(frozen=True)
@@ -55,8 +116,8 @@ class Stack:
 
     Attributes
     ----------
-    edges
-        Edges of the bins, float64 of shape (bins + 1,).
+    bins
+        The bins.
     processes
         What is expected, from the bottom to the top.
     error, contains
@@ -65,77 +126,93 @@ class Stack:
         A process that is drawn as a line, and is not in the sum.
     data
         What was counted.
+    prefit
+        The sum of the processes before the fit, if these are fitted.
+    what
+        What the bins have.
     """
 
-    edges: Floats
+    bins: Bins
     processes: Sequence[Drawn]
     error: Floats
     contains: str
     line: Optional[Drawn] = None
     data: Optional[Observed] = None
+    prefit: Optional[Drawn] = None
+    what: str = "Events"
 
     @property
     def expected(self) -> Floats:
         """The sum of the processes, float64 of shape (bins,)."""
-        return sum((it.events for it in self.processes), np.zeros(len(self.edges) - 1))
+        return sum((it.events for it in self.processes), np.zeros(len(self.bins.widths)))
 
-    @property
-    def centers(self) -> Floats:
-        """Centres of the bins, float64 of shape (bins,)."""
-        return (self.edges[1:] + self.edges[:-1]) / 2
-
-
-def drawn_edges(edges: Sequence[float]) -> Floats:
-    """Where the edges of bins are drawn: where they are, or evenly if a bin would be too narrow to be seen."""
-    found = np.array(edges)
-    return np.arange(len(found), dtype=np.float64) if _is_narrow(found) else found
-
-
-def label_edges(axes: Axes, edges: Sequence[float]) -> None:
-    """Write the edges of bins that are drawn evenly on the x axis."""
-    if _is_narrow(np.array(edges)):
-        axes.set_xticks(range(len(edges)), [f"{it:.7g}" for it in edges])
-        axes.tick_params(axis="x", labelrotation=90, labelsize=11 if len(edges) > 12 else 15)
-        axes.minorticks_off()
-        if axes.figure.get_layout_engine() is None:
-            axes.figure.subplots_adjust(bottom=0.165)  # the labels take more room than numbers
+    def numbers(self, axis: str, qualifiers: Mapping[str, str]) -> dict[str, Any]:
+        """A table as HEPData has it: events in each bin, not divided by its width. Bins that are blind have no data."""
+        drawn = [it for it in (*self.processes, self.line, self.prefit) if it is not None]
+        found = [_variable(it.name, it.events, it.error) for it in drawn]
+        found.append(_variable("Total", self.expected, self.error, self.contains))
+        if self.data is not None:
+            n = self.data.values
+            found.append(_variable("Data", n, (self.data.low - n, self.data.high - n)))
+        named = {**qualifiers, "drawn": f"{self.what} / {self.bins.each}"}.items()
+        said = [{"name": name, "value": value} for name, value in named if value]
+        ends = [{"low": float(low), "high": float(high)} for low, high in zip(self.bins.edges, self.bins.edges[1:])]
+        header = {"name": axis, **({"units": self.bins.unit} if self.bins.unit else {})}
+        return {
+            "independent_variables": [{"header": header, "values": ends}],
+            "dependent_variables": [{**each, "qualifiers": said} for each in found],
+        }
 
 
-def _is_narrow(edges: Floats) -> bool:
-    return bool(np.diff(edges).min() < _NARROWEST * np.ptp(edges))
+def _variable(name: str, values: Floats, error: Any = None, what: str = "stat.") -> dict[str, Any]:
+    """A dependent variable of HEPData: `error` is one array, or those of the ends below and above."""
+
+    def error_of(at: int) -> dict[str, Any]:
+        if not isinstance(error, tuple):
+            return {"symerror": float(error[at]), "label": what}
+        return {"asymerror": {"minus": float(error[0][at]), "plus": float(error[1][at])}, "label": what}
+
+    cells = []
+    for at, value in enumerate(values):
+        is_blind = bool(np.isnan(value))
+        errors = {} if error is None or is_blind else {"errors": [error_of(at)]}
+        cells.append({"value": None if is_blind else float(value), **errors})
+    return {"header": {"name": name}, "values": cells}
 
 
-def draw_stack(axes: Axes, stack: Stack, logarithmic: bool = False, scale: float = 1.0) -> None:
-    """Draw everything into a plot; `scale` is the size of points and lines."""
-    edges, expected = stack.edges, stack.expected
-    bottom: NDArray[Any] = np.zeros(len(edges) - 1)
+def draw_stack(axes: Axes, stack: Stack, logarithmic: bool = False, scale: float = 1.0, room: float = 0.0) -> None:
+    """Draw everything into a plot; `scale` is the size of points and lines, and `room` the share that stays empty above."""
+    edges, per, expected = stack.bins.drawn, stack.bins.divisor, stack.expected / stack.bins.divisor
+    bottom: NDArray[Any] = np.zeros(len(per))
     for it in stack.processes:
-        axes.stairs(bottom + it.events, edges, baseline=bottom, fill=True, color=it.color, label=it.name)
-        bottom = bottom + it.events
-    tops = [expected + stack.error]
+        axes.stairs(bottom + it.events / per, edges, baseline=bottom, fill=True, color=it.color, label=it.name)
+        bottom = bottom + it.events / per
+    tops = [expected + stack.error / per]
     if stack.processes:
         axes.stairs(
-            tops[0], edges, baseline=expected - stack.error, label=stack.contains, fill=True, facecolor="none",
+            tops[0], edges, baseline=expected - stack.error / per, label=stack.contains, fill=True, facecolor="none",
             edgecolor="#4c4c4c", lw=0, hatch="////",
         )  # fmt: skip
-    if stack.line is not None:
-        tops.append(stack.line.events)
-        axes.stairs(tops[1], edges, baseline=None, color=stack.line.color, lw=3 * scale, label=stack.line.name)
+    for curve, dashes in ((stack.prefit, "--"), (stack.line, "-")):
+        if curve is not None:
+            tops.append(curve.events / per)
+            axes.stairs(tops[-1], edges, baseline=None, color=curve.color, lw=3 * scale, ls=dashes, label=curve.name)
     if stack.data is not None:
-        n, low, high = stack.data.values, stack.data.low, stack.data.high
+        n, low, high = (it / per for it in (stack.data.values, stack.data.low, stack.data.high))
         tops.append(high)
         style: dict[str, Any] = {"fmt": "o", "color": "black", "ms": 7 * scale, "elinewidth": 2 * scale}
-        axes.errorbar(stack.centers, n, [n - low, high - n], label="Data", **style)
+        axes.errorbar(stack.bins.centers, n, [n - low, high - n], label="Data", **style)
         _cover(axes, edges, stack.data.blind)
     highest = max(*(float(np.nan_to_num(top).max()) for top in tops), 1e-9)
-    axes.set_xlim(edges[0], edges[-1])
     if logarithmic:
         least = max(min(expected[expected > 0], default=highest / 10), highest * 1e-5) / 3
-        axes.set_ylim(least, highest * (highest / least) ** 0.45)  # first, as there may be nothing to be scaled
+        # first, as there may be nothing to be scaled
+        axes.set_ylim(least, 1.5 * highest * (highest / least) ** (room / (1 - room)))
         axes.set_yscale("log")
     else:
-        axes.set_ylim(0, highest * 1.5)
-    axes.set_ylabel("Events")
+        axes.set_ylim(0, 1.05 * highest / (1 - room))
+    stack.bins.label(axes)
+    axes.set_ylabel(f"{stack.what} / {stack.bins.each}")
 
 
 def _cover(axes: Axes, edges: Floats, blind: NDArray[np.bool_]) -> None:
@@ -146,28 +223,37 @@ def _cover(axes: Axes, edges: Floats, blind: NDArray[np.bool_]) -> None:
 
 
 def draw_ratio(axes: Axes, stack: Stack, scale: float = 1.0) -> None:
-    """Draw data over what is expected, or the relative error of that alone; arrows are points whose errors are outside, too."""
-    expected, known = stack.expected, stack.expected > 0
+    """Draw data over what is expected, or the relative error of that alone; arrows are points that are outside."""
+    expected, edges, known = stack.expected, stack.bins.drawn, stack.expected > 0
     safe = np.where(known, expected, np.nan)
     error = np.nan_to_num(stack.error / safe)
-    axes.stairs(1 + error, stack.edges, baseline=1 - error, fill=True, color="#d0d0d6")
+    axes.stairs(1 + error, edges, baseline=1 - error, fill=True, color="#d0d0d6")
     axes.axhline(1, color="black", lw=scale)
-    axes.set_xlim(stack.edges[0], stack.edges[-1])
+    if stack.prefit is not None and stack.prefit.error is not None:
+        before, wide = np.nan_to_num(stack.prefit.events / safe, nan=1), np.nan_to_num(stack.prefit.error / safe)
+        axes.stairs(before + wide, edges, baseline=before - wide, fill=True, color=stack.prefit.color, alpha=0.25, lw=0)
+        axes.stairs(before, edges, baseline=None, color=stack.prefit.color, lw=2 * scale, ls="--")
+    stack.bins.label(axes)
     if stack.data is None:
         reach = min(0.9, max(0.1, 1.3 * float(error.max())))
         axes.set_ylim(1 - reach, 1 + reach)
         axes.set_ylabel("Ratio")
         return
-    centers = stack.centers[known]
-    ratio, low, high = ((it / safe)[known] for it in (stack.data.values, stack.data.low, stack.data.high))
+    with np.errstate(divide="ignore", invalid="ignore"):  # what is seen where nothing is expected is far above
+        ratio, low, high = (it / np.maximum(expected, 0) for it in (stack.data.values, stack.data.low, stack.data.high))
+    drawn = known & np.isfinite(ratio)
     style: dict[str, Any] = {"fmt": "o", "color": "black", "ms": 6 * scale, "elinewidth": 2 * scale}
-    axes.errorbar(centers, ratio, [ratio - low, high - ratio], **style)
-    _cover(axes, stack.edges, stack.data.blind)
+    errors = [ratio[drawn] - low[drawn], high[drawn] - ratio[drawn]]
+    axes.errorbar(stack.bins.centers[drawn], ratio[drawn], errors, **style)
+    _cover(axes, edges, stack.data.blind)
     bottom, top = 0.3, 1.7
-    if np.sum((high < bottom) | (low > top)) > _MOST_OUTSIDE * len(ratio):  # data are not what is expected at all
-        bottom, top = 0.0, float(np.clip(1.2 * np.nan_to_num(ratio).max(), top, 5))
+    if (
+        np.sum((high[drawn] < bottom) | (low[drawn] > top)) > _MOST_OUTSIDE * drawn.sum()
+    ):  # data are not what is expected at all
+        bottom, top = 0.0, float(np.clip(1.2 * ratio[drawn].max(initial=top), top, 5))
     axes.set_ylim(bottom, top)
-    margin = 0.04 * (top - bottom)
-    for outside, marker, height in ((low > top, "^", top - margin), (high < bottom, "v", bottom + margin)):
-        axes.plot(centers[outside], np.full(outside.sum(), height), marker, color="#e42536", ms=8 * scale)
+    margin = 0.06 * (top - bottom)
+    for outside, marker, height in ((ratio > top, "^", top - margin), (ratio < bottom, "v", bottom + margin)):
+        centers = stack.bins.centers[outside]
+        axes.plot(centers, np.full(len(centers), height), marker, color="black", mfc="white", ms=9 * scale)
     axes.set_ylabel("Data / exp.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from MLTools.NanoML.report.page import Site
-from MLTools.NanoML.report.section import Style
+from MLTools.NanoML.report.section import Style, style_of
 from MLTools.NanoML.stages import Declaration, import_part
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.unblinding import Blinded, blinded
@@ -40,14 +40,13 @@ class Analysis:
         found: Mapping[str, list[str]] = datasets.resolve_datasets(self.config)
         return found
 
-    @cached_property
-    def style(self) -> Style:
-        """The style of all figures and pages."""
+    def style(self, era: Optional[str] = None) -> Style:
+        """The style of the figures and pages of an era, or of the whole analysis."""
         layout, path = Layout.of(self.config), Path(self.config.document.name)
         # `nanoml init` names the directory, not the file
         name = self.config.base.resolve().name if path.stem == "analysis" else path.stem
         pages = ((title, page.relative_to(layout.workdir).as_posix()) for title, page in layout.pages(self.config))
-        return Style(self.config.label, Site(name, tuple(pages)))
+        return replace(style_of(self.config, era), site=Site(name, tuple(pages)))
 
     def left_out(self, dataset: str) -> set[str]:
         """The files of a dataset that are missing."""

@@ -48,9 +48,9 @@ class _Reported:
 
 def write_overview(analysis: Analysis) -> None:
     """Write WORKDIR/index.html, which links to the pages that there are."""
-    workdir, site = Layout.of(analysis.config).workdir, analysis.style.site
+    workdir, site = Layout.of(analysis.config).workdir, analysis.style().site
     shown = tuple(it for it in site.pages if it[1] == _PLACE or (workdir / it[1]).exists())
-    style = replace(analysis.style, site=replace(site, pages=shown))
+    style = replace(analysis.style(), site=replace(site, pages=shown))
     write_text(workdir / _PLACE, _Overview(analysis).document().html(style, None))
 
 

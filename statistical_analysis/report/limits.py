@@ -15,9 +15,9 @@ from scipy.stats import norm
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Templates
-from MLTools.NanoML.report.figures import BACKGROUNDS, LEGEND, SIGNAL, in_style, save, single
+from MLTools.NanoML.report.figures import in_style, legend_above, save, single
 from MLTools.NanoML.report.page import digits, table
-from MLTools.NanoML.report.section import Block, Caption, Document, Style
+from MLTools.NanoML.report.section import COLORS, Block, Caption, Document, Style
 from MLTools.NanoML.schema.plain import plain
 from statistical_analysis.asymptotic import BANDS
 from statistical_analysis.limits import Limits, LimitsJob, Point, in_words, together
@@ -42,19 +42,19 @@ def collect(job: LimitsJob) -> dict[str, str]:
     limits = together([(it, read_results(it.results)) for it in job.points])
     directory = make_directory(job.directory)
     channels = [it for each in templates.histograms for it in each.channels if it.region in job.regions]
-    drawn = draw_limits(job.style, limits, templates.conditions(channels, job.energies), directory)
+    drawn = draw_limits(job.style, limits, job.style.conditions(templates.seen(channels)), directory)
     write_text(directory / "report.html", limits_report(limits, drawn, job.style, directory, job.log))
     write_json(directory / "results.json", {"schema": SCHEMA, **plain(limits), "digest": plain(limits.digest)})
     return {"summary": limits.summary}
 
 
 def draw_limits(style: Style, limits: Limits, right: str, directory: Path) -> list[str]:
-    """Draw limits, and with data p-values, as PNG and PDF; return their names. `right` are luminosity and energy."""
+    """Draw limits, and with data p-values, as PNG and PDF with their numbers; return their names. `right` are luminosity and energy."""
     figures = {"limits": limit_figure(style, limits, right)}
     if limits.excluded_observed is not None and any(it.significance for it in limits.points):
         figures["pvalues"] = probability_figure(style, limits, right)
     for name, drawn in figures.items():
-        save(drawn, directory / name)
+        save(drawn, directory / name, plain(limits.points))
     return [*figures]
 
 
@@ -79,17 +79,18 @@ def limit_figure(style: Style, limits: Limits, right: str) -> Figure:
             values, above, color="black", ls="", marker=r"$\uparrow$", ms=24, clip_on=False, label="No limit up to here"
         )
         shown.append(above)
-    name = f"{limits.signal}, cross section" if limits.is_cross_section else rf"{limits.signal}, $\mu$ = 1"
-    axes.plot(values, factors, color=SIGNAL, lw=2.5, label=name)
+    at = "cross section" if limits.is_cross_section else r"$\mu$ = 1"
+    name = f"{style.name(limits.signal)}, {at}"
+    axes.plot(values, factors, color=style.color(limits.signal), lw=2.5, label=name)
     axes.set_yscale("log")
     heights = np.concatenate([it.ravel() for it in shown])
     low, high = float(np.nanmin(heights)), float(np.nanmax(heights))
-    axes.set_ylim(low / 2, high * 2 * (high / low) ** 0.3)  # the legend is above the curves
+    axes.set_ylim(low / 2, high * 2)
     level = f"{LEVEL:.0%}".replace("%", r" %")
     what = r"cross section [pb]" if limits.is_cross_section else r"signal strength $\mu$"
     axes.set_ylabel(f"{level} CL limit on the {what}")
-    axes.legend(ncols=2, loc="upper right", fontsize=LEGEND)
-    _axis(drawn, axes, limits)
+    _axis(style, drawn, axes, limits)
+    legend_above(axes)
     return drawn
 
 
@@ -102,7 +103,7 @@ def probability_figure(style: Style, limits: Limits, right: str) -> Figure:
         np.maximum(norm.sf(it), 1e-300) for it in ([x.expected for x in found], [x.observed or 0 for x in found])
     )
     axes.plot(values, observed, color="black", lw=2.5, marker="o", ms=7, label="Observed")
-    axes.plot(values, expected, color=BACKGROUNDS[0], lw=2.5, ls="--", label=r"Expected, $\mu$ = 1")
+    axes.plot(values, expected, color=COLORS[0], lw=2.5, ls="--", label=r"Expected, $\mu$ = 1")
     decades = int(np.clip(np.ceil(-np.log10(np.nanmin([observed, expected]))), 4, _DECADES))
     for number in (it for it in range(1, 8) if norm.sf(it) > 10.0**-decades):
         axes.axhline(norm.sf(number), color="#717581", lw=1.2, ls=":")
@@ -110,20 +111,20 @@ def probability_figure(style: Style, limits: Limits, right: str) -> Figure:
             values[-1], norm.sf(number), rf"{number}$\sigma$ ", ha="right", va="bottom", fontsize=16, color="#717581"
         )
     axes.set_yscale("log")
-    axes.set_ylim(10.0**-decades, 10 ** (decades / 5))  # the legend is above one
+    axes.set_ylim(10.0**-decades, 1)
     axes.set_yticks(10.0 ** -np.arange(0, decades + 1, 1 + decades // 6))
     axes.minorticks_off()
     axes.set_ylabel("Local p-value")
-    axes.legend(ncols=2, loc="upper right", fontsize=LEGEND)
-    _axis(drawn, axes, limits)
+    _axis(style, drawn, axes, limits)
+    legend_above(axes)
     return drawn
 
 
-def _axis(drawn: Figure, axes: Axes, limits: Limits) -> None:
+def _axis(style: Style, drawn: Figure, axes: Axes, limits: Limits) -> None:
     values = _values(limits)
     drawn.subplots_adjust(right=0.945)  # the last value is at the end of the axis
     axes.set_xlim(values[0], values[-1])
-    axes.set_xlabel(limits.parameter)
+    axes.set_xlabel(style.axis(limits.parameter))
 
 
 def _values(limits: Limits) -> Floats:

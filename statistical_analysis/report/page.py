@@ -168,8 +168,7 @@ def _channel(channel: Channel, drawn: Sequence[str]) -> Block:
     numbers = table(["", "prefit events", "postfit events"], rows)
     note = f'<p class="dim">{escape(channel.note)}</p>' if channel.note else ""
     names = [name for name in drawn if name.partition("_")[2] == channel.name and not name.startswith(_SMOOTHED)]
-    stages = {name: name.partition("_")[0].replace("before", "prefit").replace("after", "postfit") for name in names}
-    figures = [(name, replace(_STACK, title=f"{channel.name}, {stage}")) for name, stage in stages.items()]
+    figures = [(name, replace(_STACK, title=f"{channel.name}, {name.partition('_')[0]}")) for name in names]
     return Block(f"channel_{channel.name}", f"Channel {channel.name}", note + numbers, figures)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,23 +13,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from MLTools.NanoML.report.figures import (
-    BACKGROUNDS,
-    COLORS,
-    LEGEND,
-    SIGNAL,
-    grid,
-    in_style,
-    save,
-    single,
-    small,
-    with_ratio,
-)
+from MLTools.NanoML.report.figures import LEGEND, grid, in_style, legend_above, save, single, small, with_ratio
 from MLTools.NanoML.report.page import rounded, with_error
-from MLTools.NanoML.report.section import PRIVATE_WORK, Caption, Style
-from MLTools.NanoML.report.stack import Drawn, Observed, Stack, draw_ratio, draw_stack, drawn_edges, label_edges
-from statistical_analysis.model import FitChannel, StatisticalModel
-from statistical_analysis.results import CONSTRAINED, STATISTICAL, TOTAL, Channel, Parameter, Results, Yields
+from MLTools.NanoML.report.section import COLORS, PRIVATE_WORK, Caption, Style
+from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack, draw_ratio, draw_stack
+from MLTools.NanoML.schema.plain import plain
+from statistical_analysis.model import StatisticalModel
+from statistical_analysis.results import CONSTRAINED, STATISTICAL, TOTAL, Channel, Parameter, Results
 from statistical_analysis.samples import Sample
 from statistical_analysis.toys.experiments import Experiments
 
@@ -37,19 +27,30 @@ _MOST_IMPACTS, _MOST_PULLS, _MOST_CORRELATED, _MOST_TESTED = 30, 60, 20, 40  # p
 _MOST_SMOOTHED = 12  # variations
 ONE_SIGMA, TWO_SIGMA = "#607641", "#f5bb54"
 """The bands of expected limits, as CMS recommends them."""
+UP, DOWN, PREFIT = "#964a8b", "#5790fc", "#7a21dd"
+"""Variations, and what is expected before a fit: they are no processes."""
 Floats = NDArray[np.float64]
 _Draw = TypeVar("_Draw", bound=Callable[..., Figure | None])
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The axis of a channel: its title, and the edges of its bins; and luminosity and energy, if not those of all channels."""
+    """The axis of a channel: its title, its bins, luminosity and energy of its events, and what else is to be said of it."""
 
     title: str
-    edges: tuple[float, ...]
+    bins: Bins
     right: str = ""
+    note: str = ""
 
 
+NUMBERS = {
+    "limit": ("limit", "highest"),
+    "scan": ("scan", "strength"),
+    "impacts": ("impacts", "strength"),
+    "pulls": ("parameters",),
+    "correlations": ("parameters", "correlations"),
+}
+"""The fields of results that figures of all parameters show."""
 FIGURES: dict[str, tuple[Caption, Callable[[Style, Results, str], Figure | None]]] = {}
 """The figures of all parameters, by their names, in the order of the page: how to read each, and what draws it, if there is something."""
 
@@ -87,12 +88,12 @@ def limit(style: Style, results: Results, right: str) -> Figure | None:
     if found.observed is not None:
         axes.plot([found.observed] * 2, [-0.3, 0.3], color="black", lw=3, label="Observed")
         ends.append(found.observed)
-    axes.axvline(1, 0, 0.5, color=SIGNAL, lw=1.5, ls=":")  # below the legend
-    axes.set_ylim(-0.6, 1.7)
+    axes.axvline(1, 0, 0.5, color=style.color(results.signal), lw=1.5, ls=":")
+    axes.set_ylim(-0.6, 0.6)
     axes.set_yticks([])
     axes.set_xlim(0, 1.1 * max(ends))
     axes.set_xlabel(rf"{found.level:.0%} CL limit on the signal strength $\mu$".replace("%", r" %"))
-    axes.legend(ncols=2, loc="upper right", fontsize=18)
+    legend_above(axes)
     return figure
 
 
@@ -109,18 +110,22 @@ def scan(style: Style, results: Results, right: str) -> Figure:
     """Twice the negative logarithm of the profile likelihood ratio, and of that with statistical errors of the data alone."""
     figure, axes = single(style, right, ratio=0.85, has_data=results.unblinded is not None)
     strength, likelihood = np.array(results.scan.strength), np.array(results.scan.likelihood)
-    color, total, (of_data, *_) = "black" if results.unblinded else BACKGROUNDS[0], results.strength, results.breakdown
+    color, total, (of_data, *_) = "black" if results.unblinded else COLORS[0], results.strength, results.breakdown
     systematic = max(total.error**2 - of_data.error**2, 0.0) ** 0.5
-    axes.plot(strength, likelihood, color=color, lw=2.5, label="Total uncertainty")
-    axes.plot(strength, results.scan.statistical, color=color, lw=2, ls=":", label="Statistics of data alone")
+    top = min(max(float(likelihood.max()), 4.0), 9.0)
+    total_curve, of_data_curve = (
+        np.where(it <= top, it, np.nan) for it in (likelihood, np.array(results.scan.statistical))
+    )
+    axes.plot(strength, total_curve, color=color, lw=2.5, label="Total uncertainty")
+    axes.plot(strength, of_data_curve, color=color, lw=2, ls=":", label="Statistics of data alone")
     value, error, other = (rounded(it, of_data.error) for it in (total.value, of_data.error, systematic))
-    text = rf"$\mu$ = {value} $\pm$ {error} (stat.) $\pm$ {other} (syst.)"
-    axes.legend(loc="upper center", fontsize=LEGEND, title=text, title_fontsize=LEGEND)
+    found = rf"$\mu$ = {value} $\pm$ {error} (stat.) $\pm$ {other} (syst.)"
     for level, text in ((1, r"1$\sigma$"), (4, r"2$\sigma$")):
         axes.axhline(level, color="#717581", lw=1.2, ls="--")
         axes.text(strength[-1], level, f"{text} ", ha="right", va="bottom", fontsize=18, color="#717581")
     axes.set_xlim(strength[0], strength[-1])
-    axes.set_ylim(0, 1.35 * min(max(float(likelihood.max()), 4.0), 9.0))
+    axes.set_ylim(0, 1.05 * top)
+    legend_above(axes, loc="upper center", title=found, title_fontsize=LEGEND)
     axes.set_xlabel(r"Signal strength $\mu$")
     axes.set_ylabel(r"$-2\,\Delta\ln L$")
     return figure
@@ -146,11 +151,11 @@ def impacts(style: Style, results: Results, right: str) -> Figure | None:
     figure, (left, axes) = _rows(style, results, len(largest), [1.1, 1], text)
     place = np.arange(len(largest), dtype=float)[::-1]
     _pull_points(left, [known[it.parameter] for it in largest], place)
-    for sign, color in (("up", "#e42536"), ("down", "#5790fc")):
+    for sign, color in (("up", UP), ("down", DOWN)):
         after = [getattr(it, sign) for it in largest]
         before = [getattr(it, f"before_{sign}") for it in largest]
-        axes.barh(place, before, 0.8, fill=False, edgecolor=color, lw=1.2, label=f"before the fit, {sign}")
-        axes.barh(place, after, 0.8, color=color, alpha=0.75, label=f"after the fit, {sign}")
+        axes.barh(place, before, 0.8, fill=False, edgecolor=color, lw=1.2, label=f"prefit, {sign}")
+        axes.barh(place, after, 0.8, color=color, alpha=0.75, label=f"postfit, {sign}")
     reach = 1.15 * max(
         [*(abs(getattr(it, key)) for it in largest for key in ("up", "down", "before_up", "before_down")), 1e-9]
     )
@@ -241,33 +246,39 @@ def correlations(style: Style, results: Results, right: str) -> Figure | None:
     return figure
 
 
+def channel_stack(style: Style, results: Results, channel: Channel, axis: Axis, is_postfit: bool) -> Stack:
+    """Stacked samples, the signal on top of them, data if there are any; after the fit with the sum before it."""
+    yields, of_signal = (channel.after if is_postfit else channel.before), results.signal
+    events = {it.sample: np.maximum(it.events, 0) for it in yields}
+    backgrounds = {it: float(events[it].sum()) for it in events if it not in (TOTAL, of_signal)}
+    names = [*style.from_bottom(backgrounds), *(it for it in events if it == of_signal)]
+    errors = {it.sample: np.array(it.errors) for it in yields}
+    before = next(it for it in channel.before if it.sample == TOTAL)
+    return Stack(
+        axis.bins,
+        [Drawn(style.name(it), events[it], style.color(it)) for it in names],
+        errors[TOTAL],
+        "Uncertainty",
+        data=None if channel.observed is None else Observed.of(channel.observed),
+        prefit=Drawn("Prefit", np.array(before.events), PREFIT, np.array(before.errors)) if is_postfit else None,
+    )
+
+
 @in_style
-def channel_figure(
-    style: Style, results: Results, channel: Channel, yields: Sequence[Yields], axis: Axis, stage: str, right: str
-) -> Figure:
-    """Stacked samples with the error of their sum, the signal on top of them, data if there are any, and the ratio."""
-    edges, total = drawn_edges(axis.edges), next(it for it in yields if it.sample == TOTAL)
-    samples = sorted((it for it in yields if it.sample not in (TOTAL, results.signal)), key=lambda it: sum(it.events))
-    shown = [
-        Drawn(it.sample, np.maximum(it.events, 0), BACKGROUNDS[(len(samples) - 1 - number) % len(BACKGROUNDS)])
-        for number, it in enumerate(samples)
-    ]
-    shown += [Drawn(it.sample, np.maximum(it.events, 0), SIGNAL) for it in yields if it.sample == results.signal]
-    data = None if channel.observed is None else Observed.of(channel.observed)
-    stack = Stack(edges, shown, np.array(total.errors), "Uncertainty", data=data)
-    figure, axes, below = with_ratio(style, axis.right or right, results.unblinded is not None)
+def channel_figure(style: Style, channel: Channel, stack: Stack, axis: Axis, stage: str, has_data: bool) -> Figure:
+    """What is expected in a channel with its error, data, and the ratio."""
+    figure, axes, below = with_ratio(style, axis.right, has_data)
     draw_stack(axes, stack)
     draw_ratio(below, stack)
-    label_edges(below, axis.edges)
     below.set_xlabel(axis.title)
-    title = "\n".join(filter(None, (f"{channel.name}, {stage} the fit", channel.note)))
-    axes.legend(ncols=2, fontsize=17, loc="upper right", title=title, title_fontsize=17)
+    title = "\n".join(filter(None, (f"{channel.name}, {stage}", channel.note, axis.note)))
+    legend_above(axes, title=title, title_fontsize=17)
     figure.align_ylabels()
     return figure
 
 
 def draw_results(style: Style, results: Results, axes: Mapping[str, Axis], right: str, directory: Path) -> list[str]:
-    """Draw all figures into `directory`, as PNG and PDF; return their names, without suffix.
+    """Draw all figures into `directory`, as PNG and PDF with their numbers; return their names, without suffix.
 
     Parameters
     ----------
@@ -276,32 +287,48 @@ def draw_results(style: Style, results: Results, axes: Mapping[str, Axis], right
     right
         Luminosity and energy, for the upper right corner.
     """
-    figures = {name: draw(style, results, right) for name, (_, draw) in FIGURES.items()}
+    style = style.with_processes(
+        [*sorted({it.sample for each in results.channels for it in each.before} - {TOTAL})], results.signal
+    )
+    drawn = []
+    for name, (_, draw) in FIGURES.items():
+        figure = draw(style, results, right)
+        if figure is not None:
+            save(figure, directory / name, {key: plain(getattr(results, key)) for key in NUMBERS[name]})
+            drawn.append(name)
     for channel in results.channels:
-        for stage, yields in (("before", channel.before), ("after", channel.after)):
-            figures[f"{stage}_{channel.name}"] = channel_figure(
-                style, results, channel, yields, axes[channel.name], stage, right
+        for stage in ("prefit", "postfit"):
+            axis = axes[channel.name]
+            stack = channel_stack(style, results, channel, axis, stage == "postfit")
+            numbers = stack.numbers(
+                axis.title, {"luminosity and energy": axis.right, "channel": channel.name, "bins": axis.note}
             )
-    drawn = {name: figure for name, figure in figures.items() if figure is not None}
-    for name, figure in drawn.items():
-        save(figure, directory / name)
-    return [*drawn]
+            drawn.append(f"{stage}_{channel.name}")
+            save(
+                channel_figure(style, channel, stack, axis, stage, results.unblinded is not None),
+                directory / drawn[-1],
+                numbers,
+            )
+    return drawn
 
 
-def draw_smoothed(style: Style, model: StatisticalModel, right: str, directory: Path) -> list[str]:
-    """Draw the smoothed variations of each channel into `directory`, as PNG and PDF; return the names of the figures.
-
-    `right` is luminosity and energy.
-    """
+def draw_smoothed(style: Style, model: StatisticalModel, axes: Mapping[str, Axis], directory: Path) -> list[str]:
+    """Draw the smoothed variations of each channel into `directory`, as PNG and PDF with their numbers; return the names of the figures."""
     drawn = []
     for channel in model.channels:
         found = [(sample, name) for sample in channel.samples for name in sample.rough]
         if found:
-            found.sort(key=lambda it: -_smoothing(*it))
-            save(
-                _smoothed_figure(style, channel, found[:_MOST_SMOOTHED], right), directory / f"smoothed_{channel.name}"
-            )
+            found = sorted(found, key=lambda it: -_smoothing(*it))[:_MOST_SMOOTHED]
+            axis = axes[channel.name]
+            ratios = {
+                f"{sample.process}, {name}": {
+                    text: ratio.tolist() for text, (ratio, _) in _ratios(sample, name).items()
+                }
+                for sample, name in found
+            }
             drawn.append(f"smoothed_{channel.name}")
+            numbers = {"axis": axis.title, "edges": channel.edges, "varied / nominal": ratios}
+            save(_smoothed_figure(style, channel.name, axis, found), directory / drawn[-1], numbers)
     return drawn
 
 
@@ -310,34 +337,41 @@ def _smoothing(sample: Sample, name: str) -> float:
 
 
 @in_style
-def _smoothed_figure(style: Style, channel: FitChannel, shown: Sequence[tuple[Sample, str]], right: str) -> Figure:
+def _smoothed_figure(style: Style, name: str, axis: Axis, shown: Sequence[tuple[Sample, str]]) -> Figure:
     """Ratios to the nominal events, the largest changes by smoothing first."""
-    figure, panels = grid(style, len(shown), f"{channel.name}, {right}", columns=3, panel=(4.4, 3.5))
-    for axes, (sample, name) in zip(panels, shown, strict=True):
-        _smoothed_panel(axes, channel, sample, name)
+    header = ", ".join(filter(None, (name, axis.note, axis.right)))
+    figure, panels = grid(style, len(shown), header, columns=3, panel=(4.4, 3.5))
+    for axes, (sample, nuisance) in zip(panels, shown, strict=True):
+        _smoothed_panel(axes, axis, sample, nuisance)
+        axes.set_title(f"{style.name(sample.process)}, {nuisance}", loc="left")
     handles, texts = panels[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
-def _smoothed_panel(axes: Axes, channel: FitChannel, sample: Sample, name: str) -> None:
-    edges, safe = drawn_edges(channel.edges), np.where(sample.nominal > 0, sample.nominal, np.nan)
+def _ratios(sample: Sample, name: str) -> dict[str, tuple[Floats, dict[str, Any]]]:
+    """The variations over the nominal events, raw and smoothed, and how they are drawn."""
+    safe, found = np.where(sample.nominal > 0, sample.nominal, np.nan), {}
+    for shape, look, state in ((sample.rough, (1.2, ":"), "raw"), (sample.shapes, (2.2, "-"), "smoothed")):
+        for direction, color in (("up", UP), ("down", DOWN)):
+            ratio = np.nan_to_num(getattr(shape[name], direction) / safe, nan=1.0)
+            found[f"{direction}, {state}"] = ratio, {"color": color, "lw": look[0], "ls": look[1]}
+    return found
+
+
+def _smoothed_panel(axes: Axes, axis: Axis, sample: Sample, name: str) -> None:
+    edges, safe = axis.bins.drawn, np.where(sample.nominal > 0, sample.nominal, np.nan)
     error = np.nan_to_num(sample.errors / safe)
     axes.stairs(1 + error, edges, baseline=1 - error, fill=True, color="#d0d0d6", label="Statistics, nominal")
     axes.axhline(1, color="black", lw=0.8)
-    ratios = []
-    for shape, look, state in ((sample.rough, (1.2, ":"), "raw"), (sample.shapes, (2.2, "-"), "smoothed")):
-        for direction, color in (("up", SIGNAL), ("down", BACKGROUNDS[0])):
-            ratio = np.nan_to_num(getattr(shape[name], direction) / safe, nan=1.0)
-            ratios.append(ratio)
-            width, style = look
-            axes.stairs(ratio, edges, baseline=None, color=color, lw=width, ls=style, label=f"{direction}, {state}")
-    reach = min(1.15 * max(float(np.abs(np.array(ratios) - 1).max()), 0.01), 1.0)
+    ratios = _ratios(sample, name)
+    for text, (ratio, look) in ratios.items():
+        axes.stairs(ratio, edges, baseline=None, label=text, **look)
+    reach = min(1.15 * max(float(np.abs(np.array([ratio for ratio, _ in ratios.values()]) - 1).max()), 0.01), 1.0)
     axes.set_ylim(1 - reach, 1 + reach)
-    axes.set_xlim(edges[0], edges[-1])
-    label_edges(axes, channel.edges)
-    axes.set_title(f"{sample.process}, {name}", loc="left")
-    axes.set_xlabel(channel.title)
+    axis.bins.label(axes)
+    axes.set_xlabel(axis.title)
+    axes.set_ylabel("Varied / nominal")
 
 
 @in_style
@@ -357,7 +391,7 @@ def draw_experiments(found: Experiments, stem: Path, style: Style = PRIVATE_WORK
     also, *_ = axes.hist(np.clip(finite, -3.99, 3.99), edges, histtype="step", color="black", lw=1.6, label=by_error)
     fine = np.linspace(-4, 4, 400)
     normal = found.count * (edges[1] - edges[0]) * norm.pdf(fine)
-    axes.plot(fine, normal, color=SIGNAL, lw=2.5, label="Normal distribution")
+    axes.plot(fine, normal, color=UP, lw=2.5, label="Normal distribution")
     axes.set_xlabel(r"Pull of $\mu$")
     axes.set_ylabel("Pseudo-experiments")
     axes.set_ylim(0, 1.7 * max(float(np.max([heights, also])), float(normal.max()), 1.0))
@@ -375,4 +409,4 @@ def draw_experiments(found: Experiments, stem: Path, style: Style = PRIVATE_WORK
     right.set_ylim(-0.7, max(len(shown), 1) - 0.3)
     right.set_xlim(-2.5, 2.5)
     right.set_xlabel("Mean and width of the pulls")
-    save(figure, stem)
+    save(figure, stem, plain(found))

@@ -440,9 +440,9 @@ def test_a_part_of_the_data_is_what_it_says(search: Search) -> None:
         (part[0.2][name].processes[DATA].nominal <= it.processes[DATA].nominal).all() for name, it in part[0.4].items()
     )
     templates = search.templates()
-    assert templates.conditions([part[0.4]["SR_2017"]], {}) == "400 fb$^{-1}$"
-    assert templates.conditions([part[0.4]["SR_2017"], whole["SR_2018"]], {}) == "2400 fb$^{-1}$"
-    assert templates.conditions([part[0.4]["SR_2017"], whole["CR_2017"]], {}) == "400 to 1000 fb$^{-1}$"
+    assert templates.seen([part[0.4]["SR_2017"]]) == {"2017": (400, 400)}
+    assert templates.seen([part[0.4]["SR_2017"], whole["SR_2018"]]) == {"2017": (400, 400), "2018": (2000, 2000)}
+    assert templates.seen([part[0.4]["SR_2017"], whole["CR_2017"]]) == {"2017": (400, 1000)}
     assert added([part[0.4]["SR_2017"], part[0.4]["SR_2018"]]).note == "40 % of the data"
     assert added([part[0.4]["SR_2017"], whole["SR_2018"]]).note == "SR_2017: 40 % of the data"
     events = search.events("Muon18")

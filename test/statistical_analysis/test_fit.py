@@ -49,19 +49,9 @@ def with_data(templates: Templates, value: float) -> Templates:
 def job(templates: Templates, settings: Fit, directory: Path, unblinded: str | None = None) -> FitJob:
     directory.mkdir(exist_ok=True)
     templates.write(directory / "histograms.h5")
-    energies = {"2018": 13.0, "2022": 13.6}
     is_blind = unblinded is None
     return FitJob(
-        directory / "histograms.h5",
-        directory / "fit",
-        settings,
-        LUMINOSITY,
-        {},
-        [],
-        is_blind,
-        unblinded,
-        energies,
-        "a.yaml:7",
+        directory / "histograms.h5", directory / "fit", settings, LUMINOSITY, {}, [], is_blind, unblinded, "a.yaml:7"
     )
 
 

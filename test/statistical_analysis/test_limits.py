@@ -127,7 +127,9 @@ def test_the_page_has_all_values_and_leads_to_their_fits(tmp_path: Path, observe
     assert ("Excluded at 95 % CL: mass from 600 to 2000." in page) == (observed is not None)
     assert ("local p-value" in page) == (observed is not None)
     assert drawn == (["limits"] if observed is None else ["limits", "pvalues"])
-    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf")}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{name}.{kind}" for name in drawn for kind in ("json", "png", "pdf")
+    }
     unknown = replace(limits, points=(*limits.points[:2], replace(limits.points[2], cross_section=None)))
     assert "[pb]" not in limits_report(unknown, drawn, PRIVATE_WORK, tmp_path)
 

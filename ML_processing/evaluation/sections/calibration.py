@@ -12,7 +12,7 @@ from ML_processing.evaluation.measurement import Measurement
 from ML_processing.evaluation.sections.classification import separated
 from ML_processing.metrics.measured import MERGED
 from ML_processing.metrics.roc import Reliability, reliability
-from MLTools.NanoML.report.figures import LEGEND, line, marker, shorten, single
+from MLTools.NanoML.report.figures import legend_above, shorten, single
 from MLTools.NanoML.report.page import Answer
 from MLTools.NanoML.report.section import Caption, Style
 
@@ -75,22 +75,21 @@ class Calibration(Part):
     def draw(self, style: Style) -> Figure:
         """Observed against predicted probability of each class, and of the signal by each discriminant."""
         figure, axes = single(style, f"{self.events:,} events")
-        classes = [*self.classes, *self.discriminants]
         axes.plot([0, 1], [0, 1], color="black", lw=1.5, ls=(0, (5, 2)), label="Perfect")
-        for i, it in enumerate(classes):
-            curve, look = it.curve, line(i, len(classes))
+        for it in [*self.classes, *self.discriminants]:
+            curve, look = it.curve, style.line(it.name)
             deviation = f"ECE {curve.expected_calibration_error:.3f} ({curve.by_chance:.3f} by chance)"
-            label = f"{shorten(it.name, 20)}: {deviation}"
+            label = f"{shorten(style.name(it.name), 20)}: {deviation}"
             axes.plot(curve.predicted, curve.observed, color=look["color"], lw=1.4, ls=look["ls"])
             axes.errorbar(
-                curve.predicted, curve.observed, curve.error, label=label, capsize=3, **marker(i, len(classes), 8)
+                curve.predicted, curve.observed, curve.error, label=label, capsize=3, **style.marker(it.name, 8)
             )
         axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1 / (1 - min(0.065 * (len(classes) + 1) + 0.03, 0.6)))
+        axes.set_ylim(0, 1.02)
         axes.set_xlabel("Predicted probability")
-        axes.set_yticks(np.linspace(0, 1, 6))
         axes.set_ylabel("Observed fraction")
-        axes.legend(loc="upper left", fontsize=LEGEND)
+        legend_above(axes, ncols=1, loc="upper left")
+        axes.set_yticks(np.linspace(0, 1, 6))
         return figure
 
     @classmethod

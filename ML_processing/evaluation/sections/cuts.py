@@ -108,15 +108,15 @@ class Efficiency(Part):
             for i, it in enumerate(panel.classes):
                 values, errors = it.bins.values, it.bins.errors
                 shift = (i - (len(panel.classes) - 1) / 2) * half * 0.25
-                look = marker(i, len(panel.classes), 5)
-                axes.errorbar(centers + shift, values, errors, elinewidth=1.2, label=it.name, **look)
+                look = style.marker(it.name, 5)
+                axes.errorbar(centers + shift, values, errors, elinewidth=1.2, label=style.name(it.name), **look)
                 axes.stairs(values, shown, color=look["color"], lw=0.8, alpha=0.6)
                 highest = max(highest, float(np.nanmax(np.append(values + errors, 0))))
             axes.set_xlim(shown[0], shown[-1])
             # weights of both signs, or of very different size, have errors beyond it
             highest = min(max(highest, 0.05), 1.2)
             axes.set_ylim(-0.03 * highest, 1.1 * highest)
-            axes.set_xlabel(shorten(panel.label, 26))
+            axes.set_xlabel(style.axis(panel.name, panel.label))
             axes.set_ylabel("Efficiency")
         legend_below(figure, all_axes[0])
         return figure
@@ -233,8 +233,8 @@ class SculptedMasses(Part):
             axes.set_ylim(0, max(before.max(), highest) * 1.35 or 1)
             found = [it.sculpting.jensen_shannon for it in panel.after]
             divergences = ", ".join("-" if it is None else f"{it:.3f}" for it in found)
-            note_in(axes, f"{shorten(panel.background, 18)}\nJSD {divergences}")
-            axes.set_xlabel(shorten(panel.label, 34))
+            note_in(axes, f"{shorten(style.name(panel.background), 18)}\nJSD {divergences}")
+            axes.set_xlabel(style.axis(panel.feature, panel.label))
             axes.set_ylabel("Fraction of events")
         legend_below(figure, all_axes[0], columns=1)
         return figure

@@ -30,7 +30,6 @@ from MLTools.NanoML.report.page import Answer, table
 from MLTools.NanoML.report.section import Block, Caption, Style
 from MLTools.NanoML.report.stack import draw_ratio, draw_stack
 
-_LONG = 30
 _MOST_DRAWN = 24  # inputs
 _SCALE = 0.57  # of points and lines in a small plot
 _MOST_LISTED = 10  # inputs by which a BDT tells the two apart
@@ -117,7 +116,7 @@ class DataComparison:
     def draw_scores(self, style: Style) -> Figure:
         """Each discriminant and output of the networks, of all events, and each output of those that are assigned to its class."""
         panels = [*self.scores, *(it.score for it in self.assigned)]
-        notes = [""] * len(self.scores) + [f"assigned to {it.name}" for it in self.assigned]
+        notes = [""] * len(self.scores) + [f"assigned to {style.name(it.name)}" for it in self.assigned]
         return self._drawn(style, panels, notes, min(len(self.scores), 4), True)
 
     def _drawn(
@@ -129,17 +128,20 @@ class DataComparison:
         logarithmic: bool,
         some: str = "",
     ) -> Figure:
-        luminosity = "" if self.luminosity is None else f", {self.luminosity:.4g} fb$^{{-1}}$"
-        figure, pairs = ratio_grid(style, len(panels), f"{self.data:,} events of data{luminosity}{some}", columns)
+        known = () if self.luminosity is None else (self.luminosity, self.luminosity)
+        right = f"{self.data:,} events of data, {style.conditions({'': known})}{some}"
+        figure, pairs = ratio_grid(style, len(panels), right, columns)
         for (axes, below), panel, note in zip(pairs, panels, notes, strict=True):
-            stack = stacked(panel.edges, panel.classes, self.signal, panel.data)
-            draw_stack(axes, stack, logarithmic, _SCALE)
+            what = "Events" if self.physical else "Events (simulation scaled)"
+            stack = stacked(
+                style, style.unit(panel.name, panel.label), panel.edges, panel.classes, self.signal, what, panel.data
+            )
+            draw_stack(axes, stack, logarithmic, _SCALE, 0.25)
             draw_ratio(below, stack, _SCALE)
-            axes.set_ylabel("Events" if self.physical else "Events (simulation scaled)")
             p = panel.agreement.probability
             text = "few events" if p is None else f"p = {p:.2g}"
             note_in(axes, "\n".join(filter(None, [shorten(note, 26), text])), 11)
-            below.set_xlabel(shorten(panel.label, _LONG))
+            below.set_xlabel(style.axis(panel.name, panel.label))
         fullest = max((axes for axes, _ in pairs), key=lambda axes: len(axes.get_legend_handles_labels()[1]))
         legend_below(figure, fullest, 6)
         return figure
@@ -158,7 +160,7 @@ class Data(Part):
     caption = Caption(
         "Inputs in data and simulation",
         "Points are data with the 68 % intervals of their Poisson means (Garwood), on top of each other the expected events with their "
-        "statistical error; every object of a collection counts. Below is data over expected; red arrows are points beyond with their "
+        "statistical error; every object of a collection counts. Below is data over expected; arrows are points beyond with their "
         "errors. p is the probability of a chi2 test of the shape alone, without systematic uncertainties. Of many "
         "inputs, those that differ most.",
         "A slope or a step in a ratio, p below 0.01 divided by the number of inputs: the simulation of this input is wrong, "
@@ -188,6 +190,11 @@ class Data(Part):
                 yield f"data_inputs_{name}", in_style(found.draw_inputs)(style)
             if found.scores:
                 yield f"data_scores_{name}", in_style(found.draw_scores)(style)
+
+    def numbers(self, figure: str) -> object:
+        """Inputs or scores in a region."""
+        _, kind, name = figure.split("_", 2)
+        return getattr(self.regions[name], kind)
 
     @classmethod
     def answers(cls, page: Evaluation) -> Iterator[Answer]:

@@ -106,7 +106,7 @@ class Drift(Part):
             axes.stairs(panel.training.values, edges, label="Training sample", **look)
             points: dict[str, Any] = {"fmt": "o", "color": "black", "ms": 4, "elinewidth": 1, "label": "Compared files"}
             axes.errorbar((edges[1:] + edges[:-1]) / 2, panel.other.values, panel.other.errors, **points)
-            finish_shapes(axes, panel.label, edges, 1.35)
+            finish_shapes(axes, style.axis(panel.name, panel.label), edges, 1.35)
             if panel.stability_index is not None:
                 note_in(axes, f"PSI {panel.stability_index:.3f}")
         legend_below(figure, all_axes[0])

@@ -105,7 +105,7 @@ class Importance(Part):
             return None
         rows = sorted(self.inputs, key=lambda it: -np.inf if it.loss is None else it.loss, reverse=True)
         rows = rows[:_MOST_ROWS]
-        names = [shorten(it.name + (" (all)" if it.collection else ""), 28) for it in rows]
+        names = [shorten(style.called(it.name) + (" (all)" if it.collection else ""), 28) for it in rows]
         size, panels = (5.2, 1.2 + 0.34 * len(rows)), 1 if all(it.attribution is None for it in rows) else 2
         figure, (left, *rest) = grid(style, panels, f"{self.events:,} events", panels, size, legend=False)
         places = np.arange(len(rows))[::-1]

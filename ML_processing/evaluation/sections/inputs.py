@@ -23,7 +23,7 @@ from ML_processing.evaluation.scored import (
 )
 from ML_processing.evaluation.sections.importance import Importance
 from ML_processing.metrics.measured import Floats
-from MLTools.NanoML.report.figures import grid, legend_below, line, note_in, of_all, shorten
+from MLTools.NanoML.report.figures import grid, legend_below, note_in, of_all, shorten
 from MLTools.NanoML.report.page import table as html_table
 from MLTools.NanoML.report.section import Caption, Style
 
@@ -82,10 +82,9 @@ class Distributions(Part):
             style, len(panels), f"{self.events:,} events{of_all(len(panels), self.inputs, 'inputs')}"
         )
         for axes, panel in zip(all_axes, panels, strict=True):
-            for i, it in enumerate(panel.classes):
-                look = {**line(i, len(panel.classes)), "lw": 1.6}
-                axes.stairs(it.bins.values, panel.edges, label=it.name, **look)
-            finish_shapes(axes, panel.label, panel.edges)
+            for it in panel.classes:
+                axes.stairs(it.bins.values, panel.edges, label=style.name(it.name), **style.line(it.name, 1.6))
+            finish_shapes(axes, style.axis(panel.name, panel.label), panel.edges)
             if panel.missing > 0:
                 note_in(axes, f"{panel.missing:.1%} missing", 11)
         legend_below(figure, all_axes[0])
@@ -142,7 +141,7 @@ def finish_shapes(axes: Axes, label: str, edges: Floats, above: float = 1.2) -> 
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0)
     axes.set_ylim(0, axes.get_ylim()[1] * above)
-    axes.set_xlabel(shorten(label, 26))
+    axes.set_xlabel(label)
     axes.set_ylabel("Fraction")
 
 
@@ -191,14 +190,14 @@ class Correlations(Part):
 
     def draw(self, style: Style) -> Figure:
         """Matrices of linear correlation coefficients, one for each class."""
-        names, classes = [shorten(name, 18) for name in self.columns], self.classes
+        names, classes = [shorten(style.called(name), 18) for name in self.columns], self.classes
         side = max(4.2, 0.5 * len(names) + 1.0)
         columns, size = max(1, min(3, int(16 / side))), (side, 0.87 * side)
         some = of_all(len(names) - 1, self.features, "features")
         figure, all_axes = grid(style, len(classes), f"{self.events:,} events{some}", columns, size, legend=False)
         for axes, it in zip(all_axes, classes, strict=True):
             image = _matrix(axes, it.matrix, names)
-            axes.set_title(shorten(it.name, 30))
+            axes.set_title(shorten(style.name(it.name), 30))
         figure.colorbar(image, ax=all_axes, shrink=0.8, aspect=30, pad=0.01).set_label("Correlation coefficient")
         return figure
 

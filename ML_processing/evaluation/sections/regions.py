@@ -23,7 +23,7 @@ from ML_processing.evaluation.sections.regression import ACCURACY, accuracy_row
 from ML_processing.evaluation.sections.variations import Variations, VariedYields
 from ML_processing.metrics.measured import MERGED, number, per_cent
 from ML_processing.training.data import TrainingFiles
-from MLTools.NanoML.report.figures import grid, in_style, legend_below, shorten
+from MLTools.NanoML.report.figures import grid, in_style, legend_below
 from MLTools.NanoML.report.page import table
 from MLTools.NanoML.report.section import Block, Caption, Style
 from MLTools.NanoML.report.stack import draw_stack
@@ -48,11 +48,14 @@ class RegionResult:
     def draw(self, style: Style) -> Figure:
         """Expected events in bins of each output: the backgrounds stacked, the signal as a line in front of them."""
         panels, columns = self.outputs, min(len(self.outputs), 3)
-        figure, all_axes = grid(style, len(panels), f"{self.events:,} events", columns, (5.4, 4.4))
+        figure, all_axes = grid(
+            style, len(panels), style.conditions() if self.physical else f"{self.events:,} events", columns, (5.4, 4.4)
+        )
         for axes, panel in zip(all_axes, panels, strict=True):
-            draw_stack(axes, stacked(panel.edges, panel.classes, self.signal), logarithmic=True, scale=_SCALE)
-            axes.set_xlabel(shorten(panel.label, 40))
-            axes.set_ylabel("Expected events" if self.physical else "Sum of weights")
+            what = "Expected events" if self.physical else "Sum of weights"
+            content = stacked(style, style.unit(panel.label), panel.edges, panel.classes, self.signal, what)
+            draw_stack(axes, content, logarithmic=True, scale=_SCALE)
+            axes.set_xlabel(style.axis(panel.label))
         legend_below(figure, all_axes[0])
         return figure
 
@@ -113,6 +116,10 @@ class Regions(Part):
         for name, found in self.regions.items():
             if found.outputs:
                 yield f"region_{name}", in_style(found.draw)(style)
+
+    def numbers(self, figure: str) -> object:
+        """The outputs in a region."""
+        return self.regions[figure.removeprefix("region_")].outputs
 
     def blocks(self, page: Evaluation, drawn: Collection[str]) -> Iterator[Block]:
         """One for each region."""

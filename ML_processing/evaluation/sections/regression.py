@@ -222,7 +222,7 @@ class Predictions(Part):
             edges, sums = panel.edges, panel.sums
             shown = np.where(sums.T > 0, sums.T, np.nan)
             image = axes.pcolormesh(edges, edges, shown, cmap=colors, rasterized=True)
-            axes.plot(edges[[0, -1]], edges[[0, -1]], color=line(2, 3)["color"], lw=1.5, ls="--")
+            axes.plot(edges[[0, -1]], edges[[0, -1]], color="black", lw=1.5, ls="--")
             name = shorten(panel.label, 26)
             axes.set_xlabel(f"True {name}")
             axes.set_ylabel(f"Predicted {name}")

@@ -11,7 +11,7 @@ from ML_processing.evaluation.content import Part, section
 from ML_processing.evaluation.measurement import Measurement
 from ML_processing.metrics.measured import PAIR, Floats, Measured, number
 from ML_processing.metrics.roc import Band, Roc, auc, roc
-from MLTools.NanoML.report.figures import LEGEND, line, room_for_legend, single
+from MLTools.NanoML.report.figures import legend_above, single
 from MLTools.NanoML.report.section import Caption, Style
 
 _POINTS = 400  # of a drawn curve
@@ -25,6 +25,7 @@ class Curve:
     signal: Floats
     background: Floats
     auc: Measured = field(metadata=PAIR)
+    against: str | None = None  # the only class that it is against
 
 
 @section("roc", only="classification")
@@ -54,18 +55,19 @@ class RocCurves(Part):
         every = (
             "all" if len(backgrounds) == len(scored.backgrounds) else " + ".join(scored.names[i] for i in backgrounds)
         )
-        parts = [(f"Network (vs {every})", counted, counted.score)]
+        nothing: str | None = None
+        parts = [(f"Network (vs {every})", counted, counted.score, nothing)]
         if len(backgrounds) > 1:
             against = {scored.names[i]: scored.against(i) for i in backgrounds}
-            parts += [(f"Network (vs {name})", part, part.score) for name, part in against.items()]
+            parts += [(f"Network (vs {name})", part, part.score, name) for name, part in against.items()]
         reference = counted.reference
         if reference is not None:
-            parts.append((f"BDT (vs {every})", counted, reference))
+            parts.append((f"BDT (vs {every})", counted, reference, None))
         curves = []
-        for title, part, score in parts:
+        for title, part, score, name in parts:
             events = score, part.truth, part.weights
             if part.has_roc:
-                curves.append(Curve(title, *_thinned(roc(*events)), auc(*events)))
+                curves.append(Curve(title, *_thinned(roc(*events)), auc(*events), name))
         return cls(curves, reference is not None, resampled.band if resampled else None, len(scored))
 
     def draw(self, style: Style) -> Figure:
@@ -74,23 +76,24 @@ class RocCurves(Part):
         curves, lowest = self.curves, 1.0
         for i, it in enumerate(curves):
             reference = self.has_baseline and i == len(curves) - 1
-            look = {"color": "black", "ls": (0, (5, 2)), "lw": 1.8} if reference else line(i, len(curves))
+            look = {"color": "black", "lw": 2.2} if it.against is None else style.line(it.against)
+            look = {**look, "ls": (0, (5, 2)), "lw": 1.8} if reference else look
+            text = it.label if it.against is None else f"Network (vs {style.name(it.against)})"
             signal, background = it.signal, it.background
             shown = background > 0
-            axes.plot(signal[shown], background[shown], label=f"{it.label}: AUC {number(it.auc)}", **look)
+            axes.plot(signal[shown], background[shown], label=f"{text}: AUC {number(it.auc)}", **look)
             lowest = min(lowest, background[shown].min())
         if self.band and curves:
             shown = self.band.high > 0
             low, high = (each[shown] for each in (np.maximum(self.band.low, lowest / 2), self.band.high))
-            color = line(0, len(curves))["color"]
-            axes.fill_between(self.band.signal[shown], low, high, color=color, alpha=0.25, lw=0)
+            axes.fill_between(self.band.signal[shown], low, high, color="black", alpha=0.2, lw=0)
         axes.set_yscale("log")
         axes.set_xlim(0, 1)
-        axes.set_ylim(lowest / (1 / lowest) ** room_for_legend(len(curves)), 1.3)
+        axes.set_ylim(lowest / 1.3, 1.3)
         axes.set_xlabel("Signal efficiency")
         axes.set_ylabel("Background efficiency")
         if curves:
-            axes.legend(loc="lower right", fontsize=LEGEND)
+            legend_above(axes, ncols=1, loc="upper left")
         return figure
 
 

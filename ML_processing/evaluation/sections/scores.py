@@ -16,7 +16,7 @@ from ML_processing.evaluation.scored import Scored
 from ML_processing.evaluation.sections.classification import overtraining
 from ML_processing.metrics.measured import Floats, Histogram, histogram
 from ML_processing.models.discriminant import BoundDiscriminant
-from MLTools.NanoML.report.figures import LEGEND, grid, legend_below, line, marker, room_for_legend, shorten, single
+from MLTools.NanoML.report.figures import LEGEND, grid, legend_above, legend_below, shorten, single
 from MLTools.NanoML.report.section import Caption, Style
 
 _EDGES: NDArray[Any] = np.linspace(0, 1, 26)
@@ -77,26 +77,26 @@ class Scores(Part):
     def draw(self, style: Style) -> Figure:
         """Histograms for training events, points with errors for test events."""
         figure, axes = single(style, f"{self.events:,} events")
-        edges, classes = self.edges, self.classes
+        edges = self.edges
         centers = (edges[1:] + edges[:-1]) / 2
         heights = []
-        for i, it in enumerate(classes):
-            look, name = line(i, len(classes)), shorten(it.name, 16)
+        for it in self.classes:
+            look, name = style.line(it.name), shorten(style.name(it.name), 16)
             training, test = it.training.values, it.test.values
             axes.stairs(training, edges, label=f"{name}, training", **look)
             if it.name == self.signal:
                 axes.stairs(training, edges, fill=True, color=look["color"], alpha=0.15)
             shown = f"{name}, test" + (f" (KS {it.probability:.2g})" if it.probability is not None else "")
-            axes.errorbar(centers, test, it.test.errors, label=shown, **marker(i, len(classes)))
+            axes.errorbar(centers, test, it.test.errors, label=shown, **style.marker(it.name))
             heights += [training, test]
         every = np.concatenate(heights)
         lowest, highest = min(every[every > 0], default=0.1) / 2, max(every.max(), 0.1)
         axes.set_yscale("log")
         axes.set_xlim(0, 1)
-        axes.set_ylim(lowest, highest * 1.5 * (highest / lowest) ** room_for_legend(len(classes)))
-        axes.set_xlabel(self.label)
+        axes.set_ylim(lowest, highest * 1.5)
+        axes.set_xlabel(style.axis(self.label))
         axes.set_ylabel(f"Fraction of events / {edges[1] - edges[0]:.2g}")
-        axes.legend(loc="upper center", ncols=2, fontsize=LEGEND - 2)
+        legend_above(axes, loc="upper center", fontsize=LEGEND - 2)
         return figure
 
 
@@ -131,20 +131,20 @@ class Probabilities(Part):
         panels, first = self.panels, self.panels[0]
         figure, all_axes = grid(style, len(panels), f"{first.events:,} events", min(len(panels), 3), (5.4, 4.4))
         for axes, panel in zip(all_axes, panels, strict=True):
-            edges, of = panel.edges, len(panel.classes)
+            edges = panel.edges
             heights: list[NDArray[Any]] = [np.zeros(0)]
-            for i, it in enumerate(panel.classes):
-                look = line(i, of)
-                axes.stairs(it.training.values, edges, label=f"{it.name}, training", **{**look, "lw": 1.6})
+            for it in panel.classes:
+                name = style.name(it.name)
+                axes.stairs(it.training.values, edges, label=f"{name}, training", **style.line(it.name, 1.6))
                 centers = (edges[1:] + edges[:-1]) / 2
-                points = {**marker(i, of, 4), "elinewidth": 1, "label": f"{it.name}, test"}
+                points = {**style.marker(it.name, 4), "elinewidth": 1, "label": f"{name}, test"}
                 axes.errorbar(centers, it.test.values, it.test.errors, **points)
                 heights += [it.training.values, it.test.values]
             every = np.concatenate(heights)
             axes.set_yscale("log")
             axes.set_ylim(min(every[every > 0], default=0.1) / 2, max(every.max(), 0.1) * 2)
             axes.set_xlim(0, 1)
-            axes.set_xlabel(shorten(panel.label, 40))
+            axes.set_xlabel(style.axis(panel.label))
             axes.set_ylabel("Fraction of events")
         legend_below(figure, all_axes[0], 6)
         return figure
@@ -176,7 +176,7 @@ class Confusion(Part):
 
     def draw(self, style: Style) -> Figure:
         """Fraction by weight of each true class (row) assigned to each class (column), with the numbers of events."""
-        classes, sums, counts = self.classes, self.weights, self.counts
+        classes, sums, counts = [style.name(it) for it in self.classes], self.weights, self.counts
         totals = sums.sum(axis=1, keepdims=True)
         fractions = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
         figure, axes = single(style, f"{self.events:,} events", max(9.0, 2.4 * len(classes)))

@@ -16,7 +16,7 @@ from ML_processing.evaluation.measurement import Measurement
 from ML_processing.evaluation.scored import Scored
 from ML_processing.metrics.measured import MERGED, PAIR, UNDEFINED, Floats, Measured
 from ML_processing.metrics.significance import BinnedScore, CutScan, by_own_bins, fine_sums, scan_cuts, standing_for
-from MLTools.NanoML.report.figures import LEGEND, line, marker, single
+from MLTools.NanoML.report.figures import legend_above, line, marker, single
 from MLTools.NanoML.report.page import rounded, with_error
 from MLTools.NanoML.report.section import Caption, Style
 
@@ -105,27 +105,27 @@ class Significance(Part):
 
     def draw(self, style: Style) -> Figure:
         """Expected significance against the cut, with the efficiencies below."""
-        figure, axes = single(style, f"{self.events:,} events")
+        figure, axes = single(style, style.conditions() if self.physical else f"{self.events:,} events")
         scan, usable, best = self.scan, self.scan.usable, self.best.score_at_least
         cuts, plain, error = scan.cuts[usable], scan.plain[usable], scan.plain_error[usable]
         color = line(0, 3)["color"]
         label = "Expected significance" if self.physical else "Significance (weights not normalised)"
         axes.plot(cuts, plain, color=color, lw=2.2, label=label)
         axes.fill_between(cuts, plain - error, plain + error, color=color, alpha=0.25, lw=0)
-        dashed = {"color": line(2, 3)["color"], "lw": 2.2, "ls": "--"}
+        dashed = {"color": line(1, 3)["color"], "lw": 2.2, "ls": "--"}
         axes.plot(cuts, scan.significance[usable], label="with the background's statistical error", **dashed)
         label = f"Best cut {best:.3f}"
-        axes.axvline(best, ymax=0.75, color="black", lw=1.5, ls=":", label=label)
+        axes.axvline(best, color="black", lw=1.5, ls=":", label=label)
         highest = float(np.nanmax(plain + error))
         if self.cross_fit is not None:
             points = np.array([(it.score_at_least, it.asimov, it.asimov_error) for it in self.cross_fit.halves])
             axes.errorbar(*points.T, label="cut chosen on other events", **marker(0, 3, 9))
             highest = max(highest, float((points[:, 1] + points[:, 2]).max()))
         axes.set_xlim(0, 1)
-        axes.set_ylim(0, max(highest, 1e-9) / 0.68)
-        axes.set_xlabel(f"Cut on the {self.score}")
+        axes.set_ylim(0, 1.05 * max(highest, 1e-9))
+        axes.set_xlabel(f"Cut on the {style.axis(self.score[:1].upper() + self.score[1:])}")
         axes.set_ylabel("Significance (standard deviations)")
-        axes.legend(loc="upper left", fontsize=LEGEND)
+        legend_above(axes, ncols=1, loc="upper left")
         return figure
 
     def best_cut(self, page: Evaluation) -> str:

@@ -111,9 +111,9 @@ class Eras(Part):
             first = next(iter(shown.values()))
             axes.set_xlim(first.edges[0], first.edges[-1])
             axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
-            axes.set_xlabel(shorten(first.label, 40))
+            axes.set_xlabel(style.axis(first.label))
             axes.set_ylabel("Fraction of events")
-            note_in(axes, shorten(name, 30))
+            note_in(axes, shorten(style.name(name), 30))
         if panels:
             legend_below(figure, all_axes[-1], 6)
         return figure

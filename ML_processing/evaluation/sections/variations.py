@@ -261,9 +261,9 @@ class VariedDiscriminant(Part):
             reach = min(1.4 * float(np.max(np.abs(known[np.isfinite(known)] - 1), initial=0.01)), 1.0)
             axes.set_ylim(1 - reach, 1 + reach)
             axes.set_xlim(edges[0], edges[-1])
-            axes.set_xlabel(shorten(self.label, 40))
+            axes.set_xlabel(style.axis(self.label))
             axes.set_ylabel("Varied / nominal")
-            note_in(axes, shorten(panel.name, 30))
+            note_in(axes, shorten(style.name(panel.name), 30))
         legend_below(figure, all_axes[0], columns=2)
         return figure
 

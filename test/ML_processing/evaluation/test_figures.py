@@ -291,7 +291,7 @@ def test_no_text_covers_another(make: Callable[[], Figure]) -> None:
 
 
 def test_titles_have_units() -> None:
-    assert titles(features(2).draw(PRIVATE_WORK)) == ("LeadingLepton0_pt [GeV]", "Fraction")
+    assert titles(features(2).draw(PRIVATE_WORK)) == ("f0 [GeV]", "Fraction")
     assert titles(confusion(2).draw(PRIVATE_WORK)) == ("Class of the highest probability", "True class")
     assert titles(efficiency().draw(PRIVATE_WORK)) == ("LeadingLepton0_pt [GeV]", "Efficiency")
     assert titles(predictions(1).draw(PRIVATE_WORK))[0] == "True Candidate0_mass [GeV]"
@@ -351,8 +351,10 @@ def test_what_is_not_there_is_not_drawn(tmp_path: Path) -> None:
     (tmp_path / "drift.png").write_bytes(b"of an earlier evaluation")
     losses = Losses([[Epoch(1, 1.0, 1.1, 0.1, None)]], False)
     content = {Distributions: features(1), Drift: None, Importance: importance(0), Losses: losses}
-    assert _draw(evaluation(content), [*content], PRIVATE_WORK, tmp_path) == ["features", "loss"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["features.pdf", "features.png", "loss.pdf", "loss.png"]
+    assert _draw(evaluation(content), PRIVATE_WORK, tmp_path) == ["features", "loss"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{name}.{kind}" for name in ("features", "loss") for kind in ("json", "pdf", "png")
+    ]
 
 
 def test_number() -> None:

@@ -18,7 +18,7 @@ from data_processing.histograms.stage import histogram_stage
 from data_processing.histograms.templates import ChosenBins, Part, TemplateJob, make_templates
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges
-from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
+from MLTools.NanoML.contracts.templates import HistogramChannel, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.section import PRIVATE_WORK
 from MLTools.NanoML.workflow.analysis import Analysis
@@ -62,7 +62,7 @@ def test_it_is_added_to_the_outer_bins_of_all_templates(tmp_path: Path) -> None:
     assert found["WZ"].outside == ""
     with uproot.open(tmp_path / "x.root") as file:
         assert file["x/all/WZ_jesUp"].values(flow=True).tolist() == [0, 22, 50, 0]
-        assert json.loads(str(file["nanoml"]))["histograms"][0]["axes"][0]["quantity"] == "x (with under- and overflow)"
+        assert json.loads(str(file["nanoml"]))["histograms"][0]["axes"][0]["note"] == "with under- and overflow"
 
 
 def test_it_is_added_along_each_axis(tmp_path: Path) -> None:
@@ -102,15 +102,15 @@ def test_the_setting(tmp_path: Path) -> None:
 
 def test_figures_say_what_they_do_not_show() -> None:
     pytest.importorskip("mplhep")
-    from data_processing.histograms.draw import stack
+    from data_processing.histograms.draw import stack, stacked
 
     def title(*bins: float) -> str:
         processes = {"WZ": Template(np.array(bins), np.array(bins)), "signal": Template(np.ones(4), np.ones(4))}
         channel = HistogramChannel("SR", None, processes)
-        histogram = FilledHistogram("x", (TemplateAxis("x", (0.0, 1.0, 2.0)),), (channel,))
-        return str(
-            stack(PRIVATE_WORK, histogram, channel, "signal", "", False).axes[0].get_legend().get_title().get_text()
-        )
+        axis = TemplateAxis("x", (0.0, 1.0, 2.0))
+        content = stacked(PRIVATE_WORK, axis, channel, "signal")
+        figure = stack(PRIVATE_WORK, axis, channel, content, "signal", "", False)
+        return str(figure.axes[0].get_legend().get_title().get_text())
 
     signal = "signal: 25.0 % below and 25.0 % above the bins"
     assert title(0.0, 100, 100, 1) == f"SR\n{signal}"

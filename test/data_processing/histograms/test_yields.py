@@ -136,7 +136,7 @@ def test_blind_bins_have_no_data(templates: Templates, tmp_path: Path) -> None:
     pytest.importorskip("mplhep")
     from matplotlib.patches import Rectangle
 
-    from data_processing.histograms.draw import draw_histograms, stack
+    from data_processing.histograms.draw import draw_histograms, stack, stacked
 
     histogram = templates.histograms[0]
     hidden = np.array([False, False, True, True, False, False])
@@ -144,16 +144,17 @@ def test_blind_bins_have_no_data(templates: Templates, tmp_path: Path) -> None:
     for each in histogram.channels:
         data = np.where(hidden, np.nan, each.processes["data_obs"].nominal)
         channels.append(replace(each, processes={**each.processes, "data_obs": Template(data, data)}))
-    blinded = replace(histogram, channels=tuple(channels))
-    axes, ratio = stack(PRIVATE_WORK, blinded, added(channels), "signal", "", False).axes
+    blinded, axis, whole_region = replace(histogram, channels=tuple(channels)), histogram.axes[0], added(channels)
+    content = stacked(PRIVATE_WORK, axis, whole_region, "signal")
+    axes, ratio = stack(PRIVATE_WORK, axis, whole_region, content, "signal", "", False).axes
     for each in (axes, ratio):
         spans = [patch for patch in each.patches if isinstance(patch, Rectangle)]
-        assert [(it.get_x(), it.get_x() + it.get_width()) for it in spans] == [(1.0, 2.0), (2.0, 4.0)]
+        assert [(it.get_x(), it.get_x() + it.get_width()) for it in spans] == [(1.0, 2.0), (2.0, 3.0)]
     points = axes.containers[0][0].get_ydata()
     assert np.array_equal(points, [24, np.nan, np.nan, 120], equal_nan=True)
     assert "Blind" in [text.get_text() for text in axes.get_legend().get_texts()]
     whole = replace(templates, histograms=(blinded,), blind=BlindBins("signal", 0.5))
-    write_tables(whole, tmp_path, draw_histograms(PRIVATE_WORK, whole, tmp_path, {}))
+    write_tables(whole, tmp_path, draw_histograms(PRIVATE_WORK, whole, tmp_path))
     assert "| data | blind | blind | blind |" in (tmp_path / "yields.md").read_text()
     assert r"data & blind & blind & blind \\" in (tmp_path / "yields.tex").read_text()
     page = (tmp_path / "histograms.html").read_text()
@@ -164,10 +165,10 @@ def test_figures(templates: Templates, tmp_path: Path) -> None:
     pytest.importorskip("mplhep")
     from data_processing.histograms.draw import draw_histograms, total_error
 
-    drawn = draw_histograms(PRIVATE_WORK, templates, tmp_path, {"2018": 13.0, "2022": 13.6})
+    drawn = draw_histograms(PRIVATE_WORK, templates, tmp_path)
     assert drawn == ["mass_SR_x", "mass_SR_x_log", "mass_SR_x_2018", "mass_SR_x_2022", "mass_SR_x_uncertainties"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        f"{name}.{suffix}" for name in drawn for suffix in ("pdf", "png")
+        f"{name}.{suffix}" for name in drawn for suffix in ("json", "pdf", "png")
     )
     statistical, total = total_error(channel(None), ["WZ", "ZG"])
     assert statistical == pytest.approx(np.sqrt(template(1.5).nominal))

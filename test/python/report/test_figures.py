@@ -6,8 +6,9 @@ import pytest
 
 pytest.importorskip("mplhep")
 
-from MLTools.NanoML.report.figures import grid, in_style, save, single, small, with_ratio
-from MLTools.NanoML.report.section import PRIVATE_WORK, Style
+from MLTools.NanoML.config.style import ProcessLook, QuantityLook
+from MLTools.NanoML.report.figures import grid, in_style, legend_above, save, single, small, with_ratio
+from MLTools.NanoML.report.section import PRIVATE_WORK, Beams, Style
 
 
 @pytest.mark.parametrize(("has_data", "text"), [(True, "data/simulation"), (False, "simulation")])
@@ -21,9 +22,79 @@ def test_all_figures_say_what_they_show(has_data: bool, text: str) -> None:
 
 @in_style
 def test_figures_say_the_label_of_an_analysis() -> None:
-    example = Style("Example")
-    assert "Example" in [it.get_text() for it in single(example, "13 TeV")[1].texts]
-    assert [it.get_text() for it in small(example, (4, 4), "13 TeV").texts] == ["Example, 13 TeV"]
+    example = Style("Example", eras={"": Beams(59.8, 13)})
+    assert [it.get_text() for it in single(example, "9 events")[1].texts] == ["Example", "9 events (13 TeV)"]
+    assert [it.get_text() for it in small(example, (4, 4), "").texts] == ["Example, 13 TeV"]
+
+
+@pytest.mark.parametrize(
+    ("label", "has_data", "text"),
+    [("", True, ""), ("Preliminary", True, " Preliminary"), ("Preliminary", False, " Simulation Preliminary")],
+)
+def test_cms_stands_before_the_label_if_it_may(label: str, has_data: bool, text: str) -> None:
+    assert Style(label, is_cms=True).shown(has_data) == f"$\\mathbf{{CMS}}${text}"
+
+
+def test_luminosities_are_rounded_as_cms_does() -> None:
+    style = Style(eras={"2018": Beams(59.83, 13), "2022": Beams(8, 13.6), "2017": Beams(41.48, 13)})
+    assert style.conditions({"2022": (8.0, 8.0)}) == "8.0 fb$^{-1}$ (13.6 TeV)"
+    assert style.conditions({"2018": (5.983, 59.83)}) == "6.0 to 59.8 fb$^{-1}$ (13 TeV)"
+    assert style.conditions() == "109 fb$^{-1}$ (13, 13.6 TeV)"
+    assert style.conditions({"2018": ()}) == "(13 TeV)"
+    assert style.conditions({"2018": (0.0123, 0.0123)}) == "0.012 fb$^{-1}$ (13 TeV)"
+    assert Style().conditions() == ""
+
+
+def test_each_process_has_one_colour_and_the_signal_alone_is_red() -> None:
+    for names in ("abcs", "abcdefghijs"):
+        style = Style(processes={"b": ProcessLook("B", "blue")}).with_processes(names, "s")
+        colors = {name: style.color(name) for name in names}
+        assert colors["b"] == "blue"
+        assert style.name("b") == "B"
+        assert colors["s"] in ("#e42536", "#bd1f01")
+        assert len({*colors.values()}) == len(names)
+        assert list(colors.values()).count(colors["s"]) == 1
+        assert style.with_processes(names, "s") == style
+
+
+def test_quantities_are_called_by_the_user_or_by_their_titles() -> None:
+    style = Style(quantities={"m": QuantityLook("$m$"), "x": QuantityLook("", "TeV"), "d": QuantityLook("d", "")})
+    assert style.axis("m", "mass of it [GeV]") == "$m$ [GeV]"
+    assert style.axis("x") == "x [TeV]"
+    assert style.axis("d", "distance [cm]") == "d"
+    assert style.axis("y", "mass of it [GeV]") == "Mass of it [GeV]"
+    assert style.axis("MET_pt", "pt") == "MET_pt [GeV]"
+    assert style.axis("y", f"a {'very ' * 10} long title [cm]") == "y [cm]"
+
+
+def test_the_order_of_the_user_decides_who_lies_on_whom() -> None:
+    sizes = {"a": 3.0, "b": 1.0, "c": 2.0}
+    assert Style().from_bottom(sizes) == ["b", "c", "a"]
+    assert Style(stacked=("b", "c")).from_bottom(sizes) == ["a", "c", "b"]
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+@in_style
+def test_a_legend_lies_above_all_that_is_drawn(scale: str) -> None:
+    _, axes = single(PRIVATE_WORK, "")
+    axes.stairs([1.0, 100.0], [0, 1, 2], label="Events")
+    axes.axvspan(0, 1, hatch="xx")
+    axes.set_yscale(scale)
+    axes.set_ylim(0.1, 110)
+    legend_above(axes, title="two\nlines")
+    box = axes.get_legend().get_window_extent().transformed(axes.transAxes.inverted())
+    top = axes.transAxes.inverted().transform(axes.transData.transform((0, 110)))[1]
+    assert top < box.y0
+    assert axes.patches[1].get_height() < box.y0
+
+
+@in_style
+def test_a_long_name_of_an_axis_is_made_smaller(tmp_path: Path) -> None:
+    figure, (axes, *_) = grid(PRIVATE_WORK, 4, "")
+    axes.set_xlabel("Transverse momentum of the lepton of the W [GeV]")
+    save(figure, tmp_path / "a", {"x": 1})
+    assert axes.xaxis.label.get_window_extent().width <= axes.get_window_extent().width
+    assert (tmp_path / "a.json").read_text() == '{\n "x": 1\n}\n'
 
 
 @in_style
