@@ -12,7 +12,7 @@ _WIDTH = 500  # pixels
 FIGURES = {
     "scores": "trilepton/training/scores.png",
     "histogram": "wz/histograms/signal_SR.png",
-    "fit": "wz/fit/after_SR_2018.png",
+    "fit": "wz/fit/postfit_SR_2018.png",
     "limit": "wz/fit/limit.png",
     "impacts": "wz/fit/impacts.png",
 }

@@ -17,12 +17,13 @@ from ML_processing.metrics.measured import Histogram, histogram
 from ML_processing.metrics.roc import reliability
 from ML_processing.training.description import Epoch
 from ML_processing.training.loss_figure import losses as losses_of
-from MLTools.NanoML.report.section import PRIVATE_WORK
+from MLTools.NanoML.report.section import Style
 
 IMAGES = Path(__file__).parent / "images"
 _PER_INCH = 50
 _EVENTS = 4000
 _RANDOM = np.random.default_rng(1)
+STYLE = Style().with_processes(["signal", "background"], "signal")
 
 
 def note(figure: Figure, text: str, point: tuple[float, float], at: tuple[float, float]) -> None:
@@ -57,10 +58,10 @@ def losses(overtrained: bool) -> Figure:
         validation = level + 0.34 * falling + (1.6e-5 * np.maximum(epochs - 20, 0) ** 2.1 if overtrained else 0)
         both = (np.stack([training, validation]) + noise).T.tolist()
         histories.append([Epoch(n + 1, seen, unseen, 1e-3, None) for n, (seen, unseen) in enumerate(both)])
-    figure = losses_of(PRIVATE_WORK, histories, False)
+    figure = losses_of(STYLE, histories, False)
     if overtrained:
-        note(figure, "solid lines rise:\nmemorising begins", (0.72, 0.52), (0.66, 0.66))
-        note(figure, "dots: the epochs\nthat are kept", (0.43, 0.38), (0.24, 0.16))
+        note(figure, "solid lines rise:\nmemorising begins", (0.86, 0.385), (0.66, 0.66))
+        note(figure, "dots: the epochs\nthat are kept", (0.43, 0.29), (0.24, 0.16))
     else:
         note(figure, "both fall and flatten,\nclose to each other", (0.7, 0.14), (0.62, 0.5))
     return figure
@@ -80,7 +81,7 @@ def scores(overtrained: bool) -> Figure:
         ClassScores(name, shape(*seen[name], 4 * _EVENTS), shape(*shapes[name], _EVENTS), probability)
         for name in shapes
     ]
-    figure = Scores("signal", "Probability of signal", edges, classes, 2 * _EVENTS).draw(PRIVATE_WORK)
+    figure = Scores("signal", "Probability of signal", edges, classes, 2 * _EVENTS).draw(STYLE)
     if overtrained:
         note(figure, "points are not\non the lines", (0.63, 0.57), (0.42, 0.14))
     else:
@@ -94,9 +95,9 @@ def calibration(confident: bool) -> Figure:
     true = 0.5 + 0.55 * (predicted - 0.5) if confident else predicted
     found = reliability(predicted, _RANDOM.uniform(size=len(predicted)) < true, np.ones(len(predicted)))
     assert found is not None
-    figure = Calibration([ClassCalibration("signal", found)], [], len(predicted)).draw(PRIVATE_WORK)
+    figure = Calibration([ClassCalibration("signal", found)], [], len(predicted)).draw(STYLE)
     if confident:
-        note(figure, "predicts 0.9, but only\n0.7 are signal", (0.9, 0.62), (0.62, 0.2))
+        note(figure, "predicts 0.9, but only\n0.7 are signal", (0.86, 0.575), (0.62, 0.2))
     else:
         note(figure, "what is predicted\nis what happens", (0.71, 0.59), (0.65, 0.2))
     return figure
