@@ -20,7 +20,7 @@ except OSError as problem:
 
 __all__ = ["Events", "QuickBDT", "lightgbm"]
 
-_ROUNDS = 500
+_ROUNDS = 2000
 _PATIENCE = 30  # rounds without an improvement, as those of `model: bdt`
 _SETTINGS: dict[str, Any] = {
     "lambda_l2": 1.0,
@@ -82,6 +82,11 @@ class QuickBDT:
         others = rows.create_valid(stop.columns, stop.truth, weight=stop.weights * scale)
         stopping = lightgbm.early_stopping(_PATIENCE, verbose=False)
         return cls(lightgbm.train(chosen, rows, _ROUNDS, [others], callbacks=[stopping]), threads)
+
+    @property
+    def loss(self) -> float:
+        """On the events that stopped it."""
+        return float(next(iter(self.booster.best_score["valid_0"].values())))
 
     def __call__(self, columns: NDArray[np.float32]) -> NDArray[np.float64]:
         """Class probabilities (N, classes), or values (N,)."""
