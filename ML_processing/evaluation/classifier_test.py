@@ -8,17 +8,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from ML_processing.evaluation.baseline import classifier
 from ML_processing.evaluation.scored import OutOfFold, inputs_of, sampled
 from ML_processing.evaluation.sections.importance import permutation_importance, shuffled
+from ML_processing.evaluation.sections.inputs import correlation
 from ML_processing.events.data import Table
 from ML_processing.events.survey import Split
-from ML_processing.metrics.measured import PAIR, Measured, effective_events
+from ML_processing.metrics.measured import PAIR, Measured, effective_events, number
 from ML_processing.metrics.roc import auc, auc_difference
 from MLTools.NanoML.terminal.progress import progress
 
 _FOLDS, _REPEATS = 5, 3
+_SHARED = math.sqrt(2)
+"""Error of the mean AUC over that of independent folds: what helps fold i by chance in what fold j teaches helps j as well."""
+_DEVIATIONS = 3  # of an AUC above 0.5
+_TOLD_APART = 0.55  # an AUC that is more than a detail
+_CORRELATED = 4  # standard deviations of a difference between correlations, of the largest one
+_LISTED = 3  # inputs, in words
 _FEWEST, _MOST = 100, 40_000  # events: effective ones of either sample; both together
 
 
@@ -32,14 +40,53 @@ class Betrayal:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two features, and the correlation of their ranks in simulation and in data."""
+
+    names: tuple[str, str]
+    simulation: float
+    data: float
+    deviations: float
+
+
+@dataclass(frozen=True)
 class ClassifierTest:
-    """How well a BDT tells data from simulation: not at all if its AUC is 0.5."""
+    """How well a BDT tells data from simulation, or other events from those of the training: not at all if its AUC is 0.5."""
 
     auc: Measured = field(metadata=PAIR)
     standard_deviations: float  # of the AUC above 0.5
     probability: float  # of an AUC as large by chance
     inputs: list[Betrayal]  # the one that tells most first
     events: int
+    correlation: Pair | None = None  # that differs most
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the difference is more than chance."""
+        return self.standard_deviations > _DEVIATIONS
+
+    @property
+    def state(self) -> str:
+        """That of an answer."""
+        return "good" if not self.is_apart else "bad" if (self.auc.value or 0.5) > _TOLD_APART else "look"
+
+    @property
+    def could_tell(self) -> bool:
+        """Whether a difference that matters would have shown."""
+        return (self.auc.error or 0) <= _TOLD_APART - 0.5
+
+    def text(self, these: str) -> str:
+        """What was found, in words: `these` are what is told from what."""
+        deviations = f"{self.standard_deviations:.1f} standard deviations from the 0.5 of no difference"
+        text = f"A BDT trained to separate {these} has AUC {number(self.auc)}, {deviations}"
+        if self.is_apart and self.telling:
+            text += f"; they differ in {', '.join(self.telling[:_LISTED])}"
+        if self.is_apart and self.correlation is not None and self.correlation.deviations > _CORRELATED:
+            pair = self.correlation
+            text += (
+                f"; the correlation of {' and '.join(pair.names)} is {pair.data:.2f} instead of {pair.simulation:.2f}"
+            )
+        return f"{text}."
 
     @property
     def telling(self) -> list[str]:
@@ -54,8 +101,8 @@ def classifier_test(expected: OutOfFold, data: OutOfFold) -> ClassifierTest | No
 
     D. Lopez-Paz, M. Oquab, "Revisiting classifier two-sample tests" (arXiv:1610.06545), with the AUC in place of the accuracy. It
     is the mean of those of five BDTs, each on events that it has not seen. Without a difference each is 0.5 on average, whatever
-    the BDT has learned, also from the absolute values of weights: the AUC has the weights with their signs. Its error is DeLong's,
-    so no permutations of the labels are needed. The normalisation does not matter.
+    the BDT has learned, also from the absolute values of weights: the AUC has the weights with their signs. Its error is DeLong's, times
+    sqrt(2), as two folds learn the same from each other, so no permutations of the labels are needed. The normalisation does not matter.
     """
     joint = _joint(expected, data)
     if joint is None:
@@ -68,7 +115,7 @@ def classifier_test(expected: OutOfFold, data: OutOfFold) -> ClassifierTest | No
             scores[split.test] = predict[-1](joint, split.test)
             bar.advance()
     truth = joint.labels == 1
-    area = _mean([auc(scores[it.test, 1], truth[it.test], joint.weights[it.test]) for it in splits])
+    area = _mean([auc(scores[it.test, 1], truth[it.test], joint.weights[it.test]) for it in splits], _SHARED)
     if area.value is None or not area.error:
         return None
 
@@ -94,7 +141,23 @@ def classifier_test(expected: OutOfFold, data: OutOfFold) -> ClassifierTest | No
     inputs = [Betrayal(name, it.value, it.error) for name, it in lost.items()]
     inputs.sort(key=lambda it: -math.inf if it.loss is None else it.loss, reverse=True)
     deviations = (area.value - 0.5) / area.error
-    return ClassifierTest(area, deviations, math.erfc(deviations / math.sqrt(2)) / 2, inputs, len(joint))
+    probability = math.erfc(deviations / math.sqrt(2)) / 2
+    return ClassifierTest(area, deviations, probability, inputs, len(joint), _different_correlation(joint))
+
+
+def _different_correlation(joint: Table) -> Pair | None:
+    """The two features whose ranks are correlated most differently, by Fisher's z."""
+    names = [name for name in joint.names if name != joint.about.parameter]
+    if len(names) < 2:
+        return None
+    columns = joint.features[:, : len(names)]
+    ranks = np.where(np.isfinite(columns), rankdata(columns, axis=0, nan_policy="omit"), np.nan)
+    parts = [(ranks[joint.labels == i], joint.weights[joint.labels == i]) for i in (0, 1)]
+    first, second = (np.clip(np.nan_to_num(correlation(*part)), -0.999, 0.999) for part in parts)
+    error = math.sqrt(sum(1 / effective_events(weights) for _, weights in parts))
+    deviations = np.triu(np.abs(np.arctanh(second) - np.arctanh(first)) / error, 1)
+    i, j = (int(it) for it in np.unravel_index(deviations.argmax(), deviations.shape))
+    return Pair((names[i], names[j]), float(first[i, j]), float(second[i, j]), float(deviations[i, j]))
 
 
 def _joint(expected: OutOfFold, data: OutOfFold) -> Table | None:
@@ -123,10 +186,10 @@ def _splits(table: Table) -> list[Split]:
     return splits
 
 
-def _mean(parts: list[Measured]) -> Measured:
-    """The mean of independent measurements; not defined if one is not."""
+def _mean(parts: list[Measured], shared: float = 1.0) -> Measured:
+    """The mean of measurements, whose error is so many times that of independent ones; not defined if one is not."""
     values = [it.value for it in parts if it.value is not None]
     errors = [it.error for it in parts if it.error is not None]
     if len(values) < len(parts):
         return Measured(None, None)
-    return Measured.of(float(np.mean(values)), float(np.sqrt(np.sum(np.square(errors)))) / len(parts))
+    return Measured.of(float(np.mean(values)), shared * float(np.sqrt(np.sum(np.square(errors)))) / len(parts))

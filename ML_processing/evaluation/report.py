@@ -33,19 +33,22 @@ from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.progress import say
 
 ORDER = (
-    "loss", "features", "classification", "regression", "scores", "probabilities", "discriminants", "predictions", "residuals", "roc",
-    "importance", "significance", "efficiency", "sculpting", "calibration", "confusion", "correlations", "variations", "eras", "repeats",
-    "drift", "regions", "data",
+    "faults", "loss", "features", "classification", "regression", "scores", "probabilities", "discriminants", "predictions",
+    "residuals", "roc", "importance", "significance", "efficiency", "sculpting", "calibration", "confusion", "correlations",
+    "variations", "eras", "repeats", "drift", "separation", "regions", "data",
 )  # fmt: skip
 """The sections of the page, in the order in which one should look; others come last."""
 _ASKED = (
+    "separation",
     "classification",
     "regression",
+    "faults",
+    "importance",
     "calibration",
     "sculpting",
-    "importance",
     "variations",
     "drift",
+    "eras",
     "repeats",
     "data",
 )
@@ -200,14 +203,12 @@ def _with_enough_events(answer: Answer, too_few: str) -> Answer:
 
 
 def _sound(found: Evaluation) -> Answer:
-    question, link, effective = (
-        "Enough events?",
-        "#numbers",
-        {name: it.effective for name, it in found.events.classes.items()},
-    )
+    question, link, classes = "Enough events?", "#numbers", found.events.classes
+    effective = {name: it.effective for name, it in classes.items()}
     listed = ", ".join(f"{name} {number:,.0f}" for name, number in effective.items())
     text = f"Effective numbers of tested events, (sum of w)² / sum of w²: {listed}."
     few = [name for name, number in effective.items() if number < _FEW]
+    text += "".join(f" Of {name}, {classes[name].why_few}." for name in few if classes[name].why_few)
     if found.too_few:
         return Answer(question, "bad", f"{text} Nothing can be concluded from so few: {found.too_few}.", link)
     if few:

@@ -80,6 +80,16 @@ class ClassEvents:
     total: ClassTotal = field(metadata=MERGED)
     effective: float
     negative: float
+    largest: float = 0.0  # share of the event with the largest weight in the sum of weights
+
+    @property
+    def why_few(self) -> str:
+        """Why the effective number is far below that of events; empty if it is not."""
+        if self.total.events < 4 * self.effective:
+            return ""
+        if self.largest > 0.02:
+            return f"one weight is {self.largest:.0%} of the sum: check its cross section and genWeight"
+        return f"{self.negative:.0%} of the weights are negative" if self.negative > 0.1 else "weights differ much"
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,8 @@ class EventCounts:
         for i, (name, total) in enumerate(survey.summary().items()):
             weights = tested.table.weights[tested.table.labels == i]
             negative = float((weights < 0).mean()) if weights.size else 0.0
-            classes[name] = ClassEvents(total, effective_events(weights), negative)
+            largest = float(np.abs(weights).max(initial=0) / max(abs(weights.sum(dtype=np.float64)), 1e-30))
+            classes[name] = ClassEvents(total, effective_events(weights), negative, largest)
         reweighted = Reweighted.means(tested.training.reweighted)
         return cls(int(survey.counts.sum()), len(tested.table), len(part.table), classes, reweighted)
 

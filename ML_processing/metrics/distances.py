@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc
 
-from ML_processing.metrics.measured import Floats, Histogram, bin_of, effective_events, histogram, quantile_edges
+from ML_processing.metrics.measured import Floats, Histogram, bin_of, effective_events
 
 _FEWEST = 10  # effective events on either side of a cut: below, there is no shape
 _COUNTED, _EFFECTIVE = 5.0, 10.0  # events that a bin needs, so that chi2 has its distribution
@@ -74,25 +74,6 @@ def jensen_shannon(first: ArrayLike, other: ArrayLike) -> float | None:
         return float((part[full] * np.log2(part[full] / middle[full])).sum())
 
     return max(0.0, (divergence(p) + divergence(q)) / 2)
-
-
-def stability_index(
-    first: ArrayLike, weights: ArrayLike, other: ArrayLike, other_weights: ArrayLike, bins: int = 10
-) -> float | None:
-    """Population stability index of `other` in deciles of `first`: sum of (q - p) ln(q / p) over bins.
-
-    By custom below 0.1 is no shift, above 0.25 a large one. Empty bins count as 1e-4.
-    """
-    a, w = _finite(first, weights)
-    b, v = _finite(other, other_weights)
-    edges = quantile_edges(a, bins)
-    if not edges.size:
-        return None
-    p, q = (histogram(values, sizes, edges).values for values, sizes in ((a, w), (b, v)))
-    if not (p.sum() > 0 and q.sum() > 0):
-        return None
-    p, q = (np.clip(sums, 1e-4, None) for sums in (p, q))
-    return float(((q - p) * np.log(q / p)).sum())
 
 
 @dataclass(frozen=True)

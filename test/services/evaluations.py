@@ -13,6 +13,7 @@ from ML_processing.evaluation.content import Evaluation, all_sections
 from ML_processing.evaluation.scored import ClassEvents, EventCounts
 from ML_processing.evaluation.sections.data import DataComparison
 from ML_processing.evaluation.sections.regions import RegionResult
+from ML_processing.events.survey import ClassTotal
 
 T = TypeVar("T")
 EFFECTIVE = {"signal": 1234.4, "other": 1234.4}
@@ -25,7 +26,7 @@ def part(cls: type[T], **given: Any) -> T:
 
 def evaluation(sections: Mapping[Any, Any], effective: Mapping[str, float] = EFFECTIVE) -> Evaluation:
     """Some sections, and the effective numbers of events."""
-    classes = {name: part(ClassEvents, effective=number) for name, number in effective.items()}
+    classes = {name: ClassEvents(ClassTotal(round(it), it), it, 0.0) for name, it in effective.items()}
     return part(Evaluation, sections=sections, events=part(EventCounts, classes=classes), classes=[*effective])
 
 

@@ -111,11 +111,11 @@ class Calibration(Part):
             f"Where {', '.join(names[:-1])} and {names[-1]} are equally frequent, as in the training, the probabilities of "
             f"{worst.name} are {deviation:.3f} off on average; chance alone gives {chance:.3f}. That is {remark}"
         )
-        if relevant:
-            state = "bad" if significant and deviation > _OFF[1] else "look"
+        if relevant and significant:
+            state = "bad" if deviation > _OFF[1] else "look"
             return Answer(question, state, f"{text}: use them as a score to cut on, not as the odds of a single event.")
-        if 2 * chance > _OFF[1] and not significant:
-            return Answer(question, "open", f"{text}, but these events are too few to tell.")
+        if relevant or (2 * chance > _OFF[1] and not significant):
+            return Answer(question, "open", f"{text}: more events are needed to tell.")
         return Answer(
             question,
             "good",

@@ -12,6 +12,7 @@ from ML_processing.evaluation.baseline import DESCRIPTION
 from ML_processing.evaluation.content import Evaluation, Part, finding, section
 from ML_processing.evaluation.measurement import Measurement
 from ML_processing.evaluation.scored import EFFICIENCIES, Areas, Scored
+from ML_processing.evaluation.sections.faults import advice
 from ML_processing.evaluation.sections.regions import Regions
 from ML_processing.evaluation.sections.significance import FitSignificance, Significance
 from ML_processing.evaluation.sections.variations import varied
@@ -23,7 +24,7 @@ from MLTools.NanoML.model import Discriminant
 from MLTools.NanoML.report.page import Answer, percentage, rounded, table, with_error
 
 _MATTERS = 0.005  # a difference in AUC that a physicist would care about, however small its error
-_GAP = 0.01  # the same, for training events against others
+_GAP, _LARGE_GAP = 0.01, 0.05  # the same, for training events against others
 _CHANCE = 0.01  # below this probability it is not chance
 _DISTANCE = 0.02  # of Kolmogorov-Smirnov: no cut on the score has an efficiency that differs by more
 
@@ -152,7 +153,7 @@ class Classification(Part):
             yield Answer("Separated?", "bad", text)
             return
         if found.baseline:
-            yield _comparison(found.auc)
+            yield _comparison(found.auc, page)
         yield _overtraining(found.overtraining, found.auc.network.error)
 
 
@@ -206,7 +207,7 @@ def overtraining(of: Measurement) -> Overtraining:
     return Overtraining(mean_area(of.seen), mean_area(of.unseen), classes)
 
 
-def _comparison(found: Areas) -> Answer:
+def _comparison(found: Areas, page: Evaluation) -> Answer:
     difference, error = found.difference.value, found.difference.error
     assert difference is not None
     assert error is not None
@@ -215,18 +216,15 @@ def _comparison(found: Areas) -> Answer:
         state, text = "good", "The network is worse, but by too little to matter."
         if relevant:
             state = "bad"
-            text = (
-                "The network is worse: it has not learned everything. Look at the loss below; try another "
-                "train.learning_rate, a smaller train.batch_size or more train.epochs."
-            )
+            text = f"The network is worse: it has not learned everything. {advice(page, found.baseline.value or 0)}"
     elif significant:
         text = "The network is better." if relevant else "The network is better, but by too little to matter."
     elif difference < -_MATTERS:
-        state, text = "look", "The network may be worse: more events would tell."
+        state, text = "open", "The network may be worse: more events are needed to tell."
     elif error > _MATTERS:
         state, text = "open", "These events are too few to tell."
     elif relevant:
-        text = "The network may be better: more events would tell."
+        text = "The network may be better: more events are needed to tell."
     else:
         text = "They agree: the network has learned what a BDT can learn from these inputs."
     remark = finding(significant, relevant, "2 standard errors", f"{_MATTERS}")
@@ -253,18 +251,13 @@ def _overtraining(checked: Overtraining, error: float | None) -> Answer:
             ": it has memorised some events. More events would help, or a smaller model, by train.options. The numbers "
             "here remain valid: they are from other events."
         )
-        return Answer(question, "bad", start + text)
+        return Answer(question, "bad" if gap > max(_LARGE_GAP, 5 * error) else "look", start + text)
     if relevant:
-        return Answer(question, "look", f"{start}: it may have memorised some events; more events would tell.")
+        return Answer(question, "open", f"{start}: it may have memorised some events; more events are needed to tell.")
     state, text = "good", ": overtraining is small, if there is any."
     if 3 * error > 2 * _GAP and not significant:
         state, text = "open", ": these events are too few to tell."
-    differing, harmless = _differing_scores(checked)
-    if harmless:
-        text += (
-            f" The scores of {', '.join(harmless)} differ significantly between the two (Kolmogorov-Smirnov probability "
-            f"below 1 %), but the efficiency of no cut differs by more than {_DISTANCE:.0%}."
-        )
+    differing = _differing_scores(checked)
     if differing:
         state = "look"
         text += (
@@ -274,13 +267,13 @@ def _overtraining(checked: Overtraining, error: float | None) -> Answer:
     return Answer(question, state, start + text)
 
 
-def _differing_scores(checked: Overtraining) -> tuple[list[str], list[str]]:
-    """The classes whose scores differ significantly between training and test: by what matters, and by less."""
-    found: tuple[list[str], list[str]] = [], []
+def _differing_scores(checked: Overtraining) -> list[str]:
+    """The classes whose scores differ between training and test, significantly and by what matters."""
+    found = []
     for name, tests in checked.kolmogorov_smirnov.items():
         if tests.probability is not None and tests.probability < _CHANCE:
             least = min(tests.networks, key=lambda it: 1 if it.probability is None else it.probability)
-            found[(least.distance or 0) <= _DISTANCE].append(name)
+            found += [name] if (least.distance or 0) > _DISTANCE else []
     return found
 
 

@@ -272,7 +272,7 @@ class SculptedMasses(Part):
             )
             return Answer(question, "look", text)
         if excess > _SHAPE:
-            return Answer(question, "open", f"{text} More events would tell.")
+            return Answer(question, "open", f"{text} More events are needed to tell.")
         untested = [f"{it.feature} of {it.background}" for it in content.panels if not _is_sensitive(it)]
         if untested:
             return Answer(question, "open", f"{text} Too few events pass the cuts to tell for {', '.join(untested)}.")

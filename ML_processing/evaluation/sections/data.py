@@ -34,11 +34,9 @@ _MOST_DRAWN = 24  # inputs
 _SCALE = 0.57  # of points and lines in a small plot
 _MOST_LISTED = 10  # inputs by which a BDT tells the two apart
 _CHANCE = 0.01  # below this probability it is not chance, all tests together
-_DEVIATIONS = 3  # of an AUC above 0.5, or of a ratio from 1
-_TOLD_APART = 0.55  # an AUC of data against simulation that is more than a detail
+_DEVIATIONS = 3  # of a ratio from 1
 _YIELD = 0.2  # distance of data over expected events from 1
 _SIGNAL = 1.0  # S / sqrt(B) in a bin: data there may well show the signal
-_LISTED = 3  # of them, in words
 
 
 @dataclass(frozen=True)
@@ -235,17 +233,9 @@ def _answer(name: str, found: DataComparison) -> Answer:
         state = "open" if state == "good" else state
         texts.append("There are too few events for a classifier test.")
     else:
-        text = (
-            f"A BDT trained to separate data from simulation has AUC {number(tested.auc)}, {tested.standard_deviations:.1f} standard "
-            "deviations from the 0.5 of no difference"
-        )
-        apart = tested.standard_deviations > _DEVIATIONS
-        told_by = tested.telling[:_LISTED]
-        texts.append(f"{text}; they differ in {', '.join(told_by)}." if apart and told_by else f"{text}.")
-        if apart:
-            area = tested.auc.value or 0.5
-            state = "bad" if area > _TOLD_APART else "look"
-        elif state == "good" and (tested.auc.error or 0) > _TOLD_APART - 0.5:
+        texts.append(tested.text("data from simulation"))
+        state = max(state, tested.state, key=("good", "look", "bad").index)
+        if state == "good" and not tested.could_tell:
             state = "open"
             texts.append("Its error is so large that a difference that matters would not show.")
     if state in ("look", "bad"):

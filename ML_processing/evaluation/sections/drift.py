@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from ML_processing.evaluation.classifier_test import ClassifierTest, classifier_test
 from ML_processing.evaluation.content import Evaluation, Part, finding, section
 from ML_processing.evaluation.measurement import Measurement
-from ML_processing.evaluation.scored import MOST_EVENTS, edges_of, label, missing_share
+from ML_processing.evaluation.scored import MOST_EVENTS, OutOfFold, edges_of, label, missing_share, sampled
 from ML_processing.evaluation.sections.inputs import finish_shapes
-from ML_processing.events.data import as_floats
-from ML_processing.metrics.distances import Kolmogorov, bonferroni, kolmogorov, stability_index
-from ML_processing.metrics.measured import MERGED, Floats, Histogram, histogram
-from MLTools.NanoML.contracts.hdf5 import EVENTS, open_hdf5
+from ML_processing.events.data import Table
+from ML_processing.metrics.distances import Kolmogorov, bonferroni, kolmogorov
+from ML_processing.metrics.measured import MERGED, Floats, Histogram, histogram, quantile
+from ML_processing.training.data import EventSample, TrainingFiles
+from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.figures import grid, legend_below, line, note_in
 from MLTools.NanoML.report.page import Answer
 from MLTools.NanoML.report.section import Caption, Style
 
-_BLOCK = 1 << 16  # events read at once
 _DRAWN = 12  # features whose shapes are drawn in a comparison
 _CHANCE = 0.01  # below this probability it is not chance
-_SHIFT = (0.1, 0.25)  # customary limits of the population stability index
-_DECILES = 10  # in which that index is measured
+_SHIFT = (0.08, 0.2)  # a distance of Kolmogorov-Smirnov: of Gaussians that are 0.2 and 0.5 standard deviations apart
+_BY_CHANCE = 1.36  # times sqrt(1 / n + 1 / m): a distance that chance exceeds once in 20 times
+_DETAIL = 0.52  # an AUC of one against the other: below, a difference is a detail
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,24 @@ class FeatureDrift:
     name: str
     label: str
     test: Kolmogorov = field(metadata=MERGED)
-    stability_index: float | None
     missing: tuple[float, float]  # share of the values
     edges: Floats
     training: Histogram
     other: Histogram
+    shift: float | None = None  # of the median, in widths: halves of the central 68 % of the training
+
+    @classmethod
+    def of(cls, title: str, name: str, ours: Any, weights: Any, other: Any, other_weights: Any) -> FeatureDrift:
+        """By the values in both, and their weights."""
+        samples, edges = (ours, weights, other, other_weights), edges_of(np.concatenate([ours, other]))
+        missing = (missing_share(ours), missing_share(other))
+        shapes = (histogram(ours, weights, edges), histogram(other, other_weights, edges))
+        (low, middle, high), (there, *_) = (
+            quantile(x[np.isfinite(x)], w[np.isfinite(x)], shares)
+            for x, w, shares in ((ours, weights, (0.16, 0.5, 0.84)), (other, other_weights, (0.5,)))
+        )
+        shift = float(2 * (there - middle) / (high - low)) if high > low else None
+        return cls(name, title, kolmogorov(*samples), missing, edges, *shapes, shift)
 
 
 @section("drift")
@@ -52,8 +64,8 @@ class Drift(Part):
 
     caption = Caption(
         "Events of the training against the compared files",
-        "Shapes of the features that differ most; PSI is the population stability index: below 0.1 is no shift, above "
-        "0.25 a large one by custom.",
+        "Shapes of the features that differ most, with the Kolmogorov-Smirnov distance: the efficiency of no cut on the feature differs by "
+        "more.",
         "A shifted feature that is important to the network: the score of those events means something else.",
     )
 
@@ -61,38 +73,29 @@ class Drift(Part):
     events: int
     other_events: int
     panels: list[FeatureDrift]
+    classifier: ClassifierTest | None = None  # None if there are too few events
 
     @classmethod
     def compute(cls, of: Measurement) -> Drift | None:
-        """Compare the event-level features with those of other HDF5 files of simulation, with or without classes.
+        """Compare the inputs with those of other HDF5 files of simulation, with or without classes.
 
-        None without such files; raises NanoMLError if one lacks a feature.
+        None without such files; raises NanoMLError if one lacks an input.
         """
-        tested, files = of.part, of.compare
-        if not files:
+        if not of.compare:
             return None
-        names, seed = tested.table.names, tested.seed
-        limit, named = MOST_EVENTS // len(files), tested.table.about.named
-        parts = [_read(file, names, limit, seed + i, named) for i, file in enumerate(files)]
-        others, other_weights = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-        features, weights = tested.table.features, tested.table.weights
-        found = []
-        for name, ours, other in zip(names, features.T, others.T, strict=True):
-            edges, samples = edges_of(np.concatenate([ours, other])), (ours, weights, other, other_weights)
-            found.append(
-                FeatureDrift(
-                    name,
-                    label(tested.table, name),
-                    kolmogorov(*samples),
-                    stability_index(*samples),
-                    (missing_share(ours), missing_share(other)),
-                    edges,
-                    histogram(ours, weights, edges),
-                    histogram(other, other_weights, edges),
-                )
+        tested, table = of.part, _others(of)
+        rows, factors = sampled(table.labels, MOST_EVENTS, tested.seed)
+        other = OutOfFold(of.training, table, np.zeros((len(table), 0), np.float32)).select(rows, factors)
+        found = [
+            FeatureDrift.of(label(tested.table, name), name, ours, tested.table.weights, theirs, other.table.weights)
+            for name, ours, theirs in zip(
+                table.names, tested.table.features.T, other.table.features.T, strict=True
             )
-        found.sort(key=lambda it: -(it.stability_index or 0))
-        return cls([str(file) for file in files], len(features), len(others), found)
+        ]  # fmt: skip
+        found.sort(key=lambda it: -(it.test.distance or 0))
+        ours = replace(tested, table=replace(tested.table, extras={}))
+        counts = (len(tested.table), len(other.table))
+        return cls([str(file) for file in of.compare], *counts, found, classifier_test(ours, other))
 
     def draw(self, style: Style) -> Figure | None:
         """The most different ones."""
@@ -107,8 +110,8 @@ class Drift(Part):
             points: dict[str, Any] = {"fmt": "o", "color": "black", "ms": 4, "elinewidth": 1, "label": "Compared files"}
             axes.errorbar((edges[1:] + edges[:-1]) / 2, panel.other.values, panel.other.errors, **points)
             finish_shapes(axes, style.axis(panel.name, panel.label), edges, 1.35)
-            if panel.stability_index is not None:
-                note_in(axes, f"PSI {panel.stability_index:.3f}")
+            if panel.test.distance is not None:
+                note_in(axes, f"distance {panel.test.distance:.3f}")
         legend_below(figure, all_axes[0])
         return figure
 
@@ -119,47 +122,52 @@ class Drift(Part):
         if not content:
             return None
         question = "Like the compared files?"
-        known = [(it, it.stability_index) for it in content.panels if it.stability_index is not None]
+        known = [(it, it.test.distance) for it in content.panels if it.test.distance is not None]
         if not known:
             return Answer(question, "open", "Nothing was tested: no feature could be compared.")
         worst, largest = known[0]
-        names = [it.name for it, index in known if index > _SHIFT[0]]
+        shifted = [it for it, distance in known if distance > _SHIFT[0]]
         probable = bonferroni([it.test.probability for it, _ in known if it.test.probability is not None])
-        significant, relevant = probable is not None and probable < _CHANCE, bool(names)
-        remark = finding(significant, relevant, "a Kolmogorov-Smirnov probability of 1 %", f"an index of {_SHIFT[0]}")
-        text = (
-            f"Largest difference: {worst.name}, population stability index {largest:.3f}, Kolmogorov-Smirnov distance "
-            f"{worst.test.distance:.3f}. That is {remark}."
-        )
+        significant, relevant, state = probable is not None and probable < _CHANCE, bool(shifted), "good"
+        remark = finding(significant, relevant, "a Kolmogorov-Smirnov probability of 1 %", f"a distance of {_SHIFT[0]}")
+        text = f"Kolmogorov-Smirnov distance {largest:.3f} of {worst.name}, which differs most. That is {remark}."
         if relevant and significant:
-            text += f" Shifted: {', '.join(names)}. The network may do worse on those events."
-            return Answer(question, "bad" if largest > _SHIFT[1] else "look", text)
-        # by chance alone, the index is on average the number of free bins times 1 / n + 1 / m
-        chance = (_DECILES - 1) * (1 / max(content.events, 1) + 1 / max(content.other_events, 1))
-        if chance > _SHIFT[0] and not significant:
-            return Answer(question, "open", f"{text} These events are too few to tell.")
-        return Answer(question, "look" if relevant else "good", text)
+            state = "bad" if largest > _SHIFT[1] else "look"
+            by = [it.name if it.shift is None else f"{it.name} by {it.shift:+.2f} widths" for it in shifted]
+            text += f" Shifted: {', '.join(by)}."
+        elif (
+            relevant or _BY_CHANCE * (1 / max(content.events, 1) + 1 / max(content.other_events, 1)) ** 0.5 > _SHIFT[0]
+        ):
+            state, text = "open", f"{text} More events are needed to tell."
+        tested = content.classifier
+        if tested is not None:
+            text += f" {tested.text('the compared events from those of the training')}"
+            if tested.is_apart and (tested.auc.value or 0) > _DETAIL:
+                state = "bad" if "bad" in (state, tested.state) else "look"
+        if state in ("look", "bad"):
+            text += " The score of those events means something else: correct them, or train on events like them."
+        return Answer(question, state, text)
 
 
-def _read(
-    file: Path, names: Sequence[str], limit: int, seed: int, named: Mapping[str, Sequence[float]]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Features and weights of a random choice of a file's events."""
-    with open_hdf5(file) as h5:
-        events = h5[EVENTS]
-        missing = [name for name in names if name not in events.dtype.names]
-        if missing:
-            raise NanoMLError(
-                f"{file}: has no feature {missing[0]}, so it cannot be compared with the events of the training. "
-                "Convert it with the same configuration."
-            )
-        columns, count = events.fields(["weight", *names]), len(events)
-        share, random = min(1.0, limit / max(count, 1)), np.random.default_rng(seed)
-        features: list[NDArray[np.float32]] = [np.empty((0, len(names)), np.float32)]
-        weights: list[NDArray[np.float32]] = [np.empty(0, np.float32)]
-        for start in range(0, count, _BLOCK):
-            rows = columns[start : start + _BLOCK]
-            rows = rows[random.random(len(rows)) < share]
-            features.append(as_floats(rows, names, rows.shape, named))
-            weights.append(rows["weight"].astype(np.float32))
-    return np.concatenate(features), np.concatenate(weights)
+def _others(of: Measurement) -> Table:
+    """The events of the compared files, all of one class, as many as fit into the memory, with weights that stand for all."""
+    settings, about, found = of.training.description.config, of.table.about, []
+    objects = [it.name for it in about.collections]
+    for file in of.compare:
+        try:
+            regions = [it.name for it in read_metadata(file).regions if it.name in settings.regions]
+            features = [name for name in about.names if name != about.parameter]
+            wanted = replace(settings, features=features, objects=None if about.labels else objects, regions=regions)
+            opened = TrainingFiles.open([file], wanted)
+        except NanoMLError as problem:
+            raise NanoMLError(f"{file}: cannot be compared with the events of the training: {problem}") from None
+        columns = replace(opened.columns, is_labelled=False, extras=())  # or events without a class would be left out
+        kept, count = EventSample(settings.memory * 1e6 / len(of.compare)), 0
+        for _, raw in opened.parts():
+            part = Table.of_rows(file, raw, columns)
+            kept.add(part)
+            count += len(part)
+        table = Table.join(kept.parts)
+        found.append(replace(table, weights=table.weights * np.float32(count / max(len(table), 1))))
+    table = Table.join(found)
+    return of.training.parameter.measured(table) if of.training.parameter else table

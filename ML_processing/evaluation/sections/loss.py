@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ML_processing.evaluation.content import Part, section
 from ML_processing.evaluation.measurement import Measurement
-from ML_processing.training.description import Epoch
+from ML_processing.training.description import Epoch, best_epoch
 from ML_processing.training.loss_figure import losses
 from MLTools.NanoML.report.section import Caption, Style
 
@@ -30,6 +30,11 @@ class Losses(Part):
 
     histories: Sequence[Sequence[Epoch]]
     is_boosted: bool
+
+    @property
+    def unfinished(self) -> int:
+        """How many networks were at their best in their last epoch."""
+        return sum(best_epoch(history) == history[-1] for history in self.histories)
 
     @classmethod
     def compute(cls, of: Measurement) -> Losses:

@@ -28,7 +28,8 @@ from MLTools.NanoML.report.page import Answer, table
 from MLTools.NanoML.report.section import Caption, Style
 from MLTools.NanoML.terminal.progress import say
 
-_MATTERS = 0.005  # a difference in AUC that a physicist would care about
+_MATTERS, _OF_ERAS = 0.005, 0.01  # a difference in AUC that a physicist would care about; from the mean of eras
+_CHANCE = 0.01  # below this probability it is not chance
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,23 @@ class Eras(Part):
         return cls(
             found, *_agreement([it.measured.auc for it in found.values()]), physical, training.description.classes
         )
+
+    @classmethod
+    def answer(cls, page: Evaluation) -> Answer | None:
+        """By the era whose AUC is furthest from the mean."""
+        found = page.of(cls)
+        if found is None or found.probability is None or found.auc.value is None:
+            return None
+        mean, areas = found.auc.value, {era: it.measured.auc for era, it in found.eras.items()}
+        known = {era: it.value - mean for era, it in areas.items() if it.value is not None}
+        worst = max(known, key=lambda era: abs(known[era]))
+        significant, relevant = found.probability < _CHANCE, abs(known[worst]) > _OF_ERAS
+        remark = finding(significant, relevant, "a probability of 1 %", f"{_OF_ERAS}")
+        text = f"AUC {number(areas[worst])} in {worst}, where the mean of all eras is {number(found.auc)}. That is {remark}"
+        if significant and relevant:
+            text += ": compare the inputs of that era with the others, and correct them, or train networks of its own (train.per_era)."
+            return Answer("The same in all eras?", "look", text)
+        return Answer("The same in all eras?", "open" if relevant else "good", f"{text}.")
 
     def draw(self, style: Style) -> Figure:
         """AUC in each era, and the shape of the discriminant of each class in each era."""

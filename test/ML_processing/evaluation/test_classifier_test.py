@@ -54,15 +54,15 @@ def test_equal_samples_are_not_told_apart(simulation: OutOfFold) -> None:
     found = told_apart(simulation, data(simulation))
     assert abs(found.standard_deviations) < 3
     assert found.auc.value == pytest.approx(0.5, abs=4 * (found.auc.error or 0))
-    assert found.auc.error == pytest.approx(1 / np.sqrt(6 * COUNT), rel=0.2)  # 1 / sqrt(12 n m / (n + m))
+    assert found.auc.error == pytest.approx(np.sqrt(2 / (6 * COUNT)), rel=0.2)  # sqrt(2) / sqrt(12 n m / (n + m))
     assert found.probability == pytest.approx(0.5, abs=0.499)
     assert found.events == 2 * COUNT
 
 
 def test_a_shift_is_found_and_its_input_is_named(simulation: OutOfFold) -> None:
-    found = told_apart(simulation, data(simulation, 0.4))
-    assert found.standard_deviations > 10
-    assert found.probability < 1e-10
+    found = told_apart(simulation, data(simulation, 0.3))
+    assert found.standard_deviations > 5
+    assert found.probability < 1e-8
     assert found.telling[0] == "y"
     assert found.inputs[0].loss == pytest.approx((found.auc.value or 0) - 0.5, rel=0.3)
 
@@ -84,3 +84,18 @@ def test_too_few_events(simulation: OutOfFold) -> None:
     few = replace(simulation, table=simulation.table[np.arange(50)])
     assert classifier_test(few, data(simulation)) is None
     assert classifier_test(simulation, few) is None
+
+
+def test_a_correlation_is_found_that_no_single_input_shows(simulation: OutOfFold) -> None:
+    other, half = data(simulation), COUNT // 2
+    label = np.argsort(np.arange(COUNT) % 2, kind="stable")  # class by class: each keeps its shapes
+    for rows in (label[:half], label[half:]):
+        x, y = (other.table.features[rows, i] for i in (0, 1))
+        noisy = x + np.random.default_rng(1).normal(size=half)
+        other.table.features[rows[np.argsort(noisy)], 1] = np.sort(y)
+    found = told_apart(simulation, other)
+    assert found.state == "bad"
+    assert found.correlation is not None
+    assert found.correlation.names == ("x", "y")
+    assert found.correlation.deviations > 10
+    assert "the correlation of x and y is" in found.text("these")

@@ -122,9 +122,7 @@ def sculpting(masses: int = 2, backgrounds: int = 3) -> SculptedMasses:
 
 def drift() -> Drift:
     edges, test = np.linspace(0, 1, 26), Kolmogorov(0.1, 0.5)
-    panels = [
-        FeatureDrift(f"f{i}", f"f{i}_pt [GeV]", test, 0.1, (0, 0), edges, shape(25), shape(25, 2)) for i in range(15)
-    ]
+    panels = [FeatureDrift(f"f{i}", f"f{i}_pt [GeV]", test, (0, 0), edges, shape(25), shape(25, 2)) for i in range(15)]
     return Drift([], 1000, 2000, panels)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from ML_processing.evaluation.classifier_test import ClassifierTest, Pair
 from ML_processing.evaluation.content import Part, all_sections
 from ML_processing.evaluation.report import verdict
 from ML_processing.evaluation.scored import Areas
@@ -86,7 +87,7 @@ def answer(
             "better, but by too little",
             "good",
         ),
-        (-0.02, 0.015, "relevant (limit: 0.005), but not significant", "may be worse: more events", "look"),
+        (-0.02, 0.015, "relevant (limit: 0.005), but not significant", "may be worse: more events are needed", "open"),
         (0.02, 0.015, "relevant (limit: 0.005), but not significant", "These events are too few to tell.", "open"),
         (0.001, 0.015, "neither significant (limit: 2 standard errors) nor relevant", "too few to tell.", "open"),
         (0.006, 0.004, "relevant (limit: 0.005), but not significant", "may be better: more events", "good"),
@@ -107,10 +108,15 @@ def test_comparison(difference: float, error: float, finding: str, says: str, ex
         (numbers(0.93, 0.93, 0.935), "good", "neither significant (limit: 3 standard errors of 0.0050) nor relevant"),
         (numbers(0.93, 0.93, 0.935, error=0.001), "good", "but not relevant (limit: 0.01): overtraining is small"),
         (numbers(0.93, 0.93, 0.99), "bad", "+0.0600, is significant (limit: 3 standard errors of 0.0050) and relevant"),
-        (numbers(0.93, 0.93, 0.99, error=0.05), "look", "but not significant (limit: 3 standard errors of 0.050)"),
+        (numbers(0.93, 0.93, 0.99, error=0.05), "open", "but not significant (limit: 3 standard errors of 0.050)"),
+        (numbers(0.93, 0.93, 0.95), "look", "it has memorised some events"),
         (numbers(0.93, 0.93, 0.935, error=0.01), "open", "these events are too few to tell."),
         (numbers(0.93, 0.93, 0.935, probability=1e-3), "look", "the scores of other differ between the two by more"),
-        (numbers(0.93, 0.93, 0.935, probability=1e-3, distance=0.01), "good", "the efficiency of no cut differs by"),
+        (
+            numbers(0.93, 0.93, 0.935, probability=1e-3, distance=0.01),
+            "good",
+            "overtraining is small, if there is any.",
+        ),
         (numbers(0.93, 0.93, None), "open", "No AUC is defined for the events of the training."),
     ],
 )
@@ -127,8 +133,8 @@ def test_overtraining(given: Classification, expected: str, says: str) -> None:
         (0.008, 0.001, "good", "significant (limit: twice chance), but not relevant (limit: 0.01 beyond chance)"),
         (0.04, 0.01, "look", "significant (limit: twice chance) and relevant"),
         (0.1, 0.01, "bad", "significant (limit: twice chance) and relevant"),
-        (0.038, 0.025, "look", "but not significant"),
-        (0.06, 0.055, "open", "these events are too few to tell"),
+        (0.038, 0.025, "open", "but not significant (limit: twice chance): more events are needed to tell."),
+        (0.06, 0.055, "open", "more events are needed to tell"),
     ],
 )
 def test_calibration(deviation: float, chance: float, expected: str, says: str) -> None:
@@ -203,7 +209,7 @@ def test_few_events(events: float, expected: str, says: str) -> None:
 @pytest.mark.parametrize("events", [0.0, 8.0, 49.9])
 def test_nothing_is_fine_with_few_events(events: float) -> None:
     masses = [part(SculptedMass, after=[part(ShapeAfterCut, sculpting=Sculpting(0.01, 0.005, 2.0))])]
-    drift = Drift([], 1000, 1000, [part(FeatureDrift, name="x", stability_index=0.0, test=Kolmogorov(0.1, 1.0))])
+    drift = Drift([], 1000, 1000, [part(FeatureDrift, name="x", test=Kolmogorov(0.01, 1.0))])
     sections = given(SculptedMasses([], masses, 1, 1000), drift, varied(0.0, 0.0), part(Importance, inputs=[]))
     enough, few = ({"signal": number, "other": 5000.0} for number in (50.0, events))
     answers = verdict(evaluation(sections, enough))
@@ -222,26 +228,36 @@ def test_what_is_worrying_stays_so_with_few_events() -> None:
 
 
 @pytest.mark.parametrize(
-    ("index", "probability", "events", "expected", "says"),
+    ("distance", "probability", "events", "expected", "says"),
     [
-        (0.05, 0.4, 1000, "good", "That is neither significant"),
-        (0.05, 1e-4, 1000, "good", "but not relevant (limit: an index of 0.1)"),
-        (0.2, 1e-4, 1000, "look", "Shifted: MET_pt."),
-        (0.5, 1e-4, 1000, "bad", "Shifted: MET_pt."),
-        (0.2, 0.4, 1000, "look", "but not significant"),
-        (0.5, 0.4, 20, "open", "These events are too few to tell."),
-        (0.05, None, 1000, "good", ""),
+        (0.02, 0.4, 1000, "good", "That is neither significant"),
+        (0.02, 1e-4, 1000, "good", "but not relevant (limit: a distance of 0.08)"),
+        (0.12, 1e-4, 1000, "look", "Shifted: MET_pt by +0.30 widths."),
+        (0.22, 1e-4, 1000, "bad", "Shifted: MET_pt by +0.30 widths."),
+        (0.12, 0.4, 1000, "open", "but not significant"),
+        (0.02, 0.4, 20, "open", "More events are needed to tell."),
+        (0.02, None, 1000, "good", ""),
     ],
 )
-def test_drift(index: float, probability: float | None, events: int, expected: str, says: str) -> None:
+def test_drift(distance: float, probability: float | None, events: int, expected: str, says: str) -> None:
     panels = [
-        part(FeatureDrift, name="MET_pt", stability_index=index, test=Kolmogorov(0.1, probability)),
+        part(FeatureDrift, name="MET_pt", test=Kolmogorov(distance, probability), shift=0.3),
         part(FeatureDrift, name="constant", test=Kolmogorov(None, None)),
     ]
     state, text = answer("Like", Drift([], 1000, events, panels))
     assert state == expected
-    assert f"MET_pt, population stability index {index:.3f}" in text
+    assert text.startswith(f"Kolmogorov-Smirnov distance {distance:.3f} of MET_pt")
     assert says in text
+
+
+@pytest.mark.parametrize(("area", "expected"), [(0.515, "good"), (0.54, "look"), (0.57, "bad")])
+def test_what_no_single_feature_shows(area: float, expected: str) -> None:
+    panels = [part(FeatureDrift, name="MET_pt", test=Kolmogorov(0.01, 1.0))]
+    pair = Pair(("MET_pt", "WCand_mT"), 0.1, 0.5, 9.0)
+    told_apart = ClassifierTest(Measured(area, 0.003), (area - 0.5) / 0.003, 0.0, [], 1000, pair)
+    state, text = answer("Like", Drift([], 1000, 1000, panels, told_apart))
+    assert state == expected
+    assert "the correlation of MET_pt and WCand_mT is 0.50 instead of 0.10." in text
 
 
 def test_drift_without_a_feature() -> None:

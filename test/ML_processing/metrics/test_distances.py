@@ -16,7 +16,6 @@ from ML_processing.metrics.distances import (
     kolmogorov_probability,
     sculpting,
     shape_test,
-    stability_index,
 )
 from ML_processing.metrics.measured import Histogram, even_edges
 
@@ -86,18 +85,6 @@ def test_divergence_is_that_of_scipy() -> None:
     assert jensen_shannon([1, 0], [0, 1]) == 1
     assert jensen_shannon([1, -5], [1, 0]) == 0
     assert jensen_shannon([0, 0], [0, 1]) is None
-
-
-def test_stability_index() -> None:
-    random = np.random.default_rng(1)
-    first, weights = random.normal(0, 1, 20_000), np.ones(20_000)
-    same, shifted = random.normal(0, 1, 20_000), random.normal(1, 1, 20_000)
-    small, large = (stability_index(first, weights, other, weights) for other in (same, shifted))
-    assert small is not None
-    assert large is not None
-    assert small < 0.005
-    assert large == pytest.approx(1.0, abs=0.15)  # between two Gaussians at one width it is 1, without bins
-    assert stability_index([1.0, 1.0], [1, 1], [2.0], [1]) is None
 
 
 def test_sculpting() -> None:
