@@ -64,7 +64,8 @@ def test_a_histogram_for_each_mass(
     found = {}
     for mass in (1, 2):
         histogram = templates.histogram(f"score_mass{mass}")
-        assert histogram.axes[0].quantity == f"linear_signal at mass = {mass}"
+        (axis,) = histogram.axes
+        assert (axis.quantity, axis.note) == ("linear_signal", f"mass = {mass}")
         (channel,) = histogram.channels
         for process, dataset in (("signal", f"W{mass}"), ("WZ", "WZ")):
             for ending in ("", "_jesUp"):
