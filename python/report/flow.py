@@ -9,9 +9,8 @@ from html import escape
 from typing import Optional
 
 from MLTools.NanoML.report.page import rounded, table
+from MLTools.NanoML.report.section import Style
 
-_COLORS = ("#3f90da", "#ffa90e", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
-_SIGNAL = "#e42536"
 _LEFT, _RIGHT, _BAR, _GAP, _TEXT = 230, 30, 9, 12, 14  # lengths in the picture
 _WIDTH = 900
 _LONGEST = 32  # name of a cut that fits beside its bars
@@ -63,7 +62,7 @@ class EventFlow:
             rows.append([name, *("blind" if it is None else str(it) for it in known)])
         return table([self.unit, *self.processes], rows)
 
-    def picture(self) -> str:
+    def picture(self, style: Style) -> str:
         """A bar for each process at each step, on a logarithmic axis: SVG."""
         known = [it.events for step in self.steps for it in step.counts.values() if it is not None and it.events > 0]
         if not known:
@@ -72,9 +71,9 @@ class EventFlow:
         scale = (_WIDTH - _LEFT - _RIGHT) / max(high - low, 1)
         row = _BAR * len(self.processes) + _GAP
         bottom = 2 * _TEXT + row * len(self.steps)
-        content = [*self._legend(), *_axis(low, high, scale, bottom)]
+        content = [*self._legend(style), *_axis(low, high, scale, bottom)]
         for number, step in enumerate(self.steps):
-            content += self._bars(step, 2 * _TEXT + row * number, low, scale)
+            content += self._bars(style, step, 2 * _TEXT + row * number, low, scale)
         texts = "; ".join(self._in_words())
         return (
             f'<figure class="wide"><div class="scroll" tabindex="0"><svg viewBox="0 0 {_WIDTH} {bottom + 2 * _TEXT}" width="{_WIDTH}" '
@@ -88,18 +87,14 @@ class EventFlow:
             if counts:
                 yield f"{name}: " + ", ".join(f"{it} {step}" for step, it in counts)
 
-    def _color(self, process: str) -> str:
-        others = [name for name in self.processes if name != self.signal]
-        return _SIGNAL if process == self.signal else _COLORS[others.index(process) % len(_COLORS)]
-
-    def _legend(self) -> Iterator[str]:
+    def _legend(self, style: Style) -> Iterator[str]:
         at = _LEFT
         for name in self.processes:
-            yield f'<rect x="{at}" y="2" width="12" height="12" fill="{self._color(name)}"/>'
+            yield f'<rect x="{at}" y="2" width="12" height="12" fill="{style.color(name)}"/>'
             yield f'<text x="{at + 17}" y="13">{escape(name)}</text>'
             at += 40 + 8 * len(name)
 
-    def _bars(self, step: FlowStep, top: int, low: int, scale: float) -> Iterator[str]:
+    def _bars(self, style: Style, step: FlowStep, top: int, low: int, scale: float) -> Iterator[str]:
         name = step.name if len(step.name) <= _LONGEST else f"{step.name[: _LONGEST - 2]}…"
         middle, weight = top + _BAR * len(self.processes) / 2 + _TEXT / 3, "600" if step.is_region else "400"
         yield f'<text x="{_LEFT - 8}" y="{middle:.0f}" text-anchor="end" font-weight="{weight}">{escape(name)}</text>'
@@ -107,7 +102,7 @@ class EventFlow:
             found, y = step.counts.get(process), top + _BAR * number
             if found is not None and found.events > 0:
                 length = max((math.log10(found.events) - low) * scale, 1)
-                yield f'<rect x="{_LEFT}" y="{y}" width="{length:.1f}" height="{_BAR - 1}" fill="{self._color(process)}"/>'
+                yield f'<rect x="{_LEFT}" y="{y}" width="{length:.1f}" height="{_BAR - 1}" fill="{style.color(process)}"/>'
             elif process in step.counts and found is None:
                 yield f'<text x="{_LEFT + 4}" y="{y + _BAR - 1}" font-size="{_BAR}">blind</text>'
 

@@ -48,9 +48,9 @@ class _Reported:
 
 def write_overview(analysis: Analysis) -> None:
     """Write WORKDIR/index.html, which links to the pages that there are."""
-    workdir, site = Layout.of(analysis.config).workdir, analysis.style().site
-    shown = tuple(it for it in site.pages if it[1] == _PLACE or (workdir / it[1]).exists())
-    style = replace(analysis.style(), site=replace(site, pages=shown))
+    workdir, style = Layout.of(analysis.config).workdir, analysis.style()
+    shown = tuple(it for it in style.site.pages if it[1] == _PLACE or (workdir / it[1]).exists())
+    style = replace(style, site=replace(style.site, pages=shown))
     write_text(workdir / _PLACE, _Overview(analysis).document().html(style, None))
 
 
@@ -195,7 +195,8 @@ class _Overview:
         text = "Cuts count generator weights alone; in regions all weights count, and events may be in several."
         below = f'<p class="dim">{text}</p>' if self.regions else ""
         if self.flow.steps:
-            yield Block("flow", "The flow of events", f"{self.flow.picture()}{self.flow.table()}{below}")
+            picture = self.flow.picture(self.analysis.style())
+            yield Block("flow", "The flow of events", f"{picture}{self.flow.table()}{below}")
 
     def _scale(self, dataset: str) -> Optional[float]:
         config, total = self.analysis.config, self.accounting[dataset].sum_of_weights
