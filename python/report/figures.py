@@ -122,6 +122,12 @@ def label(style: Style, axes: Axes, right: str, has_data: bool = False) -> None:
     _shrink(axes.figure, texts, axes.get_window_extent().width)
 
 
+def fit_label(figure: Figure, axes: Axes) -> None:
+    """Make the label as small as the plot has become, of which the margins are found from its texts."""
+    figure.draw_without_rendering()
+    _shrink(figure, axes.texts[:2], axes.get_window_extent().width)
+
+
 def _shrink(figure: Any, texts: Sequence[Text], room: float) -> None:
     """Make texts in a row smaller until they have room [pixels]."""
     renderer = FigureCanvasAgg(figure).get_renderer()

@@ -140,7 +140,9 @@ def _numbers(results: Results) -> str:
 
 def _breakdown(results: Results) -> str:
     whole = results.strength.error
-    rows = [(it.group, rounded(it.error, it.error), f"{100 * it.error**2 / whole**2:.0f} %") for it in results.breakdown]
+    rows = [
+        (it.group, rounded(it.error, it.error), f"{100 * it.error**2 / whole**2:.0f} %") for it in results.breakdown
+    ]
     text = (
         "A group's part is what is missing, in quadrature, if its parameters are fixed at their best fit. Groups are correlated by the "
         "fit, so the parts need not add up to the total. Free normalisations belong to the statistics of data."

@@ -16,7 +16,7 @@ from ML_processing.evaluation.scored import Scored
 from ML_processing.evaluation.sections.classification import overtraining
 from ML_processing.metrics.measured import Floats, Histogram, histogram
 from ML_processing.models.discriminant import BoundDiscriminant
-from MLTools.NanoML.report.figures import LEGEND, grid, legend_above, legend_below, shorten, single
+from MLTools.NanoML.report.figures import LEGEND, fit_label, grid, legend_above, legend_below, shorten, single
 from MLTools.NanoML.report.section import Caption, Style
 
 _EDGES: NDArray[Any] = np.linspace(0, 1, 26)
@@ -182,7 +182,7 @@ class Confusion(Part):
         figure, axes = single(style, f"{self.events:,} events", max(9.0, 2.4 * len(classes)))
         image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
         for (row, column), value in np.ndenumerate(fractions):
-            text = f"{value:.1%}\n{counts[row, column]:,.0f} events"
+            text = f"{100 * value:.1f} %\n{counts[row, column]:,.0f} events"
             color = "white" if value > 0.65 else "black"
             axes.text(column, row, text, ha="center", va="center", fontsize=18, color=color)
         slanted: dict[str, Any] = {"rotation": 30, "ha": "right"} if max(map(len, classes)) > 8 else {}
@@ -193,4 +193,5 @@ class Confusion(Part):
         axes.set_xlabel("Class of the highest probability")
         axes.set_ylabel("True class")
         figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03).set_label("Fraction of the true class")
+        fit_label(figure, axes)
         return figure
