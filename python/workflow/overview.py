@@ -5,14 +5,13 @@ It is made from the files that the parts leave: of those that are not there, it 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Optional, TypeVar
+from typing import Optional
 
 from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.config.analysis import signal_of
@@ -25,13 +24,12 @@ from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.report.flow import Count, EventFlow, FlowStep
 from MLTools.NanoML.report.page import Answer, Digest, by_severity, folded, table
 from MLTools.NanoML.report.section import Block, Caption, Document
-from MLTools.NanoML.schema.plain import DAMAGE, build
+from MLTools.NanoML.schema.plain import DAMAGE, read_or_none
 from MLTools.NanoML.stages import NAMES
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.record import Record
 
-T = TypeVar("T")
 _MOST = 20  # files of a dataset that are named
 _READ = "all"  # the first step of a cut flow
 _PLACE = "index.html"
@@ -83,7 +81,9 @@ class _Overview:
         """The numbers of each training that is evaluated."""
         config, layout = self.analysis.config, Layout.of(self.analysis.config)
         known = {
-            era: _read(_Reported, layout.training(era) / "metrics.json") for era in config.trainings if config.train
+            era: read_or_none(_Reported, layout.training(era) / "metrics.json")
+            for era in config.trainings
+            if config.train
         }
         return {era: it for era, it in known.items() if it is not None}
 
@@ -92,7 +92,7 @@ class _Overview:
         """The results of each fit by their directories; the first is of all."""
         fit = Layout.of(self.analysis.config).fit
         known = {
-            self.place(path.parent): _read(_Reported, path)
+            self.place(path.parent): read_or_none(_Reported, path)
             for path in (fit / "results.json", *sorted(fit.glob("*/results.json")))
         }
         return {place: it for place, it in known.items() if it is not None} if self.analysis.config.fit else {}
@@ -111,8 +111,10 @@ class _Overview:
         """The files and events of each dataset that is converted, or at least skimmed."""
         found = {}
         for name in self.analysis.config.datasets:
-            converted = _read(Record, self.workdir / RECORDS / "convert" / f"{name}.json")
-            skimmed = (_read(Record, it) for it in sorted((self.workdir / RECORDS / "skim" / name).rglob("*.json")))
+            converted = read_or_none(Record, self.workdir / RECORDS / "convert" / f"{name}.json")
+            skimmed = (
+                read_or_none(Record, it) for it in sorted((self.workdir / RECORDS / "skim" / name).rglob("*.json"))
+            )
             try:
                 summaries = [it["books"] for it in converted.summary["datasets"]] if converted else []
                 summaries = summaries or [it.summary for it in skimmed if it is not None]
@@ -259,7 +261,7 @@ class _Overview:
         name, rows = Path(self.analysis.config.document.name).name, []
         for stage in NAMES:
             made = list((self.workdir / RECORDS / stage).rglob("*.json"))
-            last = _read(Record, max(made, key=lambda path: path.stat().st_mtime_ns)) if made else None
+            last = read_or_none(Record, max(made, key=lambda path: path.stat().st_mtime_ns)) if made else None
             if last is not None:
                 when = last.finished.replace("T", " ")
                 rows.append(
@@ -269,14 +271,6 @@ class _Overview:
             head = ["stage", "command", "tasks", "last finished", "on", "by"]
             text = f"<p>{escape(f'`nanoml run {name}` makes all of it.')}</p>"
             yield Block("provenance", "Where this comes from", text + table(head, rows))
-
-
-def _read(kind: type[T], path: Path) -> Optional[T]:
-    """The object that a JSON file holds; None if there is none, or it is damaged: then the page does without."""
-    try:
-        return build(kind, json.loads(path.read_text(encoding="utf-8")))
-    except DAMAGE:
-        return None
 
 
 def _at(place: str, answer: Answer) -> Answer:
