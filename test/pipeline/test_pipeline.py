@@ -165,7 +165,7 @@ def test_weights_are_accounted_for_from_files_to_training(example: Path) -> None
         assert (accounting["entries"], accounting["sum_of_weights"], accounting["selected"]) == (total, total, selected)
         assert weights.sum(dtype=float) == pytest.approx(cross_section * 59_800 * selected / total, rel=1e-6)
     training = json.loads((example / "trilepton/training/training.json").read_text())
-    assert [dataset["books"]["entries"] for dataset in training["datasets"]] == [3000, 4000, 4250]
+    assert [dataset["books"]["entries"] for dataset in training["datasets"]] == [4000, 3000, 4250]
 
 
 def test_one_page_leads_to_all_others(example: Path) -> None:
