@@ -185,7 +185,7 @@ def test_a_label_is_drawn_and_nothing_is_measured_or_fitted_again(
     LABEL(copied)
     execute(load(copied / "wz.yaml"), NAMES, False, lambda _: None)
     assert (redone(copied), [path.read_bytes() for path in numbers]) == ({}, contents)
-    drawn = [copied / "wz" / name for name in ("training/roc.png", "fit/before_SR_2018.png", "fit/report.html")]
+    drawn = [copied / "wz" / name for name in ("training/roc.png", "fit/prefit_SR_2018.png", "fit/report.html")]
     part = [path.read_bytes() for path in drawn]
     monkeypatch.undo()
     shutil.rmtree(copied / "wz" / "fit")

@@ -209,7 +209,7 @@ def test_only_what_depends_on_a_change_is_planned_again(example: Path) -> None:
         (
             "luminosity: 59.8",
             "luminosity: 10",
-            ["convert", "train", "evaluate", "export", "normalise", "score"],
+            ["convert", "evaluate", "normalise", "score"],
             "luminosity was changed",
         ),
         ("keep: [MET_pt,", "keep: [MET_sumEt, MET_pt,", STAGES, "keep was changed"),
