@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -20,8 +21,9 @@ from MLTools.NanoML.commands.options import (
     option,
 )
 from MLTools.NanoML.config.batch import SYSTEMS
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.stages import NAMES
-from MLTools.NanoML.terminal.progress import say_once
+from MLTools.NanoML.terminal.progress import say, say_once
 
 if TYPE_CHECKING:
     from MLTools.NanoML.batch.status import Status
@@ -87,7 +89,10 @@ def status(place: Path, waits: bool, every: int, as_json: bool) -> None:
     What is done is noted, so that `nanoml run` knows of it. With --wait the exit code is 1 if something failed.
     """
     from MLTools.NanoML.batch import submit
+    from MLTools.NanoML.batch.prepare import TUNE
     from MLTools.NanoML.batch.status import as_dict, observe, page
+    from MLTools.NanoML.config.load import load
+    from MLTools.NanoML.workflow.pipeline import described
 
     submission = submit.find(place)
     found = submit.wait(submission, every, _progress_of) if waits else observe(submission)
@@ -95,6 +100,10 @@ def status(place: Path, waits: bool, every: int, as_json: bool) -> None:
         echo_json(as_dict(found))
     else:
         echo("\n".join(page(found)))
+    if found.is_done and submission.what != TUNE:
+        with suppress(NanoMLError):  # the configuration may have been changed since, or may be elsewhere
+            for name, path in described(load(Path(submission.config))):
+                say(f"{name}: {path}")
     if waits and not found.is_done:
         raise click.exceptions.Exit(1)
 

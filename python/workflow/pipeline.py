@@ -131,7 +131,7 @@ def execute(config: Config, names: Sequence[str], force: bool, settle: Callable[
         record_declared(config)
         todo = _run(config, names, force)
         made = [(each.stage.name, path) for each in todo for path in results(config, each.stage)]
-        made += _described(config, any(each.reasons for each in todo))
+        made += described(config, any(each.reasons for each in todo))
     here = Path.cwd()
     for name, path in made:
         say(f"{name}: {path.relative_to(here) if path.is_relative_to(here) else path}")
@@ -139,7 +139,7 @@ def execute(config: Config, names: Sequence[str], force: bool, settle: Callable[
         say("Everything is up to date.")
 
 
-def _described(config: Config, is_changed: bool) -> Iterator[tuple[str, Path]]:
+def described(config: Config, is_changed: bool = False) -> Iterator[tuple[str, Path]]:
     """Write the page of the analysis, if something was done or a page is newer; name it if it was written."""
     (_, index), *pages = Layout.of(config).pages(config)
     newest = max((path.stat().st_mtime_ns for _, path in pages if path.exists()), default=0)

@@ -206,12 +206,7 @@ def test_only_what_depends_on_a_change_is_planned_again(example: Path) -> None:
             ["export", "score"],
             'cmssw was changed from "CMSSW_14_0_X" to "CMSSW_13_3_X"',
         ),
-        (
-            "luminosity: 59.8",
-            "luminosity: 10",
-            ["convert", "evaluate", "normalise", "score"],
-            "luminosity was changed",
-        ),
+        ("luminosity: 59.8", "luminosity: 10", ["convert", "evaluate", "normalise", "score"], "luminosity was changed"),
         ("keep: [MET_pt,", "keep: [MET_sumEt, MET_pt,", STAGES, "keep was changed"),
         ("model: mlp", "model: mlp  # a comment", [], ""),
     ]

@@ -51,7 +51,7 @@ SECTIONS = Path("ML_processing", "evaluation", "sections")
 LINES = {
     "python": (2497, 15),
     "python/batch": (3600, 17),
-    "python/commands": (2279, 10),
+    "python/commands": (2288, 10),
     "python/config": (2475, 12),
     "python/contracts": (908, 7),
     "python/corrections": (2471, 11),

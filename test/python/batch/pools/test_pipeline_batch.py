@@ -22,7 +22,7 @@ pytest.importorskip("XRootD")
 
 TASKS = {"skim": 6, "convert": 2, "train": 1, "evaluate": 1, "export": 1, "normalise": 2, "score": 6}
 # what these files say of when, where and by which command they were made
-PLACES = ("created", "git", "command", "onnx_sha256", "environment", "arguments")
+PLACES = ("digest", "created", "git", "command", "onnx_sha256", "environment", "arguments")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_files_and_accounting_are_the_same(runs: dict[str, Analysis], system: st
     here, there = runs["local"].workdir, runs[system].workdir
     assert files_of(here) == files_of(there)
     different = [name for name in files_of(here) if (here / name).read_bytes() != (there / name).read_bytes()]
-    named = {"model.onnx", "model.json", "training/report.html", "training/evaluation.pickle"}
+    named = {"model.onnx", "model.json", "index.html", "training/report.html", "training/evaluation.pickle"}
     named |= {f"training/{name}.json" for name in ("environment", "metrics", "training")}
     # all else, HDF5 files, weights, histories and figures, has the same bytes; ROOT files have times and identifiers
     assert {name for name in different if not name.endswith(".root")} <= named
