@@ -243,14 +243,14 @@ def _evaluate(job: EvaluateJob) -> Mapping[str, Any]:
     return {}
 
 
-def redraw_report(job: EvaluateJob) -> Mapping[str, Any]:
-    """Draw a report again in another style, of what was measured for it."""
+def redraw_report(job: EvaluateJob, only: Sequence[str] = ()) -> Mapping[str, Any]:
+    """Draw a report again, or some figures of it, of what was measured for it."""
     from ML_processing.evaluation.report import draw_report, measured
     from ML_processing.training.description import TrainingDescription
     from ML_processing.training.tracking import add
 
     run = job.run
-    draw_report(TrainingDescription.read(run), measured(run), run, job.style)
+    draw_report(TrainingDescription.read(run), measured(run), run, job.style, only)
     add(run, [run / "report.html", *sorted(run.glob("*.png"))])
     return {}
 

@@ -160,7 +160,6 @@ STAGES = (
         ["histogram"],
         "howto/histograms.md",
         result=lambda layout, _: layout.histograms(".html"),
-        about="Draw the histograms, and write tables of the events. They are on one page.",
     ),
     Declaration(
         "fit",
@@ -185,6 +184,9 @@ STAGES = (
 
 NAMES = tuple(stage.name for stage in STAGES)
 """Their names."""
+
+DRAWN = ("evaluate", "draw", "fit", "limits")
+"""Those that make figures and pages."""
 
 PARTS = {
     part: tuple(stage.name for stage in STAGES if stage.part == part)

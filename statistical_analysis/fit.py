@@ -80,14 +80,14 @@ class FitJob:
     style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
 
 
-def redraw_fit(job: FitJob) -> dict[str, str]:
-    """Draw the figures and the page of a fit again in another style, with the results that it had."""
+def redraw_fit(job: FitJob, only: Sequence[str] = ()) -> dict[str, str]:
+    """Draw the figures of a fit again, or some of them, and its page, with the results that it had."""
     results = read_results(job.directory / "results.json")
-    return _no_fit(results, job.style, job.directory) if isinstance(results, NoFit) else fit(job, results)
+    return _no_fit(results, job.style, job.directory) if isinstance(results, NoFit) else fit(job, results, only)
 
 
-def fit(job: FitJob, results: Results | None = None) -> dict[str, str]:
-    """Write everything into the directory, or only figures and page if the results are there; return the summary."""
+def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -> dict[str, str]:
+    """Write everything into the directory, or `only` some figures and the page if the results are there; return the summary."""
     # importing jax takes seconds, and matplotlib one
     from statistical_analysis.report.plots import draw_smoothed
 
@@ -125,8 +125,9 @@ def fit(job: FitJob, results: Results | None = None) -> dict[str, str]:
         axes,
         right,
         directory,
-        draw_smoothed(job.style, model, axes, directory),
+        draw_smoothed(job.style, model, axes, directory, only),
         [answer],
+        only,
     )
     return {"summary": results.summary}
 
@@ -247,6 +248,7 @@ def _write(
     directory: Path,
     others: Sequence[str] = (),
     answers: Sequence[Answer] = (),
+    only: Sequence[str] = (),
 ) -> None:
     """Figures, page and numbers.
 
@@ -257,7 +259,7 @@ def _write(
     from statistical_analysis.report.plots import draw_results
     from statistical_analysis.report.verdict import verdict
 
-    drawn = [*draw_results(style, results, axes, right, directory), *others]
+    drawn = [*draw_results(style, results, axes, right, directory, only), *others]
     results = replace(results, verdict=(*answers, *verdict(results, remarks)), digest=digest(results))
     write_text(directory / "report.html", report(results, drawn, style, directory))
     results.write(directory / "results.json")  # last: it stands for all of them

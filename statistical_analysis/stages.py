@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,10 +118,10 @@ def limits_stage(analysis: Analysis) -> Stage | None:
     return Stage("limits", [task], summary=_summary)
 
 
-def _collect(job: LimitsJob) -> dict[str, str]:
+def _collect(job: LimitsJob, only: Sequence[str] = ()) -> dict[str, str]:
     from statistical_analysis.report.limits import collect  # matplotlib takes a second
 
-    return collect(job)
+    return collect(job, only)
 
 
 def _summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from matplotlib.figure import Figure
@@ -13,7 +14,7 @@ from ML_processing.evaluation.measurement import Measurement
 from ML_processing.evaluation.scored import EventCounts
 from ML_processing.evaluation.sections import MODULES
 from ML_processing.metrics.measured import as_json
-from MLTools.NanoML.report.figures import in_style
+from MLTools.NanoML.report.figures import Draw, in_style
 from MLTools.NanoML.report.page import Answer, Digest
 from MLTools.NanoML.report.section import Block, Caption, Style
 
@@ -91,11 +92,9 @@ class Part:
         """The figure; None if there is nothing to draw."""
         return None
 
-    def figures(self, style: Style) -> Iterator[tuple[str, Figure]]:
-        """Figures by the names of their files, if it is not one."""
-        figure = self.draw(style)
-        if figure is not None:
-            yield self.name, figure
+    def figures(self, style: Style) -> Iterator[tuple[str, Draw]]:
+        """The names of the files of its figures, each with what draws it, if it is not one."""
+        yield self.name, partial(self.draw, style)
 
     def numbers(self, figure: str) -> object:
         """What a figure of it shows, if that is not all that it holds."""

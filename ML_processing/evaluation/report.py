@@ -26,7 +26,7 @@ from ML_processing.training.reweighting import Reweighted
 from MLTools.NanoML.atomic import make_directory, replacing, write_json, write_text
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.report import figures
+from MLTools.NanoML.report.figures import Figures
 from MLTools.NanoML.report.page import Answer, Digest, percentage, table, with_error
 from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Document, Style
 from MLTools.NanoML.schema.plain import plain
@@ -135,10 +135,12 @@ def measured(directory: Path) -> Evaluation:
     return found
 
 
-def draw_report(description: TrainingDescription, found: Evaluation, directory: Path, style: Style) -> None:
-    """Draw the figures of what was measured, and write the report with them."""
+def draw_report(
+    description: TrainingDescription, found: Evaluation, directory: Path, style: Style, only: Sequence[str] = ()
+) -> None:
+    """Draw the figures of what was measured, those that are chosen by `only`, and write the report with all."""
     of = found.of(Classification)
-    drawn = _draw(found, style.with_processes(found.classes, of.signal if of else None), directory)
+    drawn = _draw(found, style.with_processes(found.classes, of.signal if of else None), directory, only)
     write_text(directory / "report.html", _report(description, found, verdict(found), drawn, style, directory))
 
 
@@ -158,18 +160,17 @@ def _evaluation(of: Measurement, kinds: Sequence[type[Part]]) -> Evaluation:
     )
 
 
-def _draw(found: Evaluation, style: Style, directory: Path) -> list[str]:
-    """Draw all figures as NAME.png and NAME.pdf, and return their names; those that an earlier evaluation drew are removed."""
-    drawn = []
+def _draw(found: Evaluation, style: Style, directory: Path, only: Sequence[str]) -> list[str]:
+    """Draw figures as NAME.png and NAME.pdf, and return the names of all; those of an earlier evaluation are removed."""
+    drawn = Figures(directory, only)
     for each in filter(None, found.sections.values()):
-        for name, figure in each.figures(style):
-            figures.save(figure, directory / name, as_json(each.numbers(name)))
-            drawn.append(name)
+        for name, draw in each.figures(style):
+            drawn.add(name, draw, as_json(each.numbers(name)))
     for pattern in [*(kind.name for kind in all_sections()), "region_*", "data_*"]:
         for path in (it for kind in ("png", "pdf", "json") for it in directory.glob(f"{pattern}.{kind}")):
-            if path.stem not in drawn:
+            if path.stem not in drawn.names:
                 path.unlink()
-    return drawn
+    return drawn.names
 
 
 def verdict(found: Evaluation) -> list[Answer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, TemplateAxis, Templates, added, summed
-from MLTools.NanoML.report.figures import grid, in_style, legend_above, save, with_ratio
+from MLTools.NanoML.report.figures import Figures, grid, in_style, legend_above, with_ratio
 from MLTools.NanoML.report.section import UNKNOWN, Style
 from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack, draw_ratio, draw_stack
 
@@ -19,13 +20,15 @@ _MOST_SHOWN = 6  # nuisance parameters in a figure
 Floats = NDArray[np.float64]
 
 
-def draw_histograms(style: Style, templates: Templates, directory: Path) -> list[str]:
+def draw_histograms(style: Style, templates: Templates, directory: Path, only: Sequence[str] = ()) -> list[str]:
     """Draw all histograms of one axis into `directory`, as PNG and PDF with their numbers; return the names of the figures, without suffix.
+
+    With `only`, no others are drawn than those that it chooses (see `Figures`).
 
     For each region there is a figure of all eras, with a linear and a logarithmic axis, one of the largest uncertainties, and, if
     there are several eras, one of each.
     """
-    drawn, signal = [], templates.signal
+    drawn, signal = Figures(directory, only), templates.signal
     style = style.with_processes(templates.classes, signal)
     for histogram in (it for it in templates.histograms if len(it.axes) == 1):
         for region in dict.fromkeys(channel.region for channel in histogram.channels):
@@ -39,26 +42,24 @@ def draw_histograms(style: Style, templates: Templates, directory: Path) -> list
                 right = style.conditions(templates.seen([channel] if channel.era else channels))
                 content = stacked(style, axis, channel, signal)
                 said = {"luminosity and energy": right, "region": channel.name, "bins": axis.note}
-                drawn.append(f"{histogram.name}_{name}")
-                save(
-                    stack(style, axis, channel, content, signal, right, logarithmic),
-                    directory / drawn[-1],
+                drawn.add(
+                    f"{histogram.name}_{name}",
+                    partial(stack, style, axis, channel, content, signal, right, logarithmic),
                     content.numbers(style.axis(axis.quantity, axis.title), said),
                 )
             right = style.conditions(templates.seen(channels))
             changes = _largest(whole, signal)
             if changes:
-                drawn.append(f"{histogram.name}_{region}_uncertainties")
                 found = {
                     name: {group: (1 + each).tolist() for group, each in groups.items()}
                     for name, groups in changes.items()
                 }
-                save(
-                    uncertainties(style, axis, whole.name, changes, signal, right),
-                    directory / drawn[-1],
+                drawn.add(
+                    f"{histogram.name}_{region}_uncertainties",
+                    partial(uncertainties, style, axis, whole.name, changes, signal, right),
                     {"axis": style.axis(axis.quantity, axis.title), "edges": axis.edges, "up, down / nominal": found},
                 )
-    return drawn
+    return drawn.names
 
 
 def total_error(channel: HistogramChannel, names: Sequence[str]) -> tuple[Floats, Floats]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -124,12 +124,12 @@ class DrawJob:
     style: Style = field(metadata=BESIDE)
 
 
-def _draw(job: DrawJob) -> dict[str, Any]:
+def _draw(job: DrawJob, only: Sequence[str] = ()) -> dict[str, Any]:
     from data_processing.histograms.draw import draw_histograms  # imports matplotlib
     from data_processing.histograms.yields import write_tables
 
     templates, folder = Templates.read(job.source), job.page.parent
-    drawn = draw_histograms(job.style, templates, folder)
+    drawn = draw_histograms(job.style, templates, folder, only)
     write_tables(templates, folder, drawn, job.style)
     return {"figures": len(drawn)}
 

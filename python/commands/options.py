@@ -222,10 +222,11 @@ def execute(config: Config, names: Sequence[str], force: bool) -> None:
     """Do what is to be done in the stages with these names, unless jobs of a batch system are active there."""
     from MLTools.NanoML.workflow import pipeline
 
-    pipeline.execute(config, names, force, _settle)
+    pipeline.execute(config, names, force, settle)
 
 
-def _settle(workdir: Path) -> None:
+def settle(workdir: Path) -> None:
+    """Record what jobs of a batch system did in a work directory; an error if some are active there."""
     if (workdir / RECORDS / "submissions").exists():  # batch systems are imported only if there were jobs
         from MLTools.NanoML.batch.status import settle
 

@@ -24,6 +24,7 @@ from MLTools.NanoML.commands.options import (
     output_option,
     read_settings,
     run_one,
+    settle,
     source_argument,
     workers_option,
 )
@@ -89,6 +90,25 @@ def stage_command(name: str) -> click.Command:
         run_one(config, name, force)
 
     return stage
+
+
+@command(
+    "nanoml draw examples/wz.yaml",
+    "nanoml draw examples/wz.yaml --only roc --only 'postfit_*'",
+    short="Draw figures and pages again, without computing anything.",
+)
+@config_argument
+@option("--only", "Draw this figure alone: the name of its file; may be repeated.", "NAME|GLOB", multiple=True)
+@flag("--dry-run", "Say only what would be drawn.")
+def draw(config: Path, only: tuple[str, ...], dry_run: bool) -> None:
+    """Draw the figures of reports, histograms and fits again, in the style that the configuration has now.
+
+    They are drawn of the results that there are, in seconds: what `nanoml run` would compute again stays as it is. With --only,
+    the other figures stay as they are, and the page is written again; `nanoml run` still draws all of them if the style was changed.
+    """
+    from MLTools.NanoML.workflow.pipeline import redraw
+
+    redraw(loaded(config), only, dry_run, settle)
 
 
 @command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
@@ -46,6 +47,8 @@ _SMALL: dict[Any, Any] = {
 LEGEND = 17
 """Font size of legends."""
 
+Draw = Callable[[], Optional[Figure]]
+"""Draws a figure, if there is something to be drawn."""
 _Draw = TypeVar("_Draw", bound=Callable[..., Any])
 
 
@@ -75,6 +78,27 @@ def save(figure: Figure, stem: Path, numbers: object = None) -> None:
             aside.write_bytes(drawn.getvalue())
     if numbers is not None:
         write_json(stem.with_name(f"{stem.name}.json"), numbers)
+
+
+@dataclass
+class Figures:
+    """The figures beside a page. With `only`, those with other names stay as they are."""
+
+    directory: Path
+    only: Sequence[str] = ()
+    names: list[str] = field(default_factory=list)  # of those that the page can show, without suffix
+
+    def add(self, name: str, draw: Draw, numbers: object) -> None:
+        """Draw and `save` a figure, if it is one of these; where nothing is to be drawn, no older figure stays."""
+        stem = self.directory / name
+        if not self.only or name in self.only:
+            figure = draw()
+            if figure is not None:
+                save(figure, stem, numbers)
+            for kind in () if figure is not None else ("png", "pdf", "json"):
+                stem.with_name(f"{name}.{kind}").unlink(missing_ok=True)
+        if stem.with_name(f"{name}.png").exists():
+            self.names.append(name)
 
 
 def _fit_names(figure: Figure) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import gc
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +18,11 @@ from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.parallel import RECORDS, locked
 from MLTools.NanoML.rootio.remote.client import adopt_settings, current_settings
-from MLTools.NanoML.stages import NAMES, STAGES, declared, import_part
-from MLTools.NanoML.terminal.progress import say
+from MLTools.NanoML.stages import DRAWN, NAMES, STAGES, declared, import_part
+from MLTools.NanoML.terminal.progress import check_interrupt, say
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.record import Records
+from MLTools.NanoML.workflow.record import ASKED, Reach, Reason, Records
 from MLTools.NanoML.workflow.runner import FailedTasksError, Planned, Stage, plan, run
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import record_declared
@@ -130,13 +132,72 @@ def execute(config: Config, names: Sequence[str], force: bool, settle: Callable[
             _look_again(workdir)
         record_declared(config)
         todo = _run(config, names, force)
-        made = [(each.stage.name, path) for each in todo for path in results(config, each.stage)]
-        made += described(config, any(each.reasons for each in todo))
-    here = Path.cwd()
-    for name, path in made:
-        say(f"{name}: {path.relative_to(here) if path.is_relative_to(here) else path}")
+        _finish(config, todo, any(each.reasons for each in todo))
     if not any(each.reasons for each in todo):
         say("Everything is up to date.")
+
+
+def redraw(config: Config, only: Sequence[str], dry_run: bool, settle: Callable[[Path], None]) -> None:
+    """Draw figures and pages again, of the results that are there; with `only`, just the figures with these names or globs.
+
+    A task for which more is to be done is named with the reason, and left as it is. `settle` is as for `execute`.
+    """
+    workdir = Layout.of(config).workdir
+    with locked(workdir):
+        settle(workdir)
+        todo = _drawable(planned(config, DRAWN))
+        if only:
+            todo = _draw_some(todo, only, dry_run, Records(workdir / RECORDS, config.base))
+        elif not dry_run:
+            run(todo, workdir, config.base)
+        else:
+            say("\n".join(line for each in todo for line in each.lines()))
+        if todo and not dry_run:
+            _finish(config, todo, True)
+
+
+def _drawable(todo: Sequence[Planned]) -> list[Planned]:
+    """The tasks that can be drawn of what is there: all is measured and fitted, or they do nothing but draw. Others are named."""
+    found, outdated = list[Planned](), set[str]()
+    for each in todo:
+        parts: tuple[dict[str, Reason], dict[str, Reason]] = {}, {}
+        for task in each.stage.tasks:
+            why = each.reasons.get(task.name, Reason(ASKED, Reach.PART))
+            is_ready = outdated.isdisjoint(task.inputs) and all(map(os.path.exists, task.inputs))
+            parts[why.reach is Reach.PART or (task.partly is None and is_ready)][task.name] = why
+        left, drawn = (replace(each, reasons=part) for part in parts)
+        outdated.update(str(path) for task in left.todo for path in task.outputs)
+        if left.reasons:
+            say("\n".join(["Left as it is, since drawing is not enough:", *left.lines()]))
+        if drawn.reasons:
+            found.append(replace(drawn, stage=replace(each.stage, tasks=drawn.todo)))
+    return found
+
+
+def _draw_some(todo: Sequence[Planned], only: Sequence[str], dry_run: bool, records: Records) -> list[Planned]:
+    """Draw some figures, and write their pages; return their stages. Records still say in which style the other figures are."""
+    tasks = [(each, task, sorted(task.outputs[0].parent.glob("*.png"))) for each in todo for task in each.todo]
+    known, stages = sorted({path.stem for _, _, paths in tasks for path in paths}), list[Planned]()
+    for pattern in only:
+        if not fnmatch.filter(known, pattern):
+            raise NanoMLError(f"{pattern}: no such figure can be drawn. There are {', '.join(known) or 'none'}.")
+    for each, task, paths in tasks:
+        chosen = [it.stem for it in paths if any(fnmatch.fnmatch(it.stem, pattern) for pattern in only)]
+        if chosen:
+            say(f"{each.stage.name} {task.name}: {', '.join(chosen)}")
+            stages.append(each)
+        if chosen and not dry_run:
+            check_interrupt()
+            (task.partly or task.work)(only=chosen)
+            records.write_outputs(task)
+    return stages
+
+
+def _finish(config: Config, todo: Sequence[Planned], is_changed: bool) -> None:
+    """Write the page of the analysis, and name what was made."""
+    here, made = Path.cwd(), [(each.stage.name, path) for each in todo for path in results(config, each.stage)]
+    for name, path in dict.fromkeys([*made, *described(config, is_changed)]):
+        say(f"{name}: {path.relative_to(here) if path.is_relative_to(here) else path}")
 
 
 def described(config: Config, is_changed: bool = False) -> Iterator[tuple[str, Path]]:

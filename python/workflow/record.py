@@ -24,8 +24,8 @@ from MLTools.NanoML.observe import FILE, FOLDER, VARIABLE, state
 from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.workflow.task import Stamp, Task
 
-NOT_DONE = "not done yet"
-"""Why a task is to be run that never was."""
+NOT_DONE, ASKED = "not done yet", "you asked for it"
+"""Why a task is to be run that never was, or that is up to date."""
 
 
 class Reach(IntEnum):
@@ -156,14 +156,10 @@ class Records:
         """
         known = {f"{FILE} {path}" for path in (*task.inputs, *map(str, task.outputs))}
         here = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node()}
-        outputs = [
-            replace(now, content=content) if content else now.with_content()
-            for now, content in itertools.zip_longest((Stamp.of(str(path)) for path in task.outputs), contents)
-        ]
         record = Record(
             task=f"{task.stage}/{task.name}",
             inputs=tuple(replace(each, path=self.relative(each.path)) for each in inputs),
-            outputs=tuple(replace(each, path=self.relative(each.path)) for each in outputs),
+            outputs=self._outputs(task, contents),
             settings=self.settings(task)[0],
             code=task.code,
             version=__version__,
@@ -174,6 +170,20 @@ class Records:
         )
         record.write(self.path(task))
         return record
+
+    def write_outputs(self, task: Task) -> None:
+        """Note the outputs of a task as they are now, after a page was written again; all else stays as it was when the task was done."""
+        before = self.read(task)
+        if before is not None:
+            replace(before, outputs=self._outputs(task)).write(self.path(task))
+
+    def _outputs(self, task: Task, contents: Sequence[Optional[str]] = ()) -> tuple[Stamp, ...]:
+        stamps = (Stamp.of(str(path)) for path in task.outputs)
+        found = (
+            replace(now, content=content) if content else now.with_content()
+            for now, content in itertools.zip_longest(stamps, contents)
+        )
+        return tuple(replace(each, path=self.relative(each.path)) for each in found)
 
     def forget(self, task: Task, reach: Reach = Reach.ALL) -> None:
         """Forget that a task was done, or that a part of it was; remove what it would continue from, if all is to be done again."""

@@ -19,7 +19,7 @@ from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, UnreadableErro
 from MLTools.NanoML.observe import observed
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool, workers_for
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
-from MLTools.NanoML.workflow.record import NOT_DONE, Fingerprints, Reach, Reason, Records
+from MLTools.NanoML.workflow.record import ASKED, NOT_DONE, Fingerprints, Reach, Reason, Records
 from MLTools.NanoML.workflow.task import Stamp, Task, look_up, stamps
 
 _MOST = 20  # messages that are listed, and tasks that each show their progress
@@ -152,7 +152,7 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False, base: Opti
             if now is None or now not in before or near or not renewed.isdisjoint(task.inputs):
                 reason, is_settled = records.reason(task, renewed, touched), False
             if reason is not None or force:
-                why = reason if reason is not None and not force else Reason(reason or "you asked for it")
+                why = reason if reason is not None and not force else Reason(reason or ASKED)
                 reasons[task.name] = why
                 outputs = map(str, task.outputs)
                 if why.reach is Reach.ALL:

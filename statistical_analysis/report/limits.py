@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from scipy.stats import norm
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Templates
-from MLTools.NanoML.report.figures import in_style, legend_above, save, single
+from MLTools.NanoML.report.figures import Figures, in_style, legend_above, single
 from MLTools.NanoML.report.page import digits, table
 from MLTools.NanoML.report.section import COLORS, Block, Caption, Document, Style
 from MLTools.NanoML.schema.plain import plain
@@ -36,26 +37,28 @@ _UNKNOWN = Significance(np.nan, np.nan)  # a gap
 Floats = NDArray[np.float64]
 
 
-def collect(job: LimitsJob) -> dict[str, str]:
-    """Read the results of all fits, and write what they are together: numbers, figures, page; return the summary."""
+def collect(job: LimitsJob, only: Sequence[str] = ()) -> dict[str, str]:
+    """Read the results of all fits, and write what they are together: numbers, figures, page; return the summary.
+
+    With `only`, no other figures are drawn than those that it chooses.
+    """
     templates = Templates.read(job.source)
     limits = together([(it, read_results(it.results)) for it in job.points])
     directory = make_directory(job.directory)
     channels = [it for each in templates.histograms for it in each.channels if it.region in job.regions]
-    drawn = draw_limits(job.style, limits, job.style.conditions(templates.seen(channels)), directory)
+    drawn = draw_limits(job.style, limits, job.style.conditions(templates.seen(channels)), directory, only)
     write_text(directory / "report.html", limits_report(limits, drawn, job.style, directory, job.log))
     write_json(directory / "results.json", {"schema": SCHEMA, **plain(limits), "digest": plain(limits.digest)})
     return {"summary": limits.summary}
 
 
-def draw_limits(style: Style, limits: Limits, right: str, directory: Path) -> list[str]:
+def draw_limits(style: Style, limits: Limits, right: str, directory: Path, only: Sequence[str] = ()) -> list[str]:
     """Draw limits, and with data p-values, as PNG and PDF with their numbers; return their names. `right` are luminosity and energy."""
-    figures = {"limits": limit_figure(style, limits, right)}
+    drawn = Figures(directory, only)
+    drawn.add("limits", partial(limit_figure, style, limits, right), plain(limits.points))
     if limits.excluded_observed is not None and any(it.significance for it in limits.points):
-        figures["pvalues"] = probability_figure(style, limits, right)
-    for name, drawn in figures.items():
-        save(drawn, directory / name, plain(limits.points))
-    return [*figures]
+        drawn.add("pvalues", partial(probability_figure, style, limits, right), plain(limits.points))
+    return drawn.names
 
 
 @in_style

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from MLTools.NanoML.report.figures import LEGEND, grid, in_style, legend_above, save, single, small, with_ratio
+from MLTools.NanoML.report.figures import LEGEND, Figures, grid, in_style, legend_above, save, single, small, with_ratio
 from MLTools.NanoML.report.page import rounded, with_error
 from MLTools.NanoML.report.section import COLORS, PRIVATE_WORK, Caption, Style
 from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack, draw_ratio, draw_stack
@@ -277,7 +278,9 @@ def channel_figure(style: Style, channel: Channel, stack: Stack, axis: Axis, sta
     return figure
 
 
-def draw_results(style: Style, results: Results, axes: Mapping[str, Axis], right: str, directory: Path) -> list[str]:
+def draw_results(
+    style: Style, results: Results, axes: Mapping[str, Axis], right: str, directory: Path, only: Sequence[str] = ()
+) -> list[str]:
     """Draw all figures into `directory`, as PNG and PDF with their numbers; return their names, without suffix.
 
     Parameters
@@ -286,16 +289,16 @@ def draw_results(style: Style, results: Results, axes: Mapping[str, Axis], right
         The axis of each channel, by the name of the channel.
     right
         Luminosity and energy, for the upper right corner.
+    only
+        The figures that are drawn, if not all are (see `Figures`).
     """
     style = style.with_processes(
         [*sorted({it.sample for each in results.channels for it in each.before} - {TOTAL})], results.signal
     )
-    drawn = []
+    drawn = Figures(directory, only)
     for name, (_, draw) in FIGURES.items():
-        figure = draw(style, results, right)
-        if figure is not None:
-            save(figure, directory / name, {key: plain(getattr(results, key)) for key in NUMBERS[name]})
-            drawn.append(name)
+        numbers = {key: plain(getattr(results, key)) for key in NUMBERS[name]}
+        drawn.add(name, partial(draw, style, results, right), numbers)
     for channel in results.channels:
         for stage in ("prefit", "postfit"):
             axis = axes[channel.name]
@@ -303,18 +306,16 @@ def draw_results(style: Style, results: Results, axes: Mapping[str, Axis], right
             numbers = stack.numbers(
                 axis.title, {"luminosity and energy": axis.right, "channel": channel.name, "bins": axis.note}
             )
-            drawn.append(f"{stage}_{channel.name}")
-            save(
-                channel_figure(style, channel, stack, axis, stage, results.unblinded is not None),
-                directory / drawn[-1],
-                numbers,
-            )
-    return drawn
+            draw = partial(channel_figure, style, channel, stack, axis, stage, results.unblinded is not None)
+            drawn.add(f"{stage}_{channel.name}", draw, numbers)
+    return drawn.names
 
 
-def draw_smoothed(style: Style, model: StatisticalModel, axes: Mapping[str, Axis], directory: Path) -> list[str]:
-    """Draw the smoothed variations of each channel into `directory`, as PNG and PDF with their numbers; return the names of the figures."""
-    drawn = []
+def draw_smoothed(
+    style: Style, model: StatisticalModel, axes: Mapping[str, Axis], directory: Path, only: Sequence[str] = ()
+) -> list[str]:
+    """Draw the smoothed variations of each channel into `directory`, as `draw_results`; return the names of the figures."""
+    drawn = Figures(directory, only)
     for channel in model.channels:
         found = [(sample, name) for sample in channel.samples for name in sample.rough]
         if found:
@@ -326,10 +327,9 @@ def draw_smoothed(style: Style, model: StatisticalModel, axes: Mapping[str, Axis
                 }
                 for sample, name in found
             }
-            drawn.append(f"smoothed_{channel.name}")
             numbers = {"axis": axis.title, "edges": channel.edges, "varied / nominal": ratios}
-            save(_smoothed_figure(style, channel.name, axis, found), directory / drawn[-1], numbers)
-    return drawn
+            drawn.add(f"smoothed_{channel.name}", partial(_smoothed_figure, style, channel.name, axis, found), numbers)
+    return drawn.names
 
 
 def _smoothing(sample: Sample, name: str) -> float:

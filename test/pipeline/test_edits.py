@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -14,9 +15,11 @@ import uproot
 
 from MLTools.NanoML import dependencies
 from MLTools.NanoML.config.load import load
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.stages import NAMES
-from MLTools.NanoML.workflow.pipeline import between, execute, planned
+from MLTools.NanoML.workflow.pipeline import between, execute, planned, redraw
+from MLTools.NanoML.workflow.record import Reach
 from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,8 +186,18 @@ def test_a_label_is_drawn_and_nothing_is_measured_or_fitted_again(
     for module, name in (("ML_processing.evaluation.report", "evaluate"), ("statistical_analysis.inference", "infer")):
         monkeypatch.delattr(f"{module}.{name}")
     LABEL(copied)
-    execute(load(copied / "wz.yaml"), NAMES, False, lambda _: None)
+    config = load(copied / "wz.yaml")
+    pictures = {path: path.read_bytes() for path in (copied / "wz").rglob("*.png")}
+    redraw(config, ["roc", "postfit_*"], False, lambda _: None)
+    changed = {path.stem for path, before in pictures.items() if path.read_bytes() != before}
+    assert changed == {"roc", "postfit_SR_2018", "postfit_SR_2022"}
+    in_page = base64.b64encode((copied / "wz/training/roc.png").read_bytes()).decode()
+    assert in_page in (copied / "wz/training/report.html").read_text()
+    assert {it.reach for each in planned(config, NAMES) for it in each.reasons.values()} == {Reach.PART}
+    assert [*redone(copied)] == DRAWN
+    redraw(config, [], False, lambda _: None)
     assert (redone(copied), [path.read_bytes() for path in numbers]) == ({}, contents)
+    assert not [path for path, before in pictures.items() if path.read_bytes() == before]
     drawn = [copied / "wz" / name for name in ("training/roc.png", "fit/prefit_SR_2018.png", "fit/report.html")]
     part = [path.read_bytes() for path in drawn]
     monkeypatch.undo()
@@ -193,6 +206,18 @@ def test_a_label_is_drawn_and_nothing_is_measured_or_fitted_again(
     execute(load(copied / "wz.yaml"), NAMES, False, lambda _: None)
     assert [path.read_bytes() for path in drawn] == part
     assert [path.read_bytes() for path in numbers[1:]] == contents[1:]
+
+
+def test_what_is_to_be_measured_or_fitted_again_is_not_drawn(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    replaced("wz.yaml", "\nfit:\n", "\nfit:\n  toys: 100\n")(copied)
+    pages = {path: path.read_bytes() for path in (copied / "wz").rglob("*.html")}
+    redraw(load(copied / "wz.yaml"), [], True, lambda _: None)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "Left as it is, since drawing is not enough: fit: 1 of 1 to do all: settings.toys" in told
+    assert "evaluate: 1 of 1 to do" in told
+    with pytest.raises(NanoMLError, match=r"^pulls: no such figure can be drawn\. There are ZCand_.*, roc, "):
+        redraw(load(copied / "wz.yaml"), ["roc", "pulls"], False, lambda _: None)
+    assert {path: path.read_bytes() for path in pages} == pages
 
 
 def test_another_name_of_the_file_and_a_moved_directory_redo_nothing(copied: Path) -> None:

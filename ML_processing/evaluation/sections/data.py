@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from html import escape
 
 import numpy as np
@@ -25,7 +26,7 @@ from ML_processing.evaluation.expected import stacked
 from ML_processing.evaluation.measurement import Measurement
 from ML_processing.metrics.measured import MERGED, PAIR, Measured, number
 from ML_processing.requests import DataRequest
-from MLTools.NanoML.report.figures import in_style, legend_below, note_in, of_all, ratio_grid, shorten
+from MLTools.NanoML.report.figures import Draw, in_style, legend_below, note_in, of_all, ratio_grid, shorten
 from MLTools.NanoML.report.page import Answer, table
 from MLTools.NanoML.report.section import Block, Caption, Style
 from MLTools.NanoML.report.stack import draw_ratio, draw_stack
@@ -181,13 +182,13 @@ class Data(Part):
             for name in wanted.regions
         })  # fmt: skip
 
-    def figures(self, style: Style) -> Iterator[tuple[str, Figure]]:
+    def figures(self, style: Style) -> Iterator[tuple[str, Draw]]:
         """Inputs and scores in each region."""
         for name, found in self.regions.items():
             if found.inputs:
-                yield f"data_inputs_{name}", in_style(found.draw_inputs)(style)
+                yield f"data_inputs_{name}", partial(in_style(found.draw_inputs), style)
             if found.scores:
-                yield f"data_scores_{name}", in_style(found.draw_scores)(style)
+                yield f"data_scores_{name}", partial(in_style(found.draw_scores), style)
 
     def numbers(self, figure: str) -> object:
         """Inputs or scores in a region."""

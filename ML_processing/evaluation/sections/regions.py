@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from html import escape
 
 from matplotlib.figure import Figure
@@ -23,7 +24,7 @@ from ML_processing.evaluation.sections.regression import ACCURACY, accuracy_row
 from ML_processing.evaluation.sections.variations import Variations, VariedYields
 from ML_processing.metrics.measured import MERGED, number, per_cent
 from ML_processing.training.data import TrainingFiles
-from MLTools.NanoML.report.figures import grid, in_style, legend_below
+from MLTools.NanoML.report.figures import Draw, grid, in_style, legend_below
 from MLTools.NanoML.report.page import table
 from MLTools.NanoML.report.section import Block, Caption, Style
 from MLTools.NanoML.report.stack import draw_stack
@@ -111,11 +112,11 @@ class Regions(Part):
             )
         return cls(found)
 
-    def figures(self, style: Style) -> Iterator[tuple[str, Figure]]:
+    def figures(self, style: Style) -> Iterator[tuple[str, Draw]]:
         """One for each region with a score."""
         for name, found in self.regions.items():
             if found.outputs:
-                yield f"region_{name}", in_style(found.draw)(style)
+                yield f"region_{name}", partial(in_style(found.draw), style)
 
     def numbers(self, figure: str) -> object:
         """The outputs in a region."""
@@ -125,7 +126,7 @@ class Regions(Part):
         """One for each region."""
         varied = page.of(Variations)
         for name, found in self.regions.items():
-            figures = [(f"region_{name}", self.caption)] if found.outputs else []
+            figures = [(f"region_{name}", self.caption)] if f"region_{name}" in drawn else []
             of_region = varied.regions[name] if varied else []
             yield Block(f"region_{name}", f"Region {name}", found.tables(of_region, page.hidden), figures)
 

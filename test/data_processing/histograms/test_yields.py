@@ -170,6 +170,10 @@ def test_figures(templates: Templates, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         f"{name}.{suffix}" for name in drawn for suffix in ("json", "pdf", "png")
     )
+    for path in tmp_path.iterdir():
+        path.write_text("")
+    assert draw_histograms(PRIVATE_WORK, templates, tmp_path, ["mass_SR_x_log"]) == drawn
+    assert {path.stem for path in tmp_path.iterdir() if path.stat().st_size} == {"mass_SR_x_log"}
     statistical, total = total_error(channel(None), ["WZ", "ZG"])
     assert statistical == pytest.approx(np.sqrt(template(1.5).nominal))
     assert total**2 - statistical**2 == pytest.approx((0.05 * template(10).nominal) ** 2)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("mplhep")
 
+from matplotlib.figure import Figure
+
 from MLTools.NanoML.config.style import ProcessLook, QuantityLook
-from MLTools.NanoML.report.figures import grid, in_style, legend_above, save, single, small, with_ratio
+from MLTools.NanoML.report.figures import Figures, grid, in_style, legend_above, save, single, small, with_ratio
 from MLTools.NanoML.report.section import PRIVATE_WORK, Beams, Style
 
 
@@ -122,3 +125,25 @@ def test_a_power_of_ten_is_in_the_name_of_the_axis(tmp_path: Path, largest: floa
     for axis in (axes.xaxis, axes.yaxis):
         assert axis.get_label_text().replace("\u2212", "-") == name
         assert axis.get_offset_text().get_visible() == (name == "Events")
+
+
+def test_some_figures_are_drawn_and_the_others_stay(tmp_path: Path) -> None:
+    def draw(text: str) -> Figure:
+        return single(Style(label=text), "")[0]
+
+    def never() -> Figure:
+        raise AssertionError
+
+    every = Figures(tmp_path)
+    for name in ("roc", "scores", "eras"):
+        every.add(name, partial(draw, "before"), {"n": 1})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    some = Figures(tmp_path, ["roc", "eras"])
+    some.add("roc", partial(draw, "after"), {"n": 2})
+    some.add("scores", never, {"n": 2})
+    some.add("new", never, {"n": 2})
+    some.add("eras", lambda: None, {"n": 2})
+    assert (every.names, some.names) == (["roc", "scores", "eras"], ["roc", "scores"])
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert [*sorted(after)] == [f"{name}.{kind}" for name in ("roc", "scores") for kind in ("json", "pdf", "png")]
+    assert {name.split(".")[0] for name in after if after[name] != before[name]} == {"roc"}
