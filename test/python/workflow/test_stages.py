@@ -38,7 +38,7 @@ def test_the_label_of_an_analysis_reaches_the_stages_that_draw_alone() -> None:
     for stage, label in (("skim", None), ("train", None), ("evaluate", "Example (Pythia, not CMS)")):
         made = analysis.stage(declared(stage))
         assert made is not None
-        assert all(task.settings.get("style") == (label and {"label": label}) for task in made.tasks)
+        assert all((task.settings.get("style") or {}).get("label") == label for task in made.tasks)
 
 
 RUN = """
