@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from MLTools.NanoML.corrections.evaluation import Correction, CorrectionFile, Input
+from MLTools.NanoML.corrections.inputs import Objects, inputs_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.weights import Factor
+from MLTools.NanoML.nanoaod.weights import UP_DOWN, Factor
 from MLTools.NanoML.rootio.lists import Mask, Numbers
 from MLTools.NanoML.rootio.versions import did_you_mean
 from MLTools.NanoML.schema.settings import setting
@@ -34,6 +35,12 @@ class Entry:
         dict,
         "The file's names for the nominal value and its variations, if they are not the usual ones.",
         examples=[{"nominal": "nominal", "up": "stat_up", "down": "stat_down"}],
+    )
+    sources: list[str] = setting(
+        list,
+        "Sources of the uncertainty in place of the total one: the variations are SOURCE_up and SOURCE_down.",
+        uniqueItems=True,
+        examples=[["correlated", "uncorrelated"]],
     )
 
     def found_in(self, file: CorrectionFile, place: str) -> VariedCorrection:
@@ -104,12 +111,34 @@ class VariedCorrection:
                 hint = did_you_mean(str(value), choices)
                 raise ConfigError(f"{place}: inputs: {name} is {value}.{hint} It may be {axes[name].domain}.")
         self.chooser, self.keys = variations_of(correction, self.fixed, entry.variations)
+        if entry.sources:
+            self.chooser, self.keys = self._by_source(entry.sources, place)
         if entry.variations and (self.chooser is None or "nominal" not in self.keys):
             texts = [f"{name}: {axis.domain}" for name, axis in correction.axes.items() if axis.type == "string"]
             raise ConfigError(
                 f"{place}: variations: write a name for `nominal` and each variation that one input of {correction.name} has. "
                 f"It has {'; '.join(texts) or 'no texts'}."
             )
+
+    def _by_source(self, sources: Sequence[str], place: str) -> tuple[str, Mapping[str, str]]:
+        """The input that chooses the variations, and its values for the nominal one and for those of each source, up and down."""
+        keys: set[str] = set()
+        for name, axis in self.correction.axes_at(self.fixed).items():
+            if axis.type != "string" or name in self.fixed:
+                continue
+            keys.update(map(str, axis.keys))
+            nominal = next((each["nominal"] for each in _VARIATIONS if each["nominal"] in keys), "")
+            found = {
+                f"{source}_{way}": next((key for key in _of_source(source, way) if key in keys), "")
+                for source in sources
+                for way in UP_DOWN
+            }
+            if all(found.values()) and (nominal or not axis.choices):
+                return name, {"nominal": nominal or "nominal", **found}  # a default stands for any text
+        raise ConfigError(
+            f"{place}: sources: {self.correction.name} does not have all of {', '.join(sources)}, up and down. "
+            f"It has: {', '.join(sorted(keys)) or 'no variations'}."
+        )
 
     @property
     def inputs(self) -> list[str]:
@@ -131,6 +160,14 @@ class VariedCorrection:
         }
         return Factor(found.pop("nominal"), found)
 
+    def on(self, objects: Objects, where: Optional[Mask] = None, **named: Input) -> Factor:
+        """As a call, with inputs from the branches of the objects, whatever the file calls them: `c.muon_id.on(events.Muon)`.
+
+        Electrons and photons have the pseudorapidity of their supercluster, from `superclusterEta` or `deltaEtaSC`. Inputs that are
+        `named` come first: what belongs to the event, as `run`, is given like this.
+        """
+        return self(where=where, **inputs_of(self.correction, self.inputs, objects, named))
+
     def of(self, known: Mapping[str, Input], where: Optional[Mask] = None, **named: Input) -> Factor:
         """As a call, by as many of its inputs as are known of the objects: some eras need more, as phi of electrons in 2023."""
         return self(where=where, **{name: it for name, it in {**known, **named}.items() if name in self.inputs})
@@ -147,11 +184,21 @@ def variations_of(
 
     `fixed` inputs are others; `names` are those of the variations, if they are not among the usual ones.
     """
+    axes = {
+        name: axis for name, axis in correction.axes_at(fixed).items() if axis.type == "string" and name not in fixed
+    }
     for wanted in [names] if names else _VARIATIONS:
-        for name, axis in correction.axes.items():
-            if axis.type == "string" and name not in fixed and set(wanted.values()) <= set(axis.choices):
+        for name, axis in axes.items():
+            lost = set(wanted.values()) - set(axis.keys)
+            # where there is a default, it is the nominal value
+            if not lost or (not axis.choices and axis.keys and lost == {wanted.get("nominal")}):
                 return name, wanted
     return None, {}
+
+
+def _of_source(source: str, way: str) -> tuple[str, ...]:
+    """How the object groups call one direction of a source."""
+    return f"{source}_{way}", f"{way}_{source}", f"{source}{way}"
 
 
 @dataclass(frozen=True)

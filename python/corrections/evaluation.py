@@ -25,6 +25,9 @@ from MLTools.NanoML.rootio.lists import Array, Mask, Numbers
 from MLTools.NanoML.rootio.versions import did_you_mean
 from MLTools.NanoML.schema.plain import parsed
 
+Input = Union[str, Numbers]  # values of an input of a correction
+_Inputs = Mapping[str, Input]
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -33,7 +36,8 @@ class Axis:
     name: str
     type: str  # "real", "int" or "string"
     description: str = ""
-    choices: tuple[Union[str, int], ...] = ()  # the keys, if it selects a category
+    choices: tuple[Union[str, int], ...] = ()  # the keys, if it selects a category, and nothing else is allowed
+    keys: tuple[Union[str, int], ...] = ()  # the keys, also where anything else means a default
     # the range that the bins cover; None if it is not limited, or differs from bin to bin of another input
     low: Optional[float] = None
     high: Optional[float] = None
@@ -49,11 +53,16 @@ class Axis:
         return " ".join(ends + ([f"to {self.high:g}"] if self.high is not None else []))
 
 
-def axes_of(node: Any, inputs: Iterable[tuple[str, str, str]]) -> dict[str, Axis]:
-    """The inputs of a correction by name, from its node in the JSON, and the name, type and description of each."""
+def axes_of(
+    node: Any, inputs: Iterable[tuple[str, str, str]], fixed: Optional[Mapping[str, Input]] = None
+) -> dict[str, Axis]:
+    """The inputs of a correction by name, from its node in the JSON, and the name, type and description of each.
+
+    Where inputs are `fixed`, only what the correction has for these values.
+    """
     given = list(inputs)
     found = {name: _Domain() for name, *_ in given}
-    _explore(node, found, frozenset())
+    _explore(node, found, frozenset(), fixed or {})
     return {name: found[name].axis(name, type_, text) for name, type_, text in given}
 
 
@@ -68,8 +77,8 @@ class _Domain:
 
     def axis(self, name: str, type_: str, text: str) -> Axis:
         """The input, in the range that all bins have in common."""
-        choices = () if self.has_default or self.choices is None else tuple(self.choices)
-        return Axis(name, type_, text, choices, _common(self.lows), _common(self.highs))
+        keys = tuple(self.choices or ())
+        return Axis(name, type_, text, () if self.has_default else keys, keys, _common(self.lows), _common(self.highs))
 
 
 def _common(limits: Optional[set[float]]) -> Optional[float]:
@@ -78,7 +87,7 @@ def _common(limits: Optional[set[float]]) -> Optional[float]:
     return None if math.isinf(one) else one
 
 
-def _explore(node: Any, found: Mapping[str, _Domain], changed: frozenset[str]) -> None:
+def _explore(node: Any, found: Mapping[str, _Domain], changed: frozenset[str], fixed: Mapping[str, Input]) -> None:
     """Collect keys and limits from a node and those below it; `changed` are inputs that a transform has replaced."""
     if not isinstance(node, dict):
         return
@@ -88,7 +97,9 @@ def _explore(node: Any, found: Mapping[str, _Domain], changed: frozenset[str]) -
             domain = found[node["input"]]
             domain.choices = {**(domain.choices or {}), **{each["key"]: None for each in node["content"]}}
             domain.has_default |= node.get("default") is not None
-        below = [each["value"] for each in node["content"]] + [node.get("default")]
+        wanted = None if node["input"] in changed else fixed.get(node["input"])
+        below = [each["value"] for each in node["content"] if wanted in (None, each["key"])]
+        below += [node.get("default")] if wanted is None or not below else []
     elif kind in ("binning", "multibinning"):
         names = [node["input"]] if kind == "binning" else node["inputs"]
         all_edges = [node["edges"]] if kind == "binning" else node["edges"]
@@ -104,7 +115,7 @@ def _explore(node: Any, found: Mapping[str, _Domain], changed: frozenset[str]) -
     else:  # formulas and random numbers take anything
         below = []
     for each in below:
-        _explore(each, found, changed)
+        _explore(each, found, changed, fixed)
 
 
 def _ends(edges: Any) -> tuple[float, float]:
@@ -112,9 +123,6 @@ def _ends(edges: Any) -> tuple[float, float]:
         return float(edges["low"]), float(edges["high"])
     return float(edges[0]), float(edges[-1])
 
-
-Input = Union[str, Numbers]  # values of an input of a correction
-_Inputs = Mapping[str, Input]
 
 CLAMPED = ("pt", "p", "met_pt")
 """Inputs for which the last bin also holds for all larger values, as the object groups ask."""
@@ -211,11 +219,15 @@ class Correction:
     @cached_property
     def axes(self) -> dict[str, Axis]:
         """The inputs by name, with what they may be."""
+        return self.axes_at({})
+
+    def axes_at(self, fixed: _Inputs) -> dict[str, Axis]:
+        """The inputs by name, with what they may be where some of them are fixed."""
         given = [(each.name, each.type, each.description or "") for each in self._evaluator.inputs]
         if self.is_compound:
             return {name: Axis(name, type_, text) for name, type_, text in given}
         node = next(each["data"] for each in self.file.content["corrections"] if each["name"] == self.name)
-        return axes_of(node, given)
+        return axes_of(node, given, fixed)
 
     def __call__(self, *values: Input, where: Optional[Mask] = None, **named: Input) -> Numbers:
         """Evaluate it.

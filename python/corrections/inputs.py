@@ -1,0 +1,105 @@
+"""Inputs of corrections from the objects that they are for: files name them eta, JetEta, ScEta, abseta, flavor, genmatch, ..."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Optional, Union
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML.corrections.evaluation import Axis, Correction, Input
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.flat import Flat
+from MLTools.NanoML.rootio.lists import Numbers
+
+Objects = Union[Flat, ak.Array]
+"""Objects of a collection: `events.Muon`, `events.flat("Muon")`, or some of these."""
+
+DISCRIMINANTS = {
+    "deepcsv": "btagDeepB",
+    "deepjet": "btagDeepFlavB",
+    "particlenet": "btagPNetB",
+    "robustparticletransformer": "btagRobustParTAK4B",
+    "upart": "btagUParTAK4B",
+}
+"""The branch of the b-tagging discriminant, by the beginning of the names of its corrections."""
+
+_FIELDS = {
+    "et": "pt", "a": "area", "flavor": "hadronFlavour", "flavour": "hadronFlavour", "dm": "decayMode",
+    "genmatch": "genPartFlav", "gain": "seedGain",
+}  # fmt: skip
+"""Inputs whose branch has another name, by their names in lower case, without the name of the object."""
+
+_OBJECT = re.compile("(jet|ele|electron|photon|muon|tau)(?=(pt|eta|phi|a|abseta)$)")
+_SUPERCLUSTER = re.compile("supercluster|electron|photon", re.IGNORECASE)
+
+
+def inputs_of(
+    correction: Correction, names: Iterable[str], objects: Objects, given: Mapping[str, Input]
+) -> dict[str, Input]:
+    """The inputs of a correction: those `given` by name, all others from the objects.
+
+    Raises
+    ------
+    NanoMLError
+        The objects lack the branch of an input.
+    """
+    return {
+        name: given[name] if name in given else _input(correction, correction.axes[name], objects) for name in names
+    }
+
+
+def integers(values: Numbers) -> Union[NDArray[np.int64], ak.Array]:
+    """Small integers, such as the multiplicities of jets, as such that do not overflow in sums."""
+    return ak.values_astype(values, np.int64) if isinstance(values, ak.Array) else np.asarray(values).astype(np.int64)
+
+
+def field_of(objects: Objects, name: str) -> Optional[Numbers]:
+    """A branch of objects, by its name in any case; None if they lack it."""
+    names = objects.columns if isinstance(objects, Flat) else ak.fields(objects)
+    found = next((each for each in names if each.lower() == name.lower()), None)
+    return None if found is None else objects[found]
+
+
+def needed(correction: Correction, name: str, objects: Objects, field: str) -> Numbers:
+    """A branch of objects for an input of a correction; `NanoMLError` if they lack it."""
+    found = field_of(objects, field)
+    if found is None:
+        raise NanoMLError(
+            f"{correction.file.path}: {correction.name} needs {name}, but these objects have no {field}: add the branch to `branches` "
+            f"of the selection, or give the input by name, as in `.on(objects, {name}=...)`."
+        )
+    return found
+
+
+def _input(correction: Correction, axis: Axis, objects: Objects) -> Numbers:
+    short = _OBJECT.sub("", axis.name.lower())
+    if short in ("eta", "abseta", "sceta", "abssceta"):
+        eta = _eta(correction, axis, objects)
+        return abs(eta) if short.startswith("abs") else eta
+    if short == "p":
+        pt, eta = (needed(correction, axis.name, objects, name) for name in ("pt", "eta"))
+        return pt * np.cosh(eta)
+    if short == "multiplicity":
+        charged, neutral = (needed(correction, axis.name, objects, f"{kind}Multiplicity") for kind in ("ch", "ne"))
+        return integers(charged) + integers(neutral)
+    if short == "discriminant":
+        tagger = (branch for start, branch in DISCRIMINANTS.items() if correction.name.lower().startswith(start))
+        return needed(correction, axis.name, objects, next(tagger, short))
+    return needed(correction, axis.name, objects, _FIELDS.get(short, short))
+
+
+def _eta(correction: Correction, axis: Axis, objects: Objects) -> Numbers:
+    """Pseudorapidity; that of the supercluster for electrons and photons, which the files of EGM ask for."""
+    supercluster = field_of(objects, "superclusterEta")
+    if supercluster is not None:
+        return supercluster
+    difference = field_of(objects, "deltaEtaSC")
+    is_asked = "sc" in axis.name.lower() or _SUPERCLUSTER.search(axis.description)
+    if difference is None and is_asked:
+        return needed(correction, axis.name, objects, "superclusterEta")
+    eta = needed(correction, axis.name, objects, "eta")
+    return eta if difference is None else eta + difference

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import awkward as ak
+import correctionlib
+import numpy as np
+import pytest
+from conftest import DATA, ROOT
+
+from MLTools.NanoML.corrections import Corrections
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection import Events, Flat
+
+POG = DATA / "corrections" / "POG"
+INVENTED = ROOT / "examples" / "corrections"
+V5, V9, V13, V15 = "nano_v5_mc_ttbar_1000", "nano_v9_mc_ul17_dy", "nano_v13_mc_ggh", "nano_v15_mc_ttbar"
+
+
+class Case(NamedTuple):
+    """An entry, objects of a NanoAOD file, and what correctionlib itself gets: branches, DERIVED, or the text itself."""
+
+    file: str
+    name: str
+    fixed: str
+    objects: tuple[str, str]
+    branches: str
+    inputs: str
+
+
+DERIVED: dict[str, Callable[[Mapping[str, Any]], float]] = {
+    "|eta|": lambda row: abs(row["eta"]),
+    "p": lambda row: row["pt"] * np.cosh(row["eta"]),
+    "eta+SC": lambda row: row["eta"] + row["deltaEtaSC"],
+}
+ELECTRON, FLAVOURS, TAU = "pt eta deltaEtaSC", "pt eta hadronFlavour", "pt eta decayMode genPartFlav"
+RERECO = "year: 2022Re-recoBCD"
+CASES = {
+    "muon": Case("MUO/2018_UL/muon_Z", "NUM_TightID_DEN_TrackerMuons", "", (V9, "Muon"), "pt eta", "|eta| pt nominal"),
+    "muon 2022": Case("MUO/2022_Summer22/muon_Z", "NUM_TightID_DEN_TrackerMuons", "", (V15, "Muon"), "pt eta", "eta pt nominal"),
+    "muon, J/psi": Case("MUO/2022_Summer22/muon_JPsi", "NUM_SoftID_DEN_TrackerMuons", "", (V13, "Muon"), "pt eta", "eta pt nominal"),
+    "muon, high pt": Case(
+        "MUO/2018_UL/muon_HighPt", "NUM_GlobalMuons_DEN_TrackerMuonProbes", "", (V5, "Muon"), "pt eta", "eta p nominal"
+    ),
+    "electron": Case(
+        "EGM/2018_UL/electron", "UL-Electron-ID-SF", "year: 2018, WorkingPoint: Tight", (V9, "Electron"), ELECTRON,
+        "2018 sf Tight eta+SC pt",
+    ),
+    "electron, v15": Case(
+        "EGM/2022_Summer22/electron", "Electron-ID-SF", f"{RERECO}, WorkingPoint: Tight", (V15, "Electron"),
+        f"{ELECTRON} superclusterEta", "2022Re-recoBCD sf Tight superclusterEta pt",
+    ),
+    "trigger of electrons": Case(
+        "EGM/2022_Summer22/electronHlt", "Electron-HLT-DataEff", f"{RERECO}, Path: HLT_SF_Ele30_TightID", (V13, "Electron"), ELECTRON,
+        "2022Re-recoBCD nom HLT_SF_Ele30_TightID eta+SC pt",
+    ),
+    "photon": Case(
+        "EGM/2022_Summer22/photon", "Photon-ID-SF", f"{RERECO}, WorkingPoint: Medium", (V13, "Photon"), "pt eta superclusterEta",
+        "2022Re-recoBCD sf Medium superclusterEta pt",
+    ),
+    "photon, veto": Case(
+        "EGM/2022_Summer22/photon", "Photon-PixVeto-SF", f"{RERECO}, WorkingPoint: MVA80", (V15, "Photon"), "superclusterEta r9",
+        "2022Re-recoBCD sf MVA80 superclusterEta r9",
+    ),
+    "tau against jets": Case(
+        "TAU/2018_UL/tau", "DeepTau2017v2p1VSjet", "wp: Tight, wp_VSe: VVLoose, flag: pt", (V5, "Tau"), TAU,
+        "pt decayMode genPartFlav Tight VVLoose default pt_",
+    ),
+    "tau against electrons": Case(
+        "TAU/2018_UL/tau", "DeepTau2017v2p1VSe", "wp: Medium", (V5, "Tau"), TAU, "eta genPartFlav Medium nom"
+    ),
+    "tau against muons": Case("TAU/2018_UL/tau", "DeepTau2017v2p1VSmu", "wp: Tight", (V5, "Tau"), TAU, "eta genPartFlav Tight nom"),
+    "trigger of taus": Case(
+        "TAU/2018_UL/tau", "tau_trigger", "trigtype: ditau, wp: Medium, corrtype: sf", (V5, "Tau"), TAU,
+        "pt decayMode ditau Medium sf nom",
+    ),
+    "b tag, shape": Case(
+        "BTV/2018_UL/btagging", "deepJet_shape", "", (V9, "Jet"), f"{FLAVOURS} btagDeepFlavB",
+        "central hadronFlavour |eta| pt btagDeepFlavB",
+    ),
+    "b tag, shape, 2022": Case(
+        "BTV/2022_Summer22/btagging", "particleNet_shape", "", (V13, "Jet"), f"{FLAVOURS} btagPNetB",
+        "central hadronFlavour |eta| pt btagPNetB",
+    ),
+    "subjets": Case(
+        "BTV/2018_UL/subjet_btagging", "deepCSV_subjet", "working_point: M, method: lt", (V15, "SubJet"), FLAVOURS,
+        "central lt M hadronFlavour |eta| pt",
+    ),
+    "pile-up jets": Case("JME/2018_UL/jmar", "PUJetID_eff", "workingpoint: T", (V9, "Jet"), "pt eta", "eta pt nom T"),
+    "W tag": Case("JME/2018_UL/jmar", "ParticleNet_W_MD", "workingpoint: 1p0", (V15, "FatJet"), "pt eta", "eta pt nom 1p0"),
+}  # fmt: skip
+
+
+def events_of(file: str, collection: str, names: list[str]) -> Events:
+    path = DATA / "real" / f"{file}.root"
+    if not path.is_file() or not POG.is_dir():
+        pytest.skip(
+            f"no NanoAOD file {path} or no corrections in {POG}: name the directory of real files by NANOML_TEST_DATA"
+        )
+    with RootFile(path) as opened:
+        arrays = opened.read([f"{collection}_{name}" for name in names])
+    return Events(arrays, dict.fromkeys(arrays, collection))
+
+
+def entry(case: Case) -> str:
+    return f"{{file: {POG}/{case.file}.json.gz, name: {case.name}, inputs: {{{case.fixed}}}}}"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_inputs_are_those_of_the_objects(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    branches, collection = case.branches.split(), case.objects[1]
+    events = events_of(*case.objects, branches)
+    (tmp_path / "era.yaml").write_text(f"it: {entry(case)}")
+    it = Corrections.read(tmp_path / "era.yaml").it
+    plain = correctionlib.CorrectionSet.from_file(f"{POG}/{case.file}.json.gz")[case.name]
+    flat = events.flat(collection)
+
+    def by_itself(place: int) -> float:
+        row = {name: flat[name][place].item() for name in branches}
+        values = [DERIVED[it](row) if it in DERIVED else row.get(it, it.rstrip("_")) for it in case.inputs.split()]
+        pt = it.correction.axes.get("pt")
+        if pt is not None and pt.high is not None:  # as the object groups ask, the last bin is also for larger values
+            values[it.correction.inputs.index("pt")] = min(row["pt"], pt.high - 1e-6)
+        try:
+            return float(plain.evaluate(*values))
+        except (IndexError, RuntimeError):
+            return float("nan")
+
+    expected = np.array([by_itself(place) for place in range(len(flat.event))])
+    covered = ~np.isnan(expected)
+    assert covered.sum() > 3
+    named = {"systematic": "central"} if "shape" in name else {}
+    found = it.on(flat, where=covered, **named)
+    assert np.allclose(found.nominal, np.where(covered, expected, 1.0), rtol=1e-7)
+    ragged = it.on(getattr(events, collection), where=ak.unflatten(covered, flat.counts), **named)
+    assert ragged.nominal.tolist() == ak.unflatten(found.nominal, flat.counts).tolist()
+    assert set(found.variations) == (set() if "shape" in name else {"up", "down"})
+    assert np.unique(found.nominal[covered]).size > 1
+
+
+def test_sources_take_the_place_of_the_total_uncertainty(tmp_path: Path) -> None:
+    if not POG.is_dir():
+        pytest.skip(f"no correction files in {POG.parent}: name their directory by NANOML_TEST_DATA")
+    btag = f"file: {POG}/BTV/2022_Summer22/btagging.json.gz, name: particleNet_comb, inputs: {{working_point: M}}"
+    tau = f"file: {POG}/TAU/2018_UL/tau.json.gz, name: DeepTau2017v2p1VSjet, inputs: {{wp: Tight, wp_VSe: VVLoose, flag: dm}}"
+    (tmp_path / "era.yaml").write_text(
+        f"btag: {{{btag}, sources: [correlated, uncorrelated]}}\ntau: {{{tau}, sources: [syst_alleras, stat1_dm0]}}"
+    )
+    found = Corrections.read(tmp_path / "era.yaml")
+    factor = found.btag(5, 1.0, 50.0)
+    plain = correctionlib.CorrectionSet.from_file(f"{POG}/BTV/2022_Summer22/btagging.json.gz")["particleNet_comb"]
+    assert factor.nominal == plain.evaluate("central", "M", 5, 1.0, 50.0)
+    assert list(factor.variations) == ["correlated_up", "correlated_down", "uncorrelated_up", "uncorrelated_down"]
+    assert factor["uncorrelated_down"] == plain.evaluate("down_uncorrelated", "M", 5, 1.0, 50.0)
+    taus = Flat(
+        {"pt": np.array([50.0, 60.0]), "decayMode": np.array([0, 1]), "genPartFlav": np.array([5, 2])}, np.array([0, 2])
+    )
+    plain = correctionlib.CorrectionSet.from_file(f"{POG}/TAU/2018_UL/tau.json.gz")["DeepTau2017v2p1VSjet"]
+    factor = found.tau.on(taus)
+    assert factor.nominal.tolist() == [plain.evaluate(50.0, 0, 5, "Tight", "VVLoose", "default", "dm"), 1.0]
+    assert factor["stat1_dm0_up"].tolist() == [
+        plain.evaluate(50.0, 0, 5, "Tight", "VVLoose", "stat1_dm0_up", "dm"),
+        1.0,
+    ]
+    (tmp_path / "bad.yaml").write_text(f"btag: {{{btag}, sources: [correlate]}}")
+    with pytest.raises(
+        ConfigError, match="btag: sources: particleNet_comb does not have all of correlate, up and down"
+    ):
+        Corrections.read(tmp_path / "bad.yaml")
+
+
+def test_a_branch_that_objects_lack_is_an_error() -> None:
+    found = Corrections.read(INVENTED / "2018.yaml")
+    muons = Flat({"pt": np.array([50.0])}, np.array([0, 1]))
+    with pytest.raises(NanoMLError, match="needs eta, but these objects have no eta: add the branch"):
+        found.muon_id.on(muons)
+    assert found.muon_id.on(muons, eta=np.array([1.0])).nominal == found.muon_id(1.0, 50.0).nominal
+
+
+def test_an_electron_does_not_take_the_eta_of_its_track(tmp_path: Path) -> None:
+    if not POG.is_dir():
+        pytest.skip(f"no correction files in {POG.parent}: name their directory by NANOML_TEST_DATA")
+    (tmp_path / "era.yaml").write_text(
+        f"it: {{file: {POG}/EGM/2018_UL/electron.json.gz, name: UL-Electron-ID-SF, inputs: {{year: 2018, WorkingPoint: Tight}}}}"
+    )
+    electrons = Flat({"pt": np.array([50.0]), "eta": np.array([1.0])}, np.array([0, 1]))
+    with pytest.raises(NanoMLError, match="have no superclusterEta"):
+        Corrections.read(tmp_path / "era.yaml").it.on(electrons)
