@@ -123,6 +123,7 @@ def _downloaded(url: str) -> Path:
 
 
 OBJECTS = {
+    "b_tags": "MLTools.NanoML.corrections.b_tags:BTagEntry",
     "jets": "MLTools.NanoML.corrections.entries:JetEntry",
     "electrons": "MLTools.NanoML.corrections.electrons:ElectronEntry",
     "muons": "MLTools.NanoML.corrections.muons:MuonEntry",
