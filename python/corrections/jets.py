@@ -287,9 +287,9 @@ def energy_scale(
     level
         "all", or "L1" for the correction for pile-up alone.
     """
-    known = {"JetA": area, "JetEta": _clipped(eta), "JetPt": raw_pt, "Rho": rho}
+    known = {"JetA": area, "JetEta": clipped(eta), "JetPt": raw_pt, "Rho": rho}
     if phi is not None:
-        known["JetPhi"] = _clipped(phi, _MOST_PHI)
+        known["JetPhi"] = clipped(phi, _MOST_PHI)
     if run is not None:
         known["run"] = run
 
@@ -322,7 +322,7 @@ def energy_uncertainty(jets: JetCorrections, source: str, eta: Numbers, pt: Numb
     eta, pt
         Pseudorapidity and corrected transverse momentum [GeV] of each jet.
     """
-    return jets.uncertainty(source)(JetEta=_clipped(eta), JetPt=pt)
+    return jets.uncertainty(source)(JetEta=clipped(eta), JetPt=pt)
 
 
 def smearing(
@@ -346,7 +346,7 @@ def smearing(
     normal
         A normal number for each jet, of `random_numbers.normal_numbers`.
     """
-    sigma = jets.resolution(JetEta=_clipped(eta), JetPt=pt, Rho=rho)
+    sigma = jets.resolution(JetEta=clipped(eta), JetPt=pt, Rho=rho)
     is_matched = (generated_pt > 0) & (abs(pt - generated_pt) < 3 * sigma * pt)
     choose = ak.where if isinstance(pt, ak.Array) else np.where
     low, high = jets.matched_only
@@ -359,7 +359,7 @@ def smearing(
         made = choose(is_matched, scaled, drawn)
         return choose(made < 0.01, 0.01, made)
 
-    return jets.resolution_ratio(_clipped(eta), pt).map(factor)
+    return jets.resolution_ratio(clipped(eta), pt).map(factor)
 
 
 def is_in_veto_region(correction: VariedCorrection, eta: Numbers, phi: Numbers) -> Numbers:
@@ -372,7 +372,7 @@ def is_in_veto_region(correction: VariedCorrection, eta: Numbers, phi: Numbers) 
     eta, phi
         Direction of each jet.
     """
-    return correction.value(eta=_clipped(eta), phi=_clipped(phi, _MOST_PHI)) != 0
+    return correction.value(eta=clipped(eta), phi=clipped(phi, _MOST_PHI)) != 0
 
 
 def hem_scale(eta: Numbers, phi: Numbers) -> Factor:
@@ -386,7 +386,7 @@ def hem_scale(eta: Numbers, phi: Numbers) -> Factor:
     return Factor(0.0 * lost + 1.0, {"down": 1.0 - lost})
 
 
-def _clipped(values: Numbers, most: float = _MOST_ETA) -> Numbers:
+def clipped(values: Numbers, most: float = _MOST_ETA) -> Numbers:
     """Values from -most to most."""
     if isinstance(values, ak.Array):
         return ak.where(abs(values) > most, np.sign(values) * most, values)
