@@ -109,23 +109,24 @@ def test_a_network(tmp_path: Path) -> None:
 CORRECTION = """
 from click.testing import CliRunner
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.corrections import taus
+from MLTools.NanoML.corrections import boosted_taus
 from MLTools.NanoML.selection import Column, DatasetInfo, Selection
 from MLTools.NanoML.selection.tryout import on_events
 
 class Taus(Selection):
-    branches = ("Tau_pt", "Tau_eta", "Tau_decayMode", "Tau_genPartFlav")
+    branches = tuple(f"boostedTau_{name}" for name in ("pt", "eta", "decayMode", "genPartFlav"))
     columns = {"pt": Column("f4", "pt of the first tau [GeV]")}
 
     def prepare(self, events):
-        return taus.corrected(events, self.dataset.corrections.taus)
+        return boosted_taus.corrected(events, self.dataset.corrections.boosted_taus)
 
     def select(self, events, cutflow):
-        return events, {"pt": events.Tau.pt[:, 0]}
+        return events, {"pt": events.boostedTau.pt[:, 0]}
 
 found = CliRunner().invoke(nanoml, ["corrections", "era.yaml"], catch_exceptions=False)
 assert found.exit_code == 0 and "tau_energy_scale" in found.stdout, found.output
-events = {"Tau_pt": [[40.0], [60.0]], "Tau_eta": [[0.1], [2.0]], "Tau_decayMode": [[0], [10]], "Tau_genPartFlav": [[5], [5]]}
+columns = {"pt": [[40.0], [60.0]], "eta": [[0.1], [2.0]], "decayMode": [[0], [10]], "genPartFlav": [[5], [5]]}
+events = {f"boostedTau_{name}": values for name, values in columns.items()}
 print(on_events(Taus().of_dataset(DatasetInfo(corrections_file="era.yaml")), events).columns["pt"].tolist())
 """
 
@@ -140,7 +141,7 @@ def test_a_correction_of_objects(tmp_path: Path) -> None:
     output = {"name": "scale", "type": "real"}
     scale = {"name": "tau_energy_scale", "version": 1, "inputs": inputs, "output": output, "data": data}
     (tmp_path / "tau.json").write_text(json.dumps({"schema_version": 2, "corrections": [scale]}))
-    (tmp_path / "era.yaml").write_text("taus: {file: tau.json, inputs: {id: DeepTau2017v2p1}}\n")
+    (tmp_path / "era.yaml").write_text("boosted_taus: {file: tau.json, inputs: {id: DeepTau2017v2p1}}\n")
     assert done(CORRECTION, tmp_path, environment) == "[60.0, 30.0]\n"
 
 
