@@ -1,4 +1,4 @@
-"""Electrons: energy scale and resolution.
+"""Electrons, and photons: energy scale and resolution.
 
 `corrected` and `shifted` change events. The functions below them take the columns of `events.flat("Electron")`, one number for
 each electron, or ragged arrays.
@@ -14,6 +14,7 @@ import numpy as np
 from MLTools.NanoML.corrections import random_numbers
 from MLTools.NanoML.corrections.entries import Entry, VariedCorrection
 from MLTools.NanoML.corrections.evaluation import CorrectionFile
+from MLTools.NanoML.corrections.inputs import supercluster_eta
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.flat import Flat
@@ -31,7 +32,7 @@ BRANCHES = (
 RUN2 = ("Electron_dEsigmaUp", "Electron_dEsigmaDown")
 """The branches that `shifted` also reads in simulation of NanoAOD v9, for electronSmearing."""
 
-_SHIFTS = ("electronScale", "electronSmearing")
+_SALTS = {"Electron": random_numbers.ELECTRON, "Photon": random_numbers.PHOTON}
 # what the files call their inputs: the file names of EGM have changed twice
 _INPUTS = {
     "pt": "pt", "et": "pt", "ScEta": "eta", "eta": "eta", "AbsScEta": "abseta", "r9": "r9",
@@ -42,17 +43,28 @@ _CHOOSERS = ("syst", "valtype", "ValType")
 
 @dataclass(frozen=True)
 class ElectronCorrections:
-    """The energy scale and resolution of electrons of one era; None for what the entry does not name."""
+    """The energy scale and resolution of electrons or photons of one era; None for what the entry does not name."""
 
     scale: Optional[VariedCorrection]
     smearing: Optional[VariedCorrection]
     uncertainty: Optional[VariedCorrection]
+    collection: str = "Electron"
 
     @property
     def described(self) -> tuple[str, str, str]:
         """The names of the corrections, what they are for, and their shifts, in words."""
         names = [each.correction.name for each in (self.scale, self.smearing, self.uncertainty) if each is not None]
-        return ", ".join(names), "electrons", "electronScale, electronSmearing"
+        return ", ".join(names), self.kind, ", ".join(self.shifts)
+
+    @property
+    def kind(self) -> str:
+        """What they are, in words."""
+        return f"{self.collection.lower()}s"
+
+    @property
+    def shifts(self) -> tuple[str, str]:
+        """The names of the shifts."""
+        return f"{self.collection.lower()}Scale", f"{self.collection.lower()}Smearing"
 
 
 @dataclass(frozen=True)
@@ -100,17 +112,19 @@ def corrected(events: Events, electrons: ElectronCorrections, is_data: bool) -> 
     if electrons.scale is None:
         return events
 
+    pt = f"{electrons.collection}_pt"
+
     def values(left: Events) -> dict[str, Numbers]:
-        electron = left.flat("Electron")
-        eta, r9 = electron.eta + electron.deltaEtaSC, electron.r9
+        electron = left.flat(electrons.collection)
+        eta, r9 = _eta(left, electrons, electron), electron.r9
         if is_data:
             run = np.asarray(left.run)[electron.event]
             factor = energy_scale(electrons, electron.pt, eta, r9, electron.seedGain, run)
         else:
-            factor = smearing(electrons, electron.pt, eta, r9, _normal(left, electron)).nominal
-        return {"Electron_pt": electron.pt * factor}
+            factor = smearing(electrons, electron.pt, eta, r9, _normal(left, electrons, electron)).nominal
+        return {pt: electron.pt * factor}
 
-    return events.replaced(["Electron_pt"], values)
+    return events.replaced([pt], values)
 
 
 def shifted(events: Events, electrons: ElectronCorrections, name: str, direction: str) -> Events:
@@ -123,7 +137,7 @@ def shifted(events: Events, electrons: ElectronCorrections, name: str, direction
     electrons
         The entry `electrons` of the era.
     name
-        "electronScale" or "electronSmearing".
+        "electronScale" or "electronSmearing", "photonScale" or "photonSmearing".
     direction
         "up" or "down".
 
@@ -132,31 +146,55 @@ def shifted(events: Events, electrons: ElectronCorrections, name: str, direction
     NanoMLError
         There is no such shift, or electrons were not corrected before.
     """
-    if name not in _SHIFTS or direction not in ("up", "down"):
+    kind, collection, pt = electrons.kind, electrons.collection, f"{electrons.collection}_pt"
+    if name not in electrons.shifts or direction not in ("up", "down"):
         raise NanoMLError(
-            f'there is no shift "{name}" {direction} of electrons. There are {", ".join(_SHIFTS)}, up and down.'
+            f'there is no shift "{name}" {direction} of {kind}. There are {", ".join(electrons.shifts)}, up and down.'
         )
-    if electrons.smearing is not None and events.before("Electron_pt") is events:
-        raise NanoMLError(f"the shift {name} is one of electrons that were corrected: call `corrected` in `prepare`.")
+    if electrons.smearing is not None and events.before(pt) is events:
+        raise NanoMLError(f"the shift {name} is one of {kind} that were corrected: call `corrected` in `prepare`.")
 
     def values(left: Events) -> dict[str, Numbers]:
-        electron, before = left.flat("Electron"), left.before("Electron_pt").flat("Electron")
-        eta = electron.eta + electron.deltaEtaSC
-        if name == "electronScale":
+        electron, before = left.flat(collection), left.before(pt).flat(collection)
+        eta = _eta(left, electrons, electron)
+        if name.endswith("Scale"):
             factor = energy_uncertainty(electrons, before.pt, eta, electron.r9, electron.seedGain)[direction]
         elif electrons.smearing is None:  # NanoAOD has by how much the energy [GeV] is larger than under the shift
             larger = electron.dEsigmaUp if direction == "up" else electron.dEsigmaDown
             factor = 1 - larger / (electron.pt * np.cosh(electron.eta))
         else:
-            smeared = smearing(electrons, before.pt, eta, electron.r9, _normal(left, electron))
-            return {"Electron_pt": before.pt * smeared[direction]}
-        return {"Electron_pt": electron.pt * factor}
+            smeared = smearing(electrons, before.pt, eta, electron.r9, _normal(left, electrons, electron))
+            return {pt: before.pt * smeared[direction]}
+        return {pt: electron.pt * factor}
 
-    return events.replaced(["Electron_pt"], values)
+    return events.replaced([pt], values)
 
 
-def _normal(events: Events, electron: Flat) -> Numbers:
-    return random_numbers.of_objects(events, electron, random_numbers.ELECTRON)
+def _normal(events: Events, electrons: ElectronCorrections, electron: Flat) -> Numbers:
+    return random_numbers.of_objects(events, electron, _SALTS[electrons.collection])
+
+
+def _eta(events: Events, electrons: ElectronCorrections, electron: Flat) -> Numbers:
+    """The pseudorapidity of the supercluster."""
+    if electrons.collection == "Photon" and "superclusterEta" not in electron.columns:
+        return eta_from_vertex(events, electron)
+    asked = next(each for each in (electrons.scale, electrons.uncertainty) if each is not None)
+    return supercluster_eta(asked.correction, "eta", electron)
+
+
+def eta_from_vertex(events: Events, photon: Flat) -> Numbers:
+    """The pseudorapidity of the superclusters of photons, where NanoAOD lacks it (before v13).
+
+    The photon is followed from the vertex to the calorimeter, at a radius of 130 cm or, in the endcaps, at |z| = 310 cm. It reads
+    PV_x, PV_y, PV_z, and eta, phi and isScEtaEB of photons.
+    """
+    x, y, z = (np.asarray(events[f"PV_{axis}"])[photon.event] for axis in "xyz")
+    slope, end = np.sinh(photon.eta), np.copysign(310.0, photon.eta)
+    in_barrel = np.asarray(photon.isScEtaEB, bool)
+    along = x * np.cos(photon.phi) + y * np.sin(photon.phi)
+    way = (end - z) / np.where(in_barrel, 1.0, slope)
+    radius = np.hypot(x + way * np.cos(photon.phi), y + way * np.sin(photon.phi))
+    return np.arcsinh(np.where(in_barrel, (z + (130.0 - along) * slope) / 130.0, end / radius))
 
 
 def energy_scale(
@@ -231,7 +269,7 @@ def smearing(electrons: ElectronCorrections, pt: Numbers, eta: Numbers, r9: Numb
 
 def _named(correction: VariedCorrection | None, key: str) -> VariedCorrection:
     if correction is None:
-        raise NanoMLError(f"the entry `electrons` names no {key}: energies in its NanoAOD are corrected already.")
+        raise NanoMLError(f"the entry names no {key}: energies in its NanoAOD are corrected already.")
     return correction
 
 
@@ -243,7 +281,7 @@ def _value(correction: VariedCorrection, keys: tuple[str, ...], **given: Numbers
     chosen = next((key for key in keys if key in choices), keys[0])
     lost = [name for name in inputs if name not in _CHOOSERS and _INPUTS.get(name) not in known]
     if lost:
-        raise NanoMLError(f"{correction.correction.name} of electrons needs {lost[0]}, which is not known here.")
+        raise NanoMLError(f"{correction.correction.name} needs {lost[0]}, which is not known here.")
     return correction.value(**{name: chosen if name in _CHOOSERS else known[_INPUTS[name]] for name in inputs})
 
 

@@ -127,6 +127,7 @@ OBJECTS = {
     "jets": "MLTools.NanoML.corrections.entries:JetEntry",
     "electrons": "MLTools.NanoML.corrections.electrons:ElectronEntry",
     "muons": "MLTools.NanoML.corrections.muons:MuonEntry",
+    "photons": "MLTools.NanoML.corrections.photons:PhotonEntry",
     "taus": "MLTools.NanoML.corrections.taus:TauEntry",
 }
 """The entries of objects, by their names in the YAML file."""

@@ -94,12 +94,18 @@ def _input(correction: Correction, axis: Axis, objects: Objects) -> Numbers:
 
 def _eta(correction: Correction, axis: Axis, objects: Objects) -> Numbers:
     """Pseudorapidity; that of the supercluster for electrons and photons, which the files of EGM ask for."""
-    supercluster = field_of(objects, "superclusterEta")
-    if supercluster is not None:
-        return supercluster
-    difference = field_of(objects, "deltaEtaSC")
     is_asked = "sc" in axis.name.lower() or _SUPERCLUSTER.search(axis.description)
-    if difference is None and is_asked:
-        return needed(correction, axis.name, objects, "superclusterEta")
-    eta = needed(correction, axis.name, objects, "eta")
-    return eta if difference is None else eta + difference
+    has_it = any(field_of(objects, name) is not None for name in ("superclusterEta", "deltaEtaSC"))
+    return (
+        supercluster_eta(correction, axis.name, objects)
+        if is_asked or has_it
+        else needed(correction, axis.name, objects, "eta")
+    )
+
+
+def supercluster_eta(correction: Correction, name: str, objects: Objects) -> Numbers:
+    """The pseudorapidity of the superclusters of electrons or photons, for an input of a correction."""
+    difference = None if field_of(objects, "superclusterEta") is not None else field_of(objects, "deltaEtaSC")
+    if difference is None:
+        return needed(correction, name, objects, "superclusterEta")
+    return needed(correction, name, objects, "eta") + difference

@@ -211,5 +211,5 @@ def test_a_shift_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):
         electrons.shifted(of(made()), corrections, "electronScale", "up")
     alone = Corrections.read(INVENTED / "2018.yaml").electrons
-    with pytest.raises(NanoMLError, match="the entry `electrons` names no smearing"):
+    with pytest.raises(NanoMLError, match="the entry names no smearing"):
         electrons.smearing(alone, *(np.ones(1) for _ in range(4)))
