@@ -125,6 +125,7 @@ def _downloaded(url: str) -> Path:
 OBJECTS = {
     "b_tags": "MLTools.NanoML.corrections.b_tags:BTagEntry",
     "jets": "MLTools.NanoML.corrections.entries:JetEntry",
+    "fat_jets": "MLTools.NanoML.corrections.fat_jets:FatJetEntry",
     "electrons": "MLTools.NanoML.corrections.electrons:ElectronEntry",
     "muons": "MLTools.NanoML.corrections.muons:MuonEntry",
     "photons": "MLTools.NanoML.corrections.photons:PhotonEntry",

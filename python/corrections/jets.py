@@ -250,10 +250,10 @@ def _scaled(
     return events.replaced(("Jet_pt", "Jet_mass"), scaled).replaced(missing, followed)
 
 
-def generated_pt(events: Events, jet: Flat, distance: float = 0.2) -> NDArray[np.float64]:
+def generated_pt(events: Events, jet: Flat, distance: float = 0.2, collection: str = "GenJet") -> NDArray[np.float64]:
     """The transverse momentum [GeV] of the generated jet of each jet; 0 without one within `distance` in eta and phi."""
-    generated = events.flat("GenJet")
-    index = np.asarray(jet.genJetIdx)
+    generated = events.flat(collection)
+    index = np.asarray(jet[f"g{collection[1:]}Idx"])
     is_known = (index >= 0) & (index < generated.counts[jet.event])
     if not is_known.any():
         return np.zeros(len(index))

@@ -10,7 +10,7 @@ from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.rootio.lists import Numbers
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
 
-JET, ELECTRON, MUON, PHOTON, FAT_JET = 0, 11, 13, 22, 8
+JET, ELECTRON, MUON, PHOTON, FAT_JET, SOFT_DROP = 0, 11, 13, 22, 8, 9
 """Salts of kinds of objects."""
 
 

@@ -1,0 +1,138 @@
+"""AK8 jets: energy scale and resolution as of other jets, and the scale and resolution of the soft-drop mass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from MLTools.NanoML.corrections import jets, random_numbers
+from MLTools.NanoML.corrections.entries import JetCorrections, JetEntry
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.events import Events
+from MLTools.NanoML.nanoaod.weights import Factor
+from MLTools.NanoML.rootio.lists import Numbers
+from MLTools.NanoML.schema.settings import setting
+
+__all__ = ["BRANCHES", "SIMULATED", "corrected", "shifted"]
+
+BRANCHES = (
+    *(f"FatJet_{name}" for name in ("pt", "eta", "phi", "mass", "msoftdrop", "rawFactor", "area")),
+    *("fixedGridRhoFastjetAll", "run", "luminosityBlock", "event"),
+)
+"""The branches that `corrected` and `shifted` read."""
+SIMULATED = ("FatJet_genJetAK8Idx", "GenJetAK8_pt", "GenJetAK8_eta", "GenJetAK8_phi")
+"""The branches that they also read in simulation."""
+
+_PT, _MASS, _SOFT_DROP = _CORRECTED = ("FatJet_pt", "FatJet_mass", "FatJet_msoftdrop")
+_EXAMPLE = {"nominal": 1.0, "up": 1.01, "down": 0.99}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Data over simulation."""
+
+    nominal: float = setting(1.0, "The ratio.", exclusiveMinimum=0)
+    up: float = setting(1.0, "Up by its uncertainty.", exclusiveMinimum=0)
+    down: float = setting(1.0, "Down by its uncertainty.", exclusiveMinimum=0)
+
+    @property
+    def factor(self) -> Factor:
+        """The ratio as a factor."""
+        return Factor(self.nominal, {"up": self.up, "down": self.down})
+
+
+@dataclass(frozen=True)
+class FatJetEntry(JetEntry):
+    """The energy scale and resolution of AK8 jets, and those of their soft-drop mass, for which JME gives numbers."""
+
+    mass_scale: Ratio = setting(Ratio, "Soft-drop mass in data over simulation.", examples=[_EXAMPLE])
+    mass_resolution: Ratio = setting(Ratio, "The same for the resolution of the soft-drop mass.", examples=[_EXAMPLE])
+    mass_width: float = setting(0.1, "Relative resolution of the soft-drop mass in simulation.", exclusiveMinimum=0)
+
+
+def corrected(events: Events, fat_jets: JetCorrections, is_data: bool) -> Events:
+    """The events with AK8 jets corrected anew, and smeared in simulation: FatJet_pt and FatJet_mass.
+
+    FatJet_msoftdrop, which has the corrections of its subjets in the file, gets the mass scale and resolution of simulation only. The
+    missing momentum stays. The parameters are those of `jets.corrected`, the entry is `fat_jets`.
+    """
+
+    def values(left: Events) -> dict[str, Numbers]:
+        jet, scale = left.flat("FatJet"), _raw_scale(left, fat_jets, is_data)
+        if is_data:
+            return {_PT: jet.pt * scale, _MASS: jet.mass * scale, _SOFT_DROP: jet.msoftdrop}
+        total = scale * _smearing(left, fat_jets, scale).nominal
+        mass = _entry(fat_jets).mass_scale.nominal * _mass_smearing(left, fat_jets).nominal
+        return {_PT: jet.pt * total, _MASS: jet.mass * total, _SOFT_DROP: jet.msoftdrop * mass}
+
+    return events.replaced(_CORRECTED, values)
+
+
+def shifted(events: Events, fat_jets: JetCorrections, name: str, direction: str) -> Events:
+    """The events, which `corrected` has corrected, under a shift of AK8 jets.
+
+    "jes", "jesFlavorQCD" and "jer" have the names of the shifts of AK4 jets, so that both can move together; "jms" and "jmr" are scale and
+    resolution of the soft-drop mass. The other parameters are those of `jets.shifted`.
+
+    Raises
+    ------
+    NanoMLError
+        There is no such shift, or jets were not corrected before.
+    """
+    if direction not in ("up", "down") or not (name in ("jer", "jms", "jmr") or name.startswith("jes")):
+        raise NanoMLError(
+            f'there is no shift "{name}" {direction} of AK8 jets. There are jes, jesSOURCE, jer, jms and jmr, up and down.'
+        )
+    if events.before(_PT) is events:
+        raise NanoMLError(f"the shift {name} is one of AK8 jets that were corrected: call `corrected` in `prepare`.")
+
+    def values(left: Events) -> dict[str, Numbers]:
+        jet, before = left.flat("FatJet"), left.before(_PT)
+        if name == "jer":
+            change = _smearing(before, fat_jets, _raw_scale(before, fat_jets, False))
+        elif name == "jms":
+            change = _entry(fat_jets).mass_scale.factor
+        elif name == "jmr":
+            change = _mass_smearing(before, fat_jets)
+        else:
+            error = jets.energy_uncertainty(fat_jets, name[3:] or "Total", jet.eta, jet.pt)
+            change = Factor(1.0, {"up": 1 + error, "down": 1 - error})
+        by = change[direction] / change.nominal
+        whole = 1.0 if name in ("jms", "jmr") else by
+        return {_PT: jet.pt * whole, _MASS: jet.mass * whole, _SOFT_DROP: jet.msoftdrop * by}
+
+    return events.replaced(_CORRECTED, values)
+
+
+def _raw_scale(events: Events, fat_jets: JetCorrections, is_data: bool) -> Numbers:
+    """The factor for the file's momenta, to have all levels of the energy correction of the era."""
+    jet = events.flat("FatJet")
+    raw, rho = 1 - jet.rawFactor, np.asarray(events.fixedGridRhoFastjetAll)[jet.event]
+    run = np.asarray(events.run)[jet.event] if is_data else None
+    return raw * jets.energy_scale(fat_jets, jet.pt * raw, jet.eta, jet.area, rho, run, jet.phi)
+
+
+def _smearing(events: Events, fat_jets: JetCorrections, scale: Numbers) -> Factor:
+    jet = events.flat("FatJet")
+    if fat_jets.entry.jer is None:
+        return Factor(np.ones(len(jet.event)))
+    normal = random_numbers.of_objects(events, jet, random_numbers.FAT_JET)
+    rho = np.asarray(events.fixedGridRhoFastjetAll)[jet.event]
+    truth = jets.generated_pt(events, jet, 0.4, "GenJetAK8")
+    return jets.smearing(fat_jets, jet.pt * scale, jet.eta, rho, truth, normal)
+
+
+def _mass_smearing(events: Events, fat_jets: JetCorrections) -> Factor:
+    """The factor for the soft-drop mass, for the resolution of data: 1 + N sigma sqrt(max(ratio^2 - 1, 0))."""
+    normal = random_numbers.of_objects(events, events.flat("FatJet"), random_numbers.SOFT_DROP)
+    entry = _entry(fat_jets)
+    return entry.mass_resolution.factor.map(
+        lambda ratio: 1 + normal * entry.mass_width * np.sqrt(max(ratio**2 - 1, 0.0))
+    )
+
+
+def _entry(fat_jets: JetCorrections) -> FatJetEntry:
+    if not isinstance(fat_jets.entry, FatJetEntry):
+        raise NanoMLError(f"{fat_jets.place}: is not the entry `fat_jets`, which AK8 jets need.")
+    return fat_jets.entry

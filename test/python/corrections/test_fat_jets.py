@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import correctionlib
+import numpy as np
+import pytest
+from conftest import DATA
+
+from MLTools.NanoML.corrections import Corrections, fat_jets
+from MLTools.NanoML.corrections.entries import JetCorrections
+from MLTools.NanoML.corrections.random_numbers import FAT_JET, SOFT_DROP, normal_numbers
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.rootio import versions
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection import Events
+
+JME = DATA / "corrections" / "POG" / "JME"
+MASS = "mass_scale: {nominal: 0.98, up: 0.99, down: 0.97}, mass_resolution: {nominal: 1.1, up: 1.2, down: 0.9}, mass_width: 0.12"
+ERAS = {
+    "2018": "file: {}/2018_UL/fatJet_jerc.json.gz, algorithm: AK8PFPuppi, jer: Summer19UL18_JRV2_MC, "
+    "jec: {{simulation: Summer19UL18_V5_MC, data: {{1-999999: Summer19UL18_RunA_V5_DATA}}}}",
+    "2022": "file: {}/2022_Summer22/fatJet_jerc.json.gz, algorithm: AK8PFPuppi, jer: Summer22_22Sep2023_JRV1_MC, "
+    "jec: {{simulation: Summer22_22Sep2023_V2_MC, data: {{1-999999: Summer22_22Sep2023_RunCD_V2_DATA}}}}",
+}
+
+
+def read(folder: Path, text: str) -> JetCorrections:
+    (folder / "era.yaml").write_text(f"fat_jets: {{{text}}}")
+    found: JetCorrections = Corrections.read(folder / "era.yaml").fat_jets
+    return found
+
+
+def entry(folder: Path, era: str) -> JetCorrections:
+    if not JME.is_dir():
+        pytest.skip(f"no correction files in {JME}: name the directory of real files by NANOML_TEST_DATA")
+    return read(folder, f"{ERAS[era].format(JME)}, {MASS}")
+
+
+def events_of(path: Path, is_data: bool) -> Events:
+    names = [*fat_jets.BRANCHES, *(() if is_data else fat_jets.SIMULATED)]
+    with RootFile(path) as opened:
+        found = {name: versions.resolve(name, list(opened.branches)) for name in names}
+        read = opened.read([actual for actual in found.values() if actual is not None])
+    arrays = {name: read[actual] for name, actual in found.items() if actual is not None}
+    return Events(arrays, {name: name.split("_")[0] for name in arrays if name.startswith(("FatJet_", "GenJetAK8_"))})
+
+
+class OneByOne:
+    """AK8 jets one after the other, by correctionlib itself."""
+
+    def __init__(self, corrections: JetCorrections, events: Events) -> None:
+        self.whole = correctionlib.CorrectionSet.from_file(str(corrections.file.path))
+        self.entry, self.events, self.jets = corrections.entry, events, events.flat("FatJet")
+
+    def _identified(self, place: int, salt: int) -> float:
+        row = self.jets.event[place]
+        numbers = [np.array([int(np.asarray(self.events[name])[row])]) for name in ("run", "luminosityBlock", "event")]
+        return float(normal_numbers(*numbers, np.array([self.jets.place[place]]), salt)[0])
+
+    def pt(self, place: int, campaign: str, key: str = "", source: float = 0.0) -> float:
+        """With all levels; smeared, if there is a key of the resolution."""
+        jet, jer = self.jets, self.entry.jer
+        eta, row = max(-5.19, min(5.19, float(jet.eta[place]))), jet.event[place]
+        raw, rho = (
+            float(jet.pt[place] * (1 - jet.rawFactor[place])),
+            float(np.asarray(self.events.fixedGridRhoFastjetAll)[row]),
+        )
+        levels = self.whole.compound[f"{campaign}_L1L2L3Res_AK8PFPuppi"]
+        known = {"JetA": float(jet.area[place]), "JetEta": eta, "JetPt": raw, "Rho": rho}
+        pt = raw * levels.evaluate(*(known[it.name] for it in levels.inputs))
+        if key:
+            sigma = self.whole[f"{jer}_PtResolution_AK8PFPuppi"].evaluate(eta, pt, rho)
+            ratios = self.whole[f"{jer}_ScaleFactor_AK8PFPuppi"]
+            ratio = ratios.evaluate(*({"JetEta": eta, "JetPt": pt, "systematic": key}[it.name] for it in ratios.inputs))
+            drawn = 1 + self._identified(place, FAT_JET) * sigma * np.sqrt(max(ratio**2 - 1, 0))
+            truth = self._truth(place)
+            matched = truth > 0 and abs(pt - truth) < 3 * sigma * pt
+            pt *= max(0.01, 1 + (ratio - 1) * (pt - truth) / pt if matched else drawn)
+        if source:
+            pt *= 1 + source * self.whole[f"{campaign}_FlavorQCD_AK8PFPuppi"].evaluate(eta, pt)
+        return float(pt)
+
+    def _truth(self, place: int) -> float:
+        jet, row = self.jets, self.jets.event[place]
+        index, near = int(jet.genJetAK8Idx[place]), self.events.GenJetAK8
+        if not 0 <= index < len(near.pt[row]):
+            return 0.0
+        across = np.angle(np.exp(1j * (jet.phi[place] - near.phi[row][index])))
+        distance = np.hypot(jet.eta[place] - near.eta[row][index], across)
+        return float(near.pt[row][index]) if distance < 0.4 else 0.0
+
+    def soft_drop(self, place: int, scale: float, ratio: float) -> float:
+        width = 0.12 * np.sqrt(max(ratio**2 - 1, 0))
+        return float(self.jets.msoftdrop[place] * scale * (1 + width * self._identified(place, SOFT_DROP)))
+
+
+@pytest.mark.parametrize(
+    ("era", "file"),
+    [
+        ("2018", "nano_v15_mc_ttbar"),
+        ("2018", "nano_v13_mc_ggh"),
+        ("2022", "nano_v13_mc_ggh"),
+        ("2022", "nano_v15_mc_ttbar"),
+    ],
+)
+def test_jets_are_those_of_one_after_the_other_under_every_shift(
+    era: str, file: str, tmp_path: Path, real_files: dict[str, Path]
+) -> None:
+    corrections, events = entry(tmp_path, era), events_of(real_files[file], is_data=False)
+    one, campaign = OneByOne(corrections, events), corrections.entry.jec.simulation
+    places = range(len(one.jets.event))
+    nominal = fat_jets.corrected(events, corrections, is_data=False)
+    pt = np.array([one.pt(place, campaign, "nom") for place in places])
+    mass = np.array([one.soft_drop(place, 0.98, 1.1) for place in places])
+    assert len(pt) > (10 if "v15" in file else 1)
+    expected: dict[str, tuple[Any, Any]] = {"": (pt, mass)}
+    for way, sign in (("up", 1), ("down", -1)):
+        smeared = np.array([one.pt(place, campaign, way) for place in places])
+        scaled = np.array([one.pt(place, campaign, "nom", sign) for place in places])
+        expected[f"jer {way}"] = smeared, mass * smeared / pt
+        expected[f"jesFlavorQCD {way}"] = scaled, mass * scaled / pt
+        expected[f"jms {way}"] = pt, mass * (0.98 + 0.01 * sign) / 0.98
+        expected[f"jmr {way}"] = (
+            pt,
+            np.array([one.soft_drop(place, 0.98, 1.2 if sign > 0 else 0.9) for place in places]),
+        )
+    for name, (of_pt, of_mass) in expected.items():
+        found = (fat_jets.shifted(nominal, corrections, *name.split()) if name else nominal).flat("FatJet")
+        assert np.allclose(found.pt, of_pt, rtol=1e-7), name
+        assert np.allclose(found.mass, one.jets.mass * of_pt / one.jets.pt, rtol=1e-7), name
+        assert np.allclose(found.msoftdrop, of_mass, rtol=1e-7), name
+
+
+def test_data_are_not_smeared(tmp_path: Path, real_files: dict[str, Path]) -> None:
+    corrections = entry(tmp_path, "2022")
+    events = events_of(real_files["nano_v13_data_egamma2022E_run359571"], is_data=True)
+    one, found = OneByOne(corrections, events), fat_jets.corrected(events, corrections, is_data=True).flat("FatJet")
+    expected = [one.pt(place, "Summer22_22Sep2023_RunCD_V2_DATA") for place in range(len(one.jets.event))]
+    assert len(expected) > 3
+    assert np.allclose(found.pt, expected, rtol=1e-7)
+    assert found.msoftdrop.tolist() == one.jets.msoftdrop.tolist()
+
+
+def test_a_shift_that_cannot_be_is_an_error(tmp_path: Path, real_files: dict[str, Path]) -> None:
+    corrections, events = entry(tmp_path, "2022"), events_of(real_files["nano_v13_mc_ggh"], is_data=False)
+    with pytest.raises(NanoMLError, match='no shift "jmz" up of AK8 jets. There are jes, jesSOURCE, jer, jms and jmr'):
+        fat_jets.shifted(events, corrections, "jmz", "up")
+    with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):
+        fat_jets.shifted(events, corrections, "jms", "up")
+    with pytest.raises(ConfigError, match="mass_scale"):
+        read(tmp_path, f"{ERAS['2022'].format(JME)}, mass_scale: {{nominal: -1}}")
