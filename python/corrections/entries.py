@@ -135,8 +135,9 @@ class VariedCorrection:
             }
             if all(found.values()) and (nominal or not axis.choices):
                 return name, {"nominal": nominal or "nominal", **found}  # a default stands for any text
+        lost = [each for each in sources if not all(set(_of_source(each, way)) & keys for way in UP_DOWN)]
         raise ConfigError(
-            f"{place}: sources: {self.correction.name} does not have all of {', '.join(sources)}, up and down. "
+            f"{place}: sources: {self.correction.name} does not have {', '.join(lost)}, up and down. "
             f"It has: {', '.join(sorted(keys)) or 'no variations'}."
         )
 
@@ -198,7 +199,8 @@ def variations_of(
 
 def _of_source(source: str, way: str) -> tuple[str, ...]:
     """How the object groups call one direction of a source."""
-    return f"{source}_{way}", f"{way}_{source}", f"{source}{way}"
+    ways = (way, "dn") if way == "down" else (way,)
+    return tuple(key for each in ways for key in (f"{source}_{each}", f"{each}_{source}", f"{source}{each}"))
 
 
 @dataclass(frozen=True)

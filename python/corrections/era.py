@@ -127,6 +127,7 @@ OBJECTS = {
     "jets": "MLTools.NanoML.corrections.entries:JetEntry",
     "fat_jets": "MLTools.NanoML.corrections.fat_jets:FatJetEntry",
     "electrons": "MLTools.NanoML.corrections.electrons:ElectronEntry",
+    "met_xy": "MLTools.NanoML.corrections.xy:XYEntry",
     "muons": "MLTools.NanoML.corrections.muons:MuonEntry",
     "photons": "MLTools.NanoML.corrections.photons:PhotonEntry",
     "taus": "MLTools.NanoML.corrections.taus:TauEntry",

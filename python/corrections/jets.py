@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from MLTools.NanoML.corrections import random_numbers
 from MLTools.NanoML.corrections.entries import JetCorrections, VariedCorrection
 from MLTools.NanoML.corrections.evaluation import Correction
-from MLTools.NanoML.corrections.missing_momentum import Type1Jets, components, polar, unclustered, unclustered_branches
+from MLTools.NanoML.corrections.missing_momentum import (
+    Type1Jets,
+    as_read,
+    components,
+    polar,
+    unclustered,
+    unclustered_branches,
+)
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.flat import Flat
@@ -215,9 +222,7 @@ _TYPE1 = (*_JET[1:], *_SOFT)  # but for Jet_pt, of which that in the file is tak
 
 
 def _type1_of(events: Events, jets: JetCorrections, is_data: bool) -> _Type1:
-    read = events
-    while read.before("Jet_pt") is not read:
-        read = read.before("Jet_pt")
+    read = as_read(events, "Jet_pt")
     jet, soft, raw = read.flat("Jet"), read.flat(_LOW), f"Raw{jets.entry.missing_momentum}"
     made = []
     for each, raw_pt, em in (

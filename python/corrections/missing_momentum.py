@@ -150,10 +150,17 @@ def unclustered(events: Events, direction: str, missing: str) -> tuple[NDArray[n
         change = (x + 1j * y) * (1 if direction == "up" else -1)
     else:
         pt, phi = names[:2] if direction == "up" else names[2:]
-        before = events.before(f"{missing}_pt")
+        before = as_read(events, f"{missing}_pt")
         change = _vector(events[pt], events[phi]) - _vector(before[f"{missing}_pt"], before[f"{missing}_phi"])
     made: NDArray[np.complex128] = here + change
     return np.abs(made), np.angle(made)
+
+
+def as_read(events: Events, name: str) -> Events:
+    """The events before anything replaced a branch: with its values in the file."""
+    while events.before(name) is not events:
+        events = events.before(name)
+    return events
 
 
 def _vector(pt: Numbers, phi: Numbers) -> NDArray[np.complex128]:
