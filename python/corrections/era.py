@@ -130,6 +130,7 @@ OBJECTS = {
     "met_xy": "MLTools.NanoML.corrections.xy:XYEntry",
     "muons": "MLTools.NanoML.corrections.muons:MuonEntry",
     "photons": "MLTools.NanoML.corrections.photons:PhotonEntry",
+    "rochester": "MLTools.NanoML.corrections.rochester:RochesterEntry",
     "taus": "MLTools.NanoML.corrections.taus:TauEntry",
 }
 """The entries of objects, by their names in the YAML file."""
@@ -179,9 +180,10 @@ class Corrections:
         entries: dict[str, object] = {}
         opened: dict[str, CorrectionFile] = {}
         for key, data in checked(document, schema).items():
-            entry = build(kinds.get(key, Entry), data)
+            kind = kinds.get(key, Entry)
+            entry = build(kind, data)
             place = f"{document.where(key)}: {key}"
-            file = _open(find_file(entry.file, Path(path).parent, place))
+            file = _open(getattr(kind, "opens", CorrectionFile), find_file(entry.file, Path(path).parent, place))
             opened[entry.file] = file
             try:
                 entries[key] = entry.found_in(file, place)
@@ -238,5 +240,5 @@ def read_once(path: str) -> Corrections:
 
 
 @functools.lru_cache(maxsize=32)
-def _open(path: Path) -> CorrectionFile:
-    return CorrectionFile(path)
+def _open(kind: type[CorrectionFile], path: Path) -> CorrectionFile:
+    return kind(path)

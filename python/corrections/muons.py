@@ -144,7 +144,7 @@ def _scaled(events: Events, muons: MuonCorrections, is_data: bool) -> _Numbers:
 def _smeared(events: Events, muons: MuonCorrections, pt: _Numbers) -> Factor:
     """The transverse momenta smeared: nominal, and with another width; `pt` has the scale corrected."""
     muon = events.flat("Muon")
-    uniform = _below(random_numbers.of_objects(events, muon, random_numbers.MUON))
+    uniform = below(random_numbers.of_objects(events, muon, random_numbers.MUON))
     drawn = crystal_ball(muons, muon.eta, muon.nTrackerLayers, uniform)
 
     def smeared(sigma: Numbers) -> Numbers:
@@ -233,20 +233,26 @@ def crystal_ball(muons: MuonCorrections, eta: Numbers, layers: Numbers, uniform:
     """
     place = {"abseta": abs(eta), "nTrackerLayers": layers}
     mean, sigma, power, edge = (muons.value("cb_params", **place, parameter=number) for number in range(4))
+    return two_tails(mean, sigma, power, edge, uniform)
+
+
+def two_tails(mean: Numbers, sigma: Numbers, power: Numbers, edge: Numbers, uniform: Numbers) -> _Numbers:
+    """Numbers from Gaussians with two tails that fall as a power from `edge` sigmas on; 0 where there is no such distribution."""
     is_known = (power > 1) & (edge > 0) & (sigma > 0)
     power, edge = np.where(is_known, power, 2.0), np.where(is_known, edge, 1.0)
     # in units of the Gaussian, up to a common factor: a tail from `edge` on, and the middle
     tail = power / edge / (power - 1) * np.exp(-(edge**2) / 2)
-    middle = np.sqrt(2 * np.pi) * (1 - 2 * _below(-edge))
+    middle = np.sqrt(2 * np.pi) * (1 - 2 * below(-edge))
     share = np.asarray(uniform) * (middle + 2 * tail)
     from_end = np.minimum(share, middle + 2 * tail - share)
     is_tail = from_end < tail
-    far = power / edge * (tail / np.where(is_tail, from_end, tail)) ** (1 / (power - 1)) - power / edge + edge
-    inside = _quantile(np.where(is_tail, 0.5, _below(-edge) + (share - tail) / np.sqrt(2 * np.pi)))
+    beyond = np.divide(tail, from_end, out=np.ones_like(share), where=is_tail)
+    far = power / edge * beyond ** (1 / (power - 1)) - power / edge + edge
+    inside = _quantile(np.where(is_tail, 0.5, below(-edge) + (share - tail) / np.sqrt(2 * np.pi)))
     units = np.where(is_tail, np.where(share < tail, -far, far), inside)
     return np.asarray(np.where(is_known, mean + sigma * units, 0.0))
 
 
 _normal = NormalDist()
-_below = np.vectorize(_normal.cdf, otypes=[np.float64])  # numpy has neither, and CMSSW's scipy is not everywhere
+below = np.vectorize(_normal.cdf, otypes=[np.float64])  # numpy has neither, and CMSSW's scipy is not everywhere
 _quantile = np.vectorize(_normal.inv_cdf, otypes=[np.float64])

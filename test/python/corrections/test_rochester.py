@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pytest
+
+from MLTools.NanoML.corrections import Corrections, rochester
+from MLTools.NanoML.corrections.random_numbers import MUON, normal_numbers
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection import Events
+
+ETA, ABS_ETA, PHI, LAYERS, LEAST = (-2.4, 0.0, 1.2, 2.4), (0.0, 1.0, 2.4), 4, 3, 6
+COUNTS = (1, 3, 1)
+
+
+def write(path: Path) -> dict[tuple[int, int], dict[Any, list[float]]]:
+    """A file in the authors' layout with invented numbers; and the numbers, by set and member, tag and indices."""
+    random = np.random.default_rng(7)
+    ranges = [(0.01, 0.02), (1e-5, 1e-4), (1e-6, 1e-5), (0.9, 1.1), (1.2, 2.0), (3.0, 8.0)]
+    lines = [f"NSET {len(COUNTS)}", f"NMEM {' '.join(map(str, COUNTS))}", "TVAR 0 1 2", f"CPHI {PHI}"]
+    lines += [f"CETA {len(ETA) - 1} {' '.join(map(str, ETA))}", f"RMIN {LEAST}", f"RTRK {LAYERS}"]
+    lines += [f"RETA {len(ABS_ETA) - 1} {' '.join(map(str, ABS_ETA))}"]
+    made: dict[tuple[int, int], dict[Any, list[float]]] = {}
+    for key in ((number, each) for number, count in enumerate(COUNTS) for each in range(count)):
+        rows: dict[Any, list[float]] = {}
+        for kind in (0, 1):
+            rows["F", kind] = random.uniform(1.0, 1.1, len(ABS_ETA) - 1).tolist()
+            for quantity, size in ((0, 0.1), (1, 0.005)):
+                for row in range(len(ETA) - 1):
+                    rows["C", kind, quantity, row] = random.normal(0, size, PHI).tolist()
+        rows["F", 1][0] = 0.9  # data are better there: nothing is smeared
+        for quantity, (low, high) in enumerate(ranges):
+            for row in range(len(ABS_ETA) - 1):
+                rows["R", quantity, row] = random.uniform(low, high, LAYERS).tolist()
+        lines += [
+            f"{key[0]} {key[1]} {' '.join(map(str, at))} {' '.join(map(repr, values))}" for at, values in rows.items()
+        ]
+        made[key] = rows
+    path.write_text("\n".join(lines) + "\n")
+    return made
+
+
+def quantile(sigma: float, edge: float, power: float, share: float) -> float:
+    """Of a Gaussian with two tails, by halving."""
+    normal, tail = NormalDist(), power / edge / (power - 1) * math.exp(-(edge**2) / 2)
+    middle = math.sqrt(2 * math.pi) * (2 * normal.cdf(edge) - 1)
+
+    def below(x: float) -> float:
+        if x > 0:
+            return middle + 2 * tail - below(-x)
+        if x < -edge:
+            return tail * (power / edge / (power / edge - edge - x)) ** (power - 1)
+        return tail + math.sqrt(2 * math.pi) * (normal.cdf(x) - normal.cdf(-edge))
+
+    low, high = -1000.0, 1000.0
+    for _ in range(100):
+        at = (low + high) / 2
+        low, high = (at, high) if below(at) < share * (middle + 2 * tail) else (low, at)
+    return sigma * low
+
+
+def place(edges: tuple[float, ...], value: float) -> int:
+    return next((row for row in range(len(edges) - 2) if value < edges[row + 1]), len(edges) - 2)
+
+
+def one(
+    rows: Mapping[Any, list[float]], muon: Mapping[str, float], is_data: bool, truth: float, uniform: float
+) -> float:
+    """The factor for one muon."""
+    row, column = place(ETA, muon["eta"]), min(max(int((muon["phi"] + 3.14159) / (2 * 3.14159 / PHI)), 0), PHI - 1)
+    m, a = (rows["C", int(is_data), quantity, row][column] / 100 for quantity in (0, 1))
+    scale = 1 / (1 + m + muon["charge"] * a * muon["pt"])
+    if is_data:
+        return scale
+    row, pt = place(ABS_ETA, abs(muon["eta"])), scale * muon["pt"]
+    simulation, data = rows["F", 0][row], rows["F", 1][row]
+    if truth > 0:
+        x = truth / pt
+        return scale * x / (1 + (x - 1) * data / simulation)
+    layer = min(max(int(muon["nTrackerLayers"]) - LEAST, 0), LAYERS - 1)
+    first, second, third, sigma, edge, power = (rows["R", quantity, row][layer] for quantity in range(6))
+    width = first + second * (pt - 45) + third / 100 * (pt - 45) ** 2
+    wider = math.sqrt(max(data**2 - simulation**2, 0))
+    return scale / (1 + wider * width * quantile(sigma, edge, power, uniform))
+
+
+def events_of(path: Path, is_data: bool) -> Events:
+    with RootFile(path) as opened:
+        arrays = opened.read([*rochester.BRANCHES, *(() if is_data else rochester.SIMULATED)])
+    return Events(arrays, {name: name.split("_")[0] for name in arrays if name.startswith(("Muon_", "GenPart_"))})
+
+
+def read(folder: Path) -> rochester.RochesterCorrections:
+    (folder / "era.yaml").write_text("rochester: {file: RoccoR.txt}")
+    found: rochester.RochesterCorrections = Corrections.read(folder / "era.yaml").rochester
+    return found
+
+
+@pytest.mark.parametrize(
+    "file", ["nano_v5_mc_ttbar_1000", "nano_v9_mc_ul17_dy", "nano_v6_data_dimuon_run315267", "nano_v15_mc_ttbar"]
+)
+def test_muons_are_those_of_one_after_the_other(file: str, tmp_path: Path, real_files: dict[str, Path]) -> None:
+    made, is_data = write(tmp_path / "RoccoR.txt"), "_data_" in file
+    entry, events = read(tmp_path), events_of(real_files[file], is_data)
+    nominal, muon = rochester.corrected(events, entry, is_data), events.flat("Muon")
+    found = nominal.flat("Muon").pt
+    up = found if is_data else rochester.shifted(nominal, entry, "muonScale", "up").flat("Muon").pt
+    drawn = 0
+    for at in range(len(muon.event)):
+        row = muon.event[at]
+        each = {name: float(muon[name][at]) for name in ("pt", "eta", "phi", "charge", "nTrackerLayers")}
+        truth = 0.0
+        if not is_data and muon.genPartIdx[at] >= 0:
+            truth = float(events.GenPart.pt[row][int(muon.genPartIdx[at])])
+        numbers = [np.array([int(np.asarray(events[name])[row])]) for name in ("run", "luminosityBlock", "event")]
+        uniform = NormalDist().cdf(float(normal_numbers(*numbers, np.array([muon.place[at]]), MUON)[0]))
+        factor = one(made[0, 0], each, is_data, truth, uniform) if each["pt"] < 200 else 1.0
+        assert found[at] == pytest.approx(each["pt"] * factor, rel=1e-7)
+        drawn += truth == 0
+        if not is_data and each["pt"] < 200:
+            others = [
+                (one(rows, each, False, truth, uniform) - factor) ** 2 / COUNTS[key[0]] for key, rows in made.items()
+            ]
+            assert up[at] == pytest.approx(each["pt"] * (factor + math.sqrt(sum(others))), rel=1e-7)
+    assert len(found) > 5
+    assert drawn > 0
+
+
+def test_the_authors_files_are_read() -> None:
+    folder = Path(os.environ.get("NANOAODTOOLS", "")) / "python" / "postprocessing" / "data" / "roccor.Run2.v3"
+    if not (folder / "RoccoR2018.txt").is_file():
+        pytest.skip("needs a clone of nanoAOD-tools: name its directory by NANOAODTOOLS")
+    file = rochester.Rochester(folder / "RoccoR2018.txt")
+    assert file.counts == [1, 100, 1, 1, 1, 1]
+    muon = rochester.Flat(
+        {"pt": np.array([45.0]), "eta": np.array([0.5]), "phi": np.array([1.0]), "charge": np.array([1])},
+        np.array([0, 1]),
+    )
+    assert abs(file.factor(muon, True, np.zeros(1), np.zeros(1)) - 1)[0] < 0.01
+
+
+def test_what_cannot_be_is_an_error(tmp_path: Path, real_files: dict[str, Path]) -> None:
+    write(tmp_path / "RoccoR.txt")
+    entry, events = read(tmp_path), events_of(real_files["nano_v9_mc_ul17_dy"], False)
+    with pytest.raises(NanoMLError, match='no shift "muonSmearing" up of muons. There is muonScale'):
+        rochester.shifted(events, entry, "muonSmearing", "up")
+    with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):
+        rochester.shifted(events, entry, "muonScale", "up")
+    lines = (tmp_path / "RoccoR.txt").read_text().splitlines()
+    for broken in (["{}"], lines[:60], lines[:-1], [*lines[:8], "0 0 C 0 0 0 x"], []):
+        (tmp_path / "RoccoR.txt").write_text("\n".join(broken))
+        with pytest.raises(ConfigError, match="cannot be read as a text file of Rochester corrections"):
+            rochester.Rochester(tmp_path / "RoccoR.txt")
