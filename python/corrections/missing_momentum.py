@@ -8,11 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.corrections.entries import VariedCorrection
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.rootio.lists import Numbers, offsets_of
 
-__all__ = ["FILTERS", "Type1Jets", "passes_filters", "propagated", "unclustered", "unclustered_branches"]
+__all__ = [
+    "FILTERS",
+    "Type1Jets",
+    "passes_filters",
+    "propagated",
+    "recoil",
+    "recoil_shifted",
+    "unclustered",
+    "unclustered_branches",
+]
 
 _FILTERS = (
     *("Flag_goodVertices", "Flag_globalSuperTightHalo2016Filter", "Flag_EcalDeadCellTriggerPrimitiveFilter"),
@@ -29,6 +40,9 @@ _OLD = "MET"  # it has the change of its components, not the changed momentum
 _LEAST_PT, _MOST_EM = 15.0, 0.9  # transverse momentum [GeV] and electromagnetic fraction of a jet that corrects it
 Components = tuple[NDArray[np.float64], NDArray[np.float64]]
 """The x and y components of transverse momenta [GeV]."""
+Polar = tuple[Numbers, Numbers]
+"""Transverse momenta [GeV], and phi."""
+_Complex = NDArray[np.complex128]
 
 
 def passes_filters(events: Events, names: Sequence[str]) -> NDArray[np.bool_]:
@@ -153,6 +167,63 @@ def unclustered(events: Events, direction: str, missing: str) -> tuple[NDArray[n
         before = as_read(events, f"{missing}_pt")
         change = _vector(events[pt], events[phi]) - _vector(before[f"{missing}_pt"], before[f"{missing}_phi"])
     made: NDArray[np.complex128] = here + change
+    return np.abs(made), np.angle(made)
+
+
+def recoil(
+    correction: VariedCorrection, missing: Polar, boson: Polar, visible: Polar, jets: Numbers
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The missing momentum, pt [GeV] and phi, with the recoil of single bosons in simulation corrected to that of data.
+
+    The recoil U = missing + visible - boson is corrected along and across the boson.
+
+    Parameters
+    ----------
+    correction
+        The entry, as Recoil_correction_QuantileMapHist or Recoil_correction_Rescaling, with the `order` of the sample.
+    missing
+        The missing momentum of each event, pt [GeV] and phi.
+    boson, visible
+        The generated boson with and without its neutrinos, pt [GeV] and phi.
+    jets
+        The number of jets of each event: above 30 GeV for |eta| below 2.5, above 50 GeV beyond.
+    """
+    full, seen = _vector(*boson), _vector(*visible)
+    return _recoiled(correction, "U", _vector(*missing) + seen - full, boson, jets, full - seen, 1)
+
+
+def recoil_shifted(
+    correction: VariedCorrection, missing: Polar, boson: Polar, visible: Polar, jets: Numbers, name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The missing momentum, which `recoil` has corrected, under an uncertainty: "RespUp", "RespDown", "ResoUp" or "ResoDown".
+
+    The hadronic recoil H = -missing - visible is changed; `correction` is the entry Recoil_correction_Uncertainty.
+    """
+    seen = _vector(*visible)
+    return _recoiled(correction, "H", -_vector(*missing) - seen, boson, jets, -seen, -1, name)
+
+
+def _recoiled(
+    correction: VariedCorrection,
+    kind: str,
+    vector: _Complex,
+    boson: Polar,
+    jets: Numbers,
+    rest: _Complex,
+    sign: int,
+    name: str = "",
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The sum of `rest` and of a vector whose components along and across the boson the file corrects."""
+    along = np.exp(1j * np.asarray(boson[1]))
+    turned, known = vector / along, {"njet": np.asarray(jets, np.float64), "ptll": np.asarray(boson[0])}
+    shift = {axis: name for axis in correction.inputs if name in correction.correction.axes[axis].keys}
+    if name and not shift:
+        raise NanoMLError(f"{correction.correction.name} has no {name}.")
+    parts = (
+        correction.of({**known, **shift, "val": values}, var=f"{kind}{end}").nominal
+        for end, values in (("para", turned.real), ("perp", turned.imag))
+    )
+    made = rest + sign * (next(parts) + 1j * next(parts)) * along
     return np.abs(made), np.angle(made)
 
 

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
+import correctionlib
 import numpy as np
 import pytest
 
-from MLTools.NanoML.corrections import jets, missing_momentum
+from MLTools.NanoML.corrections import Corrections, jets, missing_momentum
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Events, Flat
+from services import invented
 from services.jets import collections, read
 
 RANDOM = np.random.default_rng(3)
@@ -105,3 +110,68 @@ def test_unclustered_energy_moves_the_missing_momentum_as_nanoaod_says(
     # up and down are opposite; NanoAOD rounds small changes of a large momentum
     assert np.allclose(vectors["up"] - here, here - vectors["down"], atol=0.5)
     assert 1 < np.median(abs(vectors["up"] - here)) < 15 or missing == "PuppiMET"
+
+
+def write_recoil(path: Path) -> None:
+    """In the layout of the group for H to tau tau, of which no copy is here."""
+    inputs = {"order": "string", "njet": "real", "ptll": "real", "var": "string", "val": "real"}
+
+    def corrected_values(scale: float) -> dict[str, Any]:
+        rows = [invented.formula(f"{scale + 0.01 * n}*x+{n}", "val") for n in range(2)]
+        return invented.binning("njet", (-0.5, 0.5, 20.0), [invented.binning("ptll", (0.0, 30.0, 1000.0), rows)] * 2)
+
+    data = {f"U{end}": corrected_values(scale) for end, scale in (("para", 0.9), ("perp", 1.1))}
+    name = {"RespUp": 1.05, "RespDown": 0.95, "ResoUp": 1.02, "ResoDown": 0.98}
+    shifts = {
+        f"H{end}": invented.category("syst", {key: corrected_values(scale) for key, scale in name.items()})
+        for end in ("para", "perp")
+    }
+    made = [
+        invented.correction(
+            "Recoil_correction_Rescaling", inputs, invented.category("order", {"NLO": invented.category("var", data)})
+        ),
+        invented.correction(
+            "Recoil_correction_Uncertainty",
+            {**inputs, "syst": "string"},
+            invented.category("order", {"NLO": invented.category("var", shifts)}),
+        ),
+    ]
+    path.write_text(json.dumps({"schema_version": 2, "corrections": made}))
+
+
+def test_the_recoil_is_corrected_along_and_across_the_boson(tmp_path: Path) -> None:
+    write_recoil(tmp_path / "recoil.json")
+    (tmp_path / "era.yaml").write_text(
+        "\n".join(f"{key}: {{file: recoil.json, name: Recoil_correction_{name}, inputs: {{order: NLO}}}}"
+                  for key, name in (("recoil", "Rescaling"), ("error", "Uncertainty")))
+    )  # fmt: skip
+    era, plain = (
+        Corrections.read(tmp_path / "era.yaml"),
+        correctionlib.CorrectionSet.from_file(str(tmp_path / "recoil.json")),
+    )
+    random = np.random.default_rng(2)
+    missing, boson, visible = ((random.uniform(5, 80, 50), random.uniform(-3.1, 3.1, 50)) for _ in range(3))
+    jets = random.integers(0, 4, 50)
+    found = missing_momentum.recoil(era.recoil, missing, boson, visible, jets)
+    up = missing_momentum.recoil_shifted(era.error, found, boson, visible, jets, "RespUp")
+
+    def parts(pt: float, phi: float) -> Any:
+        return np.array([pt * np.cos(phi), pt * np.sin(phi)])
+
+    for n in range(50):
+        full, seen, before = (parts(*(float(each[n]) for each in of)) for of in (boson, visible, missing))
+        along, pt, count = full / np.hypot(*full), float(boson[0][n]), float(jets[n])
+        across = np.array([-along[1], along[0]])
+        u = before + seen - full
+        u = along * plain["Recoil_correction_Rescaling"].evaluate(
+            "NLO", count, pt, "Upara", u @ along
+        ) + across * plain["Recoil_correction_Rescaling"].evaluate("NLO", count, pt, "Uperp", u @ across)
+        after = u - seen + full
+        assert np.allclose(parts(found[0][n], found[1][n]), after, rtol=1e-7)
+        h = -after - seen
+        h = along * plain["Recoil_correction_Uncertainty"].evaluate(
+            "NLO", count, pt, "Hpara", h @ along, "RespUp"
+        ) + across * plain["Recoil_correction_Uncertainty"].evaluate("NLO", count, pt, "Hperp", h @ across, "RespUp")
+        assert np.allclose(parts(up[0][n], up[1][n]), -h - seen, rtol=1e-7)
+    with pytest.raises(NanoMLError, match="Recoil_correction_Uncertainty has no RespU"):
+        missing_momentum.recoil_shifted(era.error, found, boson, visible, jets, "RespU")
