@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
+
+import numpy as np
 
 from MLTools.NanoML.corrections.evaluation import Correction, CorrectionFile, Input
 from MLTools.NanoML.corrections.inputs import Objects, inputs_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.weights import UP_DOWN, Factor
 from MLTools.NanoML.rootio.lists import Mask, Numbers
 from MLTools.NanoML.rootio.versions import did_you_mean
@@ -61,6 +64,28 @@ class EnergyScale:
     )
 
 
+_RANGE = {"pattern": r"[0-9.]+-[0-9.]+", "form": "a range, as in 2.5-3.0"}
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region of jets."""
+
+    abseta: str = setting("0-10", "Range of |eta|.", examples=["2.5-3.0"], **_RANGE)
+    pt: str = setting("0-100000", "Range of the transverse momentum [GeV].", examples=["0-50"], **_RANGE)
+
+    def contains(self, eta: Numbers, pt: Numbers) -> Mask:
+        """Whether jets are in it; the lower ends belong to it."""
+        (low, high), (least, most) = ends(self.abseta), ends(self.pt)
+        return (abs(eta) >= low) & (abs(eta) < high) & (pt >= least) & (pt < most)
+
+
+def ends(text: str) -> tuple[float, float]:
+    """The ends of a range."""
+    low, _, high = text.partition("-")
+    return float(low), float(high)
+
+
 @dataclass(frozen=True)
 class JetEntry:
     """The energy scale and resolution of jets."""
@@ -72,9 +97,19 @@ class JetEntry:
     matched_only: Optional[str] = setting(
         None,
         "Range of |eta| where only jets with a generated jet are smeared: JME asks for 2.5-3.0 in Run 3.",
-        pattern=r"[0-9.]+-[0-9.]+",
-        form="a range, as in 2.5-3.0",
         examples=["2.5-3.0"],
+        **_RANGE,
+    )
+    frozen_residual: Optional[Region] = setting(
+        None,
+        "Where softer jets of data have the L2L3Residual of the upper end in pt: JME asks for it in 2024.",
+        examples=[{"abseta": "2.0-2.5", "pt": "0-30"}],
+    )
+    regions: dict[str, Region] = setting(
+        dict,
+        "Regions with nuisance parameters of their own, as of the shift jer_NAME.",
+        names={"pattern": "[A-Za-z0-9]+", "form": "letters and digits"},
+        examples=[{"endcapSoft": {"abseta": "2.5-3.0", "pt": "0-50"}}],
     )
     missing_momentum: str = setting(
         "MET", "The missing momentum that follows from these jets.", examples=["MET", "PuppiMET"]
@@ -217,7 +252,22 @@ class JetCorrections:
 
     def pileup_level(self, is_data: bool, run: Optional[int] = None) -> Correction:
         """Its first level alone, which removes pile-up."""
-        return self.file[f"{self._campaign(is_data, run)}_L1FastJet_{self.entry.algorithm}"]
+        return self._level("L1FastJet", is_data, run)
+
+    def _level(self, level: str, is_data: bool, run: Optional[int]) -> Correction:
+        return self.file[f"{self._campaign(is_data, run)}_{level}_{self.entry.algorithm}"]
+
+    def freezing(self, known: Mapping[str, Numbers], run: int, where: Mask) -> Numbers:
+        """The factor for the `scale` of data where its last level is frozen, 1 elsewhere; `known` are the inputs of the scale."""
+        region = self.entry.frozen_residual
+        if region is None:
+            return 1.0
+        pt = known["JetPt"]
+        for level in ("L1FastJet", "L2Relative", "L3Absolute"):
+            pt = pt * self._level(level, True, run).of({**known, "JetPt": pt}, where=where)
+        is_frozen, last = where & region.contains(known["JetEta"], pt), self._level("L2L3Residual", True, run)
+        frozen, plain = (last.of({**known, "JetPt": value}, where=is_frozen) for value in (ends(region.pt)[1], pt))
+        return frozen / plain
 
     def uncertainty(self, source: str) -> Correction:
         """The relative uncertainty of the scale from one source; "Absolute" may be "Regrouped_Absolute" in the file."""
@@ -252,6 +302,18 @@ class JetCorrections:
             up, down = nominal * (1 + error), nominal * (1 - error)
         return Factor(nominal, {"up": up, "down": down})
 
+    def within(self, region: str, change: Callable[[Events], Numbers], collection: str) -> Callable[[Events], Numbers]:
+        """A change of jets in a region of the entry alone, which is for all jets if `region` is empty."""
+        if not region:
+            return change
+
+        def restricted(events: Events) -> Numbers:
+            jet, here = events.flat(collection), self.entry.regions[region]
+            is_there = here.contains(jet.eta, jet.pt if "pt" in jet.columns else jet.rawPt)
+            return np.where(is_there, change(events), 1.0)
+
+        return restricted
+
     def data_ranges(self) -> list[tuple[int, int]]:
         """The ranges of runs that have corrections, first and last."""
         return [(int(first), int(last)) for first, _, last in (text.partition("-") for text in self.entry.jec.data)]
@@ -264,8 +326,7 @@ class JetCorrections:
     @property
     def matched_only(self) -> tuple[float, float]:
         """The range of |eta| where only jets with a generated jet are smeared; an empty one without any."""
-        low, _, high = (self.entry.matched_only or "0-0").partition("-")
-        return float(low), float(high)
+        return ends(self.entry.matched_only or "0-0")
 
     def check(self) -> JetCorrections:
         """Look everything up once, so that a wrong name is an error at the start."""

@@ -114,8 +114,8 @@ def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> 
         The entry `jets` of the era.
     name
         "jes" for the total uncertainty of the energy scale, "jesFlavorQCD" for that of a source; "jer" for the resolution;
-        "hem" for the lost endcap of 2018 (`hem_scale`, down only). "unclustered" for the energy outside jets, which changes
-        nothing but the missing momentum.
+        "hem" for the lost endcap of 2018 (`hem_scale`, down only); "jer_NAME" for jets in a region of the entry alone;
+        "unclustered" for the energy outside jets, which changes nothing but the missing momentum.
     direction
         "up" or "down".
 
@@ -133,6 +133,8 @@ def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> 
         _check_read(events, unclustered_branches(missing), f'"{missing}", with_unclustered=True')
         return events.replaced(names, lambda left: dict(zip(names, unclustered(left, direction, missing))))
 
+    region = next((each for each in jets.entry.regions if name.endswith(f"_{each}")), "")
+    name = name[: -len(region) - 1] if region else name  # a source may have an underscore, too, as Absolute_2018
     source = name[3:] or "Total"
 
     def factor(left: Events) -> Numbers:
@@ -155,7 +157,8 @@ def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> 
         raise NanoMLError(
             f'there is no shift "{name}" of jets. There are jes, jesSOURCE as in jesFlavorQCD, jer, unclustered and hem.'
         )
-    return _scaled(events, jets, factor, of_soft, is_data=False)
+    of_jets, of_others = jets.within(region, factor, "Jet"), jets.within(region, of_soft, _LOW)
+    return _scaled(events, jets, of_jets, of_others, is_data=False)
 
 
 def _check_read(events: Events, names: Sequence[str], how: str) -> None:
@@ -255,10 +258,10 @@ def _scaled(
     return events.replaced(("Jet_pt", "Jet_mass"), scaled).replaced(missing, followed)
 
 
-def generated_pt(events: Events, jet: Flat, distance: float = 0.2, collection: str = "GenJet") -> NDArray[np.float64]:
+def generated_pt(events: Events, jet: Flat, distance: float = 0.2, kind: str = "GenJet") -> NDArray[np.float64]:
     """The transverse momentum [GeV] of the generated jet of each jet; 0 without one within `distance` in eta and phi."""
-    generated = events.flat(collection)
-    index = np.asarray(jet[f"g{collection[1:]}Idx"])
+    generated = events.flat(kind)
+    index = np.asarray(jet[f"g{kind[1:]}Idx"])
     is_known = (index >= 0) & (index < generated.counts[jet.event])
     if not is_known.any():
         return np.zeros(len(index))
@@ -308,7 +311,8 @@ def energy_scale(
     is_covered = run < 0
     for first, last in jets.data_ranges():
         mask = (run >= first) & (run <= last)
-        total, is_covered = total * correction(first).of(known, where=mask), is_covered | mask
+        frozen = jets.freezing(known, first, mask) if level == "all" else 1.0
+        total, is_covered = total * correction(first).of(known, where=mask) * frozen, is_covered | mask
     if not np.all(ak.to_numpy(ak.flatten(is_covered, axis=None))):
         lost = int(ak.min(run[~is_covered], axis=None))
         jets.scale(True, lost)  # says which runs it has

@@ -385,3 +385,83 @@ def test_an_event_loop_has_the_same_jets_under_its_shifts(era: str, tmp_path: Pa
     for name in selection.made.described:
         values = whole.columns[name] if name in whole.columns else whole.columns[nominal[name]]
         assert [row[name] for _, row in found] == values.tolist()
+
+
+LEVELS = ("L1FastJet", "L2Relative", "L3Absolute", "L2L3Residual")
+
+
+def test_the_residual_correction_is_frozen_for_soft_jets_of_a_region(
+    tmp_path: Path, real_files: dict[str, Path]
+) -> None:
+    """As JME asks for 2024; the numbers are those of 2022."""
+    campaign, path = (
+        "Summer22_22Sep2023_RunCD_V2_DATA",
+        DATA / "corrections" / "POG" / "JME" / "2022_Summer22" / "jet_jerc.json.gz",
+    )
+    if not path.is_file():
+        pytest.skip(f"no file {path}: name the directory of real files by NANOML_TEST_DATA")
+    text = f"jets: {{file: {path}, algorithm: AK4PFPuppi, jec: {{simulation: Summer22_22Sep2023_V2_MC, data: {{1-999999: {campaign}}}}}"
+    names = ("Jet_pt", "Jet_eta", "Jet_phi", "Jet_rawFactor", "Jet_area", "fixedGridRhoFastjetAll", "run")
+    with RootFile(real_files["nano_v13_data_egamma2022E_run359571"]) as opened:
+        found = {name: versions.resolve(name, list(opened.branches)) for name in names}
+        read_ = opened.read([actual for actual in found.values() if actual is not None])
+    arrays = {name: read_[actual] for name, actual in found.items() if actual is not None}
+    events = Events(arrays, collections(arrays))
+    jet = events.flat("Jet")
+    raw, rho, run = (
+        jet.pt * (1 - jet.rawFactor),
+        np.asarray(events.fixedGridRhoFastjetAll)[jet.event],
+        np.asarray(events.run)[jet.event],
+    )
+    whole, changed = correctionlib.CorrectionSet.from_file(str(path)), 0
+    for abseta in ("2.0-2.5", "0-5"):
+        (tmp_path / "era.yaml").write_text(f"{text}, frozen_residual: {{abseta: {abseta}, pt: 0-30}}}}")
+        entry = Corrections.read(tmp_path / "era.yaml").jets
+        made = jets.energy_scale(entry, raw, jet.eta, jet.area, rho, run, jet.phi)
+        low, high = map(float, abseta.split("-"))
+        for place in range(len(raw)):
+            eta, pt = max(-5.19, min(5.19, float(jet.eta[place]))), float(raw[place])
+            for level in LEVELS:
+                correction = whole[f"{campaign}_{level}_AK4PFPuppi"]
+                is_frozen = level == LEVELS[-1] and low <= abs(eta) < high and pt < 30
+                changed += is_frozen
+                known = {
+                    "JetA": float(jet.area[place]),
+                    "JetEta": eta,
+                    "JetPt": 30.0 if is_frozen else pt,
+                    "Rho": float(rho[place]),
+                }
+                pt *= correction.evaluate(*(known[axis.name] for axis in correction.inputs))
+            assert np.isclose(made[place] * raw[place], pt, rtol=1e-7)
+    assert changed > 20
+
+
+def test_a_shift_may_change_the_jets_of_a_region_alone(tmp_path: Path, real_files: dict[str, Path]) -> None:
+    path = DATA / "corrections" / "POG" / "JME" / "2018_UL" / "jet_jerc.json.gz"
+    if not path.is_file():
+        pytest.skip(f"no file {path}: name the directory of real files by NANOML_TEST_DATA")
+    regions = "{barrel: {abseta: 0-1.93}, soft: {abseta: 1.93-5.2, pt: 0-50}, hard: {abseta: 1.93-5.2, pt: 50-9999}}"
+    (tmp_path / "era.yaml").write_text(
+        f"jets: {{file: {path}, algorithm: AK4PFchs, jer: Summer19UL18_JRV2_MC, jec: {{simulation: Summer19UL18_V5_MC}}, "
+        f"regions: {regions}}}"
+    )
+    entry = Corrections.read(tmp_path / "era.yaml").jets
+    arrays = dict(read(real_files["nano_v9_mc_ul17_dy"], PLAIN, 100))
+    events = Events(arrays, collections(arrays))
+    nominal = jets.corrected(events, entry, is_data=False)
+    jet = nominal.flat("Jet")
+    soft, barrel = jet.pt < 50, abs(jet.eta) < 1.93
+    masks = {"barrel": barrel, "soft": ~barrel & soft, "hard": ~barrel & ~soft}
+    for name in ("jer", "jesFlavorQCD"):
+        whole, missing = jets.shifted(nominal, entry, name, "up"), 0j
+        for region, mask in masks.items():
+            found = jets.shifted(nominal, entry, f"{name}_{region}", "up")
+            assert found.flat("Jet").pt.tolist() == np.where(mask, whole.flat("Jet").pt, jet.pt).tolist()
+            assert mask.sum() > 3 or region == "hard"
+            missing += np.asarray(found.MET.pt) * np.exp(1j * np.asarray(found.MET.phi))
+            missing -= np.asarray(nominal.MET.pt) * np.exp(1j * np.asarray(nominal.MET.phi))
+        change = np.asarray(whole.MET.pt) * np.exp(1j * np.asarray(whole.MET.phi))
+        change -= np.asarray(nominal.MET.pt) * np.exp(1j * np.asarray(nominal.MET.phi))
+        assert np.allclose(missing, change)  # the regions add up, also for the jets that are too soft for Jet
+    with pytest.raises(NanoMLError, match='no shift "jer_sof" of jets'):
+        jets.shifted(nominal, entry, "jer_sof", "up")
