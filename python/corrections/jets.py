@@ -221,7 +221,7 @@ class _Type1:
     missing: tuple[NDArray[np.float64], NDArray[np.float64]]  # components of the raw missing momentum
 
 
-_TYPE1 = (*_JET[1:], *_SOFT)  # but for Jet_pt, of which that in the file is taken
+_TYPE1 = tuple(name for name in (*_JET, *_SOFT) if name not in ("Jet_pt", "Jet_mass"))  # pt in the file is taken
 
 
 def _type1_of(events: Events, jets: JetCorrections, is_data: bool) -> _Type1:
