@@ -21,8 +21,12 @@ from MLTools.NanoML.rootio.lists import (
     Lists,
     Numbers,
     Picker,
+    Values,
     in_double_precision,
     is_plain,
+    joined,
+    offsets_of,
+    picked_lists,
     same_lists,
 )
 
@@ -69,6 +73,9 @@ class Events:
         self._arrays, self._collections, self._owner = arrays, collections, owner
         self._length = len(next(iter(arrays.values()))) if arrays else 0
         self._picked: _Picked | None = None  # None for all events of the chunk
+        self._origin: NDArray[np.int64] | None = (
+            None  # where each event is in the chunk, if they are there several times
+        )
         self._made: dict[str, Entries] = {}
         self._exact: dict[str, Entries] = {}
         self._read: dict[str, tuple[dict[str, Array], NDArray[np.int64]]] = {}  # the columns of flat collections
@@ -101,7 +108,7 @@ class Events:
         """A branch by its name, or the events that a mask (or an array of positions) picks."""
         if isinstance(what, str):
             return self._branch(what)
-        return self._at(_Picked(self.rows[np.asarray(what)]))
+        return self._at(_Picked(self.rows[np.asarray(what)], self._origin))
 
     def _at(self, picked: _Picked) -> Events:
         """The events at positions in the chunk."""
@@ -113,7 +120,7 @@ class Events:
         """As `_at`, for positions that are picked several times: they share what was converted and computed."""
         known = next((each for each in self._last if np.array_equal(each.rows, rows)), None)
         if known is None:
-            known = _Picked(rows, is_shared=True)
+            known = _Picked(rows, self._origin, is_shared=True)
         # two are kept: those with which a shift begins, and those that are left when the next branch is used
         self._last[:] = [known, *(each for each in self._last if each is not known)][:2]
         return self._at(known)
@@ -161,7 +168,10 @@ class Events:
         """The same events with the values that the branches had before a branch was replaced; all as they are if it was not."""
         if name not in self._replaced:
             return self
-        return self._replaced[name].events._again(self.rows)
+        found = self._replaced[name].events
+        if self._origin is not None and not found._replaced:
+            raise NanoMLError(f"before {name} was replaced, events differ from shift to shift.")
+        return found._again(self.rows)
 
     def once(self, function: Callable[..., T], reads: Sequence[str], *arguments: object) -> T:
         """`function(events, *arguments)`, computed once for all shifts under which the branches that it reads are the same.
@@ -186,6 +196,25 @@ class Events:
         """
         made = self._copy()
         made._watched, made._used = frozenset(names), used
+        return made
+
+    def repeated(self, rows: NDArray[np.int64], copies: int) -> Events:
+        """The events at positions in the chunk so many times, with the values that were read, as if they were other events."""
+        made = self._copy()
+        made._origin, made._last, made._replaced = np.tile(rows, copies), [], {}
+        made._used = _refuse if copies > 1 else None
+        return made._again(np.arange(len(made._origin)))
+
+    def under_all(self, parts: Sequence[Events]) -> Events:
+        """Events that are `repeated`, each part of them under a shift.
+
+        What depends on the shift by more than the values of branches, as `before` and `shift`, is an error of them.
+        """
+        made = self._copy()
+        made._shift = parts[0]._shift
+        values = partial(_of_parts, parts, len(self) // len(parts))
+        names = {name for part in parts for name in part._replaced}
+        made._replaced = {name: _Replacement(self, partial(values, name)) for name in names}
         return made
 
     def under(self, shift: str, rows: NDArray[np.int64]) -> Events:
@@ -241,7 +270,7 @@ class Events:
             assert offsets is not None
             self._read[name] = columns, np.asarray(offsets.data)
         whole = Flat(*self._read[name])
-        return whole if self._picked is None else whole[self._picked.rows]
+        return whole if self._picked is None else whole[self._picked.places]
 
     def _numbers(self, branch: str) -> Array:
         """The numbers of a list, those of all events in one row."""
@@ -260,8 +289,14 @@ class Events:
             return self._replaced[name].get(name, self.rows)
         if name not in self._exact:
             self._exact[name] = in_double_precision(self._arrays[name])
-        array = self._exact[name]
-        return array if self._picked is None else self._picked.pick(array)
+        array, picked = self._exact[name], self._picked
+        if picked is None:
+            return array
+        if not picked.is_shared:
+            return picked.pick(array)
+        if name not in picked.branches:
+            picked.branches[name] = picked.pick(array)
+        return picked.branches[name]
 
     def _make(self, name: str) -> Group | ak.Array:
         members = self._members(name)
@@ -297,25 +332,36 @@ def away_from(jets: ak.Array, *others: ak.Array | Flat, distance: float = 0.4) -
     distance
         The least distance.
     """
-
-    def of(objects: ak.Array | Flat, name: str) -> ak.Array:
-        values = getattr(objects, name)
-        return (ak.unflatten(values, objects.counts) if isinstance(objects, Flat) else values)[:, np.newaxis]
-
-    is_far = ak.ones_like(jets.eta, dtype=bool)
+    eta, phi = Lists.of(jets.eta), Lists.of(jets.phi)
+    offsets = np.asarray(eta.offsets.data)
+    event = np.repeat(np.arange(len(eta)), np.diff(offsets))
+    is_far = np.ones(len(event), bool)
     for each in others:
-        across = (jets.phi[..., np.newaxis] - of(each, "phi") + np.pi) % (2 * np.pi) - np.pi
-        along = jets.eta[..., np.newaxis] - of(each, "eta")
-        is_far = is_far & ak.all(along**2 + across**2 >= distance**2, axis=-1)
-    return is_far
+        if isinstance(each, Flat):
+            ends, other_eta, other_phi = offsets_of(each.counts), each.eta, each.phi
+        else:
+            lists = Lists.of(each.eta)
+            ends, other_eta, other_phi = np.asarray(lists.offsets.data), lists.numbers, Lists.of(each.phi).numbers
+        begin, other = picked_lists(ends, event)  # all pairs of a jet and another object
+        jet = np.repeat(np.arange(len(event)), np.diff(begin))
+        across = (phi.numbers[jet] - other_phi[other] + np.pi) % (2 * np.pi) - np.pi
+        along = eta.numbers[jet] - other_eta[other]
+        is_far[jet[~(along**2 + across**2 >= distance**2)]] = False
+    return Lists(eta.offsets, is_far).array()
 
 
 class _Picked:
     """Positions of events in the chunk, and what all events at these positions share."""
 
-    def __init__(self, rows: NDArray[np.int64], is_shared: bool = False) -> None:
-        self.rows, self.is_shared, self.pick = rows, is_shared, Picker(rows)
-        self.flats: dict[str, Flat] = {}  # as they were read; not kept for events that are picked once
+    def __init__(
+        self, rows: NDArray[np.int64], origin: NDArray[np.int64] | None = None, is_shared: bool = False
+    ) -> None:
+        self.rows, self.is_shared = rows, is_shared
+        self.places = rows if origin is None else origin[rows]
+        self.pick = Picker(self.places)
+        # as they were read; not kept for events that are picked once
+        self.flats: dict[str, Flat] = {}
+        self.branches: dict[str, ak.Array] = {}
         self.results: dict[Callable[..., object], tuple[list[object], Any]] = {}
 
 
@@ -362,6 +408,26 @@ class _Replacement:
                 f"{left._owner}: the new {name} has shape {new.shape}, not one number for each of {length}."
             )
         return ak.Array(new) if lists is None else Lists(lists.offsets, new).array()
+
+
+def _refuse(_name: str) -> NoReturn:
+    raise NanoMLError("the events are those under several shifts.")
+
+
+def _of_parts(parts: Sequence[Events], size: int, name: str, left: Events) -> dict[str, Numbers]:
+    """A branch of what is left of events that were `repeated`, `size` of each part."""
+    ends = left.rows.searchsorted(np.arange(len(parts) + 1) * size).tolist()
+    places = left._picked.places if left._picked is not None else left.rows
+    found: list[Values] = []
+    for part, begin, end in zip(parts, ends, ends[1:]):
+        if begin < end:
+            array = part._again(places[begin:end])._branch(name)
+            is_flat = isinstance(array.layout, ak.contents.NumpyArray)
+            found.append(np.asarray(array) if is_flat else Lists.of(array) if is_plain(array.layout) else array)
+    whole = joined(found) if found else left._branch(name)
+    return {
+        name: ak.Array(whole) if isinstance(whole, np.ndarray) else whole.array() if isinstance(whole, Lists) else whole
+    }
 
 
 def _zipped(fields: Mapping[str, ak.Array], name: str | None) -> ak.Array:

@@ -9,8 +9,8 @@ from MLTools.NanoML.nanoaod.weights import UP_DOWN, Factor, Weight
 from MLTools.NanoML.selection.columns import Column
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
+from MLTools.NanoML.selection.selected import Selected
 from MLTools.NanoML.selection.selection import Selection, load_selection
-from MLTools.NanoML.selection.shifts import Selected
 
 __all__ = [
     "UP_DOWN",

@@ -15,7 +15,7 @@ from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.nanoaod.weights import Weight
 from MLTools.NanoML.rootio.lists import Array, Entries, Lists, is_plain, offsets_of, same_lists
 from MLTools.NanoML.rootio.versions import did_you_mean
-from MLTools.NanoML.selection.shifts import Shift
+from MLTools.NanoML.selection.selected import Shift
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import awkward as ak
@@ -35,6 +35,19 @@ class _Given:
     values: dict[str, _Numbers]  # nominal and under each variation
     bins: NDArray[np.int64]
     left: dict[str, Array]  # columns for the events that are left now
+    # the sum without and with each variation, once they are known: all that go on from here share them
+    sums: dict[str, dict[int, float]] = field(default_factory=dict)
+
+    def at(self, some: slice) -> _Given:
+        """The same for some of the events that were left then."""
+        values = {key: each[some] for key, each in self.values.items()}
+        return _Given(self.weight, self.cuts, self.before[some], values, self.bins[some], {})
+
+    def sum_of(self, variation: str) -> dict[int, float]:
+        """The sum with a variation in each bin, of all events that were left then; without if it is empty."""
+        if variation not in self.sums:
+            self.sums[variation] = _sums(self.bins, self.before * self.values[variation] if variation else self.before)
+        return self.sums[variation]
 
 
 @dataclass(frozen=True)
@@ -200,10 +213,19 @@ class Cutflow:
             )
         return array
 
-    def weight_sums(self, chosen: _Mask | None = None) -> list[WeightSums]:
-        """The sums of the weights that were given; of some events of the chunk only, if a mask of shape (events,) says so."""
+    def weight_sums(self, chosen: _Mask | None = None, unvaried: bool = False) -> list[WeightSums]:
+        """The sums of the weights that were given; of some events of the chunk only, if a mask of shape (events,) says so.
+
+        If `unvaried`, those of the nominal values alone.
+        """
         found = []
         for name, given in self._given.items():
+            keys = [NOMINAL] if unvaried else list(given.values)
+            if chosen is None and self._dropped is None:
+                without, sums, it = given.sum_of(""), {key: given.sum_of(key) for key in keys}, given.weight
+                cut = self.steps[given.cuts].cut
+                found.append(WeightSums(name, cut, it.keeps_yield, bool(it.bins), without, sums, it.combine))
+                continue
             every = mask = np.ones(len(self._all), bool) if chosen is None else chosen
             for passed in self._masks[: given.cuts]:
                 mask = mask[passed]
@@ -215,8 +237,7 @@ class Cutflow:
             bins = np.concatenate([it.bins[some] for it, some in parts])
             before = np.concatenate([it.before[some] for it, some in parts])
             sums = {
-                key: _sums(bins, before * np.concatenate([it.values[key][some] for it, some in parts]))
-                for key in given.values
+                key: _sums(bins, before * np.concatenate([it.values[key][some] for it, some in parts])) for key in keys
             }
             without = _sums(bins, before)
             found.append(
@@ -262,6 +283,37 @@ class Cutflow:
         self.steps, self._masks = list(other.steps), list(other._masks)
         self._given = {name: copy.copy(given) for name, given in other._given.items()}
 
+    def repeated(self, copies: int) -> Cutflow:
+        """The cut flow of the events that are left, so many times one after the other."""
+        made = copy.copy(self)
+        made.go_on_from(self)
+        made._weights, made._product = np.tile(self._weights, copies), np.tile(self._product, copies)
+        made.rows = np.arange(len(made._weights))
+        made.steps[-1] = replace(self.steps[-1], events=len(made.rows))
+        for given in made._given.values():
+            given.left = {name: np.tile(values, copies) for name, values in given.left.items()}
+        return made
+
+    def parts(self, base: Cutflow, copies: int) -> list[Cutflow]:
+        """The cut flow of each of the copies, if this one has gone on from `base.repeated(copies)`."""
+        ends = [np.arange(copies + 1) * len(base._weights)]
+        masks = self._masks[len(base._masks) :]
+        for mask in masks:
+            ends.append(np.append(0, np.cumsum(mask))[ends[-1]])
+        found = []
+        for number in range(copies):
+            places = [slice(each[number], each[number + 1]) for each in ends]
+            made, weights = copy.copy(base), base._weights
+            made.go_on_from(base)
+            for step, mask, place in zip(self.steps[len(base.steps) :], masks, places):
+                weights = weights[mask[place]]
+                made._masks.append(mask[place])
+                made.steps.append(Step(step.cut, len(weights), float(weights.sum())))
+            for name, given in itertools.islice(self._given.items(), len(base._given), None):
+                made._given[name] = given.at(places[given.cuts - len(base._masks)])
+            found.append(made)
+        return found
+
     def followed_by(self, other: Cutflow, place: Place) -> Cutflow:
         """The cut flow that is this one up to a place, and then another one, of the events that were left there.
 
@@ -276,7 +328,8 @@ class Cutflow:
                     f'cut "{other.steps[number + 1].cut}": drops events that it has kept before, though nothing that it reads is '
                     "shifted. Let a cut depend on nothing but the event: not on other events, and not on random numbers."
                 )
-        made = copy.copy(self)
+        made = Cutflow(np.zeros(0), self.declared, self.weighs)
+        made.go_on_from(self)
         made.steps = [*self.steps[: place.cuts + 1], *other.steps[place.cuts + 1 :]]
         made._masks = [*self._masks[: place.cuts], *other._masks[place.cuts :]]
         given = itertools.islice(self._given.items(), place.weights), list(other._given.items())[place.weights :]

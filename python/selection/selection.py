@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -30,14 +30,8 @@ from MLTools.NanoML.selection.columns import Column, MadeColumns, checked
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
 from MLTools.NanoML.selection.hints import explain
-from MLTools.NanoML.selection.shifts import (
-    CheckpointCutflow,
-    Selected,
-    Shift,
-    each_shift,
-    select_under_shifts,
-    weighed_before_cuts,
-)
+from MLTools.NanoML.selection.selected import Selected, Shift, each_shift
+from MLTools.NanoML.selection.shifts import CheckpointCutflow, Ways, select_under_shifts, weighed_before_cuts
 
 
 class UncountedError(NanoMLError):
@@ -245,12 +239,14 @@ class Selection:
         weights: NDArray[np.float64],
         plain: bool = False,
         count: bool = False,
+        ways: Ways | None = None,
     ) -> Selected:
         """Run `select` on a chunk and check what it returns; a mistake is explained, with file and line.
 
         `arrays` are the branches by their declared names, `collections` those of the jagged ones, and `weights` the generator
         weights of the events (1 in data). If `plain`, the weights that `select` gives are not computed, and it runs under no
-        shift. With `count`, the cut flow has the candidates of efficiencies.
+        shift. With `count`, the cut flow has the candidates of efficiencies. `ways` keeps for the next chunk of a file how to go on
+        under shifts.
         """
         events = Events(*self.with_optional(arrays, collections, len(weights)), self.where())
         wanted = () if plain else self.each_shift
@@ -264,7 +260,9 @@ class Selection:
             events = self._events("prepare", self.prepare(events))
             shifted = {each: self._events("shift", self.shift(events, each.name, each.direction)) for each in wanted}
         if isinstance(cutflow, CheckpointCutflow):
-            selected = select_under_shifts(self._select, events, cutflow, shifted, self.made.varied)
+            selected = select_under_shifts(
+                self._select, events, cutflow, shifted, self.made.varied, {} if ways is None else ways
+            )
         else:
             selected = self._select(events, cutflow)
         if self.dataset.triggers and weighs and selected.cutflow.weighs_after_first_cut:
@@ -348,6 +346,7 @@ class BoundSelection:
     selection: Selection
     names: dict[str, str]  # name in the selection to name in the file; only the branches that the file has
     collections: dict[str, str]  # those of the names that are lists, with their collections
+    ways: Ways = field(default_factory=dict)  # how its events are selected under shifts
 
     @property
     def branches(self) -> list[str]:
@@ -363,7 +362,7 @@ class BoundSelection:
     def apply(self, arrays: Arrays, weights: NDArray[np.float64], plain: bool = False, count: bool = False) -> Selected:
         """As `Selection.apply`, with the arrays by their names in the file."""
         given = {name: arrays[actual] for name, actual in self.names.items()}
-        return self.selection.apply(given, self.collections, weights, plain, count)
+        return self.selection.apply(given, self.collections, weights, plain, count, self.ways)
 
 
 def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:

@@ -2,15 +2,17 @@
 
 Python cannot enter a function in the middle. But after a cut, a selection needs nothing but what the cut narrowed, since anything
 from before has entries for other events. So up to that cut it runs without any events, which takes next to no time, and the cut
-returns what it returned in the nominal run. A selection that needs more fails because lengths differ, or gives another result for
-the nominal events; it is repeated as a whole.
+returns what it returned in the nominal run. And since it treats each event by itself, the events under several shifts are selected
+at once, one shift after the other, as if they were so many other events: most of what awkward takes is for the call, not the events.
+A selection that needs more fails because lengths differ, or gives another result for the nominal events, which are selected with the
+first shifts of a file; then each shift is selected by itself, as a whole.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,11 +22,11 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
-from MLTools.NanoML.nanoaod.fileaccounting import SELECTED, ShiftSums, under_shift
 from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.nanoaod.weights import Weight
-from MLTools.NanoML.rootio.lists import Entries, Mask
+from MLTools.NanoML.rootio.lists import Mask
 from MLTools.NanoML.selection.cutflow import Cutflow, Place
+from MLTools.NanoML.selection.selected import Selected, Shift, is_same, joined
 
 T = TypeVar("T")
 
@@ -42,7 +44,7 @@ class Checkpoint:
     """
 
     cutflow: Cutflow
-    kept: tuple[object, ...]
+    kept: tuple[Any, ...]
 
     def is_free_of(self, branches: Set[str], events: Events) -> bool:
         """Whether what was kept has, and will have, no values of these branches, but for the events themselves."""
@@ -54,19 +56,6 @@ class Checkpoint:
         if isinstance(kept, Flat):
             return not kept.later & branches
         return isinstance(kept, (np.ndarray, ak.Array))
-
-    def resumed(self, select: Callable[[Events, Cutflow], T], events: Events, begun: int) -> T | None:
-        """The result of `select` if it goes on from here with other events at the same positions.
-
-        It is None if it cannot: it needs something else from before, or cannot do without events. `begun` is the number of cuts
-        that came before `select`.
-        """
-        cutflow = _ResumedCutflow(self, events, begun)
-        try:
-            found = select(events[np.zeros(0, np.int64)], cutflow)
-        except NanoMLError:
-            return None
-        return None if cutflow.is_ahead else found
 
 
 @dataclass(frozen=True)
@@ -98,14 +87,16 @@ class CheckpointCutflow(Cutflow):
 class _ResumedCutflow(Cutflow):
     """A cut flow without events, which goes on from a checkpoint when it comes to its cut."""
 
-    def __init__(self, checkpoint: Checkpoint, events: Events, begun: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, events: Events, copies: int, begun: int) -> None:
         then = checkpoint.cutflow
         super().__init__(np.zeros(0), then.declared, then.weighs)
         self._ahead: Cutflow | None = None
         for step in then.steps[1 : begun + 1]:
             self.cut(step.cut, np.zeros(0, bool))
-        self._ahead = then
-        self._kept = tuple(events if isinstance(each, Events) else _copied(each) for each in checkpoint.kept)
+        self._ahead = then.repeated(copies)
+        every = np.tile(np.arange(len(then.rows)), copies)
+        # a selection may change what it gets: these are copies
+        self._kept = tuple(events if isinstance(each, Events) else each[every] for each in checkpoint.kept)
 
     @property
     def is_ahead(self) -> bool:
@@ -156,74 +147,9 @@ def _copied(thing: object) -> object:
 
 
 LEAST_EVENTS = 1000
-"""How many events must be left for a selection to go on from a checkpoint: with fewer, all is repeated as quickly."""
-
-
-@dataclass(frozen=True)
-class Shift:
-    """One shift of objects in one direction."""
-
-    name: str
-    direction: str
-
-    def __str__(self) -> str:
-        return f"{self.name}_{self.direction}"
-
-    @property
-    def suffix(self) -> str:
-        """The ending of names of columns: "jesUp"."""
-        return f"{self.name}{self.direction.capitalize()}"
-
-    def column(self, name: str, collection: str = "") -> str:
-        """The column with the values of another one under this shift."""
-        return under_shift(name, self.suffix, collection)
-
-
-def each_shift(declared: Mapping[str, Sequence[str]]) -> Iterator[Shift]:
-    """All shifts that a selection declares."""
-    for name, directions in declared.items():
-        for direction in directions:
-            yield Shift(name, direction)
-
-
-@dataclass(frozen=True)
-class Selected:
-    """Result of a selection on a chunk of events.
-
-    Attributes
-    ----------
-    rows
-        Positions of the events that passed, in the chunk, int64; with shifts, those that passed nominally or under one of them.
-    columns
-        Values of each column for these events, in the declared types: numpy arrays, and awkward arrays of lists for the columns
-        of collections, GoodJet_pt. With shifts, `selected` and `selected_jesUp` say which events passed, and there are columns
-        such as `ZCand_mass_jesUp` or `GoodJet_jesUp_pt` where some values differ. An event that passed only under shifts has
-        the values of the first of these.
-    cutflow
-        Events and weights after each cut.
-    shifts
-        The cut flow under each shift, by the ending of its columns: "jesUp".
-    """
-
-    rows: NDArray[np.int64]
-    columns: dict[str, Entries]
-    cutflow: Cutflow
-    shifts: dict[str, Cutflow] = field(default_factory=dict)
-
-    def passed(self, suffix: str = "") -> NDArray[np.bool_]:
-        """Which of the events passed: nominally, or under a shift given by the ending of its columns."""
-        if not self.shifts:
-            return np.ones(len(self.rows), bool)
-        return np.asarray(self.columns[under_shift(SELECTED, suffix) if suffix else SELECTED])
-
-    def shift_sums(self, chosen: NDArray[np.bool_] | None = None) -> list[ShiftSums]:
-        """Cut flow and sums of weights under each shift; of some events of the chunk only, if a mask of shape (events,) says so."""
-        found = []
-        for suffix, cutflow in self.shifts.items():
-            steps = list(cutflow.steps) if chosen is None else cutflow.steps_of(chosen)
-            weights = [each.unvaried for each in cutflow.weight_sums(chosen)]
-            found.append(ShiftSums(suffix, steps, weights))
-        return found
+"""How many events must be selected in another way with the same result, so that this way is taken for the rest of a file."""
+MOST_EVENTS = 200_000
+"""How many events are selected at once under several shifts."""
 
 
 class FirstUses:
@@ -243,6 +169,68 @@ class FirstUses:
         used = (self._places[name] for name in (*branches, "") if name in self._places)
         return min(used, key=lambda place: (place.cuts, place.weights), default=None)
 
+    @property
+    def asked_for_shift(self) -> bool:
+        """Whether it was asked under which shift the events are."""
+        return "" in self._places
+
+    def forget(self) -> None:
+        """Keep no events in memory: they refer to this, and this to the checkpoints that have them."""
+        self._places.clear()
+        self._cutflow.checkpoint = None
+
+
+Ways = dict[tuple[int, int, bool], bool]
+"""Whether the nominal result is the same if events of several shifts are selected at once: by the cuts and weights that come
+before, and whether from the checkpoint there."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The selection of events under shifts of which all make no difference before a place in the cut flow."""
+
+    select: Callable[[Events, Cutflow], Selected]
+    place: PlaceAfterCheckpoint
+    whole: CheckpointCutflow  # the nominal cut flow
+    begun: int  # how many cuts came before `select`
+    nominal: Events  # those that are left there
+    repeated: dict[int, Events] = field(default_factory=dict)  # the same so many times
+
+    def jointly(self, parts: Sequence[Events], checkpoint: Checkpoint | None) -> list[Selected] | None:
+        """The result of each part; None if the selection cannot do that, or makes a mistake, which `alone` tells."""
+        rows, copies = self.place.rows, len(parts)
+        if copies not in self.repeated:
+            self.repeated[copies] = self.nominal.repeated(rows, copies)
+        events = self.repeated[copies].under_all(parts)
+        base = self.whole.restarted(self.begun, rows) if checkpoint is None else checkpoint.cutflow
+        try:
+            if checkpoint is None:
+                found = self.select(events, base.repeated(copies))
+            else:
+                resumed = _ResumedCutflow(checkpoint, events, copies, self.begun)
+                found = self.select(events[np.zeros(0, np.int64)], resumed)
+                if resumed.is_ahead:
+                    return None
+            parts_of = found.cutflow.parts(base, copies)
+            flows = parts_of if checkpoint is not None else [self.whole.followed_by(it, self.place) for it in parts_of]
+        except NanoMLError:
+            return None
+        ends = found.rows.searchsorted(np.arange(copies + 1) * len(rows)).tolist()
+        results = []
+        for number, flow in enumerate(flows):
+            some = slice(ends[number], ends[number + 1])
+            columns = {name: values[some] for name, values in found.columns.items()}
+            results.append(Selected(rows[found.rows[some] - number * len(rows)], columns, flow))
+        return results
+
+    def alone(self, shift: Shift, events: Events) -> Selected:
+        """The result under one shift, from the beginning."""
+        try:
+            again = self.select(events, self.whole.restarted(self.begun, self.place.rows))
+            return Selected(again.rows, again.columns, self.whole.followed_by(again.cutflow, self.place))
+        except NanoMLError as problem:
+            raise NanoMLError(f"{problem} That is under the shift {shift}.") from None
+
 
 def select_under_shifts(
     select: Callable[[Events, Cutflow], Selected],
@@ -250,12 +238,13 @@ def select_under_shifts(
     cutflow: CheckpointCutflow,
     shifted: dict[Shift, Events],
     varied: Mapping[Shift, Sequence[Mapping[str, str]]],
+    ways: Ways,
 ) -> Selected:
     """Select nominally and under each shift, and join the results.
 
     Up to the place where a selection first uses a branch that a shift changes, the shift makes no difference. So only what
-    follows is done again, for the events that are left there: from the last cut before that place on, if the selection can go on
-    from there, which a nominal run shows; else from the beginning.
+    follows is done again, for the events that are left there, of several shifts at once: from the last cut before that place on,
+    if the selection can go on from there; else from the beginning.
 
     Parameters
     ----------
@@ -268,112 +257,54 @@ def select_under_shifts(
     varied
         The columns that may have values of their own under each shift, in groups of those that have them together; by their
         names, and those under the shift.
+    ways
+        What is known of the events of the same file that came before; more is added.
     """
     begun = cutflow.place.cuts
     changes = {shift: each.differing(events) for shift, each in shifted.items()}
     uses = FirstUses(cutflow)
     nominal = select(events.watched(set().union(*changes.values()), uses), cutflow)
     found: dict[Shift, Selected] = {}
-    trusted: dict[int, bool] = {}  # the checkpoints with which the nominal result is the same
+    groups: dict[tuple[int, int], list[Shift]] = {}
     for shift, branches in changes.items():
         place = uses.first(branches)
         if place is None:
             found[shift] = nominal
-            continue
-        left = shifted.pop(shift).under(str(shift), place.rows)  # its values are free when the next shift makes its own
-        then = place.checkpoint
-        is_worth_it = place.cuts > begun and len(place.rows) >= LEAST_EVENTS
-        if then is not None and is_worth_it and then.is_free_of(branches, events):
-            if id(then) not in trusted:
-                trusted[id(then)] = _repeats(nominal, then.resumed(select, events.under("", place.rows), begun))
-            resumed = then.resumed(select, left, begun) if trusted[id(then)] else None
-            if resumed is not None:
-                found[shift] = resumed
-                continue
-        try:
-            again = select(left, cutflow.restarted(begun, place.rows))
-            found[shift] = Selected(again.rows, again.columns, cutflow.followed_by(again.cutflow, place))
-        except NanoMLError as problem:
-            raise NanoMLError(f"{problem} That is under the shift {shift}.") from None
-    return _joined(nominal, found, varied)
-
-
-def _joined(
-    nominal: Selected, shifted: Mapping[Shift, Selected], varied: Mapping[Shift, Sequence[Mapping[str, str]]]
-) -> Selected:
-    """The events that pass nominally or under a shift."""
-    rows = nominal.rows
-    for each in shifted.values():
-        if not np.array_equal(each.rows, rows):
-            rows = np.union1d(rows, each.rows)
-    places = {shift: rows.searchsorted(each.rows) for shift, each in shifted.items()}
-    flags = {SELECTED: _flag(rows.searchsorted(nominal.rows), len(rows))}
-    flags.update({shift.column(SELECTED): _flag(place, len(rows)) for shift, place in places.items()})
-    columns = _first_values([nominal, *shifted.values()], rows)
-    differing = {}
-    for shift, each in shifted.items():
-        place = places[shift]
-        for group in varied[shift] if each is not nominal else ():
-            if not all(_is_same(_at(columns[of], place), each.columns[of]) for of in group):
-                differing.update({name: _changed(columns[of], place, each.columns[of]) for of, name in group.items()})
-    cutflows = {shift.suffix: each.cutflow for shift, each in shifted.items()}
-    return Selected(rows, {**columns, **flags, **differing}, nominal.cutflow, cutflows)
-
-
-def _flag(places: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
-    """True at some places."""
-    flag = np.zeros(length, bool)
-    flag[places] = True
-    return flag
-
-
-def _first_values(selected: Sequence[Selected], rows: NDArray[np.int64]) -> dict[str, Entries]:
-    """The columns for all rows, those of each row from the first result that has it."""
-    missing, order, picked = np.ones(len(rows), bool), np.zeros(len(rows), np.int64), []
-    count = 0
-    for each in selected:
-        places = rows.searchsorted(each.rows)
-        fresh = missing[places]
-        if fresh.any():
-            picked.append((each, fresh))
-            missing[places] = False
-            order[places[fresh]] = count + np.arange(fresh.sum())
-            count += int(fresh.sum())
-    if not picked:
-        return selected[0].columns
-    parts = {name: [each.columns[name][fresh] for each, fresh in picked] for name in selected[0].columns}
-    return {name: _concatenated(arrays)[order] for name, arrays in parts.items()}
-
-
-def _at(column: Entries, places: NDArray[np.int64]) -> Entries:
-    """A column at increasing places, which are often all."""
-    return column if len(places) == len(column) else column[places]
-
-
-def _changed(column: Entries, places: NDArray[np.int64], values: Entries) -> Entries:
-    """A column with other values at some places."""
-    if len(places) == len(column):
-        return values
-    order = np.arange(len(column))
-    order[places] = len(column) + np.arange(len(places))
-    return _concatenated([column, values])[order]
-
-
-def _concatenated(arrays: Sequence[Entries]) -> Entries:
-    """Arrays of numbers, or of lists of numbers, one after the other."""
-    return np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else ak.concatenate(arrays)
+        else:
+            groups.setdefault((place.cuts, place.weights), []).append(shift)
+    known = dict(ways)
+    for key, group in groups.items():
+        branches = set().union(*(changes[shift] for shift in group))
+        place = uses.first(branches)
+        assert place is not None
+        then, unshifted = place.checkpoint, events.under("", place.rows)
+        at = _Place(select, place, cutflow, begun, unshifted)
+        is_free = then is not None and place.cuts > begun and then.is_free_of(branches, events)
+        checkpoints = [then, None] if is_free else [None]
+        most = 1 if uses.asked_for_shift else max(MOST_EVENTS // max(len(place.rows), 1), 1)
+        while group:
+            some, group = group[:most], group[most:]
+            parts = [shifted.pop(shift).under(str(shift), place.rows) for shift in some]
+            results = None
+            for checkpoint in checkpoints:
+                way = (*key, checkpoint is not None)
+                if results is not None or not known.get(way, True) or (checkpoint is None and len(parts) == 1):
+                    continue
+                if way not in known:
+                    results = at.jointly([unshifted, *(parts if most > 1 else [])], checkpoint)
+                    known[way] = results is not None and _repeats(nominal, results.pop(0))
+                    results = results if known[way] and most > 1 else None
+                if results is None and known[way]:
+                    results = at.jointly(parts, checkpoint)
+            found.update(zip(some, results or map(at.alone, some, parts)))
+        if len(place.rows) >= LEAST_EVENTS:
+            ways.update({way: is_same for way, is_same in known.items() if way[:2] == key})
+    uses.forget()
+    return joined(nominal, {shift: found[shift] for shift in changes}, varied)
 
 
 def _repeats(one: Selected, other: Selected | None) -> bool:
     """Whether the result of a selection that went on from a checkpoint is that of the whole one."""
     if other is None or one.cutflow.steps != other.cutflow.steps or not np.array_equal(one.rows, other.rows):
         return False
-    return all(_is_same(values, other.columns[name]) for name, values in one.columns.items())
-
-
-def _is_same(one: Entries, other: Entries) -> bool:
-    """Whether two columns of one length have the same numbers."""
-    if isinstance(one, np.ndarray):
-        return np.array_equal(one, other)
-    same_counts = np.array_equal(ak.num(one), ak.num(other))
-    return same_counts and np.array_equal(ak.flatten(one), ak.flatten(other))
+    return all(is_same(values, other.columns[name]) for name, values in one.columns.items())

@@ -14,8 +14,8 @@ from MLTools.NanoML.nanoaod.accounting import event_weights, weights_in
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection.selected import Selected
 from MLTools.NanoML.selection.selection import Selection
-from MLTools.NanoML.selection.shifts import Selected
 
 __all__ = ["on_events", "on_file"]
 

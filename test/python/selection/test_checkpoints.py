@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import awkward as ak
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, DatasetInfo, Events, Selected, Selection, Weight, shifts
+from MLTools.NanoML.selection.selection import BoundSelection
 from MLTools.NanoML.selection.shifts import Checkpoint
 from MLTools.NanoML.selection.tryout import on_events
 
@@ -161,11 +164,83 @@ def few_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shifts, "LEAST_EVENTS", 0)
 
 
-def test_with_few_events_all_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shifts, "LEAST_EVENTS", 5)
+def chunks(kind: type[Resumes], number: int = 3) -> list[list[int]]:
+    """With how many events `select` runs for each chunk of a file."""
+    selection = kind()
+    arrays = {name: ak.Array(values) for name, values in EVENTS.items()}
+    collections = {"Muon_pt": "Muon", "Jet_pt": "Jet"}
+    bound = BoundSelection(selection, {name: name for name in selection.branches}, collections)
+    found = []
+    for _ in range(number):
+        selection.seen.clear()
+        bound.apply(arrays, np.asarray(arrays["genWeight"]))
+        found.append(list(selection.seen))
+    return found
+
+
+@pytest.mark.parametrize(("kind", "is_free"), [(Resumes, True), (NumberFromBefore, False)])
+def test_a_way_is_proven_once_for_a_file(kind: type[Resumes], is_free: bool) -> None:
+    first, *others = chunks(kind)
+    assert others[0] == others[1]
+    assert (others[0] == first) == is_free  # without events, and with those of all shifts at once
+
+
+def test_few_events_prove_nothing_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shifts, "LEAST_EVENTS", 5 + 1)
+    first, *others = chunks(NumberFromBefore)
+    assert first == others[0] == others[1]
+
+
+@pytest.mark.parametrize("most", [1, 12])
+def test_shifts_are_selected_a_few_at_once(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shifts, "MOST_EVENTS", most)
     selection = Resumes()
-    on_events(selection, EVENTS)
-    assert 0 not in selection.seen
+    compare(on_events(selection, EVENTS), repeated(Resumes(), monkeypatch))
+    assert selection.seen == ([6, 0, 0, 0, 0, 0] if most == 1 else [6, 0, 0])  # one by one, with a proof for each place
+
+
+class AsksShift(Resumes):
+    """Asks under which shift it is, as weights of b tags do."""
+
+    def rest(self, events: Events, cutflow: Cutflow, muons: Any, total: Any, hardest: Any) -> Any:
+        """See the class."""
+        total += 10 * len(events.shift)
+        return super().rest(events, cutflow, muons, total, hardest)
+
+
+def test_a_selection_that_asks_for_the_shift_goes_on_by_single_shifts(monkeypatch: pytest.MonkeyPatch) -> None:
+    selection = AsksShift()
+    compare(on_events(selection, EVENTS), repeated(AsksShift(), monkeypatch))
+    assert selection.seen == [6, 0, 0, 0, 0]  # the proof, and three shifts
+
+
+class AsksBefore(Resumes):
+    """Asks for what differs from shift to shift by more than the values of a branch."""
+
+    def prepare(self, events: Events) -> Events:
+        """More missing momentum."""
+        return events.replaced(["MET_pt"], lambda left: {"MET_pt": left.MET.pt + 1})
+
+    def rest(self, events: Events, cutflow: Cutflow, muons: Any, total: Any, hardest: Any) -> Any:
+        """See the class."""
+        total += np.asarray(events.before("MET_pt").MET.pt)
+        return super().rest(events, cutflow, muons, total, hardest)
+
+
+@pytest.mark.parametrize("kind", [Resumes, BoundObjects])
+def test_no_events_outlive_their_chunk(kind: type[Resumes]) -> None:
+    def number() -> int:
+        return sum(isinstance(each, (Events, Flat)) for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = number()
+        found = on_events(kind(), EVENTS)
+        assert number() == before
+    finally:
+        gc.enable()
+    assert len(found.shifts) == 3
 
 
 def repeated(selection: Selection, monkeypatch: pytest.MonkeyPatch, arrays: Any = EVENTS) -> Selected:
@@ -191,16 +266,21 @@ def compare(one: Selected, other: Selected) -> None:
 def test_what_is_before_the_checkpoint_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     selection = Resumes()
     found = on_events(selection, EVENTS)
-    assert selection.seen == [6, 0, 0, 0, 0, 0]  # nominally, and twice for each place where a branch is first used
+    assert selection.seen == [6, 0, 0]  # nominally, and once for each place where a branch is first used
     again = Resumes()
     compare(found, repeated(again, monkeypatch))
-    assert again.seen == [6, 6, 6, 6 - 2]  # for the events that are left where the branch is first used
+    assert again.seen == [
+        6,
+        3 * 6,
+        6 - 2,
+    ]  # two shifts and the proof, and the events that are left where the third matters
     assert {"sum_jesUp", "sum_jesDown", "MET_metUp", "weight_muons"} <= found.columns.keys()
     assert "MET_jesUp" not in found.columns
 
 
 @pytest.mark.parametrize(
-    "kind", [BoundObjects, NarrowedByHand, NeedsEvents, OtherCuts, ReplacedInside, OwnObject, NumberFromBefore]
+    "kind",
+    [BoundObjects, NarrowedByHand, NeedsEvents, OtherCuts, ReplacedInside, OwnObject, NumberFromBefore, AsksBefore],
 )
 def test_a_selection_that_cannot_go_on_is_repeated(kind: type[Resumes], monkeypatch: pytest.MonkeyPatch) -> None:
     selection = kind()
