@@ -150,6 +150,8 @@ LEAST_EVENTS = 1000
 """How many events must be selected in another way with the same result, so that this way is taken for the rest of a file."""
 MOST_EVENTS = 200_000
 """How many events are selected at once under several shifts."""
+LEAST_COPIES = 3
+"""Under how many shifts, at least: fewer take no less time than one by one, and more memory."""
 
 
 class FirstUses:
@@ -281,7 +283,8 @@ def select_under_shifts(
         at = _Place(select, place, cutflow, begun, unshifted)
         is_free = then is not None and place.cuts > begun and then.is_free_of(branches, events)
         checkpoints = [then, None] if is_free else [None]
-        most = 1 if uses.asked_for_shift else max(MOST_EVENTS // max(len(place.rows), 1), 1)
+        most = MOST_EVENTS // max(len(place.rows), 1)
+        most = 1 if uses.asked_for_shift or most < LEAST_COPIES else most
         while group:
             some, group = group[:most], group[most:]
             parts = [shifted.pop(shift).under(str(shift), place.rows) for shift in some]

@@ -64,7 +64,7 @@ LINES = {
     "python/report": (1150, 6),
     "python/rootio": (4441, 22),
     "python/schema": (880, 5),
-    "python/selection": (1786, 9),
+    "python/selection": (1789, 9),
     "python/templates": (111, 2),
     "python/terminal": (478, 4),
     "python/workflow": (1791, 9),
