@@ -135,8 +135,12 @@ OBJECTS = {
 }
 """The entries of objects, by their names in the YAML file."""
 
+PINNED = "sha256"
+"""What is no entry: the SHA-256 of files, by their names."""
 
-def _kinds() -> dict[str, type[Entry]]:
+
+def entry_kinds() -> dict[str, type[Entry]]:
+    """The entries of objects; any other entry is an `Entry`."""
     parts = ((key, *place.split(":")) for key, place in OBJECTS.items())
     return {key: getattr(importlib.import_module(module), name) for key, module, name in parts}
 
@@ -171,20 +175,30 @@ class Corrections:
         ConfigError
             A file cannot be read or found, or has no such correction; the message has the line.
         """
-        document, kinds = Document.read(path), _kinds()
+        document, kinds = Document.read(path), entry_kinds()
         schema = {
             "type": "object",
-            "properties": {key: json_schema(kind) for key, kind in kinds.items()},
+            "properties": {
+                **{key: json_schema(kind) for key, kind in kinds.items()},
+                PINNED: {"type": "object", "additionalProperties": {"type": "string"}},
+            },
             "additionalProperties": json_schema(Entry),
         }
         entries: dict[str, object] = {}
         opened: dict[str, CorrectionFile] = {}
-        for key, data in checked(document, schema).items():
+        content = checked(document, schema)
+        pinned = content.pop(PINNED, {})
+        for key, data in content.items():
             kind = kinds.get(key, Entry)
             entry = build(kind, data)
             place = f"{document.where(key)}: {key}"
             file = _open(getattr(kind, "opens", CorrectionFile), find_file(entry.file, Path(path).parent, place))
             opened[entry.file] = file
+            if pinned.get(entry.file, file.digest) != file.digest:
+                raise ConfigError(
+                    f"{document.where(PINNED, entry.file)}: {entry.file} has changed: its SHA-256 is {file.digest}. Take the old file, "
+                    f"or see with `nanoml corrections compare OLD NEW` what the change is, and write this SHA-256 here."
+                )
             try:
                 entries[key] = entry.found_in(file, place)
             except ConfigError as problem:
@@ -221,14 +235,17 @@ def write_flat(path: Path, directory: Path, name: str) -> list[str]:
     """
     document, written = Document.read(path), [name]
     content = {key: dict(entry) for key, entry in document.data.items()}
+    pinned = content.pop(PINNED, {})
     for number, (key, entry) in enumerate(content.items()):
         file = find_file(entry["file"], path.parent, f"{document.where(key)}: {key}")
         if is_remote(entry["file"]) or on_cvmfs(file):
             continue
-        entry["file"] = f"corrections_{number}_{file.name}"
+        old, entry["file"] = entry["file"], f"corrections_{number}_{file.name}"
+        pinned.update({entry["file"]: pinned[old]} if old in pinned else {})
         with replacing(directory / entry["file"]) as aside:
             shutil.copy(file, aside)
         written.append(entry["file"])
+    content.update({PINNED: pinned} if pinned else {})
     write_text(directory / name, json.dumps(content, indent=1) + "\n")  # JSON is YAML
     return written
 

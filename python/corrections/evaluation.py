@@ -148,7 +148,7 @@ class CorrectionFile:
             raw = path.read_bytes()
             self._text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as problem:
-            raise ConfigError(f"{path}: cannot be read as a file of corrections: {problem}.") from None
+            raise ConfigError(f"{path}: cannot be read as a file of corrections: {problem}. Fetch it again.") from None
         self.digest = hashlib.sha256(raw).hexdigest()
         """SHA-256 of the file."""
         try:
@@ -160,7 +160,9 @@ class CorrectionFile:
         try:
             self._set: Any = correctionlib.CorrectionSet.from_string(self._text)
         except Exception as problem:  # correctionlib raises what its C++ code throws
-            raise ConfigError(f"{path}: is not a file of correctionlib: {_first_line(problem)}.") from None
+            raise ConfigError(
+                f"{path}: is not a file of correctionlib: {_first_line(problem)}. Fetch it again, or leave it out."
+            ) from None
         self._found: dict[str, Correction] = {}
 
     @cached_property
@@ -273,6 +275,17 @@ class Correction:
     def of(self, known: _Inputs, where: Optional[Mask] = None, **named: Input) -> Numbers:
         """Evaluate it by as many of its inputs as are known of the objects; other parameters as of a call."""
         return self(where=where, **{name: it for name, it in {**known, **named}.items() if name in self.inputs})
+
+    def tried(self, given: _Inputs, length: int) -> NDArray[np.float64]:
+        """The values for inputs of the right types as they are, unchecked; NaN where the file has nothing."""
+        try:
+            return np.broadcast_to(np.asarray(self._at(given), np.float64), length)
+        except Exception:  # correctionlib raises what its C++ code throws
+            rows = [
+                {key: it if isinstance(it, str) else np.asarray(it)[row].item() for key, it in given.items()}
+                for row in range(length)
+            ]
+            return np.array([self._at(row) if self._works(row) else np.nan for row in rows], np.float64)
 
     def _named(self, values: tuple[Input, ...], named: _Inputs) -> dict[str, Input]:
         known = self.inputs

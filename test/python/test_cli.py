@@ -24,7 +24,10 @@ from processes import nanoml as run
 ROOT = Path(__file__).resolve().parents[2]
 
 
-INNER = ("config check", "config schema", "proxy init", "proxy info")
+INNER = (
+    *("config check", "config schema", "proxy init", "proxy info"),
+    *(f"corrections {name}" for name in ("propose", "check", "compare")),
+)
 
 
 @pytest.mark.parametrize("name", [*nanoml.list_commands(click.Context(nanoml)), *INNER])
@@ -46,9 +49,9 @@ def parses(command: click.Command, name: str, words: list[str]) -> None:
     """Parse words as those of a command and its subcommands, without doing what they say."""
     context = command.make_context(name, words)
     if isinstance(command, click.Group):
-        inner = command.get_command(context, words[0])
+        _, inner, rest = command.resolve_command(context, words)
         assert inner is not None
-        parses(inner, words[0], words[1:])
+        parses(inner, words[0], rest)
 
 
 def test_what_the_compiler_of_pytorch_leaves_is_collected_at_the_end() -> None:

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from MLTools.NanoML.corrections.survey.compare import compare
+from processes import nanoml
+from services.invented import binning, category, correction
+
+REAL, SYST = {"eta": "real", "pt": "real"}, {"syst": "string"}
+EDGES = (0.0, 1.0, 2.5)
+
+
+def write(path: Path, *corrections: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"schema_version": 2, "corrections": corrections}))
+    return path
+
+
+def by_pt(*values: float) -> dict[str, Any]:
+    return binning("eta", EDGES, [binning("pt", (20.0, 50.0, 100.0), list(values)), 1.0])
+
+
+def test_values_that_changed_and_where(tmp_path: Path) -> None:
+    old = write(
+        tmp_path / "old.json", correction("sf", REAL, by_pt(1.0, 0.8)), correction("same", REAL, by_pt(1.0, 0.5))
+    )
+    new = write(
+        tmp_path / "new.json", correction("sf", REAL, by_pt(1.02, 1.0)), correction("same", REAL, by_pt(1.0, 0.5))
+    )
+    (change,) = compare(old, new)
+    assert (change.correction, change.what) == ("sf", "values")
+    assert change.largest == pytest.approx(0.25)
+    assert change.where == "eta = 0.5, pt = 75"
+    assert change.curve is not None
+    assert change.curve.axis == "pt"
+    np.testing.assert_allclose(change.curve.x, [35.0, 75.0])
+    np.testing.assert_allclose(change.curve.bands[:, [0, 2]], [[0.0, 0.02], [0.0, 0.25]], atol=1e-12)
+
+
+def test_a_new_version_is_compared_and_an_input_that_vanished_is_nominal(tmp_path: Path) -> None:
+    keys = category("syst", {"nom": by_pt(1.1, 1.1), "up": by_pt(1.2, 1.2), "down": by_pt(1.0, 1.0)})
+    old = write(
+        tmp_path / "old.json",
+        correction("X_JRV1_MC_ScaleFactor", {**REAL, **SYST}, keys),
+        correction("gone", REAL, by_pt(1, 1)),
+    )
+    new = write(
+        tmp_path / "new.json",
+        correction("X_JRV2_MC_ScaleFactor", REAL, by_pt(1.21, 1.21)),
+        correction("more", REAL, by_pt(1, 1)),
+    )
+    found = {(change.correction, change.what): change for change in compare(old, new)}
+    assert set(found) == {
+        *(("gone", "gone"), ("more", "new")),
+        *(("X_JRV2_MC_ScaleFactor", what) for what in ("inputs", "values")),
+    }
+    assert found["X_JRV2_MC_ScaleFactor", "inputs"].about == "it was X_JRV1_MC_ScaleFactor; syst is gone"
+    assert found["X_JRV2_MC_ScaleFactor", "values"].largest == pytest.approx(0.1)
+
+
+def test_keys_that_came_and_went_and_a_change_of_a_source_alone(tmp_path: Path) -> None:
+    usual = {"nom": by_pt(1, 1), "up": by_pt(1.1, 1.1), "down": by_pt(0.9, 0.9)}
+    sources = [{"stat": by_pt(0.1, 0.1), "fit": by_pt(1, 1)}, {"stat": by_pt(0.1, 0.2), "tag": by_pt(1, 1)}]
+    old, new = (
+        write(tmp_path / f"{name}.json", correction("sf", {**REAL, **SYST}, category("syst", {**usual, **more})))
+        for name, more in zip(("old", "new"), sources)
+    )
+    inputs, values = compare(old, new)
+    assert inputs.about == "syst lost fit; syst got tag"
+    assert values.where == "eta = 0.5, pt = 75, syst = stat"
+
+
+def test_directories_of_two_dates_and_what_is_damaged(tmp_path: Path) -> None:
+    for date, value in (("2030-01-01", 1.0), ("2030-02-02", 1.1)):
+        write(tmp_path / date / "both.json", correction("sf", REAL, by_pt(value, value)))
+        write(tmp_path / date / f"only_{date}.json", correction("sf", REAL, by_pt(1, 1)))
+        (tmp_path / date / "bad.json").write_text("{")
+    done = nanoml("corrections", "compare", "2030-01-01", "2030-02-02", "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "bad.json: is not a file of correctionlib" in done.stderr
+    found = [(each["file"], each["what"]) for each in json.loads(done.stdout)]
+    assert found == [
+        ("bad.json", "damaged"), ("both.json", "values"), ("only_2030-01-01.json", "gone"), ("only_2030-02-02.json", "new"),
+    ]  # fmt: skip
+
+
+def test_figures_of_changes(tmp_path: Path) -> None:
+    pytest.importorskip("mplhep")
+    write(tmp_path / "old.json", correction("sf", REAL, by_pt(1.0, 0.8)))
+    write(tmp_path / "new.json", correction("sf", REAL, by_pt(1.02, 1.0)))
+    done = nanoml("corrections", "compare", "old.json", "new.json", "-o", "figures", cwd=tmp_path)
+    assert "25.00 %" in done.stdout
+    assert [path.name for path in sorted((tmp_path / "figures").iterdir())] == ["changes_1.pdf", "changes_1.png"]
+    assert nanoml("corrections", "compare", "old.json", "old.json", cwd=tmp_path).stdout == "Nothing has changed.\n"
+
+
+def test_a_file_and_a_directory_are_not_compared(tmp_path: Path) -> None:
+    write(tmp_path / "old.json")
+    for other in (".", "none.json"):
+        done = nanoml("corrections", "compare", "old.json", other, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "name two files, or two directories" in done.stderr
