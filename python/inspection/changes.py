@@ -7,8 +7,8 @@ from pathlib import Path
 
 from MLTools.NanoML.atomic import make_directory
 from MLTools.NanoML.corrections.survey.compare import Change
-from MLTools.NanoML.report.figures import COLORS, grid, in_style, legend_below, note_in, save, shorten
-from MLTools.NanoML.report.section import PRIVATE_WORK
+from MLTools.NanoML.report.figures import grid, in_style, legend_below, note_in, save, shorten
+from MLTools.NanoML.report.section import COLORS, PRIVATE_WORK
 
 _MOST, _LONG = 16, 38  # panels of a figure; characters of a title
 _PANEL = (4.2, 3.4)  # inches
