@@ -212,7 +212,7 @@ def main() -> NoReturn:
     end_at_sigterm()
     heed_signal(signal.SIGINT, KeyboardInterrupt)
     try:
-        code = nanoml.main(standalone_mode=False)
+        code = nanoml.main(prog_name="nanoml", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the second into the first
         show("Interrupted. Finished work is kept: run the same command again to continue.", sys.stderr, "yellow")
         sys.exit(130)

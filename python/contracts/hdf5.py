@@ -168,12 +168,16 @@ class HDF5Metadata:
 
     @property
     def of_core(self) -> HDF5Metadata:
-        """What is said of the core: nothing of regions, and of weights only those beside cross section and luminosity."""
+        """What is said of the core: nothing of regions and directories, and of weights only those beside cross section and luminosity."""
         parts = (
             replace(
                 it,
                 cross_section=None,
                 luminosity=None,
+                accounting=replace(
+                    it.accounting,
+                    files=[replace(each, file=os.path.basename(each.file)) for each in it.accounting.files],
+                ),
                 missing=(),
                 data_driven=driven and replace(driven, sum_of_weights=0.0),
             )

@@ -55,7 +55,7 @@ LINES = {
     "python/batch": (3600, 17),
     "python/commands": (2394, 10),
     "python/config": (2475, 12),
-    "python/contracts": (908, 7),
+    "python/contracts": (912, 7),
     "python/corrections": (4543, 25),
     "python/doctor": (654, 5),
     "python/grid": (458, 3),

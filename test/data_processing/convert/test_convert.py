@@ -57,8 +57,12 @@ def skims(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> list[str]:
 def test_the_core_of_a_file_has_no_weights_and_no_flags_of_regions(tmp_path: Path, skims: list[str]) -> None:
     jets = {"Jet": StoredCollection(("pt",), 2)}
     job = ConvertJob(skims, tmp_path / "a.h5", ["ZCand_mass"], jets, Sample("WZ", "WZ", 0.05), ["WZ"], 59.8)
-    core = convert_files(job).core
+    metadata = convert_files(job)
+    core, (dataset,) = metadata.core, metadata.datasets
     assert core_of(job.output) == core
+    moved = [replace(it, file=f"/elsewhere/{Path(it.file).name}") for it in dataset.accounting.files]
+    elsewhere = replace(dataset, accounting=replace(dataset.accounting, files=moved))
+    assert replace(metadata, datasets=(elsewhere,)).of_core == metadata.of_core
     cuts = [[Region("SR", Expression(cut, "x"))] for cut in ("MET_pt > 50", "MET_pt > 60")]
     for around in ({"luminosity": 60.1}, {"sample": Sample("WZ", "WZ", 0.06)}, *({"regions": cut} for cut in cuts)):
         assert convert_files(replace(job, memory=0, **around)).core == core
