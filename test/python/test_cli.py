@@ -114,6 +114,10 @@ def test_the_only_analysis_in_a_directory_is_taken(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert "Error: Name one of the analyses here: mine.yaml, more.yml." in done.stderr.splitlines()
         (tmp_path / "more.yml").unlink()
+
+
+def test_files_to_convert_must_be_named(tmp_path: Path) -> None:
+    pytest.importorskip("data_processing.convert.convert")
     assert "Name the FILEs." in run("convert", "-o", "out.h5", cwd=tmp_path).stderr
 
 
