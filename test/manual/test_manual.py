@@ -135,6 +135,8 @@ def resolve(words: list[str]) -> tuple[Any, list[str]]:
     context = click.Context(nanoml, info_name="nanoml")
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         found = command.get_command(context, words[0])
+        if found is None and command.name == "corrections":
+            return command.commands["show"], words  # its name need not be said
         if found is None:
             break
         command, words = found, words[1:]
