@@ -255,6 +255,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, write: Writer) -> Path:
     """A training on toy events with these settings, without plots; to be copied before it is changed."""
     directory = tmp_path_factory.mktemp("toy")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", lambda figure, stem: None)
+        patch.setattr(figures, "save", lambda figure, stem, numbers=None: None)
         train([toy_in(directory, write)()], QUICK, directory / "run")
     return directory / "run"

@@ -304,7 +304,7 @@ def test_an_error_far_above_all_efficiencies_does_not_hide_them() -> None:
 def test_class_without_weight() -> None:
     content = Confusion(CLASSES[:2], np.array([[1.0, 1.0], [0.0, 0.0]]), np.ones((2, 2)), 2)
     figure = content.draw(PRIVATE_WORK)
-    assert {"50.0%\n1 events", "0.0%\n1 events"} <= {text.get_text() for text in figure.findobj(Text)}
+    assert {"50.0 %\n1 events", "0.0 %\n1 events"} <= {text.get_text() for text in figure.findobj(Text)}
 
 
 @pytest.mark.parametrize("count", [1, 4, 8])
@@ -349,7 +349,7 @@ def test_what_is_not_there_is_not_drawn(tmp_path: Path) -> None:
     (tmp_path / "drift.png").write_bytes(b"of an earlier evaluation")
     losses = Losses([[Epoch(1, 1.0, 1.1, 0.1, None)]], False)
     content = {Distributions: features(1), Drift: None, Importance: importance(0), Losses: losses}
-    assert _draw(evaluation(content), PRIVATE_WORK, tmp_path) == ["features", "loss"]
+    assert _draw(evaluation(content), PRIVATE_WORK, tmp_path, ()) == ["features", "loss"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"{name}.{kind}" for name in ("features", "loss") for kind in ("json", "pdf", "png")
     ]

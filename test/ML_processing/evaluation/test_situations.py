@@ -24,7 +24,7 @@ def no_plots() -> Iterator[None]:
     """They take longer than all else here."""
     with pytest.MonkeyPatch.context() as patch:
         draw_only(patch)
-        patch.setattr(figures, "save", lambda figure, stem: stem.with_suffix(".png").write_bytes(b""))
+        patch.setattr(figures, "save", lambda figure, stem, numbers=None: stem.with_suffix(".png").write_bytes(b""))
         yield
 
 

@@ -54,7 +54,7 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plot takes longer than these trainings."""
-    monkeypatch.setattr(figures, "save", lambda figure, stem: None)
+    monkeypatch.setattr(figures, "save", lambda figure, stem, numbers=None: None)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ Toy = Callable[..., Path]
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plot takes longer than these trainings."""
-    monkeypatch.setattr(figures, "save", lambda figure, stem: None)
+    monkeypatch.setattr(figures, "save", lambda figure, stem, numbers=None: None)
 
 
 def results(directory: Path) -> tuple[list[Any], list[dict[str, torch.Tensor]]]:
