@@ -104,7 +104,9 @@ def few_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other figures take longer than all else here."""
     draw_only(monkeypatch, "repeats")
     save = figures.save
-    monkeypatch.setattr(figures, "save", lambda figure, stem, numbers=None: save(Figure() if stem.name == "loss" else figure, stem))
+    monkeypatch.setattr(
+        figures, "save", lambda figure, stem, numbers=None: save(Figure() if stem.name == "loss" else figure, stem)
+    )
 
 
 @pytest.fixture(scope="module")
