@@ -230,6 +230,7 @@ def _hear(event: str, arguments: tuple[object, ...]) -> None:
         _note(FOLDER if event in _LISTED else FILE, path, frame)
 
 
+@functools.wraps(_import_module)  # it is Python's, not NanoML's: no job may ask for it
 def _import_for_users(name: str, package: Optional[str] = None) -> ModuleType:
     """`importlib.import_module`, which notes what the user imports by name, even if that was imported before."""
     module, frame = _import_module(name, package), _users(sys._getframe(1)) if _is_watched() else None

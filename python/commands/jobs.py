@@ -23,7 +23,7 @@ from MLTools.NanoML.commands.options import (
 from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.stages import NAMES
-from MLTools.NanoML.terminal.progress import say, say_once
+from MLTools.NanoML.terminal.progress import say_once
 
 if TYPE_CHECKING:
     from MLTools.NanoML.batch.status import Status
@@ -102,8 +102,7 @@ def status(place: Path, waits: bool, every: int, as_json: bool) -> None:
         echo("\n".join(page(found)))
     if found.is_done and submission.what != TUNE:
         with suppress(NanoMLError):  # the configuration may have been changed since, or may be elsewhere
-            for name, path in described(load(Path(submission.config))):
-                say(f"{name}: {path}")
+            described(load(Path(submission.config)))
     if waits and not found.is_done:
         raise click.exceptions.Exit(1)
 

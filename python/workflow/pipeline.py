@@ -200,15 +200,16 @@ def _finish(config: Config, todo: Sequence[Planned], is_changed: bool) -> None:
         say(f"{name}: {path.relative_to(here) if path.is_relative_to(here) else path}")
 
 
-def described(config: Config, is_changed: bool = False) -> Iterator[tuple[str, Path]]:
+def described(config: Config, is_changed: bool = False) -> list[tuple[str, Path]]:
     """Write the page of the analysis, if something was done or a page is newer; name it if it was written."""
     (_, index), *pages = Layout.of(config).pages(config)
     newest = max((path.stat().st_mtime_ns for _, path in pages if path.exists()), default=0)
-    if is_changed or not index.exists() or newest > index.stat().st_mtime_ns:
-        from MLTools.NanoML.workflow.overview import write_overview  # not needed to plan
+    if not is_changed and index.exists() and newest <= index.stat().st_mtime_ns:
+        return []
+    from MLTools.NanoML.workflow.overview import write_overview  # not needed to plan
 
-        write_overview(Analysis(config))
-        yield "analysis", index
+    write_overview(Analysis(config))
+    return [("analysis", index)]
 
 
 def accept_stage(config: Config, name: str, dry_run: bool) -> list[str]:

@@ -67,7 +67,7 @@ def test_a_job_of_another_version_says_so(tmp_path: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 2}))
     with pytest.raises(NanoMLError, match="schema 2, this NanoML reads 1. It is not a job of this version of NanoML"):
         Job.read(path)
-    with pytest.raises(NanoMLError, match="No such file"):
+    with pytest.raises(NanoMLError, match="no such file"):
         Job.read(tmp_path / "none.json")
 
 

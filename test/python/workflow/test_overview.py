@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_processing.efficiencies.measure import _described
+from data_processing.efficiencies.measure import described
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts import missing
@@ -208,13 +208,13 @@ def test_a_damaged_file_is_left_out(config: Config) -> None:
 def test_it_is_written_again_when_a_page_is_newer(config: Config) -> None:
     trained(config)
     index = config.base / "results/index.html"
-    assert list(_described(config, False)) == [("analysis", index)]
+    assert list(described(config)) == [("analysis", index)]
     index.write_text("old")
-    assert list(_described(config, False)) == []
+    assert list(described(config)) == []
     fitted(config)
-    assert list(_described(config, False)) == [("analysis", index)]
+    assert list(described(config)) == [("analysis", index)]
     assert 'id="fit"' in index.read_text()
-    assert list(_described(config, True)) == [("analysis", index)]
+    assert list(described(config, True)) == [("analysis", index)]
 
 
 def test_several_fits_are_one_line(config: Config) -> None:
