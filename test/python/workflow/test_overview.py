@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_processing.efficiencies.measure import described
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts import missing
@@ -18,6 +17,7 @@ from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, Step
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.overview import write_overview
+from MLTools.NanoML.workflow.pipeline import described
 from MLTools.NanoML.workflow.record import Record
 
 TEXT = """
