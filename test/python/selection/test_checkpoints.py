@@ -237,7 +237,7 @@ def test_no_events_outlive_their_chunk(kind: type[Resumes]) -> None:
     try:
         before = number()
         found = on_events(kind(), EVENTS)
-        assert number() == before
+        assert number() <= before  # caches may let go of others
     finally:
         gc.enable()
     assert len(found.shifts) == 3
