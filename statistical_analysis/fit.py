@@ -211,7 +211,7 @@ def fit_workspace(
     samples = [sample for channel in content["channels"] for sample in channel["samples"]]
     signal = next((it["name"] for it in samples if any(each["name"] == poi for each in it["modifiers"])), poi)
     bins = {channel["name"]: len(channel["samples"][0]["data"]) for channel in content["channels"]}
-    axes = {name: Axis("Bin", Bins(np.arange(0.5, count + 1))) for name, count in bins.items()}
+    axes = {name: Axis("Bin", Bins(np.arange(0.5, count + 1, dtype=np.float64))) for name, count in bins.items()}
     unblinded = None if is_blind else f"with the data of {source.name}"
     results = infer(content, Origin(CREATOR, signal, unblinded), is_blind, toys=toys, strengths=strengths)
     _write(PRIVATE_WORK, results, None, axes, "", make_directory(directory))

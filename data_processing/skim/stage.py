@@ -144,7 +144,7 @@ def _cutflow_tables(flows: Mapping[str, Sequence[Step]]) -> dict[str, list[str]]
     width, has_weights = max((len(step.cut) for step in steps), default=0), any(it.weights != it.events for it in steps)
 
     def line(cut: str, events: str, of_all: str, of_previous: str, weights: str) -> str:
-        return f"  {cut:{width}}{events:>12}{of_all:>10}{of_previous:>13}" + f"{weights:>14}" * has_weights
+        return f"  {cut:<{width}}{events:>12}{of_all:>10}{of_previous:>13}" + f"{weights:>14}" * has_weights
 
     tables = {
         name: [line("cut", "events", "of all", "of previous", "weights")] * bool(flow) for name, flow in flows.items()

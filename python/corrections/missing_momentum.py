@@ -167,7 +167,7 @@ def unclustered(events: Events, direction: str, missing: str) -> tuple[NDArray[n
         before = as_read(events, f"{missing}_pt")
         change = _vector(events[pt], events[phi]) - _vector(before[f"{missing}_pt"], before[f"{missing}_phi"])
     made: NDArray[np.complex128] = here + change
-    return np.abs(made), np.angle(made)
+    return np.abs(made), np.arctan2(made.imag, made.real)
 
 
 def recoil(
@@ -224,7 +224,7 @@ def _recoiled(
         for end, values in (("para", turned.real), ("perp", turned.imag))
     )
     made = rest + sign * (next(parts) + 1j * next(parts)) * along
-    return np.abs(made), np.angle(made)
+    return np.abs(made), np.arctan2(made.imag, made.real)
 
 
 def as_read(events: Events, name: str) -> Events:

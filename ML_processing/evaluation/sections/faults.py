@@ -136,7 +136,8 @@ def copies(table: Table, fold: NDArray[np.int64]) -> tuple[NDArray[np.bool_], ND
     columns = [*table.features.T[: -1 if table.about.parameter else None]]
     columns += [values[:, 0, i] for values, _ in table.objects.values() for i in range(values.shape[2])]
     columns.sort(key=lambda it: -len(np.unique(it[:: max(len(it) // 10_000, 1)])))
-    fine = coarse = np.zeros(len(table), np.uint64)
+    fine: NDArray[np.uint64] = np.zeros(len(table), np.uint64)
+    coarse: NDArray[np.uint64] = fine
     for values in columns[:_TELLING]:
         _, rank, counts = np.unique(values, return_inverse=True, return_counts=True)
         below, each = np.cumsum(counts) - counts, np.arange(len(counts))

@@ -50,9 +50,7 @@ def config(tmp_path: Path) -> Config:
 def skimmed(config: Config) -> None:
     """What the skim leaves: a file of each dataset, and of WZ one that could not be read."""
     for name, counts in CUTS.items():
-        steps = [
-            Step(cut, count, float(count)) for cut, count in zip(("all", "MET > 10", "<tight>"), counts, strict=True)
-        ]
+        steps = [Step(cut, count, float(count)) for cut, count in zip(("all", "MET > 10", "<tight>"), counts)]
         file = FileAccounting(
             f"/store/{name}.root", counts[0], counts[2], float(counts[0]), "Runs", name == "Muon", steps
         )

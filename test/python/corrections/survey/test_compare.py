@@ -47,12 +47,12 @@ def test_a_new_version_is_compared_and_an_input_that_vanished_is_nominal(tmp_pat
     old = write(
         tmp_path / "old.json",
         correction("X_JRV1_MC_ScaleFactor", {**REAL, **SYST}, keys),
-        correction("gone", REAL, by_pt(1, 1)),
+        correction("gone", REAL, by_pt(1.0, 1.0)),
     )
     new = write(
         tmp_path / "new.json",
         correction("X_JRV2_MC_ScaleFactor", REAL, by_pt(1.21, 1.21)),
-        correction("more", REAL, by_pt(1, 1)),
+        correction("more", REAL, by_pt(1.0, 1.0)),
     )
     found = {(change.correction, change.what): change for change in compare(old, new)}
     assert set(found) == {
@@ -64,8 +64,8 @@ def test_a_new_version_is_compared_and_an_input_that_vanished_is_nominal(tmp_pat
 
 
 def test_keys_that_came_and_went_and_a_change_of_a_source_alone(tmp_path: Path) -> None:
-    usual = {"nom": by_pt(1, 1), "up": by_pt(1.1, 1.1), "down": by_pt(0.9, 0.9)}
-    sources = [{"stat": by_pt(0.1, 0.1), "fit": by_pt(1, 1)}, {"stat": by_pt(0.1, 0.2), "tag": by_pt(1, 1)}]
+    usual = {"nom": by_pt(1.0, 1.0), "up": by_pt(1.1, 1.1), "down": by_pt(0.9, 0.9)}
+    sources = [{"stat": by_pt(0.1, 0.1), "fit": by_pt(1.0, 1.0)}, {"stat": by_pt(0.1, 0.2), "tag": by_pt(1.0, 1.0)}]
     old, new = (
         write(tmp_path / f"{name}.json", correction("sf", {**REAL, **SYST}, category("syst", {**usual, **more})))
         for name, more in zip(("old", "new"), sources)
@@ -78,7 +78,7 @@ def test_keys_that_came_and_went_and_a_change_of_a_source_alone(tmp_path: Path) 
 def test_directories_of_two_dates_and_what_is_damaged(tmp_path: Path) -> None:
     for date, value in (("2030-01-01", 1.0), ("2030-02-02", 1.1)):
         write(tmp_path / date / "both.json", correction("sf", REAL, by_pt(value, value)))
-        write(tmp_path / date / f"only_{date}.json", correction("sf", REAL, by_pt(1, 1)))
+        write(tmp_path / date / f"only_{date}.json", correction("sf", REAL, by_pt(1.0, 1.0)))
         (tmp_path / date / "bad.json").write_text("{")
     done = nanoml("corrections", "compare", "2030-01-01", "2030-02-02", "--json", cwd=tmp_path)
     assert done.returncode == 1
