@@ -97,10 +97,9 @@ class _Lazy(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in _MODULES and not args[0].startswith("-"):
-            from difflib import get_close_matches
+            from MLTools.NanoML.rootio.versions import did_you_mean
 
-            close = get_close_matches(args[0], _MODULES, n=1)
-            ctx.fail(f'"{args[0]}" is not a command.' + (f' Did you mean "{close[0]}"?' if close else ""))
+            ctx.fail(f'"{args[0]}" is not a command.{did_you_mean(args[0], _MODULES, 0.6)}')  # "rnu" is run
         return super().resolve_command(ctx, args)
 
 

@@ -76,7 +76,7 @@ class ClassifierTest:
         return (self.auc.error or 0) <= _TOLD_APART - 0.5
 
     def text(self, these: str) -> str:
-        """What was found, in words: `these` are what is told from what."""
+        """The result in words; `these` names the two samples that are compared."""
         deviations = f"{self.standard_deviations:.1f} standard deviations from the 0.5 of no difference"
         text = f"A BDT trained to separate {these} has AUC {number(self.auc)}, {deviations}"
         if self.is_apart and self.telling:

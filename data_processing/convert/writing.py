@@ -150,12 +150,12 @@ class CoreHash:
                     self._columns[table, name] = zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data, before)
 
     def of(self, metadata: HDF5Metadata) -> str:
-        """The hash, with what is said of the core."""
+        """The hash of all rows that were added, and of the metadata of the core."""
         return core_hash(metadata, [[*key, column] for key, column in self._columns.items()])
 
 
 def core_hash(metadata: HDF5Metadata, content: object) -> str:
-    """The hash of what is said of a core, and of its content."""
+    """The hash of the metadata of a core, and of its content."""
     text = json.dumps([metadata.of_core.to_json(), content], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -12,7 +12,7 @@ from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.schema.document import Keys, Problem
 from MLTools.NanoML.schema.settings import unknown
 
-_AFTER_CMS = ("Preliminary", "Simulation", "Supplementary", "Work in progress")  # what is said after "CMS" alone
+_AFTER_CMS = ("Preliminary", "Simulation", "Supplementary", "Work in progress")  # labels that CMS alone may use
 
 
 def _style(config: Config) -> Iterator[Problem]:

@@ -168,7 +168,7 @@ class HDF5Metadata:
 
     @property
     def of_core(self) -> HDF5Metadata:
-        """What is said of the core: nothing of regions and directories, and of weights only those beside cross section and luminosity."""
+        """The metadata of the core: without regions, directories, cross section and luminosity, and weights that these scale."""
         parts = (
             replace(
                 it,

@@ -13,7 +13,7 @@ import numpy as np
 
 from MLTools.NanoML.corrections.entries import Entry, VariedCorrection
 from MLTools.NanoML.corrections.evaluation import Correction, CorrectionFile
-from MLTools.NanoML.corrections.inputs import DISCRIMINANTS, Objects, needed
+from MLTools.NanoML.corrections.inputs import Objects, discriminant_of, needed
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.weights import Factor
 from MLTools.NanoML.rootio.lists import Mask, Numbers
@@ -92,10 +92,8 @@ class BTags:
     def is_tagged(self, jets: Objects, point: str = "") -> Mask:
         """Whether each jet passes a working point; the first of the entry, if there is no name."""
         scale = next(iter(self.scales.values()))[0].correction
-        branch = next((it for start, it in DISCRIMINANTS.items() if self.entry.tagger.lower().startswith(start)), "")
-        return (
-            needed(scale, "discriminant", jets, branch or f"btag{self.entry.tagger}B") > self.cuts[self._point(point)]
-        )
+        branch = discriminant_of(self.entry.tagger) or f"btag{self.entry.tagger}B"
+        return needed(scale, "discriminant", jets, branch) > self.cuts[self._point(point)]
 
     def scale(self, jets: Objects, point: str = "") -> Factor:
         """The scale factor of each jet at a working point, 1 where nothing is measured.

@@ -52,6 +52,11 @@ def inputs_of(
     }
 
 
+def discriminant_of(name: str) -> str:
+    """The branch of the b-tagging discriminant that a tagger or its correction is about; empty if it is none of `DISCRIMINANTS`."""
+    return next((branch for start, branch in DISCRIMINANTS.items() if name.lower().startswith(start)), "")
+
+
 def integers(values: Numbers) -> Union[NDArray[np.int64], ak.Array]:
     """Small integers, such as the multiplicities of jets, as such that do not overflow in sums."""
     return ak.values_astype(values, np.int64) if isinstance(values, ak.Array) else np.asarray(values).astype(np.int64)
@@ -87,8 +92,7 @@ def _input(correction: Correction, axis: Axis, objects: Objects) -> Numbers:
         charged, neutral = (needed(correction, axis.name, objects, f"{kind}Multiplicity") for kind in ("ch", "ne"))
         return integers(charged) + integers(neutral)
     if short == "discriminant":
-        tagger = (branch for start, branch in DISCRIMINANTS.items() if correction.name.lower().startswith(start))
-        return needed(correction, axis.name, objects, next(tagger, short))
+        return needed(correction, axis.name, objects, discriminant_of(correction.name) or short)
     return needed(correction, axis.name, objects, _FIELDS.get(short, short))
 
 

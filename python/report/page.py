@@ -238,7 +238,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def figure(name: str, directory: Optional[Path], alternative: str, kind: str, caption: str = "") -> str:
-    """A PNG file as a part of the page, or beside it without a directory, with what is said instead of it.
+    """A PNG file as a part of the page, or beside it without a directory, with a text in its place.
 
     Its kind is "wide", "narrow" or "small", the caption is HTML.
     """

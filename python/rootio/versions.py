@@ -90,7 +90,7 @@ def collection_of(name: str, counter: str | None, available: Collection[str]) ->
     return next((prefix for prefix in prefixes if "n" + prefix in available), prefixes[0] if prefixes else name)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.7) -> str:
     """` Did you mean "..."?` for a mistyped name, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f' Did you mean "{close[0]}"?' if close else ""

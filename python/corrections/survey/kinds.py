@@ -146,7 +146,7 @@ KINDS = (
     Kind("tau_trigger", "tau_trigger", ("trigtype", "corrtype"), _TAU, {"corrtype": "sf"}),
     Kind("{}", r"(\w+Top\w*_Nominal|Top_tagging\w+|\w+_W_\w+)", ("workingpoint",)),
 )  # fmt: skip
-"""The kinds of corrections, in the order of a proposed file. Of those with the same entry, the first one that is there holds."""
+"""The kinds of corrections, in the order of a proposed file. Of several kinds with the same entry, the first that a tree has is taken."""
 
 
 def quoted(value: str) -> str:
