@@ -185,11 +185,12 @@ def _typed(name: str, column: Column, plain: Array, whose: str) -> Array:
         )
     if plain.dtype.kind not in "biuf":
         raise NanoMLError(f"column {name} is of type {plain.dtype}, not numbers.")
-    limits = np.iinfo(dtype) if dtype.kind in "iu" and len(plain) else None
-    if limits is not None and not limits.min <= plain.min() <= plain.max() <= limits.max:
-        raise NanoMLError(
-            f"column {name} has values from {plain.min()} to {plain.max()}, which do not fit into its type {dtype.name}."
-        )
+    if dtype.kind in "iu" and len(plain):
+        limits, least, greatest = np.iinfo(dtype), plain.min().item(), plain.max().item()
+        if not limits.min <= least <= greatest <= limits.max:
+            raise NanoMLError(
+                f"column {name} has values from {least} to {greatest}, which do not fit into its type {dtype.name}."
+            )
     return plain.astype(dtype)
 
 
