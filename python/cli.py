@@ -16,8 +16,7 @@ import click
 
 from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, lacks_memory
 from MLTools.NanoML.stages import NAMES, declared
-from MLTools.NanoML.terminal.lines import show
-from MLTools.NanoML.terminal.progress import end_at_sigterm, heed_signal
+from MLTools.NanoML.terminal.progress import end_at_sigterm, heed_signal, show
 
 _GROUPS = {
     "Start": {"init": "start", "doctor": "start", "config": "pipeline", "completion": "start"},

@@ -18,8 +18,7 @@ from click.shell_completion import CompletionItem
 
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.parallel import RECORDS
-from MLTools.NanoML.terminal.lines import printable, show
-from MLTools.NanoML.terminal.progress import say
+from MLTools.NanoML.terminal.progress import printable, say, show
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config

@@ -1,23 +1,31 @@
 """Software: Python and its packages, ROOT, CMSSW with its ONNX Runtime, GPUs; in checks, and in lines for bug reports.
 
-Nothing is imported, which would take seconds.
+Nothing is imported, which would take seconds. A check may ask programs and file systems, and does not hang with them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
 import platform
 import re
+import shutil
+import signal
+import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from MLTools.NanoML import __version__
-from MLTools.NanoML.doctor.probe import Finding, ask, has
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import TO_GET_NANOAOD_TOOLS, checkout, how_to_install
 
+SECONDS = 4.0
+"""The longest that one question takes."""
 _PARTS = {
     "core": "numpy>=1.24.3 awkward>=2.1.1 uproot>=5.0.7 vector>=1.0.0 h5py>=3.8.0 onnx>=1.14.0 onnxruntime>=1.14.1 "
     "PyYAML>=6.0 click>=8.1.3 rich>=13.3.3 jsonschema>=4.17.3 Jinja2>=3.1.2 cryptography>=41.0.3",
@@ -46,6 +54,64 @@ _HERE = Path(__file__).resolve().parents[1]
 _OLDEST = (13, 3)
 _SCRAM_SECONDS = 20.0  # the first time, its files come from CVMFS
 _ENTER = "cd YOUR_AREA/src && cmsenv, or first: cmsrel CMSSW_14_0_19"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The finding of one check."""
+
+    fine: bool  # whether the thing is there, and as it should be
+    found: str  # "3.11.7", "expired 2 hours ago"
+    mend: str = ""  # what to do about it, a command if there is one; empty if it is fine
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A program's exit code, None if it did not answer in time, and its standard output and standard error."""
+
+    code: Optional[int]
+    text: str
+
+    @property
+    def first_line(self) -> str:
+        """The first line that is not empty, for messages."""
+        lines = [line.strip() for line in self.text.splitlines() if line.strip()]
+        return lines[0] if lines else f"no answer in {SECONDS:.0f} s" if self.code is None else "no answer"
+
+
+def has(program: str) -> bool:
+    """Whether a program is in the PATH."""
+    return shutil.which(program) is not None
+
+
+def ask(command: Sequence[str], seconds: float = SECONDS, directory: Optional[str] = None) -> Reply:
+    """Run a program. After `seconds` it is killed with all that it started; if even that fails, it is left alone."""
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=directory,
+            start_new_session=True,
+        )
+    except OSError as problem:
+        return Reply(127, str(problem))
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # what hangs in the kernel cannot even be killed
+            process.communicate(timeout=0.5)
+        return Reply(None, "")
+    return Reply(process.returncode, (out + err).decode(errors="replace"))
+
+
+def answers(path: Path, seconds: float = SECONDS) -> Optional[bool]:
+    """Whether there is such a file or directory; None if its file system does not answer in time."""
+    code = ask(["ls", "-d", str(path)], seconds).code
+    return None if code is None else code == 0
 
 
 def report() -> list[str]:

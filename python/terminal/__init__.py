@@ -1,1 +1,1 @@
-"""What appears on the terminal: progress, tables, and Ctrl-C."""
+"""The terminal: progress, tables, and Ctrl-C."""

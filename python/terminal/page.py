@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Span, Text
 
-from MLTools.NanoML.terminal.lines import printable, wrapped
+from MLTools.NanoML.terminal.progress import printable, wrapped
 
 _KINEMATICS = ("pt", "eta", "phi", "mass")
 _UNITS = ("kB", "MB", "GB", "TB")
