@@ -10,7 +10,7 @@ from typing import Optional
 import numpy as np
 
 from MLTools.NanoML.contracts.blinding import Unblinding
-from MLTools.NanoML.contracts.hypothesis import Hypothesis
+from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.report.page import Digest, digits
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.schema.roles import BESIDE, READS, WRITES

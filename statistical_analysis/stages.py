@@ -11,7 +11,7 @@ from typing import Any
 from MLTools.NanoML.config.analysis import Config, cross_section, hypotheses, luminosity_uncertainties
 from MLTools.NanoML.config.data import FIT, TRAINING
 from MLTools.NanoML.config.fit import Fit
-from MLTools.NanoML.contracts.hypothesis import Hypothesis
+from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.parallel import usable_cores

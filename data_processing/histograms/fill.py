@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from data_processing.convert.expressions import Expression
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.blinding import Shares, share_in
-from MLTools.NanoML.contracts.hypothesis import Hypothesis
-from MLTools.NanoML.contracts.templates import DATA
+from MLTools.NanoML.contracts.templates import DATA, Hypothesis
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import EVENT_WEIGHT, under_shift
 from MLTools.NanoML.nanoaod.folds import fold_of, part_of

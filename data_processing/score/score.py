@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from data_processing.score.eventcolumns import EventColumns, Mark, Role
 from data_processing.skim.plan import copy_auxiliary, with_counters
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.hypothesis import Hypothesis
+from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.inside import decide

@@ -13,7 +13,7 @@ from MLTools.NanoML.config.data import FIT, TRAINING, Convert, DataDriven, Datas
 from MLTools.NanoML.config.fit import EVERYWHERE, NONE, Blind, Fit, Histogram, LogNormal, log_normal
 from MLTools.NanoML.config.style import Look
 from MLTools.NanoML.config.training import Evaluate, Export, Train, Tune
-from MLTools.NanoML.contracts.hypothesis import Hypothesis
+from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.model import CLASSES
 from MLTools.NanoML.networks import NetworkClass

@@ -1,4 +1,4 @@
-"""The file of all histograms of an analysis: what a plot, a datacard or a fit reads."""
+"""The file of all histograms of an analysis, which a plot, a datacard or a fit reads; and the hypotheses of a signal in them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,29 @@ _VARIED = {"up": "nominal", "down": "nominal", "up_variances": "variances", "dow
 """The fields that a template has of each nuisance parameter, and those that stand for one that it lacks."""
 _MOST_OUTSIDE = 0.01  # share of a process that may be outside of the bins without a word
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A value of the parameter of a signal, such as a mass of 600, of which one at most is true."""
+
+    parameter: str
+    value: float
+
+    @property
+    def ending(self) -> str:
+        """The ending of names of branches, histograms and directories: mass600; p stands for the decimal point, m for a minus."""
+        # as in cmsRun, where values are float32: with as many digits as tell one from the next
+        texts = (f"{self.value:.{digits}g}" for digits in range(6, 10))
+        number = next((text for text in texts if np.float32(text) == np.float32(self.value)), f"{self.value:.9g}")
+        return self.parameter + number.replace(".", "p").replace("-", "m").replace("+", "")
+
+    def allows(self, parameters: Mapping[str, float]) -> bool:
+        """Whether a dataset with these parameters exists if it is true: one of another value does not."""
+        return parameters.get(self.parameter, self.value) == self.value
+
+    def __str__(self) -> str:
+        return f"{self.parameter} = {self.value:.9g}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import h5py
 
-from MLTools.NanoML.inspection.report import Inspection
+from MLTools.NanoML.inspection import Inspection
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.page import Page, TableColumn, count, file_size
 

@@ -25,9 +25,7 @@ from MLTools.NanoML.contracts.hdf5 import (
 )
 from MLTools.NanoML.contracts.templates import KEY
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.inspection.foreign import foreign
-from MLTools.NanoML.inspection.histograms import of_hdf5
-from MLTools.NanoML.inspection.report import (
+from MLTools.NanoML.inspection import (
     BEFORE_CUTS,
     Inspection,
     accounting_content,
@@ -39,6 +37,8 @@ from MLTools.NanoML.inspection.report import (
     show_accounting,
     sum_of_weights,
 )
+from MLTools.NanoML.inspection.foreign import foreign
+from MLTools.NanoML.inspection.histograms import of_hdf5
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.page import (

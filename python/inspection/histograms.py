@@ -13,7 +13,7 @@ import numpy as np
 
 from MLTools.NanoML.contracts.templates import DATA, KEY, Templates
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.inspection.report import Inspection, finite
+from MLTools.NanoML.inspection import Inspection, finite
 from MLTools.NanoML.rootio.access import Access
 from MLTools.NanoML.rootio.histograms import is_histogram
 from MLTools.NanoML.schema.plain import build, content_of, parsed, plain

@@ -14,7 +14,7 @@ import onnxruntime
 from rich.text import Text
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.inspection.report import Inspection
+from MLTools.NanoML.inspection import Inspection
 from MLTools.NanoML.model import Description, ObjectInput, metadata_text, open_session, twin_of
 from MLTools.NanoML.model.file import OnnxHeader, is_whole, read_header
 from MLTools.NanoML.model.verification import TOLERANCE, check_reference, check_tensors, reference_of

@@ -9,8 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from MLTools.NanoML.errors import NanoMLError, listed
-from MLTools.NanoML.inspection.histograms import of_root
-from MLTools.NanoML.inspection.report import (
+from MLTools.NanoML.inspection import (
     BEFORE_CUTS,
     Inspection,
     accounting_content,
@@ -25,6 +24,7 @@ from MLTools.NanoML.inspection.report import (
     sum_of_weights,
     weight_sources,
 )
+from MLTools.NanoML.inspection.histograms import of_root
 from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, UNWEIGHTED, Accounting, accounting_of
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio import versions

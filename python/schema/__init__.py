@@ -1,1 +1,1 @@
-"""ROOT files: reading them quickly, from this machine or another, and writing NanoAOD."""
+"""Dataclasses as settings and as files, and the roles of their fields in jobs."""

@@ -16,11 +16,11 @@ pytest.importorskip("statistical_analysis.limits")
 
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.load import load
-from MLTools.NanoML.contracts.hypothesis import Hypothesis
 from MLTools.NanoML.contracts.templates import (
     DATA,
     FilledHistogram,
     HistogramChannel,
+    Hypothesis,
     Template,
     TemplateAxis,
     Templates,

@@ -17,8 +17,7 @@ from data_processing.histograms.stage import fill_stage
 from data_processing.histograms.templates import Part, TemplateJob, make_templates
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.load import load
-from MLTools.NanoML.contracts.hypothesis import Hypothesis
-from MLTools.NanoML.contracts.templates import BlindBins, Templates
+from MLTools.NanoML.contracts.templates import BlindBins, Hypothesis, Templates
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from services.shifted import ShiftedSkims

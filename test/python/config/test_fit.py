@@ -8,7 +8,7 @@ import pytest
 from MLTools.NanoML.config.analysis import Config, cross_section, hypotheses, luminosity_uncertainties
 from MLTools.NanoML.config.fit import LogNormal, Nuisance, log_normal, own_part
 from MLTools.NanoML.config.load import load
-from MLTools.NanoML.contracts.hypothesis import Hypothesis
+from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError
 
 ANALYSIS = """

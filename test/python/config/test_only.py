@@ -9,7 +9,7 @@ import pytest
 from MLTools.NanoML.config.analysis import Config, cross_section, hypotheses, signal_of
 from MLTools.NanoML.config.data import FIT, TRAINING
 from MLTools.NanoML.config.load import load
-from MLTools.NanoML.contracts.hypothesis import Hypothesis
+from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.unblinding import blinded
 
