@@ -1,8 +1,12 @@
-"""Fits the histograms of an analysis: model, workspace, datacard, results, figures, and the page about them."""
+"""Fits the histograms of an analysis: model, workspace, datacard, results, figures, and the page about them.
+
+The page says of what processes a fit consists, and whether the training expected as many events of each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,26 +16,27 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
-from MLTools.NanoML.config.fit import Fit, LogNormal
+from MLTools.NanoML.config.fit import EVERYWHERE, Fit, LogNormal
 from MLTools.NanoML.contracts.blinding import Unblinding
-from MLTools.NanoML.contracts.templates import HistogramChannel, Templates
-from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.report.page import Answer
+from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Origin, Template, Templates, added
+from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
+from MLTools.NanoML.report.page import Answer, digits
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.report.stack import Bins
 from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.schema.roles import BESIDE, HOW, READS, WRITES
-from statistical_analysis.contents import agreement, fitted_processes
-from statistical_analysis.datacard import for_combine, write_datacard
 from statistical_analysis.model import FitChannel, StatisticalModel, no_signal, statistical_model
-from statistical_analysis.results import NoFit, Results, Yields, read_results
+from statistical_analysis.results import FittedProcess, NoFit, Results, Yields, read_results
 from statistical_analysis.samples import Remark
-from statistical_analysis.workspace import with_range, workspace
+from statistical_analysis.workspace import for_combine, with_range, workspace, write_datacard
 
 if TYPE_CHECKING:
     from statistical_analysis.report.plots import Axis
 
 CREATOR = f"NanoML {__version__}"
+_ROUNDING = 1e-4  # relative, of a sum of weights
+_MOST = 8  # names in a sentence
+_NOTHING = Template(np.zeros(1), np.zeros(1))
 
 
 @dataclass(frozen=True)
@@ -136,11 +141,11 @@ def _results(
     job: FitJob, model: StatisticalModel, unblinded: str | None, channels: Mapping[str, HistogramChannel]
 ) -> Results:
     """Fit, and write the workspace; the last channel of a name is that of this fit."""
-    from statistical_analysis.inference import Origin, expectation, infer
+    from statistical_analysis.inference import FitOrigin, expectation, infer
 
     place, content, is_blind = job.directory / "workspace.json", workspace(model), model.asimov is not None
     write_json(place, content)
-    origin = Origin(CREATOR, model.signal, unblinded, job.hypothesis, tuple(job.log))
+    origin = FitOrigin(CREATOR, model.signal, unblinded, job.hypothesis, tuple(job.log))
     results = _whole(infer(content, origin, is_blind, model.groups, job.settings.toys), model)
     write_json(place, with_range(content, results.farthest))
     # as it was expected before: without data
@@ -203,7 +208,7 @@ def fit_workspace(
     strengths
         The range of the signal strength; by default that of the workspace.
     """
-    from statistical_analysis.inference import Origin, infer
+    from statistical_analysis.inference import FitOrigin, infer
     from statistical_analysis.report.plots import Axis
 
     content = read_workspace(source)
@@ -213,7 +218,7 @@ def fit_workspace(
     bins = {channel["name"]: len(channel["samples"][0]["data"]) for channel in content["channels"]}
     axes = {name: Axis("Bin", Bins(np.arange(0.5, count + 1, dtype=np.float64))) for name, count in bins.items()}
     unblinded = None if is_blind else f"with the data of {source.name}"
-    results = infer(content, Origin(CREATOR, signal, unblinded), is_blind, toys=toys, strengths=strengths)
+    results = infer(content, FitOrigin(CREATOR, signal, unblinded), is_blind, toys=toys, strengths=strengths)
     _write(PRIVATE_WORK, results, None, axes, "", make_directory(directory))
     return results.summary
 
@@ -274,3 +279,57 @@ def check(source: Path, directory: Path, strength: float, count: int, seed: int)
     draw_experiments(found, make_directory(directory) / "toys")
     found.write(directory / "toys.json")
     return found.lines()
+
+
+def fitted_processes(model: StatisticalModel, origins: Mapping[str, Origin]) -> tuple[FittedProcess, ...]:
+    """The processes of all channels, but for statistical errors of single bins."""
+    names: dict[str, dict[str, None]] = {}
+    for it in (sample for channel in model.channels for sample in channel.samples):
+        own = [it.free] if it.free is not None else []
+        names.setdefault(it.process, {}).update(dict.fromkeys([*own, *it.factors, *it.shapes]))
+    return tuple(FittedProcess(name, origins.get(name, Origin()), tuple(each)) for name, each in names.items())
+
+
+def agreement(
+    templates: Templates, channels: Mapping[str, str], reports: Mapping[str, Path], apart: Collection[str]
+) -> Answer:
+    """Whether histograms of regions have the events that reports of the training expect there, but for the classes `apart`."""
+    question, different, same = "As many events as in the training?", list[str](), list[str]()
+    silent = [f"{class_} (the training has other datasets)" for class_ in apart]
+    for era, path in reports.items():
+        known = _expected(path)
+        for region, name in channels.items():
+            found = [it for it in templates.histogram(name).channels if it.region == region and era in ("", it.era)]
+            whole, where = added(found), " ".join(filter(None, (region, era)))
+            processes, why = whole.processes, f"not in {path.parent.name}/{path.name}" * (region not in known)
+            if whole.note or why:
+                silent.append(f"{where} ({whole.note or why})")
+                continue
+            for class_ in sorted({*known[region], *processes} - {*apart, DATA}):
+                there, template = known[region].get(class_, {}), processes.get(class_, _NOTHING)
+                events = (float(there.get("sum_of_weights", 0)), float(template.nominal.sum()))
+                # the rounding of each weight, which counts where signs cancel
+                size = float(np.finfo(np.float32).eps * np.sqrt(there.get("events", 0) * template.variances.sum()))
+                if math.isclose(*events, rel_tol=_ROUNDING, abs_tol=size):
+                    same.append(f"{class_} in {where}")
+                else:
+                    numbers = "{} in the report, {} here".format(*(digits(it, 6) for it in events))
+                    different.append(f"{class_} in {where} ({numbers})")
+    left = f"Not compared: {listed(silent, _MOST)}." if silent else ""
+    if different:
+        text = f"One of the two lacks events, or has some twice: {listed(different, _MOST)}."
+    elif same:
+        text = f"The report of the training has the same: {listed(same, _MOST)}."
+    else:
+        text = "" if silent else "There is no report of a training in folds on these datasets."
+    return Answer(question, "bad" if different else "good" if same else "open", f"{text} {left}".strip(), "#processes")
+
+
+def _expected(path: Path) -> dict[str, Any]:
+    """Events and sums of weights by region and class, of a metrics.json; nothing if there is none."""
+    try:
+        content = content_of(path)
+        regions = {region: it["yields"] for region, it in content["regions"].items()}
+        return {EVERYWHERE: content["events"]["classes"], **regions}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}

@@ -44,7 +44,7 @@ _REACH = 3.0  # of a scan, in standard deviations
 
 
 @dataclass(frozen=True)
-class Origin:
+class FitOrigin:
     """Where results come from: version, name of the signal, who unblinded the analysis, the hypothesis, and all unblindings."""
 
     creator: str
@@ -56,7 +56,7 @@ class Origin:
 
 def infer(
     workspace: Mapping[str, Any],
-    origin: Origin,
+    origin: FitOrigin,
     is_blind: bool,
     groups: Mapping[str, Collection[str]] | None = None,
     toys: int | str = AUTO,

@@ -13,8 +13,7 @@ from MLTools.NanoML.config.fit import UNCORRELATED, Fit, LogNormal
 from MLTools.NanoML.contracts.bins import with_background
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Template, Templates
 from MLTools.NanoML.errors import NanoMLError, listed
-from statistical_analysis.samples import Remark, Sample, SampleMaker, is_called, outside
-from statistical_analysis.shapes import Floats, inner
+from statistical_analysis.samples import Floats, Remark, Sample, SampleMaker, inner, is_called, outside
 
 EFFECTIVE_EVENTS = 10
 """Where fewer effective background events are expected in a bin, Combine gives each process a statistical parameter of its own."""

@@ -1,16 +1,22 @@
-"""The statistical model as a workspace of pyhf: HistFactory in JSON."""
+"""The statistical model for other programs: a workspace of pyhf, and a datacard of Combine with its templates in a ROOT file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from statistical_analysis.model import FitChannel, StatisticalModel
-from statistical_analysis.samples import Sample
-from statistical_analysis.shapes import Shape
+from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.contracts.templates import DATA
+from MLTools.NanoML.rootio.histograms import root_histogram
+from statistical_analysis.model import EFFECTIVE_EVENTS, FitChannel, StatisticalModel
+from statistical_analysis.samples import Remark, Sample, Shape
 
 STRENGTH = "mu"
 """The strength of the signal."""
@@ -19,6 +25,11 @@ OURS = "nanoml"
 MOST = 10.0
 """The largest normalisation that a fit may give a process, and at least the highest strength of the signal."""
 _Modifier = dict[str, Any]
+CARD = "datacard.txt"
+TEMPLATES = "templates.root"
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+_RULE = "-" * 80
+Floats = NDArray[np.float64]
 
 
 def workspace(model: StatisticalModel) -> dict[str, Any]:
@@ -93,3 +104,147 @@ def _split(name: str, nominal: NDArray[np.float64], shape: Shape) -> list[_Modif
     up, down = (float(each.sum() / nominal.sum()) for each in (shape.up, shape.down))
     same_yield = {"hi_data": (shape.up / up).tolist(), "lo_data": (shape.down / down).tolist()}
     return [_normsys(name, up, down), {"name": name, "type": "histosys", "data": same_yield}]
+
+
+def write_datacard(model: StatisticalModel, directory: Path) -> Path:
+    """Write a datacard and the ROOT file that it names into `directory`, which is made; return the card.
+
+    Combine calls the strength of the signal r. Shapes and log-normal uncertainties, and what share them, are those of `workspace`; a free
+    normalisation is a `rateParam`. Statistical errors are those of the templates (`autoMCStats`). Names are those of `for_combine`.
+    """
+    model = for_combine(model)
+    directory.mkdir(parents=True, exist_ok=True)
+    with replacing(directory / TEMPLATES) as aside:
+        _write_templates(model, aside)
+    with replacing(directory / CARD) as aside:
+        aside.write_text("\n".join(_card(model)) + "\n")
+    return directory / CARD
+
+
+def for_combine(model: StatisticalModel) -> StatisticalModel:
+    """The model with names that Combine can take, which are letters, digits and _; a remark says what is renamed."""
+    samples = [sample for channel in model.channels for sample in channel.samples]
+    regions = _safe([channel.name for channel in model.channels])
+    processes = _safe([DATA, *(sample.process for sample in samples)])
+    parameters = _safe([*model.nuisances, *model.free])
+    channels = tuple(
+        replace(
+            channel,
+            name=regions[channel.name],
+            samples=tuple(_renamed(sample, processes, parameters) for sample in channel.samples),
+        )
+        for channel in model.channels
+    )
+    new = {name: safe for each in (regions, processes, parameters) for name, safe in each.items() if name != safe}
+    remarks = (Remark("renamed", "", "", f"{name} is {safe} in the datacard") for name, safe in new.items())
+    return replace(
+        model,
+        signal=processes[model.signal],
+        channels=channels,
+        groups={group: tuple(parameters[name] for name in names) for group, names in model.groups.items()},
+        free=tuple(parameters[name] for name in model.free),
+        remarks=(*model.remarks, *remarks),
+    )
+
+
+def _safe(names: Sequence[str]) -> dict[str, str]:
+    """Names for Combine; those that it can take stay, and no two become one."""
+    found: dict[str, str] = {}
+    for name in sorted(names, key=lambda it: not _NAME.fullmatch(it)):
+        safe = name if _NAME.fullmatch(name) else re.sub("[^A-Za-z0-9_]", "_", re.sub("^(?=[0-9])", "_", name))
+        while name not in found and safe in found.values():
+            safe += "_"
+        found.setdefault(name, safe)
+    return found
+
+
+def _renamed(sample: Sample, processes: Mapping[str, str], parameters: Mapping[str, str]) -> Sample:
+    return replace(
+        sample,
+        process=processes[sample.process],
+        shapes={parameters[name]: shape for name, shape in sample.shapes.items()},
+        factors={parameters[name]: factor for name, factor in sample.factors.items()},
+        free=None if sample.free is None else parameters[sample.free],
+    )
+
+
+def _card(model: StatisticalModel) -> Iterator[str]:
+    columns = [(channel, sample) for channel in model.channels for sample in channel.samples]
+    backgrounds = dict.fromkeys(sample.process for _, sample in columns if not sample.is_signal)
+    numbers = {model.signal: 0, **{name: number for number, name in enumerate(backgrounds, 1)}}
+    what = "observed" if model.asimov is None else f"expected, with a signal of strength {model.asimov:g}"
+    yield f"# Data are {what}."
+    yield from (f"# {remark.what}" for remark in model.remarks if remark.kind == "renamed")
+    yield f"imax {len(model.channels)}"
+    yield f"jmax {len(backgrounds)}"
+    yield "kmax *"
+    yield _RULE
+    yield f"shapes * * {TEMPLATES} $CHANNEL/$PROCESS $CHANNEL/$PROCESS_$SYSTEMATIC"
+    yield _RULE
+    yield _row("bin", "", [channel.name for channel in model.channels])
+    yield _row("observation", "", [_number(channel.data[channel.fitted].sum()) for channel in model.channels])
+    yield _RULE
+    yield _row("bin", "", [channel.name for channel, _ in columns])
+    yield _row("process", "", [sample.process for _, sample in columns])
+    yield _row("process", "", [str(numbers[sample.process]) for _, sample in columns])
+    yield _row("rate", "", [_number(sample.nominal.sum()) for _, sample in columns])
+    yield _RULE
+    for name in model.nuisances:
+        kind = "shape" if any(name in sample.shapes for _, sample in columns) else "lnN"
+        yield _row(name, kind, [_effect(name, sample) for _, sample in columns])
+    for name, channel, sample in _free(columns):
+        yield f"{name} rateParam {channel} {sample} 1 [0,{MOST:g}]"
+    yield f"* autoMCStats {EFFECTIVE_EVENTS}"
+    for group, names in model.groups.items():
+        yield f"{group} group = {' '.join(names)}"
+
+
+def _row(name: str, kind: str, cells: Sequence[str]) -> str:
+    return " ".join([f"{name:<30}", f"{kind:<6}", *(f"{cell:<20}" for cell in cells)]).rstrip()
+
+
+def _number(value: float) -> str:
+    """A number as exact as it is: Combine compares it with the sum of a template."""
+    return repr(float(value))
+
+
+def _effect(name: str, sample: Sample) -> str:
+    if name in sample.shapes:
+        return "1"
+    if name not in sample.factors:
+        return "-"
+    factor = sample.factors[name]
+    is_symmetric = math.isclose(factor.up * factor.down, 1)
+    return _number(factor.up) if is_symmetric else f"{_number(factor.down)}/{_number(factor.up)}"
+
+
+def _free(columns: Sequence[tuple[FitChannel, Sample]]) -> Iterator[tuple[str, str, str]]:
+    for channel, sample in columns:
+        if sample.free is not None:
+            yield sample.free, channel.name, sample.process
+
+
+def _write_templates(model: StatisticalModel, path: Path) -> None:
+    import uproot
+
+    with uproot.recreate(path) as file:
+        for channel in model.channels:
+            for name, values, variances in _templates(channel):
+                file[f"{channel.name}/{name}"] = _histogram(channel, name, values, variances)
+
+
+def _templates(channel: FitChannel) -> Iterator[tuple[str, Floats, Floats]]:
+    """Each template with its name, contents and squared errors."""
+    data = np.where(channel.fitted, channel.data, 0.0)  # bins in which nothing is expected are no part of the fit
+    yield DATA, data, data
+    for sample in channel.samples:
+        variances = sample.errors**2
+        yield sample.process, sample.nominal, variances
+        for name, shape in sample.shapes.items():
+            yield f"{sample.process}_{name}Up", shape.up, variances
+            yield f"{sample.process}_{name}Down", shape.down, variances
+
+
+def _histogram(channel: FitChannel, name: str, values: Floats, variances: Floats) -> Any:
+    padded = (np.pad(each, 1) for each in (values, variances))
+    return root_histogram(name, channel.name, [(channel.title, channel.edges)], *padded)

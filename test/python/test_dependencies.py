@@ -45,7 +45,7 @@ KERNELS = [
     ("ML_processing.training.fold", "ML_processing.training.description", "ML_processing.networks.mlp"),
     ("ML_processing.evaluation.report", *SECTIONS, "ML_processing.networks.mlp"),
     ("ML_processing.export.export", "ML_processing.networks.transformer"),
-    ("statistical_analysis.workspace", "statistical_analysis.datacard"),
+    ("statistical_analysis.workspace", "statistical_analysis.workspace"),
 ]
 SELECTION = "from MLTools.NanoML.selection import Selection\n"
 

@@ -91,7 +91,7 @@ LINES = {
     "ML_processing/networks": (885, 7),
     "ML_processing/training": (2668, 11),
     "ML_processing/tuning": (1446, 6),
-    "statistical_analysis": (2772, 15),
+    "statistical_analysis": (2733, 12),
     "statistical_analysis/report": (1023, 5),
     "statistical_analysis/toys": (606, 4),
 }

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("statistical_analysis.datacard")
+pytest.importorskip("statistical_analysis.workspace")
 
 from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.contracts.templates import Templates
-from statistical_analysis.datacard import write_datacard
 from statistical_analysis.model import statistical_model
 from statistical_analysis.samples import Sample
+from statistical_analysis.workspace import write_datacard
 
 COMBINE = os.environ.get("NANOML_TEST_COMBINE")
 

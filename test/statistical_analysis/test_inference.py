@@ -15,12 +15,12 @@ import pyhf
 from scipy.optimize import brentq
 
 from MLTools.NanoML.errors import NanoMLError
-from statistical_analysis.inference import Origin, infer
+from statistical_analysis.inference import FitOrigin, infer
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.results import TOTAL, read_results
 
-ORIGIN = Origin("NanoML", "signal", "unblinded by me@here on 2026-01-01")
+ORIGIN = FitOrigin("NanoML", "signal", "unblinded by me@here on 2026-01-01")
 MU = {"name": "mu", "type": "normfactor", "data": None}
 
 

@@ -9,7 +9,7 @@ pytest.importorskip("statistical_analysis.likelihood")
 from MLTools.NanoML.errors import NanoMLError
 from services.reference import disagreements
 from services.workspaces import IMPOSSIBLE, PATHOLOGICAL, Workspace, norm, random_workspace, simple
-from statistical_analysis.inference import Origin, infer
+from statistical_analysis.inference import FitOrigin, infer
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.report.verdict import verdict
@@ -18,7 +18,7 @@ CHOSEN = (
     "norm, up and down equal", "two equal", "two minima by shape", "same side", "one side, down", "tiny errors of simulation",
     "10^6 events with 10 %", "no event in a bin", "variation below nothing", "free background at its bound", "nothing but the strength",
 )  # fmt: skip
-ORIGIN = Origin("NanoML", "signal")
+ORIGIN = FitOrigin("NanoML", "signal")
 
 
 @pytest.mark.slow
@@ -43,7 +43,7 @@ def test_what_cannot_be_fitted(name: str) -> None:
 
 
 def answers(workspace: Workspace) -> dict[str, tuple[str, str]]:
-    found = infer(workspace, Origin("NanoML", "signal", "with data"), False, toys="never")
+    found = infer(workspace, FitOrigin("NanoML", "signal", "with data"), False, toys="never")
     return {it.question: (it.state, it.text) for it in verdict(found, None)}
 
 

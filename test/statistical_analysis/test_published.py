@@ -19,7 +19,7 @@ pytest.importorskip("jsonpatch")
 
 import jsonpatch
 
-from statistical_analysis.inference import Origin, infer
+from statistical_analysis.inference import FitOrigin, infer
 from statistical_analysis.results import Results
 
 PUBLISHED = os.environ.get("NANOML_TEST_STAU")
@@ -31,7 +31,7 @@ def fitted(mass: int) -> Results:
     content: dict[str, Any] = json.loads((Path(PUBLISHED) / "BkgOnly.json").read_text())
     patch = json.loads((Path(PUBLISHED) / f"patch.DS_{mass}_1_Staus.json").read_text())
     content = jsonpatch.apply_patch(content, patch)
-    return infer(content, Origin("NanoML", f"DS_{mass}_1_Staus", "published"), is_blind=False, toys="never")
+    return infer(content, FitOrigin("NanoML", f"DS_{mass}_1_Staus", "published"), is_blind=False, toys="never")
 
 
 @pytest.mark.slow

@@ -11,12 +11,18 @@ from hypothesis.extra.numpy import arrays
 pytest.importorskip("pyhf")
 pytest.importorskip("statistical_analysis.workspace")
 
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import pyhf
+import pytest
+import uproot
 
 from MLTools.NanoML.config.fit import Fit, LogNormal, log_normal
 from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
 from statistical_analysis.model import StatisticalModel, statistical_model
-from statistical_analysis.workspace import with_range, workspace
+from statistical_analysis.workspace import for_combine, with_range, workspace, write_datacard
 
 Luminosity = dict[str, dict[str, LogNormal]]
 
@@ -124,3 +130,163 @@ def test_bins_without_anything_are_no_part_of_it(settings: Fit, luminosity: Lumi
     assert made["observations"] == [{"name": "SR", "data": [54, 25]}]
     assert [it["data"] for it in made["channels"][0]["samples"]] == [[1, 5], [50, 20], [3, 0]]
     assert all(len(it["modifiers"][0]["data"] or "--") == 2 for it in made["channels"][0]["samples"])
+
+
+Luminosity = dict[str, dict[str, LogNormal]]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a datacard says, line by line: the first word of a line, and the others."""
+
+    rows: list[list[str]]
+
+    @classmethod
+    def read(cls, path: Path) -> Card:
+        return cls([line.split() for line in path.read_text().splitlines() if line[0] not in "#-"])
+
+    def of(self, first: str, number: int = 0) -> list[str]:
+        return [row[1:] for row in self.rows if row[0] == first][number]
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        return list(zip(self.of("bin", 1), self.of("process")))
+
+    def effects(self, kind: str) -> dict[tuple[str, str, str], LogNormal]:
+        """By nuisance parameter, channel and process: factors up and down; 1 of shapes."""
+        return {
+            (row[0], *column): LogNormal(*map(float, reversed(cell.split("/"))))
+            if "/" in cell
+            else symmetric(float(cell))
+            for row in self.rows
+            if row[1] == kind
+            for column, cell in zip(self.columns, row[2:])
+            if cell != "-"
+        }
+
+
+def symmetric(up: float) -> LogNormal:
+    return LogNormal(up, 1 / up)
+
+
+@pytest.fixture
+def model(templates: Templates, settings: Fit, luminosity: Luminosity) -> StatisticalModel:
+    return statistical_model(templates, settings, luminosity, ["fakes"], asimov=1.0)
+
+
+def test_the_card_has_the_yields_and_uncertainties_of_the_model(model: StatisticalModel, tmp_path: Path) -> None:
+    card = Card.read(write_datacard(model, tmp_path / "cards"))
+    samples = {(each.name, sample.process): sample for each in model.channels for sample in each.samples}
+    assert card.columns == list(samples)
+    assert [float(rate) for rate in card.of("rate")] == [sample.nominal.sum() for sample in samples.values()]
+    assert (card.of("imax"), card.of("jmax"), card.of("kmax")) == (["4"], ["3"], ["*"])
+    assert dict(zip(card.of("process"), card.of("process", 1))) == {"signal": "0", "WZ": "1", "ZZ": "2", "fakes": "3"}
+    assert dict(zip(card.of("bin"), map(float, card.of("observation")))) == {
+        each.name: each.data.sum() for each in model.channels
+    }
+    assert card.effects("lnN") == {
+        (name, *column): factor for column, sample in samples.items() for name, factor in sample.factors.items()
+    }
+    assert card.effects("shape") == {
+        (name, *column): LogNormal(1, 1) for column, it in samples.items() for name in it.shapes
+    }
+    assert [row for row in card.rows if row[1] == "rateParam"] == [
+        ["norm_ZZ", "rateParam", each.name, "ZZ", "1", "[0,10]"] for each in model.channels
+    ]
+    assert ["*", "autoMCStats", "10"] in card.rows
+    assert {row[0]: tuple(row[3:]) for row in card.rows if row[1] == "group"} == model.groups
+    text = (tmp_path / "cards/datacard.txt").read_text()
+    assert re.search(r"norm_fakes +lnN .* 0\.8/1\.3 ", text)
+    assert re.search(r"norm_WZ +lnN .* 1\.05 ", text)
+
+
+def test_the_file_has_the_templates(model: StatisticalModel, tmp_path: Path) -> None:
+    card = Card.read(write_datacard(model, tmp_path))
+    assert card.of("shapes") == ["*", "*", "templates.root", "$CHANNEL/$PROCESS", "$CHANNEL/$PROCESS_$SYSTEMATIC"]
+    found = 0
+    with uproot.open(tmp_path / "templates.root") as file:
+        for channel in model.channels:
+            assert file[f"{channel.name}/data_obs"].values().tolist() == channel.data.tolist()
+            for sample in channel.samples:
+                nominal = file[f"{channel.name}/{sample.process}"]
+                assert nominal.values().tolist() == sample.nominal.tolist()
+                assert nominal.errors() == pytest.approx(sample.errors)
+                assert nominal.axis().edges().tolist() == list(channel.edges)
+                assert nominal.values(flow=True)[[0, -1]].tolist() == [0, 0]
+                for name, shape in sample.shapes.items():
+                    for direction, values in (("Up", shape.up), ("Down", shape.down)):
+                        varied = file[f"{channel.name}/{sample.process}_{name}{direction}"]
+                        assert varied.values().tolist() == values.tolist()
+                        found += 1
+    assert found == 2 * len(card.effects("shape")) == 2 * (3 + 3 + 2 + 2) * 4
+
+
+def test_card_and_workspace_are_one_model(model: StatisticalModel, tmp_path: Path) -> None:
+    pytest.importorskip("pyhf")
+    card, made = Card.read(write_datacard(model, tmp_path)), workspace(model)
+    rates = dict(zip(card.columns, map(float, card.of("rate"))))
+    factors, shapes, free = {}, {}, set()
+    with uproot.open(tmp_path / "templates.root") as file:
+        for channel in made["channels"]:
+            for sample in channel["samples"]:
+                column = (channel["name"], sample["name"])
+                assert sum(sample["data"]) == pytest.approx(rates.pop(column))
+                modifiers = sample["modifiers"]
+                split = {it["name"]: it["data"] for it in modifiers if it["type"] == "histosys"}
+                for modifier in modifiers:
+                    name, kind, data = modifier["name"], modifier["type"], modifier["data"]
+                    if kind == "normsys" and name in split:
+                        shapes[(name, *column)] = LogNormal(1, 1)
+                        for key, direction in (("hi", "Up"), ("lo", "Down")):
+                            varied = data[key] * np.array(split[name][f"{key}_data"])
+                            template = file[f"{column[0]}/{column[1]}_{name}{direction}"]
+                            assert varied == pytest.approx(template.values())
+                    elif kind == "normsys":
+                        factors[(name, *column)] = LogNormal(data["hi"], data["lo"])
+                    elif kind == "normfactor":
+                        free.add((name, *column))
+        assert not rates
+        for each in made["observations"]:
+            assert file[f"{each['name']}/data_obs"].values().tolist() == each["data"]
+    assert factors == card.effects("lnN")
+    assert shapes == card.effects("shape")
+    rows = {(row[0], row[2], row[3]) for row in card.rows if row[1] == "rateParam"}
+    signals = {("mu", *column) for column, number in zip(card.columns, card.of("process", 1)) if number == "0"}
+    assert free == rows | signals
+
+
+def test_the_card_has_names_that_combine_can_take(
+    templates: Templates, settings: Fit, luminosity: Luminosity, tmp_path: Path
+) -> None:
+    for histogram in templates.histograms:
+        for channel in histogram.channels:
+            for name in ("4 tops", "W+jets", "W-jets", "W_jets"):
+                process = channel.processes["WZ"]
+                channel.processes[name] = replace(
+                    process, up={"j-s": process.up["jes"]}, down={"j-s": process.down["jes"]}
+                )  # type: ignore[index]
+    awkward = replace(settings, free=["ZZ", "W+jets"], uncertainties={"4 tops": "5 %"})
+    made = statistical_model(templates, awkward, luminosity)
+    card = Card.read(write_datacard(made, tmp_path))
+    assert [it for it in dict.fromkeys(card.of("process")) if it not in ("signal", "ZZ", "WZ", "fakes")] == [
+        "_4_tops", "W_jets_", "W_jets__", "W_jets",
+    ]  # fmt: skip
+    assert {"norm_4_tops", "j_s", "norm_W_jets"} <= {row[0] for row in card.rows}
+    names = {
+        name: safe
+        for name, _, safe in (it.what.partition(" is ") for it in for_combine(made).remarks if it.kind == "renamed")
+    }
+    assert names == {
+        "4 tops": "_4_tops in the datacard",
+        "W+jets": "W_jets_ in the datacard",
+        "W-jets": "W_jets__ in the datacard",
+        "norm_4 tops": "norm_4_tops in the datacard",
+        "norm_W+jets": "norm_W_jets in the datacard",
+        "j-s": "j_s in the datacard",
+    }
+    assert "# 4 tops is _4_tops in the datacard" in (tmp_path / "datacard.txt").read_text().splitlines()
+    with uproot.open(tmp_path / "templates.root") as file:
+        assert {f"SR_2018/{it};1" for it in ("W_jets", "W_jets_", "W_jets__", "_4_tops_j_sUp")} <= set(file.keys())
+    # once more changes nothing
+    once = for_combine(made)
+    assert for_combine(once).remarks == once.remarks

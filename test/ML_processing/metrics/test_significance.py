@@ -82,8 +82,7 @@ def test_it_is_that_of_the_binned_fit(sources: list[NDArray[np.float64]]) -> Non
     from statistical_analysis.likelihood import Likelihood
     from statistical_analysis.maximum import maximum
     from statistical_analysis.model import FitChannel, StatisticalModel
-    from statistical_analysis.samples import Sample
-    from statistical_analysis.shapes import Shape
+    from statistical_analysis.samples import Sample, Shape
     from statistical_analysis.workspace import workspace
 
     names = [f"source{number}" for number in range(len(sources))]

@@ -11,12 +11,12 @@ pytest.importorskip("statistical_analysis.toys.intervals")
 from scipy.optimize import brentq
 from scipy.stats import norm, poisson
 
-from statistical_analysis.inference import Origin, infer
+from statistical_analysis.inference import FitOrigin, infer
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.report.verdict import verdict
 from statistical_analysis.toys.intervals import background_events, throw
 
-ORIGIN = Origin("NanoML", "signal", "unblinded by me@here on 2026-01-01")
+ORIGIN = FitOrigin("NanoML", "signal", "unblinded by me@here on 2026-01-01")
 
 
 def counting(observed: float, signal: float, background: float) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-pytest.importorskip("statistical_analysis.shapes")
+pytest.importorskip("statistical_analysis.samples")
 
-from statistical_analysis.shapes import Shape, _with_parabolas, positive, smooth
+from statistical_analysis.samples import Shape, _with_parabolas, positive, smooth
 
 RATIOS = arrays(np.float64, st.integers(3, 20), elements=st.floats(0, 10, width=32))
 
