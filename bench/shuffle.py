@@ -21,7 +21,7 @@ import numpy as np
 from common import Case, Took, describe_events, in_turns, parser
 
 from data_processing.convert.writing import table_writers
-from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
+from data_processing.shuffle import ShuffleJob, shuffle_files
 from MLTools.NanoML.terminal.progress import silence
 
 FEATURES = ("x", "y", "z", "mass")

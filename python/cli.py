@@ -54,7 +54,7 @@ PAGES = {
     "MLTools.NanoML.workflow.unblinding": "howto/fit.md",
     "data_processing.datasets": "howto/datasets.md",
     "data_processing.convert": "hdf5.md",
-    "data_processing.shuffle.shuffle": "hdf5.md",
+    "data_processing.shuffle": "hdf5.md",
     "data_processing.efficiencies": "howto/corrections.md",
     "data_processing.merge": "skim.md",
     "data_processing.score.score": "howto/score.md",

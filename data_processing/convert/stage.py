@@ -14,7 +14,7 @@ from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.convert.expressions import Estimate, Expression, Region, Transfer
 from data_processing.convert.reading import Sample
 from data_processing.datasets.datasets import output_names, root_files
-from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
+from data_processing.shuffle import ShuffleJob, shuffle_files
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.data import TRAINING, Part
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata

@@ -1,3 +1,1 @@
 """CRAB: tasks that skim and score on the grid, and the job that they run there."""
-
-from __future__ import annotations

@@ -108,7 +108,7 @@ def draw_stage(analysis: Analysis) -> Optional[Stage]:
         say_once("draw", "draw: left out, since the Python package mplhep is missing: pip install mplhep.")
         return None
     source, page = layout.histograms(".h5"), layout.histograms(".html")
-    code = code_of("data_processing.histograms.draw", "data_processing.histograms.yields")
+    code = code_of("data_processing.histograms.draw")
     outputs = (page, *(page.with_name(f"yields.{suffix}") for suffix in ("md", "tex")))
     job = DrawJob(source, page, analysis.style())
     task = Task.of("draw", "all", _draw, job, code, outputs=outputs, folders=(page.parent,))
@@ -125,8 +125,10 @@ class DrawJob:
 
 
 def _draw(job: DrawJob, only: Sequence[str] = ()) -> dict[str, Any]:
-    from data_processing.histograms.draw import draw_histograms  # imports matplotlib
-    from data_processing.histograms.yields import write_tables
+    from data_processing.histograms.draw import (
+        draw_histograms,  # imports matplotlib
+        write_tables,
+    )
 
     templates, folder = Templates.read(job.source), job.page.parent
     drawn = draw_histograms(job.style, templates, folder, only)

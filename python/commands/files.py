@@ -340,6 +340,6 @@ def shuffle(
         return
     from MLTools.NanoML.stages import import_part
 
-    shuffling = import_part("data_processing.shuffle.shuffle")
+    shuffling = import_part("data_processing.shuffle")
     sources = [Path(path) for path in find_files(files)]
     shuffling.shuffle_files(shuffling.ShuffleJob(sources, output, seed, memory, compression))

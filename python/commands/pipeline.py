@@ -150,7 +150,7 @@ def check(config: Path, as_json: bool) -> None:
     from MLTools.NanoML.stages import import_part
 
     analysis = load(config)
-    found = import_part("data_processing.stages.check").check(analysis, _TRIED) if analysis.datasets else []
+    found = import_part("data_processing.check").check(analysis, _TRIED) if analysis.datasets else []
     if as_json:
         content = {"config": str(config), "valid": True, "datasets": found, "settings": analysis.as_dict()}
         echo_json(content)

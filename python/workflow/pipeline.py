@@ -90,7 +90,7 @@ def planned(config: Config, names: Sequence[str], force: bool = False, again: Op
         if _is_retrained(config, todo):  # nobody has unblinded what other networks show
             todo = plan(pipeline_stages(config, names, left_out, True), layout.workdir, force, config.base)
     if any(each.reasons for each in todo if each.stage.name in ("skim", "convert")):
-        import_part("data_processing.stages.check").check(config)
+        import_part("data_processing.check").check(config)
     return todo
 
 

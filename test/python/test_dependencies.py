@@ -37,7 +37,7 @@ KERNELS = [
     ("data_processing.skim.skim",),
     ("data_processing.skim.nanoaodtools_engine",),
     ("data_processing.convert.convert",),
-    ("data_processing.shuffle.shuffle",),
+    ("data_processing.shuffle",),
     ("data_processing.merge.merge",),
     ("data_processing.efficiencies.counting",),
     ("data_processing.score.attach",),

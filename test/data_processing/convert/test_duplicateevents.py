@@ -22,7 +22,7 @@ from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.convert.duplicateevents import find_duplicates
 from data_processing.convert.validation import validate_file
 from data_processing.merge.merge import MergeJob, merge_files
-from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
+from data_processing.shuffle import ShuffleJob, shuffle_files
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.convert.expressions import Expression, Region
 from data_processing.convert.validation import validate_file
-from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
+from data_processing.shuffle import ShuffleJob, shuffle_files
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.contracts.hdf5 import ConvertedRegion, read_metadata
 from MLTools.NanoML.errors import ConfigError, NanoMLError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data_processing.stages.check import check
+from data_processing.check import check
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, UnreadableError
 

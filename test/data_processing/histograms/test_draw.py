@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_processing.histograms.yields import Yield, YieldTable, write_tables, yields_of
+pytest.importorskip("mplhep")
+
+from data_processing.histograms.draw import Yield, YieldTable, write_tables, yields_of
 from MLTools.NanoML.contracts.templates import (
     BlindBins,
     FilledHistogram,
@@ -133,7 +135,6 @@ def test_latex(templates: Templates, tmp_path: Path) -> None:
 
 
 def test_blind_bins_have_no_data(templates: Templates, tmp_path: Path) -> None:
-    pytest.importorskip("mplhep")
     from matplotlib.patches import Rectangle
 
     from data_processing.histograms.draw import draw_histograms, stack, stacked
@@ -162,7 +163,6 @@ def test_blind_bins_have_no_data(templates: Templates, tmp_path: Path) -> None:
 
 
 def test_figures(templates: Templates, tmp_path: Path) -> None:
-    pytest.importorskip("mplhep")
     from data_processing.histograms.draw import draw_histograms, total_error
 
     drawn = draw_histograms(PRIVATE_WORK, templates, tmp_path)

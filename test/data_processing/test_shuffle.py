@@ -25,9 +25,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from data_processing import shuffle
 from data_processing.convert.stage import shuffle_summary
-from data_processing.shuffle import shuffle
-from data_processing.shuffle.shuffle import Reader, Records, ShuffleJob, shuffle_files
+from data_processing.shuffle import Reader, Records, ShuffleJob, shuffle_files
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError
@@ -601,7 +601,7 @@ RUN = """
 import resource
 import sys
 from pathlib import Path
-from data_processing.shuffle.shuffle import ShuffleJob, shuffle_files
+from data_processing.shuffle import ShuffleJob, shuffle_files
 shuffle_files(ShuffleJob([Path(path) for path in sys.argv[3:]], Path(sys.argv[1]), 3, float(sys.argv[2])))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

@@ -1,1 +1,0 @@
-"""Shuffling of HDF5 files."""
