@@ -1,4 +1,4 @@
-"""What a result depends on: the modules that make it and everything that these import, compared by their syntax.
+"""The code that a result depends on: the modules that make it and everything that these import, compared by their syntax.
 
 A module depends on those that it imports, even if only in a function, and on files beside it that it names in a string,
 such as a table. Comments, docstrings, blank lines and code for type checkers do not count; of NanoML, nor do the words
@@ -155,7 +155,7 @@ def _behind(place: _Place, syntaxes: _Syntaxes, seen: set[tuple[str, str]]) -> I
 
 
 def _imported(module: str, name: str, syntaxes: _Syntaxes) -> Iterator[_Place]:
-    """What `from module import name` imports from NanoML: the module that defines it, and the packages around that."""
+    """The files behind `from module import name`, if that is NanoML's: the module that defines it, and the packages around that."""
     path = _module(module)
     if path is None:
         return
@@ -222,7 +222,7 @@ def _sha256(content: bytes) -> str:
 
 
 class _Syntax(NamedTuple):
-    """What counts in a module."""
+    """The part of a module that counts."""
 
     hash: str
     # number of dots, module and name of `from ..module import name`; no name: the module

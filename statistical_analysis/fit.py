@@ -41,7 +41,7 @@ _NOTHING = Template(np.zeros(1), np.zeros(1))
 
 @dataclass(frozen=True)
 class FitJob:
-    """What a fit needs to know.
+    """The settings and files of a fit.
 
     Attributes
     ----------

@@ -117,7 +117,7 @@ def infer(
 
 
 def expectation(workspace: Mapping[str, Any], toys: int | str) -> str:
-    """What `infer` says is expected if it is blind, without its other results."""
+    """The expected result that a blind `infer` gives, in words, without its other results."""
     likelihood = Likelihood(workspace)
     data = likelihood.expected(likelihood.with_strength(1.0))
     best = maximum(likelihood, data, twice=True)
@@ -147,7 +147,7 @@ def limit_and_significance(
 
 
 def expected(upper: Optional[Limit], highest: float, discovery: Significance) -> str:
-    """What is expected: "expected limit on the signal strength 0.42 (+0.18 -0.12) at 95 % CL, significance 4.8"."""
+    """The expected result in words: "expected limit on the signal strength 0.42 (+0.18 -0.12) at 95 % CL, significance 4.8"."""
     text = f"no limit on the signal strength: it is above {digits(highest, 3)}; expected"
     if upper:
         _, low, median, high, _ = upper.expected
@@ -187,7 +187,7 @@ def _parameters(likelihood: Likelihood, data: Floats, best: Maximum, covariance:
 
 
 def impacts(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Floats) -> tuple[Impact, ...]:
-    """Those of all parameters with an uncertainty before the fit, the largest first; those of single bins are not fitted.
+    """The impacts of all parameters with an uncertainty before the fit, the largest first; those of single bins are not fitted.
 
     The statistical uncertainty of a bin is small, and there are many: its impact follows from the covariance matrix.
     """

@@ -101,7 +101,7 @@ class Limits:
 
     @property
     def digest(self) -> Digest:
-        """What the page of the analysis says."""
+        """The result as the page of the analysis has it."""
         is_blind = self.excluded_observed is None
         number = in_words(self.parameter, (self.excluded if is_blind else self.excluded_observed) or ())
         return Digest(number, f"{'expected to be ' * is_blind}excluded at {LEVEL:.0%} CL", f"{self.summary}.")

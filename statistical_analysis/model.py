@@ -160,7 +160,7 @@ def no_signal(signal: str) -> str:
 def _groups(
     settings: Fit, kinds: Mapping[str, str], sources: Mapping[str, tuple[str, str]], eras: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Those of the settings, by both names of a parameter; the parameters that they leave are together by kind."""
+    """The groups of the settings, by both names of a parameter; the parameters that they leave are together by kind."""
     found = {
         group: [name for name in kinds if any(is_called(each, it, eras) for each in sources[name] for it in patterns)]
         for group, patterns in settings.groups.items()
@@ -179,7 +179,7 @@ def _unknown(
     shapes: Collection[str],
     free: Collection[str],
 ) -> Iterator[Remark]:
-    """What settings name, and nothing is called."""
+    """Names in settings that nothing has."""
     own = [it for it in settings.uncorrelated if eras and it not in UNCORRELATED]
     patterns = {"uncorrelated": (own, [*sources]), "smooth": (settings.smooth, shapes)}
     patterns["nuisances"] = ([*settings.nuisances], [*sources])

@@ -1,4 +1,4 @@
-"""What a fit finds: the content of results.json."""
+"""The results of a fit: the content of results.json."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Contribution:
-    """What a group of parameters adds to the error of the signal strength, in quadrature."""
+    """The contribution of a group of parameters to the error of the signal strength, which add in quadrature."""
 
     group: str
     error: float
@@ -232,7 +232,7 @@ class Results:
 
 @dataclass(frozen=True)
 class NoFit:
-    """What `Results` say if the signal of a hypothesis has no events where background is expected, so that there is no fit."""
+    """The content of results.json if the signal of a hypothesis has no events where background is expected, so that there is no fit."""
 
     creator: str
     summary: str

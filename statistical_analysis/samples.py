@@ -163,7 +163,7 @@ class Remark:
 
 
 def outside(channel: HistogramChannel) -> Iterator[Remark]:
-    """What is not fitted of processes, since it is in no bin."""
+    """A remark on the events of processes that are not fitted, since they are in no bin."""
     expected = {name: template.outside for name, template in channel.processes.items() if name != DATA}
     found = ", ".join(f"{name} {text}" for name, text in expected.items() if text)
     if found:

@@ -80,7 +80,7 @@ def _fit_task(
 
 
 def _reports(config: Config) -> dict[str, Path]:
-    """Those of trainings on all events of the datasets. They are no inputs: a fit can do without them."""
+    """The reports of trainings on all events of the datasets. They are no inputs: a fit can do without them."""
     train = config.train
     if train is None or train.files is not None or train.per_object is not None or train.folds == 1:
         return {}

@@ -100,9 +100,8 @@ class EventCounts:
     tested: int
     sampled: int
     classes: dict[str, ClassEvents]
-    reweighted: dict[
-        str, Reweighted
-    ]  # classes whose weights were made positive in the training: means over the networks
+    # means over the networks, of classes whose weights were made positive in the training
+    reweighted: dict[str, Reweighted]
 
     @classmethod
     def of(cls, tested: OutOfFold, part: OutOfFold, survey: Survey) -> EventCounts:

@@ -93,7 +93,7 @@ def _part_job(config: Config, part: Part, job: ConvertJob, groups: Mapping[str, 
 
 
 def estimate_of(config: Config, part: Part) -> Estimate:
-    """What the events of a dataset are in a class that is estimated from data."""
+    """The role of a dataset's events in a class that is estimated from data."""
     wanted, place = config.data_driven[part.class_], ("data_driven", part.class_)
     into = [Region(name, Expression(cut, config.place(*place, "into", name))) for name, cut in wanted.into.items()]
     region, transfer = region_of(config, wanted.region), _transfer(config, part.class_)
@@ -157,7 +157,7 @@ def convert_summary(done: Mapping[str, Mapping[str, Any]], hidden: Optional[Coll
 
 
 def losses(name: str, metadata: HDF5Metadata, is_hidden: bool) -> list[str]:
-    """What a file lacks, in lines: copies of events, entries that no file has, objects beyond their collection's `max`.
+    """The losses of a file, in lines: copies of events, entries that no file has, objects beyond their collection's `max`.
 
     If it is hidden, no line has numbers of events or objects.
     """

@@ -170,7 +170,7 @@ def _skim(
 
 
 def _sections_read(name: str, file: RootFile, mask: LumiMask | None, certified: LumiMask | None) -> LumiMask:
-    """What will be read from an input; simulation that another job shares is an error, since both would count all weights."""
+    """The sections that will be read of an input; simulation that another job shares is an error, since both would count all weights."""
     sections = sections_of(file)
     mine = sections if mask is None else sections & mask
     if accounting_of(file).is_data:

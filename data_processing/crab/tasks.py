@@ -47,7 +47,7 @@ _LONGEST = 100  # CRAB's limit for the name of a request
 
 @dataclass(frozen=True)
 class CrabInput:
-    """What one task reads: a dataset of CMS's catalogue, or files."""
+    """The input of one task: a dataset of CMS's catalogue, or files."""
 
     name: str  # name of its directory and, after that of the submission, of the request
     of: str  # the dataset of the configuration, of which it is all or a part
@@ -56,7 +56,7 @@ class CrabInput:
     files: tuple[str, ...] = ()  # logical names of its files; none if the dataset is named
 
     def described(self) -> dict[str, Any]:
-        """What is read, as settings in CRAB's section Data."""
+        """The input, as settings in CRAB's section Data."""
         if not self.dataset:
             return {"userInputFiles": list(self.files), "outputPrimaryDataset": _safe(self.name)}
         instance = self.settings.instance or instance_of(self.dataset)
@@ -69,7 +69,7 @@ class CrabInput:
 
 
 def inputs_of(config: Config) -> list[CrabInput]:
-    """What the tasks of all datasets read: one for each dataset of the catalogue, and one for the files that are named.
+    """The inputs of the tasks of all datasets: one for each dataset of the catalogue, and one for the files that are named.
 
     An error if a file is not one that the grid has; with its place in the configuration.
     """

@@ -126,7 +126,7 @@ def stack(
     right: str,
     logarithmic: bool,
 ) -> Figure:
-    """What is expected and observed, and the ratio of data to the backgrounds below.
+    """Expected and observed events, and the ratio of data to the backgrounds below.
 
     Without data, the ratio is that of signal to background. Bins that are blind are hatched. The legend says what is not in the bins.
     """
@@ -225,7 +225,7 @@ class Yield:
 
 
 def yields_of(channel: HistogramChannel, signal: Optional[str]) -> list[Yield]:
-    """Those of each process, of all backgrounds together, and of data if there are any."""
+    """The events of each process, of all backgrounds together, and of data if there are any."""
     processes = channel.processes
     backgrounds = [name for name in processes if name not in (DATA, signal)]
     shown = [name for name in processes if name != DATA]

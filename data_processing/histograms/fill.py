@@ -38,7 +38,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Axis:
-    """What is filled along an axis of a histogram, and the edges of its bins."""
+    """The quantity along an axis of a histogram, and the edges of its bins."""
 
     quantity: Expression
     edges: Sequence[float]
@@ -56,12 +56,12 @@ class Plan:
 
     @property
     def ending(self) -> str:
-        """What the names of scores end with."""
+        """The ending of the names of scores."""
         return f"_{self.hypothesis.ending}" if self.hypothesis else ""
 
     @property
     def quantities(self) -> list[tuple[Expression, str]]:
-        """What is filled on each axis, and what the names of scores in it end with."""
+        """The quantity on each axis, and the ending of the names of scores in it."""
         return [(axis.quantity, self.ending) for axis in self.axes]
 
     @property
@@ -72,7 +72,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Process:
-    """What the events of a file are."""
+    """The process that events of a file belong to."""
 
     name: str  # a class, or "data_obs"
     prefix: str = ""  # of the branches with its weights and regions

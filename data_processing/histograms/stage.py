@@ -137,7 +137,7 @@ def _draw(job: DrawJob, only: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _files(analysis: Analysis) -> Iterator[tuple[str, list[Process], str, Path, Path]]:
-    """What each dataset is in histograms, if anything, and its files: events, scores, and the file with its histograms."""
+    """The datasets in histograms, the processes of each, and its files: events, scores, and the file with its histograms."""
     layout = Layout.of(analysis.config)
     for name, paths in root_files(analysis).items():
         processes = _processes(analysis, name)
@@ -170,7 +170,7 @@ def _plan(config: Config, name: str, histogram: Histogram) -> Plan:
 
 
 def _processes(analysis: Analysis, dataset: str) -> list[Process]:
-    """What the events of a dataset are in histograms: data or a class, and parts of classes from data; nothing if they are in none."""
+    """The processes of a dataset in histograms: data or a class, and parts of classes from data; none if they are in no histogram."""
     config, blinded = analysis.config, analysis.blinded
     own, process, trained = list[Process](), config.process_of(dataset), config.trained
     if blinded.shares:

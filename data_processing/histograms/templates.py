@@ -70,7 +70,7 @@ class VariedParts:
 
     @property
     def ending(self) -> str:
-        """What the variation's columns of weights would end with: _hdampUp."""
+        """The ending that the variation's columns of weights would have: _hdampUp."""
         source, _, direction = self.variation.rpartition("_")
         is_one_of_two = source and direction in UP_DOWN
         column = weight_column(source, direction) if is_one_of_two else weight_column(self.variation)

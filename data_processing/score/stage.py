@@ -116,7 +116,7 @@ def normalise_stage(analysis: Analysis) -> Optional[Stage]:
 
 
 def _roles(config: Config, name: str) -> list[Role]:
-    """What the events of a dataset are: its own, and those of classes that are estimated from data."""
+    """The roles of a dataset's events: its own, and those in classes that are estimated from data."""
     dataset, layout = config.datasets[name], Layout.of(config)
     weight = Expression(dataset.weight, config.place("datasets", name, "weight")) if dataset.weight else None
     regions = [region_of(config, region) for region in config.regions]

@@ -72,7 +72,7 @@ def _settle(value: object, place: str, settings: dict[str, object], beside: list
 
 
 def decisive(value: object) -> object:
-    """What of a value a result depends on, as JSON holds it."""
+    """The part of a value that a result depends on, as JSON holds it."""
     if value is None or isinstance(value, (str, int)):
         return value
     if isinstance(value, float):

@@ -106,7 +106,7 @@ def silence() -> None:
 
 
 class Bar:
-    """What a piece of work reports to; this one shows nothing."""
+    """The bar that a piece of work reports to; this one shows nothing."""
 
     scale = 1.0  # what is shown for each unit of work
     has_failed = False  # whether the work ends without an exception, but has not done all

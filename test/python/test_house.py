@@ -81,7 +81,7 @@ LINES = {
     "data_processing/skim": (1359, 5),
     "ML_processing": (438, 3),
     "ML_processing/compiled": (3518, 13),
-    "ML_processing/evaluation": (5935, 28),
+    "ML_processing/evaluation": (5934, 28),
     "ML_processing/events": (1122, 5),
     "ML_processing/export": (1226, 6),
     "ML_processing/metrics": (873, 5),
