@@ -52,6 +52,7 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
     """
     import pyhf  # takes a second
 
+    parameters = [{"name": name, "inits": [1.0], "bounds": [[0.0, MOST]]} for name in (STRENGTH, *model.free)]
     made = {
         "version": "1.0.0",
         "channels": [
@@ -61,7 +62,7 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
         "observations": [
             {"name": channel.name, "data": channel.data[channel.fitted].tolist()} for channel in model.channels
         ],
-        "measurements": [{"name": OURS, "config": {"poi": STRENGTH, "parameters": _parameters(model)}}],
+        "measurements": [{"name": OURS, "config": {"poi": STRENGTH, "parameters": parameters}}],
     }
     pyhf.schema.validate(made, "workspace.json")
     return made
@@ -74,11 +75,6 @@ def with_range(made: Mapping[str, Any], highest: float) -> dict[str, Any]:
     wider = {**strength, "bounds": [[0.0, max(MOST, 2 * highest)]]}
     config = {**measurement["config"], "parameters": [wider, *others]}
     return {**made, "measurements": [{**measurement, "config": config}]}
-
-
-def _parameters(model: StatisticalModel) -> list[dict[str, Any]]:
-    free = [{"name": name, "inits": [1.0], "bounds": [[0.0, MOST]]} for name in model.free]
-    return [{"name": STRENGTH, "inits": [1.0], "bounds": [[0.0, MOST]]}, *free]
 
 
 def _sample(channel: FitChannel, sample: Sample) -> dict[str, Any]:
@@ -192,8 +188,9 @@ def _card(model: StatisticalModel) -> Iterator[str]:
     for name in model.nuisances:
         kind = "shape" if any(name in sample.shapes for _, sample in columns) else "lnN"
         yield _row(name, kind, [_effect(name, sample) for _, sample in columns])
-    for name, channel, sample in _free(columns):
-        yield f"{name} rateParam {channel} {sample} 1 [0,{MOST:g}]"
+    for channel, sample in columns:
+        if sample.free is not None:
+            yield f"{sample.free} rateParam {channel.name} {sample.process} 1 [0,{MOST:g}]"
     yield f"* autoMCStats {EFFECTIVE_EVENTS}"
     for group, names in model.groups.items():
         yield f"{group} group = {' '.join(names)}"
@@ -218,19 +215,15 @@ def _effect(name: str, sample: Sample) -> str:
     return _number(factor.up) if is_symmetric else f"{_number(factor.down)}/{_number(factor.up)}"
 
 
-def _free(columns: Sequence[tuple[FitChannel, Sample]]) -> Iterator[tuple[str, str, str]]:
-    for channel, sample in columns:
-        if sample.free is not None:
-            yield sample.free, channel.name, sample.process
-
-
 def _write_templates(model: StatisticalModel, path: Path) -> None:
     import uproot
 
     with uproot.recreate(path) as file:
         for channel in model.channels:
-            for name, values, variances in _templates(channel):
-                file[f"{channel.name}/{name}"] = _histogram(channel, name, values, variances)
+            axes = [(channel.title, channel.edges)]
+            for name, *contents in _templates(channel):
+                padded = (np.pad(each, 1) for each in contents)
+                file[f"{channel.name}/{name}"] = root_histogram(name, channel.name, axes, *padded)
 
 
 def _templates(channel: FitChannel) -> Iterator[tuple[str, Floats, Floats]]:
@@ -243,8 +236,3 @@ def _templates(channel: FitChannel) -> Iterator[tuple[str, Floats, Floats]]:
         for name, shape in sample.shapes.items():
             yield f"{sample.process}_{name}Up", shape.up, variances
             yield f"{sample.process}_{name}Down", shape.down, variances
-
-
-def _histogram(channel: FitChannel, name: str, values: Floats, variances: Floats) -> Any:
-    padded = (np.pad(each, 1) for each in (values, variances))
-    return root_histogram(name, channel.name, [(channel.title, channel.edges)], *padded)

@@ -69,4 +69,4 @@ def test_without_the_data_side_training_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["data_processing", "ML_processing"])
 def test_the_fit_needs_no_other_part(tmp_path: Path, part: str) -> None:
     environment = without(part, tmp_path)
-    check(["test/statistical_analysis"], "test_model or test_datacard", tmp_path, environment)
+    check(["test/statistical_analysis"], "test_model or test_workspace", tmp_path, environment)

@@ -64,7 +64,7 @@ LINES = {
     "python/nanoaod": (2617, 11),
     "python/nanoaodtools": (1253, 7),
     "python/report": (1174, 6),
-    "python/rootio": (4428, 21),
+    "python/rootio": (4424, 21),
     "python/schema": (880, 5),
     "python/selection": (1790, 9),
     "python/templates": (111, 2),
@@ -89,7 +89,7 @@ LINES = {
     "ML_processing/networks": (885, 7),
     "ML_processing/training": (2668, 11),
     "ML_processing/tuning": (1446, 6),
-    "statistical_analysis": (2733, 12),
+    "statistical_analysis": (2721, 12),
     "statistical_analysis/report": (1023, 5),
     "statistical_analysis/toys": (606, 4),
 }

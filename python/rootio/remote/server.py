@@ -228,7 +228,7 @@ class Replicas:
         `server` is the one that a redirector led to, as HOST:PORT, if known. An UnreadableError if nothing is left to try.
         """
         replica = self._current
-        site = _site(server or replica.url.host)
+        site = Url("root", server or replica.url.host, "").site
         is_new = site != replica.url.site and site not in self._avoided
         is_redirected = bool(self._avoided) and site == replica.url.site and not replica.takes_any
         self._problems[site] = problem
@@ -286,7 +286,3 @@ class Replicas:
         tries = f"{self._failures} tr{'ies' if self._failures > 1 else 'y'}"
         advice = next(filter(None, (problem.advice() for problem in problems.values())), "")
         return f"{self.name}: read error after {tries} at {where} ({details}).{advice}"
-
-
-def _site(address: str) -> str:
-    return Url("root", address, "").site
