@@ -44,7 +44,7 @@ def check(config: Config, tried: int = 0) -> list[str]:
 
     Returns
     -------
-    What was checked, a sentence for each dataset.
+    The checks in words, a sentence for each dataset.
 
     Raises
     ------

@@ -47,7 +47,7 @@ class Likelihood:
     Attributes
     ----------
     names, kinds
-        Those of the parameters; one of STATISTICAL kind has the number of its bin in brackets.
+        Names and kinds of the parameters; one of STATISTICAL kind has the number of its bin in brackets.
     start, widths
         Values and uncertainties before the fit, float64 of shape (parameters,); the width of a free one is infinite.
     poi

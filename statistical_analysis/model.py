@@ -56,7 +56,7 @@ class StatisticalModel:
     asimov
         The strength of the signal in the data of all channels, which are those expected; None if they are observed.
     remarks
-        What was changed, left out, or looks wrong.
+        Changes, what is left out, and what looks wrong.
     """
 
     signal: str

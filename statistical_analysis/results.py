@@ -186,13 +186,13 @@ class Results:
     hypothesis
         The hypothesis of the signal, as "mass = 600"; None if there is one alone.
     processes
-        What is in the fit; none if a workspace was fitted.
+        The processes of the fit; none if a workspace was fitted.
     expected
-        What is expected without data, in words.
+        The expected result without data, in words.
     log
         Who unblinded what, and when, with what was expected then.
     verdict, digest
-        What is to be said about it, and on the page of the analysis.
+        Answers to questions about it, and its line on the page of the analysis.
     """
 
     creator: str

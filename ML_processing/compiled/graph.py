@@ -268,11 +268,11 @@ class Graph:
     Attributes
     ----------
     nodes, constants
-        What an ONNX file has.
+        The content of an ONNX file.
     values
         The constants by their names.
     conditions
-        What must be true for each event so that what was just added has a meaning.
+        Conditions that each event must fulfil so that what was just added has a meaning.
     parts
         The conditions that are all true where one made of them by `&` is.
     limits

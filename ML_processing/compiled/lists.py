@@ -57,7 +57,7 @@ class Value:
     data
         The numbers, shape (events, size of each axis); None for records.
     fields
-        Those of records, which have the same axes.
+        The fields of records, which have the same axes.
     valid
         Which numbers or records are there, others being None; None if all are.
     name

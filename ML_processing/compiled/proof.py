@@ -26,7 +26,7 @@ def first_difference(trace: Trace, steps: Sequence[Step], feed: Mapping[str, NDA
     trace
         The selection that was compiled.
     steps
-        What its lines computed for the events in question, by the engine.
+        The results of its lines for the events in question, by the engine.
     feed
         These events, as input tensors of all branches that were traced.
     """

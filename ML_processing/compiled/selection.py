@@ -174,7 +174,7 @@ class TracedSelection:
     Attributes
     ----------
     trace
-        What was computed in each line.
+        The results of each line.
     cuts
         Names of the cuts, in order.
     passed
@@ -184,7 +184,7 @@ class TracedSelection:
     collections
         The fields of the collections that it makes, by the names of their branches.
     used_dataset
-        What it asked of its dataset: the names of `DatasetInfo`.
+        The facts that it asked of its dataset: the names of `DatasetInfo`.
 
     Raises
     ------

@@ -43,7 +43,7 @@ class Trace:
     graph
         The graph.
     steps
-        What was computed, in order.
+        The results of lines, in order.
     demands
         Conditions, one boolean for each event, without which the engine would have raised an error; with the cuts before.
     place

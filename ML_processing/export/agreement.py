@@ -55,7 +55,7 @@ class Sample:
     collections
         For those that are lists, the collection that each belongs to.
     defaults
-        What stands for branches that files may lack.
+        The values of branches that files may lack.
     corrected
         Branches that are corrected.
     cut

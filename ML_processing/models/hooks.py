@@ -42,7 +42,7 @@ class Hooks(Protocol):
         Parameters
         ----------
         outputs
-            What `forward` returned for N events.
+            The outputs of `forward` for N events.
         batch
             These events: `labels`, int64 of shape (N,); `weights` of the training, float32 (N,), which may be negative; `targets`,
             standardized, float32 (N, targets), not finite where there is none; and the scaled `inputs`.
@@ -57,8 +57,8 @@ class Hooks(Protocol):
 
         Returns
         -------
-        What optimizers of PyTorch take: dicts with "params" and, where it is not `train.learning_rate` or `train.weight_decay`, "lr" and
-        "weight_decay". `train.schedule` and `train.warmup` multiply all rates by the same factor.
+        Groups of parameters for an optimizer of PyTorch: dicts with "params" and, where they are not `train.learning_rate` and
+        `train.weight_decay`, "lr" and "weight_decay". `train.schedule` and `train.warmup` multiply all rates by the same factor.
         """
 
     def optimizer(self, parameters: list[dict[str, Any]], learning_rate: float) -> Optimizer:
@@ -210,7 +210,7 @@ class Boosted(nn.Module):
         Parameters
         ----------
         training
-            What is learnt from, with the weights of the training, of either sign.
+            The events that are learnt from, with the weights of the training, of either sign.
         others
             Events whose outputs are wanted after each round.
         rate

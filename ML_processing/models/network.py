@@ -193,7 +193,7 @@ def make_network(model: str, options: Mapping[str, object], shape: Shape, is_raw
     options
         Options of its constructor.
     shape
-        What it reads and gives.
+        Its inputs and outputs.
     is_raw
         Whether it reads inputs as they are in the files, but for missing values and padding, which are 0.
 

@@ -35,7 +35,7 @@ class BDT(Boosted):
     Parameters
     ----------
     shape
-        What the trees read and give.
+        The inputs and outputs of the trees.
     leaves
         Largest number of leaves of a tree.
     min_events

@@ -22,7 +22,7 @@ class DeepSets(nn.Module):
     Parameters
     ----------
     shape
-        What the network reads and gives.
+        The inputs and outputs of the network.
     width
         Width of the two layers that see one object.
     hidden

@@ -22,7 +22,7 @@ class MLP(nn.Module):
     Parameters
     ----------
     shape
-        What the network reads and gives.
+        The inputs and outputs of the network.
     hidden
         Width of each hidden layer.
     dropout

@@ -40,7 +40,7 @@ class ParticleNet(nn.Module):
     Parameters
     ----------
     shape
-        What the network reads and gives.
+        The inputs and outputs of the network.
     width
         Numbers for each object.
     blocks

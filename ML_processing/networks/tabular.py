@@ -25,7 +25,7 @@ class Tabular(nn.Module):
     Parameters
     ----------
     shape
-        What the network reads and gives.
+        The inputs and outputs of the network.
     members
         How many perceptrons there are.
     width

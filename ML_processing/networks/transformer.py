@@ -39,7 +39,7 @@ class Transformer(nn.Module):
     Parameters
     ----------
     shape
-        What the network reads and gives.
+        The inputs and outputs of the network.
     width
         Numbers for each object; a multiple of `heads`.
     blocks

@@ -93,7 +93,7 @@ def with_background(
 
     Returns
     -------
-    Those of `starts` that are left; none if no channel has any background.
+    The `starts` that are left; none if no channel has any background.
     """
     channels = [(s, b) for s, b in zip(signals, backgrounds) if b.sum() > 0]
     if not channels:

@@ -114,7 +114,7 @@ class HistogramChannel:
     share
         The share of the data that may be seen, and so of the luminosity to which all else is scaled.
     note
-        What is not seen of it, in words: "10 % of the data, without the events of SR".
+        The part of it that is not seen, in words: "10 % of the data, without the events of SR".
     """
 
     region: str

@@ -29,7 +29,7 @@ class Weight:
         Whether it must not change the sum of weights where it is given, in each bin if there are bins: then it is normalised,
         for the nominal value and each variation, when all files of a dataset are done.
     bins
-        What the bins are in which it keeps the yield, as "number of jets"; empty without bins.
+        The quantity in whose bins it keeps the yield, as "number of jets"; empty without bins.
     combine
         How all its variations are one uncertainty, for each yield and each bin: "envelope", as of scales; "hessian" or
         "replicas", as of the members of a PDF set. Empty if each is its own, or each pair up and down.
@@ -94,7 +94,7 @@ class Factor:
         Parameters
         ----------
         objects
-            What the weights belong to, if these are plain columns (`events.flat("Muon")`); not needed for awkward arrays.
+            The objects that the weights belong to, if these are plain columns (`events.flat("Muon")`); not needed for awkward arrays.
         """
 
         def each_event(values: Numbers) -> Numbers:
