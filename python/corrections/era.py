@@ -127,22 +127,24 @@ OBJECTS = {
     "jets": "MLTools.NanoML.corrections.entries:JetEntry",
     "fat_jets": "MLTools.NanoML.corrections.fat_jets:FatJetEntry",
     "electrons": "MLTools.NanoML.corrections.electrons:ElectronEntry",
+    "legs": "MLTools.NanoML.corrections.triggers:LegsEntry",
     "met_xy": "MLTools.NanoML.corrections.xy:XYEntry",
     "muons": "MLTools.NanoML.corrections.muons:MuonEntry",
     "photons": "MLTools.NanoML.corrections.photons:PhotonEntry",
     "rochester": "MLTools.NanoML.corrections.rochester:RochesterEntry",
     "taus": "MLTools.NanoML.corrections.taus:TauEntry",
 }
-"""The entries of objects, by their names in the YAML file."""
+"""The entries of objects, by their names in the YAML file; `legs` are all whose names end in `_legs`."""
 
 PINNED = "sha256"
 """What is no entry: the SHA-256 of files, by their names."""
 
 
-def entry_kinds() -> dict[str, type[Entry]]:
-    """The entries of objects; any other entry is an `Entry`."""
-    parts = ((key, *place.split(":")) for key, place in OBJECTS.items())
-    return {key: getattr(importlib.import_module(module), name) for key, module, name in parts}
+def kind_of(key: str) -> type[Entry]:
+    """The kind of an entry, by its name."""
+    module, _, name = OBJECTS.get("legs" if key.endswith("_legs") else key, "").partition(":")
+    kind: type[Entry] = getattr(importlib.import_module(module), name) if module else Entry
+    return kind
 
 
 class Corrections:
@@ -175,11 +177,12 @@ class Corrections:
         ConfigError
             A file cannot be read or found, or has no such correction; the message has the line.
         """
-        document, kinds = Document.read(path), entry_kinds()
+        document = Document.read(path)
+        keys = map(str, document.data) if isinstance(document.data, dict) else ()
         schema = {
             "type": "object",
             "properties": {
-                **{key: json_schema(kind) for key, kind in kinds.items()},
+                **{key: json_schema(kind_of(key)) for key in keys},
                 PINNED: {"type": "object", "additionalProperties": {"type": "string"}},
             },
             "additionalProperties": json_schema(Entry),
@@ -189,7 +192,7 @@ class Corrections:
         content = checked(document, schema)
         pinned = content.pop(PINNED, {})
         for key, data in content.items():
-            kind = kinds.get(key, Entry)
+            kind = kind_of(key)
             entry = build(kind, data)
             place = f"{document.where(key)}: {key}"
             file = _open(getattr(kind, "opens", CorrectionFile), find_file(entry.file, Path(path).parent, place))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
+import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -124,8 +125,8 @@ def _ends(edges: Any) -> tuple[float, float]:
     return float(edges[0]), float(edges[-1])
 
 
-CLAMPED = ("pt", "p", "met_pt")
-"""Inputs for which the last bin also holds for all larger values, as the object groups ask."""
+CLAMPED = re.compile(r"p|(?:\w*_)?pt(?:_?\d|_\w+)?")
+"""Inputs, as pt, met_pt or lep1_pt, for which the last bin also holds for all larger values, as the object groups ask."""
 
 
 class CorrectionFile:
@@ -319,7 +320,7 @@ class Correction:
         bad = int((~np.isfinite(numbers)).sum())
         if bad:
             raise NanoMLError(f"{self._name}: {name} is NaN or infinite for {bad} of {array.size} objects.")
-        high = self.axes[name].high if name in CLAMPED else None
+        high = self.axes[name].high if CLAMPED.fullmatch(name) else None
         if high is not None:
             numbers = np.minimum(numbers, np.nextafter(high, -np.inf))
         return numbers if array.ndim else float(numbers)

@@ -69,13 +69,18 @@ def field_of(objects: Objects, name: str) -> Optional[Numbers]:
     return None if found is None else objects[found]
 
 
-def needed(correction: Correction, name: str, objects: Objects, field: str) -> Numbers:
-    """A branch of objects for an input of a correction; `NanoMLError` if they lack it."""
-    found = field_of(objects, field)
+def needed(asking: Union[Correction, str], name: str, objects: Objects, field: str = "") -> Numbers:
+    """A branch of objects for an input of a correction, or for what is `asking` in words; `NanoMLError` if they lack it."""
+    found = field_of(objects, field or name)
     if found is None:
+        who, more = asking, ""
+        if isinstance(asking, Correction):
+            who, more = (
+                f"{asking.file.path}: {asking.name}",
+                f", or give the input by name, as in `.on(objects, {name}=...)`",
+            )
         raise NanoMLError(
-            f"{correction.file.path}: {correction.name} needs {name}, but these objects have no {field}: add the branch to `branches` "
-            f"of the selection, or give the input by name, as in `.on(objects, {name}=...)`."
+            f"{who} needs {name}, but these objects have no {field or name}: add the branch to `branches` of the selection{more}."
         )
     return found
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Optional
 
 from MLTools.NanoML.corrections.entries import VariedCorrection
-from MLTools.NanoML.corrections.inputs import Objects, field_of, integers
+from MLTools.NanoML.corrections.inputs import Objects, field_of, integers, needed
 from MLTools.NanoML.corrections.jets import clipped
-from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.lists import Mask, Numbers
 
 __all__ = ["FRACTIONS", "passes"]
@@ -66,9 +65,4 @@ def _formula(jets: Objects) -> Mask:
 
 
 def _field(jets: Objects, name: str) -> Numbers:
-    found = field_of(jets, name)
-    if found is None:
-        raise NanoMLError(
-            f"jet identification: these jets have no {name}. It reads {', '.join(FRACTIONS)}, or jetId before v13."
-        )
-    return found
+    return needed("the identification of jets", name, jets)

@@ -21,7 +21,6 @@ from MLTools.NanoML.rootio.lists import Mask, Numbers
 __all__ = [
     "SCALES",
     "SHOWER",
-    "any_trigger",
     "btag_shape",
     "btag_working_point",
     "electron_reconstruction",
@@ -75,30 +74,6 @@ def electron_reconstruction(
         high = float(found["below"] or found["high"] or np.inf)
         total *= correction.of(known, where=(pt >= low) & (pt < high), WorkingPoint=point)
     return total
-
-
-def any_trigger(data: Factor, simulation: Factor) -> Factor:
-    """The probability that any object of an event fires the trigger, in data over simulation.
-
-    w = (1 - prod(1 - e_data)) / (1 - prod(1 - e_simulation)), and 1 for an event without objects.
-
-    Parameters
-    ----------
-    data, simulation
-        The efficiency for each object, ragged.
-    """
-
-    def any_of(efficiency: Factor) -> Factor:
-        return efficiency.map(lambda each: 1 - each).product().map(lambda none: 1 - none)
-
-    up_and_down = dict.fromkeys([*data.variations, *simulation.variations])
-    in_data, expected = any_of(data), any_of(simulation)
-
-    def ratio(variation: str) -> Numbers:
-        below = expected[variation]
-        return np.divide(in_data[variation], below, out=np.ones_like(below), where=below > 0)
-
-    return Factor(ratio("nominal"), {variation: ratio(variation) for variation in up_and_down})
 
 
 def btag_shape(

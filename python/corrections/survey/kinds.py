@@ -11,7 +11,7 @@ from typing import Optional
 from MLTools.NanoML.corrections.entries import variations_of
 from MLTools.NanoML.corrections.evaluation import Correction, CorrectionFile
 
-SPECIAL = ("b_tags", "jets", "fat_jets", "electrons", "met_xy", "muons", "photons")
+SPECIAL = ("b_tags", "jets", "fat_jets", "electrons", "electron_legs", "met_xy", "muons", "photons")
 """The entries of objects that have keys of their own."""
 _PER_OBJECT = re.compile(r"\w+Bin")
 """Inputs that are texts and differ from object to object."""
@@ -20,6 +20,8 @@ _KNOWN = (
     "numtrueinteractions flavor discriminant cvl cvb dm decaymode genmatch met_pt met_phi npvs npvgood genpt eventid chhef nehef "
     "chemef neemef muef chmultiplicity nemultiplicity multiplicity parameter "
 )  # inputs, in small letters, that NanoAOD has, that follow from it, or that functions of NanoML give
+_OF_PAIR = re.compile(r"[a-z]+\d_(?:pt|(?:abs)?eta)|(?:pt|(?:abs)?eta)(?:_?\d|_[a-z]+)", re.IGNORECASE)
+"""Inputs of pairs of leptons, as lep1_pt or pt_sublead."""
 _SCALE = r"(?P<campaign>.+)_L1L2L3Res_(?P<algorithm>{}\w*)"
 _LEVELS = ("L1L2L3Res", "L1FastJet", "L2Relative", "L3Absolute", "L2L3Residual")
 _PERIODS = {
@@ -85,6 +87,8 @@ class Kind:
         """The entry for the first of some corrections, with what else there is in comments."""
         if entry in ("electrons", "photons"):
             return [_electrons(entry, path, file, names[0], era)]
+        if entry == "electron_legs":
+            return list(_legs(entry, path, file[names[0]], era))
         if entry == "b_tags":
             taggers = [name.partition("_wp_values")[0] for name in names]
             return [f"b_tags: {{file: {quoted(path)}, tagger: {taggers[0]}}}", f"# tagger may be {', '.join(taggers)}"]
@@ -112,8 +116,7 @@ KINDS = (
     Kind("electron_id", "(?:UL-)?Electron-ID-SF", (*_EGM, "WorkingPoint")),
     Kind("electron_reco", "(?:UL-)?Electron-ID-SF", (*_EGM, "WorkingPoint"), free="WorkingPoint"),
     Kind("electron_trigger", "Electron-HLT-SF", (*_EGM, "Path")),
-    Kind("electron_trigger_data", "Electron-HLT-DataEff", (*_EGM, "Path")),
-    Kind("electron_trigger_simulation", "Electron-HLT-McEff", (*_EGM, "Path")),
+    Kind("electron_legs", "Electron-HLT-DataEff", (*_EGM, "Path")),
     # the first of these that a directory has holds: by Et, by pt, and for energies that are corrected already
     Kind("electrons", r"\w*SmearAndSyst\w*", prefer=("ElePTsplit",), unless="(?i)pho"),
     Kind("electrons", r"\w*Smearing\w*", unless="(?i)pho"),
@@ -161,7 +164,8 @@ def years_of(texts: Iterable[str]) -> set[str]:
 
 def unknown_inputs(correction: Correction) -> list[str]:
     """The numbers that it needs of events, but that NanoAOD does not have."""
-    numbers = [name for name, axis in correction.axes.items() if axis.type != "string"]
+    axes = correction.axes.items()
+    numbers = [name for name, axis in axes if axis.type != "string" and not _OF_PAIR.fullmatch(name)]
     return [name for name in numbers if f" {name.lower()} " not in f" {_KNOWN}"]
 
 
@@ -190,6 +194,22 @@ def plain(
     more = f", inputs: {{{inputs}}}" if inputs else ""
     yield f"{entry}: {{file: {quoted(path)}, name: {quoted(correction.name)}{more}}}"
     yield from (f"# {name} may be {', '.join(map(str, axes[name].keys))}" for name in texts if len(axes[name].keys) > 1)
+
+
+def _legs(entry: str, path: str, data: Correction, era: str) -> Iterator[str]:
+    """The entry of the efficiencies of triggers, with a leg to be chosen."""
+    texts = _fixed(data, {}, "Path", era)
+    inputs = ", ".join(f"{name}: {json.dumps(value)}" for name, value in texts.items())
+    paths = [str(key) for key in data.axes["Path"].keys]
+    yield from (
+        f"{entry}:",
+        f"  file: {quoted(path)}",
+        f"  data: {{name: {data.name}}}",
+        f"  simulation: {{name: {data.name.replace('Data', 'Mc')}}}",
+        f"  inputs: {{{inputs}}}",
+        f"  legs: {{single: {{Path: {json.dumps(paths[0])}}}}}  # or leading and trailing",
+        f"# Path may be {', '.join(paths)}",
+    )
 
 
 def _electrons(entry: str, path: str, file: CorrectionFile, name: str, era: str) -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from MLTools.NanoML.corrections.entries import Entry
-from MLTools.NanoML.corrections.era import entry_kinds
+from MLTools.NanoML.corrections.era import kind_of
 from MLTools.NanoML.corrections.evaluation import CorrectionFile
 from MLTools.NanoML.corrections.survey.compare import points
 from MLTools.NanoML.corrections.survey.kinds import KINDS, Kind, unknown_inputs
@@ -50,7 +49,7 @@ class Use:
             )
         lines = self.kind.lines(self.entry, name, self.file, self.names, era)
         content = Document.parse("\n".join(lines), name).data[self.entry]
-        build(entry_kinds().get(self.entry, Entry), content).found_in(self.file, f"{name}: {self.entry}")
+        build(kind_of(self.entry), content).found_in(self.file, f"{name}: {self.entry}")
         return lines
 
 

@@ -62,14 +62,6 @@ def test_the_reconstruction_of_electrons_may_depend_on_azimuth(tmp_path: Path) -
         weights.electron_reconstruction(reco, eta, pt)
 
 
-def test_any_of_the_leptons_may_fire() -> None:
-    data = Factor(ak.Array([[0.9, 0.5], [], [0.8]]), {"up": ak.Array([[0.95, 0.55], [], [0.85]])})
-    simulation = Factor(ak.Array([[0.8, 0.5], [], [0.0]]))
-    found = weights.any_trigger(data, simulation)
-    assert np.allclose(found.nominal, [0.95 / 0.9, 1, 1])
-    assert np.allclose(found["up"], [(1 - 0.05 * 0.45) / 0.9, 1, 1])
-
-
 @pytest.mark.parametrize(("shift", "key"), [("", "central"), ("jes_up", "up_jes"), ("jer_up", "central")])
 def test_b_tag_shape_is_that_of_each_flavour(corrections: Corrections, shift: str, key: str) -> None:
     flavour, eta = ak.Array([[5, 4], [0, 5]]), ak.Array([[0.5, -1.0], [2.0, 3.0]])
