@@ -30,10 +30,10 @@ _PERIODS = {
     "18A": 315252, "18B": 316998, "18C": 319313, "18D": 320394,
     "22A": 352416, "22B": 355094, "22C": 355794, "22D": 357487, "22E": 359022, "22F": 360390, "22G": 362433,
     "23A": 366323, "23B": 366403, "23C": 367080, "23Cv4": 367765, "23D": 369803,
-    "24A": 376000, "24B": 378971, "24C": 379412, "24D": 380253, "24E": 380948, "24F": 381944, "24G": 383780,
-    "24H": 385814, "24I": 386409, "25A": 390000,
+    "24A": 376000, "24B": 378971, "24C": 379412, "24D": 380253, "24E": 380948, "24F": 381944, "24Fnib2": 382298,
+    "24Fnib3": 383247, "24G": 383780, "24Gnib2": 384933, "24H": 385814, "24I": 386409, "25A": 390000,
 }  # fmt: skip
-"""The first runs of the periods of data-taking."""
+"""The first runs of the periods of data-taking, and of the parts of periods that JME's README files name (PdmV)."""
 _YEAR = re.compile(
     r"UL(1[5-8])|(?:Collisions|Summer|Winter|Prompt|Run)(?:20)?(1[5-8]|2[2-9])(?!\d)|(?<![A-Za-z\d])20(1[5-8]|2[2-9])(?!\d)"
 )
@@ -277,7 +277,7 @@ def run_ranges(campaigns: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     periods = list(_PERIODS)
     known: dict[str, tuple[int, int]] = {}
     for campaign in campaigns:
-        found = re.search(r"_Run(?:20\d\d)?([A-Z]+)(v\d+)?(?:_|$)", campaign)
+        found = re.search(r"_Run(?:20\d\d)?([A-Z]+)(v\d+|nib\d)?(?:_|$)", campaign)
         year = "".join(years_of([campaign]))
         parts = [f"{year}{letter}" for letter in (found[1] if found else "") if f"{year}{letter}" in _PERIODS]
         if found and parts:

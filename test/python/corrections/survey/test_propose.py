@@ -184,6 +184,13 @@ def test_runs_of_data_by_the_names_of_periods() -> None:
     known, unknown = run_ranges([*names, "Summer23_Part9_DATA"])
     assert known == {"367080-367764": names[0], "367765-369802": names[1], "369803-375999": names[2]}
     assert unknown == ["Summer23_Part9_DATA"]
+    nibs = [
+        f"Summer24Prompt24_Run{part}_V5_DATA"
+        for part in ("Enib1", "Fnib1", "Fnib2", "Fnib3", "Gnib1", "Gnib2", "Hnib1")
+    ]
+    assert list(run_ranges(nibs)[0]) == [  # as README.md of JME's Summer24Prompt24_V5_MC has them
+        "380948-381943", "381944-382297", "382298-383246", "383247-383779", "383780-384932", "384933-385813", "385814-386408",
+    ]  # fmt: skip
     assert list(run_ranges(["Summer19UL16APV_RunBCD_V7_DATA", "Summer19UL16APV_RunEF_V7_DATA"])[0]) == [
         "272007-276830",
         "276831-278819",
