@@ -195,18 +195,18 @@ class Corrections:
             kind = kind_of(key)
             entry = build(kind, data)
             place = f"{document.where(key)}: {key}"
-            file = _open(getattr(kind, "opens", CorrectionFile), find_file(entry.file, Path(path).parent, place))
+            try:
+                file = _open(getattr(kind, "opens", CorrectionFile), find_file(entry.file, Path(path).parent, place))
+                entries[key] = entry.found_in(file, place)
+            except ConfigError as problem:
+                text = str(problem)
+                raise ConfigError(text if text.startswith(place) else f"{place}: {text}") from None
             opened[entry.file] = file
             if pinned.get(entry.file, file.digest) != file.digest:
                 raise ConfigError(
                     f"{document.where(PINNED, entry.file)}: {entry.file} has changed: its SHA-256 is {file.digest}. Take the old file, "
                     f"or see with `nanoml corrections compare OLD NEW` what the change is, and write this SHA-256 here."
                 )
-            try:
-                entries[key] = entry.found_in(file, place)
-            except ConfigError as problem:
-                text = str(problem)
-                raise ConfigError(text if text.startswith(place) else f"{place}: {text}") from None
         return cls(Path(path), entries, opened)
 
     @property

@@ -98,7 +98,9 @@ def _input(correction: Correction, axis: Axis, objects: Objects) -> Numbers:
         return integers(charged) + integers(neutral)
     if short == "discriminant":
         return needed(correction, axis.name, objects, discriminant_of(correction.name) or short)
-    return needed(correction, axis.name, objects, _FIELDS.get(short, short))
+    return needed(
+        correction, axis.name, objects, _FIELDS.get(short, axis.name if short == axis.name.lower() else short)
+    )
 
 
 def _eta(correction: Correction, axis: Axis, objects: Objects) -> Numbers:

@@ -105,9 +105,12 @@ def _entries(found: Iterable[Use], names: dict[Path, str], era: str, made: Propo
 
 
 def _check_era(file: CorrectionFile, era: str) -> None:
-    """Names of campaigns, and choices of an input `year`, must not be those of other years."""
+    """Names of campaigns, and choices of an input `year`, must not be those of other years; without any, words of descriptions."""
     years = (file[name].axes["year"].keys for name in file.names[:20] if "year" in file[name].inputs)
     texts = [*file.names, *(str(it) for keys in years for it in keys)]
+    if not years_of(texts):
+        about = [str(file.content.get("description") or ""), *(file[name].description for name in file.names)]
+        texts = " ".join(about).split()
     wanted, said = years_of([era]), years_of(texts)
     if wanted and said and not wanted & said:
         example = next(text for text in texts if years_of([text]))

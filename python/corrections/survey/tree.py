@@ -44,8 +44,8 @@ class Use:
         lost = unknown_inputs(first)
         if lost:
             raise ConfigError(
-                f"{name}: {first.name} needs {', '.join(lost)}, which NanoAOD does not have: compute it in the selection, or write it "
-                "into `inputs` of an entry of your own."
+                f"{name}: needs {', '.join(lost)}, which NanoAOD does not have: compute it in the selection, or write it into `inputs` "
+                "of an entry of your own."
             )
         lines = self.kind.lines(self.entry, name, self.file, self.names, era)
         content = Document.parse("\n".join(lines), name).data[self.entry]

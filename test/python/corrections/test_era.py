@@ -25,6 +25,12 @@ def era(folder: Path, text: str, *copied: str) -> Corrections:
     return Corrections.read(folder / "era.yaml")
 
 
+def test_a_damaged_file_is_named_with_the_line_that_asks_for_it(tmp_path: Path) -> None:
+    (tmp_path / "cut.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"era.yaml:1: pileup: .*cut.json: .*Fetch it again"):
+        era(tmp_path, "pileup: {file: cut.json, name: Collisions}")
+
+
 @pytest.mark.parametrize("year", ["2018", "2022"])
 def test_an_entry_gives_the_nominal_value_and_its_variations(year: str) -> None:
     corrections = Corrections.read(INVENTED / f"{year}.yaml")

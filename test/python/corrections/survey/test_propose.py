@@ -110,6 +110,14 @@ def of_another_era(folder: Path) -> None:
     pileup("Collisions27_golden", folder / "wrong.json.gz")
 
 
+def of_another_era_in_words(folder: Path) -> None:
+    pileup("any", folder / "pu.json.gz")
+    bins = category(
+        "weights", {key: binning("NumTrueInteractions", (0.0, 50.0), [1.0]) for key in ("nominal", "up", "down")}
+    )
+    write(folder / "wrong.json.gz", correction("any", PILEUP, bins, "Weights of the 2027_Summer27 campaign."))
+
+
 def unknown_input(folder: Path) -> None:
     pileup("any", folder / "pu.json.gz", moonPhase="real")
 
@@ -124,7 +132,8 @@ def two_of_the_same(folder: Path) -> None:
     [
         (damaged, r"bad.json.gz: cannot be read .* Fetch it again", 1),
         (of_another_era, r"wrong.json.gz: is of 2027 \(Collisions27_golden\), not of 2028: move it to its era", 1),
-        (unknown_input, r"any needs moonPhase, which NanoAOD does not have: compute it in the selection", 0),
+        (of_another_era_in_words, r"wrong.json.gz: is of 2027 \(2027_Summer27\), not of 2028: move it to its era", 1),
+        (unknown_input, r"pu.json.gz: needs moonPhase, which NanoAOD does not have: compute it in the selection", 0),
         (two_of_the_same, r"more.json.gz and .*pu.json.gz both have `pileup`: remove the # before", 0),
     ],
 )
