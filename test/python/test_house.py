@@ -56,7 +56,7 @@ LINES = {
     "python/commands": (2392, 10),
     "python/config": (2475, 12),
     "python/contracts": (904, 6),
-    "python/corrections": (4545, 25),
+    "python/corrections": (4762, 26),
     "python/doctor": (641, 3),
     "python/grid": (458, 3),
     "python/inspection": (1730, 7),
