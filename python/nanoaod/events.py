@@ -26,7 +26,6 @@ from MLTools.NanoML.rootio.lists import (
     is_plain,
     joined,
     offsets_of,
-    picked_lists,
     same_lists,
 )
 
@@ -342,11 +341,13 @@ def away_from(jets: ak.Array, *others: ak.Array | Flat, distance: float = 0.4) -
         else:
             lists = Lists.of(each.eta)
             ends, other_eta, other_phi = np.asarray(lists.offsets.data), lists.numbers, Lists.of(each.phi).numbers
-        begin, other = picked_lists(ends, event)  # all pairs of a jet and another object
-        jet = np.repeat(np.arange(len(event)), np.diff(begin))
-        across = (phi.numbers[jet] - other_phi[other] + np.pi) % (2 * np.pi) - np.pi
-        along = eta.numbers[jet] - other_eta[other]
-        is_far[jet[~(along**2 + across**2 >= distance**2)]] = False
+        for number in range(np.diff(ends).max(initial=0)):
+            jet = np.flatnonzero((np.diff(ends) > number)[event])
+            other = ends[event[jet]] + number
+            along = eta.numbers[jet] - other_eta[other]
+            near = np.flatnonzero(~(along**2 >= distance**2))  # few of them need phi
+            across = (phi.numbers[jet[near]] - other_phi[other[near]] + np.pi) % (2 * np.pi) - np.pi
+            is_far[jet[near[~(along[near] ** 2 + across**2 >= distance**2)]]] = False
     return Lists(eta.offsets, is_far).array()
 
 
