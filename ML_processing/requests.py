@@ -53,6 +53,10 @@ MEASURED = "evaluation.pickle"
 """The file beside a report of what was measured for it, so that it can be drawn again."""
 
 
+OUTPUTS = "outputs.h5"
+"""The file beside it with what the networks gave, so that they do not run again when weights or regions change."""
+
+
 def repeats_of(run: Path) -> Path:
     """The directory of the trainings that repeat one: beside its own, which they leave alone."""
     return run.with_name(f"{run.name}_repeated")

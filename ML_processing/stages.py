@@ -16,6 +16,7 @@ from ML_processing.requests import (
     MEASURED,
     NO_DATA,
     NO_REPEATS,
+    OUTPUTS,
     Compilation,
     CompileJob,
     DataRequest,
@@ -85,7 +86,7 @@ def _evaluation(analysis: Analysis, era: str | None) -> Task:
     code = _settings(config, "ML_processing.evaluation.report", *MODULES)[1]
     outputs = (run / "report.html", run / "metrics.json", run / MEASURED)
     folders = (run, repeats_of(run)) if repeats != NO_REPEATS else (run,)
-    made = {"outputs": outputs, "folders": folders}
+    made = {"outputs": outputs, "folders": folders, "cache": (run / OUTPUTS,)}
     return Task.of("evaluate", era or "report", _evaluate, job, code, partly=redraw_report, **made)
 
 

@@ -167,7 +167,7 @@ def _joint(expected: OutOfFold, data: OutOfFold) -> Table | None:
         table, training = tested.table, tested.training
         chosen, factors = sampled(table.labels, _MOST // 2, tested.seed)
         features = training.parameter.filled(table) if training.parameter else table.features
-        part = replace(table, features=features)[chosen]
+        part = replace(table, features=features, outputs=None)[chosen]
         if effective_events(part.weights * factors) < _FEWEST:
             return None
         about = replace(table.about, classes=["simulation", "data"], targets=())

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, edges_of, inputs_of, label
+from ML_processing.evaluation.scored import (
+    ClassHistogram,
+    OutOfFold,
+    all_in,
+    edges_of,
+    inputs_of,
+    label,
+    scored_files,
+    tested_in,
+)
 from ML_processing.events.data import Table
 from ML_processing.metrics.distances import ShapeTest, shape_test
 from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Measured, even_edges, sums
@@ -52,6 +61,7 @@ def region_events(training: Training, compared: DataRequest, name: str) -> Regio
     """
     settings = replace(training.description.config, regions=[])
     simulation, data = (TrainingFiles.open(files, settings) for files in (compared.simulation, compared.data))
+    data = replace(data, columns=replace(data.columns, is_labelled=False))  # else they would be left out
     regions, others = ({it.name: it for it in each.columns.regions} for each in (simulation, data))
     if name not in regions:
         hint = did_you_mean(name, regions) or f" They have: {', '.join(regions) or 'none'}."
@@ -64,20 +74,19 @@ def region_events(training: Training, compared: DataRequest, name: str) -> Regio
                 f"{compared.data[0]}: has another region {wanted} than {compared.simulation[0]}, or none. Convert both with the "
                 "same configuration."
             )
-    table, counts = _gathered(simulation, name, compared, settings.memory, False)
+    table, counts = _gathered(scored_files(training, simulation), name, compared, settings.memory, False)
     training.check(table)
-    rows, scores = training.out_of_fold(table)
+    rows, scores = tested_in(training, table)
     table = table[rows]
     here = np.bincount(table.labels, minlength=len(counts))
     factors = np.divide(counts, here, out=np.ones(len(counts)), where=here > 0)
     table = replace(table, weights=(table.weights * factors[table.labels]).astype(np.float32))
-    data = replace(data, columns=replace(data.columns, is_labelled=False))  # else they would be left out
-    observed, counted = _gathered(data, name, compared, settings.memory, True)
+    observed, counted = _gathered(scored_files(training, data), name, compared, settings.memory, True)
     training.check(observed)
     return RegionEvents(
         regions[name],
         OutOfFold(training, table, scores),
-        OutOfFold(training, observed, _scores_of_data(training, observed)),
+        OutOfFold(training, observed, all_in(training, observed)[1]),
         int(counted.sum()),
     )
 
@@ -106,17 +115,6 @@ def _gathered(
             kept.add(table)
             bar.advance(len(events))
     return Table.join(kept.parts), counts
-
-
-def _scores_of_data(training: Training, table: Table) -> NDArray[np.float32]:
-    """Each event by the network of its fold; by the only one if there is no other."""
-    fold = table.folds(len(training.networks))
-    scores = np.empty((len(table), training.shape.outputs), np.float32)
-    for i, network in enumerate(training.networks):
-        mine = np.flatnonzero(fold == i)
-        if mine.size:
-            scores[mine] = training.scores(network, table[mine])
-    return scores
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ML_processing.evaluation.baseline import baseline
-from ML_processing.evaluation.scored import EFFICIENCIES, MOST_EVENTS, EventCounts, OutOfFold, Scored, sampled
+from ML_processing.evaluation.scored import (
+    EFFICIENCIES,
+    MOST_EVENTS,
+    EventCounts,
+    OutOfFold,
+    Scored,
+    sampled,
+    scored_files,
+    tested_in,
+)
 from ML_processing.events.data import Table
 from ML_processing.events.survey import Split, Survey, make_splits
 from ML_processing.metrics.roc import Bootstrap, bootstrap
@@ -62,7 +71,8 @@ class Measurement:
     @cached_property
     def data(self) -> TrainingFiles:
         """The files, opened."""
-        return TrainingFiles.open(self.files, self.training.description.config, everything=True)
+        opened = TrainingFiles.open(self.files, self.training.description.config, everything=True)
+        return scored_files(self.training, opened)
 
     @cached_property
     def _sample(self) -> tuple[Table, Survey]:
@@ -99,7 +109,7 @@ class Measurement:
 
     @cached_property
     def _out_of_fold(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        return self.training.out_of_fold(self.table)
+        return tested_in(self.training, self.table)
 
     @property
     def rows(self) -> NDArray[np.int64]:

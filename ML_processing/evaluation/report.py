@@ -19,9 +19,11 @@ from ML_processing.evaluation.sections.drift import Drift
 from ML_processing.evaluation.sections.regression import Regression
 from ML_processing.evaluation.sections.stability import repeated
 from ML_processing.metrics.measured import as_json, number
-from ML_processing.requests import MEASURED, NO_DATA, NO_REPEATS, DataRequest, RepeatRequest
+from ML_processing.networks import code_behind
+from ML_processing.requests import MEASURED, NO_DATA, NO_REPEATS, OUTPUTS, DataRequest, RepeatRequest
 from ML_processing.training.description import TrainingDescription, best_epoch, now
 from ML_processing.training.directory import Training, one_thread
+from ML_processing.training.outputs import kept_outputs
 from ML_processing.training.reweighting import Reweighted
 from MLTools.NanoML.atomic import make_directory, replacing, write_json, write_text
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
@@ -78,7 +80,7 @@ def evaluate(
         HDF5 files, normally those that it was trained on. Each event is scored by the network that has not seen
         its fold.
     directory
-        Where metrics.json, report.html, the plots (.png and .pdf), and what they are drawn of are written.
+        Where metrics.json, report.html, the plots (.png and .pdf), what they are drawn of, and the outputs of networks are written.
     compare
         HDF5 files of other simulation, whose features are compared with those of `files`, or of more data.
     data
@@ -111,11 +113,14 @@ def evaluate(
     again = repeated(training, files, run, repeats)
     compare = [file for file in compare if file not in of_data]
     kinds = sorted(all_sections(), key=lambda kind: ORDER.index(kind.name) if kind.name in ORDER else len(ORDER))
-    with one_thread():
+    code = code_behind(training.description.config.model, "ML_processing.evaluation.scored")
+    with one_thread(), kept_outputs(make_directory(directory) / OUTPUTS, code) as kept:
+        training, *others = (replace(each, kept=kept) for each in (training, *(it.training for it in again)))
+        again = [replace(it, training=each) for it, each in zip(again, others, strict=True)]
         found = _evaluation(Measurement(training, files, compare, data, eras, again), kinds)
     answers = verdict(found)
     content = found.as_json(answers, _digest(found))
-    write_json(make_directory(directory) / "metrics.json", content)
+    write_json(directory / "metrics.json", content)
     with replacing(directory / MEASURED) as aside:
         aside.write_bytes(pickle.dumps(found))
     draw_report(training.description, found, directory, style)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.events.data import Table
+from ML_processing.events.data import OUTPUTS, Table
 from ML_processing.events.survey import ClassTotal, Survey
 from ML_processing.metrics.measured import (
     MERGED,
@@ -24,14 +26,19 @@ from ML_processing.metrics.measured import (
 )
 from ML_processing.metrics.roc import Roc, auc, auc_difference, confusion, roc
 from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.training.data import TrainingFiles
 from ML_processing.training.directory import Training
 from ML_processing.training.reweighting import Reweighted
+from MLTools.NanoML.atomic import file_hash
+from MLTools.NanoML.contracts.hdf5 import EVENTS, core_of
 from MLTools.NanoML.report.section import PRIVATE_WORK
+from MLTools.NanoML.terminal.progress import progress
 
 MOST_EVENTS = 200_000
 """Diagnostics that need much memory or time use a random choice of this many events."""
 
 _BINS = 25
+_AT_ONCE = 1 << 15  # rows of a file that are scored together
 
 EFFICIENCIES = (0.3, 0.5, 0.7, 0.9)
 """Signal efficiencies in the table of working points."""
@@ -71,6 +78,61 @@ class OutOfFold:
     def seed(self) -> int:
         """Seed of all random numbers."""
         return self.training.description.config.seed
+
+
+def scored_files(training: Training, files: TrainingFiles) -> TrainingFiles:
+    """The same files, whose events come with the outputs of networks that have not seen them, if a training keeps such.
+
+    All events are scored, whatever regions they are in, and in the order of each file: so the outputs follow from its core alone, and stay
+    when regions or weights change. They are NaN where there is no such network.
+    """
+    if training.kept is None:
+        return files
+    every = replace(files, columns=replace(files.columns, extras=(), within=(), share=1.0, left_out=None))
+    of, outputs = [str(files.columns.is_labelled), training.description.fingerprint, *training.networks], {}
+    for file, count in zip(files.files, files.rows, strict=True):
+        parts = partial(_outputs, replace(training, kept=None), every, file, count)
+        outputs[file] = training.kept.get([*of, core_of(file) or file_hash(file)], parts)
+    return replace(files, outputs=outputs)
+
+
+def _outputs(training: Training, files: TrainingFiles, file: Path, count: int) -> Iterator[NDArray[np.float32]]:
+    """The outputs for all rows of a file, part by part; of objects, if these are classified."""
+    labels, score = files.columns.labels, tested_in if files.columns.is_labelled else all_in
+    is_share = any(dataset.is_data for dataset in files.columns.datasets)
+    with progress(f"score the events of {file.name}", count, is_share=is_share) as bar:
+        for start in range(0, max(count, 1), _AT_ONCE):
+            rows = files.rows_of(file, start, min(start + _AT_ONCE, count))
+            shape = rows[labels.collection if labels else EVENTS].shape
+            # where each row of the table comes from goes the way of the outputs
+            table = Table.of_rows(file, {**rows, OUTPUTS: np.arange(np.prod(shape)).reshape(shape)}, files.columns)
+            training.check(table)
+            chosen, scores = score(training, replace(table, outputs=None))
+            found = np.full((*shape, training.shape.outputs), np.nan, np.float32)
+            found.reshape(-1, training.shape.outputs)[np.asarray(table.outputs)[chosen]] = scores
+            yield found
+            bar.advance(len(rows[EVENTS]))
+
+
+def tested_in(training: Training, table: Table) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The rows of a table that a training tests on, and their scores: those with which they come, or else by its networks."""
+    if table.outputs is None:
+        return training.out_of_fold(table)
+    rows = np.flatnonzero(table.folds(training.description.folds.k) < len(training.networks))
+    return rows, table.outputs[rows]
+
+
+def all_in(training: Training, table: Table) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """All rows of a table, each scored by the network of its fold; by the only one if there is no other."""
+    rows = np.arange(len(table))
+    if table.outputs is not None:
+        return rows, table.outputs
+    fold, scores = table.folds(len(training.networks)), np.empty((len(table), training.shape.outputs), np.float32)
+    for i, network in enumerate(training.networks):
+        mine = np.flatnonzero(fold == i)
+        if mine.size:
+            scores[mine] = training.scores(network, table[mine])
+    return rows, scores
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def varied_sums(
     )
     is_share = any(dataset.is_data for dataset in data.columns.datasets)
     with progress("add up the weights under each variation", sum(data.rows), is_share=is_share) as bar:
-        for file, raw in replace(data, columns=slim).parts():
+        for file, raw in replace(data, columns=slim, outputs={}).parts():
             there = raw[EVENTS].dtype.names or ()
             wanted = replace(slim, extras=tuple(column for column in columns if column in there))
             part = _weighted(file, Table.of_rows(file, raw, wanted))

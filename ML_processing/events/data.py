@@ -21,6 +21,9 @@ from MLTools.NanoML.rootio.versions import IDENTIFIERS
 
 Floats = NDArray[np.float32]
 
+OUTPUTS = "<outputs>"
+"""The name, among the rows of an HDF5 file, of outputs of networks that are kept elsewhere."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -36,6 +39,8 @@ class Table:
     about: TrainingColumns
     # objects of no class, by the value that gives the class
     left_out: Counter[int] = field(default_factory=Counter)
+    # (N, outputs): what the networks that have not seen the events give for them as they are in the files, if that is known
+    outputs: Floats | None = None
 
     @classmethod
     def of_rows(cls, file: Path, raw: Mapping[str, NDArray[Any]], columns: TrainingColumns) -> Table:
@@ -55,10 +60,12 @@ class Table:
             inside = raw[EVENTS][columns.parameter] != np.float32(columns.left_out)
             raw = {name: rows[inside] for name, rows in raw.items()}
         events, labels, left_out, named = raw[EVENTS], columns.labels, Counter[int](), columns.named
+        outputs = raw.get(OUTPUTS)
         objects: dict[str, tuple[Floats, NDArray[np.bool_]]] = {}
         if labels is None:
             label = events["label"] if columns.is_labelled else np.zeros(len(events), np.int64)
             labelled = _labelled(file, label, events["event"], len(columns.classes))
+            outputs = None if outputs is None else outputs[labelled]
             rows, label = events[labelled], label[labelled].astype(np.int64)
             weights = _weights(file, rows)
             column = {name: rows[name] for name in (*columns.names, *columns.extras)}
@@ -73,6 +80,7 @@ class Table:
                 objects[it.name] = (values, mask)
         else:
             found, place, label, left_out = _of_a_class(raw[labels.collection], labels)
+            outputs = None if outputs is None else outputs[found, place]
             rows, members = events[found], raw[labels.collection][found, place]
             weights = _weights(file, events)[found]
             column = {name: rows[name] for name in rows.dtype.names or ()}
@@ -87,6 +95,7 @@ class Table:
             {name: as_floats(column, [name], rows.shape, named)[:, 0] for name in columns.extras},
             columns,
             left_out,
+            outputs,
         )
 
     @classmethod
@@ -95,12 +104,12 @@ class Table:
         first = parts[0]
         if len(parts) == 1:
             return first
-        arrays = zip(*([*part._arrays(), *part.extras.values()] for part in parts), strict=True)
+        arrays = zip(*(part._carried() for part in parts), strict=True)
         left_out = sum((part.left_out for part in parts), Counter())
         return replace(first._with([np.concatenate(each) for each in arrays]), left_out=left_out)
 
     def _with(self, arrays: Iterable[NDArray[Any]]) -> Table:
-        """The same with other arrays, in the order of `_arrays` and the extras."""
+        """The same with other arrays, in the order of `_carried`."""
         coming = iter(arrays)
         return replace(
             self,
@@ -110,6 +119,7 @@ class Table:
             weights=next(coming),
             identifiers=(next(coming), next(coming), next(coming)),
             extras={name: next(coming) for name in self.extras},
+            outputs=next(coming, None),
         )
 
     def __len__(self) -> int:
@@ -117,7 +127,7 @@ class Table:
 
     def __getitem__(self, rows: NDArray[Any]) -> Table:
         """Some of the events: those of a mask, or of row numbers."""
-        return self._with(array[rows] for array in [*self._arrays(), *self.extras.values()])
+        return self._with(array[rows] for array in self._carried())
 
     def taking(self, columns: TrainingColumns) -> Table:
         """The same events as if they had been read with these columns, whose features are among those that there are."""
@@ -191,6 +201,9 @@ class Table:
     def _arrays(self) -> list[NDArray[Any]]:
         objects = [array for pair in self.objects.values() for array in pair]
         return [self.features, *objects, self.labels, self.weights, *self.identifiers]
+
+    def _carried(self) -> list[NDArray[Any]]:
+        return [*self._arrays(), *self.extras.values(), *([] if self.outputs is None else [self.outputs])]
 
 
 def _of_a_class(

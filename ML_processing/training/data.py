@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ML_processing.events.columns import TrainingColumns, agreed_columns
-from ML_processing.events.data import Table
+from ML_processing.events.data import OUTPUTS, Table
 from ML_processing.events.inputs import Batches, EventTensors, Inputs, ObjectTensors
 from ML_processing.events.survey import Survey, factors_of_split
 from ML_processing.models.network import Network, heads_of
@@ -46,6 +46,8 @@ class TrainingFiles:
     rows: tuple[int, ...]  # events in each file, including those without a class
     chunks: tuple[int, ...]  # rows of each file that are compressed together
     blocks: int  # number of blocks
+    # HDF5 datasets with outputs of networks, row by row
+    outputs: Mapping[Path, Any] = field(default_factory=dict, kw_only=True)
 
     @classmethod
     def open(cls, files: Sequence[Path], config: Train, everything: bool = False) -> TrainingFiles:
@@ -83,9 +85,13 @@ class TrainingFiles:
         edges = self._edges(number)
         # a block of no event is a table, too
         for file, start, stop in [edge for edge in edges if edge[2] > edge[1]] or edges[:1]:
-            with open_hdf5(file) as h5, reading(file):
-                raw = {name: h5[name][start:stop] for name in self.columns.datasets_read}
-            yield file, raw
+            yield file, self.rows_of(file, start, stop)
+
+    def rows_of(self, file: Path, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Some rows of a file, as they are there, by the names of their datasets; and outputs that are known."""
+        with open_hdf5(file) as h5, reading(file):
+            raw = {name: h5[name][start:stop] for name in self.columns.datasets_read}
+        return {**raw, OUTPUTS: self.outputs[file][start:stop]} if file in self.outputs else raw
 
     def _edges(self, number: int) -> list[tuple[Path, int, int]]:
         """The rows of each file that are in a block: the first, and the one after the last."""

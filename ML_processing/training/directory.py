@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ML_processing.events.data import Table
-from ML_processing.events.inputs import Shape
+from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.hooks import Boosted
 from ML_processing.models.network import Network, make_network, scores_of
 from ML_processing.models.scaling import Scaling
 from ML_processing.training.data import ParameterGrid, inputs_of
 from ML_processing.training.description import Epoch, TrainingDescription, damaged, read_json, training_file
+from ML_processing.training.outputs import KeptOutputs
 from ML_processing.training.reweighting import Reweighted
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.model import TARGETS, Head
@@ -129,6 +130,7 @@ class Training:
     histories: list[list[Epoch]]
     # by network and class, what became of negative weights, if they were made positive
     reweighted: list[dict[str, Reweighted]] = field(default_factory=list)
+    kept: KeptOutputs | None = field(default=None, compare=False)  # what the networks gave before
 
     @classmethod
     def load(cls, directory: Path) -> Training:
@@ -217,12 +219,28 @@ class Training:
         """
         return self.predictions(network, table)[:, : self.shape.outputs]
 
-    @torch.no_grad()
     def predictions(self, network: Network, table: Table) -> NDArray[np.float32]:
         """The same with what `heads` give, float32 of shape (N, outputs + others)."""
-        inputs, parts = inputs_of(table, self.parameter.filled(table) if self.parameter else None), []
+        inputs = inputs_of(table, self.parameter.filled(table) if self.parameter else None)
+        return self.once("outputs", network, inputs, lambda: self._predictions(network, inputs))
+
+    def once(
+        self, what: str, network: Network, inputs: Inputs, compute: Callable[[], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """What follows from a network and its inputs, float32 of shape (N, ...): as it is `kept`, or else computed."""
+        if self.kept is None:
+            return compute()
+        tensors = [inputs.features, *(tensor for it in inputs.objects.values() for tensor in it[:2])]
+        found: NDArray[np.float32] = self.kept.get(
+            [what, self.description.fingerprint, network, *tensors], lambda: [compute()]
+        )[:]
+        return found
+
+    @torch.no_grad()
+    def _predictions(self, network: Network, inputs: Inputs) -> NDArray[np.float32]:
+        parts = []
         network.eval()
-        for start in range(0, max(len(table), 1), _AT_ONCE):
+        for start in range(0, max(len(inputs.features), 1), _AT_ONCE):
             rows = slice(start, start + _AT_ONCE)
             outputs = network.outputs(inputs.map(lambda tensor, rows=rows: tensor[rows]))  # type: ignore[misc]
             parts.append(outputs if self.targets else scores_of(outputs, self.shape.outputs))

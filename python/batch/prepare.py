@@ -28,7 +28,7 @@ from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.stages import NAMES, PARTS, Resources, declared, import_part, seconds_in
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import planned
-from MLTools.NanoML.workflow.record import Records
+from MLTools.NanoML.workflow.record import Reach, Records
 from MLTools.NanoML.workflow.task import Stamp, Task
 
 PIPELINE = "pipeline"
@@ -84,7 +84,7 @@ def prepare(
             remove_leftovers(workdir)
             records = Records(workdir / RECORDS, config.base)
             for task in tasks:
-                records.forget(task)
+                records.forget(task, Reach.ANEW if force else Reach.ALL)
             submission.register()  # before it appears: it must never be there without being known
     return submission
 

@@ -34,6 +34,7 @@ class Reach(IntEnum):
     PART = 0
     AROUND = 1
     ALL = 2
+    ANEW = 3  # all, and without what was kept to spare work
 
 
 class Reason(str):
@@ -192,6 +193,8 @@ class Records:
             left = {key: value for key, value in before.settings.items() if key not in task.beside}
             replace(before, settings=left).write(record)
             return
+        for path in task.cache if reach is Reach.ANEW else ():
+            path.unlink(missing_ok=True)
         if record.exists():
             for path in task.memory:
                 path.unlink(missing_ok=True)

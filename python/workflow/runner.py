@@ -152,10 +152,10 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False, base: Opti
             if now is None or now not in before or near or not renewed.isdisjoint(task.inputs):
                 reason, is_settled = records.reason(task, renewed, touched), False
             if reason is not None or force:
-                why = reason if reason is not None and not force else Reason(reason or ASKED)
+                why = reason if reason is not None and not force else Reason(reason or ASKED, Reach.ANEW)
                 reasons[task.name] = why
                 outputs = map(str, task.outputs)
-                if why.reach is Reach.ALL:
+                if why.reach >= Reach.ALL:
                     renewed.update(outputs)
                 else:
                     touched.update((path, why) for path in outputs)

@@ -35,6 +35,8 @@ class Task:
     work: Callable[..., Any] = field(compare=False)
     # files from which interrupted work continues; they are removed before finished work is done again
     memory: tuple[Path, ...] = ()
+    # files that spare work as far as they still hold, which they say themselves; `--force` removes them
+    cache: tuple[Path, ...] = ()
     folders: tuple[Path, ...] = ()  # directories that it reads and writes beside its inputs and outputs
     # settings and inputs that decide a part of its result alone, and inputs of which it reads the core alone (see `roles`)
     beside: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -241,13 +242,15 @@ def _attributions(tested: OutOfFold, inputs: list[InputVariable]) -> dict[str, f
         part = table[rows]
         weights = torch.from_numpy(np.abs(part.weights)).double()
         total += float(weights.sum())
-        for name, of_event in _gradients(network, part, training).items():
-            sums[name] += float((weights * of_event.double()).sum())
+        what = f"gradients of {'targets' if training.targets else training.discriminant}"
+        found = training.once(what, network, network_inputs(part), partial(_gradients, network, part, training))
+        for it, of_events in zip(inputs, found.T, strict=True):
+            sums[it.name] += float((weights * torch.from_numpy(of_events).double()).sum())
     return {name: value / total for name, value in sums.items()} if total > 0 else {}
 
 
-def _gradients(network: Network, table: Table, training: Training) -> dict[str, Tensor]:
-    """|Integrated gradient| of each input in each event."""
+def _gradients(network: Network, table: Table, training: Training) -> NDArray[np.float32]:
+    """|Integrated gradient| of each input in each event, (N, inputs)."""
     with torch.no_grad():
         scaled = network.scaling(network_inputs(table))
     names = list(scaled.objects)
@@ -265,9 +268,8 @@ def _gradients(network: Network, table: Table, training: Training) -> dict[str, 
     tensors = [scaled.features, *(scaled.objects[name].values for name in names)]
     parts = [tensor.abs() for tensor in integrated_gradients(output, tensors)]
     by_collection = dict(zip(names, parts[1:], strict=True))
-    return {
-        it.name: parts[0][:, it.index]
-        if it.collection is None
-        else by_collection[it.collection][:, :, it.index].sum(dim=1)
+    found = [
+        parts[0][:, it.index] if it.collection is None else by_collection[it.collection][:, :, it.index].sum(dim=1)
         for it in inputs_of(table)
-    }
+    ]
+    return torch.stack(found, dim=1).numpy()
