@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from ML_processing.evaluation.scored import (
     ClassHistogram,
     OutOfFold,
-    all_in,
     edges_of,
     inputs_of,
     label,
     scored_files,
-    tested_in,
+    scores_in,
 )
 from ML_processing.events.data import Table
 from ML_processing.metrics.distances import ShapeTest, shape_test
@@ -76,7 +75,7 @@ def region_events(training: Training, compared: DataRequest, name: str) -> Regio
             )
     table, counts = _gathered(scored_files(training, simulation), name, compared, settings.memory, False)
     training.check(table)
-    rows, scores = tested_in(training, table)
+    rows, scores = scores_in(training, table)
     table = table[rows]
     here = np.bincount(table.labels, minlength=len(counts))
     factors = np.divide(counts, here, out=np.ones(len(counts)), where=here > 0)
@@ -86,7 +85,7 @@ def region_events(training: Training, compared: DataRequest, name: str) -> Regio
     return RegionEvents(
         regions[name],
         OutOfFold(training, table, scores),
-        OutOfFold(training, observed, all_in(training, observed)[1]),
+        OutOfFold(training, observed, scores_in(training, observed, len(training.networks))[1]),
         int(counted.sum()),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, label, scored_files, tested_in
+from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, label, scored_files, scores_in
 from ML_processing.evaluation.sections.regression import Residuals, residuals
 from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey
@@ -60,7 +60,7 @@ def measured_in(
 ) -> tuple[dict[str, ClassYield], Separation | Accuracy, OutOfFold]:
     """What is expected in files, how well the networks do there, and the events with a score, whose weights stand for all."""
     table, survey = scored_files(training, data).gather(training.description.config.memory, 1)
-    rows, scores = tested_in(training, table)
+    rows, scores = scores_in(training, table)
     tested = OutOfFold(training, _scaled(table[rows], survey), scores)
     return _yields(table, survey), _accuracy(tested) if training.targets else _separation(tested), tested
 

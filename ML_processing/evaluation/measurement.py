@@ -20,7 +20,7 @@ from ML_processing.evaluation.scored import (
     Scored,
     sampled,
     scored_files,
-    tested_in,
+    scores_in,
 )
 from ML_processing.events.data import Table
 from ML_processing.events.survey import Split, Survey, make_splits
@@ -109,7 +109,7 @@ class Measurement:
 
     @cached_property
     def _out_of_fold(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        return tested_in(self.training, self.table)
+        return scores_in(self.training, self.table)
 
     @property
     def rows(self) -> NDArray[np.int64]:

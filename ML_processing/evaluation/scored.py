@@ -98,7 +98,7 @@ def scored_files(training: Training, files: TrainingFiles) -> TrainingFiles:
 
 def _outputs(training: Training, files: TrainingFiles, file: Path, count: int) -> Iterator[NDArray[np.float32]]:
     """The outputs for all rows of a file, part by part; of objects, if these are classified."""
-    labels, score = files.columns.labels, tested_in if files.columns.is_labelled else all_in
+    labels, k = files.columns.labels, None if files.columns.is_labelled else len(training.networks)
     is_share = any(dataset.is_data for dataset in files.columns.datasets)
     with progress(f"score the events of {file.name}", count, is_share=is_share) as bar:
         for start in range(0, max(count, 1), _AT_ONCE):
@@ -107,32 +107,19 @@ def _outputs(training: Training, files: TrainingFiles, file: Path, count: int) -
             # where each row of the table comes from goes the way of the outputs
             table = Table.of_rows(file, {**rows, OUTPUTS: np.arange(np.prod(shape)).reshape(shape)}, files.columns)
             training.check(table)
-            chosen, scores = score(training, replace(table, outputs=None))
+            chosen, scores = training.out_of_fold(table, k)
             found = np.full((*shape, training.shape.outputs), np.nan, np.float32)
             found.reshape(-1, training.shape.outputs)[np.asarray(table.outputs)[chosen]] = scores
             yield found
             bar.advance(len(rows[EVENTS]))
 
 
-def tested_in(training: Training, table: Table) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The rows of a table that a training tests on, and their scores: those with which they come, or else by its networks."""
+def scores_in(training: Training, table: Table, k: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """As `Training.out_of_fold`, with the outputs that the events come with, if they do."""
     if table.outputs is None:
-        return training.out_of_fold(table)
-    rows = np.flatnonzero(table.folds(training.description.folds.k) < len(training.networks))
+        return training.out_of_fold(table, k)
+    rows = np.flatnonzero(table.folds(k or training.description.folds.k) < len(training.networks))
     return rows, table.outputs[rows]
-
-
-def all_in(training: Training, table: Table) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """All rows of a table, each scored by the network of its fold; by the only one if there is no other."""
-    rows = np.arange(len(table))
-    if table.outputs is not None:
-        return rows, table.outputs
-    fold, scores = table.folds(len(training.networks)), np.empty((len(table), training.shape.outputs), np.float32)
-    for i, network in enumerate(training.networks):
-        mine = np.flatnonzero(fold == i)
-        if mine.size:
-            scores[mine] = training.scores(network, table[mine])
-    return rows, scores
 
 
 @dataclass(frozen=True)

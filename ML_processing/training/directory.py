@@ -254,18 +254,18 @@ class Training:
             for name, size in self.networks[0].others.items()
         )
 
-    def out_of_fold(self, table: Table) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def out_of_fold(self, table: Table, k: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Score each event by the network that has not seen its fold.
 
         Returned are the rows (M,) of `table` that a network tests on (all, unless only one network was trained), and their
-        class probabilities or estimates of the targets, float32 (M, outputs).
+        class probabilities or estimates of the targets, float32 (M, outputs). With as many folds `k` as networks, all are scored.
         """
-        rows, predictions = self.all_out_of_fold(table)
+        rows, predictions = self.all_out_of_fold(table, k)
         return rows, predictions[:, : self.shape.outputs]
 
-    def all_out_of_fold(self, table: Table) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def all_out_of_fold(self, table: Table, k: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The same with what `heads` give, float32 (M, outputs + others)."""
-        fold = table.folds(self.description.folds.k)
+        fold = table.folds(k or self.description.folds.k)
         rows = np.flatnonzero(fold < len(self.networks))
         width = self.shape.outputs + sum(self.networks[0].others.values())
         found = np.empty((len(rows), width), np.float32)

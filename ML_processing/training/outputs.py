@@ -28,22 +28,19 @@ class KeptOutputs:
     """Arrays by what they follow from: those of an earlier file, or made now. `code` stands for how they are made."""
 
     def __init__(self, file: h5py.File, earlier: h5py.File | None, code: str) -> None:
-        self._file, self._earlier, self._code = file, earlier, code
+        self._file, self._earlier, self._code = file, earlier or {}, code
         self._networks: dict[int, tuple[nn.Module, bytes]] = {}
 
     def get(self, of: Iterable[object], parts: Callable[[], Iterable[NDArray[np.float32]]]) -> Any:
         """The HDF5 dataset that follows from texts, networks and arrays; `parts` makes its rows if it was never made."""
         key = self._key(of)
-        if key in self._file:
-            return self._file[key]
-        if self._earlier is not None and key in self._earlier:
+        if key in self._earlier and key not in self._file:
             self._earlier.copy(key, self._file)
-            return self._file[key]
-        for part in parts():
+        for part in () if key in self._file else parts():
+            row = part.shape[1:]
             if key not in self._file:
-                chunks = (max(min(len(part), _CHUNK), 1), *part.shape[1:])
-                shapes = {"shape": (0, *part.shape[1:]), "maxshape": (None, *part.shape[1:]), "chunks": chunks}
-                self._file.create_dataset(key, dtype=np.float32, fletcher32=True, **shapes)
+                chunks = (max(min(len(part), _CHUNK), 1), *row)
+                self._file.create_dataset(key, (0, *row), "f4", maxshape=(None, *row), chunks=chunks, fletcher32=True)
             rows = len(self._file[key])
             self._file[key].resize(rows + len(part), axis=0)
             self._file[key][rows:] = part
