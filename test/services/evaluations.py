@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, TypeVar
 
 import pytest
 from matplotlib.figure import Figure
+from torch import nn
 
 from ML_processing.evaluation.content import Evaluation, all_sections
 from ML_processing.evaluation.scored import ClassEvents, EventCounts
 from ML_processing.evaluation.sections.data import DataComparison
 from ML_processing.evaluation.sections.regions import RegionResult
 from ML_processing.events.survey import ClassTotal
+from ML_processing.models.scaling import Scaling, Unscaled
 
 T = TypeVar("T")
 EFFECTIVE = {"signal": 1234.4, "other": 1234.4}
@@ -37,3 +40,19 @@ def draw_only(patch: pytest.MonkeyPatch, *names: str) -> None:
     kinds += [(DataComparison, f"draw_{it}") for it in ("inputs", "scores")] if "data" not in names else []
     for kind, method in kinds:
         patch.setattr(kind, method, lambda self, style: Figure())
+
+
+@contextmanager
+def runs_of_networks() -> Iterator[list[int]]:
+    """The numbers of events with which networks run meanwhile; each of them begins with its scaling. A new one is tried on two."""
+    found: list[int] = []
+
+    def note(module: nn.Module, given: Any) -> None:
+        if isinstance(module, (Scaling, Unscaled)) and len(given[0].features) > 2:
+            found.append(len(given[0].features))
+
+    hook = nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        yield found
+    finally:
+        hook.remove()
