@@ -22,7 +22,7 @@ from MLTools.NanoML.contracts.hdf5 import core_of
 from MLTools.NanoML.dependencies import changed
 from MLTools.NanoML.observe import FILE, FOLDER, VARIABLE, state
 from MLTools.NanoML.schema.plain import build
-from MLTools.NanoML.workflow.task import Stamp, Task
+from MLTools.NanoML.workflow.task import Stamp, Task, known
 
 NOT_DONE, ASKED = "not done yet", "you asked for it"
 """Why a task is to be run that never was, or that is up to date."""
@@ -190,6 +190,7 @@ class Records:
         """Forget that a task was done, or that a part of it was; remove what it would continue from, if all is to be done again."""
         record, before = self.path(task), self.read(task) if reach is Reach.PART else None
         if before is not None:
+            known(replace(each, path=self.absolute(each.path)) for each in before.inputs)
             left = {key: value for key, value in before.settings.items() if key not in task.beside}
             replace(before, settings=left).write(record)
             return

@@ -91,7 +91,10 @@ class Stamp:
         return cls(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
     def with_content(self) -> Stamp:
-        """The same with the hash of its content."""
+        """The same with the hash of its content, which is not read if the file is as a stamp says that is `known`."""
+        before = _known.get(self.path)
+        if before is not None and before.content and replace(before, content=None, core=None) == self:
+            return before
         return self if is_remote(self.path) else replace(self, content=file_hash(self.path))
 
     def with_core(self) -> Stamp:
@@ -115,6 +118,12 @@ class Stamp:
 
 
 _remote: dict[str, FileStatus] = {}
+_known: dict[str, Stamp] = {}
+
+
+def known(stamps: Iterable[Stamp]) -> None:
+    """Stamps of files that a record has, so that they need not be read again."""
+    _known.update((each.path, each) for each in stamps)
 
 
 def look_up(paths: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import shutil
@@ -108,6 +109,7 @@ def datasets_in_another_order(directory: Path) -> None:
 LABEL = replaced("wz.yaml", "(Pythia, not CMS)", "(Pythia)")
 CONTROL_REGION = replaced("wz.yaml", "nBJet > 0", "nBJet > 1")
 LUMINOSITY = replaced("wz.yaml", "luminosity: 59.8", "luminosity: 60.1")
+CROSS_SECTION = replaced("wz.yaml", "0.0546}", "0.06}")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ LUMINOSITY = replaced("wz.yaml", "luminosity: 59.8", "luminosity: 60.1")
         pytest.param(CONTROL_REGION, ["convert", "evaluate", "score", *FILLED], id="a region that is not trained on"),
         pytest.param(replaced("wz.yaml", "< 15", "< 10"), BEHIND_CONVERSION, id="a region that is trained on"),
         pytest.param(LUMINOSITY, WEIGHTED, id="the luminosity"),
-        pytest.param(replaced("wz.yaml", "0.0546}", "0.06}"), WEIGHTED, id="a cross section"),
+        pytest.param(CROSS_SECTION, WEIGHTED, id="a cross section"),
         pytest.param(replaced("wz.yaml", "[30, 60, 120]", "[20, 60, 120]"), FILLED, id="bins of a figure"),
         pytest.param(
             replaced("wz.yaml", "background: 10 %", "background: 20 %"), ["fit"], id="an uncertainty of the fit"
@@ -157,21 +159,35 @@ def results(directory: Path) -> tuple[object, ...]:
     return scored(directory), *((directory / "wz" / name).read_bytes() for name in names)
 
 
+def metrics(directory: Path) -> dict[str, Any]:
+    """The numbers of the report."""
+    return {**json.loads((directory / "wz" / "training" / "metrics.json").read_text()), "created": ""}
+
+
 def test_weights_and_regions_are_made_again_as_the_whole_without_a_network(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from services.evaluations import runs_of_networks  # needs torch
+
     before, runs = results(copied), list[str]()
     kept = [copied / "wz" / ".nanoml" / name for name in ("train/network.json", "export/model.json")]
     records = [path.read_bytes() for path in kept]
     of_model = Model.run
     monkeypatch.setattr(Model, "run", lambda self, *given: runs.append(self.name) or of_model(self, *given))
-    CONTROL_REGION(copied)
-    LUMINOSITY(copied)
-    execute(load(copied / "wz.yaml"), NAMES, False, lambda _: None)
-    assert (runs, [path.read_bytes() for path in kept]) == ([], records)
+    for edit in (CONTROL_REGION, LUMINOSITY, CROSS_SECTION):
+        edit(copied)
+    measured = metrics(copied)
+    with runs_of_networks() as evaluated:
+        execute(load(copied / "wz.yaml"), NAMES, False, lambda _: None)
+    assert (runs, evaluated, [path.read_bytes() for path in kept]) == ([], [], records)
     assert redone(copied) == {}
-    part = results(copied)
+    part, again = results(copied), metrics(copied)
     assert part[0] != before[0]
+    assert again["regions"]["CR_b"] != measured["regions"]["CR_b"]
+    with runs_of_networks() as evaluated:
+        execute(load(copied / "wz.yaml"), ["evaluate"], True, lambda _: None)
+    assert evaluated
+    assert metrics(copied) == again
     shutil.rmtree(copied / "wz" / ".nanoml" / "score")
     execute(load(copied / "wz.yaml"), between("score", None), False, lambda _: None)
     assert runs

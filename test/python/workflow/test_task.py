@@ -17,7 +17,7 @@ from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.workflow import record as record_module
 from MLTools.NanoML.workflow import task as task_module
 from MLTools.NanoML.workflow.record import Fingerprints, Reach, Records
-from MLTools.NanoML.workflow.runner import Stage, plan
+from MLTools.NanoML.workflow.runner import Stage, plan, run
 from MLTools.NanoML.workflow.task import Task, stamps
 from services.xrootd import Storage
 
@@ -78,6 +78,30 @@ def test_a_reason_reaches_as_far_as_what_has_changed(tmp_path: Path) -> None:
     assert reach({"keep": 1, "cut": 2}) is Reach.PART
     task.outputs[0].write_text("something else")
     assert reach({"keep": 1, "cut": 2}) is Reach.ALL
+
+
+def test_what_is_done_in_part_does_not_read_its_inputs_for_their_hashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make(tmp_path, settings={"keep": 1, "cut": 2}, beside=("cut",))
+    done(tmp_path, task)
+    before, read, hashed = stamps(task), list[Any](), task_module.file_hash
+    monkeypatch.setattr(task_module, "file_hash", lambda path: read.append(path) or hashed(path))
+    records_in(tmp_path).forget(task, Reach.PART)
+    assert (stamps(task), read) == (before, [])
+    Path(task.inputs[0]).write_text("more content")
+    assert (stamps(task) == before, read) == (False, [*task.inputs])
+
+
+def test_to_force_a_task_is_to_do_it_without_what_spares_work(tmp_path: Path) -> None:
+    cache, runs = tmp_path / "cache", list[bool]()
+    task = make(tmp_path, cache=(cache,), work=lambda: runs.append(cache.exists()) or {})
+    done(tmp_path, task)
+    cache.touch()
+    Path(task.inputs[0]).write_text("more content")
+    for force in (False, True):
+        run(plan([Stage("skim", [task])], tmp_path / "work", force), tmp_path / "work")
+    assert runs == [True, False]
 
 
 def test_every_change_is_a_reason_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
