@@ -72,6 +72,8 @@ class TrainJob:
     era: str | None = field(metadata=HOW)
     beginning: Sequence[object] | None
     regions: Mapping[str, str]
+    # the report draws the losses again
+    style: Style = field(default=PRIVATE_WORK, metadata=HOW)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def train_stage(analysis: Analysis) -> Stage:
     regions = {name: config.regions[name] for name in settings.regions if is_own}
     for era in config.trainings:
         run = Layout.of(config).training(era)
-        trained, job = run / "training.json", TrainJob(_training_files(config, era), settings, run, era, begin, regions)
+        job = TrainJob(_training_files(config, era), settings, run, era, begin, regions, analysis.style(era))
+        trained = run / "training.json"
         files = {"outputs": (trained,), "memory": (trained,), "folders": (run,)}
         # of files that are made elsewhere, nobody knows the cuts of regions
         core = {} if is_own else {"core": ()}
@@ -230,7 +231,7 @@ def _train(job: TrainJob) -> Mapping[str, Any]:
     if job.era is not None:
         say(f"train: the networks of {job.era}")
     with ending(job.config.tracking, job.run):
-        train(job.files, job.config, job.run)
+        train(job.files, job.config, job.run, job.style)
     return {}
 
 

@@ -122,7 +122,7 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
     apart = [*job.apart, *([model.signal] if job.hypothesis is not None else [])]
     answer = agreement(templates, job.settings.channels, job.reports, apart)
     axes = {it.name: _axis(job, templates, it, by_name[it.name]) for it in model.channels}
-    right = job.style.conditions(templates.seen(by_name[it.name] for it in model.channels))
+    right = _conditions(job, templates, [*axes])
     _write(
         job.style,
         results,
@@ -155,6 +155,12 @@ def _results(
     return replace(results, channels=noted, expected="; ".join([expected, *parts]))
 
 
+def _conditions(job: FitJob, templates: Templates, fitted: Collection[str]) -> str:
+    """Luminosity and energy of the channels that are fitted."""
+    channels = (it for name in job.settings.channels.values() for it in templates.histogram(name).channels)
+    return job.style.conditions(templates.seen(it for it in channels if it.name in fitted))
+
+
 def _axis(job: FitJob, templates: Templates, channel: FitChannel, shown: HistogramChannel) -> Axis:
     """The axis of a channel; bins of planes are drawn by number."""
     from statistical_analysis.report.plots import Axis
@@ -167,21 +173,22 @@ def _axis(job: FitJob, templates: Templates, channel: FitChannel, shown: Histogr
 
 
 def _whole(results: Results, model: StatisticalModel) -> Results:
-    """Results with all bins of the histograms; nothing is expected in those that are not fitted."""
+    """Results with all channels as they are given, and all bins; nothing is expected in those that are not fitted."""
 
     def every(values: Sequence[float], fitted: NDArray[np.bool_]) -> tuple[float, ...]:
         found = np.zeros(len(fitted))
         found[fitted] = values
         return tuple(found.tolist())
 
-    channels = []
-    for channel, made in zip(results.channels, model.channels, strict=True):
-        before, after = (
+    channels, known = [], {it.name: it for it in results.channels}  # in an order of pyhf's
+    for made in model.channels:
+        channel = known[made.name]
+        prefit, postfit = (
             tuple(Yields(it.sample, every(it.events, made.fitted), every(it.errors, made.fitted)) for it in stage)
-            for stage in (channel.before, channel.after)
+            for stage in (channel.prefit, channel.postfit)
         )
         observed = None if channel.observed is None else tuple(made.data.tolist())
-        channels.append(replace(channel, before=before, after=after, observed=observed))
+        channels.append(replace(channel, prefit=prefit, postfit=postfit, observed=observed))
     return replace(results, channels=tuple(channels))
 
 
@@ -270,13 +277,22 @@ def _write(
     results.write(directory / "results.json")  # last: it stands for all of them
 
 
-def check(source: Path, directory: Path, strength: float, count: int, seed: int) -> list[str]:
-    """Check the fit of a workspace with pseudo-experiments: write numbers and a figure; return what they say."""
+def check(
+    source: Path, directory: Path, strength: float, count: int, seed: int, job: FitJob | None = None
+) -> list[str]:
+    """Check the fit of a workspace with pseudo-experiments: write numbers and a figure; return what they say.
+
+    The figure looks like those of the `job` whose workspace it is.
+    """
     from statistical_analysis.report.plots import draw_experiments
     from statistical_analysis.toys.experiments import experiment
 
-    found = experiment(read_workspace(source), CREATOR, strength, count, seed)
-    draw_experiments(found, make_directory(directory) / "toys")
+    content, style, right = read_workspace(source), PRIVATE_WORK, ""
+    found = experiment(content, CREATOR, strength, count, seed)
+    if job is not None:
+        fitted = [it["name"] for it in content["channels"]]
+        style, right = job.style, _conditions(job, Templates.read(job.source), fitted)
+    draw_experiments(style, found, right, make_directory(directory) / "toys")
     found.write(directory / "toys.json")
     return found.lines()
 

@@ -187,7 +187,7 @@ def _parameters(likelihood: Likelihood, data: Floats, best: Maximum, covariance:
 
 
 def impacts(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Floats) -> tuple[Impact, ...]:
-    """The impacts of all parameters with an uncertainty before the fit, the largest first; those of single bins are not fitted.
+    """The impacts of all parameters with a prefit uncertainty, the largest first; those of single bins are not fitted.
 
     The statistical uncertainty of a bin is small, and there are many: its impact follows from the covariance matrix.
     """
@@ -195,10 +195,10 @@ def impacts(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Flo
     for number in np.flatnonzero(~likelihood.is_fixed):
         if number == poi or likelihood.kinds[number] == FREE:
             continue
-        error, before = float(np.sqrt(covariance[number, number])), float(likelihood.widths[number])
+        postfit, prefit = float(np.sqrt(covariance[number, number])), float(likelihood.widths[number])
         slopes = covariance[:, number] / covariance[number, number]
         changes = []
-        for shift in (error, -error, before, -before):
+        for shift in (postfit, -postfit, prefit, -prefit):
             if likelihood.kinds[number] == CONSTRAINED:
                 fixed = {int(number): float(best.at[number] + shift)}
                 at = maximum(likelihood, data, fixed, best.at + slopes * shift).at
@@ -263,11 +263,11 @@ def _goodness(likelihood: Likelihood, data: Floats, best: Maximum) -> GoodnessOf
 
 
 def _channels(likelihood: Likelihood, best: Maximum, covariance: Floats, data: Optional[Floats]) -> tuple[Channel, ...]:
-    """Errors are propagated linearly; before the fit parameters are independent, and free ones have no error."""
+    """Errors are propagated linearly; prefit, parameters are independent, and free ones have no error."""
     widths = np.where(np.isfinite(likelihood.widths) & ~likelihood.is_fixed, likelihood.widths, 0.0)
     expected = likelihood.with_strength(1.0)
-    before = _yields(likelihood, expected, np.diag(widths**2))
-    after = _yields(likelihood, best.at, covariance)
+    prefit = _yields(likelihood, expected, np.diag(widths**2))
+    postfit = _yields(likelihood, best.at, covariance)
     config, found = likelihood.model.config, []
     for name in config.channels:
         place = config.channel_slices[name]
@@ -276,9 +276,9 @@ def _channels(likelihood: Likelihood, best: Maximum, covariance: Floats, data: O
             tuple(
                 Yields(sample, tuple(map(float, events[place])), tuple(map(float, errors[place])))
                 for sample, (events, errors) in yields.items()
-                if sample == TOTAL or before[sample][0][place].any()
+                if sample == TOTAL or prefit[sample][0][place].any()
             )
-            for yields in (before, after)
+            for yields in (prefit, postfit)
         ]
         found.append(Channel(name, stages[0], stages[1], observed))
     return tuple(found)

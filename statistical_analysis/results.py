@@ -13,11 +13,11 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.page import Answer, Digest
 from MLTools.NanoML.schema.plain import build, content_of, plain
 
-SCHEMA = 1
+SCHEMA = 2
 LEVEL = 0.95
 """The confidence level of limits."""
 CONSTRAINED, FREE, STATISTICAL = "constrained", "free", "statistical"
-"""The kinds of parameters: with an uncertainty before the fit, without, and those of the size of simulation in each bin."""
+"""The kinds of parameters: with a prefit uncertainty, without, and those of the size of simulation in each bin."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Parameter:
     Attributes
     ----------
     pull
-        Shift from the value before the fit, in units of the uncertainty before the fit; None if it is free.
+        Shift from the prefit value, in units of the prefit uncertainty; None if it is free.
     constraint
-        Uncertainty after the fit over that before; None if it is free.
+        Postfit over prefit uncertainty; None if it is free.
     is_at_bound
         Whether it is at the end of its range.
     has_no_sign
@@ -50,19 +50,19 @@ class Parameter:
 class Impact:
     """How much the signal strength changes if a parameter is fixed one standard deviation up or down, and all others are fitted.
 
-    The standard deviation is that after the fit, or that before it.
+    The standard deviation is the postfit or the prefit one.
     """
 
     parameter: str
-    up: float
-    down: float
-    before_up: float
-    before_down: float
+    postfit_up: float
+    postfit_down: float
+    prefit_up: float
+    prefit_down: float
 
     @property
     def size(self) -> float:
-        """The larger of both directions after the fit."""
-        return max(abs(self.up), abs(self.down))
+        """The larger of both postfit ones."""
+        return max(abs(self.postfit_up), abs(self.postfit_down))
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Scan:
     Attributes
     ----------
     statistical
-        The same with all parameters fixed at their best fit that have an uncertainty before the fit.
+        The same with all parameters fixed at their best fit that have a prefit uncertainty.
     """
 
     strength: tuple[float, ...]
@@ -116,7 +116,7 @@ class Contribution:
 
 
 OF_DATA, OF_SIMULATION = "statistics of data", "statistics of simulation"
-"""The first contributions: with all parameters fixed that have an uncertainty before the fit; and those of single bins."""
+"""The first contributions: with all parameters fixed that have a prefit uncertainty; and those of single bins."""
 
 
 @dataclass(frozen=True)
@@ -139,14 +139,14 @@ class Yields:
 
 @dataclass(frozen=True)
 class Channel:
-    """The events of a channel before and after the fit, by sample; the last "sample" is the sum of all, `TOTAL`.
+    """The prefit and postfit events of a channel, by sample; the last "sample" is the sum of all, `TOTAL`.
 
     `observed` are data; None as long as the analysis is blind. `note` says which of them are not seen, and not expected either.
     """
 
     name: str
-    before: tuple[Yields, ...]
-    after: tuple[Yields, ...]
+    prefit: tuple[Yields, ...]
+    postfit: tuple[Yields, ...]
     observed: Optional[tuple[float, ...]]
     note: str = ""
 

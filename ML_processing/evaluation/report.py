@@ -119,7 +119,7 @@ def evaluate(
         again = [replace(it, training=each) for it, each in zip(again, others, strict=True)]
         found = _evaluation(Measurement(training, files, compare, data, eras, again), kinds)
     answers = verdict(found)
-    content = found.as_json(answers, _digest(found))
+    content = found.as_json(answers, _digest(found, answers[0]))
     write_json(directory / "metrics.json", content)
     with replacing(directory / MEASURED) as aside:
         aside.write_bytes(pickle.dumps(found))
@@ -186,13 +186,11 @@ def verdict(found: Evaluation) -> list[Answer]:
     return [*(_with_enough_events(it, found.too_few) for it in answers), _sound(found)]
 
 
-def _digest(found: Evaluation) -> Digest:
-    """The AUC, if there is one, and by what the networks were trained."""
+def _digest(found: Evaluation, first: Answer) -> Digest:
+    """The AUC, if there is one, and the first answer."""
     measured = found.of(Classification)
     area = (number(measured.auc.network), "AUC of the networks") if measured else ("", "")
-    versions = ", ".join(f"{name} {version}" for name, version in found.training["versions"].items())
-    git = found.training["git"] or "not in a git repository"
-    return Digest(*area, f"Trained on {found.training['created'][:10]} with {versions}; code: {git}.")
+    return Digest(*area, first.text)
 
 
 def _linked(answer: Answer, name: str, shown: Collection[str]) -> Answer:
@@ -216,9 +214,9 @@ def _sound(found: Evaluation) -> Answer:
     few = [name for name, number in effective.items() if number < _FEW]
     text += "".join(f" Of {name}, {classes[name].why_few}." for name in few if classes[name].why_few)
     if found.too_few:
-        return Answer(question, "bad", f"{text} Nothing can be concluded from so few: {found.too_few}.", link)
+        return Answer(question, "bad", f"Nothing can be concluded: {found.too_few}. {text}", link)
     if few:
-        return Answer(question, "look", f"{text} That is few for {', '.join(few)}: mind the errors.", link)
+        return Answer(question, "look", f"There are few events of {', '.join(few)}: mind the errors. {text}", link)
     return Answer(question, "good", text, link)
 
 

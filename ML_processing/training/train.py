@@ -29,7 +29,7 @@ from ML_processing.training.fold import device_of, is_trained, measure, prepare,
 from ML_processing.training.tracking import begin, check, finish, following
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import begin_worker, usable_cores, worker_pool
-from MLTools.NanoML.report.section import PRIVATE_WORK
+from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _queue: SimpleQueue[tuple[int, int, str]] | None = None
 _events: tuple[TrainingFiles, Table, Survey] | None = None
 
 
-def train(files: Sequence[Path], config: Train, directory: Path) -> dict[str, Any]:
+def train(files: Sequence[Path], config: Train, directory: Path, style: Style = PRIVATE_WORK) -> dict[str, Any]:
     """Train the networks of all folds on HDF5 files of the conversion, and describe them in `directory`.
 
     If the directory holds a training of the same events with the same settings, it is continued where it was
@@ -93,7 +93,7 @@ def train(files: Sequence[Path], config: Train, directory: Path) -> dict[str, An
                 following(config.tracking, directory, fold, partial(_advance, bar, "")) as report,
             ):
                 train_fold(opened, table, survey, config, directory, fold, device, report)
-    return _finish(table, description, directory)
+    return _finish(table, description, directory, style)
 
 
 def _sensible_workers(table: Table, survey: Survey) -> int:
@@ -102,7 +102,7 @@ def _sensible_workers(table: Table, survey: Survey) -> int:
     return usable_cores() if survey.counts.sum() + numbers > _FEW else 1
 
 
-def _finish(table: Table, description: TrainingDescription, directory: Path) -> dict[str, Any]:
+def _finish(table: Table, description: TrainingDescription, directory: Path, style: Style) -> dict[str, Any]:
     """Measure the networks, plot the losses, and mark the training as complete."""
     # matplotlib takes a second, and the processes that train do not need it
     from ML_processing.training.loss_figure import losses
@@ -110,7 +110,7 @@ def _finish(table: Table, description: TrainingDescription, directory: Path) -> 
 
     training = Training.of(directory, description)
     metrics = measure(training, table)
-    figures.save(losses(PRIVATE_WORK, training.histories, training.is_boosted), directory / "loss")
+    figures.save(losses(style, training.histories, training.is_boosted), directory / "loss")
     texts = [f"{name} to {value:.4g}" for name, value in metrics.get("rmse", {}).items()]
     if not training.targets:
         measured = Measured(metrics["auc"], metrics["auc_error"])

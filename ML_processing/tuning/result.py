@@ -38,7 +38,7 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Axis, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.figures import LEGEND, grid, in_style, line, save, shorten, single
-from MLTools.NanoML.report.section import PRIVATE_WORK
+from MLTools.NanoML.report.section import Style, style_of
 from MLTools.NanoML.schema.plain import content_of, plain
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 
@@ -58,7 +58,7 @@ def conclude(study: Study, files: Sequence[Path], config: Config) -> None:
     best = study.best()
     if best is None:
         raise NanoMLError(_nothing(study))
-    draw(study, study.directory)
+    draw(study, study.directory, style_of(config))
     say(f"tune: {_counts(study)}. The best, {best.number}: {study.tune.metric} {best.value:.4f}.")
     result = _tested(study, best, files)
     _write_best(study, best, config, result)
@@ -261,13 +261,14 @@ _METRICS = {
 _MOST_TEXT = 16  # characters of a choice below an axis
 
 
-def draw(study: Study, directory: Path) -> None:
-    """Write history, slices and importance (.png and .pdf) of a search that has a best trial."""
-    save(history(study), directory / "history")
-    save(slices(study), directory / "slices")
+def draw(study: Study, directory: Path, style: Style) -> None:
+    """Write history, slices and importance (.png, .pdf, and .json with their numbers) of a search that has a best trial."""
+    rows = [_row(study, trial) for trial in study.trials()]
+    save(history(study, style), directory / "history", rows)
+    save(slices(study, style), directory / "slices", rows)
     found = importances(study)
     if found:
-        save(importance(found), directory / "importance")
+        save(importance(found, style), directory / "importance", found)
 
 
 def importances(study: Study) -> dict[str, float]:
@@ -282,15 +283,15 @@ def importances(study: Study) -> dict[str, float]:
 
 
 @in_style
-def history(study: Study) -> Figure:
+def history(study: Study, style: Style) -> Figure:
     """The metric of each trial, and the best so far."""
-    figure, axes = single(PRIVATE_WORK, f"{len(study.trials())} trials")
+    figure, axes = single(style, f"{len(study.trials())} trials")
     for i, (state, label) in enumerate(_ENDS.items()):
         found = [it for it in study.trials() if it.state == state and it.value is not None]
         if found:
-            style = {"color": line(i, 2)["color"], "mec": "black", "mew": 0.5, "ms": 8, "ls": ""}
+            look = {"color": line(i, 2)["color"], "mec": "black", "mew": 0.5, "ms": 8, "ls": ""}
             numbers, values = [it.number for it in found], [_value(it) for it in found]
-            axes.plot(numbers, values, "os"[i], label=label, **style)
+            axes.plot(numbers, values, "os"[i], label=label, **look)
     best: list[tuple[int, float]] = []
     choose = max if study.larger_is_better else min
     for trial in study.trials():
@@ -306,9 +307,9 @@ def history(study: Study) -> Figure:
 
 
 @in_style
-def importance(found: dict[str, float]) -> Figure:
+def importance(found: dict[str, float], style: Style) -> Figure:
     """Bars of how much each setting matters."""
-    figure, axes = single(PRIVATE_WORK, "fANOVA", 9.0)
+    figure, axes = single(style, "fANOVA", 9.0)
     names = list(reversed(found))
     axes.barh(range(len(names)), [found[name] for name in names], color=line(0, 1)["color"], height=0.6)
     axes.set_yticks(range(len(names)), [shorten(name.removeprefix("options."), 20) for name in names])
@@ -320,11 +321,11 @@ def importance(found: dict[str, float]) -> Figure:
 
 
 @in_style
-def slices(study: Study) -> Figure:
+def slices(study: Study, style: Style) -> Figure:
     """The metric of each trial against each setting; later trials are darker."""
     names = list(study.space.axes)
     columns = 3 if len(names) in (3, 5, 6, 9) else 4
-    figure, panels = grid(PRIVATE_WORK, len(names), f"{len(study.trials())} trials", columns)
+    figure, panels = grid(style, len(names), f"{len(study.trials())} trials", columns)
     trials = [it for it in study.trials() if it.state in _ENDS and it.value is not None]
     best = study.best()
     for name, axes in zip(names, panels, strict=False):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Optional
 
@@ -27,6 +28,7 @@ from MLTools.NanoML.contracts.templates import (
     added,
     summed,
 )
+from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.figures import Figures, grid, in_style, legend_above, with_ratio
 from MLTools.NanoML.report.page import table, with_error
 from MLTools.NanoML.report.section import PRIVATE_WORK, UNKNOWN, Block, Caption, Document, Style
@@ -314,7 +316,11 @@ def _page(templates: Templates, found: YieldTable, drawn: Sequence[str]) -> Docu
         "and in histograms.h5. Bands and errors are statistical and systematic; uncertainties of cross sections and luminosity "
         "are not included.</p>"
     )
-    if any(it.blind is not None and it.blind.any() for each in templates.histograms for it in each.channels):
+    channels = [it for each in templates.histograms for it in each.channels if it.processes]
+    hidden = {it.name: it for it in channels if it.blind is None}
+    if len(hidden) < len({it.name for it in channels}):
+        lead += f'<p class="dim">No data are shown in {escape(listed(hidden))}.</p>' if hidden else ""
+    if any(it.blind is not None and it.blind.any() for it in channels):
         lead += (
             f'<p class="dim">Hatched {templates.blind} are blind until <code>nanoml unblind</code>, and so is the number of events of '
             "data in a region with such bins.</p>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
@@ -106,33 +106,36 @@ def toys(source: Path, count: int, strength: float, at: Optional[float], seed: i
     from MLTools.NanoML.stages import import_part
 
     fitting = import_part("statistical_analysis.fit")
+    job = None
     if _is_config(source):
-        directory = _results(source, at)
-        source, output = directory / "workspace.json", output or directory / "toys"
+        job = _chosen(source, at)
+        source, output = job.directory / "workspace.json", output or job.directory / "toys"
     elif at is not None:
         raise click.UsageError("--at is for an analysis: a workspace has one signal.")
     elif output is None:
         raise click.UsageError("Say where the results go: -o DIRECTORY.")
-    echo("\n".join(fitting.check(source, output, strength, count, seed)))
+    echo("\n".join(fitting.check(source, output, strength, count, seed, job)))
 
 
-def _results(source: Path, at: Optional[float]) -> Path:
-    """The directory of the fit of an analysis; of the one at a value of the signal's parameter, if it has several."""
+def _chosen(source: Path, at: Optional[float]) -> Any:
+    """The fit of an analysis; the one at a value of the signal's parameter, if it has several."""
     from MLTools.NanoML.config.analysis import hypotheses
-    from MLTools.NanoML.workflow.layout import Layout
+    from MLTools.NanoML.workflow.pipeline import pipeline_stages
 
     config = loaded(source)
-    found, directory = hypotheses(config), Layout.of(config).fit
+    if config.fit is None:
+        raise ConfigError(f"{config.where()}: has no section fit: there is no fit to check.")
+    found = hypotheses(config)
     if not found and at is not None:
         raise ConfigError(f"{source}: has one fit. Remove --at.")
-    if not found:
-        return directory
-    chosen = [it for it in found if at in (it.value, None)]
-    if len(chosen) != 1:
+    chosen = [number for number, it in enumerate(found) if at in (it.value, None)]
+    if found and len(chosen) != 1:
         raise ConfigError(
             f"{source}: has a fit for each of {listed(map(str, found))}. Choose one, as in --at {found[0].value:.9g}."
         )
-    return directory / chosen[0].ending
+    (stage,) = pipeline_stages(config, ["fit"])
+    work: Any = stage.tasks[chosen[0] if found else 0].work
+    return work.args[0]
 
 
 @command(

@@ -90,7 +90,7 @@ class EventFlow:
     def _legend(self, style: Style) -> Iterator[str]:
         at = _LEFT
         for name in self.processes:
-            yield f'<rect x="{at}" y="2" width="12" height="12" fill="{style.color(name)}"/>'
+            yield f'<rect x="{at}" y="2" width="12" height="12" fill="{_color(style, name)}"/>'
             yield f'<text x="{at + 17}" y="13">{escape(name)}</text>'
             at += 40 + 8 * len(name)
 
@@ -102,9 +102,14 @@ class EventFlow:
             found, y = step.counts.get(process), top + _BAR * number
             if found is not None and found.events > 0:
                 length = max((math.log10(found.events) - low) * scale, 1)
-                yield f'<rect x="{_LEFT}" y="{y}" width="{length:.1f}" height="{_BAR - 1}" fill="{style.color(process)}"/>'
+                yield f'<rect x="{_LEFT}" y="{y}" width="{length:.1f}" height="{_BAR - 1}" fill="{_color(style, process)}"/>'
             elif process in step.counts and found is None:
                 yield f'<text x="{_LEFT + 4}" y="{y + _BAR - 1}" font-size="{_BAR}">blind</text>'
+
+
+def _color(style: Style, process: str) -> str:
+    """The colour of a process; data are black, or white in the dark."""
+    return "currentColor" if process == "data" else style.color(process)
 
 
 def _axis(low: int, high: int, scale: float, bottom: int) -> Iterator[str]:

@@ -58,7 +58,7 @@ figure { margin: 1rem 0; } figure img, figure svg { display: block; max-width: 1
 img { background: #fff; border-radius: 3px; }
 img.narrow, img.small { width: 34rem; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; } .figures figure { margin: 0; max-width: 100%; }
-.figures img.small { width: 22rem; } .figures img.wide { width: 45.5rem; }
+.figures .narrow { width: 34rem; } .figures .small { width: 22rem; } .figures img.wide { width: 45.5rem; }
 figcaption { max-width: 48rem; margin-top: .6rem; } figcaption p { margin: .3rem 0; }
 .watch { color: var(--dim); font-size: .92rem; } .alarm { color: var(--alarm); } .care { color: var(--care); }
 @media (min-width: 62rem) {
@@ -109,11 +109,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Digest:
-    """What the page of the analysis says of a part of it: a number, what that is, and a few sentences."""
+    """What the page of the analysis says of a part of it: a number, what that is, a few sentences, and another number."""
 
     number: str = ""
     what: str = ""
     text: str = ""
+    second: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)

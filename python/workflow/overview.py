@@ -134,6 +134,8 @@ class _Overview:
                     found[region] = {name: _count(it, 1) for name, it in whole.processes.items() if name != DATA}
                     if DATA in whole.processes:
                         found[region]["data"] = _count(whole.processes[DATA], 0)
+                    elif any(not share and it[0] == region for it, share in self.analysis.blinded.shares.items()):
+                        found[region]["data"] = None
                     if histogram.hypothesis is not None and self.templates is not None:
                         found[region].pop(self.templates.signal or "", None)  # one of many
         return found
@@ -142,6 +144,7 @@ class _Overview:
         """The result, how well classes are told apart, and the expected events, each with what it is."""
         for it in [*self.fits.values()][:1]:
             yield it.digest.number, it.digest.what
+        yield from [it.digest.second for it in self.fits.values() if it.digest.second[0]][:1]
         for era, it in self.metrics.items():
             if it.digest.number:
                 yield it.digest.number, f"{it.digest.what}{f' ({era})' if era else ''}"
@@ -232,13 +235,15 @@ class _Overview:
             yield self._linked("fit", "Fit", page, ["limits", "limit", "scan"], it.digest.text)
 
     def _linked(self, anchor: str, title: str, page: Path, figures: Sequence[str], text: str = "") -> Block:
-        """A section with a link to a page, and the first of some figures that is there beside it."""
+        """A section with a link to a page, and the first of some figures that is there, with the text beside it."""
         found = [it for it in figures if page.with_name(f"{it}.png").exists()][:1]
-        shown = [(self.place(page.with_name(it)), Caption(f"{title}: {it}", "", is_small=True)) for it in found]
+        shown = [(self.place(page.with_name(it)), Caption(f"{title}: {it}", text, is_small=True)) for it in found]
         link = (
             f'<p><a href="{self.place(page)}">All figures and numbers: {escape(title)}</a></p>' if page.exists() else ""
         )
-        return Block(anchor, title, f"<p>{escape(text)}</p>{link}" if text else link, shown, is_figure=True)
+        return Block(
+            anchor, title, link if shown or not text else f"<p>{escape(text)}</p>{link}", shown, is_figure=True
+        )
 
     def files(self) -> Iterator[Block]:
         """The files of each dataset that were read, and those that are missing."""

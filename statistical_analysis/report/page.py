@@ -44,20 +44,25 @@ def report(results: Results, drawn: Sequence[str], style: Style, directory: Path
 
 
 def digest(results: Results) -> Digest:
-    """The limit or, without one, the significance; and what the error of the signal strength consists of."""
+    """The limit or, without one, the significance; and the error of the signal strength with what it consists of."""
     upper, discovery, parts = results.limit, results.significance, sorted(results.breakdown, key=lambda it: -it.error)
     kind, found = ("expected", discovery.expected) if discovery.observed is None else ("observed", discovery.observed)
     number, what = rounded(found), f"{kind} significance"
     if upper:
         _, low, median, high, _ = upper.expected
         number = rounded(median if upper.observed is None else upper.observed, high - low)
-        what = f"{kind} limit on the signal strength at {percentage(upper.level)} CL; {what} {rounded(found)}"
-    text = f"{results.summary[:1].upper()}{results.summary[1:]}. Error of the signal strength, by size: "
-    text += f"{listed([f'{it.group} {rounded(it.error, it.error)}' for it in parts])}."
+        band = f"68 %: {rounded(low, high - low)} to {rounded(high, high - low)}"
+        band = band if upper.observed is None else f"expected {rounded(median, high - low)}, {band}"
+        what = f"{kind} limit on the signal strength at {percentage(upper.level)} CL ({band}); {what} {rounded(found)}"
+    text = f"{results.summary[:1].upper()}{results.summary[1:]}."
     if results.impacts:
         largest = [f"{it.parameter} ({rounded(it.size, it.size)})" for it in results.impacts[:_MOST]]
         text += f" Largest impacts: {', '.join(largest)}."
-    return Digest(number, what, text)
+    error, at = results.strength.error, f" at {results.hypothesis}" if results.hypothesis else ""
+    sizes = listed([f"{it.group} {rounded(it.error, it.error)}" for it in parts])
+    return Digest(
+        number, what, text, (f"± {rounded(error, error)}", f"uncertainty of the signal strength{at}: {sizes}")
+    )
 
 
 def unblindings(log: Sequence[Unblinding], expected: str) -> Iterator[Block]:
@@ -101,7 +106,7 @@ def _processes(results: Results) -> Iterator[Block]:
     """What is in the fit."""
     rows = []
     for it in results.processes:
-        yields = [{each.sample: _total(each) for each in channel.before} for channel in results.channels]
+        yields = [{each.sample: _total(each) for each in channel.prefit} for channel in results.channels]
         origin = (listed(it.origin.datasets, _MOST), "data" if it.origin.is_from_data else "simulation")
         events = (each.get(it.name, "") for each in yields)
         rows.append((it.name, *origin, *events, listed(it.uncertainties, _MOST)))
@@ -111,7 +116,8 @@ def _processes(results: Results) -> Iterator[Block]:
 
 
 def _total(found: Yields) -> str:
-    return digits(sum(found.events), 3)
+    text = f"{sum(found.events):#.3g}".rstrip(".")  # with zeros at the end
+    return f"{sum(found.events):,.0f}" if "e+" in text else text
 
 
 def _numbers(results: Results) -> str:
@@ -162,8 +168,8 @@ def _deviations(value: float, error: float | None) -> str:
 
 
 def _channel(channel: Channel, drawn: Sequence[str]) -> Block:
-    after = {it.sample: it for it in channel.after}
-    rows = [(it.sample, _total(it), _total(after[it.sample])) for it in channel.before]
+    postfit = {it.sample: it for it in channel.postfit}
+    rows = [(it.sample, _total(it), _total(postfit[it.sample])) for it in channel.prefit]
     if channel.observed is not None:
         rows.append(("data", f"{sum(channel.observed):.0f}", f"{sum(channel.observed):.0f}"))
     rows.sort(key=lambda row: row[0] in (TOTAL, "data"))
@@ -191,4 +197,4 @@ def _parameters(results: Results) -> str:
         for it in results.parameters
         if it.kind == CONSTRAINED or it.pull is None
     ]
-    return table(["", "after the fit", "pull", "of the uncertainty is left"], rows)
+    return table(["", "postfit", "pull", "postfit / prefit uncertainty"], rows)

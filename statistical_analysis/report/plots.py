@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from MLTools.NanoML.report.figures import LEGEND, Figures, grid, in_style, legend_above, save, single, small, with_ratio
 from MLTools.NanoML.report.page import rounded, with_error
-from MLTools.NanoML.report.section import COLORS, PRIVATE_WORK, Caption, Style
+from MLTools.NanoML.report.section import COLORS, Caption, Style
 from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack, draw_ratio, draw_stack
 from MLTools.NanoML.schema.plain import plain
 from statistical_analysis.model import StatisticalModel
@@ -29,7 +29,7 @@ _MOST_SMOOTHED = 12  # variations
 ONE_SIGMA, TWO_SIGMA = "#607641", "#f5bb54"
 """The bands of expected limits, as CMS recommends them."""
 UP, DOWN, PREFIT = "#964a8b", "#5790fc", "#7a21dd"
-"""Variations, and what is expected before a fit: they are no processes."""
+"""Variations, and what is expected prefit: they are no processes."""
 Floats = NDArray[np.float64]
 _Draw = TypeVar("_Draw", bound=Callable[..., Figure | None])
 
@@ -102,7 +102,7 @@ def limit(style: Style, results: Results, right: str) -> Figure | None:
     Caption(
         "Likelihood",
         "Twice the negative logarithm of the profile likelihood ratio. It crosses the dashed lines at one and two standard deviations. "
-        "Dotted: all parameters with an uncertainty before the fit are fixed at their best fit.",
+        "Dotted: all parameters with a prefit uncertainty are fixed at their best fit.",
         is_small=True,
     )
 )
@@ -110,23 +110,25 @@ def limit(style: Style, results: Results, right: str) -> Figure | None:
 def scan(style: Style, results: Results, right: str) -> Figure:
     """Twice the negative logarithm of the profile likelihood ratio, and of that with statistical errors of the data alone."""
     figure, axes = single(style, right, ratio=0.85, has_data=results.unblinded is not None)
-    strength, likelihood = np.array(results.scan.strength), np.array(results.scan.likelihood)
+    found = results.scan
+    strength = np.linspace(found.strength[0], found.strength[-1], 1000)  # or curves would end below the top
+    likelihood, of_statistics = (
+        np.interp(strength, found.strength, it) for it in (found.likelihood, found.statistical)
+    )
     color, total, (of_data, *_) = "black" if results.unblinded else COLORS[0], results.strength, results.breakdown
     systematic = max(total.error**2 - of_data.error**2, 0.0) ** 0.5
     top = min(max(float(likelihood.max()), 4.0), 9.0)
-    total_curve, of_data_curve = (
-        np.where(it <= top, it, np.nan) for it in (likelihood, np.array(results.scan.statistical))
-    )
+    total_curve, of_data_curve = (np.where(it <= top, it, np.nan) for it in (likelihood, of_statistics))
     axes.plot(strength, total_curve, color=color, lw=2.5, label="Total uncertainty")
     axes.plot(strength, of_data_curve, color=color, lw=2, ls=":", label="Statistics of data alone")
     value, error, other = (rounded(it, of_data.error) for it in (total.value, of_data.error, systematic))
-    found = rf"$\mu$ = {value} $\pm$ {error} (stat.) $\pm$ {other} (syst.)"
-    for level, text in ((1, r"1$\sigma$"), (4, r"2$\sigma$")):
+    text = rf"$\mu$ = {value} $\pm$ {error} (stat.) $\pm$ {other} (syst.)"
+    for level, name in ((1, r"1$\sigma$"), (4, r"2$\sigma$")):
         axes.axhline(level, color="#717581", lw=1.2, ls="--")
-        axes.text(strength[-1], level, f"{text} ", ha="right", va="bottom", fontsize=18, color="#717581")
+        axes.text(strength[-1], level, f"{name} ", ha="right", va="bottom", fontsize=18, color="#717581")
     axes.set_xlim(strength[0], strength[-1])
     axes.set_ylim(0, 1.05 * top)
-    legend_above(axes, loc="upper center", title=found, title_fontsize=LEGEND)
+    legend_above(axes, loc="upper center", title=text, title_fontsize=LEGEND)
     axes.set_xlabel(r"Signal strength $\mu$")
     axes.set_ylabel(r"$-2\,\Delta\ln L$")
     return figure
@@ -136,7 +138,7 @@ def scan(style: Style, results: Results, right: str) -> Figure:
     Caption(
         "Impacts",
         "Left: pulls, with what the fit leaves of the uncertainty as error bars. Right: change of the signal strength if the parameter is "
-        "moved by its uncertainty after the fit (filled) and before it (open), and all others are fitted again. The impacts of "
+        "moved by its postfit (filled) or prefit (open) uncertainty, and all others are fitted again. The impacts of "
         "statistical uncertainties of single bins (mcstat) follow from the covariance matrix.",
     )
 )
@@ -153,12 +155,18 @@ def impacts(style: Style, results: Results, right: str) -> Figure | None:
     place = np.arange(len(largest), dtype=float)[::-1]
     _pull_points(left, [known[it.parameter] for it in largest], place)
     for sign, color in (("up", UP), ("down", DOWN)):
-        after = [getattr(it, sign) for it in largest]
-        before = [getattr(it, f"before_{sign}") for it in largest]
-        axes.barh(place, before, 0.8, fill=False, edgecolor=color, lw=1.2, label=f"prefit, {sign}")
-        axes.barh(place, after, 0.8, color=color, alpha=0.75, label=f"postfit, {sign}")
+        prefit, postfit = ([getattr(it, f"{stage}_{sign}") for it in largest] for stage in ("prefit", "postfit"))
+        axes.barh(place, prefit, 0.8, fill=False, edgecolor=color, lw=1.2, label=f"prefit, {sign}")
+        axes.barh(place, postfit, 0.8, color=color, alpha=0.75, label=f"postfit, {sign}")
     reach = 1.15 * max(
-        [*(abs(getattr(it, key)) for it in largest for key in ("up", "down", "before_up", "before_down")), 1e-9]
+        [
+            *(
+                abs(getattr(it, key))
+                for it in largest
+                for key in ("postfit_up", "postfit_down", "prefit_up", "prefit_down")
+            ),
+            1e-9,
+        ]
     )
     axes.set_xlim(-reach, reach)
     axes.axvline(0, color="black", lw=0.8)
@@ -171,13 +179,13 @@ def impacts(style: Style, results: Results, right: str) -> Figure | None:
 @shown(
     Caption(
         "Pulls",
-        "Shift of each parameter by the fit and its uncertainty, in units of the uncertainty before the fit. Expected data pull "
+        "Shift of each parameter by the fit and its uncertainty, in units of the prefit uncertainty. Expected data pull "
         "nothing; an error bar well inside the inner band is a parameter that the fit constrains.",
     )
 )
 @in_style
 def pulls(style: Style, results: Results, right: str) -> Figure | None:
-    """The shift of each parameter from its value before the fit, and its error, in units of the error before the fit."""
+    """The shift of each parameter from its prefit value, and its error, in units of the prefit error."""
     parameters = [it for it in results.parameters if it.kind == CONSTRAINED]
     if not parameters:
         return None
@@ -215,11 +223,7 @@ def _pull_points(axes: Axes, shown: Sequence[Parameter], place: Floats) -> None:
     axes.set_xlabel(r"$(\hat{\theta} - \theta_0) / \Delta\theta$")
 
 
-@shown(
-    Caption(
-        "Correlations", "Correlation coefficients in per cent, of the parameters with the largest ones.", is_small=True
-    )
-)
+@shown(Caption("Correlations", "Correlation coefficients in per cent, of the parameters with the largest ones."))
 @in_style
 def correlations(style: Style, results: Results, right: str) -> Figure | None:
     """The correlation coefficients of the parameters that have the largest ones."""
@@ -248,13 +252,13 @@ def correlations(style: Style, results: Results, right: str) -> Figure | None:
 
 
 def channel_stack(style: Style, results: Results, channel: Channel, axis: Axis, is_postfit: bool) -> Stack:
-    """Stacked samples, the signal on top of them, data if there are any; after the fit with the sum before it."""
-    yields, of_signal = (channel.after if is_postfit else channel.before), results.signal
+    """Stacked samples, the signal on top of them, data if there are any; postfit with the prefit sum."""
+    yields, of_signal = (channel.postfit if is_postfit else channel.prefit), results.signal
     events = {it.sample: np.maximum(it.events, 0) for it in yields}
     backgrounds = {it: float(events[it].sum()) for it in events if it not in (TOTAL, of_signal)}
     names = [*style.from_bottom(backgrounds), *(it for it in events if it == of_signal)]
     errors = {it.sample: np.array(it.errors) for it in yields}
-    before = next(it for it in channel.before if it.sample == TOTAL)
+    before = next(it for it in channel.prefit if it.sample == TOTAL)
     return Stack(
         axis.bins,
         [Drawn(style.name(it), events[it], style.color(it)) for it in names],
@@ -293,7 +297,7 @@ def draw_results(
         The figures that are drawn, if not all are (see `Figures`).
     """
     style = style.with_processes(
-        [*sorted({it.sample for each in results.channels for it in each.before} - {TOTAL})], results.signal
+        [*sorted({it.sample for each in results.channels for it in each.prefit} - {TOTAL})], results.signal
     )
     drawn = Figures(directory, only)
     for name, (_, draw) in FIGURES.items():
@@ -375,13 +379,12 @@ def _smoothed_panel(axes: Axes, axis: Axis, sample: Sample, name: str) -> None:
 
 
 @in_style
-def draw_experiments(found: Experiments, stem: Path, style: Style = PRIVATE_WORK) -> None:
+def draw_experiments(style: Style, found: Experiments, right: str, stem: Path) -> None:
     """Left, pulls of the signal strength with the normal distribution; right, mean and width of those of all others."""
     _, *others = found.pulls
     shown = [it for it in others if it.kind != STATISTICAL][:_MOST_TESTED]
-    figure = small(
-        style, (12, max(6.0, 0.3 * len(shown) + 2.4)), f"{found.count} pseudo-experiments, $\\mu$ = {found.strength:g}"
-    )
+    text = ", ".join(filter(None, (right, f"{found.count} pseudo-experiments", f"$\\mu$ = {found.strength:g}")))
+    figure = small(style, (12, max(6.0, 0.3 * len(shown) + 2.4)), text)
     axes, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
     errors = np.array([it or np.nan for it in found.errors])
     pulls = (np.array(found.fitted) - found.strength) / errors
@@ -397,7 +400,7 @@ def draw_experiments(found: Experiments, stem: Path, style: Style = PRIVATE_WORK
     axes.set_ylim(0, 1.7 * max(float(np.max([heights, also])), float(normal.max()), 1.0))
     axes.set_xlim(-4, 4)
     axes.legend(loc="upper right")
-    text = f"mean {np.mean(found.roots):+.2f}, width {np.std(found.roots):.2f}\nlimit covers in {found.covered / found.count:.1%}"
+    text = f"mean {np.mean(found.roots):+.2f}, width {np.std(found.roots):.2f}\ncoverage of the limit {found.covered / found.count:.1%}"
     axes.text(0.04, 0.96, text.replace("%", " %"), transform=axes.transAxes, va="top", fontsize=14)
     place = np.arange(len(shown), dtype=float)[::-1]
     right.axvspan(-1, 1, color=ONE_SIGMA, alpha=0.45, lw=0)

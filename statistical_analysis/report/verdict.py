@@ -13,7 +13,7 @@ from statistical_analysis.results import CONSTRAINED, Results
 from statistical_analysis.samples import LARGE_CHANGE, Remark
 from statistical_analysis.toys.intervals import FEWEST
 
-_CONSTRAINED = (0.75, 0.4)  # uncertainty after the fit over that before it: have a look, worrying
+_CONSTRAINED = (0.75, 0.4)  # postfit over prefit uncertainty: have a look, worrying
 _LOOSENED = (1.05, 1.3)
 _PULL = (2.0, 3.0)
 _CORRELATION = (0.5, 0.9)
@@ -87,7 +87,7 @@ def _constraints(results: Results) -> Answer:
         return Answer(
             question,
             "bad" if (loose[0].constraint or 0) > _LOOSENED[1] else "look",
-            f"After the fit the uncertainty of {text} is larger than before: up and down differ so much that the likelihood bends "
+            f"The postfit uncertainty of {text} is larger than the prefit one: up and down differ so much that the likelihood bends "
             "less than the constraint alone. Errors and impacts of these parameters are not to be trusted: look at their templates.",
         )
     known = [it for it in results.parameters if it.kind == CONSTRAINED and it.constraint is not None]
@@ -132,7 +132,7 @@ def _correlations(results: Results) -> Answer:
         return Answer(question, "good", f"No two parameters have a correlation above {_CORRELATION[0]}.")
     pairs.sort(reverse=True)
     text = listed([f"{pair} ({value:.2f})" for value, pair in pairs], _MOST)
-    return Answer(question, state_of(pairs[0][0], _CORRELATION), f"Correlated after the fit: {text}.")
+    return Answer(question, state_of(pairs[0][0], _CORRELATION), f"Largest postfit correlations: {text}.")
 
 
 def _limit(results: Results, remarks: Sequence[Remark] | None) -> Iterator[Answer]:
@@ -147,7 +147,7 @@ def _limit(results: Results, remarks: Sequence[Remark] | None) -> Iterator[Answe
 def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:
     empty, missing = [], [remark.channel for remark in remarks if remark.kind == "not fitted"]
     for channel in results.channels:
-        *samples, total = channel.before
+        *samples, total = channel.prefit
         nothing = np.zeros(len(total.events))
         background = sum((np.array(it.events) for it in samples if it.sample != results.signal), nothing)
         bare = (background <= 0) & (np.array(total.events) > 0)
@@ -192,6 +192,7 @@ def _remarks(question: str, remarks: Sequence[Remark] | None, kinds: Sequence[st
         return Answer(question, "good", otherwise)
     texts = [": ".join(filter(None, (" ".join(filter(None, (it.channel, it.process))), it.what))) for it in found]
     more = f"; and {len(texts) - _MOST} more" if len(texts) > _MOST else ""
+    others = f" Also: {'; '.join(texts[1:_MOST])}{more}." if len(texts) > 1 else ""
     large = list(dict.fromkeys(f"{it.process} in {it.channel}" for it in found if it.share > LARGE_CHANGE))
     made = f" More than a tenth of a template of {listed(large, _MOST)} was made by this." if large else ""
-    return Answer(question, "bad" if large else "look", f"{'; '.join(texts[:_MOST])}{more}.{made}")
+    return Answer(question, "bad" if large else "look", f"{texts[0]}.{others}{made}")

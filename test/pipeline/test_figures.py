@@ -1,4 +1,4 @@
-"""Every figure of an analysis with two eras, data, blind bins and regions, one-sided variations and a report: blind, and unblinded."""
+"""Every figure of an analysis with two eras, two masses, data, blind bins and regions, and one-sided variations: blind, and unblinded."""
 
 from __future__ import annotations
 
@@ -37,11 +37,13 @@ CONFIG = """\
 workdir: all
 eras: {2018: {luminosity: 150, energy: 13}, 2022: {luminosity: 300, energy: 13.6}}
 datasets:
-  wprime18: {files: wprime18.root, class: wprime, cross_section: 0.002, era: 2018}
+  wprime18: {files: wprime18.root, class: wprime, cross_section: 0.002, era: 2018, parameters: {mass: 600}}
+  heavy18: {files: heavy18.root, class: wprime, cross_section: 0.001, era: 2018, parameters: {mass: 800}}
   WZ18: {files: WZ18.root, class: WZ, cross_section: 0.03, era: 2018}
   ZG18: {files: ZG18.root, class: ZG, cross_section: 0.01, era: 2018}
   data18: {files: data18.root, data: true, era: 2018}
-  wprime22: {files: wprime22.root, class: wprime, cross_section: 0.002, era: 2022}
+  wprime22: {files: wprime22.root, class: wprime, cross_section: 0.002, era: 2022, parameters: {mass: 600}}
+  heavy22: {files: heavy22.root, class: wprime, cross_section: 0.001, era: 2022, parameters: {mass: 800}}
   WZ22: {files: WZ22.root, class: WZ, cross_section: 0.03, era: 2022}
   ZG22: {files: ZG22.root, class: ZG, cross_section: 0.01, era: 2022}
   data22: {files: data22.root, data: true, era: 2022}
@@ -50,12 +52,16 @@ skim: {selection: "mine.py:Loose"}
 convert: {features: [m, y]}
 train: {model: mlp, epochs: 3, folds: 3, signal: wprime}
 evaluate: {data_in: [CR]}
-histogram: {wprime: {}, m: {bins: {edges: [0, 50, 100, 200, 500]}, overflow: add}, y: {bins: [6, -3, 3]}}
-fit: {channels: {SR: wprime}, uncertainties: {WZ: 10 %}}
+histogram:
+  wprime: {regions: [SR]}
+  m: {bins: {edges: [0, 50, 100, 200, 500]}, overflow: add}
+  y: {bins: [6, -3, 3], regions: [CR]}
+fit: {channels: {SR: wprime}, parameter: mass, uncertainties: {WZ: 10 %}}
+tune: {trials: 2, space: {learning_rate: {low: 0.001, high: 0.01}}}
 blind: {regions: [SR], signal_over_root_background: 0.05}
 style:
   processes: {wprime: {label: "$W'(600)$"}, ZG: {label: "$Z\\\\gamma$", color: purple}}
-  quantities: {m: {label: "$m_{ll}$"}}
+  quantities: {m: {label: "$m_{ll}$"}, mass: {label: "$m_{W'}$", unit: GeV}}
 """
 SELECTION = """\
 import numpy as np
@@ -78,7 +84,7 @@ class Loose(Selection):
 def write(directory: Path) -> None:
     (directory / "mine.py").write_text(SELECTION)
     (directory / "a.yaml").write_text(CONFIG)
-    shapes = {"wprime": (1.5, 500), "WZ": (0.0, 700), "ZG": (-0.5, 400), "data": (-0.1, 6000)}
+    shapes = {"wprime": (1.5, 500), "WZ": (0.0, 700), "ZG": (-0.5, 400), "data": (-0.1, 6000), "heavy": (2.0, 200)}
     for number, (name, (mean, count)) in enumerate(shapes.items()):
         for era in (18, 22):
             random = np.random.default_rng(10 * number + era)
@@ -116,9 +122,9 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NANOML_CORES", "1")  # no processes of workers
         patch.setattr(FigureCanvasPdf, "print_pdf", noted)
-        say("run", directory / "a.yaml", "--to", "train")
-        figures.clear()  # a training by itself knows no style, and its report draws the losses again
         say("run", directory / "a.yaml")
+        say("tune", directory / "a.yaml", "--workers", 1)
+        say("toys", directory / "a.yaml", "--at", 800, "-n", 5)
         blind = [*figures]
         figures.clear()
         unblind_all(load(directory / "a.yaml"))
@@ -153,7 +159,9 @@ def points_of(axes: Axes) -> np.ndarray:
 
 def test_each_says_what_it_shows(drawn: tuple[Path, list[Figure], list[Figure]]) -> None:
     _, blind, unblinded = drawn
-    assert len(blind) > 30
+    assert len(blind) > 40
+    shown = {axes.get_xlabel() for figure in blind for axes in figure.axes}
+    assert {"Epoch", "Trial", "learning_rate", r"Pull of $\mu$", "$m_{W'}$ [GeV]"} <= shown
     for figure in (*blind, *unblinded):
         every = texts(figure)
         assert sum("Private work (CMS" in it for it in every) == 1, told(figure)
@@ -253,7 +261,7 @@ def test_figures_after_unblinding_have_data_with_prefit_and_postfit(
         for axes in figure.axes
         if axes.get_legend() and "postfit" in axes.get_legend().get_title().get_text()
     ]
-    assert len(fits) == 2
+    assert len(fits) == 4  # of two eras, at two masses
     for axes in fits:
         assert {"Data", "Prefit", "Uncertainty"} <= {*axes.get_legend_handles_labels()[1]}
     blind = [

@@ -85,7 +85,7 @@ def test_each_serves_what_it_is_for(tmp_path: Path) -> None:
     origins = {it.name: it.origin for it in found.processes}
     assert origins["WZ"] == Origin(("NLO_2018", "NLO_2022"))
     assert origins["fakes"] == Origin(("Muon_2018", "Muon_2022", "less NLO_2018", "less NLO_2022"), True)
-    yields = {(channel.name, it.sample): sum(it.events) for channel in found.channels for it in channel.before}
+    yields = {(channel.name, it.sample): sum(it.events) for channel in found.channels for it in channel.prefit}
     # negative in SR, and left out there
     assert {channel for channel, name in yields if name == "fakes"} == {"CR_2018", "CR_2022"}
     with uproot.open(workdir / "fit/templates.root") as templates:

@@ -20,7 +20,7 @@ from MLTools.NanoML.config.fit import Fit, LogNormal, log_normal
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Origin, Template, Templates, added
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.report.page import digits
+from MLTools.NanoML.report.page import rounded
 from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
 from statistical_analysis.fit import FitJob, agreement, check, fit, fit_workspace, fitted_processes, read_workspace
@@ -36,13 +36,14 @@ STRANGE = 76543.0
 """Observed events that nothing expects."""
 
 
-def with_data(templates: Templates, value: float) -> Templates:
-    """The same with this number of observed events in each bin of each channel."""
+def with_data(templates: Templates, value: float, in_control: float | None = None) -> Templates:
+    """The same with this number of observed events in each bin of each channel, or with another one in the control region."""
 
     def observed(histogram: FilledHistogram) -> FilledHistogram:
+        count = value if in_control is None or histogram.name != "mass" else in_control
         channels = tuple(
             replace(
-                it, processes={**it.processes, DATA: Template(*[np.full_like(it.processes["WZ"].nominal, value)] * 2)}
+                it, processes={**it.processes, DATA: Template(*[np.full_like(it.processes["WZ"].nominal, count)] * 2)}
             )
             for it in histogram.channels
         )
@@ -94,18 +95,21 @@ def test_no_output_of_a_blind_fit_has_observed_data(templates: Templates, settin
 def test_an_unblinded_fit_says_by_whom(templates: Templates, settings: Fit, tmp_path: Path) -> None:
     by = "unblinded by me@here on 2026-01-02"
     settings = replace(settings, smooth=["jes"], groups={"jets": ["je*"]})
-    done = fit(job(with_data(templates, 30.0), settings, tmp_path, by))
+    done = fit(job(with_data(templates, 30.0, 31.0), settings, tmp_path, by))
     assert done["summary"].endswith(by)
     results = read_results(tmp_path / "fit/results.json")
     assert results.unblinded == by
-    assert all(set(channel.observed or ()) == {30.0} for channel in results.channels)
+    observed = {it.name: set(it.observed or ()) for it in results.channels}
+    assert [*observed.items()] == [  # in the order of the settings
+        ("SR_2018", {30.0}), ("SR_2022", {30.0}), ("CR_2018", {31.0}), ("CR_2022", {31.0}),
+    ]  # fmt: skip
     page = (tmp_path / "fit/report.html").read_text()
     assert "Unblinded by me@here on 2026-01-02" in page
     assert "Observed limit" in page
     assert [it.group for it in results.breakdown] == [
         "statistics of data", "statistics of simulation", "jets", "luminosity", "normalisation", "shape",
     ]  # fmt: skip
-    assert all(f"<td>{it.group}</td><td>{digits(it.error, 2)}</td>" in page for it in results.breakdown)
+    assert all(f"<td>{it.group}</td><td>{rounded(it.error, it.error)}</td>" in page for it in results.breakdown)
     assert page.count('alt="Smoothed variations. ') == 4
     # 30 events in each bin of both eras are far from what is expected
     states = {it.question: it.state for it in verdict(results, [])}
@@ -301,4 +305,4 @@ def test_what_is_outside_of_the_bins_is_said(templates: Templates, settings: Fit
         "fakes 2.7 % below and 1.3 % above the bins, where nothing is fitted: use `overflow: add`, or other bins"
     )
     answer = _remarks("Events in the bins?", model.remarks, ("outside",), "")
-    assert (answer.state, answer.text.split("; ")[0]) == ("look", f"SR_2018: {found['SR_2018']}")
+    assert (answer.state, answer.text.split(". Also: ")[0]) == ("look", f"SR_2018: {found['SR_2018']}")

@@ -117,7 +117,7 @@ def test_a_shift_of_a_control_region_pulls_and_constrains() -> None:
     others = [it for it in found.parameters if it.name in ("other", "efficiency")]
     assert [it.constraint for it in others] == pytest.approx([1, 1], abs=0.1)
     control = next(it for it in found.channels if it.name == "CR")
-    before, after = (next(it for it in stage if it.sample == TOTAL) for stage in (control.before, control.after))
+    before, after = (next(it for it in stage if it.sample == TOTAL) for stage in (control.prefit, control.postfit))
     assert before.events == (10000.0,)
     assert before.errors == pytest.approx([10000 * math.log(1.1)], rel=1e-2)
     assert after.events == pytest.approx([11000], rel=2e-3)
@@ -134,8 +134,8 @@ def test_impacts_are_those_of_fits_with_one_parameter_fixed() -> None:
     norm = next(it for it in found.parameters if it.name == "norm")
     fixed = {likelihood.names.index("norm"): norm.value + norm.error}
     shifted = maximum(likelihood, likelihood.observed, fixed).at[likelihood.poi]
-    assert impact.up == pytest.approx(shifted - found.strength.value, abs=2e-3)
-    assert impact.up < -0.1 < 0.1 < impact.down
+    assert impact.postfit_up == pytest.approx(shifted - found.strength.value, abs=2e-3)
+    assert impact.postfit_up < -0.1 < 0.1 < impact.postfit_down
     sizes = [it.size for it in found.impacts]
     assert sizes == sorted(sizes, reverse=True)
     assert {it.parameter for it in found.impacts} >= {"norm", "other", "efficiency", "mcstat_SR[0]"}

@@ -94,6 +94,8 @@ class RocCurves(Part):
         axes.set_ylabel("Background efficiency")
         if curves:
             legend_above(axes, ncols=1, loc="upper left")
+        axes.set_yticks([it for it in axes.get_yticks() if lowest / 1.3 <= it <= 1])  # above is the legend alone
+        axes.set_yticks([it for it in axes.get_yticks(minor=True) if lowest / 1.3 <= it <= 1], minor=True)
         return figure
 
 

@@ -464,7 +464,7 @@ def test_nothing_is_fine_with_few_events(toy: Toy, quick: Train, tmp_path: Path)
     train([file], quick, tmp_path / "run")
     content = evaluate(tmp_path / "run", [file], tmp_path)
     assert {it["state"] for it in content["verdict"]} <= {"open", "look", "bad"}
-    assert content["verdict"][-1]["text"].endswith("so few: other has 8 of at least 50 effective events.")
+    assert content["verdict"][-1]["text"].startswith("Nothing can be concluded: other has 8 of at least 50 effective")
     text = (tmp_path / "report.html").read_text()
     assert '<li class="open"><span class="state">? no answer</span>' in text
     assert '<li class="bad"><span class="state">✗ worrying</span><b>Enough events?</b>' in text
