@@ -18,6 +18,7 @@ import optuna
 import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
@@ -300,6 +301,7 @@ def history(study: Study, style: Style) -> Figure:
     best.append((study.trials()[-1].number, best[-1][1]))
     axes.step(*zip(*best, strict=True), where="post", color="black", lw=2, label="Best so far")
     axes.set_xlabel("Trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(_metric(study))
     _zoom(axes, study)
     axes.legend(loc="best", fontsize=LEGEND)

@@ -64,7 +64,7 @@ def draw_limits(style: Style, limits: Limits, right: str, directory: Path, only:
 @in_style
 def limit_figure(style: Style, limits: Limits, right: str) -> Figure:
     """The limit on the cross section, or else on the signal strength, against the parameter; with the cross section of the signal."""
-    drawn, axes = single(style, right, has_data=limits.unblinded is not None)
+    drawn, axes = single(style, right, 9.0, has_data=limits.unblinded is not None)
     values, factors = _values(limits), np.array([_factor(limits, it) for it in limits.points])
     nothing = (np.nan,) * len(BANDS)  # a gap
     bands = np.array([it.limit.expected if it.limit else nothing for it in limits.points]) * factors[:, None]
@@ -92,7 +92,7 @@ def limit_figure(style: Style, limits: Limits, right: str) -> Figure:
     level = f"{LEVEL:.0%}".replace("%", r" %")
     what = r"cross section [pb]" if limits.is_cross_section else r"signal strength $\mu$"
     axes.set_ylabel(f"{level} CL limit on the {what}")
-    _axis(style, drawn, axes, limits)
+    _axis(style, axes, limits)
     legend_above(axes)
     return drawn
 
@@ -100,7 +100,7 @@ def limit_figure(style: Style, limits: Limits, right: str) -> Figure:
 @in_style
 def probability_figure(style: Style, limits: Limits, right: str) -> Figure:
     """The local p-value against the parameter: observed, and expected for a signal strength of one."""
-    drawn, axes = single(style, right, has_data=limits.unblinded is not None)
+    drawn, axes = single(style, right, 9.0, has_data=limits.unblinded is not None)
     values, found = _values(limits), [it.significance or _UNKNOWN for it in limits.points]
     expected, observed = (
         np.maximum(norm.sf(it), 1e-300) for it in ([x.expected for x in found], [x.observed or 0 for x in found])
@@ -118,14 +118,13 @@ def probability_figure(style: Style, limits: Limits, right: str) -> Figure:
     axes.set_yticks(10.0 ** -np.arange(0, decades + 1, 1 + decades // 6))
     axes.minorticks_off()
     axes.set_ylabel("Local p-value")
-    _axis(style, drawn, axes, limits)
+    _axis(style, axes, limits)
     legend_above(axes)
     return drawn
 
 
-def _axis(style: Style, drawn: Figure, axes: Axes, limits: Limits) -> None:
+def _axis(style: Style, axes: Axes, limits: Limits) -> None:
     values = _values(limits)
-    drawn.subplots_adjust(right=0.945)  # the last value is at the end of the axis
     axes.set_xlim(values[0], values[-1])
     axes.set_xlabel(style.axis(limits.parameter))
 

@@ -111,9 +111,11 @@ def scan(style: Style, results: Results, right: str) -> Figure:
     """Twice the negative logarithm of the profile likelihood ratio, and of that with statistical errors of the data alone."""
     figure, axes = single(style, right, ratio=0.85, has_data=results.unblinded is not None)
     found = results.scan
-    strength = np.linspace(found.strength[0], found.strength[-1], 1000)  # or curves would end below the top
+    strength = np.linspace(found.strength[0], found.strength[-1], 1000)
+    sign = np.sign(np.array(found.strength) - results.strength.value)  # the root of a parabola is a straight line
     likelihood, of_statistics = (
-        np.interp(strength, found.strength, it) for it in (found.likelihood, found.statistical)
+        np.interp(strength, found.strength, sign * np.sqrt(np.maximum(it, 0.0))) ** 2
+        for it in (found.likelihood, found.statistical)
     )
     color, total, (of_data, *_) = "black" if results.unblinded else COLORS[0], results.strength, results.breakdown
     systematic = max(total.error**2 - of_data.error**2, 0.0) ** 0.5

@@ -131,7 +131,7 @@ def test_one_page_says_where_an_analysis_stands(config: Config) -> None:
         assert f'href="{link}"' in page
     assert "Largest impacts: jes (0.21)." in page
     assert {it for it in re.findall(r'href="([^#"]+)"', page) if it.endswith("html")} == {"index.html", *PAGES}
-    assert '<img alt="Training: roc." class="small" src="training/roc.png">' in page
+    assert '<img alt="Training: roc. Trained with torch 2.3." class="small" src="training/roc.png">' in page
     assert "/store/gone.root (no such file)" in page
     assert "<p>Trained with torch 2.3.</p>" in page
     assert rows(page)["skim"] == [
