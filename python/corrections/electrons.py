@@ -264,7 +264,9 @@ def smearing(electrons: ElectronCorrections, pt: Numbers, eta: Numbers, r9: Numb
     sigma, error = (
         _value(correction, keys, pt=pt, eta=eta, r9=r9) for keys in (("smear", "rho"), ("esmear", "err_rho"))
     )
-    return Factor(1 + normal * sigma, {"up": 1 + normal * (sigma + error), "down": 1 + normal * (sigma - error)})
+    return Factor(
+        1 + normal * sigma, {"up": 1 + normal * (sigma + error), "down": 1 + normal * np.maximum(sigma - error, 0.0)}
+    )
 
 
 def _named(correction: VariedCorrection | None, key: str) -> VariedCorrection:

@@ -246,16 +246,9 @@ class JetCorrections:
     entry: JetEntry
     place: str
 
-    def scale(self, is_data: bool, run: Optional[int] = None) -> Correction:
-        """The product of all levels of the energy correction, of simulation or of a run of data."""
-        return self.file[f"{self._campaign(is_data, run)}_L1L2L3Res_{self.entry.algorithm}"]
-
-    def pileup_level(self, is_data: bool, run: Optional[int] = None) -> Correction:
-        """Its first level alone, which removes pile-up."""
-        return self._level("L1FastJet", is_data, run)
-
-    def _level(self, level: str, is_data: bool, run: Optional[int]) -> Correction:
-        return self.file[f"{self._campaign(is_data, run)}_{level}_{self.entry.algorithm}"]
+    def level(self, name: str, run: Optional[int] = None) -> Correction:
+        """A level of the energy correction, or with L1L2L3Res the product of all, of a run of data; without a run, of simulation."""
+        return self.file[f"{self._campaign(run)}_{name}_{self.entry.algorithm}"]
 
     def freezing(self, known: Mapping[str, Numbers], run: int, where: Mask) -> Numbers:
         """The factor for the `scale` of data where its last level is frozen, 1 elsewhere; `known` are the inputs of the scale."""
@@ -264,8 +257,8 @@ class JetCorrections:
             return 1.0
         pt = known["JetPt"]
         for level in ("L1FastJet", "L2Relative", "L3Absolute"):
-            pt = pt * self._level(level, True, run).of({**known, "JetPt": pt}, where=where)
-        is_frozen, last = where & region.contains(known["JetEta"], pt), self._level("L2L3Residual", True, run)
+            pt = pt * self.level(level, run).of({**known, "JetPt": pt}, where=where)
+        is_frozen, last = where & region.contains(known["JetEta"], pt), self.level("L2L3Residual", run)
         frozen, plain = (last.of({**known, "JetPt": value}, where=is_frozen) for value in (ends(region.pt)[1], pt))
         return frozen / plain
 
@@ -331,8 +324,8 @@ class JetCorrections:
     def check(self) -> JetCorrections:
         """Look everything up once, so that a wrong name is an error at the start."""
         for first, _ in self.data_ranges():
-            self.scale(True, first)
-        self.scale(False)
+            self.level("L1L2L3Res", first)
+        self.level("L1L2L3Res")
         for source in self.entry.sources:
             self.uncertainty(source)
         if self.entry.jer is not None:
@@ -346,11 +339,11 @@ class JetCorrections:
             raise ConfigError(f"{self.place}: `jer` is missing: the name of the jets' resolution.")
         return self.entry.jer
 
-    def _campaign(self, is_data: bool, run: Optional[int]) -> str:
-        if not is_data:
+    def _campaign(self, run: Optional[int]) -> str:
+        if run is None:
             return self.entry.jec.simulation
         for (first, last), name in zip(self.data_ranges(), self.entry.jec.data.values()):
-            if run is not None and first <= run <= last:
+            if first <= run <= last:
                 return name
         raise NanoMLError(
             f"{self.place}: jec.data has no range with run {run}. It has: {', '.join(self.entry.jec.data) or 'none'}."

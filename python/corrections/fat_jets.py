@@ -59,11 +59,8 @@ def corrected(events: Events, fat_jets: JetCorrections, is_data: bool) -> Events
     """
 
     def values(left: Events) -> dict[str, Numbers]:
-        jet, scale = left.flat("FatJet"), _raw_scale(left, fat_jets, is_data)
-        if is_data:
-            return {_PT: jet.pt * scale, _MASS: jet.mass * scale, _SOFT_DROP: jet.msoftdrop}
-        total = scale * _smearing(left, fat_jets, scale).nominal
-        mass = _entry(fat_jets).mass_scale.nominal * _mass_smearing(left, fat_jets).nominal
+        jet, total = left.flat("FatJet"), jets.total_factor(left, fat_jets, is_data, "FatJet")
+        mass = 1.0 if is_data else _entry(fat_jets).mass_scale.nominal * _mass_smearing(left, fat_jets).nominal
         return {_PT: jet.pt * total, _MASS: jet.mass * total, _SOFT_DROP: jet.msoftdrop * mass}
 
     return events.replaced(_CORRECTED, values)
@@ -90,7 +87,7 @@ def shifted(events: Events, fat_jets: JetCorrections, name: str, direction: str)
     def values(left: Events) -> dict[str, Numbers]:
         jet, before = left.flat("FatJet"), left.before(_PT)
         if name == "jer":
-            change = _smearing(before, fat_jets, _raw_scale(before, fat_jets, False))
+            change = jets.smearing_before(left, fat_jets, "FatJet")
         elif name == "jms":
             change = _entry(fat_jets).mass_scale.factor
         elif name == "jmr":
@@ -103,24 +100,6 @@ def shifted(events: Events, fat_jets: JetCorrections, name: str, direction: str)
         return {_PT: jet.pt * whole, _MASS: jet.mass * whole, _SOFT_DROP: jet.msoftdrop * by}
 
     return events.replaced(_CORRECTED, values)
-
-
-def _raw_scale(events: Events, fat_jets: JetCorrections, is_data: bool) -> Numbers:
-    """The factor for the file's momenta, to have all levels of the energy correction of the era."""
-    jet = events.flat("FatJet")
-    raw, rho = 1 - jet.rawFactor, np.asarray(events.fixedGridRhoFastjetAll)[jet.event]
-    run = np.asarray(events.run)[jet.event] if is_data else None
-    return raw * jets.energy_scale(fat_jets, jet.pt * raw, jet.eta, jet.area, rho, run, jet.phi)
-
-
-def _smearing(events: Events, fat_jets: JetCorrections, scale: Numbers) -> Factor:
-    jet = events.flat("FatJet")
-    if fat_jets.entry.jer is None:
-        return Factor(np.ones(len(jet.event)))
-    normal = random_numbers.of_objects(events, jet, random_numbers.FAT_JET)
-    rho = np.asarray(events.fixedGridRhoFastjetAll)[jet.event]
-    truth = jets.generated_pt(events, jet, 0.4, "GenJetAK8")
-    return jets.smearing(fat_jets, jet.pt * scale, jet.eta, rho, truth, normal)
 
 
 def _mass_smearing(events: Events, fat_jets: JetCorrections) -> Factor:

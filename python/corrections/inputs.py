@@ -33,6 +33,7 @@ _FIELDS = {
 }  # fmt: skip
 """Inputs whose branch has another name, by their names in lower case, without the name of the object."""
 
+_MOST_ETA = 5.19  # of a jet that the files of the JME group cover
 _OBJECT = re.compile("(jet|ele|electron|photon|muon|tau)(?=(pt|eta|phi|a|abseta)$)")
 _SUPERCLUSTER = re.compile("supercluster|electron|photon", re.IGNORECASE)
 
@@ -60,6 +61,13 @@ def discriminant_of(name: str) -> str:
 def integers(values: Numbers) -> Union[NDArray[np.int64], ak.Array]:
     """Small integers, such as the multiplicities of jets, as such that do not overflow in sums."""
     return ak.values_astype(values, np.int64) if isinstance(values, ak.Array) else np.asarray(values).astype(np.int64)
+
+
+def clipped(values: Numbers, most: float = _MOST_ETA) -> Numbers:
+    """Values from -most to most."""
+    if isinstance(values, ak.Array):
+        return ak.where(abs(values) > most, np.sign(values) * most, values)
+    return np.clip(values, -most, most)
 
 
 def field_of(objects: Objects, name: str) -> Optional[Numbers]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from MLTools.NanoML.corrections.entries import VariedCorrection
-from MLTools.NanoML.corrections.inputs import Objects, field_of, integers, needed
-from MLTools.NanoML.corrections.jets import clipped
+from MLTools.NanoML.corrections.inputs import Objects, clipped, field_of, integers, needed
 from MLTools.NanoML.rootio.lists import Mask, Numbers
 
 __all__ = ["FRACTIONS", "passes"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.corrections import random_numbers
 from MLTools.NanoML.corrections.entries import JetCorrections, VariedCorrection
-from MLTools.NanoML.corrections.evaluation import Correction
+from MLTools.NanoML.corrections.inputs import clipped
 from MLTools.NanoML.corrections.missing_momentum import (
     Type1Jets,
     as_read,
@@ -59,7 +59,9 @@ _EVENT = (_RHO, "run", "luminosityBlock", "event")
 SIMPLIFIED = {**OPTIONAL, "Jet_muonSubtrFactor": 0.0, "Jet_chEmEF": 0.0, **{name: [] for name in _SOFT}}
 """The same for files that lack more than NanoAOD since v5, as the sample data of the manual: where it lacks them, jets keep their
 muons, and soft ones do not count."""
-_MOST_ETA, _MOST_PHI = 5.19, 3.1415  # of a jet that the files of the JME group cover
+_COLLECTIONS = {"Jet": ("GenJet", 0.2, random_numbers.JET), "FatJet": ("GenJetAK8", 0.4, random_numbers.FAT_JET)}
+"""Of each collection: the generated jets, half the radius, and the salt of random numbers."""
+_MOST_PHI = 3.1415  # of a jet that the files of the JME group cover
 
 
 def branches(missing_momentum: str = "MET", with_unclustered: bool = False) -> tuple[str, ...]:
@@ -94,13 +96,7 @@ def corrected(events: Events, jets: JetCorrections, is_data: bool) -> Events:
     is_data
         Whether they are collision data.
     """
-
-    def factor(left: Events) -> Numbers:
-        scale = _raw_scale(left, jets, is_data)
-        is_smeared = not is_data and jets.entry.jer is not None
-        return scale * _smearing_of(left, jets, scale).nominal if is_smeared else scale
-
-    return _scaled(events, jets, factor, lambda left: 1.0, is_data)
+    return _scaled(events, jets, lambda left: total_factor(left, jets, is_data), lambda left: 1.0, is_data)
 
 
 def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> Events:
@@ -139,7 +135,7 @@ def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> 
 
     def factor(left: Events) -> Numbers:
         if name == "jer":
-            smeared = left.once(_smearing_before, (*_JET, *_EVENT, *SIMULATED), jets)
+            smeared = left.once(smearing_before, (*_JET, *_EVENT, *SIMULATED), jets)
             return smeared[direction] / smeared.nominal
         if name == "hem":
             jet = left.flat("Jet")
@@ -167,9 +163,17 @@ def _check_read(events: Events, names: Sequence[str], how: str) -> None:
         raise NanoMLError(f"{', '.join(lost)}: not read. Add `*jets.branches({how})` to `branches` of the selection.")
 
 
-def _raw_scale(events: Events, jets: JetCorrections, is_data: bool) -> Numbers:
-    """The factor for the file's momenta of jets, to have all levels of the energy correction of the era."""
-    jet = events.flat("Jet")
+def total_factor(events: Events, jets: JetCorrections, is_data: bool, collection: str = "Jet") -> Numbers:
+    """The factor for the file's momenta of jets, to have all levels of the energy correction of the era, and be smeared in simulation."""
+    scale = _raw_scale(events, jets, is_data, collection)
+    if is_data or jets.entry.jer is None:
+        return scale
+    return scale * _smearing_of(events, jets, scale, collection).nominal
+
+
+def _raw_scale(events: Events, jets: JetCorrections, is_data: bool, collection: str) -> Numbers:
+    """The same without smearing."""
+    jet = events.flat(collection)
     raw = 1 - jet.rawFactor
     return raw * _scale_of(events, jets, jet, jet.pt * raw, is_data)
 
@@ -183,18 +187,19 @@ def _scale_of(
     return energy_scale(jets, raw_pt, jet.eta, jet.area, rho, run, jet.phi, level)
 
 
-def _smearing_of(events: Events, jets: JetCorrections, scale: Numbers) -> Factor:
+def _smearing_of(events: Events, jets: JetCorrections, scale: Numbers, collection: str) -> Factor:
     """The smearing of jets whose momenta in the file are multiplied by `scale`."""
-    jet = events.flat("Jet")
-    normal = random_numbers.of_objects(events, jet, random_numbers.JET)
+    jet, (generated, distance, salt) = events.flat(collection), _COLLECTIONS[collection]
+    normal = random_numbers.of_objects(events, jet, salt)
     rho = np.asarray(events[_RHO])[jet.event]
-    return smearing(jets, jet.pt * scale, jet.eta, rho, generated_pt(events, jet), normal)
+    truth = generated_pt(events, jet, distance, generated)
+    return smearing(jets, jet.pt * scale, jet.eta, rho, truth, normal)
 
 
-def _smearing_before(events: Events, jets: JetCorrections) -> Factor:
+def smearing_before(events: Events, jets: JetCorrections, collection: str = "Jet") -> Factor:
     """The smearing of jets that are smeared already."""
-    before = events.before("Jet_pt")
-    return _smearing_of(before, jets, _raw_scale(before, jets, False))
+    before = events.before(f"{collection}_pt")
+    return _smearing_of(before, jets, _raw_scale(before, jets, False, collection), collection)
 
 
 def _uncertainty_of(events: Events, jets: JetCorrections, source: str) -> Numbers:
@@ -205,9 +210,8 @@ def _uncertainty_of(events: Events, jets: JetCorrections, source: str) -> Number
 
 def _soft_uncertainty_of(events: Events, jets: JetCorrections, source: str) -> Numbers:
     """The same of the jets that are too soft for Jet."""
-    soft = events.flat(_LOW)
-    pt = soft.rawPt * events.once(_type1_of, _TYPE1, jets, False).soft_scale
-    return energy_uncertainty(jets, source, soft.eta, pt)
+    soft, scale = events.flat(_LOW), events.once(_type1_of, _TYPE1, jets, False).soft_scale
+    return energy_uncertainty(jets, source, soft.eta, soft.rawPt * scale)
 
 
 @dataclass(frozen=True)
@@ -242,8 +246,9 @@ def _scaled(
     events: Events, jets: JetCorrections, factor: Callable[[Events], Numbers], of_soft: Callable[[Events], Numbers], is_data: bool
 ) -> Events:  # fmt: skip
     """The events with jets multiplied by a factor each, also those that are too soft for Jet, and the missing momentum."""
-    missing = f"{jets.entry.missing_momentum}_pt", f"{jets.entry.missing_momentum}_phi"
-    _check_read(events, branches(missing[0][:-3]), f'"{missing[0][:-3]}"')
+    kind = jets.entry.missing_momentum
+    missing = f"{kind}_pt", f"{kind}_phi"
+    _check_read(events, branches(kind), f'"{kind}"')
 
     def scaled(left: Events) -> dict[str, Numbers]:
         jet, by = left.flat("Jet"), factor(left)
@@ -301,21 +306,18 @@ def energy_scale(
     if run is not None:
         known["run"] = run
 
-    def correction(number: int | None) -> Correction:
-        is_data = number is not None
-        return jets.scale(is_data, number) if level == "all" else jets.pileup_level(is_data, number)
-
+    name = "L1L2L3Res" if level == "all" else "L1FastJet"
     if run is None:
-        return correction(None).of(known)
+        return jets.level(name).of(known)
     total: Numbers = 1.0
     is_covered = run < 0
     for first, last in jets.data_ranges():
         mask = (run >= first) & (run <= last)
         frozen = jets.freezing(known, first, mask) if level == "all" else 1.0
-        total, is_covered = total * correction(first).of(known, where=mask) * frozen, is_covered | mask
-    if not np.all(ak.to_numpy(ak.flatten(is_covered, axis=None))):
-        lost = int(ak.min(run[~is_covered], axis=None))
-        jets.scale(True, lost)  # says which runs it has
+        total, is_covered = total * jets.level(name, first).of(known, where=mask) * frozen, is_covered | mask
+    lost = ak.flatten(ak.Array(run)[~is_covered], axis=None)
+    if len(lost):
+        jets.level(name, int(ak.min(lost)))  # says which runs it has
     return total
 
 
@@ -393,10 +395,3 @@ def hem_scale(eta: Numbers, phi: Numbers) -> Factor:
     inside = (phi > -1.57) & (phi < -0.87)
     lost = 0.2 * (inside & (eta > -2.5) & (eta < -1.3)) + 0.35 * (inside & (eta > -3.0) & (eta <= -2.5))
     return Factor(0.0 * lost + 1.0, {"down": 1.0 - lost})
-
-
-def clipped(values: Numbers, most: float = _MOST_ETA) -> Numbers:
-    """Values from -most to most."""
-    if isinstance(values, ak.Array):
-        return ak.where(abs(values) > most, np.sign(values) * most, values)
-    return np.clip(values, -most, most)
