@@ -265,7 +265,7 @@ class Correction:
         mask = columns.pop("where", None)
         if mask is not None:
             columns = {name: values[mask] for name, values in columns.items()}
-        length = int(mask.sum()) if mask is not None else len(next(iter(columns.values())))
+        length = int(np.count_nonzero(mask)) if mask is not None else len(next(iter(columns.values())))
         found = self._evaluate({name: self._typed(name, values) for name, values in columns.items()}, fixed, length)
         if mask is not None:
             everywhere = np.ones(len(mask))

@@ -126,10 +126,10 @@ class Leptons:
     def silent(self, is_data: bool, variation: str) -> tuple[_Floats, _Floats, _Floats]:
         """The probabilities that these leptons fire no trigger: with no leg, with trailing legs alone, with one leading leg alone."""
         legs = self.data if is_data else self.simulation
-        if not {"single", "leading"} & set(legs):
-            raise NanoMLError("triggers need the efficiency of the leg `single`, or of `leading` and `trailing`.")
         found = {name: self._padded(factor[variation]) for name, factor in legs.items()}
         leading = found.get("leading", found.get("single"))
+        if leading is None:
+            raise NanoMLError("triggers need the efficiency of the leg `single`, or of `leading` and `trailing`.")
         single, trailing = found.get("single", np.zeros_like(leading)), found.get("trailing", leading)
         # a lepton that fires a tighter leg fires the looser ones
         leading = np.maximum(leading, single)
@@ -169,7 +169,7 @@ def weight(*leptons: Leptons, is_mixed: bool = False) -> Factor:
     def probability(is_data: bool, variation: str) -> _Floats:
         kinds = [each.silent(is_data, variation) for each in leptons]
         if not is_mixed:
-            return np.asarray(1 - np.prod([sum(kind) for kind in kinds], axis=0))
+            return np.asarray(1 - np.prod([np.sum(kind, axis=0) for kind in kinds], axis=0))
         (none, soft, hard), other = kinds
         return np.asarray(1 - none * sum(other) - soft * (other[0] + other[1]) - hard * other[0])
 
@@ -203,8 +203,9 @@ def pair(correction: VariedCorrection, leptons: ak.Array, **named: Numbers) -> F
     for name in (each for each in correction.inputs if each not in named):
         found = _QUANTITY.search(name)
         quantity = found[0].lower() if found else name
-        values = needed(correction.correction, name, two, quantity.replace("abseta", "eta"))
-        given[name] = np.asarray((abs(values) if quantity == "abseta" else values)[:, seen[quantity]])
+        column = needed(correction.correction, name, two, quantity.replace("abseta", "eta"))
+        values = np.asarray(ak.Array(column)[:, seen[quantity]])
+        given[name] = abs(values) if quantity == "abseta" else values
         seen[quantity] += 1
 
     def everywhere(values: Numbers) -> _Floats:
