@@ -28,13 +28,13 @@ class KeptOutputs:
     """Arrays by what they follow from: those of an earlier file, or made now. `code` stands for how they are made."""
 
     def __init__(self, file: h5py.File, earlier: h5py.File | None, code: str) -> None:
-        self._file, self._earlier, self._code = file, earlier or {}, code
+        self._file, self._earlier, self._code = file, earlier, code
         self._networks: dict[int, tuple[nn.Module, bytes]] = {}
 
     def get(self, of: Iterable[object], parts: Callable[[], Iterable[NDArray[np.float32]]]) -> Any:
         """The HDF5 dataset that follows from texts, networks and arrays; `parts` makes its rows if it was never made."""
         key = self._key(of)
-        if key in self._earlier and key not in self._file:
+        if self._earlier is not None and key in self._earlier and key not in self._file:
             self._earlier.copy(key, self._file)
         for part in () if key in self._file else parts():
             row = part.shape[1:]

@@ -381,11 +381,11 @@ def _smoothed_panel(axes: Axes, axis: Axis, sample: Sample, name: str) -> None:
 
 
 @in_style
-def draw_experiments(style: Style, found: Experiments, right: str, stem: Path) -> None:
+def draw_experiments(style: Style, found: Experiments, conditions: str, stem: Path) -> None:
     """Left, pulls of the signal strength with the normal distribution; right, mean and width of those of all others."""
     _, *others = found.pulls
     shown = [it for it in others if it.kind != STATISTICAL][:_MOST_TESTED]
-    text = ", ".join(filter(None, (right, f"{found.count} pseudo-experiments", f"$\\mu$ = {found.strength:g}")))
+    text = ", ".join(filter(None, (conditions, f"{found.count} pseudo-experiments", f"$\\mu$ = {found.strength:g}")))
     figure = small(style, (12, max(6.0, 0.3 * len(shown) + 2.4)), text)
     axes, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
     errors = np.array([it or np.nan for it in found.errors])
