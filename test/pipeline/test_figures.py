@@ -53,7 +53,7 @@ convert: {features: [m, y]}
 train: {model: mlp, epochs: 3, folds: 3, signal: wprime}
 evaluate: {data_in: [CR]}
 histogram:
-  wprime: {regions: [SR]}
+  wprime: {bins: {edges: [0, 0.1, 0.4, 0.7, 1]}, regions: [SR]}
   m: {bins: {edges: [0, 50, 100, 200, 500]}, overflow: add}
   y: {bins: [6, -3, 3], regions: [CR]}
 fit: {channels: {SR: wprime}, parameter: mass, uncertainties: {WZ: 10 %}}
@@ -124,7 +124,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list
         patch.setattr(FigureCanvasPdf, "print_pdf", noted)
         say("run", directory / "a.yaml")
         say("tune", directory / "a.yaml", "--workers", 1)
-        say("toys", directory / "a.yaml", "--at", 800, "-n", 5)
+        say("toys", directory / "a.yaml", "--at", 800, "-n", 2)
         blind = [*figures]
         figures.clear()
         unblind_all(load(directory / "a.yaml"))
