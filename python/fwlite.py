@@ -111,7 +111,7 @@ class FWLiteModel:
         return self.model.scores(columns, np.repeat(fold, objects), self._parameter)
 
     def decide(self, event: Any) -> Decisions:
-        """What a model with its selection inside says of an event; its columns are those of the tables, which are not corrected."""
+        """The decisions on an event of a model with its selection inside; its columns are those of the tables, which are not corrected."""
         return decide(self.model, self.columns(event), self._fold(event), self._parameter)
 
     def columns(self, event: Any) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def _load_service(process: Any) -> None:
 
 
 def _scheduled(process: Any) -> list[Any]:
-    """What the process runs: the schedule, or without one all paths."""
+    """The parts that the process runs: the schedule, or without one all paths."""
     schedule = process.schedule_()
     return [schedule] if schedule else [*process.paths_().values(), *process.endpaths_().values()]
 

@@ -28,7 +28,7 @@ class Method:
 
 @dataclass(frozen=True)
 class NetworkClass:
-    """What the class of a network says of itself, read in its source without importing it, since that takes PyTorch.
+    """The declarations of a network's class, read in its source without importing it, since that takes PyTorch.
 
     Attributes
     ----------

@@ -119,7 +119,7 @@ def register(path: str) -> None:
 
 
 def state(key: str) -> Optional[str]:
-    """What a file, a list of a directory or a variable is now, as a hash; None if it is not there."""
+    """The present state of a file, a list of a directory or a variable, as a hash; None if it is not there."""
     kind, _, name = key.partition(" ")
     try:
         if kind == VARIABLE:

@@ -227,7 +227,7 @@ class Training:
     def once(
         self, what: str, network: Network, inputs: Inputs, compute: Callable[[], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
-        """What follows from a network and its inputs, float32 of shape (N, ...): as it is `kept`, or else computed."""
+        """Numbers that follow from a network and its inputs, float32 of shape (N, ...): as it is `kept`, or else computed."""
         if self.kept is None:
             return compute()
         tensors = [inputs.features, *(tensor for it in inputs.objects.values() for tensor in it[:2])]

@@ -28,7 +28,7 @@ _STAGES = (*NAMES, "tune")
 
 @dataclass(frozen=True)
 class Needs:
-    """What the jobs of one stage ask for."""
+    """The needs of the jobs of one stage."""
 
     time: Optional[str] = setting(None, "Wall time; by default from the size of the files.", **TIME)
     memory: Optional[int] = setting(None, "Memory [MB].", minimum=1)

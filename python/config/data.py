@@ -310,7 +310,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class Convert:
-    """What the network gets to see: skims become HDF5 files."""
+    """The inputs of the network: skims become HDF5 files."""
 
     features: list[str] = setting(
         ...,

@@ -133,7 +133,7 @@ class LogNormal:
 
 @dataclass(frozen=True)
 class Nuisance:
-    """What a nuisance parameter is called in workspace and card, and what shares it."""
+    """The name of a nuisance parameter in workspace and card, and what shares it."""
 
     name: Optional[str] = setting(
         None,
@@ -231,7 +231,7 @@ class Fit:
     )
 
     def shared(self, nuisance: str) -> tuple[Nuisance, str]:
-        """What shares a nuisance parameter, and its name without what tells processes, regions and eras apart."""
+        """The sharing of a nuisance parameter, and its name without what tells processes, regions and eras apart."""
         eras = EACH if any(fnmatchcase(nuisance, it) for it in self.uncorrelated) else ALL
         for key, given in self.nuisances.items():
             found = re.fullmatch(re.escape(key).replace(r"\*", "(.*)"), nuisance)

@@ -41,7 +41,7 @@ def _style(config: Config) -> Iterator[Problem]:
 
 
 def _not_drawn(texts: dict[Keys, str], owners: dict[str, str]) -> Iterator[Problem]:
-    """What matplotlib cannot draw; it is imported where there is something to try."""
+    """Texts that matplotlib cannot draw; it is imported where there is something to try."""
     for keys, text in texts.items():
         from matplotlib.mathtext import MathTextParser
 

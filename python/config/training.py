@@ -40,7 +40,7 @@ class Decorrelation:
 
 @dataclass(frozen=True)
 class Against:
-    """What a discriminant tells apart: a class, and others in given shares."""
+    """The classes that a discriminant tells apart: a class, and others in given shares."""
 
     signal: str = setting(..., "The signal class.", examples=["signal"])
     shares: dict[str, float] = setting(
@@ -353,7 +353,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Axis:
-    """What a setting may be in the search: a value in a range, or one of several choices."""
+    """The choice for a setting in the search: a value in a range, or one of several choices."""
 
     low: Optional[float] = setting(None, "Lower end of a range.", examples=[1e-4])
     high: Optional[float] = setting(None, "Upper end of a range.", examples=[1e-2])

@@ -73,7 +73,7 @@ def _no_garbage() -> Iterator[None]:
 
 
 def planned(config: Config, names: Sequence[str], force: bool = False, again: Optional[bool] = None) -> list[Planned]:
-    """What is to be done in the stages with these names, and why; with `force` everything is.
+    """The tasks to be done in the stages with these names, and why; with `force` everything is.
 
     Missing files are tried `again` by default if the stage that reads each of them by itself is one of those named. An
     error if a part is missing, a dataset has no files, the configuration does not fit the real files, and so on.
@@ -109,7 +109,7 @@ def _nothing_to_do(config: Config, names: Sequence[str]) -> NanoMLError:
 
 
 def results(config: Config, stage: Stage) -> list[Path]:
-    """What a run names when a stage is done."""
+    """The files that a run names when a stage is done."""
     declaration, layout = declared(stage.name), Layout.of(config)
     if declaration.names_outputs:
         return [task.outputs[0] for task in stage.tasks]

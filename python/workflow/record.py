@@ -66,7 +66,7 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a task that is done: the content of WORKDIR/.nanoml/STAGE/NAME.json."""
+    """The record of a task that is done: the content of WORKDIR/.nanoml/STAGE/NAME.json."""
 
     task: str  # STAGE/NAME
     code: str
@@ -216,11 +216,11 @@ class Records:
         return path
 
     def absolute_key(self, key: str) -> str:
-        """What is observed, as records have it, with its absolute path."""
+        """Something that was observed, as records have it, with its absolute path."""
         return _renamed(key, self.absolute)
 
     def state(self, key: str) -> Optional[str]:
-        """What something that a record has as observed is now; it is found out once."""
+        """The present state of something that a record has as observed; it is found out once."""
         if key not in self._states:
             self._states[key] = state(self.absolute_key(key))
         return self._states[key]
@@ -326,7 +326,7 @@ class Records:
 
 
 def _difference(place: str, before: Any, now: Any) -> str:
-    """What differs in a setting, in words: of a long one, the first part that does."""
+    """The difference in a setting, in words: of a long one, the first part that does."""
     inside: Iterable[tuple[str, Any, Any]] = ()
     if isinstance(before, dict) and isinstance(now, dict):
         inside = ((f"{place}.{key}", before.get(key), now.get(key)) for key in {**now, **before})
@@ -369,7 +369,7 @@ class Fingerprints:
         self._input = functools.lru_cache(_SHARED)(self._stamp)
 
     def read(self) -> frozenset[str]:
-        """Those of tasks that were up to date; none if this is not known, or something has changed that user code touched."""
+        """The names of tasks that were up to date; none if this is not known, or something has changed that user code touched."""
         observed, found = self._content()
         return frozenset(found if all(self._records.state(key) == it for key, it in observed.items()) else ())
 

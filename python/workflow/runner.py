@@ -127,7 +127,7 @@ class FailedTasksError(NanoMLError):
 
 
 def plan(stages: Sequence[Stage], workdir: Path, force: bool = False, base: Optional[Path] = None) -> list[Planned]:
-    """What must be run, and why; with `force` all tasks, even those that are up to date.
+    """The tasks that must be run, and why; with `force` all tasks, even those that are up to date.
 
     `base` is the directory of the YAML file, if there is one: it may be moved together with the work directory.
     An error if two tasks make the same file, or one would overwrite its input.
@@ -236,7 +236,7 @@ class _Done:
 
 
 class _Summaries(Mapping[str, Mapping[str, Any]]):
-    """What the work of each task returned, by the task's name: each is read from its record when it is asked for."""
+    """The summaries that the work of each task returned, by the task's name: each is read from its record when it is asked for."""
 
     def __init__(self, tasks: Sequence[Task], records: Records) -> None:
         self._tasks, self._records = {task.name: task for task in tasks}, records
@@ -270,7 +270,7 @@ def _run_here(stage: Stage, todo: Sequence[Task], done: _Done) -> dict[str, Nano
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What the work of a task returned, its inputs before, the time it took [s], what user code touched, hashes of outputs, and notes."""
+    """The summary of a task, its inputs before, the time it took [s], what user code touched, hashes of outputs, and notes."""
 
     summary: Mapping[str, Any]
     inputs: Sequence[Stamp]

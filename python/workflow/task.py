@@ -46,7 +46,7 @@ class Task:
 
     @classmethod
     def of(cls, stage: str, name: str, kernel: Callable[[Any], Any], job: Any, code: str, **others: Any) -> Task:
-        """What a function does with a job, whose fields say what its files are, and what decides the result (see `roles`).
+        """The work of a function on a job, whose fields say what its files are, and what decides the result (see `roles`).
 
         `others` are further fields, and the outputs where the job has their directory; `partly` is another function of the job.
         """

@@ -60,7 +60,7 @@ class Blinded:
         return {it: min(self.shares.get((it, era), 1.0) for era in eras) for it in regions}
 
     def state(self, place: Place) -> str:
-        """What of a region is blind, in words; empty if all may be seen."""
+        """The blind part of a region, in words; empty if all may be seen."""
         share = self.shares.get(place)
         if share is not None:
             return f"blind, but for {100 * share:g} % of the events" if share else "blind"
@@ -116,7 +116,7 @@ def blinded(config: Config, is_retrained: bool = False) -> Blinded:
 
 
 def _bins(config: Config, blind: Blind) -> Optional[BlindBins]:
-    """Those of the class that data are not expected to have; None if none is named, or numbers of events are not known."""
+    """The bins of the class that data are not expected to have; None if none is named, or numbers of events are not known."""
     limit, signal = blind.signal_over_root_background, config.fit.signal if config.fit is not None else None
     simulated = [name for name in config.datasets if config.process_of(name)]
     known = all(None not in (config.cross_section_of(name), config.luminosity_of(name)) for name in simulated)
@@ -127,7 +127,7 @@ def _bins(config: Config, blind: Blind) -> Optional[BlindBins]:
 
 
 def as_it_is(config: Config, places: Collection[Place]) -> dict[Place, Opened]:
-    """What defines the data of each region and era now."""
+    """The definition of the data of each region and era, as it is now."""
     of_era = {era: (_hash(_selection(config, era)), _hash(_model(config, era))) for era in {era for _, era in places}}
     return {(region, era): Opened(region, era, _cut(config, region), *of_era[era]) for region, era in places}
 
@@ -137,7 +137,7 @@ def _cut(config: Config, region: str) -> str:
 
 
 def _selection(config: Config, era: Optional[str]) -> Iterable[Any]:
-    """What selects the data of an era: their datasets, and the skim; of NanoML itself nothing."""
+    """The selection of the data of an era: their datasets, and the skim; of NanoML itself nothing."""
     skim = config.skim
     data = {name: it.triggers for name, it in config.datasets.items() if it.is_data and it.era == era}
     yield data
@@ -150,7 +150,7 @@ def _selection(config: Config, era: Optional[str]) -> Iterable[Any]:
 
 
 def _model(config: Config, era: Optional[str]) -> Iterable[Any]:
-    """What gives the scores of an era: the networks as they are trained, what is made of their outputs, and other models."""
+    """The origin of the scores of an era: the networks as they are trained, what is made of their outputs, and other models."""
     layout = Layout.of(config)
     if config.train is not None:
         yield (config.document.data["train"] or {}).get("discriminants")
