@@ -1,4 +1,4 @@
-"""What a network has to match: boosted decision trees (BDT) on the same events."""
+"""The baseline that a network has to match: boosted decision trees (BDT) on the same events."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _FEWEST = 50  # effective events of a class: with fewer nothing is fine
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of a training; the sections are by their classes, None if nothing can be shown."""
+    """The evaluation of a training; the sections are by their classes, None if nothing can be shown."""
 
     created: str
     era: str | None  # of all events; None if they are of several, or if there is none
@@ -85,7 +85,7 @@ class Part:
 
     @classmethod
     def compute(cls: type[P], of: Measurement) -> P | None:
-        """What it shows of a training; None if that is not defined."""
+        """The content of the section for a training; None if that is not defined."""
         raise NotImplementedError
 
     def draw(self, style: Style) -> Figure | None:
@@ -97,7 +97,7 @@ class Part:
         yield self.name, partial(self.draw, style)
 
     def numbers(self, figure: str) -> object:
-        """What a figure of it shows, if that is not all that it holds."""
+        """The numbers in a figure of it, if these are not all that it holds."""
         return self
 
     def tables(self, page: Evaluation) -> str:

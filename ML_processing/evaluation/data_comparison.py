@@ -217,7 +217,7 @@ class BothSamples:
     def _outputs(
         self, which: Iterable[int]
     ) -> Iterator[tuple[str, str, Floats, NDArray[np.float32], NDArray[np.float32]]]:
-        """What a panel of each discriminant and of some outputs needs."""
+        """The content of the panels of each discriminant and of some outputs."""
         training, table = self.data.training, self.expected.table
         even: NDArray[Any] = np.linspace(0, 1, _BINS + 1)
         for it in training.discriminants:

@@ -1,4 +1,4 @@
-"""What is expected of each class in some files, and what the networks give for the events there."""
+"""The expected events of each class in some files, and the outputs of the networks for them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class BinnedOutput:
 def measured_in(
     training: Training, data: TrainingFiles
 ) -> tuple[dict[str, ClassYield], Separation | Accuracy, OutOfFold]:
-    """What is expected in files, how well the networks do there, and the events with a score, whose weights stand for all."""
+    """The expected events in files, how well the networks do there, and the events with a score, whose weights stand for all."""
     table, survey = scored_files(training, data).gather(training.description.config.memory, 1)
     rows, scores = scores_in(training, table)
     tested = OutOfFold(training, _scaled(table[rows], survey), scores)

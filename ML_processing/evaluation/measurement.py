@@ -63,7 +63,7 @@ class Measurement:
     _done: dict[Callable[[Measurement], Any], Any] = field(default_factory=dict)
 
     def once(self, compute: Callable[[Measurement], T]) -> T:
-        """What a function computes of this; it is called only once, whichever section asks first."""
+        """The result of a function of this; it is called only once, whichever section asks first."""
         if compute not in self._done:
             self._done[compute] = compute(self)
         return cast(T, self._done[compute])
@@ -83,7 +83,7 @@ class Measurement:
 
     @property
     def survey(self) -> Survey:
-        """What is in the files."""
+        """The survey of the files."""
         return self._sample[1]
 
     @property
@@ -142,7 +142,7 @@ class Measurement:
 
     @cached_property
     def baseline(self) -> NDArray[np.float32] | None:
-        """What a BDT gives for the events of `tested`, or for those of `part` in a regression; None beside trees."""
+        """The outputs of a BDT for the events of `tested`, or for those of `part` in a regression; None beside trees."""
         if self.training.is_boosted:
             return None
         found = baseline(self.table, self.splits, self.tested.seed)[self.rows]
@@ -156,7 +156,7 @@ class Measurement:
 
     @cached_property
     def some(self) -> Scored:
-        """Those of `part`."""
+        """The events of `part`, in a classification."""
         return replace(self.scored.select(self._sampled[0]), weights=self.part.table.weights)
 
     @cached_property

@@ -129,7 +129,7 @@ def evaluate(
 
 
 def measured(directory: Path) -> Evaluation:
-    """What was measured for the report in a directory, by the same code; a NanoMLError if it cannot be read."""
+    """The measurements for the report in a directory, by the same code; a NanoMLError if it cannot be read."""
     path = directory / MEASURED
     try:
         all_sections()
@@ -279,7 +279,7 @@ def _share(part: float, events: int) -> str:
 
 
 def _reweighted(classes: Mapping[str, Reweighted]) -> str:
-    """What became of negative weights in the training."""
+    """The treatment of negative weights in the training."""
     if not classes:
         return ""
     rows = [
@@ -351,7 +351,7 @@ def _dataset(dataset: ConvertedDataset, hidden: Sequence[str]) -> str:
 
 
 def _notes_on(of: Measurement) -> list[str]:
-    """What one should know about these events and networks."""
+    """Remarks on these events and networks."""
     training, survey, events = of.training, of.survey, of.events
     description = training.description
     notes, every = [*survey.notes(), *_unfinished(training)], int(survey.counts.sum())
@@ -394,7 +394,7 @@ def _same_events(of: Measurement) -> bool:
 
 
 def _sampling(of: Measurement) -> list[str]:
-    """What is measured on a part of the events."""
+    """A remark on what is measured on a part of the events."""
     if len(of.part.table) == len(of.tested.table):
         return []
     of_all = "" if of.training.targets else ", but for AUC, ROC curves, scores, calibration and significance,"

@@ -108,7 +108,7 @@ class BranchRule:
         return not self.is_regex and not versions.is_glob(self.pattern)
 
     def matches(self, names: Sequence[str]) -> list[str]:
-        """Those of the names that it matches."""
+        """The names that it matches."""
         if self.is_regex:
             return [name for name in names if re.fullmatch(self.pattern, name)]
         return versions.expand(self.pattern, names)
@@ -307,7 +307,7 @@ def made_by(filters: Iterable[Filter]) -> dict[str, Branch]:
 
 
 def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob, weights: Sequence[WeightSums]) -> SkimPlan:
-    """What is read from a file and what is written; an error if a branch to be kept is lacking, odd, or made as well."""
+    """The branches that are read from a file and that are written; an error if a branch to be kept is lacking, odd, or made as well."""
     optional = {name: value for each in filters for name, value in each.defaults.items()}
     names, defaults = _kept(file, job, optional, weights)
     for name in names:

@@ -168,7 +168,7 @@ def _announced(
 
 
 def plan_file(job: SkimJob, file: RootFile, tried: int = 0, with_shifts: bool = True) -> tuple[SkimPlan, list[Step]]:
-    """What a job would read from a file and write, and the cut flow of the first `tried` events.
+    """The branches that a job would read from a file and write, and the cut flow of the first `tried` events.
 
     The filters run on these, without any output: so they show most mistakes in a selection, and `with_shifts` those in its shifts.
     """

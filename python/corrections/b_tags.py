@@ -22,7 +22,7 @@ from MLTools.NanoML.schema.settings import setting
 __all__ = ["BTagEntry", "BTags"]
 
 _MEASUREMENTS = (("comb", "kinfit", "mujets"), ("light", "incl", "negtag"))
-"""What BTV's measurements with heavy and with light jets are called, those first that it recommends."""
+"""The names of BTV's measurements with heavy and with light jets, those first that it recommends."""
 
 
 @dataclass(frozen=True)

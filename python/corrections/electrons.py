@@ -58,7 +58,7 @@ class ElectronCorrections:
 
     @property
     def kind(self) -> str:
-        """What they are, in words."""
+        """The objects, in words."""
         return f"{self.collection.lower()}s"
 
     @property

@@ -137,7 +137,7 @@ OBJECTS = {
 """The entries of objects, by their names in the YAML file; `legs` are all whose names end in `_legs`."""
 
 PINNED = "sha256"
-"""What is no entry: the SHA-256 of files, by their names."""
+"""The key that is no entry: the SHA-256 of files, by their names."""
 
 
 def kind_of(key: str) -> type[Entry]:

@@ -11,7 +11,7 @@ from MLTools.NanoML.rootio.lists import Mask, Numbers
 __all__ = ["FRACTIONS", "passes"]
 
 FRACTIONS = ("eta", "chHEF", "neHEF", "chEmEF", "neEmEF", "muEF", "chMultiplicity", "neMultiplicity")
-"""What file and formula read of jets, as `Jet_chHEF`; files before NanoAOD v13 have `Jet_jetId` in place of the multiplicities."""
+"""Fields of jets that file and formula read, as `Jet_chHEF`; files before NanoAOD v13 have `Jet_jetId` in place of the multiplicities."""
 
 
 def passes(

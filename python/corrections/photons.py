@@ -23,7 +23,7 @@ BRANCHES = (
 )
 """The branches that `corrected` and `shifted` read from NanoAOD v13 on."""
 VERTEX = ("Photon_phi", "Photon_isScEtaEB", "PV_x", "PV_y", "PV_z")
-"""What they read in place of Photon_superclusterEta where files lack it."""
+"""The branches that they read in place of Photon_superclusterEta where files lack it."""
 
 _BARREL, _HIGH_R9 = 1.5, 0.94
 

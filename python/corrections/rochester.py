@@ -144,7 +144,7 @@ class RochesterCorrections:
 
     @property
     def described(self) -> tuple[str, str, str]:
-        """What it is, what it is for, and its shift, in words."""
+        """Its name, its objects, and its shift, in words."""
         return "Rochester corrections", "muons", "muonScale"
 
 

@@ -257,7 +257,7 @@ def marker(i: int, of: int, size: float = 6) -> dict[str, Any]:
 
 
 def of_all(shown: int, all_: int, what: str) -> str:
-    """What the title of a figure adds if it does not show all."""
+    """The addition to the title of a figure that does not show all."""
     return f", {shown} of {all_} {what}" if shown < all_ else ""
 
 

@@ -50,7 +50,7 @@ class EventFlow:
 
     @property
     def unit(self) -> str:
-        """What is counted."""
+        """The unit of the numbers."""
         return "expected events" if self.is_expected else "events in files"
 
     def table(self) -> str:

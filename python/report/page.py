@@ -109,7 +109,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Digest:
-    """What the page of the analysis says of a part of it: a number, what that is, a few sentences, and another number."""
+    """The summary of a part of an analysis on its page: a number, what that is, a few sentences, and another number."""
 
     number: str = ""
     what: str = ""

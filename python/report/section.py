@@ -1,4 +1,4 @@
-"""What pages and figures have in common: the style of an analysis, captions, and the blocks of a page."""
+"""The common parts of pages and figures: the style of an analysis, captions, and the blocks of a page."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class Style:
         return f"({', '.join(found)} TeV)" if found else ""
 
     def with_energy(self, text: str) -> str:
-        """What is said of a figure, and the energy of all eras if it does not say one."""
+        """The text beside a figure, with the energy of all eras if it does not say one."""
         energy = self._energy(self.eras)
         return text if "TeV)" in text else f"{text} {energy}".strip() if text else energy.strip("()")
 

@@ -78,12 +78,12 @@ class Bins:
 
     @property
     def divisor(self) -> Floats:
-        """What the events of each bin are divided by, float64 of shape (bins,)."""
+        """The divisors of the events of each bin, float64 of shape (bins,)."""
         return np.ones(len(self.widths)) if self.is_even or self.by_number else self.widths
 
     @property
     def each(self) -> str:
-        """What events are counted for: "5 GeV", "GeV" if they are divided by the width, or "bin"."""
+        """The unit that events are counted for: "5 GeV", "GeV" if they are divided by the width, or "bin"."""
         if not self.is_even:
             return "bin" if self.by_number else self.unit
         text = f"{self.widths[0]:.3g} {self.unit}".strip()

@@ -38,7 +38,7 @@ _WORRIES = ("bad", "look")  # the states of answers that are repeated here
 
 @dataclass(frozen=True)
 class _Reported:
-    """What the page needs of metrics.json and of results.json."""
+    """The parts of metrics.json and of results.json that the page needs."""
 
     digest: Digest = field(default=Digest())
     verdict: tuple[Answer, ...] = ()
@@ -54,7 +54,7 @@ def write_overview(analysis: Analysis) -> None:
 
 @dataclass(frozen=True)
 class _Overview:
-    """What files say of an analysis."""
+    """The state of an analysis, as its files have it."""
 
     analysis: Analysis
 
@@ -158,7 +158,7 @@ class _Overview:
             yield f"{signal} + {others}" if signal else others, f"expected events {where}"
 
     def answers(self) -> Iterator[Answer]:
-        """What reports and fits answer, and which files are missing, with links to where it is shown."""
+        """The answers of reports and fits, and the files that are missing, with links to where it is shown."""
         layout = Layout.of(self.analysis.config)
         for era, it in self.metrics.items():
             place, before = self.place(layout.report(era)), f"Training {era}: " if era else ""
@@ -262,7 +262,7 @@ class _Overview:
             yield Block("files", "Files", table(head, rows) + folded("Which files these are", names))
 
     def provenance(self) -> Iterator[Block]:
-        """What was done when, by which command and version."""
+        """The history: when each stage was done, by which command and version."""
         name, rows = Path(self.analysis.config.document.name).name, []
         for stage in NAMES:
             made = list((self.workdir / RECORDS / stage).rglob("*.json"))

@@ -134,7 +134,7 @@ def _values(limits: Limits) -> Floats:
 
 
 def _factor(limits: Limits, point: Point) -> float:
-    """What a limit on the signal strength is multiplied by: the cross section, if all are known."""
+    """The factor of a limit on the signal strength: the cross section, if all are known."""
     return point.cross_section if limits.is_cross_section and point.cross_section is not None else 1.0
 
 

@@ -91,7 +91,7 @@ def _document(
 
 
 def lead_of(summary: str, unblinded: str | None, creator: str, is_drawn: bool = True) -> str:
-    """What a page about fits begins with: the result, which data it is of, and where else the numbers are."""
+    """The beginning of a page about fits: the result, which data it is of, and where else the numbers are."""
     state = unblinded or "blind: all data here are expected ones, in all channels"
     files = (
         f"All numbers are also in results.json{', and every figure is next to this page as PDF' if is_drawn else ''}"
@@ -103,7 +103,7 @@ def lead_of(summary: str, unblinded: str | None, creator: str, is_drawn: bool = 
 
 
 def _processes(results: Results) -> Iterator[Block]:
-    """What is in the fit."""
+    """The processes of the fit."""
     rows = []
     for it in results.processes:
         yields = [{each.sample: _total(each) for each in channel.prefit} for channel in results.channels]

@@ -273,7 +273,7 @@ def channel_stack(style: Style, results: Results, channel: Channel, axis: Axis, 
 
 @in_style
 def channel_figure(style: Style, channel: Channel, stack: Stack, axis: Axis, stage: str, has_data: bool) -> Figure:
-    """What is expected in a channel with its error, data, and the ratio."""
+    """The expected events of a channel with their error, data, and the ratio."""
     figure, axes, below = with_ratio(style, axis.right, has_data)
     draw_stack(axes, stack)
     draw_ratio(below, stack)

@@ -1,4 +1,4 @@
-"""What the results of a fit mean, in plain words."""
+"""The meaning of the results of a fit, in plain words."""
 
 from __future__ import annotations
 

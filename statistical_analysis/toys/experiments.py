@@ -32,7 +32,7 @@ class Pulls:
 
 @dataclass(frozen=True)
 class Experiments:
-    """What a fit finds in pseudo-experiments whose truth is known.
+    """The results of fits to pseudo-experiments whose truth is known.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Experiments:
         write_json(path, plain(self))
 
     def lines(self) -> list[str]:
-        """What they say, in words."""
+        """The results in words."""
         spread, (poi, *others) = np.std(self.fitted), self.pulls
         error = self.count**-0.5
         constrained = [it for it in others if it.kind != STATISTICAL]

@@ -1,4 +1,4 @@
-"""What cuts on the score do: their efficiency against features, and the masses behind them."""
+"""The effects of cuts on the score: their efficiency against features, and the masses behind them."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class DataComparison:
         return figure
 
     def tables(self) -> str:
-        """What was compared where, how many events there are, the tests of shapes, and what a BDT finds."""
+        """The places of the comparison, how many events there are, the tests of shapes, and what a BDT finds."""
         where = "\n".join(_paragraph(text) for text in _where(self))
         return where + _events(self) + _shapes(self) + _told(self.classifier)
 

@@ -62,7 +62,7 @@ class Default:
 @section("faults", place="last")
 @dataclass(frozen=True)
 class Faults(Part):
-    """What is wrong with events, whatever is trained on them."""
+    """Faults of events, whatever is trained on them."""
 
     classes: list[Copies]
     defaults: list[Default]
@@ -84,7 +84,7 @@ class Faults(Part):
 
     @property
     def doubts(self) -> list[str]:
-        """What to see to before anything else is blamed for a bad result."""
+        """Points to see to before anything else is blamed for a bad result."""
         worst, state = self.of_copies
         copied = f"{worst.copies:,} copies among the {worst.events:,} events of {worst.name}"
         return [*(it.text for it in self.defaults[:_LISTED]), *([copied] if state != "good" else [])]
@@ -112,7 +112,7 @@ class Faults(Part):
 
 
 def advice(page: Evaluation, by_trees: float) -> str:
-    """What to do about a poor network, beside trees with this AUC: first the events, then the length of the training, then its settings."""
+    """Advice on a poor network, beside trees with this AUC: first the events, then the length of the training, then its settings."""
     faults, losses = page.of(Faults), page.of(Losses)
     first = faults.doubts if faults else []
     if by_trees > _LEAK:

@@ -39,7 +39,7 @@ _PERFECT = (0.99, 0.999)  # AUC of a class that hardly any physics reaches
 
 @dataclass(frozen=True)
 class InputImportance:
-    """What is lost without an input, or a whole collection, and the mean size of its integrated gradient."""
+    """How much is lost without an input, or a whole collection, and the mean size of its integrated gradient."""
 
     name: str
     collection: bool
@@ -208,7 +208,7 @@ def _auc_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
 def integrated_gradients(
     function: Callable[[list[Tensor]], Tensor], inputs: Sequence[Tensor], steps: int = 24
 ) -> list[Tensor]:
-    """What each input contributes to an output, event by event.
+    """The contribution of each input to an output, event by event.
 
     M. Sundararajan, A. Taly, Q. Yan, ICML 2017 (arXiv:1703.01365): the gradient along the straight line from 0, the
     centre of the scaled inputs, to the event, times its distance. The contributions of an event sum to the

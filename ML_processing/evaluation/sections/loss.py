@@ -38,7 +38,7 @@ class Losses(Part):
 
     @classmethod
     def compute(cls, of: Measurement) -> Losses:
-        """Those of the training."""
+        """The losses of the training."""
         return cls(of.training.histories, of.training.is_boosted)
 
     def draw(self, style: Style) -> Figure:

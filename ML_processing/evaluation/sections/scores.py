@@ -170,7 +170,7 @@ class Confusion(Part):
 
     @classmethod
     def compute(cls, of: Measurement) -> Confusion:
-        """Those of all events."""
+        """The confusion of all events."""
         scored = of.scored
         return cls(scored.names, scored.confusion(), scored.unweighted().confusion(), len(scored))
 

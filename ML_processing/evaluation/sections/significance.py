@@ -129,7 +129,7 @@ class Significance(Part):
         return figure
 
     def best_cut(self, page: Evaluation) -> str:
-        """What is behind the best cut, in words."""
+        """The events behind the best cut, in words."""
         best = self.best
         text = (
             f"Best cut: {self.score} at least {best.score_at_least:.4f}. It keeps {rounded(best.signal)} signal and "

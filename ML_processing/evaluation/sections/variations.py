@@ -110,7 +110,7 @@ class VariedYields:
 
 @dataclass(frozen=True)
 class Variation:
-    """What a source of uncertainty changes."""
+    """The changes by a source of uncertainty."""
 
     of: VariedYields = field(metadata=MERGED)
     auc: Change | None  # None for a regression
@@ -298,7 +298,7 @@ class VariedDiscriminant(Part):
 
 @dataclass(frozen=True)
 class Varied:
-    """What the variations of weights change, a picture of it, and the significance of a fit with them; None if there are none."""
+    """The changes by the variations of weights, a picture of them, and the significance of a fit with them; None if there are none."""
 
     changes: Variations | None
     picture: VariedDiscriminant | None

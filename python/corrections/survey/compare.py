@@ -36,7 +36,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Change:
-    """What is different in a correction, or in a file.
+    """A difference in a correction, or in a file.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What corrections of CMS's object groups are for, by their names and inputs; and the lines of YAML that ask for them."""
+"""The purposes of corrections of CMS's object groups, by their names and inputs; and the lines of YAML that ask for them."""
 
 from __future__ import annotations
 

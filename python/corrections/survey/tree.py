@@ -1,4 +1,4 @@
-"""What NanoML can use the files of a tree for, as entries of an era; and why not."""
+"""The use of each file of a tree to NanoML, as an entry of an era; and why it has none."""
 
 from __future__ import annotations
 
