@@ -12,7 +12,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from MLTools.NanoML.corrections import random_numbers
-from MLTools.NanoML.corrections.entries import Entry, VariedCorrection
+from MLTools.NanoML.corrections.entries import Entry, VariedCorrection, check_shift
 from MLTools.NanoML.corrections.evaluation import CorrectionFile
 from MLTools.NanoML.corrections.inputs import supercluster_eta
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -146,13 +146,10 @@ def shifted(events: Events, electrons: ElectronCorrections, name: str, direction
     NanoMLError
         There is no such shift, or electrons were not corrected before.
     """
-    kind, collection, pt = electrons.kind, electrons.collection, f"{electrons.collection}_pt"
-    if name not in electrons.shifts or direction not in ("up", "down"):
-        raise NanoMLError(
-            f'there is no shift "{name}" {direction} of {kind}. There are {", ".join(electrons.shifts)}, up and down.'
-        )
-    if electrons.smearing is not None and events.before(pt) is events:
-        raise NanoMLError(f"the shift {name} is one of {kind} that were corrected: call `corrected` in `prepare`.")
+    collection, pt = electrons.collection, f"{electrons.collection}_pt"
+    corrected_branch = pt if electrons.smearing is not None else ""
+    known = ", ".join(electrons.shifts)
+    check_shift(events, corrected_branch, electrons.kind, (name, direction), name in electrons.shifts, known)
 
     def values(left: Events) -> dict[str, Numbers]:
         electron, before = left.flat(collection), left.before(pt).flat(collection)

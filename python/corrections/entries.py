@@ -213,6 +213,15 @@ class VariedCorrection:
         return self.correction(*values, where=where, **self.fixed, **named)
 
 
+def check_shift(events: Events, branch: str, of: str, shift: tuple[str, str], is_known: bool, known: str) -> None:
+    """Raise `NanoMLError` if there is no such shift, name and direction, or if its `branch`, if any, was not corrected before."""
+    name, direction = shift
+    if not is_known or direction not in UP_DOWN:
+        raise NanoMLError(f'there is no shift "{name}" {direction} of {of}. There are {known}, up and down.')
+    if branch and events.before(branch) is events:
+        raise NanoMLError(f"the shift {name} of {of} comes after a correction: call `corrected` in `prepare`.")
+
+
 def variations_of(
     correction: Correction, fixed: Mapping[str, Input], names: Optional[Mapping[str, str]] = None
 ) -> tuple[Optional[str], Mapping[str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from MLTools.NanoML.corrections import jets, random_numbers
-from MLTools.NanoML.corrections.entries import JetCorrections, JetEntry
+from MLTools.NanoML.corrections.entries import JetCorrections, JetEntry, check_shift
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.weights import Factor
@@ -77,12 +77,8 @@ def shifted(events: Events, fat_jets: JetCorrections, name: str, direction: str)
     NanoMLError
         There is no such shift, or jets were not corrected before.
     """
-    if direction not in ("up", "down") or not (name in ("jer", "jms", "jmr") or name.startswith("jes")):
-        raise NanoMLError(
-            f'there is no shift "{name}" {direction} of AK8 jets. There are jes, jesSOURCE, jer, jms and jmr, up and down.'
-        )
-    if events.before(_PT) is events:
-        raise NanoMLError(f"the shift {name} is one of AK8 jets that were corrected: call `corrected` in `prepare`.")
+    is_known = name in ("jer", "jms", "jmr") or name.startswith("jes")
+    check_shift(events, _PT, "AK8 jets", (name, direction), is_known, "jes, jesSOURCE, jer, jms and jmr")
 
     def values(left: Events) -> dict[str, Numbers]:
         jet, before = left.flat("FatJet"), left.before(_PT)

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.corrections import random_numbers
+from MLTools.NanoML.corrections.entries import check_shift
 from MLTools.NanoML.corrections.evaluation import CorrectionFile, Input
-from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.weights import Factor
 from MLTools.NanoML.rootio.lists import Numbers
@@ -114,12 +114,7 @@ def shifted(events: Events, muons: MuonCorrections, name: str, direction: str) -
     NanoMLError
         There is no such shift, or muons were not corrected before.
     """
-    if name not in _SHIFTS or direction not in ("up", "down"):
-        raise NanoMLError(
-            f'there is no shift "{name}" {direction} of muons. There are {", ".join(_SHIFTS)}, up and down.'
-        )
-    if events.before("Muon_pt") is events:
-        raise NanoMLError(f"the shift {name} is one of muons that were corrected: call `corrected` in `prepare`.")
+    check_shift(events, "Muon_pt", "muons", (name, direction), name in _SHIFTS, ", ".join(_SHIFTS))
 
     def values(left: Events) -> dict[str, Numbers]:
         if name == "muonSmearing":

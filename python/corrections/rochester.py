@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.corrections import random_numbers
+from MLTools.NanoML.corrections.entries import check_shift
 from MLTools.NanoML.corrections.muons import BRANCHES, below, two_tails
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.rootio.lists import Numbers
@@ -183,10 +184,7 @@ def shifted(events: Events, muons: RochesterCorrections, name: str, direction: s
     NanoMLError
         There is no such shift, or muons were not corrected before.
     """
-    if name != "muonScale" or direction not in ("up", "down"):
-        raise NanoMLError(f'there is no shift "{name}" {direction} of muons. There is muonScale, up and down.')
-    if events.before("Muon_pt") is events:
-        raise NanoMLError(f"the shift {name} is one of muons that were corrected: call `corrected` in `prepare`.")
+    check_shift(events, "Muon_pt", "muons", (name, direction), name == "muonScale", "muonScale")
 
     def values(left: Events) -> dict[str, Numbers]:
         muon, before = left.flat("Muon"), left.before("Muon_pt")

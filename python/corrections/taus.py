@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.corrections.entries import Entry, VariedCorrection
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.corrections.entries import Entry, VariedCorrection, check_shift
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.nanoaod.weights import Factor
@@ -76,12 +75,9 @@ def shifted(events: Events, taus: VariedCorrection, name: str, direction: str) -
         There is no such shift, or taus were not corrected before.
     """
     kind, _, mode = name.partition("DM")
-    if kind not in _KINDS or direction not in ("up", "down") or ("DM" in name and not mode.isdigit()):
-        raise NanoMLError(
-            f'there is no shift "{name}" {direction} of taus. There are {", ".join(_KINDS)}, also as tauScaleDM10, up and down.'
-        )
-    if events.before("Tau_pt") is events:
-        raise NanoMLError(f"the shift {name} is one of taus that were corrected: call `corrected` in `prepare`.")
+    is_known = kind in _KINDS and (mode.isdigit() or "DM" not in name)
+    known = f"{', '.join(_KINDS)}, also as tauScaleDM10"
+    check_shift(events, "Tau_pt", "taus", (name, direction), is_known, known)
 
     def values(left: Events) -> dict[str, Numbers]:
         tau, before = left.flat("Tau"), left.before("Tau_pt").flat("Tau")

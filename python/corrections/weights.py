@@ -24,6 +24,7 @@ __all__ = [
     "btag_shape",
     "btag_working_point",
     "electron_reconstruction",
+    "last_tops",
     "lhe_scale",
     "parton_shower",
     "prefiring",
@@ -149,6 +150,17 @@ def btag_working_point(scale: Factor, efficiency: Numbers, is_tagged: Mask) -> F
     return scale.map(of)
 
 
+def last_tops(particles: ak.Array) -> tuple[Numbers, Numbers]:
+    """The transverse momenta [GeV] of the top quark and antiquark of each event, before they decay; NaN where there is none.
+
+    It reads pt, pdgId and statusFlags of `events.GenPart`: `top_pt(*last_tops(events.GenPart))`.
+    """
+    is_last = (particles.statusFlags >> 13) & 1 == 1
+    found = (ak.firsts(particles.pt[is_last & (particles.pdgId == which)]) for which in (6, -6))
+    top, antitop = (np.asarray(ak.fill_none(each, np.nan), np.float64) for each in found)
+    return top, antitop
+
+
 def top_pt(top: Numbers, antitop: Numbers, a: float = 0.0615, b: float = -0.0005) -> Factor:
     """The weight of a ttbar event for the spectrum of the top quarks' transverse momenta.
 
@@ -158,11 +170,11 @@ def top_pt(top: Numbers, antitop: Numbers, a: float = 0.0615, b: float = -0.0005
     Parameters
     ----------
     top, antitop
-        Transverse momentum [GeV] of the last copy of each in GenPart, one for each event.
+        Transverse momentum [GeV] of each, one for each event, of `last_tops`. Where there is none, the weight is 1.
     a, b
         The parameters.
     """
-    nominal = np.exp(a + b * (np.minimum(top, 500) + np.minimum(antitop, 500)) / 2)
+    nominal = np.nan_to_num(np.exp(a + b * (np.minimum(top, 500) + np.minimum(antitop, 500)) / 2), nan=1.0)
     return Factor(nominal, {"up": nominal**2, "down": np.ones_like(nominal)})
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from MLTools.NanoML.corrections.entries import Entry, VariedCorrection
+from MLTools.NanoML.corrections.entries import Entry, VariedCorrection, check_shift
 from MLTools.NanoML.corrections.evaluation import CorrectionFile
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.weights import Factor
 from MLTools.NanoML.rootio.lists import Numbers
@@ -110,13 +110,8 @@ def shifted(events: Events, xy: XYCorrections, name: str, direction: str) -> Eve
         The entry has no such source, or the missing momentum was not corrected before.
     """
     source, pt = name.partition("met_")[2], f"{xy.entry.missing_momentum}_pt"
-    if source not in xy.entry.sources or direction not in ("up", "down"):
-        known = ", ".join(f"met_{each}" for each in xy.entry.sources) or "none, without `sources` of the entry"
-        raise NanoMLError(
-            f'there is no shift "{name}" {direction} of the missing momentum. There are {known}, up and down.'
-        )
-    if events.before(pt) is events:
-        raise NanoMLError(f"the shift {name} is one of a corrected missing momentum: call `corrected` in `prepare`.")
+    known = ", ".join(f"met_{each}" for each in xy.entry.sources) or "none, without `sources` of the entry"
+    check_shift(events, pt, "the missing momentum", (name, direction), source in xy.entry.sources, known)
     return _replaced(
         events, xy, lambda left: [each[f"{source}_{direction}"] for each in xy.factors(left.before(pt), False)]
     )

@@ -18,7 +18,7 @@ _PER_OBJECT = re.compile(r"\w+Bin")
 _KNOWN = (
     "eta abseta pt p et phi sceta abssceta r9 gain seedgain run charge ntrackerlayers mass msoftdrop jetpt jeteta jetphi jeta rho "
     "numtrueinteractions flavor discriminant cvl cvb dm decaymode genmatch met_pt met_phi npvs npvgood genpt eventid chhef nehef "
-    "chemef neemef muef chmultiplicity nemultiplicity multiplicity parameter "
+    "njet ptll val chemef neemef muef chmultiplicity nemultiplicity multiplicity parameter "
 )  # inputs, in small letters, that NanoAOD has, that follow from it, or that functions of NanoML give
 _OF_PAIR = re.compile(r"[a-z]+\d_(?:pt|(?:abs)?eta)|(?:pt|(?:abs)?eta)(?:_?\d|_[a-z]+)", re.IGNORECASE)
 """Inputs of pairs of leptons, as lep1_pt or pt_sublead."""
@@ -51,7 +51,7 @@ class Kind:
     fixed: Mapping[str, str] = field(default_factory=dict)  # patterns of inputs that are the same for all objects
     of: str = ""  # a pattern that file and name must have,
     unless: str = "(?!)"  # and one that they must not have
-    free: str = ""  # an input which looks as if it were fixed, but is given by each call
+    free: str = ""  # inputs which look as if they were fixed, but are given by each call
     low: Optional[bool] = None  # whether it is for pt from below 10 GeV on
 
     def corrections(self, file: CorrectionFile) -> dict[str, list[str]]:
@@ -113,6 +113,8 @@ KINDS = (
     Kind("fat_jet_id", "AK8.*", ("eta", "chHEF", "neHEF"), ("LeptonVeto",)),
     Kind("jet_pileup_id", "PUJetID_eff", ("workingpoint",)),
     Kind("met_xy", r"(?:pt|phi)_metphicorr_\w+|met_xy_corrections", ("met_pt", "met_phi")),
+    Kind("recoil", "Recoil_correction_(?:Quantile|Rescal).*", ("ptll", "var"), ("MapHist",), {"order": "NLO"}, free="var"),
+    Kind("recoil_uncertainty", "Recoil_correction_Uncertainty", ("ptll", "var"), fixed={"order": "NLO"}, free="var syst"),
     Kind("electron_id", "(?:UL-)?Electron-ID-SF", (*_EGM, "WorkingPoint")),
     Kind("electron_reco", "(?:UL-)?Electron-ID-SF", (*_EGM, "WorkingPoint"), free="WorkingPoint"),
     Kind("electron_trigger", "Electron-HLT-SF", (*_EGM, "Path")),
@@ -174,7 +176,7 @@ def _fixed(correction: Correction, fixed: Mapping[str, str], free: str = "", era
     chooser, _ = variations_of(correction, {})
     made = {}
     for name, axis in correction.axes.items():
-        if axis.type == "string" and name not in (chooser, free) and not _PER_OBJECT.fullmatch(name):
+        if axis.type == "string" and name not in (chooser, *free.split()) and not _PER_OBJECT.fullmatch(name):
             choices = list(map(str, axis.keys)) or ["nom"]
             usual = ("nom|nominal|central", "M", r"\w*[Mm]edium\w*", "wp80(?:iso)?|MVA80")
             chosen = [it for it in choices if len(it) > 3 and it in era]  # the year
@@ -198,18 +200,11 @@ def plain(
 
 def _legs(entry: str, path: str, data: Correction, era: str) -> Iterator[str]:
     """The entry of the efficiencies of triggers, with a leg to be chosen."""
-    texts = _fixed(data, {}, "Path", era)
-    inputs = ", ".join(f"{name}: {json.dumps(value)}" for name, value in texts.items())
-    paths = [str(key) for key in data.axes["Path"].keys]
-    yield from (
-        f"{entry}:",
-        f"  file: {quoted(path)}",
-        f"  data: {{name: {data.name}}}",
-        f"  simulation: {{name: {data.name.replace('Data', 'Mc')}}}",
-        f"  inputs: {{{inputs}}}",
-        f"  legs: {{single: {{Path: {json.dumps(paths[0])}}}}}  # or leading and trailing",
-        f"# Path may be {', '.join(paths)}",
-    )
+    inputs, paths = _fixed(data, {}, "Path", era), list(map(str, data.axes["Path"].keys))
+    names = f"data: {{name: {data.name}}}, simulation: {{name: {data.name.replace('Data', 'Mc')}}}"
+    more = f"inputs: {json.dumps(inputs)}, legs: {{single: {{Path: {json.dumps(paths[0])}}}}}"
+    yield f"{entry}: {{file: {quoted(path)}, {names}, {more}}}"
+    yield f"# legs may also be leading and trailing; Path may be {', '.join(paths)}"
 
 
 def _electrons(entry: str, path: str, file: CorrectionFile, name: str, era: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from MLTools.NanoML.corrections import Corrections, jets, missing_momentum
+from MLTools.NanoML.corrections.survey.propose import propose
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Events, Flat
@@ -140,20 +141,16 @@ def write_recoil(path: Path) -> None:
 
 
 def test_the_recoil_is_corrected_along_and_across_the_boson(tmp_path: Path) -> None:
-    write_recoil(tmp_path / "recoil.json")
-    (tmp_path / "era.yaml").write_text(
-        "\n".join(f"{key}: {{file: recoil.json, name: Recoil_correction_{name}, inputs: {{order: NLO}}}}"
-                  for key, name in (("recoil", "Rescaling"), ("error", "Uncertainty")))
-    )  # fmt: skip
-    era, plain = (
-        Corrections.read(tmp_path / "era.yaml"),
-        correctionlib.CorrectionSet.from_file(str(tmp_path / "recoil.json")),
-    )
+    path = tmp_path / "HLepRare" / "2030_X" / "recoil.json"
+    path.parent.mkdir(parents=True)
+    write_recoil(path)
+    (tmp_path / "era.yaml").write_text(propose(tmp_path, "2030", tmp_path).text)
+    era, plain = Corrections.read(tmp_path / "era.yaml"), correctionlib.CorrectionSet.from_file(str(path))
     random = np.random.default_rng(2)
     missing, boson, visible = ((random.uniform(5, 80, 50), random.uniform(-3.1, 3.1, 50)) for _ in range(3))
     jets = random.integers(0, 4, 50)
     found = missing_momentum.recoil(era.recoil, missing, boson, visible, jets)
-    up = missing_momentum.recoil_shifted(era.error, found, boson, visible, jets, "RespUp")
+    up = missing_momentum.recoil_shifted(era.recoil_uncertainty, found, boson, visible, jets, "RespUp")
 
     def parts(pt: float, phi: float) -> Any:
         return np.array([pt * np.cos(phi), pt * np.sin(phi)])
@@ -174,4 +171,4 @@ def test_the_recoil_is_corrected_along_and_across_the_boson(tmp_path: Path) -> N
         ) + across * plain["Recoil_correction_Uncertainty"].evaluate("NLO", count, pt, "Hperp", h @ across, "RespUp")
         assert np.allclose(parts(up[0][n], up[1][n]), -h - seen, rtol=1e-7)
     with pytest.raises(NanoMLError, match="Recoil_correction_Uncertainty has no RespU"):
-        missing_momentum.recoil_shifted(era.error, found, boson, visible, jets, "RespU")
+        missing_momentum.recoil_shifted(era.recoil_uncertainty, found, boson, visible, jets, "RespU")

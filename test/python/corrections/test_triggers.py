@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from MLTools.NanoML.corrections import Corrections, Factor
+from MLTools.NanoML.corrections.survey.propose import propose
 from MLTools.NanoML.corrections.triggers import Leptons, pair, weight
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.flat import Flat
@@ -138,6 +139,14 @@ def test_an_entry_has_the_legs_of_its_file(tmp_path: Path) -> None:
     again = weight(Corrections.read(tmp_path / "era.yaml").electron_legs.on(ragged).named("electron"))
     assert again.nominal.tolist() == weight(found).nominal.tolist()
     assert set(again.variations) == {"electron_up", "electron_down"}
+    (tmp_path / "2030_X").mkdir()
+    path.rename(tmp_path / "2030_X" / path.name)
+    (tmp_path / "era.yaml").write_text(propose(tmp_path, "2030", tmp_path).text)
+    assert Corrections.read(tmp_path / "era.yaml").electron_legs.described[:2] == (
+        "Electron-HLT-DataEff, Electron-HLT-McEff",
+        "single",
+    )
+    entry["file"] = f"2030_X/{path.name}"
     (tmp_path / "era.yaml").write_text(json.dumps({"electron_legs": {**entry, "legs": {"hard": {}}}}))
     with pytest.raises(ConfigError, match="single, leading or trailing"):
         Corrections.read(tmp_path / "era.yaml")

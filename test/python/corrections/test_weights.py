@@ -126,6 +126,22 @@ def test_top_quarks_above_500_gev_have_the_weight_of_500() -> None:
     assert found["up"].tolist() == (found.nominal**2).tolist()
 
 
+@pytest.mark.parametrize("file", ["nano_v5_mc_ttbar_1000", "nano_v15_mc_ttbar", "nano_v9_mc_ul17_dy"])
+def test_top_quarks_are_the_last_ones_of_their_kind(file: str, real_files: dict[str, Path]) -> None:
+    arrays = {}
+    with uproot.open(real_files[file]) as opened:
+        for name in ("pt", "pdgId", "statusFlags"):
+            arrays[name] = opened["Events"][f"GenPart_{name}"].array(entry_stop=100)
+    top, antitop = weights.last_tops(ak.zip(arrays))
+    for which, found in ((6, top), (-6, antitop)):
+        for event, particles in enumerate(zip(*(values.tolist() for values in arrays.values()))):
+            last = [pt for pt, kind, flags in zip(*particles) if kind == which and flags & 8192]
+            assert last == ([] if np.isnan(found[event]) else [found[event]])
+    weight = weights.top_pt(top, antitop).nominal
+    assert (weight[np.isnan(top)] == 1).all()
+    assert np.isnan(top).all() == ("dy" in file)
+
+
 @pytest.mark.parametrize("title", [PS, PS_NEW])
 def test_the_first_entry_of_the_shower_is_more_radiation(title: str) -> None:
     found = weights.parton_shower(ak.Array([[1.1, 1.2, 0.9, 0.8], [1.3, 1.4, 0.7, 0.6]]), title)
