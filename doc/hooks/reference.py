@@ -20,6 +20,7 @@ _MODULES = {
     "selection.tryout": "Trying a selection",
     "corrections": "Corrections",
     "corrections.weights": "Weights of events",
+    "corrections.triggers": "Triggers of several leptons",
     "corrections.jets": "Jets and missing momentum",
     "nanoaodtools": "A selection as a module of nanoAOD-tools",
     "score": "A model as a module of nanoAOD-tools",

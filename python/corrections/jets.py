@@ -376,6 +376,9 @@ def smearing(
 def is_in_veto_region(correction: VariedCorrection, eta: Numbers, phi: Numbers) -> Numbers:
     """Whether a jet is in a region that the JME group vetoes, as a mask of the shape of `eta`.
 
+    Events are left out if such a jet has more than 15 GeV, passes the tight identification, has an electromagnetic fraction below
+    0.9, and is not also a muon (muonIdx1 and muonIdx2 are -1).
+
     Parameters
     ----------
     correction

@@ -26,7 +26,7 @@ from MLTools.NanoML.schema.settings import setting
 
 __all__ = ["Leptons", "pair", "weight"]
 
-_QUANTITY = re.compile("abseta|eta|phi|pt|charge|pdgid", re.IGNORECASE)
+_QUANTITY = re.compile("(?<![a-z])(abs_?eta|eta|phi|pt|charge|pdg_?id)(?![a-z])")
 _LEG = {"pattern": "single|leading|trailing", "form": "single, leading or trailing"}
 _Floats = NDArray[np.float64]
 
@@ -153,8 +153,9 @@ def weight(*leptons: Leptons, is_mixed: bool = False) -> Factor:
 
     Each lepton fires no leg, the trailing one, that and the leading one, or these and a trigger of one lepton, independently of
     the others. The event fires if one lepton fires `single`, or if two of a kind fire `leading` and `trailing`. So triggers of one lepton
-    have 1 - prod(1 - e), and triggers of two have, for two leptons, L1 T2 + T1 L2 - L1 L2, as H to WW (TrigMaker of LatinoAnalysis).
-    With more leptons and both kinds of triggers it is the sum over all that may fire, as H to Z gamma (TriggerWeighter of nano2pico).
+    have 1 - prod(1 - e), and triggers of two have, for two leptons, L1 T2 + T1 L2 - L1 L2, the formula of H to WW (TrigMaker of
+    LatinoAnalysis). For more leptons, and both kinds of triggers, it is the sum over all that may fire, as for H to Z gamma
+    (TriggerWeighter of nano2pico). The weight is for events that fire any of these triggers.
 
     Parameters
     ----------
@@ -201,8 +202,8 @@ def pair(correction: VariedCorrection, leptons: ak.Array, **named: Numbers) -> F
     given: dict[str, Numbers] = {name: np.asarray(values)[has_two] for name, values in named.items()}
     seen: Counter[str] = Counter()
     for name in (each for each in correction.inputs if each not in named):
-        found = _QUANTITY.search(name)
-        quantity = found[0].lower() if found else name
+        found = _QUANTITY.search(re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower())
+        quantity = found[0].replace("_", "") if found else name
         column = needed(correction.correction, name, two, quantity.replace("abseta", "eta"))
         values = np.asarray(ak.Array(column)[:, seen[quantity]])
         given[name] = abs(values) if quantity == "abseta" else values

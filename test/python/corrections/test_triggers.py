@@ -154,9 +154,9 @@ def test_an_entry_has_the_legs_of_its_file(tmp_path: Path) -> None:
 
 def test_a_pair_has_one_scale_factor(tmp_path: Path) -> None:
     edges = (20.0, 50.0, 200.0)
-    rows = [invented.binning("lep2_pt", edges, values, "error") for values in ((1.0, 2.0), (3.0, 4.0))]
-    keys = {"nominal": invented.binning("lep1_pt", edges, rows, "error"), "up": 5.0, "down": 0.5}
-    inputs = {"syst": "string", "lep1_pt": "real", "lep2_pt": "real", "lep2_abseta": "real", "njet": "int"}
+    rows = [invented.binning("lepton2_pt", edges, values, "error") for values in ((1.0, 2.0), (3.0, 4.0))]
+    keys = {"nominal": invented.binning("lepton1_pt", edges, rows, "error"), "up": 5.0, "down": 0.5}
+    inputs = {"syst": "string", "lepton1_pt": "real", "lepton2_pt": "real", "subleadingAbsEta": "real", "njet": "int"}
     content = invented.correction("ee", inputs, invented.category("syst", keys))
     (tmp_path / "trigger.json").write_text(json.dumps({"schema_version": 2, "corrections": [content]}))
     (tmp_path / "era.yaml").write_text("trigger: {file: trigger.json, name: ee}")
@@ -165,5 +165,5 @@ def test_a_pair_has_one_scale_factor(tmp_path: Path) -> None:
     found = pair(correction, ak.zip({"pt": pt, "eta": -pt}), njet=np.arange(4))
     assert found.nominal.tolist() == [3, 1, 1, 4]
     assert found["up"].tolist() == [5, 1, 1, 5]
-    with pytest.raises(NanoMLError, match="needs lep2_abseta, but these objects have no eta"):
+    with pytest.raises(NanoMLError, match="needs subleadingAbsEta, but these objects have no eta"):
         pair(correction, ak.zip({"pt": pt}), njet=np.arange(4))
