@@ -387,7 +387,7 @@ def draw_experiments(style: Style, found: Experiments, conditions: str, stem: Pa
     shown = [it for it in others if it.kind != STATISTICAL][:_MOST_TESTED]
     text = ", ".join(filter(None, (conditions, f"{found.count} pseudo-experiments", f"$\\mu$ = {found.strength:g}")))
     figure = small(style, (12, max(6.0, 0.3 * len(shown) + 2.4)), text)
-    axes, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
+    axes, beside = figure.subplots(1, 2, width_ratios=[1.15, 1])
     errors = np.array([it or np.nan for it in found.errors])
     pulls = (np.array(found.fitted) - found.strength) / errors
     edges = np.linspace(-4, 4, 33)
@@ -402,16 +402,16 @@ def draw_experiments(style: Style, found: Experiments, conditions: str, stem: Pa
     axes.set_ylim(0, 1.7 * max(float(np.max([heights, also])), float(normal.max()), 1.0))
     axes.set_xlim(-4, 4)
     axes.legend(loc="upper right")
-    text = f"mean {np.mean(found.roots):+.2f}, width {np.std(found.roots):.2f}\ncoverage of the limit {found.covered / found.count:.1%}"
+    text = f"mean {np.mean(found.roots):+.2f}, width {np.std(found.roots):.2f}\nlimit coverage {found.covered / found.count:.1%}"
     axes.text(0.04, 0.96, text.replace("%", " %"), transform=axes.transAxes, va="top", fontsize=14)
     place = np.arange(len(shown), dtype=float)[::-1]
-    right.axvspan(-1, 1, color=ONE_SIGMA, alpha=0.45, lw=0)
-    right.axvline(0, color="black", lw=0.8, ls=":")
+    beside.axvspan(-1, 1, color=ONE_SIGMA, alpha=0.45, lw=0)
+    beside.axvline(0, color="black", lw=0.8, ls=":")
     means, widths = [it.mean for it in shown], [it.width for it in shown]
-    right.errorbar(means, place, xerr=widths, fmt="o", color="black", ms=5, lw=1.6)
-    right.set_yticks(place, [it.parameter for it in shown])
-    right.tick_params(axis="y", which="both", length=0)
-    right.set_ylim(-0.7, max(len(shown), 1) - 0.3)
-    right.set_xlim(-2.5, 2.5)
-    right.set_xlabel("Mean and width of the pulls")
+    beside.errorbar(means, place, xerr=widths, fmt="o", color="black", ms=5, lw=1.6)
+    beside.set_yticks(place, [it.parameter for it in shown])
+    beside.tick_params(axis="y", which="both", length=0)
+    beside.set_ylim(-0.7, max(len(shown), 1) - 0.3)
+    beside.set_xlim(-2.5, 2.5)
+    beside.set_xlabel("Mean and width of the pulls")
     save(figure, stem, plain(found))
