@@ -36,6 +36,9 @@ ROOT = Path(__file__).resolve().parent.parent
 STRICT = str(ROOT / "test" / "strict")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [STRICT, os.environ.get("PYTHONPATH")]))
 
+# a likelihood is compiled for nearly every fit, which takes longer than what then runs
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
+
 # how long an example takes depends on what else the machine does
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
