@@ -103,7 +103,7 @@ class Prepared:
         with RootFile(source) as file:
             scorer = Scorer(model, file, None, {"": None}, ".")
             arrays = file.read(scorer.reads)
-        found = scorer.score(arrays)
+        found = scorer.score(arrays, np.ones(len(arrays["run"]), np.bool_))
         made = {name: (branch, found[name]) for name, branch in scorer.made.items()}
         session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
         return cls(model, session, model.tensors(arrays), found[f"{model.name}_fold"], made)
@@ -111,7 +111,7 @@ class Prepared:
 
 def nanoml(source: Path, model: Path, output: Path, _: Prepared | None) -> int:
     """Score it, end to end."""
-    return score_file(ScoreJob(str(source), output, [model]))["entries"]
+    return score_file(ScoreJob(str(source), output, [model])).entries
 
 
 def all_networks(source: Path, model: Path, output: Path, ready: Prepared) -> int:

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "MLTools/NanoML/interface/Domain.h"
+
 namespace nanoml {
 
   /// One input tensor of a network, with its mask if it is a collection.
@@ -89,6 +91,7 @@ namespace nanoml {
     bool regression = false;
     std::optional<Parameter> parameter;
     std::optional<Inside> inside;
+    std::vector<KnownTensor> domain;  ///< of the networks' inputs; none in models of before they travelled with them
     std::string onnxHash;  ///< SHA-256 of the ONNX file, hexadecimal
 
     /// How many of the labels are classes, or targets of a regression.

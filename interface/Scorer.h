@@ -98,7 +98,16 @@ namespace nanoml {
     /// What the selection inside the model says of the event that was scored last.
     const Decision& decision() const { return decision_; }
 
+    /// How many of all that was scored, and passed, lies outside of the model's domain.
+    const OutsideCounts& outside() const { return outside_; }
+
   private:
+    /// Where a tensor of the domain is: among the inputs of the model or, with a selection inside, its outputs.
+    struct Known {
+      const KnownTensor* tensor;
+      std::size_t values, mask;  // no mask: kNone
+    };
+
     /// Where the columns of a tensor are among those of the model.
     struct Plan {
       const InputTensor* input;
@@ -120,6 +129,9 @@ namespace nanoml {
     void addOutput(const std::string& name, std::vector<std::int64_t> shape);
     void run(std::size_t batch);
     void decide();
+    void addSelection(const Inside& inside);
+    void findDomain();
+    void countOutside(std::size_t batch);
 
     const Model* model_;
     std::vector<float> parameters_;  // empty if the model has none
@@ -132,6 +144,8 @@ namespace nanoml {
     std::vector<float> folded_;      // scores by the network of the fold
     bool tooMany_ = false;
     Decision decision_;
+    std::vector<Known> known_;
+    OutsideCounts outside_;
   };
 
 }  // namespace nanoml

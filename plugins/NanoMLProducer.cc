@@ -15,6 +15,7 @@
 #include "FWCore/Framework/interface/Event.h"
 #include "FWCore/Framework/interface/MakerMacros.h"
 #include "FWCore/Framework/interface/stream/EDProducer.h"
+#include "FWCore/MessageLogger/interface/MessageLogger.h"
 #include "FWCore/ParameterSet/interface/ConfigurationDescriptions.h"
 #include "FWCore/ParameterSet/interface/FileInPath.h"
 #include "FWCore/ParameterSet/interface/ParameterSet.h"
@@ -23,6 +24,7 @@
 #include "FWCore/Utilities/interface/EDPutToken.h"
 #include "FWCore/Utilities/interface/Exception.h"
 #include "FWCore/Utilities/interface/InputTag.h"
+#include "MLTools/NanoML/interface/Domain.h"
 #include "MLTools/NanoML/interface/Error.h"
 #include "MLTools/NanoML/interface/Model.h"
 #include "MLTools/NanoML/interface/Scorer.h"
@@ -36,18 +38,29 @@
 #include "PhysicsTools/ONNXRuntime/interface/ONNXInterface.h"
 #endif
 
-class NanoMLProducer : public edm::stream::EDProducer<edm::GlobalCache<nanoml::Model>> {
-public:
-  NanoMLProducer(const edm::ParameterSet& config, const nanoml::Model* model);
+namespace nanoml {
+  /// What all streams share.
+  struct SharedModel {
+    SharedModel(const std::string& path, const ::Ort::SessionOptions* options)
+        : model(path, options), outside(model.metadata().name, model.metadata().domain) {}
+    const Model model;
+    const Outside outside;
+  };
+}  // namespace nanoml
 
-  static std::unique_ptr<nanoml::Model> initializeGlobalCache(const edm::ParameterSet& config);
-  static void globalEndJob(const nanoml::Model*) {}
+class NanoMLProducer : public edm::stream::EDProducer<edm::GlobalCache<nanoml::SharedModel>> {
+public:
+  NanoMLProducer(const edm::ParameterSet& config, const nanoml::SharedModel* shared);
+
+  static std::unique_ptr<nanoml::SharedModel> initializeGlobalCache(const edm::ParameterSet& config);
+  static void globalEndJob(const nanoml::SharedModel* shared);
   static void fillDescriptions(edm::ConfigurationDescriptions& descriptions);
 
 private:
   using TableToken = edm::EDGetTokenT<nanoaod::FlatTable>;
 
   void produce(edm::Event& event, const edm::EventSetup&) override;
+  void endStream() override { globalCache()->outside.add(scorer_.outside()); }
   std::vector<TableToken> tokensOf(const edm::ParameterSet& config, const char* parameter);
   std::vector<nanoml::Column>& columnsOf(const edm::Event& event);
   void checkEvent(const edm::Event& event) const;
@@ -98,14 +111,14 @@ namespace {
                                      : "`era` is " + era + ". Take the model of that era."));
   }
 
-  std::unique_ptr<nanoml::Model> load(const std::string& path) {
+  std::unique_ptr<nanoml::SharedModel> load(const std::string& path) {
 #ifdef NANOML_ONNX_SERVICE
     // one event is too little for a GPU; on the CPU all streams share a session
     const ::Ort::SessionOptions options =
         edm::Service<cms::Ort::ONNXInterface>()->sessionOptions(cms::Ort::Backend::cpu);
-    return std::make_unique<nanoml::Model>(path, &options);
+    return std::make_unique<nanoml::SharedModel>(path, &options);
 #else
-    return std::make_unique<nanoml::Model>(path);
+    return std::make_unique<nanoml::SharedModel>(path, nullptr);
 #endif
   }
 
@@ -131,15 +144,15 @@ namespace {
   }
 }  // namespace
 
-NanoMLProducer::NanoMLProducer(const edm::ParameterSet& config, const nanoml::Model* model)
-    : metadata_(model->metadata()),
+NanoMLProducer::NanoMLProducer(const edm::ParameterSet& config, const nanoml::SharedModel* shared)
+    : metadata_(shared->model.metadata()),
       tables_(tokensOf(config, "tables")),
       correctedTables_(tokensOf(config, "correctedTables")),
       triggerTags_(config.getParameter<Tags>("triggers")),
       mean_(config.getParameter<bool>("meanOfFolds")),
-      columns_(model->columns(), correctedOf(metadata_, config)),
-      bits_(model->columns(), triggerTags_.size()),
-      scorer_(scorerOf(*model, config)),
+      columns_(shared->model.columns(), correctedOf(metadata_, config)),
+      bits_(shared->model.columns(), triggerTags_.size()),
+      scorer_(scorerOf(shared->model, config)),
       output_(translated([&] { return nanoml::ScoreTables(metadata_, scorer_.parameters(), optionsOf(config)); })) {
   if (bits_.any()) {
     for (const edm::InputTag& tag : triggerTags_)
@@ -160,13 +173,20 @@ std::vector<NanoMLProducer::TableToken> NanoMLProducer::tokensOf(const edm::Para
   return tokens;
 }
 
-std::unique_ptr<nanoml::Model> NanoMLProducer::initializeGlobalCache(const edm::ParameterSet& config) {
+std::unique_ptr<nanoml::SharedModel> NanoMLProducer::initializeGlobalCache(const edm::ParameterSet& config) {
   return translated([&] {
-    auto model = load(config.getParameter<edm::FileInPath>("model").fullPath());
-    refuseSelection(model->metadata());
-    checkEra(model->metadata(), config.getParameter<std::string>("era"));
-    return model;
+    auto shared = load(config.getParameter<edm::FileInPath>("model").fullPath());
+    refuseSelection(shared->model.metadata());
+    checkEra(shared->model.metadata(), config.getParameter<std::string>("era"));
+    return shared;
   });
+}
+
+void NanoMLProducer::globalEndJob(const nanoml::SharedModel* shared) {
+  for (const std::string& warning : shared->outside.warnings())
+    edm::LogWarning("NanoML") << warning;
+  if (const std::string summary = shared->outside.summary(); !summary.empty())
+    edm::LogInfo("NanoML") << summary;
 }
 
 void NanoMLProducer::fillDescriptions(edm::ConfigurationDescriptions& descriptions) {

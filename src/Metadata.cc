@@ -265,6 +265,28 @@ namespace nanoml {
       return inside;
     }
 
+    InputRange parseRange(const Entry& entry) {
+      InputRange range;
+      range.name = entry.text("name");
+      range.low = parseNumber(entry, "`low`", entry.at("low"));
+      range.high = parseNumber(entry, "`high`", entry.at("high"));
+      for (const json& value : entry.list("missing"))
+        range.missing.push_back(parseNumber(entry, "one of `missing`", value));
+      range.mayBeMissing = entry.truth("may_be_missing");
+      range.outside = parseNumber(entry, "`outside`", entry.at("outside"));
+      range.limit = parseNumber(entry, "`limit`", entry.at("limit"));
+      return range;
+    }
+
+    KnownTensor parseKnown(const Entry& entry) {
+      KnownTensor known{entry.text("tensor"), entry.optionalText("mask"), 0, {}};
+      if (!known.mask.empty())
+        known.size = entry.count("size");
+      for (const Entry& input : entry.children("inputs"))
+        known.inputs.push_back(parseRange(input));
+      return known;
+    }
+
     void parseInputs(const Entry& root, Metadata& metadata) {
       std::set<std::string> tensors;
       std::size_t plain = 0;
@@ -303,6 +325,10 @@ namespace nanoml {
         metadata.parameter = parseParameter(root.child("parameter"), metadata.inputs);
       if (root.has("selection"))
         metadata.inside = parseInside(root.child("selection"));
+      if (root.has("domain")) {
+        for (const Entry& tensor : root.children("domain"))
+          metadata.domain.push_back(parseKnown(tensor));
+      }
       if (!metadata.inside && metadata.foldOutput.empty())
         root.fail("`outputs` has no tensor with the result of each fold");
       metadata.onnxHash = root.text("onnx_sha256");

@@ -31,6 +31,11 @@ namespace nanoml {
         outputs = session.run(inputNames, inputs, inputShapes, outputNames, batch);
     }
 
+    template <typename List>
+    std::int64_t sizeOf(const List& list) {
+      return static_cast<std::int64_t>(list.size());
+    }
+
     std::vector<float> parametersOf(const Model& model, std::vector<float> chosen) {
       const auto& parameter = model.metadata().parameter;
       if (!parameter && !chosen.empty())
@@ -70,26 +75,53 @@ namespace nanoml {
         plan.mask = addTensor(input.mask, 2);
       plans_.push_back(std::move(plan));
     }
-    const auto size = [](const auto& list) { return static_cast<std::int64_t>(list.size()); };
-    addOutput(metadata.output, {0, size(metadata.labels)});
-    if (!metadata.inside)
-      return;
+    addOutput(metadata.output, {0, sizeOf(metadata.labels)});
+    if (metadata.inside)
+      addSelection(*metadata.inside);
+    findDomain();
+  }
+
+  void Scorer::addSelection(const Inside& inside) {
     foldInput_ = addTensor("fold", 2);
     inputShapes_[foldInput_].back() = 1;
-    const Inside& inside = *metadata.inside;
     addOutput("passed", {0, 1});
     addOutput("failed", {0, 1});
-    addOutput("cuts", {0, size(inside.cuts)});
+    addOutput("cuts", {0, sizeOf(inside.cuts)});
     if (!inside.columns.empty())
-      addOutput("columns", {0, size(inside.columns)});
+      addOutput("columns", {0, sizeOf(inside.columns)});
     for (const MadeCollection& collection : inside.collections) {
       const auto room = static_cast<std::int64_t>(collection.size);
-      addOutput("made_" + collection.name, {0, room, size(collection.fields)});
+      addOutput("made_" + collection.name, {0, room, sizeOf(collection.fields)});
       addOutput("made_" + collection.name + "_mask", {0, room});
       decision_.widths_.push_back(collection.fields.size());
     }
     decision_.counts_.resize(inside.collections.size());
     decision_.values_.resize(inside.collections.size());
+    for (const KnownTensor& known : model_->metadata().domain) {
+      const auto room = static_cast<std::int64_t>(known.size);
+      addOutput(known.tensor, {0, room, sizeOf(known.inputs)});
+      if (known.mask.empty())
+        outputShapes_.back() = {0, sizeOf(known.inputs)};
+      else
+        addOutput(known.mask, {0, room});
+    }
+  }
+
+  void Scorer::findDomain() {
+    const Metadata& metadata = model_->metadata();
+    const std::vector<std::string>& names = metadata.inside ? outputNames_ : inputNames_;
+    const auto& shapes = metadata.inside ? outputShapes_ : inputShapes_;
+    for (const KnownTensor& known : metadata.domain) {
+      const std::size_t values = std::find(names.begin(), names.end(), known.tensor) - names.begin();
+      const std::size_t mask = std::find(names.begin(), names.end(), known.mask) - names.begin();
+      const std::size_t rank = known.mask.empty() ? 2 : 3;
+      if (values == names.size() || (mask == names.size()) != known.mask.empty() || shapes[values].size() != rank ||
+          shapes[values].back() != sizeOf(known.inputs))
+        throw Error(model_->path() + ": `domain` has a tensor " + known.tensor +
+                    " that the model does not have. Export it again.");
+      known_.push_back({&known, values, known.mask.empty() ? kNone : mask});
+      outside_.inputs.resize(outside_.inputs.size() + known.inputs.size());
+    }
   }
 
   void Scorer::addOutput(const std::string& name, std::vector<std::int64_t> shape) {
@@ -278,6 +310,29 @@ namespace nanoml {
     const std::vector<float>& scores = outputs_.front();
     if (!std::all_of(scores.begin(), scores.end(), [](float score) { return std::isfinite(score); }))
       throw Error(model_->path() + ": a score is NaN or infinite.");
+    countOutside(batch);
+  }
+
+  /// Counts the rows with an input outside of the domain; any of the objects will do.
+  void Scorer::countOutside(std::size_t batch) {
+    const auto& tensors = model_->metadata().inside ? outputs_ : inputs_;
+    outside_.rows += batch;
+    std::size_t number = 0;
+    for (const Known& known : known_) {
+      const float* values = tensors[known.values].data();
+      const float* mask = known.mask == kNone ? nullptr : tensors[known.mask].data();
+      const std::size_t width = known.tensor->inputs.size(), objects = tensors[known.values].size() / (batch * width);
+      for (std::size_t i = 0; i < width; ++i, ++number) {
+        const InputRange& range = known.tensor->inputs[i];
+        for (std::size_t row = 0; row < batch; ++row) {
+          std::size_t place = row * objects;
+          const std::size_t end = place + objects;
+          while (place < end && ((mask && mask[place] == 0) || range.contains(values[place * width + i])))
+            ++place;
+          outside_.inputs[number] += place < end;
+        }
+      }
+    }
   }
 
   /// Reads the outputs of the selection, which are the same for each parameter.

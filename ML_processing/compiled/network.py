@@ -127,7 +127,10 @@ def joined(
     )
     if result is not None:
         made.graph.node.append(helper.make_node("Identity", ["scores_0"], [mean]))
-    shapes = {mean: (None, len(description.output_columns)), **shapes_of(description.inside)}
+    for was, now in zip(networks.domain, description.domain, strict=True):
+        for name, read in ((was.tensor, now.tensor), (was.mask, now.mask)):
+            made.graph.node.extend([helper.make_node("Identity", [feeds[name]], [read])] if name and read else [])
+    shapes = {mean: (None, len(description.output_columns)), **shapes_of(description.inside, description.domain)}
     del made.graph.output[:]
     for name, (_, *axes) in shapes.items():
         made.graph.output.append(helper.make_tensor_value_info(name, KINDS["f"], ["n", *axes]))

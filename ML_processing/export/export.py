@@ -248,6 +248,7 @@ def _describe(training: Training, name: str, written: ModelFormat, ensemble: nn.
         {key: content[key] for key in _PROVENANCE if key in content},
         Reference({tensor: values.tolist() for tensor, values in events.items()}, outputs.tolist()),
         heads=training.heads,
+        domain=description.domain,
     )
 
 

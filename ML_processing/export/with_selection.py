@@ -24,6 +24,7 @@ from ML_processing.requests import Compilation, Source
 from MLTools.NanoML.atomic import file_hash, replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description, Input, Model, ObjectInput, Reference, twin_of, write_described
+from MLTools.NanoML.model.domain import Domain
 from MLTools.NanoML.model.inside import EXACT
 from MLTools.NanoML.model.made import MadeCollection, MadeNumber, SelectionInside
 from MLTools.NanoML.nanoaod.accounting import is_simulation
@@ -84,7 +85,7 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
         given = traced.inputs.event(description.parameter.column, np.dtype(np.float64)).numbers
     feeds = network_inputs(description, traced.graph, columns, objects, traced.passed, given)
     graph, used = traced.model(traced.outputs(), tuple(feeds.values()))
-    about = _describe(description, selection, samples, traced, used, wanted)
+    about = _describe(description, selection, samples, traced, used, wanted, _domain(description, objects))
     whole = joined(graph, onnx.load(model), description, about, {name: each.name for name, each in feeds.items()})
     _refuse_large(used, samples)
     room = ", ".join(f"{number} of {name}" for name, number in sizes.items()) or "numbers of events"
@@ -224,6 +225,15 @@ def _numbers(declared: Mapping[str, Column]) -> tuple[MadeNumber, ...]:
     return tuple(MadeNumber(name, np.dtype(each.dtype).name, each.title or name) for name, each in declared.items())
 
 
+def _domain(description: Description, objects: Mapping[str, Value]) -> Domain:
+    """The domain of the networks, whose inputs the model gives beside its scores."""
+    sizes = {it.tensor: min(it.max, max(objects[name].axis.size for name in it.branches)) for it in description.objects}
+    return tuple(
+        replace(it, tensor=f"read_{it.tensor}", mask=it.mask and f"read_{it.mask}", size=sizes.get(it.tensor, 0))
+        for it in description.domain
+    )
+
+
 def _describe(
     description: Description,
     selection: Selection,
@@ -231,6 +241,7 @@ def _describe(
     traced: TracedSelection,
     used: Sequence[Branches],
     wanted: Compilation,
+    domain: Domain,
 ) -> Description:
     info = samples[0].selection.dataset
     depends = {name: getattr(info, name) for name in _DEPENDS if name in traced.used_dataset}
@@ -284,4 +295,5 @@ def _describe(
         output_tensors=(mean, mean),
         inside=inside,
         reference=Reference({}, []),
+        domain=domain,
     )

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import zip_longest
@@ -15,11 +15,13 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ML_processing.events.columns import InputCollection, named_values
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import Shape
 from ML_processing.events.survey import ClassTotal, Survey, split_count
+from ML_processing.metrics.measured import quantile
 from ML_processing.models.discriminant import BoundDiscriminant, discriminants_of, notes_on, signal_of
 from ML_processing.models.hooks import Boosted
 from ML_processing.models.network import model_class
@@ -32,12 +34,15 @@ from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, ConvertedDataset
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Discriminant
+from MLTools.NanoML.model.domain import SHARES, Domain, InputRange, KnownTensor
 from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.schema.plain import content_of, plain, read
 from MLTools.NanoML.schema.roles import decisive
 
 _SCHEMA = 1
 _TAIL = 0.01  # of the values beyond the limit of the scaling are worth a word
+_FEW = 0.001  # of the events outside of the range of an input are nothing to warn of
+_LARGEST = 3e38  # float32 goes a little further
 _SAMPLE = 64  # real events kept with the networks, to check an export against
 
 
@@ -124,6 +129,7 @@ class TrainingDescription:
     sample: dict[str, list[Any]]  # a few real events, by the names of the tensors
     # inputs whose values may be missing, for each of which the networks read an indicator
     missing: tuple[str, ...] = ()
+    domain: Domain = ()  # the values of each input
     metrics: dict[str, Any] | None = None  # on events not trained on: auc and auc_error, and rmse by target
 
     @property
@@ -195,6 +201,7 @@ def describe(
     parameter = ParameterGrid.of(survey)
     discriminants = discriminants_of(config, survey)
     missing, found = _missing(table, survey, config)
+    filled = table if parameter is None else replace(table, features=parameter.filled(table))
     notes = [*survey.notes(), *found, *notes_on(discriminants, config, survey)]
     if len(table) < survey.counts.sum():
         notes.append(
@@ -224,7 +231,8 @@ def describe(
         datasets=about.datasets,
         notes=notes,
         missing=missing,
-        sample=_sample(table, parameter, config.seed),
+        domain=tuple(_domain(filled)),
+        sample=_sample(filled, config.seed),
     )
 
 
@@ -273,13 +281,66 @@ def _fingerprint(config: Train, data: list[object]) -> str:
     return hashlib.sha256(json.dumps([settings, data, code], sort_keys=True).encode()).hexdigest()
 
 
-def _sample(table: Table, parameter: ParameterGrid | None, seed: int) -> dict[str, list[Any]]:
+def _domain(table: Table) -> Iterator[KnownTensor]:
+    """The values of the inputs of each tensor."""
+    if table.names:
+        columns = zip(table.names, table.features.T, strict=True)
+        yield KnownTensor("features", None, 0, tuple(_range(table, *it, np.arange(len(table))) for it in columns))
+    for it in table.about.collections:
+        values, mask = table.objects[it.name]
+        columns = zip(it.shape.columns, values[mask].T, strict=True)
+        row = np.nonzero(mask)[0]
+        yield KnownTensor(it.name, f"{it.name}_mask", it.max, tuple(_range(table, *each, row) for each in columns))
+
+
+def _range(table: Table, name: str, values: NDArray[np.float32], row: NDArray[np.int64]) -> InputRange:
+    """The range of an input, of which each value is of a row.
+
+    It follows from numbers of events, as networks learn where there are some, and is that of all classes together. It reaches
+    to the smallest and largest value, but in no class further than twice as far from the median as the quantiles of `SHARES`.
+    """
+    counts, total = (np.bincount(table.labels, each, len(table.classes)) for each in (None, np.abs(table.weights)))
+    named, is_finite = table.about.named.get(name, ()), np.isfinite(values)
+    below, above = (-np.inf, np.inf) if named else sentinels(values[is_finite].astype(np.float64))
+    usual = is_finite & (values > below) & (values < above)
+    x, row, low, high, quantiles = values[usual].astype(np.float64), row[usual], 0.0, 0.0, np.empty(0)
+    label = table.labels[row]
+    if x.size:
+        of_class = [np.quantile(x[label == i], SHARES) for i in np.unique(label)]
+        middle = np.median(x)
+        quantiles = quantile(
+            x, np.abs(table.weights[row]) / np.maximum(total, np.finfo(np.float32).tiny)[label], SHARES
+        )
+        low = max(x.min(), min(2 * each[0] - each[2] for each in of_class))
+        high = min(x.max(), max(2 * each[-1] - each[2] for each in of_class))
+        # half precision rounds, and so do eras of NanoAOD
+        low -= max(0.01 * (middle - low), 0.001 * abs(low))
+        high += max(0.01 * (high - middle), 0.001 * abs(high))
+    outside = np.bincount(table.labels[np.unique(row[(x < low) | (x > high)])], minlength=len(counts))
+    found, of = outside[counts > 0], counts[counts > 0]
+    # another event lies below the smallest of n, or above the largest, with a probability of 2 / n
+    most = ((2 * found + 2 + 3 * np.sqrt(found + 2)) / of).max()
+    return InputRange(
+        name,
+        low=_rounded(max(low, -_LARGEST)),
+        high=_rounded(min(high, _LARGEST)),
+        missing=tuple(map(float, (*named, *np.unique(values[is_finite & ~usual])))),
+        may_be_missing=not is_finite.all(),
+        quantiles=tuple(_rounded(each) for each in quantiles if np.isfinite(each)),  # none without any weight
+        outside=_rounded((found / of).max()),
+        limit=_rounded(min(1.0, max(_FEW, most))),
+    )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _sample(table: Table, seed: int) -> dict[str, list[Any]]:
     """A few real events, of all classes in turn, by the names of the tensors that hold them.
 
     Events without a missing value come first; if there are too few, a missing value is given as 0.
     """
-    if parameter is not None:
-        table = replace(table, features=parameter.filled(table))
     shuffled = np.random.default_rng(seed).permutation(len(table))[: 100 * _SAMPLE * len(table.classes)]
     missing = ~np.isfinite(table.features[shuffled]).all(axis=1)
     for values, _ in table.objects.values():

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from data_processing.score.eventcolumns import EventColumns, Mark, Role
 from data_processing.skim.plan import copy_auxiliary, with_counters
 from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.contracts.hdf5 import region_column
 from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
+from MLTools.NanoML.model.domain import Outside
 from MLTools.NanoML.model.inside import decide
 from MLTools.NanoML.model.model import ScoreColumn
 from MLTools.NanoML.model.shifts import ShiftedScores, object_counts, shifted_inputs
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of, is_simulation
+from MLTools.NanoML.nanoaod.fileaccounting import SELECTED
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.rootio import versions
@@ -55,7 +58,7 @@ class ScoreJob:
 
 def load_models(paths: Sequence[Path], parameters: Mapping[str, Sequence[float]]) -> list[Model]:
     """Load the models that score the same files; an error if names clash, or a parameter is missing or of no model."""
-    models = [_loaded(path) for path in paths]
+    models = [loaded(path) for path in paths]
     for number, model in enumerate(models):
         twin = next((other for other in models[:number] if other.name == model.name), None)
         if twin is not None:
@@ -74,7 +77,7 @@ def load_models(paths: Sequence[Path], parameters: Mapping[str, Sequence[float]]
     return models
 
 
-def _loaded(path: Path) -> Model:
+def loaded(path: Path) -> Model:
     """A model, loaded once for all files that this process scores, unless its file was replaced."""
     try:
         about = path.stat()
@@ -94,14 +97,22 @@ def _values(model: Model, parameters: Mapping[str, Sequence[float]]) -> Sequence
     return (parameters.get(parameter.column) if parameter else None) or [None]
 
 
-def describe_again(job: ScoreJob) -> dict[str, int]:
+@dataclass(frozen=True)
+class Scored:
+    """How many events of a file were scored, and by model how many lie outside of its domain, if it says which."""
+
+    entries: int
+    outside: dict[str, Outside]
+
+
+def describe_again(job: ScoreJob) -> Scored:
     """Write the file of scores again with other weights, regions and class of the events: no model is evaluated."""
     with RootFile(str(job.output)) as before:
         return score_file(job, before)
 
 
-def score_file(job: ScoreJob, before: RootFile | None = None) -> dict[str, int]:
-    """Score one file; return how many events it has.
+def score_file(job: ScoreJob, before: RootFile | None = None) -> Scored:
+    """Score one file; return how many events it has, and how many of these the models do not know.
 
     The output has a tree `Events` with run, luminosityBlock, event and the scores, entry for entry with the
     input and in its format, so that it can be its friend; or all of the input with the scores. Each event is scored by the network of
@@ -142,10 +153,10 @@ def score_file(job: ScoreJob, before: RootFile | None = None) -> dict[str, int]:
                 for start, stop in file.ranges(reads, most) if file.entries else [(0, 0)]:
                     arrays = file.read(reads, start, stop)
                     rows = {name: arrays[name] for name in names}
-                    for each in scorers if before is None else ():
-                        rows.update(each.score(arrays))
-                    rows.update(before.read(scores, start, stop) if before is not None else {})
                     rows.update(described.rows(arrays, start, stop))
+                    for each in scorers if before is None else ():
+                        rows.update(each.score(arrays, _trained_in(each.model, rows, stop - start)))
+                    rows.update(before.read(scores, start, stop) if before is not None else {})
                     writer.events.extend(rows)
                     bar.advance(stop - start)
             odd += copy_auxiliary(file, writer, None) if job.copy else []
@@ -159,7 +170,15 @@ def score_file(job: ScoreJob, before: RootFile | None = None) -> dict[str, int]:
                 raise NanoMLError(
                     f"{job.source}: {writer.events.entries} of {file.entries} events were scored: nothing was written. Run it again."
                 )
-        return {"entries": file.entries}
+        known = [each for each in scorers if each.model.description.domain and before is None]
+        return Scored(file.entries, {each.model.name: each.outside for each in known})
+
+
+def _trained_in(model: Model, rows: Mapping[str, Any], length: int) -> NDArray[np.bool_]:
+    """Which events are of the regions that a model was trained in, as far as they are described: others are meant to lie outside."""
+    columns = [region_column(name) for name in model.description.regions]
+    flags = [rows[name] for name in columns if name in rows]
+    return np.any(flags, axis=0) if flags else np.ones(length, bool)
 
 
 def _scorer(model: Model, file: RootFile, record: Provenance | None, job: ScoreJob) -> Scorer | Decider:
@@ -229,11 +248,11 @@ class Decider:
 
     `values` has the values of the model's parameter (None without one) by what the names of their scores end with. It is an error
     if the file lacks a branch, or if the selection is that of data, and these are simulated events, or the other way round.
-    `reads` are the branches that must be read, `made` those that are made.
+    `reads` are the branches that must be read, `made` those that are made, and `outside` counts the events that pass.
     """
 
     def __init__(self, model: Model, file: RootFile, values: Mapping[str, Optional[float]]) -> None:
-        self.model, self._values, self._path = model, values, file.path
+        self.model, self._values, self._path, self.outside = model, values, file.path, Outside()
         inside = model.description.inside
         assert inside is not None
         self._inside = inside
@@ -282,8 +301,8 @@ class Decider:
                 found.append(Branch(member, dtype, "jagged", each.title, collection.name, ""))
         return found
 
-    def score(self, arrays: Arrays) -> dict[str, Any]:
-        """The branches made for a range of events, given all of `reads`."""
+    def score(self, arrays: Arrays, counted: NDArray[np.bool_]) -> dict[str, Any]:
+        """The branches made for a range of events, given all of `reads`, and which of them count in `outside`."""
         run, block, event = (np.asarray(ak.to_numpy(arrays[name])) for name in versions.IDENTIFIERS)
         fold = fold_of(run, block, event, self.model.folds)
         columns = {name: arrays[name] for name in self._branches}
@@ -291,6 +310,7 @@ class Decider:
         found: dict[str, Any] = {f"{name}_fold": fold.astype(np.int32)}
         for ending, value in self._values.items():
             decisions = decide(self.model, columns, fold, value)
+            self.outside.add(self.model.description.domain, decisions.outside[counted[decisions.passed]])
             scores = [each.name for each in self.model.score_columns(value, ending)[:-1]]
             found.update(zip(scores, decisions.scores.T))
         found[f"{name}_passed"], found[f"{name}_failed"] = decisions.passed, decisions.failed
@@ -325,13 +345,13 @@ class Scorer:
     At several values of the model's parameter there are scores NAME_CLASS_mass600 for each: `values` has them by these endings.
 
     It is an error if the file lacks what the model reads, or has it in another form, or has a branch of a score's name.
-    `reads` are the branches that must be read, `made` those that scoring makes.
+    `reads` are the branches that must be read, `made` those that scoring makes, and `outside` counts nominal events, or their objects.
     """
 
     def __init__(
         self, model: Model, file: RootFile, record: Provenance | None, values: Mapping[str, float | None], base: str
     ) -> None:
-        self.model = model
+        self.model, self.outside = model, Outside()
         selection = _selection_to_run(model, file, base)
         of_selection = selection.made.always if selection else {}
         self._branches = [name for name in model.reads if name not in of_selection]
@@ -340,14 +360,16 @@ class Scorer:
         shifted = shifted_inputs(model, self._branches, record.shifts if record else (), file.branches)
         self._scores = [ShiftedScores(model, value, shifted, ending) for ending, value in values.items()]
         of_bound = self._bound.branches if self._bound else ()
-        self.reads = [*versions.IDENTIFIERS, *self._branches, *self._scores[0].reads, *of_bound]
+        # others pass under shifts alone, and may lie outside nominally
+        self._nominal = [SELECTED] if record and record.shifts and SELECTED in file.branches else []
+        self.reads = [*versions.IDENTIFIERS, *self._branches, *self._scores[0].reads, *of_bound, *self._nominal]
         self.made = {each.name: _branch_of(each) for scores in self._scores for each in scores.columns}
         if selection is not None:
             name, title = f"{model.name}_selected", f"the event passes {selection.name}; else its scores are NaN"
             self.made[name] = _flat(name, "bool", title)
 
-    def score(self, arrays: Arrays) -> dict[str, Any]:
-        """The branches made for a range of events, given all of `reads`."""
+    def score(self, arrays: Arrays, counted: NDArray[np.bool_]) -> dict[str, Any]:
+        """The branches made for a range of events, given all of `reads`, and which of them count in `outside`."""
         run, block, event = (np.asarray(ak.to_numpy(arrays[name])) for name in versions.IDENTIFIERS)
         fold = fold_of(run, block, event, self.model.folds)
         columns: dict[str, Any] = {name: _plain(arrays[name]) for name in self._branches}
@@ -363,9 +385,12 @@ class Scorer:
             passed[selected.rows] = True
         found: dict[str, Any] = {f"{self.model.name}_fold": fold.astype(np.int32)}
         found[f"{self.model.name}_selected"] = passed  # only written if there is a selection
+        nominal = np.all([_plain(arrays[name]) for name in self._nominal], axis=0) & counted & passed
+        of_rows = nominal[passed] if counts is None else np.repeat(nominal[passed], counts[passed])
         for each in self._scores:
             for name, scores in each(columns, others, fold[passed]).items():
                 found[name] = _spread(scores, passed, counts)
+            self.outside.add(self.model.description.domain, each.outside[of_rows])
         return {name: found[name] for name in self.made}
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 
@@ -16,14 +17,16 @@ from data_processing.convert.stage import estimate_of, region_of
 from data_processing.datasets.datasets import find_files, output_names, root_files
 from data_processing.score import attach
 from data_processing.score.eventcolumns import Mark, NormaliseJob, Role, copies_of, normalise
-from data_processing.score.score import ScoreJob, describe_again, load_models, score_file
+from data_processing.score.score import ScoreJob, describe_again, load_models, loaded, score_file
 from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.config.analysis import Config, scored_values
 from MLTools.NanoML.config.data import FIT, Score
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
+from MLTools.NanoML.model.domain import Outside, domain_lines
 from MLTools.NanoML.parallel import RECORDS
+from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
@@ -54,14 +57,15 @@ def score_stage(analysis: Analysis) -> Optional[Stage]:
     job = ScoreJob("", Path(), tuple(models), values, score.copy, base=str(config.base))
     if score.files:
         tasks = score_tasks(find_files(score.files, config.base), layout.scores(), job, "", own)
-        return Stage("score", tasks, 0)
-    tasks = []
+        return Stage("score", tasks, 0, partial(domain_summary, {"": models}))
+    tasks, of_datasets = [], {}
     for name, paths in root_files(analysis).items():
         of_dataset = replace(job, roles=_roles(config, name), marks=_marks(config, name))
         if score.model is None:
             of_dataset = replace(of_dataset, models=(trained[config.training_of(name)],))
+        of_datasets[name] = of_dataset.models
         tasks += score_tasks(paths, layout.scores(name), of_dataset, f"{name}/", own)
-    return Stage("score", tasks, 0)
+    return Stage("score", tasks, 0, partial(domain_summary, of_datasets))
 
 
 def _check_eras(config: Config, models: Sequence[Model]) -> None:
@@ -143,6 +147,23 @@ def _marks(config: Config, name: str) -> list[Mark]:
         Mark(key, numbers.get(str(own), -1), f"{word}: {', '.join(f'{number} {it}' for it, number in numbers.items())}")
         for (key, word), (numbers, own) in named.items()
         if numbers
+    ]
+
+
+def domain_summary(models: Mapping[str, Sequence[Path]], done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say how many events lie outside of the models' domains, by dataset; `done` has the `Scored` as JSON, `models` those of each."""
+    found: dict[Path, dict[str, Outside]] = {}
+    for name, content in done.items():
+        dataset = name.rpartition("/")[0]
+        counts = {model: build(Outside, each) for model, each in content.get("outside", {}).items()}
+        for path in models[dataset] if counts else ():
+            if (about := loaded(path)).name in counts:
+                found.setdefault(path, {}).setdefault(dataset, Outside()).merge(counts[about.name])
+    return [
+        line
+        for path, each in found.items()
+        for about in [loaded(path).description]
+        for line in domain_lines(about.name, about.level, about.domain, each)
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
@@ -212,7 +213,8 @@ def score(
     scoring.load_models(paths, values)  # a bad model is one message, not one for each file
     sources = find_files(files, reading)
     job = scoring.ScoreJob("", Path(), paths, values, copy, compression, base=os.getcwd())
-    stage = Stage("score", stage_of.score_tasks(sources, output.resolve(), job), workers)
+    summary = partial(stage_of.domain_summary, {"": paths})
+    stage = Stage("score", stage_of.score_tasks(sources, output.resolve(), job), workers, summary)
     run_stage(stage, sources, output, force)
 
 

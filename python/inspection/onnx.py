@@ -16,10 +16,11 @@ from rich.text import Text
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import Inspection
 from MLTools.NanoML.model import Description, ObjectInput, metadata_text, open_session, twin_of
+from MLTools.NanoML.model.domain import SHARES, inputs_of
 from MLTools.NanoML.model.file import OnnxHeader, is_whole, read_header
 from MLTools.NanoML.model.verification import TOLERANCE, check_reference, check_tensors, reference_of
 from MLTools.NanoML.schema.plain import content_of, parsed, plain
-from MLTools.NanoML.terminal.page import Page, TableColumn, amount, count, file_size
+from MLTools.NanoML.terminal.page import Page, TableColumn, amount, count, file_size, share
 
 _SHOWN_APART = {"created", "git", "device", "versions", "metrics", "data", "datasets", "notes", "config", "folds"}
 """Parts of the provenance that are printed in their own way, or not again."""
@@ -178,6 +179,7 @@ class ModelInspection(OnnxInspection):
             "parameter": plain(model.parameter),
             "folds": {"k": model.folds, "hash": model.fold_rule},
             "target": plain(model.format),
+            "domain": plain(inputs_of(model.domain)),
             "training": model.training,
             "twin": plain(self.twin),
             "reference": plain(self.reference),
@@ -213,6 +215,15 @@ class ModelInspection(OnnxInspection):
         for collection, title in titles.items():
             read = [column for column in self.columns if column.collection == collection]
             page.table(title, columns, [(column.name, column.dtype, str(column)) for column in read])
+        names = ["from", "to", *(f"{100 * it:g} %" for it in SHARES), "outside"]
+        ranges = [
+            (it.name, *(f"{value:.4g}" for value in (it.low, it.high, *it.quantiles)), share(it.outside))
+            for it in inputs_of(model.domain)
+            if it.quantiles
+        ]
+        page.table(
+            "What the networks were trained on", ["input", *(TableColumn(name, "number") for name in names)], ranges
+        )
         self._show_tensors(page)
         _show_training(page, model.training)
 

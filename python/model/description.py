@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model.discriminant import Discriminant
+from MLTools.NanoML.model.domain import Domain, KnownTensor
 from MLTools.NanoML.model.file import KEY
 from MLTools.NanoML.model.made import SelectionInside
 from MLTools.NanoML.schema.plain import DAMAGE, build, parsed
@@ -211,6 +212,8 @@ class Description:
         The selection in front of the networks; None if it has none.
     heads
         Further heads, whose columns come last.
+    domain
+        The values of the inputs of the networks in the training; with a selection inside, their tensors are outputs.
     """
 
     name: str
@@ -230,6 +233,7 @@ class Description:
     reference: Reference
     inside: Optional[SelectionInside] = None
     heads: tuple[Head, ...] = ()
+    domain: Domain = ()
 
     @classmethod
     def of_text(cls, text: str, path: str) -> Description:
@@ -281,12 +285,19 @@ class Description:
             "folds": {"k": self.folds, "hash": self.fold_rule},
             "training": self.training,
             "reference": asdict(self.reference),
+            "domain": [asdict(each) for each in self.domain],
         }
 
     @property
     def inputs(self) -> tuple[Input, ...]:
         """All tensors with columns."""
         return (*((self.features,) if self.features else ()), *self.objects)
+
+    @property
+    def regions(self) -> list[str]:
+        """The regions whose events the networks were trained on; none for all events."""
+        config = self.training.get("config")
+        return list(config.get("regions") or ()) if isinstance(config, Mapping) else []
 
     @property
     def output_columns(self) -> list[str]:
@@ -355,6 +366,7 @@ def _read(metadata: Mapping[str, Any]) -> Description:
         Reference(dict(reference.get("inputs", {})), list(reference.get("outputs", []))),
         build(SelectionInside, metadata["selection"]) if "selection" in metadata else None,
         tuple(build(Head, each) for each in mean.get("heads", ())),
+        tuple(build(KnownTensor, each) for each in metadata.get("domain", ())),
     )
     if len(set(made.output_columns)) < len(made.output_columns):
         raise ValueError(f"outputs {', '.join(made.output_columns)}")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model.domain import Domain, outside_of
 from MLTools.NanoML.model.made import SelectionInside
 from MLTools.NanoML.model.model import Model
 from MLTools.NanoML.model.padding import Jagged
@@ -27,8 +28,8 @@ NO_RESULT, TOO_MANY = 1, 2
 _ROWS = 512
 
 
-def shapes_of(inside: SelectionInside) -> dict[str, tuple[Optional[int], ...]]:
-    """The outputs of a selection inside a model, and their shapes."""
+def shapes_of(inside: SelectionInside, domain: Domain) -> dict[str, tuple[Optional[int], ...]]:
+    """The outputs of a selection inside a model, also those that its networks read, and their shapes."""
     found: dict[str, tuple[Optional[int], ...]] = {"passed": (None, 1), "cuts": (None, len(inside.cuts))}
     if inside.columns:
         found["columns"] = (None, len(inside.columns))
@@ -37,6 +38,10 @@ def shapes_of(inside: SelectionInside) -> dict[str, tuple[Optional[int], ...]]:
             (None, each.size, len(each.fields)),
             (None, each.size),
         )
+    for tensor in domain:
+        objects = (tensor.size,) if tensor.mask else ()
+        found[tensor.tensor] = (None, *objects, len(tensor.inputs))
+        found.update({tensor.mask: (None, *objects)} if tensor.mask else {})
     return {**found, "failed": (None, 1)}
 
 
@@ -59,6 +64,8 @@ class Decisions:
         which is empty for those that do not pass.
     scores
         By the model's outputs, float32, shape (events, outputs); NaN for events that do not pass.
+    outside
+        Which inputs of the networks lie outside of the model's domain, bool, shape (events that pass, inputs).
     """
 
     passed: NDArray[np.bool_]
@@ -67,6 +74,7 @@ class Decisions:
     columns: dict[str, Array]
     collections: dict[str, Any]
     scores: NDArray[np.float32]
+    outside: NDArray[np.bool_]
 
 
 def decide(
@@ -132,6 +140,7 @@ def decide(
         },
         dict(_collections(inside, found, known)),
         np.where(passed[:, None], scores, np.float32(np.nan)),
+        outside_of(model.description.domain, found)[passed],
     )
 
 

@@ -272,7 +272,10 @@ class Model:
                 f"{self.path}: has the selection {self.description.inside.name} inside, and is run by `nanoml score`, in cmsRun, or in "
                 "Python by `decide` of MLTools.NanoML.model.inside. Here, take the model without it, which lies beside this one."
             )
-        feeds = self.tensors(columns, parameter)
+        return self.scores_of(self.tensors(columns, parameter), fold)
+
+    def scores_of(self, feeds: Tensors, fold: Optional[NDArray[np.int64]] = None) -> NDArray[np.float32]:
+        """As `scores`, of the `tensors` of events."""
         found = self.run(feeds, fold)
         if not np.isfinite(found).all():
             bad = ~np.isfinite(found).all(axis=1)

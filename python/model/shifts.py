@@ -10,6 +10,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.model.domain import outside_of
 from MLTools.NanoML.model.model import Model, ScoreColumn
 from MLTools.NanoML.model.padding import Jagged, N
 from MLTools.NanoML.nanoaod.fileaccounting import under_shift
@@ -53,6 +54,8 @@ class ShiftedScores:
         The columns that it reads beside the inputs of the model.
     columns
         The columns that it makes: the scores, the folds, and the scores under each shift.
+    outside
+        Of what was scored last, which nominal inputs lie outside of the model's domain, bool, shape (rows, inputs).
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class ShiftedScores:
         ending: str = "",
     ) -> None:
         self._model, self._parameter, self._inputs = model, parameter, inputs or {}
+        self.outside: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
         self.reads = [other for each in self._inputs.values() for other in each.values()]
         *scores, fold = model.score_columns(parameter, ending)
         self._names = [each.name for each in scores]
@@ -85,17 +89,15 @@ class ShiftedScores:
         fold
             The fold of each event, shape (events,).
         """
-        nominal = self._scores(columns, fold)
+        feeds = self._model.tensors(columns, self._parameter)
+        self.outside = outside_of(self._model.description.domain, feeds)
+        nominal = self._model.scores_of(feeds, self._of_each(columns, fold)).T
         found = dict(zip(self._names, nominal))
         for shift, inputs in self._inputs.items():
             shifted = {name: others[other] for name, other in inputs.items()}
             scores = self._scores_again(nominal, columns, shifted, fold)
             found.update((f"{name}_{shift}", values) for name, values in zip(self._names, scores))
         return found
-
-    def _scores(self, columns: Arrays, fold: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The scores of events, or of their objects: shape (outputs, events or objects)."""
-        return self._model.scores(columns, self._of_each(columns, fold), self._parameter).T
 
     def _scores_again(
         self, nominal: NDArray[np.float32], columns: Arrays, shifted: Arrays, fold: NDArray[np.int64]
@@ -109,7 +111,9 @@ class ShiftedScores:
         pick = Picker(np.flatnonzero(changed))
         some = {name: pick(shifted.get(name, values)) for name, values in columns.items()}
         scores = nominal.copy()
-        scores[:, self._of_each(columns, changed)] = self._scores(some, fold[changed])
+        scores[:, self._of_each(columns, changed)] = self._model.scores(
+            some, self._of_each(some, fold[changed]), self._parameter
+        ).T
         return scores
 
     def _of_each(self, columns: Arrays, values: NDArray[N]) -> NDArray[N]:

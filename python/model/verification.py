@@ -115,7 +115,7 @@ def check_tensors(session: Any, description: Description) -> None:
     (mean, each), size = description.output_tensors, len(description.output_columns)
     outputs: dict[str, tuple[Optional[int], ...]] = {mean: (None, size), each: (None, description.folds, size)}
     if description.inside is not None:
-        inputs[FOLD], outputs = (None, 1), {mean: (None, size), **shapes_of(description.inside)}
+        inputs[FOLD], outputs = (None, 1), {mean: (None, size), **shapes_of(description.inside, description.domain)}
     for what, wanted, found in (("inputs", inputs, session.get_inputs()), ("outputs", outputs, session.get_outputs())):
         names = [tensor.name for tensor in found]
         if list(wanted) != names:

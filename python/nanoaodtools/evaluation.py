@@ -316,3 +316,5 @@ class Evaluation:
             flags = np.frombuffer(window.reached, np.bool_).reshape(window.stop - window.start, -1)
             reached = flags[window.entries - window.start]
             self._counts += counts_of(window.selected, self._reached_under, reached)
+            if isinstance(self.selection, Scoring):
+                self.selection.count(reached[:, 0])

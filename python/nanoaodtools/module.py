@@ -71,8 +71,12 @@ class PostprocModule:
         nanoAOD-tools calls no module for them. Without a record their entries would seem to be missing, and haddnano.py,
         which needs the same trees in all files, would fail.
         """
+        from MLTools.NanoML.nanoaodtools.scoring import Scoring
         from MLTools.NanoML.nanoaodtools.source import Request
 
+        if isinstance(self.selection, Scoring):
+            for line in self.selection.told():
+                say(line)
         request = Request.of(self)
         if request is None:
             return

@@ -9,9 +9,11 @@ from typing import Any, Optional
 
 import awkward as ak
 import numpy as np
+from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
+from MLTools.NanoML.model.domain import Outside, domain_lines
 from MLTools.NanoML.model.shifts import ShiftedScores, object_counts, shifted_inputs
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.rootio import versions
@@ -37,7 +39,7 @@ class Scoring(Selection):
     """
 
     def __init__(self, model: str | os.PathLike[str], parameter: Optional[float] = None) -> None:
-        self.model, self.parameter = Model(model), parameter
+        self.model, self.parameter, self.outside = Model(model), parameter, Outside()
         self.model.check_parameter(parameter)
         if self.model.description.inside is not None:
             raise NanoMLError(
@@ -67,6 +69,15 @@ class Scoring(Selection):
             ShiftedScores(self.model, self.parameter, shifted_inputs(self.model, self.model.reads, shifts, known))
         )
         return found
+
+    def count(self, reached: NDArray[np.bool_]) -> None:
+        """Count which of the events that were scored last lie outside of the model's domain: those that are asked for."""
+        self.outside.add(self.model.description.domain, self._scores.outside[np.repeat(reached, self._rows)])
+
+    def told(self) -> list[str]:
+        """Say how many of the events that were counted lie outside, and forget them."""
+        about, found, self.outside = self.model.description, self.outside, Outside()
+        return [*domain_lines(about.name, about.level, about.domain, {"": found})]
 
     @property
     def name(self) -> str:
@@ -100,4 +111,5 @@ class Scoring(Selection):
             counts = object_counts(columns)
             lists = {name: ak.unflatten(np.ascontiguousarray(values), counts) for name, values in found.items()}
             found = {collection: {name[len(collection) + 1 :]: values for name, values in lists.items()}}
+        self._rows = np.ones(len(fold), np.int64) if collection is None else counts
         return events, {**found, f"{self.model.name}_fold": fold}

@@ -210,9 +210,8 @@ def run(planned: Sequence[Planned], workdir: Path, base: Optional[Path] = None) 
         failures = _run_pool(stage, todo, done, workers) if workers > 1 else _run_here(stage, todo, done)
         if failures:
             raise FailedTasksError(stage.tasks, failures)
-        # may write a file, even if there was nothing to do
-        lines = stage.summary(_Summaries(stage.tasks, records))
-        for line in lines if todo else ():
+        # may write a file, even if there was nothing to do; what batch jobs have done is summed up by the first run after them
+        for line in stage.summary(_Summaries(stage.tasks, records)):
             say(f"  {line}")
         fingerprints.write(done.found)
 

@@ -41,11 +41,13 @@ struct Event {
 };
 
 /// Events for a model, from a file that Python wrote: {"model": path, "parameters": [..], "events": [..]}. Each event
-/// has its "columns" and "scores", and may have its "number" and "decision".
+/// has its "columns" and "scores", and may have its "number" and "decision". In "outside" there may be in how many of
+/// them each input lies outside of the model's domain.
 struct Events {
   std::string model;
   std::vector<float> parameters;
   std::vector<Event> events;
+  std::vector<std::uint64_t> outside;
 };
 
 namespace events {
@@ -102,7 +104,7 @@ namespace events {
 inline Events readEvents(const std::string& path) {
   std::ifstream file(path);
   const auto content = nlohmann::json::parse(file);
-  Events found{content.at("model"), events::numbers<float>(content.at("parameters")), {}};
+  Events found{content.at("model"), events::numbers<float>(content.at("parameters")), {}, content.at("outside")};
   for (const auto& event : content.at("events")) {
     Event& last = found.events.emplace_back();
     last.scores = events::numbers<float>(event.at("scores"));

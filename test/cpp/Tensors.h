@@ -81,6 +81,13 @@ inline Tensors tensorsOf(const nanoml::Model& model, const std::vector<nanoml::C
     give("made_" + collection.name, {1, room, size(collection.fields)});
     give("made_" + collection.name + "_mask", {1, room});
   }
+  for (const nanoml::KnownTensor& known : model.metadata().domain) {
+    const auto room = static_cast<std::int64_t>(known.size);
+    give(known.tensor, known.mask.empty() ? std::vector{std::int64_t{1}, size(known.inputs)}
+                                          : std::vector{std::int64_t{1}, room, size(known.inputs)});
+    if (!known.mask.empty())
+      give(known.mask, {1, room});
+  }
   return tensors;
 }
 

@@ -87,7 +87,7 @@ namespace {
         json changed = content;
         changed.erase(key);
         const bool optional = key == "parameter" || key == "collection" || key == "training" || key == "reference" ||
-                              key == "target";
+                              key == "target" || key == "domain";
         CHECK(refused(onnx_, changed.dump()) != optional);
       }
     }

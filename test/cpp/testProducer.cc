@@ -73,14 +73,26 @@ namespace {
   class Job {
   public:
     explicit Job(const edm::ParameterSet& config)
-        : model(NanoMLProducer::initializeGlobalCache(config)), producer_(config, model.get()) {}
-    void run(edm::Event& event) { static_cast<Base&>(producer_).produce(event, {}); }
-
-    const std::unique_ptr<nanoml::Model> model;
+        : shared_(NanoMLProducer::initializeGlobalCache(config)), model(&shared_->model) {
+      for (std::unique_ptr<NanoMLProducer>& stream : streams_) {
+        stream = std::make_unique<NanoMLProducer>(config, shared_.get());
+        stream->shared = shared_.get();
+      }
+    }
+    void run(edm::Event& event) { static_cast<Base&>(*streams_[event.id().event() % 2]).produce(event, {}); }
+    void end() {
+      for (std::unique_ptr<NanoMLProducer>& stream : streams_)
+        static_cast<Base&>(*stream).endStream();
+      NanoMLProducer::globalEndJob(shared_.get());
+    }
 
   private:
-    using Base = edm::stream::EDProducer<edm::GlobalCache<nanoml::Model>>;
-    NanoMLProducer producer_;
+    using Base = edm::stream::EDProducer<edm::GlobalCache<nanoml::SharedModel>>;
+    std::unique_ptr<nanoml::SharedModel> shared_;
+    std::unique_ptr<NanoMLProducer> streams_[2];
+
+  public:
+    const nanoml::Model* const model;
   };
 
   void refused(const edm::ParameterSet& config, const std::vector<std::string>& words, const Event* given = nullptr) {
@@ -172,6 +184,7 @@ namespace {
       CHECK(passes == one.decision->passed);
       kept += passes;
     }
+    job.end();
     return kept;
   }
 
@@ -222,5 +235,9 @@ int main(int argc, char** argv) {
   testOptions(given);
   testTooMany(given);
   std::cout << kept << std::endl;
+  for (const auto* said : {&edm::LogWarning::said(), &edm::LogInfo::said()}) {
+    for (const std::string& line : *said)
+      std::cout << line << std::endl;
+  }
   return 0;
 }

@@ -40,6 +40,7 @@ namespace {
         }
       }
     }
+    CHECK(given.outside.empty() || scorer.outside().inputs == given.outside);
     return largest;
   }
 

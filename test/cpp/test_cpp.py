@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from data_processing.convert.expressions import EventWeights
 from data_processing.convert.writing import RowReader
 from MLTools.NanoML.contracts.hdf5 import EVENTS
 from MLTools.NanoML.model import Discriminant
+from MLTools.NanoML.model.domain import InputRange, KnownTensor, outside_of
 from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.rootio.branches import Branch
 from services.cplusplus import run, write_events
@@ -133,6 +134,17 @@ def scored(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> NDArray[np
 NETWORKS = ["mlp", "deepsets", "particlenet", "transformer", "bdt", "tabular"]
 
 
+def domain_of(order: Mapping[str, str | None]) -> list[KnownTensor]:
+    """Ranges within which some numbers lie; some columns may be missing."""
+
+    def ranges(names: Iterable[str]) -> tuple[InputRange, ...]:
+        kinds = [((), False), ((3.0, 255.0), False), ((), True)]
+        return tuple(InputRange(name, 0.5, 120.0, *kinds[i % 3], (), 0.0, 0.1) for i, name in enumerate(names))
+
+    objects = [KnownTensor(name, f"{name}_mask", MAX[name], ranges(COLLECTIONS[name])) for name in order]
+    return [KnownTensor("features", None, 0, ranges(FEATURES)), *objects]
+
+
 def network_model(directory: Path, model: str, made: Made, order: Mapping[str, str | None]) -> Path:
     """Two untrained networks of all columns as a model file, with two discriminants; those of an mlp have several heads."""
     torch = pytest.importorskip("torch")
@@ -221,6 +233,7 @@ def network_model(directory: Path, model: str, made: Made, order: Mapping[str, s
         "outputs": [{"tensor": outputs[0], **columns}, {"tensor": outputs[1], **columns, "folds": 2}],
         "parameter": None,
         "folds": {"k": 2, "hash": RULE},
+        "domain": [asdict(each) for each in domain_of(order)],
         "onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     path.with_suffix(".json").write_text(json.dumps(metadata))
@@ -245,7 +258,9 @@ def events_of(directory: Path, model: str, made: Made, order: Mapping[str, str |
     path = network_model(directory, model, made, order)
     scores = scored(path, made.tensors(order))
     columns = [made.columns(event) for event in range(len(scores))]
-    return write_events(directory / "events.json", path, columns, [*scores])
+    outside = outside_of(tuple(domain_of(order)), made.tensors(order))
+    assert 0 < outside.sum() < outside.size
+    return write_events(directory / "events.json", path, columns, [*scores], outside=outside)
 
 
 def test_it_is_built_without_warnings_and_passes_its_own_tests(programs: Path, run_into: Path) -> None:

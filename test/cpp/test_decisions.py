@@ -55,6 +55,7 @@ def write_decided(directory: Path, model: Model, arrays: Mapping[str, Any], fold
         [*found.scores],
         numbers=[] if fold is None else [tuple(int(arrays[name][event]) for name in NUMBERS) for event in events],  # type: ignore[misc]
         decisions=[decision_of(model, found, event) for event in events],
+        outside=found.outside,
     )
 
 
@@ -173,4 +174,12 @@ def test_the_plugins_write_what_python_decides(tmp_path: Path, programs: Path) -
     arrays["HLT_Some"] = np.random.default_rng(3).random(100) < 0.7
     fold = fold_of(*(arrays[name] for name in NUMBERS), model.folds)
     events = write_decided(tmp_path, model, arrays, fold)
-    assert 20 < int(run(str(programs / "testProducer"), str(events))) < 80
+    kept, *said = run(str(programs / "testProducer"), str(events)).splitlines()
+    assert 20 < int(kept) < 80
+    outside = int(decide(model, arrays, fold).outside[:, 0].sum())
+    share = f"{100 * outside / int(kept):.2g} %"
+    assert said[0] == (
+        f"NanoML: score: HT is outside of the range 10 to 100, on which the networks were trained, in {share} of {kept}; in the "
+        "training, in 0 %."
+    )
+    assert said[-1].startswith(f"NanoML: score: inputs outside of the training's range: HT {share}, n 1e+02 %")

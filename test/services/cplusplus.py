@@ -29,8 +29,9 @@ def write_events(
     parameters: Sequence[float] = (),
     numbers: Sequence[tuple[int, int, int]] = (),
     decisions: Sequence[Mapping[str, Any]] = (),
+    outside: NDArray[np.bool_] | None = None,
 ) -> Path:
-    """The file that the C++ tests read; `numbers` and `decisions` may be left out."""
+    """The file that the C++ tests read; `numbers`, `decisions` and which inputs lie `outside` may be left out."""
     events: list[dict[str, Any]] = [
         {
             "columns": {
@@ -45,7 +46,9 @@ def write_events(
         event["number"] = number
     for event, decision in zip(events, decisions):
         event["decision"] = decision
-    path.write_text(json.dumps({"model": str(model), "parameters": [*parameters], "events": events}))
+    counts = [] if outside is None else outside.sum(axis=0).tolist()
+    content = {"model": str(model), "parameters": [*parameters], "events": events, "outside": counts}
+    path.write_text(json.dumps(content))
     return path
 
 

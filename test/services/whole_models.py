@@ -14,6 +14,7 @@ from ML_processing.export.releases import target
 from ML_processing.export.with_selection import Compilation, Source, export_with_selection
 from ML_processing.models.network import make_network
 from MLTools.NanoML.model import Model
+from MLTools.NanoML.model.domain import InputRange, KnownTensor
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo
 from services.trainings import training_of
@@ -61,7 +62,21 @@ def model_of(path: Path, shape: Shape, **changes: Any) -> Path:
         objects = {it.name: (sample[it.name], sample[f"{it.name}_mask"] > 0) for it in shape.collections}
         network.fit(sample.get("features", np.zeros((64, 0), "f4")), objects, None)
         networks.append(network)
-    about = {"versions": {"torch": torch.__version__}, "metrics": {"auc": 0.9}, "selection": TRILEPTON, **changes}
+    known = [("features", None, 0, shape.features)] if shape.features else []
+    known += [(it.name, f"{it.name}_mask", it.max, it.columns) for it in shape.collections]
+    domain = tuple(
+        KnownTensor(
+            tensor, mask, most, tuple(InputRange(name, 10.0, 100.0, (), False, (), 0.0, 0.01) for name in names)
+        )
+        for tensor, mask, most, names in known
+    )
+    about = {
+        "domain": domain,
+        "versions": {"torch": torch.__version__},
+        "metrics": {"auc": 0.9},
+        "selection": TRILEPTON,
+        **changes,
+    }
     training = training_of(networks, shape, sample, [], **about)
     export_networks(training, path, "score", target("CMSSW_14_0_X"))
     return path

@@ -16,6 +16,7 @@ from ML_processing.export import with_selection
 from ML_processing.export.with_selection import Compilation, Source, export_with_selection
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model, write_described
+from MLTools.NanoML.model.domain import outside_of
 from MLTools.NanoML.model.inside import TOO_MANY, decide
 from MLTools.NanoML.model.verification import verify_model
 from MLTools.NanoML.nanoaod.folds import fold_of
@@ -126,6 +127,10 @@ def test_collections_of_the_selection_feed_the_network_and_come_out(tmp_path: Pa
     good = arrays["Muon_pt"][(arrays["Muon_pt"] > 15) & (abs(arrays["Muon_eta"]) < 2)]
     expected = ak.where(found.passed, good, good[:, :0])
     assert ak.to_list(found.collections["Good_pt"][~crowded]) == ak.to_list(expected[~crowded])
+    columns = {**found.columns, **found.collections}
+    feeds = Model(model).tensors({name: columns[name][found.passed] for name in Model(model).reads})
+    assert found.outside.tolist() == outside_of(Model(model).description.domain, feeds).tolist()
+    assert found.outside.any(axis=0).tolist() == [True, True, True]
     shut = decide(together, {**arrays, "HLT_Some": np.zeros(100, bool)})
     assert not shut.passed.any()
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from ML_processing.training.description import TrainingDescription
+from ML_processing.training.data import TrainingFiles
+from ML_processing.training.description import TrainingDescription, describe
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model.domain import inputs_of, outside_of
 from MLTools.NanoML.schema.plain import build
 
 
@@ -62,3 +68,44 @@ def test_a_history_that_is_damaged(whole: Path, tmp_path: Path) -> None:
     (copy / "history_1.json").write_text('[{"epoch": 1}]')
     with pytest.raises(NanoMLError, match=r"history_1.json: is damaged. Remove .* and run `nanoml train` again"):
         Training.load(copy)
+
+
+def test_the_values_of_the_inputs(toy: Callable[..., Path], quick: Train) -> None:
+    random, other = np.random.default_rng(5), np.arange(3000) % 2
+    x = np.where(other, random.uniform(20, 40, 3000), random.uniform(0, 30, 3000))
+    x[7] = 1e6  # an outlier
+    y = np.where(random.random(3000) < 0.1, -999.0, random.normal(0, 1, 3000))
+    z = np.where(random.random(3000) < 0.1, np.nan, 2.0)
+    file = toy(count=3000, x=x.astype("f4"), y=y.astype("f4"), z=z.astype("f4"))
+    table, survey = TrainingFiles.open([file], quick).sample(100, 3)
+    domain = {each.name: each for each in inputs_of(describe(table, survey, [file], quick, torch.device("cpu")).domain)}
+    assert domain["x"].low == pytest.approx(-0.2, abs=0.15)
+    assert 40 < domain["x"].high < 60
+    assert domain["x"].outside == pytest.approx(1 / 1500, rel=0.01)
+    assert domain["x"].limit == pytest.approx((4 + 3 * 3**0.5) / 1500, rel=0.01)
+    assert domain["x"].quantiles == pytest.approx((0.06, 9.6, 25, 33.6, 40), abs=1.5)
+    assert (domain["y"].missing, domain["y"].may_be_missing, domain["y"].outside) == ((-999.0,), False, 0)
+    assert -5 < domain["y"].low < -2.5
+    assert (domain["z"].low, domain["z"].high, domain["z"].may_be_missing) == (1.998, 2.002, True)
+
+
+def test_no_alarm_for_more_events_of_the_same_kind(toy: Callable[..., Path], quick: Train) -> None:
+    draws = {
+        "x": lambda it, n: it.exponential(50, n),
+        "y": lambda it, n: it.standard_cauchy(n),
+        "z": lambda it, n: it.poisson(2, n),
+    }
+    random = np.random.default_rng(5)
+    file = toy(count=3000, **{name: draw(random, 3000).astype("f4") for name, draw in draws.items()})
+    table, survey = TrainingFiles.open([file], quick).sample(100, 3)
+    domain = describe(table, survey, [file], quick, torch.device("cpu")).domain
+    for size in (30, 1000, 100_000):
+        rows = np.column_stack([draws[each.name](random, size) for each in inputs_of(domain)]).astype("f4")
+        found = outside_of(domain, {"features": rows}).sum(axis=0)
+        assert not any(
+            each.is_exceeded(number, size) for each, number in zip(inputs_of(domain), found.tolist(), strict=True)
+        )
+        again = outside_of(domain, {"features": 40 * rows}).sum(axis=0)
+        assert size == 30 or all(
+            each.is_exceeded(number, size) for each, number in zip(inputs_of(domain), again.tolist(), strict=True)
+        )

@@ -241,14 +241,35 @@ namespace edm {
     }
   };
 
+  /// Messages are kept, each with its category.
+  template <int Level>
+  struct Log {
+    explicit Log(const std::string& category) { said().push_back(category + ": "); }
+    Log& operator<<(const std::string& text) {
+      said().back() += text;
+      return *this;
+    }
+    static std::vector<std::string>& said() {
+      static std::vector<std::string> all;
+      return all;
+    }
+  };
+  using LogInfo = Log<0>;
+  using LogWarning = Log<1>;
+
   template <typename T>
-  struct GlobalCache {};
+  struct GlobalCache {
+    using Shared = T;
+  };
 
   namespace stream {
     template <typename Cache>
     class EDProducer : public Module {
     public:
       virtual void produce(Event&, const EventSetup&) = 0;
+      virtual void endStream() {}
+      const typename Cache::Shared* globalCache() const { return shared; }
+      const typename Cache::Shared* shared = nullptr;
     };
   }  // namespace stream
 

@@ -14,8 +14,8 @@ import uproot
 from data_processing.convert.columns import StoredCollection
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.score import score
-from data_processing.score.score import ScoreJob, load_models, score_file
-from data_processing.score.stage import score_tasks
+from data_processing.score.score import Scored, ScoreJob, load_models, score_file
+from data_processing.score.stage import domain_summary, score_tasks
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.atomic import file_hash
@@ -55,7 +55,7 @@ def scores_of(path: Path, prefix: str = "linear") -> np.ndarray:
 
 def test_scores_belong_to_the_right_events(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
     model = linear_model(["MET_phi", "MET_pt"])
-    assert score_file(ScoreJob(str(source), tmp_path / "s.root", [model], chunk=300)) == {"entries": 800}
+    assert score_file(ScoreJob(str(source), tmp_path / "s.root", [model], chunk=300)) == Scored(800, {})
     found = events(tmp_path / "s.root")
     assert list(found) == ["run", "luminosityBlock", "event", "linear_signal", "linear_WZ", "linear_ZG", "linear_fold"]
     for name, values in events(source, "run", "luminosityBlock", "event").items():
@@ -364,6 +364,46 @@ def test_tasks(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) 
     not_there = score_tasks([str(source)], tmp_path, ScoreJob("", Path(), [tmp_path / "model.onnx"]))
     assert not_there[0].code == plain[0].code
     assert Model(model).selection_columns == {"ZCand_mass": SELECTION}
+
+
+def domain_of(*ranges: tuple[str, float, float], tensor: str = "features", **changes: Any) -> list[dict[str, Any]]:
+    """The domain of a model, as its metadata have it."""
+    more = {"missing": [], "may_be_missing": False, "quantiles": [], "outside": 0.01, "limit": 0.02}
+    inputs = [{"name": name, "low": low, "high": high, **more} for name, low, high in ranges]
+    return [{"tensor": tensor, "mask": None, "size": 0, "inputs": inputs, **changes}]
+
+
+def test_files_outside_of_the_domain_are_one_warning(
+    tmp_path: Path, sample: Path, linear_model: Callable[..., Path]
+) -> None:
+    domain = domain_of(("MET_pt", 0, 100), ("MET_phi", -3.2, 3.2)) + domain_of(
+        ("Muon_pt", 0, 50), tensor="Muon", mask="Muon_mask", size=2
+    )
+    model = linear_model(["MET_pt", "MET_phi"], objects={"Muon": (["pt"], 2, "-pt")}, domain=domain)
+    files = [str(path) for name in ("WZTo3LNu", "WprimeToWZToLNuLL_M600") for path in (sample / name).glob("*.root")]
+    done = {}
+    for number, file in enumerate(files):
+        dataset = Path(file).parent.name
+        (task,) = score_tasks([file], tmp_path / str(number), ScoreJob("", Path(), [model], chunk=300), f"{dataset}/")
+        done[f"{dataset}/{number}"] = task.do()
+    summary, met, muon = domain_summary({Path(file).parent.name: [model] for file in files}, done)
+    with RootFile(files[-1]) as file:
+        last = file.read(["MET_pt", "Muon_pt"])
+    assert done[f"{Path(files[-1]).parent.name}/{len(files) - 1}"]["outside"]["linear"] == {
+        "rows": len(last["MET_pt"]),
+        "inputs": {
+            "MET_pt": int(ak.sum(last["MET_pt"] > 100)),
+            "Muon_pt": int(ak.sum(ak.any(last["Muon_pt"] > 50, axis=1))),
+        },
+    }
+    assert summary.startswith("linear: inputs outside of the training's range: Muon_pt in ")
+    for line, name in (
+        (met, "MET_pt is outside of the range 0 to 100"),
+        (muon, "Muon_pt is outside of the range 0 to 50"),
+    ):
+        assert line.startswith(f"WARNING: linear: {name}, on which the networks were trained, in ")
+        assert line.endswith("% of the events of WZTo3LNu; in the training, in 1 %.")
+    assert domain_summary({}, {"WZ/0": {"entries": 3}}) == []  # of models of before
 
 
 class Short(RootFile):

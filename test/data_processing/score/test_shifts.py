@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from data_processing.score.stage import attach_stages
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
 from MLTools.NanoML.model import Discriminant, Model
+from MLTools.NanoML.model.domain import InputRange, KnownTensor
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.runner import plan, run
@@ -89,28 +91,32 @@ def test_discriminants_under_shifts(
 def test_inputs_that_no_shift_changes(
     shifted_skims: ShiftedSkims, linear_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    model = linear_model(["Muon_sumPt", "MET_phi"], targets=TARGETS)
-    score_file(ScoreJob(shifted_skims.shifted[3], tmp_path / "s.root", [model]))
+    known = InputRange("Muon_sumPt", 0, 10, (), False, (), 0, 0)
+    domain = [asdict(KnownTensor("features", None, 0, (known, known)))]
+    model = linear_model(["Muon_sumPt", "MET_phi"], targets=TARGETS, domain=domain)
+    scored = score_file(ScoreJob(shifted_skims.shifted[3], tmp_path / "s.root", [model]))
     assert [name for name in columns_of(tmp_path / "s.root") if name.startswith("linear")] == [
         *(f"linear_{target}" for target in TARGETS), "linear_fold"
     ]  # fmt: skip
+    # events that pass under shifts alone may lie outside
+    assert scored.outside["linear"].rows == ak.sum(columns_of(shifted_skims.shifted[3])["selected"]) < scored.entries
 
 
 def test_only_events_that_differ_are_computed_again(
     shifted_skims: ShiftedSkims, linear_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, rows = Model(linear_model(["nGoodJet", "MET_phi"], targets=TARGETS)), []
-    original = model.scores
+    original = model.scores_of
 
-    def counted(columns: Any, fold: Any, parameter: Any) -> Any:
+    def counted(feeds: Any, fold: Any) -> Any:
         rows.append(len(fold))
-        return original(columns, fold, parameter)
+        return original(feeds, fold)
 
-    monkeypatch.setattr(model, "scores", counted)
+    monkeypatch.setattr(model, "scores_of", counted)
     skim = columns_of(shifted_skims.shifted[3])
     with RootFile(shifted_skims.shifted[3]) as file:
         scorer = Scorer(model, file, Provenance.of(file), {"": None}, ".")
-        found = scorer.score(file.read(scorer.reads))
+        found = scorer.score(file.read(scorer.reads), np.ones(file.entries, np.bool_))
     changed = [int(ak.sum(skim[f"nGoodJet_{shift}"] != skim["nGoodJet"])) for shift in SHIFTS]
     assert 0 < sum(changed) < len(skim["run"])
     assert rows == [len(skim["run"]), *changed]

@@ -307,6 +307,19 @@ def test_models_after_a_selection(source: Path, skim: Callable[..., Path], model
     assert (scores["linear_a_jesUp"] != scores["linear_a"]).any()
 
 
+def test_events_that_come_count_in_the_domain(source: Path, linear_model: Callable[..., Path]) -> None:
+    known = {"low": 0, "high": 150, "missing": [], "may_be_missing": False, "quantiles": [], "outside": 0, "limit": 0}
+    domain = [{"tensor": "features", "mask": None, "size": 0, "inputs": [{"name": "Jet1_pt", **known}]}]
+    scored = Scoring(linear_model(["Jet1_pt"], targets="abc", domain=domain))
+    found, accounting = one_by_one(source, [SELECTION, scored], [*range(3, 700, 7), 998], size=300)
+    hard = sum(values["selected"] and values["Jet1_pt"] > 150 for values in found.values())
+    assert (scored.outside.rows, scored.outside.inputs) == (accounting.selected, {"Jet1_pt": hard})
+    assert 0 < hard < accounting.selected < len(found)
+    _, warning = scored.told()
+    assert warning.endswith("% of the events; in the training, in 0 %.")
+    assert scored.outside.rows == 0
+
+
 def test_models_of_objects_after_a_selection(source: Path, linear_model: Callable[..., Path]) -> None:
     model = linear_model(["missing", "Muon_eta"], level="object", collection="Muon", targets="abc")
     found, _ = one_by_one(source, [SELECTION, Scoring(model)])
