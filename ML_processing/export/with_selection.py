@@ -74,9 +74,8 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
         )
     selection = load_selection(wanted.selection, wanted.base)
     cut = Formula(wanted.cut) if wanted.cut else None
-    samples = [
-        _fitting(_sample(selection, cut, description, source, wanted.events), wanted.sizes) for source in sources
-    ]
+    every = [_sample(selection, cut, description, source, wanted.events) for source in sources]
+    samples = [_fitting(each, wanted.sizes) for each in every]
     sizes = {**_sizes(samples), **wanted.sizes}
     traced = _traced(selection, samples, sizes)
     columns, objects = _model_columns(description, traced)
@@ -89,7 +88,9 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
     whole = joined(graph, onnx.load(model), description, about, {name: each.name for name, each in feeds.items()})
     _refuse_large(used, samples)
     room = ", ".join(f"{number} of {name}" for name, number in sizes.items()) or "numbers of events"
-    say(f"export: {output.name}: {len(whole.graph.node)} nodes, room for {room}.")
+    total, crowded = (sum(map(len, every)) - left for left in (0, sum(map(len, samples))))
+    more = f"{crowded:,} of {total:,} events have more, and cannot be decided" if crowded else "no event has more"
+    say(f"export: {output.name}: {len(whole.graph.node)} nodes, room for {room}; {more}.")
     with replacing(output) as aside, replacing(twin_of(output)) as twin:
         _save(whole, about, aside)
         compared = check_agreement(Model(aside), traced, networks, samples)

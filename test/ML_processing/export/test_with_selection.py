@@ -110,12 +110,17 @@ def test_the_plain_way_of_scoring_refuses_it(whole: tuple[Model, Model, Mapping[
         decide(whole[0], {"ZCand_mass": np.ones(1)})
 
 
-def test_collections_of_the_selection_feed_the_network_and_come_out(tmp_path: Path) -> None:
+def test_collections_of_the_selection_feed_the_network_and_come_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shape = Shape(("HT",), (CollectionShape("Good", ("eta", "pt"), 2, "-pt"),), 3)
     model = model_of(tmp_path / "model.onnx", shape)
     spec = own(tmp_path)
     export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 600, {"Muon": 2}))
     together = Model(tmp_path / "whole.onnx")
+    with RootFile(SAMPLE) as file:
+        most = int(ak.sum(ak.num(file.read(["Muon_pt"], 0, 600)["Muon_pt"]) > 2))
+    assert f"{most} of 600 events have more, and cannot be decided" in capsys.readouterr().err
     assert [each.max for each in together.objects if each.collection == "Muon"] == [2]
     assert together.description.inside is not None
     assert together.description.inside.defaults == {"HLT_Some": 1.0}
