@@ -216,6 +216,17 @@ class Events:
         made._replaced = {name: _Replacement(self, partial(values, name)) for name in names}
         return made
 
+    def beside(self, parts: Sequence[Events]) -> Events:
+        """The same events, with the values of all parts in branches that have a number for each event: shape (parts, events).
+
+        Lists that differ, and what depends on the shift by more than the values of branches, are an error of them.
+        """
+        made = self._copy()
+        names = set().union(*(part.differing(self) for part in parts))
+        made._watched, made._used = frozenset(names & self._collections.keys()), _refuse
+        made._replaced = {**self._replaced, **dict.fromkeys(names, _Beside(parts))}
+        return made
+
     def under(self, shift: str, rows: NDArray[np.int64]) -> Events:
         """The events at positions in the chunk, under a shift of objects."""
         made = self._again(rows)
@@ -409,6 +420,23 @@ class _Replacement:
                 f"{left._owner}: the new {name} has shape {new.shape}, not one number for each of {length}."
             )
         return ak.Array(new) if lists is None else Lists(lists.offsets, new).array()
+
+
+class _Beside(_Replacement):
+    """The values of several parts, in two dimensions."""
+
+    def __init__(self, parts: Sequence[Events]) -> None:
+        super().__init__(parts[0], lambda _: {})
+        self._parts = parts
+
+    def get(self, name: str, rows: NDArray[np.int64]) -> ak.Array:
+        """A branch for the events that all parts have."""
+        if not np.array_equal(rows, self.events.rows):
+            _refuse(name)
+        known = self._values = self._values or {}
+        if name not in known:
+            known[name] = ak.Array(np.stack([np.asarray(part._branch(name)) for part in self._parts]))
+        return known[name]
 
 
 def _refuse(_name: str) -> NoReturn:

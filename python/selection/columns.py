@@ -135,8 +135,11 @@ def checked(
     columns: Mapping[str, Column],
     collections: Mapping[str, Mapping[str, Column]],
     length: int,
+    beside: int = 0,
 ) -> dict[str, Entries]:
     """The values that `select` returned, in the declared types; arrays of shape (length,), awkward ones for collections.
+
+    Under several shifts side by side, so many as `beside`, arrays may have the shape (beside, length).
 
     Raises NanoMLError if a column lacks, is not declared, or does not have the right form.
     """
@@ -150,15 +153,15 @@ def checked(
         hint = did_you_mean(extra[0], missing) if extra else ""
         raise NanoMLError(f"select {' and '.join(wrong)}.{hint}")
     found: dict[str, Entries] = {
-        name: _numbers(name, column, returned[name], length) for name, column in columns.items()
+        name: _numbers(name, column, returned[name], length, beside) for name, column in columns.items()
     }
     for name, fields in collections.items():
         found.update(_objects(name, fields, returned[name], length))
     return found
 
 
-def _numbers(name: str, column: Column, values: object, length: int) -> Array:
-    """One number for each event."""
+def _numbers(name: str, column: Column, values: object, length: int, beside: int) -> Array:
+    """One number for each event, or one under each of several shifts."""
     try:
         array = ak.to_numpy(values) if isinstance(values, ak.Array) else np.asanyarray(values)
     except (ValueError, TypeError):
@@ -166,7 +169,7 @@ def _numbers(name: str, column: Column, values: object, length: int) -> Array:
             f"column {name} has a list for each event, not one number. Pick one of them, as in jets.pt[:, 0]. "
             "Lists go to `collections`."
         ) from None
-    if array.shape != (length,):
+    if array.shape != (length,) and (not beside or array.shape != (beside, length)):
         raise NanoMLError(
             f"column {name} has shape {array.shape}, but {length} events are left: narrow what it is made from in every cut, "
             "as in events, muons = cutflow.cut(name, mask, events, muons)."

@@ -92,6 +92,8 @@ class Cutflow:
         Whether `count_efficiency` does anything: only where efficiencies are measured.
     """
 
+    beside = 0  # under so many shifts may columns have a number for each event, in two dimensions
+
     def __init__(
         self,
         weights: NDArray[np.float64],

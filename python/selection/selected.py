@@ -96,7 +96,10 @@ def joined(
     for shift, each in shifted.items():
         place = places[shift]
         for group in varied[shift] if each is not nominal else ():
-            if not all(is_same(_at(columns[of], place), each.columns[of]) for of in group):
+            if any(
+                each.columns[of] is not nominal.columns[of] and not is_same(_at(columns[of], place), each.columns[of])
+                for of in group
+            ):
                 differing.update({name: _changed(columns[of], place, each.columns[of]) for of, name in group.items()})
     cutflows = {shift.suffix: each.cutflow for shift, each in shifted.items()}
     return Selected(rows, {**columns, **flags, **differing}, nominal.cutflow, cutflows)

@@ -323,7 +323,7 @@ class Selection:
                 "events by cutflow.cut only, and take what it returns: events = cutflow.cut(name, mask, events)."
             )
         try:
-            made = checked(columns, self.columns, self.collections, len(left))
+            made = checked(columns, self.columns, self.collections, len(left), cutflow.beside)
         except NanoMLError as problem:
             raise NanoMLError(f"{self.where()}: {problem}") from None
         return Selected(left.rows, {**made, **self._weights(cutflow)}, cutflow)

@@ -4,6 +4,7 @@ Python cannot enter a function in the middle. But after a cut, a selection needs
 from before has entries for other events. So up to that cut it runs without any events, which takes next to no time, and the cut
 returns what it returned in the nominal run. And since it treats each event by itself, the events under several shifts are selected
 at once, one shift after the other, as if they were so many other events: most of what awkward takes is for the call, not the events.
+After the last cut, numbers of events under all shifts are the rows of one array, and what depends on none of them is computed once.
 A selection that needs more fails because lengths differ, or gives another result for the nominal events, which are selected with the
 first shifts of a file; then each shift is selected by itself, as a whole.
 """
@@ -14,6 +15,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import awkward as ak
@@ -182,9 +184,9 @@ class FirstUses:
         self._cutflow.checkpoint = None
 
 
-Ways = dict[tuple[int, int, bool], bool]
+Ways = dict[tuple[int, int, bool, bool], bool]
 """Whether the nominal result is the same if events of several shifts are selected at once: by the cuts and weights that come
-before, and whether from the checkpoint there."""
+before, whether it is the columns alone, side by side, and whether from the checkpoint there."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,25 @@ class _Place:
             columns = {name: values[some] for name, values in found.columns.items()}
             results.append(Selected(rows[found.rows[some] - number * len(rows)], columns, flow))
         return results
+
+    def beside(
+        self, parts: Sequence[Events], checkpoint: Checkpoint | None, nominal: Selected
+    ) -> list[Selected] | None:
+        """As `jointly`, where no cut and no weight follows: numpy computes once what depends on no branch with values of each part."""
+        events, none = self.nominal.beside(parts), np.zeros(0, np.int64)
+        follow = self.whole.restarted(self.begun, self.place.rows)
+        if checkpoint is not None:
+            events, follow = events[none], _ResumedCutflow(checkpoint, events, 1, self.begun)
+        follow.beside = len(parts)
+        try:
+            found = self.select(events, follow)
+        except NanoMLError:
+            return None
+        several = {name: each for name, each in found.columns.items() if isinstance(each, np.ndarray) and each.ndim > 1}
+        if len(found.rows) != len(nominal.rows) or len(parts) == len(nominal.rows):
+            return None
+        columns = ({name: each[number] for name, each in several.items()} for number in range(len(parts)))
+        return [Selected(nominal.rows, {**nominal.columns, **each}, nominal.cutflow) for each in columns]
 
     def alone(self, shift: Shift, events: Events) -> Selected:
         """The result under one shift, from the beginning."""
@@ -274,7 +295,7 @@ def select_under_shifts(
             found[shift] = nominal
         else:
             groups.setdefault((place.cuts, place.weights), []).append(shift)
-    known = dict(ways)
+    known, end = dict(ways), cutflow.place
     for key, group in groups.items():
         branches = set().union(*(changes[shift] for shift in group))
         place = uses.first(branches)
@@ -283,22 +304,28 @@ def select_under_shifts(
         at = _Place(select, place, cutflow, begun, unshifted)
         is_free = then is not None and place.cuts > begun and then.is_free_of(branches, events)
         checkpoints = [then, None] if is_free else [None]
+        # the first that is proven: all columns side by side if nothing else follows, then one shift after the other
+        tries = [(False, checkpoint) for checkpoint in checkpoints]
+        if key == (end.cuts, end.weights):
+            tries.insert(0, (True, checkpoints[0]))
         most = MOST_EVENTS // max(len(place.rows), 1)
         most = 1 if uses.asked_for_shift or most < LEAST_COPIES else most
         while group:
             some, group = group[:most], group[most:]
             parts = [shifted.pop(shift).under(str(shift), place.rows) for shift in some]
             results = None
-            for checkpoint in checkpoints:
-                way = (*key, checkpoint is not None)
-                if results is not None or not known.get(way, True) or (checkpoint is None and len(parts) == 1):
+            for is_beside, checkpoint in tries:
+                way = (*key, is_beside, checkpoint is not None)
+                is_one = len(parts) == 1 and (is_beside or checkpoint is None)
+                if results is not None or not known.get(way, True) or is_one:
                     continue
+                select_all = partial(at.beside, nominal=nominal) if is_beside else at.jointly
                 if way not in known:
-                    results = at.jointly([unshifted, *(parts if most > 1 else [])], checkpoint)
+                    results = select_all([unshifted, *(parts if most > 1 else [])], checkpoint)
                     known[way] = results is not None and _repeats(nominal, results.pop(0))
                     results = results if known[way] and most > 1 else None
                 if results is None and known[way]:
-                    results = at.jointly(parts, checkpoint)
+                    results = select_all(parts, checkpoint)
             found.update(zip(some, results or map(at.alone, some, parts)))
         if len(place.rows) >= LEAST_EVENTS:
             ways.update({way: is_same for way, is_same in known.items() if way[:2] == key})

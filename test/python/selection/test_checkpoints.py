@@ -214,6 +214,35 @@ def test_a_selection_that_asks_for_the_shift_goes_on_by_single_shifts(monkeypatc
     assert selection.seen == [6, 0, 0, 0, 0]  # the proof, and three shifts
 
 
+class ColumnsLast(Resumes):
+    """The missing momentum is used after all cuts, and once more in a way that takes it for one number for each event."""
+
+    def __init__(self, by_event: bool = False) -> None:
+        super().__init__()
+        self.by_event = by_event
+
+    def rest(self, events: Events, cutflow: Cutflow, muons: Any, total: Any, hardest: Any) -> Any:
+        """See the class."""
+        missing = np.asarray(events.MET.pt)
+        self.seen.append(missing.ndim)
+        of_events = np.bincount(np.arange(len(events)), missing) if self.by_event else missing + hardest
+        return events, {"sum": total, "MET": of_events}
+
+
+@pytest.mark.parametrize("by_event", [False, True])
+def test_columns_that_no_shift_changes_are_the_nominal_ones(by_event: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ColumnsLast, "shifts", {"met": UP_DOWN})
+    selection = ColumnsLast(by_event)
+    found = on_events(selection, EVENTS)
+    assert selection.seen == ([6, 1, 0, 2, 0, 1] if by_event else [6, 1, 0, 2])
+    assert {name for name in found.columns if name.endswith(("Up", "Down"))} >= {"MET_metUp", "MET_metDown"}
+    assert "sum_metUp" not in found.columns
+    with monkeypatch.context() as patch:
+        patch.setattr(shifts._Place, "beside", lambda *_, **__: None)
+        patch.setattr(shifts._Place, "jointly", lambda *_: None)
+        compare(found, on_events(ColumnsLast(by_event), EVENTS))
+
+
 class AsksBefore(Resumes):
     """Asks for what differs from shift to shift by more than the values of a branch."""
 
