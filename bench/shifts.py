@@ -1,15 +1,17 @@
-"""Histograms of a selection under shifts of jets, by a skim and by a program written by hand with awkward.
+"""Histograms of a selection under shifts of jets, by a skim, by a program written by hand with awkward, by coffea and RDataFrame.
 
     python bench/shifts.py [--events 200000] [--files 10]
 
 Two muons of opposite charge near the Z, then jets away from them: their number, the sum of their momenta, and the leading one,
-nominal and under twenty shifts of the energy scale. The program by hand computes muons once, and jets again for each shift. Each
+nominal and under twenty shifts of the energy scale. The program by hand computes muons once, and jets again for each shift; where
+Python has coffea, the same follows its virtual arrays, and where it has ROOT, RDataFrame varies the momenta on one thread. Each
 side reads the same file several times, in a process of its own, and they take turns. The yields are compared first, then the
-processor time without start-up: all imports are done by a first file that is not counted.
+processor time without start-up: all imports and what RDataFrame compiles are done by a first file that is not counted.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +33,7 @@ from MLTools.NanoML.terminal.progress import silence
 
 READ = (*(f"Muon_{name}" for name in ("pt", "eta", "phi", "mass", "charge")), "Jet_pt", "Jet_eta", "Jet_phi")
 RANGES = {"nJet": (-0.5, 9.5), "HT": (0.0, 1000.0), "leading_pt": (0.0, 500.0), "Z_mass": (76.0, 106.0)}
+STEP = 100_000  # events that are read at once
 SIGNS = {"up": 1.0, "down": -1.0}
 TITLES = {
     "nJet": "number of jets",
@@ -110,34 +113,71 @@ def nanoml(source: Path, case: str, found: Filled) -> None:
 def by_hand(source: Path, case: str, found: Filled) -> None:
     """Awkward, as an analyst writes it."""
     with uproot.open(source) as file:
-        for part in file["Events"].iterate(READ, step_size=100_000):
-            fields = {name: part[f"Muon_{name}"] for name in ("pt", "eta", "phi", "mass")}
-            fields = {name: ak.values_astype(values, np.float64) for name, values in fields.items()}
-            behavior = vector_package().backends.awkward.behavior
-            muons = ak.zip({**fields, "charge": part.Muon_charge}, with_name="Momentum4D", behavior=behavior)
-            muons = muons[(muons.pt > 20) & (abs(muons.eta) < 2.4)]
-            mask = ak.num(muons) == 2
-            part, muons = part[mask], muons[mask]
-            mask = ak.sum(muons.charge, axis=1) == 0
-            part, muons = part[mask], muons[mask]
-            mass = (muons[:, 0] + muons[:, 1]).mass
-            mask = abs(mass - 91.19) < 15
-            part, muons, mass = part[mask], muons[mask], mass[mask]
-            read = ak.zip({name: ak.values_astype(part[f"Jet_{name}"], np.float64) for name in ("pt", "eta", "phi")})
-            read = read[abs(read.eta) < 2.4]
-            across = (read.phi[..., np.newaxis] - muons.phi[:, np.newaxis] + np.pi) % (2 * np.pi) - np.pi
-            along = read.eta[..., np.newaxis] - muons.eta[:, np.newaxis]
-            read = read[ak.all(along**2 + across**2 >= 0.16, axis=-1)]
-            for name, way in [("", ""), *SHIFTS[case]]:
-                pt = read.pt * scale(name, way, read.eta) if name else read.pt
-                pt = pt[pt > 30]
-                mask = ak.num(pt) > 0
-                pt = pt[mask]
-                values = {"nJet": ak.num(pt), "HT": ak.sum(pt, axis=1), "leading_pt": ak.max(pt, axis=1)}
-                fill(found, f"{name}{way.capitalize()}", {**values, "Z_mass": mass[mask]})
+        for part in file["Events"].iterate(READ, step_size=STEP):
+            with_awkward(part, case, found)
+
+
+def coffea(source: Path, case: str, found: Filled) -> None:
+    """The same with coffea's virtual arrays."""
+    from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
+
+    NanoAODSchema.warn_missing_crossrefs = False
+    with uproot.open(source) as file:
+        total = file["Events"].num_entries
+    for start in range(0, total, STEP):
+        events = NanoEventsFactory.from_root(
+            {str(source): "Events"},
+            mode="virtual",
+            schemaclass=NanoAODSchema,
+            entry_start=start,
+            entry_stop=min(start + STEP, total),
+        ).events()
+        names = (name.split("_") for name in READ)
+        arrays = {f"{objects}_{name}": ak.materialize(events[objects][name]) for objects, name in names}
+        with_awkward(ak.zip(arrays, depth_limit=1), case, found)
+
+
+def rdataframe(source: Path, case: str, found: Filled) -> None:
+    """RDataFrame, which varies the momenta."""
+    from shifts_rdataframe import histograms
+
+    for name, counts in histograms(source, [(name, SIGNS[way]) for name, way in SHIFTS[case]], RANGES).items():
+        place, of = name
+        shift = "".join((SHIFTS[case][place][0], SHIFTS[case][place][1].capitalize())) if place >= 0 else ""
+        found[of + shift] = found.get(of + shift, 0) + counts
+
+
+def with_awkward(part: ak.Array, case: str, found: Filled) -> None:
+    """Select and fill the histograms of a part of the events."""
+    fields = {name: part[f"Muon_{name}"] for name in ("pt", "eta", "phi", "mass")}
+    fields = {name: ak.values_astype(values, np.float64) for name, values in fields.items()}
+    behavior = vector_package().backends.awkward.behavior
+    muons = ak.zip({**fields, "charge": part.Muon_charge}, with_name="Momentum4D", behavior=behavior)
+    muons = muons[(muons.pt > 20) & (abs(muons.eta) < 2.4)]
+    mask = ak.num(muons) == 2
+    part, muons = part[mask], muons[mask]
+    mask = ak.sum(muons.charge, axis=1) == 0
+    part, muons = part[mask], muons[mask]
+    mass = (muons[:, 0] + muons[:, 1]).mass
+    mask = abs(mass - 91.19) < 15
+    part, muons, mass = part[mask], muons[mask], mass[mask]
+    read = ak.zip({name: ak.values_astype(part[f"Jet_{name}"], np.float64) for name in ("pt", "eta", "phi")})
+    read = read[abs(read.eta) < 2.4]
+    across = (read.phi[..., np.newaxis] - muons.phi[:, np.newaxis] + np.pi) % (2 * np.pi) - np.pi
+    along = read.eta[..., np.newaxis] - muons.eta[:, np.newaxis]
+    read = read[ak.all(along**2 + across**2 >= 0.16, axis=-1)]
+    for name, way in [("", ""), *SHIFTS[case]]:
+        pt = read.pt * scale(name, way, read.eta) if name else read.pt
+        pt = pt[pt > 30]
+        mask = ak.num(pt) > 0
+        pt = pt[mask]
+        values = {"nJet": ak.num(pt), "HT": ak.sum(pt, axis=1), "leading_pt": ak.max(pt, axis=1)}
+        fill(found, f"{name}{way.capitalize()}", {**values, "Z_mass": mass[mask]})
 
 
 SIDES: dict[str, Callable[[Path, str, Filled], None]] = {"nanoml": nanoml, "by hand": by_hand}
+SIDES.update({"coffea": coffea} if importlib.util.find_spec("coffea") else {})
+SIDES.update({"RDataFrame": rdataframe} if importlib.util.find_spec("ROOT") else {})
 
 
 def run(side: str, case: str, source: Path, files: int) -> Filled:
@@ -169,16 +209,17 @@ def main() -> None:
         source = Path(folder, "input.root")
         make_input(source, given.events)
         for case in SHIFTS:
-            one, other = (run(side, case, source, 1) for side in SIDES)
-            differing = [name for name in one if not np.array_equal(one[name], other[name])]
-            if differing or one.keys() != other.keys():
-                raise SystemExit(f"{case}: the yields differ: {', '.join(differing) or 'other shifts'}.")
+            first, *others = (run(side, case, source, 1) for side in SIDES)
+            for side, other in zip(list(SIDES)[1:], others):
+                differing = [name for name in first if not np.array_equal(first[name], other[name])]
+                if differing or first.keys() != other.keys():
+                    raise SystemExit(f"{case}, {side}: the yields differ: {', '.join(differing) or 'other shifts'}.")
         calls = {each: (*each, source, given.files) for each in sides()}
         found = in_turns(__file__, calls, turns=3)
     for (side, case), took in found.items():
         ratio = took.processor / found["by hand", case].processor
         sys.stdout.write(
-            f"{case:10} {side:8} {took.processor:6.2f} s of the processor, {ratio:5.2f} times, {took.memory:4.0f} MB\n"
+            f"{case:10} {side:10} {took.processor:6.2f} s of the processor, {ratio:5.2f} times, {took.memory:4.0f} MB\n"
         )
 
 
