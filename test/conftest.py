@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -38,6 +39,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [STRICT, os.environ.get(
 
 # a likelihood is compiled for nearly every fit, which takes longer than what then runs
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+COMPILED = "JAX_COMPILATION_CACHE_DIR"
 
 # how long an example takes depends on what else the machine does
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -49,6 +52,13 @@ collect_ignore = [
 ]
 
 DATA = Path(os.environ.get("NANOML_TEST_DATA") or ROOT.parent / "shared" / "data")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What jax has compiled is there for all fits of this run with the same likelihood, in workers and in programs."""
+    if COMPILED not in os.environ:
+        os.environ[COMPILED] = tempfile.mkdtemp(prefix="compiled-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(COMPILED)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
