@@ -27,6 +27,12 @@ from statistical_analysis.workspace import for_combine, with_range, workspace, w
 Luminosity = dict[str, dict[str, LogNormal]]
 
 
+@pytest.fixture(autouse=True)
+def uncompiled() -> None:
+    """Each workspace is evaluated a few times; a fit leaves jax behind, which would compile each operation for it."""
+    pyhf.set_backend("numpy")
+
+
 def expected(model: Any, **parameters: float) -> dict[str, list[float]]:
     """Expected events by channel; the parameters that are not given are as they are expected to be."""
     values = model.config.suggested_init()
