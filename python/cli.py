@@ -29,7 +29,7 @@ _GROUPS = {
         "score": "root",
         "fit": "fit",
     },
-    "Look at results": {"inspect": "files", "validate": "files", "verify": "files", "toys": "fit"},
+    "Look at results": {"inspect": "files", "validate": "files", "verify": "files", "toys": "fit", "why": "why"},
     "Work on files": {"merge": "root", "attach": "root"},
     "Correct the simulation": {"corrections": "corrections", "efficiencies": "corrections"},
     "Batch systems": dict.fromkeys(("submit", "status", "logs", "resubmit", "kill", "work"), "jobs"),

@@ -19,6 +19,7 @@ from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.config.fit import EVERYWHERE, Fit, LogNormal
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Origin, Template, Templates, added
+from MLTools.NanoML.contracts.templates import Origin as ProcessOrigin
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.report.page import Answer, digits
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
@@ -100,15 +101,7 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
     fitted = [*job.fitted, *job.settings.channels.items()]
     found = [it for region, name in fitted for it in templates.histogram(name).channels if it.region == region]
     is_blind = job.is_blind or any(it.processes and (it.blind is None or it.blind.any()) for it in found)
-    asimov, mine = 0.0 if is_blind else None, [templates.histogram(it) for it in job.settings.channels.values()]
-    origins = {process: it for histogram in mine for process, it in histogram.origins.items()}
-    from_data = [process for process, it in origins.items() if it.is_from_data]
-    try:
-        model = statistical_model(
-            templates, job.settings, job.luminosity, from_data, asimov, needs_signal=job.hypothesis is None
-        )
-    except NanoMLError as problem:
-        raise ConfigError(f"{job.place}: {problem}") from None
+    origins, model = _model(job, templates, 0.0 if is_blind else None)
     directory, of_card, by_name = make_directory(job.directory), for_combine(model), {it.name: it for it in found}
     if results is None:
         unblinded = None if is_blind else job.unblinded
@@ -135,6 +128,32 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
         only,
     )
     return {"summary": results.summary}
+
+
+def _model(
+    job: FitJob, templates: Templates, asimov: float | None
+) -> tuple[dict[str, ProcessOrigin], StatisticalModel]:
+    """Where the processes are from, and the model."""
+    mine = [templates.histogram(it) for it in job.settings.channels.values()]
+    origins = {process: it for histogram in mine for process, it in histogram.origins.items()}
+    from_data = [process for process, it in origins.items() if it.is_from_data]
+    try:
+        return origins, statistical_model(
+            templates, job.settings, job.luminosity, from_data, asimov, needs_signal=job.hypothesis is None
+        )
+    except NanoMLError as problem:
+        raise ConfigError(f"{job.place}: {problem}") from None
+
+
+def expected_alone(job: FitJob) -> tuple[float | None, float] | None:
+    """The expected limit on the signal strength by asymptotic formulae, None if it is out of reach, and the error of a strength of one.
+
+    It is much quicker than a fit with all that belongs to it, and writes nothing; None if there is no signal.
+    """
+    from statistical_analysis.inference import expected_limit
+
+    _, model = _model(job, Templates.read(job.source), 0.0)
+    return expected_limit(workspace(model)) if model.has_signal else None
 
 
 def _results(

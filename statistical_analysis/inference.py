@@ -125,6 +125,16 @@ def expectation(workspace: Mapping[str, Any], toys: int | str) -> str:
     return expected(upper, likelihood.highest, discovery)
 
 
+def expected_limit(workspace: Mapping[str, Any]) -> tuple[Optional[float], float]:
+    """The expected limit by asymptotic formulae, None if it is out of reach, and the error of a signal strength of one."""
+    likelihood, upper = Likelihood(workspace), None
+    data, without = (likelihood.expected(likelihood.with_strength(it)) for it in (1.0, 0.0))
+    best = maximum(likelihood, data, twice=True)
+    with suppress(OutOfReachError):
+        upper = limit(likelihood, without, best, False).expected[2]
+    return upper, float(likelihood.covariance(data, best.at)[likelihood.poi, likelihood.poi] ** 0.5)
+
+
 def limit_and_significance(
     likelihood: Likelihood, data: Floats, best: Maximum, is_blind: bool, toys: int | str
 ) -> tuple[Optional[Limit], Significance, float, int]:

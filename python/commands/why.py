@@ -1,0 +1,116 @@
+"""`nanoml why`: what moved a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import click
+
+from MLTools.NanoML.commands.options import PATH, analyses, command, echo, echo_json, flag, json_option, option
+from MLTools.NanoML.errors import ConfigError
+
+
+@command(
+    "nanoml why last_month/analysis.yaml analysis.yaml",
+    "nanoml why analysis.yaml tighter.yaml --dry-run",
+    "nanoml why analysis.yaml",
+    short="Say what moved a result: each change between two states.",
+)
+@click.argument("old", type=PATH)
+@click.argument("new", type=PATH, required=False)
+@option(
+    "--events",
+    "Events of each dataset that are read, by a hash of each.",
+    "N",
+    default=50_000,
+    type=click.IntRange(1000),
+)
+@option("--workdir", "The directory of all that is made; default: WORKDIR/why of OLD.", "DIR", type=PATH)
+@flag(
+    "--one-order", "Make the changes from the first to the last only: half the time, and no ambiguity by their order."
+)
+@flag("--dry-run", "Say only what differs, and what would be run.")
+@json_option
+def why(
+    old: Path, new: Optional[Path], events: int, workdir: Optional[Path], one_order: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Say how far each change between two states of an analysis moved the expected events, the AUC and the limit.
+
+    OLD and NEW are YAML files, or directories with their results. All settings, code, corrections, tables and files of events that
+    differ are switched one after the other, first to last and last to first, each time with the whole analysis on the same events.
+    A part is the mean of both orders, with its statistical error and half of the difference between the two. The parts add up.
+    Networks stay as they are, unless they differ. All data are blind. With OLD alone: what has changed since its results were made.
+    """
+    from MLTools.NanoML.schema.plain import plain
+    from MLTools.NanoML.why.page import show, write
+    from MLTools.NanoML.why.path import answer, orders
+    from MLTools.NanoML.why.state import State, changes, notes
+    from MLTools.NanoML.why.states import Between
+    from MLTools.NanoML.workflow.layout import Layout
+
+    places = [_analysis(it) for it in (old, new) if it is not None]
+    if len(places) == 1:
+        _since(places[0])
+        return
+    states = [State.read(it) for it in places]
+    found = changes(*states)
+    if dry_run or not found:
+        runs = dict.fromkeys(it for order in orders(len(found), not one_order) for it in order) if found else {}
+        if as_json:
+            echo_json({"changes": plain(found), "notes": [*notes(*states)], "runs": [sorted(it) for it in runs]})
+            return
+        echo(
+            f"{len(found)} differences move what is expected"
+            if found
+            else "Nothing differs that moves what is expected."
+        )
+        for number, each in enumerate(found, 1):
+            echo(f"  {number}  {each}")
+        for text in notes(*states):
+            echo(f"NOTE: {text}.")
+        names = [", ".join(str(number + 1) for number in sorted(made)) or "OLD" for made in runs]
+        if names:
+            echo(f"{len(runs)} runs, with the changes {'; '.join(names)}")
+        return
+    directory = workdir or Layout.of(states[0].config).workdir / "why"
+    made = answer(Between(*states, found, {}, directory.absolute()), events, not one_order)
+    write(made, states, directory)
+    if as_json:
+        echo_json(plain(made))
+        return
+    show(made)
+    echo(f"why: {directory / 'why.html'}")
+
+
+def _analysis(place: Path) -> Path:
+    """The YAML file of an analysis, by itself, by its directory, or by that of its results."""
+    if not place.is_dir():
+        return place
+    from MLTools.NanoML.config.load import load
+    from MLTools.NanoML.workflow.layout import Layout
+
+    found = analyses(place) or [
+        it for it in analyses(place.absolute().parent) if Layout.of(load(it)).workdir.resolve() == place.resolve()
+    ]
+    if len(found) != 1:
+        raise ConfigError(f"{place}: {'several analyses are' if found else 'no analysis is'} here. Name its YAML file.")
+    return found[0]
+
+
+def _since(place: Path) -> None:
+    """Say what has changed since the results of an analysis were made."""
+    from MLTools.NanoML.config.load import load
+    from MLTools.NanoML.stages import NAMES
+    from MLTools.NanoML.workflow.pipeline import planned
+
+    todo = [it for it in planned(load(place), NAMES) if it.reasons]
+    for each in todo:
+        echo("\n".join(each.lines()))
+    if not todo:
+        echo("Nothing has changed since the results were made.")
+        return
+    echo(
+        "What was there before is no longer there. To see how far each change moves the results, take git's copy of it (git worktree add "
+        f"DIRECTORY COMMIT), or a copy of the directory: nanoml why DIRECTORY/{place.name} {place}"
+    )

@@ -1,0 +1,150 @@
+"""What is expected in a state: events by region and process, AUC and limit, each also without a part of the events, for errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.config.fit import NEVER
+from MLTools.NanoML.contracts.templates import DATA, Templates
+from MLTools.NanoML.schema.plain import plain
+from MLTools.NanoML.stages import import_part
+
+HISTOGRAM, GROUPS, SCORE_BINS = "nanoml_why", 20, 50
+"""The histogram that is added to each state: groups of events by their numbers, and the score of the signal."""
+AUC, LIMIT, SPREAD = "AUC in ", "limit", "error of the signal strength"
+"""What the names of quantities begin with that are not numbers of events."""
+_COARSE = 5  # bins of the score that are one for the error of a limit
+_ONE_SIDED = 1.96  # standard deviations of a median expected CLs limit at 95 %
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Quantities of a state by their names, and the same without each group of its events in turn."""
+
+    values: dict[str, float]
+    without: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far a quantity moved, with its statistical error, and half of the difference between the two orders of changes."""
+
+    value: float
+    error: float
+    order: float = 0.0
+
+
+def shift(pairs: Sequence[tuple[Measured, Measured]], name: str) -> Optional[Shift]:
+    """The mean shift of a quantity between pairs of states; None if it is not known in all of them.
+
+    Both states of a pair have the same events: those that do not change add nothing to the error, which is a jackknife's.
+    """
+    is_counted = not name.startswith((AUC, LIMIT, SPREAD))
+    if not is_counted and not all(name in state.values for pair in pairs for state in pair):
+        return None
+    none = [0.0] * GROUPS  # of a process that a state does not have
+    moved = [new.values.get(name, 0.0) - old.values.get(name, 0.0) for old, new in pairs]
+    parts = np.mean(
+        [np.subtract(new.without.get(name, none), old.without.get(name, none)) for old, new in pairs], axis=0
+    )
+    error = np.sqrt((GROUPS - 1) * np.mean((parts - parts.mean()) ** 2))
+    return Shift(float(np.mean(moved)), float(error), abs(moved[0] - moved[-1]) / 2)
+
+
+def measure(source: Path, output: Path, fits: Sequence[Any], fitted: Sequence[str]) -> dict[str, int]:
+    """Write what is expected, by the histograms of a state and by its fits, in these regions; return how much there is."""
+    templates, values, without = Templates.read(source), dict[str, float](), dict[str, list[float]]()
+
+    def note(name: str, found: tuple[float, Floats]) -> None:
+        if np.isfinite([found[0], *found[1]]).all():
+            values[name], without[name] = found[0], found[1].tolist()
+
+    for histogram in (it for it in templates.histograms if it.name.startswith(HISTOGRAM)):
+        at = f", {histogram.hypothesis}" if histogram.hypothesis else ""
+        regions: dict[str, dict[str, Floats]] = {}
+        for channel in histogram.channels:
+            for process, each in channel.processes.items():
+                mine, key = regions.setdefault(channel.region, {}), f"{process}{at * (process == templates.signal)}"
+                if process != DATA:
+                    mine[key] = mine.get(key, 0.0) + each.nominal.reshape(GROUPS + 2, -1)[1:-1]
+        signal, channels = f"{templates.signal}{at}", list[tuple[Floats, Floats]]()
+        for region, found in regions.items():
+            for process, events in found.items():
+                note(f"{process} in {region}", _by_group(lambda it: float(it.sum()), events))
+            others = sum(it for process, it in found.items() if process != signal)
+            if signal in found and len(found) > 1:
+                both = np.stack([found[signal], others], axis=1)
+                channels += [both] if region in fitted else []
+                if len(histogram.axes) > 1:
+                    note(f"{AUC}{region}{at}", _by_group(_auc, both))
+        for job in (it for it in fits if it.hypothesis == histogram.hypothesis and channels):
+            job = replace(job, settings=replace(job.settings, toys=NEVER))
+            real, spread = import_part("statistical_analysis.fit").expected_alone(job) or (None, None)
+            rough, parts = _by_group(_rough_limit, np.concatenate(channels, axis=2))
+            for name, it in ((f"{LIMIT}{at}", real), (f"{SPREAD}{at}", spread)):
+                if it is not None:  # relative errors are those of a limit by counts alone
+                    note(name, (it, it * parts / rough))
+    write_json(output, plain(Measured(values, without)))
+    return {"quantities": len(values)}
+
+
+def whole(source: Path, results: Iterable[Path]) -> dict[str, float]:
+    """The same quantities of a whole run, as far as it has them: events by its first histogram in each region, never data; limits."""
+    found, seen = dict[str, float](), set[tuple[str, Optional[str]]]()
+    templates = Templates.read(source)
+    for histogram in templates.histograms:
+        places = {(it.region, histogram.hypothesis) for it in histogram.channels if it.processes} - seen
+        at = f", {histogram.hypothesis}" if histogram.hypothesis else ""
+        for channel in (it for it in histogram.channels if (it.region, histogram.hypothesis) in places):
+            for process, each in channel.processes.items():
+                if process != DATA:
+                    name = f"{process}{at * (process == templates.signal)} in {channel.region}"
+                    found[name] = found.get(name, 0.0) + float(each.nominal.sum())
+        seen |= places
+    for path in results:
+        fit = import_part("statistical_analysis.results").read_results(path)
+        limit = getattr(fit, "limit", None)
+        if limit is not None:
+            found[f"{LIMIT}{f', {fit.hypothesis}' if fit.hypothesis else ''}"] = limit.expected[2]
+    return found
+
+
+def _by_group(quantity: Any, events: Floats) -> tuple[float, Floats]:
+    """A quantity of all events, and of those without each group, which the others stand for."""
+    total = events.sum(axis=0)
+    return quantity(total), np.array([quantity((total - it) * GROUPS / (GROUPS - 1)) for it in events])
+
+
+def _auc(events: Floats) -> float:
+    """The area under the ROC curve of signal and background in bins of the score."""
+    signal, background = events
+    above = signal[::-1].cumsum()[::-1] - signal / 2
+    total = signal.sum() * background.sum()
+    return float((background * above).sum() / total) if total > 0 else np.nan
+
+
+def _rough_limit(events: Floats) -> float:
+    """The limit by counts alone, with Asimov data, in coarse bins; what has no background counts with its neighbour below."""
+    events = np.add.reduceat(events, range(0, events.shape[1], _COARSE), axis=1)
+    signal, background = np.zeros((2, events.shape[1]))
+    place = 0
+    for s, b in events.T:
+        place += b > 0 and background[place] > 0
+        signal[place], background[place] = signal[place] + s, background[place] + max(b, 0)
+    s, b = signal[: place + 1], background[: place + 1]
+    if s.sum() <= 0 or b.sum() <= 0:
+        return np.nan
+    low, high = 0.0, 1e6
+    for _ in range(60):
+        strength = (low + high) / 2
+        q = 2 * float(np.sum(strength * s - b * np.log1p(np.maximum(strength * s / b, -0.999))))
+        low, high = (strength, high) if q < _ONE_SIDED**2 else (low, strength)
+    return high

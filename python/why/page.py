@@ -1,0 +1,101 @@
+"""What moved a result, as a page, as JSON, and on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Optional
+
+from MLTools.NanoML.atomic import write_json, write_text
+from MLTools.NanoML.report.page import rounded, table, with_error
+from MLTools.NanoML.report.section import Block, Document
+from MLTools.NanoML.schema.plain import plain
+from MLTools.NanoML.terminal.page import Page, TableColumn
+from MLTools.NanoML.why.measure import AUC, LIMIT, SPREAD, Shift
+from MLTools.NanoML.why.path import Answer, Part
+from MLTools.NanoML.why.state import State
+from MLTools.NanoML.workflow.analysis import Analysis
+
+_NOISE = 1e-6  # what rounding leaves
+_MOST = 4  # quantities on the terminal
+_READING = (
+    "The changes are made one after the other, from the first to the last and from the last to the first, each time with the whole "
+    "analysis on the same events. A part is the mean of both orders, ± its statistical error, ± half of the difference between the orders. "
+    "The parts add up to NEW - OLD. Data are blind in all of this."
+)
+
+
+def _cell(shift: Optional[Shift]) -> str:
+    """A shift with its errors: "+0.31 ± 0.12 ± 0.01"."""
+    if shift is None:
+        return "-"
+    if max(abs(shift.value), shift.error, shift.order) < _NOISE:
+        return "0"
+    errors = [it for it in (shift.error, shift.order) if it >= _NOISE]
+    text = with_error(shift.value, *errors) if errors else rounded(shift.value)
+    return text if shift.value < 0 else f"+{text}"
+
+
+def _blocks(answer: Answer) -> Iterator[tuple[str, list[str]]]:
+    """Titles and quantities: limits, AUC, and the events of each region."""
+    names = [
+        it
+        for it in answer.total
+        if not it.startswith(SPREAD) or answer.total.get(f"{LIMIT}{it[len(SPREAD) :]}") is None
+    ]
+    limits = [it for it in names if it.startswith((LIMIT, SPREAD))]
+    areas = [it for it in names if it.startswith(AUC)]
+    if limits or areas:
+        yield "Limit and AUC", [*limits, *areas]
+    regions = dict.fromkeys(it.rpartition(" in ")[2] for it in names if it not in (*limits, *areas))
+    for region in regions:
+        yield f"Events in {region}", [it for it in names if it.endswith(f" in {region}") and it not in areas]
+
+
+def _rows(answer: Answer, names: Sequence[str]) -> Iterator[list[str]]:
+    """OLD, each part, and NEW; the last row is what the parts add up to."""
+    yield ["OLD", *(_number(answer.old.get(it)) for it in names)]
+    for number, part in enumerate(answer.parts, 1):
+        yield [f"{number}  {' and '.join(part.changes)}", *(_cell(part.shifts[it]) for it in names)]
+    yield ["NEW - OLD", *(_cell(answer.total[it]) for it in names)]
+    if answer.remainder:
+        yield ["left of whole runs", *(_number(answer.remainder.get(it)) for it in names)]
+    yield ["NEW", *(_number(answer.new.get(it)) for it in names)]
+
+
+def _number(value: Optional[float]) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _about(part: Part) -> str:
+    """How the changes of a part differ, and why they are one."""
+    texts = [f"{name}: {about}" for name, about in zip(part.changes, part.about)]
+    return "; ".join(texts) + (f" (not one by one: {part.together})" if part.together else "")
+
+
+def write(answer: Answer, states: Sequence[State], directory: Path) -> None:
+    """Write why.html and why.json."""
+    old, new = (str(it.config.document.name) for it in states)
+    blocks = [
+        Block("changes", "Changes", table(["", "what"], ([str(n), _about(it)] for n, it in enumerate(answer.parts, 1))))
+    ]
+    for number, (title, names) in enumerate(_blocks(answer)):
+        blocks.append(Block(f"block_{number}", title, table(["", *names], _rows(answer, names))))
+    lead = f'<p>From {escape(old)} (OLD) to {escape(new)} (NEW).</p><p class="dim">{_READING}</p>'
+    document = Document("What moved the result", "why.html", lead, (), blocks, [f"{it}." for it in answer.notes])
+    write_text(directory / "why.html", document.html(Analysis(states[0].config).style(), None))
+    write_json(directory / "why.json", {"old": old, "new": new, **plain(answer)})
+
+
+def show(answer: Answer) -> None:
+    """Print the changes, and how far each moved the limit, the AUC, and the events in one region."""
+    page = Page()
+    for number, part in enumerate(answer.parts, 1):
+        page.line(f"{number}  {_about(part)}", indent=3)
+    blocks = list(_blocks(answer))
+    names = [
+        it for title, found in blocks for it in found[: _MOST - 2 if blocks[1:] and title == blocks[0][0] else _MOST]
+    ][:_MOST]
+    page.table("Shifts", ["change", *(TableColumn(it, "number") for it in names)], _rows(answer, names))
+    page.warnings(answer.notes)
