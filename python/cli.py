@@ -51,6 +51,7 @@ PAGES = {
     "MLTools.NanoML.nanoaodtools": "skim.md",
     "MLTools.NanoML.rootio.remote": "howto/xrootd.md",
     "MLTools.NanoML.selection": "howto/selection.md",
+    "MLTools.NanoML.why": "howto/why.md",
     "MLTools.NanoML.workflow.unblinding": "howto/fit.md",
     "data_processing.datasets": "howto/datasets.md",
     "data_processing.convert": "hdf5.md",

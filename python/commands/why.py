@@ -56,22 +56,17 @@ def why(
     states = [State.read(it) for it in places]
     found = changes(*states)
     if dry_run or not found:
-        runs = dict.fromkeys(it for order in orders(len(found), not one_order) for it in order) if found else {}
+        runs = dict.fromkeys(it for order in orders(len(found), not one_order) for it in order if found)
         if as_json:
             echo_json({"changes": plain(found), "notes": [*notes(*states)], "runs": [sorted(it) for it in runs]})
             return
-        echo(
-            f"{len(found)} differences move what is expected"
-            if found
-            else "Nothing differs that moves what is expected."
-        )
+        echo("These differ:" if found else "Nothing differs that moves what is expected.")
         for number, each in enumerate(found, 1):
             echo(f"  {number}  {each}")
         for text in notes(*states):
             echo(f"NOTE: {text}.")
-        names = [", ".join(str(number + 1) for number in sorted(made)) or "OLD" for made in runs]
-        if names:
-            echo(f"{len(runs)} runs, with the changes {'; '.join(names)}")
+        names = (" + ".join(["OLD", *(str(number + 1) for number in sorted(made))]) for made in runs)
+        echo(f"{len(runs)} runs: {', '.join(names)}" if runs else "")
         return
     directory = workdir or Layout.of(states[0].config).workdir / "why"
     made = answer(Between(*states, found, {}, directory.absolute()), events, not one_order)
@@ -102,15 +97,11 @@ def _since(place: Path) -> None:
     """Say what has changed since the results of an analysis were made."""
     from MLTools.NanoML.config.load import load
     from MLTools.NanoML.stages import NAMES
+    from MLTools.NanoML.why.state import GONE
     from MLTools.NanoML.workflow.pipeline import planned
 
     todo = [it for it in planned(load(place), NAMES) if it.reasons]
     for each in todo:
         echo("\n".join(each.lines()))
-    if not todo:
-        echo("Nothing has changed since the results were made.")
-        return
-    echo(
-        "What was there before is no longer there. To see how far each change moves the results, take git's copy of it (git worktree add "
-        f"DIRECTORY COMMIT), or a copy of the directory: nanoml why DIRECTORY/{place.name} {place}"
-    )
+    gone = f"{GONE}: nanoml why DIRECTORY/{place.name} {place}"
+    echo(gone if todo else "Nothing has changed since the results were made.")

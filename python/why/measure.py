@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -94,27 +94,6 @@ def measure(source: Path, output: Path, fits: Sequence[Any], fitted: Sequence[st
                     note(name, (it, it * parts / rough))
     write_json(output, plain(Measured(values, without)))
     return {"quantities": len(values)}
-
-
-def whole(source: Path, results: Iterable[Path]) -> dict[str, float]:
-    """The same quantities of a whole run, as far as it has them: events by its first histogram in each region, never data; limits."""
-    found, seen = dict[str, float](), set[tuple[str, Optional[str]]]()
-    templates = Templates.read(source)
-    for histogram in templates.histograms:
-        places = {(it.region, histogram.hypothesis) for it in histogram.channels if it.processes} - seen
-        at = f", {histogram.hypothesis}" if histogram.hypothesis else ""
-        for channel in (it for it in histogram.channels if (it.region, histogram.hypothesis) in places):
-            for process, each in channel.processes.items():
-                if process != DATA:
-                    name = f"{process}{at * (process == templates.signal)} in {channel.region}"
-                    found[name] = found.get(name, 0.0) + float(each.nominal.sum())
-        seen |= places
-    for path in results:
-        fit = import_part("statistical_analysis.results").read_results(path)
-        limit = getattr(fit, "limit", None)
-        if limit is not None:
-            found[f"{LIMIT}{f', {fit.hypothesis}' if fit.hypothesis else ''}"] = limit.expected[2]
-    return found
 
 
 def _by_group(quantity: Any, events: Floats) -> tuple[float, Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -16,9 +17,10 @@ from MLTools.NanoML.why.measure import AUC, LIMIT, SPREAD, Shift
 from MLTools.NanoML.why.path import Answer, Part
 from MLTools.NanoML.why.state import State
 from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.layout import Layout
 
 _NOISE = 1e-6  # what rounding leaves
-_MOST = 4  # quantities on the terminal
+_MOST, _EACH = 4, 2  # quantities on the terminal, and of a table
 _READING = (
     "The changes are made one after the other, from the first to the last and from the last to the first, each time with the whole "
     "analysis on the same events. A part is the mean of both orders, ± its statistical error, ± half of the difference between the orders. "
@@ -39,28 +41,24 @@ def _cell(shift: Optional[Shift]) -> str:
 
 def _blocks(answer: Answer) -> Iterator[tuple[str, list[str]]]:
     """Titles and quantities: limits, AUC, and the events of each region."""
-    names = [
-        it
-        for it in answer.total
-        if not it.startswith(SPREAD) or answer.total.get(f"{LIMIT}{it[len(SPREAD) :]}") is None
+    limits = [it for it in answer.total if it.startswith(LIMIT)]
+    spreads = [
+        it for it in answer.total if it.startswith(SPREAD) and answer.total.get(it.replace(SPREAD, LIMIT)) is None
     ]
-    limits = [it for it in names if it.startswith((LIMIT, SPREAD))]
-    areas = [it for it in names if it.startswith(AUC)]
-    if limits or areas:
-        yield "Limit and AUC", [*limits, *areas]
-    regions = dict.fromkeys(it.rpartition(" in ")[2] for it in names if it not in (*limits, *areas))
-    for region in regions:
-        yield f"Events in {region}", [it for it in names if it.endswith(f" in {region}") and it not in areas]
+    areas = [it for it in answer.total if it.startswith(AUC)]
+    if limits or spreads or areas:
+        yield "Limit and AUC", [*limits, *spreads, *areas]
+    counts = [it for it in answer.total if not it.startswith((LIMIT, SPREAD, AUC))]
+    for region in dict.fromkeys(it.rpartition(" in ")[2] for it in counts):
+        yield f"Events in {region}", [it for it in counts if it.endswith(f" in {region}")]
 
 
 def _rows(answer: Answer, names: Sequence[str]) -> Iterator[list[str]]:
-    """OLD, each part, and NEW; the last row is what the parts add up to."""
+    """OLD, each part, what they add up to, and NEW."""
     yield ["OLD", *(_number(answer.old.get(it)) for it in names)]
     for number, part in enumerate(answer.parts, 1):
         yield [f"{number}  {' and '.join(part.changes)}", *(_cell(part.shifts[it]) for it in names)]
     yield ["NEW - OLD", *(_cell(answer.total[it]) for it in names)]
-    if answer.remainder:
-        yield ["left of whole runs", *(_number(answer.remainder.get(it)) for it in names)]
     yield ["NEW", *(_number(answer.new.get(it)) for it in names)]
 
 
@@ -77,15 +75,15 @@ def _about(part: Part) -> str:
 def write(answer: Answer, states: Sequence[State], directory: Path) -> None:
     """Write why.html and why.json."""
     old, new = (str(it.config.document.name) for it in states)
-    blocks = [
-        Block("changes", "Changes", table(["", "what"], ([str(n), _about(it)] for n, it in enumerate(answer.parts, 1))))
-    ]
+    rows = ([str(number), _about(it)] for number, it in enumerate(answer.parts, 1))
+    blocks = [Block("changes", "Changes", table(["", "what"], rows))]
     for number, (title, names) in enumerate(_blocks(answer)):
         blocks.append(Block(f"block_{number}", title, table(["", *names], _rows(answer, names))))
     lead = f'<p>From {escape(old)} (OLD) to {escape(new)} (NEW).</p><p class="dim">{_READING}</p>'
-    document = Document("What moved the result", "why.html", lead, (), blocks, [f"{it}." for it in answer.notes])
+    here = os.path.relpath(directory / "why.html", Layout.of(states[0].config).workdir)
+    document = Document("What moved the result", here, lead, (), blocks, [f"{it}." for it in answer.notes])
     write_text(directory / "why.html", document.html(Analysis(states[0].config).style(), None))
-    write_json(directory / "why.json", {"old": old, "new": new, **plain(answer)})
+    write_json(directory / "why.json", {"from": old, "to": new, **plain(answer)})
 
 
 def show(answer: Answer) -> None:
@@ -93,9 +91,7 @@ def show(answer: Answer) -> None:
     page = Page()
     for number, part in enumerate(answer.parts, 1):
         page.line(f"{number}  {_about(part)}", indent=3)
-    blocks = list(_blocks(answer))
-    names = [
-        it for title, found in blocks for it in found[: _MOST - 2 if blocks[1:] and title == blocks[0][0] else _MOST]
-    ][:_MOST]
+    names = [it for _, found in _blocks(answer) for it in found[:_EACH]][:_MOST]
     page.table("Shifts", ["change", *(TableColumn(it, "number") for it in names)], _rows(answer, names))
-    page.warnings(answer.notes)
+    for text in answer.notes:
+        page.line(f"NOTE: {text}.")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import listed
 from MLTools.NanoML.terminal.progress import progress
-from MLTools.NanoML.why.measure import Measured, Shift, shift, whole
-from MLTools.NanoML.why.state import State, notes, same_events
+from MLTools.NanoML.why.measure import Measured, Shift, shift
+from MLTools.NanoML.why.state import notes, same_events
 from MLTools.NanoML.why.states import Between, Sample, sampled
-from MLTools.NanoML.workflow.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -26,25 +25,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Answer:
-    """What moved a result.
-
-    Attributes
-    ----------
-    old, new, total
-        The quantities of both states, and NEW - OLD.
-    parts
-        They add up to this.
-    remainder
-        What is left of the difference of the whole runs, if both are up to date: it is due to networks, the sample, and NanoML's version.
-    notes
-        What else is to be said.
-    """
+    """What moved a result: the quantities of both states, NEW - OLD, the parts, which add up to that, and what else is to be said."""
 
     old: dict[str, float]
     new: dict[str, float]
     total: dict[str, Optional[Shift]]
     parts: tuple[Part, ...]
-    remainder: dict[str, float]
     notes: tuple[str, ...]
 
 
@@ -60,19 +46,16 @@ def answer(between: Between, events: int, is_both: bool) -> Answer:
     count = len(between.changes)
     both, between = list(orders(count, is_both)), replace(between, samples=_samples(between, events))
     ends = [both[0][0], both[0][-1]]
-    wanted, done, failed = (
-        dict.fromkeys([*ends, *(it for order in both for it in order)]),
-        dict[frozenset[int], Measured](),
-        {},
-    )
+    wanted = dict.fromkeys([*ends, *(it for order in both for it in order)])
+    done, failed = dict[frozenset[int], Measured](), dict[frozenset[int], str]()
     with progress("why", len(wanted), "states") as bar:
         for made in wanted:
             try:
                 done[made] = between.run(made, done)
-            except NanoMLError as problem:
+            except Exception as problem:  # whatever code of one state raises with settings of the other
                 if made in ends:
                     raise
-                failed[made] = str(problem).splitlines()[0]
+                failed[made] = f"{problem}".partition("\n")[0]
             bar.advance()
     names = dict.fromkeys(name for it in ends for name in done[it].values)
     parts, begin, reasons = list[Part](), 0, list[str]()
@@ -89,17 +72,7 @@ def answer(between: Between, events: int, is_both: bool) -> Answer:
         begin, reasons = end, []
     pair = (done[ends[0]], done[ends[1]])
     total = {name: shift([pair], name) for name in names}
-    remainder = _remainder([between.old, between.new], total)
-    return Answer(pair[0].values, pair[1].values, total, tuple(parts), remainder, tuple(_notes(between)))
-
-
-def _remainder(states: Sequence[State], total: Mapping[str, Optional[Shift]]) -> dict[str, float]:
-    runs = []
-    for state in states if all(it.is_done and it.config.histogram for it in states) else ():
-        layout = Layout.of(state.config)
-        runs.append(whole(layout.histograms(".h5"), layout.fit.rglob("results.json")))
-    both = {name for run in runs for name in run if all(name in it for it in runs)}
-    return {name: runs[1][name] - runs[0][name] - it.value for name, it in total.items() if it and name in both}
+    return Answer(pair[0].values, pair[1].values, total, tuple(parts), tuple(_notes(between)))
 
 
 def _samples(between: Between, events: int) -> dict[tuple[str, bool], Sample]:
@@ -119,8 +92,8 @@ def _samples(between: Between, events: int) -> dict[tuple[str, bool], Sample]:
 
 def _notes(between: Between) -> Iterator[str]:
     yield from notes(between.old, between.new)
-    parts = [name for (name, _), it in between.samples.items() if it.factor != 1]
+    parts = [name for (name, _), it in between.samples.items() if it.is_part]
     if parts:
-        yield f"of {', '.join(dict.fromkeys(parts))} a sample is read, weighted up to all events"
+        yield f"of {listed(dict.fromkeys(parts))} a sample is read, which stands for all events"
     if not between.is_trained:
         yield "networks are trained on the sample, since they are not there for both states as they are now"

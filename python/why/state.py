@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import copy
-import glob
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.data import FROM_WHERE
+from MLTools.NanoML.config.fit import as_list
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.dependencies import files_behind, is_our_file
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.loading import file_of
 from MLTools.NanoML.model.file import twin_of
-from MLTools.NanoML.observe import FILE, VARIABLE, state
+from MLTools.NanoML.observe import FILE, state
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool
 from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.schema.document import Key, dotted
-from MLTools.NanoML.stages import NAMES
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from MLTools.NanoML.workflow.record import Record, Records, short
-from MLTools.NanoML.workflow.runner import plan
 
-NETWORK = ("convert", "train", "export")
+NETWORK = ("convert", "train")
 """The sections that make a network: they are one change."""
 READER = "data_processing.histograms.stage"
 """The module that processes have in common: it takes longest to import."""
-_IDLE = ("workdir", "energy", "read", "tune", "evaluate", "style", "blind", "batch")
+_IDLE = ("workdir", "energy", "read", "tune", "evaluate", "export", "style", "batch")
 """The sections that move nothing that is expected."""
 _ORDER = (
     "corrections",
@@ -51,10 +48,7 @@ _ORDER = (
 )
 _LARGE = 1 << 26  # bytes of a file of events, which is not hashed: as in records
 _FARTHEST = 3  # directories above that of the YAML file
-_GONE = (
-    "What was there before is no longer there: take git's copy of it (git worktree add DIRECTORY COMMIT), or a copy of "
-    "the directory, and name its YAML file as OLD"
-)
+GONE = "What was there before is no longer there: take git's copy of it (git worktree add DIRECTORY COMMIT), or a copy of the directory"
 
 
 @dataclass(frozen=True)
@@ -69,10 +63,10 @@ class State:
         Code, corrections and tables of the user, by their paths relative to the YAML file.
     events
         The files of each dataset.
-    version, variables
-        The version of NanoML and the environment variables that made its results; none if it has none.
-    has_networks, is_done
-        Whether it has networks that were trained by its settings, and whether all of its results are up to date.
+    version
+        The version of NanoML that made its results; None if it has none.
+    has_networks
+        Whether it has networks that were trained by its settings.
     """
 
     config: Config
@@ -80,9 +74,7 @@ class State:
     files: Mapping[str, Path]
     events: Mapping[str, Sequence[str]]
     version: Optional[str] = None
-    variables: Mapping[str, Optional[str]] = field(default_factory=dict)
     has_networks: bool = False
-    is_done: bool = False
 
     @classmethod
     def read(cls, path: Path) -> State:
@@ -91,15 +83,14 @@ class State:
         if not config.datasets or (config.train is None and config.score is None):
             raise ConfigError(f"{path}: has no datasets, or neither `train` nor `score`: nothing is expected from it.")
         version, observed = _records(Layout.of(config).workdir)
-        files = {os.path.relpath(it, config.base): Path(it) for it in _files(config, observed)}
-        missing = [str(it) for it in files.values() if not it.is_file()]
-        if missing:
-            raise NanoMLError(f"{listed(missing, 3)}: no such file, but {path} needs it. {_GONE}.")
-        variables = {key.partition(" ")[2]: it for key, it in observed.items() if key.startswith(VARIABLE)}
+        try:
+            files = {os.path.relpath(it, config.base): it for it in _files(config, observed)}
+        except NanoMLError as problem:
+            raise NanoMLError(f"{path}: {problem} {GONE}.") from None
         near = {key: it for key, it in files.items() if key.split("/").count("..") <= _FARTHEST}
         with worker_pool(1, READER, begin_worker) as pool:  # another state may have modules of the same name
-            made = pool.submit(_made, path).result() if version else (False, False)
-        return cls(config, _settings(config), near, Analysis(config).files, version, variables, *made)
+            has_networks = version is not None and pool.submit(_has_networks, path).result()
+        return cls(config, _settings(config), near, Analysis(config).files, version, has_networks)
 
     @property
     def models(self) -> list[Path]:
@@ -111,36 +102,22 @@ class State:
         return found if all(path.exists() for path in found) else []
 
 
-def _made(path: Path) -> tuple[bool, bool]:
-    """Whether its networks have the settings of now, whatever code and events they are from; and whether all results are up to date."""
+def _has_networks(path: Path) -> bool:
+    """Whether its networks have the settings of now, whatever code and events they are from."""
     config = load(path)
-    workdir = Layout.of(config).workdir
-    records = Records(workdir / RECORDS, config.base)
-    networks = [it for stage in pipeline_stages(config, ("train", "export")) for it in stage.tasks]
-    done = [(records.read(it), records.settings(it)[0]) for it in networks]
-    is_current = all(record is not None and record.settings == now for record, now in done)
-    todo = plan(pipeline_stages(config, NAMES), workdir, base=config.base)
-    return is_current, not any(it.reasons for it in todo if it.stage.name not in ("evaluate", "draw"))
+    records = Records(Layout.of(config).workdir / RECORDS, config.base)
+    tasks = [it for stage in pipeline_stages(config, ("train", "export")) for it in stage.tasks]
+    done = [(records.read(it), records.settings(it)[0]) for it in tasks]
+    return all(record is not None and record.settings == now for record, now in done)
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """The content of the YAML file, with the name of the model, and paths of models and HDF5 files that hold everywhere."""
-    settings: dict[str, Any] = copy.deepcopy(config.document.data)
-    settings = {key: it for key, it in settings.items() if it is not None and not key.startswith("x-")}
-
-    def absolute(value: Any) -> Any:
-        if isinstance(value, (dict, list)):
-            entries = value.items() if isinstance(value, dict) else enumerate(value)
-            made = {key: absolute(it) for key, it in entries}
-            return made if isinstance(value, dict) else list(made.values())
-        is_file = (
-            isinstance(value, str) and value.endswith((".onnx", ".h5", ".pt")) and glob.glob(str(config.path(value)))
-        )
-        return str(config.path(value)) if is_file else value
-
-    settings.update((key, absolute(settings[key])) for key in ("score", "train") if key in settings)
-    if config.train is not None:
-        settings["export"] = {**settings.get("export", {}), "name": Layout.of(config).name}
+    """The content of the YAML file, where models and HDF5 files have paths that hold everywhere."""
+    settings = {key: it for key, it in config.document.data.items() if it is not None and not key.startswith("x-")}
+    for section, key in (("score", "model"), ("score", "files"), ("train", "files")):
+        if settings.get(section, {}).get(key):
+            paths = [str(config.path(it)) for it in as_list(settings[section][key])]
+            settings[section] = {**settings[section], key: paths}
     return settings
 
 
@@ -155,27 +132,18 @@ def _records(workdir: Path) -> tuple[Optional[str], dict[str, Optional[str]]]:
     return None, observed
 
 
-def _files(config: Config, observed: Mapping[str, Optional[str]]) -> Iterator[str]:
-    """The files of the user beside events: code, what it opened, corrections."""
+def _files(config: Config, observed: Mapping[str, Optional[str]]) -> Iterator[Path]:
+    """The files of the user beside events: code, corrections, and what code opened."""
     skim, train = config.skim, config.train
     specs = [*([skim.selection] if skim and skim.selection else []), *(skim.modules if skim else ())]
+    real = config.base.resolve()
     for spec in [*specs, *([str(train.model)] if train and ".py" in str(train.model) else [])]:
-        try:
-            path = file_of(spec, spec.rpartition(":")[0], config.base)
-        except ConfigError as problem:
-            raise NanoMLError(f"{config.document.name}: {problem} {_GONE}.") from None
-        for each in files_behind(path, only_own=True).values():
+        for each in files_behind(file_of(spec, spec.rpartition(":")[0], config.base), only_own=True).values():
             if not is_our_file(each):
-                yield str(
-                    each
-                    if config.base not in path.parents
-                    else config.base / os.path.relpath(each, config.base.resolve())
-                )
-    yield from (str(config.base / text) for _, text in config.skim_files())
-    for key in observed:
-        kind, _, name = key.partition(" ")
-        if kind == FILE and name.startswith("./") and (config.base / name).exists():
-            yield str(config.base / name[2:])
+                yield config.base / os.path.relpath(each.resolve(), real)
+    yield from (config.base / text for _, text in config.skim_files())
+    opened = (key.partition(f"{FILE} ./")[2] for key in observed)
+    yield from (config.base / name for name in opened if name and (config.base / name).is_file())
 
 
 @dataclass(frozen=True)
@@ -209,9 +177,9 @@ def changes(old: State, new: State) -> list[Change]:
             f"{' and '.join(names)} have no dataset in common: these are two analyses. Name two states of one."
         )
     found = [
-        Change("input files", f"files of {name}", _other_files(old.events[name], new.events[name]), dataset=name)
-        for name in old.events
-        if name in new.events and not same_events(old.events[name], new.events[name])
+        Change("input files", f"files of {name}", f"{len(files)} -> {len(new.events[name])} files", dataset=name)
+        for name, files in old.events.items()
+        if name in new.events and not same_events(files, new.events[name])
     ]
     differing = [it for it, path in old.files.items() if it in new.files and _content(path) != _content(new.files[it])]
     code = tuple(it for it in differing if it.endswith(".py"))
@@ -225,7 +193,7 @@ def changes(old: State, new: State) -> list[Change]:
             settings.append(Change("setting", dotted(keys), _from_to(before, after), (keys,)))
     networks = [[file_hash(it) for it in state.models if it.suffix == ".onnx"] for state in (old, new)]
     if network or (all(networks) and networks[0] != networks[1]):
-        about = "; ".join(text for _, text in network if not text.startswith("export.name")) or "trained again"
+        about = "; ".join(text for _, text in network) or "trained again"
         settings.append(Change("network", "network", about, tuple(keys for keys, _ in network) or (("train",),)))
     rank = {name: number for number, name in enumerate(_ORDER)}
     return [*found, *sorted(settings, key=lambda it: rank.get(str(it.settings[0][0]), len(rank)))]
@@ -238,9 +206,6 @@ def notes(old: State, new: State) -> Iterator[str]:
         yield f"{listed(idle)} differ, and move nothing that is expected"
     if None not in (old.version, new.version) and old.version != new.version:
         yield f"results are by NanoML {old.version} and by {new.version}: here both states are run by this version"
-    for name in sorted({*old.variables} & {*new.variables}):
-        if old.variables[name] != new.variables[name]:
-            yield f"results are with another environment variable {name}: here both states are run with its value of now"
 
 
 def _content(path: Path) -> Optional[str]:
@@ -257,13 +222,6 @@ def _version(path: str) -> tuple[str, ...]:
 def same_events(old: Sequence[str], new: Sequence[str]) -> bool:
     """Whether two lists of files of events are the same files, maybe elsewhere."""
     return list(old) == list(new) or sorted(map(_version, old)) == sorted(map(_version, new))
-
-
-def _other_files(old: Sequence[str], new: Sequence[str]) -> str:
-    names = [{os.path.basename(it) for it in files} for files in (old, new)]
-    lost, more = sorted(names[0] - names[1]), sorted(names[1] - names[0])
-    parts = [f"{word} {listed(it, 3)}" for word, it in (("without", lost), ("with", more)) if it]
-    return ", ".join(parts) or "another content"
 
 
 def _differences(old: Any, new: Any, keys: tuple[Key, ...] = ()) -> Iterator[tuple[tuple[Key, ...], Any, Any]]:

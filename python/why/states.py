@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import yaml
 
@@ -39,10 +39,11 @@ _LEARNT, _EXPECTED = ("convert", "shuffle", "train", "export"), ("normalise", "s
 
 @dataclass(frozen=True)
 class Sample:
-    """Some events of a dataset, and the factor that makes up for the others."""
+    """Files with events of a dataset, the factor that makes up for others in these files, and whether there are more files."""
 
     files: tuple[str, ...]
     factor: float = 1.0
+    is_part: bool = False
 
 
 def sampled(files: Sequence[str], most: int, directory: Path) -> Sample:
@@ -55,7 +56,7 @@ def sampled(files: Sequence[str], most: int, directory: Path) -> Sample:
             chosen.append(file)
     chosen.sort(key=list(files).index)
     if total <= 1.1 * most:
-        return Sample(tuple(chosen))
+        return Sample(tuple(chosen), 1.0, len(chosen) < len(files))
     stage, skims = import_part("data_processing.skim.stage"), import_part("data_processing.skim.plan")
     cut = f"(event * {_PRIME}) % {_PARTS} < {max(1, round(_PARTS * most / total))}"
     folder = directory / hashlib.sha256("\0".join(chosen).encode()).hexdigest()[:12]
@@ -68,7 +69,7 @@ def sampled(files: Sequence[str], most: int, directory: Path) -> Sample:
         assert record is not None
         flow = record.accounting.cutflow
         all_weights, kept = all_weights + flow[0].weights, kept + flow[-1].weights
-    return Sample(tuple(str(task.outputs[0]) for task in tasks), all_weights / kept)
+    return Sample(tuple(str(task.outputs[0]) for task in tasks), all_weights / kept, True)
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,9 @@ class Between:
         for each in switched:
             for keys in each.settings:
                 _switch(settings, self.new.settings, keys)
-        for name in ("style", "batch", "evaluate", "tune", "blind"):  # without the last, all data are blind
+        for name in ("style", "batch", "evaluate", "tune"):
             settings.pop(name, None)
-        config, with_files = self.new.config if made else self.old.config, {it.dataset for it in switched}
+        config, with_files = self._owner(made).config, {it.dataset for it in switched}
         for name, dataset in settings["datasets"].items():
             sample = self.samples[name, name in with_files or name not in self.old.events]
             kept = {key: it for key, it in dataset.items() if key not in FROM_WHERE}
@@ -111,8 +112,10 @@ class Between:
                 kept["weight"] = f"({kept['weight']}) * {sample.factor!r}" if "weight" in kept else repr(sample.factor)
             settings["datasets"][name] = {**kept, "files": list(sample.files)}
         axes = {"event % 20": [GROUPS, -0.5, GROUPS - 0.5]}
-        if config.train is not None and config.classes and signal_of(config):
-            axes[str(signal_of(config))] = [SCORE_BINS, 0, 1]
+        if config.train is not None:
+            settings["export"] = {**settings.get("export", {}), "name": Layout.of(config).name}
+            if config.classes:
+                axes[str(signal_of(config))] = [SCORE_BINS, 0, 1]
         added = {"of": list(axes), "bins": [*axes.values()]}
         settings["histogram"] = {**settings.get("histogram", {}), HISTOGRAM: added}
         write_text(path, yaml.safe_dump({**settings, "workdir": "work"}, sort_keys=False))
@@ -134,24 +137,24 @@ class Between:
 
     def _networks(self, made: frozenset[int]) -> tuple[list[Path], bool]:
         """The files of the networks of a state, and whether they are to be trained: on the sample, if they are not there already."""
-        everything, change = frozenset(range(len(self.changes))), self.retraining
-        is_other = change is not None and change in made
-        mine = self.new.models if is_other or (change is None and not self.old.models) else self.old.models
         if self.is_trained:
-            return mine, False
-        end = everything if is_other else frozenset()
+            return self._owner(made).models, False
+        end = frozenset(range(len(self.changes))) if self._has_others(made) else frozenset[int]()
         return sorted((self.place(end).parent / "work").glob("model*.*")) if made != end else [], made == end
 
-    @property
-    def retraining(self) -> Optional[int]:
-        """The change of the network, if there is one."""
-        return next((number for number, it in enumerate(self.changes) if it.kind == "network"), None)
+    def _has_others(self, made: Collection[int]) -> bool:
+        return any(self.changes[it].kind == "network" for it in made)
+
+    def _owner(self, made: Collection[int]) -> State:
+        """The state whose networks are taken."""
+        is_only = not self.old.models and not self._has_others(range(len(self.changes)))
+        return self.new if self._has_others(made) or (is_only and self.new.models) else self.old
 
     @property
     def is_trained(self) -> bool:
         """Whether the networks are there, so that none is trained on the sample."""
-        models = [bool(it.models) for it in (self.old, self.new)]
-        return self.old.config.train is None or (any(models) if self.retraining is None else all(models))
+        ends = (self._owner(()), self._owner(range(len(self.changes))))
+        return self.old.config.train is None or all(it.models for it in ends)
 
 
 def _run(path: Path, models: Sequence[Path], is_learnt: bool) -> Measured:
