@@ -66,7 +66,8 @@ def why(
         for text in notes(*states):
             echo(f"NOTE: {text}.")
         names = (" + ".join(["OLD", *(str(number + 1) for number in sorted(made))]) for made in runs)
-        echo(f"{len(runs)} runs: {', '.join(names)}" if runs else "")
+        if runs:
+            echo(f"{len(runs)} runs: {', '.join(names)}")
         return
     directory = workdir or Layout.of(states[0].config).workdir / "why"
     made = answer(Between(*states, found, {}, directory.absolute()), events, not one_order)

@@ -68,14 +68,14 @@ def measure(source: Path, output: Path, fits: Sequence[Any], fitted: Sequence[st
             values[name], without[name] = found[0], found[1].tolist()
 
     for histogram in (it for it in templates.histograms if it.name.startswith(HISTOGRAM)):
-        at = f", {histogram.hypothesis}" if histogram.hypothesis else ""
+        at = _at(histogram.hypothesis)
         regions: dict[str, dict[str, Floats]] = {}
         for channel in histogram.channels:
             for process, each in channel.processes.items():
                 mine, key = regions.setdefault(channel.region, {}), f"{process}{at * (process == templates.signal)}"
                 if process != DATA:
                     mine[key] = mine.get(key, 0.0) + each.nominal.reshape(GROUPS + 2, -1)[1:-1]
-        signal, channels = f"{templates.signal}{at}", list[tuple[Floats, Floats]]()
+        signal, channels = f"{templates.signal}{at}", list[Floats]()
         for region, found in regions.items():
             for process, events in found.items():
                 note(f"{process} in {region}", _by_group(lambda it: float(it.sum()), events))
@@ -85,15 +85,19 @@ def measure(source: Path, output: Path, fits: Sequence[Any], fitted: Sequence[st
                 channels += [both] if region in fitted else []
                 if len(histogram.axes) > 1:
                     note(f"{AUC}{region}{at}", _by_group(_auc, both))
-        for job in (it for it in fits if it.hypothesis == histogram.hypothesis and channels):
+        for job in (it for it in fits if channels and histogram.hypothesis in (None, it.hypothesis)):
             job = replace(job, settings=replace(job.settings, toys=NEVER))
-            real, spread = import_part("statistical_analysis.fit").expected_alone(job) or (None, None)
+            expected = import_part("statistical_analysis.fit").expected_alone(job) or (None, None)
             rough, parts = _by_group(_rough_limit, np.concatenate(channels, axis=2))
-            for name, it in ((f"{LIMIT}{at}", real), (f"{SPREAD}{at}", spread)):
-                if it is not None:  # relative errors are those of a limit by counts alone
-                    note(name, (it, it * parts / rough))
+            for name, value in zip((LIMIT, SPREAD), expected):
+                if value is not None:  # relative errors are those of a limit by counts alone
+                    note(f"{name}{_at(job.hypothesis)}", (value, value * parts / rough))
     write_json(output, plain(Measured(values, without)))
     return {"quantities": len(values)}
+
+
+def _at(hypothesis: Optional[str]) -> str:
+    return f", {hypothesis}" if hypothesis else ""
 
 
 def _by_group(quantity: Any, events: Floats) -> tuple[float, Floats]:
@@ -111,19 +115,12 @@ def _auc(events: Floats) -> float:
 
 
 def _rough_limit(events: Floats) -> float:
-    """The limit by counts alone, with Asimov data, in coarse bins; what has no background counts with its neighbour below."""
+    """The limit by counts alone, with Asimov data, in coarse bins; bins without background do not count."""
     events = np.add.reduceat(events, range(0, events.shape[1], _COARSE), axis=1)
-    signal, background = np.zeros((2, events.shape[1]))
-    place = 0
-    for s, b in events.T:
-        place += b > 0 and background[place] > 0
-        signal[place], background[place] = signal[place] + s, background[place] + max(b, 0)
-    s, b = signal[: place + 1], background[: place + 1]
-    if s.sum() <= 0 or b.sum() <= 0:
-        return np.nan
-    low, high = 0.0, 1e6
+    signal, background = events[:, (events[0] > 0) & (events[1] > 0)]
+    low, high = 0.0, 1e6 if len(signal) else np.nan
     for _ in range(60):
         strength = (low + high) / 2
-        q = 2 * float(np.sum(strength * s - b * np.log1p(np.maximum(strength * s / b, -0.999))))
+        q = 2 * float(np.sum(strength * signal - background * np.log1p(strength * signal / background)))
         low, high = (strength, high) if q < _ONE_SIDED**2 else (low, strength)
     return high

@@ -203,7 +203,7 @@ def notes(old: State, new: State) -> Iterator[str]:
     """What else differs: what moves nothing that is expected, and what cannot be switched."""
     idle = [dotted(keys) for keys, *_ in _differences(old.settings, new.settings) if keys[0] in _IDLE]
     if idle:
-        yield f"{listed(idle)} differ, and move nothing that is expected"
+        yield f"what also differs moves nothing that is expected: {listed(idle)}"
     if None not in (old.version, new.version) and old.version != new.version:
         yield f"results are by NanoML {old.version} and by {new.version}: here both states are run by this version"
 

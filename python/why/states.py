@@ -114,7 +114,7 @@ class Between:
         axes = {"event % 20": [GROUPS, -0.5, GROUPS - 0.5]}
         if config.train is not None:
             settings["export"] = {**settings.get("export", {}), "name": Layout.of(config).name}
-            if config.classes:
+            if config.classes and config.train.per_object is None:
                 axes[str(signal_of(config))] = [SCORE_BINS, 0, 1]
         added = {"of": list(axes), "bins": [*axes.values()]}
         settings["histogram"] = {**settings.get("histogram", {}), HISTOGRAM: added}
