@@ -28,6 +28,21 @@ for _module in ("data_processing.skim.stage", "ML_processing.stages"):
     pytest.importorskip(_module)
 
 
+SELECTION = """
+from MLTools.NanoML.selection import Weight
+from MLTools.NanoML.trilepton import Trilepton
+
+
+class WZ(Trilepton):
+    simulated = ("Pileup_nTrueInt",)
+    weights = {"pileup": Weight()}
+
+    def select(self, events, cutflow):
+        cutflow.weigh("pileup", lambda: self.dataset.corrections.pileup(events.Pileup.nTrueInt))
+        return super().select(cutflow.cut("missing momentum", events.MET.pt > 30, events), cutflow)
+"""
+
+
 def pileup(directory: Path) -> None:
     """Weights that are larger by a third, in a file that was changed by hand."""
     path = directory / "corrections" / "2018" / "pileup.json"
@@ -40,7 +55,7 @@ def pileup(directory: Path) -> None:
 
 def cut(directory: Path) -> None:
     path = directory / "wz.py"
-    path.write_text(path.read_text().replace("events.MET.pt) > 30", "events.MET.pt) > 45"))
+    path.write_text(path.read_text().replace("MET.pt > 30", "MET.pt > 45"))
 
 
 def edited(edit: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
@@ -53,7 +68,7 @@ def edited(edit: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
 
 
 STAGES = ("skim", "convert", "train", "export", "normalise", "score", "fill", "histogram")
-MORE = {"files": "data/WZTo3LNu/*_0.root", "class": "background", "cross_section": 0.1, "era": "2018"}
+MORE = {"files": "data/WZTo3LNu/*_0.root", "class": "background", "cross_section": 0.1}
 CHANGES: dict[str, Callable[[Path], None]] = {
     "corrections/2018/pileup.json": pileup,
     "wz.py": cut,
@@ -64,20 +79,22 @@ CHANGES: dict[str, Callable[[Path], None]] = {
 
 
 def analysis(directory: Path) -> Path:
-    """A part of examples/wz.yaml, without a fit, and with a training that takes no time."""
-    content = yaml.safe_load((ROOT / "examples" / "wz.yaml").read_text())
-    files = {"Wprime": "WprimeToWZToLNuLL_M600", "WZ": "WZTo3LNu_Pt100", "ZG": "ZGToLLG_PtG100"}
-    datasets = {
-        name: {**content["datasets"][f"{name}_2018"], "files": f"data/{it}/*_0.root"} for name, it in files.items()
-    }
-    content["eras"] = {"2018": content["eras"].pop(2018)}
-    content |= {"datasets": datasets, "train": {"regions": ["SR"], "model": "mlp", "epochs": 2, "folds": 3}}
-    del content["workdir"], content["fit"]
+    """A part of examples/trilepton.yaml with a weight and a cut more, and with a training that takes no time."""
+    content = yaml.safe_load((ROOT / "examples" / "trilepton.yaml").read_text())
+    files = {"signal": "WprimeToWZToLNuLL_M600", "WZ": "WZTo3LNu_Pt100", "ZG": "ZGToLLG_PtG100"}
+    for name, it in files.items():
+        content["datasets"][name] = {**content["datasets"].pop(it), "files": f"data/{it}/*_0.root"}
+        if name != "signal":
+            content["datasets"][name]["class"] = "background"
+    content["train"] |= {"epochs": 2, "folds": 3}
+    content |= {"skim": {"selection": "wz.py:WZ", "keep": ["MET_pt"]}, "corrections": "corrections/2018.yaml"}
+    content |= {"regions": {"SR": "abs(ZCand_mass - 91.2) < 15"}, "histogram": {"ZCand_mass": {"bins": [30, 60, 120]}}}
+    del content["workdir"]
     shutil.copytree(
         ROOT / "examples" / "corrections", directory / "corrections", ignore=shutil.ignore_patterns("2022*")
     )
-    shutil.copy(ROOT / "examples" / "wz.py", directory)
     (directory / "data").symlink_to(ROOT / "examples" / "data")
+    (directory / "wz.py").write_text(SELECTION)
     (directory / "analysis.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return directory
 
