@@ -19,7 +19,6 @@ from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.config.fit import EVERYWHERE, Fit, LogNormal
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Origin, Template, Templates, added
-from MLTools.NanoML.contracts.templates import Origin as ProcessOrigin
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.report.page import Answer, digits
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
@@ -130,9 +129,7 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
     return {"summary": results.summary}
 
 
-def _model(
-    job: FitJob, templates: Templates, asimov: float | None
-) -> tuple[dict[str, ProcessOrigin], StatisticalModel]:
+def _model(job: FitJob, templates: Templates, asimov: float | None) -> tuple[dict[str, Origin], StatisticalModel]:
     """Where the processes are from, and the model."""
     mine = [templates.histogram(it) for it in job.settings.channels.values()]
     origins = {process: it for histogram in mine for process, it in histogram.origins.items()}
