@@ -49,29 +49,28 @@ def why(
     from MLTools.NanoML.why.states import Between
     from MLTools.NanoML.workflow.layout import Layout
 
-    places = [_analysis(it) for it in (old, new) if it is not None]
-    if len(places) == 1:
-        _since(places[0])
+    if new is None:
+        _since(_analysis(old))
         return
-    states = [State.read(it) for it in places]
-    found = changes(*states)
+    before, after = (State.read(_analysis(it)) for it in (old, new))
+    found = changes(before, after)
     if dry_run or not found:
         runs = dict.fromkeys(it for order in orders(len(found), not one_order) for it in order if found)
         if as_json:
-            echo_json({"changes": plain(found), "notes": [*notes(*states)], "runs": [sorted(it) for it in runs]})
+            echo_json({"changes": plain(found), "notes": [*notes(before, after)], "runs": [sorted(it) for it in runs]})
             return
         echo("These differ:" if found else "Nothing differs that moves what is expected.")
         for number, each in enumerate(found, 1):
             echo(f"  {number}  {each}")
-        for text in notes(*states):
+        for text in notes(before, after):
             echo(f"NOTE: {text}.")
         names = (" + ".join(["OLD", *(str(number + 1) for number in sorted(made))]) for made in runs)
         if runs:
             echo(f"{len(runs)} runs: {', '.join(names)}")
         return
-    directory = workdir or Layout.of(states[0].config).workdir / "why"
-    made = answer(Between(*states, found, {}, directory.absolute()), events, not one_order)
-    write(made, states, directory)
+    directory = workdir or Layout.of(before.config).workdir / "why"
+    made = answer(Between(before, after, found, {}, directory.absolute()), events, not one_order)
+    write(made, (before, after), directory)
     if as_json:
         echo_json(plain(made))
         return

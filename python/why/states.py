@@ -186,7 +186,7 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _switch(settings: dict[str, Any], other: Mapping[str, Any], keys: Sequence[Key]) -> None:
+def _switch(settings: dict[Any, Any], other: Mapping[Any, Any], keys: Sequence[Key]) -> None:
     """Give a setting the value that it has in other settings, or none."""
     for key in keys[:-1]:
         settings, other = settings.setdefault(key, {}), other.get(key) or {}

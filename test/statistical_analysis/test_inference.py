@@ -15,7 +15,7 @@ import pyhf
 from scipy.optimize import brentq
 
 from MLTools.NanoML.errors import NanoMLError
-from statistical_analysis.inference import FitOrigin, infer
+from statistical_analysis.inference import FitOrigin, expected_limit, infer
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.results import TOTAL, read_results
@@ -71,6 +71,7 @@ def test_a_counting_experiment_has_the_significance_and_the_limit_of_the_formula
     assert found.significance.expected == pytest.approx(math.sqrt(2 * ((s + b) * math.log(1 + s / b) - s)), rel=1e-3)
     median = brentq(lambda mu: math.sqrt(2 * (mu * s - b * math.log(1 + mu * s / b))) - 1.959964, 0.1, 10)
     assert found.limit.expected[2] == pytest.approx(median, rel=1e-3)
+    assert expected_limit(counting(50, s, b, 0)) == pytest.approx((found.limit.expected[2], found.strength.error))
     assert found.limit.observed is None
     assert found.significance.observed is None
     assert list(found.limit.expected) == sorted(found.limit.expected)
