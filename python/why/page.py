@@ -21,10 +21,11 @@ from MLTools.NanoML.workflow.layout import Layout
 
 _NOISE = 1e-6  # what rounding leaves
 _MOST, _EACH = 4, 2  # quantities on the terminal, and of a table
-_READING = (
-    "The changes are made one after the other, from the first to the last and from the last to the first, each time with the whole "
-    "analysis on the same events. A part is the mean of both orders, ± its statistical error, ± half of the difference between the orders. "
-    "The parts add up to NEW - OLD. Data are blind in all of this."
+_READING = "Changes are made one after the other, {}, each time with the whole analysis on the same events; data are blind. A part is {}"
+_ONE = "from the first to the last", "± its statistical error. The parts add up to NEW - OLD."
+_BOTH = (
+    "from the first to the last and from the last to the first",
+    "the mean of both orders, ± its statistical error, ± half of the difference between the orders. The parts add up to NEW - OLD.",
 )
 
 
@@ -79,7 +80,8 @@ def write(answer: Answer, states: Sequence[State], directory: Path) -> None:
     blocks = [Block("changes", "Changes", table(["", "what"], rows))]
     for number, (title, names) in enumerate(_blocks(answer)):
         blocks.append(Block(f"block_{number}", title, table(["", *names], _rows(answer, names))))
-    lead = f'<p>From {escape(old)} (OLD) to {escape(new)} (NEW).</p><p class="dim">{_READING}</p>'
+    reading = _READING.format(*(_BOTH if answer.is_both else _ONE))
+    lead = f'<p>From {escape(old)} (OLD) to {escape(new)} (NEW).</p><p class="dim">{reading}</p>'
     here = os.path.relpath(directory / "why.html", Layout.of(states[0].config).workdir)
     document = Document("What moved the result", here, lead, (), blocks, [f"{it}." for it in answer.notes])
     write_text(directory / "why.html", document.html(Analysis(states[0].config).style(), None))

@@ -31,6 +31,7 @@ class Answer:
     new: dict[str, float]
     total: dict[str, Optional[Shift]]
     parts: tuple[Part, ...]
+    is_both: bool  # whether parts are means of both orders
     notes: tuple[str, ...]
 
 
@@ -72,7 +73,7 @@ def answer(between: Between, events: int, is_both: bool) -> Answer:
         begin, reasons = end, []
     pair = (done[ends[0]], done[ends[1]])
     total = {name: shift([pair], name) for name in names}
-    return Answer(pair[0].values, pair[1].values, total, tuple(parts), tuple(_notes(between)))
+    return Answer(pair[0].values, pair[1].values, total, tuple(parts), is_both, tuple(_notes(between)))
 
 
 def _samples(between: Between, events: int) -> dict[tuple[str, bool], Sample]:
