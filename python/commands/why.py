@@ -40,7 +40,9 @@ def why(
     OLD and NEW are YAML files, or directories with their results. All settings, code, corrections, tables and files of events that
     differ are switched one after the other, first to last and last to first, each time with the whole analysis on the same events.
     A part is the mean of both orders, with its statistical error and half of the difference between the two. The parts add up.
-    Networks stay as they are, unless they differ. All data are blind. With OLD alone: what has changed since its results were made.
+    Networks stay as they are, unless they differ. Observed data are not looked at.
+
+    With OLD alone: what has changed since its results were made.
     """
     from MLTools.NanoML.schema.plain import plain
     from MLTools.NanoML.why.page import show, write

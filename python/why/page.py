@@ -21,7 +21,7 @@ from MLTools.NanoML.workflow.layout import Layout
 
 _NOISE = 1e-6  # what rounding leaves
 _MOST, _EACH = 4, 2  # quantities on the terminal, and of a table
-_READING = "Changes are made one after the other, {}, each time with the whole analysis on the same events; data are blind. A part is {}"
+_READING = "Changes are made one after the other, {}, each time with the whole analysis on the same events, not on data. A part is {}"
 _ONE = "from the first to the last", "± its statistical error. The parts add up to NEW - OLD."
 _BOTH = (
     "from the first to the last and from the last to the first",
