@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 from MLTools.NanoML.config.batch import Batch
 from MLTools.NanoML.config.data import FIT, TRAINING, Convert, DataDriven, Dataset, Era, Part, Score, Skim
 from MLTools.NanoML.config.fit import EVERYWHERE, NONE, Blind, Fit, Histogram, LogNormal, log_normal
-from MLTools.NanoML.config.style import Look
 from MLTools.NanoML.config.training import Evaluate, Export, Train, Tune
 from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError
@@ -24,6 +23,55 @@ from MLTools.NanoML.schema.settings import NAME, PRODUCT, REGION, setting
 
 if TYPE_CHECKING:
     from MLTools.NanoML.selection.dataset import DatasetInfo
+
+
+@dataclass(frozen=True)
+class ProcessLook:
+    """How figures show a process."""
+
+    label: str = setting("", "Its name, with formulae in matplotlib's mathtext.", sparse=True, examples=["$W'(600)$"])
+    color: str = setting(
+        "",
+        "Its colour, as matplotlib names it; by default one of those that CMS recommends.",
+        sparse=True,
+        examples=["#5790fc"],
+    )
+
+
+@dataclass(frozen=True)
+class QuantityLook:
+    """How figures show a quantity; by default by the title and the unit that its column has."""
+
+    label: str = setting(
+        "", "Its name, with formulae in matplotlib's mathtext.", sparse=True, examples=["$m_{\\ell\\ell}$"]
+    )
+    unit: Optional[str] = setting(None, "Its unit.", examples=["GeV"])
+
+
+@dataclass(frozen=True)
+class Look:
+    """How figures look: the same processes and quantities have the same names and colours in all of them."""
+
+    label: str = setting(
+        "",
+        'What figures say that they are; by default "Private work (CMS simulation)".',
+        sparse=True,
+        examples=["Private work (Delphes)", "Preliminary"],
+    )
+    cms: bool = setting(
+        False,
+        'Whether "CMS" stands before the label: for results that the collaboration approves. Figures without data say "Simulation", too.',
+    )
+    processes: dict[str, ProcessLook] = setting(
+        dict,
+        "Processes, by their classes. Figures stack those that are named here in this order, the first on top; all others by their size.",
+        examples=['{signal: {label: "$W\'(600)$"}, WZ: {color: "#5790fc"}}'],
+    )
+    quantities: dict[str, QuantityLook] = setting(
+        dict,
+        "Columns, expressions of histograms, outputs of the network by their classes, and parameters, by their names.",
+        examples=['{ZCand_mass: {label: "$m_{ll}$", unit: GeV}}'],
+    )
 
 
 @dataclass(frozen=True)

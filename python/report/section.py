@@ -9,8 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from MLTools.NanoML.config.analysis import signal_of
-from MLTools.NanoML.config.style import ProcessLook, QuantityLook
+from MLTools.NanoML.config.analysis import ProcessLook, QuantityLook, signal_of
 from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.report.page import Answer, Site, by_severity, figure, page, verdict_list
 from MLTools.NanoML.schema.roles import HOW

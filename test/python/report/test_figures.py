@@ -9,7 +9,7 @@ pytest.importorskip("mplhep")
 
 from matplotlib.figure import Figure
 
-from MLTools.NanoML.config.style import ProcessLook, QuantityLook
+from MLTools.NanoML.config.analysis import ProcessLook, QuantityLook
 from MLTools.NanoML.report.figures import Figures, grid, in_style, legend_above, save, single, small, with_ratio
 from MLTools.NanoML.report.section import PRIVATE_WORK, Beams, Style
 
