@@ -1,19 +1,23 @@
-"""Reading the configuration of an analysis."""
+"""Reading the configuration of an analysis, and the checks of its section `style`."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from MLTools.NanoML.config import data_checks, fit_checks, style_checks, training_checks
+from MLTools.NanoML.config import data_checks, fit_checks, training_checks
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.schema.document import Document
-from MLTools.NanoML.schema.settings import json_schema, parse
+from MLTools.NanoML.config.fit import axes_of
+from MLTools.NanoML.config.training import DISCRIMINANT
+from MLTools.NanoML.schema.document import Document, Keys, Problem
+from MLTools.NanoML.schema.settings import json_schema, parse, unknown
 
-_CHECKS = (*data_checks.CHECKS, *training_checks.CHECKS, *fit_checks.CHECKS, *style_checks.CHECKS)
-"""All contradictions between settings that are valid by themselves."""
+_AFTER_CMS = ("Preliminary", "Simulation", "Supplementary", "Work in progress")  # labels that CMS alone may use
 
 
 def schema() -> dict[str, Any]:
@@ -40,7 +44,65 @@ def load(path: str | os.PathLike[str]) -> Config:
     workdir = config.workdir or Path(path).stem
     train = config.train and config.train.with_defaults(document.data["train"] or {}, base)
     config = dataclasses.replace(config, workdir=workdir, base=base, document=document, train=train)
-    problems = [problem for check in _CHECKS for problem in check(config)]
+    checks = (*data_checks.CHECKS, *training_checks.CHECKS, *fit_checks.CHECKS, _style)
+    problems = [problem for check in checks for problem in check(config)]
     if problems:
         raise document.error(problems)
     return config
+
+
+def _style(config: Config) -> Iterator[Problem]:
+    """Names that nothing has, and texts and colours that cannot be drawn."""
+    look = config.style
+    if look.label.startswith(_AFTER_CMS) and not look.cms:
+        yield ("style", "label"), 'is said after "CMS" only. Add "cms: true", or say what the figures are without it'
+    quantities, processes = set(_quantities(config)), {*config.classes, *config.processes}
+    if config.train is not None and config.train.per_object is not None:
+        processes = {*config.train.per_object.classes}
+    for section, known, what in (("processes", processes, "a class"), ("quantities", quantities, "a quantity")):
+        for name in getattr(look, section) if known and (config.train is None or config.train.files is None) else ():
+            yield from unknown(("style", section, name), name, sorted(known), what)
+    texts: dict[Keys, str] = {("style", "label"): look.label}
+    for section in ("processes", "quantities"):
+        for name, entry in getattr(look, section).items():
+            for key in ("label", "unit"):
+                texts["style", section, name, key] = getattr(entry, key, "") or ""
+    owners: dict[str, str] = {}
+    for name, it in look.processes.items():
+        other = owners.setdefault(it.color, name)
+        if it.color and other != name:
+            yield ("style", "processes", name, "color"), f"{other} has this colour. Take another one"
+    if importlib.util.find_spec("matplotlib") is not None:
+        yield from _not_drawn({keys: text for keys, text in texts.items() if "$" in text}, owners)
+
+
+def _not_drawn(texts: dict[Keys, str], owners: dict[str, str]) -> Iterator[Problem]:
+    """Texts that matplotlib cannot draw; it is imported where there is something to try."""
+    for keys, text in texts.items():
+        from matplotlib.mathtext import MathTextParser
+
+        try:
+            MathTextParser("path").parse(text)
+        except ValueError as problem:
+            yield keys, f"matplotlib cannot draw it: {str(problem).splitlines()[-1]}"
+    for color, name in owners.items():
+        from matplotlib.colors import is_color_like
+
+        if color and not is_color_like(color):
+            what = f'"{color}" is not a colour that matplotlib knows. Write one as "#5790fc" or "tab:blue"'
+            yield ("style", "processes", name, "color"), what
+
+
+def _quantities(config: Config) -> Iterator[str]:
+    """The names of all that figures show on an axis."""
+    for name, histogram in config.histogram.items():
+        yield name
+        for text in axes_of(name, histogram):
+            yield from (text, *re.findall(r"[A-Za-z_]\w*", text))
+    if config.convert is not None:
+        yield from config.convert.features
+        for name, objects in config.convert.objects.items():
+            yield from (f"{name}_{field}" for field in objects.fields)
+    if config.train is not None:
+        yield from (*config.classes, *config.train.targets, *config.train.against, DISCRIMINANT)
+    yield from (name for dataset in config.datasets.values() for name in dataset.parameters)
