@@ -23,7 +23,7 @@ import uproot
 from hypothesis import HealthCheck, settings
 
 from MLTools.NanoML.model import Discriminant
-from MLTools.NanoML.model.discriminant import coefficients
+from MLTools.NanoML.model.entries import coefficients
 from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.rootio.remote.client import VARIABLE
 from services.data import embedded_baskets

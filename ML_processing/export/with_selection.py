@@ -25,8 +25,8 @@ from MLTools.NanoML.atomic import file_hash, replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description, Input, Model, ObjectInput, Reference, twin_of, write_described
 from MLTools.NanoML.model.domain import Domain
+from MLTools.NanoML.model.entries import MadeCollection, MadeNumber, SelectionInside
 from MLTools.NanoML.model.inside import EXACT
-from MLTools.NanoML.model.made import MadeCollection, MadeNumber, SelectionInside
 from MLTools.NanoML.nanoaod.accounting import is_simulation
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.rootio import versions

@@ -19,7 +19,7 @@ from MLTools.NanoML.config.training import MODELS
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.model import CLASSES, TARGETS, Discriminant
-from MLTools.NanoML.model.discriminant import SMALLEST, coefficients
+from MLTools.NanoML.model.entries import SMALLEST, coefficients
 from MLTools.NanoML.rootio.versions import did_you_mean
 
 

@@ -14,7 +14,7 @@ from MLTools.NanoML.model.description import (
     Parameter,
     Reference,
 )
-from MLTools.NanoML.model.discriminant import Discriminant
+from MLTools.NanoML.model.entries import Discriminant
 from MLTools.NanoML.model.file import KEY, metadata_text, open_session, twin_of, write_described
 from MLTools.NanoML.model.model import Model
 

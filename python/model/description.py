@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model.discriminant import Discriminant
 from MLTools.NanoML.model.domain import Domain, KnownTensor
+from MLTools.NanoML.model.entries import Discriminant, SelectionInside
 from MLTools.NanoML.model.file import KEY
-from MLTools.NanoML.model.made import SelectionInside
 from MLTools.NanoML.schema.plain import DAMAGE, build, parsed
 
 SCHEMA = 2

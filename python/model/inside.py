@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model.domain import Domain, outside_of
-from MLTools.NanoML.model.made import SelectionInside
+from MLTools.NanoML.model.entries import SelectionInside
 from MLTools.NanoML.model.model import Model
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.rootio.lists import Array, Arrays, default

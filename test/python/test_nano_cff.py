@@ -13,7 +13,7 @@ import pytest
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description, Input, ModelFormat, ObjectInput, Parameter, Reference
-from MLTools.NanoML.model.made import SelectionInside
+from MLTools.NanoML.model.entries import SelectionInside
 from MLTools.NanoML.nano_cff import SERVICE, _description, _load_service, addScore
 
 FEATURES = Input("features", ("MET_pt", "nMuon", "mass"), ("f4", "u4", "f4"), None, ())

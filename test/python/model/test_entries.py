@@ -1,4 +1,4 @@
-"""Discriminants from class probabilities."""
+"""Discriminants from class probabilities, as a model describes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from MLTools.NanoML.model import Discriminant
-from MLTools.NanoML.model.discriminant import coefficients
+from MLTools.NanoML.model.entries import coefficients
 
 CLASSES = ["signal", "WZ", "ZG"]
 shares = st.floats(1e-3, 1e3)
