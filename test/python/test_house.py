@@ -56,7 +56,7 @@ LINES = {
     "python/commands": (2505, 11),
     "python/config": (2475, 12),
     "python/contracts": (904, 6),
-    "python/corrections": (4736, 26),
+    "python/corrections": (4727, 25),
     "python/doctor": (641, 3),
     "python/grid": (458, 3),
     "python/inspection": (1741, 7),

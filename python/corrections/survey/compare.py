@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.corrections.entries import variations_of
-from MLTools.NanoML.corrections.evaluation import Axis, Correction, CorrectionFile, Input
-from MLTools.NanoML.corrections.survey.places import files_in
+from MLTools.NanoML.corrections.evaluation import Correction, CorrectionFile, Input
+from MLTools.NanoML.corrections.survey.tree import files_in, points
 from MLTools.NanoML.errors import ConfigError, listed
 
-_POINTS, _MOST_TEXTS, _MOST_VALUES = 300, 40, 60  # for each combination of texts; combinations; values of an input
 _LEAST = 1e-9  # relative change that is one
-_USUAL = {
-    "pt": (10, 1000), "et": (10, 1000), "eta": (-2.4, 2.4), "phi": (-3.1, 3.1), "rho": (5, 60), "run": (3e5, 4e5),
-}  # fmt: skip
-"""The ranges of inputs that have no bins, by the end of their names."""
 
 
 @dataclass(frozen=True)
@@ -142,62 +136,6 @@ def _changes(
             values.append(each.tried(full, length))
         size = np.abs(values[0])  # values near 0 count as 1 % of the largest one
         yield (values[1] - values[0]) / (np.maximum(size, np.nanmax(size, initial=0.0) / 100) + (not size.any())), given
-
-
-def points(
-    one: Correction, other: Correction, names: list[str], is_narrow: bool = False
-) -> Iterator[tuple[dict[str, Input], int]]:
-    """Inputs at which two corrections are evaluated, always the same ones, and their number; `is_narrow` leaves only usual variations."""
-    chooser, keys = variations_of(one, {})
-    texts: dict[str, list[str]] = {}
-    numbers: dict[str, NDArray[Any]] = {}
-    edges: dict[str, set[float]] = {name: set() for name in (*one.inputs, *other.inputs)}
-    for each in (one, other):
-        _find_edges(each, edges)
-    for name in names:
-        common = [it for it in one.axes[name].keys if it in other.axes[name].keys]
-        if one.axes[name].type == "string":
-            known = list(map(str, common)) or ["nom"]
-            texts[name] = [it for it in known if it in keys.values()] if is_narrow and name == chooser else known
-        elif one.axes[name].type == "int" and not edges[name]:
-            numbers[name] = np.array(common or [0, 1, 2, 5], np.int64)
-        else:
-            numbers[name] = _middles(one.axes[name], edges[name])
-    random, combinations = np.random.default_rng(1), list(itertools.product(*texts.values()))
-    for combination in combinations[:: -(-len(combinations) // _MOST_TEXTS) or 1]:
-        columns = {name: random.choice(values, _POINTS) for name, values in numbers.items()}
-        yield {**columns, **dict(zip(texts, combination))}, _POINTS if numbers else 1
-
-
-def _find_edges(correction: Correction, edges: dict[str, set[float]]) -> None:
-    """Add the edges of all bins of a correction, or of all parts of a product."""
-    content = correction.file.content
-    products = {each["name"]: each["stack"] for each in content.get("compound_corrections") or ()}
-    parts = products.get(correction.name, (correction.name,))
-    waiting = [each["data"] for each in content["corrections"] if each["name"] in parts]
-    while waiting:
-        node = waiting.pop()
-        if not isinstance(node, dict):
-            continue
-        below = node.get("content")
-        waiting += [*(below if isinstance(below, list) else [below]), node.get("value"), node.get("default")]
-        if "edges" in node:
-            is_one = node["nodetype"] == "binning"
-            for name, it in zip(
-                [node["input"]] if is_one else node["inputs"], [node["edges"]] if is_one else node["edges"]
-            ):
-                all_of = np.linspace(it["low"], it["high"], it["n"] + 1) if isinstance(it, dict) else it
-                edges[name].update(map(float, all_of))
-
-
-def _middles(axis: Axis, found: set[float]) -> NDArray[Any]:
-    """Middles between edges; without any, numbers in the usual range."""
-    edges = np.array(sorted(filter(np.isfinite, found)))
-    if len(edges) < 2:
-        low, high = next((ends for end, ends in _USUAL.items() if axis.name.lower().endswith(end)), (0.1, 1.0))
-        edges = np.linspace(low, high, 31)
-    middles = (edges[1:] + edges[:-1]) / 2
-    return middles[:: -(-len(middles) // _MOST_VALUES)].astype(np.int64 if axis.type == "int" else np.float64)
 
 
 def _curve(found: list[tuple[NDArray[np.float64], dict[str, Input]]]) -> Optional[Curve]:

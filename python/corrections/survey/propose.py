@@ -11,8 +11,7 @@ from typing import Optional
 from MLTools.NanoML.corrections.era import CVMFS, PINNED, own_directory
 from MLTools.NanoML.corrections.evaluation import CorrectionFile
 from MLTools.NanoML.corrections.survey.kinds import KINDS, quoted, years_of
-from MLTools.NanoML.corrections.survey.places import of_era
-from MLTools.NanoML.corrections.survey.tree import Use, uses
+from MLTools.NanoML.corrections.survey.tree import Use, of_era, uses
 from MLTools.NanoML.errors import ConfigError, listed
 
 
