@@ -183,6 +183,7 @@ def impacts(style: Style, results: Results, right: str) -> Figure | None:
         "Pulls",
         "Shift of each parameter by the fit and its uncertainty, in units of the prefit uncertainty. Expected data pull "
         "nothing; an error bar well inside the inner band is a parameter that the fit constrains.",
+        is_small=True,
     )
 )
 @in_style

@@ -54,7 +54,7 @@ train: {model: mlp, epochs: 3, folds: 3, signal: wprime}
 evaluate: {data_in: [CR]}
 histogram:
   wprime: {bins: {edges: [0, 0.1, 0.4, 0.7, 1]}, regions: [SR]}
-  m: {bins: {edges: [0, 50, 100, 200, 500]}, overflow: add}
+  m: {bins: {edges: [0, 50, 100, 200, 500]}, overflow: add, regions: [CR]}
   y: {bins: [6, -3, 3], regions: [CR]}
 fit: {channels: {SR: wprime}, parameter: mass, uncertainties: {WZ: 10 %}}
 tune: {trials: 2, space: {learning_rate: {low: 0.001, high: 0.01}}}
