@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 pytest.importorskip("data_processing.histograms.stage")
 pytest.importorskip("ML_processing.stages")
+pytest.importorskip("optuna")
 pytest.importorskip("statistical_analysis.stages")
 
 from matplotlib.axes import Axes
