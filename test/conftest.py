@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """What jax has compiled is there for all fits of this run with the same likelihood, in workers and in programs."""
     if COMPILED not in os.environ:
         os.environ[COMPILED] = tempfile.mkdtemp(prefix="compiled-")
-        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(COMPILED)))
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(COMPILED), ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

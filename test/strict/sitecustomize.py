@@ -10,3 +10,5 @@ import warnings
 warnings.filterwarnings(
     "error", module=r"(__main__|MLTools\.NanoML|data_processing|ML_processing|statistical_analysis|test|services)(\.|$)"
 )
+# a program that reads what another one is about to write compiles it itself
+warnings.filterwarnings("ignore", message="Error reading persistent compilation cache entry")

@@ -13,6 +13,8 @@ from statistical_analysis.maximum import maximum
 from statistical_analysis.toys.batch import ManyMaxima
 from statistical_analysis.toys.intervals import throw
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("lowest", [None, 0.0])
 def test_maxima_are_those_of_minuit(few_events: dict[str, Any], lowest: float | None) -> None:
