@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NoReturn, TypeVar
 
 import awkward as ak
@@ -30,6 +30,9 @@ from MLTools.NanoML.rootio.lists import (
 )
 
 T = TypeVar("T")
+
+_POSITION = {"x", "y", "z"}
+"""Fields of a secondary vertex, which package vector would take for its momentum: then these are no four-vectors."""
 
 
 class Group:
@@ -314,7 +317,8 @@ class Events:
             return self._branch(name)
         if members:
             fields = {branch[len(name) + 1 :]: self._branch(branch) for branch in members}
-            return _zipped(fields, "Momentum4D" if COMPONENTS.keys() <= fields.keys() else None)
+            is_vector = COMPONENTS.keys() <= fields.keys() and not _POSITION & fields.keys()
+            return _zipped(fields, "Momentum4D" if is_vector else None)
         if any(branch.startswith(name + "_") for branch in self._arrays):
             return Group(self, name)
         raise self._unknown(name)
@@ -459,10 +463,26 @@ def _of_parts(parts: Sequence[Events], size: int, name: str, left: Events) -> di
     }
 
 
+@cache
+def _four_vectors() -> dict[Any, Any]:
+    """The behaviour of four-vectors, but a branch comes first: FatJet_tau2 is not the square of a proper time."""
+    known = vector_package().backends.awkward.behavior
+    return {**known, **{key: _with_fields(known[key]) for key in ("Momentum4D", ("*", "Momentum4D"))}}
+
+
+def _with_fields(cls: Any) -> Any:
+    def own(name: str) -> property:
+        inherited = getattr(cls, name)
+        return property(lambda self: self[name] if name in self.fields else inherited.__get__(self))
+
+    names = [name for name in dir(cls) if isinstance(getattr(cls, name), property) and not hasattr(ak.Array, name)]
+    return type(cls.__name__, (cls,), {name: own(name) for name in names if not hasattr(ak.Record, name)})
+
+
 def _zipped(fields: Mapping[str, ak.Array], name: str | None) -> ak.Array:
     """One array of records, as `ak.zip` makes it, which takes longer because it allows for all kinds of arrays."""
     layouts = [array.layout for array in fields.values()]
-    behavior = vector_package().backends.awkward.behavior if name else None
+    behavior = _four_vectors() if name else None
     if not all(map(is_plain, layouts)) or not all(
         same_lists(layout.offsets, layouts[0].offsets) for layout in layouts[1:]
     ):

@@ -262,6 +262,20 @@ assert vector.array({{"pt": [3.0], "eta": [0.0], "phi": [0.0], "mass": [4.0]}}).
 """
 
 
+def test_a_branch_comes_before_what_four_vectors_have() -> None:
+    names = [*(f"FatJet_{name}" for name in ("pt", "eta", "phi", "mass", "tau1", "tau2")), "SV_x", "SV_y", "SV_z"]
+    names += [f"SV_{name}" for name in ("pt", "eta", "phi", "mass")]
+    arrays = {name: ak.Array([[number + 0.1, number + 0.2], [number + 0.3]]) for number, name in enumerate(names)}
+    events = Events(arrays, {name: name.split("_")[0] for name in names})
+    jets = events.FatJet
+    assert (jets.tau2 / jets.tau1)[:, 0].tolist() == pytest.approx([5.1 / 4.1, 5.3 / 4.3])
+    assert jets[0, 1].tau2 == ak.cartesian([jets, jets])["1"].tau2[0, 1] == 5.2
+    pair = jets[:, 0] + jets[:, 0]  # has no such branch
+    assert pair.tau2.tolist() == pytest.approx((pair.mass**2).tolist())
+    assert pair.mass.tolist() == pytest.approx([6.2, 6.6])
+    assert (events.SV.pt.tolist(), events.SV.x.tolist()) == ([[9.1, 9.2], [9.3]], [[6.1, 6.2], [6.3]])
+
+
 def test_it_is_the_package_vector() -> None:
     import vector
 
