@@ -231,10 +231,8 @@ class Training:
         if self.kept is None:
             return compute()
         tensors = [inputs.features, *(tensor for it in inputs.objects.values() for tensor in it[:2])]
-        found: NDArray[np.float32] = self.kept.get(
-            [what, self.description.fingerprint, network, *tensors], lambda: [compute()]
-        )[:]
-        return found
+        of = [what, self.description.fingerprint, network, *tensors]
+        return np.asarray(self.kept.get(of, lambda: [compute()]))
 
     @torch.no_grad()
     def _predictions(self, network: Network, inputs: Inputs) -> NDArray[np.float32]:
