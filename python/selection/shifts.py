@@ -234,7 +234,7 @@ class _Place:
         events, none = self.nominal.beside(parts), np.zeros(0, np.int64)
         follow = self.whole.restarted(self.begun, self.place.rows)
         if checkpoint is not None:
-            events, follow = events[none], _ResumedCutflow(checkpoint, events, 1, self.begun)
+            events, follow = self.nominal[none], _ResumedCutflow(checkpoint, events, 1, self.begun)
         follow.beside = len(parts)
         try:
             found = self.select(events, follow)
