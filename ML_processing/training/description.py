@@ -303,7 +303,8 @@ def _range(table: Table, name: str, values: NDArray[np.float32], row: NDArray[np
     named, is_finite = table.about.named.get(name, ()), np.isfinite(values)
     below, above = (-np.inf, np.inf) if named else sentinels(values[is_finite].astype(np.float64))
     usual = is_finite & (values > below) & (values < above)
-    x, row, low, high, quantiles = values[usual].astype(np.float64), row[usual], 0.0, 0.0, np.empty(0)
+    x, row, low, high = values[usual].astype(np.float64), row[usual], 0.0, 0.0
+    quantiles: NDArray[np.float64] = np.empty(0)
     label = table.labels[row]
     if x.size:
         of_class = [np.quantile(x[label == i], SHARES) for i in np.unique(label)]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import traceback
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
@@ -238,7 +239,8 @@ class _Place:
         follow.beside = len(parts)
         try:
             found = self.select(events, follow)
-        except NanoMLError:
+        except NanoMLError as problem:
+            traceback.clear_frames(problem.__traceback__)  # which would keep the events until garbage is collected
             return None
         several = {name: each for name, each in found.columns.items() if isinstance(each, np.ndarray) and each.ndim > 1}
         if len(found.rows) != len(nominal.rows) or len(parts) == len(nominal.rows):

@@ -104,7 +104,7 @@ namespace events {
 inline Events readEvents(const std::string& path) {
   std::ifstream file(path);
   const auto content = nlohmann::json::parse(file);
-  Events found{content.at("model"), events::numbers<float>(content.at("parameters")), {}, content.at("outside")};
+  Events found{content.at("model"), events::numbers<float>(content.at("parameters")), {}, content.value("outside", std::vector<std::uint64_t>{})};
   for (const auto& event : content.at("events")) {
     Event& last = found.events.emplace_back();
     last.scores = events::numbers<float>(event.at("scores"));

@@ -269,7 +269,7 @@ def test_figures_after_unblinding_have_data_with_prefit_and_postfit(
         axes
         for figure in drawn[1]
         for axes in figure.axes
-        if axes.get_legend() and axes.get_legend().get_title().get_text() == "CR"
+        if axes.get_legend() and axes.get_legend().get_title().get_text().startswith("CR")
     ]
     assert any("Blind" in axes.get_legend_handles_labels()[1] for axes in blind)
 

@@ -196,8 +196,8 @@ def test_perfection(network: float | None, expected: str | None) -> None:
     ("events", "expected", "says"),
     [
         (1234.4, "good", "signal 1,234, other 5,000"),
-        (70.0, "look", "few for signal: mind the errors"),
-        (12.0, "bad", "so few: signal has 12 of at least 50 effective events."),
+        (70.0, "look", "There are few events of signal: mind the errors."),
+        (12.0, "bad", "Nothing can be concluded: signal has 12 of at least 50 effective events."),
     ],
 )
 def test_few_events(events: float, expected: str, says: str) -> None:
