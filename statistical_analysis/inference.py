@@ -175,7 +175,10 @@ def summary(
     text = expected(upper, highest, discovery)
     if discovery.observed is None:
         return f"{text}; blinded"
-    observed = f"limit {digits(upper.observed, 3)}, " if upper and upper.observed is not None else ""
+    observed = ""
+    if upper and upper.observed is not None:
+        _, _, median, high, _ = upper.expected
+        observed = f"limit {rounded(upper.observed, high - median)}, "
     return (
         f"{text}; observed {observed}significance {digits(discovery.observed, 2)}, "
         f"signal strength {with_error(strength.value, strength.error)}; {unblinded}"

@@ -55,7 +55,8 @@ _Draw = TypeVar("_Draw", bound=Callable[..., Any])
 def in_style(draw: _Draw) -> _Draw:
     """Make a function draw in the style of CMS."""
     # from 100,000 on, and below 0.01, numbers have no room beside an axis
-    styled: _Draw = plt.style.context([mplhep.style.CMS, {"axes.formatter.limits": (-3, 5)}])(draw)
+    more = {"axes.formatter.limits": (-3, 5), "axes.unicode_minus": True}
+    styled: _Draw = plt.style.context([mplhep.style.CMS, more])(draw)
     return styled
 
 

@@ -124,7 +124,7 @@ def scan(style: Style, results: Results, right: str) -> Figure:
     axes.plot(strength, total_curve, color=color, lw=2.5, label="Total uncertainty")
     axes.plot(strength, of_data_curve, color=color, lw=2, ls=":", label="Statistics of data alone")
     value, error, other = (rounded(it, of_data.error) for it in (total.value, of_data.error, systematic))
-    text = rf"$\mu$ = {value} $\pm$ {error} (stat.) $\pm$ {other} (syst.)"
+    text = rf"$\mu = {value} \pm {error}$ (stat.) $\pm$ {other} (syst.)"
     for level, name in ((1, r"1$\sigma$"), (4, r"2$\sigma$")):
         axes.axhline(level, color="#717581", lw=1.2, ls="--")
         axes.text(strength[-1], level, f"{name} ", ha="right", va="bottom", fontsize=18, color="#717581")
@@ -152,7 +152,8 @@ def impacts(style: Style, results: Results, right: str) -> Figure | None:
     largest = results.impacts[:_MOST_IMPACTS]
     known = {it.name: it for it in results.parameters}
     strength = results.strength
-    text = f"{right}    $\\mu$ = {with_error(strength.value, strength.error)}"
+    measured = with_error(strength.value, strength.error).replace("±", r"\pm")
+    text = rf"{right}    $\mu = {measured}$"
     figure, (left, axes) = _rows(style, results, len(largest), [1.1, 1], text)
     place = np.arange(len(largest), dtype=float)[::-1]
     _pull_points(left, [known[it.parameter] for it in largest], place)
