@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Optional
 
 from MLTools.NanoML.atomic import write_json, write_text
-from MLTools.NanoML.report.page import rounded, table, with_error
+from MLTools.NanoML.report.page import digits, rounded, table, with_error
 from MLTools.NanoML.report.section import Block, Document
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.page import Page, TableColumn
@@ -64,7 +64,7 @@ def _rows(answer: Answer, names: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _number(value: Optional[float]) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    return "-" if value is None else digits(value, 4)
 
 
 def _about(part: Part) -> str:
@@ -83,7 +83,8 @@ def write(answer: Answer, states: Sequence[State], directory: Path) -> None:
     reading = _READING.format(*(_BOTH if answer.is_both else _ONE))
     lead = f'<p>From {escape(old)} (OLD) to {escape(new)} (NEW).</p><p class="dim">{reading}</p>'
     here = os.path.relpath(directory / "why.html", Layout.of(states[0].config).workdir)
-    document = Document("What moved the result", here, lead, (), blocks, [f"{it}." for it in answer.notes])
+    said = [f"{it[0].upper()}{it[1:]}." for it in answer.notes]
+    document = Document("What moved the result", here, lead, (), blocks, said)
     write_text(directory / "why.html", document.html(Analysis(states[0].config).style(), None))
     write_json(directory / "why.json", {"from": old, "to": new, **plain(answer)})
 

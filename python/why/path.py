@@ -95,6 +95,6 @@ def _notes(between: Between) -> Iterator[str]:
     yield from notes(between.old, between.new)
     parts = [name for (name, _), it in between.samples.items() if it.is_part]
     if parts:
-        yield f"of {listed(dict.fromkeys(parts))} a sample is read, which stands for all events"
+        yield f"a sample of {listed(dict.fromkeys(parts))} is read, which stands for all events"
     if not between.is_trained:
         yield "networks are trained on the sample, since they are not there for both states as they are now"

@@ -69,7 +69,7 @@ LINES = {
     "python/selection": (1827, 9),
     "python/templates": (111, 2),
     "python/terminal": (470, 3),
-    "python/why": (762, 6),
+    "python/why": (763, 6),
     "python/workflow": (1882, 9),
     "data_processing": (614, 3),
     "data_processing/convert": (2265, 9),
