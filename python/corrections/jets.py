@@ -60,7 +60,7 @@ SIMPLIFIED = {**OPTIONAL, "Jet_muonSubtrFactor": 0.0, "Jet_chEmEF": 0.0, **{name
 """The same for files that lack more than NanoAOD since v5, as the sample data of the manual: where it lacks them, jets keep their
 muons, and soft ones do not count."""
 _COLLECTIONS = {"Jet": ("GenJet", 0.2, random_numbers.JET), "FatJet": ("GenJetAK8", 0.4, random_numbers.FAT_JET)}
-"""Of each collection: the generated jets, half the radius, and the salt of random numbers."""
+"""For each collection: its generated jets, half the radius of its jets, and the salt of the random numbers."""
 _MOST_PHI = 3.1415  # of a jet that the files of the JME group cover
 
 

@@ -27,6 +27,7 @@ from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from MLTools.NanoML.workflow.record import Record, Records, short
+from MLTools.NanoML.workflow.task import Stamp
 
 NETWORK = ("convert", "train")
 """The sections that make a network: they are one change."""
@@ -46,7 +47,6 @@ _ORDER = (
     "score",
     "histogram",
 )
-_LARGE = 1 << 26  # bytes of a file of events, which is not hashed: as in records
 _FARTHEST = 3  # directories above that of the YAML file
 GONE = "What was there before is no longer there: take git's copy of it (git worktree add DIRECTORY COMMIT), or a copy of the directory"
 
@@ -212,16 +212,16 @@ def _content(path: Path) -> Optional[str]:
     return state(f"{FILE} {path}")
 
 
-def _version(path: str) -> tuple[str, ...]:
+def _version(path: str) -> tuple[object, ...]:
     if is_remote(path):
         return (path,)
-    size = os.path.getsize(path)
-    return os.path.basename(path), str(size), file_hash(path) if size <= _LARGE else str(os.stat(path).st_mtime_ns)
+    found = Stamp.of(path).as_recorded()
+    return os.path.basename(path), found.size, found.content or found.modified
 
 
 def same_events(old: Sequence[str], new: Sequence[str]) -> bool:
     """Whether two lists of files of events are the same files, maybe elsewhere."""
-    return list(old) == list(new) or sorted(map(_version, old)) == sorted(map(_version, new))
+    return list(old) == list(new) or sorted(map(_version, old), key=str) == sorted(map(_version, new), key=str)
 
 
 def _differences(old: Any, new: Any, keys: tuple[Key, ...] = ()) -> Iterator[tuple[tuple[Key, ...], Any, Any]]:

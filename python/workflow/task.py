@@ -97,6 +97,11 @@ class Stamp:
             return before
         return self if is_remote(self.path) else replace(self, content=file_hash(self.path))
 
+    def as_recorded(self) -> Stamp:
+        """The same with its content, but for large files that no task has made, as NanoAOD: a skim takes hardly longer than their hash."""
+        is_raw = (self.size or 0) > _LARGE and not _is_made(Path(self.path).parent)
+        return self if is_raw else self.with_content()
+
     def with_core(self) -> Stamp:
         """The same with the hash of its core; with that of all content, if the file says nothing of a core."""
         core = core_of(self.path)
@@ -132,18 +137,10 @@ def look_up(paths: Iterable[str]) -> None:
 
 
 def stamps(task: Task) -> list[Stamp]:
-    """Versions of a task's inputs now, with their content, or that of their core; an error if one is missing.
-
-    Large ones that no task has made, as NanoAOD, are not hashed: a skim takes hardly longer than that.
-    """
+    """Versions of a task's inputs now, as they are recorded, or with the hash of their core; an error if one is missing."""
     look_up(task.inputs)
-    return [_with_content(stamp_of(path, task), path in task.core) for path in task.inputs]
-
-
-def _with_content(found: Stamp, is_core: bool) -> Stamp:
-    if is_core:
-        return found.with_core()
-    return found if (found.size or 0) > _LARGE and not _is_made(Path(found.path).parent) else found.with_content()
+    found = (stamp_of(path, task) for path in task.inputs)
+    return [it.with_core() if it.path in task.core else it.as_recorded() for it in found]
 
 
 @functools.lru_cache

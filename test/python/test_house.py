@@ -70,7 +70,7 @@ LINES = {
     "python/templates": (111, 2),
     "python/terminal": (470, 3),
     "python/why": (763, 6),
-    "python/workflow": (1882, 9),
+    "python/workflow": (1879, 9),
     "data_processing": (614, 3),
     "data_processing/convert": (2265, 9),
     "data_processing/crab": (646, 3),

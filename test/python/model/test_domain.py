@@ -1,4 +1,4 @@
-"""Which inputs lie outside of what a model was trained on, and what is said of it."""
+"""Inputs outside of the range of the training, and the warnings about them."""
 
 from __future__ import annotations
 
