@@ -34,6 +34,7 @@ from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
     METADATA,
+    SHIFTS,
     HDF5Metadata,
     Shuffled,
     Truncated,
@@ -223,7 +224,7 @@ class Part:
         """A file, of which only the description is read; an error if its datasets are no tables of the same events."""
         metadata = read_metadata(path)
         with open_hdf5(path) as file:
-            names = [EVENTS, *(name for name in file if name not in (EVENTS, METADATA))]
+            names = [EVENTS, *(name for name in file if name not in (EVENTS, METADATA, SHIFTS))]
             for name in names:
                 item = file[name]
                 is_table = isinstance(item, h5py.Dataset) and item.ndim > 0 and item.dtype.names is not None
@@ -259,7 +260,9 @@ def joined_metadata(parts: Sequence[Part], seed: int) -> HDF5Metadata:
         for name, collection in first.objects.items()
     }
     datasets = tuple(dataset for content in contents for dataset in content.datasets)
-    found = replace(first, creator=f"NanoML {__version__}", objects=objects, datasets=datasets, shuffled=Shuffled(seed))
+    found = replace(
+        first, creator=f"NanoML {__version__}", objects=objects, datasets=datasets, shuffled=Shuffled(seed), shifts=()
+    )
     cores = [content.core for content in contents]
     return replace(found, core=core_hash(found, cores) if all(cores) else "")
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +43,7 @@ from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
+    SHIFTS,
     ConvertedCollection,
     ConvertedDataset,
     HDF5Metadata,
@@ -47,12 +52,13 @@ from MLTools.NanoML.contracts.hdf5 import (
     write_metadata,
 )
 from MLTools.NanoML.contracts.missing import Missing
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.schema.roles import BESIDE, HOW, READS, WRITES
-from MLTools.NanoML.terminal.progress import Bar, progress
+from MLTools.NanoML.terminal.page import plural
+from MLTools.NanoML.terminal.progress import Bar, progress, say_once
 
 _COUNTED_AT_ONCE = 1_000_000  # events
 
@@ -87,6 +93,7 @@ class ConvertJob:
     is_corrected: bool = False  # whether a dataset of the analysis has a weight beside the generator's
     others: Sequence[Transfer] = ()  # transfer weights of other classes, of whose variations all files have columns
     estimate: Estimate | None = None  # what its events are in a class that is estimated from data
+    shifts: Sequence[str] = ()  # globs of the shifts of objects under which its events are stored as well
 
     @property
     def flags(self) -> Sequence[Region]:
@@ -111,31 +118,68 @@ def convert_files(job: ConvertJob) -> HDF5Metadata:
     For a class that is estimated from data, only the events in the region are taken. It is an error if a file lacks a column,
     or the sum of weights is not positive; nothing is written then.
     """
-    with OpenFiles() as opened:
-        return _convert(job, opened)
+    with ExitStack() as stack:
+        opened = stack.enter_context(OpenFiles())
+        surveyed = _survey(job, opened)
+        shifts, maxima = _wanted_shifts(job, surveyed.accounting), surveyed.columns.collections
+        aside = stack.enter_context(replacing(job.output))
+        file = stack.enter_context(new_hdf5(aside))
+        metadata = _convert(job, opened, file, surveyed, shifts=shifts)
+        alike = {name: replace(it, max=maxima[name].max, quantile=None) for name, it in job.objects.items()}
+        under = replace(job, objects=alike)
+        if shifts:
+            file.flush()
+            size = os.path.getsize(aside) * len(shifts) / 1e6
+            say_once(
+                str(job.output),
+                f"{job.output.name}: about {size:.3g} MB more for events under {plural(len(shifts), 'shift')}",
+            )
+        for shift in shifts:
+            with OpenFiles(shift) as shifted:
+                _convert(under, shifted, file.create_group(f"{SHIFTS}/{shift}"), _survey(under, shifted, shift), shift)
+    return metadata
 
 
-def _convert(job: ConvertJob, opened: OpenFiles) -> HDF5Metadata:
-    columns, accounting = _survey(job, opened)
+def _wanted_shifts(job: ConvertJob, accounting: Accounting) -> tuple[str, ...]:
+    """The shifts of the files, as "jesUp", that a glob stands for: itself, or without Up and Down."""
+    if accounting.is_data:
+        return ()
+    names = [each.shift for each in accounting.shifts]
+    stems = {name: re.sub("(Up|Down)$", "", name) for name in names}
+    for glob in job.shifts:
+        if not any(fnmatchcase(text, glob) for pair in stems.items() for text in pair):
+            known = (
+                f"It was skimmed under {listed(list(dict.fromkeys(stems.values())), 8)}"
+                if names
+                else "Its skim has no shifts"
+            )
+            raise ConfigError(f"convert.shifts: {job.sample.name or job.sources[0]} has no shift {glob}. {known}.")
+    return tuple(
+        name for name, stem in stems.items() if any(fnmatchcase(text, it) for it in job.shifts for text in (name, stem))
+    )
+
+
+def _convert(
+    job: ConvertJob, opened: OpenFiles, file: Any, surveyed: _Surveyed, shift: str = "", shifts: tuple[str, ...] = ()
+) -> HDF5Metadata:
+    """Convert the files into an HDF5 file, or the group of a shift."""
+    columns, accounting, duplicates = surveyed.columns, surveyed.accounting, surveyed.duplicates
+    for each in accounting.files:
+        each.shifts = []  # no event of the output is under another one
     entries, first = accounting.written, opened(job.sources[0])
-    cuts = [BoundExpression(IS_SELECTED, first)] if any(file.only_shifted for file in accounting.files) else []
-    if job.estimate:
-        cuts.append(BoundExpression(job.estimate.region.cut, first))
-        job.estimate.enter(accounting, map(opened, job.sources), job.regions)
-    duplicates = _find_duplicates(job, accounting, opened)
     dataset = _dataset(job, accounting, duplicates)
-    given = given_weights(accounting.weights, job.sample.weight, job.transfers, first)
+    transfers = [it.unvaried for it in job.transfers] if shift else job.transfers
+    given = given_weights(accounting.weights, job.sample.weight, transfers, first)
     weights = EventWeights(dataset.weight_per_genweight, has_generator_weights(accounting), given)
     flags = {it.describe().column: BoundExpression(it.cut, first) for it in job.flags}
     reader = RowReader(columns, dataset.is_data, job.label, weights, job.parameters, job.is_corrected, flags)
+    name = f"{job.output.name}, {shift}" if shift else job.output.name
     with (
-        replacing(job.output) as aside,
-        new_hdf5(aside) as file,
         table_writers(file, reader.tables, dataset.accounting.selected, job.compression) as writers,
-        progress(f"convert {job.output.name}", entries, is_share=bool(dataset.is_data)) as bar,
+        progress(f"convert {name}", entries, is_share=bool(dataset.is_data)) as bar,
     ):
         core = CoreHash(reader.around)
-        lost, sum_of_weights = _write(job, opened, reader, cuts, duplicates, writers, core, bar)
+        lost, sum_of_weights = _write(job, opened, reader, surveyed.cuts, duplicates, writers, core, bar)
         written = {name: writer.finish() for name, writer in writers.items()}
         if set(written.values()) != {dataset.accounting.selected}:
             raise NanoMLError(
@@ -147,6 +191,7 @@ def _convert(job: ConvertJob, opened: OpenFiles) -> HDF5Metadata:
             _metadata(job, columns, dataset, lost),
             weights=tuple(weights.varied),
             regions=tuple(region.describe() for region in job.regions),
+            shifts=shifts,
         )
         metadata = replace(metadata, core=core.of(metadata))
         write_metadata(file, metadata)
@@ -210,8 +255,18 @@ def _write(
     return lost, math.fsum(sums)
 
 
-def _survey(job: ConvertJob, opened: OpenFiles) -> tuple[FileColumns, Accounting]:
-    """Survey all files before anything is written: their columns and accounting."""
+@dataclass(frozen=True)
+class _Surveyed:
+    """What is known of all files before anything is written."""
+
+    columns: FileColumns
+    accounting: Accounting
+    cuts: Sequence[BoundExpression]  # that events must pass
+    duplicates: DuplicateEvents | None
+
+
+def _survey(job: ConvertJob, opened: OpenFiles, shift: str = "") -> _Surveyed:
+    """Survey all files, nominally or under a shift."""
     if not job.sources:
         raise NanoMLError(f"{job.sample.name or job.output}: there are no files to convert.")
     columns: list[FileColumns] = []
@@ -227,9 +282,15 @@ def _survey(job: ConvertJob, opened: OpenFiles) -> tuple[FileColumns, Accounting
             columns.append(found)
 
     accounting = survey(job.sample, job.sources, opened, job.allow_gaps, visit)
-    for each in accounting.files:
-        each.shifts = []  # no event of the output is shifted
-    return _with_quantiles(job, opened, columns[0]), accounting
+    if shift:
+        accounting = Accounting([each.under(shift) for each in accounting.files])
+    first = opened(job.sources[0])
+    cuts = [BoundExpression(IS_SELECTED, first)] if any(each.only_shifted for each in accounting.files) else []
+    if job.estimate:
+        cuts.append(BoundExpression(job.estimate.region.cut, first))
+        job.estimate.enter(accounting, map(opened, job.sources), job.regions)
+    duplicates = _find_duplicates(job, accounting, opened)
+    return _Surveyed(_with_quantiles(job, opened, columns[0]), accounting, cuts, duplicates)
 
 
 def _with_quantiles(job: ConvertJob, opened: OpenFiles, columns: FileColumns) -> FileColumns:

@@ -78,7 +78,7 @@ class Region:
 
 
 def nominal_cuts(file: RootFile, record: Provenance | None) -> list[BoundExpression]:
-    """The cut that leaves the events of a file that pass without a shift; none if all of them do.
+    """The cut that leaves the events of a file that pass nominally, or under the shift in which it is read; none if all do.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def nominal_cuts(file: RootFile, record: Provenance | None) -> list[BoundExpress
             f"{file.path}: {others:,} of its events pass under shifts alone, but the branch `{SELECTED}`, by which they are known, was "
             "dropped. Make the file again, and keep selected*."
         )
-    return [BoundExpression(IS_SELECTED, file)] if others else []
+    return [BoundExpression(IS_SELECTED, file)] if others or SELECTED in file.renamed else []
 
 
 def passing(cuts: Sequence[BoundExpression], arrays: Arrays, length: int) -> tuple[dict[str, Any], int]:
@@ -232,6 +232,11 @@ class Transfer:
     def subtracted(self) -> Transfer:
         """The same weight for events that are subtracted."""
         return self._each(lambda text: f"-({text})")
+
+    @property
+    def unvaried(self) -> Transfer:
+        """The same weight without variations."""
+        return replace(self, values={NOMINAL: self.values[NOMINAL]})
 
     def _each(self, change: Callable[[str], str]) -> Transfer:
         return replace(self, values={key: replace(it, text=change(it.text)) for key, it in self.values.items()})

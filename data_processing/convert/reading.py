@@ -13,6 +13,7 @@ from data_processing.convert.expressions import Expression, nominal_cuts
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, all_events_of
+from MLTools.NanoML.nanoaod.fileaccounting import under_shift
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.schema.roles import BESIDE
@@ -22,10 +23,14 @@ _MOST_BRANCHES = 3000  # in all open files together: each takes some kilobytes o
 
 
 class OpenFiles:
-    """ROOT files that stay open: a file is surveyed before it is read, and opening one takes long."""
+    """ROOT files that stay open: a file is surveyed before it is read, and opening one takes long.
 
-    def __init__(self) -> None:
+    Under a shift of objects, as "jesUp", each branch stands for the one with its values there, if there is one.
+    """
+
+    def __init__(self, shift: str = "") -> None:
         self._files: dict[str, RootFile] = {}
+        self._shift = shift
 
     def __enter__(self) -> OpenFiles:
         return self
@@ -37,7 +42,11 @@ class OpenFiles:
     def __call__(self, path: str) -> RootFile:
         """The file at a path."""
         if path not in self._files:
-            self._files[path] = RootFile(path)
+            self._files[path] = file = RootFile(path)
+            if self._shift:
+                branches = file.branches
+                others = {it.name: under_shift(it.name, self._shift, it.collection or "") for it in branches.values()}
+                file.renamed = {name: other for name, other in others.items() if other in branches}
             while len(self._files) > 2 and self._too_many():
                 self._files.pop(next(iter(self._files))).close()
         return self._files[path]

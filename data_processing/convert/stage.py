@@ -76,6 +76,7 @@ def _dataset_job(analysis: Analysis, name: str, groups: Mapping[str, Sequence[st
         regions=[region_of(config, region) for region in config.regions],
         others=[_transfer(config, class_) for class_, it in trained.items() if it.variations],
         is_corrected=bool(config.data_driven) or any(each.weight for each in config.datasets.values()),
+        shifts=convert.shifts,
     )
 
 

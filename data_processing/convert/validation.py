@@ -23,11 +23,12 @@ from MLTools.NanoML.contracts.hdf5 import (
     METADATA,
     PARAMETER,
     RESERVED,
-    SCHEMA,
+    SHIFTS,
     ConvertedCollection,
     ConvertedDataset,
     HDF5Metadata,
     blocks,
+    content_of,
     metadata_content,
     open_hdf5,
 )
@@ -56,6 +57,13 @@ def validate_file(path: str | os.PathLike[str], allow_nan: bool = False) -> Find
         content = metadata_content(path)
         with open_hdf5(path) as file, np.errstate(invalid="ignore", over="ignore"):
             _check(found, file, content)
+            for shift in content.get(SHIFTS, ()):
+                under = Findings(f"{found.path}, {SHIFTS}/{shift}", allow_nan)
+                group = file[f"{SHIFTS}/{shift}"]
+                _check(under, group, content_of(group, under.path))
+                found.faults |= {
+                    (check, f"{shift}: {where}", what): it for (check, where, what), it in under.faults.items()
+                }
     except NanoMLError as problem:
         found.add("file", "", str(problem))
     except MemoryError:
@@ -82,7 +90,7 @@ def _check(found: Findings, file: h5py.File, content: dict[str, Any]) -> None:
         found.add("metadata", where, what)
     for dataset in metadata.datasets:
         _check_accounting(found, dataset)
-    for name in sorted({*file} - {EVENTS, METADATA, *metadata.objects}):
+    for name in sorted({*file} - {EVENTS, METADATA, *metadata.objects, *([SHIFTS] if metadata.shifts else [])}):
         found.add("collections", name, "is not in the metadata")
     for name, described in metadata.objects.items():
         _check_collection(found, file.get(name), name, described)
@@ -122,8 +130,8 @@ def _misfits(value: object, hint: Any, where: str, or_null: str = "") -> Iterato
 
 def _contradictions(file: h5py.File, metadata: HDF5Metadata) -> Iterator[tuple[str, str]]:
     """Where and why the metadata contradict themselves or the file."""
-    if str(file.attrs.get("schema")) != str(SCHEMA):
-        yield "attribute schema", f"is {file.attrs.get('schema')}, not {SCHEMA}"
+    if str(file.attrs.get("schema")) != str(metadata.schema):
+        yield "attribute schema", f"is {file.attrs.get('schema')}, not {metadata.schema}"
     classes = metadata.classes
     if len(set(classes)) < len(classes):
         yield f"{METADATA}.classes", "has a class twice"
@@ -222,7 +230,7 @@ class Findings:
 
 def _check_types(found: Findings, check: str, dataset: h5py.Dataset, wanted: Mapping[str, str]) -> None:
     """Compare the types of a dataset's fields with those in the metadata."""
-    name, there = dataset.name.strip("/"), {key: str(dataset.dtype[key]) for key in dataset.dtype.names}
+    name, there = dataset.name.rpartition("/")[2], {key: str(dataset.dtype[key]) for key in dataset.dtype.names}
     for key in {**wanted, **there}:
         if key not in there:
             found.add(check, f"{name}/{key}", "is missing")

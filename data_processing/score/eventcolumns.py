@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
@@ -253,7 +253,7 @@ class _View:
         estimate = role.estimate
         transfers = [estimate.factor] if estimate else []
         if shift:
-            transfers = [replace(it, values={NOMINAL: it.values[NOMINAL]}) for it in transfers]
+            transfers = [it.unvaried for it in transfers]
         self._flag, self._scale = flag, 1.0 if normalisation.scale is None else normalisation.scale
         self._weights = EventWeights(
             self._scale, normalisation.is_generated, given_weights(sums, role.weight, transfers, file)

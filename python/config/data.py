@@ -355,6 +355,13 @@ class Convert:
         "it is not a finite number, and where a number such as -999 lies far from all others. [] says that no number does.",
         examples=[{"Jet_btagDeepFlavB": -1, "dxy_*": [-99, -999], "pfRelIso": []}],
     )
+    shifts: list[str] = setting(
+        list,
+        "Shifts of objects under which the events of simulation are stored as well, by name or pattern: each takes as much space as the "
+        "nominal events.",
+        uniqueItems=True,
+        examples=[["jes", "jer*"]],
+    )
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,12 @@ from MLTools.NanoML.schema.plain import build, parsed, plain
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of a file with events under shifts of objects; without them, it is 1."""
 EVENTS = "events"
 METADATA = "metadata"
+SHIFTS = "shifts"
+"""The group in which there is one for each shift of objects, with the same content as the file."""
 CORRECTION = "correction"
 """The product of all weights beside the generator's; there only if a dataset of the analysis has any."""
 RESERVED = (*IDENTIFIERS, "genWeight", "label", "weight", CORRECTION)
@@ -165,6 +168,12 @@ class HDF5Metadata:
     weights: tuple[ConvertedWeight, ...] = field(default=(), metadata=_SPARSE)  # that the selection gave
     regions: tuple[ConvertedRegion, ...] = field(default=(), metadata=_SPARSE)  # of the analysis
     core: str = field(default="", metadata=_SPARSE)  # the hash of all but weights and the flags of regions
+    shifts: tuple[str, ...] = field(default=(), metadata=_SPARSE)  # of objects under which it has its events as well
+
+    @property
+    def schema(self) -> int:
+        """The version of the schema that readers must know."""
+        return SCHEMA if self.shifts else 1
 
     @property
     def of_core(self) -> HDF5Metadata:
@@ -184,7 +193,7 @@ class HDF5Metadata:
             for it in self.datasets
             for driven in [it.data_driven]
         )
-        return replace(self, datasets=tuple(parts), regions=(), core="")
+        return replace(self, datasets=tuple(parts), regions=(), core="", shifts=())
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], path: str | os.PathLike[str] = METADATA) -> HDF5Metadata:
@@ -199,7 +208,7 @@ class HDF5Metadata:
 
     def to_json(self) -> dict[str, Any]:
         """The content, as JSON holds it."""
-        return {"schema": SCHEMA, **plain(self)}
+        return {"schema": self.schema, **plain(self)}
 
 
 def open_hdf5(path: str | os.PathLike[str]) -> Any:
@@ -298,17 +307,22 @@ def metadata_content(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises NanoMLError if the file is not one of `nanoml convert`, is of a newer schema, or its metadata is not a JSON object.
     """
     with open_hdf5(path) as file:
-        if METADATA not in file or EVENTS not in file:
-            raise NanoMLError(f"{os.fspath(path)}: was not written by `nanoml convert`: it has no `{METADATA}`.")
-        try:
-            content = parsed(file[METADATA].asstr()[()])
-            if not isinstance(content, dict):
-                raise ValueError(content)
-        except (OSError, ValueError, TypeError):
-            raise NanoMLError(f"{os.fspath(path)}: its `{METADATA}` cannot be understood. Convert again.") from None
-    if content.get("schema") != SCHEMA:
+        return content_of(file, path)
+
+
+def content_of(group: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """As `metadata_content`, of an open `h5py.File` or of the group of a shift; `path` is named in messages."""
+    if METADATA not in group or EVENTS not in group:
+        raise NanoMLError(f"{os.fspath(path)}: was not written by `nanoml convert`: it has no `{METADATA}`.")
+    try:
+        content = parsed(group[METADATA].asstr()[()])
+        if not isinstance(content, dict):
+            raise ValueError(content)
+    except (OSError, ValueError, TypeError):
+        raise NanoMLError(f"{os.fspath(path)}: its `{METADATA}` cannot be understood. Convert again.") from None
+    if content.get("schema") not in range(1, SCHEMA + 1):
         raise NanoMLError(
-            f"{os.fspath(path)}: schema {content.get('schema')}, this NanoML reads {SCHEMA}. Update NanoML or convert again."
+            f"{os.fspath(path)}: schema {content.get('schema')}, this NanoML reads 1 to {SCHEMA}. Update NanoML or convert again."
         )
     return content
 
@@ -322,12 +336,12 @@ def core_of(path: str | os.PathLike[str]) -> Optional[str]:
 
 
 def write_metadata(file: Any, metadata: HDF5Metadata) -> None:
-    """Write metadata to a `h5py.File`, which has its dataset `events` already."""
+    """Write metadata to a `h5py.File`, or the group of a shift, which has its dataset `events` already."""
     import h5py
 
     text = h5py.string_dtype("utf-8")
     file.create_dataset(METADATA, data=json.dumps(metadata.to_json()), dtype=text)
-    file.attrs["schema"] = SCHEMA
+    file.attrs["schema"] = metadata.schema
     file.attrs["creator"] = metadata.creator
     file[EVENTS].attrs.create("classes", metadata.classes or [""], dtype=text)
 

@@ -121,6 +121,7 @@ class HDF5Inspection(Inspection):
             ("size", file_size(self.size)),
             ("made by", metadata.creator),
             ("selection", metadata.selection),
+            ("also under", ", ".join(metadata.shifts) or None),
         )
         total = "sum of genWeight" if self.weight == "genWeight" else "sum of weights"
         numbers = [TableColumn("events", "number"), TableColumn(total, "number")]

@@ -202,6 +202,15 @@ class FileAccounting:
         """Events in the file that was made, those that pass under shifts alone among them."""
         return self.selected + self.only_shifted
 
+    def under(self, shift: str) -> FileAccounting:
+        """The same under a shift of objects."""
+        found = next(each for each in self.shifts if each.shift == shift)
+        selected = found.cutflow[-1].events
+        others = self.written - selected
+        return replace(
+            self, selected=selected, cutflow=found.cutflow, weights=found.weights, shifts=[], only_shifted=others
+        )
+
     @property
     def file_entries(self) -> int:
         """Events in the file."""

@@ -56,6 +56,11 @@ class RootFile:
     tree
         Name of the tree of events.
 
+    Attributes
+    ----------
+    renamed
+        The branches whose values are read for those of others, by the names of these others: none at first.
+
     Raises
     ------
     NanoMLError
@@ -66,6 +71,7 @@ class RootFile:
         self.path = os.fspath(path)
         self._name = tree
         self._seen: int | None = None  # entries
+        self.renamed: Mapping[str, str] = {}
         self._access = Access(self.path)
         try:
             self._attempt(self._load)
@@ -109,6 +115,11 @@ class RootFile:
         self._plain = PlainBranches(objects)
         self._ntuple, self._objects = ntuple, objects
         self.branches = branches
+
+    def _stored(self, name: str) -> str:
+        """The name under which a branch is in the file."""
+        found = self.name_of(name)
+        return self.renamed.get(found, found)
 
     def _class_of(self, tree: str) -> str:
         classes: dict[str, str] = self._file.classnames(recursive=False, cycle=False)
@@ -211,11 +222,11 @@ class RootFile:
                     f"{self.path}: {name} is of type {branch.typename}, which is not supported: leave it out."
                 )
         stop = self.entries if stop is None else min(stop, self.entries)
-        actual = sorted({branch.name for branch in asked.values()})
+        actual = {name: self._stored(name) for name in asked}
         if not actual:
             return {}
-        arrays = self._attempt(lambda: self._arrays(actual, start, max(start, stop), pick))
-        return {name: arrays[branch.name] for name, branch in asked.items()}
+        arrays = self._attempt(lambda: self._arrays(sorted({*actual.values()}), start, max(start, stop), pick))
+        return {name: arrays[other] for name, other in actual.items()}
 
     def _arrays(self, names: list[str], start: int, stop: int, pick: Callable[[Values], Values]) -> dict[str, Values]:
         if self._ntuple is not None:
@@ -297,7 +308,7 @@ class RootFile:
 
     def _pieces(self, names: Iterable[str], ranges: Iterable[tuple[int, int]]) -> Iterable[tuple[int, int]]:
         """Where the baskets or pages of branches are in the file, and their numbers of bytes."""
-        actual = sorted({self.name_of(name) for name in names})
+        actual = sorted({self._stored(name) for name in names})
         if self._ntuple is not None:
             return self._ntuple.pieces(actual, ranges)
         plain = self._plain.known(actual).values()
@@ -309,7 +320,7 @@ class RootFile:
         if self._ntuple is not None:
             ends = set(self._ntuple.starts)
         else:
-            objects = [self._objects[self.name_of(name)] for name in names]
+            objects = [self._objects[self._stored(name)] for name in names]
             offsets = self._attempt(lambda: [set(each.entry_offsets) for each in objects])
             ends = set.intersection(*offsets) if offsets else set()
         return sorted({start, stop, *(end for end in ends if start < end < stop)})
@@ -321,10 +332,10 @@ class RootFile:
         if self._ntuple is not None:
             ntuple = self._ntuple
             return (
-                float(sum(self._attempt(lambda: [ntuple.bytes_of(self.name_of(name)) for name in names])))
+                float(sum(self._attempt(lambda: [ntuple.bytes_of(self._stored(name)) for name in names])))
                 / self.entries
             )
-        return float(sum(self._objects[self.name_of(name)].uncompressed_bytes for name in names)) / self.entries
+        return float(sum(self._objects[self._stored(name)].uncompressed_bytes for name in names)) / self.entries
 
     @property
     def format(self) -> str:

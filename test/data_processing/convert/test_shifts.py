@@ -1,4 +1,4 @@
-"""Events that pass under shifts of objects alone: they enter neither HDF5 files nor any sum."""
+"""Shifts of objects: events that pass under these alone enter no nominal sum, and what is stored of each shift is what the skim says."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import h5py
 import numpy as np
 import pytest
@@ -89,6 +90,88 @@ def test_an_estimate_subtracts_nominal_events(shifted_skims: ShiftedSkims, tmp_p
     assert one.accounting.cutflow == other.accounting.cutflow
     assert len(rows["events"]) == one.accounting.selected > 3
     assert (rows["events"]["nGoodJet"] < 3).all()
+
+
+def _read(skim: str, shift: str) -> dict[str, Any]:
+    """The events of a skim that pass under a shift, as uproot reads them."""
+    with uproot.open(skim) as file:
+        tree = file["Events"]
+        passed = tree[f"selected_{shift}"].array(library="np").astype(bool)
+        found = {}
+        for name in ("event", *FEATURES, "weight_pileup", "SelJet_pt", "SelJet_eta", "Muon_pt"):
+            other = f"SelJet_{shift}{name[6:]}" if name.startswith("SelJet_") else f"{name}_{shift}"
+            found[name] = tree[other if other in tree else name].array()[passed]
+        return found
+
+
+@pytest.mark.parametrize("memory", [0, 100])
+def test_events_under_a_shift_are_those_that_the_skim_says(
+    shifted_skims: ShiftedSkims, tmp_path: Path, memory: int
+) -> None:
+    objects = {"SelJet": StoredCollection(("pt", "eta"), None, "-pt", 0.9), "Muon": StoredCollection(("pt",), 2)}
+    wanted, nominal = converted(shifted_skims.shifted, tmp_path / "nominal.h5", objects=objects)
+    found, rows = converted(
+        shifted_skims.shifted, tmp_path / "all.h5", objects=objects, shifts=["jes", "jerD*"], memory=memory
+    )
+    assert found == replace(wanted, shifts=("jesUp", "jesDown", "jerDown"))
+    assert {name: values.tobytes() for name, values in rows.items()} == {
+        name: values.tobytes() for name, values in nominal.items()
+    }
+    (dataset,) = found.datasets
+    others = set()
+    with h5py.File(tmp_path / "all.h5") as file:
+        for shift in found.shifts:
+            group = file[f"shifts/{shift}"]
+            events, jets, muons = (group[name][:] for name in ("events", "SelJet", "Muon"))
+            parts = [_read(skim, shift) for skim in shifted_skims.shifted]
+            expected = {name: ak.concatenate([part[name] for part in parts]) for name in parts[0]}
+            for name in ("event", *FEATURES):
+                assert np.array_equal(events[name], np.asarray(expected[name])), name
+            for table, prefix, fields in ((jets, "SelJet", ("pt", "eta")), (muons, "Muon", ("pt",))):
+                order = ak.argsort(-expected[f"{prefix}_pt"], stable=True)
+                for field in fields:
+                    padded = ak.pad_none(expected[f"{prefix}_{field}"][order], table.shape[1], clip=True)
+                    assert np.array_equal(table[field], ak.to_numpy(ak.fill_none(padded, 0)))
+            assert jets.shape[1] == rows["SelJet"].shape[1]
+            # the weight that keeps the yield has sums of its own under the shift
+            correction = events["correction"] / np.asarray(expected["weight_pileup"])
+            assert len(np.unique(correction.round(4))) > 1
+            scale = dataset.weight_per_genweight
+            assert np.allclose(events["weight"], scale * events["genWeight"] * events["correction"], rtol=1e-6)
+            others |= {*events["event"].tolist()} - {*rows["events"]["event"].tolist()}
+    assert others
+
+
+def test_a_part_that_is_subtracted_has_the_region_under_the_shift(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
+    few = Region("few", Expression("nGoodJet < 3", "a.yaml:1: regions.few"))
+    transfer = Transfer("WZ", {"nominal": Expression("0.5", ""), "fake_up": Expression("0.6", "")})
+    estimate = Estimate("WZ", few, transfer, True, [])
+    converted(shifted_skims.shifted, tmp_path / "a.h5", estimate=estimate, regions=[few], shifts=["jes"])
+    wanted = [part for skim in shifted_skims.shifted for part in [_read(skim, "jesUp")]]
+    numbers = np.concatenate([np.asarray(part["event"][part["nGoodJet"] < 3]) for part in wanted])
+    with h5py.File(tmp_path / "a.h5") as file:
+        events = file["shifts/jesUp/events"][:]
+    assert np.array_equal(events["event"], numbers)
+    assert "weight_WZ_fakeUp" not in events.dtype.names
+    assert ((events["weight"] < 0) == (events["genWeight"] > 0)).all()
+
+
+def test_a_shift_that_the_skim_does_not_have_is_named(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
+    with pytest.raises(NanoMLError, match=r"convert.shifts: WZ has no shift jec. It was skimmed under jes, jer"):
+        converted(shifted_skims.shifted, tmp_path / "a.h5", shifts=["jes", "jec"])
+    with pytest.raises(NanoMLError, match="Its skim has no shifts"):
+        converted(shifted_skims.nominal, tmp_path / "a.h5", shifts=["jes"])
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_damaged_group_is_found(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
+    converted(shifted_skims.shifted, tmp_path / "a.h5", shifts=["jesUp"])
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        events = file["shifts/jesUp/events"]
+        events[3, "weight"] = 7
+    assert {(check, where) for check, where, _ in validate_file(tmp_path / "a.h5").faults} >= {
+        ("weights", "jesUp: events/weight")
+    }
 
 
 def test_a_skim_that_lost_its_flag_is_refused(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:

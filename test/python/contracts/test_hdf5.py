@@ -104,7 +104,7 @@ def test_events_that_two_files_have_are_refused() -> None:
         (b"", "is not an HDF5 file"),
         (None, "no such file"),
         ("other", "was not written by"),
-        ("newer", "schema 2"),
+        ("newer", "schema 3"),
     ],
 )
 def test_bad_files_are_explained(tmp_path: Path, content: object, message: str) -> None:
@@ -116,7 +116,7 @@ def test_bad_files_are_explained(tmp_path: Path, content: object, message: str) 
             file["x"] = 1
             if content == "newer":
                 file["events"] = np.zeros(3)
-                file.create_dataset("metadata", data='{"schema": 2}', dtype=h5py.string_dtype())
+                file.create_dataset("metadata", data='{"schema": 3}', dtype=h5py.string_dtype())
     with pytest.raises(NanoMLError, match=message):
         read_metadata(path)
 

@@ -201,7 +201,7 @@ def test_a_changed_file_is_doubted(tmp_path: Path) -> None:
     [
         ("{", "cannot be understood"),
         ("[]", "cannot be understood"),
-        (metadata(schema=2), "schema 2, this NanoML reads 1"),
+        (metadata(schema=3), "schema 3, this NanoML reads 1 to 2"),
         ({"schema": 1}, "cannot be understood .KeyError: 'creator'"),
         (metadata(features=[3]), "cannot be understood"),
         (metadata(objects={"Muon": metadata()["objects"]["Jet"]}), "lacks Muon, which it should have"),
