@@ -13,7 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from MLTools.NanoML.config.fit import Fit, LogNormal, norm, own_part
+from MLTools.NanoML.config.fit import Fit, LogNormal, norm
+from MLTools.NanoML.contracts.counts import positive
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Template
 from MLTools.NanoML.errors import NanoMLError
 
@@ -57,13 +58,6 @@ class Shape:
 def inner(values: Floats) -> Floats:
     """The bins without underflow and overflow, those of several axes in a row."""
     return values[(slice(1, -1),) * values.ndim].ravel()
-
-
-def positive(values: Floats) -> tuple[Floats, float]:
-    """Contents with negative bins set to zero and the others scaled to the same positive sum, and by how much."""
-    found = np.maximum(values, 0)
-    scale = float(values.sum() / found.sum()) if (values < 0).any() else 1.0
-    return scale * found, scale
 
 
 def _smooth_ratio(varied: Floats, nominal: Floats) -> Floats:
@@ -148,6 +142,11 @@ class Sample:
     factors: Mapping[str, LogNormal]
     free: str | None
     rough: Mapping[str, Shape] = field(default_factory=dict)
+
+    @property
+    def variances(self) -> Floats:
+        """The squares of the errors."""
+        return self.errors**2
 
 
 @dataclass(frozen=True)
@@ -294,29 +293,12 @@ class SampleMaker:
 
     def _factors(self, channel: HistogramChannel, process: str) -> dict[str, LogNormal]:
         """The log-normal uncertainties of a process."""
-        given = {} if process in self.not_by_luminosity else dict(self.luminosity.get(channel.era or "", {}))
-        for nuisance, processes in self.settings.normalisations.items():
-            if process in processes:
-                factor = processes[process]
-                given[nuisance] = given[nuisance] * factor if nuisance in given else factor
-        found: dict[str, LogNormal] = {}
-        for nuisance, factor in given.items():
-            name = self._named(nuisance, channel, process)
-            found[name] = found[name] * factor if name in found else factor
-        return found
+        luminosity = {} if process in self.not_by_luminosity else self.luminosity.get(channel.era or "", {})
+        return self.settings.factors(process, luminosity, lambda nuisance: self._named(nuisance, channel, process))
 
     def _named(self, nuisance: str, channel: HistogramChannel, process: str) -> str:
         """The name of a parameter for a process in a channel, which is that of all that share it."""
-        shared, name = self.settings.shared(nuisance)
-        for sharing, value in (
-            (shared.processes, process),
-            (shared.regions, channel.region),
-            (shared.eras, channel.era),
-        ):
-            part = own_part(sharing, value)
-            # sources of the jet energy scale have their era in their names
-            if part is not None and not name.endswith(part if value == channel.era else f"_{part}"):
-                name = f"{name}_{part}"
+        name = self.settings.named(nuisance, process, channel.region, channel.era)
         self.sources.setdefault(name, nuisance)
         return name
 

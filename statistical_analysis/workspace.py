@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.contracts.counts import STRENGTH, split
 from MLTools.NanoML.contracts.templates import DATA
 from MLTools.NanoML.rootio.histograms import root_histogram
 from statistical_analysis.model import EFFECTIVE_EVENTS, FitChannel, StatisticalModel
 from statistical_analysis.samples import Remark, Sample, Shape
 
-STRENGTH = "mu"
-"""The strength of the signal."""
 OURS = "nanoml"
 """The measurement of a workspace that NanoML made."""
 MOST = 10.0
@@ -97,9 +96,9 @@ def _normsys(name: str, up: float, down: float) -> _Modifier:
 
 def _split(name: str, nominal: NDArray[np.float64], shape: Shape) -> list[_Modifier]:
     """The change of the yield, and that of the shape at the same yield."""
-    up, down = (float(each.sum() / nominal.sum()) for each in (shape.up, shape.down))
-    same_yield = {"hi_data": (shape.up / up).tolist(), "lo_data": (shape.down / down).tolist()}
-    return [_normsys(name, up, down), {"name": name, "type": "histosys", "data": same_yield}]
+    (up,), (down,), *same_yield = split(nominal, shape.up, shape.down)
+    rest = dict(zip(("hi_data", "lo_data"), (each.tolist() for each in same_yield), strict=True))
+    return [_normsys(name, float(up), float(down)), {"name": name, "type": "histosys", "data": rest}]
 
 
 def write_datacard(model: StatisticalModel, directory: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Optional, Union
@@ -239,6 +239,27 @@ class Fit:
                 name = (given.name or nuisance).replace("*", found[1] if found.groups() else "")
                 return (given if given.eras is not None else replace(given, eras=eras)), name
         return Nuisance(eras=eras), nuisance
+
+    def named(self, nuisance: str, process: str, region: str, era: Optional[str]) -> str:
+        """The name of a nuisance parameter for a process in a channel, which is that of all that share it."""
+        shared, name = self.shared(nuisance)
+        for sharing, value in ((shared.processes, process), (shared.regions, region), (shared.eras, era)):
+            part = own_part(sharing, value)
+            # sources of the jet energy scale have their era in their names
+            if part is not None and not name.endswith(part if value == era else f"_{part}"):
+                name = f"{name}_{part}"
+        return name
+
+    def factors(
+        self, process: str, luminosity: Mapping[str, LogNormal], named: Callable[[str], str]
+    ) -> dict[str, LogNormal]:
+        """The log-normal uncertainties of a process: those of the `luminosity`, and its own; by the names that these are given."""
+        mine = ((nuisance, each[process]) for nuisance, each in self.normalisations.items() if process in each)
+        found: dict[str, LogNormal] = {}
+        for nuisance, factor in (*luminosity.items(), *mine):
+            name = named(nuisance)
+            found[name] = found[name] * factor if name in found else factor
+        return found
 
     @property
     def normalisations(self) -> dict[str, dict[str, LogNormal]]:

@@ -1,0 +1,83 @@
+"""The information that a fit has, from first derivatives of expected events, against the second derivatives of its likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from MLTools.NanoML.config.fit import Fit, LogNormal
+from MLTools.NanoML.contracts.counts import information, strength_error
+from MLTools.NanoML.contracts.templates import Template, Templates
+from statistical_analysis.likelihood import Likelihood
+from statistical_analysis.model import StatisticalModel, statistical_model
+from statistical_analysis.results import STATISTICAL
+from statistical_analysis.workspace import workspace
+
+Luminosity = Mapping[str, Mapping[str, LogNormal]]
+
+
+def check(model: StatisticalModel) -> None:
+    """The covariance by jax, without statistical errors, is the inverse of the information by NumPy, and by PyTorch."""
+    samples = [channel.samples for channel in model.channels]
+    names, found = information(samples, np)
+    likelihood = Likelihood(workspace(model))
+    at = likelihood.with_strength(1.0)
+    covariance = likelihood.covariance(likelihood.expected(at), at)
+    others = [number for number, kind in enumerate(likelihood.kinds) if kind != STATISTICAL]
+    mine = [names.index(likelihood.names[number]) for number in others]
+    assert len(mine) == len(names)
+    expected = np.linalg.inv(covariance[np.ix_(others, others)])
+    scale = np.sqrt(np.diag(expected))
+    np.testing.assert_allclose(
+        found[np.ix_(mine, mine)] / np.outer(scale, scale), expected / np.outer(scale, scale), atol=1e-6
+    )
+    error = covariance[likelihood.poi, likelihood.poi] ** 0.5
+    assert strength_error(samples, np) == pytest.approx(error, rel=1e-6)
+
+
+def test_eras_and_regions(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
+    check(statistical_model(templates, settings, luminosity, ["fakes"]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random(templates: Templates, settings: Fit, luminosity: Luminosity, seed: int) -> None:
+    random = np.random.default_rng(seed)
+
+    def changed(template: Template) -> Template:
+        def some(values: np.ndarray) -> np.ndarray:
+            return values * random.uniform(0.5, 1.5, values.shape)
+
+        sides = ({name: some(it) for name, it in each.items()} for each in (template.up, template.down))
+        return Template(some(template.nominal), some(template.variances), *sides)
+
+    histograms = tuple(
+        replace(
+            histogram,
+            channels=tuple(
+                replace(it, processes={name: changed(each) for name, each in it.processes.items()})
+                for it in histogram.channels
+            ),
+        )
+        for histogram in templates.histograms
+    )
+    check(statistical_model(replace(templates, histograms=histograms), settings, luminosity, ["fakes"]))
+
+
+def test_tensors(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
+    torch = pytest.importorskip("torch")
+    model = statistical_model(templates, settings, luminosity)
+
+    def tensors(sample):  # type: ignore[no-untyped-def]
+        shapes = {
+            name: replace(it, up=torch.from_numpy(it.up), down=torch.from_numpy(it.down))
+            for name, it in sample.shapes.items()
+        }
+        return replace(
+            sample, nominal=torch.from_numpy(sample.nominal), errors=torch.from_numpy(sample.errors), shapes=shapes
+        )
+
+    found = strength_error([[tensors(it) for it in channel.samples] for channel in model.channels], torch)
+    assert float(found) == pytest.approx(strength_error([it.samples for it in model.channels], np), rel=1e-12)
