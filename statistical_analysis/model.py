@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.config.fit import UNCORRELATED, Fit, LogNormal
 from MLTools.NanoML.contracts.bins import with_background
-from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Template, Templates
+from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Template, Templates, inner
 from MLTools.NanoML.errors import NanoMLError, listed
-from statistical_analysis.samples import Floats, Remark, Sample, SampleMaker, inner, is_called, outside
+from statistical_analysis.samples import Floats, Remark, Sample, SampleMaker, is_called, outside
 
 EFFECTIVE_EVENTS = 10
 """Where fewer effective background events are expected in a bin, Combine gives each process a statistical parameter of its own."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.config.fit import Fit, LogNormal, norm
 from MLTools.NanoML.contracts.counts import positive
-from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Template
+from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Template, inner
 from MLTools.NanoML.errors import NanoMLError
 
 SMALLEST_CHANGE = 1e-3
@@ -53,11 +53,6 @@ class Shape:
     def where(self, kept: NDArray[np.bool_]) -> Shape:
         """The same with nothing in the other bins."""
         return Shape(np.where(kept, self.up, 0), np.where(kept, self.down, 0))
-
-
-def inner(values: Floats) -> Floats:
-    """The bins without underflow and overflow, those of several axes in a row."""
-    return values[(slice(1, -1),) * values.ndim].ravel()
 
 
 def _smooth_ratio(varied: Floats, nominal: Floats) -> Floats:

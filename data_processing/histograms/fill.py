@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,7 @@ class Plan:
     regions: Sequence[str]
     hypothesis: Optional[Hypothesis] = None  # scores are those at its value
     is_folded: bool = False  # whether what is below and above an axis counts in its first and last bin
+    has_halves: bool = False  # whether it is filled for two halves of the events, which a hash tells apart
 
     @property
     def ending(self) -> str:
@@ -68,6 +70,11 @@ class Plan:
     def cells(self) -> tuple[int, ...]:
         """Numbers of bins of its axes, underflow and overflow among them."""
         return tuple(len(axis.edges) + 1 for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        """Number of the sums that are filled: those of the second half of the events come after those of the first."""
+        return math.prod(self.cells) * (2 if self.has_halves else 1)
 
 
 @dataclass(frozen=True)
@@ -243,7 +250,9 @@ class _View:
         """All branches that it needs."""
         columns = [name for _, names in self._quantities.values() for name in names.values()]
         flags = [*(flag for _, _, flag in self._fills if flag), *self._limited.values()]
-        identifiers = versions.IDENTIFIERS if self._single_of or (self._is_data and self.process.shares) else ()
+        has_halves = any(plan.has_halves for plan, _, _ in self._fills)
+        is_needed = self._single_of or has_halves or (self._is_data and self.process.shares)
+        identifiers = versions.IDENTIFIERS if is_needed else ()
         return [*self._weights.values(), *map(self._under_shift, [*columns, *flags]), *identifiers]
 
     def _under_shift(self, name: str) -> str:
@@ -265,7 +274,9 @@ class _View:
         if NOMINAL in weights:
             self.all_weights += float(weights[NOMINAL].sum(dtype=np.float64))
             self.unseen_weights += float(weights[NOMINAL][unseen].sum(dtype=np.float64))
-        cells = {plan.name: self._cells(plan, values) for plan in dict.fromkeys(plan for plan, _, _ in self._fills)}
+        cells = {
+            plan.name: self._cells(plan, values, arrays) for plan in dict.fromkeys(plan for plan, _, _ in self._fills)
+        }
         named = dict.fromkeys([*(flag for _, _, flag in self._fills), *self._limited.values()])
         flags = {it: np.asarray(ak.to_numpy(arrays[self._under_shift(it)]), bool) for it in named if it}
         # one entry for each event is the rule: then the weights of a region are picked once for all histograms
@@ -286,9 +297,9 @@ class _View:
                 last = key
             filled = found.setdefault((plan.name, region, self.process.name), _Filled(of_scores))
             filled.without |= without
-            places, count = cell[picked], int(np.prod(plan.cells))
+            places = cell[picked]
             for ending, each in chosen.items():
-                filled.add(ending, places, each, count)
+                filled.add(ending, places, each, plan.size)
 
     def _seen(
         self, region: str, inside: NDArray[np.bool_], flags: Mapping[str, NDArray[np.bool_]], arrays: Arrays
@@ -300,8 +311,7 @@ class _View:
         of_region = {it: flags[flag] for it, flag in self._limited.items()}
         share = np.broadcast_to(share_in(region, self.process.shares, of_region.get), len(inside)).astype(np.float64)
         if self._is_data and self.process.shares:
-            part = part_of(*(np.asarray(ak.to_numpy(arrays[name])) for name in versions.IDENTIFIERS))
-            return inside & (part < share), np.ones(len(inside)), set()
+            return inside & (_parts(arrays) < share), np.ones(len(inside)), set()
         least = self.process.shares.get(region, 1.0)
         others = {it for it, flag in of_region.items() if self.process.shares[it] < least and (flag & inside).any()}
         return inside, share, others
@@ -314,7 +324,7 @@ class _View:
         return np.asarray(fold_of(run, block, event, self._single_of) == 0)
 
     def _cells(
-        self, plan: Plan, values: Mapping[tuple[Expression, str], tuple[NDArray[np.int64], Floats]]
+        self, plan: Plan, values: Mapping[tuple[Expression, str], tuple[NDArray[np.int64], Floats]], arrays: Arrays
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The event and the bin of each entry; what is not a number is in none."""
         entries = [values[each] for each in plan.quantities]
@@ -329,7 +339,15 @@ class _View:
         if not known.all():
             event, columns = event[known], [column[known] for column in columns]
         places = [places_in(np.asarray(axis.edges), column) for axis, column in zip(plan.axes, columns)]
-        return event, np.ravel_multi_index(places, plan.cells) if len(places) > 1 else places[0]
+        cell = np.ravel_multi_index(places, plan.cells) if len(places) > 1 else places[0]
+        if plan.has_halves:
+            cell = cell + (_parts(arrays)[event] >= 0.5) * math.prod(plan.cells)
+        return event, cell
+
+
+def _parts(arrays: Arrays) -> Floats:
+    """A number from 0 to 1 for each event, by a hash."""
+    return part_of(*(np.asarray(ak.to_numpy(arrays[name])) for name in versions.IDENTIFIERS))
 
 
 def places_in(edges: Floats, values: Floats) -> NDArray[np.int64]:

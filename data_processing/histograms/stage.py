@@ -11,11 +11,12 @@ from typing import Any, Optional
 from data_processing.convert.expressions import Expression
 from data_processing.datasets.datasets import output_names, root_files
 from data_processing.histograms.fill import Axis, FillJob, Plan, Process, fill_file
+from data_processing.histograms.resultbins import FitOf
 from data_processing.histograms.templates import ChosenBins, Part, TemplateJob, VariedParts, make_templates
 from data_processing.score.eventcolumns import prefix_of
-from MLTools.NanoML.config.analysis import Config, hypotheses, regions_of, signal_of
+from MLTools.NanoML.config.analysis import Config, hypotheses, luminosity_uncertainties, regions_of, signal_of
 from MLTools.NanoML.config.data import FIT
-from MLTools.NanoML.config.fit import Histogram, axes_of
+from MLTools.NanoML.config.fit import RESULT, Histogram, axes_of
 from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.contracts.bins import fine_edges
 from MLTools.NanoML.contracts.templates import DATA, Origin, Templates
@@ -73,7 +74,12 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
     ]
     normalisations = [layout.normalisation(name) for name in files]
     chosen = {
-        plan.name: ChosenBins(_signal_of(config, name, each), each.least_events, each.most_bins)
+        plan.name: ChosenBins(
+            _signal_of(config, name, each),
+            each.least_events,
+            each.most_bins,
+            _fit_of(config, plan) if plan.has_halves else None,
+        )
         for name, each in config.histogram.items()
         if each.is_auto
         for plan in _plans_of(config, name, each)
@@ -90,13 +96,23 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
         blinded.shares, opened, origins,
     )  # fmt: skip
     task = Task.of("histogram", "all", make_templates, job, code_of(make_templates.__module__))
-    return Stage("histogram", [task], summary=_blind_bins)
+    return Stage("histogram", [task], summary=_summary)
 
 
-def _blind_bins(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
     found = {name: count for each in done.values() for name, count in each.get("blind", {}).items()}
     bins = ", ".join(f"{count} of {name}" for name, count in found.items())
-    return [f"data stay blind in bins where the signal may show: {bins}"] if found else []
+    lines = [f"{name}: {text}" for each in done.values() for name, text in each.get("result", {}).items()]
+    return [*lines, *([f"data stay blind in bins where the signal may show: {bins}"] if found else [])]
+
+
+def _fit_of(config: Config, plan: Plan) -> FitOf:
+    """The fit of a histogram, with the others at the same hypothesis."""
+    assert config.fit is not None
+    ending = plan.ending
+    channels = {region: f"{name}{ending}" for region, name in config.fit.channels.items()}
+    signal = config.fit.signal or signal_of(config)
+    return FitOf(replace(config.fit, channels=channels), luminosity_uncertainties(config), str(signal))
 
 
 def draw_stage(analysis: Analysis) -> Optional[Stage]:
@@ -166,7 +182,8 @@ def _plan(config: Config, name: str, histogram: Histogram) -> Plan:
     place = config.place("histogram", name)
     quantities = (Expression(text, place) for text in axes_of(name, histogram))
     axes = tuple(Axis(quantity, tuple(each)) for quantity, each in zip(quantities, edges))
-    return Plan(name, axes, tuple(regions_of(config, histogram)), is_folded=histogram.overflow is not None)
+    regions, is_folded = tuple(regions_of(config, histogram)), histogram.overflow is not None
+    return Plan(name, axes, regions, is_folded=is_folded, has_halves=histogram.bins == RESULT)
 
 
 def _processes(analysis: Analysis, dataset: str) -> list[Process]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.histograms.fill import NOMINAL, TITLES, Plan
+from data_processing.histograms.resultbins import TOO_FEW, Choice, FitOf, Sample, choose
 from data_processing.score.eventcolumns import Normalisation
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
@@ -40,6 +41,8 @@ from MLTools.NanoML.schema.roles import READS, WRITES
 Floats = NDArray[np.float64]
 _Key = tuple[str, str, Optional[str], str]
 """Histogram, region, era and process."""
+_Place = tuple[str, Optional[str], str]
+"""Region, era and process."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class ChosenBins:
     signal: str  # the class whose share rises with the score
     least_events: float  # effective background events in a bin
     most_bins: int
+    fit: Optional[FitOf] = None  # that decides, among bins with enough events
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,22 @@ class _Sums:
     squares: dict[str, Floats]
     without: tuple[str, ...] = ()
 
+    def half(self, number: int) -> _Sums:
+        """The first or the second half of the events, scaled to all of them, with the relative errors of all."""
+        halves, of = self.sums[NOMINAL].reshape(2, -1).sum(axis=1), len(self.sums[NOMINAL]) // 2
+        factor = halves.sum() / halves[number] if halves[number] * halves.sum() > 0 else 1.0
+        part = slice(number * of, (number + 1) * of)
+        sums, squares = ({name: factor * each[part] for name, each in it.items()} for it in (self.sums, self.squares))
+        return _Sums(sums, squares, self.without)
+
+    @property
+    def whole(self) -> _Sums:
+        """Both halves of the events."""
+        sums, squares = (
+            {name: each.reshape(2, -1).sum(axis=0) for name, each in it.items()} for it in (self.sums, self.squares)
+        )
+        return _Sums(sums, squares, self.without)
+
     def scale(self, factor: float) -> None:
         self.sums = {ending: factor * values for ending, values in self.sums.items()}
         self.squares = {ending: factor**2 * values for ending, values in self.squares.items()}
@@ -125,7 +145,20 @@ def make_templates(job: TemplateJob) -> dict[str, Any]:
         with h5py.File(part.path, "r") as file:
             titles = {**parsed(file.attrs.get(TITLES, "{}")), **titles}
     _vary(found, job.varied)
-    histograms = tuple(_histogram(plan, job, found, sets, titles) for plan in job.plans)
+    mine = {plan.name: {key[1:]: it for key, it in found.items() if key[0] == plan.name} for plan in job.plans}
+    every = {plan.name: {key: it.whole for key, it in mine[plan.name].items()} for plan in job.plans if plan.has_halves}
+    filled = {plan.name: _histogram(plan, job, {**mine, **every}[plan.name], sets, titles) for plan in job.plans}
+    choices = {
+        plan.name: (plan, _by_result(plan, job, fit, mine[plan.name], sets, filled))
+        for plan in job.plans
+        for fit in [job.chosen[plan.name].fit if plan.name in job.chosen else None]
+        if fit is not None
+    }
+    for name, (plan, choice) in choices.items():
+        if choice is not None and choice.pays:
+            starts = [*choice.starts, len(plan.axes[0].edges) - 1]
+            filled[name] = _histogram(plan, job, every[name], sets, titles, starts)
+    histograms = tuple(filled.values())
     if job.blind:
         # the quantities, and the bins
         bins = {each.name: (plan.axes, [it.edges for it in each.axes]) for plan, each in zip(job.plans, histograms)}
@@ -142,6 +175,7 @@ def make_templates(job: TemplateJob) -> dict[str, Any]:
     return {
         "histograms": len(histograms),
         "bins": {each.name: [n - 2 for n in each.shape] for each in histograms},
+        "result": {name: str(choice or TOO_FEW) for name, (_, choice) in choices.items()},
         "blind": {
             f"{each.name}/{channel.name}": int(channel.blind.sum())
             for each in histograms
@@ -256,15 +290,33 @@ def _sum(one: _Sums, other: _Sums) -> _Sums:
 
 
 def _histogram(
-    plan: Plan, job: TemplateJob, found: Mapping[_Key, _Sums], sets: Mapping[str, _Set], titles: Mapping[str, str]
+    plan: Plan,
+    job: TemplateJob,
+    mine: Mapping[_Place, _Sums],
+    sets: Mapping[str, _Set],
+    titles: Mapping[str, str],
+    merge: Optional[list[int]] = None,
 ) -> FilledHistogram:
-    mine = {key[1:]: sums for key, sums in found.items() if key[0] == plan.name}
-    edges, merge = [tuple(axis.edges) for axis in plan.axes], None
+    """A histogram; `merge` are the fine bins at which bins begin, and their end, which by default are chosen by numbers of events."""
+    edges = [tuple(axis.edges) for axis in plan.axes]
     if plan.is_folded:
         mine = {key: _folded(sums, plan.cells) for key, sums in mine.items()}
     if plan.name in job.chosen:
-        merge = _choose(plan, job.chosen[plan.name], mine)
+        merge = merge or _choose(plan, job.chosen[plan.name], mine, job.chosen[plan.name].most_bins)
         edges = [(*(plan.axes[0].edges[at] for at in merge[:-1]), 1.0)]
+    channels = _channels(plan, job, mine, sets, merge)
+    at = str(plan.hypothesis) if plan.hypothesis else None
+    note = ", ".join(filter(None, (at, "with under- and overflow" if plan.is_folded else "")))
+    axes = tuple(
+        TemplateAxis(axis.quantity.text, each, titles.get(axis.quantity.text, ""), note)
+        for axis, each in zip(plan.axes, edges)
+    )
+    return FilledHistogram(plan.name, axes, tuple(channels), at, job.origins.get(plan.name, {}))
+
+
+def _channels(
+    plan: Plan, job: TemplateJob, mine: Mapping[_Place, _Sums], sets: Mapping[str, _Set], merge: Optional[list[int]]
+) -> list[HistogramChannel]:
     order = [*job.classes, DATA]
     ordered = sorted(mine.items(), key=lambda it: order.index(it[0][2]) if it[0][2] in order else len(order))
     channels = []
@@ -280,13 +332,38 @@ def _histogram(
             share, notes = shares.get(region) or 1.0, [f"without the events of {without}"] * bool(without)
             notes = [f"{100 * share:g} % of the data"] * (share < 1) + notes
             channels.append(HistogramChannel(region, era or None, processes, share, ", ".join(notes)))
-    at = str(plan.hypothesis) if plan.hypothesis else None
-    note = ", ".join(filter(None, (at, "with under- and overflow" if plan.is_folded else "")))
-    axes = tuple(
-        TemplateAxis(axis.quantity.text, each, titles.get(axis.quantity.text, ""), note)
-        for axis, each in zip(plan.axes, edges)
-    )
-    return FilledHistogram(plan.name, axes, tuple(channels), at, job.origins.get(plan.name, {}))
+    return channels
+
+
+def _by_result(
+    plan: Plan,
+    job: TemplateJob,
+    fit: FitOf,
+    mine: Mapping[_Place, _Sums],
+    sets: Mapping[str, _Set],
+    filled: Mapping[str, FilledHistogram],
+) -> Optional[Choice]:
+    """The bins of a histogram by the result; other histograms of the fit keep the bins that they have."""
+    chosen, end = job.chosen[plan.name], len(plan.axes[0].edges) - 1
+    fitted = {key: it for key, it in mine.items() if fit.settings.channels.get(key[0]) == plan.name}
+    parts = {number: {key: it.half(number) for key, it in fitted.items()} for number in (0, 1)}
+    whole = {key: it.whole for key, it in fitted.items()}
+
+    def make(half: Optional[int], starts: Sequence[int]) -> list[list[Sample]]:
+        channels = _channels(plan, job, whole if half is None else parts[half], sets, [*starts, end])
+        return [fit.samples(channel, job.origins.get(plan.name, {})) for channel in channels]
+
+    def candidates(half: Optional[int], most: int) -> list[int]:
+        return _choose(plan, chosen, whole if half is None else parts[half], most)[:-1]
+
+    others = [
+        fit.samples(channel, job.origins.get(name, {}))
+        for name, each in filled.items()
+        if name != plan.name
+        for channel in each.channels
+        if fit.settings.channels.get(channel.region) == name
+    ]
+    return choose(make, others, candidates, chosen.most_bins)
 
 
 def _folded(sums: _Sums, cells: tuple[int, ...]) -> _Sums:
@@ -300,8 +377,8 @@ def _folded(sums: _Sums, cells: tuple[int, ...]) -> _Sums:
     return _Sums(fold(sums.sums), fold(sums.squares), sums.without)
 
 
-def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[tuple[str, Optional[str], str], _Sums]) -> list[int]:
-    """The fine bins at which bins begin, by all that is expected in the regions of a histogram; with background in each region and era."""
+def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[_Place, _Sums], most: int) -> list[int]:
+    """The fine bins at which at most so many bins begin, by all that is expected in regions; with background in each region and era."""
     channels: dict[tuple[str, Optional[str]], Floats] = {}
     for (region, era, process), sums in found.items():
         each = channels.setdefault((region, era), np.zeros((3, *plan.cells)))
@@ -316,7 +393,7 @@ def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[tuple[str, Optional[s
             f"histogram {plan.name}: {outside:.4g} expected events are not between 0 and 1, where bins can be chosen. Give its `bins`."
         )
     signal, background, squares = total[:, 1:-1]
-    *starts, last = chosen_bins(signal, background, squares, chosen.least_events, chosen.most_bins)
+    *starts, last = chosen_bins(signal, background, squares, chosen.least_events, most)
     parts = ([each[number, 1:-1] for each in channels.values()] for number in (0, 1))
     return [*(with_background(starts, *parts) or starts), last]
 

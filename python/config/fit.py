@@ -11,8 +11,8 @@ from typing import Any, Optional, Union
 from MLTools.NanoML.contracts.bins import LEAST_EVENTS, MOST_BINS
 from MLTools.NanoML.schema.settings import BRANCH, REGION, setting
 
-AUTO = "auto"
-"""Bins that are chosen by what is expected in them."""
+AUTO, RESULT = "auto", "result"
+"""Bins that are chosen by what is expected in them, or by the result of the fit."""
 EVERYWHERE = "all"
 """The name of the events of all regions, if the analysis has no regions."""
 NONE = "none"
@@ -33,8 +33,9 @@ class Histogram:
     bins: Any = setting(
         AUTO,
         "Number of bins, and lower and upper end, as in [40, 60, 120]; or all edges; with several axes a list of these. "
-        "auto, for outputs between 0 and 1, chooses bins with enough background events in each.",
-        examples=["[40, 60, 120]", "{edges: [0, 0.5, 0.8, 1]}", "auto"],
+        "For outputs between 0 and 1, auto chooses bins with enough background events in each, and result such ones in which the fit "
+        "measures the signal best, with its uncertainties.",
+        examples=["[40, 60, 120]", "{edges: [0, 0.5, 0.8, 1]}", "auto", "result"],
     )
     regions: list[str] = setting(
         list, "The regions; by default all.", uniqueItems=True, items=REGION, examples=[["SR", "CR_ZZ"]]
@@ -46,17 +47,19 @@ class Histogram:
         enum=("add",),
     )
     least_events: float = setting(
-        LEAST_EVENTS, "With auto: the least effective number of background events in a bin.", exclusiveMinimum=0
+        LEAST_EVENTS,
+        "With auto and result: the least effective number of background events in a bin.",
+        exclusiveMinimum=0,
     )
-    most_bins: int = setting(MOST_BINS, "With auto: the largest number of bins.", minimum=1)
+    most_bins: int = setting(MOST_BINS, "With auto and result: the largest number of bins.", minimum=1)
 
     @property
     def is_auto(self) -> bool:
         """Whether the bins are chosen."""
-        return bool(self.bins == AUTO)
+        return self.bins in (AUTO, RESULT)
 
     def edges(self) -> list[list[float]]:
-        """The edges of each axis; ValueError with what is wrong with `bins`, which are not auto."""
+        """The edges of each axis; ValueError with what is wrong with `bins`, which are not chosen."""
         several = isinstance(self.bins, list) and any(isinstance(each, (list, dict)) for each in self.bins)
         return [_edges(each) for each in (self.bins if several else [self.bins])]
 
@@ -92,7 +95,7 @@ def _edges(bins: Any) -> list[float]:
             raise ValueError("takes a whole number of bins, and a lower end below the upper one, as in [40, 60, 120]")
         width = (high - low) / count
         return [*(low + number * width for number in range(int(count))), high]
-    raise ValueError('takes [NUMBER, LOW, HIGH], "edges: [...]" or auto')
+    raise ValueError('takes [NUMBER, LOW, HIGH], "edges: [...]", auto or result')
 
 
 def _numbers(values: Any) -> list[float]:

@@ -17,7 +17,19 @@ from MLTools.NanoML.config.analysis import (
 )
 from MLTools.NanoML.config.data import FIT, TRAINING
 from MLTools.NanoML.config.data_checks import expression
-from MLTools.NanoML.config.fit import ALL, EACH, EVERYWHERE, MOST_AXES, Blind, Fit, as_list, axes_of, log_normal, norm
+from MLTools.NanoML.config.fit import (
+    ALL,
+    EACH,
+    EVERYWHERE,
+    MOST_AXES,
+    RESULT,
+    Blind,
+    Fit,
+    as_list,
+    axes_of,
+    log_normal,
+    norm,
+)
 from MLTools.NanoML.schema.document import Key, Problem
 from MLTools.NanoML.schema.settings import REGION, unknown
 
@@ -51,7 +63,9 @@ def _histograms(config: Config) -> Iterator[Problem]:
             yield (*place, "of"), f"has {count} axes, and a histogram has {MOST_AXES} at most"
         if histogram.is_auto:
             if count > 1:
-                yield (*place, "bins"), "auto is for one axis. Give the bins of each"
+                yield (*place, "bins"), f"{histogram.bins} is for one axis. Give the bins of each"
+            if histogram.bins == RESULT and (config.fit is None or name not in config.fit.channels.values()):
+                yield (*place, "bins"), "result needs a fit of this histogram. Add it to fit.channels, or choose auto"
             continue
         try:
             edges = histogram.edges()

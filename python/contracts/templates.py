@@ -80,6 +80,11 @@ class Template:
         return "{:.1%} below and {:.1%} above the bins".format(*(it / total for it in shares)).replace("%", " %")
 
 
+def inner(values: Floats) -> Floats:
+    """The bins without underflow and overflow, those of several axes in a row."""
+    return values[(slice(1, -1),) * values.ndim].ravel()
+
+
 @dataclass(frozen=True)
 class BlindBins:
     """The bins whose data must not be looked at, since the signal might show there."""

@@ -202,10 +202,52 @@ def test_chosen_bins_have_background_in_each_era() -> None:
         for where, parts in ((("SR", "2018"), (signal, background)), (("SR", "2022"), (signal, empty)))
         for process, events in zip(("signal", "WZ"), parts)
     }
-    edges = _choose(plan, ChosenBins("signal", 10, 15), found)
+    edges = _choose(plan, ChosenBins("signal", 10, 15), found, 15)
     assert len(edges) > 2
     for start, stop in zip(edges, edges[1:]):
         assert empty[1 + start : 1 + stop].sum() > 0 or signal[1 + start : 1 + stop].sum() == 0
+
+
+def test_halves_are_those_of_a_hash_and_choose_bins(filled: Path, tmp_path: Path, shifted_skims: ShiftedSkims) -> None:
+    text = analysis(filled).replace(
+        'MET_phi", regions: [few]}', 'MET_phi", regions: [few], bins: result, least_events: 1}'
+    )
+    (tmp_path / "a.yaml").write_text(
+        f"{text}fit: {{channels: {{few: score}}, signal: WZ, uncertainties: {{ZZ: 30 %}}}}\n"
+    )
+    (tmp_path / "a").mkdir()
+    for name in ("scores", "normalisation"):
+        if (filled / "a" / name).exists():
+            (tmp_path / "a" / name).symlink_to(filled / "a" / name)
+    stages = pipeline_stages(load(tmp_path / "a.yaml"), ("fill", "histogram"))
+    done = [task.work() for stage in stages for task in stage.tasks]
+    for path in (tmp_path / "a/histograms/files").rglob("*.h5"):
+        mine, before = sums(path), sums(filled / "a" / path.relative_to(tmp_path / "a"))
+        for name, values in mine.items():
+            if name.startswith("score/"):
+                halves = values.reshape(len(values), 2, -1)
+                assert halves.sum(axis=1) == pytest.approx(before[name], rel=1e-9, abs=1e-12)
+            else:
+                assert values == pytest.approx(before[name], rel=1e-9, abs=1e-12)
+    second = 0.0
+    for path in shifted_skims.shifted[:4]:
+        skim, scores = branches(path), branches(filled / "a/scores/WZ" / Path(path).name)
+        is_second = part_of(*(skim[name] for name in ("run", "luminosityBlock", "event"))) >= 0.5
+        second += scores["eventWeight_jesUp"][is_second & scores["in_few_jesUp"]].sum(dtype=float)
+    found = 0.0
+    for path in (tmp_path / "a/histograms/files/WZ").rglob("*.h5"):
+        with h5py.File(path) as file:
+            for group in [file["score/few/WZ"]] if "score/few/WZ" in file else []:
+                row = json.loads(group.attrs["endings"]).index("_jesUp")
+                found += group["sums"][row].reshape(2, -1)[1].sum()
+    assert found == pytest.approx(second, rel=1e-6)
+    assert "the bins of auto are kept" in done[-1]["result"]["score"].lower()
+    templates = Templates.read(tmp_path / "a/histograms/histograms.h5")
+    for name in ("MET", "score"):
+        ours, theirs = (it.histogram(name) for it in (templates, Templates.read(filled / "a/histograms/histograms.h5")))
+        for one, two in zip(ours.channels, theirs.channels):
+            for process, each in one.processes.items():
+                assert each.nominal.sum() == pytest.approx(two.processes[process].nominal.sum(), rel=1e-9)
 
 
 def first_job(filled: Path, dataset: str) -> Any:

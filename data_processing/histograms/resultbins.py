@@ -1,0 +1,204 @@
+"""Bins by the result: edges at which a fit measures the strength of the signal best, with all that is uncertain in it.
+
+They are chosen with one half of the events, of which a hash decides, and judged with the other half, both ways. A choice that follows the
+fluctuations of its events looks better than it is: that is its optimism, and how many bins there are follows from what was judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML.config.fit import Fit, LogNormal, norm
+from MLTools.NanoML.contracts.counts import positive, strength_error
+from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Origin, Template, inner
+
+Floats = NDArray[np.float64]
+TOO_FEW = "there are too few events to choose bins by the result; the bins of auto are kept"
+CANDIDATES = 30
+"""Bins of which neighbours become one until the uncertainty grows."""
+_GAIN = 1.005  # more bins must make the uncertainty smaller by more than this
+
+
+@dataclass(frozen=True)
+class FitOf:
+    """The fit whose uncertainty bins make small."""
+
+    settings: Fit  # channels: the regions, each with the name of its histogram as it is filled
+    luminosity: Mapping[str, Mapping[str, LogNormal]]  # its uncertainties, by era and nuisance parameter
+    signal: str  # the class whose strength is measured
+
+    def samples(self, channel: HistogramChannel, origins: Mapping[str, Origin]) -> list[Sample]:
+        """The processes of a channel of which events are expected."""
+        found = []
+        for process, template in channel.processes.items():
+            if process == DATA or inner(template.nominal).sum() <= 0:
+                continue
+            nominal, scale = positive(inner(template.nominal))
+            known = [name for name in template.up if _is_left(template, name)]
+            fixed = process in self.settings.free or (process in origins and origins[process].is_from_data)
+            luminosity = {} if fixed else self.luminosity.get(channel.era or "", {})
+
+            def named(name: str, process: str = process) -> str:
+                return self.settings.named(name, process, channel.region, channel.era)
+
+            shapes = {
+                named(name): Shape(*(positive(inner(each[name]))[0] for each in (template.up, template.down)))
+                for name in known
+            }
+            found.append(
+                Sample(
+                    process == self.signal,
+                    nominal,
+                    scale**2 * inner(template.variances),
+                    shapes,
+                    self.settings.factors(process, luminosity, named),
+                    named(norm(process)) if process in self.settings.free else None,
+                )
+            )
+        return found
+
+
+def _is_left(template: Template, name: str) -> bool:
+    return all(inner(each[name]).sum() > 0 for each in (template.up, template.down))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Expected events at +1 and at -1 sigma, float64 of shape (bins,)."""
+
+    up: Floats
+    down: Floats
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A process in a channel, as `contracts.counts` asks for it."""
+
+    is_signal: bool
+    nominal: Floats
+    variances: Floats
+    shapes: Mapping[str, Shape]
+    factors: Mapping[str, LogNormal]
+    free: Optional[str]
+
+    def merged(self, starts: Sequence[int]) -> Sample:
+        """The same in fewer bins, which begin at some of its own."""
+
+        def of(values: Floats) -> Floats:
+            return np.add.reduceat(values, starts)
+
+        shapes = {name: Shape(of(it.up), of(it.down)) for name, it in self.shapes.items()}
+        return Sample(self.is_signal, of(self.nominal), of(self.variances), shapes, self.factors, self.free)
+
+
+Channels = Sequence[Sequence[Sample]]
+Make = Callable[[Optional[int], Sequence[int]], Channels]
+"""The channels of a histogram for a half, 0 or 1, or for all events if it is None, and for the fine bins at which bins begin."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Bins, and the expected uncertainty of the signal strength that they give."""
+
+    starts: list[int]  # fine bins at which a bin begins
+    chosen: float  # with the events by which bins were chosen
+    judged: float  # with the other ones
+    auto: float  # of bins that are chosen by numbers of events alone, with the other ones
+
+    @property
+    def pays(self) -> bool:
+        """Whether the result is better than with bins by numbers of events."""
+        return self.judged < self.auto
+
+    def __str__(self) -> str:
+        found = (
+            f"expected uncertainty of the signal strength {self.judged:.3g} in {len(self.starts)} bins by the result, {self.auto:.3g} "
+            f"in those of auto; {self.chosen:.3g} with the events that chose the bins, so {self.judged / self.chosen - 1:+.1%} of optimism"
+        ).replace("%", " %")
+        return found if self.pays else f"{found}. The bins of auto are kept"
+
+
+def choose(
+    make: Make, others: Channels, candidates: Callable[[Optional[int], int], Sequence[int]], most: int
+) -> Optional[Choice]:
+    """Choose bins by the result; None if a half has not even events for two bins.
+
+    Parameters
+    ----------
+    make
+        The channels whose bins are chosen.
+    others
+        The other channels of the fit.
+    candidates
+        The fine bins at which at most so many bins may begin, by numbers of events, given a half.
+    most
+        The largest number of bins.
+    """
+    chosen: list[dict[int, float]] = []
+    judged: list[dict[int, float]] = []
+    auto: list[float] = []
+    for half in (0, 1):
+        mine, error = candidates(half, CANDIDATES), _Error(others)
+        path = dict(_joined(make(half, mine), error, most))
+        if len(path) < 2:
+            return None
+        starts = {count: [mine[it] for it in each] for count, each in path.items()}
+        chosen.append({count: error(make(half, each)) for count, each in starts.items()})
+        judged.append({count: error(make(1 - half, each)) for count, each in starts.items()})
+        auto.append(error(make(1 - half, candidates(half, most))))
+    counts = sorted(judged[0].keys() & judged[1].keys())
+    means = [(judged[0][count] + judged[1][count]) / 2 for count in counts]
+    count = next(it for it, mean in zip(counts, means) if mean <= min(means) * _GAIN)
+    all_of_them = candidates(None, CANDIDATES)
+    path = dict(_joined(make(None, all_of_them), _Error(others), most))
+    starts_of_all = path[min(count, max(path))]
+    return Choice(
+        [all_of_them[it] for it in starts_of_all],
+        (chosen[0][count] + chosen[1][count]) / 2,
+        (judged[0][count] + judged[1][count]) / 2,
+        sum(auto) / 2,
+    )
+
+
+@dataclass(frozen=True)
+class _Error:
+    """The expected uncertainty of the signal strength, with some channels as they are.
+
+    In each bin there is the spread of one more background event of the mean weight. Without it, bins that happen to have few events would
+    look too good on average: of a Poisson number N with the mean m, the mean of 1 / (N + 1) is 1 / m, and that of 1 / N is more.
+    """
+
+    others: Channels
+
+    def __call__(self, channels: Channels) -> float:
+        more = [[*samples, _one_more(samples)] for samples in channels if samples]
+        with np.errstate(all="ignore"):
+            try:
+                found = float(strength_error([*self.others, *more], np))
+            except np.linalg.LinAlgError:
+                return np.inf
+        return found if np.isfinite(found) else np.inf
+
+
+def _one_more(samples: Sequence[Sample]) -> Sample:
+    """What stands for the spread of one more background event in each bin."""
+    background, nothing = [each for each in samples if not each.is_signal], np.zeros_like(samples[0].nominal)
+    expected = sum(float(each.nominal.sum()) for each in background)
+    weight = sum(float(each.variances.sum()) for each in background) / expected if expected > 0 else 0.0
+    return Sample(False, nothing, nothing + weight + weight**2, {}, {}, None)
+
+
+def _joined(channels: Channels, error: _Error, most: int) -> Iterator[tuple[int, list[int]]]:
+    """Bins of which two neighbours become one, again and again, where that costs least: how many, and at which of them each begins."""
+    count = max((len(each.nominal) for of in channels for each in of), default=0)
+    starts = [*range(count)]
+    while starts:
+        if len(starts) <= most:
+            yield len(starts), starts
+        fewer = [starts[:place] + starts[place + 1 :] for place in range(1, len(starts))]
+        starts = min(fewer, key=lambda it: error([[each.merged(it) for each in of] for of in channels]), default=[])
