@@ -12,6 +12,7 @@ from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.schema.roles import BESIDE, CORE, HOW, READS, WRITES
 
 if TYPE_CHECKING:
+    from MLTools.NanoML.config.fit import FitTarget
     from MLTools.NanoML.config.training import Export, Train
     from MLTools.NanoML.selection import DatasetInfo
 
@@ -64,7 +65,10 @@ def repeats_of(run: Path) -> Path:
 
 @dataclass(frozen=True)
 class TrainJob:
-    """A training: its HDF5 files, its settings, its directory and era, the `networks.beginning` of its networks, the cuts of regions."""
+    """A training: its HDF5 files, its settings, its directory and era, the `networks.beginning` of its networks, the cuts of regions.
+
+    `target` is the fit for whose result the networks are trained, if they are.
+    """
 
     files: Sequence[Path] = field(metadata=CORE)
     config: Train
@@ -74,6 +78,7 @@ class TrainJob:
     regions: Mapping[str, str]
     # the report draws the losses again
     style: Style = field(default=PRIVATE_WORK, metadata=HOW)
+    target: FitTarget | None = None
 
 
 @dataclass(frozen=True)

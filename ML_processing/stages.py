@@ -27,13 +27,13 @@ from ML_processing.requests import (
     TrainJob,
     repeats_of,
 )
-from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.fit import EVERYWHERE, Blind
-from MLTools.NanoML.config.training import Evaluate, Export, Train
+from MLTools.NanoML.config.analysis import Config, fitted_signal, luminosity_uncertainties
+from MLTools.NanoML.config.fit import AUTO, EVERYWHERE, Blind, FitTarget
+from MLTools.NanoML.config.training import OBJECTIVES, Evaluate, Export, Train
 from MLTools.NanoML.dependencies import code_of, source_of
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.model import twin_of
-from MLTools.NanoML.terminal.progress import say
+from MLTools.NanoML.terminal.progress import say, say_once
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
@@ -59,13 +59,36 @@ def train_stage(analysis: Analysis) -> Stage:
     regions = {name: config.regions[name] for name in settings.regions if is_own}
     for era in config.trainings:
         run = Layout.of(config).training(era)
-        job = TrainJob(_training_files(config, era), settings, run, era, begin, regions, analysis.style(era))
+        target = _target(config, era)
+        job = TrainJob(_training_files(config, era), settings, run, era, begin, regions, analysis.style(era), target)
         trained = run / "training.json"
         files = {"outputs": (trained,), "memory": (trained,), "folders": (run,)}
         # of files that are made elsewhere, nobody knows the cuts of regions
-        core = {} if is_own else {"core": ()}
+        # and the result of a fit depends on all weights
+        core = {} if is_own and target is None else {"core": ()}
         tasks.append(Task.of("train", era or "network", _train, job, code, **files, **core))
     return Stage("train", tasks, kept=_KEPT)
+
+
+def _target(config: Config, era: str | None) -> FitTarget | None:
+    """The fit for whose result the networks of an era, or of all, are trained; None if they are not."""
+    fit = config.fit
+    if fit is None or config.train is None or config.train.objective == OBJECTIVES[0]:
+        return None
+    lacking = [name for name in config.processes if name not in config.classes]
+    varied = [name for name, it in config.datasets.items() if it.varies]
+    for names, what in ((lacking, "in the fit and not in the training"), (varied, "variations by other datasets")):
+        if names:
+            say_once(what, f"train: the objective knows nothing of {listed(names)}: {what}.")
+    # the others do not change the expected result
+    settings = replace(fit, signal=fitted_signal(config, fit), smooth=[], groups={}, toys=AUTO)
+    histograms = {name: config.histogram[name] for name in fit.channels.values()}
+    eras = [era] if era is not None else [*config.eras] or [None]
+    files = {it or "": [str(path) for path in _simulation_of(config, it)] for it in eras}
+    luminosity = luminosity_uncertainties(config)
+    return FitTarget(
+        settings, histograms, luminosity, sorted(config.data_driven), {it: each for it, each in files.items() if each}
+    )
 
 
 def evaluate_stage(analysis: Analysis) -> Stage:
@@ -231,7 +254,7 @@ def _train(job: TrainJob) -> Mapping[str, Any]:
     if job.era is not None:
         say(f"train: the networks of {job.era}")
     with ending(job.config.tracking, job.run):
-        train(job.files, job.config, job.run, job.style)
+        train(job.files, replace(job.config, target=job.target), job.run, job.style)
     return {}
 
 

@@ -138,11 +138,6 @@ class Sample:
     free: str | None
     rough: Mapping[str, Shape] = field(default_factory=dict)
 
-    @property
-    def variances(self) -> Floats:
-        """The squares of the errors."""
-        return self.errors**2
-
 
 @dataclass(frozen=True)
 class Remark:

@@ -42,6 +42,7 @@ ORDER = (
 """The sections of the page, in the order in which one should look; others come last."""
 _ASKED = (
     "separation",
+    "gain",
     "classification",
     "regression",
     "faults",
@@ -55,7 +56,12 @@ _ASKED = (
     "data",
 )
 """The sections with answers, in their order."""
-_SHOWN_AT = {"Better than a BDT?": "roc", "Overtrained?": "scores", "Separated?": "roc"}
+_SHOWN_AT = {
+    "Better than a BDT?": "roc",
+    "Overtrained?": "scores",
+    "Separated?": "roc",
+    "Better by training on the result?": "loss",
+}
 """The sections that show what is asked for, where these are not those that answer."""
 _FEW = 100  # effective events of a class
 

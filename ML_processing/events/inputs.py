@@ -104,7 +104,7 @@ class Inputs(NamedTuple):
         return cls(features, objects)
 
 
-_OF_EVENTS = ("labels", "weights", "targets", "spectator", "free")
+_OF_EVENTS = ("labels", "weights", "targets", "spectator", "free", "channel", "varied")
 """Tensors of `EventTensors`."""
 
 
@@ -119,6 +119,9 @@ class EventTensors:
     spectator: Tensor  # what the output must not depend on, float32, (N,), or (0,) if there is none
     free: Tensor  # bool, (N,): the parameter is drawn anew in each epoch; (0,) without a parameter
     estimate: float | str = "huber"  # what a regression estimates: also "mean", or a quantile
+    # for the result of a fit: the channel, int64, (N,), and expected events and all that varies them, float32, (N, columns); else (0,)
+    channel: Tensor = field(default_factory=lambda: torch.empty(0))
+    varied: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @classmethod
     def join(cls, parts: Sequence[EventTensors]) -> EventTensors:

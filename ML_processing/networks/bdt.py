@@ -57,7 +57,7 @@ class BDT(Boosted):
     defaults = {"learning_rate": 0.05, "epochs": 1000, "patience": 30, "negative_weights": "reweight"}
     unused = (
         "decorrelate", "batch_size", "schedule", "warmup", "weight_decay", "clip", "precision", "processes", "init",
-        "scaling", "ema", "sampler",
+        "scaling", "ema", "sampler", "objective",
     )  # fmt: skip
 
     text: Tensor  # uint8: the trees, as LightGBM writes them; empty before the training

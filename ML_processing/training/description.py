@@ -276,7 +276,9 @@ def _fingerprint(config: Train, data: list[object]) -> str:
     place, _, name = config.model.rpartition(":")
     if place:  # a user's own network: its code counts, wherever it is
         settings["model"] = name
-    settings.update(init=beginning(config), share=config.share, left_out=config.left_out)
+    settings.update(
+        init=beginning(config), share=config.share, left_out=config.left_out, target=decisive(config.target)
+    )
     code = code_behind(config.model, *TRAINING)
     return hashlib.sha256(json.dumps([settings, data, code], sort_keys=True).encode()).hexdigest()
 

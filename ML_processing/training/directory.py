@@ -52,9 +52,19 @@ def weights_file(directory: Path, fold: int) -> Path:
     return directory / f"weights_{fold}.json"
 
 
-def checkpoint_file(directory: Path, fold: int) -> Path:
-    """State of an unfinished network."""
-    return directory / f"checkpoint_{fold}.pt"
+def checkpoint_file(directory: Path, fold: int, phase: str = "") -> Path:
+    """State of an unfinished network, in a phase of its training that has a name or none."""
+    return directory / f"checkpoint_{phase}{fold}.pt"
+
+
+def before_file(directory: Path, fold: int) -> Path:
+    """The network of a fold as it was trained on single events, if the objective was the result of a fit; and the seconds that it took."""
+    return directory / f"before_{fold}.pt"
+
+
+def result_file(directory: Path, fold: int) -> Path:
+    """The epochs of a fold in its training on the result of a fit."""
+    return directory / f"result_{fold}.json"
 
 
 def read_history(directory: Path, fold: int) -> list[Epoch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -25,6 +26,7 @@ from ML_processing.training.data import TrainingData, TrainingFiles, make_traini
 from ML_processing.training.description import Epoch, TrainingDescription, best_epoch, last_improvement
 from ML_processing.training.directory import (
     Training,
+    before_file,
     checkpoint_file,
     history_file,
     initial_network,
@@ -34,6 +36,7 @@ from ML_processing.training.directory import (
 )
 from ML_processing.training.loop import Judged, Monitor, Report, ended, fit, rank, save
 from ML_processing.training.losses import error_of_change, event_losses, separation
+from ML_processing.training.result_training import after_classes
 from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.terminal.progress import check_interrupt
@@ -65,7 +68,14 @@ def prepare(directory: Path, description: TrainingDescription) -> None:
             if before.discriminants != description.discriminants:
                 description.write(directory)
             return
-    for pattern in ("network_*.pt", "history_*.json", "weights_*.json", "checkpoint_*.pt"):
+    for pattern in (
+        "network_*.pt",
+        "history_*.json",
+        "weights_*.json",
+        "checkpoint_*.pt",
+        "before_*.pt",
+        "result_*.json",
+    ):
         for outdated in directory.glob(pattern):
             outdated.unlink()
     description.write(directory)
@@ -96,22 +106,30 @@ def train_fold(
     checkpoint = checkpoint_file(directory, fold)
     with one_thread(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed * 1000 + fold)
-        network = initial_network(description)
-        data = make_training_data(files, table, survey, network, fold, config, device)
-        judge = description.discriminant
-        significance = None if expected is None else partial(_significance, judge, expected)
-        monitor = Monitor(fold, description.folds.k, description.shape, judge, checkpoint, report, significance)
-        if isinstance(network.core, Boosted):
-            history = boost(network.core, data, config, monitor)
-        else:
-            network.core.to(device)  # events are scaled on the CPU, as they are read
-            history = fit(network.core, data, config, monitor, device)
+        network, begun, before = initial_network(description), time.monotonic(), before_file(directory, fold)
+        if config.target is None or not before.is_file():
+            data = make_training_data(files, table, survey, network, fold, config, device)
+            judge = description.discriminant
+            significance = None if expected is None else partial(_significance, judge, expected)
+            monitor = Monitor(fold, description.folds.k, description.shape, judge, checkpoint, report, significance)
+            if isinstance(network.core, Boosted):
+                history = boost(network.core, data, config, monitor)
+            else:
+                network.core.to(device)  # events are scaled on the CPU, as they are read
+                history = fit(network.core, data, config, monitor, device)
+            if rank() == 0:
+                if data.reweighted:
+                    found = {name: asdict(it) for name, it in data.reweighted.items()}
+                    write_json(weights_file(directory, fold), found)
+                write_json(history_file(directory, fold), [asdict(epoch) for epoch in history])
+                if config.target is not None:
+                    save({"network": network.cpu().state_dict(), "seconds": time.monotonic() - begun}, before)
+        if config.target is not None:
+            after_classes(network, description, config, directory, fold, device, report)
     if rank() == 0:
-        if data.reweighted:
-            write_json(weights_file(directory, fold), {name: asdict(it) for name, it in data.reweighted.items()})
-        write_json(history_file(directory, fold), [asdict(epoch) for epoch in history])
         save(network.cpu().state_dict(), network_file(directory, fold))
-        checkpoint.unlink(missing_ok=True)
+        for path in (checkpoint, checkpoint_file(directory, fold, "result")):
+            path.unlink(missing_ok=True)
 
 
 def _significance(judge: BoundDiscriminant, expected: ExpectedEvents, validation: Judged, seen: Judged) -> float | None:

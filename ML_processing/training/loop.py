@@ -34,6 +34,7 @@ from ML_processing.training.losses import (
     make_optimizer,
     separation,
 )
+from ML_processing.training.result import ResultLoss
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import check_interrupt
@@ -96,20 +97,27 @@ class _State:
         return self.core if self.average is None else self.average.module
 
 
-def fit(core: nn.Module, data: TrainingData, config: Train, monitor: Monitor, device: torch.device) -> list[Epoch]:
+def fit(
+    core: nn.Module,
+    data: TrainingData,
+    config: Train,
+    monitor: Monitor,
+    device: torch.device,
+    objective: ResultLoss | None = None,
+) -> list[Epoch]:
     """Train `core` in place on `device`, and leave it with the weights of its best epoch; returns all epochs.
 
-    The best epoch is the one with the smallest validation loss. The training ends `config.patience` epochs after the last improvement,
-    which with negative weights must be larger than its standard error, or after `config.epochs`. An interrupted training continues
-    from its checkpoint, if there is one, and ends with the same numbers as an uninterrupted one. A NanoMLError says that the loss is
-    not a finite number.
+    The best epoch is the one with the smallest validation loss: that of single events, or the `objective`. The training ends
+    `config.patience` epochs after the last improvement, which with negative weights must be larger than its standard error, or after
+    `config.epochs`. An interrupted training continues from its checkpoint, if there is one, and ends with the same numbers as an
+    uninterrupted one. A NanoMLError says that the loss is not a finite number.
     """
     optimizer = make_optimizer(core, config)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=max(config.patience // 3, 1))
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
     average = None if config.ema is None else averaged(core, config.ema)
     state = _State(core, average, optimizer, plateau, scaler, [], deepcopy(core.state_dict()), Position())
-    loop = _Loop(state, _shared(core, device), data, config, monitor, device)
+    loop = _Loop(state, _shared(core, device), data, config, monitor, device, objective)
     loop.restore()
     history = state.history
     while not history or len(history) < min(config.epochs, last_improvement(history).epoch + config.patience):
@@ -117,6 +125,13 @@ def fit(core: nn.Module, data: TrainingData, config: Train, monitor: Monitor, de
     monitor.report([], ended(history, "epoch"))
     core.load_state_dict(state.best)
     return history
+
+
+@torch.no_grad()
+def outputs_of(core: nn.Module, events: EventTensors, device: torch.device) -> Outputs:
+    """The outputs for events, without dropout."""
+    core.eval()
+    return joined([as_float(core(part.inputs)) for part in events.pieces(_AT_ONCE[device.type])])
 
 
 def ended(history: Sequence[Epoch], unit: str) -> str:
@@ -132,6 +147,7 @@ class _Loop:
     config: Train
     monitor: Monitor
     device: torch.device
+    objective: ResultLoss | None = None
     saved: float = 0.0
     shown: float = 0.0
 
@@ -139,7 +155,7 @@ class _Loop:
         self.parameters = list(self.state.core.parameters())
         core, judged = self.state.core, self.state.judged
         self.loss, self.judging = (
-            Loss.of(it, self.config.decorrelate, self.monitor.discriminant) for it in (core, judged)
+            self.objective or Loss.of(it, self.config.decorrelate, self.monitor.discriminant) for it in (core, judged)
         )
         self.frozen = frozen_parts(core, self.config.start)
         self.rates = Rates(self.state.optimizer)
@@ -261,9 +277,9 @@ class _Loop:
     @torch.no_grad()
     def _loss(self, events: EventTensors) -> tuple[float, Outputs, Tensor | None]:
         """Weighted mean loss without dropout, the outputs, and the loss of each event if there is one."""
-        judged = self.state.judged.eval()
-        parts = events.pieces(_AT_ONCE[self.device.type])
-        outputs = joined([as_float(judged(part.inputs)) for part in parts])
+        outputs = outputs_of(self.state.judged, events, self.device)
+        if self.objective is not None and events is self.data.sample:
+            self.objective.choose(outputs, events)
         mean, losses = self.judging.of_events(outputs, events, self._size)
         return mean, outputs, losses
 
@@ -296,6 +312,7 @@ class _Loop:
         content = {name: part.state_dict() for name, part in self.state.parts.items()}
         content["history"] = [asdict(epoch) for epoch in self.state.history]
         content |= {"best": self.state.best, "position": asdict(self.state.position), "losses": self.state.losses}
+        content["edges"] = self.objective.edges if self.objective else {}
         save(content, self.monitor.checkpoint)
 
     def restore(self) -> None:
@@ -312,6 +329,8 @@ class _Loop:
         state.best = content["best"]
         state.losses = content["losses"].to(self.device)
         state.position = Position(**content["position"])
+        if self.objective is not None:
+            self.objective.edges.update(content["edges"])
         self.saved = time.monotonic()
         self.monitor.report(state.history, "continuing after an interruption")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +26,7 @@ from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import Epoch, TrainingDescription, describe
 from ML_processing.training.directory import Training, checkpoint_file, initial_network
 from ML_processing.training.fold import device_of, is_trained, measure, prepare, train_fold
+from ML_processing.training.result_training import gain
 from ML_processing.training.tracking import begin, check, finish, following
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import begin_worker, usable_cores, worker_pool
@@ -109,8 +110,14 @@ def _finish(table: Table, description: TrainingDescription, directory: Path, sty
     from MLTools.NanoML.report import figures
 
     training = Training.of(directory, description)
+    found = None if description.config.target is None else gain(training, description.config, directory)
+    if found is not None and not found.is_kept:
+        training = Training.of(directory, description)
     metrics = measure(training, table)
     figures.save(losses(style, training.histories, training.is_boosted), directory / "loss")
+    if found is not None:
+        metrics["result"] = asdict(found)
+        say(f"train: {found.text}")
     texts = [f"{name} to {value:.4g}" for name, value in metrics.get("rmse", {}).items()]
     if not training.targets:
         measured = Measured(metrics["auc"], metrics["auc_error"])

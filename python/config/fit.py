@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Optional, Union
 
 from MLTools.NanoML.contracts.bins import LEAST_EVENTS, MOST_BINS
+from MLTools.NanoML.schema.roles import READS
 from MLTools.NanoML.schema.settings import BRANCH, REGION, setting
 
 AUTO, RESULT = "auto", "result"
@@ -274,6 +275,31 @@ class Fit:
             }
             for name, entry in self.uncertainties.items()
         }
+
+
+@dataclass(frozen=True)
+class FitTarget:
+    """A fit whose result a training aims at.
+
+    Attributes
+    ----------
+    settings
+        The section `fit`, with the signal.
+    histograms
+        Those of its channels, by name.
+    luminosity
+        Uncertainties of the luminosity by era and nuisance parameter.
+    from_data
+        The classes that are estimated from data.
+    eras
+        The HDF5 files of each era; without eras, of "".
+    """
+
+    settings: Fit
+    histograms: dict[str, Histogram]
+    luminosity: dict[str, dict[str, LogNormal]]
+    from_data: list[str]
+    eras: dict[str, list[str]] = field(metadata=READS)
 
 
 def norm(process: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
+from MLTools.NanoML.config.fit import FitTarget
 from MLTools.NanoML.networks import NetworkClass, networks
 from MLTools.NanoML.schema.roles import HOW
 from MLTools.NanoML.schema.settings import BRANCH, NAME, REGION, setting
@@ -17,6 +18,7 @@ MODELS = tuple(dict.fromkeys(["tabular", *(path.stem for path in networks())]))
 SCHEDULES = ("plateau", "cosine", "onecycle", "constant")
 SAMPLERS = ("every", "balanced", "weighted")
 NEGATIVE_WEIGHTS = ("signed", "reweight")
+OBJECTIVES = ("loss", "result")
 SCALINGS = ("standard", "none")
 ESTIMATES = ("huber", "mean", "median")
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -179,6 +181,12 @@ class Train:
         items=BRANCH,
         examples=[["Jet_pt", "Jet_mass"]],
     )
+    objective: str = setting(
+        OBJECTIVES[0],
+        "What the networks are trained for: loss is that of single events, the cross entropy of the classes; result then goes on with the "
+        "expected uncertainty of the signal strength, as `fit` has it, with its systematic uncertainties. It needs many events.",
+        enum=OBJECTIVES,
+    )
     negative_weights: str = setting(
         NEGATIVE_WEIGHTS[0],
         "What the training does with negative weights: signed keeps them in the loss, reweight gives its events positive weights with the "
@@ -261,6 +269,9 @@ class Train:
     """Share of the events that are used: less than all for a learning curve."""
     left_out: Optional[float] = field(default=None, metadata={"hidden": True})
     """Value of the parameter whose events are not used, to see what the networks know of it."""
+
+    target: Optional[FitTarget] = field(default=None, metadata={"hidden": True})
+    """The fit whose result the networks are trained for, with the objective result."""
 
     def with_defaults(self, given: Collection[str], base: Path) -> Train:
         """The same with the model's own defaults of the settings that are not given; `base` is the directory of the YAML file."""

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 from MLTools.NanoML.config.analysis import Config, scored_values
 from MLTools.NanoML.config.data import TRAINING
-from MLTools.NanoML.config.training import ESTIMATES, METRICS, MODELS, Axis, Train
+from MLTools.NanoML.config.fit import axes_of
+from MLTools.NanoML.config.training import DISCRIMINANT, ESTIMATES, METRICS, MODELS, OBJECTIVES, Axis, Train
 from MLTools.NanoML.model import CLASSES, TARGETS
 from MLTools.NanoML.networks import NetworkClass, hooks
 from MLTools.NanoML.rootio.versions import did_you_mean
@@ -227,6 +228,36 @@ def _signal(config: Config) -> Iterator[Problem]:
             yield from unknown(key, each, classes, "a class")
 
 
+def _objective(config: Config) -> Iterator[Problem]:
+    """A training for the result of the fit needs one, with histograms of scores."""
+    train, fit, place = config.train, config.fit, ("train", "objective")
+    if train is None or train.objective == OBJECTIVES[0]:
+        return
+    if fit is None:
+        yield place, 'result is that of a fit, and there is none. Add a "fit" section, or remove this'
+        return
+    others = {
+        "targets": config.is_regression,
+        "per_object": train.per_object,
+        "files": train.files,
+        "processes": train.processes > 1,
+    }
+    for name in (name for name, given in others.items() if given):
+        yield place, f"result is not for a training with train.{name}. Remove one of the two"
+    if train.parameter or fit.parameter:
+        yield place, "result is for one fit, and each value of a parameter has its own. Remove one of the two"
+    outputs = {*config.classes, *(train.against or [DISCRIMINANT])}
+    known = {*(config.convert.features if config.convert is not None else ()), *outputs}
+    shown = {it: axes_of(it, config.histogram[it]) for it in fit.channels.values() if it in config.histogram}
+    for region, name in fit.channels.items():
+        axes = shown.get(name, [])
+        if len(axes) > 1 or not known.issuperset(axes):
+            what = f"the training cannot fill {name}: it takes one axis, an output of the network or one of convert.features"
+            yield ("fit", "channels", region), f"{what}. Change it, or remove train.objective"
+    if shown and outputs.isdisjoint(name for axes in shown.values() for name in axes):
+        yield place, f"no channel of the fit has a histogram of a score ({', '.join(sorted(outputs))})"
+
+
 def _evaluate(config: Config) -> Iterator[Problem]:
     evaluate, train = config.evaluate, config.train
     if evaluate is None:
@@ -332,5 +363,5 @@ def _score(config: Config) -> Iterator[Problem]:
 
 
 CHECKS = (
-    _training, _unused, _per_era, _columns, _objects, _network, _per_object, _signal, _searches, _evaluate, _score,
+    _training, _unused, _per_era, _columns, _objects, _network, _per_object, _signal, _objective, _searches, _evaluate, _score,
 )  # fmt: skip

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Callable, Optional, Protocol
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
 
 STRENGTH = "mu"
 """The strength of the signal."""
@@ -21,44 +22,34 @@ STRENGTH = "mu"
 _SLOPE = (15 / 16, -7 / 16, 1 / 16)
 
 
-class UpDown(Protocol):
-    """Something at +1 and at -1 sigma of a nuisance parameter."""
+@dataclass(frozen=True)
+class Sides:
+    """A number, or expected events (..., bins), at +1 and at -1 sigma of a nuisance parameter."""
 
-    @property
-    def up(self) -> Any:
-        """At +1 sigma."""
-
-    @property
-    def down(self) -> Any:
-        """At -1 sigma."""
+    up: Any
+    down: Any
 
 
-class Expected(Protocol):
-    """The expected events of a process in the bins of a channel, and what changes them; arrays have the shape (bins,)."""
+@dataclass(frozen=True)
+class Counts:
+    """The expected events of a process in the bins of a channel, and what changes them.
 
-    @property
-    def is_signal(self) -> bool:
-        """Whether its strength is measured."""
+    Attributes
+    ----------
+    nominal, variances
+        Events, and the squares of their statistical errors, which do not count for the signal; of shape (bins,).
+    shapes, factors
+        Events under variations, and log-normal uncertainties of the yield (numbers `up` and `down`), by nuisance parameter.
+    free
+        The parameter by which the fit normalises the process, if it does.
+    """
 
-    @property
-    def nominal(self) -> Any:
-        """Events without any variation."""
-
-    @property
-    def variances(self) -> Any:
-        """The squares of the statistical errors; those of the signal do not count."""
-
-    @property
-    def shapes(self) -> Mapping[str, UpDown]:
-        """Expected events under variations, by nuisance parameter."""
-
-    @property
-    def factors(self) -> Mapping[str, UpDown]:
-        """Log-normal uncertainties of the yield, as two numbers each, by nuisance parameter."""
-
-    @property
-    def free(self) -> Optional[str]:
-        """The parameter by which the fit normalises the process, if it does."""
+    is_signal: bool
+    nominal: Any
+    variances: Any
+    shapes: Mapping[str, Sides]
+    factors: Mapping[str, Any]
+    free: Optional[str]
 
 
 def positive(values: Any) -> tuple[Any, float]:
@@ -79,7 +70,7 @@ def _factor_slope(up: Any, down: Any, log: Callable[[Any], Any]) -> Any:
     return sum(part * (up * log(up) ** power - down * log(down) ** power) for power, part in enumerate(_SLOPE))
 
 
-def _slopes(sample: Expected, xp: Any) -> tuple[list[str], Any]:
+def _slopes(sample: Counts, xp: Any) -> tuple[list[str], Any]:
     """The derivatives of the events of a process by its parameters, (parameters, bins), and the names of these."""
     nominal = sample.nominal
     names = [*([STRENGTH] if sample.is_signal else []), *([sample.free] if sample.free is not None else [])]
@@ -95,7 +86,7 @@ def _slopes(sample: Expected, xp: Any) -> tuple[list[str], Any]:
     return [*names, *sample.factors, *sample.shapes], xp.concatenate(parts) if parts else None
 
 
-def information(channels: Iterable[Sequence[Expected]], xp: Any) -> tuple[list[str], Any]:
+def information(channels: Iterable[Sequence[Counts]], xp: Any) -> tuple[list[str], Any]:
     """Names of the parameters, the strength of the signal first, and their Fisher information: half the second derivatives of -2 ln L.
 
     It is that of all parameters but those of statistical errors, of shape (parameters, parameters); its inverse is their covariance.
@@ -114,7 +105,8 @@ def information(channels: Iterable[Sequence[Expected]], xp: Any) -> tuple[list[s
     unit = xp.eye(len(names), dtype=found[0][0].nominal.dtype)
     total = unit * xp.asarray([0.0 if name in free else 1.0 for name in names], dtype=unit.dtype)
     for samples in every:
-        spread, slopes = 0.0, 0.0
+        spread: Any = 0.0
+        slopes: Any = 0.0
         for sample, mine, rows in samples:
             spread = spread + sample.nominal + (0.0 if sample.is_signal else sample.variances)
             if rows is not None:
@@ -125,6 +117,6 @@ def information(channels: Iterable[Sequence[Expected]], xp: Any) -> tuple[list[s
     return names, total
 
 
-def strength_error(channels: Iterable[Sequence[Expected]], xp: Any) -> Any:
+def strength_error(channels: Iterable[Sequence[Counts]], xp: Any) -> Any:
     """The expected uncertainty of a signal strength of one."""
     return xp.linalg.inv(information(channels, xp)[1])[0, 0] ** 0.5

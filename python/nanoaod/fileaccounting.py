@@ -41,18 +41,22 @@ COMBINATIONS = ("envelope", "hessian", "replicas")
 the sum of their squared distances from nominal; or their standard deviation."""
 
 
-def combined(how: str, nominal: Any, members: Any) -> tuple[Any, Any]:
+def combined(how: str, nominal: Any, members: Any, xp: Any = None) -> tuple[Any, Any]:
     """A yield or a bin up and down by variations that are one uncertainty.
 
-    `how` is one of COMBINATIONS, `nominal` an array of any shape, and `members` has one more axis, the first, for the variations.
+    `how` is one of COMBINATIONS, `nominal` an array of any shape, and `members` has one more axis, the first, for the variations; `xp` is
+    the module of these, by default numpy.
     """
-    import numpy as np  # records alone are read without it
+    if xp is None:
+        import numpy as xp  # records alone are read without it
 
     if how == "envelope":
-        return np.maximum(nominal, members.max(axis=0)), np.minimum(nominal, members.min(axis=0))
-    spread = np.sqrt(((members - nominal) ** 2).sum(axis=0))
+        return xp.maximum(nominal, xp.amax(members, 0)), xp.minimum(nominal, xp.amin(members, 0))
+    squares = ((members - nominal) ** 2).sum(0)
     if how == "replicas":
-        spread = members.std(axis=0, ddof=min(len(members) - 1, 1))
+        squares = ((members - members.mean(0)) ** 2).sum(0) / max(len(members) - 1, 1)
+    # the root has no derivative at 0
+    spread = xp.where(squares > 0, xp.where(squares > 0, squares, xp.ones_like(squares)) ** 0.5, xp.zeros_like(squares))
     return nominal + spread, nominal - spread
 
 

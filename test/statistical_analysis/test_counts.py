@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from MLTools.NanoML.config.fit import Fit, LogNormal
-from MLTools.NanoML.contracts.counts import information, strength_error
+from MLTools.NanoML.contracts.counts import Counts, Sides, information, strength_error
 from MLTools.NanoML.contracts.templates import Template, Templates
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.model import StatisticalModel, statistical_model
@@ -19,9 +20,26 @@ from statistical_analysis.workspace import workspace
 Luminosity = Mapping[str, Mapping[str, LogNormal]]
 
 
+def counts(model: StatisticalModel, array: Callable[[Any], Any]) -> list[list[Counts]]:
+    return [
+        [
+            Counts(
+                it.is_signal,
+                array(it.nominal),
+                array(it.errors**2),
+                {name: Sides(array(each.up), array(each.down)) for name, each in it.shapes.items()},
+                it.factors,
+                it.free,
+            )
+            for it in channel.samples
+        ]
+        for channel in model.channels
+    ]
+
+
 def check(model: StatisticalModel) -> None:
     """The covariance by jax, without statistical errors, is the inverse of the information by NumPy, and by PyTorch."""
-    samples = [channel.samples for channel in model.channels]
+    samples = counts(model, np.asarray)
     names, found = information(samples, np)
     likelihood = Likelihood(workspace(model))
     at = likelihood.with_strength(1.0)
@@ -70,14 +88,5 @@ def test_tensors(templates: Templates, settings: Fit, luminosity: Luminosity) ->
     torch = pytest.importorskip("torch")
     model = statistical_model(templates, settings, luminosity)
 
-    def tensors(sample):  # type: ignore[no-untyped-def]
-        shapes = {
-            name: replace(it, up=torch.from_numpy(it.up), down=torch.from_numpy(it.down))
-            for name, it in sample.shapes.items()
-        }
-        return replace(
-            sample, nominal=torch.from_numpy(sample.nominal), errors=torch.from_numpy(sample.errors), shapes=shapes
-        )
-
-    found = strength_error([[tensors(it) for it in channel.samples] for channel in model.channels], torch)
-    assert float(found) == pytest.approx(strength_error([it.samples for it in model.channels], np), rel=1e-12)
+    found = strength_error(counts(model, torch.from_numpy), torch)
+    assert float(found) == pytest.approx(strength_error(counts(model, np.asarray), np), rel=1e-12)

@@ -17,17 +17,14 @@ from ML_processing.evaluation.measurement import Measurement
 from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.evaluation.sections.significance import FitSignificance, ScoreFit, best_cut, score_fit
 from ML_processing.evaluation.varied_sums import VariedSums, varied_sums
+from ML_processing.events.variations import NOMINAL, Source, sources_of
 from ML_processing.metrics.measured import MERGED, Floats, bin_of, per_cent
 from ML_processing.metrics.significance import asimov
-from MLTools.NanoML.contracts.hdf5 import ConvertedDataset, ConvertedWeight
+from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.nanoaod.accounting import add_weight_sums
-from MLTools.NanoML.nanoaod.fileaccounting import combined
 from MLTools.NanoML.report.figures import grid, legend_below, line, note_in, shorten
 from MLTools.NanoML.report.page import Answer, state_of, table
 from MLTools.NanoML.report.section import Caption, Style
-
-NOMINAL = "weight"
-"""The column with the weights that are not varied."""
 
 _MOST_BINS = 1 << 11  # of the discriminant: so fine that its AUC is that of the events
 _DRAWN = 3  # sources
@@ -36,44 +33,6 @@ _YIELD = (0.1, 0.3)  # relative change of the expected events of a class
 _AREA = (0.01, 0.05)  # relative change of the AUC
 _ONE_SIDED = 0.005  # change of the expected events to the same side by both
 _MEAN = (0.2, 0.5)  # distance of the mean of a weight from one
-
-
-@dataclass(frozen=True)
-class Source:
-    """One source of uncertainty of a weight, as a nuisance parameter has it."""
-
-    name: str
-    weight: str
-    columns: tuple[str, ...]  # with the weights of events under its variations
-    combine: str = ""  # how; if empty, they are up and down, or one that has no opposite
-
-    def ends(self, values: Floats, columns: Sequence[str]) -> tuple[Floats, Floats | None]:
-        """A quantity up and down, from its values (columns, ...) under each variation."""
-        nominal, found = values[columns.index(NOMINAL)], values[[columns.index(column) for column in self.columns]]
-        if self.combine:
-            up, down = combined(self.combine, nominal, found)
-            return up, down
-        return found[0], found[1] if len(found) > 1 else None
-
-
-def sources_of(weights: Sequence[ConvertedWeight]) -> list[Source]:
-    """All sources: variations that are combined are one; others that end with _up and _down, or are named so, are a pair."""
-    return [source for weight in weights if weight.variations for source in _of_weight(weight)]
-
-
-def _of_weight(weight: ConvertedWeight) -> Iterator[Source]:
-    if weight.combine:
-        yield Source(weight.name, weight.name, tuple(weight.variations.values()), weight.combine)
-        return
-    pairs: dict[str, dict[str, str]] = {}
-    for variation, column in weight.variations.items():
-        name, _, direction = variation.rpartition("_")
-        if direction not in ("up", "down"):
-            name, direction = variation, "up"
-        pairs.setdefault(name, {})[direction] = column
-    for name, pair in pairs.items():
-        columns = [pair[direction] for direction in ("up", "down") if direction in pair]
-        yield Source(f"{weight.name}_{name}" if name else weight.name, weight.name, tuple(columns))
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from ML_processing.evaluation.report import evaluate
-from ML_processing.evaluation.sections.variations import (
-    Change,
-    Source,
-    Variation,
-    Variations,
-    VariedDiscriminant,
-    VariedYields,
-    sources_of,
-)
+from ML_processing.evaluation.sections.variations import Change, Variation, Variations, VariedDiscriminant, VariedYields
+from ML_processing.events.variations import Source, sources_of
 from ML_processing.metrics.significance import asimov, discovery
 from ML_processing.training.data import read
 from ML_processing.training.directory import Training

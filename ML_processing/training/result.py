@@ -1,0 +1,278 @@
+"""Events as a fit sees them: expected events in bins of their scores, with all that varies them, and the result that the fit would have.
+
+Regions, bins, processes and nuisance parameters are those of the section `fit`; data are those expected. Variations are those of weights:
+features under a shift would be further events, with outputs of their own, in `ResultLoss.expected`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ML_processing.events.data import Table
+from ML_processing.events.inputs import EventTensors
+from ML_processing.events.survey import split_count
+from ML_processing.events.variations import NOMINAL, Source, sources_of
+from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.models.hooks import Hook, Outputs, first
+from ML_processing.models.network import Network
+from ML_processing.training.data import TrainingFiles, inputs_of
+from MLTools.NanoML.config.fit import EVERYWHERE, FitTarget, axes_of, norm
+from MLTools.NanoML.contracts.bins import chosen_bins, fine_edges, with_background
+from MLTools.NanoML.contracts.counts import Counts, Sides, positive, strength_error
+from MLTools.NanoML.errors import NanoMLError, listed
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.training import Train
+
+_EDGE = 0.25  # width of an edge over that of the smaller bin beside it: how far from it an event still feels it
+_LEAST_LEFT = 0.01  # of a process, in a variation that leaves less than nothing
+
+
+@dataclass(frozen=True)
+class FitChannel:
+    """A region in an era, its histogram, and the quantity that this shows."""
+
+    region: str
+    era: str
+    histogram: str
+    quantity: str
+
+
+@dataclass(frozen=True)
+class ResultEvents:
+    """All events in the channels of a fit: one that is in two of them comes twice.
+
+    Attributes
+    ----------
+    table, channel
+        The events, and the number of the channel of each, int64 (N,).
+    varied
+        The weight of each, those under variations, the square of its weight, and the quantity of its histogram, NaN for a score; float32
+        (N, columns + 2). The sums over weights, and that of the squares, are what is expected in all.
+    channels, columns, sources
+        The channels, the columns of weights, and which of these are a source of uncertainty.
+    """
+
+    table: Table
+    channel: NDArray[np.int64]
+    varied: NDArray[np.float32]
+    channels: tuple[FitChannel, ...]
+    columns: list[str]
+    sources: list[Source]
+    target: FitTarget
+
+    @classmethod
+    def read(cls, config: Train, scores: Mapping[str, BoundDiscriminant]) -> ResultEvents:
+        """Read the events of the fit. A NanoMLError says that there is no signal, or a variation leaves no events."""
+        target = config.target
+        assert target is not None
+        shown = {name: axes_of(name, it)[0] for name, it in target.histograms.items()}
+        channels = [
+            FitChannel(region, era, it, shown[it])
+            for era in target.eras
+            for region, it in target.settings.channels.items()
+        ]
+        whole = TrainingFiles.open([Path(file) for files in target.eras.values() for file in files], config)
+        sources = sources_of(whole.columns.weights)
+        columns = [NOMINAL, *dict.fromkeys(column for it in sources for column in it.columns)]
+        parts = list[tuple[Table, NDArray[np.int64], NDArray[np.float32]]]()
+        for era, file in ((era, file) for era, files in target.eras.items() for file in files):
+            table, varied = _weighted(Path(file), [*columns, *shown.values()], columns, config)
+            slim = replace(table, extras={}, about=whole.columns)
+            for number, it in enumerate(channels):
+                if it.era == era:
+                    rows = np.flatnonzero(_inside(table, it.region))
+                    value = (
+                        np.full(len(table), np.nan, np.float32)
+                        if it.quantity in scores
+                        else _column(table, it.quantity)
+                    )
+                    parts.append((slim[rows], np.full(len(rows), number), np.column_stack([varied, value])[rows]))
+        channel, every = (np.concatenate([part[number] for part in parts]) for number in (1, 2))
+        k, networks = split_count(config.folds)
+        if networks == 1:  # only the fold that is tested is in histograms, and stands for all
+            every[:, -2] *= k
+        found = cls(Table.join([part for part, *_ in parts]), channel, every, tuple(channels), columns, sources, target)
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        where = listed([*dict.fromkeys(it.region for it in self.channels)])
+        for label, name in enumerate(self.table.classes):
+            nominal, *varied = self.varied[self.table.labels == label, :-2].sum(0, dtype=np.float64)
+            if name == self.target.settings.signal and not nominal > 0:
+                raise NanoMLError(
+                    f"train.objective: no events of {name} are expected in the channels of the fit ({where})."
+                )
+            for column in (it for it, total in zip(self.columns[1:], varied, strict=True) if nominal > 0 >= total):
+                raise NanoMLError(
+                    f"train.objective: the variation {column} leaves no events of {name} in the channels of the fit ({where}). Check the "
+                    "values that the selection gives this weight."
+                )
+
+    def counts(self, sums: Tensor, label: int, channel: FitChannel) -> list[Counts]:
+        """A process with sums of `varied` in bins, (columns + 1, bins); none if nothing of it is expected."""
+        if not sums[0].sum() > 0:
+            return []
+        fit, process, (nominal, scale) = self.target.settings, self.table.classes[label], positive(sums[0])
+
+        def named(nuisance: str) -> str:
+            return fit.named(nuisance, process, channel.region, channel.era or None)
+
+        def left(varied: Tensor) -> Tensor:
+            return positive(varied)[0] if varied.sum() > 0 else _LEAST_LEFT * nominal
+
+        shapes = {}
+        for source in self.sources:
+            up, down = source.ends(sums[:-1], self.columns, torch)
+            shapes[named(source.name)] = Sides(left(up), left(2 * sums[0] - up if down is None else down))
+        free = named(norm(process)) if process in fit.free else None
+        luminosity = {} if free or process in self.target.from_data else self.target.luminosity.get(channel.era, {})
+        factors = fit.factors(process, luminosity, named)
+        return [Counts(process == fit.signal, nominal, scale**2 * sums[-1], shapes, factors, free)]
+
+    def tensors(self, network: Network, rows: NDArray[Any], device: torch.device) -> EventTensors:
+        """Some of the events, scaled for a network."""
+        table, nothing = self.table[rows], torch.empty(0)
+        with torch.no_grad():
+            inputs = network.scaling(inputs_of(table))
+        varied, targets = torch.from_numpy(self.varied[rows]), torch.empty(len(table), 0)
+        labels, channel = torch.from_numpy(table.labels), torch.from_numpy(self.channel[rows])
+        found = EventTensors(
+            inputs, labels, varied[:, 0], targets, nothing, nothing.bool(), channel=channel, varied=varied
+        )
+        return found.map(lambda tensor: tensor.to(device))
+
+
+class ResultLoss:
+    """The expected uncertainty of the signal strength as the loss of a batch; its interface is that of `losses.Loss`.
+
+    A batch stands for all events: those of each class in each channel for all such. `edges` of each histogram are log-odds if it shows a
+    score.
+    """
+
+    own: Hook | None = None
+
+    def __init__(self, events: ResultEvents, scores: Mapping[str, BoundDiscriminant]) -> None:
+        self._events, self._scores = events, scores
+        self._all = self._cells(torch.from_numpy(events.channel), torch.from_numpy(events.table.labels))
+        self.edges = {
+            it.histogram: self._edges(it)
+            for it in events.channels
+            if not events.target.histograms[it.histogram].is_auto
+        }
+
+    def _edges(self, channel: FitChannel) -> Tensor:
+        histogram = self._events.target.histograms[channel.histogram]
+        edges = torch.tensor(histogram.edges()[0], dtype=torch.float64)
+        edges = torch.logit(edges.clamp(0, 1)) if channel.quantity in self._scores else edges
+        if histogram.overflow:
+            edges[0], edges[-1] = -torch.inf, torch.inf
+        return edges
+
+    def _cells(self, channel: Tensor, labels: Tensor) -> Tensor:
+        """How many events there are in each channel of each class, (channels, classes)."""
+        classes = len(self._events.table.classes)
+        count = len(self._events.channels) * classes
+        return torch.bincount(channel * classes + labels, minlength=count).reshape(-1, classes).double().cpu()
+
+    def of_batch(self, outputs: Outputs, batch: EventTensors, scale: float) -> Tensor:
+        """The logarithm of the uncertainty, whatever its scale."""
+        return self._error(outputs, batch).log()
+
+    @torch.no_grad()
+    def of_events(self, outputs: Outputs, events: EventTensors, size: int) -> tuple[float, None]:
+        """The uncertainty; there is no loss of each event."""
+        return float(self._error(outputs, events)), None
+
+    @torch.no_grad()
+    def choose(self, outputs: Outputs, events: EventTensors) -> None:
+        """Choose bins where the settings leave it to what is expected, as histograms do."""
+        fine, factors = torch.logit(torch.tensor(fine_edges(), dtype=torch.float64).clamp(0, 1)), self._factors(events)
+        sums: dict[str, list[NDArray[np.float64]]] = {}
+        for number, channel in enumerate(self._events.channels):
+            if not self._events.target.histograms[channel.histogram].is_auto:
+                continue
+            judge, rows = self._scores[channel.quantity], events.channel == number
+            place = (torch.bucketize(judge.log_odds(first(outputs)[rows]).double().cpu(), fine, right=True) - 1).numpy()
+            labels = events.labels[rows].cpu()
+            weights = (events.varied[rows].cpu().double() * factors[number, labels][:, None]).numpy()
+            mine = (labels == judge.signal).numpy()
+            parts = [
+                np.bincount(place[use], weights[use, i], len(fine) - 1)
+                for use, i in ((mine, 0), (~mine, 0), (~mine, -2))
+            ]
+            sums.setdefault(channel.histogram, []).append(np.array(parts))
+        for name, found in sums.items():
+            histogram = self._events.target.histograms[name]
+            *starts, last = chosen_bins(*np.sum(found, axis=0), histogram.least_events, histogram.most_bins)
+            starts = with_background(starts, [it[0] for it in found], [it[1] for it in found]) or starts
+            self.edges[name] = fine[[*starts, last]]
+
+    def _factors(self, events: EventTensors) -> Tensor:
+        """For each class in each channel, how many events there are in all for one here, (channels, classes)."""
+        return self._all / self._cells(events.channel, events.labels).clamp_min(1)
+
+    def _error(self, outputs: Outputs, events: EventTensors) -> Tensor:
+        return strength_error(self.expected(first(outputs), events), torch)  # type: ignore[no-any-return]
+
+    def expected(self, logits: Tensor, events: EventTensors) -> list[list[Counts]]:
+        """The processes of all channels, with derivatives by the logits of the events, (N, classes)."""
+        found, factors = [], self._factors(events)
+        for number, channel in enumerate(self._events.channels):
+            inside = torch.nonzero(events.channel == number)[:, 0]
+            varied, labels, samples = events.varied[inside].double(), events.labels[inside], list[Counts]()
+            judge = self._scores.get(channel.quantity)
+            values = varied[:, -1] if judge is None else judge.log_odds(logits[inside])
+            bins = in_bins(values, self.edges[channel.histogram])
+            for label in labels.unique().tolist():
+                mine = labels == label
+                sums = (varied[mine, :-1].T @ bins[mine]).cpu() * factors[number, label]
+                samples += self._events.counts(sums, label, channel)
+            found.append(samples)
+        return found
+
+
+def in_bins(values: Tensor, edges: Tensor) -> Tensor:
+    """Whether values (N,) are in bins, float64 of shape (N, bins), with derivatives as if each edge were a sigmoid."""
+    values, edges = values.double(), edges.to(values.device)
+    widths = torch.nn.functional.pad(edges.diff().nan_to_num(posinf=torch.inf), (1, 1), value=torch.inf)
+    near = _EDGE * torch.minimum(widths[:-1], widths[1:])
+    above = torch.sigmoid((values[:, None] - edges) / torch.where(near.isfinite(), near, 1.0))
+    soft = above[:, :-1] - above[:, 1:]
+    place = torch.bucketize(values.detach().contiguous(), edges, right=True) - 1
+    hard = (place[:, None] == torch.arange(len(edges) - 1, device=values.device)).double()
+    return soft + (hard - soft).detach()
+
+
+def _weighted(
+    file: Path, wanted: Sequence[str], columns: Sequence[str], config: Train
+) -> tuple[Table, NDArray[np.float32]]:
+    """The events of a file, or as many as fit into the memory; and their weights, (N, columns + 1), which stand for all."""
+    files = TrainingFiles.open([file], config, everything=True)
+    about = files.columns
+    there = {*about.extras, *(column for it in sources_of(about.weights) for column in it.columns)}
+    extras = (*(it.column for it in about.regions), *dict.fromkeys(it for it in wanted if it in there))
+    table, survey = replace(files, columns=replace(about, within=(), extras=extras)).gather(config.memory, 1)
+    scale = survey.counts.sum(axis=1) / np.bincount(table.labels, minlength=len(table.classes)).clip(1) / about.share
+    weights = [*(table.extras.get(column, table.weights) for column in columns), table.weights**2]
+    return table, (np.stack(weights, axis=1) * scale[table.labels, None]).astype(np.float32)
+
+
+def _inside(table: Table, region: str) -> NDArray[np.bool_]:
+    column = next((it.column for it in table.about.regions if it.name == region), None)
+    if column is None and region != EVERYWHERE:
+        raise NanoMLError(f"train.objective: the HDF5 files do not tell which events are in {region}. Convert again.")
+    return np.ones(len(table), bool) if column is None else table.extras[column] > 0
+
+
+def _column(table: Table, name: str) -> NDArray[np.float32]:
+    return table.features[:, table.names.index(name)] if name in table.names else table.extras[name]

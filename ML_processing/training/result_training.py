@@ -1,0 +1,185 @@
+"""Training on the result of a fit, after that on single events, and what it gains."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ML_processing.events.inputs import Batches, EventTensors
+from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.models.hooks import first
+from ML_processing.models.network import Network
+from ML_processing.training.data import TrainingData
+from ML_processing.training.description import Epoch, TrainingDescription, damaged, read_json
+from ML_processing.training.directory import (
+    Training,
+    before_file,
+    checkpoint_file,
+    network_file,
+    new_network,
+    result_file,
+)
+from ML_processing.training.loop import Monitor, Report, fit, outputs_of, rank, save
+from ML_processing.training.result import ResultEvents, ResultLoss
+from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.schema.plain import DAMAGE, build
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.training import Train
+
+_BATCH = 4096  # events at least, so that a batch looks like the analysis
+_RATE = 0.1  # of the learning rate: the network is nearly where it should be
+_STEPS = 80  # without improvement, at least, where an epoch has few
+_MOST = 1 << 16  # events on which the result is measured after each epoch
+FEWEST = 2000
+"""Events of a class: where there are fewer, networks learn their fluctuations by heart."""
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """The training of a network on the result: expected uncertainty by events of the validation, before and after each epoch."""
+
+    before: float
+    epochs: list[float]
+    seconds: list[float]  # of the training on single events, and of this
+    is_kept: bool  # whether an epoch was better than before, by the validation events
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The expected uncertainty of the signal strength by the fit, before and after the networks were trained on it, and what this cost."""
+
+    before: float
+    after: float
+    seconds: list[float]  # of the training on single events, and of that on the result
+    events: dict[str, int]  # of each class in the channels with scores
+    is_kept: bool  # whether the networks are those that were trained on the result; else these were no better
+
+    @property
+    def text(self) -> str:
+        """What was gained, in words."""
+        change, (first, second) = 100 * (self.after / self.before - 1), self.seconds
+        kept = "" if self.is_kept else ": the networks stay as they were before"
+        return (
+            f"the expected uncertainty of the signal strength is {self.after:.4g} after training on the result, and was {self.before:.4g} "
+            f"({change:+.2g} %){kept}. It took {second:.0f} s, the training before {first:.0f} s."
+        )
+
+
+def scores_by_name(description: TrainingDescription) -> dict[str, BoundDiscriminant]:
+    """The scores that histograms can show: the probability of each class, and discriminants."""
+    classes = description.classes
+    found = {name: BoundDiscriminant.probability(name, classes) for name in classes}
+    return found | {it.name: BoundDiscriminant(it, classes) for it in description.discriminants}
+
+
+def after_classes(
+    network: Network,
+    description: TrainingDescription,
+    config: Train,
+    directory: Path,
+    fold: int,
+    device: torch.device,
+    report: Report,
+) -> None:
+    """Train a network on the result, and leave it with the weights of the best epoch, or with those that it had; the epochs are written."""
+    content = torch.load(before_file(directory, fold), map_location="cpu", weights_only=True)
+    network.load_state_dict(content["network"])
+    core, begun = network.core.to(device), time.monotonic()
+    data, objective = _data(network, description, config, fold, device)
+    objective.choose(outputs_of(core, data.sample, device), data.sample)
+    before, _ = objective.of_events(outputs_of(core, data.validation, device), data.validation, 0)
+    checkpoint = checkpoint_file(directory, fold, "result")
+
+    def reported(epochs: list[Epoch], note: str) -> None:
+        report([], f"result: {note}")  # the epochs are not those of the loss
+
+    monitor = Monitor(fold, description.folds.k, description.shape, description.discriminant, checkpoint, reported)
+    steps = -(-data.events // data.batches.size)
+    settings = replace(
+        config,
+        batch_size=data.batches.size,
+        learning_rate=_RATE * config.learning_rate,
+        schedule="plateau",
+        warmup=0.0,
+        precision="float32",
+        patience=max(config.patience, _STEPS // steps),
+        epochs=max(config.epochs, 5 * _STEPS // steps),
+    )
+    epochs = [it.validation_loss for it in fit(core, data, settings, monitor, device, objective)]
+    is_kept = min(epochs) < before
+    if not is_kept:
+        network.cpu().load_state_dict(content["network"])
+    if rank() == 0:
+        seconds = [float(content["seconds"]), time.monotonic() - begun]
+        write_json(result_file(directory, fold), asdict(FoldResult(before, epochs, seconds, is_kept)))
+
+
+def _data(
+    network: Network, description: TrainingDescription, config: Train, fold: int, device: torch.device
+) -> tuple[TrainingData, ResultLoss]:
+    """The events of the fit that a network learns from, in batches, and the objective."""
+    scores = scores_by_name(description)
+    every, k = ResultEvents.read(config, scores), description.folds.k
+    of = every.table.folds(k)
+    training, validation = (
+        np.flatnonzero(use) for use in ((of != fold) & (of != (fold + 1) % k), of == (fold + 1) % k)
+    )
+    events = every.tensors(network, training, device)
+    sample, judged = (every.tensors(network, _at_most(rows, config.seed), device) for rows in (training, validation))
+    size = max(config.batch_size, _BATCH)
+    batches = Batches(1, lambda _: events, size, config.seed * 1000 + fold, False)
+    return TrainingData(batches, len(events), sample, judged), ResultLoss(every, scores)
+
+
+def _at_most(rows: np.ndarray, seed: int) -> np.ndarray:
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:_MOST])
+
+
+def gain(training: Training, config: Train, directory: Path) -> Gain:
+    """What the training on the result has gained: by the fit to all events, each scored by the network that has not seen it.
+
+    Networks that are no better are replaced by those before.
+    """
+    description, scores = training.description, scores_by_name(training.description)
+    every, device = ResultEvents.read(config, scores), torch.device("cpu")
+    contents = [
+        torch.load(before_file(directory, fold), map_location="cpu", weights_only=True)
+        for fold in range(len(training.networks))
+    ]
+    earlier = [_with_state(new_network(description), each["network"]) for each in contents]
+    found = [read_fold(directory, fold) for fold in range(len(contents))]
+    errors, fold_of = [], every.table.folds(description.folds.k)
+    for networks in (earlier, training.networks):
+        parts = [every.tensors(it, np.flatnonzero(fold_of == fold), device) for fold, it in enumerate(networks)]
+        outputs = torch.cat(
+            [first(outputs_of(it.core, part, device)) for it, part in zip(networks, parts, strict=True)]
+        )
+        objective, events = ResultLoss(every, scores), EventTensors.join(parts)
+        objective.choose(outputs, events)
+        errors.append(objective.of_events(outputs, events, 0)[0])
+    seconds = np.sum([it.seconds for it in found], axis=0).tolist()
+    counts = np.bincount(every.table.labels, minlength=len(every.table.classes)).tolist()
+    is_kept = errors[1] < errors[0]
+    for fold, content in enumerate([] if is_kept else contents):
+        save(content["network"], network_file(directory, fold))
+    return Gain(*errors, seconds, dict(zip(every.table.classes, counts, strict=True)), is_kept)
+
+
+def read_fold(directory: Path, fold: int) -> FoldResult:
+    """How a network was trained on the result; a NanoMLError if its file is missing or damaged."""
+    path = result_file(directory, fold)
+    try:
+        return build(FoldResult, read_json(path))
+    except DAMAGE:
+        raise damaged(path) from None
+
+
+def _with_state(network: Network, state: dict[str, torch.Tensor]) -> Network:
+    network.load_state_dict(state)
+    return network.eval()

@@ -1,0 +1,159 @@
+"""Training on the result of a fit: events in bins, errors, and a toy whose best possible result is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from ML_processing.training.directory import Training, before_file, network_file
+from ML_processing.training.result import ResultEvents, ResultLoss, in_bins
+from ML_processing.training.result_training import gain, read_fold
+from ML_processing.training.train import train
+from MLTools.NanoML.config.fit import Histogram
+from MLTools.NanoML.config.training import Train
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.report import figures
+from services.shiftedbackground import ShiftedBackground
+
+QUICK = Train(
+    "mlp",
+    objective="result",
+    options={"hidden": [24, 24], "dropout": 0.0},
+    learning_rate=5e-3,
+    epochs=15,
+    patience=5,
+    folds=1,
+    device="cpu",
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Training, Train]:
+    directory = tmp_path_factory.mktemp("result")
+    target = ShiftedBackground().write(directory / "events.h5", 10_000, seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", lambda figure, stem, numbers=None: None)
+        train([directory / "events.h5"], replace(QUICK, target=target), directory / "run")
+    return directory / "run", Training.load(directory / "run"), replace(QUICK, target=target)
+
+
+def test_most_of_what_is_possible_is_gained(trained: tuple[Path, Training, Train]) -> None:
+    directory, training, _ = trained
+    toy, (network,) = ShiftedBackground(), training.networks
+    after = toy.of_network(network)
+    network.load_state_dict(torch.load(before_file(directory, 0), weights_only=True)["network"])
+    before = toy.of_network(network)
+    assert (before - after) / (before - toy.best()) > 0.55
+    found = read_fold(directory, 0)
+    assert found.is_kept
+    assert min(found.epochs) < found.before
+    assert training.description.metrics is not None
+    assert training.description.metrics["result"]["after"] < training.description.metrics["result"]["before"]
+
+
+def test_an_interrupted_training_ends_with_the_same_network(trained: tuple[Path, Training, Train]) -> None:
+    directory, training, config = trained
+    path, epochs = network_file(directory, 0), read_fold(directory, 0).epochs
+    network = path.read_bytes()
+    path.unlink()
+    files = [Path(it) for it in training.description.data.files]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", lambda figure, stem, numbers=None: None)
+        train(files, config, directory)
+    assert path.read_bytes() == network
+    assert read_fold(directory, 0).epochs == epochs
+
+
+def test_networks_that_are_no_better_are_not_kept(trained: tuple[Path, Training, Train]) -> None:
+    directory, training, config = trained
+    path, before = network_file(directory, 0), torch.load(before_file(directory, 0), weights_only=True)["network"]
+    found = gain(replace(training, networks=[_with(training, before)]), config, directory)
+    assert not found.is_kept
+    assert found.after == found.before
+    kept = torch.load(path, weights_only=True)
+    assert all(torch.equal(kept[name], it) for name, it in before.items())
+
+
+def _with(training: Training, state: dict[str, torch.Tensor]):  # type: ignore[no-untyped-def]
+    (network,) = training.networks
+    network.load_state_dict(state)
+    return network
+
+
+def test_bins_are_hard_and_edges_soft() -> None:
+    values = torch.tensor([-0.1, 0.05, 0.99, 5.0], requires_grad=True)
+    edges = torch.tensor([-torch.inf, 0.0, 1.0, torch.inf], dtype=torch.float64)
+    bins = in_bins(values, edges)
+    assert bins.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]]
+    bins[:, 1].sum().backward()
+    assert values.grad is not None
+    low, inside, high, far = values.grad.tolist()
+    assert low > 0 < inside  # to the right is into the bin
+    assert high < 0
+    assert abs(far) < 1e-3
+
+
+def test_what_is_expected_in_two_eras(tmp_path: Path) -> None:
+    """Sums in bins of a column are those of the events."""
+    toy = ShiftedBackground()
+    target = toy.write(tmp_path / "one.h5", 2000, seed=1)
+    toy.write(tmp_path / "two.h5", 1000, seed=2)
+    target = replace(
+        target,
+        settings=replace(target.settings, channels={"all": "x"}),
+        histograms={"x": Histogram(of=["x"], bins=[4, -2, 2], overflow="add")},
+        luminosity={"one": {}, "two": {}},
+        eras={it: [str(tmp_path / f"{it}.h5")] for it in ("one", "two")},
+    )
+    found = ResultEvents.read(replace(QUICK, target=target), {})
+    events = found.tensors(_Unscaled(), np.arange(len(found.table)), torch.device("cpu"))  # type: ignore[arg-type]
+    one, two = ResultLoss(found, {}).expected(torch.zeros(len(events), 3), events)
+    for samples, name in ((one, "one"), (two, "two")):
+        with h5py.File(tmp_path / f"{name}.h5") as file:
+            rows = file["events"][()]
+        for label, counts in enumerate(samples):
+            mine = rows[rows["label"] == label]
+            place = np.clip(np.floor(mine["x"] + 2), 0, 3).astype(int)
+            assert counts.nominal.numpy() == pytest.approx(np.bincount(place, mine["weight"]), rel=1e-5)
+            # the one network has seen all but a fold
+            squares = np.bincount(place, mine["weight"] ** 2) * 5
+            assert counts.variances.numpy() == pytest.approx(squares, rel=1e-5)
+            up = np.bincount(place, mine["weight_placeUp"])
+            assert counts.shapes["place"].up.numpy() == pytest.approx(up, rel=1e-5)
+
+
+class _Unscaled:
+    def scaling(self, inputs):  # type: ignore[no-untyped-def]
+        return inputs
+
+
+def _no_signal(rows: np.ndarray) -> None:
+    rows["label"][rows["label"] == 0] = 1
+
+
+def _no_variation(rows: np.ndarray) -> None:
+    rows["weight_placeUp"][rows["label"] == 2] = 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_no_signal, "no events of signal are expected in the channels of the fit (all)"),
+        (_no_variation, "the variation weight_placeUp leaves no events of shifted"),
+    ],
+)
+def test_events_that_cannot_be_fitted(tmp_path: Path, change: Callable[[np.ndarray], None], message: str) -> None:
+    target = ShiftedBackground().write(tmp_path / "events.h5", 100, seed=1)
+    with h5py.File(tmp_path / "events.h5", "r+") as file:
+        rows = file["events"][()]
+        change(rows)
+        file["events"][...] = rows
+    with pytest.raises(NanoMLError) as problem:
+        ResultEvents.read(replace(QUICK, target=target), {"signal": None})  # type: ignore[dict-item]
+    assert message in str(problem.value)
