@@ -7,15 +7,15 @@ fluctuations of its events looks better than it is: that is its optimism, and ho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.config.fit import Fit, LogNormal, norm
-from MLTools.NanoML.contracts.counts import positive, strength_error
-from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Origin, Template, inner
+from MLTools.NanoML.contracts.counts import Counts, Sides, positive, strength_error
+from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Origin, inner
 
 Floats = NDArray[np.float64]
 TOO_FEW = "there are too few events to choose bins by the result; the bins of auto are kept"
@@ -32,26 +32,27 @@ class FitOf:
     luminosity: Mapping[str, Mapping[str, LogNormal]]  # its uncertainties, by era and nuisance parameter
     signal: str  # the class whose strength is measured
 
-    def samples(self, channel: HistogramChannel, origins: Mapping[str, Origin]) -> list[Sample]:
+    def samples(self, channel: HistogramChannel, origins: Mapping[str, Origin]) -> list[Counts]:
         """The processes of a channel of which events are expected."""
         found = []
         for process, template in channel.processes.items():
             if process == DATA or inner(template.nominal).sum() <= 0:
                 continue
             nominal, scale = positive(inner(template.nominal))
-            known = [name for name in template.up if _is_left(template, name)]
             fixed = process in self.settings.free or (process in origins and origins[process].is_from_data)
             luminosity = {} if fixed else self.luminosity.get(channel.era or "", {})
 
             def named(name: str, process: str = process) -> str:
                 return self.settings.named(name, process, channel.region, channel.era)
 
+            varied = ((it, inner(template.up[it]), inner(template.down[it])) for it in template.up)
             shapes = {
-                named(name): Shape(*(positive(inner(each[name]))[0] for each in (template.up, template.down)))
-                for name in known
+                named(it): Sides(positive(up)[0], positive(down)[0])
+                for it, up, down in varied
+                if min(up.sum(), down.sum()) > 0
             }
             found.append(
-                Sample(
+                Counts(
                     process == self.signal,
                     nominal,
                     scale**2 * inner(template.variances),
@@ -63,40 +64,17 @@ class FitOf:
         return found
 
 
-def _is_left(template: Template, name: str) -> bool:
-    return all(inner(each[name]).sum() > 0 for each in (template.up, template.down))
+def merged(counts: Counts, starts: Sequence[int]) -> Counts:
+    """A process in fewer bins, which begin at some of its own."""
+
+    def of(values: Floats) -> Floats:
+        return np.add.reduceat(values, starts)
+
+    shapes = {name: Sides(of(it.up), of(it.down)) for name, it in counts.shapes.items()}
+    return replace(counts, nominal=of(counts.nominal), variances=of(counts.variances), shapes=shapes)
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Expected events at +1 and at -1 sigma, float64 of shape (bins,)."""
-
-    up: Floats
-    down: Floats
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A process in a channel, as `contracts.counts` asks for it."""
-
-    is_signal: bool
-    nominal: Floats
-    variances: Floats
-    shapes: Mapping[str, Shape]
-    factors: Mapping[str, LogNormal]
-    free: Optional[str]
-
-    def merged(self, starts: Sequence[int]) -> Sample:
-        """The same in fewer bins, which begin at some of its own."""
-
-        def of(values: Floats) -> Floats:
-            return np.add.reduceat(values, starts)
-
-        shapes = {name: Shape(of(it.up), of(it.down)) for name, it in self.shapes.items()}
-        return Sample(self.is_signal, of(self.nominal), of(self.variances), shapes, self.factors, self.free)
-
-
-Channels = Sequence[Sequence[Sample]]
+Channels = Sequence[Sequence[Counts]]
 Make = Callable[[Optional[int], Sequence[int]], Channels]
 """The channels of a histogram for a half, 0 or 1, or for all events if it is None, and for the fine bins at which bins begin."""
 
@@ -185,12 +163,12 @@ class _Error:
         return found if np.isfinite(found) else np.inf
 
 
-def _one_more(samples: Sequence[Sample]) -> Sample:
+def _one_more(samples: Sequence[Counts]) -> Counts:
     """What stands for the spread of one more background event in each bin."""
     background, nothing = [each for each in samples if not each.is_signal], np.zeros_like(samples[0].nominal)
     expected = sum(float(each.nominal.sum()) for each in background)
     weight = sum(float(each.variances.sum()) for each in background) / expected if expected > 0 else 0.0
-    return Sample(False, nothing, nothing + weight + weight**2, {}, {}, None)
+    return Counts(False, nothing, nothing + weight + weight**2, {}, {}, None)
 
 
 def _joined(channels: Channels, error: _Error, most: int) -> Iterator[tuple[int, list[int]]]:
@@ -201,4 +179,4 @@ def _joined(channels: Channels, error: _Error, most: int) -> Iterator[tuple[int,
         if len(starts) <= most:
             yield len(starts), starts
         fewer = [starts[:place] + starts[place + 1 :] for place in range(1, len(starts))]
-        starts = min(fewer, key=lambda it: error([[each.merged(it) for each in of] for of in channels]), default=[])
+        starts = min(fewer, key=lambda it: error([[merged(each, it) for each in of] for of in channels]), default=[])

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.histograms.fill import NOMINAL, TITLES, Plan
-from data_processing.histograms.resultbins import TOO_FEW, Choice, FitOf, Sample, choose
+from data_processing.histograms.resultbins import TOO_FEW, Choice, FitOf, choose
 from data_processing.score.eventcolumns import Normalisation
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.bins import chosen_bins, with_background
 from MLTools.NanoML.contracts.blinding import Place
+from MLTools.NanoML.contracts.counts import Counts
 from MLTools.NanoML.contracts.templates import (
     DATA,
     KEY,
@@ -349,7 +350,7 @@ def _by_result(
     parts = {number: {key: it.half(number) for key, it in fitted.items()} for number in (0, 1)}
     whole = {key: it.whole for key, it in fitted.items()}
 
-    def make(half: Optional[int], starts: Sequence[int]) -> list[list[Sample]]:
+    def make(half: Optional[int], starts: Sequence[int]) -> list[list[Counts]]:
         channels = _channels(plan, job, whole if half is None else parts[half], sets, [*starts, end])
         return [fit.samples(channel, job.origins.get(plan.name, {})) for channel in channels]
 

@@ -217,7 +217,7 @@ class _RoleColumns:
     """The columns of a role, nominal and under each shift."""
 
     def __init__(self, role: Role, file: RootFile, record: Provenance | None) -> None:
-        self._role, self._normalisation = role, Normalisation.read(role.normalisation)
+        self._normalisation = Normalisation.read(role.normalisation)
         self._bits, self._first = None, 0
         if role.is_data:
             self._bits = np.load(copies_of(role.normalisation), mmap_mode="r")

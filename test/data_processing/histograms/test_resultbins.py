@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm as gaussian
 
-from data_processing.histograms.resultbins import FitOf, Sample, choose
+from data_processing.histograms.resultbins import FitOf, choose
 from data_processing.histograms.templates import _Sums
 from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.contracts.bins import chosen_bins, fine_edges, with_background
-from MLTools.NanoML.contracts.counts import strength_error
+from MLTools.NanoML.contracts.counts import Counts, strength_error
 from MLTools.NanoML.contracts.templates import HistogramChannel, Origin, Template
 
 EDGES = np.array(fine_edges())
@@ -22,11 +22,11 @@ DENSITIES = {"signal": (1.0, 1.0, 60.0), "wide": (-1.0, 1.0, 3000.0), "peak": (1
 """Mean and width of a Gaussian, and expected events: the peak lies under the signal."""
 
 
-def samples(contents: dict[str, tuple[np.ndarray, np.ndarray]], starts: Sequence[int], size: float) -> list[Sample]:
+def samples(contents: dict[str, tuple[np.ndarray, np.ndarray]], starts: Sequence[int], size: float) -> list[Counts]:
     """The processes in bins; the yield of the peak is uncertain."""
     factors = {"peak": {"norm": LogNormal(1 + size, 1 / (1 + size))}, "wide": {"lumi": LogNormal(1.02, 1 / 1.02)}}
     return [
-        Sample(name == "signal", *(np.add.reduceat(it, starts) for it in each), {}, factors.get(name, {}), None)
+        Counts(name == "signal", *(np.add.reduceat(it, starts) for it in each), {}, factors.get(name, {}), None)
         for name, each in contents.items()
     ]
 
@@ -90,7 +90,7 @@ def test_other_channels_count() -> None:
     """A control region that knows the yield of the peak makes bins that tell it apart less important."""
     contents = halves(1, 20_000)
     make = lambda half, starts: [samples(contents[half], starts, 0.5)]  # noqa: E731
-    peak = Sample(False, np.array([1e4]), np.zeros(1), {}, {"norm": LogNormal(1.5, 1 / 1.5)}, None)
+    peak = Counts(False, np.array([1e4]), np.zeros(1), {}, {"norm": LogNormal(1.5, 1 / 1.5)}, None)
     alone, constrained = (choose(make, each, partial(candidates, contents), 4) for each in ([], [[peak]]))
     assert alone is not None
     assert constrained is not None
