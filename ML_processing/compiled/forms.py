@@ -219,7 +219,9 @@ def _flatten(call: Call) -> Traced:
 @stands_for("unflatten")
 def _unflatten(call: Call) -> Traced:
     value, total = call.value("array"), call.value("counts")
-    if not call.first._is_flat or call["axis"] != 0:
+    if not value.axes and call["axis"] == 0:
+        value = lists.with_axis(value, 1)  # one object for each event, as after `at`
+    elif not call.first._is_flat or call["axis"] != 0:
         raise NanoMLError("ak.unflatten needs a column of events.flat(...), and its `counts`.")
     found = lists.counts(value).numbers
     call.trace.demand(call.first._scope, found.equals(total.numbers))

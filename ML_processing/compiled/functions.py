@@ -169,7 +169,7 @@ _OF_SEVERAL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _reduced(call: Call, function: Callable[[Value, Tensor], Tensor], is_option: bool = False) -> Traced:
-    value = call.axis("x" if call.name == "mean" else "array")
+    value = call.axis(next(iter(call.given)))
     present = value.present
     result = function(value, present)
     valid = None
@@ -223,16 +223,23 @@ def _product(value: Value, present: Tensor) -> Tensor:
     return numbers.last()
 
 
-@stands_for("mean")
-def _mean(call: Call) -> Traced:
+@stands_for("mean", "std", "var")
+def _moment(call: Call) -> Traced:
     if call["weight"] is not None:
-        raise NanoMLError(f"ak.mean with weights {UNKNOWN} Divide two sums.")
-    call.given["mask_identity"] = False
+        raise NanoMLError(f"ak.{call.name} with weights {UNKNOWN} Divide two sums.")
 
     def function(value: Value, present: Tensor) -> Tensor:
-        return _sum(value, present).to("d") / present.to("i").summed().to("d")
+        number = present.to("i").summed().to("d")
+        mean = _sum(value, present).to("d") / number
+        if call.name == "mean":
+            return mean
+        away = value.numbers.to("d") - mean.lifted(value.rank)
+        variance = present.where(away * away, 0.0).summed() / number
+        if call["ddof"]:
+            variance = variance * (number / (number - float(call["ddof"])))
+        return variance if call.name == "var" else mathematics.sqrt(variance)
 
-    return _reduced(call, function)
+    return _reduced(call, function, is_option=True)
 
 
 @stands_for("argmax", "argmin")
@@ -319,6 +326,19 @@ def _clip(call: Call) -> Any:
     return made if high is None else apply_ufunc(np.minimum, (made, high))
 
 
+@stands_for("round", packages=("ak", "np"))
+@stands_for("around", packages=("np",))
+def _round(call: Call) -> Traced:
+    decimals = call["decimals"]
+    scale = 10.0 ** abs(decimals)
+
+    def rounded(x: Tensor) -> Tensor:
+        x = x.to("d")
+        return (x / scale).one("Round") * scale if decimals < 0 else (x * scale).one("Round") / scale
+
+    return call.made(lists.elementwise(rounded, call.value(next(iter(call.given)))))
+
+
 @stands_for("isin", packages=("np",))
 def _isin(call: Call) -> Traced:
     wanted = np.asarray(call["test_elements"]).ravel().tolist()
@@ -353,6 +373,7 @@ _REDUCTIONS: dict[str, Callable[[Value, Tensor], Tensor]] = {
     "all": _all,
     "any": _any,
     "count": lambda value, present: present.to("i").summed(),
+    "count_nonzero": lambda value, present: (present & mathematics.truth(value.numbers)).to("i").summed(),
     "max": _extreme("ReduceMax", -np.inf),
     "min": _extreme("ReduceMin", np.inf),
     "prod": _product,
@@ -363,6 +384,6 @@ _REDUCTIONS: dict[str, Callable[[Value, Tensor], Tensor]] = {
 for _name, _function in _REDUCTIONS.items():
     stands_for(_name)(partial(_reduced, function=_function, is_option=_name in ("max", "min")))
 
-_SAME = ("all", "any", "argmax", "argmin", "argsort", "concatenate", "max", "mean", "min", "prod", "sort", "sum")
+_SAME = "all any argmax argmin argsort concatenate count_nonzero max mean min prod sort std sum var".split()
 for _name, _other in {**{name: name for name in _SAME}, "amax": "max", "amin": "min"}.items():
     FUNCTIONS["np"][_name] = partial(_by_awkward, _other)

@@ -21,6 +21,7 @@ from ML_processing.compiled.lists import Axis, Value
 from ML_processing.compiled.mathematics import UFUNCS
 from ML_processing.compiled.trace import KIND_OF, Scope, dtype_of, of_same_events, quiet, typed, user_line, wrapped
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.flat import Flat
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,21 @@ class Traced(NDArrayOperatorsMixin):
             return self._made(vectors.component(self._value, vectors.COMPONENTS[name]), concrete)
         known = ", ".join(sorted({*vectors.METHODS, *vectors.COMPONENTS}))
         raise NanoMLError(f"`.{name}` of vectors cannot be compiled. These can: {known}.")
+
+    def _away_from(self, others: Sequence[Any], distance: float) -> Any:
+        """`away_from` by functions of awkward, which are traced in turn."""
+        is_far = ak.full_like(self.eta, True, dtype=bool)
+        for each in others:
+            columns = (each.eta, each.phi)
+            lists_ = [ak.unflatten(column, each.counts) if isinstance(each, Flat) else column for column in columns]
+            along, across = (
+                mine[:, :, np.newaxis] - their[:, np.newaxis]
+                for mine, their in zip((self.eta, self.phi), lists_, strict=True)
+            )
+            across = (across + np.pi) % (2 * np.pi) - np.pi
+            far = (along * along >= distance**2) | (along * along + across * across >= distance**2)
+            is_far = is_far & ak.all(far, axis=2)
+        return is_far
 
     def __setitem__(self, name: Any, values: Any) -> None:
         if not isinstance(name, str):

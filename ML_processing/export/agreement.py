@@ -202,7 +202,9 @@ def _engine(sample: Sample) -> _Outcome:
     arrays = sample.only(rows).arrays
     selected = sample.selection.apply(arrays, sample.collections, np.ones(len(rows)), plain=True)
     depth[rows] += selected.cutflow.depth
-    return _Outcome(depth, rows[selected.rows], selected.columns)
+    weights = selected.cutflow.columns  # which no model has
+    columns = {name: each for name, each in selected.columns.items() if name not in weights}
+    return _Outcome(depth, rows[selected.rows], columns)
 
 
 def _of_model(found: Decisions, about: Description) -> _Outcome:

@@ -9,7 +9,7 @@ import awkward as ak
 import numpy as np
 
 from ML_processing.compiled.mathematics import UFUNCS
-from MLTools.NanoML.selection import Events
+from MLTools.NanoML.selection import Events, away_from
 
 REDUCTIONS = [
     *(
@@ -20,6 +20,12 @@ REDUCTIONS = [
     ),
     *(f"ak.{name}(jets.pt, axis=1, keepdims=True)" for name in ("sum", "min", "any", "argmax")),
     *(f"ak.{name}(jets.score, axis=1, mask_identity=False)" for name in ("min", "max")),
+    *(f"ak.{name}(jets.{field}, axis=1)" for name in ("std", "var") for field in ("pt", "charge", "good", "id")),
+    *(f"ak.{name}(jets.score, axis=1)" for name in ("std", "count_nonzero")),
+    "ak.std(jets.pt[jets.good], axis=1, ddof=1, keepdims=True)",
+    "np.var(ak.mask(jets.pt, jets.pt > 20), axis=1)",
+    "ak.fill_none(ak.mean(jets.short, axis=1, mask_identity=True), -1)",
+    "ak.count_nonzero(jets.id, axis=1)",
     *(f"ak.fill_none(ak.{name}(jets.short, axis=1), 7)" for name in ("min", "argmax")),
     *(f"ak.{name}(jets.pt[:, :, np.newaxis] - muons.pt[:, np.newaxis], axis=2)" for name in ("sum", "min", "argmin")),
     "ak.num(jets)",
@@ -120,6 +126,15 @@ OTHERS = [
     "events.once(lambda events: events.MET.pt * 2, ['MET_pt'])",
     "np.clip(met.pt, 0.5, 1)",
     "np.clip(met.phi, None, 2)",
+    "np.round(jets.pt)",
+    "ak.round(jets.eta, 2)",
+    "np.around(met.phi - 1.5, decimals=1)",
+    "np.round(jets.score, 1)",
+    "np.round(jets.short, -1)",
+    "np.round(jets.charge, 2)",
+    "away_from(jets[jets.good], muons, flat.keep(flat.good), distance=0.8)",
+    "away_from(ak.zip({'eta': jets.score, 'phi': jets.phi}), muons[muons.good])",
+    "away_from(muons)",
     "np.isin(events.PV.npvs, [1, 5, 40, 41, 42])",
     "np.digitize(ak.to_numpy(met.pt), [1, 2])",
     "np.digitize(np.log(ak.to_numpy(met.pt) - 1), [-2, 0])",
@@ -214,6 +229,6 @@ def function_of(line: str) -> Callable[[Events], Any]:
             "a": a,
             "b": b,
         }
-        return eval(code, {"ak": ak, "np": np, "events": events, **names})
+        return eval(code, {"ak": ak, "np": np, "away_from": away_from, "events": events, **names})
 
     return function

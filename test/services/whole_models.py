@@ -26,7 +26,7 @@ TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"
 
 OWN = '''
 import awkward as ak
-from MLTools.NanoML.selection import Column, Selection
+from MLTools.NanoML.selection import Column, Selection, Weight
 
 
 class Own(Selection):
@@ -36,8 +36,10 @@ class Own(Selection):
     optional = {"HLT_Some": True}
     columns = {"HT": Column("f4", "sum of pt [GeV]"), "n": Column("i4", "muons")}
     collections = {"Good": {"pt": Column("f4", "pt [GeV]"), "eta": Column("f4", "eta"), "charge": Column("b", "charge")}}
+    weights = {"some": Weight(())}
 
     def select(self, events, cutflow):
+        cutflow.weigh("some", lambda: events.MET.pt)
         events = cutflow.cut("trigger", events.HLT.Some, events)
         good = events.Muon[(events.Muon.pt > 15) & (abs(events.Muon.eta) < 2)]
         enough = ak.num(good) + ak.num(events.Electron) >= 2

@@ -7,7 +7,7 @@ from typing import Any
 import awkward as ak
 import pytest
 
-from MLTools.NanoML.selection import Events, Flat
+from MLTools.NanoML.selection import Events, Flat, away_from
 from services.compilation import check, selection_of, traced
 
 LINES = {
@@ -87,6 +87,16 @@ def test_one_object_of_each_event(name: str) -> None:
         met_pt = met.pt[enough]
         jets = jets[enough]
         return OF_FULL[name](jets.keep(jets.good), type("Met", (), {"pt": met_pt}))
+
+    check(lines)
+
+
+def test_jets_away_from_one_object_of_each_event() -> None:
+    def lines(events: Events) -> Any:
+        muons = events.flat("Muon")
+        enough = muons.counts >= 1
+        muons = muons[enough]
+        return away_from(events.Jet[enough], muons.at(muons.largest(muons.pt)), distance=0.9)
 
     check(lines)
 

@@ -189,8 +189,8 @@ CORRECTION = """
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("events.MET.pt > 3 or 1", r"own.py:19: Own: `if`, `and`, `or`, `not` and `in` on data cannot be compiled"),
-        ("events.Muon.pt[0]", "own.py:19: Own: events are picked by their number"),
+        ("events.MET.pt > 3 or 1", r"own.py:21: Own: `if`, `and`, `or`, `not` and `in` on data cannot be compiled"),
+        ("events.Muon.pt[0]", "own.py:21: Own: events are picked by their number"),
         ("self.dataset.name == 'x'", r"self.dataset.name, which a file"),
     ],
 )
