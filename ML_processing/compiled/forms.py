@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import awkward as ak
 import numpy as np
 
 from ML_processing.compiled import lists, mathematics
 from ML_processing.compiled.functions import Call, stands_for
 from ML_processing.compiled.graph import Tensor
 from ML_processing.compiled.lists import Axis, Value
-from ML_processing.compiled.traced import UNKNOWN, Traced, value_of
+from ML_processing.compiled.traced import FUNCTIONS, UNKNOWN, Traced, value_of
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.flat import Flat
 
 
 @stands_for("firsts")
@@ -226,3 +228,17 @@ def _unflatten(call: Call) -> Traced:
     found = lists.counts(value).numbers
     call.trace.demand(call.first._scope, found.equals(total.numbers))
     return call.made(value, is_flat=False)
+
+
+def _away_from(_: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]) -> Traced:
+    jets, *others = args
+    least, is_far = options["distance"] ** 2, ak.full_like(jets.eta, True, dtype=bool)
+    for each in others:
+        eta, phi = (ak.unflatten(it, each.counts) if isinstance(each, Flat) else it for it in (each.eta, each.phi))
+        along = (jets.eta[:, :, np.newaxis] - eta[:, np.newaxis]) ** 2
+        across = ((jets.phi[:, :, np.newaxis] - phi[:, np.newaxis] + np.pi) % (2 * np.pi) - np.pi) ** 2
+        is_far = is_far & ak.all((along >= least) | (along + across >= least), axis=2)
+    return is_far  # type: ignore[no-any-return]
+
+
+FUNCTIONS["nanoml"]["away_from"] = _away_from

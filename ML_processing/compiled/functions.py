@@ -169,7 +169,7 @@ _OF_SEVERAL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _reduced(call: Call, function: Callable[[Value, Tensor], Tensor], is_option: bool = False) -> Traced:
-    value = call.axis(next(iter(call.given)))
+    value = lists.whole(call.axis(next(iter(call.given))))
     present = value.present
     result = function(value, present)
     valid = None
@@ -234,9 +234,7 @@ def _moment(call: Call) -> Traced:
         if call.name == "mean":
             return mean
         away = value.numbers.to("d") - mean.lifted(value.rank)
-        variance = present.where(away * away, 0.0).summed() / number
-        if call["ddof"]:
-            variance = variance * (number / (number - float(call["ddof"])))
+        variance = present.where(away * away, 0.0).summed() / number * (number / (number - float(call["ddof"])))
         return variance if call.name == "var" else mathematics.sqrt(variance)
 
     return _reduced(call, function, is_option=True)
@@ -261,7 +259,7 @@ def _sorted(call: Call) -> Traced:
 
 @stands_for("num")
 def _num(call: Call) -> Traced:
-    return call.made(lists.counts(call.axis()))
+    return call.made(lists.counts(lists.whole(call.axis())))
 
 
 @stands_for("local_index")
@@ -333,7 +331,6 @@ def _round(call: Call) -> Traced:
     scale = 10.0 ** abs(decimals)
 
     def rounded(x: Tensor) -> Tensor:
-        x = x.to("d")
         return (x / scale).one("Round") * scale if decimals < 0 else (x * scale).one("Round") / scale
 
     return call.made(lists.elementwise(rounded, call.value(next(iter(call.given)))))
@@ -384,6 +381,6 @@ _REDUCTIONS: dict[str, Callable[[Value, Tensor], Tensor]] = {
 for _name, _function in _REDUCTIONS.items():
     stands_for(_name)(partial(_reduced, function=_function, is_option=_name in ("max", "min")))
 
-_SAME = "all any argmax argmin argsort concatenate count_nonzero max mean min prod sort std sum var".split()
-for _name, _other in {**{name: name for name in _SAME}, "amax": "max", "amin": "min"}.items():
+_SAME = (*_REDUCTIONS, "argmax", "argmin", "argsort", "concatenate", "mean", "sort", "std", "var")
+for _name, _other in {**{name: name for name in _SAME if name != "count"}, "amax": "max", "amin": "min"}.items():
     FUNCTIONS["np"][_name] = partial(_by_awkward, _other)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Optional
 
 import numpy as np
@@ -124,13 +125,25 @@ class Value:
         return replace(self, valid=valid if self.valid is None else self.valid & valid)
 
 
+def whole(value: Value) -> Value:
+    """The same with all of its places, of which lists of lists may share a row: those of `ak.cartesian([...], nested=True)`."""
+    if value.rank < 3:
+        return value
+    masks = (filled_mask(replace(value, axes=value.axes[:depth])).lifted(value.rank) for depth in range(1, value.rank))
+    some = reduce(Tensor.__or__, masks)
+    ones = some | ~some
+    axes = (*value.axes[:-1], replace(value.axis, mask=filled_mask(value) & ones))
+    return value.mapped(lambda each: each & ones if each.kind == "b" else each * ones.to(each.kind), axes)
+
+
 def compacted(value: Value) -> Value:
     """The same lists with their objects in the first places."""
-    axis = value.axis
-    if axis.is_compact or axis.mask is None:
+    if value.axis.is_compact or value.axis.mask is None:
         return value
-    order = value.graph.sorted_places(axis.mask.to("i"), axis.size, descending=True)
-    return value.mapped(lambda each: each.at(order), (*value.axes[:-1], Axis(axis.size, axis.mask.at(order), True)))
+    value = whole(value)
+    size, mask = value.axis.size, filled_mask(value)
+    order = value.graph.sorted_places(mask.to("i"), size, descending=True)
+    return value.mapped(lambda each: each.at(order), (*value.axes[:-1], Axis(size, mask.at(order), True)))
 
 
 def number_in_list(value: Value) -> Tensor:
@@ -248,6 +261,7 @@ def kept(value: Value, mask: Value) -> Value:
 
 def nth(value: Value, number: int) -> tuple[Value, Tensor]:
     """The object with this number in each list, -1 for the last; and where there is one."""
+    value = whole(value)
     axis, there = value.axis, filled_mask(value)
     if 0 <= number < axis.size and (axis.is_compact or axis.mask is None):
         place = np.array(number)
@@ -276,9 +290,9 @@ def picked(value: Value, positions: Value) -> tuple[Value, Tensor]:
     """The objects at positions in each list, one list for each; and which positions are in the list."""
     axes = (*value.axes[:-1], positions.axis)
     if positions.places and positions.places[0].is_same(value.axis):
-        places, inside = positions.places[1], positions.present
+        value, places, inside = whole(value), positions.places[1], positions.present
     else:
-        value = compacted(value)
+        value = whole(compacted(value))
         total = counts(value).numbers.lifted(value.rank)
         wanted = positions.numbers
         wanted = (wanted < 0).where(wanted + total, wanted)
@@ -294,22 +308,23 @@ def extreme_place(value: Value, operator: str) -> Value:
 
     As in awkward, NaN is never smaller or larger, but a first NaN stays.
     """
+    axis, value = value.axis, whole(value)
     graph, present = value.graph, value.present
     keys = value.numbers.to("d")
     worst = np.inf if operator == "ArgMin" else -np.inf
     place = (present & keys.equals(keys)).where(keys, worst).place_of(operator)
     first = present.to("f").place_of("ArgMax")
     begins = keys.at(first)
-    place = begins.equals(begins).where(place, first)
+    place = (begins.equals(begins) & present.at(place)).where(place, first)  # of infinities one may not be there
     any_ = (present.to("i").extreme("ReduceMax") > 0).lifted(value.rank)
     number = number_in_list(value).at(place)
-    axes = (*value.axes[:-1], Axis(1))
-    return Value(graph, axes, number, valid=any_, places=(value.axis, place))
+    return Value(graph, (*value.axes[:-1], Axis(1)), number, valid=any_, places=(axis, place))
 
 
 def ordered(value: Value, descending: bool, nan_first: bool = False) -> Value:
     """The numbers in their lists of objects in the order of `value`, NaN last, or first as awkward sorts."""
-    axis, keys = value.axis, value.numbers.to("d")
+    axis, value = value.axis, whole(value)
+    keys = value.numbers.to("d")
     there = filled_mask(value)
     # an infinity stands for NaN, so that those that are there become the largest number
     place = np.inf if descending == nan_first else -np.inf
@@ -349,7 +364,7 @@ def products(one: Value, other: Value, nested: bool) -> tuple[Value, Value]:
 
 def concatenated(values: Sequence[Value]) -> Value:
     """Lists behind each other; of records the fields that all have."""
-    graph = values[0].graph
+    graph, values = values[0].graph, [whole(each) for each in values]
     masks = [filled_mask(each) for each in values]
     mask = graph.joined(_of_all_events(masks, masks))
     axes = (*values[0].axes[:-1], Axis(sum(each.axis.size for each in values), mask))

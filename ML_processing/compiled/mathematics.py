@@ -219,7 +219,7 @@ def bits_and(x: Tensor, y: Tensor) -> Tensor:
         return x & y
     number, mask = (x, _integer(y)) if _integer(y) is not None else (y, _integer(x))
     if mask is None or mask < 0:
-        raise NanoMLError("`&` of integers needs a constant on one side: `(bits & 4) != 0`.")
+        raise NanoMLError("`&`, `|` and `^` of integers need a constant on one side, not below 0: `(bits & 4) != 0`.")
     found: Any = None
     for bit in range(mask.bit_length()):
         if mask >> bit & 1:
@@ -255,15 +255,6 @@ def _constant(y: Tensor, what: str) -> int:
     if found is None:
         raise NanoMLError(f"`{what}` needs a constant number of bits.")
     return found
-
-
-def _booleans(what: str, function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    def checked(x: Tensor, y: Tensor) -> Tensor:
-        if x.kind != "b" or y.kind != "b":
-            raise NanoMLError(f"`{what}` of integers has no counterpart in ONNX: use comparisons.")
-        return function(x, y)
-
-    return checked
 
 
 _NAMED = (
@@ -317,8 +308,8 @@ UFUNCS: dict[str, Callable[..., Tensor]] = {
     "logical_not": lambda x: ~truth(x),
     "invert": lambda x: ~x if x.kind == "b" else (-x) - 1,
     "bitwise_and": bits_and,
-    "bitwise_or": _booleans("|", lambda x, y: x | y),
-    "bitwise_xor": _booleans("^", lambda x, y: x ^ y),
+    "bitwise_or": lambda x, y: x | y if x.kind == y.kind == "b" else x + y - bits_and(x, y),
+    "bitwise_xor": lambda x, y: x ^ y if x.kind == y.kind == "b" else x + y - bits_and(x, y) * 2,
 }
 """numpy's functions by their names."""
 

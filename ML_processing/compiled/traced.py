@@ -21,7 +21,6 @@ from ML_processing.compiled.lists import Axis, Value
 from ML_processing.compiled.mathematics import UFUNCS
 from ML_processing.compiled.trace import KIND_OF, Scope, dtype_of, of_same_events, quiet, typed, user_line, wrapped
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.flat import Flat
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class Traced(NDArrayOperatorsMixin):
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise NanoMLError(
             f"numpy takes this for an array of numbers, which {UNKNOWN} np.minimum gives the smaller of two "
-            "numbers of an event, ak.min([x, y, z], axis=0) the smallest of several."
+            "numbers of an event, ak.min([x, y, z], axis=0) the smallest of several, ak.any([x, y, z], axis=0) whether one is true."
         )
 
     def __bool__(self) -> bool:
@@ -179,21 +178,6 @@ class Traced(NDArrayOperatorsMixin):
             return self._made(vectors.component(self._value, vectors.COMPONENTS[name]), concrete)
         known = ", ".join(sorted({*vectors.METHODS, *vectors.COMPONENTS}))
         raise NanoMLError(f"`.{name}` of vectors cannot be compiled. These can: {known}.")
-
-    def _away_from(self, others: Sequence[Any], distance: float) -> Any:
-        """`away_from` by functions of awkward, which are traced in turn."""
-        is_far = ak.full_like(self.eta, True, dtype=bool)
-        for each in others:
-            columns = (each.eta, each.phi)
-            lists_ = [ak.unflatten(column, each.counts) if isinstance(each, Flat) else column for column in columns]
-            along, across = (
-                mine[:, :, np.newaxis] - their[:, np.newaxis]
-                for mine, their in zip((self.eta, self.phi), lists_, strict=True)
-            )
-            across = (across + np.pi) % (2 * np.pi) - np.pi
-            far = (along * along >= distance**2) | (along * along + across * across >= distance**2)
-            is_far = is_far & ak.all(far, axis=2)
-        return is_far
 
     def __setitem__(self, name: Any, values: Any) -> None:
         if not isinstance(name, str):
@@ -303,12 +287,16 @@ class Traced(NDArrayOperatorsMixin):
 
 
 UNKNOWN = "cannot be compiled."
-LENGTH = "len() is not known when a selection is compiled: nothing may depend on the number of events."
+LENGTH = (
+    "len() is not known when a selection is compiled: nothing may depend on the number of events. Begin a mask with a condition, as "
+    "ak.any([events.HLT.A, events.HLT.B], axis=0)."
+)
 FUNCTIONS: dict[str, dict[str, Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]]] = {
     "ak": {},
     "np": {},
+    "nanoml": {},
 }
-"""Replacements of the functions of awkward and of numpy, by their names: each takes the function and the arguments of a call."""
+"""Replacements of the functions of awkward, numpy and NanoML, by their names: each takes the function and the arguments of a call."""
 _METHODS = ("astype", "sum", "min", "max", "any", "all", "to_numpy", "copy", "prod")
 
 

@@ -86,7 +86,7 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
     graph, used = traced.model(traced.outputs(), tuple(feeds.values()))
     about = _describe(description, selection, samples, traced, used, wanted, _domain(description, objects))
     whole = joined(graph, onnx.load(model), description, about, {name: each.name for name, each in feeds.items()})
-    _refuse_large(used, samples)
+    _refuse_large(used, samples, traced)
     room = ", ".join(f"{number} of {name}" for name, number in sizes.items()) or "numbers of events"
     total, crowded = (sum(map(len, every)) - left for left in (0, sum(map(len, samples))))
     more = f"{crowded:,} of {total:,} events have more, and cannot be decided" if crowded else "no event has more"
@@ -199,7 +199,7 @@ def _model_columns(description: Description, traced: TracedSelection) -> tuple[d
     return columns, objects
 
 
-def _refuse_large(used: Sequence[Branches], samples: Sequence[Sample]) -> None:
+def _refuse_large(used: Sequence[Branches], samples: Sequence[Sample], traced: TracedSelection) -> None:
     """Integers must be exact in float32."""
     for tensor in used:
         for name, dtype in zip(tensor.names, tensor.dtypes, strict=True):
@@ -209,9 +209,14 @@ def _refuse_large(used: Sequence[Branches], samples: Sequence[Sample]) -> None:
                 values = sample.arrays.get(name)
                 largest = 0 if values is None or not len(values) else ak.max(abs(values), axis=None)
                 if largest is not None and largest > EXACT:
+                    number = traced.branch(name).numbers.name
+                    lines = (
+                        step.line for step in traced.trace.steps if step.value.data and step.value.data.name == number
+                    )
                     raise NanoMLError(
-                        f"{name} is as large as {largest}, but the input of a model is float32, which is exact up to {EXACT}. "
-                        "Let `select` do without it."
+                        f"{next(lines, traced.selection.where())}: {name} is as large as {largest}, but the input of a model is "
+                        f"float32, which is exact up to {EXACT}. Let `select` do without it: for a map of bits, take a branch that has "
+                        "one identification, as cutBased."
                     )
 
 

@@ -346,8 +346,8 @@ def away_from(jets: ak.Array, *others: ak.Array | Flat, distance: float = 0.4) -
     distance
         The least distance.
     """
-    if hasattr(jets, "_away_from"):  # a selection that is being compiled records it
-        return jets._away_from(others, distance)
+    if hasattr(jets, "_called"):  # a selection is being compiled
+        return jets._called("nanoml", away_from, (jets, *others), {"distance": distance})
     eta, phi = Lists.of(jets.eta), Lists.of(jets.phi)
     offsets = np.asarray(eta.offsets.data)
     event = np.repeat(np.arange(len(eta)), np.diff(offsets))

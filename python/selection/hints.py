@@ -21,6 +21,11 @@ _HINTS = (
         "these are not four-vectors, or the branch was not read. Read pt, eta, phi and mass of their collection; for a "
         'selection of fields use ak.with_name(objects, "Momentum4D")',
     ),
+    (
+        "no field named '(?:nearest|metric_table)'",
+        "these are coffea's. Pair the objects: one, other = ak.unzip(ak.cartesian([jets, muons], nested=True)); the distances are "
+        "one.deltaR(other), and ak.firsts(other[ak.argmin(one.deltaR(other), axis=2, keepdims=True)], axis=2) is the nearest",
+    ),
     ("no field named", "check its spelling, and that its branch is in `branches`"),
     (
         r"(?:too many|not enough) values to unpack",

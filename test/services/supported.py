@@ -49,6 +49,23 @@ REDUCTIONS = [
     "ak.prod([met.pt, met.phi], axis=0)",
 ]
 
+NESTED = "ak.cartesian([jets, muons[muons.good]], nested=True)['1']"
+"""For each jet all good muons."""
+
+DISTANCE = f"jets[:, :, np.newaxis].deltaR({NESTED})"
+"""From each jet to all good muons."""
+
+OF_NESTED = [
+    f"ak.firsts({NESTED}[ak.argmin({DISTANCE}, axis=2, keepdims=True)], axis=2).pt",
+    f"ak.firsts({DISTANCE}, axis=2)",
+    f"ak.sort({DISTANCE}, axis=2)",
+    f"{DISTANCE}[ak.argmax({NESTED}.score, axis=2, keepdims=True)]",
+    f"ak.argmin({DISTANCE} / {NESTED}.score, axis=2)",
+    f"ak.sum({NESTED}.pt, axis=2)[:, 1:] - ak.num({NESTED}, axis=2)[:, 1:]",
+    f"ak.pad_none({NESTED}.pt, 1, axis=2)[:, :, 0]",
+    f"ak.concatenate([{NESTED}.pt, jets.pt[:, :, np.newaxis]], axis=2)",
+]
+
 FORMS = [
     "ak.concatenate([jets.pt, muons.pt], axis=1)",
     "ak.concatenate([jets.charge, muons.pt, jets.good], axis=1)",
@@ -155,6 +172,8 @@ OTHERS = [
     "~jets.id",
     "jets.id & 0b101",
     "(jets.id >> 2) & 3",
+    "jets.id | 0b1010",
+    "6 ^ jets.short",
     "jets.short >> 3",
     "jets.charge << 3",
     "jets.charge % 3",
@@ -212,7 +231,7 @@ UFUNC_LINES = [
 ]
 """numpy's functions of numbers."""
 
-LINES = [*REDUCTIONS, *FORMS, *OTHERS]
+LINES = [*REDUCTIONS, *FORMS, *OF_NESTED, *OTHERS]
 
 
 def function_of(line: str) -> Callable[[Events], Any]:

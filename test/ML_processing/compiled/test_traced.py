@@ -120,7 +120,7 @@ LINES = {
     "x = ak.cartesian([jets.pt, muons.pt, jets.eta])": "of 3 arrays",
     "x = ak.where(met.pt > 1)": "`where` with a condition alone",
     "x = ak.drop_none(ak.firsts(jets.pt))": "drops events",
-    "x = jets.charge & jets.charge": "needs a constant",
+    "x = jets.charge & jets.charge": "need a constant",
     "x = jets.pt[jets.mask[jets.good].pt > 1]": "missing values",
     "events.replaced(['MET_pt'], met.pt)": "in `prepare`",
     "events.before('MET_pt')": "reads the corrected values alone",

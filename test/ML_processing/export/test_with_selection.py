@@ -99,7 +99,9 @@ def test_integers_that_float32_would_round_are_refused(
     model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
     spec = own(tmp_path, 'events, good = cutflow.cut("odd", events.event % 2 == 1, events, good)')
     monkeypatch.setattr(with_selection, "EXACT", 10)
-    with pytest.raises(NanoMLError, match=r"^event is as large as \d+, .* exact up to 10. Let `select` do without it"):
+    with pytest.raises(
+        NanoMLError, match=r"own.py:21: event is as large as \d+, .* exact up to 10. Let `select` do without it"
+    ):
         export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 50, {}))
 
 
