@@ -138,7 +138,8 @@ def record(values: Mapping[str, Value], name: str) -> Value:
             return lists.fixed(deepest, tensor.value)
         return tensor if mask is None else mask.where(tensor, tensor)
 
-    full = [each.on(axes) if each.rank == rank else each.mapped(spread, axes) for each in parts]
+    full = [each if each.rank == rank else each.mapped(spread, axes) for each in parts]
+    full = [lists.whole(each.on(axes)).on(axes) for each in full]
     return Value(parts[0].graph, axes, fields=dict(zip(values, full, strict=True)), name=name)
 
 

@@ -169,7 +169,7 @@ _OF_SEVERAL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _reduced(call: Call, function: Callable[[Value, Tensor], Tensor], is_option: bool = False) -> Traced:
-    value = lists.whole(call.axis(next(iter(call.given))))
+    value = call.axis(next(iter(call.given)))
     present = value.present
     result = function(value, present)
     valid = None
@@ -369,7 +369,7 @@ def _digitize(call: Call) -> Traced:
 _REDUCTIONS: dict[str, Callable[[Value, Tensor], Tensor]] = {
     "all": _all,
     "any": _any,
-    "count": lambda value, present: present.to("i").summed(),
+    "count": lambda value, _: lists.whole(value).present.to("i").summed(),
     "count_nonzero": lambda value, present: (present & mathematics.truth(value.numbers)).to("i").summed(),
     "max": _extreme("ReduceMax", -np.inf),
     "min": _extreme("ReduceMin", np.inf),

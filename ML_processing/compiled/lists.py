@@ -290,9 +290,9 @@ def picked(value: Value, positions: Value) -> tuple[Value, Tensor]:
     """The objects at positions in each list, one list for each; and which positions are in the list."""
     axes = (*value.axes[:-1], positions.axis)
     if positions.places and positions.places[0].is_same(value.axis):
-        value, places, inside = whole(value), positions.places[1], positions.present
+        places, inside = positions.places[1], positions.present
     else:
-        value = whole(compacted(value))
+        value = compacted(value)
         total = counts(value).numbers.lifted(value.rank)
         wanted = positions.numbers
         wanted = (wanted < 0).where(wanted + total, wanted)

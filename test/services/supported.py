@@ -62,6 +62,7 @@ OF_NESTED = [
     f"{DISTANCE}[ak.argmax({NESTED}.score, axis=2, keepdims=True)]",
     f"ak.argmin({DISTANCE} / {NESTED}.score, axis=2)",
     f"ak.sum({NESTED}.pt, axis=2)[:, 1:] - ak.num({NESTED}, axis=2)[:, 1:]",
+    f"ak.count({NESTED}.pt, axis=2)[:, 1:]",
     f"ak.pad_none({NESTED}.pt, 1, axis=2)[:, :, 0]",
     f"ak.concatenate([{NESTED}.pt, jets.pt[:, :, np.newaxis]], axis=2)",
 ]
