@@ -40,7 +40,7 @@ def build() -> Callable[..., Path]:
 def programs(build: Callable[..., Path]) -> Path:
     """The tests in C++17, which stop at the first wrong address and at undefined behaviour."""
     flags = "-g1 -fsanitize=address,undefined -fno-sanitize-recover=all"
-    tests = ("testNanoML", "testTables", "testScores", "testDecisions", "testDamage", "testProducer")
+    tests = ("testNanoML", "testTables", "testScores", "testDecisions", "testDamage", "testJob")
     return build("17", *tests, STD="17", FLAGS=flags, OPTIMIZE="-O0")  # half the time of -O1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -160,26 +159,3 @@ def test_objects_and_parameters_are_scored_by_the_network_of_their_fold(
     rows = [np.array([[mass, own, 0] for mass in (3, 4)], np.float32) for own in fold]
     events = write_events(tmp_path / "masses.json", parametrised, [{}] * 6, rows, numbers=numbers)
     assert float(run(str(programs / "testScores"), str(events))) < TOLERANCE
-
-
-def test_the_plugins_write_what_python_decides(tmp_path: Path, programs: Path) -> None:
-    networks = networks_of(tmp_path / "model.onnx", "HT", "n")
-    model = whole_model(networks, own(tmp_path), tmp_path)
-    twin = Path(model.path).with_suffix(".json")
-    content = json.loads(twin.read_text())
-    content["selection"]["dataset"] = {"era": "2018", "is_data": False}
-    content["selection"]["corrected"] = ["Muon_pt"]
-    twin.write_text(json.dumps(content))
-    arrays = events_in(model, 100)
-    arrays["HLT_Some"] = np.random.default_rng(3).random(100) < 0.7
-    fold = fold_of(*(arrays[name] for name in NUMBERS), model.folds)
-    events = write_decided(tmp_path, model, arrays, fold)
-    kept, *said = run(str(programs / "testProducer"), str(events)).splitlines()
-    assert 20 < int(kept) < 80
-    outside = int(decide(model, arrays, fold).outside[:, 0].sum())
-    share = f"{100 * outside / int(kept):.2g} %"
-    assert said[0] == (
-        f"NanoML: score: HT is outside of the range 10 to 100, on which the networks were trained, in {share} of {kept}; in the "
-        "training, in 0 %."
-    )
-    assert said[-1].startswith(f"NanoML: score: inputs outside of the training's range: HT {share}, n 1e+02 %")

@@ -1,0 +1,262 @@
+// Modules that test the plugins in the framework: events from a file, and a comparison of what is made of them with what
+// Python has made of them. make.py writes that file.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "../cpp/Events.h"
+#include "DataFormats/Common/interface/HLTGlobalStatus.h"
+#include "DataFormats/Common/interface/Handle.h"
+#include "DataFormats/Common/interface/TriggerResults.h"
+#include "DataFormats/NanoAOD/interface/FlatTable.h"
+#include "FWCore/Framework/interface/Event.h"
+#include "FWCore/Framework/interface/EventForOutput.h"
+#include "FWCore/Framework/interface/LuminosityBlockForOutput.h"
+#include "FWCore/Framework/interface/MakerMacros.h"
+#include "FWCore/Framework/interface/RunForOutput.h"
+#include "FWCore/Framework/interface/global/EDProducer.h"
+#include "FWCore/Framework/interface/one/OutputModule.h"
+#include "FWCore/MessageLogger/interface/MessageLogger.h"
+#include "FWCore/ParameterSet/interface/ConfigurationDescriptions.h"
+#include "FWCore/ParameterSet/interface/FileInPath.h"
+#include "FWCore/ParameterSet/interface/ParameterSet.h"
+#include "FWCore/ParameterSet/interface/ParameterSetDescription.h"
+#include "FWCore/Utilities/interface/EDPutToken.h"
+#include "FWCore/Utilities/interface/Exception.h"
+
+namespace nanoml::test {
+
+  /// The file, read once for all modules.
+  class Stored {
+  public:
+    explicit Stored(const edm::ParameterSet& config)
+        : content_(read(config.getUntrackedParameter<edm::FileInPath>("events").fullPath())) {}
+
+    static void describe(edm::ParameterSetDescription& description) {
+      description.addUntracked<edm::FileInPath>("events")->setComment("The file that make.py has written.");
+    }
+
+    const nlohmann::json& of(const std::string& part) const { return content_->at(part); }
+
+    std::size_t row(const edm::EventID& id) const { return id.event() - content_->at("first").get<std::uint64_t>(); }
+
+  private:
+    static std::shared_ptr<const nlohmann::json> read(const std::string& path) {
+      static std::mutex mutex;
+      static std::map<std::string, std::weak_ptr<const nlohmann::json>> files;
+      const std::lock_guard lock(mutex);
+      auto content = files[path].lock();
+      if (!content) {
+        std::ifstream file(path);
+        files[path] = content = std::make_shared<const nlohmann::json>(nlohmann::json::parse(file));
+      }
+      return content;
+    }
+
+    std::shared_ptr<const nlohmann::json> content_;
+  };
+}  // namespace nanoml::test
+
+using nanoaod::FlatTable;
+using nanoml::test::Stored;
+using Names = std::vector<std::string>;
+
+/// A table of NanoAOD, with the columns that the file has.
+class NanoMLTestTableProducer : public edm::global::EDProducer<> {
+public:
+  explicit NanoMLTestTableProducer(const edm::ParameterSet& config)
+      : stored_(config),
+        name_(config.getParameter<std::string>("name")),
+        columns_(config.getParameter<std::string>("columns")),
+        singleton_(config.getParameter<bool>("singleton")),
+        put_(produces<FlatTable>()) {}
+
+  static void fillDescriptions(edm::ConfigurationDescriptions& descriptions) {
+    edm::ParameterSetDescription description;
+    Stored::describe(description);
+    description.add<std::string>("name")->setComment("Name of the table.");
+    description.add<std::string>("columns", "columns")->setComment("`columns` or `corrected`.");
+    description.add<bool>("singleton", false)->setComment("Whether there is one value per event.");
+    descriptions.addWithDefaultLabel(description);
+  }
+
+private:
+  void produce(edm::StreamID, edm::Event& event, const edm::EventSetup&) const override {
+    std::map<std::string, Values> found;
+    for (const auto& [branch, column] : stored_.of(columns_).items()) {
+      if (branch.rfind(name_ + "_", 0) == 0)
+        found[branch.substr(name_.size() + 1)] =
+            events::typed(column.at("type"), column.at("values").at(stored_.row(event.id())));
+    }
+    const auto sizeOf = [](const auto& values) { return values.size(); };
+    FlatTable table(std::visit(sizeOf, found.begin()->second), name_, singleton_);
+    for (const auto& column : found)
+      std::visit([&](const auto& values) { add(table, column.first, values); }, column.second);
+    event.emplace(put_, std::move(table));
+  }
+
+  template <typename T>
+  static void add(FlatTable& table, const std::string& name, const std::vector<T>& values) {
+    if constexpr (std::is_same_v<T, float> || std::is_same_v<T, std::int32_t>)
+      table.addColumn<T>(name, values, "");
+    else
+      throw cms::Exception("NanoMLTest") << name << " has a type that no table of this test has.";
+  }
+
+  const Stored stored_;
+  const std::string name_, columns_;
+  const bool singleton_;
+  const edm::EDPutTokenT<FlatTable> put_;
+};
+DEFINE_FWK_MODULE(NanoMLTestTableProducer);
+
+/// Trigger results. Paths have another version and another order from event to event; those that the file does not have
+/// never fire.
+class NanoMLTestTriggerProducer : public edm::global::EDProducer<> {
+public:
+  explicit NanoMLTestTriggerProducer(const edm::ParameterSet& config)
+      : stored_(config), named_(config.getParameter<bool>("named")), put_(produces<edm::TriggerResults>()) {
+    auto names = config.getParameter<Names>("paths");
+    for (std::size_t version = 1; version <= names.size(); ++version) {
+      std::rotate(names.begin(), names.begin() + 1, names.end());
+      Names paths;
+      for (const std::string& name : names)
+        paths.push_back(name.rfind("HLT_", 0) == 0 ? name + "_v" + std::to_string(version) : name);
+      edm::ParameterSet menu;
+      menu.addParameter<Names>("@trigger_paths", paths);
+      menu.registerIt();
+      menus_.push_back({names, paths, menu.id()});
+    }
+  }
+
+  static void fillDescriptions(edm::ConfigurationDescriptions& descriptions) {
+    edm::ParameterSetDescription description;
+    Stored::describe(description);
+    description.add<Names>("paths")->setComment("The paths, without their versions.");
+    description.add<bool>("named", false)->setComment("Whether the names are inside, as in results of L1.");
+    descriptions.addWithDefaultLabel(description);
+  }
+
+private:
+  void produce(edm::StreamID, edm::Event& event, const edm::EventSetup&) const override {
+    const std::size_t row = stored_.row(event.id());
+    const Menu& menu = menus_[row % menus_.size()];
+    edm::HLTGlobalStatus status(menu.names.size());
+    for (std::size_t path = 0; path < menu.names.size(); ++path) {
+      const auto bits = stored_.of("columns").find(menu.names[path]);
+      const bool fired = bits != stored_.of("columns").end() && bits->at("values").at(row).at(0) != 0;
+      status.at(path) = edm::HLTPathStatus(fired ? edm::hlt::Pass : edm::hlt::Fail);
+    }
+    if (named_)
+      event.emplace(put_, status, menu.paths);
+    else
+      event.emplace(put_, status, menu.id);
+  }
+
+  struct Menu {
+    Names names, paths;
+    edm::ParameterSetID id;
+  };
+
+  const Stored stored_;
+  const bool named_;
+  const edm::EDPutTokenT<edm::TriggerResults> put_;
+  std::vector<Menu> menus_;
+};
+DEFINE_FWK_MODULE(NanoMLTestTriggerProducer);
+
+/// Compares all branches of the tables that an output module would write, and ends the job where they differ.
+class NanoMLTestOutputModule : public edm::one::OutputModule<> {
+public:
+  explicit NanoMLTestOutputModule(const edm::ParameterSet& config)
+      : edm::one::OutputModuleBase(config),
+        edm::one::OutputModule<>(config),
+        stored_(config),
+        expected_(stored_.of("expected").at(config.getUntrackedParameter<std::string>("expected"))),
+        onlyPassed_(config.getUntrackedParameter<bool>("onlyPassed")) {}
+
+  static void fillDescriptions(edm::ConfigurationDescriptions& descriptions) {
+    edm::ParameterSetDescription description;
+    Stored::describe(description);
+    description.addUntracked<std::string>("expected")->setComment("Which results of the file.");
+    description.addUntracked<bool>("onlyPassed", false)->setComment("Whether only events arrive that pass.");
+    edm::one::OutputModule<>::fillDescription(description, {"drop *", "keep nanoaodFlatTable_*ScoreTable_*_*"});
+    descriptions.addDefault(description);
+  }
+
+private:
+  using Branches = std::map<std::string, std::vector<double>>;
+
+  void write(const edm::EventForOutput& event) override {
+    const Branches branches = branchesOf(event);
+    const std::size_t row = stored_.row(event.id());
+    for (const auto& [branch, events] : expected_.items()) {
+      const auto found = branches.find(branch);
+      if (found == branches.end() || !areSame(events.at(row), found->second))
+        throw cms::Exception("NanoMLTest") << branch << " of event " << event.id().event() << " is "
+                                           << (found == branches.end() ? "missing" : nlohmann::json(found->second).dump())
+                                           << ", in Python " << events.at(row).dump() << ".";
+    }
+    if (branches.size() != expected_.size())
+      throw cms::Exception("NanoMLTest") << branches.size() << " branches, in Python " << expected_.size() << ".";
+    ++compared_;
+  }
+  void writeLuminosityBlock(const edm::LuminosityBlockForOutput&) override {}
+  void writeRun(const edm::RunForOutput&) override {}
+
+  Branches branchesOf(const edm::EventForOutput& event) const {
+    Branches branches;
+    for (const auto& kept : keptProducts()[edm::InEvent]) {
+      edm::Handle<FlatTable> table;
+      event.getByToken(kept.second, table);
+      const std::string& name = table->name();
+      if (!table->singleton())
+        branches["n" + name] = {static_cast<double>(table->size())};
+      for (unsigned int column = 0; column < table->nColumns(); ++column) {
+        auto& values = branches[name + (name.empty() ? "" : "_") + table->columnName(column)];
+        for (unsigned int object = 0; object < table->size(); ++object)
+          values.push_back(table->getAnyValue(object, column));
+      }
+    }
+    return branches;
+  }
+
+  static bool areSame(const nlohmann::json& expected, const std::vector<double>& found) {
+    const auto same = [](const nlohmann::json& one, double other) {
+      return one.is_null() ? std::isnan(other)
+                           : std::abs(one.get<double>() - other) <= 1e-6 * std::max(1., std::abs(other));
+    };
+    return expected.size() == found.size() && std::equal(found.begin(), found.end(), expected.begin(),
+                                                         [&](double one, const auto& other) { return same(other, one); });
+  }
+
+  void endJob() override {
+    std::size_t wanted = 0;
+    if (onlyPassed_) {
+      for (const auto& passed : expected_.at("score_passed"))
+        wanted += passed.at(0) == 1;
+    } else {
+      wanted = expected_.begin()->size();
+    }
+    if (compared_ != wanted || compared_ == 0)
+      throw cms::Exception("NanoMLTest") << compared_ << " events were compared, not " << wanted << ".";
+    edm::LogAbsolute("NanoMLTest") << compared_ << " events with " << expected_.size()
+                                   << " branches each are as in Python.";
+  }
+
+  const Stored stored_;
+  const nlohmann::json& expected_;
+  const bool onlyPassed_;
+  std::size_t compared_ = 0;
+};
+DEFINE_FWK_MODULE(NanoMLTestOutputModule);
