@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <fstream>
 #include <iostream>
+#include <map>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,52 +16,34 @@
 #include "MLTools/NanoML/plugins/NanoMLFilter.cc"
 #include "MLTools/NanoML/plugins/NanoMLProducer.cc"
 
+namespace edm {
+  void from_json(const json& given, FileInPath& path) { path = FileInPath(given.get<std::string>()); }
+
+  void from_json(const json& given, InputTag& tag) {
+    std::istringstream text(given.get<std::string>());
+    std::string parts[3];
+    for (std::string& part : parts)
+      std::getline(text, part, ':');
+    tag = InputTag(parts[0], parts[1], parts[2]);
+  }
+
+  template <typename T>
+  void add(ParameterSet& all, const std::string& name, const json& value) {
+    all.addParameter(name, value.get<T>());
+  }
+
+  void from_json(const json& given, ParameterSet& all) {
+    using Tags = std::vector<InputTag>;
+    static const std::map<std::string, void (*)(ParameterSet&, const std::string&, const json&)> types{
+        {"bool", add<bool>},         {"int32", add<int>},           {"string", add<std::string>},
+        {"vdouble", add<std::vector<double>>}, {"vstring", add<Names>},       {"FileInPath", add<FileInPath>},
+        {"InputTag", add<InputTag>}, {"VInputTag", add<Tags>},      {"PSet", add<ParameterSet>}};
+    for (const auto& [name, parameter] : given.items())
+      types.at(parameter.at(0))(all, name, parameter.at(1));
+  }
+}  // namespace edm
+
 namespace {
-  using nlohmann::json;
-
-  edm::InputTag tagOf(const std::string& text) {
-    const std::size_t colon = text.find(':'), second = text.rfind(':');
-    if (colon == std::string::npos)
-      return text.c_str();
-    return {text.substr(0, colon), text.substr(colon + 1, second - colon - 1), text.substr(second + 1)};
-  }
-
-  std::vector<edm::InputTag> tagsOf(const json& given) {
-    std::vector<edm::InputTag> tags;
-    for (const json& tag : given)
-      tags.push_back(tagOf(tag));
-    return tags;
-  }
-
-  edm::ParameterSet parametersOf(const json& given) {
-    edm::ParameterSet found;
-    for (const auto& [name, parameter] : given.items()) {
-      const std::string type = parameter.at(0);
-      const json& value = parameter.at(1);
-      if (type == "string")
-        found.addParameter(name, value.get<std::string>());
-      else if (type == "bool")
-        found.addParameter(name, value.get<bool>());
-      else if (type == "int32")
-        found.addParameter(name, value.get<int>());
-      else if (type == "vdouble")
-        found.addParameter(name, value.get<std::vector<double>>());
-      else if (type == "vstring")
-        found.addParameter(name, value.get<std::vector<std::string>>());
-      else if (type == "FileInPath")
-        found.addParameter(name, edm::FileInPath(value));
-      else if (type == "PSet")
-        found.addParameter(name, parametersOf(value));
-      else if (type == "InputTag")
-        found.addParameter(name, tagOf(value));
-      else if (type == "VInputTag")
-        found.addParameter(name, tagsOf(value));
-      else
-        throw cms::Exception("Configuration") << name << " is a " << type << ", which no plugin has.";
-    }
-    return found;
-  }
-
   /// The first event: bits of the mantissa of each column, and its title.
   void describe(const edm::Event& event) {
     for (const auto& kept : event.kept()) {
@@ -74,7 +58,7 @@ namespace {
     std::vector<std::pair<std::string, edm::Worker>> workers;
     for (const json& module : job.at("modules"))
       workers.emplace_back(module.at("label"),
-                           edm::makers().at(module.at("type"))(parametersOf(module.at("parameters"))));
+                           edm::makers().at(module.at("type"))(module.at("parameters").get<edm::ParameterSet>()));
     const std::uint64_t block = job.at("firstLuminosityBlock"), first = job.at("firstEvent"),
                         each = job.at("numberEventsInLuminosityBlock");
     for (std::uint64_t i = 0; i < job.at("events"); ++i) {

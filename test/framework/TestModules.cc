@@ -6,8 +6,6 @@
 #include <cstdint>
 #include <fstream>
 #include <map>
-#include <memory>
-#include <mutex>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -34,42 +32,27 @@
 #include "FWCore/Utilities/interface/EDPutToken.h"
 #include "FWCore/Utilities/interface/Exception.h"
 
-namespace nanoml::test {
-
-  /// The file, read once for all modules.
-  class Stored {
-  public:
-    explicit Stored(const edm::ParameterSet& config)
-        : content_(read(config.getUntrackedParameter<edm::FileInPath>("events").fullPath())) {}
-
-    static void describe(edm::ParameterSetDescription& description) {
-      description.addUntracked<edm::FileInPath>("events")->setComment("The file that make.py has written.");
-    }
-
-    const nlohmann::json& of(const std::string& part) const { return content_->at(part); }
-
-    std::size_t row(const edm::EventID& id) const { return id.event() - content_->at("first").get<std::uint64_t>(); }
-
-  private:
-    static std::shared_ptr<const nlohmann::json> read(const std::string& path) {
-      static std::mutex mutex;
-      static std::map<std::string, std::weak_ptr<const nlohmann::json>> files;
-      const std::lock_guard lock(mutex);
-      auto content = files[path].lock();
-      if (!content) {
-        std::ifstream file(path);
-        files[path] = content = std::make_shared<const nlohmann::json>(nlohmann::json::parse(file));
-      }
-      return content;
-    }
-
-    std::shared_ptr<const nlohmann::json> content_;
-  };
-}  // namespace nanoml::test
-
 using nanoaod::FlatTable;
-using nanoml::test::Stored;
+using nlohmann::json;
 using Names = std::vector<std::string>;
+
+/// The file, one in a job, which is read once.
+class NanoMLTestEvents {
+public:
+  explicit NanoMLTestEvents(const edm::ParameterSet& config)
+      : content_(read(config.getUntrackedParameter<edm::FileInPath>("events").fullPath())) {}
+
+  const json& of(const std::string& part) const { return content_.at(part); }
+  std::size_t row(const edm::EventID& id) const { return id.event() - content_.at("first").get<std::uint64_t>(); }
+
+private:
+  static const json& read(const std::string& path) {
+    static const json content = json::parse(std::ifstream(path));
+    return content;
+  }
+
+  const json& content_;
+};
 
 /// A table of NanoAOD, with the columns that the file has.
 class NanoMLTestTableProducer : public edm::global::EDProducer<> {
@@ -83,10 +66,10 @@ public:
 
   static void fillDescriptions(edm::ConfigurationDescriptions& descriptions) {
     edm::ParameterSetDescription description;
-    Stored::describe(description);
-    description.add<std::string>("name")->setComment("Name of the table.");
-    description.add<std::string>("columns", "columns")->setComment("`columns` or `corrected`.");
-    description.add<bool>("singleton", false)->setComment("Whether there is one value per event.");
+    description.addUntracked<edm::FileInPath>("events");
+    description.add<std::string>("name");
+    description.add<std::string>("columns", "columns");
+    description.add<bool>("singleton", false);
     descriptions.addWithDefaultLabel(description);
   }
 
@@ -110,10 +93,10 @@ private:
     if constexpr (std::is_same_v<T, float> || std::is_same_v<T, std::int32_t>)
       table.addColumn<T>(name, values, "");
     else
-      throw cms::Exception("NanoMLTest") << name << " has a type that no table of this test has.";
+      throw cms::Exception("NanoMLTest", name + " has a type that no table of this test has.");
   }
 
-  const Stored stored_;
+  const NanoMLTestEvents stored_;
   const std::string name_, columns_;
   const bool singleton_;
   const edm::EDPutTokenT<FlatTable> put_;
@@ -141,9 +124,9 @@ public:
 
   static void fillDescriptions(edm::ConfigurationDescriptions& descriptions) {
     edm::ParameterSetDescription description;
-    Stored::describe(description);
-    description.add<Names>("paths")->setComment("The paths, without their versions.");
-    description.add<bool>("named", false)->setComment("Whether the names are inside, as in results of L1.");
+    description.addUntracked<edm::FileInPath>("events");
+    description.add<Names>("paths");
+    description.add<bool>("named", false);
     descriptions.addWithDefaultLabel(description);
   }
 
@@ -168,7 +151,7 @@ private:
     edm::ParameterSetID id;
   };
 
-  const Stored stored_;
+  const NanoMLTestEvents stored_;
   const bool named_;
   const edm::EDPutTokenT<edm::TriggerResults> put_;
   std::vector<Menu> menus_;
@@ -187,9 +170,9 @@ public:
 
   static void fillDescriptions(edm::ConfigurationDescriptions& descriptions) {
     edm::ParameterSetDescription description;
-    Stored::describe(description);
-    description.addUntracked<std::string>("expected")->setComment("Which results of the file.");
-    description.addUntracked<bool>("onlyPassed", false)->setComment("Whether only events arrive that pass.");
+    description.addUntracked<edm::FileInPath>("events");
+    description.addUntracked<std::string>("expected");
+    description.addUntracked<bool>("onlyPassed", false);
     edm::one::OutputModule<>::fillDescription(description, {"drop *", "keep nanoaodFlatTable_*ScoreTable_*_*"});
     descriptions.addDefault(description);
   }
@@ -203,12 +186,14 @@ private:
     for (const auto& [branch, events] : expected_.items()) {
       const auto found = branches.find(branch);
       if (found == branches.end() || !areSame(events.at(row), found->second))
-        throw cms::Exception("NanoMLTest") << branch << " of event " << event.id().event() << " is "
-                                           << (found == branches.end() ? "missing" : nlohmann::json(found->second).dump())
-                                           << ", in Python " << events.at(row).dump() << ".";
+        throw cms::Exception("NanoMLTest",
+                             branch + " of event " + std::to_string(event.id().event()) + " is " +
+                                 (found == branches.end() ? "missing" : json(found->second).dump()) + ", in Python " +
+                                 events.at(row).dump() + ".");
     }
     if (branches.size() != expected_.size())
-      throw cms::Exception("NanoMLTest") << branches.size() << " branches, in Python " << expected_.size() << ".";
+      throw cms::Exception("NanoMLTest",
+                           std::to_string(branches.size()) + " branches, in Python " + std::to_string(expected_.size()));
     ++compared_;
   }
   void writeLuminosityBlock(const edm::LuminosityBlockForOutput&) override {}
@@ -231,31 +216,25 @@ private:
     return branches;
   }
 
-  static bool areSame(const nlohmann::json& expected, const std::vector<double>& found) {
-    const auto same = [](const nlohmann::json& one, double other) {
-      return one.is_null() ? std::isnan(other)
-                           : std::abs(one.get<double>() - other) <= 1e-6 * std::max(1., std::abs(other));
+  static bool areSame(const json& expected, const std::vector<double>& found) {
+    const auto same = [](double one, const json& other) {
+      return other.is_null() ? std::isnan(one) : std::abs(one - other.get<double>()) <= 1e-6 * std::max(1., std::abs(one));
     };
-    return expected.size() == found.size() && std::equal(found.begin(), found.end(), expected.begin(),
-                                                         [&](double one, const auto& other) { return same(other, one); });
+    return std::equal(found.begin(), found.end(), expected.begin(), expected.end(), same);
   }
 
   void endJob() override {
-    std::size_t wanted = 0;
-    if (onlyPassed_) {
-      for (const auto& passed : expected_.at("score_passed"))
-        wanted += passed.at(0) == 1;
-    } else {
-      wanted = expected_.begin()->size();
-    }
+    std::size_t wanted = expected_.begin()->size();
+    if (onlyPassed_)
+      wanted = std::count(expected_.at("score_passed").begin(), expected_.at("score_passed").end(), json{1});
+    const std::string events = std::to_string(compared_) + " events";
     if (compared_ != wanted || compared_ == 0)
-      throw cms::Exception("NanoMLTest") << compared_ << " events were compared, not " << wanted << ".";
-    edm::LogAbsolute("NanoMLTest") << compared_ << " events with " << expected_.size()
-                                   << " branches each are as in Python.";
+      throw cms::Exception("NanoMLTest", events + " were compared, not " + std::to_string(wanted) + ".");
+    edm::LogAbsolute("NanoMLTest") << events + " with " + std::to_string(expected_.size()) + " branches are as in Python.";
   }
 
-  const Stored stored_;
-  const nlohmann::json& expected_;
+  const NanoMLTestEvents stored_;
+  const json& expected_;
   const bool onlyPassed_;
   std::size_t compared_ = 0;
 };

@@ -7,29 +7,20 @@
 
 #include <any>
 #include <cstdint>
-#include <exception>
 #include <functional>
 #include <map>
 #include <memory>
-#include <sstream>
+#include <stdexcept>
 #include <string>
 #include <typeindex>
 #include <utility>
 #include <vector>
 
 namespace cms {
-  class Exception : public std::exception {
+  class Exception : public std::runtime_error {
   public:
-    explicit Exception(const std::string& category, const std::string& message = "") : text_(category + ": " + message) {}
-    template <typename T>
-    Exception& operator<<(const T& more) {
-      text_ += (std::ostringstream() << more).str();
-      return *this;
-    }
-    const char* what() const noexcept override { return text_.c_str(); }
-
-  private:
-    std::string text_;
+    Exception(const std::string& category, const std::string& message)
+        : std::runtime_error(category + ": " + message) {}
   };
 }  // namespace cms
 
@@ -184,13 +175,9 @@ namespace edm {
     }
     template <typename T, typename Value = T>
     Node* add(const std::string& name, const Value& value) {
-      if constexpr (std::is_same_v<T, ParameterSetDescription>) {
-        defaults_.addParameter(name, value.defaults_);
-        return add<ParameterSet>(name);
-      } else {
-        defaults_.addParameter<T>(name, value);
-        return add<T>(name);
-      }
+      using Kept = std::conditional_t<std::is_same_v<T, ParameterSetDescription>, ParameterSet, T>;
+      defaults_.addParameter<Kept>(name, value);
+      return add<Kept>(name);
     }
     template <typename T, typename... Value>
     Node* addUntracked(const std::string& name, const Value&... value) {
@@ -198,6 +185,7 @@ namespace edm {
     }
     template <typename T>
     void addWildcard(const std::string&) {}
+    operator ParameterSet() const { return defaults_; }  ///< as a parameter
 
     /// What a configuration sets, which must be described, and the defaults.
     ParameterSet completed(const ParameterSet& given) const {
@@ -319,9 +307,8 @@ namespace edm {
   template <int Level>
   struct Log {
     explicit Log(const std::string& category) { said().push_back(category + ": "); }
-    template <typename T>
-    Log& operator<<(const T& text) {
-      said().back() += (std::ostringstream() << text).str();
+    Log& operator<<(const std::string& text) {
+      said().back() += text;
       return *this;
     }
     static std::vector<std::string>& said() {

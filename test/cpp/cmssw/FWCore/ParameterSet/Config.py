@@ -7,11 +7,10 @@ from typing import Any
 
 
 class Parameter:
-    """The base of all types of parameters, which are made when a configuration names them."""
+    """The base of all types of parameters, each of which is made when a configuration names it."""
 
     def __init__(self, *values: Any, **parts: Any) -> None:
-        self.values = values
-        self.parts = parts
+        self.values, self.parts = values, parts
 
     def value(self) -> Any:
         """As JSON has it."""
@@ -35,10 +34,10 @@ untracked = sys.modules[__name__]
 
 
 class Part:
-    """A path or a task: modules one after the other."""
+    """Modules one after the other."""
 
-    def __init__(self, *modules: Any) -> None:
-        self.modules = [each for part in modules for each in part.modules]
+    def __init__(self, *parts: Any) -> None:
+        self.modules = [module for part in parts for module in part.modules]
 
     def __add__(self, other: Part) -> Part:
         return Part(self, other)
@@ -50,15 +49,6 @@ class Part:
         return {module.label for module in self.modules}
 
 
-class Path(Part): ...
-
-
-class EndPath(Path): ...
-
-
-class Task(Part): ...
-
-
 class Module(Part):
     def __init__(self, type: str, **parameters: Any) -> None:
         self.type, self.modules = type, [self]
@@ -68,16 +58,11 @@ class Module(Part):
         return {name: each.typed() for name, each in vars(self).items() if isinstance(each, Parameter)}
 
 
-class EDProducer(Module): ...
-
-
-class EDFilter(Module): ...
-
-
-class OutputModule(Module): ...
-
-
-class Source(Module): ...
+Path, EndPath, Task = (type(name, (Part,), {}) for name in ("Path", "EndPath", "Task"))
+Source, EDProducer, EDFilter, OutputModule = (
+    type(name, (Module,), {}) for name in ("Source", "EDProducer", "EDFilter", "OutputModule")
+)
+KINDS = {"producers_": EDProducer, "outputModules_": OutputModule, "paths_": Path, "endpaths_": EndPath}
 
 
 class Process:
@@ -89,28 +74,19 @@ class Process:
         if isinstance(part, Module):
             part.label = label
 
+    def __getattr__(self, name: str) -> Any:
+        if name not in KINDS:
+            raise AttributeError(name)
+        return lambda: self.of(KINDS[name])
+
     def of(self, kind: type) -> dict[str, Any]:
         return {label: part for label, part in vars(self).items() if isinstance(part, kind)}
 
     def schedule_(self) -> None: ...
 
-    def producers_(self) -> dict[str, Any]:
-        return self.of(EDProducer)
-
-    def outputModules_(self) -> dict[str, Any]:  # noqa: N802
-        return self.of(OutputModule)
-
-    def paths_(self) -> dict[str, Any]:
-        return self.of(Path)
-
-    def endpaths_(self) -> dict[str, Any]:
-        return self.of(EndPath)
-
     def job(self) -> dict[str, Any]:
-        """The job as testJob reads it: the modules of paths and tasks in the order in which they run."""
-        runs = {
-            label for path in self.of(Part).values() if not isinstance(path, Module) for label in path.moduleNames()
-        }
+        """What testJob reads: the modules of paths and tasks in the order in which they run, and the source."""
+        runs = {label for kind in (Path, EndPath) for path in self.of(kind).values() for label in path.moduleNames()}
         modules = [part for kind in (EDProducer, EDFilter, OutputModule) for part in self.of(kind).values()]
         described = [
             {"label": it.label, "type": it.type, "parameters": it.parameters()} for it in modules if it.label in runs
