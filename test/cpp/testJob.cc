@@ -33,11 +33,16 @@ namespace edm {
   }
 
   void from_json(const json& given, ParameterSet& all) {
-    using Tags = std::vector<InputTag>;
     static const std::map<std::string, void (*)(ParameterSet&, const std::string&, const json&)> types{
-        {"bool", add<bool>},         {"int32", add<int>},           {"string", add<std::string>},
-        {"vdouble", add<std::vector<double>>}, {"vstring", add<Names>},       {"FileInPath", add<FileInPath>},
-        {"InputTag", add<InputTag>}, {"VInputTag", add<Tags>},      {"PSet", add<ParameterSet>}};
+        {"bool", add<bool>},
+        {"int32", add<int>},
+        {"string", add<std::string>},
+        {"vdouble", add<std::vector<double>>},
+        {"vstring", add<Names>},
+        {"FileInPath", add<FileInPath>},
+        {"InputTag", add<InputTag>},
+        {"VInputTag", add<std::vector<InputTag>>},
+        {"PSet", add<ParameterSet>}};
     for (const auto& [name, parameter] : given.items())
       types.at(parameter.at(0))(all, name, parameter.at(1));
   }

@@ -1,5 +1,5 @@
-// Modules that test the plugins in the framework: events from a file, and a comparison of what is made of them with what
-// Python has made of them. make.py writes that file.
+// Modules that test the plugins in the framework: events from a file, and a comparison of what the plugins make of them
+// with what Python has made of them. make.py writes the file.
 
 #include <algorithm>
 #include <cmath>
@@ -192,8 +192,8 @@ private:
                                  events.at(row).dump() + ".");
     }
     if (branches.size() != expected_.size())
-      throw cms::Exception("NanoMLTest",
-                           std::to_string(branches.size()) + " branches, in Python " + std::to_string(expected_.size()));
+      throw cms::Exception("NanoMLTest", countOf(branches.size(), "branches") + ", in Python " +
+                                             std::to_string(expected_.size()) + ".");
     ++compared_;
   }
   void writeLuminosityBlock(const edm::LuminosityBlockForOutput&) override {}
@@ -218,7 +218,8 @@ private:
 
   static bool areSame(const json& expected, const std::vector<double>& found) {
     const auto same = [](double one, const json& other) {
-      return other.is_null() ? std::isnan(one) : std::abs(one - other.get<double>()) <= 1e-6 * std::max(1., std::abs(one));
+      return other.is_null() ? std::isnan(one)
+                             : std::abs(one - other.get<double>()) <= 1e-6 * std::max(1., std::abs(one));
     };
     return std::equal(found.begin(), found.end(), expected.begin(), expected.end(), same);
   }
@@ -227,11 +228,13 @@ private:
     std::size_t wanted = expected_.begin()->size();
     if (onlyPassed_)
       wanted = std::count(expected_.at("score_passed").begin(), expected_.at("score_passed").end(), json{1});
-    const std::string events = std::to_string(compared_) + " events";
+    const std::string events = countOf(compared_, "events");
     if (compared_ != wanted || compared_ == 0)
       throw cms::Exception("NanoMLTest", events + " were compared, not " + std::to_string(wanted) + ".");
-    edm::LogAbsolute("NanoMLTest") << events + " with " + std::to_string(expected_.size()) + " branches are as in Python.";
+    edm::LogAbsolute("NanoMLTest") << events + " with " + countOf(expected_.size(), "branches are as in Python.");
   }
+
+  static std::string countOf(std::size_t number, const char* what) { return std::to_string(number) + " " + what; }
 
   const NanoMLTestEvents stored_;
   const json& expected_;
