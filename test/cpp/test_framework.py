@@ -141,6 +141,14 @@ def test_what_a_job_refuses(parameter: str, value: Any, said: list[str], job: Ca
     assert all(each in done.stderr for each in said), done.stderr[-500:]
 
 
+def test_what_test_refusals_wants_is_said(job: Callable[[str], Job], run: Run) -> None:
+    script = (ROOT / "test" / "test_refusals.sh").read_text()
+    wanted = re.findall(r'^refused (\S+) "(.*)"$', script, re.MULTILINE)
+    assert [variant for variant, _ in wanted] == ["wrong-era", "no-triggers"]
+    for variant, said in wanted:
+        assert said.replace("\\`", "`") in run(job(variant)).stderr
+
+
 def test_a_model_for_simulation_refuses_data(job: Callable[[str], Job], run: Run, tmp_path: Path) -> None:
     model, twin = tmp_path / "model.onnx", tmp_path / "model.json"
     shutil.copy(FRAMEWORK / "inside_2018.onnx", model)
