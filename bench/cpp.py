@@ -138,13 +138,11 @@ def worked_example(directory: Path) -> dict[str, Path]:
     }
 
 
-def measure(program: Path, case: str, session: str, events: Path) -> None:
+def measure(program: Path, case: str, events: Path) -> None:
     """Run, and print a line."""
     done = subprocess.run([str(program), str(events), str(BATCH)], check=True, capture_output=True, text=True)
     score, alone, *batch = map(float, done.stdout.split())
-    line = (
-        f"{case}, session by {session}: {score:.2f} us per event, the session alone {alone:.2f} us: {score / alone:.3f}"
-    )
+    line = f"{case}: {score:.2f} us per event, the session alone {alone:.2f} us: {score / alone:.3f}"
     if batch:
         line += f"; {BATCH} events at once: {1e3 / batch[0]:.0f} kHz"
     sys.stdout.write(line + "\n")
@@ -153,17 +151,14 @@ def measure(program: Path, case: str, session: str, events: Path) -> None:
 def main() -> int:
     """Build, run, print."""
     build = CHECKOUT / "build" / "cpp-bench"
-    for name, flags in {"run()": "", "runInto()": "-DNANOML_TEST_RUN_INTO"}.items():
-        directory = build / name.strip("()")
-        make = ["make", "-j2", "-C", str(CHECKOUT / "test" / "cpp"), f"BUILD={directory}", f"FLAGS={flags}", "bench"]
-        subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
-        program = directory / "bench"
-        with tempfile.TemporaryDirectory() as temporary:
-            for case, (model, shape, options) in CASES.items():
-                path = write_model(Path(temporary), model, shape, options)
-                measure(program, case, name, invented_events(Path(temporary), path, shape))
-            for case, events in worked_example(Path(temporary)).items():
-                measure(program, case, name, events)
+    make = ["make", "-j2", "-C", str(CHECKOUT / "test" / "cpp"), f"BUILD={build}", "bench"]
+    subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+    with tempfile.TemporaryDirectory() as temporary:
+        for case, (model, shape, options) in CASES.items():
+            path = write_model(Path(temporary), model, shape, options)
+            measure(build / "bench", case, invented_events(Path(temporary), path, shape))
+        for case, events in worked_example(Path(temporary)).items():
+            measure(build / "bench", case, events)
     return 0
 
 

@@ -51,8 +51,8 @@ namespace nanoml {
     std::vector<std::string> warnings() const;
 
   private:
-    std::string model_;
-    std::vector<const InputRange*> ranges_;
+    const std::string model_;
+    const std::vector<const InputRange*> ranges_;
     mutable std::atomic<std::uint64_t> rows_{0};
     mutable std::vector<std::atomic<std::uint64_t>> inputs_;
   };

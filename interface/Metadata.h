@@ -92,7 +92,7 @@ namespace nanoml {
     std::optional<Parameter> parameter;
     std::optional<Inside> inside;
     std::vector<KnownTensor> domain;  ///< of the networks' inputs; none in models of before they travelled with them
-    std::string onnxHash;  ///< SHA-256 of the ONNX file, hexadecimal
+    std::string onnxHash;             ///< SHA-256 of the ONNX file, hexadecimal
 
     /// How many of the labels are classes, or targets of a regression.
     std::size_t classes() const;

@@ -51,10 +51,10 @@ namespace nanoml {
   private:
     void checkOutput() const;
 
-    std::string path_;
-    Metadata metadata_;
-    std::vector<Request> columns_;
-    std::unique_ptr<const cms::Ort::ONNXRuntime> session_;
+    const std::string path_;
+    const Metadata metadata_;
+    const std::vector<Request> columns_;
+    const std::unique_ptr<const cms::Ort::ONNXRuntime> session_;
   };
 
 }  // namespace nanoml

@@ -71,7 +71,8 @@ namespace nanoml {
   /// Turns the columns of an event into the tensors of a network, and runs it: once for an event.
   ///
   /// One Scorer belongs to one thread at a time, and its model must outlive it. Its arrays are reused: apart from
-  /// what ONNX Runtime and its wrapper do, no memory is allocated once it has seen the largest event.
+  /// what ONNX Runtime and its wrapper do, no memory is allocated after the first event, unless one has more objects than
+  /// any before: those that a model scores, or more than a thousand in a collection.
   class Scorer {
   public:
     /// `parameters`: values of the model's parameter, for each of which there is a score; empty: those of the training.
@@ -117,14 +118,13 @@ namespace nanoml {
     };
     static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
 
-    std::size_t addTensor(const std::string& name, std::size_t rank);
+    std::size_t addTensor(const std::string& name, std::size_t rank, std::size_t most);
     void checkColumns(const std::vector<Column>& columns) const;
     std::size_t countObjects(const std::vector<Column>& columns) const;
     void fillFeatures(const Plan& plan, const std::vector<Column>& columns, std::size_t rows);
     void fillObjects(const Plan& plan, const std::vector<Column>& columns);
     void repeat(std::size_t tensor);
-    void checkSize(const Plan& plan, std::size_t column, std::size_t size, std::size_t expected,
-                   const char* like) const;
+    void checkSize(const Plan& plan, std::size_t column, std::size_t size, std::size_t expected, const char* like) const;
     void checkExact(const Plan& plan, std::size_t column, const Column& values) const;
     void addOutput(const std::string& name, std::vector<std::int64_t> shape);
     void run(std::size_t batch);

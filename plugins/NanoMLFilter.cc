@@ -31,8 +31,9 @@ private:
     const nanoaod::FlatTable& table = event.get(scores_);
     const int passed = table.columnIndex("passed"), failed = table.columnIndex("failed");
     if (passed < 0 || failed < 0)
-      throw cms::Exception("NanoML", "table " + table.name() +
-                                         " says of no event whether it passes: its model has no selection inside.");
+      throw cms::Exception(
+          "NanoML",
+          "table " + table.name() + " says of no event whether it passes: its model has no selection inside.");
     return table.getAnyValue(0, passed) > 0 || (keepFailed_ && table.getAnyValue(0, failed) > 0);
   }
 

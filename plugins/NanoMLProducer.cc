@@ -61,7 +61,9 @@ private:
 
   void produce(edm::Event& event, const edm::EventSetup&) override;
   void endStream() override { globalCache()->outside.add(scorer_.outside()); }
-  std::vector<TableToken> tokensOf(const edm::ParameterSet& config, const char* parameter);
+  template <typename T>
+  std::vector<edm::EDGetTokenT<T>> tokensOf(const std::vector<edm::InputTag>& tags);
+  std::vector<edm::EDPutTokenT<nanoaod::FlatTable>> putsOf(const std::vector<std::string>& instances);
   std::vector<nanoml::Column>& columnsOf(const edm::Event& event);
   void checkEvent(const edm::Event& event) const;
   void readBits(const edm::Event& event);
@@ -69,14 +71,15 @@ private:
 
   const nanoml::Metadata& metadata_;
   const std::vector<TableToken> tables_, correctedTables_;
-  const std::vector<edm::InputTag> triggerTags_;
-  std::vector<edm::EDGetTokenT<edm::TriggerResults>> triggers_;
   const bool mean_;
   nanoml::TableColumns columns_;
+  nanoml::TableColumns::Tables given_, corrected_;
   nanoml::TriggerBits bits_;
+  const std::vector<edm::InputTag> triggerTags_;
+  const std::vector<edm::EDGetTokenT<edm::TriggerResults>> triggers_;
   nanoml::Scorer scorer_;
-  const nanoml::ScoreTables output_;
-  std::vector<edm::EDPutTokenT<nanoaod::FlatTable>> puts_;
+  nanoml::ScoreTables output_;
+  const std::vector<edm::EDPutTokenT<nanoaod::FlatTable>> puts_;
 };
 
 namespace {
@@ -146,31 +149,34 @@ namespace {
 
 NanoMLProducer::NanoMLProducer(const edm::ParameterSet& config, const nanoml::SharedModel* shared)
     : metadata_(shared->model.metadata()),
-      tables_(tokensOf(config, "tables")),
-      correctedTables_(tokensOf(config, "correctedTables")),
-      triggerTags_(config.getParameter<Tags>("triggers")),
+      tables_(tokensOf<nanoaod::FlatTable>(config.getParameter<Tags>("tables"))),
+      correctedTables_(tokensOf<nanoaod::FlatTable>(config.getParameter<Tags>("correctedTables"))),
       mean_(config.getParameter<bool>("meanOfFolds")),
       columns_(shared->model.columns(), correctedOf(metadata_, config)),
-      bits_(shared->model.columns(), triggerTags_.size()),
+      bits_(shared->model.columns()),
+      triggerTags_(bits_.any() ? config.getParameter<Tags>("triggers") : Tags()),
+      triggers_(tokensOf<edm::TriggerResults>(triggerTags_)),
       scorer_(scorerOf(shared->model, config)),
-      output_(translated([&] { return nanoml::ScoreTables(metadata_, scorer_.parameters(), optionsOf(config)); })) {
-  if (bits_.any()) {
-    for (const edm::InputTag& tag : triggerTags_)
-      triggers_.push_back(consumes<edm::TriggerResults>(tag));
-    if (triggers_.empty())
-      throw cms::Exception("NanoML",
-                           "model " + metadata_.name + " reads trigger bits: name edm::TriggerResults in `triggers`.");
-  }
-  for (const std::string& instance : output_.instances())
-    puts_.push_back(produces<nanoaod::FlatTable>(instance));
+      output_(translated([&] { return nanoml::ScoreTables(metadata_, scorer_.parameters(), optionsOf(config)); })),
+      puts_(putsOf(output_.instances())) {
+  if (bits_.any() && triggers_.empty())
+    throw cms::Exception("NanoML",
+                         "model " + metadata_.name + " reads trigger bits: name edm::TriggerResults in `triggers`.");
 }
 
-std::vector<NanoMLProducer::TableToken> NanoMLProducer::tokensOf(const edm::ParameterSet& config,
-                                                                 const char* parameter) {
-  std::vector<TableToken> tokens;
-  for (const edm::InputTag& tag : config.getParameter<Tags>(parameter))
-    tokens.push_back(consumes<nanoaod::FlatTable>(tag));
+template <typename T>
+std::vector<edm::EDGetTokenT<T>> NanoMLProducer::tokensOf(const std::vector<edm::InputTag>& tags) {
+  std::vector<edm::EDGetTokenT<T>> tokens;
+  for (const edm::InputTag& tag : tags)
+    tokens.push_back(consumes<T>(tag));
   return tokens;
+}
+
+std::vector<edm::EDPutTokenT<nanoaod::FlatTable>> NanoMLProducer::putsOf(const std::vector<std::string>& instances) {
+  std::vector<edm::EDPutTokenT<nanoaod::FlatTable>> puts;
+  for (const std::string& instance : instances)
+    puts.push_back(produces<nanoaod::FlatTable>(instance));
+  return puts;
 }
 
 std::unique_ptr<nanoml::SharedModel> NanoMLProducer::initializeGlobalCache(const edm::ParameterSet& config) {
@@ -199,8 +205,7 @@ void NanoMLProducer::fillDescriptions(edm::ConfigurationDescriptions& descriptio
   description.add<Tags>("correctedTables", {})
       ->setComment(
           "Tables with corrected values of the columns that a selection inside the model wants corrected. Without them "
-          "it "
-          "reads those of `tables`, and the column `corrected` of the output is false.");
+          "it reads those of `tables`, and the column `corrected` of the output is false.");
   description.add<Tags>("triggers", {})
       ->setComment("Trigger results with the model's HLT_, L1_ and Flag_ columns; the first that has a bit counts.");
   description.add<std::string>("era", "")->setComment(
@@ -208,8 +213,7 @@ void NanoMLProducer::fillDescriptions(edm::ConfigurationDescriptions& descriptio
   description.add<bool>("meanOfFolds", false)
       ->setComment(
           "Scores are the mean of all networks, not that of the network of the event's fold, which alone has not seen "
-          "an "
-          "event of the training.");
+          "an event of the training.");
   description.add<std::vector<double>>("parameter", {})
       ->setComment(
           "Of a model that has a parameter: its values, for each of which there is a score. "
@@ -223,15 +227,14 @@ void NanoMLProducer::fillDescriptions(edm::ConfigurationDescriptions& descriptio
 }
 
 void NanoMLProducer::produce(edm::Event& event, const edm::EventSetup&) {
-  std::vector<nanoaod::FlatTable> tables = translated([&] {
+  translated([&] {
     checkEvent(event);
     const nanoml::EventNumber number{event.id().run(), event.id().luminosityBlock(), event.id().event()};
     const nanoml::Scores scores =
         scorer_.score(columnsOf(event), mean_ ? std::nullopt : std::optional<nanoml::EventNumber>(number));
-    return output_.tables(scores, scorer_.decision());
+    for (std::size_t i = 0; i < puts_.size(); ++i)
+      event.emplace(puts_[i], output_.table(i, scores, scorer_.decision()));
   });
-  for (std::size_t i = 0; i < tables.size(); ++i)
-    event.emplace(puts_[i], std::move(tables[i]));
 }
 
 void NanoMLProducer::checkEvent(const edm::Event& event) const {
@@ -242,13 +245,14 @@ void NanoMLProducer::checkEvent(const edm::Event& event) const {
 }
 
 std::vector<nanoml::Column>& NanoMLProducer::columnsOf(const edm::Event& event) {
-  const auto read = [&](const std::vector<TableToken>& tokens) {
-    nanoml::TableColumns::Tables tables;
+  const auto read = [&](const std::vector<TableToken>& tokens, nanoml::TableColumns::Tables& tables) {
+    tables.clear();
     for (const TableToken& token : tokens)
       tables.push_back(&event.get(token));
-    return tables;
   };
-  std::vector<nanoml::Column>& columns = columns_.read(read(tables_), read(correctedTables_));
+  read(tables_, given_);
+  read(correctedTables_, corrected_);
+  std::vector<nanoml::Column>& columns = columns_.read(given_, corrected_);
   readBits(event);
   bits_.fill(columns);
   return columns;
@@ -256,12 +260,12 @@ std::vector<nanoml::Column>& NanoMLProducer::columnsOf(const edm::Event& event) 
 
 void NanoMLProducer::readBits(const edm::Event& event) {
   bits_.clear();
-  for (std::size_t menu = 0; menu < triggers_.size(); ++menu) {
-    const edm::Handle<edm::TriggerResults> results = event.getHandle(triggers_[menu]);
-    if (!results.isValid())  // a process that ran for some of the files only
+  for (const edm::EDGetTokenT<edm::TriggerResults>& token : triggers_) {
+    const edm::Handle<edm::TriggerResults> results = event.getHandle(token);
+    if (!results.isValid() || bits_.add(*results))  // there are none of a process that ran for some of the files only
       continue;
     const std::vector<std::string>& names = results->getTriggerNames();  // of bits of L1, which are no paths
-    bits_.add(menu, *results, names.empty() ? event.triggerNames(*results).triggerNames() : names);
+    bits_.add(*results, names.empty() ? event.triggerNames(*results).triggerNames() : names);
   }
   if (const std::string bits = bits_.unknown(); !bits.empty())
     refuseBits(event, bits);
@@ -280,7 +284,8 @@ void NanoMLProducer::refuseBits(const edm::Event& event, const std::string& bits
   event.getAllStableProvenance(products);
   for (const edm::StableProvenance* product : products) {
     if (product->className() == "edm::TriggerResults")
-      list(there, edm::InputTag(product->moduleLabel(), product->productInstanceName(), product->processName()).encode());
+      list(there,
+           edm::InputTag(product->moduleLabel(), product->productInstanceName(), product->processName()).encode());
   }
   throw nanoml::Error("no trigger results have " + bits + ". `triggers` names " + looked + "; the event has " +
                       (there.empty() ? "no trigger results" : there) +

@@ -22,14 +22,11 @@ namespace nanoml {
       return name;
     }
 
-    template <typename T>
-    std::vector<T> converted(const std::vector<float>& values) {
-      std::vector<T> found;
-      found.reserve(values.size());
-      for (const float value : values)
-        found.push_back(static_cast<T>(value));
-      return found;
-    }
+    // FlatTable copies them, and a literal would become a string in each event
+    const std::string kFailedDoc =
+        "if not 0, nothing is known of the event: 1, the selection has no result; 2, there are too many objects";
+    const std::string kCutsDoc = "number of cuts that the event passes, one after the other";
+    const std::string kCorrectedDoc = "the selection has read corrected objects";
   }  // namespace
 
   std::string suffixOf(const std::string& column, float value) {
@@ -46,15 +43,21 @@ namespace nanoml {
   }
 
   ScoreTables::ScoreTables(const Metadata& metadata, const std::vector<float>& parameters, Options options)
-      : metadata_(metadata), options_(std::move(options)), instances_{""} {
+      : metadata_(metadata),
+        options_(std::move(options)),
+        doc_(metadata.inside ? "decision of " + metadata.inside->name + " and scores of " + metadata.name : ""),
+        passedDoc_(metadata.inside ? "the event passes " + metadata.inside->name : ""),
+        instances_{""} {
     addOutputs(parameters);
     checkPrecisions();
     if (!metadata.inside)
       return;
     if (!metadata.inside->columns.empty())
       instances_.push_back("selection");
-    for (const MadeCollection& collection : metadata.inside->collections)
+    for (const MadeCollection& collection : metadata.inside->collections) {
       instances_.push_back(labelOf(collection.name));
+      values_.reserve(collection.size);
+    }
   }
 
   void ScoreTables::addOutputs(const std::vector<float>& parameters) {
@@ -106,76 +109,67 @@ namespace nanoml {
     return found == options_.precisions.end() ? options_.precision : found->second;
   }
 
-  std::vector<FlatTable> ScoreTables::tables(const Scores& scores, const Decision& decision) const {
-    std::vector<FlatTable> tables;
-    tables.reserve(instances_.size());
-    tables.push_back(scoreTable(scores, decision));
-    if (!metadata_.inside)
-      return tables;
-    if (!metadata_.inside->columns.empty())
-      tables.push_back(columnTable(decision));
-    for (std::size_t i = 0; i < metadata_.inside->collections.size(); ++i)
-      tables.push_back(collectionTable(i, decision));
-    return tables;
+  FlatTable ScoreTables::table(std::size_t product, const Scores& scores, const Decision& decision) {
+    if (product == 0)
+      return scoreTable(scores, decision);
+    const std::size_t firstCollection = instances_.size() - metadata_.inside->collections.size();
+    return product < firstCollection ? columnTable(decision) : collectionTable(product - firstCollection, decision);
   }
 
-  FlatTable ScoreTables::scoreTable(const Scores& scores, const Decision& decision) const {
+  FlatTable ScoreTables::scoreTable(const Scores& scores, const Decision& decision) {
     const bool ofEvents = metadata_.collection.empty(), passed = decision.passed() && !decision.failed();
     FlatTable table(scores.rows(), ofEvents ? metadata_.name : metadata_.collection, ofEvents, !ofEvents);
     if (metadata_.inside) {
-      const Inside& inside = *metadata_.inside;
-      table.setDoc("decision of " + inside.name + " and scores of " + metadata_.name);
-      table.addColumnValue<bool>("passed", passed, "the event passes " + inside.name);
-      table.addColumnValue<std::uint8_t>(
-          "failed", decision.failed(),
-          "if not 0, nothing is known of the event: 1, the selection has no result; 2, there are too many objects");
-      table.addColumnValue<std::uint8_t>("cuts", decision.failed() ? 0 : decision.cuts(),
-                                         "number of cuts that the event passes, one after the other");
-      if (!inside.corrected.empty())
-        table.addColumnValue<bool>("corrected", options_.corrected, "the selection has read corrected objects");
+      table.setDoc(doc_);
+      table.addColumnValue<bool>("passed", passed, passedDoc_);
+      table.addColumnValue<std::uint8_t>("failed", decision.failed(), kFailedDoc);
+      table.addColumnValue<std::uint8_t>("cuts", decision.failed() ? 0 : decision.cuts(), kCutsDoc);
+      if (!metadata_.inside->corrected.empty())
+        table.addColumnValue<bool>("corrected", options_.corrected, kCorrectedDoc);
     }
-    std::vector<float> values(scores.rows());
+    values_.resize(scores.rows());
     for (const Output& output : outputs_) {
-      for (std::size_t row = 0; row < values.size(); ++row)
-        values[row] = passed ? scores.at(output.parameter, row, output.label) : kNoScore;
-      table.addColumn<float>(output.name, values, output.doc, precisionOf(output.name));
+      for (std::size_t row = 0; row < values_.size(); ++row)
+        values_[row] = passed ? scores.at(output.parameter, row, output.label) : kNoScore;
+      table.addColumn<float>(output.name, values_, output.doc, precisionOf(output.name));
     }
     return table;
   }
 
-  FlatTable ScoreTables::columnTable(const Decision& decision) const {
+  FlatTable ScoreTables::columnTable(const Decision& decision) {
     FlatTable table(1, "", true);
     const std::vector<MadeNumber>& columns = metadata_.inside->columns;
-    for (std::size_t i = 0; i < columns.size(); ++i)
-      add(table, columns[i], {decision.failed() ? 0.f : decision.column(i)});
-    return table;
-  }
-
-  FlatTable ScoreTables::collectionTable(std::size_t collection, const Decision& decision) const {
-    const MadeCollection& made = metadata_.inside->collections[collection];
-    const std::size_t size = decision.failed() ? 0 : decision.objects(collection);
-    FlatTable table(size, made.name, false);
-    std::vector<float> values(size);
-    for (std::size_t field = 0; field < made.fields.size(); ++field) {
-      for (std::size_t object = 0; object < size; ++object)
-        values[object] = decision.object(collection, object, field);
-      add(table, made.fields[field], values);
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      values_.assign(1, decision.failed() ? 0.f : decision.column(i));
+      add(table, columns[i]);
     }
     return table;
   }
 
-  void ScoreTables::add(FlatTable& table, const MadeNumber& number, const std::vector<float>& values) const {
+  FlatTable ScoreTables::collectionTable(std::size_t collection, const Decision& decision) {
+    const MadeCollection& made = metadata_.inside->collections[collection];
+    values_.resize(decision.failed() ? 0 : decision.objects(collection));
+    FlatTable table(values_.size(), made.name, false);
+    for (std::size_t field = 0; field < made.fields.size(); ++field) {
+      for (std::size_t object = 0; object < values_.size(); ++object)
+        values_[object] = decision.object(collection, object, field);
+      add(table, made.fields[field]);
+    }
+    return table;
+  }
+
+  void ScoreTables::add(FlatTable& table, const MadeNumber& number) const {
     switch (number.kind) {
       case NumberKind::kBool:
-        return table.addColumn<bool>(number.name, converted<std::uint8_t>(values), number.title);
+        return table.addColumn<bool>(number.name, values_, number.title);
       case NumberKind::kUInt8:
-        return table.addColumn<std::uint8_t>(number.name, converted<std::uint8_t>(values), number.title);
+        return table.addColumn<std::uint8_t>(number.name, values_, number.title);
       case NumberKind::kInt32:
-        return table.addColumn<std::int32_t>(number.name, converted<std::int32_t>(values), number.title);
+        return table.addColumn<std::int32_t>(number.name, values_, number.title);
       case NumberKind::kUInt32:
-        return table.addColumn<std::uint32_t>(number.name, converted<std::uint32_t>(values), number.title);
+        return table.addColumn<std::uint32_t>(number.name, values_, number.title);
       case NumberKind::kFloat:
-        return table.addColumn<float>(number.name, values, number.title, precisionOf(number.name));
+        return table.addColumn<float>(number.name, values_, number.title, precisionOf(number.name));
     }
   }
 

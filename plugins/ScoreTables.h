@@ -17,7 +17,7 @@ namespace nanoml {
   /// others.
   std::string suffixOf(const std::string& column, float value);
 
-  /// Writes what a model says of an event into FlatTables.
+  /// Writes what a model says of an event into FlatTables. One object belongs to one stream.
   ///
   /// The first one has the scores: it is named after the model, or an extension of the collection whose objects are
   /// scored. A selection inside the model adds whether the event has passed, why it failed and how many cuts it has
@@ -44,7 +44,8 @@ namespace nanoml {
     /// Labels of the products, in the order of the tables; that of the first is empty.
     const std::vector<std::string>& instances() const { return instances_; }
 
-    std::vector<nanoaod::FlatTable> tables(const Scores& scores, const Decision& decision) const;
+    /// The table of a product, by the number of its label.
+    nanoaod::FlatTable table(std::size_t product, const Scores& scores, const Decision& decision);
 
   private:
     /// A column: a label, for one value of the parameter.
@@ -56,15 +57,17 @@ namespace nanoml {
     void addOutputs(const std::vector<float>& parameters);
     void checkPrecisions() const;
     int precisionOf(const std::string& column) const;
-    nanoaod::FlatTable scoreTable(const Scores& scores, const Decision& decision) const;
-    nanoaod::FlatTable columnTable(const Decision& decision) const;
-    nanoaod::FlatTable collectionTable(std::size_t collection, const Decision& decision) const;
-    void add(nanoaod::FlatTable& table, const MadeNumber& number, const std::vector<float>& values) const;
+    nanoaod::FlatTable scoreTable(const Scores& scores, const Decision& decision);
+    nanoaod::FlatTable columnTable(const Decision& decision);
+    nanoaod::FlatTable collectionTable(std::size_t collection, const Decision& decision);
+    void add(nanoaod::FlatTable& table, const MadeNumber& number) const;
 
     const Metadata& metadata_;
-    Options options_;
+    const Options options_;
+    const std::string doc_, passedDoc_;
     std::vector<Output> outputs_;
     std::vector<std::string> instances_;
+    std::vector<float> values_;  // of the column that is added
   };
 
 }  // namespace nanoml

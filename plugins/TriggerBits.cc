@@ -1,5 +1,8 @@
 #include "TriggerBits.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace nanoml {
 
   namespace {
@@ -26,8 +29,7 @@ namespace nanoml {
 
   bool TriggerBits::isBit(const std::string& column) { return kindOf(column); }
 
-  TriggerBits::TriggerBits(const std::vector<Request>& requests, std::size_t menus)
-      : requests_(&requests), places_(menus) {
+  TriggerBits::TriggerBits(const std::vector<Request>& requests) : requests_(&requests) {
     for (std::size_t i = 0; i < requests.size(); ++i) {
       if (isBit(requests[i].name))
         bits_.push_back({i, kindOf(requests[i].name)});
@@ -40,28 +42,34 @@ namespace nanoml {
       bit.found = false;
   }
 
-  void TriggerBits::add(std::size_t menu, const edm::TriggerResults& results, const std::vector<std::string>& names) {
-    Places& places = places_[menu];
-    if (places.paths.empty() || places.menu != names) {
-      places.menu = names;
-      places.paths.assign(bits_.size(), -1);
-      places.kinds = 0;
-      for (std::size_t path = 0; path < names.size(); ++path) {
-        const std::string name = withoutVersion(names[path]);
-        places.kinds |= kindOf(name);
-        for (std::size_t i = 0; i < bits_.size(); ++i) {
-          if (name == (*requests_)[bits_[i].request].name)
-            places.paths[i] = path;
-        }
-      }
-    }
-    kinds_ |= places.kinds;
+  bool TriggerBits::add(const edm::TriggerResults& results) {
+    const auto menu = std::find_if(menus_.begin(), menus_.end(), [&](const Menu& known) {
+      return known.id == results.parameterSetID() && known.names == results.getTriggerNames();
+    });
+    if (menu == menus_.end())
+      return false;
+    kinds_ |= menu->kinds;
     for (std::size_t i = 0; i < bits_.size(); ++i) {
-      if (bits_[i].found || places.paths[i] < 0)
+      if (bits_[i].found || menu->paths[i] < 0)
         continue;
-      bits_[i].value = results.accept(places.paths[i]);
+      bits_[i].value = results.accept(menu->paths[i]);
       bits_[i].found = true;
     }
+    return true;
+  }
+
+  void TriggerBits::add(const edm::TriggerResults& results, const std::vector<std::string>& names) {
+    Menu menu{results.parameterSetID(), results.getTriggerNames(), std::vector<int>(bits_.size(), -1), 0};
+    for (std::size_t path = 0; path < names.size(); ++path) {
+      const std::string name = withoutVersion(names[path]);
+      menu.kinds |= kindOf(name);
+      for (std::size_t i = 0; i < bits_.size(); ++i) {
+        if (name == (*requests_)[bits_[i].request].name)
+          menu.paths[i] = path;
+      }
+    }
+    menus_.push_back(std::move(menu));
+    add(results);
   }
 
   std::string TriggerBits::unknown() const {

@@ -37,17 +37,20 @@ namespace nanoml {
       return std::nullopt;
     }
 
-    /// Newer releases take the options by reference, and always want some.
+    /// Older releases take the options by pointer, newer ones by reference.
     template <typename Session>
-    std::unique_ptr<const Session> startSession(const std::string& path, const ::Ort::SessionOptions* options) {
-      if constexpr (std::is_constructible_v<Session, const std::string&, const ::Ort::SessionOptions*>)
-        return std::make_unique<const Session>(path, options);
-      else if (options)
-        return std::make_unique<const Session>(path, *options);
-      else {
-        ::Ort::SessionOptions single;
-        single.SetIntraOpNumThreads(1);
-        return std::make_unique<const Session>(path, single);
+    std::unique_ptr<const Session> startSession(const std::string& path, const ::Ort::SessionOptions* given) {
+      ::Ort::SessionOptions single;
+      single.SetIntraOpNumThreads(1);
+      const ::Ort::SessionOptions& options = given ? *given : single;
+      try {
+        if constexpr (std::is_constructible_v<Session, const std::string&, const ::Ort::SessionOptions*>)
+          return std::make_unique<const Session>(path, &options);
+        else
+          return std::make_unique<const Session>(path, options);
+      } catch (const std::exception& problem) {
+        throw Error(path + ": ONNX Runtime cannot load it: " + problem.what() +
+                    ". It may need a newer release: export the model for this one.");
       }
     }
 
@@ -78,13 +81,10 @@ namespace nanoml {
   }  // namespace
 
   Model::Model(const std::string& onnxPath, const ::Ort::SessionOptions* options)
-      : path_(onnxPath), metadata_(loadPair(onnxPath)), columns_(requestsOf(metadata_)) {
-    try {
-      session_ = startSession<cms::Ort::ONNXRuntime>(path_, options);
-    } catch (const std::exception& problem) {
-      throw Error(path_ + ": ONNX Runtime cannot load it: " + problem.what() +
-                  ". It may need a newer release: export the model for this one.");
-    }
+      : path_(onnxPath),
+        metadata_(loadPair(onnxPath)),
+        columns_(requestsOf(metadata_)),
+        session_(startSession<cms::Ort::ONNXRuntime>(path_, options)) {
     checkOutput();
     const float zero = 0;
     std::vector<Column> columns;

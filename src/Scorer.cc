@@ -12,24 +12,7 @@
 namespace nanoml {
 
   namespace {
-    /// Newer releases write into arrays that are there already.
-    template <typename Session, typename = void>
-    struct HasRunInto : std::false_type {};
-    template <typename Session>
-    struct HasRunInto<Session, std::void_t<decltype(&Session::runInto)>> : std::true_type {};
-
-    using Shapes = std::vector<std::vector<std::int64_t>>;
-
-    template <typename Session>
-    void runSession(const Session& session, const std::vector<std::string>& inputNames, cms::Ort::FloatArrays& inputs,
-                    const Shapes& inputShapes, const std::vector<std::string>& outputNames,
-                    cms::Ort::FloatArrays& outputs, const Shapes& outputShapes) {
-      const std::int64_t batch = outputShapes.front().front();
-      if constexpr (HasRunInto<Session>::value)
-        session.runInto(inputNames, inputs, inputShapes, outputNames, outputs, outputShapes, batch);
-      else
-        outputs = session.run(inputNames, inputs, inputShapes, outputNames, batch);
-    }
+    constexpr std::size_t kUsualObjects = 1024;  // of a collection; only particles, as those of jets, are more
 
     template <typename List>
     std::int64_t sizeOf(const List& list) {
@@ -69,20 +52,22 @@ namespace nanoml {
       }
       if (!input.order.empty())
         plan.order = place(input.order);
-      plan.values = addTensor(input.tensor, input.mask.empty() ? 2 : 3);
+      const std::size_t objects = std::max<std::size_t>(input.max, 1);
+      plan.values = addTensor(input.tensor, input.mask.empty() ? 2 : 3, objects * input.columns.size());
       inputShapes_[plan.values].back() = input.columns.size();
       if (!input.mask.empty())
-        plan.mask = addTensor(input.mask, 2);
+        plan.mask = addTensor(input.mask, 2, objects);
       plans_.push_back(std::move(plan));
     }
     addOutput(metadata.output, {0, sizeOf(metadata.labels)});
     if (metadata.inside)
       addSelection(*metadata.inside);
     findDomain();
+    rows_.reserve(kUsualObjects);
   }
 
   void Scorer::addSelection(const Inside& inside) {
-    foldInput_ = addTensor("fold", 2);
+    foldInput_ = addTensor("fold", 2, 1);
     inputShapes_[foldInput_].back() = 1;
     addOutput("passed", {0, 1});
     addOutput("failed", {0, 1});
@@ -130,9 +115,10 @@ namespace nanoml {
     outputs_.emplace_back();
   }
 
-  std::size_t Scorer::addTensor(const std::string& name, std::size_t rank) {
+  /// `most`: room for that many values, for each parameter, so that the array does not grow from event to event.
+  std::size_t Scorer::addTensor(const std::string& name, std::size_t rank, std::size_t most) {
     inputNames_.push_back(name);
-    inputs_.emplace_back();
+    inputs_.emplace_back().reserve(most * std::max<std::size_t>(parameters_.size(), 1));
     inputShapes_.emplace_back(rank, 0);
     return inputNames_.size() - 1;
   }
@@ -167,8 +153,8 @@ namespace nanoml {
       return Scores(outputs_.front().data(), repeats, rows, labels);
     folded_.resize(repeats * rows * labels);
     for (std::size_t row = 0; row < repeats * rows; ++row)
-      std::copy_n(outputs_.front().data() + (row * metadata.folds + fold) * labels, labels,
-                  folded_.data() + row * labels);
+      std::copy_n(
+          outputs_.front().data() + (row * metadata.folds + fold) * labels, labels, folded_.data() + row * labels);
     return Scores(folded_.data(), repeats, rows, labels);
   }
 
@@ -187,8 +173,9 @@ namespace nanoml {
   std::size_t Scorer::countObjects(const std::vector<Column>& columns) const {
     if (model_->metadata().collection.empty())
       return 1;
-    const auto first = std::find_if(model_->columns().begin(), model_->columns().end(),
-                                    [](const Request& request) { return !request.collection.empty(); });
+    const auto first = std::find_if(model_->columns().begin(), model_->columns().end(), [](const Request& request) {
+      return !request.collection.empty();
+    });
     return columns[first - model_->columns().begin()].size();
   }
 
@@ -262,8 +249,8 @@ namespace nanoml {
     inputShapes_[tensor][0] *= parameters_.size();
   }
 
-  void Scorer::checkSize(const Plan& plan, std::size_t column, std::size_t size, std::size_t expected,
-                         const char* like) const {
+  void Scorer::checkSize(
+      const Plan& plan, std::size_t column, std::size_t size, std::size_t expected, const char* like) const {
     if (size != expected)
       throw Error("model " + model_->metadata().name + ", tensor " + plan.input->tensor + ": column " +
                   model_->columns()[column].name + " has " + std::to_string(size) + " values, but " + like + " has " +
@@ -292,7 +279,7 @@ namespace nanoml {
     for (auto& shape : outputShapes_)
       shape.front() = batch;
     try {
-      runSession(model_->session(), inputNames_, inputs_, inputShapes_, outputNames_, outputs_, outputShapes_);
+      outputs_ = model_->session().run(inputNames_, inputs_, inputShapes_, outputNames_, batch);
     } catch (const std::exception& problem) {
       throw Error(model_->path() + ": the network cannot be run: " + problem.what());
     }

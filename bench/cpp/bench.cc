@@ -31,10 +31,8 @@ namespace {
       for (std::size_t i = 0; i < all.values.size(); ++i)
         all.values[i].insert(all.values[i].end(), one.values[i].begin(), one.values[i].end());
     }
-    for (auto* shapes : {&all.shapes, &all.outputShapes}) {
-      for (auto& shape : *shapes)
-        shape.front() = batch;
-    }
+    for (auto& shape : all.shapes)
+      shape.front() = batch;
     return all;
   }
 }  // namespace

@@ -6,10 +6,12 @@
 #include <cstdlib>
 #include <new>
 
+#include "Uncounted.h"
+
 std::atomic<long> allocations{0};
 
 void* operator new(std::size_t size) {
-  ++allocations;
+  allocations += Uncounted::depth == 0;
   if (void* place = std::malloc(size))
     return place;
   throw std::bad_alloc();

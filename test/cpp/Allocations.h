@@ -3,7 +3,7 @@
 
 #include <atomic>
 
-/// How often memory was allocated so far, by `new` in this program and its libraries.
+/// How often memory was allocated so far by `new`, but for what the stand-ins of CMSSW and ONNX Runtime allocate.
 extern std::atomic<long> allocations;
 
 #endif

@@ -9,12 +9,12 @@
 #include "MLTools/NanoML/interface/Error.h"
 
 /// Ends the test if something is not as it must be.
-#define CHECK(condition)                                                                \
-  do {                                                                                  \
-    if (!(condition)) {                                                                 \
+#define CHECK(condition)                                                                  \
+  do {                                                                                    \
+    if (!(condition)) {                                                                   \
       std::cerr << __FILE__ << ":" << __LINE__ << ": not true: " #condition << std::endl; \
-      std::exit(1);                                                                     \
-    }                                                                                   \
+      std::exit(1);                                                                       \
+    }                                                                                     \
   } while (false)
 
 /// Ends the test unless `action` throws an Error whose message has all of these words in it.

@@ -19,10 +19,16 @@
 #include "MLTools/NanoML/interface/Model.h"
 
 /// Values of a column in one event, as they are in NanoAOD.
-using Values =
-    std::variant<std::vector<std::int8_t>, std::vector<std::uint8_t>, std::vector<std::int16_t>,
-                 std::vector<std::uint16_t>, std::vector<std::int32_t>, std::vector<std::uint32_t>,
-                 std::vector<std::int64_t>, std::vector<std::uint64_t>, std::vector<float>, std::vector<double>>;
+using Values = std::variant<std::vector<std::int8_t>,
+                            std::vector<std::uint8_t>,
+                            std::vector<std::int16_t>,
+                            std::vector<std::uint16_t>,
+                            std::vector<std::int32_t>,
+                            std::vector<std::uint32_t>,
+                            std::vector<std::int64_t>,
+                            std::vector<std::uint64_t>,
+                            std::vector<float>,
+                            std::vector<double>>;
 
 /// What Python says of an event, if the model has its selection inside.
 struct Expected {
@@ -104,7 +110,10 @@ namespace events {
 inline Events readEvents(const std::string& path) {
   std::ifstream file(path);
   const auto content = nlohmann::json::parse(file);
-  Events found{content.at("model"), events::numbers<float>(content.at("parameters")), {}, content.value("outside", std::vector<std::uint64_t>{})};
+  Events found{content.at("model"),
+               events::numbers<float>(content.at("parameters")),
+               {},
+               content.value("outside", std::vector<std::uint64_t>{})};
   for (const auto& event : content.at("events")) {
     Event& last = found.events.emplace_back();
     last.scores = events::numbers<float>(event.at("scores"));

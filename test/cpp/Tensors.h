@@ -18,19 +18,15 @@ struct Tensors {
   cms::Ort::FloatArrays values, scores;
   std::vector<std::vector<std::int64_t>> shapes;
   std::vector<std::string> outputs;
-  std::vector<std::vector<std::int64_t>> outputShapes;
 
   void run(const nanoml::Model& model) {
-#ifdef NANOML_TEST_RUN_INTO
-    model.session().runInto(names, values, shapes, outputs, scores, outputShapes, shapes.front().front());
-#else
     scores = model.session().run(names, values, shapes, outputs, shapes.front().front());
-#endif
   }
 };
 
 /// Those of an event for a model of events without a parameter.
-inline Tensors tensorsOf(const nanoml::Model& model, const std::vector<nanoml::Column>& columns,
+inline Tensors tensorsOf(const nanoml::Model& model,
+                         const std::vector<nanoml::Column>& columns,
                          const std::optional<nanoml::EventNumber>& number = std::nullopt) {
   const auto column = [&](const std::string& name) -> const nanoml::Column& {
     const auto same = [&](const nanoml::Request& request) { return request.name == name; };
@@ -51,7 +47,8 @@ inline Tensors tensorsOf(const nanoml::Model& model, const std::vector<nanoml::C
       nanoml::firstObjects(column(input.columns.front()).size(), input.max, rows);
     const bool fixed = model.metadata().inside && !input.mask.empty();
     const auto length = static_cast<std::int64_t>(fixed ? input.max : std::max<std::size_t>(rows.size(), 1));
-    add(input.tensor, length * width,
+    add(input.tensor,
+        length * width,
         input.mask.empty() ? std::vector{length, width} : std::vector{std::int64_t{1}, length, width});
     for (std::int64_t i = 0; i < width; ++i)
       nanoml::copyObjects(column(input.columns[i]), rows, tensors.values.back().data() + i, width);
@@ -60,33 +57,23 @@ inline Tensors tensorsOf(const nanoml::Model& model, const std::vector<nanoml::C
     add(input.mask, length, {1, length});
     std::fill_n(tensors.values.back().begin(), rows.size(), 1.f);
   }
-  const auto give = [&](const std::string& name, std::vector<std::int64_t> shape) {
-    tensors.outputs.push_back(name);
-    tensors.outputShapes.push_back(std::move(shape));
-  };
-  const auto size = [](const auto& list) { return static_cast<std::int64_t>(list.size()); };
-  give(model.metadata().output, {1, size(model.metadata().labels)});
+  tensors.outputs.push_back(model.metadata().output);
   if (!model.metadata().inside)
     return tensors;
   add("fold", 1, {1, 1});
   tensors.values.back().front() = number ? nanoml::foldOf(*number, model.metadata().folds) : -1.f;
   const nanoml::Inside& inside = *model.metadata().inside;
-  give("passed", {1, 1});
-  give("failed", {1, 1});
-  give("cuts", {1, size(inside.cuts)});
+  tensors.outputs.insert(tensors.outputs.end(), {"passed", "failed", "cuts"});
   if (!inside.columns.empty())
-    give("columns", {1, size(inside.columns)});
+    tensors.outputs.push_back("columns");
   for (const nanoml::MadeCollection& collection : inside.collections) {
-    const auto room = static_cast<std::int64_t>(collection.size);
-    give("made_" + collection.name, {1, room, size(collection.fields)});
-    give("made_" + collection.name + "_mask", {1, room});
+    for (const char* end : {"", "_mask"})
+      tensors.outputs.push_back("made_" + collection.name + end);
   }
   for (const nanoml::KnownTensor& known : model.metadata().domain) {
-    const auto room = static_cast<std::int64_t>(known.size);
-    give(known.tensor, known.mask.empty() ? std::vector{std::int64_t{1}, size(known.inputs)}
-                                          : std::vector{std::int64_t{1}, room, size(known.inputs)});
+    tensors.outputs.push_back(known.tensor);
     if (!known.mask.empty())
-      give(known.mask, {1, room});
+      tensors.outputs.push_back(known.mask);
   }
   return tensors;
 }

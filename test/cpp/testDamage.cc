@@ -24,9 +24,7 @@ namespace {
     return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   }
 
-  void write(const std::string& path, const std::string& content) {
-    std::ofstream(path, std::ios::binary) << content;
-  }
+  void write(const std::string& path, const std::string& content) { std::ofstream(path, std::ios::binary) << content; }
 
   class Damage {
   public:
@@ -67,11 +65,13 @@ namespace {
     /// Every part of the JSON that is used becomes something else, or is left out.
     void testStructure() const {
       const json content = json::parse(twin_);
-      const std::vector<json> others{nullptr, true, -1, 0, 1e300, 18446744073709551615u, "", "x", json::array(), json::object(), {json()}};
+      const std::vector<json> others{
+          nullptr, true, -1, 0, 1e300, 18446744073709551615u, "", "x", json::array(), json::object(), {json()}};
       const json flat = content.flatten();
       std::set<std::string> parts;
       for (const auto& [path, value] : flat.items()) {
-        if (path.find(part_) != 0 || path.find("/training") == 0 || path.find("/reference") == 0 || path.find("/target") == 0)
+        if (path.find(part_) != 0 || path.find("/training") == 0 || path.find("/reference") == 0 ||
+            path.find("/target") == 0)
           continue;
         for (json::json_pointer pointer(path); !pointer.empty(); pointer = pointer.parent_pointer()) {
           if (!parts.insert(pointer.to_string()).second)

@@ -111,7 +111,8 @@ namespace {
   }
 
   std::string outputs(const std::string& discriminants) {
-    return R"(, "outputs": [{"tensor": "probabilities", "classes": ["s", "b", "c"])" + discriminants + R"(}, {"tensor": "fold_probabilities"}])";
+    return R"(, "outputs": [{"tensor": "probabilities", "classes": ["s", "b", "c"])" + discriminants +
+           R"(}, {"tensor": "fold_probabilities"}])";
   }
 
   void testDiscriminants(const std::string& features) {
@@ -120,23 +121,31 @@ namespace {
     CHECK(one.discriminants.size() == 1 && one.discriminants[0].signal == "s");
     CHECK((one.discriminants[0].shares == std::vector<double>{1, 0, 0.25}));
     CHECK(one.meaning(2) == "probability of class c" && one.meaning(3) == "s against c 0.25");
-    const Metadata two = read(outputs(R"(, "discriminants": [{"name": "d", "signal": "c", "shares": {"c": 0.5, "b": 1e-7, "s": 3}},
+    const Metadata two =
+        read(outputs(R"(, "discriminants": [{"name": "d", "signal": "c", "shares": {"c": 0.5, "b": 1e-7, "s": 3}},
                                                              {"name": "e", "signal": "b", "shares": {"b": 1, "c": 1}}])"));
-    CHECK(two.labels.size() == 5 && two.meaning(3) == "c 0.5 against s 3, b 1e-07" && two.meaning(4) == "b against c 1");
-    CHECK(read(R"(, "outputs": [{"tensor": "values", "targets": ["x"]}, {"tensor": "fold_values"}])").meaning(0) == "regression of x");
+    CHECK(two.labels.size() == 5 && two.meaning(3) == "c 0.5 against s 3, b 1e-07" &&
+          two.meaning(4) == "b against c 1");
+    CHECK(read(R"(, "outputs": [{"tensor": "values", "targets": ["x"]}, {"tensor": "fold_values"}])").meaning(0) ==
+          "regression of x");
     CHECK(read(outputs(R"(, "discriminants": [])")).labels.size() == 3);
-    const std::string heads = R"(, "discriminants": [{"name": "d", "signal": "s", "shares": {"s": 1, "c": 0.25}}], "heads": [{"name": "targets", "outputs": ["x"]}, {"name": "spread", "outputs": ["spread_0", "spread_1"]}])";
+    const std::string heads =
+        R"(, "discriminants": [{"name": "d", "signal": "s", "shares": {"s": 1, "c": 0.25}}], "heads": [{"name": "targets", "outputs": ["x"]}, {"name": "spread", "outputs": ["spread_0", "spread_1"]}])";
     const Metadata many = read(outputs(heads) + R"(, "schema": 4)");
-    CHECK(many.labels.size() == 7 && many.classes() == 3 && many.meaning(2) == "probability of class c" && many.meaning(3) == "s against c 0.25");
+    CHECK(many.labels.size() == 7 && many.classes() == 3 && many.meaning(2) == "probability of class c" &&
+          many.meaning(3) == "s against c 0.25");
     CHECK(many.meaning(4) == "regression of x" && many.meaning(6) == "output of the head spread");
-    refused(text(features, outputs(R"(, "discriminants": [], "heads": [{"name": "targets", "outputs": ["b"]}])")), "`outputs` has b");
+    refused(text(features, outputs(R"(, "discriminants": [], "heads": [{"name": "targets", "outputs": ["b"]}])")),
+            "`outputs` has b");
     refused(text(features, outputs(R"(, "discriminants": [], "heads": [{"name": "targets"}])")), "heads[0]");
     CHECK(read(outputs("") + R"(, "schema": 1)").labels.size() == 3);
 
     refused(text(features, outputs("")), "`discriminants`");
     refused(text(features, outputs(R"(, "discriminants": [5])")), "discriminants[0]");
     const auto shares = [&](const std::string& signal, const std::string& given) {
-      return text(features, outputs(R"(, "discriminants": [{"name": "d", "signal": ")" + signal + R"(", "shares": )" + given + "}]"));
+      return text(
+          features,
+          outputs(R"(, "discriminants": [{"name": "d", "signal": ")" + signal + R"(", "shares": )" + given + "}]"));
     };
     refused(shares("s", "[1]"), "`shares` is no object");
     refused(shares("s", R"({"s": 1})"), "nothing beside s");
@@ -144,20 +153,25 @@ namespace {
     refused(shares("x", R"({"s": 1, "c": 1})"), "has no x");
     refused(shares("s", R"({"s": 1, "x": 1})"), "x, which is no class");
     for (const char* share : {"0", "-1", "null", "\"1\"", "1e999"})
-      refused(shares("s", R"({"s": 1, "b": )" + std::string(share) + "}"), std::string(share) == "1e999" ? "JSON" : "share of b");
+      refused(shares("s", R"({"s": 1, "b": )" + std::string(share) + "}"),
+              std::string(share) == "1e999" ? "JSON" : "share of b");
     for (const char* name : {"s", "d", ""})
-      refused(text(features, outputs(R"(, "discriminants": [{"name": "d", "signal": "s", "shares": {"s": 1, "c": 1}}, {"name": ")" +
-                                     std::string(name) + R"(", "signal": "s", "shares": {"s": 1, "c": 1}}])")),
-              "name");
+      refused(
+          text(features,
+               outputs(R"(, "discriminants": [{"name": "d", "signal": "s", "shares": {"s": 1, "c": 1}}, {"name": ")" +
+                       std::string(name) + R"(", "signal": "s", "shares": {"s": 1, "c": 1}}])")),
+          "name");
   }
 
   void testInside(const std::string& features) {
     const std::string head = R"(, "schema": 3, "outputs": [{"tensor": "p", "targets": ["x"]}], "selection": )";
     const auto selection = [&](const std::string& rest) {
-      return text(features, head + R"({"name": "own:Own", "dataset": {"era": "2018", "is_data": true}, "cuts": ["a", "b"],
+      return text(features,
+                  head + R"({"name": "own:Own", "dataset": {"era": "2018", "is_data": true}, "cuts": ["a", "b"],
         "columns": [{"name": "HT", "dtype": "f4", "title": "sum"}], "collections": [{"name": "Good", "size": 3, "fields":
         [{"name": "pt", "dtype": "float32", "title": "pt"}, {"name": "charge", "dtype": "i2", "title": "q"}]}],
-        "defaults": {"HLT_Some": 1}, "corrected": ["Jet_pt"])" + rest + "}");
+        "defaults": {"HLT_Some": 1}, "corrected": ["Jet_pt"])" +
+                      rest + "}");
     };
     const nanoml::Inside inside = *Metadata::parse(selection(""), "m.json").inside;
     CHECK(inside.name == "own:Own" && inside.era == "2018" && inside.isData == true && inside.cuts.size() == 2);
@@ -178,7 +192,8 @@ namespace {
         R"({"tensor": "Jet", "mask": "Jet_mask", "collection": "Jet", "columns": ["Jet_eta"], "max": 6, "order": "-pt"})";
     const Metadata both = Metadata::parse(text(features + "," + jets), "m.json");
     CHECK(both.inputs.size() == 2 && both.inputs[1].order == "Jet_pt" && both.inputs[1].descending);
-    CHECK(both.inputs[1].max == 6 && both.labels == (std::vector<std::string>{"s", "b", "c", "d"}) && both.collection.empty() && !both.parameter);
+    CHECK(both.inputs[1].max == 6 && both.labels == (std::vector<std::string>{"s", "b", "c", "d"}) &&
+          both.collection.empty() && !both.parameter);
     // of a name that is there twice the last counts
     const Metadata parametrised =
         Metadata::parse(text(features, R"(, "parameter": {"column": "mass", "values": [600, 1000.5]})"), "m.json");
@@ -212,7 +227,8 @@ namespace {
     refused(text(R"({"tensor": "features", "columns": [5]})"), "columns");
     refused(text(R"({"tensor": "features", "columns": []})"), "columns");
     for (const char* max : {"0", "-1", "2.5", "null", "1e30", "\"6\""})
-      refused(text(R"({"tensor": "J", "mask": "M", "collection": "J", "columns": ["J_x"], "max": )" + std::string(max) + "}"),
+      refused(text(R"({"tensor": "J", "mask": "M", "collection": "J", "columns": ["J_x"], "max": )" + std::string(max) +
+                   "}"),
               "max");
     refused(text(R"({"tensor": "J", "mask": "M", "collection": "J", "columns": ["K_x"], "max": 1})"), "K_x");
     checkThrows([] { Metadata::load("/nowhere/m.json"); }, "/nowhere/m.json", "copy both");

@@ -22,7 +22,8 @@ namespace {
     for (const Event& event : given.events) {
       columnsOf(event, model, columns);
       const bool isMade = !event.decision || (event.decision->passed && !event.decision->failed);
-      if (isMade && std::any_of(event.scores.begin(), event.scores.end(), [](float score) { return std::isnan(score); })) {
+      if (isMade &&
+          std::any_of(event.scores.begin(), event.scores.end(), [](float score) { return std::isnan(score); })) {
         checkThrows([&] { scorer.score(columns, event.number); }, "a score is NaN or infinite");
         continue;
       }
@@ -66,7 +67,8 @@ namespace {
               below += part;
               above += metadata.labels[label] == discriminant.signal ? part : 0;
             }
-            largest = std::max(largest, std::abs(scores.at(parameter, row, classes + i) - above / std::max(below, 1e-30)));
+            largest =
+                std::max(largest, std::abs(scores.at(parameter, row, classes + i) - above / std::max(below, 1e-30)));
           }
         }
       }

@@ -90,28 +90,33 @@ namespace {
 
   void testBits() {
     const std::vector<Request> requests{{"HLT_Mu50", ""}, {"MET_pt", ""}, {"Flag_METFilters", ""}, {"L1_Mu", "", 0.f}};
-    nanoml::TriggerBits bits(requests, 2);
+    nanoml::TriggerBits bits(requests);
     std::vector<Column> columns(requests.size());
-    CHECK(bits.any() && !nanoml::TriggerBits(kRequests, 0).any());
+    CHECK(bits.any() && !nanoml::TriggerBits(kRequests).any());
     CHECK(bits.unknown() == "HLT_Mu50, Flag_METFilters, L1_Mu");
-    bits.add(0, edm::TriggerResults("a", {true, false}), {"HLT_Mu50_v11", "HLT_Mu5"});
-    bits.add(1, edm::TriggerResults("b", {false, true}), {"HLT_Mu50_v1", "Flag_METFilters"});
+    bits.add(edm::TriggerResults("a", {true, false}), {"HLT_Mu50_v11", "HLT_Mu5"});
+    bits.add(edm::TriggerResults("b", {false, true}), {"HLT_Mu50_v1", "Flag_METFilters"});
     CHECK(bits.unknown() == "L1_Mu");  // nothing says that it has not fired
     bits.fill(columns);
     CHECK(valuesOf(columns[0])[0] == 1 && valuesOf(columns[2])[0] == 1);
     CHECK(columns[1].missing() && columns[3].missing());
     bits.clear();
-    bits.add(0, edm::TriggerResults("c", {false, true, true}), {"Flag_METFilters", "HLT_Mu50_v2", "L1_Other"});
+    bits.add(edm::TriggerResults("c", {false, true, true}), {"Flag_METFilters", "HLT_Mu50_v2", "L1_Other"});
     CHECK(bits.unknown().empty());
     bits.fill(columns);
     CHECK(valuesOf(columns[0])[0] == 1 && valuesOf(columns[2])[0] == 0);
+    bits.clear();  // menus that were there are known by their IDs
+    CHECK(!bits.add(edm::TriggerResults("d", {true})) && bits.add(edm::TriggerResults("b", {true, false})));
+    bits.fill(columns);
+    CHECK(valuesOf(columns[0])[0] == 1 && valuesOf(columns[2])[0] == 0);
+    CHECK(bits.add(edm::TriggerResults("a", {false, true})) && bits.unknown() == "L1_Mu");
     const std::vector<Request> versioned{{"HLT_Mu50_v2", ""}};
-    nanoml::TriggerBits exact(versioned, 1);
-    exact.add(0, edm::TriggerResults("c", {true}), {"HLT_Mu50_v2"});
+    nanoml::TriggerBits exact(versioned);
+    exact.add(edm::TriggerResults("c", {true}), {"HLT_Mu50_v2"});
     CHECK(exact.unknown() == "HLT_Mu50_v2");
     const std::vector<Request> odd{{"HLT_vx", ""}, {"HLT_v", ""}, {"Flag_v2", ""}, {"L1_Mu", ""}};
-    nanoml::TriggerBits kept(odd, 1);
-    kept.add(0, edm::TriggerResults("d", {true, true, true, true}), {"HLT_vx", "HLT_v", "Flag_v2", "L1_Mu_v3"});
+    nanoml::TriggerBits kept(odd);
+    kept.add(edm::TriggerResults("d", {true, true, true, true}), {"HLT_vx", "HLT_v", "Flag_v2", "L1_Mu_v3"});
     kept.fill(columns);
     CHECK(valuesOf(columns[0])[0] + valuesOf(columns[1])[0] + valuesOf(columns[2])[0] + valuesOf(columns[3])[0] == 4);
   }

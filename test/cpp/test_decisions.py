@@ -74,22 +74,10 @@ def test_a_selection_decides_as_in_python(own: bool, trilepton: Model, tmp_path:
     assert float(run(str(programs / "testScores"), str(events))) < TOLERANCE
 
 
-def test_a_selection_decides_with_outputs_that_are_there(trilepton: Model, tmp_path: Path, run_into: Path) -> None:
-    arrays = events_in(trilepton, 100)
-    events = write_decided(tmp_path, trilepton, arrays, np.zeros(100, np.int64))
-    fold = fold_of(*(arrays[name] for name in NUMBERS), trilepton.folds)
-    events = write_decided(tmp_path, trilepton, arrays, fold)
-    assert 20 < int(run(str(run_into / "testDecisions"), str(events))) < 80
-    assert float(run(str(run_into / "testScores"), str(events))) < TOLERANCE
-
-
-def test_no_memory_is_allocated_with_a_selection(
-    trilepton: Model, tmp_path: Path, run_into: Path, build: Callable[..., Path]
-) -> None:
-    events = write_decided(tmp_path, trilepton, events_in(trilepton, 100), None)
-    plain = build("plain", "testAllocations", OPTIMIZE="-O1")
-    for directory in (plain, run_into):
-        assert int(run(str(directory / "testAllocations"), str(events))) == 0
+def test_no_memory_is_allocated_with_a_selection(tmp_path: Path, newest: Path) -> None:
+    model = whole_model(networks_of(tmp_path / "model.onnx", "HT", "n"), own(tmp_path), tmp_path)
+    events = write_decided(tmp_path, model, events_in(model, 100), None)
+    assert int(run(str(newest / "testAllocations"), str(events))) == 0
 
 
 def test_events_with_too_many_objects_are_flagged(trilepton: Model, tmp_path: Path, programs: Path) -> None:
@@ -125,7 +113,7 @@ def test_damage_to_a_model_with_its_selection(tmp_path: Path, programs: Path) ->
 
 
 def test_events_are_scored_by_the_network_of_their_fold(
-    linear_model: Callable[..., Path], tmp_path: Path, programs: Path, run_into: Path
+    linear_model: Callable[..., Path], tmp_path: Path, programs: Path
 ) -> None:
     random = np.random.default_rng(7)
     numbers = [
@@ -140,8 +128,7 @@ def test_events_are_scored_by_the_network_of_their_fold(
     columns = [{"MET_pt": ("float32", [value])} for value in values]
     expected = [np.array([[value, own, 0]], np.float32) for value, own in zip(values, fold)]
     events = write_events(tmp_path / "events.json", model, columns, expected, numbers=numbers)
-    for directory in (programs, run_into):
-        assert float(run(str(directory / "testScores"), str(events))) < TOLERANCE
+    assert float(run(str(programs / "testScores"), str(events))) < TOLERANCE
 
 
 def test_objects_and_parameters_are_scored_by_the_network_of_their_fold(

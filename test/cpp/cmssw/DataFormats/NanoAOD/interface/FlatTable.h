@@ -13,6 +13,8 @@
 #include <variant>
 #include <vector>
 
+#include "Uncounted.h"
+
 namespace nanoaod {
 
   class FlatTable {
@@ -22,8 +24,11 @@ namespace nanoaod {
   public:
     enum class ColumnType { Int8, UInt8, Int16, UInt16, Int32, UInt32, Bool, Float, Double };
 
-    FlatTable(unsigned int size, std::string name, bool singleton, bool extension = false)
-        : size_(size), name_(std::move(name)), singleton_(singleton), extension_(extension) {}
+    FlatTable(unsigned int size, const std::string& name, bool singleton, bool extension = false)
+        : size_(size), singleton_(singleton), extension_(extension) {
+      const Uncounted uncounted;
+      name_ = name;
+    }
 
     unsigned int nColumns() const { return columns_.size(); }
     unsigned int size() const { return size_; }
@@ -62,7 +67,10 @@ namespace nanoaod {
       return std::visit([row](const auto& values) -> double { return values[row]; }, columns_[column].values);
     }
 
-    void setDoc(const std::string& doc) { doc_ = doc; }
+    void setDoc(const std::string& doc) {
+      const Uncounted uncounted;
+      doc_ = doc;
+    }
     const std::string& doc() const { return doc_; }
     const std::string& columnDoc(unsigned int column) const { return columns_[column].doc; }
     int precision(unsigned int column) const { return columns_[column].precision; }  // CMSSW rounds instead
@@ -71,11 +79,13 @@ namespace nanoaod {
     void addColumn(const std::string& name, const Values& values, const std::string& doc, int precision = -1) {
       if (columnIndex(name) != -1 || values.size() != size_)
         throw std::runtime_error("column " + name + " is there, or has another size");
+      const Uncounted uncounted;
       columns_.push_back({name, doc, typeOf<T>(), std::vector<Stored<T>>(values.begin(), values.end()), precision});
     }
 
     template <typename T>
     void addColumnValue(const std::string& name, const T& value, const std::string& doc, int precision = -1) {
+      const Uncounted uncounted;
       addColumn<T>(name, std::vector<Stored<T>>{static_cast<Stored<T>>(value)}, doc, precision);
     }
 

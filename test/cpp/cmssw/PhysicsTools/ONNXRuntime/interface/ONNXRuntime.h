@@ -2,7 +2,7 @@
 #define PhysicsTools_ONNXRuntime_interface_ONNXRuntime_h
 
 // Stands in for the header of this name in CMSSW, so that NanoML can be tested where CMSSW is not: the same
-// interface, over the ONNX Runtime of the system. With NANOML_TEST_RUN_INTO it is that of releases from 2026 on.
+// interface, over the ONNX Runtime of the system. With NANOML_TEST_2026 it is that of releases from 2026 on.
 
 #include <algorithm>
 #include <cstdint>
@@ -13,18 +13,22 @@
 
 #include <onnxruntime_cxx_api.h>
 
+#include "Uncounted.h"
+
 namespace cms::Ort {
 
   using FloatArrays = std::vector<std::vector<float>>;
 
   class ONNXRuntime {
   public:
-#ifdef NANOML_TEST_RUN_INTO
+#ifdef NANOML_TEST_2026
     ONNXRuntime(const std::string& path, const ::Ort::SessionOptions& options)
         : session_(environment(), path.c_str(), options) {
 #else
     explicit ONNXRuntime(const std::string& path, const ::Ort::SessionOptions* options = nullptr)
-        : session_(environment(), path.c_str(), options ? *options : static_cast<const ::Ort::SessionOptions&>(oneThread())) {
+        : session_(environment(),
+                   path.c_str(),
+                   options ? *options : static_cast<const ::Ort::SessionOptions&>(oneThread())) {
 #endif
       ::Ort::AllocatorWithDefaultOptions allocator;
       for (std::size_t i = 0; i < session_.GetInputCount(); ++i)
@@ -53,6 +57,7 @@ namespace cms::Ort {
                     const std::vector<std::vector<std::int64_t>>& shapes,
                     const std::vector<std::string>& wanted,
                     std::int64_t = 1) const {
+      const Uncounted uncounted;
       const auto memory = ::Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
       const auto tensors = tensorsOf(memory, names, values, shapes);
       const auto asked = pointersTo(wanted), given = pointersTo(inputs_);
@@ -66,40 +71,13 @@ namespace cms::Ort {
       return arrays;
     }
 
-#ifdef NANOML_TEST_RUN_INTO
-    void runInto(const std::vector<std::string>& names,
-                 FloatArrays& values,
-                 const std::vector<std::vector<std::int64_t>>& shapes,
-                 const std::vector<std::string>& wanted,
-                 FloatArrays& arrays,
-                 const std::vector<std::vector<std::int64_t>>& outputShapes = {},
-                 std::int64_t = 1) const {
-      const auto memory = ::Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-      const auto tensors = tensorsOf(memory, names, values, shapes);
-      const auto asked = pointersTo(wanted), given = pointersTo(inputs_);
-      std::vector<::Ort::Value> places;
-      arrays.resize(wanted.size());
-      for (std::size_t i = 0; i < wanted.size(); ++i) {
-        arrays[i].resize(sizeOf(outputShapes.at(i)));
-        places.push_back(tensorOf(memory, arrays[i], outputShapes[i]));
-      }
-      const_cast<::Ort::Session&>(session_).Run(::Ort::RunOptions{nullptr},
-                                                given.data(),
-                                                tensors.data(),
-                                                tensors.size(),
-                                                asked.data(),
-                                                places.data(),
-                                                places.size());
-    }
-#endif
-
   private:
     static ::Ort::Env& environment() {
       static ::Ort::Env environment(ORT_LOGGING_LEVEL_FATAL, "");
       return environment;
     }
 
-#ifndef NANOML_TEST_RUN_INTO
+#ifndef NANOML_TEST_2026
     static ::Ort::SessionOptions oneThread() {
       ::Ort::SessionOptions options;
       options.SetIntraOpNumThreads(1);
