@@ -12,6 +12,7 @@ from onnx import compose, helper
 from ML_processing.compiled import lists
 from ML_processing.compiled.graph import KINDS, Graph, Tensor
 from ML_processing.compiled.lists import Axis, Value
+from ML_processing.compiled.selection import UNDECIDED
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description, ObjectInput
 from MLTools.NanoML.model.file import network_files
@@ -84,6 +85,8 @@ def joined(
 ) -> onnx.ModelProto:
     """The graph of a selection with the networks of a model behind it; an event goes through its own network alone.
 
+    A run in which no event passes computes neither columns nor scores.
+
     Parameters
     ----------
     model
@@ -134,6 +137,7 @@ def joined(
     del made.graph.output[:]
     for name, (_, *axes) in shapes.items():
         made.graph.output.append(helper.make_tensor_value_info(name, KINDS["f"], ["n", *axes]))
+    _if_any_passes(made.graph, shapes)
     _name(made.graph, itertools.count())
     made.ir_version = max(model.ir_version, network.ir_version)
     made.opset_import[0].version = max(opsets)
@@ -151,9 +155,49 @@ def _name(graph: onnx.GraphProto, numbers: Iterator[int]) -> None:
                 _name(attribute.g, numbers)
 
 
-def _needed(nodes: Sequence[onnx.NodeProto], output: str) -> list[onnx.NodeProto]:
-    """The nodes behind a tensor, in order."""
-    wanted, found = {output}, []
+def _if_any_passes(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int | None, ...]]) -> None:
+    """Move what only events that pass need into a branch of an If; in the other one, it is 0.
+
+    Each output comes from an Identity of its own, so that another name for it changes nothing else.
+    """
+    first = _needed(graph.node, "passed", "cuts", UNDECIDED)
+    made = {name for node in first for name in node.output}
+    then = [node for node in graph.node if node.output[0] not in made]
+    names = [name for name in shapes if name not in ("passed", "cuts")]
+    for node in then:
+        node.output[:] = [f"passing_{name}" if name in names else name for name in node.output]
+    otherwise = [helper.make_node("Unsqueeze", ["passed", "last_axis"], ["none_passes"])]
+    graph.initializer.append(helper.make_tensor("last_axis", KINDS["i"], [1], [2]))
+    for name in names:
+        if name == "failed":
+            otherwise.append(helper.make_node("Identity", [UNDECIDED], [f"zero_{name}"]))
+            continue
+        shape = [1, *(size or 1 for size in shapes[name][1:])]
+        graph.initializer.append(helper.make_tensor(f"shape_of_{name}", KINDS["i"], [len(shape)], shape))
+        zero = "passed" if len(shape) == 2 else "none_passes"
+        otherwise.append(helper.make_node("Expand", [zero, f"shape_of_{name}"], [f"zero_{name}"]))
+    results = [
+        [helper.make_tensor_value_info(f"{word}_{name}", KINDS["f"], None) for name in names]
+        for word in ("passing", "zero")
+    ]
+    branches = [
+        helper.make_graph(steps, word, [], found)
+        for steps, word, found in zip((then, otherwise), ("any", "none"), results, strict=True)
+    ]
+    nodes = [
+        *first,
+        helper.make_node("ReduceSum", ["passed"], ["passing"], keepdims=0),
+        helper.make_node("Cast", ["passing"], ["any_passes"], to=KINDS["b"]),
+        helper.make_node("If", ["any_passes"], names, then_branch=branches[0], else_branch=branches[1]),
+    ]
+    outer = helper.make_graph(nodes, graph.name, [], [])  # a copy: the nodes are those of `graph`
+    del graph.node[:]
+    graph.node.extend(outer.node)
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], *outputs: str) -> list[onnx.NodeProto]:
+    """The nodes behind some tensors, in order."""
+    wanted, found = set(outputs), []
     for node in reversed(nodes):
         if wanted & set(node.output):
             wanted |= set(node.input)

@@ -129,6 +129,8 @@ def _reduced(name: str, inner: _Values) -> Any:
     return values if there is None else np.where(there, values, 0.0)
 
 
+UNDECIDED = "undecided"
+
 _BITS = {"&": np.bitwise_and, "|": np.bitwise_or, "<<": np.left_shift, ">>": np.right_shift}
 
 
@@ -258,10 +260,14 @@ class TracedSelection:
         return self._events._value(name)
 
     def outputs(self) -> dict[str, Tensor]:
-        """The tensors that a graph gives: passed, failed, cuts, columns, and collections with their masks."""
+        """The tensors that a graph gives: passed, failed, cuts, columns, and collections with their masks.
+
+        `UNDECIDED` is what failed is for events that do not pass.
+        """
         graph, passed = self.graph, self.passed
         found = {"passed": passed.to("f").lifted(2), "cuts": graph.table(self._flow).to("f")}
-        failed = self._failed()
+        failed = self._failed() or [passed & ~passed]
+        found[UNDECIDED] = functools.reduce(Tensor.__or__, failed).to("f").lifted(2)
         if self.columns:
             rows = [each if each.value is None else passed.where(each, each) for each in self.columns.values()]
             table = passed.where(graph.table(rows), 0.0)
@@ -276,8 +282,7 @@ class TracedSelection:
             mask = passed.lifted(2) & lists.filled_mask(record)
             values = graph.joined([each.numbers.to("d").lifted(3) for each in record.fields.values()])
             found[f"made_{name}"], found[f"made_{name}_mask"] = mask.where(values, 0.0).to("f"), mask.to("f")
-        any_ = functools.reduce(Tensor.__or__, failed) if failed else passed & ~passed
-        return {**found, "failed": any_.to("f").lifted(2)}
+        return {**found, "failed": functools.reduce(Tensor.__or__, failed).to("f").lifted(2)}
 
     def _failed(self) -> list[Tensor]:
         """For each line that needs something, whether an event that was still there lacks it: the engine would have stopped."""

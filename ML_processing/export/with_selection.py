@@ -90,7 +90,7 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
     room = ", ".join(f"{number} of {name}" for name, number in sizes.items()) or "numbers of events"
     total, crowded = (sum(map(len, every)) - left for left in (0, sum(map(len, samples))))
     more = f"{crowded:,} of {total:,} events have more, and cannot be decided" if crowded else "no event has more"
-    say(f"export: {output.name}: {len(whole.graph.node)} nodes, room for {room}; {more}.")
+    say(f"export: {output.name}: {len(graph.graph.node)} nodes, room for {room}; {more}.")
     with replacing(output) as aside, replacing(twin_of(output)) as twin:
         _save(whole, about, aside)
         compared = check_agreement(Model(aside), traced, networks, samples)

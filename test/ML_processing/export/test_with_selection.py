@@ -17,7 +17,7 @@ from ML_processing.export.with_selection import Compilation, Source, export_with
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model, write_described
 from MLTools.NanoML.model.domain import outside_of
-from MLTools.NanoML.model.inside import TOO_MANY, decide
+from MLTools.NanoML.model.inside import NO_RESULT, TOO_MANY, decide
 from MLTools.NanoML.model.verification import verify_model
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.provenance import Provenance
@@ -59,6 +59,30 @@ def test_decisions_columns_and_scores_are_those_of_selection_and_model(
     np.testing.assert_allclose(found.scores[selected.rows], plain.scores(columns, fold[selected.rows]), atol=1e-6)
     np.testing.assert_allclose(decide(together, arrays).scores[selected.rows], plain.scores(columns), atol=1e-6)
     assert np.isnan(found.scores[~found.passed]).all()
+
+
+def test_an_event_alone_is_decided_as_among_others(tmp_path: Path) -> None:
+    # nothing but the decision is computed in a run in which no event passes, and a cut may have no result
+    body = """pt = ak.concatenate([events.Muon.pt, events.Electron.pt], axis=1)
+        pt = pt[pt < 1e6]
+        events, good = cutflow.cut("first", pt[:, 0] > 60, events, good)"""
+    model = model_of(tmp_path / "model.onnx", Shape(("HT", "n"), (), 3))
+    export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(own(tmp_path, body), ".", 200, {}))
+    together = Model(tmp_path / "whole.onnx")
+    arrays = {name: values[:60] for name, values in events_in(together).items()}
+    for name in ("Muon_pt", "Electron_pt"):
+        arrays[name] = ak.values_astype(arrays[name] * np.where(np.arange(60) % 3, 1, 1e6), np.float32)
+    found = decide(together, arrays)
+    assert {NO_RESULT, 0} == set(found.failed.tolist())
+    assert 0 < found.passed.sum() < (found.failed == 0).sum()
+    alone = [decide(together, {name: values[i : i + 1] for name, values in arrays.items()}) for i in range(60)]
+    for part in ("passed", "failed"):
+        np.testing.assert_array_equal(np.concatenate([getattr(each, part) for each in alone]), getattr(found, part))
+    np.testing.assert_allclose(np.concatenate([each.scores for each in alone]), found.scores, atol=1e-6)
+    for part in ("cuts", "columns", "collections"):
+        for name, values in getattr(found, part).items():
+            assert ak.concatenate([getattr(each, part)[name] for each in alone]).tolist() == values.tolist(), name
+    assert not decide(together, {name: values[:0] for name, values in arrays.items()}).passed.size
 
 
 def test_it_describes_itself(whole: tuple[Model, Model, Mapping[str, Any]]) -> None:
