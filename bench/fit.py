@@ -17,7 +17,7 @@ import numpy as np
 from common import parser, peak_memory
 
 from statistical_analysis.asymptotic import limit
-from statistical_analysis.inference import impacts
+from statistical_analysis.inference import changes
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.toys.batch import ManyMaxima
@@ -84,7 +84,7 @@ def main() -> None:
     data = throw(likelihood, truth, 1, np.random.default_rng(3))[0]
     best = took("fit", lambda: maximum(likelihood, data))
     covariance = took("covariance", lambda: likelihood.covariance(data, best.at))
-    found = took("impacts", lambda: impacts(likelihood, data, best, covariance))
+    found = took("impacts", lambda: changes(likelihood, data, best, covariance))
     took("limit", lambda: limit(likelihood, data, best, is_observed=True))
     many, toys = ManyMaxima(likelihood), throw(likelihood, truth, TOYS, np.random.default_rng(5))
     took(f"{TOYS} toys", lambda: many(toys, truth))

@@ -1,21 +1,25 @@
-"""Limits and significances by the asymptotic formulae of G. Cowan, K. Cranmer, E. Gross and O. Vitells (arXiv:1007.1727)."""
+"""Limits, significances and contours by the asymptotic formulae of G. Cowan, K. Cranmer, E. Gross and O. Vitells (arXiv:1007.1727)."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.stats import chi2, norm
 
 from MLTools.NanoML.errors import NanoMLError
 from statistical_analysis.likelihood import Floats, Likelihood
 from statistical_analysis.maximum import AGREE, Maximum, maximum
-from statistical_analysis.results import LEVEL, Limit, Significance
+from statistical_analysis.results import LEVEL, Contour, Limit, Significance
 
 BANDS = (-2, -1, 0, 1, 2)
 """Standard deviations of the expected limits."""
+CONTOURS = (0.68, 0.95)
+"""The confidence levels of regions of two signal strengths."""
+_RAYS, _MOST_STEPS = 24, 40  # from the best fit, and along each
 _SECOND_LOOKS = 4  # at a limit, until a second fit finds nothing else
 
 
@@ -24,20 +28,20 @@ class OutOfReachError(NanoMLError):
 
 
 class _Profile:
-    """Twice the negative logarithm of the likelihood at a fixed signal strength.
+    """Twice the negative logarithm of the likelihood at fixed signal strengths: that of `likelihood.poi`, or others by their positions.
 
     Each fit starts where the first one did, where the last one ended, and where second fits found something else: a maximum may be one
     in a short range only.
     """
 
-    def __init__(self, likelihood: Likelihood, data: Floats, start: Floats) -> None:
+    def __init__(self, likelihood: Likelihood, data: Floats, start: Floats, places: Sequence[int] = ()) -> None:
         self._likelihood, self._data, self._last = likelihood, data, start
-        self._others = [start]
-        self._known: dict[float, float] = {}
+        self._places, self._others = places or (likelihood.poi,), [start]
+        self._known: dict[tuple[float, ...], float] = {}
 
-    def __call__(self, strength: float) -> float:
+    def __call__(self, *strength: float) -> float:
         if strength not in self._known:
-            fixed = {self._likelihood.poi: strength}
+            fixed = dict(zip(self._places, strength, strict=True))
             starts = [self._last, *self._others]
             found = min(
                 (maximum(self._likelihood, self._data, fixed, it) for it in starts), key=lambda it: it.twice_nll
@@ -45,10 +49,11 @@ class _Profile:
             self._last, self._known[strength] = found.at, found.twice_nll
         return self._known[strength]
 
-    def holds(self, strength: float) -> bool:
-        """Whether a second fit at this strength finds no larger likelihood; if it finds one, later fits start there as well."""
-        found = maximum(self._likelihood, self._data, {self._likelihood.poi: strength}, self._others[0], twice=True)
-        if found.twice_nll > self(strength) - AGREE:
+    def holds(self, *strength: float) -> bool:
+        """Whether a second fit at these strengths finds no larger likelihood; if it finds one, later fits start there as well."""
+        fixed = dict(zip(self._places, strength, strict=True))
+        found = maximum(self._likelihood, self._data, fixed, self._others[0], twice=True)
+        if found.twice_nll > self(*strength) - AGREE:
             return True
         self._others, self._known = [*self._others, found.at], {}
         return False
@@ -125,3 +130,46 @@ def discovery_statistic(likelihood: Likelihood, data: Floats, best: Maximum) -> 
         return 0.0
     without = maximum(likelihood, data, {likelihood.poi: 0.0}, best.at, twice=True)
     return max(without.twice_nll - best.twice_nll, 0.0)
+
+
+def contours(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Floats) -> tuple[Contour, ...]:
+    """The lines of each two signal strengths on which the profile likelihood ratio has a value, which asymptotically is a level's.
+
+    Where it has that value is found along rays from the best fit, which are even if the likelihood is a parabola.
+    """
+    found, pairs = list[Contour](), itertools.combinations(likelihood.pois, 2)
+    for pair, level in itertools.product(pairs, CONTOURS):
+        places, height = [*pair], float(chi2.ppf(level, 2) ** 0.5)
+        center, axes = best.at[places], np.linalg.cholesky(covariance[np.ix_(places, places)])
+        profile, points, is_cut = _Profile(likelihood, data, best.at, pair), list[Floats](), list[bool]()
+        for angle in np.linspace(0, 2 * np.pi, _RAYS, endpoint=False):
+            ray = axes @ [np.cos(angle), np.sin(angle)]
+            # the range of both strengths, seen from the best fit
+            ends = (likelihood.bounds[places] - center[:, None]) / np.where(ray == 0, 1e-300, ray)[:, None]
+            end = max(float(ends.max(axis=1).min()), 0.0)
+            reach = _reach(profile, best.twice_nll, center, ray, height, end)
+            points.append(center + reach * ray)
+            is_cut.append(reach == end)
+        first, second = (tuple(it) for it in np.array(points).T.tolist())
+        found.append(Contour(tuple(likelihood.names[it] for it in places), level, first, second, tuple(is_cut)))
+    return tuple(found)
+
+
+def _reach(profile: _Profile, lowest: float, center: Floats, ray: Floats, height: float, end: float) -> float:
+    """How far along a ray the root of the likelihood ratio, which is nearly straight, has some height; `end` if it is lower there."""
+    low, high, before, reach = 0.0, end, (0.0, 0.0), min(height, end)
+    for _ in range(_MOST_STEPS):
+        at = center + reach * ray
+        now = reach, max(profile(*at.tolist()) - lowest, 0.0) ** 0.5
+        if abs(now[1] ** 2 - height**2) < AGREE / 2 or (reach == end and now[1] < height):
+            if profile.holds(*at.tolist()):
+                return reach
+            continue
+        low, high = (reach, high) if now[1] < height else (low, reach)
+        slope = (now[1] - before[1]) / (now[0] - before[0])
+        before, reach = now, reach + (height - now[1]) / slope if slope > 0 else np.inf
+        if not low < reach < high:
+            reach = end if high == end < 2 * low else min(2 * low, (low + high) / 2)
+    raise NanoMLError(
+        f"The profile likelihood has several maxima near signal strengths of {at[0]:.3g} and {at[1]:.3g}: there is no contour."
+    )

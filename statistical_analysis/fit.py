@@ -107,11 +107,12 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
         write_datacard(of_card, directory)
         if job.hypothesis is not None and not model.has_signal:
             write_json(directory / "workspace.json", workspace(model))
-            without = NoFit(CREATOR, f"no fit: {no_signal(model.signal)}", unblinded, model.signal, job.hypothesis)
+            (signals,) = model.strengths.values()
+            without = NoFit(CREATOR, f"no fit: {no_signal(signals)}", unblinded, tuple(signals), job.hypothesis)
             return _no_fit(without, job.style, directory)
         results = _results(job, model, unblinded, by_name)
         results = replace(results, processes=fitted_processes(model, origins))
-    apart = [*job.apart, *([model.signal] if job.hypothesis is not None else [])]
+    apart = [*job.apart, *(it for each in model.strengths.values() for it in each if job.hypothesis is not None)]
     answer = agreement(templates, job.settings.channels, job.reports, apart)
     axes = {it.name: _axis(job, templates, it, by_name[it.name]) for it in model.channels}
     right = _conditions(job, templates, [*axes])
@@ -161,9 +162,9 @@ def _results(
 
     place, content, is_blind = job.directory / "workspace.json", workspace(model), model.asimov is not None
     write_json(place, content)
-    origin = FitOrigin(CREATOR, model.signal, unblinded, job.hypothesis, tuple(job.log))
+    origin = FitOrigin(CREATOR, unblinded, job.hypothesis, tuple(job.log))
     results = _whole(infer(content, origin, is_blind, model.groups, job.settings.toys), model)
-    write_json(place, with_range(content, results.farthest))
+    write_json(place, with_range(content, {it.strength.name: it.farthest for it in results.by_strength}))
     # as it was expected before: without data
     expected = expectation(content, job.settings.toys) if job.log and not is_blind else results.expected
     parts = [f"{it.name}: {it.note}" for it in channels.values() if it.share < 1]
@@ -229,19 +230,16 @@ def fit_workspace(
     toys
         As the setting of the same name in the section `fit`.
     strengths
-        The range of the signal strength; by default that of the workspace.
+        The range of each signal strength; by default that of the workspace.
     """
     from statistical_analysis.inference import FitOrigin, infer
     from statistical_analysis.report.plots import Axis
 
     content = read_workspace(source)
-    poi = content["measurements"][0]["config"]["poi"]
-    samples = [sample for channel in content["channels"] for sample in channel["samples"]]
-    signal = next((it["name"] for it in samples if any(each["name"] == poi for each in it["modifiers"])), poi)
     bins = {channel["name"]: len(channel["samples"][0]["data"]) for channel in content["channels"]}
     axes = {name: Axis("Bin", Bins(np.arange(0.5, count + 1, dtype=np.float64))) for name, count in bins.items()}
     unblinded = None if is_blind else f"with the data of {source.name}"
-    results = infer(content, FitOrigin(CREATOR, signal, unblinded), is_blind, toys=toys, strengths=strengths)
+    results = infer(content, FitOrigin(CREATOR, unblinded), is_blind, toys=toys, strengths=strengths)
     _write(PRIVATE_WORK, results, None, axes, "", make_directory(directory))
     return results.summary
 

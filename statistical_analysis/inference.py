@@ -14,7 +14,7 @@ from MLTools.NanoML.config.fit import AUTO, NEVER
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.report.page import digits, rounded, with_error
 from MLTools.NanoML.terminal.progress import progress
-from statistical_analysis.asymptotic import OutOfReachError, limit, significance
+from statistical_analysis.asymptotic import OutOfReachError, contours, limit, significance
 from statistical_analysis.likelihood import Floats, Likelihood
 from statistical_analysis.maximum import Maximum, maximum, mirrored
 from statistical_analysis.results import (
@@ -33,6 +33,7 @@ from statistical_analysis.results import (
     Results,
     Scan,
     Significance,
+    StrengthResults,
     Yields,
 )
 from statistical_analysis.toys.intervals import COUNT, FEWEST, background_events
@@ -45,10 +46,9 @@ _REACH = 3.0  # of a scan, in standard deviations
 
 @dataclass(frozen=True)
 class FitOrigin:
-    """Where results come from: version, name of the signal, who unblinded the analysis, the hypothesis, and all unblindings."""
+    """Where results come from: version, who unblinded the analysis, the hypothesis, and all unblindings."""
 
     creator: str
-    signal: str
     unblinded: Optional[str] = None
     hypothesis: Optional[str] = None
     log: tuple[Unblinding, ...] = ()
@@ -67,10 +67,10 @@ def infer(
     Parameters
     ----------
     workspace
-        A workspace of pyhf, with the signal strength as parameter of interest.
+        A workspace of pyhf, whose measurements have signal strengths as parameters of interest.
     is_blind
-        Whether nothing may depend on observed data: then they are replaced, in all channels, by what is expected with a
-        signal strength of one (for limits: of zero) before any fit.
+        Whether nothing may depend on observed data: then they are replaced, in all channels, by what is expected with
+        signal strengths of one (for limits: of zero of this signal) before any fit.
     groups
         Parameters whose part of the error of the signal strength is given together, by group.
     toys
@@ -80,49 +80,66 @@ def infer(
         The range of the signal strength, as of `likelihood.Likelihood`.
     """
     likelihood = Likelihood(workspace, strengths)
-    poi = likelihood.poi
     data = likelihood.expected(likelihood.with_strength(1.0)) if is_blind else likelihood.observed
     best = maximum(likelihood, data, twice=True)
     covariance = likelihood.covariance(data, best.at)
-    breakdown = _breakdown(likelihood, covariance, groups or {})
-    parameters = _parameters(likelihood, data, best, covariance)
-    highest = likelihood.highest
-    upper, discovery, few, count = limit_and_significance(likelihood, data, best, is_blind, toys)
+    parameters, moved = _parameters(likelihood, data, best, covariance), changes(likelihood, data, best, covariance)
+
+    def of_strength(each: Likelihood) -> StrengthResults:
+        upper, discovery, few, count = limit_and_significance(each, data, best, is_blind, toys)
+        strength = parameters[each.poi]
+        return StrengthResults(
+            _signals(workspace, strength.name),
+            strength,
+            _impacts(moved, each.poi),
+            _breakdown(each, covariance, groups or {}),
+            upper,
+            each.highest,
+            discovery,
+            _scan(each, data, best, strength.error),
+            few,
+            count,
+        )
+
+    seen = [likelihood.of(poi) for poi in likelihood.pois]
+    first, *others = found = [of_strength(each) for each in seen]
     chosen = [number for number in range(len(parameters)) if not likelihood.is_fixed[number]]
     errors = np.sqrt(np.diag(covariance))[chosen]
     correlations = covariance[np.ix_(chosen, chosen)] / np.outer(errors, errors)
-    strength = parameters[poi]
+    state = "blinded" if is_blind else origin.unblinded or "with data"
     return Results(
-        origin.creator,
-        summary(upper, highest, discovery, strength, None if is_blind else origin.unblinded or "with data"),
-        None if is_blind else origin.unblinded,
-        origin.signal,
-        strength,
-        tuple(parameters[number] for number in chosen),
-        tuple(tuple(float(it) for it in row) for row in correlations),
-        impacts(likelihood, data, best, covariance),
-        breakdown,
-        upper,
-        highest,
-        discovery,
-        _scan(likelihood, data, best, strength.error),
-        None if is_blind else _goodness(likelihood, data, best),
-        _channels(likelihood, best, covariance, None if is_blind else data),
-        few,
-        count,
-        origin.hypothesis,
-        expected=expected(upper, highest, discovery),
+        **vars(first),
+        creator=origin.creator,
+        summary="; ".join([*map(_in_words, seen, found), state]),
+        unblinded=None if is_blind else origin.unblinded,
+        parameters=tuple(parameters[number] for number in chosen),
+        correlations=tuple(tuple(float(it) for it in row) for row in correlations),
+        goodness=None if is_blind else _goodness(likelihood, data, best),
+        channels=_channels(likelihood, best, covariance, None if is_blind else data),
+        others=tuple(others),
+        contours=contours(likelihood, data, best, covariance),
+        hypothesis=origin.hypothesis,
+        expected="; ".join(expected(each, it.limit, it.significance) for each, it in zip(seen, found, strict=True)),
         log=origin.log,
     )
 
 
+def _signals(workspace: Mapping[str, Any], strength: str) -> tuple[str, ...]:
+    """The samples that a signal strength multiplies."""
+    samples = [sample for channel in workspace["channels"] for sample in channel["samples"]]
+    found = dict.fromkeys(it["name"] for it in samples if any(each["name"] == strength for each in it["modifiers"]))
+    return tuple(found) or (strength,)
+
+
 def expectation(workspace: Mapping[str, Any], toys: int | str) -> str:
     """The expected result that a blind `infer` gives, in words, without its other results."""
-    likelihood = Likelihood(workspace)
+    likelihood, found = Likelihood(workspace), list[str]()
     data = likelihood.expected(likelihood.with_strength(1.0))
     best = maximum(likelihood, data, twice=True)
-    upper, discovery, *_ = limit_and_significance(likelihood, data, best, is_blind=True, toys=toys)
-    return expected(upper, likelihood.highest, discovery)
+    for each in map(likelihood.of, likelihood.pois):
+        upper, discovery, *_ = limit_and_significance(each, data, best, is_blind=True, toys=toys)
+        found.append(expected(each, upper, discovery))
+    return "; ".join(found)
 
 
 def expected_limit(workspace: Mapping[str, Any]) -> tuple[Optional[float], float]:
@@ -156,32 +173,30 @@ def limit_and_significance(
     return upper, discovery, few, count
 
 
-def expected(upper: Optional[Limit], highest: float, discovery: Significance) -> str:
+def expected(likelihood: Likelihood, upper: Optional[Limit], discovery: Significance) -> str:
     """The expected result in words: "expected limit on the signal strength 0.42 (+0.18 -0.12) at 95 % CL, significance 4.8"."""
-    text = f"no limit on the signal strength: it is above {digits(highest, 3)}; expected"
+    text = f"no limit on {likelihood.called}: it is above {digits(likelihood.highest, 3)}; expected"
     if upper:
         _, low, median, high, _ = upper.expected
         by = " by toys" if upper.expected_errors else ""
         number, up, down = (rounded(it, high - median) for it in (median, high - median, median - low))
-        text = f"expected limit on the signal strength {number} (+{up} -{down})"
+        text = f"expected limit on {likelihood.called} {number} (+{up} -{down})"
         text = f"{text} at {upper.level:.0%} CL{by},".replace("%", " %")
     return f"{text} significance {digits(discovery.expected, 2)}"
 
 
-def summary(
-    upper: Optional[Limit], highest: float, discovery: Significance, strength: Parameter, unblinded: Optional[str]
-) -> str:
-    """The result in one line: what is expected, and "blinded" or what is observed."""
-    text = expected(upper, highest, discovery)
+def _in_words(likelihood: Likelihood, found: StrengthResults) -> str:
+    """The result in words: what is expected, and what is observed unless that is blind."""
+    upper, discovery, strength, observed = found.limit, found.significance, found.strength, ""
+    text = expected(likelihood, upper, discovery)
     if discovery.observed is None:
-        return f"{text}; blinded"
-    observed = ""
+        return text
     if upper and upper.observed is not None:
         _, _, median, high, _ = upper.expected
         observed = f"limit {rounded(upper.observed, high - median)}, "
     return (
         f"{text}; observed {observed}significance {digits(discovery.observed, 2)}, "
-        f"signal strength {with_error(strength.value, strength.error)}; {unblinded}"
+        f"{likelihood.called.removeprefix('the ')} {with_error(strength.value, strength.error)}"
     )
 
 
@@ -199,27 +214,35 @@ def _parameters(likelihood: Likelihood, data: Floats, best: Maximum, covariance:
     return found
 
 
-def impacts(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Floats) -> tuple[Impact, ...]:
-    """The impacts of all parameters with a prefit uncertainty, the largest first; those of single bins are not fitted.
+def changes(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Floats) -> dict[str, Floats]:
+    """How the best fit changes if a parameter is fixed elsewhere, for each with a prefit uncertainty; those of single bins are not fitted.
 
-    The statistical uncertainty of a bin is small, and there are many: its impact follows from the covariance matrix.
+    The statistical uncertainty of a bin is small, and there are many: the changes follow from the covariance matrix.
+
+    Returns
+    -------
+    By the name of the parameter, float64 of shape (4, parameters): for one standard deviation up and down, postfit and prefit.
     """
-    poi, found = likelihood.poi, []
-    for number in np.flatnonzero(~likelihood.is_fixed):
-        if number == poi or likelihood.kinds[number] == FREE:
-            continue
+    found = {}
+    for number in np.flatnonzero(~likelihood.is_fixed & [kind != FREE for kind in likelihood.kinds]):
         postfit, prefit = float(np.sqrt(covariance[number, number])), float(likelihood.widths[number])
         slopes = covariance[:, number] / covariance[number, number]
-        changes = []
+        moved = []
         for shift in (postfit, -postfit, prefit, -prefit):
             if likelihood.kinds[number] == CONSTRAINED:
                 fixed = {int(number): float(best.at[number] + shift)}
-                at = maximum(likelihood, data, fixed, best.at + slopes * shift).at
-                changes.append(float(at[poi] - best.at[poi]))
+                moved.append(maximum(likelihood, data, fixed, best.at + slopes * shift).at - best.at)
             else:
-                changes.append(float(slopes[poi] * shift))
-        found.append(Impact(likelihood.names[number], *changes))
-    return tuple(sorted(found, key=lambda it: -it.size))
+                moved.append(slopes * shift)
+        found[likelihood.names[number]] = np.array(moved)
+    return found
+
+
+def _impacts(moved: Mapping[str, Floats], poi: int) -> tuple[Impact, ...]:
+    """The changes of a signal strength, the largest first."""
+    return tuple(
+        sorted((Impact(name, *each[:, poi].tolist()) for name, each in moved.items()), key=lambda it: -it.size)
+    )
 
 
 def _breakdown(

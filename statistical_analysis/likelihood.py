@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -39,10 +40,10 @@ class Likelihood:
     Parameters
     ----------
     workspace
-        A workspace of pyhf, whose first measurement names the signal strength as its parameter of interest.
+        A workspace of pyhf, whose measurements name signal strengths as their parameters of interest. The settings of the first one hold.
     strengths
-        The range of the signal strength. By default it is that of the workspace; in one that NanoML made, it ends below where a bin would
-        have less than a tenth of its background.
+        The range of each signal strength. By default it is that of the workspace; in one that NanoML made, it ends below where a bin would
+        have less than a tenth of its background, which other signals belong to.
 
     Attributes
     ----------
@@ -50,8 +51,8 @@ class Likelihood:
         Names and kinds of the parameters; one of STATISTICAL kind has the number of its bin in brackets.
     start, widths
         Values and uncertainties before the fit, float64 of shape (parameters,); the width of a free one is infinite.
-    poi
-        The position of the signal strength.
+    poi, pois
+        The position of the signal strength that is looked at, and those of all.
     is_fixed
         Which parameters no fit changes, bool of shape (parameters,).
     bounds
@@ -61,7 +62,7 @@ class Likelihood:
     def __init__(self, workspace: Mapping[str, Any], strengths: tuple[float, float] | None = None) -> None:
         pyhf.set_backend("jax", precision="64b")
         self._workspace = pyhf.Workspace(dict(workspace))
-        self.model = self._workspace.model(modifier_settings=_INTERPOLATION)
+        self.model = self._workspace.model(measurement_index=0, modifier_settings=_INTERPOLATION)
         config = self.model.config
         self.poi, self.names = int(config.poi_index), list(config.par_names)
         self.start = np.array(config.suggested_init(), float)
@@ -76,22 +77,38 @@ class Likelihood:
                 self.widths[place] = content.width()
                 kind = STATISTICAL if name in statistical else CONSTRAINED
                 self.kinds[place] = [kind] * content.n_parameters
-        without, expected = (self.by_sample(self.with_strength(it)).sum(axis=0) for it in (0.0, 1.0))
-        if not np.any(expected != without):
-            raise NanoMLError(
-                "The signal has no events in any channel of the fit: nothing can be said about its strength."
-            )
-        bare = self._bins((without <= 0) & (expected > without))
-        if bare:
-            raise NanoMLError(
-                f"A signal without any background is expected in {listed(bare, _MOST)}: any event there would be a discovery. Join bins."
-            )
-        signal = expected - without
-        if strengths is not None or workspace["measurements"][0]["name"] == OURS:
-            lowest = -_PART * float(np.min(without[signal > 0] / signal[signal > 0], initial=np.inf))
-            self.bounds[self.poi] = strengths or (lowest, np.inf)
+        named = dict.fromkeys(it["config"]["poi"] for it in workspace["measurements"])
+        others = [self.names.index(name) for name in named if name in self.names and name != config.poi_name]
+        self.pois = (self.poi, *(it for it in others if self.kinds[it] == FREE and not self.is_fixed[it]))
+        self.start[[*self.pois[1:]]] = 1.0
+        for each in map(self.of, self.pois):
+            without, expected = (self.by_sample(each.with_strength(it)).sum(axis=0) for it in (0.0, 1.0))
+            if not np.any(expected != without):
+                what = f"nothing can be said about {each.called.replace('the signal', 'its')}"
+                raise NanoMLError(f"The signal has no events in any channel of the fit: {what}.")
+            bare = self._bins((without <= 0) & (expected > without))
+            if bare:
+                where = listed(bare, _MOST)
+                raise NanoMLError(
+                    f"A signal without any background is expected in {where}: any event there would be a discovery. Join bins."
+                )
+            signal = expected - without
+            if strengths is not None or workspace["measurements"][0]["name"] == OURS:
+                lowest = -_PART * float(np.min(without[signal > 0] / signal[signal > 0], initial=np.inf))
+                self.bounds[each.poi] = strengths or (lowest, np.inf)
         self._is_empty = expected <= 0
         self._axes: dict[bytes, Floats] = {}
+
+    @property
+    def called(self) -> str:
+        """The strength that is looked at, in words: by its name if there are several."""
+        return self.names[self.poi] if len(self.pois) > 1 else "the signal strength"
+
+    def of(self, poi: int) -> Likelihood:
+        """The same, which looks at another signal strength."""
+        found = copy.copy(self)
+        found.poi = poi
+        return found
 
     @cached_property
     def observed(self) -> Floats:

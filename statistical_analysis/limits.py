@@ -11,6 +11,7 @@ import numpy as np
 
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Hypothesis
+from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Digest, digits
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.schema.roles import BESIDE, READS, WRITES
@@ -133,7 +134,8 @@ def together(fits: Sequence[tuple[FittedPoint, Results | NoFit]]) -> Limits:
     if all(found.unblinded is not None for _, found in fits):
         observed = excluded(values, [point.limit.observed if point.limit else None for point in points])
     parameter = first.hypothesis.parameter
-    limits = Limits(results.creator, "", results.unblinded, results.signal, parameter, points, expected, observed)
+    signal = listed(results.signals)
+    limits = Limits(results.creator, "", results.unblinded, signal, parameter, points, expected, observed)
     return replace(limits, summary=summary(limits))
 
 

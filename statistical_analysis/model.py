@@ -33,19 +33,19 @@ class FitChannel:
     fitted: NDArray[np.bool_]  # bins in which anything is expected: the others are no part of the fit
 
     def expected(self, strength: float = 1.0) -> Floats:
-        """Expected events at a strength of the signal, float64 of shape (bins,)."""
+        """Expected events at a strength of all signals, float64 of shape (bins,)."""
         parts = [strength * each.nominal if each.is_signal else each.nominal for each in self.samples]
         return np.sum(parts, axis=0)
 
 
 @dataclass(frozen=True)
 class StatisticalModel:
-    """Channels that are fitted together, for the strength of a signal.
+    """Channels that are fitted together, for the strengths of signals.
 
     Attributes
     ----------
-    signal
-        The process whose strength is fitted.
+    strengths
+        The processes of each strength that is fitted, by its name.
     channels
         All channels, in the order of the configuration, and by era.
     groups
@@ -54,12 +54,12 @@ class StatisticalModel:
     free
         The parameters by which the fit normalises processes.
     asimov
-        The strength of the signal in the data of all channels, which are those expected; None if they are observed.
+        The strength of the signals in the data of all channels, which are those expected; None if they are observed.
     remarks
         Changes, what is left out, and what looks wrong.
     """
 
-    signal: str
+    strengths: Mapping[str, Sequence[str]]
     channels: tuple[FitChannel, ...]
     groups: Mapping[str, tuple[str, ...]]
     free: tuple[str, ...]
@@ -87,14 +87,14 @@ def statistical_model(
 ) -> StatisticalModel:
     """Make the statistical model of histograms.
 
-    - All processes of a histogram but the signal are backgrounds. Underflow and overflow are not part of the fit.
+    - All processes of a histogram but the signals are backgrounds. Underflow and overflow are not part of the fit.
     - A process without events in a channel, or with a negative yield, is left out there.
     - Bins with negative contents are set to zero, and the others scaled so that the yield stays the same. If a variation leaves no
       positive yield, it leaves a hundredth of each bin.
     - Shapes that `settings.smooth` names are smoothed, see `shapes.smooth`: the ratio to the nominal events, at the same yield.
     - A shape that changes no bin by more than 0.1 % is left out.
-    - A bin with signal needs background: any event there would be a discovery. A bin with neither is no part of the fit, nor is a channel
-      of such bins.
+    - A bin with a signal needs background, or another signal: any event there would be a discovery. A bin with nothing is no part of the
+      fit, nor is a channel of such bins.
     - The luminosity changes all processes but those that are estimated from data or normalised by the fit.
     - A nuisance parameter is shared by all processes and channels that have it, but for what `settings.nuisances` and
       `settings.uncorrelated` say.
@@ -112,7 +112,7 @@ def statistical_model(
     asimov
         The strength of the signal in Asimov data, which are the expected events; None for observed data.
     needs_signal
-        Whether it is an error if no events of the signal are expected; if not, it has none in the first channel.
+        Whether it is an error if no events of a signal are expected; if not, it has none in the first channel.
 
     Raises
     ------
@@ -120,21 +120,22 @@ def statistical_model(
         A histogram is missing, there is no signal, a bin has signal and no background, observed data are asked for where there are
         none, and so on.
     """
-    signal = settings.signal or templates.signal
-    if signal is None:
+    strengths = settings.strengths(templates.signal)
+    if not strengths:
         raise NanoMLError("fit: there is no signal. Give the class whose strength is fitted, as fit.signal.")
-    if signal in settings.free:
+    of_signals = {process: name for name, processes in strengths.items() for process in processes}
+    for signal in sorted(of_signals.keys() & {*settings.free}):
         raise NanoMLError(f"fit.free: {signal} is the signal, whose strength is fitted in any case. Remove it.")
     remarks: list[Remark] = []
-    maker = SampleMaker(settings, luminosity, {*from_data, *settings.free}, signal, remarks)
+    maker = SampleMaker(settings, luminosity, {*from_data, *settings.free}, of_signals, remarks)
     channels = tuple(_Maker(settings, maker, remarks).channels(templates, asimov))
     if not channels:
         raise NanoMLError("fit: no channel has a background. Choose other channels, or wider regions.")
-    if not any(sample.is_signal for channel in channels for sample in channel.samples):
+    for name in [*strengths.keys() - {it.strength for channel in channels for it in channel.samples}]:
         if needs_signal:
-            raise NanoMLError(f"fit: {no_signal(signal)}. Use wider bins, other channels, or another signal.")
+            raise NanoMLError(f"fit: {no_signal(strengths[name])}. Use wider bins, other channels, or another signal.")
         nothing = np.zeros_like(channels[0].data)
-        absent = Sample(signal, True, nothing, nothing, {}, {}, None)
+        absent = Sample(strengths[name][0], name, nothing, nothing, {}, {}, None)
         channels = (replace(channels[0], samples=(absent, *channels[0].samples)), *channels[1:])
     samples = [sample for channel in channels for sample in channel.samples]
     factors = list(dict.fromkeys(name for sample in samples for name in sample.factors))
@@ -143,18 +144,21 @@ def statistical_model(
     if twice:
         raise NanoMLError(f"fit: {twice[0]} is both a variation of a shape and a log-normal uncertainty. Rename one.")
     free = tuple(dict.fromkeys(sample.free for sample in samples if sample.free is not None))
+    taken = strengths.keys() & {*factors, *shapes, *free}
+    if taken:
+        raise NanoMLError(f"fit.signals: {min(taken)} is a nuisance parameter, too. Rename one.")
     eras = [era for era in templates.luminosity if era]
     of_luminosity = {name for components in luminosity.values() for name in components}
     kinds = {name: "luminosity" if maker.sources[name] in of_luminosity else "normalisation" for name in factors}
     sources = {name: (name, maker.sources[name]) for name in (*factors, *shapes, *free)}
     groups = _groups(settings, {**kinds, **dict.fromkeys(shapes, "shape")}, sources, eras)
     remarks.extend(_unknown(settings, eras, sources, {*shapes}, {*free}))
-    return StatisticalModel(signal, channels, groups, free, asimov, tuple(remarks))
+    return StatisticalModel(strengths, channels, groups, free, asimov, tuple(remarks))
 
 
-def no_signal(signal: str) -> str:
+def no_signal(signals: Sequence[str]) -> str:
     """Why there is nothing to fit, in words."""
-    return f"no channel has events of {signal}"
+    return f"no channel has events of {listed(signals)}"
 
 
 def _groups(
@@ -206,7 +210,8 @@ class _Maker:
             if not found:
                 raise NanoMLError(f"fit.channels: the histogram {name} has no region {region}. Fill it there.")
             channels = [self._channel(histogram, each) for each in found]
-            _check_background(histogram, channels)
+            for strength in {it.strength: it for each in channels for it in each.samples if it.is_signal}:
+                _check_background(histogram, channels, strength)
             for channel, each in zip(channels, found, strict=True):
                 if not channel.fitted.any():
                     what = "is not fitted, since nothing is expected there"
@@ -249,12 +254,16 @@ def _observed(name: str, channel: HistogramChannel) -> Floats:
     return inner(data.nominal)
 
 
-def _check_background(histogram: FilledHistogram, channels: Sequence[FitChannel]) -> None:
-    """An error if a bin has signal and no background, with bins that would do."""
+def _check_background(histogram: FilledHistogram, channels: Sequence[FitChannel], strength: str | None) -> None:
+    """An error if a bin has signal of this strength and nothing else, with bins that would do."""
     parts = [
         [
             np.sum(
-                [np.zeros_like(each.data), *(it.nominal for it in each.samples if it.is_signal == is_signal)], axis=0
+                [
+                    np.zeros_like(each.data),
+                    *(it.nominal for it in each.samples if (it.strength == strength) == is_signal),
+                ],
+                axis=0,
             )
             for each in channels
         ]

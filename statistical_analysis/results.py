@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional
 
@@ -13,7 +13,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.page import Answer, Digest
 from MLTools.NanoML.schema.plain import build, content_of, plain
 
-SCHEMA = 2
+SCHEMA = 3
 LEVEL = 0.95
 """The confidence level of limits."""
 CONSTRAINED, FREE, STATISTICAL = "constrained", "free", "statistical"
@@ -164,8 +164,67 @@ class FittedProcess:
 
 
 @dataclass(frozen=True)
-class Results:
-    """All that is known of a fit; of expected data alone if it is blind.
+class StrengthResults:
+    """What is known of a signal strength; in each fit for it, the strengths of other signals are fitted, too.
+
+    Attributes
+    ----------
+    signals
+        The processes that it multiplies.
+    breakdown
+        The parts of its error, by group of parameters.
+    limit, highest
+        The limit on it; None if it is above the highest strength that a fit can find.
+    background_events
+        Those expected where the signal is, as of `toys.intervals.background_events`: with few, asymptotic formulae are wrong.
+    toys
+        Pseudo-experiments of each hypothesis for limit and significance; 0 if these are asymptotic.
+    """
+
+    signals: tuple[str, ...]
+    strength: Parameter
+    impacts: tuple[Impact, ...]
+    breakdown: tuple[Contribution, ...]
+    limit: Optional[Limit]
+    highest: float
+    significance: Significance
+    scan: Scan
+    background_events: float
+    toys: int
+
+    @property
+    def farthest(self) -> float:
+        """The highest signal strength among best fit, limits and likelihood scan."""
+        limits = (*self.limit.expected, self.limit.observed or 0.0) if self.limit else (0.0,)
+        return max(1.0, self.strength.value, *limits, *self.scan.strength)
+
+
+@dataclass(frozen=True)
+class Contour:
+    """A line of two signal strengths on which the profile likelihood has the same value, by rays from the best fit around it.
+
+    Attributes
+    ----------
+    strengths
+        Their names.
+    level
+        The confidence level of the region inside.
+    first, second
+        Both strengths at each point of the line.
+    is_cut
+        Whether a strength is at the end of its range there: the line would go on beyond it.
+    """
+
+    strengths: tuple[str, ...]
+    level: float
+    first: tuple[float, ...]
+    second: tuple[float, ...]
+    is_cut: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Results(StrengthResults):
+    """All that is known of a fit, first of the strength that is named first; of expected data alone if it is blind.
 
     Attributes
     ----------
@@ -175,14 +234,10 @@ class Results:
         Who unblinded the analysis, and when; None if it is blind.
     correlations
         The matrix of correlation coefficients of `parameters`.
-    breakdown
-        The parts of the error of the signal strength, by group of parameters.
-    limit, highest
-        The limit on the signal strength; None if it is above the highest strength that a fit can find.
-    background_events
-        Those expected where the signal is, as of `toys.intervals.background_events`: with few, asymptotic formulae are wrong.
-    toys
-        Pseudo-experiments of each hypothesis for limit and significance; 0 if these are asymptotic.
+    others
+        What is known of the other strengths.
+    contours
+        Those of each two strengths.
     hypothesis
         The hypothesis of the signal, as "mass = 600"; None if there is one alone.
     processes
@@ -198,20 +253,12 @@ class Results:
     creator: str
     summary: str
     unblinded: Optional[str]
-    signal: str
-    strength: Parameter
     parameters: tuple[Parameter, ...]
     correlations: tuple[tuple[float, ...], ...]
-    impacts: tuple[Impact, ...]
-    breakdown: tuple[Contribution, ...]
-    limit: Optional[Limit]
-    highest: float
-    significance: Significance
-    scan: Scan
     goodness: Optional[GoodnessOfFit]
     channels: tuple[Channel, ...]
-    background_events: float
-    toys: int
+    others: tuple[StrengthResults, ...] = ()
+    contours: tuple[Contour, ...] = ()
     hypothesis: Optional[str] = None
     processes: tuple[FittedProcess, ...] = ()
     expected: str = ""
@@ -220,10 +267,24 @@ class Results:
     digest: Digest = field(default=Digest())
 
     @property
-    def farthest(self) -> float:
-        """The highest signal strength among best fit, limits and likelihood scan."""
-        limits = (*self.limit.expected, self.limit.observed or 0.0) if self.limit else (0.0,)
-        return max(1.0, self.strength.value, *limits, *self.scan.strength)
+    def by_strength(self) -> tuple[Results, ...]:
+        """The same results as seen from each strength."""
+        return (self, *(replace(self, **vars(it)) for it in self.others))
+
+    @property
+    def all_signals(self) -> tuple[str, ...]:
+        """The processes of all strengths."""
+        return tuple(name for each in self.by_strength for name in each.signals)
+
+    @property
+    def of(self) -> str:
+        """Of which strength it is, if there are several: the end of a title."""
+        return f" ({self.strength.name})" if self.others else ""
+
+    @property
+    def ending(self) -> str:
+        """The same for the name of a file."""
+        return f"_{self.strength.name}" if self.others else ""
 
     def write(self, path: Path) -> None:
         """Write a JSON file."""
@@ -237,7 +298,7 @@ class NoFit:
     creator: str
     summary: str
     unblinded: Optional[str]
-    signal: str
+    signals: tuple[str, ...]
     hypothesis: str
 
     def write(self, path: Path) -> None:

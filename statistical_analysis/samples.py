@@ -117,6 +117,8 @@ class Sample:
 
     Attributes
     ----------
+    strength
+        The strength of the signal that it is; None for a background.
     nominal, errors
         Expected events and their statistical errors, float64 of shape (bins,).
     shapes
@@ -130,13 +132,18 @@ class Sample:
     """
 
     process: str
-    is_signal: bool
+    strength: str | None
     nominal: Floats
     errors: Floats
     shapes: Mapping[str, Shape]
     factors: Mapping[str, LogNormal]
     free: str | None
     rough: Mapping[str, Shape] = field(default_factory=dict)
+
+    @property
+    def is_signal(self) -> bool:
+        """Whether it has a strength."""
+        return self.strength is not None
 
 
 @dataclass(frozen=True)
@@ -176,8 +183,8 @@ class SampleMaker:
         As of `model.statistical_model`.
     not_by_luminosity
         Processes whose yields do not depend on the luminosity.
-    signal
-        The process whose strength is fitted.
+    strengths
+        The strength of each process that is a signal.
     remarks
         To which remarks are added.
     sources
@@ -187,7 +194,7 @@ class SampleMaker:
     settings: Fit
     luminosity: Mapping[str, Mapping[str, LogNormal]]
     not_by_luminosity: Collection[str]
-    signal: str
+    strengths: Mapping[str, str]
     remarks: list[Remark]
     sources: dict[str, str] = field(default_factory=dict)
 
@@ -216,7 +223,7 @@ class SampleMaker:
         }
         return Sample(
             process,
-            process == self.signal,
+            self.strengths.get(process),
             kept,
             errors,
             shapes,

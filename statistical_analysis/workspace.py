@@ -22,7 +22,7 @@ from statistical_analysis.samples import Remark, Sample, Shape
 OURS = "nanoml"
 """The measurement of a workspace that NanoML made."""
 MOST = 10.0
-"""The largest normalisation that a fit may give a process, and at least the highest strength of the signal."""
+"""The largest normalisation that a fit may give a process, and at least the highest strength of a signal."""
 _Modifier = dict[str, Any]
 CARD = "datacard.txt"
 TEMPLATES = "templates.root"
@@ -34,7 +34,8 @@ Floats = NDArray[np.float64]
 def workspace(model: StatisticalModel) -> dict[str, Any]:
     """Make a workspace, in the format of pyhf 0.7 (its schema 1.0.0), and check it.
 
-    - `mu` is the strength of the signal, from zero to MOST: `with_range` widens this when its results are known.
+    - A signal has a strength, from zero to MOST: `with_range` widens this when its results are known. With several strengths there is a
+      measurement for each, which has it as its parameter of interest; all are fitted in each.
     - A log-normal uncertainty is a `normsys` with its factors.
     - A shape is split into the change of the yield, a `normsys`, and the rest, a `histosys`, under one name, as Combine splits it. At
       +1 and -1 sigma their product is the shape.
@@ -51,7 +52,7 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
     """
     import pyhf  # takes a second
 
-    parameters = [{"name": name, "inits": [1.0], "bounds": [[0.0, MOST]]} for name in (STRENGTH, *model.free)]
+    parameters = [{"name": name, "inits": [1.0], "bounds": [[0.0, MOST]]} for name in (*model.strengths, *model.free)]
     made = {
         "version": "1.0.0",
         "channels": [
@@ -61,28 +62,33 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
         "observations": [
             {"name": channel.name, "data": channel.data[channel.fitted].tolist()} for channel in model.channels
         ],
-        "measurements": [{"name": OURS, "config": {"poi": STRENGTH, "parameters": parameters}}],
+        "measurements": [
+            {"name": f"{OURS}_{name}" if number else OURS, "config": {"poi": name, "parameters": parameters}}
+            for number, name in enumerate(model.strengths)
+        ],
     }
     pyhf.schema.validate(made, "workspace.json")
     return made
 
 
-def with_range(made: Mapping[str, Any], highest: float) -> dict[str, Any]:
-    """A workspace in which other programs find signal strengths up to at least twice the highest that matters."""
-    (measurement,) = made["measurements"]
-    strength, *others = measurement["config"]["parameters"]
-    wider = {**strength, "bounds": [[0.0, max(MOST, 2 * highest)]]}
-    config = {**measurement["config"], "parameters": [wider, *others]}
-    return {**made, "measurements": [{**measurement, "config": config}]}
+def with_range(made: Mapping[str, Any], highest: Mapping[str, float]) -> dict[str, Any]:
+    """A workspace in which other programs find signal strengths up to at least twice the highest that matters, of each."""
+    measurements = []
+    for measurement in made["measurements"]:
+        config = measurement["config"]
+        wider = [{**it, "bounds": [[0.0, max(MOST, 2 * highest.get(it["name"], 0.0))]]} for it in config["parameters"]]
+        measurements.append({**measurement, "config": {**config, "parameters": wider}})
+    return {**made, "measurements": measurements}
 
 
 def _sample(channel: FitChannel, sample: Sample) -> dict[str, Any]:
     """A process in the bins that are fitted."""
     nominal, errors = sample.nominal[channel.fitted], sample.errors[channel.fitted]
     own = {"name": f"mcstat_{channel.name}", "type": "staterror", "data": errors.tolist()}
-    modifiers: list[_Modifier] = [{"name": STRENGTH, "type": "normfactor", "data": None} if sample.is_signal else own]
-    if sample.free is not None:
-        modifiers.append({"name": sample.free, "type": "normfactor", "data": None})
+    factors: list[_Modifier] = [
+        {"name": it, "type": "normfactor", "data": None} for it in (sample.strength, sample.free) if it is not None
+    ]
+    modifiers = factors if sample.is_signal else [own, *factors]
     for name, factor in sample.factors.items():
         modifiers.append(_normsys(name, factor.up, factor.down))
     for name, shape in sample.shapes.items():
@@ -104,8 +110,9 @@ def _split(name: str, nominal: NDArray[np.float64], shape: Shape) -> list[_Modif
 def write_datacard(model: StatisticalModel, directory: Path) -> Path:
     """Write a datacard and the ROOT file that it names into `directory`, which is made; return the card.
 
-    Combine calls the strength of the signal r. Shapes and log-normal uncertainties, and what share them, are those of `workspace`; a free
-    normalisation is a `rateParam`. Statistical errors are those of the templates (`autoMCStats`). Names are those of `for_combine`.
+    Combine calls the strength of the signal r; if there are several, the card begins with the command that gives them their names. Shapes
+    and log-normal uncertainties, and what shares them, are those of `workspace`; a free normalisation is a `rateParam`. Statistical errors
+    are those of the templates (`autoMCStats`). Names are those of `for_combine`.
     """
     model = for_combine(model)
     directory.mkdir(parents=True, exist_ok=True)
@@ -134,7 +141,7 @@ def for_combine(model: StatisticalModel) -> StatisticalModel:
     remarks = (Remark("renamed", "", "", f"{name} is {safe} in the datacard") for name, safe in new.items())
     return replace(
         model,
-        signal=processes[model.signal],
+        strengths={name: [processes[it] for it in each if it in processes] for name, each in model.strengths.items()},
         channels=channels,
         groups={group: tuple(parameters[name] for name in names) for group, names in model.groups.items()},
         free=tuple(parameters[name] for name in model.free),
@@ -165,13 +172,17 @@ def _renamed(sample: Sample, processes: Mapping[str, str], parameters: Mapping[s
 
 def _card(model: StatisticalModel) -> Iterator[str]:
     columns = [(channel, sample) for channel in model.channels for sample in channel.samples]
-    backgrounds = dict.fromkeys(sample.process for _, sample in columns if not sample.is_signal)
-    numbers = {model.signal: 0, **{name: number for number, name in enumerate(backgrounds, 1)}}
+    signals, backgrounds = (
+        dict.fromkeys(it.process for _, it in columns if it.is_signal == is_signal) for is_signal in (True, False)
+    )
+    numbers = {name: number for number, name in enumerate([*signals, *backgrounds], 1 - len(signals))}
     what = "observed" if model.asimov is None else f"expected, with a signal of strength {model.asimov:g}"
     yield f"# Data are {what}."
+    if len(model.strengths) > 1:
+        yield f"# text2workspace.py {CARD} -P HiggsAnalysis.CombinedLimit.PhysicsModel:multiSignalModel {' '.join(_maps(model))}"
     yield from (f"# {remark.what}" for remark in model.remarks if remark.kind == "renamed")
     yield f"imax {len(model.channels)}"
-    yield f"jmax {len(backgrounds)}"
+    yield f"jmax {len(numbers) - 1}"
     yield "kmax *"
     yield _RULE
     yield f"shapes * * {TEMPLATES} $CHANNEL/$PROCESS $CHANNEL/$PROCESS_$SYSTEMATIC"
@@ -193,6 +204,12 @@ def _card(model: StatisticalModel) -> Iterator[str]:
     yield f"* autoMCStats {EFFECTIVE_EVENTS}"
     for group, names in model.groups.items():
         yield f"{group} group = {' '.join(names)}"
+
+
+def _maps(model: StatisticalModel) -> Iterator[str]:
+    """Which processes each strength multiplies, as options of Combine's model of several signals."""
+    for name, processes in model.strengths.items():
+        yield f"--PO 'map=.*/({'|'.join(processes)})$:{name}[1,0,{MOST:g}]'"
 
 
 def _row(name: str, kind: str, cells: Sequence[str]) -> str:

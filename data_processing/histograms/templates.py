@@ -204,9 +204,10 @@ def _blinded(
 
 def _hidden(processes: Mapping[str, Template], bins: BlindBins) -> NDArray[np.bool_]:
     nothing = np.zeros_like(next(iter(processes.values())).nominal)
-    signal = processes[bins.signal].nominal if bins.signal in processes else nothing
-    background = [each.nominal for name, each in processes.items() if name not in (DATA, bins.signal)]
-    return bins.among(signal, np.sum([nothing, *background], axis=0))
+    signals = (bins.signal, *bins.others)
+    signal = [each.nominal for name, each in processes.items() if name in signals]
+    background = [each.nominal for name, each in processes.items() if name not in (DATA, *signals)]
+    return bins.among(*(np.sum([nothing, *each], axis=0) for each in (signal, background)))
 
 
 def _sets(normalisations: Sequence[Path]) -> dict[str, _Set]:

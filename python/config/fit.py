@@ -117,6 +117,8 @@ ALL, EACH = "all", "each"
 """Whether all processes, regions or eras share a nuisance parameter, or each has its own."""
 NEVER = "never"
 """Toys give limits AUTO, where few events are expected, or NEVER."""
+STRENGTH = "mu"
+"""The strength of the signal, if there is one alone."""
 TOYS = {"pattern": f"{AUTO}|{NEVER}|[1-9][0-9]{{3,}}", "form": f"{AUTO}, {NEVER}, or a number of at least 1000"}
 _NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)"
 _PERCENTAGE = re.compile(rf"\s*{_NUMBER}\s*%\s*")
@@ -176,7 +178,7 @@ def as_list(values: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fit of the strength of a signal to histograms in several regions."""
+    """A fit of the strengths of signals to histograms in several regions."""
 
     channels: dict[str, str] = setting(
         ...,
@@ -186,6 +188,13 @@ class Fit:
     )
     signal: Optional[str] = setting(
         None, "The class whose strength is fitted; by default the one that the histograms call signal."
+    )
+    signals: dict[str, list[str]] = setting(
+        dict,
+        "Several strengths that are fitted together, in place of `signal`, each with the classes that it multiplies.",
+        names={"pattern": "[A-Za-z_][A-Za-z0-9_]*", "form": "a name of letters, digits and _"},
+        sparse=True,
+        examples=["{mu_WZ: [WZ], mu_ZZ: [ZZ]}"],
     )
     parameter: Optional[str] = setting(
         None,
@@ -233,6 +242,11 @@ class Fit:
         **TOYS,
         examples=[20000],
     )
+
+    def strengths(self, signal: Optional[str]) -> dict[str, list[str]]:
+        """The classes of each strength, by its name; `signal` is fitted unless the settings say otherwise."""
+        signal = self.signal or signal
+        return self.signals or ({} if signal is None else {STRENGTH: [signal]})
 
     def shared(self, nuisance: str) -> tuple[Nuisance, str]:
         """The sharing of a nuisance parameter, and its name without what tells processes, regions and eras apart."""

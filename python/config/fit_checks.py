@@ -127,7 +127,8 @@ def _fits(config: Config) -> Iterator[Problem]:
     yield from _channels(config, fit)
     yield from _nuisances(config, fit)
     yield from _hypotheses(config, fit)
-    known = config.processes
+    yield from _signals(config, fit)
+    known, strengths = config.processes, fit.strengths(signal_of(config))
     named: dict[str, list[tuple[tuple[Key, ...], str]]] = {
         "signal": [] if fit.signal is None else [((), fit.signal)],
         "free": [((number,), process) for number, process in enumerate(fit.free)],
@@ -138,7 +139,7 @@ def _fits(config: Config) -> Iterator[Problem]:
             yield from unknown(("fit", key, *place), process, known, "one of the classes")
             if key == "uncertainties" and process in fit.free:
                 yield ("fit", key, *place), f"{process} is normalised by the fit (fit.free). Remove one of them"
-            if key == "free" and process in known and process == fitted_signal(config, fit):
+            if key == "free" and process in known and any(process in classes for classes in strengths.values()):
                 yield ("fit", key, *place), "is the signal, whose strength is fitted in any case. Remove it"
     for name, entry in fit.uncertainties.items():
         place = ("fit", "uncertainties", name)
@@ -149,6 +150,25 @@ def _fits(config: Config) -> Iterator[Problem]:
                 yield place, 'names no class. Give it some, as in "{WZ: 3 %}"'
             if name in map(norm, known):
                 yield place, "is the name of the normalisation of one class. Take another"
+
+
+def _signals(config: Config, fit: Fit) -> Iterator[Problem]:
+    if fit.signals and fit.signal is not None:
+        yield ("fit", "signal"), "is for one signal, and fit.signals has some. Remove one of them"
+    if fit.signals and hypotheses(config):
+        yield (
+            ("fit", "signals"),
+            f"is for one fit, and there is one for each {hypotheses(config)[0].parameter}. Use fit.signal",
+        )
+    seen: dict[str, str] = {}
+    for name, classes in fit.signals.items():
+        place = ("fit", "signals", name)
+        if not classes:
+            yield place, f'names no class. Give it some, as in "{{{name}: [{next(iter(config.processes), "WZ")}]}}"'
+        for process in classes:
+            yield from unknown(place, process, config.processes, "one of the classes")
+            if seen.setdefault(process, name) != name:
+                yield place, f"{process} is in {seen[process]} already. Remove one"
 
 
 def _nuisances(config: Config, fit: Fit) -> Iterator[Problem]:

@@ -91,6 +91,7 @@ class BlindBins:
 
     signal: str  # the process
     limit: float  # of the expected S / sqrt(B)
+    others: tuple[str, ...] = field(default=(), metadata={"sparse": True, "older": ()})  # signals beside it
 
     def __str__(self) -> str:
         return f"bins with an expected S / sqrt(B) above {self.limit:g}"

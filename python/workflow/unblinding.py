@@ -116,14 +116,15 @@ def blinded(config: Config, is_retrained: bool = False) -> Blinded:
 
 
 def _bins(config: Config, blind: Blind) -> Optional[BlindBins]:
-    """The bins of the class that data are not expected to have; None if none is named, or numbers of events are not known."""
-    limit, signal = blind.signal_over_root_background, config.fit.signal if config.fit is not None else None
+    """The bins of the classes that data are not expected to have; None if none is named, or numbers of events are not known."""
+    limit, strengths = blind.signal_over_root_background, config.fit.strengths(None) if config.fit is not None else {}
+    signals = [class_ for classes in strengths.values() for class_ in classes]
     simulated = [name for name in config.datasets if config.process_of(name)]
     known = all(None not in (config.cross_section_of(name), config.luminosity_of(name)) for name in simulated)
-    if signal is None:
-        found, is_named = signal_of(config), config.train is not None and config.train.signal is not None
-        signal = found if config.fit is not None or is_named or found == "signal" else None
-    return BlindBins(signal, limit) if known and signal is not None and limit is not None else None
+    found, is_named = signal_of(config), config.train is not None and config.train.signal is not None
+    if not signals and found is not None and (config.fit is not None or is_named or found == "signal"):
+        signals = [found]
+    return BlindBins(signals[0], limit, tuple(signals[1:])) if known and signals and limit is not None else None
 
 
 def as_it_is(config: Config, places: Collection[Place]) -> dict[Place, Opened]:

@@ -11,7 +11,7 @@ from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, Digest, digits, percentage, rounded, table, with_error
 from MLTools.NanoML.report.section import Block, Caption, Document, Style
-from statistical_analysis.report.plots import FIGURES
+from statistical_analysis.report.plots import figures_of
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results, Yields
 
 _MOST = 4  # names in a cell of a table
@@ -32,9 +32,20 @@ def report(results: Results, drawn: Sequence[str], style: Style, directory: Path
     """The page as HTML, with the figures that are `drawn` in a directory."""
     blocks = [
         *_processes(results),
-        Block("result", "Result", _numbers(results)),
-        Block("uncertainty", "Uncertainty of the signal strength", _breakdown(results)),
-        *(Block(name, it.title, "", [(name, it)], True) for name, (it, _) in FIGURES.items() if name in drawn),
+        *_strengths(results),
+        *(
+            Block(f"{anchor}{it.ending}", f"{title}{it.of}", numbers(it))
+            for it in results.by_strength
+            for anchor, title, numbers in (
+                ("result", "Result", _numbers),
+                ("uncertainty", "Uncertainty of the signal strength", _breakdown),
+            )
+        ),
+        *(
+            Block(it.name, it.caption.title, "", [(it.name, it.caption)], True)
+            for it in figures_of(results)
+            if it.name in drawn
+        ),
         *(_channel(each, drawn) for each in results.channels),
         *_smoothed([name for name in drawn if name.startswith(_SMOOTHED)]),
         Block("parameters", "Parameters", _parameters(results)),
@@ -82,7 +93,9 @@ def no_fit_report(found: NoFit, style: Style, directory: Path) -> str:
 def _document(
     results: Results | NoFit, directory: Path, answers: Sequence[Answer] = (), blocks: Sequence[Block] = ()
 ) -> Document:
-    title, here = f"Fit of the strength of {results.signal}", "fit/report.html"
+    title, here = f"Fit of the strength of {listed(results.signals)}", "fit/report.html"
+    if isinstance(results, Results) and results.others:
+        title = f"Fit of {listed(it.strength.name for it in results.by_strength)}"
     lead = lead_of(results.summary, results.unblinded, results.creator, is_drawn=bool(blocks))
     if results.hypothesis:
         title, here = f"{title} at {results.hypothesis}", f"fit/{directory.name}/report.html"
@@ -118,6 +131,31 @@ def _processes(results: Results) -> Iterator[Block]:
 def _total(found: Yields) -> str:
     text = f"{sum(found.events):#.3g}".rstrip(".")  # with zeros at the end
     return f"{sum(found.events):,.0f}" if "e+" in text else text
+
+
+def _strengths(results: Results) -> Iterator[Block]:
+    """All strengths, if there are several: what each multiplies, and how they are correlated."""
+    names, found = [it.name for it in results.parameters], [it.strength for it in results.by_strength]
+    rows = []
+    for it in results.by_strength:
+        row = results.correlations[names.index(it.strength.name)]
+        correlations = (f"{row[names.index(other.name)]:+.2f}" for other in found)
+        rows.append(
+            (
+                it.strength.name,
+                listed(it.signals, _MOST),
+                with_error(it.strength.value, it.strength.error),
+                *correlations,
+            )
+        )
+    if results.others:
+        head = [
+            "",
+            "of",
+            "best fit" if results.unblinded else "expected",
+            *(f"correlation with {it.name}" for it in found),
+        ]
+        yield Block("strengths", "Signal strengths", table(head, rows))
 
 
 def _numbers(results: Results) -> str:
@@ -175,8 +213,8 @@ def _channel(channel: Channel, drawn: Sequence[str]) -> Block:
     rows.sort(key=lambda row: row[0] in (TOTAL, "data"))
     numbers = table(["", "prefit events", "postfit events"], rows)
     note = f'<p class="dim">{escape(channel.note)}</p>' if channel.note else ""
-    names = [name for name in drawn if name.partition("_")[2] == channel.name and not name.startswith(_SMOOTHED)]
-    figures = [(name, replace(_STACK, title=f"{channel.name}, {name.partition('_')[0]}")) for name in names]
+    stages = [it for it in ("prefit", "postfit") if f"{it}_{channel.name}" in drawn]
+    figures = [(f"{it}_{channel.name}", replace(_STACK, title=f"{channel.name}, {it}")) for it in stages]
     return Block(f"channel_{channel.name}", f"Channel {channel.name}", note + numbers, figures)
 
 

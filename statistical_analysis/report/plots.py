@@ -1,9 +1,9 @@
-"""The figures of a fit: impacts, pulls, correlations, scan, limit, channels, smoothed variations and pseudo-experiments."""
+"""The figures of a fit: limit, scan, contours, impacts, pulls, correlations, channels, smoothed variations and pseudo-experiments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
 from scipy.stats import norm
 
 from MLTools.NanoML.report.figures import LEGEND, Figures, grid, in_style, legend_above, save, single, small, with_ratio
@@ -47,6 +48,7 @@ class Axis:
 NUMBERS = {
     "limit": ("limit", "highest"),
     "scan": ("scan", "strength"),
+    "contours": ("contours",),
     "impacts": ("impacts", "strength"),
     "pulls": ("parameters",),
     "correlations": ("parameters", "correlations"),
@@ -54,6 +56,46 @@ NUMBERS = {
 """The fields of results that figures of all parameters show."""
 FIGURES: dict[str, tuple[Caption, Callable[[Style, Results, str], Figure | None]]] = {}
 """The figures of all parameters, by their names, in the order of the page: how to read each, and what draws it, if there is something."""
+
+
+_OF_STRENGTH = ("limit", "scan", "impacts")  # of which each strength has one
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure of all parameters: the name of its files, how to read it, and the results that it shows."""
+
+    name: str
+    caption: Caption
+    draw: Callable[[Style, Results, str], Figure | None]
+    results: Results
+    numbers: object
+
+
+def figures_of(results: Results) -> Iterator[Shown]:
+    """The figures of all parameters, in the order of the page, those of each strength and of each two."""
+    lines, several = results.contours, bool(results.others)
+    of_one = {(it.strength.name,) * several: it for it in results.by_strength}
+    of_two = {
+        it.strengths: replace(results, contours=[each for each in lines if each.strengths == it.strengths])
+        for it in lines
+    }
+    for name, (caption, draw) in FIGURES.items():
+        for names, each in (
+            of_one if name in _OF_STRENGTH else of_two if name == "contours" else {(): results}
+        ).items():
+            title = f"{caption.title} ({', '.join(names)})" if names else caption.title
+            numbers = {key: plain(getattr(each, key)) for key in NUMBERS[name]}
+            yield Shown("_".join([name, *names]), replace(caption, title=title), draw, each, numbers)
+
+
+def _symbol(results: Results) -> str:
+    """The strength in mathematical notation."""
+    name = results.strength.name.replace("_", r"\_")
+    start, _, of = name.partition(r"\_")
+    if not results.others or name == "mu":
+        return r"\mu"
+    return rf"\mu_{{\mathrm{{{of}}}}}" if start == "mu" else rf"\mathrm{{{name}}}"
 
 
 def shown(caption: Caption) -> Callable[[_Draw], _Draw]:
@@ -89,11 +131,11 @@ def limit(style: Style, results: Results, right: str) -> Figure | None:
     if found.observed is not None:
         axes.plot([found.observed] * 2, [-0.3, 0.3], color="black", lw=3, label="Observed")
         ends.append(found.observed)
-    axes.axvline(1, 0, 0.5, color=style.color(results.signal), lw=1.5, ls=":")
+    axes.axvline(1, 0, 0.5, color=style.color(results.signals[0]), lw=1.5, ls=":")
     axes.set_ylim(-0.6, 0.6)
     axes.set_yticks([])
     axes.set_xlim(0, 1.1 * max(ends))
-    axes.set_xlabel(rf"{found.level:.0%} CL limit on the signal strength $\mu$".replace("%", r" %"))
+    axes.set_xlabel(rf"{found.level:.0%} CL limit on the signal strength ${_symbol(results)}$".replace("%", r" %"))
     legend_above(axes)
     return figure
 
@@ -124,15 +166,44 @@ def scan(style: Style, results: Results, right: str) -> Figure:
     axes.plot(strength, total_curve, color=color, lw=2.5, label="Total uncertainty")
     axes.plot(strength, of_data_curve, color=color, lw=2, ls=":", label="Statistics of data alone")
     value, error, other = (rounded(it, of_data.error) for it in (total.value, of_data.error, systematic))
-    text = rf"$\mu = {value} \pm {error}$ (stat.) $\pm$ {other} (syst.)"
+    text = rf"${_symbol(results)} = {value} \pm {error}$ (stat.) $\pm$ {other} (syst.)"
     for level, name in ((1, r"1$\sigma$"), (4, r"2$\sigma$")):
         axes.axhline(level, color="#717581", lw=1.2, ls="--")
         axes.text(strength[-1], level, f"{name} ", ha="right", va="bottom", fontsize=18, color="#717581")
     axes.set_xlim(strength[0], strength[-1])
     axes.set_ylim(0, 1.05 * top)
     legend_above(axes, loc="upper center", title=text, title_fontsize=LEGEND)
-    axes.set_xlabel(r"Signal strength $\mu$")
+    axes.set_xlabel(f"Signal strength ${_symbol(results)}$")
     axes.set_ylabel(r"$-2\,\Delta\ln L$")
+    return figure
+
+
+@shown(
+    Caption(
+        "Contours",
+        "Regions of two signal strengths, by the profile likelihood ratio: twice its negative logarithm is 2.28 (68 %) and 5.99 (95 %) on "
+        "the lines, with all other parameters fitted at each point.",
+        "A line that ends at a straight edge is cut off by the range of a strength.",
+        is_small=True,
+    )
+)
+@in_style
+def contours(style: Style, results: Results, right: str) -> Figure:
+    """The contours of two signal strengths, the best fit, and where both are one."""
+    figure, axes = single(style, right, ratio=0.85, has_data=results.unblinded is not None)
+    color, views = "black" if results.unblinded else COLORS[0], {it.strength.name: it for it in results.by_strength}
+    for line, ls in zip(results.contours, ("-", "--"), strict=True):
+        points = np.array([line.first, line.second]).T[[*range(len(line.first)), 0]]
+        if not any(line.is_cut):
+            points = CubicSpline(range(len(points)), points, bc_type="periodic")(np.linspace(0, len(points) - 1, 500))
+        axes.plot(*points.T, color=color, lw=2.5, ls=ls, label=f"{line.level:.0%} CL".replace("%", " %"))
+    first, second = (views[it] for it in results.contours[0].strengths)
+    best = "Best fit" if results.unblinded else "Expected"
+    axes.plot(first.strength.value, second.strength.value, color=color, marker="P", ms=11, ls="", label=best)
+    axes.plot(1, 1, color=UP, marker="D", ms=9, ls="", fillstyle="none", mew=2.5, label="Both are one")
+    axes.set_xlabel(f"Signal strength ${_symbol(first)}$")
+    axes.set_ylabel(f"Signal strength ${_symbol(second)}$")
+    legend_above(axes)
     return figure
 
 
@@ -153,7 +224,7 @@ def impacts(style: Style, results: Results, right: str) -> Figure | None:
     known = {it.name: it for it in results.parameters}
     strength = results.strength
     measured = with_error(strength.value, strength.error).replace("±", r"\pm")
-    text = rf"{right}    $\mu = {measured}$"
+    text = f"{right}    ${_symbol(results)} = {measured}$"
     figure, (left, axes) = _rows(style, results, len(largest), [1.1, 1], text)
     place = np.arange(len(largest), dtype=float)[::-1]
     _pull_points(left, [known[it.parameter] for it in largest], place)
@@ -173,7 +244,7 @@ def impacts(style: Style, results: Results, right: str) -> Figure | None:
     )
     axes.set_xlim(-reach, reach)
     axes.axvline(0, color="black", lw=0.8)
-    axes.set_xlabel(r"$\Delta\mu$")
+    axes.set_xlabel(rf"$\Delta{_symbol(results)}$")
     handles, texts = axes.get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=4, frameon=False)
     return figure
@@ -257,10 +328,10 @@ def correlations(style: Style, results: Results, right: str) -> Figure | None:
 
 def channel_stack(style: Style, results: Results, channel: Channel, axis: Axis, is_postfit: bool) -> Stack:
     """Stacked samples, the signal on top of them, data if there are any; postfit with the prefit sum."""
-    yields, of_signal = (channel.postfit if is_postfit else channel.prefit), results.signal
+    yields, of_signal = channel.postfit if is_postfit else channel.prefit, results.all_signals
     events = {it.sample: np.maximum(it.events, 0) for it in yields}
-    backgrounds = {it: float(events[it].sum()) for it in events if it not in (TOTAL, of_signal)}
-    names = [*style.from_bottom(backgrounds), *(it for it in events if it == of_signal)]
+    backgrounds = {it: float(events[it].sum()) for it in events if it not in (TOTAL, *of_signal)}
+    names = [*style.from_bottom(backgrounds), *(it for it in events if it in of_signal)]
     errors = {it.sample: np.array(it.errors) for it in yields}
     before = next(it for it in channel.prefit if it.sample == TOTAL)
     return Stack(
@@ -301,12 +372,11 @@ def draw_results(
         The figures that are drawn, if not all are (see `Figures`).
     """
     style = style.with_processes(
-        [*sorted({it.sample for each in results.channels for it in each.prefit} - {TOTAL})], results.signal
+        [*sorted({it.sample for each in results.channels for it in each.prefit} - {TOTAL})], results.signals[0]
     )
     drawn = Figures(directory, only)
-    for name, (_, draw) in FIGURES.items():
-        numbers = {key: plain(getattr(results, key)) for key in NUMBERS[name]}
-        drawn.add(name, partial(draw, style, results, right), numbers)
+    for it in figures_of(results):
+        drawn.add(it.name, partial(it.draw, style, it.results, right), it.numbers)
     for channel in results.channels:
         for stage in ("prefit", "postfit"):
             axis = axes[channel.name]

@@ -38,18 +38,19 @@ def verdict(results: Results, remarks: Sequence[Remark] | None) -> list[Answer]:
         _remarks("Enough simulation?", remarks, ("few events",), "All bins have enough simulated background events."),
     ]
     found: list[tuple[str, Iterable[Answer]]] = [
-        ("scan", [_closure(results)]) if results.unblinded is None else (channel, [_goodness(results)]),
+        *((f"scan{it.ending}", [_closure(it)]) for it in results.by_strength if results.unblinded is None),
+        *((channel, [_goodness(results)]) for _ in range(results.unblinded is not None)),
         ("parameters", _bounds(results)),
         ("pulls", [_constraints(results), _pulls(results)]),
         ("correlations", [_correlations(results)]),
-        ("result", [*_limit(results, remarks), _few_events(results)]),
+        *((f"result{it.ending}", [*_limit(it, remarks), _few_events(it)]) for it in results.by_strength),
         (channel, of_templates),
     ]
     return [replace(it, link=f"#{anchor}") for anchor, answers in found for it in answers]
 
 
 def _closure(results: Results) -> Answer:
-    question, strength = "Does the fit find what it is given?", results.strength
+    question, strength = f"Does the fit find what it is given?{results.of}", results.strength
     distance = abs(strength.value - 1)
     text = f"Expected data have a signal strength of one; the fit finds {with_error(strength.value, strength.error)}."
     return Answer(question, "good" if distance < _CLOSURE * max(strength.error, 1e-9) else "bad", text)
@@ -71,7 +72,7 @@ def _bounds(results: Results) -> Iterator[Answer]:
     ends = [f"{it.name} = {digits(it.value, 3)}" for it in results.parameters if it.is_at_bound]
     if ends:
         what = f"At the end of its range: {listed(ends, _MOST)}. The maximum may be beyond it, and errors are not those of a parabola."
-        if results.strength.is_at_bound and results.strength.value < 0:
+        if any(it.strength.is_at_bound and it.strength.value < 0 for it in results.by_strength):
             what += " With an even lower signal strength a bin would have next to no events."
         yield Answer("Is the best fit inside?", "bad", what)
 
@@ -141,7 +142,11 @@ def _limit(results: Results, remarks: Sequence[Remark] | None) -> Iterator[Answe
         why = "the signal has too few events, or an uncertainty or a free normalisation can take its place."
         if remarks is None:
             why = "it, or a band of it, is beyond the range of the signal strength. --range LOW HIGH gives another one."
-        yield Answer("Is there a limit?", "bad", f"It is above {digits(results.highest, 3)}, and is not given: {why}")
+        yield Answer(
+            f"Is there a limit?{results.of}",
+            "bad",
+            f"It is above {digits(results.highest, 3)}, and is not given: {why}",
+        )
 
 
 def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:
@@ -149,7 +154,7 @@ def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:
     for channel in results.channels:
         *samples, total = channel.prefit
         nothing = np.zeros(len(total.events))
-        background = sum((np.array(it.events) for it in samples if it.sample != results.signal), nothing)
+        background = sum((np.array(it.events) for it in samples if it.sample not in results.signals), nothing)
         bare = (background <= 0) & (np.array(total.events) > 0)
         empty += [f"{channel.name} bin {it + 1}" for it in np.flatnonzero(bare)]
     texts = []
@@ -166,7 +171,7 @@ def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:
 
 def _few_events(results: Results) -> Answer:
     question, events = (
-        "Enough events for asymptotic formulae?",
+        f"Enough events for asymptotic formulae?{results.of}",
         f"{digits(results.background_events, 3)} background events",
     )
     if results.toys:

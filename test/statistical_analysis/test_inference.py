@@ -20,7 +20,7 @@ from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.results import TOTAL, read_results
 
-ORIGIN = FitOrigin("NanoML", "signal", "unblinded by me@here on 2026-01-01")
+ORIGIN = FitOrigin("NanoML", "unblinded by me@here on 2026-01-01")
 MU = {"name": "mu", "type": "normfactor", "data": None}
 
 

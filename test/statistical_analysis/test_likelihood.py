@@ -18,7 +18,7 @@ CHOSEN = (
     "norm, up and down equal", "two equal", "two minima by shape", "same side", "one side, down", "tiny errors of simulation",
     "10^6 events with 10 %", "no event in a bin", "variation below nothing", "free background at its bound", "nothing but the strength",
 )  # fmt: skip
-ORIGIN = FitOrigin("NanoML", "signal")
+ORIGIN = FitOrigin("NanoML")
 
 
 @pytest.mark.slow
@@ -43,7 +43,7 @@ def test_what_cannot_be_fitted(name: str) -> None:
 
 
 def answers(workspace: Workspace) -> dict[str, tuple[str, str]]:
-    found = infer(workspace, FitOrigin("NanoML", "signal", "with data"), False, toys="never")
+    found = infer(workspace, FitOrigin("NanoML", "with data"), False, toys="never")
     return {it.question: (it.state, it.text) for it in verdict(found, None)}
 
 

@@ -31,7 +31,7 @@ def fitted(mass: int) -> Results:
     content: dict[str, Any] = json.loads((Path(PUBLISHED) / "BkgOnly.json").read_text())
     patch = json.loads((Path(PUBLISHED) / f"patch.DS_{mass}_1_Staus.json").read_text())
     content = jsonpatch.apply_patch(content, patch)
-    return infer(content, FitOrigin("NanoML", f"DS_{mass}_1_Staus", "published"), is_blind=False, toys="never")
+    return infer(content, FitOrigin("NanoML", "published"), is_blind=False, toys="never")
 
 
 @pytest.mark.slow

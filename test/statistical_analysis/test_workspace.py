@@ -92,7 +92,7 @@ def test_statistical_errors_are_those_of_all_backgrounds(
 def test_others_find_all_strengths_that_matter(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
     made = workspace(statistical_model(templates, settings, luminosity))
     for highest, bound in ((0.3, 10), (70, 140)):
-        strength, *others = with_range(made, highest)["measurements"][0]["config"]["parameters"]
+        strength, *others = with_range(made, {"mu": highest})["measurements"][0]["config"]["parameters"]
         assert strength == {"name": "mu", "inits": [1.0], "bounds": [[0, bound]]}
         assert others == made["measurements"][0]["config"]["parameters"][1:]
 

@@ -16,7 +16,7 @@ from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.report.verdict import verdict
 from statistical_analysis.toys.intervals import background_events, throw
 
-ORIGIN = FitOrigin("NanoML", "signal", "unblinded by me@here on 2026-01-01")
+ORIGIN = FitOrigin("NanoML", "unblinded by me@here on 2026-01-01")
 
 
 def counting(observed: float, signal: float, background: float) -> dict[str, Any]:
