@@ -164,6 +164,7 @@ def _reach(profile: _Profile, lowest: float, center: Floats, ray: Floats, height
         if abs(now[1] ** 2 - height**2) < AGREE / 2 or (reach == end and now[1] < height):
             if profile.holds(*at.tolist()):
                 return reach
+            low, high, before = 0.0, end, (0.0, 0.0)  # the profile likelihood is another one now
             continue
         low, high = (reach, high) if now[1] < height else (low, reach)
         slope = (now[1] - before[1]) / (now[0] - before[0])

@@ -86,19 +86,15 @@ def infer(
     parameters, moved = _parameters(likelihood, data, best, covariance), changes(likelihood, data, best, covariance)
 
     def of_strength(each: Likelihood) -> StrengthResults:
-        upper, discovery, few, count = limit_and_significance(each, data, best, is_blind, toys)
         strength = parameters[each.poi]
         return StrengthResults(
             _signals(workspace, strength.name),
             strength,
             _impacts(moved, each.poi),
             _breakdown(each, covariance, groups or {}),
-            upper,
-            each.highest,
-            discovery,
             _scan(each, data, best, strength.error),
-            few,
-            count,
+            each.highest,
+            *limit_and_significance(each, data, best, is_blind, toys),
         )
 
     seen = [likelihood.of(poi) for poi in likelihood.pois]
@@ -215,13 +211,10 @@ def _parameters(likelihood: Likelihood, data: Floats, best: Maximum, covariance:
 
 
 def changes(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Floats) -> dict[str, Floats]:
-    """How the best fit changes if a parameter is fixed elsewhere, for each with a prefit uncertainty; those of single bins are not fitted.
+    """How the best fit changes, float64 of shape (4, parameters), if a parameter, which has a prefit uncertainty, is fixed elsewhere.
 
-    The statistical uncertainty of a bin is small, and there are many: the changes follow from the covariance matrix.
-
-    Returns
-    -------
-    By the name of the parameter, float64 of shape (4, parameters): for one standard deviation up and down, postfit and prefit.
+    It is moved up and down, by its postfit and then by its prefit uncertainty. The statistical uncertainty of a bin is small, and there are
+    many: these are not fitted, but follow from the covariance matrix.
     """
     found = {}
     for number in np.flatnonzero(~likelihood.is_fixed & [kind != FREE for kind in likelihood.kinds]):

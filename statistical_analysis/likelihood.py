@@ -43,7 +43,7 @@ class Likelihood:
         A workspace of pyhf, whose measurements name signal strengths as their parameters of interest. The settings of the first one hold.
     strengths
         The range of each signal strength. By default it is that of the workspace; in one that NanoML made, it ends below where a bin would
-        have less than a tenth of its background, which other signals belong to.
+        have less than a tenth of its background, if all strengths were as low.
 
     Attributes
     ----------
@@ -81,6 +81,9 @@ class Likelihood:
         others = [self.names.index(name) for name in named if name in self.names and name != config.poi_name]
         self.pois = (self.poi, *(it for it in others if self.kinds[it] == FREE and not self.is_fixed[it]))
         self.start[[*self.pois[1:]]] = 1.0
+        nothing = self.start.copy()
+        nothing[[*self.pois]] = 0.0
+        background = self.by_sample(nothing).sum(axis=0)
         for each in map(self.of, self.pois):
             without, expected = (self.by_sample(each.with_strength(it)).sum(axis=0) for it in (0.0, 1.0))
             if not np.any(expected != without):
@@ -92,9 +95,9 @@ class Likelihood:
                 raise NanoMLError(
                     f"A signal without any background is expected in {where}: any event there would be a discovery. Join bins."
                 )
-            signal = expected - without
+            some = expected > without
             if strengths is not None or workspace["measurements"][0]["name"] == OURS:
-                lowest = -_PART * float(np.min(without[signal > 0] / signal[signal > 0], initial=np.inf))
+                lowest = -_PART * float(np.min(background[some] / (expected - background)[some], initial=np.inf))
                 self.bounds[each.poi] = strengths or (lowest, np.inf)
         self._is_empty = expected <= 0
         self._axes: dict[bytes, Floats] = {}
@@ -206,8 +209,9 @@ class Likelihood:
                 found[np.ix_(free, free)] = np.linalg.inv(hessian)
                 return found
             weakest.append(vectors[:, 0])
-        flat = free[np.abs(weakest[0]).argmax()]
-        raise NanoMLError(f"The likelihood has no maximum: {self.names[flat]} can have any value.")
+        flat = free[np.abs(weakest[0]) > np.abs(weakest[0]).max() / 2]
+        names = listed([self.names[it] for it in flat], _MOST)
+        raise NanoMLError(f"The likelihood has no maximum: {names} can have any value{' together' * (len(flat) > 1)}.")
 
     def twice_nll_at(self, at: Any, data: Any, wall: Any = _WALL) -> Any:
         """Twice the negative logarithm of the likelihood at some parameters, as a function that jax can transform.

@@ -34,7 +34,7 @@ class FitChannel:
 
     def expected(self, strength: float = 1.0) -> Floats:
         """Expected events at a strength of all signals, float64 of shape (bins,)."""
-        parts = [strength * each.nominal if each.is_signal else each.nominal for each in self.samples]
+        parts = [strength * each.nominal if each.strength else each.nominal for each in self.samples]
         return np.sum(parts, axis=0)
 
 
@@ -69,7 +69,7 @@ class StatisticalModel:
     @property
     def has_signal(self) -> bool:
         """Whether any events of the signal are expected."""
-        return any(sample.is_signal and sample.nominal.any() for each in self.channels for sample in each.samples)
+        return any(sample.strength and sample.nominal.any() for each in self.channels for sample in each.samples)
 
     @property
     def nuisances(self) -> tuple[str, ...]:
@@ -133,7 +133,9 @@ def statistical_model(
         raise NanoMLError("fit: no channel has a background. Choose other channels, or wider regions.")
     for name in [*strengths.keys() - {it.strength for channel in channels for it in channel.samples}]:
         if needs_signal:
-            raise NanoMLError(f"fit: {no_signal(strengths[name])}. Use wider bins, other channels, or another signal.")
+            raise NanoMLError(
+                f"fit: {no_signal(strengths[name] or [name])}. Use wider bins, other channels, or another signal."
+            )
         nothing = np.zeros_like(channels[0].data)
         absent = Sample(strengths[name][0], name, nothing, nothing, {}, {}, None)
         channels = (replace(channels[0], samples=(absent, *channels[0].samples)), *channels[1:])
@@ -210,7 +212,7 @@ class _Maker:
             if not found:
                 raise NanoMLError(f"fit.channels: the histogram {name} has no region {region}. Fill it there.")
             channels = [self._channel(histogram, each) for each in found]
-            for strength in {it.strength: it for each in channels for it in each.samples if it.is_signal}:
+            for strength in {it.strength: it for each in channels for it in each.samples if it.strength}:
                 _check_background(histogram, channels, strength)
             for channel, each in zip(channels, found, strict=True):
                 if not channel.fitted.any():
@@ -258,13 +260,7 @@ def _check_background(histogram: FilledHistogram, channels: Sequence[FitChannel]
     """An error if a bin has signal of this strength and nothing else, with bins that would do."""
     parts = [
         [
-            np.sum(
-                [
-                    np.zeros_like(each.data),
-                    *(it.nominal for it in each.samples if (it.strength == strength) == is_signal),
-                ],
-                axis=0,
-            )
+            sum((it.nominal for it in each.samples if (it.strength == strength) == is_signal), np.zeros_like(each.data))
             for each in channels
         ]
         for is_signal in (True, False)
@@ -293,7 +289,7 @@ def _check_background(histogram: FilledHistogram, channels: Sequence[FitChannel]
 
 def _few_events(channel: FitChannel, data: Floats | None) -> Iterator[Remark]:
     """The bins in which Combine gives each process its own statistical parameter, and the workspace does not; and those not fitted."""
-    backgrounds = [sample for sample in channel.samples if not sample.is_signal]
+    backgrounds = [sample for sample in channel.samples if not sample.strength]
     total = sum((each.nominal for each in backgrounds), np.zeros_like(channel.data))
     variances = sum((each.errors**2 for each in backgrounds), np.zeros_like(channel.data))
     few = np.flatnonzero(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional
@@ -185,10 +186,10 @@ class StrengthResults:
     strength: Parameter
     impacts: tuple[Impact, ...]
     breakdown: tuple[Contribution, ...]
-    limit: Optional[Limit]
-    highest: float
-    significance: Significance
     scan: Scan
+    highest: float
+    limit: Optional[Limit]
+    significance: Significance
     background_events: float
     toys: int
 
@@ -272,19 +273,9 @@ class Results(StrengthResults):
         return (self, *(replace(self, **vars(it)) for it in self.others))
 
     @property
-    def all_signals(self) -> tuple[str, ...]:
-        """The processes of all strengths."""
-        return tuple(name for each in self.by_strength for name in each.signals)
-
-    @property
     def of(self) -> str:
-        """Of which strength it is, if there are several: the end of a title."""
+        """The end of a title: which strength is seen, if there are several."""
         return f" ({self.strength.name})" if self.others else ""
-
-    @property
-    def ending(self) -> str:
-        """The same for the name of a file."""
-        return f"_{self.strength.name}" if self.others else ""
 
     def write(self, path: Path) -> None:
         """Write a JSON file."""
@@ -304,6 +295,11 @@ class NoFit:
     def write(self, path: Path) -> None:
         """Write a JSON file."""
         write_json(path, {"schema": SCHEMA, **plain(self)})
+
+
+def ending(of: str) -> str:
+    """The end of a title as that of an anchor or a file: " (mu_WZ)" is "_mu_WZ"."""
+    return re.sub(r"\W+", "_", of).rstrip("_")
 
 
 def read_results(path: Path) -> Results | NoFit:

@@ -140,11 +140,6 @@ class Sample:
     free: str | None
     rough: Mapping[str, Shape] = field(default_factory=dict)
 
-    @property
-    def is_signal(self) -> bool:
-        """Whether it has a strength."""
-        return self.strength is not None
-
 
 @dataclass(frozen=True)
 class Remark:

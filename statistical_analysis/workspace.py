@@ -85,10 +85,8 @@ def _sample(channel: FitChannel, sample: Sample) -> dict[str, Any]:
     """A process in the bins that are fitted."""
     nominal, errors = sample.nominal[channel.fitted], sample.errors[channel.fitted]
     own = {"name": f"mcstat_{channel.name}", "type": "staterror", "data": errors.tolist()}
-    factors: list[_Modifier] = [
-        {"name": it, "type": "normfactor", "data": None} for it in (sample.strength, sample.free) if it is not None
-    ]
-    modifiers = factors if sample.is_signal else [own, *factors]
+    factors = [{"name": it, "type": "normfactor", "data": None} for it in (sample.strength, sample.free) if it]
+    modifiers: list[_Modifier] = factors if sample.strength else [own, *factors]
     for name, factor in sample.factors.items():
         modifiers.append(_normsys(name, factor.up, factor.down))
     for name, shape in sample.shapes.items():
@@ -172,14 +170,14 @@ def _renamed(sample: Sample, processes: Mapping[str, str], parameters: Mapping[s
 
 def _card(model: StatisticalModel) -> Iterator[str]:
     columns = [(channel, sample) for channel in model.channels for sample in channel.samples]
-    signals, backgrounds = (
-        dict.fromkeys(it.process for _, it in columns if it.is_signal == is_signal) for is_signal in (True, False)
-    )
-    numbers = {name: number for number, name in enumerate([*signals, *backgrounds], 1 - len(signals))}
+    signals = dict.fromkeys(sample.process for _, sample in columns if sample.strength)
+    processes = [*{**signals, **dict.fromkeys(sample.process for _, sample in columns)}]
+    numbers = {name: number for number, name in enumerate(processes, 1 - len(signals))}
     what = "observed" if model.asimov is None else f"expected, with a signal of strength {model.asimov:g}"
     yield f"# Data are {what}."
     if len(model.strengths) > 1:
-        yield f"# text2workspace.py {CARD} -P HiggsAnalysis.CombinedLimit.PhysicsModel:multiSignalModel {' '.join(_maps(model))}"
+        maps = (f"--PO 'map=.*/({'|'.join(it)})$:{name}[1,0,{MOST:g}]'" for name, it in model.strengths.items())
+        yield f"# text2workspace.py {CARD} -P HiggsAnalysis.CombinedLimit.PhysicsModel:multiSignalModel {' '.join(maps)}"
     yield from (f"# {remark.what}" for remark in model.remarks if remark.kind == "renamed")
     yield f"imax {len(model.channels)}"
     yield f"jmax {len(numbers) - 1}"
@@ -204,12 +202,6 @@ def _card(model: StatisticalModel) -> Iterator[str]:
     yield f"* autoMCStats {EFFECTIVE_EVENTS}"
     for group, names in model.groups.items():
         yield f"{group} group = {' '.join(names)}"
-
-
-def _maps(model: StatisticalModel) -> Iterator[str]:
-    """Which processes each strength multiplies, as options of Combine's model of several signals."""
-    for name, processes in model.strengths.items():
-        yield f"--PO 'map=.*/({'|'.join(processes)})$:{name}[1,0,{MOST:g}]'"
 
 
 def _row(name: str, kind: str, cells: Sequence[str]) -> str:

@@ -127,10 +127,10 @@ def _fits(config: Config) -> Iterator[Problem]:
     yield from _channels(config, fit)
     yield from _nuisances(config, fit)
     yield from _hypotheses(config, fit)
-    yield from _signals(config, fit)
     known, strengths = config.processes, fit.strengths(signal_of(config))
     named: dict[str, list[tuple[tuple[Key, ...], str]]] = {
         "signal": [] if fit.signal is None else [((), fit.signal)],
+        "signals": [((name,), process) for name, classes in fit.signals.items() for process in classes],
         "free": [((number,), process) for number, process in enumerate(fit.free)],
         "uncertainties": [it for name, entry in fit.uncertainties.items() for it in _processes(name, entry)],
     }
@@ -139,8 +139,13 @@ def _fits(config: Config) -> Iterator[Problem]:
             yield from unknown(("fit", key, *place), process, known, "one of the classes")
             if key == "uncertainties" and process in fit.free:
                 yield ("fit", key, *place), f"{process} is normalised by the fit (fit.free). Remove one of them"
-            if key == "free" and process in known and any(process in classes for classes in strengths.values()):
+            if key == "free" and process in known and any(process in it for it in strengths.values()):
                 yield ("fit", key, *place), "is the signal, whose strength is fitted in any case. Remove it"
+            if key == "signals" and sum(process in it for it in strengths.values()) > 1:
+                yield ("fit", key, *place), f"{process} has two strengths. Remove one"
+    if fit.signals and (fit.signal is not None or hypotheses(config)):
+        others = "fit.signal" if fit.signal is not None else f"a fit for each {hypotheses(config)[0].parameter}"
+        yield ("fit", "signals"), f"is for one fit of several signals, and there is {others}. Remove one of them"
     for name, entry in fit.uncertainties.items():
         place = ("fit", "uncertainties", name)
         yield from _percentages(place, entry if isinstance(entry, Mapping) else {name: entry})
@@ -150,25 +155,6 @@ def _fits(config: Config) -> Iterator[Problem]:
                 yield place, 'names no class. Give it some, as in "{WZ: 3 %}"'
             if name in map(norm, known):
                 yield place, "is the name of the normalisation of one class. Take another"
-
-
-def _signals(config: Config, fit: Fit) -> Iterator[Problem]:
-    if fit.signals and fit.signal is not None:
-        yield ("fit", "signal"), "is for one signal, and fit.signals has some. Remove one of them"
-    if fit.signals and hypotheses(config):
-        yield (
-            ("fit", "signals"),
-            f"is for one fit, and there is one for each {hypotheses(config)[0].parameter}. Use fit.signal",
-        )
-    seen: dict[str, str] = {}
-    for name, classes in fit.signals.items():
-        place = ("fit", "signals", name)
-        if not classes:
-            yield place, f'names no class. Give it some, as in "{{{name}: [{next(iter(config.processes), "WZ")}]}}"'
-        for process in classes:
-            yield from unknown(place, process, config.processes, "one of the classes")
-            if seen.setdefault(process, name) != name:
-                yield place, f"{process} is in {seen[process]} already. Remove one"
 
 
 def _nuisances(config: Config, fit: Fit) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, Digest, digits, percentage, rounded, table, with_error
 from MLTools.NanoML.report.section import Block, Caption, Document, Style
 from statistical_analysis.report.plots import figures_of
-from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results, Yields
+from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results, Yields, ending
 
 _MOST = 4  # names in a cell of a table
 _SMOOTHED = "smoothed_"  # what the names of their figures begin with
@@ -33,19 +33,8 @@ def report(results: Results, drawn: Sequence[str], style: Style, directory: Path
     blocks = [
         *_processes(results),
         *_strengths(results),
-        *(
-            Block(f"{anchor}{it.ending}", f"{title}{it.of}", numbers(it))
-            for it in results.by_strength
-            for anchor, title, numbers in (
-                ("result", "Result", _numbers),
-                ("uncertainty", "Uncertainty of the signal strength", _breakdown),
-            )
-        ),
-        *(
-            Block(it.name, it.caption.title, "", [(it.name, it.caption)], True)
-            for it in figures_of(results)
-            if it.name in drawn
-        ),
+        *(block for it in results.by_strength for block in _of_strength(it)),
+        *(Block(name, it.title, "", [(name, it)], True) for name, it, *_ in figures_of(results) if name in drawn),
         *(_channel(each, drawn) for each in results.channels),
         *_smoothed([name for name in drawn if name.startswith(_SMOOTHED)]),
         Block("parameters", "Parameters", _parameters(results)),
@@ -134,28 +123,24 @@ def _total(found: Yields) -> str:
 
 
 def _strengths(results: Results) -> Iterator[Block]:
-    """All strengths, if there are several: what each multiplies, and how they are correlated."""
-    names, found = [it.name for it in results.parameters], [it.strength for it in results.by_strength]
+    """All strengths, if there are several, with their correlations."""
+    views, names = results.by_strength, [it.name for it in results.parameters]
+    places = [names.index(it.strength.name) for it in views]
     rows = []
-    for it in results.by_strength:
-        row = results.correlations[names.index(it.strength.name)]
-        correlations = (f"{row[names.index(other.name)]:+.2f}" for other in found)
-        rows.append(
-            (
-                it.strength.name,
-                listed(it.signals, _MOST),
-                with_error(it.strength.value, it.strength.error),
-                *correlations,
-            )
-        )
+    for it, place in zip(views, places, strict=True):
+        fitted = with_error(it.strength.value, it.strength.error)
+        correlations = (f"{results.correlations[place][other]:+.2f}" for other in places)
+        rows.append((it.strength.name, listed(it.signals, _MOST), fitted, *correlations))
     if results.others:
-        head = [
-            "",
-            "of",
-            "best fit" if results.unblinded else "expected",
-            *(f"correlation with {it.name}" for it in found),
-        ]
+        head = ["", "of", "best fit" if results.unblinded else "expected"]
+        head += [f"correlation with {it.strength.name}" for it in views]
         yield Block("strengths", "Signal strengths", table(head, rows))
+
+
+def _of_strength(results: Results) -> Iterator[Block]:
+    of, title = results.of, f"Uncertainty of {results.strength.name if results.others else 'the signal strength'}"
+    yield Block(f"result{ending(of)}", f"Result{of}", _numbers(results))
+    yield Block(f"uncertainty{ending(of)}", title, _breakdown(results))
 
 
 def _numbers(results: Results) -> str:

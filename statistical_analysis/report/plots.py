@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from MLTools.NanoML.report.section import COLORS, Caption, Style
 from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack, draw_ratio, draw_stack
 from MLTools.NanoML.schema.plain import plain
 from statistical_analysis.model import StatisticalModel
-from statistical_analysis.results import CONSTRAINED, STATISTICAL, TOTAL, Channel, Parameter, Results
+from statistical_analysis.results import CONSTRAINED, STATISTICAL, TOTAL, Channel, Parameter, Results, ending
 from statistical_analysis.samples import Sample
 from statistical_analysis.toys.experiments import Experiments
 
@@ -61,32 +61,21 @@ FIGURES: dict[str, tuple[Caption, Callable[[Style, Results, str], Figure | None]
 _OF_STRENGTH = ("limit", "scan", "impacts")  # of which each strength has one
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A figure of all parameters: the name of its files, how to read it, and the results that it shows."""
-
-    name: str
-    caption: Caption
-    draw: Callable[[Style, Results, str], Figure | None]
-    results: Results
-    numbers: object
-
-
-def figures_of(results: Results) -> Iterator[Shown]:
-    """The figures of all parameters, in the order of the page, those of each strength and of each two."""
-    lines, several = results.contours, bool(results.others)
-    of_one = {(it.strength.name,) * several: it for it in results.by_strength}
-    of_two = {
-        it.strengths: replace(results, contours=[each for each in lines if each.strengths == it.strengths])
-        for it in lines
-    }
+def figures_of(results: Results) -> Iterator[tuple[str, Caption, Callable[..., Figure | None], object]]:
+    """The figures of all parameters in the order of the page, those of each strength and of each two: name, caption, draw, numbers."""
+    of_one, of_two = {it.of: it for it in results.by_strength}, dict[str, Results]()
+    for it in results.contours:
+        mine = tuple(each for each in results.contours if each.strengths == it.strengths)
+        of_two[f" ({', '.join(it.strengths)})"] = replace(results, contours=mine)
     for name, (caption, draw) in FIGURES.items():
-        for names, each in (
-            of_one if name in _OF_STRENGTH else of_two if name == "contours" else {(): results}
-        ).items():
-            title = f"{caption.title} ({', '.join(names)})" if names else caption.title
+        for of, each in (of_one if name in _OF_STRENGTH else of_two if name == "contours" else {"": results}).items():
             numbers = {key: plain(getattr(each, key)) for key in NUMBERS[name]}
-            yield Shown("_".join([name, *names]), replace(caption, title=title), draw, each, numbers)
+            yield (
+                f"{name}{ending(of)}",
+                replace(caption, title=f"{caption.title}{of}"),
+                partial(draw, results=each),
+                numbers,
+            )
 
 
 def _symbol(results: Results) -> str:
@@ -232,16 +221,7 @@ def impacts(style: Style, results: Results, right: str) -> Figure | None:
         prefit, postfit = ([getattr(it, f"{stage}_{sign}") for it in largest] for stage in ("prefit", "postfit"))
         axes.barh(place, prefit, 0.8, fill=False, edgecolor=color, lw=1.2, label=f"prefit, {sign}")
         axes.barh(place, postfit, 0.8, color=color, alpha=0.75, label=f"postfit, {sign}")
-    reach = 1.15 * max(
-        [
-            *(
-                abs(getattr(it, key))
-                for it in largest
-                for key in ("postfit_up", "postfit_down", "prefit_up", "prefit_down")
-            ),
-            1e-9,
-        ]
-    )
+    reach = 1.15 * max(1e-9, *(abs(it) for each in largest for it in astuple(each)[1:]))
     axes.set_xlim(-reach, reach)
     axes.axvline(0, color="black", lw=0.8)
     axes.set_xlabel(rf"$\Delta{_symbol(results)}$")
@@ -328,7 +308,10 @@ def correlations(style: Style, results: Results, right: str) -> Figure | None:
 
 def channel_stack(style: Style, results: Results, channel: Channel, axis: Axis, is_postfit: bool) -> Stack:
     """Stacked samples, the signal on top of them, data if there are any; postfit with the prefit sum."""
-    yields, of_signal = channel.postfit if is_postfit else channel.prefit, results.all_signals
+    yields, of_signal = (
+        channel.postfit if is_postfit else channel.prefit,
+        sum((it.signals for it in results.by_strength), ()),
+    )
     events = {it.sample: np.maximum(it.events, 0) for it in yields}
     backgrounds = {it: float(events[it].sum()) for it in events if it not in (TOTAL, *of_signal)}
     names = [*style.from_bottom(backgrounds), *(it for it in events if it in of_signal)]
@@ -375,8 +358,8 @@ def draw_results(
         [*sorted({it.sample for each in results.channels for it in each.prefit} - {TOTAL})], results.signals[0]
     )
     drawn = Figures(directory, only)
-    for it in figures_of(results):
-        drawn.add(it.name, partial(it.draw, style, it.results, right), it.numbers)
+    for name, _, draw, numbers in figures_of(results):
+        drawn.add(name, partial(draw, style, right=right), numbers)
     for channel in results.channels:
         for stage in ("prefit", "postfit"):
             axis = axes[channel.name]

@@ -9,7 +9,7 @@ import numpy as np
 
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, digits, state_of, with_error
-from statistical_analysis.results import CONSTRAINED, Results
+from statistical_analysis.results import CONSTRAINED, Results, ending
 from statistical_analysis.samples import LARGE_CHANGE, Remark
 from statistical_analysis.toys.intervals import FEWEST
 
@@ -38,12 +38,12 @@ def verdict(results: Results, remarks: Sequence[Remark] | None) -> list[Answer]:
         _remarks("Enough simulation?", remarks, ("few events",), "All bins have enough simulated background events."),
     ]
     found: list[tuple[str, Iterable[Answer]]] = [
-        *((f"scan{it.ending}", [_closure(it)]) for it in results.by_strength if results.unblinded is None),
+        *((f"scan{ending(it.of)}", [_closure(it)]) for it in results.by_strength if results.unblinded is None),
         *((channel, [_goodness(results)]) for _ in range(results.unblinded is not None)),
         ("parameters", _bounds(results)),
         ("pulls", [_constraints(results), _pulls(results)]),
         ("correlations", [_correlations(results)]),
-        *((f"result{it.ending}", [*_limit(it, remarks), _few_events(it)]) for it in results.by_strength),
+        *((f"result{ending(it.of)}", [*_limit(it, remarks), _few_events(it)]) for it in results.by_strength),
         (channel, of_templates),
     ]
     return [replace(it, link=f"#{anchor}") for anchor, answers in found for it in answers]
@@ -142,11 +142,8 @@ def _limit(results: Results, remarks: Sequence[Remark] | None) -> Iterator[Answe
         why = "the signal has too few events, or an uncertainty or a free normalisation can take its place."
         if remarks is None:
             why = "it, or a band of it, is beyond the range of the signal strength. --range LOW HIGH gives another one."
-        yield Answer(
-            f"Is there a limit?{results.of}",
-            "bad",
-            f"It is above {digits(results.highest, 3)}, and is not given: {why}",
-        )
+        text = f"It is above {digits(results.highest, 3)}, and is not given: {why}"
+        yield Answer(f"Is there a limit?{results.of}", "bad", text)
 
 
 def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:

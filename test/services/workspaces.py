@@ -67,6 +67,38 @@ def simple(
     return spec({"SR": samples}, {"SR": data}, *parameters)
 
 
+def several(
+    channels: Mapping[str, Sequence[dict[str, Any]]], data: Any, *strengths: str, name: str = "nanoml"
+) -> Workspace:
+    """A workspace with a measurement for each strength."""
+    found = spec(channels, data, name=name)
+    (measurement,) = found["measurements"]
+    found["measurements"] = [
+        {**measurement, "name": f"{name}{number or ''}", "config": {"poi": it, "parameters": []}}
+        for number, it in enumerate(strengths)
+    ]
+    return found
+
+
+def three_signals(data: Any, *strengths: str) -> Workspace:
+    """Three signals, of which two are in one region alone; the channels of pyhf are in another order."""
+    lumi, theory, rate = norm("lumi", 1.025), norm("theory", 1.1), norm("rate", 1.1)
+    jes = shape("jes", [66, 41, 18], [55, 39, 22])
+    channels = {
+        "SR": [
+            sample("A", [6, 14, 2], free("mu_A"), lumi),
+            sample("B", [30, 10, 3], free("mu_B"), lumi, theory),
+            sample("D", [60, 40, 20], rate, jes, of_simulation("SR", [2, 3, 1])),
+        ],
+        "CR": [
+            sample("B", [10, 3], free("mu_B"), theory),
+            sample("C", [5, 12], free("mu_C"), lumi),
+            sample("D", [100, 50], rate, of_simulation("CR", [3, 3])),
+        ],
+    }
+    return several(channels, data, *strengths)
+
+
 def random_workspace(seed: int) -> Workspace:
     """One or two channels, up to four backgrounds, and uncertainties of all kinds, of which some are badly made."""
     random = np.random.default_rng(seed)

@@ -66,7 +66,7 @@ def test_combine_reads_the_model(
         assert card.obs[channel.name] == channel.data.sum()
         assert card.exp[channel.name] == {it.process: it.nominal.sum() for it in channel.samples}
         for sample in channel.samples:
-            assert card.isSignal[sample.process] == sample.is_signal
+            assert card.isSignal[sample.process] == bool(sample.strength)
             for name, _, kind, _, effects in card.systs:
                 is_shape = name in model.groups["shape"]
                 assert kind == ("shape" if is_shape else "lnN")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.page import rounded
 from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
+from services.workspaces import free, sample, several
 from statistical_analysis.fit import FitJob, agreement, check, fit, fit_workspace, fitted_processes, read_workspace
 from statistical_analysis.model import statistical_model
 from statistical_analysis.report.verdict import _remarks, verdict
@@ -173,7 +175,7 @@ def test_a_workspace_gets_the_same_page(few_events: dict[str, Any], tmp_path: Pa
     summary = fit_workspace(source, tmp_path / "fit", False, "never")
     assert summary.endswith("with the data of workspace.json")
     results = read_results(tmp_path / "fit/results.json")
-    assert (results.signal, results.toys) == ("signal", 0)
+    assert (results.signals, results.toys) == (("signal",), 0)
     assert results.channels[0].observed == (2.0, 1.0, 0.0)
     assert "Observed limit" in (tmp_path / "fit/report.html").read_text()
     few_events["observations"][0]["data"] = [STRANGE] * 3
@@ -182,6 +184,22 @@ def test_a_workspace_gets_the_same_page(few_events: dict[str, Any], tmp_path: Pa
     assert blind.endswith("; blinded")
     assert " by toys, " in blind
     assert "76543" not in (tmp_path / "blind/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_page_of_several_strengths(tmp_path: Path) -> None:
+    channels = {"SR": [sample("A", [9, 5], free("mu_A")), sample("B", [4, 12], free("mu_B")), sample("C", [60, 40])]}
+    (tmp_path / "workspace.json").write_text(json.dumps(several(channels, {"SR": [STRANGE] * 2}, "mu_A", "mu_B")))
+    fit_workspace(tmp_path / "workspace.json", tmp_path / "fit", True, "never")
+    page = (tmp_path / "fit/report.html").read_text()
+    assert "76543" not in page
+    anchors = {*re.findall('id="([^"]*)"', page)}
+    assert {"strengths", "result_mu_A", "result_mu_B", "contours_mu_A_mu_B", "scan_mu_B", "limit_mu_A"} <= anchors
+    assert {*re.findall('href="#([^"]*)"', page)} <= anchors
+    assert re.search(r"<td>mu_B</td><td>B</td><td>1.00 ± 0.91</td><td>\u22120\.[3-6][0-9]</td><td>\+1.00</td>", page)
+    found = read_results(tmp_path / "fit/results.json")
+    assert [it.strengths for it in found.contours] == [("mu_A", "mu_B")] * 2
+    assert (tmp_path / "fit/contours_mu_A_mu_B.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow

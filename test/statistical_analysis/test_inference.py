@@ -15,6 +15,7 @@ import pyhf
 from scipy.optimize import brentq
 
 from MLTools.NanoML.errors import NanoMLError
+from services.workspaces import Workspace, free, sample, several
 from statistical_analysis.inference import FitOrigin, expected_limit, infer
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
@@ -206,6 +207,38 @@ def test_nothing_of_a_blind_fit_depends_on_observed_data(tmp_path: Path) -> None
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(NanoMLError, match="is not a result of a fit, or is damaged"):
         read_results(tmp_path / "results.json")
+
+
+def two_signals(data: Sequence[float], *strengths: str, of_second: Sequence[float] = (4.0, 12.0)) -> Workspace:
+    samples = [sample("A", [9, 5], free("mu_A")), sample("B", of_second, free("mu_B"), normsys("efficiency", 0.05))]
+    return several({"SR": [*samples, sample("C", [60, 40], normsys("norm", 0.1))]}, {"SR": data}, *strengths, name="x")
+
+
+def test_each_strength_has_the_results_of_a_fit_in_which_the_others_are_free() -> None:
+    """Nothing of them depends on data as long as they are blind."""
+    found = infer(two_signals([80, 70], "mu_A", "mu_B"), ORIGIN, is_blind=True)
+    assert infer(two_signals([7, 9], "mu_A", "mu_B"), ORIGIN, is_blind=True) == found
+    alone = infer(two_signals([3, 5], "mu_B"), ORIGIN, is_blind=True)
+    (_, second) = found.by_strength
+    assert (found.signals, second.signals, alone.signals) == (("A",), ("B",), ("B",))
+    assert second.strength == alone.strength
+    assert second.limit.expected == pytest.approx(alone.limit.expected, rel=1e-3)
+    assert second.significance.expected == pytest.approx(alone.significance.expected, rel=1e-3)
+    assert [it.error for it in second.breakdown] == pytest.approx([it.error for it in alone.breakdown], rel=1e-3)
+    assert [it.parameter for it in second.impacts] == [it.parameter for it in alone.impacts]
+    assert [it.size for it in second.impacts] == pytest.approx([it.size for it in alone.impacts], abs=1e-4)
+    assert second.scan.likelihood == pytest.approx(alone.scan.likelihood, abs=1e-3)
+    texts = found.summary.split("; ")
+    assert [it[:25] for it in texts] == ["expected limit on mu_A 2.", "expected limit on mu_B 1.", "blinded"]
+    assert alone.contours == ()
+    assert alone.summary.startswith("expected limit on the signal strength")
+
+
+def test_signals_that_cannot_be_told_apart() -> None:
+    with pytest.raises(NanoMLError, match="has no maximum: mu_A, mu_B can have any value together"):
+        infer(two_signals([80, 70], "mu_A", "mu_B", of_second=[9, 5]), ORIGIN, is_blind=False)
+    with pytest.raises(NanoMLError, match="no events in any channel of the fit: nothing can be said about mu_B"):
+        Likelihood(two_signals([80, 70], "mu_A", "mu_B", of_second=[0, 0]))
 
 
 def test_no_event_at_all_gives_a_limit() -> None:

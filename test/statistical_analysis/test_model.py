@@ -345,6 +345,8 @@ def test_bins_of_a_plane_are_in_a_row() -> None:
         ({"channels": {"SR": "mass"}}, "fit.channels: the histogram mass has no region SR. Fill it there."),
         ({"channels": {"CR": "mass"}}, "fit: no channel has events of signal. Use wider bins"),
         ({"free": ["signal"]}, "fit.free: signal is the signal, whose strength is fitted in any case. Remove it."),
+        ({"signals": {"mu": ["signal"], "mu_X": ["X"]}}, "fit: no channel has events of X. Use wider bins"),
+        ({"signals": {"jes": ["signal"], "mu_WZ": ["WZ"]}}, "fit.signals: jes is a nuisance parameter, too. Rename one."),
         ({"uncertainties": {"jes": {"WZ": "3 %"}}}, "fit: jes is both a variation of a shape and a log-normal uncertainty."),
     ],
 )  # fmt: skip

@@ -206,6 +206,28 @@ def test_the_card_has_the_yields_and_uncertainties_of_the_model(model: Statistic
     assert re.search(r"norm_WZ +lnN .* 1\.05 ", text)
 
 
+def test_several_signals(templates: Templates, settings: Fit, luminosity: Luminosity, tmp_path: Path) -> None:
+    settings = replace(settings, signals={"mu_W": ["signal"], "mu_VV": ["WZ", "ZZ"]}, free=[])
+    model = statistical_model(templates, settings, luminosity, ["fakes"])
+    content = workspace(model)
+    assert [it["config"]["poi"] for it in content["measurements"]] == ["mu_W", "mu_VV"]
+    made = pyhf.Workspace(content).model(measurement_index=1)
+    assert made.config.poi_name == "mu_VV"
+    changed = expected(made, mu_W=0.0, mu_VV=2.0)["SR_2018"]
+    assert changed == pytest.approx([2 * (60 + 20) + 9, 2 * (30 + 12) + 7, 2 * (20 + 6) + 2])
+    (first, second) = with_range(content, {"mu_VV": 7.0})["measurements"]
+    assert first["config"]["parameters"] == second["config"]["parameters"]
+    assert [it["bounds"] for it in first["config"]["parameters"]] == [[[0, 10]], [[0, 14]]]
+    card = Card.read(write_datacard(model, tmp_path))
+    assert card.of("jmax") == ["3"]
+    assert dict(zip(card.of("process"), card.of("process", 1))) == {"signal": "-2", "WZ": "-1", "ZZ": "0", "fakes": "1"}
+    command = (tmp_path / "datacard.txt").read_text().splitlines()[1]
+    assert command == (
+        "# text2workspace.py datacard.txt -P HiggsAnalysis.CombinedLimit.PhysicsModel:multiSignalModel "
+        "--PO 'map=.*/(signal)$:mu_W[1,0,10]' --PO 'map=.*/(WZ|ZZ)$:mu_VV[1,0,10]'"
+    )
+
+
 def test_the_file_has_the_templates(model: StatisticalModel, tmp_path: Path) -> None:
     card = Card.read(write_datacard(model, tmp_path))
     assert card.of("shapes") == ["*", "*", "templates.root", "$CHANNEL/$PROCESS", "$CHANNEL/$PROCESS_$SYSTEMATIC"]

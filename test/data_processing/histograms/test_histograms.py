@@ -320,7 +320,7 @@ def test_bins_in_which_the_signal_may_show_are_blind(filled: Path, tmp_path: Pat
 
 def test_bins_are_blind_by_all_eras_together() -> None:
     def channel(era: str, signal: list[float]) -> HistogramChannel:
-        contents = {"S": signal, "B": [0.0, 9, 9, 0], "data_obs": [0.0, 1, 1, 0]}
+        contents = {"S": signal, "B": [0.0, 9, 9, 0], "T": [0.0, 0, 3, 0], "data_obs": [0.0, 1, 1, 0]}
         return HistogramChannel(
             "SR", era, {name: Template(np.array(it), np.array(it)) for name, it in contents.items()}
         )
@@ -332,6 +332,8 @@ def test_bins_are_blind_by_all_eras_together() -> None:
     assert [np.isnan(it.processes["data_obs"].nominal).tolist() for it in made.channels] == [
         [False, True, False, False]
     ] * 2
+    made = _blinded(histogram, [histogram], BlindBins("S", 1.2, ("T",)), ())
+    assert np.isnan(made.channels[0].processes["data_obs"].nominal).tolist() == [False, True, True, False]
 
 
 def test_simulation_of_an_era_loses_what_its_data_do(filled: Path, tmp_path: Path) -> None:

@@ -102,6 +102,11 @@ def test_the_luminosity_without_eras(tmp_path: Path) -> None:
         ("free: [ZZ]", "free: [Z]", '18: fit.free[0]: "Z" is not one of the classes. Known: signal, WZ, ZZ, rare.'),
         ("free: [ZZ]", "free: [signal]", "18: fit.free[0]: is the signal, whose strength is fitted in any case. Remove it"),
         ("free: [ZZ]", "free: [ZZ]\n  signal: ZZ", "fit.free[0]: is the signal, whose strength is fitted in any case. Remove it"),
+        ("free: [ZZ]", "signals: {mu: [signal], mu_Z: [WZ, Z]}", '18: fit.signals.mu_Z: "Z" is not one of the classes. Known: signal'),
+        ("free: [ZZ]", "signals: {mu_W: [WZ], mu_V: [WZ, ZZ]}", "18: fit.signals.mu_W: WZ has two strengths. Remove one."),
+        ("free: [ZZ]", "signal: ZZ\n  signals: {mu: [WZ]}", "19: fit.signals: is for one fit of several signals, and there is fit.signal."),
+        ("free: [ZZ]", "free: [ZZ]\n  signals: {mu: [ZZ]}", "18: fit.free[0]: is the signal, whose strength is fitted in any case."),
+        ("free: [ZZ]", "signals: {mu-W: [WZ]}", '"mu-W" cannot be a name: expected a name of letters, digits and _'),
         ("free: [ZZ]", "signal: sig", '18: fit.signal: "sig" is not one of the classes. Did you mean "signal"?'),
         ("free: [ZZ]", "nuisances: {scale: {processes: {a: [WZ], b: [WZ, ZZ]}}}", "nuisances.scale.processes.b: WZ is in a already"),
         ("free: [ZZ]", "nuisances: {scale: {regions: some}}", "fit.nuisances.scale.regions: takes all, each, or groups by name, as in"),
@@ -156,6 +161,10 @@ def test_a_fit_for_each_value_of_a_parameter(tmp_path: Path) -> None:
     assert [(str(it), it.ending) for it in found] == [("mass = 600", "mass600"), ("mass = 800", "mass800")]
     assert [cross_section(config, config.fit, it) for it in found] == [3, 0.5]
     assert hypotheses(loaded(tmp_path, MASSES.replace(", parameter: mass}", "}"))) == []
+    with pytest.raises(
+        ConfigError, match=r"fit.signals: is for one fit of several signals, and there is a fit for each mass."
+    ):
+        loaded(tmp_path, MASSES.replace("parameter: mass}", "parameter: mass, signals: {mu: signal}}"))
 
 
 def test_cross_sections_of_eras(tmp_path: Path) -> None:

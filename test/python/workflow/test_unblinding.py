@@ -242,6 +242,7 @@ def test_what_the_file_declares_is_noted_once_and_holds_only_there(analysis: Pat
     assert blind_in(analysis) == {SR: 0, CR: 0}
 
 
+FIT = "histogram: {MET: {bins: [3, 0, 300]}}\nfit: {channels: {SR: MET}, "
 NORMALISED = TEXT.replace("class:", "cross_section: 2, class:") + "luminosity: 3\n"
 
 
@@ -250,6 +251,7 @@ NORMALISED = TEXT.replace("class:", "cross_section: 2, class:") + "luminosity: 3
     [
         (NORMALISED.replace("class: WZ", "class: signal"), "signal"),
         (NORMALISED.replace("mlp,", "mlp, signal: ZZ,"), "ZZ"),
+        (NORMALISED + FIT + "signals: {a: [ZZ], b: WZ}}\n", "ZZ+WZ"),
         (NORMALISED, None),  # no class is meant to be a signal
         (TEXT.replace("class: WZ", "class: signal"), None),  # nobody knows how many events are expected
     ],
@@ -257,7 +259,8 @@ NORMALISED = TEXT.replace("class:", "cross_section: 2, class:") + "luminosity: 3
 def test_bins_are_blind_by_the_expected_signal(analysis: Path, text: str, signal: str | None) -> None:
     analysis.write_text(text + "blind: {regions: [SR]}")
     found = blinded(load(analysis))
-    assert found.bins == (BlindBins(signal, 0.5) if signal else None)
+    first, *others = (signal or "").split("+")
+    assert found.bins == (BlindBins(first, 0.5, tuple(others)) if signal else None)
     assert found.state(CR) == ("blind in bins with an expected S / sqrt(B) above 0.5" if signal else "")
     config = load(analysis)
     now = as_it_is(config, [CR]).values()
