@@ -83,7 +83,7 @@ def _target(config: Config, era: str | None) -> FitTarget | None:
     # the others do not change the expected result
     settings = replace(fit, signal=fitted_signal(config, fit), smooth=[], groups={}, toys=AUTO)
     histograms = {name: config.histogram[name] for name in fit.channels.values()}
-    eras = [era] if era is not None else [*config.eras] or [None]
+    eras: list[str | None] = [era] if era is not None else [*config.eras] or [None]
     files = {it or "": [str(path) for path in _simulation_of(config, it)] for it in eras}
     luminosity = luminosity_uncertainties(config)
     return FitTarget(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.counts import STRENGTH, split
+from MLTools.NanoML.contracts.counts import split
 from MLTools.NanoML.contracts.templates import DATA
 from MLTools.NanoML.rootio.histograms import root_histogram
 from statistical_analysis.model import EFFECTIVE_EVENTS, FitChannel, StatisticalModel

@@ -26,7 +26,7 @@ from ML_processing.models.network import Network
 from ML_processing.training.data import TrainingFiles, inputs_of
 from MLTools.NanoML.config.fit import EVERYWHERE, FitTarget, axes_of, norm
 from MLTools.NanoML.contracts.bins import chosen_bins, fine_edges, with_background
-from MLTools.NanoML.contracts.counts import Counts, Sides, positive, strength_error
+from MLTools.NanoML.contracts.counts import STRENGTH, Counts, Sides, positive, strength_error
 from MLTools.NanoML.errors import NanoMLError, listed
 
 if TYPE_CHECKING:
@@ -137,7 +137,9 @@ class ResultEvents:
         free = named(norm(process)) if process in fit.free else None
         luminosity = {} if free or process in self.target.from_data else self.target.luminosity.get(channel.era, {})
         factors = fit.factors(process, luminosity, named)
-        return [Counts(process == fit.signal, nominal, scale**2 * sums[-1], shapes, factors, free)]
+        return [
+            Counts(STRENGTH if process == fit.signal else None, nominal, scale**2 * sums[-1], shapes, factors, free)
+        ]
 
     def tensors(self, network: Network, rows: NDArray[Any], device: torch.device) -> EventTensors:
         """Some of the events, scaled for a network."""
@@ -213,7 +215,8 @@ class ResultLoss:
             sums.setdefault(channel.histogram, []).append(np.array(parts))
         for name, found in sums.items():
             histogram = self._events.target.histograms[name]
-            *starts, last = chosen_bins(*np.sum(found, axis=0), histogram.least_events, histogram.most_bins)
+            signal, background, squares = np.sum(found, axis=0)
+            *starts, last = chosen_bins(signal, background, squares, histogram.least_events, histogram.most_bins)
             starts = with_background(starts, [it[0] for it in found], [it[1] for it in found]) or starts
             self.edges[name] = fine[[*starts, last]]
 

@@ -165,10 +165,11 @@ def gain(training: Training, config: Train, directory: Path) -> Gain:
         errors.append(objective.of_events(outputs, events, 0)[0])
     seconds = np.sum([it.seconds for it in found], axis=0).tolist()
     counts = np.bincount(every.table.labels, minlength=len(every.table.classes)).tolist()
-    is_kept = errors[1] < errors[0]
+    before, after = errors
+    is_kept = after < before
     for fold, content in enumerate([] if is_kept else contents):
         save(content["network"], network_file(directory, fold))
-    return Gain(*errors, seconds, dict(zip(every.table.classes, counts, strict=True)), is_kept)
+    return Gain(before, after, seconds, dict(zip(every.table.classes, counts, strict=True)), is_kept)
 
 
 def read_fold(directory: Path, fold: int) -> FoldResult:

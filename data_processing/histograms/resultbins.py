@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.config.fit import Fit, LogNormal, norm
-from MLTools.NanoML.contracts.counts import Counts, Sides, positive, strength_error
+from MLTools.NanoML.contracts.counts import STRENGTH, Counts, Sides, positive, strength_error
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Origin, inner
 
 Floats = NDArray[np.float64]
@@ -53,7 +53,7 @@ class FitOf:
             }
             found.append(
                 Counts(
-                    process == self.signal,
+                    STRENGTH if process == self.signal else None,
                     nominal,
                     scale**2 * inner(template.variances),
                     shapes,
@@ -165,10 +165,10 @@ class _Error:
 
 def _one_more(samples: Sequence[Counts]) -> Counts:
     """What stands for the spread of one more background event in each bin."""
-    background, nothing = [each for each in samples if not each.is_signal], np.zeros_like(samples[0].nominal)
+    background, nothing = [each for each in samples if each.strength is None], np.zeros_like(samples[0].nominal)
     expected = sum(float(each.nominal.sum()) for each in background)
     weight = sum(float(each.variances.sum()) for each in background) / expected if expected > 0 else 0.0
-    return Counts(False, nothing, nothing + weight + weight**2, {}, {}, None)
+    return Counts(None, nothing, nothing + weight + weight**2, {}, {}, None)
 
 
 def _joined(channels: Channels, error: _Error, most: int) -> Iterator[tuple[int, list[int]]]:

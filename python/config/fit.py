@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Optional, Union
 
 from MLTools.NanoML.contracts.bins import LEAST_EVENTS, MOST_BINS
+from MLTools.NanoML.contracts.counts import STRENGTH
 from MLTools.NanoML.schema.roles import READS
 from MLTools.NanoML.schema.settings import BRANCH, REGION, setting
 
@@ -117,8 +118,6 @@ ALL, EACH = "all", "each"
 """Whether all processes, regions or eras share a nuisance parameter, or each has its own."""
 NEVER = "never"
 """Toys give limits AUTO, where few events are expected, or NEVER."""
-STRENGTH = "mu"
-"""The strength of the signal, if there is one alone."""
 TOYS = {"pattern": f"{AUTO}|{NEVER}|[1-9][0-9]{{3,}}", "form": f"{AUTO}, {NEVER}, or a number of at least 1000"}
 _NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)"
 _PERCENTAGE = re.compile(rf"\s*{_NUMBER}\s*%\s*")

@@ -244,6 +244,8 @@ def _objective(config: Config) -> Iterator[Problem]:
     }
     for name in (name for name, given in others.items() if given):
         yield place, f"result is not for a training with train.{name}. Remove one of the two"
+    if fit.signals:
+        yield place, "result is for one signal strength, and fit.signals has several. Remove one of the two"
     if train.parameter or fit.parameter:
         yield place, "result is for one fit, and each value of a parameter has its own. Remove one of the two"
     outputs = {*config.classes, *(train.against or [DISCRIMINANT])}

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 STRENGTH = "mu"
-"""The strength of the signal."""
+"""The strength of the signal, if there is one alone."""
 # of the polynomial that interpolates a factor between -1 and 1 sigma (code 4 of HistFactory): its slope at 0 has 1, ln and ln^2 of it
 _SLOPE = (15 / 16, -7 / 16, 1 / 16)
 
@@ -36,6 +36,8 @@ class Counts:
 
     Attributes
     ----------
+    strength
+        The strength of the signal that it is; None for a background.
     nominal, variances
         Events, and the squares of their statistical errors, which do not count for the signal; of shape (bins,).
     shapes, factors
@@ -44,7 +46,7 @@ class Counts:
         The parameter by which the fit normalises the process, if it does.
     """
 
-    is_signal: bool
+    strength: Optional[str]
     nominal: Any
     variances: Any
     shapes: Mapping[str, Sides]
@@ -73,7 +75,7 @@ def _factor_slope(up: Any, down: Any, log: Callable[[Any], Any]) -> Any:
 def _slopes(sample: Counts, xp: Any) -> tuple[list[str], Any]:
     """The derivatives of the events of a process by its parameters, (parameters, bins), and the names of these."""
     nominal = sample.nominal
-    names = [*([STRENGTH] if sample.is_signal else []), *([sample.free] if sample.free is not None else [])]
+    names = [it for it in (sample.strength, sample.free) if it is not None]
     rows = [
         *(nominal for _ in names),
         *(nominal * _factor_slope(it.up, it.down, math.log) for it in sample.factors.values()),
@@ -87,7 +89,7 @@ def _slopes(sample: Counts, xp: Any) -> tuple[list[str], Any]:
 
 
 def information(channels: Iterable[Sequence[Counts]], xp: Any) -> tuple[list[str], Any]:
-    """Names of the parameters, the strength of the signal first, and their Fisher information: half the second derivatives of -2 ln L.
+    """Names of the parameters, strengths of signals first, and their Fisher information: half the second derivatives of -2 ln L.
 
     It is that of all parameters but those of statistical errors, of shape (parameters, parameters); its inverse is their covariance.
 
@@ -100,15 +102,16 @@ def information(channels: Iterable[Sequence[Counts]], xp: Any) -> tuple[list[str
     """
     every = [[(sample, *_slopes(sample, xp)) for sample in samples] for samples in channels]
     found = [it for samples in every for it in samples]
-    names = list(dict.fromkeys([STRENGTH, *(name for _, mine, _ in found for name in mine)]))
-    free = {STRENGTH, *(sample.free for sample, *_ in found)}
+    strengths = [sample.strength for sample, *_ in found if sample.strength is not None] or [STRENGTH]
+    names = list(dict.fromkeys([*strengths, *(name for _, mine, _ in found for name in mine)]))
+    free = {*strengths, *(sample.free for sample, *_ in found)}
     unit = xp.eye(len(names), dtype=found[0][0].nominal.dtype)
     total = unit * xp.asarray([0.0 if name in free else 1.0 for name in names], dtype=unit.dtype)
     for samples in every:
         spread: Any = 0.0
         slopes: Any = 0.0
         for sample, mine, rows in samples:
-            spread = spread + sample.nominal + (0.0 if sample.is_signal else sample.variances)
+            spread = spread + sample.nominal + (sample.variances if sample.strength is None else 0.0)
             if rows is not None:
                 slopes = slopes + unit[[names.index(name) for name in mine]].T @ rows
         if samples:
@@ -118,5 +121,5 @@ def information(channels: Iterable[Sequence[Counts]], xp: Any) -> tuple[list[str
 
 
 def strength_error(channels: Iterable[Sequence[Counts]], xp: Any) -> Any:
-    """The expected uncertainty of a signal strength of one."""
+    """The expected uncertainty of the first signal strength, if all are one."""
     return xp.linalg.inv(information(channels, xp)[1])[0, 0] ** 0.5

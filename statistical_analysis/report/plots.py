@@ -54,7 +54,7 @@ NUMBERS = {
     "correlations": ("parameters", "correlations"),
 }
 """The fields of results that figures of all parameters show."""
-FIGURES: dict[str, tuple[Caption, Callable[[Style, Results, str], Figure | None]]] = {}
+FIGURES: dict[str, tuple[Caption, Callable[..., Figure | None]]] = {}
 """The figures of all parameters, by their names, in the order of the page: how to read each, and what draws it, if there is something."""
 
 

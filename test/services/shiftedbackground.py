@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ML_processing.events.inputs import Inputs
 from ML_processing.models.network import Network
 from MLTools.NanoML.config.fit import EVERYWHERE, Fit, FitTarget, Histogram, log_normal
-from MLTools.NanoML.contracts.counts import Counts, Sides, strength_error
+from MLTools.NanoML.contracts.counts import STRENGTH, Counts, Sides, strength_error
 from MLTools.NanoML.contracts.hdf5 import (
     ConvertedColumn,
     ConvertedDataset,
@@ -85,7 +85,7 @@ class ShiftedBackground:
 
             sides = {"place": Sides(*(binned(self.ratio(features, sign)) for sign in (1, -1)))} if label == 2 else {}
             factors = {"norm_known": log_normal("1 %")} if label == 1 else {}
-            return Counts(label == 0, binned(), 0.0 * binned(), sides, factors, None)
+            return Counts(STRENGTH if label == 0 else None, binned(), 0.0 * binned(), sides, factors, None)
 
         return float(strength_error([[counts(label) for label in range(3)]], np))
 

@@ -24,7 +24,7 @@ def counts(model: StatisticalModel, array: Callable[[Any], Any]) -> list[list[Co
     return [
         [
             Counts(
-                it.is_signal,
+                it.strength,
                 array(it.nominal),
                 array(it.errors**2),
                 {name: Sides(array(each.up), array(each.down)) for name, each in it.shapes.items()},

@@ -14,7 +14,7 @@ from data_processing.histograms.resultbins import FitOf, choose
 from data_processing.histograms.templates import _Sums
 from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.contracts.bins import chosen_bins, fine_edges, with_background
-from MLTools.NanoML.contracts.counts import Counts, strength_error
+from MLTools.NanoML.contracts.counts import STRENGTH, Counts, strength_error
 from MLTools.NanoML.contracts.templates import HistogramChannel, Origin, Template
 
 EDGES = np.array(fine_edges())
@@ -26,7 +26,13 @@ def samples(contents: dict[str, tuple[np.ndarray, np.ndarray]], starts: Sequence
     """The processes in bins; the yield of the peak is uncertain."""
     factors = {"peak": {"norm": LogNormal(1 + size, 1 / (1 + size))}, "wide": {"lumi": LogNormal(1.02, 1 / 1.02)}}
     return [
-        Counts(name == "signal", *(np.add.reduceat(it, starts) for it in each), {}, factors.get(name, {}), None)
+        Counts(
+            STRENGTH if name == "signal" else None,
+            *(np.add.reduceat(it, starts) for it in each),
+            {},
+            factors.get(name, {}),
+            None,
+        )
         for name, each in contents.items()
     ]
 
@@ -90,7 +96,7 @@ def test_other_channels_count() -> None:
     """A control region that knows the yield of the peak makes bins that tell it apart less important."""
     contents = halves(1, 20_000)
     make = lambda half, starts: [samples(contents[half], starts, 0.5)]  # noqa: E731
-    peak = Counts(False, np.array([1e4]), np.zeros(1), {}, {"norm": LogNormal(1.5, 1 / 1.5)}, None)
+    peak = Counts(None, np.array([1e4]), np.zeros(1), {}, {"norm": LogNormal(1.5, 1 / 1.5)}, None)
     alone, constrained = (choose(make, each, partial(candidates, contents), 4) for each in ([], [[peak]]))
     assert alone is not None
     assert constrained is not None
@@ -119,7 +125,7 @@ def test_processes_are_those_of_the_fit() -> None:
     processes = {"signal": template(1, 2), "WZ": template(4, -1), "ZZ": template(3, 3), "fakes": template(2, 2)}
     processes["none"] = template(0, 0)
     found = fit.samples(HistogramChannel("SR", "2018", processes), {"fakes": Origin((), True)})
-    assert [each.is_signal for each in found] == [True, False, False, False]
+    assert [each.strength for each in found] == [STRENGTH, None, None, None]
     signal, wz, zz, fakes = found
     assert (signal.factors.keys(), wz.factors.keys()) == ({"lumi"}, {"lumi", "norm_WZ"})
     assert (zz.free, zz.factors, fakes.factors) == ("norm_ZZ", {}, {})
