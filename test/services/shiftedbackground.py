@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ from services.toys import Floats, gaussian
 CLASSES = ["signal", "known", "shifted"]
 MEANS = np.array([[0.0, 0], [0, 2], [1.5, 0]])
 YIELDS = np.array([200.0, 2000, 2000])
-COLUMNS = ["weight_placeUp", "weight_placeDown"]
 _POINTS = np.linspace(-4.5, 6, 160)
 
 
@@ -54,23 +54,10 @@ class ShiftedBackground:
 
     def write(self, path: Path, count: int, seed: int) -> FitTarget:
         """Write an HDF5 file with `count` events of each class, and return the fit to all of them."""
-        random = np.random.default_rng(seed)
         label = np.arange(3 * count) % 3
-        features = random.normal(MEANS[label], 1.0)
-        types = [("run", "u4"), ("luminosityBlock", "u4"), ("event", "u8"), ("label", "i4"), ("weight", "f4")]
-        rows = np.zeros(len(label), [*types, ("x", "f4"), ("y", "f4"), *((name, "f4") for name in COLUMNS)])
-        rows["event"], rows["label"], rows["weight"] = np.arange(len(label)), label, (YIELDS / count)[label]
-        rows["x"], rows["y"] = features.T
-        for name, sign in zip(COLUMNS, (1, -1), strict=True):
-            rows[name] = rows["weight"] * np.where(label == 2, self.ratio(features, sign), 1.0)
-        columns = tuple(ConvertedColumn(name, "float32", name, "branch") for name in "xy")
-        accounting = RecordedAccounting([], len(rows), len(rows), 0, 1.0, [])
-        dataset = ConvertedDataset(path.stem, None, -1, None, None, {}, False, accounting)
-        weight = ConvertedWeight("place", dict(zip(("up", "down"), COLUMNS, strict=True)))
-        content = HDF5Metadata("NanoML", CLASSES, columns, {}, None, {}, (dataset,), weights=(weight,))
-        with h5py.File(path, "w") as file:
-            file.create_dataset("events", data=rows)
-            write_metadata(file, content)
+        features = np.random.default_rng(seed).normal(MEANS[label], 1.0)
+        ratios = {"place": [np.where(label == 2, self.ratio(features, sign), 1.0) for sign in (1, -1)]}
+        write_events(path, CLASSES, label, (YIELDS / count)[label], features, ratios)
         fit = Fit({EVERYWHERE: "signal"}, "signal", uncertainties={"known": "1 %"})
         return FitTarget(fit, {"signal": Histogram(bins=[self.bins, 0, 1])}, {"": {}}, [], {"": [str(path)]})
 
@@ -99,6 +86,33 @@ class ShiftedBackground:
             logits = network.eval()(Inputs(torch.from_numpy(_plane().astype(np.float32)), {}))
         score = torch.softmax(logits.double(), dim=1)[:, 0].numpy()
         return self.uncertainty(np.minimum(score * self.bins, self.bins - 1).astype(int))
+
+
+def write_events(
+    path: Path,
+    classes: list[str],
+    label: NDArray[np.int64],
+    weights: Floats,
+    features: Floats,
+    ratios: Mapping[str, Sequence[Floats]],
+) -> None:
+    """Write an HDF5 file with features x, y, ..., and weights of which each of `ratios` is a variation up and down."""
+    names, columns = "xyz"[: features.shape[1]], [f"weight_{name}{end}" for name in ratios for end in ("Up", "Down")]
+    types = [("run", "u4"), ("luminosityBlock", "u4"), ("event", "u8"), ("label", "i4")]
+    rows = np.zeros(len(label), [*types, *((name, "f4") for name in ("weight", *names, *columns))])
+    rows["event"], rows["label"], rows["weight"] = np.arange(len(label)), label, weights
+    for name, values in zip(names, features.T, strict=True):
+        rows[name] = values
+    for name, ratio in zip(columns, (it for each in ratios.values() for it in each), strict=True):
+        rows[name] = rows["weight"] * ratio
+    described = tuple(ConvertedColumn(name, "float32", name, "branch") for name in names)
+    accounting = RecordedAccounting([], len(rows), len(rows), 0, 1.0, [])
+    dataset = ConvertedDataset(path.stem, None, -1, None, None, {}, False, accounting)
+    given = tuple(ConvertedWeight(name, {"up": f"weight_{name}Up", "down": f"weight_{name}Down"}) for name in ratios)
+    content = HDF5Metadata("NanoML", classes, described, {}, None, {}, (dataset,), weights=given)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("events", data=rows)
+        write_metadata(file, content)
 
 
 def _plane() -> Floats:
