@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ML_processing.events.inputs import Inputs
 from ML_processing.models.network import Network
 from MLTools.NanoML.config.fit import EVERYWHERE, Fit, FitTarget, Histogram, log_normal
-from MLTools.NanoML.contracts.counts import Counts, Sides, strength_error
+from MLTools.NanoML.contracts.counts import STRENGTH, Counts, Sides, strength_error
 from services.shiftedbackground import write_events
 from services.toys import Floats, gaussian
 
@@ -78,8 +78,8 @@ class Inferno:
             strength_error(
                 [
                     [
-                        Counts(True, counts[0], 0 * counts[0], {}, {}, None),
-                        Counts(False, counts[1], 0 * counts[1], sides, {"norm": log_normal("10 %")}, None),
+                        Counts(STRENGTH, counts[0], 0 * counts[0], {}, {}, None),
+                        Counts(None, counts[1], 0 * counts[1], sides, {"norm": log_normal("10 %")}, None),
                     ]
                 ],
                 np,
