@@ -101,11 +101,12 @@ def addScore(  # noqa: N802 (named as such functions are in CMSSW)
         return cms.VInputTag(*(tag if isinstance(tag, cms.InputTag) else cms.InputTag(tag) for tag in given))
 
     needed = _in_tables(description, bool(corrected))
+    others = [tag.getModuleLabel() if isinstance(tag, cms.InputTag) else str(tag).partition(":")[0] for tag in corrected]
     bits = [each for prefix, each in TRIGGERS.items() if any(column.startswith(prefix) for column in description.reads)]
     producer = cms.EDProducer(
         "NanoMLProducer",
         model=cms.FileInPath(model),
-        tables=tags(_tables(process, needed, model) if tables is None else tables),
+        tables=tags(_tables(process, needed, model, others) if tables is None else tables),
         correctedTables=tags(corrected),
         triggers=tags([tag for each in bits for tag in each] if triggers is None else triggers),
         era=cms.string(era),
@@ -195,14 +196,14 @@ def _description(model: str) -> Description:
     return Description.of_text(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
 
-def _tables(process: Any, columns: dict[str, bool], model: str) -> list[str]:
-    """Labels of the modules that make the tables with these columns; some may be nowhere."""
+def _tables(process: Any, columns: dict[str, bool], model: str, corrected: Sequence[str]) -> list[str]:
+    """Labels of the modules that make the tables with these columns, but for the corrected ones; some may be nowhere."""
     # a process may have many modules that it does not run, such as those for simulation
     labels = {label for part in _scheduled(process) for label in part.moduleNames()}
     named = {
         label: module.name.value()
         for label, module in process.producers_().items()
-        if label in labels and label.endswith("Table") and hasattr(module, "name")
+        if label in labels and label not in corrected and label.endswith("Table") and hasattr(module, "name")
     }
     found, lost = [], []
     for column, optional in columns.items():
