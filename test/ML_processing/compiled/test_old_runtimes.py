@@ -12,12 +12,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from ML_processing.compiled.proof import model_with_outputs
+from ML_processing.compiled.proof import model_with_outputs, tensors_of
 from MLTools.NanoML.model.trials import SubprocessRuntime, Trial
 from MLTools.NanoML.selection import Events
 from services.compilation import feed_of, selection_of, traced
 from services.supported import LINES, UFUNC_LINES, VECTORS, function_of
-from services.trainings import tensors_of
 
 VERSIONS = [version for version in os.environ.get("NANOML_TEST_RUNTIMES", "").split(",") if version]
 
