@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
 
+_FILES = ("network_*.pt", "history_*.json", "weights_*.json", "checkpoint_*.pt", "before_*.pt", "result_*.json")
+
+
 def device_of(config: Train) -> torch.device:
     """Where to compute; a ConfigError if there is no such device here."""
     if issubclass(model_class(config.model), Boosted):
@@ -68,14 +71,7 @@ def prepare(directory: Path, description: TrainingDescription) -> None:
             if before.discriminants != description.discriminants:
                 description.write(directory)
             return
-    for pattern in (
-        "network_*.pt",
-        "history_*.json",
-        "weights_*.json",
-        "checkpoint_*.pt",
-        "before_*.pt",
-        "result_*.json",
-    ):
+    for pattern in _FILES:
         for outdated in directory.glob(pattern):
             outdated.unlink()
     description.write(directory)
@@ -106,7 +102,7 @@ def train_fold(
     checkpoint = checkpoint_file(directory, fold)
     with one_thread(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed * 1000 + fold)
-        network, begun, before = initial_network(description), time.monotonic(), before_file(directory, fold)
+        network, begun, before = initial_network(description), time.process_time(), before_file(directory, fold)
         if config.target is None or not before.is_file():
             data = make_training_data(files, table, survey, network, fold, config, device)
             judge = description.discriminant
@@ -123,7 +119,7 @@ def train_fold(
                     write_json(weights_file(directory, fold), found)
                 write_json(history_file(directory, fold), [asdict(epoch) for epoch in history])
                 if config.target is not None:
-                    save({"network": network.cpu().state_dict(), "seconds": time.monotonic() - begun}, before)
+                    save({"network": network.cpu().state_dict(), "seconds": time.process_time() - begun}, before)
         if config.target is not None:
             after_classes(network, description, config, directory, fold, device, report)
     if rank() == 0:

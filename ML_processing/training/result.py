@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
 _EDGE = 0.25  # width of an edge over that of the smaller bin beside it: how far from it an event still feels it
+_ROW = 8  # numbers in the memory of an event, at least, beside the columns of weights
 _LEAST_LEFT = 0.01  # of a process, in a variation that leaves less than nothing
 
 
@@ -84,8 +85,10 @@ class ResultEvents:
         sources = sources_of(whole.columns.weights)
         columns = [NOMINAL, *dict.fromkeys(column for it in sources for column in it.columns)]
         parts = list[tuple[Table, NDArray[np.int64], NDArray[np.float32]]]()
+        memory = max(config.memory // len(whole.files) * _ROW // (_ROW + len(columns)), 1)
         for era, file in ((era, file) for era, files in target.eras.items() for file in files):
-            table, varied = _weighted(Path(file), [*columns, *shown.values()], columns, config)
+            opened = TrainingFiles.open([Path(file)], config, everything=True)
+            table, varied = _weighted(opened, [*columns, *shown.values()], columns, memory)
             slim = replace(table, extras={}, about=whole.columns)
             for number, it in enumerate(channels):
                 if it.era == era:
@@ -257,14 +260,13 @@ def in_bins(values: Tensor, edges: Tensor) -> Tensor:
 
 
 def _weighted(
-    file: Path, wanted: Sequence[str], columns: Sequence[str], config: Train
+    files: TrainingFiles, wanted: Sequence[str], columns: Sequence[str], memory: int
 ) -> tuple[Table, NDArray[np.float32]]:
     """The events of a file, or as many as fit into the memory; and their weights, (N, columns + 1), which stand for all."""
-    files = TrainingFiles.open([file], config, everything=True)
     about = files.columns
     there = {*about.extras, *(column for it in sources_of(about.weights) for column in it.columns)}
     extras = (*(it.column for it in about.regions), *dict.fromkeys(it for it in wanted if it in there))
-    table, survey = replace(files, columns=replace(about, within=(), extras=extras)).gather(config.memory, 1)
+    table, survey = replace(files, columns=replace(about, within=(), extras=extras)).gather(memory, 1)
     scale = survey.counts.sum(axis=1) / np.bincount(table.labels, minlength=len(table.classes)).clip(1) / about.share
     weights = [*(table.extras.get(column, table.weights) for column in columns), table.weights**2]
     return table, (np.stack(weights, axis=1) * scale[table.labels, None]).astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
 _BATCH = 4096  # events at least, so that a batch looks like the analysis
+_OF_EACH = 50  # events of each class in it, on average: without signal there is no result
 _RATE = 0.1  # of the learning rate: the network is nearly where it should be
 _STEPS = 80  # without improvement, at least, where an epoch has few
 _MOST = 1 << 16  # events on which the result is measured after each epoch
@@ -67,7 +69,7 @@ class Gain:
         kept = "" if self.is_kept else ": the networks stay as they were before"
         return (
             f"the expected uncertainty of the signal strength is {self.after:.4g} after training on the result, and was {self.before:.4g} "
-            f"({change:+.2g} %){kept}. It took {second:.0f} s, the training before {first:.0f} s."
+            f"({change:+.2g} %){kept}. It took {second:.0f} s of the processor, the training before {first:.0f} s."
         )
 
 
@@ -90,7 +92,7 @@ def after_classes(
     """Train a network on the result, and leave it with the weights of the best epoch, or with those that it had; the epochs are written."""
     content = torch.load(before_file(directory, fold), map_location="cpu", weights_only=True)
     network.load_state_dict(content["network"])
-    core, begun = network.core.to(device), time.monotonic()
+    core, begun = network.core.to(device), time.process_time()
     data, objective = _data(network, description, config, fold, device)
     objective.choose(outputs_of(core, data.sample, device), data.sample)
     before, _ = objective.of_events(outputs_of(core, data.validation, device), data.validation, 0)
@@ -116,7 +118,7 @@ def after_classes(
     if not is_kept:
         network.cpu().load_state_dict(content["network"])
     if rank() == 0:
-        seconds = [float(content["seconds"]), time.monotonic() - begun]
+        seconds = [float(content["seconds"]), time.process_time() - begun]
         write_json(result_file(directory, fold), asdict(FoldResult(before, epochs, seconds, is_kept)))
 
 
@@ -132,7 +134,8 @@ def _data(
     )
     events = every.tensors(network, training, device)
     sample, judged = (every.tensors(network, _at_most(rows, config.seed), device) for rows in (training, validation))
-    size = max(config.batch_size, _BATCH)
+    few = np.bincount(every.table.labels[training]).clip(1).min()
+    size = max(config.batch_size, _BATCH, _OF_EACH * len(training) // int(few))
     batches = Batches(1, lambda _: events, size, config.seed * 1000 + fold, False)
     return TrainingData(batches, len(events), sample, judged), ResultLoss(every, scores)
 
@@ -154,18 +157,20 @@ def gain(training: Training, config: Train, directory: Path) -> Gain:
     ]
     earlier = [_with_state(new_network(description), each["network"]) for each in contents]
     found = [read_fold(directory, fold) for fold in range(len(contents))]
-    errors, fold_of = [], every.table.folds(description.folds.k)
-    for networks in (earlier, training.networks):
+    fold_of = every.table.folds(description.folds.k)
+
+    def error(networks: Sequence[Network]) -> float:
         parts = [every.tensors(it, np.flatnonzero(fold_of == fold), device) for fold, it in enumerate(networks)]
         outputs = torch.cat(
             [first(outputs_of(it.core, part, device)) for it, part in zip(networks, parts, strict=True)]
         )
         objective, events = ResultLoss(every, scores), EventTensors.join(parts)
         objective.choose(outputs, events)
-        errors.append(objective.of_events(outputs, events, 0)[0])
+        return objective.of_events(outputs, events, 0)[0]
+
+    before, after = error(earlier), error(training.networks)
     seconds = np.sum([it.seconds for it in found], axis=0).tolist()
     counts = np.bincount(every.table.labels, minlength=len(every.table.classes)).tolist()
-    before, after = errors
     is_kept = after < before
     for fold, content in enumerate([] if is_kept else contents):
         save(content["network"], network_file(directory, fold))

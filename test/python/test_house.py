@@ -88,7 +88,7 @@ LINES = {
     "ML_processing/metrics": (873, 5),
     "ML_processing/models": (1286, 7),
     "ML_processing/networks": (885, 7),
-    "ML_processing/training": (3363, 14),
+    "ML_processing/training": (3368, 14),
     "ML_processing/tuning": (1449, 6),
     "statistical_analysis": (2737, 12),
     "statistical_analysis/report": (1036, 5),

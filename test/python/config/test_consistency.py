@@ -247,6 +247,33 @@ def test_consistent(tmp_path: Path, text: str) -> None:
             "Use tabular.",
         ),
         *(
+            (TWO + CONVERT + f"train:\n  objective: result\n{more}", f"a.yaml:{message}.")
+            for more, message in (
+                (
+                    "",
+                    '6: train.objective: result is that of a fit, and there is none. Add a "fit" section, or remove this',
+                ),
+                (
+                    "  model: bdt\nhistogram: {signal: {}}\nfit: {channels: {all: signal}}\n",
+                    '6: train.objective: means nothing to the model "bdt". Remove it, or take another model',
+                ),
+                (
+                    "  processes: 2\nhistogram: {signal: {}}\nfit: {channels: {all: signal}}\n",
+                    "6: train.objective: result is not for a training with train.processes. Remove one of the two",
+                ),
+                (
+                    "histogram:\n  MET_pt: {bins: [2, 0, 100]}\nfit:\n  channels: {all: MET_pt}\n",
+                    "6: train.objective: no channel of the fit has a histogram of a score (WZ, discriminant, signal)",
+                ),
+                (
+                    "histogram:\n  signal: {}\n  pt: {of: 2 * MET_pt, bins: [2, 0, 9]}\n"
+                    "regions: {A: MET_pt > 1, B: MET_pt > 2}\nfit:\n  channels:\n    A: signal\n    B: pt\n",
+                    "14: fit.channels.B: the training cannot fill pt: it takes one axis, an output of the network or one of "
+                    "convert.features. Change it, or remove train.objective",
+                ),
+            )
+        ),
+        *(
             (
                 TWO + CONVERT + f"train:\n  options:\n    {option}: 8\n{model}",
                 f'a.yaml:7: train.options.{option}: the model "{name}" has no such option.{hint}',
