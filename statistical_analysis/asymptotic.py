@@ -19,7 +19,7 @@ BANDS = (-2, -1, 0, 1, 2)
 """Standard deviations of the expected limits."""
 CONTOURS = (0.68, 0.95)
 """The confidence levels of regions of two signal strengths."""
-_RAYS, _MOST_STEPS = 24, 40  # from the best fit, and along each
+_RAYS, _HALVINGS, _MOST_STEPS = 24, 4, 40  # from the best fit, between them at ends of ranges, and along each
 _SECOND_LOOKS = 4  # at a limit, until a second fit finds nothing else
 
 
@@ -30,13 +30,14 @@ class OutOfReachError(NanoMLError):
 class _Profile:
     """Twice the negative logarithm of the likelihood at fixed signal strengths: that of `likelihood.poi`, or others by their positions.
 
-    Each fit starts where the first one did, where the last one ended, and where second fits found something else: a maximum may be one
-    in a short range only.
+    Each fit starts where the last one ended, where second fits found something else and, if one strength is fixed, where the first one did:
+    a maximum may be one in a short range only.
     """
 
     def __init__(self, likelihood: Likelihood, data: Floats, start: Floats, places: Sequence[int] = ()) -> None:
         self._likelihood, self._data, self._last = likelihood, data, start
-        self._places, self._others = places or (likelihood.poi,), [start]
+        self._places, self._start = places or (likelihood.poi,), start
+        self._others = [] if places else [start]
         self._known: dict[tuple[float, ...], float] = {}
 
     def __call__(self, *strength: float) -> float:
@@ -52,7 +53,7 @@ class _Profile:
     def holds(self, *strength: float) -> bool:
         """Whether a second fit at these strengths finds no larger likelihood; if it finds one, later fits start there as well."""
         fixed = dict(zip(self._places, strength, strict=True))
-        found = maximum(self._likelihood, self._data, fixed, self._others[0], twice=True)
+        found = maximum(self._likelihood, self._data, fixed, self._start, twice=True)
         if found.twice_nll > self(*strength) - AGREE:
             return True
         self._others, self._known = [*self._others, found.at], {}
@@ -135,29 +136,43 @@ def discovery_statistic(likelihood: Likelihood, data: Floats, best: Maximum) -> 
 def contours(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Floats) -> tuple[Contour, ...]:
     """The lines of each two signal strengths on which the profile likelihood ratio has a value, which asymptotically is a level's.
 
-    Where it has that value is found along rays from the best fit, which are even if the likelihood is a parabola.
+    Where it has that value is found along rays from the best fit, which are even if the likelihood is a parabola, and closer where a
+    line comes to the end of a range.
     """
-    found, pairs = list[Contour](), itertools.combinations(likelihood.pois, 2)
+    lines, pairs = list[Contour](), itertools.combinations(likelihood.pois, 2)
     for pair, level in itertools.product(pairs, CONTOURS):
-        places, height = [*pair], float(chi2.ppf(level, 2) ** 0.5)
+        places, reach = [*pair], (height := float(chi2.ppf(level, 2) ** 0.5))
         center, axes = best.at[places], np.linalg.cholesky(covariance[np.ix_(places, places)])
-        profile, points, is_cut = _Profile(likelihood, data, best.at, pair), list[Floats](), list[bool]()
-        for angle in np.linspace(0, 2 * np.pi, _RAYS, endpoint=False):
-            ray = axes @ [np.cos(angle), np.sin(angle)]
-            # the range of both strengths, seen from the best fit
-            ends = (likelihood.bounds[places] - center[:, None]) / np.where(ray == 0, 1e-300, ray)[:, None]
-            end = max(float(ends.max(axis=1).min()), 0.0)
-            reach = _reach(profile, best.twice_nll, center, ray, height, end)
-            points.append(center + reach * ray)
-            is_cut.append(reach == end)
-        first, second = (tuple(it) for it in np.array(points).T.tolist())
-        found.append(Contour(tuple(likelihood.names[it] for it in places), level, first, second, tuple(is_cut)))
-    return tuple(found)
+        profile, bounds = _Profile(likelihood, data, best.at, pair), likelihood.bounds[places] - center[:, None]
+        found = dict[float, tuple[float, float, int]]()  # both strengths, and which of them is at an end
+        angles = np.linspace(0, 2 * np.pi, _RAYS, endpoint=False).tolist()
+        for _ in range(_HALVINGS):
+            for angle in angles:
+                ray = axes @ [np.cos(angle), np.sin(angle)]
+                ends = (bounds / np.where(ray == 0, 1e-300, ray)[:, None]).max(axis=1).clip(0)
+                reach = _reach(profile, best.twice_nll, center, ray, height, reach, float(ends.min()))
+                first, second = (center + reach * ray).tolist()
+                found[angle] = first, second, 1 + int(ends.argmin()) if reach == ends.min() else 0
+                reach = max(reach, height / 2)
+            line = sorted(found)
+            following = [*line[1:], 2 * np.pi]
+            angles = [
+                (one + two) / 2
+                for one, two in zip(line, following, strict=True)
+                if found[one][2] != found[two % (2 * np.pi)][2]
+            ]
+        points = [found[angle] for angle in sorted(found)]
+        one, two, cut = zip(*points, strict=True)
+        names = tuple(likelihood.names[it] for it in places)
+        lines.append(Contour(names, level, one, two, tuple(map(bool, cut))))
+    return tuple(lines)
 
 
-def _reach(profile: _Profile, lowest: float, center: Floats, ray: Floats, height: float, end: float) -> float:
+def _reach(
+    profile: _Profile, lowest: float, center: Floats, ray: Floats, height: float, guess: float, end: float
+) -> float:
     """How far along a ray the root of the likelihood ratio, which is nearly straight, has some height; `end` if it is lower there."""
-    low, high, before, reach = 0.0, end, (0.0, 0.0), min(height, end)
+    low, high, before, reach = 0.0, end, (0.0, 0.0), min(guess, end)
     for _ in range(_MOST_STEPS):
         at = center + reach * ray
         now = reach, max(profile(*at.tolist()) - lowest, 0.0) ** 0.5
@@ -171,6 +186,4 @@ def _reach(profile: _Profile, lowest: float, center: Floats, ray: Floats, height
         before, reach = now, reach + (height - now[1]) / slope if slope > 0 else np.inf
         if not low < reach < high:
             reach = end if high == end < 2 * low else min(2 * low, (low + high) / 2)
-    raise NanoMLError(
-        f"The profile likelihood has several maxima near signal strengths of {at[0]:.3g} and {at[1]:.3g}: there is no contour."
-    )
+    raise NanoMLError(f"The profile likelihood has several maxima near {at[0]:.3g}, {at[1]:.3g}: there is no contour.")

@@ -81,21 +81,18 @@ class Likelihood:
         others = [self.names.index(name) for name in named if name in self.names and name != config.poi_name]
         self.pois = (self.poi, *(it for it in others if self.kinds[it] == FREE and not self.is_fixed[it]))
         self.start[[*self.pois[1:]]] = 1.0
-        nothing = self.start.copy()
-        nothing[[*self.pois]] = 0.0
-        background = self.by_sample(nothing).sum(axis=0)
+        is_strength = np.isin(np.arange(len(self.names)), self.pois)
+        background = self.by_sample(np.where(is_strength, 0.0, self.start)).sum(axis=0)
         for each in map(self.of, self.pois):
             without, expected = (self.by_sample(each.with_strength(it)).sum(axis=0) for it in (0.0, 1.0))
             if not np.any(expected != without):
                 what = f"nothing can be said about {each.called.replace('the signal', 'its')}"
                 raise NanoMLError(f"The signal has no events in any channel of the fit: {what}.")
-            bare = self._bins((without <= 0) & (expected > without))
-            if bare:
-                where = listed(bare, _MOST)
-                raise NanoMLError(
-                    f"A signal without any background is expected in {where}: any event there would be a discovery. Join bins."
-                )
             some = expected > without
+            bare = listed(self._bins((without <= 0) & some), _MOST)
+            if bare:
+                what = "any event there would be a discovery. Join bins."
+                raise NanoMLError(f"A signal without any background is expected in {bare}: {what}")
             if strengths is not None or workspace["measurements"][0]["name"] == OURS:
                 lowest = -_PART * float(np.min(background[some] / (expected - background)[some], initial=np.inf))
                 self.bounds[each.poi] = strengths or (lowest, np.inf)

@@ -202,25 +202,13 @@ class StrengthResults:
 
 @dataclass(frozen=True)
 class Contour:
-    """A line of two signal strengths on which the profile likelihood has the same value, by rays from the best fit around it.
+    """Points of a line on which the profile likelihood of two signal strengths has one value, on rays from the best fit."""
 
-    Attributes
-    ----------
-    strengths
-        Their names.
-    level
-        The confidence level of the region inside.
-    first, second
-        Both strengths at each point of the line.
-    is_cut
-        Whether a strength is at the end of its range there: the line would go on beyond it.
-    """
-
-    strengths: tuple[str, ...]
-    level: float
+    strengths: tuple[str, ...]  # the names of both
+    level: float  # the confidence level of the region inside
     first: tuple[float, ...]
     second: tuple[float, ...]
-    is_cut: tuple[bool, ...]
+    is_cut: tuple[bool, ...]  # whether a strength is at the end of its range: the line would go on beyond it
 
 
 @dataclass(frozen=True)

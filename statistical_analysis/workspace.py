@@ -73,11 +73,9 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
 
 def with_range(made: Mapping[str, Any], highest: Mapping[str, float]) -> dict[str, Any]:
     """A workspace in which other programs find signal strengths up to at least twice the highest that matters, of each."""
-    measurements = []
-    for measurement in made["measurements"]:
-        config = measurement["config"]
-        wider = [{**it, "bounds": [[0.0, max(MOST, 2 * highest.get(it["name"], 0.0))]]} for it in config["parameters"]]
-        measurements.append({**measurement, "config": {**config, "parameters": wider}})
+    parameters = made["measurements"][0]["config"]["parameters"]
+    wider = [{**it, "bounds": [[0.0, max(MOST, 2 * highest.get(it["name"], 0.0))]]} for it in parameters]
+    measurements = [{**it, "config": {**it["config"], "parameters": wider}} for it in made["measurements"]]
     return {**made, "measurements": measurements}
 
 

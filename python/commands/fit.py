@@ -64,7 +64,8 @@ def fit(
 ) -> None:
     """Fit the signal strength of an analysis, or of a workspace of pyhf, a JSON file.
 
-    The section fit of the configuration says how. A workspace is fitted with its data, unless
+    The section fit of the configuration says how; with "signals: {mu_WZ: [WZ], mu_ZZ: [ZZ]}" in it, it is
+    a fit of two strengths, with their contours. A workspace is fitted with its data, unless
     --blind is given, and its bounds of parameters hold; the signal strength may have another range.
     """
     from MLTools.NanoML.stages import import_part

@@ -245,7 +245,7 @@ class Fit:
     def strengths(self, signal: Optional[str]) -> dict[str, list[str]]:
         """The classes of each strength, by its name; `signal` is fitted unless the settings say otherwise."""
         signal = self.signal or signal
-        return self.signals or ({} if signal is None else {STRENGTH: [signal]})
+        return self.signals or ({STRENGTH: [signal]} if signal else {})
 
     def shared(self, nuisance: str) -> tuple[Nuisance, str]:
         """The sharing of a nuisance parameter, and its name without what tells processes, regions and eras apart."""

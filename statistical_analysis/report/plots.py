@@ -70,12 +70,7 @@ def figures_of(results: Results) -> Iterator[tuple[str, Caption, Callable[..., F
     for name, (caption, draw) in FIGURES.items():
         for of, each in (of_one if name in _OF_STRENGTH else of_two if name == "contours" else {"": results}).items():
             numbers = {key: plain(getattr(each, key)) for key in NUMBERS[name]}
-            yield (
-                f"{name}{ending(of)}",
-                replace(caption, title=f"{caption.title}{of}"),
-                partial(draw, results=each),
-                numbers,
-            )
+            yield name + ending(of), replace(caption, title=caption.title + of), partial(draw, results=each), numbers
 
 
 def _symbol(results: Results) -> str:
@@ -308,10 +303,8 @@ def correlations(style: Style, results: Results, right: str) -> Figure | None:
 
 def channel_stack(style: Style, results: Results, channel: Channel, axis: Axis, is_postfit: bool) -> Stack:
     """Stacked samples, the signal on top of them, data if there are any; postfit with the prefit sum."""
-    yields, of_signal = (
-        channel.postfit if is_postfit else channel.prefit,
-        sum((it.signals for it in results.by_strength), ()),
-    )
+    yields = channel.postfit if is_postfit else channel.prefit
+    of_signal = [name for it in results.by_strength for name in it.signals]
     events = {it.sample: np.maximum(it.events, 0) for it in yields}
     backgrounds = {it: float(events[it].sum()) for it in events if it not in (TOTAL, *of_signal)}
     names = [*style.from_bottom(backgrounds), *(it for it in events if it in of_signal)]

@@ -54,9 +54,8 @@ def results(limits: Sequence[float] | None, observed: float | None = None) -> Re
     seen = None if observed is None else 2.0
     scan = Scan((0.0,), (0.0,), (0.0,))
     return Results(
-        "NanoML", "", unblinded, "signal", strength, (strength,), ((1.0,),), (), (),
-        Limit(0.95, tuple(limits), observed) if limits else None, 40.0,
-        Significance(3.0, seen), scan, None, (), 50.0, 0,
+        ("signal",), strength, (), (), scan, 40.0, Limit(0.95, tuple(limits), observed) if limits else None,
+        Significance(3.0, seen), 50.0, 0, "NanoML", "", unblinded, (strength,), ((1.0,),), None, (),
     )  # fmt: skip
 
 
@@ -68,7 +67,7 @@ def fits(medians: Sequence[float | None], observed: float | None = None) -> list
     ]
     bands = [None if it is None else [0.5 * it, 0.7 * it, it, 1.4 * it, 2 * it] for it in medians]
     found = [results(band, observed) for band in bands]
-    nothing = NoFit("NanoML", "no fit", found[0].unblinded, "signal", "")
+    nothing = NoFit("NanoML", "no fit", found[0].unblinded, ("signal",), "")
     return [(point, nothing if it == 0 else each) for point, each, it in zip(points, found, medians)]
 
 
