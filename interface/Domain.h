@@ -39,8 +39,8 @@ namespace nanoml {
   /// The sum of such counts, to which any number of threads may add.
   class Outside {
   public:
-    /// `domain` must outlive this object.
-    Outside(const std::string& model, const std::vector<KnownTensor>& domain);
+    /// `rows` is what is scored, "events" or "objects"; `domain` must outlive this object.
+    Outside(const std::string& model, const std::string& rows, const std::vector<KnownTensor>& domain);
 
     void add(const OutsideCounts& counts) const;
 
@@ -51,7 +51,7 @@ namespace nanoml {
     std::vector<std::string> warnings() const;
 
   private:
-    const std::string model_;
+    const std::string model_, of_;
     const std::vector<const InputRange*> ranges_;
     mutable std::atomic<std::uint64_t> rows_{0};
     mutable std::vector<std::atomic<std::uint64_t>> inputs_;

@@ -42,7 +42,9 @@ namespace nanoml {
   /// What all streams share.
   struct SharedModel {
     SharedModel(const std::string& path, const ::Ort::SessionOptions* options)
-        : model(path, options), outside(model.metadata().name, model.metadata().domain) {}
+        : model(path, options),
+          outside(model.metadata().name, model.metadata().collection.empty() ? "events" : "objects",
+                  model.metadata().domain) {}
     const Model model;
     const Outside outside;
   };

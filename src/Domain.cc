@@ -28,8 +28,8 @@ namespace nanoml {
     return std::isfinite(value) ? std::find(missing.begin(), missing.end(), value) != missing.end() : mayBeMissing;
   }
 
-  Outside::Outside(const std::string& model, const std::vector<KnownTensor>& domain)
-      : model_(model), ranges_(rangesOf(domain)), inputs_(ranges_.size()) {}
+  Outside::Outside(const std::string& model, const std::string& rows, const std::vector<KnownTensor>& domain)
+      : model_(model), of_(rows), ranges_(rangesOf(domain)), inputs_(ranges_.size()) {}
 
   void Outside::add(const OutsideCounts& counts) const {
     rows_ += counts.rows;
@@ -54,8 +54,8 @@ namespace nanoml {
       std::ostringstream text;
       text.precision(4);
       text << model_ << ": " << range.name << " is outside of the range " << range.low << " to " << range.high
-           << ", on which the networks were trained, in " << percent(static_cast<double>(inputs_[i]) / rows_) << " of "
-           << rows_ << "; in the training, in " << percent(range.outside) << ".";
+           << ", on which the networks were trained, in " << percent(static_cast<double>(inputs_[i]) / rows_)
+           << " of the " << rows_ << " " << of_ << "; in the training, in " << percent(range.outside) << ".";
       found.push_back(text.str());
     }
     return found;
