@@ -79,7 +79,7 @@ def test_all_is_as_in_python(variant: str, job: Callable[[str], Job], run: Run) 
         outside = sum(not 10 <= ht <= 100 for passed, [ht] in zip(PASSED, EXPECTED["HT"]) if passed)
         share = f"{100 * outside / sum(PASSED):.2g} %"
         warning = "NanoML: score: HT is outside of the range 10 to 100, on which the networks were trained, in "
-        assert f"{warning}{share} of {sum(PASSED)}; in the training, in 0 %.\n" in done.stdout
+        assert f"{warning}{share} of the {sum(PASSED)} events; in the training, in 0 %.\n" in done.stdout
         assert f"NanoML: score: inputs outside of the training's range: HT {share}, n 1e+02 %" in done.stdout
 
 

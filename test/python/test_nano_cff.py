@@ -150,11 +150,11 @@ def test_a_model_with_its_selection_inside(whole: Path) -> None:
         "TriggerResults::RECO",
     ]
     assert (list(module.correctedTables), module.era.value(), module.meanOfFolds.value()) == ([], "", False)
-    given = {"corrected": ["muonCorrectedTable"], "triggers": ["TriggerResults::HLT2"]}
+    given = {"corrected": ["muonsCorrected"], "triggers": ["TriggerResults::HLT2"]}
     module = addScore(process_of(True), MODEL, era="2018", mean=True, precision=10, **given).mymodelScoreTable
     assert [tag.value() for tag in module.tables] == ["metTable"]
     assert [tag.value() for tag in (*module.correctedTables, *module.triggers)] == [
-        "muonCorrectedTable",
+        "muonsCorrected",
         "TriggerResults::HLT2",
     ]
     assert (module.era.value(), module.meanOfFolds.value(), module.precision.value()) == ("2018", True, 10)
