@@ -1,12 +1,13 @@
 """C++: from NanoAOD's columns to a score, against the session's run() alone.
 
 The models are a small network, a transformer, and those of the worked example: its network alone, and behind its selection in
-one model, which also runs over many events at once. It needs a compiler, libonnxruntime-dev and nlohmann-json3-dev; headers in
-test/cpp/cmssw stand in for CMSSW's.
+one model, which also runs over many events at once. `cpp.py MODEL.onnx FILE...` takes any such model, and events of files. It needs
+a compiler, libonnxruntime-dev and nlohmann-json3-dev; headers in test/cpp/cmssw stand in for CMSSW's.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import subprocess
@@ -25,7 +26,6 @@ from ML_processing.export.releases import target
 from ML_processing.export.with_selection import Compilation, Source, export_with_selection
 from ML_processing.models.network import Ensemble, make_network
 from MLTools.NanoML.model import Model
-from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo
 from MLTools.NanoML.trilepton import Trilepton
@@ -123,19 +123,22 @@ def worked_example(directory: Path) -> dict[str, Path]:
     export_networks(training, plain, "plain", target("CMSSW_14_0_X"))
     source = Source(DatasetInfo("all"), tuple(map(str, SAMPLES)))
     export_with_selection(plain, directory / "whole.onnx", [source], Compilation(SELECTION, ".", 11_000, {}))
-    model, numbers = Model(directory / "whole.onnx"), ("run", "luminosityBlock", "event")
-    with RootFile(str(SAMPLES[0])) as file:
-        arrays = file.read([*model.reads, *numbers], 0, EVENTS)
-    columns = [columns_of(arrays, model.reads, event) for event in range(EVENTS)]
-    scores = [np.zeros(0, np.float32)] * EVENTS
-    own = [tuple(int(arrays[name][event]) for name in numbers) for event in range(EVENTS)]
-    assert len(set(fold_of(*np.array(own).T, 5).tolist())) == 5
     return {
         "network of the worked example": invented_events(directory, plain, shape),
-        "selection and network of the worked example": write_events(
-            directory / "whole.json.events", Path(model.path), columns, scores, numbers=own
-        ),
+        "selection and network of the worked example": events_of(directory / "whole.onnx", SAMPLES[0], directory),
     }
+
+
+def events_of(model: Path, sample: Path, directory: Path) -> Path:
+    """The first events of a file, for a model with its selection inside."""
+    reads, numbers = Model(model).reads, ("run", "luminosityBlock", "event")
+    with RootFile(str(sample)) as file:
+        names = [name for name in reads if name in file.branches]
+        arrays = file.read([*names, *numbers], 0, EVENTS)
+    columns = [columns_of(arrays, names, event) for event in range(EVENTS)]
+    scores = [np.zeros(0, np.float32)] * EVENTS
+    own = [tuple(int(arrays[name][event]) for name in numbers) for event in range(EVENTS)]
+    return write_events(directory / f"{sample.stem}.json", model, columns, scores, numbers=own)
 
 
 def measure(program: Path, case: str, events: Path) -> None:
@@ -150,10 +153,17 @@ def measure(program: Path, case: str, events: Path) -> None:
 
 def main() -> int:
     """Build, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("given", nargs="*", type=Path, help="a model with its selection inside, and files of events")
+    whole, *files = parser.parse_args().given or [None]
     build = CHECKOUT / "build" / "cpp-bench"
     make = ["make", "-j2", "-C", str(CHECKOUT / "test" / "cpp"), f"BUILD={build}", "bench"]
     subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
     with tempfile.TemporaryDirectory() as temporary:
+        if whole is not None:
+            for file in files:
+                measure(build / "bench", file.stem, events_of(whole, file, Path(temporary)))
+            return 0
         for case, (model, shape, options) in CASES.items():
             path = write_model(Path(temporary), model, shape, options)
             measure(build / "bench", case, invented_events(Path(temporary), path, shape))
