@@ -71,8 +71,8 @@ namespace nanoml {
   /// Turns the columns of an event into the tensors of a network, and runs it: once for an event.
   ///
   /// One Scorer belongs to one thread at a time, and its model must outlive it. Its arrays are reused: apart from
-  /// what ONNX Runtime and its wrapper do, no memory is allocated after the first event, unless one has more objects than
-  /// any before: those that a model scores, or more than a thousand in a collection.
+  /// what ONNX Runtime and its wrapper do, no memory is allocated after the first event, unless one has more objects
+  /// than any before: those that a model scores, or more than a thousand in a collection.
   class Scorer {
   public:
     /// `parameters`: values of the model's parameter, for each of which there is a score; empty: those of the training.

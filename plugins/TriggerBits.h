@@ -12,7 +12,7 @@
 
 namespace nanoml {
 
-  /// The trigger bits that a model reads: columns HLT_, L1_ and Flag_, which NanoAOD has without the version of the path.
+  /// The trigger bits that a model reads: columns HLT_, L1_ and Flag_, which NanoAOD has without the version of a path.
   ///
   /// One object belongs to one stream. It remembers where the bits are in each menu that it has seen.
   class TriggerBits {
@@ -28,14 +28,14 @@ namespace nanoml {
     /// Forgets the event before.
     void clear();
 
-    /// Takes the bits that no earlier trigger results of this event have. False, and nothing is taken, if the menu is new.
+    /// Takes the bits that no earlier trigger results of this event have. False, and none is taken, if the menu is new.
     bool add(const edm::TriggerResults& results);
 
     /// The same of a new menu. `names` are those of its paths.
     void add(const edm::TriggerResults& results, const std::vector<std::string>& names);
 
-    /// The bits that have no value: no menu has them, and either they have no fallback, or this event has no menu with any
-    /// path of their kind (HLT, L1, Flag), so nobody knows whether they fired. Empty if there are none.
+    /// The bits that have no value: no menu has them, and either they have no fallback, or this event has no menu with
+    /// any path of their kind (HLT, L1, Flag), so nobody knows whether they fired. Empty if there are none.
     std::string unknown() const;
 
     /// Sets the bits among the columns of a model; those that no menu has are missing.

@@ -1,6 +1,6 @@
 // Counts how often memory is allocated from the second event on, from NanoAOD's tables to those with scores:
-// testAllocations EVENTS.json. What does not count: ONNX Runtime and its wrapper, and what a FlatTable holds, since that
-// is the event's.
+// testAllocations EVENTS.json. What does not count: ONNX Runtime and its wrapper, and what a FlatTable holds, since
+// that is the event's.
 
 #include <iostream>
 #include <map>
