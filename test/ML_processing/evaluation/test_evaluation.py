@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +61,10 @@ def trained(toy: Toy, quick: Train, shared: Path) -> tuple[Path, Path]:
     return file, shared
 
 
-def test_the_example_is_learned(measured: dict[str, Any]) -> None:
+def test_the_example_is_learned(run: Path, measured: dict[str, Any]) -> None:
     auc = measured["auc"]
     assert auc["network"] > 0.92
+    assert json.loads((run / "training.json").read_text())["metrics"]["auc"] > 0.92
     assert auc["network"] > auc["baseline"] - 0.01
     assert 0.003 < auc["network_error"] < 0.01
     assert measured["auc_unweighted"]["network"] > 0.92
@@ -492,3 +496,72 @@ def test_cross_sections_of_signals_make_no_difference_to_a_parametrised_network(
         found.append(content["auc"])
     assert found[1] == pytest.approx(found[0], abs=5e-3)
     assert found[0]["baseline"] == pytest.approx(TOY_AUC, abs=0.05)
+
+
+EMPTY = ("meta", "img")
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, and checks that its elements are closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.links: list[str] = []
+        self.places: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            found = {"src": self.sources, "href": self.links, "id": self.places}.get(name)
+            if found is not None:
+                found.append(value or "")
+        if tag not in EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+SHOWN = (
+    "loss", "features", "scores", "probabilities", "roc", "importance", "significance", "efficiency", "sculpting", "calibration",
+    "confusion", "correlations",
+)  # fmt: skip
+
+
+def test_report_needs_nothing_beside_it(run: Path, measured: dict[str, Any]) -> None:
+    for name in SHOWN:
+        assert (run / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (run / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert json.loads((run / "metrics.json").read_text()) == measured
+    text = (run / "report.html").read_text()
+    page = Page(text)
+    assert not page.open
+    assert len(page.sources) == len(SHOWN)
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert page.places == ["numbers", *SHOWN, "provenance"]
+    assert set(page.links) == {f"#{place}" for place in page.places}
+    assert len(text) < 5e6
+    assert 'name="viewport"' in text
+    assert "@media print" in text
+
+
+def test_report_says_what_there_is_to_say(run: Path, measured: dict[str, Any]) -> None:
+    text = (run / "report.html").read_text()
+    for expected in (
+        with_error(measured["auc"]["network"], measured["auc"]["network_error"]),
+        "ThreeLep_sumPt",
+        "WZTo3LNu_Pt100 (WZ)",
+        "Overtrained?",
+        "Calibrated?",
+        "Too good to be true?",
+        "Enough events?",
+        f"Best cut: discriminant at least {measured['plots']['significance']['best']['score_at_least']:.4f}",
+        "there is no luminosity",
+    ):
+        assert expected in text
+    assert text.count("<b>Watch for:</b>") == len(SHOWN)
+    assert not re.search(
+        r"\b(nan|None|inf)\b", re.sub(r"base64,[^\"]*", "", text).split("Where this comes from</h2>")[0]
+    )

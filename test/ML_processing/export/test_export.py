@@ -437,13 +437,13 @@ def test_a_training_for_a_release_that_is_not_known(
     assert said[-1].startswith("networks of the training: PyTorch gives the same, to ")
 
 
-def test_the_command(run: Path, tmp_path: Path) -> None:
+def test_the_command(whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "model.onnx"
     options = ["--onnxruntime", "1.17.1", "--name", "mine", "--preprocess", "-o", str(output)]
-    done = CliRunner().invoke(export_command, [str(run), *options])
+    done = CliRunner().invoke(export_command, [str(whole), *options])
     assert done.exit_code == 0, done.output
     assert json.loads(output.with_suffix(".json").read_text())["target"]["onnxruntime"] == "1.17.1"
     assert preprocess_file(output).is_file()
-    done = CliRunner().invoke(export_command, [str(run)])
+    done = CliRunner().invoke(export_command, [str(whole)])
     assert done.exit_code == 2
     assert "Say where the model goes: -o MODEL.onnx" in done.output
