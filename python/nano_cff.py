@@ -102,7 +102,9 @@ def addScore(  # noqa: N802 (named as such functions are in CMSSW)
         return cms.VInputTag(*(tag if isinstance(tag, cms.InputTag) else cms.InputTag(tag) for tag in given))
 
     needed = _in_tables(description, bool(corrected))
-    others = [tag.getModuleLabel() if isinstance(tag, cms.InputTag) else str(tag).partition(":")[0] for tag in corrected]
+    others = [
+        tag.getModuleLabel() if isinstance(tag, cms.InputTag) else str(tag).partition(":")[0] for tag in corrected
+    ]
     bits = [each for prefix, each in TRIGGERS.items() if any(column.startswith(prefix) for column in description.reads)]
     producer = cms.EDProducer(
         "NanoMLProducer",

@@ -293,10 +293,12 @@ class JetCorrections:
         has_own = "systematic" not in ratio.inputs
         return ratio, self.file[f"{self._jer}_SFUncertainty_{self.entry.algorithm}"] if has_own else None
 
-    def resolution_ratio(self, eta: Numbers, pt: Numbers) -> Factor:
-        """The resolution of data over that of simulation for each jet, up and down."""
+    def resolution_ratio(self, eta: Numbers, pt: Numbers, is_varied: bool = True) -> Factor:
+        """The resolution of data over that of simulation for each jet, up and down if it `is_varied`."""
         ratio, uncertainty = self._resolution_ratio
         known = {"JetEta": eta, "JetPt": pt}
+        if not is_varied:
+            return Factor(ratio.of(known, systematic="nom") if uncertainty is None else ratio.of(known))
         if uncertainty is None:
             nominal, up, down = (ratio.of(known, systematic=key) for key in ("nom", "up", "down"))
         else:

@@ -316,8 +316,8 @@ class Correction:
             if not (whole == array).all():
                 raise NanoMLError(f"{self._name}: {name} has values that are not integers.")
             return whole if array.ndim else int(whole)
-        numbers = array.astype(np.float64)
-        bad = int((~np.isfinite(numbers)).sum())
+        numbers = array.astype(np.float64, copy=False)
+        bad = numbers.size - int(np.count_nonzero(np.isfinite(numbers)))
         if bad:
             raise NanoMLError(f"{self._name}: {name} is NaN or infinite for {bad} of {array.size} objects.")
         high = self.axes[name].high if CLAMPED.fullmatch(name) else None

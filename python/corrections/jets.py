@@ -168,7 +168,7 @@ def total_factor(events: Events, jets: JetCorrections, is_data: bool, collection
     scale = _raw_scale(events, jets, is_data, collection)
     if is_data or jets.entry.jer is None:
         return scale
-    return scale * _smearing_of(events, jets, scale, collection).nominal
+    return scale * _smearing_of(events, jets, scale, collection, is_varied=False).nominal
 
 
 def _raw_scale(events: Events, jets: JetCorrections, is_data: bool, collection: str) -> Numbers:
@@ -187,13 +187,15 @@ def _scale_of(
     return energy_scale(jets, raw_pt, jet.eta, jet.area, rho, run, jet.phi, level)
 
 
-def _smearing_of(events: Events, jets: JetCorrections, scale: Numbers, collection: str) -> Factor:
+def _smearing_of(
+    events: Events, jets: JetCorrections, scale: Numbers, collection: str, is_varied: bool = True
+) -> Factor:
     """The smearing of jets whose momenta in the file are multiplied by `scale`."""
     jet, (generated, distance, salt) = events.flat(collection), _COLLECTIONS[collection]
     normal = random_numbers.of_objects(events, jet, salt)
     rho = np.asarray(events[_RHO])[jet.event]
     truth = generated_pt(events, jet, distance, generated)
-    return smearing(jets, jet.pt * scale, jet.eta, rho, truth, normal)
+    return smearing(jets, jet.pt * scale, jet.eta, rho, truth, normal, is_varied)
 
 
 def smearing_before(events: Events, jets: JetCorrections, collection: str = "Jet") -> Factor:
@@ -337,8 +339,8 @@ def energy_uncertainty(jets: JetCorrections, source: str, eta: Numbers, pt: Numb
 
 
 def smearing(
-    jets: JetCorrections, pt: Numbers, eta: Numbers, rho: Numbers, generated_pt: Numbers, normal: Numbers
-) -> Factor:
+    jets: JetCorrections, pt: Numbers, eta: Numbers, rho: Numbers, generated_pt: Numbers, normal: Numbers, is_varied: bool = True,
+) -> Factor:  # fmt: skip
     """The factor for the corrected energy of each jet in simulation, for the resolution of data (hybrid method).
 
     A jet with a generated jet has 1 + (s - 1) (pt - pt_gen) / pt, any other one 1 + N sigma sqrt(max(s^2 - 1, 0)), with the
@@ -356,6 +358,8 @@ def smearing(
         Transverse momentum [GeV] of the generated jet within half the radius; 0 without one.
     normal
         A normal number for each jet, of `random_numbers.normal_numbers`.
+    is_varied
+        Whether it has its variations.
     """
     sigma = jets.resolution(JetEta=clipped(eta), JetPt=pt, Rho=rho)
     is_matched = (generated_pt > 0) & (abs(pt - generated_pt) < 3 * sigma * pt)
@@ -370,7 +374,7 @@ def smearing(
         made = choose(is_matched, scaled, drawn)
         return choose(made < 0.01, 0.01, made)
 
-    return jets.resolution_ratio(clipped(eta), pt).map(factor)
+    return jets.resolution_ratio(clipped(eta), pt, is_varied).map(factor)
 
 
 def is_in_veto_region(correction: VariedCorrection, eta: Numbers, phi: Numbers) -> Numbers:
