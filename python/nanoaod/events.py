@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, NoReturn, TypeVar
+from weakref import ref
 
 import awkward as ak
 import numpy as np
@@ -120,7 +121,7 @@ class Events:
 
     def _again(self, rows: NDArray[np.int64]) -> Events:
         """As `_at`, for positions that are picked several times: they share what was converted and computed."""
-        known = next((each for each in self._last if np.array_equal(each.rows, rows)), None)
+        known = next((each for each in self._last if _is_same(each.rows, rows)), None)
         if known is None:
             known = _Picked(rows, self._origin, is_shared=True)
         # two are kept: those with which a shift begins, and those that are left when the next branch is used
@@ -181,7 +182,8 @@ class Events:
         The last result of each function is kept until it gets other arguments.
         """
         results = self._picked.results if self._picked is not None else {}
-        state = [*(self._replaced.get(name) for name in reads), *arguments]
+        # only weak: what is replaced refers to events, and these to the results
+        state = [*(each and ref(each) for each in map(self._replaced.get, reads)), *arguments]
         if function not in results or results[function][0] != state:
             results[function] = state, function(self, *arguments)
         return results[function][1]
@@ -190,6 +192,11 @@ class Events:
         """The branches whose values are replaced otherwise in other events."""
         mine, others = self._replaced, other._replaced
         return {name for name in {**mine, **others} if mine.get(name) is not others.get(name)}
+
+    def forget(self, other: Events) -> None:
+        """Keep no values of the branches that differ from those of other events: they are computed again."""
+        for name in self.differing(other) & self._replaced.keys():
+            self._replaced[name].forget()
 
     def watched(self, names: Iterable[str], used: Callable[[str], None]) -> Events:
         """The same events, which call `used` with the name of a branch, one of `names`, whose values are asked for.
@@ -201,11 +208,11 @@ class Events:
         return made
 
     def repeated(self, rows: NDArray[np.int64], copies: int) -> Events:
-        """The events at positions in the chunk so many times, with the values that were read, as if they were other events."""
+        """The events at positions in the chunk, which come so many times, with the values that were read, as if they were others."""
         made = self._copy()
-        made._origin, made._last, made._replaced = np.tile(rows, copies), [], {}
+        made._origin, made._last, made._replaced = rows, [], {}
         made._used = _refuse if copies > 1 else None
-        return made._again(np.arange(len(made._origin)))
+        return made._again(np.arange(len(rows)))
 
     def under_all(self, parts: Sequence[Events]) -> Events:
         """Events that are `repeated`, each part of them under a shift.
@@ -214,7 +221,7 @@ class Events:
         """
         made = self._copy()
         made._shift = parts[0]._shift
-        values = partial(_of_parts, parts, len(self) // len(parts))
+        values = partial(_of_parts, parts, offsets_of(np.array([len(part) for part in parts])))
         names = {name for part in parts for name in part._replaced}
         made._replaced = {name: _Replacement(self, partial(values, name)) for name in names}
         return made
@@ -388,23 +395,34 @@ class _Replacement:
 
     def __init__(self, events: Events, values: Callable[[Events], Mapping[str, Numbers]]) -> None:
         self.events, self._function = events, values
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep no values."""
         self._rows: NDArray[np.int64] = np.arange(0)
         self._values: dict[str, ak.Array] | None = None
+        self._some: tuple[NDArray[np.int64], Picker, dict[str, ak.Array]] | None = None  # values of some of these
 
     def get(self, name: str, rows: NDArray[np.int64]) -> ak.Array:
         """A branch for the events at positions in the chunk."""
-        if self._values is None or not np.array_equal(self._rows, rows):
+        if self._values is not None and _is_same(self._rows, rows):
+            return self._value(name)
+        if self._some is None or not _is_same(self._some[0], rows):
             places = np.minimum(np.searchsorted(self._rows, rows), max(len(self._rows) - 1, 0))
             is_known = self._values is not None and (not len(rows) or len(self._rows))
-            if is_known and np.array_equal(self._rows[places] if len(rows) else rows, rows):
-                return Picker(places)(self._value(name))
-            order = rows if (rows[1:] > rows[:-1]).all() else np.unique(rows)
-            left = self.events._again(order)
-            self._values = {key: self._checked(key, value, left) for key, value in self._function(left).items()}
-            self._rows = order
-            if order is not rows:
-                return Picker(np.searchsorted(order, rows))(self._value(name))
-        return self._value(name)
+            if not is_known or not np.array_equal(self._rows[places] if len(rows) else rows, rows):
+                order = rows if (rows[1:] > rows[:-1]).all() else np.unique(rows)
+                left = self.events._again(order)
+                self._values = {key: self._checked(key, value, left) for key, value in self._function(left).items()}
+                self._rows, self._some = order, None
+                if order is rows:
+                    return self._value(name)
+                places = np.searchsorted(order, rows)
+            self._some = rows, Picker(places), {}
+        _, pick, known = self._some
+        if name not in known:
+            known[name] = pick(self._value(name))
+        return known[name]
 
     def _value(self, name: str) -> ak.Array:
         assert self._values is not None
@@ -425,7 +443,7 @@ class _Replacement:
             raise NanoMLError(
                 f"{left._owner}: the new {name} has shape {new.shape}, not one number for each of {length}."
             )
-        return ak.Array(new) if lists is None else Lists(lists.offsets, new).array()
+        return ak.Array(ak.contents.NumpyArray(new)) if lists is None else Lists(lists.offsets, new).array()
 
 
 class _Beside(_Replacement):
@@ -445,13 +463,17 @@ class _Beside(_Replacement):
         return known[name]
 
 
+def _is_same(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
+    return one is other or np.array_equal(one, other)
+
+
 def _refuse(_name: str) -> NoReturn:
     raise NanoMLError("the events are those under several shifts.")
 
 
-def _of_parts(parts: Sequence[Events], size: int, name: str, left: Events) -> dict[str, Numbers]:
-    """A branch of what is left of events that were `repeated`, `size` of each part."""
-    ends = left.rows.searchsorted(np.arange(len(parts) + 1) * size).tolist()
+def _of_parts(parts: Sequence[Events], begins: NDArray[np.int64], name: str, left: Events) -> dict[str, Numbers]:
+    """A branch of what is left of events that were `repeated`, each part from one of `begins` to the next."""
+    ends = left.rows.searchsorted(begins).tolist()
     places = left._picked.places if left._picked is not None else left.rows
     found: list[Values] = []
     for part, begin, end in zip(parts, ends, ends[1:]):

@@ -33,7 +33,8 @@ class Lists:
         layout = array.layout if is_plain(array.layout) else ak.to_packed(array).layout
         if not is_plain(layout) or layout.offsets.dtype != np.int64 or layout.offsets.data[0]:
             layout = layout.to_ListOffsetArray64(True)
-        return cls(layout.offsets, np.asarray(ak.to_numpy(layout.content))[: layout.offsets.data[-1]])
+        numbers = layout.content.data if is_plain(layout) else ak.to_numpy(layout.content)
+        return cls(layout.offsets, np.asarray(numbers)[: layout.offsets.data[-1]])
 
     def __len__(self) -> int:
         """Number of events."""

@@ -38,7 +38,7 @@ class _Given:
     # the sum without and with each variation, once they are known: all that go on from here share them
     sums: dict[str, dict[int, float]] = field(default_factory=dict)
 
-    def at(self, some: slice) -> _Given:
+    def at(self, some: slice | _Mask) -> _Given:
         """The same for some of the events that were left then."""
         values = {key: each[some] for key, each in self.values.items()}
         return _Given(self.weight, self.cuts, self.before[some], values, self.bins[some], {})
@@ -51,23 +51,6 @@ class _Given:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place in a cut flow.
-
-    Attributes
-    ----------
-    cuts, weights
-        How many cuts and weights come before it.
-    rows
-        The positions of the events that are left there.
-    """
-
-    cuts: int
-    weights: int
-    rows: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class Candidates:
     """Jets of which some pass, and the generator weight of each event."""
 
@@ -75,6 +58,10 @@ class Candidates:
     weights: _Numbers
     jets: ak.Array | Flat
     passed: Mask
+
+
+class ReachedError(BaseException):
+    """A selection came to where it was to end: the arguments of that cut, if it is one. Nothing that catches errors catches this."""
 
 
 class Cutflow:
@@ -93,6 +80,7 @@ class Cutflow:
     """
 
     beside = 0  # under so many shifts may columns have a number for each event, in two dimensions
+    until = -1  # after so many cuts, the next one ends the selection
 
     def __init__(
         self,
@@ -116,6 +104,11 @@ class Cutflow:
         if any(step.cut == name for step in self.steps):
             raise NanoMLError(f'cut "{name}": there is a cut of this name already. Give each cut a name of its own.')
         self.steps.append(Step(name, len(self._weights), float(self._weights.sum())))
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many cuts and weights there were."""
+        return len(self._masks), len(self._given)
 
     @property
     def columns(self) -> dict[str, Array]:
@@ -285,58 +278,59 @@ class Cutflow:
         self.steps, self._masks = list(other.steps), list(other._masks)
         self._given = {name: copy.copy(given) for name, given in other._given.items()}
 
-    def repeated(self, copies: int) -> Cutflow:
-        """The cut flow of the events that are left, so many times one after the other."""
-        made = copy.copy(self)
+    def copied(self) -> Cutflow:
+        """Another one that is as this one is now."""
+        made = Cutflow(np.zeros(0), self.declared, self.weighs)
         made.go_on_from(self)
-        made._weights, made._product = np.tile(self._weights, copies), np.tile(self._product, copies)
-        made.rows = np.arange(len(made._weights))
-        made.steps[-1] = replace(self.steps[-1], events=len(made.rows))
-        for given in made._given.values():
-            given.left = {name: np.tile(values, copies) for name, values in given.left.items()}
         return made
 
-    def parts(self, base: Cutflow, copies: int) -> list[Cutflow]:
-        """The cut flow of each of the copies, if this one has gone on from `base.repeated(copies)`."""
-        ends = [np.arange(copies + 1) * len(base._weights)]
-        masks = self._masks[len(base._masks) :]
-        for mask in masks:
-            ends.append(np.append(0, np.cumsum(mask))[ends[-1]])
-        found = []
-        for number in range(copies):
-            places = [slice(each[number], each[number + 1]) for each in ends]
-            made, weights = copy.copy(base), base._weights
-            made.go_on_from(base)
-            for step, mask, place in zip(self.steps[len(base.steps) :], masks, places):
-                weights = weights[mask[place]]
-                made._masks.append(mask[place])
-                made.steps.append(Step(step.cut, len(weights), float(weights.sum())))
-            for name, given in itertools.islice(self._given.items(), len(base._given), None):
-                made._given[name] = given.at(places[given.cuts - len(base._masks)])
-            found.append(made)
-        return found
+    def repeated(self, places: NDArray[np.int64]) -> Cutflow:
+        """The cut flow of the events that are left, at places among them, each as often as it is named."""
+        made = self.copied()
+        made._weights, made._product = self._weights[places], self._product[places]
+        made.rows = np.arange(len(places))
+        made.steps[-1] = replace(self.steps[-1], events=len(places))
+        for given in made._given.values():
+            given.left = {name: values[places] for name, values in given.left.items()}
+        return made
 
-    def followed_by(self, other: Cutflow, place: Place) -> Cutflow:
-        """The cut flow that is this one up to a place, and then another one, of the events that were left there.
+    def part(self, of: Cutflow, chosen: slice | _Mask, passed: _Mask | None = None) -> Cutflow:
+        """The cut flow of some events of those that were left when this one was as far as `of`, which is theirs until then.
+
+        If `passed` says which events pass the next cut, instead of more of them here, it is that of all of them.
+        """
+        made, places = of.copied(), [chosen]
+        for step, mask in zip(self.steps[len(of.steps) :], self._masks[len(of._masks) :]):
+            if passed is not None:
+                kept, chosen, passed = passed, passed[mask], None
+            elif isinstance(chosen, slice):
+                kept = mask[chosen]
+                chosen = slice(*(int(np.count_nonzero(mask[:end])) for end in (chosen.start, chosen.stop)))
+            else:
+                kept, chosen = mask[chosen], chosen[mask]
+            made._weights = made._weights[kept]
+            made._masks.append(kept)
+            made.steps.append(Step(step.cut, len(made._weights), float(made._weights.sum())))
+            places.append(chosen)
+        for name, given in itertools.islice(self._given.items(), len(of._given), None):
+            made._given[name] = given.at(places[given.cuts - len(of._masks)])
+        return made
+
+    def followed_by(self, other: Cutflow) -> Cutflow:
+        """The cut flow that is this one, and then another one, of the events that are left here.
 
         Raises
         ------
         NanoMLError
-            The other one has not kept all of these events up to that place.
+            The other one has not kept all of these events until then.
         """
-        for number, mask in enumerate(other._masks[: place.cuts]):
+        for number, mask in enumerate(other._masks[: len(self._masks)]):
             if not mask.all():
                 raise NanoMLError(
                     f'cut "{other.steps[number + 1].cut}": drops events that it has kept before, though nothing that it reads is '
                     "shifted. Let a cut depend on nothing but the event: not on other events, and not on random numbers."
                 )
-        made = Cutflow(np.zeros(0), self.declared, self.weighs)
-        made.go_on_from(self)
-        made.steps = [*self.steps[: place.cuts + 1], *other.steps[place.cuts + 1 :]]
-        made._masks = [*self._masks[: place.cuts], *other._masks[place.cuts :]]
-        given = itertools.islice(self._given.items(), place.weights), list(other._given.items())[place.weights :]
-        made._given = dict(itertools.chain(*given))
-        return made
+        return other.part(self, slice(0, len(self.rows)))
 
     @property
     def depth(self) -> NDArray[np.int64]:
@@ -392,6 +386,8 @@ class Cutflow:
                     f'cut "{name}": argument {position} after the mask has {len(thing)} entries, the mask {len(passed)}: '
                     "narrow it in every cut, or compute it after the cut."
                 )
+        if len(self._masks) == self.until:
+            raise ReachedError(name, passed, narrowed)
         self._weights, self._product, self.rows = self._weights[passed], self._product[passed], self.rows[passed]
         for given in self._given.values():
             given.left = {column: values[passed] for column, values in given.left.items()}

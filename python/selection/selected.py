@@ -87,11 +87,11 @@ def joined(
     passed = np.zeros(len(nominal.cutflow.depth), bool)
     for each in (nominal, *shifted.values()):
         passed[each.rows] = True
-    rows = np.flatnonzero(passed)
-    places = {shift: rows.searchsorted(each.rows) for shift, each in shifted.items()}
-    flags = {SELECTED: _flag(rows.searchsorted(nominal.rows), len(rows))}
+    rows, place_of = np.flatnonzero(passed), np.cumsum(passed) - 1
+    places = {shift: place_of[each.rows] for shift, each in shifted.items()}
+    flags = {SELECTED: _flag(place_of[nominal.rows], len(rows))}
     flags.update({shift.column(SELECTED): _flag(place, len(rows)) for shift, place in places.items()})
-    columns = _first_values([nominal, *shifted.values()], rows)
+    columns = _first_values([nominal, *shifted.values()], [place_of[nominal.rows], *places.values()], len(rows))
     differing = {}
     for shift, each in shifted.items():
         place = places[shift]
@@ -112,12 +112,13 @@ def _flag(places: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
     return flag
 
 
-def _first_values(selected: Sequence[Selected], rows: NDArray[np.int64]) -> dict[str, Entries]:
-    """The columns for all rows, those of each row from the first result that has it."""
-    missing, order, picked = np.ones(len(rows), bool), np.zeros(len(rows), np.int64), []
+def _first_values(
+    selected: Sequence[Selected], all_places: Sequence[NDArray[np.int64]], length: int
+) -> dict[str, Entries]:
+    """The columns for all rows, those of each row from the first result that has it, at places among them."""
+    missing, order, picked = np.ones(length, bool), np.zeros(length, np.int64), []
     count = 0
-    for each in selected:
-        places = rows.searchsorted(each.rows)
+    for each, places in zip(selected, all_places):
         fresh = missing[places]
         if fresh.any():
             picked.append((each, fresh))

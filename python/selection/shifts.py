@@ -5,6 +5,8 @@ from before has entries for other events. So up to that cut it runs without any 
 returns what it returned in the nominal run. And since it treats each event by itself, the events under several shifts are selected
 at once, one shift after the other, as if they were so many other events: most of what awkward takes is for the call, not the events.
 After the last cut, numbers of events under all shifts are the rows of one array, and what depends on none of them is computed once.
+Where many events are left at a cut that narrows nothing but events, each shift decides which of them pass, and what follows is done
+once for the events that pass under any shift, up to where a shift matters again.
 A selection that needs more fails because lengths differ, or gives another result for the nominal events, which are selected with the
 first shifts of a file; then each shift is selected by itself, as a whole.
 """
@@ -17,7 +19,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import awkward as ak
 import numpy as np
@@ -27,8 +29,8 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.nanoaod.weights import Weight
-from MLTools.NanoML.rootio.lists import Mask
-from MLTools.NanoML.selection.cutflow import Cutflow, Place
+from MLTools.NanoML.rootio.lists import Mask, offsets_of
+from MLTools.NanoML.selection.cutflow import Cutflow, ReachedError
 from MLTools.NanoML.selection.selected import Selected, Shift, is_same, joined
 
 T = TypeVar("T")
@@ -62,9 +64,10 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class PlaceAfterCheckpoint(Place):
-    """A place in a cut flow, and the last checkpoint before it."""
+class Place:
+    """A place in a cut flow: the cut flow as it was there, and the last checkpoint before it."""
 
+    cutflow: Cutflow
     checkpoint: Checkpoint | None
 
 
@@ -74,32 +77,29 @@ class CheckpointCutflow(Cutflow):
     checkpoint: Checkpoint | None = None
 
     @property
-    def place(self) -> PlaceAfterCheckpoint:
+    def place(self) -> Place:
         """How far it has come."""
-        return PlaceAfterCheckpoint(len(self._masks), len(self._given), self.rows, self.checkpoint)
+        return Place(self.copied(), self.checkpoint)
 
     def cut(self, name: str, mask: Mask, *narrowed: Any) -> Any:
         """As that of any cut flow."""
         kept = super().cut(name, mask, *narrowed)
-        then = Cutflow(np.zeros(0), self.declared, self.weighs)
-        then.go_on_from(self)
-        self.checkpoint = Checkpoint(then, tuple(map(_copied, kept if len(narrowed) != 1 else (kept,))))
+        self.checkpoint = Checkpoint(self.copied(), tuple(map(_copied, kept if len(narrowed) != 1 else (kept,))))
         return kept
 
 
 class _ResumedCutflow(Cutflow):
     """A cut flow without events, which goes on from a checkpoint when it comes to its cut."""
 
-    def __init__(self, checkpoint: Checkpoint, events: Events, copies: int, begun: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, events: Events, places: NDArray[np.int64] | None, begun: int) -> None:
         then = checkpoint.cutflow
         super().__init__(np.zeros(0), then.declared, then.weighs)
         self._ahead: Cutflow | None = None
         for step in then.steps[1 : begun + 1]:
             self.cut(step.cut, np.zeros(0, bool))
-        self._ahead = then.repeated(copies)
-        every = np.tile(np.arange(len(then.rows)), copies)
+        self._ahead = then if places is None else then.repeated(places)
         # a selection may change what it gets: these are copies
-        self._kept = tuple(events if isinstance(each, Events) else each[every] for each in checkpoint.kept)
+        self._kept = tuple(events if isinstance(each, Events) else each[places] for each in checkpoint.kept)
 
     @property
     def is_ahead(self) -> bool:
@@ -118,16 +118,8 @@ class _ResumedCutflow(Cutflow):
         return things[0] if len(things) == 1 else things
 
 
-class _FirstCutError(Exception):
-    """A selection came to its first cut."""
-
-
-class _BeforeCuts(Cutflow):
-    """A cut flow that ends at the first cut."""
-
-    def cut(self, name: str, mask: Mask, *narrowed: Any) -> Any:
-        """As that of any cut flow."""
-        raise _FirstCutError
+class _UnionCutflow(CheckpointCutflow, _ResumedCutflow):
+    """A cut flow that goes on from a checkpoint, and keeps the last one from then on."""
 
 
 def weighed_before_cuts(
@@ -137,9 +129,10 @@ def weighed_before_cuts(
     declared: Mapping[str, Weight],
 ) -> Cutflow:
     """The cut flow of a selection with the weights that it gives before its first cut, of the declared ones."""
-    cutflow = _BeforeCuts(weights, declared)
+    cutflow = Cutflow(weights, declared)
+    cutflow.until = 0
     if len(events):
-        with contextlib.suppress(_FirstCutError):
+        with contextlib.suppress(ReachedError):
             select(events, cutflow)
     return cutflow
 
@@ -149,10 +142,13 @@ def _copied(thing: object) -> object:
     return copy.copy(thing) if isinstance(thing, (np.ndarray, ak.Array)) else thing
 
 
+_NONE = np.zeros(0, np.int64)
 LEAST_EVENTS = 1000
 """How many events must be selected in another way with the same result, so that this way is taken for the rest of a file."""
 MOST_EVENTS = 200_000
 """How many events are selected at once under several shifts."""
+MANY_EVENTS = 20_000
+"""From how many on each shift is selected by itself up to the next cut, and what follows once, if that is possible."""
 LEAST_COPIES = 3
 """Under how many shifts, at least: fewer take no less time than one by one, and more memory."""
 
@@ -162,17 +158,17 @@ class FirstUses:
 
     def __init__(self, cutflow: CheckpointCutflow) -> None:
         self._cutflow = cutflow
-        self._places: dict[str, PlaceAfterCheckpoint] = {}
+        self._places: dict[str, Place] = {}
 
     def __call__(self, branch: str) -> None:
         """A branch is used now; the empty name stands for all."""
         if branch not in self._places:
             self._places[branch] = self._cutflow.place
 
-    def first(self, branches: set[str]) -> PlaceAfterCheckpoint | None:
+    def first(self, branches: set[str]) -> Place | None:
         """Where the first of them was used; None if none was."""
         used = (self._places[name] for name in (*branches, "") if name in self._places)
-        return min(used, key=lambda place: (place.cuts, place.weights), default=None)
+        return min(used, key=lambda place: place.cutflow.progress, default=None)
 
     @property
     def asked_for_shift(self) -> bool:
@@ -185,9 +181,13 @@ class FirstUses:
         self._cutflow.checkpoint = None
 
 
-Ways = dict[tuple[int, int, bool, bool], bool]
+Ways = dict[tuple[int, int, str, bool], bool]
 """Whether the nominal result is the same if events of several shifts are selected at once: by the cuts and weights that come
-before, whether it is the columns alone, side by side, and whether from the checkpoint there."""
+before, the method of `_Place`, and whether from the checkpoint there."""
+
+
+def _end(_branch: str) -> NoReturn:
+    raise ReachedError
 
 
 @dataclass(frozen=True)
@@ -195,66 +195,131 @@ class _Place:
     """The selection of events under shifts of which all make no difference before a place in the cut flow."""
 
     select: Callable[[Events, Cutflow], Selected]
-    place: PlaceAfterCheckpoint
-    whole: CheckpointCutflow  # the nominal cut flow
+    then: Cutflow  # the nominal cut flow there
+    whole: CheckpointCutflow  # and at the end
     begun: int  # how many cuts came before `select`
     nominal: Events  # those that are left there
     repeated: dict[int, Events] = field(default_factory=dict)  # the same so many times
 
-    def jointly(self, parts: Sequence[Events], checkpoint: Checkpoint | None) -> list[Selected] | None:
-        """The result of each part; None if the selection cannot do that, or makes a mistake, which `alone` tells."""
-        rows, copies = self.place.rows, len(parts)
-        if copies not in self.repeated:
-            self.repeated[copies] = self.nominal.repeated(rows, copies)
-        events = self.repeated[copies].under_all(parts)
-        base = self.whole.restarted(self.begun, rows) if checkpoint is None else checkpoint.cutflow
-        try:
-            if checkpoint is None:
-                found = self.select(events, base.repeated(copies))
-            else:
-                resumed = _ResumedCutflow(checkpoint, events, copies, self.begun)
-                found = self.select(events[np.zeros(0, np.int64)], resumed)
-                if resumed.is_ahead:
-                    return None
-            parts_of = found.cutflow.parts(base, copies)
-            flows = parts_of if checkpoint is not None else [self.whole.followed_by(it, self.place) for it in parts_of]
-        except NanoMLError:
+    def jointly(
+        self, parts: Sequence[Events], checkpoint: Checkpoint | None, of: Sequence[Cutflow] = ()
+    ) -> list[Selected] | None:
+        """The result of each part; None if the selection cannot do that, or makes a mistake, which `alone` tells.
+
+        `of` are the cut flows of the parts at the checkpoint, if they have not all of the events.
+        """
+        begins = offsets_of(np.array([len(part) for part in parts]))
+        rows = np.concatenate([part.rows for part in parts])
+        if of or len(parts) not in self.repeated:
+            self.repeated[len(parts)] = self.nominal.repeated(rows, len(parts))
+        events, base = self.repeated[len(parts)].under_all(parts), self.then
+        if checkpoint is None:
+            found = self._tried(events, self.whole.restarted(self.begun, rows))
+            is_alike = found is not None and found.cutflow.steps[base.progress[0]].events == len(rows)
+        else:
+            base, places = checkpoint.cutflow, self.then.rows.searchsorted(rows)
+            resumed = _ResumedCutflow(checkpoint, events, places, self.begun)
+            found, is_alike = self._tried(events[_NONE], resumed), not resumed.is_ahead
+        if found is None or not is_alike:
             return None
-        ends = found.rows.searchsorted(np.arange(copies + 1) * len(rows)).tolist()
-        results = []
-        for number, flow in enumerate(flows):
-            some = slice(ends[number], ends[number + 1])
-            columns = {name: values[some] for name, values in found.columns.items()}
-            results.append(Selected(rows[found.rows[some] - number * len(rows)], columns, flow))
+        ends, results = found.rows.searchsorted(begins), []
+        for number, flow in enumerate(of or [base] * len(parts)):
+            before, left = (slice(*each[number : number + 2].tolist()) for each in (begins, ends))
+            results.append(_some(found, left, rows[found.rows[left]], found.cutflow.part(flow, before)))
         return results
 
     def beside(
-        self, parts: Sequence[Events], checkpoint: Checkpoint | None, nominal: Selected
+        self, parts: Sequence[Events], checkpoint: Checkpoint | None, nominal: Selected | None = None
     ) -> list[Selected] | None:
         """As `jointly`, where no cut and no weight follows: numpy computes once what depends on no branch with values of each part."""
-        events, none = self.nominal.beside(parts), np.zeros(0, np.int64)
-        follow = self.whole.restarted(self.begun, self.place.rows)
-        if checkpoint is not None:
-            events, follow = self.nominal[none], _ResumedCutflow(checkpoint, events, 1, self.begun)
+        begin, follow = self._begin(self.nominal.beside(parts), checkpoint)
         follow.beside = len(parts)
-        try:
-            found = self.select(events, follow)
-        except NanoMLError as problem:
-            traceback.clear_frames(problem.__traceback__)  # which would keep the events until garbage is collected
+        found = self._tried(begin, follow)
+        base = nominal or found
+        if found is None or base is None or len(found.rows) != len(base.rows) or len(parts) == len(base.rows):
             return None
         several = {name: each for name, each in found.columns.items() if isinstance(each, np.ndarray) and each.ndim > 1}
-        if len(found.rows) != len(nominal.rows) or len(parts) == len(nominal.rows):
-            return None
         columns = ({name: each[number] for name, each in several.items()} for number in range(len(parts)))
-        return [Selected(nominal.rows, {**nominal.columns, **each}, nominal.cutflow) for each in columns]
+        return [Selected(base.rows, {**base.columns, **each}, base.cutflow) for each in columns]
+
+    def united(
+        self, parts: Sequence[Events], checkpoint: Checkpoint | None, branches: Set[str]
+    ) -> list[Selected] | None:
+        """As `jointly`, for many events, if the next cut narrows nothing but them.
+
+        What follows is done once, for the events that pass it under any shift, up to the next use of these branches.
+        """
+        then, passed = self.then, []
+        for each in parts:
+            part = each.under(each.shift, then.rows)  # what is made of it is not kept
+            begin, ending = self._begin(part, checkpoint)
+            ending.until = then.progress[0]
+            try:
+                self._tried(begin, ending)
+                return None
+            except ReachedError as reached:
+                name, mask, narrowed = reached.args
+            is_alike = ending.progress == then.progress and len(mask) == len(part)
+            if not is_alike or any(not isinstance(it, Events) or it.differing(part) for it in narrowed):
+                return None
+            passed.append(mask)
+            part.forget(self.nominal)
+        union = then.copied()
+        union.cut(name, np.any(passed, axis=0))
+        events = self.nominal.under("", union.rows).watched(branches, _end)
+        follow = _UnionCutflow(Checkpoint(union, (events,) * len(narrowed)), events, None, self.begun)
+        try:
+            once = self._tried(self.nominal[_NONE], follow)
+            results = [once] * len(parts) if once is not None else None
+        except ReachedError:
+            at, flow = follow.checkpoint, follow.copied()
+            if follow.is_ahead or at is None or not at.is_free_of(branches, events):
+                return None
+            rest = _Place(self.select, flow, self.whole, self.begun, self.nominal.under("", flow.rows))
+            is_last = flow.progress == self.whole.progress
+            results = rest.beside([part.under(part.shift, flow.rows) for part in parts], at) if is_last else None
+            if results is None:
+                inside, most = then.rows.searchsorted(flow.rows), max(MOST_EVENTS // max(len(flow.rows), 1), 1)
+                parts = [part.under(part.shift, flow.rows[mask[inside]]) for part, mask in zip(parts, passed)]
+                of = [at.cutflow.part(then, slice(None), mask) for mask in passed]
+                blocks = [slice(first, first + most) for first in range(0, len(parts), most)]
+                several = [rest.jointly(parts[block], at, of[block]) for block in blocks]
+                return None if None in several else [each for found in several if found for each in found]
+        if results is None:
+            return None
+        inside, restricted = then.rows.searchsorted(results[0].rows), []  # they have the same rows
+        for found, mask in zip(results, passed):
+            left = np.flatnonzero(mask[inside])
+            flow = found.cutflow.part(then, slice(None), mask)
+            restricted.append(_some(found, left, found.rows[left], flow))
+        return restricted
 
     def alone(self, shift: Shift, events: Events) -> Selected:
         """The result under one shift, from the beginning."""
         try:
-            again = self.select(events, self.whole.restarted(self.begun, self.place.rows))
-            return Selected(again.rows, again.columns, self.whole.followed_by(again.cutflow, self.place))
+            again = self.select(events, self.whole.restarted(self.begun, self.then.rows))
+            return Selected(again.rows, again.columns, self.then.followed_by(again.cutflow))
         except NanoMLError as problem:
             raise NanoMLError(f"{problem} That is under the shift {shift}.") from None
+
+    def _begin(self, events: Events, checkpoint: Checkpoint | None) -> tuple[Events, Cutflow]:
+        """With what `select` comes to events at the place: from the checkpoint, or from the beginning."""
+        if checkpoint is None:
+            return events, self.whole.restarted(self.begun, self.then.rows)
+        return self.nominal[_NONE], _ResumedCutflow(checkpoint, events, np.arange(len(events)), self.begun)
+
+    def _tried(self, events: Events, cutflow: Cutflow) -> Selected | None:
+        """The result; None after a mistake."""
+        try:
+            return self.select(events, cutflow)
+        except NanoMLError as problem:
+            traceback.clear_frames(problem.__traceback__)  # which would keep the events until garbage is collected
+            return None
+
+
+def _some(found: Selected, places: slice | NDArray[np.int64], rows: NDArray[np.int64], cutflow: Cutflow) -> Selected:
+    """A part of a result, with its own rows and cut flow."""
+    return Selected(rows, {name: values[places] for name, values in found.columns.items()}, cutflow)
 
 
 def select_under_shifts(
@@ -285,7 +350,7 @@ def select_under_shifts(
     ways
         What is known of the events of the same file that came before; more is added.
     """
-    begun = cutflow.place.cuts
+    begun, _ = cutflow.progress
     changes = {shift: each.differing(events) for shift, each in shifted.items()}
     uses = FirstUses(cutflow)
     nominal = select(events.watched(set().union(*changes.values()), uses), cutflow)
@@ -296,28 +361,38 @@ def select_under_shifts(
         if place is None:
             found[shift] = nominal
         else:
-            groups.setdefault((place.cuts, place.weights), []).append(shift)
-    known, end = dict(ways), cutflow.place
+            groups.setdefault(place.cutflow.progress, []).append(shift)
+    known, end = dict(ways), cutflow.progress
     for key, group in groups.items():
         branches = set().union(*(changes[shift] for shift in group))
         place = uses.first(branches)
         assert place is not None
-        then, unshifted = place.checkpoint, events.under("", place.rows)
-        at = _Place(select, place, cutflow, begun, unshifted)
-        is_free = then is not None and place.cuts > begun and then.is_free_of(branches, events)
+        then, rows = place.checkpoint, place.cutflow.rows
+        unshifted = events.under("", rows)
+        at = _Place(select, place.cutflow, cutflow, begun, unshifted)
+        is_free = then is not None and key[0] > begun and then.is_free_of(branches, events)
         checkpoints = [then, None] if is_free else [None]
         # the first that is proven: all columns side by side if nothing else follows, then one shift after the other
         tries = [(False, checkpoint) for checkpoint in checkpoints]
-        if key == (end.cuts, end.weights):
+        if key == end:
             tries.insert(0, (True, checkpoints[0]))
-        most = MOST_EVENTS // max(len(place.rows), 1)
+        most = MOST_EVENTS // max(len(rows), 1)
         most = 1 if uses.asked_for_shift or most < LEAST_COPIES else most
+        way = (*key, "united", is_free)  # what follows the next cut once
+        if len(rows) >= MANY_EVENTS and key[0] < end[0] and not uses.asked_for_shift and known.get(way, True):
+            parts = [shifted[shift].under(str(shift), rows) for shift in group]
+            tried = [] if way in known else [unshifted]
+            results = at.united([*tried, *parts], then if is_free else None, branches)
+            known[way] = results is not None and (not tried or _repeats(nominal, results.pop(0)))
+            if results is not None and known[way]:
+                found.update(zip(group, results))
+                group = []
         while group:
             some, group = group[:most], group[most:]
-            parts = [shifted.pop(shift).under(str(shift), place.rows) for shift in some]
+            parts = [shifted.pop(shift).under(str(shift), rows) for shift in some]
             results = None
             for is_beside, checkpoint in tries:
-                way = (*key, is_beside, checkpoint is not None)
+                way = (*key, "beside" if is_beside else "jointly", checkpoint is not None)
                 is_one = len(parts) == 1 and (is_beside or checkpoint is None)
                 if results is not None or not known.get(way, True) or is_one:
                     continue
@@ -329,7 +404,7 @@ def select_under_shifts(
                 if results is None and known[way]:
                     results = select_all(parts, checkpoint)
             found.update(zip(some, results or map(at.alone, some, parts)))
-        if len(place.rows) >= LEAST_EVENTS:
+        if len(rows) >= LEAST_EVENTS:
             ways.update({way: is_same for way, is_same in known.items() if way[:2] == key})
     uses.forget()
     return joined(nominal, {shift: found[shift] for shift in changes}, varied)

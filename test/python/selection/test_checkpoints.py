@@ -199,6 +199,24 @@ def test_shifts_are_selected_a_few_at_once(most: int, monkeypatch: pytest.Monkey
     assert selection.seen == ([6, 0, 0, 0, 0, 0] if most == 1 else [6, 0, 0])  # one by one, with a proof for each place
 
 
+class JetsFirst(Resumes):
+    """Has a cut on jets before all others, which narrows events alone."""
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """See the class."""
+        events = cutflow.cut("a jet", ak.any(events.Jet.pt > 30, axis=1), events)
+        return super().select(events, cutflow)
+
+
+def test_what_follows_a_cut_on_jets_is_selected_once_for_the_events_of_all_shifts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shifts, "MANY_EVENTS", 5)
+    selection = JetsFirst()
+    compare(on_events(selection, EVENTS), repeated(JetsFirst(), monkeypatch))
+    assert selection.seen == [2, 4, 0, 0]  # muons: nominally, of the shifts of jets together, and in replays
+
+
 class AsksShift(Resumes):
     """Asks under which shift it is, as weights of b tags do."""
 
@@ -256,7 +274,25 @@ class AsksBefore(Resumes):
         return super().rest(events, cutflow, muons, total, hardest)
 
 
-@pytest.mark.parametrize("kind", [Resumes, BoundObjects])
+class ComputesOnce(Resumes):
+    """Shifts by something that is computed once for all of them."""
+
+    def prepare(self, events: Events) -> Events:
+        """More missing momentum."""
+        return events.replaced(["MET_pt"], lambda left: {"MET_pt": left.MET.pt + 1})
+
+    def shift(self, events: Events, name: str, direction: str) -> Events:
+        """By what they have now."""
+        branch = {"jes": "Jet_pt", "met": "MET_pt"}[name]
+        return events.replaced([branch], lambda left: {branch: left[branch] * left.once(a_tenth_of, ["MET_pt"])})
+
+
+def a_tenth_of(events: Events) -> float:
+    """Of the missing momentum of the first event."""
+    return float(events.MET.pt[0]) / 10 if len(events) else 0.1
+
+
+@pytest.mark.parametrize("kind", [Resumes, BoundObjects, ComputesOnce])
 def test_no_events_outlive_their_chunk(kind: type[Resumes]) -> None:
     def number() -> int:
         return sum(issubclass(type(each), (Events, Flat)) for each in gc.get_objects())  # their __class__ may warn

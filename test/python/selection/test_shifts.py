@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, Events, Factor, Selected, Selection, Weight
 from MLTools.NanoML.selection import shifts as module_of_shifts
+from MLTools.NanoML.selection.selected import Shift
 from MLTools.NanoML.selection.tryout import on_events
 
 SHIFTS = {"jes": UP_DOWN, "muon": ("down",), "met": UP_DOWN, "unused": ("up",)}
@@ -67,18 +68,49 @@ class Shifted(Selection):
         }
 
 
-class Plain(Shifted):
+class JetsFirst(Shifted):
+    """A cut on jets before all others, which narrows events alone; after it, each event has a first jet."""
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """See the class."""
+        events = cutflow.cut("a first jet", ak.any(events.Jet.pt > 25, axis=1), events)
+        events, left = super().select(events, cutflow)
+        return events, {**left, "MET": events.MET.pt + ak.max(events.Jet.pt, axis=1) + events.Jet.pt[:, 0]}
+
+
+class MissingLast(JetsFirst):
+    """After such a cut, nothing but the missing momentum follows from jets."""
+
+    columns = {"MET": Column("f4", "missing momentum [GeV]"), "fixed": Column("i8", "number of the event")}
+    collections = {}
+    weights = {"early": Weight(())}
+
+    def shift(self, events: Events, name: str, direction: str) -> Events:
+        """The missing momentum follows from jets."""
+        shifted = super().shift(events, name, direction)
+        if name != "jes":
+            return shifted
+        return shifted.replaced(["MET_pt"], lambda left: {"MET_pt": left.MET_pt + ak.sum(left.Jet_pt, axis=1)})
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """See the class."""
+        cutflow.weigh("early", lambda: 1 + np.asarray(events.event) % 3)
+        events = cutflow.cut("a first jet", ak.any(events.Jet.pt > 25, axis=1), events)
+        events = cutflow.cut("even", np.asarray(events.event) % 2 == 0, events)
+        return events, {"MET": events.MET.pt, "fixed": events.event}
+
+
+def plain_of(kind: type[Shifted], name: str = "", direction: str = "") -> Shifted:
     """The same under one shift, as if it were nominal."""
 
-    shifts = {}
+    class Plain(kind):  # type: ignore[misc, valid-type]
+        shifts = {}
 
-    def __init__(self, name: str = "", direction: str = "") -> None:
-        self._shift = name, direction
+        def prepare(self, events: Events) -> Events:
+            prepared = super().prepare(events)
+            return self.shift(prepared, name, direction) if name else prepared
 
-    def prepare(self, events: Events) -> Events:
-        """With the shift."""
-        prepared = super().prepare(events)
-        return self.shift(prepared, *self._shift) if self._shift[0] else prepared
+    return Plain()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -97,6 +129,34 @@ one = st.tuples(lists, lists, numbers, st.integers(0, 7), st.sampled_from([-1.0,
 @settings(max_examples=25, deadline=None)
 @given(st.lists(one, min_size=1, max_size=25))
 def test_all_is_as_if_everything_were_repeated(events: list[Any]) -> None:
+    compare(events, Shifted)
+
+
+@pytest.mark.parametrize("kind", [JetsFirst, MissingLast])
+def test_what_follows_a_cut_on_jets_is_selected_once(kind: type[Shifted], monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+    events = [
+        (
+            *(random.uniform(10, 60, random.integers(0, 4)).tolist() for _ in "ab"),
+            random.uniform(10, 60),
+            number % 4,
+            0.5,
+        )
+        for number in range(80)
+    ]
+    alone = module_of_shifts._Place.alone
+
+    def of_others(place: Any, shift: Shift, events: Events) -> Selected:
+        assert shift.name != "jes"
+        return alone(place, shift, events)
+
+    monkeypatch.setattr(module_of_shifts._Place, "alone", of_others)
+    monkeypatch.setattr(module_of_shifts, "MANY_EVENTS", 10)
+    compare(events, kind)
+
+
+def compare(events: list[Any], kind: type[Shifted]) -> None:
+    """A selection of events with those under single shifts."""
     arrays = {
         "Muon_pt": [event[0] for event in events],
         "Jet_pt": [event[1] for event in events],
@@ -108,14 +168,14 @@ def test_all_is_as_if_everything_were_repeated(events: list[Any]) -> None:
     }
     if not any(arrays["Muon_pt"]) or not any(arrays["Jet_pt"]):
         return  # lists of numbers of no type
-    found, nominal = on_events(Shifted(), arrays), on_events(Plain(), arrays)
+    found, nominal = on_events(kind(), arrays), on_events(plain_of(kind), arrays)
     assert found.cutflow.steps == nominal.cutflow.steps
     assert found.cutflow.weight_sums() == nominal.cutflow.weight_sums()
     check(found, nominal, "")
     expected = set(nominal.rows.tolist())
     for name, direction in ((name, direction) for name, directions in SHIFTS.items() for direction in directions):
         suffix = name + direction.capitalize()
-        plain = on_events(Plain(name, direction), arrays)
+        plain = on_events(plain_of(kind, name, direction), arrays)
         check(found, plain, suffix)
         expected |= set(plain.rows.tolist())
         sums = next(each for each in found.shift_sums() if each.shift == suffix)
