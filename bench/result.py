@@ -55,22 +55,22 @@ def one(toy: Toy, settings: Train, events: int, seed: int) -> tuple[float, float
 def draw(path: Path, best: float, before: np.ndarray, after: np.ndarray) -> None:
     """The uncertainties of all repetitions beside the best possible one."""
     from MLTools.NanoML.report.figures import in_style, line, single
-    from MLTools.NanoML.report.section import PRIVATE_WORK
+    from MLTools.NanoML.report.section import Style
 
     @in_style
     def figure(style):  # type: ignore[no-untyped-def]
         found, axes = single(style, f"{len(before)} trainings")
         number = np.arange(1, len(before) + 1)
         axes.plot(number, before, "o", color=line(0, 2)["color"], label="Cross entropy")
-        axes.plot(number, after, "s", color=line(1, 2)["color"], label="then the result of the fit")
+        axes.plot(number, after, "s", color=line(1, 2)["color"], label="Cross entropy, then the result")
         axes.axhline(best, color="black", ls="--", label="Best possible")
         axes.set_xlabel("Training")
-        axes.set_ylabel("Expected uncertainty of the signal strength")
+        axes.set_ylabel("Expected uncertainty")
         axes.set_ylim(0.95 * best, 1.2 * before.max())
         axes.legend()
         return found
 
-    figure(PRIVATE_WORK).savefig(path, dpi=100)
+    figure(Style("Made-up events")).savefig(path, dpi=60)
 
 
 def main() -> None:

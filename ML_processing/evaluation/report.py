@@ -35,7 +35,7 @@ from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.progress import say
 
 ORDER = (
-    "faults", "loss", "features", "classification", "regression", "scores", "probabilities", "discriminants", "predictions",
+    "faults", "loss", "gain", "features", "classification", "regression", "scores", "probabilities", "discriminants", "predictions",
     "residuals", "roc", "importance", "significance", "efficiency", "sculpting", "calibration", "confusion", "correlations",
     "variations", "eras", "repeats", "drift", "separation", "regions", "data",
 )  # fmt: skip

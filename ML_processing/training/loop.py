@@ -278,8 +278,6 @@ class _Loop:
     def _loss(self, events: EventTensors) -> tuple[float, Outputs, Tensor | None]:
         """Weighted mean loss without dropout, the outputs, and the loss of each event if there is one."""
         outputs = outputs_of(self.state.judged, events, self.device)
-        if self.objective is not None and events is self.data.sample:
-            self.objective.choose(outputs, events)
         mean, losses = self.judging.of_events(outputs, events, self._size)
         return mean, outputs, losses
 
@@ -312,7 +310,6 @@ class _Loop:
         content = {name: part.state_dict() for name, part in self.state.parts.items()}
         content["history"] = [asdict(epoch) for epoch in self.state.history]
         content |= {"best": self.state.best, "position": asdict(self.state.position), "losses": self.state.losses}
-        content["edges"] = self.objective.edges if self.objective else {}
         save(content, self.monitor.checkpoint)
 
     def restore(self) -> None:
@@ -329,8 +326,6 @@ class _Loop:
         state.best = content["best"]
         state.losses = content["losses"].to(self.device)
         state.position = Position(**content["position"])
-        if self.objective is not None:
-            self.objective.edges.update(content["edges"])
         self.saved = time.monotonic()
         self.monitor.report(state.history, "continuing after an interruption")
 

@@ -25,7 +25,6 @@ from ML_processing.models.hooks import Hook, Outputs, first
 from ML_processing.models.network import Network
 from ML_processing.training.data import TrainingFiles, inputs_of
 from MLTools.NanoML.config.fit import EVERYWHERE, FitTarget, axes_of, norm
-from MLTools.NanoML.contracts.bins import chosen_bins, fine_edges, with_background
 from MLTools.NanoML.contracts.counts import STRENGTH, Counts, Sides, positive, strength_error
 from MLTools.NanoML.errors import NanoMLError, listed
 
@@ -160,8 +159,7 @@ class ResultEvents:
 class ResultLoss:
     """The expected uncertainty of the signal strength as the loss of a batch; its interface is that of `losses.Loss`.
 
-    A batch stands for all events: those of each class in each channel for all such. `edges` of each histogram are log-odds if it shows a
-    score.
+    A batch stands for all events: those of each class in each channel for all such.
     """
 
     own: Hook | None = None
@@ -169,13 +167,10 @@ class ResultLoss:
     def __init__(self, events: ResultEvents, scores: Mapping[str, BoundDiscriminant]) -> None:
         self._events, self._scores = events, scores
         self._all = self._cells(torch.from_numpy(events.channel), torch.from_numpy(events.table.labels))
-        self.edges = {
-            it.histogram: self._edges(it)
-            for it in events.channels
-            if not events.target.histograms[it.histogram].is_auto
-        }
+        self._edges = [self._edges_of(it) for it in events.channels]
 
-    def _edges(self, channel: FitChannel) -> Tensor:
+    def _edges_of(self, channel: FitChannel) -> Tensor:
+        """The edges of a channel, as log-odds for a score."""
         histogram = self._events.target.histograms[channel.histogram]
         edges = torch.tensor(histogram.edges()[0], dtype=torch.float64)
         edges = torch.logit(edges.clamp(0, 1)) if channel.quantity in self._scores else edges
@@ -198,31 +193,6 @@ class ResultLoss:
         """The uncertainty; there is no loss of each event."""
         return float(self._error(outputs, events)), None
 
-    @torch.no_grad()
-    def choose(self, outputs: Outputs, events: EventTensors) -> None:
-        """Choose bins where the settings leave it to what is expected, as histograms do."""
-        fine, factors = torch.logit(torch.tensor(fine_edges(), dtype=torch.float64).clamp(0, 1)), self._factors(events)
-        sums: dict[str, list[NDArray[np.float64]]] = {}
-        for number, channel in enumerate(self._events.channels):
-            if not self._events.target.histograms[channel.histogram].is_auto:
-                continue
-            judge, rows = self._scores[channel.quantity], events.channel == number
-            place = (torch.bucketize(judge.log_odds(first(outputs)[rows]).double().cpu(), fine, right=True) - 1).numpy()
-            labels = events.labels[rows].cpu()
-            weights = (events.varied[rows].cpu().double() * factors[number, labels][:, None]).numpy()
-            mine = (labels == judge.signal).numpy()
-            parts = [
-                np.bincount(place[use], weights[use, i], len(fine) - 1)
-                for use, i in ((mine, 0), (~mine, 0), (~mine, -2))
-            ]
-            sums.setdefault(channel.histogram, []).append(np.array(parts))
-        for name, found in sums.items():
-            histogram = self._events.target.histograms[name]
-            signal, background, squares = np.sum(found, axis=0)
-            *starts, last = chosen_bins(signal, background, squares, histogram.least_events, histogram.most_bins)
-            starts = with_background(starts, [it[0] for it in found], [it[1] for it in found]) or starts
-            self.edges[name] = fine[[*starts, last]]
-
     def _factors(self, events: EventTensors) -> Tensor:
         """For each class in each channel, how many events there are in all for one here, (channels, classes)."""
         return self._all / self._cells(events.channel, events.labels).clamp_min(1)
@@ -238,7 +208,7 @@ class ResultLoss:
             varied, labels, samples = events.varied[inside].double(), events.labels[inside], list[Counts]()
             judge = self._scores.get(channel.quantity)
             values = varied[:, -1] if judge is None else judge.log_odds(logits[inside])
-            bins = in_bins(values, self.edges[channel.histogram])
+            bins = in_bins(values, self._edges[number])
             for label in labels.unique().tolist():
                 mine = labels == label
                 sums = (varied[mine, :-1].T @ bins[mine]).cpu() * factors[number, label]

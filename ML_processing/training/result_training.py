@@ -94,7 +94,6 @@ def after_classes(
     network.load_state_dict(content["network"])
     core, begun = network.core.to(device), time.process_time()
     data, objective = _data(network, description, config, fold, device)
-    objective.choose(outputs_of(core, data.sample, device), data.sample)
     before, _ = objective.of_events(outputs_of(core, data.validation, device), data.validation, 0)
     checkpoint = checkpoint_file(directory, fold, "result")
 
@@ -164,9 +163,7 @@ def gain(training: Training, config: Train, directory: Path) -> Gain:
         outputs = torch.cat(
             [first(outputs_of(it.core, part, device)) for it, part in zip(networks, parts, strict=True)]
         )
-        objective, events = ResultLoss(every, scores), EventTensors.join(parts)
-        objective.choose(outputs, events)
-        return objective.of_events(outputs, events, 0)[0]
+        return ResultLoss(every, scores).of_events(outputs, EventTensors.join(parts), 0)[0]
 
     before, after = error(earlier), error(training.networks)
     seconds = np.sum([it.seconds for it in found], axis=0).tolist()

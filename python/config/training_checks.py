@@ -256,6 +256,12 @@ def _objective(config: Config) -> Iterator[Problem]:
         if len(axes) > 1 or not known.issuperset(axes):
             what = f"the training cannot fill {name}: it takes one axis, an output of the network or one of convert.features"
             yield ("fit", "channels", region), f"{what}. Change it, or remove train.objective"
+        elif not outputs.isdisjoint(axes) and config.histogram[name].is_auto:
+            # each fold has bins of its own then, and their scores do not fit together
+            yield (
+                ("histogram", name),
+                'auto chooses bins after the training. For train.objective give them, as in "bins: [15, 0, 1]"',
+            )
     if shown and outputs.isdisjoint(name for axes in shown.values() for name in axes):
         yield place, f"no channel of the fit has a histogram of a score ({', '.join(sorted(outputs))})"
 

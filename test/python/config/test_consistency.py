@@ -254,11 +254,11 @@ def test_consistent(tmp_path: Path, text: str) -> None:
                     '6: train.objective: result is that of a fit, and there is none. Add a "fit" section, or remove this',
                 ),
                 (
-                    "  model: bdt\nhistogram: {signal: {}}\nfit: {channels: {all: signal}}\n",
+                    "  model: bdt\nhistogram: {signal: {bins: [9, 0, 1]}}\nfit: {channels: {all: signal}}\n",
                     '6: train.objective: means nothing to the model "bdt". Remove it, or take another model',
                 ),
                 (
-                    "  processes: 2\nhistogram: {signal: {}}\nfit: {channels: {all: signal}}\n",
+                    "  processes: 2\nhistogram: {signal: {bins: [9, 0, 1]}}\nfit: {channels: {all: signal}}\n",
                     "6: train.objective: result is not for a training with train.processes. Remove one of the two",
                 ),
                 (
@@ -266,7 +266,11 @@ def test_consistent(tmp_path: Path, text: str) -> None:
                     "6: train.objective: no channel of the fit has a histogram of a score (WZ, discriminant, signal)",
                 ),
                 (
-                    "histogram:\n  signal: {}\n  pt: {of: 2 * MET_pt, bins: [2, 0, 9]}\n"
+                    "histogram:\n  signal: {}\nfit: {channels: {all: signal}}\n",
+                    '8: histogram.signal: auto chooses bins after the training. For train.objective give them, as in "bins: [15, 0, 1]"',
+                ),
+                (
+                    "histogram:\n  signal: {bins: [9, 0, 1]}\n  pt: {of: 2 * MET_pt, bins: [2, 0, 9]}\n"
                     "regions: {A: MET_pt > 1, B: MET_pt > 2}\nfit:\n  channels:\n    A: signal\n    B: pt\n",
                     "14: fit.channels.B: the training cannot fill pt: it takes one axis, an output of the network or one of "
                     "convert.features. Change it, or remove train.objective",
