@@ -17,7 +17,7 @@ import contextlib
 import copy
 import traceback
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
@@ -76,11 +76,6 @@ class CheckpointCutflow(Cutflow):
 
     checkpoint: Checkpoint | None = None
 
-    @property
-    def place(self) -> Place:
-        """How far it has come."""
-        return Place(self.copied(), self.checkpoint)
-
     def cut(self, name: str, mask: Mask, *narrowed: Any) -> Any:
         """As that of any cut flow."""
         kept = super().cut(name, mask, *narrowed)
@@ -89,32 +84,27 @@ class CheckpointCutflow(Cutflow):
 
 
 class _ResumedCutflow(Cutflow):
-    """A cut flow without events, which goes on from a checkpoint when it comes to its cut."""
+    """A cut flow without events, which goes on from a checkpoint when it comes to its cut; `ahead` is the cut flow there until then."""
 
     def __init__(self, checkpoint: Checkpoint, events: Events, places: NDArray[np.int64] | None, begun: int) -> None:
         then = checkpoint.cutflow
         super().__init__(np.zeros(0), then.declared, then.weighs)
-        self._ahead: Cutflow | None = None
+        self.ahead: Cutflow | None = None
         for step in then.steps[1 : begun + 1]:
             self.cut(step.cut, np.zeros(0, bool))
-        self._ahead = then if places is None else then.repeated(places)
+        self.ahead = then if places is None else then.repeated(places)
         # a selection may change what it gets: these are copies
         self._kept = tuple(events if isinstance(each, Events) else each[places] for each in checkpoint.kept)
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether the checkpoint has not been reached."""
-        return self._ahead is not None
 
     def cut(self, name: str, mask: Mask, *narrowed: Any) -> Any:
         """As that of any cut flow, but the last one before the checkpoint returns what was kept there."""
         kept = super().cut(name, mask, *narrowed)
-        if self._ahead is None or len(self.steps) < len(self._ahead.steps):
+        if self.ahead is None or len(self.steps) < len(self.ahead.steps):
             return kept
-        if [each.cut for each in self.steps] != [each.cut for each in self._ahead.steps]:
+        if [each.cut for each in self.steps] != [each.cut for each in self.ahead.steps]:
             raise NanoMLError(f'cut "{name}": there are other cuts before it if there are no events.')
-        self.go_on_from(self._ahead)
-        things, self._ahead, self._kept = self._kept, None, ()
+        self.go_on_from(self.ahead)
+        things, self.ahead, self._kept = self._kept, None, ()
         return things[0] if len(things) == 1 else things
 
 
@@ -163,7 +153,7 @@ class FirstUses:
     def __call__(self, branch: str) -> None:
         """A branch is used now; the empty name stands for all."""
         if branch not in self._places:
-            self._places[branch] = self._cutflow.place
+            self._places[branch] = Place(self._cutflow.copied(), self._cutflow.checkpoint)
 
     def first(self, branches: set[str]) -> Place | None:
         """Where the first of them was used; None if none was."""
@@ -219,14 +209,13 @@ class _Place:
         else:
             base, places = checkpoint.cutflow, self.then.rows.searchsorted(rows)
             resumed = _ResumedCutflow(checkpoint, events, places, self.begun)
-            found, is_alike = self._tried(events[_NONE], resumed), not resumed.is_ahead
+            found, is_alike = self._tried(events[_NONE], resumed), resumed.ahead is None
         if found is None or not is_alike:
             return None
-        ends, results = found.rows.searchsorted(begins), []
-        for number, flow in enumerate(of or [base] * len(parts)):
-            before, left = (slice(*each[number : number + 2].tolist()) for each in (begins, ends))
-            results.append(_some(found, left, rows[found.rows[left]], found.cutflow.part(flow, before)))
-        return results
+        before, after = (each.tolist() for each in (begins, found.rows.searchsorted(begins)))
+        found = replace(found, rows=rows[found.rows])
+        some = zip(of or [base] * len(parts), map(slice, before, before[1:]), map(slice, after, after[1:]))
+        return [_some(found, left, found.cutflow.part(flow, then)) for flow, then, left in some]
 
     def beside(
         self, parts: Sequence[Events], checkpoint: Checkpoint | None, nominal: Selected | None = None
@@ -270,29 +259,26 @@ class _Place:
         follow = _UnionCutflow(Checkpoint(union, (events,) * len(narrowed)), events, None, self.begun)
         try:
             once = self._tried(self.nominal[_NONE], follow)
-            results = [once] * len(parts) if once is not None else None
+            if once is None or follow.ahead is not None:
+                return None
+            results = [once] * len(parts)
         except ReachedError:
             at, flow = follow.checkpoint, follow.copied()
-            if follow.is_ahead or at is None or not at.is_free_of(branches, events):
+            if follow.ahead is not None or at is None or not at.is_free_of(branches, events):
                 return None
             rest = _Place(self.select, flow, self.whole, self.begun, self.nominal.under("", flow.rows))
             is_last = flow.progress == self.whole.progress
-            results = rest.beside([part.under(part.shift, flow.rows) for part in parts], at) if is_last else None
-            if results is None:
+            beside = rest.beside([part.under(part.shift, flow.rows) for part in parts], at) if is_last else None
+            if beside is None:
                 inside, most = then.rows.searchsorted(flow.rows), max(MOST_EVENTS // max(len(flow.rows), 1), 1)
                 parts = [part.under(part.shift, flow.rows[mask[inside]]) for part, mask in zip(parts, passed)]
                 of = [at.cutflow.part(then, slice(None), mask) for mask in passed]
                 blocks = [slice(first, first + most) for first in range(0, len(parts), most)]
                 several = [rest.jointly(parts[block], at, of[block]) for block in blocks]
                 return None if None in several else [each for found in several if found for each in found]
-        if results is None:
-            return None
-        inside, restricted = then.rows.searchsorted(results[0].rows), []  # they have the same rows
-        for found, mask in zip(results, passed):
-            left = np.flatnonzero(mask[inside])
-            flow = found.cutflow.part(then, slice(None), mask)
-            restricted.append(_some(found, left, found.rows[left], flow))
-        return restricted
+            results = beside
+        inside, some = then.rows.searchsorted(results[0].rows), zip(results, passed)  # they have the same rows
+        return [_some(it, np.flatnonzero(m[inside]), it.cutflow.part(then, slice(None), m)) for it, m in some]
 
     def alone(self, shift: Shift, events: Events) -> Selected:
         """The result under one shift, from the beginning."""
@@ -317,9 +303,9 @@ class _Place:
             return None
 
 
-def _some(found: Selected, places: slice | NDArray[np.int64], rows: NDArray[np.int64], cutflow: Cutflow) -> Selected:
-    """A part of a result, with its own rows and cut flow."""
-    return Selected(rows, {name: values[places] for name, values in found.columns.items()}, cutflow)
+def _some(found: Selected, places: slice | NDArray[np.int64], cutflow: Cutflow) -> Selected:
+    """A part of a result, with its own cut flow."""
+    return Selected(found.rows[places], {name: it[places] for name, it in found.columns.items()}, cutflow)
 
 
 def select_under_shifts(
