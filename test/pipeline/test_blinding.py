@@ -35,6 +35,7 @@ from MLTools.NanoML.workflow.unblinding import as_it_is, blinded, places_of, unb
 from services.blinding import unblind_all
 
 pytest.importorskip("data_processing.histograms.stage")
+pytestmark = pytest.mark.usefixtures("white_figures")
 
 CONFIG = """\
 workdir: search

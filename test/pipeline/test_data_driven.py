@@ -33,6 +33,7 @@ train: {model: mlp, regions: [SR], folds: 3, epochs: 5, options: {hidden: [8]}}
 """
 
 
+@pytest.mark.usefixtures("white_figures")
 def test_a_class_from_data_is_trained_on_and_reported(tmp_path: Path) -> None:
     write(tmp_path / "signal.root", 1, 800, 1.0)
     write(tmp_path / "WZ.root", 2, 800, -0.5)

@@ -24,7 +24,7 @@ from MLTools.NanoML.workflow.record import Reach
 from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pdfs")]
 for _module in ("data_processing.skim.stage", "ML_processing.stages", "statistical_analysis.stages"):
     pytest.importorskip(_module)
 
@@ -164,6 +164,7 @@ def metrics(directory: Path) -> dict[str, Any]:
     return {**json.loads((directory / "wz" / "training" / "metrics.json").read_text()), "created": ""}
 
 
+@pytest.mark.usefixtures("white_figures")
 def test_weights_and_regions_are_made_again_as_the_whole_without_a_network(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import uproot
 from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pdfs")]
 pytest.importorskip("torch")
 
 

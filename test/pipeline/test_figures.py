@@ -34,6 +34,8 @@ from MLTools.NanoML.report.section import Style, style_of
 from MLTools.NanoML.terminal import progress
 from services.blinding import unblind_all
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """\
 workdir: all
 eras: {2018: {luminosity: 150, energy: 13}, 2022: {luminosity: 300, energy: 13.6}}

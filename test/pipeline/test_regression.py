@@ -16,7 +16,7 @@ pytest.importorskip("data_processing.skim.skim")
 from MLTools.NanoML.commands.start import create
 from processes import nanoml
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pdfs")]
 
 
 @pytest.fixture(scope="module")

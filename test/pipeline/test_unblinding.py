@@ -115,6 +115,7 @@ BLIND, OPEN = {"SR": False, "CR": True, "fit": False}, {"SR": True, "CR": True, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pdfs")
 def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path) -> None:
     analysis, workdir, log = tmp_path / "a.yaml", tmp_path / "search", tmp_path / "search/unblinded.json"
     write(tmp_path / "signal.root", 1, 600, 1.0)

@@ -22,6 +22,24 @@ def example_files() -> dict[str, Path]:
     return {f"/store/{path.parent.name}/{path.name}": path for path in sorted(EXAMPLES.glob("*/*.root"))}
 
 
+@pytest.fixture
+def white_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and saved as always, but white, since to draw them takes longer than all else: for a test that looks at none."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "draw", lambda figure, renderer: None)
+
+
+@pytest.fixture(scope="module")
+def no_pdfs() -> Iterator[None]:
+    """Figures are drawn once, as PNG, and PDF files are empty: for tests that look at pictures, or compare them."""
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FigureCanvasPdf, "print_pdf", lambda canvas, file, **options: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def xrootd() -> Iterator[Cluster]:
     """A redirector and two data servers with the example's files; only to read from."""

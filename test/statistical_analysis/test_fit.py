@@ -64,6 +64,7 @@ def job(templates: Templates, settings: Fit, directory: Path, unblinded: str | N
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("white_figures")
 def test_a_fit_with_blind_bins_is_blind(templates: Templates, settings: Fit, tmp_path: Path) -> None:
     hidden = with_data(templates, np.nan)
     done = fit(job(hidden, settings, tmp_path, "with data: no channel is in a blind region"))
@@ -94,6 +95,7 @@ def test_no_output_of_a_blind_fit_has_observed_data(templates: Templates, settin
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("white_figures")
 def test_an_unblinded_fit_says_by_whom(templates: Templates, settings: Fit, tmp_path: Path) -> None:
     by = "unblinded by me@here on 2026-01-02"
     settings = replace(settings, smooth=["jes"], groups={"jets": ["je*"]})
@@ -169,6 +171,7 @@ def test_without_data_a_fit_stays_blind(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("white_figures")
 def test_a_workspace_gets_the_same_page(few_events: dict[str, Any], tmp_path: Path) -> None:
     source = tmp_path / "workspace.json"
     source.write_text(json.dumps(few_events))

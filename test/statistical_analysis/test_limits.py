@@ -164,6 +164,7 @@ def done(analysis: Analysis) -> Limits:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("white_figures")
 def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
