@@ -9,7 +9,7 @@ namespace nanoml {
   namespace {
     std::string percent(double share) {
       std::ostringstream text;
-      text.precision(2);
+      text.precision(share < 0.995 ? 2 : 3);  // not 1e+02
       text << 100 * share << " %";
       return text.str();
     }

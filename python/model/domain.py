@@ -136,4 +136,4 @@ def domain_lines(name: str, level: str, domain: Domain, found: Mapping[str, Outs
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{100 * share:.{2 if share < 0.995 else 3}g} %"  # not 1e+02

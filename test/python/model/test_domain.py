@@ -56,6 +56,8 @@ def test_one_warning_for_each_input() -> None:
         "WARNING: score: a is outside of the range 0 to 10, on which the networks were trained, in 12 % of the events of data, 5 % of "
         "the events of TTbar; in the training, in 0.02 %."
     )
+    every = next(domain_lines("score", "event", DOMAIN, {"": Outside(10, {"a": 10})}))
+    assert every == "score: inputs outside of the training's range: a in 100 % of the events."
     (nothing,) = domain_lines("score", "object", DOMAIN, {"": Outside(10)})
     assert nothing == "score: inputs outside of the training's range: none of the objects."
     assert not [*domain_lines("score", "event", DOMAIN, {"": Outside()})]
