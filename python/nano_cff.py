@@ -59,8 +59,7 @@ def addScore(  # noqa: N802 (named as such functions are in CMSSW)
         Values of the model's parameter, if it has one; there is a score for each of them. None takes those of the
         training.
     corrected
-        InputTags of tables with corrected values of the columns that a selection inside the model wants corrected. Their labels
-        must not end in Table, or NanoAODOutputModule writes them, too.
+        InputTags of tables, with labels that do not end in Table, of corrected values that a selection inside the model wants.
     triggers
         InputTags of trigger results with the model's HLT_, L1_ and Flag_ columns; the first that has one counts. None takes
         those of MiniAOD.
