@@ -229,6 +229,9 @@ def main() -> None:
         margins = run(here, path, feeds, ends["fold"], 1, types)
         count = margins.margins.shape[1]
         say(f"{len(origin)} events, {int(reference.outputs['passed'].sum())} pass; {count} comparisons in each")
+        size = np.abs(margins.margins)
+        size = np.where((size > 0) & np.isfinite(size), size, np.inf).min(axis=1)
+        say(f"nearest to an edge: {origin[int(size.argmin())]}, by {size.min():.2g}")
         say(f"| {' | '.join(TITLES)} |\n|{'---|' * len(TITLES)}")
         for what, command in {"this Python": here, **commands}.items():
             moved, near = distance(margins, run(command, path, feeds, ends["fold"], 1, types))
