@@ -138,8 +138,7 @@ def record(values: Mapping[str, Value], name: str) -> Value:
             return lists.fixed(deepest, tensor.value)
         return tensor if mask is None else mask.where(tensor, tensor)
 
-    full = [each if each.rank == rank else each.mapped(spread, axes) for each in parts]
-    full = [lists.whole(each.on(axes)).on(axes) for each in full]
+    full = [lists.whole((it if it.rank == rank else it.mapped(spread, axes)).on(axes)).on(axes) for it in parts]
     return Value(parts[0].graph, axes, fields=dict(zip(values, full, strict=True)), name=name)
 
 
