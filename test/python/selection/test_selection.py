@@ -171,7 +171,10 @@ def _one_array(events: Any) -> Any:
         (lambda events: events.Muon.pt[:, 0], "some events have no such object. Cut on the number of objects before"),
         (lambda events: (events.Muon + events.Muon).pt, "these are not four-vectors. Read pt, eta, phi and mass"),
         (lambda events: events.Muon.deltaR(events.Muon), "these are not four-vectors, or the branch was not read"),
-        (lambda events: events.Muon.nearest(events.Muon), "these are coffea's. Pair the objects: one, other = ak.unzip("),
+        (
+            lambda events: events.Muon.nearest(events.Muon),
+            "these are coffea's. Pair the objects: one, other = ak.unzip(",
+        ),
         (lambda events: events.Muon.pt + events.Jet.pt, "do not have the same events or objects. Narrow both"),
         (lambda events: events.MET.pt[:2] + events.MET.pt, "do not have the same events or objects. Narrow both"),
         (
