@@ -53,16 +53,14 @@ def digest(results: Results) -> Digest:
         number = rounded(median if upper.observed is None else upper.observed, high - low)
         band = f"68 %: {rounded(low, high - low)} to {rounded(high, high - low)}"
         band = band if upper.observed is None else f"expected {rounded(median, high - low)}, {band}"
-        what = f"{kind} limit on the signal strength at {percentage(upper.level)} CL ({band}); {what} {rounded(found)}"
+        what = f"{kind} limit on {_called(results)} at {percentage(upper.level)} CL ({band}); {what} {rounded(found)}"
     text = f"{results.summary[:1].upper()}{results.summary[1:]}."
     if results.impacts:
         largest = [f"{it.parameter} ({rounded(it.size, it.size)})" for it in results.impacts[:_MOST]]
         text += f" Largest impacts: {', '.join(largest)}."
     error, at = results.strength.error, f" at {results.hypothesis}" if results.hypothesis else ""
     sizes = listed([f"{it.group} {rounded(it.error, it.error)}" for it in parts])
-    return Digest(
-        number, what, text, (f"± {rounded(error, error)}", f"uncertainty of the signal strength{at}: {sizes}")
-    )
+    return Digest(number, what, text, (f"± {rounded(error, error)}", f"uncertainty of {_called(results)}{at}: {sizes}"))
 
 
 def unblindings(log: Sequence[Unblinding], expected: str) -> Iterator[Block]:
@@ -138,9 +136,13 @@ def _strengths(results: Results) -> Iterator[Block]:
 
 
 def _of_strength(results: Results) -> Iterator[Block]:
-    of, title = results.of, f"Uncertainty of {results.strength.name if results.others else 'the signal strength'}"
+    of = results.of
     yield Block(f"result{ending(of)}", f"Result{of}", _numbers(results))
-    yield Block(f"uncertainty{ending(of)}", title, _breakdown(results))
+    yield Block(f"uncertainty{ending(of)}", f"Uncertainty of {_called(results)}", _breakdown(results))
+
+
+def _called(results: Results) -> str:
+    return results.strength.name if results.others else "the signal strength"
 
 
 def _numbers(results: Results) -> str:
