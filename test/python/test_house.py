@@ -51,10 +51,10 @@ MOST_LOOSE = (
 A_FILE_EACH = (Path("ML_processing", "evaluation", "sections"), Path("python", "corrections"))
 
 LINES = {
-    "python": (2503, 15),
+    "python": (2502, 15),
     "python/batch": (3600, 17),
     "python/commands": (2507, 11),
-    "python/config": (2589, 10),
+    "python/config": (2595, 10),
     "python/contracts": (1049, 7),
     "python/corrections": (4733, 25),
     "python/doctor": (641, 3),
@@ -66,7 +66,7 @@ LINES = {
     "python/report": (1180, 6),
     "python/rootio": (4436, 21),
     "python/schema": (880, 5),
-    "python/selection": (1904, 9),
+    "python/selection": (1890, 9),
     "python/templates": (111, 2),
     "python/terminal": (470, 3),
     "python/why": (763, 6),
@@ -81,17 +81,17 @@ LINES = {
     "data_processing/score": (1527, 6),
     "data_processing/skim": (1373, 5),
     "ML_processing": (474, 3),
-    "ML_processing/compiled": (3617, 13),
+    "ML_processing/compiled": (3616, 13),
     "ML_processing/evaluation": (6003, 29),
     "ML_processing/events": (1191, 6),
     "ML_processing/export": (1247, 6),
     "ML_processing/metrics": (873, 5),
     "ML_processing/models": (1286, 7),
     "ML_processing/networks": (885, 7),
-    "ML_processing/training": (3370, 14),
+    "ML_processing/training": (3332, 14),
     "ML_processing/tuning": (1449, 6),
     "statistical_analysis": (2892, 12),
-    "statistical_analysis/report": (1107, 5),
+    "statistical_analysis/report": (1109, 5),
     "statistical_analysis/toys": (606, 4),
 }
 """The brake: by folder, the most lines and modules, `__init__` included.
