@@ -104,7 +104,7 @@ class Inputs(NamedTuple):
         return cls(features, objects)
 
 
-_OF_EVENTS = ("labels", "weights", "targets", "spectator", "free", "channel", "varied")
+_OF_EVENTS = ("labels", "weights", "targets", "spectator", "free", "channel", "varied", "event")
 """Tensors of `EventTensors`."""
 
 
@@ -122,6 +122,8 @@ class EventTensors:
     # for the result of a fit: the channel, int64, (N,), and expected events and all that varies them, float32, (N, columns); else (0,)
     channel: Tensor = field(default_factory=lambda: torch.empty(0))
     varied: Tensor = field(default_factory=lambda: torch.empty(0))
+    # the number of the event, int64, (N,), if one may be there more than once: then all of it comes in one batch; else (0,)
+    event: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @classmethod
     def join(cls, parts: Sequence[EventTensors]) -> EventTensors:
@@ -219,6 +221,10 @@ class Batches:
         for place, events in self._read(order, start.block):
             generator = self._generator(start.epoch, order[place])
             rows, weights = drawn(events.labels, events.weights, self.sampler, generator)
+            if len(events.event):
+                numbers = events.event.cpu()
+                rows = torch.randperm(int(numbers.max()) + 1, generator=generator)[numbers].argsort(stable=True)
+                weights = events.weights[rows]
             mixed = replace(events[rows], weights=weights)
             if self.redraw is not None:
                 self.redraw(mixed, generator)

@@ -19,7 +19,7 @@ from ML_processing.events.inputs import Batches, EventTensors, Inputs, ObjectTen
 from ML_processing.events.survey import Survey, factors_of_split
 from ML_processing.models.network import Network, heads_of
 from ML_processing.training.reweighting import Flattening, PositiveWeights, Reweighted
-from MLTools.NanoML.contracts.hdf5 import EVENTS, check_events_differ, open_hdf5, read_metadata, reading
+from MLTools.NanoML.contracts.hdf5 import EVENTS, SHIFTS, check_events_differ, open_hdf5, read_metadata, reading
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import mixed
 from MLTools.NanoML.terminal.progress import progress
@@ -48,6 +48,7 @@ class TrainingFiles:
     blocks: int  # number of blocks
     # HDF5 datasets with outputs of networks, row by row
     outputs: Mapping[Path, Any] = field(default_factory=dict, kw_only=True)
+    group: str = field(default="/", kw_only=True)  # of the files that is read
 
     @classmethod
     def open(cls, files: Sequence[Path], config: Train, everything: bool = False) -> TrainingFiles:
@@ -72,6 +73,14 @@ class TrainingFiles:
         events = int(max(min(_BLOCK_BYTES // size, _BLOCK_EVENTS), 1))
         return cls(tuple(files), columns, tuple(rows), tuple(chunks), max(-(-sum(rows) // events), 1))
 
+    def under(self, shift: str) -> TrainingFiles:
+        """The events of the same files under a shift of objects, as "jesUp"."""
+        group, rows = f"{SHIFTS}/{shift}", []
+        for file in self.files:
+            with open_hdf5(file) as h5, reading(file):
+                rows.append(len(h5[group][EVENTS]))
+        return replace(self, group=group, rows=tuple(rows))
+
     def block(self, number: int) -> Table:
         """The labelled events of a block; a NanoMLError if a label, a weight or the file is damaged."""
         return Table.join([Table.of_rows(file, raw, self.columns) for file, raw in self._rows_of(number)])
@@ -90,7 +99,7 @@ class TrainingFiles:
     def rows_of(self, file: Path, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """Some rows of a file, as they are there, by the names of their datasets; and outputs that are known."""
         with open_hdf5(file) as h5, reading(file):
-            raw = {name: h5[name][start:stop] for name in self.columns.datasets_read}
+            raw = {name: h5[self.group][name][start:stop] for name in self.columns.datasets_read}
         return {**raw, OUTPUTS: self.outputs[file][start:stop]} if file in self.outputs else raw
 
     def _edges(self, number: int) -> list[tuple[Path, int, int]]:

@@ -1,12 +1,13 @@
 """Events as a fit sees them: expected events in bins of their scores, with all that varies them, and the result that the fit would have.
 
-Regions, bins, processes and nuisance parameters are those of the section `fit`; data are those expected. Variations are those of weights:
-features under a shift would be further events, with outputs of their own, in `ResultLoss.expected`.
+Regions, bins, processes and nuisance parameters are those of the section `fit`; data are those expected. An event under a shift of objects
+is a row of its own, with other features and outputs, which counts in the column of the shift alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from ML_processing.models.network import Network
 from ML_processing.training.data import TrainingFiles, inputs_of
 from MLTools.NanoML.config.fit import EVERYWHERE, FitTarget, axes_of, norm
 from MLTools.NanoML.contracts.counts import STRENGTH, Counts, Sides, positive, strength_error
+from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.errors import NanoMLError, listed
 
 if TYPE_CHECKING:
@@ -48,15 +50,15 @@ class FitChannel:
 
 @dataclass(frozen=True)
 class ResultEvents:
-    """All events in the channels of a fit: one that is in two of them comes twice.
+    """All events in the channels of a fit: one that is in two of them comes twice, and each comes again under each shift.
 
     Attributes
     ----------
     table, channel
         The events, and the number of the channel of each, int64 (N,).
     varied
-        The weight of each, those under variations, the square of its weight, and the quantity of its histogram, NaN for a score; float32
-        (N, columns + 2). The sums over weights, and that of the squares, are what is expected in all.
+        The weight of each, those under variations and shifts, the square of its weight, and the quantity of its histogram, NaN for a
+        score; float32 (N, columns + 2). The sums over weights, and that of the squares, are what is expected in all.
     channels, columns, sources
         The channels, the columns of weights, and which of these are a source of uncertainty.
     """
@@ -81,23 +83,26 @@ class ResultEvents:
             for region, it in target.settings.channels.items()
         ]
         whole = TrainingFiles.open([Path(file) for files in target.eras.values() for file in files], config)
-        sources = sources_of(whole.columns.weights)
+        shifts = {file: read_metadata(file).shifts for file in whole.files}
+        sources = [*sources_of(whole.columns.weights), *_sources_of_shifts([*shifts.values()])]
         columns = [NOMINAL, *dict.fromkeys(column for it in sources for column in it.columns)]
         parts = list[tuple[Table, NDArray[np.int64], NDArray[np.float32]]]()
-        memory = max(config.memory // len(whole.files) * _ROW // (_ROW + len(columns)), 1)
-        for era, file in ((era, file) for era, files in target.eras.items() for file in files):
-            opened = TrainingFiles.open([Path(file)], config, everything=True)
-            table, varied = _weighted(opened, [*columns, *shown.values()], columns, memory)
-            slim = replace(table, extras={}, about=whole.columns)
-            for number, it in enumerate(channels):
-                if it.era == era:
-                    rows = np.flatnonzero(_inside(table, it.region))
-                    value = (
-                        np.full(len(table), np.nan, np.float32)
-                        if it.quantity in scores
-                        else _column(table, it.quantity)
-                    )
-                    parts.append((slim[rows], np.full(len(rows), number), np.column_stack([varied, value])[rows]))
+        copies = 1 + max(map(len, shifts.values()))
+        memory = max(config.memory // len(whole.files) // copies * _ROW // (_ROW + len(columns)), 1)
+        for era, file in ((era, Path(file)) for era, files in target.eras.items() for file in files):
+            opened = TrainingFiles.open([file], config, everything=True)
+            for shift in ("", *shifts[file]):
+                table, varied = _weighted(opened, shift, shifts[file], shown.values(), columns, memory)
+                slim = replace(table, extras={}, about=whole.columns)
+                for number, it in enumerate(channels):
+                    if it.era == era:
+                        rows = np.flatnonzero(_inside(table, it.region))
+                        value = (
+                            np.full(len(table), np.nan, np.float32)
+                            if it.quantity in scores
+                            else _column(table, it.quantity)
+                        )
+                        parts.append((slim[rows], np.full(len(rows), number), np.column_stack([varied, value])[rows]))
         channel, every = (np.concatenate([part[number] for part in parts]) for number in (1, 2))
         k, networks = split_count(config.folds)
         if networks == 1:  # only the fold that is tested is in histograms, and stands for all
@@ -117,7 +122,7 @@ class ResultEvents:
             for column in (it for it, total in zip(self.columns[1:], varied, strict=True) if nominal > 0 >= total):
                 raise NanoMLError(
                     f"train.objective: the variation {column} leaves no events of {name} in the channels of the fit ({where}). Check the "
-                    "values that the selection gives this weight."
+                    "values that the selection gives it."
                 )
 
     def counts(self, sums: Tensor, label: int, channel: FitChannel) -> list[Counts]:
@@ -150,8 +155,9 @@ class ResultEvents:
             inputs = network.scaling(inputs_of(table))
         varied, targets = torch.from_numpy(self.varied[rows]), torch.empty(len(table), 0)
         labels, channel = torch.from_numpy(table.labels), torch.from_numpy(self.channel[rows])
+        event = torch.from_numpy(np.unique(table.hashes(), return_inverse=True)[1])
         found = EventTensors(
-            inputs, labels, varied[:, 0], targets, nothing, nothing.bool(), channel=channel, varied=varied
+            inputs, labels, varied[:, 0], targets, nothing, nothing.bool(), channel=channel, varied=varied, event=event
         )
         return found.map(lambda tensor: tensor.to(device))
 
@@ -166,7 +172,7 @@ class ResultLoss:
 
     def __init__(self, events: ResultEvents, scores: Mapping[str, BoundDiscriminant]) -> None:
         self._events, self._scores = events, scores
-        self._all = self._cells(torch.from_numpy(events.channel), torch.from_numpy(events.table.labels))
+        self._all = self._cells(*map(torch.from_numpy, (events.channel, events.table.labels, events.varied)))
         self._edges = [self._edges_of(it) for it in events.channels]
 
     def _edges_of(self, channel: FitChannel) -> Tensor:
@@ -178,11 +184,13 @@ class ResultLoss:
             edges[0], edges[-1] = -torch.inf, torch.inf
         return edges
 
-    def _cells(self, channel: Tensor, labels: Tensor) -> Tensor:
-        """How many events there are in each channel of each class, (channels, classes)."""
-        classes = len(self._events.table.classes)
+    def _cells(self, channel: Tensor, labels: Tensor, varied: Tensor) -> Tensor:
+        """How many events there are in each channel of each class, (channels, classes), not counting those under shifts."""
+        classes, nominal = len(self._events.table.classes), varied[:, 0] != 0
         count = len(self._events.channels) * classes
-        return torch.bincount(channel * classes + labels, minlength=count).reshape(-1, classes).double().cpu()
+        return (
+            torch.bincount((channel * classes + labels)[nominal], minlength=count).reshape(-1, classes).double().cpu()
+        )
 
     def of_batch(self, outputs: Outputs, batch: EventTensors, scale: float) -> Tensor:
         """The logarithm of the uncertainty, whatever its scale."""
@@ -195,7 +203,7 @@ class ResultLoss:
 
     def _factors(self, events: EventTensors) -> Tensor:
         """For each class in each channel, how many events there are in all for one here, (channels, classes)."""
-        return self._all / self._cells(events.channel, events.labels).clamp_min(1)
+        return self._all / self._cells(events.channel, events.labels, events.varied).clamp_min(1)
 
     def _error(self, outputs: Outputs, events: EventTensors) -> Tensor:
         return strength_error(self.expected(first(outputs), events), torch)  # type: ignore[no-any-return]
@@ -229,16 +237,34 @@ def in_bins(values: Tensor, edges: Tensor) -> Tensor:
     return soft + (hard - soft).detach()
 
 
+def _sources_of_shifts(shifts: Sequence[Sequence[str]]) -> list[Source]:
+    """The shifts of all files, of which Up and Down are one source."""
+    found: dict[str, list[str]] = {}
+    for shift in sorted({it for each in shifts for it in each}, reverse=True):  # Up before Down
+        found.setdefault(re.sub("(Up|Down)$", "", shift), []).append(shift)
+    return [Source(name, "", tuple(columns)) for name, columns in found.items()]
+
+
 def _weighted(
-    files: TrainingFiles, wanted: Sequence[str], columns: Sequence[str], memory: int
+    files: TrainingFiles, shift: str, shifts: Sequence[str], wanted: Iterable[str], columns: Sequence[str], memory: int
 ) -> tuple[Table, NDArray[np.float32]]:
-    """The events of a file, or as many as fit into the memory; and their weights, (N, columns + 1), which stand for all."""
+    """The events of a file, nominal or under a shift, or as many as fit into the memory; and their weights, which stand for all.
+
+    The weights are of shape (N, columns + 1). What a file does not have is as the nominal events are.
+    """
     about = files.columns
-    there = {*about.extras, *(column for it in sources_of(about.weights) for column in it.columns)}
-    extras = (*(it.column for it in about.regions), *dict.fromkeys(it for it in wanted if it in there))
-    table, survey = replace(files, columns=replace(about, within=(), extras=extras)).gather(memory, 1)
+    varied = set() if shift else {column for it in sources_of(about.weights) for column in it.columns}
+    asked = [it for it in (*columns, *wanted) if it in {*about.extras, *varied}]
+    extras = (*(it.column for it in about.regions), *dict.fromkeys(asked))
+    read = replace(files.under(shift) if shift else files, columns=replace(about, within=(), extras=extras))
+    table, survey = read.gather(memory, 1)
     scale = survey.counts.sum(axis=1) / np.bincount(table.labels, minlength=len(table.classes)).clip(1) / about.share
-    weights = [*(table.extras.get(column, table.weights) for column in columns), table.weights**2]
+    nothing = np.zeros(len(table), np.float32)
+    if shift:
+        weights = [table.weights if column == shift else nothing for column in columns]
+    else:
+        weights = [nothing if it in shifts else table.extras.get(it, table.weights) for it in columns]
+    weights.append(nothing if shift else table.weights**2)
     return table, (np.stack(weights, axis=1) * scale[table.labels, None]).astype(np.float32)
 
 

@@ -132,15 +132,17 @@ def _data(
         np.flatnonzero(use) for use in ((of != fold) & (of != (fold + 1) % k), of == (fold + 1) % k)
     )
     events = every.tensors(network, training, device)
-    sample, judged = (every.tensors(network, _at_most(rows, config.seed), device) for rows in (training, validation))
-    few = np.bincount(every.table.labels[training]).clip(1).min()
-    size = max(config.batch_size, _BATCH, _OF_EACH * len(training) // int(few))
+    sample, judged = (every.tensors(network, _at_most(rows, every), device) for rows in (training, validation))
+    nominal = training[every.varied[training, 0] != 0]
+    few = np.bincount(every.table.labels[nominal]).clip(1).min()
+    size = max(config.batch_size, _BATCH, _OF_EACH * len(nominal) // int(few)) * len(training) // max(len(nominal), 1)
     batches = Batches(1, lambda _: events, size, config.seed * 1000 + fold, False)
     return TrainingData(batches, len(events), sample, judged), ResultLoss(every, scores)
 
 
-def _at_most(rows: np.ndarray, seed: int) -> np.ndarray:
-    return np.sort(np.random.default_rng(seed).permutation(rows)[:_MOST])
+def _at_most(rows: np.ndarray, events: ResultEvents) -> np.ndarray:
+    """Some of the rows, at random, but all of an event."""
+    return np.sort(rows[events.table[rows].hashes().argsort(kind="stable")[:_MOST]])
 
 
 def gain(training: Training, config: Train, directory: Path) -> Gain:

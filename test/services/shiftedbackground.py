@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -42,10 +43,13 @@ class ShiftedBackground:
         That distance.
     bins
         Number of even bins of the score.
+    of_objects
+        Whether events move, as under a shift of objects, or get other weights, which is the same for their densities.
     """
 
     shift: float = 0.3
     bins: int = 15
+    of_objects: bool = False
 
     def ratio(self, features: Floats, sign: int) -> Floats:
         """The density of the third class at +1 or -1 sigma over that at 0."""
@@ -57,7 +61,9 @@ class ShiftedBackground:
         label = np.arange(3 * count) % 3
         features = np.random.default_rng(seed).normal(MEANS[label], 1.0)
         ratios = {"place": [np.where(label == 2, self.ratio(features, sign), 1.0) for sign in (1, -1)]}
-        write_events(path, CLASSES, label, (YIELDS / count)[label], features, ratios)
+        step = np.stack([np.where(label == 2, self.shift, 0.0), np.zeros(len(label))], axis=1)
+        moved = {"placeUp": features - step, "placeDown": features + step} if self.of_objects else {}
+        write_events(path, CLASSES, label, (YIELDS / count)[label], features, {} if moved else ratios, moved)
         fit = Fit({EVERYWHERE: "signal"}, "signal", uncertainties={"known": "1 %"})
         return FitTarget(fit, {"signal": Histogram(bins=[self.bins, 0, 1])}, {"": {}}, [], {"": [str(path)]})
 
@@ -95,8 +101,9 @@ def write_events(
     weights: Floats,
     features: Floats,
     ratios: Mapping[str, Sequence[Floats]],
+    moved: Mapping[str, Floats] = MappingProxyType({}),
 ) -> None:
-    """Write an HDF5 file with features x, y, ..., and weights of which each of `ratios` is a variation up and down."""
+    """Write an HDF5 file: features x, y, ..., also under shifts, and weights of which each of `ratios` is a variation up and down."""
     names, columns = "xyz"[: features.shape[1]], [f"weight_{name}{end}" for name in ratios for end in ("Up", "Down")]
     types = [("run", "u4"), ("luminosityBlock", "u4"), ("event", "u8"), ("label", "i4")]
     rows = np.zeros(len(label), [*types, *((name, "f4") for name in ("weight", *names, *columns))])
@@ -109,10 +116,16 @@ def write_events(
     accounting = RecordedAccounting([], len(rows), len(rows), 0, 1.0, [])
     dataset = ConvertedDataset(path.stem, None, -1, None, None, {}, False, accounting)
     given = tuple(ConvertedWeight(name, {"up": f"weight_{name}Up", "down": f"weight_{name}Down"}) for name in ratios)
-    content = HDF5Metadata("NanoML", classes, described, {}, None, {}, (dataset,), weights=given)
+    content = HDF5Metadata("NanoML", classes, described, {}, None, {}, (dataset,), weights=given, shifts=tuple(moved))
     with h5py.File(path, "w") as file:
         file.create_dataset("events", data=rows)
         write_metadata(file, content)
+        for shift, others in moved.items():
+            group = file.create_group(f"shifts/{shift}")
+            for name, values in zip(names, others.T, strict=True):
+                rows[name] = values
+            group.create_dataset("events", data=rows)
+            write_metadata(group, replace(content, shifts=()))
 
 
 def _plane() -> Floats:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from ML_processing.events.inputs import Batches, Position
 from ML_processing.training.directory import Training, before_file, network_file
 from ML_processing.training.result import ResultEvents, ResultLoss, in_bins
 from ML_processing.training.result_training import gain, read_fold
@@ -126,6 +127,48 @@ def test_what_is_expected_in_two_eras(tmp_path: Path) -> None:
             assert counts.variances.numpy() == pytest.approx(squares, rel=1e-5)
             up = np.bincount(place, mine["weight_placeUp"])
             assert counts.shapes["place"].up.numpy() == pytest.approx(up, rel=1e-5)
+
+
+def test_events_under_a_shift_are_rows_of_their_own(tmp_path: Path) -> None:
+    """Sums in their column are those of the moved events; nominal sums do not know them; a batch has all of an event."""
+    toy = ShiftedBackground(of_objects=True)
+    target = toy.write(tmp_path / "events.h5", 2000, seed=1)
+    target = replace(
+        target,
+        settings=replace(target.settings, channels={"all": "x"}),
+        histograms={"x": Histogram(of=["x"], bins=[4, -2, 2], overflow="add")},
+    )
+    found = ResultEvents.read(replace(QUICK, target=target), {})
+    assert found.columns == ["weight", "placeUp", "placeDown"]
+    events = found.tensors(_Unscaled(), np.arange(len(found.table)), torch.device("cpu"))  # type: ignore[arg-type]
+    assert len(events) == 3 * 6000
+    (samples,) = ResultLoss(found, {}).expected(torch.zeros(len(events), 3), events)
+    with h5py.File(tmp_path / "events.h5") as file:
+        rows = {name: file[f"{group}events"][()] for name, group in (("", ""), ("up", "shifts/placeUp/"))}
+    for label, counts in enumerate(samples):
+        for name, values in (("", counts.nominal), ("up", counts.shapes["place"].up)):
+            mine = rows[name][rows[name]["label"] == label]
+            place = np.clip(np.floor(mine["x"] + 2), 0, 3).astype(int)
+            assert values.numpy() == pytest.approx(np.bincount(place, mine["weight"]), rel=1e-5)
+    batches = [it for _, it in Batches(1, lambda _: events, 600, 1, False).epoch(Position())]
+    assert sum(map(len, batches)) == len(events)
+    together = [np.unique(np.unique(it.event, return_counts=True)[1], return_counts=True) for it in batches]
+    assert all(
+        dict(zip(*each, strict=True)).get(3, 0) >= len(it) / 3 - 2 for each, it in zip(together, batches, strict=True)
+    )
+
+
+def test_a_shift_of_objects_is_learnt_as_weights_are(tmp_path: Path) -> None:
+    toy = ShiftedBackground(of_objects=True)
+    target = toy.write(tmp_path / "events.h5", 10_000, seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", lambda figure, stem, numbers=None: None)
+        train([tmp_path / "events.h5"], replace(QUICK, target=target), tmp_path / "run")
+    (network,) = Training.load(tmp_path / "run").networks
+    after = toy.of_network(network)
+    network.load_state_dict(torch.load(before_file(tmp_path / "run", 0), weights_only=True)["network"])
+    before = toy.of_network(network)
+    assert (before - after) / (before - toy.best()) > 0.5
 
 
 class _Unscaled:
