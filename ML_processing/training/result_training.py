@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ML_processing.events.inputs import Batches, EventTensors
 from ML_processing.models.discriminant import BoundDiscriminant
@@ -140,7 +141,7 @@ def _data(
     return TrainingData(batches, len(events), sample, judged), ResultLoss(every, scores)
 
 
-def _at_most(rows: np.ndarray, events: ResultEvents) -> np.ndarray:
+def _at_most(rows: NDArray[Any], events: ResultEvents) -> NDArray[Any]:
     """Some of the rows, at random, but all of an event."""
     return np.sort(rows[events.table[rows].hashes().argsort(kind="stable")[:_MOST]])
 
