@@ -166,7 +166,7 @@ def _convert(
     columns, accounting, duplicates = surveyed.columns, surveyed.accounting, surveyed.duplicates
     for each in accounting.files:
         each.shifts = []  # no event of the output is under another one
-    entries, first = accounting.written, opened(job.sources[0])
+    first = opened(job.sources[0])
     dataset = _dataset(job, accounting, duplicates)
     transfers = [it.unvaried for it in job.transfers] if shift else job.transfers
     given = given_weights(accounting.weights, job.sample.weight, transfers, first)
@@ -176,7 +176,7 @@ def _convert(
     name = f"{job.output.name}, {shift}" if shift else job.output.name
     with (
         table_writers(file, reader.tables, dataset.accounting.selected, job.compression) as writers,
-        progress(f"convert {name}", entries, is_share=bool(dataset.is_data)) as bar,
+        progress(f"convert {name}", surveyed.entries, is_share=bool(dataset.is_data)) as bar,
     ):
         core = CoreHash(reader.around)
         lost, sum_of_weights = _write(job, opened, reader, surveyed.cuts, duplicates, writers, core, bar)
@@ -261,6 +261,7 @@ class _Surveyed:
 
     columns: FileColumns
     accounting: Accounting
+    entries: int  # events in the files
     cuts: Sequence[BoundExpression]  # that events must pass
     duplicates: DuplicateEvents | None
 
@@ -284,13 +285,13 @@ def _survey(job: ConvertJob, opened: OpenFiles, shift: str = "") -> _Surveyed:
     accounting = survey(job.sample, job.sources, opened, job.allow_gaps, visit)
     if shift:
         accounting = Accounting([each.under(shift) for each in accounting.files])
-    first = opened(job.sources[0])
+    entries, first = accounting.written, opened(job.sources[0])
     cuts = [BoundExpression(IS_SELECTED, first)] if any(each.only_shifted for each in accounting.files) else []
     if job.estimate:
         cuts.append(BoundExpression(job.estimate.region.cut, first))
         job.estimate.enter(accounting, map(opened, job.sources), job.regions)
     duplicates = _find_duplicates(job, accounting, opened)
-    return _Surveyed(_with_quantiles(job, opened, columns[0]), accounting, cuts, duplicates)
+    return _Surveyed(_with_quantiles(job, opened, columns[0]), accounting, entries, cuts, duplicates)
 
 
 def _with_quantiles(job: ConvertJob, opened: OpenFiles, columns: FileColumns) -> FileColumns:

@@ -31,7 +31,7 @@ def test_results_are_those_of_another_method_from_many_starts(name: str) -> None
 
 @pytest.mark.parametrize("seed", [625, 679])
 def test_a_free_background_in_the_only_bin_stands_for_the_signal(seed: int) -> None:
-    with pytest.raises(NanoMLError, match="has no maximum: (mu|norm_B0) can have any value"):
+    with pytest.raises(NanoMLError, match="has no maximum: (mu|norm_B0|norm_B0, mu) can have any value"):
         infer(random_workspace(seed), ORIGIN, False, toys="never")
 
 

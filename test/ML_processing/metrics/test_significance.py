@@ -89,13 +89,13 @@ def test_it_is_that_of_the_binned_fit(sources: list[NDArray[np.float64]]) -> Non
     shapes = {name: Shape(BACKGROUND + it, BACKGROUND - it) for name, it in zip(names, sources, strict=True)}
     nothing = np.zeros(3)
     samples = (
-        Sample("signal", True, SIGNAL, nothing, {}, {}, None),
-        Sample("other", False, BACKGROUND, ERRORS, shapes, {}, None),
+        Sample("signal", "mu", SIGNAL, nothing, {}, {}, None),
+        Sample("other", None, BACKGROUND, ERRORS, shapes, {}, None),
     )
     channel = FitChannel(
         "SR", "SR", None, "score", (0.0, 0.5, 0.8, 1.0), samples, SIGNAL + BACKGROUND, np.full(3, True)
     )
-    model = StatisticalModel("signal", (channel,), {"shape": tuple(names)}, (), 1.0, ())
+    model = StatisticalModel({"mu": ["signal"]}, (channel,), {"shape": tuple(names)}, (), 1.0, ())
     likelihood = Likelihood(workspace(model))
     data = likelihood.observed
     found = significance(likelihood, data, maximum(likelihood, data), is_observed=False)

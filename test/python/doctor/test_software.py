@@ -230,6 +230,7 @@ def test_gpus(program: Program) -> None:
 def test_nanoaod_tools_are_found_and_otherwise_it_is_told_how_to_get_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delitem(sys.modules, "PhysicsTools", raising=False)  # of other tests
     finding = software.nanoaod_tools()
     assert not finding.fine
     assert re.search(r"--module.*cmsenv.*pip install root, git clone https://github.com/cms-nanoAOD/", finding.mend)
