@@ -65,6 +65,7 @@ def draw(path: Path, best: float, before: np.ndarray, after: np.ndarray) -> None
         axes.plot(number, after, "s", color=line(1, 2)["color"], label="Cross entropy, then the result")
         axes.axhline(best, color="black", ls="--", label="Best possible")
         axes.set_xlabel("Training")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel("Expected uncertainty")
         axes.set_ylim(0.95 * best, 1.2 * before.max())
         axes.legend()
