@@ -72,7 +72,7 @@ LINES = {
     "python/why": (763, 6),
     "python/workflow": (1880, 9),
     "data_processing": (617, 3),
-    "data_processing/convert": (2349, 9),
+    "data_processing/convert": (2350, 9),
     "data_processing/crab": (646, 3),
     "data_processing/datasets": (1513, 5),
     "data_processing/efficiencies": (547, 3),
