@@ -8,7 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -29,13 +29,12 @@ Run = Callable[[Job], "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Job]:
+def job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], Job]]:
     """Gives the job of a variant, as testJob reads it."""
     (tmp_path / "MLTools").mkdir()
     (tmp_path / "MLTools" / "NanoML").symlink_to(ROOT)
     monkeypatch.chdir(tmp_path)  # from where files of a package are found
-    for name in [name for name in sys.modules if name.split(".")[0] == "FWCore"]:
-        monkeypatch.delitem(sys.modules, name)
+    others = {name: sys.modules.pop(name) for name in [*sys.modules] if name.split(".")[0] == "FWCore"}
     monkeypatch.syspath_prepend(ROOT / "test" / "cpp" / "cmssw")
 
     def read(variant: str) -> Job:
@@ -43,7 +42,10 @@ def job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Job]
         found: Job = runpy.run_path(str(FRAMEWORK / "compare_cfg.py"))["process"].job()
         return found
 
-    return read
+    yield read
+    for name in [name for name in sys.modules if name.split(".")[0] == "FWCore"]:
+        del sys.modules[name]  # tests of the real one are skipped where it is not
+    sys.modules.update(others)
 
 
 @pytest.fixture
