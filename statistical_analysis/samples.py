@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from MLTools.NanoML.config.fit import Fit, LogNormal, norm
-from MLTools.NanoML.contracts.counts import positive
+from MLTools.NanoML.contracts.counts import LEAST_LEFT, positive
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Template, inner
 from MLTools.NanoML.errors import NanoMLError
 
@@ -26,7 +26,6 @@ Floats = NDArray[np.float64]
 _LOPSIDED, _LARGE = 3.0, 0.02  # a change to one side over that to the other, and of the yield
 LARGE_CHANGE = 0.1
 """The largest part of a template that clipping or smoothing may have made: beyond it, the page is red."""
-_LEAST_LEFT = 0.01  # of a process, in a variation that leaves less than nothing
 
 
 @dataclass(frozen=True)
@@ -232,9 +231,9 @@ class SampleMaker:
     ) -> Floats:
         """A variation without negative bins."""
         if varied.sum() <= 0:
-            what = f"{nuisance} leaves {varied.sum():.3g} events; {_LEAST_LEFT:.0%} of each bin is taken instead"
+            what = f"{nuisance} leaves {varied.sum():.3g} events; {LEAST_LEFT:.0%} of each bin is taken instead"
             self.remarks.append(Remark("emptied", channel.name, process, what, 1.0))
-            return _LEAST_LEFT * nominal
+            return LEAST_LEFT * nominal
         found, scale = positive(varied)
         if 1 - scale > LARGE_CHANGE:
             self.remarks.append(_negative(channel, process, f"{nuisance}: ", varied, scale))

@@ -220,11 +220,12 @@ class Batches:
         order = torch.randperm(self.blocks, generator=self._generator(start.epoch)).tolist()
         for place, events in self._read(order, start.block):
             generator = self._generator(start.epoch, order[place])
-            rows, weights = drawn(events.labels, events.weights, self.sampler, generator)
             if len(events.event):
                 numbers = events.event.cpu()
                 rows = torch.randperm(int(numbers.max()) + 1, generator=generator)[numbers].argsort(stable=True)
                 weights = events.weights[rows]
+            else:
+                rows, weights = drawn(events.labels, events.weights, self.sampler, generator)
             mixed = replace(events[rows], weights=weights)
             if self.redraw is not None:
                 self.redraw(mixed, generator)

@@ -25,8 +25,8 @@ from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.hooks import Hook, Outputs, first
 from ML_processing.models.network import Network
 from ML_processing.training.data import TrainingFiles, inputs_of
-from MLTools.NanoML.config.fit import EVERYWHERE, FitTarget, axes_of, norm
-from MLTools.NanoML.contracts.counts import STRENGTH, Counts, Sides, positive, strength_error
+from MLTools.NanoML.config.fit import EVERYWHERE, FitTarget, axes_of
+from MLTools.NanoML.contracts.counts import Counts, strength_error
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.errors import NanoMLError, listed
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _EDGE = 0.25  # width of an edge over that of the smaller bin beside it: how far from it an event still feels it
 _ROW = 8  # numbers in the memory of an event, at least, beside the columns of weights
-_LEAST_LEFT = 0.01  # of a process, in a variation that leaves less than nothing
 
 
 @dataclass(frozen=True)
@@ -129,24 +128,12 @@ class ResultEvents:
         """A process with sums of `varied` in bins, (columns + 1, bins); none if nothing of it is expected."""
         if not sums[0].sum() > 0:
             return []
-        fit, process, (nominal, scale) = self.target.settings, self.table.classes[label], positive(sums[0])
-
-        def named(nuisance: str) -> str:
-            return fit.named(nuisance, process, channel.region, channel.era or None)
-
-        def left(varied: Tensor) -> Tensor:
-            return positive(varied)[0] if varied.sum() > 0 else _LEAST_LEFT * nominal
-
-        shapes = {}
-        for source in self.sources:
-            up, down = source.ends(sums[:-1], self.columns, torch)
-            shapes[named(source.name)] = Sides(left(up), left(2 * sums[0] - up if down is None else down))
-        free = named(norm(process)) if process in fit.free else None
-        luminosity = {} if free or process in self.target.from_data else self.target.luminosity.get(channel.era, {})
-        factors = fit.factors(process, luminosity, named)
-        return [
-            Counts(STRENGTH if process == fit.signal else None, nominal, scale**2 * sums[-1], shapes, factors, free)
-        ]
+        process, target = self.table.classes[label], self.target
+        luminosity = {} if process in target.from_data else target.luminosity.get(channel.era, {})
+        ends = ((it.name, *it.ends(sums[:-1], self.columns, torch)) for it in self.sources)
+        varied = ((name, up, 2 * sums[0] - up if down is None else down) for name, up, down in ends)
+        place, totals = (process, channel.region, channel.era or None), (sums[0], sums[-1])
+        return [target.settings.counts(*place, luminosity, totals, varied)]
 
     def tensors(self, network: Network, rows: NDArray[Any], device: torch.device) -> EventTensors:
         """Some of the events, scaled for a network."""

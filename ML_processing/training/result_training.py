@@ -40,7 +40,7 @@ _RATE = 0.1  # of the learning rate: the network is nearly where it should be
 _STEPS = 80  # without improvement, at least, where an epoch has few
 _MOST = 1 << 16  # events on which the result is measured after each epoch
 FEWEST = 2000
-"""Events of a class: where there are fewer, networks learn their fluctuations by heart."""
+"""Events of a class: with fewer, networks memorise their fluctuations."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.config.fit import Fit, LogNormal, norm
-from MLTools.NanoML.contracts.counts import STRENGTH, Counts, Sides, positive, strength_error
+from MLTools.NanoML.config.fit import Fit, LogNormal
+from MLTools.NanoML.contracts.counts import Counts, Sides, strength_error
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Origin, inner
 
 Floats = NDArray[np.float64]
@@ -28,39 +28,20 @@ _GAIN = 1.005  # more bins must make the uncertainty smaller by more than this
 class FitOf:
     """The fit whose uncertainty bins make small."""
 
-    settings: Fit  # channels: the regions, each with the name of its histogram as it is filled
+    settings: Fit  # with the signal; channels: the regions, each with the name of its histogram as it is filled
     luminosity: Mapping[str, Mapping[str, LogNormal]]  # its uncertainties, by era and nuisance parameter
-    signal: str  # the class whose strength is measured
 
     def samples(self, channel: HistogramChannel, origins: Mapping[str, Origin]) -> list[Counts]:
         """The processes of a channel of which events are expected."""
         found = []
         for process, template in channel.processes.items():
-            if process == DATA or inner(template.nominal).sum() <= 0:
-                continue
-            nominal, scale = positive(inner(template.nominal))
-            fixed = process in self.settings.free or (process in origins and origins[process].is_from_data)
-            luminosity = {} if fixed else self.luminosity.get(channel.era or "", {})
-
-            def named(name: str, process: str = process) -> str:
-                return self.settings.named(name, process, channel.region, channel.era)
-
-            varied = ((it, inner(template.up[it]), inner(template.down[it])) for it in template.up)
-            shapes = {
-                named(it): Sides(positive(up)[0], positive(down)[0])
-                for it, up, down in varied
-                if min(up.sum(), down.sum()) > 0
-            }
-            found.append(
-                Counts(
-                    STRENGTH if process == self.signal else None,
-                    nominal,
-                    scale**2 * inner(template.variances),
-                    shapes,
-                    self.settings.factors(process, luminosity, named),
-                    named(norm(process)) if process in self.settings.free else None,
-                )
-            )
+            nominal, variances = inner(template.nominal), inner(template.variances)
+            if process != DATA and nominal.sum() > 0:
+                is_fixed = process in origins and origins[process].is_from_data
+                luminosity = {} if is_fixed else self.luminosity.get(channel.era or "", {})
+                varied = ((it, inner(template.up[it]), inner(template.down[it])) for it in template.up)
+                place = process, channel.region, channel.era
+                found.append(self.settings.counts(*place, luminosity, (nominal, variances), varied))
         return found
 
 

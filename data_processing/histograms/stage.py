@@ -112,7 +112,7 @@ def _fit_of(config: Config, plan: Plan) -> FitOf:
     ending = plan.ending
     channels = {region: f"{name}{ending}" for region, name in config.fit.channels.items()}
     signal = config.fit.signal or signal_of(config)
-    return FitOf(replace(config.fit, channels=channels), luminosity_uncertainties(config), str(signal))
+    return FitOf(replace(config.fit, channels=channels, signal=signal), luminosity_uncertainties(config))
 
 
 def draw_stage(analysis: Analysis) -> Optional[Stage]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Optional, Union
 
 from MLTools.NanoML.contracts.bins import LEAST_EVENTS, MOST_BINS
-from MLTools.NanoML.contracts.counts import STRENGTH
+from MLTools.NanoML.contracts.counts import LEAST_LEFT, STRENGTH, Counts, Sides, positive
 from MLTools.NanoML.schema.roles import READS
 from MLTools.NanoML.schema.settings import BRANCH, REGION, setting
 
@@ -277,6 +277,43 @@ class Fit:
             name = named(nuisance)
             found[name] = found[name] * factor if name in found else factor
         return found
+
+    def counts(
+        self,
+        process: str,
+        region: str,
+        era: Optional[str],
+        luminosity: Mapping[str, LogNormal],
+        sums: tuple[Any, Any],
+        varied: Iterable[tuple[str, Any, Any]],
+    ) -> Counts:
+        """The expected events of a process in a channel, of the one signal or a background.
+
+        Parameters
+        ----------
+        luminosity
+            Uncertainties of the luminosity by which its yield changes, unless the fit normalises it.
+        sums
+            Sums of weights and of their squares, arrays of shape (bins,).
+        varied
+            For each weight or shift its name, and the sums up and down.
+        """
+        (nominal, scale), is_free = positive(sums[0]), process in self.free
+
+        def named(nuisance: str) -> str:
+            return self.named(nuisance, process, region, era)
+
+        def left(values: Any) -> Any:
+            return positive(values)[0] if values.sum() > 0 else LEAST_LEFT * nominal
+
+        return Counts(
+            STRENGTH if process == self.signal else None,
+            nominal,
+            scale**2 * sums[1],
+            {named(name): Sides(left(up), left(down)) for name, up, down in varied},
+            self.factors(process, {} if is_free else luminosity, named),
+            named(norm(process)) if is_free else None,
+        )
 
     @property
     def normalisations(self) -> dict[str, dict[str, LogNormal]]:

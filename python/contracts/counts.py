@@ -54,6 +54,10 @@ class Counts:
     free: Optional[str]
 
 
+LEAST_LEFT = 0.01
+"""What is taken of each bin of a process, in a variation that leaves less than nothing."""
+
+
 def positive(values: Any) -> tuple[Any, float]:
     """Contents with negative bins set to zero and the others scaled to the same positive sum, and by how much."""
     found = (values + abs(values)) / 2

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCHEMA = 2
-"""Of a file with events under shifts of objects; without them, it is 1."""
+"""The version of files with events under shifts of objects; files without them have version 1."""
 EVENTS = "events"
 METADATA = "metadata"
 SHIFTS = "shifts"

@@ -115,8 +115,10 @@ def test_without_signal_there_is_nothing_to_choose() -> None:
 
 def test_processes_are_those_of_the_fit() -> None:
     """Names, factors, negative bins, processes from data and free ones."""
-    settings = Fit({"SR": "score"}, free=["ZZ"], uncertainties={"WZ": "10 %"}, nuisances={}, uncorrelated=["jer"])
-    fit = FitOf(settings, {"2018": {"lumi": LogNormal(1.02, 1 / 1.02)}}, "signal")
+    settings = Fit(
+        {"SR": "score"}, "signal", free=["ZZ"], uncertainties={"WZ": "10 %"}, nuisances={}, uncorrelated=["jer"]
+    )
+    fit = FitOf(settings, {"2018": {"lumi": LogNormal(1.02, 1 / 1.02)}})
 
     def template(*values: float) -> Template:
         nominal = np.array([9.0, *values, 7.0])
