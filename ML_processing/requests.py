@@ -39,6 +39,7 @@ class RepeatRequest:
     seeds: int = 0  # how many others
     shares: tuple[float, ...] = ()  # of the events
     left_out: bool = False  # each value of the parameter in turn
+    target: FitTarget | None = None  # the fit for whose result the networks are trained, if they are
 
     @property
     def trainings(self) -> float:

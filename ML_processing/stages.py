@@ -59,8 +59,8 @@ def train_stage(analysis: Analysis) -> Stage:
     regions = {name: config.regions[name] for name in settings.regions if is_own}
     for era in config.trainings:
         run = Layout.of(config).training(era)
-        target = _target(config, era)
-        job = TrainJob(_training_files(config, era), settings, run, era, begin, regions, analysis.style(era), target)
+        target = target_of(config, era)
+        job = TrainJob(training_files(config, era), settings, run, era, begin, regions, analysis.style(era), target)
         trained = run / "training.json"
         files = {"outputs": (trained,), "memory": (trained,), "folders": (run,)}
         # of files that are made elsewhere, nobody knows the cuts of regions
@@ -70,7 +70,7 @@ def train_stage(analysis: Analysis) -> Stage:
     return Stage("train", tasks, kept=_KEPT)
 
 
-def _target(config: Config, era: str | None) -> FitTarget | None:
+def target_of(config: Config, era: str | None) -> FitTarget | None:
     """The fit for whose result the networks of an era, or of all, are trained; None if they are not."""
     fit = config.fit
     if fit is None or config.train is None or config.train.objective == OBJECTIVES[0]:
@@ -100,12 +100,14 @@ def _evaluation(analysis: Analysis, era: str | None) -> Task:
     """The report of a training."""
     config = analysis.config
     assert config.train is not None
-    run, files = Layout.of(config).training(era), _training_files(config, era)
+    run, files = Layout.of(config).training(era), training_files(config, era)
     wanted = config.evaluate or Evaluate()
     compare = _files(config, wanted.compare, "evaluate", "compare")
     data = _compared_data(analysis, wanted, files, era)
     eras = _files_by_era(config) if era is None else {era: files}
     repeats = RepeatRequest(wanted.seeds, tuple(sorted(wanted.learning_curve)), wanted.left_out)
+    if repeats != NO_REPEATS:
+        repeats = replace(repeats, target=target_of(config, era))
     job = EvaluateJob(run, files, compare, data, eras, repeats, config.train.signal, analysis.style(era))
     code = _settings(config, "ML_processing.evaluation.report", *MODULES)[1]
     outputs = (run / "report.html", run / "metrics.json", run / MEASURED)
@@ -164,7 +166,7 @@ def export_stage(analysis: Analysis) -> Stage:
     tasks = []
     for era in config.trainings:
         run, model = layout.training(era), layout.model(era)
-        job, outputs = ExportJob(run, _training_files(config, era), model, export), (model, twin_of(model))
+        job, outputs = ExportJob(run, training_files(config, era), model, export), (model, twin_of(model))
         tasks.append(Task.of("export", era or "model", _export, job, code, outputs=outputs, folders=(run,)))
     return Stage("export", tasks, summary=_export_summary)
 
@@ -221,7 +223,7 @@ def _check_release(config: Config) -> None:
         raise config.error("export", "cmssw", message=text) from None
 
 
-def _training_files(config: Config, era: str | None) -> list[Path]:
+def training_files(config: Config, era: str | None) -> list[Path]:
     """The files of one of `Config.trainings`."""
     assert config.train is not None
     if config.train.files is None:

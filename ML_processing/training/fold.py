@@ -92,11 +92,13 @@ def train_fold(
     device: torch.device,
     report: Report,
     expected: ExpectedEvents | None = None,
+    of_result: Report | None = None,
 ) -> None:
     """Train the network of a fold of a training whose description is in `directory` already.
 
     `files`, `table` and `survey` are the files and the result of `TrainingFiles.sample`, `config` is the section `train`. With
-    `expected` events the epochs have their significance. A NanoMLError says that the loss is not a finite number.
+    `expected` events the epochs have their significance. A training on the result of a fit reports its epochs to `of_result`, and
+    without it only how it goes on. A NanoMLError says that the loss is not a finite number.
     """
     description = TrainingDescription.read(directory)
     checkpoint = checkpoint_file(directory, fold)
@@ -121,7 +123,8 @@ def train_fold(
                 if config.target is not None:
                     save({"network": network.cpu().state_dict(), "seconds": time.process_time() - begun}, before)
         if config.target is not None:
-            after_classes(network, description, config, directory, fold, device, report)
+            result = of_result or (lambda _, note: report([], f"result: {note}"))
+            after_classes(network, description, config, directory, fold, device, result)
     if rank() == 0:
         save(network.cpu().state_dict(), network_file(directory, fold))
         for path in (checkpoint, checkpoint_file(directory, fold, "result")):

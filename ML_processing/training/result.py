@@ -110,6 +110,13 @@ class ResultEvents:
         found._check()
         return found
 
+    def without(self, fold: int, k: int) -> ResultEvents:
+        """The same without the events of one of `k` folds, for which the others stand."""
+        rows = np.flatnonzero(self.table.folds(k) != fold)
+        varied = self.varied[rows]
+        varied[:, :-1] *= k / (k - 1)
+        return replace(self, table=self.table[rows], channel=self.channel[rows], varied=varied)
+
     def _check(self) -> None:
         where = listed([*dict.fromkeys(it.region for it in self.channels)])
         for label, name in enumerate(self.table.classes):

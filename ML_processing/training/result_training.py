@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -52,6 +53,11 @@ class FoldResult:
     seconds: list[float]  # of the training on single events, and of this
     is_kept: bool  # whether an epoch was better than before, by the validation events
 
+    @property
+    def history(self) -> list[Epoch]:
+        """The epochs by what was expected after each; the one with number 0 is before."""
+        return [Epoch(it, math.nan, value, 0.0, None) for it, value in enumerate([self.before, *self.epochs])]
+
 
 @dataclass(frozen=True)
 class Gain:
@@ -62,6 +68,11 @@ class Gain:
     seconds: list[float]  # of the training on single events, and of that on the result
     events: dict[str, int]  # of each class in the channels with scores
     is_kept: bool  # whether the networks are those that were trained on the result; else these were no better
+
+    @property
+    def kept(self) -> float:
+        """The expected uncertainty with the networks that were kept."""
+        return min(self.before, self.after)
 
     @property
     def text(self) -> str:
@@ -90,7 +101,10 @@ def after_classes(
     device: torch.device,
     report: Report,
 ) -> None:
-    """Train a network on the result, and leave it with the weights of the best epoch, or with those that it had; the epochs are written."""
+    """Train a network on the result, and leave it with the weights of the best epoch, or with those that it had; the epochs are written.
+
+    Nothing of the fold that it is tested on is read into it.
+    """
     content = torch.load(before_file(directory, fold), map_location="cpu", weights_only=True)
     network.load_state_dict(content["network"])
     core, begun = network.core.to(device), time.process_time()
@@ -98,10 +112,8 @@ def after_classes(
     before, _ = objective.of_events(outputs_of(core, data.validation, device), data.validation, 0)
     checkpoint = checkpoint_file(directory, fold, "result")
 
-    def reported(epochs: list[Epoch], note: str) -> None:
-        report([], f"result: {note}")  # the epochs are not those of the loss
-
-    monitor = Monitor(fold, description.folds.k, description.shape, description.discriminant, checkpoint, reported)
+    judge = description.discriminant
+    monitor = Monitor(fold, description.folds.k, description.shape, judge, checkpoint, report)
     steps = -(-data.events // data.batches.size)
     settings = replace(
         config,
@@ -127,11 +139,10 @@ def _data(
 ) -> tuple[TrainingData, ResultLoss]:
     """The events of the fit that a network learns from, in batches, and the objective."""
     scores = scores_by_name(description)
-    every, k = ResultEvents.read(config, scores), description.folds.k
+    k, validated = description.folds.k, (fold + 1) % description.folds.k
+    every = ResultEvents.read(config, scores).without(fold, k)
     of = every.table.folds(k)
-    training, validation = (
-        np.flatnonzero(use) for use in ((of != fold) & (of != (fold + 1) % k), of == (fold + 1) % k)
-    )
+    training, validation = np.flatnonzero(of != validated), np.flatnonzero(of == validated)
     events = every.tensors(network, training, device)
     sample, judged = (every.tensors(network, _at_most(rows, every), device) for rows in (training, validation))
     nominal = training[every.varied[training, 0] != 0]
@@ -151,30 +162,30 @@ def gain(training: Training, config: Train, directory: Path) -> Gain:
 
     Networks that are no better are replaced by those before.
     """
-    description, scores = training.description, scores_by_name(training.description)
-    every, device = ResultEvents.read(config, scores), torch.device("cpu")
+    description = training.description
+    every = ResultEvents.read(config, scores_by_name(description))
     contents = [
         torch.load(before_file(directory, fold), map_location="cpu", weights_only=True)
         for fold in range(len(training.networks))
     ]
     earlier = [_with_state(new_network(description), each["network"]) for each in contents]
     found = [read_fold(directory, fold) for fold in range(len(contents))]
-    fold_of = every.table.folds(description.folds.k)
-
-    def error(networks: Sequence[Network]) -> float:
-        parts = [every.tensors(it, np.flatnonzero(fold_of == fold), device) for fold, it in enumerate(networks)]
-        outputs = torch.cat(
-            [first(outputs_of(it.core, part, device)) for it, part in zip(networks, parts, strict=True)]
-        )
-        return ResultLoss(every, scores).of_events(outputs, EventTensors.join(parts), 0)[0]
-
-    before, after = error(earlier), error(training.networks)
+    before, after = (expected_result(description, it, every) for it in (earlier, training.networks))
     seconds = np.sum([it.seconds for it in found], axis=0).tolist()
     counts = np.bincount(every.table.labels, minlength=len(every.table.classes)).tolist()
     is_kept = after < before
     for fold, content in enumerate([] if is_kept else contents):
         save(content["network"], network_file(directory, fold))
     return Gain(before, after, seconds, dict(zip(every.table.classes, counts, strict=True)), is_kept)
+
+
+def expected_result(description: TrainingDescription, networks: Sequence[Network], every: ResultEvents) -> float:
+    """The expected uncertainty by the fit to events that are scored by the network that has not seen them, which stand for all."""
+    fold, device = every.table.folds(description.folds.k), torch.device("cpu")
+    parts = [every.tensors(it, np.flatnonzero(fold == number), device) for number, it in enumerate(networks)]
+    outputs = torch.cat([first(outputs_of(it.core, part, device)) for it, part in zip(networks, parts, strict=True)])
+    loss = ResultLoss(every, scores_by_name(description))
+    return loss.of_events(outputs, EventTensors.join(parts), 0)[0]
 
 
 def read_fold(directory: Path, fold: int) -> FoldResult:

@@ -31,6 +31,8 @@ from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import Epoch, TrainingDescription
 from ML_processing.training.directory import Training, load_network, one_thread
 from ML_processing.training.fold import rmse
+from ML_processing.training.result import ResultEvents
+from ML_processing.training.result_training import expected_result, scores_by_name
 from ML_processing.training.tracking import finish
 from ML_processing.tuning.study import Study
 from ML_processing.tuning.trial import FOLD, TrialData, columns_of, tracking_of, train_one
@@ -193,6 +195,9 @@ def _test(study: Study, files: Sequence[Path], train: Train, variants: Mapping[s
     if "own" in scores:
         found["gain"] = judge.area_difference(scores["best"], scores["own"], *events)
     numbers = {name: {"auc": it.value, "auc_error": it.error} for name, it in found.items()}
+    for name, run in runs.items() if train.target is not None else ():
+        of_fit = ResultEvents.read(variants[name], scores_by_name(run.description))
+        numbers[name]["result"] = expected_result(run.description, run.networks, of_fit)
     if study.tune.metric == "validation_significance":
         (split, *_) = make_splits(every, train.folds)
         learnt, totals = every[split.training], survey.sums.sum(axis=1)
@@ -236,6 +241,8 @@ def _words(result: Mapping[str, Any]) -> list[str]:
             text = ", ".join(f"RMSE of {target} {value:.4g}" for target, value in test[name]["rmse"].items())
         else:
             text = f"{_numbers(test[name])} of the {test['score']}"
+            if "result" in test[name]:
+                text += f", expected uncertainty of the signal strength {test[name]['result']:.4g}"
         lines.append(f"{text} with {_NAMES[name]} settings")
     if "own" not in test:
         lines.append("The configuration's own settings are the best.")
@@ -384,7 +391,7 @@ def _value(trial: FrozenTrial) -> float:
 
 
 def _metric(study: Study) -> str:
-    return _METRICS[study.tune.metric]
+    return _METRICS[study.tune.metric] if study.space.train.target is None else "Expected uncertainty (validation)"
 
 
 def _zoom(axes: Axes, study: Study) -> None:

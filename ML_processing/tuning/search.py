@@ -15,7 +15,7 @@ from pathlib import Path
 from optuna.trial import TrialState
 
 from ML_processing.networks import resolved
-from ML_processing.stages import train_stage
+from ML_processing.stages import target_of, train_stage, training_files
 from ML_processing.training import tracking
 from ML_processing.tuning.result import conclude
 from ML_processing.tuning.space import Space
@@ -71,12 +71,13 @@ def plan(config: Config, options: SearchOptions) -> list[str]:
     directory = Layout.of(config).workdir / "tuning"
     where = config.where("tune", "space") if settings.space else f"by default for the model {space.train.model}"
     better = "smallest" if settings.metric == METRICS[0] else "largest"
+    metric = settings.metric if space.train.target is None else "expected uncertainty of the validation"
     begun = directory / "study.json"
     state = f"continues what is in {directory}" if begun.is_file() else f"begins in {directory}"
     if begun.is_file() and options.force:
         state = f"removes what is in {directory}, and starts again"
     return [
-        f"tune: {options.trials or settings.trials} trials for the {better} {settings.metric}, sampler {settings.sampler}, "
+        f"tune: {options.trials or settings.trials} trials for the {better} {metric}, sampler {settings.sampler}, "
         f"pruner {settings.pruner}; {state}",
         f"events: {', '.join(str(file) for file in files)}",
         f"space ({where}):",
@@ -89,12 +90,13 @@ def _prepared(config: Config) -> tuple[Config, Tune, Space, list[Path]]:
     if config.train is None:
         raise NanoMLError(f"{config.where()}: has no section train: there is nothing to tune.")
     settings = config.tune or Tune()
-    train = resolved(config.train, config.base)
+    train = replace(resolved(config.train, config.base), target=target_of(config, None))
     config = replace(config, tune=settings)
     tasks = train_stage(Analysis(config)).tasks
     if len(tasks) > 1:
         say("tune: the eras share their settings, so one network of all their events is tuned.")
-    files = [Path(stamp_of(path, task).path) for task in tasks for path in task.inputs]
+    trainings = zip(tasks, config.trainings, strict=True)
+    files = [Path(stamp_of(str(it), task).path) for task, era in trainings for it in training_files(config, era)]
     return config, settings, Space.of(config, train), files
 
 

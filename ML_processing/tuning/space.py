@@ -163,7 +163,7 @@ class Space:
 
     def apply(self, values: Mapping[str, Any]) -> Train:
         """The section `train` with these values."""
-        return build(Train, self.merge(plain(self.train), values))
+        return replace(build(Train, self.merge(plain(self.train), values)), target=self.train.target)
 
     def merge(self, section: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
         """A section `train`, as its YAML has it, with these values."""

@@ -217,6 +217,8 @@ def _settings(space: Space, tune: Tune, data: str) -> dict[str, object]:
     """All that the trials of a search depend on; `data` is the hash of the events."""
     train = decisive(replace(space.train, processes=1))  # as each trial has it
     assert isinstance(train, dict)
+    if space.train.target is not None:
+        train["target"] = decisive(space.train.target)
     if space.train.start is not None:
         train["init"] = beginning(space.train)
     return {

@@ -23,9 +23,10 @@ from ML_processing.models.network import heads_of
 from ML_processing.training import tracking
 from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import Epoch, best_epoch, describe
-from ML_processing.training.directory import checkpoint_file, history_file, network_file, read_history
+from ML_processing.training.directory import checkpoint_file, history_file, read_history
 from ML_processing.training.fold import device_of, is_trained, prepare, train_fold
 from ML_processing.training.loop import Report
+from ML_processing.training.result_training import read_fold
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.study import HeldTrial, Study
 from MLTools.NanoML.atomic import write_json
@@ -123,8 +124,8 @@ def train_one(
 ) -> list[Epoch]:
     """Train the one network of a trial in its directory, or continue an interrupted training; all its epochs.
 
-    With `expected` events these have their significance. A NanoMLError says that the settings do not fit, or that the loss is not a
-    finite number.
+    They are those of the training on the result of a fit, if there is one, with a loss that is the expected uncertainty. With `expected`
+    events they have their significance. A NanoMLError says that the settings do not fit, or that the loss is not a finite number.
     """
     data = data.of(train)
     description = describe(data.table, data.survey, data.files, train, data.device)
@@ -132,11 +133,13 @@ def train_one(
     workdir = next(parent.parent for parent in directory.parents if parent.name == "tuning")
     name = f"{'trial' if directory.name.isdecimal() else 'tuning'} {directory.name}"
     tracking.begin(train.tracking, directory, workdir, name, description)
+    of_result = None if train.target is None else report
+    of_loss = report if of_result is None else lambda _, note: report([], note)
     if not is_trained(directory, FOLD):
         events = data.data, data.table, data.survey
-        with tracking.following(train.tracking, directory, FOLD, report) as followed:
-            train_fold(*events, train, directory, FOLD, data.device, followed, expected)
-    return read_history(directory, FOLD)
+        with tracking.following(train.tracking, directory, FOLD, of_loss) as followed:
+            train_fold(*events, train, directory, FOLD, data.device, followed, expected, of_result)
+    return read_history(directory, FOLD) if of_result is None else read_fold(directory, FOLD).history
 
 
 def work(data: TrialData, study: Study, most: int, deadline: float | None, note: Note) -> None:
@@ -207,6 +210,7 @@ def _metric(epoch: Epoch, tune: Tune) -> float:
 
 def _tidy(directory: Path, history: Sequence[Epoch]) -> None:
     """Keep the history of a trial that has ended, but no checkpoint."""
-    checkpoint_file(directory, FOLD).unlink(missing_ok=True)
-    if not network_file(directory, FOLD).is_file():
+    for phase in ("", "result"):
+        checkpoint_file(directory, FOLD, phase).unlink(missing_ok=True)
+    if not history_file(directory, FOLD).is_file():
         write_json(history_file(directory, FOLD), [asdict(epoch) for epoch in history])

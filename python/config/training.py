@@ -380,7 +380,8 @@ class Tune:
     trials: int = setting(50, "How many settings are tried.", minimum=1)
     metric: str = setting(
         METRICS[0],
-        "What is minimised (the loss) or maximised (the AUC, or the expected significance of a fit to the discriminant in bins).",
+        "What is minimised (the loss, which is the expected uncertainty of the signal strength with train.objective: result) or maximised "
+        "(the AUC, or the expected significance of a fit to the discriminant in bins).",
         enum=METRICS,
     )
     space: dict[str, Axis] = setting(

@@ -310,6 +310,9 @@ def _searches(config: Config) -> Iterator[Problem]:
         yield ("tune", "metric"), "a regression has no AUC, and no significance. Use validation_loss"
     elif train.parameter and tune.metric == "validation_significance":
         yield ("tune", "metric"), "only one of the signals of a parametrised network can exist. Use validation_auc"
+    elif train.objective != OBJECTIVES[0] and tune.metric != METRICS[0]:
+        what = "train.objective: result aims at the expected uncertainty, which validation_loss stands for then"
+        yield ("tune", "metric"), f"{what}. Remove one of the two"
     for name, axis in tune.space.items():
         place = ("tune", "space", name)
         is_option = name.startswith("options.")

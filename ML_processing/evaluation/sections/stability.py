@@ -20,12 +20,14 @@ from ML_processing.requests import RepeatRequest, repeats_of
 from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import TrainingDescription, training_file
 from ML_processing.training.directory import Training
+from ML_processing.training.result_training import Gain
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.figures import grid, legend_below, line, marker, note_in, shorten
 from MLTools.NanoML.report.page import Answer, table
 from MLTools.NanoML.report.section import Caption, Style
+from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.terminal.progress import say
 
 _MATTERS, _OF_ERAS = 0.005, 0.01  # a difference in AUC that a physicist would care about; from the mean of eras
@@ -176,6 +178,7 @@ class Repeat:
     seed: int
     events: int  # that each of its networks learned from, on average
     auc: Measured = field(metadata=PAIR)
+    result: float | None = None  # the expected uncertainty of the signal strength, if it was trained on that
 
 
 @section("repeats")
@@ -212,7 +215,9 @@ class Repeats(Part):
         def repeat(training: Training, scores: NDArray[np.float32], seed: int) -> Repeat:
             folds, classes = training.description.folds.k, training.description.data.classes.values()
             learned = round(sum(it.events for it in classes) * (folds - 2) / folds)
-            return Repeat(seed, learned, judge.area(scores, events.labels, events.weights))
+            result = (training.description.metrics or {}).get("result")
+            area = judge.area(scores, events.labels, events.weights)
+            return Repeat(seed, learned, area, None if result is None else build(Gain, result).kept)
 
         itself, scores = (
             repeat(tested.training, tested.scores, tested.seed),
@@ -265,7 +270,11 @@ class Repeats(Part):
         """The AUC of each training."""
         every = dict.fromkeys([*self.seeds, *self.curve])
         rows = [[str(it.seed), f"{it.events:,}", number(it.auc)] for it in every]
-        return table(["seed", "training events of a network", "AUC of the signal"], rows)
+        names = ["seed", "training events of a network", "AUC of the signal"]
+        if all(it.result is not None for it in every):
+            names.append("expected uncertainty of the signal strength")
+            rows = [[*row, f"{it.result:.4g}"] for row, it in zip(rows, every, strict=True)]
+        return table(names, rows)
 
     @classmethod
     def answers(cls, page: Evaluation) -> Iterator[Answer]:
@@ -280,6 +289,10 @@ class Repeats(Part):
                 f"AUC of {len(values)} trainings that differ in their seeds alone: mean {sum(values) / len(values):.4f}, standard "
                 f"deviation {spread.value:.4f} ± {spread.error:.4f}, where the events alone give each an error of {error:.4f}."
             )
+            results = [it.result for it in found.seeds if it.result is not None]
+            if len(results) == len(values):
+                mean, deviation = np.mean(results), np.std(results, ddof=1)
+                text += f" The expected uncertainty of the signal strength: mean {mean:.4g}, standard deviation {deviation:.2g}."
             if found.score_spread is not None:
                 text += f" The score of an event changes by {found.score_spread:.3f}."
             state = "good"
@@ -333,7 +346,7 @@ def repeated(training: Training, files: Sequence[Path], run: Path, wanted: Repea
         directory, mine = repeats_of(run) / name, replace(settings, seed=seed)
         try:
             if not _is_made(directory, mine, files, training.description):
-                train(files, replace(mine, share=share, left_out=without), directory)
+                train(files, replace(mine, share=share, left_out=without, target=wanted.target), directory)
         except NanoMLError as problem:
             if share == 1:
                 raise

@@ -20,15 +20,19 @@ from ML_processing.evaluation.sections.stability import Eras, Repeat, Repeats, r
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc
 from ML_processing.requests import RepeatRequest, repeats_of
+from ML_processing.training import result_training
 from ML_processing.training import train as training_module
 from ML_processing.training.data import read
 from ML_processing.training.description import TrainingDescription
 from ML_processing.training.directory import Training
+from ML_processing.training.result_training import Gain
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report import figures
 from MLTools.NanoML.report.page import Answer
+from MLTools.NanoML.schema.plain import build
 from services.evaluations import draw_only, evaluation
+from services.shiftedbackground import ShiftedBackground
 
 Toy = Callable[..., Path]
 
@@ -215,6 +219,36 @@ def test_what_it_means(spread: float, gain: float, expected: list[str]) -> None:
     assert f"standard deviation {spread:.4f}" in answers[0].text
     assert "From 300 to 1,000 training events" in answers[1].text
     assert ("more simulation would help" in answers[1].text) == (gain > 0.01)
+
+
+def test_networks_with_other_seeds_are_trained_for_the_same_objective(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_training, "_STEPS", 4)
+    target, file = ShiftedBackground().write(tmp_path / "events.h5", 1000, seed=1), tmp_path / "events.h5"
+    settings = Train(
+        "mlp",
+        objective="result",
+        options={"hidden": [8]},
+        learning_rate=0.01,
+        epochs=2,
+        folds=1,
+        device="cpu",
+        target=target,
+    )
+    training_module.train([file], settings, tmp_path / "run")
+    first = Training.load(tmp_path / "run")
+    (again,) = repeated(first, [file], tmp_path / "run", RepeatRequest(1, target=target))
+    table = read([file], settings)
+    rows, scores = first.out_of_fold(table)
+    found = Repeats.measured(OutOfFold(first, table[rows], scores), [again])
+    assert found is not None
+    results = [build(Gain, (it.description.metrics or {})["result"]).kept for it in (first, again.training)]
+    assert results[0] != results[1]
+    assert [it.result for it in found.seeds] == results
+    text = answers_about(found)[0].text
+    assert f"The expected uncertainty of the signal strength: mean {np.mean(results):.4g}, standard deviation" in text
+    assert f"<td>{results[1]:.4g}</td>" in found.tables(evaluation({Repeats: found}))
 
 
 @pytest.mark.parametrize(

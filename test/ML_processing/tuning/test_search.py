@@ -33,6 +33,7 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.report.page import with_error
+from MLTools.NanoML.workflow.layout import Layout
 
 Toy = Callable[..., Path]
 
@@ -106,6 +107,24 @@ def test_eras_with_networks_of_their_own_are_searched_together(
     lines = plan(load(tmp_path / "a.yaml"), SearchOptions(trials=7))
     assert f"events: {', '.join(map(str, files))}" in lines
     assert "one network of all their events is tuned" in capsys.readouterr().err
+
+
+def test_a_search_for_the_result_of_a_fit(tmp_path: Path) -> None:
+    """Events are those of the training, mixed; the files of the fit are not read twice."""
+    content = {
+        "datasets": {name: {"files": "a.root", "class": name} for name in "AB"},
+        "convert": {"features": ["x"], "shuffle": 1},
+        "train": {"objective": "result"},
+        "histogram": {"A": {"bins": [9, 0, 1]}},
+        "fit": {"channels": {"all": "A"}, "signal": "A"},
+    }
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(content))
+    mixed = Layout.of(load(tmp_path / "a.yaml")).hdf5_all(None)
+    mixed.parent.mkdir(parents=True)
+    mixed.touch()
+    lines = plan(load(tmp_path / "a.yaml"), SearchOptions(trials=7))
+    assert "7 trials for the smallest expected uncertainty of the validation, sampler" in lines[0]
+    assert lines[1] == f"events: {mixed}"
 
 
 def test_the_best_settings_are_written_and_tested(toy: Toy, tmp_path: Path) -> None:

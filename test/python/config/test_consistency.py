@@ -262,6 +262,11 @@ def test_consistent(tmp_path: Path, text: str) -> None:
                     "6: train.objective: result is not for a training with train.processes. Remove one of the two",
                 ),
                 (
+                    "tune: {metric: validation_auc}\nhistogram: {signal: {bins: [9, 0, 1]}}\nfit: {channels: {all: signal}}\n",
+                    "7: tune.metric: train.objective: result aims at the expected uncertainty, which validation_loss stands for "
+                    "then. Remove one of the two",
+                ),
+                (
                     "histogram:\n  MET_pt: {bins: [2, 0, 100]}\nfit:\n  channels: {all: MET_pt}\n",
                     "6: train.objective: no channel of the fit has a histogram of a score (WZ, discriminant, signal)",
                 ),

@@ -1,0 +1,109 @@
+"""Trials of a search whose networks are trained on the result of a fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import pytest
+
+pytest.importorskip("optuna")
+
+from optuna.trial import TrialState
+
+from ML_processing.training import result_training
+from ML_processing.training.result_training import read_fold
+from ML_processing.tuning import result, trial
+from ML_processing.tuning.space import Space
+from ML_processing.tuning.study import Study
+from ML_processing.tuning.trial import FOLD, TrialData, work
+from MLTools.NanoML.config.training import Axis, Train, Tune
+from MLTools.NanoML.nanoaod.folds import fold_of
+from services.shiftedbackground import ShiftedBackground
+
+QUICK = Train(
+    "mlp",
+    objective="result",
+    options={"hidden": [16, 16], "dropout": 0.0},
+    learning_rate=5e-3,
+    epochs=4,
+    patience=4,
+    folds=3,
+    device="cpu",
+)
+TUNE = Tune(sampler="random", pruner="none")
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result_training, "_STEPS", 4)
+
+
+def searched(file: Path, train: Train, directory: Path, tune: Tune = TUNE) -> Study:
+    space = Space(train, {"learning_rate": Axis(low=1e-3, high=1e-2, log=True)})
+    data = TrialData.read([file], space)
+    study = Study.open(directory / "tuning", space, tune, data.table.sha256())
+    work(data, study, 2, None, lambda _: None)
+    return study
+
+
+def test_the_best_trial_has_the_smallest_expected_uncertainty(tmp_path: Path) -> None:
+    file = tmp_path / "events.h5"
+    target = ShiftedBackground().write(file, 3000, seed=1)
+    study = searched(file, replace(QUICK, target=target), tmp_path)
+    for number, each in enumerate(study.trials()):
+        found = read_fold(study.trial_directory(number), FOLD)
+        assert each.value == min(found.before, *found.epochs)
+        assert list(each.intermediate_values.values()) == found.epochs
+        assert 0.2 < found.before < 0.5
+    best = study.best()
+    assert best is not None
+    assert best.value == min(each.value for each in study.trials())  # type: ignore[type-var]
+
+    # both are tested on events that have not been read, with what a training gives
+    tested = result._tested(study, best, [file])["test"]
+    for name in ("best", "own") if "own" in tested else ("best",):
+        assert 0.19 < tested[name]["result"] < 0.4
+    text = "\n".join(result._words({"test": tested}))
+    assert f"expected uncertainty of the signal strength {tested['best']['result']:.4g} with the best settings" in text
+
+    # an edit of an uncertainty is another search
+    looser = replace(target, settings=replace(target.settings, uncertainties={"known": "9 %"}))
+    with pytest.raises(trial.NanoMLError, match="holds a search with train.target"):
+        searched(file, replace(QUICK, target=looser), tmp_path)
+
+
+def test_no_trial_reads_the_test_fold(tmp_path: Path) -> None:
+    values = []
+    for name in "ab":
+        file = tmp_path / f"{name}.h5"
+        target = ShiftedBackground().write(file, 1000, seed=1)
+        if name == "b":
+            with h5py.File(file, "r+") as h5:
+                rows = h5["events"][()]
+                tested = fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3) == FOLD
+                for column, factor in (("x", -3), ("y", -3), ("weight", 7), ("weight_placeUp", 2)):
+                    rows[column][tested] *= factor
+                h5["events"][...] = rows
+        study = searched(file, replace(QUICK, target=target, epochs=2), tmp_path / name)
+        values.append([each.value for each in study.trials()])
+    assert values[0] == values[1]
+
+
+def test_a_trial_is_pruned_by_the_expected_uncertainty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "events.h5"
+    target = ShiftedBackground().write(file, 1000, seed=1)
+    monkeypatch.setattr(trial.HeldTrial, "report", _prune)
+    study = searched(file, replace(QUICK, target=target), tmp_path)
+    (one, two) = study.trials()
+    assert (one.state, two.state) == (TrialState.PRUNED, TrialState.PRUNED)
+    directory = study.trial_directory(0)
+    assert [it.name for it in directory.glob("*.pt")] == ["before_0.pt"]  # no checkpoint
+    assert (directory / "history_0.json").is_file()
+
+
+def _prune(self: trial.HeldTrial, values: dict[int, float]) -> None:
+    assert all(0.1 < it < 0.6 for it in values.values())  # no cross entropy, which is larger
+    if max(values, default=0) > 1:
+        raise trial.optuna.TrialPruned
