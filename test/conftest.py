@@ -226,7 +226,7 @@ def follow() -> Callable[..., str]:
 
     def do(page: str, directory: Path, hidden: Sequence[str] = (), inside: str = "") -> str:
         if not inside:
-            results = shutil.ignore_patterns("trilepton", "leptons", "wz")
+            results = shutil.ignore_patterns("agc", "leptons", "opendata", "trilepton", "wz")
             shutil.copytree(ROOT / "examples", directory / "examples", ignore=results)
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], str(ROOT / "scripts")])
         environment = {name: value for name, value in os.environ.items() if name not in hidden}

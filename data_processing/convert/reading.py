@@ -12,7 +12,7 @@ import awkward as ak
 from data_processing.convert.expressions import Expression, nominal_cuts
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, all_events_of
+from MLTools.NanoML.nanoaod.accounting import BY_SETTING, UNWEIGHTED, Accounting, all_events_of
 from MLTools.NanoML.nanoaod.fileaccounting import under_shift
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -137,7 +137,9 @@ def survey(
 
 def has_generator_weights(accounting: Accounting) -> bool:
     """Whether the events of a dataset have generator weights, which count."""
-    return not accounting.is_data and any(file.sum_of_weights_source != UNWEIGHTED for file in accounting.files)
+    return not accounting.is_data and any(
+        file.sum_of_weights_source not in (UNWEIGHTED, BY_SETTING) for file in accounting.files
+    )
 
 
 def described(sample: Sample, label: int, luminosity: float | None, accounting: Accounting) -> ConvertedDataset:

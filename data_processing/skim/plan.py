@@ -61,9 +61,14 @@ class SkimJob:
     format: str = "TTree"  # or "RNTuple": what is written
     # what the selection knows about the dataset; whether it is data follows from each file
     dataset: DatasetInfo = field(default_factory=DatasetInfo)
+    generator_weights: bool = (
+        True  # whether they count; if not, the skim has none, and each event of simulation counts 1
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "engine", self.engine or ("nanoaodtools" if self.modules else "columnar"))
+        if not self.generator_weights and self.engine != "columnar":
+            raise ConfigError(f"generator_weights: the engine {self.engine} always counts with them. Use columnar.")
 
     def of_file(self, source: str, output: Path) -> SkimJob:
         """The same of another file; for a hundred thousand files, dataclasses.replace takes a noticeable time."""
@@ -325,7 +330,7 @@ def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob, weights: 
             f"Add `drop {clash[0]}` to what is kept."
         )
     read = dict.fromkeys(name for each in filters for name in each.branches)
-    weight = ["genWeight"] if "genWeight" in file.branches else []
+    weight = ["genWeight"] if job.generator_weights and "genWeight" in file.branches else []
     absent = [name for each in filters for name in each.absent]
     return SkimPlan([*read, *weight], with_counters(file, names), made, defaults, absent)
 
@@ -358,6 +363,8 @@ def _kept(
         start = apply_rules(read_rules(Path(job.base, job.branches)), file.branches, file.branches)
     of_weights = (name for sums in weights for name in sums.branches)
     wanted = {*apply_rules(found, file.branches, start), *_ALWAYS_KEPT, *of_weights}
+    if not job.generator_weights:
+        wanted.discard("genWeight")
     return [name for name in file.branches if name in wanted], defaults
 
 

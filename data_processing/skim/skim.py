@@ -84,7 +84,7 @@ class _MoreColumnsError(Exception):
 
 def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[str]) -> Accounting:
     """Skim a file, with the columns that differ under shifts, as far as they are known; the first events show most of them."""
-    accounting = accounting_of_input(file)
+    accounting = accounting_of_input(file, job.generator_weights)
     refuse_shifts(accounting)
     filters = filter_set.open(file, accounting.is_data, differing)
     plan = plan_skim(file, filters, job, accounting.weights)

@@ -54,6 +54,7 @@ def skim_job(config: Config, name: str | None = None) -> SkimJob:
         skim.engine or "",
         skim.format,
         info,
+        name is None or config.datasets[name].generator_weights,
     )
 
 

@@ -88,6 +88,11 @@ class Dataset:
         "the language of skim.cut.",
         examples=["LHE_HT < 100", "1 - 0.5 * (GenLepton_pt > 100)"],
     )
+    generator_weights: bool = setting(
+        True,
+        "Whether an event of simulation counts with the weight of its generator. With false each event counts 1, and the sum of weights is "
+        "the number of generated events: for files without these weights, or to compare with an analysis that ignores them.",
+    )
     triggers: list[str] = setting(
         list,
         "For data: only events that fire one of these are kept. Simulation keeps events that fire a trigger of any data of its era.",

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # source of the sum of weights of simulation that has no generator weights: each event counts 1
 UNWEIGHTED = "number of events (simulation without genWeight)"
+# that of simulation whose generator weights are not to count
+BY_SETTING = "number of events (generator_weights: false)"
 # that of simulation whose file has no tree Runs
 BY_EVENTS = "genWeight of the file's events"
 _SHIFTS_SHOWN = 6
@@ -314,14 +316,20 @@ def weights_in(file: RootFile, start: int = 0, stop: int | None = None) -> NDArr
     return event_weights(file.read({"genWeight"} & set(file.branches), start, stop), stop - start)
 
 
-def accounting_of(file: RootFile) -> FileAccounting:
-    """The accounting of a file that was not skimmed here: entries and sum of weights, with no event selected yet."""
+def accounting_of(file: RootFile, generator_weights: bool = True) -> FileAccounting:
+    """The accounting of a file that was not skimmed here: entries and sum of weights, with no event selected yet.
+
+    Without `generator_weights`, the sum is the number of generated events: that in `Runs`, or else of the events in the file.
+    """
 
     def counted(total: float, source: str, is_data: bool = False) -> FileAccounting:
         return FileAccounting(file.path, file.entries, 0, total, source, is_data, uuid=file.uuid)
 
     runs = file.other_tree("Runs") or {}
     name = next((name for name in versions.SUM_OF_WEIGHTS if name in runs), None)
+    if not generator_weights and is_simulation(file):
+        count = (name or "").replace("Sumw", "Count")
+        return counted(float(np.sum(runs[count])) if count in runs else float(file.entries), BY_SETTING)
     if name is not None:
         return counted(math.fsum(np.asarray(runs[name]).tolist()), f"Runs/{name}")
     if "genWeight" in file.branches:
@@ -334,7 +342,7 @@ def accounting_of(file: RootFile) -> FileAccounting:
             UNWEIGHTED,
             f"WARNING: {file.path}: is simulation (its run number is 1, and it has {mark}), but has neither genWeight nor "
             "a sum of weights in Runs. Each event counts 1, here and in all files like it: that is right only if all "
-            "generator weights are equal and no events were cut away before.",
+            "generator weights are equal and no events were cut away before; then say `generator_weights: false` of the dataset.",
         )
     return counted(float(file.entries), UNWEIGHTED)
 

@@ -290,13 +290,13 @@ class Provenance:
         )
 
 
-def accounting_of_input(file: RootFile) -> FileAccounting:
-    """The accounting of a file that is to be skimmed.
+def accounting_of_input(file: RootFile, generator_weights: bool = True) -> FileAccounting:
+    """The accounting of a file that is to be skimmed; without `generator_weights`, each event of simulation counts 1.
 
     Raises NanoMLError if it has only some ranges of entries of the files that it was made from: its sum of weights would be
     wrong.
     """
-    record, accounting = Provenance.of(file), accounting_of(file)
+    record, accounting = Provenance.of(file), accounting_of(file, generator_weights)
     if record is not None:
         record.accounting.check([file.path] * len(record.accounting.files))
         # its events have them, and keep them
