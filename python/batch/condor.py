@@ -66,10 +66,10 @@ class Condor(System):
     def write(self, submission: Submission) -> None:
         """Write pipeline.dag and condor.sub."""
         options = submission.options
-        if options.proxy and _MACRO.search(options.proxy):
+        for path in filter(_MACRO.search, filter(None, (options.proxy, options.token))):
             raise NanoMLError(
-                f"{options.proxy}: HTCondor does not accept such a name. Make the proxy at the usual place: "
-                "nanoml proxy init"
+                f"{path}: HTCondor does not accept such a name. Make the proxy at the usual place, nanoml proxy init, "
+                "or move the token, and let BEARER_TOKEN_FILE name it."
             )
         stages = [
             {

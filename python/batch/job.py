@@ -55,7 +55,9 @@ KINDS = {
     "unreadable": ProblemKind(
         "file unreadable", f"{_AGAIN}, or allows missing files: nanoml resubmit --max-missing-files 1%"
     ),
-    "proxy": ProblemKind("grid proxy cannot be used", "nanoml proxy init, then: nanoml resubmit"),
+    "proxy": ProblemKind(
+        "grid proxy or token cannot be used", "nanoml proxy init, or a new token, then: nanoml resubmit"
+    ),
     "package": ProblemKind(
         "package or program missing", "add it to the environment of the jobs (batch.environment), then: nanoml resubmit"
     ),
@@ -104,7 +106,7 @@ class Job:
     # if workers do not see the files of the submitting machine: patterns of paths, and the URLs by which
     # workers reach them. Otherwise None
     storage: Optional[Mapping[str, str]] = None
-    proxy: bool = False  # whether it needs a grid proxy
+    proxy: bool = False  # whether it needs a grid proxy or a bearer token
     environment: Mapping[str, str] = field(default_factory=dict)  # variables that it sets
     # the versions of the files that travel with it, as `encode` writes them; none if workers see the same files
     sent: Sequence[Any] = ()

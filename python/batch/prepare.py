@@ -15,7 +15,7 @@ from typing import Any, Optional
 from MLTools.NanoML.atomic import make_directory, remove_leftovers, write_text
 from MLTools.NanoML.batch import payload
 from MLTools.NanoML.batch.job import Job, encode
-from MLTools.NanoML.batch.site import check_inputs, check_search, needs_proxy, usable_proxy
+from MLTools.NanoML.batch.site import check_inputs, check_search, needs_credential, usable_credentials
 from MLTools.NanoML.batch.status import settle
 from MLTools.NanoML.batch.submission import JOBS, JobEntry, JobOptions, JobRequest, Submission, new_directory
 from MLTools.NanoML.batch.system import Place, render
@@ -55,7 +55,7 @@ def prepare(
 
     Hold the lock of the work directory. The directory of the submission appears whole or not at all.
 
-    An error if jobs are active already, or would not find their files, packages or a proxy.
+    An error if jobs are active already, or would not find their files, packages or what the grid asks for.
     """
     workdir = Layout.of(config).workdir
     settle(workdir)
@@ -70,13 +70,13 @@ def prepare(
     check_inputs(config, todo, place.storage)
     tasks = [task for each in todo.values() for task in each]
     entries, jobs = zip(*_jobs(config, place, todo, request))
-    proxy = None
-    if needs_proxy(tasks):
+    proxy = token = None
+    if needs_credential(tasks):
         longest = max(entry.resources.time for entry in entries)
-        proxy = usable_proxy(longest, place.is_shared and place.system.where != "here")
+        proxy, token = usable_credentials(longest, place.is_shared and place.system.where != "here")
     with new_directory(config.base / JOBS, workdir.name, request.dry_run) as (aside, final):
         submission = new_submission(config, place, request, aside, list(entries))
-        submission.options = _options(config, place, proxy, entries)
+        submission.options = replace(_options(config, place, entries), proxy=proxy, token=token)
         submission.options.search = {"trials": request.trials, "workers": request.workers}
         _write(submission, jobs, config, place)
         submission.directory = final
@@ -230,7 +230,7 @@ def _jobs(
     for stage, of_stage in todo.items():
         for number, group in enumerate(grouping.groups(stage, of_stage)):
             name, names = f"{stage}-{number:04d}", [task.name for task in group.tasks]
-            job = Job.of(name, group.tasks, proxy=needs_proxy(group.tasks), **common)
+            job = Job.of(name, group.tasks, proxy=needs_credential(group.tasks), **common)
             yield JobEntry(name, stage, names, group.resources), job
     if request.what == TUNE:
         command = [TUNE, os.path.abspath(config.document.name), "--workers", "1"]
@@ -241,7 +241,7 @@ def _jobs(
             yield (JobEntry(name, stage, [name], grouping.wanted(TUNE)), Job(name, stage, command=each, **common))
 
 
-def _options(config: Config, place: Place, proxy: Optional[str], entries: Sequence[JobEntry]) -> JobOptions:
+def _options(config: Config, place: Place, entries: Sequence[JobEntry]) -> JobOptions:
     batch, site = config.batch, place.site
     container = place.environment == "container"
     stages = dict.fromkeys(entry.stage for entry in entries)
@@ -261,7 +261,6 @@ def _options(config: Config, place: Place, proxy: Optional[str], entries: Sequen
         image=batch.image if container and place.system.starts_containers else None,
         launch=["apptainer", "exec", batch.image or ""] if container and not place.system.starts_containers else [],
         flavours={name: flavour for name, flavour in flavours.items() if flavour},
-        proxy=proxy,
         templates=str(config.path(batch.templates)) if batch.templates else None,
         python_version=f"{sys.version_info[0]}.{sys.version_info[1]}",
         scram_arch=os.environ.get("SCRAM_ARCH", ""),

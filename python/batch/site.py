@@ -143,22 +143,32 @@ def _travels(config: Config, path: str) -> bool:
     return os.path.realpath(path) in [os.path.realpath(config.path(name)) for _, name in payload.named(config)]
 
 
-def needs_proxy(tasks: Iterable[Task]) -> bool:
+def needs_credential(tasks: Iterable[Task]) -> bool:
     """Whether tasks read files of the grid; files of a server on this machine are not."""
     urls = {path for task in tasks for path in task.inputs if path.startswith(("root://", "roots://"))}
     return any(urlsplit(url).netloc.rpartition("@")[2].rpartition(":")[0] not in _HERE for url in urls)
 
 
-def usable_proxy(longest: int, shared: bool) -> str:
-    """The path of the proxy, which must be valid for the longest job [s]; `shared` if workers read it where it is.
+def usable_credentials(longest: int, shared: bool) -> tuple[Optional[str], Optional[str]]:
+    """The paths of the proxy, which must be valid for the longest job [s], and of the bearer token, which must be valid now.
 
-    An error if there is none, it expires too early, or workers do not see it.
+    Either may be None. With `shared`, workers read them where they are. An error if neither can be used, or workers see neither.
     """
-    from MLTools.NanoML.grid.proxy import check_proxy
+    from MLTools.NanoML.grid.proxy import Proxy, duration
+    from MLTools.NanoML.grid.token import ITSELF, VARIABLE, Token, check_access
 
-    path = str(check_proxy(_QUEUE + timedelta(seconds=longest)).path)
-    if shared and path.startswith("/tmp/"):
-        raise NanoMLError(
-            f"{path}: workers do not see /tmp of this machine. Make the proxy at the usual place: nanoml proxy init"
+    needed = _QUEUE + timedelta(seconds=longest)
+    found = {type(it): it for it in check_access(needed)}
+    paths = {kind: os.path.abspath(it.path) for kind, it in found.items() if str(it.path) != ITSELF}
+    seen = {kind: path for kind, path in paths.items() if not (shared and path.startswith(("/tmp/", "/run/")))}
+    remedy = {
+        Proxy: "workers do not see /tmp of this machine. Make the proxy at the usual place: nanoml proxy init",
+        Token: f"workers do not see it. Write the token to a file of mode 600 that they see, and let {VARIABLE} name it",
+    }
+    if not seen:
+        raise NanoMLError("\n".join(f"{it.path}: {remedy[kind]}" for kind, it in found.items()))
+    if Proxy not in seen and found[Token].left() < needed:
+        say(
+            f"The {found[Token]} is valid for {duration(found[Token].left())}: renew it there until the jobs have ended."
         )
-    return path
+    return seen.get(Proxy), seen.get(Token)

@@ -70,7 +70,9 @@ class JobOptions:
     image: Optional[str] = None  # the container image, if HTCondor itself starts it
     launch: Sequence[str] = ()  # what starts a container around a job, otherwise
     flavours: Mapping[str, str] = field(default_factory=dict)  # queues by job, where the site has any
-    proxy: Optional[str] = None  # the path of the grid proxy, if jobs need it
+    # proxy, token: the paths of the grid proxy and of the bearer token, if jobs need one of them and it can be used
+    proxy: Optional[str] = None
+    token: Optional[str] = None
     templates: Optional[str] = None  # the user's directory of templates
     # names of the archives that travel with jobs, by stage
     sent: dict[str, Sequence[str]] = field(default_factory=dict)

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Optional
 
@@ -46,7 +45,7 @@ from MLTools.NanoML.workflow.task import Stamp, Task, stamps
 
 _PAUSE = 1.0  # seconds between two looks whether the twin of a job has ended
 _PERMANENT = ("configuration", "package", "proxy")
-_PROXY_WORDS = ("proxy", "authentication", "auth failed", "[3010]", "no protocols left to try")
+_PROXY_WORDS = ("proxy", "bearer token", "authentication", "auth failed", "[3010]", "no protocols left to try")
 
 
 def work(path: Path, place: Path, run: Callable[[Sequence[str]], object]) -> int:
@@ -107,9 +106,9 @@ def _do(job: Job, result: JobResult, place: Path, run: Callable[[Sequence[str]],
     staging = Staging.of(job, Path.cwd())
     os.environ.update({name: staging.rename(value) for name, value in job.environment.items()})
     if job.proxy:
-        from MLTools.NanoML.grid.proxy import check_proxy
+        from MLTools.NanoML.grid.token import check_access
 
-        check_proxy(timedelta(0))
+        check_access()
     if job.command:
         run(job.command)
         return

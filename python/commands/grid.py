@@ -23,7 +23,7 @@ from MLTools.NanoML.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.grid.proxy import Proxy, ProxyProblem
+    from MLTools.NanoML.grid.proxy import GridProblem, Proxy
 
 
 @command(
@@ -206,7 +206,7 @@ def info(context: click.Context, vo: str, hours: int, as_json: bool) -> None:
     The exit code is 0 if it can be used, and 1 if not.
     """
     from MLTools.NanoML.errors import NanoMLError
-    from MLTools.NanoML.grid.proxy import ProxyProblem, find_proxy, no_proxy, read_proxy
+    from MLTools.NanoML.grid.proxy import GridProblem, find_proxy, no_proxy, read_proxy
 
     path, found = find_proxy(), None
     if path is None:
@@ -216,7 +216,7 @@ def info(context: click.Context, vo: str, hours: int, as_json: bool) -> None:
             found = read_proxy(path)
             problems = found.problems(timedelta(hours=hours), vo)
         except NanoMLError as problem:
-            problems = [ProxyProblem(str(problem), "")]
+            problems = [GridProblem(str(problem), "")]
     if as_json:
         content = {"path": path and str(path), "valid": not problems, **(_proxy_content(found) if found else {})}
         said = [{"what": each.what, "remedy": each.remedy or None} for each in problems]
@@ -243,7 +243,7 @@ def _proxy_content(found: Proxy) -> dict[str, Any]:
     }
 
 
-def _show_proxy(found: Optional[Proxy], problems: Sequence[ProxyProblem]) -> None:
+def _show_proxy(found: Optional[Proxy], problems: Sequence[GridProblem]) -> None:
     from MLTools.NanoML.grid.proxy import duration, user_name
     from MLTools.NanoML.terminal.page import Page
 

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta, timezone
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional, Union
 
 from MLTools.NanoML.batch.system import Client, System, system_of
 from MLTools.NanoML.config.batch import SYSTEMS
@@ -28,7 +28,8 @@ from MLTools.NanoML.doctor import software
 from MLTools.NanoML.doctor.software import Finding, answers, ask, has
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.certificates import certificates_of
-from MLTools.NanoML.grid.proxy import duration, find_proxy, no_proxy, read_proxy
+from MLTools.NanoML.grid.proxy import GridProblem, Proxy, duration, find_proxy, no_proxy, read_proxy
+from MLTools.NanoML.grid.token import Token, find_token, no_token, read_token
 from MLTools.NanoML.installation import how_to_install
 from MLTools.NanoML.terminal.page import file_size
 
@@ -68,14 +69,15 @@ def certificate() -> Finding:
     return Finding(True, f"{found.subject}: valid for {duration(left)}")
 
 
-def proxy() -> Finding:
-    """Check the proxy: time left, VO, permissions."""
-    path = find_proxy()
+def credential(
+    find: Callable[[], Optional[Path]], none: Callable[[], GridProblem], read: Callable[[Path], Union[Proxy, Token]]
+) -> Finding:
+    """Check a proxy or token: time left, permissions, VO or scopes."""
+    path = find()
     if path is None:
-        none = no_proxy()
-        return Finding(False, none.what, none.remedy)
+        return Finding(False, none().what, none().remedy)
     try:
-        found = read_proxy(path)
+        found = read(path)
     except NanoMLError as problem:
         what, _, remedy = str(problem).rpartition(": ")
         return Finding(False, what, remedy)
@@ -83,7 +85,7 @@ def proxy() -> Finding:
     if problems:
         what = "; ".join(problem.what for problem in problems)
         return Finding(False, f"{path}: {what}", problems[0].remedy)
-    return Finding(True, f"{path}: {found.vo}, valid for {duration(found.left())}, permissions {found.mode:04o}")
+    return Finding(True, f"{found}: valid for {duration(found.left())}, permissions {found.mode:04o}")
 
 
 def dasgoclient() -> Finding:
@@ -220,7 +222,8 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
     "ROOT": software.root,
     "nanoAOD-tools": software.nanoaod_tools,
     "certificate": certificate,
-    "proxy": proxy,
+    "proxy": partial(credential, find_proxy, no_proxy, read_proxy),
+    "token": partial(credential, find_token, no_token, read_token),
     "dasgoclient": dasgoclient,
     "XRootD client": xrootd_client,
     **{it.title: partial(batch_system, it.client) for it in _SYSTEMS if it.client},
@@ -245,26 +248,27 @@ _BASE = ("Python", "packages", "disk")
 def _way_of(system: System) -> Way:
     about = f"jobs on the grid, by {system.title}" if system.where == "grid" else f"jobs of {system.title}"
     client = system.client
-    return Way(about, (*_BASE, *client.needs, system.title), client.options) if client else Way(about, _BASE)
+    token = ("token",) if system.where == "cluster" else ()
+    return Way(about, (*_BASE, *client.needs, system.title), (*client.options, *token)) if client else Way(about, _BASE)
 
 
 WAYS: Mapping[str, Way] = {
     "laptop": Way(
         "everything on this machine",
         (*_BASE, "codecs of ROOT files", "training"),
-        ("hyperparameter tuning", "XRootD client", "proxy", "ROOT", "nanoAOD-tools", "GPU"),
+        ("hyperparameter tuning", "XRootD client", "proxy", "token", "ROOT", "nanoAOD-tools", "GPU"),
     ),
     "lxplus": Way(
         "interactive work on lxplus, with files of the grid",
         (*_BASE, "Kerberos", "AFS", "CVMFS", "certificate", "proxy", "dasgoclient", "XRootD client"),
-        ("EOS", "CMSSW", "NanoML in the area", "training", "HTCondor", "GPU"),
+        ("token", "EOS", "CMSSW", "NanoML in the area", "training", "HTCondor", "GPU"),
         redirector=REDIRECTOR,
     ),
     **{system.name: _way_of(system) for system in _SYSTEMS},
     "cmssw": Way(
         "skims, conversion and scores in CMSSW",
         (*_BASE, "CMSSW", "ONNX Runtime", "NanoML in the area"),
-        ("ROOT", "nanoAOD-tools", "CVMFS", "proxy", "XRootD client"),
+        ("ROOT", "nanoAOD-tools", "CVMFS", "proxy", "token", "XRootD client"),
     ),
 }
 """All ways of working, by name."""

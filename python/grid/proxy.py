@@ -30,8 +30,8 @@ _SLACK = timedelta(minutes=10)  # between what was asked for and what is left wh
 
 
 @dataclass(frozen=True)
-class ProxyProblem:
-    """Why a proxy cannot be used."""
+class GridProblem:
+    """Why a proxy or a bearer token cannot be used."""
 
     what: str  # without a full stop
     remedy: str  # the command that mends it
@@ -73,47 +73,56 @@ class Proxy:
         """How long it can still be used with its VO; negative after that."""
         return min([self.expires, *(each.expires for each in self.attributes[:1])]) - _utc()
 
-    def problems(self, needed: timedelta = _NOW, vo: str = "cms", now: Optional[datetime] = None) -> list[ProxyProblem]:
+    def problems(self, needed: timedelta = _NOW, vo: str = "cms", now: Optional[datetime] = None) -> list[GridProblem]:
         """Say what is wrong with a proxy that must be valid for `needed` from `now` (by default the present), and of a VO."""
         now, again = now or _utc(), _init_command(needed, vo)
         found = list(self._problems_of_file(again))
         if not self.is_proxy:
-            return [*found, ProxyProblem("this is a certificate, not a proxy", again)]
-        late = list(_problems_of_time("the proxy", self.begins, self.expires, needed, now, again))
+            return [*found, GridProblem("this is a certificate, not a proxy", again)]
+        late = list(problems_of_time("the proxy", self.begins, self.expires, needed, now, again))
         ours = [each for each in self.attributes if each.vo == vo]
         if not ours:
             other = f"for the VO {self.vo}, not for {vo}" if self.vo else f"for no VO, but {vo} is needed"
-            late.append(ProxyProblem(f"the proxy is {other}", again))
+            late.append(GridProblem(f"the proxy is {other}", again))
         elif not late:
             member = f"its membership in {vo}"
-            late += _problems_of_time(member, ours[0].begins, ours[0].expires, needed, now, again)
+            late += problems_of_time(member, ours[0].begins, ours[0].expires, needed, now, again)
         return found + late
 
-    def _problems_of_file(self, again: str) -> Iterator[ProxyProblem]:
-        if self.owner != os.getuid():
-            yield ProxyProblem(f"the proxy belongs to {user_name(self.owner)}, not to you", again)
-        elif self.mode & _PRIVATE:
-            mend = f"chmod 600 {shlex.quote(str(self.path))}"
-            yield ProxyProblem(f"the proxy can be read by others (permissions {self.mode:04o})", mend)
+    def _problems_of_file(self, again: str) -> Iterator[GridProblem]:
+        yield from problems_of_file("the proxy", self.path, self.owner, self.mode, again)
         if self.is_proxy and not self.has_key:
-            yield ProxyProblem("the proxy has no private key, so it cannot be used", again)
+            yield GridProblem("the proxy has no private key, so it cannot be used", again)
+
+    def __str__(self) -> str:
+        return f"proxy {self.path} ({self.vo or 'no VO'})"
+
+
+def problems_of_file(what: str, path: Path, owner: int, mode: int, again: str) -> Iterator[GridProblem]:
+    """Say if the file of a credential is not the user's alone."""
+    if owner != os.getuid():
+        yield GridProblem(f"{what} belongs to {user_name(owner)}, not to you", again)
+    elif mode & _PRIVATE:
+        mend = f"chmod 600 {shlex.quote(str(path))}"
+        yield GridProblem(f"{what} can be read by others (permissions {mode:04o})", mend)
 
 
 def _utc() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def _problems_of_time(
+def problems_of_time(
     what: str, begins: datetime, expires: datetime, needed: timedelta, now: datetime, again: str
-) -> Iterator[ProxyProblem]:
+) -> Iterator[GridProblem]:
+    """Say if a credential is not valid from `now` on for as long as `needed`."""
     if expires <= now:
-        yield ProxyProblem(f"{what} expired {duration(now - expires)} ago", again)
+        yield GridProblem(f"{what} expired {duration(now - expires)} ago", again)
     elif expires < now + needed:
         left = f"{what} is valid for {duration(expires - now)} more, but {duration(needed)} are needed"
-        yield ProxyProblem(left, again)
+        yield GridProblem(left, again)
     elif begins > now:
         early = f"{what} is valid in {duration(begins - now)} only: is the clock of this machine right?"
-        yield ProxyProblem(early, "date")
+        yield GridProblem(early, "date")
 
 
 def _init_command(needed: timedelta = _NOW, vo: str = "cms") -> str:
@@ -207,10 +216,10 @@ def find_proxy() -> Optional[Path]:
     return max((path for path in (_at_home(), _temporary_place()) if path.exists()), key=expires, default=None)
 
 
-def no_proxy(vo: str = "cms") -> ProxyProblem:
+def no_proxy(vo: str = "cms") -> GridProblem:
     """The problem that nobody has made a proxy."""
     what = f"there is no grid proxy: {VARIABLE} is not set, and there is no {_at_home()} or {_temporary_place()}"
-    return ProxyProblem(what, _init_command(vo=vo))
+    return GridProblem(what, _init_command(vo=vo))
 
 
 def check_proxy(needed: timedelta = _NOW) -> Proxy:

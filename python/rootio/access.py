@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import http.client
+import json
 import os
+import re
 import struct
 import tempfile
+import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,9 +21,12 @@ from MLTools.NanoML.rootio.baskets import Take, from_descriptor
 from MLTools.NanoML.rootio.remote.client import current_settings
 from MLTools.NanoML.rootio.remote.file import RemoteFile, open_with_uproot
 from MLTools.NanoML.rootio.remote.server import is_remote, is_xrootd
+from MLTools.NanoML.terminal.progress import say_once
 
 _HEADER = struct.Struct(">4sii")  # magic, version, position of the first record
 _END, _LONG_END = struct.Struct(">i"), struct.Struct(">q")
+_CENTRAL = re.compile(r"/store/(?:data|hidata|mc)/[^?|]+")  # the logical name of what CMS has made
+_PATIENCE = 3  # seconds
 _LONG = 1_000_000  # the first version with a long end
 _HEAD = _HEADER.size + _LONG_END.size
 
@@ -70,6 +78,7 @@ class Access:
         else:
             # nothing is read twice, so a cache would only fill the memory
             self._directory = uproot.open({self._local or self.path: None}, array_cache=None)
+        _report(self.path)
         return self._directory
 
     def check_size(self) -> None:
@@ -153,3 +162,19 @@ def _check_kind(path: str) -> None:
             raise UnreadableError(
                 f"{path}: is not a ROOT file (it does not begin with the bytes `root`): fetch it again.", path
             )
+
+
+@functools.cache  # once in a process
+def _report(path: str) -> None:
+    """Report that a file of CMS is read, as CMS asks for, so that Rucio knows what is in use; but only if the settings say so."""
+    settings, name = current_settings(), _CENTRAL.search(path)
+    site = next((site for beginning, site in settings.report_sites.items() if path.startswith(beginning)), None)
+    if settings.report_to is None or name is None or site is None:
+        return
+    trace = {"eventType": "touch", "clientState": "DONE", "scope": "cms", "filename": name[0], "localSite": site}
+    body = json.dumps({**trace, "remoteSite": site, "account": os.environ.get("RUCIO_ACCOUNT")}).encode()
+    request = urllib.request.Request(settings.report_to, body, {"Content-Type": "application/json"})
+    try:
+        urllib.request.urlopen(request, timeout=_PATIENCE).close()
+    except (OSError, http.client.HTTPException) as problem:
+        say_once("read.report_to", f"read.report_to: files that are read could not be reported ({problem}).")

@@ -12,7 +12,8 @@ from services.certificates import Certificates
 from services.condor import CondorPool
 from services.shifted import ShiftedSkims
 from services.slurm import Slurm
-from services.xrootd import Cluster, Storage, VomsServer
+from services.tokens import Tokens
+from services.xrootd import Cluster, Storage, TokenServer, VomsServer
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "data"
 
@@ -125,6 +126,24 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def xrootd_voms(certificates: Certificates) -> Iterator[VomsServer]:
     """A server with the example's files that demands a proxy of cms."""
     server = VomsServer(certificates)
+    try:
+        server.seed(example_files())
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
+    """An issuer of tokens, as many as a test wants."""
+    return Tokens(tmp_path_factory.mktemp("tokens"))
+
+
+@pytest.fixture(scope="session")
+def xrootd_tokens(certificates: Certificates, tokens: Tokens) -> Iterator[TokenServer]:
+    """A server with the example's files that demands a token."""
+    server = TokenServer(certificates, tokens)
     try:
         server.seed(example_files())
         server.start()

@@ -1,4 +1,4 @@
-"""XRootD: a redirector with data servers, a server that stands in for a site's storage, and one that demands a proxy."""
+"""XRootD: a redirector with data servers, a server that stands in for a site's storage, and those that demand a proxy or a token."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from services.certificates import Certificates
 from services.daemons import Daemons, as_user, free_port, listens, needs, run, wait_for
+from services.tokens import AUDIENCE, ISSUER, Tokens
 
 # xrootd refuses to run as root
 USER = "nobody"
@@ -64,6 +65,26 @@ xrootd.seclib libXrdSec.so
 sec.protocol gsi -certdir:{certificates}/certificates -cert:{certificates}/host.pem -key:{certificates}/host.key \\
     -crl:1 -gridmap:/dev/null -gmapopt:10 -vomsat:2 -vomsfun:default -vomsfunparms:vos=cms
 sec.protbind * only gsi
+"""
+TOKENS = """
+all.export /store
+oss.localroot {root}
+xrd.port {port}
+xrd.tls {certificates}/host.pem {certificates}/host.key
+xrd.tlsca certdir {certificates}/certificates
+xrootd.tls capable all
+xrootd.seclib libXrdSec.so
+sec.protocol ztn
+sec.protbind * only ztn
+ofs.authorize
+ofs.authlib libXrdAccSciTokens.so config={root}/scitokens.cfg
+"""
+TRUSTED = """
+[Global]
+audience = {audience}
+[Issuer tests]
+issuer = {issuer}
+base_path = /store
 """
 
 
@@ -246,8 +267,8 @@ class Storage:
         self._daemons.stop()
 
 
-class VomsServer:
-    """A server that serves whoever has a valid VOMS proxy of cms, and nobody else.
+class GuardedServer:
+    """A server that asks who its clients are.
 
     Attributes
     ----------
@@ -256,16 +277,18 @@ class VomsServer:
     root
         The local directory of its /store.
     environment
-        What a client needs but for its proxy, which X509_USER_PROXY names.
+        What a client needs but for its proxy or token, which X509_USER_PROXY or BEARER_TOKEN_FILE names.
     """
 
-    def __init__(self, certificates: Certificates) -> None:
+    def __init__(self, name: str, configuration: str, plugin: str, package: str, certificates: Certificates) -> None:
         needs("xrootd", package="xrootd-server")
-        if not any(found for where in ("lib64", "lib/*") for found in Path("/usr").glob(f"{where}/libXrdVoms*.so")):
-            pytest.skip("libXrdVoms is not installed (Debian package xrootd-voms-plugins)")
-        self._daemons = Daemons("voms")
+        if not any(found for where in ("lib64", "lib/*") for found in Path("/usr").glob(f"{where}/{plugin}*.so")):
+            pytest.skip(f"{plugin} is not installed (Debian package {package})")
+        self._name, self._configuration = name, configuration
+        self._daemons = Daemons(name)
         self._port = free_port()
         self._certificates = certificates
+        self._server: dict[str, str] = dict(certificates.environment)
         self.url = f"root://127.0.0.1:{self._port}/"
         self.root = self._daemons.directory / "files" / "store"
         self.root.mkdir(parents=True)
@@ -277,12 +300,31 @@ class VomsServer:
 
     def start(self) -> None:
         """Start it; it is ready when this returns."""
-        configuration = GUARDED.format(
+        configuration = self._configuration.format(
             root=self.root.parent, port=self._port, certificates=self._certificates.directory
         )
-        start_daemon(self._daemons, "xrootd", "voms", configuration, self._certificates.environment)
-        wait_for(lambda: listens(self._port), "xrootd that demands a proxy", 10, self._daemons.directory)
+        start_daemon(self._daemons, "xrootd", self._name, configuration, self._server)
+        wait_for(lambda: listens(self._port), f"xrootd of {self._name}", 10, self._daemons.directory)
 
     def close(self) -> None:
         """End it, and remove the files."""
         self._daemons.stop()
+
+
+class VomsServer(GuardedServer):
+    """A server that serves whoever has a valid VOMS proxy of cms, and nobody else."""
+
+    def __init__(self, certificates: Certificates) -> None:
+        super().__init__("voms", GUARDED, "libXrdVoms", "xrootd-voms-plugins", certificates)
+
+
+class TokenServer(GuardedServer):
+    """A server that serves whoever has a token of the tests' issuer for what they ask for, over TLS, and nobody else."""
+
+    def __init__(self, certificates: Certificates, tokens: Tokens) -> None:
+        super().__init__("tokens", TOKENS, "libXrdAccSciTokens", "xrootd-scitokens-plugins", certificates)
+        cache = self._daemons.directory / "keys"
+        cache.mkdir()
+        tokens.trusted(cache)
+        self._server["XDG_CACHE_HOME"] = str(cache)
+        (self.root.parent / "scitokens.cfg").write_text(TRUSTED.format(issuer=ISSUER, audience=AUDIENCE))

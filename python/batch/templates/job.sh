@@ -5,6 +5,10 @@ export NANOML_CORES=$2 OMP_NUM_THREADS=$2 OPENBLAS_NUM_THREADS=$2 MKL_NUM_THREAD
 export {{ name }}={{ value | shell }}
 {% endfor -%}
 export PYTHONNOUSERSITE=1
+{% if token -%}
+unset BEARER_TOKEN
+export BEARER_TOKEN_FILE={% if shared %}{{ token | shell }}{% else %}$PWD/{{ token.rpartition("/")[2] | shell }}{% endif %}
+{% endif -%}
 {% for line in setup -%}
 {{ line }}
 {% endfor -%}

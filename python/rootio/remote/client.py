@@ -32,6 +32,7 @@ _FROM_SERVER = 400
 # codes of the client, and of servers (kXR_...) where the client's is _FROM_SERVER
 _EXPIRED = ((103, 0), (206, 0), (_FROM_SERVER, 3034), (_FROM_SERVER, 3035))
 _REFUSED = ((203, 0), (204, 0), (_FROM_SERVER, 3010), (_FROM_SERVER, 3030))
+_NO_TLS = (110, 0)
 _MISSING = ((304, 0), (_FROM_SERVER, 3011))
 _FINAL = {
     *((code, 0) for code in (9, 13)),
@@ -69,6 +70,18 @@ class Read:
         **LOSS,
         minimum=0,
         examples=[3, "1 %"],
+    )
+    report_to: Optional[str] = setting(
+        None,
+        "The server that gets a report of each file of CMS that is read, for Rucio; by default none.",
+        pattern=r"https?://\S+",
+        form="an address such as http://SERVER/traces/",
+    )
+    report_sites: dict[str, str] = setting(
+        dict,
+        "The site whose storage has the files that begin like this. Of others nothing is reported.",
+        items={"pattern": r"T[0-3]_[A-Z]{2}_[A-Za-z0-9_]+", "form": "a site such as T2_CH_CERN"},
+        examples=[{"root://eoscms.cern.ch/": "T2_CH_CERN", "/eos/cms/": "T2_CH_CERN"}],
     )
 
 
@@ -108,7 +121,8 @@ class Cause(Enum):
     TRANSIENT = "to try again"
     EXPIRED = "another server, or to try again later"
     MISSING = "another server, which may have it"
-    REFUSED = "another proxy"
+    REFUSED = "another proxy or token"
+    UNTRUSTED = "to try again, or other authorities"
     FINAL = "nothing"
 
 
@@ -122,19 +136,19 @@ class ServerError(Exception):
     @property
     def may_pass(self) -> bool:
         """Whether the same request may succeed a moment later."""
-        return self.cause in (Cause.TRANSIENT, Cause.EXPIRED)
+        return self.cause in (Cause.TRANSIENT, Cause.EXPIRED, Cause.UNTRUSTED)
 
     def advice(self) -> str:
         """Advice what to do, as a sentence with a blank before it; empty if there is nothing special to do."""
+        if self.cause is Cause.UNTRUSTED:
+            return " The server's certificate could not be checked: X509_CERT_DIR must name the directory of the authorities."
         if self.cause is not Cause.REFUSED:
             return ""
-        from MLTools.NanoML.grid.proxy import check_proxy
+        from MLTools.NanoML.grid.token import access
 
-        try:
-            proxy = check_proxy()
-        except NanoMLError as problem:
-            return f" {problem}"
-        return f" The proxy {proxy.path} is valid; is the path right, and may you use it?"
+        usable, problems = access()
+        valid = [f"The {it} is valid; is the path right, and may you use it?" for it in usable]
+        return " " + " ".join([*problems, *valid])
 
 
 def client() -> Any:
@@ -160,9 +174,12 @@ def client() -> Any:
         # tries are repeated here, not by the client, and failures before must not count
         for name, value in (("ConnectionRetry", 1), ("StreamErrorWindow", 0), ("TimeoutResolution", 1)):
             module.EnvPutInt(name, value)
-        from MLTools.NanoML.grid.proxy import use_proxy
+        from MLTools.NanoML.grid import proxy, token
 
-        use_proxy()
+        path = proxy.use_proxy()
+        if token.find_token() is not None and (path is None or not path.is_file()):
+            # for lack of this file the client would do without TLS, and so without the token
+            os.environ.pop(proxy.VARIABLE, None)
         _applied = settings
     return module
 
@@ -217,6 +234,8 @@ def _cause(status: Any, text: str) -> Cause:
         return Cause.EXPIRED
     if code in _REFUSED:
         return Cause.REFUSED
+    if code == _NO_TLS:
+        return Cause.UNTRUSTED
     if code in _MISSING:
         return Cause.TRANSIENT if _NO_SERVER.search(text) else Cause.MISSING
     return Cause.FINAL if code in _FINAL or _NOT_EMPTY.search(text) else Cause.TRANSIENT

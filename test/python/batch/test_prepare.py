@@ -3,18 +3,25 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from MLTools.NanoML.batch.job import JobResult
 from MLTools.NanoML.batch.prepare import Grouping, JobGroup, prepare
 from MLTools.NanoML.batch.site import place_of
-from MLTools.NanoML.batch.submission import JobRequest
+from MLTools.NanoML.batch.submission import JobOptions, JobRequest
+from MLTools.NanoML.batch.system import render
 from MLTools.NanoML.config.batch import Batch, Needs
 from MLTools.NanoML.config.load import load
+from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.stages import Resources
 from MLTools.NanoML.workflow.task import Task
+from services.tokens import Tokens
+from services.xrootd import TokenServer
 
 FILES = [f"root://a//{number}.root" for number in range(10)]
 
@@ -115,3 +122,39 @@ def test_a_job_finds_the_packages_of_the_shell_that_submits(
     command = ["env", "-i", shutil.which("bash") or "bash", str(script), "skim-0000", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [os.environ[name] for name in ("CMSSW_BASE", "PYTHONPATH", "PATH")]
+
+
+@pytest.mark.service
+def test_a_job_takes_a_token_along(xrootd_tokens: TokenServer, tokens: Tokens, tmp_path: Path) -> None:
+    """With a server that demands it, and no proxy at all."""
+    pytest.importorskip("XRootD")
+    pytest.importorskip("data_processing.skim.skim")
+    # another name of this machine: for this one, nothing would be asked for
+    file = f"{xrootd_tokens.url.replace('127.0.0.1', 'LOCALHOST')}/store/WZTo3LNu/WZTo3LNu_0.root"
+    text = f"workdir: work\ndatasets: {{A: {{files: ['{file}']}}}}\nskim: {{cut: nMuon > 1}}\nread: {{tries: 1, timeout: 5}}\n"
+    (tmp_path / "a.yaml").write_text(f"{text}batch: {{site: shared}}\n")
+    environment = [f"{name}={value}" for name, value in xrootd_tokens.environment.items()]
+
+    def run(directory: Path, *command: str) -> str:
+        line = ["env", "-i", f"HOME={tmp_path}", *environment, *command]
+        return subprocess.run(line, cwd=directory, capture_output=True, text=True, check=True).stderr
+
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as home:  # workers do not see /tmp
+        path = Path(shutil.move(tokens.token(hours=2), Path(home, "token")))
+        submit = ["submit", "skim", "a.yaml", "--on", "slurm", "--dry-run"]
+        said = run(tmp_path, f"BEARER_TOKEN_FILE={path}", *nanoml_command(), *submit)
+        assert "is valid for 1 h 59 min: renew it there" in said
+        directory = tmp_path / "jobs" / "work-dry-run"
+        payload = path.read_text().split(".")[1]
+        assert not any(payload in each.read_text() for each in directory.rglob("*") if each.is_file())
+        run(directory, "BEARER_TOKEN=old", "bash", "job.sh", "skim-0000", "1")
+        result = JobResult.read(directory / "results" / "skim-0000.json")
+        assert result is not None
+        assert result.state == "done"
+
+
+def test_condor_sends_a_token_where_workers_do_not_see_it() -> None:
+    options = JobOptions(shared=False, environment="container", token="/run/user/1000/bt_u1000")
+    assert "/$(job).json,$(sent),/run/user/1000/bt_u1000\n" in render("condor.sub", options, gpus=False)
+    assert "export BEARER_TOKEN_FILE=$PWD/bt_u1000\n" in render("job.sh", options)
+    assert "TOKEN" not in render("job.sh", replace(options, token=None))

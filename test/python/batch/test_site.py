@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from collections.abc import Callable, Mapping
@@ -20,9 +19,9 @@ from MLTools.NanoML.batch.site import (
     check_place,
     check_search,
     load_site,
-    needs_proxy,
+    needs_credential,
     place_of,
-    usable_proxy,
+    usable_credentials,
 )
 from MLTools.NanoML.batch.system import BatchSite, Place, system_of
 from MLTools.NanoML.config.analysis import Config
@@ -30,6 +29,7 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.workflow.task import Task
 from services.certificates import Certificates
+from services.tokens import Tokens
 
 STORAGE = {"/eos/user/": "root://eosuser.cern.ch//eos/user/"}
 APART = BatchSite(shared=False, storage=STORAGE, name="apart")
@@ -225,7 +225,7 @@ def test_files_on_cvmfs_are_told(make: Callable[..., Config], capsys: pytest.Cap
     ],
 )
 def test_files_of_the_grid_need_a_proxy(url: str, needed: bool) -> None:
-    assert needs_proxy([task("/data/b.root"), task(url)]) == needed
+    assert needs_credential([task("/data/b.root"), task(url)]) == needed
 
 
 @pytest.mark.service
@@ -233,19 +233,32 @@ def test_a_proxy_must_outlive_the_jobs(certificates: Certificates, monkeypatch: 
     day = int(timedelta(hours=20).total_seconds())
     path = str(certificates.proxy(hours=26))
     monkeypatch.setenv("X509_USER_PROXY", path)
-    assert usable_proxy(day, shared=False) == path
+    assert usable_credentials(day, shared=False) == (path, None)
     with pytest.raises(NanoMLError, match=str(path)):
-        usable_proxy(day + int(timedelta(hours=6).total_seconds()), shared=False)
+        usable_credentials(day + int(timedelta(hours=6).total_seconds()), shared=False)
     monkeypatch.setenv("X509_USER_PROXY", str(certificates.proxy(hours=-1)))
     with pytest.raises(NanoMLError, match="nanoml proxy init"):
-        usable_proxy(60, shared=False)
+        usable_credentials(60, shared=False)
 
 
 @pytest.mark.service
-def test_a_proxy_where_workers_do_not_see_it(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = certificates.proxy()
-    if not os.fspath(path).startswith("/tmp/"):
+def test_proxies_and_tokens_where_workers_do_not_see_them(
+    certificates: Certificates, tokens: Tokens, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proxy, token = str(certificates.proxy(12)), str(tokens.token())
+    if not proxy.startswith("/tmp/"):
         pytest.skip("the tests' directories are not in /tmp")
-    monkeypatch.setenv("X509_USER_PROXY", str(path))
+    monkeypatch.setenv("X509_USER_PROXY", proxy)
     with pytest.raises(NanoMLError, match="workers do not see /tmp of this machine"):
-        usable_proxy(60, shared=True)
+        usable_credentials(60, shared=True)
+    monkeypatch.setenv("BEARER_TOKEN_FILE", token)
+    assert usable_credentials(60, shared=False) == (proxy, token)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(NanoMLError, match=f"{token}: workers do not see it. Write the token to a file of mode 600"):
+        usable_credentials(60, shared=True)
+    monkeypatch.setenv("X509_USER_PROXY", str(certificates.proxy(hours=-1)))
+    assert usable_credentials(3600 * 20, shared=False) == (None, token)
+    assert re.search(f"bearer token {token} .* is valid for 5 h 59 min: renew it there", capsys.readouterr().err)
+    monkeypatch.setenv("BEARER_TOKEN", Path(token).read_text())
+    with pytest.raises(NanoMLError, match="^BEARER_TOKEN: workers do not see it"):
+        usable_credentials(60, shared=False)

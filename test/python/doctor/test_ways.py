@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -27,6 +28,7 @@ from MLTools.NanoML.doctor import software, ways
 from MLTools.NanoML.doctor.software import Finding
 from MLTools.NanoML.doctor.ways import CHECKS, WAYS, CheckState, examine, guess
 from services.condor import CondorPool
+from services.tokens import Tokens
 from services.xrootd import Cluster
 
 Program = Callable[[str, str], Path]
@@ -159,10 +161,10 @@ def test_the_certificate(nothing: Path) -> None:
 def test_no_proxy(nothing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.path.exists(f"/tmp/x509up_u{os.getuid()}"):
         pytest.skip("there is a proxy of this user in /tmp")
-    assert ways.proxy().mend == "nanoml proxy init"
+    assert CHECKS["proxy"]().mend == "nanoml proxy init"
     (nothing / "proxy").write_text("nothing")
     monkeypatch.setenv("X509_USER_PROXY", str(nothing / "proxy"))
-    finding = ways.proxy()
+    finding = CHECKS["proxy"]()
     assert not finding.fine
     assert finding.mend == "nanoml proxy init"
     assert "no certificate in it" in finding.found
@@ -185,15 +187,31 @@ def test_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     voms = ("-hostcert", "usercert.pem", "-hostkey", "userkey.pem", "-voms", "cms", "-fqan", "/cms")
     path = make_proxy(tmp_path / "proxy", *voms, "-uri", "localhost:15002")
     monkeypatch.setenv("X509_USER_PROXY", str(path))
-    finding = ways.proxy()
+    finding = CHECKS["proxy"]()
     assert finding.fine, finding
-    assert finding.found.startswith(f"{path}: cms, valid for 4 h 5")
+    assert finding.found.startswith(f"proxy {path} (cms): valid for 4 h 5")
     assert finding.found.endswith("permissions 0600")
     path.chmod(0o644)
-    assert ways.proxy().mend == f"chmod 600 {path}"
+    assert CHECKS["proxy"]().mend == f"chmod 600 {path}"
     monkeypatch.setenv("X509_USER_PROXY", str(make_proxy(tmp_path / "plain")))
-    assert not ways.proxy().fine
-    assert "for no VO" in ways.proxy().found
+    assert not CHECKS["proxy"]().fine
+    assert "for no VO" in CHECKS["proxy"]().found
+
+
+def test_a_token(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEARER_TOKEN_FILE", str(tokens.token(hours=1)))
+    found = CHECKS["token"]().found
+    assert re.search(
+        r"^bearer token \S+ \(https://issuer.*storage.read:/.*\): valid for (59 min|1 h), permissions 0600$", found
+    )
+    monkeypatch.setenv("BEARER_TOKEN_FILE", str(tokens.token(hours=-2)))
+    finding = CHECKS["token"]()
+    assert finding.found.endswith(": the bearer token expired 2 h ago")
+    assert finding.mend.startswith("htgettoken")
+    monkeypatch.setenv("BEARER_TOKEN_FILE", "/none")
+    assert (
+        CHECKS["token"]().found == "/none: the bearer token cannot be read: no such file or directory. Make a new one"
+    )
 
 
 def test_programs_and_packages(nothing: Path) -> None:

@@ -155,7 +155,9 @@ def test_a_proxy_expires_in_the_queue(
         renew(-1)
         analysis.closed.unlink()
         page = analysis.wait()
-        assert "2 x grid proxy cannot be used: nanoml proxy init, then: nanoml resubmit" in page
+        assert (
+            "2 x grid proxy or token cannot be used: nanoml proxy init, or a new token, then: nanoml resubmit" in page
+        )
         assert "expired" in page
 
         renew(24)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from MLTools.NanoML.grid.proxy import usual_place
 from MLTools.NanoML.rootio.remote.client import VARIABLE, Read, adopt_settings, client, current_settings, use_settings
 from services.certificates import Certificates
 from services.daemons import run
-from services.xrootd import VomsServer
+from services.tokens import Tokens
+from services.xrootd import GuardedServer, TokenServer, VomsServer
 
 CODE = """
 import sys
@@ -117,7 +119,7 @@ def test_the_end_of_the_client_says_nothing_of_other_packages() -> None:
     assert done.stderr == b""
 
 
-def told(server: VomsServer, **environment: str) -> str:
+def told(server: GuardedServer, **environment: str) -> str:
     pytest.importorskip("XRootD")
     argv = [sys.executable, "-c", CODE, server.url]
     return run(argv, {**server.environment, "X509_USER_PROXY": "", **environment}).stdout.strip()
@@ -163,6 +165,41 @@ def test_no_proxy(xrootd_voms: VomsServer, tmp_path: Path) -> None:
     assert "Auth failed" in message
     assert str(tmp_path / "none") in message
     assert "nanoml proxy init" in message
+
+
+@pytest.mark.service
+def test_a_valid_token(xrootd_tokens: TokenServer, tokens: Tokens, tmp_path: Path) -> None:
+    tokens.token().rename(tmp_path / f"bt_u{os.getuid()}")
+    none = str(tmp_path / "none")  # a proxy that is not there is no hindrance
+    assert told(xrootd_tokens, XDG_RUNTIME_DIR=str(tmp_path), X509_USER_PROXY=none) == "800"
+
+
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        ({"hours": -1}, "Auth failed.*: the bearer token expired 1 h ago. Fix it: htgettoken"),
+        ({"scope": "storage.read:/other"}, r"permission denied.*storage.read:/other, .* is valid; is the path right"),
+        ({"iss": "https://other.localhost/"}, r"Auth failed.*other.localhost/, storage.*is valid; is the path right"),
+    ],
+)
+@pytest.mark.service
+def test_a_token_that_is_refused_is_named(
+    xrootd_tokens: TokenServer, tokens: Tokens, tmp_path: Path, claims: dict[str, object], said: str
+) -> None:
+    path = tokens.token(**claims)  # type: ignore[arg-type]
+    message = told(xrootd_tokens, BEARER_TOKEN_FILE=str(path), HOME=str(tmp_path))
+    assert re.search(f"read error after 1 try at 1 source .*{said}", message), message
+    assert str(path) in message
+    assert path.read_text().split(".")[1] not in message
+
+
+@pytest.mark.service
+def test_neither_token_nor_authorities(xrootd_tokens: TokenServer, tokens: Tokens, tmp_path: Path) -> None:
+    message = told(xrootd_tokens, HOME=str(tmp_path))
+    assert "nanoml proxy init" in message
+    assert "there is no bearer token: BEARER_TOKEN and BEARER_TOKEN_FILE are not set" in message
+    given = {"BEARER_TOKEN_FILE": str(tokens.token()), "X509_CERT_DIR": str(tmp_path)}
+    assert "X509_CERT_DIR must name the directory" in told(xrootd_tokens, **given)
 
 
 def test_a_fork_does_not_wait_for_answers(read_with: Callable[..., None]) -> None:
