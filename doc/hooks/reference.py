@@ -27,6 +27,7 @@ _MODULES = {
     "nano_cff": "A model in cmsRun",
     "fwlite": "A model in FWLite",
     "model": "A model in plain Python",
+    "contracts.uhi": "Histograms",
     "nanoaod.folds": "Folds",
     "rootio.rootfile": "ROOT files",
     "rootio.branches": "Branches of ROOT files",
