@@ -25,10 +25,10 @@ from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.report.stack import Bins
 from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.schema.roles import BESIDE, HOW, READS, WRITES
-from statistical_analysis.model import FitChannel, StatisticalModel, no_signal, statistical_model
+from statistical_analysis.model import FitChannel, StatisticalModel, completed, no_signal, statistical_model
 from statistical_analysis.results import FittedProcess, NoFit, Results, Yields, read_results
 from statistical_analysis.samples import Remark
-from statistical_analysis.workspace import for_combine, with_range, workspace, write_datacard
+from statistical_analysis.workspace import for_combine, model_in, with_range, workspace, write_datacard
 
 if TYPE_CHECKING:
     from statistical_analysis.report.plots import Axis
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 CREATOR = f"NanoML {__version__}"
 _ROUNDING = 1e-4  # relative, of a sum of weights
 _MOST = 8  # names in a sentence
+_GROUPS = {"normsys": "normalisation", "lumi": "luminosity", "histosys": "shape"}  # of parameters of a workspace
 _NOTHING = Template(np.zeros(1), np.zeros(1))
 
 
@@ -111,7 +112,7 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
             without = NoFit(CREATOR, f"no fit: {no_signal(signals)}", unblinded, tuple(signals), job.hypothesis)
             return _no_fit(without, job.style, directory)
         results = _results(job, model, unblinded, by_name)
-        results = replace(results, processes=fitted_processes(model, origins))
+        results = replace(results, processes=fitted_processes(workspace(model), origins))
     apart = [*job.apart, *(it for each in model.strengths.values() for it in each if job.hypothesis is not None)]
     answer = agreement(templates, job.settings.channels, job.reports, apart)
     axes = {it.name: _axis(job, templates, it, by_name[it.name]) for it in model.channels}
@@ -219,29 +220,67 @@ def _no_fit(found: NoFit, style: Style, directory: Path) -> dict[str, str]:
 
 
 def fit_workspace(
-    source: Path, directory: Path, is_blind: bool, toys: int | str, strengths: tuple[float, float] | None = None
+    source: Path,
+    directory: Path,
+    is_blind: bool,
+    toys: int | str,
+    strengths: tuple[float, float] | None = None,
+    mass: str = "",
 ) -> str:
-    """Fit a workspace of pyhf, with a page like that of an analysis; return the summary.
+    """Fit a workspace of pyhf, or a datacard, which becomes one, with a page like that of an analysis; return the summary.
 
     Parameters
     ----------
+    source
+        A workspace, which ends with .json, or else a datacard.
     is_blind
         Whether nothing may depend on the data of the workspace.
     toys
         As the setting of the same name in the section `fit`.
     strengths
         The range of each signal strength; by default that of the workspace.
+    mass
+        What $MASS stands for in a datacard.
     """
     from statistical_analysis.inference import FitOrigin, infer
     from statistical_analysis.report.plots import Axis
 
-    content = read_workspace(source)
+    model = _model_of_card(source, mass)
+    content = read_workspace(source) if model is None else workspace(model)
     bins = {channel["name"]: len(channel["samples"][0]["data"]) for channel in content["channels"]}
     axes = {name: Axis("Bin", Bins(np.arange(0.5, count + 1, dtype=np.float64))) for name, count in bins.items()}
     unblinded = None if is_blind else f"with the data of {source.name}"
-    results = infer(content, FitOrigin(CREATOR, unblinded), is_blind, toys=toys, strengths=strengths)
-    _write(PRIVATE_WORK, results, None, axes, "", make_directory(directory))
+    modifiers = (it for channel in content["channels"] for sample in channel["samples"] for it in sample["modifiers"])
+    kinds = {it["name"]: _GROUPS[it["type"]] for it in modifiers if it["type"] in _GROUPS}
+    groups = completed({}, kinds) if model is None else model.groups
+    results = infer(content, FitOrigin(CREATOR, unblinded), is_blind, groups, toys, strengths)
+    results = replace(results, processes=fitted_processes(content, {}))
+    if model is not None:
+        axes = {it.name: Axis(it.title, Bins(np.array(it.edges))) for it in model.channels}
+        results = _whole(results, model)
+        write_json(make_directory(directory) / "workspace.json", content)
+    _write(PRIVATE_WORK, results, None if model is None else model.remarks, axes, "", make_directory(directory))
     return results.summary
+
+
+def _model_of_card(source: Path, mass: str) -> StatisticalModel | None:
+    """The model of a datacard; None of a workspace."""
+    from statistical_analysis.card import read_card
+
+    return None if source.suffix == ".json" else read_card(source, mass)
+
+
+def translate(source: Path, directory: Path, mass: str = "") -> list[str]:
+    """Write a datacard as a workspace of pyhf, or a workspace as a datacard; return what was written, and what is not equal."""
+    model = _model_of_card(source, mass)
+    written = make_directory(directory) / "workspace.json"
+    if model is not None:
+        write_json(written, workspace(model))
+    else:
+        model = for_combine(model_in(read_workspace(source), source))
+        written = write_datacard(model, directory)
+    remarks = (": ".join(filter(None, (it.channel, it.process, it.what))) for it in model.remarks)
+    return [f"{written}: written.", *remarks]
 
 
 def read_workspace(path: Path) -> dict[str, Any]:
@@ -311,12 +350,12 @@ def check(
     return found.lines()
 
 
-def fitted_processes(model: StatisticalModel, origins: Mapping[str, Origin]) -> tuple[FittedProcess, ...]:
-    """The processes of all channels, but for statistical errors of single bins."""
-    names: dict[str, dict[str, None]] = {}
-    for it in (sample for channel in model.channels for sample in channel.samples):
-        own = [it.free] if it.free is not None else []
-        names.setdefault(it.process, {}).update(dict.fromkeys([*own, *it.factors, *it.shapes]))
+def fitted_processes(content: Mapping[str, Any], origins: Mapping[str, Origin]) -> tuple[FittedProcess, ...]:
+    """The processes of all channels of a workspace, with what changes them but for strengths and statistical errors of single bins."""
+    names, pois = dict[str, dict[str, None]](), {it["config"]["poi"] for it in content["measurements"]}
+    for sample in (it for channel in content["channels"] for it in channel["samples"]):
+        mine = [it["name"] for it in sample["modifiers"] if it["type"] not in ("staterror", "shapesys")]
+        names.setdefault(sample["name"], {}).update(dict.fromkeys(it for it in mine if it not in pois))
     return tuple(FittedProcess(name, origins.get(name, Origin()), tuple(each)) for name, each in names.items())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,19 @@ class FitChannel:
         return np.sum(parts, axis=0)
 
 
+MOST = 10.0
+"""The largest normalisation that a fit may give a process, and at least the highest strength of a signal."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a free parameter begins, and between which values it stays."""
+
+    start: float = 1.0
+    low: float = 0.0
+    high: float = MOST
+
+
 @dataclass(frozen=True)
 class StatisticalModel:
     """Channels that are fitted together, for the strengths of signals.
@@ -57,6 +70,8 @@ class StatisticalModel:
         The strength of the signals in the data of all channels, which are those expected; None if they are observed.
     remarks
         Changes, what is left out, and what looks wrong.
+    ranges
+        Ranges of free parameters, of strengths too, that are not those of `Range`.
     """
 
     strengths: Mapping[str, Sequence[str]]
@@ -65,6 +80,7 @@ class StatisticalModel:
     free: tuple[str, ...]
     asimov: float | None
     remarks: tuple[Remark, ...]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
     @property
     def has_signal(self) -> bool:
@@ -137,7 +153,7 @@ def statistical_model(
                 f"fit: {no_signal(strengths[name] or [name])}. Use wider bins, other channels, or another signal."
             )
         nothing = np.zeros_like(channels[0].data)
-        absent = Sample(strengths[name][0], name, nothing, nothing, {}, {}, None)
+        absent = Sample(strengths[name][0], name, nothing, nothing, {}, {}, ())
         channels = (replace(channels[0], samples=(absent, *channels[0].samples)), *channels[1:])
     samples = [sample for channel in channels for sample in channel.samples]
     factors = list(dict.fromkeys(name for sample in samples for name in sample.factors))
@@ -145,7 +161,7 @@ def statistical_model(
     twice = [name for name in factors if name in shapes]
     if twice:
         raise NanoMLError(f"fit: {twice[0]} is both a variation of a shape and a log-normal uncertainty. Rename one.")
-    free = tuple(dict.fromkeys(sample.free for sample in samples if sample.free is not None))
+    free = tuple(dict.fromkeys(name for sample in samples for name in sample.free))
     taken = strengths.keys() & {*factors, *shapes, *free}
     if taken:
         raise NanoMLError(f"fit.signals: {min(taken)} is a nuisance parameter, too. Rename one.")
@@ -166,16 +182,41 @@ def no_signal(signals: Sequence[str]) -> str:
 def _groups(
     settings: Fit, kinds: Mapping[str, str], sources: Mapping[str, tuple[str, str]], eras: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """The groups of the settings, by both names of a parameter; the parameters that they leave are together by kind."""
+    """The groups of the settings, by both names of a parameter, and the others."""
     found = {
         group: [name for name in kinds if any(is_called(each, it, eras) for each in sources[name] for it in patterns)]
         for group, patterns in settings.groups.items()
     }
+    return completed(found, kinds)
+
+
+def completed(groups: Mapping[str, Sequence[str]], kinds: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Groups of those parameters that there are; the parameters that are in none are together by kind."""
+    found = {group: [it for it in names if it in kinds] for group, names in groups.items()}
     grouped = {name for names in found.values() for name in names}
     for name, kind in kinds.items():
         if name not in grouped:
             found.setdefault(kind, []).append(name)
     return {group: tuple(names) for group, names in found.items() if names}
+
+
+def model_of(
+    channels: Sequence[FitChannel],
+    groups: Mapping[str, Sequence[str]],
+    ranges: Mapping[str, Range],
+    remarks: Sequence[Remark],
+) -> StatisticalModel:
+    """The model of channels that are not made of an analysis's histograms, with its data."""
+    strengths: dict[str, dict[str, None]] = {}
+    kinds: dict[str, str] = {}
+    for it in (sample for channel in channels for sample in channel.samples):
+        if it.strength:
+            strengths.setdefault(it.strength, {})[it.process] = None
+        kinds |= {name: kinds.get(name, "normalisation") for name in it.factors} | dict.fromkeys(it.shapes, "shape")
+    free = dict.fromkeys(name for channel in channels for it in channel.samples for name in it.free)
+    few = [remark for channel in channels for remark in few_events(channel, channel.data)]
+    parts = (completed(groups, kinds), tuple(free), None, (*remarks, *few), ranges)
+    return StatisticalModel({name: [*each] for name, each in strengths.items()}, tuple(channels), *parts)
 
 
 def _unknown(
@@ -220,7 +261,7 @@ class _Maker:
                     self.remarks.append(Remark("not fitted", each.name, "", what))
                     continue
                 data = channel.expected(asimov) if asimov is not None else _observed(name, each)
-                self.remarks.extend(_few_events(channel, data if asimov is None else None))
+                self.remarks.extend(few_events(channel, data if asimov is None else None))
                 yield replace(channel, data=data)
 
     def _channel(self, histogram: FilledHistogram, channel: HistogramChannel) -> FitChannel:
@@ -287,7 +328,7 @@ def _check_background(histogram: FilledHistogram, channels: Sequence[FitChannel]
     )
 
 
-def _few_events(channel: FitChannel, data: Floats | None) -> Iterator[Remark]:
+def few_events(channel: FitChannel, data: Floats | None) -> Iterator[Remark]:
     """The bins in which Combine gives each process its own statistical parameter, and the workspace does not; and those not fitted."""
     backgrounds = [sample for sample in channel.samples if not sample.strength]
     total = sum((each.nominal for each in backgrounds), np.zeros_like(channel.data))

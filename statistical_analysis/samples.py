@@ -6,7 +6,7 @@ Templates and their variations are made such that a fit can use them: without ne
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -48,6 +48,10 @@ class Shape:
         filled = nominal > 0
         differences = (np.abs(one - two)[filled] for one, two in ((self.up, other.up), (self.down, other.down)))
         return float(max((each / nominal[filled]).max() for each in differences))
+
+    def times(self, factor: LogNormal) -> Shape:
+        """The same with a factor up and down."""
+        return Shape(factor.up * self.up, factor.down * self.down)
 
     def where(self, kept: NDArray[np.bool_]) -> Shape:
         """The same with nothing in the other bins."""
@@ -125,7 +129,7 @@ class Sample:
     factors
         Log-normal uncertainties of the yield, by nuisance parameter.
     free
-        The parameter by which the fit normalises the process; None if there is none.
+        The parameters by which the fit normalises the process.
     rough
         Variations as they were before they were smoothed, by nuisance parameter.
     """
@@ -136,15 +140,20 @@ class Sample:
     errors: Floats
     shapes: Mapping[str, Shape]
     factors: Mapping[str, LogNormal]
-    free: str | None
+    free: tuple[str, ...]
     rough: Mapping[str, Shape] = field(default_factory=dict)
+
+    def times(self, factor: float) -> Sample:
+        """The same with all events multiplied."""
+        shapes = {name: it.times(LogNormal(factor, factor)) for name, it in self.shapes.items()}
+        return replace(self, nominal=factor * self.nominal, errors=factor * self.errors, shapes=shapes)
 
 
 @dataclass(frozen=True)
 class Remark:
     """Something about the model that its user should know."""
 
-    # negative, emptied, empty, outside, pruned, smoothed, one-sided, few events, not fitted, renamed or unknown
+    # negative, emptied, empty, outside, pruned, smoothed, one-sided, few events, not fitted, renamed, unknown or translated
     kind: str
     channel: str
     process: str
@@ -222,7 +231,7 @@ class SampleMaker:
             errors,
             shapes,
             self._factors(channel, process),
-            self._named(norm(process), channel, process) if process in self.settings.free else None,
+            (self._named(norm(process), channel, process),) if process in self.settings.free else (),
             {name: rough[name] for name in smoothed if name in shapes},
         )
 

@@ -1,4 +1,4 @@
-"""The statistical model for other programs: a workspace of pyhf, and a datacard of Combine with its templates in a ROOT file."""
+"""The statistical model for other programs, a workspace of pyhf and a datacard of Combine with its templates; and that of a workspace."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.config.fit import LogNormal
 from MLTools.NanoML.contracts.counts import split
 from MLTools.NanoML.contracts.templates import DATA
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.histograms import root_histogram
-from statistical_analysis.model import EFFECTIVE_EVENTS, FitChannel, StatisticalModel
+from statistical_analysis.model import EFFECTIVE_EVENTS, MOST, FitChannel, Range, StatisticalModel, model_of
 from statistical_analysis.samples import Remark, Sample, Shape
 
 OURS = "nanoml"
 """The measurement of a workspace that NanoML made."""
-MOST = 10.0
-"""The largest normalisation that a fit may give a process, and at least the highest strength of a signal."""
 _Modifier = dict[str, Any]
 CARD = "datacard.txt"
 TEMPLATES = "templates.root"
@@ -52,7 +52,8 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
     """
     import pyhf  # takes a second
 
-    parameters = [{"name": name, "inits": [1.0], "bounds": [[0.0, MOST]]} for name in (*model.strengths, *model.free)]
+    ranges = {name: model.ranges.get(name, Range()) for name in (*model.strengths, *model.free)}
+    parameters = [{"name": name, "inits": [it.start], "bounds": [[it.low, it.high]]} for name, it in ranges.items()]
     made = {
         "version": "1.0.0",
         "channels": [
@@ -83,8 +84,8 @@ def _sample(channel: FitChannel, sample: Sample) -> dict[str, Any]:
     """A process in the bins that are fitted."""
     nominal, errors = sample.nominal[channel.fitted], sample.errors[channel.fitted]
     own = {"name": f"mcstat_{channel.name}", "type": "staterror", "data": errors.tolist()}
-    factors = [{"name": it, "type": "normfactor", "data": None} for it in (sample.strength, sample.free) if it]
-    modifiers: list[_Modifier] = factors if sample.strength else [own, *factors]
+    factors = [{"name": it, "type": "normfactor", "data": None} for it in (sample.strength, *sample.free) if it]
+    modifiers: list[_Modifier] = [own, *factors] if errors.any() and not sample.strength else factors
     for name, factor in sample.factors.items():
         modifiers.append(_normsys(name, factor.up, factor.down))
     for name, shape in sample.shapes.items():
@@ -101,6 +102,50 @@ def _split(name: str, nominal: NDArray[np.float64], shape: Shape) -> list[_Modif
     (up,), (down,), *same_yield = split(nominal, shape.up, shape.down)
     rest = dict(zip(("hi_data", "lo_data"), (each.tolist() for each in same_yield), strict=True))
     return [_normsys(name, float(up), float(down)), {"name": name, "type": "histosys", "data": rest}]
+
+
+def model_in(content: Mapping[str, Any], path: Path) -> StatisticalModel:
+    """The model of a workspace, for a datacard; a NanoMLError names what cannot be in one. Bins have numbers instead of edges."""
+    first, *_ = configs = [it["config"] for it in content["measurements"]]
+    parameters, pois = {it["name"]: it for it in first["parameters"]}, {it["poi"] for it in configs}
+    data, ranges = {it["name"]: np.array(it["data"], float) for it in content["observations"]}, dict[str, Range]()
+
+    def sample(made: Mapping[str, Any]) -> Sample:
+        nominal, scale, strength = np.array(made["data"], float), 1.0, None
+        errors, factors, shapes, free = np.zeros_like(nominal), dict[str, LogNormal](), dict[str, Shape](), list[str]()
+        for it in made["modifiers"]:
+            name, kind, given, known = it["name"], it["type"], it["data"], parameters.get(it["name"], {})
+            if kind == "staterror":
+                errors = np.array(given, float)
+            elif kind == "normfactor" and name in pois:
+                strength = name
+            elif kind == "normfactor" and known.get("fixed"):
+                scale *= known["inits"][0]
+            elif kind == "normfactor":
+                free.append(name)
+                ranges[name] = Range(known.get("inits", [1.0])[0], *known.get("bounds", [(0.0, MOST)])[0])
+            elif kind == "lumi":
+                scale, size = known["auxdata"][0], known["sigmas"][0] / known["auxdata"][0]
+                factors[name] = LogNormal(1 + size, 1 - size)
+            elif kind not in ("normsys", "histosys") or known.keys() & {"auxdata", "sigmas", "fixed"}:
+                raise NanoMLError(f"{path}: {name} of {made['name']}, {kind}, cannot be in a datacard.")
+            elif kind == "normsys":
+                factors[name] = LogNormal(given["hi"], given["lo"])
+            else:
+                shapes[name] = Shape(np.array(given["hi_data"], float), np.array(given["lo_data"], float))
+        both = {name: it.times(factors.pop(name, LogNormal(1, 1))) for name, it in shapes.items()}
+        return Sample(made["name"], strength, nominal, errors, both, factors, tuple(free)).times(scale)
+
+    def channel(made: Mapping[str, Any]) -> FitChannel:
+        seen = data[made["name"]]
+        samples, edges = tuple(map(sample, made["samples"])), tuple(map(float, range(len(seen) + 1)))
+        return FitChannel(made["name"], made["name"], None, "Bin", edges, samples, seen, np.ones(len(seen), bool))
+
+    found = model_of([*map(channel, content["channels"])], {}, ranges, [])
+    signals = {process for each in found.strengths.values() for process in each}
+    for it in (it for each in found.channels for it in each.samples if it.process in signals and not it.strength):
+        raise NanoMLError(f"{path}: {it.process} is a signal in some channels alone; in a datacard it needs two names.")
+    return found
 
 
 def write_datacard(model: StatisticalModel, directory: Path) -> Path:
@@ -141,6 +186,7 @@ def for_combine(model: StatisticalModel) -> StatisticalModel:
         channels=channels,
         groups={group: tuple(parameters[name] for name in names) for group, names in model.groups.items()},
         free=tuple(parameters[name] for name in model.free),
+        ranges={parameters.get(name, name): it for name, it in model.ranges.items()},
         remarks=(*model.remarks, *remarks),
     )
 
@@ -162,7 +208,7 @@ def _renamed(sample: Sample, processes: Mapping[str, str], parameters: Mapping[s
         process=processes[sample.process],
         shapes={parameters[name]: shape for name, shape in sample.shapes.items()},
         factors={parameters[name]: factor for name, factor in sample.factors.items()},
-        free=None if sample.free is None else parameters[sample.free],
+        free=tuple(parameters[name] for name in sample.free),
     )
 
 
@@ -192,11 +238,13 @@ def _card(model: StatisticalModel) -> Iterator[str]:
     yield _row("rate", "", [_number(sample.nominal.sum()) for _, sample in columns])
     yield _RULE
     for name in model.nuisances:
-        kind = "shape" if any(name in sample.shapes for _, sample in columns) else "lnN"
-        yield _row(name, kind, [_effect(name, sample) for _, sample in columns])
+        kind = "shape" if any(name in it.shapes for _, it in columns) else "lnN"
+        is_both = kind == "shape" and any(name in it.factors for _, it in columns)
+        yield _row(name, f"{kind}{'?' * is_both}", [_effect(name, sample) for _, sample in columns])
     for channel, sample in columns:
-        if sample.free is not None:
-            yield f"{sample.free} rateParam {channel.name} {sample.process} 1 [0,{MOST:g}]"
+        for name in sample.free:
+            it = model.ranges.get(name, Range())
+            yield f"{name} rateParam {channel.name} {sample.process} {it.start:.12g} [{it.low:.12g},{it.high:.12g}]"
     yield f"* autoMCStats {EFFECTIVE_EVENTS}"
     for group, names in model.groups.items():
         yield f"{group} group = {' '.join(names)}"

@@ -36,10 +36,13 @@ def _is_config(source: Path) -> bool:
 @command(
     "nanoml fit examples/wz.yaml",
     "nanoml fit workspace.json -o results",
+    "nanoml fit datacard.txt --translate -o workspaces",
     short="Fit the histograms: limit, significance, report.",
 )
-@source_argument("source", "[CONFIG | WORKSPACE]")
-@output_option("DIRECTORY", "Write the results of a workspace there.")
+@source_argument("source", "[CONFIG | WORKSPACE | CARD]")
+@output_option("DIRECTORY", "Write the results of a workspace or card there.")
+@flag("--translate", "Only write a card as a workspace, or a workspace as a card, and say what is not equal.")
+@option("--mass", "What $MASS stands for in a card.", "MASS", default="")
 @flag("--blind", "Do not use the data of a workspace, only what is expected.")
 @option(
     "--toys",
@@ -57,23 +60,26 @@ def _is_config(source: Path) -> bool:
 def fit(
     source: Path,
     output: Optional[Path],
+    translate: bool,
+    mass: str,
     blind: bool,
     toys: Optional[str],
     strengths: Optional[tuple[float, float]],
     force: bool,
 ) -> None:
-    """Fit the signal strength of an analysis, or of a workspace of pyhf, a JSON file.
+    """Fit the signal strength of an analysis, of a workspace of pyhf, a JSON file, or of a datacard of Combine.
 
     The section fit of the configuration says how; with "signals: {mu_WZ: [WZ], mu_ZZ: [ZZ]}" in it, it is
     a fit of two strengths, with their contours. A workspace is fitted with its data, unless
     --blind is given, and its bounds of parameters hold; the signal strength may have another range.
+    A card becomes a workspace first, which has the same expected events at nuisance parameters of 0 and ±1.
     """
     from MLTools.NanoML.stages import import_part
 
     if _is_config(source):
-        if output is not None or blind or toys is not None or strengths is not None:
+        if output is not None or translate or mass or blind or toys is not None or strengths is not None:
             raise click.UsageError(
-                "--output, --blind, --toys and --range are for a workspace: the configuration says all of an analysis."
+                "Options but --force are for a workspace or card: the configuration says all of an analysis."
             )
         run_one(source, "fit", force)
         return
@@ -82,7 +88,10 @@ def fit(
     if strengths is not None and not strengths[0] < strengths[1]:
         raise click.UsageError("--range takes a lower and a higher signal strength, as in --range -5 20.")
     fitting = import_part("statistical_analysis.fit")
-    echo(fitting.fit_workspace(source, output, blind, toys or "auto", strengths))
+    if translate:
+        echo("\n".join(fitting.translate(source, output, mass)))
+    else:
+        echo(fitting.fit_workspace(source, output, blind, toys or "auto", strengths, mass))
 
 
 @command(

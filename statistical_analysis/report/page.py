@@ -112,6 +112,8 @@ def _processes(results: Results) -> Iterator[Block]:
         rows.append((it.name, *origin, *events, listed(it.uncertainties, _MOST)))
     if rows:
         head = ["process", "datasets", "from", *(it.name for it in results.channels), "uncertainties"]
+        if not any(it.origin.datasets for it in results.processes):  # nobody knows of those of a workspace
+            head, *rows = ([name, *others] for name, _, _, *others in (head, *rows))
         yield Block("processes", "What is in this fit", table(head, rows))
 
 

@@ -29,7 +29,7 @@ def counts(model: StatisticalModel, array: Callable[[Any], Any]) -> list[list[Co
                 array(it.errors**2),
                 {name: Sides(array(each.up), array(each.down)) for name, each in it.shapes.items()},
                 it.factors,
-                it.free,
+                it.free[0] if it.free else None,
             )
             for it in channel.samples
         ]

@@ -25,12 +25,22 @@ from MLTools.NanoML.report.page import rounded
 from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
 from services.workspaces import free, sample, several
-from statistical_analysis.fit import FitJob, agreement, check, fit, fit_workspace, fitted_processes, read_workspace
+from statistical_analysis.fit import (
+    FitJob,
+    agreement,
+    check,
+    fit,
+    fit_workspace,
+    fitted_processes,
+    read_workspace,
+    translate,
+)
 from statistical_analysis.model import statistical_model
 from statistical_analysis.report.verdict import _remarks, verdict
 from statistical_analysis.results import read_results
 from statistical_analysis.samples import Remark
 from statistical_analysis.stages import fit_stage
+from statistical_analysis.workspace import workspace
 
 LUMINOSITY = {"2018": {"lumi_2018": log_normal("2.5 %")}, "2022": {"lumi_2022": log_normal("1.4 %")}}
 SHOWN = (".json", ".html", ".txt")
@@ -180,7 +190,24 @@ def test_a_workspace_gets_the_same_page(few_events: dict[str, Any], tmp_path: Pa
     results = read_results(tmp_path / "fit/results.json")
     assert (results.signals, results.toys) == (("signal",), 0)
     assert results.channels[0].observed == (2.0, 1.0, 0.0)
-    assert "Observed limit" in (tmp_path / "fit/report.html").read_text()
+    page = (tmp_path / "fit/report.html").read_text()
+    assert "Observed limit" in page
+    assert {it.name: it.uncertainties for it in results.processes} == {
+        "signal": ("efficiency", "lumi"), "WZ": ("norm", "lumi"),
+    }  # fmt: skip
+    assert "What is in this fit" in page
+    assert ">datasets<" not in page
+    assert [it.group for it in results.breakdown][2:] == ["normalisation"]
+    # the same as a card
+    translate(source, tmp_path / "card")
+    fit_workspace(tmp_path / "card/datacard.txt", tmp_path / "of_card", False, "never")
+    of_card = read_results(tmp_path / "of_card/results.json")
+    assert of_card.strength.value == pytest.approx(results.strength.value, abs=1e-4)
+    assert {it.name: {*it.uncertainties} for it in of_card.processes} == {
+        it.name: {*it.uncertainties} for it in results.processes
+    }
+    assert "No template was changed or left out." in (tmp_path / "of_card/report.html").read_text()
+    assert (tmp_path / "of_card/workspace.json").exists()
     few_events["observations"][0]["data"] = [STRANGE] * 3
     source.write_text(json.dumps(few_events))
     blind = fit_workspace(source, tmp_path / "blind", True, 1000)
@@ -239,7 +266,7 @@ def test_processes_with_their_datasets_events_and_uncertainties(
     templates: Templates, settings: Fit, luminosity: Mapping[str, Mapping[str, LogNormal]]
 ) -> None:
     model = statistical_model(templates, settings, luminosity, ["fakes"])
-    found = {it.name: it for it in fitted_processes(model, templates.histogram("wprime").origins)}
+    found = {it.name: it for it in fitted_processes(workspace(model), templates.histogram("wprime").origins)}
     assert list(found) == ["signal", "WZ", "ZZ", "fakes"]
     assert found["fakes"].origin == Origin(("Muon", "less WZ_2018"), True)
     assert found["fakes"].uncertainties == ("norm_fakes",)

@@ -90,7 +90,7 @@ def test_each_process_has_its_log_normal_uncertainties(
         "ZZ": {},
         "fakes": {"norm_fakes": (1.3, 0.8)},
     }
-    assert {process: each.free for process, each in found.items() if each.free} == {"ZZ": "norm_ZZ"}
+    assert {process: each.free for process, each in found.items() if each.free} == {"ZZ": ("norm_ZZ",)}
     both = replace(settings, uncertainties={"lumi_2018": {"WZ": "+10 % -20 %"}})
     factor = samples(statistical_model(templates, both, luminosity), "SR_2018")["WZ"].factors["lumi_2018"]
     assert (factor.up, factor.down) == (pytest.approx(1.02 * 1.1), pytest.approx(0.985 * 0.8))
@@ -317,7 +317,9 @@ def test_names_and_sharing_of_nuisance_parameters(templates: Templates, settings
     assert {*of["SR_2022", "signal"].shapes} == {"CMS_scale_j_2022", "CMS_res_j_2022", "jes_2022", "CMS_b_hfstats1_VV"}
     assert {*of["SR_2018", "signal"].factors} == {"QCDscale_signal", "lumi_13TeV", "lumi_2018"}
     assert {*of["CR_2022", "WZ"].factors} == {"QCDscale_WZ", "norm_WZ", "lumi_13TeV"}
-    assert [of[name, "ZZ"].free for name in ("SR_2018", "SR_2022", "CR_2018")] == ["norm_ZZ_SR"] * 2 + ["norm_ZZ_CR"]
+    assert [of[name, "ZZ"].free for name in ("SR_2018", "SR_2022", "CR_2018")] == [
+        ("norm_ZZ_SR",), ("norm_ZZ_SR",), ("norm_ZZ_CR",),
+    ]  # fmt: skip
     assert {*model.groups["jets"]} == {
         f"{it}_{era}" for it in ("CMS_scale_j", "CMS_res_j", "jes") for era in (2018, 2022)
     }

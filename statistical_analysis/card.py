@@ -1,0 +1,265 @@
+"""Datacards of Combine, with templates in ROOT files or with counts, as statistical models: equal at nuisance parameters of 0 and ±1."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from MLTools.NanoML.config.fit import LogNormal
+from MLTools.NanoML.contracts.counts import STRENGTH, positive
+from MLTools.NanoML.contracts.templates import DATA
+from MLTools.NanoML.errors import NanoMLError
+from statistical_analysis.model import MOST, FitChannel, Range, StatisticalModel, model_of
+from statistical_analysis.samples import Floats, Remark, Sample, Shape
+
+EQUAL = {
+    "lnN": "at 0 and ±1; between, and beyond if up is not 1 / down, the interpolation differs",
+    "shape": "at 0 and ±1; between and beyond, the interpolation differs",
+    "lnU": "everywhere: a free factor from 1 / κ to κ",
+    "gmN": "everywhere: a channel of its own, in which the events are counted",
+    "rateParam": "in its range, which is from 0 to 10 times the start if none is given",
+    "param": "at the mean and one sigma aside; elsewhere it is log-normal instead of linear",
+    "autoMCStats": "where a bin has more effective events than the threshold, and but for the statistical errors of signals",
+}
+"""Where lines of each kind, in Combine, are equal to the workspace of their model."""
+_MAP = re.compile(r"map=\.\*/\(?([^):]*)\)?\$?:(\w+)\[")
+_MISMATCH = 0.01  # of a rate and its template, beyond which Combine stops
+_At = tuple[str, str]  # a channel and a process
+
+
+class _Line(NamedTuple):
+    number: int
+    words: list[str]
+
+
+def read_card(path: Path, mass: str = "") -> StatisticalModel:
+    """Read a datacard of Combine; a NanoMLError names the line of what cannot be translated.
+
+    In names of files and histograms, $MASS is `mass`. Remarks of the kind "translated" say for all lines where they are equal. The
+    strength of the signals is called mu, or as the command for `text2workspace.py` in a comment says.
+
+    Examples
+    --------
+    >>> from statistical_analysis.workspace import workspace
+    >>> workspace(read_card(Path("datacard.txt")))["measurements"][0]["config"]["poi"]
+    'mu'
+    """
+    try:
+        text = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise NanoMLError(f"{path}: cannot be read as a datacard ({problem}).") from None
+    with ExitStack() as files:
+        return _Card(path, text, files, mass).model()
+
+
+class _Card:
+    """The lines below the rates, and what those above say."""
+
+    def __init__(self, path: Path, text: list[str], files: ExitStack, mass: str) -> None:
+        self.path, self.files, self.opened, self.mass = path, files, dict[str, Any](), mass
+        lines = [_Line(number, it.partition("#")[0].split()) for number, it in enumerate(text, 1)]
+        self.lines, head = (
+            [it for it in lines if it.words and it.words[0][:2] != "--"],
+            defaultdict[str, list[_Line]](list),
+        )
+        while self.lines and "rate" not in head:
+            head[self.lines[0].words[0].lower()].append(self.lines.pop(0))
+        if lacking := [it for it in ("bin", "observation", "process", "rate") if len(head[it]) < 1 + (it == "process")]:
+            raise NanoMLError(
+                f"{path}: is no datacard of Combine: it lacks {lacking[0]}. Give one, or a workspace.json."
+            )
+        ids, names = sorted(head["process"][:2], key=lambda it: not re.match("-?[0-9]+$", it.words[1]))
+        bins, (seen, *_), (self.rate,), self.rules = head["bin"], head["observation"], head["rate"], head["shapes"]
+        self.at = [*zip(bins[-1].words[1:], names.words[1:], strict=False)]
+        self.channels = dict(zip(dict.fromkeys(bins[0].words[1:]), self.numbers(seen, seen.words[1:]), strict=False))
+        if {*self.channels} != {it for it, _ in self.at}:
+            self.fail(seen, "needs one number for each bin")
+        flags = [it for it in self.lines if it.words[1:2] == ["autoMCStats"] and float(it.words[2]) >= 0]
+        self.with_errors = {it for it in self.channels for flag in flags if fnmatchcase(it, flag.words[0])}
+        maps = _MAP.findall(" ".join(it for it in text if it.startswith("# text2workspace.py")))
+        strengths = {process: name for processes, name in maps for process in processes.split("|")}
+        self.ranges, self.groups, self.scale = dict[str, Range](), dict[str, list[str]](), dict[_At, float]()
+        self.counted, self.kinds = dict[str, FitChannel](), defaultdict[str, list[str]](list)
+        rates, numbers = (self.columns(it, self.numbers(it, it.words[1:])) for it in (self.rate, ids))
+        self.samples = {
+            at: self.sample(at, (strengths.get(at[1]) if maps else STRENGTH) if numbers[at] <= 0 else None, rate)
+            for at, rate in rates.items()
+        }
+
+    def fail(self, line: _Line, what: str) -> NoReturn:
+        raise NanoMLError(f"{self.path}:{line.number}: {' '.join(line.words[:2])} {what}.")
+
+    def numbers(self, line: _Line, words: list[str]) -> list[float]:
+        try:
+            return [float(it) for it in words]
+        except ValueError:
+            self.fail(line, "has something else than numbers")
+
+    def columns(self, line: _Line, cells: list[Any]) -> dict[_At, Any]:
+        if len(cells) < len(self.at):
+            self.fail(line, f"has {len(cells)} columns, and bin {len(self.at)}")
+        return dict(zip(self.at, cells, strict=False))
+
+    def template(self, channel: str, process: str, systematic: str = "") -> Any:
+        """A histogram as uproot has it; None of a counting channel, or of a variation that there is not."""
+        import uproot
+
+        rules = {(it.words[2], it.words[1]): it for it in self.rules if len(it.words) > 3}
+        own = channel if any(it == channel for it, _ in rules) else "*"
+        tried = [(own, process), (own, "*"), ("*", process), ("*", "*")]
+        line = next((rules[it] for it in tried if it in rules), None)
+        if line is None or line.words[3] == "FAKE" or (systematic and len(line.words) < 6):
+            return (
+                None
+                if line or not rules
+                else self.fail(self.rules[0], f"and others say nothing of {process} in {channel}")
+            )
+        text = " ".join([line.words[3], [*line.words, ""][5 if systematic else 4]])
+        known = {"$CHANNEL": channel, "$PROCESS": process, "$SYSTEMATIC": systematic, "$MASS": self.mass or "$MASS"}
+        for word, value in known.items():
+            text = text.replace(word, value)
+        file, _, key = text.partition(" ")
+        if ":" in key or not file.endswith(".root") or "$MASS" in text:
+            why = "needs a mass: give it as --mass" if "$MASS" in text else "RooFit and tables cannot be translated"
+            self.fail(line, f"({text}) is no histogram of a ROOT file: {why}")
+        try:
+            if file not in self.opened:
+                self.opened[file] = self.files.enter_context(uproot.open(self.path.parent / file))
+        except (OSError, ValueError) as problem:
+            self.fail(line, f"cannot be read ({problem})")
+        found = self.opened[file].get(key)
+        if not systematic and (found is None or not found.classname.startswith("TH1")):
+            self.fail(line, f"has no one-dimensional histogram {key} in {file}")
+        return found
+
+    def sample(self, at: _At, strength: str | None, rate: float) -> Sample:
+        """A process without uncertainties, as its template is; of which there is nothing, if it is left out."""
+        found, has_errors = self.template(*at), at[0] in self.with_errors
+        values, errors = (np.array([rate]), np.zeros(1)) if found is None else (_contents(found), found.errors())
+        total = float(values.sum())
+        if rate not in (-1, 0) and abs(total - rate) > _MISMATCH * max(1.0, rate):
+            self.fail(self.rate, f"for {at[1]} in {at[0]}: {rate:g} is not the sum of its template, {total:g}")
+        self.scale[at] = 1.0 if rate == -1 or (rate and has_errors) else rate / (total or 1.0)  # as Combine does
+        return Sample(at[1], strength, values, has_errors * errors, {}, {}, ())
+
+    def model(self) -> StatisticalModel:
+        means = {it.words[0]: it for it in self.lines if it.words[1:2] == ["param"]}
+        order = {"gmN": 0, "param": 2}  # what changes that nothing is expected, and what others use
+        for line in sorted(self.lines, key=lambda it: order.get([*it.words, ""][1], 1)):
+            self.systematic(line, means)
+        channels = [*map(self.channel, self.channels), *self.counted.values()]
+        if not any(it.strength for channel in channels for it in channel.samples):
+            self.fail(self.rate, "has no events of a signal, a process with a number of 0 or less")
+        said = (f"{it} is equal {EQUAL[it]}: {', '.join(names)}" for it, names in self.kinds.items() if it in EQUAL)
+        return model_of(channels, self.groups, self.ranges, [Remark("translated", "", "", it) for it in said])
+
+    def channel(self, name: str) -> FitChannel:
+        found, mine = self.template(name, DATA), {at: it for at, it in self.samples.items() if at[0] == name}
+        samples = tuple(it.times(self.scale[at]) for at, it in mine.items() if self.scale[at] * it.nominal.sum() > 0)
+        data, title, edges = np.array([self.channels[name]]), "Events", [0.0, 1.0]
+        if found is not None:
+            data, edges = _contents(found), found.axis().edges().tolist()
+            title = found.member("fXaxis").member("fTitle") or name
+        if any(it.nominal.shape != data.shape for it in samples):
+            self.fail(self.rate, f"does not fit: templates of {name} have different bins")
+        fitted = np.sum([np.zeros_like(data), *(it.nominal for it in samples)], axis=0) > 0
+        return FitChannel(name, name, None, title, tuple(edges), samples, data, fitted)
+
+    def systematic(self, line: _Line, means: dict[str, _Line]) -> None:
+        """Add what a line says."""
+        name, kind, *rest = *line.words, *[""] * (len(line.words) == 1)
+        shape = re.fullmatch(r"shape(N?)2?(\??)", kind)
+        if kind == "group":
+            self.groups[name] = [*self.groups.get(name, ()), *rest[1:]]
+        elif kind == "rateParam":
+            self.free(line, rest, means.get(name))
+        elif shape or kind in ("lnN", "lnU", "gmN"):
+            for at, cell in self.columns(line, rest[kind == "gmN" :]).items():
+                if cell.strip("-0.") and (self.scale[at] or kind == "gmN"):
+                    self.samples[at] = self.varied(line, at, cell, shape)
+        elif kind == "param" and not any(name in it.factors for it in self.samples.values()):
+            self.fail(line, "is no rateParam: a parameter of RooFit cannot be translated. Remove the line")
+        elif kind not in ("param", "autoMCStats", "flatParam"):
+            self.fail(
+                line, "cannot be translated: a workspace of pyhf has no such thing. Remove the line, or use Combine"
+            )
+        self.kinds["shape" if shape else kind].append(f"{name} (line {line.number})")
+
+    def varied(self, line: _Line, at: _At, cell: str, shape: re.Match[str] | None) -> Sample:
+        """The process with what a line says of it."""
+        (name, kind, *rest), it = line.words, self.samples[at]
+        sides = [self.template(*at, f"{name}{side}") for side in ("Up", "Down")] if shape else [None]
+        if name in it.shapes or (shape and name in it.factors):
+            self.fail(line, f"is there twice for {at[1]} in {at[0]}")
+        if shape and None not in sides:
+            (size,), templates = self.numbers(line, [cell]), [_contents(each) for each in sides]
+            if any(each.shape != it.nominal.shape or not each.sum() > 0 for each in templates):
+                self.fail(line, f"leaves nothing of {at[1]} in {at[0]}, or has other bins")
+            moved = (_scaled(it.nominal, each, size, bool(shape[1])) for each in templates)
+            return replace(it, shapes={**it.shapes, name: Shape(*moved)})
+        if shape and not shape[2]:
+            self.fail(line, f"has no templates of {at[1]} in {at[0]}")
+        *down, up = self.numbers(line, cell.split("/"))
+        factor = LogNormal(up, down[0] if down else 1 / up)
+        if min(factor.up, factor.down) <= 0:
+            self.fail(line, f"has {cell}, which is not positive")
+        if kind == "gmN":
+            (events,) = self.numbers(line, rest[:1])
+            if not it.nominal.any():  # nothing is expected since nothing was counted
+                it = replace(it, nominal=np.ones(1))
+            if not events or at[0] not in self.with_errors:
+                self.scale[at] = up * (events or 1) / it.nominal.sum()
+            own = (Sample(at[1], None, np.array([events or 1]), np.zeros(1), {}, {}, (name,)),)
+            data = (np.array([events]), np.ones(1, bool))
+            self.counted[name] = FitChannel(f"{name}_events", name, None, "Events", (0, 1), own, *data)
+            self.ranges[name] = Range(float(events > 0))
+        elif kind == "lnU":
+            known = Range(1.0, *sorted((up, factor.down)))
+            if down or self.ranges.setdefault(name, known) != known:
+                self.fail(line, "has several sizes, which cannot be translated. Use rateParam")
+        else:
+            return replace(it, factors={**it.factors, name: factor * it.factors.get(name, LogNormal(1, 1))})
+        return replace(it, free=(*it.free, name))
+
+    def free(self, line: _Line, rest: list[str], constraint: _Line | None) -> None:
+        """A free factor; with a constraint it has an uncertainty instead, around its mean."""
+        bounds = re.fullmatch(r"\[(.*),(.*)\]", "".join(rest[3:]))
+        if len(rest) < 3 or ":" in rest[2] or (rest[3:] and not bounds):
+            self.fail(line, "is an expression, or from a file, which cannot be translated")
+        start, *ends = self.numbers(line, [rest[2], *(bounds.groups() if bounds else ())])
+        name, factor = line.words[0], None
+        if constraint is None:
+            self.ranges.setdefault(name, Range(start, *(ends or (0.0, MOST * max(1.0, start)))))
+        else:
+            words = " ".join(constraint.words[2:4]).replace("/", " ").split()
+            start, *errors = map(abs, self.numbers(constraint, words))
+            factor = LogNormal(1 + errors[-1] / start, 1 - errors[0] / start)
+            if factor.down <= 0:
+                self.fail(constraint, "may be zero one sigma below, which cannot be translated")
+        for at, it in self.samples.items():
+            if fnmatchcase(at[0], rest[0]) and fnmatchcase(at[1], rest[1]):
+                self.scale[at] *= start if factor else 1
+                more = {"factors": {**it.factors, name: factor}} if factor else {"free": (*it.free, name)}
+                self.samples[at] = replace(it, **more)
+
+
+def _contents(histogram: Any) -> Floats:
+    """What is in the bins, without negative ones."""
+    return np.asarray(positive(histogram.values().astype(float))[0])
+
+
+def _scaled(nominal: Floats, varied: Floats, size: float, is_log: bool) -> Floats:
+    """A template at one sigma, from that at 1 / size sigma, as Combine has it: the yield to a power, the shape linear or to a power."""
+    if size == 1:
+        return varied
+    ratio, old, new = varied.sum() / nominal.sum(), nominal / nominal.sum(), varied / varied.sum()
+    power = old * np.divide(new, old, out=np.ones_like(old), where=old > 0) ** size
+    moved = power if is_log else np.maximum(old + size * (new - old), 0.0)
+    return np.asarray(nominal.sum() * ratio**size * moved / moved.sum())

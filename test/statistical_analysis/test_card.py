@@ -1,0 +1,273 @@
+"""Datacards as workspaces and back: our own are equal everywhere, those of others at nuisance parameters of 0 and ±1."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+
+pytest.importorskip("mplhep")
+pytest.importorskip("pyhf")
+pytest.importorskip("statistical_analysis.card")
+
+import pyhf
+
+from MLTools.NanoML.config.fit import Fit, LogNormal
+from MLTools.NanoML.contracts.templates import Templates
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.rootio.histograms import root_histogram
+from services.workspaces import free, sample, several
+from statistical_analysis.card import read_card
+from statistical_analysis.fit import translate
+from statistical_analysis.model import StatisticalModel, statistical_model
+from statistical_analysis.workspace import for_combine, model_in, workspace, write_datacard
+
+Luminosity = dict[str, dict[str, LogNormal]]
+
+
+def assert_equal_likelihoods(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Two workspaces have the same parameters and, at 20 random points, the same likelihood of their data."""
+    pyhf.set_backend("numpy")
+    found = []
+    for content in (one, other):
+        workspace = pyhf.Workspace(content)
+        made, random, values = workspace.model(), np.random.default_rng(1), []
+        for _ in range(20):
+            at = np.zeros(made.config.npars)
+            for name in sorted(made.config.par_order):
+                place, parameters = made.config.par_slice(name), made.config.param_set(name)
+                width = parameters.width() if parameters.constrained else [0.3] * parameters.n_parameters
+                at[place] = parameters.suggested_init + random.normal(0, 0.7, len(width)) * width
+            values.append(float(made.logpdf(at, workspace.data(made))[0]))
+        found.append((sorted(made.config.par_names), values))
+    (names, values), (same_names, same_values) = found
+    assert same_names == names
+    assert len({*values}) == 20
+    assert np.isfinite(values).all()
+    assert same_values == pytest.approx(values, rel=1e-9, abs=1e-6)
+
+
+@pytest.fixture(params=["one", "several"])
+def model(request: Any, templates: Templates, settings: Fit, luminosity: Luminosity) -> StatisticalModel:
+    if request.param == "several":
+        settings = replace(settings, signals={"mu_W": ["signal"], "mu_VV": ["WZ", "ZZ"]}, free=[])
+    return statistical_model(templates, settings, luminosity, ["fakes"], asimov=0.5)
+
+
+def test_our_card_is_our_workspace_there_and_back(model: StatisticalModel, tmp_path: Path) -> None:
+    ours = workspace(model)
+    found = read_card(write_datacard(model, tmp_path / "a"))
+    assert workspace(found)["measurements"] == ours["measurements"]
+    assert_equal_likelihoods(ours, workspace(found))
+    assert found.groups == model.groups
+    assert [(it.title, it.edges) for it in found.channels] == [(it.title, it.edges) for it in model.channels]
+    back = read_card(write_datacard(model_in(ours, Path("workspace.json")), tmp_path / "b"))
+    assert_equal_likelihoods(ours, workspace(back))
+    said = [it.what for it in found.remarks if it.kind == "translated"]
+    assert any(
+        it.startswith("shape is equal at 0 and ±1; between and beyond, the interpolation differs: jes (line ")
+        for it in said
+    )
+
+
+CARD = """\
+Some other program made this
+imax *  number of channels
+jmax *
+kmax *
+----------
+shapes *    SR  shapes.root $CHANNEL/$PROCESS $CHANNEL/$PROCESS_$SYSTEMATIC  # a comment
+shapes sig* SR  other.root  nothing
+shapes sig  SR  shapes.root $CHANNEL/H$MASS $CHANNEL/H$MASS_$SYSTEMATIC
+shapes *    one FAKE
+----------
+bin          SR  one
+observation  -1  7
+----------
+bin      SR   SR   SR   one  one   one
+process  -2   1    2    -2   1     3
+process  sig  tt   dy   sig  tt    fake
+rate     3    -1   20   2    4     1.2
+----------
+lumi   lnN      1.02  1.02   -        1.02  1.02  0    # of all
+xs     lnN      -     -      0.8/1.1  -     -     -
+scale  shape    -     1      0.5      -     -     -
+tune   shapeN2  -     -      -        -     -     -
+both   shape?   -     1      -        -     1.3   -
+flat   lnU      -     -      -        -     2     -
+side   gmN 6    -     -      -        -     -     0.2
+norm   rateParam S*  dy 1.1 [0.5,2]
+norm   rateParam one t* 1.1 [0.5,2]
+eff    rateParam *  sig 1
+eff    param 0.9 -0.09/+0.18
+theory group = xs scale
+theory group += unknown
+SR autoMCStats 5 1
+"""
+CONTENTS = {
+    "data_obs": [9, 12, 30, 0], "H125": [0.5, 1, 1.5, 0], "tt": [10, 8, 6, 0], "tt_scaleUp": [11, 9, 7, 0],
+    "tt_scaleDown": [9.5, 7, 5, 0], "tt_bothUp": [10, 8, 7, 0], "tt_bothDown": [10, 8, 5.5, 0], "dy": [5, 5, 10, 0],
+    "dy_scaleUp": [8, 6, 10, 0], "dy_scaleDown": [4, 4, 8, 0],
+}  # fmt: skip
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A card with lines of all kinds."""
+    (tmp_path / "card.txt").write_text(CARD)
+    with uproot.recreate(tmp_path / "shapes.root") as file:
+        for name, contents in CONTENTS.items():
+            values = np.array([0.0, *contents, 0.0])
+            file[f"SR/{name}"] = root_histogram(name, "", [("mass", [0, 1, 2, 4, 5])], values, 0.1 * values)
+    return tmp_path / "card.txt"
+
+
+def expected(made: Any, **changed: float) -> dict[str, Any]:
+    """Expected events of each process in each channel."""
+    config = made.config
+    at = np.array(config.suggested_init(), float)
+    for name, value in changed.items():
+        at[config.par_slice(name)] = value
+    found = np.array(made.main_model.expected_data(pyhf.tensorlib.astensor(at.tolist()), return_by_sample=True))
+    return {
+        f"{channel} {process}": found[number, config.channel_slices[channel]]
+        for channel in config.channels
+        for number, process in enumerate(config.samples)
+    }
+
+
+def test_a_card_of_others_at_0_and_1(foreign: Path) -> None:
+    pyhf.set_backend("numpy")
+    model = read_card(foreign, "125")
+    made = pyhf.Workspace(workspace(model)).model()
+
+    def at(**changed: float) -> dict[str, Any]:
+        return expected(made, **{"norm": 1.0, **changed})
+
+    tt, dy = np.array(CONTENTS["tt"][:3], float), np.array(CONTENTS["dy"][:3], float)
+    nominal = at()
+    assert nominal["SR sig"] == pytest.approx(0.9 * np.array([0.5, 1, 1.5]))  # a bin without anything is left out
+    assert (nominal["SR tt"], nominal["SR dy"]) == (pytest.approx(tt), pytest.approx(dy))
+    assert [nominal[f"one {it}"].tolist() for it in ("sig", "tt", "fake")] == [[1.8], [4.0], [pytest.approx(1.2)]]
+    for sign, factor in ((1, 1.02), (-1, 1 / 1.02)):
+        found = at(lumi=sign)
+        assert found["SR tt"] == pytest.approx(factor * tt)
+        assert (found["SR dy"], found["one tt"]) == (pytest.approx(dy), pytest.approx([4 * factor]))
+    assert at(xs=1)["SR dy"] == pytest.approx(1.1 * dy)
+    assert at(xs=-1)["SR dy"] == pytest.approx(0.8 * dy)
+    assert at(scale=1)["SR tt"] == pytest.approx([11, 9, 7])
+    assert at(scale=-1)["SR tt"] == pytest.approx([9.5, 7, 5])
+    # templates at two sigma: the root of the change of the yield, and half of that of the shape, as Combine has them
+    assert at(scale=1)["SR dy"] == pytest.approx(20 * (24 / 20) ** 0.5 * (dy / 20 + np.array([8, 6, 10]) / 24) / 2)
+    assert at(scale=-1)["SR dy"] == pytest.approx(20 * (16 / 20) ** 0.5 * (dy / 20 + np.array([4, 4, 8]) / 16) / 2)
+    assert (at(both=1)["SR tt"], at(both=1)["one tt"]) == (pytest.approx([10, 8, 7]), pytest.approx([5.2]))
+    assert at(both=-1)["one tt"] == pytest.approx([4 / 1.3])
+    assert at(flat=2.0)["one tt"] == pytest.approx([8])
+    assert made.config.param_set("flat").suggested_bounds == [[0.5, 2]]
+    assert (at(norm=1.5)["SR dy"], at(norm=1.5)["one tt"]) == (pytest.approx(1.5 * dy), pytest.approx([6]))
+    assert made.config.param_set("norm").suggested_bounds == [[0.5, 2]]
+    assert made.config.param_set("norm").suggested_init == [1.1]
+    assert [at(eff=it)["one sig"][0] for it in (1, -1)] == pytest.approx([2 * 1.08, 2 * 0.81])
+    # six events are counted, and each stands for 0.2
+    doubled = at(side=2.0)
+    assert (doubled["one fake"], doubled["side_events fake"]) == (pytest.approx([2.4]), [12])
+    assert made.config.param_set("mcstat_SR").width() == pytest.approx(np.sqrt(0.1 / (tt + dy)))
+    data = {it["name"]: it["data"] for it in workspace(model)["observations"]}
+    assert data == {"SR": [9, 12, 30], "one": [7], "side_events": [6]}
+    assert model.groups["theory"] == ("xs", "scale")
+    what = [it.what for it in model.remarks if it.kind == "translated"]
+    assert "gmN is equal everywhere: a channel of its own, in which the events are counted: side (line 25)" in what
+    assert [it.what for it in model.remarks if it.channel == "SR"][-1] == (
+        "bin 4 is not fitted, since nothing is expected there, and 0 events of data are there"
+    )
+
+
+def test_nothing_was_counted(tmp_path: Path) -> None:
+    card = "imax 1\nObservation 2\nbin 1 1 1\nprocess 0 1 2\nprocess S B tt\nrate 1 0 3\n1 lnN - - 1.1\nside gmN 0 - 0.3 -\n"
+    (tmp_path / "card.txt").write_text(card)
+    made = pyhf.Workspace(workspace(read_card(tmp_path / "card.txt"))).model()
+    assert expected(made)["1 B"] == [0]
+    assert expected(made, side=2.0)["1 B"] == pytest.approx([0.6])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("lumi   lnN", "lumi   trG", r"lumi trG cannot be translated: a workspace of pyhf has no such thing"),
+        ("norm   rateParam S*  dy 1.1 [0.5,2]", "norm rateParam S* dy (@0*@1) a,b", r"norm rateParam is an expression"),
+        ("norm   rateParam S*  dy 1.1 [0.5,2]", "norm rateParam S* dy w.root:w", r"norm rateParam is an expression, or from a"),
+        ("eff    param 0.9", "ef param 0.9", r"ef param is no rateParam: a parameter of RooFit"),
+        ("shapes *    SR  shapes.root $CHANNEL/", "shapes * SR shapes.root w:", r"shapes \* \(shapes.root w:tt\) is no histogram of a"),
+        ("0.8/1.1", "0.8/x", r"xs lnN has something else than numbers"),
+        ("0.8/1.1", "-0.8/1.1", r"xs lnN has -0.8/1.1, which is not positive"),
+        ("scale  shape    -     1", "scale  shape    1     1", r"scale shape has no templates of sig in SR"),
+        ("rate     3 ", "rate     5 ", r"rate 5 for sig in SR: 5 is not the sum of its template, 3"),
+        ("rate     3    -1 ", "rate     3 ", r"rate 3 has 5 columns, and bin 6"),
+        ("flat   lnU      -     -      -        -     2 ", "flat lnU - - 1.5 - 2 ", "flat lnU has several sizes"),
+        ("observation  -1  7", "observation  -1", r"observation -1 needs one number for each bin"),
+        ("both   shape?   -     1  ", "scale  shape?   -     1  ", r"scale shape\? is there twice for tt in SR"),
+        ("Some other program made this\nimax *  number of channels\njmax *\nkmax *\n", "rate 1\n", "is no datacard of Combine"),
+        ("shapes sig  SR  shapes.root", "shapes sig SR none.root", r"shapes sig cannot be read"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_translated_is_said_with_its_line(foreign: Path, old: str, new: str, said: str) -> None:
+    assert old in CARD
+    foreign.write_text(CARD.replace(old, new))
+    line = 1 + CARD[: CARD.index(old)].count("\n")
+    with pytest.raises(NanoMLError, match=rf"card.txt:{f'{line}: ' if line > 1 else ' '}{said}"):
+        read_card(foreign, "125")
+
+
+def test_two_lines_of_one_parameter_multiply(foreign: Path) -> None:
+    foreign.write_text(CARD.replace("xs     lnN ", "lumi   lnN "))
+    found = {it.process: it for it in read_card(foreign, "125").channels[0].samples}
+    assert found["dy"].factors == {"lumi": LogNormal(1.1, 0.8)}
+    foreign.write_text(CARD.replace("xs     lnN      -     - ", "lumi   lnN      -     1.1 "))
+    found = {it.process: it for it in read_card(foreign, "125").channels[0].samples}
+    assert found["tt"].factors["lumi"].up == pytest.approx(1.02 * 1.1)
+
+
+def test_a_mass_must_be_given(foreign: Path) -> None:
+    with pytest.raises(NanoMLError, match=r"card.txt:8: shapes sig .* needs a mass: give it as --mass"):
+        read_card(foreign)
+
+
+def modifier(name: str, kind: str, data: Any) -> dict[str, Any]:
+    return {"name": name, "type": kind, "data": data}
+
+
+def test_a_workspace_of_others_as_a_card(tmp_path: Path) -> None:
+    histosys = modifier("jes", "histosys", {"hi_data": [11.0, 21.0], "lo_data": [9.0, 20.0]})
+    both = [histosys, modifier("jes", "normsys", {"hi": 1.2, "lo": 0.9}), modifier("lumi", "lumi", None)]
+    background = sample("b", [10, 20], *both, free("k"), free("fixed"))
+    content = several({"SR": [sample("s", [1, 2], free("mu")), background]}, {"SR": [9, 25]}, "mu")
+    content["measurements"][0]["config"]["parameters"] = [
+        {"name": "lumi", "auxdata": [1.0], "sigmas": [0.02], "inits": [1.0], "bounds": [[0.5, 1.5]]},
+        {"name": "k", "inits": [0.7], "bounds": [[0.1, 3.0]]},
+        {"name": "fixed", "inits": [1.5], "fixed": True},
+    ]
+    model = model_in(content, tmp_path)
+    found = workspace(read_card(write_datacard(for_combine(model), tmp_path)))
+    pyhf.set_backend("numpy")
+    theirs, ours = (pyhf.Workspace(it).model() for it in (content, found))
+    for at in ({}, {"jes": 1}, {"jes": -1}, {"k": 2.0}):
+        assert expected(ours, **at)["SR b"] == pytest.approx(expected(theirs, **at)["SR b"])
+    for sign in (1, -1):
+        assert expected(ours, lumi=sign)["SR b"] == pytest.approx(expected(theirs, lumi=1 + 0.02 * sign)["SR b"])
+    assert ours.config.param_set("k").suggested_bounds == [[0.1, 3]]
+    content["channels"][0]["samples"][1]["modifiers"].append(modifier("any", "shapefactor", None))
+    with pytest.raises(NanoMLError, match="any of b, shapefactor, cannot be in a datacard"):
+        model_in(content, tmp_path)
+
+
+def test_files_of_a_translation(foreign: Path, tmp_path: Path) -> None:
+    lines = translate(foreign, tmp_path / "there", "125")
+    assert lines[0] == f"{tmp_path}/there/workspace.json: written."
+    assert any("rateParam is equal in its range" in it for it in lines)
+    lines = translate(tmp_path / "there/workspace.json", tmp_path / "back")
+    assert lines[0] == f"{tmp_path}/back/datacard.txt: written."
+    assert read_card(tmp_path / "back/datacard.txt").channels[0].name == "SR"
