@@ -25,6 +25,7 @@ from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.report.stack import Bins
 from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.schema.roles import BESIDE, HOW, READS, WRITES
+from MLTools.NanoML.terminal.progress import say
 from statistical_analysis.model import FitChannel, StatisticalModel, completed, no_signal, statistical_model
 from statistical_analysis.results import FittedProcess, NoFit, Results, Yields, read_results
 from statistical_analysis.samples import Remark
@@ -245,7 +246,7 @@ def fit_workspace(
     from statistical_analysis.inference import FitOrigin, infer
     from statistical_analysis.report.plots import Axis
 
-    model = _model_of_card(source, mass)
+    model = None if source.suffix == ".json" else translate(source, directory, mass)[1]
     content = read_workspace(source) if model is None else workspace(model)
     bins = {channel["name"]: len(channel["samples"][0]["data"]) for channel in content["channels"]}
     axes = {name: Axis("Bin", Bins(np.arange(0.5, count + 1, dtype=np.float64))) for name, count in bins.items()}
@@ -258,29 +259,23 @@ def fit_workspace(
     if model is not None:
         axes = {it.name: Axis(it.title, Bins(np.array(it.edges))) for it in model.channels}
         results = _whole(results, model)
-        write_json(make_directory(directory) / "workspace.json", content)
     _write(PRIVATE_WORK, results, None if model is None else model.remarks, axes, "", make_directory(directory))
     return results.summary
 
 
-def _model_of_card(source: Path, mass: str) -> StatisticalModel | None:
-    """The model of a datacard; None of a workspace."""
+def translate(source: Path, directory: Path, mass: str = "") -> tuple[Path, StatisticalModel]:
+    """Write a datacard as a workspace of pyhf, or a workspace as a datacard, and say where they are not equal; return file and model."""
     from statistical_analysis.card import read_card
 
-    return None if source.suffix == ".json" else read_card(source, mass)
-
-
-def translate(source: Path, directory: Path, mass: str = "") -> list[str]:
-    """Write a datacard as a workspace of pyhf, or a workspace as a datacard; return what was written, and what is not equal."""
-    model = _model_of_card(source, mass)
-    written = make_directory(directory) / "workspace.json"
-    if model is not None:
-        write_json(written, workspace(model))
-    else:
+    if source.suffix == ".json":
         model = for_combine(model_in(read_workspace(source), source))
         written = write_datacard(model, directory)
-    remarks = (": ".join(filter(None, (it.channel, it.process, it.what))) for it in model.remarks)
-    return [f"{written}: written.", *remarks]
+    else:
+        model, written = read_card(source, mass), make_directory(directory) / "workspace.json"
+        write_json(written, workspace(model))
+    for it in model.remarks:
+        say(": ".join(filter(None, (it.channel, it.process, it.what))))
+    return written, model
 
 
 def read_workspace(path: Path) -> dict[str, Any]:

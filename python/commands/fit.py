@@ -89,7 +89,7 @@ def fit(
         raise click.UsageError("--range takes a lower and a higher signal strength, as in --range -5 20.")
     fitting = import_part("statistical_analysis.fit")
     if translate:
-        echo("\n".join(fitting.translate(source, output, mass)))
+        echo(f"{fitting.translate(source, output, mass)[0]}: written.")
     else:
         echo(fitting.fit_workspace(source, output, blind, toys or "auto", strengths, mass))
 

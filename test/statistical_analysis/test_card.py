@@ -264,10 +264,8 @@ def test_a_workspace_of_others_as_a_card(tmp_path: Path) -> None:
         model_in(content, tmp_path)
 
 
-def test_files_of_a_translation(foreign: Path, tmp_path: Path) -> None:
-    lines = translate(foreign, tmp_path / "there", "125")
-    assert lines[0] == f"{tmp_path}/there/workspace.json: written."
-    assert any("rateParam is equal in its range" in it for it in lines)
-    lines = translate(tmp_path / "there/workspace.json", tmp_path / "back")
-    assert lines[0] == f"{tmp_path}/back/datacard.txt: written."
+def test_files_of_a_translation(foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written, _ = translate(foreign, tmp_path / "there", "125")
+    assert "rateParam is equal in its range, which is from 0 to 10 times" in capsys.readouterr().err
+    assert translate(written, tmp_path / "back")[0] == tmp_path / "back/datacard.txt"
     assert read_card(tmp_path / "back/datacard.txt").channels[0].name == "SR"
