@@ -31,7 +31,7 @@ TESTS_ROOT = $(shell grep -rl --include='test_*.py' 'mark\.root\b' test)
 TESTS_NANOAODTOOLS = $(shell grep -rlE --include='test_*.py' 'services\.nanoaodtools|PhysicsTools\.NanoAODTools|nano_postproc' test)
 
 # stamps, renewed when the packaging changes; a developer's environment will do for the example
-DEV := $(VENV)/.installed-all,xrootd,tensorboard,mlflow,test,dev,doc
+DEV := $(VENV)/.installed-all,xrootd,dask,tensorboard,mlflow,test,dev,doc
 ALL := $(or $(wildcard $(DEV)),$(VENV)/.installed-all)
 CMSSW := $(VENV_CMSSW)/.installed-data,xrootd,test
 ROOT := $(VENV_ROOT)/.installed

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Optional
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.batch.job import PERMANENT, JobProblem
-from MLTools.NanoML.batch.submission import Submission
+from MLTools.NanoML.batch.submission import JobEntry, Submission
 from MLTools.NanoML.batch.system import Poll, QueueState, System
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.parallel import usable_cores
@@ -22,6 +23,10 @@ from MLTools.NanoML.schema.plain import read_or_none
 
 _DRIVER = Path("driver.json")
 _PAUSE = 0.05
+_ACTIVE = ("waiting", "running")
+
+Start = Callable[[JobEntry], Callable[[], str]]
+"""Starts a job in the directory of its submission, and returns what asks for its state, as in driver.json."""
 
 _started: dict[int, subprocess.Popen[bytes]] = {}
 """The processes that this one has started."""
@@ -71,6 +76,32 @@ class Local(System):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(submission.handles["process"], signal.SIGTERM)
 
+    @contextlib.contextmanager
+    def starter(self, submission: Submission, entries: Sequence[JobEntry]) -> Iterator[tuple[Start, int]]:
+        """The function that starts a job of a stage, and how many cores its jobs may use at the same time."""
+        yield _start, submission.options.at_once or usable_cores()
+
+    def drive(self, submission: Submission) -> int:
+        """Do all jobs, in the process in the background: those of a stage at the same time, as many as may run.
+
+        Returns how many failed. If some of a stage did, later stages are not started.
+        """
+        driver = _Driver(os.getpid(), os.uname().nodename)
+        driver.write()
+        try:
+            for entries in submission.stages.values():
+                driver.jobs.update((entry.name, "waiting") for entry in entries)
+                with self.starter(submission, entries) as (start, free):
+                    driver.do(entries, start, free, submission.options.retries)
+                failed = sum(driver.jobs[entry.name] != "0" for entry in entries)
+                if failed:
+                    return failed
+        except Exception as problem:
+            driver.jobs.update((name, str(problem)) for name, state in driver.jobs.items() if state in _ACTIVE)
+            driver.write()
+            raise
+        return 0
+
 
 @dataclass
 class _Driver:
@@ -86,6 +117,26 @@ class _Driver:
     @classmethod
     def read(cls) -> Optional[_Driver]:
         return read_or_none(cls, _DRIVER)
+
+    def do(self, entries: Sequence[JobEntry], start: Start, free: int, retries: int) -> None:
+        left, written = [(entry, retries) for entry in entries], dict[str, str]()
+        running, states = dict[str, tuple[JobEntry, int]](), dict[str, Callable[[], str]]()
+        while left or running:
+            while left and (not running or sum(it.resources.cores for it, _ in [left[0], *running.values()]) <= free):
+                entry, tries = left.pop(0)
+                running[entry.name], states[entry.name] = (entry, tries), start(entry)
+            for name, (entry, tries) in list(running.items()):
+                self.jobs[name] = state = states[name]()
+                if state in _ACTIVE:
+                    continue
+                del running[name]
+                if state not in ("0", str(PERMANENT)) and tries:
+                    left.append((entry, tries - 1))
+                    self.jobs[name] = "waiting"
+            if self.jobs != written:
+                self.write()
+                written = dict(self.jobs)
+            time.sleep(_PAUSE)
 
 
 def _is_alive(group: int) -> bool:
@@ -110,53 +161,21 @@ def _runs_in(directory: str, group: int, process: int) -> bool:
 
 
 def _state(state: str, alive: bool) -> QueueState:
-    """The state of a job from what the driver wrote: "waiting", "running", or an exit code."""
-    if alive and state in ("waiting", "running"):
+    """The state of a job from what the driver wrote: "waiting", "running", an exit code, or why there is none."""
+    if alive and state in _ACTIVE:
         return QueueState(state)
     if state in ("waiting", "0"):
         return QueueState("ended")
-    why = "its process was ended" if state == "running" else f"the process ended with {state}"
-    return QueueState("ended", JobProblem("killed", why))
+    if state == "running":
+        return QueueState("ended", JobProblem("killed", "its process was ended"))
+    is_code = state.lstrip("-").isdigit()
+    return QueueState(
+        "ended", JobProblem("killed", f"the process ended with {state}") if is_code else JobProblem("lost", state)
+    )
 
 
-def drive(submission: Submission) -> int:
-    """Do all jobs of a submission, in its directory: those of a stage at the same time, as many as there are cores.
-
-    Returns how many failed. If some of a stage did, later stages are not started.
-    """
-    driver = _Driver(os.getpid(), os.uname().nodename)
-    driver.write()
-    states, written = driver.jobs, dict(driver.jobs)
-    for entries in submission.stages.values():
-        states.update((entry.name, "waiting") for entry in entries)
-        left = [(entry.name, entry.resources.cores, submission.options.retries) for entry in entries]
-        running: dict[str, tuple[subprocess.Popen[bytes], int, int]] = {}
-        free = submission.options.at_once or usable_cores()
-        while left or running:
-            while left and (not running or sum(it[1] for it in running.values()) + left[0][1] <= free):
-                name, cores, tries = left.pop(0)
-                running[name] = (_start(name, cores), cores, tries)
-                states[name] = "running"
-            for name, (process, cores, tries) in list(running.items()):
-                code = process.poll()
-                if code is None:
-                    continue
-                del running[name]
-                states[name] = str(code)
-                if code not in (0, PERMANENT) and tries:
-                    left.append((name, cores, tries - 1))
-                    states[name] = "waiting"
-            if states != written:
-                driver.write()
-                written = dict(states)
-            time.sleep(_PAUSE)
-        failed = sum(states[entry.name] != "0" for entry in entries)
-        if failed:
-            return failed
-    return 0
-
-
-def _start(name: str, cores: int) -> subprocess.Popen[bytes]:
-    with open(f"logs/{name}.log", "ab") as log:
-        command = ["bash", "job.sh", name, str(cores)]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+def _start(entry: JobEntry) -> Callable[[], str]:
+    with open(f"logs/{entry.name}.log", "ab") as log:
+        command = ["bash", "job.sh", entry.name, str(entry.resources.cores)]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    return lambda: "running" if process.poll() is None else str(process.returncode)

@@ -100,7 +100,7 @@ def check_place(config: Config, place: Place) -> None:
         where = ", ".join(site.storage) or "nothing is named in `storage` of the site"
         message = f"workers at site {site.name} cannot write to {workdir}. Put it where they can: {where}"
         raise config.error("workdir", message=message)
-    if place.environment == "here":
+    if place.environment == "here" and not system.brings_python:
         message = f"workers at site {site.name} do not see this environment. Choose packed, cmssw or container"
         raise config.error("batch", "environment", message=message)
 

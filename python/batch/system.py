@@ -103,6 +103,9 @@ class System:
     # system itself sends all that a job needs
     where = "cluster"
     sends_files = False  # whether it can send files with jobs to machines that do not see those of this one
+    brings_python = (
+        False  # whether workers that do not see the files of this machine have a Python with the same packages
+    )
     starts_containers = False  # whether it starts the container of a job itself
     groups = "stage"  # what jobs are grouped by: a "stage" waits for the one before, a "dataset" for nothing
     pause = 0.0  # least time between two polls [s]
@@ -154,6 +157,10 @@ class System:
         None, as in most systems, if what is missing becomes a new submission.
         """
         return None
+
+    def drive(self, submission: Submission) -> int:
+        """Do all jobs, in a process that `submit` has started; return how many failed."""
+        raise NotImplementedError
 
     def kill(self, submission: Submission) -> None:
         """End everything that is running or waiting."""

@@ -37,7 +37,7 @@ _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
     "nanoml submit tune examples/trilepton.yaml --on slurm --workers 20 --trials 200",
     "nanoml submit skim analysis.yaml --on crab",
     "nanoml status",
-    short="Run stages as jobs of HTCondor, Slurm or CRAB, or here.",
+    short="Run stages as jobs of HTCondor, Slurm, Dask or CRAB, or here.",
 )
 @click.argument("what", metavar="STAGE|pipeline|tune", type=click.Choice([*NAMES, "pipeline", "tune"]))
 @config_argument
@@ -177,14 +177,15 @@ def kill(place: Path) -> None:
 @command("nanoml work jobs/skim-0000.json --result results/skim-0000.json", hidden=True)
 @click.argument("job", type=PATH)
 @option("--result", "The file for its result.", type=PATH, default="result.json")
-@flag("--drive", "JOB is a directory of jobs: do them all, here.")
+@flag("--drive", "JOB is a directory of jobs: see to it that all are done.")
 def work(job: Path, result: Optional[Path], drive: bool) -> int:
     """Do the job that a file describes."""
     if drive:
-        from MLTools.NanoML.batch import local
         from MLTools.NanoML.batch.submission import Submission
+        from MLTools.NanoML.batch.system import system_of
 
-        return min(local.drive(Submission.read(job)), 1)
+        submission = Submission.read(job)
+        return min(system_of(submission.system).drive(submission), 1)
     from MLTools.NanoML.batch.worker import work as do
 
     assert result is not None

@@ -108,6 +108,7 @@ def doctor(way: Optional[str], redirector: str, as_json: bool) -> int:
     lxplus   interactive work on lxplus, with files of the grid
     condor   jobs of HTCondor
     slurm    jobs of Slurm
+    dask     jobs of Dask
     crab     jobs on the grid, by CRAB
     cmssw    skims, conversion and scores in CMSSW
 

@@ -1,9 +1,9 @@
-"""The section `batch`: how jobs run on HTCondor, Slurm or this machine."""
+"""The section `batch`: how jobs run on HTCondor, Slurm, Dask, the grid or this machine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from MLTools.NanoML.schema.settings import setting
 from MLTools.NanoML.stages import NAMES
@@ -12,6 +12,7 @@ SYSTEMS = {
     "local": "MLTools.NanoML.batch.local:Local",
     "condor": "MLTools.NanoML.batch.condor:Condor",
     "slurm": "MLTools.NanoML.batch.slurm:Slurm",
+    "dask": "MLTools.NanoML.batch.dask:Dask",
     "crab": "MLTools.NanoML.batch.crab.system:Crab",
 }
 """The batch systems: what `batch.on` and `nanoml submit --on` can name, and the class of each."""
@@ -62,6 +63,22 @@ class Grid:
             "pattern": r"T[0-3](?:_[A-Z]{2}_[A-Za-z0-9_]+|_[A-Z]{2}_\*|_?\*)",
             "form": "sites such as T2_CH_CERN, T2_DE_* or T2_*",
         },
+    )
+
+
+@dataclass(frozen=True)
+class DaskCluster:
+    """The Dask cluster that does the jobs. The default is that of Dask's own configuration, or one on this machine."""
+
+    cluster: Optional[str] = setting(
+        None,
+        "The address of its scheduler; or the class of a cluster, which is started for the jobs of each stage.",
+        pattern=r"[a-z]+://\S+|[A-Za-z_]\w*(\.[A-Za-z_]\w*)+",
+        form="an address such as tls://HOST:8786, or MODULE.CLASS",
+        examples=["tls://localhost:8786", "dask_jobqueue.SLURMCluster"],
+    )
+    options: dict[str, Any] = setting(
+        dict, "Arguments of this class, besides those that NanoML knows.", examples=[{"interface": "ib0"}]
     )
 
 
@@ -119,3 +136,4 @@ class Batch:
         examples=[{"train": {"gpus": 1, "time": "8h"}}],
     )
     grid: Optional[Grid] = setting(None, "Where CRAB's jobs run and write.")
+    dask: Optional[DaskCluster] = setting(None, "The Dask cluster that does the jobs.")

@@ -33,6 +33,7 @@ _PARTS = {
     "xrootd": "xrootd>=5.6 fsspec-xrootd>=0.2.4",
     "train": "torch>=2.5 lightgbm>=4.6 scipy>=1.11 matplotlib>=3.8 mplhep>=1.0 onnx>=1.16",
     "tune": "optuna>=5.0",
+    "dask": "distributed>=2024.8 dask-jobqueue>=0.9",
 }
 PARTS = {part: dict(each.split(">=") for each in packages.split()) for part, packages in _PARTS.items()}
 """The packages of each part, with the oldest version that will do, as in pyproject.toml, which CMSSW does not install."""
@@ -42,6 +43,7 @@ _MODULES = {  # packages that are imported by another name
     "Jinja2": "jinja2",
     "xrootd": "XRootD",
     "fsspec-xrootd": "fsspec_xrootd",
+    "dask-jobqueue": "dask_jobqueue",
 }
 PACKAGE = "MLTools/NanoML"
 PLUGIN = "pluginMLToolsNanoMLPlugins.so"

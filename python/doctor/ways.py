@@ -226,6 +226,7 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
     "token": partial(credential, find_token, no_token, read_token),
     "dasgoclient": dasgoclient,
     "XRootD client": xrootd_client,
+    "Dask": partial(software.packages, "dask"),
     **{it.title: partial(batch_system, it.client) for it in _SYSTEMS if it.client},
     "GPU": software.gpu,
 }
@@ -249,7 +250,9 @@ def _way_of(system: System) -> Way:
     about = f"jobs on the grid, by {system.title}" if system.where == "grid" else f"jobs of {system.title}"
     client = system.client
     token = ("token",) if system.where == "cluster" else ()
-    return Way(about, (*_BASE, *client.needs, system.title), (*client.options, *token)) if client else Way(about, _BASE)
+    if client is None:
+        return Way(about, (*_BASE, system.title))
+    return Way(about, (*_BASE, *client.needs, system.title), (*client.options, *token))
 
 
 WAYS: Mapping[str, Way] = {

@@ -10,6 +10,7 @@ import pytest
 
 from services.certificates import Certificates
 from services.condor import CondorPool
+from services.dask import DaskCluster
 from services.shifted import ShiftedSkims
 from services.slurm import Slurm
 from services.tokens import Tokens
@@ -109,6 +110,18 @@ def condor_pool() -> Iterator[CondorPool]:
 def slurm() -> Iterator[Slurm]:
     """A Slurm cluster. Cancel the jobs that a test leaves."""
     cluster = Slurm()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def dask_cluster() -> Iterator[DaskCluster]:
+    """A Dask cluster by its address. One that a test ends has to be started again."""
+    pytest.importorskip("distributed")
+    cluster = DaskCluster()
     try:
         cluster.start()
         yield cluster

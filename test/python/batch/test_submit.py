@@ -84,5 +84,5 @@ def test_a_submission_of_the_version_before_is_read_and_a_later_one_is_not(submi
 
 def test_what_is_no_batch_system_is_one_message(submission: Submission) -> None:
     submission.end()
-    with pytest.raises(NanoMLError, match='"pbs" is not a batch system. Known: local, condor, slurm, crab'):
+    with pytest.raises(NanoMLError, match='"pbs" is not a batch system. Known: local, condor, slurm, dask, crab'):
         list(resubmit(submission, "pbs"))

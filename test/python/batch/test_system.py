@@ -60,7 +60,7 @@ def test_every_batch_system_has_its_name_and_a_title(name: str) -> None:
 
 
 def test_what_is_no_batch_system_is_one_message() -> None:
-    with pytest.raises(ConfigError, match='"pbs" is not a batch system. Known: local, condor, slurm, crab.'):
+    with pytest.raises(ConfigError, match='"pbs" is not a batch system. Known: local, condor, slurm, dask, crab.'):
         system_of("pbs")
 
 
@@ -71,7 +71,7 @@ def loaded():
 import MLTools.NanoML.workflow.pipeline
 assert not loaded(), loaded()
 import MLTools.NanoML.batch.submit
-assert not loaded() & {"condor", "slurm", "local", "crab"}, loaded()
+assert not loaded() & {"condor", "slurm", "local", "dask", "crab"}, loaded()
 """
 
 

@@ -38,6 +38,7 @@ from MLTools.NanoML.workflow.pipeline import execute, pipeline_stages
 from MLTools.NanoML.workflow.task import Task
 from services.condor import CondorPool
 from services.daemons import wait_for
+from services.dask import DaskCluster
 from services.slurm import Slurm
 from services.xrootd import Storage
 
@@ -362,3 +363,20 @@ def test_jobs_of_slurm_run_in_the_container(
         f"exec image.sif bash job.sh skim-{number:04d} 1" for number in range(2)
     ]
     assert len(list((place / "work" / "skims").rglob("*.root"))) == 4
+
+
+@pytest.mark.slow
+def test_jobs_of_dask_bring_their_files_and_use_the_python_of_workers(
+    analysis: Callable[..., Path], place: Path, dask_cluster: DaskCluster
+) -> None:
+    path = analysis({"dask": {"cluster": dask_cluster.address}, "setup": ["pwd"]})
+    nanoml("submit", "skim", path, "--on", "dask", environment=dask_cluster.environment)
+    try:
+        wait_for(lambda: "Everything is done." in nanoml("status", path, environment={}), "the skims", 90)
+    finally:
+        nanoml("kill", path, environment={}, check=False)
+    assert len(list((place / "work" / "skims").rglob("*.root"))) == 4
+    for number in range(2):
+        said = find(path).log(f"skim-{number:04d}").read_text()
+        assert said.startswith(f"{dask_cluster.directory}/work-")
+        assert not Path(said.splitlines()[0]).exists()

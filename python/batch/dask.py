@@ -1,0 +1,211 @@
+"""Dask: the jobs are tasks of a cluster, to which a process in the background of this machine gives them.
+
+The cluster is that of an address, or that process starts one for each stage: on this machine, or by a class such as
+`dask_jobqueue.SLURMCluster`. Its workers import nothing of NanoML: a task starts job.sh, as every batch system does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Optional
+
+from MLTools.NanoML.atomic import write_text
+from MLTools.NanoML.batch.local import Local, Start
+from MLTools.NanoML.batch.submission import JOBS, JobEntry, JobOptions, Submission
+from MLTools.NanoML.batch.system import counted
+from MLTools.NanoML.config.batch import DaskCluster
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.installation import how_to_install
+from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.stages import Resources
+from MLTools.NanoML.terminal.progress import say
+
+_PATIENCE = 10.0  # seconds in which a scheduler must answer
+_EVERY = 0.5  # seconds between two looks which tasks are running, and whether one has been cancelled
+_LOG = 1 << 20  # bytes of a log that come back
+_EAGER = {  # Dask begins with few workers, until it knows how long tasks take, and gives each more than it can do
+    "distributed.scheduler.unknown-task-duration": "1h",
+    "distributed.adaptive.target-duration": "1s",
+    "distributed.scheduler.worker-saturation": 1.0,
+}
+
+
+class Dask(Local):
+    """A Dask cluster."""
+
+    title = "Dask"
+    where = "cluster"
+    sends_files = True
+    brings_python = True  # Dask itself asks for that
+
+    def submit(self, submission: Submission) -> None:
+        """Start the process, if the scheduler answers or the class of the cluster is there."""
+        kind = _kind_of(submission.options.dask)
+        if isinstance(kind, str):
+            _client(kind).close()
+        super().submit(submission)
+
+    @contextlib.contextmanager
+    def starter(self, submission: Submission, entries: Sequence[JobEntry]) -> Iterator[tuple[Start, int]]:
+        """As tasks of the cluster; if it is started here, each of its workers does one job at a time."""
+        options, stage, number = submission.options, entries[0].stage, len(entries)
+        needs = Resources(*(max(getattr(it.resources, name.name) for it in entries) for name in fields(Resources)))
+        kind, most = _kind_of(options.dask), min(number, options.at_once or number)
+        if isinstance(kind, str):
+            with _client(kind) as client:
+                yield _Tasks(client, submission).start, most * needs.cores
+            return
+        is_here = kind.__name__ == "LocalCluster"
+        if is_here and not options.at_once:
+            most = max(1, min(number, usable_cores() // needs.cores))
+        needs = replace(needs, time=needs.time * -(-number // most))
+        settings = importlib.import_module("dask").config.set(_EAGER)
+        with settings, kind(**_arguments(kind, options, stage, needs, most)) as cluster, _client(cluster) as client:
+            if not is_here:
+                cluster.adapt(minimum=0, maximum=most)
+            say(f"{stage}: {counted(most, 'worker')}, {cluster.dashboard_link}")
+            yield _Tasks(client, submission).start, number * needs.cores
+
+
+def _kind_of(wanted: DaskCluster) -> Any:
+    """The address of a scheduler, or a class of clusters; an error if there is no such class."""
+    try:
+        importlib.import_module("distributed")
+        # where facilities note the address
+        given = wanted.cluster or importlib.import_module("dask").config.get("scheduler-address", None)
+        if given and "://" in given:
+            return given
+        module, _, name = (given or "distributed.LocalCluster").rpartition(".")
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as problem:
+        raise NanoMLError(
+            f"batch.dask: {problem}: {how_to_install('dask')}, or name another class of clusters."
+        ) from None
+
+
+def _client(cluster: Any) -> Any:
+    """A client of a cluster, or of an address; an error if it does not answer."""
+    try:
+        return importlib.import_module("distributed").Client(cluster, timeout=_PATIENCE, set_as_default=False)
+    except (OSError, ValueError, RuntimeError, TypeError) as problem:
+        tls = " Dask's own configuration names the certificates for tls://." if str(cluster).startswith("tls") else ""
+        raise NanoMLError(f"batch.dask: the scheduler {cluster} does not answer ({problem}).{tls}") from None
+
+
+def _arguments(kind: type, options: JobOptions, stage: str, needs: Resources, most: int) -> Mapping[str, Any]:
+    names, found = {it.__name__ for it in kind.__mro__}, dict[str, Any]()
+    if "LocalCluster" in names:
+        found = {"n_workers": most, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
+    elif "JobQueueCluster" in names:
+        found = {"cores": needs.cores, "processes": 1, "memory": f"{needs.memory + 500}MB"}  # 500 for itself
+        found.update(worker_extra_args=["--nthreads", "1"], log_directory="logs", shared_temp_directory=os.getcwd())
+        found["scheduler_options"] = {"dashboard_address": "127.0.0.1:0"}
+    if "SLURMCluster" in names:
+        found.update(queue=options.partitions.get(stage), account=options.account, walltime=str(needs.time // 60 + 1))
+    if "HTCondorCluster" in names:
+        found["disk"] = f"{needs.disk}MB"
+    if found:
+        found["security"] = True  # other users must not be able to give it tasks
+    return {**found, **options.dask.options}
+
+
+class _Tasks:
+    """Jobs as tasks of a cluster."""
+
+    def __init__(self, client: Any, submission: Submission) -> None:
+        self._client, self._submission = client, submission
+        self._archives: Any = None
+        self._running: set[str] = set()
+        self._asked = 0.0
+        # workers need not have NanoML
+        importlib.import_module("cloudpickle").register_pickle_by_value(sys.modules[__name__])
+
+    def start(self, entry: JobEntry) -> Callable[[], str]:
+        options, name = self._submission.options, entry.name
+        submit = functools.partial(self._client.submit, pure=False)
+        files = None if options.shared else self._files(name)
+        if files and self._archives is None:  # by a task, which another worker repeats if the one that has them is lost
+            self._archives = submit(dict, {it: Path(it).read_bytes() for it in options.sent[entry.stage]})
+        command = [*options.launch, "bash", "job.sh", name, str(entry.resources.cores)]
+        gpus = {"GPU": entry.resources.gpus} if entry.resources.gpus and self._client.cluster is None else None
+        key = f"{name}-{self._submission.tag}-{time.time_ns()}"
+        future = submit(_do, name, command, os.getcwd(), files, self._archives, key=key, resources=gpus)
+        return functools.partial(self._state, name, future)
+
+    def _files(self, name: str) -> dict[str, bytes]:
+        proxy = self._submission.options.proxy
+        if proxy and not self._client.scheduler.address.startswith("tls://"):
+            raise NanoMLError("batch.dask: jobs need your proxy, which must travel encrypted: by tls://, not tcp://.")
+        names = {it: it for it in ("job.sh", f"{JOBS}/{name}.json", f"results/{name}.json")}
+        return {it: Path(path).read_bytes() for it, path in {**names, "proxy": proxy}.items() if path}
+
+    def _state(self, name: str, future: Any) -> str:
+        try:
+            if time.monotonic() > self._asked + _EVERY:
+                self._running = {str(key) for keys in self._client.processing().values() for key in keys}
+                self._asked = time.monotonic()
+            if future.status == "pending":
+                return "running" if future.key in self._running else "waiting"
+            if future.status == "error":
+                return f"{type(future.exception()).__name__}: {future.exception()}"
+            code, result, log = future.result()
+        except (OSError, CancelledError):
+            raise NanoMLError(f"the scheduler {self._client.scheduler.address} does not answer any more") from None
+        if result is not None:
+            write_text(f"results/{name}.json", result.decode())
+            with open(f"logs/{name}.log", "ab") as file:
+                file.write(log)
+        return str(code)
+
+
+def _do(
+    name: str,
+    command: Sequence[str],
+    directory: str,
+    files: Optional[Mapping[str, bytes]],
+    archives: Mapping[str, bytes],
+) -> tuple[int, Optional[bytes], Optional[bytes]]:
+    """Do a job, as long as the worker lives and its task is wanted; exit code, and result and log if its files came with it."""
+    worker = importlib.import_module("distributed").get_worker()
+    key, own = worker.get_current_task(), os.path.dirname(sys.executable)
+    place = Path(directory if files is None else tempfile.mkdtemp(dir=worker.local_directory))
+    if not place.is_dir():
+        raise FileNotFoundError(f"worker {worker.address} does not see {place}: say by batch.site what it sees")
+    environment = {**os.environ, "NANOML_BATCH_ID": key, "PATH": f"{own}:{os.environ.get('PATH', os.defpath)}"}
+    for path, content in {**(files or {}), **(archives or {})}.items():
+        (place / path).parent.mkdir(exist_ok=True)
+        (place / path).touch(mode=0o600)
+        (place / path).write_bytes(content)
+        environment.update({"X509_USER_PROXY": str(place / path)} if path == "proxy" else {})
+    (place / "logs").mkdir(exist_ok=True)
+    heir = functools.partial(ctypes.CDLL(None).prctl, 1, signal.SIGTERM) if sys.platform == "linux" else None
+    with open(place / "logs" / f"{name}.log", "ab") as log:
+        process = subprocess.Popen(
+            command, cwd=place, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=heir
+        )
+    while process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_EVERY)
+        task = worker.state.tasks.get(key)
+        if task is None or task.state != "executing":
+            process.terminate()
+            process.wait()
+    if files is None:
+        return process.returncode, None, None
+    result, printed = ((place / it).read_bytes() for it in (f"results/{name}.json", f"logs/{name}.log"))
+    shutil.rmtree(place, ignore_errors=True)
+    return process.returncode, result, printed[-_LOG:]

@@ -1,0 +1,63 @@
+"""Dask clusters that cannot be used, and what classes of `dask_jobqueue` ask their batch system for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("distributed")
+
+from MLTools.NanoML.batch import dask
+from MLTools.NanoML.batch.submission import JobOptions, Submission
+from MLTools.NanoML.config.batch import DaskCluster
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.stages import Resources
+from services.daemons import free_port
+
+
+@pytest.mark.parametrize(
+    ("cluster", "message"),
+    [
+        ("dask_jobqueue.SlurmCluster", "batch.dask: .* has no attribute 'SlurmCluster': pip install .*dask.*, or name"),
+        ("dask_queue.SLURMCluster", "batch.dask: No module named 'dask_queue': "),
+        ("tcp://127.0.0.1:{port}", r"batch.dask: the scheduler tcp://127.0.0.1:{port} does not answer \(.*\)\.$"),
+        ("tls://127.0.0.1:{port}", r"does not answer \(.*\)\. Dask's own configuration names the certificates for tls"),
+        ("http://127.0.0.1:{port}", r"does not answer \(.*http"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_message(
+    cluster: str, message: str, submission: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask, "_PATIENCE", 0.2)
+    port = free_port()
+    submission.options.dask = DaskCluster(cluster.format(port=port))
+    with pytest.raises(NanoMLError, match=message.format(port=port)):
+        dask.Dask("dask").submit(submission)
+    assert not list(submission.directory.glob("driver*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("SLURMCluster", ["-p gpu", "-A top", "--cpus-per-task=4", "--mem=8G", "-t 121"]),
+        (
+            "HTCondorCluster",
+            ["MY.DaskWorkerCores = 4", "MY.DaskWorkerMemory = 8500000000", "MY.DaskWorkerDisk = 3000000000"],
+        ),
+    ],
+)
+def test_a_worker_asks_for_what_its_jobs_need(
+    name: str, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind: Any = getattr(pytest.importorskip("dask_jobqueue"), name)
+    monkeypatch.chdir(tmp_path)
+    wanted = DaskCluster(f"dask_jobqueue.{name}", {"interface": "lo", "python": "/opt/python"})
+    options = JobOptions(account="top", partitions={"train": "gpu"}, dask=wanted)
+    needs = Resources(time=7200, memory=8000, cores=4, disk=3000)
+    with kind(**dask._arguments(kind, options, "train", needs, 3)) as cluster:
+        script = cluster.job_script()
+    assert [line for line in lines if line not in script] == []
+    assert "/opt/python -m distributed.cli.dask_worker tls://" in script
+    assert script.index("--nthreads 4 ") < script.index("--nthreads 1 ")  # the last of them holds

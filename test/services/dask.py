@@ -1,0 +1,91 @@
+"""A Dask cluster by its address, with certificates, as facilities have it: a scheduler and workers of one thread."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import sys
+from pathlib import Path
+
+from services.daemons import Daemons, descendants, wait_for
+
+
+class DaskCluster:
+    """A cluster on this machine. Its workers see nothing of the environment of the tests, and have a Python of their own."""
+
+    def __init__(self) -> None:
+        from distributed.security import Security
+
+        self._daemons = Daemons("dask")
+        self.directory = self._daemons.directory
+        temporary = Security.temporary()
+        names = {"ca": "ca", "cert": "client-cert", "key": "client-key"}
+        self._paths = {name: self.directory / f"{name}.pem" for name in names}
+        self._paths["ca"].write_text(str(temporary.tls_ca_file))
+        self._paths["cert"].write_text(str(temporary.tls_client_cert))
+        self._paths["key"].write_text(str(temporary.tls_client_key))
+        self._number = 0
+        self.address = ""
+        self._scheduler = 0
+        self._workers: list[int] = []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which a client finds it, as facilities set them."""
+        begin = "DASK_DISTRIBUTED__COMM__TLS"
+        return {
+            "DASK_SCHEDULER_ADDRESS": self.address,
+            f"{begin}__CA_FILE": str(self._paths["ca"]),
+            f"{begin}__CLIENT__CERT": str(self._paths["cert"]),
+            f"{begin}__CLIENT__KEY": str(self._paths["key"]),
+        }
+
+    def start(self, workers: int = 2) -> None:
+        """Start a scheduler, which has a new address, and workers."""
+        tls = [
+            *("--protocol", "tls"),
+            *("--tls-ca-file", self._paths["ca"], "--tls-cert", self._paths["cert"], "--tls-key", self._paths["key"]),
+        ]
+        self._number += 1
+        log = self.directory / f"scheduler-{self._number}.log"
+        self._scheduler = self._start(
+            "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *tls, log=log
+        )
+        found: list[str] = []
+        wait_for(
+            lambda: bool(found.extend(re.findall(r"tls://127.0.0.1:\d+", log.read_text())) or found),
+            "the scheduler",
+            30,
+            self.directory,
+        )
+        self.address = found[0]
+        for number in range(workers):
+            name = f"{self._number}-{number}"
+            place = self.directory / f"work-{name}"
+            options = ("--nthreads", "1", "--no-dashboard", "--local-directory", place, *tls)
+            self._workers.append(
+                self._start("worker", self.address, *options, log=self.directory / f"worker-{name}.log")
+            )
+
+    def _start(self, what: str, *words: object, log: Path) -> int:
+        # without "-I", a directory named as a package in that of the tests would come first
+        return self._daemons.start([sys.executable, "-I", "-m", f"distributed.cli.dask_{what}", *map(str, words)], log)
+
+    def kill_worker(self, number: int) -> None:
+        """Kill a worker; its nanny, as Dask calls it, starts another."""
+        for process in descendants(self._workers[number]):
+            with contextlib.suppress(OSError):  # what jobs start may have ended
+                if b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes():
+                    self._daemons.signal(process, signal.SIGKILL)
+
+    def kill_scheduler(self) -> None:
+        """Kill the scheduler, and end its workers, which would wait for it."""
+        self._daemons.signal(self._scheduler, signal.SIGKILL)
+        for worker in self._workers:
+            self._daemons.signal(worker, signal.SIGTERM)
+        self._workers.clear()
+
+    def stop(self) -> None:
+        """End it."""
+        self._daemons.stop()
