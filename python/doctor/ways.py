@@ -249,10 +249,9 @@ _BASE = ("Python", "packages", "disk")
 def _way_of(system: System) -> Way:
     about = f"jobs on the grid, by {system.title}" if system.where == "grid" else f"jobs of {system.title}"
     client = system.client
-    token = ("token",) if system.where == "cluster" else ()
-    if client is None:
-        return Way(about, (*_BASE, system.title))
-    return Way(about, (*_BASE, *client.needs, system.title), (*client.options, *token))
+    needs = (*_BASE, *(client.needs if client else ()), *({system.title} & {*CHECKS}))
+    token = ("token",) if client and system.where == "cluster" else ()
+    return Way(about, needs, (*client.options, *token) if client else ())
 
 
 WAYS: Mapping[str, Way] = {
