@@ -147,11 +147,13 @@ class _Tasks:
         return functools.partial(self._state, name, future)
 
     def _files(self, name: str) -> dict[str, bytes]:
-        proxy = self._submission.options.proxy
-        if proxy and not self._client.scheduler.address.startswith("tls://"):
-            raise NanoMLError("batch.dask: jobs need your proxy, which must travel encrypted: by tls://, not tcp://.")
+        proxy, token = self._submission.options.proxy, self._submission.options.token
+        if (proxy or token) and not self._client.scheduler.address.startswith("tls://"):
+            what = f"your {'proxy' if proxy else 'token'}, which must travel encrypted: by tls://, not tcp://"
+            raise NanoMLError(f"batch.dask: jobs need {what}.")
         names = {it: it for it in ("job.sh", f"{JOBS}/{name}.json", f"results/{name}.json")}
-        return {it: Path(path).read_bytes() for it, path in {**names, "proxy": proxy}.items() if path}
+        secret = {"proxy": proxy, os.path.basename(token or ""): token}  # job.sh names the file of the token
+        return {it: Path(path).read_bytes() for it, path in {**names, **secret}.items() if path}
 
     def _state(self, name: str, future: Any) -> str:
         try:
