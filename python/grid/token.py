@@ -23,7 +23,7 @@ VARIABLE, ITSELF = "BEARER_TOKEN_FILE", "BEARER_TOKEN"
 
 _LARGEST = 1 << 16  # bytes
 _IT = "the bearer token"
-_AGAIN = "htgettoken -a SERVER -i cms, or oidc-token NAME > FILE"
+_AGAIN = "htgettoken -a SERVER -i cms, or (umask 077; oidc-token NAME > FILE)"
 
 
 @dataclass(frozen=True)
