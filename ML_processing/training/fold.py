@@ -93,12 +93,14 @@ def train_fold(
     report: Report,
     expected: ExpectedEvents | None = None,
     of_result: Report | None = None,
+    alone: bool = False,
 ) -> None:
     """Train the network of a fold of a training whose description is in `directory` already.
 
     `files`, `table` and `survey` are the files and the result of `TrainingFiles.sample`, `config` is the section `train`. With
     `expected` events the epochs have their significance. A training on the result of a fit reports its epochs to `of_result`, and
-    without it only how it goes on. A NanoMLError says that the loss is not a finite number.
+    without it only how it goes on; if it chooses bins, it waits for the networks of the other folds, unless this one is `alone`: call it
+    again for those that are not trained then. A NanoMLError says that the loss is not a finite number.
     """
     description = TrainingDescription.read(directory)
     checkpoint = checkpoint_file(directory, fold)
@@ -123,8 +125,11 @@ def train_fold(
                 if config.target is not None:
                     save({"network": network.cpu().state_dict(), "seconds": time.process_time() - begun}, before)
         if config.target is not None:
+            folds = [fold] if alone or not config.target.chooses_bins else range(description.folds.networks)
+            if not all(before_file(directory, it).is_file() for it in folds):
+                return
             result = of_result or (lambda _, note: report([], f"result: {note}"))
-            after_classes(network, description, config, directory, fold, device, result)
+            after_classes(network, description, config, directory, fold, device, result, folds)
     if rank() == 0:
         save(network.cpu().state_dict(), network_file(directory, fold))
         for path in (checkpoint, checkpoint_file(directory, fold, "result")):

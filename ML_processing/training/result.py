@@ -21,11 +21,13 @@ from ML_processing.events.data import Table
 from ML_processing.events.inputs import EventTensors
 from ML_processing.events.survey import split_count
 from ML_processing.events.variations import NOMINAL, Source, sources_of
+from ML_processing.metrics.significance import fine_sums
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.hooks import Hook, Outputs, first
 from ML_processing.models.network import Network
 from ML_processing.training.data import TrainingFiles, inputs_of
 from MLTools.NanoML.config.fit import EVERYWHERE, FitTarget, axes_of
+from MLTools.NanoML.contracts.bins import bins_of_channels, fine_edges
 from MLTools.NanoML.contracts.counts import Counts, strength_error
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.errors import NanoMLError, listed
@@ -119,12 +121,15 @@ class ResultEvents:
 
     def _check(self) -> None:
         where = listed([*dict.fromkeys(it.region for it in self.channels)])
-        for label, name in enumerate(self.table.classes):
-            nominal, *varied = self.varied[self.table.labels == label, :-2].sum(0, dtype=np.float64)
-            if name == self.target.settings.signal and not nominal > 0:
-                raise NanoMLError(
-                    f"train.objective: no events of {name} are expected in the channels of the fit ({where})."
-                )
+        sums = {
+            name: self.varied[self.table.labels == label, :-2].sum(0, dtype=np.float64)
+            for label, name in enumerate(self.table.classes)
+        }
+        for classes in self.target.settings.strengths(None).values():
+            if not any(sums[name][0] > 0 for name in classes if name in sums):
+                what = f"no events of {listed(classes)} are expected in the channels of the fit ({where})"
+                raise NanoMLError(f"train.objective: {what}.")
+        for name, (nominal, *varied) in sums.items():
             for column in (it for it, total in zip(self.columns[1:], varied, strict=True) if nominal > 0 >= total):
                 raise NanoMLError(
                     f"train.objective: the variation {column} leaves no events of {name} in the channels of the fit ({where}). Check the "
@@ -157,26 +162,54 @@ class ResultEvents:
 
 
 class ResultLoss:
-    """The expected uncertainty of the signal strength as the loss of a batch; its interface is that of `losses.Loss`.
+    """The expected uncertainty of the signal strength, or of several, as the loss of a batch; its interface is that of `losses.Loss`.
 
     A batch stands for all events: those of each class in each channel for all such.
     """
 
     own: Hook | None = None
 
-    def __init__(self, events: ResultEvents, scores: Mapping[str, BoundDiscriminant]) -> None:
+    def __init__(
+        self,
+        events: ResultEvents,
+        scores: Mapping[str, BoundDiscriminant],
+        edges: Sequence[Tensor] | None = None,  # as of `edges`
+    ) -> None:
         self._events, self._scores = events, scores
         self._all = self._cells(*map(torch.from_numpy, (events.channel, events.table.labels, events.varied)))
-        self._edges = [self._edges_of(it) for it in events.channels]
+        self.edges = [*edges] if edges else [self._edges_of(it) for it in events.channels]
+        """The edges of each channel, as log-odds for a score."""
 
     def _edges_of(self, channel: FitChannel) -> Tensor:
-        """The edges of a channel, as log-odds for a score."""
+        """The edges of a channel, as log-odds for a score; one bin, if they are to be chosen."""
         histogram = self._events.target.histograms[channel.histogram]
+        if histogram.is_auto:
+            return torch.tensor([-torch.inf, torch.inf], dtype=torch.float64)
         edges = torch.tensor(histogram.edges()[0], dtype=torch.float64)
         edges = torch.logit(edges.clamp(0, 1)) if channel.quantity in self._scores else edges
         if histogram.overflow:
             edges[0], edges[-1] = -torch.inf, torch.inf
         return edges
+
+    def choose_bins(self, outputs: Outputs, events: EventTensors, size: int, part: int = 1) -> None:
+        """Choose the bins that histograms leave open as these do, by some events; with enough in each bin among `size` events.
+
+        `part` makes them fewer: where bins are narrow, networks move what they keep apart from one to the next, and no two folds alike.
+        """
+        events = events.map(lambda tensor: tensor.cpu())
+        weights = (events.varied[:, 0] * self._factors(events)[events.channel, events.labels]).numpy()
+        probabilities = torch.softmax(first(outputs).double(), dim=1).cpu().numpy()
+        for name, histogram in self._events.target.histograms.items():
+            channels = [number for number, it in enumerate(self._events.channels) if it.histogram == name]
+            if histogram.is_auto:
+                judge = self._scores[self._events.channels[channels[0]].quantity]
+                score, is_signal = judge.values(probabilities), (events.labels == judge.signal).numpy()
+                inside = [(events.channel == number).numpy() for number in channels]
+                sums = [fine_sums(score[it], is_signal[it], weights[it])[[0, 1, 3]] for it in inside]
+                least, most = histogram.least_events * len(score) / size, max(histogram.most_bins // part, 2)
+                chosen = bins_of_channels(sums, least, most)
+                edges = torch.tensor(fine_edges(), dtype=torch.float64)[chosen].clamp(0, 1).logit()
+                self.edges = [edges if at in channels else it for at, it in enumerate(self.edges)]
 
     def _cells(self, channel: Tensor, labels: Tensor, varied: Tensor) -> Tensor:
         """How many events there are in each channel of each class, (channels, classes), not counting those under shifts."""
@@ -210,7 +243,7 @@ class ResultLoss:
             varied, labels, samples = events.varied[inside].double(), events.labels[inside], list[Counts]()
             judge = self._scores.get(channel.quantity)
             values = varied[:, -1] if judge is None else judge.log_odds(logits[inside])
-            bins = in_bins(values, self._edges[number])
+            bins = in_bins(values, self.edges[number])
             for label in labels.unique().tolist():
                 mine = labels == label
                 sums = (varied[mine, :-1].T @ bins[mine]).cpu() * factors[number, label]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from ML_processing.training.directory import (
 from ML_processing.training.loop import Monitor, Report, fit, outputs_of, rank, save
 from ML_processing.training.result import ResultEvents, ResultLoss
 from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.config.fit import FIGURE_OF_MERIT
 from MLTools.NanoML.schema.plain import DAMAGE, build
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _BATCH = 4096  # events at least, so that a batch looks like the analysis
 _OF_EACH = 50  # events of each class in it, on average: without signal there is no result
 _RATE = 0.1  # of the learning rate: the network is nearly where it should be
 _STEPS = 80  # without improvement, at least, where an epoch has few
+_PART = 3  # of the bins, where they are chosen
 _MOST = 1 << 16  # events on which the result is measured after each epoch
 FEWEST = 2000
 """Events of a class: with fewer, networks memorise their fluctuations."""
@@ -68,6 +70,7 @@ class Gain:
     seconds: list[float]  # of the training on single events, and of that on the result
     events: dict[str, int]  # of each class in the channels with scores
     is_kept: bool  # whether the networks are those that were trained on the result; else these were no better
+    of: str = FIGURE_OF_MERIT
 
     @property
     def kept(self) -> float:
@@ -80,7 +83,7 @@ class Gain:
         change, (first, second) = 100 * (self.after / self.before - 1), self.seconds
         kept = "" if self.is_kept else ": the networks stay as they were before"
         return (
-            f"the expected uncertainty of the signal strength is {self.after:.4g} after training on the result, and was {self.before:.4g} "
+            f"the {self.of} is {self.after:.4g} after training on the result, and was {self.before:.4g} "
             f"({change:+.2g} %){kept}. It took {second:.0f} s of the processor, the training before {first:.0f} s."
         )
 
@@ -100,15 +103,17 @@ def after_classes(
     fold: int,
     device: torch.device,
     report: Report,
+    folds: Sequence[int],
 ) -> None:
     """Train a network on the result, and leave it with the weights of the best epoch, or with those that it had; the epochs are written.
 
-    Nothing of the fold that it is tested on is read into it.
+    Bins that are chosen are the same for all `folds`, by their networks before. Of its test fold the network sees nothing else.
     """
     content = torch.load(before_file(directory, fold), map_location="cpu", weights_only=True)
     network.load_state_dict(content["network"])
     core, begun = network.core.to(device), time.process_time()
-    data, objective = _data(network, description, config, fold, device)
+    earlier = {it: network_before(description, directory, it) for it in folds}
+    data, objective = _data(network, earlier, description, config, fold, device)
     before, _ = objective.of_events(outputs_of(core, data.validation, device), data.validation, 0)
     checkpoint = checkpoint_file(directory, fold, "result")
 
@@ -135,12 +140,18 @@ def after_classes(
 
 
 def _data(
-    network: Network, description: TrainingDescription, config: Train, fold: int, device: torch.device
+    network: Network,
+    earlier: Mapping[int, Network],
+    description: TrainingDescription,
+    config: Train,
+    fold: int,
+    device: torch.device,
 ) -> tuple[TrainingData, ResultLoss]:
     """The events of the fit that a network learns from, in batches, and the objective."""
     scores = scores_by_name(description)
     k, validated = description.folds.k, (fold + 1) % description.folds.k
-    every = ResultEvents.read(config, scores).without(fold, k)
+    whole = ResultEvents.read(config, scores)
+    every = whole.without(fold, k)
     of = every.table.folds(k)
     training, validation = np.flatnonzero(of != validated), np.flatnonzero(of == validated)
     events = every.tensors(network, training, device)
@@ -149,7 +160,9 @@ def _data(
     few = np.bincount(every.table.labels[nominal]).clip(1).min()
     size = max(config.batch_size, _BATCH, _OF_EACH * len(nominal) // int(few)) * len(training) // max(len(nominal), 1)
     batches = Batches(1, lambda _: events, size, config.seed * 1000 + fold, False)
-    return TrainingData(batches, len(events), sample, judged), ResultLoss(every, scores)
+    objective = ResultLoss(whole, scores)
+    objective.choose_bins(*_scored({(it + 1) % k: each for it, each in earlier.items()}, whole, k), size, _PART)
+    return TrainingData(batches, len(events), sample, judged), ResultLoss(every, scores, objective.edges)
 
 
 def _at_most(rows: NDArray[Any], events: ResultEvents) -> NDArray[Any]:
@@ -164,28 +177,33 @@ def gain(training: Training, config: Train, directory: Path) -> Gain:
     """
     description = training.description
     every = ResultEvents.read(config, scores_by_name(description))
-    contents = [
-        torch.load(before_file(directory, fold), map_location="cpu", weights_only=True)
-        for fold in range(len(training.networks))
-    ]
-    earlier = [_with_state(new_network(description), each["network"]) for each in contents]
-    found = [read_fold(directory, fold) for fold in range(len(contents))]
+    folds = range(len(training.networks))
+    earlier = [network_before(description, directory, fold) for fold in folds]
+    found = [read_fold(directory, fold) for fold in folds]
     before, after = (expected_result(description, it, every) for it in (earlier, training.networks))
     seconds = np.sum([it.seconds for it in found], axis=0).tolist()
     counts = np.bincount(every.table.labels, minlength=len(every.table.classes)).tolist()
     is_kept = after < before
-    for fold, content in enumerate([] if is_kept else contents):
-        save(content["network"], network_file(directory, fold))
-    return Gain(before, after, seconds, dict(zip(every.table.classes, counts, strict=True)), is_kept)
+    for fold in () if is_kept else folds:
+        save(earlier[fold].state_dict(), network_file(directory, fold))
+    events = dict(zip(every.table.classes, counts, strict=True))
+    return Gain(before, after, seconds, events, is_kept, every.target.settings.figure_of_merit)
 
 
 def expected_result(description: TrainingDescription, networks: Sequence[Network], every: ResultEvents) -> float:
     """The expected uncertainty by the fit to events that are scored by the network that has not seen them, which stand for all."""
-    fold, device = every.table.folds(description.folds.k), torch.device("cpu")
-    parts = [every.tensors(it, np.flatnonzero(fold == number), device) for number, it in enumerate(networks)]
-    outputs = torch.cat([first(outputs_of(it.core, part, device)) for it, part in zip(networks, parts, strict=True)])
     loss = ResultLoss(every, scores_by_name(description))
-    return loss.of_events(outputs, EventTensors.join(parts), 0)[0]
+    outputs, events = _scored(dict(enumerate(networks)), every, description.folds.k)
+    loss.choose_bins(outputs, events, len(events))
+    return loss.of_events(outputs, events, 0)[0]
+
+
+def _scored(networks: Mapping[int, Network], every: ResultEvents, k: int) -> tuple[torch.Tensor, EventTensors]:
+    """The outputs for events of some of `k` folds by a network for each, and these events."""
+    fold, device = every.table.folds(k), torch.device("cpu")
+    parts = [every.tensors(it, np.flatnonzero(fold == number), device) for number, it in networks.items()]
+    found = zip(networks.values(), parts, strict=True)
+    return torch.cat([first(outputs_of(it.core, part, device)) for it, part in found]), EventTensors.join(parts)
 
 
 def read_fold(directory: Path, fold: int) -> FoldResult:
@@ -197,6 +215,8 @@ def read_fold(directory: Path, fold: int) -> FoldResult:
         raise damaged(path) from None
 
 
-def _with_state(network: Network, state: dict[str, torch.Tensor]) -> Network:
-    network.load_state_dict(state)
+def network_before(description: TrainingDescription, directory: Path, fold: int) -> Network:
+    """The network of a fold as it was trained on single events."""
+    network = new_network(description)
+    network.load_state_dict(torch.load(before_file(directory, fold), map_location="cpu", weights_only=True)["network"])
     return network.eval()

@@ -82,18 +82,21 @@ def train(files: Sequence[Path], config: Train, directory: Path, style: Style = 
     for fold in sorted(set(folds) - set(todo)):
         checkpoint_file(directory, fold).unlink(missing_ok=True)
         say(f"train: {_named(fold, len(folds))} is trained already.")
-    workers = min(config.workers or _sensible_workers(table, survey), len(todo)) if device.type == "cpu" else 1
-    if todo and config.processes > 1:
-        _train_together(files, config, directory, todo)
-    elif workers > 1:
-        _train_in_parallel(files, config, directory, todo, workers)
-    else:
-        for fold in todo:
-            with (
-                progress(_named(fold, len(folds)), config.epochs, "epochs") as bar,
-                following(config.tracking, directory, fold, partial(_advance, bar, "")) as report,
-            ):
-                train_fold(opened, table, survey, config, directory, fold, device, report)
+    sensible = config.workers or _sensible_workers(table, survey)
+    for _ in ("classes", "result"):  # for which all networks wait for each other, if bins are chosen by all
+        todo = [fold for fold in todo if not is_trained(directory, fold)]
+        workers = min(sensible, len(todo)) if device.type == "cpu" else 1
+        if todo and config.processes > 1:
+            _train_together(files, config, directory, todo)
+        elif workers > 1:
+            _train_in_parallel(files, config, directory, todo, workers)
+        else:
+            for fold in todo:
+                with (
+                    progress(_named(fold, len(folds)), config.epochs, "epochs") as bar,
+                    following(config.tracking, directory, fold, partial(_advance, bar, "")) as report,
+                ):
+                    train_fold(opened, table, survey, config, directory, fold, device, report)
     return _finish(table, description, directory, style)
 
 

@@ -242,7 +242,7 @@ def _words(result: Mapping[str, Any]) -> list[str]:
         else:
             text = f"{_numbers(test[name])} of the {test['score']}"
             if "result" in test[name]:
-                text += f", expected uncertainty of the signal strength {test[name]['result']:.4g}"
+                text += f", expected uncertainty {test[name]['result']:.4g}"
         lines.append(f"{text} with {_NAMES[name]} settings")
     if "own" not in test:
         lines.append("The configuration's own settings are the best.")

@@ -138,7 +138,7 @@ def train_one(
     if not is_trained(directory, FOLD):
         events = data.data, data.table, data.survey
         with tracking.following(train.tracking, directory, FOLD, of_loss) as followed:
-            train_fold(*events, train, directory, FOLD, data.device, followed, expected, of_result)
+            train_fold(*events, train, directory, FOLD, data.device, followed, expected, of_result, alone=True)
     return read_history(directory, FOLD) if of_result is None else read_fold(directory, FOLD).history
 
 

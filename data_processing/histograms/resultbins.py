@@ -13,7 +13,7 @@ from typing import Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.config.fit import Fit, LogNormal
+from MLTools.NanoML.config.fit import FIGURE_OF_MERIT, Fit, LogNormal
 from MLTools.NanoML.contracts.counts import Counts, Sides, strength_error
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Origin, inner
 
@@ -68,6 +68,7 @@ class Choice:
     chosen: float  # with the events by which bins were chosen
     judged: float  # with the other ones
     auto: float  # of bins that are chosen by numbers of events alone, with the other ones
+    of: str = FIGURE_OF_MERIT
 
     @property
     def pays(self) -> bool:
@@ -76,7 +77,7 @@ class Choice:
 
     def __str__(self) -> str:
         found = (
-            f"expected uncertainty of the signal strength {self.judged:.3g} in {len(self.starts)} bins by the result, {self.auto:.3g} "
+            f"{self.of} {self.judged:.3g} in {len(self.starts)} bins by the result, {self.auto:.3g} "
             f"in those of auto; {self.chosen:.3g} with the events that chose the bins, so {self.judged / self.chosen - 1:+.1%} of optimism"
         ).replace("%", " %")
         return found if self.pays else f"{found}. The bins of auto are kept"

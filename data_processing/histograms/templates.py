@@ -16,7 +16,7 @@ from data_processing.histograms.resultbins import TOO_FEW, Choice, FitOf, choose
 from data_processing.score.eventcolumns import Normalisation
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.bins import chosen_bins, with_background
+from MLTools.NanoML.contracts.bins import bins_of_channels
 from MLTools.NanoML.contracts.blinding import Place
 from MLTools.NanoML.contracts.counts import Counts
 from MLTools.NanoML.contracts.templates import (
@@ -365,7 +365,8 @@ def _by_result(
         for channel in each.channels
         if fit.settings.channels.get(channel.region) == name
     ]
-    return choose(make, others, candidates, chosen.most_bins)
+    choice = choose(make, others, candidates, chosen.most_bins)
+    return choice and replace(choice, of=fit.settings.figure_of_merit)
 
 
 def _folded(sums: _Sums, cells: tuple[int, ...]) -> _Sums:
@@ -388,16 +389,13 @@ def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[_Place, _Sums], most:
             each[0] += sums.sums[NOMINAL]
         elif process != DATA:
             each[1:] += sums.sums[NOMINAL], sums.squares[NOMINAL]
-    total = np.sum([np.zeros((3, *plan.cells)), *channels.values()], axis=0)
-    outside = total[:2, 0].sum() + total[:2, -1].sum()
+    every = np.stack([*channels.values()] or [np.zeros((3, *plan.cells))])
+    outside = every[:, :2, [0, -1]].sum()
     if outside:
         raise NanoMLError(
             f"histogram {plan.name}: {outside:.4g} expected events are not between 0 and 1, where bins can be chosen. Give its `bins`."
         )
-    signal, background, squares = total[:, 1:-1]
-    *starts, last = chosen_bins(signal, background, squares, chosen.least_events, most)
-    parts = ([each[number, 1:-1] for each in channels.values()] for number in (0, 1))
-    return [*(with_background(starts, *parts) or starts), last]
+    return bins_of_channels([*every[:, :, 1:-1]], chosen.least_events, most)
 
 
 def _template(sums: _Sums, sets: Mapping[str, _Set], plan: Plan, merge: Optional[list[int]]) -> Template:

@@ -10,6 +10,7 @@ from typing import Any, Optional, Union
 
 from MLTools.NanoML.contracts.bins import LEAST_EVENTS, MOST_BINS
 from MLTools.NanoML.contracts.counts import LEAST_LEFT, STRENGTH, Counts, Sides, positive
+from MLTools.NanoML.errors import listed
 from MLTools.NanoML.schema.roles import READS
 from MLTools.NanoML.schema.settings import BRANCH, REGION, setting
 
@@ -17,6 +18,8 @@ AUTO, RESULT = "auto", "result"
 """Bins that are chosen by what is expected in them, or by the result of the fit."""
 EVERYWHERE = "all"
 """The name of the events of all regions, if the analysis has no regions."""
+FIGURE_OF_MERIT = "expected uncertainty of the signal strength"
+"""What bins and trainings by the result make small, if there is one strength."""
 NONE = "none"
 """The word of `blind` if nothing is."""
 MOST_AXES = 3
@@ -247,6 +250,12 @@ class Fit:
         signal = self.signal or signal
         return self.signals or ({STRENGTH: [signal]} if signal else {})
 
+    @property
+    def figure_of_merit(self) -> str:
+        """What bins and trainings by the result make small."""
+        names = [*self.signals]
+        return f"geometric mean of the expected uncertainties of {listed(names)}" if names else FIGURE_OF_MERIT
+
     def shared(self, nuisance: str) -> tuple[Nuisance, str]:
         """The sharing of a nuisance parameter, and its name without what tells processes, regions and eras apart."""
         eras = EACH if any(fnmatchcase(nuisance, it) for it in self.uncorrelated) else ALL
@@ -287,7 +296,7 @@ class Fit:
         sums: tuple[Any, Any],
         varied: Iterable[tuple[str, Any, Any]],
     ) -> Counts:
-        """The expected events of a process in a channel, of the one signal or a background.
+        """The expected events of a process in a channel, a signal or a background.
 
         Parameters
         ----------
@@ -307,7 +316,7 @@ class Fit:
             return positive(values)[0] if values.sum() > 0 else LEAST_LEFT * nominal
 
         return Counts(
-            STRENGTH if process == self.signal else None,
+            next((name for name, classes in self.strengths(None).items() if process in classes), None),
             nominal,
             scale**2 * sums[1],
             {named(name): Sides(left(up), left(down)) for name, up, down in varied},
@@ -350,6 +359,11 @@ class FitTarget:
     luminosity: dict[str, dict[str, LogNormal]]
     from_data: list[str]
     eras: dict[str, list[str]] = field(metadata=READS)
+
+    @property
+    def chooses_bins(self) -> bool:
+        """Whether histograms leave their bins open."""
+        return any(it.is_auto for it in self.histograms.values())
 
 
 def norm(process: str) -> str:

@@ -66,8 +66,6 @@ def _histograms(config: Config) -> Iterator[Problem]:
                 yield (*place, "bins"), f"{histogram.bins} is for one axis. Give the bins of each"
             if histogram.bins == RESULT and (config.fit is None or name not in config.fit.channels.values()):
                 yield (*place, "bins"), "result needs a fit of this histogram. Add it to fit.channels, or choose auto"
-            elif histogram.bins == RESULT and config.fit is not None and config.fit.signals:
-                yield (*place, "bins"), "result is for one signal strength, and fit.signals has several. Choose auto"
             continue
         try:
             edges = histogram.edges()

@@ -244,8 +244,6 @@ def _objective(config: Config) -> Iterator[Problem]:
     }
     for name in (name for name, given in others.items() if given):
         yield place, f"result is not for a training with train.{name}. Remove one of the two"
-    if fit.signals:
-        yield place, "result is for one signal strength, and fit.signals has several. Remove one of the two"
     if train.parameter or fit.parameter:
         yield place, "result is for one fit, and each value of a parameter has its own. Remove one of the two"
     outputs = {*config.classes, *(train.against or [DISCRIMINANT])}
@@ -256,12 +254,9 @@ def _objective(config: Config) -> Iterator[Problem]:
         if len(axes) > 1 or not known.issuperset(axes):
             what = f"the training cannot fill {name}: it takes one axis, an output of the network or one of convert.features"
             yield ("fit", "channels", region), f"{what}. Change it, or remove train.objective"
-        elif not outputs.isdisjoint(axes) and config.histogram[name].is_auto:
-            # each fold has bins of its own then, and their scores do not fit together
-            yield (
-                ("histogram", name),
-                'auto chooses bins after the training. For train.objective give them, as in "bins: [15, 0, 1]"',
-            )
+        elif outputs.isdisjoint(axes) and config.histogram[name].is_auto:
+            what = "the training chooses bins of scores alone. Give them, as in"
+            yield ("histogram", name), f'{what} "bins: [15, 0, 100]", or remove train.objective'
     if shown and outputs.isdisjoint(name for axes in shown.values() for name in axes):
         yield place, f"no channel of the fit has a histogram of a score ({', '.join(sorted(outputs))})"
 

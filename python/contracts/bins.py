@@ -112,6 +112,20 @@ def with_background(
     return found[:-1]
 
 
+def bins_of_channels(channels: Sequence[NDArray[np.float64]], least: float, most: int) -> list[int]:
+    """Edges of bins, as of `chosen_bins`, by what is expected in all channels together; with background in each of them.
+
+    Parameters
+    ----------
+    channels
+        Sums of weights of signal and background, and of the squares of the background's, float64 of shape (3, fine bins), of each.
+    """
+    parts = [[each[number] for each in channels] for number in range(3)]
+    signal, background, squares = (sum(of[1:], of[0]) for of in parts)
+    *starts, last = chosen_bins(signal, background, squares, least, most)
+    return [*(with_background(starts, *parts[:2]) or starts), last]
+
+
 def _share(_: int, signal: float, background: float) -> float:
     """The share of signal in a bin; -infinity where nothing is expected."""
     total = signal + background

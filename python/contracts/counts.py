@@ -1,4 +1,4 @@
-"""Expected events in bins, and how well a fit measures the strength of a signal in them; for arrays of NumPy and tensors of PyTorch.
+"""Expected events in bins, and how well a fit measures the strengths of signals in them; for arrays of NumPy and tensors of PyTorch.
 
 The data of such a fit are what is expected with a signal of strength one (Asimov data), so the likelihood is largest where all parameters
 have their values before the fit. There its second derivatives follow from the first derivatives of the expected events alone:
@@ -125,5 +125,7 @@ def information(channels: Iterable[Sequence[Counts]], xp: Any) -> tuple[list[str
 
 
 def strength_error(channels: Iterable[Sequence[Counts]], xp: Any) -> Any:
-    """The expected uncertainty of the first signal strength, if all are one."""
-    return xp.linalg.inv(information(channels, xp)[1])[0, 0] ** 0.5
+    """The expected uncertainty of the signal strength; of several the geometric mean, each with the others free. All are one."""
+    channels = [*channels]
+    count = len({it.strength for samples in channels for it in samples} - {None}) or 1
+    return xp.diagonal(xp.linalg.inv(information(channels, xp)[1]))[:count].prod() ** (0.5 / count)

@@ -52,12 +52,21 @@ def check(model: StatisticalModel) -> None:
     np.testing.assert_allclose(
         found[np.ix_(mine, mine)] / np.outer(scale, scale), expected / np.outer(scale, scale), atol=1e-6
     )
-    error = covariance[likelihood.poi, likelihood.poi] ** 0.5
-    assert strength_error(samples, np) == pytest.approx(error, rel=1e-6)
+    strengths = [likelihood.names.index(name) for name in model.strengths]
+    errors = np.diag(covariance)[strengths] ** 0.5
+    assert strength_error(samples, np) == pytest.approx(np.exp(np.log(errors).mean()), rel=1e-6)
 
 
 def test_eras_and_regions(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
     check(statistical_model(templates, settings, luminosity, ["fakes"]))
+
+
+def test_several_signals(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
+    """The geometric mean of the uncertainties of the strengths, of which one is of two processes."""
+    several = replace(settings, free=[], signals={"mu": ["signal"], "mu_V": ["WZ", "ZZ"]})
+    model = statistical_model(templates, several, luminosity, ["fakes"])
+    assert [*model.strengths] == ["mu", "mu_V"]
+    check(model)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -272,7 +272,7 @@ class Repeats(Part):
         rows = [[str(it.seed), f"{it.events:,}", number(it.auc)] for it in every]
         names = ["seed", "training events of a network", "AUC of the signal"]
         if all(it.result is not None for it in every):
-            names.append("expected uncertainty of the signal strength")
+            names.append("expected uncertainty")
             rows = [[*row, f"{it.result:.4g}"] for row, it in zip(rows, every, strict=True)]
         return table(names, rows)
 
@@ -292,7 +292,7 @@ class Repeats(Part):
             results = [it.result for it in found.seeds if it.result is not None]
             if len(results) == len(values):
                 mean, deviation = np.mean(results), np.std(results, ddof=1)
-                text += f" The expected uncertainty of the signal strength: mean {mean:.4g}, standard deviation {deviation:.2g}."
+                text += f" The expected uncertainty by the fit: mean {mean:.4g}, standard deviation {deviation:.2g}."
             if found.score_spread is not None:
                 text += f" The score of an event changes by {found.score_spread:.3f}."
             state = "good"

@@ -247,7 +247,7 @@ def test_networks_with_other_seeds_are_trained_for_the_same_objective(
     assert results[0] != results[1]
     assert [it.result for it in found.seeds] == results
     text = answers_about(found)[0].text
-    assert f"The expected uncertainty of the signal strength: mean {np.mean(results):.4g}, standard deviation" in text
+    assert f"The expected uncertainty by the fit: mean {np.mean(results):.4g}, standard deviation" in text
     assert f"<td>{results[1]:.4g}</td>" in found.tables(evaluation({Repeats: found}))
 
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import torch
 
-from ML_processing.events.inputs import Batches, Position
+from ML_processing.events.inputs import Batches, Inputs, Position
+from ML_processing.training import result_training
 from ML_processing.training.directory import Training, before_file, network_file
 from ML_processing.training.result import ResultEvents, ResultLoss, in_bins
 from ML_processing.training.result_training import gain, read_fold
 from ML_processing.training.train import train
 from MLTools.NanoML.config.fit import Histogram
 from MLTools.NanoML.config.training import Train
+from MLTools.NanoML.contracts.bins import FINE, chosen_bins, fine_edges
+from MLTools.NanoML.contracts.counts import information
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.report import figures
 from services.shiftedbackground import ShiftedBackground
 
@@ -169,6 +174,65 @@ def test_a_shift_of_objects_is_learnt_as_weights_are(tmp_path: Path) -> None:
     network.load_state_dict(torch.load(before_file(tmp_path / "run", 0), weights_only=True)["network"])
     before = toy.of_network(network)
     assert (before - after) / (before - toy.best()) > 0.5
+
+
+def test_the_loss_of_several_strengths_is_the_mean_of_their_uncertainties(tmp_path: Path) -> None:
+    """The geometric one, each with the other free, in bins of a column."""
+    target = ShiftedBackground().write(tmp_path / "events.h5", 1000, seed=1)
+    two = replace(target.settings, channels={"all": "x"}, signals={"one": ["signal"], "two": ["shifted", "none"]})
+    target = replace(target, settings=two, histograms={"x": Histogram(of=["x"], bins=[6, -2, 3], overflow="add")})
+    found = ResultEvents.read(replace(QUICK, target=target), {})
+    events = found.tensors(_Unscaled(), np.arange(len(found.table)), torch.device("cpu"))  # type: ignore[arg-type]
+    loss = ResultLoss(found, {})
+    names, each = information(loss.expected(torch.zeros(len(events), 3), events), torch)
+    assert names[:2] == ["one", "two"]
+    errors = np.linalg.inv(each.numpy()).diagonal()[:2] ** 0.5
+    assert errors[0] != pytest.approx(errors[1], rel=0.1)
+    assert loss.of_events(torch.zeros(len(events), 3), events, 0)[0] == pytest.approx((errors[0] * errors[1]) ** 0.5)
+    with pytest.raises(NanoMLError, match="no events of none are expected"):
+        replace(found, target=replace(target, settings=replace(two, signals={"one": ["none"]})))._check()
+
+
+def test_bins_that_are_chosen_are_common_to_all_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the networks before: so the first ones wait until all are trained on single events."""
+    target, seen = ShiftedBackground().write(tmp_path / "events.h5", 1000, seed=1), []
+    target = replace(target, histograms={"signal": Histogram(most_bins=12)})
+
+    class Seen(ResultLoss):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            seen.extend(given[2:])
+
+    monkeypatch.setattr(result_training, "_STEPS", 4)
+    monkeypatch.setattr(result_training, "ResultLoss", Seen)
+    monkeypatch.setattr(figures, "save", lambda figure, stem, numbers=None: None)
+    config = replace(QUICK, target=target, folds=3, epochs=2)
+    train([tmp_path / "events.h5"], config, tmp_path / "run")
+    one, *others = ([edges.tolist() for edges in each] for each in seen)
+    assert others == [one, one]
+    assert 3 < len(one[0]) < 12
+    description = Training.load(tmp_path / "run").description
+
+    # those of the histograms are chosen by the same rule
+    networks = [result_training.network_before(description, tmp_path / "run", fold) for fold in range(3)]
+    with h5py.File(tmp_path / "events.h5") as file:
+        rows = file["events"][()]
+    fold = fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3)
+    found = np.zeros((3, FINE))
+    for number, network in enumerate(networks):
+        mine = rows[fold == number]
+        features = torch.from_numpy(np.stack([mine["x"], mine["y"]], axis=1))
+        with torch.no_grad():
+            score = torch.softmax(network(Inputs(features, {})).double(), dim=1)[:, 0].numpy()
+        for part, label, power in ((0, [0], 1), (1, [1, 2], 1), (2, [1, 2], 2)):
+            use = np.isin(mine["label"], label)
+            found[part] += np.histogram(score[use], fine_edges(), weights=mine["weight"][use].astype(float) ** power)[0]
+    every = ResultEvents.read(config, result_training.scores_by_name(description))
+    loss = ResultLoss(every, result_training.scores_by_name(description))
+    outputs, events = result_training._scored(dict(enumerate(networks)), every, 3)
+    loss.choose_bins(outputs, events, len(events))
+    expected = np.array(fine_edges())[chosen_bins(*found, 10, 12)]
+    assert torch.sigmoid(loss.edges[0]).tolist() == pytest.approx(expected.tolist())
 
 
 class _Unscaled:

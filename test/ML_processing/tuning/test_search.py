@@ -110,13 +110,13 @@ def test_eras_with_networks_of_their_own_are_searched_together(
 
 
 def test_a_search_for_the_result_of_a_fit(tmp_path: Path) -> None:
-    """Events are those of the training, mixed; the files of the fit are not read twice."""
+    """Events are those of the training, mixed, and read once. There may be several strengths, and bins by the result."""
     content = {
-        "datasets": {name: {"files": "a.root", "class": name} for name in "AB"},
+        "datasets": {name: {"files": "a.root", "class": name} for name in "ABC"},
         "convert": {"features": ["x"], "shuffle": 1},
         "train": {"objective": "result"},
-        "histogram": {"A": {"bins": [9, 0, 1]}},
-        "fit": {"channels": {"all": "A"}, "signal": "A"},
+        "histogram": {"A": {"bins": "result"}},
+        "fit": {"channels": {"all": "A"}, "signals": {"mu_A": ["A"], "mu_B": ["B"]}},
     }
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(content))
     mixed = Layout.of(load(tmp_path / "a.yaml")).hdf5_all(None)

@@ -66,7 +66,7 @@ def test_the_best_trial_has_the_smallest_expected_uncertainty(tmp_path: Path) ->
     for name in ("best", "own") if "own" in tested else ("best",):
         assert 0.19 < tested[name]["result"] < 0.4
     text = "\n".join(result._words({"test": tested}))
-    assert f"expected uncertainty of the signal strength {tested['best']['result']:.4g} with the best settings" in text
+    assert f"expected uncertainty {tested['best']['result']:.4g} with the best settings" in text
 
     # an edit of an uncertainty is another search
     looser = replace(target, settings=replace(target.settings, uncertainties={"known": "9 %"}))

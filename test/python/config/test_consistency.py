@@ -271,8 +271,10 @@ def test_consistent(tmp_path: Path, text: str) -> None:
                     "6: train.objective: no channel of the fit has a histogram of a score (WZ, discriminant, signal)",
                 ),
                 (
-                    "histogram:\n  signal: {}\nfit: {channels: {all: signal}}\n",
-                    '8: histogram.signal: auto chooses bins after the training. For train.objective give them, as in "bins: [15, 0, 1]"',
+                    "regions: {A: MET_pt > 1, B: MET_pt > 2}\nhistogram:\n  signal: {}\n  MET_pt: {}\n"
+                    "fit: {channels: {A: signal, B: MET_pt}}\n",
+                    '10: histogram.MET_pt: the training chooses bins of scores alone. Give them, as in "bins: [15, 0, 100]", or remove '
+                    "train.objective",
                 ),
                 (
                     "histogram:\n  signal: {bins: [9, 0, 1]}\n  pt: {of: 2 * MET_pt, bins: [2, 0, 9]}\n"
