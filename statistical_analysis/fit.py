@@ -102,7 +102,7 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
     fitted = [*job.fitted, *job.settings.channels.items()]
     found = [it for region, name in fitted for it in templates.histogram(name).channels if it.region == region]
     is_blind = job.is_blind or any(it.processes and (it.blind is None or it.blind.any()) for it in found)
-    origins, model = _model(job, templates, 0.0 if is_blind else None)
+    origins, model = model_of(job, templates, 0.0 if is_blind else None)
     directory, of_card, by_name = make_directory(job.directory), for_combine(model), {it.name: it for it in found}
     if results is None:
         unblinded = None if is_blind else job.unblinded
@@ -132,7 +132,7 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
     return {"summary": results.summary}
 
 
-def _model(job: FitJob, templates: Templates, asimov: float | None) -> tuple[dict[str, Origin], StatisticalModel]:
+def model_of(job: FitJob, templates: Templates, asimov: float | None) -> tuple[dict[str, Origin], StatisticalModel]:
     """Where the processes are from, and the model."""
     mine = [templates.histogram(it) for it in job.settings.channels.values()]
     origins = {process: it for histogram in mine for process, it in histogram.origins.items()}
@@ -152,7 +152,7 @@ def expected_alone(job: FitJob) -> tuple[float | None, float] | None:
     """
     from statistical_analysis.inference import expected_limit
 
-    _, model = _model(job, Templates.read(job.source), 0.0)
+    _, model = model_of(job, Templates.read(job.source), 0.0)
     return expected_limit(workspace(model)) if model.has_signal else None
 
 

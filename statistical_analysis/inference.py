@@ -148,6 +148,13 @@ def expected_limit(workspace: Mapping[str, Any]) -> tuple[Optional[float], float
     return upper, float(likelihood.covariance(data, best.at)[likelihood.poi, likelihood.poi] ** 0.5)
 
 
+def asymptotic_limit(workspace: Mapping[str, Any], is_observed: bool) -> Limit:
+    """The limit by asymptotic formulae, also where pseudo-experiments give that of the results; OutOfReachError if there is none."""
+    likelihood = Likelihood(workspace)
+    best = maximum(likelihood, likelihood.observed, twice=True)
+    return limit(likelihood, likelihood.observed, best, is_observed)
+
+
 def limit_and_significance(
     likelihood: Likelihood, data: Floats, best: Maximum, is_blind: bool, toys: int | str
 ) -> tuple[Optional[Limit], Significance, float, int]:

@@ -74,7 +74,7 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
         )
     selection = load_selection(wanted.selection, wanted.base)
     cut = Formula(wanted.cut) if wanted.cut else None
-    every = [_sample(selection, cut, description, source, wanted.events) for source in sources]
+    every = [first_events(selection, cut, description, source, wanted.events) for source in sources]
     samples = [_fitting(each, wanted.sizes) for each in every]
     sizes = {**_sizes(samples), **wanted.sizes}
     traced = _traced(selection, samples, sizes)
@@ -110,7 +110,9 @@ def _save(model: onnx.ModelProto, about: Description, path: Path) -> dict[str, A
     return metadata
 
 
-def _sample(selection: Selection, cut: Formula | None, description: Description, source: Source, events: int) -> Sample:
+def first_events(
+    selection: Selection, cut: Formula | None, description: Description, source: Source, events: int
+) -> Sample:
     """The first events of a dataset, with what the selection and the model read of them."""
     info = source.dataset
     chosen = selection.of_dataset(info)

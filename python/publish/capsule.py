@@ -1,0 +1,224 @@
+"""A capsule: a directory with all that an outsider needs to check an analysis, and to ask for the limit on another signal."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from MLTools.NanoML import __version__
+from MLTools.NanoML.atomic import aside_of, file_hash, make_directory, write_json
+from MLTools.NanoML.config.analysis import Config, fitted_signal
+from MLTools.NanoML.config.data import FIT
+from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.corrections.era import read_once
+from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
+from MLTools.NanoML.nanoaod.accounting import add_steps
+from MLTools.NanoML.nanoaod.provenance import Provenance
+from MLTools.NanoML.parallel import locked
+from MLTools.NanoML.publish import reproduce
+from MLTools.NanoML.publish.content import FitEntry
+from MLTools.NanoML.publish.fits import Fitted, fit_entry, fits_of
+from MLTools.NanoML.publish.hepdata import Table, write_submission
+from MLTools.NanoML.publish.models import compile_stage, write_model
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.schema.plain import plain
+from MLTools.NanoML.selection import load_selection
+from MLTools.NanoML.stages import NAMES
+from MLTools.NanoML.terminal.progress import say
+from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.pipeline import planned
+from MLTools.NanoML.workflow.runner import Stage, plan, run
+
+PACKAGES = ("numpy", "uproot", "awkward", "onnxruntime", "pyhf")
+SCHEMA = 1
+_TEXTS = Path(__file__).parents[1] / "templates" / "capsule"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The capsule that is asked for: where it goes, its title and authors, and how many reference events of each dataset it has."""
+
+    output: Path
+    title: str
+    authors: tuple[str, ...]
+    events: int
+
+
+def ready(config: Config, request: Request) -> Stage:
+    """The stage that makes its models; an error if the results are not up to date, or the directory is something else."""
+    if config.fit is None:
+        raise ConfigError(f"{config.where()}: has no section fit: there is no result to publish.")
+    late = [each.stage.name for each in planned(config, NAMES) if each.reasons]
+    if late:
+        raise NanoMLError(
+            f"{', '.join(late)} must be done first: use `nanoml run`. A capsule has the results as they are."
+        )
+    if request.output.exists() and not (request.output / reproduce.SUMS).exists():
+        raise NanoMLError(f"{request.output}: exists and is no capsule. Name another directory.")
+    return compile_stage(config)
+
+
+def publish(config: Config, request: Request) -> None:
+    """Write the capsule aside, and rename it; one of the same name is replaced."""
+    stage, workdir = ready(config, request), Layout.of(config).workdir
+    with locked(workdir):
+        run(plan([stage], workdir, base=config.base), workdir, config.base)
+    final = Path(os.path.abspath(request.output))
+    aside = aside_of(final)
+    make_directory(final.parent)
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        _write(config, request, stage, aside)
+        old = aside_of(final, "old")
+        if final.exists():
+            os.replace(final, old)
+        os.replace(aside, final)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as problem:
+        raise explain_os_error(problem, final, "write") from problem
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write(config: Config, request: Request, stage: Stage, directory: Path) -> None:
+    analysis, layout = Analysis(config), Layout.of(config)
+    fits = [*fits_of(analysis)]
+    if not fits:
+        raise NanoMLError(f"{layout.fit}: no hypothesis has a fit: there is no result to publish.")
+    is_blind, works = any(it.results.unblinded is None for it in fits), list[Any](task.work for task in stage.tasks)
+    jobs, first = [it.args[0] for it in works], fits[0].hypothesis
+    value = first.value if first else None
+    say(f"publish: models and {request.events} reference events of each dataset")
+    infos = [job.sources[0].dataset for job in jobs]
+    models = {job.sources[0].dataset.era: write_model(directory, job, request.events, value) for job in jobs}
+    entries = [fit_entry(analysis, it, models, directory) for it in fits]
+    for fitted, entry in zip(fits, entries):
+        shutil.copy(fitted.job.directory / "workspace.json", directory / entry.likelihood)
+        card = directory / f"datacard{fitted.ending}"
+        card.mkdir()
+        for name in ("datacard.txt", "templates.root"):
+            shutil.copy(fitted.job.directory / name, card / name)
+        if entry.why_not:
+            say(f"publish: another signal cannot be put into {entry.likelihood}: {entry.why_not}")
+    flows = {
+        name: [plain(it) for it in _cut_flow(layout.skims(name))]
+        for name, it in config.datasets.items()
+        if not (it.is_data and is_blind) and name not in analysis.blinded.hidden
+    }
+    write_json(directory / "cut_flow.json", flows)
+    write_json(directory / "corrections.json", {it.era: _corrections(it.corrections_file) for it in infos})
+    energies = sorted({it for it in (config.energy, *(era.energy for era in config.eras.values())) if it is not None})
+    write_submission(directory / "hepdata", request.title, [*_tables(layout, fits, entries, flows, is_blind)], energies)
+    shutil.copy(reproduce.__file__, directory / "reproduce.py")
+    (directory / "requirements.txt").write_text("".join(f"{it}\n" for it in locked_versions()), encoding="utf-8")
+    selection = load_selection(jobs[0].wanted.selection, jobs[0].wanted.base)
+    content = {"schema": SCHEMA, "creator": f"NanoML {__version__}", "title": request.title, "is_blind": is_blind}
+    content.update(models=plain(models), fits=plain(entries), weights=[*selection.weights])
+    _write_texts(config, request, content, directory)
+    names = sorted(str(it.relative_to(directory)) for it in directory.rglob("*") if it.is_file())
+    write_json(directory / reproduce.CONTENT, {**content, "files": names})
+    sums = (f"{file_hash(directory / name)}  {name}\n" for name in sorted([*names, reproduce.CONTENT]))
+    (directory / reproduce.SUMS).write_text("".join(sums), encoding="utf-8")
+
+
+def _cut_flow(skims: Path) -> list[Any]:
+    flows = []
+    for path in sorted(skims.glob("*.root")):
+        with RootFile(path) as file:
+            record = Provenance.of(file)
+            flows += [it.cutflow for it in record.accounting.files] if record else []
+    return add_steps(flows)
+
+
+def _corrections(path: str) -> dict[str, dict[str, Any]]:
+    """SHA-256 and date of each file of corrections of an era; none if it is not here."""
+    found = read_once(path) if path else None
+    return {
+        name: {"sha256": digest, "date": _date(os.path.getmtime(file)) if os.path.exists(file) else None}
+        for (name, digest), file in (zip(found.digests.items(), found.files) if found else ())
+    }
+
+
+def _date(at: float) -> str:
+    return datetime.fromtimestamp(at, timezone.utc).date().isoformat()
+
+
+def _tables(
+    layout: Layout, fits: list[Fitted], entries: list[FitEntry], flows: Mapping[str, Any], is_blind: bool
+) -> Iterator[Table]:
+    rows, cuts = dict[str, dict[str, float]](), dict[str, dict[str, int]]()
+    for it in entries:
+        row = rows.setdefault(it.name or "signal", {})
+        row.update({} if it.observed is None else {"observed": it.observed})
+        row.update((f"expected, {band:+d} sigma", value) for band, value in zip(reproduce.BANDS, it.expected))
+    for name, flow in flows.items():
+        for step in flow:
+            cuts.setdefault(step["cut"], {})[name] = step["events"]
+    yield Table.of_rows("limits", "Upper limits on the signal strength at 95 % CL (CLs, asymptotic).", "Signal", rows)
+    yield Table.of_rows("cut_flow", "Events after each cut, as counted in each dataset.", "Cut", cuts)
+    yield from Table.of_figures(layout.histograms(".h5").parent, "", is_blind)
+    for fitted in fits:
+        yield from Table.of_figures(fitted.job.directory, f"fit{fitted.ending}_", is_blind)
+
+
+def locked_versions() -> list[str]:
+    """The packages that `reproduce.py` needs, and those that these need, in the versions of today."""
+    found, todo = dict[str, str](), [*PACKAGES]
+    while todo:
+        name = todo.pop()
+        try:
+            distribution = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # for another platform or Python
+        if found.setdefault(name, distribution.version) and distribution.requires:
+            needed = (re.match(r"[\w.-]+", it) for it in distribution.requires if "extra ==" not in it)
+            todo += [it[0].lower() for it in needed if it is not None and it[0].lower() not in found]
+    return [f"{name}=={version}" for name, version in sorted(found.items())]
+
+
+def _write_texts(config: Config, request: Request, content: Mapping[str, Any], directory: Path) -> None:
+    """Write what is made of a template, last the list of all files."""
+    results, eras = list[str](), [f"{era}=" if era else "" for era in content["models"]]
+    for it in content["fits"]:
+        low, middle, high = it["expected"][1:4]
+        observed = "" if it["observed"] is None else f"observed {it['observed']:.3g}, "
+        limit = f"{observed}expected {middle:.3g} (+{high - middle:.2g} -{middle - low:.2g})"
+        results.append(f"| {it['name'] or 'signal'} | {limit} |")
+    fitted, members = fitted_signal(config, config.fit or Fit()), config.members(FIT)
+    sigmas = {it: config.cross_section_of(it) for it in config.datasets if members.get(it) == fitted}
+    corrected = sorted({name for it in content["models"].values() for name in it["corrected"]})
+    top = sorted({it.name for it in (*directory.iterdir(), *_TEXTS.iterdir())} | {reproduce.CONTENT, reproduce.SUMS})
+    texts = {
+        "title": request.title,
+        "quoted_title": json.dumps(request.title),
+        "creator": content["creator"],
+        "date": _date(time.time()),
+        "state": ". **It is blind: all data in it are expected, not observed**" if content["is_blind"] else "",
+        "results": "\n".join(results),
+        "cross_sections": ", ".join(f"{name} {value:.6g} pb" for name, value in sigmas.items() if value) or "unknown",
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "example": " ".join(f"--signal {it}FILE.root --cross-section {it}0.001" for it in eras),
+        "weights": ", ".join(content["weights"]) or "none",
+        "corrected": f" of {', '.join(corrected)}, which are taken as they are in the files" if corrected else "",
+        "authors": "\n".join(
+            f"  - name: {json.dumps(it)}" for it in request.authors or [f"The authors of {request.title}"]
+        ),
+        "files": "\n".join(f"    - {it}" for it in top if not (directory / it).is_dir()),
+        "directories": "\n".join(f"    - {it}" for it in top if (directory / it).is_dir()),
+    }
+    for path in _TEXTS.iterdir():
+        text = Template(path.read_text(encoding="utf-8")).substitute(texts)
+        (directory / path.name).write_text(text, encoding="utf-8")

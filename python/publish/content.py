@@ -1,0 +1,140 @@
+"""What capsule.json says of models, channels and fits: `reproduce.py` reads it; and cuts in the language of NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.expression import Call, Leaf, Node, Number
+from MLTools.NanoML.nanoaod.formula import Formula
+
+_SIGNS = {**{it: it for it in ("<", ">", "<=", ">=", "==", "!=", "+", "-", "*", "/", "**")}, "^": "**"}
+_LOGIC = {"&&": " & ", "||": " | "}
+_FUNCTIONS = ("abs", "sqrt", "exp", "log", "pow", "min", "max", "cos", "sin", "cosh", "sinh", "tanh", "atan2")
+
+
+@dataclass(frozen=True)
+class InputEntry:
+    """A tensor that a model reads: numbers of the event, or of `max` objects, with a mask."""
+
+    tensor: str
+    columns: Sequence[str]
+    mask: Optional[str] = None
+    max: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model of an era, and its reference events.
+
+    Attributes
+    ----------
+    scores
+        The tensor with `outputs`.
+    defaults
+        Values of branches that a file may lack.
+    corrected
+        Branches that the analysis corrects before its selection.
+    also
+        Further branches that cuts and quantities read.
+    parameter
+        The value of the network's parameter for the reference events.
+    """
+
+    file: str
+    reference: str
+    events: int
+    inputs: Sequence[InputEntry]
+    scores: str
+    outputs: Sequence[str]
+    columns: Sequence[str]
+    cuts: Sequence[str]
+    defaults: dict[str, float]
+    folds: int
+    corrected: Sequence[str]
+    parameter: Optional[float]
+    also: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class AxisEntry:
+    """The quantity along an axis, as an expression of NumPy, and the edges of its bins."""
+
+    quantity: str
+    edges: Sequence[float]
+
+
+@dataclass(frozen=True)
+class ChannelEntry:
+    """A channel of a fit.
+
+    Attributes
+    ----------
+    is_folded
+        Whether what is outside of the bins counts in the first and the last.
+    fitted
+        Which bins, those of several axes in a row, the fit has.
+    average
+        The mean weight of the published signal there, with what calibrations change.
+    """
+
+    era: str
+    cut: str
+    axes: Sequence[AxisEntry]
+    is_folded: bool
+    fitted: Sequence[bool]
+    luminosity: float
+    average: float = 1.0
+
+
+@dataclass(frozen=True)
+class FitEntry:
+    """A likelihood and its limits; `events` of the signal are expected, `why_not` says why there can be no other signal."""
+
+    name: str
+    likelihood: str
+    parameter: Optional[float]
+    expected: Sequence[float]
+    observed: Optional[float]
+    events: float
+    luminosity: Sequence[str]
+    carried: Sequence[str]
+    channels: dict[str, ChannelEntry]
+    why_not: str = ""
+
+
+def as_python(text: str, known: Collection[str], prefix: str) -> tuple[str, list[str]]:
+    """A cut, or a quantity, as an expression of NumPy, and the branches in it that are not `known`.
+
+    `prefix` may stand before the name of an output of the network. An error if it reads lists.
+
+    Examples
+    --------
+    >>> as_python("nJet == 0 && abs(mass - 91.2) < 15", ["mass"], "net_")
+    ('((nJet == 0.0) & (abs((mass - 91.2)) < 15.0))', ['nJet'])
+    """
+    others: list[str] = []
+
+    def written(node: Node) -> str:
+        if isinstance(node, Number):
+            return repr(node.value)
+        if isinstance(node, Leaf) and node.index is None:
+            short = node.name[len(prefix) :] if node.name.startswith(prefix) else node.name
+            name = short if short in known else node.name
+            others.extend([] if name in known else [name])
+            return name
+        if isinstance(node, Call):
+            name, parts = node.function, [written(it) for it in node.arguments]
+            if name in _LOGIC:
+                return f"({_LOGIC[name].join(parts)})"
+            if name in ("!", "negative"):
+                return f"({parts[0]} == 0)" if name == "!" else f"(-{parts[0]})"
+            if name in _SIGNS:
+                return f"({parts[0]} {_SIGNS[name]} {parts[1]})"
+            if name in _FUNCTIONS:
+                return f"{name}({', '.join(parts)})"
+        raise NanoMLError(f'"{text}" has what is not a number of the event, or a function that is not known there')
+
+    return written(Formula(text).root), list(dict.fromkeys(others))

@@ -1,0 +1,212 @@
+"""A capsule of an analysis: an outsider, without NanoML, finds its decisions and limits, and those of another signal."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+from click.testing import CliRunner
+
+from MLTools.NanoML.cli import nanoml
+from MLTools.NanoML.contracts.templates import DATA, Templates, inner
+from MLTools.NanoML.publish import reproduce
+from MLTools.NanoML.rootio.versions import generator_branch
+
+figures = pytest.importorskip("matplotlib.figure")
+pytest.importorskip("data_processing.convert.stage")
+pytest.importorskip("ML_processing.stages")
+pytest.importorskip("statistical_analysis.stages")
+
+SAMPLES = Path(__file__).parents[2] / "examples/data"
+SIGNAL, WZ = (SAMPLES / name / f"{name}_0.root" for name in ("WprimeToWZToLNuLL_M600", "WZTo3LNu_Pt100"))
+CONFIG = f"""\
+workdir: search
+luminosity: 59.8
+luminosity_uncertainty: 2.5 %
+datasets:
+  signal: {{files: {SIGNAL}, class: signal, cross_section: 0.00184}}
+  WZ: {{files: {WZ}, class: WZ, cross_section: 0.0546}}
+  Muon: {{files: Muon.root, data: true}}
+regions: {{SR: channel <= 2, CR: channel > 2}}
+blind: {{regions: [SR]}}
+skim: {{selection: MLTools.NanoML.trilepton:Trilepton, keep: [MET_pt]}}
+convert: {{features: [ZCand_mass, WLep_pt, MET_pt]}}
+train: {{model: mlp, folds: 3, epochs: 2, options: {{hidden: [4]}}}}
+histogram: {{signal: {{bins: {{edges: [0, 0.4, 0.6, 1]}}}}, MET_pt: {{bins: [3, 0, 300], overflow: add}}}}
+fit: {{channels: {{SR: signal}}, uncertainties: {{WZ: 10 %}}, toys: never}}
+"""
+
+
+@dataclass(frozen=True)
+class Published:
+    """An analysis with its capsule while it was blind, and the one after that."""
+
+    workdir: Path
+    blind: Path
+    shown: Path
+
+
+def run(*arguments: object) -> str:
+    done = CliRunner().invoke(nanoml, [str(it) for it in arguments])
+    assert done.exit_code == 0, (arguments, done.exception)
+    return done.output
+
+
+def write_data(path: Path) -> None:
+    """Pseudo-data: 1,400 events of WZ, three times, as if they were observed."""
+    tree = uproot.open(WZ)["Events"]
+    names = [it for it in tree.keys() if generator_branch([it]) is None and it != "genWeight"]
+    events = ak.concatenate([tree.arrays(names)] * 3)
+    lists = {it: [name for name in names if name.startswith(f"{it}_")] for it in ("Electron", "Muon", "Jet")}
+    flat = ("run", "luminosityBlock", "event", "MET_pt", "MET_phi")
+    columns = {it: ak.zip({name[len(it) + 1 :]: events[name] for name in mine}) for it, mine in lists.items()}
+    columns.update((it, events[it]) for it in flat)
+    columns["run"] = ak.Array(np.full(len(events), 320_000, np.uint32))
+    columns["event"] = ak.Array(np.arange(len(events), dtype=np.uint64))
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {name: it.type for name, it in columns.items()}).extend(columns)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, no_pdfs: None) -> Iterator[Published]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures.Figure, "draw", lambda figure, renderer: None)
+        yield made(tmp_path_factory.mktemp("published"))
+
+
+def made(base: Path) -> Published:
+    analysis = base / "a.yaml"
+    write_data(base / "Muon.root")
+    analysis.write_text(CONFIG)
+    refused = CliRunner().invoke(nanoml, ["publish", str(analysis), "-o", str(base / "blind")])
+    assert "must be done first: use `nanoml run`" in str(refused.exception)
+    run("run", analysis)
+    assert "model_with_selection.onnx" in run("publish", analysis, "-o", base / "blind", "--dry-run")
+    assert not (base / "blind").exists()
+    run("publish", analysis, "-o", base / "blind", "--events", 100)
+    analysis.write_text(CONFIG.replace("blind: {regions: [SR]}", "blind: none"))
+    run("run", analysis)
+    (base / "shown").mkdir()
+    refused = CliRunner().invoke(nanoml, ["publish", str(analysis), "-o", str(base / "shown")])
+    assert "exists and is no capsule" in str(refused.exception)
+    (base / "shown" / reproduce.SUMS).touch()  # an older capsule
+    run("publish", analysis, "-o", base / "shown", "--events", 100, "--title", "A search", "--author", "A. Physicist")
+    assert sorted(it.name for it in base.iterdir()) == ["Muon.root", "a.yaml", "blind", "search", "shown"]
+    return Published(base / "search", base / "blind", base / "shown")
+
+
+def outsider(capsule: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run reproduce.py where NanoML cannot be imported."""
+    hidden = ("MLTools", "data_processing", "ML_processing", "statistical_analysis")
+    code = f"import sys, runpy; sys.modules.update(dict.fromkeys({hidden})); sys.argv = sys.argv[1:]; "
+    code += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", code, str(capsule / "reproduce.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def observed(workdir: Path) -> dict[str, list[float]]:
+    """The data in each bin of each histogram and region."""
+    templates = Templates.read(workdir / "histograms/histograms.h5")
+    channels = [(each.name, it) for each in templates.histograms for it in each.channels]
+    return {f"{name} {it.name}": inner(it.processes[DATA].nominal).tolist() for name, it in channels}
+
+
+def numbers(capsule: Path) -> set[float]:
+    """All numbers in text files of a capsule, and in histograms of data."""
+    found: set[float] = set()
+    for path in (it for it in capsule.rglob("*") if it.suffix in (".json", ".yaml", ".md", ".txt", ".cff")):
+        found.update(map(float, re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])", path.read_text())))
+    with uproot.open(capsule / "datacard/templates.root") as file:
+        found.update(float(it) for it in file[f"SR/{DATA}"].values())
+    return found
+
+
+@pytest.mark.slow
+def test_a_blind_analysis_is_published_without_observed_data(published: Published) -> None:
+    counts = {
+        it for bins in observed(published.workdir).values() for it in bins if it > 90
+    }  # no number of anything else
+    assert len(counts) > 5
+    assert counts <= numbers(published.shown)
+    assert not counts & numbers(published.blind)
+    assert not any("Data" in it.read_text() for it in (published.blind / "hepdata").glob("*.yaml"))
+    shown = {path.stem for path in (published.blind / "hepdata").glob("*.png")}
+    assert "signal_SR" in shown
+    assert "signal_CR" not in shown  # it shows data, which may be seen here, and nowhere else
+
+
+@pytest.mark.slow
+def test_an_outsider_finds_decisions_and_limits(published: Published) -> None:
+    for capsule, what in ((published.blind, "expected"), (published.shown, "observed")):
+        done = outsider(capsule)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "200 decisions are as published: agrees" in done.stdout
+        assert what in done.stdout
+        assert done.stdout.endswith("Everything agrees.\n")
+    assert '  - name: "A. Physicist"' in (published.shown / "CITATION.cff").read_text()
+    model = (published.shown / "model.onnx").read_bytes()
+    assert str(published.workdir).encode() not in model
+    assert b"books" not in model
+
+
+@pytest.mark.slow
+def test_another_signal_is_what_the_analysis_makes_of_it(published: Published, tmp_path: Path) -> None:
+    done = outsider(published.shown, "--signal", WZ, "--cross-section", 0.0546, "-o", tmp_path / "new.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    (channel,) = json.loads((tmp_path / "new.json").read_text())["channels"]
+    found = {it["name"]: it["data"] for it in channel["samples"]}
+    np.testing.assert_allclose(found["signal"], found["WZ"], rtol=1e-5)  # the analysis has no weights
+    assert "uncertainties computed: lumi, the same for every signal" in done.stdout
+    same = outsider(published.shown, "--signal", SIGNAL, "--cross-section", 0.00184)
+    limit = float(re.findall(r"observed +(\S+)", same.stdout)[0])
+    fit = json.loads((published.shown / "capsule.json").read_text())["fits"][0]
+    assert limit == pytest.approx(fit["observed"], rel=0.01)
+    assert fit["channels"]["SR"]["average"] == pytest.approx(1)
+    with uproot.recreate(tmp_path / "old.root") as file:
+        file.mktree("Events", {"run": np.uint32}).extend({"run": np.ones(3, np.uint32)})
+        file.mktree("Runs", {"genEventSumw": np.float64}).extend({"genEventSumw": np.ones(1)})
+    for other, message in (
+        (tmp_path / "old.root", "another version of NanoAOD"),
+        (tmp_path / "no.root", "cannot be read"),
+    ):
+        bad = outsider(published.shown, "--signal", other, "--cross-section", 1)
+        assert (bad.returncode, bad.stdout, len(bad.stderr.splitlines())) == (2, "", 1)
+        assert str(other) in bad.stderr
+        assert message in bad.stderr
+
+
+@pytest.mark.slow
+def test_damage_is_one_error(published: Published, tmp_path: Path) -> None:
+    capsule = tmp_path / "capsule"
+    shutil.copytree(published.shown, capsule)
+    content: Any = reproduce.checked(capsule)
+    for name in [*content["files"], "capsule.json", "SHA256SUMS"]:
+        whole = (capsule / name).read_bytes()
+        for damaged in (whole + b"\n", whole[:-1], None):
+            (capsule / name).unlink() if damaged is None else (capsule / name).write_bytes(damaged)
+            with pytest.raises(
+                reproduce.CapsuleError, match=f"^{re.escape(name)}: (is missing|was changed|is damaged)"
+            ):
+                reproduce.checked(capsule)
+        (capsule / name).write_bytes(whole)
+    shutil.copy(capsule / "likelihood.json", capsule / "model.onnx")
+    with pytest.raises(reproduce.CapsuleError, match="model.onnx: is likelihood.json, for example of another era"):
+        reproduce.checked(capsule)
+
+
+@pytest.mark.slow
+def test_tables_are_a_submission_to_hepdata(published: Published) -> None:
+    validator = pytest.importorskip("hepdata_validator.full_submission_validator")
+    for capsule in (published.blind, published.shown):
+        assert validator.FullSubmissionValidator().validate(directory=str(capsule / "hepdata"))
