@@ -24,8 +24,8 @@ class TopPair(Selection):
     )
     columns = {
         "nBJet": Column("i4", "number of b jets"),
-        "HT": Column("f4", "scalar sum of the transverse momenta of the jets [GeV]"),
-        "trijet_mass": Column("f4", "mass of the trijet with the largest transverse momentum [GeV]"),
+        "HT": Column("f4", "sum of the jets' transverse momenta [GeV]"),
+        "trijet_mass": Column("f4", "mass of the hardest trijet [GeV]"),
     }
     weights = {f"btag_{jet}": Weight() for jet in range(4)}
     shifts = {"pt_scale": ("up",), "pt_res": ("up",)}

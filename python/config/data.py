@@ -92,6 +92,7 @@ class Dataset:
         True,
         "Whether an event of simulation counts with the weight of its generator. With false each event counts 1, and the sum of weights is "
         "the number of generated events: for files without these weights, or to compare with an analysis that ignores them.",
+        sparse=True,
     )
     triggers: list[str] = setting(
         list,

@@ -159,13 +159,14 @@ def test_a_file_that_lacks_what_the_selection_reads_gives_one_error(tmp_path: Pa
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        ("a: {files: a.root, data: true, generator_weights: false}", "is for simulation"),
-        ("a: {files: a.root, class: s, generator_weights: false}", "is for simulation that is skimmed"),
+        ("a: {files: a.root, data: true, generator_weights: false}\nskim: {cut: x > 0}", "is for simulation"),
+        ("a: {files: a.root, generator_weights: false}\nconvert: {features: [x]}", "is for simulation that is skimmed"),
+        ("a: {files: a.root, generator_weights: false}\nskim: {cut: x > 0, engine: nanoaodtools}", "Use columnar"),
     ],
 )
 def test_where_generator_weights_cannot_be_left_out(tmp_path: Path, lines: str, complaint: str) -> None:
-    skim = "skim: {cut: x > 0}" if "data" in lines else "convert: {features: [x]}"
-    (tmp_path / "a.yaml").write_text(f"datasets:\n  {lines}\n{skim}\n")
+    write_2012(tmp_path / "a.root", PROCESSES_2012["TTbar"])
+    (tmp_path / "a.yaml").write_text(f"datasets:\n  {lines}\n")
     done = RUN.invoke(nanoml, ["config", "check", str(tmp_path / "a.yaml")])
     assert done.exit_code
     assert complaint in str(done.exception), json.dumps(done.output)
