@@ -69,27 +69,20 @@ def _kinematics(random: np.random.Generator, size: int, lowest: float, scale: fl
 
 def write_2015(path: Path, events: int, seed: int, top: float = 0.5, weight: float = 1.0) -> None:
     """Write simulation of which about the share `top` has a lepton and several hard jets; generator weights are +-`weight`."""
-    random, weights = np.random.default_rng(seed), []
+    random = np.random.default_rng(seed)
+    weights = (weight * np.where(random.random(events) < 0.1, -1, 1)).astype("f4")
 
     def parts() -> Any:
         for first in range(0, events, _PART):
-            columns = _part_2015(random, first, min(_PART, events - first), top)
-            columns["genWeight"] = (weight * np.where(random.random(len(columns["run"])) < 0.1, -1, 1)).astype("f4")
-            weights.append(columns["genWeight"].sum(dtype=float))
-            yield columns
+            own = weights[first : first + _PART]
+            yield {**_part_2015(random, first, len(own), top), "genWeight": own}
 
-    def runs() -> Columns:
-        return {
-            "run": np.ones(1, np.uint32),
-            "genEventCount": np.array([events], np.int64),
-            "genEventSumw": np.array([sum(weights)]),
-        }
-
-    made = parts()
-    write_tree(path, made)
-    with uproot.update(path) as file:
-        columns = runs()
-        file.mktree("Runs", {key: values.dtype for key, values in columns.items()}).extend(columns)
+    runs = {
+        "run": np.ones(1, np.uint32),
+        "genEventCount": np.array([events], np.int64),
+        "genEventSumw": np.array([weights.sum(dtype=float)]),
+    }
+    write_tree(path, parts(), {"Runs": runs})
 
 
 def _part_2015(random: np.random.Generator, first: int, count: int, top: float) -> Columns:
