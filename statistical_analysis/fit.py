@@ -259,7 +259,7 @@ def fit_workspace(
     if model is not None:
         axes = {it.name: Axis(it.title, Bins(np.array(it.edges))) for it in model.channels}
         results = _whole(results, model)
-    _write(PRIVATE_WORK, results, None if model is None else model.remarks, axes, "", make_directory(directory))
+    _write(PRIVATE_WORK, results, None, axes, "", make_directory(directory))
     return results.summary
 
 
@@ -268,8 +268,8 @@ def translate(source: Path, directory: Path, mass: str = "") -> tuple[Path, Stat
     from statistical_analysis.card import read_card
 
     if source.suffix == ".json":
-        model = for_combine(model_in(read_workspace(source), source))
-        written = write_datacard(model, directory)
+        written = write_datacard(model_in(read_workspace(source), source), directory)
+        model = read_card(written)  # with the lines that are not equal
     else:
         model, written = read_card(source, mass), make_directory(directory) / "workspace.json"
         write_json(written, workspace(model))

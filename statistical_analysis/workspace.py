@@ -119,14 +119,19 @@ def model_in(content: Mapping[str, Any], path: Path) -> StatisticalModel:
                 errors = np.array(given, float)
             elif kind == "normfactor" and name in pois:
                 strength = name
-            elif kind == "normfactor" and known.get("fixed"):
+            elif kind in ("normfactor", "lumi") and known.get("fixed"):
                 scale *= known["inits"][0]
             elif kind == "normfactor":
                 free.append(name)
                 ranges[name] = Range(known.get("inits", [1.0])[0], *known.get("bounds", [(0.0, MOST)])[0])
             elif kind == "lumi":
-                scale, size = known["auxdata"][0], known["sigmas"][0] / known["auxdata"][0]
+                scale, size = scale * known["auxdata"][0], known["sigmas"][0] / known["auxdata"][0]
                 factors[name] = LogNormal(1 + size, 1 - size)
+            elif kind == "shapesys":
+                changes = {number: it for number, it in enumerate(np.diag(given)) if it.any()}
+                shapes |= {f"{name}_{number}": Shape(nominal + it, nominal - it) for number, it in changes.items()}
+            elif kind in ("normsys", "histosys") and known.get("fixed") and not any(known.get("inits", ())):
+                continue
             elif kind not in ("normsys", "histosys") or known.keys() & {"auxdata", "sigmas", "fixed"}:
                 raise NanoMLError(f"{path}: {name} of {made['name']}, {kind}, cannot be in a datacard.")
             elif kind == "normsys":

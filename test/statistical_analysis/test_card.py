@@ -243,12 +243,14 @@ def modifier(name: str, kind: str, data: Any) -> dict[str, Any]:
 def test_a_workspace_of_others_as_a_card(tmp_path: Path) -> None:
     histosys = modifier("jes", "histosys", {"hi_data": [11.0, 21.0], "lo_data": [9.0, 20.0]})
     both = [histosys, modifier("jes", "normsys", {"hi": 1.2, "lo": 0.9}), modifier("lumi", "lumi", None)]
-    background = sample("b", [10, 20], *both, free("k"), free("fixed"))
+    stopped = modifier("stopped", "normsys", {"hi": 1.5, "lo": 0.5})
+    background = sample("b", [10, 20], *both, modifier("own", "shapesys", [1, 0]), free("k"), free("fixed"), stopped)
     content = several({"SR": [sample("s", [1, 2], free("mu")), background]}, {"SR": [9, 25]}, "mu")
     content["measurements"][0]["config"]["parameters"] = [
         {"name": "lumi", "auxdata": [1.0], "sigmas": [0.02], "inits": [1.0], "bounds": [[0.5, 1.5]]},
         {"name": "k", "inits": [0.7], "bounds": [[0.1, 3.0]]},
         {"name": "fixed", "inits": [1.5], "fixed": True},
+        {"name": "stopped", "fixed": True},
     ]
     model = model_in(content, tmp_path)
     found = workspace(read_card(write_datacard(for_combine(model), tmp_path)))
@@ -258,6 +260,8 @@ def test_a_workspace_of_others_as_a_card(tmp_path: Path) -> None:
         assert expected(ours, **at)["SR b"] == pytest.approx(expected(theirs, **at)["SR b"])
     for sign in (1, -1):
         assert expected(ours, lumi=sign)["SR b"] == pytest.approx(expected(theirs, lumi=1 + 0.02 * sign)["SR b"])
+    assert expected(ours, own_0=1)["SR b"] == pytest.approx(expected(theirs, own=[1.1, 1])["SR b"])
+    assert "stopped" not in ours.config.par_names
     assert ours.config.param_set("k").suggested_bounds == [[0.1, 3]]
     content["channels"][0]["samples"][1]["modifiers"].append(modifier("any", "shapefactor", None))
     with pytest.raises(NanoMLError, match="any of b, shapefactor, cannot be in a datacard"):

@@ -126,7 +126,7 @@ def test_cards_that_come_with_combine(parser: Any) -> None:
         try:
             model = read_card(path, "125")
         except NanoMLError as problem:
-            refused[path.name] = str(problem)
+            refused[str(path)] = str(problem)
             continue
         try:
             card = parsed(parser, path)
@@ -187,6 +187,6 @@ def test_cards_that_come_with_combine(parser: Any) -> None:
                         )
                         compared += 1
     assert compared > 10_000
-    assert len(paths) - len(refused) > 100
+    assert len(paths) - len(refused) > 90
     known = "cannot be translated|no events of a signal|no one-dimensional histogram|has no templates|needs one number"
     assert not {name: it for name, it in refused.items() if not re.search(known, it)}

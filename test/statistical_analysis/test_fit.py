@@ -206,7 +206,7 @@ def test_a_workspace_gets_the_same_page(few_events: dict[str, Any], tmp_path: Pa
     assert {it.name: {*it.uncertainties} for it in of_card.processes} == {
         it.name: {*it.uncertainties} for it in results.processes
     }
-    assert "No template was changed or left out." in (tmp_path / "of_card/report.html").read_text()
+    assert "Not checked" in (tmp_path / "of_card/report.html").read_text()
     assert (tmp_path / "of_card/workspace.json").exists()
     few_events["observations"][0]["data"] = [STRANGE] * 3
     source.write_text(json.dumps(few_events))
