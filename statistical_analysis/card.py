@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -52,11 +52,10 @@ def read_card(path: Path, mass: str = "") -> StatisticalModel:
     'mu'
     """
     try:
-        text = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise NanoMLError(f"{path}: cannot be read as a datacard ({problem}).") from None
-    with ExitStack() as files:
-        return _Card(path, text, files, mass).model()
+        with ExitStack() as files:
+            return _Card(path, path.read_text().splitlines(), files, mass).model()
+    except (OSError, ValueError, IndexError, TypeError) as problem:
+        raise NanoMLError(f"{path}: cannot be read as a datacard of Combine: {problem}.") from None
 
 
 class _Card:
@@ -81,7 +80,9 @@ class _Card:
         self.channels = dict(zip(dict.fromkeys(bins[0].words[1:]), self.numbers(seen, seen.words[1:]), strict=False))
         if {*self.channels} != {it for it, _ in self.at}:
             self.fail(seen, "needs one number for each bin")
-        flags = [it for it in self.lines if it.words[1:2] == ["autoMCStats"] and float(it.words[2]) >= 0]
+        flags = [
+            it for it in self.lines if it.words[1:2] == ["autoMCStats"] and self.numbers(it, it.words[2:3])[0] >= 0
+        ]
         self.with_errors = {it for it in self.channels for flag in flags if fnmatchcase(it, flag.words[0])}
         maps = _MAP.findall(" ".join(it for it in text if it.startswith("# text2workspace.py")))
         strengths = {process: name for processes, name in maps for process in processes.split("|")}
@@ -97,10 +98,11 @@ class _Card:
         raise NanoMLError(f"{self.path}:{line.number}: {' '.join(line.words[:2])} {what}.")
 
     def numbers(self, line: _Line, words: list[str]) -> list[float]:
-        try:
-            return [float(it) for it in words]
-        except ValueError:
-            self.fail(line, "has something else than numbers")
+        with suppress(ValueError):
+            found = [float(it) for it in words]
+            if np.isfinite(found).all():
+                return found
+        return self.fail(line, "has something else than numbers")
 
     def columns(self, line: _Line, cells: list[Any]) -> dict[_At, Any]:
         if len(cells) < len(self.at):
@@ -240,9 +242,9 @@ class _Card:
         else:
             words = " ".join(constraint.words[2:4]).replace("/", " ").split()
             start, *errors = map(abs, self.numbers(constraint, words))
+            if not errors or errors[0] >= start:
+                self.fail(constraint, "needs a mean, and an error that is smaller")
             factor = LogNormal(1 + errors[-1] / start, 1 - errors[0] / start)
-            if factor.down <= 0:
-                self.fail(constraint, "may be zero one sigma below, which cannot be translated")
         for at, it in self.samples.items():
             if fnmatchcase(at[0], rest[0]) and fnmatchcase(at[1], rest[1]):
                 self.scale[at] *= start if factor else 1

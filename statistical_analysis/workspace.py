@@ -120,7 +120,7 @@ def model_in(content: Mapping[str, Any], path: Path) -> StatisticalModel:
             elif kind == "normfactor" and name in pois:
                 strength = name
             elif kind in ("normfactor", "lumi") and known.get("fixed"):
-                scale *= known["inits"][0]
+                scale *= known.get("inits", [1.0])[0]
             elif kind == "normfactor":
                 free.append(name)
                 ranges[name] = Range(known.get("inits", [1.0])[0], *known.get("bounds", [(0.0, MOST)])[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,17 @@ def test_two_lines_of_one_parameter_multiply(foreign: Path) -> None:
     foreign.write_text(CARD.replace("xs     lnN      -     - ", "lumi   lnN      -     1.1 "))
     found = {it.process: it for it in read_card(foreign, "125").channels[0].samples}
     assert found["tt"].factors["lumi"].up == pytest.approx(1.02 * 1.1)
+
+
+def test_a_card_with_a_wrong_word_is_read_or_refused(foreign: Path) -> None:
+    refused = 0
+    for number, word in enumerate([*re.finditer(r"\S+", CARD)][::8]):
+        foreign.write_text(f"{CARD[: word.start()]}{['', 'x', '1e999'][number % 3]}{CARD[word.end() :]}")
+        try:
+            workspace(read_card(foreign, "125"))
+        except NanoMLError:
+            refused += 1
+    assert refused > 5
 
 
 def test_a_mass_must_be_given(foreign: Path) -> None:
