@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
-from onnx import compose, helper
+from onnx import compose, helper, numpy_helper
 
 from ML_processing.compiled import lists
 from ML_processing.compiled.graph import KINDS, Graph, Tensor
@@ -19,6 +19,10 @@ from MLTools.NanoML.model.file import network_files
 from MLTools.NanoML.model.inside import FOLD, shapes_of
 
 _PREFIX = "network_"
+_AXES = "last_axis_of_all"
+_NEWEST = (
+    20  # opset in which a selection can be written: operators that it uses take bfloat16 from 21 on, or whatever comes
+)
 
 
 def network_inputs(
@@ -103,9 +107,9 @@ def joined(
     opsets = {
         entry.version for each in (model, network) for entry in each.opset_import if entry.domain in ("", "ai.onnx")
     }
-    if max(opsets) > 17:
+    if max(opsets) > _NEWEST:
         raise NanoMLError(
-            f"the networks need ONNX opset {max(opsets)}, in which a selection cannot be written: operators changed in 18."
+            f"the networks need ONNX opset {max(opsets)}, and a selection is written in opset {_NEWEST} at most."
         )
     assert description.inside is not None
     mean, each = networks.output_tensors
@@ -115,6 +119,8 @@ def joined(
         node.input[:] = [rename.get(name, name) for name in node.input]
     made = onnx.ModelProto()
     made.CopyFrom(model)
+    if max(opsets) >= 18:
+        _axes_as_inputs(made.graph)
     made.graph.initializer.extend(whole.graph.initializer)
     made.graph.input.append(helper.make_tensor_value_info(FOLD, KINDS["f"], ["n", 1]))
     parts = network_files(network, each, description.folds)
@@ -144,6 +150,17 @@ def joined(
     made.opset_import.extend(entry for entry in network.opset_import if entry.domain not in ("", "ai.onnx"))
     onnx.checker.check_model(made)
     return made
+
+
+def _axes_as_inputs(graph: onnx.GraphProto) -> None:
+    """Give ReduceMin and ReduceMax their axis in the form of opset 18; nothing else of a selection has changed since 15."""
+    graph.initializer.append(numpy_helper.from_array(np.array([-1]), _AXES))
+    for node in graph.node:
+        if node.op_type in ("ReduceMin", "ReduceMax"):
+            kept = [attribute for attribute in node.attribute if attribute.name != "axes"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+            node.input.append(_AXES)
 
 
 def _name(graph: onnx.GraphProto, numbers: Iterator[int]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -15,9 +13,9 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.jit._trace import TracerWarning
 
-from ML_processing.export.releases import OPSET, Target, target
+from ML_processing.export.graph import Sample, check_format, convert, results
+from ML_processing.export.releases import Target, target
 from ML_processing.export.servers import preprocess_file, preprocess_of
 from ML_processing.models.network import Ensemble
 from ML_processing.training.description import TrainingDescription
@@ -46,9 +44,6 @@ if TYPE_CHECKING:
 
 
 _REFERENCE = 8  # real events whose scores travel with the model
-_LARGEST = 2_000_000_000  # bytes; protobuf holds no more, and the weights would need files of their own
-_OTHERS = {"ai.onnx.ml"}  # sets of operators that every ONNX Runtime has beside the standard one, for trees
-_NEWEST = 20  # opset that PyTorch's exporter can write
 _PROVENANCE = ("versions", "created", "git", "device", "config", "folds", "data", "datasets", "notes", "metrics")
 
 
@@ -97,9 +92,9 @@ def export_networks(
     """Write the networks of a training that is in memory; the rest is as in `export`."""
     ensemble, sample = networks_of(training), sample_of(training)
     with replacing(output) as onnx_aside, replacing(twin_of(output)) as twin_aside, one_thread():
-        _convert(ensemble, training.shape.tensors, sample, onnx_aside, limits)
+        convert(ensemble, training.shape.tensors, sample, onnx_aside, limits)
         model = onnx.load(onnx_aside)
-        written = _check_format(model, limits)
+        written = check_format(model, limits)
         description = _describe(training, name, written, ensemble, sample)
         metadata = description.to_json()
         onnx.checker.check_model(model)
@@ -111,96 +106,6 @@ def export_networks(
             write_json(preprocess_file(output), preprocess_of(description))
     say(f"export: {output} agrees with the networks to {largest:.1g}.")
     return metadata
-
-
-def _convert(ensemble: nn.Module, names: list[str], sample: Sample, path: Path, limits: Target) -> None:
-    size = sum(parameter.numel() * parameter.element_size() for parameter in ensemble.parameters())
-    if size > _LARGEST:
-        raise NanoMLError(
-            f"the networks have {size / 1e9:.1f} GB of weights, but one ONNX file holds 2 GB: train smaller ones, or fewer folds."
-        )
-    opset = min(OPSET, limits.opset)
-    try:
-        _trace(ensemble, names, sample, path, opset)
-    except Exception as problem:  # what the exporter raises depends on what it does not know
-        newest = min(limits.opset, _NEWEST)
-        if newest <= opset:
-            raise _lacking(problem, opset, limits) from None
-        try:
-            _trace(ensemble, names, sample, path, newest)
-        except Exception as again:
-            raise _lacking(again, newest, limits) from None
-
-
-def _results(ensemble: nn.Module) -> tuple[str, str]:
-    """Names of the output tensors."""
-    if getattr(ensemble, "has_others", False):
-        return "outputs", "fold_outputs"
-    is_regression = getattr(ensemble, "task", "") == "regression"
-    return ("values", "fold_values") if is_regression else ("probabilities", "fold_probabilities")
-
-
-def _trace(ensemble: nn.Module, names: list[str], sample: Sample, path: Path, opset: int) -> None:
-    results = _results(ensemble)
-    axes: dict[str, dict[int, str]] = {name: {0: "events"} for name in [*names, *results]}
-    for name in names:
-        if name.endswith("_mask") or f"{name}_mask" in names:
-            axes[name][1] = f"{name.removesuffix('_mask')}_objects"
-    with warnings.catch_warnings():
-        # PyTorch's new exporter cannot write an opset that CMSSW up to 14_2 reads. The old one warns that the trace may
-        # be valid for one size only; the trials check that it is not.
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", category=TracerWarning)
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx")
-        torch.onnx.export(
-            ensemble,
-            tuple(torch.from_numpy(sample[name][:3]) for name in names),
-            str(path),
-            input_names=names,
-            output_names=list(results),
-            dynamic_axes=axes,
-            opset_version=opset,
-            dynamo=False,
-        )
-
-
-def _lacking(problem: Exception, opset: int, limits: Target) -> NanoMLError:
-    """The error for an operator that cannot be exported."""
-    text = " ".join(str(problem).split())
-    operator = re.search(r"operator '([^']+)'", text)
-    since = re.search(r"added in version (\d+)", text)
-    what = f"`{operator[1]}`" if operator else f"something that cannot be written ({text[:200]})"
-    newer = f", which there is from opset {since[1]} on" if since else ""
-    advice = (
-        "Export for a release that reads it (export.cmssw), or replace it"
-        if since and int(since[1]) <= _NEWEST
-        else "Replace it"
-    )
-    return NanoMLError(
-        f"the network uses {what}{newer}: ONNX opset {opset}, the newest that can be written for {limits.name}, lacks it. "
-        f"{advice} in the network by simpler operations."
-    )
-
-
-def _check_format(model: onnx.ModelProto, limits: Target) -> ModelFormat:
-    """Versions in the file: an exporter may write something else than it was asked for."""
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    foreign = sorted(versions.keys() - {"", "ai.onnx", *_OTHERS})
-    if foreign:
-        raise NanoMLError(
-            f"the exporter wrote operators of {', '.join(foreign)}, which ONNX Runtime in CMSSW does not have: replace them in the network."
-        )
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise NanoMLError("the exporter wrote weights into files of their own: the networks are too large.")
-    opset = max(version for domain, version in versions.items() if domain not in _OTHERS)
-    model.ir_version = min(model.ir_version, limits.ir)  # an exporter may write a newer one than is needed
-    needed = onnx.helper.find_min_ir_version_for(model.opset_import)
-    if opset > limits.opset or needed > limits.ir:
-        raise NanoMLError(
-            f"the exporter wrote ONNX opset {opset}, IR {needed}, but {limits.name} reads "
-            f"opset {limits.opset}, IR {limits.ir} at most. PyTorch {torch.__version__} may be too new."
-        )
-    return ModelFormat(limits.cmssw, limits.onnxruntime, opset, model.ir_version)
 
 
 def _check(ensemble: nn.Module, path: Path, description: Description, sample: Sample) -> float:
@@ -237,7 +142,7 @@ def _describe(training: Training, name: str, written: ModelFormat, ensemble: nn.
             )
             for it in description.collections
         ),
-        _results(ensemble),
+        results(ensemble),
         "targets" if targets else "classes",
         targets or tuple(description.classes),
         description.discriminants,
@@ -262,8 +167,6 @@ def _columns(
 
 TOLERANCE = 1e-6
 """How much a probability or a discriminant may differ, unless float32 itself rounds by more; a target, relative to its size above 1."""
-
-Sample = dict[str, NDArray[np.float32]]
 
 
 def networks_of(training: Training) -> Ensemble:

@@ -25,6 +25,7 @@ class Target:
     onnxruntime: str | None  # version of its ONNX Runtime; None if it is not established
     opset: int  # the newest that it reads, or is sure to read
     ir: int
+    dynamo: bool = False  # whether PyTorch's new exporter writes for it
     warning: str = ""  # what the user must know about this target; usually empty
 
     @property
@@ -69,7 +70,7 @@ def target(cmssw: str | None = None, onnxruntime: str | None = None) -> Target:
         None,
         OPSET,
         IR,
-        f"which ONNX Runtime {cmssw} has is not known here: the model is written for ONNX opset {OPSET} and IR {IR}, which "
+        warning=f"which ONNX Runtime {cmssw} has is not known here: the model is written for ONNX opset {OPSET} and IR {IR}, which "
         "every known release from CMSSW_12_4 on reads. In an area of the release, `nanoml doctor --for cmssw` finds "
         "the version; `nanoml export --onnxruntime VERSION` writes for it.",
     )
@@ -84,13 +85,13 @@ def _known() -> str:
     )
 
 
-def _limits(onnxruntime: str) -> tuple[int, int]:
-    """Opset and IR that an ONNX Runtime reads."""
+def _limits(onnxruntime: str) -> tuple[int, int, bool]:
+    """Opset and IR that an ONNX Runtime reads, and whether the new exporter writes for it."""
     version = _number(onnxruntime.replace(".", "_"))
     runtimes = [entry for entry in _table()["runtimes"] if _number(entry["from"].replace(".", "_")) <= version]
     if not runtimes:
         raise ConfigError(f"ONNX Runtime {onnxruntime}: is not a known version, such as 1.17.1; the oldest is 1.0.")
-    return int(runtimes[-1]["opset"]), int(runtimes[-1]["ir"])
+    return int(runtimes[-1]["opset"]), int(runtimes[-1]["ir"]), bool(runtimes[-1].get("dynamo"))
 
 
 @cache

@@ -63,12 +63,17 @@ def extended(values: Tensor, axis: int, count: int, value: float) -> Tensor:
     return torch.cat([values, values.new_full(more, value)], dim=axis)
 
 
+def is_exporting() -> bool:
+    """Whether a graph is made of what is computed, by either of PyTorch's exporters."""
+    return torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting()
+
+
 def packed(mask: Tensor, *objects: Tensor) -> list[Tensor]:
     """The mask (N, M) and values of objects (N, M, ...) without the places that no event of this batch fills.
 
     The objects of an event move to the front, in their order. A graph that is exported keeps all places.
     """
-    if torch.onnx.is_in_onnx_export():
+    if is_exporting():
         return [mask, *objects]
     counts = mask.sum(dim=1)
     most = int(torch.cat([counts, counts.new_ones(1)]).max())  # of no event there is no maximum
@@ -88,7 +93,7 @@ def row_width(shape: Shape) -> int:
 def row(objects: ObjectTensors, count: int) -> list[Tensor]:
     """Values, float32 (N, count * fields), and mask, (N, count), of exactly `count` objects, whatever the length of the object axis."""
     values, mask = objects.values, objects.mask.to(objects.values.dtype)
-    if torch.onnx.is_in_onnx_export() or values.shape[1] != count:  # a graph must take every length
+    if is_exporting() or values.shape[1] != count:  # a graph must take every length
         values = extended(values, 1, count, 0.0)[:, :count]
         mask = extended(mask, 1, count, 0.0)[:, :count]
     return [values.flatten(1), mask]

@@ -93,7 +93,12 @@ class BDT(Boosted):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Outputs, float32 of shape (N, outputs), of inputs as they are."""
-        return _Sum.apply(self._rows(inputs), self.shape.outputs, self.predict, self.trees)
+        rows = self._rows(inputs)
+        if torch.compiler.is_exporting():  # by the new exporter
+            attributes = {name[:-2]: value for name, value in self.trees().attributes.items()}
+            shape = (rows.shape[0], self.shape.outputs)
+            return torch.onnx.ops.symbolic(OPERATOR, (rows,), attributes, dtype=rows.dtype, shape=shape, version=1)
+        return _Sum.apply(rows, self.shape.outputs, self.predict, self.trees)
 
     def grow(
         self, training: EventTensors, others: Sequence[EventTensors], rate: float, seed: int
@@ -268,7 +273,7 @@ class TreeEnsemble:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """All attributes, by names with the suffix of their type, as PyTorch's exporter takes them."""
+        """All attributes, by names with the suffix of their type, as PyTorch's older exporter takes them."""
         return {
             "n_targets_i": self.outputs,
             "aggregate_function_s": "SUM",

@@ -14,6 +14,7 @@ from ML_processing.models.layers import (
     angular_distance,
     check_options,
     extended,
+    is_exporting,
     joined_vectors,
     packed,
     pair_features,
@@ -86,8 +87,10 @@ class ParticleNet(nn.Module):
         if self.context is not None:
             values = values + self.context(inputs.features).unsqueeze(1)
         mask, values, vectors = packed(mask, values, joined_vectors(inputs, self.shape))
-        if torch.onnx.is_in_onnx_export():
+        if is_exporting():
             # ONNX Runtime 1.17 and 1.20 fail, or crash, without objects or events: pad then
+            if torch.compiler.is_exporting():
+                raise NotImplementedError("the new exporter takes each length for at least 2, and leaves this out")
             values, vectors, mask = (_never_empty(each) for each in (values, vectors, mask))
         distance = angular_distance(vectors)
         for number, block in enumerate(self.blocks):

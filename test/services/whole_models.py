@@ -49,7 +49,7 @@ class Own(Selection):
 '''
 
 
-def model_of(path: Path, shape: Shape, **changes: Any) -> Path:
+def model_of(path: Path, shape: Shape, cmssw: str = "CMSSW_14_0_X", **changes: Any) -> Path:
     """A model of three networks with random weights."""
     torch.manual_seed(2)
     random = np.random.default_rng(1)
@@ -80,7 +80,7 @@ def model_of(path: Path, shape: Shape, **changes: Any) -> Path:
         **changes,
     }
     training = training_of(networks, shape, sample, [], **about)
-    export_networks(training, path, "score", target("CMSSW_14_0_X"))
+    export_networks(training, path, "score", target(cmssw))
     return path
 
 

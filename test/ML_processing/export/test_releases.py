@@ -26,7 +26,7 @@ from MLTools.NanoML.errors import ConfigError
     ],
 )
 def test_table(cmssw: str, onnxruntime: str | None, opset: int, ir: int) -> None:
-    assert target(cmssw) == Target(cmssw, onnxruntime, opset, ir)
+    assert target(cmssw) == Target(cmssw, onnxruntime, opset, ir, dynamo=ir >= 10)
     assert target(cmssw).name == (f"{cmssw} (ONNX Runtime {onnxruntime})" if onnxruntime else cmssw)
 
 
@@ -41,7 +41,7 @@ def test_what_is_usual_loads_from_12_4_on() -> None:
     ("version", "opset", "ir"), [("1.17.1", 20, 9), ("1.16.3", 19, 9), ("1.3", 12, 7), ("1.99.0", 26, 13)]
 )
 def test_a_runtime(version: str, opset: int, ir: int) -> None:
-    assert target(onnxruntime=version) == Target(None, version, opset, ir)
+    assert target(onnxruntime=version) == Target(None, version, opset, ir, dynamo=ir >= 10)
 
 
 @pytest.mark.parametrize(

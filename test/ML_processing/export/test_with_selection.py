@@ -61,6 +61,23 @@ def test_decisions_columns_and_scores_are_those_of_selection_and_model(
     assert np.isnan(found.scores[~found.passed]).all()
 
 
+def test_behind_a_selection_stand_networks_of_either_exporter(
+    tmp_path: Path, whole: tuple[Model, Model, Mapping[str, Any]]
+) -> None:
+    shape = Shape(("ZCand_mass", "WCand_mT", "MET_pt", "nGoodLepton"), (), 3)
+    model = model_of(tmp_path / "model.onnx", shape, cmssw="CMSSW_15_0_X")
+    export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(TRILEPTON, ".", 600, {}))
+    new, old = Model(tmp_path / "whole.onnx"), whole[1]
+    assert [it.description.format.opset for it in (new, old)] == [18, 15]
+    arrays = events_in(old)
+    fold = fold_of(arrays["run"], arrays["luminosityBlock"], arrays["event"], old.folds)
+    found, expected = decide(new, arrays, fold), decide(old, arrays, fold)
+    np.testing.assert_array_equal(found.passed, expected.passed)
+    for name, values in expected.columns.items():
+        np.testing.assert_array_equal(found.columns[name], values)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
+
+
 def test_an_event_alone_is_decided_as_among_others(tmp_path: Path) -> None:
     # nothing but the decision is computed in a run in which no event passes, and a cut may have no result
     body = """pt = ak.concatenate([events.Muon.pt, events.Electron.pt], axis=1)
