@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,8 +31,8 @@ EVENTS = np.arange(1.0, 13.0).reshape(4, 3)  # with underflow and overflow: two 
 def path(tmp_path: Path) -> Path:
     """Two processes of which one begins with the name of the other, one variation, and data of which a bin is blind."""
 
-    def template(factor: float, *names: str) -> Template:
-        nominal = factor * EVENTS
+    def template(factor: float, *names: str, events: Any = EVENTS) -> Template:
+        nominal = factor * events
         up, down = (dict.fromkeys(names, change * nominal) for change in (1.5, 0.5))
         return Template(nominal, nominal / 10, up, down, up, down)
 
@@ -40,7 +41,9 @@ def path(tmp_path: Path) -> Path:
     axes = (TemplateAxis("mass", (0.0, 50.0, 90.0), "mass [GeV]"), TemplateAxis("pt / mt", (0.0, 1.0)))
     origins = {"WZ": Origin(("a",)), "WZ_b": Origin(("b",))}
     filled = FilledHistogram("plane", axes, (HistogramChannel("SR", "2018", processes),), None, origins)
-    write_root(Templates("NanoML", (filled,), ("WZ", "WZ_b"), None, {"2018": 59.8}), tmp_path / "histograms.root")
+    line = HistogramChannel("SR", "2018", {"WZ_b": template(2, "jes", events=EVENTS[:, 0])})
+    both = (filled, FilledHistogram("line", axes[:1], (line,), None, origins))
+    write_root(Templates("NanoML", both, ("WZ", "WZ_b"), None, {"2018": 59.8}), tmp_path / "histograms.root")
     return tmp_path / "histograms.root"
 
 
@@ -63,8 +66,8 @@ def test_processes_and_variations_are_axes(path: Path) -> None:
 
 def test_uproot_makes_one_of_each_template(path: Path) -> None:
     with uproot.open(path) as file:
-        one = file["plane/SR_2018/WZ_b_jesUp"].to_hist()
-    whole = histogram(path, "plane", "SR_2018")[{"process": "WZ_b", "variation": "jesUp"}]
+        one = file["line/SR_2018/WZ_b_jesUp"].to_hist()
+    whole = histogram(path, "line", "SR_2018")[{"process": "WZ_b", "variation": "jesUp"}]
     assert one.values(flow=True).tolist() == whole.values(flow=True).tolist()
     assert one.variances(flow=True).tolist() == whole.variances(flow=True).tolist()
 
@@ -82,5 +85,5 @@ def test_mplhep_draws_it(path: Path) -> None:
 def test_what_there_is_not(path: Path) -> None:
     with pytest.raises(NanoMLError, match=r'"SR" is not a channel of plane\. Known: SR_2018\.'):
         histogram(path, "plane", "SR")
-    with pytest.raises(NanoMLError, match=r'"mass" is not a histogram\. Known: plane\.'):
+    with pytest.raises(NanoMLError, match=r'"mass" is not a histogram\. Known: plane, line\.'):
         histogram(path, "mass", "SR_2018")
