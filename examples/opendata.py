@@ -38,7 +38,8 @@ class MuTau(Selection):
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
         """See the class."""
         muons, taus = events.Muon, events.Tau
-        muons = muons[(muons.pt > 17) & (abs(muons.eta) < 2.1) & muons.tightId & (muons.pfRelIso03_all < 0.1)]
+        muons = muons[(muons.pt > 17) & (abs(muons.eta) < 2.1) & muons.tightId]
+        muons = muons[(muons.pfRelIso03_all >= 0) & (muons.pfRelIso03_all < 0.1)]  # -999 stands for none
         taus = taus[(taus.pt > 20) & (abs(taus.eta) < 2.3) & (taus.charge != 0) & taus.idDecayMode & taus.idIsoTight]
         taus = taus[taus.idAntiEleTight & taus.idAntiMuTight]
         pairs = ak.cartesian({"muon": muons, "tau": taus})
@@ -63,5 +64,5 @@ class MuTau(Selection):
             "nCleanJet": ak.num(jets),
             "dijet_mass": ak.fill_none((first + second).mass, -1),
             "dijet_dEta": ak.fill_none(abs(first.eta - second.eta), -1),
-            "largest_btag": ak.fill_none(ak.max(jets.btag, axis=1), -1),
+            "largest_btag": np.maximum(ak.fill_none(ak.max(jets.btag, axis=1), -1), -1),  # less stands for none
         }

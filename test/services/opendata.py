@@ -144,6 +144,7 @@ def write_2012(path: Path, *mixed: Made2012) -> None:
 def _part_2012(random: np.random.Generator, made: Made2012) -> Columns:
     count = made.events
     columns = _numbers(0, count, made.run)
+    columns["run"] = columns["run"].astype(np.int32)
     columns["HLT_IsoMu17_eta2p1_LooseIsoPFTau20"] = random.random(count) < 0.9
     columns["PV_npvs"] = random.poisson(15, count).astype(np.int32)
     # a pair back to back whose mass is that of two massless particles: m^2 = 2 pt pt (cosh(d eta) - cos(d phi))
@@ -156,7 +157,7 @@ def _part_2012(random: np.random.Generator, made: Made2012) -> Columns:
     charge = random.choice([-1, 1], count).astype(np.int32)
     other = np.where(random.random(count) < made.opposite, -charge, charge).astype(np.int32)
     one = np.ones(count, int)
-    isolation = random.exponential(0.03, (2, count))
+    isolation = np.where(random.random((2, count)) < 0.02, -999, random.exponential(0.03, (2, count)))
     columns["Muon"] = _lists(
         one, pt=pt * share, eta=eta[0], phi=phi, mass=np.full(count, 0.105658), charge=charge,
         pfRelIso03_all=isolation[0], tightId=random.random(count) < 0.9,
