@@ -8,6 +8,8 @@ CMSSW_PYTHON ?= $(shell for python in $(PYTHON) python3.11 python3.10 python3.9;
 	&& echo $$python && break; done)
 OLDEST ?= python3.10
 PYTEST_ARGS ?=
+# versions of all packages for .venv, such as those of constraints.txt; none: the newest ones
+CONSTRAINTS ?=
 # tests start hundreds of programs, and each would compile all that it imports
 unexport PYTHONDONTWRITEBYTECODE
 # each file of tests in one process, since what a file's tests share takes long to make
@@ -18,7 +20,7 @@ PARALLEL := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 VENV := .venv
 VENV_CMSSW := .venv-cmssw
 VENV_ROOT := .venv-root
-CONSTRAINTS := test/cmssw_13_3_constraints.txt
+CMSSW_CONSTRAINTS := test/cmssw_13_3_constraints.txt
 PACKAGING := pyproject.toml setup.py
 
 # each part can be deleted, and the others go on working
@@ -38,10 +40,10 @@ ROOT := $(VENV_ROOT)/.installed
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-newest test-cmssw test-root test-nanoaodtools bench install install-cmssw debian lint style types types-oldest versions format doc wheel clean
+.PHONY: help demo test test-newest test-cmssw test-root test-nanoaodtools bench install install-cmssw debian lint style types types-oldest versions format doc constraints wheel clean
 
 help: ## list the targets
-	@echo "make TARGET [PYTHON=python3.11] [PYTEST_ARGS='-k accounting']"
+	@echo "make TARGET [PYTHON=python3.11] [CONSTRAINTS=constraints.txt] [PYTEST_ARGS='-k accounting']"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 20
 
 demo: $(ALL) ## install NanoML into .venv and run the worked examples: one network, and an analysis with corrections up to a limit
@@ -109,9 +111,14 @@ bench: $(DEV) ## measure how fast NanoML is, and write what was found into doc/s
 	$(VENV)/bin/python bench/page.py
 
 doc: $(DEV) ## build the manual into build/site
-	@# its theme advertises another program, in red, at each start
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+	$(VENV)/bin/mkdocs build --strict
 	@echo "The manual: build/site/index.html"
+
+constraints: $(DEV) ## write constraints.txt with the versions of all packages of .venv: those of a run in which all tests passed
+	@{ $(VENV)/bin/python -c 'import sys; print("# All tests passed with these, with Python %d.%d: make install CONSTRAINTS=constraints.txt. Made by make constraints." % sys.version_info[:2])'; \
+	$(VENV)/bin/python -m pip list --format freeze --exclude-editable --exclude pip --exclude setuptools \
+	| sed 's/+[a-z0-9.]*$$//; /^nvidia-/d; /^cuda-/d; /^triton==/d'; } >constraints.new # CUDA is PyTorch's choice, by machine
+	@mv constraints.new constraints.txt
 
 wheel: $(VENV)/.created ## build dist/nanoml-*.whl
 	rm -rf build/lib build/bdist.* dist
@@ -161,13 +168,13 @@ define make_venv
 endef
 
 # most modules are never imported, so none is compiled before
-$(VENV)/.installed-%: $(PACKAGING) | $(VENV)/.created
+$(VENV)/.installed-%: $(PACKAGING) $(CONSTRAINTS) | $(VENV)/.created
 	@echo "Installing NanoML [$*] into $(VENV): a few minutes the first time"
-	$(call install,$(VENV),$*)
+	$(call install,$(VENV),$*,$(addprefix --constraint ,$(CONSTRAINTS)))
 
-$(VENV_CMSSW)/.installed-%: $(PACKAGING) $(CONSTRAINTS) | $(VENV_CMSSW)/.created
+$(VENV_CMSSW)/.installed-%: $(PACKAGING) $(CMSSW_CONSTRAINTS) | $(VENV_CMSSW)/.created
 	@echo "Installing NanoML [$*] with CMSSW's versions into $(VENV_CMSSW): a minute or two the first time"
-	$(call install,$(VENV_CMSSW),$*,--constraint $(CONSTRAINTS))
+	$(call install,$(VENV_CMSSW),$*,--constraint $(CMSSW_CONSTRAINTS))
 
 debian: ## install the Debian packages that tests need, as root; what a release does not have is left out
 	@packages=$$(grep -v '^ *\(#\|$$\)' test/debian-packages.txt) || exit 0; \
