@@ -43,11 +43,12 @@ WEIGHTS = np.random.default_rng(7).normal(0.3, 1, 40).astype(np.float32).astype(
 )
 def test_sums_of_weights(made_files: dict[str, Path], name: str, source: str) -> None:
     with RootFile(made_files[name]) as file:
-        accounting = accounting_of(file)
+        accounting, counted = accounting_of(file), accounting_of(file, generator_weights=False)
     made = FILES[name]
     assert accounting.sum_of_weights == pytest.approx(made.sum_of_weights, rel=1e-14)
     assert accounting.sum_of_weights_source == source
     assert (accounting.entries, accounting.selected, accounting.is_data) == (made.events, 0, made.is_data)
+    assert counted.sum_of_weights == made.events + (made.lost if made.runs else 0)
 
 
 def test_weights_of_events_have_their_signs(made_files: dict[str, Path]) -> None:
