@@ -32,7 +32,7 @@ ORDER = {
         GROUND,
         *("grid", "rootio", "nanoaod", "contracts", "corrections", "selection", "model", "nanoaodtools"),
         ("fwlite", "nano_cff", "score", "trilepton"),
-        *("config", "report", "workflow", "batch", "inspection", "doctor", "why", "commands", "cli"),
+        *("config", "report", "workflow", "batch", "inspection", "doctor", "why", "publish", "commands", "cli"),
     ],
     "data_processing": [
         *("datasets", "skim", "convert", "shuffle", "merge", "score", "histograms"),
