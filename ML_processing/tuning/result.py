@@ -147,7 +147,7 @@ def _tested(study: Study, best: FrozenTrial, files: Sequence[Path]) -> dict[str,
         with progress(f"train with {_NAMES[name]} settings", train.epochs, "epochs") as bar:
 
             def report(epochs: list[Epoch], note: str, bar: Bar = bar) -> None:
-                bar.advance(len(epochs), note)
+                bar.advance(len(epochs) if base.target is None else 0, note)  # nobody knows how many that will be
 
             train_one(data, train, study.directory / name, report)
             finish(train.tracking, study.directory / name, {})
