@@ -62,7 +62,7 @@ def conclude(study: Study, files: Sequence[Path], config: Config) -> None:
     if best is None:
         raise NanoMLError(_nothing(study))
     draw(study, study.directory, style_of(config))
-    say(f"tune: {_counts(study)}. The best, {best.number}: {study.tune.metric} {best.value:.4f}.")
+    say(f"tune: {_counts(study)}. The best, {best.number}: {study.metric} {best.value:.4f}.")
     result = _tested(study, best, files)
     _write_best(study, best, config, result)
     for text in _words(result):
@@ -122,7 +122,7 @@ def _write_best(study: Study, best: FrozenTrial, config: Config, result: Mapping
     """The section `train` of the configuration with the best settings."""
     section = config.document.data.get("train") or {}
     content = yaml.safe_dump({"train": study.space.merge(section, best.params)}, sort_keys=False)
-    first = f"Trial {best.number}, {study.tune.metric} {best.value:.4f}, the best of {_counts(study)}."
+    first = f"Trial {best.number}, {study.metric} {best.value:.4f}, the best of {_counts(study)}."
     lines = [first, *_words(result)]
     write_text(study.directory / "best.yaml", "".join(f"# {line}\n" for line in lines) + content)
 

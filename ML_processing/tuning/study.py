@@ -74,6 +74,11 @@ class Study:
         """Whether the metric is to be large."""
         return self.tune.metric != METRICS[0]
 
+    @property
+    def metric(self) -> str:
+        """The metric, in words."""
+        return self.tune.metric if self.space.train.target is None else "expected uncertainty"
+
     def trials(self) -> list[FrozenTrial]:
         """All trials that have begun, in order."""
         return [it for it in self.study.get_trials(deepcopy=False) if it.state != TrialState.WAITING]

@@ -61,6 +61,8 @@ def test_the_best_trial_has_the_smallest_expected_uncertainty(tmp_path: Path) ->
     assert best is not None
     assert best.value == min(each.value for each in study.trials())  # type: ignore[type-var]
 
+    assert study.metric == "expected uncertainty"
+
     # both are tested on events that have not been read, with what a training gives
     tested = result._tested(study, best, [file])["test"]
     for name in ("best", "own") if "own" in tested else ("best",):
