@@ -20,8 +20,9 @@ from statistical_analysis.model import MOST, FitChannel, Range, StatisticalModel
 from statistical_analysis.samples import Floats, Remark, Sample, Shape
 
 EQUAL = {
-    "lnN": "at 0 and ±1; between, and beyond if up is not 1 / down, the interpolation differs",
-    "shape": "at 0 and ±1; between and beyond, the interpolation differs",
+    "lnN": "but between 0 and ±1 if up is not 1 / down, by half a per cent for 0.9/1.2",
+    "shape": "but between 0 and ±1 if the yields up and down are not inverse, by half a per cent for 0.9 and 1.2",
+    "shapeN": "at 0 and ±1; elsewhere it is linear instead of logarithmic",
     "lnU": "everywhere: a free factor from 1 / κ to κ",
     "gmN": "everywhere: a channel of its own, in which the events are counted",
     "rateParam": "in its range, which is from 0 to 10 times the start if none is given",
@@ -64,25 +65,21 @@ class _Card:
     def __init__(self, path: Path, text: list[str], files: ExitStack, mass: str) -> None:
         self.path, self.files, self.opened, self.mass = path, files, dict[str, Any](), mass
         lines = [_Line(number, it.partition("#")[0].split()) for number, it in enumerate(text, 1)]
-        self.lines, head = (
-            [it for it in lines if it.words and it.words[0][:2] != "--"],
-            defaultdict[str, list[_Line]](list),
-        )
+        self.lines = [it for it in lines if it.words and it.words[0][:2] != "--"]
+        head = defaultdict[str, list[_Line]](list)
         while self.lines and "rate" not in head:
             head[self.lines[0].words[0].lower()].append(self.lines.pop(0))
         if lacking := [it for it in ("bin", "observation", "process", "rate") if len(head[it]) < 1 + (it == "process")]:
-            raise NanoMLError(
-                f"{path}: is no datacard of Combine: it lacks {lacking[0]}. Give one, or a workspace.json."
-            )
+            raise NanoMLError(f"{path}: is no datacard of Combine: it lacks {lacking[0]}. A workspace is a .json.")
         ids, names = sorted(head["process"][:2], key=lambda it: not re.match("-?[0-9]+$", it.words[1]))
         bins, (seen, *_), (self.rate,), self.rules = head["bin"], head["observation"], head["rate"], head["shapes"]
+        self.seen = seen
         self.at = [*zip(bins[-1].words[1:], names.words[1:], strict=False)]
         self.channels = dict(zip(dict.fromkeys(bins[0].words[1:]), self.numbers(seen, seen.words[1:]), strict=False))
         if {*self.channels} != {it for it, _ in self.at}:
             self.fail(seen, "needs one number for each bin")
-        flags = [
-            it for it in self.lines if it.words[1:2] == ["autoMCStats"] and self.numbers(it, it.words[2:3])[0] >= 0
-        ]
+        flags = [it for it in self.lines if it.words[1:2] == ["autoMCStats"]]
+        flags = [it for it in flags if self.numbers(it, it.words[2:3])[0] >= 0]
         self.with_errors = {it for it in self.channels for flag in flags if fnmatchcase(it, flag.words[0])}
         maps = _MAP.findall(" ".join(it for it in text if it.startswith("# text2workspace.py")))
         strengths = {process: name for processes, name in maps for process in processes.split("|")}
@@ -118,11 +115,9 @@ class _Card:
         tried = [(own, process), (own, "*"), ("*", process), ("*", "*")]
         line = next((rules[it] for it in tried if it in rules), None)
         if line is None or line.words[3] == "FAKE" or (systematic and len(line.words) < 6):
-            return (
-                None
-                if line or not rules
-                else self.fail(self.rules[0], f"and others say nothing of {process} in {channel}")
-            )
+            if rules and not line:
+                self.fail(self.rules[0], f"and others say nothing of {process} in {channel}")
+            return None
         text = " ".join([line.words[3], [*line.words, ""][5 if systematic else 4]])
         known = {"$CHANNEL": channel, "$PROCESS": process, "$SYSTEMATIC": systematic, "$MASS": self.mass or "$MASS"}
         for word, value in known.items():
@@ -169,6 +164,9 @@ class _Card:
         if found is not None:
             data, edges = _contents(found), found.axis().edges().tolist()
             title = found.member("fXaxis").member("fTitle") or name
+        total, seen = float(data.sum()), self.channels[name]
+        if total < 0 or (seen != -1 and abs(total - seen) > _MISMATCH * max(1.0, seen)):
+            self.fail(self.seen, f"for {name}: {seen:g} is not the sum of its template, {total:g}")
         if any(it.nominal.shape != data.shape for it in samples):
             self.fail(self.rate, f"does not fit: templates of {name} have different bins")
         fitted = np.sum([np.zeros_like(data), *(it.nominal for it in samples)], axis=0) > 0
@@ -189,10 +187,8 @@ class _Card:
         elif kind == "param" and not any(name in it.factors for it in self.samples.values()):
             self.fail(line, "is no rateParam: a parameter of RooFit cannot be translated. Remove the line")
         elif kind not in ("param", "autoMCStats", "flatParam"):
-            self.fail(
-                line, "cannot be translated: a workspace of pyhf has no such thing. Remove the line, or use Combine"
-            )
-        self.kinds["shape" if shape else kind].append(f"{name} (line {line.number})")
+            self.fail(line, "cannot be translated: a workspace has no such thing. Remove the line, or use Combine")
+        self.kinds[f"shape{shape[1]}" if shape else kind].append(f"{name} (line {line.number})")
 
     def varied(self, line: _Line, at: _At, cell: str, shape: re.Match[str] | None) -> Sample:
         """The process with what a line says of it."""
@@ -218,7 +214,7 @@ class _Card:
                 it = replace(it, nominal=np.ones(1))
             if not events or at[0] not in self.with_errors:
                 self.scale[at] = up * (events or 1) / it.nominal.sum()
-            own = (Sample(at[1], None, np.array([events or 1]), np.zeros(1), {}, {}, (name,)),)
+            own = (Sample(name, None, np.array([events or 1]), np.zeros(1), {}, {}, (name,)),)
             data = (np.array([events]), np.ones(1, bool))
             self.counted[name] = FitChannel(f"{name}_events", name, None, "Events", (0, 1), own, *data)
             self.ranges[name] = Range(float(events > 0))
