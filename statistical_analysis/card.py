@@ -27,7 +27,7 @@ EQUAL = {
     "gmN": "everywhere: a channel of its own, in which the events are counted",
     "rateParam": "in its range, which is from 0 to 10 times the start if none is given",
     "param": "at the mean and one sigma aside; elsewhere it is log-normal instead of linear",
-    "autoMCStats": "where a bin has more effective events than the threshold, and but for the statistical errors of signals",
+    "autoMCStats": "at nominal yields, in bins with more effective events than the threshold, but for the errors of signals",
 }
 """Where lines of each kind, in Combine, are equal to the workspace of their model."""
 _MAP = re.compile(r"map=\.\*/\(?([^):]*)\)?\$?:(\w+)\[")

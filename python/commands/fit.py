@@ -72,7 +72,7 @@ def fit(
     The section fit of the configuration says how; with "signals: {mu_WZ: [WZ], mu_ZZ: [ZZ]}" in it, it is
     a fit of two strengths, with their contours. A workspace is fitted with its data, unless
     --blind is given, and its bounds of parameters hold; the signal strength may have another range.
-    A card becomes a workspace first, which has the same expected events at nuisance parameters of 0 and ±1.
+    A card becomes a workspace first; what of the two is not equal is said.
     """
     from MLTools.NanoML.stages import import_part
 

@@ -104,16 +104,16 @@ def lead_of(summary: str, unblinded: str | None, creator: str, is_drawn: bool = 
 
 def _processes(results: Results) -> Iterator[Block]:
     """The processes of the fit."""
-    rows = list[tuple[str, ...]]()
+    rows = []
     for it in results.processes:
         yields = [{each.sample: _total(each) for each in channel.prefit} for channel in results.channels]
         origin = (listed(it.origin.datasets, _MOST), "data" if it.origin.is_from_data else "simulation")
         events = (each.get(it.name, "") for each in yields)
         rows.append((it.name, *origin, *events, listed(it.uncertainties, _MOST)))
     if rows:
-        head = ("process", "datasets", "from", *(it.name for it in results.channels), "uncertainties")
+        head: tuple[str, ...] = ("process", "datasets", "from", *(it.name for it in results.channels), "uncertainties")
         if not any(it.origin.datasets for it in results.processes):  # nobody knows of those of a workspace
-            head, *rows = ((name, *others) for name, _, _, *others in (head, *rows))
+            head, rows = (head[0], *head[3:]), [(row[0], *row[3:]) for row in rows]
         yield Block("processes", "What is in this fit", table(head, rows))
 
 
