@@ -246,7 +246,7 @@ def fit_workspace(
     from statistical_analysis.inference import FitOrigin, infer
     from statistical_analysis.report.plots import Axis
 
-    model = None if source.suffix == ".json" else translate(source, directory, mass)[1]
+    model = None if source.suffix == ".json" else translate(source, directory, mass, is_blind)[1]
     content = read_workspace(source) if model is None else workspace(model)
     bins = {channel["name"]: len(channel["samples"][0]["data"]) for channel in content["channels"]}
     axes = {name: Axis("Bin", Bins(np.arange(0.5, count + 1, dtype=np.float64))) for name, count in bins.items()}
@@ -263,8 +263,11 @@ def fit_workspace(
     return results.summary
 
 
-def translate(source: Path, directory: Path, mass: str = "") -> tuple[Path, StatisticalModel]:
-    """Write a datacard as a workspace of pyhf, or a workspace as a datacard, and say where they are not equal; return file and model."""
+def translate(source: Path, directory: Path, mass: str = "", is_blind: bool = False) -> tuple[Path, StatisticalModel]:
+    """Write a datacard as a workspace of pyhf, or a workspace as a datacard, and say where they are not equal; return file and model.
+
+    Unless it is blind, it is also said how many events of data are in bins that are not fitted.
+    """
     from statistical_analysis.card import read_card
 
     if source.suffix == ".json":
@@ -273,7 +276,7 @@ def translate(source: Path, directory: Path, mass: str = "") -> tuple[Path, Stat
     else:
         model, written = read_card(source, mass), make_directory(directory) / "workspace.json"
         write_json(written, workspace(model))
-    for it in model.remarks:
+    for it in (it for it in model.remarks if not is_blind or it.kind == "translated"):
         say(": ".join(filter(None, (it.channel, it.process, it.what))))
     return written, model
 

@@ -303,6 +303,10 @@ def test_a_workspace_of_others_as_a_card(tmp_path: Path) -> None:
 
 def test_files_of_a_translation(foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written, _ = translate(foreign, tmp_path / "there", "125")
-    assert "rateParam is equal in its range, which is from 0 to 10 times" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "rateParam is equal in its range, which is from 0 to 10 times" in said
+    assert "0 events of data" in said
+    translate(foreign, tmp_path / "there", "125", is_blind=True)
+    assert "events of data" not in capsys.readouterr().err
     assert translate(written, tmp_path / "back")[0] == tmp_path / "back/datacard.txt"
     assert read_card(tmp_path / "back/datacard.txt").channels[0].name == "SR"
