@@ -38,14 +38,15 @@ def there(request: pytest.FixtureRequest) -> Iterator[SubprocessRuntime]:
         yield made
 
 
-def formats() -> list[str]:
-    """A release for each format that is written for one in the table."""
+def formats(version: str) -> list[str]:
+    """A release for each format that is written for one in the table, and that a version of ONNX Runtime reads."""
     lines = json.loads((files("ML_processing.export") / "releases.json").read_text())["releases"]
     found = {}
     for line in lines:
         release = f"CMSSW_{line['first']}_X"
         limits = target(release)
-        found[min(limits.opset, OPSET), limits.ir if limits.opset < OPSET else None] = release
+        if not limits.dynamo or target(onnxruntime=version).dynamo:
+            found[min(limits.opset, OPSET), limits.ir if limits.opset < OPSET else None, limits.dynamo] = release
     return list(found.values())
 
 
@@ -60,8 +61,8 @@ def training(model: str, shape: Shape, draw: Callable[..., Inputs], build: Calla
 
 def test_every_network_in_every_format(training: Training, there: SubprocessRuntime, tmp_path: Path) -> None:
     path, networks = tmp_path / "model.onnx", TrainedNetworks(networks_of(training), sample_of(training))
-    assert len(formats()) == 4
-    for release in formats():
+    assert len(formats(there.version)) == 4 + target(onnxruntime=there.version).dynamo
+    for release in formats(there.version):
         description = Description.of_text(
             json.dumps(export_networks(training, path, "model", target(release))), str(path)
         )
