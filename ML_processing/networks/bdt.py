@@ -241,7 +241,7 @@ def _outputs(values: Floats, outputs: int) -> Floats:
 
 
 OPERATOR = "ai.onnx.ml::TreeEnsembleRegressor"
-"""In version 1 of its set, which every ONNX Runtime has: TreeEnsemble, of version 5, gives the same bits in the same time, in a smaller file."""
+"""In version 1 of its set, which every ONNX Runtime has; TreeEnsemble, of version 5, gives the same bits as fast, in a smaller file."""
 
 _ZERO = float(np.float32(1e-35))  # LightGBM takes numbers up to here for 0
 
