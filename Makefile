@@ -40,7 +40,7 @@ ROOT := $(VENV_ROOT)/.installed
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-newest test-cmssw test-root test-nanoaodtools bench install install-cmssw debian lint style types types-oldest versions format doc constraints wheel clean
+.PHONY: help demo test test-newest test-cmssw test-root test-nanoaodtools bench install install-cmssw debian lint style types types-oldest versions format doc constraints wheel container clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.11] [CONSTRAINTS=constraints.txt] [PYTEST_ARGS='-k accounting']"
@@ -124,6 +124,21 @@ wheel: $(VENV)/.created ## build dist/nanoml-*.whl
 	rm -rf build/lib build/bdist.* dist
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls dist/*.whl
+
+# EXTRAS: the parts of NanoML in it. BUILD_OPTIONS: --build-arg BASE=IMAGE, for instance
+EXTRAS ?= all,xrootd,dask
+BUILDER ?= $(firstword $(foreach it,podman docker,$(shell command -v $(it))))
+container: ## build the image of the Dockerfile, build/nanoml.tar, and build/nanoml.sif where there is Apptainer
+ifeq ($(BUILDER),)
+	@echo "make container needs podman or docker, and this machine has neither: on Debian apt-get install podman; lxplus has it."
+	@exit 1
+else
+	$(BUILDER) build --build-arg EXTRAS=$(EXTRAS) $(BUILD_OPTIONS) --tag nanoml .
+	@mkdir -p build && rm -f build/nanoml.tar
+	$(BUILDER) save --output build/nanoml.tar nanoml
+	@! command -v apptainer >/dev/null || apptainer build --force build/nanoml.sif docker-archive:build/nanoml.tar
+	@ls build/nanoml.*
+endif
 
 clean: ## remove the environments and all that was built; the results of the example stay
 	rm -rf $(VENV) $(VENV_CMSSW) $(VENV_ROOT) build dist nanoml.egg-info .coverage htmlcov .pytest_cache .ruff_cache .hypothesis

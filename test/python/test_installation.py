@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from MLTools.NanoML import installation
 
@@ -34,3 +36,28 @@ def test_a_wheel_knows_the_checkout_that_it_is_of(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(installation, "__file__", str(tmp_path / "site-packages/MLTools/NanoML/installation.py"))
     expected = f"pip install '{checkout}[tune]'" if there else "pip install '.[tune]', in a checkout of NanoML"
     assert installation.how_to_install("tune") == expected
+
+
+CONDA = {
+    "PyYAML": "pyyaml",
+    "Jinja2": "jinja2",
+    "xxhash": "python-xxhash",
+    "isal": "python-isal",
+    "torch": "pytorch",
+    "matplotlib": "matplotlib-base",
+}
+"""Packages that have other names in conda-forge."""
+
+
+def test_the_environment_of_conda_is_that_of_the_packaging() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    wanted: dict[str, tuple[int, ...]] = {"python": (3, 10)}  # training needs it
+    for part in ("dependencies", "all", "data", "fast", "corrections", "train", "tune", "fit", "xrootd", "dask"):
+        (block,) = re.findall(rf"^{part} = \[(.*?)\]$", text, re.M | re.S)
+        for name, version in re.findall(r'"([\w-]+)>=([\d.]+)"', block):
+            name = CONDA.get(name, name)
+            wanted[name] = max(wanted.get(name, ()), tuple(map(int, version.split("."))))
+    *packages, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert pip == {"pip": ["-e ."]}
+    found = dict(package.split(">=") for package in packages if package != "pip")
+    assert {name: tuple(map(int, version.split("."))) for name, version in found.items()} == wanted
