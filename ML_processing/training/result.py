@@ -35,7 +35,7 @@ from MLTools.NanoML.errors import NanoMLError, listed
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
-_EDGE = 0.25  # width of an edge over that of the smaller bin beside it: how far from it an event still feels it
+_EDGE = 0.1  # width of an edge over that of the smaller bin beside it: how far from it an event still feels it
 _ROW = 8  # numbers in the memory of an event, at least, beside the columns of weights
 
 
