@@ -90,8 +90,8 @@ LINES = {
     "ML_processing/models": (1291, 7),
     "ML_processing/networks": (893, 7),
     "ML_processing/training": (3439, 14),
-    "ML_processing/tuning": (1464, 6),
-    "statistical_analysis": (3302, 13),
+    "ML_processing/tuning": (1469, 6),
+    "statistical_analysis": (3301, 13),
     "statistical_analysis/report": (1111, 5),
     "statistical_analysis/toys": (606, 4),
 }
