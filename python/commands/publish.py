@@ -13,7 +13,7 @@ from MLTools.NanoML.commands.options import command, config_argument, echo, flag
 @command(
     "nanoml publish examples/wz.yaml -o capsule",
     "nanoml publish analysis.yaml -o capsule --title 'Search for W prime' --author 'The collaboration' --dry-run",
-    short="Write what others need to check a result, and to put another signal into it.",
+    short="Write what others need to check a result, or to recast it.",
 )
 @config_argument
 @output_option("DIRECTORY", "Write it there; a capsule that is there is replaced.", required=True)
@@ -39,9 +39,8 @@ def publish(
     request = Request(output, title or workdir.name, authors, events)
     if dry_run:
         for task in ready(analysis, request).tasks:
-            echo(
-                f"{output}: {task.outputs[0].name}, {events} reference events of each dataset, and the limits of {workdir / 'fit'}"
-            )
+            echo(f"{output}: {task.outputs[0].name}, with {events} reference events of each dataset")
+        echo(f"{output}: likelihood, limits and tables of {workdir}")
         return
     write(analysis, request)
     if not authors:

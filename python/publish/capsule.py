@@ -163,7 +163,7 @@ def _tables(
     for it in entries:
         row = rows.setdefault(it.name or "signal", {})
         row.update({} if it.observed is None else {"observed": it.observed})
-        row.update((f"expected, {band:+d} sigma", value) for band, value in zip(reproduce.BANDS, it.expected))
+        row.update(zip(reproduce.BANDS, it.expected))
     for name, flow in flows.items():
         for step in flow:
             cuts.setdefault(step["cut"], {})[name] = step["events"]

@@ -27,82 +27,51 @@ class InputEntry:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model of an era, and its reference events.
-
-    Attributes
-    ----------
-    scores
-        The tensor with `outputs`.
-    defaults
-        Values of branches that a file may lack.
-    corrected
-        Branches that the analysis corrects before its selection.
-    also
-        Further branches that cuts and quantities read.
-    parameter
-        The value of the network's parameter for the reference events.
-    """
+    """A model of an era, and its reference events."""
 
     file: str
     reference: str
     events: int
     inputs: Sequence[InputEntry]
-    scores: str
+    scores: str  # the tensor with `outputs`
     outputs: Sequence[str]
     columns: Sequence[str]
     cuts: Sequence[str]
-    defaults: dict[str, float]
+    defaults: dict[str, float]  # of branches that a file may lack
     folds: int
-    corrected: Sequence[str]
-    parameter: Optional[float]
-    also: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class AxisEntry:
-    """The quantity along an axis, as an expression of NumPy, and the edges of its bins."""
-
-    quantity: str
-    edges: Sequence[float]
+    corrected: Sequence[str]  # branches that the analysis corrects before its selection
+    parameter: Optional[float]  # that of the network for the reference events
+    also: Sequence[str] = ()  # further branches that cuts and quantities read
 
 
 @dataclass(frozen=True)
 class ChannelEntry:
-    """A channel of a fit.
-
-    Attributes
-    ----------
-    is_folded
-        Whether what is outside of the bins counts in the first and the last.
-    fitted
-        Which bins, those of several axes in a row, the fit has.
-    average
-        The mean weight of the published signal there, with what calibrations change.
-    """
+    """A channel of a fit."""
 
     era: str
-    cut: str
-    axes: Sequence[AxisEntry]
-    is_folded: bool
-    fitted: Sequence[bool]
+    cut: str  # an expression of NumPy, as `quantities` are
+    quantities: Sequence[str]  # along each axis
+    edges: Sequence[Sequence[float]]
+    is_folded: bool  # whether what is outside of the bins counts in the first and the last
+    fitted: Sequence[bool]  # which bins, those of several axes in a row, the fit has
     luminosity: float
-    average: float = 1.0
+    average: float = 1.0  # the mean weight of the published signal, with what calibrations change
 
 
 @dataclass(frozen=True)
 class FitEntry:
-    """A likelihood and its limits; `events` of the signal are expected, `why_not` says why there can be no other signal."""
+    """A likelihood and its limits."""
 
     name: str
     likelihood: str
     parameter: Optional[float]
     expected: Sequence[float]
     observed: Optional[float]
-    events: float
-    luminosity: Sequence[str]
+    events: float  # of the signal
+    luminosity: Sequence[str]  # nuisance parameters that change all signals alike
     carried: Sequence[str]
     channels: dict[str, ChannelEntry]
-    why_not: str = ""
+    why_not: str = ""  # why there can be no other signal
 
 
 def as_python(text: str, known: Collection[str], prefix: str) -> tuple[str, list[str]]:

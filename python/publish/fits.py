@@ -14,7 +14,7 @@ from MLTools.NanoML.config.data import FIT
 from MLTools.NanoML.contracts.templates import Hypothesis, Templates, inner
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.publish import reproduce
-from MLTools.NanoML.publish.content import AxisEntry, ChannelEntry, FitEntry, ModelEntry, as_python
+from MLTools.NanoML.publish.content import ChannelEntry, FitEntry, ModelEntry, as_python
 from MLTools.NanoML.schema.plain import content_of, plain
 from MLTools.NanoML.stages import import_part
 from MLTools.NanoML.terminal.progress import progress
@@ -95,7 +95,8 @@ def _channels(
             ChannelEntry(
                 era,
                 cut[0],
-                [AxisEntry(text, axis.edges) for (text, _), axis in zip(axes, histogram.axes)],
+                [text for text, _ in axes],
+                [axis.edges for axis in histogram.axes],
                 config.histogram[config.fit.channels[it.region]].overflow is not None,
                 it.fitted.tolist(),
                 luminosity * share,

@@ -40,6 +40,8 @@ class Table:
                 cell["value"] = UNKNOWN if cell["value"] is None else cell["value"]
                 if cell.get("errors", [{}])[0].get("symerror") == 0:  # HEPData has no errors that are zero
                     del cell["errors"]
+            for header in (it["header"] for it in content["independent_variables"]):  # the unit has a place of its own
+                header["name"] = header["name"].removesuffix(f" [{header.get('units')}]")
             is_whole = len(shown) == len(content["dependent_variables"])
             figure = path.with_suffix(".png")
             name = f"{prefix}{path.stem}"

@@ -27,7 +27,14 @@ import uproot
 HERE = Path(__file__).resolve().parent
 CONTENT, SUMS = "capsule.json", "SHA256SUMS"
 IDENTIFIERS, WEIGHT = ("run", "luminosityBlock", "event"), "genWeight"
-LEVEL, BANDS = 0.95, (-2, -1, 0, 1, 2)
+LEVEL = 0.95
+BANDS = {
+    "expected, -2 sigma": -2,
+    "expected, -1 sigma": -1,
+    "expected": 0,
+    "expected, +1 sigma": 1,
+    "expected, +2 sigma": 2,
+}
 SCORES, LIMITS = 1e-5, 0.01  # how much a score may differ, and a limit, relative
 _CHUNK, _ROWS = 50_000, 512  # events that are read and run at once
 _HIGHEST = 1e4  # signal strength
@@ -163,9 +170,9 @@ def templates(model: Model, fit: Mapping[str, Any], era: str, path: str) -> dict
             with np.errstate(all="ignore"):
                 inside: Any = decided.passed & (eval(about["cut"], names) != 0)
                 place: Any = 0
-                for axis in about["axes"]:
-                    value, last = np.asarray(eval(axis["quantity"], names)), len(axis["edges"]) - 2
-                    at = np.searchsorted(axis["edges"], value, "right") - 1
+                for quantity, edges in zip(about["quantities"], about["edges"]):
+                    value, last = np.asarray(eval(quantity, names)), len(edges) - 2
+                    at = np.searchsorted(edges, value, "right") - 1
                     inside = inside & ~np.isnan(value) & (about["is_folded"] | ((at >= 0) & (at <= last)))
                     place = place * (last + 1) + np.clip(at, 0, last)
             for row, each in enumerate((weights, weights**2)):
@@ -207,7 +214,7 @@ def limits(workspace: Mapping[str, Any], is_observed: bool) -> tuple[Optional[fl
     def distance(strength: float) -> float:
         return float(np.sqrt(max(of_asimov(strength) - of_asimov(0.0), 0.0)))
 
-    wanted = [band - _NORMAL.inv_cdf((1 - LEVEL) * _NORMAL.cdf(band)) for band in BANDS]
+    wanted = [band - _NORMAL.inv_cdf((1 - LEVEL) * _NORMAL.cdf(band)) for band in BANDS.values()]
     expected = [_crossing(distance, at) for at in wanted]
     if not is_observed:
         return None, expected
@@ -264,12 +271,12 @@ def reproduce(directory: Path, content: Mapping[str, Any]) -> bool:
 
     for era, about in content["models"].items():
         model, names = Model(directory, about), about["outputs"]
-        parts, largest = list[Any](), 0.0
+        parts, largest, known_names = list[Any](), 0.0, ("n_cuts", "passed", "failed")
         for events in model.events(
-            str(directory / about["reference"]), ["n_cuts", "passed", "failed", *(f"score_{it}" for it in names)]
+            str(directory / about["reference"]), [*known_names, *(f"score_{it}" for it in names)]
         ):
             found = model(events, about["parameter"])
-            known = [np.asarray(events[it]) for it in ("n_cuts", "passed", "failed")]
+            known = [np.asarray(events[it]) for it in known_names]
             parts.append((found.depth, known[0], (found.passed == known[1]) & (found.failed == known[2])))
             gaps = [np.abs(found.columns[it] - np.asarray(events[f"score_{it}"]))[found.passed] for it in names]
             largest = max(largest, np.max(gaps, initial=0.0))
@@ -286,7 +293,7 @@ def reproduce(directory: Path, content: Mapping[str, Any]) -> bool:
         observed, expected = limits(workspace, before is not None)
         print(f"{fit['likelihood']}: limit on the signal strength at {LEVEL:.0%} CL, asymptotic")
         rows = [("observed", observed, before)] if observed is not None else []
-        rows += [(f"expected, {band:+d} sigma", *it) for band, *it in zip(BANDS, expected, fit["expected"])]
+        rows += [*zip(BANDS, expected, fit["expected"])]
         for name, limit, published in rows:
             tell(f"  {name:18} {limit:9.4g}   published {published:9.4g}", abs(limit / published - 1) < LIMITS)
     return all(agreed)
@@ -297,21 +304,18 @@ def recast(directory: Path, content: Mapping[str, Any], given: argparse.Namespac
     fit = next((it for it in content["fits"] if given.fit in (None, it["name"])), None)
     if fit is None or fit["why_not"]:
         known = ", ".join(it["name"] for it in content["fits"])
-        raise CapsuleError(
-            f"Another signal cannot be put into it: {fit['why_not']}."
-            if fit
-            else f"--fit {given.fit}: there is none of this name, but {known}."
-        )
+        why = fit["why_not"] if fit else f"there is no likelihood {given.fit}, but {known}"
+        raise CapsuleError(f"Another signal cannot be put into it: {why}.")
     workspace = json.loads((directory / fit["likelihood"]).read_bytes())
-    files, sigmas = (_by_era(it, content["models"]) for it in (given.signal, given.cross_section))
+    files, sigmas = _by_era(given.signal, content["models"]), _by_era(given.cross_section, content["models"], float)
     events, errors = dict[str, Any](), list[float]()
     for era, about in content["models"].items():
         model = Model(directory, about)
-        total = sum(map(sum_of_weights, files[era]))
         parts = [templates(model, fit, era, path) for path in files[era]]
+        total = sum(map(sum_of_weights, files[era]))
         for name in parts[0]:
             it, sums = fit["channels"][name], sum(part[name] for part in parts)
-            scale = it["average"] * float(sigmas[era][0]) * 1000 * it["luminosity"] / total
+            scale = it["average"] * sigmas[era][0] * 1000 * it["luminosity"] / total
             events[name], error = scale * sums[0][it["fitted"]], scale * np.sqrt(sums[1].sum())
             errors.append(error / max(events[name].sum(), 1e-300))
             print(f"{name}: {events[name].sum():.4g} ± {error:.2g} (statistics) events of the signal")
@@ -322,14 +326,10 @@ def recast(directory: Path, content: Mapping[str, Any], given: argparse.Namespac
     scaled = with_signal(workspace, {name: it / size for name, it in events.items()})
     observed, expected = limits(scaled, fit["observed"] is not None)
     rows = [("observed", observed)] if observed is not None else []
-    rows += [(f"expected, {band:+d} sigma", it) for band, it in zip(BANDS, expected)]
-    lines = [
-        f"limit at {LEVEL:.0%} CL on its strength, and on its cross section [pb] ({', '.join(sigmas)}):".replace(
-            " ()", ""
-        )
-    ]
+    rows += [*zip(BANDS, expected)]
+    lines = [f"limit at {LEVEL:.0%} CL on its strength, and on its cross section [pb] {' '.join(sigmas)}".rstrip()]
     for name, limit in rows:
-        limits_on = (f"{limit / size * float(it[0]):9.4g}" for it in sigmas.values())
+        limits_on = (f"{limit / size * it[0]:9.4g}" for it in sigmas.values())
         lines.append(f"  {name:18} {limit / size:9.4g}  {' '.join(limits_on)}")
     averages = ", ".join(f"{it['average']:.3f} in {name}" for name, it in fit["channels"].items())
     raw = dict.fromkeys(name for about in content["models"].values() for name in about["corrected"])
@@ -350,13 +350,16 @@ def recast(directory: Path, content: Mapping[str, Any], given: argparse.Namespac
         Path(given.output).write_text(json.dumps(with_signal(workspace, events), indent=1) + "\n", encoding="utf-8")
 
 
-def _by_era(texts: Sequence[str], eras: Mapping[str, Any]) -> dict[str, list[str]]:
+def _by_era(texts: Sequence[str], eras: Mapping[str, Any], kind: Callable[[str], Any] = str) -> dict[str, list[Any]]:
     """Values of ERA=VALUE, or of VALUE for all eras, by era."""
-    found = dict[str, list[str]]()
+    found = dict[str, list[Any]]()
     for text in texts:
         name, _, value = text.partition("=")
         for era in [name] if name in eras else eras:
-            found.setdefault(era, []).append(value if name in eras else text)
+            try:
+                found.setdefault(era, []).append(kind(value if name in eras else text))
+            except ValueError:
+                raise CapsuleError(f"{text}: is not a number, nor one of an era: {', '.join(eras)}.") from None
     lost = [era for era in eras if era not in found]
     if lost:
         raise CapsuleError(f"{texts[0]}: nothing is given for {', '.join(lost)}: add {lost[0]}=VALUE.")
