@@ -161,7 +161,8 @@ def _data(
     size = max(config.batch_size, _BATCH, _OF_EACH * len(nominal) // int(few)) * len(training) // max(len(nominal), 1)
     batches = Batches(1, lambda _: events, size, config.seed * 1000 + fold, False)
     objective = ResultLoss(whole, scores)
-    objective.choose_bins(*_scored({(it + 1) % k: each for it, each in earlier.items()}, whole, k), size, _PART)
+    if whole.target.chooses_bins:
+        objective.choose_bins(*_scored({(it + 1) % k: each for it, each in earlier.items()}, whole, k), size, _PART)
     return TrainingData(batches, len(events), sample, judged), ResultLoss(every, scores, objective.edges)
 
 
