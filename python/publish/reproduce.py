@@ -246,18 +246,18 @@ def _crossing(rising: Callable[[float], float], wanted: float) -> float:
 
 
 def with_signal(workspace: Mapping[str, Any], events: Mapping[str, Any]) -> dict[str, Any]:
-    """The likelihood with another signal in the place of the published one, whose relative uncertainties it gets."""
+    """The likelihood with another signal in the place of the published one, of whose uncertainties it gets those of the yield.
+
+    In bins where the published signal has next to no events, its changes of the shape are noise.
+    """
     made: dict[str, Any] = copy.deepcopy(dict(workspace))
     poi = made["measurements"][0]["config"]["poi"]
     for channel in made["channels"]:
         mine = [it for it in channel["samples"] if any(each["name"] == poi for each in it["modifiers"])]
         channel["samples"] = [it for it in channel["samples"] if it not in mine[1:]]
         for sample in mine[:1]:
-            old, new = np.array(sample["data"]), events[channel["name"]]
-            sample["data"], safe = new.tolist(), np.where(old > 0, old, 1)
-            for each in (it for it in sample["modifiers"] if it["type"] == "histosys"):
-                ratios = {key: np.where(old > 0, it / safe, 1) for key, it in each["data"].items()}
-                each["data"] = {key: (new * it).tolist() for key, it in ratios.items()}
+            sample["data"] = events[channel["name"]].tolist()
+            sample["modifiers"] = [it for it in sample["modifiers"] if it["type"] in ("normfactor", "normsys")]
     return made
 
 
@@ -341,8 +341,8 @@ def recast(directory: Path, content: Mapping[str, Any], given: argparse.Namespac
             else []
         ),
         f"uncertainties computed: {', '.join(fit['luminosity']) or 'none'}, the same for every signal",
-        f"uncertainties carried over in each bin from the published signal: {', '.join(fit['carried']) or 'none'}",
-        "uncertainties missing: theory of the new signal (scales, parton distributions); that its averages may be others; statistics of "
+        f"uncertainties carried over from the yield of the published signal: {', '.join(fit['carried']) or 'none'}",
+        "uncertainties missing: theory of the new signal (scales, parton distributions); shapes; other averages; statistics of "
         f"its simulation, up to {max(errors):.1%} in a channel",
     ]
     print("\n".join(lines))
