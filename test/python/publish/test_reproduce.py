@@ -1,0 +1,60 @@
+"""The program of a capsule: another signal in a likelihood, limits, and options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from MLTools.NanoML.publish import reproduce
+
+
+def likelihood(observed: list[float]) -> dict[str, Any]:
+    normal = {"name": "scale", "type": "normsys", "data": {"hi": 1.1, "lo": 0.9}}
+    shape = {"name": "scale", "type": "histosys", "data": {"hi_data": [9.0, 1.0], "lo_data": [1.0, 9.0]}}
+    strength = {"name": "mu", "type": "normfactor", "data": None}
+    samples = [
+        {"name": "signal", "data": [5.0, 5.0], "modifiers": [strength, normal, shape]},
+        {"name": "other", "data": [1.0, 0.0], "modifiers": [strength]},
+        {"name": "WZ", "data": [20.0, 4.0], "modifiers": [normal]},
+    ]
+    return {
+        "version": "1.0.0",
+        "channels": [{"name": "SR", "samples": samples}],
+        "observations": [{"name": "SR", "data": observed}],
+        "measurements": [{"name": "nanoml", "config": {"poi": "mu", "parameters": []}}],
+    }
+
+
+def test_another_signal_gets_the_uncertainties_of_the_yield_alone() -> None:
+    old = likelihood([20.0, 4.0])
+    new = reproduce.with_signal(old, {"SR": np.array([0.5, 3.0])})
+    signal, background = new["channels"][0]["samples"]
+    assert signal["data"] == [0.5, 3.0]
+    assert [it["type"] for it in signal["modifiers"]] == ["normfactor", "normsys"]
+    assert background == old["channels"][0]["samples"][2]
+    assert old == likelihood([20.0, 4.0])
+
+
+@pytest.mark.parametrize("observed", [[20.0, 4.0], [25.0, 9.0]])
+def test_limits_are_those_of_pyhf(observed: list[float]) -> None:
+    pyhf = pytest.importorskip("pyhf")
+    workspace = reproduce.with_signal(likelihood(observed), {"SR": np.array([1.0, 6.0])})
+    found, expected = reproduce.limits(workspace, True)
+    model = pyhf.Workspace(workspace).model()
+    data = [*observed, *model.config.auxdata]
+    right, bands = pyhf.infer.intervals.upper_limits.upper_limit(data, model)
+    assert found == pytest.approx(float(right), rel=2e-3)
+    assert expected == pytest.approx([float(it) for it in bands], rel=2e-3)
+    assert reproduce.limits(workspace, False) == (None, expected)
+
+
+def test_values_of_each_era() -> None:
+    eras = {"2018": {}, "2022": {}}
+    assert reproduce._by_era(["a.root", "2022=b=c.root"], eras) == {"2018": ["a.root"], "2022": ["a.root", "b=c.root"]}
+    assert reproduce._by_era(["0.5"], {"": {}}, float) == {"": [0.5]}
+    with pytest.raises(reproduce.CapsuleError, match="2018=a.root: nothing is given for 2022: add 2022=VALUE"):
+        reproduce._by_era(["2018=a.root"], eras)
+    with pytest.raises(reproduce.CapsuleError, match="2019=1: is not a number, nor one of an era: 2018, 2022"):
+        reproduce._by_era(["2019=1"], eras, float)
