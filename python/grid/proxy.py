@@ -121,7 +121,7 @@ def problems_of_time(
         left = f"{what} is valid for {duration(expires - now)} more, but {duration(needed)} are needed"
         yield GridProblem(left, again)
     elif begins > now:
-        early = f"{what} is valid in {duration(begins - now)} only: is the clock of this machine right?"
+        early = f"{what} becomes valid only in {duration(begins - now)}; the clock of this machine may be wrong"
         yield GridProblem(early, "date")
 
 

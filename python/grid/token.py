@@ -88,8 +88,8 @@ def read_token(path: Path) -> Token:
             owner, mode = status.st_uid, stat.S_IMODE(status.st_mode)
         _, payload, _ = text.strip().split(".")
         said = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        begins, expires = (datetime.fromtimestamp(at, timezone.utc) for at in (said.get("nbf", 0), said["exp"]))
-        issuer, scopes, audience = str(said["iss"]), str(said.get("scope", "")), said.get("aud", [])
+        begins, expires = (datetime.fromtimestamp(at, timezone.utc) for at in (said.get("nbf") or 0, said["exp"]))
+        issuer, scopes, audience = str(said["iss"]), str(said.get("scope") or ""), said.get("aud") or []
         audience = (audience,) if isinstance(audience, str) else tuple(map(str, audience))
         return Token(path, issuer, tuple(scopes.split()), audience, begins, expires, owner, mode)
     except OSError as problem:

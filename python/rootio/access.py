@@ -21,12 +21,13 @@ from MLTools.NanoML.rootio.baskets import Take, from_descriptor
 from MLTools.NanoML.rootio.remote.client import current_settings
 from MLTools.NanoML.rootio.remote.file import RemoteFile, open_with_uproot
 from MLTools.NanoML.rootio.remote.server import is_remote, is_xrootd
-from MLTools.NanoML.terminal.progress import say_once
+from MLTools.NanoML.terminal.progress import notes, say_once
 
 _HEADER = struct.Struct(">4sii")  # magic, version, position of the first record
 _END, _LONG_END = struct.Struct(">i"), struct.Struct(">q")
 _CENTRAL = re.compile(r"/store/(?:data|hidata|mc)/[^?|]+")  # the logical name of what CMS has made
 _PATIENCE = 3  # seconds
+_SILENT = "read.report_to"  # the note that the server does not respond: it is not asked again for each of many files
 _LONG = 1_000_000  # the first version with a long end
 _HEAD = _HEADER.size + _LONG_END.size
 
@@ -169,12 +170,12 @@ def _report(path: str) -> None:
     """Report that a file of CMS is read, as CMS asks for, so that Rucio knows what is in use; but only if the settings say so."""
     settings, name = current_settings(), _CENTRAL.search(path)
     site = next((site for beginning, site in settings.report_sites.items() if path.startswith(beginning)), None)
-    if settings.report_to is None or name is None or site is None:
+    if settings.report_to is None or name is None or site is None or _SILENT in notes():
         return
     trace = {"eventType": "touch", "clientState": "DONE", "scope": "cms", "filename": name[0], "localSite": site}
     body = json.dumps({**trace, "remoteSite": site, "account": os.environ.get("RUCIO_ACCOUNT")}).encode()
-    request = urllib.request.Request(settings.report_to, body, {"Content-Type": "application/json"})
     try:
+        request = urllib.request.Request(settings.report_to, body, {"Content-Type": "application/json"})
         urllib.request.urlopen(request, timeout=_PATIENCE).close()
-    except (OSError, http.client.HTTPException) as problem:
-        say_once("read.report_to", f"read.report_to: files that are read could not be reported ({problem}).")
+    except (OSError, http.client.HTTPException, ValueError) as problem:  # ValueError: an address such as http://[
+        say_once(_SILENT, f"read.report_to: files that are read could not be reported ({problem}).")

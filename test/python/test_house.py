@@ -65,7 +65,7 @@ LINES = {
     "python/nanoaodtools": (1271, 7),
     "python/publish": (1078, 7),
     "python/report": (1180, 6),
-    "python/rootio": (4480, 21),
+    "python/rootio": (4481, 21),
     "python/schema": (880, 5),
     "python/selection": (1890, 9),
     "python/templates": (111, 2),

@@ -16,6 +16,7 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.rootio import access
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.terminal import progress
 from services.xrootd import Storage
 
 
@@ -35,6 +36,7 @@ def traces() -> Iterator[tuple[str, list[Any]]]:
             pass
 
     access._report.cache_clear()
+    progress._notes.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/traces/", told
@@ -91,13 +93,21 @@ def test_each_file_is_reported_once(
     ]
 
 
-def test_a_failure_is_told_and_stops_nothing(
-    central: Path, read_with: Callable[..., None], capsys: pytest.CaptureFixture[str]
+def test_a_failure_is_told_and_the_server_is_not_asked_again(
+    central: Path, traces: tuple[str, list[Any]], read_with: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    access._report.cache_clear()
-    read_with(report_to="http://127.0.0.1:1/traces/", report_sites={str(central.parents[4]): "T2_DE_DESY"})
-    assert entries(central)
-    assert "read.report_to: files that are read could not be reported" in capsys.readouterr().err
+    server, told = traces
+    sites = {str(central.parents[4]): "T2_DE_DESY"}
+    for address in ("http://127.0.0.1:1/traces/", "http://[::/"):
+        progress._notes.clear()
+        access._report.cache_clear()
+        read_with(report_to=address, report_sites=sites)
+        assert entries(central)
+        assert "read.report_to: files that are read could not be reported" in capsys.readouterr().err
+    read_with(report_to=server, report_sites=sites)
+    assert entries(shutil.copy(central, central.with_name("b.root")))
+    assert told == []
+    progress._notes.clear()
 
 
 @pytest.mark.parametrize(
