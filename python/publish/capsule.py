@@ -23,21 +23,19 @@ from MLTools.NanoML.config.data import FIT
 from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.corrections.era import read_once
 from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
-from MLTools.NanoML.nanoaod.accounting import add_steps
-from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.publish import reproduce
 from MLTools.NanoML.publish.content import FitEntry
 from MLTools.NanoML.publish.fits import Fitted, fit_entry, fits_of
 from MLTools.NanoML.publish.hepdata import Table, write_submission
 from MLTools.NanoML.publish.models import compile_stage, write_model
-from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.stages import NAMES
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.overview import accounting_of
 from MLTools.NanoML.workflow.pipeline import planned
 from MLTools.NanoML.workflow.runner import Stage, plan, run
 
@@ -58,8 +56,9 @@ class Request:
 
 def ready(config: Config, request: Request) -> Stage:
     """The stage that makes its models; an error if the results are not up to date, or the directory is something else."""
-    if config.fit is None:
-        raise ConfigError(f"{config.where()}: has no section fit: there is no result to publish.")
+    for name, section in (("train", config.train), ("fit", config.fit)):
+        if section is None:
+            raise ConfigError(f"{config.where()}: has no section {name}: a capsule has networks and limits.")
     late = [each.stage.name for each in planned(config, NAMES) if each.reasons]
     if late:
         raise NanoMLError(
@@ -113,11 +112,8 @@ def _write(config: Config, request: Request, stage: Stage, directory: Path) -> N
             shutil.copy(fitted.job.directory / name, card / name)
         if entry.why_not:
             say(f"publish: another signal cannot be put into {entry.likelihood}: {entry.why_not}")
-    flows = {
-        name: [plain(it) for it in _cut_flow(layout.skims(name))]
-        for name, it in config.datasets.items()
-        if not (it.is_data and is_blind) and name not in analysis.blinded.hidden
-    }
+    hidden = {name for name, it in config.datasets.items() if is_blind and it.is_data} | analysis.blinded.hidden
+    flows = {name: plain(it.cutflow) for name, it in accounting_of(analysis).items() if name not in hidden}
     write_json(directory / "cut_flow.json", flows)
     write_json(directory / "corrections.json", {it.era: _corrections(it.corrections_file) for it in infos})
     energies = sorted({it for it in (config.energy, *(era.energy for era in config.eras.values())) if it is not None})
@@ -132,15 +128,6 @@ def _write(config: Config, request: Request, stage: Stage, directory: Path) -> N
     write_json(directory / reproduce.CONTENT, {**content, "files": names})
     sums = (f"{file_hash(directory / name)}  {name}\n" for name in sorted([*names, reproduce.CONTENT]))
     (directory / reproduce.SUMS).write_text("".join(sums), encoding="utf-8")
-
-
-def _cut_flow(skims: Path) -> list[Any]:
-    flows = []
-    for path in sorted(skims.glob("*.root")):
-        with RootFile(path) as file:
-            record = Provenance.of(file)
-            flows += [it.cutflow for it in record.accounting.files] if record else []
-    return add_steps(flows)
 
 
 def _corrections(path: str) -> dict[str, dict[str, Any]]:

@@ -52,6 +52,21 @@ def write_overview(analysis: Analysis) -> None:
     write_text(workdir / _PLACE, _Overview(analysis).document().html(style, None))
 
 
+def accounting_of(analysis: Analysis) -> Mapping[str, Accounting]:
+    """The files and events of each dataset that is converted, or at least skimmed."""
+    found, records = dict[str, Accounting](), Layout.of(analysis.config).workdir / RECORDS
+    for name in analysis.config.datasets:
+        converted = read_or_none(Record, records / "convert" / f"{name}.json")
+        skimmed = (read_or_none(Record, it) for it in sorted((records / "skim" / name).rglob("*.json")))
+        try:
+            summaries = [it["books"] for it in converted.summary["datasets"]] if converted else []
+            summaries = summaries or [it.summary for it in skimmed if it is not None]
+            found[name] = Accounting([file for it in summaries for file in Accounting.from_json(it).files])
+        except DAMAGE:  # an older NanoML wrote it
+            continue
+    return {name: it for name, it in found.items() if it.files}
+
+
 @dataclass(frozen=True)
 class _Overview:
     """The state of an analysis, as its files have it."""
@@ -108,20 +123,8 @@ class _Overview:
 
     @cached_property
     def accounting(self) -> Mapping[str, Accounting]:
-        """The files and events of each dataset that is converted, or at least skimmed."""
-        found = {}
-        for name in self.analysis.config.datasets:
-            converted = read_or_none(Record, self.workdir / RECORDS / "convert" / f"{name}.json")
-            skimmed = (
-                read_or_none(Record, it) for it in sorted((self.workdir / RECORDS / "skim" / name).rglob("*.json"))
-            )
-            try:
-                summaries = [it["books"] for it in converted.summary["datasets"]] if converted else []
-                summaries = summaries or [it.summary for it in skimmed if it is not None]
-                found[name] = Accounting([file for it in summaries for file in Accounting.from_json(it).files])
-            except DAMAGE:  # an older NanoML wrote it
-                continue
-        return {name: it for name, it in found.items() if it.files}
+        """The files and events of each dataset."""
+        return accounting_of(self.analysis)
 
     @cached_property
     def regions(self) -> Mapping[str, Mapping[str, Optional[Count]]]:

@@ -88,6 +88,10 @@ def published(tmp_path_factory: pytest.TempPathFactory, no_pdfs: None) -> Iterat
 def made(base: Path) -> Published:
     analysis = base / "a.yaml"
     write_data(base / "Muon.root")
+    for without in ("train", "fit"):
+        analysis.write_text(re.sub(f"(?m)^({without}|histogram|fit): .*\n", "", CONFIG))
+        refused = CliRunner().invoke(nanoml, ["publish", str(analysis), "-o", str(base / "blind")])
+        assert f"has no section {without}: a capsule has networks and limits." in str(refused.exception)
     analysis.write_text(CONFIG)
     refused = CliRunner().invoke(nanoml, ["publish", str(analysis), "-o", str(base / "blind")])
     assert "must be done first: use `nanoml run`" in str(refused.exception)
