@@ -31,7 +31,7 @@ _PARTS = {
     "PyYAML>=6.0 click>=8.1.3 rich>=13.3.3 jsonschema>=4.17.3 Jinja2>=3.1.2 cryptography>=41.0.3",
     "data": "lz4>=4.3 xxhash>=3.0 zstandard>=0.20",
     "xrootd": "xrootd>=5.6 fsspec-xrootd>=0.2.4",
-    "train": "torch>=2.5 lightgbm>=4.6 scipy>=1.11 matplotlib>=3.8 mplhep>=1.0 onnx>=1.16",
+    "train": "torch>=2.9 onnxscript>=0.7 lightgbm>=4.6 scipy>=1.11 matplotlib>=3.8 mplhep>=1.0 onnx>=1.16",
     "tune": "optuna>=5.0",
     "dask": "distributed>=2024.8 dask-jobqueue>=0.9",
 }

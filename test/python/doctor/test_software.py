@@ -27,7 +27,7 @@ def required() -> dict[str, dict[str, str]]:
 
     def listed(key: str) -> dict[str, str]:
         (block,) = re.findall(rf"^{key} = \[(.*?)\]$", text, re.M | re.S)
-        return dict(re.findall(r'"([\w-]+)>=([\d.]+)"', block))
+        return dict(re.findall(r'"([\w-]+)>=([\d.]+)[,"]', block))
 
     return {"core": listed("dependencies"), **{name: listed(name) for name in software.PARTS if name != "core"}}
 
