@@ -28,6 +28,7 @@ from ML_processing.models.network import model_class
 from ML_processing.models.scaling import Scaler, center_and_width, sentinels, spikes
 from ML_processing.networks import TRAINING, beginning, code_behind
 from ML_processing.training.data import ParameterGrid
+from ML_processing.training.result import ResultEvents
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.config.training import Train
@@ -203,13 +204,16 @@ def describe(
     missing, found = _missing(table, survey, config)
     filled = table if parameter is None else replace(table, features=parameter.filled(table))
     notes = [*survey.notes(), *found, *notes_on(discriminants, config, survey)]
+    data: list[object] = [sha256, {name: asdict(it) for name, it in classes.items()}]
+    if config.target is not None:
+        data.append(ResultEvents.read(config, {*about.classes, *(it.name for it in discriminants)}).sha256())
     if len(table) < survey.counts.sum():
         notes.append(
             f"The events do not fit into train.memory ({config.memory} MB): scaling, validation and report use "
             f"{len(table):,} of {int(survey.counts.sum()):,}; the networks are trained on all."
         )
     return TrainingDescription(
-        fingerprint=_fingerprint(config, [sha256, {name: asdict(it) for name, it in classes.items()}]),
+        fingerprint=_fingerprint(config, data),
         created=now(),
         versions=versions(),
         git=git_state(),

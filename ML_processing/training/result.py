@@ -6,8 +6,9 @@ is a row of its own, with other features and outputs, which counts in the column
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,8 +74,8 @@ class ResultEvents:
     target: FitTarget
 
     @classmethod
-    def read(cls, config: Train, scores: Mapping[str, BoundDiscriminant]) -> ResultEvents:
-        """Read the events of the fit. A NanoMLError says that there is no signal, or a variation leaves no events."""
+    def read(cls, config: Train, scores: Container[str]) -> ResultEvents:
+        """Read the events of the fit; `scores` are names. A NanoMLError says that there is no signal, or a variation leaves no events."""
         target = config.target
         assert target is not None
         shown = {name: axes_of(name, it)[0] for name, it in target.histograms.items()}
@@ -111,6 +112,13 @@ class ResultEvents:
         found = cls(Table.join([part for part, *_ in parts]), channel, every, tuple(channels), columns, sources, target)
         found._check()
         return found
+
+    def sha256(self) -> str:
+        """Hash of the content: variations and shifts are in no other events of a training."""
+        digest = hashlib.sha256(f"{self.table.sha256()} {self.channels} {self.columns}".encode())
+        for array in (self.channel, self.varied):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def without(self, fold: int, k: int) -> ResultEvents:
         """The same without the events of one of `k` folds, for which the others stand."""

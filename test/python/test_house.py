@@ -89,7 +89,7 @@ LINES = {
     "ML_processing/metrics": (873, 5),
     "ML_processing/models": (1291, 7),
     "ML_processing/networks": (893, 7),
-    "ML_processing/training": (3440, 14),
+    "ML_processing/training": (3452, 14),
     "ML_processing/tuning": (1469, 6),
     "statistical_analysis": (3301, 13),
     "statistical_analysis/report": (1111, 5),

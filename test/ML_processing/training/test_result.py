@@ -14,6 +14,8 @@ import torch
 
 from ML_processing.events.inputs import Batches, Inputs, Position
 from ML_processing.training import result_training
+from ML_processing.training.data import TrainingFiles
+from ML_processing.training.description import describe
 from ML_processing.training.directory import Training, before_file, network_file
 from ML_processing.training.result import ResultEvents, ResultLoss, in_bins
 from ML_processing.training.result_training import gain, read_fold
@@ -84,6 +86,19 @@ def test_networks_that_are_no_better_are_not_kept(trained: tuple[Path, Training,
     assert found.after == found.before
     kept = torch.load(path, weights_only=True)
     assert all(torch.equal(kept[name], it) for name, it in before.items())
+
+
+def test_other_variations_are_another_training(tmp_path: Path) -> None:
+    files = [tmp_path / "events.h5"]
+    described = []
+    for shift in (0.3, 0.3, 0.4):
+        target = ShiftedBackground(shift).write(files[0], 300, seed=1)
+        config = replace(QUICK, target=target)
+        sample = TrainingFiles.open(files, config).sample(config.memory, 2)
+        described.append(describe(*sample, files, config, torch.device("cpu")))
+    first, same, other = described
+    assert first.fingerprint == same.fingerprint != other.fingerprint
+    assert first.data.sha256 == other.data.sha256  # nominally these are the same events
 
 
 def _with(training: Training, state: dict[str, torch.Tensor]):  # type: ignore[no-untyped-def]
