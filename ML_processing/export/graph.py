@@ -7,8 +7,11 @@ writes (`dynamo` in releases.json). The older one traces a network, and writes f
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +74,8 @@ def _axes(ensemble: nn.Module, names: list[str]) -> dict[str, dict[int, str]]:
 
 def _trace(ensemble: nn.Module, names: list[str], sample: Sample, path: Path, opset: int) -> None:
     """Write the networks by PyTorch's older exporter, which knows the opsets that CMSSW up to 14_2 reads."""
-    with warnings.catch_warnings():
+    axes = _axes(ensemble, names)
+    with warnings.catch_warnings(), _silence():
         # It warns that it is the older one, and that the trace may be valid for one size only; the trials check that it is not.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=TracerWarning)
@@ -82,10 +86,31 @@ def _trace(ensemble: nn.Module, names: list[str], sample: Sample, path: Path, op
             str(path),
             input_names=names,
             output_names=list(results(ensemble)),
-            dynamic_axes=_axes(ensemble, names),
+            dynamic_axes=axes,
             opset_version=opset,
             dynamo=False,
         )
+    model = onnx.load(path)
+    read = {it.name: it for it in model.graph.input}  # without the tensors that the networks do not look at
+    for name in names:
+        shape = [axes[name].get(axis, size) for axis, size in enumerate(sample[name].shape)]
+        read.setdefault(name, onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+    del model.graph.input[:]
+    model.graph.input.extend(read[name] for name in names)
+    onnx.save(model, path)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without what PyTorch prints from C++: the whole graph, if it cannot write an operator."""
+    printed = os.dup(1)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(printed, 1)
+        os.close(printed)
 
 
 def _capture(ensemble: nn.Module, names: list[str], sample: Sample, path: Path, opset: int) -> None:
@@ -141,6 +166,8 @@ def _lacking(problem: Exception, opset: int, limits: Target) -> NanoMLError:
         "Export for a release that reads it (export.cmssw), or replace it"
         if since and int(since[1]) <= _NEWEST
         else "Replace it"
+        if limits.dynamo
+        else "Try CMSSW_15_0_X (export.cmssw) or later, for which PyTorch's new exporter writes more, or replace it"
     )
     return NanoMLError(
         f"the network uses {what}{newer}: ONNX opset {opset}, the newest that can be written for {limits.name}, lacks it. "

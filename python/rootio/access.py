@@ -27,7 +27,6 @@ _HEADER = struct.Struct(">4sii")  # magic, version, position of the first record
 _END, _LONG_END = struct.Struct(">i"), struct.Struct(">q")
 _CENTRAL = re.compile(r"/store/(?:data|hidata|mc)/[^?|]+")  # the logical name of what CMS has made
 _PATIENCE = 3  # seconds
-_SILENT = "read.report_to"  # the note that the server does not respond: it is not asked again for each of many files
 _LONG = 1_000_000  # the first version with a long end
 _HEAD = _HEADER.size + _LONG_END.size
 
@@ -170,12 +169,12 @@ def _report(path: str) -> None:
     """Report that a file of CMS is read, as CMS asks for, so that Rucio knows what is in use; but only if the settings say so."""
     settings, name = current_settings(), _CENTRAL.search(path)
     site = next((site for beginning, site in settings.report_sites.items() if path.startswith(beginning)), None)
-    if settings.report_to is None or name is None or site is None or _SILENT in notes():
-        return
+    if settings.report_to is None or name is None or site is None or "read.report_to" in notes():
+        return  # the note says that the server does not respond
     trace = {"eventType": "touch", "clientState": "DONE", "scope": "cms", "filename": name[0], "localSite": site}
     body = json.dumps({**trace, "remoteSite": site, "account": os.environ.get("RUCIO_ACCOUNT")}).encode()
     try:
         request = urllib.request.Request(settings.report_to, body, {"Content-Type": "application/json"})
         urllib.request.urlopen(request, timeout=_PATIENCE).close()
     except (OSError, http.client.HTTPException, ValueError) as problem:  # ValueError: an address such as http://[
-        say_once(_SILENT, f"read.report_to: files that are read could not be reported ({problem}).")
+        say_once("read.report_to", f"read.report_to: files that are read could not be reported ({problem}).")

@@ -354,7 +354,7 @@ class Odd(nn.Module):
 
     def __init__(self, shape: Shape, how: str) -> None:
         super().__init__()
-        self.how, self.last = how, nn.Linear(2, 3)
+        self.how, self.last = how, nn.Linear(len(shape.features), 3)
 
     def forward(self, inputs: Inputs) -> Tensor:
         values = inputs.features
@@ -371,6 +371,8 @@ class Odd(nn.Module):
         elif self.how == "tiny":
             nothing = values - values
             values = values + nothing / (nothing.abs() + 1e-12)
+        elif self.how == "float":
+            values = (values > 0).float()
         elif self.how == "baked":
             values = values * torch.ones(len(values.tolist()), 1)
         return self.last(values)
@@ -392,11 +394,28 @@ def test_an_operator_that_the_release_lacks(tmp_path: Path) -> None:
     assert metadata["target"]["opset"] == 18
 
 
-def test_an_operator_that_cannot_be_written(tmp_path: Path) -> None:
-    message = "uses `aten::special_bessel_j0`: ONNX opset 18, .* lacks it. Replace it in the network"
+@pytest.mark.parametrize(
+    ("cmssw", "advice"), [("CMSSW_14_0_X", r"Try CMSSW_15_0_X \(.*, or replace"), ("CMSSW_15_0_X", "Replace")]
+)
+def test_an_operator_that_cannot_be_written(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], cmssw: str, advice: str
+) -> None:
+    message = f"uses `aten::special_bessel_j0`: ONNX opset .* lacks it. {advice} it in the network"
     with pytest.raises(NanoMLError, match=message):
-        export_networks(odd("bessel"), tmp_path / "model.onnx", "odd", target("CMSSW_14_0_X"))
+        export_networks(odd("bessel"), tmp_path / "model.onnx", "odd", target(cmssw))
     assert not list(tmp_path.iterdir())
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("cmssw", ["CMSSW_14_0_X", "CMSSW_15_0_X"])
+def test_a_network_that_does_not_look_at_all_inputs(tmp_path: Path, cmssw: str) -> None:
+    training = trained(BOTH, folds=1)
+    training.networks[0].core = Odd(BOTH, "some")
+    assert export_networks(training, tmp_path / "model.onnx", "odd", target(cmssw))
+
+
+def test_a_network_that_knows_float32_alone(tmp_path: Path) -> None:
+    assert export_networks(odd("float"), tmp_path / "model.onnx", "odd", target("CMSSW_14_0_X"))
 
 
 def test_a_baked_in_size(tmp_path: Path) -> None:
