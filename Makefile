@@ -182,6 +182,12 @@ define make_venv
 	@$(1) -m venv $(2) || { echo "$(1) cannot make an environment. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 endef
 
+# an environment that is there may have other versions, and be newer than the file
+ifneq ($(CONSTRAINTS),)
+$(if $(wildcard $(CONSTRAINTS)),,$(error CONSTRAINTS=$(CONSTRAINTS): there is no such file))
+.PHONY: $(CONSTRAINTS)
+endif
+
 # most modules are never imported, so none is compiled before
 $(VENV)/.installed-%: $(PACKAGING) $(CONSTRAINTS) | $(VENV)/.created
 	@echo "Installing NanoML [$*] into $(VENV): a few minutes the first time"

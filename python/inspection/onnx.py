@@ -192,7 +192,7 @@ class ModelInspection(OnnxInspection):
         if model.collection is None:
             what, prefix = "every event", ""
         runtime = f" (ONNX Runtime {target.onnxruntime} or newer)" if target.onnxruntime else ""
-        every = "any CMSSW release" if runtime else "any release from CMSSW_12_4 on"
+        every = "any release with this runtime" if runtime else "any release from CMSSW_12_4 on"
         networks = f"{model.folds}, one per fold: {mean} is their mean, {each} has each" if model.folds > 1 else "1"
         page.facts(
             ("model", model.name),
