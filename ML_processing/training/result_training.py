@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _BATCH = 4096  # events at least, so that a batch looks like the analysis
 _OF_EACH = 50  # events of each class in it, on average: without signal there is no result
 _RATE = 0.3  # of the learning rate: the network is nearly where it should be
-_STEPS = 80  # without improvement, at least, where an epoch has few
+_STEPS = 40  # without improvement, at least, where an epoch has few
 _PART = 3  # of the bins, where they are chosen
 _MOST = 1 << 16  # events on which the result is measured after each epoch
 FEWEST = 2000
