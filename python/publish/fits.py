@@ -59,7 +59,8 @@ def fit_entry(analysis: Analysis, fitted: Fitted, models: dict[str, ModelEntry],
     signals = [it for it in samples if any(each["name"] == poi for each in it["modifiers"])]
     names = dict.fromkeys(each["name"] for it in signals for each in it["modifiers"] if each["name"] != poi)
     known = {name for each in luminosity_uncertainties(analysis.config).values() for name in each}
-    value = fitted.hypothesis.value if fitted.hypothesis else None
+    knows = any(it.parameter is not None for it in models.values())  # the network, what the fit has a value of
+    value = fitted.hypothesis.value if fitted.hypothesis and knows else None
     likelihood, events = f"likelihood{fitted.ending}.json", float(sum(sum(it["data"]) for it in signals))
     alike, carried = ([it for it in names if (it in known) == is_known] for is_known in (True, False))
     entry = FitEntry(fitted.ending[1:], likelihood, value, limit.expected, limit.observed, events, alike, carried, {})
@@ -136,9 +137,10 @@ def _averaged(
                 for channel, (sums, _) in reproduce.templates(model, content, era, path).items():
                     events[channel] += scale * entry.channels[channel].luminosity * sums
                 bar.advance(1)
-    made = [templates.histogram(name) for name in fitted.job.settings.channels.values()]
+    chosen = ((region, templates.histogram(name)) for region, name in fitted.job.settings.channels.items())
+    made = {it.name: it.processes for region, each in chosen for it in each.channels if it.region == region}
     for name, it in entry.channels.items():
-        (found,) = (channel.processes for each in made for channel in each.channels if channel.name == name)
+        found = made[name]
         right = sum(float(inner(found[each].nominal)[it.fitted].sum()) for each in signals if each in found)
         bare = float(events[name][it.fitted].sum())
         if not bare > 0:

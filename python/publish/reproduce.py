@@ -168,10 +168,14 @@ def templates(model: Model, fit: Mapping[str, Any], era: str, path: str) -> dict
         names = {"__builtins__": {}, **_FUNCTIONS, **flat, **decided.columns}
         for name, about in channels.items():
             with np.errstate(all="ignore"):
-                inside: Any = decided.passed & (eval(about["cut"], names) != 0)
+                try:
+                    inside, *values = (eval(text, names) for text in (about["cut"], *about["quantities"]))
+                except NameError as problem:
+                    raise CapsuleError(f"the cut or a quantity of {name} reads a list ({problem})") from None
+                inside = decided.passed & (inside != 0)
                 place: Any = 0
-                for quantity, edges in zip(about["quantities"], about["edges"]):
-                    value, last = np.asarray(eval(quantity, names)), len(edges) - 2
+                for value, edges in zip(map(np.asarray, values), about["edges"]):
+                    last = len(edges) - 2
                     at = np.searchsorted(edges, value, "right") - 1
                     inside = inside & ~np.isnan(value) & (about["is_folded"] | ((at >= 0) & (at <= last)))
                     place = place * (last + 1) + np.clip(at, 0, last)
@@ -303,20 +307,26 @@ def recast(directory: Path, content: Mapping[str, Any], given: argparse.Namespac
     """Put another signal into the likelihood, and print the limit on it."""
     fit = next((it for it in content["fits"] if given.fit in (None, it["name"])), None)
     if fit is None or fit["why_not"]:
-        known = ", ".join(it["name"] for it in content["fits"])
+        known = ", ".join(it["name"] or "one without a name: leave out --fit" for it in content["fits"])
         why = fit["why_not"] if fit else f"there is no likelihood {given.fit}, but {known}"
         raise CapsuleError(f"Another signal cannot be put into it: {why}.")
     workspace = json.loads((directory / fit["likelihood"]).read_bytes())
     files, sigmas = _by_era(given.signal, content["models"]), _by_era(given.cross_section, content["models"], float)
+    if any(len(it) > 1 or not 0 < it[0] < np.inf for it in sigmas.values()):
+        raise CapsuleError(f"{' '.join(given.cross_section)}: give each era one positive cross section.")
     events, errors = dict[str, Any](), list[float]()
     for era, about in content["models"].items():
         model = Model(directory, about)
         parts = [templates(model, fit, era, path) for path in files[era]]
         total = sum(map(sum_of_weights, files[era]))
+        if not total > 0:
+            raise CapsuleError(f"{files[era][0]}: the weights of all generated events have the sum {total:g}.")
         for name in parts[0]:
             it, sums = fit["channels"][name], sum(part[name] for part in parts)
             scale = it["average"] * sigmas[era][0] * 1000 * it["luminosity"] / total
-            events[name], error = scale * sums[0][it["fitted"]], scale * np.sqrt(sums[1].sum())
+            bins, error = scale * sums[0][it["fitted"]], scale * np.sqrt(sums[1].sum())
+            kept = np.maximum(bins, 0.0)  # the others scaled to the same sum, as in the analysis
+            events[name] = kept * max(bins.sum(), 0.0) / max(kept.sum(), 1e-300)
             errors.append(error / max(events[name].sum(), 1e-300))
             print(f"{name}: {events[name].sum():.4g} ± {error:.2g} (statistics) events of the signal")
     size = sum(float(it.sum()) for it in events.values()) / fit["events"]
@@ -327,7 +337,8 @@ def recast(directory: Path, content: Mapping[str, Any], given: argparse.Namespac
     observed, expected = limits(scaled, fit["observed"] is not None)
     rows = [("observed", observed)] if observed is not None else []
     rows += [*zip(BANDS, expected)]
-    lines = [f"limit at {LEVEL:.0%} CL on its strength, and on its cross section [pb] {' '.join(sigmas)}".rstrip()]
+    where = f"{fit['likelihood']}: limit at {LEVEL:.0%} CL"
+    lines = [f"{where} on its strength, and on its cross section [pb] {' '.join(sigmas)}".rstrip()]
     for name, limit in rows:
         limits_on = (f"{limit / size * it[0]:9.4g}" for it in sigmas.values())
         lines.append(f"  {name:18} {limit / size:9.4g}  {' '.join(limits_on)}")
@@ -385,7 +396,7 @@ def main() -> int:
         agrees = reproduce(HERE, content)
         print("Everything agrees." if agrees else "Something DIFFERS.")
         return 0 if agrees else 1
-    except (CapsuleError, ImportError) as problem:
+    except (CapsuleError, ImportError, OSError) as problem:
         print(problem, file=sys.stderr)
         return 2
 

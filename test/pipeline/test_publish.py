@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,15 @@ import uproot
 from click.testing import CliRunner
 
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.contracts.templates import DATA, Templates, inner
+from MLTools.NanoML.config.load import load
+from MLTools.NanoML.contracts.counts import positive
+from MLTools.NanoML.contracts.templates import DATA, Hypothesis, Templates, inner
 from MLTools.NanoML.publish import reproduce
+from MLTools.NanoML.publish.content import ModelEntry
+from MLTools.NanoML.publish.fits import fit_entry, fits_of
 from MLTools.NanoML.rootio.versions import generator_branch
+from MLTools.NanoML.schema.plain import build
+from MLTools.NanoML.workflow.analysis import Analysis
 
 figures = pytest.importorskip("matplotlib.figure")
 pytest.importorskip("data_processing.convert.stage")
@@ -44,7 +51,7 @@ skim: {{selection: MLTools.NanoML.trilepton:Trilepton, keep: [MET_pt]}}
 convert: {{features: [ZCand_mass, WLep_pt, MET_pt]}}
 train: {{model: mlp, folds: 3, epochs: 2, options: {{hidden: [4]}}}}
 histogram: {{signal: {{bins: {{edges: [0, 0.4, 0.6, 1]}}}}, MET_pt: {{bins: [3, 0, 300], overflow: add}}}}
-fit: {{channels: {{SR: signal}}, uncertainties: {{WZ: 10 %}}, toys: never}}
+fit: {{channels: {{SR: signal, CR: MET_pt}}, uncertainties: {{WZ: 10 %}}, toys: never}}
 """
 
 
@@ -168,7 +175,7 @@ def test_an_outsider_finds_decisions_and_limits(published: Published) -> None:
 def test_another_signal_is_what_the_analysis_makes_of_it(published: Published, tmp_path: Path) -> None:
     done = outsider(published.shown, "--signal", WZ, "--cross-section", 0.0546, "-o", tmp_path / "new.json")
     assert (done.returncode, done.stderr) == (0, "")
-    (channel,) = json.loads((tmp_path / "new.json").read_text())["channels"]
+    channel, _ = json.loads((tmp_path / "new.json").read_text())["channels"]
     found = {it["name"]: it["data"] for it in channel["samples"]}
     np.testing.assert_allclose(found["signal"], found["WZ"], rtol=1e-5)  # the analysis has no weights
     assert "uncertainties computed: lumi, the same for every signal" in done.stdout
@@ -188,6 +195,84 @@ def test_another_signal_is_what_the_analysis_makes_of_it(published: Published, t
         assert (bad.returncode, bad.stdout, len(bad.stderr.splitlines())) == (2, "", 1)
         assert str(other) in bad.stderr
         assert message in bad.stderr
+
+
+def write_signal(path: Path, weights: Any) -> None:
+    """Simulation of the signal, its first events with these weights."""
+    tree = uproot.open(SIGNAL)["Events"]
+    events = tree.arrays(entry_stop=len(weights))
+    lists = {it: [name for name in tree.keys() if name.startswith(f"{it}_")] for it in ("Electron", "Muon", "Jet")}
+    columns = {it: ak.zip({name[len(it) + 1 :]: events[name] for name in mine}) for it, mine in lists.items()}
+    columns.update((it, events[it]) for it in ("run", "luminosityBlock", "event", "MET_pt", "MET_phi"))
+    columns["genWeight"] = ak.Array(np.asarray(weights, np.float32))
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {name: it.type for name, it in columns.items()}).extend(columns)
+        file.mktree("Runs", {"genEventSumw": np.float64}).extend({"genEventSumw": [np.sum(weights)]})
+
+
+@pytest.mark.slow
+def test_a_signal_that_cannot_be_is_one_error(published: Published, tmp_path: Path) -> None:
+    content = reproduce.checked(published.blind)
+    write_signal(tmp_path / "none.root", np.zeros(0))
+
+    def refused(*sigmas: str, path: Path = SIGNAL, fit: str | None = None) -> str:
+        given = argparse.Namespace(signal=[str(path)], cross_section=sigmas, fit=fit, output=None)
+        with pytest.raises(reproduce.CapsuleError) as found:
+            reproduce.recast(published.blind, content, given)
+        return str(found.value)
+
+    for bad in (["-1"], ["0"], ["nan"], ["1", "2"]):
+        assert refused(*bad) == f"{' '.join(bad)}: give each era one positive cross section."
+    assert "there is no likelihood mass600, but one without a name" in refused("1", fit="mass600")
+    assert "none.root: the weights of all generated events have the sum 0" in refused("1", path=tmp_path / "none.root")
+    nowhere = tmp_path / "nowhere" / "new.json"
+    done = outsider(published.blind, "--signal", SIGNAL, "--cross-section", 1, "-o", nowhere)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert str(nowhere) in done.stderr
+    fit = {
+        **content["fits"][0],
+        "channels": {"SR": {**content["fits"][0]["channels"]["SR"], "quantities": ["Muon_pt"]}},
+    }
+    with pytest.raises(reproduce.CapsuleError, match=r"of SR reads a list .*Muon_pt"):
+        reproduce.templates(reproduce.Model(published.blind, content["models"][""]), fit, "", str(SIGNAL))
+
+
+@pytest.mark.slow
+def test_negative_bins_of_another_signal_are_empty(published: Published, tmp_path: Path) -> None:
+    content = reproduce.checked(published.blind)
+    model, fit = reproduce.Model(published.blind, content["models"][""]), content["fits"][0]
+    (events,) = model.events(str(SIGNAL))
+    weights = np.where(model(events).columns["signal"] < 0.4, -0.1, 1)  # those of the first bin
+    write_signal(tmp_path / "some.root", weights)
+    sums = reproduce.templates(model, fit, "", str(tmp_path / "some.root"))["SR"][0]
+    assert (sums < 0).any()
+    made = tmp_path / "new.json"
+    given = argparse.Namespace(signal=[str(tmp_path / "some.root")], cross_section=["0.01"], fit=None, output=made)
+    reproduce.recast(published.blind, content, given)
+    channel, _ = json.loads(made.read_text())["channels"]
+    (found,) = (np.array(it["data"]) for it in channel["samples"] if it["name"] == "signal")
+    np.testing.assert_allclose(found, positive(sums)[0] * 0.01 * 59_800 / weights.sum(), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_fit_for_a_mass_by_a_network_that_does_not_know_it(published: Published) -> None:
+    analysis = Analysis(load(published.workdir.parent / "a.yaml"))
+    (fitted,) = fits_of(analysis)
+    models = {era: build(ModelEntry, it) for era, it in reproduce.checked(published.shown)["models"].items()}
+    entry = fit_entry(analysis, replace(fitted, hypothesis=Hypothesis("mass", 600)), models, published.shown)
+    assert (entry.parameter, entry.why_not) == (None, "")
+    assert [it.average for it in entry.channels.values()] == [pytest.approx(1)] * 2
+
+
+def test_an_analysis_without_a_network_has_no_capsule(tmp_path: Path) -> None:
+    lines = [it for it in CONFIG.splitlines() if not it.startswith(("convert", "train"))]
+    (tmp_path / "a.yaml").write_text(
+        "\n".join([*lines, "score: {model: []}"])
+        .replace("signal: {bins", "MET_phi: {bins")
+        .replace("SR: signal", "SR: MET_phi")
+    )
+    refused = CliRunner().invoke(nanoml, ["publish", str(tmp_path / "a.yaml"), "-o", str(tmp_path / "none")])
+    assert "has no section train: a capsule needs a network" in str(refused.exception)
 
 
 @pytest.mark.slow
