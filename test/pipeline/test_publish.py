@@ -272,7 +272,7 @@ def test_an_analysis_without_a_network_has_no_capsule(tmp_path: Path) -> None:
         .replace("SR: signal", "SR: MET_phi")
     )
     refused = CliRunner().invoke(nanoml, ["publish", str(tmp_path / "a.yaml"), "-o", str(tmp_path / "none")])
-    assert "has no section train: a capsule needs a network" in str(refused.exception)
+    assert "has no section train: a capsule has networks" in str(refused.exception)
 
 
 @pytest.mark.slow
