@@ -141,8 +141,8 @@ class _Card:
         found, has_errors = self.template(*at), at[0] in self.with_errors
         values, errors = (np.array([rate]), np.zeros(1)) if found is None else (_contents(found), found.errors())
         total = float(values.sum())
-        if rate not in (-1, 0) and abs(total - rate) > _MISMATCH * max(1.0, rate):
-            self.fail(self.rate, f"for {at[1]} in {at[0]}: {rate:g} is not the sum of its template, {total:g}")
+        if (found is None and rate < 0) or (rate not in (-1, 0) and abs(total - rate) > _MISMATCH * max(1.0, rate)):
+            self.fail(self.rate, f"for {at[1]} in {at[0]}: {rate:g} is not the sum of its template, {_sum(found)}")
         self.scale[at] = 1.0 if rate == -1 or (rate and has_errors) else rate / (total or 1.0)  # as Combine does
         return Sample(at[1], strength, values, has_errors * errors, {}, {}, ())
 
@@ -166,7 +166,7 @@ class _Card:
             title = found.member("fXaxis").member("fTitle") or name
         total, seen = float(data.sum()), self.channels[name]
         if total < 0 or (seen != -1 and abs(total - seen) > _MISMATCH * max(1.0, seen)):
-            self.fail(self.seen, f"for {name}: {seen:g} is not the sum of its template, {total:g}")
+            self.fail(self.seen, f"for {name}: {seen:g} is not the sum of its template, {_sum(found)}")
         if any(it.nominal.shape != data.shape for it in samples):
             self.fail(self.rate, f"does not fit: templates of {name} have different bins")
         fitted = np.sum([np.zeros_like(data), *(it.nominal for it in samples)], axis=0) > 0
@@ -246,6 +246,10 @@ class _Card:
                 self.scale[at] *= start if factor else 1
                 more = {"factors": {**it.factors, name: factor}} if factor else {"free": (*it.free, name)}
                 self.samples[at] = replace(it, **more)
+
+
+def _sum(histogram: Any) -> str:
+    return "which is missing" if histogram is None else f"{_contents(histogram).sum():g}"
 
 
 def _contents(histogram: Any) -> Floats:

@@ -91,7 +91,7 @@ LINES = {
     "ML_processing/networks": (893, 7),
     "ML_processing/training": (3452, 14),
     "ML_processing/tuning": (1469, 6),
-    "statistical_analysis": (3301, 13),
+    "statistical_analysis": (3305, 13),
     "statistical_analysis/report": (1111, 5),
     "statistical_analysis/toys": (606, 4),
 }
