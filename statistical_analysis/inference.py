@@ -185,7 +185,7 @@ def expected(likelihood: Likelihood, upper: Optional[Limit], discovery: Signific
         number, up, down = (rounded(it, high - median) for it in (median, high - median, median - low))
         text = f"expected limit on {likelihood.called} {number} (+{up} -{down})"
         text = f"{text} at {upper.level:.0%} CL{by},".replace("%", " %")
-    return f"{text} significance {digits(discovery.expected, 2)}"
+    return f"{text} significance {digits(round(discovery.expected, 2), 2)}"
 
 
 def _in_words(likelihood: Likelihood, found: StrengthResults) -> str:
@@ -198,7 +198,7 @@ def _in_words(likelihood: Likelihood, found: StrengthResults) -> str:
         _, _, median, high, _ = upper.expected
         observed = f"limit {rounded(upper.observed, high - median)}, "
     return (
-        f"{text}; observed {observed}significance {digits(discovery.observed, 2)}, "
+        f"{text}; observed {observed}significance {digits(round(discovery.observed, 2), 2)}, "
         f"{likelihood.called.removeprefix('the ')} {with_error(strength.value, strength.error)}"
     )
 

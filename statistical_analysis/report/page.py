@@ -47,6 +47,7 @@ def digest(results: Results) -> Digest:
     """The limit or, without one, the significance; and the error of the signal strength with what it consists of."""
     upper, discovery, parts = results.limit, results.significance, sorted(results.breakdown, key=lambda it: -it.error)
     kind, found = ("expected", discovery.expected) if discovery.observed is None else ("observed", discovery.observed)
+    found = round(found, 2)
     number, what = rounded(found), f"{kind} significance"
     if upper:
         _, low, median, high, _ = upper.expected
@@ -191,7 +192,7 @@ def _measured(value: float, error: float | None, width: float) -> str:
 
 def _deviations(value: float, error: float | None) -> str:
     """A significance; with toys it may be asymptotic nevertheless, and without error."""
-    return with_error(value, error) if error is not None else f"{rounded(value)} (asymptotic)"
+    return with_error(value, error) if error is not None else f"{rounded(round(value, 2))} (asymptotic)"
 
 
 def _channel(channel: Channel, drawn: Sequence[str]) -> Block:
