@@ -68,7 +68,7 @@ class Local(System):
         alive = bool(submission.handles) and _is_alive(submission.handles["process"])
         driver = _Driver.read()
         states = driver.jobs if driver is not None else {}
-        return Poll({name: _state(state, alive) for name, state in states.items()}, alive)
+        return Poll({name: _state(it, alive) for name, it in states.items() if alive or it != "waiting"}, alive)
 
     def kill(self, submission: Submission) -> None:
         """End the process and its jobs."""
@@ -164,7 +164,7 @@ def _state(state: str, alive: bool) -> QueueState:
     """The state of a job from what the driver wrote: "waiting", "running", an exit code, or why there is none."""
     if alive and state in _ACTIVE:
         return QueueState(state)
-    if state in ("waiting", "0"):
+    if state == "0":
         return QueueState("ended")
     if state == "running":
         return QueueState("ended", JobProblem("killed", "its process was ended"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -160,6 +161,16 @@ def test_a_job_that_ended_too_late_lacked_time(say: Callable[..., Status], leave
 def test_a_removed_job_is_said_to_be(say: Callable[..., Status]) -> None:
     status = say(active=False, skim_0000="running removed", skim_0001="removed")
     assert reasons(status) == {"skim-0000": "removed", "skim-0001": "removed"}
+
+
+def test_a_job_of_this_machine_that_had_not_begun_has_not_failed(submission: Submission) -> None:
+    submission.system, submission.handles = "local", {}
+    jobs = {"skim-0000": "running", "skim-0001": "waiting"}
+    content = {"process": 0, "host": "here", "jobs": jobs}
+    (submission.directory / "driver.json").write_text(json.dumps(content))
+    status = observe(submission)
+    assert states(status) == {"skim-0000": "failed", "skim-0001": "idle", "convert-0000": "idle"}
+    assert reasons(status) == {"skim-0000": "killed"}
 
 
 def test_nobody_may_work_beside_jobs(say: Callable[..., Status], submission: Submission) -> None:
