@@ -23,8 +23,8 @@ from MLTools.NanoML.stages import in_words
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-# what a terminal would execute: a file can hold any name
-_CONTROLS = {code: "?" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+# what a terminal would execute, and what cannot be encoded: a file can hold, and have, any name
+_CONTROLS = {code: "?" for code in (*range(32), *range(127, 160), *range(0xD800, 0xE000)) if chr(code) not in "\n\t"}
 _CODES = {"bold": 1, "red": 31, "green": 32, "yellow": 33}
 # a word, or what stays on one line to be copied: a command with its arguments, and what stands in quotes or backticks
 _PIECE = re.compile(
@@ -47,7 +47,7 @@ _outer: Optional[Bar] = None  # the bar of the work that the next bar's is a par
 
 
 def printable(text: str) -> str:
-    """A text as a terminal may show it: with a question mark for each control character, and as long as it was."""
+    """A text as a terminal may show it: with a question mark for each character that cannot be shown, and as long as it was."""
     return text.translate(_CONTROLS)
 
 

@@ -122,9 +122,9 @@ def test_progress_of_data_is_in_per_cent(
     assert lines[-1].startswith("fill: 100 % in 0.")
 
 
-def test_no_control_character_reaches_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    say("branch \x1b[2J\x9b0m\r of\ta\nfile")
-    assert capsys.readouterr().err == "branch ?[2J?0m? of\ta\nfile\n"
+def test_nothing_that_a_terminal_cannot_show_reaches_it(capsys: pytest.CaptureFixture[str]) -> None:
+    say("branch \x1b[2J\x9b0m\r of\ta\nfile \udcff.root")
+    assert capsys.readouterr().err == "branch ?[2J?0m? of\ta\nfile ?.root\n"
 
 
 def test_parts_of_a_long_work_leave_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
