@@ -63,7 +63,7 @@ LINES = {
     "python/model": (2136, 11),
     "python/nanoaod": (2711, 11),
     "python/nanoaodtools": (1271, 7),
-    "python/publish": (1040, 7),
+    "python/publish": (1053, 7),
     "python/report": (1180, 6),
     "python/rootio": (4480, 21),
     "python/schema": (880, 5),
@@ -92,7 +92,7 @@ LINES = {
     "ML_processing/training": (3452, 14),
     "ML_processing/tuning": (1469, 6),
     "statistical_analysis": (3305, 13),
-    "statistical_analysis/report": (1111, 5),
+    "statistical_analysis/report": (1112, 5),
     "statistical_analysis/toys": (606, 4),
 }
 """The brake: by folder, the most lines and modules, `__init__` included.
