@@ -93,7 +93,7 @@ def _kind_of(wanted: DaskCluster) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as problem:
         raise NanoMLError(
-            f"batch.dask: {problem}: {how_to_install('dask')}, or name another class of clusters."
+            f"batch.dask: {problem}: {how_to_install('dask')} (Dask and dask-jobqueue), or what has this class, or name another."
         ) from None
 
 

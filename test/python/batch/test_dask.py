@@ -20,8 +20,11 @@ from services.daemons import free_port
 @pytest.mark.parametrize(
     ("cluster", "message"),
     [
-        ("dask_jobqueue.SlurmCluster", "batch.dask: .* has no attribute 'SlurmCluster': pip install .*dask.*, or name"),
-        ("dask_queue.SLURMCluster", "batch.dask: No module named 'dask_queue': "),
+        (
+            "dask_jobqueue.SlurmCluster",
+            "batch.dask: .* has no attribute 'SlurmCluster': pip install .*dask.*, or name another",
+        ),
+        ("dask_queue.SLURMCluster", "batch.dask: No module named 'dask_queue': .*, or what has this class"),
         ("tcp://127.0.0.1:{port}", r"batch.dask: the scheduler tcp://127.0.0.1:{port} does not answer \(.*\)\.$"),
         ("tls://127.0.0.1:{port}", r"does not answer \(.*\)\. Dask's own configuration names the certificates for tls"),
         ("http://127.0.0.1:{port}", r"does not answer \(.*http"),
