@@ -74,7 +74,11 @@ class Dask(Local):
             most = max(1, min(number, usable_cores() // needs.cores))
         needs = replace(needs, time=needs.time * -(-number // most))
         settings = importlib.import_module("dask").config.set(_EAGER)
-        with settings, kind(**_arguments(kind, options, stage, needs, most)) as cluster, _client(cluster) as client:
+        with (
+            settings,
+            _started(kind, _arguments(kind, options, stage, needs, most)) as cluster,
+            _client(cluster) as client,
+        ):
             if not is_here:
                 cluster.adapt(minimum=0, maximum=most)
             say(f"{stage}: {counted(most, 'worker')}, {cluster.dashboard_link}")
@@ -90,10 +94,22 @@ def _kind_of(wanted: DaskCluster) -> Any:
         if given and "://" in given:
             return given
         module, _, name = (given or "distributed.LocalCluster").rpartition(".")
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
+        if not isinstance(found, type):
+            raise AttributeError(f"{given} is no class")
+        return found
     except (ImportError, AttributeError) as problem:
         raise NanoMLError(
             f"batch.dask: {problem}: {how_to_install('dask')} (Dask and dask-jobqueue), or what has this class, or name another."
+        ) from None
+
+
+def _started(kind: Any, arguments: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError, RuntimeError, OSError) as problem:
+        raise NanoMLError(
+            f"batch.dask: {kind.__name__} does not start ({problem}). Check cluster and options."
         ) from None
 
 

@@ -36,7 +36,8 @@ def _datasets(config: Config) -> Iterator[Problem]:
             if dataset.is_data and getattr(dataset, key) is not None:
                 yield (*place, key), 'is for simulation. Remove this or "data: true"'
         if not dataset.generator_weights and (dataset.is_data or config.skim is None):
-            yield (*place, "generator_weights"), "is for simulation that is skimmed. Remove it, or add a section `skim`"
+            remedy = "Remove it" if dataset.is_data else "Add a section `skim`, or remove it"
+            yield (*place, "generator_weights"), f"is for simulation that is skimmed. {remedy}"
         if dataset.k_factor is not None and dataset.cross_section is None:
             yield (*place, "k_factor"), "has no effect without a cross section. Add it, or remove this"
         if dataset.triggers and not dataset.is_data:

@@ -52,9 +52,9 @@ A_FILE_EACH = (Path("ML_processing", "evaluation", "sections"), Path("python", "
 
 LINES = {
     "python": (2510, 15),
-    "python/batch": (3854, 18),
+    "python/batch": (3870, 18),
     "python/commands": (2566, 12),
-    "python/config": (2669, 10),
+    "python/config": (2670, 10),
     "python/contracts": (1120, 8),
     "python/corrections": (4733, 25),
     "python/doctor": (649, 3),

@@ -24,6 +24,7 @@ from services.daemons import free_port
             "dask_jobqueue.SlurmCluster",
             "batch.dask: .* has no attribute 'SlurmCluster': pip install .*dask.*, or name another",
         ),
+        ("os.path", "batch.dask: os.path is no class: .*, or name another"),
         ("dask_queue.SLURMCluster", "batch.dask: No module named 'dask_queue': .*, or what has this class"),
         ("tcp://127.0.0.1:{port}", r"batch.dask: the scheduler tcp://127.0.0.1:{port} does not answer \(.*\)\.$"),
         ("tls://127.0.0.1:{port}", r"does not answer \(.*\)\. Dask's own configuration names the certificates for tls"),
@@ -39,6 +40,14 @@ def test_a_cluster_that_is_not_there_is_one_message(
     with pytest.raises(NanoMLError, match=message.format(port=port)):
         dask.Dask("dask").submit(submission)
     assert not list(submission.directory.glob("driver*"))
+
+
+def test_a_cluster_that_does_not_start_is_one_message(submission: Submission) -> None:
+    submission.options.dask = DaskCluster("distributed.LocalCluster", {"n_workers": "two"})
+    (entries, *_) = submission.stages.values()
+    message = "batch.dask: LocalCluster does not start .* Check cluster and options"
+    with pytest.raises(NanoMLError, match=message), dask.Dask("dask").starter(submission, entries):
+        pass
 
 
 @pytest.mark.parametrize(
