@@ -32,9 +32,10 @@ class FitChannel:
     data: Floats
     fitted: NDArray[np.bool_]  # bins in which anything is expected: the others are no part of the fit
 
-    def expected(self, strength: float = 1.0) -> Floats:
-        """Expected events at a strength of all signals, float64 of shape (bins,)."""
-        parts = [strength * each.nominal if each.strength else each.nominal for each in self.samples]
+    def expected(self, strength: float = 1.0, name: str | None = None) -> Floats:
+        """Expected events at a strength of all signals, or of one with the others at 1, float64 of shape (bins,)."""
+        mine = (it.strength and name in (None, it.strength) for it in self.samples)
+        parts = [(strength if is_mine else 1.0) * it.nominal for is_mine, it in zip(mine, self.samples, strict=True)]
         return np.sum(parts, axis=0)
 
 
@@ -67,7 +68,7 @@ class StatisticalModel:
     free
         The parameters by which the fit normalises processes.
     asimov
-        The strength of the signals in the data of all channels, which are those expected; None if they are observed.
+        The first signal strength in the data of all channels, which are those expected, the others being one; None if they are observed.
     remarks
         Changes, what is left out, and what looks wrong.
     ranges
@@ -126,7 +127,7 @@ def statistical_model(
     from_data
         The processes that are estimated from data.
     asimov
-        The strength of the signal in Asimov data, which are the expected events; None for observed data.
+        The first signal strength in Asimov data, which are the expected events, the others being one; None for observed data.
     needs_signal
         Whether it is an error if no events of a signal are expected; if not, it has none in the first channel.
 
@@ -247,6 +248,7 @@ class _Maker:
     remarks: list[Remark]
 
     def channels(self, templates: Templates, asimov: float | None) -> Iterator[FitChannel]:
+        first = next(iter(self.samples.strengths.values()), None)
         for region, name in self.settings.channels.items():
             histogram = templates.histogram(name)
             found = [each for each in histogram.channels if each.region == region]
@@ -260,7 +262,7 @@ class _Maker:
                     what = "is not fitted, since nothing is expected there"
                     self.remarks.append(Remark("not fitted", each.name, "", what))
                     continue
-                data = channel.expected(asimov) if asimov is not None else _observed(name, each)
+                data = channel.expected(asimov, first) if asimov is not None else _observed(name, each)
                 self.remarks.extend(few_events(channel, data if asimov is None else None))
                 yield replace(channel, data=data)
 

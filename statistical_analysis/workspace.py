@@ -223,7 +223,8 @@ def _card(model: StatisticalModel) -> Iterator[str]:
     processes = [*{**signals, **dict.fromkeys(sample.process for _, sample in columns)}]
     numbers = {name: number for number, name in enumerate(processes, 1 - len(signals))}
     what = "observed" if model.asimov is None else f"expected, with a signal of strength {model.asimov:g}"
-    yield f"# Data are {what}."
+    others = ", the others of 1" if model.asimov is not None and len(model.strengths) > 1 else ""
+    yield f"# Data are {what}{others}."
     if len(model.strengths) > 1:
         maps = (f"--PO 'map=.*/({'|'.join(it)})$:{name}[1,0,{MOST:g}]'" for name, it in model.strengths.items())
         yield f"# text2workspace.py {CARD} -P HiggsAnalysis.CombinedLimit.PhysicsModel:multiSignalModel {' '.join(maps)}"

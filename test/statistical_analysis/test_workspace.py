@@ -215,13 +215,16 @@ def test_several_signals(templates: Templates, settings: Fit, luminosity: Lumino
     assert made.config.poi_name == "mu_VV"
     changed = expected(made, mu_W=0.0, mu_VV=2.0)["SR_2018"]
     assert changed == pytest.approx([2 * (60 + 20) + 9, 2 * (30 + 12) + 7, 2 * (20 + 6) + 2])
+    seen = {it["name"]: it["data"] for it in content["observations"]}  # for the limit on mu_W
+    assert seen["SR_2018"] == pytest.approx(expected(made, mu_W=0.0, mu_VV=1.0)["SR_2018"])
     (first, second) = with_range(content, {"mu_VV": 7.0})["measurements"]
     assert first["config"]["parameters"] == second["config"]["parameters"]
     assert [it["bounds"] for it in first["config"]["parameters"]] == [[[0, 10]], [[0, 14]]]
     card = Card.read(write_datacard(model, tmp_path))
     assert card.of("jmax") == ["3"]
     assert dict(zip(card.of("process"), card.of("process", 1))) == {"signal": "-2", "WZ": "-1", "ZZ": "0", "fakes": "1"}
-    command = (tmp_path / "datacard.txt").read_text().splitlines()[1]
+    about, command, *_ = (tmp_path / "datacard.txt").read_text().splitlines()
+    assert about == "# Data are expected, with a signal of strength 0, the others of 1."
     assert command == (
         "# text2workspace.py datacard.txt -P HiggsAnalysis.CombinedLimit.PhysicsModel:multiSignalModel "
         "--PO 'map=.*/(signal)$:mu_W[1,0,10]' --PO 'map=.*/(WZ|ZZ)$:mu_VV[1,0,10]'"
