@@ -184,8 +184,9 @@ def _write_texts(config: Config, request: Request, content: Mapping[str, Any], d
         observed = "" if it["observed"] is None else f"observed {it['observed']:.3g}, "
         limit = f"{observed}expected {middle:.3g} (+{high - middle:.2g} -{middle - low:.2g})"
         results.append(f"| {it['name'] or 'signal'} | {limit} |")
-    fitted, members = fitted_signal(config, config.fit or Fit()), config.members(FIT)
-    sigmas = {it: config.cross_section_of(it) for it in config.datasets if members.get(it) == fitted}
+    fit, members = config.fit or Fit(), config.members(FIT)
+    fitted = next(iter(fit.strengths(fitted_signal(config, fit)).values()), [])  # of the first strength
+    sigmas = {it: config.cross_section_of(it) for it in config.datasets if members.get(it) in fitted}
     corrected = sorted({name for it in content["models"].values() for name in it["corrected"]})
     top = sorted({it.name for it in (*directory.iterdir(), *_TEXTS.iterdir())} | {reproduce.CONTENT, reproduce.SUMS})
     texts = {

@@ -198,7 +198,7 @@ def limits(workspace: Mapping[str, Any], is_observed: bool) -> tuple[Optional[fl
     import pyhf  # takes a second
 
     made = pyhf.Workspace(workspace)
-    model = made.model()
+    model = made.model(measurement_index=0)
     data, poi, bounds = made.data(model), model.config.poi_index, model.config.suggested_bounds()
     bounds[poi], fit = (0.0, _HIGHEST), pyhf.infer.mle.fixed_poi_fit
     without = fit(0.0, data, model, par_bounds=bounds)

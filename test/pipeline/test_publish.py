@@ -23,6 +23,7 @@ from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.counts import positive
 from MLTools.NanoML.contracts.templates import DATA, Hypothesis, Templates, inner
+from MLTools.NanoML.publish import capsule as writing
 from MLTools.NanoML.publish import reproduce
 from MLTools.NanoML.publish.content import ModelEntry
 from MLTools.NanoML.publish.fits import fit_entry, fits_of
@@ -262,6 +263,17 @@ def test_a_fit_for_a_mass_by_a_network_that_does_not_know_it(published: Publishe
     entry = fit_entry(analysis, replace(fitted, hypothesis=Hypothesis("mass", 600)), models, published.shown)
     assert (entry.parameter, entry.why_not) == (None, "")
     assert [it.average for it in entry.channels.values()] == [pytest.approx(1)] * 2
+
+
+@pytest.mark.slow
+def test_cross_sections_are_those_of_the_first_strength(published: Published, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        CONFIG.replace("uncertainties: {WZ: 10 %}", "signals: {mu_WZ: [WZ], mu: [signal]}")
+    )
+    content = reproduce.checked(published.blind)
+    request = writing.Request(tmp_path / "made", "A search", (), 1)
+    writing._write_texts(load(tmp_path / "a.yaml"), request, content, tmp_path)
+    assert "\nWZ 0.0546 pb.\n" in (tmp_path / "README.md").read_text()
 
 
 def test_an_analysis_without_a_network_has_no_capsule(tmp_path: Path) -> None:
