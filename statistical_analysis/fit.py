@@ -293,7 +293,8 @@ def read_workspace(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, pyhf.exceptions.InvalidSpecification) as problem:
         what = str(problem).splitlines()[0]
         raise NanoMLError(
-            f"{path}: is not a workspace of pyhf ({what}). Give one, or the YAML file of an analysis."
+            f"{path}: is not a workspace of pyhf ({what}). Give one, or the YAML file of an analysis; `nanoml fit CARD "
+            "--translate` makes one of a datacard."
         ) from None
     if not content["measurements"] or not content["measurements"][0]["config"]["poi"]:
         raise NanoMLError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from MLTools.NanoML.contracts.templates import DATA, KEY, Templates
 from MLTools.NanoML.errors import NanoMLError, listed
-from MLTools.NanoML.schema.plain import build, parsed
+from MLTools.NanoML.schema.plain import DAMAGE, build, parsed
 
 __all__ = ["histogram"]
 
@@ -27,12 +27,15 @@ def histogram(path: Union[str, os.PathLike[str]], name: str, channel: str) -> An
     import hist
     import uproot
 
-    with uproot.open(path) as file:
-        described = build(Templates, parsed(str(file[KEY]))).histogram(name)
-        known = [it.name for it in described.channels]
-        if channel not in known:
-            raise NanoMLError(f'{path}: "{channel}" is not a channel of {name}. Known: {listed(known)}.')
-        found = {key.partition(";")[0]: it for key, it in file[f"{name}/{channel}"].items()}
+    try:
+        with uproot.open(path) as file:
+            described = build(Templates, parsed(str(file[KEY]))).histogram(name)
+            known = [it.name for it in described.channels]
+            if channel not in known:
+                raise NanoMLError(f'{path}: "{channel}" is not a channel of {name}. Known: {listed(known)}.')
+            found = {key.partition(";")[0]: it for key, it in file[f"{name}/{channel}"].items()}
+    except DAMAGE:
+        raise NanoMLError(f"{path}: is no histograms.root of `nanoml histogram`, or is damaged.") from None
     processes = [it for it in found if it in (*described.origins, DATA) or not it.endswith(("Up", "Down"))]
     # that of the longest name, which may begin with that of another
     of = {

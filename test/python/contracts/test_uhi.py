@@ -87,3 +87,10 @@ def test_what_there_is_not(path: Path) -> None:
         histogram(path, "plane", "SR")
     with pytest.raises(NanoMLError, match=r'"mass" is not a histogram\. Known: plane, line\.'):
         histogram(path, "mass", "SR_2018")
+    other = path.with_name("other.root")
+    with uproot.recreate(other) as file:
+        file["line"] = np.histogram([1.0])
+    with pytest.raises(
+        NanoMLError, match=r"other\.root: is no histograms\.root of `nanoml histogram`, or is damaged\."
+    ):
+        histogram(other, "line", "SR_2018")
