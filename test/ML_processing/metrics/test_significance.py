@@ -89,8 +89,8 @@ def test_it_is_that_of_the_binned_fit(sources: list[NDArray[np.float64]]) -> Non
     shapes = {name: Shape(BACKGROUND + it, BACKGROUND - it) for name, it in zip(names, sources, strict=True)}
     nothing = np.zeros(3)
     samples = (
-        Sample("signal", "mu", SIGNAL, nothing, {}, {}, None),
-        Sample("other", None, BACKGROUND, ERRORS, shapes, {}, None),
+        Sample("signal", "mu", SIGNAL, nothing, {}, {}, ()),
+        Sample("other", None, BACKGROUND, ERRORS, shapes, {}, ()),
     )
     channel = FitChannel(
         "SR", "SR", None, "score", (0.0, 0.5, 0.8, 1.0), samples, SIGNAL + BACKGROUND, np.full(3, True)
