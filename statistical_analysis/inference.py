@@ -39,6 +39,7 @@ from statistical_analysis.results import (
 from statistical_analysis.toys.intervals import COUNT, FEWEST, background_events
 from statistical_analysis.toys.intervals import limit as limit_by_toys
 from statistical_analysis.toys.intervals import significance as significance_by_toys
+from statistical_analysis.unbinned import Points
 
 _STEPS = 31  # of a scan
 _REACH = 3.0  # of a scan, in standard deviations
@@ -61,6 +62,7 @@ def infer(
     groups: Mapping[str, Collection[str]] | None = None,
     toys: int | str = AUTO,
     strengths: tuple[float, float] | None = None,
+    points: Points | None = None,
 ) -> Results:
     """All results of a workspace.
 
@@ -78,8 +80,10 @@ def infer(
         unless fewer than `toys.intervals.FEWEST` background events are expected.
     strengths
         The range of the signal strength, as of `likelihood.Likelihood`.
+    points
+        The events of unbinned channels: with these, there is no goodness of fit.
     """
-    likelihood = Likelihood(workspace, strengths)
+    likelihood = Likelihood(workspace, strengths, points)
     data = likelihood.expected(likelihood.with_strength(1.0)) if is_blind else likelihood.observed
     best = maximum(likelihood, data, twice=True)
     covariance = likelihood.covariance(data, best.at)
@@ -110,7 +114,7 @@ def infer(
         unblinded=None if is_blind else origin.unblinded,
         parameters=tuple(parameters[number] for number in chosen),
         correlations=tuple(tuple(float(it) for it in row) for row in correlations),
-        goodness=None if is_blind else _goodness(likelihood, data, best),
+        goodness=None if is_blind or points else _goodness(likelihood, data, best),
         channels=_channels(likelihood, best, covariance, None if is_blind else data),
         others=tuple(others),
         contours=contours(likelihood, data, best, covariance),

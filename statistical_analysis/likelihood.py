@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError, listed
 from statistical_analysis.results import CONSTRAINED, FREE, STATISTICAL
+from statistical_analysis.unbinned import Distributions, Points
 from statistical_analysis.workspace import OURS
 
 Floats = NDArray[np.float64]
@@ -44,6 +45,8 @@ class Likelihood:
     strengths
         The range of each signal strength. By default it is that of the workspace; in one that NanoML made, it ends below where a bin would
         have less than a tenth of its background, if all strengths were as low.
+    points
+        The events of those channels that are unbinned, which have one bin in the workspace.
 
     Attributes
     ----------
@@ -55,11 +58,17 @@ class Likelihood:
         The position of the signal strength that is looked at, and those of all.
     is_fixed
         Which parameters no fit changes, bool of shape (parameters,).
+    counts
+        How many numbers of a data set are events in bins and auxiliary data.
+    distributions
+        How events are distributed in unbinned channels; None if there are none.
     bounds
         The range of each parameter, float64 of shape (parameters, 2).
     """
 
-    def __init__(self, workspace: Mapping[str, Any], strengths: tuple[float, float] | None = None) -> None:
+    def __init__(
+        self, workspace: Mapping[str, Any], strengths: tuple[float, float] | None = None, points: Points | None = None
+    ) -> None:
         pyhf.set_backend("jax", precision="64b")
         self._workspace = pyhf.Workspace(dict(workspace))
         self.model = self._workspace.model(measurement_index=0, modifier_settings=_INTERPOLATION)
@@ -97,6 +106,11 @@ class Likelihood:
                 lowest = -_PART * float(np.min(background[some] / (expected - background)[some], initial=np.inf))
                 self.bounds[each.poi] = strengths or (lowest, np.inf)
         self._is_empty = expected <= 0
+        self.counts = len(self._workspace.data(self.model))
+        self.distributions = None
+        if points is not None:
+            bins = {name: config.channel_slices[name].start for name in points.columns}
+            self.distributions = Distributions(points, config.samples, self.names, bins)
         self._axes: dict[bytes, Floats] = {}
 
     @property
@@ -112,14 +126,14 @@ class Likelihood:
 
     @cached_property
     def observed(self) -> Floats:
-        """Observed events and auxiliary data, float64 of shape (bins + constraints,)."""
+        """Observed events, auxiliary data and those of `distributions`, float64 of shape (bins + constraints + 2 events,)."""
         found = np.array(self._workspace.data(self.model), float)
         impossible = self._bins(self._is_empty & (found[: len(self._is_empty)] > 0))
         if impossible:
             raise NanoMLError(
                 f"Events are observed in {listed(impossible, _MOST)}, where none are expected, so no fit describes them. Remove these bins."
             )
-        return found
+        return np.append(found, self.distributions.observed) if self.distributions else found
 
     def _bins(self, chosen: NDArray[np.bool_]) -> list[str]:
         """Bins in words."""
@@ -133,7 +147,7 @@ class Likelihood:
         found = np.array(self._expected(at), float)
         bins = int(self.model.config.nmaindata)
         found[:bins] = np.maximum(found[:bins], 0.0)
-        return found
+        return np.append(found, self.distributions.asimov(self.by_sample(at), at)) if self.distributions else found
 
     def with_strength(self, strength: float) -> Floats:
         """The parameters before the fit, with this signal strength."""
@@ -144,6 +158,15 @@ class Likelihood:
     def by_sample(self, at: Floats) -> Floats:
         """Expected events, float64 of shape (samples, bins of all channels); the samples are those of `model.config`."""
         return np.array(self._by_sample(at), float)
+
+    def finest(self, at: Floats) -> Floats:
+        """Expected events of all samples in all bins, but those of unbinned channels at each event of their reference."""
+        events = self.by_sample(at)
+        if self.distributions is None:
+            return events.sum(axis=0)
+        return np.append(
+            np.delete(events.sum(axis=0), self.distributions.bins), self.distributions.at_reference(events, at)
+        )
 
     def slopes(self, at: Floats) -> Floats:
         """Derivatives of `by_sample` by the parameters, float64 of shape (samples, bins of all channels, parameters)."""
@@ -217,8 +240,9 @@ class Likelihood:
         there comes back. Where nothing was observed that is a wall, which second derivatives at the wall must not count.
         """
         bins = self.model.config.nmaindata
-        counts, auxiliary = data[:bins], data[bins:]
-        events = self.model.expected_actualdata(at)
+        counts, auxiliary = data[:bins], data[bins : self.counts]
+        by_sample = self._events(at)
+        events = by_sample.sum(axis=0)
         least = _SMALLEST * counts
         known = jnp.where(events > least, events, jnp.maximum(least, 1e-300))
         far = jnp.minimum(events - least, 0.0)
@@ -226,11 +250,12 @@ class Likelihood:
         terms = known - counts + jnp.where(counts > 0, counts * jnp.log(ratio), 0.0)
         bend = jnp.where(counts > 0, counts / jnp.where(counts > 0, known, 1.0) ** 2, wall)
         beyond = far * (1 - jnp.where(counts > 0, ratio, 0.0)) + 0.5 * bend * far**2
-        return 2 * jnp.sum(terms + beyond) - 2 * self._constraints(auxiliary, at)
+        found = 2 * jnp.sum(terms + beyond) - 2 * self._constraints(auxiliary, at)
+        return found + self.distributions.twice_nll(by_sample, at, data[self.counts :]) if self.distributions else found
 
     def saturated(self, data: Floats) -> float:
         """Twice the negative logarithm of the likelihood of a model that expects exactly the observed events."""
-        auxiliary = data[int(self.model.config.nmaindata) :]
+        auxiliary = data[int(self.model.config.nmaindata) : self.counts]
         return -2 * float(jax.jit(self._constraints)(auxiliary, self.start))  # all of it is compiled at once
 
     def _constraints(self, auxiliary: Any, at: Any) -> Any:
@@ -250,10 +275,10 @@ class Likelihood:
         """
         found = np.zeros(len(self.names), bool)
         begin = self.with_strength(1.0)
-        events = self.by_sample(begin).sum(axis=0)
+        events = self.finest(begin)
         for number in np.flatnonzero(self.tested):
             step = self.widths[number] * np.eye(len(begin))[number]
-            up, down = (self.by_sample(begin + sign * step).sum(axis=0) for sign in (1, -1))
+            up, down = (self.finest(begin + sign * step) for sign in (1, -1))
             side = (up + down) / 2 - events
             found[number] = np.sum(side**2 / np.maximum(events, 1e-9)) > _SAME_SIDE**2
         return found

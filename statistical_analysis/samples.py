@@ -222,7 +222,7 @@ class SampleMaker:
         shapes = {
             name: shape
             for name, shape in {**rough, **smoothed}.items()
-            if self._matters(channel, process, name, kept, shape)
+            if channel.is_unbinned or self._matters(channel, process, name, kept, shape)
         }
         return Sample(
             process,

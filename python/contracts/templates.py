@@ -121,6 +121,8 @@ class HistogramChannel:
         The share of the data that may be seen, and so of the luminosity to which all else is scaled.
     note
         The part of it that is not seen, in words: "10 % of the data, without the events of SR".
+    is_unbinned
+        Whether its only bin has the number of events of an unbinned channel: a variation may leave that as it is.
     """
 
     region: str
@@ -128,6 +130,7 @@ class HistogramChannel:
     processes: Mapping[str, Template] = field(default_factory=dict, metadata={"hidden": True})
     share: float = field(default=1.0, metadata={"sparse": True})
     note: str = field(default="", metadata={"sparse": True})
+    is_unbinned: bool = field(default=False, metadata={"hidden": True})
 
     @property
     def name(self) -> str:

@@ -59,7 +59,8 @@ def _closure(results: Results) -> Answer:
 def _goodness(results: Results) -> Answer:
     question, found = "Does the model describe the data?", results.goodness
     if found is None or found.degrees <= 0:
-        return Answer(question, "open", "There are as many free parameters as bins.")
+        why = "There are as many free parameters as bins." if found else "An unbinned likelihood does not tell."
+        return Answer(question, "open", why)
     text = (
         f"The saturated test statistic is {found.statistic:.1f} for {found.degrees} degrees of freedom, a probability of "
         f"{digits(found.probability, 2)}."

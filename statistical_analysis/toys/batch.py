@@ -55,10 +55,12 @@ class ManyMaxima:
         self._likelihood = likelihood
         self._curvature = jax.jit(jax.hessian(likelihood.twice_nll_at))
 
-    @property
-    def _size(self) -> int:
-        model = self._likelihood.model
+    def _size(self, numbers: int) -> int:
+        """How many data sets, of so many numbers each, are worked on together."""
+        model, distributions = self._likelihood.model, self._likelihood.distributions
         events = len(model.config.samples) * int(model.config.nmaindata) * (len(model.config.modifiers) + 1)
+        if distributions is not None:
+            events += numbers * distributions.columns
         return max(1, min(2000, _AT_ONCE // (len(self._likelihood.names) ** 2 + events)))
 
     @partial(jax.jit, static_argnums=0)
@@ -143,7 +145,7 @@ class ManyMaxima:
         high: Floats,
     ) -> Maxima:
         """A search in each data set from its own start."""
-        size, found, lost = min(self._size, len(data)), [], 0
+        size, found, lost = min(self._size(data.shape[1]), len(data)), [], 0
         moves = self._likelihood.moves(mask, False)
         for first in range(0, len(data), size):
             some, begin = data[first : first + size], start[first : first + size]

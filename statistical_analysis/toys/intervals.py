@@ -34,7 +34,7 @@ def background_events(likelihood: Likelihood, strength: float) -> float:
     It is :math:`(\sum_i w_i b_i)^2 / \sum_i w_i^2 b_i`: the events of a counting experiment whose result fluctuates as much as the
     best sum of weights of the bins. A bin without signal does not count, nor does the scale of the signal.
     """
-    background, total = (likelihood.by_sample(likelihood.with_strength(it)).sum(axis=0) for it in (0.0, strength))
+    background, total = (likelihood.finest(likelihood.with_strength(it)) for it in (0.0, strength))
     weights = np.where(total > 0, (total - background) / np.where(total > 0, total, 1.0), 0.0)
     spread = float(np.sum(weights**2 * background))
     return float(np.sum(weights * background)) ** 2 / spread if spread > 0 else 0.0
@@ -45,10 +45,10 @@ def throw(likelihood: Likelihood, at: Floats, count: int, random: np.random.Gene
 
     Returns
     -------
-    float64 of shape (count, bins + constraints).
+    float64 of shape (count, bins + constraints), and as `likelihood.Likelihood.observed` if there are unbinned channels.
     """
     config = likelihood.model.config
-    expected, bins = likelihood.expected(at), int(config.nmaindata)
+    expected, bins = likelihood.expected(at)[: likelihood.counts], int(config.nmaindata)
     sets = [(likelihood.widths[config.par_slice(name)], config.param_set(name)) for name in config.auxdata_order]
     is_count = np.concatenate(
         [np.ones(bins, bool), *(np.full(len(it), each.pdf_type == "poisson") for it, each in sets)]
@@ -56,7 +56,10 @@ def throw(likelihood: Likelihood, at: Floats, count: int, random: np.random.Gene
     widths = np.concatenate([np.zeros(bins), *(it for it, _ in sets)])
     shape = (count, len(expected))
     normal = expected + np.where(is_count, 0.0, widths) * random.standard_normal(shape)
-    return np.where(is_count, random.poisson(np.where(is_count, expected, 0.0), shape), normal)
+    found = np.where(is_count, random.poisson(np.where(is_count, expected, 0.0), shape), normal)
+    if likelihood.distributions is None:
+        return found
+    return np.append(found, likelihood.distributions.thrown(likelihood.by_sample(at), at, found, random), axis=1)
 
 
 @dataclass(frozen=True)

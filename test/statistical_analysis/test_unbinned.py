@@ -1,0 +1,180 @@
+"""Unbinned channels, against likelihoods that are known exactly, and as the limit of fine bins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("jax")
+pytest.importorskip("statistical_analysis.likelihood")
+
+import jax
+import jax.numpy as jnp
+
+from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.contracts.densities import Densities, UnbinnedChannel
+from MLTools.NanoML.errors import NanoMLError
+from services.unbinned import BACKGROUND, SIGNAL, Floats, channel, events, expected, model
+from statistical_analysis.inference import FitOrigin, infer
+from statistical_analysis.likelihood import Likelihood
+from statistical_analysis.toys.batch import ManyMaxima
+from statistical_analysis.toys.intervals import background_events, throw
+from statistical_analysis.unbinned import Points
+from statistical_analysis.workspace import workspace
+
+NAMED = Fit(channels={}).named
+
+
+def likelihood(*channels: UnbinnedChannel) -> Likelihood:
+    return Likelihood(workspace(model(*channels)), points=Points.of(channels, NAMED))
+
+
+def without_simulation(made: dict[str, Any]) -> dict[str, Any]:
+    """The workspace without statistical errors of simulation."""
+    for sample in made["channels"][0]["samples"]:
+        sample["modifiers"] = [it for it in sample["modifiers"] if it["type"] != "staterror"]
+    return made
+
+
+def in_fine_bins(of: UnbinnedChannel) -> dict[str, Any]:
+    """A workspace with a bin for each event of the reference, of its width."""
+    made, widths = without_simulation(workspace(model(of))), of.widths
+    for sample in made["channels"][0]["samples"]:
+        density = of.processes[sample["name"]]
+        nominal = widths * density.nominal.astype(float)
+        sample["data"] = nominal.tolist()
+        for it in (it for it in sample["modifiers"] if it["type"] == "histosys"):
+            up, down = (widths * each[it["name"]] for each in (density.up, density.down))
+            it["data"]["hi_data"] = (up * (nominal.sum() / up.sum())).tolist()
+            it["data"]["lo_data"] = (down * (nominal.sum() / down.sum())).tolist()
+    made["observations"][0]["data"] = [0.0] * len(widths)
+    return made
+
+
+def test_it_is_the_limit_of_fine_bins() -> None:
+    """The two differ by the same number at all parameters, with expected data and with pseudo-experiments."""
+    _, small = channel(60, np.zeros((0, 3)))
+    binned = Likelihood(in_fine_bins(small))
+    unbinned = Likelihood(without_simulation(workspace(model(small))), points=Points.of([small], NAMED))
+    assert unbinned.names == binned.names
+    random, truth = np.random.default_rng(2), unbinned.with_strength(1.0)
+    np.testing.assert_allclose(unbinned.finest(truth), binned.finest(truth), rtol=1e-6)
+    assert background_events(unbinned, 1.0) == pytest.approx(background_events(binned, 1.0))
+    points = truth + random.normal(0, 0.4, (20, len(truth)))
+    for data in (unbinned.expected(truth), throw(unbinned, truth, 1, random)[0]):
+        which, weights = data[unbinned.counts :].reshape(2, -1)
+        of_bins = np.append(np.bincount(which.astype(int), weights, 60), data[1 : unbinned.counts])
+        assert of_bins[:60].sum() == pytest.approx(data[0], rel=1e-6)
+        assert (of_bins[:60] > 0).sum() > 40
+        difference = unbinned.values(points, data) - binned.values(points, of_bins)
+        np.testing.assert_allclose(difference, difference[0], atol=1e-3)
+
+
+def exact(of: Floats, data: Floats, counts: int) -> Callable[[Any], Any]:
+    """Twice the negative logarithm of the exact likelihood of a data set, by strength and both nuisance parameters."""
+    which, weights = data[counts:].reshape(2, -1)
+    x = of[which.astype(int)]
+
+    def twice_nll(at: Any) -> Any:
+        total, densities = expected(x, *at, xp=jnp)
+        return 2 * (total - weights @ jnp.log(sum(densities.values()))) + at[1] ** 2 + at[2] ** 2
+
+    return twice_nll
+
+
+@pytest.mark.slow
+def test_intervals_are_those_of_the_exact_likelihood() -> None:
+    """By expected data, and by pseudo-experiments of the exact generator; coverage is measured with these."""
+    random, size, count = np.random.default_rng(3), 10_000, 200
+    numbers = random.poisson([SIGNAL, BACKGROUND], (count, 2))
+    x, made = channel(size, np.concatenate([events(*it, random) for it in numbers.tolist()]))
+    found = likelihood(made)
+    truth, places = found.with_strength(1.0), [found.names.index(it) for it in ("mu", "scale", "rate")]
+    asimov = found.expected(truth)
+    mine = np.sqrt(np.diag(found.covariance(asimov, truth)))[places]
+    wanted = np.sqrt(np.diag(np.linalg.inv(jax.hessian(exact(x, asimov, found.counts))(jnp.array([1.0, 0, 0])) / 2)))
+    assert mine == pytest.approx(wanted, rel=0.03)
+
+    totals = numbers.sum(axis=1)
+    most = totals.max()
+    data = np.zeros((count, found.counts + 2 * most))
+    data[:, : found.counts] = throw(found, truth, count, random)[:, : found.counts]
+    data[:, 0] = totals
+    for row, begin, total in zip(data, size + totals.cumsum() - totals, totals.tolist(), strict=True):
+        row[found.counts : found.counts + total] = np.arange(begin, begin + total)
+        row[found.counts + most : found.counts + most + total] = 1.0
+    many = ManyMaxima(found)
+    free, fixed = many(data, truth), many(data, truth, {found.poi: 1.0})
+    strengths = free.at[:, found.poi]
+    assert strengths.mean() == pytest.approx(1.0, abs=0.08)
+    assert strengths.std() == pytest.approx(wanted[0], rel=0.15)
+    assert np.mean(fixed.twice_nll - free.twice_nll < 1) == pytest.approx(0.683, abs=0.08)
+
+
+def test_a_channel_may_be_divided_into_two() -> None:
+    """The likelihood is the same where yields are those of variations; in pseudo-experiments each part has its number of events."""
+    random = np.random.default_rng(4)
+    x, whole = channel(2000, events(50, 500, random))
+    is_right = x[:, 0] > 0.5
+
+    def part(region: str, chosen: Any) -> UnbinnedChannel:
+        of_reference = chosen[: len(whole.widths)]
+        processes = {
+            name: Densities(
+                it.nominal[chosen], *({key: side[key][chosen] for key in side} for side in (it.up, it.down))
+            )
+            for name, it in whole.processes.items()
+        }
+        data = int(chosen[len(whole.widths) :].sum())
+        return UnbinnedChannel(region, None, data, whole.widths[of_reference], processes)
+
+    one, two = likelihood(whole), likelihood(part("SR", is_right), part("CR", ~is_right))
+    points = {
+        (name, value): (one.with_strength(1.0), two.with_strength(1.0))
+        for name, value in (("mu", 1.0), ("mu", 0.4), ("mu", 2.0), ("scale", 1.0), ("scale", -1.0), ("rate", 1.0))
+    }
+    for (name, value), ends in points.items():
+        for each, at in zip((one, two), ends, strict=True):
+            at[each.names.index(name)] = value
+    mine, others = (np.array(it) for it in zip(*points.values(), strict=True))
+    difference = one.values(mine, one.observed) - two.values(others, two.observed)
+    np.testing.assert_allclose(difference, difference[0], atol=2e-3)
+
+    truth = two.with_strength(1.0)
+    toys, config = throw(two, truth, 5, random), two.model.config
+    for toy in toys:
+        which, weights = toy[two.counts :].reshape(2, -1)
+        number = np.bincount(two.distributions.channel[which.astype(int)], weights, 2)
+        bins = [config.channel_slices[name].start for name in ("SR", "CR")]
+        assert number.tolist() == toy[bins].tolist()
+
+
+@pytest.mark.slow
+def test_blind_and_with_data() -> None:
+    random = np.random.default_rng(6)
+    _, made = channel(2000, events(60, 480, random))
+    points, content = Points.of([made], NAMED), workspace(model(made))
+    blind = infer(content, FitOrigin("NanoML"), True, toys="never", points=points)
+    seen = infer(content, FitOrigin("NanoML", "with data"), False, toys="never", points=points)
+    assert blind.strength.value == pytest.approx(1.0, abs=1e-3)
+    assert blind.goodness is seen.goodness is None
+    assert seen.channels[0].observed == (540.0,)
+    assert blind.significance.observed is None
+    assert seen.limit is not None
+    assert seen.limit.observed
+    assert seen.strength.value == pytest.approx(1.2, abs=3 * seen.strength.error)
+    assert {it.parameter for it in seen.impacts} == {"scale", "rate", "mcstat_SR[0]"}
+    # the count of events alone, with the same uncertainties, says much less
+    assert blind.strength.error < 0.5 * infer(content, FitOrigin("NanoML"), True, toys="never").strength.error
+
+
+def test_a_process_without_events_is_refused() -> None:
+    nothing = {"ZZ": Densities(np.zeros(2, np.float32))}
+    with pytest.raises(NanoMLError, match="SR: 0 events of ZZ are expected. Leave it out"):
+        Points.of([UnbinnedChannel("SR", None, None, np.ones(2), nothing)], NAMED)
+    varied = {"ZZ": Densities(np.ones(2, np.float32), {"jes": np.zeros(2, np.float32)})}
+    with pytest.raises(NanoMLError, match="SR: jes leaves no event of ZZ. Remove it"):
+        Points.of([UnbinnedChannel("SR", None, None, np.ones(2), varied)], NAMED)
