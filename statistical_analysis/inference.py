@@ -131,9 +131,9 @@ def _signals(workspace: Mapping[str, Any], strength: str) -> tuple[str, ...]:
     return tuple(found) or (strength,)
 
 
-def expectation(workspace: Mapping[str, Any], toys: int | str) -> str:
+def expectation(workspace: Mapping[str, Any], toys: int | str, points: Points | None = None) -> str:
     """The expected result that a blind `infer` gives, in words, without its other results."""
-    likelihood, found = Likelihood(workspace), list[str]()
+    likelihood, found = Likelihood(workspace, points=points), list[str]()
     data = likelihood.expected(likelihood.with_strength(1.0))
     best = maximum(likelihood, data, twice=True)
     for each in map(likelihood.of, likelihood.pois):

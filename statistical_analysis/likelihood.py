@@ -220,8 +220,8 @@ class Likelihood:
         """
         free = np.flatnonzero(~self.is_fixed)
         found, weakest = np.zeros((len(at), len(at))), list[Floats]()
-        for given in (data, self.expected(at), self.expected(self.with_strength(1.0))):
-            hessian = self.second_derivatives(at, given, 0.0)[np.ix_(free, free)] / 2
+        for given in (lambda: data, lambda: self.expected(at), lambda: self.expected(self.with_strength(1.0))):
+            hessian = self.second_derivatives(at, given(), 0.0)[np.ix_(free, free)] / 2
             bends = np.diag(hessian)
             scales = np.where(bends > 0, bends, 1.0) ** -0.5
             values, vectors = np.linalg.eigh(hessian * np.outer(scales, scales))

@@ -18,6 +18,7 @@ from statistical_analysis.likelihood import Floats, Likelihood
 from statistical_analysis.results import LEVEL, STATISTICAL
 from statistical_analysis.toys.batch import ManyMaxima
 from statistical_analysis.toys.intervals import COUNT, FEWEST, background_events, cls_of, q_tilde, throw
+from statistical_analysis.unbinned import Points
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ class Experiments:
         return [*found, f"{lost} have no error, and no pull"] if lost else found
 
 
-def experiment(workspace: Mapping[str, Any], creator: str, strength: float, count: int, seed: int) -> Experiments:
+def experiment(
+    workspace: Mapping[str, Any], creator: str, strength: float, count: int, seed: int, points: Points | None = None
+) -> Experiments:
     """Throw and fit pseudo-experiments of a model; its data are not used.
 
     Parameters
@@ -108,8 +111,10 @@ def experiment(workspace: Mapping[str, Any], creator: str, strength: float, coun
         A workspace of pyhf, with the signal strength as parameter of interest.
     strength
         The true signal strength.
+    points
+        As of `likelihood.Likelihood`.
     """
-    likelihood = Likelihood(workspace)
+    likelihood = Likelihood(workspace, points=points)
     truth, random, poi = likelihood.with_strength(strength), np.random.default_rng(seed), likelihood.poi
     low, high = likelihood.bounds[likelihood.poi]
     if not (low <= strength <= high and likelihood.is_possible(truth)):
@@ -167,8 +172,10 @@ def _asymptotic(
 ) -> Floats:
     """CLs of the true strength in each pseudo-experiment, from its test statistic, by asymptotic formulae."""
     poi, truth = likelihood.poi, likelihood.with_strength(strength)
-    without = many(toys, truth, {poi: 0.0}, bar=bar)
-    asimov = np.array([likelihood.expected(at) for at in without.at])
+    without = likelihood.with_strength(0.0)[None]
+    if likelihood.distributions is None:  # else a data set of each would have all events of the reference
+        without = many(toys, truth, {poi: 0.0}, bar=bar).at
+    asimov = np.array([likelihood.expected(at) for at in without])
     at_zero, at_truth = (many(asimov, truth, {poi: it}, bar=bar).twice_nll for it in (0.0, strength))
     return cls(found, np.sqrt(np.maximum(at_truth - at_zero, 0)))
 

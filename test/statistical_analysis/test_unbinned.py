@@ -21,6 +21,7 @@ from services.unbinned import BACKGROUND, SIGNAL, Floats, channel, events, expec
 from statistical_analysis.inference import FitOrigin, infer
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.toys.batch import ManyMaxima
+from statistical_analysis.toys.experiments import experiment
 from statistical_analysis.toys.intervals import background_events, throw
 from statistical_analysis.unbinned import Points
 from statistical_analysis.workspace import workspace
@@ -169,6 +170,16 @@ def test_blind_and_with_data() -> None:
     assert {it.parameter for it in seen.impacts} == {"scale", "rate", "mcstat_SR[0]"}
     # the count of events alone, with the same uncertainties, says much less
     assert blind.strength.error < 0.5 * infer(content, FitOrigin("NanoML"), True, toys="never").strength.error
+
+
+@pytest.mark.slow
+def test_pseudo_experiments_are_right() -> None:
+    _, made = channel(2000, np.zeros((0, 3)))
+    found = experiment(workspace(model(made)), "NanoML", 1.0, 100, seed=1, points=Points.of([made], NAMED))
+    assert all(abs(it.mean) < 0.4 and abs(it.width - 1) < 0.3 for it in found.pulls)
+    assert abs(np.std(found.roots) - 1) < 0.3
+    assert found.covered > 85
+    assert not found.is_by_toys
 
 
 def test_a_process_without_events_is_refused() -> None:
