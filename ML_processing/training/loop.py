@@ -27,6 +27,7 @@ from ML_processing.training.description import Epoch, best_epoch, last_improveme
 from ML_processing.training.directory import frozen_parts
 from ML_processing.training.losses import (
     Loss,
+    Objective,
     Rates,
     averaged,
     error_of_change,
@@ -34,7 +35,6 @@ from ML_processing.training.losses import (
     make_optimizer,
     separation,
 )
-from ML_processing.training.result import ResultLoss
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import check_interrupt
@@ -103,7 +103,7 @@ def fit(
     config: Train,
     monitor: Monitor,
     device: torch.device,
-    objective: ResultLoss | None = None,
+    objective: Objective | None = None,
 ) -> list[Epoch]:
     """Train `core` in place on `device`, and leave it with the weights of its best epoch; returns all epochs.
 
@@ -147,7 +147,7 @@ class _Loop:
     config: Train
     monitor: Monitor
     device: torch.device
-    objective: ResultLoss | None = None
+    objective: Objective | None = None
     saved: float = 0.0
     shown: float = 0.0
 

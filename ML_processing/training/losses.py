@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,18 @@ from MLTools.NanoML.model import CLASSES, TARGETS
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Decorrelation, Train
+
+
+class Objective(Protocol):
+    """What a training makes small, in place of the loss of a network: see `Loss`."""
+
+    own: Hook | None
+
+    def of_batch(self, outputs: Outputs, batch: EventTensors, scale: float, /) -> Tensor:
+        """The number that a step reduces."""
+
+    def of_events(self, outputs: Outputs, events: EventTensors, size: int, /) -> tuple[float, None]:
+        """That of some events, without derivatives."""
 
 
 @dataclass(frozen=True)
