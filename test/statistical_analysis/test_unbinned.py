@@ -153,6 +153,24 @@ def test_a_channel_may_be_divided_into_two() -> None:
         assert number.tolist() == toy[bins].tolist()
 
 
+def test_a_channel_in_bins_has_the_same_parameters() -> None:
+    random = np.random.default_rng(5)
+    _, made = channel(100, events(5, 50, random))
+    content = without_simulation(workspace(model(made)))
+    alone, seen = Likelihood(content, points=Points.of([made], NAMED)), np.array([110.0, 75.0])
+    rate = {"name": "rate", "type": "normsys", "data": {"hi": 1.2, "lo": 1 / 1.2}}
+    control = {"name": "background", "data": [100.0, 80.0], "modifiers": [rate]}
+    content["channels"].append({"name": "CR", "samples": [control]})
+    content["observations"].append({"name": "CR", "data": seen.tolist()})
+    both = Likelihood(content, points=Points.of([made], NAMED))
+    assert both.names == alone.names
+    points = alone.with_strength(1.0) + random.normal(0, 0.4, (5, len(alone.names)))
+    expected_there = np.outer(1.2 ** points[:, alone.names.index("rate")], [100.0, 80.0])
+    of_control = 2 * (expected_there - seen + seen * np.log(seen / expected_there)).sum(axis=1)
+    difference = both.values(points, both.observed) - alone.values(points, alone.observed)
+    np.testing.assert_allclose(difference, of_control, rtol=1e-6)
+
+
 @pytest.mark.slow
 def test_blind_and_with_data() -> None:
     random = np.random.default_rng(6)
