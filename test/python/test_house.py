@@ -55,7 +55,7 @@ LINES = {
     "python/batch": (3870, 18),
     "python/commands": (2566, 12),
     "python/config": (2670, 10),
-    "python/contracts": (1123, 8),
+    "python/contracts": (1277, 9),
     "python/corrections": (4733, 25),
     "python/doctor": (649, 3),
     "python/grid": (598, 4),
@@ -89,11 +89,11 @@ LINES = {
     "ML_processing/metrics": (873, 5),
     "ML_processing/models": (1291, 7),
     "ML_processing/networks": (893, 7),
-    "ML_processing/training": (3452, 14),
+    "ML_processing/training": (3672, 15),
     "ML_processing/tuning": (1469, 6),
-    "statistical_analysis": (3309, 13),
-    "statistical_analysis/report": (1112, 5),
-    "statistical_analysis/toys": (606, 4),
+    "statistical_analysis": (3515, 14),
+    "statistical_analysis/report": (1113, 5),
+    "statistical_analysis/toys": (618, 4),
 }
 """The brake: by folder, the most lines and modules, `__init__` included.
 
