@@ -29,6 +29,7 @@ from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.rootio.remote.client import VARIABLE
 from services.data import embedded_baskets
 from services.nanoaod import DATASETS, FILES, Made, can_write_rntuple, write
+from services.pages import section_of
 
 pytest_plugins = ["services.fixtures", "skips"]
 
@@ -221,7 +222,8 @@ def follow() -> Callable[..., str]:
 
     In the page, "```python dimuon.py" begins the content of a file, of any language, "```bash" commands and "```python"
     a program. Other blocks are ignored, and so is `make`, which would run these very tests. Where commands change
-    the directory, what comes after is done there. Returns what all of it printed.
+    the directory, what comes after is done there. `page.md#anchor` is the section under that heading alone. Returns
+    what all of it printed.
     """
 
     def do(page: str, directory: Path, hidden: Sequence[str] = (), inside: str = "") -> str:
@@ -231,7 +233,8 @@ def follow() -> Callable[..., str]:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], str(ROOT / "scripts")])
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
         place, printed = directory / inside, ""
-        for block in _FENCE.finditer((ROOT / "doc" / page).read_text()):
+        name, _, anchor = page.partition("#")
+        for block in _FENCE.finditer(section_of((ROOT / "doc" / name).read_text(), anchor)):
             code = block["code"]
             if block["name"]:
                 (place / block["name"]).write_text(code)

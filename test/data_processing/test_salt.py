@@ -20,7 +20,7 @@ pytestmark = [
 def trained(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) -> Path:
     """A directory in which the how-to was followed to its end."""
     directory = tmp_path_factory.mktemp("salt")
-    follow("salt.md", directory, hidden=["PYTHONPATH"])  # salt has packages of its own
+    follow("networks.md#training-with-salt", directory, hidden=["PYTHONPATH"])  # salt has packages of its own
     return directory
 
 

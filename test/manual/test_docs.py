@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def skims(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) -> Path:
     """What is made by following the page on skims."""
     directory = tmp_path_factory.mktemp("skim")
-    follow("howto/skim.md", directory)
+    follow("skim.md#skim-nanoaod", directory)
     return directory / "skims"
 
 
@@ -95,7 +95,7 @@ def test_the_merged_skim_has_the_events_and_weights_of_both(skims: Path) -> None
 
 
 def test_datasets(tmp_path: Path, follow: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    follow("howto/datasets.md", tmp_path)
+    follow("datasets.md#name-datasets", tmp_path)
     config = load(tmp_path / "datasets.yaml")
     assert {name: len(files) for name, files in resolve_datasets(config).items()} == {"WZ": 2, "ZG": 1}
     # the catalogue's part, by a server that has datasets of these names
@@ -109,7 +109,7 @@ def test_datasets(tmp_path: Path, follow: Callable[..., None], monkeypatch: pyte
         monkeypatch.setenv("NANOML_DBS", server.url)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         assert {name: len(files) for name, files in resolve_datasets(das).items()} == {"WZ": 4, "muons": 20}
-        page = (ROOT / "doc" / "howto" / "datasets.md").read_text()
+        page = (ROOT / "doc" / "datasets.md").read_text()
         (pattern,) = re.findall("^nanoml datasets '(.*)'$", page, re.M)
         (wz,) = das.datasets["WZ"].das
         assert [each.name for each in query(pattern).datasets] == [wz]
@@ -119,11 +119,11 @@ def test_datasets(tmp_path: Path, follow: Callable[..., None], monkeypatch: pyte
 
 
 def test_remote_files(tmp_path: Path, follow: Callable[..., None]) -> None:
-    follow("howto/xrootd.md", tmp_path)
+    follow("xrootd.md#read-remote-files", tmp_path)
     (described,) = metadata_content(tmp_path / "half" / "hdf5" / "WZ.h5")["datasets"]
     (gone,) = described["missing"]
     assert gone["file"] == str(tmp_path / "data" / "WZTo3LNu_1.root")
-    page = (ROOT / "doc" / "howto" / "xrootd.md").read_text()
+    page = (ROOT / "doc" / "xrootd.md").read_text()
     told = re.search(r"^  WZ: data/WZTo3LNu_1.root is left out: (cannot be read .*)$", page, re.M)
     assert told is not None
     assert gone["reason"] == told[1]
@@ -139,14 +139,14 @@ def models(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]
     pytest.importorskip("ML_processing.stages")
     pytest.importorskip("torch")
     directory = tmp_path_factory.mktemp("model")
-    follow("howto/score.md", directory)
+    follow("scores.md#score-files", directory)
     return directory
 
 
 def test_a_selection_is_put_into_the_model(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     pytest.importorskip("torch")
-    follow("howto/selection_inside.md", tmp_path)
+    follow("cmssw.md#put-the-selection-into-the-model", tmp_path)
     described = json.loads((tmp_path / "analysis" / "model_with_selection.json").read_text())
     assert described["selection"]["name"] == "MLTools.NanoML.trilepton:Trilepton"
     assert described["selection"]["events"] == 8250
@@ -224,8 +224,8 @@ def test_batch(tmp_path: Path, follow: Callable[..., None]) -> None:
     from MLTools.NanoML.batch.site import load_site
     from MLTools.NanoML.config.load import load
 
-    follow("howto/batch.md", tmp_path)
-    follow("batch.md", tmp_path, inside=".")
+    follow("batch.md#run-jobs", tmp_path)
+    follow("batch.md#settings-of-jobs", tmp_path, inside=".")
     assert (tmp_path / "examples" / "jobs" / "trilepton-dry-run" / "job.sh").is_file()
     assert (tmp_path / "examples" / "trilepton" / "model.onnx").is_file()
     assert len(list((tmp_path / "examples" / "trilepton" / "scores").glob("*/*.root"))) == 9
@@ -255,7 +255,7 @@ def test_regions(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     for number, name in enumerate(("Muon", "EGamma")):
         pretend_data(ROOT / "examples" / "data" / "ZGToLLG" / f"ZGToLLG_{number}.root", tmp_path / "data" / name)
-    follow("howto/regions.md", tmp_path)
+    follow("regions.md#use-regions-and-data-driven-backgrounds", tmp_path)
     found = json.loads((tmp_path / "analysis" / "training" / "metrics.json").read_text())["regions"]
     assert [(name, each["is_trained_on"]) for name, each in found.items()] == [
         ("SR", True),
@@ -283,8 +283,8 @@ def test_regions(tmp_path: Path, follow: Callable[..., None]) -> None:
 
 
 def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: Callable[..., None]) -> None:
-    follow("howto/corrections.md", tmp_path)
-    follow("howto/shifts.md", tmp_path, inside=".")
+    follow("howto/corrections.md#use-eras-corrections-and-weights", tmp_path)
+    follow("howto/corrections.md#correct-and-shift-objects", tmp_path, inside=".")
     content = metadata_content(tmp_path / "analysis" / "hdf5" / "WZ_2022.h5")
     assert [each["name"] for each in content["weights"]] == ["pileup", "muon_id", "btag"]
     assert content["datasets"][0]["luminosity"] == 8
@@ -350,7 +350,7 @@ def used_scores(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., 
     samples = ROOT / "examples" / "data"
     sources = [samples / name / f"{name}_1.root" for name in ("WZTo3LNu_Pt100", "ZGToLLG_PtG100")]
     pretend_all_data(sources, directory / "data" / "Muon" / "data.root")
-    return directory, follow("howto/scores.md", directory)
+    return directory, follow("scores.md#use-the-scores-in-your-program", directory)
 
 
 def expected_yields(directory: Path, region: str) -> dict[str, tuple[float, float]]:
@@ -431,7 +431,7 @@ def test_programs_that_need_other_packages_give_the_same(
 
 def test_histograms_are_templates(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
-    follow("howto/histograms.md", tmp_path)
+    follow("histograms.md#make-histograms-and-templates", tmp_path)
     made = tmp_path / "analysis" / "histograms"
     with uproot.open(made / "histograms.root") as file:
         found = file["discriminant/SR/WZ"]
@@ -441,13 +441,13 @@ def test_histograms_are_templates(tmp_path: Path, follow: Callable[..., None]) -
     assert (made / "discriminant_SR_uncertainties.png").stat().st_size > 10_000
     assert "| WZ |" in (made / "yields.md").read_text()
     pytest.importorskip("pyhf")
-    follow("howto/fit.md", tmp_path, inside=".")
+    follow("howto/fit.md#fit", tmp_path, inside=".")
     assert "jes" in (tmp_path / "cards" / "datacard.txt").read_text()
 
 
 def test_a_real_analysis_has_scores_under_shifts(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
-    follow("analysis.md", tmp_path)
+    follow("analysis.md#from-the-first-line-to-the-result", tmp_path)
     results = tmp_path / "wprime" / "results"
     content = metadata_content(results / "hdf5" / "WZ_2022.h5")
     assert [each["luminosity"] for each in content["datasets"]] == [8]

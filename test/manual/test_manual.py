@@ -23,6 +23,7 @@ from MLTools.NanoML.config.load import schema
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.schema.document import Document
 from MLTools.NanoML.schema.settings import complaints
+from services.pages import headings, section_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -30,8 +31,8 @@ PAGES = [
     ROOT / "python" / "templates" / "init" / "README.md",
     *sorted((ROOT / "doc").rglob("*.md")),
 ]
-HOW_TOS = ("report", "export", "jobs")
-"""Pages in howto/ of which it is enough that what they say can be done."""
+HOW_TOS = ("report.md#read-the-report", "cmssw.md#export-for-a-release", "batch.md#find-out-why-a-job-failed")
+"""Sections of which it is enough that what they say can be done."""
 
 has_parts = pytest.mark.skipif(
     not (
@@ -71,10 +72,16 @@ def name_of(page: Path) -> str:
 
 
 def followed() -> set[str]:
-    """Pages whose blocks `bash` and `python` are run, by a test here or elsewhere."""
+    """Pages, and sections of pages, whose blocks `bash` and `python` are run, by a test here or elsewhere."""
     tests = "".join(path.read_text() for path in (ROOT / "test").rglob("test_*.py"))
-    named = re.findall(r'follow\("(?:\.\./)?([\w/]+\.md)"', tests)
-    return {*named, *(f"howto/{name}.md" for name in HOW_TOS)}
+    return {*re.findall(r'follow\("(?:\.\./)?([\w/]+\.md(?:#[\w-]+)?)"', tests), *HOW_TOS}
+
+
+def sections_of(block: Block) -> set[str]:
+    """The page of a block, and those of its sections that the block is in."""
+    text, name = block.page.read_text(), name_of(block.page)
+    anchors = (anchor for _, _, anchor in headings(text))
+    return {name, *(f"{name}#{anchor}" for anchor in anchors if block.code in section_of(text, anchor))}
 
 
 def test_each_block_says_what_becomes_of_it() -> None:
@@ -86,7 +93,7 @@ def test_each_block_says_what_becomes_of_it() -> None:
         if block.language == "bash":
             assert not block.about or block.about.startswith("needs "), block
         if runs:
-            assert name_of(block.page) in pages, f"{block} is run by no test"
+            assert sections_of(block) & pages, f"{block} is run by no test"
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
@@ -240,7 +247,7 @@ def test_start_here(started: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HOW_TOS)
 def test_a_how_to(started: Path, follow: Callable[..., None], name: str) -> None:
-    follow(f"howto/{name}.md", started, inside="myanalysis")
+    follow(name, started, inside="myanalysis")
 
 
 @has_parts
@@ -248,7 +255,7 @@ def test_a_how_to(started: Path, follow: Callable[..., None], name: str) -> None
 def test_how_to_deal_with_negative_weights(started: Path, follow: Callable[..., None]) -> None:
     """The sample for the result alone is in the card, with its events by plain arithmetic from the skims."""
     pytest.importorskip("statistical_analysis.stages")
-    follow("howto/weights.md", started, inside="myanalysis")
+    follow("weights.md#deal-with-negative-weights", started, inside="myanalysis")
     results, weights, total = started / "myanalysis" / "nlo", 0.0, 0.0
     for path in (results / "skims" / "WZ_NLO").glob("*.root"):
         with uproot.open(path) as file, uproot.open(started / "examples/data/WZTo3LNu_Pt100" / path.name) as source:
@@ -272,8 +279,8 @@ def test_how_to_write_a_selection(started: Path, follow: Callable[..., None]) ->
 @has_parts
 @pytest.mark.slow
 def test_how_to_choose_features(started: Path, follow: Callable[..., None]) -> None:
-    follow("howto/features.md", started, inside="myanalysis")
-    text = (ROOT / "doc" / "howto" / "features.md").read_text()
+    follow("howto/train.md#choose-features", started, inside="myanalysis")
+    text = (ROOT / "doc" / "howto" / "train.md").read_text()
     for name, row in (
         ("results", "all seven"),
         ("fewer", "without `ThreeLep_pt`"),
@@ -295,7 +302,7 @@ def test_the_rule_for_folds_is_that_of_the_program() -> None:
 @has_parts
 @pytest.mark.slow
 def test_how_to_tell_overtraining(started: Path, follow: Callable[..., None]) -> None:
-    follow("howto/overtraining.md", started, inside="myanalysis")
+    follow("report.md#tell-whether-a-network-is-overtrained", started, inside="myanalysis")
     gaps = {}
     for name in ("results", "overtrained"):
         found = measured(started, name)
@@ -306,7 +313,7 @@ def test_how_to_tell_overtraining(started: Path, follow: Callable[..., None]) ->
 @has_parts
 @pytest.mark.slow
 def test_how_to_train_a_network_of_ones_own(started: Path, follow: Callable[..., None]) -> None:
-    follow("howto/own_network.md", started, inside="myanalysis")
+    follow("networks.md#train-a-network-of-your-own", started, inside="myanalysis")
     (file,) = (started / "myanalysis" / "heads" / "scores" / "signal").glob("*.root")
     tree = uproot.open(file)["Events"]
     mass, error = (tree[f"heads_{name}"].array(library="np") for name in ("ThreeLep_mass", "error"))

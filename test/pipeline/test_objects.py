@@ -131,15 +131,15 @@ def test_scores_are_those_of_the_network_that_has_not_seen_the_event(directory: 
 def page(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) -> Path:
     """What is made by following the pages on training: on classes of events, on classes of objects, on numbers."""
     directory = tmp_path_factory.mktemp("training")
-    follow("howto/train.md", directory)
-    follow("howto/objects.md", directory, inside=".")
-    follow("howto/regression.md", directory, inside=".")
+    follow("howto/train.md#train", directory)
+    follow("howto/train.md#classify-objects", directory, inside=".")
+    follow("howto/train.md#estimate-a-quantity", directory, inside=".")
     return directory
 
 
 @pytest.mark.slow
 def test_the_page_has_its_numbers(page: Path) -> None:
-    text = (ROOT / "doc" / "howto" / "objects.md").read_text()
+    text = (ROOT / "doc" / "howto" / "train.md").read_text()
     measured = content(page / "electrons" / "training" / "metrics.json")
     told = re.search(r"AUC is ([\d.]+) ± ([\d.]+) on", text)
     assert told is not None

@@ -1,4 +1,4 @@
-"""The page doc/howto/tune.md, followed to the letter."""
+"""The page doc/tune.md, followed to the letter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytest.importorskip("data_processing.skim.skim")
 
 @pytest.mark.slow
 def test_the_page_does_what_it_says(tmp_path: Path, follow: Callable[..., None]) -> None:
-    follow("howto/tune.md", tmp_path)
+    follow("tune.md#tune-hyperparameters", tmp_path)
     directory = tmp_path / "examples" / "trilepton" / "tuning"
     rows = json.loads((directory / "table.json").read_text())
     assert [row["trial"] for row in rows] == list(range(6))

@@ -304,8 +304,8 @@ def test_a_cut_that_root_does_not_understand_is_told(job: Callable[..., Path], s
 def test_the_pages_on_crab_and_cmssw(follow: Callable[..., None], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     shutil.copytree(ROOT / "data", tmp_path / "data")
-    follow("howto/crab.md", tmp_path)
-    follow("cmssw.md", tmp_path, inside=".")
+    follow("batch.md#run-skims-with-crab", tmp_path)
+    follow("cmssw.md#score-in-cmssw", tmp_path, inside=".")
     tasks = tmp_path / "jobs" / "crab-dry-run"
     assert sorted(path.parent.name for path in tasks.glob("*/crab_cfg.py")) == ["background", "signal"]
     lines = (tmp_path / "scores.txt").read_text().splitlines()
