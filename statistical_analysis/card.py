@@ -78,6 +78,13 @@ class _Card:
         self.channels = dict(zip(dict.fromkeys(bins[0].words[1:]), self.numbers(seen, seen.words[1:]), strict=False))
         if {*self.channels} != {it for it, _ in self.at}:
             self.fail(seen, "needs one number for each bin")
+        counts = {
+            "imax": (len(self.channels), "bins"),
+            "jmax": (len({it for _, it in self.at}) - 1, "processes but one"),
+        }
+        for key, (found, what) in counts.items():
+            if (line := next(iter(head[key]), None)) and line.words[1:2] not in ([str(found)], ["*"], ["-1"]):
+                self.fail(line, f"does not fit: there are {found} {what}. Correct it, or write *")
         flags = [it for it in self.lines if it.words[1:2] == ["autoMCStats"]]
         flags = [it for it in flags if self.numbers(it, it.words[2:3])[0] >= 0]
         self.with_errors = {it for it in self.channels for flag in flags if fnmatchcase(it, flag.words[0])}

@@ -91,7 +91,7 @@ LINES = {
     "ML_processing/networks": (893, 7),
     "ML_processing/training": (3672, 15),
     "ML_processing/tuning": (1469, 6),
-    "statistical_analysis": (3515, 14),
+    "statistical_analysis": (3519, 14),
     "statistical_analysis/report": (1113, 5),
     "statistical_analysis/toys": (618, 4),
 }

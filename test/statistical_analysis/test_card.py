@@ -234,6 +234,8 @@ def test_nothing_was_counted(tmp_path: Path) -> None:
         ("observation  -1  7", "observation  -1", r"observation -1 needs one number for each bin"),
         ("both   shape?   -     1  ", "scale  shape?   -     1  ", r"scale shape\? is there twice for tt in SR"),
         ("Some other program made this\nimax *  number of channels\njmax *\nkmax *\n", "rate 1\n", "is no datacard of Combine"),
+        ("imax *", "imax 3", r"imax 3 does not fit: there are 2 bins"),
+        ("jmax *", "jmax 4", r"jmax 4 does not fit: there are 3 processes but one"),
         ("shapes sig  SR  shapes.root", "shapes sig SR none.root", r"shapes sig cannot be read"),
     ],
 )  # fmt: skip
