@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import Any, Optional, Union
 
 from MLTools.NanoML.schema.settings import BRANCH, DATASET, PRODUCT, REGION, setting
-
-if TYPE_CHECKING:
-    pass
-
 
 # the settings that say which files are read: what is made of a file does not depend on them
 FROM_WHERE = ("files", "das", "instance", "status", "max_files", "max_events")
@@ -66,7 +62,9 @@ class Dataset:
         None,
         "The class of these events in the training, and the process that they are in histograms and in the fit. Several datasets may share "
         "a class; a dataset without one is only scored. A regression (`train.targets`) needs no classes: without any, all simulation is "
-        "trained on.",
+        "trained on. It stands in formulas, ROOT files and datacards; `style.processes` has its label in figures.",
+        pattern=REGION["pattern"],
+        form="a name of letters, digits and _, as in Wjets; what figures call it is in `style.processes`",
         examples=["signal"],
     )
     cross_section: Optional[float] = setting(

@@ -54,7 +54,7 @@ LINES = {
     "python": (2510, 15),
     "python/batch": (3870, 18),
     "python/commands": (2566, 12),
-    "python/config": (2670, 10),
+    "python/config": (2668, 10),
     "python/contracts": (1277, 9),
     "python/corrections": (4733, 25),
     "python/doctor": (649, 3),
@@ -91,7 +91,7 @@ LINES = {
     "ML_processing/networks": (893, 7),
     "ML_processing/training": (3672, 15),
     "ML_processing/tuning": (1469, 6),
-    "statistical_analysis": (3519, 14),
+    "statistical_analysis": (3522, 14),
     "statistical_analysis/report": (1113, 5),
     "statistical_analysis/toys": (618, 4),
 }

@@ -377,7 +377,7 @@ SCORES = st.builds(
 def configs(draw: st.DrawFn) -> Config:
     names = draw(st.lists(NAMES, min_size=1, max_size=4, unique_by=str.lower))
     weighted = draw(st.booleans())
-    simulation = st.builds(Dataset, TEXTS, maybe(TEXT), POSITIVE if weighted else st.none())
+    simulation = st.builds(Dataset, TEXTS, maybe(BRANCHES), POSITIVE if weighted else st.none())
     dataset = simulation | st.builds(Dataset, TEXTS, is_data=st.just(True))
     return Config(
         workdir=draw(TEXT),
