@@ -41,8 +41,8 @@ def house() -> Picture:
     top = 6
     for title, rooms in (
         (("ML_processing/", "Python 3.10, PyTorch"), "train tune networks evaluate compile export"),
-        (("data_processing/", "Python 3.9, what CMSSW ships"), "skim convert merge score histograms catalogue"),
-        (("statistical_analysis/", "Python 3.10, pyhf"), "model fit limits"),
+        (("data_processing/", "Python 3.9, what CMSSW ships"), "datasets skim convert merge score histograms"),
+        (("statistical_analysis/", "Python 3.10, pyhf"), "model fit toys"),
     ):
         names = rooms.split()
         height = 58 + 40 * math.ceil(len(names) / 3)
@@ -60,6 +60,41 @@ def house() -> Picture:
     for number, name in enumerate(["selection", "settings", "tasks", "batch", "grid", "model"]):
         it.box(20 + 136 * (number % 3), top + 52 + 40 * (number // 3), 128, 32, (name,), "ours")
     it.height = top + 146
+    return it
+
+
+FOLDERS = {
+    "cli": "the command line",
+    "commands": "each command, and its options",
+    "publish": "a capsule, for those without NanoML",
+    "why": "which change moved a result",
+    "doctor": "what a machine lacks",
+    "inspection": "what is in a file",
+    "batch": "HTCondor, Slurm, Dask, CRAB",
+    "workflow": "tasks, records, what is to be done",
+    "report": "the look of figures and pages",
+    "config": "the settings of an analysis",
+    "fwlite, score, ...": "NanoML in CMSSW; the example",
+    "nanoaodtools": "modules of nanoAOD-tools",
+    "model": "the ONNX file that describes itself",
+    "selection": "cuts, columns, weights, shifts",
+    "corrections": "scale factors, calibrations",
+    "contracts": "what the parts exchange",
+    "nanoaod": "events as arrays, folds, accounting",
+    "rootio": "ROOT files, read and written",
+    "grid": "proxies and tokens",
+    "schema, errors, ...": "dataclasses as settings, progress",
+}
+"""The folders of python/, each above those from which it may import."""
+
+
+def folders() -> Picture:
+    """The order of the folders of python/."""
+    step = 34
+    it = Picture(6 + step * len(FOLDERS))
+    for number, (name, meaning) in enumerate(FOLDERS.items()):
+        it.box(6, 6 + step * number, 160, step - 6, (name,), "ours")
+        it.words(178, 25 + step * number, meaning, "s left")
     return it
 
 
@@ -210,7 +245,7 @@ def variations() -> Picture:
 
 PICTURES = {
     each.__name__: each
-    for each in (pipeline, house, cern, kfold, overtraining, padding, discriminant, weights, variations)
+    for each in (pipeline, house, folders, cern, kfold, overtraining, padding, discriminant, weights, variations)
 }
 
 if __name__ == "__main__":

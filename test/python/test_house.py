@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,6 +155,13 @@ def test_every_folder_has_its_place_in_the_order() -> None:
         there = {place_of(name)[1] for name in MODULES if place_of(name)[0] == part} - {"__init__"}
         assert len(set(named)) == len(named)
         assert there <= set(named), f"{part}: ORDER does not name {sorted(there - set(named))}"
+
+
+def test_the_picture_of_the_manual_has_the_order() -> None:
+    shown = re.findall(r'class="t"[^>]*>([\w]+)', (ROOT / "doc" / "images" / "folders.svg").read_text())
+    levels = [level if isinstance(level, tuple) else (level,) for level in reversed(ORDER["python"])]
+    assert len(shown) == len(levels)
+    assert all(name in level for name, level in zip(shown, levels)), shown
 
 
 def test_no_import_runs_back_up() -> None:
