@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from MLTools.NanoML import installation
+from MLTools.NanoML import __version__, installation
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +51,12 @@ CONDA = {
 
 def _lowest(versions: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", versions.partition(",")[0])]
+
+
+def test_the_version_is_the_last_one_of_the_changelog_and_of_the_citation() -> None:
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+    assert (released[0], cited) == (__version__, __version__)
 
 
 def test_the_environment_of_conda_is_that_of_the_packaging() -> None:
