@@ -127,8 +127,8 @@ STAGES = (
         "data_processing.score.stage:normalise_stage",
         ["score", "train"],
         "scores.md",
-        about="Sum up the weights of each dataset. The weights of events in files with scores need the sums over all of its files, "
-        "and which events of data are copies of others. `nanoml score` does it, too.",
+        about="Sum up the weights of each dataset. Weights in files with scores need these sums over all files, "
+        "and need to know which events of data are duplicates. `nanoml score` does this, too.",
     ),
     Declaration(
         "score",
@@ -177,7 +177,7 @@ STAGES = (
         "statistical_analysis.stages:limits_stage",
         ["fit"],
         "fit.md",
-        about="Collect the fits at all masses of the signal. Its parameter may be another one. `nanoml fit` does it, too.",
+        about="Collect the fits at all masses of the signal. The mass may be any other parameter of it. `nanoml fit` does this, too.",
     ),
 )
 """All stages, in order."""

@@ -70,7 +70,7 @@ class _Card:
         while self.lines and "rate" not in head:
             head[self.lines[0].words[0].lower()].append(self.lines.pop(0))
         if lacking := [it for it in ("bin", "observation", "process", "rate") if len(head[it]) < 1 + (it == "process")]:
-            raise NanoMLError(f"{path}: is no datacard of Combine: it lacks {lacking[0]}. A workspace is a .json.")
+            raise NanoMLError(f"{path}: is not a datacard of Combine: it lacks {lacking[0]}. A workspace is a .json.")
         ids, names = sorted(head["process"][:2], key=lambda it: not re.match("-?[0-9]+$", it.words[1]))
         bins, (seen, *_), (self.rate,), self.rules = head["bin"], head["observation"], head["rate"], head["shapes"]
         self.seen = seen
@@ -132,7 +132,7 @@ class _Card:
         file, _, key = text.partition(" ")
         if ":" in key or not file.endswith(".root") or "$MASS" in text:
             why = "needs a mass: give it as --mass" if "$MASS" in text else "RooFit and tables cannot be translated"
-            self.fail(line, f"({text}) is no histogram of a ROOT file: {why}")
+            self.fail(line, f"({text}) is not a histogram of a ROOT file: {why}")
         try:
             if file not in self.opened:
                 self.opened[file] = self.files.enter_context(uproot.open(self.path.parent / file))
@@ -192,7 +192,7 @@ class _Card:
                 if cell.strip("-0.") and (self.scale[at] or kind == "gmN"):
                     self.samples[at] = self.varied(line, at, cell, shape)
         elif kind == "param" and not any(name in it.factors for it in self.samples.values()):
-            self.fail(line, "is no rateParam: a parameter of RooFit cannot be translated. Remove the line")
+            self.fail(line, "is not a rateParam: a parameter of RooFit cannot be translated. Remove the line")
         elif kind not in ("param", "autoMCStats", "flatParam"):
             self.fail(line, "cannot be translated: a workspace has no such thing. Remove the line, or use Combine")
         self.kinds[f"shape{shape[1]}" if shape else kind].append(f"{name} (line {line.number})")
@@ -202,7 +202,7 @@ class _Card:
         (name, kind, *rest), it = line.words, self.samples[at]
         sides = [self.template(*at, f"{name}{side}") for side in ("Up", "Down")] if shape else [None]
         if name in it.shapes or (shape and name in it.factors):
-            self.fail(line, f"is there twice for {at[1]} in {at[0]}")
+            self.fail(line, f"appears twice for {at[1]} in {at[0]}")
         if shape and None not in sides:
             (size,), templates = self.numbers(line, [cell]), [_contents(each) for each in sides]
             if any(each.shape != it.nominal.shape or not each.sum() > 0 for each in templates):

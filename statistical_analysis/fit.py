@@ -241,7 +241,7 @@ def fit_workspace(
     strengths
         The range of each signal strength; by default that of the workspace.
     mass
-        What $MASS stands for in a datacard.
+        The value of $MASS in a datacard.
     """
     from statistical_analysis.inference import FitOrigin, infer
     from statistical_analysis.report.plots import Axis

@@ -323,7 +323,7 @@ def _check_background(histogram: FilledHistogram, channels: Sequence[FitChannel]
         do = f"{listed(empty)} has no background at all: leave it out of fit.channels, or widen its cut"
     elif is_line:
         edges = ", ".join(f"{it:.6g}" for it in [*(first.edges[it] for it in starts), first.edges[-1]])
-        do = f"These would do: {{edges: [{edges}]}}; `bins: auto` finds some, too"
+        do = f"These edges work: {{edges: [{edges}]}}; `bins: auto` chooses edges by itself"
     raise NanoMLError(
         f"histogram {histogram.name}: a signal without any background is expected in {listed([channels[it].name for it in wrong])}, in "
         f"{first.name} in bin {listed(places)}. Any event there would be a discovery. {do}."

@@ -160,7 +160,7 @@ class Survey:
 
     def _no_event(self, name: str) -> str:
         mine = [dataset.name for dataset in self.about.datasets if dataset.class_ == name]
-        where = f"its datasets here: {', '.join(mine)}" if mine else "no file here is of a dataset of this class"
+        where = f"its datasets here: {', '.join(mine)}" if mine else "no file here belongs to a dataset of this class"
         regions = " or ".join(region.name for region in self.about.within)
         inside = f" in {regions}" if regions else ""
         if name == ALL and not self.about.is_labelled:

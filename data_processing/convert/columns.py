@@ -234,7 +234,7 @@ def columns_of(
     unknown = next((glob for glob in found.missing if not any(fnmatchcase(name, glob) for name in names)), None)
     if unknown is not None:
         raise ConfigError(
-            f'convert.missing: "{unknown}" is no column that is converted.{versions.did_you_mean(unknown, names)}'
+            f'convert.missing: "{unknown}" is not a column that is converted.{versions.did_you_mean(unknown, names)}'
         )
     return found
 

@@ -288,7 +288,7 @@ def _check_collection(found: Findings, dataset: object, name: str, described: Co
 
 
 def _check_events(found: Findings, events: h5py.Dataset, metadata: HDF5Metadata) -> None:
-    """Check the events: finite numbers, labels, weights, sums of weights, and that no event is there twice."""
+    """Check the events: finite numbers, labels, weights, sums of weights, and that no event appears twice."""
     names, datasets = _numbers(events), metadata.datasets
     parameters = [one.name for one in metadata.features if one.source == PARAMETER]
     labels = sorted({one.label for one in datasets})

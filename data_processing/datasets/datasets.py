@@ -348,7 +348,7 @@ def _news(found: DatasetFiles, catalogue: Catalogue) -> Iterable[str]:
             yield f"{since} now it {str(problem).removeprefix(f'{part.text}: ')}"
         else:
             if change:
-                yield f"{since} now {change}; --refresh takes what there is now."
+                yield f"{since} now {change}; --refresh takes the files of today."
     for query, names in found.wildcards:
         try:
             entries = catalogue.datasets(query.text, query.instance)
@@ -356,7 +356,7 @@ def _news(found: DatasetFiles, catalogue: Catalogue) -> Iterable[str]:
             continue
         new = [entry.name for entry in entries if entry.status in query.status and entry.name not in names]
         if new:
-            yield f"{query.text}: now also matches {', '.join(new)}; --refresh takes what there is now."
+            yield f"{query.text}: now also matches {', '.join(new)}; --refresh takes the files of today."
 
 
 def _change(before: FileList, after: FileList) -> str:

@@ -163,7 +163,7 @@ def url_of(name: str, redirectors: Sequence[str]) -> str:
     """The URL of a file by its logical name, /store/..., through the first redirector; NanoMLError without one."""
     if not redirectors:
         raise NanoMLError(
-            f'{name}: is read through a redirector, and there is none. Name one: "read: {{redirectors: [root://...]}}".'
+            f'{name}: needs a redirector, but none is named. Name one: "read: {{redirectors: [root://...]}}".'
         )
     return f"{redirectors[0].rstrip('/')}/{name}"
 

@@ -233,7 +233,7 @@ def measure(config: Config, how: Measurement, dry_run: bool = False, force: bool
         The analysis has no selection, or none that counts; or files cannot be read.
     """
     if config.skim is None or not config.skim.selection:
-        raise config.error("skim", message="has no `selection`, which says of what efficiencies are measured.")
+        raise config.error("skim", message="has no `selection`, which names the jets whose efficiencies are measured.")
     adopt_settings(config.read)
     workdir, eras = Layout.of(config).workdir, _eras(config)
     with locked(workdir), _assumed(eras):

@@ -330,7 +330,7 @@ def _channels(
             processes = {process: _template(sums, sets, plan, merge) for process, sums in here.items()}
             shares = {where: share for (where, when), share in job.shares.items() if when == (era or None)}
             others = dict.fromkeys(it for sums in here.values() for it in sums.without)
-            without = ", ".join(f"{it} (but for {100 * shares[it]:g} %)" if shares[it] else it for it in others)
+            without = ", ".join(f"{it} (except {100 * shares[it]:g} %)" if shares[it] else it for it in others)
             share, notes = shares.get(region) or 1.0, [f"without the events of {without}"] * bool(without)
             notes = [f"{100 * share:g} % of the data"] * (share < 1) + notes
             channels.append(HistogramChannel(region, era or None, processes, share, ", ".join(notes)))

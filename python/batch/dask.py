@@ -96,7 +96,7 @@ def _kind_of(wanted: DaskCluster) -> Any:
         module, _, name = (given or "distributed.LocalCluster").rpartition(".")
         found = getattr(importlib.import_module(module), name)
         if not isinstance(found, type):
-            raise AttributeError(f"{given} is no class")
+            raise AttributeError(f"{given} is not a class")
         return found
     except (ImportError, AttributeError) as problem:
         raise NanoMLError(

@@ -166,8 +166,8 @@ def _show_era(era: Corrections, as_json: bool) -> None:
 )
 @option("--era", "The era, as its directories name it, or the year.", "ERA", required=True)
 @option("--directory", "A tree of files of CMS's object groups, or a part of it.", "DIR", type=PATH, required=True)
-@output_option("FILE", "The YAML file; without, it is printed.")
-@flag("--force", "Replace the YAML file if it is there.")
+@output_option("FILE", "The YAML file to write; by default it is printed.")
+@flag("--force", "Replace the YAML file if it exists.")
 def propose(era: str, directory: Path, output: Optional[Path], force: bool) -> None:
     """Propose the YAML file of an era: all corrections in a tree of files that NanoML knows a use for.
 
@@ -179,7 +179,7 @@ def propose(era: str, directory: Path, output: Optional[Path], force: bool) -> N
     from MLTools.NanoML.corrections.survey.propose import propose as made
 
     if output is not None and output.exists() and not force:
-        raise click.UsageError(f"{output} is there already: give another name, or --force to replace it.")
+        raise click.UsageError(f"{output} exists: give another name, or --force to replace it.")
     proposal = made(directory, era, output.parent if output is not None else None)
     if output is None:
         echo_as_is(proposal.text.rstrip())
@@ -189,7 +189,9 @@ def propose(era: str, directory: Path, output: Optional[Path], force: bool) -> N
 
 
 @corrections.command(
-    "check", short_help="Say of each file of a tree what NanoML can use.", epilog=epilog("nanoml corrections check POG")
+    "check",
+    short_help="List what NanoML can use of each file of a tree.",
+    epilog=epilog("nanoml corrections check POG"),
 )
 @click.argument("directory", metavar="DIR", type=PATH)
 @json_option
@@ -215,7 +217,7 @@ def check_tree(directory: Path, as_json: bool) -> None:
 
 
 @corrections.command(
-    short_help="Say what changed between two states.",
+    short_help="List what changed between two states.",
     epilog=epilog("nanoml corrections compare JME/2022_Summer22/2025-09-23 JME/2022_Summer22/2026-06-01"),
 )
 @click.argument("old", type=PATH)
@@ -298,7 +300,7 @@ def _edges(text: str) -> tuple[float, ...]:
 )
 @workers_option("Files read at once")
 @reading_options
-@flag("--dry-run", "Say only what would be done, and why.")
+@flag("--dry-run", "Only say what would be done, and why.")
 @flag("--force", "Count again, even what is up to date.")
 def efficiencies(
     config: Path,
@@ -309,9 +311,9 @@ def efficiencies(
     force: bool,
     **options: Any,
 ) -> None:
-    """Measure how many jets pass in the simulation of an analysis, up to the place where its selection asks for it.
+    """Measure b-tagging efficiencies in the simulation of an analysis, where its selection asks for them.
 
-    The selection says of which jets by `cutflow.count_efficiency(NAME, jets, passed)`. All simulated files are read; jets count
+    The selection names the jets by `cutflow.count_efficiency(NAME, jets, passed)`. All simulated files are read; jets count
     with generator weights, by dataset, flavour, |eta| and pt. For each era a file of correctionlib is written beside the YAML file
     of its corrections, which can name it: efficiencies_ERA.json.
     """

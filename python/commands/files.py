@@ -39,7 +39,7 @@ _TITLES = {
     "truncated": "as many objects are stored as were counted",
     "labels": "labels are those of the datasets",
     "finite": "numbers are finite",
-    "unique": "no event is there twice",
+    "unique": "no event appears twice",
     "events": "there are as many events as the accounting says",
     "weights": "weights are those of cross section and luminosity",
     "sums": "weights add up to what the last cut left",
@@ -64,12 +64,12 @@ _MARKS = {"passed": ("✓", "ok", "green"), "failed": ("✗", "bad", "red"), "sk
 )
 @click.argument("file", type=FILE)
 @option("--branches", "List the branches of a ROOT file that match, with types and titles.", "GLOB")
-@flag("--show-data", "Show also how many events of data are left after cuts, and of what kind: they may be blind.")
+@flag("--show-data", "Also show how many events of data pass the cuts, and of which kind: they may be blind.")
 @json_option
 def inspect(file: str, branches: Optional[str], show_data: bool, as_json: bool) -> int:
     """Show what is in a ROOT, HDF5 or ONNX file of the pipeline, or in the workspace of a fit.
 
-    Of data it says nothing after the first cut, unless --show-data is given. The exit code
+    It shows nothing of data after the first cut, unless --show-data is given. The exit code
     is 1 if the file is damaged, or does not agree with its own metadata.
     """
     from MLTools.NanoML.inspection import inspect_file
@@ -234,7 +234,7 @@ def _collection(text: str) -> tuple[str, Optional[int], Optional[float]]:
 @option("--float16", "Columns to store with half precision.", "GLOB", multiple=True)
 @flag(
     "--allow-gaps",
-    "Convert even if entries of files are missing that nano_postproc.py read in ranges; the normalisation is scaled.",
+    "Convert even if nano_postproc.py read files in ranges of which some are missing; the normalisation is scaled.",
 )
 @_compression_option
 @memory_option
@@ -329,10 +329,10 @@ def _convert_each(job: Any, force: bool) -> None:
 def shuffle(
     files: tuple[str, ...], output: Optional[Path], seed: int, memory: int, compression: str, force: bool
 ) -> None:
-    """Join HDF5 files of `nanoml convert` to one, with their events in random order.
+    """Join HDF5 files of `nanoml convert` into one, with their events in random order.
 
-    They need not fit into memory; next to the output there must be room for all rows, uncompressed. The same
-    files in the same order and the same seed give the same result. With CONFIG this is done if convert.shuffle is
+    They need not fit into memory; the disk of the output needs room for all rows, uncompressed. The same
+    files in the same order and the same seed give the same result. With CONFIG it runs if convert.shuffle is
     given.
     """
     if output is None:

@@ -41,8 +41,8 @@ def _is_config(source: Path) -> bool:
 )
 @source_argument("source", "[CONFIG | WORKSPACE | CARD]")
 @output_option("DIRECTORY", "Write the results of a workspace or card there.")
-@flag("--translate", "Only write a card as a workspace, or a workspace as a card, and say what is not equal.")
-@option("--mass", "What $MASS stands for in a card.", "MASS", default="")
+@flag("--translate", "Only translate a card into a workspace, or a workspace into a card, and list what differs.")
+@option("--mass", "The value of $MASS in a card.", "MASS", default="")
 @flag("--blind", "Do not use the data of a workspace, only what is expected.")
 @option(
     "--toys",
@@ -67,19 +67,19 @@ def fit(
     strengths: Optional[tuple[float, float]],
     force: bool,
 ) -> None:
-    """Fit the signal strength of an analysis, of a workspace of pyhf, a JSON file, or of a datacard of Combine.
+    """Fit the signal strength of an analysis, of a workspace of pyhf (JSON), or of a datacard of Combine.
 
     The section fit of the configuration says how; with "signals: {mu_WZ: [WZ], mu_ZZ: [ZZ]}" in it, it is
     a fit of two strengths, with their contours. A workspace is fitted with its data, unless
     --blind is given, and its bounds of parameters hold; the signal strength may have another range.
-    A card becomes a workspace first; what of the two is not equal is said.
+    A card is translated into a workspace first; differences between the two are listed.
     """
     from MLTools.NanoML.stages import import_part
 
     if _is_config(source):
         if output is not None or translate or mass or blind or toys is not None or strengths is not None:
             raise click.UsageError(
-                "Options but --force are for a workspace or card: the configuration says all of an analysis."
+                "Options other than --force are for a workspace or card: the configuration says all of an analysis."
             )
         run_one(source, "fit", force)
         return
@@ -185,7 +185,7 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
     blind, places, workdir = blinded(analysis), places_of(analysis), Layout.of(analysis).workdir
     if analysis.fit is None or not any(it.is_data for it in analysis.datasets.values()):
         raise NanoMLError(
-            f"{config}: has no {'data' if analysis.fit else 'fit'}, so there is no result to be unblinded. What may be seen without one, "
+            f"{config}: has no {'data' if analysis.fit else 'fit'}, so there is no result to unblind. What may be seen without one, "
             'say in the YAML file: "blind: {regions: [...]}", or "blind: none".'
         )
     states = {place: state for place in places if (state := blind.state(place))}
@@ -193,7 +193,9 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
         raise NanoMLError(f"{config}: nothing is blind.")
     if not regions:
         echo("\n".join(f"{in_words(place)}: {state}" for place, state in states.items()))
-        echo(f"Name what is to be seen, as in `nanoml unblind {config} {next(iter(states))[0]}`; all is everything.")
+        echo(
+            f"Name the regions to unblind, as in `nanoml unblind {config} {next(iter(states))[0]}`; all stands for every region."
+        )
         return
     for given, known in ((regions, {EVERYWHERE: 0, **dict(places)}), (eras, {era: 0 for _, era in places})):
         for name in given:
@@ -204,7 +206,7 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
     if not todo:
         by = {f"{blind.opened[it]} ({blind.opened[it].because})" for it in chosen if it in blind.opened}
         raise NanoMLError(
-            f"{config}: {', '.join(map(in_words, chosen))}: no more to be seen; {', '.join(by) or 'not blind as a whole'}."
+            f"{config}: {', '.join(map(in_words, chosen))}: nothing more to unblind; {', '.join(by) or 'not blind as a whole'}."
         )
     now, expected = as_it_is(analysis, todo).values(), _expected(analysis)
     echo(f"{workdir.name}: {', '.join(map(in_words, todo))}, {part} of the data.\nExpected: {expected}")

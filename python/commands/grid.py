@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     short="Show the datasets of an analysis, or of CMS's catalogue.",
 )
 @source_argument("source", "[CONFIG | /PRIMARY/PROCESSED/TIER]", str)
-@flag("--refresh", "Ask again: from now on an analysis reads what the catalogue and the servers have now.")
+@flag("--refresh", "Ask again: from now on the analysis reads the files that the catalogue and the servers name now.")
 @flag("--yes", "Let wildcards of the configuration stand for everything that they match.")
-@option("--instance", "Instance of the catalogue, as in prod/phys03; for a configuration it is written there.", "NAME")
+@option("--instance", "Instance of the catalogue, such as prod/phys03; an analysis names it in its YAML file.", "NAME")
 @json_option
 def datasets(source: Union[str, Path], refresh: bool, yes: bool, instance: Optional[str], as_json: bool) -> None:
     """Show which files the datasets of an analysis have, or which datasets of CMS's catalogue match a name.
 
     For an analysis: how many files, events and bytes a run reads, where they come from, and what has changed in the
-    catalogue since. The files that were found once stay the same for the analysis, until --refresh.
+    catalogue since. An analysis keeps the files that were found first until --refresh.
 
     For a name, with * for any text: the datasets that match, ready for the configuration.
 
@@ -158,7 +158,7 @@ def _sites(sites: Optional[Sequence[Any]]) -> Optional[str]:
     epilog=epilog("nanoml proxy init", "nanoml proxy info"),
 )
 def proxy() -> None:
-    """Make a grid proxy, or say what is wrong with the one that you have.
+    """Make a grid proxy, or show what is wrong with the one that you have.
 
     Files at other sites and CMS's catalogue of datasets require a proxy: a short-lived certificate that `nanoml proxy
     init` makes from yours, with voms-proxy-init.

@@ -44,8 +44,8 @@ _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
 @option("--on", "Where; default: what the section batch says.", type=click.Choice(tuple(SYSTEMS)))
 @flag("--dry-run", "Write everything that would be submitted, for you to read, and submit nothing.")
 @flag("--force", "Do everything again, even what is up to date.")
-@option("--trials", "For tune: trials in all.", type=click.IntRange(1))
-@option("--workers", "For tune: jobs that do trials.", type=click.IntRange(1), default=4)
+@option("--trials", "For tune: total number of trials.", type=click.IntRange(1))
+@option("--workers", "For tune: number of jobs that run trials.", type=click.IntRange(1), default=4)
 def submit(
     what: str, config: Path, on: Optional[str], dry_run: bool, force: bool, trials: Optional[int], workers: int
 ) -> None:
@@ -177,7 +177,7 @@ def kill(place: Path) -> None:
 @command("nanoml work jobs/skim-0000.json --result results/skim-0000.json", hidden=True)
 @click.argument("job", type=PATH)
 @option("--result", "The file for its result.", type=PATH, default="result.json")
-@flag("--drive", "JOB is a directory of jobs: see to it that all are done.")
+@flag("--drive", "JOB is a directory of jobs: run all of them.")
 def work(job: Path, result: Optional[Path], drive: bool) -> int:
     """Do the job that a file describes."""
     if drive:

@@ -114,7 +114,7 @@ def _only_analysis() -> Path:
         which = (
             f"one of the analyses here: {listed(found)}"
             if found
-            else "the YAML file of an analysis: there is none here"
+            else "the YAML file of an analysis: this directory has none"
         )
         raise click.UsageError(f"Name {which}.")
     say(f"Taking {found[0]}, the only analysis here.")
@@ -134,11 +134,11 @@ config_argument = source_argument("config")
 """The YAML file of an analysis."""
 
 json_option = flag("--json, as_json", "Print JSON, for scripts.")
-memory_option = option("--memory", "MB for the events at work.", default=100, type=click.IntRange(1))
+memory_option = option("--memory", "Memory for events [MB].", default=100, type=click.IntRange(1))
 root_compression_option = option("--compression", "", "ALGORITHM:LEVEL", default="ZLIB:5")
 missing_option = option(
     "--max-missing-files, max_missing_files",
-    "Leave out files that cannot be read, at most so many of each dataset; the results say which.",
+    "Leave out files that cannot be read, at most this many of each dataset; the results name them.",
     "N|SHARE%",
     type=in_form("MLTools.NanoML.rootio.remote.client:LOSS"),
 )
@@ -152,7 +152,7 @@ def output_option(metavar: str, text: str, required: bool = False) -> Callable[[
 def workers_option(text: str) -> Callable[[_Command], _Command]:
     """How much is done at the same time."""
     return option(
-        "--workers", f"{text}; default: one per core, and one for a few MB.", type=click.IntRange(0), default=0
+        "--workers", f"{text}; default: one per core, or one for a few MB.", type=click.IntRange(0), default=0
     )
 
 
@@ -167,7 +167,7 @@ def reading_options(function: _Command) -> Callable[..., Any]:
     copying = click.option("--copy-first", is_flag=True, help="Copy each remote file here before it is read.")
     asking = option(
         "--redirector, redirectors",
-        "Ask this server for files that cannot be read elsewhere, instead of those of CMS; may be repeated.",
+        "Request files that cannot be read elsewhere from this server, not from CMS's; may be repeated.",
         "root://SERVER/",
         multiple=True,
     )

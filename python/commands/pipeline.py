@@ -42,7 +42,7 @@ _TRIED = 1000  # events on which a skim is tried
 @config_argument
 @option("--from, first", "First stage; default: the first of all.", "STAGE", type=click.Choice(NAMES))
 @option("--to, last", "Last stage; default: the last of all.", "STAGE", type=click.Choice(NAMES))
-@flag("--dry-run", "Say only what would be done, and why.")
+@flag("--dry-run", "Only say what would be done, and why.")
 @flag("--force", "Do everything again, even what is up to date.")
 @missing_option
 @json_option
@@ -99,11 +99,11 @@ def stage_command(name: str) -> click.Command:
 )
 @config_argument
 @option("--only", "Draw this figure alone: the name of its file; may be repeated.", "NAME|GLOB", multiple=True)
-@flag("--dry-run", "Say only what would be drawn.")
+@flag("--dry-run", "Only say what would be drawn.")
 def draw(config: Path, only: tuple[str, ...], dry_run: bool) -> None:
-    """Draw the figures of reports, histograms and fits again, in the style that the configuration has now.
+    """Draw the figures of reports, histograms and fits again, in the present style of the configuration.
 
-    They are drawn of the results that there are, in seconds: what `nanoml run` would compute again stays as it is. With --only,
+    It takes seconds: figures show the results as they are, also where `nanoml run` would compute them again. With --only,
     the other figures stay as they are, and the page is written again; `nanoml run` still draws all of them if the style was changed.
     """
     from MLTools.NanoML.workflow.pipeline import redraw
@@ -118,7 +118,7 @@ def draw(config: Path, only: tuple[str, ...], dry_run: bool) -> None:
 )
 @click.argument("stage", type=click.Choice(NAMES), metavar="STAGE")
 @config_argument
-@flag("--dry-run", "Say only what would be accepted.")
+@flag("--dry-run", "Only say what would be accepted.")
 def accept(stage: str, config: Path, dry_run: bool) -> None:
     """Keep the results of a stage although their code was changed, because you know that they are the same.
 
@@ -180,7 +180,7 @@ def _duration(text: str) -> float:
     try:
         return float(seconds_in(f"{text}s" if text[-1:].isdigit() else text))
     except ConfigError:
-        raise click.BadParameter(f"{text} is not a time. Write it as in 30min, 2h or 90s.") from None
+        raise click.BadParameter(f"{text} is not a time. Write it as 30min, 2h or 90s.") from None
 
 
 @command(
@@ -189,11 +189,11 @@ def _duration(text: str) -> float:
     short="Tune the hyperparameters of the training.",
 )
 @config_argument
-@option("-n, --trials", "Trials in all; default: those of the configuration, or 50.", type=click.IntRange(1))
+@option("-n, --trials", "Total number of trials; default: that of the configuration, or 50.", type=click.IntRange(1))
 @workers_option("Trials that run at the same time")
-@option("--timeout", "Stop after this time, as in 30min or 2h.", "TIME", type=_duration)
+@option("--timeout", "Stop after this time, such as 30min or 2h.", "TIME", type=_duration)
 @flag("--join", "Work only on the trials of a tuning that is running, as jobs on other machines do.")
-@flag("--dry-run", "Say only what would be done.")
+@flag("--dry-run", "Only say what would be done.")
 @flag("--force", "Remove the existing trials, and begin again.")
 def tune(
     config: Path, trials: Optional[int], workers: int, timeout: Optional[float], join: bool, dry_run: bool, force: bool
@@ -226,8 +226,8 @@ def tune(
 )
 @source_argument("source", "[CONFIG | TRAINING | MODEL.onnx]")
 @output_option("MODEL.onnx", "Write it there.")
-@option("--cmssw", "The release that must be able to run it, as CMSSW_14_0_X.", "RELEASE")
-@option("--onnxruntime", "Or the version of ONNX Runtime, as 1.17.1.", "VERSION")
+@option("--cmssw", "The release that must be able to run it, such as CMSSW_14_0_X.", "RELEASE")
+@option("--onnxruntime", "Or the version of ONNX Runtime, such as 1.17.1.", "VERSION")
 @option("--name", "Name of the model; default: that of the file.", "NAME")
 @flag("--preprocess", "Also write what CMSSW's jet taggers (RecoBTag) read: MODEL_preprocess.json.")
 @option("--triton", "Also put it into the model repository of a Triton server.", "DIR", type=PATH)
@@ -245,7 +245,7 @@ def export(
     """Write the trained networks as one ONNX file that describes itself.
 
     A configuration alone says how. With --output, the training in a directory, or that of a configuration, is exported
-    as the options say. A model that is there already can only be put into the repository of a server (--triton).
+    as the options say. A model that exists can only be put into the repository of a server (--triton).
     """
     from MLTools.NanoML.config.load import load
     from MLTools.NanoML.config.training import Export

@@ -13,14 +13,14 @@ from MLTools.NanoML.commands.options import command, config_argument, echo, flag
 @command(
     "nanoml publish examples/wz.yaml -o capsule",
     "nanoml publish analysis.yaml -o capsule --title 'Search for W prime' --author 'The collaboration' --dry-run",
-    short="Write what others need to check a result, or to recast it.",
+    short="Write what others need to check or recast a result.",
 )
 @config_argument
 @output_option("DIRECTORY", "Write it there; a capsule that is there is replaced.", required=True)
 @option("--title", "Title of the analysis; default: the name of its work directory.", "TEXT")
 @option("--author, authors", "An author, or a collaboration, to be cited; may be repeated.", "NAME", multiple=True)
 @option("--events", "Reference events of each dataset.", "N", default=300, type=click.IntRange(1))
-@flag("--dry-run", "Say only what would be written.")
+@flag("--dry-run", "Only say what would be written.")
 def publish(
     config: Path, output: Path, title: Optional[str], authors: tuple[str, ...], events: int, dry_run: bool
 ) -> None:

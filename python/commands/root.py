@@ -52,10 +52,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 @option("--keep", "Branches to keep: GLOB, or `drop GLOB`; may be repeated.", "RULE", multiple=True)
 @option("--branches", "Branch selection file of nanoAOD-tools, before --keep.", "FILE", default="")
 @root_compression_option
-@option("--format", "What is written: RNTuple is ROOT's newer format.", type=click.Choice(FORMATS), default=FORMATS[0])
+@option(
+    "--format", "Format of the output: RNTuple is ROOT's newer one.", type=click.Choice(FORMATS), default=FORMATS[0]
+)
 @option(
     "--engine",
-    "What runs the skim: NanoML's own, or nanoAOD-tools' PostProcessor (needs ROOT), where modules run.",
+    "The program that skims: NanoML's own, or the PostProcessor of nanoAOD-tools, which runs modules (needs ROOT).",
     type=click.Choice(ENGINES),
 )
 @option("--corrections", "YAML file with the corrections that the selection asks for.", "FILE", default="")
@@ -117,7 +119,7 @@ def skim(
 @flag("--common", "Leave out branches that are not the same in all files.")
 @root_compression_option
 @memory_option
-@flag("--dry-run", "Say only what would be merged.")
+@flag("--dry-run", "Only say what would be merged.")
 @flag("--force", "Merge again, even what is up to date.")
 def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **options: Any) -> None:
     """Merge NanoAOD files, skims or not, without losing an event, a branch or a weight.

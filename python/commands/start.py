@@ -54,7 +54,7 @@ def create(directory: str | os.PathLike[str]) -> list[Path]:
     """
     place = Path(directory)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise ConfigError(f"{directory}: is there already, and not an empty directory. Choose another name.")
+        raise ConfigError(f"{directory}: exists, and is not an empty directory. Choose another name.")
     was_there = place.is_dir()
     make_directory(place)
     files = [path for path in TEMPLATES.rglob("*") if path.is_file() and "__pycache__" not in path.parts]

@@ -15,7 +15,7 @@ from MLTools.NanoML.errors import ConfigError
     "nanoml why last_month/analysis.yaml analysis.yaml",
     "nanoml why analysis.yaml tighter.yaml --dry-run",
     "nanoml why analysis.yaml",
-    short="Say what moved a result: each change between two states.",
+    short="Show what moved a result: each change between two states.",
 )
 @click.argument("old", type=PATH)
 @click.argument("new", type=PATH, required=False)
@@ -26,16 +26,16 @@ from MLTools.NanoML.errors import ConfigError
     default=50_000,
     type=click.IntRange(1000),
 )
-@option("--workdir", "The directory of all that is made; default: WORKDIR/why of OLD.", "DIR", type=PATH)
+@option("--workdir", "The directory for everything that is made; default: WORKDIR/why of OLD.", "DIR", type=PATH)
 @flag(
     "--one-order", "Make the changes from the first to the last only: half the time, and no ambiguity by their order."
 )
-@flag("--dry-run", "Say only what differs, and what would be run.")
+@flag("--dry-run", "Only say what differs, and what would run.")
 @json_option
 def why(
     old: Path, new: Optional[Path], events: int, workdir: Optional[Path], one_order: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Say how far each change between two states of an analysis moved the expected events, the AUC and the limit.
+    """Show how far each change between two states of an analysis moved the expected events, the AUC and the limit.
 
     OLD and NEW are YAML files, or directories with their results. All settings, code, corrections, tables and files of events that
     differ are switched one after the other, first to last and last to first, each time with the whole analysis on the same events.

@@ -268,7 +268,7 @@ class Skim:
     memory: int = setting(100, "Memory for the branches that are read at once [MB].", minimum=1)
     workers: int = setting(
         0,
-        "How many files are read at the same time; 0: as many as there are usable cores, and one if all are a few MB.",
+        "Files that are read at the same time; 0: one for each usable core, or a single one if all are a few MB.",
         minimum=0,
     )
     engine: Optional[str] = setting(
@@ -299,7 +299,7 @@ class Objects:
     )
     quantile: Optional[float] = setting(
         None,
-        "Instead of max: so many objects are kept that this share of all events loses none.",
+        "Instead of max: keep as many objects as this share of all events needs.",
         exclusiveMinimum=0,
         maximum=1,
         examples=[0.99],

@@ -44,7 +44,7 @@ def _datasets(config: Config) -> Iterator[Problem]:
             what = "is for data: simulation keeps events that fire any trigger of its era's data. Remove this"
             yield (*place, "triggers"), what
         if dataset.triggers and (config.skim is None or config.skim.selection is None):
-            yield (*place, "triggers"), 'is applied with the selection, and there is none. Add "skim: {selection: ...}"'
+            yield (*place, "triggers"), 'is applied with the selection, but there is none. Add "skim: {selection: ...}"'
         if dataset.era is not None:
             yield from unknown((*place, "era"), dataset.era, config.eras, "one of `eras`")
         elif config.eras:
@@ -106,7 +106,7 @@ def _conversions(config: Config) -> Iterator[Problem]:
     if config.convert.shuffle is None or not config.datasets:
         return
     if not config.trained:
-        what = 'takes the datasets with a class, and none has one. Remove this, or add "class: ..." to them'
+        what = 'takes the datasets with a class, but none has one. Remove this, or add "class: ..." to them'
         yield ("convert", "shuffle"), what
     taken = {("all" if era is None else f"all_{era}").lower() for era in config.trainings}
     for name in config.datasets:
@@ -137,7 +137,7 @@ def _data_driven(config: Config) -> Iterator[Problem]:
     for class_, wanted in config.data_driven.items():
         place = ("data_driven", class_)
         if class_ in simulated:
-            yield place, "datasets are of a class of this name. Rename one of the two"
+            yield place, "a class of datasets has this name. Rename one of the two"
         for number, name in enumerate(wanted.from_):
             yield from unknown((*place, "from", number), name, config.datasets, "a dataset")
             if name in config.datasets and not config.datasets[name].is_data:
@@ -188,7 +188,7 @@ def _subtracted(config: Config, class_: str, wanted: DataDriven) -> Iterator[Pro
             if dataset.is_data:
                 yield place, f'"{name}" is data, and only simulation is subtracted. Remove it'
             elif dataset.era not in eras and eras:
-                yield place, f'"{name}" is of the era {dataset.era}, of which no data are taken. Remove it'
+                yield place, f'"{name}" is of the era {dataset.era}, from which no data are taken. Remove it'
             elif dataset.cross_section is None or config.luminosity_of(name) is None:
                 what = (
                     f'how many events of "{name}" there are is not known. Give it a "cross_section", and a luminosity'

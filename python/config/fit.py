@@ -145,7 +145,7 @@ class Nuisance:
 
     name: Optional[str] = setting(
         None,
-        "Its name, by default that of the weight, shift or uncertainty; * is what * stands for in the key. What follows is appended.",
+        "Its name, by default that of the weight, shift or uncertainty; * is what * matches in the key. What follows is appended.",
         pattern=r"[A-Za-z_][A-Za-z0-9_]*\*?[A-Za-z0-9_]*",
         form="a name of letters, digits and _, with one * at most",
         examples=["CMS_scale_j", "QCDscale"],

@@ -88,9 +88,9 @@ def _uses(config: Config) -> Iterator[Problem]:
         for name, it in getattr(config, section).items():
             place, class_ = (section, name, "only"), name if section == "data_driven" else it.class_
             if it.only is not None and class_ is None:
-                yield place, "says where a class counts, and there is none. Remove it"
+                yield place, "says where a class counts, but there is none. Remove it"
             elif it.only == FIT and not config.histogram:
-                yield place, "there are no histograms, and so no fit. Remove this, or the dataset"
+                yield place, "there are no histograms, so there is no fit. Remove this, or the dataset"
             elif config.histogram and class_ == signal and signal not in config.processes:
                 yield place, f"{signal} is the signal of histograms. Remove this, or add a dataset for them"
 
@@ -193,7 +193,7 @@ def _hypotheses(config: Config, fit: Fit) -> Iterator[Problem]:
     mine = {name: it for name, it in config.datasets.items() if members.get(name) == signal}
     for name, dataset in mine.items():
         if parameter not in dataset.parameters:
-            what = f'is of {signal}, which is fitted at each {parameter}, and has none. Add it, as in "parameters: {{{parameter}: 600}}"'
+            what = f'is of {signal}, which is fitted at each {parameter}, but has none. Add it, as in "parameters: {{{parameter}: 600}}"'
             yield ("datasets", name), what
     if fit.parameter is not None and len(found) == 1:
         yield ("fit", "parameter"), f"{found[0]} is its only value. Add datasets with others, or remove this"

@@ -125,7 +125,7 @@ class Train:
     )
     per_era: bool = setting(
         False,
-        "True to train networks for each of `eras` instead of for all: every event is scored by those of its own era.",
+        "True to train networks for each of `eras` instead of for all together: the networks of its own era score an event.",
         **HOW,
     )
     features: Optional[list[str]] = setting(
@@ -247,7 +247,7 @@ class Train:
     workers: int = setting(
         0,
         "How many networks are trained at the same time, each on one core of the CPU; "
-        "0: as many as there are usable cores. On a GPU they are trained one after the other.",
+        "0: one for each usable core. On a GPU they are trained one after the other.",
         minimum=0,
         **HOW,
     )
@@ -321,7 +321,7 @@ class Evaluate:
     )
     learning_curve: list[float] = setting(
         list,
-        "Shares of the events, for each of which a training shows what more events would bring; each takes its share of the time.",
+        "Shares of the events on which to train again, to show what more events would bring; each takes its share of the time.",
         uniqueItems=True,
         items={"exclusiveMinimum": 0, "exclusiveMaximum": 1},
         examples=[[0.1, 0.3, 0.6]],

@@ -119,7 +119,7 @@ def _objects(config: Config) -> Iterator[Problem]:
     needed = found.object_fields
     reads, place = f'"{train.model}" reads collections of objects', ("train", "model")
     if train.per_object is not None:
-        yield place, f"{reads}, of which there is none with per_object. Use {MODELS[0]}"
+        yield place, f"{reads}, which per_object does not have. Use {MODELS[0]}"
     elif train.objects == []:
         yield place, f"{reads}, and train.objects is empty. Name some there, or remove it, or use {MODELS[0]}"
     elif train.files is None and config.convert is not None:
@@ -156,7 +156,7 @@ def _network(config: Config) -> Iterator[Problem]:
     if heads and not {CLASSES, TARGETS} & set(heads):
         yield ("train", "model"), f'{place}: add "{CLASSES}" or "{TARGETS}"'
     elif TARGETS in heads and not train.targets:
-        yield ("train", "targets"), f"{place}, and there are no targets. Name columns that are to be estimated"
+        yield ("train", "targets"), f"{place}, and there are no targets. Name the columns to estimate"
     elif heads and TARGETS not in heads and train.targets:
         yield ("train", "targets"), f'{place}. Add "{TARGETS}", or remove this'
     taken = {
@@ -185,7 +185,7 @@ def _per_object(config: Config) -> Iterator[Problem]:
             yield (*place, "classes", name), f"takes values of {per_object.label}, as in [1, 15]"
         for value in values:
             if owner.setdefault(value, name) != name:
-                what = f'{value} is of class "{owner[value]}" already. Take it out of one'
+                what = f'{value} belongs to class "{owner[value]}" already. Remove it from one of them'
                 yield (*place, "classes", name), what
     if train.files is not None or config.convert is None:
         return
@@ -234,7 +234,7 @@ def _objective(config: Config) -> Iterator[Problem]:
     if train is None or train.objective == OBJECTIVES[0]:
         return
     if fit is None:
-        yield place, 'result is that of a fit, and there is none. Add a "fit" section, or remove this'
+        yield place, 'result is that of a fit, but the analysis has none. Add a "fit" section, or remove this'
         return
     others = {
         "targets": config.is_regression,

@@ -35,7 +35,7 @@ def histogram(path: Union[str, os.PathLike[str]], name: str, channel: str) -> An
                 raise NanoMLError(f'{path}: "{channel}" is not a channel of {name}. Known: {listed(known)}.')
             found = {key.partition(";")[0]: it for key, it in file[f"{name}/{channel}"].items()}
     except DAMAGE:
-        raise NanoMLError(f"{path}: is no histograms.root of `nanoml histogram`, or is damaged.") from None
+        raise NanoMLError(f"{path}: is not a histograms.root of `nanoml histogram`, or is damaged.") from None
     processes = [it for it in found if it in (*described.origins, DATA) or not it.endswith(("Up", "Down"))]
     # that of the longest name, which may begin with that of another
     of = {

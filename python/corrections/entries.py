@@ -217,7 +217,7 @@ def check_shift(events: Events, branch: str, of: str, shift: tuple[str, str], is
     """Raise `NanoMLError` if there is no such shift, name and direction, or if its `branch`, if any, was not corrected before."""
     name, direction = shift
     if not is_known or direction not in UP_DOWN:
-        raise NanoMLError(f'there is no shift "{name}" {direction} of {of}. There are {known}, up and down.')
+        raise NanoMLError(f'there is no shift "{name}" {direction} of {of}. Known are {known}, up and down.')
     if branch and events.before(branch) is events:
         raise NanoMLError(f"the shift {name} of {of} comes after a correction: call `corrected` in `prepare`.")
 

@@ -52,7 +52,7 @@ class FatJetEntry(JetEntry):
 
 
 def corrected(events: Events, fat_jets: JetCorrections, is_data: bool) -> Events:
-    """The events with AK8 jets corrected anew, and smeared in simulation: FatJet_pt and FatJet_mass.
+    """The events with AK8 jets corrected again, and smeared in simulation: FatJet_pt and FatJet_mass.
 
     FatJet_msoftdrop, which has the corrections of its subjets in the file, gets the mass scale and resolution of simulation only. The
     missing momentum stays. The parameters are those of `jets.corrected`, the entry is `fat_jets`.

@@ -80,7 +80,7 @@ def branches(missing_momentum: str = "MET", with_unclustered: bool = False) -> t
 
 
 def corrected(events: Events, jets: JetCorrections, is_data: bool) -> Events:
-    """The events with jets corrected anew, smeared in simulation, and the missing momentum that follows from it.
+    """The events with jets corrected again, smeared in simulation, and the missing momentum that follows from it.
 
     It replaces Jet_pt, Jet_mass, and pt and phi of the missing momentum that the entry names: MET or PuppiMET. The jets keep
     their order. The missing momentum is the raw one with type-1 corrections (JME group): jets count without their muons, if they
@@ -151,7 +151,7 @@ def shifted(events: Events, jets: JetCorrections, name: str, direction: str) -> 
         raise NanoMLError("the shift jer is one of jets that were smeared: call `corrected` in `prepare`.")
     if name not in ("jer", "hem") and not name.startswith("jes"):
         raise NanoMLError(
-            f'there is no shift "{name}" of jets. There are jes, jesSOURCE as in jesFlavorQCD, jer, unclustered and hem.'
+            f'there is no shift "{name}" of jets. Known are jes, jesSOURCE as in jesFlavorQCD, jer, unclustered and hem.'
         )
     of_jets, of_others = jets.within(region, factor, "Jet"), jets.within(region, of_soft, _LOW)
     return _scaled(events, jets, of_jets, of_others, is_data=False)

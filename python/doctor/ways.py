@@ -135,7 +135,7 @@ def disk() -> Finding:
     try:
         free = shutil.disk_usage(".").free
     except OSError as problem:
-        return Finding(False, f"{os.path.abspath('.')}: {problem.strerror}", "cd to a directory that is there")
+        return Finding(False, f"{os.path.abspath('.')}: {problem.strerror}", "cd to a directory that exists")
     if not os.access(".", os.W_OK):
         return Finding(False, f"{os.getcwd()}: you may not write here", "cd to a directory of yours")
     found = f"{file_size(free)} free in {os.getcwd()}"

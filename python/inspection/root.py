@@ -287,7 +287,7 @@ def group_branches(names: Iterable[str], counters: Iterable[str]) -> dict[str, l
 
 def _fields(collection: str, fields: Sequence[str]) -> Text:
     if list(fields) == [collection]:
-        return Text("(a list by itself)", style="dim")
+        return Text("(a list of its own)", style="dim")
     return Text(", ".join(kinematics_first(fields)))
 
 

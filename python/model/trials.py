@@ -240,7 +240,7 @@ def _environment(directory: Path, version: str) -> str:
         return python
     reason = f"cannot be installed: {(done.stderr.strip().splitlines() or ['pip was killed'])[-1]}"
     if "(from versions: none)" in done.stderr:
-        reason = "cannot be installed: pip finds none at all. Is there a connection to a package index?"
+        reason = "cannot be installed: pip finds no version of it. Is a package index reachable?"
     elif "No matching distribution" in done.stderr:
         reason = (
             f"there is no wheel of it for Python {sys.version_info[0]}.{sys.version_info[1]} on this machine. "

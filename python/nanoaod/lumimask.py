@@ -148,7 +148,7 @@ class LumiMask:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):  # json would keep the last alone
-        raise ValueError(f"{Counter(name for name, _ in pairs).most_common(1)[0][0]} is there twice")
+        raise ValueError(f"{Counter(name for name, _ in pairs).most_common(1)[0][0]} appears twice")
     return content
 
 

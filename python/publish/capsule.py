@@ -65,7 +65,7 @@ def ready(config: Config, request: Request) -> Stage:
             f"{', '.join(late)} must be done first: use `nanoml run`. A capsule has the results as they are."
         )
     if request.output.exists() and not (request.output / reproduce.SUMS).exists():
-        raise NanoMLError(f"{request.output}: exists and is no capsule. Name another directory.")
+        raise NanoMLError(f"{request.output}: exists and is not a capsule. Name another directory.")
     return compile_stage(config)
 
 

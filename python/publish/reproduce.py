@@ -78,7 +78,7 @@ class Model:
         lost = [name for name in wanted if name not in there and name not in defaults]
         if lost:
             raise CapsuleError(
-                f"{path}: has no branch {', '.join(lost)}: it is of another version of NanoAOD than the analysis, or is no simulation. "
+                f"{path}: has no branch {', '.join(lost)}: it is of another version of NanoAOD than the analysis, or is not simulation. "
                 f"Give a file with the branches of {self.about['reference']}."
             )
         for arrays in tree.iterate(there, step_size=_CHUNK):

@@ -229,8 +229,8 @@ def accept_stage(config: Config, name: str, dry_run: bool) -> list[str]:
     verb = "would be" if dry_run else "are"
     lines = [f"{name}: {count} of {total} {verb} accepted as they are: {change}" for change, count in changes.items()]
     if left:
-        lines.append(f"{name}: {left} of {total} have another reason to be done again")
-    return lines or [f"{name}: up to date, nothing is to be accepted"]
+        lines.append(f"{name}: {left} of {total} are out of date for another reason")
+    return lines or [f"{name}: up to date, nothing to accept"]
 
 
 def _run(config: Config, names: Sequence[str], force: bool, again: Optional[bool] = None) -> Sequence[Planned]:

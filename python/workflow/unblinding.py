@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
 
 SCHEMA = 2
-_OLDER = "is of an older NanoML, which did not note what it holds for: all is blind again. Use `nanoml unblind`."
+_OLDER = "was written by an older NanoML, without the cuts and networks that it holds for: all is blind again. Use `nanoml unblind`."
 
 
 @dataclass(frozen=True)

@@ -357,7 +357,7 @@ def test_a_fit_uses_data_only_if_every_channel_may_be_shown(search: Search) -> N
     search.say("run", search.yaml)
     said = search.say("unblind", search.yaml, "CR", says="a control region, too\nsearch\n")
     assert "search: CR (2017), 100% of the data.\nExpected: expected limit" in said
-    assert "no more to be seen" in search.say("unblind", search.yaml, "CR")
+    assert "nothing more to unblind" in search.say("unblind", search.yaml, "CR")
     search.say("run", search.yaml)
     shown = json.loads((search.workdir / "fit/results.json").read_text())
     assert shown["unblinded"].startswith("unblinded by ")
@@ -477,14 +477,14 @@ def test_a_dry_run_notes_nothing_and_a_run_notes_what_is_declared(search: Search
             "fit:",
             "x-fit:",
             ["SR"],
-            "has no fit, so there is no result to be unblinded. What may be seen without one, say in the YAML",
+            "has no fit, so there is no result to unblind. What may be seen without one, say in the YAML",
         ),
         (", data: true", ", class: other, cross_section: 1", ["SR"], "has no data, so there is no result"),
         ("", "", ["SSR"], 'there are no data in "SSR". Did you mean "SR"?'),
         ("", "", ["SR", "--era", "2016"], 'there are no data in "2016"'),
         ("", "", ["SR", "--fraction", "0%"], '"0%": write a part of the data, as in 10%'),
         ("", "", ["SR", "--fraction", "120%"], '"120%": write a part of the data, as in 10%'),
-        ("", "", ["CR", "--fraction", "10%"], "CR (2017), CR (2018): no more to be seen; not blind as a whole"),
+        ("", "", ["CR", "--fraction", "10%"], "CR (2017), CR (2018): nothing more to unblind; not blind as a whole"),
     ],
 )
 def test_what_cannot_be_unblinded(search: Search, old: str, new: str, arguments: list[str], message: str) -> None:

@@ -111,7 +111,7 @@ def made(base: Path) -> Published:
     run("run", analysis)
     (base / "shown").mkdir()
     refused = CliRunner().invoke(nanoml, ["publish", str(analysis), "-o", str(base / "shown")])
-    assert "exists and is no capsule" in str(refused.exception)
+    assert "exists and is not a capsule" in str(refused.exception)
     (base / "shown" / reproduce.SUMS).touch()  # an older capsule
     run("publish", analysis, "-o", base / "shown", "--events", 100, "--title", "A search", "--author", "A. Physicist")
     assert sorted(it.name for it in base.iterdir()) == ["Muon.root", "a.yaml", "blind", "search", "shown"]

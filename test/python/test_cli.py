@@ -101,7 +101,7 @@ def test_commands_are_in_groups_each_with_one_line() -> None:
 
 
 def test_the_only_analysis_in_a_directory_is_taken(tmp_path: Path) -> None:
-    assert "Name the YAML file of an analysis: there is none here." in run("run", cwd=tmp_path).stderr
+    assert "Name the YAML file of an analysis: this directory has none." in run("run", cwd=tmp_path).stderr
     (tmp_path / "other.yaml").write_text("a: 1\n")
     for arguments in ("run --dry-run", "train", "fit", "skim", "config check", "unblind", "submit pipeline"):
         (tmp_path / "mine.yaml").write_text("skim: 1\n")

@@ -295,7 +295,7 @@ def test_a_signal_without_background_is_an_error_with_edges_that_would_do(asimov
         one_channel(WZ=padded([100, 50, 0]), data_obs=data, asimov=asimov)
     low, middle, high, last = AXIS.edges
     assert f"expected in SR, in SR in bin {high:g} to {last:g}. Any event there would be" in str(told.value)
-    assert f"These would do: {{edges: [{low:g}, {middle:g}, {last:g}]}}" in str(told.value)
+    assert f"These edges work: {{edges: [{low:g}, {middle:g}, {last:g}]}}" in str(told.value)
     one_channel((100, 50), signal=padded([1, 1]), data_obs=padded([99, 64]), asimov=asimov)
 
 

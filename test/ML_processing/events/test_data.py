@@ -278,7 +278,9 @@ def test_weight_not_finite(toy: Toy) -> None:
 
 
 def test_class_without_events(toy: Toy) -> None:
-    with pytest.raises(NanoMLError, match=r'class "signal" has no event .*no file here is of a dataset of this class'):
+    with pytest.raises(
+        NanoMLError, match=r'class "signal" has no event .*no file here belongs to a dataset of this class'
+    ):
         whole_of([change(toy(), label=1)])
 
 

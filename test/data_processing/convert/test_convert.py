@@ -333,7 +333,7 @@ def test_what_stands_for_no_value_is_said_by_selection_or_configuration(tmp_path
     metadata = read_metadata(job.output)
     assert [column.missing for column in metadata.features] == [(-9.0,), (), None]
     assert [column.missing for column in metadata.objects["Jet"].fields] == [(-1.0, -2.0)] * 2
-    with pytest.raises(NanoMLError, match=r'convert\.missing: "z" is no column that is converted'):
+    with pytest.raises(NanoMLError, match=r'convert\.missing: "z" is not a column that is converted'):
         convert_files(replace(job, no_value={"z": [1.0]}))
 
 

@@ -27,7 +27,7 @@ def test_logical_names_are_read_through_the_first_redirector(files: Path) -> Non
     assert find_files([LFN], files) == [f"root://cms-xrd-global.cern.ch/{LFN}"]
     for server in ("root://host", "root://host/", "root://host//"):
         assert url_of(LFN, [server, "root://other"]) == f"root://host/{LFN}"
-    with pytest.raises(NanoMLError, match=r"is read through a redirector, and there is none. Name one: .read: {redir"):
+    with pytest.raises(NanoMLError, match=r"needs a redirector, but none is named. Name one: .read: {redir"):
         url_of(LFN, [])
     (files / "a.yaml").write_text(
         f"read: {{redirectors: ['root://here.ch:1094/', 'root://there.ch/']}}\ndatasets: {{a: {{files: {LFN}}}}}\n"

@@ -109,7 +109,7 @@ def test_the_list_of_a_run_stays(analysis: Analysis, dbs: CatalogueServer, tmp_p
     (dataset,) = overview(analysis(lines))
     assert dataset.news == [
         f"{WZ}, as it was on {(dataset.parts[0].date or '')[:10]}: now 2 files more and 1 file less, which must not be used "
-        "any more; --refresh takes what there is now."
+        "any more; --refresh takes the files of today."
     ]
     assert resolve_datasets(analysis(lines)) == before
     (dataset,) = overview(analysis(lines), refresh=True)
@@ -196,7 +196,7 @@ def test_wildcards_must_be_confirmed(analysis: Analysis, dbs: CatalogueServer, t
     dbs.datasets[HALF].status = "VALID"
     (tmp_path / "cache").rename(tmp_path / "nowhere")
     (dataset,) = overview(analysis(lines))
-    assert dataset.news == [f"{PATTERN}: now also matches {HALF}; --refresh takes what there is now."]
+    assert dataset.news == [f"{PATTERN}: now also matches {HALF}; --refresh takes the files of today."]
     with pytest.raises(ConfigError, match="matches 3 datasets"):
         overview(analysis(lines), refresh=True, confirm=answer(False))
     assert len(resolve_datasets(analysis(lines))["all"]) == 13
@@ -417,7 +417,7 @@ def test_what_an_analysis_reads_stays(storage: Storage, quickly: None, tmp_path:
     (directory / "c.root").write_text("c.root")
     assert describe_datasets(config)["a"].files == before
     (dataset,) = overview(config)
-    assert "now 1 file more; --refresh takes what there is now." in dataset.news[0]
+    assert "now 1 file more; --refresh takes the files of today." in dataset.news[0]
     (dataset,) = overview(config, refresh=True)
     assert (dataset.read.files, dataset.read.events, dataset.read.size) == (4, None, 21)
     assert len(describe_datasets(config)["a"].files) == 4

@@ -24,7 +24,7 @@ from services.daemons import free_port
             "dask_jobqueue.SlurmCluster",
             "batch.dask: .* has no attribute 'SlurmCluster': pip install .*dask.*, or name another",
         ),
-        ("os.path", "batch.dask: os.path is no class: .*, or name another"),
+        ("os.path", "batch.dask: os.path is not a class: .*, or name another"),
         ("dask_queue.SLURMCluster", "batch.dask: No module named 'dask_queue': .*, or what has this class"),
         ("tcp://127.0.0.1:{port}", r"batch.dask: the scheduler tcp://127.0.0.1:{port} does not answer \(.*\)\.$"),
         ("tls://127.0.0.1:{port}", r"does not answer \(.*\)\. Dask's own configuration names the certificates for tls"),

@@ -113,7 +113,7 @@ def test_consistent(tmp_path: Path, text: str) -> None:
         ),
         (
             "datasets:\n  a: {files: b}\nconvert:\n  features: a\n  shuffle: 1\n",
-            "a.yaml:5: convert.shuffle: takes the datasets with a class, and none has one. Remove this, or add "
+            "a.yaml:5: convert.shuffle: takes the datasets with a class, but none has one. Remove this, or add "
             '"class: ..." to them.',
         ),
         (
@@ -243,7 +243,7 @@ def test_consistent(tmp_path: Path, text: str) -> None:
         ),
         (
             ELECTRONS + "  model: deepsets\n",
-            'a.yaml:5: train.model: "deepsets" reads collections of objects, of which there is none with per_object. '
+            'a.yaml:5: train.model: "deepsets" reads collections of objects, which per_object does not have. '
             "Use tabular.",
         ),
         *(
@@ -251,7 +251,7 @@ def test_consistent(tmp_path: Path, text: str) -> None:
             for more, message in (
                 (
                     "",
-                    '6: train.objective: result is that of a fit, and there is none. Add a "fit" section, or remove this',
+                    '6: train.objective: result is that of a fit, but the analysis has none. Add a "fit" section, or remove this',
                 ),
                 (
                     "  model: bdt\nhistogram: {signal: {bins: [9, 0, 1]}}\nfit: {channels: {all: signal}}\n",
@@ -316,7 +316,7 @@ def test_consistent(tmp_path: Path, text: str) -> None:
                     "[1, 0], fake: 0",
                     "",
                     4,
-                    'train.per_object.classes.fake: 0 is of class "prompt" already. Take it out of one.',
+                    'train.per_object.classes.fake: 0 belongs to class "prompt" already. Remove it from one of them.',
                 ),
                 (
                     ", fake: 0",

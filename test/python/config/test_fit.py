@@ -203,7 +203,7 @@ def test_names_of_hypotheses(value: float, ending: str) -> None:
     ("old", "new", "message"),
     [
         ("parameter: mass}", "parameter: mas}", '9: fit.parameter: "mas" is not in the parameters of a dataset. Did you mean "mass"?'),
-        (", parameters: {mass: 600}", "", "W600: is of signal, which is fitted at each mass, and has none. Add it, as in"),
+        (", parameters: {mass: 600}", "", "W600: is of signal, which is fitted at each mass, but has none. Add it, as in"),
         ("{mass: 800}", "{mass: 600}", "9: fit.parameter: mass = 600 is its only value. Add datasets with others, or remove this"),
         ("class: WZ", "class: WZ, parameters: {mass: 700}", "datasets: signal has no dataset with mass = 700, where it is fitted. Add one"),
         ("[600, 800]", "[600, 700]", "7: score.parameter.mass: lacks 800, a value of datasets, which is fitted. Add it"),

@@ -81,9 +81,9 @@ WITHOUT = TEXT[: TEXT.index("histogram:")]
     [
         (TEXT.replace("a.root, class: signal", "a.root, class: signal, only: training"), "", "",
          r"3: datasets.signal.only: signal is the signal of histograms. Remove this"),
-        (WITHOUT, "", "", r"7: datasets.NLO.only: there are no histograms, and so no fit. Remove this, or the dataset"),
+        (WITHOUT, "", "", r"7: datasets.NLO.only: there are no histograms, so there is no fit. Remove this, or the dataset"),
         (WITHOUT, "", "", r"15: data_driven.flips.only: there are no histograms"),
-        (TEXT, "data: true", "data: true, only: fit", "11: datasets.Muon.only: says where a class counts, and there is none"),
+        (TEXT, "data: true", "data: true, only: fit", "11: datasets.Muon.only: says where a class counts, but there is none"),
         (TEXT, "files: g.root", "files: g.root, only: training", "10: datasets.other.only: says where a class counts"),
         (TEXT, "varies: NLO", "varies: LO", "datasets.tune.varies: takes datasets that are in histograms"),
         (TEXT, "into: {SR: 1}}", "into: {SR: 1}, only: fit}\n  x: {from: Muon, region: side, weight: 1, only: training}",

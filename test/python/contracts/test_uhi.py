@@ -91,6 +91,6 @@ def test_what_there_is_not(path: Path) -> None:
     with uproot.recreate(other) as file:
         file["line"] = np.histogram([1.0])
     with pytest.raises(
-        NanoMLError, match=r"other\.root: is no histograms\.root of `nanoml histogram`, or is damaged\."
+        NanoMLError, match=r"other\.root: is not a histograms\.root of `nanoml histogram`, or is damaged\."
     ):
         histogram(other, "line", "SR_2018")

@@ -145,7 +145,7 @@ def test_data_are_not_smeared(tmp_path: Path, real_files: dict[str, Path]) -> No
 
 def test_a_shift_that_cannot_be_is_an_error(tmp_path: Path, real_files: dict[str, Path]) -> None:
     corrections, events = entry(tmp_path, "2022"), events_of(real_files["nano_v13_mc_ggh"], is_data=False)
-    with pytest.raises(NanoMLError, match='no shift "jmz" up of AK8 jets. There are jes, jesSOURCE, jer, jms and jmr'):
+    with pytest.raises(NanoMLError, match='no shift "jmz" up of AK8 jets. Known are jes, jesSOURCE, jer, jms and jmr'):
         fat_jets.shifted(events, corrections, "jmz", "up")
     with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):
         fat_jets.shifted(events, corrections, "jms", "up")

@@ -322,7 +322,7 @@ def test_a_shift_that_cannot_be_is_an_error(era: JetCorrections) -> None:
     events = Events({name: ak.Array([[1.0]]) for name in PLAIN}, collections(PLAIN))
     for name, direction, message in (
         ("jes", "sideways", 'the direction "sideways"'),
-        ("jr", "up", 'no shift "jr" of jets. There are jes,'),
+        ("jr", "up", 'no shift "jr" of jets. Known are jes,'),
         ("jer", "up", "call `corrected` in `prepare`"),
     ):
         with pytest.raises(NanoMLError, match=message):

@@ -139,7 +139,7 @@ def test_numbers_out_of_range_are_refused(run: Any, block: Any, message: str) ->
         ('{"315267": [[1, 2]', "cannot be understood (Expecting ',' delimiter: line 1 column 19"),
         ("[" * 100_000, "cannot be understood ("),
         ("[[1, 2]]", "is [[1, 2]], not an object of runs"),
-        ('{"315267": [[1, 2]], "315267": [[4, 5]]}', "cannot be understood (315267 is there twice)"),
+        ('{"315267": [[1, 2]], "315267": [[4, 5]]}', "cannot be understood (315267 appears twice)"),
         ('{"Run2018A": [[1, 2]]}', '"Run2018A" is not the number of a run'),
         ('{"-1": [[1, 2]]}', '"-1" is not the number of a run'),
         ('{"315267.0": []}', '"315267.0" is not the number of a run'),

@@ -98,7 +98,7 @@ def config(tmp_path: Path, mc_files: dict[str, list[Path]]) -> Path:
 
 def test_a_change_is_accepted_once(config: Path, mc_files: dict[str, list[Path]]) -> None:
     total = len(mc_files)
-    assert run("accept", "skim", config) == "skim: up to date, nothing is to be accepted\n"
+    assert run("accept", "skim", config) == "skim: up to date, nothing to accept\n"
     (config.parent / "mine.py").write_text(SELECTION.replace("> 1", ">= 2"))
     plan = run("run", config, "--dry-run")
     assert f"skim: {total} of {total} to do" in plan
@@ -123,7 +123,7 @@ def test_what_is_changed_otherwise_stays_to_do(config: Path, mc_files: dict[str,
     next((config.parent / "a" / "skims").rglob("*.root")).unlink()
     assert run("accept", "skim", config).splitlines() == [
         f"skim: {total - 1} of {total} are accepted as they are: mine.py was changed",
-        f"skim: 1 of {total} have another reason to be done again",
+        f"skim: 1 of {total} are out of date for another reason",
     ]
 
 

@@ -206,7 +206,9 @@ def test_a_log_that_cannot_be_trusted_permits_nothing(
     found = blinded(load(analysis))
     assert (found.shares, found.log) == ({SR: 0, CR: 0}, ())
     (text,) = said.values()
-    assert text.startswith(f"{log(analysis)}: is {'of an older NanoML' if what == 'older' else 'damaged, was edited'}")
+    assert text.startswith(
+        f"{log(analysis)}: {'was written by an older NanoML' if what == 'older' else 'is damaged, was edited'}"
+    )
     analysis.write_text(TEXT + "blind: none")
     if what == "older":  # it is kept beside the new one
         unblind_all(config)
