@@ -29,7 +29,7 @@ from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.rootio.remote.client import VARIABLE
 from services.data import embedded_baskets
 from services.nanoaod import DATASETS, FILES, Made, can_write_rntuple, write
-from services.pages import section_of
+from services.pages import fences, section_of
 
 pytest_plugins = ["services.fixtures", "skips"]
 
@@ -213,9 +213,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-_FENCE = re.compile(r"^```(?:\w+ (?P<name>\w+[.]\w+)|(?P<language>bash|python))\n(?P<code>.*?)^```", re.M | re.S)
-
-
 @pytest.fixture(scope="session")
 def follow() -> Callable[..., str]:
     """Does in a directory what a page of doc/ says, in a copy of the example, or in what another page has made there.
@@ -234,13 +231,15 @@ def follow() -> Callable[..., str]:
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
         place, printed = directory / inside, ""
         name, _, anchor = page.partition("#")
-        for block in _FENCE.finditer(section_of((ROOT / "doc" / name).read_text(), anchor)):
-            code = block["code"]
-            if block["name"]:
-                (place / block["name"]).write_text(code)
+        for block in fences(section_of((ROOT / "doc" / name).read_text(), anchor)):
+            code = block.code
+            if re.fullmatch(r"\w+[.]\w+", block.about):
+                (place / block.about).write_text(code)
+                continue
+            if block.about or block.language not in ("bash", "python"):
                 continue
             line = [sys.executable, "-c", code]
-            if block["language"] == "bash":
+            if block.language == "bash":
                 code = re.sub(r"^(make|source) .*", "true", code, flags=re.M)
                 line = ["bash", "-e", "-c", f"{code}\npwd > {shlex.quote(str(directory / '.where'))}"]
             done = subprocess.run(
@@ -248,7 +247,7 @@ def follow() -> Callable[..., str]:
             )
             assert done.returncode == 0, code + done.stdout + done.stderr
             printed += done.stdout
-            if block["language"] == "bash":
+            if block.language == "bash":
                 place = Path((directory / ".where").read_text().strip())
         return printed
 

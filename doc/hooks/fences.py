@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_FENCE = re.compile(r"^```(\w+) ([^\n{]+)$", re.M)
+_FENCE = re.compile(r"^( *)```(\w+) ([^\n{]+)$", re.M)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Make what stands behind the language the title of the block."""
 
     def titled(found: re.Match[str]) -> str:
-        about = found[2].strip()
-        return f"```{found[1]}" if about == "fragment" else f'```{found[1]} title="{about}"'
+        indent, language, about = found[1], found[2], found[3].strip()
+        return f"{indent}```{language}" if about == "fragment" else f'{indent}```{language} title="{about}"'
 
     return _FENCE.sub(titled, markdown)

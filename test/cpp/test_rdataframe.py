@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ pytest.importorskip("ML_processing.export.with_selection")
 from MLTools.NanoML.model.inside import decide
 from MLTools.NanoML.nanoaod.folds import fold_of
 from services.cplusplus import run
+from services.pages import fences
 from services.whole_models import NUMBERS, SAMPLE, events_in, networks_of, whole_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.root]
 def test_the_example_gives_the_scores_of_python(tmp_path: Path, build: Callable[..., Path]) -> None:
     pytest.importorskip("ROOT", reason="needs ROOT")
     page = (ROOT / "doc" / "cmssw.md").read_text()
-    [code] = re.findall(r"^```python rdataframe\.py\n(.*?)^```$", page, re.M | re.S)
+    [code] = (fence.code for fence in fences(page) if fence.about == "rdataframe.py")
     (tmp_path / "rdataframe.py").write_text(code)
     model = whole_model(
         networks_of(tmp_path / "model.onnx", "ZCand_mass", "MET_pt"), "MLTools.NanoML.trilepton:Trilepton", ROOT

@@ -23,7 +23,7 @@ from MLTools.NanoML.config.load import schema
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.schema.document import Document
 from MLTools.NanoML.schema.settings import complaints
-from services.pages import headings, section_of
+from services.pages import fences, headings, prose, section_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -45,26 +45,17 @@ has_parts = pytest.mark.skipif(
 class Block(NamedTuple):
     page: Path
     line: int
-    info: str
+    language: str
+    about: str
     code: str
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
-    @property
-    def language(self) -> str:
-        return self.info.partition(" ")[0]
-
-    @property
-    def about(self) -> str:
-        return self.info.partition(" ")[2]
-
 
 def blocks() -> Iterator[Block]:
     for page in PAGES:
-        text = page.read_text()
-        for found in re.finditer(r"^```([^\n`]*)\n(.*?)^```", text, re.M | re.S):
-            yield Block(page, text[: found.start()].count("\n") + 1, found[1].strip(), found[2])
+        yield from (Block(page, *fence) for fence in fences(page.read_text()))
 
 
 def name_of(page: Path) -> str:
@@ -80,8 +71,9 @@ def followed() -> set[str]:
 def sections_of(block: Block) -> set[str]:
     """The page of a block, and those of its sections that the block is in."""
     text, name = block.page.read_text(), name_of(block.page)
-    anchors = (anchor for _, _, anchor in headings(text))
-    return {name, *(f"{name}#{anchor}" for anchor in anchors if block.code in section_of(text, anchor))}
+    anchors = [anchor for _, _, anchor in headings(text)]
+    inside = (anchor for anchor in anchors if block.code in (it.code for it in fences(section_of(text, anchor))))
+    return {name, *(f"{name}#{anchor}" for anchor in inside)}
 
 
 def test_each_block_says_what_becomes_of_it() -> None:
@@ -100,7 +92,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     """All commands of `nanoml` in the manual, with their places: in blocks, in indented lines and in the text."""
     for page in PAGES:
         text = page.read_text().replace("\\\n", " ")
-        outside = re.sub(r"^```.*?^```", lambda found: "\n" * found[0].count("\n"), text, flags=re.M | re.S)
+        outside = prose(text)
         inline = re.findall(r"`([^`\n]+(?:\n[^`\n]+)?)`", outside)
         plain = [block.code for block in blocks() if block.page == page and block.language in ("bash", "text", "")]
         indented = re.findall(r"^    (nanoml .*)$", outside, re.M)
@@ -198,8 +190,7 @@ def test_targets_of_make_exist() -> None:
 
 def test_links_between_pages_of_the_repository_lead_somewhere() -> None:
     for page in PAGES:
-        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
-        for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
+        for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", prose(page.read_text())):
             made = "reference/" in link and ROOT / "doc" in (page.parent / link).resolve().parents
             assert made or (page.parent / link).exists(), f"{page.relative_to(ROOT)}: {link}"
 

@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
+from typing import NamedTuple
+
+_FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<code>.*?)^(?P=indent)```", re.M | re.S)
+
+
+class Fence(NamedTuple):
+    """A block of code of a page: the line of its page, its language, what stands behind the language, its code."""
+
+    line: int
+    language: str
+    about: str
+    code: str
+
+
+def fences(text: str) -> Iterator[Fence]:
+    """The blocks of code of a page, also those that are folded, which are indented."""
+    for found in _FENCE.finditer(text):
+        language, _, about = found["info"].strip().partition(" ")
+        yield Fence(text[: found.start()].count("\n") + 1, language, about, textwrap.dedent(found["code"]))
+
+
+def prose(text: str) -> str:
+    """A page with its blocks of code blank, each character where it was."""
+    return _FENCE.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
 
 
 def headings(text: str) -> Iterator[tuple[int, int, str]]:
     """The headings of a page: where each begins, its level, its anchor."""
-    plain = re.sub(r"^```.*?^```", lambda found: re.sub(r"[^\n]", " ", found[0]), text, flags=re.M | re.S)
-    for found in re.finditer(r"^(#+) (.*)$", plain, re.M):
+    for found in re.finditer(r"^(#+) (.*)$", prose(text), re.M):
         words = re.sub(r"[^\w\s-]", "", found[2].replace("*", "")).strip().lower()
         yield found.start(), len(found[1]), re.sub(r"[-\s]+", "-", words)
 

@@ -22,6 +22,7 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 from processes import nanoml
 from services.nanoaodtools import MISSING, needs_nanoaodtools
+from services.pages import fences
 from services.shifted_jets import DATASET
 
 MODULES = Path(__file__).parents[1] / "nano_modules"
@@ -326,8 +327,8 @@ def test_the_events_of_each_shift_are_counted_after_a_module(
 
 @needs_nanoaodtools
 def test_the_module_of_the_manual(skim: Callable[..., Skim], wz: Path, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[3] / "doc" / "howto" / "module.md").read_text()
-    [code] = re.findall(r"```python jets.py\n(.*?)```", page, re.S)
+    page = (Path(__file__).parents[3] / "doc" / "skim.md").read_text()
+    [code] = (fence.code for fence in fences(page) if fence.about == "jets.py")
     (tmp_path / "jets.py").write_text(code)
     found = skim("jets.py:jetSums", base=tmp_path, cut="nJet >= 1")
     a = ak.Array(read(wz, "nJet", "Jet_pt", "Jet_eta"))[found.rows]

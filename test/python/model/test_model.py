@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Description, Discriminant, Model, twin_of, write_described
 from MLTools.NanoML.model.padding import Jagged
+from services.pages import fences
 
 JET_PT = ak.Array([[10.0, 20.0, 30.0], [], [5.0, 1.0], [2.0]])
 JET_BTAG = ak.Array([[0.1, 0.9, 0.5], [], [0.2, 0.3], [1.0]])
@@ -57,8 +57,8 @@ def test_collections(linear_model: Callable[..., Path]) -> None:
 def test_the_page_on_scoring_is_right(
     linear_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (Path(__file__).resolve().parents[3] / "doc" / "howto" / "score.md").read_text()
-    (code,) = re.findall(r"^```python plain.py\n(.*?)^```", page, re.M | re.S)
+    page = (Path(__file__).resolve().parents[3] / "doc" / "scores.md").read_text()
+    (code,) = (fence.code for fence in fences(page) if fence.about == "plain.py")
     path = linear_model(["MET_pt"], objects={"Jet": (["pt", "eta"], 2, "-btag"), "Muon": (["pt"], 3, None)})
     shutil.copy(path, tmp_path / "model.onnx")
     monkeypatch.chdir(tmp_path)
