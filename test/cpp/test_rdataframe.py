@@ -1,4 +1,4 @@
-"""The example of the manual that runs a model with its selection inside in RDataFrame."""
+"""The example that runs a model with its selection inside in RDataFrame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ pytest.importorskip("ML_processing.export.with_selection")
 from MLTools.NanoML.model.inside import decide
 from MLTools.NanoML.nanoaod.folds import fold_of
 from services.cplusplus import run
-from services.pages import fences
 from services.whole_models import NUMBERS, SAMPLE, events_in, networks_of, whole_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,16 +24,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.root]
 
 def test_the_example_gives_the_scores_of_python(tmp_path: Path, build: Callable[..., Path]) -> None:
     pytest.importorskip("ROOT", reason="needs ROOT")
-    page = (ROOT / "doc" / "cmssw.md").read_text()
-    [code] = (fence.code for fence in fences(page) if fence.about == "rdataframe.py")
-    (tmp_path / "rdataframe.py").write_text(code)
     model = whole_model(
         networks_of(tmp_path / "model.onnx", "ZCand_mass", "MET_pt"), "MLTools.NanoML.trilepton:Trilepton", ROOT
     )
     library = build("shared", "libMLToolsNanoML.so", FLAGS="-fPIC", OPTIMIZE="-O1")
     places = {"LD_LIBRARY_PATH": str(library), "ROOT_INCLUDE_PATH": str(library / "include"), "HOME": str(tmp_path)}
     output = tmp_path / "scored.root"
-    run(sys.executable, str(tmp_path / "rdataframe.py"), model.path, str(SAMPLE), str(output), **places)
+    run(sys.executable, str(ROOT / "examples" / "rdataframe.py"), model.path, str(SAMPLE), str(output), **places)
     arrays = events_in(model, 1000)
     found = decide(model, arrays, fold_of(*(arrays[name] for name in NUMBERS), model.folds))
     scored = uproot.open(output)["Events"].arrays(library="np")
