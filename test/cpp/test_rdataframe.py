@@ -30,7 +30,14 @@ def test_the_example_gives_the_scores_of_python(tmp_path: Path, build: Callable[
     library = build("shared", "libMLToolsNanoML.so", FLAGS="-fPIC", OPTIMIZE="-O1")
     places = {"LD_LIBRARY_PATH": str(library), "ROOT_INCLUDE_PATH": str(library / "include"), "HOME": str(tmp_path)}
     output = tmp_path / "scored.root"
-    run(sys.executable, str(ROOT / "examples" / "rdataframe.py"), model.path, str(SAMPLE), str(output), **places)
+    run(
+        sys.executable,
+        str(ROOT / "examples" / "programs" / "decide_in_rdataframe.py"),
+        model.path,
+        str(SAMPLE),
+        str(output),
+        **places,
+    )
     arrays = events_in(model, 1000)
     found = decide(model, arrays, fold_of(*(arrays[name] for name in NUMBERS), model.folds))
     scored = uproot.open(output)["Events"].arrays(library="np")

@@ -423,7 +423,7 @@ def test_programs_that_need_other_packages_give_the_same(
 ) -> None:
     pytest.importorskip(package)
     directory, _ = used_scores
-    line = [sys.executable, program]
+    line = [sys.executable, f"examples/programs/{program}"]
     done = subprocess.run(line, cwd=directory, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     check_yields(done.stdout, directory, 3)

@@ -1,4 +1,4 @@
-"""Decisions and scores of a model with its selection inside, in RDataFrame: rdataframe.py MODEL.onnx INPUT.root OUTPUT.root."""
+"""Decisions and scores of a model with its selection inside, in RDataFrame: decide_in_rdataframe.py MODEL.onnx INPUT.root OUTPUT.root."""
 
 from __future__ import annotations
 
