@@ -40,7 +40,6 @@ _SOME = {
     "config.analysis": ("Config",),
     "rootio.branches": ("Branch",),
 }  # of modules of which not everything is for users
-_LATER = "---\nsearch:\n  boost: 0.4\n---\n\n"  # what is found in a page that explains comes first
 _HEADERS = ("Model", "Column", "Scorer", "Metadata", "Objects", "Error")
 
 
@@ -53,7 +52,7 @@ def on_files(files: Any, config: Any) -> Any:
         "cpp": cpp_interface(),
     }
     for name, content in pages.items():
-        files.append(File.generated(config, f"reference/{name}.md", content=_LATER + content))
+        files.append(File.generated(config, f"reference/{name}.md", content=content))
     return files
 
 

@@ -15,7 +15,6 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parents[2]
 DOC = ROOT / "doc"
 _LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]+)")
-_HIDDEN = "---\nsearch:\n  exclude: true\n---\n\n"  # the search is for pages that explain
 _LANGUAGES = {
     ".py": "python",
     ".yaml": "yaml",
@@ -44,11 +43,11 @@ def _address(source: Path) -> str:
 def _page(source: Path) -> str:
     text = (ROOT / source).read_text(encoding="utf-8")
     if source.suffix == ".md":
-        return _HIDDEN + text
+        return text
     if source.suffix == ".ipynb":
-        return _HIDDEN + "\n\n".join(map(_cell, json.loads(text)["cells"]))
+        return "\n\n".join(map(_cell, json.loads(text)["cells"]))
     language = _LANGUAGES.get(source.suffix, "text")
-    return f"{_HIDDEN}# {source}\n\n````{language}\n{text}````\n"
+    return f"---\nsearch:\n  exclude: true\n---\n\n# {source}\n\n````{language}\n{text}````\n"
 
 
 def _cell(cell: dict[str, Any]) -> str:
