@@ -40,6 +40,22 @@ RECORDINGS = {
 }
 """What follows `nanoml`, each in a directory of its own."""
 
+LOGIN = """\
+[bold green]$[/] ssh username@lxplus.cern.ch
+(username@lxplus.cern.ch) Password:
+(username@lxplus.cern.ch) Your 2nd factor (username): [dim]<- the code on your phone[/]
+* ********************************************************************
+* Welcome to lxplus901.cern.ch, Red Hat Enterprise Linux 9
+* Reminder: you have agreed to the CERN computing rules
+* https://cern.ch/ComputingRules
+* ********************************************************************
+[bold green]\\[username@lxplus901 ~]$[/] pwd
+/afs/cern.ch/user/u/username
+[bold green]\\[username@lxplus901 ~]$[/] ls /eos/user/u/username
+myanalysis
+[bold green]\\[username@lxplus901 ~]$[/]"""
+"""What a login to LXPLUS looks like; this one is written, for it cannot be recorded elsewhere."""
+
 
 def said(command: list[str], directory: Path) -> str:
     """What a command prints in a terminal of `WIDTH` columns, as it stands in the end."""
@@ -63,10 +79,24 @@ def left(text: str) -> str:
     return "\n".join(re.split(r"\r(?:\x1b\[2K)?", line)[-1].rstrip() for line in text.split("\n"))
 
 
+def screen() -> Console:
+    """An empty one."""
+    return Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+
+
+def write(name: str, console: Console) -> None:
+    """Make the picture of a screen."""
+    svg = console.export_svg(title="", code_format=_TEMPLATE, unique_id=name)
+    (IMAGES / f"terminal-{name}.svg").write_text(svg, encoding="utf-8")
+
+
 def main() -> None:
     """Record all."""
+    console = screen()
+    console.print(Text.from_markup(LOGIN))
+    write("login", console)
     for name, commands in RECORDINGS.items():
-        console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+        console = screen()
         with tempfile.TemporaryDirectory() as home:
             directory = Path(home)
             for command in commands:
@@ -84,8 +114,7 @@ def main() -> None:
                     directory /= "myanalysis"
                 if command.startswith("submit"):
                     time.sleep(20)  # some jobs are done, others not
-            svg = console.export_svg(title="", code_format=_TEMPLATE, unique_id=name)
-            (IMAGES / f"terminal-{name}.svg").write_text(svg, encoding="utf-8")
+            write(name, console)
             if any(command.startswith("submit") for command in commands):
                 said([sys.executable, "-m", "MLTools.NanoML.cli", "status", "--wait"], directory)
 
