@@ -45,7 +45,13 @@ class UnreadableError(NanoMLError):
 
 
 def listed(names: Iterable[str], most: int = 10) -> str:
-    """Names for a sentence; the last ones are only counted if there are more than `most`."""
+    """Names for a sentence; the last ones are only counted if there are more than `most`.
+
+    Examples
+    --------
+    >>> listed(["WZ", "ZG", "tt"], most=2)
+    'WZ, ZG and 1 more'
+    """
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -183,10 +183,10 @@ STAGES = (
 """All stages, in order."""
 
 NAMES = tuple(stage.name for stage in STAGES)
-"""Their names."""
+"""The names of all stages."""
 
 DRAWN = ("evaluate", "draw", "fit", "limits")
-"""Those that make figures and pages."""
+"""The stages that make figures and pages."""
 
 PARTS = {
     part: tuple(stage.name for stage in STAGES if stage.part == part)

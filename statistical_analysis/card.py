@@ -260,7 +260,7 @@ def _sum(histogram: Any) -> str:
 
 
 def _contents(histogram: Any) -> Floats:
-    """What is in the bins, without negative ones."""
+    """The content of the bins, without negative values."""
     return np.asarray(positive(histogram.values().astype(float))[0])
 
 

@@ -166,7 +166,7 @@ class FittedProcess:
 
 @dataclass(frozen=True)
 class StrengthResults:
-    """What is known of a signal strength; in each fit for it, the strengths of other signals are fitted, too.
+    """The results on a signal strength; in each fit for it, the strengths of other signals are fitted, too.
 
     Attributes
     ----------

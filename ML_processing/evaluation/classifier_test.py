@@ -67,7 +67,7 @@ class ClassifierTest:
 
     @property
     def state(self) -> str:
-        """That of an answer."""
+        """The state of an answer: "good", "look" or "bad"."""
         return "good" if not self.is_apart else "bad" if (self.auc.value or 0.5) > _TOLD_APART else "look"
 
     @property

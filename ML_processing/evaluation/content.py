@@ -81,7 +81,7 @@ class Part:
     place: ClassVar[str]
     """Where it is in metrics.json: in "plots", "first" or "last" beside that, or nowhere, if it is empty."""
     caption: ClassVar[Caption] = Caption("", "")
-    """That of its figure, if it has one."""
+    """The caption of its figure, if it has one."""
 
     @classmethod
     def compute(cls: type[P], of: Measurement) -> P | None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Objective(Protocol):
-    """What a training makes small, in place of the loss of a network: see `Loss`."""
+    """The objective of a training, in place of the loss of a network: see `Loss`."""
 
     own: Hook | None
 
@@ -34,7 +34,7 @@ class Objective(Protocol):
         """The number that a step reduces."""
 
     def of_events(self, outputs: Outputs, events: EventTensors, size: int, /) -> tuple[float, None]:
-        """That of some events, without derivatives."""
+        """The loss of some events, without derivatives."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Gain:
 
     @property
     def text(self) -> str:
-        """What was gained, in words."""
+        """The gain, in words."""
         change, (first, second) = 100 * (self.after / self.before - 1), self.seconds
         kept = "" if self.is_kept else ": the networks stay as they were before"
         return (
@@ -172,7 +172,7 @@ def _at_most(rows: NDArray[Any], events: ResultEvents) -> NDArray[Any]:
 
 
 def gain(training: Training, config: Train, directory: Path) -> Gain:
-    """What the training on the result has gained: by the fit to all events, each scored by the network that has not seen it.
+    """The gain by the training on the result: by the fit to all events, each scored by the network that has not seen it.
 
     Networks that are no better are replaced by those before.
     """

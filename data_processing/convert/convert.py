@@ -257,7 +257,7 @@ def _write(
 
 @dataclass(frozen=True)
 class _Surveyed:
-    """What is known of all files before anything is written."""
+    """The properties of all files that are known before anything is written."""
 
     columns: FileColumns
     accounting: Accounting

@@ -146,7 +146,7 @@ class _Error:
 
 
 def _one_more(samples: Sequence[Counts]) -> Counts:
-    """What stands for the spread of one more background event in each bin."""
+    """An estimate of the spread of one more background event in each bin."""
     background, nothing = [each for each in samples if each.strength is None], np.zeros_like(samples[0].nominal)
     expected = sum(float(each.nominal.sum()) for each in background)
     weight = sum(float(each.variances.sum()) for each in background) / expected if expected > 0 else 0.0

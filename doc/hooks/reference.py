@@ -40,6 +40,23 @@ _SOME = {
     "config.analysis": ("Config",),
     "rootio.branches": ("Branch",),
 }  # of modules of which not everything is for users
+_METHODS = {
+    "Cutflow": ("cut", "weigh", "count_efficiency"),
+    "Events": ("flat", "replaced", "before"),
+    "Flat": ("keep", "pairs", "smallest", "largest", "at", "with_columns", "joined", "chosen"),
+    "Selection": ("select", "prepare", "shift", "file"),
+    "DatasetInfo": (),
+    "Selected": ("passed",),
+    "Weight": (),
+    "Correction": ("of",),
+    "Config": ("path", "era_of", "luminosity_of", "cross_section_of"),
+    "RootFile": ("read", "branch", "close"),
+    "Model": ("scores",),
+    "Description": (),
+    "Input": (),
+    "PostprocModule": (),
+}
+"""The methods for users, of classes that also have others for NanoML itself."""
 _HEADERS = ("Model", "Column", "Scorer", "Metadata", "Objects", "Error")
 
 
@@ -134,9 +151,9 @@ def configuration() -> str:
     lines = [
         "# Configuration",
         "",
-        "All settings of the YAML file of an analysis. A list of one may be written without its brackets; paths are relative to "
-        "the file; a key that begins with `x-` is ignored, a place for anchors. `nanoml config check FILE` checks a file, and "
-        "`nanoml config schema` prints this as a JSON Schema, by which editors complete and explain.",
+        "All settings of the YAML file of an analysis. A list with one entry needs no brackets. Paths are relative to the file. Keys "
+        "that begin with `x-` are ignored, so anchors can stand there. `nanoml config check FILE` checks a file; `nanoml config schema` "
+        "prints a JSON Schema, with which editors complete and explain settings.",
         "",
     ]
     return "\n".join([*lines, *_section(whole, "", 1)])
@@ -218,7 +235,7 @@ def python_interface() -> str:
     lines = [
         "# Python",
         "",
-        "What one may import, in CMSSW as elsewhere. Everything that a module offers is in its `__all__`.",
+        "The modules, classes and functions that your own code may import, in CMSSW as elsewhere.",
         "",
     ]
     for name, title in _MODULES.items():
@@ -238,7 +255,8 @@ def _member(name: str, member: Any) -> Iterator[str]:
     if inspect.isclass(member):
         for each, value in vars(member).items():
             function = getattr(value, "__func__", value)
-            if not each.startswith("_") and inspect.isfunction(function) and function.__doc__:
+            is_shown = each in _METHODS[name] if name in _METHODS else not each.startswith("_")
+            if is_shown and inspect.isfunction(function) and function.__doc__:
                 yield f"\n**`{name}.{each}{_signature(function)}`**\n\n{_docstring(function.__doc__)}"
     yield ""
 
@@ -268,6 +286,8 @@ def _docstring(text: str) -> str:
         following = lines[number + 1] if number + 1 < len(lines) else ""
         if re.fullmatch(r"-{3,}", line):
             continue
+        if line == "Examples":
+            return "\n".join([*found, "\nExamples:\n\n```pycon", *lines[number + 2 :], "```\n"])
         if re.fullmatch(r"-{3,}", following):
             section = line
             found += [f"\n{line}:\n"]
@@ -285,8 +305,8 @@ def cpp_interface() -> str:
     lines = [
         "# C++",
         "",
-        "The library `MLTools/NanoML` scores NanoAOD columns by a model file; see [in CMSSW](../cmssw.md) for how it is built and "
-        "run. Its headers, whole:",
+        "The library `MLTools/NanoML` scores NanoAOD columns by a model file: [in CMSSW](../cmssw.md) says how to build and run it. "
+        "These are its headers.",
         "",
     ]
     for name in _HEADERS:

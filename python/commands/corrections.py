@@ -189,9 +189,7 @@ def propose(era: str, directory: Path, output: Optional[Path], force: bool) -> N
 
 
 @corrections.command(
-    "check",
-    short_help="List what NanoML can use of each file of a tree.",
-    epilog=epilog("nanoml corrections check POG"),
+    "check", short_help="List what NanoML can use of a tree of files.", epilog=epilog("nanoml corrections check POG")
 )
 @click.argument("directory", metavar="DIR", type=PATH)
 @json_option

@@ -193,9 +193,7 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
         raise NanoMLError(f"{config}: nothing is blind.")
     if not regions:
         echo("\n".join(f"{in_words(place)}: {state}" for place, state in states.items()))
-        echo(
-            f"Name the regions to unblind, as in `nanoml unblind {config} {next(iter(states))[0]}`; all stands for every region."
-        )
+        echo(f"Name the regions to unblind, as in `nanoml unblind {config} {next(iter(states))[0]}`, or all.")
         return
     for given, known in ((regions, {EVERYWHERE: 0, **dict(places)}), (eras, {era: 0 for _, era in places})):
         for name in given:

@@ -52,9 +52,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 @option("--keep", "Branches to keep: GLOB, or `drop GLOB`; may be repeated.", "RULE", multiple=True)
 @option("--branches", "Branch selection file of nanoAOD-tools, before --keep.", "FILE", default="")
 @root_compression_option
-@option(
-    "--format", "Format of the output: RNTuple is ROOT's newer one.", type=click.Choice(FORMATS), default=FORMATS[0]
-)
+@option("--format", "Format of the output; RNTuple is newer.", type=click.Choice(FORMATS), default=FORMATS[0])
 @option(
     "--engine",
     "The program that skims: NanoML's own, or the PostProcessor of nanoAOD-tools, which runs modules (needs ROOT).",

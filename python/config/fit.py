@@ -19,7 +19,7 @@ AUTO, RESULT = "auto", "result"
 EVERYWHERE = "all"
 """The name of the events of all regions, if the analysis has no regions."""
 FIGURE_OF_MERIT = "expected uncertainty of the signal strength"
-"""What bins and trainings by the result make small, if there is one strength."""
+"""The figure of merit of bins and trainings by the result, if there is one strength."""
 NONE = "none"
 """The word of `blind` if nothing is."""
 MOST_AXES = 3
@@ -252,7 +252,7 @@ class Fit:
 
     @property
     def figure_of_merit(self) -> str:
-        """What bins and trainings by the result make small."""
+        """The figure of merit of bins and trainings by the result."""
         names = [*self.signals]
         return f"geometric mean of the expected uncertainties of {listed(names)}" if names else FIGURE_OF_MERIT
 

@@ -37,6 +37,12 @@ def load(path: str | os.PathLike[str]) -> Config:
     ------
     ConfigError
         The file cannot be read, or something in it is wrong; all that is wrong is in the message, a line each.
+
+    Examples
+    --------
+    >>> config = load("examples/trilepton.yaml")
+    >>> config.luminosity, sorted(config.datasets)
+    (59.8, ['WZTo3LNu_Pt100', 'WprimeToWZToLNuLL_M600', 'ZGToLLG_PtG100'])
     """
     document = Document.read(path)
     config = parse(Config, document, schema())

@@ -55,7 +55,7 @@ class Counts:
 
 
 LEAST_LEFT = 0.01
-"""What is taken of each bin of a process, in a variation that leaves less than nothing."""
+"""The share of each bin of a process that is taken in a variation that leaves less than nothing."""
 
 
 def positive(values: Any) -> tuple[Any, float]:

@@ -73,6 +73,11 @@ def branches(missing_momentum: str = "MET", with_unclustered: bool = False) -> t
         The missing momentum that follows from the jets, as the entry `jets` of the era names it: "MET", or "PuppiMET" in Run 3.
     with_unclustered
         Whether there is a shift "unclustered".
+
+    Examples
+    --------
+    >>> [name for name in branches("PuppiMET") if "PuppiMET" in name]
+    ['PuppiMET_pt', 'PuppiMET_phi', 'RawPuppiMET_pt', 'RawPuppiMET_phi']
     """
     more = unclustered_branches(missing_momentum) if with_unclustered else ()
     of_event = (f"{start}{missing_momentum}_{name}" for start in ("", "Raw") for name in ("pt", "phi"))

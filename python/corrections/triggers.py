@@ -163,6 +163,12 @@ def weight(*leptons: Leptons, is_mixed: bool = False) -> Factor:
         The leptons of each kind: `c.electron_legs.on(electrons)`.
     is_mixed
         Whether there are also triggers of two leptons of different kinds, with the same legs; for two kinds.
+
+    Examples
+    --------
+    >>> data, simulation = ({"single": Factor(ak.Array([[it, it], [it]]))} for it in (0.8, 0.9))
+    >>> weight(Leptons(data, simulation)).nominal.round(3).tolist()
+    [0.97, 0.889]
     """
     if is_mixed and len(leptons) != 2:
         raise NanoMLError(f"triggers of two kinds of leptons need two kinds, but got {len(leptons)}.")

@@ -139,6 +139,12 @@ def btag_working_point(scale: Factor, efficiency: Numbers, is_tagged: Mask) -> F
         The efficiency of the working point for each jet, in simulation with the same selection, below 1.
     is_tagged
         Whether the jet passes.
+
+    Examples
+    --------
+    >>> scale, efficiency = Factor(np.array([0.9, 0.9])), np.array([0.6, 0.6])
+    >>> btag_working_point(scale, efficiency, np.array([True, False])).nominal.round(3).tolist()
+    [0.9, 1.15]
     """
 
     def of(factor: Numbers) -> Numbers:
@@ -154,6 +160,12 @@ def last_tops(particles: ak.Array) -> tuple[Numbers, Numbers]:
     """The transverse momenta [GeV] of the top quark and antiquark of each event, before they decay; NaN where there is none.
 
     It reads pt, pdgId and statusFlags of `events.GenPart`: `top_pt(*last_tops(events.GenPart))`.
+
+    Examples
+    --------
+    >>> top = [{"pt": 80.0, "pdgId": 6, "statusFlags": 1 << 13}, {"pt": 90.0, "pdgId": -6, "statusFlags": 1 << 13}]
+    >>> [found.tolist() for found in last_tops(ak.Array([top]))]
+    [[80.0], [90.0]]
     """
     is_last = (particles.statusFlags >> 13) & 1 == 1
     found = (ak.firsts(particles.pt[is_last & (particles.pdgId == which)]) for which in (6, -6))
@@ -173,6 +185,11 @@ def top_pt(top: Numbers, antitop: Numbers, a: float = 0.0615, b: float = -0.0005
         Transverse momentum [GeV] of each, one for each event, of `last_tops`. Where there is none, the weight is 1.
     a, b
         The parameters.
+
+    Examples
+    --------
+    >>> top_pt(np.array([100.0, 400.0]), np.array([100.0, 400.0])).nominal.round(3).tolist()
+    [1.012, 0.871]
     """
     nominal = np.nan_to_num(np.exp(a + b * (np.minimum(top, 500) + np.minimum(antitop, 500)) / 2), nan=1.0)
     return Factor(nominal, {"up": nominal**2, "down": np.ones_like(nominal)})
@@ -200,6 +217,12 @@ def lhe_scale(weights: ak.Array, title: str) -> Factor:
         LHEScaleWeight, one list for each event. Where it is empty, the weights are 1.
     title
         Title of the branch.
+
+    Examples
+    --------
+    >>> scales = lhe_scale(ak.Array([[0.8, 0.9, 1.0, 0.9, 1.0, 1.1, 1.0, 1.1, 1.2]]), "")
+    >>> scales.variations["muf_up"].tolist(), scales.variations["mur_muf_down"].tolist()
+    ([1.1], [0.8])
     """
     found = _places(title, "mur", "muf")
     counts = np.asarray(ak.num(weights))
@@ -226,6 +249,11 @@ def parton_shower(weights: ak.Array, title: str) -> Factor:
         PSWeight, one list for each event. Where it has one entry only, or none, the weights are 1.
     title
         Title of the branch.
+
+    Examples
+    --------
+    >>> parton_shower(ak.Array([[1.1, 1.0, 0.9, 1.0]]), "").variations["isr_up"].tolist()
+    [1.1]
     """
     found = _places(title, "isr", "fsr") or {(2.0, 1.0): 0, (1.0, 2.0): 1, (0.5, 1.0): 2, (1.0, 0.5): 3}
     # the factor of the renormalisation scale comes first in old titles, beginning with one half

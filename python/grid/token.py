@@ -124,7 +124,7 @@ def access(needed: timedelta = timedelta(0)) -> tuple[list[Union[Proxy, Token]],
 
 
 def check_access(needed: timedelta = timedelta(0)) -> list[Union[Proxy, Token]]:
-    """What can be used, as `access` finds it; a NanoMLError with all problems if there is nothing."""
+    """The credentials that can be used, as `access` finds them; a NanoMLError with all problems if there is nothing."""
     usable, problems = access(needed)
     if not usable:
         raise NanoMLError("\n".join(problems))

@@ -13,7 +13,7 @@ from MLTools.NanoML.model.file import KEY
 from MLTools.NanoML.schema.plain import DAMAGE, build, parsed
 
 SCHEMA = 2
-"""That of the metadata as they are written; 1, which had no discriminants, is read as well."""
+"""The schema of the metadata as they are written; 1, which had no discriminants, is read as well."""
 
 WITH_SELECTION = 3
 """The schema of a model that has its selection inside."""

@@ -80,6 +80,12 @@ class Model:
     NanoMLError
         There is no such file, it is damaged, does not describe itself, is of a newer schema, or its JSON twin
         belongs to another file.
+
+    Examples
+    --------
+    >>> model = Model("data/leptons.onnx")
+    >>> model.name, model.folds, model.outputs
+    ('leptons', 5, ['signal', 'WZ', 'ZG', 'discriminant'])
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

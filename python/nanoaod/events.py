@@ -352,6 +352,13 @@ def away_from(jets: ak.Array, *others: ak.Array | Flat, distance: float = 0.4) -
         Objects, as `events.Muon`, or those of `events.flat`.
     distance
         The least distance.
+
+    Examples
+    --------
+    >>> jets = ak.Array([[{"eta": 0.0, "phi": 0.0}, {"eta": 2.0, "phi": 0.0}]])
+    >>> muons = ak.Array([[{"eta": 0.1, "phi": 0.0}]])
+    >>> away_from(jets, muons).tolist()
+    [[False, True]]
     """
     if hasattr(jets, "_called"):  # a selection is being compiled
         return jets._called("nanoml", away_from, (jets, *others), {"distance": distance})

@@ -36,6 +36,14 @@ class Flat:
         Index of the first object of each event, and of the end: int64, shape (events + 1,), from 0.
     where
         Position of each object in the columns; None if they are in this order.
+
+    Examples
+    --------
+    >>> muons = Flat({"pt": np.array([20.0, 50.0, 30.0])}, np.array([0, 2, 3]))
+    >>> muons.keep(muons.pt > 25).counts.tolist()
+    [1, 1]
+    >>> muons.at(muons.largest(muons.pt)).pt.tolist()
+    [50.0, 30.0]
     """
 
     def __init__(self, columns: Mapping[str, Array], offsets: _Index, where: _Index | None = None) -> None:

@@ -66,6 +66,11 @@ class Factor:
         float64, one for each event or object.
     variations
         The same under each variation, by name.
+
+    Examples
+    --------
+    >>> Factor(ak.Array([[0.9, 1.1], []])).product().nominal.round(2).tolist()
+    [0.99, 1.0]
     """
 
     nominal: Numbers

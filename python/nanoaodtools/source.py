@@ -135,7 +135,7 @@ class Source:
 
     @cached_property
     def accounting(self) -> FileAccounting:
-        """That of the file; an error if it cannot be an input."""
+        """The accounting of the file; an error if it cannot be an input."""
         return accounting_of_input(self.file)
 
     @property

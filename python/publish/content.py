@@ -1,4 +1,4 @@
-"""What capsule.json says of models, channels and fits: `reproduce.py` reads it; and cuts in the language of NumPy."""
+"""The content of capsule.json on models, channels and fits, which `reproduce.py` reads; and cuts in the language of NumPy."""
 
 from __future__ import annotations
 

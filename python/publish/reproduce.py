@@ -48,7 +48,7 @@ Events = Mapping[str, Any]
 
 
 class CapsuleError(Exception):
-    """What is wrong, where, and what to do."""
+    """An error: what is wrong, where, and what to do."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,12 @@ class RootFile:
     ------
     NanoMLError
         There is no such file, it is not a ROOT file, it is damaged, or it has no such tree.
+
+    Examples
+    --------
+    >>> with RootFile("examples/data/WZTo3LNu/WZTo3LNu_0.root") as file:
+    ...     file.entries, file.branch("MET_pt").typename
+    (800, 'float')
     """
 
     def __init__(self, path: str | os.PathLike[str], tree: str = "Events") -> None:

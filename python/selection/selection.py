@@ -370,6 +370,11 @@ def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:
 
     A file is relative to the directory `base`; a module is looked for on the import path and in `base`. Raises ConfigError if
     there is no such module, file or class, or it is not a selection.
+
+    Examples
+    --------
+    >>> load_selection("examples/wz.py:WZ").name
+    'WZ'
     """
     place, _, attribute = spec.rpartition(":")
     if not place or not attribute:

@@ -40,6 +40,13 @@ def on_file(selection: Selection, path: str | os.PathLike[str], most: Optional[i
     ------
     NanoMLError
         The file cannot be read or lacks branches, or the selection made a mistake.
+
+    Examples
+    --------
+    >>> from MLTools.NanoML.trilepton import Trilepton
+    >>> found = on_file(Trilepton(), "examples/data/WZTo3LNu/WZTo3LNu_0.root", most=100)
+    >>> [(step.cut, step.events) for step in found.cutflow.steps]
+    [('all', 100), ('three good leptons', 29), ('Z candidate', 29), ('W lepton', 7), ('Z muon identification', 7)]
     """
     with RootFile(path) as file:
         bound = selection.bind(file.branches, file.path)
@@ -65,6 +72,18 @@ def on_events(selection: Selection, events: Mapping[str, Sequence[object]]) -> S
     ------
     NanoMLError
         Branches are missing or differ in length, or the selection made a mistake.
+
+    Examples
+    --------
+    >>> from MLTools.NanoML.selection import Column, Selection
+    >>> class Boosted(Selection):
+    ...     branches = ("MET_pt",)
+    ...     columns = {"met": Column("f4", "MET [GeV]")}
+    ...     def select(self, events, cutflow):
+    ...         events = cutflow.cut("MET", events.MET.pt > 35, events)
+    ...         return events, {"met": events.MET.pt}
+    >>> on_events(Boosted(), {"MET_pt": [30.0, 40.0]}).columns["met"].tolist()
+    [40.0]
     """
     arrays = {name: _array(values) for name, values in events.items()}
     lengths = {name: len(array) for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""What is expected in a state: events by region and process, AUC and limit, each also without a part of the events, for errors."""
+"""The expectation in a state: events by region and process, AUC and limit, each also without a part of the events, for errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from MLTools.NanoML.stages import import_part
 HISTOGRAM, GROUPS, SCORE_BINS = "nanoml_why", 20, 50
 """The histogram that is added to each state: groups of events by their numbers, and the score of the signal."""
 AUC, LIMIT, SPREAD = "AUC in ", "limit", "error of the signal strength"
-"""What the names of quantities begin with that are not numbers of events."""
+"""The beginnings of the names of quantities that are not numbers of events."""
 _COARSE = 5  # bins of the score that are one for the error of a limit
 _ONE_SIDED = 1.96  # standard deviations of a median expected CLs limit at 95 %
 Floats = NDArray[np.float64]

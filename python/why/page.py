@@ -1,4 +1,4 @@
-"""What moved a result, as a page, as JSON, and on the terminal."""
+"""The changes that moved a result, as a page, as JSON, and on the terminal."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from MLTools.NanoML.why.states import Between, Sample, sampled
 
 @dataclass(frozen=True)
 class Part:
-    """What some changes moved, one alone where that is possible: shifts by quantity, None where there is none between the states."""
+    """The moves by some changes, by one alone where that is possible: shifts by quantity, None where there is none between the states."""
 
     changes: tuple[str, ...]
     about: tuple[str, ...]
@@ -25,7 +25,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Answer:
-    """What moved a result: the quantities of both states, NEW - OLD, the parts, which add up to that, and what else is to be said."""
+    """The moves of a result: the quantities of both states, NEW - OLD, the parts, which add up to that, and what else is to be said."""
 
     old: dict[str, float]
     new: dict[str, float]

@@ -200,7 +200,7 @@ def changes(old: State, new: State) -> list[Change]:
 
 
 def notes(old: State, new: State) -> Iterator[str]:
-    """What else differs: what moves nothing that is expected, and what cannot be switched."""
+    """Other differences: those that move nothing that is expected, and those that cannot be switched."""
     idle = [dotted(keys) for keys, *_ in _differences(old.settings, new.settings) if keys[0] in _IDLE]
     if idle:
         yield f"what also differs moves nothing that is expected: {listed(idle)}"

@@ -390,14 +390,14 @@ class Fingerprints:
         write_text(self._path, "".join(f"{each}\n" for each in (json.dumps(observed), *sorted(found))))
 
     def now(self, task: Task) -> Optional[str]:
-        """That of a task with its files as they are; None if one is missing."""
+        """The fingerprint of a task with its files as they are; None if one is missing."""
         try:
             return self._digest(task, map(self._input, task.inputs), (self._stamp(str(path)) for path in task.outputs))
         except OSError:
             return None
 
     def of(self, task: Task, record: Record) -> str:
-        """That of a task which was just done, as its record says."""
+        """The fingerprint of a task that was just done, as its record says."""
         for key, seen in record.observed.items():
             self._observed.setdefault(key, set()).add(seen)
         return self._digest(task, record.inputs, record.outputs)

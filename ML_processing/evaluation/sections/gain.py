@@ -1,4 +1,4 @@
-"""What a training on the result of the fit has gained, if that was its objective."""
+"""The gain by a training on the result of the fit, if that was its objective."""
 
 from __future__ import annotations
 
