@@ -90,7 +90,7 @@ class FWLiteModel:
         Parameters
         ----------
         event
-            What a loop over `DataFormats.FWLite.Events` gives.
+            An event of a loop over `DataFormats.FWLite.Events`.
 
         Returns
         -------

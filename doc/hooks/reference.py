@@ -39,6 +39,10 @@ _SOME = {
     "config.load": ("load", "schema"),
     "config.analysis": ("Config",),
     "rootio.branches": ("Branch",),
+    "rootio.rootfile": ("RootFile",),
+    "nanoaod.folds": ("fold_of", "part_of"),
+    "model": ("Model", "Description", "Input", "ObjectInput", "Parameter", "Discriminant", "Head", "Reference"),
+    "errors": ("NanoMLError", "ConfigError", "UnreadableError"),
 }  # of modules of which not everything is for users
 _METHODS = {
     "Cutflow": ("cut", "weigh", "count_efficiency"),
@@ -47,6 +51,7 @@ _METHODS = {
     "Selection": ("select", "prepare", "shift", "file"),
     "DatasetInfo": (),
     "Selected": ("passed",),
+    "Leptons": ("named",),
     "Weight": (),
     "Correction": ("of",),
     "Config": ("path", "era_of", "luminosity_of", "cross_section_of"),

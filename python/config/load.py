@@ -21,7 +21,7 @@ _AFTER_CMS = ("Preliminary", "Simulation", "Supplementary", "Work in progress") 
 
 
 def schema() -> dict[str, Any]:
-    """Make the JSON Schema of a configuration, by which editors complete and explain it."""
+    """Make the JSON Schema of a configuration, with which editors complete and explain it."""
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "NanoML analysis",
@@ -36,7 +36,7 @@ def load(path: str | os.PathLike[str]) -> Config:
     Raises
     ------
     ConfigError
-        The file cannot be read, or something in it is wrong; all that is wrong is in the message, a line each.
+        The file cannot be read, or has mistakes; the message has a line for each.
 
     Examples
     --------

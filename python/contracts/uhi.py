@@ -1,4 +1,4 @@
-"""Histograms of an analysis as objects of the package hist, which all tools take that know the Unified Histogram Interface (UHI)."""
+"""Histograms of an analysis as objects of the package hist, for all tools that know the Unified Histogram Interface (UHI)."""
 
 from __future__ import annotations
 

@@ -202,11 +202,11 @@ class Description:
     parameter
         The parameter, or None.
     format
-        What the file was written for.
+        The release for which the file was written.
     training
-        Where the model comes from, as in training.json.
+        The origin of the model, as in training.json.
     reference
-        Events by which it can be verified.
+        Events with which it can be verified.
     inside
         The selection in front of the networks; None if it has none.
     heads

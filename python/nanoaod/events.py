@@ -342,7 +342,7 @@ class Events:
 
 
 def away_from(jets: ak.Array, *others: ak.Array | Flat, distance: float = 0.4) -> ak.Array:
-    """Whether each jet is far from other objects in eta and phi, as from selected leptons, which are jets, too; a mask for jets.
+    """A mask for jets that are far from other objects in eta and phi, such as selected leptons, which are jets, too.
 
     Parameters
     ----------

@@ -120,7 +120,7 @@ class Cutflow:
     ) -> None:
         """Give the events that are left one more weight.
 
-        Where this stands among the cuts matters for a weight that must keep the yield: its sums with and without are those of
+        Where this stands among the cuts matters for a weight that must keep the yield: its sums with and without it are those of
         the events that are left here.
 
         Parameters
@@ -173,7 +173,7 @@ class Cutflow:
         self._product = self._product * made[NOMINAL]
 
     def count_efficiency(self, name: str, jets: ak.Array | Flat, passed: Mask) -> None:
-        """Say of which jets `nanoml efficiencies` measures how many pass, as are b-tagged; in any other run it does nothing.
+        """Name the jets of which `nanoml efficiencies` measures how many pass, such as b-tagged ones; other runs ignore it.
 
         Call it where the weight belongs that needs the efficiency: before a cut on the jets that pass.
 

@@ -135,9 +135,9 @@ class Selection:
         return found
 
     def file(self, path: str | os.PathLike[str]) -> str:
-        """The path of a file, relative to that of the selection, which a library opens unseen: a change of it counts from now on.
+        """The path of a file that a compiled library opens, relative to the selection: if the file changes, the skim is made again.
 
-        What Python opens counts by itself; ONNX Runtime, correctionlib, h5py and ROOT open files themselves.
+        Files that Python opens count without this; ONNX Runtime, correctionlib, h5py and ROOT open files themselves.
         """
         found = os.path.join(os.path.dirname(os.path.abspath(inspect.getfile(type(self)))), path)
         register(found)
