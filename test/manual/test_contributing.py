@@ -71,7 +71,7 @@ kernel.write_text(kernel.read_text().replace("counts = {}", "counts: dict[str, i
 plan = json.loads(run("run", "a.yaml", "--dry-run", "--json"))
 print(json.dumps({each["stage"]: each["to_do"] for each in plan}))
 assert "accepted" in run("accept", "count", "a.yaml")
-assert "Count events of skims" in run("--help") and "nanoml count " in run("count", "--help")
+assert "Count events" in run("--help") and "nanoml count " in run("count", "--help")
 run("count", "a.yaml", "--force")
 run("submit", "count", "a.yaml", "--on", "local", "--force", "--dry-run")
 """
