@@ -54,7 +54,7 @@ class Look:
 
     label: str = setting(
         "",
-        'What figures say that they are; by default "Private work (CMS simulation)".',
+        'The label of figures; by default "Private work (CMS simulation)".',
         sparse=True,
         examples=["Private work (Delphes)", "Preliminary"],
     )

@@ -145,11 +145,10 @@ class Dataset:
         minItems=1,
         uniqueItems=True,
     )
-    max_files: Optional[int] = setting(None, "How many files are read: the first of the list.", minimum=1)
+    max_files: Optional[int] = setting(None, "Number of files that are read, the first of the list.", minimum=1)
     max_events: Optional[int] = setting(
         None,
-        "Only the first files of the list are read: as many as have this number of events together, "
-        "according to the catalogue.",
+        "Only the first files of the list are read, until they have this many events, according to the catalogue.",
         minimum=1,
     )
 
@@ -261,7 +260,7 @@ class Skim:
     )
     format: str = setting(
         FORMATS[0],
-        "What the events and all other rows are written as. RNTuple is ROOT's newer format; it takes uproot 5.7.",
+        "The format of events and all other rows. RNTuple is ROOT's newer one; it needs uproot 5.7.",
         enum=FORMATS,
     )
     chunk: int = setting(100_000, "How many events are read at once at most.", minimum=1)
@@ -273,8 +272,8 @@ class Skim:
     )
     engine: Optional[str] = setting(
         None,
-        "What runs the skim: NanoML's own, columnar, or the PostProcessor of PhysicsTools/NanoAODTools, "
-        "event by event, where that and ROOT are installed; by default, modules run there, and all else in NanoML's own.",
+        "The program that skims: columnar is NanoML's own, nanoaodtools the PostProcessor of PhysicsTools/NanoAODTools, "
+        "event by event, where that and ROOT are installed. By default it runs modules, and columnar all else.",
         enum=ENGINES,
     )
 

@@ -38,7 +38,7 @@ class Histogram:
     bins: Any = setting(
         AUTO,
         "Number of bins, and lower and upper end, as in [40, 60, 120]; or all edges; with several axes a list of these. "
-        "For outputs between 0 and 1, auto chooses bins with enough background events in each, and result such ones in which the fit "
+        "For outputs between 0 and 1, auto chooses bins with enough background events in each, and result those in which the fit "
         "measures the signal best, with its uncertainties.",
         examples=["[40, 60, 120]", "{edges: [0, 0.5, 0.8, 1]}", "auto", "result"],
     )
@@ -210,18 +210,18 @@ class Fit:
     uncertainties: dict[str, Any] = setting(
         dict,
         "Log-normal uncertainties of the yields of classes, in per cent, or up and down. "
-        "A name and a mapping of classes stand for one that they share.",
+        "A name with a mapping of classes is one that they share.",
         examples=["{WZ: 5 %, fakes: +30 % -20 %, scale: {WZ: 3 %, ZZ: 4 %}}"],
     )
     uncorrelated: list[str] = setting(
         list(UNCORRELATED),
-        "Nuisance parameters that each era has for itself, with * for any text; the others are shared by eras.",
+        "Nuisance parameters of which each era has its own, with * for any text; the others are shared by eras.",
         examples=[["jer", "*_stat*", "norm_fakes"]],
     )
     nuisances: dict[str, Nuisance] = setting(
         dict,
         "Names of nuisance parameters, and which processes, regions and eras share them, by the names of weights, shifts and "
-        "uncertainties, with * for any text; the first that fits counts.",
+        "uncertainties, with * for any text; the first match counts.",
         names={"pattern": r"[^*]*\*?[^*]*", "form": "a name, with one * at most"},
         examples=["{scale: {name: QCDscale, processes: each}, jes: {name: CMS_scale_j, eras: each}}"],
     )

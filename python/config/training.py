@@ -348,14 +348,14 @@ class Export:
     selection: bool = setting(
         False,
         "True to also write model_with_selection.onnx, which has the selection inside: it reads the branches of NanoAOD, in cmsRun "
-        "and wherever else there is no selection. With eras there is one for each; of data there are others than of simulation.",
+        "and wherever else there is no selection. With eras there is one for each; data have others than simulation.",
     )
     compared: int = setting(
-        10_000, "On how many events of each dataset this model is compared with the selection.", minimum=1
+        10_000, "Events of each dataset on which this model is compared with the selection.", minimum=1
     )
     room: dict[str, int] = setting(
         dict,
-        "For how many objects of a collection there is room in this model; otherwise it follows from the events that are compared. "
+        "Objects of a collection for which this model has room; by default it follows from the events that are compared. "
         "An event with more is flagged.",
         items={"minimum": 1},
         examples=[{"Jet": 30}],
@@ -380,8 +380,8 @@ class Tune:
     trials: int = setting(50, "How many settings are tried.", minimum=1)
     metric: str = setting(
         METRICS[0],
-        "What is minimised (the loss, which is the expected uncertainty of the signal strength with train.objective: result) or maximised "
-        "(the AUC, or the expected significance of a fit to the discriminant in bins).",
+        "The figure of merit: the loss (with train.objective: result, the expected uncertainty of the signal strength), the AUC, "
+        "or the expected significance of a fit to the discriminant in bins.",
         enum=METRICS,
     )
     space: dict[str, Axis] = setting(
@@ -395,8 +395,8 @@ class Tune:
     )
     pruner: str = setting(
         _PRUNERS[0],
-        "Which trials are ended early: median ends those that are worse than half of the others at the same "
-        "epoch, hyperband all but the best of growing groups, none ends none.",
+        "Which trials stop early: median stops those that are worse than half of the others at the same "
+        "epoch, hyperband all but the best of growing groups, none stops no trial.",
         enum=_PRUNERS,
     )
     seed: int = setting(1, "Seed of the choice of settings.", minimum=0, maximum=2**32 - 1)
