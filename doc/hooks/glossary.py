@@ -1,6 +1,6 @@
 """A hook of MkDocs: the first mention of a word of the glossary on a page leads to its entry.
 
-An entry is a line "- **word, another form**: meaning", whose first word names its place.
+An entry is a line "- **word, another form**: meaning", whose first word names its place. A plural with s is found by itself.
 """
 
 from __future__ import annotations
@@ -33,9 +33,13 @@ class Entry:
 def entries(text: str) -> list[Entry]:
     """All entries of the page."""
     return [
-        Entry(tuple(forms.split(", ")), re.sub(r"\s+", " ", meaning).replace("`", ""))
+        Entry(_with_plurals(forms.split(", ")), re.sub(r"\s+", " ", meaning).replace("`", ""))
         for forms, meaning in _ENTRY.findall(text)
     ]
+
+
+def _with_plurals(forms: list[str]) -> tuple[str, ...]:
+    return (*forms, *(f"{form}s" for form in forms if form.islower() and not form.endswith("s")))
 
 
 ENTRIES = entries((Path(__file__).parents[1] / PAGE).read_text(encoding="utf-8"))
