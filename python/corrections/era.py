@@ -161,6 +161,13 @@ class Corrections:
         SHA-256 of each file of corrections, by its name in the YAML file.
     files
         Paths of these files; the URL of one that is in the network.
+
+    Examples
+    --------
+    >>> c = Corrections.read("examples/corrections/2018.yaml")
+    >>> weight = c.muon_id([0.5], [60.0])
+    >>> [float(weight[name].round(3)[0]) for name in ("nominal", "up", "down")]
+    [0.994, 1.001, 0.987]
     """
 
     def __init__(self, path: Path, entries: Mapping[str, object], opened: Mapping[str, CorrectionFile]) -> None:

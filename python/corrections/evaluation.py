@@ -141,6 +141,12 @@ class CorrectionFile:
     ------
     ConfigError
         It cannot be read, or correctionlib is not installed or does not understand it.
+
+    Examples
+    --------
+    >>> file = CorrectionFile(Path("examples/corrections/2018/pileup.json"))
+    >>> list(file.names), list(file["Collisions"].inputs)
+    (['Collisions'], ['NumTrueInteractions', 'weights'])
     """
 
     def __init__(self, path: Path) -> None:

@@ -306,6 +306,13 @@ def energy_scale(
         The azimuth of each jet, for eras whose corrections depend on it, as from the end of 2023 on.
     level
         "all", or "L1" for the correction for pile-up alone.
+
+    Examples
+    --------
+    >>> from MLTools.NanoML.corrections import Corrections
+    >>> c = Corrections.read("examples/corrections/2018.yaml")
+    >>> energy_scale(c.jets, raw_pt=np.array([50.0]), eta=np.array([1.0]), area=np.array([0.5]), rho=np.array([20.0])).round(3).tolist()
+    [0.932]
     """
     known = {"JetA": area, "JetEta": clipped(eta), "JetPt": raw_pt, "Rho": rho}
     if phi is not None:
@@ -339,6 +346,13 @@ def energy_uncertainty(jets: JetCorrections, source: str, eta: Numbers, pt: Numb
         As "FlavorQCD".
     eta, pt
         Pseudorapidity and corrected transverse momentum [GeV] of each jet.
+
+    Examples
+    --------
+    >>> from MLTools.NanoML.corrections import Corrections
+    >>> c = Corrections.read("examples/corrections/2018.yaml")
+    >>> energy_uncertainty(c.jets, "Total", np.array([1.0]), np.array([50.0])).round(4).tolist()
+    [0.028]
     """
     return jets.uncertainty(source)(JetEta=clipped(eta), JetPt=pt)
 
@@ -403,6 +417,11 @@ def hem_scale(eta: Numbers, phi: Numbers) -> Factor:
 
     The down variation lowers the energy by 20 % for -2.5 < eta < -1.3 and by 35 % for -3 < eta < -2.5, both for
     -1.57 < phi < -0.87.
+
+    Examples
+    --------
+    >>> hem_scale(np.array([-2.0, 2.0]), np.array([-1.0, -1.0]))["down"].tolist()
+    [0.8, 1.0]
     """
     inside = (phi > -1.57) & (phi < -0.87)
     lost = 0.2 * (inside & (eta > -2.5) & (eta < -1.3)) + 0.35 * (inside & (eta > -3.0) & (eta <= -2.5))

@@ -100,6 +100,14 @@ def btag_shape(
     shift
         The shift of objects, `events.shift`: where the jets' energy scale is shifted, BTV has nominal factors of its own,
         as up_jes, for b and light jets. They take the place of sources named jes.
+
+    Examples
+    --------
+    >>> from MLTools.NanoML.corrections import Corrections
+    >>> c = Corrections.read("examples/corrections/2018.yaml")
+    >>> jet = {"flavour": np.array([5, 0]), "eta": np.array([1.0, 1.0]), "pt": np.array([50.0, 50.0])}
+    >>> btag_shape(c.btag, **jet, discriminant=np.array([0.9, 0.1]), sources=["hf"]).nominal.round(3).tolist()
+    [1.035, 0.985]
     """
     inside = abs(eta) < 2.5
     name, _, direction = shift.rpartition("_")
@@ -199,6 +207,13 @@ def prefiring(events: Events) -> Factor:
     """The probability that no trigger primitive of an earlier bunch crossing vetoed the event (2016 to 2018).
 
     It reads L1PreFiringWeight_Nom, L1PreFiringWeight_Up and L1PreFiringWeight_Dn.
+
+    Examples
+    --------
+    >>> weights = {"Nom": 0.98, "Up": 0.97, "Dn": 0.99}
+    >>> events = Events({f"L1PreFiringWeight_{name}": np.array([it]) for name, it in weights.items()}, {})
+    >>> prefiring(events)["up"].tolist()
+    [0.97]
     """
     weight = events.L1PreFiringWeight
     return Factor(np.asarray(weight.Nom), {"up": np.asarray(weight.Up), "down": np.asarray(weight.Dn)})

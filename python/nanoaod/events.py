@@ -70,6 +70,12 @@ class Events:
         For the jagged branches, the collection that each belongs to.
     owner
         Name of the selection that reads these branches, for messages.
+
+    Examples
+    --------
+    >>> events = Events({"MET_pt": np.array([30.0, 40.0]), "run": np.array([1, 1])}, {})
+    >>> events[events.MET.pt > 35].MET.pt.tolist()
+    [40.0]
     """
 
     def __init__(self, arrays: Arrays, collections: Mapping[str, str], owner: str = "") -> None:

@@ -77,6 +77,13 @@ class Cutflow:
         Whether `weigh` computes anything: for data, all weights are 1.
     counts
         Whether `count_efficiency` does anything: only where efficiencies are measured.
+
+    Examples
+    --------
+    >>> cutflow, pt = Cutflow(np.ones(3)), np.array([10.0, 20.0, 30.0])
+    >>> pt = cutflow.cut("pt", pt > 15, pt)
+    >>> [(step.cut, step.events) for step in cutflow.steps]
+    [('all', 3), ('pt', 2)]
     """
 
     beside = 0  # under so many shifts may columns have a number for each event, in two dimensions
