@@ -179,6 +179,23 @@ def as_list(values: Any) -> list[Any]:
 
 
 @dataclass(frozen=True)
+class Unbinned:
+    """Regions of the fit whose likelihood is that of single events, by networks that learn the ratios of the processes' densities."""
+
+    regions: list[str] = setting(
+        ..., "The regions; the others stay in bins.", minItems=1, uniqueItems=True, items=REGION, examples=[["SR"]]
+    )
+    features: Optional[list[str]] = setting(
+        None,
+        "Event-level columns whose densities these are; by default those that `train` reads.",
+        uniqueItems=True,
+        items=BRANCH,
+    )
+    seeds: int = setting(1, "How many networks of each fold, with other seeds, give the mean ratio.", minimum=1)
+    epochs: int = setting(30, "The largest number of passes over the training events.", minimum=1)
+
+
+@dataclass(frozen=True)
 class Fit:
     """A fit of the strengths of signals to histograms in several regions."""
 
@@ -237,6 +254,7 @@ class Fit:
         names=REGION,
         examples=["{theory: [scale, pdf*], experimental: [jes*, lumi*]}"],
     )
+    unbinned: Optional[Union[Unbinned, list[str]]] = setting(None, items=REGION, examples=[["SR"]])
     toys: Union[str, int] = setting(
         AUTO,
         "Pseudo-experiments of each hypothesis that give limit and significance. By default there are 5000 where fewer than 10 background "
@@ -244,6 +262,12 @@ class Fit:
         **TOYS,
         examples=[20000],
     )
+
+    @property
+    def of_events(self) -> Optional[Unbinned]:
+        """The settings of unbinned channels, their short form written out; None if all channels are in bins."""
+        given = self.unbinned
+        return given if isinstance(given, Unbinned) else Unbinned(as_list(given)) if given else None
 
     def strengths(self, signal: Optional[str]) -> dict[str, list[str]]:
         """The classes of each strength, by its name; `signal` is fitted unless the settings say otherwise."""

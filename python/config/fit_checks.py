@@ -127,6 +127,7 @@ def _fits(config: Config) -> Iterator[Problem]:
     yield from _channels(config, fit)
     yield from _nuisances(config, fit)
     yield from _hypotheses(config, fit)
+    yield from _unbinned(config, fit)
     known, strengths = config.processes, fit.strengths(signal_of(config))
     named: dict[str, list[tuple[tuple[Key, ...], str]]] = {
         "signal": [] if fit.signal is None else [((), fit.signal)],
@@ -220,6 +221,34 @@ def _channels(config: Config, fit: Fit) -> Iterator[Problem]:
         yield from unknown(place, name, config.histogram, "one of `histogram`")
         if region in regions and name in config.histogram and region not in regions_of(config, config.histogram[name]):
             yield place, f"the histogram {name} is not filled in {region}. Add {region} to histogram.{name}.regions"
+
+
+def _unbinned(config: Config, fit: Fit) -> Iterator[Problem]:
+    """Contradictions between unbinned channels and the training, by whose events their networks learn."""
+    given, train, place = fit.of_events, config.train, ("fit", "unbinned")
+    if given is None:
+        return
+    for region in given.regions:
+        yield from unknown((*place, "regions"), region, fit.channels, "one of the regions in fit.channels")
+    if hypotheses(config):
+        yield (
+            place,
+            f"is for one fit, and there is a fit for each {hypotheses(config)[0].parameter}. Remove one of them",
+        )
+    if train is None or config.convert is None:
+        yield place, 'needs events to learn the densities from. Add the sections "convert" and "train"'
+        return
+    others = {"files": train.files, "per_object": train.per_object, "targets": config.is_regression}
+    for name in (name for name, there in others.items() if there):
+        yield place, f"is not for a training with train.{name}. Remove one of the two"
+    if train.folds == 1:
+        yield place, "needs networks that have not seen an event for all of them, and train.folds is 1. Give 3 or more"
+    for name in given.features or ():
+        yield from unknown((*place, "features"), name, config.convert.features, "in convert.features")
+    for name in (name for name in config.processes if name not in config.classes):
+        yield place, f'{name} is in the fit only, and so no network learns its density. Remove "only", or this'
+    for name in (name for name, it in config.datasets.items() if it.varies):
+        yield place, f"learns variations of weights and shifts alone, and {name} is another dataset. Remove one of them"
 
 
 def _processes(name: str, entry: Any) -> Iterator[tuple[tuple[Key, ...], str]]:

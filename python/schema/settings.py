@@ -134,7 +134,8 @@ def _of_hint(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
         return {**schema, "type": list(dict.fromkeys([*_as_list(schema["type"]), "null"]))}
     if get_origin(hint) is Union:
         kinds = [_of_hint(kind, metadata) for kind in get_args(hint)]
-        return {**kinds[0], "type": list(dict.fromkeys(name for kind in kinds for name in _as_list(kind["type"])))}
+        types = [name for kind in kinds for name in _as_list(kind["type"])]
+        return {**kinds[-1], **kinds[0], "type": list(dict.fromkeys(types))}
     if dataclasses.is_dataclass(hint):
         return {**json_schema(hint), **_details(metadata)}  # type: ignore[arg-type]
     if get_origin(hint) is list:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from MLTools.NanoML.config.analysis import Config, cross_section, hypotheses, luminosity_uncertainties
-from MLTools.NanoML.config.fit import LogNormal, Nuisance, log_normal, own_part
+from MLTools.NanoML.config.fit import LogNormal, Nuisance, Unbinned, log_normal, own_part
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError
@@ -118,6 +118,8 @@ def test_the_luminosity_without_eras(tmp_path: Path) -> None:
         ("CR: mass", "CR: wprime", "the histogram wprime is not filled in CR. Add CR to histogram.wprime.regions"),
         ("{SR: wprime, CR: mass}", "{}", "17: fit.channels: names no region. Add one with its histogram"),
         ("  channels: {SR: wprime, CR: mass}\n", "", "fit.channels: missing. Add it, as in"),
+        ("free: [ZZ]", "unbinned: [SR]", '18: fit.unbinned: needs events to learn the densities from. Add the sections "convert"'),
+        ("free: [ZZ]", "unbinned: [3]", "18: fit.unbinned[0]: expected text, got 3."),
     ],
 )  # fmt: skip
 def test_mistakes(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -126,6 +128,49 @@ def test_mistakes(tmp_path: Path, old: str, new: str, message: str) -> None:
         loaded(tmp_path, ANALYSIS.replace(old, new, 1))
     assert message in str(raised.value)
     assert len(str(raised.value).splitlines()) <= 2
+
+
+UNBINNED = f"""{ANALYSIS}  unbinned: {{regions: [SR], seeds: 3, features: [pt]}}
+skim: {{selection: wz.py:WZ}}
+convert: {{features: [pt, eta]}}
+train: {{folds: 3}}
+"""
+
+
+def test_unbinned_channels(tmp_path: Path) -> None:
+    found = [UNBINNED.replace("{regions: [SR], seeds: 3, features: [pt]}", text) for text in ("SR", "[SR]", "[]")]
+    assert [config.fit and config.fit.of_events for config in (loaded(tmp_path, text) for text in found)] == [
+        Unbinned(["SR"]),
+        Unbinned(["SR"]),
+        None,
+    ]
+    fit = loaded(tmp_path, UNBINNED).fit
+    assert fit is not None
+    assert fit.of_events == Unbinned(["SR"], ["pt"], 3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("regions: [SR], seeds", "regions: [SB], seeds", 'fit.unbinned.regions: "SB" is not one of the regions in fit.channels'),
+        ("[pt]", "[phi]", 'fit.unbinned.features: "phi" is not in convert.features.'),
+        ("folds: 3", "folds: 1", "fit.unbinned: needs networks that have not seen an event for all of them, and train.folds is 1."),
+        ("folds: 3", "targets: [pt]", "fit.unbinned: is not for a training with train.targets. Remove one of the two."),
+        ("class: rare", "class: rare, only: fit", "fit.unbinned: rare is in the fit only, and so no network learns its density."),
+        ("\nregions", "\n  more: {files: d.root, era: 2022, varies: [ZZ], variation: tune_up}\nregions", "and more is another dataset."),
+    ],
+)  # fmt: skip
+def test_mistakes_in_unbinned_channels(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in UNBINNED
+    with pytest.raises(ConfigError) as raised:
+        loaded(tmp_path, UNBINNED.replace(old, new, 1))
+    assert message in str(raised.value)
+
+
+def test_a_fit_for_each_value_of_a_parameter_stays_in_bins(tmp_path: Path) -> None:
+    text = MASSES.replace("parameter: mass}", "parameter: mass, unbinned: [all]}")
+    with pytest.raises(ConfigError, match=r"fit.unbinned: is for one fit, and there is a fit for each mass."):
+        loaded(tmp_path, text)
 
 
 def test_which_processes_regions_and_eras_share_a_nuisance_parameter(tmp_path: Path) -> None:
