@@ -19,7 +19,7 @@ from data_processing.score import attach
 from data_processing.score.eventcolumns import Mark, NormaliseJob, Role, copies_of, normalise
 from data_processing.score.score import ScoreJob, describe_again, load_models, loaded, score_file
 from data_processing.score.table import AttachedColumn, EventTable
-from MLTools.NanoML.config.analysis import Config, scored_values
+from MLTools.NanoML.config.analysis import Config, scored_values, unbinned_channels
 from MLTools.NanoML.config.data import FIT, Score
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -63,6 +63,10 @@ def score_stage(analysis: Analysis) -> Optional[Stage]:
         of_dataset = replace(job, roles=_roles(config, name), marks=_marks(config, name))
         if score.model is None:
             of_dataset = replace(of_dataset, models=(trained[config.training_of(name)],))
+        ratios = (
+            layout.ratios(it.name, ".onnx") for it in unbinned_channels(config) if it.era == config.datasets[name].era
+        )
+        of_dataset = replace(of_dataset, models=(*of_dataset.models, *ratios))
         of_datasets[name] = of_dataset.models
         tasks += score_tasks(paths, layout.scores(name), of_dataset, f"{name}/", own)
     return Stage("score", tasks, 0, partial(domain_summary, of_datasets))

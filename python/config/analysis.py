@@ -12,7 +12,7 @@ from MLTools.NanoML.config.batch import Batch
 from MLTools.NanoML.config.data import FIT, TRAINING, Convert, DataDriven, Dataset, Era, Part, Score, Skim
 from MLTools.NanoML.config.fit import EVERYWHERE, NONE, Blind, Fit, Histogram, LogNormal, log_normal
 from MLTools.NanoML.config.training import Evaluate, Export, Train, Tune
-from MLTools.NanoML.contracts.templates import Hypothesis
+from MLTools.NanoML.contracts.templates import HistogramChannel, Hypothesis
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.model import CLASSES
 from MLTools.NanoML.networks import NetworkClass
@@ -305,6 +305,14 @@ def subtracted_by(config: Config, wanted: DataDriven, entry: str) -> list[str]:
 def regions_of(config: Config, histogram: Histogram) -> Sequence[str]:
     """The regions of a histogram; EVERYWHERE alone if the analysis has none."""
     return histogram.regions or list(config.regions) or [EVERYWHERE]
+
+
+def unbinned_channels(config: Config) -> list[HistogramChannel]:
+    """The channels of the fit without bins: the regions of `fit.unbinned` in each era with datasets."""
+    given = config.fit.of_events if config.fit is not None else None
+    used = {it.era for it in config.datasets.values()}
+    eras = [it for it in config.eras or [None] if it in used]
+    return [HistogramChannel(region, era) for region in given.regions for era in eras] if given else []
 
 
 def hypotheses(config: Config) -> list[Hypothesis]:

@@ -27,6 +27,16 @@ _MOST_NEGATIVE = 1 / 3  # of all weights: with more, a reference says little
 Singles = NDArray[np.float32]
 
 
+def ratios_model(channel: str) -> str:
+    """The name of the model whose classes are the processes of an unbinned channel: its outputs are ratios_SR_2018_WZ and the like."""
+    return f"ratios_{channel}"
+
+
+def varied_output(process: str, column: str) -> str:
+    """The output of this model with the density under a variation over the nominal one: varied_WZ_pileupUp for eventWeight_pileupUp."""
+    return f"varied_{process}_{column}"
+
+
 @dataclass(frozen=True)
 class Densities:
     """The expected events of a process per width, at each event of a channel.

@@ -73,6 +73,15 @@ class Layout:
         """All histograms, as .h5 or .root."""
         return self.workdir / "histograms" / f"histograms{suffix}"
 
+    def ratios(self, channel: str, suffix: str) -> Path:
+        """The model of the ratios of densities in an unbinned channel, as .onnx, or what is known of it, as .json."""
+        return self.workdir / "ratios" / f"{channel}{suffix}"
+
+    @property
+    def densities(self) -> Path:
+        """The densities of processes at the events of all unbinned channels."""
+        return self.workdir / "histograms" / "densities.h5"
+
     @property
     def fit(self) -> Path:
         """Directory of the fit: model, results and report."""

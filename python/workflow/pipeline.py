@@ -96,7 +96,9 @@ def planned(config: Config, names: Sequence[str], force: bool = False, again: Op
 
 def _is_retrained(config: Config, todo: Sequence[Planned]) -> bool:
     """Whether networks are trained whose scores may have been unblinded as they were before."""
-    return Layout.of(config).unblinded.exists() and any(it.stage.name == "train" and it.reasons for it in todo)
+    return Layout.of(config).unblinded.exists() and any(
+        it.stage.name in ("train", "ratios") and it.reasons for it in todo
+    )
 
 
 def _nothing_to_do(config: Config, names: Sequence[str]) -> NanoMLError:

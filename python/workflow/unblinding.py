@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.atomic import file_hash, write_json
-from MLTools.NanoML.config.analysis import signal_of
+from MLTools.NanoML.config.analysis import signal_of, unbinned_channels
 from MLTools.NanoML.config.fit import EVERYWHERE, NONE, Blind
 from MLTools.NanoML.contracts.blinding import Opened, Place, Unblinding, in_words
 from MLTools.NanoML.contracts.templates import BlindBins
@@ -156,6 +156,8 @@ def _model(config: Config, era: Optional[str]) -> Iterable[Any]:
     if config.train is not None:
         yield (config.document.data["train"] or {}).get("discriminants")
         yield from map(file_hash, sorted(layout.training(era if config.train.per_era else None).glob("network_*.pt")))
+    ratios = (layout.ratios(it.name, ".onnx") for it in unbinned_channels(config) if it.era == era)
+    yield from (file_hash(it) for it in ratios if it.is_file())
     others = (config.path(it) for it in (config.score.model if config.score is not None else None) or ())
     yield from (file_hash(it) for it in others if it.is_file() and layout.workdir not in it.parents)
 
