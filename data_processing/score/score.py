@@ -18,7 +18,7 @@ from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.hdf5 import region_column
 from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.model import Model
+from MLTools.NanoML.model import RATIOS, Model
 from MLTools.NanoML.model.domain import Outside
 from MLTools.NanoML.model.inside import decide
 from MLTools.NanoML.model.model import ScoreColumn
@@ -357,7 +357,9 @@ class Scorer:
         self._branches = [name for name in model.reads if name not in of_selection]
         _check_branches(model, file, self._branches)
         self._bound = selection.bind(file.branches, file.path) if selection else None
-        shifted = shifted_inputs(model, self._branches, record.shifts if record else (), file.branches)
+        # a head has what shifts make of densities
+        shifts = record.shifts if record and not any(it.name == RATIOS for it in model.description.heads) else ()
+        shifted = shifted_inputs(model, self._branches, shifts, file.branches)
         self._scores = [ShiftedScores(model, value, shifted, ending) for ending, value in values.items()]
         of_bound = self._bound.branches if self._bound else ()
         # others pass under shifts alone, and may lie outside nominally

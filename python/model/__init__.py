@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from MLTools.NanoML.model.description import (
     CLASSES,
+    RATIOS,
     SCHEMA,
     TARGETS,
     Description,
@@ -21,6 +22,7 @@ from MLTools.NanoML.model.model import Model
 __all__ = [
     "CLASSES",
     "KEY",
+    "RATIOS",
     "SCHEMA",
     "TARGETS",
     "Description",

@@ -21,8 +21,8 @@ WITH_SELECTION = 3
 WITH_HEADS = 4
 """The schema of a model whose networks have further heads, which a program that knows none would take for something else."""
 
-CLASSES, TARGETS = "classes", "targets"
-"""The heads that NanoML knows: logits of the classes, and estimates. Others are a user's own."""
+CLASSES, TARGETS, RATIOS = "classes", "targets", "ratios"
+"""The heads that NanoML knows: logits of the classes, estimates, and what variations make of densities. Others are a user's own."""
 
 LEVELS = ("event", "object")
 _INPUT = ("tensor", "mask", "collection", "columns", "dtypes", "max", "order", "selection", "selection_columns")
