@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from data_processing.convert.expressions import Expression
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.blinding import Shares, share_in
+from MLTools.NanoML.contracts.densities import varied_output
 from MLTools.NanoML.contracts.templates import DATA, Hypothesis
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import EVENT_WEIGHT, under_shift
@@ -55,6 +56,8 @@ class Plan:
     hypothesis: Optional[Hypothesis] = None  # scores are those at its value
     is_folded: bool = False  # whether what is below and above an axis counts in its first and last bin
     has_halves: bool = False  # whether it is filled for two halves of the events, which a hash tells apart
+    # if any, it has no axes: its one cell has all events, and each is kept with what the model of its name says of these classes
+    classes: Sequence[str] = ()
 
     @property
     def ending(self) -> str:
@@ -112,6 +115,7 @@ class _Filled:
     sums: dict[str, Floats] = field(default_factory=dict)
     squares: dict[str, Floats] = field(default_factory=dict)
     without: set[str] = field(default_factory=set)  # other regions with events of it, of which not all may be seen
+    events: list[NDArray[np.float32]] = field(default_factory=list)  # their weights, and outputs of a model
 
     def add(self, ending: str, cell: NDArray[np.int64], weights: Floats, count: int) -> None:
         for found, each in ((self.sums, weights), (self.squares, weights**2)):
@@ -146,6 +150,9 @@ def fill_file(job: FillJob) -> dict[str, int]:
             group.attrs["of_scores"] = filled.of_scores
             group.attrs["without"] = json.dumps(sorted(filled.without))
             group["sums"], group["squares"] = (np.array([*it.values()]) for it in (filled.sums, filled.squares))
+            if filled.events:
+                group["events"] = np.concatenate(filled.events)
+                group.attrs["outputs"] = json.dumps(views[0].outputs[key[0]])
     return {"events": files.entries}
 
 
@@ -228,6 +235,16 @@ class _View:
                 is_blind = self._is_data and process.shares.get(region) == 0
                 if not is_blind and (not flag or flag in files.branches):
                     self._fills.append((plan, region, flag))
+        self.outputs = {it.name: self._kept(it) for it in job.plans if it.classes and not shift}
+        """The outputs that are kept of each event, by their model."""
+
+    def _kept(self, plan: Plan) -> list[str]:
+        names = [name.removeprefix(f"{plan.name}_") for name in self._files.branches]
+        lacking = next((it for it in plan.classes if it not in names), None)
+        if lacking is not None:
+            raise NanoMLError(f"{self._files.path}: has no branch {plan.name}_{lacking}. Score the events again.")
+        varied = tuple(varied_output(it, "") for it in plan.classes)
+        return [*plan.classes, *(it for it in names if it.startswith(varied))]
 
     def _bound(self, quantity: Expression, ending: str, model: str) -> tuple[Formula, dict[str, str]]:
         """A quantity, and the branch for each name in it; an output of the model can be named without it, and without an ending."""
@@ -249,6 +266,7 @@ class _View:
     def reads(self) -> list[str]:
         """All branches that it needs."""
         columns = [name for _, names in self._quantities.values() for name in names.values()]
+        columns += [f"{model}_{it}" for model, outputs in self.outputs.items() for it in outputs]
         flags = [*(flag for _, _, flag in self._fills if flag), *self._limited.values()]
         has_halves = any(plan.has_halves for plan, _, _ in self._fills)
         is_needed = self._single_of or has_halves or (self._is_data and self.process.shares)
@@ -300,6 +318,10 @@ class _View:
             places = cell[picked]
             for ending, each in chosen.items():
                 filled.add(ending, places, each, plan.size)
+            if plan.name in self.outputs:
+                outputs = (arrays[f"{plan.name}_{it}"] for it in self.outputs[plan.name])
+                kept = [np.asarray(ak.to_numpy(each))[event[picked]] for each in outputs]
+                filled.events.append(np.stack([chosen[NOMINAL], *kept], axis=1).astype(np.float32))
 
     def _seen(
         self, region: str, inside: NDArray[np.bool_], flags: Mapping[str, NDArray[np.bool_]], arrays: Arrays
@@ -327,6 +349,9 @@ class _View:
         self, plan: Plan, values: Mapping[tuple[Expression, str], tuple[NDArray[np.int64], Floats]], arrays: Arrays
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The event and the bin of each entry; what is not a number is in none."""
+        if plan.classes:
+            length = len(next(iter(arrays.values())))
+            return np.arange(length), np.zeros(length, np.int64)
         entries = [values[each] for each in plan.quantities]
         event = entries[0][0]
         if any(not np.array_equal(event, other) for other, _ in entries[1:]):

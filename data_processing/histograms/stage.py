@@ -10,15 +10,24 @@ from typing import Any, Optional
 
 from data_processing.convert.expressions import Expression
 from data_processing.datasets.datasets import output_names, root_files
+from data_processing.histograms.densities import DensityJob, make_densities
 from data_processing.histograms.fill import Axis, FillJob, Plan, Process, fill_file
 from data_processing.histograms.resultbins import FitOf
 from data_processing.histograms.templates import ChosenBins, Part, TemplateJob, VariedParts, make_templates
 from data_processing.score.eventcolumns import prefix_of
-from MLTools.NanoML.config.analysis import Config, hypotheses, luminosity_uncertainties, regions_of, signal_of
+from MLTools.NanoML.config.analysis import (
+    Config,
+    hypotheses,
+    luminosity_uncertainties,
+    regions_of,
+    signal_of,
+    unbinned_channels,
+)
 from MLTools.NanoML.config.data import FIT
 from MLTools.NanoML.config.fit import RESULT, Histogram, axes_of
 from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.contracts.bins import fine_edges
+from MLTools.NanoML.contracts.densities import ratios_model
 from MLTools.NanoML.contracts.templates import DATA, Origin, Templates
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
@@ -38,7 +47,7 @@ def fill_stage(analysis: Analysis) -> Optional[Stage]:
     config, layout = analysis.config, Layout.of(analysis.config)
     if not config.histogram:
         return None
-    plans = _plans(config)
+    plans, unbinned = _plans(config), unbinned_channels(config)
     code, copies = code_of(fill_file.__module__), config.score is not None and config.score.copy
     single = SINGLE if config.train is not None and config.train.folds == 1 else None
     others = [name for name in config.datasets if not _processes(analysis, name)]
@@ -52,6 +61,8 @@ def fill_stage(analysis: Analysis) -> Optional[Stage]:
         # what is below and above an axis is filled in any case
         allowed = (it for it in plans if it.hypothesis is None or it.hypothesis.allows(parameters))
         mine = [replace(it, is_folded=False) for it in allowed]
+        here = (it for it in unbinned if it.era == config.datasets[dataset].era)
+        mine += [Plan(ratios_model(it.name), (), (it.region,), classes=config.classes) for it in here]
         job = FillJob(str(scores), source, output, mine, processes, layout.name, bool(config.regions), single)
         tasks.append(Task.of("fill", f"{dataset}/{output.stem}", fill_file, job, code))
     return Stage("fill", tasks, 0)
@@ -96,7 +107,11 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
         blinded.shares, opened, origins,
     )  # fmt: skip
     task = Task.of("histogram", "all", make_templates, job, code_of(make_templates.__module__))
-    return Stage("histogram", [task], summary=_summary)
+    tasks, channels = [task], unbinned_channels(config)
+    if channels:
+        densities = DensityJob(parts, normalisations, channels, processes, layout.densities, blind, opened)
+        tasks.append(Task.of("histogram", "densities", make_densities, densities, code_of(make_densities.__module__)))
+    return Stage("histogram", tasks, summary=_summary)
 
 
 def _summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -103,7 +103,7 @@ class TemplateJob:
 
 
 @dataclass(frozen=True)
-class _Set:
+class Set:
     """Variations of a weight that are one uncertainty, and how."""
 
     endings: tuple[str, ...]
@@ -111,37 +111,38 @@ class _Set:
 
 
 @dataclass
-class _Sums:
+class Sums:
     """Sums of weights in the cells of a histogram and of their squares, by ending."""
 
     sums: dict[str, Floats]
     squares: dict[str, Floats]
     without: tuple[str, ...] = ()
 
-    def half(self, number: int) -> _Sums:
+    def half(self, number: int) -> Sums:
         """The first or the second half of the events, scaled to all of them, with the relative errors of all."""
         halves, of = self.sums[NOMINAL].reshape(2, -1).sum(axis=1), len(self.sums[NOMINAL]) // 2
         factor = halves.sum() / halves[number] if halves[number] * halves.sum() > 0 else 1.0
         part = slice(number * of, (number + 1) * of)
         sums, squares = ({name: factor * each[part] for name, each in it.items()} for it in (self.sums, self.squares))
-        return _Sums(sums, squares, self.without)
+        return Sums(sums, squares, self.without)
 
     @property
-    def whole(self) -> _Sums:
+    def whole(self) -> Sums:
         """Both halves of the events."""
         sums, squares = (
             {name: each.reshape(2, -1).sum(axis=0) for name, each in it.items()} for it in (self.sums, self.squares)
         )
-        return _Sums(sums, squares, self.without)
+        return Sums(sums, squares, self.without)
 
     def scale(self, factor: float) -> None:
+        """Multiply all weights."""
         self.sums = {ending: factor * values for ending, values in self.sums.items()}
         self.squares = {ending: factor**2 * values for ending, values in self.squares.items()}
 
 
 def make_templates(job: TemplateJob) -> dict[str, Any]:
     """Add up the histograms of all files, and write both files; return the expected events of each process."""
-    sets, found, titles = _sets(job.normalisations), _added(job.parts), dict[str, str]()
+    sets, found, titles = sets_of(job.normalisations), added_parts(job.parts), dict[str, str]()
     for part in job.parts:
         with h5py.File(part.path, "r") as file:
             titles = {**parsed(file.attrs.get(TITLES, "{}")), **titles}
@@ -210,7 +211,7 @@ def _hidden(processes: Mapping[str, Template], bins: BlindBins) -> NDArray[np.bo
     return bins.among(*(np.sum([nothing, *each], axis=0) for each in (signal, background)))
 
 
-def _sets(normalisations: Sequence[Path]) -> dict[str, _Set]:
+def sets_of(normalisations: Sequence[Path]) -> dict[str, Set]:
     """The sets of variations that are one uncertainty, by the names of their weights."""
     found = {}
     for path in normalisations:
@@ -218,17 +219,17 @@ def _sets(normalisations: Sequence[Path]) -> dict[str, _Set]:
             if weight.combine:
                 columns = (column for variation, column in weight.columns.items() if variation != UNVARIED)
                 endings = tuple(column[len("weight") :] for column in columns)
-                found[weight.weight] = _Set(endings, weight.combine)
+                found[weight.weight] = Set(endings, weight.combine)
     return found
 
 
-def _added(parts: Sequence[Part]) -> dict[_Key, _Sums]:
+def added_parts(parts: Sequence[Part]) -> dict[_Key, Sums]:
     """The sums over files; a file has its nominal sums for a variation that it lacks.
 
     Where only events with a score of a network that has not seen them count, these stand for all events of their process and era in
     datasets that were trained on, by the sums of weights.
     """
-    found: dict[tuple[_Key, bool], _Sums] = {}
+    found: dict[tuple[_Key, bool], Sums] = {}
     # sums of weights, by histogram, era and process: of all events, and of these; not all histograms have the same files
     weights: dict[tuple[str, Optional[str], str], Floats] = {}
     for part in parts:
@@ -242,13 +243,13 @@ def _added(parts: Sequence[Part]) -> dict[_Key, _Sums]:
                         endings = parsed(group.attrs["endings"])
                         without = tuple(parsed(group.attrs["without"]))
                         values, squares = (dict(zip(endings, group[it][()])) for it in ("sums", "squares"))
-                        more = _Sums(values, squares, without)
+                        more = Sums(values, squares, without)
                         key = (name, region, era, process), bool(group.attrs["of_scores"])
                         found[key] = _sum(found[key], more) if key in found else more
                         scored |= {process} if key[1] else set()
                 for process in scored:
                     weights[name, era, process] = weights.get((name, era, process), np.zeros(2)) + of_file[process]
-    whole: dict[_Key, _Sums] = {}
+    whole: dict[_Key, Sums] = {}
     for (place, of_scores), each in found.items():
         name, _, era, process = place
         every, unseen = weights[name, era, process] if of_scores else (1.0, 1.0)
@@ -263,11 +264,11 @@ def _added(parts: Sequence[Part]) -> dict[_Key, _Sums]:
     return whole
 
 
-def _vary(found: Mapping[_Key, _Sums], varied: Sequence[VariedParts]) -> None:
+def _vary(found: Mapping[_Key, Sums], varied: Sequence[VariedParts]) -> None:
     """Add the variations that other datasets show: their events in the place of those that they stand in for."""
     known = {key: set(each.sums) for key, each in found.items()}
     for each in varied:
-        new, old = _added(each.parts), _added(each.instead_of)
+        new, old = added_parts(each.parts), added_parts(each.instead_of)
         processes = {process for *_, process in new}
         for key in (key for key in dict.fromkeys([*new, *old]) if key[-1] in processes and key in found):
             if each.ending in known[key]:
@@ -282,20 +283,20 @@ def _vary(found: Mapping[_Key, _Sums], varied: Sequence[VariedParts]) -> None:
             squares[each.ending] = np.maximum(squares[each.ending], 0.0)  # rounding may make them negative
 
 
-def _sum(one: _Sums, other: _Sums) -> _Sums:
+def _sum(one: Sums, other: Sums) -> Sums:
     endings = dict.fromkeys([*one.sums, *other.sums])
     sums, squares = (
         {ending: mine.get(ending, mine[NOMINAL]) + more.get(ending, more[NOMINAL]) for ending in endings}
         for mine, more in ((one.sums, other.sums), (one.squares, other.squares))
     )
-    return _Sums(sums, squares, one.without + other.without)
+    return Sums(sums, squares, one.without + other.without)
 
 
 def _histogram(
     plan: Plan,
     job: TemplateJob,
-    mine: Mapping[_Place, _Sums],
-    sets: Mapping[str, _Set],
+    mine: Mapping[_Place, Sums],
+    sets: Mapping[str, Set],
     titles: Mapping[str, str],
     merge: Optional[list[int]] = None,
 ) -> FilledHistogram:
@@ -317,17 +318,22 @@ def _histogram(
 
 
 def _channels(
-    plan: Plan, job: TemplateJob, mine: Mapping[_Place, _Sums], sets: Mapping[str, _Set], merge: Optional[list[int]]
+    plan: Plan, job: TemplateJob, mine: Mapping[_Place, Sums], sets: Mapping[str, Set], merge: Optional[list[int]]
 ) -> list[HistogramChannel]:
     order = [*job.classes, DATA]
     ordered = sorted(mine.items(), key=lambda it: order.index(it[0][2]) if it[0][2] in order else len(order))
     channels = []
+
+    def shaped(values: Floats) -> Floats:
+        cells = values.reshape(plan.cells)
+        return cells if merge is None else merged_bins(cells, merge)
+
     for region in plan.regions:
         for era in job.luminosity:
             here = {
                 process: sums for (where, when, process), sums in ordered if where == region and when == (era or None)
             }
-            processes = {process: _template(sums, sets, plan, merge) for process, sums in here.items()}
+            processes = {process: template_of(sums, sets, shaped) for process, sums in here.items()}
             shares = {where: share for (where, when), share in job.shares.items() if when == (era or None)}
             others = dict.fromkeys(it for sums in here.values() for it in sums.without)
             without = ", ".join(f"{it} (except {100 * shares[it]:g} %)" if shares[it] else it for it in others)
@@ -341,8 +347,8 @@ def _by_result(
     plan: Plan,
     job: TemplateJob,
     fit: FitOf,
-    mine: Mapping[_Place, _Sums],
-    sets: Mapping[str, _Set],
+    mine: Mapping[_Place, Sums],
+    sets: Mapping[str, Set],
     filled: Mapping[str, FilledHistogram],
 ) -> Optional[Choice]:
     """The bins of a histogram by the result; other histograms of the fit keep the bins that they have."""
@@ -369,7 +375,7 @@ def _by_result(
     return choice and replace(choice, of=fit.settings.figure_of_merit)
 
 
-def _folded(sums: _Sums, cells: tuple[int, ...]) -> _Sums:
+def _folded(sums: Sums, cells: tuple[int, ...]) -> Sums:
     """The same with what is below and above each axis in its first and last bin."""
     places: NDArray[Any] = np.clip(np.indices(cells).reshape(len(cells), -1), 1, np.array(cells)[:, None] - 2)
     places = np.ravel_multi_index(tuple(places), cells)
@@ -377,10 +383,10 @@ def _folded(sums: _Sums, cells: tuple[int, ...]) -> _Sums:
     def fold(of: Mapping[str, Floats]) -> dict[str, Floats]:
         return {ending: np.bincount(places, it, len(it)).astype(np.float64) for ending, it in of.items()}
 
-    return _Sums(fold(sums.sums), fold(sums.squares), sums.without)
+    return Sums(fold(sums.sums), fold(sums.squares), sums.without)
 
 
-def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[_Place, _Sums], most: int) -> list[int]:
+def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[_Place, Sums], most: int) -> list[int]:
     """The fine bins at which at most so many bins begin, by all that is expected in regions; with background in each region and era."""
     channels: dict[tuple[str, Optional[str]], Floats] = {}
     for (region, era, process), sums in found.items():
@@ -398,11 +404,8 @@ def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[_Place, _Sums], most:
     return bins_of_channels([*every[:, :, 1:-1]], chosen.least_events, most)
 
 
-def _template(sums: _Sums, sets: Mapping[str, _Set], plan: Plan, merge: Optional[list[int]]) -> Template:
-    def shaped(values: Floats) -> Floats:
-        cells = values.reshape(plan.cells)
-        return cells if merge is None else merged_bins(cells, merge)
-
+def template_of(sums: Sums, sets: Mapping[str, Set], shaped: Callable[[Floats], Floats]) -> Template:
+    """What is expected nominally and under each nuisance parameter, from sums that are `shaped` first."""
     nominal, variances = shaped(sums.sums[NOMINAL]), shaped(sums.squares[NOMINAL])
     up: dict[str, Floats] = {}
     down: dict[str, Floats] = {}

@@ -47,11 +47,14 @@ class Densities:
         The yield times the ratio of the process's density to that of the reference, float32 of shape (events,).
     up, down
         The same under the two variations of each nuisance parameter, by its name.
+    variance
+        The square of the statistical error of the yield; None if it is that of the reference.
     """
 
     nominal: Singles
     up: Mapping[str, Singles] = field(default_factory=dict)
     down: Mapping[str, Singles] = field(default_factory=dict)
+    variance: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ class UnbinnedChannel:
         How many events of data there are; None if they must not be seen.
     widths
         The weights of the reference, float64 of shape (events of the reference,).
+    closure
+        By what the output of networks was multiplied, so that as many events are expected as by weights: of each process ("WZ"), and of
+        the change that a variation makes ("WZ, pileupUp").
     """
 
     region: str
@@ -71,6 +77,7 @@ class UnbinnedChannel:
     observed: Optional[int] = None
     widths: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), metadata=_HIDDEN)
     processes: Mapping[str, Densities] = field(default_factory=dict, metadata=_HIDDEN)
+    closure: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that the events are as many everywhere, and that the reference can be used."""
@@ -102,7 +109,7 @@ class UnbinnedChannel:
         found = {
             name: Template(
                 in_bin(self.total(it.nominal)),
-                in_bin(self.total(it.nominal, 2)),
+                in_bin(self.total(it.nominal, 2) if it.variance is None else it.variance),
                 *({key: in_bin(self.total(values)) for key, values in each.items()} for each in (it.up, it.down)),
             )
             for name, it in self.processes.items()
@@ -129,6 +136,8 @@ class UnbinnedChannels:
                 for process, it in channel.processes.items():
                     group = within.create_group(f"{_PROCESSES}/{process}", track_order=True)
                     group["nominal"] = it.nominal
+                    if it.variance is not None:
+                        group.attrs["variance"] = it.variance
                     for side in _SIDES:
                         for nuisance, values in getattr(it, side).items():
                             group[f"{side}/{nuisance}"] = values
@@ -154,7 +163,9 @@ class UnbinnedChannels:
 def _filled(group: Any, channel: UnbinnedChannel) -> UnbinnedChannel:
     processes = {
         process: Densities(
-            each["nominal"][()], *({name: values[()] for name, values in each.get(side, {}).items()} for side in _SIDES)
+            each["nominal"][()],
+            *({name: values[()] for name, values in each.get(side, {}).items()} for side in _SIDES),
+            each.attrs.get("variance"),
         )
         for process, each in group[_PROCESSES].items()
     }

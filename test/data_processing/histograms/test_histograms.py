@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from data_processing.convert.expressions import Expression
 from data_processing.histograms.fill import Axis, Plan, Process, fill_file
 from data_processing.histograms.stage import fill_stage
-from data_processing.histograms.templates import ChosenBins, Part, _blinded, _choose, _Sums, make_templates
+from data_processing.histograms.templates import ChosenBins, Part, Sums, _blinded, _choose, make_templates
 from MLTools.NanoML import __version__
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.load import load
@@ -198,7 +198,7 @@ def test_chosen_bins_have_background_in_each_era() -> None:
     empty = background.copy()
     empty[600:] = 0
     found = {
-        (*where, process): _Sums({"": events}, {"": events})
+        (*where, process): Sums({"": events}, {"": events})
         for where, parts in ((("SR", "2018"), (signal, background)), (("SR", "2022"), (signal, empty)))
         for process, events in zip(("signal", "WZ"), parts)
     }

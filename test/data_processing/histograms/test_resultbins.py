@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import norm as gaussian
 
 from data_processing.histograms.resultbins import FitOf, choose
-from data_processing.histograms.templates import _Sums
+from data_processing.histograms.templates import Sums
 from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.contracts.bins import chosen_bins, fine_edges, with_background
 from MLTools.NanoML.contracts.counts import STRENGTH, Counts, strength_error
@@ -137,7 +137,7 @@ def test_processes_are_those_of_the_fit() -> None:
 
 
 def test_halves_are_scaled_to_all_events() -> None:
-    sums = _Sums({"": np.array([1.0, 2, 0, 3, 0, 3]), "_xUp": np.arange(6.0)}, {"": np.ones(6)})
+    sums = Sums({"": np.array([1.0, 2, 0, 3, 0, 3]), "_xUp": np.arange(6.0)}, {"": np.ones(6)})
     assert sums.whole.sums[""].tolist() == [4, 2, 3]
     assert sums.half(0).sums[""].tolist() == [3, 6, 0]
     assert sums.half(1).sums["_xUp"].tolist() == [4.5, 6, 7.5]
