@@ -18,6 +18,7 @@ from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.config.fit import EVERYWHERE, Fit, LogNormal
 from MLTools.NanoML.contracts.blinding import Unblinding
+from MLTools.NanoML.contracts.densities import UnbinnedChannel, UnbinnedChannels
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Origin, Template, Templates, added
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.report.page import Answer, digits
@@ -29,10 +30,11 @@ from MLTools.NanoML.terminal.progress import say
 from statistical_analysis.model import FitChannel, StatisticalModel, completed, no_signal, statistical_model
 from statistical_analysis.results import FittedProcess, NoFit, Results, Yields, read_results
 from statistical_analysis.samples import Remark
-from statistical_analysis.workspace import for_combine, model_in, with_range, workspace, write_datacard
+from statistical_analysis.workspace import CARDS, for_combine, model_in, with_range, workspace, write_datacard
 
 if TYPE_CHECKING:
     from statistical_analysis.report.plots import Axis
+    from statistical_analysis.unbinned import Points
 
 CREATOR = f"NanoML {__version__}"
 _ROUNDING = 1e-4  # relative, of a sum of weights
@@ -70,6 +72,8 @@ class FitJob:
         Who unblinded what, and when.
     style
         How figures look.
+    densities
+        The file with the densities of channels that have no bins in this fit; None if all have.
     """
 
     source: Path = field(metadata=READS)
@@ -85,6 +89,7 @@ class FitJob:
     fitted: Sequence[tuple[str, str]] = ()
     log: Sequence[Unblinding] = ()
     style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
+    densities: Path | None = field(default=None, metadata=READS)
 
 
 def redraw_fit(job: FitJob, only: Sequence[str] = ()) -> dict[str, str]:
@@ -96,9 +101,11 @@ def redraw_fit(job: FitJob, only: Sequence[str] = ()) -> dict[str, str]:
 def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -> dict[str, str]:
     """Write everything into the directory, or `only` some figures and the page if the results are there; return the summary."""
     # importing jax takes seconds, and matplotlib one
+    from statistical_analysis.inference import compared
     from statistical_analysis.report.plots import draw_smoothed
 
-    templates = Templates.read(job.source)
+    source = job
+    job, templates, unbinned = _read(source)
     fitted = [*job.fitted, *job.settings.channels.items()]
     found = [it for region, name in fitted for it in templates.histogram(name).channels if it.region == region]
     is_blind = job.is_blind or any(it.processes and (it.blind is None or it.blind.any()) for it in found)
@@ -106,14 +113,22 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
     directory, of_card, by_name = make_directory(job.directory), for_combine(model), {it.name: it for it in found}
     if results is None:
         unblinded = None if is_blind else job.unblinded
-        write_datacard(of_card, directory)
+        if unbinned:  # a card would have numbers of events alone
+            for name in CARDS:
+                (directory / name).unlink(missing_ok=True)
+        else:
+            write_datacard(of_card, directory)
         if job.hypothesis is not None and not model.has_signal:
             write_json(directory / "workspace.json", workspace(model))
             (signals,) = model.strengths.values()
             without = NoFit(CREATOR, f"no fit: {no_signal(signals)}", unblinded, tuple(signals), job.hypothesis)
             return _no_fit(without, job.style, directory)
-        results = _results(job, model, unblinded, by_name)
+        results = _results(job, model, unblinded, by_name, unbinned)
         results = replace(results, processes=fitted_processes(workspace(model), origins))
+        if unbinned:
+            given = source.settings, Templates.read(source.source)
+            found = compared(*given, unbinned, lambda *it: model_of(replace(job, settings=it[0]), it[1], 0.0)[1])
+            results = replace(results, comparisons=tuple(found))
     apart = [*job.apart, *(it for each in model.strengths.values() for it in each if job.hypothesis is not None)]
     answer = agreement(templates, job.settings.channels, job.reports, apart)
     axes = {it.name: _axis(job, templates, it, by_name[it.name]) for it in model.channels}
@@ -152,23 +167,47 @@ def expected_alone(job: FitJob) -> tuple[float | None, float] | None:
     """
     from statistical_analysis.inference import expected_limit
 
-    _, model = model_of(job, Templates.read(job.source), 0.0)
-    return expected_limit(workspace(model)) if model.has_signal else None
+    job, templates, unbinned = _read(job)
+    _, model = model_of(job, templates, 0.0)
+    return expected_limit(workspace(model), _points(job, unbinned)) if model.has_signal else None
+
+
+def _read(job: FitJob) -> tuple[FitJob, Templates, tuple[UnbinnedChannel, ...]]:
+    """A fit, its histograms, where a channel without bins has one for all of its events, and these channels."""
+    templates = Templates.read(job.source)
+    if job.densities is None:
+        return job, templates, ()
+    from statistical_analysis.unbinned import in_place
+
+    unbinned = UnbinnedChannels.read(job.densities).channels
+    settings, templates = in_place(job.settings, templates, [it.counted for it in unbinned], "events")
+    return replace(job, settings=settings), templates, unbinned
+
+
+def _points(job: FitJob, unbinned: Sequence[UnbinnedChannel]) -> Points | None:
+    from statistical_analysis.unbinned import Points
+
+    return Points.of(unbinned, job.settings.named) if unbinned else None
 
 
 def _results(
-    job: FitJob, model: StatisticalModel, unblinded: str | None, channels: Mapping[str, HistogramChannel]
+    job: FitJob,
+    model: StatisticalModel,
+    unblinded: str | None,
+    channels: Mapping[str, HistogramChannel],
+    unbinned: Sequence[UnbinnedChannel],
 ) -> Results:
     """Fit, and write the workspace; the last channel of a name is that of this fit."""
     from statistical_analysis.inference import FitOrigin, expectation, infer
 
     place, content, is_blind = job.directory / "workspace.json", workspace(model), model.asimov is not None
+    points = _points(job, unbinned)
     write_json(place, content)
     origin = FitOrigin(CREATOR, unblinded, job.hypothesis, tuple(job.log))
-    results = _whole(infer(content, origin, is_blind, model.groups, job.settings.toys), model)
+    results = _whole(infer(content, origin, is_blind, model.groups, job.settings.toys, points=points), model)
     write_json(place, with_range(content, {it.strength.name: it.farthest for it in results.by_strength}))
     # as it was expected before: without data
-    expected = expectation(content, job.settings.toys) if job.log and not is_blind else results.expected
+    expected = expectation(content, job.settings.toys, points) if job.log and not is_blind else results.expected
     parts = [f"{it.name}: {it.note}" for it in channels.values() if it.share < 1]
     noted = tuple(replace(it, note=channels[it.name].note) for it in results.channels)
     return replace(results, channels=noted, expected="; ".join([expected, *parts]))
@@ -339,11 +378,12 @@ def check(
     from statistical_analysis.report.plots import draw_experiments
     from statistical_analysis.toys.experiments import experiment
 
-    content, style, right = read_workspace(source), PRIVATE_WORK, ""
-    found = experiment(content, CREATOR, strength, count, seed)
+    content, style, right, points = read_workspace(source), PRIVATE_WORK, "", None
     if job is not None:
         fitted = [it["name"] for it in content["channels"]]
-        style, right = job.style, _conditions(job, Templates.read(job.source), fitted)
+        job, templates, unbinned = _read(job)
+        style, right, points = job.style, _conditions(job, templates, fitted), _points(job, unbinned)
+    found = experiment(content, CREATOR, strength, count, seed, points)
     draw_experiments(style, found, right, make_directory(directory) / "toys")
     found.write(directory / "toys.json")
     return found.lines()

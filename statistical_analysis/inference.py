@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -10,13 +10,17 @@ from typing import Any, Optional
 import numpy as np
 from scipy.stats import chi2
 
-from MLTools.NanoML.config.fit import AUTO, NEVER
+from MLTools.NanoML.config.fit import AUTO, NEVER, Fit
 from MLTools.NanoML.contracts.blinding import Unblinding
+from MLTools.NanoML.contracts.densities import UnbinnedChannel
+from MLTools.NanoML.contracts.templates import Templates
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.page import digits, rounded, with_error
 from MLTools.NanoML.terminal.progress import progress
 from statistical_analysis.asymptotic import OutOfReachError, contours, limit, significance
 from statistical_analysis.likelihood import Floats, Likelihood
 from statistical_analysis.maximum import Maximum, maximum, mirrored
+from statistical_analysis.model import StatisticalModel
 from statistical_analysis.results import (
     CONSTRAINED,
     FREE,
@@ -24,7 +28,9 @@ from statistical_analysis.results import (
     OF_SIMULATION,
     STATISTICAL,
     TOTAL,
+    WITHOUT,
     Channel,
+    Comparison,
     Contribution,
     GoodnessOfFit,
     Impact,
@@ -39,10 +45,12 @@ from statistical_analysis.results import (
 from statistical_analysis.toys.intervals import COUNT, FEWEST, background_events
 from statistical_analysis.toys.intervals import limit as limit_by_toys
 from statistical_analysis.toys.intervals import significance as significance_by_toys
-from statistical_analysis.unbinned import Points
+from statistical_analysis.unbinned import Points, in_bins, in_place
+from statistical_analysis.workspace import workspace as workspace_of
 
 _STEPS = 31  # of a scan
 _REACH = 3.0  # of a scan, in standard deviations
+_BINS = (10, 30)  # with which a fit without any is compared
 
 
 @dataclass(frozen=True)
@@ -142,14 +150,33 @@ def expectation(workspace: Mapping[str, Any], toys: int | str, points: Points | 
     return "; ".join(found)
 
 
-def expected_limit(workspace: Mapping[str, Any]) -> tuple[Optional[float], float]:
+def expected_limit(workspace: Mapping[str, Any], points: Points | None = None) -> tuple[Optional[float], float]:
     """The expected limit by asymptotic formulae, None if it is out of reach, and the error of a signal strength of one."""
-    likelihood, upper = Likelihood(workspace), None
+    likelihood, upper = Likelihood(workspace, points=points), None
     data, without = (likelihood.expected(likelihood.with_strength(it)) for it in (1.0, 0.0))
     best = maximum(likelihood, data, twice=True)
     with suppress(OutOfReachError):
         upper = limit(likelihood, without, best, False).expected[2]
     return upper, float(likelihood.covariance(data, best.at)[likelihood.poi, likelihood.poi] ** 0.5)
+
+
+def compared(
+    settings: Fit,
+    templates: Templates,
+    unbinned: Sequence[UnbinnedChannel],
+    model: Callable[[Fit, Templates], StatisticalModel],
+) -> Iterator[Comparison]:
+    """The expected results of a fit without bins, of the same densities in bins, and in those of its histograms."""
+    signals, binned = next(iter(settings.strengths(templates.signal).values())), (settings, templates)
+    ways = {WITHOUT: in_place(*binned, [it.counted for it in unbinned], WITHOUT)}
+    for it in _BINS:
+        way = f"in {it} bins of the share of signal"
+        ways[way] = in_place(*binned, [in_bins(each, signals, it) for each in unbinned], way)
+    for way, given in {**ways, "in bins of the histogram": binned}.items():
+        with suppress(NanoMLError):  # a bin may have no background
+            points = Points.of(unbinned, settings.named) if way == WITHOUT else None
+            limit, error = expected_limit(workspace_of(model(*given)), points)
+            yield Comparison(way, error, limit)
 
 
 def asymptotic_limit(workspace: Mapping[str, Any], is_observed: bool) -> Limit:

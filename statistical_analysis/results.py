@@ -164,6 +164,19 @@ class FittedProcess:
     uncertainties: tuple[str, ...]
 
 
+WITHOUT = "without bins"
+"""The way of a fit with unbinned channels."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The expected error of the signal strength, and the expected limit if it is in reach, in another way: "in 10 bins"."""
+
+    way: str
+    error: float
+    limit: Optional[float]
+
+
 @dataclass(frozen=True)
 class StrengthResults:
     """The results on a signal strength; in each fit for it, the strengths of other signals are fitted, too.
@@ -235,6 +248,8 @@ class Results(StrengthResults):
         The expected result without data, in words.
     log
         Who unblinded what, and when, with what was expected then.
+    comparisons
+        The expected results without bins and with them, if channels have none.
     verdict, digest
         Answers to questions about it, and its line on the page of the analysis.
     """
@@ -252,6 +267,7 @@ class Results(StrengthResults):
     processes: tuple[FittedProcess, ...] = ()
     expected: str = ""
     log: tuple[Unblinding, ...] = ()
+    comparisons: tuple[Comparison, ...] = field(default=(), metadata={"sparse": True, "older": ()})
     verdict: tuple[Answer, ...] = ()
     digest: Digest = field(default=Digest())
 

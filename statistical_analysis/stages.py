@@ -22,6 +22,7 @@ from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import places_of
 from statistical_analysis.fit import FitJob, fit, redraw_fit
 from statistical_analysis.limits import FittedPoint, LimitsJob
+from statistical_analysis.workspace import CARDS
 
 for _package in ("pyhf", "iminuit", "jax", "scipy", "matplotlib", "mplhep"):
     # reported now, not after the histograms; and without importing them, which takes seconds
@@ -71,8 +72,11 @@ def _fit_task(
         fitted,
         analysis.blinded.log,
         analysis.style(),
+        Layout.of(config).densities if settings.of_events is not None else None,
     )
-    names = ("results.json", "workspace.json", "report.html", "datacard.txt", "templates.root")
+    # nothing but this fit has the densities of events
+    cards = CARDS if settings.of_events is None else ()
+    names = ("results.json", "workspace.json", "report.html", *cards)
     outputs = tuple(directory / name for name in names)
     name = hypothesis.ending if hypothesis else "all"
     files = {"outputs": outputs, "folders": (directory,)}

@@ -11,8 +11,8 @@ nuisance parameter (code 4p of HistFactory): so the likelihood is the limit of e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 import jax
@@ -20,7 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.contracts.densities import UnbinnedChannel
+from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
 
 Floats = NDArray[np.float64]
@@ -89,6 +91,43 @@ class Points:
                 densities[begin : begin + len(values), number] = values
         widths = [np.pad(it.widths / it.widths.sum(), (0, it.observed or 0), constant_values=np.nan) for it in channels]
         return cls(columns, densities, np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), np.concatenate(widths))
+
+
+def in_place(
+    settings: Fit, templates: Templates, channels: Sequence[HistogramChannel], quantity: str
+) -> tuple[Fit, Templates]:
+    """Settings and histograms of a fit with some channels in place of those of the same regions and eras."""
+    mine = [templates.histogram(name) for name in settings.channels.values()]
+    known = {it.name: it for each in mine for it in each.channels}
+    channels = [replace(it, share=known[it.name].share, note=known[it.name].note) for it in channels]
+    origins = {process: it for each in mine for process, it in each.origins.items()}
+    count = len(next(iter(channels[0].processes.values())).nominal) - 1
+    axis = TemplateAxis(quantity, tuple(map(float, range(count))))
+    made = FilledHistogram(quantity, (axis,), tuple(channels), None, origins)
+    settings = replace(settings, channels={**settings.channels, **{it.region: quantity for it in channels}})
+    return settings, replace(templates, histograms=(*templates.histograms, made))
+
+
+def in_bins(channel: UnbinnedChannel, signals: Collection[str], count: int) -> HistogramChannel:
+    """The same densities in bins of the share of the signals, each with as much of the reference: expected events alone."""
+    size = len(channel.widths)
+    total = {name: it.nominal[:size] for name, it in channel.processes.items()}
+    signal = np.sum([it for name, it in total.items() if name in signals], axis=0)
+    order = np.argsort(signal / np.maximum(np.sum([*total.values()], axis=0), _LEAST))
+    parts = np.cumsum(channel.widths[order]) / channel.widths.sum()
+    places = np.empty(size, int)
+    places[order] = 1 + np.clip(parts * count, 0, count - 1e-9).astype(int)
+
+    def filled(values: NDArray[np.float32], power: int = 1) -> Floats:
+        return np.bincount(places, (channel.widths * values[:size]) ** power, count + 2).astype(np.float64)
+
+    processes = {}
+    for name, it in channel.processes.items():
+        squares = filled(it.nominal, 2)
+        scale = 1.0 if it.variance is None else it.variance / squares.sum()
+        sides = ({key: filled(values) for key, values in each.items()} for each in (it.up, it.down))
+        processes[name] = Template(filled(it.nominal), scale * squares, *sides)
+    return HistogramChannel(channel.region, channel.era, processes)
 
 
 class Distributions:

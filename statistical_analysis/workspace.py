@@ -24,8 +24,7 @@ from statistical_analysis.samples import Remark, Sample, Shape
 OURS = "nanoml"
 """The measurement of a workspace that NanoML made."""
 _Modifier = dict[str, Any]
-CARD = "datacard.txt"
-TEMPLATES = "templates.root"
+CARDS = CARD, TEMPLATES = "datacard.txt", "templates.root"
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _RULE = "-" * 80
 Floats = NDArray[np.float64]

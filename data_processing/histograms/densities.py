@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
@@ -41,12 +41,10 @@ class DensityJob:
 def make_densities(job: DensityJob) -> dict[str, Any]:
     """Write the densities of all channels; return the events of their references, and by what densities were multiplied."""
     sums, sets = added_parts(job.parts), sets_of(job.normalisations)
-    found = [
-        _channel(job, it, {key[-1]: each for key, each in sums.items() if key[:3] == _key(it)}, sets)
-        for it in job.channels
-    ]
-    if job.blind is not None:
-        found = [it if _is_seen(job, job.blind, it, found) else _blinded(it) for it in found]
+    mine = [{key[-1]: each for key, each in sums.items() if key[:3] == _key(it)} for it in job.channels]
+    found = [_channel(job, it, each, sets, False) for it, each in zip(job.channels, mine)]
+    seen = [job.blind is None or _is_seen(job, job.blind, it, found) for it in found]
+    found = [_channel(job, it, each, sets, may) for it, each, may in zip(job.channels, mine, seen)]
     with replacing(job.output) as aside:
         UnbinnedChannels(f"NanoML {__version__}", tuple(found)).write(aside)
     return {"reference": {it.name: len(it.widths) for it in found}, "closure": {it.name: it.closure for it in found}}
@@ -57,9 +55,9 @@ def _key(channel: HistogramChannel) -> tuple[str, str, Optional[str]]:
 
 
 def _channel(
-    job: DensityJob, channel: HistogramChannel, sums: Mapping[str, Sums], sets: Mapping[str, Set]
+    job: DensityJob, channel: HistogramChannel, sums: Mapping[str, Sums], sets: Mapping[str, Set], has_data: bool
 ) -> UnbinnedChannel:
-    """A channel, whose reference are all events of simulation, those of each process with the same total weight.
+    """A channel with or without data, whose reference are all events of simulation, those of each process with the same total weight.
 
     The model gives the share of a process in such a mixture. Its density is normalised to the expected events of the process, nominal and
     under each variation: the closure has by what it is multiplied for that, which is one if the networks are right.
@@ -69,9 +67,10 @@ def _channel(
     present = [it for it in job.classes if it in events and totals[it][NOMINAL] > 0]
     if not present:
         raise NanoMLError(f"fit.unbinned: no events are expected in {channel.name}. Leave it out, or widen its cut.")
+    data = [DATA] if has_data and DATA in events else []
     weights = [events[it][:, 0].astype(np.float64) / totals[it][NOMINAL] / len(present) for it in present]
     widths, closure = np.concatenate(weights), dict[str, float]()
-    rows = np.concatenate([events[it][:, 1:] for it in [*present, *([DATA] if DATA in events else [])]])
+    rows = np.concatenate([events[it][:, 1:] for it in [*present, *data]])
     columns = dict(zip(outputs, rows.T))
 
     def normalised(values: Singles, total: float, name: str) -> Singles:
@@ -96,7 +95,7 @@ def _channel(
         made = template_of(Sums(varied, varied), sets, lambda it: it)
         sides = ({it: values.astype(np.float32) for it, values in each.items()} for each in (made.up, made.down))
         processes[name] = Densities(nominal, *sides, float(sums[name].squares[NOMINAL].sum()))
-    observed = len(events[DATA]) if DATA in events else None
+    observed = len(events[DATA]) if data else None
     return UnbinnedChannel(channel.region, channel.era, observed, widths, processes, closure)
 
 
@@ -125,19 +124,3 @@ def _is_seen(job: DensityJob, blind: BlindBins, channel: UnbinnedChannel, found:
         )
         sensitivity += float(each.widths @ (signal**2 / np.maximum(background, 1e-6 * background.max(initial=1e-6))))
     return (channel.region, channel.era) in job.opened or sensitivity <= blind.limit**2
-
-
-def _blinded(channel: UnbinnedChannel) -> UnbinnedChannel:
-    count = len(channel.widths)
-
-    def kept(values: Mapping[str, Singles]) -> dict[str, Singles]:
-        return {name: each[:count] for name, each in values.items()}
-
-    return replace(
-        channel,
-        observed=None,
-        processes={
-            name: replace(it, nominal=it.nominal[:count], up=kept(it.up), down=kept(it.down))
-            for name, it in channel.processes.items()
-        },
-    )

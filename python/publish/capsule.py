@@ -59,6 +59,9 @@ def ready(config: Config, request: Request) -> Stage:
     for name, section in (("train", config.train), ("fit", config.fit)):
         if section is None:
             raise ConfigError(f"{config.where()}: has no section {name}: a capsule has networks and limits.")
+    if config.fit is not None and config.fit.of_events is not None:
+        what = "a capsule has likelihoods of bins alone, and this fit has channels without. Publish that of all in bins"
+        raise config.error("fit", "unbinned", message=what)
     late = [each.stage.name for each in planned(config, NAMES) if each.reasons]
     if late:
         raise NanoMLError(
