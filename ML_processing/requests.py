@@ -117,6 +117,24 @@ class ExportJob:
 
 
 @dataclass(frozen=True)
+class RatioJob:
+    """The ratios of densities in an unbinned channel: its HDF5 files, settings of the networks, a fit with this channel, and the model.
+
+    There are networks with several `seeds`; `regions` has the cut of that of the channel.
+    """
+
+    files: Sequence[Path] = field(metadata=READS)
+    config: Train
+    channel: FitTarget
+    seeds: int
+    cmssw: str | None
+    regions: Mapping[str, str]
+    output: Path = field(metadata=WRITES)
+    closure: Path = field(metadata=WRITES)
+    style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
+
+
+@dataclass(frozen=True)
 class Source:
     """The files of a dataset, from which events are taken.
 

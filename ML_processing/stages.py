@@ -1,4 +1,4 @@
-"""The stages of this part, as tasks: train, evaluate, export, compile."""
+"""The stages of this part, as tasks: train, ratios, evaluate, export, compile."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ from ML_processing.requests import (
     DataRequest,
     EvaluateJob,
     ExportJob,
+    RatioJob,
     RepeatRequest,
     Source,
     TrainJob,
     repeats_of,
 )
-from MLTools.NanoML.config.analysis import Config, fitted_signal, luminosity_uncertainties
-from MLTools.NanoML.config.fit import AUTO, EVERYWHERE, Blind, FitTarget
+from MLTools.NanoML.config.analysis import Config, fitted_signal, luminosity_uncertainties, unbinned_channels
+from MLTools.NanoML.config.fit import AUTO, EVERYWHERE, Blind, Fit, FitTarget, Histogram
 from MLTools.NanoML.config.training import OBJECTIVES, Evaluate, Export, Train
+from MLTools.NanoML.contracts.closure import RatioClosure
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.model import twin_of
@@ -46,6 +48,21 @@ for _package in ("torch", "matplotlib", "mplhep", "onnx", "lightgbm"):
         raise ModuleNotFoundError(f"No module named '{_package}'", name=_package)
 
 _KEPT = "stays as it is, although {}. `nanoml run --force --from train` trains again"
+_OF_SCORES = (
+    *(
+        "discriminants",
+        "parameter",
+        "decorrelate",
+        "flatten",
+        "objective",
+        "negative_weights",
+        "sampler",
+        "init",
+        "regions",
+    ),
+    *("tracking", "processes"),
+)
+"""The settings of a training that mean nothing to ratios of densities."""
 _FILES = 3  # of a dataset, from which events are taken for a comparison
 
 
@@ -89,6 +106,39 @@ def target_of(config: Config, era: str | None) -> FitTarget | None:
     return FitTarget(
         settings, histograms, luminosity, sorted(config.data_driven), {it: each for it, each in files.items() if each}
     )
+
+
+def ratios_stage(analysis: Analysis) -> Stage | None:
+    """The ratios of densities in each unbinned channel of the fit; None if there is none."""
+    config, layout = analysis.config, Layout.of(analysis.config)
+    wanted = config.fit.of_events if config.fit is not None else None
+    if wanted is None or config.train is None:
+        return None
+    if config.train.model == "bdt":
+        what = "trees cannot learn ratios of densities with variations. Take another train.model"
+        raise config.error("fit", "unbinned", message=what)
+    _check_release(config)
+    # what is for the score alone
+    plain: dict[str, Any] = {key: getattr(Train(), key) for key in _OF_SCORES}
+    settings, code = _settings(config, "ML_processing.export.ratios")
+    settings = replace(settings, epochs=wanted.epochs, **plain)
+    if wanted.features is not None:
+        settings = replace(settings, features=wanted.features, objects=[])
+    tasks = []
+    for it in unbinned_channels(config):
+        files = [*_simulation_of(config, it.era)]
+        # one bin of a score, for which no column is read
+        histogram = Histogram(of=[config.classes[0]], bins=[1, 0, 1])
+        channel = FitTarget(
+            Fit({it.region: "events"}), {"events": histogram}, {}, [], {it.era or "": [*map(str, files)]}
+        )
+        regions = {it.region: config.regions[it.region]} if it.region in config.regions else {}
+        output, closure = layout.ratios(it.name, ".onnx"), layout.ratios(it.name, "_closure.json")
+        cmssw = config.export.cmssw if config.export else None
+        job = RatioJob(files, settings, channel, wanted.seeds, cmssw, regions, output, closure, analysis.style(it.era))
+        made = {"outputs": (output, twin_of(output), closure), "folders": (output.with_suffix(""),)}
+        tasks.append(Task.of("ratios", it.name, _ratios, job, code, partly=redraw_ratios, **made))
+    return Stage("ratios", tasks, 0, of="channels")
 
 
 def evaluate_stage(analysis: Analysis) -> Stage:
@@ -258,6 +308,23 @@ def _train(job: TrainJob) -> Mapping[str, Any]:
     with ending(job.config.tracking, job.run):
         train(job.files, replace(job.config, target=job.target), job.run, job.style)
     return {}
+
+
+def _ratios(job: RatioJob) -> Mapping[str, Any]:
+    from ML_processing.export.ratios import learn_ratios
+
+    closure = learn_ratios(job.files, job.config, job.channel, job.seeds, job.cmssw, job.output)
+    closure.write(job.closure)
+    return redraw_ratios(job)
+
+
+def redraw_ratios(job: RatioJob, only: Sequence[str] = ()) -> Mapping[str, Any]:
+    """Draw the figures of the closure, or some of them."""
+    from ML_processing.evaluation.closure_figures import draw_closure
+
+    closure = RatioClosure.read(job.closure)
+    draw_closure(closure, job.output.parent, job.output.stem, job.style, only)
+    return {"differing": len(closure.differing)}
 
 
 def _evaluate(job: EvaluateJob) -> Mapping[str, Any]:

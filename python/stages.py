@@ -98,6 +98,16 @@ STAGES = (
         about="Train the networks. There is one for each fold; they read the HDF5 files of `nanoml convert`.",
     ),
     Declaration(
+        "ratios",
+        "ML_processing.stages:ratios_stage",
+        ["fit"],
+        "fit.md",
+        Resources(time=8 * 3600, memory=4000),
+        names_outputs=True,
+        about="Train the networks of the unbinned channels of the fit. They learn the ratios of the processes' densities, and are compared "
+        "with the events.",
+    ),
+    Declaration(
         "evaluate",
         "ML_processing.stages:evaluate_stage",
         ["train"],
@@ -185,7 +195,7 @@ STAGES = (
 NAMES = tuple(stage.name for stage in STAGES)
 """The names of all stages."""
 
-DRAWN = ("evaluate", "draw", "fit", "limits")
+DRAWN = ("ratios", "evaluate", "draw", "fit", "limits")
 """The stages that make figures and pages."""
 
 PARTS = {

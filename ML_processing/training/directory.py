@@ -141,6 +141,9 @@ class Training:
     # by network and class, what became of negative weights, if they were made positive
     reweighted: list[dict[str, Reweighted]] = field(default_factory=list)
     kept: KeptOutputs | None = field(default=None, compare=False)  # what the networks gave before
+    names: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict, kw_only=True
+    )  # of the outputs of heads that have any
 
     @classmethod
     def load(cls, directory: Path) -> Training:
@@ -258,7 +261,7 @@ class Training:
     def heads(self) -> tuple[Head, ...]:
         """The heads beside the first, with the names of their outputs."""
         return tuple(
-            Head(name, self.description.estimates if name == TARGETS else _numbered(name, size))
+            Head(name, self.description.estimates if name == TARGETS else self.names.get(name, _numbered(name, size)))
             for name, size in self.networks[0].others.items()
         )
 

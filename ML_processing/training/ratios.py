@@ -7,8 +7,10 @@ the log-odds are the logarithm of the ratio that the variation has. One network 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,24 +19,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ML_processing.events.inputs import Batches, EventTensors, Inputs, Shape
-from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.events.data import Table
+from ML_processing.events.inputs import Batches, EventTensors, Inputs
+from ML_processing.events.survey import Survey
+from ML_processing.events.variations import NOMINAL
+from ML_processing.metrics.distances import kolmogorov
+from ML_processing.metrics.measured import effective_events
 from ML_processing.models.hooks import Boosted, Hook, Outputs
 from ML_processing.models.network import Network, make_network
 from ML_processing.training.data import TrainingData
-from ML_processing.training.directory import checkpoint_file
-from ML_processing.training.loop import Monitor, Report, fit, outputs_of
-from ML_processing.training.result import ResultEvents
-from MLTools.NanoML.contracts.densities import Densities, UnbinnedChannel
+from ML_processing.training.description import TrainingDescription, best_epoch, describe
+from ML_processing.training.directory import Training, checkpoint_file, network_file
+from ML_processing.training.loop import Monitor, Report, fit, save
+from ML_processing.training.result import FitChannel, ResultEvents
+from ML_processing.training.result_training import FEWEST
+from MLTools.NanoML.config.fit import EVERYWHERE
+from MLTools.NanoML.contracts.densities import varied_output
+from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import CLASSES
+from MLTools.NanoML.model.entries import SMALLEST
+from MLTools.NanoML.terminal.progress import say, say_once
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
 RATIOS = "ratios"
-_FEWEST = 2000  # events of a class: with fewer, a network learns their fluctuations
+_FEWEST = 50  # effective events of a class: a third of them or less decide when to stop, and tell nothing below
 _MOST_NEGATIVE = 1 / 3  # of the weights of a class
+_APART = 0.995  # distance of Kolmogorov of two classes in a feature: a cut tells them apart, but for this share
+_TRIED = 20_000  # events of a class for that
 _FARTHEST = 10.0  # logarithm of the ratio that a variation may have
 Floats = NDArray[np.float64]
 
@@ -98,111 +112,161 @@ class RatioLoss:
         return found + torch.where(mine, nominal + moved, 0.0).sum(dim=1)
 
 
+def ending(column: str) -> str:
+    """The name of a variation, as of the score files, from its column of weights."""
+    return column.removeprefix(f"{NOMINAL}_")
+
+
+class MeanRatios(nn.Module):
+    """Networks of one fold as one: means of their probabilities and of their ratios, not of logarithms."""
+
+    def __init__(self, cores: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.cores = nn.ModuleList(cores)
+
+    def forward(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Logits of classes, and ratios."""
+        found = [core(inputs) for core in self.cores]
+        probabilities = torch.stack([torch.softmax(it[CLASSES], dim=1) for it in found]).mean(dim=0)
+        ratios = torch.stack([it[RATIOS].exp() for it in found]).mean(dim=0)
+        return {CLASSES: probabilities.clamp(min=SMALLEST).log(), RATIOS: ratios}
+
+
 def of_channel(events: ResultEvents, number: int) -> ResultEvents:
-    """The events of one channel; a NanoMLError if these are too few, or too many weights are negative."""
+    """The events of one channel; a NanoMLError says why networks cannot learn the densities in it."""
     rows = np.flatnonzero(events.channel == number)
     channel, table, varied = events.channels[number], events.table[rows], events.varied[rows]
-    where = f"fit.unbinned: {' '.join(filter(None, (channel.region, channel.era)))}"
+    where = _where(channel)
     for label, name in enumerate(table.classes):
-        weights = varied[table.labels == label, 0]
-        weights = weights[weights != 0]
-        if 0 < len(weights) < _FEWEST:
-            what = f"{len(weights)} events of {name}, and a network needs {_FEWEST} to learn their density"
-            raise NanoMLError(f"{where} has {what}. Fit it in bins.")
-        if -weights[weights < 0].sum() > _MOST_NEGATIVE * np.abs(weights).sum():
-            raise NanoMLError(f"{where}: more than a third of the weights of {name} are negative. Fit it in bins.")
+        mine = varied[table.labels == label, : len(events.columns)].astype(np.float64)
+        for column, weights in zip(events.columns, mine.T, strict=True):
+            _check(where, name if column == NOMINAL else f"{name} under {ending(column)}", weights)
+        effective = effective_events(mine[:, 0])
+        if 0 < effective < FEWEST:
+            few = (
+                f"{effective:.0f} effective events of {name}. With fewer than {FEWEST}, networks memorise fluctuations"
+            )
+            say(f"WARNING: {where} has {few}: look at the closure of the ratios.")
+    nominal = varied[:, 0] != 0
+    _check_overlap(where, table[nominal], varied[nominal, 0])
     return replace(events, table=table, varied=varied, channel=np.zeros(len(rows), np.int64), channels=(channel,))
+
+
+def _where(channel: FitChannel) -> str:
+    return f"fit.unbinned: {' '.join(filter(None, (channel.region, channel.era)))}"
+
+
+def _check(where: str, what: str, weights: Floats) -> None:
+    """Refuse weights that tell too little of a density; if all are zero, nothing is expected."""
+    if -weights[weights < 0].sum() > _MOST_NEGATIVE * np.abs(weights).sum():
+        raise NanoMLError(f"{where}: more than a third of the weights of {what} are negative. Fit it in bins.")
+    effective = effective_events(weights)
+    if weights.any() and effective < _FEWEST:
+        few = f"{effective:.0f} effective events of {what}, and networks need {_FEWEST} to learn a density"
+        raise NanoMLError(f"{where} has {few}. Fit it in bins.")
+
+
+def _check_overlap(where: str, table: Table, weights: NDArray[np.float32]) -> None:
+    """Refuse a class that cuts on single features tell from each of the others: networks could only learn a few odd events."""
+    rows = [np.flatnonzero(table.labels == label) for label in range(len(table.classes))]
+    few = {name: it[:: 1 + len(it) // _TRIED] for name, it in zip(table.classes, rows, strict=True) if len(it)}
+    for name, mine in few.items():
+        cuts = list[str]()
+        for other, theirs in ((it, each) for it, each in few.items() if it != name):
+            for feature, x in zip(table.names, table.features.T, strict=True):
+                distance = kolmogorov(x[mine], weights[mine], x[theirs], weights[theirs]).distance
+                if distance is not None and distance > _APART:
+                    cuts.append(f"from {other} by {feature}")
+                    break
+            else:
+                break
+        else:
+            if cuts:
+                what = f"{name} and the other classes do not overlap: a cut tells it {', '.join(cuts)}"
+                raise NanoMLError(f"{where}: {what}. Fit it in bins.")
+
+
+def description_of(
+    events: ResultEvents, files: Sequence[Path], config: Train, device: torch.device
+) -> TrainingDescription:
+    """The description of the networks of a channel, as of a training: by it they are continued, exported and explained."""
+    nominal, region = events.varied[:, 0] != 0, events.channels[0].region
+    table, alone = events.table[nominal], replace(config, regions=[] if region == EVERYWHERE else [region])
+    survey = Survey.empty(table.about, config.folds)
+    survey.add(table)
+    found = describe(table, survey, files, alone, device)
+    decisive = f"{found.fingerprint} {events.sha256()} {code_of(__name__)}"
+    return replace(found, fingerprint=hashlib.sha256(decisive.encode()).hexdigest(), discriminants=())
 
 
 @dataclass(frozen=True)
 class RatioTraining:
-    """How the networks of one channel are trained: one for each of `k` folds, which learns from the others.
+    """How the networks of one channel are trained: one for each of k folds, which learns from the others, and for each seed.
 
     Attributes
     ----------
-    events
-        Those of the channel, as of `of_channel`.
-    shape
-        What networks read.
+    description, events
+        As of `description_of` and `of_channel`; there are at least 3 folds: an event is learned from, decides when to stop, or is tested.
     """
 
     config: Train
-    shape: Shape
+    description: TrainingDescription
     events: ResultEvents
-    k: int  # at least 3: an event is learned from, decides when to stop, or is tested
     device: torch.device
 
-    def network(self, loss: RatioLoss) -> Network:
+    @cached_property
+    def loss(self) -> RatioLoss:
+        """That of all events."""
+        return RatioLoss(self.events)
+
+    def network(self) -> Network:
         """A fresh one."""
-        shape = replace(self.shape, outputs=loss.classes + len(loss.pairs))
-        found = make_network(self.config.model, self.config.options, shape, self.config.scaling == "none")
+        config, loss = self.config, self.loss
+        shape = replace(self.description.shape, outputs=loss.classes + len(loss.pairs))
+        found = make_network(config.model, config.options, shape, config.scaling == "none")
         if isinstance(found.core, Boosted):
-            raise NanoMLError(
-                f"train.model: {self.config.model} cannot learn ratios of densities. Use a neural network."
-            )
+            raise NanoMLError(f"train.model: {config.model} cannot learn ratios of densities. Use a neural network.")
         found.core = RatioCore(found.core, loss.classes)
         return found
 
-    def train(self, fold: int, directory: Path, report: Report) -> Network:
-        """The network that has not seen the events of a fold."""
-        every, config, loss = self.events.without(fold, self.k), self.config, RatioLoss(self.events)
+    def train(self, fold: int, seed: int, directory: Path, report: Report) -> Network:
+        """The network that has not seen the events of a fold: as it is in `directory`, or trained, continued if that was interrupted."""
+        k, number = self.description.folds.k, seed * self.description.folds.k + fold
+        path, checkpoint = network_file(directory, number), checkpoint_file(directory, number, RATIOS)
+        config = replace(self.config, seed=self.config.seed + seed)
         torch.manual_seed(config.seed * 1000 + fold)
-        network, of = self.network(loss), every.table.folds(self.k)
-        training, validation = (np.flatnonzero((of == (fold + 1) % self.k) == it) for it in (False, True))
-        table = every.table[training]
-        network.fit(table.features, table.objects)
-        events, judged = (every.tensors(network, rows, self.device) for rows in (training, validation))
-        batches = Batches(1, lambda _: events, config.batch_size, config.seed * 1000 + fold, False)
-        data = TrainingData(batches, len(events), judged, judged)
-        classes = self.events.table.classes
-        judge = BoundDiscriminant.probability(classes[0], classes)
-        monitor = Monitor(fold, self.k, self.shape, judge, checkpoint_file(directory, fold, RATIOS), report)
-        fit(network.core.to(self.device), data, config, monitor, self.device, loss)
-        return network.cpu().eval()
+        network = self.network()
+        if not path.is_file():
+            every = self.events.without(fold, k)
+            is_judged = every.table.folds(k) == (fold + 1) % k
+            learned = every.table[~is_judged]
+            network.fit(learned.features, learned.objects)
+            events, judged = (every.tensors(network, np.flatnonzero(it), self.device) for it in (~is_judged, is_judged))
+            batches = Batches(1, lambda _: events, config.batch_size, config.seed * 1000 + fold, False)
+            data, judge = TrainingData(batches, len(events), judged, judged), self.description.discriminant
+            monitor = Monitor(fold, k, self.description.shape, judge, checkpoint, report)
+            epochs = fit(network.core.to(self.device), data, config, monitor, self.device, self.loss)
+            save({"network": network.cpu().state_dict(), "is_done": best_epoch(epochs).epoch < config.epochs}, path)
+            checkpoint.unlink(missing_ok=True)
+        content, network = torch.load(path, map_location="cpu", weights_only=True), self.network()
+        network.load_state_dict(content["network"])
+        if not content["is_done"]:
+            where, what = (
+                _where(self.events.channels[0]),
+                f"networks still improve in the last of {config.epochs} epochs",
+            )
+            say_once(f"{directory} {what}", f"WARNING: {where}: {what}. More of fit.unbinned.epochs may help.")
+        return network.eval()
 
-    def densities(self, networks: Mapping[int, list[Network]]) -> tuple[UnbinnedChannel, dict[str, float]]:
-        """The channel, whose reference are all events, and its closure.
-
-        Ratios are means of the networks that have not seen an event, and normalised to the expected events of each class and variation.
-        The closure is by what they are multiplied for that: as with all networks right and infinitely many events if it is one.
-        """
-        loss, closure = RatioLoss(self.events), dict[str, float]()
-        nominal = np.flatnonzero(self.events.varied[:, 0] != 0)
-        table, weights = self.events.table[nominal], self.events.varied[nominal, 0].astype(np.float64)
-        totals, of = loss.totals, table.folds(self.k)
-        present = np.flatnonzero(totals[:, 0] > 0)
-        widths = weights / totals[table.labels, 0] / len(present)
-        probabilities, ratios = np.zeros((len(nominal), loss.classes)), np.zeros((len(nominal), len(loss.pairs)))
-        for fold, mine in networks.items():
-            rows = np.flatnonzero(of == fold)
-            for network in mine:
-                events = self.events.tensors(network, nominal[rows], self.device)
-                outputs = outputs_of(network.core.to(self.device), events, self.device)
-                assert isinstance(outputs, dict)
-                probabilities[rows] += torch.softmax(outputs[CLASSES].double(), dim=1).cpu().numpy() / len(mine)
-                ratios[rows] += outputs[RATIOS].double().exp().cpu().numpy() / len(mine)
-
-        def normalised(values: Floats, total: float, name: str) -> Floats:
-            closure[name] = float(total / (widths @ values))
-            return values * closure[name]
-
-        processes = dict[str, Densities]()
-        for label in present.tolist():
-            name, whole = table.classes[label], totals[label]
-            density = normalised(len(present) * whole[0] * probabilities[:, label], whole[0], name)
-            values = [density * (it / whole[0]) for it in whole]
-            for number, (_, column) in ((it, pair) for it, pair in enumerate(loss.pairs) if pair[0] == label):
-                change = ratios[:, number] * (whole[column] / whole[0])
-                values[column] = normalised(density * change, whole[column], f"{name}, {self.events.columns[column]}")
-            processes[name] = self._of_process(np.stack(values))
-        channel = self.events.channels[0]
-        return UnbinnedChannel(channel.region, channel.era or None, None, widths, processes), closure
-
-    def _of_process(self, values: Floats) -> Densities:
-        """Densities from those in each column, (columns, events); a variation without an opposite is mirrored, as in bins."""
-        sides = dict[str, NDArray[np.float32]](), dict[str, NDArray[np.float32]]()
-        for it in self.events.sources:
-            up, down = it.ends(values, self.events.columns)
-            for into, side in zip(sides, (up, 2 * values[0] - up if down is None else down), strict=True):
-                into[it.name] = side.astype(np.float32)
-        return Densities(values[0].astype(np.float32), *sides)
+    def joined(self, networks: Sequence[Sequence[Network]]) -> Training:
+        """The networks of each fold as one, as those of a training, which gives probabilities of classes, and ratios."""
+        found, pairs, events = list[Network](), self.loss.pairs, self.events
+        for first, *others in networks:
+            mean = self.network()
+            mean.scaling = first.scaling  # which is that of all
+            mean.core = MeanRatios(it.core for it in (first, *others))
+            mean.others = {RATIOS: len(pairs)} if pairs else {}
+            found.append(mean)
+        of = ((events.table.classes[label], events.columns[column]) for label, column in pairs)
+        names = tuple(varied_output(name, ending(column)) for name, column in of)
+        return Training(self.description, found, [], names={RATIOS: names})

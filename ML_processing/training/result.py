@@ -136,11 +136,11 @@ class ResultEvents:
         for classes in self.target.settings.strengths(None).values():
             if not any(sums[name][0] > 0 for name in classes if name in sums):
                 what = f"no events of {listed(classes)} are expected in the channels of the fit ({where})"
-                raise NanoMLError(f"train.objective: {what}.")
+                raise NanoMLError(f"fit.channels: {what}.")
         for name, (nominal, *varied) in sums.items():
             for column in (it for it, total in zip(self.columns[1:], varied, strict=True) if nominal > 0 >= total):
                 raise NanoMLError(
-                    f"train.objective: the variation {column} leaves no events of {name} in the channels of the fit ({where}). Check the "
+                    f"fit.channels: the variation {column} leaves no events of {name} in the channels of the fit ({where}). Check the "
                     "values that the selection gives it."
                 )
 
@@ -306,7 +306,7 @@ def _weighted(
 def _inside(table: Table, region: str) -> NDArray[np.bool_]:
     column = next((it.column for it in table.about.regions if it.name == region), None)
     if column is None and region != EVERYWHERE:
-        raise NanoMLError(f"train.objective: the HDF5 files do not tell which events are in {region}. Convert again.")
+        raise NanoMLError(f"fit.channels: the HDF5 files do not tell which events are in {region}. Convert again.")
     return np.ones(len(table), bool) if column is None else table.extras[column] > 0
 
 

@@ -214,3 +214,26 @@ def test_whether_eras_are_trained_together_matters_by_their_events_alone(tmp_pat
         return pipeline_stages(load(tmp_path / "a.yaml"), ["train"])[0].tasks[0].settings
 
     assert settings(PER_ERA) == settings(WITH_DATA)
+
+
+UNBINNED = WITH_DATA + "histogram: {signal: {}}\nfit: {channels: {SR: signal, CR: signal}, unbinned: MORE}\n"
+
+
+def test_each_unbinned_channel_has_ratios_whatever_else_is_in_the_fit(tmp_path: Path) -> None:
+    def tasks(unbinned: str, more: str = "") -> list[Task]:
+        (tmp_path / "a.yaml").write_text(
+            UNBINNED.replace("MORE", unbinned).replace("regions: [SR]}", f"regions: [SR]{more}}}")
+        )
+        (stage,) = pipeline_stages(load(tmp_path / "a.yaml"), ["ratios"])
+        return list(stage.tasks)
+
+    found, out = tasks("[SR]"), tmp_path / "a"
+    assert [it.name for it in found] == ["SR_2018", "SR_2022"]
+    ends = (".onnx", ".json", "_closure.json")
+    assert list(found[0].outputs) == [out / "ratios" / f"SR_2018{end}" for end in ends]
+    assert list(found[0].inputs) == [str(out / "hdf5" / f"{name}_2018.h5") for name in "AB"]
+    assert found[0].settings["regions"] == {"SR": "x > 1"}
+    assert found[0].settings == tasks("[SR]", ", epochs: 7, objective: result")[0].settings
+    assert found[0].settings != tasks("{regions: [SR], epochs: 7}")[0].settings
+    with pytest.raises(ConfigError, match=r"fit.unbinned: trees cannot learn ratios of densities"):
+        tasks("[SR]", ", model: bdt")

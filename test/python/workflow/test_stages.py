@@ -21,7 +21,7 @@ from MLTools.NanoML.workflow.pipeline import between
 def test_every_stage_is_of_one_part() -> None:
     assert PARTS == {
         "data_processing": ("skim", "convert", "shuffle", "normalise", "score", "fill", "histogram", "draw"),
-        "ML_processing": ("train", "evaluate", "export", "compile"),
+        "ML_processing": ("train", "ratios", "evaluate", "export", "compile"),
         "statistical_analysis": ("fit", "limits"),
     }
 
