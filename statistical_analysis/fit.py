@@ -34,6 +34,7 @@ from statistical_analysis.workspace import CARDS, for_combine, model_in, with_ra
 
 if TYPE_CHECKING:
     from statistical_analysis.report.plots import Axis
+    from statistical_analysis.report.unbinned import Unbinned
     from statistical_analysis.unbinned import Points
 
 CREATOR = f"NanoML {__version__}"
@@ -72,8 +73,9 @@ class FitJob:
         Who unblinded what, and when.
     style
         How figures look.
-    densities
-        The file with the densities of channels that have no bins in this fit; None if all have.
+    densities, ratios
+        The file with the densities of channels that have no bins in this fit, and the directory with the closure of the ratios; None if
+        all have bins.
     """
 
     source: Path = field(metadata=READS)
@@ -90,6 +92,7 @@ class FitJob:
     log: Sequence[Unblinding] = ()
     style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
     densities: Path | None = field(default=None, metadata=READS)
+    ratios: Path | None = None
 
 
 def redraw_fit(job: FitJob, only: Sequence[str] = ()) -> dict[str, str]:
@@ -103,6 +106,7 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
     # importing jax takes seconds, and matplotlib one
     from statistical_analysis.inference import compared
     from statistical_analysis.report.plots import draw_smoothed
+    from statistical_analysis.report.unbinned import Unbinned
 
     source = job
     job, templates, unbinned = _read(source)
@@ -143,6 +147,7 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
         draw_smoothed(job.style, model, axes, directory, only),
         [answer],
         only,
+        Unbinned.read(unbinned, job.ratios, directory) if job.ratios is not None else None,
     )
     return {"summary": results.summary}
 
@@ -180,7 +185,7 @@ def _read(job: FitJob) -> tuple[FitJob, Templates, tuple[UnbinnedChannel, ...]]:
     from statistical_analysis.unbinned import in_place
 
     unbinned = UnbinnedChannels.read(job.densities).channels
-    settings, templates = in_place(job.settings, templates, [it.counted for it in unbinned], "events")
+    settings, templates = in_place(job.settings, templates, [it.counted for it in unbinned], "all events")
     return replace(job, settings=settings), templates, unbinned
 
 
@@ -352,6 +357,7 @@ def _write(
     others: Sequence[str] = (),
     answers: Sequence[Answer] = (),
     only: Sequence[str] = (),
+    unbinned: Unbinned | None = None,
 ) -> None:
     """Figures, page and numbers.
 
@@ -363,8 +369,10 @@ def _write(
     from statistical_analysis.report.verdict import verdict
 
     drawn = [*draw_results(style, results, axes, right, directory, only), *others]
+    answers = [*(unbinned.answers(results) if unbinned else ()), *answers]
     results = replace(results, verdict=(*answers, *verdict(results, remarks)), digest=digest(results))
-    write_text(directory / "report.html", report(results, drawn, style, directory))
+    blocks = [unbinned.block(results)] if unbinned else []
+    write_text(directory / "report.html", report(results, drawn, style, directory, blocks))
     results.write(directory / "results.json")  # last: it stands for all of them
 
 

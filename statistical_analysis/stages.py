@@ -57,9 +57,9 @@ def _fit_task(
     hypothesis: Hypothesis | None = None,
     fitted: tuple[tuple[str, str], ...] = (),
 ) -> Task:
-    config, unblinded = analysis.config, _unblinded(analysis)
+    config, unblinded, layout = analysis.config, _unblinded(analysis), Layout.of(analysis.config)
     job = FitJob(
-        Layout.of(config).histograms(".h5"),
+        layout.histograms(".h5"),
         directory,
         settings,
         luminosity_uncertainties(config),
@@ -72,7 +72,7 @@ def _fit_task(
         fitted,
         analysis.blinded.log,
         analysis.style(),
-        Layout.of(config).densities if settings.of_events is not None else None,
+        *((layout.densities, layout.ratios("", "").parent) if settings.of_events is not None else ()),
     )
     # nothing but this fit has the densities of events
     cards = CARDS if settings.of_events is None else ()

@@ -28,12 +28,13 @@ _RATIOS = Caption(
 )
 
 
-def report(results: Results, drawn: Sequence[str], style: Style, directory: Path) -> str:
-    """The page as HTML, with the figures that are `drawn` in a directory."""
+def report(results: Results, drawn: Sequence[str], style: Style, directory: Path, others: Sequence[Block] = ()) -> str:
+    """The page as HTML, with the figures that are `drawn` in a directory, and other parts after the results."""
     blocks = [
         *_processes(results),
         *_strengths(results),
         *(block for it in results.by_strength for block in _of_strength(it)),
+        *others,
         *(Block(name, it.title, "", [(name, it)], True) for name, it, *_ in figures_of(results) if name in drawn),
         *(_channel(each, drawn) for each in results.channels),
         *_smoothed([name for name in drawn if name.startswith(_SMOOTHED)]),

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("jax")
+pytest.importorskip("mplhep")
 pytest.importorskip("statistical_analysis.likelihood")
 
 import jax
 import jax.numpy as jnp
 
+from MLTools.NanoML.atomic import make_directory
 from MLTools.NanoML.config.fit import Fit
-from MLTools.NanoML.contracts.densities import Densities, UnbinnedChannel
+from MLTools.NanoML.contracts.closure import ClosureTest, RatioClosure
+from MLTools.NanoML.contracts.densities import Densities, UnbinnedChannel, UnbinnedChannels
+from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
 from services.unbinned import BACKGROUND, SIGNAL, Floats, channel, events, expected, model
-from statistical_analysis.inference import FitOrigin, infer
+from statistical_analysis import inference
+from statistical_analysis.fit import FitJob, fit
 from statistical_analysis.likelihood import Likelihood
+from statistical_analysis.report.unbinned import Unbinned
+from statistical_analysis.results import Results, read_results
 from statistical_analysis.toys.batch import ManyMaxima
-from statistical_analysis.toys.experiments import experiment
+from statistical_analysis.toys.experiments import Experiments
 from statistical_analysis.toys.intervals import background_events, throw
-from statistical_analysis.unbinned import Points
+from statistical_analysis.unbinned import Points, in_bins
 from statistical_analysis.workspace import workspace
 
 NAMED = Fit(channels={}).named
@@ -172,32 +181,58 @@ def test_a_channel_in_bins_has_the_same_parameters() -> None:
 
 
 @pytest.mark.slow
-def test_blind_and_with_data() -> None:
-    random = np.random.default_rng(6)
-    _, made = channel(2000, events(60, 480, random))
-    points, content = Points.of([made], NAMED), workspace(model(made))
-    blind = infer(content, FitOrigin("NanoML"), True, toys="never", points=points)
-    seen = infer(content, FitOrigin("NanoML", "with data"), False, toys="never", points=points)
-    assert blind.strength.value == pytest.approx(1.0, abs=1e-3)
-    assert blind.goodness is seen.goodness is None
-    assert seen.channels[0].observed == (540.0,)
-    assert blind.significance.observed is None
-    assert seen.limit is not None
-    assert seen.limit.observed
-    assert seen.strength.value == pytest.approx(1.2, abs=3 * seen.strength.error)
-    assert {it.parameter for it in seen.impacts} == {"scale", "rate", "mcstat_SR[0]"}
-    # the count of events alone, with the same uncertainties, says much less
-    assert blind.strength.error < 0.5 * infer(content, FitOrigin("NanoML"), True, toys="never").strength.error
-
-
-@pytest.mark.slow
-def test_pseudo_experiments_are_right() -> None:
-    _, made = channel(2000, np.zeros((0, 3)))
-    found = experiment(workspace(model(made)), "NanoML", 1.0, 100, seed=1, points=Points.of([made], NAMED))
-    assert all(abs(it.mean) < 0.4 and abs(it.width - 1) < 0.3 for it in found.pulls)
-    assert abs(np.std(found.roots) - 1) < 0.3
-    assert found.covered > 85
-    assert not found.is_by_toys
+def test_a_fit_with_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "_BINS", ())
+    _, made = channel(2000, events(60, 480, np.random.default_rng(6)))
+    made = replace(made, closure={"signal": 1.01, "background, rate": 0.95})
+    binned = in_bins(made, ["signal"], 10)
+    for name, it in made.processes.items():
+        assert binned.processes[name].nominal.sum() == pytest.approx(made.total(it.nominal))
+        assert binned.processes[name].up["scale"].sum() == pytest.approx(made.total(it.up["scale"]))
+    share = binned.processes["signal"].nominal[1:-1] / binned.processes["background"].nominal[1:-1]
+    assert (np.diff(share) > 0).all()
+    data = Template(*[np.full(12, 54.0)] * 2)
+    histogram = FilledHistogram(
+        "score",
+        (TemplateAxis("score", tuple(np.linspace(0, 1, 11).tolist())),),
+        (replace(binned, processes={**binned.processes, DATA: data}),),
+    )
+    Templates("NanoML", (histogram,), ("signal", "background"), "signal", {"": 60.0}).write(tmp_path / "histograms.h5")
+    UnbinnedChannels("NanoML", (made,)).write(tmp_path / "densities.h5")
+    tests = ClosureTest("signal", None, "x", (0, 1, 2), (0.5, 0.5), (0.45, 0.55), (0.01, 0.01), 25.0, 1, 1e-6)
+    closure = RatioClosure("SR", None, {"signal": 1000.0}, {"signal": 1.01}, 4, {"signal": 0.05}, (tests,))
+    make_directory(tmp_path / "ratios")
+    closure.write(tmp_path / "ratios/SR.json")
+    for it in closure.figures("SR"):
+        (tmp_path / f"ratios/{it.name}.png").write_bytes(b"")
+    settings, others = Fit(channels={"SR": "score"}, unbinned=["SR"]), ({}, {}, [], False, "with data", "a.yaml:7")
+    job = FitJob(tmp_path / "histograms.h5", tmp_path / "fit", settings, *others)
+    fit(replace(job, densities=tmp_path / "densities.h5", ratios=tmp_path / "ratios"))
+    found = read_results(tmp_path / "fit/results.json")
+    assert isinstance(found, Results)
+    assert found.goodness is None
+    assert found.channels[0].observed == (540.0,)
+    assert found.strength.value == pytest.approx(1.2, abs=3 * found.strength.error)
+    assert {it.parameter for it in found.impacts} == {"scale", "rate", "mcstat_SR[0]"}
+    without, of_bins = found.comparisons
+    assert 0.02 < 1 - without.error / of_bins.error < 0.12
+    assert without.error == pytest.approx(0.354, rel=0.03)  # by the exact likelihood
+    answers = {it.question: it for it in found.verdict}
+    assert answers["Does a fit without bins pay?"].text.startswith("It gains ")
+    events_ = answers["As many events by densities as by weights?"]
+    assert (events_.state, "5 % off one (SR, background, rate)" in events_.text) == ("look", True)
+    assert answers["Do reweighted events look like true ones?"].text == f"SR: {closure.text}"
+    assert "2.5 % in SR (4 networks)" in answers["Enough networks?"].text
+    assert answers["Do intervals cover?"].state == "open"
+    assert 'id="unbinned"' in (tmp_path / "fit/report.html").read_text()
+    assert not (tmp_path / "fit/datacard.txt").exists()
+    # of pseudo-experiments that were made after the fit, the page tells
+    roots = tuple(np.random.default_rng(1).normal(0, 1, 1000).tolist())
+    toys = Experiments("NanoML", 1.0, 1, roots, roots, roots, (), 950, False)
+    seen = Unbinned([made], {}, toys)
+    assert next(it for it in seen.answers(found) if it.question == "Do intervals cover?").state == "good"
+    seen = replace(seen, experiments=replace(toys, roots=tuple(2 * it for it in roots)))
+    assert next(it for it in seen.answers(found) if it.question == "Do intervals cover?").state == "bad"
 
 
 def test_a_process_without_events_is_refused() -> None:

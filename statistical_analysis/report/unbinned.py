@@ -1,0 +1,100 @@
+"""The part of the page about channels without bins: what they gain, and what else a referee asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from MLTools.NanoML.contracts.closure import RatioClosure
+from MLTools.NanoML.contracts.densities import UnbinnedChannel
+from MLTools.NanoML.errors import listed
+from MLTools.NanoML.report.page import Answer, digits, percentage, rounded, state_of, table
+from MLTools.NanoML.report.section import Block, Caption
+from MLTools.NanoML.schema.plain import read_or_none
+from statistical_analysis.results import WITHOUT, Results
+from statistical_analysis.toys.experiments import Experiments
+
+_PAYS = 0.03  # smaller by this share, an error is worth the networks
+_FACTOR, _DIFFERENCE, _SPREAD = (0.03, 0.1), (0.0, 0.2), (0.03, 0.1)  # have a look, worrying
+_COVERED = 0.6827
+ANCHOR = "unbinned"
+
+
+def _percent(value: float) -> str:
+    return f"{digits(100 * value, 2)} %"
+
+
+@dataclass(frozen=True)
+class Unbinned:
+    """The channels without bins, what is known of the closure of their ratios, and pseudo-experiments if there are any."""
+
+    channels: Sequence[UnbinnedChannel]
+    closures: dict[str, RatioClosure]
+    experiments: Experiments | None
+
+    @classmethod
+    def read(cls, channels: Sequence[UnbinnedChannel], ratios: Path, directory: Path) -> Unbinned:
+        """What there is of channels, in the directories of ratios and of the fit; pseudo-experiments of an earlier fit do not count."""
+        known = {it.name: read_or_none(RatioClosure, ratios / f"{it.name}.json") for it in channels}
+        toys, model = directory / "toys" / "toys.json", directory / "workspace.json"
+        is_new = toys.exists() and toys.stat().st_mtime >= model.stat().st_mtime
+        closures = {name: it for name, it in known.items() if it is not None}
+        return cls(channels, closures, read_or_none(Experiments, toys) if is_new else None)
+
+    def answers(self, results: Results) -> Iterator[Answer]:
+        """The verdicts."""
+        errors = {it.way: it.error for it in results.comparisons}
+        mine = errors.pop(WITHOUT)
+        way = min(errors, key=lambda it: errors[it])
+        gain, best = 1 - mine / errors[way], errors[way]
+        numbers = f"the expected error is {rounded(mine)} {WITHOUT}, and {rounded(best)} {way}"
+        text = f"It gains {_percent(gain)}: {numbers}."
+        text = text if gain >= _PAYS else f"It does not pay, fit in bins: {numbers}, less than {_percent(_PAYS)} apart."
+        yield self._answer("Does a fit without bins pay?", "good" if gain >= _PAYS else "look", text)
+
+        off = {f"{it.name}, {name}": abs(factor - 1) for it in self.channels for name, factor in it.closure.items()}
+        worst = max(off, key=lambda it: off[it])
+        text = f"Densities are multiplied for this, by a factor of up to {_percent(off[worst])} off one ({worst})."
+        yield self._answer("As many events by densities as by weights?", state_of(off[worst], _FACTOR), text)
+
+        tests = [test for it in self.closures.values() for test in it.differing]
+        state = state_of(max((it.difference for it in tests), default=0.0), _DIFFERENCE) if self.closures else "open"
+        text = " ".join(f"{name}: {it.text}" for name, it in self.closures.items()) or "Nothing is known of it."
+        yield self._answer("Do reweighted events look like true ones?", state, text)
+
+        spread = {name: max(it.spread.values()) / it.seeds**0.5 for name, it in self.closures.items() if it.spread}
+        parts = [f"{_percent(each)} in {name} ({self.closures[name].seeds} networks)" for name, each in spread.items()]
+        text = f"The mean ratio of the networks of a fold is known to {listed(parts)}, where they differ most."
+        text = text if spread else "There is one of each fold. Several, as in `seeds: 3`, show by how much they differ."
+        state = state_of(max(spread.values()), _SPREAD) if spread else "open"
+        yield self._answer("Enough networks?", state, text)
+
+        found, state, text = self.experiments, "open", "`nanoml toys`, and then `nanoml draw`, tell."
+        if found is not None:
+            share = float(np.mean(np.abs(found.roots) < 1))
+            error = (_COVERED * (1 - _COVERED) / found.count) ** 0.5
+            state = state_of(abs(share - _COVERED) / error, (2.0, 4.0))
+            text = (
+                f"Intervals of one standard deviation cover in {percentage(share, error)} of {found.count} pseudo-experiments. These are "
+                "drawn from the densities, and so do not know what networks got wrong."
+            )
+        yield self._answer("Do intervals cover?", state, text)
+
+    def _answer(self, question: str, state: str, text: str) -> Answer:
+        return Answer(question, state, text, f"#{ANCHOR}")
+
+    def block(self, results: Results) -> Block:
+        """The comparison with fits in bins, and the figures of the closure."""
+        ways = [
+            (it.way, rounded(it.error), "" if it.limit is None else rounded(it.limit)) for it in results.comparisons
+        ]
+        figures = [
+            (f"../ratios/{it.name}", Caption(f"{name}: {it.title}", it.reading))
+            for name, closure in self.closures.items()
+            for it in closure.figures(name)
+        ]
+        numbers = table(["", "expected error of the signal strength", "expected limit"], ways)
+        return Block(ANCHOR, "Without bins", numbers, figures)
