@@ -38,7 +38,7 @@ class Unbinned:
     @classmethod
     def read(cls, channels: Sequence[UnbinnedChannel], ratios: Path, directory: Path) -> Unbinned:
         """What there is of channels, in the directories of ratios and of the fit; pseudo-experiments of an earlier fit do not count."""
-        known = {it.name: read_or_none(RatioClosure, ratios / f"{it.name}.json") for it in channels}
+        known = {it.name: read_or_none(RatioClosure, ratios / f"{it.name}_closure.json") for it in channels}
         toys, model = directory / "toys" / "toys.json", directory / "workspace.json"
         is_new = toys.exists() and toys.stat().st_mtime >= model.stat().st_mtime
         closures = {name: it for name, it in known.items() if it is not None}

@@ -202,7 +202,7 @@ def test_a_fit_with_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.M
     tests = ClosureTest("signal", None, "x", (0, 1, 2), (0.5, 0.5), (0.45, 0.55), (0.01, 0.01), 25.0, 1, 1e-6)
     closure = RatioClosure("SR", None, {"signal": 1000.0}, {"signal": 1.01}, 4, {"signal": 0.05}, (tests,))
     make_directory(tmp_path / "ratios")
-    closure.write(tmp_path / "ratios/SR.json")
+    closure.write(tmp_path / "ratios/SR_closure.json")
     for it in closure.figures("SR"):
         (tmp_path / f"ratios/{it.name}.png").write_bytes(b"")
     settings, others = Fit(channels={"SR": "score"}, unbinned=["SR"]), ({}, {}, [], False, "with data", "a.yaml:7")
