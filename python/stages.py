@@ -101,7 +101,7 @@ STAGES = (
         "ratios",
         "ML_processing.stages:ratios_stage",
         ["fit"],
-        "fit.md",
+        "howto/unbinned.md",
         Resources(time=8 * 3600, memory=4000),
         names_outputs=True,
         about="Train the networks of the unbinned channels of the fit. They learn the ratios of the processes' densities, and are compared "

@@ -131,8 +131,8 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
         results = replace(results, processes=fitted_processes(workspace(model), origins))
         if unbinned:
             given = source.settings, Templates.read(source.source)
-            found = compared(*given, unbinned, lambda *it: model_of(replace(job, settings=it[0]), it[1], 0.0)[1])
-            results = replace(results, comparisons=tuple(found))
+            ways = compared(*given, unbinned, lambda *it: model_of(replace(job, settings=it[0]), it[1], 0.0)[1])
+            results = replace(results, comparisons=tuple(ways))
     apart = [*job.apart, *(it for each in model.strengths.values() for it in each if job.hypothesis is not None)]
     answer = agreement(templates, job.settings.channels, job.reports, apart)
     axes = {it.name: _axis(job, templates, it, by_name[it.name]) for it in model.channels}

@@ -22,7 +22,8 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.plain import parsed
 from MLTools.NanoML.schema.roles import READS, WRITES
 
-Singles = NDArray[np.float32]
+Singles = NDArray[Any]
+"""Of float32."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ def _channel(
             elif ending != NOMINAL:  # it changes no event
                 varied[ending] = whole
         made = template_of(Sums(varied, varied), sets, lambda it: it)
-        sides = ({it: values.astype(np.float32) for it, values in each.items()} for each in (made.up, made.down))
-        processes[name] = Densities(nominal, *sides, float(sums[name].squares[NOMINAL].sum()))
+        up, down = ({it: values.astype(np.float32) for it, values in each.items()} for each in (made.up, made.down))
+        processes[name] = Densities(nominal, up, down, float(sums[name].squares[NOMINAL].sum()))
     observed = len(events[DATA]) if data else None
     return UnbinnedChannel(channel.region, channel.era, observed, widths, processes, closure)
 

@@ -161,12 +161,8 @@ class UnbinnedChannels:
 
 
 def _filled(group: Any, channel: UnbinnedChannel) -> UnbinnedChannel:
-    processes = {
-        process: Densities(
-            each["nominal"][()],
-            *({name: values[()] for name, values in each.get(side, {}).items()} for side in _SIDES),
-            each.attrs.get("variance"),
-        )
-        for process, each in group[_PROCESSES].items()
-    }
+    processes = {}
+    for process, each in group[_PROCESSES].items():
+        up, down = ({name: values[()] for name, values in each.get(side, {}).items()} for side in _SIDES)
+        processes[process] = Densities(each["nominal"][()], up, down, each.attrs.get("variance"))
     return replace(channel, widths=group[_WIDTHS][()], processes=processes)
