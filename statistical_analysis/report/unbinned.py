@@ -27,6 +27,13 @@ def _percent(value: float) -> str:
     return f"{digits(100 * value, 2)} %"
 
 
+def _of_yields_alone(channel: UnbinnedChannel) -> set[str]:
+    """The nuisance parameters that change no density, since no output of the networks is theirs."""
+    columns = [key.partition(", ")[2] for key in channel.closure]
+    names = {name for it in channel.processes.values() for name in it.up}
+    return {name for name in names if not any(it.startswith(name) for it in columns)}
+
+
 @dataclass(frozen=True)
 class Unbinned:
     """The channels without bins, what is known of the closure of their ratios, and pseudo-experiments if there are any."""
@@ -59,6 +66,12 @@ class Unbinned:
         worst = max(off, key=lambda it: off[it])
         text = f"Densities are multiplied for this, by a factor of up to {_percent(off[worst])} off one ({worst})."
         yield self._answer("As many events by densities as by weights?", state_of(off[worst], _FACTOR), text)
+
+        lost = sorted({name for it in self.channels for name in _of_yields_alone(it)})
+        text = f"Of {listed(lost)} no network has learned the shape: add shifts to convert.shifts." if lost else ""
+        yield self._answer(
+            "All shapes learned?", "bad" if lost else "good", text or "Each variation that there is has its ratios."
+        )
 
         tests = [test for it in self.closures.values() for test in it.differing]
         state = state_of(max((it.difference for it in tests), default=0.0), _DIFFERENCE) if self.closures else "open"

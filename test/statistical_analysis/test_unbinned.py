@@ -221,6 +221,7 @@ def test_a_fit_with_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.M
     assert answers["Does a fit without bins pay?"].text.startswith("It gains ")
     events_ = answers["As many events by densities as by weights?"]
     assert (events_.state, "5 % off one (SR, background, rate)" in events_.text) == ("look", True)
+    assert answers["All shapes learned?"].text.startswith("Of scale no network has learned the shape")
     assert answers["Do reweighted events look like true ones?"].text == f"SR: {closure.text}"
     assert "2.5 % in SR (4 networks)" in answers["Enough networks?"].text
     assert answers["Do intervals cover?"].state == "open"

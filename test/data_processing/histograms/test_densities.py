@@ -12,11 +12,16 @@ import uproot
 from data_processing.histograms.densities import DensityJob, make_densities
 from data_processing.histograms.fill import FillJob, Plan, Process, fill_file
 from data_processing.histograms.templates import Part
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.densities import UnbinnedChannel, UnbinnedChannels
 from MLTools.NanoML.contracts.templates import BlindBins, HistogramChannel
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from MLTools.NanoML.workflow.unblinding import as_it_is
 from services.unbinned import BACKGROUND, RATE, SIGNAL, Floats, events, expected
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
 COUNT = 4000
 CLASSES = ("signal", "background")
 SHARES = {"SR": 0.0}
@@ -100,3 +105,35 @@ def test_scores_of_before_the_setting_are_refused(job: DensityJob, tmp_path: Pat
     plan = Plan("ratios_SR", (), ("SR",), classes=("signal", "WZ"))
     with pytest.raises(NanoMLError, match="has no branch ratios_SR_WZ. Score the events again"):
         fill_file(FillJob(source, source, tmp_path / "a.h5", [plan], [Process("signal")], "model"))
+
+
+def test_each_era_has_its_channel(tmp_path: Path) -> None:
+    """The stages of the example: files are scored and filled by the ratios of their era, and unblinding knows these."""
+    text = (
+        (EXAMPLES / "wz.yaml")
+        .read_text()
+        .replace("  channels: {SR: signal}", "  channels: {SR: signal}\n  unbinned: SR")
+    )
+    text = text.replace("workdir: wz", f"workdir: {tmp_path / 'wz'}").replace('"data/', f'"{EXAMPLES}/data/')
+    text = text.replace("corrections/20", f"{EXAMPLES}/corrections/20").replace("wz.py:WZ", f"{EXAMPLES}/wz.py:WZ")
+    (tmp_path / "a.yaml").write_text(text)
+    config = load(tmp_path / "a.yaml")
+    found = {it.name: it.tasks for it in pipeline_stages(config, ("score", "fill", "histogram"))}
+    for task in found["score"]:
+        era = task.name.partition("/")[0][-4:]
+        assert [str(it.relative_to(tmp_path / "wz")) for it in task.work.args[0].models] == [
+            "model.onnx",
+            f"ratios/SR_{era}.onnx",
+        ]
+    for task in found["fill"]:
+        (plan,) = (it for it in task.work.args[0].plans if it.classes)
+        assert plan.name == f"ratios_SR_{task.name.partition('/')[0][-4:]}"
+    _, densities = found["histogram"]
+    assert densities.work.args[0].output == Layout.of(config).densities
+    assert [it.name for it in densities.work.args[0].channels] == ["SR_2018", "SR_2022"]
+    before = as_it_is(config, [("SR", "2018"), ("SR", "2022")])
+    network = Layout.of(config).ratios("SR_2018", ".onnx")
+    network.parent.mkdir(parents=True)
+    network.write_bytes(b"another network")
+    after = as_it_is(config, [("SR", "2018"), ("SR", "2022")])
+    assert [before[it] == after[it] for it in before] == [False, True]
