@@ -36,7 +36,7 @@ def _of_yields_alone(channel: UnbinnedChannel) -> set[str]:
 
 @dataclass(frozen=True)
 class Unbinned:
-    """The channels without bins, what is known of the closure of their ratios, and pseudo-experiments if there are any."""
+    """The channels without bins, the closure of their ratios by channel, and pseudo-experiments if there are any."""
 
     channels: Sequence[UnbinnedChannel]
     closures: dict[str, RatioClosure]
@@ -45,59 +45,55 @@ class Unbinned:
     @classmethod
     def read(cls, channels: Sequence[UnbinnedChannel], ratios: Path, directory: Path) -> Unbinned:
         """What there is of channels, in the directories of ratios and of the fit; pseudo-experiments of an earlier fit do not count."""
-        known = {it.name: read_or_none(RatioClosure, ratios / f"{it.name}_closure.json") for it in channels}
         toys, model = directory / "toys" / "toys.json", directory / "workspace.json"
         is_new = toys.exists() and toys.stat().st_mtime >= model.stat().st_mtime
-        closures = {name: it for name, it in known.items() if it is not None}
+        closures = {it.name: RatioClosure.read(ratios / f"{it.name}_closure.json") for it in channels}
         return cls(channels, closures, read_or_none(Experiments, toys) if is_new else None)
 
     def answers(self, results: Results) -> Iterator[Answer]:
         """The verdicts."""
+        for question, state, text in (self._gain(results), *self._checks(), self._coverage()):
+            yield Answer(question, state, text, f"#{ANCHOR}")
+
+    def _gain(self, results: Results) -> tuple[str, str, str]:
         errors = {it.way: it.error for it in results.comparisons}
         mine = errors.pop(WITHOUT)
-        way = min(errors, key=lambda it: errors[it])
-        gain, best = 1 - mine / errors[way], errors[way]
+        best, way = min((error, way) for way, error in errors.items())
+        gain = 1 - mine / best
         numbers = f"the expected error is {rounded(mine)} {WITHOUT}, and {rounded(best)} {way}"
         text = f"It gains {_percent(gain)}: {numbers}."
         text = text if gain >= _PAYS else f"It does not pay, fit in bins: {numbers}, less than {_percent(_PAYS)} apart."
-        yield self._answer("Does a fit without bins pay?", "good" if gain >= _PAYS else "look", text)
+        return "Does a fit without bins pay?", "good" if gain >= _PAYS else "look", text
 
-        off = {f"{it.name}, {name}": abs(factor - 1) for it in self.channels for name, factor in it.closure.items()}
-        worst = max(off, key=lambda it: off[it])
-        text = f"Densities are multiplied for this, by a factor of up to {_percent(off[worst])} off one ({worst})."
-        yield self._answer("As many events by densities as by weights?", state_of(off[worst], _FACTOR), text)
-
+    def _checks(self) -> Iterator[tuple[str, str, str]]:
+        factors = ((abs(it - 1), f"{of.name}, {name}") for of in self.channels for name, it in of.closure.items())
+        off, worst = max(factors)
+        text = f"Densities are multiplied for this, by a factor of up to {_percent(off)} off one ({worst})."
+        yield "As many events by densities as by weights?", state_of(off, _FACTOR), text
         lost = sorted({name for it in self.channels for name in _of_yields_alone(it)})
-        text = f"Of {listed(lost)} no network has learned the shape: add shifts to convert.shifts." if lost else ""
-        yield self._answer(
-            "All shapes learned?", "bad" if lost else "good", text or "Each variation that there is has its ratios."
-        )
-
-        tests = [test for it in self.closures.values() for test in it.differing]
-        state = state_of(max((it.difference for it in tests), default=0.0), _DIFFERENCE) if self.closures else "open"
-        text = " ".join(f"{name}: {it.text}" for name, it in self.closures.items()) or "Nothing is known of it."
-        yield self._answer("Do reweighted events look like true ones?", state, text)
-
+        text = f"Of {listed(lost)} no network has learned the shape: add shifts to convert.shifts."
+        text = text if lost else "Each variation that there is has its ratios."
+        yield "All shapes learned?", "bad" if lost else "good", text
+        differing = max((test.difference for it in self.closures.values() for test in it.differing), default=0.0)
+        text = " ".join(f"{name}: {it.text}" for name, it in self.closures.items())
+        yield "Do reweighted events look like true ones?", state_of(differing, _DIFFERENCE), text
         spread = {name: max(it.spread.values()) / it.seeds**0.5 for name, it in self.closures.items() if it.spread}
         parts = [f"{_percent(each)} in {name} ({self.closures[name].seeds} networks)" for name, each in spread.items()]
         text = f"The mean ratio of the networks of a fold is known to {listed(parts)}, where they differ most."
         text = text if spread else "There is one of each fold. Several, as in `seeds: 3`, show by how much they differ."
-        state = state_of(max(spread.values()), _SPREAD) if spread else "open"
-        yield self._answer("Enough networks?", state, text)
+        yield "Enough networks?", state_of(max(spread.values()), _SPREAD) if spread else "open", text
 
-        found, state, text = self.experiments, "open", "`nanoml toys`, and then `nanoml draw`, tell."
-        if found is not None:
-            share = float(np.mean(np.abs(found.roots) < 1))
-            error = (_COVERED * (1 - _COVERED) / found.count) ** 0.5
-            state = state_of(abs(share - _COVERED) / error, (2.0, 4.0))
-            text = (
-                f"Intervals of one standard deviation cover in {percentage(share, error)} of {found.count} pseudo-experiments. These are "
-                "drawn from the densities, and so do not know what networks got wrong."
-            )
-        yield self._answer("Do intervals cover?", state, text)
-
-    def _answer(self, question: str, state: str, text: str) -> Answer:
-        return Answer(question, state, text, f"#{ANCHOR}")
+    def _coverage(self) -> tuple[str, str, str]:
+        question, found = "Do intervals cover?", self.experiments
+        if found is None:
+            return question, "open", "`nanoml toys`, and then `nanoml draw`, tell."
+        share = float(np.mean(np.abs(found.roots) < 1))
+        error = (_COVERED * (1 - _COVERED) / found.count) ** 0.5
+        text = (
+            f"Intervals of one standard deviation cover in {percentage(share, error)} of {found.count} pseudo-experiments. These are drawn "
+            "from the densities, and so do not know what networks got wrong."
+        )
+        return question, state_of(abs(share - _COVERED) / error, (2.0, 4.0)), text
 
     def block(self, results: Results) -> Block:
         """The comparison with fits in bins, and the figures of the closure."""

@@ -230,7 +230,7 @@ def test_a_fit_with_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.M
     # of pseudo-experiments that were made after the fit, the page tells
     roots = tuple(np.random.default_rng(1).normal(0, 1, 1000).tolist())
     toys = Experiments("NanoML", 1.0, 1, roots, roots, roots, (), 950, False)
-    seen = Unbinned([made], {}, toys)
+    seen = Unbinned([made], {"SR": closure}, toys)
     assert next(it for it in seen.answers(found) if it.question == "Do intervals cover?").state == "good"
     seen = replace(seen, experiments=replace(toys, roots=tuple(2 * it for it in roots)))
     assert next(it for it in seen.answers(found) if it.question == "Do intervals cover?").state == "bad"
