@@ -12,6 +12,7 @@ from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, Digest, digits, percentage, rounded, table, with_error
 from MLTools.NanoML.report.section import Block, Caption, Document, Style
 from statistical_analysis.report.plots import figures_of
+from statistical_analysis.report.unbinned import gain
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results, Yields, ending
 
 _MOST = 4  # names in a cell of a table
@@ -60,6 +61,8 @@ def digest(results: Results) -> Digest:
     if results.impacts:
         largest = [f"{it.parameter} ({rounded(it.size, it.size)})" for it in results.impacts[:_MOST]]
         text += f" Largest impacts: {', '.join(largest)}."
+    if results.comparisons:
+        text += f" {gain(results)[2]}"
     error, at = results.strength.error, f" at {results.hypothesis}" if results.hypothesis else ""
     sizes = listed([f"{it.group} {rounded(it.error, it.error)}" for it in parts])
     return Digest(number, what, text, (f"± {rounded(error, error)}", f"uncertainty of {_called(results)}{at}: {sizes}"))

@@ -34,6 +34,18 @@ def _of_yields_alone(channel: UnbinnedChannel) -> set[str]:
     return {name for name in names if not any(it.startswith(name) for it in columns)}
 
 
+def gain(results: Results) -> tuple[str, str, str]:
+    """The verdict on a comparison with bins: question, state and text."""
+    errors = {it.way: it.error for it in results.comparisons}
+    mine = errors.pop(WITHOUT)
+    best, way = min((error, way) for way, error in errors.items())
+    share = 1 - mine / best
+    numbers = f"the expected error is {rounded(mine)} {WITHOUT}, and {rounded(best)} {way}"
+    does = f"gains {_percent(share)}" if share >= _PAYS else f"does not pay, since it gains less than {_percent(_PAYS)}"
+    text = f"The fit without bins {does}: {numbers}."
+    return "Does a fit without bins pay?", "good" if share >= _PAYS else "look", text
+
+
 @dataclass(frozen=True)
 class Unbinned:
     """The channels without bins, the closure of their ratios by channel, and pseudo-experiments if there are any."""
@@ -52,18 +64,8 @@ class Unbinned:
 
     def answers(self, results: Results) -> Iterator[Answer]:
         """The verdicts."""
-        for question, state, text in (self._gain(results), *self._checks(), self._coverage()):
+        for question, state, text in (gain(results), *self._checks(), self._coverage()):
             yield Answer(question, state, text, f"#{ANCHOR}")
-
-    def _gain(self, results: Results) -> tuple[str, str, str]:
-        errors = {it.way: it.error for it in results.comparisons}
-        mine = errors.pop(WITHOUT)
-        best, way = min((error, way) for way, error in errors.items())
-        gain = 1 - mine / best
-        numbers = f"the expected error is {rounded(mine)} {WITHOUT}, and {rounded(best)} {way}"
-        text = f"It gains {_percent(gain)}: {numbers}."
-        text = text if gain >= _PAYS else f"It does not pay, fit in bins: {numbers}, less than {_percent(_PAYS)} apart."
-        return "Does a fit without bins pay?", "good" if gain >= _PAYS else "look", text
 
     def _checks(self) -> Iterator[tuple[str, str, str]]:
         factors = ((abs(it - 1), f"{of.name}, {name}") for of in self.channels for name, it in of.closure.items())
