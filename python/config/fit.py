@@ -192,7 +192,9 @@ class Unbinned:
         items=BRANCH,
     )
     seeds: int = setting(1, "How many networks of each fold, with other seeds, give the mean ratio.", minimum=1)
-    epochs: int = setting(30, "The largest number of passes over the training events.", minimum=1)
+    epochs: int = setting(
+        200, "The largest number of passes over the training events; `train.patience` ends most before.", minimum=1
+    )
 
 
 @dataclass(frozen=True)
