@@ -2,7 +2,7 @@
 // Material finds whatever begins with what was typed, and takes "a" for the beginning of "architecture".
 {
   const EMPTY = new Set(
-    ("a about an and any are as at be but by can could did do does for from get gets give had has have how i if in into is it its " +
+    ("a about after an and any are as at be before but by can could did do does for from get gets give had has have how i if in into is it its " +
       "me my no not now of on one or our own should so some than that the their them then there they this to too use used using " +
       "want was we were what when where which who why will with would you your").split(" "),
   );
