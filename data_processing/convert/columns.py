@@ -264,10 +264,10 @@ def check_same(first: FileColumns, other: FileColumns, path: str, other_path: st
         )
     if (first.skimmed is None) != (other.skimmed is None):
         skim, original = (other_path, path) if other.skimmed else (path, other_path)
-        raise NanoMLError(f"{skim}: is a skim, but {original} is not: convert them apart.")
+        raise NanoMLError(f"{skim}: is a skim, but {original} is not: convert them separately.")
     different = first.skimmed.difference(other.skimmed) if first.skimmed and other.skimmed else None
     if different is not None:
-        raise NanoMLError(f"{other_path}: was {different[1]}, but {path} was {different[0]}: convert them apart.")
+        raise NanoMLError(f"{other_path}: was {different[1]}, but {path} was {different[0]}: convert them separately.")
 
 
 def _branches(columns: FileColumns) -> dict[str, Branch]:

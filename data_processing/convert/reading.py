@@ -119,7 +119,7 @@ def survey(
         simulated = next(file.file for file in accounting.files if not file.is_data)
         data = next(file.file for file in accounting.files if file.is_data)
         raise NanoMLError(
-            f"{sample.name or sources[0]}: mixes data ({data}) and simulation ({simulated}): convert them apart."
+            f"{sample.name or sources[0]}: mixes data ({data}) and simulation ({simulated}): convert them separately."
         )
     first = accounting.files[0]
     if sample.is_data and not accounting.is_data:

@@ -226,7 +226,7 @@ def _look_into(job: MergeJob) -> tuple[MergeInputs, dict[str, TreePlan]]:
         lacking = inputs.without(name)
         what = f"{listed(lacking, 3)}: has no tree {name}, but {sources[0].path} has it"
         if lacking and name == "Runs" and not inputs.accounting.is_data:
-            raise NanoMLError(f"{what}: weights would be lost. Merge them apart.")
+            raise NanoMLError(f"{what}: weights would be lost. Merge them separately.")
         if lacking and not (job.fill or job.common):
             raise NanoMLError(f"{what}. --fill takes it where it is, --common leaves it out.")
         if not (lacking and job.common):

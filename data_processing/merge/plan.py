@@ -177,7 +177,7 @@ class MergeInputs:
                 what, other = (f"is {'data' if each.accounting.is_data else 'simulation'}" for each in pair)
             else:
                 continue
-            raise NanoMLError(f"{path}: {what}, but {first_path} {other}. Merge them apart.")
+            raise NanoMLError(f"{path}: {what}, but {first_path} {other}. Merge them separately.")
         owners = [path for path, record in zip(self.paths, self.records) for _ in record.accounting.files]
         self.accounting.check(owners, allow_gaps=True)
 

@@ -267,7 +267,7 @@ class Provenance:
             if difference is not None:
                 raise NanoMLError(
                     f"{path}: was merged from files that do not belong together: some of its events were {difference[0]}, "
-                    f"others {difference[1]}. Merge them apart."
+                    f"others {difference[1]}. Merge them separately."
                 )
         columns: dict[str, MadeColumn] = {}
         for record in records:

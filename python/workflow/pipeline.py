@@ -182,7 +182,7 @@ def _draw_some(todo: Sequence[Planned], only: Sequence[str], dry_run: bool, reco
     known, stages = sorted({path.stem for _, _, paths in tasks for path in paths}), list[Planned]()
     for pattern in only:
         if not fnmatch.filter(known, pattern):
-            raise NanoMLError(f"{pattern}: no such figure can be drawn. There are {', '.join(known) or 'none'}.")
+            raise NanoMLError(f"{pattern}: there is no such figure. Known are {', '.join(known) or 'none'}.")
     for each, task, paths in tasks:
         chosen = [it.stem for it in paths if any(fnmatch.fnmatch(it.stem, pattern) for pattern in only)]
         if chosen:

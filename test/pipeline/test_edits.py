@@ -232,7 +232,7 @@ def test_what_is_to_be_measured_or_fitted_again_is_not_drawn(copied: Path, capsy
     told = " ".join(capsys.readouterr().err.split())
     assert "Left as it is, since drawing is not enough: fit: 1 of 1 to do all: settings.toys" in told
     assert "evaluate: 1 of 1 to do" in told
-    with pytest.raises(NanoMLError, match=r"^pulls: no such figure can be drawn\. There are ZCand_.*, roc, "):
+    with pytest.raises(NanoMLError, match=r"^pulls: there is no such figure\. Known are ZCand_.*, roc, "):
         redraw(load(copied / "wz.yaml"), ["roc", "pulls"], False, lambda _: None)
     assert {path: path.read_bytes() for path in pages} == pages
 

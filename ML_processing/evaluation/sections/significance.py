@@ -63,7 +63,7 @@ class Significance(Part):
         "Expected significance against the cut",
         "Asimov significance of a discovery by counting the events that pass the cut (arXiv:1007.1727), with its "
         "statistical error; dashed, with the statistical error of the background as an uncertainty. The dotted line is "
-        "the best cut by the dashed curve with at least 5 effective background events behind it. The points are the "
+        "the best cut by the dashed curve with at least 5 effective background events above it. The points are the "
         "significance to quote: the cuts were chosen on one half of the events, and measured on the other. Systematic "
         "uncertainties are not included.",
         "A best cut at the very end of the curve or on a spike: there few background events decide. Use a looser cut, "

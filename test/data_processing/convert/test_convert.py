@@ -193,7 +193,7 @@ def test_skims_and_originals_are_not_mixed(tmp_path: Path, mc_files: dict[str, l
     skim = tmp_path / "skim.root"
     skim_file(SkimJob(first, skim, cut="MET_pt > 20", keep=("MET_*",)))
     sources = [str(skim), second] if skim_first else [second, str(skim)]
-    with pytest.raises(NanoMLError, match=f"{skim}: is a skim, but {second} is not: convert them apart"):
+    with pytest.raises(NanoMLError, match=f"{skim}: is a skim, but {second} is not: convert them separately"):
         convert_files(ConvertJob(sources, tmp_path / "a.h5", ["MET_pt"]))
 
 

@@ -406,7 +406,7 @@ def test_files_that_do_not_belong_together_are_refused(parts: list[Path], sample
     trilepton = tmp_path / "trilepton.root"
     skim_file(SkimJob(str(sample / "ZGToLLG" / "ZGToLLG_0.root"), trilepton, "MLTools.NanoML.trilepton:Trilepton"))
     cases = [
-        ([parts[0], data], r"data.root: is data, but .*00.root is simulation. Merge them apart."),
+        ([parts[0], data], r"data.root: is data, but .*00.root is simulation. Merge them separately."),
         ([parts[0], trilepton], r"trilepton.root: was selected by .*Trilepton, but .*00.root was selected by nothing"),
         ([parts[0], write(tmp_path / "x.root", sample_events(sample, 0, 5), runs={})],
          "x.root: has no tree Runs, but .*00.root has it: weights would be lost"),
@@ -483,7 +483,7 @@ def test_skims_that_something_else_selected_are_refused(
         merged(skims, tmp_path / "all.root")
         assert record_of(tmp_path / "all.root").criteria == record_of(skims[0]).criteria
         return
-    with pytest.raises(NanoMLError, match=rf"data1.root: was {message}.*Merge them apart"):
+    with pytest.raises(NanoMLError, match=rf"data1.root: was {message}.*Merge them separately"):
         merged(skims, tmp_path / "all.root")
 
 

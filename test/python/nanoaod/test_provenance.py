@@ -162,7 +162,7 @@ def test_a_column_that_only_some_ranges_name_was_not_filled_in(tmp_path: Path) -
 )
 def test_what_does_not_belong_together_is_refused(tmp_path: Path, other: dict[str, Any], message: str) -> None:
     path = write(tmp_path / "a.root", [skim(0, 3).rows(), skim(3, 10, **other).rows()], 5)
-    with pytest.raises(NanoMLError, match=f"a.root: was merged from .* {message}.*Merge them apart"):
+    with pytest.raises(NanoMLError, match=f"a.root: was merged from .* {message}.*Merge them separately"):
         read(path)
 
 
