@@ -13,7 +13,7 @@ import uproot
 from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pdfs")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nothing_drawn")]
 pytest.importorskip("torch")
 
 

@@ -23,7 +23,7 @@ from MLTools.NanoML.cli import nanoml as command_line
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ["skim", "convert", "train", "evaluate", "export", "normalise", "score"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pdfs")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nothing_drawn")]
 pytest.importorskip("torch")
 
 

@@ -33,6 +33,16 @@ def white_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
+def nothing_drawn() -> Iterator[None]:
+    """Figures of a whole file of tests are white, those that its fixtures make, too."""
+    from matplotlib.figure import Figure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "draw", lambda figure, renderer: None)
+        yield
+
+
+@pytest.fixture(scope="module")
 def no_pdfs() -> Iterator[None]:
     """Figures are drawn once, as PNG, and PDF files are empty: for tests that look at pictures, or compare them."""
     from matplotlib.backends.backend_pdf import FigureCanvasPdf

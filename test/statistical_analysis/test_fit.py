@@ -83,6 +83,7 @@ def test_a_fit_with_blind_bins_is_blind(templates: Templates, settings: Fit, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pdfs")
 def test_no_output_of_a_blind_fit_has_observed_data(templates: Templates, settings: Fit, tmp_path: Path) -> None:
     done = fit(job(with_data(templates, STRANGE), settings, tmp_path / "blind"))
     other = fit(job(with_data(templates, 3.0), settings, tmp_path / "other"))
@@ -210,7 +211,7 @@ def test_a_workspace_gets_the_same_page(few_events: dict[str, Any], tmp_path: Pa
     assert (tmp_path / "of_card/workspace.json").exists()
     few_events["observations"][0]["data"] = [STRANGE] * 3
     source.write_text(json.dumps(few_events))
-    blind = fit_workspace(source, tmp_path / "blind", True, 1000)
+    blind = fit_workspace(source, tmp_path / "blind", True, 200)
     assert blind.endswith("; blinded")
     assert " by toys, " in blind
     assert "76543" not in (tmp_path / "blind/report.html").read_text()
@@ -236,12 +237,12 @@ def test_a_page_of_several_strengths(tmp_path: Path) -> None:
 def test_a_check_has_a_figure_and_numbers(few_events: dict[str, Any], tmp_path: Path) -> None:
     source = tmp_path / "workspace.json"
     source.write_text(json.dumps(few_events))
-    lines = check(source, tmp_path / "toys", 2.0, 20, 1)
-    assert lines[0] == "20 pseudo-experiments with a signal strength of 2:"
+    lines = check(source, tmp_path / "toys", 2.0, 8, 1)
+    assert lines[0] == "8 pseudo-experiments with a signal strength of 2:"
     content = json.loads((tmp_path / "toys/toys.json").read_text())
-    assert len(content["fitted"]) == 20
+    assert len(content["fitted"]) == 8
     assert (tmp_path / "toys/toys.png").stat().st_size > 10_000
-    again = check(source, tmp_path / "again", 2.0, 20, 1)
+    again = check(source, tmp_path / "again", 2.0, 8, 1)
     assert again == lines
 
 
