@@ -42,6 +42,7 @@ from statistical_analysis.results import (
     StrengthResults,
     Yields,
 )
+from statistical_analysis.toys.batch import ManyMaxima
 from statistical_analysis.toys.intervals import COUNT, FEWEST, background_events
 from statistical_analysis.toys.intervals import limit as limit_by_toys
 from statistical_analysis.toys.intervals import significance as significance_by_toys
@@ -198,12 +199,13 @@ def limit_and_significance(
     few = background_events(likelihood, upper.expected[2] if upper else likelihood.highest)
     count = 0 if toys == NEVER else int(toys) if toys != AUTO else COUNT if few < FEWEST else 0
     if count:
+        many = ManyMaxima(likelihood)  # compiled once for both
         with progress("toys", None, "fits") as bar:
             if upper:
                 asymptotic, upper = upper, None
                 with suppress(OutOfReachError):
-                    upper = limit_by_toys(likelihood, for_limits, best, asymptotic, count, bar)
-            discovery = significance_by_toys(likelihood, data, best, discovery, count, bar)
+                    upper = limit_by_toys(many, for_limits, best, asymptotic, count, bar)
+            discovery = significance_by_toys(many, data, best, discovery, count, bar)
     return upper, discovery, few, count
 
 

@@ -52,16 +52,16 @@ class ManyMaxima:
     """
 
     def __init__(self, likelihood: Likelihood) -> None:
-        self._likelihood = likelihood
+        self.likelihood = likelihood
         self._curvature = jax.jit(jax.hessian(likelihood.twice_nll_at))
 
     def _size(self, numbers: int) -> int:
         """How many data sets, of so many numbers each, are worked on together."""
-        model, distributions = self._likelihood.model, self._likelihood.distributions
+        model, distributions = self.likelihood.model, self.likelihood.distributions
         events = len(model.config.samples) * int(model.config.nmaindata) * (len(model.config.modifiers) + 1)
         if distributions is not None:
             events += numbers * distributions.columns
-        return max(1, min(2000, _AT_ONCE // (len(self._likelihood.names) ** 2 + events)))
+        return max(1, min(2000, _AT_ONCE // (len(self.likelihood.names) ** 2 + events)))
 
     @partial(jax.jit, static_argnums=0)
     def _all(self, data: Any, start: Any, curvature: Any, mask: Any, low: Any, high: Any, moves: Any) -> Any:
@@ -74,7 +74,7 @@ class ManyMaxima:
 
             def tried(place: Any, new: Any, old: Any) -> Any:
                 at = found.at.at[place].set(jnp.clip(new + old * found.at[place], low[place], high[place]))
-                return at, self._likelihood.twice_nll_at(at, data)
+                return at, self.likelihood.twice_nll_at(at, data)
 
             points, values = jax.vmap(tried)(*moves)
             best = jnp.argmin(values)
@@ -107,21 +107,21 @@ class ManyMaxima:
         lowest
             The lowest signal strength; None: as negative as no bin with less than no events allows.
         """
-        begin, mask = np.array(start), self._likelihood.is_fixed.copy()
+        begin, mask = np.array(start), self.likelihood.is_fixed.copy()
         for position, value in (fixed or {}).items():
             begin[position], mask[position] = value, True
-        low, high = np.array(self._likelihood.bounds).T
+        low, high = np.array(self.likelihood.bounds).T
         if lowest is not None:
-            low[self._likelihood.poi] = lowest
+            low[self.likelihood.poi] = lowest
         begin = np.where(mask, begin, np.clip(begin, low, high))
-        curvature = _positive(np.array(self._curvature(begin, self._likelihood.expected(begin)), float))
+        curvature = _positive(np.array(self._curvature(begin, self.likelihood.expected(begin)), float))
         search = partial(self._search, curvature=curvature, fixed=fixed or {}, mask=mask, low=low, high=high)
         found = search(data, np.broadcast_to(begin, (len(data), len(begin))))
         if bar is not None:
             bar.advance(len(data))
         some = np.arange(0, len(data), _ONE_IN)
         for number in range(_SECOND_SEARCHES):
-            displaced = np.where(mask, found.at, np.clip(self._likelihood.displaced(found.at, number), low, high))
+            displaced = np.where(mask, found.at, np.clip(self.likelihood.displaced(found.at, number), low, high))
             again = search(data[some], displaced[some])
             if not np.any(again.twice_nll < found.twice_nll[some] - AGREE):
                 return found
@@ -146,7 +146,7 @@ class ManyMaxima:
     ) -> Maxima:
         """A search in each data set from its own start."""
         size, found, lost = min(self._size(data.shape[1]), len(data)), [], 0
-        moves = self._likelihood.moves(mask, False)
+        moves = self.likelihood.moves(mask, False)
         for first in range(0, len(data), size):
             some, begin = data[first : first + size], start[first : first + size]
             # the last ones are as many as the others: another shape would be compiled anew
@@ -156,7 +156,7 @@ class ManyMaxima:
             at, values = (np.array(it[: len(some)], float) for it in (state.at, state.value))
             for number in np.flatnonzero(~(state.distance[: len(some)] < _GOAL)):
                 try:
-                    left = self._by_minuit(some[number], fixed, at[number], low[self._likelihood.poi])
+                    left = self._by_minuit(some[number], fixed, at[number], low[self.likelihood.poi])
                 except NanoMLError:
                     lost += 1
                     if lost > max(1, _MOST_LOST * len(data)):
@@ -167,14 +167,14 @@ class ManyMaxima:
         return Maxima(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
     def _by_minuit(self, data: Floats, fixed: Mapping[int, float], start: Floats, lowest: float) -> Maximum:
-        poi, found = self._likelihood.poi, maximum(self._likelihood, data, fixed, start)
+        poi, found = self.likelihood.poi, maximum(self.likelihood, data, fixed, start)
         if poi in fixed or found.at[poi] >= lowest:
             return found
-        return maximum(self._likelihood, data, {**fixed, poi: lowest}, start)
+        return maximum(self.likelihood, data, {**fixed, poi: lowest}, start)
 
     def _one(self, data: Any, start: Any, *, curvature: Any, mask: Any, low: Any, high: Any) -> _State:
         """The search in one data set."""
-        at_once = jax.value_and_grad(self._likelihood.twice_nll_at)
+        at_once = jax.value_and_grad(self.likelihood.twice_nll_at)
 
         def step_from(state: _State) -> Any:
             """The step to the minimum of a parabola, in parameters that may change, and the distance to it."""

@@ -75,9 +75,10 @@ class _Point:
 class _Scan:
     """Throws and fits toys at signal strengths."""
 
-    def __init__(self, likelihood: Likelihood, data: Floats, best: Maximum, count: int, bar: Bar) -> None:
-        self._likelihood, self._data, self._best, self._count, self._bar = likelihood, data, best, count, bar
-        self._random, self._many = np.random.default_rng(_SEED), ManyMaxima(likelihood)
+    def __init__(self, many: ManyMaxima, data: Floats, best: Maximum, count: int, bar: Bar) -> None:
+        likelihood = self._likelihood = many.likelihood
+        self._many, self._data, self._best, self._count, self._bar = many, data, best, count, bar
+        self._random = np.random.default_rng(_SEED)
         self._without = maximum(likelihood, data, {likelihood.poi: 0.0})
         self._toys = throw(likelihood, self._without.at, count, self._random)
         self._free = self._many(self._toys, self._without.at, lowest=0.0, bar=bar)
@@ -102,13 +103,13 @@ def q_tilde(fixed: Maxima, free: Maxima, strength: float, poi: int) -> Floats:
     return np.where(free.at[:, poi] < strength, np.maximum(fixed.twice_nll - free.twice_nll, 0.0), 0.0)
 
 
-def limit(likelihood: Likelihood, data: Floats, best: Maximum, asymptotic: Limit, count: int, bar: Bar) -> Limit:
+def limit(many: ManyMaxima, data: Floats, best: Maximum, asymptotic: Limit, count: int, bar: Bar) -> Limit:
     """The upper limit by CLs with pseudo-experiments, as LHC experiments agreed on (ATL-PHYS-PUB-2011-11, CMS NOTE-2011/005).
 
     Signal strengths go in steps up and down from the asymptotic limit, until CLs of all limits that are wanted is crossed. Between them
     the logarithm of the strength is a parabola of that of CLs. Statistical errors are found by drawing toys anew from the toys.
     """
-    scan, alpha = _Scan(likelihood, data, best, count, bar), 1 - asymptotic.level
+    scan, alpha, likelihood = _Scan(many, data, best, count, bar), 1 - asymptotic.level, many.likelihood
     is_observed = asymptotic.observed is not None
     points = [scan.at(asymptotic.expected[2])]
     while min(_cls(points[0], is_observed)) < _NEAR * alpha and len(points) < 40:
@@ -172,10 +173,10 @@ def _again(points: Sequence[_Point], random: np.random.Generator) -> list[_Point
 
 
 def significance(
-    likelihood: Likelihood, data: Floats, best: Maximum, asymptotic: Significance, count: int, bar: Bar
+    many: ManyMaxima, data: Floats, best: Maximum, asymptotic: Significance, count: int, bar: Bar
 ) -> Significance:
     """The significance of discovery by pseudo-experiments without a signal; asymptotic where too few of them are like the data."""
-    poi, random, many = likelihood.poi, np.random.default_rng(_SEED), ManyMaxima(likelihood)
+    likelihood, poi, random = many.likelihood, many.likelihood.poi, np.random.default_rng(_SEED)
     without, signal = (maximum(likelihood, data, {poi: it}).at for it in (0.0, 1.0))
 
     def statistic(toys: Floats, start: Floats) -> Floats:
