@@ -31,7 +31,7 @@ from ML_processing.requests import (
 from MLTools.NanoML.config.analysis import Config, fitted_signal, luminosity_uncertainties, unbinned_channels
 from MLTools.NanoML.config.fit import AUTO, EVERYWHERE, Blind, Fit, FitTarget, Histogram
 from MLTools.NanoML.config.training import OBJECTIVES, Evaluate, Export, Train
-from MLTools.NanoML.contracts.closure import RatioClosure
+from MLTools.NanoML.contracts.closure import CLOSURE, RatioClosure
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.model import twin_of
@@ -49,18 +49,8 @@ for _package in ("torch", "matplotlib", "mplhep", "onnx", "lightgbm"):
 
 _KEPT = "stays as it is, although {}. `nanoml run --force --from train` trains again"
 _OF_SCORES = (
-    *(
-        "discriminants",
-        "parameter",
-        "decorrelate",
-        "flatten",
-        "objective",
-        "negative_weights",
-        "sampler",
-        "init",
-        "regions",
-    ),
-    *("tracking", "processes"),
+    *("discriminants", "parameter", "decorrelate", "flatten", "objective", "negative_weights", "sampler", "init"),
+    *("regions", "tracking", "processes"),
 )
 """The settings of a training that mean nothing to ratios of densities."""
 _FILES = 3  # of a dataset, from which events are taken for a comparison
@@ -118,7 +108,6 @@ def ratios_stage(analysis: Analysis) -> Stage | None:
         what = "trees cannot learn ratios of densities with variations. Take another train.model"
         raise config.error("fit", "unbinned", message=what)
     _check_release(config)
-    # what is for the score alone
     plain: dict[str, Any] = {key: getattr(Train(), key) for key in _OF_SCORES}
     settings, code = _settings(config, "ML_processing.export.ratios")
     settings = replace(settings, epochs=wanted.epochs, **plain)
@@ -133,7 +122,7 @@ def ratios_stage(analysis: Analysis) -> Stage | None:
             Fit({it.region: "events"}), {"events": histogram}, {}, [], {it.era or "": [*map(str, files)]}
         )
         regions = {it.region: config.regions[it.region]} if it.region in config.regions else {}
-        output, closure = layout.ratios(it.name, ".onnx"), layout.ratios(it.name, "_closure.json")
+        output, closure = layout.ratios(it.name, ".onnx"), layout.ratios(it.name, CLOSURE)
         cmssw = config.export.cmssw if config.export else None
         job = RatioJob(files, settings, channel, wanted.seeds, cmssw, regions, output, closure, analysis.style(it.era))
         made = {"outputs": (output, twin_of(output), closure), "folders": (output.with_suffix(""),)}

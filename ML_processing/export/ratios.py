@@ -17,7 +17,7 @@ from ML_processing.models.network import Network
 from ML_processing.training.description import Epoch
 from ML_processing.training.directory import one_thread
 from ML_processing.training.fold import device_of, prepare
-from ML_processing.training.ratios import RatioTraining, description_of, of_channel
+from ML_processing.training.ratios import RatioTraining, check_events, description_of
 from ML_processing.training.result import ResultEvents
 from MLTools.NanoML.config.fit import axes_of
 from MLTools.NanoML.contracts.closure import RatioClosure
@@ -34,19 +34,14 @@ def learn_ratios(
 ) -> RatioClosure:
     """Write the model of a channel, and return its closure.
 
-    Networks that are finished wait for the others in a directory beside the model, from which an interrupted training goes on. A
-    NanoMLError says that the events do not allow it, or what `export` says.
-
-    Parameters
-    ----------
-    channel
-        A fit with this one channel, by whose name the `output` is called.
-    seeds
-        How many networks there are of each fold.
+    Its name is that of the `output`, and the `channel` a fit with it alone; there are networks of each fold with several `seeds`. Those
+    that are finished wait in a directory beside the model, from which an interrupted training goes on. A NanoMLError says that the
+    events do not allow it, or what `export` says.
     """
     limits, device, aside = target(cmssw), device_of(config), output.with_suffix("")
     quantities = {axes_of(*it)[0] for it in channel.histograms.items()}  # which no column need have
-    events = of_channel(ResultEvents.read(replace(config, target=channel), quantities), 0)
+    events = ResultEvents.read(replace(config, target=channel), quantities)
+    check_events(events)
     training = RatioTraining(config, description_of(events, files, config, device), events, device)
     folds = range(training.description.folds.k)
     networks: list[list[Network]] = [[] for _ in folds]
@@ -61,15 +56,9 @@ def learn_ratios(
             for fold, seed in seeded:
                 networks[fold].append(training.train(fold, seed, aside, report))
         closure = closure_of(training, networks)
-    described = {
-        "closure": dict(closure.factors),
-        "seeds": seeds,
-        "spread": dict(closure.spread),
-        "outcome": closure.text,
-    }
-    joined = training.joined(networks)
-    joined = replace(joined, description=replace(joined.description, complete=True, metrics=described))
-    export_networks(joined, output, ratios_model(output.stem), limits)
+    described = {"seeds": seeds, "closure": dict(closure.factors), "outcome": closure.text}
+    about = replace(training.description, complete=True, metrics=described)
+    export_networks(replace(training.joined(networks), description=about), output, ratios_model(output.stem), limits)
     shutil.rmtree(aside)
     say(f"{name}: {closure.text}")
     return closure

@@ -31,7 +31,7 @@ from ML_processing.training.data import TrainingData
 from ML_processing.training.description import TrainingDescription, best_epoch, describe
 from ML_processing.training.directory import Training, checkpoint_file, network_file
 from ML_processing.training.loop import Monitor, Report, fit, save
-from ML_processing.training.result import FitChannel, ResultEvents
+from ML_processing.training.result import ResultEvents
 from ML_processing.training.result_training import FEWEST
 from MLTools.NanoML.config.fit import EVERYWHERE
 from MLTools.NanoML.contracts.densities import varied_output
@@ -132,28 +132,23 @@ class MeanRatios(nn.Module):
         return {CLASSES: probabilities.clamp(min=SMALLEST).log(), RATIOS: ratios}
 
 
-def of_channel(events: ResultEvents, number: int) -> ResultEvents:
-    """The events of one channel; a NanoMLError says why networks cannot learn the densities in it."""
-    rows = np.flatnonzero(events.channel == number)
-    channel, table, varied = events.channels[number], events.table[rows], events.varied[rows]
-    where = _where(channel)
+def check_events(events: ResultEvents) -> None:
+    """Say why networks cannot learn the densities in a channel, by a NanoMLError, or that they may not learn them well."""
+    table, varied = events.table, events.varied
+    where, nominal = _where(events), varied[:, 0] != 0
     for label, name in enumerate(table.classes):
         mine = varied[table.labels == label, : len(events.columns)].astype(np.float64)
         for column, weights in zip(events.columns, mine.T, strict=True):
             _check(where, name if column == NOMINAL else f"{name} under {ending(column)}", weights)
         effective = effective_events(mine[:, 0])
         if 0 < effective < FEWEST:
-            few = (
-                f"{effective:.0f} effective events of {name}. With fewer than {FEWEST}, networks memorise fluctuations"
-            )
-            say(f"WARNING: {where} has {few}: look at the closure of the ratios.")
-    nominal = varied[:, 0] != 0
+            what = f"With fewer than {FEWEST}, networks memorise fluctuations: look at the closure of the ratios."
+            say(f"WARNING: {where} has {effective:.0f} effective events of {name}. {what}")
     _check_overlap(where, table[nominal], varied[nominal, 0])
-    return replace(events, table=table, varied=varied, channel=np.zeros(len(rows), np.int64), channels=(channel,))
 
 
-def _where(channel: FitChannel) -> str:
-    return f"fit.unbinned: {' '.join(filter(None, (channel.region, channel.era)))}"
+def _where(events: ResultEvents) -> str:
+    return f"fit.unbinned: {' '.join(filter(None, (events.channels[0].region, events.channels[0].era)))}"
 
 
 def _check(where: str, what: str, weights: Floats) -> None:
@@ -169,21 +164,18 @@ def _check(where: str, what: str, weights: Floats) -> None:
 def _check_overlap(where: str, table: Table, weights: NDArray[np.float32]) -> None:
     """Refuse a class that cuts on single features tell from each of the others: networks could only learn a few odd events."""
     rows = [np.flatnonzero(table.labels == label) for label in range(len(table.classes))]
-    few = {name: it[:: 1 + len(it) // _TRIED] for name, it in zip(table.classes, rows, strict=True) if len(it)}
-    for name, mine in few.items():
-        cuts = list[str]()
-        for other, theirs in ((it, each) for it, each in few.items() if it != name):
-            for feature, x in zip(table.names, table.features.T, strict=True):
-                distance = kolmogorov(x[mine], weights[mine], x[theirs], weights[theirs]).distance
-                if distance is not None and distance > _APART:
-                    cuts.append(f"from {other} by {feature}")
-                    break
-            else:
-                break
-        else:
-            if cuts:
-                what = f"{name} and the other classes do not overlap: a cut tells it {', '.join(cuts)}"
-                raise NanoMLError(f"{where}: {what}. Fit it in bins.")
+    some = {name: it[:: 1 + len(it) // _TRIED] for name, it in zip(table.classes, rows, strict=True) if len(it)}
+    columns = dict(zip(table.names, table.features.T, strict=True))
+
+    def cut(one: NDArray[np.int64], other: NDArray[np.int64]) -> str:
+        distances = {name: kolmogorov(x[one], weights[one], x[other], weights[other]) for name, x in columns.items()}
+        return next((name for name, it in distances.items() if (it.distance or 0.0) > _APART), "")
+
+    for name, mine in some.items():
+        cuts = {other: cut(mine, theirs) for other, theirs in some.items() if other != name}
+        if cuts and all(cuts.values()):
+            what = ", ".join(f"from {other} by {feature}" for other, feature in cuts.items())
+            raise NanoMLError(f"{where}: {name} overlaps with no other class: cuts tell it {what}. Fit it in bins.")
 
 
 def description_of(
@@ -206,7 +198,7 @@ class RatioTraining:
     Attributes
     ----------
     description, events
-        As of `description_of` and `of_channel`; there are at least 3 folds: an event is learned from, decides when to stop, or is tested.
+        As of `description_of`, and those of one channel. An event is learned from, decides when to stop, or is tested: so k is 3 or more.
     """
 
     config: Train
@@ -251,10 +243,7 @@ class RatioTraining:
         content, network = torch.load(path, map_location="cpu", weights_only=True), self.network()
         network.load_state_dict(content["network"])
         if not content["is_done"]:
-            where, what = (
-                _where(self.events.channels[0]),
-                f"networks still improve in the last of {config.epochs} epochs",
-            )
+            where, what = (_where(self.events), f"networks still improve in the last of {config.epochs} epochs")
             say_once(f"{directory} {what}", f"WARNING: {where}: {what}. More of fit.unbinned.epochs may help.")
         return network.eval()
 

@@ -11,6 +11,8 @@ from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.schema.plain import plain, read
 
 SCHEMA = 1
+CLOSURE = "_closure.json"
+"""How the names of its files end, which begin with the channel."""
 RATIO = "log ratio"
 """The quantity of a test in bins of the ratio itself."""
 _SHOWN = 12  # tests in a figure

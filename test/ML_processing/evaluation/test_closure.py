@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ML_processing.evaluation.closure import closure_of
 from ML_processing.evaluation.closure_figures import draw_closure
 from ML_processing.events.inputs import Inputs
-from ML_processing.training.ratios import RATIOS, RatioTraining, description_of, of_channel
+from ML_processing.training.ratios import RATIOS, RatioTraining, description_of
 from ML_processing.training.result import ResultEvents
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.closure import RatioClosure
@@ -42,7 +42,7 @@ class Exact(nn.Module):
 
 def closed(path: Path, count: int, shift: float = 0.3, tilt: float = 0.0, seeds: int = 1) -> RatioClosure:
     target = ShiftedBackground(of_objects=True).write(path, count, seed=2)
-    events = of_channel(ResultEvents.read(replace(UNSCALED, target=target), {"signal"}), 0)
+    events = ResultEvents.read(replace(UNSCALED, target=target), {"signal"})
     device = torch.device("cpu")
     training = RatioTraining(UNSCALED, description_of(events, [path], UNSCALED, device), events, device)
     networks = [[training.network() for _ in range(seeds)] for _ in range(3)]
@@ -81,7 +81,7 @@ def test_the_spread_of_seeds_and_their_mean(tmp_path: Path) -> None:
     assert 0.02 < found.spread["signal"] < 0.3
 
 
-def test_figures_are_drawn_and_named_with_how_to_read_them(tmp_path: Path, no_pdfs: None) -> None:
+def test_figures_are_drawn_and_named_with_how_to_read_them(tmp_path: Path, white_figures: None) -> None:
     found = closed(tmp_path / "events.h5", 300)
     draw_closure(found, tmp_path, "SR", PRIVATE_WORK)
     assert [it.name for it in found.figures("SR")] == ["SR_classes", "SR_variations"]
