@@ -116,16 +116,13 @@ def ratios_stage(analysis: Analysis) -> Stage | None:
     tasks = []
     for it in unbinned_channels(config):
         files = [*_simulation_of(config, it.era)]
-        # one bin of a score, for which no column is read
-        histogram = Histogram(of=[config.classes[0]], bins=[1, 0, 1])
-        channel = FitTarget(
-            Fit({it.region: "events"}), {"events": histogram}, {}, [], {it.era or "": [*map(str, files)]}
-        )
+        eras = {it.era or "": [*map(str, files)]}
+        channel = FitTarget(Fit({it.region: "events"}), {"events": Histogram(bins=[1, 0, 1])}, {}, [], eras)
         regions = {it.region: config.regions[it.region]} if it.region in config.regions else {}
         output, closure = layout.ratios(it.name, ".onnx"), layout.ratios(it.name, CLOSURE)
         cmssw = config.export.cmssw if config.export else None
         job = RatioJob(files, settings, channel, wanted.seeds, cmssw, regions, output, closure, analysis.style(it.era))
-        made = {"outputs": (output, twin_of(output), closure), "folders": (output.with_suffix(""),)}
+        made = {"outputs": (output, twin_of(output), closure), "folders": (output.parent,)}
         tasks.append(Task.of("ratios", it.name, _ratios, job, code, partly=redraw_ratios, **made))
     return Stage("ratios", tasks, 0, of="channels")
 

@@ -100,7 +100,7 @@ STAGES = (
     Declaration(
         "ratios",
         "ML_processing.stages:ratios_stage",
-        ["fit"],
+        ["train"],
         "howto/unbinned.md",
         Resources(time=8 * 3600, memory=4000),
         names_outputs=True,

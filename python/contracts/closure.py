@@ -116,9 +116,7 @@ class RatioClosure:
         """Its figures: all classes, and the variations that differ most, if there are any."""
         classes = [it for it in self.tests if it.variation is None]
         varied = sorted((it for it in self.tests if it.variation), key=lambda it: (-it.difference, it.probability))
-        reading = (
-            "{} over true ones, each normalised, in bins with about as many true events each; errors are statistical."
-        )
+        reading = "{} over true ones, in bins with about as many true events each. Errors are those of the difference: both share events."
         text = reading.format("Events of all classes, reweighted to one by the ratio of its density to theirs,")
         yield ClosureFigure(f"{channel}_classes", "Closure of the ratios of classes", text, classes)
         if varied:
