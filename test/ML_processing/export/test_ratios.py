@@ -14,7 +14,7 @@ from ML_processing.export.ratios import learn_ratios
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.closure import RATIO, RatioClosure
 from MLTools.NanoML.model import Model
-from services.shiftedbackground import CLASSES, MEANS, ShiftedBackground
+from services.shiftedbackground import CLASSES, MEANS, ShiftedBackground, write_events
 from services.toys import Floats, gaussian
 
 QUICK = Train(
@@ -28,8 +28,12 @@ QUICK = Train(
 )
 
 
-def learned(path: Path, count: int, config: Train, seeds: int) -> RatioClosure:
+def learned(path: Path, count: int, config: Train, seeds: int, is_varied: bool = True) -> RatioClosure:
     target = ShiftedBackground().write(path / "events.h5", count, seed=1)
+    if not is_varied:
+        label = np.arange(3 * count) % 3
+        x = np.random.default_rng(1).normal(MEANS[label], 1.0)
+        write_events(path / "events.h5", CLASSES, label, np.ones(len(label)), x, {})
     return learn_ratios([path / "events.h5"], config, target, seeds, None, path / "SR.onnx")
 
 
@@ -67,6 +71,7 @@ def test_the_model_gives_the_ratios_of_the_densities(tmp_path: Path) -> None:
 def test_an_interrupted_training_goes_on_and_another_one_begins_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also of events without variations."""
     quick, kept = replace(QUICK, epochs=1), tmp_path / "SR" / "network_0.pt"
 
     def stop(*_: object) -> None:
@@ -75,12 +80,14 @@ def test_an_interrupted_training_goes_on_and_another_one_begins_again(
     for settings, is_taken in ((quick, True), (replace(quick, learning_rate=1e-3), False)):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(ratios, "closure_of", stop)
-            learned(tmp_path, 300, quick, 1)
+            learned(tmp_path, 300, quick, 1, is_varied=False)
         content = torch.load(kept, weights_only=True)
         for name, values in content["network"].items():
             content["network"][name] = values * (not name.startswith("core."))
         torch.save(content, kept)
-        learned(tmp_path, 300, settings, 1)
+        learned(tmp_path, 300, settings, 1, is_varied=False)
         assert not kept.parent.exists()
-        found = Model(tmp_path / "SR.onnx").scores({name: np.array([0.0, 3]) for name in "xy"}, np.array([0, 0]))
+        model = Model(tmp_path / "SR.onnx")
+        assert model.description.output_columns == CLASSES
+        found = model.scores({name: np.array([0.0, 3]) for name in "xy"}, np.array([0, 0]))
         assert (found[0] == pytest.approx(found[1])) == is_taken
