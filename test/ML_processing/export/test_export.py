@@ -99,19 +99,19 @@ def axes_of(model: onnx.ModelProto) -> dict[str, list[str | int]]:
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "shape"),
+    ("model", "options", "shape", "discriminants"),
     [
-        ("mlp", {"hidden": [16]}, FLAT),
-        ("mlp", {"hidden": [16]}, BOTH),
-        ("mlp", {"hidden": [16]}, Shape((), (JETS,), 3)),
-        ("deepsets", {"width": 8, "hidden": [8]}, BOTH),
-        ("particlenet", {}, Shape(("MET_pt",), (JETS,), 3)),
-        ("transformer", {}, BOTH),
-        ("bdt", {"min_events": 5}, BOTH),
-        ("tabular", {"members": 2}, BOTH),
+        ("mlp", {"hidden": [16]}, FLAT, ()),
+        ("mlp", {"hidden": [16]}, FLAT, DISCRIMINANTS),
+        ("mlp", {"hidden": [16]}, BOTH, DISCRIMINANTS),
+        ("mlp", {"hidden": [16]}, Shape((), (JETS,), 3), DISCRIMINANTS),
+        ("deepsets", {"width": 8, "hidden": [8]}, BOTH, DISCRIMINANTS),
+        ("particlenet", {}, Shape(("MET_pt",), (JETS,), 3), DISCRIMINANTS),
+        ("transformer", {}, BOTH, DISCRIMINANTS),
+        ("bdt", {"min_events": 5}, BOTH, DISCRIMINANTS),
+        ("tabular", {"members": 2}, BOTH, DISCRIMINANTS),
     ],
 )
-@pytest.mark.parametrize("discriminants", [(), DISCRIMINANTS], ids=["classes", "discriminants"])
 def test_scores_are_those_of_the_networks(
     tmp_path: Path, model: str, options: dict[str, Any], shape: Shape, discriminants: tuple[Discriminant, ...]
 ) -> None:
