@@ -6,6 +6,7 @@ import html
 import importlib
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _MODULES = {
     "selection": "Selections",
     "selection.tryout": "Trying a selection",
-    "corrections": "Corrections",
+    "corrections": "Using corrections",
     "corrections.weights": "Weights of events",
     "corrections.triggers": "Triggers of several leptons",
     "corrections.jets": "Jets and missing momentum",
@@ -111,7 +112,7 @@ def _command(command: Any, name: str, parent: click.Context, level: int) -> Iter
     options = [param for param in command.params if isinstance(param, click.Option)]
     rows = [record for record in (option.get_help_record(context) for option in options) if record]
     if rows:
-        yield "| option | |\n|---|---|"
+        yield "| option | meaning |\n|---|---|"
         yield from (_row(names, text) for names, text in rows)
         yield ""
     example = (command.epilog or "").partition("Example:\n")[2]
@@ -168,7 +169,7 @@ def _section(schema: dict[str, Any], path: str, level: int) -> Iterator[str]:
     inner = []
     if path:
         yield f"{'#' * min(level, 4)} {path}\n\n{schema.get('description', '')}\n"
-    yield "| setting | type | default | |\n|---|---|---|---|"
+    yield "| setting | type | default | meaning |\n|---|---|---|---|"
     for name, entry in schema["properties"].items():
         where = f"{path}.{name}" if path else name
         nested = _nested(entry, where)
@@ -243,11 +244,13 @@ def python_interface() -> str:
         "The modules, classes and functions that your own code may import, in CMSSW as elsewhere.",
         "",
     ]
+    shown: set[str] = set()
     for name, title in _MODULES.items():
         module = importlib.import_module(f"MLTools.NanoML.{name}")
         lines += [f"## {title}", "", f"`MLTools.NanoML.{name}`: {_first(module.__doc__)}", ""]
         for each in _SOME.get(name) or module.__all__:
-            lines += _member(each, getattr(module, each))
+            lines += [f"[`{each}`](#{each.lower()}) is above.", ""] if each in shown else _member(each, getattr(module, each))
+            shown.add(each)
     return "\n".join(lines)
 
 
@@ -255,7 +258,8 @@ def _member(name: str, member: Any) -> Iterator[str]:
     if not (inspect.isclass(member) or inspect.isfunction(member)):
         return
     yield f"### {name}\n"
-    yield f"```python\n{name}{_signature(member)}\n```\n"
+    signature = textwrap.fill(f"{name}{_signature(member)}", 95, subsequent_indent="    ", break_long_words=False)
+    yield f"```python\n{signature}\n```\n"
     yield _docstring(member.__doc__ or "")
     if inspect.isclass(member):
         for each, value in vars(member).items():

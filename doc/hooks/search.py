@@ -18,3 +18,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         if pattern.match(page.file.src_uri):
             page.meta["search"] = {"exclude": True} if boost is None else {"boost": boost}
     return markdown
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Name the search for those who hear the page; the theme does not."""
+    return output.replace('data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"')
