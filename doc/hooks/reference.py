@@ -169,14 +169,14 @@ def _section(schema: dict[str, Any], path: str, level: int) -> Iterator[str]:
     inner = []
     if path:
         yield f"{'#' * min(level, 4)} {path}\n\n{schema.get('description', '')}\n"
-    yield "| setting | type | default | meaning |\n|---|---|---|---|"
+    yield '<div class="settings" markdown>\n\n| setting | type | default | meaning |\n|---|---|---|---|'
     for name, entry in schema["properties"].items():
         where = f"{path}.{name}" if path else name
         nested = _nested(entry, where)
         if nested:
             inner.append(nested)
         yield f"| `{name}` | {_type(entry)} | {_default(entry, schema, name)} | {_meaning(entry)} |"
-    yield ""
+    yield "\n</div>\n"
     for where, entry in inner:
         yield from _section(entry, where, level + 1)
 
@@ -249,7 +249,10 @@ def python_interface() -> str:
         module = importlib.import_module(f"MLTools.NanoML.{name}")
         lines += [f"## {title}", "", f"`MLTools.NanoML.{name}`: {_first(module.__doc__)}", ""]
         for each in _SOME.get(name) or module.__all__:
-            lines += [f"[`{each}`](#{each.lower()}) is above.", ""] if each in shown else _member(each, getattr(module, each))
+            if each in shown:
+                lines += [f"[`{each}`](#{each.lower()}): see above.", ""]
+            else:
+                lines += _member(each, getattr(module, each))
             shown.add(each)
     return "\n".join(lines)
 
