@@ -69,9 +69,12 @@ class Likelihood:
     def __init__(
         self, workspace: Mapping[str, Any], strengths: tuple[float, float] | None = None, points: Points | None = None
     ) -> None:
-        pyhf.set_backend("jax", precision="64b")
+        pyhf.set_backend("numpy", precision="64b")  # jax would compile each operation on numbers of the model alone
         self._workspace = pyhf.Workspace(dict(workspace))
         self.model = self._workspace.model(measurement_index=0, modifier_settings=_INTERPOLATION)
+        pyhf.events.disable("tensorlib_changed")  # the model's numbers stay as they are
+        pyhf.set_backend("jax", precision="64b")
+        pyhf.events.enable("tensorlib_changed")
         config = self.model.config
         self.poi, self.names = int(config.poi_index), list(config.par_names)
         self.start = np.array(config.suggested_init(), float)

@@ -49,9 +49,12 @@ class Reference:
     """The likelihood of a workspace, with pyhf's bounds but for the strength, which has a range if one is given."""
 
     def __init__(self, workspace: Workspace, strengths: tuple[float, float] | None = None, starts: int = 12) -> None:
-        pyhf.set_backend("jax", precision="64b")
+        pyhf.set_backend("numpy", precision="64b")
         whole = pyhf.Workspace(workspace)
         self.model = whole.model(modifier_settings=_INTERPOLATION)
+        pyhf.events.disable("tensorlib_changed")  # the model's numbers stay those of NumPy, which compiles nothing
+        pyhf.set_backend("jax", precision="64b")
+        pyhf.events.enable("tensorlib_changed")
         self.data = np.array(whole.data(self.model), float)
         config = self.model.config
         self.poi, self.names, self._starts = int(config.poi_index), list(config.par_names), starts
