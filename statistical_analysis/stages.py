@@ -72,7 +72,7 @@ def _fit_task(
         fitted,
         analysis.blinded.log,
         analysis.style(),
-        *((layout.densities, layout.ratios("", "").parent) if settings.of_events is not None else ()),
+        *((layout.densities, layout.ratios("", "")) if settings.of_events is not None else ()),
     )
     # nothing but this fit has the densities of events
     cards = CARDS if settings.of_events is None else ()

@@ -19,16 +19,20 @@ import jax.numpy as jnp
 
 from MLTools.NanoML.atomic import make_directory
 from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.closure import ClosureTest, RatioClosure
 from MLTools.NanoML.contracts.densities import Densities, UnbinnedChannel, UnbinnedChannels
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.layout import Layout
 from services.unbinned import BACKGROUND, SIGNAL, Floats, channel, events, expected, model
 from statistical_analysis import inference
 from statistical_analysis.fit import FitJob, fit
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.report.unbinned import Unbinned
 from statistical_analysis.results import Results, read_results
+from statistical_analysis.stages import fit_stage
 from statistical_analysis.toys.batch import ManyMaxima
 from statistical_analysis.toys.experiments import Experiments
 from statistical_analysis.toys.intervals import background_events, throw
@@ -244,3 +248,24 @@ def test_a_process_without_events_is_refused() -> None:
     varied = {"ZZ": Densities(np.ones(2, np.float32), {"jes": np.zeros(2, np.float32)})}
     with pytest.raises(NanoMLError, match="SR: jes leaves no event of ZZ. Remove it"):
         Points.of([UnbinnedChannel("SR", None, None, np.ones(2), varied)], NAMED)
+
+
+def test_the_stage_reads_what_others_write(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        """
+luminosity: 60
+datasets: {A: {files: a.root, class: signal}, B: {files: b.root, class: background}}
+regions: {SR: MET > 50}
+skim: {selection: wz.py:WZ}
+convert: {features: [MET]}
+train: {folds: 3}
+histogram: {signal: {}}
+fit: {channels: {SR: signal}, unbinned: SR}
+"""
+    )
+    analysis = Analysis(load(tmp_path / "a.yaml"))
+    layout, (task,) = Layout.of(analysis.config), fit_stage(analysis).tasks
+    (job,) = task.work.args  # type: ignore[attr-defined]
+    assert job.densities == layout.densities
+    assert job.ratios / "SR_closure.json" == layout.ratios("SR", "_closure.json")
+    assert {it.name for it in task.outputs} == {"results.json", "workspace.json", "report.html"}
