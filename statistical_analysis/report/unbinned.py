@@ -42,7 +42,7 @@ def gain(results: Results) -> tuple[str, str, str]:
     share = 1 - mine / best
     numbers = f"the expected error is {rounded(mine)} {WITHOUT}, and {rounded(best)} {way}"
     does = f"gains {_percent(share)}" if share >= _PAYS else f"does not pay, since it gains less than {_percent(_PAYS)}"
-    text = f"The fit without bins {does}: {numbers}."
+    text = f"By its own densities, the fit without bins {does}: {numbers}."
     return "Does a fit without bins pay?", "good" if share >= _PAYS else "look", text
 
 
@@ -64,7 +64,10 @@ class Unbinned:
 
     def answers(self, results: Results) -> Iterator[Answer]:
         """The verdicts."""
-        for question, state, text in (gain(results), *self._checks(), self._coverage()):
+        (pays, found, numbers), checks = gain(results), [*self._checks()]
+        if found == "good" and any(it == "bad" for _, it, _ in checks):
+            found, numbers = "look", f"{numbers} But the ratios are not known well enough to rely on that."
+        for question, state, text in ((pays, found, numbers), *checks, self._coverage()):
             yield Answer(question, state, text, f"#{ANCHOR}")
 
     def _checks(self) -> Iterator[tuple[str, str, str]]:
@@ -77,7 +80,9 @@ class Unbinned:
         text = text if lost else "Each variation that there is has its ratios."
         yield "All shapes learned?", "bad" if lost else "good", text
         differing = max((test.difference for it in self.closures.values() for test in it.differing), default=0.0)
-        text = " ".join(f"{name}: {it.text}" for name, it in self.closures.items())
+        text = " ".join(
+            f"{name}: {it.text}" for name, it in sorted(self.closures.items(), key=lambda it: -len(it[1].differing))
+        )
         yield "Do reweighted events look like true ones?", state_of(differing, _DIFFERENCE), text
         spread = {name: max(it.spread.values()) / it.seeds**0.5 for name, it in self.closures.items() if it.spread}
         parts = [f"{_percent(each)} in {name} ({self.closures[name].seeds} networks)" for name, each in spread.items()]
