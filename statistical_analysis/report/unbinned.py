@@ -108,7 +108,7 @@ class Unbinned:
             (it.way, rounded(it.error), "" if it.limit is None else rounded(it.limit)) for it in results.comparisons
         ]
         figures = [
-            (f"../ratios/{it.name}", Caption(f"{name}: {it.title}", it.reading))
+            (f"../ratios/{it.name}", Caption(it.title, f"{name}: {it.reading}"))
             for name, closure in self.closures.items()
             for it in closure.figures(name)
         ]
