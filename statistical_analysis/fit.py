@@ -73,9 +73,8 @@ class FitJob:
         Who unblinded what, and when.
     style
         How figures look.
-    densities, ratios
-        The file with the densities of channels that have no bins in this fit, and the directory with the closure of the ratios; None if
-        all have bins.
+    densities, closures
+        The file with the densities of channels that have no bins in this fit, None if all have; and the closure of the ratios in each.
     """
 
     source: Path = field(metadata=READS)
@@ -92,7 +91,7 @@ class FitJob:
     log: Sequence[Unblinding] = ()
     style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
     densities: Path | None = field(default=None, metadata=READS)
-    ratios: Path | None = None
+    closures: Mapping[str, Path] = field(default_factory=dict, metadata=READS)
 
 
 def redraw_fit(job: FitJob, only: Sequence[str] = ()) -> dict[str, str]:
@@ -147,7 +146,7 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
         draw_smoothed(job.style, model, axes, directory, only),
         [answer],
         only,
-        Unbinned.read(unbinned, job.ratios, directory) if job.ratios is not None else None,
+        Unbinned.read(unbinned, job.closures, directory) if unbinned else None,
     )
     return {"summary": results.summary}
 
@@ -371,7 +370,7 @@ def _write(
     drawn = [*draw_results(style, results, axes, right, directory, only), *others]
     answers = [*(unbinned.answers(results) if unbinned else ()), *answers]
     results = replace(results, verdict=(*answers, *verdict(results, remarks)), digest=digest(results))
-    blocks = [unbinned.block(results)] if unbinned else []
+    blocks = [unbinned.block(results, directory)] if unbinned else []
     write_text(directory / "report.html", report(results, drawn, style, directory, blocks))
     results.write(directory / "results.json")  # last: it stands for all of them
 

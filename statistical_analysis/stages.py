@@ -8,9 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from MLTools.NanoML.config.analysis import Config, cross_section, hypotheses, luminosity_uncertainties
+from MLTools.NanoML.config.analysis import (
+    Config,
+    cross_section,
+    hypotheses,
+    luminosity_uncertainties,
+    unbinned_channels,
+)
 from MLTools.NanoML.config.data import FIT, TRAINING
 from MLTools.NanoML.config.fit import Fit
+from MLTools.NanoML.contracts.closure import CLOSURE
 from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
@@ -72,7 +79,8 @@ def _fit_task(
         fitted,
         analysis.blinded.log,
         analysis.style(),
-        *((layout.densities, layout.ratios("", "")) if settings.of_events is not None else ()),
+        layout.densities if settings.of_events is not None else None,
+        {it.name: layout.ratios(it.name, CLOSURE) for it in unbinned_channels(config)},
     )
     # nothing but this fit has the densities of events
     cards = CARDS if settings.of_events is None else ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,12 +55,12 @@ class Unbinned:
     experiments: Experiments | None
 
     @classmethod
-    def read(cls, channels: Sequence[UnbinnedChannel], ratios: Path, directory: Path) -> Unbinned:
-        """What there is of channels, in the directories of ratios and of the fit; pseudo-experiments of an earlier fit do not count."""
+    def read(cls, channels: Sequence[UnbinnedChannel], closures: Mapping[str, Path], directory: Path) -> Unbinned:
+        """What is known of channels, and in the directory of the fit; pseudo-experiments of an earlier fit do not count."""
         toys, model = directory / "toys" / "toys.json", directory / "workspace.json"
         is_new = toys.exists() and toys.stat().st_mtime >= model.stat().st_mtime
-        closures = {it.name: RatioClosure.read(ratios / f"{it.name}_closure.json") for it in channels}
-        return cls(channels, closures, read_or_none(Experiments, toys) if is_new else None)
+        found = {name: RatioClosure.read(path) for name, path in closures.items()}
+        return cls(channels, found, read_or_none(Experiments, toys) if is_new else None)
 
     def answers(self, results: Results) -> Iterator[Answer]:
         """The verdicts."""
@@ -102,8 +102,8 @@ class Unbinned:
         )
         return question, state_of(abs(share - _COVERED) / error, (2.0, 4.0)), text
 
-    def block(self, results: Results) -> Block:
-        """The comparison with fits in bins, and the figures of the closure."""
+    def block(self, results: Results, directory: Path) -> Block:
+        """The comparison with fits in bins, and the figures of the closure that there are beside the directory of the fit."""
         ways = [
             (it.way, rounded(it.error), "" if it.limit is None else rounded(it.limit)) for it in results.comparisons
         ]
@@ -111,6 +111,7 @@ class Unbinned:
             (f"../ratios/{it.name}", Caption(it.title, f"{name}: {it.reading}"))
             for name, closure in self.closures.items()
             for it in closure.figures(name)
+            if (directory / f"../ratios/{it.name}.png").exists()
         ]
         numbers = table(["", "expected error of the signal strength", "expected limit"], ways)
         return Block(ANCHOR, "Without bins", numbers, figures)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from MLTools.NanoML.atomic import make_directory
 from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.config.load import load
-from MLTools.NanoML.contracts.closure import ClosureTest, RatioClosure
+from MLTools.NanoML.contracts.closure import CLOSURE, ClosureTest, RatioClosure
 from MLTools.NanoML.contracts.densities import Densities, UnbinnedChannel, UnbinnedChannels
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
@@ -211,7 +211,7 @@ def test_a_fit_with_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / f"ratios/{it.name}.png").write_bytes(b"")
     settings, others = Fit(channels={"SR": "score"}, unbinned=["SR"]), ({}, {}, [], False, "with data", "a.yaml:7")
     job = FitJob(tmp_path / "histograms.h5", tmp_path / "fit", settings, *others)
-    fit(replace(job, densities=tmp_path / "densities.h5", ratios=tmp_path / "ratios"))
+    fit(replace(job, densities=tmp_path / "densities.h5", closures={"SR": tmp_path / "ratios/SR_closure.json"}))
     found = read_results(tmp_path / "fit/results.json")
     assert isinstance(found, Results)
     assert found.goodness is None
@@ -269,5 +269,5 @@ fit: {channels: {SR: signal}, unbinned: SR}
     layout, (task,) = Layout.of(analysis.config), fit_stage(analysis).tasks
     (job,) = task.work.args  # type: ignore[attr-defined]
     assert job.densities == layout.densities
-    assert job.ratios / "SR_closure.json" == layout.ratios("SR", "_closure.json")
+    assert job.closures == {"SR": layout.ratios("SR", CLOSURE)}
     assert {it.name for it in task.outputs} == {"results.json", "workspace.json", "report.html"}
