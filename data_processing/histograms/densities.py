@@ -115,13 +115,8 @@ def _is_seen(job: DensityJob, blind: BlindBins, channel: UnbinnedChannel, found:
     """Whether data of a channel may be seen: of blind bins, there would be none if these were as narrow as one likes."""
     signals, sensitivity = (blind.signal, *blind.others), 0.0
     for each in (it for it in found if it.region == channel.region):
-        nothing = np.zeros(len(each.widths))
-        signal, background = (
-            sum(
-                (it.nominal[: len(nothing)] for name, it in each.processes.items() if (name in signals) == is_signal),
-                nothing,
-            )
-            for is_signal in (True, False)
-        )
+        signal, background = np.zeros((2, len(each.widths)))
+        for name, it in each.processes.items():
+            (signal if name in signals else background)[:] += it.nominal[: len(signal)]
         sensitivity += float(each.widths @ (signal**2 / np.maximum(background, 1e-6 * background.max(initial=1e-6))))
     return (channel.region, channel.era) in job.opened or sensitivity <= blind.limit**2

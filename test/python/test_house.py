@@ -78,7 +78,7 @@ LINES = {
     "data_processing/crab": (646, 3),
     "data_processing/datasets": (1513, 5),
     "data_processing/efficiencies": (547, 3),
-    "data_processing/histograms": (1728, 7),
+    "data_processing/histograms": (1723, 7),
     "data_processing/merge": (705, 3),
     "data_processing/score": (1533, 6),
     "data_processing/skim": (1381, 5),

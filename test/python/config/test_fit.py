@@ -10,6 +10,7 @@ from MLTools.NanoML.config.fit import LogNormal, Nuisance, Unbinned, log_normal,
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.publish.capsule import Request, ready
 
 ANALYSIS = """
 eras:
@@ -147,6 +148,8 @@ def test_unbinned_channels(tmp_path: Path) -> None:
     fit = loaded(tmp_path, UNBINNED).fit
     assert fit is not None
     assert fit.of_events == Unbinned(["SR"], ["pt"], 3)
+    with pytest.raises(ConfigError, match=r"fit.unbinned: a capsule has likelihoods of bins alone"):
+        ready(loaded(tmp_path, UNBINNED), Request(tmp_path / "capsule", "", (), 1))
 
 
 @pytest.mark.parametrize(
