@@ -303,7 +303,8 @@ def _breakdown(
 
 def _scan(likelihood: Likelihood, data: Floats, best: Maximum, error: float) -> Scan:
     """From the best strength outwards on both sides, each fit from the end of the last one, while no bin has less than no events."""
-    poi, bounds = likelihood.poi, likelihood.bounds[likelihood.poi]
+    poi = likelihood.poi
+    bounds = likelihood.lowest(best.at, data), likelihood.bounds[poi, 1]
     known = np.flatnonzero(np.isfinite(likelihood.widths) & ~likelihood.is_fixed).tolist()
     center, found = best.at[poi], {float(best.at[poi]): (0.0, 0.0)}
     for side, bound in zip((-1, 1), bounds, strict=True):

@@ -175,6 +175,15 @@ class Likelihood:
         """Derivatives of `by_sample` by the parameters, float64 of shape (samples, bins of all channels, parameters)."""
         return np.array(self._slopes(at), float)
 
+    def lowest(self, at: Floats, data: Floats) -> float:
+        """The end of the range of the signal strength for a data set, if the other parameters are these: no density is negative."""
+        if self.distributions is None:
+            return float(self.bounds[self.poi, 0])
+        ends = np.tile(at, (2, 1))
+        ends[:, self.poi] = 0.0, 1.0
+        low = self.distributions.lowest_strength(*map(self.by_sample, ends), ends[0], data[self.counts :])
+        return float(max(low, self.bounds[self.poi, 0]))
+
     def is_possible(self, at: Floats) -> bool:
         """Whether no bin expects less than no events, but for rounding."""
         events = self.by_sample(at).sum(axis=0)

@@ -169,11 +169,22 @@ class Distributions:
 
     def at_reference(self, events: Any, at: Any) -> Floats:
         """The expected events at each event of the reference; `events` are those of the model, of shape (samples, bins)."""
+        return self._widths[self._reference] * self._at(self._reference, events, at)
+
+    def lowest_strength(self, background: Any, events: Any, at: Any, data: Floats) -> float:
+        """The signal strength below which the density at an event of a data set is negative; `events` are those with a strength of one."""
+        which, weights = data.reshape(2, -1)
+        seen = which[weights > 0].astype(np.int64)
+        without, whole = (self._at(seen, it, at) for it in (background, events))
+        some = whole > without
+        return -float(np.min(without[some] / (whole - without)[some], initial=np.inf))
+
+    def _at(self, points: NDArray[np.int64], events: Any, at: Any) -> Floats:
+        """The expected events per width at some points."""
         factors = np.asarray(self._factors(jnp.asarray(events), jnp.asarray(at)))
-        parts = np.array_split(self._reference, 1 + len(self._reference) // _CHUNK)
         densities = np.asarray(self._densities)
-        found = [np.einsum("pc,pc->p", densities[it], factors[self.channel[it]]) for it in parts]
-        return self._widths[self._reference] * np.concatenate(found)
+        parts = np.array_split(points, 1 + len(points) // _CHUNK)
+        return np.concatenate([np.einsum("pc,pc->p", densities[it], factors[self.channel[it]]) for it in parts])
 
     def thrown(self, events: Any, at: Any, counts: NDArray[Any], random: np.random.Generator) -> Floats:
         """Pseudo-experiments with as many events in bins as `counts` says, of shape (data sets, bins): events of the reference, again."""

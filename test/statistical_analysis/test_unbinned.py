@@ -30,6 +30,7 @@ from services.unbinned import BACKGROUND, SIGNAL, Floats, channel, events, expec
 from statistical_analysis import inference
 from statistical_analysis.fit import FitJob, fit
 from statistical_analysis.likelihood import Likelihood
+from statistical_analysis.maximum import maximum
 from statistical_analysis.report.unbinned import Unbinned
 from statistical_analysis.results import Results, read_results
 from statistical_analysis.stages import fit_stage
@@ -164,6 +165,22 @@ def test_a_channel_may_be_divided_into_two() -> None:
         number = np.bincount(two.distributions.channel[which.astype(int)], weights, 2)
         bins = [config.channel_slices[name].start for name in ("SR", "CR")]
         assert number.tolist() == toy[bins].tolist()
+
+
+def test_a_scan_ends_where_densities_would_be_negative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is long before the whole channel expects no event; the likelihood is a wall there."""
+    monkeypatch.setattr(inference, "_STEPS", 7)
+    _, made = channel(300, events(50, 500, np.random.default_rng(7)))
+    found, size = likelihood(made), len(made.widths)
+    signal, background = (made.processes[it].nominal for it in ("signal", "background"))
+    best = maximum(found, found.observed, None, found.with_strength(1.0))
+    for data, its in ((found.expected(found.start), slice(0, size)), (found.observed, slice(size, None))):
+        wanted = -np.min(background[its] / signal[its])
+        assert found.lowest(found.with_strength(3.0), data) == pytest.approx(wanted, rel=0.02)
+    scan = inference._scan(found, found.observed, best, 1.0)
+    lowest = found.lowest(best.at, found.observed)
+    assert lowest < scan.strength[0] < lowest + 0.1
+    assert scan.likelihood[0] < 50
 
 
 def test_a_channel_in_bins_has_the_same_parameters() -> None:
