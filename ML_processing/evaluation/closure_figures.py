@@ -28,8 +28,7 @@ def draw_closure(closure: RatioClosure, directory: Path, channel: str, style: St
 @in_style
 def _panels(style: Style, tests: Sequence[ClosureTest]) -> Figure:
     """Reweighted over true events, a panel for each test."""
-    columns = len({it.quantity for it in tests}) if tests[0].variation is None else 4
-    figure, all_axes = grid(style, len(tests), "", min(columns, 8), legend=False)
+    figure, all_axes = grid(style, len(tests), "", 4, legend=False)
     for axes, it in zip(all_axes, tests, strict=True):
         edges = without_tails(np.array(it.edges)) if len(it.edges) > 3 else np.array(it.edges)
         true = np.where(np.array(it.true) > 0, it.true, np.nan)

@@ -84,7 +84,7 @@ LINES = {
     "data_processing/skim": (1381, 5),
     "ML_processing": (548, 3),
     "ML_processing/compiled": (3633, 13),
-    "ML_processing/evaluation": (6169, 31),
+    "ML_processing/evaluation": (6168, 31),
     "ML_processing/events": (1198, 6),
     "ML_processing/export": (1416, 8),
     "ML_processing/metrics": (873, 5),
