@@ -65,7 +65,7 @@ class Unbinned:
     def answers(self, results: Results) -> Iterator[Answer]:
         """The verdicts."""
         (pays, found, numbers), checks = gain(results), [*self._checks()]
-        if found == "good" and any(it == "bad" for _, it, _ in checks):
+        if found == "good" and any(it in ("bad", "open") for _, it, _ in checks):
             found, numbers = "look", f"{numbers} But the ratios are not known well enough to rely on that."
         for question, state, text in ((pays, found, numbers), *checks, self._coverage()):
             yield Answer(question, state, text, f"#{ANCHOR}")
