@@ -181,7 +181,8 @@ class Likelihood:
             return float(self.bounds[self.poi, 0])
         ends = np.tile(at, (2, 1))
         ends[:, self.poi] = 0.0, 1.0
-        low = self.distributions.lowest_strength(*map(self.by_sample, ends), ends[0], data[self.counts :])
+        background, events = (self.by_sample(it) for it in ends)
+        low = self.distributions.lowest_strength(background, events, ends[0], data[self.counts :])
         return float(max(low, self.bounds[self.poi, 0]))
 
     def is_possible(self, at: Floats) -> bool:

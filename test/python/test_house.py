@@ -92,7 +92,7 @@ LINES = {
     "ML_processing/networks": (893, 7),
     "ML_processing/training": (3728, 15),
     "ML_processing/tuning": (1469, 6),
-    "statistical_analysis": (3688, 14),
+    "statistical_analysis": (3689, 14),
     "statistical_analysis/report": (1234, 6),
     "statistical_analysis/toys": (619, 4),
 }
