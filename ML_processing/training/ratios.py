@@ -34,6 +34,7 @@ from ML_processing.training.loop import Monitor, Report, fit, save
 from ML_processing.training.result import ResultEvents
 from ML_processing.training.result_training import FEWEST
 from MLTools.NanoML.config.fit import EVERYWHERE
+from MLTools.NanoML.config.training import DISCRIMINANT, Against
 from MLTools.NanoML.contracts.densities import varied_output
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
@@ -186,9 +187,12 @@ def description_of(
     table, alone = events.table[nominal], replace(config, regions=[] if region == EVERYWHERE else [region])
     survey = Survey.empty(table.about, config.folds)
     survey.add(table)
-    found = describe(table, survey, files, alone, device)
+    # the description needs shares of classes, of which one may have no events here
+    signal = config.signal_among(table.classes)
+    equal = Against(signal, {it: 1.0 for it in table.classes if it != signal})
+    found = describe(table, survey, files, replace(alone, discriminants={DISCRIMINANT: equal}), device)
     decisive = f"{found.fingerprint} {events.sha256()} {code_of(__name__)}"
-    return replace(found, fingerprint=hashlib.sha256(decisive.encode()).hexdigest(), discriminants=())
+    return replace(found, config=alone, fingerprint=hashlib.sha256(decisive.encode()).hexdigest(), discriminants=())
 
 
 @dataclass(frozen=True)

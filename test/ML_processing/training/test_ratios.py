@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from ML_processing.training.ratios import RatioLoss, check_events
+from ML_processing.training.ratios import RatioLoss, check_events, description_of
 from ML_processing.training.result import ResultEvents
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
@@ -23,6 +24,16 @@ def events(path: Path, count: int, of_objects: bool = False) -> ResultEvents:
 def test_a_variation_that_changes_nothing_has_no_ratio(tmp_path: Path) -> None:
     loss = RatioLoss(events(tmp_path / "events.h5", 500))
     assert loss.pairs == [(2, 1), (2, 2)]  # the third class, up and down
+
+
+def test_a_class_may_have_no_events_in_a_channel(tmp_path: Path) -> None:
+    found = events(tmp_path / "events.h5", 100)
+    rows, about = np.flatnonzero(found.table.labels != 1), replace(found.table.about, physical=True)
+    some = replace(
+        found, table=replace(found.table[rows], about=about), varied=found.varied[rows], channel=found.channel[rows]
+    )
+    made = description_of(some, [], Train("mlp", folds=3), torch.device("cpu"))
+    assert (made.classes, made.discriminants, made.config.discriminants) == (["signal", "known", "shifted"], (), {})
 
 
 def test_what_networks_cannot_learn_is_said_before_they_are_trained(
