@@ -256,7 +256,7 @@ class Fit:
         names=REGION,
         examples=["{theory: [scale, pdf*], experimental: [jes*, lumi*]}"],
     )
-    unbinned: Optional[Union[Unbinned, list[str]]] = setting(None, items=REGION, examples=[["SR"]])
+    unbinned: Optional[Union[Unbinned, list[str]]] = setting(None, items=REGION, uniqueItems=True, examples=[["SR"]])
     toys: Union[str, int] = setting(
         AUTO,
         "Pseudo-experiments of each hypothesis that give limit and significance. By default there are 5000 where fewer than 10 background "

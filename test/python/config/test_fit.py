@@ -121,6 +121,7 @@ def test_the_luminosity_without_eras(tmp_path: Path) -> None:
         ("  channels: {SR: wprime, CR: mass}\n", "", "fit.channels: missing. Add it, as in"),
         ("free: [ZZ]", "unbinned: [SR]", '18: fit.unbinned: needs events to learn the densities from. Add the sections "convert"'),
         ("free: [ZZ]", "unbinned: [3]", "18: fit.unbinned[0]: expected text, got 3."),
+        ("free: [ZZ]", "unbinned: [SR, SR]", '18: fit.unbinned: "SR" is listed twice.'),
     ],
 )  # fmt: skip
 def test_mistakes(tmp_path: Path, old: str, new: str, message: str) -> None:
