@@ -108,12 +108,28 @@ def in_place(
     return settings, replace(templates, histograms=(*templates.histograms, made))
 
 
+def share_of_background(channel: UnbinnedChannel, signals: Collection[str]) -> Floats:
+    """The share of the background in what is expected at each event of the reference, and then of data."""
+    total = np.sum([it.nominal for it in channel.processes.values()], axis=0, dtype=float)
+    rest = np.sum([it.nominal for name, it in channel.processes.items() if name not in signals], axis=0, dtype=float)
+    return np.asarray(rest / np.maximum(total, _LEAST))
+
+
+def beyond_simulation(channel: UnbinnedChannel, signals: Collection[str]) -> tuple[int, float]:
+    """How many events of data are more like the signal than all simulated ones, and how many are expected to be.
+
+    These are as many as the simulated event that is most like the signal stands for, on average over the first ten.
+    """
+    size, share = len(channel.widths), share_of_background(channel, signals)
+    first = np.argsort(share[:size])[:10]
+    expected = sum(float(channel.widths[first] @ it.nominal[first]) for it in channel.processes.values()) / len(first)
+    return int(np.sum(share[size:] < share[:size].min())), max(expected, 0.0)
+
+
 def in_bins(channel: UnbinnedChannel, signals: Collection[str], count: int) -> HistogramChannel:
     """The same densities in bins of the share of the signals, each with as much of the reference: expected events alone."""
     size = len(channel.widths)
-    total = {name: it.nominal[:size] for name, it in channel.processes.items()}
-    signal = np.sum([it for name, it in total.items() if name in signals], axis=0)
-    order = np.argsort(signal / np.maximum(np.sum([*total.values()], axis=0), _LEAST))
+    order = np.argsort(-share_of_background(channel, signals)[:size])
     parts = np.cumsum(channel.widths[order]) / channel.widths.sum()
     places = np.empty(size, int)
     places[order] = 1 + np.clip(parts * count, 0, count - 1e-9).astype(int)

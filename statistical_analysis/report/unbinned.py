@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import poisson
 
 from MLTools.NanoML.contracts.closure import RatioClosure
 from MLTools.NanoML.contracts.densities import UnbinnedChannel
@@ -16,6 +17,7 @@ from MLTools.NanoML.report.section import Block, Caption
 from MLTools.NanoML.schema.plain import read_or_none
 from statistical_analysis.results import WITHOUT, Results
 from statistical_analysis.toys.experiments import Experiments
+from statistical_analysis.unbinned import beyond_simulation
 
 _PAYS = 0.03  # smaller by this share, an error is worth the networks
 _FACTOR, _DIFFERENCE, _SPREAD = (0.03, 0.1), (0.0, 0.2), (0.03, 0.1)  # have a look, worrying
@@ -67,8 +69,26 @@ class Unbinned:
         (pays, found, numbers), checks = gain(results), [*self._checks()]
         if found == "good" and any(it in ("bad", "open") for _, it, _ in checks):
             found, numbers = "look", f"{numbers} But the ratios are not known well enough to rely on that."
-        for question, state, text in ((pays, found, numbers), *checks, self._coverage()):
+        signals = {name for it in results.by_strength for name in it.signals}
+        seen = self._data(signals) if any(it.observed for it in self.channels) else []
+        for question, state, text in ((pays, found, numbers), *seen, *checks, self._coverage()):
             yield Answer(question, state, text, f"#{ANCHOR}")
+
+    def _data(self, signals: Collection[str]) -> Iterator[tuple[str, str, str]]:
+        found = {it.name: beyond_simulation(it, signals) for it in self.channels if it.observed}
+        rare = min(float(poisson.sf(count - 1, max(chance, 1e-9))) for count, chance in found.values())
+        parts = [
+            f"{count} in {name} (by chance {digits(chance, 2)})" for name, (count, chance) in found.items() if count
+        ]
+        text = f"Events of data that are more like the signal than any simulated one: {listed(parts)}."
+        advice = " Look at them: networks have seen nothing there, and a few such events can make a signal."
+        state = state_of(rare, (0.05, 0.003))
+        text = (
+            text + advice * (state != "good")
+            if parts
+            else "No event of data is more like the signal than all simulated ones."
+        )
+        yield "Are data where simulation is?", state, text
 
     def _checks(self) -> Iterator[tuple[str, str, str]]:
         factors = ((abs(it - 1), f"{of.name}, {name}") for of in self.channels for name, it in of.closure.items())
@@ -77,7 +97,8 @@ class Unbinned:
         yield "As many events by densities as by weights?", state_of(off, _FACTOR), text
         lost = sorted({name for it in self.channels for name in _of_yields_alone(it)})
         text = f"Of {listed(lost)} no network has learned the shape: add shifts to convert.shifts."
-        text = text if lost else "Each variation that there is has its ratios."
+        varied = any(it.up for channel in self.channels for it in channel.processes.values())
+        text = text if lost else "Each variation has its ratios." if varied else "No variation changes shapes."
         yield "All shapes learned?", "bad" if lost else "good", text
         differing = max((test.difference for it in self.closures.values() for test in it.differing), default=0.0)
         text = " ".join(

@@ -92,8 +92,8 @@ LINES = {
     "ML_processing/networks": (893, 7),
     "ML_processing/training": (3732, 15),
     "ML_processing/tuning": (1469, 6),
-    "statistical_analysis": (3689, 14),
-    "statistical_analysis/report": (1234, 6),
+    "statistical_analysis": (3705, 14),
+    "statistical_analysis/report": (1255, 6),
     "statistical_analysis/toys": (619, 4),
 }
 """The brake: by folder, the most lines and modules, `__init__` included.

@@ -37,7 +37,7 @@ from statistical_analysis.stages import fit_stage
 from statistical_analysis.toys.batch import ManyMaxima
 from statistical_analysis.toys.experiments import Experiments
 from statistical_analysis.toys.intervals import background_events, throw
-from statistical_analysis.unbinned import Points, in_bins
+from statistical_analysis.unbinned import Points, beyond_simulation, in_bins
 from statistical_analysis.workspace import workspace
 
 NAMED = Fit(channels={}).named
@@ -249,6 +249,7 @@ def test_a_fit_with_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.M
     assert answers["Do reweighted events look like true ones?"].text == f"SR: {closure.text}"
     assert "2.5 % in SR (4 networks)" in answers["Enough networks?"].text
     assert answers["Do intervals cover?"].state == "open"
+    assert answers["Are data where simulation is?"].state == "good"
     assert 'id="unbinned"' in (tmp_path / "fit/report.html").read_text()
     assert not (tmp_path / "fit/datacard.txt").exists()
     # of pseudo-experiments that were made after the fit, the page tells
@@ -258,6 +259,20 @@ def test_a_fit_with_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.M
     assert next(it for it in seen.answers(found) if it.question == "Do intervals cover?").state == "good"
     seen = replace(seen, experiments=replace(toys, roots=tuple(2 * it for it in roots)))
     assert next(it for it in seen.answers(found) if it.question == "Do intervals cover?").state == "bad"
+
+
+def test_data_beyond_simulation_are_told() -> None:
+    """Two events far outside, which networks call signal, are no discovery in silence."""
+    _, made = channel(2000, events(60, 480, np.random.default_rng(6)))
+    count, chance = beyond_simulation(made, ["signal"])
+    assert (count, 0 < chance < 0.2) == (0, True)
+    odd = made.processes["background"].nominal.copy()
+    odd[-2:] = 1e-4
+    processes = {**made.processes, "background": replace(made.processes["background"], nominal=odd)}
+    outlying = replace(made, processes=processes)
+    assert beyond_simulation(outlying, ["signal"]) == (2, chance)
+    ((_, state, text),) = Unbinned([outlying], {}, None)._data(["signal"])
+    assert (state, "2 in SR (by chance 0.0" in text, "Look at them" in text) == ("bad", True, True)
 
 
 def test_a_process_without_events_is_refused() -> None:

@@ -205,7 +205,7 @@ def test_an_entry_that_cannot_be_is_an_error(entry: str, message: str, tmp_path:
 def test_a_shift_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     corrections = era(tmp_path, ENTRIES["invented"])
     with pytest.raises(
-        NanoMLError, match='no shift "electronScal" up of electrons. There are electronScale, electronSm'
+        NanoMLError, match='no shift "electronScal" up of electrons. Known are electronScale, electronSm'
     ):
         electrons.shifted(of(made()), corrections, "electronScal", "up")
     with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):

@@ -203,7 +203,7 @@ def test_a_selection_has_them_under_its_shifts(corrections: MuonCorrections) -> 
 
 
 def test_what_cannot_be_is_an_error(corrections: MuonCorrections, tmp_path: Path) -> None:
-    with pytest.raises(NanoMLError, match='no shift "muonScal" up of muons. There are muonScale, muonSmearing'):
+    with pytest.raises(NanoMLError, match='no shift "muonScal" up of muons. Known are muonScale, muonSmearing'):
         muons.shifted(of(made()), corrections, "muonScal", "up")
     with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):
         muons.shifted(of(made()), corrections, "muonScale", "up")

@@ -115,6 +115,6 @@ def test_a_shift_of_electrons_is_none_of_photons(tmp_path: Path) -> None:
     entry: ElectronCorrections = read(tmp_path, text).photons
     assert entry.described[1:] == ("photons", "photonScale, photonSmearing")
     with pytest.raises(
-        NanoMLError, match='no shift "electronScale" up of photons. There are photonScale, photonSmearing'
+        NanoMLError, match='no shift "electronScale" up of photons. Known are photonScale, photonSmearing'
     ):
         photons.shifted(Events({}, {}), entry, "electronScale", "up")

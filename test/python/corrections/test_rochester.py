@@ -149,7 +149,7 @@ def test_the_authors_files_are_read() -> None:
 def test_what_cannot_be_is_an_error(tmp_path: Path, real_files: dict[str, Path]) -> None:
     write(tmp_path / "RoccoR.txt")
     entry, events = read(tmp_path), events_of(real_files["nano_v9_mc_ul17_dy"], False)
-    with pytest.raises(NanoMLError, match='no shift "muonSmearing" up of muons. There are muonScale, up and down'):
+    with pytest.raises(NanoMLError, match='no shift "muonSmearing" up of muons. Known are muonScale, up and down'):
         rochester.shifted(events, entry, "muonSmearing", "up")
     with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):
         rochester.shifted(events, entry, "muonScale", "up")

@@ -93,7 +93,7 @@ def test_files_of_run_3_have_working_points(tmp_path: Path) -> None:
     nominal = taus.corrected(events, entry)
     assert nominal.flat("Tau").pt.tolist() == [40.0 * 1.01, 50.0]
     assert np.allclose(taus.shifted(nominal, entry, "tauScale", "up").flat("Tau").pt, [40.0 * 1.02, 50.0])
-    with pytest.raises(NanoMLError, match='no shift "tauScal" up of taus. There are tauScale, tauElectronScale'):
+    with pytest.raises(NanoMLError, match='no shift "tauScal" up of taus. Known are tauScale, tauElectronScale'):
         taus.shifted(nominal, entry, "tauScal", "up")
     with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):
         taus.shifted(events, entry, "tauScale", "up")
