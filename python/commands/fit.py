@@ -169,7 +169,7 @@ def _chosen(source: Path, at: Optional[float]) -> Any:
 def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part: str, because: Optional[str]) -> None:
     """Make an analysis use the observed data of some regions; without REGION, say what is blind.
 
-    Shows the expected result, and asks for the name of the analysis. Who unblinds what, when, why, and the expected result
+    Shows the expected result, and asks for the name of the work directory. Who unblinds what, when, why, and the expected result
     are written to WORKDIR/unblinded.json; the report of the fit shows them. Then `nanoml run` fills, draws
     and fits again, with data. A region whose cut, selection or networks change is blind again.
     """
@@ -210,7 +210,7 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
     echo(f"{workdir.name}: {', '.join(map(in_words, todo))}, {part} of the data.\nExpected: {expected}")
     echo("This cannot be undone: selection, bins and uncertainties should be final.")
     because = because or click.prompt("Why do you unblind now?")
-    if click.prompt("Type the name of the analysis to unblind it") != workdir.name:
+    if click.prompt("Type the name of the work directory, as above, to unblind it") != workdir.name:
         raise NanoMLError(f"That is not {workdir.name}: the analysis stays blind.")
     with locked(workdir):
         entry = append(analysis, now, because, expected, fraction=fraction)

@@ -9,7 +9,7 @@ LEPTON = ["pt", "eta", "phi", "mass", "charge"]
 
 
 class ThreeLeptons(Selection):
-    """At least three leptons, electrons or muons, the hardest above 25 GeV."""
+    """At least three leptons, electrons or muons, the leading one above 25 GeV."""
 
     # what is read: branches of NanoAOD
     branches = (
@@ -22,10 +22,10 @@ class ThreeLeptons(Selection):
     # what is made: one number for each event, with its type (f4: 32-bit float, i4: integer) and unit
     columns = {
         "nLepton": Column("i4", "number of leptons"),
-        "Lep1_pt": Column("f4", "transverse momentum of the hardest lepton [GeV]"),
+        "Lep1_pt": Column("f4", "transverse momentum of the leading lepton [GeV]"),
         "Lep3_pt": Column("f4", "transverse momentum of the third lepton [GeV]"),
-        "ThreeLep_mass": Column("f4", "mass of the three hardest leptons [GeV]"),
-        "ThreeLep_pt": Column("f4", "transverse momentum of the three hardest leptons together [GeV]"),
+        "ThreeLep_mass": Column("f4", "mass of the three leading leptons [GeV]"),
+        "ThreeLep_pt": Column("f4", "transverse momentum of the three leading leptons together [GeV]"),
         "ThreeLep_dR": Column("f4", "smallest distance in eta and phi between two of them"),
         "sumPt": Column("f4", "scalar sum of their transverse momenta and the missing one [GeV]"),
     }
@@ -40,7 +40,7 @@ class ThreeLeptons(Selection):
 
         # a cut has a name, and narrows what comes after it
         events, leptons = cutflow.cut("three leptons", ak.num(leptons) >= 3, events, leptons)
-        events, leptons = cutflow.cut("hardest lepton", leptons.pt[:, 0] > 25, events, leptons)
+        events, leptons = cutflow.cut("leading lepton", leptons.pt[:, 0] > 25, events, leptons)
 
         first, second, third = leptons[:, 0], leptons[:, 1], leptons[:, 2]
         three = first + second + third
