@@ -15,6 +15,7 @@ FIGURES = {
     "fit": "wz/fit/postfit_SR_2018.png",
     "limit": "wz/fit/limit.png",
     "impacts": "wz/fit/impacts.png",
+    "closure": "wz/ratios/SR_2018_classes.png",  # only with `unbinned: {regions: [SR], seeds: 2, epochs: 60}` in the section fit
 }
 """By their names in doc/images, where they are in the directory of the examples."""
 
@@ -22,6 +23,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("examples", nargs="?", type=Path, default=IMAGES.parents[1] / "examples")
     for name, path in FIGURES.items():
-        figure = Image.open(parser.parse_args().examples / path).convert("RGB")
-        figure.thumbnail((_WIDTH, 2 * _WIDTH))
+        if not (source := parser.parse_args().examples / path).exists():
+            continue
+        figure = Image.open(source).convert("RGB")
+        width = 2 * _WIDTH if name == "closure" else _WIDTH  # it has four columns
+        figure.thumbnail((width, 2 * width))
         figure.quantize(64).save(IMAGES / f"example-{name}.png", optimize=True)
