@@ -25,6 +25,8 @@ from statistical_analysis.results import (
     CONSTRAINED,
     FREE,
     OF_DATA,
+    OF_DENSITIES,
+    OF_EVENTS,
     OF_SIMULATION,
     STATISTICAL,
     TOTAL,
@@ -51,7 +53,8 @@ from statistical_analysis.workspace import workspace as workspace_of
 
 _STEPS = 31  # of a scan
 _REACH = 3.0  # of a scan, in standard deviations
-_BINS = (10, 30)  # with which a fit without any is compared
+# with which a fit without any is compared: how many, and of simulated events or of the densities
+_BINS = ((OF_DENSITIES, 10, False), ("in 30 bins of the share of signal", 30, False), (OF_EVENTS, 10, True))
 
 
 @dataclass(frozen=True)
@@ -167,12 +170,12 @@ def compared(
     unbinned: Sequence[UnbinnedChannel],
     model: Callable[[Fit, Templates], StatisticalModel],
 ) -> Iterator[Comparison]:
-    """The expected results of a fit without bins, of the same densities in bins, and in those of its histograms."""
+    """The expected results of a fit without bins, of the same densities and events in bins, and in the bins of its histograms."""
     signals, binned = next(iter(settings.strengths(templates.signal).values())), (settings, templates)
     ways = {WITHOUT: in_place(*binned, [it.counted for it in unbinned], WITHOUT)}
-    for it in _BINS:
-        way = f"in {it} bins of the share of signal"
-        ways[way] = in_place(*binned, [in_bins(each, signals, it) for each in unbinned], way)
+    for way, count, of_events in _BINS:
+        if not of_events or all(it.own is not None for each in unbinned for it in each.processes.values()):
+            ways[way] = in_place(*binned, [in_bins(each, signals, count, of_events) for each in unbinned], way)
     for way, given in {**ways, "in bins of the histogram": binned}.items():
         with suppress(NanoMLError):  # a bin may have no background
             points = Points.of(unbinned, settings.named) if way == WITHOUT else None

@@ -165,6 +165,7 @@ class FittedProcess:
 
 
 WITHOUT = "without bins"
+OF_DENSITIES, OF_EVENTS = "in 10 bins of the share of signal", "in 10 bins of the share of signal, of simulated events"
 """The way of a fit with unbinned channels."""
 
 

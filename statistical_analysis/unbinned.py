@@ -126,23 +126,32 @@ def beyond_simulation(channel: UnbinnedChannel, signals: Collection[str]) -> tup
     return int(np.sum(share[size:] < share[:size].min())), max(expected, 0.0)
 
 
-def in_bins(channel: UnbinnedChannel, signals: Collection[str], count: int) -> HistogramChannel:
-    """The same densities in bins of the share of the signals, each with as much of the reference: expected events alone."""
+def in_bins(
+    channel: UnbinnedChannel, signals: Collection[str], count: int, of_events: bool = False
+) -> HistogramChannel:
+    """Expected events in bins of the share of the signals, each with as much of the reference.
+
+    They are by the densities; or, `of_events`, those of a process are the simulated events that are its own, as in any histogram.
+    """
     size = len(channel.widths)
     order = np.argsort(-share_of_background(channel, signals)[:size])
     parts = np.cumsum(channel.widths[order]) / channel.widths.sum()
     places = np.empty(size, int)
     places[order] = 1 + np.clip(parts * count, 0, count - 1e-9).astype(int)
 
-    def filled(values: NDArray[np.float32], power: int = 1) -> Floats:
-        return np.bincount(places, (channel.widths * values[:size]) ** power, count + 2).astype(np.float64)
+    def filled(values: NDArray[Any], power: int = 1) -> Floats:
+        return np.bincount(places, (channel.widths * values) ** power, count + 2).astype(np.float64)
 
     processes = {}
     for name, it in channel.processes.items():
-        squares = filled(it.nominal, 2)
+        change: Any = 1.0
+        if of_events and it.own is not None:
+            per_width = channel.total(it.nominal) / channel.widths[it.own].sum()
+            change = it.own * per_width / np.maximum(it.nominal[:size], np.float32(_LEAST))
+        squares = filled(change * it.nominal[:size], 2)
         scale = 1.0 if it.variance is None else it.variance / squares.sum()
-        sides = ({key: filled(values) for key, values in each.items()} for each in (it.up, it.down))
-        processes[name] = Template(filled(it.nominal), scale * squares, *sides)
+        up, down = ({key: filled(change * values[:size]) for key, values in each.items()} for each in (it.up, it.down))
+        processes[name] = Template(filled(change * it.nominal[:size]), scale * squares, up, down)
     return HistogramChannel(channel.region, channel.era, processes)
 
 

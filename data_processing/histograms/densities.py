@@ -81,8 +81,8 @@ def _channel(
         closure[name] = total / size
         return np.asarray(values * np.float32(closure[name]))
 
-    processes = dict[str, Densities]()
-    for name in present:
+    processes, origin = dict[str, Densities](), np.repeat(np.arange(len(present)), [len(it) for it in weights])
+    for number, name in enumerate(present):
         expected = totals[name][NOMINAL]
         nominal = normalised(columns[name] * np.float32(len(present) * expected), expected, name)
         varied = {NOMINAL: nominal}
@@ -95,7 +95,9 @@ def _channel(
                 varied[ending] = whole
         made = template_of(Sums(varied, varied), sets, lambda it: it)
         up, down = ({it: values.astype(np.float32) for it, values in each.items()} for each in (made.up, made.down))
-        processes[name] = Densities(nominal, up, down, float(sums[name].squares[NOMINAL].sum()))
+        processes[name] = Densities(
+            nominal, up, down, float(sums[name].squares[NOMINAL].sum()), np.asarray(origin == number)
+        )
     observed = len(events[DATA]) if data else None
     return UnbinnedChannel(channel.region, channel.era, observed, widths, processes, closure)
 

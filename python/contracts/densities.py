@@ -22,7 +22,7 @@ from MLTools.NanoML.schema.plain import DAMAGE, build, parsed, plain
 
 SCHEMA = 1
 _HIDDEN = {"hidden": True}
-_WIDTHS, _PROCESSES, _SIDES = "widths", "processes", ("up", "down")
+_WIDTHS, _PROCESSES, _OWN, _SIDES = "widths", "processes", "own", ("up", "down")
 _MOST_NEGATIVE = 1 / 3  # of all weights: with more, a reference says little
 Singles = NDArray[np.float32]
 
@@ -49,12 +49,15 @@ class Densities:
         The same under the two variations of each nuisance parameter, by its name.
     variance
         The square of the statistical error of the yield; None if it is that of the reference.
+    own
+        Which events of the reference are of the process, bool of shape (events of the reference,); None if it is not known.
     """
 
     nominal: Singles
     up: Mapping[str, Singles] = field(default_factory=dict)
     down: Mapping[str, Singles] = field(default_factory=dict)
     variance: Optional[float] = None
+    own: Optional[NDArray[np.bool_]] = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,8 @@ class UnbinnedChannels:
                     group["nominal"] = it.nominal
                     if it.variance is not None:
                         group.attrs["variance"] = it.variance
+                    if it.own is not None:
+                        group[_OWN] = it.own
                     for side in _SIDES:
                         for nuisance, values in getattr(it, side).items():
                             group[f"{side}/{nuisance}"] = values
@@ -164,5 +169,6 @@ def _filled(group: Any, channel: UnbinnedChannel) -> UnbinnedChannel:
     processes = {}
     for process, each in group[_PROCESSES].items():
         up, down = ({name: values[()] for name, values in each.get(side, {}).items()} for side in _SIDES)
-        processes[process] = Densities(each["nominal"][()], up, down, each.attrs.get("variance"))
+        own = each[_OWN][()] if _OWN in each else None
+        processes[process] = Densities(each["nominal"][()], up, down, each.attrs.get("variance"), own)
     return replace(channel, widths=group[_WIDTHS][()], processes=processes)

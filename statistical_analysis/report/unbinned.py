@@ -15,12 +15,12 @@ from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, digits, percentage, rounded, state_of, table
 from MLTools.NanoML.report.section import Block, Caption
 from MLTools.NanoML.schema.plain import read_or_none
-from statistical_analysis.results import WITHOUT, Results
+from statistical_analysis.results import OF_DENSITIES, OF_EVENTS, WITHOUT, Results
 from statistical_analysis.toys.experiments import Experiments
 from statistical_analysis.unbinned import beyond_simulation
 
 _PAYS = 0.03  # smaller by this share, an error is worth the networks
-_FACTOR, _DIFFERENCE, _SPREAD = (0.03, 0.1), (0.0, 0.2), (0.03, 0.1)  # have a look, worrying
+_FACTOR, _DIFFERENCE, _SPREAD, _PROMISED = (0.03, 0.1), (0.0, 0.2), (0.03, 0.1), (0.03, 0.1)  # have a look, worrying
 _COVERED = 0.6827
 ANCHOR = "unbinned"
 
@@ -67,6 +67,7 @@ class Unbinned:
     def answers(self, results: Results) -> Iterator[Answer]:
         """The verdicts."""
         (pays, found, numbers), checks = gain(results), [*self._checks()]
+        checks += self._promise({it.way: it.error for it in results.comparisons})
         if found == "good" and any(it in ("bad", "open") for _, it, _ in checks):
             found, numbers = "look", f"{numbers} But the ratios are not known well enough to rely on that."
         signals = {name for it in results.by_strength for name in it.signals}
@@ -89,6 +90,15 @@ class Unbinned:
             else "No event of data is more like the signal than all simulated ones."
         )
         yield "Are data where simulation is?", state, text
+
+    def _promise(self, errors: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
+        """Ratios with noise separate processes that are not so different: then the fit promises more than its events hold."""
+        if OF_EVENTS in errors and OF_DENSITIES in errors:
+            promised, held = errors[OF_DENSITIES], errors[OF_EVENTS]
+            state = state_of(1 - promised / held, _PROMISED)
+            text = f"In the same 10 bins the expected error is {rounded(promised)} by densities, and {rounded(held)} of simulated events."
+            less = f" That of the fit without bins is too small by about {_percent(1 - promised / held)}, too."
+            yield "Do densities promise what events hold?", state, text if state == "good" else text + less
 
     def _checks(self) -> Iterator[tuple[str, str, str]]:
         factors = ((abs(it - 1), f"{of.name}, {name}") for of in self.channels for name, it in of.closure.items())

@@ -56,7 +56,7 @@ LINES = {
     "python/batch": (3870, 18),
     "python/commands": (2566, 12),
     "python/config": (2736, 10),
-    "python/contracts": (1421, 10),
+    "python/contracts": (1427, 10),
     "python/corrections": (4819, 25),
     "python/doctor": (649, 3),
     "python/grid": (598, 4),
@@ -78,7 +78,7 @@ LINES = {
     "data_processing/crab": (646, 3),
     "data_processing/datasets": (1513, 5),
     "data_processing/efficiencies": (547, 3),
-    "data_processing/histograms": (1723, 7),
+    "data_processing/histograms": (1725, 7),
     "data_processing/merge": (705, 3),
     "data_processing/score": (1533, 6),
     "data_processing/skim": (1381, 5),
@@ -92,8 +92,8 @@ LINES = {
     "ML_processing/networks": (893, 7),
     "ML_processing/training": (3732, 15),
     "ML_processing/tuning": (1469, 6),
-    "statistical_analysis": (3705, 14),
-    "statistical_analysis/report": (1255, 6),
+    "statistical_analysis": (3718, 14),
+    "statistical_analysis/report": (1265, 6),
     "statistical_analysis/toys": (619, 4),
 }
 """The brake: by folder, the most lines and modules, `__init__` included.

@@ -62,6 +62,7 @@ def channel(size: int, data: Floats, seed: int = 1) -> tuple[Floats, UnbinnedCha
                 }
                 for each in varied.values()
             ),
+            own=(np.arange(size) < size // 2) == (process == "signal"),
         )
         for process, values in nominal.items()
     }

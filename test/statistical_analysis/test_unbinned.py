@@ -32,7 +32,7 @@ from statistical_analysis.fit import FitJob, fit
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.report.unbinned import Unbinned
-from statistical_analysis.results import Results, read_results
+from statistical_analysis.results import OF_DENSITIES, OF_EVENTS, Results, read_results
 from statistical_analysis.stages import fit_stage
 from statistical_analysis.toys.batch import ManyMaxima
 from statistical_analysis.toys.experiments import Experiments
@@ -259,6 +259,29 @@ def test_a_fit_with_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.M
     assert next(it for it in seen.answers(found) if it.question == "Do intervals cover?").state == "good"
     seen = replace(seen, experiments=replace(toys, roots=tuple(2 * it for it in roots)))
     assert next(it for it in seen.answers(found) if it.question == "Do intervals cover?").state == "bad"
+
+
+def test_noise_of_ratios_is_a_promise_that_simulated_events_do_not_hold() -> None:
+    _, made = channel(4000, events(60, 480, np.random.default_rng(6)))
+    noise = np.exp(np.random.default_rng(3).normal(0, 1, len(made.processes["background"].nominal))).astype(np.float32)
+    background = made.processes["background"]
+    noisy = replace(background, nominal=background.nominal * noise, up={}, down={})
+
+    def errors(channel: UnbinnedChannel) -> dict[str, float]:
+        found = {}
+        for way, of_events in ((OF_DENSITIES, False), (OF_EVENTS, True)):
+            signal, rest = (
+                in_bins(channel, ["signal"], 10, of_events).processes[it].nominal for it in ("signal", "background")
+            )
+            for values, name in ((signal, "signal"), (rest, "background")):
+                assert values.sum() == pytest.approx(channel.total(channel.processes[name].nominal), rel=1e-4)
+            filled = signal + rest > 0
+            found[way] = float((signal[filled] ** 2 / (signal + rest)[filled]).sum() ** -0.5)
+        return found
+
+    for it, state in ((background, "good"), (noisy, "bad")):
+        mine = replace(made, processes={**made.processes, "background": it})
+        assert [state] == [found for _, found, _ in Unbinned([mine], {}, None)._promise(errors(mine))]
 
 
 def test_data_beyond_simulation_are_told() -> None:
