@@ -107,8 +107,8 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
     from statistical_analysis.report.plots import draw_smoothed
     from statistical_analysis.report.unbinned import Unbinned
 
-    source = job
-    job, templates, unbinned = _read(source)
+    settings = job.settings  # with the histograms of all channels
+    job, templates, unbinned = _read(job)
     fitted = [*job.fitted, *job.settings.channels.items()]
     found = [it for region, name in fitted for it in templates.histogram(name).channels if it.region == region]
     is_blind = job.is_blind or any(it.processes and (it.blind is None or it.blind.any()) for it in found)
@@ -129,8 +129,8 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
         results = _results(job, model, unblinded, by_name, unbinned)
         results = replace(results, processes=fitted_processes(workspace(model), origins))
         if unbinned:
-            given = source.settings, Templates.read(source.source)
-            ways = compared(*given, unbinned, lambda *it: model_of(replace(job, settings=it[0]), it[1], 0.0)[1])
+            given = settings, templates, unbinned
+            ways = compared(*given, lambda *it: model_of(replace(job, settings=it[0]), it[1], 0.0)[1])
             results = replace(results, comparisons=tuple(ways))
     apart = [*job.apart, *(it for each in model.strengths.values() for it in each if job.hypothesis is not None)]
     answer = agreement(templates, job.settings.channels, job.reports, apart)

@@ -144,14 +144,14 @@ def in_bins(
 
     processes = {}
     for name, it in channel.processes.items():
-        change: Any = 1.0
+        nominal, change = it.nominal[:size], np.ones(size)
         if of_events and it.own is not None:
             per_width = channel.total(it.nominal) / channel.widths[it.own].sum()
-            change = it.own * per_width / np.maximum(it.nominal[:size], np.float32(_LEAST))
-        squares = filled(change * it.nominal[:size], 2)
+            change = it.own * per_width / np.maximum(nominal, np.float32(_LEAST))
+        squares = filled(change * nominal, 2)
         scale = 1.0 if it.variance is None else it.variance / squares.sum()
         up, down = ({key: filled(change * values[:size]) for key, values in each.items()} for each in (it.up, it.down))
-        processes[name] = Template(filled(change * it.nominal[:size]), scale * squares, up, down)
+        processes[name] = Template(filled(change * nominal), scale * squares, up, down)
     return HistogramChannel(channel.region, channel.era, processes)
 
 

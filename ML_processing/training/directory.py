@@ -141,9 +141,8 @@ class Training:
     # by network and class, what became of negative weights, if they were made positive
     reweighted: list[dict[str, Reweighted]] = field(default_factory=list)
     kept: KeptOutputs | None = field(default=None, compare=False)  # what the networks gave before
-    names: Mapping[str, tuple[str, ...]] = field(
-        default_factory=dict, kw_only=True
-    )  # of the outputs of heads that have any
+    # of the outputs of heads that have any
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
 
     @classmethod
     def load(cls, directory: Path) -> Training:

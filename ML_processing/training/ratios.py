@@ -38,14 +38,13 @@ from MLTools.NanoML.config.training import DISCRIMINANT, Against
 from MLTools.NanoML.contracts.densities import varied_output
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import CLASSES
+from MLTools.NanoML.model import CLASSES, RATIOS
 from MLTools.NanoML.model.entries import SMALLEST
 from MLTools.NanoML.terminal.progress import say, say_once
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
-RATIOS = "ratios"
 _FEWEST = 50  # effective events of a class: a third of them or less decide when to stop, and tell nothing below
 _MOST_NEGATIVE = 1 / 3  # of the weights of a class
 _APART = 0.995  # distance of Kolmogorov of two classes in a feature: a cut tells them apart, but for this share

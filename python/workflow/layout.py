@@ -74,7 +74,7 @@ class Layout:
         return self.workdir / "histograms" / f"histograms{suffix}"
 
     def ratios(self, channel: str, suffix: str) -> Path:
-        """The model of the ratios of densities in an unbinned channel, as .onnx, or what is known of it, as .json."""
+        """The model of the ratios of densities in an unbinned channel, as .onnx, or another of its files, such as _closure.json."""
         return self.workdir / "ratios" / f"{channel}{suffix}"
 
     @property

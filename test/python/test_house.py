@@ -90,7 +90,7 @@ LINES = {
     "ML_processing/metrics": (873, 5),
     "ML_processing/models": (1291, 7),
     "ML_processing/networks": (893, 7),
-    "ML_processing/training": (3732, 15),
+    "ML_processing/training": (3730, 15),
     "ML_processing/tuning": (1469, 6),
     "statistical_analysis": (3718, 14),
     "statistical_analysis/report": (1265, 6),
