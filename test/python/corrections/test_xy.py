@@ -140,7 +140,7 @@ def test_an_entry_or_a_shift_that_cannot_be_is_an_error(tmp_path: Path, real_fil
         read(tmp_path, ENTRY.replace("stat_x", "stat_z"))
     entry = read(tmp_path, ENTRY)
     with pytest.raises(
-        NanoMLError, match='no shift "met_stat_y" up of the missing momentum. There are met_stat_x, met_pu'
+        NanoMLError, match='no shift "met_stat_y" up of the missing momentum. Known are met_stat_x, met_pu'
     ):
         xy.shifted(events, entry, "met_stat_y", "up")
     with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):
