@@ -104,9 +104,6 @@ def ratios_stage(analysis: Analysis) -> Stage | None:
     wanted = config.fit.of_events if config.fit is not None else None
     if wanted is None or config.train is None:
         return None
-    if config.train.model == "bdt":
-        what = "trees cannot learn ratios of densities with variations. Take another train.model"
-        raise config.error("fit", "unbinned", message=what)
     _check_release(config)
     plain: dict[str, Any] = {key: getattr(Train(), key) for key in _OF_SCORES}
     settings, code = _settings(config, "ML_processing.export.ratios")

@@ -241,6 +241,8 @@ def _unbinned(config: Config, fit: Fit) -> Iterator[Problem]:
     others = {"files": train.files, "per_object": train.per_object, "targets": config.is_regression}
     for name in (name for name, there in others.items() if there):
         yield place, f"is not for a training with train.{name}. Remove one of the two"
+    if train.model == "bdt":
+        yield place, "trees cannot learn ratios of densities with variations. Take another train.model"
     if train.folds == 1:
         yield place, "needs networks that have not seen an event for all of them, and train.folds is 1. Give 3 or more"
     for name in given.features or ():

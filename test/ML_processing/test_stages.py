@@ -235,5 +235,3 @@ def test_each_unbinned_channel_has_ratios_whatever_else_is_in_the_fit(tmp_path: 
     assert found[0].settings["regions"] == {"SR": "x > 1"}
     assert found[0].settings == tasks("[SR]", ", epochs: 7, objective: result")[0].settings
     assert found[0].settings != tasks("{regions: [SR], epochs: 7}")[0].settings
-    with pytest.raises(ConfigError, match=r"fit.unbinned: trees cannot learn ratios of densities"):
-        tasks("[SR]", ", model: bdt")

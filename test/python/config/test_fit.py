@@ -159,6 +159,7 @@ def test_unbinned_channels(tmp_path: Path) -> None:
         ("regions: [SR], seeds", "regions: [SB], seeds", 'fit.unbinned.regions: "SB" is not one of the regions in fit.channels'),
         ("[pt]", "[phi]", 'fit.unbinned.features: "phi" is not in convert.features.'),
         ("folds: 3", "folds: 1", "fit.unbinned: needs networks that have not seen an event for all of them, and train.folds is 1."),
+        ("folds: 3", "folds: 3, model: bdt", "fit.unbinned: trees cannot learn ratios of densities with variations. Take another"),
         ("folds: 3", "targets: [pt]", "fit.unbinned: is not for a training with train.targets. Remove one of the two."),
         ("class: rare", "class: rare, only: fit", "fit.unbinned: rare is in the fit only, and so no network learns its density."),
         ("\nregions", "\n  more: {files: d.root, era: 2022, varies: [ZZ], variation: tune_up}\nregions", "and more is another dataset."),
