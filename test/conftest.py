@@ -222,16 +222,17 @@ def follow() -> Callable[..., str]:
 
     In the page, "```python dimuon.py" begins the content of a file, of any language, "```bash" commands and "```python"
     a program. Other blocks are ignored, and so is `make`, which would run these very tests. Where commands change
-    the directory, what comes after is done there. `page.md#anchor` is the section under that heading alone. Returns
-    what all of it printed.
+    the directory, what comes after is done there. `page.md#anchor` is the section under that heading alone. Figures
+    are white unless they are to be `drawn`, which takes longer than all else. Returns what all of it printed.
     """
 
-    def do(page: str, directory: Path, hidden: Sequence[str] = (), inside: str = "") -> str:
+    def do(page: str, directory: Path, hidden: Sequence[str] = (), inside: str = "", drawn: bool = False) -> str:
         if not inside:
             results = shutil.ignore_patterns("agc", "leptons", "opendata", "trilepton", "wz")
             shutil.copytree(ROOT / "examples", directory / "examples", ignore=results)
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], str(ROOT / "scripts")])
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
+        environment |= {} if drawn else {"NANOML_TEST_WHITE_FIGURES": "1"}
         place, printed = directory / inside, ""
         name, _, anchor = page.partition("#")
         for block in fences(section_of((ROOT / "doc" / name).read_text(), anchor)):

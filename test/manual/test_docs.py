@@ -431,7 +431,7 @@ def test_programs_that_need_other_packages_give_the_same(
 
 def test_histograms_are_templates(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
-    follow("histograms.md", tmp_path)
+    follow("histograms.md", tmp_path, drawn=True)
     made = tmp_path / "analysis" / "histograms"
     with uproot.open(made / "histograms.root") as file:
         found = file["discriminant/SR/WZ"]
