@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -23,26 +24,36 @@ TABLES = {
 """Where an entry goes that the page shows for one of these files."""
 
 
-def add(checkout: Path, heading: str) -> None:
-    """Write the files that a section of the page shows."""
-    section = PAGE.partition(f"### {heading}\n")[2].partition("\n### ")[0]
-    shown = re.findall(r"`([\w/]+\.py)`[^`]*:\n\n```python fragment\n(.*?)```", section, re.S)
+class Copy(NamedTuple):
+    """A copy of the repository, and the environment in which Python finds it."""
+
+    checkout: Path
+    environment: dict[str, str]
+
+    def run(self, program: str, directory: Path) -> str:
+        line = [sys.executable, "-c", program]
+        found = subprocess.run(line, cwd=directory, env=self.environment, capture_output=True, text=True, check=False)
+        assert found.returncode == 0, found.stdout + found.stderr
+        return found.stdout
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """One with the files that the page shows, as far as their parts are here."""
+    made = Copy(*copied(ROOT, tmp_path_factory.mktemp("copy"), PARTS))
+    shown = re.findall(r"`([\w/]+\.py)`[^`]*:\n\n```python fragment\n(.*?)```", PAGE, re.S)
+    assert len(shown) == 9
     for name, code in shown:
+        path = made.checkout / name
         if name in TABLES:
-            text = (checkout / name).read_text()
+            text = path.read_text()
             assert text.count(TABLES[name]) == 1
-            (checkout / name).write_text(text.replace(TABLES[name], f"    {code.rstrip()},\n{TABLES[name]}"))
-        else:
-            (checkout / name).parent.mkdir(exist_ok=True)
-            assert not (checkout / name).exists()
-            (checkout / name).write_text(code)
-
-
-def done(program: str, directory: Path, environment: dict[str, str]) -> str:
-    line = [sys.executable, "-c", program]
-    found = subprocess.run(line, cwd=directory, env=environment, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout + found.stderr
-    return found.stdout
+            path.write_text(text.replace(TABLES[name], f"    {code.rstrip()},\n{TABLES[name]}"))
+        elif (ROOT / name.partition("/")[0]).is_dir():
+            path.parent.mkdir(exist_ok=True)
+            assert not path.exists()
+            path.write_text(code)
+    return made
 
 
 def test_names_in_the_walk_through_the_code_are_those_of_the_code() -> None:
@@ -77,16 +88,14 @@ run("submit", "count", "a.yaml", "--on", "local", "--force", "--dry-run")
 """
 
 
-def test_a_stage(tmp_path: Path, sample: Path) -> None:
+def test_a_stage(copy: Copy, tmp_path: Path, sample: Path) -> None:
     pytest.importorskip("data_processing.skim.skim")
-    checkout, environment = copied(ROOT, tmp_path, PARTS)
-    add(checkout, "A stage")
     source = sample / "ZGToLLG" / "ZGToLLG_0.root"
     (tmp_path / "a.yaml").write_text(
         f"datasets: {{ZG: {{files: {source}}}}}\nskim: {{cut: nMuon >= 2}}\nbatch: {{stages: {{count: {{cores: 2}}}}}}\n"
     )
-    kernel = checkout / "data_processing" / "count" / "count.py"
-    plan = json.loads(done(STAGE.replace("KERNEL", repr(str(kernel))), tmp_path, environment))
+    kernel = copy.checkout / "data_processing" / "count" / "count.py"
+    plan = json.loads(copy.run(STAGE.replace("KERNEL", repr(str(kernel))), tmp_path))
     assert plan == {"skim": {}, "count": {"ZG": "data_processing.count.count was changed"}}
     ((skim, events),) = json.loads((tmp_path / "a" / "counts" / "ZG.json").read_text()).items()
     assert skim == str(tmp_path / "a" / "skims" / "ZG" / "ZGToLLG_0.root")
@@ -106,12 +115,10 @@ print([list(it.shape) for it in network.parameters()])
 """
 
 
-def test_a_network(tmp_path: Path) -> None:
+def test_a_network(copy: Copy, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    checkout, environment = copied(ROOT, tmp_path, PARTS)
-    add(checkout, "A network")
     (tmp_path / "a.yaml").write_text("train: {files: a.h5, model: linear, options: {bias: false}}\n")
-    assert done(NETWORK, tmp_path, environment) == "[[2, 3]]\n"
+    assert copy.run(NETWORK, tmp_path) == "[[2, 3]]\n"
 
 
 CORRECTION = """
@@ -139,10 +146,8 @@ print(on_events(Taus().of_dataset(DatasetInfo(corrections_file="era.yaml")), eve
 """
 
 
-def test_a_correction_of_objects(tmp_path: Path) -> None:
+def test_a_correction_of_objects(copy: Copy, tmp_path: Path) -> None:
     pytest.importorskip("correctionlib")
-    checkout, environment = copied(ROOT, tmp_path, PARTS)
-    add(checkout, "A correction of objects")
     inputs = [{"name": "dm", "type": "int"}, {"name": "id", "type": "string"}]
     scales = [{"key": mode, "value": scale} for mode, scale in ((0, 1.5), (10, 0.5))]
     data = {"nodetype": "category", "input": "dm", "content": scales}
@@ -150,7 +155,7 @@ def test_a_correction_of_objects(tmp_path: Path) -> None:
     scale = {"name": "tau_energy_scale", "version": 1, "inputs": inputs, "output": output, "data": data}
     (tmp_path / "tau.json").write_text(json.dumps({"schema_version": 2, "corrections": [scale]}))
     (tmp_path / "era.yaml").write_text("boosted_taus: {file: tau.json, inputs: {id: DeepTau2017v2p1}}\n")
-    assert done(CORRECTION, tmp_path, environment) == "[60.0, 30.0]\n"
+    assert copy.run(CORRECTION, tmp_path) == "[60.0, 30.0]\n"
 
 
 SECTION = """
@@ -172,11 +177,9 @@ print(json.dumps([each["to_do"] for each in plan if each["to_do"]]))
 """
 
 
-def test_a_figure_of_the_report(tmp_path: Path, sample: Path) -> None:
+def test_a_figure_of_the_report(copy: Copy, tmp_path: Path, sample: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("data_processing.convert.convert")
-    checkout, environment = copied(ROOT, tmp_path, PARTS)
-    add(checkout, "A figure of the report")
     datasets = {
         name: {"files": f"{sample}/{name}/*.root", "class": name, "cross_section": 1.0}
         for name in ("WZTo3LNu_Pt100", "ZGToLLG_PtG100")
@@ -184,8 +187,8 @@ def test_a_figure_of_the_report(tmp_path: Path, sample: Path) -> None:
     train = {"model": "mlp", "epochs": 1, "device": "cpu"}
     content = {"luminosity": 1.0, "datasets": datasets, "convert": {"features": ["MET_pt", "nJet"]}, "train": train}
     (tmp_path / "a.yaml").write_text(json.dumps(content))
-    module = checkout / "ML_processing" / "evaluation" / "sections" / "weights.py"
-    (changed,) = json.loads(done(SECTION.replace("MODULE", repr(str(module))), tmp_path, environment))
+    module = copy.checkout / "ML_processing" / "evaluation" / "sections" / "weights.py"
+    (changed,) = json.loads(copy.run(SECTION.replace("MODULE", repr(str(module))), tmp_path))
     assert changed == {"report": "ML_processing.evaluation.sections.weights was changed"}
     run = tmp_path / "a" / "training"
     shown = json.loads((run / "metrics.json").read_text())["plots"]["weights"]
@@ -222,19 +225,17 @@ assert "skim: 2 tasks in 2 jobs" in run("resubmit", "a.yaml")
 assert "Everything is done." in run("status", "a.yaml", "--wait", "--every", "1")
 assert "waiting" in run("logs", "a.yaml", "--job", "skim-0000")
 plan = json.loads(run("run", "a.yaml", "--dry-run", "--json"))
-print(json.dumps([each["to_do"] for each in plan]))
+print(json.dumps([each["to_do"] for each in plan if each["stage"] == "skim"]))
 """
 
 
-def test_a_batch_system(tmp_path: Path, sample: Path) -> None:
+def test_a_batch_system(copy: Copy, tmp_path: Path, sample: Path) -> None:
     pytest.importorskip("data_processing.skim.skim")
-    checkout, environment = copied(ROOT, tmp_path, PARTS)
-    add(checkout, "A batch system")
     files = [str(sample / "ZGToLLG" / f"ZGToLLG_{number}.root") for number in range(2)]
     (tmp_path / "a.yaml").write_text(
         f"datasets: {{ZG: {{files: {json.dumps(files)}}}}}\nskim: {{cut: nMuon >= 2}}\n"
         "batch: {on: shell, files_per_job: 1, setup: [echo waiting, 'while [ -e ../../closed ]; do sleep 0.1; done']}\n"
     )
-    assert done(SYSTEM, tmp_path, environment) == "[{}]\n"
+    assert copy.run(SYSTEM, tmp_path) == "[{}]\n"
     skims = (tmp_path / "a" / "skims" / "ZG").glob("*.root")
     assert sorted(path.name for path in skims) == ["ZGToLLG_0.root", "ZGToLLG_1.root"]
