@@ -104,11 +104,8 @@ def invented_events(directory: Path, model: Path, shape: Shape) -> Path:
             count = random.integers(0, 15)
             columns |= {f"{it.name}_{field}": random.normal(size=count) for field in it.fields}
             columns[f"{it.name}_pt"] = np.sort(random.exponential(50, count))[::-1]
-        typed = {name: {"type": "float32", "values": values.tolist()} for name, values in columns.items()}
-        events.append({"columns": typed, "scores": []})
-    path = directory / "events.json"
-    path.write_text(json.dumps({"model": str(model), "parameters": [], "events": events}))
-    return path
+        events.append({name: ("float32", values) for name, values in columns.items()})
+    return write_events(directory / "events.txt", model, events, [np.zeros(0, np.float32)] * EVENTS)
 
 
 def worked_example(directory: Path) -> dict[str, Path]:
@@ -138,7 +135,7 @@ def events_of(model: Path, sample: Path, directory: Path) -> Path:
     columns = [columns_of(arrays, names, event) for event in range(EVENTS)]
     scores = [np.zeros(0, np.float32)] * EVENTS
     own = [tuple(int(arrays[name][event]) for name in numbers) for event in range(EVENTS)]
-    return write_events(directory / f"{sample.stem}.json", model, columns, scores, numbers=own)
+    return write_events(directory / f"{sample.stem}.txt", model, columns, scores, numbers=own)
 
 
 def measure(program: Path, case: str, events: Path) -> None:

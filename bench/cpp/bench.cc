@@ -1,4 +1,4 @@
-// Time per event from NanoAOD's columns to scores, and of the session's run() alone: bench EVENTS.json [BATCH]
+// Time per event from NanoAOD's columns to scores, and of the session's run() alone: bench EVENTS [BATCH]
 // Prints both in microseconds. Both go over the same few events in turn, and the fastest of many passes counts. With
 // BATCH a model with its selection inside also runs over that many events at once, for it has tensors of fixed shapes:
 // the time per event. Its events are all of one fold then.

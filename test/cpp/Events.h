@@ -1,18 +1,17 @@
 #ifndef MLTools_NanoML_test_Events_h
 #define MLTools_NanoML_test_Events_h
 
-#include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <fstream>
-#include <limits>
 #include <map>
 #include <optional>
+#include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <variant>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "MLTools/NanoML/interface/Column.h"
 #include "MLTools/NanoML/interface/Fold.h"
@@ -46,9 +45,9 @@ struct Event {
   std::optional<Expected> decision;
 };
 
-/// Events for a model, from a file that Python wrote: {"model": path, "parameters": [..], "events": [..]}. Each event
-/// has its "columns" and "scores", and may have its "number" and "decision". In "outside" there may be in how many of
-/// them each input lies outside of the model's domain.
+/// Events for a model, from a file that Python wrote. Each line is a word for what it has, and its numbers: the model,
+/// its parameters, in how many of the events each input lies outside of the model's domain, and for each event its
+/// columns and scores, perhaps its number and what a selection decides.
 struct Events {
   std::string model;
   std::vector<float> parameters;
@@ -57,72 +56,85 @@ struct Events {
 };
 
 namespace events {
+  /// All numbers that are left in a line.
   template <typename T>
-  T number(const nlohmann::json& value) {
-    if (value.is_string())  // "nan", "inf", "-inf"
-      return static_cast<T>(std::stod(value.get<std::string>()));
-    return value.get<T>();
-  }
-
-  template <typename T>
-  std::vector<T> numbers(const nlohmann::json& values) {
+  std::vector<T> numbers(std::istream& line) {
     std::vector<T> found;
-    for (const auto& value : values)
-      found.push_back(number<T>(value));
+    for (std::string word; line >> word;) {
+      if constexpr (std::is_floating_point_v<T>)
+        found.push_back(std::strtod(word.c_str(), nullptr));
+      else if constexpr (std::is_signed_v<T>)
+        found.push_back(std::strtoll(word.c_str(), nullptr, 10));
+      else
+        found.push_back(std::strtoull(word.c_str(), nullptr, 10));
+    }
     return found;
   }
 
-  inline Values typed(const std::string& type, const nlohmann::json& values) {
+  inline Values typed(const std::string& type, std::istream& line) {
     if (type == "int8")
-      return numbers<std::int8_t>(values);
+      return numbers<std::int8_t>(line);
     if (type == "uint8" || type == "bool")
-      return numbers<std::uint8_t>(values);
+      return numbers<std::uint8_t>(line);
     if (type == "int16")
-      return numbers<std::int16_t>(values);
+      return numbers<std::int16_t>(line);
     if (type == "uint16")
-      return numbers<std::uint16_t>(values);
+      return numbers<std::uint16_t>(line);
     if (type == "int32")
-      return numbers<std::int32_t>(values);
+      return numbers<std::int32_t>(line);
     if (type == "uint32")
-      return numbers<std::uint32_t>(values);
+      return numbers<std::uint32_t>(line);
     if (type == "int64")
-      return numbers<std::int64_t>(values);
+      return numbers<std::int64_t>(line);
     if (type == "uint64")
-      return numbers<std::uint64_t>(values);
+      return numbers<std::uint64_t>(line);
     if (type == "float32")
-      return numbers<float>(values);
+      return numbers<float>(line);
     if (type == "float64")
-      return numbers<double>(values);
+      return numbers<double>(line);
     throw std::runtime_error("no type " + type);
   }
 
-  inline Expected decision(const nlohmann::json& given) {
-    Expected found{given.at("passed"), given.at("failed"), given.at("cuts"), numbers<float>(given.at("columns")), {}};
-    for (const auto& collection : given.at("made")) {
-      found.made.emplace_back();
-      for (const auto& object : collection)
-        found.made.back().push_back(numbers<float>(object));
+  inline void readLine(const std::string& what, std::istream& line, Events& found) {
+    if (what == "model")
+      std::getline(line >> std::ws, found.model);
+    else if (what == "parameters")
+      found.parameters = numbers<float>(line);
+    else if (what == "outside")
+      found.outside = numbers<std::uint64_t>(line);
+    else if (what == "event")
+      found.events.emplace_back();
+    else {
+      Event& event = found.events.back();
+      std::string name, type;
+      if (what == "column" && line >> name >> type)
+        event.columns.emplace(name, typed(type, line));
+      else if (what == "scores")
+        event.scores = numbers<float>(line);
+      else if (what == "number")
+        line >> event.number.emplace().run >> event.number->luminosityBlock >> event.number->event;
+      else if (what == "decision")
+        line >> event.decision.emplace().passed >> event.decision->failed >> event.decision->cuts;
+      else if (what == "columns")
+        event.decision->columns = numbers<float>(line);
+      else if (what == "made")
+        event.decision->made.emplace_back();
+      else if (what == "object")
+        event.decision->made.back().push_back(numbers<float>(line));
+      else
+        throw std::runtime_error("no line begins with " + what);
     }
-    return found;
   }
 }  // namespace events
 
 inline Events readEvents(const std::string& path) {
   std::ifstream file(path);
-  const auto content = nlohmann::json::parse(file);
-  Events found{content.at("model"),
-               events::numbers<float>(content.at("parameters")),
-               {},
-               content.value("outside", std::vector<std::uint64_t>{})};
-  for (const auto& event : content.at("events")) {
-    Event& last = found.events.emplace_back();
-    last.scores = events::numbers<float>(event.at("scores"));
-    for (const auto& [name, column] : event.at("columns").items())
-      last.columns.emplace(name, events::typed(column.at("type"), column.at("values")));
-    if (event.contains("number"))
-      last.number = {event["number"].at(0), event["number"].at(1), event["number"].at(2)};
-    if (event.contains("decision"))
-      last.decision = events::decision(event["decision"]);
+  Events found;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string what;
+    words >> what;
+    events::readLine(what, words, found);
   }
   return found;
 }

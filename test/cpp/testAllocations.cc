@@ -1,5 +1,5 @@
 // Counts how often memory is allocated from the second event on, from NanoAOD's tables to those with scores:
-// testAllocations EVENTS.json. What does not count: ONNX Runtime and its wrapper, and what a FlatTable holds, since
+// testAllocations EVENTS. What does not count: ONNX Runtime and its wrapper, and what a FlatTable holds, since
 // that is the event's.
 
 #include <iostream>

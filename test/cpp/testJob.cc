@@ -1,5 +1,5 @@
-// Runs a job of cmsRun over the stand-ins: testJob JOB.json. Python has written its configuration: the source, and the
-// modules in the order in which they run, each parameter with its type.
+// Runs jobs of cmsRun over the stand-ins: testJob JOB.json... Python has written their configurations: the source, and the
+// modules in the order in which they run, each parameter with its type. All of them read the same file of events.
 
 #include <cstdint>
 #include <fstream>
@@ -84,14 +84,19 @@ namespace {
   }
 }  // namespace
 
-int main(int, char** argv) {
-  try {
-    std::ifstream file(argv[1]);
-    run(json::parse(file));
-  } catch (const std::exception& problem) {
-    std::cerr << problem.what() << std::endl;
-    return 65;  // as cmsRun
+int main(int argc, char** argv) {
+  bool failed = false;
+  for (int i = 1; i < argc; ++i) {
+    try {
+      std::ifstream file(argv[i]);
+      run(json::parse(file));
+    } catch (const std::exception& problem) {
+      std::cerr << argv[i] << ": " << problem.what() << std::endl;
+      failed = true;
+    }
   }
+  if (failed)
+    return 65;  // as cmsRun
   for (const auto* said : {&edm::LogWarning::said(), &edm::LogInfo::said(), &edm::LogAbsolute::said()}) {
     for (const std::string& line : *said)
       std::cout << line << std::endl;

@@ -1,4 +1,4 @@
-// Scores events that Python has scored, and compares: testScores EVENTS.json [THREADS]
+// Scores events that Python has scored, and compares, with what a selection decides on them: testScores EVENTS [THREADS]
 
 #include <algorithm>
 #include <cmath>
@@ -14,6 +14,31 @@
 #include "MLTools/NanoML/interface/Scorer.h"
 
 namespace {
+  void compareObjects(const Expected& expected, const nanoml::Decision& decision, const nanoml::Inside& inside) {
+    CHECK(expected.made.size() == inside.collections.size());
+    for (std::size_t collection = 0; collection < expected.made.size(); ++collection) {
+      const auto& objects = expected.made[collection];
+      CHECK(decision.objects(collection) == objects.size());
+      for (std::size_t object = 0; object < objects.size(); ++object) {
+        CHECK(objects[object].size() == inside.collections[collection].fields.size());
+        for (std::size_t field = 0; field < objects[object].size(); ++field)
+          CHECK(decision.object(collection, object, field) == objects[object][field]);
+      }
+    }
+  }
+
+  void compareDecision(const Expected& expected, const nanoml::Decision& decision, const nanoml::Inside& inside) {
+    CHECK(decision.failed() == expected.failed);
+    if (expected.failed)
+      return;
+    CHECK(decision.passed() == expected.passed);
+    CHECK(decision.cuts() == expected.cuts);
+    CHECK(expected.columns.size() == inside.columns.size());
+    for (std::size_t column = 0; column < expected.columns.size(); ++column)
+      CHECK(decision.column(column) == expected.columns[column]);
+    compareObjects(expected, decision, inside);
+  }
+
   /// Largest difference over all events, relative for numbers above 1.
   double compare(const Events& given, const nanoml::Model& model) {
     nanoml::Scorer scorer(model, given.parameters);
@@ -29,6 +54,8 @@ namespace {
       }
       const nanoml::Scores scores = scorer.score(columns, event.number);
       CHECK(scores.parameters() * scores.rows() * scores.labels() == event.scores.size());
+      if (event.decision)
+        compareDecision(*event.decision, scorer.decision(), *model.metadata().inside);
       if (!isMade)  // then they are any numbers
         continue;
       auto expected = event.scores.begin();
@@ -101,6 +128,29 @@ namespace {
     columnsOf(given.events.front(), model, columns);
     scorer.score(columns);  // a Scorer can be used after an error
   }
+
+  /// Of a model with its selection inside: integers that would be rounded, and columns that are missing.
+  void testRefusals(const Events& given, const nanoml::Model& model) {
+    nanoml::Scorer scorer(model);
+    std::vector<nanoml::Column> columns;
+    for (std::size_t i = 0; i < model.columns().size(); ++i) {
+      const nanoml::Request& request = model.columns()[i];
+      columnsOf(given.events.front(), model, columns);
+      if (columns[i].missing())
+        continue;
+      const std::vector<std::int64_t> large(columns[i].size(), -(1 << 24) - 1), exact(columns[i].size(), 1 << 24);
+      columns[i] = {large.data(), large.size()};
+      if (!large.empty())
+        checkThrows([&] { scorer.score(columns); }, request.name, "-16777217", "exact");
+      columns[i] = {exact.data(), exact.size()};
+      scorer.score(columns);
+      columns[i] = {};
+      if (request.fallback && request.collection.empty())
+        scorer.score(columns);
+      else
+        checkThrows([&] { scorer.score(columns); }, request.name, "missing");
+    }
+  }
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -114,6 +164,8 @@ int main(int argc, char** argv) {
   for (std::thread& thread : threads)
     thread.join();
   testSizes(given, model);
+  if (model.metadata().inside)
+    testRefusals(given, model);
   CHECK(checkDiscriminants(given, model) < 1e-6);
   std::cout << *std::max_element(largest.begin(), largest.end()) << std::endl;
   return 0;

@@ -6,13 +6,13 @@
 #include <cstdint>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <string>
-#include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
-#include "../cpp/Events.h"
+#include <nlohmann/json.hpp>
+
 #include "DataFormats/Common/interface/HLTGlobalStatus.h"
 #include "DataFormats/Common/interface/Handle.h"
 #include "DataFormats/Common/interface/TriggerResults.h"
@@ -75,25 +75,22 @@ public:
 
 private:
   void produce(edm::StreamID, edm::Event& event, const edm::EventSetup&) const override {
-    std::map<std::string, Values> found;
+    std::optional<FlatTable> table;
     for (const auto& [branch, column] : stored_.of(columns_).items()) {
-      if (branch.rfind(name_ + "_", 0) == 0)
-        found[branch.substr(name_.size() + 1)] =
-            events::typed(column.at("type"), column.at("values").at(stored_.row(event.id())));
+      if (branch.rfind(name_ + "_", 0) != 0)
+        continue;
+      const json& values = column.at("values").at(stored_.row(event.id()));
+      if (!table)
+        table.emplace(values.size(), name_, singleton_);
+      const std::string name = branch.substr(name_.size() + 1);
+      if (column.at("type") == "float32")
+        table->addColumn<float>(name, values.get<std::vector<float>>(), "");
+      else if (column.at("type") == "int32")
+        table->addColumn<std::int32_t>(name, values.get<std::vector<std::int32_t>>(), "");
+      else
+        throw cms::Exception("NanoMLTest", branch + " has a type that no table of this test has.");
     }
-    const auto sizeOf = [](const auto& values) { return values.size(); };
-    FlatTable table(std::visit(sizeOf, found.begin()->second), name_, singleton_);
-    for (const auto& column : found)
-      std::visit([&](const auto& values) { add(table, column.first, values); }, column.second);
-    event.emplace(put_, std::move(table));
-  }
-
-  template <typename T>
-  static void add(FlatTable& table, const std::string& name, const std::vector<T>& values) {
-    if constexpr (std::is_same_v<T, float> || std::is_same_v<T, std::int32_t>)
-      table.addColumn<T>(name, values, "");
-    else
-      throw cms::Exception("NanoMLTest", name + " has a type that no table of this test has.");
+    event.emplace(put_, std::move(*table));
   }
 
   const NanoMLTestEvents stored_;
