@@ -9,20 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import correctionlib
 import numpy as np
 import pytest
-import uproot
 
 from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.corrections.entries import JetCorrections
 from MLTools.NanoML.corrections.random_numbers import normal_numbers
 from services import invented
+from services.real import plain
 
 _LEVELS = ("L1L2L3Res", "L1FastJet", "L2Relative", "L3Absolute", "L2L3Residual")
 ERAS = {
-    "2017 UL": "jets: {file: POG/JME/2017_UL/jet_jerc.json.gz, algorithm: AK4PFchs, jer: Summer19UL17_JRV2_MC, "
-    "jec: {simulation: Summer19UL17_V5_MC}}",
     "2018 UL": "jets: {file: POG/JME/2018_UL/jet_jerc.json.gz, algorithm: AK4PFchs, jer: Summer19UL18_JRV2_MC, "
     "jec: {simulation: Summer19UL18_V5_MC}}",
     "2022": "jets: {file: POG/JME/2022_Summer22/jet_jerc.json.gz, algorithm: AK4PFPuppi, jer: Summer22_22Sep2023_JRV1_MC, "
@@ -60,13 +57,6 @@ def write_era(name: str, folder: Path, data: Path, examples: Path) -> Path:
     return path
 
 
-def read(path: Path, names: Iterable[str], most: int) -> Mapping[str, Any]:
-    """Branches of the first events of a file."""
-    with uproot.open(path) as file:
-        found: Mapping[str, Any] = file["Events"].arrays(list(names), entry_stop=most, how=dict)
-    return found
-
-
 @dataclass
 class OneByOne:
     """The jets of an era, evaluated one by one; events are lists by the names of branches."""
@@ -77,7 +67,7 @@ class OneByOne:
     def __post_init__(self) -> None:
         self.era: JetCorrections = Corrections.read(self.path).jets
         self.missing = self.era.entry.missing_momentum
-        self._set = correctionlib.CorrectionSet.from_file(str(self.era.file.path))
+        self._set = plain(self.era.file.path)
         self._names = set(self._set)
         self._algorithm, self._scale = self.era.entry.algorithm, self.campaign or self.era.entry.jec.simulation
 

@@ -1,64 +1,42 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import awkward as ak
-import correctionlib
 import numpy as np
 import pytest
-from conftest import DATA
 
-from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.corrections.b_tags import BTags
 from MLTools.NanoML.corrections.weights import btag_working_point
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import Events, Flat
+from MLTools.NanoML.selection import Flat
 from services import invented
+from services.real import V9, V13, V15, era, events_of, nanoaod, plain, pog
 
-BTV = DATA / "corrections" / "POG" / "BTV"
 BRANCHES = ("Jet_pt", "Jet_eta", "Jet_hadronFlavour")
 CASES = {
-    "2018, v9": ("2018_UL", "deepJet", "comb incl", "nano_v9_mc_ul17_dy", "Jet_btagDeepFlavB"),
-    "2018, v5": ("2018_UL", "deepJet", "comb incl", "nano_v5_mc_ttbar_1000", "Jet_btagDeepFlavB"),
-    "2022, v13": ("2022_Summer22", "particleNet", "comb light", "nano_v13_mc_ggh", "Jet_btagPNetB"),
-    "2022, ParT": (
-        "2022_Summer22",
-        "robustParticleTransformer",
-        "comb light",
-        "nano_v13_mc_ggh",
-        "Jet_btagRobustParTAK4B",
-    ),
-    "2022, v15": ("2022_Summer22", "particleNet", "comb light", "nano_v15_mc_ttbar", "Jet_btagPNetB"),
+    "2018, v9": ("2018_UL", "deepJet", "comb incl", V9, "Jet_btagDeepFlavB"),
+    "2022, v13": ("2022_Summer22", "robustParticleTransformer", "comb light", V13, "Jet_btagRobustParTAK4B"),
+    "2022, v15": ("2022_Summer22", "particleNet", "comb light", V15, "Jet_btagPNetB"),
 }
 
 
 def read(folder: Path, text: str) -> BTags:
-    (folder / "era.yaml").write_text(f"b_tags: {{{text}}}")
-    found: BTags = Corrections.read(folder / "era.yaml").b_tags
+    found: BTags = era(folder, f"b_tags: {{{text}}}").b_tags
     return found
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_jets_have_the_scale_factors_of_their_flavour(case: str, tmp_path: Path) -> None:
-    era, tagger, measurements, file, branch = CASES[case]
-    path = DATA / "real" / f"{file}.root"
-    if not path.is_file() or not BTV.is_dir():
-        pytest.skip(
-            f"no NanoAOD file {path} or no corrections in {BTV}: name the directory of real files by NANOML_TEST_DATA"
-        )
-    b_tags = read(
-        tmp_path, f"file: {BTV}/{era}/btagging.json.gz, tagger: {tagger}, working_points: [M, L], sources: [correlated]"
-    )
-    whole = correctionlib.CorrectionSet.from_file(f"{BTV}/{era}/btagging.json.gz")
+    year, tagger, measurements, file, branch = CASES[case]
+    path = pog(f"BTV/{year}/btagging.json.gz")
+    events = events_of(nanoaod(file), [*BRANCHES, branch], 60)
+    b_tags = read(tmp_path, f"file: {path}, tagger: {tagger}, working_points: [M, L], sources: [correlated]")
+    whole = plain(path)
     heavy, light = (whole[f"{tagger}_{name}"] for name in measurements.split())
-    with RootFile(path) as opened:
-        arrays = opened.read([*BRANCHES, branch])
-    events = Events(arrays, dict.fromkeys(arrays, "Jet"))
     jets = events.flat("Jet")
     found = b_tags.scale(jets, "L")
-    is_2018 = era == "2018_UL"
+    is_2018 = year == "2018_UL"
     kinds = {
         "nominal": ("central", "central"),
         "heavy_correlated_up": ("up_correlated", "central"),
@@ -112,9 +90,7 @@ def write_upart(path: Path) -> None:
     cut = invented.correction(
         "UParTAK4_wp_values", {"working_point": "string"}, invented.category("working_point", {"M": 0.1272})
     )
-    path.write_text(
-        json.dumps({"schema_version": 2, "corrections": [invented.correction("UParTAK4_kinfit", inputs, data), cut]})
-    )
+    invented.write(path, invented.correction("UParTAK4_kinfit", inputs, data), cut)
 
 
 def test_what_is_not_measured_has_1(tmp_path: Path) -> None:

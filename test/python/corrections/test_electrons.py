@@ -1,37 +1,34 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import awkward as ak
-import correctionlib
 import numpy as np
 import pytest
-from conftest import DATA, ROOT
+from conftest import ROOT
 
 from MLTools.NanoML.corrections import Corrections, electrons
 from MLTools.NanoML.corrections.electrons import ElectronCorrections
 from MLTools.NanoML.corrections.random_numbers import ELECTRON, normal_numbers
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, DatasetInfo, Events, Selection
-from MLTools.NanoML.selection.tryout import on_events
-from services.jets import read
+from MLTools.NanoML.selection import Events
+from services.real import POG, V13, era, events_of, nanoaod, plain
 
 INVENTED = ROOT / "examples" / "corrections"
 COUNTS = [2, 0, 1, 3, 1]
 RANDOM = np.random.default_rng(5)
-EGM = DATA / "corrections" / "POG" / "EGM"
-ENTRIES = {
-    "invented": f"file: {INVENTED}/2022/electronSS.json, scale: Scale, smearing: SmearAndSyst",
-    "2022": f"file: {EGM}/2022_Summer22/electronSS_EtDependent.json.gz, scale: Scale, smearing: SmearAndSyst",
-    "2022, first": f"file: {EGM}/2022_Summer22/electronSS.json.gz, scale: Scale, smearing: Smearing",
+EGM = POG / "EGM" / "2022_Summer22"
+INVENTED_ENTRY = f"file: {INVENTED}/2022/electronSS.json, scale: Scale, smearing: SmearAndSyst"
+CASES = {
+    "made": (INVENTED_ENTRY, ""),
+    "2022": (f"file: {EGM}/electronSS_EtDependent.json.gz, scale: Scale, smearing: SmearAndSyst", V13),
+    "2022, first": (f"file: {EGM}/electronSS.json.gz, scale: Scale, smearing: Smearing", V13),
 }
-ERAS = [name for name, entry in ENTRIES.items() if Path(entry.split()[1].rstrip(",")).is_file()]
-"""Those of which the file is here."""
+CASES = {name: case for name, case in CASES.items() if Path(case[0].split()[1].rstrip(",")).is_file()}
+"""The entries of which the file is here, and whose events: of a file, or made here."""
 
 
-def made() -> dict[str, Any]:
+def made() -> Events:
     """Events with electrons."""
     number = sum(COUNTS)
     columns = {
@@ -43,33 +40,25 @@ def made() -> dict[str, Any]:
         "dEsigmaUp": RANDOM.normal(0, 0.2, number),
         "dEsigmaDown": RANDOM.normal(0, 0.2, number),
     }
-    events = {f"Electron_{name}": ak.unflatten(values, COUNTS) for name, values in columns.items()}
-    events.update(run=np.array([355900, 356400, 357000, 357600, 355100], np.uint32))
-    events.update(luminosityBlock=np.arange(1, 6, dtype=np.uint32), event=np.arange(11, 16, dtype=np.uint64))
-    return events
+    lists = {f"Electron_{name}": ak.unflatten(values, COUNTS) for name, values in columns.items()}
+    numbers = {"run": np.array([355900, 356400, 357000, 357600, 355100], np.uint32)}
+    numbers.update(luminosityBlock=np.arange(1, 6, dtype=np.uint32), event=np.arange(11, 16, dtype=np.uint64))
+    return Events({**lists, **numbers}, dict.fromkeys(lists, "Electron"))
 
 
-def of(events: Mapping[str, Any]) -> Events:
-    return Events(dict(events), {name: "Electron" for name in events if name.startswith("Electron_")})
-
-
-def era(folder: Path, entry: str) -> ElectronCorrections:
-    (folder / "era.yaml").write_text(f"electrons: {{{entry}}}")
-    found: ElectronCorrections = Corrections.read(folder / "era.yaml").electrons
+def read(folder: Path, entry: str) -> ElectronCorrections:
+    found: ElectronCorrections = era(folder, f"electrons: {{{entry}}}").electrons
     return found
 
 
-def each_electron(events: Mapping[str, Any]) -> list[dict[str, float]]:
+def each_electron(events: Events) -> list[dict[str, float]]:
     """The electrons one after the other."""
-    found = []
-    for row, count in enumerate(ak.num(events["Electron_pt"]).tolist()):
-        for place in range(count):
-            columns = {
-                name[9:]: float(values[row][place]) for name, values in events.items() if name.startswith("Electron_")
-            }
-            identifiers = [np.array([events[name][row]]) for name in ("run", "luminosityBlock", "event")]
-            normal = float(normal_numbers(*identifiers, np.array([place]), ELECTRON)[0])
-            found.append({**columns, "run": float(events["run"][row]), "normal": normal})
+    electron, found = events.flat("Electron"), []
+    for at, (row, place) in enumerate(zip(electron.event, electron.place)):
+        columns = {name: float(electron[name][at]) for name in ("pt", "eta", "deltaEtaSC", "r9", "seedGain")}
+        identifiers = [np.asarray(events[name])[[row]] for name in ("run", "luminosityBlock", "event")]
+        normal = float(normal_numbers(*identifiers, np.array([place]), ELECTRON)[0])
+        found.append({**columns, "run": float(identifiers[0][0]), "normal": normal})
     return found
 
 
@@ -79,7 +68,7 @@ class OneByOne:
     def __init__(self, corrections: ElectronCorrections) -> None:
         assert corrections.scale is not None
         assert corrections.smearing is not None
-        whole = correctionlib.CorrectionSet.from_file(str(corrections.scale.correction.file.path))
+        whole = plain(corrections.scale.correction.file.path)
         self.depends_on_pt = corrections.scale.correction.is_compound
         self.scale = whole.compound["Scale"] if self.depends_on_pt else whole["Scale"]
         self.smearing = whole[corrections.smearing.correction.name]
@@ -105,22 +94,20 @@ class OneByOne:
         return (1 + e["normal"] * width) * (1 + (sign * scale_error if name else 0))
 
 
-@pytest.mark.parametrize("name", ERAS)
-@pytest.mark.parametrize("file", ["made", "nano_v13_mc_ggh", "nano_v13_data_egamma2022E_run359571"])
-def test_electrons_are_those_of_one_after_the_other_under_every_shift(name: str, file: str, tmp_path: Path) -> None:
-    corrections = era(tmp_path, ENTRIES[name])
-    path = DATA / "real" / f"{file}.root"
-    if file != "made" and not path.is_file():
-        pytest.skip(f"no NanoAOD file {path}: name the directory of real files by NANOML_TEST_DATA")
-    events = made() if file == "made" else dict(read(path, electrons.BRANCHES, 100))
-    if name == "2022, first":  # it ends with the last run of its era
-        events["run"] = np.minimum(np.asarray(events["run"]), 357900)
+@pytest.mark.parametrize("case", CASES)
+def test_electrons_are_those_of_one_after_the_other_under_every_shift(case: str, tmp_path: Path) -> None:
+    entry, file = CASES[case]
+    corrections = read(tmp_path, entry)
+    events = events_of(nanoaod(file), electrons.BRANCHES, 100) if file else made()
+    if "first" in case:  # it ends with the last run of its era
+        run = np.asarray(events.run)
+        events = events.replaced(["run"], lambda _: {"run": np.minimum(run, 357900)})
     one, listed = OneByOne(corrections), each_electron(events)
     assert len(listed) > 5
     before = np.array([e["pt"] for e in listed])
-    in_data = electrons.corrected(of(events), corrections, is_data=True)
+    in_data = electrons.corrected(events, corrections, is_data=True)
     assert np.allclose(in_data.flat("Electron").pt, before * [one.in_data(e) for e in listed], rtol=1e-12)
-    nominal = electrons.corrected(of(events), corrections, is_data=False)
+    nominal = electrons.corrected(events, corrections, is_data=False)
     assert np.allclose(nominal.flat("Electron").pt, before * [one.in_simulation(e) for e in listed], rtol=1e-12)
     for shift in ("electronScale", "electronSmearing"):
         for direction, sign in (("up", 1), ("down", -1)):
@@ -128,69 +115,38 @@ def test_electrons_are_those_of_one_after_the_other_under_every_shift(name: str,
             expected = before * [one.in_simulation(e, shift, sign) for e in listed]
             assert np.allclose(found, expected, rtol=1e-12)
             assert not np.allclose(found, nominal.flat("Electron").pt, rtol=1e-6)
+            # of some of the events, as after a cut
+            some = electrons.corrected(events, corrections, is_data=False)[np.arange(len(events)) % 2 == 1]
+            left = electrons.shifted(some, corrections, shift, direction).flat("Electron").pt
+            assert left.tolist() == found[events.flat("Electron").event % 2 == 1].tolist()
 
 
 def test_energies_that_are_corrected_already_have_their_own_shifts() -> None:
     corrections = Corrections.read(INVENTED / "2018.yaml").electrons
-    arrays = made()
-    events, listed = of(arrays), each_electron(arrays)
+    events = made()
+    listed, error = each_electron(events), events.flat("Electron")
     assert electrons.corrected(events, corrections, is_data=False) is events
-    plain = correctionlib.CorrectionSet.from_file(str(INVENTED / "2018" / "electronSS.json"))["UL-EGM_ScaleUnc"]
+    uncertainty = plain(INVENTED / "2018" / "electronSS.json")["UL-EGM_ScaleUnc"]
     for direction in ("up", "down"):
         scaled = electrons.shifted(events, corrections, "electronScale", direction).flat("Electron").pt
         smeared = electrons.shifted(events, corrections, "electronSmearing", direction).flat("Electron").pt
         for place, e in enumerate(listed):
-            factor = plain.evaluate("2018", f"scale{direction}", e["eta"] + e["deltaEtaSC"], int(e["seedGain"]))
+            factor = uncertainty.evaluate("2018", f"scale{direction}", e["eta"] + e["deltaEtaSC"], int(e["seedGain"]))
             assert np.isclose(scaled[place], e["pt"] * factor, rtol=1e-12)
             # NanoAOD has the energy minus that under the shift
-            energy = e["pt"] * np.cosh(e["eta"]) - e[f"dEsigma{direction.capitalize()}"]
+            energy = e["pt"] * np.cosh(e["eta"]) - error[f"dEsigma{direction.capitalize()}"][place]
             assert np.isclose(smeared[place], energy / np.cosh(e["eta"]), rtol=1e-12)
-
-
-class TwoElectrons(Selection):
-    """Two electrons above 30 GeV."""
-
-    branches = electrons.BRANCHES
-    shifts = {"electronScale": UP_DOWN, "electronSmearing": UP_DOWN}
-    columns = {"pt": Column("f8", "transverse momentum of the first electron [GeV]")}
-
-    def prepare(self, events: Events) -> Events:
-        return electrons.corrected(events, self.dataset.corrections.electrons, self.dataset.is_data)
-
-    def shift(self, events: Events, name: str, direction: str) -> Events:
-        return electrons.shifted(events, self.dataset.corrections.electrons, name, direction)
-
-    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        events = cutflow.cut("two", ak.sum(events.Electron.pt > 30, axis=1) > 1, events)
-        return events, {"pt": events.Electron.pt[:, 0]}
-
-
-def test_a_selection_has_them_under_its_shifts() -> None:
-    events = made()
-    events["Electron_pt"] = 0 * events["Electron_pt"] + 50.0
-    info = DatasetInfo("signal", "2022", corrections_file=str(INVENTED / "2022.yaml"))
-    found = on_events(TwoElectrons().of_dataset(info), events)
-    corrections = Corrections.read(INVENTED / "2022.yaml").electrons
-    nominal = electrons.corrected(of(events), corrections, is_data=False)
-    assert found.rows.tolist() == [0, 3]
-    assert found.columns["pt"].tolist() == nominal.Electron.pt[[0, 3], 0].tolist()
-    up = electrons.shifted(nominal, corrections, "electronScale", "up").Electron.pt[[0, 3], 0]
-    assert found.columns["pt_electronScaleUp"].tolist() == up.tolist()
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
         (
-            f"file: {INVENTED}/2022/electronSS.json, scale: Scale",
+            INVENTED_ENTRY.replace(", smearing: SmearAndSyst", ""),
             "era.yaml:1: electrons: name `scale` and `smearing`; or",
         ),
-        (f"file: {INVENTED}/2022/electronSS.json", "name `scale` and `smearing`; or"),
-        (f"{ENTRIES['invented']}, uncertainty: Scale", "name `scale` and `smearing`; or"),
-        (
-            f"file: {INVENTED}/2022/electronSS.json, scale: Scal, smearing: SmearAndSyst",
-            "electrons: .*Did you mean .Scale",
-        ),
+        (f"{INVENTED_ENTRY}, uncertainty: Scale", "name `scale` and `smearing`; or"),
+        (INVENTED_ENTRY.replace("Scale", "Scal"), "electrons: .*Did you mean .Scale"),
         (
             f"file: {INVENTED}/2018/electronSS.json, uncertainty: UL-EGM_ScaleUnc, inputs: {{year: 2017}}",
             "year is 2017",
@@ -199,17 +155,17 @@ def test_a_selection_has_them_under_its_shifts() -> None:
 )
 def test_an_entry_that_cannot_be_is_an_error(entry: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
-        era(tmp_path, entry)
+        read(tmp_path, entry)
 
 
 def test_a_shift_that_cannot_be_is_an_error(tmp_path: Path) -> None:
-    corrections = era(tmp_path, ENTRIES["invented"])
+    corrections = read(tmp_path, INVENTED_ENTRY)
     with pytest.raises(
         NanoMLError, match='no shift "electronScal" up of electrons. Known are electronScale, electronSm'
     ):
-        electrons.shifted(of(made()), corrections, "electronScal", "up")
+        electrons.shifted(made(), corrections, "electronScal", "up")
     with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):
-        electrons.shifted(of(made()), corrections, "electronScale", "up")
+        electrons.shifted(made(), corrections, "electronScale", "up")
     alone = Corrections.read(INVENTED / "2018.yaml").electrons
     with pytest.raises(NanoMLError, match="the entry names no smearing"):
         electrons.smearing(alone, *(np.ones(1) for _ in range(4)))

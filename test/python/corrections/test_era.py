@@ -12,6 +12,7 @@ from conftest import ROOT
 
 from MLTools.NanoML.corrections import Corrections, Factor
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from services import real
 
 INVENTED = ROOT / "examples" / "corrections"
 IDENTIFIED = "electron: {file: electron.json, name: Electron-ID-SF, inputs: {year: 2018, WorkingPoint: Loose}}"
@@ -21,8 +22,7 @@ PILEUP = "pileup: {file: pileup.json, name: Collisions}"
 def era(folder: Path, text: str, *copied: str) -> Corrections:
     for name in copied:
         (folder / name).write_bytes((INVENTED / "2018" / name).read_bytes())
-    (folder / "era.yaml").write_text(text)
-    return Corrections.read(folder / "era.yaml")
+    return real.era(folder, text)
 
 
 def test_a_damaged_file_is_named_with_the_line_that_asks_for_it(tmp_path: Path) -> None:
@@ -31,37 +31,30 @@ def test_a_damaged_file_is_named_with_the_line_that_asks_for_it(tmp_path: Path) 
         era(tmp_path, "pileup: {file: cut.json, name: Collisions}")
 
 
-@pytest.mark.parametrize("year", ["2018", "2022"])
-def test_an_entry_gives_the_nominal_value_and_its_variations(year: str) -> None:
-    corrections = Corrections.read(INVENTED / f"{year}.yaml")
+def test_an_entry_gives_the_nominal_value_and_its_variations() -> None:
+    corrections = Corrections.read(INVENTED / "2018.yaml")
     eta, pt = ak.Array([[0.5, -2.0], []]), ak.Array([[40.0, 50.0], []])
-    found = corrections.muon_id(eta, pt)
-    plain = corrections.muon_id.correction
-    assert found.nominal.tolist() == plain(eta, pt, "nominal").tolist()
-    assert found["up"].tolist() == plain(eta, pt, "systup").tolist()
-    assert found["down"].tolist() == plain(eta, pt, "systdown").tolist()
-    assert corrections.electron_id(eta, pt)["up"].tolist() == corrections.electron_id.correction(
-        year, "sfup", "Loose", eta, pt
-    ).tolist()  # fmt: skip
+    found, plain = corrections.muon_id(eta, pt), corrections.muon_id.correction
+    for name, key in (("nominal", "nominal"), ("up", "systup"), ("down", "systdown")):
+        assert found[name].tolist() == plain(eta, pt, key).tolist()
+    expected = corrections.electron_id.correction("2018", "sfup", "Loose", eta, pt)
+    assert corrections.electron_id(eta, pt)["up"].tolist() == expected.tolist()
     assert list(corrections.pileup(np.array([30.0])).variations) == ["up", "down"]
 
 
-def test_the_product_is_that_of_an_events_objects() -> None:
+def test_a_product_is_that_of_an_events_objects_or_of_factors() -> None:
     values = ak.Array([[2.0, 3.0], [], [5.0]])
     found = Factor(values, {"up": values + 1}).product()
-    assert found.nominal.tolist() == [6.0, 1.0, 5.0]
-    assert found["up"].tolist() == [12.0, 1.0, 6.0]
-
-
-def test_variations_of_one_name_are_one_nuisance_parameter() -> None:
+    assert (found.nominal.tolist(), found["up"].tolist()) == ([6.0, 1.0, 5.0], [12.0, 1.0, 6.0])
     one = Factor(np.array([2.0]), {"up": np.array([3.0])})
-    other = Factor(np.array([10.0]), {"up": np.array([11.0]), "other_up": np.array([12.0])})
-    product = one * other
+    product = one * Factor(np.array([10.0]), {"up": np.array([11.0]), "other_up": np.array([12.0])})
+    # variations of one name are one nuisance parameter
     assert (product.nominal, product["up"], product["other_up"], product["other_down"]) == (20.0, 33.0, 24.0, 20.0)
     assert list(one.named("muon").variations) == ["muon_up"]
 
 
-def test_variations_may_have_any_names(tmp_path: Path) -> None:
+def test_variations_may_have_any_names_and_a_year_may_look_like_a_number(tmp_path: Path) -> None:
+    assert era(tmp_path, IDENTIFIED, "electron.json").electron(0.1, 50.0).nominal > 0.9
     text = PILEUP.replace("}", ", variations: {nominal: nominal, up: down, down: up}}")
     found = era(tmp_path, text, "pileup.json").pileup(np.array([40.5]))
     usual = era(tmp_path, PILEUP, "pileup.json").pileup(np.array([40.5]))
@@ -115,10 +108,6 @@ JETS = "jets: {file: jets.json, algorithm: AK4PF, jec: {simulation: Invented2018
 def test_what_cannot_work_is_an_error_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         era(tmp_path, text, "pileup.json", "jets.json", "electron.json")
-
-
-def test_a_year_may_look_like_a_number(tmp_path: Path) -> None:
-    assert era(tmp_path, IDENTIFIED, "electron.json").electron(0.1, 50.0).nominal > 0.9
 
 
 def test_an_entry_that_is_not_there_is_an_error_with_the_choices() -> None:

@@ -1,22 +1,28 @@
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import awkward as ak
-import correctionlib
 import numpy as np
 import pytest
-from conftest import DATA, ROOT
+from conftest import ROOT
 
 from MLTools.NanoML.corrections import Correction, CorrectionFile
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from services.real import POG, plain
 
 INVENTED = ROOT / "examples" / "corrections"
-FILES = sorted(INVENTED.glob("*/*.json")) + sorted((DATA / "corrections").rglob("*.json.gz"))
+NAMES = (
+    "EGM/2022_Summer22/electronSS",
+    "EGM/2018_UL/photon",
+    "JME/2018_UL/jmar",
+    "JME/2022_Summer22/fatJet_jerc",
+    "MUO/2018_UL/muon_Z",
+)
+FILES = [*sorted(INVENTED.glob("*/*.json")), *(POG / f"{name}.json.gz" for name in NAMES if POG.is_dir())]
 MUON = "NUM_HighPtID_DEN_TrackerMuons"
 
 
@@ -49,14 +55,9 @@ def some_inputs(correction: Correction, number: int = 12) -> list[dict[str, Any]
     return found
 
 
-@functools.cache
-def opened(path: Path) -> Any:
-    return correctionlib.CorrectionSet.from_file(str(path))
-
-
-def plain(correction: Correction, row: dict[str, Any]) -> list[float] | None:
+def each(correction: Correction, row: dict[str, Any]) -> list[float] | None:
     """Object by object by correctionlib itself; None if its file has nothing for one of them."""
-    whole = opened(correction.file.path)
+    whole = plain(correction.file.path)
     evaluator = whole.compound[correction.name] if correction.is_compound else whole[correction.name]
     length = max((len(values) for values in row.values() if isinstance(values, np.ndarray)), default=1)
     made = []
@@ -72,11 +73,11 @@ def plain(correction: Correction, row: dict[str, Any]) -> list[float] | None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: "-".join(path.parts[-3:]))
 def test_arrays_have_what_correctionlib_says_of_each_object(path: Path) -> None:
     file, compared = CorrectionFile(path), 0
-    names = file.names if len(file.names) < 30 else file.names[:2] + file.names[2::9]
+    names = file.names if len(file.names) < 15 else file.names[:2] + file.names[2::9]
     for name in names:
         correction = file[name]
         for row in some_inputs(correction):
-            expected = plain(correction, row)
+            expected = each(correction, row)
             if expected is None:
                 with pytest.raises(NanoMLError, match=name):
                     correction(**row)
@@ -92,39 +93,24 @@ def test_arrays_have_what_correctionlib_says_of_each_object(path: Path) -> None:
     assert compared
 
 
-def test_a_number_is_a_number(muon: Correction) -> None:
-    assert muon(0.1, 20, "nominal") == muon(np.array([0.1]), 20.0, "nominal")[0]
-    assert isinstance(muon(0.1, 20, "nominal"), float)
+def test_a_value_has_the_shape_of_its_inputs(muon: Correction) -> None:
+    one = muon(0.1, 20, "nominal")
+    assert isinstance(one, float)
+    assert one == muon(np.array([0.1]), 20.0, "nominal")[0]
+    assert muon(np.full((2, 3), 0.5), np.full((1, 3), 50.0), "nominal").shape == (2, 3)
+    assert len(muon(np.array([]), np.array([]), "nominal")) == 0
+    assert muon(ak.Array([[], []])[:, :0], 40.0, "nominal").tolist() == [[], []]
+    found = muon(ak.Array([[[0.1], []], [], [[1.0, 2.0]]]), 40.0, "nominal")
+    first, second, third = (muon(eta, 40, "nominal") for eta in (0.1, 1.0, 2.0))
+    assert found.tolist() == [[[first], []], [], [[second, third]]]
 
 
 def test_a_value_of_the_event_holds_for_all_its_objects() -> None:
     scale = CorrectionFile(INVENTED / "2018" / "jets.json")["Invented2018_V1_MC_L1L2L3Res_AK4PF"]
-    eta, pt, rho = (
-        ak.Array([[0.5, -2.0], [], [1.4]]),
-        ak.Array([[40.0, 50.0], [], [60.0]]),
-        ak.Array([10.0, 20.0, 30.0]),
-    )
-    found = scale(JetA=0.5, JetEta=eta, JetPt=pt, Rho=rho)
+    eta, pt = ak.Array([[0.5, -2.0], [], [1.4]]), ak.Array([[40.0, 50.0], [], [60.0]])
+    found = scale(JetA=0.5, JetEta=eta, JetPt=pt, Rho=ak.Array([10.0, 20.0, 30.0]))
     assert found[0, 1] == scale(0.5, -2.0, 50.0, 10.0)
     assert found[2, 0] == scale(0.5, 1.4, 60.0, 30.0)
-
-
-def test_nested_lists_keep_their_shape(muon: Correction) -> None:
-    eta = ak.Array([[[0.1], []], [], [[1.0, 2.0]]])
-    assert muon(eta, 40.0, "nominal").tolist() == [
-        [[muon(0.1, 40, "nominal")], []],
-        [],
-        [[muon(1.0, 40, "nominal"), muon(2.0, 40, "nominal")]],
-    ]
-
-
-def test_a_table_keeps_its_shape(muon: Correction) -> None:
-    assert muon(np.full((2, 3), 0.5), np.full((1, 3), 50.0), "nominal").shape == (2, 3)
-
-
-def test_no_objects_have_no_values(muon: Correction) -> None:
-    assert len(muon(np.array([]), np.array([]), "nominal")) == 0
-    assert muon(ak.Array([[], []])[:, :0], 40.0, "nominal").tolist() == [[], []]
 
 
 def test_objects_that_are_left_out_have_one(muon: Correction) -> None:

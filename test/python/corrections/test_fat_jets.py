@@ -3,55 +3,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import correctionlib
 import numpy as np
 import pytest
-from conftest import DATA
 
-from MLTools.NanoML.corrections import Corrections, fat_jets
+from MLTools.NanoML.corrections import fat_jets
 from MLTools.NanoML.corrections.entries import JetCorrections
 from MLTools.NanoML.corrections.random_numbers import FAT_JET, SOFT_DROP, normal_numbers
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.rootio import versions
-from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Events
+from services.real import DATA_V13, POG, V13, V15, era, events_of, nanoaod, plain, pog
 
-JME = DATA / "corrections" / "POG" / "JME"
 MASS = "mass_scale: {nominal: 0.98, up: 0.99, down: 0.97}, mass_resolution: {nominal: 1.1, up: 1.2, down: 0.9}, mass_width: 0.12"
 ERAS = {
-    "2018": "file: {}/2018_UL/fatJet_jerc.json.gz, algorithm: AK8PFPuppi, jer: Summer19UL18_JRV2_MC, "
+    "2018": "file: {}/JME/2018_UL/fatJet_jerc.json.gz, algorithm: AK8PFPuppi, jer: Summer19UL18_JRV2_MC, "
     "jec: {{simulation: Summer19UL18_V5_MC, data: {{1-999999: Summer19UL18_RunA_V5_DATA}}}}",
-    "2022": "file: {}/2022_Summer22/fatJet_jerc.json.gz, algorithm: AK8PFPuppi, jer: Summer22_22Sep2023_JRV1_MC, "
+    "2022": "file: {}/JME/2022_Summer22/fatJet_jerc.json.gz, algorithm: AK8PFPuppi, jer: Summer22_22Sep2023_JRV1_MC, "
     "jec: {{simulation: Summer22_22Sep2023_V2_MC, data: {{1-999999: Summer22_22Sep2023_RunCD_V2_DATA}}}}",
 }
 
 
-def read(folder: Path, text: str) -> JetCorrections:
-    (folder / "era.yaml").write_text(f"fat_jets: {{{text}}}")
-    found: JetCorrections = Corrections.read(folder / "era.yaml").fat_jets
+def entry(folder: Path, year: str, more: str = MASS) -> JetCorrections:
+    pog("JME")
+    found: JetCorrections = era(folder, f"fat_jets: {{{ERAS[year].format(POG)}, {more}}}").fat_jets
     return found
 
 
-def entry(folder: Path, era: str) -> JetCorrections:
-    if not JME.is_dir():
-        pytest.skip(f"no correction files in {JME}: name the directory of real files by NANOML_TEST_DATA")
-    return read(folder, f"{ERAS[era].format(JME)}, {MASS}")
-
-
-def events_of(path: Path, is_data: bool) -> Events:
-    names = [*fat_jets.BRANCHES, *(() if is_data else fat_jets.SIMULATED)]
-    with RootFile(path) as opened:
-        found = {name: versions.resolve(name, list(opened.branches)) for name in names}
-        read = opened.read([actual for actual in found.values() if actual is not None])
-    arrays = {name: read[actual] for name, actual in found.items() if actual is not None}
-    return Events(arrays, {name: name.split("_")[0] for name in arrays if name.startswith(("FatJet_", "GenJetAK8_"))})
+BRANCHES = (*fat_jets.BRANCHES, *fat_jets.SIMULATED)
 
 
 class OneByOne:
     """AK8 jets one after the other, by correctionlib itself."""
 
     def __init__(self, corrections: JetCorrections, events: Events) -> None:
-        self.whole = correctionlib.CorrectionSet.from_file(str(corrections.file.path))
+        self.whole = plain(corrections.file.path)
         self.entry, self.events, self.jets = corrections.entry, events, events.flat("FatJet")
 
     def _identified(self, place: int, salt: int) -> float:
@@ -96,25 +80,15 @@ class OneByOne:
         return float(self.jets.msoftdrop[place] * scale * (1 + width * self._identified(place, SOFT_DROP)))
 
 
-@pytest.mark.parametrize(
-    ("era", "file"),
-    [
-        ("2018", "nano_v15_mc_ttbar"),
-        ("2018", "nano_v13_mc_ggh"),
-        ("2022", "nano_v13_mc_ggh"),
-        ("2022", "nano_v15_mc_ttbar"),
-    ],
-)
-def test_jets_are_those_of_one_after_the_other_under_every_shift(
-    era: str, file: str, tmp_path: Path, real_files: dict[str, Path]
-) -> None:
-    corrections, events = entry(tmp_path, era), events_of(real_files[file], is_data=False)
+@pytest.mark.parametrize(("year", "file"), [("2018", V13), ("2022", V15)])
+def test_jets_are_those_of_one_after_the_other_under_every_shift(year: str, file: str, tmp_path: Path) -> None:
+    corrections, events = entry(tmp_path, year), events_of(nanoaod(file), BRANCHES)
     one, campaign = OneByOne(corrections, events), corrections.entry.jec.simulation
     places = range(len(one.jets.event))
     nominal = fat_jets.corrected(events, corrections, is_data=False)
     pt = np.array([one.pt(place, campaign, "nom") for place in places])
     mass = np.array([one.soft_drop(place, 0.98, 1.1) for place in places])
-    assert len(pt) > (10 if "v15" in file else 1)
+    assert len(pt) > (10 if file == V15 else 1)
     expected: dict[str, tuple[Any, Any]] = {"": (pt, mass)}
     for way, sign in (("up", 1), ("down", -1)):
         smeared = np.array([one.pt(place, campaign, way) for place in places])
@@ -133,9 +107,8 @@ def test_jets_are_those_of_one_after_the_other_under_every_shift(
         assert np.allclose(found.msoftdrop, of_mass, rtol=1e-7), name
 
 
-def test_data_are_not_smeared(tmp_path: Path, real_files: dict[str, Path]) -> None:
-    corrections = entry(tmp_path, "2022")
-    events = events_of(real_files["nano_v13_data_egamma2022E_run359571"], is_data=True)
+def test_data_are_not_smeared(tmp_path: Path) -> None:
+    corrections, events = entry(tmp_path, "2022"), events_of(nanoaod(DATA_V13), fat_jets.BRANCHES)
     one, found = OneByOne(corrections, events), fat_jets.corrected(events, corrections, is_data=True).flat("FatJet")
     expected = [one.pt(place, "Summer22_22Sep2023_RunCD_V2_DATA") for place in range(len(one.jets.event))]
     assert len(expected) > 3
@@ -143,11 +116,11 @@ def test_data_are_not_smeared(tmp_path: Path, real_files: dict[str, Path]) -> No
     assert found.msoftdrop.tolist() == one.jets.msoftdrop.tolist()
 
 
-def test_a_shift_that_cannot_be_is_an_error(tmp_path: Path, real_files: dict[str, Path]) -> None:
-    corrections, events = entry(tmp_path, "2022"), events_of(real_files["nano_v13_mc_ggh"], is_data=False)
+def test_a_shift_that_cannot_be_is_an_error(tmp_path: Path) -> None:
+    corrections, events = entry(tmp_path, "2022"), events_of(nanoaod(V13), BRANCHES)
     with pytest.raises(NanoMLError, match='no shift "jmz" up of AK8 jets. Known are jes, jesSOURCE, jer, jms and jmr'):
         fat_jets.shifted(events, corrections, "jmz", "up")
     with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):
         fat_jets.shifted(events, corrections, "jms", "up")
     with pytest.raises(ConfigError, match="mass_scale"):
-        read(tmp_path, f"{ERAS['2022'].format(JME)}, mass_scale: {{nominal: -1}}")
+        entry(tmp_path, "2022", "mass_scale: {nominal: -1}")

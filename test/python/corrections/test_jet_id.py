@@ -1,25 +1,15 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import correctionlib
 import numpy as np
 import pytest
 
-from MLTools.NanoML.corrections import Corrections, jet_id
+from MLTools.NanoML.corrections import jet_id
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import Events, Flat
+from MLTools.NanoML.selection import Flat
 from services import invented
-
-MULTIPLICITIES = ("chMultiplicity", "neMultiplicity")
-
-
-def events_of(path: Path, names: tuple[str, ...]) -> Events:
-    with RootFile(path) as opened:
-        arrays = opened.read([f"Jet_{name}" for name in names])
-    return Events(arrays, dict.fromkeys(arrays, "Jet"))
+from services.real import DATA_V13, V5, V15, era, events_of, nanoaod, plain
 
 
 def write_file(path: Path) -> None:
@@ -36,34 +26,33 @@ def write_file(path: Path) -> None:
         forward = invented.binning("neEmEF", (0.0, 0.4, 1.1), [1.0, 0.0])
         data = invented.binning("eta", (-5.2, -2.6, 2.6, 5.2), [forward, central, forward], "error")
         found.append(invented.correction(name, inputs, data))
-    path.write_text(json.dumps({"schema_version": 2, "corrections": found}))
+    invented.write(path, *found)
 
 
-@pytest.mark.parametrize("file", ["nano_v13_mc_ggh", "nano_v13_data_egamma2022E_run359571", "nano_v15_mc_ttbar"])
-@pytest.mark.parametrize("name", ["AK4PUPPI_Tight", "AK4PUPPI_TightLeptonVeto"])
-def test_the_file_decides_jet_by_jet(name: str, file: str, tmp_path: Path, real_files: dict[str, Path]) -> None:
+@pytest.mark.parametrize(("name", "file"), [("AK4PUPPI_Tight", DATA_V13), ("AK4PUPPI_TightLeptonVeto", V15)])
+def test_the_file_decides_jet_by_jet(name: str, file: str, tmp_path: Path) -> None:
     write_file(tmp_path / "jetid.json")
-    (tmp_path / "era.yaml").write_text(f"jet_id: {{file: jetid.json, name: {name}}}")
-    correction = Corrections.read(tmp_path / "era.yaml").jet_id
-    plain = correctionlib.CorrectionSet.from_file(str(tmp_path / "jetid.json"))[name]
-    events = events_of(real_files[file], jet_id.FRACTIONS)
+    correction, one = (
+        era(tmp_path, f"jet_id: {{file: jetid.json, name: {name}}}").jet_id,
+        plain(tmp_path / "jetid.json")[name],
+    )
+    events = events_of(nanoaod(file), [f"Jet_{each}" for each in jet_id.FRACTIONS])
     jets = events.flat("Jet")
     found = jet_id.passes(jets, correction)
     for place in range(len(jets.event)):
         row = {each: float(jets[each][place]) for each in jet_id.FRACTIONS}
         values = [row[each] for each in jet_id.FRACTIONS]
         values[0] = min(max(values[0], -5.19), 5.19)
-        assert found[place] == (plain.evaluate(*values, row["chMultiplicity"] + row["neMultiplicity"]) == 1)
+        assert found[place] == (one.evaluate(*values, row["chMultiplicity"] + row["neMultiplicity"]) == 1)
     assert 0 < found.sum() < len(found)
     assert jet_id.passes(events.Jet, correction).tolist() == [
         found[jets.event == row].tolist() for row in range(len(jets))
     ]
 
 
-@pytest.mark.parametrize("file", ["nano_v13_mc_ggh", "nano_v13_data_egamma2022E_run359571"])
-def test_the_formula_is_that_of_nanoaod_but_for_forward_jets(file: str, real_files: dict[str, Path]) -> None:
+def test_the_formula_is_that_of_nanoaod_but_for_forward_jets() -> None:
     """But for a jet at a limit, for which the precision of NanoAOD decides."""
-    jets = events_of(real_files[file], (*jet_id.FRACTIONS, "jetId")).flat("Jet")
+    jets = events_of(nanoaod(DATA_V13), [f"Jet_{name}" for name in (*jet_id.FRACTIONS, "jetId")]).flat("Jet")
     for veto, bit in ((False, 2), (True, 4)):
         differs = jet_id.passes(jets, lepton_veto=veto) != ((jets.jetId & bit) > 0)
         assert differs[abs(jets.eta) <= 3].sum() <= 2
@@ -88,13 +77,12 @@ def test_the_bits_are_repaired_for_forward_puppi_jets_without_multiplicities(tmp
     assert jet_id.passes(jets).tolist() == list(map(bool, tight))
     assert jet_id.passes(jets, lepton_veto=True).tolist() == list(map(bool, veto))
     write_file(tmp_path / "jetid.json")
-    (tmp_path / "era.yaml").write_text("jet_id: {file: jetid.json, name: AK4PUPPI_TightLeptonVeto}")
-    assert jet_id.passes(jets, Corrections.read(tmp_path / "era.yaml").jet_id).tolist() == list(map(bool, veto))
+    by_file = era(tmp_path, "jet_id: {file: jetid.json, name: AK4PUPPI_TightLeptonVeto}").jet_id
+    assert jet_id.passes(jets, by_file).tolist() == list(map(bool, veto))
 
 
-@pytest.mark.parametrize("file", ["nano_v5_mc_ttbar_1000", "nano_v6_data_dimuon_run315267", "nano_v9_mc_ul17_dy"])
-def test_the_bits_of_run_2_are_right(file: str, real_files: dict[str, Path]) -> None:
-    jets = events_of(real_files[file], ("eta", "jetId")).flat("Jet")
+def test_the_bits_of_run_2_are_right() -> None:
+    jets = events_of(nanoaod(V5), ["Jet_eta", "Jet_jetId"]).flat("Jet")
     for veto, bit in ((False, 2), (True, 4)):
         found = jet_id.passes(jets, lepton_veto=veto, is_puppi=False)
         assert found.tolist() == [bool(each & bit) for each in jets.jetId.tolist()]

@@ -1,21 +1,18 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import awkward as ak
-import correctionlib
 import numpy as np
 import pytest
 
-from MLTools.NanoML.corrections import Corrections, jets, missing_momentum
+from MLTools.NanoML.corrections import jets, missing_momentum
 from MLTools.NanoML.corrections.survey.propose import propose
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Events, Flat
 from services import invented
-from services.jets import collections, read
+from services.real import V9, V15, era, events_of, nanoaod, plain
 
 RANDOM = np.random.default_rng(3)
 COUNTS = np.array([3, 0, 2, 4])
@@ -46,17 +43,10 @@ def test_type_1_takes_the_jets_above_15_gev_without_their_muons() -> None:
     assert np.allclose(found, [[50 - 100 * 0.2], [-80 * 0.2]])
 
 
-@pytest.mark.parametrize("file", ["nano_v13_mc_ggh", "nano_v15_mc_ttbar"])
-def test_the_factors_of_the_file_give_its_missing_momentum(file: str, real_files: dict[str, Path]) -> None:
+def test_the_factors_of_the_file_give_its_missing_momentum() -> None:
     """But for a jet so near to a limit that the precision of NanoAOD decides on which side it is."""
-    names = [
-        name
-        for name in (*jets.branches("PuppiMET"), *jets.OPTIONAL)
-        if "CorrT1" not in name and "rho" not in name.lower()
-    ]
-    with RootFile(real_files[file]) as opened:
-        arrays = opened.read([name for name in names if name in opened.branches])
-    events = Events(arrays, collections(arrays))
+    names = (*jets.branches("PuppiMET"), *jets.OPTIONAL)
+    events = events_of(nanoaod(V15), [name for name in names if "CorrT1" not in name])
     jet = events.flat("Jet")
     em, scale = jet.neEmEF + jet.chEmEF, 1 / (1 - jet.rawFactor)
     taken = missing_momentum.Type1Jets.of(jet, jet.pt / scale, em, 1.0)
@@ -83,25 +73,13 @@ def test_events_must_pass_all_filters() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("file", "missing"),
-    [
-        ("nano_v9_mc_ul17_dy", "MET"),
-        ("nano_v9_mc_ul17_dy", "PuppiMET"),
-        ("nano_v13_mc_ggh", "MET"),
-        ("nano_v13_mc_ggh", "PuppiMET"),
-        ("nano_v15_mc_ttbar", "PFMET"),
-        ("nano_v15_mc_ttbar", "PuppiMET"),
-    ],
-)
-def test_unclustered_energy_moves_the_missing_momentum_as_nanoaod_says(
-    file: str, missing: str, real_files: dict[str, Path]
-) -> None:
+@pytest.mark.parametrize(("file", "missing"), [(V9, "MET"), (V9, "PuppiMET"), (V15, "PFMET")])
+def test_unclustered_energy_moves_the_missing_momentum_as_nanoaod_says(file: str, missing: str) -> None:
     names = [f"{missing}_pt", f"{missing}_phi", *missing_momentum.unclustered_branches(missing)]
-    arrays = read(real_files[file], names, 100)
+    arrays = events_of(nanoaod(file), names, 100)
     vectors = {}
     for direction in ("up", "down"):
-        pt, phi = missing_momentum.unclustered(Events(arrays, {}), direction, missing)
+        pt, phi = missing_momentum.unclustered(arrays, direction, missing)
         vectors[direction] = pt * np.exp(1j * phi)
         if missing != "MET":
             way = f"Unclustered{direction.capitalize()}"
@@ -127,30 +105,22 @@ def write_recoil(path: Path) -> None:
         f"H{end}": invented.category("syst", {key: corrected_values(scale) for key, scale in name.items()})
         for end in ("para", "perp")
     }
-    made = [
-        invented.correction(
-            "Recoil_correction_Rescaling", inputs, invented.category("order", {"NLO": invented.category("var", data)})
-        ),
-        invented.correction(
-            "Recoil_correction_Uncertainty",
-            {**inputs, "syst": "string"},
-            invented.category("order", {"NLO": invented.category("var", shifts)}),
-        ),
-    ]
-    path.write_text(json.dumps({"schema_version": 2, "corrections": made}))
+    made = []
+    for kind, given, values in (("Rescaling", inputs, data), ("Uncertainty", {**inputs, "syst": "string"}, shifts)):
+        orders = invented.category("order", {"NLO": invented.category("var", values)})
+        made.append(invented.correction(f"Recoil_correction_{kind}", given, orders))
+    invented.write(path, *made)
 
 
 def test_the_recoil_is_corrected_along_and_across_the_boson(tmp_path: Path) -> None:
     path = tmp_path / "HLepRare" / "2030_X" / "recoil.json"
-    path.parent.mkdir(parents=True)
     write_recoil(path)
-    (tmp_path / "era.yaml").write_text(propose(tmp_path, "2030", tmp_path).text)
-    era, plain = Corrections.read(tmp_path / "era.yaml"), correctionlib.CorrectionSet.from_file(str(path))
+    entries, one = era(tmp_path, propose(tmp_path, "2030", tmp_path).text), plain(path)
     random = np.random.default_rng(2)
     missing, boson, visible = ((random.uniform(5, 80, 50), random.uniform(-3.1, 3.1, 50)) for _ in range(3))
     jets = random.integers(0, 4, 50)
-    found = missing_momentum.recoil(era.recoil, missing, boson, visible, jets)
-    up = missing_momentum.recoil_shifted(era.recoil_uncertainty, found, boson, visible, jets, "RespUp")
+    found = missing_momentum.recoil(entries.recoil, missing, boson, visible, jets)
+    up = missing_momentum.recoil_shifted(entries.recoil_uncertainty, found, boson, visible, jets, "RespUp")
 
     def parts(pt: float, phi: float) -> Any:
         return np.array([pt * np.cos(phi), pt * np.sin(phi)])
@@ -160,15 +130,17 @@ def test_the_recoil_is_corrected_along_and_across_the_boson(tmp_path: Path) -> N
         along, pt, count = full / np.hypot(*full), float(boson[0][n]), float(jets[n])
         across = np.array([-along[1], along[0]])
         u = before + seen - full
-        u = along * plain["Recoil_correction_Rescaling"].evaluate(
-            "NLO", count, pt, "Upara", u @ along
-        ) + across * plain["Recoil_correction_Rescaling"].evaluate("NLO", count, pt, "Uperp", u @ across)
+        u = sum(
+            way * one["Recoil_correction_Rescaling"].evaluate("NLO", count, pt, name, u @ way)
+            for way, name in ((along, "Upara"), (across, "Uperp"))
+        )
         after = u - seen + full
         assert np.allclose(parts(found[0][n], found[1][n]), after, rtol=1e-7)
         h = -after - seen
-        h = along * plain["Recoil_correction_Uncertainty"].evaluate(
-            "NLO", count, pt, "Hpara", h @ along, "RespUp"
-        ) + across * plain["Recoil_correction_Uncertainty"].evaluate("NLO", count, pt, "Hperp", h @ across, "RespUp")
+        h = sum(
+            way * one["Recoil_correction_Uncertainty"].evaluate("NLO", count, pt, name, h @ way, "RespUp")
+            for way, name in ((along, "Hpara"), (across, "Hperp"))
+        )
         assert np.allclose(parts(up[0][n], up[1][n]), -h - seen, rtol=1e-7)
     with pytest.raises(NanoMLError, match="Recoil_correction_Uncertainty has no RespU"):
-        missing_momentum.recoil_shifted(era.recoil_uncertainty, found, boson, visible, jets, "RespU")
+        missing_momentum.recoil_shifted(entries.recoil_uncertainty, found, boson, visible, jets, "RespU")

@@ -7,13 +7,13 @@ from pathlib import Path
 import awkward as ak
 import numpy as np
 import pytest
-import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from MLTools.NanoML.corrections.pdf import SETS, PdfSet, alpha_s, pdf, pdf_members, pdf_weight
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import combined
+from MLTools.NanoML.rootio.rootfile import RootFile
 
 
 def test_a_set_is_named_by_the_title() -> None:
@@ -23,12 +23,18 @@ def test_a_set_is_named_by_the_title() -> None:
         pdf_members("LHEPdfWeight/F")
 
 
-@pytest.mark.parametrize("lha_id", [number for number, each in SETS.items() if each.alpha_s])
-@pytest.mark.parametrize(("zero", "with_alpha_s"), [(True, True), (False, True), (True, False), (False, False)])
+@pytest.mark.parametrize(
+    ("lha_id", "zero", "with_alpha_s"),
+    [
+        *((number, True, True) for number, each in SETS.items() if each.alpha_s),
+        *((306000, *given) for given in ((False, True), (True, False), (False, False))),
+    ],
+)
 def test_each_member_is_where_it_belongs(lha_id: int, zero: bool, with_alpha_s: bool) -> None:
     found = SETS[lha_id]
     members = range(0 if zero else 1, found.members + (3 if with_alpha_s else 1))
     lists = ak.Array([[1.0 + member / 1000 for member in members], [], [0.5 + member / 100 for member in members]])
+    assert [len(values) for values in pdf(lists[:0], lha_id).variations.values()] == [0] * found.members
     factor = pdf(lists, lha_id)
     assert list(factor.variations) == list(pdf_weight(lha_id).variations)
     assert pdf_weight(lha_id).combine == found.combine
@@ -103,25 +109,15 @@ def test_what_does_not_fit_is_explained() -> None:
         pdf(ak.Array([[1.0] * 101, [1.0] * 103]), 306000)
 
 
-def test_a_sample_without_members_has_ones() -> None:
-    for lists in (ak.Array([[], []]), ak.Array([[]])[:0]):
-        assert all(
-            (values == 1).all() and len(values) == len(lists) for values in pdf(lists, 91400).variations.values()
-        )
-        assert alpha_s(lists, 91400)["up"].tolist() == [1.0] * len(lists)
-
-
 def test_sets_of_real_files_are_known(real_files: dict[str, Path]) -> None:
     """Their members differ from nominal by some per cent, as they do by the title's order."""
     seen = set()
-    for path in real_files.values():
-        with uproot.open(path) as file:
-            tree = file["Events"]
-            if not hasattr(tree, "branches") or "LHEPdfWeight" not in tree.keys():
+    for path in (path for name, path in real_files.items() if "rntuple" not in name):
+        with RootFile(path) as file:
+            branch = file.branches.get("LHEPdfWeight")
+            if branch is None or "LHA IDs" not in branch.title or not file.entries:
                 continue
-            lists, title = tree["LHEPdfWeight"].array(), tree["LHEPdfWeight"].title
-        if "LHA IDs" not in title or not len(lists):
-            continue
+            lists, title = file.read(["LHEPdfWeight"])["LHEPdfWeight"], branch.title
         first, last = pdf_members(title)
         lha_id = first - first % 100
         assert last - lha_id == SETS[lha_id].members + 2

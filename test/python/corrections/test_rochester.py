@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from MLTools.NanoML.corrections import Corrections, rochester
+from MLTools.NanoML.corrections import rochester
 from MLTools.NanoML.corrections.random_numbers import MUON, normal_numbers
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import Events
+from services.real import DATA_V6, V9, V15, era, events_of, nanoaod
 
 ETA, ABS_ETA, PHI, LAYERS, LEAST = (-2.4, 0.0, 1.2, 2.4), (0.0, 1.0, 2.4), 4, 3, 6
 COUNTS = (1, 3, 1)
@@ -91,24 +90,16 @@ def one(
     return scale / (1 + wider * width * quantile(sigma, edge, power, uniform))
 
 
-def events_of(path: Path, is_data: bool) -> Events:
-    with RootFile(path) as opened:
-        arrays = opened.read([*rochester.BRANCHES, *(() if is_data else rochester.SIMULATED)])
-    return Events(arrays, {name: name.split("_")[0] for name in arrays if name.startswith(("Muon_", "GenPart_"))})
-
-
 def read(folder: Path) -> rochester.RochesterCorrections:
-    (folder / "era.yaml").write_text("rochester: {file: RoccoR.txt}")
-    found: rochester.RochesterCorrections = Corrections.read(folder / "era.yaml").rochester
+    found: rochester.RochesterCorrections = era(folder, "rochester: {file: RoccoR.txt}").rochester
     return found
 
 
-@pytest.mark.parametrize(
-    "file", ["nano_v5_mc_ttbar_1000", "nano_v9_mc_ul17_dy", "nano_v6_data_dimuon_run315267", "nano_v15_mc_ttbar"]
-)
-def test_muons_are_those_of_one_after_the_other(file: str, tmp_path: Path, real_files: dict[str, Path]) -> None:
-    made, is_data = write(tmp_path / "RoccoR.txt"), "_data_" in file
-    entry, events = read(tmp_path), events_of(real_files[file], is_data)
+@pytest.mark.parametrize("file", [V15, DATA_V6])
+def test_muons_are_those_of_one_after_the_other(file: str, tmp_path: Path) -> None:
+    made, is_data = write(tmp_path / "RoccoR.txt"), file == DATA_V6
+    names = (*rochester.BRANCHES, *(() if is_data else rochester.SIMULATED))
+    entry, events = read(tmp_path), events_of(nanoaod(file), names, 100)
     nominal, muon = rochester.corrected(events, entry, is_data), events.flat("Muon")
     found = nominal.flat("Muon").pt
     up = found if is_data else rochester.shifted(nominal, entry, "muonScale", "up").flat("Muon").pt
@@ -146,9 +137,9 @@ def test_the_authors_files_are_read() -> None:
     assert abs(file.factor(muon, True, np.zeros(1), np.zeros(1)) - 1)[0] < 0.01
 
 
-def test_what_cannot_be_is_an_error(tmp_path: Path, real_files: dict[str, Path]) -> None:
+def test_what_cannot_be_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "RoccoR.txt")
-    entry, events = read(tmp_path), events_of(real_files["nano_v9_mc_ul17_dy"], False)
+    entry, events = read(tmp_path), events_of(nanoaod(V9), rochester.BRANCHES)
     with pytest.raises(NanoMLError, match='no shift "muonSmearing" up of muons. Known are muonScale, up and down'):
         rochester.shifted(events, entry, "muonSmearing", "up")
     with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):

@@ -7,18 +7,18 @@ import json
 from pathlib import Path
 
 import awkward as ak
-import correctionlib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from MLTools.NanoML.corrections import Corrections, Factor
+from MLTools.NanoML.corrections import Factor
 from MLTools.NanoML.corrections.survey.propose import propose
 from MLTools.NanoML.corrections.triggers import Leptons, pair, weight
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.rootio.lists import offsets_of
 from services import invented
+from services.real import era, plain
 
 LEGS = ("trailing", "leading", "single")
 
@@ -58,17 +58,19 @@ def summed(kinds: list[Leptons], event: int, is_data: bool, variation: str, is_m
     return total
 
 
-@pytest.mark.parametrize("is_mixed", [False, True])
-@pytest.mark.parametrize("names", [LEGS, ("trailing", "leading"), ("leading",), ("single",)])
+@pytest.mark.parametrize(
+    ("names", "is_mixed"),
+    [(LEGS, False), (LEGS, True), (("trailing", "leading"), True), (("leading",), False), (("single",), True)],
+)
 def test_the_weight_is_the_sum_over_all_that_may_fire(names: tuple[str, ...], is_mixed: bool) -> None:
     random = np.random.default_rng(7)
-    kinds = [drawn(random.integers(0, 4, 40), seed) for seed in (1, 2)]
+    kinds = [drawn(random.integers(0, 4, 10), seed) for seed in (1, 2)]
     given = [
         Leptons({n: kind.data[n] for n in names}, {n: kind.simulation[n] for n in names}, kind.objects)
         for kind in kinds
     ]
     found = weight(*given, is_mixed=is_mixed)
-    for event, variation in itertools.product(range(40), ("nominal", "up")):
+    for event, variation in itertools.product(range(10), ("nominal", "up")):
         in_data, expected = (summed(kinds, event, is_data, variation, is_mixed, names) for is_data in (True, False))
         ratio = in_data / expected if expected > 1e-12 else 1.0
         assert found[variation][event] == pytest.approx(ratio, rel=1e-9)
@@ -107,49 +109,38 @@ def file_of_legs(folder: Path) -> Path:
         }
         inputs = {"ValType": "string", "Path": "string", "eta": "real", "pt": "real"}
         corrections.append(invented.correction(f"Electron-HLT-{name}", inputs, invented.category("Path", legs)))
-    path = folder / "electronHlt.json"
-    path.write_text(json.dumps({"schema_version": 2, "corrections": corrections}))
-    return path
+    return invented.write(folder / "electronHlt.json", *corrections)
 
 
 def test_an_entry_has_the_legs_of_its_file(tmp_path: Path) -> None:
     path, legs = file_of_legs(tmp_path), {name: {"Path": f"leg{place}"} for place, name in enumerate(LEGS[::-1])}
     entry = {"file": path.name, "data": {"name": "Electron-HLT-DataEff"}, "simulation": {"name": "Electron-HLT-McEff"}}
-    (tmp_path / "era.yaml").write_text(json.dumps({"electron_legs": {**entry, "legs": legs}}))
+    text = json.dumps({"electron_legs": {**entry, "legs": legs}})
     random, counts = np.random.default_rng(1), np.array([2, 0, 3, 1])
     columns = {"pt": np.array([25.0, 40, 10, 900, 31, 70]), "eta": random.uniform(-2, 2, 6), "deltaEtaSC": np.zeros(6)}
     electrons = Flat(columns, offsets_of(counts))
-    found = Corrections.read(tmp_path / "era.yaml").electron_legs.on(electrons).named("electron")
-    plain = correctionlib.CorrectionSet.from_file(str(path))
-    for which, opposite, variation in (
-        ("nom", "nom", ""),
-        ("up", "down", "electron_up"),
-        ("down", "up", "electron_down"),
-    ):
+    found, one = era(tmp_path, text).electron_legs.on(electrons).named("electron"), plain(path)
+    for which, opposite, end in (("nom", "nom", ""), ("up", "down", "electron_up"), ("down", "up", "electron_down")):
         for correction, key, given in (("Data", which, found.data), ("Mc", opposite, found.simulation)):
             for place, leg in enumerate(LEGS[::-1]):
                 values = [
-                    plain[f"Electron-HLT-{correction}Eff"].evaluate(key, f"leg{place}", 0.0, min(pt, 199.0))
+                    one[f"Electron-HLT-{correction}Eff"].evaluate(key, f"leg{place}", 0.0, min(pt, 199.0))
                     if pt > 15
                     else 0.0
                     for pt in columns["pt"]
                 ]
-                assert given[leg][variation].tolist() == values
+                assert given[leg][end].tolist() == values
     ragged = ak.zip({name: ak.unflatten(values, counts) for name, values in columns.items()})
-    again = weight(Corrections.read(tmp_path / "era.yaml").electron_legs.on(ragged).named("electron"))
+    again = weight(era(tmp_path, text).electron_legs.on(ragged).named("electron"))
     assert again.nominal.tolist() == weight(found).nominal.tolist()
     assert set(again.variations) == {"electron_up", "electron_down"}
     (tmp_path / "2030_X").mkdir()
     path.rename(tmp_path / "2030_X" / path.name)
-    (tmp_path / "era.yaml").write_text(propose(tmp_path, "2030", tmp_path).text)
-    assert Corrections.read(tmp_path / "era.yaml").electron_legs.described[:2] == (
-        "Electron-HLT-DataEff, Electron-HLT-McEff",
-        "single",
-    )
+    proposed = era(tmp_path, propose(tmp_path, "2030", tmp_path).text).electron_legs
+    assert proposed.described[:2] == ("Electron-HLT-DataEff, Electron-HLT-McEff", "single")
     entry["file"] = f"2030_X/{path.name}"
-    (tmp_path / "era.yaml").write_text(json.dumps({"electron_legs": {**entry, "legs": {"hard": {}}}}))
     with pytest.raises(ConfigError, match="single, leading or trailing"):
-        Corrections.read(tmp_path / "era.yaml")
+        era(tmp_path, json.dumps({"electron_legs": {**entry, "legs": {"hard": {}}}}))
 
 
 def test_a_pair_has_one_scale_factor(tmp_path: Path) -> None:
@@ -158,9 +149,8 @@ def test_a_pair_has_one_scale_factor(tmp_path: Path) -> None:
     keys = {"nominal": invented.binning("lepton1_pt", edges, rows, "error"), "up": 5.0, "down": 0.5}
     inputs = {"syst": "string", "lepton1_pt": "real", "lepton2_pt": "real", "subleadingAbsEta": "real", "njet": "int"}
     content = invented.correction("ee", inputs, invented.category("syst", keys))
-    (tmp_path / "trigger.json").write_text(json.dumps({"schema_version": 2, "corrections": [content]}))
-    (tmp_path / "era.yaml").write_text("trigger: {file: trigger.json, name: ee}")
-    correction = Corrections.read(tmp_path / "era.yaml").trigger
+    invented.write(tmp_path / "trigger.json", content)
+    correction = era(tmp_path, "trigger: {file: trigger.json, name: ee}").trigger
     pt = ak.Array([[25.0, 60.0], [60.0], [], [900.0, 12.0, 70.0]])
     found = pair(correction, ak.zip({"pt": pt, "eta": -pt}), njet=np.arange(4))
     assert found.nominal.tolist() == [3, 1, 1, 4]

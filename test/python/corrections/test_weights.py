@@ -4,15 +4,15 @@ import json
 from pathlib import Path
 
 import awkward as ak
-import correctionlib
 import numpy as np
 import pytest
-import uproot
-from conftest import DATA, ROOT
+from conftest import ROOT
 
 from MLTools.NanoML.corrections import Corrections, Factor, weights
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.rootio.rootfile import RootFile
 from services import invented
+from services.real import POG, V9, V15, era, events_of, nanoaod, plain
 
 INVENTED = ROOT / "examples" / "corrections"
 PS = "PS weights (w_var / w_nominal); [0] is ISR=0.5 FSR=1; [1] is ISR=1 FSR=0.5; [2] is ISR=2 FSR=1; [3] is ISR=1 FSR=2 "
@@ -50,8 +50,7 @@ def test_the_reconstruction_of_electrons_may_depend_on_azimuth(tmp_path: Path) -
     hole = invented.category("ValType", {"sf": 0.5, "sfup": 0.6, "sfdown": 0.4})
     each["data"] = invented.binning("phi", (-3.2, 0.0, 3.2), [each["data"], hole], "error")
     (tmp_path / "electron.json").write_text(json.dumps(content))
-    (tmp_path / "era.yaml").write_text("reco: {file: electron.json, name: Electron-ID-SF, inputs: {year: 2018}}")
-    reco = Corrections.read(tmp_path / "era.yaml").reco
+    reco = era(tmp_path, "reco: {file: electron.json, name: Electron-ID-SF, inputs: {year: 2018}}").reco
     eta, pt, phi = (
         ak.Array(values) for values in ([[0.5, -2.2], [], [1.0]], [[15.0, 20.0], [], [200.0]], [[-1.0, 2.0], [], [1.0]])
     )
@@ -84,14 +83,12 @@ def test_b_tag_shape_is_that_of_each_flavour(corrections: Corrections, shift: st
     assert flat["hf_up"].tolist() == ak.flatten(found["hf_up"]).tolist()
 
 
-BTAGGING = [INVENTED / "2018" / "btagging.json", *sorted((DATA / "corrections").rglob("btagging.json.gz"))]
+BTAGGING = [INVENTED / "2018" / "btagging.json", *(POG / "BTV").glob("2018_UL/btagging.json.gz")]
 
 
 @pytest.mark.parametrize("path", BTAGGING, ids=lambda path: path.parent.name)
 def test_b_tag_shape_has_its_own_values_for_every_shift_of_the_scale(path: Path, tmp_path: Path) -> None:
-    (tmp_path / "era.yaml").write_text(f"btag: {{file: {path}, name: deepJet_shape}}")
-    btag = Corrections.read(tmp_path / "era.yaml").btag
-    plain = correctionlib.CorrectionSet.from_file(str(path))["deepJet_shape"]
+    btag, one = era(tmp_path, f"btag: {{file: {path}, name: deepJet_shape}}").btag, plain(path)["deepJet_shape"]
     random, number = np.random.default_rng(2), 40
     flavour, eta = random.choice([0, 4, 5], number), random.uniform(-2.6, 2.6, number)
     pt, score = random.uniform(20, 300, number), random.uniform(0, 1, number)
@@ -104,10 +101,10 @@ def test_b_tag_shape_has_its_own_values_for_every_shift_of_the_scale(path: Path,
             for place in range(number):
                 given = (int(flavour[place]), abs(eta[place]), pt[place], score[place])
                 used = "central" if flavour[place] == 4 else key
-                expected = plain.evaluate(used, *given) if abs(eta[place]) < 2.5 else 1.0
+                expected = one.evaluate(used, *given) if abs(eta[place]) < 2.5 else 1.0
                 assert found.nominal[place] == expected
                 if flavour[place] != 4 and abs(eta[place]) < 2.5:
-                    assert found["lf_up"][place] == plain.evaluate("up_lf", *given)
+                    assert found["lf_up"][place] == one.evaluate("up_lf", *given)
 
 
 def test_a_working_point_keeps_the_number_of_jets() -> None:
@@ -126,13 +123,11 @@ def test_top_quarks_above_500_gev_have_the_weight_of_500() -> None:
     assert found["up"].tolist() == (found.nominal**2).tolist()
 
 
-@pytest.mark.parametrize("file", ["nano_v5_mc_ttbar_1000", "nano_v15_mc_ttbar", "nano_v9_mc_ul17_dy"])
-def test_top_quarks_are_the_last_ones_of_their_kind(file: str, real_files: dict[str, Path]) -> None:
-    arrays = {}
-    with uproot.open(real_files[file]) as opened:
-        for name in ("pt", "pdgId", "statusFlags"):
-            arrays[name] = opened["Events"][f"GenPart_{name}"].array(entry_stop=100)
-    top, antitop = weights.last_tops(ak.zip(arrays))
+@pytest.mark.parametrize("file", [V15, V9])
+def test_top_quarks_are_the_last_ones_of_their_kind(file: str) -> None:
+    particles_of = events_of(nanoaod(file), [f"GenPart_{name}" for name in ("pt", "pdgId", "statusFlags")], 100).GenPart
+    arrays = {name: particles_of[name] for name in ("pt", "pdgId", "statusFlags")}
+    top, antitop = weights.last_tops(particles_of)
     for which, found in ((6, top), (-6, antitop)):
         for event, particles in enumerate(zip(*(values.tolist() for values in arrays.values()))):
             last = [pt for pt, kind, flags in zip(*particles) if kind == which and flags & 8192]
@@ -179,10 +174,9 @@ def test_entries_that_nothing_explains_are_an_error() -> None:
 
 
 def test_titles_of_real_files_are_understood(real_files: dict[str, Path]) -> None:
-    for path in real_files.values():
-        with uproot.open(path) as file:
-            tree = file["Events"]
+    for path in (path for name, path in real_files.items() if "rntuple" not in name):
+        with RootFile(path) as file:
             for name, read in (("LHEScaleWeight", weights.lhe_scale), ("PSWeight", weights.parton_shower)):
-                if hasattr(tree, "branches") and name in tree.keys():
-                    found = read(tree[name].array(), tree[name].title)
+                if name in file.branches:
+                    found = read(file.read([name])[name], file.branches[name].title)
                     assert all(np.isfinite(values).all() for values in found.variations.values())

@@ -9,16 +9,10 @@ import pytest
 
 from MLTools.NanoML.corrections.survey.compare import compare
 from processes import nanoml
-from services.invented import binning, category, correction
+from services.invented import binning, category, correction, write
 
 REAL, SYST = {"eta": "real", "pt": "real"}, {"syst": "string"}
 EDGES = (0.0, 1.0, 2.5)
-
-
-def write(path: Path, *corrections: dict[str, Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"schema_version": 2, "corrections": corrections}))
-    return path
 
 
 def by_pt(*values: float) -> dict[str, Any]:

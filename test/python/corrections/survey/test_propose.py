@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import DATA
 
 from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.corrections.era import write_flat
@@ -16,50 +12,27 @@ from MLTools.NanoML.corrections.survey.kinds import run_ranges, years_of
 from MLTools.NanoML.corrections.survey.propose import Proposal, propose
 from MLTools.NanoML.errors import ConfigError
 from processes import nanoml
-from services.invented import binning, category, correction
-
-POG = DATA / "corrections" / "POG"
-PILEUP = {"NumTrueInteractions": "real", "weights": "string"}
-
-
-def pileup(name: str, path: Path, **more: str) -> None:
-    """A file of pile-up weights, by its inputs; `more` are inputs that are not usual."""
-    keys = {"nominal": 1.0, "up": 1.1, "down": 0.9}
-    bins = {key: binning("NumTrueInteractions", (0.0, 50.0, 100.0), [value, value]) for key, value in keys.items()}
-    write(path, correction(name, {**PILEUP, **more}, category("weights", bins)))
-
-
-def write(path: Path, *corrections: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"schema_version": 2, "corrections": corrections}).encode()
-    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+from services.invented import pileup
+from services.real import pog
 
 
 def entries(proposal: Proposal) -> list[str]:
     return [line for line in proposal.text.splitlines() if line[:1].isalpha() and not line.startswith("sha256")]
 
 
-@pytest.mark.parametrize("era", ["2018_UL", "2022_Summer22"])
-def test_a_proposed_file_is_read_as_it_is(tmp_path: Path, era: str) -> None:
-    if not POG.is_dir():
-        pytest.skip(f"no correction files in {POG}: name their directory by NANOML_TEST_DATA")
-    proposal = propose(POG, era, tmp_path)
+@pytest.mark.parametrize(
+    ("era", "groups"), [("2018_UL", ["EGM", "TAU"]), ("2022_Summer22", ["BTV", "EGM", "JME", "LUM", "MUO"])]
+)
+def test_a_proposed_file_is_read_as_it_is(tmp_path: Path, era: str, groups: list[str]) -> None:
+    for group in groups:
+        (tmp_path / group).symlink_to(pog(group))
+    proposal = propose(tmp_path, era, tmp_path)
     assert not proposal.problems
     (tmp_path / "era.yaml").write_text(proposal.text)
     corrections = Corrections.read(tmp_path / "era.yaml")
-    common = {
-        "pileup",
-        "jets",
-        "jet_veto",
-        "electron_id",
-        "electron_reco",
-        "photon_id",
-        "muon_id",
-        "muon_iso",
-        "btag",
-        "b_tags",
-    }
-    assert common <= set(corrections.names)
+    assert {"electron_id", "electron_reco", "photon_id"} <= {*corrections.names}
+    others = {"pileup", "jets", "jet_veto", "muon_id", "muon_iso", "btag", "b_tags"}
+    assert (others <= {*corrections.names}) == (era != "2018_UL")
     assert ("taus" in corrections.names) == (era == "2018_UL")
     assert ("electrons" in corrections.names) == (era != "2018_UL")
     assert ("matched_only" in proposal.text) == (era != "2018_UL")
@@ -67,15 +40,19 @@ def test_a_proposed_file_is_read_as_it_is(tmp_path: Path, era: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("directory", "eras"),
+    ("layout", "directory", "eras"),
     [
-        ("2030_Summer30", ["2030_Summer30", "2030"]),
-        ("Run4-30ABSep30-Summer30-NanoAODv20", ["2030", "2030_Summer30", "Run4-30ABSep30-Summer30-NanoAODv20"]),
-        ("2030EE_UL", ["2030EE", "2030"]),
+        ("{}", "2030_Summer30", ["2030_Summer30", "2030"]),
+        ("LUM/{}/2030-01-02", "2030EE_UL", ["2030EE", "2030"]),
+        ("{}/LUM", "2030_UL", ["2030"]),
+        (
+            "POG/LUM/{}",
+            "Run4-30ABSep30-Summer30-NanoAODv20",
+            ["2030", "2030_Summer30", "Run4-30ABSep30-Summer30-NanoAODv20"],
+        ),
     ],
 )
-@pytest.mark.parametrize("layout", ["{}", "POG/LUM/{}", "LUM/{}/2030-01-02", "{}/LUM"])
-def test_an_era_is_found_in_any_layout(tmp_path: Path, directory: str, eras: list[str], layout: str) -> None:
+def test_an_era_is_found_in_any_layout(tmp_path: Path, layout: str, directory: str, eras: list[str]) -> None:
     pileup("anything", tmp_path / layout.format(directory) / "x.json.gz")
     pileup("other", tmp_path / layout.format("2031_Summer31") / "x.json.gz")
     for era in eras:
@@ -92,11 +69,8 @@ def test_of_several_dates_that_of_the_link_holds_or_the_newest(tmp_path: Path) -
     assert entries(proposal) == ["pileup: {file: LUM/2030_X/2030-03-04/pu.json.gz, name: of_03}"]
     assert "# 2030-03-04" in proposal.text
     assert not proposal.warnings
-
-
-def test_what_is_in_latest_gets_a_warning(tmp_path: Path) -> None:
-    pileup("any", tmp_path / "LUM" / "2030_X" / "latest" / "pu.json.gz")
-    (warning,) = propose(tmp_path, "2030").warnings
+    pileup("any", tmp_path / "LUM" / "2031_X" / "latest" / "pu.json.gz")
+    (warning,) = propose(tmp_path, "2031").warnings
     assert warning.endswith("latest: what is in it changes: take a directory with a date, or a copy.")
 
 
@@ -112,10 +86,7 @@ def of_another_era(folder: Path) -> None:
 
 def of_another_era_in_words(folder: Path) -> None:
     pileup("any", folder / "pu.json.gz")
-    bins = category(
-        "weights", {key: binning("NumTrueInteractions", (0.0, 50.0), [1.0]) for key in ("nominal", "up", "down")}
-    )
-    write(folder / "wrong.json.gz", correction("any", PILEUP, bins, "Weights of the 2027_Summer27 campaign."))
+    pileup("any", folder / "wrong.json.gz", "Weights of the 2027_Summer27 campaign.")
 
 
 def unknown_input(folder: Path) -> None:

@@ -1,35 +1,26 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from MLTools.NanoML.corrections.survey.tree import check
 from processes import nanoml
-from services.invented import binning, category, correction
-
-KEYS = {"nominal": 1.0, "up": 1.1, "down": 0.9}
+from services.invented import binning, correction, pileup, write
 
 
-def write(folder: Path) -> None:
+def fill(folder: Path) -> None:
     """A tree of a file for pile-up weights, one with other corrections, and one that is damaged."""
-    pileup = category(
-        "weights", {key: binning("NumTrueInteractions", (0.0, 99.0), [value]) for key, value in KEYS.items()}
-    )
-    others = [
+    pileup("any", folder / "a.json")
+    write(
+        folder / "b.json",
         correction("fine", {"pt": "real"}, binning("pt", (10.0, 100.0), [1.0])),
         correction("odd", {"moonPhase": "real"}, binning("moonPhase", (0.0, 1.0), [1.0])),
         correction("empty", {"pt": "real"}, binning("pt", (10.0, 100.0), [float("nan")])),
-    ]
-    for name, corrections in (
-        ("a.json", [correction("any", {"NumTrueInteractions": "real", "weights": "string"}, pileup)]),
-        ("b.json", others),
-    ):
-        (folder / name).write_text(json.dumps({"schema_version": 2, "corrections": corrections}))
+    )
     (folder / "c.json.gz").write_bytes(b"\x1f\x8b nothing")
 
 
 def test_each_file_says_what_can_be_used_and_why_not(tmp_path: Path) -> None:
-    write(tmp_path)
+    fill(tmp_path)
     a, b, c = check(tmp_path)
     assert (a.entries, a.others, a.unusable) == (("pileup",), 0, ())
     assert (b.entries, b.others) == ((), 3)
@@ -38,7 +29,7 @@ def test_each_file_says_what_can_be_used_and_why_not(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_one_error(tmp_path: Path) -> None:
-    write(tmp_path)
+    fill(tmp_path)
     done = nanoml("corrections", "check", ".", cwd=tmp_path)
     assert done.returncode == 1
     (error,) = done.stderr.splitlines()
@@ -49,6 +40,6 @@ def test_a_damaged_file_is_one_error(tmp_path: Path) -> None:
 
 
 def test_links_that_run_in_a_circle_end(tmp_path: Path) -> None:
-    write(tmp_path)
+    fill(tmp_path)
     (tmp_path / "again").symlink_to(tmp_path)
     assert len(list(check(tmp_path))) == 3

@@ -1,0 +1,59 @@
+"""NanoAOD files of CMS and corrections of its object groups, and what tests read of them; without the files a test is skipped."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Optional
+
+import correctionlib
+import pytest
+from conftest import DATA
+
+from MLTools.NanoML.corrections import Corrections
+from MLTools.NanoML.rootio import versions
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection import Events
+
+POG = DATA / "corrections" / "POG"
+V5, V9, V13, V15 = "nano_v5_mc_ttbar_1000", "nano_v9_mc_ul17_dy", "nano_v13_mc_ggh", "nano_v15_mc_ttbar"
+DATA_V6, DATA_V13 = "nano_v6_data_dimuon_run315267", "nano_v13_data_egamma2022E_run359571"
+
+
+def nanoaod(name: str) -> Path:
+    """A file of CMS by its name."""
+    return _there(DATA / "real" / f"{name}.root")
+
+
+def pog(name: str) -> Path:
+    """A file of an object group by its path, such as TAU/2018_UL/tau.json.gz."""
+    return _there(POG / name)
+
+
+def _there(path: Path) -> Path:
+    if not path.exists():
+        pytest.skip(f"no file {path}: name the directory of real files by NANOML_TEST_DATA")
+    return path
+
+
+@functools.lru_cache(maxsize=8)
+def plain(path: Path) -> Any:
+    """What correctionlib itself reads of a file, which takes long for large ones."""
+    return correctionlib.CorrectionSet.from_file(str(path))
+
+
+def era(folder: Path, text: str) -> Corrections:
+    """The corrections of a YAML file with this text."""
+    (folder / "era.yaml").write_text(text)
+    return Corrections.read(folder / "era.yaml")
+
+
+def events_of(path: Path, names: Iterable[str], most: Optional[int] = None) -> Events:
+    """The first events of a file with those branches that it has, by whatever name it has them."""
+    with RootFile(path) as file:
+        found = {name: versions.resolve(name, list(file.branches)) for name in names}
+        there = {name: actual for name, actual in found.items() if actual is not None}
+        arrays = file.read(list(there.values()), 0, most)
+        lists = {name: name.split("_")[0] for name, actual in there.items() if file.branches[actual].is_jagged}
+    return Events({name: arrays[actual] for name, actual in there.items()}, lists)
