@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +81,11 @@ def test_training_does_not_depend_on_what_reads_root_files() -> None:
     assert not [name for name in behind if (".rootio" in name and name not in names) or "nanoaod.accounting" in name]
 
 
-@pytest.mark.parametrize("key", ["creator", "classes", "features", "objects", "selection", "datasets"])
-def test_metadata_without_something_is_explained(key: str) -> None:
-    damaged = content()
-    del damaged[key]
-    with pytest.raises(NanoMLError, match=rf"a.h5: its `metadata` cannot be understood \(KeyError: '{key}'\)"):
-        HDF5Metadata.from_json(damaged, "a.h5")
+def test_metadata_without_something_is_explained() -> None:
+    for key in ("creator", "classes", "features", "objects", "selection", "datasets"):
+        damaged = {name: value for name, value in content().items() if name != key}
+        with pytest.raises(NanoMLError, match=rf"a.h5: its `metadata` cannot be understood \(KeyError: '{key}'\)"):
+            HDF5Metadata.from_json(damaged, "a.h5")
 
 
 def test_events_that_two_files_have_are_refused() -> None:
@@ -163,13 +161,9 @@ except OSError as problem:
 """
 
 
-@pytest.mark.parametrize("limit", [0, 100, 3_000, 400_000, 799_000, 800_500])
+@pytest.mark.parametrize("limit", [0, 3_000, 400_000, 800_500])
 def test_a_file_that_cannot_grow_is_an_error_and_no_crash(tmp_path: Path, limit: int) -> None:
     # a limit on the file's size stands for the full disk: the same failure at the same place, without a mount
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path / "a.h5"), str(limit)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    line = [sys.executable, "-c", FULL, str(tmp_path / "a.h5"), str(limit)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "OSError 27\n", "")

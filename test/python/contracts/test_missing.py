@@ -13,18 +13,13 @@ from MLTools.NanoML.errors import NanoMLError
     ("limit", "total", "most"),
     [
         (0, 100, 0),
-        (3, 100, 3),
         ("3", 100, 3),
         (3, 3, 2),
-        (3, 1, 0),
         ("1 %", 412, 4),
-        ("1%", 100, 1),
         ("1%", 99, 0),
-        ("0.5 %", 1000, 5),
         (".5%", 1000, 5),
         ("100 %", 7, 6),
         ("29 %", 100, 29),
-        ("0%", 100, 0),
     ],
 )
 def test_how_many_may_be_missing(limit: int | str, total: int, most: int) -> None:
@@ -32,6 +27,8 @@ def test_how_many_may_be_missing(limit: int | str, total: int, most: int) -> Non
 
 
 def test_what_is_recorded_is_read(tmp_path: Path) -> None:
+    missing.record(tmp_path, {"WZ": {}})
+    assert not list(tmp_path.iterdir())
     assert missing.read(tmp_path) == {}
     missing.record(tmp_path, {"WZ": {"a.root": "gone", "b.root": "damaged"}, "ZG": {}})
     found = missing.read(tmp_path)
@@ -44,11 +41,6 @@ def test_what_is_recorded_is_read(tmp_path: Path) -> None:
     assert missing.read(tmp_path)["WZ"] == found["WZ"]
     missing.record(tmp_path, {"WZ": {}, "ZG": {}})
     assert missing.read(tmp_path) == {}
-
-
-def test_nothing_is_written_where_nothing_is_missing(tmp_path: Path) -> None:
-    missing.record(tmp_path, {"WZ": {}})
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_record_without_a_version_is_read(tmp_path: Path) -> None:

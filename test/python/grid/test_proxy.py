@@ -52,9 +52,7 @@ def whats(proxy: Proxy, needed: timedelta = timedelta(0), vo: str = "cms") -> st
     return "\n".join(problem.what for problem in proxy.problems(needed, vo))
 
 
-@pytest.mark.parametrize(
-    ("hours", "vo", "vo_hours"), [(12, "cms", None), (100, "cms", 3), (2, "cms", 30), (5, None, None)]
-)
+@pytest.mark.parametrize(("hours", "vo", "vo_hours"), [(100, "cms", 3), (2, "cms", 30), (5, None, None)])
 def test_it_reads_what_voms_proxy_info_reads(
     hours: float, vo: str | None, vo_hours: float | None, certificates: Certificates
 ) -> None:
@@ -75,18 +73,11 @@ def test_it_reads_what_voms_proxy_info_reads(
         assert found.vo_expires is None
 
 
-def test_a_proxy_in_order(certificates: Certificates) -> None:
-    found = read_proxy(certificates.proxy())
-    assert found.problems() == []
-    assert found.problems(11 * HOUR) == []
-    assert found.is_proxy
-    assert found.has_key
-    assert found.begins < datetime.now(timezone.utc)
-    assert 11 * HOUR < found.left() < 12 * HOUR
-
-
 def test_what_can_be_wrong_with_the_time(certificates: Certificates) -> None:
     short = read_proxy(certificates.proxy())
+    assert short.problems() == short.problems(11 * HOUR) == []
+    assert short.begins < datetime.now(timezone.utc)
+    assert 11 * HOUR < short.left() < 12 * HOUR
     assert re.fullmatch(r"the proxy is valid for 11 h 5\d min more, but 2 d are needed", whats(short, 48 * HOUR))
     (problem,) = short.problems(300 * HOUR)
     assert problem.remedy == "nanoml proxy init --hours 300"
@@ -188,8 +179,7 @@ def test_all_that_is_wrong_is_one_error(certificates: Certificates, monkeypatch:
     lines = str(raised.value).splitlines()
     assert [line.startswith(f"{path}: the proxy ") for line in lines] == [True] * 3
     assert lines[0].endswith(f"can be read by others (permissions 0644). Fix it: chmod 600 {path}")
-    assert "4 d 4 h are needed" in lines[1]
-    assert "is for no VO" in lines[2]
+    assert ("4 d 4 h are needed" in lines[1], "is for no VO" in lines[2]) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +218,7 @@ def check_damaged(data: bytes, path: Path, content: bytes) -> None:
     assert not any(line in text for line in key.decode().split())
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     start=st.floats(0, 1, exclude_max=True),
     length=st.integers(0, 80),
@@ -241,7 +231,7 @@ def test_damaged_files_are_one_message(
     check_damaged(content[:at] + instead + content[at + length :], tmp_path / "proxy", content)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.floats(0, 1, exclude_max=True), instead=st.binary(min_size=1, max_size=6), cut=st.booleans())
 def test_damaged_certificates_are_one_message(
     content: bytes, tmp_path: Path, start: float, instead: bytes, cut: bool
@@ -257,9 +247,6 @@ def test_damaged_certificates_are_one_message(
     check_damaged(begin + encodebytes(bytes(der)) + end + rest, tmp_path / "proxy", content)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 s"), (59, "59 s"), (61, "1 min"), (3600, "1 h"), (4000, "1 h 6 min"), (691199, "7 d 23 h")],
-)
-def test_times_in_words(seconds: int, words: str) -> None:
-    assert duration(timedelta(seconds=seconds)) == words
+def test_times_in_words() -> None:
+    times = {0: "0 s", 59: "59 s", 61: "1 min", 3600: "1 h", 4000: "1 h 6 min", 691199: "7 d 23 h"}
+    assert {seconds: duration(timedelta(seconds=seconds)) for seconds in times} == times

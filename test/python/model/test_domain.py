@@ -45,11 +45,8 @@ def test_as_many_as_statistics_allow(rows: int, most: int) -> None:
 
 
 def test_one_warning_for_each_input() -> None:
-    found = {
-        "WZ": Outside(1000, {"a": 2}),
-        "TTbar": Outside(2000, {"a": 100, "Jet_eta": 1}),
-        "data": Outside(500, {"a": 60}),
-    }
+    found = {"WZ": Outside(1000, {"a": 2}), "TTbar": Outside(2000, {"a": 100, "Jet_eta": 1})}
+    found["data"] = Outside(500, {"a": 60})
     summary, warning = domain_lines("score", "event", DOMAIN, found)
     assert summary == "score: inputs outside of the training's range: a in 4.6 %, Jet_eta in 0.029 % of the events."
     assert warning == (

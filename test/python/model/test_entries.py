@@ -38,12 +38,9 @@ def test_the_share_of_the_signal_changes_no_order(share: float, scores: list[flo
     assert (np.diff(found) >= -1e-6).all()
 
 
-def test_classes_without_a_share_do_not_count() -> None:
+def test_several_at_once_and_classes_without_a_share() -> None:
     p = np.array([[0.2, 0.2, 0.6], [0, 0, 1]], np.float32)
     assert Discriminant("d", "signal", {"signal": 1, "WZ": 1}).of(p, CLASSES).tolist() == [0.5, 0]
-
-
-def test_several_at_once() -> None:
     two = [Discriminant("a", "WZ", {"WZ": 2, "ZG": 1}), Discriminant("b", "ZG", {"ZG": 1, "signal": 3, "WZ": 4})]
     above, below = coefficients(two, CLASSES)
     assert above.tolist() == [[0, 0], [2, 0], [0, 1]]

@@ -62,16 +62,8 @@ def test_the_page_on_scoring_is_right(
     path = linear_model(["MET_pt"], objects={"Jet": (["pt", "eta"], 2, "-btag"), "Muon": (["pt"], 3, None)})
     shutil.copy(path, tmp_path / "model.onnx")
     monkeypatch.chdir(tmp_path)
-    events = ak.zip(
-        {
-            "MET_pt": [1.0, 2.0, 3.0, 4.0],
-            "Jet_pt": JET_PT / 10,
-            "Jet_eta": JET_PT,
-            "Jet_btag": JET_BTAG,
-            "Muon_pt": JET_BTAG,
-        },
-        depth_limit=1,
-    )
+    jets = {"Jet_pt": JET_PT / 10, "Jet_eta": JET_PT, "Jet_btag": JET_BTAG}
+    events = ak.zip({"MET_pt": [1.0, 2.0, 3.0, 4.0], **jets, "Muon_pt": JET_BTAG}, depth_limit=1)
     names: dict[str, Any] = {}
     exec(code, names)
     assert names["scores"](events) == pytest.approx(Model(path).scores(events), abs=1e-6)
@@ -83,6 +75,9 @@ def test_only_collections(linear_model: Callable[..., Path]) -> None:
     assert list(model.tensors(columns)) == ["Jet", "Jet_mask", "Muon", "Muon_mask"]
     x = np.array([6.0 + 1, 0, 0.6 + 2, 0.2])
     assert model.scores(columns, np.zeros(4, int)) == pytest.approx(expected(x, 0), abs=1e-6)
+    model = Model(linear_model([], objects={"Jet": (["pt", "eta"], 3, None)}))
+    with pytest.raises(NanoMLError, match="Jet_eta and Jet_pt have different numbers of objects"):
+        model.scores({"Jet_pt": JET_PT, "Jet_eta": JET_PT[:, :1]})
 
 
 def test_batches_make_no_difference(linear_model: Callable[..., Path]) -> None:
@@ -95,18 +90,8 @@ def test_batches_make_no_difference(linear_model: Callable[..., Path]) -> None:
     assert model.scores(columns, fold) == pytest.approx(expected(x, fold), abs=1e-6)
 
 
-def test_branches_of_different_lengths(linear_model: Callable[..., Path]) -> None:
-    model = Model(linear_model([], objects={"Jet": (["pt", "eta"], 3, None)}))
-    with pytest.raises(NanoMLError, match="Jet_eta and Jet_pt have different numbers of objects"):
-        model.scores({"Jet_pt": JET_PT, "Jet_eta": JET_PT[:, :1]})
-
-
-def of_objects(linear_model: Callable[..., Path], columns: list[str]) -> Model:
-    return Model(linear_model(columns, level="object", collection="Jet"))
-
-
 def test_a_model_of_objects(linear_model: Callable[..., Path]) -> None:
-    model = of_objects(linear_model, ["Jet_btag", "MET_pt"])
+    model = Model(linear_model(["Jet_btag", "MET_pt"], level="object", collection="Jet"))
     columns = {"Jet_btag": JET_BTAG, "MET_pt": np.arange(4.0)}
     features = model.tensors(columns)["features"]
     assert features[:, 1].tolist() == [0, 0, 0, 2, 2, 3]
@@ -210,18 +195,21 @@ def test_a_score_that_is_not_finite_stops(linear_model: Callable[..., Path]) -> 
 
 
 def test_bad_models_are_explained(linear_model: Callable[..., Path], tmp_path: Path) -> None:
-    good = linear_model(["x"])
-    bad = tmp_path / "bad.onnx"
-    with pytest.raises(NanoMLError, match="no such file"):
-        Model(bad)
-    bad.write_text("text")
-    with pytest.raises(NanoMLError, match="cannot load it"):
-        Model(bad)
-    bad.write_bytes(good.read_bytes()[:300])
-    with pytest.raises(NanoMLError, match="cannot load it.*truncated"):
-        Model(bad)
-    with pytest.raises(NanoMLError, match="schema 5, this NanoML reads 1 to 4. Update NanoML"):
-        Model(linear_model(["x"], schema=5))
+    onnx = pytest.importorskip("onnx")
+    good, bad = linear_model(["x"]), tmp_path / "bad.onnx"
+    foreign = onnx.load(good)
+    del foreign.metadata_props[:]
+    for content, message in (
+        (None, "no such file"),
+        (b"text", "cannot load it"),
+        (good.read_bytes()[:300], "cannot load it.*truncated"),
+        (foreign.SerializeToString(), "does not describe itself"),
+        (linear_model(["x"], schema=5).read_bytes(), "schema 5, this NanoML reads 1 to 4. Update NanoML"),
+    ):
+        if content is not None:
+            bad.write_bytes(content)
+        with pytest.raises(NanoMLError, match=message):
+            Model(bad)
 
 
 @pytest.mark.parametrize(
@@ -238,15 +226,6 @@ def test_bad_models_are_explained(linear_model: Callable[..., Path], tmp_path: P
 def test_metadata_that_cannot_be(linear_model: Callable[..., Path], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(NanoMLError, match=f"`nanoml` metadata cannot be understood .*{message}"):
         Model(linear_model(["x"], **changes))
-
-
-def test_a_foreign_model_is_refused(tmp_path: Path, linear_model: Callable[..., Path]) -> None:
-    onnx = pytest.importorskip("onnx")
-    foreign = onnx.load(linear_model(["x"]))
-    del foreign.metadata_props[:]
-    onnx.save(foreign, tmp_path / "foreign.onnx")
-    with pytest.raises(NanoMLError, match="does not describe itself"):
-        Model(tmp_path / "foreign.onnx")
 
 
 def test_the_twin_must_belong_to_the_model(linear_model: Callable[..., Path], tmp_path: Path) -> None:
@@ -272,7 +251,7 @@ def test_without_its_twin_a_model_is_whole_by_the_hash_inside(
     Model(path)
     assert "hash" not in capsys.readouterr().err
     key = content.index(b"nanoml_sha256")
-    for place in [key, *(place for place in range(0, len(content), 29) if not key - 4 <= place < key + 15)]:
+    for place in [key, *(place for place in range(0, len(content), 97) if not key - 4 <= place < key + 15)]:
         path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
         if place != key:
             with pytest.raises(NanoMLError):

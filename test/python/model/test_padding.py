@@ -50,11 +50,8 @@ def test_nan_comes_last() -> None:
         assert places.picked(np.arange(3)).tolist()[2] == 1
 
 
-def test_no_events() -> None:
+def test_no_events_and_numbers_that_are_too_large_for_float32() -> None:
     values, mask = padded([np.zeros(0)], np.zeros(0, np.int64), 4)
     assert (values.shape, mask.shape) == ((0, 4, 1), (0, 4))
-
-
-def test_too_large_for_float32() -> None:
     values, _ = padded([np.array([1e300])], np.array([1]), 1)
     assert np.isinf(values).all()

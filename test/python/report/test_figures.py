@@ -14,28 +14,26 @@ from MLTools.NanoML.report.figures import Figures, grid, in_style, legend_above,
 from MLTools.NanoML.report.section import PRIVATE_WORK, Beams, Style
 
 
-@pytest.mark.parametrize(("has_data", "text"), [(True, "data/simulation"), (False, "simulation")])
 @in_style
-def test_all_figures_say_what_they_show(has_data: bool, text: str) -> None:
-    expected = f"Private work (CMS {text})"
-    assert expected in [it.get_text() for it in single(PRIVATE_WORK, "13 TeV", has_data=has_data)[1].texts]
-    assert expected in [it.get_text() for it in with_ratio(PRIVATE_WORK, "13 TeV", has_data)[1].texts]
-    assert [it.get_text() for it in small(PRIVATE_WORK, (4, 4), "13 TeV", has_data).texts] == [f"{expected}, 13 TeV"]
-
-
-@in_style
-def test_figures_say_the_label_of_an_analysis() -> None:
+def test_all_figures_say_what_they_show() -> None:
+    for has_data, text in ((True, "data/simulation"), (False, "simulation")):
+        expected = f"Private work (CMS {text})"
+        assert expected in [it.get_text() for it in single(PRIVATE_WORK, "13 TeV", has_data=has_data)[1].texts]
+        assert expected in [it.get_text() for it in with_ratio(PRIVATE_WORK, "13 TeV", has_data)[1].texts]
+        found = [it.get_text() for it in small(PRIVATE_WORK, (4, 4), "13 TeV", has_data).texts]
+        assert found == [f"{expected}, 13 TeV"]
     example = Style("Example", eras={"": Beams(59.8, 13)})
     assert [it.get_text() for it in single(example, "9 events")[1].texts] == ["Example", "9 events (13 TeV)"]
     assert [it.get_text() for it in small(example, (4, 4), "").texts] == ["Example, 13 TeV"]
 
 
-@pytest.mark.parametrize(
-    ("label", "has_data", "text"),
-    [("", True, ""), ("Preliminary", True, " Preliminary"), ("Preliminary", False, " Simulation Preliminary")],
-)
-def test_cms_stands_before_the_label_if_it_may(label: str, has_data: bool, text: str) -> None:
-    assert Style(label, is_cms=True).shown(has_data) == f"$\\mathbf{{CMS}}${text}"
+def test_cms_stands_before_the_label_if_it_may() -> None:
+    for label, has_data, text in (
+        ("", True, ""),
+        ("Preliminary", True, " Preliminary"),
+        ("Preliminary", False, " Simulation Preliminary"),
+    ):
+        assert Style(label, is_cms=True).shown(has_data) == f"$\\mathbf{{CMS}}${text}"
 
 
 def test_luminosities_are_rounded_as_cms_does() -> None:
@@ -101,21 +99,17 @@ def test_a_long_name_of_an_axis_is_made_smaller(tmp_path: Path) -> None:
 
 
 @in_style
-def test_a_grid_has_as_many_panels_as_asked_for() -> None:
+def test_a_grid_has_as_many_panels_as_asked_for(tmp_path: Path) -> None:
     figure, panels = grid(PRIVATE_WORK, 5, "", 3)
     assert figure.axes == panels
     assert len(panels) == 5
-
-
-def test_a_figure_is_saved_twice(tmp_path: Path) -> None:
-    save(single(PRIVATE_WORK, "13 TeV")[0], tmp_path / "a.b")
+    save(figure, tmp_path / "a.b")
     assert (tmp_path / "a.b.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "a.b.pdf").read_bytes().startswith(b"%PDF")
 
 
 @pytest.mark.parametrize(
-    ("largest", "name"),
-    [(2e7, "Events  [$10^{7}$]"), (99_000, "Events"), (0.5, "Events"), (0.0004, "Events  [$10^{-4}$]")],
+    ("largest", "name"), [(2e7, "Events  [$10^{7}$]"), (99_000, "Events"), (0.0004, "Events  [$10^{-4}$]")]
 )
 @in_style
 def test_a_power_of_ten_is_in_the_name_of_the_axis(tmp_path: Path, largest: float, name: str) -> None:

@@ -22,30 +22,17 @@ from MLTools.NanoML.report.page import (
 from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Document
 
 
-@pytest.mark.parametrize(
-    ("value", "limits", "state"),
-    [
-        (0.1, (0.1, 0.3), "good"),
-        (0.2, (0.1, 0.3), "look"),
-        (0.4, (0.1, 0.3), "bad"),
-        (0.05, (0.05, 0.01), "good"),
-        (0.02, (0.05, 0.01), "look"),
-        (0.001, (0.05, 0.01), "bad"),
-    ],
-)
-def test_states_follow_from_limits(value: float, limits: tuple[float, float], state: str) -> None:
-    assert state_of(value, limits) == state
+def test_states_follow_from_limits() -> None:
+    assert [state_of(value, (0.1, 0.3)) for value in (0.1, 0.2, 0.4)] == ["good", "look", "bad"]
+    assert [state_of(value, (0.05, 0.01)) for value in (0.05, 0.02, 0.001)] == ["good", "look", "bad"]
 
 
 def test_text_is_no_html() -> None:
     assert "<main>\n<h1>a &lt; b</h1>\n<p>" in page("a < b", ["<p>as it is</p>"])
     assert "pT &gt; 5" in table(["pT > 5"], [["<1"]])
     assert "<td>&lt;1</td>" in table(["pT > 5"], [["<1"]])
+    assert '<table class="facts"><tbody>' in table(["", ""], [["a", "b"]])  # without titles
     assert "Is 1 &lt; 2?" in verdict_list([Answer("Is 1 < 2?", "good", "Yes.")])
-
-
-def test_a_table_without_titles_is_one_of_facts() -> None:
-    assert '<table class="facts"><tbody>' in table(["", ""], [["a", "b"]])
 
 
 @pytest.mark.parametrize(
@@ -102,35 +89,26 @@ def test_what_is_triggered_is_said_at_its_figure(tmp_path: Path) -> None:
     assert text.count('href="#roc"') == 2  # in the answer and in the contents
 
 
-@pytest.mark.parametrize(
-    ("value", "count", "text"),
-    [(0.01234, 2, "0.012"), (123.4, 2, "123"), (99.6, 2, "100"), (12345.6, 4, "12,346"), (2.0, 3, "2"), (-2.1e6, 3, "-2,100,000")],
-)  # fmt: skip
-def test_numbers_have_no_powers_of_ten_that_a_comma_can_tell(value: float, count: int, text: str) -> None:
-    assert digits(value, count) == text
+def test_numbers_have_no_powers_of_ten_that_a_comma_can_tell() -> None:
+    found = [digits(*given) for given in ((0.01234, 2), (123.4, 2), (99.6, 2), (12345.6, 4), (2.0, 3), (-2.1e6, 3))]
+    assert found == ["0.012", "123", "100", "12,346", "2", "-2,100,000"]
+    assert (percentage(0.0331, 0.0104), percentage(0.301)) == ("3.3 ± 1.0 %", "30.1 %")
 
 
-@pytest.mark.parametrize(
-    ("value", "error", "text"),
-    [
-        (69.94, 18, "70 ± 18"),
-        (1, 0.4, "1.00 ± 0.40"),
-        (21.58, 3.14, "21.6 ± 3.1"),
-        (1.23456, 0.0321, "1.235 ± 0.032"),
-        (0.9349, 0.0996, "0.93 ± 0.10"),
-        (6858.41, 1129.8, "6,858 ± 1,130"),
-        (-0.004, 1.0, "0.0 ± 1.0"),
-        (2.0, 0.0, "2 ± 0"),
-        (2.0, math.nan, "2 ± nan"),
-    ],
-)
-def test_a_value_ends_where_its_error_ends(value: float, error: float, text: str) -> None:
-    assert with_error(value, error) == text
-
-
-def test_of_several_errors_the_largest_one_decides() -> None:
-    assert with_error(374.26, 22.4, 8.6) == "374 ± 22 ± 9"
-    assert with_error(157.5, 3.97, 5.24) == "157.5 ± 4.0 ± 5.2"
+def test_a_value_ends_where_its_largest_error_ends() -> None:
+    for given, text in {
+        (69.94, 18): "70 ± 18",
+        (1, 0.4): "1.00 ± 0.40",
+        (1.23456, 0.0321): "1.235 ± 0.032",
+        (0.9349, 0.0996): "0.93 ± 0.10",
+        (6858.41, 1129.8): "6,858 ± 1,130",
+        (-0.004, 1.0): "0.0 ± 1.0",
+        (2.0, 0.0): "2 ± 0",
+        (2.0, math.nan): "2 ± nan",
+        (374.26, 22.4, 8.6): "374 ± 22 ± 9",
+        (157.5, 3.97, 5.24): "157.5 ± 4.0 ± 5.2",
+    }.items():
+        assert with_error(*given) == text
 
 
 def _luminance(color: str) -> float:
@@ -148,8 +126,3 @@ def test_all_text_has_contrast(theme: int) -> None:
         for behind in ("back", "soft", "note"):
             light, dark = sorted((_luminance(colors[it]) for it in (text, behind)), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, behind)
-
-
-def test_fractions_are_in_per_cent() -> None:
-    assert percentage(0.0331, 0.0104) == "3.3 ± 1.0 %"
-    assert percentage(0.301) == "30.1 %"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.schema import document
 from MLTools.NanoML.schema.document import Document, dotted
 
 
@@ -28,70 +29,39 @@ def message(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("word", "value"),
+    "words",
     [
-        ("no", "no"),
-        ("Off", "Off"),
-        ("y", "y"),
-        ("yes", "yes"),
-        ("true", True),
-        ("False", False),
-        ("2018-01-01", "2018-01-01"),
-        ("12:30", "12:30"),
-        ("1e-3", 1e-3),
-        ("1E5", 1e5),
-        ("-.5", -0.5),
-        ("1.", 1.0),
-        ("5", 5),
-        ("-5", -5),
-        ("017", 17),
-        ("0x1f", 31),
-        ("0o17", 15),
-        ("1_000", 1000),
-        ("1_000.5", 1000.5),
-        ("_1", "_1"),
-        (".inf", math.inf),
-        ("-.INF", -math.inf),
-        ("nan", "nan"),
-        ("~", None),
-        ("null", None),
-        ("", None),
-        ("<<", "<<"),
-        ("1.2.3", "1.2.3"),
-        ("'5'", "5"),
-        ("!!str 5", "5"),
-        ("!!float 5", 5.0),
-        ("MET_*", "MET_*"),
-        ("-pt", "-pt"),
-        ("root://host//store/a.root", "root://host//store/a.root"),
+        {
+            word: word
+            for word in ("no", "Off", "y", "yes", "2018-01-01", "12:30", "_1", "nan", "<<", "1.2.3", "MET_*", "-pt")
+        },
+        {"root://host//store/a.root": "root://host//store/a.root", "'5'": "5", "!!str 5": "5"},
+        {"true": True, "False": False, "~": None, "null": None, "": None},
+        {"5": 5, "-5": -5, "017": 17, "0x1f": 31, "0o17": 15, "1_000": 1000},
+        {"1e-3": 1e-3, "1E5": 1e5, "-.5": -0.5, "1.": 1.0, "1_000.5": 1000.5, "!!float 5": 5.0},
+        {".inf": math.inf, "-.INF": -math.inf},
     ],
 )
-def test_words(word: str, value: object) -> None:
-    read = data(f"key: {word}")
-    assert read == {"key": value}
-    assert type(read["key"]) is type(value)
-
-
-def test_nan_is_read_as_such() -> None:
-    assert math.isnan(data("[.nan]")[0])
+def test_words(words: dict[str, object]) -> None:
+    for word, value in words.items():
+        read = data(f"key: {word}")
+        assert read == {"key": value}
+        assert type(read["key"]) is type(value), word
 
 
 def test_keys_are_text_as_written() -> None:
+    assert math.isnan(data("[.nan]")[0])
     assert data("no: 1\n2018: 2\n1e3: 3\nnull: 4\n") == {"no": 1, "2018": 2, "1e3": 3, "null": 4}
 
 
 def test_anchors_and_merge_keys() -> None:
-    text = "a: &a {x: 1, y: 2}\nb: &b {y: 3, z: 4}\nc: {<<: *a, y: 5}\nd: {<<: [*a, *b], w: 6}\ne: *a\n"
-    read = data(text)
+    read = data("a: &a {x: 1, y: 2}\nb: &b {y: 3, z: 4}\nc: {<<: *a, y: 5}\nd: {<<: [*a, *b], w: 6}\ne: *a\n")
     assert read["c"] == {"x": 1, "y": 5}
     assert read["d"] == {"x": 1, "y": 2, "z": 4, "w": 6}
     assert read["e"] == read["a"]
-
-
-def test_lines_of_merged_values_are_those_where_they_were_written() -> None:
     document = Document.parse("a: &a\n  x: 1\nb:\n  <<: *a\n  y: 2\n", "a.yaml")
-    assert document.where("b", "x") == "a.yaml:2"
-    assert document.where("b", "y") == "a.yaml:5"
+    # merged values stand where they were written
+    assert (document.where("b", "x"), document.where("b", "y")) == ("a.yaml:2", "a.yaml:5")
 
 
 def test_where_falls_back_to_what_is_around() -> None:
@@ -107,9 +77,6 @@ def test_errors_come_in_the_order_of_the_file_each_once() -> None:
     document = Document.parse("a: 1\nb: 2\n", "a.yaml")
     problems = [(("b",), "is wrong"), (("a",), "why?"), (("b",), "is wrong")]
     assert str(document.error(problems)) == "a.yaml:1: a: why?\na.yaml:2: b: is wrong."
-
-
-def test_dotted() -> None:
     assert dotted(("convert", "features", 3)) == "convert.features[3]"
     assert dotted(()) == ""
 
@@ -163,10 +130,11 @@ def test_mistakes(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["[{}]", "{{<<: [{}]}}"])
-def test_aliases_cannot_fill_the_memory(form: str) -> None:
+def test_aliases_cannot_fill_the_memory(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "_MOST_VALUES", 2000)  # which is soon reached
     levels = ["a0: &a0 {x: 1}"]
     levels += [f"a{n}: &a{n} " + form.format(", ".join([f"*a{n - 1}"] * 20)) for n in range(1, 9)]
-    assert "once all aliases are followed" in message("\n".join(levels))
+    assert "more than 2000 values once all aliases are followed" in message("\n".join(levels))
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

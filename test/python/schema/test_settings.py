@@ -118,10 +118,8 @@ def test_plain_is_the_inverse() -> None:
     ("text", "expected"),
     [
         ("- a", '1: expected lines of the form "key: value", got a list.'),
-        ("text", '1: expected lines of the form "key: value", got "text".'),
         ("geers: 1", '1: geers: unknown key. Did you mean "gears"?'),
         ("Gears: 1", '1: Gears: unknown key. Did you mean "gears"?'),
-        ("own: 1", '1: own: unknown key. Did you mean "owner"?'),
         ("zz: 1", "1: zz: unknown key. Known: wheels, spare, class, new, gears, owner, load, order."),
         ("spokes: 1", '1: spokes: unknown key here. It belongs in "spare": check the indentation.'),
         (
@@ -132,7 +130,6 @@ def test_plain_is_the_inverse() -> None:
         ("wheels: {F: {size: 1}}", '1: wheels.F: "F" cannot be a name: expected small letters.'),
         ("class: cit", '1: class: "cit" is not a class. Did you mean "city"?'),
         ("class: moped", '1: class: "moped" is not a class. Known: city, race.'),
-        ("class: 5", "1: class: expected text, got 5. If it is meant as text, put it in quotes."),
         ("owner: ''", '1: owner: expected text, got "".'),
         ("owner: true", "1: owner: expected text, got true. If it is meant as text, put it in quotes."),
         ("owner: [a]", "1: owner: expected text, got a list."),
@@ -169,10 +166,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         "b.yaml:2: load: duplicate key, again on line 4. Remove one.",
         "b.yaml:3: new: expected true or false, got 1.",
     ]
-
-
-def test_an_unreadable_value_is_not_complained_about_twice() -> None:
-    assert len(message('order: "a\\u200b"').splitlines()) == 1
+    assert len(message('order: "a\\u200b"').splitlines()) == 1  # an unreadable value is not complained about twice
 
 
 def test_free_keys_are_not_unknown() -> None:

@@ -11,7 +11,18 @@ import pytest
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.flat import Flat
-from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, DatasetInfo, Events, Selected, Selection, Weight, shifts
+from MLTools.NanoML.selection import (
+    UP_DOWN,
+    Column,
+    Cutflow,
+    DatasetInfo,
+    Events,
+    Factor,
+    Selected,
+    Selection,
+    Weight,
+    shifts,
+)
 from MLTools.NanoML.selection.selection import BoundSelection
 from MLTools.NanoML.selection.shifts import Checkpoint
 from MLTools.NanoML.selection.tryout import on_events
@@ -42,7 +53,6 @@ class Resumes(Selection):
         return events.replaced([branch], lambda left: {branch: left[branch] * factor})
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
         muons = events.flat("Muon")
         self.seen.append(len(muons.pt))
         hardest = ak.fill_none(ak.max(events.Muon.pt, axis=1), 0.0)
@@ -53,9 +63,13 @@ class Resumes(Selection):
 
     def weight_of(self, total: Any) -> Any:
         """With its variations."""
-        from MLTools.NanoML.selection import Factor
-
         return Factor(total / 50, {"up": total / 40, "down": total / 60})
+
+    def begin(self, events: Events, cutflow: Cutflow) -> None:
+        """Note and weigh the events, for others than this one."""
+        self.seen.append(len(events))
+        ones = np.ones(len(events))
+        cutflow.weigh("muons", lambda: self.weight_of(ones))
 
     def rest(self, events: Events, cutflow: Cutflow, muons: Any, total: Any, hardest: Any) -> Any:
         """What follows the first cut."""
@@ -68,10 +82,8 @@ class BoundObjects(Resumes):
     """Takes jets before the cut, whose momenta are only used after it."""
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
-        self.seen.append(len(events))
-        jets, ones = events.flat("Jet"), np.ones(len(events))
-        cutflow.weigh("muons", lambda: self.weight_of(ones))
+        self.begin(events, cutflow)
+        jets = events.flat("Jet")
         events, jets = cutflow.cut("first two", events.MET.pt > 0, events, jets)
         total = np.bincount(jets.event, jets.pt, len(events))
         return events, {"sum": total, "MET": total}
@@ -81,10 +93,8 @@ class NarrowedByHand(Resumes):
     """Something that is needed after the cut does not pass through it."""
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
-        self.seen.append(len(events))
-        counts, ones = ak.num(events.Muon.pt), np.ones(len(events))
-        cutflow.weigh("muons", lambda: self.weight_of(ones))
+        self.begin(events, cutflow)
+        counts = ak.num(events.Muon.pt)
         mask = counts > 0
         counts = counts[mask]
         events = cutflow.cut("a muon", mask, events)
@@ -95,7 +105,6 @@ class NeedsEvents(Resumes):
     """Cannot do without events."""
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
         if not len(events):
             raise ValueError("no events")
         return super().select(events, cutflow)
@@ -105,7 +114,6 @@ class OtherCuts(Resumes):
     """Has other cuts without events."""
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
         if not len(events):
             events = cutflow.cut("none", np.zeros(0, bool), events)
         return super().select(events, cutflow)
@@ -115,7 +123,6 @@ class ReplacedInside(Resumes):
     """Replaces a branch itself, before the cut."""
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
         return super().select(events.replaced(["MET_pt"], lambda left: {"MET_pt": left.MET.pt + 1}), cutflow)
 
 
@@ -123,11 +130,9 @@ class NumberFromBefore(Resumes):
     """Needs a number after the cut that it takes from all events before."""
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
-        self.seen.append(len(events))
-        most, ones = int(np.max(ak.num(events.Muon.pt), initial=0)), np.ones(len(events))
-        cutflow.weigh("muons", lambda: self.weight_of(ones))
-        events = cutflow.cut("all of them", ones > 0, events)
+        self.begin(events, cutflow)
+        most = int(np.max(ak.num(events.Muon.pt), initial=0))
+        events = cutflow.cut("all of them", np.ones(len(events), bool), events)
         muons = ak.fill_none(ak.pad_none(events.Muon.pt, most), 0.0)
         total = sum((np.asarray(muons[:, place]) for place in range(most)), np.asarray(events.MET.pt))
         return events, {"sum": total, "MET": events.MET.pt}
@@ -150,10 +155,7 @@ class OwnObject(Resumes):
     """Has an object of a class of its own narrowed, which reads a shifted branch after the cut."""
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
-        self.seen.append(len(events))
-        ones = np.ones(len(events))
-        cutflow.weigh("muons", lambda: self.weight_of(ones))
+        self.begin(events, cutflow)
         events, own = cutflow.cut("a muon", ak.num(events.Muon.pt) > 0, events, Unknown(events))
         return events, {"sum": own.events.MET.pt, "MET": ak.sum(own.events.Jet.pt, axis=1)}
 
@@ -203,7 +205,6 @@ class JetsFirst(Resumes):
     """Has a cut on jets before all others, which narrows events alone."""
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
         events = cutflow.cut("a jet", ak.any(events.Jet.pt > 30, axis=1), events)
         return super().select(events, cutflow)
 
@@ -221,7 +222,6 @@ class AsksShift(Resumes):
     """Asks under which shift it is, as weights of b tags do."""
 
     def rest(self, events: Events, cutflow: Cutflow, muons: Any, total: Any, hardest: Any) -> Any:
-        """See the class."""
         total += 10 * len(events.shift)
         return super().rest(events, cutflow, muons, total, hardest)
 
@@ -240,7 +240,6 @@ class ColumnsLast(Resumes):
         self.by_event = by_event
 
     def rest(self, events: Events, cutflow: Cutflow, muons: Any, total: Any, hardest: Any) -> Any:
-        """See the class."""
         missing = np.asarray(events.MET.pt)
         self.seen.append(missing.ndim)
         of_events = np.bincount(np.arange(len(events)), missing) if self.by_event else missing + hardest
@@ -261,28 +260,25 @@ def test_columns_that_no_shift_changes_are_the_nominal_ones(by_event: bool, monk
         compare(found, on_events(ColumnsLast(by_event), EVENTS))
 
 
-class AsksBefore(Resumes):
-    """Asks for what differs from shift to shift by more than the values of a branch."""
+class MoreMomentum(Resumes):
+    """Replaces the missing momentum before all shifts."""
 
     def prepare(self, events: Events) -> Events:
-        """More missing momentum."""
         return events.replaced(["MET_pt"], lambda left: {"MET_pt": left.MET.pt + 1})
 
+
+class AsksBefore(MoreMomentum):
+    """Asks for what differs from shift to shift by more than the values of a branch."""
+
     def rest(self, events: Events, cutflow: Cutflow, muons: Any, total: Any, hardest: Any) -> Any:
-        """See the class."""
         total += np.asarray(events.before("MET_pt").MET.pt)
         return super().rest(events, cutflow, muons, total, hardest)
 
 
-class ComputesOnce(Resumes):
-    """Shifts by something that is computed once for all of them."""
-
-    def prepare(self, events: Events) -> Events:
-        """More missing momentum."""
-        return events.replaced(["MET_pt"], lambda left: {"MET_pt": left.MET.pt + 1})
+class ComputesOnce(MoreMomentum):
+    """Shifts by something that is computed once for all of them, by what they have now."""
 
     def shift(self, events: Events, name: str, direction: str) -> Events:
-        """By what they have now."""
         branch = {"jes": "Jet_pt", "met": "MET_pt"}[name]
         return events.replaced([branch], lambda left: {branch: left[branch] * left.once(size_of, ["MET_pt"])})
 
@@ -334,11 +330,8 @@ def test_what_is_before_the_checkpoint_is_not_computed_again(monkeypatch: pytest
     assert selection.seen == [6, 0, 0]  # nominally, and once for each place where a branch is first used
     again = Resumes()
     compare(found, repeated(again, monkeypatch))
-    assert again.seen == [
-        6,
-        3 * 6,
-        6 - 2,
-    ]  # two shifts and the proof, and the events that are left where the third matters
+    # two shifts and the proof, and the events that are left where the third matters
+    assert again.seen == [6, 3 * 6, 6 - 2]
     assert {"sum_jesUp", "sum_jesDown", "MET_metUp", "weight_muons"} <= found.columns.keys()
     assert "MET_jesUp" not in found.columns
 

@@ -62,17 +62,10 @@ def test_events_that_were_not_computed_are_computed_when_they_are_asked_for() ->
     assert events.MET.pt.tolist() == [20, 40, 60, 80]
     assert events[np.array([3, 0])].MET.pt.tolist() == [80, 20]
     assert seen == [1, 4]
-
-
-def test_replacements_build_on_each_other() -> None:
-    events = doubled([]).replaced(["MET_pt"], lambda left: {"MET_pt": left.MET.pt + 1})
-    assert events.MET.pt.tolist() == [21, 41, 61, 81]
-
-
-def test_no_events_have_no_values() -> None:
-    events = doubled([])[np.zeros(4, bool)]
-    assert events.Jet.pt.tolist() == []
-    assert len(events.flat("Jet").pt) == 0
+    more = events.replaced(["MET_pt"], lambda left: {"MET_pt": left.MET.pt + 1})
+    assert more.MET.pt.tolist() == [21, 41, 61, 81]
+    nothing = doubled([])[np.zeros(4, bool)]
+    assert (nothing.Jet.pt.tolist(), len(nothing.flat("Jet").pt)) == ([], 0)
 
 
 @pytest.mark.parametrize(

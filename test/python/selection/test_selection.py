@@ -70,7 +70,6 @@ def test_optional_objects_and_lists_have_their_shapes() -> None:
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (lambda e: {"lead": e.MET.pt}, "did not return n"),
         (
             lambda e: {"lead": e.MET.pt, "N": e.MET.pt},
             "did not return n and returned N, which `columns` does not declare",
@@ -100,7 +99,7 @@ def test_mistakes_in_the_columns_are_explained_with_file_line_and_name(result: A
     assert ": Mine: " in str(caught.value)
 
 
-@pytest.mark.parametrize(("value", "message"), [(None, "returned nothing"), ({}, "returned dict"), (5, "returned int")])
+@pytest.mark.parametrize(("value", "message"), [(None, "returned nothing"), ({}, "returned dict")])
 def test_a_forgotten_return_is_explained(value: Any, message: str) -> None:
     class Mine(Base):
         def select(self, events: Any, cutflow: Any) -> Any:
@@ -108,17 +107,6 @@ def test_a_forgotten_return_is_explained(value: Any, message: str) -> None:
 
     with pytest.raises(NanoMLError, match=message):
         apply(Mine())
-
-
-def test_any_error_in_a_selection_is_given_with_its_line() -> None:
-    class Mine(Base):
-        def result(self, events: Any) -> Any:
-            return {"lead": events.Muon.pt + ak.Array([[1.0]])}
-
-    with pytest.raises(NanoMLError, match=r"test_selection.py:\d+: Mine: ValueError: cannot broadcast") as caught:
-        apply(Mine())
-    line = int(str(caught.value).split(":")[1])
-    assert "ak.Array([[1.0]])" in Path(__file__).read_text().splitlines()[line - 1]
 
 
 def test_branches_are_resolved_and_all_missing_ones_named() -> None:
@@ -231,11 +219,9 @@ def test_numbers_that_select_replaces_are_not_warned_of() -> None:
     assert on_events(Ratio(), EVENTS).columns["ratio"].tolist() == pytest.approx([0.02, -1, 0.075])
 
 
-def test_other_errors_are_given_as_they_are() -> None:
+def test_other_errors_are_given_as_they_are_with_their_line() -> None:
     assert message_of(lambda events: 1 / 0).endswith("Mine: ZeroDivisionError: division by zero")
 
-
-def test_a_mistake_in_a_cut_is_given_with_its_line() -> None:
     class Mine(Selection):
         branches = ("Muon_pt",)
 
@@ -243,11 +229,10 @@ def test_a_mistake_in_a_cut_is_given_with_its_line() -> None:
             number = ak.num(events.Muon.pt)
             return cutflow.cut("muon", number, events), {}
 
-    with pytest.raises(NanoMLError) as caught:
+    with pytest.raises(NanoMLError, match="Give one boolean per event") as caught:
         on_events(Mine(), {"Muon_pt": [[30.0], []]})
     line = int(str(caught.value).partition("test_selection.py:")[2].partition(":")[0])
-    assert line == test_a_mistake_in_a_cut_is_given_with_its_line.__code__.co_firstlineno + 6
-    assert "Give one boolean per event" in str(caught.value)
+    assert 'cut("muon", number, events)' in Path(__file__).read_text().splitlines()[line - 1]
 
 
 class Undeclared(Selection):

@@ -43,16 +43,10 @@ def test_sums_are_those_of_the_events_that_were_left_there() -> None:
     assert btag.sums["hf_down"] == {2: 0.0, 3: 12.0}
     assert plain.without == {0: -40 + 360.0}
     assert plain.sums == {"nominal": {0: -40 * 5 + 360 * 7.0}}
-    assert {name: values.tolist() for name, values in cutflow.columns.items()} == {
-        "weight_pileup": [2, 4],
-        "weight_pileupUp": [2, 2],
-        "weight_pileupDown": [1, 1],
-        "weight_btag": [20, 30],
-        "weight_btag_hfUp": [1, 1],
-        "weight_btag_hfDown": [0, 1],
-        "weight_btag_bin": [2, 3],
-        "weight_plain": [5, 7],
-    }
+    columns = {"pileup": [2, 4], "pileupUp": [2, 2], "pileupDown": [1, 1], "btag": [20, 30], "btag_hfUp": [1, 1]}
+    columns |= {"btag_hfDown": [0, 1], "btag_bin": [2, 3], "plain": [5, 7]}
+    found = {name: values.tolist() for name, values in cutflow.columns.items()}
+    assert found == {f"weight_{name}": values for name, values in columns.items()}
     assert [step.weights for step in cutflow.steps] == [5, 3, 2]  # generator weights, as without weights
 
 
@@ -98,12 +92,9 @@ def test_columns_are_named_as_in_nanoaodtools() -> None:
     assert names == ["weight_btag", "weight_btagUp", "weight_btagDown", "weight_btag_hfUp", "weight_btag_cferr1Down"]
 
 
-def test_a_product_takes_the_nominal_value_of_what_lacks_a_variation() -> None:
-    made = factor(2, up=3) * factor(5, down=7)
+def test_products() -> None:
+    made = factor(2, up=3) * factor(5, down=7)  # of which each takes the nominal value of what the other lacks
     assert (made.nominal, made["up"], made["down"], made["left"]) == (10, 15, 14, 10)
-
-
-def test_flat_objects_have_a_product_for_each_event() -> None:
     muons = Flat({"pt": np.array([1.0, 2.0, 3.0])}, np.array([0, 2, 2, 3]))
     assert factor([2, 3, 5], up=[1, 2, 3]).product(muons)["up"].tolist() == [2, 1, 3]
 
@@ -145,15 +136,11 @@ class Weighted(Selection):
         return events, {}
 
 
-def test_simulation_gets_the_columns_of_its_weights() -> None:
-    found = on_events(Weighted(), {"MET_pt": [5.0, 20.0], "Pileup_nTrueInt": [2.0, 3.0]})
-    assert found.columns["weight_pileup"].tolist() == [3]
+def test_simulation_gets_the_columns_of_its_weights_and_data_have_1() -> None:
+    events = {"MET_pt": [5.0, 20.0], "Pileup_nTrueInt": [2.0, 3.0]}
+    assert on_events(Weighted(), events).columns["weight_pileup"].tolist() == [3]
     assert list(Weighted().made.always) == ["weight_pileup", "weight_pileupUp", "weight_pileupDown"]
-
-
-def test_data_have_the_weight_1() -> None:
-    data = Weighted().of_dataset(DatasetInfo(is_data=True))
-    found = on_events(data, {"MET_pt": [5.0, 20.0], "Pileup_nTrueInt": [2.0, 3.0]})
+    found = on_events(Weighted().of_dataset(DatasetInfo(is_data=True)), events)
     assert [values.tolist() for values in found.columns.values()] == [[1], [1], [1]]
     assert found.cutflow.weight_sums()[0].ratio("up") == {0: 1}
 
