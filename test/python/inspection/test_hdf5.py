@@ -37,10 +37,12 @@ def metadata(**changed: Any) -> dict[str, Any]:
     def column(name: str, dtype: str, title: str) -> dict[str, str]:
         return {"name": name, "dtype": dtype, "title": title, "source": "branch"}
 
+    pt = column("pt", "float32", "")
     flow = [Step("all", 50, 50.0), Step("two muons", 5, 4.0)]
     accounting = Accounting(
         [FileAccounting(f"/store/mc/{i}.root", 25, 2 + i, 25.0, "Runs/genEventSumw", False, flow) for i in range(2)]
     )
+    dataset = {"name": "DY", "class": "WZ", "label": 1, "is_data": False}
     content = {
         "schema": 1,
         "creator": "NanoML 0.1.0",
@@ -50,28 +52,13 @@ def metadata(**changed: Any) -> dict[str, Any]:
             "Jet": {
                 "max": 2,
                 "order": "-pt",
-                "fields": [column(f"f{i}", "float32", "") for i in range(14)] + [column("pt", "float32", "")],
+                "fields": [column(f"f{i}", "float32", "") for i in range(14)] + [pt],
                 "truncated": {"objects": 100, "lost": 71},
             },
-            "Tau": {
-                "max": 1,
-                "order": None,
-                "fields": [column("pt", "float32", "")],
-                "truncated": {"objects": 0, "lost": 0},
-            },
+            "Tau": {"max": 1, "order": None, "fields": [pt], "truncated": {"objects": 0, "lost": 0}},
         },
         "selection": "my.selection:DiMuon",
-        "datasets": [
-            {
-                "name": "DY",
-                "class": "WZ",
-                "label": 1,
-                "cross_section": 6077.0,
-                "luminosity": 59.8,
-                "is_data": False,
-                "books": accounting.to_json(),
-            }
-        ],
+        "datasets": [{**dataset, "cross_section": 6077.0, "luminosity": 59.8, "books": accounting.to_json()}],
     }
     return {**content, **changed}
 
@@ -141,9 +128,9 @@ def test_only_long_work_has_a_bar(
     assert "inspect: 5 events" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_all_of_it_is_shown(tmp_path: Path, width: int) -> None:
-    text = words(inspect_file(write(tmp_path / "a.h5")), width)
+def test_all_of_it_is_shown(tmp_path: Path) -> None:
+    found = inspect_file(write(tmp_path / "a.h5"))
+    text = words(found)
     for said in (
         "NanoML 0.1.0",
         "my.selection:DiMuon",
@@ -166,7 +153,8 @@ def test_all_of_it_is_shown(tmp_path: Path, width: int) -> None:
     ):
         assert said in text
     assert "of Tau lost" not in text
-    assert ("float32" in text) == (width == 120)
+    assert "float32" not in text
+    assert "float32" in words(found, 120)
 
 
 def test_a_file_without_events(tmp_path: Path) -> None:
@@ -200,7 +188,6 @@ def test_a_changed_file_is_doubted(tmp_path: Path) -> None:
     ("described", "message"),
     [
         ("{", "cannot be understood"),
-        ("[]", "cannot be understood"),
         (metadata(schema=3), "schema 3, this NanoML reads 1 to 2"),
         ({"schema": 1}, "cannot be understood .KeyError: 'creator'"),
         (metadata(features=[3]), "cannot be understood"),
@@ -217,24 +204,23 @@ def test_damaged_data_are_explained(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5")
     with h5py.File(path) as file:
         chunk = file["events"].id.get_chunk_info(0)
-    with open(path, "r+b") as raw:
-        raw.seek(chunk.byte_offset)
-        raw.write(bytes(chunk.size))
-    with pytest.raises(NanoMLError, match=r"is damaged .*Make or fetch it again"):
-        inspect_file(path)
-
-
-def test_damaged_types_are_explained(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.h5")
     whole = path.read_bytes()
+    begin, end = chunk.byte_offset, chunk.byte_offset + chunk.size
     assert whole.count(b"luminosityBlock") == 1
-    path.write_bytes(whole.replace(b"luminosityBlock", b"\xff" * 15))
-    with pytest.raises(NanoMLError, match="is damaged"):
-        inspect_file(path)
+    for content in (
+        whole[:begin] + bytes(chunk.size) + whole[end:],
+        whole.replace(b"luminosityBlock", b"\xff" * 15),  # of a type
+    ):
+        path.write_bytes(content)
+        with pytest.raises(NanoMLError, match=r"is damaged .*Make or fetch it again"):
+            inspect_file(path)
 
 
 def test_a_foreign_file_is_listed(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
+    h5py.File(path, "w").close()
+    assert inspect_file(path).to_json()["datasets"] == []
+    words(inspect_file(path))
     with h5py.File(path, "w") as file:
         file["group/numbers"] = np.zeros((1000, 4), "f4")
         file["table"] = np.zeros(3, [("pt", "f4"), ("cov", "i4", (3, 3))])
@@ -266,14 +252,6 @@ def test_a_foreign_file_is_listed(tmp_path: Path) -> None:
         "me [bold] and you",
     ):
         assert said in text
-
-
-def test_an_empty_foreign_file(tmp_path: Path) -> None:
-    h5py.File(tmp_path / "a.h5", "w").close()
-    found = inspect_file(tmp_path / "a.h5")
-    content = found.to_json()
-    assert content["datasets"] == []
-    words(found)
 
 
 def test_a_conversion(made_files: dict[str, Path], tmp_path: Path) -> None:

@@ -77,14 +77,6 @@ def test_a_forbidden_file_is_explained(tmp_path: Path) -> None:
         inspect_file(tmp_path / "a.root")
 
 
-def test_truncated_files_are_explained(tmp_path: Path, sample: Path) -> None:
-    whole = next((sample / "WZTo3LNu").glob("*.root")).read_bytes()
-    for size in (20, 300, 5_000, len(whole) // 2):
-        (tmp_path / "a.root").write_bytes(whole[:size])
-        with pytest.raises(NanoMLError, match=r"cannot be read .* It may be truncated or damaged"):
-            inspect_file(tmp_path / "a.root")
-
-
 def test_the_content_decides_not_the_name(tmp_path: Path, sample: Path) -> None:
     os.symlink(next((sample / "WZTo3LNu").glob("*.root")), tmp_path / "a.h5")
     assert kind_of(tmp_path / "a.h5") == "root"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Callable
@@ -128,10 +127,9 @@ def test_a_good_model(tmp_path: Path) -> None:
     assert content["inputs"] == [{"tensor": "features", "dtype": "tensor(float)", "shape": ["events", 3]}]
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_all_of_it_is_shown(tmp_path: Path, width: int) -> None:
+def test_all_of_it_is_shown(tmp_path: Path) -> None:
     path = write(tmp_path / "model.onnx", metadata())
-    text = words(inspect_file(path), width)
+    text = words(inspect_file(path))
     for said in (
         "trilepton",
         "signal, WZ",
@@ -268,19 +266,24 @@ def test_the_reference_events_are_scored(tmp_path: Path, change: dict[str, Any],
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_the_exit_code_tells_of_a_damaged_model(tmp_path: Path, form: list[str]) -> None:
-    path = write(tmp_path / "model.onnx", metadata())
-    assert CliRunner().invoke(command, [str(path), *form], standalone_mode=False).return_value == 0
-    weights = KERNEL.tobytes()
+    path, weights = write(tmp_path / "model.onnx", metadata()), KERNEL.tobytes()
     whole = path.read_bytes()
     assert whole.count(weights) == 1
-    path.write_bytes(whole.replace(weights, (KERNEL * 30).tobytes()))  # which ONNX Runtime takes for a model
-    done = CliRunner().invoke(command, [str(path), *form], standalone_mode=False)
-    assert done.return_value == 1
-    assert "It does not compute here what it computed where it was made" in " ".join(done.stdout.split())
-    onnx.save(model(), path)  # as one whose end, the metadata, was cut off
-    done = CliRunner().invoke(command, [str(path), *form], standalone_mode=False)
-    assert done.return_value == 1
-    assert "but this file is not one: copy both again" in " ".join(done.stdout.split())
+    for content, code, said in (
+        (whole, 0, ""),
+        # which ONNX Runtime takes for a model
+        (
+            whole.replace(weights, (KERNEL * 30).tobytes()),
+            1,
+            "It does not compute here what it computed where it was made",
+        ),
+        # as one whose end, the metadata, was cut off
+        (model().SerializeToString(), 1, "but this file is not one: copy both again"),
+    ):
+        path.write_bytes(content)
+        done = CliRunner().invoke(command, [str(path), *form], standalone_mode=False)
+        assert done.return_value == code
+        assert said in " ".join(done.stdout.split())
 
 
 def test_the_format_is_read_from_the_file(tmp_path: Path) -> None:
@@ -290,15 +293,6 @@ def test_the_format_is_read_from_the_file(tmp_path: Path) -> None:
     assert (content["opset"], content["ir"]) == (15, 8)
     assert content["warnings"][0].startswith("The metadata say opset 13, but the file has 15")
     assert content["warnings"][1].startswith("The metadata say ir 7, but the file has 8")
-
-
-def without(*keys: str) -> dict[str, Any]:
-    described = copy.deepcopy(metadata())
-    place = described
-    for key in keys[:-1]:
-        place = place[key]
-    del place[keys[-1]]
-    return described
 
 
 def test_discriminants(linear_model: Callable[..., Path]) -> None:
@@ -323,10 +317,7 @@ def test_discriminants(linear_model: Callable[..., Path]) -> None:
         ("{", "cannot be understood"),
         ("[]", "cannot be understood"),
         ({**metadata(), "schema": 5}, "schema 5, this NanoML reads 1 to 4. Update NanoML"),
-        (without("name"), "cannot be understood .KeyError: 'name'"),
-        (without("folds", "k"), "cannot be understood .KeyError: 'k'"),
-        (without("folds", "hash"), "cannot be understood .KeyError: 'hash'"),
-        ({**metadata(), "outputs": []}, "cannot be understood .ValueError"),
+        ({**metadata(), "folds": {"k": 2}}, "cannot be understood .KeyError: 'hash'"),
         ({**metadata(), "training": "none"}, "cannot be understood"),
     ],
 )
@@ -347,7 +338,7 @@ def test_a_foreign_model(tmp_path: Path) -> None:
         assert said in text
 
 
-@pytest.mark.parametrize("name", ["logreg_iris.onnx", "mul_1.onnx", "sigmoid.onnx"])
+@pytest.mark.parametrize("name", ["logreg_iris.onnx", "mul_1.onnx"])
 def test_models_of_others(name: str) -> None:
     from onnxruntime.datasets import get_example
 
@@ -373,7 +364,7 @@ def test_a_model_that_onnx_runtime_refuses(tmp_path: Path) -> None:
 def test_truncated_models_are_explained(tmp_path: Path) -> None:
     path = write(tmp_path / "model.onnx", metadata())
     whole = path.read_bytes()
-    for size in range(3, len(whole)):
+    for size in [*range(3, len(whole), 29), *range(len(whole) - 20, len(whole))]:
         path.write_bytes(whole[:size])
         # one that ends between two fields is whole for ONNX Runtime, but it is no model of ours any more
         said = outcome(path)
@@ -396,7 +387,7 @@ def test_every_damage_is_explained(tmp_path: Path) -> None:
     whole = bytearray(model(metadata()).SerializeToString())
     path = tmp_path / "model.onnx"
     random = np.random.default_rng(0)
-    for _ in range(300):
+    for _ in range(60):
         damaged = whole.copy()
         damaged[int(random.integers(2, len(whole)))] = int(random.integers(256))
         path.write_bytes(damaged)

@@ -219,7 +219,7 @@ numbers = st.integers(-24, 24).map(lambda number: number / 8)
 made_events = st.lists(st.tuples(numbers, st.lists(st.tuples(numbers, st.integers(-3, 3)), max_size=4)), max_size=5)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(expressions, made_events)
 def test_random_expressions_agree_with_python(made: Made, content: Any) -> None:
     events: list[Event] = [
@@ -257,6 +257,8 @@ def test_arrays_of_fixed_size_are_lists() -> None:
     assert Formula("x > 4").mask({"x": array}, 2).tolist() == [True, False]
     assert Formula("x[1] < 4").mask({"x": array}, 2).tolist() == [False, True]
     assert Formula("x[2] < 4").mask({"x": array}, 2).tolist() == [False, False]
+    with pytest.raises(NanoMLError, match="column 1: x is one number per event"):
+        Formula("x[0] > 1").mask({"x": np.ones(3)}, 3)
 
 
 def test_a_long_or_of_triggers_is_no_problem() -> None:
@@ -278,7 +280,6 @@ def test_a_long_or_of_triggers_is_no_problem() -> None:
         ("not x", "Write !."),
         ("Muon_pt[-1] > 2", 'column 9: unexpected "-", expected an index: an integer that is not negative'),
         ("Muon_pt[nMuon] > 2", 'column 9: unexpected "nMuon", expected an index'),
-        ("Muon_pt[1.5] > 2", 'column 9: unexpected "1.5"'),
         ("Muon_pt[0 > 2", 'column 11: unexpected ">", expected "]"'),
         ("20GeV < MET_pt", 'column 3: unexpected "GeV"'),
         ('x == "a"', "column 6: unexpected"),
@@ -291,7 +292,6 @@ def test_a_long_or_of_triggers_is_no_problem() -> None:
         ("0 < nMuon < 3", 'column 11: "<" and "<" need parentheses'),
         ("x > 1 == y", 'column 7: ">" and "==" need parentheses'),
         ("event % 4 * 2", '"*" and "%" need parentheses'),
-        ("x + 1 << 2", '"<<" and "+" need parentheses'),
         ("x >> 2 > 1", '">>" and ">" need parentheses'),
         ("x^2^3", '"^" and "^" need parentheses'),
         ("(" * 500 + "x" + ")" * 500, "nested too deeply"),
@@ -325,11 +325,6 @@ def test_branches_of_other_types_are_refused(tmp_path: Path) -> None:
         pytest.raises(NanoMLError, match=r"column 5: .*a.root: x is of type float\[2\]\[3\]"),
     ):
         Formula("1 < x").resolve(file.branches, file.path)
-
-
-def test_a_cut_is_checked_against_the_branches() -> None:
-    with pytest.raises(NanoMLError, match="column 1: x is one number per event"):
-        Formula("x[0] > 1").mask({"x": np.ones(3)}, 3)
 
 
 def test_an_expression_has_a_value_for_each_event() -> None:

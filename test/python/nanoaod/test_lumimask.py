@@ -26,7 +26,7 @@ block_ranges = st.lists(st.lists(st.integers(0, 12), min_size=2, max_size=2).map
 
 @pytest.fixture(scope="module")
 def golden_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Certified luminosity sections: a generated file and, where they are at hand, those of the years."""
+    """Certified luminosity sections: a generated file and, where they are at hand, those of two years."""
     root = Path(__file__).resolve().parents[3]
     directory = Path(os.environ.get("NANOML_TEST_DATA") or root.parent / "shared" / "data") / "golden"
     made = tmp_path_factory.mktemp("golden") / "Cert_made.json"
@@ -36,8 +36,7 @@ def golden_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         edges = np.sort(generator.choice(np.arange(1, 1500), 2 * generator.integers(0, 9), replace=False))
         sections[str(run)] = edges.reshape(-1, 2).tolist()
     made.write_text(json.dumps(sections))
-    found = sorted(path for path in directory.glob("Cert_*") if path.suffix in (".json", ".txt"))
-    return [made, *found]
+    return [made, *sorted(directory.glob("Cert_*18_JSON.txt")), *sorted(directory.glob("Cert_*2024*.json"))]
 
 
 def mask_of(sections: Pairs) -> LumiMask:
@@ -140,15 +139,12 @@ def test_numbers_out_of_range_are_refused(run: Any, block: Any, message: str) ->
         ("[" * 100_000, "cannot be understood ("),
         ("[[1, 2]]", "is [[1, 2]], not an object of runs"),
         ('{"315267": [[1, 2]], "315267": [[4, 5]]}', "cannot be understood (315267 appears twice)"),
-        ('{"Run2018A": [[1, 2]]}', '"Run2018A" is not the number of a run'),
         ('{"-1": [[1, 2]]}', '"-1" is not the number of a run'),
         ('{"315267.0": []}', '"315267.0" is not the number of a run'),
         ('{"4294967296": []}', '"4294967296" is not the number of a run'),
-        ('{"315267": 5}', "run 315267 has 5, not a list of ranges"),
         ('{"315267": {}}', "run 315267 has {}, not a list of ranges"),
         ('{"315267": [1, 2]}', "run 315267: 1 is not a range of two integers"),
         ('{"315267": [[1, 2, 3]]}', "run 315267: [1, 2, 3] is not a range of two integers"),
-        ('{"315267": [[1, 2.5]]}', "run 315267: [1, 2.5] is not a range of two integers"),
         ('{"315267": [[1, true]]}', "run 315267: [1, true] is not a range of two integers"),
         ('{"1": [[1, 9]], "315267": [[9, 3]]}', "run 315267: [9, 3] ends before it begins"),
         ('{"315267": [[-2, 3]]}', "run 315267: [-2, 3] is outside of 0 to 2^32 - 1"),
@@ -164,11 +160,6 @@ def test_a_mistake_in_a_json_is_explained(text: str, message: str, tmp_path: Pat
     assert 'A luminosity JSON is like {"315267": [[1, 88], [91, 92]]}' in str(raised.value)
 
 
-def test_a_file_that_cannot_be_read_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(NanoMLError, match="nothing.json: cannot be read: No such file or directory"):
-        LumiMask.read(tmp_path / "nothing.json")
-
-
 def test_a_json_is_written_in_the_compact_form(tmp_path: Path) -> None:
     sections = LumiMask.of([315268, 315267, 315267, 315267, 99], [1, 206, 205, 208, 7])
     sections.write(tmp_path / "processed.json")
@@ -176,6 +167,8 @@ def test_a_json_is_written_in_the_compact_form(tmp_path: Path) -> None:
     assert sections.to_json() == text
     assert (tmp_path / "processed.json").read_text() == text + "\n"
     assert LumiMask.read(tmp_path / "processed.json") == sections
+    with pytest.raises(NanoMLError, match="nothing.json: cannot be read: No such file or directory"):
+        LumiMask.read(tmp_path / "nothing.json")
 
 
 def test_the_golden_jsons_are_read_as_they_are(golden_files: list[Path], tmp_path: Path) -> None:
@@ -214,14 +207,18 @@ def test_events_of_data_are_certified(made_files: dict[str, Path]) -> None:
     assert not (certified - read).mask(events["run"], events["luminosityBlock"]).any()
 
 
+def of_blocks(path: Path, trees: dict[str, list[int]]) -> Path:
+    """A file of run 7 with the numbers of luminosity blocks in each of these trees."""
+    with uproot.recreate(path) as file:
+        for tree, blocks in trees.items():
+            columns = {"run": np.full(len(blocks), 7, "u4"), "luminosityBlock": np.array(blocks, "u4")}
+            file.mktree(tree, {"run": "u4", "luminosityBlock": "u4"}).extend(columns)
+    return path
+
+
 def test_the_ranges_of_a_file_have_its_sections_together(tmp_path: Path) -> None:
     """The sections without events, 4 and 9 here, belong to the first entry."""
-    blocks = {"Events": [1, 1, 2, 2, 2, 3], "LuminosityBlocks": [1, 2, 3, 4, 9]}
-    with uproot.recreate(tmp_path / "a.root") as file:
-        for tree, numbers in blocks.items():
-            file.mktree(tree, {"run": "u4", "luminosityBlock": "u4"}).extend(
-                {"run": np.full(len(numbers), 7, "u4"), "luminosityBlock": np.array(numbers, "u4")}
-            )
+    of_blocks(tmp_path / "a.root", {"Events": [1, 1, 2, 2, 2, 3], "LuminosityBlocks": [1, 2, 3, 4, 9]})
     with RootFile(tmp_path / "a.root") as file:
         whole = sections_of(file)
         found = [sections_between(file, *each).as_dict() for each in ((0, 3), (3, 5), (5, 6), (6, 6), (0, 6))]
@@ -230,16 +227,12 @@ def test_the_ranges_of_a_file_have_its_sections_together(tmp_path: Path) -> None
 
 
 def test_sections_without_events_are_known_from_their_tree(tmp_path: Path) -> None:
-    def write(name: str, trees: dict[str, list[int]]) -> Pairs:
-        with uproot.recreate(tmp_path / name) as file:
-            for tree, blocks in trees.items():
-                file.mktree(tree, {"run": "u4", "luminosityBlock": "u4"}).extend(
-                    {"run": np.ones(len(blocks), "u4"), "luminosityBlock": np.array(blocks, "u4")}
-                )
-        with RootFile(tmp_path / name) as file:
-            return pairs_of(sections_of(file))
-
-    assert write("a.root", {"Events": [3, 3], "LuminosityBlocks": [2, 3]}) == {(1, 2), (1, 3)}
-    assert write("b.root", {"Events": [3, 3, 5]}) == {(1, 3), (1, 5)}
-    assert write("c.root", {"Events": []}) == set()
-    assert write("d.root", {"Events": [3], "LuminosityBlocks": []}) == {(1, 3)}
+    cases: list[tuple[dict[str, list[int]], Pairs]] = [
+        ({"Events": [3, 3], "LuminosityBlocks": [2, 3]}, {(7, 2), (7, 3)}),
+        ({"Events": [3, 3, 5]}, {(7, 3), (7, 5)}),
+        ({"Events": []}, set()),
+        ({"Events": [3], "LuminosityBlocks": []}, {(7, 3)}),
+    ]
+    for trees, expected in cases:
+        with RootFile(of_blocks(tmp_path / "a.root", trees)) as file:
+            assert pairs_of(sections_of(file)) == expected
