@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from MLTools.NanoML.config.analysis import Config, cross_section, hypotheses, luminosity_uncertainties
+from MLTools.NanoML.config.analysis import cross_section, hypotheses, luminosity_uncertainties
 from MLTools.NanoML.config.fit import LogNormal, Nuisance, Unbinned, log_normal, own_part
-from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.publish.capsule import Request, ready
+from services.configurations import loaded
 
 ANALYSIS = """
 eras:
@@ -34,11 +34,6 @@ fit:
 """
 
 
-def loaded(tmp_path: Path, text: str) -> Config:
-    (tmp_path / "a.yaml").write_text(text)
-    return load(tmp_path / "a.yaml")
-
-
 def test_uncertainties_are_percentages(tmp_path: Path) -> None:
     config = loaded(tmp_path, ANALYSIS)
     assert config.fit is not None
@@ -54,9 +49,8 @@ def test_uncertainties_are_percentages(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("text", "up", "down"),
-    [
+def test_uncertainties_may_differ_up_and_down(tmp_path: Path) -> None:
+    for text, up, down in (
         ("+5 % -3 %", 1.05, 0.97),
         ("+5% -3%", 1.05, 0.97),
         ("+5 -3 %", 1.05, 0.97),
@@ -64,14 +58,13 @@ def test_uncertainties_are_percentages(tmp_path: Path) -> None:
         ("-5 % +3 %", 0.95, 1.03),  # falls with its parameter
         ("+150 % -0 %", 2.5, 1),
         ("150 %", 2.5, 0.4),
-    ],
-)
-def test_uncertainties_may_differ_up_and_down(tmp_path: Path, text: str, up: float, down: float) -> None:
-    changed = ANALYSIS.replace("{WZ: 5 %", f"{{WZ: {text}").replace("{lumi_13TeV: 0.6 %", f"{{lumi_13TeV: {text}")
-    config = loaded(tmp_path, changed)
-    assert config.fit is not None
-    for found in (config.fit.normalisations["norm_WZ"]["WZ"], luminosity_uncertainties(config)["2018"]["lumi_13TeV"]):
+    ):
+        found = log_normal(text)
         assert (found.up, found.down) == (pytest.approx(up), pytest.approx(down))
+    config = loaded(tmp_path, ANALYSIS.replace("{WZ: 5 %", "{WZ: +5 % -3 %").replace("0.6 %", "+5 % -3 %"))
+    assert config.fit is not None
+    of_luminosity = luminosity_uncertainties(config)["2018"]["lumi_13TeV"]
+    assert config.fit.normalisations["norm_WZ"]["WZ"] == of_luminosity == log_normal("+5 % -3 %")
 
 
 def test_the_luminosity_without_eras(tmp_path: Path) -> None:
@@ -232,21 +225,20 @@ def test_cross_sections_of_eras(tmp_path: Path) -> None:
     assert [cross_section(config, config.fit, it) for it in hypotheses(config)] == [pytest.approx(3), None]
 
 
-@pytest.mark.parametrize(
-    ("value", "ending"),
-    [
-        (600, "mass600"),
-        (0.5, "mass0p5"),
-        (-1e-12, "massm1em12"),
-        (1234567, "mass1234567"),
-        (0.1, "mass0p1"),
-        (float(np.float32(0.1)), "mass0p1"),
-        (1e20, "mass1e20"),
-        (16777215, "mass16777215"),
-    ],
-)
-def test_names_of_hypotheses(value: float, ending: str) -> None:
-    assert Hypothesis("mass", value).ending == ending
+def test_names_of_hypotheses() -> None:
+    endings = {
+        600: "600",
+        0.5: "0p5",
+        -1e-12: "m1em12",
+        1234567: "1234567",
+        0.1: "0p1",
+        1e20: "1e20",
+        16777215: "16777215",
+    }
+    assert {value: Hypothesis("mass", value).ending for value in endings} == {
+        value: f"mass{text}" for value, text in endings.items()
+    }
+    assert Hypothesis("mass", float(np.float32(0.1))).ending == "mass0p1"
 
 
 @pytest.mark.parametrize(

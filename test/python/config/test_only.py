@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.config.analysis import Config, cross_section, hypotheses, signal_of
+from MLTools.NanoML.config.analysis import cross_section, hypotheses, signal_of
 from MLTools.NanoML.config.data import FIT, TRAINING
-from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.unblinding import blinded
+from services.configurations import loaded
 
 TEXT = """\
 luminosity: 59.8
@@ -36,11 +36,6 @@ fit: {channels: {SR: MET}, parameter: mass}
 """
 
 
-def loaded(tmp_path: Path, text: str) -> Config:
-    (tmp_path / "a.yaml").write_text(text)
-    return load(tmp_path / "a.yaml")
-
-
 def test_each_serves_the_training_or_the_fit_or_both(tmp_path: Path) -> None:
     config = loaded(tmp_path, TEXT.replace(", parameter: mass", ""))
     assert config.classes == ("signal", "WZ", "fakes")
@@ -50,10 +45,8 @@ def test_each_serves_the_training_or_the_fit_or_both(tmp_path: Path) -> None:
     assert {name for name, process in found.items() if process is None} == {"tuning", "LO", "other", "Muon"}
     assert found["tune"] == "WZ"
     names = {use: [part.name for part in config.parts_in(use)] for use in (TRAINING, FIT)}
-    assert names == {
-        "training": ["fakes_from_Muon", "fakes_less_LO"],
-        "fit": ["fakes_from_Muon", "fakes_less_NLO", "flips_from_Muon"],
-    }
+    assert names[TRAINING] == ["fakes_from_Muon", "fakes_less_LO"]
+    assert names[FIT] == ["fakes_from_Muon", "fakes_less_NLO", "flips_from_Muon"]
     # a sample without a class and without a cross section hides no bin
     bins = blinded(config).bins
     assert bins is not None

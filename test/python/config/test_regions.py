@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError
+from services.configurations import loaded
 
 TEXT = """\
 datasets:
@@ -20,21 +19,13 @@ train: {regions: [SR]}
 """
 
 
-def loaded(tmp_path: Path, text: str) -> Config:
-    (tmp_path / "a.yaml").write_text(text)
-    return load(tmp_path / "a.yaml")
-
-
 def test_regions_are_cuts_by_name(tmp_path: Path) -> None:
     config = loaded(tmp_path, TEXT)
     assert config.regions == {"SR": "nBJet == 0 && abs(ZCand_mass - 91.2) < 15", "CR_ZZ": "isLoose"}
     assert config.train is not None
     assert config.train.regions == ["SR"]
     assert config.place("regions", "CR_ZZ") == f"{tmp_path}/a.yaml:6: regions.CR_ZZ"
-
-
-def test_regions_of_other_files_are_not_known(tmp_path: Path) -> None:
-    loaded(tmp_path, "train: {files: a.h5, regions: anything}")
+    loaded(tmp_path, "train: {files: a.h5, regions: anything}")  # of other files they are not known
 
 
 @pytest.mark.parametrize(
