@@ -6,7 +6,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -51,19 +51,12 @@ def test_parts_are_joined(borders: list[int]) -> None:
     assert found.tolist() == [0, 1, 2, 3]
 
 
-def test_lists_of_numbers_are_plain() -> None:
+def test_lists_of_numbers_are_plain_and_the_same_if_their_lengths_are() -> None:
     lists = ak.Array([[1, 2], [], [3]])
-    assert is_plain(lists.layout)
-    assert not is_plain(ak.Array([1, 2]).layout)
-    assert not is_plain(lists[np.array([0, 2])].layout)
-    assert not is_plain(ak.zip({"x": lists}).layout)
-
-
-def test_lists_are_the_same_if_their_lengths_are() -> None:
+    others = (ak.Array([1, 2]), lists[np.array([0, 2])], ak.zip({"x": lists}))
+    assert [is_plain(array.layout) for array in (lists, *others)] == [True, False, False, False]
     one, other, third = (ak.Array(each).layout.offsets for each in ([[1, 2], []], [[3, 4], []], [[1], [2]]))
-    assert same_lists(one, one)
-    assert same_lists(one, other)
-    assert not same_lists(one, third)
+    assert [same_lists(one, each) for each in (one, other, third)] == [True, True, False]
 
 
 DTYPES = ("bool", "int8", "uint8", "int16", "int32", "uint32", "uint64", "float32", "float64")
@@ -127,6 +120,7 @@ counts_and_rows = st.lists(st.integers(0, 4), max_size=12).flatmap(
 )
 
 
+@settings(max_examples=25)
 @given(counts_and_rows, st.lists(st.integers(0, 100), max_size=8), st.sampled_from(DTYPES))
 def test_it_is_what_awkward_picks(picked: Any, content: list[int], dtype: str) -> None:
     counts, chosen = picked

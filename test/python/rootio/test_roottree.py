@@ -86,7 +86,7 @@ def rows(branches: dict[str, Branch], count: int) -> dict[str, Any]:
     return arrays
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(trees(), st.integers(0, 23))
 def test_the_header_is_as_uproot_makes_it(branches: dict[str, Branch], baskets: int) -> None:
     with uproot_too() as (ours, uproots), pytest.MonkeyPatch.context() as patch:
@@ -144,7 +144,7 @@ ODD = {
 """Their second baskets go into what was left free, all but some bytes."""
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(trees(), st.integers(1, 13))
 @example(ODD, 2)
 def test_baskets_are_as_uproot_makes_them(branches: dict[str, Branch], baskets: int) -> None:

@@ -63,7 +63,7 @@ def test_baskets_within_the_tree_are_left_to_uproot() -> None:
         assert file.read(["Muon_pt"])["Muon_pt"].tolist() == expected
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_bytes_that_are_no_tree_are_left_to_uproot(sample: Path, data: st.DataObject) -> None:
     whole, key_length = stored(sample / "WZTo3LNu" / "WZTo3LNu_0.root", "Runs")

@@ -129,23 +129,20 @@ def test_remote_is_as_local(cluster: Cluster, local: Path, wanted: dict[str, ak.
         assert same(there.read(list(there.branches)), here.read(list(here.branches)))
 
 
-def test_example_files(xrootd: Cluster, sample: Path, read_with: Callable[..., None]) -> None:
+@pytest.mark.parametrize("name", ["made_v12_data", "made_v9_mc_rntuple"])
+def test_trees_and_rntuples(
+    name: str, storage: Storage, made_files: dict[str, Path], read_with: Callable[..., None]
+) -> None:
     pytest.importorskip("XRootD")
-    for path in sorted(sample.glob("*/*_0.root")):
-        with RootFile(path) as here, RootFile(f"{xrootd.url}/store/{path.parent.name}/{path.name}") as there:
-            names = [name for name in here.branches if here.branch(name).is_numeric]
-            assert same(there.read(names), here.read(names))
-            for tree in ("Runs", "LuminosityBlocks"):
-                assert same(there.other_tree(tree) or {}, here.other_tree(tree) or {})
-
-
-def test_every_version_of_nanoaod(storage: Storage, made_file: Path, read_with: Callable[..., None]) -> None:
-    pytest.importorskip("XRootD")
-    shutil.copyfile(made_file, storage.directory / made_file.name)
-    with RootFile(made_file) as here, RootFile(f"{storage.url}/{made_file.name}") as there:
-        names = [name for name in here.branches if here.branch(name).is_numeric]
-        names = names[::20] if here.format == "RNTuple" else names
+    if name not in made_files:
+        pytest.skip(f"uproot {uproot.__version__} writes no RNTuple")
+    path = made_files[name]
+    shutil.copyfile(path, storage.directory / path.name)
+    with RootFile(path) as here, RootFile(f"{storage.url}/{path.name}") as there:
+        names = [name for name in here.branches if here.branch(name).is_numeric][:: 20 if "rntuple" in name else 1]
         assert same(there.read(names), here.read(names))
+        for tree in ("Runs", "LuminosityBlocks"):
+            assert same(there.other_tree(tree) or {}, here.other_tree(tree) or {})
 
 
 def test_each_basket_moves_once_and_several_requests_are_under_way(
@@ -192,8 +189,7 @@ def test_what_is_announced_comes_though_nothing_is_taken(cluster: Cluster, monke
         wait_for(lambda: all(request.has_come for request in remote._ahead), "all", 20, cluster.directory)
 
 
-@pytest.mark.parametrize("through", ["redirector", "server"])
-@pytest.mark.parametrize("how", ["kill", "stop"])
+@pytest.mark.parametrize(("how", "through"), [("kill", "server"), ("stop", "redirector")])
 def test_a_server_fails_in_the_middle(cluster: Cluster, wanted: dict[str, ak.Array], how: str, through: str) -> None:
     address = url(cluster if through == "redirector" else cluster.servers[0], GOOD)
     with RootFile(address) as file:
@@ -269,16 +265,15 @@ def test_several_urls(cluster: Cluster, wanted: dict[str, ak.Array], read_with: 
         RootFile(url(other, ONE))
 
 
-def test_servers_that_a_redirector_tells_of(cluster: Cluster, wanted: dict[str, ak.Array]) -> None:
-    """The redirector leads to a server that hangs first, whatever it is asked for."""
+def test_a_redirector_leads_to_a_server_that_hangs(cluster: Cluster, wanted: dict[str, ak.Array]) -> None:
+    """First, whatever it is asked for; but it tells of others."""
     cluster.servers[0].stop()
     with RootFile(url(cluster, GOOD)) as file:
         assert server_of(file, cluster) is cluster.servers[1]
         assert same(in_steps(file), wanted)
 
 
-@pytest.mark.parametrize("name", [CUT, BAD])
-@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize(("name", "copy"), [(CUT, False), (BAD, False), (BAD, True)])
 def test_a_damaged_replica_and_a_good_one(
     cluster: Cluster, wanted: dict[str, ak.Array], name: str, copy: bool, read_with: Callable[..., None]
 ) -> None:
@@ -396,11 +391,6 @@ except KeyboardInterrupt:
         assert process.returncode == 0
 
 
-def test_no_such_file(cluster: Cluster) -> None:
-    with pytest.raises(NanoMLError, match="/store/none.root: .*127.0.0.1"):
-        RootFile(url(cluster.servers[0], "/store/none.root"))
-
-
 def test_what_is_no_root_file(storage: Storage, read_with: Callable[..., None]) -> None:
     for name, content in {"empty": b"", "text": b"This is text.\n" * 100, "short": b"root"}.items():
         (storage.directory / f"{name}.root").write_bytes(content)
@@ -416,15 +406,15 @@ def test_a_missing_tree_is_no_damage(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="module")
 def large(storage: Storage) -> tuple[str, bytes]:
-    content = os.urandom(20_000_000)
+    content = os.urandom(6_000_000)
     (storage.directory / "large").write_bytes(content)
     return f"{storage.url}/large", content
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
-        st.tuples(st.integers(0, 19_999_999), st.sampled_from([0, 1, 100, 5000, 2_097_136, 9_000_000])), max_size=50
+        st.tuples(st.integers(0, 5_999_999), st.sampled_from([0, 1, 100, 5000, 2_097_136, 5_000_000])), max_size=20
     )
 )
 def test_any_pieces(large: tuple[str, bytes], read_with: Callable[..., None], pieces: list[tuple[int, int]]) -> None:
@@ -436,9 +426,9 @@ def test_any_pieces(large: tuple[str, bytes], read_with: Callable[..., None], pi
 
 def test_thousands_of_pieces(large: tuple[str, bytes], read_with: Callable[..., None]) -> None:
     address, content = large
-    pieces = [(start, 10) for start in range(0, len(content), 9000)]
+    pieces = [(start, 10) for start in range(0, len(content), 3000)]
     with RemoteFile(address) as file:
         assert file.read_all(pieces) == [content[start : start + 10] for start, _ in pieces]
         assert file.read(5, 7) == content[5:12]
-        with pytest.raises(ValueError, match="the file ends at byte 20000000"):
+        with pytest.raises(ValueError, match="the file ends at byte 6000000"):
             file.read(len(content) - 1, 2)
