@@ -87,17 +87,30 @@ def _found(kind: str) -> list[Path]:
     return sorted((DATA / kind).rglob("*.root"))
 
 
+class _Written(Mapping[str, Path]):
+    """Generated files by their names; each is written when it is first asked for."""
+
+    def __init__(self, files: Mapping[str, Made], directory: Path) -> None:
+        self._files = {name: files[name] for name in _writable(files)}
+        self._directory = directory
+
+    def __getitem__(self, name: str) -> Path:
+        made, path = self._files[name], self._directory / f"{name}.root"
+        if not path.exists():
+            write(path, made)
+        return path
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
 @pytest.fixture(scope="session")
-def made_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def made_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """Generated files of all versions and kinds, by the names of services.nanoaod.FILES."""
-    return _written(FILES, tmp_path_factory.mktemp("made"))
-
-
-def _written(files: Mapping[str, Made], directory: Path) -> dict[str, Path]:
-    paths = {name: directory / f"{name}.root" for name in _writable(files)}
-    for name, path in paths.items():
-        write(path, files[name])
-    return paths
+    return _Written(FILES, tmp_path_factory.mktemp("made"))
 
 
 def _writable(files: Mapping[str, Made]) -> list[str]:
@@ -161,7 +174,7 @@ def made_datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Pa
     found = {}
     for dataset, files in DATASETS.items():
         (directory / dataset).mkdir()
-        found[dataset] = list(_written(files, directory / dataset).values())
+        found[dataset] = list(_Written(files, directory / dataset).values())
     return found
 
 

@@ -18,7 +18,8 @@ from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, ShiftSums
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.selection import Step
 from services.nanoaod import FILES
-from services.shifted import SHIFTS, ShiftedSkims
+from services.shifted import SELECTION, SHIFTS
+from services.shifted import skim as skim_by
 
 
 def one_file(sample: Path, dataset: str) -> Path:
@@ -227,8 +228,10 @@ def test_a_real_skim(sample: Path, tmp_path: Path) -> None:
     assert "mass of the Z candidate [GeV]" in printed(found, "ZCand_*")
 
 
-def test_a_skim_with_shifts(shifted_skims: ShiftedSkims) -> None:
-    found = inspect_file(shifted_skims.shifted[3])
+def test_a_skim_with_shifts(sample: Path, tmp_path: Path) -> None:
+    pytest.importorskip("data_processing.skim.skim")
+    (tmp_path / "shifted.py").write_text(SELECTION)
+    found = inspect_file(skim_by(str(one_file(sample, "WZTo3LNu_Pt100")), "Shifted", tmp_path))
     content = found.to_json()
     books = content["record"]["books"]
     assert (content["events"], content["errors"]) == (books["selected"] + books["only_shifted"], [])

@@ -121,7 +121,7 @@ lists = st.lists(numbers, max_size=3)
 one = st.tuples(lists, lists, numbers, st.integers(0, 7), st.sampled_from([-1.0, 1.0, 0.5]))
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.lists(one, min_size=1, max_size=25))
 def test_all_is_as_if_everything_were_repeated(events: list[Any]) -> None:
     compare(events, Shifted)

@@ -6,7 +6,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from MLTools.NanoML.errors import NanoMLError
@@ -55,6 +55,7 @@ def test_a_weight_that_keeps_the_yield_is_normalised_in_each_bin() -> None:
     assert sums.ratio("nominal") == {2: -1 / -30, 3: 12 / 360, 4: 1.0}
 
 
+@settings(max_examples=50)
 @given(st.data(), st.integers(1, 30))
 def test_parts_add_up_to_the_whole(data: st.DataObject, number: int) -> None:
     """Chunks, and events picked from a chunk as in an event loop, have the sums of the whole, with mixed signs."""
