@@ -19,7 +19,7 @@ from MLTools.NanoML.errors import NanoMLError
         ("1%", 99, 0),
         (".5%", 1000, 5),
         ("100 %", 7, 6),
-        ("29 %", 100, 29),
+        ("9.2 %", 750, 69),
     ],
 )
 def test_how_many_may_be_missing(limit: int | str, total: int, most: int) -> None:

@@ -46,6 +46,8 @@ def test_the_packages_of_the_tests_are_here() -> None:
 
 def test_what_is_missing_or_old_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = {"numpy": "999.1", "no-such-package": "1.0", "click": "1.0"}
+    monkeypatch.setitem(software.PARTS, "tune", {"json": "1.0"})
+    assert software.packages("tune").fine  # it has no version
     monkeypatch.setitem(software.PARTS, "tune", wanted)
     finding = software.packages("tune")
     assert not finding.fine
@@ -65,11 +67,6 @@ def test_a_release_that_has_pytorch_needs_only_the_rest(monkeypatch: pytest.Monk
         found = software.packages("train")
         assert not found.fine
         assert re.search(said, found.mend)
-
-
-def test_a_package_without_a_version_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(software.PARTS, "tune", {"json": "1.0"})
-    assert software.packages("tune").fine
 
 
 def test_in_cmssw_its_python_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,12 +98,9 @@ def test_no_cmssw(nothing: Path) -> None:
 
 def test_the_release(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert software.cmssw().found == f"CMSSW_14_0_19 (el9_amd64_gcc12) in {base}"
-    monkeypatch.setenv("CMSSW_VERSION", "CMSSW_10_6_30")
-    assert not software.cmssw().fine
-    monkeypatch.setenv("CMSSW_VERSION", "CMSSW_13_3_0")
-    assert software.cmssw().fine
-    monkeypatch.setenv("CMSSW_VERSION", "CMSSW_20_1_X_2027-01-01-2300")
-    assert software.cmssw().fine
+    for release, fine in (("CMSSW_10_6_30", False), ("CMSSW_13_3_0", True), ("CMSSW_20_1_X_2027-01-01-2300", True)):
+        monkeypatch.setenv("CMSSW_VERSION", release)
+        assert software.cmssw().fine == fine
 
 
 @needs_table
@@ -147,7 +141,6 @@ END
     ("name", "here", "fine", "found"),
     [
         ("CMSSW_17_0_0", "1.25.1", True, "1.25.1 (CMSSW_17_0_0 is not in the table): "),
-        ("CMSSW_16_0_X", "1.25.1", True, "1.25.1 (CMSSW_16_0_X is not in the table): "),
         ("CMSSW_15_0_1", "1.25.1", True, "1.25.1 (the table says 1.20.1): "),
         ("CMSSW_15_0_1", "1.20.1", False, "Python finds 1.20.1, but CMSSW_15_0_1 has 1.25.1"),
     ],
@@ -173,7 +166,7 @@ def test_scram_knows_the_release_better_than_the_table(
 
 @needs_table
 def test_what_scram_does_not_know_is_looked_up_in_the_table(
-    base: Path, program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+    base: Path, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program("scram", SCRAM)  # there is no area
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.14.1")
@@ -185,7 +178,7 @@ def test_models_that_the_release_cannot_read(base: Path, monkeypatch: pytest.Mon
     data = base / "src" / "MLTools" / "NanoML" / "data"
     data.mkdir(parents=True)
     for suffix in ("onnx", "json"):
-        shutil.copy(Path(__file__).resolve().parents[3] / "data" / f"leptons.{suffix}", data)
+        shutil.copy(ROOT / "data" / f"leptons.{suffix}", data)
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.14.1")
     assert software.onnx_runtime().fine
     monkeypatch.setenv("CMSSW_VERSION", "CMSSW_12_3_0")
@@ -215,7 +208,7 @@ def test_the_area(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_plugin_is_called_as_scram_calls_it() -> None:
-    text = (Path(__file__).resolve().parents[3] / "plugins" / "BuildFile.xml").read_text()
+    text = (ROOT / "plugins" / "BuildFile.xml").read_text()
     assert f'name="{software.PLUGIN.removeprefix("plugin").removesuffix(".so")}"' in text
 
 
@@ -245,9 +238,6 @@ def test_what_a_program_says() -> None:
     answer = ask(["sh", "-c", "echo out; echo err >&2; exit 3"])
     assert (answer.code, answer.text, answer.first_line) == (3, "out\nerr\n", "out")
     assert ask(["true"]).first_line == "no answer"
-
-
-def test_a_program_that_is_not_there() -> None:
     assert not has("no-such-program")
     assert ask(["no-such-program"]).code == 127
 
@@ -270,12 +260,9 @@ def processes() -> Iterator[list[str]]:
             yield status.read_text().rpartition(")")[2].split()[:3]
 
 
-def test_files_are_looked_for_with_a_bound_on_the_time(tmp_path: Path) -> None:
+def test_files_are_looked_for_with_a_bound_on_the_time(program: Program, tmp_path: Path) -> None:
     assert answers(tmp_path) is True
     assert answers(tmp_path / "nothing") is False
     assert answers(Path(sys.executable)) is True
-
-
-def test_a_file_system_that_does_not_answer(program: object, tmp_path: Path) -> None:
-    program("ls", "sleep 30")  # type: ignore[operator]
-    assert answers(tmp_path, seconds=0.3) is None
+    program("ls", "sleep 30")
+    assert answers(tmp_path, seconds=0.3) is None  # as of a file system that does not answer

@@ -27,6 +27,7 @@ from MLTools.NanoML.commands import start as command
 from MLTools.NanoML.doctor import software, ways
 from MLTools.NanoML.doctor.software import Finding
 from MLTools.NanoML.doctor.ways import CHECKS, WAYS, CheckState, examine, guess
+from services.certificates import Certificates
 from services.condor import CondorPool
 from services.tokens import Tokens
 from services.xrootd import Cluster
@@ -83,13 +84,12 @@ def test_it_says_what_to_do(tmp_path: Path) -> None:
     assert "a guess" not in done.stdout
 
 
-@pytest.mark.parametrize("way", ["condor", "crab"])
-def test_it_answers_where_packages_of_nanoml_are_missing(way: str, tmp_path: Path) -> None:
+def test_it_answers_where_packages_of_nanoml_are_missing(tmp_path: Path) -> None:
     hide = "import sys; sys.modules.update(dict.fromkeys(['yaml', 'numpy', 'jinja2']))"
     program = f"{hide}; from MLTools.NanoML.cli import main; main()"
-    line = [sys.executable, "-c", program, "doctor", "--for", way, "--json"]
+    line = [sys.executable, "-c", program, "doctor", "--for", "crab", "--json"]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert {*WAYS[way].needs} <= {check["name"] for check in json.loads(done.stdout)["checks"]}
+    assert {*WAYS["crab"].needs} <= {check["name"] for check in json.loads(done.stdout)["checks"]}
 
 
 def test_a_check_that_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,22 +170,8 @@ def test_no_proxy(nothing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no certificate in it" in finding.found
 
 
-def make_proxy(path: Path, *options: str) -> Path:
-    """A proxy of the certificate beside it."""
-    if shutil.which("voms-proxy-fake") is None:
-        pytest.skip("needs voms-proxy-fake")
-    (path.parent / "certificates").mkdir(exist_ok=True)  # of authorities; there must be the directory
-    pair = ("-cert", "usercert.pem", "-key", "userkey.pem", "-certdir", "certificates")
-    line = ["voms-proxy-fake", *pair, "-rfc", "-quiet", "-hours", "5", *options, "-out", str(path)]
-    subprocess.run(line, cwd=path.parent, check=True, capture_output=True)
-    path.chmod(0o600)
-    return path
-
-
-def test_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_certificate(tmp_path, 300)
-    voms = ("-hostcert", "usercert.pem", "-hostkey", "userkey.pem", "-voms", "cms", "-fqan", "/cms")
-    path = make_proxy(tmp_path / "proxy", *voms, "-uri", "localhost:15002")
+def test_a_proxy(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = certificates.proxy(5)
     monkeypatch.setenv("X509_USER_PROXY", str(path))
     finding = CHECKS["proxy"]()
     assert finding.fine, finding
@@ -193,7 +179,7 @@ def test_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.found.endswith("permissions 0600")
     path.chmod(0o644)
     assert CHECKS["proxy"]().mend == f"chmod 600 {path}"
-    monkeypatch.setenv("X509_USER_PROXY", str(make_proxy(tmp_path / "plain")))
+    monkeypatch.setenv("X509_USER_PROXY", str(certificates.proxy(vo=None)))
     assert not CHECKS["proxy"]().fine
     assert "for no VO" in CHECKS["proxy"]().found
 
@@ -214,9 +200,12 @@ def test_a_token(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_programs_and_packages(nothing: Path) -> None:
+def test_programs_and_packages(nothing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not ways.dasgoclient().fine
     assert "root:// files cannot be read" in ways.xrootd_client().found or ways.xrootd_client().fine
+    shutil.copy("/bin/ls", nothing / "dasgoclient")
+    monkeypatch.setenv("PATH", str(nothing))
+    assert ways.dasgoclient().fine
 
 
 @pytest.mark.service
@@ -254,22 +243,12 @@ def test_no_server() -> None:
     assert not ways.redirector("localhost:port").fine
 
 
-def test_dasgoclient_is_found(nothing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copy("/bin/ls", nothing / "dasgoclient")
-    monkeypatch.setenv("PATH", str(nothing))
-    assert ways.dasgoclient().fine
-
-
 def test_the_ticket(program: Program) -> None:
     program("klist", '[ "$1" = -s ]')
     assert ways.kerberos().fine
     program("klist", "exit 1")
     assert not ways.kerberos().fine
     assert ways.kerberos().mend == "kinit"
-
-
-def test_no_kerberos(nothing: Path) -> None:
-    assert "klist is not in the PATH" in ways.kerberos().found
 
 
 def test_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,10 +280,6 @@ def test_afs(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "kinit" in ways.afs().mend
 
 
-def test_a_home_that_is_not_on_afs(nothing: Path) -> None:
-    assert ways.afs().fine
-
-
 def test_eos(program: Program) -> None:
     user = getpass.getuser()
     program("eos", f'[ "$1" = root://eosuser.cern.ch ] || exit 2\n{EOS.format(used=250_000_000_000)}')
@@ -316,8 +291,10 @@ def test_eos(program: Program) -> None:
     assert "permission denied" in ways.eos().found
 
 
-def test_elsewhere_there_is_no_eos_and_no_cvmfs(nothing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_elsewhere_there_is_no_afs_no_eos_and_no_cvmfs(nothing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ways.afs().fine
     assert not ways.eos().fine
+    assert "klist is not in the PATH" in ways.kerberos().found
     monkeypatch.setattr(ways, "_CVMFS", nothing / "cms.cern.ch" / "cmsset_default.sh")
     assert not ways.cvmfs().fine
     assert ways.cvmfs().found == f"{nothing}/cms.cern.ch is not there"
