@@ -25,7 +25,6 @@ INVENTED = ROOT / "examples" / "corrections"
 RATIO = "Invented2018_JRV1_MC_ScaleFactor_AK4PF"
 RANDOM = np.random.default_rng(3)
 COUNTS = np.array([3, 0, 2, 4])
-OFFSETS = np.concatenate([[0], np.cumsum(COUNTS)])
 ETA, PHI, PT = RANDOM.uniform(-4.5, 4.5, 9), RANDOM.uniform(-3.1, 3.1, 9), RANDOM.uniform(20, 300, 9)
 RHO, AREA = np.repeat([10.0, 20.0, 30.0, 40.0], COUNTS), np.full(9, 0.5)
 
