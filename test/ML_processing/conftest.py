@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from ML_processing.training import loss_figure
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.hdf5 import (
@@ -65,6 +66,25 @@ def events(columns: dict[str, NDArray[Any]], label: NDArray[Any] | int, weight: 
 def one_core() -> None:
     """These networks are too small to gain from more."""
     torch.set_num_threads(1)
+
+
+DRAW, SAVE = loss_figure.losses, figures.save
+
+
+@pytest.fixture(scope="module")
+def no_plots() -> Iterator[None]:
+    """No figure is drawn, which takes longer than trainings as small as these."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss_figure, "losses", lambda *arguments: None)
+        patch.setattr(figures, "save", lambda figure, stem, numbers=None: None)
+        yield
+
+
+@pytest.fixture
+def plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But here they are."""
+    monkeypatch.setattr(loss_figure, "losses", DRAW)
+    monkeypatch.setattr(figures, "save", SAVE)
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,7 @@ def test_targets_and_spectators_are_no_features(rich: Path) -> None:
         ({"objects": ["Jets"]}, 'train.objects: "Jets" is not in the HDF5 files. Did you mean "Jet"?'),
         ({"targets": ["pt"]}, 'train.targets: "pt" is not in the HDF5 files. They have: x, y, z, mass.'),
         ({"decorrelate": Decorrelation("mas")}, 'train.decorrelate.column: "mas" is not in the HDF5 files. Did you mean'),
+        ({"flatten": ["p"]}, 'train.flatten: "p" is not in the HDF5 files'),
         ({"parameter": "x"}, 'train.parameter: "x" is not a parameter of the HDF5 files (mass). Give its value'),
         ({"features": ["x", "mass"]}, "train.features: mass is a parameter of some datasets, so it would tell them"),
         ({"features": ["x"], "targets": ["x"]}, "train.targets: x is a feature as well"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -18,6 +19,8 @@ from ML_processing.tuning.space import Space
 from ML_processing.tuning.trial import TrialData
 from MLTools.NanoML.config.training import PerObject, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 Toy = Callable[..., Path]
 REGIONS = {"SR": "number < 300", "CR": "number >= 200 && number < 400", "odd": "label == 1"}
@@ -87,14 +90,9 @@ def test_a_training_is_that_on_these_events_alone(toy: Toy, quick: Train, tmp_pa
     inside = toy("inside.h5", regions=REGIONS, **FLAGS)
     table = read([inside], replace(quick, regions=["SR"]))
     alone = toy("alone.h5", count=300)
-    for name, values in zip(("x", "y"), table.features.T, strict=True):
-        assert values.shape == (300,), name
+    assert table.features.shape == (300, 2)
     restricted = train([inside], replace(quick, regions=["SR"]), tmp_path / "restricted")
-    import h5py
-
     with h5py.File(inside) as source, h5py.File(alone, "r+") as target:
         names = ["run", "luminosityBlock", "event", "label", "weight", "x", "y"]
         target["events"][:] = source["events"][:300][names]
     assert restricted == train([alone], quick, tmp_path / "plain")
-    everything = train([inside], quick, tmp_path / "all")
-    assert everything != restricted

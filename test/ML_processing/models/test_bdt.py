@@ -158,15 +158,6 @@ def test_a_class_with_twice_the_weight_has_twice_the_odds() -> None:
     assert float((odd - even)[:, 1].mean()) == pytest.approx(np.log(2), abs=0.1)
 
 
-def test_several_targets_are_learnt_together() -> None:
-    random = np.random.default_rng(1)
-    values = random.uniform(-1, 1, (4000, 2)).astype(np.float32)
-    targets = np.stack([np.sign(values[:, 0]), 2 * values[:, 1]], axis=1)
-    inputs = Inputs(torch.from_numpy(values), {})
-    found = learnt(SHAPE, inputs, np.zeros(4000, int), None, targets, rounds=60)(inputs).numpy()
-    assert np.abs(found - targets).mean(axis=0) == pytest.approx([0, 0], abs=0.05)
-
-
 def test_objects_are_columns_and_padding_is_missing() -> None:
     random = np.random.default_rng(2)
     mask = np.arange(3) < random.integers(0, 4, (3000, 1))

@@ -19,6 +19,8 @@ from MLTools.NanoML.config.training import DISCRIMINANT, Against, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Discriminant
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 CLASSES = ["ZG", "signal", "WZ", "fakes"]
 SOME = BoundDiscriminant(Discriminant("d", "signal", {"signal": 2, "WZ": 3, "ZG": 1}), CLASSES)
 ALONE = BoundDiscriminant.probability("signal", CLASSES)

@@ -112,11 +112,9 @@ def varied(shape: Shape, draw: Draw) -> dict[str, list[torch.Tensor]]:
     }
 
 
-@pytest.mark.parametrize("features", [True, False], ids=["features", "objects only"])
-def test_onnx_computes_the_same(
-    model: str, features: bool, shape: Shape, draw: Draw, build: Build, tmp_path: Path
-) -> None:
-    shape = shape if features else Shape((), shape.collections, shape.outputs)
+def test_onnx_computes_the_same(model: str, shape: Shape, draw: Draw, build: Build, tmp_path: Path) -> None:
+    if model == "deepsets":
+        shape = Shape((), shape.collections, shape.outputs)
     named = {"MET_pt": (-1.0, 0.0), "Jet_btag": (0.0,)}
     shape = replace(shape, missing=("PV_npvs", "MET_pt", "Jet_btag", "Muon_pt"), named=named)
     networks = [build(model, shape), build(model, shape)]
@@ -125,10 +123,10 @@ def test_onnx_computes_the_same(
     ensemble = Ensemble(networks, shape, "classification").eval()
     session = export(ensemble, shape, tensors_of(draw(shape, 2)), tmp_path / "model.onnx")
     for name, tensors in varied(shape, draw).items():
-        for events in (1, 7, 1000, 0):
+        for events in (1, 1000, 0):
             difference = largest_difference(session, ensemble, shape, cut(tensors, shape, events))
             assert difference < 1e-6, (name, events)
-        for objects in (3, 2, 1, 0):
+        for objects in (3, 1, 0):
             difference = largest_difference(session, ensemble, shape, cut(tensors, shape, 100, objects))
             assert difference < 1e-6, (name, objects)
 
@@ -301,20 +299,13 @@ def test_only_objects_count() -> None:
     assert (scaling.objects[0].width < 5).all()
 
 
-def test_each_field_of_objects_has_its_own_sentinel() -> None:
+def test_each_field_of_objects_has_its_own_sentinel_with_the_name_of_the_branch() -> None:
     scaling = Scaling(objects_shape("pt", "btag"))
     values = RANDOM.uniform(0, 1, (500, 3, 2)).astype("f4")
     values[:, 0, 1] = -10
     scaling.fit(np.zeros((500, 0), "f4"), {"Jet": (values, np.ones((500, 3), bool))})
     assert sentinels_of(scaling.objects[0]) == [-10]
     assert scaling.objects[0].below.tolist() == [-np.inf, -10]
-
-
-def test_sentinels_of_objects_have_the_name_of_the_branch() -> None:
-    scaling = Scaling(objects_shape("pt", "btag"))
-    values = RANDOM.uniform(0, 1, (500, 3, 2)).astype("f4")
-    values[:, 0, 1] = -10
-    scaling.fit(np.zeros((500, 0), "f4"), {"Jet": (values, np.ones((500, 3), bool))})
     assert scaling.sentinels == {"Jet_btag": [-10]}
 
 

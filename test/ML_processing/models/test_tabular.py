@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, smooth_l1_loss
@@ -12,8 +9,6 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 from ML_processing.events.inputs import EventTensors, Inputs, Shape
 from ML_processing.models.network import make_network
 from ML_processing.networks.tabular import Tabular
-from ML_processing.training.train import train
-from MLTools.NanoML.config.training import Train
 
 
 def events_of(targets: int) -> EventTensors:
@@ -61,9 +56,3 @@ def test_a_member_alone_is_a_perceptron() -> None:
     for layer in core.layers:
         hidden = torch.nn.functional.silu(layer(hidden))
     torch.testing.assert_close(core(Inputs(rows, {})), hidden @ core.last[0])
-
-
-def test_it_learns(toy: Callable[..., Path], tmp_path: Path) -> None:
-    options = {"members": 4, "width": 16}
-    config = Train(model="tabular", options=options, learning_rate=0.01, epochs=10, folds=1, workers=1, device="cpu")
-    assert train([toy(count=2000)], config, tmp_path / "run")["auc"] > 0.8  # the best is 0.841
