@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import os
@@ -291,7 +292,6 @@ def _run(trackers: Sequence[str], directory: Path) -> MLflowRun | None:
 def _environment() -> dict[str, object]:
     """The command, the code, the machine and all installed packages: content of environment.json."""
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else range(0)
-    packages = {it.metadata["Name"]: it.version for it in metadata.distributions() if it.metadata["Name"]}
     return {
         "created": now(),
         "command": sys.argv,
@@ -303,8 +303,16 @@ def _environment() -> dict[str, object]:
         "cores": usable_cores(),
         "gpus": [torch.cuda.get_device_name(i) for i in gpus],
         "job": {name: os.environ[name] for name in _JOB if name in os.environ},
-        "packages": dict(sorted(packages.items(), key=lambda it: it[0].lower())),
+        "packages": _packages(),
     }
+
+
+@functools.cache
+def _packages() -> dict[str, str]:
+    """The versions of all installed packages: to read them takes longer than a small training, and they do not change meanwhile."""
+    files = [it.metadata for it in metadata.distributions()]  # which each access would read again
+    packages = {it["Name"]: it["Version"] for it in files if it["Name"]}
+    return dict(sorted(packages.items(), key=lambda it: it[0].lower()))
 
 
 def _tensorboard(directory: Path) -> SummaryWriter:
