@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import awkward as ak
@@ -75,9 +75,8 @@ def traced(selection: Selection, seed: int = 1) -> TracedSelection:
     return TracedSelection(selection, *made_up(seed), SIZES)
 
 
-def difference(selection: Selection, seed: int = 1) -> str:
-    """Where graph and engine differ on other events than those that were traced; empty if they do not."""
-    mine, theirs = traced(selection, seed), traced(selection, seed + OTHERS)
+def difference(mine: TracedSelection, theirs: TracedSelection, seed: int = 1) -> str:
+    """Where a graph and the engine differ on other events than those that were traced; empty if they do not."""
     assert len(mine.trace.steps) > 1
     return first_difference(mine.trace, theirs.trace.steps, feed_of(mine, seed + OTHERS))
 
@@ -91,8 +90,8 @@ def feed_of(graph: TracedSelection, seed: int) -> dict[str, NDArray[np.float32]]
 
 def check_selection(selection: Selection, seed: int = 1) -> None:
     """Graph and engine agree in each line on other events than those that were traced, and in the cut flow."""
-    assert difference(selection, seed) == ""
-    graph = traced(selection, seed)
+    graph, theirs = traced(selection, seed), traced(selection, seed + OTHERS)
+    assert difference(graph, theirs, seed) == ""
     arrays, collections = made_up(seed + OTHERS)
     model, inputs = graph.model(graph.outputs())
     session = onnxruntime.InferenceSession(model.SerializeToString())
@@ -104,14 +103,16 @@ def check_selection(selection: Selection, seed: int = 1) -> None:
     assert not outputs["failed"].any()
 
 
-def check(lines: Lines, seed: int = 1) -> None:
-    """Graph and engine agree, and what was traced is what the engine gives without tracing."""
-    found: list[Any] = []
-    assert difference(selection_of(lambda events: found.append(lines(events))), seed) == ""
-    arrays, collections = made_up(seed + OTHERS)
-    expected = lines(Events(arrays, collections))
-    for one, other in zip(_all(found[-1]), _all(expected), strict=True):
-        assert ak.array_equal(one._concrete, other, equal_nan=True, same_content_types=False, check_parameters=False)
+def check(lines: Callable[[Events], Mapping[str, Any]], seed: int = 1) -> None:
+    """Graph and engine agree in all lines, and what was traced is what the engine gives without tracing."""
+    found: list[Mapping[str, Any]] = []
+    selection = selection_of(lambda events: found.append(lines(events)))
+    assert difference(traced(selection, seed), traced(selection, seed + OTHERS), seed) == ""
+    for name, expected in lines(Events(*made_up(seed + OTHERS))).items():
+        for one, other in zip(_all(found[-1][name]), _all(expected), strict=True):
+            assert ak.array_equal(
+                one._concrete, other, equal_nan=True, same_content_types=False, check_parameters=False
+            ), name
 
 
 def _all(what: Any) -> list[Any]:

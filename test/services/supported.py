@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import awkward as ak
@@ -232,14 +232,15 @@ UFUNC_LINES = [
 ]
 """numpy's functions of numbers."""
 
-LINES = [*REDUCTIONS, *FORMS, *OF_NESTED, *OTHERS]
+LINES = {"reductions": REDUCTIONS, "forms": FORMS, "nested": OF_NESTED, "others": OTHERS, "vectors": VECTORS}
+"""Those that are compared with the engine, in groups that are compiled together."""
 
 
-def function_of(line: str) -> Callable[[Events], Any]:
-    """A line as a function of events."""
-    code = compile(line, line, "eval")
+def results_of(lines: Iterable[str]) -> Callable[[Events], dict[str, Any]]:
+    """Lines as a function of events that gives the result of each."""
+    codes = {line: compile(line, line, "eval") for line in lines}
 
-    def function(events: Events) -> Any:
+    def function(events: Events) -> dict[str, Any]:
         a, b = ak.unzip(ak.combinations(events.Jet, 2))
         names = {
             "jets": events.Jet,
@@ -249,6 +250,7 @@ def function_of(line: str) -> Callable[[Events], Any]:
             "a": a,
             "b": b,
         }
-        return eval(code, {"ak": ak, "np": np, "away_from": away_from, "events": events, **names})
+        known = {"ak": ak, "np": np, "away_from": away_from, "events": events, **names}
+        return {line: eval(code, known) for line, code in codes.items()}
 
     return function

@@ -12,7 +12,7 @@ import pytest
 from MLTools.NanoML.selection import Cutflow, Events, Flat, Selection
 from services.compilation import check_selection
 
-LENGTH, PROGRAMS = 12, 14
+LENGTH, PROGRAMS = 12, 8
 MOMENTUM = ("pt", "eta", "phi", "mass")
 
 

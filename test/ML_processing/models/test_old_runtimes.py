@@ -1,6 +1,6 @@
-"""Every network in every format that is written, in the versions of ONNX Runtime that CMSSW has and that have wheels.
+"""Every network in every format that is written, and all lines that can be compiled, in the versions of ONNX Runtime that CMSSW has.
 
-That takes minutes, and is done when the environment names the versions: NANOML_TEST_RUNTIMES=1.17.1,1.20.1.
+That takes minutes, and is done when the environment names versions that have wheels: NANOML_TEST_RUNTIMES=1.17.1,1.20.1.
 """
 
 from __future__ import annotations
@@ -9,10 +9,15 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 
+from ML_processing.compiled.proof import model_with_outputs
+from ML_processing.compiled.proof import tensors_of as tensors_of_steps
 from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.export.export import TrainedNetworks, export_networks, networks_of, sample_of
 from ML_processing.export.releases import OPSET, target
@@ -21,6 +26,8 @@ from ML_processing.training.directory import Training
 from MLTools.NanoML.model import Description, Discriminant
 from MLTools.NanoML.model.trials import SubprocessRuntime, Trial, trials
 from MLTools.NanoML.model.verification import check_trials
+from services.compilation import feed_of, selection_of, traced
+from services.supported import LINES, UFUNC_LINES, results_of
 from services.trainings import tensors_of, training_of
 
 VERSIONS = [version for version in os.environ.get("NANOML_TEST_RUNTIMES", "").split(",") if version]
@@ -73,3 +80,22 @@ def test_every_network_in_every_format(training: Training, there: SubprocessRunt
         networks.compare(tried, outcomes, description)
         check_trials(tried, outcomes, description)
         assert [found.shape for found in outcomes[nothing.name, 1]] == [(0, 3), (0, 2, 3)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_lines_of_selections(version: str, tmp_path: Path) -> None:
+    lines = results_of(chain(*LINES.values(), UFUNC_LINES))
+    graph, path = traced(selection_of(lines)), tmp_path / "lines.onnx"
+    feed = {name: np.resize(values, (300, *values.shape[1:])) for name, values in feed_of(graph, 2).items()}
+    outputs = {
+        name: it for name, it in tensors_of_steps(graph.trace.steps).items() if it.value is None and name not in feed
+    }
+    model = model_with_outputs(graph.graph, outputs, {name: values.ndim for name, values in feed.items()})
+    path.write_bytes(model.SerializeToString())
+    expected = onnxruntime.InferenceSession(str(path)).run(None, feed)
+    with SubprocessRuntime.of(version) as there:
+        found = there.run(str(path), [Trial("events", feed)])["events", 300]
+    assert isinstance(found, list), found
+    order = sorted(range(len(expected)), key=str)  # as the outputs are read
+    for number, values in zip(order, found, strict=True):
+        np.testing.assert_allclose(values, expected[number], rtol=1e-12, atol=1e-12)
