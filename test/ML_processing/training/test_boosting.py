@@ -22,6 +22,7 @@ from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Export, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
+from services.evaluations import draw_only
 from services.toys import MovingSignal
 
 Toy = Callable[..., Path]
@@ -89,7 +90,8 @@ def test_it_learns_from_events_that_do_not_fit_into_memory(
 
 
 @pytest.mark.slow
-def test_report_and_model(trained: Path, toy: Toy, tmp_path: Path) -> None:
+def test_report_and_model(trained: Path, toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_only(monkeypatch)
     content = evaluate(trained, [toy(count=1500)], trained)
     assert (
         "The networks on this page are boosted decision trees, so there is no other BDT to compare with."

@@ -18,7 +18,7 @@ from ML_processing.training.directory import Training
 from ML_processing.training.reweighting import Flattening, PositiveWeights, Reweighted
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Decorrelation, Train
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import NanoMLError
 
 Toy = Callable[..., Path]
 COUNT = 8000
@@ -158,8 +158,3 @@ def test_a_network_does_not_learn_the_spectrum(toy: Toy, quick: Train, tmp_path:
         found.append(Training.load(run).histories[0][-1].validation_auc)
     assert found[0] > 0.6
     assert found[1] == pytest.approx(0.5, abs=0.05)
-
-
-def test_a_column_that_is_not_there(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r'train\.flatten: "p" is not in the HDF5 files'):
-        train([toy()], replace(quick, flatten=["p"]), tmp_path / "run")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,6 @@ TRAIN = Train(
 def history_of(directory: Path, fold: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((directory / f"history_{fold}.json").read_text())
     return found
-
-
-def test_the_environment_is_always_there(toy: Toy, tmp_path: Path) -> None:
-    train([toy()], TRAIN, tmp_path / "training")
-    found = json.loads((tmp_path / "training" / "environment.json").read_text())
-    assert found["command"] == sys.argv
-    assert "torch" in found["packages"]
-    assert found["versions"]["nanoml"] == found["packages"]["nanoml"]
-    assert not (tmp_path / "training" / "tensorboard").exists()
 
 
 @pytest.mark.parametrize("tracker", ["mlflow", "tensorboard"])
@@ -66,15 +57,13 @@ class _StopError(Exception):
     pass
 
 
-@pytest.fixture
-def quiet_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.mark.slow
+@pytest.mark.usefixtures("plots")
+def test_mlflow_goes_on_with_the_run_of_an_interrupted_training(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return
-
-
-@pytest.mark.slow
-def test_mlflow_goes_on_with_the_run_of_an_interrupted_training(toy: Toy, tmp_path: Path, quiet_mlflow: None) -> None:
     from mlflow.tracking import MlflowClient
 
     config, directory = replace(TRAIN, tracking=["mlflow"]), tmp_path / "training"

@@ -16,20 +16,17 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.metrics.roc import auc
-from ML_processing.models.network import scores_of
 from ML_processing.training import data as training_data
 from ML_processing.training import loop
-from ML_processing.training.data import TrainingFiles, inputs_of, read
+from ML_processing.training.data import TrainingFiles, read
 from ML_processing.training.description import TrainingDescription, describe
 from ML_processing.training.directory import Training
 from ML_processing.training.fold import measure
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import MODELS, Train
 from MLTools.NanoML.contracts.hdf5 import metadata_content
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import RULE, fold_of
-from MLTools.NanoML.report import figures
 
 Toy = Callable[..., Path]
 TOY_AUC = 0.841  # the best: two Gaussians of unit width at a distance of sqrt(2), Phi(1)
@@ -49,12 +46,6 @@ def histories(directory: Path) -> list[Any]:
 
 class Killed(BaseException):
     pass
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plot takes longer than these trainings."""
-    monkeypatch.setattr(figures, "save", lambda figure, stem, numbers=None: None)
 
 
 @pytest.fixture
@@ -103,6 +94,10 @@ def test_directory(toy: Toy, quick: Train, trained: Path) -> None:
     assert content["metrics"] == returned
     assert content["metrics"]["auc"] == pytest.approx(TOY_AUC, abs=0.05)
     assert np.array(content["sample"]["features"]).shape == (64, 2)
+    environment = json.loads((directory / "environment.json").read_text())
+    assert environment["command"] == sys.argv
+    assert "torch" in environment["packages"]
+    assert environment["versions"]["nanoml"] == environment["packages"]["nanoml"]
     entry = histories(directory)[0][0]
     assert set(entry) == {
         *("epoch", "train_loss", "validation_loss", "learning_rate", "validation_auc", "validation_significance"),
@@ -112,32 +107,29 @@ def test_directory(toy: Toy, quick: Train, trained: Path) -> None:
     assert entry["validation_error"] is None  # no weight is negative
 
 
-def test_loss_plot(toy: Toy, quick: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # it is drawn
-    train([toy()], quick, tmp_path / "run")
-    assert {path.name for path in tmp_path.glob("run/loss.*")} == {"loss.png", "loss.pdf"}
+@pytest.mark.usefixtures("plots")
+def test_loss_plot(toy: Toy, quick: Train, trained: Path) -> None:
+    train([toy()], quick, trained)
+    assert {path.name for path in trained.glob("loss.*")} == {"loss.png", "loss.pdf"}
 
 
-def test_seed_decides(toy: Toy, quick: Train, whole: Path, tmp_path: Path) -> None:
-    file = toy()
+def test_seed_decides_and_leaves_the_random_numbers_of_others_alone(
+    toy: Toy, quick: Train, whole: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    file, threads = toy(), torch.get_num_threads()
     for name, seed in (("same", 1), ("other", 2)):
         train([file], dataclasses.replace(quick, seed=seed), tmp_path / name)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
     assert all(map(same, networks(whole), networks(tmp_path / "same")))
     assert histories(whole) == histories(tmp_path / "same")
     assert not any(map(same, networks(whole), networks(tmp_path / "other")))
 
 
-def test_leaves_the_random_numbers_of_others_alone(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    threads = torch.get_num_threads()
-    train([toy()], quick, tmp_path / "run")
-    assert torch.equal(torch.rand(3), expected)
-    assert torch.get_num_threads() == threads
-
-
-@pytest.mark.parametrize("epochs", [0, 3, 6, 17])
+@pytest.mark.parametrize("epochs", [0, 6, 8])
 def test_continues_after_a_kill(
     toy: Toy, quick: Train, whole: Path, tmp_path: Path, kill: Callable[[int], None], epochs: int
 ) -> None:
@@ -159,8 +151,10 @@ def test_a_finished_training_is_not_repeated(
     toy: Toy, quick: Train, trained: Path, kill: Callable[[int], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     kill(0)
+    (trained / "checkpoint_1.pt").write_bytes(b"left by a kill at the end")
     train([toy()], dataclasses.replace(quick, device="auto"), trained)
     assert "fold 3 of 3 is trained already" in capsys.readouterr().err
+    assert not list(trained.glob("checkpoint*"))
 
 
 def test_other_settings_or_events_replace_a_training(toy: Toy, quick: Train, trained: Path) -> None:
@@ -202,13 +196,6 @@ def test_a_network_never_sees_its_test_fold(toy: Toy, quick: Train, whole: Path,
     assert unchanged == [True, False, False]
 
 
-def test_single_network(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    train([toy()], dataclasses.replace(quick, folds=1), tmp_path / "run")
-    run = Training.load(tmp_path / "run")
-    assert len(run.networks) == 1
-    assert run.description.folds.k == 5
-
-
 def test_stops_early_and_keeps_the_best_epoch(toy: Toy, quick: Train, tmp_path: Path) -> None:
     config = dataclasses.replace(
         quick, epochs=500, patience=4, learning_rate=0.05, options={"dropout": 0.0, "hidden": [32, 32]}
@@ -224,7 +211,7 @@ def test_stops_early_and_keeps_the_best_epoch(toy: Toy, quick: Train, tmp_path: 
 @pytest.mark.parametrize("how", ["signed", "reweight"])
 def test_negative_weights(toy: Toy, quick: Train, tmp_path: Path, how: str) -> None:
     file, directory = toy(negative=0.2), tmp_path / "run"
-    config = dataclasses.replace(quick, epochs=30, negative_weights=how)
+    config = dataclasses.replace(quick, epochs=12, negative_weights=how)
     metrics = train([file], config, directory)
     assert metrics["auc"] == pytest.approx(TOY_AUC, abs=0.05)
     run, table = Training.load(directory), read([file], config)
@@ -257,15 +244,6 @@ def test_missing_values(toy: Toy, quick: Train, tmp_path: Path, capsys: pytest.C
     assert np.isfinite(content["sample"]["features"]).all()
 
 
-def test_steps_that_are_too_large(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    config = dataclasses.replace(quick, learning_rate=1e30)
-    with pytest.raises(
-        NanoMLError, match=r"^fold 1 of 3: the loss is not a finite number at epoch \d+, .*learning_rate"
-    ):
-        train([toy()], config, tmp_path / "run")
-    assert not list((tmp_path / "run").glob("network*"))
-
-
 def test_a_feature_that_breaks_the_loss(
     toy: Toy, quick: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,24 +254,6 @@ def test_a_feature_that_breaks_the_loss(
     gap = np.where(np.arange(600) == 300, np.nan, np.arange(600)).astype("f4")
     with pytest.raises(NanoMLError, match=r'epoch 1, batch .*: feature "gap" is not finite after scaling'):
         train([toy(gap=gap)], quick, tmp_path / "run")
-
-
-def test_validation_of_negative_weight(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    file = toy()
-    with h5py.File(file, "r+") as h5:
-        rows = h5["events"][:]
-        rows["weight"][fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3) == 1] *= -0.1
-        h5["events"][:] = rows
-    with pytest.raises(
-        NanoMLError, match=r"^fold 1 of 3: the weights of the \d+ events that decide when to stop sum to -"
-    ):
-        train([file], quick, tmp_path / "run")
-
-
-def test_no_gpu(toy: Toy, quick: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=r"train.device: there is no usable GPU here"):
-        train([toy()], dataclasses.replace(quick, device="cuda"), tmp_path / "run")
 
 
 def test_damaged_files(toy: Toy, quick: Train, trained: Path) -> None:
@@ -349,13 +309,14 @@ def test_all_models_on_collections(
     config = dataclasses.replace(quick, model=model, options=SMALL[model], epochs=2, folds=1, batch_size=256)
     expected = train(object_files, config, tmp_path / "whole")
     assert 0.6 < expected["auc"] < 1
-    stop(6)
-    with pytest.raises(Killed):
-        train(object_files, config, tmp_path / "killed")
-    stop(0)
-    assert train(object_files, config, tmp_path / "killed") == expected
-    assert histories(tmp_path / "killed") == histories(tmp_path / "whole")
-    assert all(map(same, networks(tmp_path / "killed"), networks(tmp_path / "whole")))
+    if model == "deepsets":  # that the state of every network is all of it, test_networks.py shows
+        stop(6)
+        with pytest.raises(Killed):
+            train(object_files, config, tmp_path / "killed")
+        stop(0)
+        assert train(object_files, config, tmp_path / "killed") == expected
+        assert histories(tmp_path / "killed") == histories(tmp_path / "whole")
+        assert all(map(same, networks(tmp_path / "killed"), networks(tmp_path / "whole")))
     content = json.loads((tmp_path / "whole" / "training.json").read_text())
     assert [it["name"] for it in content["collections"]] == ["Electron", "Muon"]
     assert {name: np.shape(values) for name, values in content["sample"].items()} == {
@@ -371,9 +332,9 @@ def test_events_that_do_not_fit_into_memory(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(training_data, "_BLOCK_EVENTS", 10_000)
     file = toy(count=30_000)
-    config = dataclasses.replace(quick, memory=1, epochs=2, batch_size=1000, workers=1, folds=3)
+    config = dataclasses.replace(quick, memory=1, epochs=2, batch_size=1000, workers=1, folds=1)
     metrics = train([file], config, tmp_path / "whole")
-    assert metrics["auc"] == pytest.approx(TOY_AUC, abs=0.02)
+    assert metrics["auc"] == pytest.approx(TOY_AUC, abs=0.03)
     assert "The events do not fit into train.memory (1 MB): scaling," in capsys.readouterr().err
     stop(25)
     with pytest.raises(Killed):
@@ -381,12 +342,6 @@ def test_events_that_do_not_fit_into_memory(
     stop(0)
     assert train([file], config, tmp_path / "killed") == metrics
     assert all(map(same, networks(tmp_path / "killed"), networks(tmp_path / "whole")))
-
-
-def test_a_checkpoint_that_was_left_by_a_kill_at_the_end(toy: Toy, quick: Train, trained: Path) -> None:
-    (trained / "checkpoint_1.pt").write_bytes(b"left")
-    train([toy()], quick, trained)
-    assert not list(trained.glob("checkpoint*"))
 
 
 MODULE = """
@@ -404,19 +359,11 @@ class Mine(nn.Module):
 """
 
 
-def test_a_network_of_ones_own(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(MODULE)
-    config = dataclasses.replace(quick, model=f"{tmp_path}/mine.py:Mine", options={"factor": 2})
-    metrics = train([toy()], dataclasses.replace(config, learning_rate=0.1), tmp_path / "run")
-    assert metrics["auc"] == pytest.approx(TOY_AUC, abs=0.04)
-    assert set(networks(tmp_path / "run")[0]) >= {"core.layer.weight", "core.layer.bias"}
-
-
 def test_the_code_of_a_network_of_ones_own_counts_and_not_its_place(
     toy: Toy, quick: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "moved").mkdir()
-    file, kept = toy(), []
+    file, config, kept = toy(), dataclasses.replace(quick, options={}, folds=1), []
     for place, more in (
         ("mine.py", ""),
         ("moved/mine.py", ""),
@@ -424,9 +371,9 @@ def test_the_code_of_a_network_of_ones_own_counts_and_not_its_place(
         ("moved/mine.py", "CHANGED = True\n"),
     ):
         (tmp_path / place).write_text(MODULE + more)
-        train([file], dataclasses.replace(quick, model=f"{tmp_path}/{place}:Mine", options={}), tmp_path / "run")
+        train([file], dataclasses.replace(config, model=f"{tmp_path}/{place}:Mine"), tmp_path / "run")
         kept.append(capsys.readouterr().err.count("is trained already"))
-    assert kept == [0, 3, 3, 0]
+    assert kept == [0, 1, 1, 0]
 
 
 def test_regression(toy: Toy, quick: Train, tmp_path: Path) -> None:
@@ -434,63 +381,21 @@ def test_regression(toy: Toy, quick: Train, tmp_path: Path) -> None:
     z = random.uniform(1000, 2000, 3000).astype("f4")
     seen = (z + random.normal(0, 50, 3000)).astype("f4")
     config = dataclasses.replace(
-        quick, targets=["z"], features=["seen", "x"], epochs=30, options={"hidden": [16], "dropout": 0}
+        quick, targets=["z"], features=["seen", "x"], epochs=30, folds=1, options={"hidden": [16], "dropout": 0}
     )
     metrics = train([toy(count=3000, z=z, seen=seen)], config, tmp_path / "run")
     assert metrics["rmse"]["z"] == pytest.approx(50, rel=0.1)
     run = Training.load(tmp_path / "run")
-    assert run.targets == ["z"]
-    assert run.shape.outputs == 1
-
-
-def bumps(toy: Toy, count: int = 20_000) -> Path:
-    """A bump at the mass in a feature over a flat background, and the spread of its masses is known to nobody."""
-    random = np.random.default_rng(1)
-    label = np.arange(count) % 2  # 0 is signal
-    mass = random.choice([20.0, 50.0, 80.0], count)
-    x = np.where(label == 0, random.normal(mass, 5), random.uniform(0, 100, count)).astype("f4")
-    return toy(count=count, x=x, mass=np.where(label == 0, mass, np.nan).astype("f4"), parameter="mass")
-
-
-@pytest.mark.slow
-def test_a_parametrised_network_is_as_good_as_one_for_each_value(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    path = bumps(toy)
-    config = dataclasses.replace(
-        quick, features=["x"], epochs=20, folds=1, batch_size=256, options={"hidden": [32, 32], "dropout": 0.0}, workers=1
-    )  # fmt: skip
-    train([path], dataclasses.replace(config, parameter="mass"), tmp_path / "all")
-    with h5py.File(path) as file:
-        rows, metadata = file["events"][:], file["metadata"][()]
-    table = read([path], dataclasses.replace(config, parameter="mass"))
-    run = Training.load(tmp_path / "all")
-    tested = table.folds(5) == 0
-    for value in (20.0, 50.0, 80.0):
-        part = tmp_path / f"{value}.h5"
-        with h5py.File(part, "w") as file:
-            file["events"] = rows[(rows["label"] == 1) | (rows["mass"] == value)]
-            file["metadata"] = metadata
-        alone = train([part], config, tmp_path / f"{value}")
-        test = table[tested & ((table.labels == 1) | (table.features[:, -1] == value))]
-        features = test.features.copy()
-        features[:, -1] = value
-        score = (
-            scores_of(run.networks[0].outputs(inputs_of(test, features)), run.networks[0].shape.outputs)
-            .detach()
-            .numpy()[:, 0]
-        )
-        together = auc(score, test.labels == 0, test.weights)
-        assert together.value > 0.9
-        assert together.value > alone["auc"] - 2 * together.error
+    assert (run.targets, run.shape.outputs) == (["z"], 1)
+    assert (len(run.networks), run.description.folds.k) == (1, 5)
 
 
 def test_a_parameter_tells_nothing_by_itself(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    random = np.random.default_rng(1)
-    path = bumps(toy, 6000)
-    with h5py.File(path, "r+") as file:
-        rows = file["events"][:]
-        rows["x"] = random.normal(size=6000)
-        file["events"][:] = rows
-    metrics = train([path], dataclasses.replace(quick, features=["x"], parameter="mass"), tmp_path / "run")
+    """Of which the signal has three values, and which is known of no other event."""
+    random, label = np.random.default_rng(1), np.arange(6000) % 2
+    mass = np.where(label == 0, random.choice([20.0, 50.0, 80.0], 6000), np.nan).astype("f4")
+    path = toy(count=6000, x=random.normal(size=6000), mass=mass, parameter="mass")
+    metrics = train([path], dataclasses.replace(quick, features=["x"], parameter="mass", folds=1), tmp_path / "run")
     assert metrics["auc"] == pytest.approx(0.5, abs=0.03)
     content = json.loads((tmp_path / "run" / "training.json").read_text())
     assert content["parameter"]["column"] == "mass"
@@ -498,41 +403,52 @@ def test_a_parameter_tells_nothing_by_itself(toy: Toy, quick: Train, tmp_path: P
     assert set(np.array(content["sample"]["features"])[:, -1]) == {20, 50, 80}
 
 
-def spoil(path: Path, column: str, values: Any) -> Path:
-    with h5py.File(path, "r+") as file:
-        rows = file["events"][:]
-        rows[column] = values
-        file["events"][:] = rows
-    return path
+NUMBER = np.arange(600)
 
 
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
         ("label", 1, 'class "signal" has no event'),
-        ("label", 7, "event 0 has label 7"),
-        ("weight", np.nan, "event 0 has weight nan"),
-        ("weight", np.where(np.arange(600) % 2, -1, 1), 'class "other": the weights of its training events sum to -'),
-        ("x", np.nan, '"x" is not a finite number in any event'),
+        ("weight", np.where(NUMBER % 2, -1, 1), 'class "other": the weights of its training events sum to -'),
+        (
+            "weight",
+            np.where(fold_of(np.ones(600), NUMBER // 100, NUMBER, 3) == 1, -0.1, 1),
+            r"^fold 1 of 3: the weights of the \d+ events that decide when to stop sum to -",
+        ),
     ],
 )
-def test_what_is_told_before_anything_is_written(
+def test_events_that_nothing_can_be_learnt_from(
     toy: Toy, quick: Train, tmp_path: Path, column: str, values: Any, message: str
 ) -> None:
+    file = toy()
+    with h5py.File(file, "r+") as h5:
+        rows = h5["events"][:]
+        rows[column] = values
+        h5["events"][:] = rows
     with pytest.raises(NanoMLError, match=message):
-        train([spoil(toy(), column, values)], quick, tmp_path / "run")
+        train([file], quick, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_that_cannot_be_made_is_told_before_anything_is_written(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    for changes, message in (
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
         ({"options": {"hiden": [3]}}, 'train.options.hiden: .*Did you mean "hidden"'),
         ({"model": "deepsets", "options": {}}, "deepsets"),
-        ({"model": f"{tmp_path}/no.py:Mine"}, "no.py"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            train([toy()], dataclasses.replace(quick, **changes), tmp_path / "run")
-        assert not (tmp_path / "run").exists()
+        ({"model": "/no.py:Mine"}, "no.py"),
+        ({"device": "cuda"}, "train.device: there is no usable GPU here"),
+        ({"learning_rate": 1e30}, r"^fold 1 of 3: the loss is not a finite number at epoch \d+, .*learning_rate"),
+    ],
+)
+def test_settings_that_cannot_be_used(
+    toy: Toy, quick: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(NanoMLError, match=message):
+        train([toy()], dataclasses.replace(quick, **changes), tmp_path / "run")
+    assert (tmp_path / "run").exists() == message.startswith("^fold")
+    assert not list(tmp_path.glob("run/network*"))
 
 
 def test_disk_that_is_full_at_the_first_checkpoint(
@@ -587,7 +503,7 @@ def test_a_regression_estimates_what_is_asked_for(
 ) -> None:
     z = np.random.default_rng(1).exponential(1.0, 3000).astype("f4")  # of which x and y know nothing
     file = toy(count=3000, z=z)
-    config = dataclasses.replace(quick, model=model, options={}, targets=["z"], estimate=estimate, epochs=5)
+    config = dataclasses.replace(quick, model=model, options={}, targets=["z"], estimate=estimate, epochs=5, folds=1)
     if model == "bdt":
         config = dataclasses.replace(config, epochs=200, learning_rate=0.1, options={"leaves": 2})
     train([file], config, tmp_path / "run")
@@ -619,8 +535,8 @@ def test_that_a_value_is_missing_tells_as_much_as_it_can(
     if value == 0.5:
         name_missing(file, "z", value)
     changes = {"options": {}, "epochs": 60} if model == "bdt" else {}
-    metrics = train([file], dataclasses.replace(quick, model=model, **changes), tmp_path / "run")
-    assert metrics["auc"] == pytest.approx(0.9, abs=0.02)
+    metrics = train([file], dataclasses.replace(quick, model=model, folds=1, **changes), tmp_path / "run")
+    assert metrics["auc"] == pytest.approx(0.9, abs=0.04)
     description = TrainingDescription.read(tmp_path / "run")
     assert description.missing == (() if model == "bdt" else ("z",))
     if value == -999:
