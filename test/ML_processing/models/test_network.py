@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from ML_processing.events.inputs import CollectionShape, Inputs, ObjectTensors, Shape
 from ML_processing.models.network import Ensemble, Network, make_network
@@ -22,7 +17,6 @@ from services.trainings import tensors_of
 
 Build = Callable[..., Network]
 Draw = Callable[..., Inputs]
-OPSET = 13  # older than what is needed today, so that older releases can read it
 
 
 def test_probabilities_and_their_mean(model: str, shape: Shape, draw: Draw, build: Build) -> None:
@@ -44,109 +38,6 @@ def test_values_of_a_regression(shape: Shape, draw: Draw, build: Build) -> None:
     mean, each = Ensemble([network], shape, "regression")(*tensors_of(events))
     torch.testing.assert_close(mean, 100 + 5 * network(events))
     assert each.shape == (7, 1, 2)
-
-
-def export(ensemble: Ensemble, shape: Shape, tensors: list[torch.Tensor], path: Path) -> onnxruntime.InferenceSession:
-    axes = {name: {0: "events", 1: f"{name.removesuffix('_mask')}s"} for name in shape.tensors}
-    if "features" in axes:
-        axes["features"] = {0: "events"}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        torch.onnx.export(
-            ensemble,
-            tuple(tensors),
-            str(path),
-            input_names=shape.tensors,
-            output_names=["mean", "each"],
-            dynamic_axes={**axes, "mean": {0: "events"}, "each": {0: "events"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    onnx.checker.check_model(onnx.load(path), full_check=True)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def cut(tensors: list[torch.Tensor], shape: Shape, events: int, objects: int | None = None) -> list[torch.Tensor]:
-    return [
-        tensor[:events] if name == "features" else tensor[:events, :objects]
-        for name, tensor in zip(shape.tensors, tensors, strict=True)
-    ]
-
-
-@torch.no_grad()
-def largest_difference(
-    session: onnxruntime.InferenceSession, ensemble: Ensemble, shape: Shape, tensors: list[torch.Tensor]
-) -> float:
-    found: list[NDArray[np.float32]] = session.run(
-        None, {name: it.numpy() for name, it in zip(shape.tensors, tensors, strict=True)}
-    )
-    expected = [it.numpy() for it in ensemble(*tensors)]
-    assert [it.shape for it in found] == [it.shape for it in expected]
-    return max((float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True) if a.size), default=0.0)
-
-
-def varied(shape: Shape, draw: Draw) -> dict[str, list[torch.Tensor]]:
-    tensors = tensors_of(draw(shape, 1000, seed=3))
-    random = torch.Generator().manual_seed(1)
-
-    def holes(it: torch.Tensor, value: float) -> torch.Tensor:
-        return torch.where(torch.rand(it.shape, generator=random) < 0.3, value, it)
-
-    def each(change: Callable[[torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
-        masks = ["mask" in name for name in shape.tensors]
-        return [it if mask else change(it) for it, mask in zip(tensors, masks, strict=True)]
-
-    masked = [it * 0 if "mask" in name else it for name, it in zip(shape.tensors, tensors, strict=True)]
-    full = [it * 0 + 1 if "mask" in name else it + 1 for name, it in zip(shape.tensors, tensors, strict=True)]
-    return {
-        "events": tensors,
-        "no objects": masked,
-        "all objects": full,
-        "NaN": each(lambda it: it * np.nan),
-        "some NaN": each(lambda it: holes(it, np.nan)),
-        "some infinite": each(lambda it: holes(it, np.inf)),
-        "zeros": each(lambda it: it * 0),
-        "largest": each(lambda it: holes(torch.full_like(it, 3.4e38), -3.4e38)),
-    }
-
-
-def test_onnx_computes_the_same(model: str, shape: Shape, draw: Draw, build: Build, tmp_path: Path) -> None:
-    if model == "deepsets":
-        shape = Shape((), shape.collections, shape.outputs)
-    named = {"MET_pt": (-1.0, 0.0), "Jet_btag": (0.0,)}
-    shape = replace(shape, missing=("PV_npvs", "MET_pt", "Jet_btag", "Muon_pt"), named=named)
-    networks = [build(model, shape), build(model, shape)]
-    if isinstance(networks[0].scaling, Scaling):
-        networks[0].scaling.objects[0].below[0] = 20.0
-    ensemble = Ensemble(networks, shape, "classification").eval()
-    session = export(ensemble, shape, tensors_of(draw(shape, 2)), tmp_path / "model.onnx")
-    for name, tensors in varied(shape, draw).items():
-        for events in (1, 1000, 0):
-            difference = largest_difference(session, ensemble, shape, cut(tensors, shape, events))
-            assert difference < 1e-6, (name, events)
-        for objects in (3, 1, 0):
-            difference = largest_difference(session, ensemble, shape, cut(tensors, shape, 100, objects))
-            assert difference < 1e-6, (name, objects)
-
-
-@pytest.mark.parametrize("task", ["classification", "regression"])
-def test_onnx_of_features_alone(task: str, draw: Draw, build: Build, tmp_path: Path) -> None:
-    shape = Shape(("x", "y"), (), 1)
-    ensemble = Ensemble([build("mlp", shape)], shape, task).eval()
-    session = export(ensemble, shape, tensors_of(draw(shape, 2)), tmp_path / "model.onnx")
-    for events in (1, 1000, 0):
-        assert largest_difference(session, ensemble, shape, tensors_of(draw(shape, events))) < 1e-6
-
-
-def test_onnx_without_vectors(draw: Draw, build: Build, tmp_path: Path) -> None:
-    shape = Shape(("x",), (CollectionShape("Jet", ("pt", "btag"), 4),), 2)
-    ensemble = Ensemble([build("transformer", shape)], shape, "classification").eval()
-    session = export(ensemble, shape, tensors_of(draw(shape, 2)), tmp_path / "model.onnx")
-    for objects in (4, 1, 0):
-        tensors = cut(tensors_of(draw(shape, 100)), shape, 100, objects)
-        assert largest_difference(session, ensemble, shape, tensors) < 1e-6
 
 
 def fitted(shape: Shape, draw: Draw, targets: object = None) -> Network:

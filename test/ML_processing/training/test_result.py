@@ -26,7 +26,6 @@ from MLTools.NanoML.contracts.bins import FINE, chosen_bins, fine_edges
 from MLTools.NanoML.contracts.counts import information
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
-from MLTools.NanoML.report import figures
 from services.shiftedbackground import ShiftedBackground
 
 QUICK = Train(
@@ -45,9 +44,7 @@ QUICK = Train(
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Training, Train]:
     directory = tmp_path_factory.mktemp("result")
     target = ShiftedBackground().write(directory / "events.h5", 10_000, seed=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", lambda figure, stem, numbers=None: None)
-        train([directory / "events.h5"], replace(QUICK, target=target), directory / "run")
+    train([directory / "events.h5"], replace(QUICK, target=target), directory / "run")
     return directory / "run", Training.load(directory / "run"), replace(QUICK, target=target)
 
 
@@ -71,9 +68,7 @@ def test_an_interrupted_training_ends_with_the_same_network(trained: tuple[Path,
     network = path.read_bytes()
     path.unlink()
     files = [Path(it) for it in training.description.data.files]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", lambda figure, stem, numbers=None: None)
-        train(files, config, directory)
+    train(files, config, directory)
     assert path.read_bytes() == network
     assert read_fold(directory, 0).epochs == epochs
 
@@ -180,10 +175,8 @@ def test_events_under_a_shift_are_rows_of_their_own(tmp_path: Path) -> None:
 
 def test_a_shift_of_objects_is_learnt_as_weights_are(tmp_path: Path) -> None:
     toy = ShiftedBackground(of_objects=True)
-    target = toy.write(tmp_path / "events.h5", 10_000, seed=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", lambda figure, stem, numbers=None: None)
-        train([tmp_path / "events.h5"], replace(QUICK, target=target), tmp_path / "run")
+    target = toy.write(tmp_path / "events.h5", 5_000, seed=1)
+    train([tmp_path / "events.h5"], replace(QUICK, target=target), tmp_path / "run")
     (network,) = Training.load(tmp_path / "run").networks
     after = toy.of_network(network)
     network.load_state_dict(torch.load(before_file(tmp_path / "run", 0), weights_only=True)["network"])
@@ -220,7 +213,6 @@ def test_bins_that_are_chosen_are_common_to_all_folds(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(result_training, "_STEPS", 4)
     monkeypatch.setattr(result_training, "ResultLoss", Seen)
-    monkeypatch.setattr(figures, "save", lambda figure, stem, numbers=None: None)
     config = replace(QUICK, target=target, folds=3, epochs=2)
     train([tmp_path / "events.h5"], config, tmp_path / "run")
     one, *others = ([edges.tolist() for edges in each] for each in seen)
