@@ -26,6 +26,7 @@ pytest.importorskip("optuna")
 from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import TrainingDescription
 from ML_processing.training.train import train
+from ML_processing.tuning import result
 from ML_processing.tuning.search import SearchOptions, plan, tune
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.trial import TrialData
@@ -34,6 +35,8 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.report.page import with_error
 from MLTools.NanoML.workflow.layout import Layout
+
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 Toy = Callable[..., Path]
 
@@ -69,6 +72,15 @@ class One(nn.Module):
     def forward(self, inputs):
         return self.layers(inputs.features[:, self.column : self.column + 1])
 """
+
+
+DRAW = result.draw
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take longer than these searches."""
+    monkeypatch.setattr(result, "draw", lambda *arguments: None)
 
 
 def configure(file: Path, directory: Path, epochs: int = 4, **changes: str) -> Path:
@@ -127,9 +139,11 @@ def test_a_search_for_the_result_of_a_fit(tmp_path: Path) -> None:
     assert lines[1] == f"events: {mixed}"
 
 
-def test_the_best_settings_are_written_and_tested(toy: Toy, tmp_path: Path) -> None:
+def test_the_best_settings_are_written_and_tested(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configure(toy(), tmp_path)
-    tune(load(config), SearchOptions(trials=5, workers=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(result, "draw", DRAW)
+        tune(load(config), SearchOptions(trials=5, workers=1))
     rows = table(tmp_path)
     assert [row["trial"] for row in rows] == [0, 1, 2, 3, 4]
     assert (rows[0]["learning_rate"], rows[0]["options.hidden"]) == (0.01, [8])  # the configuration's own
@@ -142,10 +156,10 @@ def test_the_best_settings_are_written_and_tested(toy: Toy, tmp_path: Path) -> N
     pasted = tmp_path / "pasted.yaml"
     pasted.write_text((directory / "best.yaml").read_text())
     assert load(pasted).train is not None
-    result = json.loads((directory / "result.json").read_text())
-    assert result["trial"] == best["trial"]
-    assert 0.7 < result["test"]["own"]["auc"] < 1
-    assert 0 < result["test"]["gain"]["auc_error"] < 0.1
+    found = json.loads((directory / "result.json").read_text())
+    assert found["trial"] == best["trial"]
+    assert 0.7 < found["test"]["own"]["auc"] < 1
+    assert 0 < found["test"]["gain"]["auc_error"] < 0.1
     history = json.loads((directory / "trials" / "0003" / "history_0.json").read_text())
     assert min(entry["validation_loss"] for entry in history) == rows[3]["validation_loss"]
     for name in ("history", "slices", "importance"):
@@ -205,6 +219,8 @@ def test_a_trial_with_other_features_is_a_training_with_them(toy: Toy, tmp_path:
     for trial in sorted((directory / "trials").iterdir()):
         found = TrainingDescription.read(trial)
         names = found.shape.features
+        if names in seen:
+            continue
         seen.add(names)
         train([file], replace(config.train, features=found.config.features), tmp_path / "whole")
         whole = TrainingDescription.read(tmp_path / "whole")
@@ -258,11 +274,11 @@ def test_all_trials_fail(toy: Toy, tmp_path: Path) -> None:
         tune(load(config), SearchOptions(trials=2, workers=1))
 
 
-@pytest.mark.parametrize("metric", ["validation_auc", "validation_significance"])
-def test_pruned_trials_keep_their_history(toy: Toy, tmp_path: Path, metric: str) -> None:
-    config = configure(toy(cross_section=1.0), tmp_path, epochs=9, pruner="median")
+def test_pruned_trials_keep_their_history(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result, "draw", DRAW)
+    config, metric = configure(toy(cross_section=1.0), tmp_path, epochs=9, pruner="median"), "validation_significance"
     config.write_text(config.read_text().replace("tune:\n", f"tune:\n  metric: {metric}\n"))
-    tune(load(config), SearchOptions(trials=12, workers=1))
+    tune(load(config), SearchOptions(trials=10, workers=1))
     rows = table(tmp_path)
     pruned = [row for row in rows if row["state"] == "pruned"]
     assert pruned
@@ -270,8 +286,8 @@ def test_pruned_trials_keep_their_history(toy: Toy, tmp_path: Path, metric: str)
         directory = tmp_path / "a" / "tuning" / "trials" / f"{row['trial']:04d}"
         assert len(json.loads((directory / "history_0.json").read_text())) == row["epochs"] < 9
         assert not list(directory.glob("*.pt"))
-    result = json.loads((tmp_path / "a" / "tuning" / "result.json").read_text())
-    assert result[metric] == max(row[metric] or 0 for row in rows)
+    found = json.loads((tmp_path / "a" / "tuning" / "result.json").read_text())
+    assert found[metric] == max(row[metric] or 0 for row in rows)
 
 
 def test_a_search_with_other_settings_is_not_mixed_in(toy: Toy, tmp_path: Path) -> None:
@@ -414,13 +430,13 @@ def test_the_expected_significance_is_searched_for(toy: Toy, tmp_path: Path) -> 
         assert {row["options.column"] for row in rows} == {0, 1}
     of_auc, of_significance = (yaml.safe_load(text)["train"]["options"]["column"] for _, text in found.values())
     assert (of_auc, of_significance) == (0, 1)
-    result, best = found["validation_significance"]
-    test = result["test"]
+    searched, best = found["validation_significance"]
+    test = searched["test"]
     assert test["best"]["auc"] < test["own"]["auc"] - 0.05
     assert test["gain"]["significance"] > 2 * test["gain"]["significance_error"] > 0
     assert test["gain"]["significance"] == pytest.approx(test["best"]["significance"] - test["own"]["significance"])
     assert (
-        abs(test["best"]["significance"] - result["validation_significance"]) < 5 * test["best"]["significance_error"]
+        abs(test["best"]["significance"] - searched["validation_significance"]) < 5 * test["best"]["significance_error"]
     )
     assert (
         f"expected significance {with_error(test['best']['significance'], test['best']['significance_error'])}" in best
