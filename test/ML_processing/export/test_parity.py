@@ -55,14 +55,17 @@ class Toy(nn.Module):
 
 
 def outcomes(
-    tried: list[Trial], change: Callable[[Trial, int, Any], Any] = lambda trial, size, found: found
+    tried: list[Trial],
+    change: Callable[[Trial, int, Any], Any] = lambda trial, size, found: found,
+    network: nn.Module | None = None,
 ) -> Outcomes:
     """What a right model gives, or what becomes of it."""
     found: Outcomes = {}
+    network = network or Toy()
     for trial in tried:
         for size in SIZES:
             feeds = [torch.from_numpy(trial.rows(size)[name]) for name in DESCRIPTION.input_tensors]
-            outputs = [output.numpy() for output in Toy()(*feeds)]
+            outputs = [output.numpy() for output in network(*feeds)]
             found[trial.name, size] = change(trial, size, outputs)
     return found
 
@@ -97,43 +100,39 @@ def test_a_right_export() -> None:
     assert check_parity(Toy(), tried, outcomes(tried), DESCRIPTION) < 1e-6
 
 
-def test_the_failure_names_input_size_and_event() -> None:
-    def wrong(trial: Trial, size: int, found: Any) -> Any:
-        if trial.name == "no objects" and size == 300:
-            found = [found[0], found[1].copy()]
-            found[1][123] += 0.01
-        return found
+def late(trial: Trial, size: int, found: Any) -> Any:
+    if trial.name == "no objects" and size == 300:
+        found = [found[0], found[1].copy()]
+        found[1][123] += 0.01
+    return found
 
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            late,
+            r'differs from the network on "no objects", 300 events: fold_probabilities of event 123 is \[.*\] '
+            r"instead of \[.*\]; a difference of 1e-06 is allowed",
+        ),
+        (
+            lambda trial, size, found: [found[0] * np.nan, found[1]] if trial.name == "events with NaN" else found,
+            r'"events with NaN", 1 event: probabilities of event 0 is \[nan, nan\]',
+        ),
+        (
+            lambda trial, size, found: [found[0], found[1].repeat(2, axis=1)],
+            r"fold_probabilities has the shape \(1, 2, 2\) instead of \(1, 1, 2\)",
+        ),
+        (
+            lambda trial, size, found: "of one size only" if size == 7 else found,
+            '"real events", 7 events: ONNX Runtime fails: of one size only',
+        ),
+    ],
+)
+def test_the_failure_names_input_size_and_event(change: Callable[..., Any], message: str) -> None:
     tried = trials(DESCRIPTION, sample())
-    message = (
-        r'differs from the network on "no objects", 300 events: fold_probabilities of event 123 is \[.*\] '
-        r"instead of \[.*\]; a difference of 1e-06 is allowed"
-    )
     with pytest.raises(NanoMLError, match=message):
-        check_parity(Toy(), tried, outcomes(tried, wrong), DESCRIPTION)
-
-
-def test_nan_where_there_should_be_none() -> None:
-    def wrong(trial: Trial, size: int, found: Any) -> Any:
-        return [found[0] * np.nan, found[1]] if trial.name == "events with NaN" else found
-
-    tried = trials(DESCRIPTION, sample())
-    with pytest.raises(NanoMLError, match=r'"events with NaN", 1 event: probabilities of event 0 is \[nan, nan\]'):
-        check_parity(Toy(), tried, outcomes(tried, wrong), DESCRIPTION)
-
-
-def test_another_shape() -> None:
-    tried = trials(DESCRIPTION, sample())
-    wrong = outcomes(tried, lambda trial, size, found: [found[0], found[1].repeat(2, axis=1)])
-    with pytest.raises(NanoMLError, match=r"fold_probabilities has the shape \(1, 2, 2\) instead of \(1, 1, 2\)"):
-        check_parity(Toy(), tried, wrong, DESCRIPTION)
-
-
-def test_a_failure_of_onnx_runtime() -> None:
-    tried = trials(DESCRIPTION, sample())
-    wrong = outcomes(tried, lambda trial, size, found: "of one size only" if size == 7 else found)
-    with pytest.raises(NanoMLError, match='"real events", 7 events: ONNX Runtime fails: of one size only'):
-        check_parity(Toy(), tried, wrong, DESCRIPTION)
+        check_parity(Toy(), tried, outcomes(tried, change), DESCRIPTION)
 
 
 def test_a_network_that_fails_itself() -> None:
@@ -150,9 +149,5 @@ def test_a_network_that_fails_itself() -> None:
 
 def test_the_rounding_of_float32_is_allowed_for() -> None:
     tried = trials(DESCRIPTION, sample())
-    found: Outcomes = {}
-    for trial in tried:
-        for size in SIZES:
-            feeds = [torch.from_numpy(trial.rows(size)[name]) for name in DESCRIPTION.input_tensors]
-            found[trial.name, size] = [output.numpy() for output in Toy(1000, apart=True)(*feeds)]
+    found = outcomes(tried, network=Toy(1000, apart=True))
     assert 1e-6 < check_parity(Toy(1000), tried, found, DESCRIPTION) < 1e-2

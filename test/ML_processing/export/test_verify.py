@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -49,11 +50,11 @@ def sample() -> dict[str, np.ndarray]:
 
 
 def changed(path: Path, change: Callable[[onnx.ModelProto], object]) -> Path:
-    """The model with a graph that was changed."""
+    """The model with a graph, or with metadata in it, that were changed."""
     model = onnx.load(path)
     change(model)
     onnx.save(model, path)
-    twin_of(path).unlink()
+    twin_of(path).unlink(missing_ok=True)
     return path
 
 
@@ -86,8 +87,14 @@ def model(linear_model: Callable[..., Path]) -> Path:
     return changed(linear_model(["x", "MET_pt"], objects=OBJECTS), robust)
 
 
-def test_a_good_model(model: Path) -> None:
-    said = "\n".join(verify_model(model, None, None))
+@pytest.fixture
+def discriminating(linear_model: Callable[..., Path]) -> Path:
+    """The same with a discriminant."""
+    return changed(linear_model(["x", "MET_pt"], objects=OBJECTS, discriminants=[AGAINST]), robust)
+
+
+def test_a_good_model(discriminating: Path) -> None:
+    said = "\n".join(verify_model(discriminating, None, None))
     assert "tensors: as the metadata say" in said
     assert "gives the outputs again" in said
     assert "16 kinds of inputs, 1, 7, 300 events of each" in said
@@ -110,23 +117,10 @@ def test_a_model_that_fears_nan(linear_model: Callable[..., Path]) -> None:
         list(verify_model(path, None, None))
 
 
-def test_the_padding_must_not_matter(model: Path) -> None:
-    def unmasked(content: onnx.ModelProto) -> None:
-        for node in content.graph.node:
-            if node.op_type == "Mul":
-                node.CopyFrom(onnx.helper.make_node("Identity", [node.input[0]], list(node.output)))
-
-    with pytest.raises(
-        NanoMLError, match='"padding with numbers in it", 300 events must give the same as "real events"'
-    ):
-        list(verify_model(changed_again(model, unmasked), None, Named()))
-
-
-def changed_again(path: Path, change: Callable[[onnx.ModelProto], object]) -> Path:
-    content = onnx.load(path)
-    change(content)
-    onnx.save(content, path)
-    return path
+def unmasked(content: onnx.ModelProto) -> None:
+    for node in content.graph.node:
+        if node.op_type == "Mul":
+            node.CopyFrom(onnx.helper.make_node("Identity", [node.input[0]], list(node.output)))
 
 
 class Named(TrainedNetworks):
@@ -136,73 +130,67 @@ class Named(TrainedNetworks):
         super().__init__(Linear(), sample())
 
 
-def test_the_discriminants_follow_from_the_probabilities(linear_model: Callable[..., Path]) -> None:
-    path = changed(linear_model(["x", "MET_pt"], objects=OBJECTS, discriminants=[AGAINST]), robust)
-    list(verify_model(path, None, None))
-
-    def other(content: onnx.ModelProto) -> None:
-        described = json.loads(content.metadata_props[0].value)
-        described["outputs"][0]["discriminants"][0]["shares"] = {"signal": 1.0, "WZ": 0.899, "ZG": 0.101}
-        onnx.helper.set_model_props(content, {"nanoml": json.dumps(described)})
-
+def test_the_padding_must_not_matter(model: Path) -> None:
     with pytest.raises(
-        NanoMLError, match=r'"real events", 300 events: the discriminant discriminant: probabilities of'
+        NanoMLError, match='"padding with numbers in it", 300 events must give the same as "real events"'
     ):
-        list(verify_model(changed_again(path, other), None, None))
+        list(verify_model(changed(model, unmasked), None, Named()))
 
 
-def test_the_discriminants_of_the_mean_are_no_mean(linear_model: Callable[..., Path]) -> None:
-    path = changed(linear_model(["x", "MET_pt"], objects=OBJECTS, discriminants=[AGAINST]), robust)
+def described(change: Callable[[Any], object]) -> Callable[[onnx.ModelProto], None]:
+    """Other metadata."""
 
-    def mean(content: onnx.ModelProto) -> None:
-        """The mean of the networks' discriminants, with reference events that agree."""
-        nodes = [node for node in content.graph.node if node.output[0] != "probabilities"]
-        del content.graph.node[:]
-        content.graph.node.extend(nodes)
-        last = onnx.helper.make_node("ReduceMean", ["fold_probabilities"], ["probabilities"], axes=[1], keepdims=0)
-        content.graph.node.append(last)
-        described = json.loads(content.metadata_props[0].value)
-        described["reference"] = {
-            "inputs": {name: values.tolist() for name, values in sample().items()},
-            "outputs": onnxruntime.InferenceSession(content.SerializeToString())
-            .run(["probabilities"], sample())[0]
-            .tolist(),
-        }
-        onnx.helper.set_model_props(content, {"nanoml": json.dumps(described)})
+    def apply(content: onnx.ModelProto) -> None:
+        found = json.loads(content.metadata_props[0].value)
+        change(found)
+        onnx.helper.set_model_props(content, {"nanoml": json.dumps(found)})
 
-    with pytest.raises(
-        NanoMLError, match=r'"real events", 300 events: the discriminant discriminant: probabilities of'
-    ):
-        list(verify_model(changed_again(path, mean), None, None))
+    return apply
 
 
-def test_a_fixed_number_of_events(model: Path) -> None:
-    def fixed(content: onnx.ModelProto) -> None:
-        content.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
-
-    with pytest.raises(NanoMLError, match=r"input features has shape \[2, 2\], not \[any, 2\]"):
-        list(verify_model(changed_again(model, fixed), None, None))
+def other_shares(content: Any) -> None:
+    content["outputs"][0]["discriminants"][0]["shares"] = {"signal": 1.0, "WZ": 0.899, "ZG": 0.101}
 
 
-def test_reference_events_that_differ(model: Path) -> None:
-    def other(content: onnx.ModelProto) -> None:
-        described = json.loads(content.metadata_props[0].value)
-        described["reference"]["outputs"][1][0] += 0.01
-        onnx.helper.set_model_props(content, {"nanoml": json.dumps(described)})
+def mean_of_discriminants(content: onnx.ModelProto) -> None:
+    """The mean of the networks' discriminants, with reference events that agree."""
+    nodes = [node for node in content.graph.node if node.output[0] != "probabilities"]
+    del content.graph.node[:]
+    content.graph.node.extend(nodes)
+    last = onnx.helper.make_node("ReduceMean", ["fold_probabilities"], ["probabilities"], axes=[1], keepdims=0)
+    content.graph.node.append(last)
+    session = onnxruntime.InferenceSession(content.SerializeToString())
+    outputs = session.run(["probabilities"], sample())[0].tolist()
+    inputs = {name: values.tolist() for name, values in sample().items()}
+    described(lambda found: found.update(reference={"inputs": inputs, "outputs": outputs}))(content)
 
-    with pytest.raises(NanoMLError, match="reference events: probabilities of number 1 is"):
-        list(verify_model(changed_again(model, other), None, None))
+
+def fixed_number(content: onnx.ModelProto) -> None:
+    content.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
 
 
-def test_other_tensors_than_the_metadata_say(model: Path) -> None:
-    def other(content: onnx.ModelProto) -> None:
-        described = json.loads(content.metadata_props[0].value)
-        described["inputs"][0]["columns"].append("MET_phi")
-        described["inputs"][0]["dtypes"].append("float32")
-        onnx.helper.set_model_props(content, {"nanoml": json.dumps(described)})
+def other_reference(content: Any) -> None:
+    content["reference"]["outputs"][1][0] += 0.01
 
-    with pytest.raises(NanoMLError, match=r"input features has shape \['N', 2\], not \[any, 3\]"):
-        list(verify_model(changed_again(model, other), None, None))
+
+def other_tensors(content: Any) -> None:
+    content["inputs"][0]["columns"].append("MET_phi")
+    content["inputs"][0]["dtypes"].append("float32")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (described(other_shares), '"real events", 300 events: the discriminant discriminant: probabilities of'),
+        (mean_of_discriminants, '"real events", 300 events: the discriminant discriminant: probabilities of'),
+        (fixed_number, r"input features has shape \[2, 2\], not \[any, 2\]"),
+        (described(other_reference), "reference events: probabilities of number 1 is"),
+        (described(other_tensors), r"input features has shape \['N', 2\], not \[any, 3\]"),
+    ],
+)
+def test_what_differs_is_told(discriminating: Path, change: Callable[[onnx.ModelProto], object], message: str) -> None:
+    with pytest.raises(NanoMLError, match=message):
+        list(verify_model(changed(discriminating, change), None, None))
 
 
 def softmaxed(slope: float = 1.0) -> nn.Module:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,11 @@ import numpy as np
 import onnx
 import pytest
 
+from ML_processing.compiled import mathematics
 from ML_processing.events.inputs import CollectionShape, Shape
 from ML_processing.export import with_selection
 from ML_processing.export.with_selection import Compilation, Source, export_with_selection
+from ML_processing.training.data import ParameterGrid
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model, write_described
 from MLTools.NanoML.model.domain import outside_of
@@ -25,7 +26,7 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo
 from MLTools.NanoML.selection.tryout import on_file
 from MLTools.NanoML.trilepton import Trilepton
-from services.whole_models import OWN, SAMPLE, TRILEPTON, events_in, model_of, own
+from services.whole_models import OWN, SAMPLE, TRILEPTON, events_in, model_of, networks_of, own
 
 SOURCE = Source(DatasetInfo("signal"), (str(SAMPLE),))
 
@@ -38,6 +39,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Model, Mappi
     model = model_of(directory / "model.onnx", shape)
     written = export_with_selection(model, directory / "whole.onnx", [SOURCE], Compilation(TRILEPTON, ".", 600, {}))
     return Model(model), Model(directory / "whole.onnx"), written
+
+
+@pytest.fixture(scope="module")
+def of_ht(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of one column."""
+    return networks_of(tmp_path_factory.mktemp("ht") / "model.onnx", "HT")
+
+
+def compiled(
+    model: Path, selection: str, directory: Path, events: int = 50, most: Mapping[str, int] | None = None, cut: str = ""
+) -> Model:
+    """Both together, proven with some events."""
+    path = directory / "whole.onnx"
+    export_with_selection(model, path, [SOURCE], Compilation(selection, str(directory), events, most or {}, cut))
+    return Model(path)
 
 
 def test_decisions_columns_and_scores_are_those_of_selection_and_model(
@@ -62,12 +78,10 @@ def test_decisions_columns_and_scores_are_those_of_selection_and_model(
 
 
 def test_behind_a_selection_stand_networks_of_either_exporter(
-    tmp_path: Path, whole: tuple[Model, Model, Mapping[str, Any]]
+    of_ht: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    shape = Shape(("ZCand_mass", "WCand_mT", "MET_pt", "nGoodLepton"), (), 3)
-    model = model_of(tmp_path / "model.onnx", shape, cmssw="CMSSW_15_0_X")
-    export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(TRILEPTON, ".", 600, {}))
-    new, old = Model(tmp_path / "whole.onnx"), whole[1]
+    model, spec = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3), cmssw="CMSSW_15_0_X"), own(tmp_path)
+    new, old = compiled(model, spec, tmp_path), compiled(of_ht, spec, tmp_path_factory.mktemp("old"))
     assert [it.description.format.opset for it in (new, old)] == [18, 15]
     arrays = events_in(old)
     fold = fold_of(arrays["run"], arrays["luminosityBlock"], arrays["event"], old.folds)
@@ -83,9 +97,7 @@ def test_an_event_alone_is_decided_as_among_others(tmp_path: Path) -> None:
     body = """pt = ak.concatenate([events.Muon.pt, events.Electron.pt], axis=1)
         pt = pt[pt < 1e6]
         events, good = cutflow.cut("first", pt[:, 0] > 60, events, good)"""
-    model = model_of(tmp_path / "model.onnx", Shape(("HT", "n"), (), 3))
-    export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(own(tmp_path, body), ".", 200, {}))
-    together = Model(tmp_path / "whole.onnx")
+    together = compiled(networks_of(tmp_path / "model.onnx", "HT", "n"), own(tmp_path, body), tmp_path, 200)
     arrays = {name: values[:60] for name, values in events_in(together).items()}
     for name in ("Muon_pt", "Electron_pt"):
         arrays[name] = ak.values_astype(arrays[name] * np.where(np.arange(60) % 3, 1, 1e6), np.float32)
@@ -131,19 +143,18 @@ def test_an_event_with_more_objects_than_there_is_room_for_is_flagged(
 
 
 def test_integers_that_float32_would_round_are_refused(
-    whole: tuple[Model, Model, Mapping[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: tuple[Model, Model, Mapping[str, Any]], of_ht: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrays = events_in(whole[1], 3)
     large = ak.full_like(arrays["Muon_charge"], 1 << 25, dtype=np.int32)
     with pytest.raises(NanoMLError, match="Muon_charge has numbers above 16777216, which are not exact in float32"):
         decide(whole[1], {**arrays, "Muon_charge": large})
-    model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
     spec = own(tmp_path, 'events, good = cutflow.cut("odd", events.event % 2 == 1, events, good)')
     monkeypatch.setattr(with_selection, "EXACT", 10)
     with pytest.raises(
         NanoMLError, match=r"own.py:21: event is as large as \d+, .* exact up to 10. Let `select` do without it"
     ):
-        export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 50, {}))
+        compiled(of_ht, spec, tmp_path)
 
 
 def test_the_plain_way_of_scoring_refuses_it(whole: tuple[Model, Model, Mapping[str, Any]]) -> None:
@@ -158,9 +169,7 @@ def test_collections_of_the_selection_feed_the_network_and_come_out(
 ) -> None:
     shape = Shape(("HT",), (CollectionShape("Good", ("eta", "pt"), 2, "-pt"),), 3)
     model = model_of(tmp_path / "model.onnx", shape)
-    spec = own(tmp_path)
-    export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 600, {"Muon": 2}))
-    together = Model(tmp_path / "whole.onnx")
+    together = compiled(model, own(tmp_path), tmp_path, 600, {"Muon": 2})
     with RootFile(SAMPLE) as file:
         most = int(ak.sum(ak.num(file.read(["Muon_pt"], 0, 600)["Muon_pt"]) > 2))
     assert f"{most} of 600 events have more, and cannot be decided" in capsys.readouterr().err
@@ -184,28 +193,23 @@ def test_collections_of_the_selection_feed_the_network_and_come_out(
 
 
 def test_a_parameter_is_given_beside_the_branches(tmp_path: Path) -> None:
-    shape = Shape(("HT", "mass"), (), 3)
-    from ML_processing.training.data import ParameterGrid
-
-    model = model_of(tmp_path / "model.onnx", shape, parameter=ParameterGrid("mass", (600.0, 800.0), 0))
-    export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(own(tmp_path), ".", 300, {}))
-    plain, together = Model(model), Model(tmp_path / "whole.onnx")
+    grid = ParameterGrid("mass", (600.0, 800.0), 0)
+    model = model_of(tmp_path / "model.onnx", Shape(("HT", "mass"), (), 3), parameter=grid)
+    plain, together = Model(model), compiled(model, own(tmp_path), tmp_path, 300)
     arrays = events_in(together, 100)
     found = decide(together, arrays, parameter=700.0)
     expected = plain.scores({"HT": found.columns["HT"][found.passed]}, parameter=700.0)
     np.testing.assert_allclose(found.scores[found.passed], expected, atol=1e-6)
 
 
-def test_a_cut_of_the_skim_comes_first(tmp_path: Path) -> None:
+def test_a_cut_of_the_skim_comes_first(of_ht: Path, tmp_path: Path) -> None:
     pytest.importorskip("data_processing.skim.skim")
     from data_processing.skim.plan import SkimJob
     from data_processing.skim.skim import skim_file
 
-    model, cut = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3)), "Max$(Muon_pt) > 60 && nElectron < 2"
-    wanted = Compilation(own(tmp_path), ".", 300, {}, cut)
-    export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], wanted)
-    together = Model(tmp_path / "whole.onnx")
-    skim_file(SkimJob(str(SAMPLE), tmp_path / "skim.root", wanted.selection, cut=cut))
+    spec, cut = own(tmp_path), "Max$(Muon_pt) > 60 && nElectron < 2"
+    together = compiled(of_ht, spec, tmp_path, 300, cut=cut)
+    skim_file(SkimJob(str(SAMPLE), tmp_path / "skim.root", spec, cut=cut))
     found = decide(together, events_in(together))
     with RootFile(tmp_path / "skim.root") as file:
         assert found.columns["HT"][found.passed].tolist() == file.read(["HT"])["HT"].tolist()
@@ -217,9 +221,8 @@ def test_a_cut_of_the_skim_comes_first(tmp_path: Path) -> None:
     assert 0 < steps["two"] < steps["cut"] < 700
     text = OWN.replace("    def select", CORRECTION + "    def select").replace("BODY", "")
     (tmp_path / "corrected.py").write_text(text)
-    wanted = replace(wanted, selection=f"{tmp_path / 'corrected.py'}:Own")
     with pytest.raises(NanoMLError, match="takes Muon_pt before its correction, .* cut on it in `select`"):
-        export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], wanted)
+        compiled(of_ht, "corrected.py:Own", tmp_path, cut=cut)
 
 
 CORRECTION = """
@@ -237,38 +240,32 @@ CORRECTION = """
         ("self.dataset.name == 'x'", r"self.dataset.name, which a file"),
     ],
 )
-def test_what_cannot_be_compiled_is_said_with_its_line(tmp_path: Path, body: str, message: str) -> None:
-    model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
+def test_what_cannot_be_compiled_is_said_with_its_line(of_ht: Path, tmp_path: Path, body: str, message: str) -> None:
     with pytest.raises(NanoMLError, match=message):
-        export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(own(tmp_path, body), ".", 50, {}))
+        compiled(of_ht, own(tmp_path, body), tmp_path)
     assert not (tmp_path / "whole.onnx").exists()
 
 
-def test_a_graph_that_differs_is_refused_with_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ML_processing.compiled import mathematics
-
+def test_a_graph_that_differs_is_refused_with_the_line(
+    of_ht: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(mathematics.UFUNCS, "greater", lambda x, y: x > y + 100)
-    model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
     spec = own(tmp_path)
-    line = (tmp_path / "own.py").read_text().split("\n").index(
-        next(filter(lambda it: "good = " in it, OWN.split("\n")))
-    ) + 1
-    with pytest.raises(NanoMLError, match=rf"other results than the selection: .*own.py:{line}: .*the engine"):
-        export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 50, {}))
+    lines = (tmp_path / "own.py").read_text().split("\n")
+    number = next(number for number, line in enumerate(lines, 1) if "good = " in line)
+    with pytest.raises(NanoMLError, match=rf"other results than the selection: .*own.py:{number}: .*the engine"):
+        compiled(of_ht, spec, tmp_path)
     assert not (tmp_path / "whole.onnx").exists()
 
 
 def test_a_graph_that_differs_for_nan_is_refused_though_the_selection_stops_at_some(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    of_ht: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ML_processing.compiled import mathematics
-
     monkeypatch.setitem(mathematics.UFUNCS, "greater", lambda x, y: (x > y) | ~x.equals(x))
     text = OWN.replace("ak.sum(good.pt, axis=1)", "ak.sum(good.mass, axis=1)").replace("BODY", "")
     (tmp_path / "odd.py").write_text(text)  # HT is NaN for some events, which no selection may give
-    model, wanted = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3)), Compilation("odd.py:Own", "", 200, {})
     with pytest.raises(NanoMLError, match="^signal, with NaN: the model gives other results than the selection"):
-        export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], replace(wanted, base=str(tmp_path)))
+        compiled(of_ht, "odd.py:Own", tmp_path, 200)
 
 
 MASSES = """leptons = ak.concatenate([events.Electron, good], axis=1)
@@ -287,16 +284,13 @@ def sorted_and_paired(
 
 
 def test_nan_among_keys_equal_pairs_and_numbers_that_cancel_are_no_reason_to_refuse_a_selection(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    of_ht: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
-    spec = sorted_and_paired(tmp_path)
-    export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 400, {}))
+    compiled(of_ht, sorted_and_paired(tmp_path), tmp_path, 400)
     assert "agrees with Own: 400 events" in capsys.readouterr().err  # of real events all were compared
 
 
-def test_a_line_that_decides_by_rounding_is_refused_with_what_to_write(tmp_path: Path) -> None:
-    model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
+def test_a_line_that_decides_by_rounding_is_refused_with_what_to_write(of_ht: Path, tmp_path: Path) -> None:
     noise = "ak.sum(np.sqrt(abs(np.cos(good.phi) ** 2 + np.sin(good.phi) ** 2 - 1)) * 1000, axis=1)"
     spec = sorted_and_paired(tmp_path, noise)
     text = (tmp_path / "pairs.py").read_text()
@@ -304,26 +298,24 @@ def test_a_line_that_decides_by_rounding_is_refused_with_what_to_write(tmp_path:
     with pytest.raises(
         NanoMLError, match=r"pairs.py:\d+: .* of 400 events\. They do so too .* np.rint\(x \* 1000\) / 1000"
     ):
-        export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 400, {}))
+        compiled(of_ht, spec, tmp_path, 400)
 
 
-def test_an_old_awkward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_awkward(of_ht: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ak, "__version__", "2.4.6")
     with pytest.raises(NanoMLError, match="awkward 2.5 or newer, here is 2.4.6: pip install -U awkward"):
-        export_with_selection(tmp_path / "m.onnx", tmp_path / "whole.onnx", [], Compilation(TRILEPTON, ".", 50, {}))
+        compiled(of_ht, TRILEPTON, tmp_path)
 
 
-def test_networks_that_cannot_be_told_apart(tmp_path: Path) -> None:
-    model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
-    content = onnx.load(model)
-    name = Model(model).description.output_tensors[1]
+def test_networks_that_cannot_be_told_apart(of_ht: Path, tmp_path: Path) -> None:
+    content, model = onnx.load(of_ht), tmp_path / "model.onnx"
+    name = Model(of_ht).description.output_tensors[1]
     last = next(node for node in content.graph.node if name in node.output)
     last.output[:] = ["joined"]
     content.graph.node.append(onnx.helper.make_node("Identity", ["joined"], [name]))
     write_described(content, content.metadata_props[0].value, model)
-    model.with_suffix(".json").unlink()
     with pytest.raises(NanoMLError, match=r"the networks cannot be told apart .* \(If, Loop, Scan\)"):
-        export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(own(tmp_path), ".", 50, {}))
+        compiled(model, own(tmp_path), tmp_path)
 
 
 def test_an_event_goes_through_its_own_network_alone(whole: tuple[Model, Model, Mapping[str, Any]]) -> None:
@@ -336,16 +328,13 @@ def test_an_event_goes_through_its_own_network_alone(whole: tuple[Model, Model, 
     assert not any(branch.initializer for branch in inner)
 
 
-def test_a_column_without_a_title_has_its_name_and_a_cut_without_a_name_is_refused(tmp_path: Path) -> None:
-    model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3))
+def test_a_column_without_a_title_has_its_name_and_a_cut_without_a_name_is_refused(of_ht: Path, tmp_path: Path) -> None:
     spec, text = own(tmp_path), (tmp_path / "own.py").read_text()
     (tmp_path / "own.py").write_text(text.replace('"muons")', '"")').replace('"eta")', '"")'))
-    export_with_selection(model, tmp_path / "whole.onnx", [SOURCE], Compilation(spec, ".", 50, {}))
+    compiled(of_ht, spec, tmp_path)
     inside = json.loads((tmp_path / "whole.json").read_text())["selection"]
     assert [each["title"] for each in inside["columns"]] == ["sum of pt [GeV]", "n"]
     assert [each["title"] for each in inside["collections"][0]["fields"]] == ["pt [GeV]", "eta", "charge"]
     (tmp_path / "nameless.py").write_text(text.replace('"two"', '""'))
     with pytest.raises(NanoMLError, match=r"nameless.py:\d+: Own: a cut has no name"):
-        export_with_selection(
-            model, tmp_path / "whole.onnx", [SOURCE], Compilation(f"{tmp_path}/nameless.py:Own", ".", 50, {})
-        )
+        compiled(of_ht, "nameless.py:Own", tmp_path)
