@@ -24,16 +24,9 @@ from ML_processing.training import data as training_data
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.report import figures
 from processes import running
 
 Toy = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plot takes longer than these trainings."""
-    monkeypatch.setattr(figures, "save", lambda figure, stem, numbers=None: None)
 
 
 def results(directory: Path) -> tuple[list[Any], list[dict[str, torch.Tensor]]]:
@@ -51,14 +44,12 @@ def check_same(first: Path, second: Path) -> None:
 
 @pytest.mark.slow
 def test_networks_at_the_same_time_are_those_of_one_after_the_other(
-    toy: Toy, quick: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    toy: Toy, quick: Train, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = toy()
-    train([file], dataclasses.replace(quick, workers=1), tmp_path / "one")
-    capsys.readouterr()
     train([file], dataclasses.replace(quick, workers=2), tmp_path / "two")
     assert "train 3 networks: 18 epochs" in capsys.readouterr().err
-    check_same(tmp_path / "one", tmp_path / "two")
+    check_same(whole, tmp_path / "two")
     with pytest.raises(NanoMLError, match=r"^fold [1-3] of 3: the loss is not a finite number"):
         train([file], dataclasses.replace(quick, workers=2, learning_rate=1e30), tmp_path / "failed")
 
@@ -164,26 +155,32 @@ def test_goes_on_after_a_stop_at_any_moment(
         assert process.returncode == {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}[number], said
         assert "Traceback" not in said, said
     monkeypatch.setattr(training_data, "_BLOCK_EVENTS", BLOCK)
-    train([file], Train(**SETTINGS, **special), tmp_path / "run")
+    wait_for_the_end_of_all(script)
+    config = Train(**{**SETTINGS, **special, "workers": 1})
+    train([file], config, tmp_path / "run")
     assert not list((tmp_path / "run").glob("checkpoint*"))
     if "processes" not in special:  # they make sums in another order: see above
-        train([file], Train(**{**SETTINGS, **special, "workers": 1}), tmp_path / "whole")
+        train([file], config, tmp_path / "whole")
         check_same(tmp_path / "whole", tmp_path / "run")
 
 
 @pytest.mark.slow
-def test_no_process_is_left(toy: Toy, tmp_path: Path) -> None:
+def test_processes_do_not_outlive_the_one_that_started_them(toy: Toy, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    for name in ("workers", "processes"):
-        special = {name: 2, "epochs": 100_000, "patience": 100_000}
-        script.write_text(SCRIPT.replace("SPECIAL", str(special)))
-        with start(script, toy(), tmp_path / name) as process:
-            assert is_under_way(process, tmp_path / name)
-            process.kill()
-        end = time.monotonic() + 60
-        while any(_is_of(path, script) for path in Path("/proc").glob("[0-9]*/environ")):
-            assert time.monotonic() < end
-            time.sleep(0.1)
+    special = {"processes": 2, "epochs": 100_000, "patience": 100_000}
+    script.write_text(SCRIPT.replace("SPECIAL", str(special)))
+    with start(script, toy(), tmp_path / "run") as process:
+        assert is_under_way(process, tmp_path / "run")
+        process.kill()
+    wait_for_the_end_of_all(script)
+
+
+def wait_for_the_end_of_all(script: Path) -> None:
+    """Until no process of a script is left."""
+    end = time.monotonic() + 60
+    while any(_is_of(path, script) for path in Path("/proc").glob("[0-9]*/environ")):
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def _is_of(path: Path, script: Path) -> bool:
