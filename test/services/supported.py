@@ -26,6 +26,7 @@ REDUCTIONS = [
     "np.var(ak.mask(jets.pt, jets.pt > 20), axis=1)",
     "ak.fill_none(ak.mean(jets.short, axis=1, mask_identity=True), -1)",
     "ak.count_nonzero(jets.id, axis=1)",
+    "ak.prod(muons.pt, axis=1)",
     *(f"ak.fill_none(ak.{name}(jets.short, axis=1), 7)" for name in ("min", "argmax")),
     *(f"ak.{name}(jets.pt[:, :, np.newaxis] - muons.pt[:, np.newaxis], axis=2)" for name in ("sum", "min", "argmin")),
     "ak.num(jets)",

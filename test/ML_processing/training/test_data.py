@@ -24,7 +24,7 @@ from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.schema.plain import build, plain
 
 Toy = Callable[..., Path]
-COUNT = 60_000
+COUNT = 30_000  # more than 1 MB of events
 
 
 def made(files: list[Path], fold: int = 0, memory: int = 1, **settings: Any) -> tuple[TrainingData, Network]:
@@ -53,7 +53,7 @@ def numbered(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         rows = file["events"][:]
         rows["label"] = label
         paths = [path.with_name(f"{i}.h5") for i in range(3)]
-        for part, some in zip(paths, (rows[:40_000], rows[:0], rows[40_000:]), strict=True):
+        for part, some in zip(paths, (rows[:20_000], rows[:0], rows[20_000:]), strict=True):
             with h5py.File(part, "w") as new:
                 new["events"] = some
                 file.copy("metadata", new)
@@ -89,7 +89,7 @@ def test_blocks_are_read_again_in_each_epoch(numbered: list[Path], monkeypatch: 
     monkeypatch.setattr(TrainingFiles, "block", counted)
     for epoch in range(2):
         numbers(found, network, epoch)
-        assert sorted(read) == list(range(12))
+        assert sorted(read) == list(range(6))
         read.clear()
 
 
@@ -106,7 +106,7 @@ def test_in_memory_more_events_than_are_shuffled_together(
 ) -> None:
     monkeypatch.setattr(training_data, "_BLOCK", 3000)
     found, network = made(numbered, memory=1000)
-    assert found.batches.blocks == 6
+    assert found.batches.blocks == 3
     assert len(set(numbers(found, network, 0))) == found.events
 
 
@@ -123,8 +123,7 @@ def test_classes_count_the_same_and_signs_stay(toy: Toy) -> None:
     assert sorted(weights.tolist()) == pytest.approx(sorted((training.weights * factors[training.labels]).tolist()))
 
 
-@pytest.mark.parametrize("memory", [1000, 1])
-@pytest.mark.parametrize("sampler", ["balanced", "weighted"])
+@pytest.mark.parametrize(("memory", "sampler"), [(1, "balanced"), (1000, "weighted")])
 def test_drawn_events_have_the_sums_of_all(numbered: list[Path], memory: int, sampler: str) -> None:
     sums, used = [], []
     for how in ("every", sampler):
@@ -137,17 +136,16 @@ def test_drawn_events_have_the_sums_of_all(numbered: list[Path], memory: int, sa
     assert used[1] < used[0]
 
 
-@pytest.mark.parametrize("memory", [1000, 1])
-def test_only_training_events_get_positive_weights(toy: Toy, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
+def test_only_training_events_get_positive_weights(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_data, "_BLOCK_EVENTS", 5000)
     path = toy(count=COUNT, negative=0.2)
-    signed, _ = made([path], memory=memory)
-    found, _ = made([path], memory=memory, negative_weights="reweight")
+    signed, _ = made([path])
+    found, _ = made([path], negative_weights="reweight")
     parts = [events for _, events in found.batches.epoch(Position())]
     labels, weights = (torch.cat([getattr(it, name) for it in parts]) for name in ("labels", "weights"))
     assert len(weights) == found.events == signed.events
     assert float(weights.min()) >= 0
-    assert [float(weights[labels == i].mean()) for i in range(2)] == pytest.approx([1, 1], rel=0.02)
+    assert [float(weights[labels == i].mean()) for i in range(2)] == pytest.approx([1, 1], rel=0.03)
     assert float(found.sample.weights.min()) >= 0
     assert list(found.reweighted) == ["signal", "other"]
     assert signed.reweighted == {}
