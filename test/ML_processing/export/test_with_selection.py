@@ -80,7 +80,9 @@ def test_decisions_columns_and_scores_are_those_of_selection_and_model(
 def test_behind_a_selection_stand_networks_of_either_exporter(
     of_ht: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    model, spec = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3), cmssw="CMSSW_15_0_X"), own(tmp_path)
+    # the axis of a maximum is written in another form there
+    spec = own(tmp_path, "good = good[good.pt > ak.fill_none(ak.max(good.pt, axis=1), 0) - 20]")
+    model = model_of(tmp_path / "model.onnx", Shape(("HT",), (), 3), cmssw="CMSSW_15_0_X")
     new, old = compiled(model, spec, tmp_path), compiled(of_ht, spec, tmp_path_factory.mktemp("old"))
     assert [it.description.format.opset for it in (new, old)] == [18, 15]
     arrays = events_in(old)
