@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 import json
@@ -29,6 +30,7 @@ from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.rootio.remote.client import VARIABLE
 from services.data import embedded_baskets
 from services.nanoaod import DATASETS, FILES, Made, can_write_rntuple, write
+from services.once import directory_of_all, made_once
 from services.pages import fences, section_of
 
 pytest_plugins = ["services.fixtures", "skips"]
@@ -87,30 +89,33 @@ def _found(kind: str) -> list[Path]:
     return sorted((DATA / kind).rglob("*.root"))
 
 
-class _Written(Mapping[str, Path]):
-    """Generated files by their names; each is written when it is first asked for."""
+class Written(Mapping[str, Any]):
+    """What is written when it is asked for, once."""
 
-    def __init__(self, files: Mapping[str, Made], directory: Path) -> None:
-        self._files = {name: files[name] for name in _writable(files)}
-        self._directory = directory
+    def __init__(self, names: Sequence[str], make: Callable[[str], Any]) -> None:
+        self._names, self._make = names, functools.lru_cache(None)(make)
 
-    def __getitem__(self, name: str) -> Path:
-        made, path = self._files[name], self._directory / f"{name}.root"
-        if not path.exists():
-            write(path, made)
-        return path
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._names)
 
 
 @pytest.fixture(scope="session")
 def made_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """Generated files of all versions and kinds, by the names of services.nanoaod.FILES."""
-    return _Written(FILES, tmp_path_factory.mktemp("made"))
+    directory = directory_of_all(tmp_path_factory, "made")
+    return Written(_writable(FILES), lambda name: _written(FILES, name, directory))
+
+
+def _written(files: Mapping[str, Made], name: str, directory: Path) -> Path:
+    return made_once(directory / f"{name}.root", lambda path: write(path, files[name]))
 
 
 def _writable(files: Mapping[str, Made]) -> list[str]:
@@ -118,7 +123,7 @@ def _writable(files: Mapping[str, Made]) -> list[str]:
 
 
 @pytest.fixture(params=_writable(FILES))
-def made_file(request: pytest.FixtureRequest, made_files: dict[str, Path]) -> Path:
+def made_file(request: pytest.FixtureRequest, made_files: Mapping[str, Path]) -> Path:
     """Each of the generated files: for what does not depend on who wrote a file."""
     return made_files[request.param]
 
@@ -141,7 +146,7 @@ def _different() -> list[Path]:
 
 
 @pytest.fixture(params=[*_writable(FILES), *(path.stem for path in _different())])
-def nano_file(request: pytest.FixtureRequest, made_files: dict[str, Path]) -> Path:
+def nano_file(request: pytest.FixtureRequest, made_files: Mapping[str, Path]) -> Path:
     """Each of the generated files and, where they are at hand, of different real ones that this uproot can read."""
     if request.param in made_files:
         return made_files[request.param]
@@ -168,30 +173,14 @@ def any_file(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made_datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
-    """The generated datasets of services.nanoaod.DATASETS: a directory each, with its files in their order."""
-    directory = tmp_path_factory.mktemp("datasets")
-    found = {}
-    for dataset, files in DATASETS.items():
-        (directory / dataset).mkdir()
-        found[dataset] = list(_Written(files, directory / dataset).values())
-    return found
+def mc_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[Path]]:
+    """The generated datasets of simulation of services.nanoaod.DATASETS: the files of each, in their order."""
 
+    def make(dataset: str) -> list[Path]:
+        directory = directory_of_all(tmp_path_factory, dataset)
+        return [_written(DATASETS[dataset], name, directory) for name in DATASETS[dataset]]
 
-@pytest.fixture(scope="session")
-def mc_files(made_datasets: dict[str, list[Path]]) -> dict[str, list[Path]]:
-    """The generated datasets of simulation."""
-    return {name: made_datasets[name] for name, files in DATASETS.items() if not _are_data(files)}
-
-
-@pytest.fixture(scope="session")
-def data_files(made_datasets: dict[str, list[Path]]) -> dict[str, list[Path]]:
-    """The generated datasets of data."""
-    return {name: made_datasets[name] for name, files in DATASETS.items() if _are_data(files)}
-
-
-def _are_data(files: Mapping[str, Made]) -> bool:
-    return all(made.is_data for made in files.values())
+    return Written(list(DATASETS), make)
 
 
 @pytest.fixture(scope="session")

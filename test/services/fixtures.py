@@ -11,6 +11,7 @@ import pytest
 from services.certificates import Certificates
 from services.condor import CondorPool
 from services.dask import DaskCluster
+from services.once import directory_of_all, made_once
 from services.shifted import ShiftedSkims
 from services.slurm import Slurm
 from services.tokens import Tokens
@@ -91,7 +92,9 @@ def xrootd_cluster() -> Iterator[Callable[..., Cluster]]:
 def shifted_skims(tmp_path_factory: pytest.TempPathFactory) -> ShiftedSkims:
     """Skims by a selection with shifts, and by the same one without; only to read from."""
     pytest.importorskip("data_processing.skim.skim")
-    return ShiftedSkims.made(tmp_path_factory.mktemp("shifted"))
+    skims = ShiftedSkims.of(directory_of_all(tmp_path_factory, "shifted"))
+    made_once(skims.directory, lambda _: skims.make())
+    return skims
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Small files like NanoAOD, made on this machine: what the tests read where no real events are at hand.
 
-`FILES` and `DATASETS` describe the files that the fixtures `made_files`, `mc_files` and `data_files` give; `write` makes
-any other one:
+`FILES` and `DATASETS` describe the files that the fixtures `made_files` and `mc_files` give; `write` makes any other one:
 
     from services.nanoaod import Made, write
 
@@ -99,7 +98,7 @@ FILES: Mapping[str, Made] = {
     "made_v9_mc_skimmed": Made(events=30, seed=4, lost=70, first=200),
     "made_v9_mc_zero_events": Made(events=0, seed=5, lost=20),
     "made_v9_data": Made(events=100, seed=6, is_data=True, first=10**10),
-    "made_v12_mc_many_runs": Made(version=12, events=90, seed=7, runs=4, paths=240),
+    "made_v12_mc_many_runs": Made(version=12, events=90, seed=7, runs=4, paths=100),
     "made_v12_data": Made(version=12, events=60, seed=8, is_data=True, compression="LZMA"),
     "made_v15_mc": Made(version=15, seed=9, runs=0),
 }
@@ -116,13 +115,8 @@ DATASETS: Mapping[str, Mapping[str, Made]] = {
         "WZTo3LNu_2": Made(seed=15, events=0, lost=30, first=251),
     },
     "TTTo2L2Nu": {"TTTo2L2Nu_0": Made(version=12, seed=16, events=90, scale=40.0, runs=2)},
-    "SingleMuon": {
-        "SingleMuon_0": Made(seed=17, events=70, is_data=True),
-        "SingleMuon_1": Made(seed=18, events=50, is_data=True, first=71),
-    },
-    "DoubleMuon": {"DoubleMuon_0": Made(seed=17, events=40, is_data=True)},  # also in SingleMuon_0
 }
-"""Datasets, each with its files by their names; those of muons are data, the others are simulation."""
+"""Datasets of simulation, each with its files by their names."""
 
 
 def can_write_rntuple() -> bool:

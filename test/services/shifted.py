@@ -19,13 +19,8 @@ from MLTools.NanoML.selection import DatasetInfo
 ROOT = Path(__file__).resolve().parents[2]
 INFO = DatasetInfo("WZ", "2018", corrections_file=str(ROOT / "examples" / "corrections" / "2018.yaml"))
 SHIFTS = ("jesUp", "jesDown", "jerUp", "jerDown")
-SIZES = (
-    120,
-    40,
-    0,
-    260,
-    30,
-)  # events of each file; the one that is said to have none has ten of which none is selected
+SIZES = (120, 40, 0, 260, 30)
+"""Events of each file; the one that is said to have none has ten of which none is selected."""
 SELECTION = """
 import awkward as ak
 import numpy as np
@@ -135,15 +130,21 @@ class ShiftedSkims:
     nominal: list[str]  # by the same one without
 
     @classmethod
-    def made(cls, directory: Path) -> ShiftedSkims:
+    def of(cls, directory: Path) -> ShiftedSkims:
+        """Those in a directory in which they are, or will be, made."""
+        folders = (directory, directory / "Shifted", directory / "Nominal")
+        return cls(directory, *([str(it / f"{number}.root") for number in range(len(SIZES))] for it in folders))
+
+    def make(self) -> None:
         """Write the files, and skim them."""
-        (directory / "shifted.py").write_text(SELECTION)
-        sources = _sources(directory)
-        shifted, nominal = ([skim(source, name, directory) for source in sources] for name in ("Shifted", "Nominal"))
-        return cls(directory, sources, shifted, nominal)
+        (self.directory / "shifted.py").write_text(SELECTION)
+        _write_sources(self.sources)
+        for name in ("Shifted", "Nominal"):
+            for source in self.sources:
+                skim(source, name, self.directory)
 
 
-def _sources(directory: Path) -> list[str]:
+def _write_sources(paths: list[str]) -> None:
     """Simulation with weights of both signs, in files of different sizes."""
     events = Events.read()
     weights = np.random.default_rng(5).normal(0.4, 1, len(events.arrays["run"])).astype(np.float32)
@@ -151,12 +152,11 @@ def _sources(directory: Path) -> list[str]:
     muons = np.array([max(each, default=0) for each in events.arrays["Muon_pt"].tolist()])
     without = np.flatnonzero(muons < 20)[:10]
     assert len(without) == 10
-    found, start = [], 0
-    for number, size in enumerate(SIZES):
+    start = 0
+    for path, size in zip(paths, SIZES):
         rows = np.arange(start, start + size) if size else without
-        found.append(events.write(directory / f"{number}.root", rows, weights[rows]))
+        events.write(Path(path), rows, weights[rows])
         start += size
-    return found
 
 
 def write_data(path: Path, skim: str) -> None:
