@@ -42,10 +42,10 @@ def test_luminosity_sections_of_a_job() -> None:
     assert mask.as_dict() == {"315267": [[1, 88], [91, 91]], "315268": [[5, 5]]}
 
 
-@pytest.mark.parametrize("text", ["1:2-3:4", "1", "1:a", "1:5-1:2"])
-def test_luminosity_sections_that_are_none(text: str) -> None:
-    with pytest.raises(NanoMLError, match=r"PSet.py: "):
-        mask_of([text])
+def test_luminosity_sections_that_are_none() -> None:
+    for text in ("1:2-3:4", "1", "1:a", "1:5-1:2"):
+        with pytest.raises(NanoMLError, match=r"PSet.py: "):
+            mask_of([text])
 
 
 def test_codes_of_what_goes_wrong(
@@ -65,6 +65,7 @@ def test_codes_of_what_goes_wrong(
     code, text = code_of("/nowhere/x.root")
     assert code == CANNOT_OPEN
     assert "/nowhere/x.root: no such file" in text
+    assert not (tmp_path / "nano.root").exists()
     assert code_of(None)[0] == OTHER
     assert "Traceback" in capsys.readouterr().err
     code, text = code_of(f"file:{source}", lumisToProcess=["1:14001-1:14001"])
@@ -103,8 +104,8 @@ def test_a_failure_in_plain_ascii(tmp_path: Path) -> None:
     assert error.text == "größer <than> it\nshould & be ?[31mred?"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "cut": ""}'])
-def test_a_damaged_job(text: str, tmp_path: Path) -> None:
-    (tmp_path / "job.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"job.json: is not what `nanoml submit` writes"):
-        read_job(tmp_path)
+def test_a_damaged_job(tmp_path: Path) -> None:
+    for text in ("", "{", "[]", '{"schema": 2}', '{"schema": 1, "cut": ""}'):
+        (tmp_path / "job.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"job.json: is not what `nanoml submit` writes"):
+            read_job(tmp_path)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from processes import nanoml
 from services.catalogue import WZ, CatalogueServer, Content
 from services.xrootd import Cluster
 
@@ -26,21 +24,12 @@ def test_a_dataset_of_the_catalogue_is_skimmed(dbs: CatalogueServer, xrootd: Clu
         f"datasets: {{WZ: {{das: {WZ}}}}}\n"
         "skim: {cut: nMuon >= 2, keep: [MET_pt]}\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "MLTools.NanoML.cli", "skim", "a.yaml"],
-        env={**os.environ, **xrootd.environment},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = nanoml("skim", "a.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (first, second) = sorted((tmp_path / "a" / ".nanoml" / "skim" / "WZ").glob("*.json"))
     for record, name in ((first, names[0]), (second, names[1])):
         (accounting,) = Accounting.from_json(json.loads(record.read_text())["summary"]).files
         assert accounting.file == f"{xrootd.url}{name}" or accounting.file.endswith(f"/{name}")
         assert 0 < accounting.selected < accounting.entries
-    assert {path.name for path in (tmp_path / "a" / "skims" / "WZ").glob("*.root")} == {
-        "WZTo3LNu_0.root",
-        "WZTo3LNu_1.root",
-    }
+    skims = (tmp_path / "a" / "skims" / "WZ").glob("*.root")
+    assert {path.name for path in skims} == {"WZTo3LNu_0.root", "WZTo3LNu_1.root"}

@@ -152,22 +152,26 @@ def test_what_a_dataset_has_become(analysis: Analysis, dbs: CatalogueServer, tmp
     assert resolve_datasets(config) == before
 
 
-def test_files_of_the_configuration_alone_are_not_pinned(analysis: Analysis, tmp_path: Path) -> None:
-    (tmp_path / "0.root").write_text("0")
-    resolve_datasets(analysis("  local: {files: '*.root'}\n"))
+def test_files_of_the_configuration_alone_are_not_pinned(
+    analysis: Analysis, dbs: CatalogueServer, tmp_path: Path
+) -> None:
+    for number in range(2):
+        (tmp_path / f"{number}.root").write_text(str(number))
+        config = analysis("  local: {files: '*.root'}\n")
+        assert len(resolve_datasets(config)["local"]) == number + 1
+        overview(config)
     assert not (tmp_path / "a").exists()
-    (tmp_path / "1.root").write_text("1")
-    assert len(resolve_datasets(analysis("  local: {files: '*.root'}\n"))["local"]) == 2
+    assert dbs.asked == []
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "names": {}, "lists": {"x": []}}'])
-def test_a_damaged_pin_is_told(damage: str, analysis: Analysis, tmp_path: Path) -> None:
+def test_a_damaged_pin_is_told(analysis: Analysis, tmp_path: Path) -> None:
     config = analysis(f"  WZ: {{das: {WZ}}}\n")
     resolve_datasets(config)
     pin = tmp_path / "a" / ".nanoml" / "datasets" / "WZ.json"
-    pin.write_text(damage)
-    with pytest.raises(NanoMLError, match=rf"{pin}: cannot be read. It has the list of files of WZ: restore it"):
-        resolve_datasets(config)
+    for damage in ("", "{", "[]", '{"schema": 2}', '{"schema": 1, "names": {}, "lists": {"x": []}}'):
+        pin.write_text(damage)
+        with pytest.raises(NanoMLError, match=rf"{pin}: cannot be read. It has the list of files of WZ: restore it"):
+            resolve_datasets(config)
 
 
 def test_wildcards_must_be_confirmed(analysis: Analysis, dbs: CatalogueServer, tmp_path: Path) -> None:
@@ -297,20 +301,16 @@ def test_the_command_on_wildcards(nanoml: Callable[..., Any], analysis: Analysis
 
 
 @pytest.mark.parametrize(("typed", "code"), [("y", 0), ("n", 2)])
-def test_the_command_asks_on_a_terminal(typed: str, code: int, analysis: Analysis, tmp_path: Path) -> None:
+def test_the_command_asks_on_a_terminal(
+    typed: str, code: int, nanoml: Callable[..., Any], analysis: Analysis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     analysis(f"  all: {{das: '{PATTERN}'}}\n")
     ours, theirs = os.openpty()
     os.write(ours, f"{typed}\n".encode())
-    done = subprocess.run(
-        [sys.executable, "-m", "MLTools.NanoML.cli", "datasets", "a.yaml"],
-        cwd=tmp_path,
-        stdin=theirs,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    for end in (ours, theirs):
-        os.close(end)
+    with open(theirs) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        done = nanoml("a.yaml")
+    os.close(ours)
     assert "Take all 2 for all? [y/N]: " in done.stdout
     assert done.returncode == code
 
@@ -330,12 +330,6 @@ def test_the_command_on_a_name(nanoml: Callable[..., Any]) -> None:
     done = nanoml("/A/B/NANOAOD", "--instance", "prod/phys03")
     assert done.returncode == 1
     assert "/A/B/NANOAOD: is not in the catalogue (prod/phys03)" in done.stderr
-
-
-def test_no_catalogue_without_a_need(analysis: Analysis, dbs: CatalogueServer, tmp_path: Path) -> None:
-    (tmp_path / "0.root").write_text("0")
-    overview(analysis("  local: {files: '*.root'}\n"))
-    assert dbs.asked == []
 
 
 # directories of real XRootD servers; through a redirector, all servers' files must come together
@@ -428,16 +422,8 @@ def test_a_server_that_is_not_there(quickly: None) -> None:
         list_remote("root://127.0.0.1:1//store/x/")
 
 
-@pytest.mark.parametrize(
-    ("text", "is_listing"),
-    [
-        ("root://host//store/x/", True),
-        ("root://host//store/x/*.root", True),
-        ("root://host//store/[xy]/z.root", True),
-        ("root://host//store/x.root?svc=*", False),
-        ("https://host/store/x/", False),
-        ("store/x/", False),
-    ],
-)
-def test_what_is_a_listing(text: str, is_listing: bool) -> None:
-    assert FilePattern(text, Path(), "", 0).is_listing is is_listing
+def test_what_is_a_listing() -> None:
+    listings = ("root://host//store/x/", "root://host//store/x/*.root", "root://host//store/[xy]/z.root")
+    others = ("root://host//store/x.root?svc=*", "https://host/store/x/", "store/x/")
+    for text in (*listings, *others):
+        assert FilePattern(text, Path(), "", 0).is_listing is (text in listings)

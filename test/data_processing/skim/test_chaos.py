@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,43 +40,60 @@ class Even(Selection):
         events = cutflow.cut("a muon", ak.num(events.Muon.pt) > 0, events)
         return events, {"twice": 2 * events.MET.pt, "nSoft": ak.sum(events.Muon.pt < 10, axis=1)}
 """
+INPUTS = [f"data{number}.root" for number in range(12)]
 OPTIONS = (
     "--json", "golden.json", "--cut", "MET_pt > 10", "--selection", "physics.py:Even", "--keep", "*",
 )  # fmt: skip
 
 
-@pytest.fixture
-def inputs(sample: Path, tmp_path: Path) -> list[str]:
+@pytest.fixture(scope="module")
+def made(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Events of the example as if they were data, in files of several baskets; and what decides on them."""
-    (tmp_path / "golden.json").write_text(json.dumps({"1": [[1, 13001], [13003, 99999]]}))
-    (tmp_path / "physics.py").write_text(PHYSICS)
+    directory = tmp_path_factory.mktemp("made")
+    (directory / "golden.json").write_text(json.dumps({"1": [[1, 13001], [13003, 99999]]}))
+    (directory / "physics.py").write_text(PHYSICS)
     runs = {"run": Branch("run", "uint32", "flat", "", None, "")}
     with RootFile(sample / "WZTo3LNu" / "WZTo3LNu_0.root") as file:
-        for number in range(12):
-            path = tmp_path / f"data{number}.root"
-            with NanoWriter(path, {name: file.branches[name] for name in READ}, "ZLIB:1") as writer:
+        for name in INPUTS:
+            with NanoWriter(directory / name, {name: file.branches[name] for name in READ}, "ZLIB:1") as writer:
                 for start in range(0, 400, 100):
                     arrays: dict[str, Any] = file.read(READ, start, start + 100)
-                    arrays["event"] = np.asarray(arrays["event"]) + np.uint64(10_000 * number)
+                    arrays["event"] = np.asarray(arrays["event"]) + np.uint64(10_000 * INPUTS.index(name))
                     writer.events.extend(arrays)
                     writer.events.flush()
                 writer.write_tree("Runs", runs, {"run": np.uint32([1])})
                 writer.finish()
-    return [f"data{number}.root" for number in range(12)]
+    return directory
 
 
-def started(inputs: list[str], output: str, directory: Path, workers: int = 2) -> subprocess.Popen[str]:
+@pytest.fixture
+def directory(made: Path, tmp_path: Path) -> Path:
+    """A directory in which they may be damaged."""
+    return Path(shutil.copytree(made, tmp_path / "skim"))
+
+
+def started(directory: Path, workers: int) -> subprocess.Popen[str]:
     """The command, in a group of processes of its own."""
-    options = (*OPTIONS, "--workers", str(workers), "-o", output)
-    line = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", *options, *inputs]
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", *OPTIONS, "--workers", str(workers), "-o", "skims"]
     return subprocess.Popen(
-        line, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*line, *INPUTS],
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, told = process.communicate(timeout=300)
-    return process.returncode, told
+def here(directory: Path, output: str = "skims") -> tuple[int, str]:
+    """The same command in this process."""
+    done = nanoml("skim", *OPTIONS, "--workers", 1, "-o", output, *INPUTS, cwd=directory)
+    return done.returncode, done.stderr
+
+
+def wait_for(process: subprocess.Popen[str], is_due: Callable[[], bool]) -> None:
+    while process.poll() is None and not is_due():
+        time.sleep(0.005)
 
 
 def content(path: Path) -> dict[str, Any]:
@@ -100,70 +118,58 @@ def assert_whole(directory: Path) -> list[Path]:
 
 
 @pytest.mark.slow
-def test_a_skim_that_is_killed_at_any_moment_is_completed_by_the_next(inputs: list[str], tmp_path: Path) -> None:
-    begin = time.monotonic()
-    code, told = ended(started(inputs, "whole", tmp_path))
-    duration = time.monotonic() - begin
-    assert code == 0, told
-    moments = random.Random(7)
-    there = []
-    for _ in range(3):
-        process = started(inputs, "killed", tmp_path)
-        time.sleep(duration * moments.uniform(0.4, 0.95))
+def test_a_skim_that_is_killed_is_completed_by_the_next(directory: Path) -> None:
+    skims, there = directory / "skims", []
+    for least in (1, 6):
+        process = started(directory, workers=2)
+        wait_for(process, lambda least=least: len(list(skims.glob("data*.root"))) >= least)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        there.append(len(assert_whole(tmp_path / "killed")))
+        there.append(len(assert_whole(skims)))
     assert there == sorted(there)  # what was done stays
-    (tmp_path / "killed" / inputs[0]).unlink(missing_ok=True)  # so that the next run has something to do
-    code, told = ended(started(inputs, "killed", tmp_path))
-    assert code == 0, told
-    assert not list((tmp_path / "killed").glob("**/.*part*"))
-    names = {path.name for path in (tmp_path / "whole").glob("*.root")}
-    assert {path.name for path in assert_whole(tmp_path / "killed")} == names == set(inputs)
-    for name in names:
-        one, two = (content(tmp_path / directory / name) for directory in ("whole", "killed"))
+    (skims / INPUTS[0]).unlink()  # so that the next run has something to do
+    for output in ("skims", "whole"):
+        code, told = here(directory, output)
+        assert code == 0, told
+    assert not list(skims.glob("**/.*part*"))
+    assert {path.name for path in assert_whole(skims)} == set(INPUTS)
+    for name in INPUTS:
+        one, two = (content(directory / output / name) for output in ("whole", "skims"))
         assert one == two, name
         assert one["Events/event"]
-    luminosity = [(tmp_path / directory / "luminosity.json").read_bytes() for directory in ("whole", "killed")]
+    luminosity = [(directory / output / "luminosity.json").read_bytes() for output in ("whole", "skims")]
     assert luminosity[0] == luminosity[1]
 
 
 @pytest.mark.slow
-def test_a_second_skim_into_the_same_directory_is_told_of_the_first(inputs: list[str], tmp_path: Path) -> None:
-    first = started(inputs, "skims", tmp_path, workers=1)
-    lock = tmp_path / "skims" / ".nanoml" / "lock"
-    while first.poll() is None and not (lock.exists() and lock.read_text()):
-        time.sleep(0.01)
+def test_a_second_skim_into_the_same_directory_is_told_of_the_first(directory: Path) -> None:
+    first = started(directory, workers=1)
+    lock = directory / "skims" / ".nanoml" / "lock"
+    wait_for(first, lambda: lock.exists() and bool(lock.read_text()))
     os.killpg(first.pid, signal.SIGSTOP)
-    code, told = ended(started(inputs, "skims", tmp_path))
+    code, told = here(directory)
     os.killpg(first.pid, signal.SIGCONT)
-    assert (code, ended(first)[0]) == (1, 0)
+    first.communicate(timeout=300)
+    assert (code, first.returncode) == (1, 0)
     assert "another run is active here (process " in told
     assert "Traceback" not in told
-    assert len(assert_whole(tmp_path / "skims")) == len(inputs)
+    assert len(assert_whole(directory / "skims")) == len(INPUTS)
 
 
-@pytest.mark.parametrize("name", ["MET_pt", "Muon_pt", "Jet_pt"])
-def test_a_damaged_basket_is_one_message_and_no_output(inputs: list[str], tmp_path: Path, name: str) -> None:
-    """MET_pt and Muon_pt are read of all events, Jet_pt only where events are kept."""
-    source = tmp_path / inputs[0]
-    with RootFile(source) as file:
-        plain = PlainBranch.of(file._objects[name])
-    assert plain is not None
-    assert len(plain.seek) == 4
-    with open(source, "r+b") as damaged:
-        damaged.seek(int(plain.seek[1]))
-        damaged.write(bytes(40))
-    check_refused(source, tmp_path)
-
-
-def test_a_truncated_file_is_one_message_and_no_output(inputs: list[str], tmp_path: Path) -> None:
-    source = tmp_path / inputs[0]
-    os.truncate(source, source.stat().st_size // 2)
-    check_refused(source, tmp_path)
-
-
-def check_refused(source: Path, directory: Path) -> None:
+@pytest.mark.parametrize("name", ["MET_pt", "Jet_pt", ""])
+def test_damage_is_one_message_and_no_output(directory: Path, name: str) -> None:
+    """Of a basket of MET_pt, which is read of all events, of Jet_pt, which is read where events are kept, or of the end."""
+    source = directory / INPUTS[0]
+    if name:
+        with RootFile(source) as file:
+            plain = PlainBranch.of(file._objects[name])
+        assert plain is not None
+        assert len(plain.seek) == 4
+        with open(source, "r+b") as damaged:
+            damaged.seek(int(plain.seek[1]))
+            damaged.write(bytes(40))
+    else:
+        os.truncate(source, source.stat().st_size // 2)
     done = nanoml("skim", *OPTIONS, "--workers", 1, "-o", "skims", source.name, cwd=directory)
     assert done.returncode == 1
     assert done.stderr.count("It may be truncated or damaged: fetch it again.") == 1, done.stderr

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import awkward as ak
@@ -20,30 +20,23 @@ from data_processing.skim.skim import skim_file
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio import rootfile
 from MLTools.NanoML.rootio.rootfile import RootFile
+from processes import nanoml, running
 from services.xrootd import Cluster, Storage
 
 pytestmark = pytest.mark.service
 
-SKIM = ("skim", "--selection", "MLTools.NanoML.trilepton:Trilepton", "--keep", "MET_*", "--workers", "2")
+SKIM = ("skim", "--selection", "MLTools.NanoML.trilepton:Trilepton", "--keep", "MET_*")
 
 
-@pytest.fixture
-def files(sample: Path) -> dict[str, Path]:
-    """The example's files by their names on the servers."""
+@pytest.fixture(autouse=True)
+def _client(read_with: Callable[..., None]) -> None:
     pytest.importorskip("XRootD")
-    return {f"/store/mc/{path.name}": path for path in sorted(sample.glob("*/*.root"))}
+    read_with()
 
 
-def started(arguments: Sequence[object], directory: Path) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "MLTools.NanoML.cli", *map(str, arguments)]
-    environment = {**os.environ, "NANOML_READING": '{"timeout": 3}'}
-    return subprocess.Popen(words, cwd=directory, env=environment, stderr=subprocess.PIPE, text=True)
-
-
-def done(process: subprocess.Popen[str]) -> str:
-    told = process.communicate(timeout=300)[1]
-    assert process.returncode == 0, told
-    return told
+def done(directory: Path, *words: object) -> None:
+    ended = nanoml(*words, cwd=directory)
+    assert ended.returncode == 0, ended.stderr
 
 
 def assert_same_skims(one: Path, other: Path) -> None:
@@ -67,7 +60,6 @@ def assert_same_skims(one: Path, other: Path) -> None:
 
 
 def test_what_is_kept_is_read_in_parts(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("XRootD")
     random = np.random.default_rng(1)
     with uproot.recreate(storage.directory / "events.root") as file:
         types = {"run": "u4", "luminosityBlock": "u4", "event": "u8", "genWeight": "f4", "MET_pt": "f4"}
@@ -92,50 +84,50 @@ def test_what_is_kept_is_read_in_parts(storage: Storage, tmp_path: Path, monkeyp
 
 @pytest.mark.slow
 def test_a_skim_of_a_redirector_of_which_a_server_is_killed(
-    xrootd_cluster: Callable[..., Cluster], files: dict[str, Path], tmp_path: Path
+    xrootd_cluster: Callable[..., Cluster], sample: Path, tmp_path: Path
 ) -> None:
+    files = {f"/store/mc/{path.name}": path for path in sorted(sample.glob("*/*.root"))}
     cluster = xrootd_cluster(files)
-    done(started([*SKIM, "-o", "local", *files.values()], tmp_path))
+    done(tmp_path, *SKIM, "-o", "local", *files.values())
     urls = [f"{cluster.url}{name}" for name in files]
-    process = started([*SKIM, "--redirector", cluster.url, "-o", "remote", *urls], tmp_path)
-    end = time.monotonic() + 60
-    while not list((tmp_path / "remote").glob("*.root")) and time.monotonic() < end:
-        time.sleep(0.01)
-    cluster.servers[0].kill()
-    done(process)
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", *SKIM, "--workers", "2", "--redirector", cluster.url]
+    with running([*line, "-o", "remote", *urls], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + 60
+        while not list((tmp_path / "remote").glob("*.root")) and time.monotonic() < end:
+            time.sleep(0.01)
+        cluster.servers[0].kill()
+        told = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, told
     assert_same_skims(tmp_path / "local", tmp_path / "remote")
 
 
 def test_copies_first(xrootd: Cluster, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("XRootD")
     (tmp_path / "scratch").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
     name = "ZGToLLG/ZGToLLG_0.root"
-    done(started([*SKIM, "-o", "local", sample / name], tmp_path))
-    remote = [*SKIM, "--copy-first", "--redirector", xrootd.url, "-o", "remote", f"{xrootd.url}/store/{name}"]
-    done(started(remote, tmp_path))
+    done(tmp_path, *SKIM, "-o", "local", sample / name)
+    url = f"{xrootd.url}/store/{name}"
+    done(tmp_path, *SKIM, "--copy-first", "--redirector", xrootd.url, "-o", "remote", url)
     assert_same_skims(tmp_path / "local", tmp_path / "remote")
     assert not list((tmp_path / "scratch").glob("nanoml-*.root"))
 
 
 def test_conversion(xrootd: Cluster, sample: Path, tmp_path: Path) -> None:
-    pytest.importorskip("XRootD")
     names = [f"ZGToLLG/ZGToLLG_{number}.root" for number in range(2)]
     convert = ("convert", "--branches", "MET_pt", "--objects", "Muon:3")
-    done(started([*convert, "-o", "local.h5", *(sample / name for name in names)], tmp_path))
+    done(tmp_path, *convert, "-o", "local.h5", *(sample / name for name in names))
     urls = [f"{xrootd.url}/store/{name}" for name in names]
-    done(started([*convert, "--redirector", xrootd.url, "-o", "remote.h5", *urls], tmp_path))
+    done(tmp_path, *convert, "--redirector", xrootd.url, "-o", "remote.h5", *urls)
     with h5py.File(tmp_path / "local.h5") as local, h5py.File(tmp_path / "remote.h5") as remote:
         for name in ("events", "Muon"):
             assert local[name][:].tobytes() == remote[name][:].tobytes()
 
 
 def test_nothing_is_reachable(xrootd: Cluster, tmp_path: Path) -> None:
-    pytest.importorskip("XRootD")
     urls = [f"{xrootd.url}/store/ZGToLLG/ZGToLLG_0.root", "root://127.0.0.1:1//store/none.root"]
-    process = started([*SKIM, "--redirector", "root://127.0.0.1:1/", "-o", "out", *urls], tmp_path)
-    told = process.communicate(timeout=300)[1]
-    assert process.returncode == 1
+    ended = nanoml(*SKIM, "--redirector", "root://127.0.0.1:1/", "-o", "out", *urls, cwd=tmp_path)
+    told = ended.stderr
+    assert ended.returncode == 1
     assert "skim none: root://127.0.0.1:1//store/none.root: read error after 3 tries at 1 source (127.0.0.1:1: " in told
     assert (
         "Nothing was written for it; 1 of 2 files are done. Run the same command again to retry, or allow a loss with "
