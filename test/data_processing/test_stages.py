@@ -21,6 +21,7 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.stages import PARTS
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from MLTools.NanoML.workflow.runner import Stage
+from services.rootfiles import record_of
 from services.shifted import INFO, ShiftedSkims
 
 CONFIG = """\
@@ -74,18 +75,6 @@ def test_every_file_has_the_parameters_of_all_datasets(config: Path) -> None:
         {},
         {"mass": 600, "width": 0.1},
     ]
-
-
-def test_a_parameter_that_is_infinite_is_a_fault(config: Path) -> None:
-    assert run("convert", config) == ""
-    path = config.parent / "a" / "hdf5" / "WZ.h5"
-    with h5py.File(path, "r+") as file:
-        events = file["events"][:]
-        events["mass"][3] = np.inf
-        file["events"][:] = events
-    ((check, where, message),) = validate_file(path).faults
-    assert (check, where) == ("finite", "events/mass")
-    assert "is infinite" in message
 
 
 def test_what_has_other_parameters_is_converted_again(config: Path) -> None:
@@ -191,9 +180,7 @@ def test_an_analysis_with_shifts(shifted_skims: ShiftedSkims, tmp_path: Path) ->
     assert done.exit_code == 0, done.output
     accounting = Accounting()
     for skim in sorted((tmp_path / "a" / "skims" / "WZ").glob("*.root")):
-        with RootFile(skim) as file:
-            record = Provenance.of(file)
-        assert record is not None
+        record = record_of(skim)
         accounting.files += record.accounting.files
     others = accounting.written - accounting.selected
     assert (

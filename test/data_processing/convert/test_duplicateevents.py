@@ -51,7 +51,7 @@ def blocks_of(events: Sequence[Event], size: int) -> Iterator[NDArray[Any]]:
         yield block
 
 
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(
     parts=st.lists(st.lists(NUMBERS, max_size=30), max_size=4),
     size=st.integers(1, 12),
@@ -80,12 +80,6 @@ def test_the_first_of_the_same_numbers_is_kept(
         for start in range(len(events) + 1):
             for stop in range(start, len(events) + 1):
                 assert found.is_first(part, start, stop).tolist() == kept[start:stop]
-
-
-def test_numbers_of_simulation_may_repeat(tmp_path: Path) -> None:
-    found = find_duplicates([blocks_of([(1, 1, 1), (1, 1, 1)], 9)], tmp_path)
-    assert found.is_first(0, 0, 2).all()
-    assert found.copies(0) == {}
 
 
 def write(path: Path, events: Sequence[Event], weights: Sequence[float] | None = None) -> str:
@@ -123,7 +117,7 @@ def numbers_in(path: Path) -> list[Event]:
     return [tuple(row) for row in events[["run", "luminosityBlock", "event"]].tolist()]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_datasets_keep_what_a_set_would_whatever_the_files_and_the_order_of_jobs(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     names = chance.sample(["Muon", "DoubleMuon", "EGamma", "MET"], 4)

@@ -103,23 +103,9 @@ def test_what_has_other_regions_is_converted_again(hdf5: Path) -> None:
     assert "regions" in said
 
 
-def test_a_flag_that_is_lost_is_a_fault(hdf5: Path, tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
-    path.write_bytes((hdf5 / "WZ.h5").read_bytes())
-    with h5py.File(path, "r+") as file:
-        rows = file["events"][:]
-        kept = [name for name in rows.dtype.names if name != "in_SR"]
-        attributes = dict(file["events"].attrs)
-        del file["events"]
-        file["events"] = np.array(rows[kept].tolist(), [(name, rows.dtype[name]) for name in kept])
-        file["events"].attrs.update(attributes)
-    assert ("columns", "events/in_SR", "is missing") in validate_file(path).faults
-
-
 @pytest.mark.parametrize(
     ("cut", "message"),
     [
-        ("nBJet == 0", '"nBJet" is in no skim of dataset signal .* must be listed in skim.keep'),
         ("MET_pt[0] > 3", "MET_pt is one number per event: it has no index"),
         ("ZCand_mas > 3", '"ZCand_mas" is in no skim .* Did you mean "ZCand_mass"'),
     ],

@@ -33,7 +33,7 @@ from data_processing.convert.writing import RowReader
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
-from services.nanoaod import DATASETS
+from services.arrays import same
 
 HEADER = 65_000  # bytes; HDF5 describes all columns of a dataset in 64 KiB
 
@@ -72,11 +72,6 @@ def _joined(parts: Sequence[ak.Array]) -> Read:
         return Read(np.concatenate([ak.to_numpy(part) for part in parts]))
     values = [ak.to_numpy(ak.flatten(part)) for part in parts]
     return Read(np.concatenate(values), np.concatenate([ak.to_numpy(ak.num(part)) for part in parts]))
-
-
-def same(found: NDArray[Any], expected: NDArray[Any]) -> bool:
-    """Whether type, shape and every bit agree: a NaN is that NaN, and -0 is not 0."""
-    return found.dtype == expected.dtype and found.shape == expected.shape and found.tobytes() == expected.tobytes()
 
 
 def in_parts(names: Sequence[str], branches: Mapping[str, Read]) -> Iterator[list[str]]:
@@ -140,13 +135,6 @@ def test_every_value_of_every_file(tmp_path: Path, made_file: Path) -> None:
     assert {name for name, dataset in found.items() if dataset == "events"} == flat
 
 
-def test_every_value_of_every_dataset(tmp_path: Path, mc_files: dict[str, list[Path]]) -> None:
-    for dataset, paths in mc_files.items():
-        branches = read(paths)
-        assert set(convert_all(paths, branches, tmp_path / f"{dataset}.h5")) == set(branches)
-        assert len(branches["event"].values) == sum(made.events for made in DATASETS[dataset].values())
-
-
 def reference(
     events: Sequence[Mapping[str, Sequence[Any]]], most: int, order: str | None
 ) -> tuple[list[list[int]], int]:
@@ -183,20 +171,6 @@ def check_objects(
                 row[place] = event[name][number]
         assert same(rows[name], expected), name
     return lost + int(valid.sum()), lost
-
-
-def test_the_first_objects_in_any_order(tmp_path: Path, made_files: dict[str, Path]) -> None:
-    path = made_files["made_v9_mc"]
-    fields = ("pt", "eta", "partonFlavour", "cleanmask", "btagDeepB")
-    with uproot.open(path) as file:
-        arrays = file["Events"].arrays([f"Jet_{name}" for name in fields], library="np", how=tuple)
-    events = [dict(zip(fields, event)) for event in zip(*arrays)]
-    for order in ("-pt", "eta", "-partonFlavour", "cleanmask", None):
-        job = ConvertJob([str(path)], tmp_path / "a.h5", [], {"Jet": StoredCollection(fields, 2, order)})
-        jets = convert_files(job).objects["Jet"]
-        with h5py.File(job.output) as hdf5:
-            assert (jets.truncated.objects, jets.truncated.lost) == check_objects(hdf5["Jet"][:], events, 2, order)
-        assert jets.truncated.lost > 0
 
 
 @dataclass(frozen=True)
@@ -294,7 +268,7 @@ def counters(tree: Tree) -> dict[str, str]:
     }
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     tree=trees(),
     files=st.lists(st.lists(st.integers(1, 4), max_size=3), min_size=1, max_size=3),
@@ -446,7 +420,7 @@ def test_lists_of_one_collection_that_differ_in_length_are_refused(tmp_path: Pat
 def test_columns_are_refused_only_if_hdf5_cannot_describe_them(tmp_path: Path, kind: str) -> None:
     refused = 0
     with h5py.File(tmp_path / "a.h5", "w") as hdf5:
-        for number in range(500, 1250, 15):
+        for number in range(500, 1250, 50):
             branches = [Branch(f"HLT_path_{i:03}", kind, "flat", "", None, kind) for i in range(number)]
             features = {branch.name: Feature(branch) for branch in branches}
             reader = RowReader(FileColumns(features, {}), True, -1, EventWeights(1.0, False))
@@ -456,7 +430,7 @@ def test_columns_are_refused_only_if_hdf5_cannot_describe_them(tmp_path: Path, k
                 refused += "columns are more than one HDF5 dataset can describe" in str(problem)
             else:
                 hdf5.create_dataset(str(number), (1,), dtype)
-    assert 0 < refused < 50
+    assert 0 < refused < 15
 
 
 def test_pandas_has_the_same_columns(tmp_path: Path, made_files: dict[str, Path]) -> None:

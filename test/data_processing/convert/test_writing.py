@@ -24,8 +24,8 @@ def deflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("deflater")
-@pytest.mark.parametrize("compression", ["gzip:1", "gzip:9", "none"])
-@pytest.mark.parametrize("shape", [(10_007,), (10_007, 3), (4096, 2), (1,), (0,), (0, 4)])
+@pytest.mark.parametrize("compression", ["gzip:1", "none"])
+@pytest.mark.parametrize("shape", [(10_007, 3), (4096, 2), (1,), (0,)])
 def test_hdf5_reads_back_what_was_written_in_pieces(tmp_path: Path, shape: tuple[int, ...], compression: str) -> None:
     random = np.random.default_rng(1)
     rows = np.zeros(shape, DTYPE)

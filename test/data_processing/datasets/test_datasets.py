@@ -85,26 +85,19 @@ def test_a_copy_has_the_same_events(sample: Path, tmp_path: Path) -> None:
 DATA = "/store/data/Run2018A/DoubleMuon/NANOAOD/UL2018_MiniAODv2_NanoAODv9-v1/2550000/x.root"
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
+def test_urls_of_the_same_file(tmp_path: Path) -> None:
+    for first, second in (
         ("root://a//store/x.root", "root://b//store/x.root"),
-        ("root://a//store/x.root", "root://a///store//x.root"),
-        ("root://a//store/x.root", "root://a:1094//store/x.root?xrd.wantprot=unix"),
-        (f"root://cms-xrd-global.cern.ch/{DATA}", f"root://xrootd-cms.infn.it/{DATA}"),
+        ("root://a//store/x.root", "root://a:1094///store//x.root?xrd.wantprot=unix"),
         (f"root://a/{DATA}", f"root://b//store/test/xrootd/T2_CH_CERN/{DATA}"),
         (f"root://a/{DATA}", f"root://eoscms.cern.ch//eos/cms{DATA}"),
         (f"root://a/{DATA}", f"davs://b:2880/pnfs/site/data/cms{DATA}?token=1"),
         ("root://Eos.cern.ch//eos/y.root", "xroot://eos.cern.ch:1094//eos//y.root?svcClass=a"),
         ("https://a/get?file=1", "https://A//get?file=1"),
-    ],
-)
-def test_urls_of_the_same_file(first: str, second: str, tmp_path: Path) -> None:
-    with pytest.raises(NanoMLError) as raised:
-        find_files([first, "root://a//store/z.root", second], tmp_path)
-    assert str(raised.value) == (
-        f"{second}: has the same events as {first}, so that they would count twice. Name it once."
-    )
+    ):
+        message = f"{second}: has the same events as {first}, so that they would count twice. Name it once."
+        with pytest.raises(NanoMLError, match=f"^{re.escape(message)}$"):
+            find_files([first, "root://a//store/z.root", second], tmp_path)
 
 
 def test_urls_of_other_files(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_processing.datasets.datasets import find_files
+from data_processing.datasets.datasets import describe_datasets, find_files, resolve_datasets
 from data_processing.datasets.files import file_patterns, url_of
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import NanoMLError
@@ -32,8 +32,6 @@ def test_logical_names_are_read_through_the_first_redirector(files: Path) -> Non
     (files / "a.yaml").write_text(
         f"read: {{redirectors: ['root://here.ch:1094/', 'root://there.ch/']}}\ndatasets: {{a: {{files: {LFN}}}}}\n"
     )
-    from data_processing.datasets.datasets import describe_datasets
-
     (file,) = describe_datasets(load(files / "a.yaml"))["a"].files
     assert file.name == f"root://here.ch:1094/{LFN}"
     assert (file.events, file.size, file.valid) == (None, None, True)
@@ -57,9 +55,8 @@ def test_text_files_name_one_file_a_line(files: Path) -> None:
     assert [entry.number for entry in file_patterns(["d.root", "lists/all.txt"], files, REDIRECTORS)] == [0, *[1] * 5]
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
+def test_lists_that_are_none(files: Path) -> None:
+    for content, message in (
         (b"a.root\n\nmissing.root\n", r"all.txt:3: missing.root: no such file in .*lists"),
         (b"# nothing\n\n", r"all.txt: names no file"),
         (b"", r"all.txt: names no file"),
@@ -68,38 +65,28 @@ def test_text_files_name_one_file_a_line(files: Path) -> None:
         (b"other.txt\n", r"all.txt:1: other.txt: a list cannot name another list"),
         (b"a.root\na.root\n", r"a.root: is named twice"),
         (b"https://host/*.root\n", r"all.txt:1: https://host/\*.root: wildcards do not work in URLs other than"),
-    ],
-)
-def test_lists_that_are_none(content: bytes, message: str, files: Path) -> None:
-    (files / "lists" / "all.txt").write_bytes(content)
-    with pytest.raises(NanoMLError, match=message):
-        find_files(["lists/all.txt"], files)
+    ):
+        (files / "lists" / "all.txt").write_bytes(content)
+        with pytest.raises(NanoMLError, match=message):
+            find_files(["lists/all.txt"], files)
 
 
-@pytest.mark.parametrize(
-    ("entry", "message"),
-    [
+def test_mistakes_are_told_with_what_to_do(files: Path) -> None:
+    for entry, message in (
         ("lists/none.txt", "lists/none.txt: no such file in"),
         ("lists", r"lists: .*lists is a directory. For the files in it, write lists/\*.root"),
         ("list*", r"lists is a directory. For the files in it, write list\*/\*.root"),
         ("/A/B-v1/NANOAODSIM", 'If it is a dataset of CMS\'s catalogue, write it as "das"'),
-        (
-            "/eos/user/x/y.root",
-            "Where EOS is not mounted, write root://eosuser.cern.ch/ or root://eoscms.cern.ch/ before",
-        ),
+        ("/eos/user/x/y.root", "Where EOS is not mounted, write root://eosuser.cern.ch/ or root://eoscms.cern.ch/ "),
         ("root://host//store/**/x.root", r"\*\* does not work on servers"),
         ("root://host//*/x.root", "begins with a wildcard, which would list all of the server"),
-    ],
-)
-def test_mistakes_are_told_with_what_to_do(entry: str, message: str, files: Path) -> None:
-    with pytest.raises(NanoMLError, match=message):
-        find_files([entry], files)
+    ):
+        with pytest.raises(NanoMLError, match=message):
+            find_files([entry], files)
 
 
 def test_the_place_of_a_mistake_in_a_configuration(files: Path) -> None:
     (files / "a.yaml").write_text("datasets:\n  a:\n    files:\n      - d.root\n      - lists/all.txt\n")
     (files / "lists" / "all.txt").write_text("a.root\nx.root\n")
     with pytest.raises(NanoMLError, match=r"a.yaml:5: datasets.a.files\[1\]: .*all.txt:2: x.root: no such file in"):
-        from data_processing.datasets.datasets import resolve_datasets
-
         resolve_datasets(load(files / "a.yaml"))

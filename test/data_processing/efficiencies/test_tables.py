@@ -32,14 +32,6 @@ def values(found: tables.Efficiency) -> list[tuple[list[float], list[float]]]:
     return [(each["edges"], each["content"]) for each in found.node["content"]]
 
 
-def test_bins_that_suffice_have_their_own_value() -> None:
-    wanted = np.array([[0.5, 0.6, 0.7, 0.8], [0.4, 0.5, 0.6, 0.7]])
-    found = tables.efficiency(5, counts(200, wanted), None, BINS, 100)
-    assert [edges for edges, _ in values(found)] == [list(BINS.pt)] * 2
-    assert np.allclose([content for _, content in values(found)], wanted)
-    assert (found.note, found.jets) == ("", 1600)
-
-
 def test_bins_of_pt_are_joined_with_those_below() -> None:
     jets = np.array([[500, 300, 60, 50], [30, 300, 120, 10]])
     passed = np.array([[250, 150, 24, 20], [15, 150, 48, 4]])
@@ -49,15 +41,6 @@ def test_bins_of_pt_are_joined_with_those_below() -> None:
     assert np.allclose(one, [0.5, 0.5, 44 / 110])
     assert second == [20, 100, 500]
     assert np.allclose(other, [165 / 330, 52 / 130])
-
-
-def test_a_bin_of_eta_without_enough_jets_takes_all_of_them() -> None:
-    jets = np.array([[500, 500, 500, 500], [5, 5, 5, 5]])
-    found = tables.efficiency(5, counts(jets, np.array([[0.5], [0.9]])), None, BINS, 100)
-    (_, one), (edges, other) = values(found)
-    assert np.allclose(one, 0.5)
-    assert edges == list(BINS.pt)
-    assert np.allclose(other, (250 + 4.5) / 505)
 
 
 def test_a_dataset_without_enough_jets_takes_those_of_all_datasets() -> None:
@@ -80,14 +63,6 @@ def test_weights_of_both_signs_are_worth_fewer_jets() -> None:
     both = Counts("medium", 5, 3200, *tables_)
     assert len(values(tables.efficiency(5, both, None, BINS, 99))[0][1]) == 4
     assert len(values(tables.efficiency(5, both, None, BINS, 101))[0][1]) == 2
-
-
-def test_no_value_is_0_or_1() -> None:
-    for share in (0.0, 1.0):
-        found = tables.efficiency(5, counts(10, share), counts(10, share), BINS, 5)
-        for _, content in values(found):
-            assert len(content) == 1
-            assert np.isclose(content[0], abs(share - 0.5 / 81))
 
 
 sums = st.floats(-50, 500, allow_nan=False)

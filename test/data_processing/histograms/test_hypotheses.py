@@ -9,7 +9,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import uproot
 
 from data_processing.convert.expressions import Expression
 from data_processing.histograms.fill import Axis, Plan
@@ -20,6 +19,7 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import BlindBins, Hypothesis, Templates
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from services.rootfiles import branches_of
 from services.shifted import ShiftedSkims
 
 ANALYSIS = """\
@@ -34,11 +34,6 @@ histogram:
   MET: {bins: [4, 60, 200]}
 fit: {channels: {all: score}, parameter: mass}
 """
-
-
-def branches(path: Path) -> dict[str, np.ndarray]:
-    with uproot.open(path) as file:
-        return dict(file["Events"].arrays(library="np"))
 
 
 def test_a_histogram_for_each_mass(
@@ -59,7 +54,7 @@ def test_a_histogram_for_each_mass(
         ("score_mass2", "mass = 2"),
         ("MET", None),
     ]
-    scores = {name: branches(next((tmp_path / "a/scores" / name).glob("*.root"))) for name in ("W1", "W2", "WZ")}
+    scores = {name: branches_of(next((tmp_path / "a/scores" / name).glob("*.root"))) for name in ("W1", "W2", "WZ")}
     found = {}
     for mass in (1, 2):
         histogram = templates.histogram(f"score_mass{mass}")

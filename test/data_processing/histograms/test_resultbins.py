@@ -64,7 +64,7 @@ def truth(starts: Sequence[int], size: float) -> float:
     return float(strength_error([samples(exact, starts, size)], np))
 
 
-@pytest.mark.parametrize(("size", "most", "gain"), [(0.5, 4, 0.2), (0.5, 8, 0.08), (2.0, 8, 0.1), (0.02, 15, 0.0)])
+@pytest.mark.parametrize(("size", "most", "gain"), [(0.5, 4, 0.2), (2.0, 8, 0.1), (0.02, 15, 0.0)])
 def test_they_measure_better_than_bins_by_numbers(size: float, most: int, gain: float) -> None:
     contents = halves(1, 20_000)
     make = lambda half, starts: [samples(contents[half], starts, size)]  # noqa: E731

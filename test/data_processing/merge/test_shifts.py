@@ -21,20 +21,8 @@ from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
+from services.rootfiles import lists_of, record_of
 from services.shifted import INFO, SHIFTS, ShiftedSkims
-
-
-def record_of(path: str | Path) -> Provenance:
-    with RootFile(path) as file:
-        found = Provenance.of(file)
-    assert found is not None
-    return found
-
-
-def columns_of(path: str | Path) -> dict[str, np.ndarray]:
-    with uproot.open(path) as file:
-        tree = file["Events"]
-        return {name: tree[name].array() for name in tree.keys()}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +34,7 @@ def merged(shifted_skims: ShiftedSkims, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_a_column_that_a_file_lacks_is_the_nominal_one(shifted_skims: ShiftedSkims, merged: Path) -> None:
-    files, found = [columns_of(path) for path in shifted_skims.shifted], columns_of(merged)
+    files, found = [lists_of(path) for path in shifted_skims.shifted], lists_of(merged)
     assert len({frozenset(each) for each in files}) > 2  # or nothing is shown here
     assert found.keys() == set().union(*files)
     for name, values in found.items():
@@ -59,7 +47,7 @@ def test_the_record_names_all_columns(shifted_skims: ShiftedSkims, merged: Path)
     record, files = record_of(merged), [record_of(path) for path in shifted_skims.shifted]
     assert record.columns.keys() == set().union(*(each.columns for each in files))
     assert record.accounting == Accounting([file for each in files for file in each.accounting.files])
-    assert 0 < record.accounting.selected < record.accounting.written == len(columns_of(merged)["run"])
+    assert 0 < record.accounting.selected < record.accounting.written == len(lists_of(merged)["run"])
     assert record.shifts == list(SHIFTS)
     with RootFile(merged) as file:
         assert record.contradiction(file) is None
@@ -69,7 +57,7 @@ def test_the_record_names_all_columns(shifted_skims: ShiftedSkims, merged: Path)
 def test_a_merged_file_is_merged_again(shifted_skims: ShiftedSkims, merged: Path, tmp_path: Path) -> None:
     merge_files(MergeJob(shifted_skims.shifted[:2], tmp_path / "first.root"))
     merge_files(MergeJob([str(tmp_path / "first.root"), *shifted_skims.shifted[2:]], tmp_path / "all.root"))
-    one, other = columns_of(merged), columns_of(tmp_path / "all.root")
+    one, other = lists_of(merged), lists_of(tmp_path / "all.root")
     assert one.keys() == other.keys()
     assert all(ak.all(one[name] == other[name], axis=None) for name in one)
 
@@ -167,7 +155,7 @@ def test_columns_that_were_lost_are_missed(shifted_skims: ShiftedSkims, tmp_path
     path = like_others(
         [full, empty],
         tmp_path / "all.root",
-        [name for name in columns_of(full) if name not in LISTS and "SelJet" not in name],
+        [name for name in lists_of(full) if name not in LISTS and "SelJet" not in name],
     )
     [left] = inspect_file(path).errors
     assert left.startswith("The record names columns that the file lacks: SelJet_pt")

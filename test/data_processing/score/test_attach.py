@@ -18,10 +18,12 @@ from data_processing.score import attach
 from data_processing.score.attach import AttachJob
 from data_processing.score.stage import attach_stages
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance
-from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.nanoaod.provenance import MadeColumn
 from MLTools.NanoML.workflow.runner import plan, run
 from processes import nanoml
+from services.rootfiles import branches_of, record_of
+
+MakeJob = Callable[..., AttachJob]
 
 IDENTIFIERS = ["run", "luminosityBlock", "event"]
 CLASSES = ["signal", "WZ"]
@@ -70,11 +72,6 @@ def do(job: AttachJob, workers: int = 1) -> None:
     run(plan(attach_stages(job, workers), job.directory), job.directory)
 
 
-def read(path: Path) -> dict[str, Any]:
-    with uproot.open(path) as file:
-        return dict(file["Events"].arrays(library="np"))
-
-
 @pytest.fixture(scope="module")
 def sources(sample: Path) -> list[str]:
     return [str(path) for path in sorted((sample / "WZTo3LNu").glob("*.root"))]
@@ -97,26 +94,19 @@ def rows(converted: Any) -> Any:
 
 
 @pytest.fixture
-def make_job(tmp_path: Path, sources: list[str]) -> Callable[..., AttachJob]:
+def make_job(tmp_path: Path, sources: list[str]) -> MakeJob:
     def make(events: Path, **changes: Any) -> AttachJob:
         return replace(AttachJob(events, sources, tmp_path / "out", ["score"]), **changes)
 
     return make
 
 
-@pytest.mark.parametrize(("block", "entries"), [(200_000, 1_000_000), (170, 330)])
 def test_columns_come_back_to_their_events(
-    tmp_path: Path,
-    sources: list[str],
-    rows: Any,
-    make_job: Callable[..., AttachJob],
-    monkeypatch: pytest.MonkeyPatch,
-    block: int,
-    entries: int,
+    tmp_path: Path, sources: list[str], rows: Any, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_module, "_BLOCK", block)
-    monkeypatch.setattr(attach, "_BLOCK", block)
-    monkeypatch.setattr(attach, "_ENTRIES", entries)
+    monkeypatch.setattr(table_module, "_BLOCK", 170)
+    monkeypatch.setattr(attach, "_BLOCK", 170)
+    monkeypatch.setattr(attach, "_ENTRIES", 330)
     score = score_of(rows)
     events = write_hdf5(
         tmp_path / "WZ.h5",
@@ -130,7 +120,7 @@ def test_columns_come_back_to_their_events(
         del file["score_matrix"]
     do(make_job(events, columns=["score*", "probabilities"], prefix="my_"))
     for source in sources:
-        original, found = read(Path(source)), read(tmp_path / "out" / Path(source).name)
+        original, found = branches_of(Path(source)), branches_of(tmp_path / "out" / Path(source).name)
         assert set(found) == {
             *IDENTIFIERS,
             *(f"my_score{end}" for end in ("", "_pair_0", "_pair_1", "_swapped", "_beside")),
@@ -148,28 +138,25 @@ def test_columns_come_back_to_their_events(
         assert (found["my_score_beside"] == (expected * 2).astype("f2")).all()
         assert (found["my_probabilities_signal"] == expected.astype("f4")).all()
         assert (found["my_probabilities_WZ"] == (expected + 1).astype("f4")).all()
-    with RootFile(tmp_path / "out" / "WZTo3LNu_0.root") as file:
-        record = Provenance.of(file)
-    assert record is not None
+    record = record_of(tmp_path / "out" / "WZTo3LNu_0.root")
     assert record.kind == "attached"
     assert record.accounting.sum_of_weights == 800
     assert record.columns["my_probabilities_WZ"] == MadeColumn("float32", "probabilities, number 1 of WZ.h5")
 
 
-@pytest.mark.parametrize("dtype", ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
-def test_every_type_of_number_is_kept(
-    tmp_path: Path, rows: Any, make_job: Callable[..., AttachJob], dtype: str
-) -> None:
-    values = (rows["event"] % 2).astype(dtype)
-    do(make_job(write_hdf5(tmp_path / "a.h5", rows, kept=values), columns=["kept"]))
-    found = read(tmp_path / "out" / "WZTo3LNu_1.root")
-    assert found["kept"].dtype == np.dtype(dtype)
-    assert (found["kept"] == (found["event"] % 2).astype(dtype)).all()
+def test_every_type_of_number_is_kept(tmp_path: Path, rows: Any, make_job: MakeJob) -> None:
+    dtypes = ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
+    kept = {f"kept{number}": (rows["event"] % 2).astype(dtype) for number, dtype in enumerate(dtypes)}
+    do(make_job(write_hdf5(tmp_path / "a.h5", rows, **kept), columns=["kept*"]))
+    found = branches_of(tmp_path / "out" / "WZTo3LNu_1.root")
+    for number, dtype in enumerate(dtypes):
+        assert found[f"kept{number}"].dtype == np.dtype(dtype)
+        assert (found[f"kept{number}"] == (found["event"] % 2).astype(dtype)).all()
 
 
 def test_any_identifiers_are_found_as_a_dictionary_finds_them(tmp_path: Path) -> None:
     random = np.random.default_rng(2)
-    for number in range(10):
+    for number in range(4):
         size = int(random.integers(1, 200))
         made = [random.integers(low, high, size) for low, high in ((1, 4), (2**32 - 3, 2**32), (-2, 40))]
         rows = table(*made, np.zeros(size))
@@ -184,12 +171,12 @@ def test_any_identifiers_are_found_as_a_dictionary_finds_them(tmp_path: Path) ->
         ]
         source = write_root(tmp_path / f"{number}.root", *chosen)
         do(AttachJob(events, [source], tmp_path / str(number), ["score"], missing=-1, partial=True))
-        found = read(tmp_path / str(number) / f"{number}.root")
+        found = branches_of(tmp_path / str(number) / f"{number}.root")
         assert found["score"].tolist() == [*rows["score"][here].tolist(), -1, -1, -1]
 
 
 def test_missing_events_are_an_error_or_filled(
-    tmp_path: Path, rows: Any, make_job: Callable[..., AttachJob], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, rows: Any, make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gone = (rows["event"] == 2600803) | (rows["event"] == 2600805)
     job = make_job(write_hdf5(tmp_path / "a.h5", rows[~gone]))
@@ -199,31 +186,24 @@ def test_missing_events_are_an_error_or_filled(
     assert os.listdir(job.directory) == [".nanoml"]
     do(replace(job, missing=float("nan")))
     assert "WARNING: 2 events are not in it" in capsys.readouterr().err
-    found = read(job.directory / "WZTo3LNu_1.root")
+    found = branches_of(job.directory / "WZTo3LNu_1.root")
     assert found["event"][np.isnan(found["score"])].tolist() == [2600803, 2600805]
     do(replace(job, missing=-9))
-    found = read(job.directory / "WZTo3LNu_1.root")
+    found = branches_of(job.directory / "WZTo3LNu_1.root")
     assert found["event"][found["score"] == -9].tolist() == [2600803, 2600805]
-    assert (read(job.directory / "WZTo3LNu_0.root")["score"] != -9).all()
+    assert (branches_of(job.directory / "WZTo3LNu_0.root")["score"] != -9).all()
 
 
-@pytest.mark.parametrize(
-    ("value", "dtype"), [("nan", "i4"), ("-1", "u4"), ("0.5", "i8"), ("300", "u1"), ("1e300", "f4")]
-)
-def test_a_value_for_missing_events_that_does_not_fit_is_an_error(
-    tmp_path: Path, rows: Any, make_job: Callable[..., AttachJob], value: str, dtype: str
-) -> None:
-    job = make_job(write_hdf5(tmp_path / "a.h5", rows, number=np.zeros(len(rows), dtype)), columns=["number"])
-    with pytest.raises(ConfigError, match="does not fit into column number, which is"):
-        attach_stages(replace(job, missing=float(value)), 1)
+def test_a_value_for_missing_events_that_does_not_fit_is_an_error(tmp_path: Path, rows: Any, make_job: MakeJob) -> None:
+    values = {"i4": "nan", "u4": "-1", "i8": "0.5", "u1": "300", "f4": "1e300"}
+    events = write_hdf5(tmp_path / "a.h5", rows, **{dtype: np.zeros(len(rows), dtype) for dtype in values})
+    for dtype, value in values.items():
+        with pytest.raises(ConfigError, match=f"does not fit into column {dtype}, which is"):
+            attach_stages(make_job(events, columns=[dtype], missing=float(value)), 1)
 
 
 def test_events_of_no_root_file_are_an_error_or_allowed(
-    tmp_path: Path,
-    rows: Any,
-    sources: list[str],
-    make_job: Callable[..., AttachJob],
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, rows: Any, sources: list[str], make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job(write_hdf5(tmp_path / "a.h5", rows), sources=sources[:1])
     with pytest.raises(
@@ -235,15 +215,13 @@ def test_events_of_no_root_file_are_an_error_or_allowed(
     said = capsys.readouterr().err
     assert "match: up to date (1 of 1)" in said
     assert "800 events of the HDF5 file are in none" in said
-    found = read(job.directory / "WZTo3LNu_0.root")
-    assert (found["score"] == score_of(read(Path(sources[0]))).astype("f4")).all()
+    found = branches_of(job.directory / "WZTo3LNu_0.root")
+    assert (found["score"] == score_of(branches_of(Path(sources[0]))).astype("f4")).all()
     do(replace(job, sources=sources))
     assert "match: 1 of 2 to do" in capsys.readouterr().err
 
 
-def test_an_event_twice_is_an_error_if_its_values_differ(
-    tmp_path: Path, rows: Any, make_job: Callable[..., AttachJob]
-) -> None:
+def test_an_event_twice_is_an_error_if_its_values_differ(tmp_path: Path, rows: Any, make_job: MakeJob) -> None:
     rows["score"][5] = np.nan
     twice = np.concatenate([rows, rows[3:9]])
     do(make_job(write_hdf5(tmp_path / "a.h5", twice)))
@@ -276,7 +254,7 @@ def test_datasets_that_share_numbers_are_told_apart_or_refused(
 
 
 def test_only_what_changed_is_done_again(
-    tmp_path: Path, rows: Any, make_job: Callable[..., AttachJob], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, rows: Any, make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job(write_hdf5(tmp_path / "a.h5", rows))
 
@@ -299,39 +277,20 @@ def test_only_what_changed_is_done_again(
     rows["score"] += 1
     write_hdf5(tmp_path / "a.h5", rows)
     assert said(job) == ["index: 1 of 1 to do", "match: 2 of 2 to do", "check: 1 of 1 to do", "attach: 2 of 2 to do"]
-    found = read(job.directory / "WZTo3LNu_0.root")
-    assert (found["score"] == (score_of(found | read(Path(job.sources[0]))).astype("f4") + 1)).all()
+    found = branches_of(job.directory / "WZTo3LNu_0.root")
+    assert (found["score"] == (score_of(found | branches_of(Path(job.sources[0]))).astype("f4") + 1)).all()
 
 
-def test_files_without_events(tmp_path: Path, rows: Any, make_job: Callable[..., AttachJob]) -> None:
+def test_files_without_events(tmp_path: Path, rows: Any, make_job: MakeJob) -> None:
     empty = write_root(tmp_path / "empty.root", *np.zeros((3, 0), int))
     job = make_job(write_hdf5(tmp_path / "a.h5", rows[:0]), sources=[empty])
     do(job)
-    assert len(read(job.directory / "empty.root")["score"]) == 0
+    assert len(branches_of(job.directory / "empty.root")["score"]) == 0
     do(make_job(tmp_path / "a.h5", missing=2))
-    assert (read(job.directory / "WZTo3LNu_0.root")["score"] == 2).all()
+    assert (branches_of(job.directory / "WZTo3LNu_0.root")["score"] == 2).all()
 
 
-@pytest.mark.parametrize(
-    ("column", "message"),
-    [
-        ("scor", 'has no column "scor", neither as a field .* Did you mean "score"'),
-        ("nothing_*", 'has no column "nothing_\\*".* It has: '),
-        ("text", "column text is of type object, which cannot be a branch of numbers"),
-        ("metadata", "column metadata is of type object"),
-        ("Jet", "column Jet is of type .*'pt'.*, which cannot be a branch of numbers"),
-        ("complex", "column complex is of type complex128"),
-        ("short", "column short has 1599 entries, but `events` has 1600 events"),
-        ("cube", r"column cube has shape \(1600, 2, 2\)"),
-        ("named", "has 2 numbers for each event, but its attribute `classes` has 3 names"),
-        ("run", "run: is always written"),
-        ("W jets", 'would be branch "W jets", which ROOT cannot handle'),
-        ("both", "two columns would be branch both"),
-    ],
-)
-def test_a_column_that_cannot_be_attached_is_explained(
-    tmp_path: Path, rows: Any, make_job: Callable[..., AttachJob], column: str, message: str
-) -> None:
+def test_a_column_that_cannot_be_attached_is_explained(tmp_path: Path, rows: Any, make_job: MakeJob) -> None:
     size = len(rows)
     beside = {
         "text": np.array([b"a"] * size, object),
@@ -347,13 +306,26 @@ def test_a_column_that_cannot_be_attached_is_explained(
     events = write_hdf5(tmp_path / "a.h5", with_fields(rows, both=np.zeros(size)), **beside)
     with h5py.File(events, "a") as file:
         file["named"].attrs["classes"] = ["a", "b", "c"]
-    with pytest.raises(NanoMLError, match=message):
-        attach_stages(make_job(events, columns=[column]), 1)
+    messages = {
+        "scor": 'has no column "scor", neither as a field .* Did you mean "score"',
+        "nothing_*": 'has no column "nothing_\\*".* It has: ',
+        "text": "column text is of type object, which cannot be a branch of numbers",
+        "metadata": "column metadata is of type object",
+        "Jet": "column Jet is of type .*'pt'.*, which cannot be a branch of numbers",
+        "complex": "column complex is of type complex128",
+        "short": "column short has 1599 entries, but `events` has 1600 events",
+        "cube": r"column cube has shape \(1600, 2, 2\)",
+        "named": "has 2 numbers for each event, but its attribute `classes` has 3 names",
+        "run": "run: is always written",
+        "W jets": 'would be branch "W jets", which ROOT cannot handle',
+        "both": "two columns would be branch both",
+    }
+    for column, message in messages.items():
+        with pytest.raises(NanoMLError, match=message):
+            attach_stages(make_job(events, columns=[column]), 1)
 
 
-def test_a_file_whose_events_cannot_be_told_apart_is_explained(
-    tmp_path: Path, rows: Any, make_job: Callable[..., AttachJob]
-) -> None:
+def test_a_file_whose_events_cannot_be_told_apart_is_explained(tmp_path: Path, rows: Any, make_job: MakeJob) -> None:
     events = write_hdf5(
         tmp_path / "a.h5", rows[["MET_pt", "score"]], plain=np.zeros(3), wide=np.zeros((2, 2), rows.dtype)
     )
@@ -380,7 +352,7 @@ def test_a_file_whose_events_cannot_be_told_apart_is_explained(
         attach_stages(make_job(tmp_path / "text.h5"), 1)
 
 
-def test_a_damaged_file_is_explained(tmp_path: Path, rows: Any, make_job: Callable[..., AttachJob]) -> None:
+def test_a_damaged_file_is_explained(tmp_path: Path, rows: Any, make_job: MakeJob) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         dataset = file.create_dataset("events", data=rows, chunks=(400,), compression="gzip")
         offset = dataset.id.get_chunk_info(2).byte_offset
@@ -394,7 +366,7 @@ def test_a_damaged_file_is_explained(tmp_path: Path, rows: Any, make_job: Callab
 
 
 def test_no_file_and_no_branch_is_hidden_or_overwritten(
-    tmp_path: Path, rows: Any, sources: list[str], make_job: Callable[..., AttachJob]
+    tmp_path: Path, rows: Any, sources: list[str], make_job: MakeJob
 ) -> None:
     job = make_job(write_hdf5(tmp_path / "a.h5", rows))
     with pytest.raises(NanoMLError, match="WZTo3LNu_0.root: would be overwritten by attach"):
@@ -402,12 +374,12 @@ def test_no_file_and_no_branch_is_hidden_or_overwritten(
     with pytest.raises(NanoMLError, match="has a branch MET_pt of its own, which would hide .* by --prefix"):
         do(replace(job, columns=["MET_pt"]))
     do(replace(job, columns=["MET_pt"], prefix="my_"))
-    found = read(job.directory / "WZTo3LNu_0.root")
-    assert (found["my_MET_pt"] == read(Path(sources[0]))["MET_pt"]).all()
+    found = branches_of(job.directory / "WZTo3LNu_0.root")
+    assert (found["my_MET_pt"] == branches_of(Path(sources[0]))["MET_pt"]).all()
 
 
 def test_a_root_file_that_changes_meanwhile_is_not_written(
-    tmp_path: Path, rows: Any, sources: list[str], make_job: Callable[..., AttachJob]
+    tmp_path: Path, rows: Any, sources: list[str], make_job: MakeJob
 ) -> None:
     job = make_job(write_hdf5(tmp_path / "a.h5", rows))
     np.save(tmp_path / "match.npy", np.zeros(799, np.int64))
@@ -432,7 +404,7 @@ def test_the_command(tmp_path: Path, rows: Any, sources: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     assert "1,600 of 1,600 events found" in done.stderr
     for source in sources:
-        found = read(tmp_path / "out" / Path(source).name)
-        assert (found["my_score"] == score_of(read(Path(source))).astype("f4")).all()
+        found = branches_of(tmp_path / "out" / Path(source).name)
+        assert (found["my_score"] == score_of(branches_of(Path(source))).astype("f4")).all()
     done = command("--columns", "s*", "--prefix", "my_", "-o", "out", "a.h5", *sources)
     assert "attach: up to date (2 of 2)" in done.stderr

@@ -24,6 +24,9 @@ from MLTools.NanoML.model import Discriminant, Model, twin_of
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.provenance import Provenance, ScoredBy
 from MLTools.NanoML.rootio.rootfile import RootFile
+from services.rootfiles import lists_of, record_of
+
+LinearModel = Callable[..., Path]
 
 SELECTION = "MLTools.NanoML.trilepton:Trilepton"
 
@@ -38,32 +41,27 @@ def softmax(x: np.ndarray, fold: np.ndarray) -> np.ndarray:
     return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
-def events(path: Path, *names: str) -> dict[str, Any]:
-    with uproot.open(path) as file:
-        return {name: file["Events"][name].array() for name in names or file["Events"].keys()}
-
-
 def folds(path: Path) -> np.ndarray:
-    found = events(path, "run", "luminosityBlock", "event")
+    found = lists_of(path, "run", "luminosityBlock", "event")
     return fold_of(*(values.to_numpy() for values in found.values()), 3)
 
 
 def scores_of(path: Path, prefix: str = "linear") -> np.ndarray:
-    found = events(path, *(f"{prefix}_{name}" for name in ("signal", "WZ", "ZG")))
+    found = lists_of(path, *(f"{prefix}_{name}" for name in ("signal", "WZ", "ZG")))
     return np.stack([ak.to_numpy(values) for values in found.values()], axis=1)
 
 
-def test_scores_belong_to_the_right_events(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+def test_scores_belong_to_the_right_events(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
     model = linear_model(["MET_phi", "MET_pt"])
     assert score_file(ScoreJob(str(source), tmp_path / "s.root", [model], chunk=300)) == Scored(800, {})
-    found = events(tmp_path / "s.root")
+    found = lists_of(tmp_path / "s.root")
     assert list(found) == ["run", "luminosityBlock", "event", "linear_signal", "linear_WZ", "linear_ZG", "linear_fold"]
-    for name, values in events(source, "run", "luminosityBlock", "event").items():
+    for name, values in lists_of(source, "run", "luminosityBlock", "event").items():
         assert found[name].to_list() == values.to_list()
         assert str(found[name].type) == str(values.type)
     fold = folds(source)
     assert found["linear_fold"].to_list() == fold.tolist()
-    x = events(source, "MET_phi")["MET_phi"].to_numpy()
+    x = lists_of(source, "MET_phi")["MET_phi"].to_numpy()
     assert scores_of(tmp_path / "s.root") == pytest.approx(softmax(x, fold), abs=1e-6)
     with RootFile(tmp_path / "s.root") as file:
         record = Provenance.of(file)
@@ -73,12 +71,12 @@ def test_scores_belong_to_the_right_events(tmp_path: Path, source: Path, linear_
     assert record.accounting.sum_of_weights == 800
 
 
-def test_discriminants(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+def test_discriminants(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
     against = [Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.75, "ZG": 0.25})]
     score_file(
         ScoreJob(str(source), tmp_path / "s.root", [linear_model(["MET_phi"], discriminants=against)], chunk=300)
     )
-    found, p = events(tmp_path / "s.root"), softmax(events(source, "MET_phi")["MET_phi"].to_numpy(), folds(source))
+    found, p = lists_of(tmp_path / "s.root"), softmax(lists_of(source, "MET_phi")["MET_phi"].to_numpy(), folds(source))
     assert list(found)[3:] == [f"linear_{name}" for name in ("signal", "WZ", "ZG", "discriminant", "fold")]
     assert scores_of(tmp_path / "s.root") == pytest.approx(p, abs=1e-6)
     expected = p[:, 0] / (p[:, 0] + 0.75 * p[:, 1] + 0.25 * p[:, 2])
@@ -87,20 +85,7 @@ def test_discriminants(tmp_path: Path, source: Path, linear_model: Callable[...,
         assert file.branches["linear_discriminant"].title == "signal against WZ 0.75, ZG 0.25 by linear"
 
 
-def test_collections(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
-    model = linear_model(["MET_phi"], objects={"Electron": (["eta"], 1, "-pt"), "Muon": (["eta", "phi"], 2, "pt")})
-    score_file(ScoreJob(str(source), tmp_path / "s.root", [model], chunk=300))
-    read = events(source, "MET_phi", "Electron_eta", "Electron_pt", "Muon_eta", "Muon_pt")
-    x = read["MET_phi"].to_numpy().astype(float)
-    for name, most, sign in (("Electron", 1, -1), ("Muon", 2, 1)):
-        order = ak.argsort(sign * read[f"{name}_pt"], stable=True)
-        x += ak.to_numpy(ak.sum(read[f"{name}_eta"][order][:, :most], axis=1))
-    assert scores_of(tmp_path / "s.root") == pytest.approx(softmax(x, folds(source)), abs=1e-5)
-
-
-def test_objects_are_padded_as_in_the_conversion(
-    tmp_path: Path, source: Path, linear_model: Callable[..., Path]
-) -> None:
+def test_objects_are_padded_as_in_the_conversion(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
     model = Model(linear_model([], objects={"Muon": (["eta", "charge"], 2, "pt")}))
     job = ConvertJob(
         [str(source)],
@@ -112,7 +97,7 @@ def test_objects_are_padded_as_in_the_conversion(
         None,
     )
     convert_files(job)
-    tensors = model.tensors(events(source, *model.reads))
+    tensors = model.tensors(lists_of(source, *model.reads))
     with h5py.File(tmp_path / "WZ.h5") as file:
         rows = file["Muon"][:]
     assert np.array_equal(tensors["Muon_mask"] > 0, rows["valid"])
@@ -120,20 +105,27 @@ def test_objects_are_padded_as_in_the_conversion(
         assert np.array_equal(tensors["Muon"][..., number], rows[name].astype("f4"))
 
 
-def test_a_model_of_objects(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
-    model = linear_model(["Muon_eta", "MET_pt"], level="object", collection="Muon")
-    score_file(ScoreJob(str(source), tmp_path / "s.root", [model], chunk=300))
-    read, found = events(source, "Muon_eta", "nMuon"), events(tmp_path / "s.root")
+def test_a_model_of_objects(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
+    """In events that the selection of an input does not keep, they have no score."""
+    of_objects = {"level": "object", "collection": "Muon"}
+    plain = linear_model(["Muon_eta", "MET_pt"], **of_objects)
+    selected = linear_model(["Muon_eta", "ZCand_dR"], ["ZCand_dR"], name="selected", **of_objects)
+    score_file(ScoreJob(str(source), tmp_path / "s.root", [plain, selected], chunk=300))
+    read, found = lists_of(source, "Muon_eta", "nMuon"), lists_of(tmp_path / "s.root")
     assert found["nMuon"].to_list() == read["nMuon"].to_list()
     scores = np.stack([ak.flatten(found[f"Muon_linear_{name}"]) for name in ("signal", "WZ", "ZG")], axis=1)
-    fold = np.repeat(folds(source), ak.num(read["Muon_eta"]).to_numpy())
-    assert scores == pytest.approx(softmax(ak.flatten(read["Muon_eta"]).to_numpy(), fold), abs=1e-6)
+    counts = ak.num(read["Muon_eta"]).to_numpy()
+    expected = softmax(ak.flatten(read["Muon_eta"]).to_numpy(), np.repeat(folds(source), counts))
+    assert scores == pytest.approx(expected, abs=1e-6)
+    assert ak.num(found["Muon_selected_WZ"]).to_list() == counts.tolist()
+    passed = np.repeat(found["selected_selected"].to_numpy(), counts)
+    assert (np.isfinite(ak.flatten(found["Muon_selected_WZ"]).to_numpy()) == passed).all()
     with RootFile(tmp_path / "s.root") as file:
         assert file.branches["Muon_linear_WZ"].collection == "Muon"
         assert file.branches["nMuon"].dtype == read["nMuon"].to_numpy().dtype
 
 
-def test_several_models_in_one_pass(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+def test_several_models_in_one_pass(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
     mass = {"column": "mass", "values": [1.0, 2.0]}
     models = [
         linear_model(["MET_phi"]),
@@ -142,13 +134,12 @@ def test_several_models_in_one_pass(tmp_path: Path, source: Path, linear_model: 
     ]
     score_file(ScoreJob(str(source), tmp_path / "s.root", models, {"mass": [1.5]}))
     assert np.array_equal(scores_of(tmp_path / "s.root"), scores_of(tmp_path / "s.root", "at_mass"))
-    found = events(tmp_path / "s.root", "values_a", "values_fold")
-    assert found["values_a"].to_list() == events(source, "MET_phi")["MET_phi"].to_list()
+    found = lists_of(tmp_path / "s.root", "values_a", "values_fold")
+    assert found["values_a"].to_list() == lists_of(source, "MET_phi")["MET_phi"].to_list()
     with RootFile(tmp_path / "s.root") as file:
         assert file.branches["at_mass_WZ"].title == "probability of class WZ by at_mass at mass = 1.5"
         assert file.branches["values_b"].title == "estimate of b by values"
-        record = Provenance.of(file)
-    assert record is not None
+    record = record_of(tmp_path / "s.root")
     assert record.model is not None
     assert (record.model.name, record.model.parameters) == ("linear, at_mass, values", {"mass": [1.5]})
     with pytest.raises(NanoMLError, match="has the name linear, as .* has: export one of them under another name"):
@@ -161,7 +152,7 @@ def test_several_models_in_one_pass(tmp_path: Path, source: Path, linear_model: 
         load_models(models[:1], {"mass": [1]})
 
 
-def test_a_model_is_loaded_once_unless_it_is_replaced(linear_model: Callable[..., Path]) -> None:
+def test_a_model_is_loaded_once_unless_it_is_replaced(linear_model: LinearModel) -> None:
     path = linear_model(["MET_phi"])
     assert load_models([path], {})[0] is load_models([path], {})[0]
     other = linear_model(["MET_pt"])
@@ -170,9 +161,7 @@ def test_a_model_is_loaded_once_unless_it_is_replaced(linear_model: Callable[...
     assert load_models([path], {})[0].columns == ["MET_pt"]
 
 
-def test_scores_at_several_values_of_a_parameter(
-    tmp_path: Path, source: Path, linear_model: Callable[..., Path]
-) -> None:
+def test_scores_at_several_values_of_a_parameter(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
     parameter = {"column": "mass", "values": [1.0, 2.0]}
     model = linear_model(["mass"], objects={"Muon": (["pt"], 3, None)}, parameter=parameter)
     score_file(ScoreJob(str(source), tmp_path / "several.root", [model], {"mass": [1.0, -2.5]}))
@@ -185,44 +174,35 @@ def test_scores_at_several_values_of_a_parameter(
     for value, ending in ((1.0, "mass1"), (-2.5, "massm2p5")):
         score_file(ScoreJob(str(source), tmp_path / f"{ending}.root", [model], {"mass": [value]}))
         for name in ("signal", "WZ", "ZG"):
-            alone = events(tmp_path / f"{ending}.root", f"linear_{name}")[f"linear_{name}"].to_list()
+            alone = lists_of(tmp_path / f"{ending}.root", f"linear_{name}")[f"linear_{name}"].to_list()
             assert (
-                events(tmp_path / "several.root", f"linear_{name}_{ending}")[f"linear_{name}_{ending}"].to_list()
+                lists_of(tmp_path / "several.root", f"linear_{name}_{ending}")[f"linear_{name}_{ending}"].to_list()
                 == alone
             )
 
 
 def test_a_selection_is_run_where_its_columns_are_missing(
-    tmp_path: Path, source: Path, linear_model: Callable[..., Path]
+    tmp_path: Path, source: Path, linear_model: LinearModel
 ) -> None:
     model = linear_model(["ZCand_dR", "MET_pt"], ["ZCand_dR"])
     skim_file(SkimJob(str(source), tmp_path / "skim.root", SELECTION, keep=("MET_*",)))
     for name, path in (("raw", source), ("skimmed", tmp_path / "skim.root")):
         score_file(ScoreJob(str(path), tmp_path / f"{name}.root", [model], chunk=300))
-    passed = events(tmp_path / "raw.root", "linear_selected")["linear_selected"].to_numpy()
-    skimmed = events(tmp_path / "skim.root", "event")["event"].to_numpy()
-    every = events(source, "event")["event"].to_numpy()
+    passed = lists_of(tmp_path / "raw.root", "linear_selected")["linear_selected"].to_numpy()
+    skimmed = lists_of(tmp_path / "skim.root", "event")["event"].to_numpy()
+    every = lists_of(source, "event")["event"].to_numpy()
     assert 0 < passed.sum() < len(passed)
     assert every[passed].tolist() == skimmed.tolist()
     found = scores_of(tmp_path / "raw.root")
     assert found[passed] == pytest.approx(scores_of(tmp_path / "skimmed.root"), abs=1e-6)
     assert np.isnan(found[~passed]).all()
-    assert "linear_selected" not in events(tmp_path / "skimmed.root")
+    assert "linear_selected" not in lists_of(tmp_path / "skimmed.root")
 
 
-def test_objects_of_events_that_do_not_pass(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
-    model = linear_model(["Muon_eta", "ZCand_dR"], ["ZCand_dR"], level="object", collection="Muon")
-    score_file(ScoreJob(str(source), tmp_path / "s.root", [model]))
-    found = events(tmp_path / "s.root")
-    assert ak.num(found["Muon_linear_WZ"]).to_list() == events(source, "nMuon")["nMuon"].to_list()
-    passed = np.repeat(found["linear_selected"].to_numpy(), ak.num(found["Muon_linear_WZ"]).to_numpy())
-    assert (np.isfinite(ak.flatten(found["Muon_linear_WZ"]).to_numpy()) == passed).all()
-
-
-def test_full_copies(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+def test_full_copies(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
     models = [linear_model(["MET_phi"]), linear_model(["Muon_eta"], name="tag", level="object", collection="Muon")]
     score_file(ScoreJob(str(source), tmp_path / "s.root", models, copy=True, chunk=300))
-    before, after = events(source), events(tmp_path / "s.root")
+    before, after = lists_of(source), lists_of(tmp_path / "s.root")
     added = [*(f"linear_{name}" for name in ("signal", "WZ", "ZG", "fold")), "tag_fold"]
     assert set(after) - set(before) == {*added, *(f"Muon_tag_{name}" for name in ("signal", "WZ", "ZG"))}
     assert set(before) <= set(after)
@@ -233,7 +213,7 @@ def test_full_copies(tmp_path: Path, source: Path, linear_model: Callable[..., P
         assert {"Runs", "nanoml"} <= set(other.keys(cycle=False)) - (set(one.keys(cycle=False)) - {"Runs"})
 
 
-def test_a_copy_of_a_skim_is_a_skim(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+def test_a_copy_of_a_skim_is_a_skim(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
     skim_file(SkimJob(str(source), tmp_path / "skim.root", SELECTION, keep=("MET_*",)))
     score_file(ScoreJob(str(tmp_path / "skim.root"), tmp_path / "s.root", [linear_model(["MET_phi"])], copy=True))
     records = []
@@ -249,13 +229,13 @@ def test_a_copy_of_a_skim_is_a_skim(tmp_path: Path, source: Path, linear_model: 
         score_file(ScoreJob(str(tmp_path / "s.root"), tmp_path / "t.root", [linear_model(["MET_phi"])]))
 
 
-@pytest.mark.parametrize("name", ["made_v9_mc", "made_v12_data", "made_v15_mc"])
-def test_versions_of_nanoaod(
-    tmp_path: Path, made_files: dict[str, Path], name: str, linear_model: Callable[..., Path]
-) -> None:
+@pytest.mark.parametrize("name", ["made_v12_data", "made_v15_mc", "made_v9_mc_zero_events"])
+def test_versions_of_nanoaod(tmp_path: Path, made_files: dict[str, Path], name: str, linear_model: LinearModel) -> None:
     path = made_files[name]
     model = linear_model(["MET_phi"], objects={"Jet": (["eta"], 4, "-pt")})
-    score_file(ScoreJob(str(path), tmp_path / "s.root", [model]))
+    tagger = linear_model(["Jet_pt"], name="tag", level="object", collection="Jet")
+    score_file(ScoreJob(str(path), tmp_path / "s.root", [model, tagger]))
+    assert {"run", "linear_fold", "Jet_tag_WZ", "nJet"} <= set(lists_of(tmp_path / "s.root"))
     with RootFile(path) as file:
         entries = file.entries
         arrays = file.read(["MET_phi", "Jet_eta", "Jet_pt"])
@@ -264,17 +244,6 @@ def test_versions_of_nanoaod(
     order = ak.argsort(-arrays["Jet_pt"], stable=True)
     x = ak.to_numpy(arrays["MET_phi"]) + ak.to_numpy(ak.sum(arrays["Jet_eta"][order][:, :4], axis=1))
     assert found == pytest.approx(softmax(x, folds(path)), abs=1e-5)
-
-
-def test_a_file_without_events_is_scored(
-    tmp_path: Path, made_files: dict[str, Path], linear_model: Callable[..., Path]
-) -> None:
-    empty = str(made_files["made_v9_mc_zero_events"])
-    models = [linear_model(["MET_pt"]), linear_model(["Jet_pt"], name="tag", level="object", collection="Jet")]
-    score_file(ScoreJob(empty, tmp_path / "s.root", models))
-    found = events(tmp_path / "s.root")
-    assert len(found["run"]) == 0
-    assert {"run", "linear_signal", "linear_fold", "Jet_tag_WZ", "nJet"} <= set(found)
 
 
 @pytest.mark.parametrize(
@@ -298,12 +267,7 @@ def test_a_file_without_events_is_scored(
     ],
 )
 def test_a_column_that_is_not_there_is_explained(
-    tmp_path: Path,
-    source: Path,
-    linear_model: Callable[..., Path],
-    columns: list[str],
-    changes: dict[str, Any],
-    message: str,
+    tmp_path: Path, source: Path, linear_model: LinearModel, columns: list[str], changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(NanoMLError, match=message):
         score_file(ScoreJob(str(source), tmp_path / "s.root", [linear_model(columns, **changes)]))
@@ -320,7 +284,7 @@ def with_selection(model: Path, spec: str) -> Path:
     return model
 
 
-def test_a_selection_that_cannot_be_run(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+def test_a_selection_that_cannot_be_run(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
     spec = "my_lost_selections".ljust(SELECTION.index(":"), "_") + ":Trilepton"
     model = with_selection(linear_model(["ZCand_mass"], ["ZCand_mass"]), spec)
     with pytest.raises(
@@ -333,7 +297,7 @@ def test_a_selection_that_cannot_be_run(tmp_path: Path, source: Path, linear_mod
     assert os.listdir(tmp_path) == []
 
 
-def test_a_score_that_is_no_number(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+def test_a_score_that_is_no_number(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
     with uproot.recreate(tmp_path / "in.root") as file:
         ids = {"run": np.ones(3, "u4"), "luminosityBlock": np.ones(3, "u4"), "event": np.arange(3, dtype="u8")}
         file["Events"] = {**ids, "x": np.array([0.0, np.nan, 1.0], "f4")}
@@ -342,15 +306,7 @@ def test_a_score_that_is_no_number(tmp_path: Path, source: Path, linear_model: C
     assert os.listdir(tmp_path) == ["in.root"]
 
 
-def test_a_truncated_file(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
-    content = source.read_bytes()
-    (tmp_path / "in.root").write_bytes(content[: len(content) // 2])
-    with pytest.raises(NanoMLError, match="in.root: cannot be read .*truncated or damaged"):
-        score_file(ScoreJob(str(tmp_path / "in.root"), tmp_path / "s.root", [linear_model(["MET_pt"])]))
-    assert os.listdir(tmp_path) == ["in.root"]
-
-
-def test_tasks(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+def test_tasks(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
     model = linear_model(["ZCand_mass"], ["ZCand_mass"])
     job = ScoreJob("", Path(), [model], copy=True)
     task, other = score_tasks([str(source), "b/other.root"], tmp_path, job, "WZ/")
@@ -373,9 +329,7 @@ def domain_of(*ranges: tuple[str, float, float], tensor: str = "features", **cha
     return [{"tensor": tensor, "mask": None, "size": 0, "inputs": inputs, **changes}]
 
 
-def test_files_outside_of_the_domain_are_one_warning(
-    tmp_path: Path, sample: Path, linear_model: Callable[..., Path]
-) -> None:
+def test_files_outside_of_the_domain_are_one_warning(tmp_path: Path, sample: Path, linear_model: LinearModel) -> None:
     domain = domain_of(("MET_pt", 0, 100), ("MET_phi", -3.2, 3.2)) + domain_of(
         ("Muon_pt", 0, 50), tensor="Muon", mask="Muon_mask", size=2
     )
@@ -414,7 +368,7 @@ class Short(RootFile):
 
 
 def test_scores_of_some_events_only_are_refused(
-    tmp_path: Path, source: Path, linear_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, source: Path, linear_model: LinearModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(score, "RootFile", Short)
     with pytest.raises(NanoMLError, match=r"600 of 800 events were scored: nothing was written"):

@@ -53,6 +53,9 @@ class Skim(NamedTuple):
     file: FileAccounting
 
 
+MakeSkim = Callable[..., Skim]
+
+
 @pytest.fixture
 def wz(sample: Path) -> Path:
     """A file of 800 events."""
@@ -60,7 +63,7 @@ def wz(sample: Path) -> Path:
 
 
 @pytest.fixture
-def skim(wz: Path, tmp_path: Path) -> Callable[..., Skim]:
+def skim(wz: Path, tmp_path: Path) -> MakeSkim:
     """Skims a file by modules, of those beside this file if no `base` is given, and without a choice of the engine."""
 
     def run(*modules: str, source: Path = wz, base: Path = MODULES, **settings: Any) -> Skim:
@@ -116,7 +119,7 @@ def test_a_file_that_is_not_there_is_told_before_anything_runs(spec: str, messag
 
 
 @pytest.mark.skipif(not MISSING, reason="ROOT and nanoAOD-tools are here")
-def test_without_nanoaodtools_the_message_says_how_to_get_them(skim: Callable[..., Skim]) -> None:
+def test_without_nanoaodtools_the_message_says_how_to_get_them(skim: MakeSkim) -> None:
     with pytest.raises(
         NanoMLError, match=r"skim.modules run in nanoAOD-tools: .*cmsenv.*pip install root.*clone https://"
     ):
@@ -145,38 +148,7 @@ def test_modules_write_no_rntuple(tmp_path: Path) -> None:
 
 
 @needs_nanoaodtools
-def test_sums_over_clean_jets(skim: Callable[..., Skim], wz: Path) -> None:
-    result = skim("jet_sums.py:jet_sums")
-    a = read(wz, "Jet_pt", "Jet_eta", "Jet_phi", "Muon_pt", "Muon_eta", "Muon_phi")
-    jets = ak.zip({key: ak.values_astype(a[f"Jet_{key}"], "float64") for key in ("pt", "eta", "phi")})
-    muons = ak.zip({key: ak.values_astype(a[f"Muon_{key}"], "float64") for key in ("pt", "eta", "phi")})
-    jets, muons = jets[jets.pt > 30], muons[(muons.pt > 10) & (abs(muons.eta) < 2.4)]
-    one, two = ak.unzip(ak.cartesian([jets, muons], nested=True))
-    turn = (one.phi - two.phi + np.pi) % (2 * np.pi) - np.pi
-    clean = jets[ak.all((one.eta - two.eta) ** 2 + turn**2 > 0.4**2, axis=-1)]
-    x = ak.sum(clean.pt * np.cos(clean.phi), axis=1)
-    y = ak.sum(clean.pt * np.sin(clean.phi), axis=1)
-    assert result.rows == list(range(800))
-    assert result.columns["nCleanJet"].tolist() == ak.num(clean).tolist()
-    assert np.allclose(result.columns["HT"], ak.sum(clean.pt, axis=1), rtol=1e-6)
-    assert np.allclose(result.columns["MHT_pt"], np.hypot(x, y), rtol=1e-5, atol=1e-4)
-    some = ak.to_numpy(ak.num(clean) > 0)
-    assert np.allclose(np.cos(np.asarray(result.columns["MHT_phi"])[some] - np.arctan2(-y, -x)[some]), 1, atol=1e-6)
-    assert set(result.columns["nearMuon"].tolist()) == {True, False}
-    assert {name: branch.dtype for name, branch in result.branches.items()} == {
-        "HT": "float32",
-        "MHT_pt": "float32",
-        "MHT_phi": "float32",
-        "nCleanJet": "int32",
-        "jetMass": "float64",
-        "minDeltaPhi": "float32",
-        "nearMuon": "bool",
-    }
-    assert result.branches["HT"].title == "HT of clean jets"
-
-
-@needs_nanoaodtools
-def test_the_first_module_that_says_no_ends_an_event(skim: Callable[..., Skim], wz: Path) -> None:
+def test_the_first_module_that_says_no_ends_an_event(skim: MakeSkim, wz: Path) -> None:
     result = skim("z_candidate.py:modules", "counting.py:Counting")
     a = read(wz, "Electron_pt", "Electron_eta", "Muon_pt", "Muon_eta", "event")
     leptons = ak.sum((a["Electron_pt"] > 10) & (abs(a["Electron_eta"]) < 2.5), axis=1) + ak.sum(
@@ -196,7 +168,7 @@ def test_the_first_module_that_says_no_ends_an_event(skim: Callable[..., Skim], 
 
 
 @needs_nanoaodtools
-def test_new_columns_of_a_collection(skim: Callable[..., Skim], wz: Path) -> None:
+def test_new_columns_of_a_collection(skim: MakeSkim, wz: Path) -> None:
     result = skim("muon_scale.py:MuonScale", keep=("Muon_*", "drop Muon_dxy"))
     a = read(wz, "Muon_pt", "Muon_charge", "Muon_eta", "Muon_dxy")
     pt = ak.values_astype(a["Muon_pt"], "float64") * (1.003 + 1e-4 * a["Muon_charge"])
@@ -209,13 +181,13 @@ def test_new_columns_of_a_collection(skim: Callable[..., Skim], wz: Path) -> Non
 
 
 @needs_nanoaodtools
-def test_a_branch_of_the_file_that_is_kept_gets_the_module_s_values(skim: Callable[..., Skim], wz: Path) -> None:
+def test_a_branch_of_the_file_that_is_kept_gets_the_module_s_values(skim: MakeSkim, wz: Path) -> None:
     result = skim("muon_scale.py:MuonScale", keep=("Muon_dxy",))
     assert ak.to_list(result.columns["Muon_dxy"]) == ak.to_list(abs(read(wz, "Muon_dxy")["Muon_dxy"]))
 
 
 @needs_nanoaodtools
-def test_modules_remember_and_branches_keep_their_values(skim: Callable[..., Skim], wz: Path) -> None:
+def test_modules_remember_and_branches_keep_their_values(skim: MakeSkim, wz: Path) -> None:
     result = skim("counting.py:Counting")
     a = read(wz, "event", "MET_pt", "MET_phi", "MET_sumEt", "Jet_pt")
     event, met = np.asarray(a["event"]).astype("i8"), np.asarray(a["MET_pt"])
@@ -240,7 +212,7 @@ def test_modules_remember_and_branches_keep_their_values(skim: Callable[..., Ski
 
 
 @needs_nanoaodtools
-def test_a_module_reads_what_an_earlier_one_made(skim: Callable[..., Skim], wz: Path) -> None:
+def test_a_module_reads_what_an_earlier_one_made(skim: MakeSkim, wz: Path) -> None:
     result = skim(*CHAIN)
     a = read(wz, "Electron_pt", "Muon_pt", "Electron_pdgId", "Muon_pdgId")
     pt = ak.concatenate([a["Electron_pt"], a["Muon_pt"]], axis=1)[result.rows]
@@ -261,7 +233,7 @@ def test_a_module_reads_what_an_earlier_one_made(skim: Callable[..., Skim], wz: 
 
 @needs_nanoaodtools
 @pytest.mark.slow
-def test_files_of_all_versions(skim: Callable[..., Skim], made_file: Path) -> None:
+def test_files_of_all_versions(skim: MakeSkim, made_file: Path) -> None:
     modules = ("z_candidate.py:modules", "muon_scale.py:both")
     with RootFile(made_file) as file:
         refused = "Skim it without modules first, as a TTree" if file.format == "RNTuple" else ""
@@ -282,7 +254,7 @@ def test_files_of_all_versions(skim: Callable[..., Skim], made_file: Path) -> No
 
 @needs_nanoaodtools
 def test_columns_of_a_selection_stay_with_their_events_where_modules_drop_some(
-    skim: Callable[..., Skim], wz: Path, tmp_path: Path
+    skim: MakeSkim, wz: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "third.py").write_text(THIRD.replace("NOTE", str(tmp_path / "note")))
     (tmp_path / "even.py").write_text(
@@ -307,9 +279,7 @@ def test_columns_of_a_selection_stay_with_their_events_where_modules_drop_some(
 
 
 @needs_nanoaodtools
-def test_the_events_of_each_shift_are_counted_after_a_module(
-    skim: Callable[..., Skim], tmp_path: Path, sample: Path
-) -> None:
+def test_the_events_of_each_shift_are_counted_after_a_module(skim: MakeSkim, tmp_path: Path, sample: Path) -> None:
     pytest.importorskip("correctionlib")
     (tmp_path / "third.py").write_text(THIRD.replace("NOTE", str(tmp_path / "note")))
     source = sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
@@ -326,7 +296,7 @@ def test_the_events_of_each_shift_are_counted_after_a_module(
 
 
 @needs_nanoaodtools
-def test_the_module_of_the_manual(skim: Callable[..., Skim], wz: Path, tmp_path: Path) -> None:
+def test_the_module_of_the_manual(skim: MakeSkim, wz: Path, tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "doc" / "skim.md").read_text()
     [code] = (fence.code for fence in fences(page) if fence.about == "jets.py")
     (tmp_path / "jets.py").write_text(code)
@@ -336,23 +306,6 @@ def test_the_module_of_the_manual(skim: Callable[..., Skim], wz: Path, tmp_path:
     assert ak.all(a.nJet >= 1)
     assert found.columns["jets_n"].tolist() == ak.num(hard).tolist()
     assert np.allclose(found.columns["jets_sumPt"], ak.sum(hard, axis=1), rtol=1e-6)
-
-
-@needs_nanoaodtools
-def test_a_module_uses_what_only_root_has(skim: Callable[..., Skim], sample: Path) -> None:
-    source = sample / "ZGToLLG" / "ZGToLLG_0.root"
-    found = skim("heaviest.py:Heaviest", source=source)
-    names = [f"Muon_{name}" for name in ("pt", "eta", "phi")]
-    a = ak.Array(read(source, *names, "nMuon"))
-    a = a[a.nMuon > 1]
-    assert found.rows == np.flatnonzero(read(source, "nMuon")["nMuon"] > 1).tolist()
-    assert found.columns["doubled"].tolist() == ak.to_list(2 * a.Muon_pt[:, 0])
-    assert found.columns["filled"].tolist() == list(range(1, len(a) + 1))
-    pt, eta, phi = (a[name] for name in names)
-    cosh, cos = np.cosh(eta[:, 0] - eta[:, 1]), np.cos(phi[:, 0] - phi[:, 1])
-    expected = np.sqrt(2 * pt[:, 0] * pt[:, 1] * (cosh - cos))  # without masses
-    assert found.columns["pair_mass"].tolist() == pytest.approx(ak.to_list(expected), rel=1e-2, abs=0.5)
-    assert len(a) > 100
 
 
 @needs_nanoaodtools
@@ -371,9 +324,7 @@ def test_a_module_uses_what_only_root_has(skim: Callable[..., Skim], sample: Pat
         ("NoMethod", r"gives NoMethod, which has no method analyze"),
     ],
 )
-def test_mistakes_are_one_message_with_the_line(
-    name: str, message: str, skim: Callable[..., Skim], tmp_path: Path
-) -> None:
+def test_mistakes_are_one_message_with_the_line(name: str, message: str, skim: MakeSkim, tmp_path: Path) -> None:
     with pytest.raises(
         NanoMLError, match=message.replace("@", re.escape(str(MODULES / "mistakes.py")) + r":\d+")
     ) as told:
@@ -383,7 +334,7 @@ def test_mistakes_are_one_message_with_the_line(
 
 
 @needs_nanoaodtools
-def test_a_file_that_cannot_be_imported_is_told_with_its_line(skim: Callable[..., Skim], tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_imported_is_told_with_its_line(skim: MakeSkim, tmp_path: Path) -> None:
     (tmp_path / "helper.py").write_text("x = 1\ny = x.z\n")
     (tmp_path / "uses.py").write_text("import helper\n")
     with pytest.raises(ConfigError, match=r'module "uses.py:M": cannot be imported: AttributeError: .*helper\.py:2'):

@@ -30,6 +30,7 @@ from processes import nanoml
 from services.arrays import same
 from services.nanoaod import CERTIFIED, with_a_damaged_basket
 from services.nanoaodtools import MISSING, needs_nanoaodtools
+from services.rootfiles import record_of
 from services.shifted_jets import DATASET
 from services.xrootd import Cluster
 
@@ -204,9 +205,7 @@ def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:
     assert {path.name for path in job.output.parent.iterdir() if path.name.startswith(".")} == set()
     records = []
     for path in outputs.values():
-        with RootFile(path) as file:
-            record = Provenance.of(file)
-        assert record is not None
+        record = record_of(path)
         records.append(record)
     assert records[1].accounting == theirs
     for key in ("entries", "selected", "written", "sum_of_weights"):

@@ -24,6 +24,8 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from services.data.cmssw_rntuples import LISTS, RECORDS
 from services.nanoaod import can_write_rntuple
 
+Skims = dict[tuple[str, str], Path]
+
 SELECTION = "MLTools.NanoML.trilepton:Trilepton"
 KEEP = ("Muon_*", "Electron_*", "MET_*", "PSWeight", "HLT_IsoMu24")
 
@@ -58,7 +60,7 @@ def content(path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def skims(made_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+def skims(made_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Skims:
     """Skims of the same events, by the format of the input and of the skim."""
     if not can_write_rntuple():
         pytest.skip(f"uproot {uproot.__version__} writes no RNTuple")
@@ -71,7 +73,7 @@ def skims(made_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     return found
 
 
-def test_skims_from_and_to_both_formats_are_equal(skims: dict[tuple[str, str], Path]) -> None:
+def test_skims_from_and_to_both_formats_are_equal(skims: Skims) -> None:
     reference = content(skims["TTree", "TTree"])
     assert 0 < len(reference["events"]["event"]) < 80
     assert len(reference["books"]["files"][0]["cutflow"]) > 3
@@ -87,7 +89,7 @@ def test_skims_from_and_to_both_formats_are_equal(skims: dict[tuple[str, str], P
             assert file["Events"]["Muon_pt"].array().tolist() == reference["events"]["Muon_pt"]
 
 
-def test_what_follows_a_skim_reads_it(skims: dict[tuple[str, str], Path], tmp_path: Path) -> None:
+def test_what_follows_a_skim_reads_it(skims: Skims, tmp_path: Path) -> None:
     found = []
     for written in ("TTree", "RNTuple"):
         path = tmp_path / f"{written}.h5"
@@ -103,7 +105,7 @@ def test_what_follows_a_skim_reads_it(skims: dict[tuple[str, str], Path], tmp_pa
 
 @pytest.mark.parametrize("copy", [False, True])
 def test_scores_have_the_format_of_what_is_scored(
-    skims: dict[tuple[str, str], Path], linear_model: Callable[..., Path], copy: bool, tmp_path: Path
+    skims: Skims, linear_model: Callable[..., Path], copy: bool, tmp_path: Path
 ) -> None:
     model, found = linear_model(["MET_phi"]), []
     for written in ("TTree", "RNTuple"):

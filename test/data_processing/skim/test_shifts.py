@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +12,10 @@ from conftest import ROOT
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo
+from services.rootfiles import record_of
+from services.shifted import Events
 
 SELECTION = """
 import awkward as ak
@@ -68,10 +68,10 @@ SHIFTS = [(name, direction) for name in ("jes", "jesFlavorQCD", "jer") for direc
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> SkimJob:
+def job(tmp_path_factory: pytest.TempPathFactory) -> SkimJob:
     """The skim by the selection with shifts."""
     folder = tmp_path_factory.mktemp("shifts")
-    source = sorted((sample / "WZTo3LNu_Pt100").glob("*.root"))[0]
+    source = Events.read().write(folder / "source.root", np.arange(400), np.ones(400, np.float32))
     plain = "".join(
         PLAIN.format(name=f"{name}{direction}", shift=name, direction=direction) for name, direction in SHIFTS
     )
@@ -81,9 +81,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> SkimJob:
     (folder / "shifted.py").write_text(SELECTION.replace("== RARE", f">= {last.min()}") + plain)
     (folder / "nominal.py").write_text("from shifted import Shifted\n\nclass Nominal(Shifted):\n    shifts = {}\n")
     info = DatasetInfo("WZ", "2018", corrections_file=str(ROOT / "examples" / "corrections" / "2018.yaml"))
-    return SkimJob(
-        str(source), folder / "all.root", "shifted.py:Shifted", str(folder), ("MET_pt",), dataset=info, chunk=300
-    )
+    return SkimJob(source, folder / "all.root", "shifted.py:Shifted", str(folder), ("MET_pt",), dataset=info, chunk=100)
 
 
 def test_each_shift_is_that_of_a_skim_of_its_own(job: SkimJob) -> None:
@@ -125,9 +123,7 @@ def test_each_shift_is_that_of_a_skim_of_its_own(job: SkimJob) -> None:
     assert found["nGood_jesUp"].tolist() != found["nGood"].tolist()
     # it differs in the last events alone, when the output has been begun
     assert [name for name in found if name.startswith("isRare_")] == ["isRare_jesUp"]
-    with RootFile(job.output) as file:
-        record = Provenance.of(file)
-    assert record is not None
+    record = record_of(job.output)
     assert record.accounting == accounting
     assert record.contradiction(RootFile(job.output)) is None
     assert record.columns["Jet1_pt_jesUp"].title.endswith("[GeV], under the shift jes_up")
