@@ -330,7 +330,7 @@ def test_a_skim_with_scores_is_a_skim(source: Path, tmp_path: Path, command: Com
 
 
 @pytest.mark.slow
-def test_counters_of_all_versions(made_file: Path, command: Command, linear_model: Callable[..., Path]) -> None:
+def test_counters_of_all_versions(command: Command, made_file: Path, linear_model: Callable[..., Path]) -> None:
     if "rntuple" in made_file.stem:
         pytest.skip("nanoAOD-tools reads no RNTuple")
     output = command(made_file, *SCORE, str(linear_model(["Muon_eta"], level="object", collection="Muon")))

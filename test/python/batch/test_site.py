@@ -33,6 +33,7 @@ from services.tokens import Tokens
 
 STORAGE = {"/eos/user/": "root://eosuser.cern.ch//eos/user/"}
 APART = BatchSite(shared=False, storage=STORAGE, name="apart")
+EOS = "/eos/user/a/ann/work"
 
 
 def test_the_shipped_sites_can_be_read(tmp_path: Path) -> None:
@@ -124,8 +125,8 @@ def test_what_can_work_is_not_refused(make: Callable[..., Config]) -> None:
         Place(BatchSite(), system_of("slurm"), "packed"),
     ):
         check_place(make(), place)
-    check_place(make("/eos/user/a/ann/work"), Place(APART, system_of("condor"), "packed"))
-    check_place(make("/eos/user/a/ann/work", image="a.sif"), Place(APART, system_of("condor"), "container"))
+    check_place(make(EOS), Place(APART, system_of("condor"), "packed"))
+    check_place(make(EOS, image="a.sif"), Place(APART, system_of("condor"), "container"))
 
 
 def test_from_where_one_cannot_submit(make: Callable[..., Config], tmp_path: Path) -> None:
@@ -135,36 +136,34 @@ def test_from_where_one_cannot_submit(make: Callable[..., Config], tmp_path: Pat
     check_place(make(), Place(site, system_of("local"), "here"))
 
 
-def test_slurm_needs_files_that_all_machines_see(make: Callable[..., Config]) -> None:
-    with pytest.raises(
-        ConfigError, match="analysis.yaml.*: on Slurm workers must see the same files, and site apart says"
-    ):
-        check_place(make("/eos/user/a/ann/work"), Place(APART, system_of("slurm"), "packed"))
-
-
-def test_a_workdir_that_workers_cannot_write_to(make: Callable[..., Config]) -> None:
-    with pytest.raises(ConfigError, match=r"analysis.yaml:\d+: workdir: workers at site apart cannot write to /afs/w"):
-        check_place(make("/afs/w"), Place(APART, system_of("condor"), "packed"))
-    with pytest.raises(ConfigError, match="nothing is named in `storage` of the site"):
-        check_place(make("/afs/w"), Place(replace(APART, storage={}), system_of("condor"), "packed"))
-
-
-def test_an_environment_that_workers_do_not_see(make: Callable[..., Config]) -> None:
-    config = make("/eos/user/a/ann/work", environment="here")
-    with pytest.raises(ConfigError, match=r"analysis.yaml:\d+: batch.environment: workers at site apart do not see"):
-        check_place(config, Place(APART, system_of("condor"), "here"))
-
-
-def test_a_container_without_an_image(make: Callable[..., Config]) -> None:
-    for place in (Place(APART, system_of("condor"), "container"), Place(BatchSite(), system_of("slurm"), "container")):
-        with pytest.raises(ConfigError, match="image: say which image the container is made from"):
-            check_place(make("/eos/user/a/ann/work"), place)
+@pytest.mark.parametrize(
+    ("site", "system", "environment", "workdir", "message"),
+    [
+        (
+            APART,
+            "slurm",
+            "packed",
+            EOS,
+            "analysis.yaml.*: on Slurm workers must see the same files, and site apart says",
+        ),
+        (APART, "condor", "packed", "/afs/w", r":\d+: workdir: workers at site apart cannot write to /afs/w"),
+        (replace(APART, storage={}), "condor", "packed", "/afs/w", "nothing is named in `storage` of the site"),
+        (APART, "condor", "here", EOS, r":\d+: batch.environment: workers at site apart do not see"),
+        (APART, "condor", "container", EOS, "image: say which image the container is made from"),
+        (BatchSite(), "slurm", "container", EOS, "image: say which image the container is made from"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    make: Callable[..., Config], site: BatchSite, system: str, environment: str, workdir: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_place(make(workdir, environment=environment), Place(site, system_of(system), environment))
 
 
 def test_a_search_needs_files_that_all_workers_see(make: Callable[..., Config]) -> None:
     check_search(make(), Place(BatchSite(), system_of("condor"), "here"))
     with pytest.raises(ConfigError, match="a search needs workers that see the same files"):
-        check_search(make("/eos/user/a/ann/work"), Place(APART, system_of("condor"), "packed"))
+        check_search(make(EOS), Place(APART, system_of("condor"), "packed"))
 
 
 def test_the_place_is_what_is_asked_for_else_what_is_written(make: Callable[..., Config], tmp_path: Path) -> None:
