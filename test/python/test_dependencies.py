@@ -51,11 +51,9 @@ SELECTION = "from MLTools.NanoML.selection import Selection\n"
 
 
 @pytest.fixture(scope="module")
-def parsed(tmp_path_factory: pytest.TempPathFactory) -> dependencies._Syntaxes:
-    """The syntax of all modules by their content: to parse them takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        return dependencies._Syntaxes()
+def parsed() -> dependencies._Syntaxes:
+    """The syntax of all modules by their content, with what is in the user's cache: to parse them takes seconds."""
+    return dependencies._Syntaxes()
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +98,11 @@ def test_a_kernel_knows_nothing_of_the_shell(kernel: tuple[str, ...]) -> None:
     }
 
 
+# of two parts; how the others are found is the same
+two_kernels = pytest.mark.parametrize("kernel", [KERNELS[0], KERNELS[8]], indirect=True, ids=["skim", "training"])
+
+
+@two_kernels
 def test_a_change_of_any_module_behind_a_kernel_counts(kernel: tuple[str, ...], copy: list[Path]) -> None:
     code, behind = code_of(*kernel), files_behind(*kernel)
     assert len(behind) > 10
@@ -112,6 +115,7 @@ def test_a_change_of_any_module_behind_a_kernel_counts(kernel: tuple[str, ...], 
     assert code_of(*kernel) == code
 
 
+@two_kernels
 def test_no_other_change_counts(kernel: tuple[str, ...], copy: list[Path]) -> None:
     code, behind = code_of(*kernel), set(files_behind(*kernel).values())
     others = 0
