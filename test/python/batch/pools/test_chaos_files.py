@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 Make = Callable[..., Analysis]
 
 
-@pytest.fixture(params=["condor", "slurm"])
+@pytest.fixture
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
-    """Makes an analysis for each of the batch systems; the jobs that a test leaves are ended."""
+    """Makes an analysis for a batch system; the jobs that a test leaves are ended."""
     service = request.getfixturevalue({"condor": "condor_pool", "slurm": "slurm"}[request.param])
     made = []
 
@@ -34,6 +34,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
         analysis.nanoml("kill", "analysis.yaml", check=False)
 
 
+@pytest.mark.parametrize("make", ["slurm"], indirect=True)
 def test_servers_that_die_and_files_that_are_damaged(
     make: Make, reference: Analysis, xrootd_cluster: Callable[..., Cluster]
 ) -> None:
@@ -70,6 +71,7 @@ def test_servers_that_die_and_files_that_are_damaged(
     analysis.check(reference)
 
 
+@pytest.mark.parametrize("make", ["condor"], indirect=True)
 def test_a_full_disk_and_a_missing_package(make: Make, reference: Analysis, disk: Path) -> None:
     analysis = make(workdir=str(disk / "results"), names=DATASETS[:1])
     analysis.submit()

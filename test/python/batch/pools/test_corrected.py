@@ -31,8 +31,6 @@ ROOT = EXAMPLE.parent
 PYTHON = Path(sys.base_prefix, "bin", "python3")
 SAMPLES = {"signal": "WprimeToWZToLNuLL_M600", "WZ": "WZTo3LNu_Pt100"}
 ERAS = {"2018": 59.8, "2022": 8.0}
-# whose jobs in HTCondor see the files of the submitting machine is test_pipeline_batch.py's
-POOLS = {"local": None, "slurm": "slurm"}
 APART = "condor without shared files"
 INPUTS = ["Lep1_pt", "missing", "nBJet"]
 
@@ -92,7 +90,8 @@ def expected(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Corrected
     return analysis
 
 
-@pytest.fixture(params=[*POOLS, APART])
+# jobs in HTCondor that see the files of the submitting machine are test_pipeline_batch.py's
+@pytest.fixture(params=["slurm", APART])
 def analysis(request: pytest.FixtureRequest, model: Path, tmp_path: Path) -> Iterator[Corrected]:
     """The analysis in a pool, whose jobs do not stay behind."""
     if request.param == APART:
@@ -106,10 +105,8 @@ def analysis(request: pytest.FixtureRequest, model: Path, tmp_path: Path) -> Ite
         site = f'shared: false\nstorage: {{"{storage.directory}/": "{storage.url}/"}}\n'
         (made.directory / "site.yaml").write_text(site)
     else:
-        place = tmp_path
-        pool = POOLS[request.param]
-        service = request.getfixturevalue(pool).environment if pool else {}
-        made = Corrected(tmp_path / "analysis", place, model, service, request.param)
+        place, service = tmp_path, request.getfixturevalue("slurm").environment
+        made = Corrected(tmp_path / "analysis", place, model, service, "slurm")
     yield made
     made.nanoml("kill", "analysis.yaml", check=False)
     shutil.rmtree(place)

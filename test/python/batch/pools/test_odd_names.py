@@ -20,27 +20,18 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import NanoMLError
 
 NAMES = {
-    "words": "two words",
-    "quotes": 'it\'s "so"',
+    "shell": 'it\'s "so"; touch canary; `touch canary` & $HOME ${x} > canary',
+    "languages": "%d %A_%a {{ job }} # back\\slash é ñ 日本",
     "substitution": "$(touch canary)",
-    "semicolon": ";touch canary;",
-    "backticks": "`touch canary`",
-    "variables": "$HOME ${x} %d %A_%a",
-    "macro": "$(job)",
     "macros": "$$(Owner)$ENV(HOME)",
-    "line": "new\nline",
-    "line at the end": "line\n",
-    "accents": "é ñ 日本",
+    "lines": "new\nline\n",
     "dash": "-n",
-    "backslash": "back\\slash",
-    "template": "{{ job }} #",
     "pattern": "[1]",
-    "redirection": "a & b > canary",
     "hidden": ".hidden",
 }
-REFUSED = {"local": (), "slurm": (), "condor": ("substitution", "macro", "macros", "line", "line at the end")}
+REFUSED = {"local": (), "slurm": (), "condor": ("substitution", "macros", "lines")}
 # paths that uproot takes for URLs
-UNREADABLE = ("semicolon", "line", "line at the end", "template") if uproot.__version__ < "5.2" else ()
+UNREADABLE = ("shell", "languages", "lines") if uproot.__version__ < "5.2" else ()
 
 
 def make(directory: Path, name: str, source: Path) -> Path:
@@ -117,25 +108,26 @@ def test_nothing_is_interpreted(system: str, tmp_path: Path, sample: Path, monke
     assert not [path for path in tmp_path.rglob("*canary") if path.name == "canary" and path.is_file()]
 
 
-@pytest.mark.parametrize("name", [*NAMES.values(), "a/b", "..", ""])
+def datasets(directory: Path, name: str, **batch: str) -> list[str]:
+    """The datasets of an analysis that has one of this name, and these settings of jobs."""
+    skim = {"cut": "nMuon > 1", "keep": ["MET_pt"]}
+    content = {"datasets": {name: {"files": "*.root", "class": "ZG"}}, "skim": skim, "batch": batch}
+    (directory / "analysis.yaml").write_text(yaml.safe_dump(content, allow_unicode=True))
+    return list(load(directory / "analysis.yaml").datasets)
+
+
+ODD = [*(f"a{it}b" for it in " '\"$()`;&>%{}\n\\é[#"), "line\n"]
+
+
+@pytest.mark.parametrize("name", [*ODD, "a/b", "..", ".hidden", ""])
 def test_a_name_that_files_are_named_after_is_plain(name: str, tmp_path: Path) -> None:
-    content = {"datasets": {name: {"files": "*.root", "class": "ZG"}}, "skim": {"cut": "nMuon > 1", "keep": ["MET_pt"]}}
-    (tmp_path / "analysis.yaml").write_text(yaml.safe_dump(content, allow_unicode=True))
-    if name == "-n":
-        assert list(load(tmp_path / "analysis.yaml").datasets) == [name]
-        return
+    assert datasets(tmp_path, "-n") == ["-n"]
     with pytest.raises(NanoMLError, match="cannot be a name|expected one line of text"):
-        load(tmp_path / "analysis.yaml")
+        datasets(tmp_path, name)
 
 
-@pytest.mark.parametrize("key", ["partition", "account", "image", "python"])
-@pytest.mark.parametrize("text", [name for kind, name in NAMES.items() if kind not in ("dash", "hidden")])
-def test_what_goes_into_files_of_batch_systems_is_plain(key: str, text: str, tmp_path: Path) -> None:
-    content = {
-        "datasets": {"ZG": {"files": "*.root", "class": "ZG"}},
-        "skim": {"cut": "nMuon > 1", "keep": ["MET_pt"]},
-        "batch": {key: text},
-    }
-    (tmp_path / "analysis.yaml").write_text(yaml.safe_dump(content, allow_unicode=True))
-    with pytest.raises(NanoMLError, match=f"batch.{key}: "):
-        load(tmp_path / "analysis.yaml")
+@pytest.mark.parametrize("text", ODD)
+def test_what_goes_into_files_of_batch_systems_is_plain(text: str, tmp_path: Path) -> None:
+    for key in ("partition", "account", "image", "python"):
+        with pytest.raises(NanoMLError, match=f"batch.{key}: "):
+            datasets(tmp_path, "ZG", **{key: text})

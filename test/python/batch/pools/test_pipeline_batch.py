@@ -1,4 +1,4 @@
-"""The whole pipeline here, on HTCondor and on Slurm, from the same files on a server: the same results, bit for bit."""
+"""The whole pipeline here and on HTCondor, from the same files on a server: the same results, bit for bit."""
 
 from __future__ import annotations
 
@@ -27,36 +27,32 @@ PLACES = ("digest", "created", "git", "command", "onnx_sha256", "environment", "
 
 @pytest.fixture(scope="module")
 def runs(
-    condor_pool: CondorPool, slurm: Slurm, xrootd: Cluster, tmp_path_factory: pytest.TempPathFactory
+    condor_pool: CondorPool, xrootd: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Analysis]]:
-    """All three at the same time."""
+    """Both at the same time."""
     content = yaml.safe_load((EXAMPLE / "trilepton.yaml").read_text())
     train = {**content["train"], "epochs": 2, "folds": 3}
     sections = {"convert": content["convert"], "train": train, "export": content["export"]}
     batch = {"stages": {name: {"time": "30min"} for name in ("train", "tune")}}
     made = {}
-    for system, service in {"local": {}, "condor": condor_pool.environment, "slurm": slurm.environment}.items():
+    for system, service in {"local": {}, "condor": condor_pool.environment}.items():
         environment = {**xrootd.environment, **service}
         made[system] = Analysis(
             tmp_path_factory.mktemp(system), environment, system, xrootd.url, batch=batch, **sections
         )
-    for system in ("condor", "slurm"):
-        said, _ = made[system].begin("submit", "pipeline", "analysis.yaml", "--on", system).communicate(timeout=300)
-        assert f"12 jobs on {system}" in said
+    said, _ = made["condor"].begin("submit", "pipeline", "analysis.yaml", "--on", "condor").communicate(timeout=300)
+    assert "12 jobs on condor" in said
     local, _ = made["local"].begin("run", "analysis.yaml").communicate(timeout=300)
     assert "score: analysis/scores" in local
     try:
-        for system in ("slurm", "condor"):
-            assert "Everything is done." in made[system].wait()
+        assert "Everything is done." in made["condor"].wait()
         yield made
     finally:
-        for system in ("slurm", "condor"):
-            made[system].nanoml("kill", "analysis.yaml")
+        made["condor"].nanoml("kill", "analysis.yaml")
 
 
-@pytest.mark.parametrize("system", ["condor", "slurm"])
-def test_files_and_accounting_are_the_same(runs: dict[str, Analysis], system: str) -> None:
-    here, there = runs["local"].workdir, runs[system].workdir
+def test_files_and_accounting_are_the_same(runs: dict[str, Analysis]) -> None:
+    here, there = runs["local"].workdir, runs["condor"].workdir
     assert files_of(here) == files_of(there)
     different = [name for name in files_of(here) if (here / name).read_bytes() != (there / name).read_bytes()]
     named = {"model.onnx", "model.json", "index.html", "training/report.html", "training/evaluation.pickle"}
@@ -72,9 +68,8 @@ def test_files_and_accounting_are_the_same(runs: dict[str, Analysis], system: st
         assert content_of(here, name) == content_of(there, name)
 
 
-@pytest.mark.parametrize("system", ["condor", "slurm"])
-def test_records_are_the_same(runs: dict[str, Analysis], system: str) -> None:
-    here, there = runs["local"].workdir / ".nanoml", runs[system].workdir / ".nanoml"
+def test_records_are_the_same(runs: dict[str, Analysis]) -> None:
+    here, there = runs["local"].workdir / ".nanoml", runs["condor"].workdir / ".nanoml"
     for stage, number in TASKS.items():
         paths = sorted(path.relative_to(here) for path in (here / stage).rglob("*.json"))
         assert len(paths) == number
@@ -83,24 +78,23 @@ def test_records_are_the_same(runs: dict[str, Analysis], system: str) -> None:
             assert other["job"].startswith(f"analysis-1/{stage}-")
             if stage in ("skim", "convert", "score"):
                 assert without_places(one) == without_places(other)
-    assert set(runs[system].done().values()) == {1}
-    assert runs[system].done().total() == sum(TASKS.values())
-    plan = json.loads(runs[system].nanoml("run", "analysis.yaml", "--dry-run", "--json"))
+    done = runs["condor"].done()
+    assert (set(done.values()), done.total()) == ({1}, sum(TASKS.values()))
+    plan = json.loads(runs["condor"].nanoml("run", "analysis.yaml", "--dry-run", "--json"))
     assert [stage["to_do"] for stage in plan] == [{}] * len(TASKS)
 
 
-@pytest.mark.parametrize("system", ["condor", "slurm"])
-def test_the_models_are_the_same(runs: dict[str, Analysis], system: str) -> None:
+def test_the_models_are_the_same(runs: dict[str, Analysis]) -> None:
     onnx = pytest.importorskip("onnx")
-    here, there = (onnx.load(runs[name].workdir / "model.onnx") for name in ("local", system))
+    here, there = (onnx.load(it.workdir / "model.onnx") for it in runs.values())
     assert here.graph.SerializeToString() == there.graph.SerializeToString()
     assert here.opset_import == there.opset_import
 
 
-def test_workers_of_a_search_and_its_conclusion(runs: dict[str, Analysis], tmp_path: Path) -> None:
+def test_workers_of_a_search_and_its_conclusion(runs: dict[str, Analysis], slurm: Slurm, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    before = runs["slurm"]
-    analysis = Analysis(tmp_path, before.environment, "slurm")
+    before = runs["local"]
+    analysis = Analysis(tmp_path, {**before.environment, **slurm.environment}, "slurm")
     analysis.content = {**before.content, "tune": {"trials": 2}}
     analysis.write()
     shutil.copytree(before.workdir, analysis.workdir, symlinks=True)

@@ -189,15 +189,7 @@ def in_cmssw(analysis: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_jobs_of_condor_in_an_area_of_cmssw(
-    in_cmssw: Callable[..., Path], place: Path, condor_pool: CondorPool
-) -> None:
-    run_on(condor_pool, in_cmssw(), "skim")
-    assert len(list((place / "work" / "skims").rglob("*.root"))) == 4
-
-
-@pytest.mark.slow
-def test_a_job_of_condor_that_is_evicted_goes_on_where_it_was(
+def test_a_job_of_condor_in_an_area_of_cmssw_that_is_evicted_goes_on_where_it_was(
     in_cmssw: Callable[..., Path], place: Path, condor_pool: CondorPool
 ) -> None:
     path = in_cmssw(chunk=50)
@@ -261,8 +253,8 @@ def test_a_training_that_is_told_to_stop_goes_on_elsewhere(
     pytest.importorskip("torch")
     path = analysis({}, {"epochs": 400, "patience": 400, "folds": 3})
     execute(load(path), STAGES, False, settle)
-    job = job_of(path, "train", storage)
-    first = Scratch(tmp_path / "first", job, storage.environment)
+    job, environment = job_of(path, "train", storage), {**storage.environment, "NANOML_CORES": "1"}  # no workers
+    first = Scratch(tmp_path / "first", job, environment)
     try:
         wait_for((first.directory / "work" / "training" / "network_0.pt").is_file, "a network", 60)
         wait_for((first.directory / "work" / "training" / "checkpoint_1.pt").is_file, "a checkpoint", 60)
@@ -277,7 +269,7 @@ def test_a_training_that_is_told_to_stop_goes_on_elsewhere(
     assert {"network_0.pt", "checkpoint_1.pt"} <= delivered
     assert not (first.directory / "work" / "training").exists()
     before = (place / "work" / "training" / "network_0.pt").stat().st_mtime_ns
-    second = Scratch(tmp_path / "second", job, storage.environment)
+    second = Scratch(tmp_path / "second", job, environment)
     assert second.end() == 0, second.log.read_text()
     assert "fold 1 of 3 is trained already" in second.log.read_text()
     training = place / "work" / "training"
