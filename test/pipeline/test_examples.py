@@ -1,8 +1,7 @@
-"""Every shipped configuration and every kind of network, from the sample data to scores in ROOT files."""
+"""Every shipped configuration, from the sample data to scores in ROOT files."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -72,17 +71,3 @@ def trained() -> list[str]:
 def test_configuration(directory: Path, name: str) -> None:
     run(directory, "run", name)
     check_scores(directory / Path(name).stem)
-
-
-@pytest.mark.parametrize("model", ["particlenet", "transformer"])
-def test_network(directory: Path, model: str) -> None:
-    text = (directory / "leptons.yaml").read_text()
-    (directory / "leptons.yaml").write_text(text.replace("model: deepsets", f"model: {model}"))
-    try:
-        for command in ("train", "export", "score"):
-            run(directory, command, "leptons.yaml")
-        described = json.loads((directory / "leptons" / "model.json").read_text())
-        assert described["training"]["config"]["model"] == model
-        check_scores(directory / "leptons")
-    finally:
-        (directory / "leptons.yaml").write_text(text)

@@ -124,7 +124,6 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list
             print_pdf(canvas, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NANOML_CORES", "1")  # no processes of workers
         patch.setattr(FigureCanvasPdf, "print_pdf", noted)
         say("run", directory / "a.yaml")
         say("tune", directory / "a.yaml", "--workers", 1)

@@ -35,6 +35,7 @@ from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaodtools.scoring import Scoring
 from MLTools.NanoML.selection.tryout import on_file
 
+pytestmark = pytest.mark.usefixtures("nothing_drawn")
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = ("pt", "eta", "sieie", "sip3d", "pfRelIso03_all")
 CLASSES = {"prompt": [1, 15], "fake": [0, 3, 4, 5]}

@@ -180,8 +180,7 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path, monkeypatch
     assert (entry["because"], f"{entry['expected']}; blinded") == ("it is final", expected)
     assert "@" in entry["who"]
     # killed when data were there, and the log is lost; then it is found again
-    for name in ("histograms.h5", "datacard.txt"):
-        killed_at(name, analysis)
+    killed_at("datacard.txt", analysis)
     assert {**has_data(workdir), "fit": True} == OPEN
     log.rename(tmp_path / "log")
     nanoml_does("run", analysis)

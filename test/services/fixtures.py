@@ -35,11 +35,12 @@ def white_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def nothing_drawn() -> Iterator[None]:
-    """Figures of a whole file of tests are white, those that its fixtures make, too."""
+    """Figures of a whole file of tests are white, those of its fixtures and of programs that it starts, too."""
     from matplotlib.figure import Figure
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "draw", lambda figure, renderer: None)
+        patch.setenv("NANOML_TEST_WHITE_FIGURES", "1")  # see test/strict/sitecustomize.py
         yield
 
 

@@ -14,17 +14,9 @@ from click.testing import CliRunner
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.stages import NAMES, PARTS, Resources, declared, in_words, seconds_in
+from MLTools.NanoML.stages import NAMES, Resources, declared, in_words, seconds_in
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import between
-
-
-def test_every_stage_is_of_one_part() -> None:
-    assert PARTS == {
-        "data_processing": ("skim", "convert", "shuffle", "normalise", "score", "fill", "histogram", "draw"),
-        "ML_processing": ("train", "ratios", "evaluate", "export", "compile"),
-        "statistical_analysis": ("fit", "limits"),
-    }
 
 
 def test_stages_follow_each_other() -> None:
