@@ -233,10 +233,18 @@ def follow() -> Callable[..., str]:
     In the page, "```python dimuon.py" begins the content of a file, of any language, "```bash" commands and "```python"
     a program. Other blocks are ignored, and so is `make`, which would run these very tests. Where commands change
     the directory, what comes after is done there. `page.md#anchor` is the section under that heading alone. Figures
-    are white unless they are to be `drawn`, which takes longer than all else. Returns what all of it printed.
+    are white unless they are to be `drawn`, which takes longer than all else; with `quick`, networks are trained for two
+    epochs. Returns what all of it printed.
     """
 
-    def do(page: str, directory: Path, hidden: Sequence[str] = (), inside: str = "", drawn: bool = False) -> str:
+    def do(
+        page: str,
+        directory: Path,
+        hidden: Sequence[str] = (),
+        inside: str = "",
+        drawn: bool = False,
+        quick: bool = False,
+    ) -> str:
         if not inside:
             results = shutil.ignore_patterns("agc", "leptons", "opendata", "trilepton", "wz")
             shutil.copytree(ROOT / "examples", directory / "examples", ignore=results)
@@ -248,7 +256,8 @@ def follow() -> Callable[..., str]:
         for block in fences(section_of((ROOT / "doc" / name).read_text(), anchor)):
             code = block.code
             if re.fullmatch(r"\w+[.]\w+", block.about):
-                (place / block.about).write_text(code)
+                shorter = code.replace("  model: mlp\n", "  model: mlp\n  epochs: 2\n") if quick else code
+                (place / block.about).write_text(shorter)
                 continue
             if block.about or block.language not in ("bash", "python"):
                 continue

@@ -132,9 +132,9 @@ def test_scores_are_those_of_the_network_that_has_not_seen_the_event(directory: 
 def page(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) -> Path:
     """What is made by following the pages on training: on classes of events, on classes of objects, on numbers."""
     directory = tmp_path_factory.mktemp("training")
-    follow("howto/train.md#train", directory)
+    follow("howto/train.md#train", directory, quick=True)
     follow("howto/train.md#classify-objects", directory, inside=".")
-    follow("howto/train.md#estimate-a-quantity", directory, inside=".")
+    follow("howto/train.md#estimate-a-quantity", directory, inside=".", quick=True)
     return directory
 
 

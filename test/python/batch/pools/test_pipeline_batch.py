@@ -95,10 +95,10 @@ def test_workers_of_a_search_and_its_conclusion(runs: dict[str, Analysis], slurm
     pytest.importorskip("optuna")
     before = runs["local"]
     analysis = Analysis(tmp_path, {**before.environment, **slurm.environment}, "slurm")
-    analysis.content = {**before.content, "tune": {"trials": 2}}
+    analysis.content = {**before.content, "tune": {"trials": 1}}
     analysis.write()
     shutil.copytree(before.workdir, analysis.workdir, symlinks=True)
-    command = ["submit", "tune", "analysis.yaml", "--on", "slurm", "--workers", "2", "--trials", "4"]
+    command = ["submit", "tune", "analysis.yaml", "--on", "slurm", "--workers", "2", "--trials", "2"]
     assert "3 jobs on slurm" in analysis.nanoml(*command)
     assert "Everything is done." in analysis.wait()
     best = yaml.safe_load((analysis.workdir / "tuning" / "best.yaml").read_text())
