@@ -132,6 +132,27 @@ def test_a_dry_run_writes_what_crab_reads(crab: Crab, analysis: Callable[..., Pa
         run("status", path)
 
 
+SELECTION = """
+import importlib
+from MLTools.NanoML.selection import Selection
+
+class Mine(Selection):
+    branches = ("MET_pt",)
+    columns = {}
+    cuts = importlib.import_module("crab_cuts_" + "by_name")
+"""
+
+
+def test_what_a_selection_imports_by_its_name_is_sent(crab: Crab, analysis: Callable[..., Path]) -> None:
+    path = analysis({"WZ": "/store/mc/a/WZ.root"})
+    path.write_text(path.read_text().replace("cut: MET_pt > 30", "selection: mine.py:Mine"))
+    (path.parent / "mine.py").write_text(SELECTION)
+    (path.parent / "crab_cuts_by_name.py").write_text("PT = 20\n")
+    run("submit", "skim", path, "--on", "crab", "--dry-run")
+    sent = [file.name for file in (path.parent / "jobs" / "ana-dry-run").rglob("*.py")]
+    assert {"mine.py", "crab_cuts_by_name.py"} <= {*sent}
+
+
 @pytest.mark.parametrize("what", ["convert", "train", "pipeline", "tune"])
 def test_what_crab_does_not_run(what: str, crab: Crab, analysis: Callable[..., Path]) -> None:
     with pytest.raises(NanoMLError, match=rf"CRAB runs skims.*nanoml submit {what} --on condor, slurm or local"):
