@@ -272,10 +272,9 @@ def _own_files(config: Config) -> list[Path]:
     paths = [config.base / place for place in named if place.endswith(".py")]
     paths += files_behind(*job.sources(), only_own=True).values()
     folders = {path.resolve().parent for path in paths if not _is_installed(path.resolve())}
-    # what they import beside them, whatever they take of it; to look where each of thousands of modules is takes a second
-    modules = [*sys.modules.values()] if folders else []
-    imported = [Path(file) for file in (getattr(each, "__file__", None) for each in modules) if file]
-    paths += [path for path in imported if path.resolve().parent in folders]
+    # what they import beside them, whatever they take of it; to find the real path of each module takes a second
+    imported = [Path(file) for file in (getattr(each, "__file__", None) for each in [*sys.modules.values()]) if file]
+    paths += [path for path in imported if folders and path.resolve().parent in folders]
     found: dict[str, Path] = {}
     for path in (path.resolve() for path in paths):
         if _is_installed(path):
