@@ -26,7 +26,7 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.score import score
 from MLTools.NanoML.selection import Column, Selection
 from MLTools.NanoML.trilepton import Trilepton, trilepton
-from services.nanoaodtools import Plain, loop
+from services.nanoaodtools import Plain, loop, needs_nanoaodtools
 
 PASSES = 263  # of 1000 events
 
@@ -330,7 +330,8 @@ def test_a_skim_with_scores_is_a_skim(source: Path, tmp_path: Path, command: Com
 
 
 @pytest.mark.slow
-def test_counters_of_all_versions(command: Command, made_file: Path, linear_model: Callable[..., Path]) -> None:
+@needs_nanoaodtools
+def test_counters_of_all_versions(made_file: Path, command: Command, linear_model: Callable[..., Path]) -> None:
     if "rntuple" in made_file.stem:
         pytest.skip("nanoAOD-tools reads no RNTuple")
     output = command(made_file, *SCORE, str(linear_model(["Muon_eta"], level="object", collection="Muon")))
