@@ -53,7 +53,6 @@ class ManyMaxima:
 
     def __init__(self, likelihood: Likelihood) -> None:
         self.likelihood = likelihood
-        self._curvature = jax.jit(jax.hessian(likelihood.twice_nll_at))
 
     def _size(self, numbers: int) -> int:
         """How many data sets, of so many numbers each, are worked on together."""
@@ -114,7 +113,7 @@ class ManyMaxima:
         if lowest is not None:
             low[self.likelihood.poi] = lowest
         begin = np.where(mask, begin, np.clip(begin, low, high))
-        curvature = _positive(np.array(self._curvature(begin, self.likelihood.expected(begin)), float))
+        curvature = _positive(self.likelihood.second_derivatives(begin, self.likelihood.expected(begin)))
         search = partial(self._search, curvature=curvature, fixed=fixed or {}, mask=mask, low=low, high=high)
         found = search(data, np.broadcast_to(begin, (len(data), len(begin))))
         if bar is not None:
