@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 
@@ -51,6 +53,50 @@ def no_pdfs() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FigureCanvasPdf, "print_pdf", lambda canvas, file, **options: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def compiled_once() -> Iterator[None]:
+    """Likelihoods of one model share what jax has compiled for it, which takes data as an argument: most of the time goes into that."""
+    import jax
+
+    from statistical_analysis.likelihood import Likelihood
+    from statistical_analysis.toys import batch
+
+    known: dict[Any, Any] = {}
+
+    def model(of: Likelihood) -> str:
+        return json.dumps([of._workspace["channels"], of._workspace["measurements"][0]])
+
+    def shared(name: str, compiled: Callable[[Likelihood], Any]) -> Callable[[Likelihood], Any]:
+        def find(of: Likelihood) -> Any:
+            if getattr(of, "distributions", None) is not None:  # of whose events they are
+                return compiled(of)
+            key = name, model(of)
+            if key not in known:
+                known[key] = compiled(of)
+            return known[key]
+
+        return find
+
+    search = batch.ManyMaxima._all
+    plain = search.__wrapped__  # type: ignore[attr-defined]
+
+    def of_toys(many: batch.ManyMaxima, *given: Any) -> Any:
+        if many.likelihood.distributions is not None:
+            return search(many, *given)
+        key = batch._MOST_STEPS, model(many.likelihood)
+        if key not in known:
+            known[key] = jax.jit(partial(plain, many))
+        return known[key](*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_expected", "_by_sample", "_slopes", "value_and_slope", "_many", "_columns"):
+            made = cached_property(shared(name, vars(Likelihood)[name].func))
+            made.__set_name__(Likelihood, name)
+            patch.setattr(Likelihood, name, made)
+        patch.setattr(batch.ManyMaxima, "_all", of_toys)
         yield
 
 

@@ -14,25 +14,25 @@ from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.report.verdict import verdict
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
 CHOSEN = (
-    "norm, up and down equal", "two equal", "two minima by shape", "same side", "one side, down", "tiny errors of simulation",
-    "10^6 events with 10 %", "no event in a bin", "variation below nothing", "free background at its bound", "nothing but the strength",
+    "two equal", "same side", "two minima by shape", "tiny errors of simulation", "10^6 events with 10 %", "no event in a bin",
+    "variation below nothing", "free background at its bound", "nothing but the strength", "random 3",
 )  # fmt: skip
 ORIGIN = FitOrigin("NanoML")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*CHOSEN, "random 3", "random 18", "random 176", "random 653", "random 944"])
+@pytest.mark.parametrize("name", CHOSEN)
 def test_results_are_those_of_another_method_from_many_starts(name: str) -> None:
     kind, _, seed = name.partition(" ")
     workspace = random_workspace(int(seed)) if kind == "random" else PATHOLOGICAL[name]
     assert [*disagreements(workspace)] == []
 
 
-@pytest.mark.parametrize("seed", [625, 679])
-def test_a_free_background_in_the_only_bin_stands_for_the_signal(seed: int) -> None:
+def test_a_free_background_in_the_only_bin_stands_for_the_signal() -> None:
     with pytest.raises(NanoMLError, match="has no maximum: (mu|norm_B0|norm_B0, mu) can have any value"):
-        infer(random_workspace(seed), ORIGIN, False, toys="never")
+        infer(random_workspace(679), ORIGIN, False, toys="never")
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)

@@ -13,7 +13,7 @@ from statistical_analysis.maximum import maximum
 from statistical_analysis.toys.batch import ManyMaxima
 from statistical_analysis.toys.intervals import throw
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 
 
 @pytest.mark.parametrize("lowest", [None, 0.0])
@@ -37,7 +37,7 @@ def test_maxima_are_those_of_minuit(few_events: dict[str, Any], lowest: float | 
 def test_what_does_not_converge_is_left_to_minuit(few_events: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     likelihood = Likelihood(few_events)
     truth = likelihood.with_strength(0.5)
-    toys = throw(likelihood, truth, 5, np.random.default_rng(3))
+    toys = throw(likelihood, truth, 40, np.random.default_rng(3))
     expected = ManyMaxima(likelihood)(toys, truth, lowest=0.0)
     monkeypatch.setattr("statistical_analysis.toys.batch._MOST_STEPS", 1)
     found = ManyMaxima(likelihood)(toys, truth, lowest=0.0)
