@@ -17,6 +17,7 @@ from ML_processing.evaluation import data_comparison as events
 from ML_processing.evaluation.data_comparison import region_events
 from ML_processing.evaluation.report import evaluate
 from ML_processing.evaluation.sections.data import DataComparison
+from ML_processing.metrics.measured import as_json
 from ML_processing.requests import DataRequest
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
@@ -111,9 +112,9 @@ def quick_deepsets() -> Train:
 
 
 @pytest.fixture(autouse=True)
-def few_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other figures take longer than all else here."""
-    draw_only(monkeypatch, "data")
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take longer than all else here; those of `evaluated` are drawn."""
+    draw_only(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def test_every_event_is_assigned_to_one_class(evaluated: dict[str, Any]) -> None
 
 
 def test_data_of_the_region_of_the_training_change_nothing(
-    evaluated: dict[str, Any], run: Path, simulation: Path, observed: Callable[..., Path], tmp_path: Path
+    evaluated: dict[str, Any], run: Path, simulation: Path, observed: Callable[..., Path]
 ) -> None:
     def changed(rows: Any) -> Any:
         return np.where(rows["in_SR"], 99.0, rows["x"])
@@ -186,7 +187,7 @@ def test_data_of_the_region_of_the_training_change_nothing(
     other = observed("changed.h5", x=changed)
     assert (events_of(other)["x"] == 99).sum() > 300
     wanted = DataRequest(("CR", "low"), {"SR": 0}, (other,), (simulation,), 59.8)
-    found = evaluate(run, [simulation], tmp_path, (), wanted)["data"]
+    found = as_json(compared(Training.load(run), wanted, True))
     for name, each in evaluated["data"].items():
         assert {**found[name], "files": each["files"]} == each
 
@@ -226,9 +227,7 @@ def sensitive(directory: Path, write: Write) -> Path:
     return write(directory / "sensitive.h5", made, classes=NAMES, regions=REGIONS, objects=objects, cross_section=1.0)
 
 
-def test_bins_in_which_the_signal_may_show_are_blind(
-    run: Path, sensitive: Path, observed: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_bins_in_which_the_signal_may_show_are_blind(run: Path, sensitive: Path, observed: Callable[..., Path]) -> None:
     wanted = DataRequest(("CR",), {"SR": 0}, (observed("data.h5"),), (sensitive,), limit=1.0)
     training = Training.load(run)
     found = compared(training, wanted, True)["CR"]
@@ -255,10 +254,8 @@ def test_bins_in_which_the_signal_may_show_are_blind(
     assert sum(it.data for it in found.assigned) == found.data
     assert sum(found.inputs[0].data.values) == found.data
     assert found.classifier is None or found.classifier.events < SIMULATED
-    evaluate(run, [sensitive], tmp_path, (), wanted)
-    content = json.loads((tmp_path / "metrics.json").read_text())["data"]["CR"]
-    assert None in content["scores"][0]["data"]["values"]
-    assert "an expected S / √B above 1, are blind" in (tmp_path / "report.html").read_text()
+    assert None in as_json(found)["scores"][0]["data"]["values"]
+    assert "an expected S / √B above 1, are blind" in found.tables()
 
 
 def test_a_shift_is_told(run: Path, simulation: Path, observed: Callable[..., Path], tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ REGIONS = {name.removeprefix("in_"): f"cut < {name}" for name in FLAGS}
 
 
 @pytest.fixture(autouse=True)
-def few_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other figures take longer than all else here."""
-    draw_only(monkeypatch, "regions")
+def few_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other figures take longer than all else here, and these are drawn once."""
+    draw_only(monkeypatch, *(["regions"] if "evaluated" in request.fixturenames else []))
 
 
 @pytest.fixture(scope="module")

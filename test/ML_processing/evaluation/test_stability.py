@@ -99,7 +99,6 @@ def test_the_page_shows_it(toy: Toy, whole: Path, tmp_path: Path, monkeypatch: p
     assert cells == [("2018", "300 ± 17"), ("2022", "300 ± 17")]
 
 
-Toy = Callable[..., Path]
 WANTED = RepeatRequest(2, (0.3, 0.6))
 
 
@@ -209,16 +208,11 @@ def answers_about(found: Repeats | None) -> list[Answer]:
     return list(Repeats.answers(evaluation({Repeats: found})))
 
 
-@pytest.mark.parametrize(
-    ("spread", "gain", "expected"),
-    [(0.001, 0.001, ["good", "good"]), (0.02, 0.001, ["look", "good"]), (0.001, 0.03, ["good", "look"])],
-)
-def test_what_it_means(spread: float, gain: float, expected: list[str]) -> None:
-    answers = answers_about(repeats(spread, gain))
-    assert [it.state for it in answers] == expected
-    assert f"standard deviation {spread:.4f}" in answers[0].text
-    assert "From 300 to 1,000 training events" in answers[1].text
-    assert ("more simulation would help" in answers[1].text) == (gain > 0.01)
+@pytest.mark.parametrize(("spread", "state"), [(0.001, "good"), (0.02, "look")])
+def test_what_the_spread_means(spread: float, state: str) -> None:
+    answer = answers_about(repeats(spread, 0.001))[0]
+    assert answer.state == state
+    assert f"standard deviation {spread:.4f}" in answer.text
 
 
 def test_networks_with_other_seeds_are_trained_for_the_same_objective(
@@ -254,36 +248,17 @@ def test_networks_with_other_seeds_are_trained_for_the_same_objective(
 @pytest.mark.parametrize(
     ("gain", "error", "state", "says"),
     [
-        (0.03, 0.002, "look", "significant (limit: 2 standard errors) and relevant (limit: 0.005): more simulation"),
-        (
-            0.003,
-            0.001,
-            "good",
-            "significant (limit: 2 standard errors), but not relevant (limit: 0.005): the curve is flat",
-        ),
-        (
-            0.03,
-            0.02,
-            "open",
-            "relevant (limit: 0.005), but not significant (limit: 2 standard errors): these events are",
-        ),
-        (
-            0.001,
-            0.02,
-            "open",
-            "neither significant (limit: 2 standard errors) nor relevant (limit: 0.005): these events",
-        ),
-        (
-            0.001,
-            0.002,
-            "good",
-            "neither significant (limit: 2 standard errors) nor relevant (limit: 0.005): the curve is",
-        ),
+        (0.03, 0.002, "look", "significant (limit: 2 standard errors) and relevant (limit: 0.005): more simulation would help"),
+        (0.003, 0.001, "good", "significant (limit: 2 standard errors), but not relevant (limit: 0.005): the curve is flat"),
+        (0.03, 0.02, "open", "relevant (limit: 0.005), but not significant (limit: 2 standard errors): these events are"),
+        (0.001, 0.02, "open", "neither significant (limit: 2 standard errors) nor relevant (limit: 0.005): these events"),
+        (0.001, 0.002, "good", "neither significant (limit: 2 standard errors) nor relevant (limit: 0.005): the curve is"),
     ],
-)
+)  # fmt: skip
 def test_whether_the_curve_is_flat(gain: float, error: float, state: str, says: str) -> None:
     answer = answers_about(repeats(0.001, gain, error))[1]
     assert answer.state == state
+    assert "From 300 to 1,000 training events" in answer.text
     assert says in answer.text
 
 

@@ -60,9 +60,9 @@ WEIGHTS = {
 
 
 @pytest.fixture(autouse=True)
-def few_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other figures take longer than all else here."""
-    draw_only(monkeypatch, "variations")
+def few_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other figures take longer than all else here, and these are drawn once."""
+    draw_only(monkeypatch, *(["variations"] if "evaluated" in request.fixturenames else []))
 
 
 def columns(count: int = COUNT) -> dict[str, Any]:
@@ -267,14 +267,12 @@ def test_a_regression_has_the_changes_of_its_events(toy: Toy, quick: Train, tmp_
     assert metrics["plots"]["variations"]["label"] == "Predicted z"
 
 
-def test_a_weight_that_is_no_number_is_an_error(toy: Toy, quick: Train, tmp_path: Path) -> None:
+def test_a_weight_that_is_no_number_is_an_error(toy: Toy, whole: Path, tmp_path: Path) -> None:
     bad = columns()
     bad["weight_pileupUp"][7] = np.nan
-    file, run = toy(weights=WEIGHTS, **bad), tmp_path / "run"
-    train([file], quick, run)
     with pytest.raises(NanoMLError, match=r"toy.h5: event 7 has weight_pileupUp nan: a weight must be a number"):
-        evaluate(run, [file], run)
-    assert not (run / "report.html").exists()
+        evaluate(whole, [toy(weights=WEIGHTS, **bad)], tmp_path / "report")
+    assert not (tmp_path / "report" / "report.html").exists()
 
 
 def test_a_long_table_ends_with_the_rest_in_quadrature() -> None:

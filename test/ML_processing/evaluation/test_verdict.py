@@ -73,27 +73,15 @@ def answer(
     [
         (-0.03, 0.002, "significant (limit: 2 standard errors) and relevant (limit: 0.005)", "is worse: it has", "bad"),
         (0.03, 0.002, "significant (limit: 2 standard errors) and relevant (limit: 0.005)", "is better.", "good"),
-        (
-            -0.002,
-            0.0005,
-            "significant (limit: 2 standard errors), but not relevant",
-            "worse, but by too little",
-            "good",
-        ),
-        (
-            0.002,
-            0.0005,
-            "significant (limit: 2 standard errors), but not relevant",
-            "better, but by too little",
-            "good",
-        ),
+        (-0.002, 0.0005, "significant (limit: 2 standard errors), but not relevant", "worse, but by too little", "good"),
+        (0.002, 0.0005, "significant (limit: 2 standard errors), but not relevant", "better, but by too little", "good"),
         (-0.02, 0.015, "relevant (limit: 0.005), but not significant", "may be worse: more events are needed", "open"),
         (0.02, 0.015, "relevant (limit: 0.005), but not significant", "These events are too few to tell.", "open"),
         (0.001, 0.015, "neither significant (limit: 2 standard errors) nor relevant", "too few to tell.", "open"),
         (0.006, 0.004, "relevant (limit: 0.005), but not significant", "may be better: more events", "good"),
         (0.001, 0.002, "neither significant (limit: 2 standard errors) nor relevant", "They agree", "good"),
     ],
-)
+)  # fmt: skip
 def test_comparison(difference: float, error: float, finding: str, says: str, expected: str) -> None:
     state, text = answer("Better", numbers(0.9 + difference, 0.9, 0.9, of_difference=error))
     assert text.startswith(f"AUC of the network {0.9 + difference:.4f} ± 0.0050, of a BDT 0.9000 ± 0.0050.")
@@ -112,14 +100,10 @@ def test_comparison(difference: float, error: float, finding: str, says: str, ex
         (numbers(0.93, 0.93, 0.95), "look", "it has memorised some events"),
         (numbers(0.93, 0.93, 0.935, error=0.01), "open", "these events are too few to tell."),
         (numbers(0.93, 0.93, 0.935, probability=1e-3), "look", "the scores of other differ between the two by more"),
-        (
-            numbers(0.93, 0.93, 0.935, probability=1e-3, distance=0.01),
-            "good",
-            "overtraining is small, if there is any.",
-        ),
+        (numbers(0.93, 0.93, 0.935, probability=1e-3, distance=0.01), "good", "overtraining is small, if there is any."),
         (numbers(0.93, 0.93, None), "open", "No AUC is defined for the events of the training."),
     ],
-)
+)  # fmt: skip
 def test_overtraining(given: Classification, expected: str, says: str) -> None:
     state, text = answer("Overtrained", given)
     assert state == expected
@@ -151,18 +135,13 @@ def test_calibration(deviation: float, chance: float, expected: str, says: str) 
     [
         (0.3, 20.0, "look", "Most of all WCand_mT of WZ: Jensen-Shannon divergence 0.300"),
         (0.3, 2.0, "open", "relevant (limit: 0.02 beyond chance), but not significant (limit: 5 standard deviations)"),
-        (
-            0.01,
-            20.0,
-            "good",
-            "significant (limit: 5 standard deviations), but not relevant (limit: 0.02 beyond chance)",
-        ),
+        (0.01, 20.0, "good", "significant (limit: 5 standard deviations), but not relevant (limit: 0.02 beyond chance)"),
         (0.01, 2.0, "good", "neither significant (limit: 5 standard deviations) nor relevant"),
         (0.02, 0.1, "open", "Too few events pass the cuts to tell for WCand_mT of WZ."),
         (0.3, None, "open", "Nothing was tested: too few events pass the cuts."),
         (None, None, "open", "Nothing was tested: too few events pass the cuts."),
     ],
-)
+)  # fmt: skip
 def test_sculpting(divergence: float | None, excess: float | None, expected: str, says: str) -> None:
     after = [part(ShapeAfterCut, sculpting=Sculpting(divergence, 0.005, excess))]
     masses = SculptedMasses([], [part(SculptedMass, feature="WCand_mT", background="WZ", after=after)], 1, 1000)
@@ -306,14 +285,10 @@ def varied(up: float | None, down: float | None, area: float = 0.0, mean: float 
         (varied(0.0, 0.0, 0.02), "look", "The separation depends on a weight"),
         (varied(-0.01, -0.02), "look", "to the same side: pileup."),
         (varied(-0.001, -0.02), "good", ""),
-        (
-            varied(0.0, 0.0, mean=1.25),
-            "look",
-            "The weight pileup (up) has the mean 1.25 in WZ_2018 and is not normalised",
-        ),
+        (varied(0.0, 0.0, mean=1.25), "look", "The weight pileup (up) has the mean 1.25 in WZ_2018 and is not normalised"),
         (varied(0.0, 0.0, mean=0.2), "bad", "mean 0.2 in WZ_2018"),
     ],
-)
+)  # fmt: skip
 def test_variations_of_weights(given: Variations, state: str, text: str) -> None:
     found = answer("Stable", given)
     assert found[0] == state

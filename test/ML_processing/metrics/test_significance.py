@@ -75,7 +75,7 @@ def test_bins_without_background_or_signal() -> None:
     assert math.isnan(discovery([5.0], [0.0])[0])
 
 
-@pytest.mark.parametrize("sources", [[], [NORMALISATION], [TILT], [NORMALISATION, TILT]])
+@pytest.mark.parametrize("sources", [[], [NORMALISATION, TILT]])
 def test_it_is_that_of_the_binned_fit(sources: list[NDArray[np.float64]]) -> None:
     pytest.importorskip("statistical_analysis.inference")
     from statistical_analysis.asymptotic import significance
