@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,64 +14,50 @@ import pyhf
 from scipy.optimize import brentq
 
 from MLTools.NanoML.errors import NanoMLError
-from services.workspaces import Workspace, free, sample, several
+from services.workspaces import MU, Workspace, free, norm, of_simulation, sample, several, simple, spec
 from statistical_analysis.inference import FitOrigin, expected_limit, infer
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
-from statistical_analysis.results import TOTAL, read_results
+from statistical_analysis.results import TOTAL, Results, read_results
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
 ORIGIN = FitOrigin("NanoML", "unblinded by me@here on 2026-01-01")
-MU = {"name": "mu", "type": "normfactor", "data": None}
 
 
-def normsys(name: str, size: float) -> dict[str, Any]:
-    return {"name": name, "type": "normsys", "data": {"hi": 1 + size, "lo": 1 / (1 + size)}}
-
-
-def workspace(observed: Sequence[float], control: Sequence[float] = ()) -> dict[str, Any]:
+def workspace(observed: Sequence[float], control: Sequence[float] = ()) -> Workspace:
     """Two bins with a signal of 6 and 14 above 60 and 40, which share an uncertainty of 10 % with a control region of 10000 events."""
-    background = [normsys("norm", 0.1), normsys("other", 0.05)]
-    background.append({"name": "mcstat_SR", "type": "staterror", "data": [2.0, 3.0]})
-    channels = [
-        {
-            "name": "SR",
-            "samples": [
-                {"name": "signal", "data": [6.0, 14.0], "modifiers": [MU, normsys("efficiency", 0.05)]},
-                {"name": "WZ", "data": [60.0, 40.0], "modifiers": background},
-            ],
-        }
-    ]
-    observations = [{"name": "SR", "data": list(observed)}]
+    rate = norm("norm", 1.1)
+    signal = sample("signal", [6, 14], MU, norm("efficiency", 1.05))
+    channels = {"SR": [signal, sample("WZ", [60, 40], rate, norm("other", 1.05), of_simulation("SR", [2, 3]))]}
     if control:
-        channels.append(
-            {"name": "CR", "samples": [{"name": "WZ", "data": [10000.0], "modifiers": [normsys("norm", 0.1)]}]}
-        )
-        observations.append({"name": "CR", "data": list(control)})
-    return spec(channels, observations)
+        channels["CR"] = [sample("WZ", [10000], rate)]
+    return spec(channels, {"SR": observed, "CR": control})
 
 
-def counting(observed: float, signal: float, background: float, error: float) -> dict[str, Any]:
-    modifiers = [{"name": "background", "type": "shapesys", "data": [error]}] if error else []
-    samples = [
-        {"name": "signal", "data": [signal], "modifiers": [MU]},
-        {"name": "B", "data": [background], "modifiers": modifiers},
-    ]
-    return spec([{"name": "SR", "samples": samples}], [{"name": "SR", "data": [observed]}])
+def counting(observed: float, signal: float, background: float, error: float = 0) -> Workspace:
+    uncertain = [{"name": "background", "type": "shapesys", "data": [error]}] if error else []
+    return simple([observed], [signal], [background], *uncertain)
 
 
-def spec(channels: list[Any], observations: list[Any]) -> dict[str, Any]:
-    measurement = {"name": "test", "config": {"poi": "mu", "parameters": []}}
-    return {"version": "1.0.0", "channels": channels, "observations": observations, "measurements": [measurement]}
+@pytest.fixture(scope="module")
+def usual(compiled_once: None) -> Results:
+    return infer(workspace([64, 61]), ORIGIN, is_blind=False)
+
+
+@pytest.fixture(scope="module")
+def shifted(compiled_once: None) -> Results:
+    """With a control region of 10 % more events than expected."""
+    return infer(workspace([66, 44], [11000]), ORIGIN, is_blind=False, groups={"rates": ["norm", "other"]})
 
 
 def test_a_counting_experiment_has_the_significance_and_the_limit_of_the_formulae() -> None:
     s, b = 10.0, 50.0
-    found = infer(counting(50, s, b, 0), ORIGIN, is_blind=True)
+    found = infer(counting(50, s, b), ORIGIN, is_blind=True)
     # equation 97 of arXiv:1007.1727
     assert found.significance.expected == pytest.approx(math.sqrt(2 * ((s + b) * math.log(1 + s / b) - s)), rel=1e-3)
     median = brentq(lambda mu: math.sqrt(2 * (mu * s - b * math.log(1 + mu * s / b))) - 1.959964, 0.1, 10)
     assert found.limit.expected[2] == pytest.approx(median, rel=1e-3)
-    assert expected_limit(counting(50, s, b, 0)) == pytest.approx((found.limit.expected[2], found.strength.error))
+    assert expected_limit(counting(50, s, b)) == pytest.approx((found.limit.expected[2], found.strength.error))
     assert found.limit.observed is None
     assert found.significance.observed is None
     assert list(found.limit.expected) == sorted(found.limit.expected)
@@ -107,49 +92,42 @@ def test_results_are_those_of_pyhf(observed: tuple[float, float]) -> None:
     assert found.strength.value == pytest.approx(fitted[config.poi_index, 0], abs=2e-3)
     assert found.strength.error == pytest.approx(fitted[config.poi_index, 1], rel=2e-2)
     values = {it.name: (it.value, it.error) for it in found.parameters}
-    for name, (value, error) in zip(config.par_names, fitted):
+    for name, (value, error) in zip(config.par_names, fitted, strict=True):
         assert values[name] == pytest.approx((value, error), abs=1e-2)
 
 
-def test_a_shift_of_a_control_region_pulls_and_constrains() -> None:
-    found = infer(workspace([66, 44], [11000]), ORIGIN, is_blind=False)
-    (norm,) = (it for it in found.parameters if it.name == "norm")
-    assert norm.pull == pytest.approx(0.99, abs=0.01)  # 10 % before the fit against 1 % of statistics
-    assert norm.constraint == pytest.approx(0.095, abs=0.01)
-    others = [it for it in found.parameters if it.name in ("other", "efficiency")]
-    assert [it.constraint for it in others] == pytest.approx([1, 1], abs=0.1)
-    control = next(it for it in found.channels if it.name == "CR")
+def test_a_shift_of_a_control_region_pulls_and_constrains(shifted: Results) -> None:
+    of = {it.name: it for it in shifted.parameters}
+    assert of["norm"].pull == pytest.approx(0.99, abs=0.01)  # 10 % before the fit against 1 % of statistics
+    assert of["norm"].constraint == pytest.approx(0.095, abs=0.01)
+    assert [of[it].constraint for it in ("other", "efficiency")] == pytest.approx([1, 1], abs=0.1)
+    control = next(it for it in shifted.channels if it.name == "CR")
     before, after = (next(it for it in stage if it.sample == TOTAL) for stage in (control.prefit, control.postfit))
     assert before.events == (10000.0,)
     assert before.errors == pytest.approx([10000 * math.log(1.1)], rel=1e-2)
     assert after.events == pytest.approx([11000], rel=2e-3)
     assert after.errors == pytest.approx([math.sqrt(11000)], rel=5e-2)
-    assert found.goodness is not None
-    assert found.goodness.probability > 0.1
+    assert shifted.goodness is not None
+    assert shifted.goodness.probability > 0.1
 
 
-def test_impacts_are_those_of_fits_with_one_parameter_fixed() -> None:
-    content = workspace([64, 61])
-    found = infer(content, ORIGIN, is_blind=False)
-    likelihood = Likelihood(content)
-    impact = next(it for it in found.impacts if it.parameter == "norm")
-    norm = next(it for it in found.parameters if it.name == "norm")
-    fixed = {likelihood.names.index("norm"): norm.value + norm.error}
-    shifted = maximum(likelihood, likelihood.observed, fixed).at[likelihood.poi]
-    assert impact.postfit_up == pytest.approx(shifted - found.strength.value, abs=2e-3)
+def test_impacts_are_those_of_fits_with_one_parameter_fixed(usual: Results) -> None:
+    likelihood = Likelihood(workspace([64, 61]))
+    impact = next(it for it in usual.impacts if it.parameter == "norm")
+    rate = next(it for it in usual.parameters if it.name == "norm")
+    fixed = {likelihood.names.index("norm"): rate.value + rate.error}
+    moved = maximum(likelihood, likelihood.observed, fixed).at[likelihood.poi]
+    assert impact.postfit_up == pytest.approx(moved - usual.strength.value, abs=2e-3)
     assert impact.postfit_up < -0.1 < 0.1 < impact.postfit_down
-    sizes = [it.size for it in found.impacts]
+    sizes = [it.size for it in usual.impacts]
     assert sizes == sorted(sizes, reverse=True)
-    assert {it.parameter for it in found.impacts} >= {"norm", "other", "efficiency", "mcstat_SR[0]"}
+    assert {it.parameter for it in usual.impacts} >= {"norm", "other", "efficiency", "mcstat_SR[0]"}
 
 
 def test_the_error_is_broken_down_by_groups() -> None:
     """One bin: variances add up to that of (events - background) / signal."""
     s, b = 50.0, 1000.0
-    background = [normsys("theory", 0.02), normsys("jes", 0.03)]
-    background.append({"name": "mcstat_SR", "type": "staterror", "data": [20.0]})
-    samples = [{"name": "signal", "data": [s], "modifiers": [MU]}, {"name": "WZ", "data": [b], "modifiers": background}]
-    content = spec([{"name": "SR", "samples": samples}], [{"name": "SR", "data": [s + b]}])
+    content = simple([s + b], [s], [b], norm("theory", 1.02), norm("jes", 1.03), of_simulation("SR", [20.0]))
     groups = {"theory": ["theory"], "jets": ["jes"], "both": ["theory", "jes"]}
     found = infer(content, ORIGIN, is_blind=False, groups=groups)
     sizes = {"statistics of data": math.sqrt(s + b), "statistics of simulation": 20, "theory": 20, "jets": 30}
@@ -161,10 +139,8 @@ def test_the_error_is_broken_down_by_groups() -> None:
     assert found.strength.error == pytest.approx(total / s, rel=0.02)
 
 
-def test_parts_of_the_error_follow_from_fits_with_the_group_fixed() -> None:
-    content = workspace([64, 61], [9900])
-    found = infer(content, ORIGIN, is_blind=False, groups={"rates": ["norm", "other"]})
-    likelihood = Likelihood(content)
+def test_parts_of_the_error_follow_from_fits_with_the_group_fixed(shifted: Results) -> None:
+    likelihood = Likelihood(workspace([66, 44], [11000]))
     best = maximum(likelihood, likelihood.observed)
     positions = {name: likelihood.names.index(name) for name in ("norm", "other")}
     fixed = {number: float(best.at[number]) for number in positions.values()}
@@ -177,19 +153,18 @@ def test_parts_of_the_error_follow_from_fits_with_the_group_fixed() -> None:
 
     low, high = (brentq(distance, best.at[poi], best.at[poi] + side) for side in (-3.0, 3.0))
     left = (high - low) / 2
-    (part,) = (it.error for it in found.breakdown if it.group == "rates")
-    assert math.sqrt(found.strength.error**2 - part**2) == pytest.approx(left, rel=0.03)
+    (part,) = (it.error for it in shifted.breakdown if it.group == "rates")
+    assert math.sqrt(shifted.strength.error**2 - part**2) == pytest.approx(left, rel=0.03)
     assert part > 0.1
 
 
-def test_the_scan_has_the_statistical_errors_of_the_data() -> None:
-    found = infer(workspace([64, 61]), ORIGIN, is_blind=False)
-    scan, of_data = found.scan, found.breakdown[0]
+def test_the_scan_has_the_statistical_errors_of_the_data(usual: Results) -> None:
+    scan, of_data = usual.scan, usual.breakdown[0]
     assert len(scan.strength) == len(scan.likelihood) == len(scan.statistical) > 20
-    center = scan.strength.index(found.strength.value)
+    center = scan.strength.index(usual.strength.value)
     assert scan.likelihood[center] == scan.statistical[center] == 0
     for number, strength in enumerate(scan.strength):
-        distance = strength - found.strength.value
+        distance = strength - usual.strength.value
         assert scan.statistical[number] >= scan.likelihood[number] - 1e-3
         if 0 < abs(distance) < of_data.error:
             assert scan.statistical[number] == pytest.approx((distance / of_data.error) ** 2, rel=0.15, abs=0.01)
@@ -210,8 +185,8 @@ def test_nothing_of_a_blind_fit_depends_on_observed_data(tmp_path: Path) -> None
 
 
 def two_signals(data: Sequence[float], *strengths: str, of_second: Sequence[float] = (4.0, 12.0)) -> Workspace:
-    samples = [sample("A", [9, 5], free("mu_A")), sample("B", of_second, free("mu_B"), normsys("efficiency", 0.05))]
-    return several({"SR": [*samples, sample("C", [60, 40], normsys("norm", 0.1))]}, {"SR": data}, *strengths, name="x")
+    samples = [sample("A", [9, 5], free("mu_A")), sample("B", of_second, free("mu_B"), norm("efficiency", 1.05))]
+    return several({"SR": [*samples, sample("C", [60, 40], norm("norm", 1.1))]}, {"SR": data}, *strengths, name="x")
 
 
 def test_each_strength_has_the_results_of_a_fit_in_which_the_others_are_free() -> None:

@@ -164,7 +164,7 @@ def done(analysis: Analysis) -> Limits:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("white_figures")
+@pytest.mark.usefixtures("compiled_once", "white_figures")
 def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,8 +214,11 @@ def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(
     assert {path.name for path in fits.rglob("*")} - {path.name for path in before} >= {"pvalues.png", "pvalues.pdf"}
 
 
-@pytest.mark.parametrize("medians", [[0.1, 10, None], [None, 0.1, 0], [None, None, None], [0, 0, 0]])
-@pytest.mark.parametrize("observed", [None, 0.5])
+@pytest.mark.parametrize(
+    ("medians", "observed"),
+    [([0.1, 10, None], None), ([None, 0.1, 0], 0.5), ([None, None, None], 0.5), ([0, 0, 0], 0.5)],
+)
+@pytest.mark.usefixtures("white_figures")
 def test_a_value_without_a_limit_is_named_and_the_others_are_shown(
     tmp_path: Path, medians: list[float | None], observed: float | None
 ) -> None:

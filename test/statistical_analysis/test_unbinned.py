@@ -202,6 +202,7 @@ def test_a_channel_in_bins_has_the_same_parameters() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("white_figures")
 def test_a_fit_with_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "_BINS", ())
     _, made = channel(2000, events(60, 480, np.random.default_rng(6)))

@@ -11,28 +11,20 @@ pytest.importorskip("statistical_analysis.toys.intervals")
 from scipy.optimize import brentq
 from scipy.stats import norm, poisson
 
+from services.workspaces import Workspace, sample, simple
+from services.workspaces import norm as lognormal
 from statistical_analysis.inference import FitOrigin, infer
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.report.verdict import verdict
 from statistical_analysis.toys.intervals import background_events, throw
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
 ORIGIN = FitOrigin("NanoML", "unblinded by me@here on 2026-01-01")
 
 
-def counting(observed: float, signal: float, background: float) -> dict[str, Any]:
+def counting(observed: float, signal: float, background: float) -> Workspace:
     """One bin, whose background is known."""
-    nothing = {"name": "norm", "type": "normsys", "data": {"hi": 1 + 1e-6, "lo": 1 - 1e-6}}
-    samples = [
-        {"name": "signal", "data": [signal], "modifiers": [{"name": "mu", "type": "normfactor", "data": None}]},
-        {"name": "B", "data": [background], "modifiers": [nothing]},
-    ]
-    measurements = [{"name": "test", "config": {"poi": "mu", "parameters": []}}]
-    return {
-        "version": "1.0.0",
-        "channels": [{"name": "SR", "samples": samples}],
-        "observations": [{"name": "SR", "data": [observed]}],
-        "measurements": measurements,
-    }
+    return simple([observed], [signal], [background], lognormal("norm", 1 + 1e-6, 1 - 1e-6))
 
 
 @pytest.mark.slow
@@ -89,7 +81,7 @@ def test_events_count_where_the_signal_is(few_events: dict[str, Any]) -> None:
     s, b = np.array([1.0, 1.5, 2.0]), np.array([2.0, 1.0, 0.5])
     weights = s / (s + b)
     assert background_events(likelihood, 1.0) == pytest.approx((weights @ b) ** 2 / (weights**2 @ b))
-    few_events["channels"].append({"name": "CR", "samples": [{"name": "WZ", "data": [1e4], "modifiers": []}]})
+    few_events["channels"].append({"name": "CR", "samples": [sample("WZ", [1e4])]})
     few_events["observations"].append({"name": "CR", "data": [1e4]})
     assert background_events(Likelihood(few_events), 1.0) == pytest.approx(background_events(likelihood, 1.0))
 
