@@ -91,11 +91,11 @@ LINES = {
     "ML_processing/metrics": (873, 5),
     "ML_processing/models": (1291, 7),
     "ML_processing/networks": (893, 7),
-    "ML_processing/training": (3730, 15),
+    "ML_processing/training": (3738, 15),
     "ML_processing/tuning": (1469, 6),
     "statistical_analysis": (3718, 14),
     "statistical_analysis/report": (1265, 6),
-    "statistical_analysis/toys": (619, 4),
+    "statistical_analysis/toys": (618, 4),
 }
 """The brake: by folder, the most lines and modules, `__init__` included.
 
