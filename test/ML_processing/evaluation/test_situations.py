@@ -41,8 +41,7 @@ def good(directory: Path) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def unremarkable(good: tuple[Path, Path], directory: Path) -> Answers:
-    same = TOY.sample(COUNT, 2).write(directory / "same.h5")
-    return verdict(*good, compare=[same], eras={"2017": [good[1]], "2018": [same]})
+    return verdict(*good, compare=[TOY.sample(COUNT, 2).write(directory / "same.h5")])
 
 
 def of_training(directory: Path, sample: Sample, **changes: Any) -> Answers:
@@ -60,7 +59,6 @@ def test_leak(tmp_path: Path) -> None:
     noise = np.random.default_rng(1).normal(size=COUNT)
     answer = of_training(tmp_path, sample.having(leak=(sample.labels == 0) + 0.05 * noise))["Too good to be true?"]
     assert answer["state"] == "bad"
-    assert answer["text"].startswith("The class that is separated best from all others is signal (by the ")
     assert "The most important input is leak" in answer["text"]
 
 
@@ -89,12 +87,9 @@ def test_a_sample_that_is_in_two_classes(tmp_path: Path) -> None:
     assert "of them of one in another class" in text
 
 
-def test_few_and_discrete_inputs_are_no_duplicates_and_weights_are_negative(tmp_path: Path) -> None:
-    sample = Analysis(gaussian=0, exponential=0, counts=4, negative=0.4, seed=3).sample(COUNT, 1)
-    answers = of_training(tmp_path, sample, epochs=5)
-    assert answers["Duplicate events?"]["state"] == "good"
-    assert answers["Enough events?"]["state"] in ("look", "bad")
-    assert "% of the weights are negative" in answers["Enough events?"]["text"]
+def test_few_and_discrete_inputs_are_no_duplicates(tmp_path: Path) -> None:
+    sample = Analysis(gaussian=0, exponential=0, counts=4, seed=3).sample(COUNT, 1)
+    assert of_training(tmp_path, sample, epochs=5)["Duplicate events?"]["state"] == "good"
 
 
 def test_default_values_come_before_the_learning_rate(tmp_path: Path) -> None:
@@ -117,32 +112,25 @@ def test_default_values_come_before_the_learning_rate(tmp_path: Path) -> None:
     assert "train.learning_rate" in then
 
 
-def test_a_spike_of_one_class_and_wrong_weights(tmp_path: Path) -> None:
+def test_a_spike_of_one_class(tmp_path: Path) -> None:
     sample = TOY.sample(COUNT, 1)
-    sample.weights[[10, 100, 301]] *= 500
     spike = (sample.labels == 2) & (np.random.default_rng(1).random(COUNT) < 0.4)
-    answers = of_training(tmp_path, sample.having(x1=np.where(spike, 0.5, sample.inputs["x1"])), epochs=5)
-    default, enough = answers["Default values?"], answers["Enough events?"]
-    assert default["state"] == "look"
-    assert "x1 is exactly 0.5 in" in default["text"]
-    assert "of ZG and 0% of" in default["text"]
-    assert enough["state"] in ("look", "bad")
-    assert "of the sum: check its cross section and genWeight" in enough["text"]
+    answer = of_training(tmp_path, sample.having(x1=np.where(spike, 0.5, sample.inputs["x1"])), epochs=5)[
+        "Default values?"
+    ]
+    assert answer["state"] == "look"
+    assert "x1 is exactly 0.5 in" in answer["text"]
+    assert "of ZG and 0% of" in answer["text"]
 
 
-def test_a_shift_of_an_input_and_an_era_that_differs(good: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_shift_of_an_input(good: tuple[Path, Path], tmp_path: Path) -> None:
     """By 0.3 standard deviations, in a file of another size."""
-    other, era = TOY.sample(COUNT + 600, 2), TOY.sample(COUNT, 3)
+    other = TOY.sample(COUNT + 600, 2)
     file = other.having(x1=other.inputs["x1"] + 0.3).write(tmp_path / "other.h5")
-    random = np.random.default_rng(1)
-    broken = era.having(**{name: random.permutation(era.inputs[name]) for name in ("x0", "x1")})
-    eras = {"2017": [good[1]], "2018": [broken.write(tmp_path / "2018.h5")]}
-    answers = verdict(*good, compare=[file], eras=eras)
-    answer = answers["Like the compared files?"]
+    answer = verdict(*good, compare=[file])["Like the compared files?"]
     assert answer["state"] in ("look", "bad")
     assert "Shifted: x1 by +0." in answer["text"]
     assert "they differ in x1" in answer["text"]
-    assert answers["The same in all eras?"]["state"] == "look"
 
 
 def test_a_correlation(good: tuple[Path, Path], tmp_path: Path) -> None:
@@ -158,6 +146,17 @@ def test_a_correlation(good: tuple[Path, Path], tmp_path: Path) -> None:
     assert answer["state"] == "bad"
     assert "Shifted" not in answer["text"]
     assert "the correlation of x1 and x2 is 0." in answer["text"]
+
+
+def test_an_era_that_differs(good: tuple[Path, Path], tmp_path: Path) -> None:
+    first, second = TOY.sample(COUNT, 2), TOY.sample(COUNT, 3)
+    random = np.random.default_rng(1)
+    broken = {name: random.permutation(second.inputs[name]) for name in ("x0", "x1")}
+    eras = {"2017": [first.write(tmp_path / "2017.h5")], "2018": [second.having(**broken).write(tmp_path / "2018.h5")]}
+    answer = verdict(*good, eras=eras)["The same in all eras?"]
+    assert answer["state"] == "look"
+    eras = {"2017": [good[1]], "2018": [tmp_path / "2017.h5"]}
+    assert verdict(*good, eras=eras)["The same in all eras?"]["state"] in ("good", "open")
 
 
 def test_classes_that_nothing_separates(tmp_path: Path) -> None:
@@ -190,8 +189,33 @@ def test_overtraining_and_probabilities_that_are_too_sure(tmp_path: Path) -> Non
     assert answers["Calibrated?"]["state"] == "bad"
 
 
+def test_a_mass_that_is_sculpted(tmp_path: Path) -> None:
+    sample, random = TOY.sample(COUNT, 1), np.random.default_rng(1)
+    mass = np.where(sample.labels == 0, random.normal(200, 10, COUNT), sample.inputs["mass"])
+    answer = of_training(tmp_path, sample.having(mass=mass), epochs=15, features=[*sample.inputs])[
+        "Does a cut sculpt the mass?"
+    ]
+    assert answer["state"] == "look"
+    assert answer["text"].startswith("Most of all mass of ")
+
+
 def test_too_few_epochs(tmp_path: Path) -> None:
     answer = of_training(tmp_path, TOY.sample(COUNT, 1), epochs=1, learning_rate=0.0003)["Better than a BDT?"]
     assert answer["state"] == "bad"
     assert "No duplicates, default values or leaks are to blame." in answer["text"]
     assert "3 of 3 networks were at their best in their last epoch" in answer["text"]
+
+
+def test_wrong_weights(tmp_path: Path) -> None:
+    sample = TOY.sample(COUNT, 1)
+    sample.weights[[10, 100, 301]] *= 500
+    answer = of_training(tmp_path, sample, epochs=5)["Enough events?"]
+    assert answer["state"] in ("look", "bad")
+    assert "of the sum: check its cross section and genWeight" in answer["text"]
+
+
+def test_negative_weights(tmp_path: Path) -> None:
+    sample = replace(TOY, negative=0.4).sample(COUNT, 1)
+    answer = of_training(tmp_path, sample, epochs=5, negative_weights="reweight")["Enough events?"]
+    assert answer["state"] in ("look", "bad")
+    assert "% of the weights are negative" in answer["text"]
