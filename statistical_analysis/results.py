@@ -164,9 +164,9 @@ class FittedProcess:
     uncertainties: tuple[str, ...]
 
 
-WITHOUT = "without bins"
+WITHOUT = "without bins"  # the way of a fit with unbinned channels
 OF_DENSITIES, OF_EVENTS = "in 10 bins of the share of signal", "in 10 bins of the share of signal, of simulated events"
-"""The way of a fit with unbinned channels."""
+"""The same bins, filled by the densities and with the simulated events themselves."""
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def real_files() -> dict[str, Path]:
 
 
 _SHOWN = ("scouting", "v6_mc_dy_rntuple", "v6_mc_dy_zero_events", "v13_data", "v15_mc")
-"""What names of real files have of which each shows something that no other one does."""
+"""Parts of the names of real files, each of which shows something that no other file does."""
 
 
 def _different() -> list[Path]:

@@ -129,7 +129,7 @@ namespace {
     scorer.score(columns);  // a Scorer can be used after an error
   }
 
-  /// Of a model with its selection inside: integers that would be rounded, and columns that are missing.
+  /// A model with its selection inside refuses integers that would be rounded, and missing columns.
   void testRefusals(const Events& given, const nanoml::Model& model) {
     nanoml::Scorer scorer(model);
     std::vector<nanoml::Column> columns;

@@ -50,7 +50,7 @@ NEW = '  New_2018: {files: "data/ZGToLLG/*_0.root", era: 2018, cross_section: 0.
 
 @pytest.fixture(scope="module", autouse=True)
 def sketched(no_pdfs: None) -> Iterator[None]:
-    """Of all figures but WHOLE only the texts are drawn, of which one is the label: the rest takes longer than all else."""
+    """Only the texts of figures are drawn, the label among them, except in those of WHOLE: the rest would take most of the time."""
     from matplotlib.figure import Figure
 
     from MLTools.NanoML.report.figures import Figures

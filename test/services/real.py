@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Optional
 
 import correctionlib
+import numpy as np
 import pytest
 from conftest import DATA
 
 from MLTools.NanoML.corrections import Corrections
+from MLTools.NanoML.corrections.random_numbers import normal_numbers
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Events
@@ -57,3 +59,14 @@ def events_of(path: Path, names: Iterable[str], most: Optional[int] = None) -> E
         arrays = file.read(list(there.values()), 0, most)
         lists = {name: name.split("_")[0] for name, actual in there.items() if file.branches[actual].is_jagged}
     return Events({name: arrays[actual] for name, actual in there.items()}, lists)
+
+
+def each_object(events: Events, collection: str, names: Iterable[str], salt: int) -> list[dict[str, float]]:
+    """The objects of a collection one after the other: some fields, the run, and the normal number by which each is smeared."""
+    objects, found = events.flat(collection), []
+    for at, (row, place) in enumerate(zip(objects.event, objects.place)):
+        columns = {name: float(objects[name][at]) for name in names}
+        identifiers = [np.asarray(events[name])[[row]] for name in ("run", "luminosityBlock", "event")]
+        normal = float(normal_numbers(*identifiers, np.array([place]), salt)[0])
+        found.append({**columns, "run": float(identifiers[0][0]), "normal": normal})
+    return found

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ML_processing.metrics.significance import asimov
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 
 
 def gaussian(values: Floats, mean: Floats | float, width: Floats | float) -> Floats:
@@ -67,6 +68,15 @@ class MovingSignal:
     def background(self, count: int, random: np.random.Generator) -> Floats:
         """Features of background events, (count, 2)."""
         return random.normal([2, 0], [2, 1], (count, 2))
+
+    def sample(self, values: Sequence[float], each: int, random: np.random.Generator) -> tuple[Singles, Singles]:
+        """Features, (N, 2), and parameters, (N,): every other event is signal, with `each` of every value; background has NaN."""
+        count = len(values) * each
+        features, parameters = np.empty((2 * count, 2), np.float32), np.full(2 * count, np.nan, np.float32)
+        parameters[::2] = np.repeat(values, each)
+        features[::2] = np.concatenate([self.signal(value, each, random) for value in values])
+        features[1::2] = self.background(count, random)
+        return features, parameters
 
     def likelihood_ratio(self, features: Floats, value: float) -> Floats:
         """Signal over background, (N,): the best score at this value."""

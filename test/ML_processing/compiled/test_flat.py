@@ -76,7 +76,7 @@ def _swapped(jets: Any) -> tuple[Any, ...]:
 
 
 def results(events: Events) -> dict[str, Any]:
-    """Of all lines; those of one object of each event where there is a good jet."""
+    """The results of all lines; lines that need an object in each event are given only events with a good jet."""
     jets, muons = events.flat("Jet"), events.flat("Muon")
     made = {name: line(jets, muons, events.MET) for name, line in LINES.items()}
     enough = jets.keep(jets.good).counts >= 1

@@ -140,13 +140,9 @@ def test_regression(toy: Toy, tmp_path: Path) -> None:
 
 def test_a_parameter(toy: Toy, tmp_path: Path) -> None:
     known, random = MovingSignal(), np.random.default_rng(1)
-    values, each = (0.0, 2.0, 4.0), 1500
-    count = len(values) * each
-    features, parameter = np.empty((2 * count, 2), np.float32), np.full(2 * count, np.nan, np.float32)
-    parameter[::2] = np.repeat(values, each)  # every other event is signal
-    features[::2] = np.concatenate([known.signal(value, each, random) for value in values])
-    features[1::2] = known.background(count, random)
-    path = toy(count=2 * count, x=features[:, 0], y=features[:, 1], value=parameter, parameter="value")
+    values = (0.0, 2.0, 4.0)
+    features, parameter = known.sample(values, 1500, random)
+    path = toy(count=len(features), x=features[:, 0], y=features[:, 1], value=parameter, parameter="value")
     train([path], replace(QUICK, parameter="value", folds=1), tmp_path / "run")
     (network,) = Training.load(tmp_path / "run").networks
     truth = np.repeat([True, False], 5000)

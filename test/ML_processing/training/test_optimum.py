@@ -82,12 +82,8 @@ FRESH = 10_000  # events of each class that it is measured on
 @pytest.mark.slow
 def test_it_is_near_the_optimum_with_default_settings(toy: Callable[..., Path], tmp_path: Path) -> None:
     known, random = MovingSignal(), np.random.default_rng(1)
-    count = len(VALUES) * OF_VALUE
-    features, values = np.empty((2 * count, 2), np.float32), np.full(2 * count, np.nan, np.float32)
-    values[::2] = np.repeat(VALUES, OF_VALUE)  # every other event is signal
-    features[::2] = np.concatenate([known.signal(value, OF_VALUE, random) for value in VALUES])
-    features[1::2] = known.background(count, random)
-    path = toy(count=2 * count, x=features[:, 0], y=features[:, 1], value=values, parameter="value")
+    features, values = known.sample(VALUES, OF_VALUE, random)
+    path = toy(count=len(features), x=features[:, 0], y=features[:, 1], value=values, parameter="value")
     train([path], Train("mlp", parameter="value", folds=1, device="cpu"), tmp_path / "run")
     (network,) = Training.load(tmp_path / "run").networks
     background, truth = known.background(FRESH, random), np.repeat([True, False], FRESH)

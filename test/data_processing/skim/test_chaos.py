@@ -158,7 +158,7 @@ def test_a_second_skim_into_the_same_directory_is_told_of_the_first(directory: P
 
 @pytest.mark.parametrize("name", ["MET_pt", "Jet_pt", ""])
 def test_damage_is_one_message_and_no_output(directory: Path, name: str) -> None:
-    """Of a basket of MET_pt, which is read of all events, of Jet_pt, which is read where events are kept, or of the end."""
+    """In a basket of MET_pt, which is read for all events; of Jet_pt, which is read for selected events only; or at the end of the file."""
     source = directory / INPUTS[0]
     if name:
         with RootFile(source) as file:

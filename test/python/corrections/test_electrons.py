@@ -9,10 +9,10 @@ from conftest import ROOT
 
 from MLTools.NanoML.corrections import Corrections, electrons
 from MLTools.NanoML.corrections.electrons import ElectronCorrections
-from MLTools.NanoML.corrections.random_numbers import ELECTRON, normal_numbers
+from MLTools.NanoML.corrections.random_numbers import ELECTRON
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import Events
-from services.real import POG, V13, era, events_of, nanoaod, plain
+from services.real import POG, V13, each_object, era, events_of, nanoaod, plain
 
 INVENTED = ROOT / "examples" / "corrections"
 COUNTS = [2, 0, 1, 3, 1]
@@ -52,14 +52,7 @@ def read(folder: Path, entry: str) -> ElectronCorrections:
 
 
 def each_electron(events: Events) -> list[dict[str, float]]:
-    """The electrons one after the other."""
-    electron, found = events.flat("Electron"), []
-    for at, (row, place) in enumerate(zip(electron.event, electron.place)):
-        columns = {name: float(electron[name][at]) for name in ("pt", "eta", "deltaEtaSC", "r9", "seedGain")}
-        identifiers = [np.asarray(events[name])[[row]] for name in ("run", "luminosityBlock", "event")]
-        normal = float(normal_numbers(*identifiers, np.array([place]), ELECTRON)[0])
-        found.append({**columns, "run": float(identifiers[0][0]), "normal": normal})
-    return found
+    return each_object(events, "Electron", ("pt", "eta", "deltaEtaSC", "r9", "seedGain"), ELECTRON)
 
 
 class OneByOne:

@@ -11,10 +11,10 @@ from conftest import ROOT
 
 from MLTools.NanoML.corrections import Corrections, muons
 from MLTools.NanoML.corrections.muons import MuonCorrections
-from MLTools.NanoML.corrections.random_numbers import MUON, normal_numbers
+from MLTools.NanoML.corrections.random_numbers import MUON
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import Events
-from services.real import POG, V15, era, events_of, nanoaod, plain
+from services.real import POG, V15, each_object, era, events_of, nanoaod, plain
 
 INVENTED = ROOT / "examples" / "corrections" / "2022" / "muon_scalesmearing.json"
 REAL = sorted((POG / "MUO").glob("*/muon_scalesmearing.json.gz"))
@@ -38,14 +38,7 @@ def made() -> Events:
 
 
 def each_muon(events: Events) -> list[dict[str, float]]:
-    """The muons one after the other."""
-    muon, found = events.flat("Muon"), []
-    for at, (row, place) in enumerate(zip(muon.event, muon.place)):
-        columns = {name: float(muon[name][at]) for name in ("pt", "eta", "phi", "charge", "nTrackerLayers")}
-        identifiers = [np.asarray(events[name])[[row]] for name in ("run", "luminosityBlock", "event")]
-        normal = float(normal_numbers(*identifiers, np.array([place]), MUON)[0])
-        found.append({**columns, "share": NormalDist().cdf(normal)})
-    return found
+    return each_object(events, "Muon", ("pt", "eta", "phi", "charge", "nTrackerLayers"), MUON)
 
 
 class OneByOne:
@@ -68,7 +61,7 @@ class OneByOne:
             return pt
         factor = math.sqrt(data**2 - mc**2)
         mean, sigma, power, edge = (self._set["cb_params"].evaluate(*place, number) for number in range(4))
-        drawn = mean + sigma * quantile(mu["share"], power, edge) if power > 1 and edge > 0 else 0.0
+        drawn = mean + sigma * quantile(NormalDist().cdf(mu["normal"]), power, edge) if power > 1 and edge > 0 else 0.0
         changed = 1 + factor * max(0, zero + one * pt + two * pt**2) * drawn
         if sign:  # as MUO's script varies what it has smeared
             changed = 1 + (mc + sign * self._set["k_mc"].evaluate(place[0], "stat")) * (changed - 1) / mc
