@@ -71,7 +71,7 @@ def save(figure: Figure, stem: Path, numbers: object = None) -> None:
     _name_powers(figure)
     _fit_names(figure)
     png, pdf = io.BytesIO(), io.BytesIO()  # matplotlib cannot end a PDF file on a full disk
-    FigureCanvasAgg(figure).print_png(png, pil_kwargs={"compress_level": 1})
+    _canvas(figure).print_png(png, pil_kwargs={"compress_level": 1})
     _fix_layout(figure)
     FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
     for kind, drawn in (("png", png), ("pdf", pdf)):
@@ -102,9 +102,14 @@ class Figures:
             self.names.append(name)
 
 
+def _canvas(figure: Any) -> FigureCanvasAgg:
+    """The one canvas that a figure is drawn on, which remembers how wide each text is."""
+    return figure.canvas if isinstance(figure.canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
+
+
 def _fit_names(figure: Figure) -> None:
     """Make names of axes that are longer than their axes smaller; panels that are to be laid out have about their size already."""
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    renderer = _canvas(figure).get_renderer()
     for axes in figure.axes:
         room = axes.get_window_extent(renderer)
         if figure.get_layout_engine() is not None:
@@ -155,7 +160,7 @@ def fit_label(figure: Figure, axes: Axes) -> None:
 
 def _shrink(figure: Any, texts: Sequence[Text], room: float) -> None:
     """Make texts in a row smaller until they have room [pixels]."""
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    renderer = _canvas(figure).get_renderer()
     taken = sum(text.get_window_extent(renderer).width for text in texts) + 0.03 * room
     for text in texts if taken > room else ():
         text.set_fontsize(float(text.get_fontsize()) * room / taken)
@@ -164,7 +169,7 @@ def _shrink(figure: Any, texts: Sequence[Text], room: float) -> None:
 def legend_above(axes: Axes, **look: Any) -> None:
     """A legend at the top of a plot, which gets so much room above all that is drawn in it; blind bins are hatched below it."""
     legend = axes.legend(**{"ncols": 2, "loc": "upper right", "fontsize": LEGEND, **look})
-    renderer = FigureCanvasAgg(axes.figure).get_renderer()  # type: ignore[arg-type]
+    renderer = _canvas(axes.figure).get_renderer()
     inside = axes.get_window_extent(renderer)
     share = min((inside.y1 - legend.get_window_extent(renderer).y0) / inside.height + 0.02, 0.75)
     bottom, top = axes.get_ylim()

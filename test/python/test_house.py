@@ -66,7 +66,7 @@ LINES = {
     "python/nanoaod": (2748, 11),
     "python/nanoaodtools": (1271, 7),
     "python/publish": (1057, 7),
-    "python/report": (1180, 6),
+    "python/report": (1185, 6),
     "python/rootio": (4486, 21),
     "python/schema": (881, 5),
     "python/selection": (1921, 9),
