@@ -114,12 +114,26 @@ def _started(kind: Any, arguments: Mapping[str, Any]) -> Any:
 
 
 def _client(cluster: Any) -> Any:
-    """A client of a cluster, or of an address; an error if it does not answer."""
-    try:
-        return importlib.import_module("distributed").Client(cluster, timeout=_PATIENCE, set_as_default=False)
-    except (OSError, ValueError, RuntimeError, TypeError) as problem:
-        tls = " Dask's own configuration names the certificates for tls://." if str(cluster).startswith("tls") else ""
-        raise NanoMLError(f"batch.dask: the scheduler {cluster} does not answer ({problem}).{tls}") from None
+    """A client of a cluster, or of an address; an error if it does not answer. A busy scheduler may close a connection."""
+    distributed, end = importlib.import_module("distributed"), time.monotonic() + _PATIENCE
+
+    class Client(distributed.Client):
+        def start(self, **options: Any) -> None:
+            try:  # Dask itself waits for ever where somebody listens, but says nothing
+                super().start(callback_timeout=2 * _PATIENCE, **options)
+            except BaseException:
+                self.status = "closed"  # or the end of this process waits for its end
+                raise
+
+    while True:
+        try:
+            return Client(cluster, timeout=_PATIENCE, set_as_default=False)
+        except Exception as problem:  # whatever somebody sends who is no scheduler
+            if type(problem) is not distributed.comm.CommClosedError or time.monotonic() > end:
+                tls = " Dask's own configuration names the certificates for tls://." * str(cluster).startswith("tls")
+                what = str(problem) or f"{type(problem).__name__} after {_PATIENCE:g} s"
+                raise NanoMLError(f"batch.dask: the scheduler {cluster} does not answer ({what}).{tls}") from None
+        time.sleep(_EVERY)
 
 
 def _arguments(kind: type, options: JobOptions, stage: str, needs: Resources, most: int) -> Mapping[str, Any]:

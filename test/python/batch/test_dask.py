@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from MLTools.NanoML.batch.submission import JobOptions, Submission
 from MLTools.NanoML.config.batch import DaskCluster
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.stages import Resources
-from services.daemons import free_port
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,32 @@ def test_a_cluster_that_is_not_there_is_one_message(
     cluster: str, message: str, submission: Submission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dask, "_PATIENCE", 0.2)
-    port = free_port()
-    submission.options.dask = DaskCluster(cluster.format(port=port))
-    with pytest.raises(NanoMLError, match=message.format(port=port)):
-        dask.Dask("dask").submit(submission)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        submission.options.dask = DaskCluster(cluster.format(port=port))
+        for _ in range(2):
+            with pytest.raises(NanoMLError, match=message.format(port=port)):
+                dask.Dask("dask").submit(submission)
+            nobody.listen()  # but says nothing
     assert not list(submission.directory.glob("driver*"))
+
+
+def test_a_connection_that_the_scheduler_closes_is_made_again() -> None:
+    from distributed import LocalCluster, SchedulerPlugin
+
+    class Hasty(SchedulerPlugin):
+        def add_client(self, scheduler: Any, client: str) -> None:
+            scheduler.remove_plugin("hasty")
+            for comm in list(scheduler._comms):
+                comm.abort()
+
+    nothing = {"n_workers": 0, "processes": False, "dashboard_address": None}
+    with LocalCluster(**nothing, protocol="tcp") as cluster:
+        cluster.scheduler.add_plugin(Hasty(), name="hasty")
+        with dask._client(cluster.scheduler_address) as client:
+            assert client.status == "running"
+            assert not cluster.scheduler.plugins.get("hasty")
 
 
 def test_a_cluster_that_does_not_start_is_one_message(submission: Submission) -> None:
