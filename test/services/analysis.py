@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -181,7 +180,7 @@ class Analysis:
 
     def wait_for(self, job: str, state: str) -> None:
         """Wait until a job is in a state."""
-        wait_for(lambda: self.states()[job] == state, f"{job} {state}", 30)
+        wait_for(lambda: self.states()[job] == state, f"{job} {state}")
 
     def log_has(self, job: str, text: str) -> bool:
         """Whether a job of the last submission has printed something."""
@@ -204,11 +203,14 @@ class Analysis:
 
     def begin_again(self, what: str, system: str) -> None:
         """What a user does after a submission of which nothing is known."""
-        for _ in range(20):
+        said = ""
+
+        def answered() -> bool:
+            nonlocal said
             said = self.nanoml("submit", what, "analysis.yaml", "--on", system, check=False)
-            if "another run is active here" not in said:
-                break
-            time.sleep(0.2)
+            return "another run is active here" not in said
+
+        wait_for(answered, "the end of the other run")
         assert "Their progress" in said or "are active here" in said or "up to date" in said, said
 
     def check(self, reference: Analysis) -> None:

@@ -129,7 +129,7 @@ class CondorPool:
         self._config.write_text(CONFIGURATION.format(directory=self.directory, user=user, plugin=plugin))
         log = self.directory / "log" / "master.log"
         self._daemons.start(as_user(USER, ["condor_master", "-f"], all_files=True), log, self.environment)
-        wait_for(self._has_a_machine, "machine of the HTCondor pool", 30, self.directory / "log")
+        wait_for(self._has_a_machine, "machine of the HTCondor pool", self.directory / "log")
 
     def _has_a_machine(self) -> bool:
         address = self.directory / "log" / ".collector_address"

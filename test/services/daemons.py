@@ -22,6 +22,8 @@ import pytest
 
 # where Debian has daemons, which an ordinary user's PATH may lack
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+# seconds that only a failure takes: enough for a machine that is busy with many other tests
+PATIENCE = 120.0
 KEEPER = Path(__file__).with_name("programs") / "keeper.py"
 
 
@@ -75,7 +77,7 @@ def listens(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_for(ready: Callable[[], bool], what: str, seconds: float, logs: Optional[Path] = None) -> None:
+def wait_for(ready: Callable[[], bool], what: str, logs: Optional[Path] = None, seconds: float = PATIENCE) -> None:
     """Return when something is ready, or give up: with `what` in words, and the ends of the logs below a directory."""
     end = time.monotonic() + seconds
     while not ready():

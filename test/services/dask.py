@@ -56,7 +56,6 @@ class DaskCluster:
         wait_for(
             lambda: bool(found.extend(re.findall(r"tls://127.0.0.1:\d+", log.read_text())) or found),
             "the scheduler",
-            30,
             self.directory,
         )
         self.address = found[0]

@@ -94,7 +94,7 @@ class Slurm:
         self._start_munge()
         for daemon in ("slurmctld", "slurmd"):
             self._start([daemon, "-D", "-f", str(self._config)])
-        wait_for(self._has_a_node, "node of the Slurm cluster", 30, self.directory)
+        wait_for(self._has_a_node, "node of the Slurm cluster", self.directory)
 
     def _start_munge(self) -> None:
         key, socket = self.directory / "munge.key", self.directory / "munge.socket"
@@ -107,7 +107,7 @@ class Slurm:
             "seed-file": self.directory / "munge.seed",
         }
         self._start(["munged", "--foreground", *(f"--{name}={path}" for name, path in files.items())])
-        wait_for(socket.exists, "socket of munge", 10, self.directory)
+        wait_for(socket.exists, "socket of munge", self.directory)
 
     def _start(self, argv: Sequence[str]) -> None:
         self._daemons.start(argv, self.directory / f"{argv[0]}.log", {**self.environment, "PATH": PATH})

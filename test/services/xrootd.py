@@ -135,15 +135,15 @@ class DataServer:
         socket.unlink(missing_ok=True)
         # in this order: an xrootd that finds no cmsd tries again after 10 s only
         cmsd = start_daemon(self._daemons, "cmsd", self._name, self._configuration)
-        wait_for(socket.exists, f"cmsd of {self._name}", 10, self._daemons.directory)
+        wait_for(socket.exists, f"cmsd of {self._name}", self._daemons.directory)
         xrootd = start_daemon(self._daemons, "xrootd", self._name, self._configuration)
         self._pids = [xrootd, cmsd]
-        wait_for(lambda: listens(self._port), f"xrootd of {self._name}", 10, self._daemons.directory)
+        wait_for(lambda: listens(self._port), f"xrootd of {self._name}", self._daemons.directory)
 
     def kill(self) -> None:
         """Kill it, as if the machine were switched off."""
         self._signal(signal.SIGKILL)
-        wait_for(lambda: not any(map(self._daemons.alive, self._pids)), f"end of {self._name}", 10)
+        wait_for(lambda: not any(map(self._daemons.alive, self._pids)), f"end of {self._name}")
         self._pids = []  # the kernel gives them to others
 
     def revive(self) -> None:
@@ -157,7 +157,7 @@ class DataServer:
         self._signal(signal.SIGSTOP)
         # on a busy machine a thread may go on answering until the signal is heard
         stopped = self._daemons.is_stopped
-        wait_for(lambda: all(map(stopped, self._pids)), f"stop of {self._name}", 10)
+        wait_for(lambda: all(map(stopped, self._pids)), f"stop of {self._name}")
 
     def go_on(self) -> None:
         """End what `stop` did."""
@@ -204,11 +204,11 @@ class Cluster:
         """Start all; they are ready when it returns."""
         configuration = REDIRECTOR.format(port=self._port, manager=self._manager)
         start_daemon(self._daemons, "cmsd", "redirector", configuration)
-        wait_for(lambda: listens(self._manager), "cmsd of the redirector", 10, self.directory)
+        wait_for(lambda: listens(self._manager), "cmsd of the redirector", self.directory)
         start_daemon(self._daemons, "xrootd", "redirector", configuration)
         for server in self.servers:
             server.start()
-        wait_for(lambda: self.known() == len(self.servers), "servers at the redirector", 20, self.directory)
+        wait_for(lambda: self.known() == len(self.servers), "servers at the redirector", self.directory)
 
     def known(self) -> int:
         """How many data servers the redirector knows of now."""
@@ -255,12 +255,12 @@ class Storage:
         configuration = STORAGE.format(root=self.directory, port=self._port)
         configuration += CHECKSUMS * self._checksums
         self._pid = start_daemon(self._daemons, "xrootd", "storage", configuration)
-        wait_for(lambda: listens(self._port), "xrootd of the storage", 10, self._daemons.directory)
+        wait_for(lambda: listens(self._port), "xrootd of the storage", self._daemons.directory)
 
     def kill(self) -> None:
         """Kill it, as if the machine were switched off."""
         self._daemons.signal(self._pid, signal.SIGKILL)
-        wait_for(lambda: not self._daemons.alive(self._pid), "end of the storage", 10)
+        wait_for(lambda: not self._daemons.alive(self._pid), "end of the storage")
 
     def close(self) -> None:
         """End it, and remove the files."""
@@ -304,7 +304,7 @@ class GuardedServer:
             root=self.root.parent, port=self._port, certificates=self._certificates.directory
         )
         start_daemon(self._daemons, "xrootd", self._name, configuration, self._server)
-        wait_for(lambda: listens(self._port), f"xrootd of {self._name}", 10, self._daemons.directory)
+        wait_for(lambda: listens(self._port), f"xrootd of {self._name}", self._daemons.directory)
 
     def close(self) -> None:
         """End it, and remove the files."""

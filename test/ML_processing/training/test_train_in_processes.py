@@ -177,7 +177,7 @@ def test_processes_do_not_outlive_the_one_that_started_them(toy: Toy, tmp_path: 
 
 def wait_for_the_end_of_all(script: Path) -> None:
     """Until no process of a script is left."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while any(_is_of(path, script) for path in Path("/proc").glob("[0-9]*/environ")):
         assert time.monotonic() < end
         time.sleep(0.1)

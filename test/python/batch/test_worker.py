@@ -179,7 +179,7 @@ def test_a_job_that_is_told_to_stop_keeps_what_it_has_done(
 ) -> None:
     job = make(60)
     process = start(job)
-    wait_for((tmp_path / "work" / "1.root").exists, "two skims", 60)
+    wait_for((tmp_path / "work" / "1.root").exists, "two skims")
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM, said
@@ -202,7 +202,7 @@ def test_a_job_that_was_killed_is_done_by_the_next_attempt(
 ) -> None:
     job = make(60)
     process = start(job)
-    wait_for((tmp_path / "work" / "1.root").exists, "two skims", 60)
+    wait_for((tmp_path / "work" / "1.root").exists, "two skims")
     process.kill()
     process.wait()
     assert read(tmp_path).state == "running"

@@ -250,12 +250,12 @@ def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -
     with running(line, stderr=subprocess.DEVNULL) as parent:
         workers = _wait(lambda: [int(path.suffix[1:]) for path in tmp_path.glob("began*")], 2)
         parent.send_signal(number)
-        parent.wait(timeout=20)
+        parent.wait(timeout=120)
     _wait(lambda: [pid for pid in workers if not _alive(pid)], 2)
 
 
 def _wait(found: Any, count: int) -> list[int]:
-    for _ in range(300):
+    for _ in range(1200):
         if len(found()) == count:
             return list(found())
         time.sleep(0.1)

@@ -45,7 +45,7 @@ def test_daemons_end_with_the_tests(number: signal.Signals) -> None:
         assert all(Path("/proc", pid).exists() for pid in pids)
         tests.send_signal(number)
         tests.wait(60)
-    wait_for(lambda: not Path(directory).exists(), "end of the directory", 10)
+    wait_for(lambda: not Path(directory).exists(), "end of the directory")
     assert not any(Path("/proc", pid).exists() for pid in pids)
 
 
@@ -55,10 +55,10 @@ def test_a_daemon_that_cannot_be_started_is_an_error() -> None:
         with pytest.raises(RuntimeError, match="No such file"):
             daemons.start(["no_such_program"], daemons.directory / "log")
         pid = daemons.start(["true"], daemons.directory / "log")
-        wait_for(lambda: not daemons.alive(pid), "end of true", 10)
+        wait_for(lambda: not daemons.alive(pid), "end of true")
         (daemons.directory / "it.log").write_text("why it is not")
         with pytest.raises(RuntimeError, match="never: not in 0.1 s(?s:.*)why it is not"):
-            wait_for(lambda: False, "never", 0.1, daemons.directory)
+            wait_for(lambda: False, "never", daemons.directory, 0.1)
     finally:
         daemons.stop()
     assert not daemons.directory.exists()

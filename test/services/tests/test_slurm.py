@@ -35,7 +35,7 @@ def states(cluster: Slurm, job: str) -> list[str]:
 
 
 def wait_until(cluster: Slurm, job: str, state: str) -> None:
-    wait_for(lambda: set(states(cluster, job)) == {state}, f"job {job} {state}", 20)
+    wait_for(lambda: set(states(cluster, job)) == {state}, f"job {job} {state}")
 
 
 def test_an_array_and_a_stage_after_it(cluster: Slurm, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_jobs_are_killed_requeued_and_cancelled(cluster: Slurm, tmp_path: Path) 
     array = submit(cluster, tmp_path, "exec sleep 1000", "--array=0-2", "--requeue")
     wait_until(cluster, array, "RUNNING")
     tasks = [f"{array}_{task}" for task in range(3)]
-    wait_for(lambda: all(map(cluster.processes, tasks)), "processes of all tasks", 20)
+    wait_for(lambda: all(map(cluster.processes, tasks)), "processes of all tasks")
 
     cluster.kill(f"{array}_0")
     wait_until(cluster, f"{array}_0", "FAILED")
@@ -80,7 +80,7 @@ def test_jobs_are_killed_requeued_and_cancelled(cluster: Slurm, tmp_path: Path) 
 
 def test_a_partition_refuses_what_is_too_long_for_it(cluster: Slurm, tmp_path: Path) -> None:
     job = submit(cluster, tmp_path, "true", "--time=02:00:00")
-    wait_for(lambda: reason(cluster, job) == "PartitionTimeLimit", "the limit as the reason", 20)
+    wait_for(lambda: reason(cluster, job) == "PartitionTimeLimit", "the limit as the reason")
     job = submit(cluster, tmp_path, "true", "--time=02:00:00", "--partition=long")
     wait_until(cluster, job, "COMPLETED")
 

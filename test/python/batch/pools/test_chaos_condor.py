@@ -50,7 +50,7 @@ def test_jobs_are_killed_evicted_and_held(condor_pool: CondorPool, make: Make, r
     for number in range(3):
         analysis.wait_for(f"skim-000{number}", "running")
     killed, evicted, held = (number_of(condor_pool, f"skim-000{number}") for number in range(3))
-    wait_for(lambda: len(condor_pool.processes(killed)) > 0, "job.sh", 10)
+    wait_for(lambda: len(condor_pool.processes(killed)) > 0, "job.sh")
     with pytest.raises(AssertionError, match="are active here"):
         analysis.nanoml("run", "analysis.yaml")
 
@@ -58,7 +58,7 @@ def test_jobs_are_killed_evicted_and_held(condor_pool: CondorPool, make: Make, r
     condor_pool.run(["condor_vacate_job", "-fast", evicted])
     condor_pool.run(["condor_hold", "-reason", "somebody wants it", held])
     analysis.wait_for("skim-0002", "held")
-    wait_for(lambda: {"004", "005"} <= events(analysis), "ends of two jobs", 20)
+    wait_for(lambda: {"004", "005"} <= events(analysis), "ends of two jobs")
     analysis.closed.unlink()
     page = analysis.wait()
     assert "1 x held: nanoml resubmit releases it" in page

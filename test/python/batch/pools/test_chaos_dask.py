@@ -36,7 +36,7 @@ def jobs_in(analysis: Analysis) -> dict[int, str]:
 
 def told(analysis: Analysis, *words: str) -> str:
     """The answer of a command in a process of its own: Dask reads its variables when it is imported."""
-    said, _ = analysis.begin(*words).communicate(timeout=60)
+    said, _ = analysis.begin(*words).communicate(timeout=300)
     return said
 
 
@@ -46,11 +46,11 @@ def test_a_worker_and_the_scheduler_are_killed(dask_cluster: DaskCluster, tmp_pa
     for number in range(3):
         (tmp_path / f"closed-skim-000{number}").touch()
     assert "skim: 6 tasks in 3 jobs" in told(analysis, "submit", "skim", "analysis.yaml", "--on", "dask")
-    wait_for(lambda: len(jobs_in(analysis)) == 2, "two jobs", 30)
+    wait_for(lambda: len(jobs_in(analysis)) == 2, "two jobs")
     before = set(jobs_in(analysis))
     dask_cluster.kill_worker(0)
     # its job ends with it, and that or another begins
-    wait_for(lambda: len(before & set(jobs_in(analysis))) == 1 and len(jobs_in(analysis)) == 2, "another job", 30)
+    wait_for(lambda: len(before & set(jobs_in(analysis))) == 1 and len(jobs_in(analysis)) == 2, "another job")
     first = next(iter(jobs_in(analysis).values()))
     (tmp_path / f"closed-{first}").unlink()
     analysis.wait_for(first, "done")
@@ -59,7 +59,7 @@ def test_a_worker_and_the_scheduler_are_killed(dask_cluster: DaskCluster, tmp_pa
     said = analysis.wait()
     assert "2 x lost: nanoml resubmit tries again\n      skim-000" in said
     assert f"the scheduler {dask_cluster.address} does not answer any more" in said
-    wait_for(lambda: not jobs_in(analysis), "the end of jobs", 30)
+    wait_for(lambda: not jobs_in(analysis), "the end of jobs")
     dask_cluster.start()
     analysis.environment.update(dask_cluster.environment)
     for path in tmp_path.glob("closed-*"):
@@ -75,7 +75,7 @@ def test_jobs_are_ended_at_an_address(dask_cluster: DaskCluster, tmp_path: Path)
     told(analysis, "submit", "skim", "analysis.yaml", "--on", "dask")
     analysis.wait_for("skim-0001", "running")
     analysis.nanoml("kill", "analysis.yaml")
-    wait_for(lambda: not jobs_in(analysis), "the end of jobs", 10)
+    wait_for(lambda: not jobs_in(analysis), "the end of jobs")
     assert "No job is active." in analysis.wait()
 
 

@@ -48,7 +48,7 @@ def test_servers_that_die_and_files_that_are_damaged(
         (server.root / damaged).write_bytes(whole[: len(whole) // 2])
     analysis.submit()
     # while jobs read, one server is switched off and the other hangs
-    wait_for(lambda: analysis.done().total() > 0, "a task", 30)
+    wait_for(lambda: analysis.done().total() > 0, "a task")
     cluster.servers[0].kill()
     cluster.servers[1].stop()
     page = analysis.wait()

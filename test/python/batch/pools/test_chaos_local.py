@@ -58,7 +58,7 @@ def test_a_job_is_killed_and_tried_again_by_itself(tmp_path: Path) -> None:
     analysis.submit()
     analysis.wait_for("skim-0000", "running")
     driver = json.loads((analysis.submissions()[-1] / "driver.json").read_text())["process"]
-    wait_for(lambda: len(children(driver)) == 1, "a job", 10)
+    wait_for(lambda: len(children(driver)) == 1, "a job")
     for process in children(driver):
         os.kill(process, signal.SIGKILL)
     analysis.closed.unlink()

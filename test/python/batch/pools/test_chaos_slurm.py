@@ -59,7 +59,7 @@ def test_jobs_are_killed_requeued_and_held(slurm: Slurm, make: Make, reference: 
     analysis.submit()
     for job in range(3):
         analysis.wait_for(f"skim-000{job}", "running")
-    wait_for(lambda: len(slurm.processes(number_of(slurm, 2))) > 2, "job.sh", 10)
+    wait_for(lambda: len(slurm.processes(number_of(slurm, 2))) > 2, "job.sh")
 
     with pytest.raises(AssertionError, match="are active here"):
         analysis.nanoml("run", "analysis.yaml")
@@ -102,10 +102,13 @@ def test_jobs_are_killed_requeued_and_held(slurm: Slurm, make: Make, reference: 
 def test_jobs_are_ended_and_submitted_again(slurm: Slurm, make: Make, reference: Analysis) -> None:
     analysis = make(batch={"at_once": 2, "setup": ['[ $1 = skim-0000 ] || while [ -e "$0.wait" ]; do sleep 0.1; done']})
     analysis.closed.touch()
-    path = clients(analysis.directory / "bin", sbatch=f'sleep 2; exec {shutil.which("sbatch", path=PATH)} "$@"')
+    seen = analysis.directory / "seen"
+    sbatch = f'until [ -e {seen} ]; do sleep 0.1; done; exec {shutil.which("sbatch", path=PATH)} "$@"'
+    path = clients(analysis.directory / "bin", sbatch=sbatch)
     begun = analysis.begin("submit", "skim", "analysis.yaml", "--on", "slurm", PATH=path)
-    wait_for(lambda: len(list(analysis.directory.glob("jobs/[!.]*/job.sh"))) == 1, "a submission", 20)
+    wait_for(lambda: len(list(analysis.directory.glob("jobs/[!.]*/job.sh"))) == 1, "a submission")
     assert "It is being submitted at this moment." in analysis.page()
+    seen.touch()
     assert "Their progress" in begun.communicate(timeout=300)[0]
     last = analysis.submissions()[-1]
     (last / "job.sh.wait").touch()

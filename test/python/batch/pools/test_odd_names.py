@@ -97,7 +97,7 @@ def test_nothing_is_interpreted(system: str, tmp_path: Path, sample: Path, monke
         for kind, message in refused.items():
             why = "HTCondor takes $(...) and line breaks" if kind in REFUSED[system] else "cannot be read"
             assert why in message
-        assert wait(submissions, 150) == dict.fromkeys(submissions, "done")
+        assert wait(submissions, 400) == dict.fromkeys(submissions, "done")
     finally:
         for submission in submissions.values():
             kill(submission)

@@ -113,14 +113,14 @@ def nanoml(*words: object, environment: Mapping[str, str], check: bool = True) -
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def run_on(
-    pool: CondorPool, config: Path, stage: str, meanwhile: Callable[[], None] = lambda: None, seconds: float = 150
+    pool: CondorPool, config: Path, stage: str, meanwhile: Callable[[], None] = lambda: None, seconds: float = 400
 ) -> Status:
     """Submit a stage, do something, and wait until it is done."""
     nanoml("submit", stage, config, "--on", "condor", environment=pool.environment)
@@ -197,9 +197,9 @@ def test_a_job_of_condor_in_an_area_of_cmssw_that_is_evicted_goes_on_where_it_wa
     def evict() -> None:
         own = f'Iwd == "{find(path).directory}" && JobUniverse == 5'
         question = ["condor_q", "-allusers", "-af", "ClusterId", "-constraint", own]
-        wait_for(lambda: bool(condor_pool.run(question).stdout.split()), "a job in the queue", 60)
+        wait_for(lambda: bool(condor_pool.run(question).stdout.split()), "a job in the queue")
         (job,) = condor_pool.run(question).stdout.split()
-        wait_for(lambda: any((place / "work" / "skims").rglob("*.root")), "a skim", 60)
+        wait_for(lambda: any((place / "work" / "skims").rglob("*.root")), "a skim")
         condor_pool.run(["condor_vacate_job", f"{job}.0"])
 
     status = run_on(condor_pool, path, "skim", evict)
@@ -228,7 +228,7 @@ class Scratch:
                 stderr=log,
             )
 
-    def end(self, seconds: float = 120) -> int:
+    def end(self, seconds: float = 300) -> int:
         """Its exit code."""
         try:
             return self.process.wait(seconds)
@@ -256,8 +256,8 @@ def test_a_training_that_is_told_to_stop_goes_on_elsewhere(
     job, environment = job_of(path, "train", storage), {**storage.environment, "NANOML_CORES": "1"}  # no workers
     first = Scratch(tmp_path / "first", job, environment)
     try:
-        wait_for((first.directory / "work" / "training" / "network_0.pt").is_file, "a network", 60)
-        wait_for((first.directory / "work" / "training" / "checkpoint_1.pt").is_file, "a checkpoint", 60)
+        wait_for((first.directory / "work" / "training" / "network_0.pt").is_file, "a network")
+        wait_for((first.directory / "work" / "training" / "checkpoint_1.pt").is_file, "a checkpoint")
         first.process.send_signal(signal.SIGTERM)
     finally:
         code = first.end()
@@ -348,7 +348,7 @@ def test_jobs_of_slurm_run_in_the_container(
     environment = {**slurm.environment, "PATH": f"{programs}:{os.environ['PATH']}"}
     nanoml("submit", "skim", path, "--on", "slurm", environment=environment)
     try:
-        wait_for(lambda: "Everything is done." in nanoml("status", path, environment=environment), "the skims", 90)
+        wait_for(lambda: "Everything is done." in nanoml("status", path, environment=environment), "the skims")
     finally:
         nanoml("kill", path, environment=environment, check=False)
     assert sorted(said.read_text().splitlines()) == [
@@ -364,7 +364,7 @@ def test_jobs_of_dask_bring_their_files_and_use_the_python_of_workers(
     path = analysis({"dask": {"cluster": dask_cluster.address}, "setup": ["pwd"]})
     nanoml("submit", "skim", path, "--on", "dask", environment=dask_cluster.environment)
     try:
-        wait_for(lambda: "Everything is done." in nanoml("status", path, environment={}), "the skims", 90)
+        wait_for(lambda: "Everything is done." in nanoml("status", path, environment={}), "the skims")
     finally:
         nanoml("kill", path, environment={}, check=False)
     assert len(list((place / "work" / "skims").rglob("*.root"))) == 4

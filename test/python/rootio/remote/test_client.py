@@ -25,7 +25,7 @@ from MLTools.NanoML.rootio.remote.client import Read
 from MLTools.NanoML.errors import UnreadableError
 from MLTools.NanoML.rootio.remote.client import use_settings
 from MLTools.NanoML.rootio.rootfile import RootFile
-use_settings(Read(redirectors=[], timeout=3))
+use_settings(Read(redirectors=[]))
 try:
     with RootFile(sys.argv[1] + "/store/WZTo3LNu/WZTo3LNu_0.root") as file:
         print(file.entries)

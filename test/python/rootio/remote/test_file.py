@@ -88,7 +88,7 @@ def cluster(running: Cluster, read_with: Callable[..., None], monkeypatch: pytes
     yield running
     for server in running.servers:
         server.revive()
-    wait_for(lambda: running.known() == len(running.servers), "all servers", 20, running.directory)
+    wait_for(lambda: running.known() == len(running.servers), "all servers", running.directory)
 
 
 def url(place: Cluster | DataServer, name: str) -> str:
@@ -186,7 +186,7 @@ def test_what_is_announced_comes_though_nothing_is_taken(cluster: Cluster, monke
         assert not file.announce(NAMES, [(0, file.entries)])  # more than may be on its way
         remote = file._access._remote
         assert remote is not None
-        wait_for(lambda: all(request.has_come for request in remote._ahead), "all", 20, cluster.directory)
+        wait_for(lambda: all(request.has_come for request in remote._ahead), "all", cluster.directory)
 
 
 @pytest.mark.parametrize(("how", "through"), [("kill", "server"), ("stop", "redirector")])
@@ -243,7 +243,7 @@ def test_both_fail_one_after_the_other(cluster: Cluster, wanted: dict[str, ak.Ar
         def back() -> None:
             dead = next(each for each in (one, other) if each is not server_of(file, cluster))
             dead.start()
-            wait_for(lambda: cluster.known() == 2, "the server", 20, cluster.directory)
+            wait_for(lambda: cluster.known() == 2, "the server", cluster.directory)
             server_of(file, cluster).kill()
 
         assert same(in_steps(file, [swap, back]), wanted)
