@@ -204,7 +204,7 @@ def read_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Reads over the network with these settings, during the test; no others than loopback's redirectors are asked."""
 
     def use(**settings: Any) -> None:
-        content = {"timeout": 3, "redirectors": [], **settings}
+        content = {"timeout": 20, "redirectors": [], **settings}
         monkeypatch.setenv(VARIABLE, json.dumps(content))
 
     use()

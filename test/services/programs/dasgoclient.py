@@ -39,7 +39,7 @@ def header(key: str, service: str, instance: str) -> Row:
 def fetch(path: str) -> Any:
     for _ in range(4):
         try:
-            with urllib.request.urlopen(SERVER + path, timeout=3) as response:
+            with urllib.request.urlopen(SERVER + path, timeout=60) as response:
                 return json.loads(response.read())
         except urllib.error.HTTPError as problem:
             return json.loads(problem.read())
@@ -76,7 +76,7 @@ def sites(name: str, instance: str) -> list[Row]:
     if not total:
         return records
     block = urllib.parse.quote(f"{name}#1", safe="")
-    with urllib.request.urlopen(f"{SERVER}/replicas/cms/{block}/datasets", timeout=3) as response:
+    with urllib.request.urlopen(f"{SERVER}/replicas/cms/{block}/datasets", timeout=60) as response:
         replicas = [json.loads(line) for line in response.read().splitlines() if line]
     for replica in replicas:
         share = 100 * replica["available_length"] / replica["length"]

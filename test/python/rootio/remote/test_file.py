@@ -84,7 +84,7 @@ def cluster(running: Cluster, read_with: Callable[..., None], monkeypatch: pytes
     """All servers of the cluster are at work when a test begins; a range of the file is several small requests."""
     for name, value in {"_REQUEST": 1 << 14, "_WINDOW": 1 << 16, "_WAITING": 1 << 16}.items():
         monkeypatch.setattr(requests, name, value)
-    read_with(redirectors=[running.url], timeout=3)
+    read_with(redirectors=[running.url])
     yield running
     for server in running.servers:
         server.revive()
@@ -190,7 +190,10 @@ def test_what_is_announced_comes_though_nothing_is_taken(cluster: Cluster, monke
 
 
 @pytest.mark.parametrize(("how", "through"), [("kill", "server"), ("stop", "redirector")])
-def test_a_server_fails_in_the_middle(cluster: Cluster, wanted: dict[str, ak.Array], how: str, through: str) -> None:
+def test_a_server_fails_in_the_middle(
+    cluster: Cluster, wanted: dict[str, ak.Array], how: str, through: str, read_with: Callable[..., None]
+) -> None:
+    read_with(redirectors=[cluster.url], timeout=3 if how == "stop" else 20)
     address = url(cluster if through == "redirector" else cluster.servers[0], GOOD)
     with RootFile(address) as file:
         gone: list[DataServer] = []
@@ -220,7 +223,7 @@ def test_a_server_that_goes_on_in_time_is_waited_for(cluster: Cluster, wanted: d
 def test_a_server_that_comes_back(
     cluster: Cluster, wanted: dict[str, ak.Array], read_with: Callable[..., None]
 ) -> None:
-    read_with(redirectors=[cluster.url], timeout=20, tries=10)
+    read_with(redirectors=[cluster.url], tries=10)
     with RootFile(url(cluster.servers[0], ONE)) as file:
         back = threading.Timer(0.5, cluster.servers[0].start)
 
@@ -233,7 +236,10 @@ def test_a_server_that_comes_back(
     assert same(found, wanted)
 
 
-def test_both_fail_one_after_the_other(cluster: Cluster, wanted: dict[str, ak.Array]) -> None:
+def test_both_fail_one_after_the_other(
+    cluster: Cluster, wanted: dict[str, ak.Array], read_with: Callable[..., None]
+) -> None:
+    read_with(redirectors=[cluster.url], tries=10)  # until the redirector gives the one that is back
     one, other = cluster.servers
     with RootFile(url(cluster, GOOD)) as file:
 
@@ -257,7 +263,7 @@ def test_a_file_of_one_server_is_found_by_any_name(cluster: Cluster, wanted: dic
 
 
 def test_several_urls(cluster: Cluster, wanted: dict[str, ak.Array], read_with: Callable[..., None]) -> None:
-    read_with(redirectors=[], timeout=3)
+    read_with()
     one, other = cluster.servers
     with RootFile(f"{url(other, ONE)}|{url(one, ONE)}") as file:
         assert same(in_steps(file), wanted)
@@ -265,8 +271,11 @@ def test_several_urls(cluster: Cluster, wanted: dict[str, ak.Array], read_with: 
         RootFile(url(other, ONE))
 
 
-def test_a_redirector_leads_to_a_server_that_hangs(cluster: Cluster, wanted: dict[str, ak.Array]) -> None:
+def test_a_redirector_leads_to_a_server_that_hangs(
+    cluster: Cluster, wanted: dict[str, ak.Array], read_with: Callable[..., None]
+) -> None:
     """First, whatever it is asked for; but it tells of others."""
+    read_with(redirectors=[cluster.url], timeout=3)
     cluster.servers[0].stop()
     with RootFile(url(cluster, GOOD)) as file:
         assert server_of(file, cluster) is cluster.servers[1]
@@ -277,7 +286,7 @@ def test_a_redirector_leads_to_a_server_that_hangs(cluster: Cluster, wanted: dic
 def test_a_damaged_replica_and_a_good_one(
     cluster: Cluster, wanted: dict[str, ak.Array], name: str, copy: bool, read_with: Callable[..., None]
 ) -> None:
-    read_with(redirectors=[cluster.url], timeout=3, copy=copy)
+    read_with(redirectors=[cluster.url], copy=copy)
     with RootFile(url(cluster.servers[0], name)) as file:
         assert same(in_steps(file), wanted)
         assert server_of(file, cluster) is cluster.servers[1]
@@ -292,7 +301,7 @@ def test_what_was_flipped_on_its_way_is_read_again(
     read_with: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    read_with(redirectors=[], timeout=3, copy=copy)
+    read_with(copy=copy)
     receive, received = requests.Request.receive, []
 
     def flipped(self: requests.Request, file: Any) -> None:
@@ -318,7 +327,7 @@ def test_a_truncated_replica_does_not_take_over(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize(("name", "said"), [(CUT, r"it has [\d,]+ of [\d,]+ bytes"), (BAD, "damaged: .*TBasket")])
 def test_nothing_but_damaged_replicas(cluster: Cluster, name: str, said: str, read_with: Callable[..., None]) -> None:
-    read_with(redirectors=[], timeout=3)
+    read_with()
 
     def read() -> None:
         with RootFile(url(cluster.servers[0], name)) as file:
@@ -345,6 +354,7 @@ def test_a_copy_is_read_here_and_removed(
             server.kill()
         assert same(in_steps(file), wanted)
     assert not list(tmp_path.iterdir())
+    read_with(copy=True, tries=1, timeout=1)
     with pytest.raises(UnreadableError):
         RootFile(url(cluster, GOOD))
     assert not list(tmp_path.iterdir())

@@ -159,7 +159,10 @@ def test_nobody_answers(tmp_path: Path, read_with: Callable[..., None]) -> None:
         remote.copy(local(tmp_path), url)
 
 
-def test_many_files_are_looked_up_at_once(place: tuple[str, Path], tmp_path: Path) -> None:
+def test_many_files_are_looked_up_at_once(
+    place: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_PATIENCE", 60)
     url, _ = place
     for number in range(3):
         remote.copy(local(tmp_path, number), f"{url}/store/{number}")
