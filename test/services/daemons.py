@@ -24,6 +24,7 @@ import pytest
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 # seconds that only a failure takes: enough for a machine that is busy with many other tests
 PATIENCE = 120.0
+_given: set[int] = set()
 KEEPER = Path(__file__).with_name("programs") / "keeper.py"
 
 
@@ -61,11 +62,13 @@ def as_user(name: str, argv: Sequence[str], all_files: bool = False) -> list[str
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that the kernel gives to no client."""
-    for _ in range(1000):
-        port = random.SystemRandom().randrange(10000, 32000)
+    """A port that nobody listens on, that the kernel gives to no client, and that no other worker of pytest takes."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    own = set(range(10000 + worker, 32000, 16)) - _given
+    for port in random.SystemRandom().sample(sorted(own), len(own)):
         with socket.socket() as found, contextlib.suppress(OSError):
             found.bind(("", port))
+            _given.add(port)
             return port
     raise RuntimeError("there is no free port")
 

@@ -104,7 +104,7 @@ def test_jobs_are_killed_vacated_held_and_removed(pool: CondorPool, tmp_path: Pa
     for number in range(8):
         wait_for_event(tmp_path, f"{cluster}.{number}", "001")
 
-    assert len(pool.processes(killed)) == 1
+    wait_for(lambda: len(pool.processes(killed)) == 1, "its process")
     pool.kill(killed)
     wait_for_event(tmp_path, killed, "005")
     assert "Abnormal termination (signal 9)" in (tmp_path / "events.log").read_text()

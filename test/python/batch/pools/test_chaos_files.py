@@ -40,7 +40,7 @@ def test_servers_that_die_and_files_that_are_damaged(
 ) -> None:
     pytest.importorskip("XRootD")
     cluster = xrootd_cluster(example_files())
-    read = {"timeout": 2, "tries": 1, "redirectors": [cluster.url]}
+    read = {"timeout": 5, "tries": 1, "redirectors": [cluster.url]}
     analysis = make(server=cluster.url, read=read)
     damaged = "ZGToLLG_PtG100/ZGToLLG_PtG100_1.root"
     whole = (cluster.servers[0].root / damaged).read_bytes()

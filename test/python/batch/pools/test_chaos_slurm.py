@@ -47,10 +47,10 @@ def make(slurm: Slurm, late: Analysis, tmp_path: Path) -> Iterator[Make]:
             slurm.run(["scancel", number], check=False)
 
 
-def number_of(slurm: Slurm, job: int) -> str:
-    """The number of a job of the last array."""
-    lines = slurm.run(["squeue", "-h", "-r", "-o", "%F_%K", "--sort=-i"]).stdout.split()
-    return next(line for line in lines if line.endswith(f"_{job}"))
+def number_of(slurm: Slurm, analysis: Analysis, job: int) -> str:
+    """The number of a job of the last submission."""
+    lines = slurm.run(["squeue", "-h", "-r", "-o", "%F_%K %Z"]).stdout.splitlines()
+    return next(line.split()[0] for line in lines if line.endswith(f"_{job} {analysis.submissions()[-1]}"))
 
 
 def test_jobs_are_killed_requeued_and_held(slurm: Slurm, make: Make, reference: Analysis) -> None:
@@ -59,7 +59,8 @@ def test_jobs_are_killed_requeued_and_held(slurm: Slurm, make: Make, reference: 
     analysis.submit()
     for job in range(3):
         analysis.wait_for(f"skim-000{job}", "running")
-    wait_for(lambda: len(slurm.processes(number_of(slurm, 2))) > 2, "job.sh")
+    numbers = [number_of(slurm, analysis, job) for job in range(3)]
+    wait_for(lambda: len(slurm.processes(numbers[2])) > 2, "job.sh")
 
     with pytest.raises(AssertionError, match="are active here"):
         analysis.nanoml("run", "analysis.yaml")
@@ -71,9 +72,9 @@ def test_jobs_are_killed_requeued_and_held(slurm: Slurm, make: Make, reference: 
     assert "Slurm does not answer (squeue: no answer.)" in page
     assert "failed" not in page
 
-    slurm.kill(number_of(slurm, 0))
+    slurm.kill(numbers[0])
     analysis.wait_for("skim-0000", "failed")
-    requeued = number_of(slurm, 1)
+    requeued = numbers[1]
     slurm.run(["scontrol", "requeue", requeued])
     analysis.wait_for("skim-0001", "waiting")
     slurm.run(["scontrol", "hold", requeued])
