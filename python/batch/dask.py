@@ -115,7 +115,8 @@ def _started(kind: Any, arguments: Mapping[str, Any]) -> Any:
 
 def _client(cluster: Any) -> Any:
     """A client of a cluster, or of an address; an error if it does not answer. A busy scheduler may close a connection."""
-    distributed, end = importlib.import_module("distributed"), time.monotonic() + _PATIENCE
+    distributed: Any = importlib.import_module("distributed")
+    end = time.monotonic() + _PATIENCE
 
     class Client(distributed.Client):
         def start(self, **options: Any) -> None:

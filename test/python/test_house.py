@@ -54,7 +54,7 @@ A_FILE_EACH = (Path("ML_processing", "evaluation", "sections"), Path("python", "
 
 LINES = {
     "python": (2526, 15),
-    "python/batch": (3884, 18),
+    "python/batch": (3885, 18),
     "python/commands": (2566, 12),
     "python/config": (2738, 10),
     "python/contracts": (1427, 10),

@@ -23,7 +23,7 @@ import pytest
 # where Debian has daemons, which an ordinary user's PATH may lack
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 # seconds that only a failure takes: enough for a machine that is busy with many other tests
-PATIENCE = 120.0
+PATIENCE = 300.0
 _given: set[int] = set()
 KEEPER = Path(__file__).with_name("programs") / "keeper.py"
 
@@ -63,8 +63,7 @@ def as_user(name: str, argv: Sequence[str], all_files: bool = False) -> list[str
 
 def free_port() -> int:
     """A port that nobody listens on, that the kernel gives to no client, and that no other worker of pytest takes."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    own = set(range(10000 + worker, 32000, 16)) - _given
+    own = set(range(10000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), 32000, 16)) - _given
     for port in random.SystemRandom().sample(sorted(own), len(own)):
         with socket.socket() as found, contextlib.suppress(OSError):
             found.bind(("", port))

@@ -127,8 +127,7 @@ class Slurm:
         return with_variables({"SLURM_JOB_ID": number})
 
     def kill(self, job: str) -> None:
-        """Kill the processes of a running job, as Linux does when memory is short."""
-        # which begin a moment after it is said to run
+        """Kill the processes of a job, which begin a moment after it is said to run, as Linux does when memory is short."""
         wait_for(lambda: bool(self.processes(job)), f"processes of {job}")
         for pid in self.processes(job):
             self._daemons.signal(pid, signal.SIGKILL)

@@ -25,6 +25,7 @@ from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
 from processes import running
+from services.daemons import wait_for
 
 Toy = Callable[..., Path]
 
@@ -177,10 +178,7 @@ def test_processes_do_not_outlive_the_one_that_started_them(toy: Toy, tmp_path: 
 
 def wait_for_the_end_of_all(script: Path) -> None:
     """Until no process of a script is left."""
-    end = time.monotonic() + 120
-    while any(_is_of(path, script) for path in Path("/proc").glob("[0-9]*/environ")):
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    wait_for(lambda: not any(_is_of(path, script) for path in Path("/proc").glob("[0-9]*/environ")), "their end")
 
 
 def _is_of(path: Path, script: Path) -> bool:

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -20,6 +19,7 @@ import torch
 import yaml
 
 from processes import running
+from services.daemons import wait_for
 
 pytest.importorskip("optuna")
 
@@ -336,14 +336,6 @@ def workers_of(leader: int) -> list[int]:
     return sorted(found)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found
-
-
 def epochs_in(directory: Path) -> int:
     """How many epochs the journal knows."""
     path = directory / "a" / "tuning" / "journal.log"
@@ -358,11 +350,11 @@ def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
     tune(load(calm), SearchOptions(trials=5, workers=1))
 
     with start(command(str(rough), "-n", "5", "--workers", "2")) as leader:
-        wait_for(lambda: epochs_in(tmp_path / "rough") > 20)
+        wait_for(lambda: epochs_in(tmp_path / "rough") > 20, "epochs")
         killed = workers_of(leader.pid)[0]
         os.kill(killed, signal.SIGKILL)
-        wait_for(lambda: len({*workers_of(leader.pid)} - {killed}) == 2)
-        wait_for(lambda: epochs_in(tmp_path / "rough") > 60)
+        wait_for(lambda: len({*workers_of(leader.pid)} - {killed}) == 2, "another worker")
+        wait_for(lambda: epochs_in(tmp_path / "rough") > 60, "more epochs")
         workers = workers_of(leader.pid)
         assert workers
         for process in (leader.pid, *workers):
@@ -390,7 +382,7 @@ def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
 def test_an_interrupt_ends_cleanly(toy: Toy, tmp_path: Path) -> None:
     config = configure(toy(), tmp_path, epochs=100_000, patience="100000")
     with start(command(str(config), "--workers", "2")) as leader:
-        wait_for(lambda: epochs_in(tmp_path) > 20)
+        wait_for(lambda: epochs_in(tmp_path) > 20, "epochs")
         workers = workers_of(leader.pid)
         leader.send_signal(signal.SIGINT)
         _, said = leader.communicate(timeout=300)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio import rootfile
 from MLTools.NanoML.rootio.rootfile import RootFile
 from processes import nanoml, running
+from services.daemons import wait_for
 from services.xrootd import Cluster, Storage
 
 pytestmark = pytest.mark.service
@@ -92,9 +92,7 @@ def test_a_skim_of_a_redirector_of_which_a_server_is_killed(
     urls = [f"{cluster.url}{name}" for name in files]
     line = [sys.executable, "-m", "MLTools.NanoML.cli", *SKIM, "--workers", "2", "--redirector", cluster.url]
     with running([*line, "-o", "remote", *urls], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        end = time.monotonic() + 60
-        while not list((tmp_path / "remote").glob("*.root")) and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_for(lambda: any((tmp_path / "remote").glob("*.root")), "a skim")
         cluster.servers[0].kill()
         told = process.communicate(timeout=300)[1]
     assert process.returncode == 0, told

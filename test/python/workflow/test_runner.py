@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from MLTools.NanoML.workflow.record import Record
 from MLTools.NanoML.workflow.runner import Planned, Stage, plan, run
 from MLTools.NanoML.workflow.task import Task
 from processes import running
+from services.daemons import wait_for
 
 # in a module of its own: worker processes import it
 COPY = """
@@ -248,18 +248,11 @@ def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -
     (tmp_path / "pool.py").write_text(POOL)
     line = [sys.executable, str(tmp_path / "pool.py"), str(tmp_path)]
     with running(line, stderr=subprocess.DEVNULL) as parent:
-        workers = _wait(lambda: [int(path.suffix[1:]) for path in tmp_path.glob("began*")], 2)
+        wait_for(lambda: len(list(tmp_path.glob("began*"))) == 2, "the workers")
+        workers = [int(path.suffix[1:]) for path in tmp_path.glob("began*")]
         parent.send_signal(number)
         parent.wait(timeout=120)
-    _wait(lambda: [pid for pid in workers if not _alive(pid)], 2)
-
-
-def _wait(found: Any, count: int) -> list[int]:
-    for _ in range(1200):
-        if len(found()) == count:
-            return list(found())
-        time.sleep(0.1)
-    raise AssertionError(f"waited too long: {found()}")
+    wait_for(lambda: not any(map(_alive, workers)), "their end")
 
 
 def _alive(pid: int) -> bool:

@@ -85,10 +85,9 @@ def test_uproot_shows_its_proxy(xrootd_voms: VomsServer, certificates: Certifica
 
 
 def test_a_proxy_expires_between_two_reads(xrootd_voms: VomsServer, certificates: Certificates, tmp_path: Path) -> None:
-    seconds, proxy = 3, certificates.proxy(hours=3 / 3600)
-    while fetch(xrootd_voms, proxy, tmp_path / "a.root").returncode != 0:  # a busy machine takes longer
-        seconds *= 4
-        proxy = certificates.proxy(hours=seconds / 3600)
+    seconds = 3
+    while fetch(xrootd_voms, proxy := certificates.proxy(seconds / 3600), tmp_path / "a.root").returncode != 0:
+        seconds *= 4  # a busy machine takes longer
     assert seconds < PATIENCE
     wait_for(lambda: left(certificates, proxy, "-timeleft") == 0, "end of the proxy")
     wait_for(lambda: "Auth failed" in fetch(xrootd_voms, proxy, tmp_path / "a.root").stderr, "rejected")

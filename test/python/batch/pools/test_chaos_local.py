@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.analysis import DATASETS, Analysis
-from services.daemons import wait_for
+from services.daemons import descendants, wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -58,14 +58,9 @@ def test_a_job_is_killed_and_tried_again_by_itself(tmp_path: Path) -> None:
     analysis.submit()
     analysis.wait_for("skim-0000", "running")
     driver = json.loads((analysis.submissions()[-1] / "driver.json").read_text())["process"]
-    wait_for(lambda: len(children(driver)) == 1, "a job")
-    for process in children(driver):
+    wait_for(lambda: bool(descendants(driver)), "a job")
+    for process in descendants(driver):
         os.kill(process, signal.SIGKILL)
     analysis.closed.unlink()
     assert "Everything is done." in analysis.wait()
     assert set(analysis.done().values()) == {1}
-
-
-def children(process: int) -> list[int]:
-    text = Path(f"/proc/{process}/task/{process}/children").read_text()
-    return [int(word) for word in text.split()]

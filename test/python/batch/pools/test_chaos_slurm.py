@@ -59,8 +59,8 @@ def test_jobs_are_killed_requeued_and_held(slurm: Slurm, make: Make, reference: 
     analysis.submit()
     for job in range(3):
         analysis.wait_for(f"skim-000{job}", "running")
-    numbers = [number_of(slurm, analysis, job) for job in range(3)]
-    wait_for(lambda: len(slurm.processes(numbers[2])) > 2, "job.sh")
+    killed, requeued, done_twice = (number_of(slurm, analysis, job) for job in range(3))
+    wait_for(lambda: len(slurm.processes(done_twice)) > 2, "job.sh")
 
     with pytest.raises(AssertionError, match="are active here"):
         analysis.nanoml("run", "analysis.yaml")
@@ -72,9 +72,8 @@ def test_jobs_are_killed_requeued_and_held(slurm: Slurm, make: Make, reference: 
     assert "Slurm does not answer (squeue: no answer.)" in page
     assert "failed" not in page
 
-    slurm.kill(numbers[0])
+    slurm.kill(killed)
     analysis.wait_for("skim-0000", "failed")
-    requeued = numbers[1]
     slurm.run(["scontrol", "requeue", requeued])
     analysis.wait_for("skim-0001", "waiting")
     slurm.run(["scontrol", "hold", requeued])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from MLTools.NanoML.batch.submission import JobRequest, Submission
 from MLTools.NanoML.batch.submit import kill, submit
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import NanoMLError
+from services.daemons import wait_for
 
 NAMES = {
     "shell": 'it\'s "so"; touch canary; `touch canary` & $HOME ${x} > canary',
@@ -62,18 +62,11 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-def wait(submissions: dict[str, Submission], seconds: float) -> dict[str, str]:
-    """What became of the only job of each."""
-    found: dict[str, str] = {}
-    end = time.monotonic() + seconds
-    while len(found) < len(submissions) and time.monotonic() < end:
-        time.sleep(0.5)
-        for name in submissions.keys() - found.keys():
-            status = observe(submissions[name])
-            if status.is_active is False:
-                (job,) = status.jobs.values()
-                found[name] = job.state if job.problem is None else str(job.problem)
-    return found
+def outcome(submission: Submission) -> str:
+    """What became of its only job."""
+    wait_for(lambda: observe(submission).is_active is False, f"the end of {submission.name}")
+    (job,) = observe(submission).jobs.values()
+    return job.state if job.problem is None else str(job.problem)
 
 
 @pytest.mark.service
@@ -97,7 +90,7 @@ def test_nothing_is_interpreted(system: str, tmp_path: Path, sample: Path, monke
         for kind, message in refused.items():
             why = "HTCondor takes $(...) and line breaks" if kind in REFUSED[system] else "cannot be read"
             assert why in message
-        assert wait(submissions, 400) == dict.fromkeys(submissions, "done")
+        assert {kind: outcome(it) for kind, it in submissions.items()} == dict.fromkeys(submissions, "done")
     finally:
         for submission in submissions.values():
             kill(submission)

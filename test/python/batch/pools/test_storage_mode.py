@@ -119,20 +119,13 @@ def nanoml(*words: object, environment: Mapping[str, str], check: bool = True) -
     return done.stdout + done.stderr
 
 
-def run_on(
-    pool: CondorPool, config: Path, stage: str, meanwhile: Callable[[], None] = lambda: None, seconds: float = 400
-) -> Status:
+def run_on(pool: CondorPool, config: Path, stage: str, meanwhile: Callable[[], None] = lambda: None) -> Status:
     """Submit a stage, do something, and wait until it is done."""
     nanoml("submit", stage, config, "--on", "condor", environment=pool.environment)
-    end = time.monotonic() + seconds
     try:
         meanwhile()
-        while True:
-            status = observe(find(config))
-            if status.is_active is False:
-                break
-            assert time.monotonic() < end, status.counts()
-            time.sleep(0.5)
+        wait_for(lambda: observe(find(config)).is_active is False, "the end of all jobs", seconds=400)
+        status = observe(find(config))
     finally:
         nanoml("kill", config, environment=pool.environment, check=False)
     logs = "\n".join(path.read_text() for path in status.submission.directory.glob("logs/*.log"))

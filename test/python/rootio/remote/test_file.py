@@ -32,6 +32,7 @@ from services.xrootd import Cluster, DataServer, Storage
 
 pytestmark = pytest.mark.service
 
+ReadWith = Callable[..., None]
 CLUSTERS, EVENTS = 20, 2000
 NAMES = ["x0", "x7", "jet", "n"]
 GOOD, ONE, CUT, BAD = "/store/mc/good.root", "/store/mc/one.root", "/store/mc/cut.root", "/store/mc/bad.root"
@@ -80,7 +81,7 @@ def running(local: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 
 
 @pytest.fixture
-def cluster(running: Cluster, read_with: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def cluster(running: Cluster, read_with: ReadWith, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """All servers of the cluster are at work when a test begins; a range of the file is several small requests."""
     for name, value in {"_REQUEST": 1 << 14, "_WINDOW": 1 << 16, "_WAITING": 1 << 16}.items():
         monkeypatch.setattr(requests, name, value)
@@ -130,9 +131,7 @@ def test_remote_is_as_local(cluster: Cluster, local: Path, wanted: dict[str, ak.
 
 
 @pytest.mark.parametrize("name", ["made_v12_data", "made_v9_mc_rntuple"])
-def test_trees_and_rntuples(
-    name: str, storage: Storage, made_files: dict[str, Path], read_with: Callable[..., None]
-) -> None:
+def test_trees_and_rntuples(name: str, storage: Storage, made_files: dict[str, Path], read_with: ReadWith) -> None:
     pytest.importorskip("XRootD")
     if name not in made_files:
         pytest.skip(f"uproot {uproot.__version__} writes no RNTuple")
@@ -191,7 +190,7 @@ def test_what_is_announced_comes_though_nothing_is_taken(cluster: Cluster, monke
 
 @pytest.mark.parametrize(("how", "through"), [("kill", "server"), ("stop", "redirector")])
 def test_a_server_fails_in_the_middle(
-    cluster: Cluster, wanted: dict[str, ak.Array], how: str, through: str, read_with: Callable[..., None]
+    cluster: Cluster, wanted: dict[str, ak.Array], how: str, through: str, read_with: ReadWith
 ) -> None:
     read_with(redirectors=[cluster.url], timeout=3 if how == "stop" else 20)
     address = url(cluster if through == "redirector" else cluster.servers[0], GOOD)
@@ -220,9 +219,7 @@ def test_a_server_that_goes_on_in_time_is_waited_for(cluster: Cluster, wanted: d
     assert same(found, wanted)
 
 
-def test_a_server_that_comes_back(
-    cluster: Cluster, wanted: dict[str, ak.Array], read_with: Callable[..., None]
-) -> None:
+def test_a_server_that_comes_back(cluster: Cluster, wanted: dict[str, ak.Array], read_with: ReadWith) -> None:
     read_with(redirectors=[cluster.url], tries=10)
     with RootFile(url(cluster.servers[0], ONE)) as file:
         back = threading.Timer(0.5, cluster.servers[0].start)
@@ -236,9 +233,7 @@ def test_a_server_that_comes_back(
     assert same(found, wanted)
 
 
-def test_both_fail_one_after_the_other(
-    cluster: Cluster, wanted: dict[str, ak.Array], read_with: Callable[..., None]
-) -> None:
+def test_both_fail_one_after_the_other(cluster: Cluster, wanted: dict[str, ak.Array], read_with: ReadWith) -> None:
     read_with(redirectors=[cluster.url], tries=10)  # until the redirector gives the one that is back
     one, other = cluster.servers
     with RootFile(url(cluster, GOOD)) as file:
@@ -262,7 +257,7 @@ def test_a_file_of_one_server_is_found_by_any_name(cluster: Cluster, wanted: dic
         assert same(in_steps(file), wanted)
 
 
-def test_several_urls(cluster: Cluster, wanted: dict[str, ak.Array], read_with: Callable[..., None]) -> None:
+def test_several_urls(cluster: Cluster, wanted: dict[str, ak.Array], read_with: ReadWith) -> None:
     read_with()
     one, other = cluster.servers
     with RootFile(f"{url(other, ONE)}|{url(one, ONE)}") as file:
@@ -272,7 +267,7 @@ def test_several_urls(cluster: Cluster, wanted: dict[str, ak.Array], read_with: 
 
 
 def test_a_redirector_leads_to_a_server_that_hangs(
-    cluster: Cluster, wanted: dict[str, ak.Array], read_with: Callable[..., None]
+    cluster: Cluster, wanted: dict[str, ak.Array], read_with: ReadWith
 ) -> None:
     """First, whatever it is asked for; but it tells of others."""
     read_with(redirectors=[cluster.url], timeout=3)
@@ -284,7 +279,7 @@ def test_a_redirector_leads_to_a_server_that_hangs(
 
 @pytest.mark.parametrize(("name", "copy"), [(CUT, False), (BAD, False), (BAD, True)])
 def test_a_damaged_replica_and_a_good_one(
-    cluster: Cluster, wanted: dict[str, ak.Array], name: str, copy: bool, read_with: Callable[..., None]
+    cluster: Cluster, wanted: dict[str, ak.Array], name: str, copy: bool, read_with: ReadWith
 ) -> None:
     read_with(redirectors=[cluster.url], copy=copy)
     with RootFile(url(cluster.servers[0], name)) as file:
@@ -298,7 +293,7 @@ def test_what_was_flipped_on_its_way_is_read_again(
     wanted: dict[str, ak.Array],
     copy: bool,
     number: int,
-    read_with: Callable[..., None],
+    read_with: ReadWith,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read_with(copy=copy)
@@ -326,7 +321,7 @@ def test_a_truncated_replica_does_not_take_over(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(("name", "said"), [(CUT, r"it has [\d,]+ of [\d,]+ bytes"), (BAD, "damaged: .*TBasket")])
-def test_nothing_but_damaged_replicas(cluster: Cluster, name: str, said: str, read_with: Callable[..., None]) -> None:
+def test_nothing_but_damaged_replicas(cluster: Cluster, name: str, said: str, read_with: ReadWith) -> None:
     read_with()
 
     def read() -> None:
@@ -338,11 +333,7 @@ def test_nothing_but_damaged_replicas(cluster: Cluster, name: str, said: str, re
 
 
 def test_a_copy_is_read_here_and_removed(
-    cluster: Cluster,
-    wanted: dict[str, ak.Array],
-    read_with: Callable[..., None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    cluster: Cluster, wanted: dict[str, ak.Array], read_with: ReadWith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_with(redirectors=[cluster.url], copy=True)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -361,7 +352,7 @@ def test_a_copy_is_read_here_and_removed(
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
-def test_nobody_is_left(cluster: Cluster, how: str, read_with: Callable[..., None]) -> None:
+def test_nobody_is_left(cluster: Cluster, how: str, read_with: ReadWith) -> None:
     read_with(redirectors=[cluster.url], timeout=2, tries=2)
     with RootFile(url(cluster, GOOD)) as file:
         file.read(NAMES, 0, 10)
@@ -401,7 +392,7 @@ except KeyboardInterrupt:
         assert process.returncode == 0
 
 
-def test_what_is_no_root_file(storage: Storage, read_with: Callable[..., None]) -> None:
+def test_what_is_no_root_file(storage: Storage, read_with: ReadWith) -> None:
     for name, content in {"empty": b"", "text": b"This is text.\n" * 100, "short": b"root"}.items():
         (storage.directory / f"{name}.root").write_bytes(content)
         with pytest.raises(UnreadableError, match=f"{name}.root: read error after 1 try at 1 source .*damaged"):
@@ -427,14 +418,14 @@ def large(storage: Storage) -> tuple[str, bytes]:
         st.tuples(st.integers(0, 5_999_999), st.sampled_from([0, 1, 100, 5000, 2_097_136, 5_000_000])), max_size=20
     )
 )
-def test_any_pieces(large: tuple[str, bytes], read_with: Callable[..., None], pieces: list[tuple[int, int]]) -> None:
+def test_any_pieces(large: tuple[str, bytes], read_with: ReadWith, pieces: list[tuple[int, int]]) -> None:
     address, content = large
     pieces = [(start, min(length, len(content) - start)) for start, length in pieces]
     with RemoteFile(address) as file:
         assert file.read_all(pieces) == [content[start : start + length] for start, length in pieces]
 
 
-def test_thousands_of_pieces(large: tuple[str, bytes], read_with: Callable[..., None]) -> None:
+def test_thousands_of_pieces(large: tuple[str, bytes], read_with: ReadWith) -> None:
     address, content = large
     pieces = [(start, 10) for start in range(0, len(content), 3000)]
     with RemoteFile(address) as file:
