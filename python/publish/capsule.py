@@ -9,12 +9,14 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from string import Template
 from typing import Any
+
+import yaml
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import aside_of, file_hash, make_directory, write_json
@@ -25,11 +27,9 @@ from MLTools.NanoML.corrections.era import read_once
 from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.publish import reproduce
-from MLTools.NanoML.publish.content import FitEntry
 from MLTools.NanoML.publish.fits import Fitted, fit_entry, fits_of
-from MLTools.NanoML.publish.hepdata import Table, write_submission
-from MLTools.NanoML.publish.models import compile_stage, write_model
-from MLTools.NanoML.schema.plain import plain
+from MLTools.NanoML.publish.models import FitEntry, compile_stage, write_model
+from MLTools.NanoML.schema.plain import content_of, plain
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.stages import NAMES
 from MLTools.NanoML.terminal.progress import say
@@ -38,6 +38,81 @@ from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.overview import accounting_of
 from MLTools.NanoML.workflow.pipeline import planned
 from MLTools.NanoML.workflow.runner import Stage, plan, run
+
+UNKNOWN = "-"
+_DATA = "Data"
+_LONGEST = 64  # name of a table
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of HEPData: its name, what it shows, its content, and its figure if there is one."""
+
+    name: str
+    about: str
+    content: Mapping[str, Any]
+    figure: Path | None = None
+
+    @classmethod
+    def of_figures(cls, directory: Path, prefix: str, is_blind: bool) -> Iterator[Table]:
+        """The figures of a directory that have such a table; if it is blind, without data, also of regions that are not."""
+        for path in sorted(directory.glob("*.json")):
+            content = content_of(path)
+            if not isinstance(content, dict) or "dependent_variables" not in content or path.stem.endswith("_log"):
+                continue
+            shown = [it for it in content["dependent_variables"] if not (is_blind and it["header"]["name"] == _DATA)]
+            for cell in (cell for it in shown for cell in it["values"]):
+                cell["value"] = UNKNOWN if cell["value"] is None else cell["value"]
+                if cell.get("errors", [{}])[0].get("symerror") == 0:  # HEPData has no errors that are zero
+                    del cell["errors"]
+            for header in (it["header"] for it in content["independent_variables"]):  # the unit has a place of its own
+                header["name"] = header["name"].removesuffix(f" [{header.get('units')}]")
+            is_whole = len(shown) == len(content["dependent_variables"])
+            figure = path.with_suffix(".png")
+            name = f"{prefix}{path.stem}"
+            content = {**content, "dependent_variables": shown}
+            yield cls(name, f"Events in each bin: {name}.", content, figure if is_whole and figure.exists() else None)
+
+    @classmethod
+    def of_rows(cls, name: str, about: str, first: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+        """A table of numbers by row and column."""
+        columns = dict.fromkeys(column for row in rows.values() for column in row)
+        dependent = [
+            {"header": {"name": column}, "values": [{"value": row.get(column, UNKNOWN)} for row in rows.values()]}
+            for column in columns
+        ]
+        independent = {"header": {"name": first}, "values": [{"value": row} for row in rows]}
+        return cls(name, about, {"independent_variables": [independent], "dependent_variables": dependent})
+
+
+def write_submission(directory: Path, comment: str, tables: Sequence[Table], energies: Sequence[float]) -> None:
+    """Write submission.yaml, a file for each table, and the figures; check them if hepdata-validator is installed."""
+    directory.mkdir()
+    keywords = [{"name": "cmenergies", "values": [1000 * it for it in energies]}] if energies else []
+    documents: list[dict[str, Any]] = [{"comment": comment}]
+    for table in tables:
+        (directory / f"{table.name}.yaml").write_text(_yaml(table.content), encoding="utf-8")
+        entry = {"name": table.name[:_LONGEST], "description": table.about, "keywords": keywords}
+        documents.append({**entry, "data_file": f"{table.name}.yaml"})
+        if table.figure is not None:
+            shutil.copy(table.figure, directory / f"{table.name}.png")
+            documents[-1]["additional_resources"] = [{"location": f"{table.name}.png", "description": "Figure"}]
+    text = "---\n".join(map(_yaml, documents))
+    (directory / "submission.yaml").write_text(text, encoding="utf-8")
+    try:
+        from hepdata_validator.full_submission_validator import FullSubmissionValidator
+    except ImportError:
+        say("hepdata: not checked, since hepdata-validator is missing: pip install hepdata-validator")
+        return
+    validator = FullSubmissionValidator()
+    if not validator.validate(directory=str(directory)):
+        found = [str(it.message) for each in validator.get_messages().values() for it in each]
+        raise NanoMLError(f"{directory}: is not a submission to HEPData: {found[0]}")
+
+
+def _yaml(content: Any) -> str:
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
 
 PACKAGES = ("numpy", "uproot", "awkward", "onnxruntime", "pyhf")
 SCHEMA = 1

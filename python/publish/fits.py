@@ -14,7 +14,7 @@ from MLTools.NanoML.config.data import FIT
 from MLTools.NanoML.contracts.templates import Hypothesis, Templates, inner
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.publish import reproduce
-from MLTools.NanoML.publish.content import ChannelEntry, FitEntry, ModelEntry, as_python
+from MLTools.NanoML.publish.models import ChannelEntry, FitEntry, ModelEntry, as_python
 from MLTools.NanoML.schema.plain import content_of, plain
 from MLTools.NanoML.stages import import_part
 from MLTools.NanoML.terminal.progress import progress

@@ -54,7 +54,7 @@ A_FILE_EACH = (Path("ML_processing", "evaluation", "sections"), Path("python", "
 
 LINES = {
     "python": (2526, 15),
-    "python/batch": (3885, 18),
+    "python/batch": (3870, 18),
     "python/commands": (2566, 12),
     "python/config": (2738, 10),
     "python/contracts": (1427, 10),
@@ -65,8 +65,8 @@ LINES = {
     "python/model": (2144, 11),
     "python/nanoaod": (2748, 11),
     "python/nanoaodtools": (1271, 7),
-    "python/publish": (1057, 7),
-    "python/report": (1185, 6),
+    "python/publish": (1037, 5),
+    "python/report": (1180, 6),
     "python/rootio": (4486, 21),
     "python/schema": (881, 5),
     "python/selection": (1921, 9),
