@@ -189,7 +189,7 @@ class TaskResult:
     host: str = ""
     finished: str = ""
     problem: Optional[JobProblem] = None  # why it failed
-    # what user code touched, as `observe.observed` has it, by the names of the submitting machine
+    # what user code touched, as `loading.observed` has it, by the names of the submitting machine
     observed: Mapping[str, Optional[str]] = field(default_factory=dict)
 
 

@@ -13,9 +13,17 @@ from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.atomic import make_directory, remove_leftovers, write_text
-from MLTools.NanoML.batch import payload
 from MLTools.NanoML.batch.job import Job, encode
-from MLTools.NanoML.batch.site import check_inputs, check_search, needs_credential, usable_credentials
+from MLTools.NanoML.batch.site import (
+    check_inputs,
+    check_search,
+    cmssw_area,
+    named,
+    needs_credential,
+    packed_code,
+    packed_environment,
+    usable_credentials,
+)
 from MLTools.NanoML.batch.status import settle
 from MLTools.NanoML.batch.submission import JOBS, JobEntry, JobOptions, JobRequest, Submission, new_directory
 from MLTools.NanoML.batch.system import Place, render
@@ -211,7 +219,7 @@ def _software() -> dict[str, str]:
 
 def _sent(config: Config) -> list[Any]:
     """The versions of the files that travel, for `Job.sent`."""
-    paths = [config.path(name) for _, name in payload.named(config)]
+    paths = [config.path(name) for _, name in named(config)]
     return [encode(Stamp.of(str(path)).with_content()) for path in paths if path.is_file()]
 
 
@@ -287,12 +295,12 @@ def _write(submission: Submission, jobs: Sequence[Job], config: Config, place: P
 def _pack(submission: Submission, config: Config, place: Place) -> None:
     """Pack what travels with the jobs, into archives beside the submissions, which share them."""
     folder, options = config.base / JOBS, submission.options
-    common, is_packed = [payload.code(config, folder)], place.environment == "packed"
+    common, is_packed = [packed_code(config, folder)], place.environment == "packed"
     if place.environment == "cmssw":
-        common.append(payload.cmssw_area(folder))
+        common.append(cmssw_area(folder))
         options.area = common[-1].name
     training = {stage: stage in PARTS["ML_processing"] for stage in submission.stages}
-    packed = {kind: payload.environment(kind, folder) for kind in set(training.values())} if is_packed else {}
+    packed = {kind: packed_environment(kind, folder) for kind in set(training.values())} if is_packed else {}
     for stage, kind in training.items():
         options.sent[stage] = [path.name for path in (*common, *([packed[kind]] if is_packed else []))]
     for name in {name for names in options.sent.values() for name in names}:

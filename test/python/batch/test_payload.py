@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.batch.payload import files_below, named, pack
+from MLTools.NanoML.batch.site import files_below, named, pack
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import NanoMLError
 
