@@ -60,7 +60,7 @@ PAGES = {
     "MLTools.NanoML.rootio.remote": "xrootd.md",
     "MLTools.NanoML.selection": "howto/selection.md",
     "MLTools.NanoML.why": "howto/fit.md",
-    "MLTools.NanoML.workflow.unblinding": "howto/fit.md",
+    "MLTools.NanoML.workflow.analysis": "howto/fit.md",
     "data_processing.datasets": "datasets.md",
     "data_processing.convert": "hdf5.md",
     "data_processing.shuffle": "hdf5.md",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from MLTools.NanoML.config.fit import LogNormal
-from MLTools.NanoML.contracts.counts import STRENGTH, positive
+from MLTools.NanoML.contracts.bins import STRENGTH, positive
 from MLTools.NanoML.contracts.templates import DATA
 from MLTools.NanoML.errors import NanoMLError
 from statistical_analysis.model import MOST, FitChannel, Range, StatisticalModel, model_of

@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from MLTools.NanoML.config.fit import Fit, LogNormal, norm
-from MLTools.NanoML.contracts.counts import LEAST_LEFT, positive
+from MLTools.NanoML.contracts.bins import LEAST_LEFT, positive
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Template, inner
 from MLTools.NanoML.errors import NanoMLError
 

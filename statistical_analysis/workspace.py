@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.config.fit import LogNormal
-from MLTools.NanoML.contracts.counts import split
+from MLTools.NanoML.contracts.bins import split
 from MLTools.NanoML.contracts.templates import DATA
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.histograms import root_histogram

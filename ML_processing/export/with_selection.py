@@ -24,8 +24,7 @@ from ML_processing.requests import Compilation, Source
 from MLTools.NanoML.atomic import file_hash, replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description, Input, Model, ObjectInput, Reference, twin_of, write_described
-from MLTools.NanoML.model.domain import Domain
-from MLTools.NanoML.model.entries import MadeCollection, MadeNumber, SelectionInside
+from MLTools.NanoML.model.entries import Domain, MadeCollection, MadeNumber, SelectionInside
 from MLTools.NanoML.model.inside import EXACT
 from MLTools.NanoML.nanoaod.accounting import is_simulation
 from MLTools.NanoML.nanoaod.formula import Formula

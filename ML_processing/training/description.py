@@ -35,7 +35,7 @@ from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, ConvertedDataset
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Discriminant
-from MLTools.NanoML.model.domain import SHARES, Domain, InputRange, KnownTensor
+from MLTools.NanoML.model.entries import SHARES, Domain, InputRange, KnownTensor
 from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.schema.plain import content_of, plain, read
 from MLTools.NanoML.schema.roles import decisive

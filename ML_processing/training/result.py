@@ -28,8 +28,7 @@ from ML_processing.models.hooks import Hook, Outputs, first
 from ML_processing.models.network import Network
 from ML_processing.training.data import TrainingFiles, inputs_of
 from MLTools.NanoML.config.fit import EVERYWHERE, FitTarget, axes_of
-from MLTools.NanoML.contracts.bins import bins_of_channels, fine_edges
-from MLTools.NanoML.contracts.counts import Counts, strength_error
+from MLTools.NanoML.contracts.bins import Counts, bins_of_channels, fine_edges, strength_error
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.errors import NanoMLError, listed
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.config.fit import FIGURE_OF_MERIT, Fit, LogNormal
-from MLTools.NanoML.contracts.counts import Counts, Sides, strength_error
+from MLTools.NanoML.contracts.bins import Counts, Sides, strength_error
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Origin, inner
 
 Floats = NDArray[np.float64]

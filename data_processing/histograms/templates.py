@@ -16,9 +16,8 @@ from data_processing.histograms.resultbins import TOO_FEW, Choice, FitOf, choose
 from data_processing.score.eventcolumns import Normalisation
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.bins import bins_of_channels
+from MLTools.NanoML.contracts.bins import Counts, bins_of_channels
 from MLTools.NanoML.contracts.blinding import Place
-from MLTools.NanoML.contracts.counts import Counts
 from MLTools.NanoML.contracts.templates import (
     DATA,
     KEY,

@@ -19,7 +19,7 @@ from MLTools.NanoML.contracts.hdf5 import region_column
 from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import RATIOS, Model
-from MLTools.NanoML.model.domain import Outside
+from MLTools.NanoML.model.entries import Outside
 from MLTools.NanoML.model.inside import decide
 from MLTools.NanoML.model.model import ScoreColumn
 from MLTools.NanoML.model.shifts import ShiftedScores, object_counts, shifted_inputs

@@ -24,7 +24,7 @@ from MLTools.NanoML.config.data import FIT, Score
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
-from MLTools.NanoML.model.domain import Outside, domain_lines
+from MLTools.NanoML.model.entries import Outside, domain_lines
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.selection import load_selection

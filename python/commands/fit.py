@@ -177,9 +177,9 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
     from MLTools.NanoML.contracts.blinding import in_words
     from MLTools.NanoML.parallel import locked
     from MLTools.NanoML.schema.settings import suggestion
+    from MLTools.NanoML.workflow.analysis import as_it_is, blinded, places_of
+    from MLTools.NanoML.workflow.analysis import unblind as append
     from MLTools.NanoML.workflow.layout import Layout
-    from MLTools.NanoML.workflow.unblinding import as_it_is, blinded, places_of
-    from MLTools.NanoML.workflow.unblinding import unblind as append
 
     analysis, fraction = loaded(config), float(part[:-1]) / 100
     blind, places, workdir = blinded(analysis), places_of(analysis), Layout.of(analysis).workdir

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Optional, Union
 
-from MLTools.NanoML.contracts.bins import LEAST_EVENTS, MOST_BINS
-from MLTools.NanoML.contracts.counts import LEAST_LEFT, STRENGTH, Counts, Sides, positive
+from MLTools.NanoML.contracts.bins import LEAST_EVENTS, LEAST_LEFT, MOST_BINS, STRENGTH, Counts, Sides, positive
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.schema.roles import READS
 from MLTools.NanoML.schema.settings import BRANCH, REGION, setting

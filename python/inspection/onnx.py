@@ -16,7 +16,7 @@ from rich.text import Text
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import Inspection
 from MLTools.NanoML.model import Description, ObjectInput, metadata_text, open_session, twin_of
-from MLTools.NanoML.model.domain import SHARES, inputs_of
+from MLTools.NanoML.model.entries import SHARES, inputs_of
 from MLTools.NanoML.model.file import OnnxHeader, is_whole, read_header
 from MLTools.NanoML.model.verification import TOLERANCE, check_reference, check_tensors, reference_of
 from MLTools.NanoML.schema.plain import content_of, parsed, plain

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model.domain import Domain, KnownTensor
-from MLTools.NanoML.model.entries import Discriminant, SelectionInside
+from MLTools.NanoML.model.entries import Discriminant, Domain, KnownTensor, SelectionInside
 from MLTools.NanoML.model.file import KEY
 from MLTools.NanoML.schema.plain import DAMAGE, build, parsed
 

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model.domain import Domain, outside_of
-from MLTools.NanoML.model.entries import SelectionInside
+from MLTools.NanoML.model.entries import Domain, SelectionInside, outside_of
 from MLTools.NanoML.model.model import Model
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.rootio.lists import Array, Arrays, default

@@ -10,7 +10,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.model.domain import outside_of
+from MLTools.NanoML.model.entries import outside_of
 from MLTools.NanoML.model.model import Model, ScoreColumn
 from MLTools.NanoML.model.padding import Jagged, N
 from MLTools.NanoML.nanoaod.fileaccounting import under_shift

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
-from MLTools.NanoML.model.domain import Outside, domain_lines
+from MLTools.NanoML.model.entries import Outside, domain_lines
 from MLTools.NanoML.model.shifts import ShiftedScores, object_counts, shifted_inputs
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.rootio import versions

@@ -18,18 +18,16 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.dependencies import files_behind, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.loading import load_module
+from MLTools.NanoML.loading import load_module, register
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.fileaccounting import weight_column
 from MLTools.NanoML.nanoaod.weights import Weight
-from MLTools.NanoML.observe import register
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Array, Arrays, default
-from MLTools.NanoML.selection.columns import Column, MadeColumns, checked
+from MLTools.NanoML.selection.columns import Column, MadeColumns, checked, explain
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
-from MLTools.NanoML.selection.hints import explain
 from MLTools.NanoML.selection.selected import Selected, Shift, each_shift
 from MLTools.NanoML.selection.shifts import CheckpointCutflow, Ways, select_under_shifts, weighed_before_cuts
 

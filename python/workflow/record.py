@@ -20,7 +20,7 @@ from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json, write_text
 from MLTools.NanoML.contracts.hdf5 import core_of
 from MLTools.NanoML.dependencies import changed
-from MLTools.NanoML.observe import FILE, FOLDER, VARIABLE, state
+from MLTools.NanoML.loading import FILE, FOLDER, VARIABLE, state
 from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.workflow.task import Stamp, Task, known
 
@@ -75,7 +75,7 @@ class Record:
     inputs: tuple[Stamp, ...] = ()  # their versions when the task began
     outputs: tuple[Stamp, ...] = ()  # their versions when it ended
     summary: dict[str, Any] = field(default_factory=dict)  # what its work returned
-    # what user code touched, as `observe.observed` has it
+    # what user code touched, as `loading.observed` has it
     observed: dict[str, Optional[str]] = field(default_factory=dict)
     seconds: float = 0.0  # how long it took
     finished: str = ""

@@ -22,7 +22,7 @@ from data_processing.convert.expressions import EventWeights
 from data_processing.convert.writing import RowReader
 from MLTools.NanoML.contracts.hdf5 import EVENTS
 from MLTools.NanoML.model import Discriminant
-from MLTools.NanoML.model.domain import InputRange, KnownTensor, outside_of
+from MLTools.NanoML.model.entries import InputRange, KnownTensor, outside_of
 from MLTools.NanoML.rootio.branches import Branch
 from services.cplusplus import Damage, in_json, run, with_other_parts, write_events
 

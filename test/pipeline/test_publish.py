@@ -24,7 +24,7 @@ from click.testing import CliRunner
 
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
-from MLTools.NanoML.contracts.counts import positive
+from MLTools.NanoML.contracts.bins import positive
 from MLTools.NanoML.contracts.templates import DATA, Hypothesis, Templates, inner
 from MLTools.NanoML.publish import capsule as writing
 from MLTools.NanoML.publish import reproduce

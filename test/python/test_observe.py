@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from MLTools.NanoML.loading import load_module
-from MLTools.NanoML.observe import observed, state
+from MLTools.NanoML.loading import load_module, observed, state
 
 CODE = """
 import csv, importlib, json, os, sys, tempfile

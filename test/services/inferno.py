@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ML_processing.events.inputs import Inputs
 from ML_processing.models.network import Network
 from MLTools.NanoML.config.fit import EVERYWHERE, Fit, FitTarget, Histogram, log_normal
-from MLTools.NanoML.contracts.counts import STRENGTH, Counts, Sides, strength_error
+from MLTools.NanoML.contracts.bins import STRENGTH, Counts, Sides, strength_error
 from services.shiftedbackground import write_events
 from services.toys import Floats, gaussian
 

@@ -14,7 +14,7 @@ from ML_processing.export.releases import target
 from ML_processing.export.with_selection import Compilation, Source, export_with_selection
 from ML_processing.models.network import make_network
 from MLTools.NanoML.model import Model
-from MLTools.NanoML.model.domain import InputRange, KnownTensor
+from MLTools.NanoML.model.entries import InputRange, KnownTensor
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo
 from services.trainings import training_of

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from MLTools.NanoML.config.fit import Fit, LogNormal
-from MLTools.NanoML.contracts.counts import Counts, Sides, information, strength_error
+from MLTools.NanoML.contracts.bins import Counts, Sides, information, strength_error
 from MLTools.NanoML.contracts.templates import Template, Templates
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.model import StatisticalModel, statistical_model

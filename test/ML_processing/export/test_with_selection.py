@@ -17,7 +17,7 @@ from ML_processing.export.with_selection import Compilation, Source, export_with
 from ML_processing.training.data import ParameterGrid
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model, write_described
-from MLTools.NanoML.model.domain import outside_of
+from MLTools.NanoML.model.entries import outside_of
 from MLTools.NanoML.model.inside import NO_RESULT, TOO_MANY, decide
 from MLTools.NanoML.model.verification import verify_model
 from MLTools.NanoML.nanoaod.folds import fold_of

@@ -16,7 +16,7 @@ from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import TrainingDescription, describe
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model.domain import inputs_of, outside_of
+from MLTools.NanoML.model.entries import inputs_of, outside_of
 from MLTools.NanoML.schema.plain import build
 
 

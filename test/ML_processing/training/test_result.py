@@ -22,8 +22,7 @@ from ML_processing.training.result_training import gain, read_fold
 from ML_processing.training.train import train
 from MLTools.NanoML.config.fit import Histogram
 from MLTools.NanoML.config.training import Train
-from MLTools.NanoML.contracts.bins import FINE, chosen_bins, fine_edges
-from MLTools.NanoML.contracts.counts import information
+from MLTools.NanoML.contracts.bins import FINE, chosen_bins, fine_edges, information
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 from services.shiftedbackground import ShiftedBackground

@@ -13,8 +13,7 @@ from scipy.stats import norm as gaussian
 from data_processing.histograms.resultbins import FitOf, choose
 from data_processing.histograms.templates import Sums
 from MLTools.NanoML.config.fit import Fit, LogNormal
-from MLTools.NanoML.contracts.bins import chosen_bins, fine_edges, with_background
-from MLTools.NanoML.contracts.counts import STRENGTH, Counts, strength_error
+from MLTools.NanoML.contracts.bins import STRENGTH, Counts, chosen_bins, fine_edges, strength_error, with_background
 from MLTools.NanoML.contracts.templates import HistogramChannel, Origin, Template
 
 EDGES = np.array(fine_edges())

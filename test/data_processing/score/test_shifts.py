@@ -21,7 +21,7 @@ from data_processing.score.stage import attach_stages
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
 from MLTools.NanoML.model import Discriminant, Model
-from MLTools.NanoML.model.domain import InputRange, KnownTensor
+from MLTools.NanoML.model.entries import InputRange, KnownTensor
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.runner import plan, run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from MLTools.NanoML.model.domain import InputRange, KnownTensor, Outside, domain_lines, outside_of
+from MLTools.NanoML.model.entries import InputRange, KnownTensor, Outside, domain_lines, outside_of
 
 
 def known(name: str, low: float = 0.0, high: float = 10.0, **changes: object) -> InputRange:
