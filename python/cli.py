@@ -30,7 +30,7 @@ _GROUPS = {
         "fit": "fit",
     },
     "Look at results": {
-        "publish": "publish",
+        "publish": "fit",
         "inspect": "files",
         "validate": "files",
         "verify": "files",

@@ -27,8 +27,7 @@ from MLTools.NanoML.corrections.era import read_once
 from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.publish import reproduce
-from MLTools.NanoML.publish.fits import Fitted, fit_entry, fits_of
-from MLTools.NanoML.publish.models import FitEntry, compile_stage, write_model
+from MLTools.NanoML.publish.content import FitEntry, Fitted, compile_stage, fit_entry, fits_of, write_model
 from MLTools.NanoML.schema.plain import content_of, plain
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.stages import NAMES

@@ -28,8 +28,7 @@ from MLTools.NanoML.contracts.bins import positive
 from MLTools.NanoML.contracts.templates import DATA, Hypothesis, Templates, inner
 from MLTools.NanoML.publish import capsule as writing
 from MLTools.NanoML.publish import reproduce
-from MLTools.NanoML.publish.fits import fit_entry, fits_of
-from MLTools.NanoML.publish.models import ModelEntry
+from MLTools.NanoML.publish.content import ModelEntry, fit_entry, fits_of
 from MLTools.NanoML.rootio.versions import generator_branch
 from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.workflow.analysis import Analysis

@@ -7,7 +7,7 @@ import pytest
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.formula import Formula
-from MLTools.NanoML.publish.models import as_python
+from MLTools.NanoML.publish.content import as_python
 
 NUMPY = {"abs": np.abs, "sqrt": lambda x: np.sqrt(np.abs(x)), "min": np.minimum, "pow": np.power}
 
