@@ -12,12 +12,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ML_processing.evaluation.content import Evaluation, Part, section
-from ML_processing.evaluation.expected import BinnedOutput, binned_outputs
+from ML_processing.evaluation.expected import BinnedOutput, VariedSums, binned_outputs, varied_sums
 from ML_processing.evaluation.measurement import Measurement
 from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.evaluation.sections.significance import FitSignificance, ScoreFit, best_cut, score_fit
-from ML_processing.evaluation.varied_sums import VariedSums, varied_sums
-from ML_processing.events.variations import NOMINAL, Source, sources_of
+from ML_processing.events.columns import NOMINAL, Source, sources_of
 from ML_processing.metrics.measured import MERGED, Floats, bin_of, per_cent
 from ML_processing.metrics.significance import asimov
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
