@@ -18,8 +18,8 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 from MLTools.NanoML.nanoaodtools import PostprocModule, postproc_module
+from MLTools.NanoML.nanoaodtools.branches import Scoring
 from MLTools.NanoML.nanoaodtools.module import UnknownNameError, answer_names
-from MLTools.NanoML.nanoaodtools.scoring import Scoring
 
 __all__ = ["score"]
 

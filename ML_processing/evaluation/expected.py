@@ -1,9 +1,10 @@
-"""The expected events of each class in some files, and the outputs of the networks for them."""
+"""The expected events of each class in some files, the outputs of the networks for them, and sums under each variation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,11 @@ from ML_processing.metrics.measured import PAIR, Floats, Measured, even_edges, s
 from ML_processing.metrics.roc import auc
 from ML_processing.training.data import TrainingFiles
 from ML_processing.training.directory import Training
+from MLTools.NanoML.contracts.hdf5 import EVENTS
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack
+from MLTools.NanoML.terminal.progress import progress
 
 _BINS = 20
 
@@ -149,3 +153,84 @@ def stacked(
     error = np.sqrt(sum((bins[name].errors ** 2 for name in below), start=np.zeros(len(edges) - 1)))
     line = drawn.get(signal or "")
     return Stack(Bins(edges, unit), [drawn[name] for name in below], error, "Statistical error", line, data, what=what)
+
+
+@dataclass(frozen=True)
+class VariedSums:
+    """Sums of weights under each of some columns of weights."""
+
+    columns: list[str]
+    yields: Floats  # of all events of the training, (columns, classes)
+    bins: Floats  # of those with a score, in bins of their discriminant, (columns, classes, bins)
+    regions: dict[str, Floats]  # of all events of each region, (columns, classes)
+
+
+def varied_sums(
+    data: TrainingFiles,
+    columns: Sequence[str],
+    table: Table,
+    rows: NDArray[np.int64],
+    bins: NDArray[np.int64],
+    count: int,
+) -> VariedSums:
+    """Add up weights block by block: so many of them would not fit into the memory beside the events.
+
+    Parameters
+    ----------
+    data
+        The files; events of a file that lacks a column have their nominal weight.
+    columns
+        Columns with weights of events.
+    table
+        All events of the files, or those that `TrainingFiles.sample` kept.
+    rows, bins
+        Rows of `table` that have a score, rising, and the bin of each among `count`; both int64 of shape (M,).
+    """
+    place = np.full(len(table), -1)
+    place[rows] = bins
+    # the table has all events whose hash is at most this
+    largest, first = table.hashes().max(), 0
+    classes, regions = len(table.classes), data.columns.regions
+    slim = replace(data.columns, features=(), collections=(), extras=())
+    sums = VariedSums(
+        list(columns),
+        np.zeros((len(columns), classes)),
+        np.zeros((len(columns), classes, count)),
+        {region.name: np.zeros((len(columns), classes)) for region in regions},
+    )
+    is_share = any(dataset.is_data for dataset in data.columns.datasets)
+    with progress("add up the weights under each variation", sum(data.rows), is_share=is_share) as bar:
+        for file, raw in replace(data, columns=slim, outputs={}).parts():
+            there = raw[EVENTS].dtype.names or ()
+            wanted = replace(slim, extras=tuple(column for column in columns if column in there))
+            part = _weighted(file, Table.of_rows(file, raw, wanted))
+            np.add(sums.yields, _added(part, columns, part.labels, classes), out=sums.yields)
+            kept = part[part.hashes() <= largest]
+            at = place[first : first + len(kept)]
+            first += len(kept)
+            kept, at = kept[at >= 0], at[at >= 0]
+            cells = _added(kept, columns, kept.labels * count + at, classes * count)
+            np.add(sums.bins, cells.reshape(sums.bins.shape), out=sums.bins)
+            for region in regions:
+                inside = _weighted(file, Table.of_rows(file, raw, replace(wanted, within=(region,))))
+                found = sums.regions[region.name]
+                np.add(found, _added(inside, columns, inside.labels, classes), out=found)
+            bar.advance(len(raw[EVENTS]))
+    return sums
+
+
+def _weighted(file: Path, table: Table) -> Table:
+    for column, weights in table.extras.items():
+        bad = ~np.isfinite(weights)
+        if bad.any():
+            event = table.identifiers[2][bad][0]
+            raise NanoMLError(
+                f"{file}: event {event} has {column} {weights[bad][0]}: a weight must be a number. Check the values that "
+                "the selection gives it."
+            )
+    return table
+
+
+def _added(table: Table, columns: Sequence[str], cell: NDArray[np.int64], cells: int) -> Floats:
+    """Sums of weights by cell, (columns, cells)."""
+    return np.array([np.bincount(cell, table.extras.get(column, table.weights), cells) for column in columns])

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ML_processing.events.columns import NOMINAL
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import Batches, EventTensors, Inputs
 from ML_processing.events.survey import Survey
-from ML_processing.events.variations import NOMINAL
 from ML_processing.metrics.distances import kolmogorov
 from ML_processing.metrics.measured import effective_events
 from ML_processing.models.hooks import Boosted, Hook, Outputs

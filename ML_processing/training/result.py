@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ML_processing.events.columns import NOMINAL, Source, sources_of
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import EventTensors
 from ML_processing.events.survey import split_count
-from ML_processing.events.variations import NOMINAL, Source, sources_of
 from ML_processing.metrics.significance import fine_sums
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.hooks import Hook, Outputs, first

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import add_shift_sums, add_steps, add_weight_sums, weights_in
 from MLTools.NanoML.nanoaod.fileaccounting import SELECTED, ShiftSums, Step, WeightSums
-from MLTools.NanoML.nanoaodtools.branches import Filler, Inputs, Made, declare, declared
-from MLTools.NanoML.nanoaodtools.scoring import Scoring
+from MLTools.NanoML.nanoaodtools.branches import Filler, Inputs, Made, Scoring, declare, declared
 from MLTools.NanoML.nanoaodtools.source import Source
 from MLTools.NanoML.rootio.lists import Array, Picker
 from MLTools.NanoML.selection import Selected, Selection

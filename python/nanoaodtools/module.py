@@ -71,7 +71,7 @@ class PostprocModule:
         nanoAOD-tools calls no module for them. Without a record their entries would seem to be missing, and haddnano.py,
         which needs the same trees in all files, would fail.
         """
-        from MLTools.NanoML.nanoaodtools.scoring import Scoring
+        from MLTools.NanoML.nanoaodtools.branches import Scoring
         from MLTools.NanoML.nanoaodtools.source import Request
 
         if isinstance(self.selection, Scoring):
@@ -96,8 +96,8 @@ class PostprocModule:
         self._begin(Request.of(self), input_file, input_tree, output_tree)
 
     def _begin(self, request: Optional[Request], input_file: Any, input_tree: Any, output_tree: Any) -> None:
+        from MLTools.NanoML.nanoaodtools.branches import Scoring
         from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
-        from MLTools.NanoML.nanoaodtools.scoring import Scoring
         from MLTools.NanoML.nanoaodtools.source import Source
 
         modules = request.postprocessor.modules if request is not None else ()

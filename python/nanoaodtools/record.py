@@ -15,9 +15,8 @@ from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, Part, ShiftSums
 from MLTools.NanoML.nanoaod.lumimask import sections_between
 from MLTools.NanoML.nanoaod.provenance import RECORD_BRANCHES, Criteria, MadeColumn, Provenance, ScoredBy, refuse_shifts
-from MLTools.NanoML.nanoaodtools.branches import LETTERS
+from MLTools.NanoML.nanoaodtools.branches import LETTERS, Scoring
 from MLTools.NanoML.nanoaodtools.evaluation import Counts, Evaluation
-from MLTools.NanoML.nanoaodtools.scoring import Scoring
 from MLTools.NanoML.nanoaodtools.source import Request, Source
 from MLTools.NanoML.rootio.rootfile import PROVENANCE
 from MLTools.NanoML.selection import Selection, Step

@@ -32,7 +32,7 @@ from MLTools.NanoML.config.training import Export, PerObject, Train
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.verification import verify_model
 from MLTools.NanoML.nanoaod.folds import fold_of
-from MLTools.NanoML.nanoaodtools.scoring import Scoring
+from MLTools.NanoML.nanoaodtools.branches import Scoring
 from MLTools.NanoML.selection.tryout import on_file
 
 pytestmark = pytest.mark.usefixtures("nothing_drawn")

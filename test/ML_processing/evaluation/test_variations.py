@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from ML_processing.evaluation.report import evaluate
 from ML_processing.evaluation.sections.variations import Change, Variation, Variations, VariedDiscriminant, VariedYields
-from ML_processing.events.variations import Source, sources_of
+from ML_processing.events.columns import Source, sources_of
 from ML_processing.metrics.significance import asimov, discovery
 from ML_processing.training.data import read
 from ML_processing.training.directory import Training

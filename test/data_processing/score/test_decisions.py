@@ -17,7 +17,7 @@ from data_processing.skim.skim import skim_file
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import KEY, Model, write_described
-from MLTools.NanoML.nanoaodtools.scoring import Scoring
+from MLTools.NanoML.nanoaodtools.branches import Scoring
 from MLTools.NanoML.workflow.analysis import Analysis
 
 pytest.importorskip("torch")

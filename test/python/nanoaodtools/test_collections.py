@@ -13,7 +13,7 @@ import uproot
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.nanoaodtools import PostprocModule
-from MLTools.NanoML.nanoaodtools.scoring import Scoring
+from MLTools.NanoML.nanoaodtools.branches import Scoring
 from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, Events, Selection
 from services.nanoaodtools import Postprocess, loop
 

@@ -19,9 +19,9 @@ from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, WeightSums
 from MLTools.NanoML.nanoaod.provenance import Provenance, ScoredBy
 from MLTools.NanoML.nanoaodtools import PostprocModule
+from MLTools.NanoML.nanoaodtools.branches import Scoring
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.record import counted
-from MLTools.NanoML.nanoaodtools.scoring import Scoring
 from MLTools.NanoML.nanoaodtools.source import Source
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Column, Cutflow, Events, Selection, Weight
