@@ -82,6 +82,8 @@ class Part:
     """Where it is in metrics.json: in "plots", "first" or "last" beside that, or nowhere, if it is empty."""
     caption: ClassVar[Caption] = Caption("", "")
     """The caption of its figure, if it has one."""
+    unmeasured: ClassVar[tuple[str, str]] = ("", "")
+    """The question, and what there is to say where it is not defined for classes that are separated; empty if that says nothing."""
 
     @classmethod
     def compute(cls: type[P], of: Measurement) -> P | None:
@@ -104,15 +106,13 @@ class Part:
         """Its tables, as HTML."""
         return ""
 
-    @classmethod
-    def answer(cls, page: Evaluation) -> Answer | None:
+    def answer(self, page: Evaluation) -> Answer | None:
         """An answer to what one wants to know, maybe that it cannot be computed."""
         return None
 
-    @classmethod
-    def answers(cls, page: Evaluation) -> Iterable[Answer]:
+    def answers(self, page: Evaluation) -> Iterable[Answer]:
         """Answers, if it is not one."""
-        answer = cls.answer(page)
+        answer = self.answer(page)
         return [answer] if answer else []
 
     def blocks(self, page: Evaluation, drawn: Collection[str]) -> Iterator[Block]:

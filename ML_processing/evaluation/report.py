@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from ML_processing.evaluation.content import Evaluation, Part, all_sections
 from ML_processing.evaluation.data_comparison import is_data
 from ML_processing.evaluation.measurement import Measurement
-from ML_processing.evaluation.sections.classification import Classification
+from ML_processing.evaluation.sections.classification import Classification, separated
 from ML_processing.evaluation.sections.data import Data
 from ML_processing.evaluation.sections.drift import Drift
 from ML_processing.evaluation.sections.regression import Regression
@@ -188,8 +188,15 @@ def verdict(found: Evaluation) -> list[Answer]:
     """Answers to what one wants to know about a training: none is good with too few effective events."""
     kinds = sorted(found.sections, key=lambda it: _ASKED.index(it.name) if it.name in _ASKED else len(_ASKED))
     shown = {kind.name for kind, it in found.sections.items() if it is not None and kind.caption.title}
-    answers = [_linked(answer, kind.name, shown) for kind in kinds for answer in kind.answers(found)]
+    answers = [_linked(answer, kind.name, shown) for kind in kinds for answer in _answers(kind, found)]
     return [*(_with_enough_events(it, found.too_few) for it in answers), _sound(found)]
+
+
+def _answers(kind: type[Part], found: Evaluation) -> Iterable[Answer]:
+    measured, (question, text) = found.sections[kind], kind.unmeasured
+    if measured is None:
+        return [Answer(question, "open", text)] if question and separated(found) else []
+    return measured.answers(found)
 
 
 def _digest(found: Evaluation, first: Answer) -> Digest:

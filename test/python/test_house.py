@@ -85,7 +85,7 @@ LINES = {
     "data_processing/skim": (1381, 5),
     "ML_processing": (544, 3),
     "ML_processing/compiled": (3633, 13),
-    "ML_processing/evaluation": (6030, 27),
+    "ML_processing/evaluation": (6000, 27),
     "ML_processing/events": (1189, 5),
     "ML_processing/export": (1509, 8),
     "ML_processing/metrics": (873, 5),

@@ -42,6 +42,7 @@ class Calibration(Part):
         "overtraining. Cuts on the score remain valid.",
         is_small=True,
     )
+    unmeasured = "Calibrated?", "Calibration is not defined: a class has no positive sum of weights."
 
     classes: list[ClassCalibration]
     discriminants: list[ClassCalibration]
@@ -92,21 +93,16 @@ class Calibration(Part):
         axes.set_yticks(np.linspace(0, 1, 6))
         return figure
 
-    @classmethod
-    def answer(cls, page: Evaluation) -> Answer | None:
+    def answer(self, page: Evaluation) -> Answer | None:
         """By the class that is furthest from its probabilities."""
-        content = page.of(cls)
         if not separated(page):
             return None
-        question = "Calibrated?"
-        if not content:
-            text = "Calibration is not defined: a class has no positive sum of weights."
-            return Answer(question, "open", text)
-        worst = max(content.classes, key=lambda it: it.curve.expected_calibration_error - it.curve.by_chance)
+        question = self.unmeasured[0]
+        worst = max(self.classes, key=lambda it: it.curve.expected_calibration_error - it.curve.by_chance)
         deviation, chance = worst.curve.expected_calibration_error, worst.curve.by_chance
         significant, relevant = deviation > 2 * chance, deviation - chance > _OFF[0]
         remark = finding(significant, relevant, "twice chance", f"{_OFF[0]} beyond chance")
-        names = [it.name for it in content.classes]
+        names = [it.name for it in self.classes]
         text = (
             f"Where {', '.join(names[:-1])} and {names[-1]} are equally frequent, as in the training, the probabilities of "
             f"{worst.name} are {deviation:.3f} off on average; chance alone gives {chance:.3f}. That is {remark}"

@@ -142,19 +142,15 @@ class Classification(Part):
         ]
         return "\n".join(filter(None, texts))
 
-    @classmethod
-    def answers(cls, page: Evaluation) -> Iterator[Answer]:
+    def answers(self, page: Evaluation) -> Iterator[Answer]:
         """Whether the networks separate the classes, whether better than a BDT, and whether they are overtrained."""
-        found = page.of(cls)
-        if found is None:
-            return
-        if found.auc.network.value is None:
+        if self.auc.network.value is None:
             text = "No AUC is defined: the weights of the signal or of the background have no positive sum."
             yield Answer("Separated?", "bad", text)
             return
-        if found.baseline:
-            yield _comparison(found.auc, page)
-        yield _overtraining(found.overtraining, found.auc.network.error)
+        if self.baseline:
+            yield _comparison(self.auc, page)
+        yield _overtraining(self.overtraining, self.auc.network.error)
 
 
 def separated(page: Evaluation) -> Classification | None:

@@ -169,6 +169,10 @@ class SculptedMasses(Part):
         "A background that peaks where the signal would be. That is natural for a network that knows the mass; it "
         "matters where the background is estimated from the mass's sidebands.",
     )
+    unmeasured = (
+        "Does a cut sculpt the mass?",
+        "Nothing was tested: no input has the name of a mass, or there is no cut.",
+    )
 
     cuts: list[Cut]
     panels: list[SculptedMass]
@@ -239,18 +243,14 @@ class SculptedMasses(Part):
         legend_below(figure, all_axes[0], columns=1)
         return figure
 
-    @classmethod
-    def answer(cls, page: Evaluation) -> Answer | None:
+    def answer(self, page: Evaluation) -> Answer | None:
         """By the mass that changes most."""
-        content = page.of(cls)
         if not separated(page):
             return None
-        question = "Does a cut sculpt the mass?"
-        if not content:
-            return Answer(question, "open", "Nothing was tested: no input has the name of a mass, or there is no cut.")
+        question = self.unmeasured[0]
         tested = [
             (panel, it.jensen_shannon - it.by_chance, it)
-            for panel in content.panels
+            for panel in self.panels
             for it in (each.sculpting for each in panel.after)
             if it.jensen_shannon is not None and it.by_chance is not None and it.standard_deviations is not None
         ]
@@ -273,7 +273,7 @@ class SculptedMasses(Part):
             return Answer(question, "look", text)
         if excess > _SHAPE:
             return Answer(question, "open", f"{text} More events are needed to tell.")
-        untested = [f"{it.feature} of {it.background}" for it in content.panels if not _is_sensitive(it)]
+        untested = [f"{it.feature} of {it.background}" for it in self.panels if not _is_sensitive(it)]
         if untested:
             return Answer(question, "open", f"{text} Too few events pass the cuts to tell for {', '.join(untested)}.")
         return Answer(question, "good", text)

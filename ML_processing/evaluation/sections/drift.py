@@ -115,14 +115,10 @@ class Drift(Part):
         legend_below(figure, all_axes[0])
         return figure
 
-    @classmethod
-    def answer(cls, page: Evaluation) -> Answer | None:
+    def answer(self, page: Evaluation) -> Answer | None:
         """By the feature that differs most, if there is something to compare with."""
-        content = page.of(cls)
-        if not content:
-            return None
         question = "Like the compared files?"
-        known = [(it, it.test.distance) for it in content.panels if it.test.distance is not None]
+        known = [(it, it.test.distance) for it in self.panels if it.test.distance is not None]
         if not known:
             return Answer(question, "open", "Nothing was tested: no feature could be compared.")
         worst, largest = known[0]
@@ -135,11 +131,9 @@ class Drift(Part):
             state = "bad" if largest > _SHIFT[1] else "look"
             by = [it.name if it.shift is None else f"{it.name} by {it.shift:+.2f} widths" for it in shifted]
             text += f" Shifted: {', '.join(by)}."
-        elif (
-            relevant or _BY_CHANCE * (1 / max(content.events, 1) + 1 / max(content.other_events, 1)) ** 0.5 > _SHIFT[0]
-        ):
+        elif relevant or _BY_CHANCE * (1 / max(self.events, 1) + 1 / max(self.other_events, 1)) ** 0.5 > _SHIFT[0]:
             state, text = "open", f"{text} More events are needed to tell."
-        tested = content.classifier
+        tested = self.classifier
         if tested is not None:
             text += f" {tested.text('the compared events from those of the training')}"
             if tested.is_apart and (tested.auc.value or 0) > _DETAIL:

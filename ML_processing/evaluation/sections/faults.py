@@ -89,21 +89,17 @@ class Faults(Part):
         copied = f"{worst.copies:,} copies among the {worst.events:,} events of {worst.name}"
         return [*(it.text for it in self.defaults[:_LISTED]), *([copied] if state != "good" else [])]
 
-    @classmethod
-    def answers(cls, page: Evaluation) -> Iterator[Answer]:
+    def answers(self, page: Evaluation) -> Iterator[Answer]:
         """Whether there are copies, and values that stand for none."""
-        found = page.of(cls)
-        if found is None:
-            return
-        it, state = found.of_copies
+        it, state = self.of_copies
         text = f"{it.copies:,} of {it.events:,} events of {it.name} have exactly the inputs of an event in another fold"
         text += f", {it.of_another_class:,} of them of one in another class" if it.of_another_class else ""
         meaning = "No class has more." if state == "good" else _MEANING
         yield Answer("Duplicate events?", state, f"{text}. {meaning}")
-        if not found.defaults:
+        if not self.defaults:
             yield Answer("Default values?", "good", "No value of an input is suspiciously frequent in one class.")
             return
-        listed, first = "; ".join(it.text for it in found.defaults[:_LISTED]), found.defaults[0]
+        listed, first = "; ".join(it.text for it in self.defaults[:_LISTED]), self.defaults[0]
         ways = (
             f'If the value stands for none, name it in "missing: {{{first.name}: {first.value:g}}}" of `convert`; if it is a value like '
             f'others, say so by "missing: {{{first.name}: []}}"; if only one sample has it, correct that sample.'

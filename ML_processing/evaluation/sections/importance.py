@@ -126,10 +126,9 @@ class Importance(Part):
         left.set_xlabel(self.lost)
         return figure
 
-    @classmethod
-    def answer(cls, page: Evaluation) -> Answer | None:
+    def answer(self, page: Evaluation) -> Answer | None:
         """Whether a class is separated so well that an input must know the truth."""
-        measured, importance = separated(page), page.of(cls)
+        measured = separated(page)
         if not measured:
             return None
         question = "Too good to be true?"
@@ -144,7 +143,7 @@ class Importance(Part):
         if state == "good":
             return Answer(question, state, f"{text} No class is separated suspiciously well.")
         text += " Hardly any physics separates so well."
-        losses = [(it.loss, it.name) for it in importance.inputs if it.loss is not None] if importance else []
+        losses = [(it.loss, it.name) for it in self.inputs if it.loss is not None]
         if losses:
             loss, name = max(losses)
             text += f" The most important input is {name}, without which the AUC falls by {loss:.3f}."

@@ -63,13 +63,9 @@ class ResultGain(Part):
         found = (of.training.description.metrics or {}).get("result")
         return None if found is None else cls(build(Gain, found))
 
-    @classmethod
-    def answer(cls, page: Evaluation) -> Answer | None:
+    def answer(self, page: Evaluation) -> Answer | None:
         """By the sign of the change, if there are enough events."""
-        content = page.of(cls)
-        if content is None:
-            return None
-        gain, text = content.gain, content.gain.text
+        gain, text = self.gain, self.gain.text
         few = [f"{name} ({count:,})" for name, count in gain.events.items() if count < FEWEST]
         if few:
             text += f" {listed(few)}: with fewer than {FEWEST:,} events in the channels of the fit, networks learn fluctuations."

@@ -87,14 +87,12 @@ class Regression(Part):
         text = f"Errors are statistical.{f' The BDT is {self.baseline}.' if self.baseline else ''}"
         return table(ACCURACY, rows) + f"<p>{escape(text)}</p>"
 
-    @classmethod
-    def answer(cls, page: Evaluation) -> Answer | None:
+    def answer(self, page: Evaluation) -> Answer | None:
         """Whether they are better than a BDT, if there is one."""
-        found = page.of(cls)
-        if not found or not found.baseline:
+        if not self.baseline:
             return None
         texts, states = [], ["good"]
-        for name, entry in found.targets.items():
+        for name, entry in self.targets.items():
             if entry.baseline is None:
                 continue
             ours, theirs = number(entry.network.resolution), number(entry.baseline.resolution)

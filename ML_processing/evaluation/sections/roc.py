@@ -144,11 +144,9 @@ class Separation(Part):
                 pairs.append(Unseparated((scored.names[i], scored.names[j]), scored.signal in (i, j), both))
         return cls(pairs)
 
-    @classmethod
-    def answers(cls, page: Evaluation) -> Iterator[Answer]:
+    def answers(self, page: Evaluation) -> Iterator[Answer]:
         """One about each pair, if it is sure or has the signal."""
-        found = page.of(cls)
-        for it in found.pairs if found else ():
+        for it in self.pairs:
             areas = " by the networks, ".join(map(number, it.auc)) + (" by a BDT" if it.auc[1:] else "")
             text = f"AUC of {' and '.join(it.classes)} {areas}: "
             if all((each.value or 0) + 2 * (each.error or 0) < _NOTHING for each in it.auc):

@@ -83,18 +83,18 @@ class Eras(Part):
             found, *_agreement([it.measured.auc for it in found.values()]), physical, training.description.classes
         )
 
-    @classmethod
-    def answer(cls, page: Evaluation) -> Answer | None:
+    def answer(self, page: Evaluation) -> Answer | None:
         """By the era whose AUC is furthest from the mean."""
-        found = page.of(cls)
-        if found is None or found.probability is None or found.auc.value is None:
+        if self.probability is None or self.auc.value is None:
             return None
-        mean, areas = found.auc.value, {era: it.measured.auc for era, it in found.eras.items()}
+        mean, areas = self.auc.value, {era: it.measured.auc for era, it in self.eras.items()}
         known = {era: it.value - mean for era, it in areas.items() if it.value is not None}
         worst = max(known, key=lambda era: abs(known[era]))
-        significant, relevant = found.probability < _CHANCE, abs(known[worst]) > _OF_ERAS
+        significant, relevant = self.probability < _CHANCE, abs(known[worst]) > _OF_ERAS
         remark = finding(significant, relevant, "a probability of 1 %", f"{_OF_ERAS}")
-        text = f"AUC {number(areas[worst])} in {worst}, where the mean of all eras is {number(found.auc)}. That is {remark}"
+        text = (
+            f"AUC {number(areas[worst])} in {worst}, where the mean of all eras is {number(self.auc)}. That is {remark}"
+        )
         if significant and relevant:
             text += ": compare the inputs of that era with the others, and correct them, or train networks of its own (train.per_era)."
             return Answer("The same in all eras?", "look", text)
@@ -276,25 +276,21 @@ class Repeats(Part):
             rows = [[*row, f"{it.result:.4g}"] for row, it in zip(rows, every, strict=True)]
         return table(names, rows)
 
-    @classmethod
-    def answers(cls, page: Evaluation) -> Iterator[Answer]:
+    def answers(self, page: Evaluation) -> Iterator[Answer]:
         """One answer about the seeds, one about the number of events, where these were varied."""
-        found = page.of(cls)
-        if found is None:
-            return
-        spread, error = found.spread, found.seeds[0].auc.error
+        spread, error = self.spread, self.seeds[0].auc.error
         if spread.value is not None and spread.error is not None and error is not None:
-            values = [it.auc.value for it in found.seeds if it.auc.value is not None]
+            values = [it.auc.value for it in self.seeds if it.auc.value is not None]
             text = (
                 f"AUC of {len(values)} trainings that differ in their seeds alone: mean {sum(values) / len(values):.4f}, standard "
                 f"deviation {spread.value:.4f} ± {spread.error:.4f}, where the events alone give each an error of {error:.4f}."
             )
-            results = [it.result for it in found.seeds if it.result is not None]
+            results = [it.result for it in self.seeds if it.result is not None]
             if len(results) == len(values):
                 mean, deviation = np.mean(results), np.std(results, ddof=1)
                 text += f" The expected uncertainty by the fit: mean {mean:.4g}, standard deviation {deviation:.2g}."
-            if found.score_spread is not None:
-                text += f" The score of an event changes by {found.score_spread:.3f}."
+            if self.score_spread is not None:
+                text += f" The score of an event changes by {self.score_spread:.3f}."
             state = "good"
             if spread.value > max(error, _MATTERS):
                 state = "look"
@@ -302,9 +298,9 @@ class Repeats(Part):
                     " That is more: a smaller train.learning_rate, more train.patience or more events make it steadier."
                 )
             yield Answer("The same with another seed?", state, text)
-        gain = found.gain
+        gain = self.gain
         if gain.value is not None and gain.error is not None:
-            before, now = found.curve[-2].events, found.curve[-1].events
+            before, now = self.curve[-2].events, self.curve[-1].events
             significant, relevant = gain.value > 2 * gain.error, gain.value > _MATTERS
             text = f"From {before:,} to {now:,} training events the AUC grows by {number(gain)}, which is "
             text += finding(significant, relevant, "2 standard errors", f"{_MATTERS}")

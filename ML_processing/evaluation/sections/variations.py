@@ -104,14 +104,10 @@ class Variations(Part):
         """None if no weight has any."""
         return of.once(varied).changes
 
-    @classmethod
-    def answer(cls, page: Evaluation) -> Answer | None:
+    def answer(self, page: Evaluation) -> Answer | None:
         """By the largest changes, if there are variations."""
-        content = page.of(cls)
-        if not content:
-            return None
         worries: list[tuple[str, str]] = []
-        yields = [(it.of.name, name, change) for it in content.sources for name, change in it.of.yields.items()]
+        yields = [(it.of.name, name, change) for it in self.sources for name, change in it.of.yields.items()]
         if all(change.up is None and change.down is None for _, _, change in yields):
             text = "Nothing was tested: no class has a positive sum of weights that could change."
             return Answer("Stable under the variations of weights?", "open", text)
@@ -120,7 +116,7 @@ class Variations(Part):
         worries.append(
             (state_of(change.size, _YIELD), "Such an uncertainty on the number of events may well limit the analysis.")
         )
-        areas = [(it.of.name, it.auc) for it in content.sources if it.auc is not None]
+        areas = [(it.of.name, it.auc) for it in self.sources if it.auc is not None]
         if areas:
             source, change = max(areas, key=lambda it: it[1].size)
             text += f"; of the AUC: {source}, {_percentages(change)}"
@@ -131,7 +127,7 @@ class Variations(Part):
         if sided:
             sentence = f"Up and down change the events of a class to the same side: {', '.join(sided)}. Fits expect opposite sides."
             worries.append(("look", sentence))
-        for it in content.means:
+        for it in self.means:
             sentence = (
                 f"The weight {it.weight} ({it.variation}) has the mean {it.mean:.3g} in {it.dataset} and is not normalised: "
                 "if it must not change the number of events, declare it with keeps_yield."

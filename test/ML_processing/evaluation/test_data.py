@@ -39,7 +39,8 @@ def told_apart(area: float, error: float) -> ClassifierTest:
     ],
 )
 def test_what_it_means(given: DataComparison, state: str, says: str) -> None:
-    (answer,) = Data.answers(evaluation({Data: Data({"CR": given})}))
+    data = Data({"CR": given})
+    (answer,) = data.answers(evaluation({Data: data}))
     assert answer.state == state
     assert says in answer.text
     assert ("A network exploits" in answer.text) is (state in ("look", "bad"))
