@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.contracts.hdf5 import new_hdf5
-from MLTools.NanoML.contracts.templates import DATA, KEY, HistogramChannel, Template
+from MLTools.NanoML.contracts.templates import DATA, KEY, HistogramChannel, Template, described
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.schema.plain import DAMAGE, build, parsed, plain, read
+from MLTools.NanoML.schema.plain import plain, read
 
 SCHEMA = 1
 _HIDDEN = {"hidden": True}
@@ -153,19 +153,8 @@ class UnbinnedChannels:
     @classmethod
     def read(cls, path: Path) -> UnbinnedChannels:
         """Read the file; a NanoMLError says what is wrong with it."""
-        import h5py
-
-        try:
-            with h5py.File(path, "r") as file:
-                content = parsed(file.attrs[KEY])
-                if content["schema"] != SCHEMA:
-                    raise NanoMLError(f"{path}: schema {content['schema']}, this NanoML reads {SCHEMA}. Make it again.")
-                found = build(cls, content)
-                return replace(found, channels=tuple(_filled(file[each.name], each) for each in found.channels))
-        except FileNotFoundError:
-            raise NanoMLError(f"{path}: no such file.") from None
-        except DAMAGE:
-            raise NanoMLError(f"{path}: is not a file of densities, or is damaged. Make it again.") from None
+        with described(cls, path, SCHEMA, "densities") as (file, found):
+            return replace(found, channels=tuple(_filled(file[each.name], each) for each in found.channels))
 
 
 def _filled(group: Any, channel: UnbinnedChannel) -> UnbinnedChannel:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ _VARIED = {"up": "nominal", "down": "nominal", "up_variances": "variances", "dow
 """The fields that a template has of each nuisance parameter, and those that stand for one that it lacks."""
 _MOST_OUTSIDE = 0.01  # share of a process that may be outside of the bins without a word
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -241,23 +243,27 @@ class Templates:
     @classmethod
     def read(cls, path: Path) -> Templates:
         """Read the file; a NanoMLError says what is wrong with it."""
-        import h5py
+        with described(cls, path, SCHEMA, "histograms") as (file, found):
+            return replace(found, histograms=tuple(_filled(file, each) for each in found.histograms))
 
-        try:
-            with h5py.File(path, "r") as file:
-                content = parsed(file.attrs[KEY])
-                if content["schema"] != SCHEMA:
-                    raise NanoMLError(
-                        f"{path}: schema {content['schema']}, this NanoML reads {SCHEMA}. Run `nanoml histogram` again."
-                    )
-                found = build(cls, content)
-                return replace(found, histograms=tuple(_filled(file, each) for each in found.histograms))
-        except FileNotFoundError:
-            raise NanoMLError(f"{path}: no such file. `nanoml histogram` makes it.") from None
-        except DAMAGE:
-            raise NanoMLError(
-                f"{path}: is not a file of histograms, or is damaged. Run `nanoml histogram` again."
-            ) from None
+
+@contextmanager
+def described(kind: type[T], path: Path, schema: int, what: str) -> Iterator[tuple[Any, T]]:
+    """An HDF5 file of the stage `histogram`, and the object of `kind` that it holds as JSON, without what only arrays have."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            content = parsed(file.attrs[KEY])
+            if content["schema"] != schema:
+                raise NanoMLError(
+                    f"{path}: schema {content['schema']}, this NanoML reads {schema}. Run `nanoml histogram` again."
+                )
+            yield file, build(kind, content)
+    except FileNotFoundError:
+        raise NanoMLError(f"{path}: no such file. `nanoml histogram` makes it.") from None
+    except DAMAGE:
+        raise NanoMLError(f"{path}: is not a file of {what}, or is damaged. Run `nanoml histogram` again.") from None
 
 
 def _filled(file: Any, histogram: FilledHistogram) -> FilledHistogram:

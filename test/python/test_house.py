@@ -57,7 +57,7 @@ LINES = {
     "python/batch": (3850, 16),
     "python/commands": (2556, 11),
     "python/config": (2737, 10),
-    "python/contracts": (1415, 8),
+    "python/contracts": (1410, 8),
     "python/corrections": (4819, 25),
     "python/doctor": (649, 3),
     "python/grid": (598, 4),
