@@ -25,8 +25,8 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.schema.document import Key
 from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.page import plural
-from MLTools.NanoML.workflow.analysis import blinded
 from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.unblinding import blinded
 
 _MOST_TRIED = 3  # files of a dataset
 _BESIDE_SCORES = (EVENT_WEIGHT, "in", "label", "dataset", "era", SELECTED)  # with their endings

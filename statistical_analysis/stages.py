@@ -22,10 +22,11 @@ from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.parallel import usable_cores
-from MLTools.NanoML.workflow.analysis import Analysis, places_of
+from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.task import Task
+from MLTools.NanoML.workflow.unblinding import places_of
 from statistical_analysis.fit import FitJob, fit, redraw_fit
 from statistical_analysis.limits import FittedPoint, LimitsJob
 from statistical_analysis.workspace import CARDS

@@ -21,10 +21,10 @@ from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.stages import Resources
 from MLTools.NanoML.terminal.progress import say
-from MLTools.NanoML.workflow.analysis import record_declared
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import files_of, forgive
 from MLTools.NanoML.workflow.runner import FailedTasksError
+from MLTools.NanoML.workflow.unblinding import record_declared
 
 _LACKED = ("memory", "time", "disk")
 

@@ -20,11 +20,12 @@ from MLTools.NanoML.parallel import RECORDS, locked
 from MLTools.NanoML.rootio.remote.client import adopt_settings, current_settings
 from MLTools.NanoML.stages import DRAWN, NAMES, STAGES, declared, import_part
 from MLTools.NanoML.terminal.progress import check_interrupt, say
-from MLTools.NanoML.workflow.analysis import Analysis, record_declared
+from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.record import ASKED, Reach, Reason, Records
 from MLTools.NanoML.workflow.runner import FailedTasksError, Planned, Stage, plan, run
 from MLTools.NanoML.workflow.task import Task
+from MLTools.NanoML.workflow.unblinding import record_declared
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config

@@ -31,7 +31,7 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Templates, added
 from MLTools.NanoML.nanoaod.folds import fold_of, part_of
 from MLTools.NanoML.terminal import progress
-from MLTools.NanoML.workflow.analysis import as_it_is, blinded, places_of, unblind
+from MLTools.NanoML.workflow.unblinding import as_it_is, blinded, places_of, unblind
 
 pytest.importorskip("data_processing.histograms.stage")
 pytestmark = pytest.mark.usefixtures("white_figures")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.contracts.blinding import Unblinding
-from MLTools.NanoML.workflow.analysis import as_it_is, places_of, unblind
+from MLTools.NanoML.workflow.unblinding import as_it_is, places_of, unblind
 
 
 def unblind_all(config: Config, expected: str = "limit 0.4") -> Unblinding:

@@ -16,9 +16,9 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.densities import UnbinnedChannel, UnbinnedChannels
 from MLTools.NanoML.contracts.templates import BlindBins, HistogramChannel
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.workflow.analysis import as_it_is
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from MLTools.NanoML.workflow.unblinding import as_it_is
 from services.unbinned import BACKGROUND, RATE, SIGNAL, Floats, events, expected
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

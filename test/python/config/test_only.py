@@ -10,7 +10,7 @@ from MLTools.NanoML.config.analysis import cross_section, hypotheses, signal_of
 from MLTools.NanoML.config.data import FIT, TRAINING
 from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.workflow.analysis import blinded
+from MLTools.NanoML.workflow.unblinding import blinded
 from services.configurations import loaded
 
 TEXT = """\

@@ -15,8 +15,8 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import BlindBins
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal import progress
-from MLTools.NanoML.workflow.analysis import as_it_is, blinded, places_of, record_declared, unblind
 from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.unblinding import as_it_is, blinded, places_of, record_declared, unblind
 from services.blinding import unblind_all
 
 TEXT = """

@@ -1,0 +1,211 @@
+"""Which data may be seen: what the configuration says, and the log of who unblinded what, for what is as it was then."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Optional
+
+from MLTools.NanoML.atomic import file_hash, write_json
+from MLTools.NanoML.config.analysis import signal_of, unbinned_channels
+from MLTools.NanoML.config.fit import EVERYWHERE, NONE, Blind
+from MLTools.NanoML.contracts.blinding import Opened, Place, Unblinding, in_words
+from MLTools.NanoML.contracts.templates import BlindBins
+from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.schema.plain import build, plain
+from MLTools.NanoML.stages import import_part
+from MLTools.NanoML.terminal.progress import say_once
+from MLTools.NanoML.workflow.layout import Layout
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.analysis import Config
+
+SCHEMA = 2
+_OLDER = "was written by an older NanoML, without the cuts and networks that it holds for: all is blind again. Use `nanoml unblind`."
+
+
+@dataclass(frozen=True)
+class Blinded:
+    """The data that must not be looked at: those of some regions, and in others those of bins in which the signal may show.
+
+    Attributes
+    ----------
+    shares
+        The share of the events that may be seen in each region and era, where these are not all: 0 if it is blind.
+    bins
+        The blind bins of histograms, but for what is in `opened`.
+    opened
+        The regions and eras that are unblinded, and by whom.
+    hidden
+        The datasets of data, and their parts of classes, of which no message tells how many events pass a cut.
+    """
+
+    shares: Mapping[Place, float] = field(default_factory=dict)
+    because: str = ""
+    bins: Optional[BlindBins] = None
+    opened: Mapping[Place, Unblinding] = field(default_factory=dict)
+    hidden: frozenset[str] = frozenset()
+    log: tuple[Unblinding, ...] = ()
+
+    def in_eras(self, eras: Collection[Optional[str]]) -> dict[str, float]:
+        """The share of the events of each region that may be seen in all of some eras, where these are not all."""
+        regions = dict.fromkeys(region for region, era in self.shares if era in eras)
+        return {it: min(self.shares.get((it, era), 1.0) for era in eras) for it in regions}
+
+    def state(self, place: Place) -> str:
+        """The blind part of a region, in words; empty if all may be seen."""
+        share = self.shares.get(place)
+        if share is not None:
+            return f"blind, but for {100 * share:g} % of the events" if share else "blind"
+        return f"blind in {self.bins}" if self.bins and place not in self.opened else ""
+
+    def __str__(self) -> str:
+        eras, names = {era for _, era in (*self.shares, *self.opened)}, []
+        for (region, era), share in self.shares.items():
+            is_whole = all(self.shares.get((region, it)) == share for it in eras)
+            part = f" but for {100 * share:g} %" if share else ""
+            names.append(in_words((region, None if is_whole else era)) + part)
+        return f"data in {', '.join(dict.fromkeys(names))} are not looked at, since {self.because}"
+
+
+def places_of(config: Config) -> list[Place]:
+    """All regions in all eras with data; none without data."""
+    named = config.blind.regions if isinstance(config.blind, Blind) else []
+    regions = dict.fromkeys([*config.regions, *named]) or [EVERYWHERE]
+    eras = dict.fromkeys(it.era for it in config.datasets.values() if it.is_data)
+    if config.evaluate is not None and config.evaluate.data_in:  # maybe in files that are made elsewhere
+        eras = eras or {None: None}
+    return [(region, era) for region in regions for era in eras]
+
+
+def blinded(config: Config, is_retrained: bool = False) -> Blinded:
+    """The data that must not be looked at; what networks show that are about to be trained, nobody has unblinded."""
+    log, problem = _log(config)
+    if problem:
+        say_once("unblinded", problem)
+    if not isinstance(config.blind, Blind):
+        return Blinded(log=tuple(log))
+    named, places = config.blind.regions, places_of(config)
+    shares, opened = {it: 0.0 for it in places if not named or it[0] in named}, dict[Place, Unblinding]()
+    entries = [] if is_retrained else [(it, one) for it in log if not it.is_declared for one in it.opened]
+    noted = {(one.region, one.era) for _, one in entries}
+    for place, now in as_it_is(config, [it for it in places if it in noted]).items():
+        mine = [(it, one) for it, one in entries if (one.region, one.era) == place]
+        valid = [it for it, one in mine if one == now and (place in shares or it.fraction == 1)]
+        before, after = plain(mine[-1][1]), plain(now)
+        changed = " and its ".join(key for key in after if after[key] != before[key])
+        if valid:
+            opened[place] = max(valid, key=lambda it: it.fraction)
+            if place in shares:
+                shares[place] = opened[place].fraction
+        elif changed:
+            text = f"{in_words(place)} is blind again: its {changed} was changed after it was {mine[-1][0]}."
+            say_once(text, f"{text} `nanoml unblind` shows it again.")
+    shares = {place: share for place, share in shares.items() if share < 1}
+    hidden = {name for name, it in config.datasets.items() if it.is_data and it.era in {era for _, era in shares}}
+    hidden.update(part.name for part in config.parts if part.dataset in hidden)
+    because = "`blind.regions` names them" if named else "nothing says which regions are blind (blind.regions)"
+    return Blinded(shares, because, _bins(config, config.blind), opened, frozenset(hidden), tuple(log))
+
+
+def _bins(config: Config, blind: Blind) -> Optional[BlindBins]:
+    """The bins of the classes that data are not expected to have; None if none is named, or numbers of events are not known."""
+    limit, strengths = blind.signal_over_root_background, config.fit.strengths(None) if config.fit is not None else {}
+    signals = [class_ for classes in strengths.values() for class_ in classes]
+    simulated = [name for name in config.datasets if config.process_of(name)]
+    known = all(None not in (config.cross_section_of(name), config.luminosity_of(name)) for name in simulated)
+    found, is_named = signal_of(config), config.train is not None and config.train.signal is not None
+    if not signals and found is not None and (config.fit is not None or is_named or found == "signal"):
+        signals = [found]
+    return BlindBins(signals[0], limit, tuple(signals[1:])) if known and signals and limit is not None else None
+
+
+def as_it_is(config: Config, places: Collection[Place]) -> dict[Place, Opened]:
+    """The definition of the data of each region and era, as it is now."""
+    of_era = {era: (_hash(_selection(config, era)), _hash(_model(config, era))) for era in {era for _, era in places}}
+    return {(region, era): Opened(region, era, _cut(config, region), *of_era[era]) for region, era in places}
+
+
+def _cut(config: Config, region: str) -> str:
+    return "".join(config.regions.get(region, "").split())
+
+
+def _selection(config: Config, era: Optional[str]) -> Iterable[Any]:
+    """The selection of the data of an era: their datasets, and the skim; of NanoML itself nothing."""
+    skim = config.skim
+    data = {name: it.triggers for name, it in config.datasets.items() if it.is_data and it.era == era}
+    yield data
+    if skim is not None:
+        sources = import_part("data_processing.skim.stage").skim_job(config, next(iter(data), None)).sources()
+        certified = (config.eras[era].certified if era is not None else None) or skim.certified
+        yield [skim.cut, *(it.rpartition(":")[2] for it in (skim.selection or "", *skim.modules))]
+        yield code_of(*sources, only_own=True) if sources else ""
+        yield file_hash(config.path(certified)) if certified else ""
+
+
+def _model(config: Config, era: Optional[str]) -> Iterable[Any]:
+    """The origin of the scores of an era: the networks as they are trained, what is made of their outputs, and other models."""
+    layout = Layout.of(config)
+    if config.train is not None:
+        yield (config.document.data["train"] or {}).get("discriminants")
+        yield from map(file_hash, sorted(layout.training(era if config.train.per_era else None).glob("network_*.pt")))
+    ratios = (layout.ratios(it.name, ".onnx") for it in unbinned_channels(config) if it.era == era)
+    yield from (file_hash(it) for it in ratios if it.is_file())
+    others = (config.path(it) for it in (config.score.model if config.score is not None else None) or ())
+    yield from (file_hash(it) for it in others if it.is_file() and layout.workdir not in it.parents)
+
+
+def _hash(parts: Iterable[Any]) -> str:
+    return hashlib.sha256(json.dumps([*parts]).encode()).hexdigest()[:16]
+
+
+def unblind(config: Config, opened: Iterable[Opened], because: str, expected: str, **others: Any) -> Unblinding:
+    """Append an entry to the log: from now on all stages use these data. An error if the log is damaged."""
+    path, (log, problem) = Layout.of(config).unblinded, _log(config)
+    if problem.endswith(_OLDER):
+        os.replace(path, path.with_suffix(".old.json"))
+    elif problem:
+        raise NanoMLError(problem)
+    who, at = f"{getpass.getuser()}@{platform.node()}", datetime.now(timezone.utc).isoformat(timespec="seconds")
+    entry = Unblinding(who, at, because, expected, tuple(opened), **others)
+    entries = plain([*log, entry])
+    write_json(path, {"schema": SCHEMA, "unblinded": entries, "seal": _seal(config, entries)})
+    return entry
+
+
+def record_declared(config: Config) -> None:
+    """Note in the log that `blind: none` shows data, before they are: which regions, by whom, and when."""
+    now = [Opened(region, era, _cut(config, region)) for region, era in places_of(config)]
+    noted = {one for it in _log(config)[0] if it.is_declared for one in it.opened}
+    if config.blind == NONE and not noted.issuperset(now):
+        unblind(config, now, f"blind: {NONE}", "", is_declared=True)
+
+
+def _log(config: Config) -> tuple[list[Unblinding], str]:
+    """All entries, and why there are none if they cannot be trusted."""
+    path = Layout.of(config).unblinded
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] == 1:
+            return [], f"{path}: {_OLDER}"
+        log = [build(Unblinding, entry) for entry in content["unblinded"]]
+        if content["schema"] != SCHEMA or not log or content["seal"] != _seal(config, content["unblinded"]):
+            raise ValueError
+        return log, ""
+    except FileNotFoundError:
+        return [], ""
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        what = "is damaged, was edited, or is of another analysis or a newer NanoML: all is blind"
+        return [], f"{path}: {what}. Take it from a copy, or move it away and use `nanoml unblind`."
+
+
+def _seal(config: Config, entries: Any) -> str:
+    """By which a log is known to be as it was written, and of this analysis."""
+    return _hash([Layout.of(config).workdir.name, entries])
