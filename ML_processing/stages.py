@@ -31,7 +31,7 @@ from ML_processing.requests import (
 from MLTools.NanoML.config.analysis import Config, fitted_signal, luminosity_uncertainties, unbinned_channels
 from MLTools.NanoML.config.fit import AUTO, EVERYWHERE, Blind, Fit, FitTarget, Histogram
 from MLTools.NanoML.config.training import OBJECTIVES, Evaluate, Export, Train
-from MLTools.NanoML.contracts.densities import CLOSURE, RatioClosure
+from MLTools.NanoML.contracts.closure import CLOSURE, RatioClosure
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.model import twin_of

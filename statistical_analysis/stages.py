@@ -17,7 +17,7 @@ from MLTools.NanoML.config.analysis import (
 )
 from MLTools.NanoML.config.data import FIT, TRAINING
 from MLTools.NanoML.config.fit import Fit
-from MLTools.NanoML.contracts.densities import CLOSURE
+from MLTools.NanoML.contracts.closure import CLOSURE
 from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from MLTools.NanoML.contracts.densities import ClosureTest, RatioClosure
+from MLTools.NanoML.contracts.closure import ClosureTest, RatioClosure
 from MLTools.NanoML.report.figures import Figures, grid, in_style, shorten, without_tails
 from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.schema.plain import plain

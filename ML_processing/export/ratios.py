@@ -23,7 +23,8 @@ from ML_processing.training.fold import device_of, prepare
 from ML_processing.training.ratios import RatioTraining, check_events, description_of, ending
 from ML_processing.training.result import ResultEvents
 from MLTools.NanoML.config.fit import axes_of
-from MLTools.NanoML.contracts.densities import RATIO, ClosureTest, RatioClosure, ratios_model, varied_output
+from MLTools.NanoML.contracts.closure import RATIO, ClosureTest, RatioClosure
+from MLTools.NanoML.contracts.densities import ratios_model, varied_output
 from MLTools.NanoML.terminal.progress import progress, say
 
 if TYPE_CHECKING:

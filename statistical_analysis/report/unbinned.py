@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import poisson
 
-from MLTools.NanoML.contracts.densities import RatioClosure, UnbinnedChannel
+from MLTools.NanoML.contracts.closure import RatioClosure
+from MLTools.NanoML.contracts.densities import UnbinnedChannel
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, digits, percentage, rounded, state_of, table
 from MLTools.NanoML.report.section import Block, Caption

@@ -20,14 +20,8 @@ import jax.numpy as jnp
 from MLTools.NanoML.atomic import make_directory
 from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.config.load import load
-from MLTools.NanoML.contracts.densities import (
-    CLOSURE,
-    ClosureTest,
-    Densities,
-    RatioClosure,
-    UnbinnedChannel,
-    UnbinnedChannels,
-)
+from MLTools.NanoML.contracts.closure import CLOSURE, ClosureTest, RatioClosure
+from MLTools.NanoML.contracts.densities import Densities, UnbinnedChannel, UnbinnedChannels
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.analysis import Analysis

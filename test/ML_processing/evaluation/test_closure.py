@@ -16,7 +16,7 @@ from ML_processing.export.ratios import closure_of
 from ML_processing.training.ratios import RatioTraining, description_of
 from ML_processing.training.result import ResultEvents
 from MLTools.NanoML.config.training import Train
-from MLTools.NanoML.contracts.densities import RatioClosure
+from MLTools.NanoML.contracts.closure import RatioClosure
 from MLTools.NanoML.model import CLASSES, RATIOS
 from MLTools.NanoML.report.section import PRIVATE_WORK
 from services.shiftedbackground import MEANS, ShiftedBackground

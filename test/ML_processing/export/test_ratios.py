@@ -12,7 +12,7 @@ import torch
 from ML_processing.export import ratios
 from ML_processing.export.ratios import learn_ratios
 from MLTools.NanoML.config.training import Train
-from MLTools.NanoML.contracts.densities import RATIO, RatioClosure
+from MLTools.NanoML.contracts.closure import RATIO, RatioClosure
 from MLTools.NanoML.model import Model
 from services.shiftedbackground import CLASSES, MEANS, ShiftedBackground, write_events
 from services.toys import Floats, gaussian
