@@ -57,7 +57,7 @@ LINES = {
     "python/batch": (3850, 16),
     "python/commands": (2568, 11),
     "python/config": (2737, 10),
-    "python/contracts": (1410, 8),
+    "python/contracts": (1418, 9),
     "python/corrections": (4819, 25),
     "python/doctor": (649, 3),
     "python/grid": (598, 4),
@@ -87,14 +87,14 @@ LINES = {
     "ML_processing/compiled": (3633, 13),
     "ML_processing/evaluation": (6000, 27),
     "ML_processing/events": (1189, 5),
-    "ML_processing/export": (1509, 8),
+    "ML_processing/export": (1510, 8),
     "ML_processing/metrics": (873, 5),
     "ML_processing/models": (1291, 7),
     "ML_processing/networks": (893, 7),
     "ML_processing/training": (3737, 15),
     "ML_processing/tuning": (1469, 6),
     "statistical_analysis": (3718, 14),
-    "statistical_analysis/report": (1264, 6),
+    "statistical_analysis/report": (1265, 6),
     "statistical_analysis/toys": (618, 4),
 }
 """The brake: by folder, the most lines and modules, `__init__` included.
@@ -118,7 +118,7 @@ def modules() -> dict[str, Path]:
     for part, package in PARTS.items():
         for path in sorted((ROOT / part).rglob("*.py")):
             place = path.relative_to(ROOT / part).with_suffix("").parts
-            if "templates" not in place:
+            if place[0] != "templates":
                 found[".".join((package, *place)).removesuffix(".__init__")] = path
     return found
 
