@@ -191,7 +191,7 @@ class StrengthResults:
     limit, highest
         The limit on it; None if it is above the highest strength that a fit can find.
     background_events
-        Those expected where the signal is, as of `toys.intervals.background_events`: with few, asymptotic formulae are wrong.
+        Those expected where the signal is, as of `toys.experiments.background_events`: with few, asymptotic formulae are wrong.
     toys
         Pseudo-experiments of each hypothesis for limit and significance; 0 if these are asymptotic.
     """

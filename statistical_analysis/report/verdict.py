@@ -11,7 +11,7 @@ from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, digits, state_of, with_error
 from statistical_analysis.results import CONSTRAINED, Results, ending
 from statistical_analysis.samples import LARGE_CHANGE, Remark
-from statistical_analysis.toys.intervals import FEWEST
+from statistical_analysis.toys.experiments import FEWEST
 
 _CONSTRAINED = (0.75, 0.4)  # postfit over prefit uncertainty: have a look, worrying
 _LOOSENED = (1.05, 1.3)

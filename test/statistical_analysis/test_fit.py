@@ -40,8 +40,8 @@ from statistical_analysis.report.verdict import _remarks, verdict
 from statistical_analysis.results import read_results
 from statistical_analysis.samples import Remark
 from statistical_analysis.stages import fit_stage
-from statistical_analysis.toys import experiments, intervals
-from statistical_analysis.toys.intervals import throw
+from statistical_analysis.toys import experiments
+from statistical_analysis.toys.experiments import throw
 from statistical_analysis.workspace import workspace
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -212,7 +212,7 @@ def test_a_workspace_gets_the_same_page(
     assert (tmp_path / "of_card/workspace.json").exists()
     few_events["observations"][0]["data"] = [STRANGE] * 3
     source.write_text(json.dumps(few_events))
-    monkeypatch.setattr(intervals, "_MORE", 1)
+    monkeypatch.setattr(experiments, "_MORE", 1)
     blind = fit_workspace(source, tmp_path / "blind", True, 40)
     assert blind.endswith("; blinded")
     assert " by toys, " in blind

@@ -35,8 +35,7 @@ from statistical_analysis.report.unbinned import Unbinned
 from statistical_analysis.results import OF_DENSITIES, OF_EVENTS, Results, read_results
 from statistical_analysis.stages import fit_stage
 from statistical_analysis.toys.batch import ManyMaxima
-from statistical_analysis.toys.experiments import Experiments
-from statistical_analysis.toys.intervals import background_events, throw
+from statistical_analysis.toys.experiments import Experiments, background_events, throw
 from statistical_analysis.unbinned import Points, beyond_simulation, in_bins
 from statistical_analysis.workspace import workspace
 

@@ -11,7 +11,7 @@ pytest.importorskip("statistical_analysis.toys.batch")
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.toys.batch import ManyMaxima
-from statistical_analysis.toys.intervals import throw
+from statistical_analysis.toys.experiments import throw
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 

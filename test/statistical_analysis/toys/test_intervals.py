@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("jax")
-pytest.importorskip("statistical_analysis.toys.intervals")
+pytest.importorskip("statistical_analysis.toys.experiments")
 
 from scipy.optimize import brentq
 from scipy.stats import norm, poisson
@@ -16,7 +16,7 @@ from services.workspaces import norm as lognormal
 from statistical_analysis.inference import FitOrigin, infer
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.report.verdict import verdict
-from statistical_analysis.toys.intervals import background_events, throw
+from statistical_analysis.toys.experiments import background_events, throw
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 ORIGIN = FitOrigin("NanoML", "unblinded by me@here on 2026-01-01")
