@@ -131,7 +131,8 @@ def _client(cluster: Any) -> Any:
             return Client(cluster, timeout=_PATIENCE, set_as_default=False)
         except Exception as problem:  # whatever somebody sends who is no scheduler
             if type(problem) is not distributed.comm.CommClosedError or time.monotonic() > end:
-                tls = " Dask's own configuration names the certificates for tls://." * str(cluster).startswith("tls")
+                is_tls = str(cluster).startswith("tls")
+                tls = " Dask's own configuration names the certificates for tls://." if is_tls else ""
                 what = str(problem) or f"{type(problem).__name__} after {_PATIENCE:g} s"
                 raise NanoMLError(f"batch.dask: the scheduler {cluster} does not answer ({what}).{tls}") from None
         time.sleep(_EVERY)

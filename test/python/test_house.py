@@ -54,7 +54,7 @@ A_FILE_EACH = (Path("ML_processing", "evaluation", "sections"), Path("python", "
 
 LINES = {
     "python": (2514, 14),
-    "python/batch": (3850, 16),
+    "python/batch": (3866, 16),
     "python/commands": (2568, 11),
     "python/config": (2737, 10),
     "python/contracts": (1418, 9),
@@ -66,7 +66,7 @@ LINES = {
     "python/nanoaod": (2748, 11),
     "python/nanoaodtools": (1258, 6),
     "python/publish": (1020, 4),
-    "python/report": (1060, 5),
+    "python/report": (1065, 5),
     "python/rootio": (4486, 21),
     "python/schema": (881, 5),
     "python/selection": (1916, 8),
