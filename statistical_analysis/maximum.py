@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from iminuit import Minuit
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 from MLTools.NanoML.errors import NanoMLError
 from statistical_analysis.likelihood import PLACES, Floats, Likelihood
@@ -19,7 +20,9 @@ _ROUNDS = 60  # of steps to what is lower, until there is nothing
 _SECOND_FITS = 4  # that must not find anything lower, one after the other, before the fit is given up
 _LENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # of steps along a direction in which the likelihood bends the wrong way
 _TOLERANCE = 1e-3  # the goal is 0.002 of it, in units of twice the logarithm
+_WALLS = (1e2, 1e4, 1e6)  # how steep they are, one after the other
 _FLAT = 1e-10  # square of the derivatives by parameters whose uncertainty is about one
+_STEEP = 1e-2  # that from which on no minimum is believed
 
 
 @dataclass(frozen=True)
@@ -102,11 +105,14 @@ class _Search:
         """A minimum; an error if there is something lower after many rounds."""
         found, slope = self.at(self.inside(begin))
         # Minuit does not end where it begins at a minimum
-        is_near = bool(np.sum((slope * self.likelihood.scales)[~self.mask] ** 2) < _FLAT)
+        is_near = self._is_flat(slope, self.mask, _FLAT)
         for _ in range(_ROUNDS):
             is_valid = is_near
             if not is_near:
                 found, is_valid = self._by_minuit(found)
+                if not is_valid:
+                    again = self._by_minuit(self._in_box(found))
+                    found, is_valid = min((found, False), again, key=lambda it: it[0].twice_nll)
             needs_more = is_examined or not is_valid
             points = self.inside(
                 np.concatenate([*([self._steps(found)] if needs_more else []), self._alone(found, is_examined)])
@@ -138,7 +144,21 @@ class _Search:
             if not (beyond | released).any():
                 break
             held = (held | beyond) & ~released
+        is_valid = is_valid and self._is_flat(slope, held, _STEEP)
         return (found if found.twice_nll < begin.twice_nll else begin), is_valid
+
+    def _in_box(self, begin: Maximum) -> Maximum:
+        """Where steps that stay in all ranges lead, with walls that become steeper: Minuit gets lost far outside, and at a steep wall."""
+        scales, point = self.likelihood.scales, begin.at
+        ranges = np.where(self.mask, point, self.likelihood.bounds.T).T / scales[:, None]
+
+        def both(part: Floats, wall: float) -> tuple[float, Floats]:
+            value, slope = self.likelihood.value_and_slope(part * scales, self.data, wall)
+            return float(value), np.asarray(slope) * scales
+
+        for wall in _WALLS:
+            point = minimize(both, point / scales, wall, "L-BFGS-B", True, bounds=ranges).x * scales
+        return self.at(self.inside(np.where(self.mask, begin.at, point)))[0]
 
     def _migrad(self, begin: Floats, free: NDArray[np.int64]) -> tuple[Floats, bool]:
         """Minuit's minimum in some parameters, whatever their range: in sums that are uncorrelated where a signal is as expected."""
@@ -159,6 +179,10 @@ class _Search:
         minuit.errors = np.ones(len(free))
         minuit.migrad(iterate=1, use_simplex=False)  # a simplex needs thousands of calls
         return moved(np.array(minuit.values, float)), bool(minuit.valid)
+
+    def _is_flat(self, slope: Floats, held: NDArray[np.bool_], limit: float) -> bool:
+        """Whether the squared derivatives by all other free parameters, in units of their uncertainties, are below a limit."""
+        return bool(np.sum((slope * self.likelihood.scales)[~(self.mask | held)] ** 2) < limit)
 
     def _pushed(self, point: Floats, slope: Floats) -> NDArray[np.bool_]:
         """The parameters at the end of their range that it would be lower beyond."""

@@ -7,8 +7,8 @@ pytest.importorskip("jax")
 pytest.importorskip("statistical_analysis.likelihood")
 
 from MLTools.NanoML.errors import NanoMLError
-from services.reference import disagreements
-from services.workspaces import IMPOSSIBLE, PATHOLOGICAL, Workspace, norm, random_workspace, simple
+from services.reference import LOG_LIKELIHOOD, Reference, disagreements
+from services.workspaces import IMPOSSIBLE, PATHOLOGICAL, Workspace, norm, random_workspace, shape, simple
 from statistical_analysis.inference import FitOrigin, infer
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
@@ -28,6 +28,35 @@ def test_results_are_those_of_another_method_from_many_starts(name: str) -> None
     kind, _, seed = name.partition(" ")
     workspace = random_workspace(int(seed)) if kind == "random" else PATHOLOGICAL[name]
     assert [*disagreements(workspace)] == []
+
+
+EXCESS = simple(
+    [20000, 15000, 5000, 2500], [10, 30, 60, 40], [4000, 3000, 1000, 500],
+    {"name": "p", "type": "shapesys", "data": [800, 600, 200, 100]},
+    norm("a", 1.1), shape("b", [4200, 3150, 1050, 525], [3720, 2790, 930, 465]), norm("c", 1.02),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("workspace", "fixed", "start"),
+    [
+        (EXCESS, ("mu", 1.0), {}),  # far outside of all ranges Minuit got lost
+        (
+            PATHOLOGICAL["variation below nothing"],
+            ("a", -1.354),
+            {"a": -0.354, "mu": 0.0},
+        ),  # at a steep wall it stopped
+    ],
+)
+def test_a_fit_with_a_fixed_parameter_does_not_end_above_the_minimum(
+    workspace: Workspace, fixed: tuple[str, float], start: dict[str, float]
+) -> None:
+    likelihood, peer = Likelihood(workspace), Reference(workspace)
+    begin = np.array([start.get(name, it) for name, it in zip(likelihood.names, likelihood.start, strict=True)])
+    place = likelihood.names.index(fixed[0])
+    found = maximum(likelihood, likelihood.observed, {place: fixed[1]}, begin)
+    peer.fixed[place], peer.start[place] = True, fixed[1]
+    assert float(peer._both(found.at, peer.data)[0]) < peer.minimum(peer.data).value + LOG_LIKELIHOOD
 
 
 def test_a_free_background_in_the_only_bin_stands_for_the_signal() -> None:
