@@ -30,8 +30,9 @@ _COLUMNS = 8  # of second derivatives, found together
 _AT_ONCE, _NUMBERS = 32, 20_000_000  # points that are looked at together, and numbers in their events
 _SINGULAR = 1e-9  # second derivatives by parameters in units of their own errors: what bends less is rounding
 _REACH = 1e6  # statistical uncertainties of the signal strength
-PLACES, ASIDE = (-1.0, 1.0, -2.0, 2.0, -0.5, 0.5), (-0.1, 0.1)
+PLACES, ASIDE = (-1.0, 1.0, -2.0, 2.0, -0.5, 0.5), (-0.03, 0.03)
 """Where constrained parameters are tried, and how far aside, in sigma."""
+_TURNS = 0.7  # sigma: what is interpolated turns no farther from the value before the fit
 _SAME_SIDE = 0.1  # standard deviations of the data
 
 
@@ -220,11 +221,13 @@ class Likelihood:
 
         They are those whose up and down are on the same side, or all of them if a maximum is examined.
         """
-        places, width = np.flatnonzero((self.tested if is_examined else self._is_curved) & ~mask), self.widths
-        values = [(self.start[it] + sigma * width[it], 0.0) for it in places for sigma in PLACES]
-        values += [(sigma * width[it], 1.0) for it in places for sigma in ASIDE]
-        new, old = np.array(values, float).reshape(-1, 2).T
-        return np.concatenate([places.repeat(len(PLACES)), places.repeat(len(ASIDE))]), new, old
+        is_moved, width = self.tested if is_examined else ~np.isnan(self._turns), self.widths
+        places = np.flatnonzero(is_moved & ~mask).tolist()
+        moves = [(it, self.start[it] + sigma * width[it], 0.0) for it in places for sigma in PLACES]
+        moves += [(it, sigma * width[it], 1.0) for it in places for sigma in ASIDE]
+        moves += [(it, k * turn, 1.0 - k) for it, turn in self.turning.items() if not mask[it] for k in (1, 2)]
+        which, new, old = np.array(moves, float).reshape(-1, 3).T
+        return which.astype(int), new, old
 
     def covariance(self, data: Floats, at: Floats) -> Floats:
         """The covariance matrix of the parameters at a maximum, float64 of shape (parameters, parameters); 0 for fixed ones.
@@ -280,21 +283,29 @@ class Likelihood:
         return np.array([kind == CONSTRAINED for kind in self.kinds]) & ~self.is_fixed
 
     @cached_property
-    def _is_curved(self) -> NDArray[np.bool_]:
-        """The parameters whose up and down change expected events to the same side, by so much that there may be two maxima.
+    def _turns(self) -> Floats:
+        """Where the effects of parameters turn, if they are parabolas; float64 of shape (parameters,).
 
-        With changes of a on the average and of s to the same side, second derivatives are 2 + sum 2 a^2 / n + sum 4 s r / sqrt(n), where
-        r are residuals of about one: they become negative only if the root of the sum of s^2 / n is not small.
+        It is not a number unless up and down change expected events to the same side, by so much that there may be two maxima. With changes
+        of a on the average and of s to the same side, second derivatives are 2 + sum 2 a^2 / n + sum 4 s r / sqrt(n), where r are residuals
+        of about one: they become negative only if the root of the sum of s^2 / n is not small.
         """
-        found = np.zeros(len(self.names), bool)
-        begin = self.with_strength(1.0)
+        found, begin = np.full(len(self.names), np.nan), self.with_strength(1.0)
         events = self.finest(begin)
+        weights = 1 / np.maximum(events, 1e-9)
         for number in np.flatnonzero(self.tested):
             step = self.widths[number] * np.eye(len(begin))[number]
             up, down = (self.finest(begin + sign * step) for sign in (1, -1))
             side = (up + down) / 2 - events
-            found[number] = np.sum(side**2 / np.maximum(events, 1e-9)) > _SAME_SIDE**2
+            if (size := side @ (weights * side)) > _SAME_SIDE**2:
+                found[number] = self.start[number] - self.widths[number] * ((up - down) @ (weights * side)) / (4 * size)
         return found
+
+    @cached_property
+    def turning(self) -> dict[int, float]:
+        """The positions of those parameters whose effect turns where HistFactory interpolates it, and their values there."""
+        near = np.abs(self._turns - self.start) < _TURNS * self.widths
+        return {int(it): float(self._turns[it]) for it in np.flatnonzero(near)}
 
     @cached_property
     def curvature(self) -> Floats:

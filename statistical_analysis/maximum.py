@@ -42,8 +42,8 @@ def maximum(
 ) -> Maximum:
     """Maximise a likelihood.
 
-    No parameter whose up and down are on the same side gives a larger likelihood if it is moved alone, to +1 or -1 sigma or a little:
-    the fit goes on from there until this is so.
+    No parameter whose up and down are on the same side gives a larger likelihood if it is moved alone, to +1 or -1 sigma or a little, nor
+    beyond where its effect turns: the fit goes on from there until this is so.
 
     Parameters
     ----------
@@ -119,9 +119,13 @@ class _Search:
             )
             values = np.append(self.likelihood.values(points, self.data), np.inf)
             best = int(np.nanargmin(values))
-            if not values[best] < found.twice_nll - _LOWER:
+            if values[best] < found.twice_nll - _LOWER:
+                found, is_near = Maximum(points[best], float(values[best])), needs_more and best == 0
+                continue
+            other = self._beyond(found, points, values[:-1])
+            if not other.twice_nll < found.twice_nll - _LOWER:
                 return found
-            found, is_near = Maximum(points[best], float(values[best])), needs_more and best == 0
+            found, is_near = other, True
         raise NanoMLError(
             "The fit does not converge. Look for bins without expected events, and for variations that are far too large."
         )
@@ -195,6 +199,26 @@ class _Search:
         points = np.tile(found.at, (len(places), 1))
         points[range(len(places)), places] = new + old * found.at[places]
         return points
+
+    def _beyond(self, found: Maximum, points: Floats, values: Floats) -> Maximum:
+        """Another minimum, where a parameter is beyond the value at which its effect turns, and the others follow.
+
+        It is looked for if some value beyond is lower than that at the turn, with that parameter moved alone.
+        """
+        likelihood, moved, starts = self.likelihood, points != found.at, list[Floats]()
+        for place, turn in likelihood.turning.items():
+            alone, way = moved[:, place] & (moved.sum(axis=1) == 1), points[:, place] - turn
+            beyond = alone & (way * (found.at[place] - turn) < 0)
+            if (values[beyond][:, None] < values[alone & (way == 0)]).any():
+                others = np.flatnonzero(~self.mask & (np.arange(len(self.mask)) != place))
+                axes = likelihood.axes(others)
+                for point in points[beyond]:
+                    point[others] -= axes @ (axes.T @ self.at(point)[1][others]) / 2
+                    starts.append(point)
+        if not starts:
+            return found
+        inside = self.inside(np.array(starts))
+        return self._by_minuit(self.at(inside[np.nanargmin(likelihood.values(inside, self.data))])[0])[0]
 
     def _steps(self, found: Maximum) -> Floats:
         """Points that second derivatives lead to, float64 of shape (points, parameters).

@@ -213,6 +213,13 @@ def disagreements(workspace: Workspace) -> Iterator[str]:
     distance = abs(strength - best.at[peer.poi]) / error
     if distance > STRENGTH:
         yield f"strength: {strength:.5g}, {best.at[peer.poi]:.5g}: {distance:.3g} standard deviations"
+    for step in (-2, -1, 1, 2, 4):
+        fixed = float(strength + step * own)
+        if likelihood.bounds[likelihood.poi, 0] < fixed < likelihood.bounds[likelihood.poi, 1]:
+            at = maximum(likelihood, likelihood.observed, {likelihood.poi: fixed}, ours).at
+            less = float(peer._both(at, peer.data)[0]) - peer.minimum(peer.data, fixed, Minimum(at, _FAR)).value
+            if less > LOG_LIKELIHOOD:
+                yield f"fixed strength: 2 ln L is lower by {less:.4g} at {fixed:.5g}"
     without = peer.minimum(peer.data, 0.0, best)
     significance = np.sqrt(max(without.value - best.value, 0.0)) if best.at[peer.poi] > 0 else 0.0
     assert discovery.observed is not None

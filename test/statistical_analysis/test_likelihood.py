@@ -46,6 +46,7 @@ EXCESS = simple(
             ("a", -1.354),
             {"a": -0.354, "mu": 0.0},
         ),  # at a steep wall it stopped
+        (PATHOLOGICAL["same side"], ("mu", 2.395), {"mu": 0.192, "a": 0.638}),  # the other side of a was not seen
     ],
 )
 def test_a_fit_with_a_fixed_parameter_does_not_end_above_the_minimum(
