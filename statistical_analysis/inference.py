@@ -119,6 +119,7 @@ def infer(
     errors = np.sqrt(np.diag(covariance))[chosen]
     correlations = covariance[np.ix_(chosen, chosen)] / np.outer(errors, errors)
     state = "blinded" if is_blind else origin.unblinded or "with data"
+    finest = likelihood.finest(best.at)
     return Results(
         **vars(first),
         creator=origin.creator,
@@ -133,6 +134,7 @@ def infer(
         hypothesis=origin.hypothesis,
         expected="; ".join(expected(each, it.limit, it.significance) for each, it in zip(seen, found, strict=True)),
         log=origin.log,
+        negative=float(-np.minimum(finest, 0.0).sum() / finest.sum()) if points else 0.0,
     )
 
 

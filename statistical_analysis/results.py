@@ -251,6 +251,8 @@ class Results(StrengthResults):
         Who unblinded what, and when, with what was expected then.
     comparisons
         The expected results without bins and with them, if channels have none.
+    negative
+        The share of negative densities of unbinned channels in the events that are expected at the best fit.
     verdict, digest
         Answers to questions about it, and its line on the page of the analysis.
     """
@@ -269,6 +271,7 @@ class Results(StrengthResults):
     expected: str = ""
     log: tuple[Unblinding, ...] = ()
     comparisons: tuple[Comparison, ...] = field(default=(), metadata={"sparse": True, "older": ()})
+    negative: float = field(default=0.0, metadata={"sparse": True, "older": 0.0})
     verdict: tuple[Answer, ...] = ()
     digest: Digest = field(default=Digest())
 

@@ -21,6 +21,7 @@ from statistical_analysis.unbinned import beyond_simulation
 
 _PAYS = 0.03  # smaller by this share, an error is worth the networks
 _FACTOR, _DIFFERENCE, _SPREAD, _PROMISED = (0.03, 0.1), (0.0, 0.2), (0.03, 0.1), (0.03, 0.1)  # have a look, worrying
+_NEGATIVE = (0.001, 0.01)
 _COVERED = 0.6827
 ANCHOR = "unbinned"
 
@@ -48,6 +49,14 @@ def gain(results: Results) -> tuple[str, str, str]:
     return "Does a fit without bins pay?", "good" if share >= _PAYS else "look", text
 
 
+def positive(negative: float) -> tuple[str, str, str]:
+    """The verdict on the share of negative densities in the expected events: nothing keeps a fit from them where data have no event."""
+    state = state_of(negative, _NEGATIVE)
+    text = f"At the best fit, negative densities make up {_percent(negative)} of the expected events."
+    advice = " Data have no event there. Believe neither strength nor error: fit this region in bins."
+    return "Are densities positive?", state, text if state == "good" else text + advice
+
+
 @dataclass(frozen=True)
 class Unbinned:
     """The channels without bins, the closure of their ratios by channel, and pseudo-experiments if there are any."""
@@ -68,6 +77,7 @@ class Unbinned:
         """The verdicts."""
         (pays, found, numbers), checks = gain(results), [*self._checks()]
         checks += self._promise({it.way: it.error for it in results.comparisons})
+        checks.append(positive(results.negative))
         if found == "good" and any(it in ("bad", "open") for _, it, _ in checks):
             found, numbers = "look", f"{numbers} But the ratios are not known well enough to rely on that."
         signals = {name for it in results.by_strength for name in it.signals}

@@ -93,8 +93,8 @@ LINES = {
     "ML_processing/networks": (893, 7),
     "ML_processing/training": (3737, 15),
     "ML_processing/tuning": (1469, 6),
-    "statistical_analysis": (3777, 14),
-    "statistical_analysis/report": (1265, 6),
+    "statistical_analysis": (3782, 14),
+    "statistical_analysis/report": (1275, 6),
     "statistical_analysis/toys": (606, 3),
 }
 """The brake: by folder, the most lines and modules, `__init__` included.

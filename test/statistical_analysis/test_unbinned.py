@@ -26,12 +26,12 @@ from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Template, 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
-from services.unbinned import BACKGROUND, SIGNAL, Floats, channel, events, expected, model
+from services.unbinned import BACKGROUND, MEAN, SIGNAL, Floats, channel, events, expected, model
 from statistical_analysis import inference
 from statistical_analysis.fit import FitJob, fit
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
-from statistical_analysis.report.unbinned import Unbinned
+from statistical_analysis.report.unbinned import Unbinned, positive
 from statistical_analysis.results import OF_DENSITIES, OF_EVENTS, Results, read_results
 from statistical_analysis.stages import fit_stage
 from statistical_analysis.toys.batch import ManyMaxima
@@ -296,6 +296,19 @@ def test_data_beyond_simulation_are_told() -> None:
     assert beyond_simulation(outlying, ["signal"]) == (2, chance)
     ((_, state, text),) = Unbinned([outlying], {}, None)._data(["signal"])
     assert (state, "2 in SR (by chance 0.0" in text, "Look at them" in text) == ("bad", True, True)
+
+
+def test_negative_densities_where_data_have_no_event_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bins, no strength makes an expectation negative; at events, none that are not there."""
+    monkeypatch.setattr(inference, "_STEPS", 3)
+    data = events(0, 480, np.random.default_rng(6))
+    for most, state in ((np.inf, "good"), (2.0, "bad")):
+        _, made = channel(500, data[data @ MEAN / np.linalg.norm(MEAN) < most])
+        points = Points.of([made], NAMED)
+        found = inference.infer(
+            workspace(model(made)), inference.FitOrigin("NanoML"), False, toys="never", points=points
+        )
+        assert positive(found.negative)[1] == state
 
 
 def test_a_process_without_events_is_refused() -> None:
