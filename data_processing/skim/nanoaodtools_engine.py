@@ -6,7 +6,6 @@ It runs in a process of its own, in which this module is `__main__`.
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import os
 import pickle
@@ -36,6 +35,7 @@ from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, accounting
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.branches import declared
 from MLTools.NanoML.nanoaodtools.record import write_tree
+from MLTools.NanoML.nanoaodtools.source import input_tree
 from MLTools.NanoML.rootio.remote.file import RemoteFile
 from MLTools.NanoML.rootio.remote.server import is_xrootd
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
@@ -314,17 +314,15 @@ def _cut(root: Any, job: SkimJob) -> str | None:
 
 def _declare(root: Any, job: SkimJob, output: Path, last: _Output) -> None:
     """Let the modules declare their branches in an output without events, for which nanoAOD-tools calls none."""
-    from PhysicsTools.NanoAODTools.postprocessing.framework.datamodel import InputTree
     from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import eventLoop
     from PhysicsTools.NanoAODTools.postprocessing.framework.output import OutputTree
 
-    gc.collect()  # or this tree would inherit the attributes of that of the last pass if it gets the same address
     source, target = root.TFile.Open(job.source), root.TFile.Open(str(output), "UPDATE")
     tree = target.Get("Events")
     modules = [*_modules(job), last]
     for module in modules:
         module.beginJob()
-    given = InputTree(source.Get("Events"))
+    given = input_tree(source.Get("Events"))
     eventLoop(modules, source, target, given, OutputTree(target, tree, given), eventRange=range(0))
     for module in modules:
         module.endJob()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -137,17 +136,17 @@ class PostprocModule:
 def _finish_empty(modules: list[PostprocModule], request: Request, output: Path) -> None:
     """Let modules declare their columns in an output without events, and write the record."""
     import ROOT
-    from PhysicsTools.NanoAODTools.postprocessing.framework.datamodel import InputTree
     from PhysicsTools.NanoAODTools.postprocessing.framework.output import OutputTree
 
-    gc.collect()  # else the new tree, at the place of the old one in memory, could take over its attributes
+    from MLTools.NanoML.nanoaodtools.source import input_tree
+
     source = target = None
     try:
         source, target = ROOT.TFile.Open(request.file), ROOT.TFile.Open(str(output), "UPDATE")
         if not source or not target:
             raise OSError("it cannot be opened")  # older ROOT gives a null pointer
         tree = target.Get("Friends" if request.postprocessor.friend else "Events")
-        given = InputTree(source.Get("Events"))
+        given = input_tree(source.Get("Events"))
         made = OutputTree(target, tree, given)
         for module in modules:
             module._begin(request, source, given, made)

@@ -177,6 +177,15 @@ class Source:
         return math.fsum(itertools.chain.from_iterable(parts))
 
 
+def input_tree(tree: Any, *entries: Any) -> Any:
+    """`InputTree` of nanoAOD-tools. It leaves a tree with a reader alone, which may be that of an earlier tree at the same address."""
+    from PhysicsTools.NanoAODTools.postprocessing.framework.datamodel import InputTree
+
+    if hasattr(tree, "_ttreereader"):
+        del tree._ttreereader
+    return InputTree(tree, *entries)
+
+
 def _open(path: str, tree: str) -> RootFile:
     try:
         return RootFile(path, tree)

@@ -107,7 +107,6 @@ def postprocess(tmp_path_factory: pytest.TempPathFactory) -> Postprocess:
     number = itertools.count()
 
     def run(source: Path, first: int = 0, most: int | None = None, modules: Any = None, **options: Any) -> Path:
-        gc.collect()  # the tree of the last file, in whose place the next one's would take over its attributes
         directory = tmp_path_factory.mktemp("skims")
         postfix = f"_{next(number)}"
         postprocessor()(
@@ -318,7 +317,6 @@ def test_files_that_nanoaodtools_merges_itself(
 ) -> None:
     if shutil.which("haddnano.py") is None:
         pytest.skip("haddnano.py is not in the PATH")
-    gc.collect()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     postprocessor()(

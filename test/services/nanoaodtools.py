@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 import pytest
 
+from MLTools.NanoML.nanoaodtools.source import input_tree
 from MLTools.NanoML.rootio.rootfile import RootFile
 
 _OUTPUT = "PhysicsTools.NanoAODTools.postprocessing.framework.output"
@@ -33,8 +34,9 @@ def postprocessor() -> Any:
         pytest.skip(f"needs {' and '.join(MISSING)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ROOT of PyPI says that it is new
-        from PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor import PostProcessor
-    return PostProcessor
+        from PhysicsTools.NanoAODTools.postprocessing.framework import postprocessor as module
+    module.InputTree = input_tree  # a job that fails leaves its tree, and the next one's may come to its address
+    return module.PostProcessor
 
 
 Postprocess = Callable[..., Path]
