@@ -1,8 +1,8 @@
 """Imports files and modules of users, and notes what their code touches while a task is done.
 
-That is files that it opens, modules, directories that it lists, variables. Of the frames that lead to it, the first that is
-neither of Python's library nor of an installed package must be the user's, not NanoML's. Compiled libraries open files
-unseen: these are registered (`Selection.file`).
+These are the files it opens, the modules it imports, the directories it lists and the environment variables it reads. Code is
+the user's if the innermost frame outside Python's library and installed packages is not NanoML's. Compiled libraries open
+files unseen: these files are registered (`Selection.file`).
 """
 
 from __future__ import annotations

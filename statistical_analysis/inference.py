@@ -119,7 +119,6 @@ def infer(
     errors = np.sqrt(np.diag(covariance))[chosen]
     correlations = covariance[np.ix_(chosen, chosen)] / np.outer(errors, errors)
     state = "blinded" if is_blind else origin.unblinded or "with data"
-    finest = likelihood.finest(best.at)
     return Results(
         **vars(first),
         creator=origin.creator,
@@ -134,8 +133,13 @@ def infer(
         hypothesis=origin.hypothesis,
         expected="; ".join(expected(each, it.limit, it.significance) for each, it in zip(seen, found, strict=True)),
         log=origin.log,
-        negative=float(-np.minimum(finest, 0.0).sum() / finest.sum()) if points else 0.0,
+        negative=_negative(likelihood.finest(best.at)) if points else 0.0,
     )
+
+
+def _negative(events: Floats) -> float:
+    """The share of negative densities in expected events."""
+    return float(-np.minimum(events, 0.0).sum() / events.sum())
 
 
 def _signals(workspace: Mapping[str, Any], strength: str) -> tuple[str, ...]:

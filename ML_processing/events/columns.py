@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 NOMINAL = "weight"
 """The column with the weights that are not varied."""
+T = TypeVar("T")
+ALL = "all"
+"""The one class of all events, in a regression on files without classes."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,6 @@ def _of_weight(weight: ConvertedWeight) -> Iterator[Source]:
     for name, pair in pairs.items():
         columns = [pair[direction] for direction in ("up", "down") if direction in pair]
         yield Source(f"{weight.name}_{name}" if name else weight.name, weight.name, tuple(columns))
-
-
-T = TypeVar("T")
-
-
-ALL = "all"
-"""The one class of all events, in a regression on files without classes."""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,9 @@ ArchiveEntry = tuple[str, Path]
 _SKIPPED = {"__pycache__", ".git", ".svn", "node_modules"}
 _MOST = 50 << 20  # bytes of a user's own files, which travel with each job
 _CMSSW = ("bin", "python", "cfipython", "lib", "biglib", "module")
+_FOLDER = Path(__file__).parent / "sites"
+_QUEUE = timedelta(hours=4)  # that a job may wait while its proxy grows old
+_HERE = ("localhost", "127.0.0.1", "[::1]")
 
 
 def packed_code(config: Config, directory: Path) -> Path:
@@ -211,11 +214,6 @@ def pack(kind: str, entries: Iterable[ArchiveEntry], directory: Path) -> Path:
                 with open(path, "rb") as content:
                     tar.addfile(about, content)
     return archive
-
-
-_FOLDER = Path(__file__).parent / "sites"
-_QUEUE = timedelta(hours=4)  # that a job may wait while its proxy grows old
-_HERE = ("localhost", "127.0.0.1", "[::1]")
 
 
 def load_site(name: Optional[str], base: Path) -> BatchSite:

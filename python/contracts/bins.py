@@ -28,6 +28,13 @@ STRENGTH = "mu"
 """The strength of the signal, if there is one alone."""
 # of the polynomial that interpolates a factor between -1 and 1 sigma (code 4 of HistFactory): its slope at 0 has 1, ln and ln^2 of it
 _SLOPE = (15 / 16, -7 / 16, 1 / 16)
+LEAST_LEFT = 0.01
+"""The share of each bin of a process that is taken in a variation that leaves less than nothing."""
+FINE = 1000
+"""Number of fine bins between 0 and 1 from which the bins are chosen."""
+_FARTHEST = 16.0  # log-odds of the last edge: float32 tells no more steps from 1
+LEAST_EVENTS, MOST_BINS = 10.0, 15
+"""The request to `chosen_bins` unless an analysis says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +67,6 @@ class Counts:
     shapes: Mapping[str, Sides]
     factors: Mapping[str, Any]
     free: Optional[str]
-
-
-LEAST_LEFT = 0.01
-"""The share of each bin of a process that is taken in a variation that leaves less than nothing."""
 
 
 def positive(values: Any) -> tuple[Any, float]:
@@ -137,13 +140,6 @@ def strength_error(channels: Iterable[Sequence[Counts]], xp: Any) -> Any:
     channels = [*channels]
     count = len({it.strength for samples in channels for it in samples} - {None}) or 1
     return xp.diagonal(xp.linalg.inv(information(channels, xp)[1]))[:count].prod() ** (0.5 / count)
-
-
-FINE = 1000
-"""Number of fine bins between 0 and 1 from which the bins are chosen."""
-_FARTHEST = 16.0  # log-odds of the last edge: float32 tells no more steps from 1
-LEAST_EVENTS, MOST_BINS = 10.0, 15
-"""The request to `chosen_bins` unless an analysis says otherwise."""
 
 
 @functools.cache

@@ -20,6 +20,9 @@ SHARES = (0.001, 0.16, 0.5, 0.84, 0.999)
 
 _PIECE = 1024
 _MOST = 5  # inputs, and datasets, that a line names
+SMALLEST = 1e-30
+"""The least that a discriminant is divided by: where none of its classes has any probability, it is 0."""
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -140,12 +143,6 @@ def domain_lines(name: str, level: str, domain: Domain, found: Mapping[str, Outs
 
 def _percent(share: float) -> str:
     return f"{100 * share:.{2 if share < 0.995 else 3}g} %"  # not 1e+02
-
-
-SMALLEST = 1e-30
-"""The least that a discriminant is divided by: where none of its classes has any probability, it is 0."""
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,25 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Arrays
 from MLTools.NanoML.selection import Column, Cutflow, Events, Selected, Selection
 
+# numpy's name of a type, nanoAOD-tools' letter for it, ROOT's name
+_TYPES = (
+    ("bool", "O", "Bool_t"),
+    ("int8", "B", "Char_t"),
+    ("uint8", "b", "UChar_t"),
+    ("int16", "S", "Short_t"),
+    ("uint16", "s", "UShort_t"),
+    ("int32", "I", "Int_t"),
+    ("uint32", "i", "UInt_t"),
+    ("int64", "L", "Long64_t"),
+    ("uint64", "l", "ULong64_t"),
+    ("float32", "F", "Float_t"),
+    ("float64", "D", "Double_t"),
+)
+LETTERS = {dtype: (letter, root) for dtype, letter, root in _TYPES}
+_DTYPES = {root: dtype for dtype, _, root in _TYPES}
+# types unknown to ROOT or to an older nanoAOD-tools, with the next wider one
+_WIDER = {"float16": "float32", "int16": "int32", "uint16": "uint32"}
+
 
 class Inputs:
     """The selection with its branches: those that earlier modules have declared come before those of the file.
@@ -89,26 +108,6 @@ class Inputs:
         # ROOT gives numbers of eight bits as characters
         numbers = np.array([ord(one) if isinstance(one, str) else one for one in value], dtype)
         return ak.unflatten(numbers, [len(numbers)])
-
-
-# numpy's name of a type, nanoAOD-tools' letter for it, ROOT's name
-_TYPES = (
-    ("bool", "O", "Bool_t"),
-    ("int8", "B", "Char_t"),
-    ("uint8", "b", "UChar_t"),
-    ("int16", "S", "Short_t"),
-    ("uint16", "s", "UShort_t"),
-    ("int32", "I", "Int_t"),
-    ("uint32", "i", "UInt_t"),
-    ("int64", "L", "Long64_t"),
-    ("uint64", "l", "ULong64_t"),
-    ("float32", "F", "Float_t"),
-    ("float64", "D", "Double_t"),
-)
-LETTERS = {dtype: (letter, root) for dtype, letter, root in _TYPES}
-_DTYPES = {root: dtype for dtype, _, root in _TYPES}
-# types unknown to ROOT or to an older nanoAOD-tools, with the next wider one
-_WIDER = {"float16": "float32", "int16": "int32", "uint16": "uint32"}
 
 
 @dataclass(frozen=True)

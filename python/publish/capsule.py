@@ -41,6 +41,9 @@ from MLTools.NanoML.workflow.runner import Stage, plan, run
 UNKNOWN = "-"
 _DATA = "Data"
 _LONGEST = 64  # name of a table
+PACKAGES = ("numpy", "uproot", "awkward", "onnxruntime", "pyhf")
+SCHEMA = 1
+_TEXTS = Path(__file__).parents[1] / "templates" / "capsule"
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,6 @@ def write_submission(directory: Path, comment: str, tables: Sequence[Table], ene
 
 def _yaml(content: Any) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
-
-
-PACKAGES = ("numpy", "uproot", "awkward", "onnxruntime", "pyhf")
-SCHEMA = 1
-_TEXTS = Path(__file__).parents[1] / "templates" / "capsule"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,15 @@ from MLTools.NanoML.why.states import Between, Sample, sampled
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 
+_NOISE = 1e-6  # what rounding leaves
+_MOST, _EACH = 4, 2  # quantities on the terminal, and of a table
+_READING = "Changes are made one after the other, {}, each time with the whole analysis on the same events, not on data. A part is {}"
+_ONE = "from the first to the last", "± its statistical error. The parts add up to NEW - OLD."
+_BOTH = (
+    "from the first to the last and from the last to the first",
+    "the mean of both orders, ± its statistical error, ± half of the difference between the orders. The parts add up to NEW - OLD.",
+)
+
 
 @dataclass(frozen=True)
 class Part:
@@ -108,16 +117,6 @@ def _notes(between: Between) -> Iterator[str]:
         yield f"a sample of {listed(dict.fromkeys(parts))} is read, which stands for all events"
     if not between.is_trained:
         yield "networks are trained on the sample, since they are not there for both states as they are now"
-
-
-_NOISE = 1e-6  # what rounding leaves
-_MOST, _EACH = 4, 2  # quantities on the terminal, and of a table
-_READING = "Changes are made one after the other, {}, each time with the whole analysis on the same events, not on data. A part is {}"
-_ONE = "from the first to the last", "± its statistical error. The parts add up to NEW - OLD."
-_BOTH = (
-    "from the first to the last and from the last to the first",
-    "the mean of both orders, ± its statistical error, ± half of the difference between the orders. The parts add up to NEW - OLD.",
-)
 
 
 def _cell(shift: Optional[Shift]) -> str:

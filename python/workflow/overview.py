@@ -33,6 +33,10 @@ from MLTools.NanoML.workflow.record import Record
 _LEFT, _RIGHT, _BAR, _GAP, _TEXT = 230, 30, 9, 12, 14  # lengths in the picture
 _WIDTH = 900
 _LONGEST = 32  # name of a cut that fits beside its bars
+_MOST = 20  # files of a dataset that are named
+_READ = "all"  # the first step of a cut flow
+_PLACE = "index.html"
+_WORRIES = ("bad", "look")  # the states of answers that are repeated here
 
 
 @dataclass(frozen=True)
@@ -137,12 +141,6 @@ def _axis(low: int, high: int, scale: float, bottom: int) -> Iterator[str]:
         yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{1.5 * _TEXT}" y2="{bottom}" stroke="currentColor" stroke-opacity=".2"/>'
         power = f'10<tspan dy="-5" font-size="{_TEXT - 4}">{sign}{abs(decade)}</tspan>'
         yield f'<text x="{x:.1f}" y="{bottom + _TEXT + 3}" text-anchor="middle">{power}</text>'
-
-
-_MOST = 20  # files of a dataset that are named
-_READ = "all"  # the first step of a cut flow
-_PLACE = "index.html"
-_WORRIES = ("bad", "look")  # the states of answers that are repeated here
 
 
 @dataclass(frozen=True)

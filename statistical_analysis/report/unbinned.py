@@ -49,7 +49,7 @@ def gain(results: Results) -> tuple[str, str, str]:
     return "Does a fit without bins pay?", "good" if share >= _PAYS else "look", text
 
 
-def positive(negative: float) -> tuple[str, str, str]:
+def sign_of_densities(negative: float) -> tuple[str, str, str]:
     """The verdict on the share of negative densities in the expected events: nothing keeps a fit from them where data have no event."""
     state = state_of(negative, _NEGATIVE)
     text = f"At the best fit, negative densities make up {_percent(negative)} of the expected events."
@@ -77,7 +77,7 @@ class Unbinned:
         """The verdicts."""
         (pays, found, numbers), checks = gain(results), [*self._checks()]
         checks += self._promise({it.way: it.error for it in results.comparisons})
-        checks.append(positive(results.negative))
+        checks.append(sign_of_densities(results.negative))
         if found == "good" and any(it in ("bad", "open") for _, it, _ in checks):
             found, numbers = "look", f"{numbers} But the ratios are not known well enough to rely on that."
         signals = {name for it in results.by_strength for name in it.signals}

@@ -31,7 +31,7 @@ from statistical_analysis import inference
 from statistical_analysis.fit import FitJob, fit
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
-from statistical_analysis.report.unbinned import Unbinned, positive
+from statistical_analysis.report.unbinned import Unbinned, sign_of_densities
 from statistical_analysis.results import OF_DENSITIES, OF_EVENTS, Results, read_results
 from statistical_analysis.stages import fit_stage
 from statistical_analysis.toys.batch import ManyMaxima
@@ -308,7 +308,7 @@ def test_negative_densities_where_data_have_no_event_are_told(monkeypatch: pytes
         found = inference.infer(
             workspace(model(made)), inference.FitOrigin("NanoML"), False, toys="never", points=points
         )
-        assert positive(found.negative)[1] == state
+        assert sign_of_densities(found.negative)[1] == state
 
 
 def test_a_process_without_events_is_refused() -> None:

@@ -18,6 +18,7 @@ from MLTools.NanoML.report.page import Answer
 from MLTools.NanoML.report.section import Caption, Style
 
 _POINTS = 400  # of a drawn curve
+_NOTHING = 0.55  # AUC: two classes that are surely below are not separated
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,6 @@ def _thinned(curve: Roc) -> tuple[Floats, Floats]:
         by_background = np.searchsorted(np.maximum.accumulate(curve.background), np.geomspace(1e-7, 1, _POINTS))
         rows = np.unique(np.clip(np.concatenate([by_signal, by_background, [0, count - 1]]), 0, count - 1))
     return curve.signal[rows], curve.background[rows]
-
-
-_NOTHING = 0.55  # AUC: two classes that are surely below are not separated
 
 
 @dataclass(frozen=True)

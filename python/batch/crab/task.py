@@ -55,6 +55,17 @@ _CODES = {
     137: ("stopped", "the site killed the job"),
     10040: ("lost", "the site could not prepare the job"),
 }
+_CACHE = ".requestcache"  # CRAB writes it when its server has taken a task
+_SERVER = re.compile(r"^Status on the CRAB server:\s*(\w+)", re.M)
+_REFUSAL = re.compile(r"^Failure message from server:\s*(.*(?:\n\t\t\t\t.*)*)", re.M)
+_PURGED = "Files are purged from Grid scheduler"
+_NAME = re.compile(r"(?<!\d)\d{6}_\d{6}\w*:[A-Za-z0-9-]+_crab_[A-Za-z0-9_-]+")
+_LFN = re.compile(r"^ +LFN: (\S+)", re.M)
+_CHANGING = ("NEW", "HOLDING", "QUEUED", "WAITING", "TAPERECALL", "KILLRECALL")
+REFUSED, _KILLED, _FORGOTTEN = "SUBMITFAILED", "KILLED", "FORGOTTEN"
+_MOST = 500  # jobs that `crab getoutput` takes at a time
+_TIME = 1250 * 60  # seconds: CRAB's default
+_STALE = 3600  # seconds after which what CRAB says about resubmitted jobs is believed in any case
 
 
 @dataclass(frozen=True)
@@ -140,20 +151,6 @@ def _job(content: Mapping[str, Any]) -> GridJob:
     sites = [site for site in content.get("SiteHistory") or [] if site != "Unknown"]
     tries = len(content.get("SubmitTimes") or [])
     return GridJob(content["State"], code, message, sites[-1] if sites else "", tries)
-
-
-_CACHE = ".requestcache"  # CRAB writes it when its server has taken a task
-_SERVER = re.compile(r"^Status on the CRAB server:\s*(\w+)", re.M)
-_REFUSAL = re.compile(r"^Failure message from server:\s*(.*(?:\n\t\t\t\t.*)*)", re.M)
-_PURGED = "Files are purged from Grid scheduler"
-_NAME = re.compile(r"(?<!\d)\d{6}_\d{6}\w*:[A-Za-z0-9-]+_crab_[A-Za-z0-9_-]+")
-_LFN = re.compile(r"^ +LFN: (\S+)", re.M)
-_CHANGING = ("NEW", "HOLDING", "QUEUED", "WAITING", "TAPERECALL", "KILLRECALL")
-REFUSED, _KILLED, _FORGOTTEN = "SUBMITFAILED", "KILLED", "FORGOTTEN"
-
-_MOST = 500  # jobs that `crab getoutput` takes at a time
-_TIME = 1250 * 60  # seconds: CRAB's default
-_STALE = 3600  # seconds after which what CRAB says about resubmitted jobs is believed in any case
 
 
 @dataclass(frozen=True)
