@@ -79,7 +79,7 @@ def files_behind(*roots: _Root, only_own: bool = False) -> dict[str, Path]:
     found: dict[Path, str] = {}
     followed: set[Path] = set()
     seen: set[tuple[str, str]] = set()
-    waiting = [_first(root) for root in reversed(roots)]
+    waiting = [_first(root, syntaxes) for root in reversed(roots)]
     while waiting:
         place = waiting.pop()
         if place.path not in found:
@@ -103,19 +103,20 @@ class _Place(NamedTuple):
     is_followed: bool = True
 
 
-def _first(root: _Root) -> _Place:
+def _first(root: _Root, syntaxes: _Syntaxes) -> _Place:
     if isinstance(root, Path):
         path = root.resolve()
         for package, directory in _directories().items():
             if directory in path.parents:
                 return _Place(path, ".".join([package, *path.relative_to(directory).with_suffix("").parts]))
         return _Place(path, root.name)
-    found = _module(root)
+    found = syntaxes.module(root)
     if found is None:
         raise ModuleNotFoundError(f"No module named {root!r}", name=root)
     return _Place(found, root)
 
 
+@functools.cache
 def is_ours(module: str) -> bool:
     """Whether a module is NanoML's, by its name."""
     return f"{module}.".startswith(_OURS)
@@ -131,6 +132,7 @@ def imports_of(path: Path) -> list[tuple[int, str, str]]:
     return _known().of(path).imports
 
 
+@functools.cache
 def _cannot_matter(name: str) -> bool:
     return any(name == each or name.startswith(f"{each}.") for each in _NO_MATTER)
 
@@ -156,10 +158,10 @@ def _behind(place: _Place, syntaxes: _Syntaxes, seen: set[tuple[str, str]]) -> I
 
 def _imported(module: str, name: str, syntaxes: _Syntaxes) -> Iterator[_Place]:
     """The files behind `from module import name`, if that is NanoML's: the module that defines it, and the packages around that."""
-    path = _module(module)
+    path = syntaxes.module(module)
     if path is None:
         return
-    inner = _module(f"{module}.{name}") if name and path.name == "__init__.py" else None
+    inner = syntaxes.module(f"{module}.{name}") if name and path.name == "__init__.py" else None
     if inner is not None:
         path, module = inner, f"{module}.{name}"
     elif path.name == "__init__.py" and name in (exports := syntaxes.of(path).exports):
@@ -169,7 +171,7 @@ def _imported(module: str, name: str, syntaxes: _Syntaxes) -> Iterator[_Place]:
     yield _Place(path, module)
     while "." in module:
         module = module.rpartition(".")[0]
-        package = _module(module)
+        package = syntaxes.module(module)
         if package is not None:
             yield _Place(package, module, not syntaxes.of(package).exports)
 
@@ -239,12 +241,19 @@ class _Syntaxes:
         self._known: dict[str, Any] = {}
         self._is_new = False
         self._seen: dict[Path, _Syntax] = {}
+        self._modules: dict[str, Optional[Path]] = {}
         with suppress(OSError, TypeError, ValueError):
             self._known = dict(json.loads(self._path.read_text(encoding="utf-8")))
 
     def look_again(self) -> None:
         """Files may have changed."""
         self._seen.clear()
+        self._modules.clear()
+
+    def module(self, name: str) -> Optional[Path]:
+        if name not in self._modules:
+            self._modules[name] = _module(name)
+        return self._modules[name]
 
     def of(self, path: Path) -> _Syntax:
         if path not in self._seen:
