@@ -142,6 +142,15 @@ CROSS_SECTION = replaced("wz.yaml", "0.0546}", "0.06}")
         pytest.param(LABEL, DRAWN, id="a label"),
         pytest.param(CONTROL_REGION, ["convert", "evaluate", "score", *FILLED], id="a region that is not trained on"),
         pytest.param(replaced("wz.yaml", "< 15", "< 10"), BEHIND_CONVERSION, id="a region that is trained on"),
+        pytest.param(replaced("wz.yaml", "epochs: 1\n", "epochs: 2\n"), LEARNT, id="the training"),
+        pytest.param(
+            replaced("wz.yaml", "CMSSW_14_0_X", "CMSSW_13_3_X"), ["export", "score", *FILLED], id="the release"
+        ),
+        pytest.param(
+            replaced("wz.yaml", "wz.py:WZ\n", "wz.py:WZ\n  keep: [MET_sumEt]\n"),
+            BEHIND_SKIMS,
+            id="a branch of the skims",
+        ),
         pytest.param(LUMINOSITY, WEIGHTED, id="the luminosity"),
         pytest.param(CROSS_SECTION, WEIGHTED, id="a cross section"),
         pytest.param(replaced("wz.yaml", "[30, 60, 120]", "[20, 60, 120]"), FILLED, id="bins of a figure"),
