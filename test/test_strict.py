@@ -16,39 +16,40 @@ OURS = ["MLTools.NanoML", "MLTools.NanoML.batch.condor", "data_processing.skim.s
 OTHERS = ["vector.backends.numpy", "torch", "testing", "MLTools.NanoMLWeaver"]
 
 
+PROGRAM = """
+import sys, warnings
+
+for module in sys.argv[1:]:
+    try:
+        warnings.warn_explicit("do not", UserWarning, "file.py", 1, module)
+    except UserWarning as problem:
+        print(module, problem)
+"""
+
+
+def test_a_warning_that_our_code_causes_is_an_error() -> None:
+    for module in OURS:
+        with pytest.raises(DeprecationWarning):
+            warn(module)
+
+
 def warn(module: str) -> None:
     warnings.warn_explicit("do not", DeprecationWarning, "file.py", 1, module, registry={})
 
 
-def warning_program(module: str) -> subprocess.CompletedProcess[str]:
-    code = f"import warnings\nwarnings.warn_explicit('do not', UserWarning, 'file.py', 1, '{module}')"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def test_a_warning_that_another_package_causes_is_shown() -> None:
+    for module in OTHERS:
+        with warnings.catch_warnings(record=True) as shown:
+            warn(module)
+        assert [str(each.message) for each in shown] == ["do not"]
 
 
-@pytest.mark.parametrize("module", OURS)
-def test_a_warning_that_our_code_causes_is_an_error(module: str) -> None:
-    with pytest.raises(DeprecationWarning):
-        warn(module)
-
-
-@pytest.mark.parametrize("module", OTHERS)
-def test_a_warning_that_another_package_causes_is_shown(module: str) -> None:
-    with warnings.catch_warnings(record=True) as shown:
-        warn(module)
-    assert [str(each.message) for each in shown] == ["do not"]
-
-
-@pytest.mark.parametrize("module", [*OURS, "__main__"])
-def test_in_a_subprocess_ours_is_an_error(module: str) -> None:
-    done = warning_program(module)
-    assert done.returncode == 1
-    assert done.stderr.endswith("UserWarning: do not\n")
-
-
-@pytest.mark.parametrize("module", OTHERS)
-def test_in_a_subprocess_another_package_s_is_shown(module: str) -> None:
-    done = warning_program(module)
-    assert (done.returncode, done.stderr.splitlines()[:1]) == (0, ["file.py:1: UserWarning: do not"])
+def test_so_it_is_in_a_subprocess() -> None:
+    ours = [*OURS, "__main__"]
+    line = [sys.executable, "-c", PROGRAM, *ours, *OTHERS]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{module} do not" for module in ours]
+    assert done.stderr.splitlines().count("file.py:1: UserWarning: do not") == len(OTHERS)
 
 
 SKIPPING = """

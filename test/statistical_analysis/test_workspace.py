@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import uproot
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -12,13 +16,7 @@ from hypothesis.extra.numpy import arrays
 pytest.importorskip("pyhf")
 pytest.importorskip("statistical_analysis.workspace")
 
-import re
-from dataclasses import dataclass, replace
-from pathlib import Path
-
 import pyhf
-import pytest
-import uproot
 
 from MLTools.NanoML.config.fit import Fit, LogNormal, log_normal
 from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
@@ -122,25 +120,6 @@ def test_any_template_is_reproduced(nominal: Any, up: Any, down: Any, factor: in
             assert expected(made, **{nuisance: sign}) == varied(model, nuisance, sign)
     total = float(nominal[1:-1].sum())
     assert sum(expected(made, mu=0.0)["SR"]) == pytest.approx(inner.sum() + max(total, 0), abs=1e-9)
-
-
-def test_bins_without_anything_are_no_part_of_it(settings: Fit, luminosity: Luminosity) -> None:
-    def template(*values: float) -> Template:
-        inner = np.array([0, *values, 0], float)
-        return Template(inner, inner * 0.1, {"jes": inner * 1.1}, {"jes": inner * 0.9})
-
-    processes = {"signal": template(1, 0, 5), "WZ": template(50, 0, 20), "fakes": template(3, 0, 0)}
-    axis = TemplateAxis("wprime", (0.0, 0.5, 0.9, 1.0))
-    histogram = FilledHistogram("wprime", (axis,), (HistogramChannel("SR", None, processes),))
-    templates = Templates("NanoML", (histogram,), tuple(processes), "signal", {"": 59.8})
-    model = statistical_model(templates, Fit(channels={"SR": "wprime"}), {"": {"lumi": log_normal("2 %")}}, asimov=1.0)
-    made = workspace(model)
-    assert made["observations"] == [{"name": "SR", "data": [54, 25]}]
-    assert [it["data"] for it in made["channels"][0]["samples"]] == [[1, 5], [50, 20], [3, 0]]
-    assert all(len(it["modifiers"][0]["data"] or "--") == 2 for it in made["channels"][0]["samples"])
-
-
-Luminosity = dict[str, dict[str, LogNormal]]
 
 
 @dataclass(frozen=True)
