@@ -29,6 +29,7 @@ from MLTools.NanoML.model.entries import coefficients
 from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.rootio.remote.client import VARIABLE
 from services.data import embedded_baskets
+from services.forked import ForkedCommands
 from services.nanoaod import DATASETS, FILES, Made, can_write_rntuple, write
 from services.once import directory_of_all, made_once
 from services.pages import fences, section_of
@@ -227,37 +228,52 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def follow() -> Callable[..., str]:
+def forked_commands() -> Iterator[Path]:
+    """A directory for PATH with `nanoml`, which need not import anything first."""
+    with tempfile.TemporaryDirectory(prefix="nanoml-") as directory:
+        commands = ForkedCommands(Path(directory))
+        yield Path(directory)
+        commands.stop()
+
+
+def _quick(text: str) -> str:
+    """A configuration whose networks are trained for two epochs."""
+    text = re.sub(r"\bepochs: \d+,? *", "", text)
+    text = re.sub(r"^train: \{", "train: {epochs: 2, ", text, flags=re.M)
+    return re.sub(r"^train:\n", "train:\n  epochs: 2\n", text, flags=re.M)
+
+
+@pytest.fixture(scope="session")
+def follow(forked_commands: Path) -> Callable[..., str]:
     """Does in a directory what a page of doc/ says, in a copy of the example, or in what another page has made there.
 
     In the page, "```python dimuon.py" begins the content of a file, of any language, "```bash" commands and "```python"
     a program. Other blocks are ignored, and so is `make`, which would run these very tests. Where commands change
-    the directory, what comes after is done there. `page.md#anchor` is the section under that heading alone. Figures
-    are white unless they are to be `drawn`, which takes longer than all else; with `quick`, networks are trained for two
-    epochs. Returns what all of it printed.
+    the directory, what comes after is done there. `page.md#anchor` is the section under that heading alone. No
+    workers are begun, and figures are white: both would take longer than all else. With `quick`, networks are trained
+    for two epochs. Returns what all of it printed.
     """
 
-    def do(
-        page: str,
-        directory: Path,
-        hidden: Sequence[str] = (),
-        inside: str = "",
-        drawn: bool = False,
-        quick: bool = False,
-    ) -> str:
+    def do(page: str, directory: Path, hidden: Sequence[str] = (), inside: str = "", quick: bool = False) -> str:
         if not inside:
             results = shutil.ignore_patterns("agc", "leptons", "opendata", "trilepton", "wz")
             shutil.copytree(ROOT / "examples", directory / "examples", ignore=results)
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], str(ROOT / "scripts")])
+            example = directory / "examples" / "trilepton.yaml"
+            if quick:
+                example.write_text(_quick(example.read_text()))
+        programs = (forked_commands, Path(sys.executable).parent, os.environ["PATH"], ROOT / "scripts")
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
-        environment |= {} if drawn else {"NANOML_TEST_WHITE_FIGURES": "1"}
+        environment |= {
+            "PATH": os.pathsep.join(map(str, programs)),
+            "NANOML_CORES": "1",
+            "NANOML_TEST_WHITE_FIGURES": "1",
+        }
         place, printed = directory / inside, ""
         name, _, anchor = page.partition("#")
         for block in fences(section_of((ROOT / "doc" / name).read_text(), anchor)):
             code = block.code
             if re.fullmatch(r"\w+[.]\w+", block.about):
-                shorter = code.replace("  model: mlp\n", "  model: mlp\n  epochs: 2\n") if quick else code
-                (place / block.about).write_text(shorter)
+                (place / block.about).write_text(_quick(code) if quick else code)
                 continue
             if block.about or block.language not in ("bash", "python"):
                 continue
@@ -265,9 +281,7 @@ def follow() -> Callable[..., str]:
             if block.language == "bash":
                 code = re.sub(r"^(make|source) .*", "true", code, flags=re.M)
                 line = ["bash", "-e", "-c", f"{code}\npwd > {shlex.quote(str(directory / '.where'))}"]
-            done = subprocess.run(
-                line, cwd=place, env={**environment, "PATH": path}, capture_output=True, text=True, check=False
-            )
+            done = subprocess.run(line, cwd=place, env=environment, capture_output=True, text=True, check=False)
             assert done.returncode == 0, code + done.stdout + done.stderr
             printed += done.stdout
             if block.language == "bash":

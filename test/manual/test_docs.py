@@ -224,7 +224,7 @@ def test_batch(tmp_path: Path, follow: Callable[..., None]) -> None:
     from MLTools.NanoML.batch.site import load_site
     from MLTools.NanoML.config.load import load
 
-    follow("batch.md#run-jobs", tmp_path)
+    follow("batch.md#run-jobs", tmp_path, quick=True)
     follow("batch.md#settings-of-jobs", tmp_path, inside=".")
     assert (tmp_path / "examples" / "jobs" / "trilepton-dry-run" / "job.sh").is_file()
     assert (tmp_path / "examples" / "trilepton" / "model.onnx").is_file()
@@ -255,7 +255,7 @@ def test_regions(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     for number, name in enumerate(("Muon", "EGamma")):
         pretend_data(ROOT / "examples" / "data" / "ZGToLLG" / f"ZGToLLG_{number}.root", tmp_path / "data" / name)
-    follow("regions.md#use-regions-and-data-driven-backgrounds", tmp_path)
+    follow("regions.md#use-regions-and-data-driven-backgrounds", tmp_path, quick=True)
     found = json.loads((tmp_path / "analysis" / "training" / "metrics.json").read_text())["regions"]
     assert [(name, each["is_trained_on"]) for name, each in found.items()] == [
         ("SR", True),
@@ -350,7 +350,7 @@ def used_scores(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., 
     samples = ROOT / "examples" / "data"
     sources = [samples / name / f"{name}_1.root" for name in ("WZTo3LNu_Pt100", "ZGToLLG_PtG100")]
     pretend_all_data(sources, directory / "data" / "Muon" / "data.root")
-    return directory, follow("scores.md#use-the-scores-in-your-program", directory)
+    return directory, follow("scores.md#use-the-scores-in-your-program", directory, quick=True)
 
 
 def expected_yields(directory: Path, region: str) -> dict[str, tuple[float, float]]:
@@ -431,14 +431,14 @@ def test_programs_that_need_other_packages_give_the_same(
 
 def test_histograms_are_templates(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
-    follow("histograms.md", tmp_path, drawn=True)
+    follow("histograms.md", tmp_path, quick=True)
     made = tmp_path / "analysis" / "histograms"
     with uproot.open(made / "histograms.root") as file:
         found = file["discriminant/SR/WZ"]
         assert 0 < found.values().sum() < 1000
         assert file["plane/SR/WZ"].values().shape == (10, 5)
         assert file["discriminant/SR/WZ_jesUp"].values().tolist() != found.values().tolist()
-    assert (made / "discriminant_SR_uncertainties.png").stat().st_size > 10_000
+    assert (made / "discriminant_SR_uncertainties.png").is_file()
     assert "| WZ |" in (made / "yields.md").read_text()
     pytest.importorskip("pyhf")
     follow("howto/fit.md", tmp_path, inside=".")
@@ -447,7 +447,7 @@ def test_histograms_are_templates(tmp_path: Path, follow: Callable[..., None]) -
 
 def test_a_real_analysis_has_scores_under_shifts(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
-    follow("analysis.md#from-the-first-line-to-the-result", tmp_path)
+    follow("analysis.md#from-the-first-line-to-the-result", tmp_path, quick=True)
     results = tmp_path / "wprime" / "results"
     content = metadata_content(results / "hdf5" / "WZ_2022.h5")
     assert [each["luminosity"] for each in content["datasets"]] == [8]

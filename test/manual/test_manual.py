@@ -246,7 +246,7 @@ def test_a_how_to(started: Path, follow: Callable[..., None], name: str) -> None
 def test_how_to_deal_with_negative_weights(started: Path, follow: Callable[..., None]) -> None:
     """The sample for the result alone is in the card, with its events by plain arithmetic from the skims."""
     pytest.importorskip("statistical_analysis.stages")
-    follow("weights.md", started, inside="myanalysis")
+    follow("weights.md", started, inside="myanalysis", quick=True)
     results, weights, total = started / "myanalysis" / "nlo", 0.0, 0.0
     for path in (results / "skims" / "WZ_NLO").glob("*.root"):
         with uproot.open(path) as file, uproot.open(started / "examples/data/WZTo3LNu_Pt100" / path.name) as source:
