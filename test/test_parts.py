@@ -16,12 +16,13 @@ ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
 
 
-def without(part: str, directory: Path) -> dict[str, str]:
-    """A checkout without a part, and the environment that finds it."""
-    if not (ROOT / part).is_dir():
-        pytest.skip(f"{part} is not here")
+def without(directory: Path, *parts: str) -> dict[str, str]:
+    """A checkout without some parts, and the environment that finds it."""
     checkout, environment = copied(ROOT, directory)
-    shutil.rmtree(checkout / part)
+    for part in parts:
+        if not (ROOT / part).is_dir():
+            pytest.skip(f"{part} is not here")
+        shutil.rmtree(checkout / part)
     return environment
 
 
@@ -39,7 +40,7 @@ def check(tests: Sequence[str], chosen: str, directory: Path, environment: dict[
 
 
 def test_without_training_the_data_side_works(tmp_path: Path) -> None:
-    environment = without("ML_processing", tmp_path)
+    environment = without(tmp_path, "ML_processing")
     checkout = tmp_path / "checkout"
     command = ("-m", "MLTools.NanoML.cli")
     done = run(*command, "run", "examples/trilepton.yaml", "--to", "convert", cwd=checkout, environment=environment)
@@ -54,7 +55,7 @@ def test_without_training_the_data_side_works(tmp_path: Path) -> None:
 
 def test_without_the_data_side_training_works(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    environment = without("data_processing", tmp_path)
+    environment = without(tmp_path, "data_processing")
     checkout = tmp_path / "checkout"
     exports = "test_cli or (test_export and mlp)"  # they train what they export
     check(["test/python/test_cli.py", "test/ML_processing"], exports, tmp_path, environment)
@@ -66,7 +67,6 @@ def test_without_the_data_side_training_works(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("part", ["data_processing", "ML_processing"])
-def test_the_fit_needs_no_other_part(tmp_path: Path, part: str) -> None:
-    environment = without(part, tmp_path)
+def test_the_fit_needs_no_other_part(tmp_path: Path) -> None:
+    environment = without(tmp_path, "data_processing", "ML_processing")
     check(["test/statistical_analysis"], "test_model or test_workspace", tmp_path, environment)
