@@ -118,7 +118,7 @@ BLIND, OPEN = {"SR": False, "CR": True, "fit": False}, {"SR": True, "CR": True, 
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_pdfs")
+@pytest.mark.usefixtures("no_pdfs", "compiled_once")
 def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw_only(monkeypatch)  # those of histograms and fits are compared
     analysis, workdir, log = tmp_path / "a.yaml", tmp_path / "search", tmp_path / "search/unblinded.json"
