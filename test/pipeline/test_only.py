@@ -64,7 +64,7 @@ def answer(workdir: Path) -> tuple[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("white_figures")
+@pytest.mark.usefixtures("white_figures", "compiled_once")
 def test_each_serves_what_it_is_for(tmp_path: Path) -> None:
     analysis, workdir = tmp_path / "a.yaml", tmp_path / "search"
     for era, luminosity in LUMINOSITY.items():
