@@ -40,7 +40,8 @@ class Copy(NamedTuple):
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     """One with the files that the page shows, as far as their parts are here."""
-    made = Copy(*copied(ROOT, tmp_path_factory.mktemp("copy"), PARTS))
+    checkout, environment = copied(ROOT, tmp_path_factory.mktemp("copy"), PARTS)
+    made = Copy(checkout, {**environment, "NANOML_CORES": "1"})  # each worker would import all again
     shown = re.findall(r"`([\w/]+\.py)`[^`]*:\n\n```python fragment\n(.*?)```", PAGE, re.S)
     assert len(shown) == 9
     for name, code in shown:
@@ -162,6 +163,7 @@ SECTION = """
 import json
 from pathlib import Path
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 from MLTools.NanoML.cli import nanoml
 
 def run(*arguments):
@@ -169,6 +171,11 @@ def run(*arguments):
     assert done.exit_code == 0, done.output
     return done.stdout
 
+def draw_ours(figure, renderer):  # all others take longer than the rest
+    if any(axes.get_xlabel() == "Weight" for axes in figure.axes):
+        draw(figure, renderer)
+
+draw, Figure.draw = Figure.draw, draw_ours
 run("run", "a.yaml", "--to", "evaluate")
 module = Path(MODULE)
 module.write_text(module.read_text().replace('"Weight"', '"Weight of an event"'))
@@ -193,7 +200,8 @@ def test_a_figure_of_the_report(copy: Copy, tmp_path: Path, sample: Path) -> Non
     run = tmp_path / "a" / "training"
     shown = json.loads((run / "metrics.json").read_text())["plots"]["weights"]
     assert [it["name"] for it in shown["classes"]] == ["WZTo3LNu_Pt100", "ZGToLLG_PtG100"]
-    assert (run / "weights.png").read_bytes().startswith(b"\x89PNG")
+    image = pytest.importorskip("matplotlib.image")
+    assert [image.imread(run / f"{name}.png")[..., :3].std() > 0.01 for name in ("weights", "roc")] == [True, False]
     page = (run / "report.html").read_text()
     assert '<a href="#weights">Weights by class</a>' in page
     assert page.index('id="weights"') > page.index('id="loss"')

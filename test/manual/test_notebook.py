@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -52,7 +53,8 @@ def test_it_goes_the_whole_way(tmp_path: Path) -> None:
     config = tmp_path / "examples" / "trilepton.yaml"
     config.write_text(config.read_text().replace("  model: mlp\n", "  model: mlp\n  epochs: 3\n"))
     line = [sys.executable, "-c", EXECUTE, "trilepton.ipynb"]
-    done = subprocess.run(line, cwd=tmp_path / "examples", capture_output=True, text=True, check=False)
+    faster = {**os.environ, "NANOML_CORES": "1", "NANOML_TEST_WHITE_FIGURES": "1"}
+    done = subprocess.run(line, cwd=tmp_path / "examples", env=faster, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     executed = cells(tmp_path / "examples" / "trilepton.ipynb")
     assert all(cell["execution_count"] for cell in executed)
