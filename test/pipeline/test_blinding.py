@@ -339,9 +339,12 @@ def test_raw_events_of_a_class_from_blind_data_are_not_told(search: Search) -> N
 
 
 @pytest.mark.slow
-def test_a_fit_uses_data_only_if_every_channel_may_be_shown(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_uses_data_only_if_every_channel_may_be_shown(
+    search: Search, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A channel that is added later is blind, and so is another era; then data are in no channel, and in no file of the fit."""
     pytest.importorskip("statistical_analysis.stages")
+    request.getfixturevalue("compiled_once")
     monkeypatch.setattr("MLTools.NanoML.report.figures.Figures.add", lambda figures, name, draw, numbers: None)
     search.yaml.write_text(CONFIG + FIT)
     assert "; blinded" in search.say("run", search.yaml)
