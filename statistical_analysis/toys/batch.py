@@ -21,6 +21,7 @@ _GOAL = 1e-4  # estimated distance to the minimum, in units of twice the logarit
 _MOST_LOST = 0.01  # of the data sets: there the best point that was found is taken
 _ONE_IN, _SECOND_SEARCHES = 50, 4
 _AT_ONCE = 50_000_000  # numbers in the matrices of the data sets that are worked on together
+_MOST_AT_ONCE = 100  # of these data sets: a second search of one in fifty has not many more
 
 
 class Maxima(NamedTuple):
@@ -60,7 +61,7 @@ class ManyMaxima:
         events = len(model.config.samples) * int(model.config.nmaindata) * (len(model.config.modifiers) + 1)
         if distributions is not None:
             events += numbers * distributions.columns
-        return max(1, min(2000, _AT_ONCE // (len(self.likelihood.names) ** 2 + events)))
+        return max(1, min(_MOST_AT_ONCE, _AT_ONCE // (len(self.likelihood.names) ** 2 + events)))
 
     @partial(jax.jit, static_argnums=0)
     def _all(self, data: Any, start: Any, curvature: Any, mask: Any, low: Any, high: Any, moves: Any) -> Any:
@@ -114,7 +115,8 @@ class ManyMaxima:
             low[self.likelihood.poi] = lowest
         begin = np.where(mask, begin, np.clip(begin, low, high))
         curvature = _positive(self.likelihood.second_derivatives(begin, self.likelihood.expected(begin)))
-        search = partial(self._search, curvature=curvature, fixed=fixed or {}, mask=mask, low=low, high=high)
+        size = min(self._size(data.shape[1]), len(data))
+        search = partial(self._search, size=size, curvature=curvature, fixed=fixed or {}, mask=mask, low=low, high=high)
         found = search(data, np.broadcast_to(begin, (len(data), len(begin))))
         if bar is not None:
             bar.advance(len(data))
@@ -137,18 +139,18 @@ class ManyMaxima:
         self,
         data: Floats,
         start: Floats,
+        size: int,
         curvature: Floats,
         fixed: Mapping[int, float],
         mask: NDArray[np.bool_],
         low: Floats,
         high: Floats,
     ) -> Maxima:
-        """A search in each data set from its own start."""
-        size, found, lost = min(self._size(data.shape[1]), len(data)), [], 0
+        """A search in each data set from its own start; as many at once each time, for one compilation."""
+        found, lost = [], 0
         moves = self.likelihood.moves(mask, False)
         for first in range(0, len(data), size):
             some, begin = data[first : first + size], start[first : first + size]
-            # the last ones are as many as the others: another shape would be compiled anew
             missing = ((0, size - len(some)), (0, 0))
             padded, begin = np.pad(some, missing, "edge"), np.pad(begin, missing, "edge")
             state = jax.device_get(self._all(padded, begin, curvature, mask, low, high, moves))

@@ -95,7 +95,7 @@ LINES = {
     "ML_processing/tuning": (1469, 6),
     "statistical_analysis": (3786, 14),
     "statistical_analysis/report": (1275, 6),
-    "statistical_analysis/toys": (606, 3),
+    "statistical_analysis/toys": (608, 3),
 }
 """The brake: by folder, the most lines and modules, `__init__` included.
 
