@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,11 +93,17 @@ def hooks() -> dict[str, tuple[str, ...]]:
     return {}
 
 
-def _classes(path: Path) -> Iterator[ast.ClassDef]:
+def _classes(path: Path) -> tuple[ast.ClassDef, ...]:
     try:
-        yield from (line for line in ast.parse(path.read_bytes()).body if isinstance(line, ast.ClassDef))
+        return _classes_in(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return
+        return ()
+
+
+@functools.lru_cache
+def _classes_in(source: bytes) -> tuple[ast.ClassDef, ...]:
+    """Each check of a configuration asks for them."""
+    return tuple(line for line in ast.parse(source).body if isinstance(line, ast.ClassDef))
 
 
 def _names(class_: ast.ClassDef, key: str) -> Optional[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import os
 import re
@@ -20,6 +21,7 @@ from MLTools.NanoML.schema.settings import json_schema, parse, unknown
 _AFTER_CMS = ("Preliminary", "Simulation", "Supplementary", "Work in progress")  # labels that CMS alone may use
 
 
+@functools.cache
 def schema() -> dict[str, Any]:
     """Make the JSON Schema of a configuration, with which editors complete and explain it."""
     return {

@@ -63,7 +63,8 @@ def axes_of(
     """
     given = list(inputs)
     found = {name: _Domain() for name, *_ in given}
-    _explore(node, found, frozenset(), fixed or {})
+    if isinstance(node, dict):
+        _explore(node, found, frozenset(), fixed or {})
     return {name: found[name].axis(name, type_, text) for name, type_, text in given}
 
 
@@ -90,8 +91,6 @@ def _common(limits: Optional[set[float]]) -> Optional[float]:
 
 def _explore(node: Any, found: Mapping[str, _Domain], changed: frozenset[str], fixed: Mapping[str, Input]) -> None:
     """Collect keys and limits from a node and those below it; `changed` are inputs that a transform has replaced."""
-    if not isinstance(node, dict):
-        return
     kind = node.get("nodetype")
     if kind == "category":
         if node["input"] not in changed:
@@ -116,7 +115,8 @@ def _explore(node: Any, found: Mapping[str, _Domain], changed: frozenset[str], f
     else:  # formulas and random numbers take anything
         below = []
     for each in below:
-        _explore(each, found, changed, fixed)
+        if isinstance(each, dict):  # and not one of very many numbers
+            _explore(each, found, changed, fixed)
 
 
 def _ends(edges: Any) -> tuple[float, float]:

@@ -53,10 +53,10 @@ MOST_LOOSE = (
 A_FILE_EACH = (Path("ML_processing", "evaluation", "sections"), Path("python", "corrections"))
 
 LINES = {
-    "python": (2523, 14),
+    "python": (2521, 14),
     "python/batch": (3861, 16),
     "python/commands": (2568, 11),
-    "python/config": (2737, 10),
+    "python/config": (2739, 10),
     "python/contracts": (1414, 9),
     "python/corrections": (4819, 25),
     "python/doctor": (649, 3),
@@ -95,7 +95,7 @@ LINES = {
     "ML_processing/tuning": (1469, 6),
     "statistical_analysis": (3786, 14),
     "statistical_analysis/report": (1275, 6),
-    "statistical_analysis/toys": (608, 3),
+    "statistical_analysis/toys": (606, 3),
 }
 """The brake: by folder, the most lines and modules, `__init__` included.
 
