@@ -43,6 +43,7 @@ ArchiveEntry = tuple[str, Path]
 
 _SKIPPED = {"__pycache__", ".git", ".svn", "node_modules"}
 _MOST = 50 << 20  # bytes of a user's own files, which travel with each job
+_LEVEL = 4  # 6 takes 70 % longer, for archives that are 3 % smaller
 _CMSSW = ("bin", "python", "cfipython", "lib", "biglib", "module")
 _FOLDER = Path(__file__).parent / "sites"
 _QUEUE = timedelta(hours=4)  # that a job may wait while its proxy grows old
@@ -204,7 +205,7 @@ def pack(kind: str, entries: Iterable[ArchiveEntry], directory: Path) -> Path:
         with (
             replacing(archive) as aside,
             open(aside, "wb") as file,
-            gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped,
+            gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as zipped,
             tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
         ):
             for name, path in chosen:

@@ -54,7 +54,7 @@ A_FILE_EACH = (Path("ML_processing", "evaluation", "sections"), Path("python", "
 
 LINES = {
     "python": (2521, 14),
-    "python/batch": (3861, 16),
+    "python/batch": (3862, 16),
     "python/commands": (2568, 11),
     "python/config": (2739, 10),
     "python/contracts": (1414, 9),
