@@ -180,7 +180,7 @@ class Analysis:
 
     def wait_for(self, job: str, state: str) -> None:
         """Wait until a job is in a state."""
-        wait_for(lambda: self.states()[job] == state, f"{job} {state}")
+        wait_for(lambda: self.states()[job] == state, f"{job} {state}", every=0.3)
 
     def log_has(self, job: str, text: str) -> bool:
         """Whether a job of the last submission has printed something."""

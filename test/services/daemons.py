@@ -79,8 +79,13 @@ def listens(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_for(ready: Callable[[], bool], what: str, logs: Optional[Path] = None, seconds: float = PATIENCE) -> None:
-    """Return when something is ready, or give up: with `what` in words, and the ends of the logs below a directory."""
+def wait_for(
+    ready: Callable[[], bool], what: str, logs: Optional[Path] = None, seconds: float = PATIENCE, every: float = 0.05
+) -> None:
+    """Return when something is ready, or give up: with `what` in words, and the ends of the logs below a directory.
+
+    `every` so many seconds it is looked at: more for what takes a processor long.
+    """
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:
@@ -90,7 +95,7 @@ def wait_for(ready: Callable[[], bool], what: str, logs: Optional[Path] = None, 
                 if path.is_file()
             ]
             raise RuntimeError("\n".join([f"{what}: not in {seconds:g} s", *tails]))
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def descendants(pid: int) -> list[int]:

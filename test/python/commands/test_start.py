@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import runpy
 import shlex
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import uproot
 import yaml
+from click.testing import CliRunner
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.cli import nanoml as command_line
@@ -258,24 +258,14 @@ def test_completion_for_each_shell(shell: str, tmp_path: Path) -> None:
         subprocess.run([shell, "-n", "script"], cwd=tmp_path, check=True)
 
 
-def complete(*words: str, cwd: Path) -> list[str]:
+def complete(*words: str) -> list[str]:
     """What bash completes: an empty last word offers everything."""
     given = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1), "_NANOML_COMPLETE": "bash_complete"}
-    program = "from MLTools.NanoML.cli import nanoml; nanoml.main(prog_name='nanoml', complete_var='_NANOML_COMPLETE')"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=cwd,
-        env={**os.environ, **given},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.split()
+    return CliRunner(env=given).invoke(command_line, prog_name="nanoml", complete_var="_NANOML_COMPLETE").stdout.split()
 
 
-def test_commands_options_and_files_are_completed(tmp_path: Path) -> None:
-    assert complete("nanoml", "ini", cwd=tmp_path) == ["plain,init"]
-    assert "plain,--selection" in complete("nanoml", "skim", "--sel", cwd=tmp_path)
-    assert complete("nanoml", "skim", "exa", cwd=tmp_path) == ["file,exa"]
-    assert complete("nanoml", "inspect", "exa", cwd=tmp_path) == ["file,exa"]
-    assert complete("nanoml", "run", "exa", cwd=tmp_path) == ["file,exa"]
+def test_commands_options_and_files_are_completed() -> None:
+    assert complete("nanoml", "ini") == ["plain,init"]
+    assert "plain,--selection" in complete("nanoml", "skim", "--sel")
+    for command in ("skim", "inspect", "run"):
+        assert complete("nanoml", command, "exa") == ["file,exa"]

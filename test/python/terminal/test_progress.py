@@ -80,7 +80,6 @@ def test_no_line_of_a_command_is_longer_than_the_terminal(arguments: list[str], 
         (["rnu"], {"TERM": "dumb"}),
         (["rnu"], {"NO_COLOR": "1"}),
         (["rnu"], {}),
-        (["doctor", "--for", "laptop"], {"NO_COLOR": "1"}),
         (["doctor", "--for", "laptop"], {}),
     ],
 )

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
+from unittest.mock import patch
 
 import h5py
 import numpy as np
@@ -119,15 +120,18 @@ def nanoml(*words: object, environment: Mapping[str, str], check: bool = True) -
     return done.stdout + done.stderr
 
 
-def run_on(pool: CondorPool, config: Path, stage: str, meanwhile: Callable[[], None] = lambda: None) -> Status:
-    """Submit a stage, do something, and wait until it is done."""
-    nanoml("submit", stage, config, "--on", "condor", environment=pool.environment)
+def skim_on(
+    system: str, config: Path, environment: Mapping[str, str], meanwhile: Callable[[], None] = lambda: None
+) -> Status:
+    """Submit the skims, do something, and wait until they are done."""
+    nanoml("submit", "skim", config, "--on", system, environment=environment)
     try:
         meanwhile()
-        wait_for(lambda: observe(find(config)).is_active is False, "the end of all jobs", seconds=400)
-        status = observe(find(config))
+        with patch.dict(os.environ, environment):
+            wait_for(lambda: observe(find(config)).is_active is False, "the end of all jobs", seconds=400, every=0.3)
+            status = observe(find(config))
     finally:
-        nanoml("kill", config, environment=pool.environment, check=False)
+        nanoml("kill", config, environment=environment, check=False)
     logs = "\n".join(path.read_text() for path in status.submission.directory.glob("logs/*.log"))
     assert status.is_done, f"{status}\n{logs}"
     return status
@@ -195,7 +199,7 @@ def test_a_job_of_condor_in_an_area_of_cmssw_that_is_evicted_goes_on_where_it_wa
         wait_for(lambda: any((place / "work" / "skims").rglob("*.root")), "a skim")
         condor_pool.run(["condor_vacate_job", f"{job}.0"])
 
-    status = run_on(condor_pool, path, "skim", evict)
+    status = skim_on("condor", path, condor_pool.environment, evict)
     result = status.jobs["skim-0000"].result
     assert result is not None
     assert [each.kind for each in result.earlier] == ["stopped"]
@@ -244,7 +248,7 @@ def test_a_training_that_is_told_to_stop_goes_on_elsewhere(
     analysis: Callable[..., Path], place: Path, storage: Storage, tmp_path: Path
 ) -> None:
     pytest.importorskip("torch")
-    path = analysis({}, {"epochs": 200, "patience": 200, "folds": 3})
+    path = analysis({}, {"epochs": 100, "patience": 100, "folds": 3})
     execute(load(path), STAGES, False, settle)
     job, environment = job_of(path, "train", storage), {**storage.environment, "NANOML_CORES": "1"}  # no workers
     first = Scratch(tmp_path / "first", job, environment)
@@ -269,7 +273,7 @@ def test_a_training_that_is_told_to_stop_goes_on_elsewhere(
     assert (training / "network_0.pt").stat().st_mtime_ns == before
     assert not list(training.glob("checkpoint_*"))
     epochs = json.loads((training / "history_1.json").read_text())
-    assert len(epochs) == 200
+    assert len(epochs) == 100
 
 
 def test_twins_of_a_job_make_one_whole_output(
@@ -338,12 +342,7 @@ def test_jobs_of_slurm_run_in_the_container(
     )
     (programs / "apptainer").chmod(0o755)
     path = analysis({"environment": "container", "image": "image.sif", "python": sys.executable, "site": "shared"})
-    environment = {**slurm.environment, "PATH": f"{programs}:{os.environ['PATH']}"}
-    nanoml("submit", "skim", path, "--on", "slurm", environment=environment)
-    try:
-        wait_for(lambda: "Everything is done." in nanoml("status", path, environment=environment), "the skims")
-    finally:
-        nanoml("kill", path, environment=environment, check=False)
+    skim_on("slurm", path, {**slurm.environment, "PATH": f"{programs}:{os.environ['PATH']}"})
     assert sorted(said.read_text().splitlines()) == [
         f"exec image.sif bash job.sh skim-{number:04d} 1" for number in range(2)
     ]
@@ -355,11 +354,7 @@ def test_jobs_of_dask_bring_their_files_and_use_the_python_of_workers(
     analysis: Callable[..., Path], place: Path, dask_cluster: DaskCluster
 ) -> None:
     path = analysis({"dask": {"cluster": dask_cluster.address}, "setup": ["pwd"]})
-    nanoml("submit", "skim", path, "--on", "dask", environment=dask_cluster.environment)
-    try:
-        wait_for(lambda: "Everything is done." in nanoml("status", path, environment={}), "the skims")
-    finally:
-        nanoml("kill", path, environment={}, check=False)
+    skim_on("dask", path, dask_cluster.environment)
     assert len(list((place / "work" / "skims").rglob("*.root"))) == 4
     for number in range(2):
         said = find(path).log(f"skim-{number:04d}").read_text()
