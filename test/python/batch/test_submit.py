@@ -80,9 +80,3 @@ def test_a_submission_of_the_version_before_is_read_and_a_later_one_is_not(submi
     path.write_text(json.dumps({**now, "schema": 3}))
     with pytest.raises(NanoMLError, match=r"submission.json: .*version 3, which another version of NanoML wrote"):
         Submission.read(submission.directory)
-
-
-def test_what_is_no_batch_system_is_one_message(submission: Submission) -> None:
-    submission.end()
-    with pytest.raises(NanoMLError, match='"pbs" is not a batch system. Known: local, condor, slurm, dask, crab'):
-        list(resubmit(submission, "pbs"))

@@ -23,6 +23,7 @@ from MLTools.NanoML.batch.worker import work as do
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.workflow.task import Stamp, Task
+from processes import nanoml
 from services.daemons import wait_for
 
 
@@ -163,15 +164,13 @@ def test_a_job_that_needs_a_proxy_says_so_at_once(
     assert result.tasks == {}
 
 
-def test_what_is_no_job_is_one_message(tmp_path: Path, start: Callable[[Path], subprocess.Popen[str]]) -> None:
+def test_what_is_no_job_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text("{}")
-    with pytest.raises(NanoMLError, match="is not a job of this version of NanoML"):
-        work(tmp_path / "job.json", tmp_path / "result.json")
-    process = start(tmp_path / "job.json")
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 1
-    assert "is not a job" in said
-    assert "Traceback" not in said
+    done = nanoml("work", "job.json", "--result", "result.json", cwd=tmp_path)
+    assert done.returncode == 1
+    message, page = done.stderr.splitlines()
+    assert "is not a job of this version of NanoML" in message
+    assert page.startswith("See doc")
 
 
 def test_a_job_that_is_told_to_stop_keeps_what_it_has_done(

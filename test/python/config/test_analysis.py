@@ -157,6 +157,7 @@ def test_anchors_in_a_place_of_their_own(write: Write) -> None:
     ("text", "expected"),
     [
         ("skim:\n  selection: a:B\n  keeep: x", '3: skim.keeep: unknown key. Did you mean "keep"?'),
+        ("train:\n  epochs: many", '2: train.epochs: expected a whole number, got "many".'),
         ("train: {device: gpu}", '1: train.device: "gpu" is not a device. Known: auto, cpu, cuda.'),
         ("train: {clip: 0}", "1: train.clip: expected a number above 0, got 0."),
         ("train: {schedule: cosin}", '1: train.schedule: "cosin" is not a schedule. Did you mean "cosine"?'),

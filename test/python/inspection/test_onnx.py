@@ -316,6 +316,7 @@ def test_discriminants(linear_model: Callable[..., Path]) -> None:
     [
         ("{", "cannot be understood"),
         ("[]", "cannot be understood"),
+        pytest.param("[" * 100_000, "cannot be understood .ValueError: it is nested too deeply", id="deep"),
         ({**metadata(), "schema": 5}, "schema 5, this NanoML reads 1 to 4. Update NanoML"),
         ({**metadata(), "folds": {"k": 2}}, "cannot be understood .KeyError: 'hash'"),
         ({**metadata(), "training": "none"}, "cannot be understood"),

@@ -85,8 +85,6 @@ def test_inspection_tells_the_state_of_a_merged_file(tmp_path: Path) -> None:
     assert re.search(r"a.root, entries 0 to 2 +3 +2 +3\n *a.root, entries 4 to 9 +6 +3 +6\n", text)
     path = write(tmp_path / "twice.root", [skim(0, 4).rows(), skim(3, 10).rows()], 5)
     assert "was made from entry 3 of a.root, as" in inspect_file(path).errors[0]
-    path = write(tmp_path / "changed.root", [skim(0, 10).rows()], 4)
-    assert "has 4 events, but its record says 5: it was" in inspect_file(path).errors[0]
     path = write(tmp_path / "heavy.root", [skim(0, 10).rows()], 5, 50.0)
     assert "has a sum of weights of 50 in its Runs tree, but its record says 25" in inspect_file(path).errors[0]
     other = skim(3, 10, criteria=Criteria(cut="x > 2"))

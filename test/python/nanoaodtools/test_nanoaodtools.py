@@ -250,21 +250,6 @@ def test_an_event_that_a_selection_fails_on(source: Path, capsys: pytest.Capture
     assert "Fragile: all 1,000, reached Fragile 999\n" in told
 
 
-def test_later_modules_may_drop_events(source: Path) -> None:
-    found = loop([PostprocModule(Muons()), Plain(lambda event: event.nHard > 1)], source)
-    expected = in_one_go(Muons(), source)
-    assert [entry for entry, _ in found] == expected.rows[expected.columns["nHard"] > 1].tolist()
-
-
-def test_missing_branches_are_explained_as_everywhere(source: Path) -> None:
-    class Mistyped(Muons):
-        branches = ("Muon_pt", "MTE_pt", "nothing_like_it")
-
-    message = r"M600_0.root: selection Mistyped reads .* lacks: MTE_pt, nothing_like_it\. Did you mean .MET_pt.\? If"
-    with pytest.raises(NanoMLError, match=message):
-        loop([PostprocModule(Mistyped())], source)
-
-
 def test_a_file_without_events_has_a_cut_flow_of_zeros(
     made_files: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -285,23 +270,6 @@ def test_the_cut_flow_has_the_weights_with_their_signs(made_files: dict[str, Pat
     assert (steps[0].events, steps[0].weights) == (len(weights), pytest.approx(weights.sum()))
     assert (steps[-1].events, steps[-1].weights) == (len(passed), pytest.approx(weights[passed].sum()))
     assert (kept.events, kept.weights) == (len(passed), pytest.approx(weights[passed].sum()))
-
-
-def test_mistakes_are_given_with_file_and_line(source: Path) -> None:
-    class Wrong(Muons):
-        def select(self, events: Any, cutflow: Any) -> Any:
-            return events, {"nHard": events.Muon.nope, "ht": events.MET.pt, "hasMuon": events.MET.pt > 0}
-
-    class Narrowed(Muons):
-        def select(self, events: Any, cutflow: Any) -> Any:
-            events, columns = super().select(events, cutflow)
-            first = np.arange(len(events)) == 0
-            return events[first], {name: values[first] for name, values in columns.items()}
-
-    with pytest.raises(NanoMLError, match=r"test_nanoaodtools.py:\d+: Wrong: .*nope"):
-        loop([PostprocModule(Wrong())], source)
-    with pytest.raises(NanoMLError, match=r"test_nanoaodtools.py:\d+: Narrowed: \d+ events passed the last cut, but 1"):
-        loop([PostprocModule(Narrowed())], source)
 
 
 # ----------------------------------------------------------------------------------------------------------------

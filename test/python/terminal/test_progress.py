@@ -76,12 +76,7 @@ def test_no_line_of_a_command_is_longer_than_the_terminal(arguments: list[str], 
 
 @pytest.mark.parametrize(
     ("arguments", "environment"),
-    [
-        (["rnu"], {"TERM": "dumb"}),
-        (["rnu"], {"NO_COLOR": "1"}),
-        (["rnu"], {}),
-        (["doctor", "--for", "laptop"], {}),
-    ],
+    [(["rnu"], {"TERM": "dumb"}), (["rnu"], {"NO_COLOR": "1"}), (["rnu"], {}), (["doctor", "--for", "laptop"], {})],
 )
 def test_colours_only_where_they_are_wanted(arguments: list[str], environment: dict[str, str], tmp_path: Path) -> None:
     sent = on_terminal([*NANOML, *arguments], 80, tmp_path, **environment)

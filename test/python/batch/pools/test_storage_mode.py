@@ -30,7 +30,8 @@ pytest.importorskip("XRootD")
 
 from MLTools.NanoML.batch.job import Job, JobResult
 from MLTools.NanoML.batch.status import Status, observe, settle
-from MLTools.NanoML.batch.submit import find
+from MLTools.NanoML.batch.submission import JobRequest
+from MLTools.NanoML.batch.submit import find, submit
 from MLTools.NanoML.batch.worker import Staging
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.dependencies import code_of
@@ -322,8 +323,9 @@ def test_what_has_not_changed_is_not_delivered_again(place: Path, storage: Stora
 def test_condor_is_told_of_the_container(analysis: Callable[..., Path]) -> None:
     image = "/cvmfs/unpacked.cern.ch/registry/nanoml:1"
     path = analysis({"environment": "container", "image": image, "python": "/opt/python/bin/python3"})
-    nanoml("submit", "skim", path, "--on", "condor", "--dry-run", environment={})
-    (directory,) = (path.parent / "jobs").glob("*-dry-run")
+    submission = submit(load(path), JobRequest("skim", "condor", dry_run=True))
+    assert submission is not None
+    directory = submission.directory
     assert f'MY.SingularityImage = "{image}"\n' in (directory / "condor.sub").read_text()
     script = (directory / "job.sh").read_text()
     assert "exec /opt/python/bin/python3 -m MLTools.NanoML.cli work" in script
