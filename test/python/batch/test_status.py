@@ -362,8 +362,7 @@ def test_a_file_that_travelled_and_was_changed_before_the_job_ended(
     assert reason(submission, "skim-0000", 1) is None
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", "null"])
-def test_a_result_that_cannot_be_read_counts_as_none(content: str, submission: Submission) -> None:
-    (submission.directory / "results" / "skim-0000.json").write_text(content)
+def test_a_result_that_cannot_be_read_counts_as_none(submission: Submission) -> None:
+    (submission.directory / "results" / "skim-0000.json").write_text("{}")
     assert collected(submission) == []
     assert reason(submission, "skim-0000", 0) == "not done yet"

@@ -101,13 +101,6 @@ def test_a_class_without_a_dataset_in_the_eras_of_the_data(tmp_path: Path) -> No
         loaded(tmp_path, text.replace("[WZ, ZZ]", "[signal_]"))
 
 
-def test_data_are_no_class_by_themselves(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match="11: datasets.Muon.class: data is trained on in a region of .data_driven. only"
-    ):
-        loaded(tmp_path, TEXT.replace("f.root, era: 2018, data", "f.root, era: 2018, class: fakes_of_mine, data"))
-
-
 def test_without_eras_all_simulation_goes_with_all_data(tmp_path: Path) -> None:
     text = TEXT.replace("eras:\n  2018: {luminosity: 59.8}\n  2022: {luminosity: 8.0}\n", "luminosity: 10\n")
     text = text.replace("era: 2018, ", "").replace("era: 2022, ", "").replace(", era: 2018", "")

@@ -116,14 +116,3 @@ def test_an_entry_that_is_not_there_is_an_error_with_the_choices() -> None:
     assert "muon_id" in corrections
     with pytest.raises(ConfigError, match=r"has no corrections named muon_idd. Did you mean .muon_id.*It has: pileup,"):
         _ = corrections.muon_idd
-
-
-def test_jets_of_data_need_a_range_of_runs() -> None:
-    jets = Corrections.read(INVENTED / "2018.yaml").jets
-    assert jets.level("L1L2L3Res", 316995).name == "Invented2018_V1_RunA_DATA_L1L2L3Res_AK4PF"
-    assert jets.level("L1L2L3Res", 316996).name == "Invented2018_V1_RunB_DATA_L1L2L3Res_AK4PF"
-    assert jets.level("L1L2L3Res").name == "Invented2018_V1_MC_L1L2L3Res_AK4PF"
-    with pytest.raises(
-        NanoMLError, match=r"2018.yaml:9: jets: jec.data has no range with run 1000000. It has: 1-316995"
-    ):
-        jets.level("L1L2L3Res", 1000000)
