@@ -9,7 +9,6 @@ from printing import printed
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.inspection import inspect_file, kind_of
-from services.nanoaod import DATASETS
 
 
 def test_every_file_is_understood(nano_file: Path) -> None:
@@ -27,15 +26,6 @@ def test_every_file_is_understood(nano_file: Path) -> None:
         text = printed(found, width=width)
         assert len(text.splitlines()) < 100  # not a wall of text
         assert is_scouting or "HLT_" in text
-
-
-def test_events_and_weights_of_simulation(mc_files: dict[str, list[Path]]) -> None:
-    for dataset, files in mc_files.items():
-        for path in files:
-            content, made = inspect_file(path).to_json(), DATASETS[dataset][path.stem]
-            assert content["sum_of_weights_sources"] == ["Runs/genEventSumw"]
-            assert content["sum_of_weights"] == pytest.approx(made.sum_of_weights, rel=1e-14)
-            assert content["events"] == made.events
 
 
 @pytest.mark.parametrize(
@@ -100,10 +90,3 @@ def test_only_root_files_have_branches(tmp_path: Path) -> None:
         file["x"] = 1
     with pytest.raises(ConfigError, match="it has no branches to be listed"):
         inspect_file(tmp_path / "a.h5").show("Muon_*")
-
-
-def test_standard_output_is_the_default(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    inspect_file(next((sample / "ZGToLLG").glob("*.root"))).show()
-    out = capsys.readouterr()
-    assert "simulation, TTree" in out.out
-    assert out.err == ""

@@ -249,7 +249,7 @@ def test_a_training_that_is_told_to_stop_goes_on_elsewhere(
     analysis: Callable[..., Path], place: Path, storage: Storage, tmp_path: Path
 ) -> None:
     pytest.importorskip("torch")
-    path = analysis({}, {"epochs": 100, "patience": 100, "folds": 3})
+    path = analysis({}, {"epochs": 50, "patience": 50, "folds": 3})
     execute(load(path), STAGES, False, settle)
     job, environment = job_of(path, "train", storage), {**storage.environment, "NANOML_CORES": "1"}  # no workers
     first = Scratch(tmp_path / "first", job, environment)
@@ -274,7 +274,7 @@ def test_a_training_that_is_told_to_stop_goes_on_elsewhere(
     assert (training / "network_0.pt").stat().st_mtime_ns == before
     assert not list(training.glob("checkpoint_*"))
     epochs = json.loads((training / "history_1.json").read_text())
-    assert len(epochs) == 100
+    assert len(epochs) == 50
 
 
 def test_twins_of_a_job_make_one_whole_output(
