@@ -56,7 +56,7 @@ LINES = {
     "python/commands": (2568, 11),
     "python/config": (2739, 10),
     "python/contracts": (1414, 9),
-    "python/corrections": (4819, 25),
+    "python/corrections": (4826, 25),
     "python/doctor": (649, 3),
     "python/grid": (598, 4),
     "python/inspection": (1742, 7),
