@@ -171,33 +171,9 @@ def test_blocks_are_read_as_h5py_reads_them(tmp_path: Path, options: dict[str, A
                 assert records.rows("Jet", found).tobytes() == rows[start:stop].tobytes()
 
 
-def test_a_block_that_cannot_be_inflated_is_an_error(tmp_path: Path) -> None:
-    (path,) = write_files(tmp_path, [1000], compression="gzip", shuffle=True)
-    with h5py.File(path, "r+") as file:
-        begin = (0,) * file["events"].ndim
-        _, content = file["events"].id.read_direct_chunk(begin)
-        file["events"].id.write_direct_chunk(begin, content[:-9] + bytes(9))
-    with pytest.raises(NanoMLError, match=r"d0\.h5: cannot be read"):
-        shuffle_files(ShuffleJob([path], tmp_path / "all.h5"))
-    assert not (tmp_path / "all.h5").exists()
-
-
 def test_of_events_with_the_same_number_the_first_comes_first() -> None:
     keys = np.random.default_rng(1).integers(0, 300, 2000).astype(np.uint64)
     assert shuffle._order(keys).tolist() == sorted(range(2000), key=lambda row: (keys[row], row))
-
-
-def test_files_are_mixed_evenly_and_each_seed_differently(tmp_path: Path) -> None:
-    paths = write_files(tmp_path, [6000, 2000])
-    orders = []
-    for seed in (1, 2):
-        shuffle_files(ShuffleJob(paths, tmp_path / "all.h5", seed, 0.05))
-        events = read(tmp_path / "all.h5")["events"]
-        shares = events["label"].reshape(10, -1).mean(axis=1)
-        assert np.abs(shares - 0.25).max() < 5 * (0.25 * 0.75 / 800) ** 0.5
-        orders.append(events["event"])
-    assert (orders[0] == orders[1]).sum() < 10
-    assert abs(np.corrcoef(orders[0], np.arange(8000))[0, 1]) < 5 / 8000**0.5
 
 
 def test_metadata_tell_of_all_files(tmp_path: Path) -> None:
@@ -320,8 +296,10 @@ def test_what_is_no_job_is_explained(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_damaged_source_is_named_and_leaves_nothing(tmp_path: Path) -> None:
-    paths = write_files(tmp_path, [100, 20_000], compression="gzip")
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_damaged_source_is_named_and_leaves_nothing(tmp_path: Path, shuffle: bool) -> None:
+    """By whomever its blocks are inflated: h5py does it for blocks that were not shuffled."""
+    paths = write_files(tmp_path, [100, 20_000], compression="gzip", shuffle=shuffle)
     content = bytearray(paths[1].read_bytes())
     with h5py.File(paths[1]) as file:
         chunk = file["events"].id.get_chunk_info(5)
@@ -535,22 +513,17 @@ def test_a_million_events_of_40_files_survive_a_kill_in_conversion_and_in_each_p
 
 
 def check_a_million(path: Path) -> None:
-    """Every event is there once, with its own values, and the events of all files are mixed."""
+    """Every event is there once, with its own values, in the order that the documentation promises."""
     with h5py.File(path) as file:
         events, muons = file["events"][:], file["Muon"][:]
     total = sum(FILES) * PER_FILE
     number = FIRST[events["label"]] + events["event"].astype(np.int64)
-    assert np.array_equal(np.sort(number), np.arange(total))
     assert np.array_equal(events["luminosityBlock"], events["event"] // 1000)
     assert np.array_equal(events["MET_pt"], met_of(number))
     valid = np.arange(2) < events["event"][:, np.newaxis] % 3
     assert np.array_equal(muons["valid"], valid)
     assert np.array_equal(muons["pt"], np.where(valid, events["MET_pt"][:, np.newaxis], 0))
     assert np.array_equal(number, np.random.PCG64(5).random_raw(total).argsort(kind="stable"))
-    # each of 500 blocks should have 50 events of each file
-    found = np.bincount(np.arange(total) // 2000 * sum(FILES) + number // PER_FILE)
-    chi2, degrees = ((found - 50) ** 2 / 50).sum(), 499 * (sum(FILES) - 1)
-    assert abs(chi2 - degrees) < 5 * (2 * degrees) ** 0.5
 
 
 CONFIG = """
