@@ -314,20 +314,6 @@ def test_what_stands_for_no_value_is_said_by_selection_or_configuration(tmp_path
         convert_files(replace(job, no_value={"z": [1.0]}))
 
 
-def test_what_cannot_be_stored_is_named_and_can_be_dropped(tmp_path: Path) -> None:
-    with uproot.recreate(tmp_path / "a.root") as file:
-        try:
-            file.mktree("Events", {"event": "u8", "word": "string", "x": "f4"}).extend(
-                {"event": np.arange(2, dtype="u8"), "word": ["a", "b"], "x": np.ones(2, "f4")}
-            )
-        except NotImplementedError:
-            pytest.skip(f"uproot {uproot.__version__} writes no strings")
-    with RootFile(tmp_path / "a.root") as file:
-        with pytest.raises(NanoMLError, match=r"cannot store word .*Leave out: --drop 'word'"):
-            event_level_branches(file, ["*"])
-        assert event_level_branches(file, ["*"], ["wo*"])[0] == ["x"]
-
-
 def test_the_maximum_follows_from_a_quantile(tmp_path: Path, skims: list[str]) -> None:
     counts = np.concatenate([uproot.open(path)["Events/nJet"].array(library="np") for path in skims])
     for share in (0.5, 0.9, 1.0):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -157,16 +156,6 @@ def test_each_event_has_its_weight_times_the_transfer(made: Made) -> None:
         assert (rows["label"] == 2).all()
         assert np.array_equal(rows["genWeight"], wanted.rows["genWeight"])
     assert (expected(some_samples())["fakes_less_WZ"].weights > 0).any()  # where a negative weight is subtracted
-
-
-def test_the_class_adds_up_to_transfer_times_data_less_simulation(made: Made) -> None:
-    directory, metadata = made
-    total = math.fsum(math.fsum(each.weights.tolist()) for each in expected(some_samples()).values())
-    parts = [metadata[name].datasets[0].data_driven for name in PARTS]
-    found = math.fsum(part.sum_of_weights for part in parts if part)
-    stored = np.concatenate([read(directory, name)["weight"] for name in PARTS]).astype(float)
-    assert found == pytest.approx(total, rel=1e-5)
-    assert found == pytest.approx(stored.sum(), rel=1e-12)
 
 
 def test_the_metadata_say_what_came_from_where(made: Made) -> None:

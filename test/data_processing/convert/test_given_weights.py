@@ -16,7 +16,6 @@ from conftest import ROOT
 
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.convert.validation import validate_file
-from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.skim.nanoaodtools_engine import postprocess_file
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
@@ -186,12 +185,6 @@ def test_the_metadata_say_what_weights_there_are(converted: Converted) -> None:
     assert [each.combine for each in metadata.weights] == ["", "envelope", ""]
     assert metadata.weights[0].variations == {"up": "weight_pileupUp", "down": "weight_pileupDown"}
     assert [each.weight for each in metadata.datasets[0].accounting.files[0].weights] == ["pileup", "muon_id", "btag"]
-
-
-def test_merged_skims_are_normalised_alike(folder: Path, skims: list[str], converted: Converted) -> None:
-    merge_files(MergeJob(skims, folder / "merged.root"))
-    events, _ = convert([str(folder / "merged.root")], folder / "merged.h5")
-    assert np.array_equal(events, converted[0])
 
 
 def test_a_skim_of_a_skim_keeps_the_weights(folder: Path, skims: list[str], converted: Converted) -> None:

@@ -62,9 +62,10 @@ def test_the_events_are_those_of_the_selection_without_shifts(shifted_skims: Shi
 
 def test_small_blocks_and_merged_files_make_no_difference(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
     merge_files(MergeJob(shifted_skims.shifted, tmp_path / "all.root"))
-    _, rows = converted([str(tmp_path / "all.root")], tmp_path / "merged.h5")
-    _, expected = converted(shifted_skims.shifted, tmp_path / "each.h5", memory=0)
+    metadata, rows = converted([str(tmp_path / "all.root")], tmp_path / "merged.h5")
+    wanted, expected = converted(shifted_skims.shifted, tmp_path / "each.h5", memory=0)
     assert all(np.array_equal(rows[name], expected[name]) for name in rows)
+    assert replace(metadata, core="") == replace(wanted, core="")
 
 
 def test_quantiles_are_those_of_nominal_events(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:

@@ -62,13 +62,6 @@ def test_what_differs_is_named(tmp_path: Path, changes: dict[str, Any], differin
     assert len(changed.differing(original)) == len(differing)
 
 
-def test_the_memory_does_not_matter(sample: Path) -> None:
-    with RootFile(sample / "ZGToLLG" / "ZGToLLG_0.root") as file:
-        at_once, in_parts = FileContent.of(file, 1000), FileContent.of(file, 0.3)
-    assert at_once.trees["Events"].rows == 800
-    assert at_once.differing(in_parts) == []
-
-
 def test_at_least_one_row_is_read() -> None:
     assert rows_at_once(1e9, 1) == 1
     assert rows_at_once(0, 1) == rows_at_once(1, 1) == 500_000
@@ -111,7 +104,3 @@ def test_they_depend_on_all_else(name: str, array: Any) -> None:
     other = checksums({**ARRAYS, name: array}, [])
     assert checksums(ARRAYS, [3]).differing(other) == [name]
     assert other.differing(checksums(ARRAYS, [3])) == [name]
-
-
-def test_a_column_that_is_missing_differs() -> None:
-    assert checksums({"flat": ARRAYS["flat"]}, []).differing(checksums(ARRAYS, [])) == ["bits", "lists"]

@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import awkward as ak
-import h5py
 import numpy as np
 import pytest
 import uproot
 
-from data_processing.convert.columns import StoredCollection
-from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.merge import merge
 from data_processing.merge.merge import FileContent, MergeJob, MergeRecord, _check, foresee, merge_files
 from data_processing.merge.plan import MergeInputs
@@ -520,29 +517,6 @@ def test_the_memory_does_not_change_the_result(parts: list[Path], tmp_path: Path
     with uproot.open(tmp_path / "one.root") as one, uproot.open(tmp_path / "many.root") as many:
         assert one["Events/MET_pt"].num_baskets == 1
         assert many["Events/MET_pt"].num_baskets > 5
-
-
-def test_a_merged_file_is_converted_as_its_parts_are(sample: Path, tmp_path: Path) -> None:
-    skims = []
-    for source in sorted((sample / "ZGToLLG_PtG100").glob("*.root")):
-        skims.append(tmp_path / source.name)
-        job = SkimJob(str(source), skims[-1], "MLTools.NanoML.trilepton:Trilepton", keep=("Muon_*", "MET_*"))
-        skim_file(job)
-    merged(skims, tmp_path / "all.root")
-    files = []
-    for name, sources in (("parts", skims), ("whole", [tmp_path / "all.root"])):
-        job = ConvertJob(
-            [str(source) for source in sources],
-            tmp_path / f"{name}.h5",
-            ("ZCand_mass", "channel", "MET_pt"),
-            {"Muon": StoredCollection(("pt", "charge"), 3, "-pt")},
-        )
-        metadata = convert_files(job)
-        with h5py.File(job.output) as file:
-            files.append((metadata, {key: file[key][:].tobytes() for key in ("events", "Muon")}))
-    assert files[0] == files[1]
-    assert len(files[0][0].datasets[0].accounting.files) == 3
-    assert len(files[0][1]["events"]) > 0
 
 
 def test_friends_are_merged_as_the_files_that_they_belong_to(parts: list[Path], tmp_path: Path) -> None:
