@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ import uproot
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 
-__all__ = ["branches_of", "lists_of", "record_of", "values_of"]
+__all__ = ["Short", "branches_of", "lists_of", "record_of", "values_of"]
+
+
+class Short(RootFile):
+    """Does not give the last range of entries."""
+
+    def ranges(self, *arguments: Any, **settings: Any) -> Iterator[tuple[int, int]]:
+        yield from list(super().ranges(*arguments, **settings))[:-1]
 
 
 def record_of(path: str | Path) -> Provenance:

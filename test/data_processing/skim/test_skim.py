@@ -4,7 +4,7 @@ import json
 import os
 import resource
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from processes import nanoml
 from services.arrays import same
 from services.data import embedded_baskets
 from services.nanoaod import CERTIFIED, DATASETS
-from services.rootfiles import record_of, values_of
+from services.rootfiles import Short, record_of, values_of
 
 Reads = list[tuple[tuple[str, ...], int, int]]
 
@@ -375,11 +375,6 @@ def test_a_tight_cut_reads_the_other_branches_only_where_events_are_kept(
     assert sorted(Watched.announced) == sorted(reads)  # so a server moves nothing else
 
 
-def test_of_a_file_of_which_nothing_is_kept_only_the_cut_is_read(baskets: Path, tmp_path: Path, reads: Reads) -> None:
-    skim_file(SkimJob(str(baskets), tmp_path / "skim.root", cut="MET_pt < 0", keep=("*",)))
-    assert [(set(names), start, stop) for names, start, stop in reads] == [({"MET_pt", "genWeight"}, 0, 800)]
-
-
 @pytest.mark.parametrize(("memory", "most"), [(0.05, 400), (0.011, 100), (0.001, 9)])
 def test_less_memory_makes_smaller_chunks_of_the_same_events(
     baskets: Path, tmp_path: Path, reads: Reads, memory: Any, most: int
@@ -458,13 +453,6 @@ def test_a_weight_far_above_its_mean_is_named_with_its_event(tmp_path: Path, sam
         told("b.py", text.replace("90.0", "1.0"))[1]
         == f"  WARNING: pileup is -40 in the event {large}: {40 / mean:.3g} times its mean."
     )
-
-
-class Short(RootFile):
-    """Does not give the last range of entries."""
-
-    def ranges(self, *arguments: Any, **settings: Any) -> Iterator[tuple[int, int]]:
-        yield from list(super().ranges(*arguments, **settings))[:-1]
 
 
 def test_a_skim_that_read_fewer_events_than_the_file_has_is_refused(
