@@ -27,13 +27,9 @@ from numpy.typing import NDArray
 from data_processing import shuffle
 from data_processing.convert.stage import shuffle_summary
 from data_processing.shuffle import Reader, Records, ShuffleJob, shuffle_files
-from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, RecordedAccounting
-from MLTools.NanoML.stages import PARTS
-from MLTools.NanoML.workflow.pipeline import pipeline_stages
-from MLTools.NanoML.workflow.runner import Stage
 from processes import nanoml, running
 from services.arrays import same
 
@@ -524,40 +520,6 @@ def check_a_million(path: Path) -> None:
     assert np.array_equal(muons["valid"], valid)
     assert np.array_equal(muons["pt"], np.where(valid, events["MET_pt"][:, np.newaxis], 0))
     assert np.array_equal(number, np.random.PCG64(5).random_raw(total).argsort(kind="stable"))
-
-
-CONFIG = """
-datasets:
-  A: {{files: {0}/ZGToLLG/*_0.root, class: signal}}
-  B: {{files: {0}/ZGToLLG/*_1.root, class: other}}
-  C: {{files: {0}/WZTo3LNu_Pt100/*_0.root}}
-convert:
-  features: [MET_pt]
-"""
-
-
-def stages(path: Path) -> dict[str, Stage]:
-    """The stages of this part that a configuration asks for."""
-    return {stage.name: stage for stage in pipeline_stages(load(path), PARTS["data_processing"])}
-
-
-def test_the_pipeline_shuffles_datasets_with_a_class_if_it_is_told_to(tmp_path: Path, sample: Path) -> None:
-    config = tmp_path / "a.yaml"
-    config.write_text(CONFIG.format(sample))
-    plain = stages(config)
-    assert list(plain) == ["convert"]
-    config.write_text(CONFIG.format(sample) + "  shuffle: 3\n")
-    found = stages(config)
-    assert list(found) == ["convert", "shuffle"]
-    assert [task.settings for task in found["convert"].tasks] == [t.settings for t in plain["convert"].tasks]
-    (task,) = found["shuffle"].tasks
-    for each in found["convert"].tasks:
-        each.do()
-    metadata = task.do()
-    assert task.outputs == (tmp_path / "a" / "hdf5" / "all.h5",)
-    assert [dataset["name"] for dataset in metadata["datasets"]] == ["A", "B"]
-    with h5py.File(task.outputs[0]) as file:
-        assert set(file["events"]["label"]) == {0, 1}
 
 
 def test_without_a_configuration_by_the_command_line(tmp_path: Path) -> None:

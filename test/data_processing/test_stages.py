@@ -74,6 +74,20 @@ def test_every_file_has_the_parameters_of_all_datasets(config: Path) -> None:
     ]
 
 
+def test_datasets_with_a_class_are_shuffled_if_that_is_asked_for(config: Path, sample: Path) -> None:
+    text = config.read_text().replace(", shuffle: 1", "")
+    text = text.replace("convert:", f"  none: {{files: {sample}/ZGToLLG/*_0.root}}\nconvert:")
+    config.write_text(text)
+    plain = stages(config)
+    assert list(plain) == ["convert"]
+    config.write_text(text.replace("features: MET_pt", "features: MET_pt, shuffle: 3"))
+    convert, shuffle = stages(config).values()
+    assert [task.settings for task in convert.tasks] == [task.settings for task in plain["convert"].tasks]
+    (task,) = shuffle.tasks
+    assert [Path(path).stem for path in task.inputs] == ["WZ", "signal"]
+    assert task.work.args[0].seed == 3
+
+
 def test_what_has_other_parameters_is_converted_again(config: Path) -> None:
     def settings() -> dict[str, object]:
         return {task.name: task.settings for task in stages(config)["convert"].tasks}

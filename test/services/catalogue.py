@@ -223,7 +223,7 @@ def install_dasgoclient(directory: Path, url: str, real: Optional[str] = None) -
     directory.mkdir(parents=True, exist_ok=True)
     program = directory / "dasgoclient"
     if real is None:
-        words = [sys.executable, str(PROGRAM), url]
+        words = [sys.executable, "-IS", str(PROGRAM), url]  # begins in half the time
     else:
         root = url.removesuffix("/dbs")
         maps = directory / ".dasmaps" / "das_maps_dbs_prod.js"

@@ -296,15 +296,6 @@ def test_a_selection_that_cannot_be_run(tmp_path: Path, source: Path, linear_mod
     assert os.listdir(tmp_path) == []
 
 
-def test_a_score_that_is_no_number(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
-    with uproot.recreate(tmp_path / "in.root") as file:
-        ids = {"run": np.ones(3, "u4"), "luminosityBlock": np.ones(3, "u4"), "event": np.arange(3, dtype="u8")}
-        file["Events"] = {**ids, "x": np.array([0.0, np.nan, 1.0], "f4")}
-    with pytest.raises(NanoMLError, match="1 of 3 events have a score that is NaN or infinite, for example number 1"):
-        score_file(ScoreJob(str(tmp_path / "in.root"), tmp_path / "s.root", [linear_model(["x"])]))
-    assert os.listdir(tmp_path) == ["in.root"]
-
-
 def test_tasks(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
     model = linear_model(["ZCand_mass"], ["ZCand_mass"])
     job = ScoreJob("", Path(), [model], copy=True)

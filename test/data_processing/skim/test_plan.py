@@ -225,14 +225,6 @@ def test_a_branch_that_cannot_be_copied_is_named(tmp_path: Path) -> None:
     assert rows(tmp_path / "copy.root", "Runs") == {"run": [1]}
 
 
-def test_nothing_is_beside_the_events_of_some_files(tmp_path: Path) -> None:
-    with uproot.recreate(tmp_path / "a.root") as file:
-        file.mktree("Events", {"run": "u4"}).extend({"run": np.uint32([1])})
-    assert copied(tmp_path / "a.root", tmp_path / "copy.root") == []
-    with RootFile(tmp_path / "copy.root") as file:
-        assert set(file.keys) == {"Events"}
-
-
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     """A directory with a selection and a luminosity JSON."""
