@@ -27,7 +27,7 @@ def test_the_example_gives_the_scores_of_python(tmp_path: Path, build: Callable[
     model = whole_model(
         networks_of(tmp_path / "model.onnx", "ZCand_mass", "MET_pt"), "MLTools.NanoML.trilepton:Trilepton", ROOT
     )
-    library = build("shared", "libMLToolsNanoML.so", FLAGS="-fPIC", OPTIMIZE="-O1")
+    library = build("shared", "libMLToolsNanoML.so", FLAGS="-fPIC", OPTIMIZE="-O0")
     places = {"LD_LIBRARY_PATH": str(library), "ROOT_INCLUDE_PATH": str(library / "include"), "HOME": str(tmp_path)}
     output = tmp_path / "scored.root"
     run(
