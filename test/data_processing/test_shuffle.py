@@ -232,6 +232,7 @@ CHANGES: list[tuple[Callable[[Tables], Tables], dict[str, Any], str]] = [
         {"classes": ["other", "signal"]},
         r"b.h5: its classes are other, signal, but those of .*a.h5 are signal, other",
     ),
+    (dict, {"regions": [{"name": "SR", "cut": "x > 1"}]}, r"b.h5: its regions are SR \(x > 1\), but .*a.h5 are none"),
     (dict, {"selection": "a:B"}, r"b.h5: its events were selected by a:B, but those of .*a.h5 by nothing"),
     (
         dict,

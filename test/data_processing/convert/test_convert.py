@@ -190,17 +190,6 @@ def test_skims_and_originals_are_not_mixed(tmp_path: Path, mc_files: dict[str, l
         convert_files(ConvertJob(sources, tmp_path / "a.h5", ["MET_pt"]))
 
 
-def test_a_skim_that_was_changed_afterwards_is_refused(tmp_path: Path, skims: list[str]) -> None:
-    with RootFile(skims[0]) as file:
-        record = Provenance.of(file)
-    branch = Branch("x", "float32", "flat", "", None, "float")
-    with NanoWriter(tmp_path / "cut.root", {"x": branch}, "ZLIB:1") as writer:
-        writer.events.extend({"x": np.ones(2, np.float32)})
-        writer.finish(record.tree())
-    with pytest.raises(NanoMLError, match="has 2 events, but its record says .* Skim it again"):
-        convert_files(ConvertJob([str(tmp_path / "cut.root")], tmp_path / "a.h5", ["x"]))
-
-
 WEIGHTS = np.random.default_rng(5).normal(0.5, 1, 30).astype(np.float32)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import replace
@@ -114,6 +115,8 @@ def converted(folder: Path, skims: list[str]) -> Converted:
 def expected(sample: Path) -> dict[str, Any]:
     """All events with a muon of all files: their weights by plain evaluation, and which of them have no b jet."""
     c = Corrections.read(ERA)
+    # most numbers are asked for several times
+    value = functools.cache(lambda name, *inputs: getattr(c, name).correction(*inputs))
     found: dict[str, list[float]] = {name: [] for name in ("generator", "jets", "passed", "nominal", *VARIATIONS)}
     parts: dict[str, list[float]] = {name: [] for name in ("pileup", "muon_id", "btag", *VARIATIONS)}
     for source in sources(sample):
@@ -125,16 +128,14 @@ def expected(sample: Path) -> dict[str, Any]:
             if not muons:
                 continue
             jets = [jet for jet in zip(*(event[name] for name in names[2:])) if jet[0] > 25 and abs(jet[1]) < 2.5]
-            pile = {key: c.pileup.correction(event["Pileup_nTrueInt"], key) for key in ("nominal", "up", "down")}
+            pile = {key: value("pileup", event["Pileup_nTrueInt"], key) for key in ("nominal", "up", "down")}
             keys = {"nominal": "nominal", "up": "systup", "down": "systdown"}
-            muon = {
-                key: np.prod([c.muon_id.correction(eta, pt, name) for pt, eta in muons]) for key, name in keys.items()
-            }
+            muon = {key: np.prod([value("muon_id", eta, pt, name) for pt, eta in muons]) for key, name in keys.items()}
 
             def btag(source: str, direction: str, jets: Any = jets) -> float:
                 concerned = {"cferr1": (4,), "hf": (0, 5), "": ()}[source]
                 return float(np.prod([
-                    c.btag.correction(f"{direction}_{source}" if flavour in concerned else "central", flavour, abs(eta), pt, score)
+                    value("btag", f"{direction}_{source}" if flavour in concerned else "central", flavour, abs(eta), pt, score)
                     for pt, eta, flavour, score in jets
                 ]))  # fmt: skip
 

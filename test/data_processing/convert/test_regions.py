@@ -14,10 +14,9 @@ from click.testing import CliRunner
 from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.convert.expressions import Expression, Region
 from data_processing.convert.validation import validate_file
-from data_processing.shuffle import ShuffleJob, shuffle_files
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.contracts.hdf5 import ConvertedRegion, read_metadata
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.inspection import inspect_file
 
 CONFIG = """\
@@ -81,15 +80,6 @@ def test_an_inspection_shows_the_regions(hdf5: Path) -> None:
     assert (counts["none"]["events"], counts["none"]["weights"]) == (0, 0)
     shown = CliRunner().invoke(nanoml, ["inspect", str(hdf5 / "all.h5")]).output
     assert re.search(rf"Regions\n.*\n.*\n +SR +{counts['SR']['events']} +[0-9,.]+ +abs", shown)
-
-
-def test_only_what_has_the_same_regions_goes_together(hdf5: Path, tmp_path: Path) -> None:
-    other = hdf5.parent.parent / "b.yaml"
-    other.write_text((hdf5.parent.parent / "a.yaml").read_text().replace("MET_pt > 40", "MET_pt > 50"))
-    assert run("run", other, "--to", "convert") == ""
-    files = [hdf5 / "signal.h5", other.with_suffix("") / "hdf5" / "WZ.h5"]
-    with pytest.raises(NanoMLError, match=r"WZ.h5: its regions are SR \(.* > 50\), .*, but those of .*MET_pt > 40"):
-        shuffle_files(ShuffleJob(files, tmp_path / "all.h5"))
 
 
 def test_what_has_other_regions_is_converted_again(hdf5: Path) -> None:

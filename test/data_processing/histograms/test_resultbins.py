@@ -83,7 +83,7 @@ def test_they_measure_better_than_bins_by_numbers(size: float, most: int, gain: 
 
 def test_optimism_is_seen_where_there_are_few_events() -> None:
     found = []
-    for seed in range(8):
+    for seed in range(4):
         contents = halves(seed, 1000)
         make: Callable[..., Any] = lambda half, starts, of=contents: [samples(of[half], starts, 0.5)]  # noqa: E731
         choice = choose(make, [], partial(candidates, contents), 15)
