@@ -28,9 +28,9 @@ from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from services.rootfiles import record_of
 
 Event = tuple[int, int, int]
 
@@ -232,13 +232,11 @@ def test_merging_takes_an_event_of_data_from_the_first_file(analysis: Path) -> N
     assert (found.entries, found.duplicates) == (9, 4)
     with RootFile(output) as file:
         events = file.read(["event", "x"])
-        record = Provenance.of(file)
     assert events["event"].tolist() == [20, 9, 10, 21, 4, 5, 3, 6, 7]
     with RootFile(paths[1]) as first:
         at = first.read(["event", "x"])
     assert events["x"][4] == at["x"][at["event"].tolist().index(4)]
-    assert record is not None
-    assert [(file.selected, file.duplicates) for file in record.accounting.files] == [(4, 0), (2, 2), (3, 2)]
+    assert [(file.selected, file.duplicates) for file in record_of(output).accounting.files] == [(4, 0), (2, 2), (3, 2)]
     assert "duplicates 4 left out" in " ".join(invoke("inspect", output, "--show-data").split())
     # the result is a skim like others: it can be merged and converted
     again = merge_files(MergeJob([str(output)], analysis.parent / "again.root"))

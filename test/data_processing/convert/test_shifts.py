@@ -23,9 +23,9 @@ from data_processing.merge.merge import MergeJob, merge_files
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
-from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
+from services.rootfiles import record_of
 from services.shifted import SELECTION, SHIFTS, Events, ShiftedSkims, skim
 
 FEATURES = ("MET", "nGoodJet", "Good_sumPt", "MET_phi")
@@ -179,9 +179,7 @@ def test_a_skim_that_lost_its_flag_is_refused(shifted_skims: ShiftedSkims, tmp_p
         with NanoWriter(tmp_path / "lost.root", branches, "ZLIB:1") as writer:
             writer.events.extend(file.read(list(branches)))
             writer.write_tree("Runs", file.branches_of("Runs"), file.other_tree("Runs") or {})
-            record = Provenance.of(file)
-            assert record is not None
-            writer.finish(record.tree())
+            writer.finish(record_of(shifted_skims.shifted[3]).tree())
     with pytest.raises(NanoMLError, match="events pass under shifts alone, but the branch `selected`, .* was dropped"):
         convert_files(ConvertJob([str(tmp_path / "lost.root")], tmp_path / "x.h5", ["MET"]))
 

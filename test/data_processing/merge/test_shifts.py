@@ -18,7 +18,6 @@ from data_processing.skim.skim import skim_file
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
 from MLTools.NanoML.nanoaod.accounting import Accounting
-from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.rootfiles import lists_of, record_of
@@ -66,8 +65,7 @@ def test_what_belongs_to_no_column_is_missed(shifted_skims: ShiftedSkims, tmp_pa
     """Only columns under shifts of the record are filled, and no flags."""
     source = shifted_skims.shifted[0]
     with RootFile(source) as file:
-        record, branches = Provenance.of(file), file.branches
-    assert record is not None
+        branches = file.branches
     for lost in ("selected_jesUp", "Muon_sumPt"):
         path = rewritten(source, tmp_path / f"{lost}.root", [name for name in branches if name != lost])
         with pytest.raises(NanoMLError, match=f"{lost}: not in .*{lost}.root, but in "):
@@ -87,7 +85,6 @@ def test_other_shifts_are_another_selection(shifted_skims: ShiftedSkims, tmp_pat
 def rewritten(source: str, path: Path, names: list[str]) -> Path:
     """A file with some of its branches, and all else."""
     with RootFile(source) as file:
-        record = Provenance.of(file)
         branches = {name: file.branches[name] for name in names}
         counters = {f"n{branch.collection}" for branch in branches.values() if branch.is_jagged}
         arrays = file.read([name for name in names if name not in counters])
@@ -95,7 +92,7 @@ def rewritten(source: str, path: Path, names: list[str]) -> Path:
         with NanoWriter(path, branches, "ZLIB:1") as writer:
             writer.events.extend(arrays)
             writer.write_tree("Runs", file.branches_of("Runs"), runs or {})
-            writer.finish(record.tree())
+            writer.finish(record_of(source).tree())
     return path
 
 

@@ -22,7 +22,7 @@ from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Discriminant, Model, twin_of
 from MLTools.NanoML.nanoaod.folds import fold_of
-from MLTools.NanoML.nanoaod.provenance import Provenance, ScoredBy
+from MLTools.NanoML.nanoaod.provenance import ScoredBy
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.rootfiles import Short, lists_of, record_of
 
@@ -64,9 +64,8 @@ def test_scores_belong_to_the_right_events(tmp_path: Path, source: Path, linear_
     x = lists_of(source, "MET_phi")["MET_phi"].to_numpy()
     assert scores_of(tmp_path / "s.root") == pytest.approx(softmax(x, fold), abs=1e-6)
     with RootFile(tmp_path / "s.root") as file:
-        record = Provenance.of(file)
         assert file.branches["linear_WZ"].title == "probability of class WZ by linear"
-    assert record is not None
+    record = record_of(tmp_path / "s.root")
     assert (record.kind, record.model) == ("scores", ScoredBy("linear", file_hash(model)))
     assert record.accounting.sum_of_weights == 800
 
@@ -215,13 +214,7 @@ def test_full_copies(tmp_path: Path, source: Path, linear_model: LinearModel) ->
 def test_a_copy_of_a_skim_is_a_skim(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
     skim_file(SkimJob(str(source), tmp_path / "skim.root", SELECTION, keep=("MET_*",)))
     score_file(ScoreJob(str(tmp_path / "skim.root"), tmp_path / "s.root", [linear_model(["MET_phi"])], copy=True))
-    records = []
-    for name in ("skim.root", "s.root"):
-        with RootFile(tmp_path / name) as file:
-            records.append(Provenance.of(file))
-    skim, copy = records
-    assert skim is not None
-    assert copy is not None
+    skim, copy = (record_of(tmp_path / name) for name in ("skim.root", "s.root"))
     assert (copy.kind, copy.selection, copy.columns) == ("skim", SELECTION, skim.columns)
     assert copy.accounting == skim.accounting
     with pytest.raises(NanoMLError, match="has a branch linear_signal already"):

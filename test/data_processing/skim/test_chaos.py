@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 import uproot
 
-from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.baskets import PlainBranch
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from processes import nanoml
+from services.rootfiles import record_of
 
 READ = ("run", "luminosityBlock", "event", "MET_pt", "Muon_pt", "Muon_eta", "Jet_pt", "HLT_IsoMu24")
 PHYSICS = """
@@ -111,9 +111,7 @@ def assert_whole(directory: Path) -> list[Path]:
     paths = sorted(path for path in directory.glob("*.root") if not path.name.startswith("."))
     for path in paths:
         with RootFile(path) as file:
-            record = Provenance.of(file)
-            assert record is not None
-            assert record.accounting.selected == file.entries == len(file.read(["Muon_pt"])["Muon_pt"])
+            assert record_of(path).accounting.selected == file.entries == len(file.read(["Muon_pt"])["Muon_pt"])
     return paths
 
 

@@ -19,10 +19,10 @@ from data_processing.skim.skim import skim_file
 from data_processing.skim.stage import skim_tasks
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
-from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.data.cmssw_rntuples import LISTS, RECORDS
 from services.nanoaod import can_write_rntuple
+from services.rootfiles import record_of
 
 Skims = dict[tuple[str, str], Path]
 
@@ -35,8 +35,7 @@ needs_rntuples = pytest.mark.skipif(not can_write_rntuple(), reason=f"uproot {up
 def content(path: Path) -> dict[str, Any]:
     """All that a skim carries, but for the name of its input and its format."""
     with RootFile(path) as file:
-        record = Provenance.of(file)
-        assert record is not None
+        record = record_of(path)
         books = record.accounting.to_json()
         own = accounting_of(file)
         for each in books["files"]:
