@@ -236,15 +236,6 @@ def test_other_types_of_numbers(toy: Toy) -> None:
     assert table.features[:4, 3].tolist() == [0, 1, 2, 3]
 
 
-def test_leaves_out_events_without_a_class_and_empty_files(toy: Toy) -> None:
-    whole, empty = toy(), toy("empty.h5", count=0)
-    labels = rows_of(whole)["label"]
-    labels[:100] = -1
-    table = whole_of([empty, change(whole, label=labels)])
-    assert len(table) == 500
-    assert table.labels.min() == 0
-
-
 def test_notes_on_features(toy: Toy) -> None:
     gap = np.where(np.arange(600) < 3, np.nan, np.arange(600)).astype("f4")
     assert survey_of([toy(gap=gap, fixed=np.full(600, 4, "i4"))]).notes() == [
@@ -342,16 +333,6 @@ def test_a_share_of_the_events_is_part_of_a_larger_one(toy: Toy, monkeypatch: py
     assert everything.hashes()[np.isin(everything.identifiers[2], events[0.1])].max() <= 0.1 * 2.0**64
     monkeypatch.setattr("ML_processing.training.data._BLOCK_EVENTS", 100)
     assert set(read([file], Train(share=0.1)).identifiers[2]) == set(events[0.1])
-
-
-def test_damaged_file(toy: Toy) -> None:
-    path = toy(count=20_000)
-    opened = TrainingFiles.open([path], Train())
-    size = path.stat().st_size
-    with open(path, "r+b") as file:
-        file.truncate(size // 2)
-    with pytest.raises(NanoMLError, match=r"toy.h5: .*(truncated|cannot be read)"):
-        opened.block(0)
 
 
 def test_collections(object_files: list[Path]) -> None:

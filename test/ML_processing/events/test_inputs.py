@@ -88,7 +88,7 @@ def test_a_block_that_cannot_be_read() -> None:
             numbers(Batches(len(SIZES), broken, 4, 1, ahead), Position(0))
 
 
-COUNT, TIMES = 300, 2000
+COUNT, TIMES = 300, 500
 CHANGED = ["weighted", "balanced"]
 
 

@@ -248,14 +248,11 @@ def with_masses(toy: Toy) -> tuple[Table, Survey]:
     return TrainingFiles.open([toy(count=4000, mass=mass, parameter="mass")], Train(parameter="mass")).sample(100, 5)
 
 
-def test_values_and_shares(with_masses: tuple[Table, Survey]) -> None:
+def test_values_and_shares(with_masses: tuple[Table, Survey], toy: Toy) -> None:
     found = ParameterGrid.of(with_masses[1])
     assert found == ParameterGrid("mass", (600.0, 1000.0, 2000.0), (0.25, 0.5, 0.25))
     assert build(ParameterGrid, plain(found)) == found
-
-
-def test_no_parameter(toy: Toy) -> None:
-    assert ParameterGrid.of(TrainingFiles.open([toy()], Train()).sample(100, 5)[1]) is None
+    assert ParameterGrid.of(TrainingFiles.open([toy("without.h5")], Train()).sample(100, 5)[1]) is None
 
 
 def test_filled_by_the_event_alone(with_masses: tuple[Table, Survey]) -> None:
