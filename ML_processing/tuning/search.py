@@ -17,7 +17,6 @@ from optuna.trial import TrialState
 from ML_processing.networks import resolved
 from ML_processing.stages import target_of, train_stage, training_files
 from ML_processing.training import tracking
-from ML_processing.tuning.result import conclude
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.study import Lock, Study
 from ML_processing.tuning.trial import TrialData, tracking_of, work
@@ -62,7 +61,10 @@ def tune(config: Config, options: SearchOptions) -> None:
     with locked(workdir):
         if options.force:
             _remove(directory)
-        conclude(_run(files, space, settings, directory, options, start), files, config)
+        study = _run(files, space, settings, directory, options, start)
+        from ML_processing.tuning.result import conclude  # matplotlib takes a second, and the workers do not need it
+
+        conclude(study, files, config)
 
 
 def plan(config: Config, options: SearchOptions) -> list[str]:

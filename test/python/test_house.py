@@ -90,7 +90,7 @@ LINES = {
     "ML_processing/models": (1291, 7),
     "ML_processing/networks": (893, 7),
     "ML_processing/training": (3737, 15),
-    "ML_processing/tuning": (1469, 6),
+    "ML_processing/tuning": (1471, 6),
     "statistical_analysis": (3786, 14),
     "statistical_analysis/report": (1275, 6),
     "statistical_analysis/toys": (606, 3),
