@@ -57,7 +57,9 @@ def test_nothing_is_wrong_with_a_good_one(unremarkable: Answers) -> None:
 def test_leak(tmp_path: Path) -> None:
     sample = TOY.sample(COUNT, 1)
     noise = np.random.default_rng(1).normal(size=COUNT)
-    answer = of_training(tmp_path, sample.having(leak=(sample.labels == 0) + 0.05 * noise))["Too good to be true?"]
+    answer = of_training(tmp_path, sample.having(leak=(sample.labels == 0) + 0.05 * noise), epochs=15)[
+        "Too good to be true?"
+    ]
     assert answer["state"] == "bad"
     assert "The most important input is leak" in answer["text"]
 
@@ -133,21 +135,6 @@ def test_a_shift_of_an_input(good: tuple[Path, Path], tmp_path: Path) -> None:
     assert "they differ in x1" in answer["text"]
 
 
-def test_a_correlation(good: tuple[Path, Path], tmp_path: Path) -> None:
-    """The same shapes of all inputs in each class, but two of them are correlated."""
-    other = TOY.sample(COUNT, 2)
-    a, b = other.inputs["x1"].copy(), other.inputs["x2"].copy()
-    for label in range(3):
-        mine = np.flatnonzero(other.labels == label)
-        noise = np.random.default_rng(label).normal(size=len(mine))
-        ranks = np.argsort(np.argsort(0.7 * np.argsort(np.argsort(a[mine])) / len(mine) * 3.4 + 0.7 * noise))
-        b[mine] = np.sort(b[mine])[ranks]
-    answer = verdict(*good, compare=[other.having(x2=b).write(tmp_path / "other.h5")])["Like the compared files?"]
-    assert answer["state"] == "bad"
-    assert "Shifted" not in answer["text"]
-    assert "the correlation of x1 and x2 is 0." in answer["text"]
-
-
 def test_an_era_that_differs(good: tuple[Path, Path], tmp_path: Path) -> None:
     first, second = TOY.sample(COUNT, 2), TOY.sample(COUNT, 3)
     random = np.random.default_rng(1)
@@ -162,7 +149,7 @@ def test_an_era_that_differs(good: tuple[Path, Path], tmp_path: Path) -> None:
 def test_classes_that_nothing_separates(tmp_path: Path) -> None:
     random, labels = np.random.default_rng(1), np.arange(2 * COUNT) % 2
     inputs = {name: random.normal(size=2 * COUNT) for name in "abc"}
-    answers = of_training(tmp_path, Sample(inputs, labels, np.ones(2 * COUNT), 2))
+    answers = of_training(tmp_path, Sample(inputs, labels, np.ones(2 * COUNT), 2), epochs=5)
     assert answers["Separated?"]["state"] == "bad"
     assert "nothing separates them, so longer training will not" in answers["Separated?"]["text"]
     assert "learning_rate" not in answers["Better than a BDT?"]["text"]
@@ -176,7 +163,7 @@ def test_a_mislabelled_class(tmp_path: Path) -> None:
     inputs = {name: values.copy() for name, values in sample.inputs.items()}
     for name, values in inputs.items():
         values[wrong] = of_wz[name][: wrong.sum()]
-    answer = of_training(tmp_path, replace(sample, inputs=inputs))["Separated?"]
+    answer = of_training(tmp_path, replace(sample, inputs=inputs), epochs=15)["Separated?"]
     assert answer["state"] == "look"
     assert answer["text"].startswith("AUC of WZ and ZG")
 
@@ -187,16 +174,6 @@ def test_overtraining_and_probabilities_that_are_too_sure(tmp_path: Path) -> Non
     answers = of_training(tmp_path, sample, epochs=60, patience=100, learning_rate=0.01, options=options)
     assert answers["Overtrained?"]["state"] == "bad"
     assert answers["Calibrated?"]["state"] == "bad"
-
-
-def test_a_mass_that_is_sculpted(tmp_path: Path) -> None:
-    sample, random = TOY.sample(COUNT, 1), np.random.default_rng(1)
-    mass = np.where(sample.labels == 0, random.normal(200, 10, COUNT), sample.inputs["mass"])
-    answer = of_training(tmp_path, sample.having(mass=mass), epochs=15, features=[*sample.inputs])[
-        "Does a cut sculpt the mass?"
-    ]
-    assert answer["state"] == "look"
-    assert answer["text"].startswith("Most of all mass of ")
 
 
 def test_too_few_epochs(tmp_path: Path) -> None:
