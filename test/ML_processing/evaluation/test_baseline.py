@@ -93,12 +93,6 @@ def test_objects_are_flattened_with_nan_for_padding(object_files: list[Path]) ->
     assert column == found.shape[1]
 
 
-def test_trees_learn_from_objects(object_files: list[Path]) -> None:
-    table = read(object_files, Train(features=[]))
-    trees = baseline(table, make_splits(table, 3), 1)
-    assert auc(trees[:, 0], table.labels == 0, table.weights).value > 0.8  # type: ignore[operator]
-
-
 def test_regression_has_not_seen_what_it_estimates(toy: Toy) -> None:
     table = read([toy(z=np.random.default_rng(2).normal(size=600).astype("f4"))], Train(targets=["z"]))
     table.extras["z"][:] = table.features[:, 0] * 2 + 0.1 * table.extras["z"]

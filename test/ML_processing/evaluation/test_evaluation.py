@@ -46,19 +46,10 @@ def drawn() -> None:
     """Asks for figures that are drawn, though not saved."""
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the training of the toy is, once a test has made it."""
-    return tmp_path_factory.mktemp("toy") / "run"
-
-
 @pytest.fixture
-def trained(toy: Toy, quick: Train, shared: Path) -> tuple[Path, Path]:
+def trained(toy: Toy, whole: Path) -> tuple[Path, Path]:
     """The toy events, and the directory of a quick training on them."""
-    file = toy()
-    if not shared.is_dir():
-        train([file], quick, shared)
-    return file, shared
+    return toy(), whole
 
 
 def test_the_example_is_learned(run: Path, measured: dict[str, Any]) -> None:
