@@ -35,6 +35,7 @@ from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, FileAccounting, Recor
 from MLTools.NanoML.report import figures
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.trilepton import Trilepton
+from services.trainings import QUICK, event_rows
 
 FEATURES = ["ZCand_mass", "ZCand_dR", "ThreeLep_sumPt", "WLep_pt", "MET_pt", "WCand_mT", "ThreeLep_mass"]
 SELECTION = "MLTools.NanoML.trilepton:Trilepton"
@@ -48,18 +49,6 @@ PROCESSES = {
 }
 
 Writer = Callable[..., Path]
-
-
-def events(columns: dict[str, NDArray[Any]], label: NDArray[Any] | int, weight: NDArray[Any] | float) -> NDArray[Any]:
-    """Rows of the dataset `events`; identifiers count up unless `columns` has them."""
-    count = len(next(iter(columns.values())))
-    ids = {"run": np.ones(count), "luminosityBlock": np.arange(count) // 100, "event": np.arange(count)}
-    features = {name: values for name, values in columns.items() if name not in ids}
-    types = [("run", "u4"), ("luminosityBlock", "u4"), ("event", "u8"), ("label", "i4"), ("weight", "f4")]
-    rows = np.zeros(count, [*types, *((name, values.dtype) for name, values in features.items())])
-    for name, values in {**ids, **columns, "label": label, "weight": weight}.items():
-        rows[name] = values
-    return rows
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -169,7 +158,7 @@ def _selected_processes(sample: Path) -> Iterator[tuple[str, str, NDArray[Any], 
             pytest.skip(f"no simulation in {sample / name}")
         columns, objects, entries = _selected(sources)
         weight = cross_section * 1000 * 59.8 / entries
-        yield name, class_, events(columns, CLASSES.index(class_), weight), objects
+        yield name, class_, event_rows(columns, CLASSES.index(class_), weight), objects
 
 
 def _selected(sources: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], int]:
@@ -221,11 +210,6 @@ def measured(run: Path, files: list[Path]) -> dict[str, Any]:
     return evaluate(run, files, run)
 
 
-QUICK = Train(
-    "mlp", options={"hidden": [8], "dropout": 0.1}, batch_size=64, epochs=6, learning_rate=0.01, folds=3, device="cpu"
-)
-
-
 def toy_in(directory: Path, write: Writer) -> Callable[..., Path]:
     """Write 600 events of two classes that a line separates well, but not perfectly."""
 
@@ -244,7 +228,7 @@ def toy_in(directory: Path, write: Writer) -> Callable[..., Path]:
         label = np.arange(count) % 2
         columns = {"x": random.normal(label, 1.0).astype("f4"), "y": random.normal(-label, 1.0).astype("f4")}
         weight = np.where(random.random(count) < negative, -1.0, 1.0)
-        rows = events({**columns, **changes}, label, weight)
+        rows = event_rows({**columns, **changes}, label, weight)
         classes = ["signal", "other"]
         given = {"objects": objects, "parameter": parameter, "regions": regions, "weights": weights}
         return write(directory / name, rows, classes=classes, cross_section=cross_section, **given)

@@ -13,23 +13,15 @@ from numpy.typing import NDArray
 
 from ML_processing.evaluation.report import evaluate
 from ML_processing.training.train import train
-from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata, write_metadata
+from services.trainings import QUICK
 
 Floats = NDArray[np.float64]
 CLASSES = ("signal", "WZ", "ZG", "tt")
-TRAIN = Train(
-    "mlp",
-    options={"hidden": [16, 16], "dropout": 0.2},
-    batch_size=128,
-    epochs=60,
-    patience=6,
-    negative_weights="reweight",
-    learning_rate=0.003,
-    folds=3,
-    device="cpu",
-    workers=1,
-)
+TRAIN = replace(
+    QUICK, options={"hidden": [16, 16], "dropout": 0.2}, batch_size=128, epochs=60, patience=6, learning_rate=0.003,
+    negative_weights="reweight", workers=1,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

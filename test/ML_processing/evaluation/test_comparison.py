@@ -21,39 +21,31 @@ from ML_processing.metrics.measured import as_json
 from ML_processing.requests import DataRequest
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
-from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import part_of
 from services.evaluations import draw_only
+from services.trainings import QUICK, event_rows
 
 SIMULATED, OBSERVED = 4000, 900
 REGIONS = {"SR": "cut < 0", "CR": "cut >= 0", "low": "x < 1"}
 NAMES = ["signal", "WZ", "ZG"]
 Write = Callable[..., Path]
+TRAIN = replace(
+    QUICK, model="deepsets", options={"width": 8, "hidden": [8]}, regions=["SR"], batch_size=256, epochs=4, workers=1
+)
 
 
 def rows(count: int, labels: Any, seed: int, weight: Any, shift: float = 0.0) -> tuple[Any, dict[str, Any]]:
     """Events of three classes, with up to two jets each, in regions that overlap."""
     random = np.random.default_rng(seed)
-    types = [("run", "u4"), ("luminosityBlock", "u4"), ("event", "u8"), ("label", "i4"), ("weight", "f4")]
-    flags = [(f"in_{name}", "?") for name in REGIONS]
-    found = np.zeros(count, [*types, ("x", "f4"), ("y", "f4"), *flags])
     x = random.normal(np.where(labels == 0, 1.5, 0), 1.0)
     y, cut = random.normal(np.where(labels == 1, 1.5, 0), 1.0), random.normal(size=count)
-    columns = {
-        "event": np.arange(count) + 10_000 * seed,
-        "run": 1,
-        "luminosityBlock": 1,
-        "label": labels,
-        "weight": weight,
-    }
-    flag = {"in_SR": cut < 0, "in_CR": cut >= 0, "in_low": x < 1}
-    for name, values in {**columns, **flag, "x": x, "y": y + shift}.items():
-        found[name] = values
+    flags = {"in_SR": cut < 0, "in_CR": cut >= 0, "in_low": x < 1}
+    columns = {"event": np.arange(count) + 10_000 * seed, "x": x.astype("f4"), "y": (y + shift).astype("f4"), **flags}
     jets = np.zeros((count, 2), [("valid", "?"), ("pt", "f4")])
     jets["valid"] = random.integers(0, 3, count)[:, None] > np.arange(2)
     jets["pt"] = np.where(jets["valid"], 30 + random.exponential(40, (count, 2)), 0)
-    return found, {"Jet": jets}
+    return event_rows(columns, labels, weight), {"Jet": jets}
 
 
 def compared(training: Training, wanted: DataRequest, physical: bool) -> dict[str, DataComparison]:
@@ -91,24 +83,9 @@ def observed(directory: Path, write: Write) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="module")
-def run(directory: Path, simulation: Path, quick_deepsets: Train) -> Path:
-    train([simulation], quick_deepsets, directory / "run")
+def run(directory: Path, simulation: Path) -> Path:
+    train([simulation], TRAIN, directory / "run")
     return directory / "run"
-
-
-@pytest.fixture(scope="module")
-def quick_deepsets() -> Train:
-    options = {"width": 8, "hidden": [8]}
-    return Train(
-        model="deepsets",
-        options=options,
-        regions=["SR"],
-        folds=3,
-        epochs=4,
-        learning_rate=0.01,
-        device="cpu",
-        workers=1,
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -331,9 +308,9 @@ def test_weights_that_are_no_numbers_of_events(run: Path, simulation: Path, obse
 
 
 def test_a_single_network_scores_all_data_and_its_test_events_stand_for_all(
-    quick_deepsets: Train, simulation: Path, observed: Callable[..., Path], evaluated: dict[str, Any], tmp_path: Path
+    simulation: Path, observed: Callable[..., Path], evaluated: dict[str, Any], tmp_path: Path
 ) -> None:
-    train([simulation], replace(quick_deepsets, folds=1), tmp_path / "run")
+    train([simulation], replace(TRAIN, folds=1), tmp_path / "run")
     wanted = DataRequest(("CR",), {"SR": 0}, (observed("data.h5"),), (simulation,))
     found = compared(Training.load(tmp_path / "run"), wanted, True)["CR"]
     complete = evaluated["data"]["CR"]
@@ -345,9 +322,9 @@ def test_a_single_network_scores_all_data_and_its_test_events_stand_for_all(
 
 
 def test_a_regression_is_compared_by_what_it_predicts(
-    quick_deepsets: Train, simulation: Path, observed: Callable[..., Path], tmp_path: Path
+    simulation: Path, observed: Callable[..., Path], tmp_path: Path
 ) -> None:
-    train([simulation], replace(quick_deepsets, targets=["y"]), tmp_path / "run")
+    train([simulation], replace(TRAIN, targets=["y"]), tmp_path / "run")
     wanted = DataRequest(("CR",), {"SR": 0}, (observed("data.h5"),), (simulation,))
     found = compared(Training.load(tmp_path / "run"), wanted, True)["CR"]
     assert [it.label for it in found.scores] == ["Predicted y"]

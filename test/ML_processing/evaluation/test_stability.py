@@ -33,6 +33,7 @@ from MLTools.NanoML.report.page import Answer
 from MLTools.NanoML.schema.plain import build
 from services.evaluations import draw_only, evaluation
 from services.shiftedbackground import ShiftedBackground
+from services.trainings import OF_RESULT
 
 Toy = Callable[..., Path]
 
@@ -191,13 +192,6 @@ def test_too_small_a_share(whole: Path, toy: Toy, tmp_path: Path) -> None:
         repeated(Training.load(whole), [toy()], tmp_path / "run", RepeatRequest(0, (0.001,)))
 
 
-def test_nothing_is_trained_unless_it_is_asked_for(whole: Path, toy: Toy, tmp_path: Path) -> None:
-    training, table = Training.load(whole), read([toy()], Train(folds=3))
-    assert repeated(training, [toy()], tmp_path / "run", RepeatRequest()) == []
-    assert Repeats.measured(OutOfFold(training, table, np.zeros((600, 2), np.float32)), []) is None
-    assert not repeats_of(tmp_path / "run").exists()
-
-
 def repeats(spread: float, gain: float, error: float = 0.002) -> Repeats:
     seeds = [Repeat(i, 1000, Measured(0.8 + i * spread, 0.01)) for i in range(3)]
     curve = [Repeat(0, 300, Measured(0.8 - gain, 0.01)), seeds[0]]
@@ -221,16 +215,7 @@ def test_networks_with_other_seeds_are_trained_for_the_same_objective(
 ) -> None:
     monkeypatch.setattr(result_training, "_STEPS", 4)
     target, file = ShiftedBackground().write(tmp_path / "events.h5", 1000, seed=1), tmp_path / "events.h5"
-    settings = Train(
-        "mlp",
-        objective="result",
-        options={"hidden": [8]},
-        learning_rate=0.01,
-        epochs=2,
-        folds=1,
-        device="cpu",
-        target=target,
-    )
+    settings = replace(OF_RESULT, epochs=2, folds=1, target=target)
     training_module.train([file], settings, tmp_path / "run")
     first = Training.load(tmp_path / "run")
     (again,) = repeated(first, [file], tmp_path / "run", RepeatRequest(1, target=target))

@@ -14,6 +14,7 @@ from ML_processing.training import data as training_data
 from ML_processing.training.data import TrainingFiles, read
 from MLTools.NanoML.config.training import Decorrelation, PerObject, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from services.trainings import event_rows
 
 Toy = Callable[..., Path]
 GAP = np.where(np.arange(600) % 3, np.arange(600), np.nan).astype("f4")
@@ -85,9 +86,7 @@ def test_objects_count_and_padding_does_not(toy: Toy) -> None:
 
 
 def test_a_regression_needs_no_class(toy: Toy, write: Callable[..., Path], tmp_path: Path) -> None:
-    types = [("run", "u4"), ("luminosityBlock", "u4"), ("event", "u8"), ("label", "i4"), ("weight", "f4")]
-    rows = np.zeros(10, [*types, ("x", "f4"), ("y", "f4")])
-    rows["event"], rows["weight"] = np.arange(10), 1
+    rows = event_rows({name: np.zeros(10, "f4") for name in "xy"}, 0, 1.0)
     one = write(tmp_path / "one.h5", rows, classes=["all"])
     assert survey_of(one, targets=["y"]).counts.sum() == 10
     with pytest.raises(NanoMLError, match="a training needs two classes or more; these files have all"):

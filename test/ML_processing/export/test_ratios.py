@@ -16,16 +16,9 @@ from MLTools.NanoML.contracts.closure import RATIO, RatioClosure
 from MLTools.NanoML.model import Model
 from services.shiftedbackground import CLASSES, MEANS, ShiftedBackground, write_events
 from services.toys import Floats, gaussian
+from services.trainings import QUICK
 
-QUICK = Train(
-    "mlp",
-    options={"hidden": [32, 32], "dropout": 0.0},
-    learning_rate=1e-2,
-    batch_size=512,
-    epochs=4,
-    folds=3,
-    device="cpu",
-)
+TRAIN = replace(QUICK, options={"hidden": [32, 32], "dropout": 0.0}, batch_size=512, epochs=4)
 
 
 def learned(path: Path, count: int, config: Train, seeds: int, is_varied: bool = True) -> RatioClosure:
@@ -43,7 +36,7 @@ def distance(one: Floats, other: Floats, weights: Floats) -> float:
 
 
 def test_the_model_gives_the_ratios_of_the_densities(tmp_path: Path) -> None:
-    closure = learned(tmp_path, 3000, QUICK, 2)
+    closure = learned(tmp_path, 3000, TRAIN, 2)
     assert {path.name for path in tmp_path.iterdir()} == {"events.h5", "SR.onnx", "SR.json"}
     model = Model(tmp_path / "SR.onnx")
     about = model.description
@@ -72,7 +65,7 @@ def test_an_interrupted_training_goes_on_and_another_one_begins_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also of events without variations."""
-    quick, kept = replace(QUICK, epochs=1), tmp_path / "SR" / "network_0.pt"
+    quick, kept = replace(TRAIN, epochs=1), tmp_path / "SR" / "network_0.pt"
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

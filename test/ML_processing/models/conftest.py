@@ -11,16 +11,7 @@ import torch
 from ML_processing.events.inputs import CollectionShape, Inputs, ObjectTensors, Shape
 from ML_processing.models.network import Network, make_network
 from MLTools.NanoML.config.training import MODELS
-from services.trainings import grow
-
-SMALL = {
-    "mlp": {"hidden": [16, 16]},
-    "deepsets": {"width": 16, "hidden": [16]},
-    "particlenet": {"width": 16, "hidden": [16], "neighbors": 3},
-    "transformer": {"width": 16, "heads": 2, "pair_width": 8},
-    "bdt": {"leaves": 5, "min_events": 5},
-    "tabular": {"members": 3, "width": 16},
-}
+from services.trainings import SMALL, grow
 
 
 @pytest.fixture(params=list(MODELS))

@@ -8,17 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from ML_processing.events.inputs import Inputs
-from ML_processing.metrics.roc import auc, auc_difference
-from ML_processing.models.network import scores_of
+from ML_processing.metrics.roc import auc_difference
 from ML_processing.training.data import read
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.model import Discriminant
 from services.toys import GaussianClasses, MovingSignal, best_significance, in_shares
+from services.trainings import auc_lost, event_rows
 
 EACH = 3000  # events of each class
 MEANS = ((0.0, 0.0), (1.5, 0.0), (-0.5, 1.0), (0.5, -2.0), (-2.0, -0.5))
@@ -31,10 +29,8 @@ def trained(request: Any, tmp_path_factory: pytest.TempPathFactory, write: Any) 
     """A toy, the events of its training and the probabilities that networks give for those they have not seen."""
     toy, random = GaussianClasses(MEANS[: request.param]), np.random.default_rng(1)
     labels = np.arange(request.param * EACH) % request.param
-    types = [("run", "u4"), ("luminosityBlock", "u4"), ("event", "u8"), ("label", "i4"), ("weight", "f4")]
-    rows = np.zeros(len(labels), [*types, ("x", "f4"), ("y", "f4")])
-    rows["event"], rows["label"], rows["weight"] = np.arange(len(labels)), labels, 1
-    rows["x"], rows["y"] = toy.draw(labels, random).T
+    x, y = toy.draw(labels, random).astype("f4").T
+    rows = event_rows({"x": x, "y": y}, labels, 1.0)
     directory = tmp_path_factory.mktemp("optimum")
     names = ["signal", *(f"b{number}" for number in range(1, request.param))]
     path = write(directory / "toy.h5", rows, classes=names)
@@ -86,18 +82,7 @@ def test_it_is_near_the_optimum_with_default_settings(toy: Callable[..., Path], 
     path = toy(count=len(features), x=features[:, 0], y=features[:, 1], value=values, parameter="value")
     train([path], Train("mlp", parameter="value", folds=1, device="cpu"), tmp_path / "run")
     (network,) = Training.load(tmp_path / "run").networks
-    background, truth = known.background(FRESH, random), np.repeat([True, False], FRESH)
-    lost = {}
-    for value in (*VALUES, *BETWEEN):
-        fresh = np.concatenate([known.signal(value, FRESH, random), background])
-        rows = np.column_stack([fresh, np.full(2 * FRESH, value)]).astype(np.float32)
-        score = (
-            scores_of(network.outputs(Inputs(torch.from_numpy(rows), {})), network.shape.outputs).detach().numpy()[:, 0]
-        )
-        best, found = (auc(it, truth, np.ones(2 * FRESH)).value for it in (known.likelihood_ratio(fresh, value), score))
-        assert best is not None
-        assert found is not None
-        lost[value] = best - found
+    lost = {value: auc_lost(known, network, value, FRESH, random) for value in (*VALUES, *BETWEEN)}
     # of 0.93; if the parameter is scaled as a feature, it loses 0.02
     assert -0.001 < np.mean([lost[value] for value in VALUES]) < 0.006
     assert -0.001 < np.mean([lost[value] for value in BETWEEN]) < 0.015

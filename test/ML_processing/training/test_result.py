@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,29 +20,21 @@ from ML_processing.training.directory import Training, before_file, network_file
 from ML_processing.training.result import ResultEvents, ResultLoss, in_bins
 from ML_processing.training.result_training import gain, read_fold
 from ML_processing.training.train import train
-from MLTools.NanoML.config.fit import Histogram
+from MLTools.NanoML.config.fit import FitTarget, Histogram
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.bins import FINE, chosen_bins, fine_edges, information
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 from services.shiftedbackground import ShiftedBackground
+from services.trainings import OF_RESULT
 
-QUICK = Train(
-    "mlp",
-    objective="result",
-    options={"hidden": [24, 24], "dropout": 0.0},
-    learning_rate=5e-3,
-    epochs=15,
-    patience=5,
-    folds=1,
-    device="cpu",
-)
+QUICK = replace(OF_RESULT, options={"hidden": [24, 24], "dropout": 0.0}, epochs=15, patience=5, folds=1)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Training, Train]:
     directory = tmp_path_factory.mktemp("result")
-    target = ShiftedBackground().write(directory / "events.h5", 10_000, seed=1)
+    target = ShiftedBackground().write(directory / "events.h5", 6000, seed=1)
     train([directory / "events.h5"], replace(QUICK, target=target), directory / "run")
     return directory / "run", Training.load(directory / "run"), replace(QUICK, target=target)
 
@@ -114,18 +106,19 @@ def test_bins_are_hard_and_edges_soft() -> None:
     assert abs(far) < 1e-3
 
 
+def of_column(target: FitTarget, bins: Sequence[float], **changes: Any) -> FitTarget:
+    """The same fit to x in bins; so the networks do not matter."""
+    settings = replace(target.settings, channels={"all": "x"}, **changes)
+    return replace(target, settings=settings, histograms={"x": Histogram(of=["x"], bins=[*bins], overflow="add")})
+
+
 def test_what_is_expected_in_two_eras(tmp_path: Path) -> None:
     """Sums in bins of a column are those of the events."""
     toy = ShiftedBackground()
     target = toy.write(tmp_path / "one.h5", 2000, seed=1)
     toy.write(tmp_path / "two.h5", 1000, seed=2)
-    target = replace(
-        target,
-        settings=replace(target.settings, channels={"all": "x"}),
-        histograms={"x": Histogram(of=["x"], bins=[4, -2, 2], overflow="add")},
-        luminosity={"one": {}, "two": {}},
-        eras={it: [str(tmp_path / f"{it}.h5")] for it in ("one", "two")},
-    )
+    eras = {it: [str(tmp_path / f"{it}.h5")] for it in ("one", "two")}
+    target = replace(of_column(target, [4, -2, 2]), luminosity={"one": {}, "two": {}}, eras=eras)
     found = ResultEvents.read(replace(QUICK, target=target), {})
     events = found.tensors(_Unscaled(), np.arange(len(found.table)), torch.device("cpu"))  # type: ignore[arg-type]
     one, two = ResultLoss(found, {}).expected(torch.zeros(len(events), 3), events)
@@ -146,12 +139,7 @@ def test_what_is_expected_in_two_eras(tmp_path: Path) -> None:
 def test_events_under_a_shift_are_rows_of_their_own(tmp_path: Path) -> None:
     """Sums in their column are those of the moved events; nominal sums do not know them; a batch has all of an event."""
     toy = ShiftedBackground(of_objects=True)
-    target = toy.write(tmp_path / "events.h5", 2000, seed=1)
-    target = replace(
-        target,
-        settings=replace(target.settings, channels={"all": "x"}),
-        histograms={"x": Histogram(of=["x"], bins=[4, -2, 2], overflow="add")},
-    )
+    target = of_column(toy.write(tmp_path / "events.h5", 2000, seed=1), [4, -2, 2])
     found = ResultEvents.read(replace(QUICK, target=target), {})
     assert found.columns == ["weight", "placeUp", "placeDown"]
     events = found.tensors(_Unscaled(), np.arange(len(found.table)), torch.device("cpu"))  # type: ignore[arg-type]
@@ -186,8 +174,7 @@ def test_a_shift_of_objects_is_learnt_as_weights_are(tmp_path: Path) -> None:
 def test_the_loss_of_several_strengths_is_the_mean_of_their_uncertainties(tmp_path: Path) -> None:
     """The geometric one, each with the other free, in bins of a column."""
     target = ShiftedBackground().write(tmp_path / "events.h5", 1000, seed=1)
-    two = replace(target.settings, channels={"all": "x"}, signals={"one": ["signal"], "two": ["shifted", "none"]})
-    target = replace(target, settings=two, histograms={"x": Histogram(of=["x"], bins=[6, -2, 3], overflow="add")})
+    target = of_column(target, [6, -2, 3], signals={"one": ["signal"], "two": ["shifted", "none"]})
     found = ResultEvents.read(replace(QUICK, target=target), {})
     events = found.tensors(_Unscaled(), np.arange(len(found.table)), torch.device("cpu"))  # type: ignore[arg-type]
     loss = ResultLoss(found, {})
@@ -197,7 +184,7 @@ def test_the_loss_of_several_strengths_is_the_mean_of_their_uncertainties(tmp_pa
     assert errors[0] != pytest.approx(errors[1], rel=0.1)
     assert loss.of_events(torch.zeros(len(events), 3), events, 0)[0] == pytest.approx((errors[0] * errors[1]) ** 0.5)
     with pytest.raises(NanoMLError, match="no events of none are expected"):
-        replace(found, target=replace(target, settings=replace(two, signals={"one": ["none"]})))._check()
+        replace(found, target=of_column(target, [6, -2, 3], signals={"one": ["none"]}))._check()
 
 
 def test_bins_that_are_chosen_are_common_to_all_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,14 +11,12 @@ import pytest
 
 from ML_processing.training import tracking
 from ML_processing.training.train import train
-from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError
+from services.trainings import QUICK
 
 Toy = Callable[..., Path]
 
-TRAIN = Train(
-    "mlp", options={"hidden": [8]}, batch_size=64, epochs=4, learning_rate=0.01, folds=3, device="cpu", workers=1
-)
+TRAIN = replace(QUICK, epochs=4, workers=1)
 
 
 def history_of(directory: Path, fold: int) -> list[dict[str, Any]]:
@@ -58,7 +56,7 @@ class _StopError(Exception):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("plots")
+@pytest.mark.usefixtures("plots", "white_figures")
 def test_mlflow_goes_on_with_the_run_of_an_interrupted_training(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,17 +21,8 @@ from ML_processing.tuning.trial import FOLD, TrialData, work
 from MLTools.NanoML.config.training import Axis, Train, Tune
 from MLTools.NanoML.nanoaod.folds import fold_of
 from services.shiftedbackground import ShiftedBackground
+from services.trainings import OF_RESULT
 
-QUICK = Train(
-    "mlp",
-    objective="result",
-    options={"hidden": [16, 16], "dropout": 0.0},
-    learning_rate=5e-3,
-    epochs=4,
-    patience=4,
-    folds=3,
-    device="cpu",
-)
 TUNE = Tune(sampler="random", pruner="none")
 
 
@@ -51,7 +42,7 @@ def searched(file: Path, train: Train, directory: Path, tune: Tune = TUNE) -> St
 def test_the_best_trial_has_the_smallest_expected_uncertainty(tmp_path: Path) -> None:
     file = tmp_path / "events.h5"
     target = ShiftedBackground().write(file, 3000, seed=1)
-    study = searched(file, replace(QUICK, target=target), tmp_path)
+    study = searched(file, replace(OF_RESULT, target=target), tmp_path)
     for number, each in enumerate(study.trials()):
         found = read_fold(study.trial_directory(number), FOLD)
         assert each.value == min(found.before, *found.epochs)
@@ -73,7 +64,7 @@ def test_the_best_trial_has_the_smallest_expected_uncertainty(tmp_path: Path) ->
     # an edit of an uncertainty is another search
     looser = replace(target, settings=replace(target.settings, uncertainties={"known": "9 %"}))
     with pytest.raises(trial.NanoMLError, match="holds a search with train.target"):
-        searched(file, replace(QUICK, target=looser), tmp_path)
+        searched(file, replace(OF_RESULT, target=looser), tmp_path)
 
 
 def test_no_trial_reads_the_test_fold(tmp_path: Path) -> None:
@@ -88,7 +79,7 @@ def test_no_trial_reads_the_test_fold(tmp_path: Path) -> None:
                 for column, factor in (("x", -3), ("y", -3), ("weight", 7), ("weight_placeUp", 2)):
                     rows[column][tested] *= factor
                 h5["events"][...] = rows
-        study = searched(file, replace(QUICK, target=target, epochs=2), tmp_path / name)
+        study = searched(file, replace(OF_RESULT, target=target, epochs=2), tmp_path / name)
         values.append([each.value for each in study.trials()])
     assert values[0] == values[1]
 
@@ -97,7 +88,7 @@ def test_a_trial_is_pruned_by_the_expected_uncertainty(tmp_path: Path, monkeypat
     file = tmp_path / "events.h5"
     target = ShiftedBackground().write(file, 1000, seed=1)
     monkeypatch.setattr(trial.HeldTrial, "report", _prune)
-    study = searched(file, replace(QUICK, target=target), tmp_path)
+    study = searched(file, replace(OF_RESULT, target=target), tmp_path)
     (one, two) = study.trials()
     assert (one.state, two.state) == (TrialState.PRUNED, TrialState.PRUNED)
     directory = study.trial_directory(0)
