@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ML_processing.training import data as training_data
 from ML_processing.training.train import train
@@ -26,21 +25,16 @@ from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
 from processes import running
 from services.daemons import wait_for
+from services.trainings import histories_in, networks_in, same
 
 Toy = Callable[..., Path]
 
 
-def results(directory: Path) -> tuple[list[Any], list[dict[str, torch.Tensor]]]:
-    histories = [json.loads(path.read_text()) for path in sorted(directory.glob("history_*.json"))]
-    return histories, [torch.load(path, weights_only=True) for path in sorted(directory.glob("network_*.pt"))]
-
-
 def check_same(first: Path, second: Path) -> None:
-    (histories, networks), (others, other_networks) = results(first), results(second)
-    assert len(networks) == 3
-    assert histories == others
-    for one, other in zip(networks, other_networks, strict=True):
-        assert all(torch.equal(one[name], other[name]) for name in one)
+    networks, others = networks_in(first), networks_in(second)
+    assert len(networks) == len(others) == 3
+    assert histories_in(first) == histories_in(second)
+    assert all(map(same, networks, others))
 
 
 @pytest.mark.slow
@@ -56,23 +50,12 @@ def test_networks_at_the_same_time_are_those_of_one_after_the_other(
 
 
 @pytest.mark.slow
-def test_processes_that_share_the_batches(
+def test_a_failure_of_processes_that_share_the_batches(
     toy: Toy, quick: Train, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    file = toy(count=601)
-    exact = dataclasses.replace(quick, options={"hidden": [8], "dropout": 0.0}, epochs=3)
-    train([file], exact, tmp_path / "one")
     handlers = [signal.getsignal(it) for it in (signal.SIGINT, signal.SIGTERM)]
-    capfd.readouterr()
-    train([file], dataclasses.replace(exact, processes=2), tmp_path / "two")
-    said = capfd.readouterr().err.splitlines()
-    assert len([line for line in said if line.startswith("train 3 networks: 9 epochs")]) == 1
-    assert len([line for line in said if line.startswith("read the events")]) == 1
-    (ones, _), (twos, _) = results(tmp_path / "one"), results(tmp_path / "two")
-    for one, two in zip(chain(*ones), chain(*twos), strict=True):
-        assert two == pytest.approx(one, abs=1e-5)
     with pytest.raises(NanoMLError, match=r"^fold 1 of 3: the loss is not a finite number .*learning_rate.$"):
-        train([file], dataclasses.replace(exact, processes=2, learning_rate=1e30), tmp_path / "failed")
+        train([toy()], dataclasses.replace(quick, processes=2, learning_rate=1e30), tmp_path / "failed")
     assert "Traceback" not in capfd.readouterr().err
     assert [signal.getsignal(it) for it in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert logging.getLogger().isEnabledFor(logging.WARNING)
@@ -85,6 +68,7 @@ SETTINGS: dict[str, Any] = {
     "folds": 3,
     "device": "cpu",
 }
+NO_CHANCE = {"hidden": [8], "dropout": 0.0}  # that processes would share
 BLOCK = 10_000  # events
 SCRIPT = f"""
 import signal, sys
@@ -102,7 +86,7 @@ figures.save = lambda figure, stem: None
 if __name__ == "__main__":
     heed_signal(signal.SIGINT, KeyboardInterrupt)
     try:
-        train([Path(sys.argv[1])], Train(**{SETTINGS}, **SPECIAL), Path(sys.argv[2]))
+        train([Path(sys.argv[1])], Train(**{{**{SETTINGS}, **SPECIAL}}), Path(sys.argv[2]))
     except KeyboardInterrupt:
         sys.exit(130)
 """
@@ -134,7 +118,7 @@ def is_under_way(process: subprocess.Popen[str], directory: Path) -> bool:
     [
         ({"workers": 2, "epochs": 20}, 6000, signal.SIGKILL),
         ({"workers": 1, "epochs": 4, "memory": 1}, 30_000, signal.SIGINT),
-        ({"processes": 2, "epochs": 20}, 6000, signal.SIGINT),
+        ({"processes": 2, "epochs": 6, "options": NO_CHANCE}, 6001, signal.SIGINT),
     ],
     ids=["workers", "memory", "processes"],
 )
@@ -142,7 +126,8 @@ def test_goes_on_after_a_stop_at_any_moment(
     toy: Toy,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    special: dict[str, int],
+    capfd: pytest.CaptureFixture[str],
+    special: dict[str, Any],
     count: int,
     number: signal.Signals,
 ) -> None:
@@ -158,17 +143,26 @@ def test_goes_on_after_a_stop_at_any_moment(
     monkeypatch.setattr(training_data, "_BLOCK_EVENTS", BLOCK)
     wait_for_the_end_of_all(script)
     config = Train(**{**SETTINGS, **special, "workers": 1})
+    capfd.readouterr()
     train([file], config, tmp_path / "run")
+    said = capfd.readouterr().err
     assert not list((tmp_path / "run").glob("checkpoint*"))
-    if "processes" not in special:  # they make sums in another order: see above
-        train([file], config, tmp_path / "whole")
+    train([file], dataclasses.replace(config, processes=1), tmp_path / "whole")
+    if config.processes == 1:
         check_same(tmp_path / "whole", tmp_path / "run")
+        return
+    # two processes make sums in another order, and speak once
+    assert said.count("read the events") == 1
+    assert len(re.findall(r"^train \d networks: \d+ epochs", said, re.M)) == 1
+    ones, twos = (chain(*histories_in(tmp_path / name)) for name in ("whole", "run"))
+    for one, two in zip(ones, twos, strict=True):
+        assert two == pytest.approx(one, abs=1e-5)
 
 
 @pytest.mark.slow
 def test_processes_do_not_outlive_the_one_that_started_them(toy: Toy, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    special = {"processes": 2, "epochs": 100_000, "patience": 100_000}
+    special: dict[str, Any] = {"processes": 2, "epochs": 100_000, "patience": 100_000}
     script.write_text(SCRIPT.replace("SPECIAL", str(special)))
     with start(script, toy(), tmp_path / "run") as process:
         assert is_under_way(process, tmp_path / "run")
