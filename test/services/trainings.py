@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -58,6 +60,15 @@ def event_rows(
     for name, values in {**ids, **columns, "label": label, "weight": weight}.items():
         rows[name] = values
     return rows
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[Any]:
+    """The rows of the events in a file, where they are written with all changes."""
+    with h5py.File(path, "r+") as file:
+        rows = file["events"][:]
+        yield rows
+        file["events"][:] = rows
 
 
 def networks_in(directory: Path) -> list[dict[str, Tensor]]:

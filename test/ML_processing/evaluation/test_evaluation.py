@@ -26,6 +26,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report import figures
 from MLTools.NanoML.report.page import with_error
 from services.evaluations import draw_only
+from services.trainings import changing
 
 Toy = Callable[..., Path]
 CLASSES = ["signal", "WZ", "ZG"]
@@ -299,10 +300,8 @@ def test_events_with_other_features(toy: Toy, trained: tuple[Path, Path], tmp_pa
 def test_signal_without_a_positive_sum_of_weights(toy: Toy, trained: tuple[Path, Path], tmp_path: Path) -> None:
     """The report says so in colours and words."""
     other = toy("other.h5")
-    with h5py.File(other, "r+") as file:
-        rows = file["events"][:]
+    with changing(other) as rows:
         rows["weight"][rows["label"] == 0] = -1
-        file["events"][:] = rows
     content = evaluate(trained[1], [other], tmp_path / "report")
     assert content["auc"]["network"] is None
     assert content["auc_unweighted"]["network"] == pytest.approx(TOY_AUC, abs=0.05)
@@ -411,10 +410,8 @@ def test_a_parametrised_network_is_measured_at_each_value_whatever_the_cross_sec
     mass = np.where(number % 2, np.nan, np.where(number % 4, 600, 1000)).astype("f4")
     for cross_section in (1, 64):
         file = toy(f"{cross_section}.h5", count=1200, mass=mass, parameter="mass")
-        with h5py.File(file, "r+") as h5:
-            rows = h5["events"][:]
+        with changing(file) as rows:
             rows["weight"][mass == 600] *= cross_section
-            h5["events"][:] = rows
         run = tmp_path / f"run{cross_section}"
         metrics = train([file], dataclasses.replace(quick, parameter="mass"), run)
         content = evaluate(run, [file], run)

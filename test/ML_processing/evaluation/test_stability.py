@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -33,7 +32,7 @@ from MLTools.NanoML.report.page import Answer
 from MLTools.NanoML.schema.plain import build
 from services.evaluations import draw_only, evaluation
 from services.shiftedbackground import ShiftedBackground
-from services.trainings import OF_RESULT
+from services.trainings import OF_RESULT, changing
 
 Toy = Callable[..., Path]
 
@@ -73,10 +72,8 @@ def test_an_era_without_separation_is_told(toy: Toy, training: Training) -> None
 
 def test_an_era_without_signal_has_no_separation(toy: Toy, training: Training) -> None:
     file = toy("other.h5")
-    with h5py.File(file, "r+") as h5:
-        rows: Any = h5["events"][:]
+    with changing(file) as rows:
         rows["label"] = 1
-        h5["events"][:] = rows
     found = measured(training, {"2018": [toy()], "2022": [file]})
     assert found.eras["2022"].measured.auc.value is None
     assert found.eras["2022"].yields["signal"].events == 0
@@ -178,10 +175,8 @@ def test_finished_trainings_are_kept(run: Path, toy: Toy, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(training_module, "train_fold", fail)
     assert len(repeated(training, [file], run, WANTED)) == 4
-    with h5py.File(file, "r+") as hdf5:  # as after a change of a cross section
-        events = hdf5["events"][:]
+    with changing(file) as events:  # as after a change of a cross section
         events["weight"] *= 2
-        hdf5["events"][:] = events
     assert len(repeated(training, [file], run, WANTED)) == 4
     with pytest.raises(AssertionError, match="trained once more"):
         repeated(training, [file], run, RepeatRequest(3))

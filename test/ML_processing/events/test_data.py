@@ -23,6 +23,7 @@ from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.nanoaod.folds import fold_of
+from services.trainings import changing
 
 
 @pytest.fixture
@@ -97,11 +98,9 @@ def members() -> np.ndarray:
 
 def change(path: Path, **columns: np.ndarray) -> Path:
     """Write other values into a file."""
-    with h5py.File(path, "r+") as file:
-        rows = file["events"][:]
+    with changing(path) as rows:
         for name, values in columns.items():
             rows[name] = values
-        file["events"][...] = rows
     return path
 
 

@@ -22,6 +22,7 @@ from MLTools.NanoML.config.training import Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.schema.plain import build, plain
+from services.trainings import changing
 
 Toy = Callable[..., Path]
 COUNT = 30_000  # more than 1 MB of events
@@ -166,11 +167,9 @@ def test_positive_weights_know_nothing_of_validation_and_test(toy: Toy) -> None:
         )
 
     before = weights()
-    with h5py.File(path, "r+") as file:
-        rows = file["events"][:]
+    with changing(path) as rows:
         training = fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3) == 2
         rows["weight"][~training] = 1
-        file["events"][:] = rows
     assert torch.equal(before, weights())
 
 
@@ -226,10 +225,8 @@ def test_collections_are_scaled(object_files: list[Path]) -> None:
 
 def test_weights_of_what_is_measured(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     path = toy(count=3000)
-    with h5py.File(path, "r+") as file:
-        rows = file["events"][:]
+    with changing(path) as rows:
         rows["weight"] = np.where(np.arange(3000) % 50 < 2, 100, -1)
-        file["events"][:] = rows
     monkeypatch.setattr(training_data, "_MOST_VALIDATION", 20)
     with pytest.raises(
         NanoMLError, match="^fold 1 of [35]: the weights of 20 events on which its loss is measured do not"

@@ -17,6 +17,7 @@ from ML_processing.requests import NO_DATA, NO_REPEATS, OUTPUTS, DataRequest, Re
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import PerObject, Train
 from services.evaluations import draw_only, runs_of_networks
+from services.trainings import changing
 
 Toy = Callable[..., Path]
 COUNT = 600
@@ -117,10 +118,8 @@ def test_a_damaged_file_and_one_of_other_networks_are_made_again(
         assert kept.stat().st_size == len(good)
     found, ran, told = evaluated()
     assert (found, ran, OUTPUTS in told) == (first, False, False)
-    with h5py.File(file, "r+") as h5:  # other events, in a file that does not know its core
-        rows = h5["events"][:]
+    with changing(file) as rows:  # other events, in a file that does not know its core
         rows["x"] += 1
-        h5["events"][:] = rows
     found, ran, told = evaluated()
     assert found != first
     assert (ran, "was of other networks or events" in told) == (True, True)

@@ -26,7 +26,7 @@ from MLTools.NanoML.contracts.bins import FINE, chosen_bins, fine_edges, informa
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 from services.shiftedbackground import ShiftedBackground
-from services.trainings import OF_RESULT
+from services.trainings import OF_RESULT, changing
 
 QUICK = replace(OF_RESULT, options={"hidden": [24, 24], "dropout": 0.0}, epochs=15, patience=5, folds=1)
 
@@ -250,10 +250,8 @@ def _no_variation(rows: np.ndarray) -> None:
 )
 def test_events_that_cannot_be_fitted(tmp_path: Path, change: Callable[[np.ndarray], None], message: str) -> None:
     target = ShiftedBackground().write(tmp_path / "events.h5", 100, seed=1)
-    with h5py.File(tmp_path / "events.h5", "r+") as file:
-        rows = file["events"][()]
+    with changing(tmp_path / "events.h5") as rows:
         change(rows)
-        file["events"][...] = rows
     with pytest.raises(NanoMLError) as problem:
         ResultEvents.read(replace(QUICK, target=target), {"signal": None})  # type: ignore[dict-item]
     assert message in str(problem.value)

@@ -27,7 +27,7 @@ from MLTools.NanoML.config.training import MODELS, Train
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import RULE, fold_of
-from services.trainings import SMALL, histories_in, networks_in, same
+from services.trainings import SMALL, changing, histories_in, networks_in, same
 
 Toy = Callable[..., Path]
 TOY_AUC = 0.841  # the best: two Gaussians of unit width at a distance of sqrt(2), Phi(1)
@@ -168,12 +168,10 @@ def test_a_checkpoint_of_other_settings_is_not_used(
 
 def test_a_network_never_sees_its_test_fold(toy: Toy, quick: Train, whole: Path, tmp_path: Path) -> None:
     file = toy()
-    with h5py.File(file, "r+") as h5:
-        rows = h5["events"][:]
+    with changing(file) as rows:
         fold = fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3)
         rows["x"][fold == 0] = 1000 - rows["x"][fold == 0]
         rows["weight"][fold == 0] *= 7
-        h5["events"][:] = rows
     train([file], quick, tmp_path / "after")
     unchanged = list(map(same, networks_in(whole), networks_in(tmp_path / "after")))
     assert unchanged == [True, False, False]
@@ -358,10 +356,8 @@ def test_a_parameter_tells_nothing_by_itself(toy: Toy, quick: Train, tmp_path: P
 
 def test_events_that_cannot_decide_when_to_stop(toy: Toy, quick: Train, tmp_path: Path) -> None:
     file = toy()
-    with h5py.File(file, "r+") as h5:
-        rows = h5["events"][:]
+    with changing(file) as rows:
         rows["weight"] = np.where(fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3) == 1, -0.1, 1)
-        h5["events"][:] = rows
     message = r"^fold 1 of 3: the weights of the \d+ events that decide when to stop sum to -"
     with pytest.raises(NanoMLError, match=message):
         train([file], quick, tmp_path / "run")

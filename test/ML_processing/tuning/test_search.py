@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -35,6 +34,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.report.page import with_error
 from MLTools.NanoML.workflow.layout import Layout
+from services.trainings import changing
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -178,13 +178,11 @@ def test_the_best_settings_are_written_and_tested(toy: Toy, tmp_path: Path, monk
 
 def test_no_trial_reads_the_test_fold(toy: Toy, tmp_path: Path) -> None:
     files = [toy("one.h5"), toy("two.h5")]
-    with h5py.File(files[1], "r+") as file:
-        rows = file["events"][:]
+    with changing(files[1]) as rows:
         tested = fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3) == 0
         rows["x"][tested] *= -1
         rows["y"][tested] = 1000
         rows["weight"][tested] *= 7
-        file["events"][:] = rows
     results = []
     for name, path in zip("ab", files, strict=True):
         config = configure(path, tmp_path / name)
@@ -388,10 +386,8 @@ def test_the_expected_significance_is_searched_for(toy: Toy, tmp_path: Path) -> 
     special = random.random(count) < np.where(label == 0, 0.3, 0.004)
     most, rare = random.normal(label, 0.8).astype("f4"), (special + random.normal(0, 0.05, count)).astype("f4")
     file = toy(count=count, cross_section=1.0, x=most, y=rare)
-    with h5py.File(file, "r+") as opened:
-        rows = opened["events"][:]
+    with changing(file) as rows:
         rows["weight"] = np.where(label == 0, 30.0, 1000.0) / (count / 2)
-        opened["events"][:] = rows
     module = tmp_path / "one.py"
     module.write_text(ONE_INPUT)
     found = {}

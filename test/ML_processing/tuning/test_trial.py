@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import pytest
 
 pytest.importorskip("optuna")
@@ -21,7 +20,7 @@ from ML_processing.tuning.trial import FOLD, TrialData, work
 from MLTools.NanoML.config.training import Axis, Train, Tune
 from MLTools.NanoML.nanoaod.folds import fold_of
 from services.shiftedbackground import ShiftedBackground
-from services.trainings import OF_RESULT
+from services.trainings import OF_RESULT, changing
 
 TUNE = Tune(sampler="random", pruner="none")
 
@@ -73,12 +72,10 @@ def test_no_trial_reads_the_test_fold(tmp_path: Path) -> None:
         file = tmp_path / f"{name}.h5"
         target = ShiftedBackground().write(file, 1000, seed=1)
         if name == "b":
-            with h5py.File(file, "r+") as h5:
-                rows = h5["events"][()]
+            with changing(file) as rows:
                 tested = fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3) == FOLD
                 for column, factor in (("x", -3), ("y", -3), ("weight", 7), ("weight_placeUp", 2)):
                     rows[column][tested] *= factor
-                h5["events"][...] = rows
         study = searched(file, replace(OF_RESULT, target=target, epochs=2), tmp_path / name)
         values.append([each.value for each in study.trials()])
     assert values[0] == values[1]
