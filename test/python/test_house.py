@@ -51,7 +51,7 @@ MOST_LOOSE = (
 A_FILE_EACH = (Path("ML_processing", "evaluation", "sections"), Path("python", "corrections"))
 
 LINES = {
-    "python": (2521, 14),
+    "python": (2530, 14),
     "python/batch": (3862, 16),
     "python/commands": (2568, 11),
     "python/config": (2739, 10),
@@ -93,7 +93,7 @@ LINES = {
     "ML_processing/tuning": (1471, 6),
     "statistical_analysis": (3786, 14),
     "statistical_analysis/report": (1275, 6),
-    "statistical_analysis/toys": (606, 3),
+    "statistical_analysis/toys": (608, 3),
 }
 """The brake: by folder, the most lines and modules, `__init__` included.
 
