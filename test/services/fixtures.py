@@ -177,9 +177,9 @@ def slurm() -> Iterator[Slurm]:
         cluster.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dask_cluster() -> Iterator[DaskCluster]:
-    """A Dask cluster by its address. One that a test ends has to be started again."""
+    """A Dask cluster by its address, which uses the processor as long as it is there. One that a test ends has to be started again."""
     pytest.importorskip("distributed")
     cluster = DaskCluster()
     try:

@@ -24,6 +24,7 @@ MODULES = (
     "ML_processing.training.train",
     "ML_processing.evaluation.report",
     "ML_processing.export.export",
+    *("jsonschema", "lightgbm", "torch._dynamo"),  # the last one by the first optimizer
 )
 CLIENT = """\
 #!{python} -IS
@@ -100,9 +101,10 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(sys.executable).parent)  # as of the program
     serve(socket.socket(fileno=int(sys.argv[1])))
     if os.environ.get("NANOML_TEST_WHITE_FIGURES"):
-        from matplotlib.figure import Figure
+        with suppress(ImportError):  # CMSSW's versions of packages are tested without it
+            from matplotlib.figure import Figure
 
-        Figure.draw = lambda figure, renderer: None  # type: ignore[method-assign]
+            Figure.draw = lambda figure, renderer: None  # type: ignore[method-assign]
 
     from MLTools.NanoML.cli import main
 
