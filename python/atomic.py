@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from MLTools.NanoML.errors import explain_os_error, is_os_error
 
@@ -149,6 +149,6 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | os.PathLike[str], content: Any) -> None:
+def write_json(path: str | os.PathLike[str], content: object) -> None:
     """Write a JSON file, completely or not at all."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -335,7 +335,7 @@ def _nodes(node: ast.AST) -> Iterator[ast.AST]:
                 yield from _nodes(child)
 
 
-def _words(value: Any) -> Iterator[str]:
+def _words(value: object) -> Iterator[str]:
     """A syntax tree as text that is the same in every version of Python, unlike that of `ast.dump`."""
     if isinstance(value, ast.AST):
         yield f"{type(value).__name__}("
@@ -362,6 +362,6 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _is_text(node: Any) -> bool:
+def _is_text(node: object) -> bool:
     """Whether a node is a docstring or another string that is used for nothing."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -34,11 +34,11 @@ TRIGGERS = {
 def addScore(  # noqa: N802 (named as such functions are in CMSSW)
     process: Any,
     model: str,
-    tables: Optional[Sequence[Any]] = None,
+    tables: Optional[Sequence[object]] = None,
     parameter: Union[float, Sequence[float], None] = None,
     *,
-    corrected: Sequence[Any] = (),
-    triggers: Optional[Sequence[Any]] = None,
+    corrected: Sequence[object] = (),
+    triggers: Optional[Sequence[object]] = None,
     era: str = "",
     mean: bool = False,
     precision: int = -1,
@@ -97,7 +97,7 @@ def addScore(  # noqa: N802 (named as such functions are in CMSSW)
     if hasattr(process, label):
         raise NanoMLError(f"{model}: the process has a module {label} already: call addScore once for a model.")
 
-    def tags(given: Sequence[Any]) -> Any:
+    def tags(given: Sequence[object]) -> Any:
         return cms.VInputTag(*(tag if isinstance(tag, cms.InputTag) else cms.InputTag(tag) for tag in given))
 
     needed = _in_tables(description, bool(corrected))

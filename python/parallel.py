@@ -81,7 +81,7 @@ def begin_worker() -> None:
 
 @contextmanager
 def worker_pool(
-    workers: int, module: str, begin: Callable[..., None], *arguments: Any
+    workers: int, module: str, begin: Callable[..., None], *arguments: object
 ) -> Iterator[ProcessPoolExecutor]:
     """A pool of worker processes, which are killed at once if something is raised in the block.
 
@@ -118,7 +118,7 @@ def _context(module: str) -> Any:
     return context
 
 
-def _begin_like_parent(environment: Mapping[str, str], begin: Callable[..., None], arguments: Sequence[Any]) -> None:
+def _begin_like_parent(environment: Mapping[str, str], begin: Callable[..., None], arguments: Sequence[object]) -> None:
     os.environ.clear()  # the server may have been started with another environment
     os.environ.update(environment)
     begin(*arguments)

@@ -230,7 +230,7 @@ def _unflatten(call: Call) -> Traced:
     return call.made(value, is_flat=False)
 
 
-def _away_from(_: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]) -> Traced:
+def _away_from(_: Callable[..., object], args: Sequence[Any], options: Mapping[str, Any]) -> Traced:
     jets, *others = args
     least, is_far = options["distance"] ** 2, ak.full_like(jets.eta, True, dtype=bool)
     for each in others:

@@ -34,7 +34,7 @@ from MLTools.NanoML.errors import NanoMLError
 class Call:
     """A call of a function: its arguments by name, and what the engine made of them."""
 
-    def __init__(self, function: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]) -> None:
+    def __init__(self, function: Callable[..., Any], args: Sequence[object], options: Mapping[str, object]) -> None:
         self.name = function.__name__
         bound = inspect.signature(function).bind(*args, **options)
         bound.apply_defaults()
@@ -110,9 +110,9 @@ def functions_of_arrays() -> Iterator[None]:
                 setattr(module, name, function)
 
 
-def _of_arrays(name: str, known: Callable[..., Any]) -> Callable[..., Any]:
+def _of_arrays(name: str, known: Callable[..., object]) -> Callable[..., Any]:
     @wraps(known)
-    def function(array: Any, *args: Any, **options: Any) -> Any:
+    def function(array: Any, *args: object, **options: object) -> Any:
         if not isinstance(array, Traced):
             return known(array, *args, **options)
         if args or options:
@@ -122,9 +122,9 @@ def _of_arrays(name: str, known: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _of_several(name: str, known: Callable[..., Any]) -> Callable[..., Any]:
+def _of_several(name: str, known: Callable[..., object]) -> Callable[..., Any]:
     @wraps(known)
-    def function(array: Any, *args: Any, **options: Any) -> Any:
+    def function(array: Any, *args: object, **options: object) -> Any:
         arrays = list(traced_in(array)) if isinstance(array, (list, tuple)) else []
         if not arrays:
             return known(array, *args, **options)
@@ -296,7 +296,7 @@ def _full_like(call: Call) -> Traced:
     return call.made(value.number(lists.fixed(value, number)))
 
 
-def _by_awkward(name: str, _: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+def _by_awkward(name: str, _: Callable[..., object], args: Sequence[object], options: Mapping[str, object]) -> Any:
     return getattr(ak, name)(*args, **options)
 
 

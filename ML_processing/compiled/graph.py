@@ -180,7 +180,7 @@ class Tensor:
         ones = self.graph.constant(np.ones((1, size), NUMPY[self.kind]))  # cheaper in ONNX Runtime than `where`
         return self & ones if self.kind == "b" else self * ones
 
-    def one(self, operator: str, **attributes: Any) -> Tensor:
+    def one(self, operator: str, **attributes: object) -> Tensor:
         """The result of an operator that takes float64, element by element."""
         return self.graph.add(operator, [self.to("d")], "d", self.rank, **attributes)
 
@@ -291,7 +291,7 @@ class Graph:
         """A float32 tensor that is given."""
         return Tensor(self, name, "f", rank)
 
-    def constant(self, values: Any, kind: str = "") -> Tensor:
+    def constant(self, values: object, kind: str = "") -> Tensor:
         """A constant, of the type that its numpy array has unless one is given."""
         array = np.asarray(values)
         kind = kind or {"b": "b", "i": "i", "u": "i", "f": "d"}[array.dtype.kind]
@@ -304,7 +304,7 @@ class Graph:
             self._known[key] = Tensor(self, name, kind, array.ndim)
         return self._known[key]
 
-    def add(self, operator: str, inputs: Sequence[Tensor], kind: str, rank: int, **attributes: Any) -> Tensor:
+    def add(self, operator: str, inputs: Sequence[Tensor], kind: str, rank: int, **attributes: object) -> Tensor:
         """The first output of a new node, or of an equal one that is there."""
         if operator in ELEMENTWISE and (found := self._before_picking(operator, inputs, kind, attributes)) is not None:
             return found
@@ -388,7 +388,7 @@ class Graph:
             first, second = first.to("i"), second.to("i")
         return self.add(operator, [first, second], kind or first.kind, max(first.rank, second.rank))
 
-    def arithmetic_of(self, operator: str, one: Tensor, other: Tensor, **attributes: Any) -> Tensor:
+    def arithmetic_of(self, operator: str, one: Tensor, other: Tensor, **attributes: object) -> Tensor:
         """As `arithmetic`, for an operator with attributes, or of booleans."""
         first, second = self.alike(one, other)
         return self.add(operator, [first, second], first.kind, max(first.rank, second.rank), **attributes)

@@ -90,7 +90,7 @@ class Traced(NDArrayOperatorsMixin):
 
     # what is asked of it
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, **options: object) -> Any:
         if "out" in options:
             raise NanoMLError("an array cannot be changed in place: write `x = x + 1` instead of `x += 1`.")
         if method != "__call__" or options:
@@ -102,10 +102,10 @@ class Traced(NDArrayOperatorsMixin):
             raise NanoMLError(f"{what} {UNKNOWN}")
         return apply_ufunc(ufunc, inputs)
 
-    def __awkward_function__(self, function: Callable[..., Any], _arrays: Any, args: Any, options: Any) -> Any:
+    def __awkward_function__(self, function: Callable[..., Any], _arrays: object, args: object, options: object) -> Any:
         return self._called("ak", function, args, options)
 
-    def __array_function__(self, function: Callable[..., Any], _types: Any, args: Any, options: Any) -> Any:
+    def __array_function__(self, function: Callable[..., Any], _types: object, args: object, options: object) -> Any:
         return self._called("np", function, args, options)
 
     def _called(self, package: str, function: Callable[..., Any], args: Any, options: Any) -> Any:
@@ -116,7 +116,7 @@ class Traced(NDArrayOperatorsMixin):
             raise NanoMLError(f"{package}.{function.__name__} {UNKNOWN} These can{beside}: {known}.")
         return found(function, args, options)
 
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+    def __array__(self, dtype: object = None, copy: object = None) -> Any:
         raise NanoMLError(
             f"numpy takes this for an array of numbers, which {UNKNOWN} np.minimum gives the smaller of two "
             "numbers of an event, ak.min([x, y, z], axis=0) the smallest of several, ak.any([x, y, z], axis=0) whether one is true."
@@ -179,7 +179,7 @@ class Traced(NDArrayOperatorsMixin):
         known = ", ".join(sorted({*vectors.METHODS, *vectors.COMPONENTS}))
         raise NanoMLError(f"`.{name}` of vectors cannot be compiled. These can: {known}.")
 
-    def __setitem__(self, name: Any, values: Any) -> None:
+    def __setitem__(self, name: object, values: object) -> None:
         if not isinstance(name, str):
             raise NanoMLError("an array cannot be changed in place: use ak.where.")
         made = ak.with_field(self, values, name)
@@ -366,7 +366,7 @@ def value_of(what: Any, graph: Graph) -> Value:
     return Value(graph, (), graph.constant(array))
 
 
-def apply_ufunc(ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
+def apply_ufunc(ufunc: np.ufunc, inputs: Sequence[object]) -> Any:
     """One of numpy's functions of numbers, or of four-vectors."""
     arrays = list(traced_in(list(inputs)))
     check_scopes(arrays)

@@ -44,7 +44,7 @@ class Source:
     columns: tuple[str, ...]  # with the weights of events under its variations
     combine: str = ""  # how; if empty, they are up and down, or one that has no opposite
 
-    def ends(self, values: Any, columns: Sequence[str], xp: Any = np) -> tuple[Any, Any]:
+    def ends(self, values: Any, columns: Sequence[str], xp: object = np) -> tuple[Any, Any]:
         """A quantity up and down, None if there is no down, from its values (columns, ...) under each variation; of the module `xp`."""
         nominal, found = values[columns.index(NOMINAL)], values[[columns.index(column) for column in self.columns]]
         if self.combine:

@@ -320,7 +320,7 @@ def _distances(ours: _Outcome, theirs: _Outcome) -> NDArray[np.float64]:
     return found
 
 
-def _relative(name: str, ours: Any, theirs: Any) -> NDArray[np.float64]:
+def _relative(name: str, ours: object, theirs: object) -> NDArray[np.float64]:
     expected = np.asarray(theirs, np.float64)
     difference = np.abs(np.asarray(ours, np.float64) - expected)
     if name.endswith("phi"):

@@ -246,7 +246,7 @@ def check_parity(ensemble: nn.Module, trials: Sequence[Trial], outcomes: Outcome
     return largest
 
 
-def _torch(module: nn.Module, trial: Trial, description: Description, dtype: type[Any]) -> list[NDArray[Any]]:
+def _torch(module: nn.Module, trial: Trial, description: Description, dtype: type[object]) -> list[NDArray[Any]]:
     tensors = [torch.from_numpy(trial.feeds[name].astype(dtype)) for name in description.input_tensors]
     try:
         with torch.no_grad():

@@ -23,7 +23,7 @@ LEFT_OUT = {"json": "left out"}
 """Metadata of a field that is not written."""
 
 
-def as_json(value: Any) -> Any:
+def as_json(value: object) -> Any:
     """Numbers as metrics.json holds them: dataclasses by the names of their fields, and arrays as lists.
 
     Arrays keep no more digits than matter, and have None for what is not finite.

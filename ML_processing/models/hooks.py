@@ -92,7 +92,7 @@ class Hook:
     core: nn.Module
     name: str
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: object) -> Any:
         """Call it; a NanoMLError if it fails."""
         with own_code(self.core, self.name):
             return getattr(self.core, self.name)(*arguments)

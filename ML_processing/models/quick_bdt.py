@@ -54,7 +54,7 @@ class QuickBDT:
 
     @classmethod
     def learn(
-        cls, training: Events, stop: Events, classes: int, seed: int, threads: int | None = None, **settings: Any
+        cls, training: Events, stop: Events, classes: int, seed: int, threads: int | None = None, **settings: object
     ) -> QuickBDT:
         """A BDT trained on some events as long as it gets better on others.
 

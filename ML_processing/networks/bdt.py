@@ -175,7 +175,7 @@ class BDT(Boosted):
         rows = torch.cat(parts, dim=1)
         return torch.where(rows.abs() < math.inf, rows, math.nan)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: object) -> None:
         self.text = torch.empty_like(state_dict[f"{prefix}text"])  # it has as many bytes as there are
         self.__dict__.pop("booster", None)
         super()._load_from_state_dict(state_dict, prefix, *others)
@@ -185,7 +185,7 @@ class _Sum(torch.autograd.Function):
     """The sum of the trees: computed by LightGBM, and exported as the operator of ONNX."""
 
     @staticmethod
-    def forward(_: Any, rows: Tensor, outputs: int, predict: _Predict, trees: _Translate) -> Tensor:
+    def forward(_: object, rows: Tensor, outputs: int, predict: _Predict, trees: _Translate) -> Tensor:
         if torch.onnx.is_in_onnx_export():  # only the shape counts, and the trace knows nothing but PyTorch
             return rows.new_zeros(rows.shape[0], outputs)
         return torch.from_numpy(predict(rows.numpy())).to(rows.dtype)
@@ -282,7 +282,7 @@ class TreeEnsemble:
             **self.leaves,
         }
 
-    def _add(self, tree: int, root: Mapping[str, Any], output: int) -> None:
+    def _add(self, tree: int, root: Mapping[str, object], output: int) -> None:
         for number, (node, left, right) in enumerate(_numbered(root)):
             is_leaf = "leaf_value" in node
             entry = {
@@ -308,7 +308,7 @@ class TreeEnsemble:
                     self.leaves.setdefault(name, []).append(value)
 
 
-def _numbered(root: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], int, int]]:
+def _numbered(root: Mapping[str, object]) -> Iterator[tuple[Mapping[str, Any], int, int]]:
     """All nodes from the root on, each with the numbers of its children; 0 for those of a leaf."""
     nodes: list[Mapping[str, Any]] = [root]
     for node in nodes:  # which grows meanwhile

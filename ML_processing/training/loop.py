@@ -373,7 +373,7 @@ def _from_first(compute: Callable[[], T]) -> T:
     return found[0]  # type: ignore[return-value]
 
 
-def save(content: Any, path: Path) -> None:
+def save(content: object, path: Path) -> None:
     """Write a file for `torch.load`, completely or not at all; a NanoMLError if the disk is full, for instance."""
     # through memory, because torch's own writer does not distinguish a full disk from a damaged file
     buffer = io.BytesIO()

@@ -60,7 +60,7 @@ class KeptOutputs:
         return self._networks[id(network)][1]
 
 
-def _content(value: Any) -> bytes:
+def _content(value: object) -> bytes:
     """The content of a text, tensor or array, with its type and shape."""
     array = np.asarray(value)
     return f"{array.dtype.str}{array.shape}".encode() + array.tobytes()

@@ -118,7 +118,7 @@ def _write_table(study: Study) -> None:
     write_text(study.directory / "table.csv", text.getvalue())
 
 
-def _write_best(study: Study, best: FrozenTrial, config: Config, result: Mapping[str, Any]) -> None:
+def _write_best(study: Study, best: FrozenTrial, config: Config, result: Mapping[str, object]) -> None:
     """The section `train` of the configuration with the best settings."""
     section = config.document.data.get("train") or {}
     content = yaml.safe_dump({"train": study.space.merge(section, best.params)}, sort_keys=False)

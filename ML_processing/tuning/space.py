@@ -161,11 +161,11 @@ class Space:
                 found[name] = value
         return found
 
-    def apply(self, values: Mapping[str, Any]) -> Train:
+    def apply(self, values: Mapping[str, object]) -> Train:
         """The section `train` with these values."""
         return replace(build(Train, self.merge(plain(self.train), values)), target=self.train.target)
 
-    def merge(self, section: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    def merge(self, section: Mapping[str, Any], values: Mapping[str, object]) -> dict[str, Any]:
         """A section `train`, as its YAML has it, with these values."""
         found = self.settings(values)
         options = {**(section.get("options") or {}), **found.pop("options", {})}

@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from data_processing.convert.columns import DatasetParameter, StoredCollection
 from data_processing.convert.convert import ConvertJob, convert_files
@@ -135,7 +135,7 @@ def convert_tasks(files: Sequence[str], directory: Path, job: ConvertJob) -> lis
     ]
 
 
-def convert_summary(done: Mapping[str, Mapping[str, Any]], hidden: Optional[Collection[str]] = None) -> list[str]:
+def convert_summary(done: Mapping[str, Mapping[str, object]], hidden: Optional[Collection[str]] = None) -> list[str]:
     """Events of each file, and what was left out; `done` has the metadata of each file as JSON.
 
     Of files that are `hidden` no number of events is told; by default these are all data.
@@ -199,7 +199,7 @@ def shuffle_stage(analysis: Analysis) -> Optional[Stage]:
     return Stage("shuffle", tasks, summary=functools.partial(shuffle_summary, hidden=analysis.blinded.hidden))
 
 
-def shuffle_summary(done: Mapping[str, Mapping[str, Any]], hidden: Collection[str] = ()) -> list[str]:
+def shuffle_summary(done: Mapping[str, Mapping[str, object]], hidden: Collection[str] = ()) -> list[str]:
     """Events of the file, unless some of them are `hidden`; `done` has its metadata as JSON."""
     lines = []
     for name, content in done.items():

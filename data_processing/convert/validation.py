@@ -75,7 +75,7 @@ def validate_file(path: str | os.PathLike[str], allow_nan: bool = False) -> Find
     return found
 
 
-def _check(found: Findings, file: h5py.File, content: dict[str, Any]) -> None:
+def _check(found: Findings, file: h5py.File, content: dict[str, object]) -> None:
     events = file[EVENTS]
     if not isinstance(events, h5py.Dataset) or events.dtype.names is None or events.ndim != 1:
         raise NanoMLError(f"{found.path}: was not written by `nanoml convert`: its `{EVENTS}` is not a table.")
@@ -103,7 +103,7 @@ def _check(found: Findings, file: h5py.File, content: dict[str, Any]) -> None:
     found.complete = True
 
 
-def _misfits(value: object, hint: Any, where: str, or_null: str = "") -> Iterator[tuple[str, str]]:
+def _misfits(value: object, hint: object, where: str, or_null: str = "") -> Iterator[tuple[str, str]]:
     """Where and why a part of the metadata does not have the form of its type."""
     inner, kind = optional(hint), get_origin(hint)
     if inner is not None:
@@ -246,7 +246,7 @@ def _numbers(dataset: h5py.Dataset) -> list[str]:
     return [key for key in dataset.dtype.names if dataset.dtype[key].kind in "biuf"]
 
 
-def _check_finite(found: Findings, where: str, values: NDArray[Any], use: Any, start: int, allow_nan: bool) -> None:
+def _check_finite(found: Findings, where: str, values: NDArray[Any], use: object, start: int, allow_nan: bool) -> None:
     """Check the values for which `use` is true."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         found.add_rows("finite", where, "is infinite", np.isinf(values) & use, start)

@@ -168,7 +168,7 @@ def write_tasks(config: Config, output: Path, submission: str) -> list[CrabTask]
 
 
 def _crab_config(
-    request: str, data: Mapping[str, Any], grid: Grid, sent: Sequence[str], memory: int, time: Optional[int]
+    request: str, data: Mapping[str, object], grid: Grid, sent: Sequence[str], memory: int, time: Optional[int]
 ) -> str:
     """The text of crab_cfg.py: `data` are settings in CRAB's section Data, `sent` the files that travel with a job."""
     settings: dict[str, Any] = {

@@ -180,7 +180,7 @@ def _rows_of(records: Any, key: str) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _share(row: Mapping[str, Any]) -> float:
+def _share(row: Mapping[str, object]) -> float:
     """How much of the dataset a site has [%]: the share of blocks with a replica, times that of the files in these."""
     try:
         blocks, files = (float(str(row.get(key)).strip(" %")) for key in ("block_fraction", "replica_fraction"))
@@ -304,7 +304,7 @@ def _refusal(problem: urllib.error.HTTPError) -> Exception:
     return RefusedError(f"{text} (HTTP {problem.code})")
 
 
-def _message(row: Mapping[str, Any]) -> str:
+def _message(row: Mapping[str, object]) -> str:
     """The message in a row about an error."""
     error = row.get("error")
     known = (error.get("message") or error.get("reason")) if isinstance(error, dict) else error

@@ -142,7 +142,7 @@ def _joined(row: _Histogram, edges: Sequence[float], least: float) -> tuple[list
     return [float(edges[place]) for place in places], values
 
 
-def _binning(name: str, edges: Sequence[float], content: Sequence[Any]) -> dict[str, Any]:
+def _binning(name: str, edges: Sequence[float], content: Sequence[object]) -> dict[str, Any]:
     return {
         "nodetype": "binning", "input": name, "edges": list(map(float, edges)), "content": list(content), "flow": "clamp",
     }  # fmt: skip
@@ -151,7 +151,7 @@ def _binning(name: str, edges: Sequence[float], content: Sequence[Any]) -> dict[
 def correction(name: str, by_dataset: Mapping[str, Sequence[Efficiency]]) -> dict[str, Any]:
     """One efficiency of all datasets as a correction of correctionlib."""
 
-    def category(key: str, values: Mapping[Any, Any]) -> dict[str, Any]:
+    def category(key: str, values: Mapping[Any, object]) -> dict[str, Any]:
         return {
             "nodetype": "category", "input": key, "content": [{"key": it, "value": node} for it, node in values.items()],
         }  # fmt: skip
@@ -176,7 +176,7 @@ def assumed(names: Sequence[str], datasets: Sequence[str]) -> list[dict[str, Any
     return [correction(name, dict.fromkeys(datasets, half)) for name in names]
 
 
-def text_of(corrections: Sequence[Mapping[str, Any]], description: str) -> str:
+def text_of(corrections: Sequence[Mapping[str, object]], description: str) -> str:
     """The content of a file of correctionlib."""
     content = {"schema_version": 2, "description": description, "corrections": list(corrections)}
     return json.dumps(content, indent=1) + "\n"

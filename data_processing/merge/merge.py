@@ -118,7 +118,7 @@ def _same(one: list[NDArray[Any]] | None, other: list[NDArray[Any]] | None) -> b
     )
 
 
-def _parts(values: Any) -> Iterator[NDArray[Any]]:
+def _parts(values: object) -> Iterator[NDArray[Any]]:
     """The numbers of a column; for lists, their lengths first."""
     found = plain(values)
     if isinstance(found, Lists):

@@ -190,7 +190,7 @@ class _Output:
             self._fill(name, value)
         return True
 
-    def endFile(self, *_: Any) -> None:
+    def endFile(self, *_: object) -> None:
         del self._fill  # ROOT's objects must not outlive the file
 
 

@@ -200,7 +200,7 @@ class _Cut(Filter):
     """A cut alone: its name, the branches that it reads, and its mask from their arrays and the number of events."""
 
     def __init__(
-        self, name: str, branches: Sequence[str], mask: Callable[[Mapping[str, Any], int], NDArray[np.bool_]]
+        self, name: str, branches: Sequence[str], mask: Callable[[Mapping[str, object], int], NDArray[np.bool_]]
     ) -> None:
         self._name, self.branches, self._mask = name, branches, mask
 
@@ -336,7 +336,7 @@ def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob, weights: 
 
 
 def _kept(
-    file: RootFile, job: SkimJob, optional: dict[str, Any], weights: Sequence[WeightSums]
+    file: RootFile, job: SkimJob, optional: dict[str, object], weights: Sequence[WeightSums]
 ) -> tuple[list[str], dict[str, Any]]:
     """The branches of the file that are kept, and those that it lacks, with their values."""
     defaults: dict[str, Any] = {}
@@ -368,7 +368,7 @@ def _kept(
     return [name for name in file.branches if name in wanted], defaults
 
 
-def _is_list(file: RootFile, name: str, value: Any) -> bool:
+def _is_list(file: RootFile, name: str, value: object) -> bool:
     """Whether a branch that a file lacks, with a value in its place, would be a list for each event."""
     beside = {branch.collection for branch in file.branches.values() if branch.is_jagged}
     return isinstance(value, (list, tuple)) or any(name.startswith(f"{each}_") for each in beside)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from data_processing.datasets.datasets import output_names
 from data_processing.skim.plan import SkimJob
@@ -99,7 +99,7 @@ def skim_tasks_stage(
 
 
 def skim_summary(
-    directories: Mapping[str, Path], done: Mapping[str, Mapping[str, Any]], told: Collection[str] = ()
+    directories: Mapping[str, Path], done: Mapping[str, Mapping[str, object]], told: Collection[str] = ()
 ) -> list[str]:
     """Events and weights, with a cut flow for each dataset; `done` has the accounting of each task as JSON.
 

@@ -104,7 +104,7 @@ def _kind_of(wanted: DaskCluster) -> Any:
         ) from None
 
 
-def _started(kind: Any, arguments: Mapping[str, Any]) -> Any:
+def _started(kind: Any, arguments: Mapping[str, object]) -> Any:
     try:
         return kind(**arguments)
     except (TypeError, ValueError, RuntimeError, OSError) as problem:
@@ -119,7 +119,7 @@ def _client(cluster: Any) -> Any:
     end = time.monotonic() + _PATIENCE
 
     class Client(distributed.Client):
-        def start(self, **options: Any) -> None:
+        def start(self, **options: object) -> None:
             try:  # Dask itself waits for ever where somebody listens, but says nothing
                 super().start(callback_timeout=2 * _PATIENCE, **options)
             except BaseException:

@@ -248,7 +248,7 @@ class JobResult:
         return read_or_none(cls, path, _VERSION)  # the first release wrote no version
 
 
-def encode(value: Any) -> Any:
+def encode(value: object) -> Any:
     """Make JSON of plain data, paths, dataclasses and partials of named functions; anything else is a TypeError."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
@@ -278,7 +278,7 @@ def _name_of(thing: Any) -> str:
     return f"{thing.__module__}:{thing.__qualname__}"
 
 
-def decode(content: Any, rename: Callable[[str], str] = lambda text: text) -> Any:
+def decode(content: object, rename: Callable[[str], str] = lambda text: text) -> Any:
     """Undo `encode`, with every text and every path as `rename` gives it, which is what it is on this machine.
 
     An error if it was written by another version of NanoML, or asks for something outside NanoML.

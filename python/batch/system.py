@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 from MLTools.NanoML.batch.job import JobProblem, JobResult
 from MLTools.NanoML.batch.submission import JobEntry, JobOptions, JobRequest, Submission
@@ -230,7 +230,7 @@ def call(command: Sequence[str], timeout: float = 120.0) -> str:
     return done.stdout
 
 
-def render(template: str, options: JobOptions, **values: Any) -> str:
+def render(template: str, options: JobOptions, **values: object) -> str:
     """Fill a template with options and other values.
 
     The user's own template of the same name, in `options.templates`, comes first; an error if it is wrong.

@@ -307,7 +307,7 @@ def efficiencies(
     reading: Any,
     dry_run: bool,
     force: bool,
-    **options: Any,
+    **options: object,
 ) -> None:
     """Measure b-tagging efficiencies in the simulation of an analysis, where its selection asks for them.
 

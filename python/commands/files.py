@@ -249,7 +249,7 @@ def convert(
     reading: Any,
     force: bool,
     as_json: bool,
-    **settings: Any,
+    **settings: object,
 ) -> None:
     """Convert ROOT files to HDF5, skimmed before or not.
 
@@ -286,7 +286,7 @@ def convert(
         echo_json((without_cuts(metadata) if is_data else metadata).to_json())
 
 
-def _convert_all(job: Any, convert_files: Callable[[Any], Any]) -> Any:
+def _convert_all(job: Any, convert_files: Callable[[object], object]) -> Any:
     """Convert all files to one, except those that cannot be read and may be missing."""
     from MLTools.NanoML.contracts import missing
     from MLTools.NanoML.errors import UnreadableError

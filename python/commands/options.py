@@ -43,7 +43,7 @@ def echo_as_is(text: str, err: bool = False) -> None:
     click.echo(printable(text), err=err)
 
 
-def echo_json(content: Any) -> None:
+def echo_json(content: object) -> None:
     """Print content as JSON."""
     echo_as_is(json.dumps(content, indent=1))
 
@@ -121,10 +121,10 @@ def _only_analysis() -> Path:
     return Path(found[0])
 
 
-def source_argument(name: str, metavar: Optional[str] = None, kind: Any = PATH) -> Callable[[_Command], _Command]:
+def source_argument(name: str, metavar: Optional[str] = None, kind: object = PATH) -> Callable[[_Command], _Command]:
     """The YAML file of an analysis, or what `metavar` says; if it is not given, the only analysis in this directory."""
 
-    def given(context: click.Context, _: click.Parameter, value: Any) -> Any:
+    def given(context: click.Context, _: click.Parameter, value: object) -> Any:
         return value if value or context.resilient_parsing else _only_analysis()
 
     return click.argument(name, metavar=metavar, type=kind, required=False, callback=given)
@@ -160,7 +160,9 @@ def reading_options(function: _Command) -> Callable[..., Any]:
     """How files are read over the network; the command gets `reading`, which changes the settings accordingly."""
 
     @functools.wraps(function)
-    def gathered(redirectors: Sequence[str], copy_first: bool, max_missing_files: Optional[str], **others: Any) -> Any:
+    def gathered(
+        redirectors: Sequence[str], copy_first: bool, max_missing_files: Optional[str], **others: object
+    ) -> Any:
         reading = functools.partial(read_settings, max_missing_files, redirectors, copy_first)
         return function(reading=reading, **others)
 

@@ -119,7 +119,7 @@ def skim(
 @memory_option
 @flag("--dry-run", "Only say what would be merged.")
 @flag("--force", "Merge again, even what is up to date.")
-def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **options: Any) -> None:
+def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **options: object) -> None:
     """Merge NanoAOD files, skims or not, without losing an event, a branch or a weight.
 
     An event of collision data that is in several files, such as skims of two primary datasets, is taken from the first.
@@ -245,7 +245,7 @@ def _parameter(text: str) -> tuple[str, float]:
 @flag("--partial", "EVENTS.h5 may have events that are in none of FILEs.")
 @workers_option("Files processed at once")
 @flag("--force", "Attach again, even what is up to date.")
-def attach(events: Path, files: tuple[str, ...], output: Path, workers: int, force: bool, **options: Any) -> None:
+def attach(events: Path, files: tuple[str, ...], output: Path, workers: int, force: bool, **options: object) -> None:
     """Write columns of an HDF5 file as branches. They fit the ROOT files that it was made from, entry for entry.
 
     Events are matched by run, luminosityBlock and event, so the HDF5 file may come from many ROOT files, with its rows

@@ -353,7 +353,7 @@ def luminosity_uncertainties(config: Config) -> dict[str, dict[str, LogNormal]]:
     }
 
 
-def luminosity_components(uncertainty: Any, era: str) -> Mapping[str, Any]:
+def luminosity_components(uncertainty: object, era: str) -> Mapping[str, Any]:
     """The components of an uncertainty of the luminosity, by nuisance parameter."""
     if uncertainty is None or isinstance(uncertainty, Mapping):
         return uncertainty or {}

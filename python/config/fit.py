@@ -87,7 +87,7 @@ class Blind:
     )
 
 
-def _edges(bins: Any) -> list[float]:
+def _edges(bins: object) -> list[float]:
     if isinstance(bins, dict) and set(bins) == {"edges"}:
         found = _numbers(bins["edges"])
         if len(found) < 2 or any(low >= high for low, high in zip(found, found[1:])):
@@ -102,7 +102,7 @@ def _edges(bins: Any) -> list[float]:
     raise ValueError('takes [NUMBER, LOW, HIGH], "edges: [...]", auto or result')
 
 
-def _numbers(values: Any) -> list[float]:
+def _numbers(values: object) -> list[float]:
     if not isinstance(values, list) or any(isinstance(it, bool) or not isinstance(it, (int, float)) for it in values):
         raise ValueError("takes numbers alone")
     return [float(value) for value in values]
@@ -172,7 +172,7 @@ def own_part(sharing: Any, value: Optional[str]) -> Optional[str]:
     return next((group for group, values in sharing.items() if value in map(str, as_list(values))), None)
 
 
-def as_list(values: Any) -> list[Any]:
+def as_list(values: object) -> list[Any]:
     """A list of values; of one that is not in a list."""
     return values if isinstance(values, list) else [values]
 
@@ -396,7 +396,7 @@ def norm(process: str) -> str:
     return f"norm_{process}"
 
 
-def log_normal(value: Any) -> LogNormal:
+def log_normal(value: object) -> LogNormal:
     """The uncertainty that a text stands for, as 2.5 % or +5 % -3 %; ValueError for anything else.
 
     x % alone is a factor of 1 + x at +1 sigma, and the inverse at -1 sigma.

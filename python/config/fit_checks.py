@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from MLTools.NanoML.config.analysis import (
     Config,
@@ -253,7 +252,7 @@ def _unbinned(config: Config, fit: Fit) -> Iterator[Problem]:
         yield place, f"learns variations of weights and shifts alone, and {name} is another dataset. Remove one of them"
 
 
-def _processes(name: str, entry: Any) -> Iterator[tuple[tuple[Key, ...], str]]:
+def _processes(name: str, entry: object) -> Iterator[tuple[tuple[Key, ...], str]]:
     """The processes that an entry of `uncertainties` names, each with its place there."""
     if isinstance(entry, Mapping):
         yield from (((name, process), process) for process in entry)
@@ -266,7 +265,7 @@ def _name(place: tuple[Key, ...], name: str) -> Iterator[Problem]:
         yield place, f'"{name}" cannot be a nuisance parameter: expected {REGION["form"]}'
 
 
-def _luminosity(place: tuple[Key, ...], uncertainty: Any, era: str) -> Iterator[Problem]:
+def _luminosity(place: tuple[Key, ...], uncertainty: object, era: str) -> Iterator[Problem]:
     components = luminosity_components(uncertainty, era)
     if isinstance(uncertainty, Mapping):
         for name in components:
@@ -274,7 +273,7 @@ def _luminosity(place: tuple[Key, ...], uncertainty: Any, era: str) -> Iterator[
     yield from _percentages(place, components)
 
 
-def _percentages(place: tuple[Key, ...], values: Mapping[str, Any]) -> Iterator[Problem]:
+def _percentages(place: tuple[Key, ...], values: Mapping[str, object]) -> Iterator[Problem]:
     for name, value in values.items():
         try:
             log_normal(value)

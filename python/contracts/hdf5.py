@@ -196,7 +196,7 @@ class HDF5Metadata:
         return replace(self, datasets=tuple(parts), regions=(), core="", shifts=())
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any], path: str | os.PathLike[str] = METADATA) -> HDF5Metadata:
+    def from_json(cls, content: Mapping[str, object], path: str | os.PathLike[str] = METADATA) -> HDF5Metadata:
         """Undo `to_json`; `path` is named in messages. Raises NanoMLError if something is missing or of the wrong kind."""
         try:
             return build(cls, content)

@@ -56,7 +56,7 @@ class Axis:
 
 
 def axes_of(
-    node: Any, inputs: Iterable[tuple[str, str, str]], fixed: Optional[Mapping[str, Input]] = None
+    node: object, inputs: Iterable[tuple[str, str, str]], fixed: Optional[Mapping[str, Input]] = None
 ) -> dict[str, Axis]:
     """The inputs of a correction by name, from its node in the JSON, and the name, type and description of each.
 
@@ -90,7 +90,9 @@ def _common(limits: Optional[set[float]]) -> Optional[float]:
     return None if math.isinf(one) else one
 
 
-def _explore(node: Any, found: Mapping[str, _Domain], changed: frozenset[str], fixed: Mapping[str, Input]) -> None:
+def _explore(
+    node: dict[str, Any], found: Mapping[str, _Domain], changed: frozenset[str], fixed: Mapping[str, Input]
+) -> None:
     """Collect keys and limits from a node and those below it; `changed` are inputs that a transform has replaced."""
     kind = node.get("nodetype")
     if kind == "category":

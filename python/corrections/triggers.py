@@ -59,7 +59,7 @@ class LegsEntry:
     def found_in(self, file: CorrectionFile, place: str) -> Legs:
         """The efficiencies in their file; `place` is where the entry stands, for messages."""
 
-        def found(kind: Efficiency, leg: Mapping[str, Any]) -> VariedCorrection:
+        def found(kind: Efficiency, leg: Mapping[str, object]) -> VariedCorrection:
             entry = Entry(self.file, kind.name, {**self.inputs, **kind.inputs, **leg})
             return VariedCorrection(file[kind.name], entry, place)
 

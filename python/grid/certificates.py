@@ -97,7 +97,7 @@ def _name(attribute: Any) -> str:
     return "emailAddress" if is_email else str(attribute.rfc4514_attribute_name)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 

@@ -55,7 +55,7 @@ def foreign(file: h5py.File, path: str) -> ForeignInspection:
     """Inspect an open HDF5 file."""
     found = ForeignInspection(path, os.path.getsize(path), [], [])
 
-    def visit(name: str, item: Any) -> None:
+    def visit(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
             fields = {name: _type_name(item.dtype[name]) for name in item.dtype.names or ()}
             shape = None if item.shape is None else list(item.shape)

@@ -299,7 +299,7 @@ def _stray_twin(path: str) -> list[str]:
     return []
 
 
-def _twin(path: str, metadata: Mapping[str, Any], sha256: str) -> Twin:
+def _twin(path: str, metadata: Mapping[str, object], sha256: str) -> Twin:
     """The JSON beside the model: whether it is of this file (by its hash), and says the same."""
     twin = twin_of(path)
     if not twin.is_file():
@@ -349,7 +349,7 @@ def _objects(collection: ObjectInput) -> str:
     return f"up to {collection.max} objects of {collection.collection}, {order}"
 
 
-def _show_training(page: Page, training: Mapping[str, Any]) -> None:
+def _show_training(page: Page, training: Mapping[str, object]) -> None:
     """Print what training.json said, which may be that of another version."""
     data = training.get("data")
     page.heading("Training")
@@ -380,7 +380,7 @@ def _show_training(page: Page, training: Mapping[str, Any]) -> None:
     page.table("Trained on", columns, rows)
 
 
-def _inline(value: Any, form: str = ".4g") -> str | None:
+def _inline(value: object, form: str = ".4g") -> str | None:
     """Plain content on one line; None if there is nothing."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_inline(one)}" for key, one in value.items() if one is not None) or None

@@ -371,7 +371,7 @@ def _read(metadata: Mapping[str, Any]) -> Description:
     return made
 
 
-def _read_discriminants(content: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> tuple[Discriminant, ...]:
+def _read_discriminants(content: Sequence[Mapping[str, object]], classes: Sequence[str]) -> tuple[Discriminant, ...]:
     found = tuple(map(Discriminant.of_json, content))
     names = [*classes, *(each.name for each in found)]
     for each in found:

@@ -145,7 +145,7 @@ class LumiMask:
         write_text(path, self.to_json() + "\n")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):  # json would keep the last alone
         raise ValueError(f"{Counter(name for name, _ in pairs).most_common(1)[0][0]} appears twice")

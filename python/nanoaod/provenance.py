@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 
@@ -330,7 +330,7 @@ def _rows_of(texts: Sequence[str]) -> dict[str, Array]:
     }
 
 
-def _texts_in(tree: Mapping[str, Any]) -> Iterator[str]:
+def _texts_in(tree: Mapping[str, object]) -> Iterator[str]:
     """The texts of records in the rows of a tree.
 
     Raises ValueError, KeyError if it is not of the form of `RECORD_BRANCHES`.

@@ -188,7 +188,7 @@ class Filler:
         self._direct: Optional[list[tuple[int, array[Any]]]] = None
         self._slow: list[tuple[int, str]] = []
 
-    def __call__(self, values: Sequence[Any]) -> None:
+    def __call__(self, values: Sequence[object]) -> None:
         """Set the columns' values, in their order."""
         if self._direct is None:
             self._direct = self._find()

@@ -297,7 +297,7 @@ class Evaluation:
             bytearray((stop - start) * (1 + len(self._reached_under))),
         )
 
-    def _apply(self, entries: NDArray[np.int64], made: Mapping[str, Any]) -> Selected:
+    def _apply(self, entries: NDArray[np.int64], made: Mapping[str, object]) -> Selected:
         """Evaluate the selection on entries of the chunk."""
         chunk = self._chunk
         arrays, weights = chunk.arrays, chunk.weights

@@ -214,7 +214,7 @@ def postproc_module(selection: Callable[[], Selection]) -> Callable[[], Postproc
     return _Constructor(selection)
 
 
-def answer_names(namespace: dict[str, Any], unknown: Callable[[str], Any]) -> None:
+def answer_names(namespace: dict[str, object], unknown: Callable[[str], object]) -> None:
     """Have `unknown` called for names after -I that a file does not have.
 
     nano_postproc.py ignores such names without a message, and copies all events. It looks for them in `dir(file)`. So the

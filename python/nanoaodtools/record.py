@@ -192,5 +192,5 @@ def _first_step(source: Source, accounting: FileAccounting, reached: Step) -> St
     return Step("all", accounting.entries, weights)
 
 
-def _spec(thing: Any) -> str:
+def _spec(thing: object) -> str:
     return f"{type(thing).__module__}:{type(thing).__qualname__}"

@@ -177,7 +177,7 @@ class Source:
         return math.fsum(itertools.chain.from_iterable(parts))
 
 
-def input_tree(tree: Any, *entries: Any) -> Any:
+def input_tree(tree: Any, *entries: object) -> Any:
     """`InputTree` of nanoAOD-tools. It leaves a tree with a reader alone, which may be that of an earlier tree at the same address."""
     from PhysicsTools.NanoAODTools.postprocessing.framework.datamodel import InputTree
 

@@ -76,7 +76,7 @@ class Table:
             yield cls(name, f"Events in each bin: {name}.", content, figure if is_whole and figure.exists() else None)
 
     @classmethod
-    def of_rows(cls, name: str, about: str, first: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    def of_rows(cls, name: str, about: str, first: str, rows: Mapping[str, Mapping[str, object]]) -> Table:
         """A table of numbers by row and column."""
         columns = dict.fromkeys(column for row in rows.values() for column in row)
         dependent = [
@@ -112,7 +112,7 @@ def write_submission(directory: Path, comment: str, tables: Sequence[Table], ene
         raise NanoMLError(f"{directory}: is not a submission to HEPData: {found[0]}")
 
 
-def _yaml(content: Any) -> str:
+def _yaml(content: object) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -193,7 +193,7 @@ def sum_of_weights(path: str) -> float:
     return float(np.sum(runs[name].array(library="np")))
 
 
-def limits(workspace: Mapping[str, Any], is_observed: bool) -> tuple[Optional[float], list[float]]:
+def limits(workspace: Mapping[str, object], is_observed: bool) -> tuple[Optional[float], list[float]]:
     """The observed limit on the signal strength by CLs and asymptotic formulae (arXiv:1007.1727), and those expected at BANDS."""
     import pyhf  # takes a second
 
@@ -249,7 +249,7 @@ def _crossing(rising: Callable[[float], float], wanted: float) -> float:
         low, high = (middle, high) if value < wanted else (low, middle)
 
 
-def with_signal(workspace: Mapping[str, Any], events: Mapping[str, Any]) -> dict[str, Any]:
+def with_signal(workspace: Mapping[str, object], events: Mapping[str, Any]) -> dict[str, Any]:
     """The likelihood with another signal in the place of the published one, of whose uncertainties it gets those of the yield.
 
     In bins where the published signal has next to no events, its changes of the shape are noise.
@@ -361,7 +361,9 @@ def recast(directory: Path, content: Mapping[str, Any], given: argparse.Namespac
         Path(given.output).write_text(json.dumps(with_signal(workspace, events), indent=1) + "\n", encoding="utf-8")
 
 
-def _by_era(texts: Sequence[str], eras: Mapping[str, Any], kind: Callable[[str], Any] = str) -> dict[str, list[Any]]:
+def _by_era(
+    texts: Sequence[str], eras: Mapping[str, object], kind: Callable[[str], object] = str
+) -> dict[str, list[Any]]:
     """Values of ERA=VALUE, or of VALUE for all eras, by era."""
     found = dict[str, list[Any]]()
     for text in texts:

@@ -166,7 +166,7 @@ def _shrink(figure: Any, texts: Sequence[Text], room: float) -> None:
         text.set_fontsize(float(text.get_fontsize()) * room / taken)
 
 
-def legend_above(axes: Axes, **look: Any) -> None:
+def legend_above(axes: Axes, **look: object) -> None:
     """A legend at the top of a plot, which gets so much room above all that is drawn in it; blind bins are hatched below it."""
     legend = axes.legend(**{"ncols": 2, "loc": "upper right", "fontsize": LEGEND, **look})
     renderer = _canvas(axes.figure).get_renderer()

@@ -61,7 +61,7 @@ class NanoWriter:
         tree.extend(arrays)
         tree.flush()
 
-    def write_object(self, name: str, content: Any) -> None:
+    def write_object(self, name: str, content: object) -> None:
         """Write a string, or a histogram that uproot has read."""
         self._file[name] = content
 
@@ -224,7 +224,7 @@ class _PublicTree:
     """A tree written by uproot's public functions, which take no titles, and no types of counters."""
 
     def __init__(
-        self, directory: Any, name: str, types: Mapping[str, Any], collections: Mapping[str, Sequence[Branch]]
+        self, directory: Any, name: str, types: Mapping[str, object], collections: Mapping[str, Sequence[Branch]]
     ) -> None:
         self._collections = collections
         self._tree = directory.mktree(name, types, title=name)

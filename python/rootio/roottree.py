@@ -87,11 +87,11 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
     _key: Any  # uproot's, of the header
     _basket_capacity: int
 
-    def __init__(self, branches: Mapping[str, Branch], *arguments: Any) -> None:
+    def __init__(self, branches: Mapping[str, Branch], *arguments: object) -> None:
         self._described = branches
         super().__init__(*arguments)
 
-    def _branch_np(self, name: str, of: Any, dtype: Any, counter: Any = None, kind: str = "normal") -> Any:
+    def _branch_np(self, name: str, of: Any, dtype: object, counter: Any = None, kind: str = "normal") -> Any:
         described = self._described.get(name)
         if kind == "counter":
             dtype = np.dtype(described.dtype) if described is not None else _COUNTER
@@ -277,11 +277,11 @@ class _OpenTree:
         self.tree.fill(self._file, columns)
 
 
-def new_tree(directory: Any, name: str, types: Mapping[str, Any], branches: Mapping[str, Branch]) -> _OpenTree:
+def new_tree(directory: Any, name: str, types: Mapping[str, object], branches: Mapping[str, Branch]) -> _OpenTree:
     """Create a tree as uproot's `mktree` does, with the titles of `branches` and the types of counters among them."""
     cascading = directory._cascading
 
-    def add_tree(sink: Any, name: str, title: str, types: Any, *arguments: Any) -> Any:
+    def add_tree(sink: Any, name: str, title: str, types: object, *arguments: object) -> Any:
         tree = RootTree(branches, cascading, name, title, types, cascading._freesegments, *arguments)
         tree.write_anew(sink)
         return tree

@@ -43,7 +43,7 @@ def new_rows(directory: Any, name: str, form: ak.forms.Form) -> tuple[Rows, Any]
     """Make an RNTuple as uproot's `mkrntuple` does; returns it, and what `fill` takes."""
     cascading = directory._cascading
 
-    def add(sink: Any, name: str, description: str, form: Any) -> Any:
+    def add(sink: Any, name: str, description: str, form: object) -> Any:
         anchor = cascadentuple.NTuple_Anchor(None, *uproot.const.rntuple_version_for_writing, *5 * [None], None, 0)
         header = _Header(None, name, description, form)
         footer = cascadentuple.NTuple_Footer(None, header._checksum)

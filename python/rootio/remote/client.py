@@ -184,14 +184,14 @@ def client() -> Any:
     return module
 
 
-def send(method: Callable[..., Any], *arguments: Any, timeout: int) -> Future[Any]:
+def send(method: Callable[..., Any], *arguments: object, timeout: int) -> Future[Any]:
     """Call a method of the client without waiting for the answer, which takes at most `timeout` seconds.
 
     Its `result()` waits, until Ctrl-C at the latest, and raises ServerError if the call failed.
     """
     sent: Future[Any] = Future()
 
-    def answered(status: Any, response: Any, _: Any = None) -> None:
+    def answered(status: Any, response: Any, _: object = None) -> None:
         problem = _problem(status)
         if problem is None:
             sent.set_result(response)
@@ -208,7 +208,7 @@ def send(method: Callable[..., Any], *arguments: Any, timeout: int) -> Future[An
     return sent
 
 
-def answer(method: Callable[..., Any], *arguments: Any, timeout: int) -> Any:
+def answer(method: Callable[..., Any], *arguments: object, timeout: int) -> Any:
     """Call a method of the client, and wait up to `timeout` seconds for the answer; raises ServerError if the call failed."""
     return send(method, *arguments, timeout=timeout).result()
 
@@ -299,7 +299,7 @@ class Request:
         """Whether the server has answered, be it with an error."""
         return self._answer is not None and self._answer.done()
 
-    def send(self, file: Any, has_come: Callable[[Any], None] = lambda file: None) -> None:
+    def send(self, file: Any, has_come: Callable[[object], None] = lambda file: None) -> None:
         """Ask the client's `file` without waiting, unless it was asked before, or another server has given the content.
 
         `has_come` is called with `file` when it has given the content, perhaps by another thread.
@@ -365,7 +365,7 @@ def requests_for(pieces: Iterable[Piece], timeout: int) -> dict[Piece, list[Slic
     return found
 
 
-def send_some(requests: Iterable[Request], file: Any, has_come: Callable[[Any], None] = lambda file: None) -> None:
+def send_some(requests: Iterable[Request], file: Any, has_come: Callable[[object], None] = lambda file: None) -> None:
     """Send requests in their order, as long as not too much is on its way or waits to be used (see `Request.send`)."""
     unused = [request for request in requests if request.content is None]
     waiting = sum(request.size for request in unused if request.is_sent)

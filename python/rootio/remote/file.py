@@ -221,7 +221,7 @@ class RemoteFile:
         self._doubted.add(server)
         self._insist(lambda file: None)
 
-    def _insist(self, action: Callable[[Any], T]) -> T:
+    def _insist(self, action: Callable[[object], T]) -> T:
         """Do something with the open file, which is opened again elsewhere if need be."""
         while True:
             try:
@@ -281,7 +281,7 @@ class _UprootSource(Source):  # type: ignore[misc]
 
     remote: RemoteFile
 
-    def __init__(self, name: object, **options: Any) -> None:
+    def __init__(self, name: object, **options: object) -> None:
         super().__init__()
         self._file_path = str(name)
         self._num_bytes = self.remote.size
@@ -299,7 +299,7 @@ class _UprootSource(Source):  # type: ignore[misc]
     def chunk(self, start: int, stop: int) -> Any:
         return Chunk(self, start, stop, TrivialFuture(self.remote.read(start, stop - start)))
 
-    def chunks(self, ranges: list[tuple[int, int]], notifications: queue.Queue[Any]) -> list[Any]:
+    def chunks(self, ranges: list[tuple[int, int]], notifications: queue.Queue[object]) -> list[Any]:
         found = self.remote.read_all([(start, stop - start) for start, stop in ranges])
         chunks = [Chunk(self, start, stop, TrivialFuture(data)) for (start, stop), data in zip(ranges, found)]
         for chunk in chunks:

@@ -93,7 +93,7 @@ class Server:
         self.timeout = current_settings().timeout
         self._system = client().FileSystem(self.url.server)
 
-    def ask(self, method: str, *arguments: Any) -> Any:
+    def ask(self, method: str, *arguments: object) -> Any:
         """Call a method of the client's FileSystem once, with its arguments but for the timeout; may raise ServerError."""
         return answer(getattr(self._system, method), *arguments, timeout=self.timeout)
 
@@ -121,7 +121,7 @@ class Server:
         hosts = sorted({each.address for each in found})
         return [Server(str(replace(self.url, host=host))) for host in hosts] or [self]
 
-    def take_away(self, what: str, attempt: Callable[[], Any], path: str) -> None:
+    def take_away(self, what: str, attempt: Callable[[], object], path: str) -> None:
         """Do what makes `path` vanish, until it succeeds; raise `what` if it does not.
 
         If the answer to the first attempt was lost and the next finds nothing there, the first had succeeded.
