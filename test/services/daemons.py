@@ -84,7 +84,7 @@ def wait_for(
 ) -> None:
     """Return when something is ready, or give up: with `what` in words, and the ends of the logs below a directory.
 
-    `every` so many seconds it is looked at: more for what takes a processor long.
+    It looks again after `every` seconds: longer where looking takes the processor.
     """
     end = time.monotonic() + seconds
     while not ready():

@@ -59,7 +59,7 @@ class ForkedCommands:
 
 def fork() -> int:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that NumPy has threads, which are for this case
+        warnings.simplefilter("ignore")  # of threads: they are those of OpenBLAS, which expects a fork
         return os.fork()
 
 
