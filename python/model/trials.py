@@ -235,7 +235,8 @@ def _environment(directory: Path, version: str) -> str:
     # up to 1.18 it was built with numpy 1, and its metadata do not say so
     wanted = [f"onnxruntime=={version}", *(["numpy<2"] if numbers < (1, 19) else [])]
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
-    done = subprocess.run([*pip, *wanted], capture_output=True, text=True, check=False)
+    # most of what comes with it is never imported
+    done = subprocess.run([*pip, "--no-compile", *wanted], capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return python
     reason = f"cannot be installed: {(done.stderr.strip().splitlines() or ['pip was killed'])[-1]}"

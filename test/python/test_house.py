@@ -60,7 +60,7 @@ LINES = {
     "python/doctor": (649, 3),
     "python/grid": (598, 4),
     "python/inspection": (1742, 7),
-    "python/model": (2133, 10),
+    "python/model": (2134, 10),
     "python/nanoaod": (2748, 11),
     "python/nanoaodtools": (1265, 6),
     "python/publish": (1020, 4),
