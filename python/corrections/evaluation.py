@@ -6,7 +6,6 @@ was nor what it could have been. Here arrays have any shape, and an error names 
 
 from __future__ import annotations
 
-import gc
 import gzip
 import hashlib
 import math
@@ -178,13 +177,7 @@ class CorrectionFile:
     @cached_property
     def content(self) -> dict[str, Any]:
         """The JSON itself."""
-        was_enabled = gc.isenabled()
-        gc.disable()  # it would look again and again through all that is being made, of which nothing is garbage
-        try:
-            return parsed(self._text)
-        finally:
-            if was_enabled:
-                gc.enable()
+        return parsed(self._text)
 
     @cached_property
     def names(self) -> list[str]:

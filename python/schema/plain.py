@@ -14,6 +14,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import gc
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -68,10 +69,15 @@ def build(cls: type[T], content: Mapping[str, Any]) -> T:
 
 def parsed(text: str) -> Any:
     """The content of JSON; ValueError if it is damaged."""
+    was_enabled = gc.isenabled()
+    gc.disable()  # it would look again and again through all that is being made, of which nothing is garbage
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def content_of(path: Path) -> Any:
