@@ -48,4 +48,4 @@ def programs(build: Callable[..., Path]) -> Path:
 def newest(build: Callable[..., Path]) -> Path:
     """Tests in C++20, with today's interface of CMSSW, which stop where threads disturb each other."""
     flags = "-g1 -fsanitize=thread -DNANOML_TEST_2026"
-    return build("20", "testAllocations", "testScores", STD="20", FLAGS=flags, OPTIMIZE="-O0", UNITY="1")
+    return build("20", "testNanoML", "testAllocations", "testScores", STD="20", FLAGS=flags, OPTIMIZE="-O0", UNITY="1")

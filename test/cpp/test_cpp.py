@@ -223,9 +223,10 @@ def scored_events(tmp_path_factory: pytest.TempPathFactory, made: Made) -> Calla
     return score
 
 
-def test_it_is_built_without_warnings_and_passes_its_own_tests(programs: Path) -> None:
+def test_it_is_built_without_warnings_and_passes_its_own_tests(programs: Path, newest: Path) -> None:
     run(str(programs / "testNanoML"))
     run(str(programs / "testTables"))
+    run(str(newest / "testNanoML"))
 
 
 @pytest.fixture
@@ -247,11 +248,11 @@ def test_scores_of_networks_are_those_of_python(
 
 
 def test_no_memory_is_allocated_after_the_first_event(scored_events: Callable[[str], Path], newest: Path) -> None:
-    assert int(run(str(newest / "testAllocations"), str(scored_events("deepsets")))) == 0
+    assert int(run(str(newest / "testAllocations"), str(scored_events("transformer")))) == 0
 
 
 def test_eight_threads_share_one_session(scored_events: Callable[[str], Path], newest: Path) -> None:
-    assert float(run(str(newest / "testScores"), str(scored_events("deepsets")), "8")) < TOLERANCE
+    assert float(run(str(newest / "testScores"), str(scored_events("transformer")), "8")) < TOLERANCE
 
 
 def test_the_reference_scores_of_the_model_that_is_shipped(programs: Path) -> None:

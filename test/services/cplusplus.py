@@ -108,9 +108,7 @@ def with_other_parts(content: dict[str, Any], unused: Iterable[str]) -> Iterator
 
 
 def _places(content: Any) -> Iterator[tuple[Any, ...]]:
-    if isinstance(content, list):
-        content = dict(enumerate(content[:2]))  # the others are read as these are
-    inner = content.items() if isinstance(content, dict) else ()
+    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     for key, each in inner:
         yield (key,)
         yield from ((key, *place) for place in _places(each))

@@ -39,7 +39,7 @@ with socket.socket(socket.AF_UNIX) as server:
 
 
 class ForkedCommands:
-    """A directory for PATH with a program `nanoml`, which ends, prints and reads as always."""
+    """A directory for PATH with a program `nanoml`, which ends, prints and reads as always; its figures are white."""
 
     def __init__(self, directory: Path) -> None:
         address = str(directory / "socket")
@@ -48,7 +48,8 @@ class ForkedCommands:
             listener.listen()
             number = listener.fileno()
             line = [sys.executable, __file__, str(number)]
-            self._server = subprocess.Popen(line, stdin=subprocess.PIPE, pass_fds=[number])
+            white = {**os.environ, "NANOML_TEST_WHITE_FIGURES": "1"}
+            self._server = subprocess.Popen(line, env=white, stdin=subprocess.PIPE, pass_fds=[number])
         program = directory / "nanoml"
         program.write_text(CLIENT.format(python=sys.executable, address=address))
         program.chmod(0o755)
@@ -100,12 +101,6 @@ def serve(listener: socket.socket) -> None:
 if __name__ == "__main__":
     sys.path[0] = str(Path(sys.executable).parent)  # as of the program
     serve(socket.socket(fileno=int(sys.argv[1])))
-    if os.environ.get("NANOML_TEST_WHITE_FIGURES"):
-        with suppress(ImportError):  # CMSSW's versions of packages are tested without it
-            from matplotlib.figure import Figure
-
-            Figure.draw = lambda figure, renderer: None  # type: ignore[method-assign]
-
     from MLTools.NanoML.cli import main
 
     main()
