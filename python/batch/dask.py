@@ -37,10 +37,11 @@ from MLTools.NanoML.terminal.progress import say
 _PATIENCE = 10.0  # seconds in which a scheduler must answer
 _EVERY = 0.5  # seconds between two looks which tasks are running, and whether one has been cancelled
 _LOG = 1 << 20  # bytes of a log that come back
-_EAGER = {  # Dask begins with few workers, until it knows how long tasks take, and gives each more than it can do
+_CONFIGURATION = {  # Dask begins with few workers, until it knows how long tasks take, and gives each more than it can do
     "distributed.scheduler.unknown-task-duration": "1h",
     "distributed.adaptive.target-duration": "1s",
     "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.dashboard.link": "http://127.0.0.1:{port}/status",  # where it listens, not where the scheduler does
 }
 
 
@@ -73,7 +74,7 @@ class Dask(Local):
         if is_here and not options.at_once:
             most = max(1, min(number, usable_cores() // needs.cores))
         needs = replace(needs, time=needs.time * -(-number // most))
-        settings = importlib.import_module("dask").config.set(_EAGER)
+        settings = importlib.import_module("dask").config.set(_CONFIGURATION)
         with (
             settings,
             _started(kind, _arguments(kind, options, stage, needs, most)) as cluster,
@@ -141,17 +142,18 @@ def _client(cluster: Any) -> Any:
 def _arguments(kind: type, options: JobOptions, stage: str, needs: Resources, most: int) -> Mapping[str, Any]:
     names, found = {it.__name__ for it in kind.__mro__}, dict[str, Any]()
     if "LocalCluster" in names:
-        found = {"n_workers": most, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
+        # in the process of the driver, so that no one else can give it tasks
+        found = {"n_workers": most, "threads_per_worker": 1, "processes": False, "memory_limit": 0}
+        found.update(dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0")
     elif "JobQueueCluster" in names:
         found = {"cores": needs.cores, "processes": 1, "memory": f"{needs.memory + 500}MB"}  # 500 for itself
         found.update(worker_extra_args=["--nthreads", "1"], log_directory="logs", shared_temp_directory=os.getcwd())
         found["scheduler_options"] = {"dashboard_address": "127.0.0.1:0"}
+        found["security"] = True  # other users must not be able to give it tasks
     if "SLURMCluster" in names:
         found.update(queue=options.partitions.get(stage), account=options.account, walltime=str(needs.time // 60 + 1))
     if "HTCondorCluster" in names:
         found["disk"] = f"{needs.disk}MB"
-    if found:
-        found["security"] = True  # other users must not be able to give it tasks
     return {**found, **options.dask.options}
 
 
@@ -180,7 +182,7 @@ class _Tasks:
 
     def _files(self, name: str) -> dict[str, bytes]:
         proxy, token = self._submission.options.proxy, self._submission.options.token
-        if (proxy or token) and not self._client.scheduler.address.startswith("tls://"):
+        if (proxy or token) and not self._client.scheduler.address.startswith(("inproc://", "tls://")):
             what = f"your {'proxy' if proxy else 'token'}, which must travel encrypted: by tls://, not tcp://"
             raise NanoMLError(f"batch.dask: jobs need {what}.")
         names = {it: it for it in ("job.sh", f"{JOBS}/{name}.json", f"results/{name}.json")}

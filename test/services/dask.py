@@ -10,6 +10,16 @@ from pathlib import Path
 
 from services.daemons import Daemons, descendants, wait_for
 
+OPENSSL = """\
+openssl_conf = all
+[all]
+ssl_conf = tls
+[tls]
+system_default = every
+[every]
+Options = IgnoreUnexpectedEOF
+"""
+
 
 class DaskCluster:
     """A cluster on this machine. Its workers see nothing of the environment of the tests, and have a Python of their own."""
@@ -25,6 +35,9 @@ class DaskCluster:
         self._paths["ca"].write_text(str(temporary.tls_ca_file))
         self._paths["cert"].write_text(str(temporary.tls_client_cert))
         self._paths["key"].write_text(str(temporary.tls_client_key))
+        # Python from 3.13 takes that a connection has ended for an error of another one (python/cpython#148594)
+        self._openssl = self.directory / "openssl.cnf"
+        self._openssl.write_text(OPENSSL)
         self._number = 0
         self.address = ""
         self._scheduler = 0
@@ -69,7 +82,8 @@ class DaskCluster:
 
     def _start(self, what: str, *words: object, log: Path) -> int:
         # without "-I", a directory named as a package in that of the tests would come first
-        return self._daemons.start([sys.executable, "-I", "-m", f"distributed.cli.dask_{what}", *map(str, words)], log)
+        argv = [sys.executable, "-I", "-m", f"distributed.cli.dask_{what}", *map(str, words)]
+        return self._daemons.start(argv, log, {"OPENSSL_CONF": str(self._openssl)})
 
     def kill_worker(self, number: int) -> None:
         """Kill a worker; its nanny, as Dask calls it, starts another."""

@@ -71,6 +71,16 @@ def test_a_cluster_that_does_not_start_is_one_message(submission: Submission) ->
         pass
 
 
+def test_nobody_else_can_give_tasks_to_the_cluster_of_this_machine() -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(**dask._arguments(LocalCluster, JobOptions(), "skim", Resources(), 2)) as cluster:
+        assert cluster.scheduler_address.startswith("inproc://")
+        servers = [cluster.scheduler.http_server, *(it.http_server for it in cluster.workers.values())]
+        found = {socket.getsockname()[0] for server in servers for socket in server._sockets.values()}
+    assert found == {"127.0.0.1"}
+
+
 @pytest.mark.parametrize(
     ("name", "lines"),
     [
