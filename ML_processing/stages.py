@@ -282,7 +282,7 @@ def _files(config: Config, patterns: Sequence[str], *keys: str) -> list[Path]:
 # the following import torch, which takes seconds: only when something is to be done
 
 
-def _train(job: TrainJob) -> Mapping[str, Any]:
+def _train(job: TrainJob) -> Mapping[str, object]:
     from ML_processing.training.tracking import ending
     from ML_processing.training.train import train
 
@@ -293,7 +293,7 @@ def _train(job: TrainJob) -> Mapping[str, Any]:
     return {}
 
 
-def _ratios(job: RatioJob) -> Mapping[str, Any]:
+def _ratios(job: RatioJob) -> Mapping[str, object]:
     from ML_processing.export.ratios import learn_ratios
 
     closure = learn_ratios(job.files, job.config, job.channel, job.seeds, job.cmssw, job.output)
@@ -301,7 +301,7 @@ def _ratios(job: RatioJob) -> Mapping[str, Any]:
     return redraw_ratios(job)
 
 
-def redraw_ratios(job: RatioJob, only: Sequence[str] = ()) -> Mapping[str, Any]:
+def redraw_ratios(job: RatioJob, only: Sequence[str] = ()) -> Mapping[str, object]:
     """Draw the figures of the closure, or some of them."""
     from ML_processing.evaluation.closure_figures import draw_closure
 
@@ -310,7 +310,7 @@ def redraw_ratios(job: RatioJob, only: Sequence[str] = ()) -> Mapping[str, Any]:
     return {"differing": len(closure.differing)}
 
 
-def _evaluate(job: EvaluateJob) -> Mapping[str, Any]:
+def _evaluate(job: EvaluateJob) -> Mapping[str, object]:
     from ML_processing.evaluation.report import evaluate
     from ML_processing.training.tracking import add
 
@@ -320,7 +320,7 @@ def _evaluate(job: EvaluateJob) -> Mapping[str, Any]:
     return {}
 
 
-def redraw_report(job: EvaluateJob, only: Sequence[str] = ()) -> Mapping[str, Any]:
+def redraw_report(job: EvaluateJob, only: Sequence[str] = ()) -> Mapping[str, object]:
     """Draw a report again, or some figures of it, of what was measured for it."""
     from ML_processing.evaluation.report import draw_report, measured
     from ML_processing.training.description import TrainingDescription
@@ -332,7 +332,7 @@ def redraw_report(job: EvaluateJob, only: Sequence[str] = ()) -> Mapping[str, An
     return {}
 
 
-def _export(job: ExportJob) -> Mapping[str, Any]:
+def _export(job: ExportJob) -> Mapping[str, object]:
     from ML_processing.export.export import export
     from ML_processing.training.tracking import add
 
@@ -341,7 +341,7 @@ def _export(job: ExportJob) -> Mapping[str, Any]:
     return described
 
 
-def _compile(job: CompileJob) -> Mapping[str, Any]:
+def _compile(job: CompileJob) -> Mapping[str, object]:
     from ML_processing.export.with_selection import export_with_selection
 
     made = export_with_selection(job.model, job.output, job.sources, job.wanted)

@@ -355,7 +355,7 @@ class Records:
 class Reader:
     """Reads the rows of a dataset. Blocks as the conversion writes them are inflated by threads: HDF5 would hold these up."""
 
-    def __init__(self, dataset: Any, name: str, records: Records, threads: Executor) -> None:
+    def __init__(self, dataset: h5py.Dataset, name: str, records: Records, threads: Executor) -> None:
         self._dataset, self._name, self._records, self._threads = dataset, name, records, threads
         self._table = records.tables[name]
         created = dataset.id.get_create_plist()

@@ -351,7 +351,7 @@ def _words(value: object) -> Iterator[str]:
         yield ascii(value)
 
 
-def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
+def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
     """The fields of a node, without those that cannot change a result."""
     is_for_types = isinstance(node, ast.If) and _names(node.test, "TYPE_CHECKING")
     for name, value in ast.iter_fields(node):

@@ -68,7 +68,7 @@ class FitOrigin:
 
 
 def infer(
-    workspace: Mapping[str, Any],
+    workspace: Mapping[str, object],
     origin: FitOrigin,
     is_blind: bool,
     groups: Mapping[str, Collection[str]] | None = None,
@@ -149,7 +149,7 @@ def _signals(workspace: Mapping[str, Any], strength: str) -> tuple[str, ...]:
     return tuple(found) or (strength,)
 
 
-def expectation(workspace: Mapping[str, Any], toys: int | str, points: Points | None = None) -> str:
+def expectation(workspace: Mapping[str, object], toys: int | str, points: Points | None = None) -> str:
     """The expected result that a blind `infer` gives, in words, without its other results."""
     likelihood, found = Likelihood(workspace, points=points), list[str]()
     data = likelihood.expected(likelihood.with_strength(1.0))
@@ -160,7 +160,7 @@ def expectation(workspace: Mapping[str, Any], toys: int | str, points: Points | 
     return "; ".join(found)
 
 
-def expected_limit(workspace: Mapping[str, Any], points: Points | None = None) -> tuple[Optional[float], float]:
+def expected_limit(workspace: Mapping[str, object], points: Points | None = None) -> tuple[Optional[float], float]:
     """The expected limit by asymptotic formulae, None if it is out of reach, and the error of a signal strength of one."""
     likelihood, upper = Likelihood(workspace, points=points), None
     data, without = (likelihood.expected(likelihood.with_strength(it)) for it in (1.0, 0.0))
@@ -189,7 +189,7 @@ def compared(
             yield Comparison(way, error, limit)
 
 
-def asymptotic_limit(workspace: Mapping[str, Any], is_observed: bool) -> Limit:
+def asymptotic_limit(workspace: Mapping[str, object], is_observed: bool) -> Limit:
     """The limit by asymptotic formulae, also where pseudo-experiments give that of the results; OutOfReachError if there is none."""
     likelihood = Likelihood(workspace)
     best = maximum(likelihood, likelihood.observed, twice=True)

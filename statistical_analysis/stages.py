@@ -6,7 +6,6 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from MLTools.NanoML.config.analysis import (
     Config,
@@ -136,6 +135,6 @@ def _collect(job: LimitsJob, only: Sequence[str] = ()) -> dict[str, str]:
     return collect(job, only)
 
 
-def _summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _summary(done: Mapping[str, Mapping[str, object]]) -> list[str]:
     texts = {name: str(each["summary"]) for name, each in done.items()}
     return [f"{name}: {text}" for name, text in texts.items()] if len(texts) > 1 else [*texts.values()]

@@ -171,7 +171,7 @@ class Distributions:
     def __init__(self, points: Points, samples: Sequence[str], names: Sequence[str], bins: Mapping[str, int]) -> None:
         every, most = [*points.columns.values()], points.densities.shape[1]
 
-        def table(value: Callable[[Column], float], kind: type) -> NDArray[Any]:
+        def table(value: Callable[[Column], float], kind: type) -> NDArray[np.generic]:
             return np.array([[*map(value, each), *[0] * (most - len(each))] for each in every], kind)
 
         self.bins = np.array([bins[name] for name in points.columns])
@@ -211,7 +211,7 @@ class Distributions:
         parts = np.array_split(points, 1 + len(points) // _CHUNK)
         return np.concatenate([np.einsum("pc,pc->p", densities[it], factors[self.channel[it]]) for it in parts])
 
-    def thrown(self, events: Any, at: Any, counts: NDArray[Any], random: np.random.Generator) -> Floats:
+    def thrown(self, events: Any, at: Any, counts: NDArray[np.generic], random: np.random.Generator) -> Floats:
         """Pseudo-experiments with as many events in bins as `counts` says, of shape (data sets, bins): events of the reference, again."""
         numbers, expected = counts[:, self.bins].astype(int), self.asimov(events, at)[len(self._reference) :]
         most = max(int(numbers.sum(axis=1).max()), 1)

@@ -71,7 +71,7 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
     return made
 
 
-def with_range(made: Mapping[str, Any], highest: Mapping[str, float]) -> dict[str, Any]:
+def with_range(made: Mapping[str, Any], highest: Mapping[str, float]) -> dict[str, object]:
     """A workspace in which other programs find signal strengths up to at least twice the highest that matters, of each."""
     parameters = made["measurements"][0]["config"]["parameters"]
     wider = [{**it, "bounds": [[0.0, max(MOST, 2 * highest.get(it["name"], 0.0))]]} for it in parameters]

@@ -99,7 +99,7 @@ class TracedFlat(Flat):
             Value(self._trace.graph, self._value.axes, fields=fields, name="Momentum4D"), self._concrete.p4
         )
 
-    def __getitem__(self, what: Any) -> Any:
+    def __getitem__(self, what: object) -> Any:
         if isinstance(what, str):
             return getattr(self, what)
         if not isinstance(what, Traced) or what._value.axes:
@@ -201,15 +201,15 @@ class Inputs:
 
     trace: Trace
     sizes: Mapping[str, int]
-    events: dict[str, np.dtype[Any]] = field(default_factory=dict)
-    objects: dict[str, dict[str, np.dtype[Any]]] = field(default_factory=dict)
+    events: dict[str, np.dtype[np.generic]] = field(default_factory=dict)
+    objects: dict[str, dict[str, np.dtype[np.generic]]] = field(default_factory=dict)
 
-    def event(self, name: str, dtype: np.dtype[Any]) -> Value:
+    def event(self, name: str, dtype: np.dtype[np.generic]) -> Value:
         """A branch with one number for each event."""
         self.events.setdefault(name, dtype)
         return Value(self.trace.graph, (), self._number(EVENTS, 2, list(self.events).index(name), dtype))
 
-    def object(self, name: str, collection: str, dtype: np.dtype[Any]) -> Value:
+    def object(self, name: str, collection: str, dtype: np.dtype[np.generic]) -> Value:
         """A branch with one number for each object."""
         known = self.objects.setdefault(collection, {})
         known.setdefault(name, dtype)
@@ -221,7 +221,7 @@ class Inputs:
         self.objects.setdefault(collection, {})
         return Axis(self.sizes[collection], self.trace.graph.input(f"{collection}_mask", 2) > 0.5, True)
 
-    def _number(self, tensor: str, rank: int, place: int, dtype: np.dtype[Any]) -> Tensor:
+    def _number(self, tensor: str, rank: int, place: int, dtype: np.dtype[np.generic]) -> Tensor:
         table = self.trace.graph.input(tensor, rank)
         if dtype.kind == "b":
             return (table > 0.5).take(np.array(place))
@@ -253,7 +253,7 @@ class TracedEvents(Events):
         """None: the graph has nominal values."""
         return ""
 
-    def __getitem__(self, what: Any) -> Any:
+    def __getitem__(self, what: object) -> Any:
         if isinstance(what, str):
             return self._branch(what)
         if not isinstance(what, Traced) or dtype_of(what._concrete) != np.bool_ or what._value.axes:
@@ -311,7 +311,7 @@ class TracedEvents(Events):
         """An error."""
         raise NanoMLError("events.rows cannot be compiled: a selection treats each event alike.")
 
-    def once(self, function: Callable[..., Any], reads: Sequence[str], *arguments: Any) -> Any:
+    def once(self, function: Callable[..., object], reads: Sequence[str], *arguments: Any) -> Any:
         """As `Events.once`: there are no shifts."""
         return function(self, *arguments)
 

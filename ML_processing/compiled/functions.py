@@ -110,9 +110,9 @@ def functions_of_arrays() -> Iterator[None]:
                 setattr(module, name, function)
 
 
-def _of_arrays(name: str, known: Callable[..., object]) -> Callable[..., Any]:
+def _of_arrays(name: str, known: Callable[..., object]) -> Callable[..., object]:
     @wraps(known)
-    def function(array: Any, *args: object, **options: object) -> Any:
+    def function(array: object, *args: object, **options: object) -> object:
         if not isinstance(array, Traced):
             return known(array, *args, **options)
         if args or options:
@@ -122,9 +122,9 @@ def _of_arrays(name: str, known: Callable[..., object]) -> Callable[..., Any]:
     return function
 
 
-def _of_several(name: str, known: Callable[..., object]) -> Callable[..., Any]:
+def _of_several(name: str, known: Callable[..., object]) -> Callable[..., object]:
     @wraps(known)
-    def function(array: Any, *args: object, **options: object) -> Any:
+    def function(array: Any, *args: object, **options: object) -> object:
         arrays = list(traced_in(array)) if isinstance(array, (list, tuple)) else []
         if not arrays:
             return known(array, *args, **options)
@@ -296,7 +296,7 @@ def _full_like(call: Call) -> Traced:
     return call.made(value.number(lists.fixed(value, number)))
 
 
-def _by_awkward(name: str, _: Callable[..., object], args: Sequence[object], options: Mapping[str, object]) -> Any:
+def _by_awkward(name: str, _: Callable[..., object], args: Sequence[object], options: Mapping[str, object]) -> object:
     return getattr(ak, name)(*args, **options)
 
 
@@ -316,7 +316,7 @@ def _isclose(call: Call) -> Traced:
 
 
 @stands_for("clip", packages=("np",))
-def _clip(call: Call) -> Any:
+def _clip(call: Call) -> object:
     low = call.given.get("a_min", call.given.get("min"))
     high = call.given.get("a_max", call.given.get("max"))
     made = call["a"]

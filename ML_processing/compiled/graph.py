@@ -282,7 +282,7 @@ class Graph:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
     _known: dict[object, Tensor] = field(default_factory=dict)
-    values: dict[str, NDArray[Any]] = field(default_factory=dict)
+    values: dict[str, NDArray[np.generic]] = field(default_factory=dict)
     conditions: list[Tensor] = field(default_factory=list)
     parts: dict[str, list[str]] = field(default_factory=dict)
     limits: dict[str, tuple[str, int]] = field(default_factory=dict)

@@ -56,7 +56,7 @@ def _tensors(step: Step) -> list[Tensor]:
     return made
 
 
-def _run(graph: Graph, tensors: Mapping[str, Tensor], feed: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def _run(graph: Graph, tensors: Mapping[str, Tensor], feed: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:
     known = {name: np.asarray(each.value) for name, each in tensors.items() if each.value is not None}
     wanted = {name: each for name, each in tensors.items() if name not in known and name not in feed}
     model = model_with_outputs(graph, wanted, {name: each.ndim for name, each in feed.items()})
@@ -79,7 +79,7 @@ def tensors_of(steps: Sequence[Step]) -> dict[str, Tensor]:
     return {each.name: each for step in steps for each in _tensors(step)}
 
 
-def _difference(step: Step, concrete: Any, found: Mapping[str, NDArray[Any]]) -> str:
+def _difference(step: Step, concrete: Any, found: Mapping[str, NDArray[np.generic]]) -> str:
     for name, leaf in _leaves(step.value):
         expected = concrete[name] if name and step.value.fields is not None and _has(concrete, name) else None
         if name and expected is None:
@@ -94,7 +94,7 @@ def _has(concrete: Any, name: str) -> bool:
     return name in (concrete.dtype.names or ()) if isinstance(concrete, np.ndarray) else name in concrete.fields
 
 
-def _of_leaf(step: Step, leaf: Value, concrete: Any, found: Mapping[str, NDArray[Any]]) -> str:
+def _of_leaf(step: Step, leaf: Value, concrete: object, found: Mapping[str, NDArray[np.generic]]) -> str:
     passed = np.ones(1, bool)
     for each in step.scope:
         passed = passed & found[each.name]
@@ -108,7 +108,7 @@ def _of_leaf(step: Step, leaf: Value, concrete: Any, found: Mapping[str, NDArray
     )
     shape = (rows, *(axis.size for axis in leaf.axes))
 
-    def spread(array: NDArray[Any]) -> NDArray[Any]:
+    def spread(array: NDArray[np.generic]) -> NDArray[Any]:
         return np.broadcast_to(array.reshape(array.shape + (1,) * (len(shape) - array.ndim)), shape)
 
     there = spread(passed).copy()

@@ -30,7 +30,7 @@ from MLTools.NanoML.rootio.lists import Arrays
 from MLTools.NanoML.selection import DatasetInfo, Events, Selection
 
 
-def mask_of(formula: Formula, events: Any) -> Any:
+def mask_of(formula: Formula, events: Any) -> object:
     """Which events pass, bool, shape (events,); of lists without an index, any object will do.
 
     Parameters
@@ -113,13 +113,13 @@ def _called(name: str, arguments: list[Any]) -> Any:
     return function_of(name)(*arguments)
 
 
-def _read(leaf: Leaf, array: Any) -> Any:
+def _read(leaf: Leaf, array: Any) -> object:
     if leaf.index is not None:
         array = ak.fill_none(ak.firsts(array[:, leaf.index : leaf.index + 1]), 0)
     return ak.values_astype(array, np.float64)
 
 
-def _reduced(name: str, inner: _Values) -> Any:
+def _reduced(name: str, inner: _Values) -> object:
     values, there = inner.values, inner.there
     if name == "Length$":
         values = ak.num(values).astype(np.float64) if inner.is_list else np.float64(1)
@@ -306,7 +306,7 @@ def _all(graph: Graph, scope: Scope) -> Tensor:
     return functools.reduce(Tensor.__and__, scope)
 
 
-def _check(what: str, array: Any, scope: Scope) -> None:
+def _check(what: str, array: object, scope: Scope) -> None:
     if not hasattr(array, "_scope"):
         raise NanoMLError(f"{what} does not come from the events.")
     if not of_same_events(array._scope, scope):

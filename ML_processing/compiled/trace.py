@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import awkward as ak
 import numpy as np
@@ -31,7 +31,7 @@ def of_same_events(one: Scope, other: Scope) -> bool:
     return [cut.name for cut in one] == [cut.name for cut in other]
 
 
-def typed(value: Value, concrete: Any) -> Value:
+def typed(value: Value, concrete: object) -> Value:
     """Numbers in the type of the engine's, which may be narrower than float64."""
     if value.data is None or value.data.kind == "f":
         return value
@@ -48,7 +48,7 @@ def typed(value: Value, concrete: Any) -> Value:
     return value if data is value.data else replace(value, data=data)
 
 
-def wrapped(data: Tensor, dtype: np.dtype[Any]) -> Tensor:
+def wrapped(data: Tensor, dtype: np.dtype[np.generic]) -> Tensor:
     """Integers in the range of a type: those beyond begin again at its other end."""
     if dtype.itemsize >= 4 and dtype.kind == "i":
         return data  # NanoAOD has no integers as large
@@ -64,7 +64,7 @@ def wrapped(data: Tensor, dtype: np.dtype[Any]) -> Tensor:
     return data.graph.arithmetic_of("Mod", data + half, number, fmod=0) - half
 
 
-def dtype_of(concrete: Any) -> Optional[np.dtype[Any]]:
+def dtype_of(concrete: object) -> Optional[np.dtype[np.generic]]:
     """The type of the numbers of an array; None of records."""
     if isinstance(concrete, (np.ndarray, np.generic)):
         return None if concrete.dtype.names else concrete.dtype

@@ -84,7 +84,7 @@ class Traced(NDArrayOperatorsMixin):
         self._trace, self._value, self._concrete, self._scope = trace, value, concrete, scope
         self._is_flat, self._of_events = is_flat, of_events
 
-    def _made(self, value: Value, concrete: Any) -> Traced:
+    def _made(self, value: Value, concrete: object) -> Traced:
         """Something for the same events."""
         return self._trace.made(value, concrete, self._scope, self._is_flat)
 
@@ -102,13 +102,15 @@ class Traced(NDArrayOperatorsMixin):
             raise NanoMLError(f"{what} {UNKNOWN}")
         return apply_ufunc(ufunc, inputs)
 
-    def __awkward_function__(self, function: Callable[..., Any], _arrays: object, args: object, options: object) -> Any:
+    def __awkward_function__(
+        self, function: Callable[..., object], _arrays: object, args: object, options: object
+    ) -> Any:
         return self._called("ak", function, args, options)
 
-    def __array_function__(self, function: Callable[..., Any], _types: object, args: object, options: object) -> Any:
+    def __array_function__(self, function: Callable[..., object], _types: object, args: object, options: object) -> Any:
         return self._called("np", function, args, options)
 
-    def _called(self, package: str, function: Callable[..., Any], args: Any, options: Any) -> Any:
+    def _called(self, package: str, function: Callable[..., object], args: Any, options: Any) -> object:
         found = FUNCTIONS[package].get(function.__name__)
         if found is None:
             beside = ", beside functions of numbers" if package == "np" else ""
@@ -162,7 +164,7 @@ class Traced(NDArrayOperatorsMixin):
             return functools.partial(getattr(ak, "values_astype" if name == "astype" else name), self)
         raise NanoMLError(f"`.{name}` of an array {UNKNOWN}")
 
-    def _of_vectors(self, name: str) -> Any:
+    def _of_vectors(self, name: str) -> object:
         """A number that the package vector computes of an array of vectors, or a method."""
         concrete = getattr(self._concrete, name)  # raises if there is none
         if name in vectors.METHODS:
@@ -185,7 +187,7 @@ class Traced(NDArrayOperatorsMixin):
         made = ak.with_field(self, values, name)
         self._value, self._concrete = made._value, made._concrete
 
-    def __getitem__(self, what: Any) -> Any:
+    def __getitem__(self, what: object) -> Any:
         if isinstance(what, str):
             return self._field(what)
         if isinstance(what, list) and what and all(isinstance(each, str) for each in what):
@@ -248,7 +250,7 @@ class Traced(NDArrayOperatorsMixin):
             "positions from ak.argmin, ak.argmax, ak.argsort and ak.local_index."
         )
 
-    def _sliced(self, what: tuple[Any, ...]) -> Traced:
+    def _sliced(self, what: tuple[object, ...]) -> Traced:
         value, concrete = self._value, self._concrete[what]
         if self._is_flat:
             raise NanoMLError("objects of all events in one row are picked by their place: use a mask.")
@@ -291,7 +293,7 @@ LENGTH = (
     "len() is not known when a selection is compiled: nothing may depend on the number of events. Begin a mask with a condition, as "
     "ak.any([events.HLT.A, events.HLT.B], axis=0)."
 )
-FUNCTIONS: dict[str, dict[str, Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]]] = {
+FUNCTIONS: dict[str, dict[str, Callable[[Callable[..., object], Sequence[object], Mapping[str, object]], object]]] = {
     "ak": {},
     "np": {},
     "nanoml": {},
@@ -306,11 +308,11 @@ class _Mask:
     def __init__(self, array: Traced) -> None:
         self._array = array
 
-    def __getitem__(self, condition: Any) -> Traced:
+    def __getitem__(self, condition: object) -> Traced:
         return ak.mask(self._array, condition)  # type: ignore[no-any-return]
 
 
-def concrete_of(what: Any) -> Any:
+def concrete_of(what: object) -> Any:
     """Arguments with the numbers of the engine instead of traced arrays."""
     if hasattr(what, "_concrete"):
         return what._concrete
@@ -321,7 +323,7 @@ def concrete_of(what: Any) -> Any:
     return what
 
 
-def traced_in(what: Any) -> Iterator[Traced]:
+def traced_in(what: object) -> Iterator[Traced]:
     """All traced arrays in arguments."""
     if isinstance(what, Traced):
         yield what
@@ -354,7 +356,7 @@ def check_forms(arrays: Sequence[Traced]) -> None:
         )
 
 
-def value_of(what: Any, graph: Graph) -> Value:
+def value_of(what: object, graph: Graph) -> Value:
     """The value of an operand: a traced array, or a number."""
     if isinstance(what, Traced):
         return what._value
@@ -366,7 +368,7 @@ def value_of(what: Any, graph: Graph) -> Value:
     return Value(graph, (), graph.constant(array))
 
 
-def apply_ufunc(ufunc: np.ufunc, inputs: Sequence[object]) -> Any:
+def apply_ufunc(ufunc: np.ufunc, inputs: Sequence[object]) -> object:
     """One of numpy's functions of numbers, or of four-vectors."""
     arrays = list(traced_in(list(inputs)))
     check_scopes(arrays)

@@ -73,7 +73,7 @@ def _with_positive_weights(table: Table, training: NDArray[np.int64], stop: NDAr
 
 def classifier(
     table: Table, training: NDArray[np.int64], stop: NDArray[np.int64], seed: int
-) -> Callable[[Table, NDArray[np.int64]], NDArray[Any]]:
+) -> Callable[[Table, NDArray[np.int64]], NDArray[np.generic]]:
     """A BDT trained on some rows as long as it gets better on others, with the same total of |weight| for every class.
 
     Returns the function that gives class probabilities of rows of a table, shape (rows, classes).
@@ -90,7 +90,7 @@ def _learn(known: Events, others: Events, classes: int, seed: int) -> QuickBDT:
     return large if large.loss < _CLEARLY * small.loss else small
 
 
-def _events(table: Table, truth: NDArray[Any], weights: NDArray[Any], rows: NDArray[np.int64]) -> Events:
+def _events(table: Table, truth: NDArray[np.generic], weights: NDArray[np.generic], rows: NDArray[np.int64]) -> Events:
     return Events(table[rows].flattened(), truth[rows], weights[rows])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,13 +118,13 @@ def classifier_test(expected: OutOfFold, data: OutOfFold) -> ClassifierTest | No
     if area.value is None or not area.error:
         return None
 
-    def scores_without(name: str, random: np.random.Generator) -> NDArray[Any]:
+    def scores_without(name: str, random: np.random.Generator) -> NDArray[np.generic]:
         table, found = shuffled(joint, by_name.get(name, name), random), np.zeros_like(scores)
         for split, each in zip(splits, predict, strict=True):
             found[split.test] = each(table, split.test)
         return found
 
-    def loss(changed: NDArray[Any]) -> Measured:
+    def loss(changed: NDArray[np.generic]) -> Measured:
         return _mean([
             auc_difference(scores[it.test, 1], changed[it.test, 1], truth[it.test], joint.weights[it.test])
             for it in splits

@@ -48,7 +48,7 @@ class Evaluation:
             f"{name} has {number:,.0f} of at least {_FEWEST} effective events" for name, number in few.items()
         )
 
-    def as_json(self, verdict: list[Answer], digest: Digest) -> dict[str, Any]:
+    def as_json(self, verdict: list[Answer], digest: Digest) -> dict[str, object]:
         """The content of metrics.json."""
 
         def kept(place: str) -> dict[str, Any]:

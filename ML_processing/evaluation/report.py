@@ -8,7 +8,6 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from ML_processing.evaluation.content import Evaluation, Part, all_sections
 from ML_processing.evaluation.data_comparison import is_data
@@ -75,7 +74,7 @@ def evaluate(
     eras: Mapping[str, Sequence[Path]] = MappingProxyType({}),
     repeats: RepeatRequest = NO_REPEATS,
     style: Style = PRIVATE_WORK,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Measure a training and write its report.
 
     Parameters

@@ -213,7 +213,7 @@ class Scored:
         """The same by the BDT, shape (N,)."""
         return None if self.baseline is None else self.discriminant.values(self.baseline)
 
-    def select(self, rows: NDArray[Any]) -> Scored:
+    def select(self, rows: NDArray[np.generic]) -> Scored:
         """Some of the events, given by an index or a mask."""
         labels, weights = self.labels[rows], self.weights[rows]
         baseline = None if self.baseline is None else self.baseline[rows]
@@ -330,14 +330,14 @@ def spectators(table: Table) -> dict[str, NDArray[np.float32]]:
 
 
 def by_class(
-    table: Table, labels: NDArray[np.int64], values: NDArray[Any], weights: NDArray[Any], edges: Floats
+    table: Table, labels: NDArray[np.int64], values: NDArray[np.generic], weights: NDArray[np.generic], edges: Floats
 ) -> list[ClassHistogram]:
     """Shape of some values for every class."""
     parts = [(name, labels == i) for i, name in enumerate(table.classes)]
     return [ClassHistogram(name, histogram(values[mine], weights[mine], edges)) for name, mine in parts]
 
 
-def edges_of(values: NDArray[Any]) -> Floats:
+def edges_of(values: NDArray[np.generic]) -> Floats:
     """Edges of bins for a histogram: one bin for each of a few whole numbers, else 25 where most values are."""
     known = values[np.isfinite(values)].astype(np.float64)
     if not known.size:
@@ -349,6 +349,6 @@ def edges_of(values: NDArray[Any]) -> Floats:
     return edges if edges.size else known[0] + np.array([-0.5, 0.5])
 
 
-def missing_share(values: NDArray[Any]) -> float:
+def missing_share(values: NDArray[np.generic]) -> float:
     """The share of values that are not finite."""
     return 1 - float(np.isfinite(values).mean()) if values.size else 0.0

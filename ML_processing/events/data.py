@@ -34,7 +34,9 @@ class Table:
     objects: dict[str, tuple[Floats, NDArray[np.bool_]]]
     labels: NDArray[np.int64]  # (N,): index into `classes`
     weights: Floats  # (N,): physical weights, possibly negative
-    identifiers: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # run, luminosityBlock, event, (N,) each
+    identifiers: tuple[
+        NDArray[np.generic], NDArray[np.generic], NDArray[np.generic]
+    ]  # run, luminosityBlock, event, (N,) each
     extras: dict[str, Floats]  # columns that are not inputs, (N,) each
     about: TrainingColumns
     # objects of no class, by the value that gives the class
@@ -125,7 +127,7 @@ class Table:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, rows: NDArray[Any]) -> Table:
+    def __getitem__(self, rows: NDArray[np.generic]) -> Table:
         """Some of the events: those of a mask, or of row numbers."""
         return self._with(array[rows] for array in self._carried())
 
@@ -198,11 +200,11 @@ class Table:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def _arrays(self) -> list[NDArray[Any]]:
+    def _arrays(self) -> list[NDArray[np.generic]]:
         objects = [array for pair in self.objects.values() for array in pair]
         return [self.features, *objects, self.labels, self.weights, *self.identifiers]
 
-    def _carried(self) -> list[NDArray[Any]]:
+    def _carried(self) -> list[NDArray[np.generic]]:
         return [*self._arrays(), *self.extras.values(), *([] if self.outputs is None else [self.outputs])]
 
 
@@ -219,7 +221,7 @@ def _of_a_class(
     return found[use], place[use], label[use], Counter({value: count for value, count, number in numbers if number < 0})
 
 
-def _labelled(file: Path, label: NDArray[Any], event: NDArray[Any], classes: int) -> NDArray[np.bool_] | slice:
+def _labelled(file: Path, label: NDArray[Any], event: NDArray[np.generic], classes: int) -> NDArray[np.bool_] | slice:
     bad = (label < -1) | (label >= classes)
     if bad.any():
         raise NanoMLError(
@@ -242,7 +244,7 @@ def _weights(file: Path, rows: NDArray[Any]) -> Floats:
 
 
 def as_floats(
-    rows: NDArray[Any] | Mapping[str, NDArray[Any]],
+    rows: NDArray[Any] | Mapping[str, NDArray[np.generic]],
     names: Sequence[str],
     shape: tuple[int, ...],
     named: Mapping[str, Sequence[float]],

@@ -77,7 +77,7 @@ class Sample:
         """The same with other values."""
         return replace(self, arrays={**self.arrays, **arrays})
 
-    def only(self, rows: NDArray[Any]) -> Sample:
+    def only(self, rows: NDArray[np.generic]) -> Sample:
         """Some of the events."""
         return self.changed({name: array[rows] for name, array in self.arrays.items()})
 

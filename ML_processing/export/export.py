@@ -49,7 +49,7 @@ _PROVENANCE = ("versions", "created", "git", "device", "config", "folds", "data"
 
 def export(
     run: Path, output: Path, config: Export, onnxruntime: str | None = None, preprocess: bool = False
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Write the networks of a training as one ONNX file, and its description beside it.
 
     The file is compared with PyTorch before it is moved into place: an export that fails leaves an earlier model as it
@@ -88,7 +88,7 @@ def export(
 
 def export_networks(
     training: Training, output: Path, name: str, limits: Target, preprocess: bool = False
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Write the networks of a training that is in memory; the rest is as in `export`."""
     ensemble, sample = networks_of(training), sample_of(training)
     with replacing(output) as onnx_aside, replacing(twin_of(output)) as twin_aside, one_thread():
@@ -257,7 +257,9 @@ def _torch(module: nn.Module, trial: Trial, description: Description, dtype: typ
         ) from problem
 
 
-def _difference(ours: NDArray[Any], theirs: NDArray[Any], allowed: float, message: str, name: str, level: str) -> float:
+def _difference(
+    ours: NDArray[Any], theirs: NDArray[np.generic], allowed: float, message: str, name: str, level: str
+) -> float:
     """The largest difference of one output."""
     if ours.shape != theirs.shape:
         raise NanoMLError(f"{message}: {name} has the shape {theirs.shape} instead of {ours.shape}.")

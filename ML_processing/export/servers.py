@@ -78,7 +78,7 @@ def preprocess_file(model: Path) -> Path:
     return model.with_name(f"{model.stem}_preprocess.json")
 
 
-def preprocess_of(description: Description) -> dict[str, Any]:
+def preprocess_of(description: Description) -> dict[str, object]:
     """Content of this file; a NanoMLError if these producers cannot feed such a model.
 
     The scaling is in the model, so every variable is passed unchanged.

@@ -102,7 +102,7 @@ def export_with_selection(model: Path, output: Path, sources: Sequence[Source], 
     return metadata
 
 
-def _save(model: onnx.ModelProto, about: Description, path: Path) -> dict[str, Any]:
+def _save(model: onnx.ModelProto, about: Description, path: Path) -> dict[str, object]:
     """Write a model that describes itself; return its metadata."""
     metadata = about.to_json()
     write_described(model, json.dumps(metadata, allow_nan=False), path)
@@ -116,7 +116,7 @@ def first_events(
     info = source.dataset
     chosen = selection.of_dataset(info)
     made = {*selection.columns, *chosen.made.described}
-    parts: list[dict[str, Any]] = []
+    parts: list[dict[str, object]] = []
     collections: dict[str, str] = {}
     left = events
     for path in source.files:

@@ -40,7 +40,7 @@ def as_json(value: object) -> Any:
         return {key: as_json(each) for key, each in value.items()}
     if not is_dataclass(value):
         return value
-    content: dict[str, Any] = {}
+    content: dict[str, object] = {}
     for field in fields(value):
         form = field.metadata.get("json")
         if form == "left out":
@@ -140,7 +140,7 @@ def quantile(values: ArrayLike, weights: ArrayLike, shares: Sequence[float]) -> 
     return found
 
 
-def quantile_edges(values: NDArray[Any], bins: int) -> Floats:
+def quantile_edges(values: NDArray[np.generic], bins: int) -> Floats:
     """Edges of bins with about the same number of events each, float64: fewer than `bins` if values repeat.
 
     Empty if there are fewer than two different values.
@@ -154,7 +154,7 @@ def quantile_edges(values: NDArray[Any], bins: int) -> Floats:
     return edges if len(edges) > 1 else np.empty(0)
 
 
-def even_edges(values: NDArray[Any], bins: int) -> Floats:
+def even_edges(values: NDArray[np.generic], bins: int) -> Floats:
     """Edges of even bins over most of the values, without the tails, float64 of shape (bins + 1,).
 
     Empty if there are fewer than two different values.
@@ -168,7 +168,7 @@ def even_edges(values: NDArray[Any], bins: int) -> Floats:
     return np.linspace(start, end, bins + 1) if end > start else np.empty(0)
 
 
-def _known(values: NDArray[Any]) -> Floats:
+def _known(values: NDArray[np.generic]) -> Floats:
     known = np.asarray(values, np.float64)
     return known[np.isfinite(known)]
 

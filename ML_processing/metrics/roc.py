@@ -72,7 +72,7 @@ def auc_difference(score: ArrayLike, other: ArrayLike, is_signal: ArrayLike, wei
     return Measured(first[0] - second[0], float(np.sqrt(((first[1] - second[1]) ** 2).sum())))
 
 
-def auc_matrix(scores: NDArray[Any], labels: ArrayLike, weight: ArrayLike) -> list[list[Measured]]:
+def auc_matrix(scores: NDArray[np.generic], labels: ArrayLike, weight: ArrayLike) -> list[list[Measured]]:
     """AUC of each pair of classes, one against one: row i, column j separates class i from j by p_i / (p_i + p_j).
 
     `scores` are the class probabilities (N, classes).

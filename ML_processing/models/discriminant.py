@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ class BoundDiscriminant:
         """The share of each class, 0 of those that do not count, shape (classes,)."""
         return np.array([self.of.shares.get(name, 0.0) for name in self.classes])
 
-    def counts(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+    def counts(self, labels: NDArray[np.generic]) -> NDArray[np.bool_]:
         """Whether events of these classes, given by their indices (N,), are signal or stand against it."""
         return (self.shares > 0)[labels]
 

@@ -52,7 +52,7 @@ class Hooks(Protocol):
         The loss of each event, shape (N,), whose mean with the weights is taken; or of all, a single number, with the weights in it.
         """
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, object]]:
         """Groups of parameters for the optimizer, instead of one with all.
 
         Returns
@@ -61,7 +61,7 @@ class Hooks(Protocol):
         `train.weight_decay`, "lr" and "weight_decay". `train.schedule` and `train.warmup` multiply all rates by the same factor.
         """
 
-    def optimizer(self, parameters: list[dict[str, Any]], learning_rate: float) -> Optimizer:
+    def optimizer(self, parameters: list[dict[str, object]], learning_rate: float) -> Optimizer:
         """The optimizer, instead of AdamW.
 
         Parameters

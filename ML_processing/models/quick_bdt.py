@@ -22,7 +22,7 @@ __all__ = ["Events", "QuickBDT", "lightgbm"]
 
 _ROUNDS = 2000
 _PATIENCE = 30  # rounds without an improvement, as those of `model: bdt`
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: dict[str, object] = {
     "lambda_l2": 1.0,
     "learning_rate": 0.05,
     "deterministic": True,

@@ -90,13 +90,13 @@ class TrainingFiles:
         for number in range(self.blocks):
             yield from self._rows_of(number)
 
-    def _rows_of(self, number: int) -> Iterator[tuple[Path, dict[str, NDArray[Any]]]]:
+    def _rows_of(self, number: int) -> Iterator[tuple[Path, dict[str, NDArray[np.generic]]]]:
         edges = self._edges(number)
         # a block of no event is a table, too
         for file, start, stop in [edge for edge in edges if edge[2] > edge[1]] or edges[:1]:
             yield file, self.rows_of(file, start, stop)
 
-    def rows_of(self, file: Path, start: int, stop: int) -> dict[str, NDArray[Any]]:
+    def rows_of(self, file: Path, start: int, stop: int) -> dict[str, NDArray[np.generic]]:
         """Some rows of a file, as they are there, by the names of their datasets; and outputs that are known."""
         with open_hdf5(file) as h5, reading(file):
             raw = {name: h5[self.group][name][start:stop] for name in self.columns.datasets_read}

@@ -343,7 +343,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _sample(table: Table, seed: int) -> dict[str, list[Any]]:
+def _sample(table: Table, seed: int) -> dict[str, list[object]]:
     """A few real events, of all classes in turn, by the names of the tensors that hold them.
 
     Events without a missing value come first; if there are too few, a missing value is given as 0.

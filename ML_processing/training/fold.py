@@ -158,7 +158,7 @@ def measure(training: Training, table: Table) -> dict[str, Any]:
     scores, tested = found[:, :count], table[rows]
     if training.targets:
         return {"rmse": rmse(training.targets, scores, tested)}
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, object] = {}
     if training.description.estimates:
         metrics["rmse"] = rmse(training.description.estimates, found[:, count:], tested)
     if training.parameter:

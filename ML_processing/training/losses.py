@@ -220,7 +220,7 @@ def make_optimizer(core: nn.Module, config: Train) -> Optimizer:
     return optimizer
 
 
-def _groups(core: nn.Module) -> list[dict[str, Any]]:
+def _groups(core: nn.Module) -> list[dict[str, object]]:
     """The groups of parameters; all that is to be learnt is in one."""
     own = hook(core, "parameter_groups")
     if own is None:

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -31,7 +30,7 @@ class KeptOutputs:
         self._file, self._earlier, self._code = file, earlier, code
         self._networks: dict[int, tuple[nn.Module, bytes]] = {}
 
-    def get(self, of: Iterable[object], parts: Callable[[], Iterable[NDArray[np.float32]]]) -> Any:
+    def get(self, of: Iterable[object], parts: Callable[[], Iterable[NDArray[np.float32]]]) -> object:
         """The HDF5 dataset that follows from texts, networks and arrays; `parts` makes its rows if it was never made."""
         key = self._key(of)
         if self._earlier is not None and key in self._earlier and key not in self._file:

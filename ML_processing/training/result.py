@@ -11,7 +11,7 @@ import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -154,7 +154,7 @@ class ResultEvents:
         place, totals = (process, channel.region, channel.era or None), (sums[0], sums[-1])
         return [target.settings.counts(*place, luminosity, totals, varied)]
 
-    def tensors(self, network: Network, rows: NDArray[Any], device: torch.device) -> EventTensors:
+    def tensors(self, network: Network, rows: NDArray[np.generic], device: torch.device) -> EventTensors:
         """Some of the events, scaled for a network."""
         table, nothing = self.table[rows], torch.empty(0)
         with torch.no_grad():

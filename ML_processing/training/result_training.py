@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -166,7 +166,7 @@ def _data(
     return TrainingData(batches, len(events), sample, judged), ResultLoss(every, scores, objective.edges)
 
 
-def _at_most(rows: NDArray[Any], events: ResultEvents) -> NDArray[Any]:
+def _at_most(rows: NDArray[np.generic], events: ResultEvents) -> NDArray[np.generic]:
     """Some of the rows, at random, but all of an event."""
     return np.sort(rows[events.table[rows].hashes().argsort(kind="stable")[:_MOST]])
 

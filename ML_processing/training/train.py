@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -46,7 +46,7 @@ _queue: SimpleQueue[tuple[int, int, str]] | None = None
 _events: tuple[TrainingFiles, Table, Survey] | None = None
 
 
-def train(files: Sequence[Path], config: Train, directory: Path, style: Style = PRIVATE_WORK) -> dict[str, Any]:
+def train(files: Sequence[Path], config: Train, directory: Path, style: Style = PRIVATE_WORK) -> dict[str, object]:
     """Train the networks of all folds on HDF5 files of the conversion, and describe them in `directory`.
 
     If the directory holds a training of the same events with the same settings, it is continued where it was
@@ -106,7 +106,7 @@ def _sensible_workers(table: Table, survey: Survey) -> int:
     return usable_cores() if survey.counts.sum() + numbers > _FEW else 1
 
 
-def _finish(table: Table, description: TrainingDescription, directory: Path, style: Style) -> dict[str, Any]:
+def _finish(table: Table, description: TrainingDescription, directory: Path, style: Style) -> dict[str, object]:
     """Measure the networks, plot the losses, and mark the training as complete."""
     # matplotlib takes a second, and the processes that train do not need it
     from ML_processing.training.loss_figure import losses

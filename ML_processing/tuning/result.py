@@ -94,7 +94,7 @@ def _counts(study: Study) -> str:
     return f"{count.total()} trials: {', '.join(parts)}"
 
 
-def _row(study: Study, trial: FrozenTrial) -> dict[str, Any]:
+def _row(study: Study, trial: FrozenTrial) -> dict[str, object]:
     facts = trial.user_attrs
     settings = study.space.settings(trial.params)
     options = settings.pop("options", {})
@@ -163,7 +163,7 @@ def _tested(study: Study, best: FrozenTrial, files: Sequence[Path]) -> dict[str,
     return result
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     try:
         content = content_of(path)
     except (FileNotFoundError, ValueError):
@@ -171,7 +171,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _test(study: Study, files: Sequence[Path], train: Train, variants: Mapping[str, Train]) -> dict[str, Any]:
+def _test(study: Study, files: Sequence[Path], train: Train, variants: Mapping[str, Train]) -> dict[str, object]:
     """Numbers from the events of the test fold, which nothing has read before."""
     k = split_count(train.folds)[0]
     every, survey = TrainingFiles.open(files, study.space.widest).sample(train.memory, k)

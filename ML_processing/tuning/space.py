@@ -128,7 +128,7 @@ class Space:
         own = self._own()
         return {name: _distribution(axis, isinstance(own[name], int)) for name, axis in self.axes.items()}
 
-    def own(self) -> dict[str, Any]:
+    def own(self) -> dict[str, object]:
         """The configuration's own settings that lie in the space."""
         found = {}
         for name, value in self._own().items():
@@ -165,7 +165,7 @@ class Space:
         """The section `train` with these values."""
         return replace(build(Train, self.merge(plain(self.train), values)), target=self.train.target)
 
-    def merge(self, section: Mapping[str, Any], values: Mapping[str, object]) -> dict[str, Any]:
+    def merge(self, section: Mapping[str, Any], values: Mapping[str, object]) -> dict[str, object]:
         """A section `train`, as its YAML has it, with these values."""
         found = self.settings(values)
         options = {**(section.get("options") or {}), **found.pop("options", {})}

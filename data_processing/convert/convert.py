@@ -206,7 +206,7 @@ def _find_duplicates(job: ConvertJob, accounting: Accounting, opened: OpenFiles)
     if not (accounting.is_data if job.sample.is_data is None else job.sample.is_data):
         return None
 
-    def numbers(files: Sequence[str], opened: Callable[[str], RootFile]) -> Iterator[NDArray[Any]]:
+    def numbers(files: Sequence[str], opened: Callable[[str], RootFile]) -> Iterator[NDArray[np.generic]]:
         for path in files:
             file = opened(path)
             yield from events_of(file, BoundExpression(job.estimate.region.cut, file) if job.estimate else None)

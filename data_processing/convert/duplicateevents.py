@@ -36,7 +36,7 @@ _BLOCK = 500_000  # events read at once
 _SIMULATED = 1  # the run of simulated events, whose numbers repeat from sample to sample
 
 
-def identify(path: str, arrays: Any) -> NDArray[Any]:
+def identify(path: str, arrays: Any) -> NDArray[np.generic]:
     """Identifiers as two numbers that can be sorted: `lumi` (of run and luminosityBlock) and `event`."""
     run, block, event = (np.asarray(ak.to_numpy(arrays[name])).astype(np.uint64) for name in IDENTIFIERS)
     for name, values in (("run", run), ("luminosityBlock", block)):
@@ -74,19 +74,19 @@ class Buckets:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def deal(self, records: NDArray[Any], counts: NDArray[np.integer]) -> None:
+    def deal(self, records: NDArray[np.generic], counts: NDArray[np.integer]) -> None:
         """Add contiguous records to the buckets: the first ones to the first, and so on, as many as `counts` says of each."""
         cuts = [0, *np.cumsum(counts).tolist()]
         for bucket in np.flatnonzero(counts).tolist():
             self.append(bucket, records[cuts[bucket] : cuts[bucket + 1]])
 
-    def append(self, bucket: int, records: NDArray[Any]) -> None:
+    def append(self, bucket: int, records: NDArray[np.generic]) -> None:
         """Add contiguous records to a bucket."""
         # not kept open: there may be more files than a process may have open
         with open(self._directory / str(bucket), "ab") as file:
             file.write(records.view(np.uint8).data)
 
-    def read(self, bucket: int, into: NDArray[Any]) -> NDArray[Any]:
+    def read(self, bucket: int, into: NDArray[np.generic]) -> NDArray[Any]:
         """Read the records of a bucket in the order in which they came.
 
         It is an error if there are not as many as there is room for: somebody else changed the file.
@@ -159,7 +159,7 @@ class DuplicateEvents:
             start = stop
 
 
-def events_of(file: RootFile, cut: BoundExpression | None = None) -> Iterator[NDArray[Any]]:
+def events_of(file: RootFile, cut: BoundExpression | None = None) -> Iterator[NDArray[np.generic]]:
     """The numbers of a file's events as from `identify`, block by block; of those that pass a cut, if there is one."""
     names = list(dict.fromkeys([*IDENTIFIERS, *(cut.branches if cut else ())]))
     for start, stop in file.ranges(names, _BLOCK):
@@ -195,7 +195,7 @@ class _Dealt:
         self._most = most
         self._buckets = Buckets(directory)
         self._counts = np.zeros(_BUCKETS, np.int64)
-        self._pending: list[NDArray[Any]] = []
+        self._pending: list[NDArray[np.generic]] = []
         self._many = 0
 
     def add(self, block: NDArray[Any]) -> None:
@@ -223,7 +223,7 @@ class _Dealt:
         self._pending, self._many = [], 0
         return rows
 
-    def groups(self) -> Iterator[NDArray[Any]]:
+    def groups(self) -> Iterator[NDArray[np.generic]]:
         """All events, those of the same numbers together, and the first of them first."""
         if not self._counts.any():
             yield self._taken()

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -94,7 +93,7 @@ def nominal_cuts(file: RootFile, record: Provenance | None) -> list[BoundExpress
     return [BoundExpression(IS_SELECTED, file)] if others or SELECTED in file.renamed else []
 
 
-def passing(cuts: Sequence[BoundExpression], arrays: Arrays, length: int) -> tuple[dict[str, Any], int]:
+def passing(cuts: Sequence[BoundExpression], arrays: Arrays, length: int) -> tuple[dict[str, object], int]:
     """The events of a block of `length` that pass all cuts, and how many they are."""
     passed = np.ones(length, bool)
     for cut in cuts:

@@ -173,7 +173,7 @@ def _check_accounting(found: Findings, dataset: ConvertedDataset) -> None:
             found.add("cutflow", f"{where}, {one.file}", what)
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: object, b: Any) -> bool:
     """Whether two parts of the accounting are the same but for the rounding of sums."""
     if isinstance(a, list):
         return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b))

@@ -106,7 +106,7 @@ class RowReader:
         return rows, counts
 
     def _events(self, dtype: np.dtype[Any], arrays: Arrays, length: int, path: str) -> Rows:
-        columns: dict[str, NDArray[Any]] = {}
+        columns: dict[str, NDArray[np.generic]] = {}
         for name in IDENTIFIER_TYPES:
             columns[name] = np.asarray(ak.to_numpy(arrays[name])).astype(dtype[name], copy=False)
         generated = self.weights.generated(arrays, length)
@@ -177,7 +177,7 @@ def _objects(
     return columns, (total, total - kept)
 
 
-def _stored(values: NDArray[Any], dtype: np.dtype[Any], field: str, path: str) -> NDArray[Any]:
+def _stored(values: NDArray[np.generic], dtype: np.dtype[np.generic], field: str, path: str) -> NDArray[np.generic]:
     """Values in the type in which they are stored."""
     if dtype == np.float16 and values.dtype != np.float16:
         with np.errstate(over="ignore"):
@@ -191,7 +191,7 @@ def _stored(values: NDArray[Any], dtype: np.dtype[Any], field: str, path: str) -
     return values.astype(dtype, copy=False)
 
 
-def _compound(name: str, fields: list[tuple[str, str]]) -> np.dtype[Any]:
+def _compound(name: str, fields: list[tuple[str, str]]) -> np.dtype[np.generic]:
     dtype = np.dtype(fields)
     # a name ends with a zero byte and takes multiples of eight bytes
     sizes = (len(field) // 8 * 8 + 8 + _HEADER_BYTES[dtype[field].kind] for field, _ in fields)
@@ -214,7 +214,7 @@ def gzip_level(compression: str) -> int | None:
 
 @contextmanager
 def table_writers(
-    file: Any, tables: Mapping[str, np.dtype[Any]], events: int, compression: str
+    file: Any, tables: Mapping[str, np.dtype[np.generic]], events: int, compression: str
 ) -> Iterator[dict[str, BlockWriter]]:
     """Writers of all datasets of a `h5py.File`; `tables` gives the type of each dataset's entry for one event."""
     with ThreadPoolExecutor(usable_cores()) as threads:
@@ -260,7 +260,7 @@ class BlockWriter:
         self._level = gzip_level(compression)
         bytes_of_row = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
         self._rows_of_block = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(bytes_of_row, 1), max(shape[0], 1)))
-        options: dict[str, Any] = {}
+        options: dict[str, object] = {}
         if self._level is not None and shape[0]:
             options = {"compression": "gzip", "compression_opts": self._level, "shuffle": True}
         chunks = (self._rows_of_block, *shape[1:]) if shape[0] else None
@@ -316,7 +316,7 @@ def _cut(part: Part, start: int, stop: int) -> Part:
     return {name: column[start:stop] for name, column in part.items()}
 
 
-def _encode(parts: Sequence[Part], dtype: np.dtype[Any], shape: tuple[int, ...], level: int) -> bytes:
+def _encode(parts: Sequence[Part], dtype: np.dtype[np.generic], shape: tuple[int, ...], level: int) -> bytes:
     """A block as HDF5's filters leave it: whole, bytes of equal significance together, deflated."""
     planes = _planes(parts, dtype, shape)
     fast = fast_deflate(planes.data, 1) if level == 1 else None
@@ -327,7 +327,7 @@ def _encode(parts: Sequence[Part], dtype: np.dtype[Any], shape: tuple[int, ...],
     return deflate.compress(planes.data) + deflate.flush()
 
 
-def _block(parts: Sequence[Part], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _block(parts: Sequence[Part], dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> NDArray[np.generic]:
     if len(parts) == 1 and isinstance(parts[0], np.ndarray) and parts[0].shape == shape:
         return np.ascontiguousarray(parts[0])
     block = np.zeros(shape, dtype)  # HDF5 has only whole blocks
@@ -343,7 +343,7 @@ def _block(parts: Sequence[Part], dtype: np.dtype[Any], shape: tuple[int, ...]) 
     return block
 
 
-def _planes(parts: Sequence[Part], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _planes(parts: Sequence[Part], dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """The bytes of a block by their place within the row, shape (bytes of a row, rows)."""
     planes = np.zeros((dtype.itemsize, int(np.prod(shape))), np.uint8)
     for name, (kind, start, *_) in (dtype.fields or {}).items():

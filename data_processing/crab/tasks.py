@@ -55,12 +55,12 @@ class CrabInput:
     dataset: Optional[str] = None  # its name in CMS's catalogue; None if the files are named
     files: tuple[str, ...] = ()  # logical names of its files; none if the dataset is named
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """The input, as settings in CRAB's section Data."""
         if not self.dataset:
             return {"userInputFiles": list(self.files), "outputPrimaryDataset": _safe(self.name)}
         instance = self.settings.instance or instance_of(self.dataset)
-        found: dict[str, Any] = {"inputDataset": self.dataset, "inputDBS": instance.rpartition("/")[2]}
+        found: dict[str, object] = {"inputDataset": self.dataset, "inputDBS": instance.rpartition("/")[2]}
         if self.settings.status != ["VALID"]:
             found["allowNonValidInputDataset"] = True
         if self.settings.max_files is not None:
@@ -171,7 +171,7 @@ def _crab_config(
     request: str, data: Mapping[str, object], grid: Grid, sent: Sequence[str], memory: int, time: Optional[int]
 ) -> str:
     """The text of crab_cfg.py: `data` are settings in CRAB's section Data, `sent` the files that travel with a job."""
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "General.requestName": request,
         "General.transferOutputs": True,
         "General.transferLogs": True,

@@ -51,7 +51,7 @@ WAITS: tuple[float, ...] = (2.0, 10.0)
 
 _DAY = timedelta(days=1)
 _SCHEMA_OF_ANSWERS = 1
-_COLUMNS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
+_COLUMNS: dict[str, Callable[[object], tuple[object, ...]]] = {
     "dataset": attrgetter("name", "status"),
     "file": attrgetter("name", "events", "size", "adler32", "valid", "block"),
     "site": attrgetter("name", "kind", "share"),
@@ -205,7 +205,7 @@ class Catalogue:
             answer.write()
         return answer
 
-    def _insist(self, what: str, name: str, instance: str) -> Any:
+    def _insist(self, what: str, name: str, instance: str) -> object:
         """Ask, and again after failures; not if that was in vain for another question."""
         if self._down:
             raise NoAnswerError(self._down, may_pass=False)
@@ -219,8 +219,8 @@ class Catalogue:
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
-    def _once(self, what: str, name: str, instance: str) -> Any:
-        ask: Callable[[str, str], Optional[Sequence[Any]]] = getattr(self._source, f"{what}s")
+    def _once(self, what: str, name: str, instance: str) -> object:
+        ask: Callable[[str, str], Optional[Sequence[object]]] = getattr(self._source, f"{what}s")
         found = ask(name, instance)
         return None if found is None else [_COLUMNS[what](each) for each in found]
 
@@ -264,7 +264,7 @@ class FoundLists:
         write_text(self.path, json.dumps({"schema": _SCHEMA_OF_LISTS, "names": self.names, "lists": lists}) + "\n")
 
 
-def _list_content(found: FileList) -> dict[str, Any]:
+def _list_content(found: FileList) -> dict[str, object]:
     return {
         "date": found.date.isoformat(),
         "source": found.source,

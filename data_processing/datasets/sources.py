@@ -163,7 +163,7 @@ class DasGoClient:
         return rows
 
 
-def _rows_of(records: Any, key: str) -> Iterator[dict[str, Any]]:
+def _rows_of(records: Any, key: str) -> Iterator[dict[str, object]]:
     """The rows in records; an error if one says that a service did not answer, or did not understand."""
     for record in records:
         if "error" in record:
@@ -220,7 +220,7 @@ class Dbs:
     def sites(self, name: str, instance: str) -> None:
         """Where a dataset is: DBS does not know it."""
 
-    def _rows(self, instance: str, what: str, asked: Mapping[str, str]) -> list[dict[str, Any]]:
+    def _rows(self, instance: str, what: str, asked: Mapping[str, str]) -> list[dict[str, object]]:
         url = f"{self._server}/{instance}/DBSReader/{what}?{urlencode(asked)}"
         request = urllib.request.Request(url, headers={"Accept": "application/json", "User-Agent": "nanoml"})
         try:

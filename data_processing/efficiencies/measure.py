@@ -142,7 +142,7 @@ def _joined(row: _Histogram, edges: Sequence[float], least: float) -> tuple[list
     return [float(edges[place]) for place in places], values
 
 
-def _binning(name: str, edges: Sequence[float], content: Sequence[object]) -> dict[str, Any]:
+def _binning(name: str, edges: Sequence[float], content: Sequence[object]) -> dict[str, object]:
     return {
         "nodetype": "binning", "input": name, "edges": list(map(float, edges)), "content": list(content), "flow": "clamp",
     }  # fmt: skip
@@ -151,7 +151,7 @@ def _binning(name: str, edges: Sequence[float], content: Sequence[object]) -> di
 def correction(name: str, by_dataset: Mapping[str, Sequence[Efficiency]]) -> dict[str, Any]:
     """One efficiency of all datasets as a correction of correctionlib."""
 
-    def category(key: str, values: Mapping[Any, object]) -> dict[str, Any]:
+    def category(key: str, values: Mapping[Any, object]) -> dict[str, object]:
         return {
             "nodetype": "category", "input": key, "content": [{"key": it, "value": node} for it, node in values.items()],
         }  # fmt: skip
@@ -170,7 +170,7 @@ def correction(name: str, by_dataset: Mapping[str, Sequence[Efficiency]]) -> dic
     }
 
 
-def assumed(names: Sequence[str], datasets: Sequence[str]) -> list[dict[str, Any]]:
+def assumed(names: Sequence[str], datasets: Sequence[str]) -> list[dict[str, object]]:
     """Corrections with the efficiency 1/2, for selections that ask for one before it is measured."""
     half = [Efficiency(flavour, 0.5, 0.5, 0, "") for flavour in _FLAVOURS]
     return [correction(name, dict.fromkeys(datasets, half)) for name in names]

@@ -39,7 +39,7 @@ class DensityJob:
     opened: Sequence[Place] = ()  # where they are not
 
 
-def make_densities(job: DensityJob) -> dict[str, Any]:
+def make_densities(job: DensityJob) -> dict[str, object]:
     """Write the densities of all channels; return the events of their references, and by what densities were multiplied."""
     sums, sets = added_parts(job.parts), sets_of(job.normalisations)
     mine = [{key[-1]: each for key, each in sums.items() if key[:3] == _key(it)} for it in job.channels]

@@ -155,7 +155,7 @@ class DrawJob:
     style: Style = field(metadata=BESIDE)
 
 
-def _draw(job: DrawJob, only: Sequence[str] = ()) -> dict[str, Any]:
+def _draw(job: DrawJob, only: Sequence[str] = ()) -> dict[str, object]:
     from data_processing.histograms.draw import (
         draw_histograms,  # imports matplotlib
         write_tables,

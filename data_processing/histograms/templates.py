@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import h5py
 import numpy as np
@@ -139,7 +139,7 @@ class Sums:
         self.squares = {ending: factor**2 * values for ending, values in self.squares.items()}
 
 
-def make_templates(job: TemplateJob) -> dict[str, Any]:
+def make_templates(job: TemplateJob) -> dict[str, object]:
     """Add up the histograms of all files, and write both files; return the expected events of each process."""
     sets, found, titles = sets_of(job.normalisations), added_parts(job.parts), dict[str, str]()
     for part in job.parts:
@@ -376,7 +376,7 @@ def _by_result(
 
 def _folded(sums: Sums, cells: tuple[int, ...]) -> Sums:
     """The same with what is below and above each axis in its first and last bin."""
-    places: NDArray[Any] = np.clip(np.indices(cells).reshape(len(cells), -1), 1, np.array(cells)[:, None] - 2)
+    places: NDArray[np.intp] = np.clip(np.indices(cells).reshape(len(cells), -1), 1, np.array(cells)[:, None] - 2)
     places = np.ravel_multi_index(tuple(places), cells)
 
     def fold(of: Mapping[str, Floats]) -> dict[str, Floats]:

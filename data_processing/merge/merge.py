@@ -62,7 +62,7 @@ class FileContent:
     trees: dict[str, Checksums] = field(default_factory=dict)
     strings: dict[str, str] = field(default_factory=dict)  # texts by name, without the record
     # numbers in the bins of histograms, by name
-    histograms: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
+    histograms: dict[str, list[NDArray[np.generic]]] = field(default_factory=dict)
     accounting: Accounting = field(default_factory=Accounting)  # of its record; none without a record
 
     @classmethod
@@ -109,7 +109,7 @@ def _without_counters(branches: Mapping[str, Branch]) -> list[str]:
     return [name for name in branches if name not in counters]
 
 
-def _same(one: list[NDArray[Any]] | None, other: list[NDArray[Any]] | None) -> bool:
+def _same(one: list[NDArray[np.generic]] | None, other: list[NDArray[np.generic]] | None) -> bool:
     return (
         one is not None
         and other is not None
@@ -118,7 +118,7 @@ def _same(one: list[NDArray[Any]] | None, other: list[NDArray[Any]] | None) -> b
     )
 
 
-def _parts(values: object) -> Iterator[NDArray[Any]]:
+def _parts(values: object) -> Iterator[NDArray[np.generic]]:
     """The numbers of a column; for lists, their lengths first."""
     found = plain(values)
     if isinstance(found, Lists):
@@ -202,7 +202,7 @@ def _find_duplicates(job: MergeJob, inputs: MergeInputs, plan: TreePlan) -> None
     if not inputs.accounting.is_data or not set(IDENTIFIERS) <= set(plan.branches):
         return
 
-    def numbers() -> Iterator[NDArray[Any]]:
+    def numbers() -> Iterator[NDArray[np.generic]]:
         for path in inputs.paths:
             with RootFile(path) as file:
                 yield from events_of(file)

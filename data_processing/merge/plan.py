@@ -207,9 +207,9 @@ class TreePlan:
         lacking = [f"n{branch.collection}" for name, branch in self.columns.items() if name not in branches]
         return list(dict.fromkeys([*self.takes(branches), *(name for name in lacking if name in branches)]))
 
-    def fit(self, branches: Mapping[str, Branch], arrays: Arrays, length: int) -> dict[str, Any]:
+    def fit(self, branches: Mapping[str, Branch], arrays: Arrays, length: int) -> dict[str, object]:
         """All columns, in their types, for `length` rows of a file with `branches`; `arrays` are what `reads` names."""
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         for name, branch in self.columns.items():
             dtype, taken = np.dtype(branch.dtype), _taken(name, branches, self.shifted)
             if taken in arrays:
@@ -302,7 +302,7 @@ def _joined_type(key: str, sources: Sequence[SourceTree], shifted: Mapping[str, 
     if len({branch.shape for branch in with_rows}) > 1:
         return None
     types = {np.dtype(branch.dtype) for branch in with_rows}
-    joined: np.dtype[Any] = np.result_type(*types)
+    joined: np.dtype[np.generic] = np.result_type(*types)
     return joined.name if all(_holds(joined, each) for each in types) else None
 
 

@@ -295,7 +295,7 @@ def attach_file(job: WriteJob) -> dict[str, int]:
         ):
             for start in range(0, file.entries, _ENTRIES):
                 part = rows[start : start + _ENTRIES]
-                arrays: dict[str, Any] = file.read(list(copied), start, start + _ENTRIES)
+                arrays: dict[str, object] = file.read(list(copied), start, start + _ENTRIES)
                 writer.events.extend({**arrays, **table.take(job.columns, part, job.missing)})
                 bar.advance(len(part))
             record = Provenance(

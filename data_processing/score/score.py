@@ -301,13 +301,13 @@ class Decider:
                 found.append(Branch(member, dtype, "jagged", each.title, collection.name, ""))
         return found
 
-    def score(self, arrays: Arrays, counted: NDArray[np.bool_]) -> dict[str, Any]:
+    def score(self, arrays: Arrays, counted: NDArray[np.bool_]) -> dict[str, object]:
         """The branches made for a range of events, given all of `reads`, and which of them count in `outside`."""
         run, block, event = (np.asarray(ak.to_numpy(arrays[name])) for name in versions.IDENTIFIERS)
         fold = fold_of(run, block, event, self.model.folds)
         columns = {name: arrays[name] for name in self._branches}
         name = self.model.name
-        found: dict[str, Any] = {f"{name}_fold": fold.astype(np.int32)}
+        found: dict[str, object] = {f"{name}_fold": fold.astype(np.int32)}
         for ending, value in self._values.items():
             decisions = decide(self.model, columns, fold, value)
             self.outside.add(self.model.description.domain, decisions.outside[counted[decisions.passed]])
@@ -370,11 +370,11 @@ class Scorer:
             name, title = f"{model.name}_selected", f"the event passes {selection.name}; else its scores are NaN"
             self.made[name] = _flat(name, "bool", title)
 
-    def score(self, arrays: Arrays, counted: NDArray[np.bool_]) -> dict[str, Any]:
+    def score(self, arrays: Arrays, counted: NDArray[np.bool_]) -> dict[str, object]:
         """The branches made for a range of events, given all of `reads`, and which of them count in `outside`."""
         run, block, event = (np.asarray(ak.to_numpy(arrays[name])) for name in versions.IDENTIFIERS)
         fold = fold_of(run, block, event, self.model.folds)
-        columns: dict[str, Any] = {name: _plain(arrays[name]) for name in self._branches}
+        columns: dict[str, object] = {name: _plain(arrays[name]) for name in self._branches}
         others = {name: _plain(arrays[name]) for name in self._scores[0].reads}
         passed = np.ones(len(fold), bool)
         counts = None if self.model.description.collection is None else object_counts(columns)
@@ -385,7 +385,7 @@ class Scorer:
             others = {name: pick(values) for name, values in others.items()}
             passed[:] = False
             passed[selected.rows] = True
-        found: dict[str, Any] = {f"{self.model.name}_fold": fold.astype(np.int32)}
+        found: dict[str, object] = {f"{self.model.name}_fold": fold.astype(np.int32)}
         found[f"{self.model.name}_selected"] = passed  # only written if there is a selection
         nominal = np.all([_plain(arrays[name]) for name in self._nominal], axis=0) & counted & passed
         of_rows = nominal[passed] if counts is None else np.repeat(nominal[passed], counts[passed])

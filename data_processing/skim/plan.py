@@ -337,9 +337,9 @@ def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob, weights: 
 
 def _kept(
     file: RootFile, job: SkimJob, optional: dict[str, object], weights: Sequence[WeightSums]
-) -> tuple[list[str], dict[str, Any]]:
+) -> tuple[list[str], dict[str, object]]:
     """The branches of the file that are kept, and those that it lacks, with their values."""
-    defaults: dict[str, Any] = {}
+    defaults: dict[str, object] = {}
     found: list[BranchRule] = []
     for rule in [parse_rule(text, "skim.keep") for text in job.keep]:
         actual = versions.resolve(rule.pattern, file.branches) if rule.is_name else rule.pattern
@@ -399,7 +399,7 @@ def copy_auxiliary(file: RootFile, writer: NanoWriter, certified: LumiMask | Non
             branches = file.branches_of(name)
             copied = {key: branch for key, branch in branches.items() if branch.is_numeric}
             left_out += [f"{name}/{key} ({branches[key].typename})" for key in branches if key not in copied]
-            arrays: dict[str, Any] = file.other_tree(name, list(copied)) or {}
+            arrays: dict[str, object] = file.other_tree(name, list(copied)) or {}
             if certified is not None and "run" in arrays:
                 pick = Picker(np.flatnonzero(_certified(arrays, certified)))
                 arrays = {key: pick(array) for key, array in arrays.items()}

@@ -276,7 +276,7 @@ class _Chunk:
         """The branches that are written, and have not been read."""
         return [name for name in names if name in plan.kept and name not in self._arrays]
 
-    def output(self, job: SkimJob, plan: SkimPlan, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    def output(self, job: SkimJob, plan: SkimPlan, names: Sequence[str]) -> Iterator[Mapping[str, object]]:
         """The rows to be written, in parts; branches are read only where events are kept."""
         missing = self._missing(plan, names)
         for start, stop in self._clusters(missing, _most(job, self._file, missing)):
@@ -294,7 +294,7 @@ class _Chunk:
                     part[name] = have(self._arrays[name])
             yield part
 
-    def _read_rows(self, names: Sequence[str], rows: NDArray[np.int64], start: int, stop: int) -> dict[str, Any]:
+    def _read_rows(self, names: Sequence[str], rows: NDArray[np.int64], start: int, stop: int) -> dict[str, object]:
         """Branches at some rows of the file, all of them in a range."""
         parts = []
         for begin, end in self._file.portions(names, start, stop):

@@ -139,7 +139,7 @@ def _client(cluster: Any) -> Any:
         time.sleep(_EVERY)
 
 
-def _arguments(kind: type, options: JobOptions, stage: str, needs: Resources, most: int) -> Mapping[str, Any]:
+def _arguments(kind: type, options: JobOptions, stage: str, needs: Resources, most: int) -> Mapping[str, object]:
     names, found = {it.__name__ for it in kind.__mro__}, dict[str, Any]()
     if "LocalCluster" in names:
         # in the process of the driver, so that no one else can give it tasks

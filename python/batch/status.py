@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.batch.job import KINDS, PERMANENT, JobProblem, JobResult, OutputFile
@@ -335,7 +335,7 @@ def _reasons(jobs: list[JobState], system: System) -> Iterator[str]:
             yield f"      and {len(alike) - 3} more"
 
 
-def as_dict(status: Status) -> dict[str, Any]:
+def as_dict(status: Status) -> dict[str, object]:
     """The status as plain content, for JSON."""
     jobs = {
         name: {

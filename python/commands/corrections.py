@@ -136,7 +136,7 @@ def _entries(file: str, found: CorrectionFile, chosen: Sequence[Correction], is_
         yield from plain(correction.name, file, correction, {})
 
 
-def _plain(correction: Correction) -> dict[str, Any]:
+def _plain(correction: Correction) -> dict[str, object]:
     inputs = [dataclasses.asdict(axis) for axis in correction.axes.values()]
     return {"name": correction.name, "description": correction.description, "inputs": inputs}
 

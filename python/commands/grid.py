@@ -226,7 +226,7 @@ def info(context: click.Context, vo: str, hours: int, as_json: bool) -> None:
     context.exit(1 if problems else 0)
 
 
-def _proxy_content(found: Proxy) -> dict[str, Any]:
+def _proxy_content(found: Proxy) -> dict[str, object]:
     from MLTools.NanoML.grid.proxy import duration, user_name
 
     left = max(found.left(), timedelta(0))

@@ -281,7 +281,7 @@ class Config:
         """Make an error about a setting, with its place: "analysis.yaml:14: skim.keep: `message`"."""
         return self.document.error([(keys, message)])
 
-    def as_dict(self, section: Optional[str] = None) -> dict[str, Any]:
+    def as_dict(self, section: Optional[str] = None) -> dict[str, object]:
         """A section, or all of them, as JSON could hold it, with defaults; an absent section is empty."""
         return plain(self if section is None else getattr(self, section)) or {}
 
@@ -353,7 +353,7 @@ def luminosity_uncertainties(config: Config) -> dict[str, dict[str, LogNormal]]:
     }
 
 
-def luminosity_components(uncertainty: object, era: str) -> Mapping[str, Any]:
+def luminosity_components(uncertainty: object, era: str) -> Mapping[str, object]:
     """The components of an uncertainty of the luminosity, by nuisance parameter."""
     if uncertainty is None or isinstance(uncertainty, Mapping):
         return uncertainty or {}

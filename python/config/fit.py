@@ -319,7 +319,7 @@ class Fit:
         era: Optional[str],
         luminosity: Mapping[str, LogNormal],
         sums: tuple[Any, Any],
-        varied: Iterable[tuple[str, Any, Any]],
+        varied: Iterable[tuple[str, object, object]],
     ) -> Counts:
         """The expected events of a process in a channel, a signal or a background.
 
@@ -337,7 +337,7 @@ class Fit:
         def named(nuisance: str) -> str:
             return self.named(nuisance, process, region, era)
 
-        def left(values: Any) -> Any:
+        def left(values: Any) -> object:
             return positive(values)[0] if values.sum() > 0 else LEAST_LEFT * nominal
 
         return Counts(

@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from MLTools.NanoML.config import data_checks, fit_checks, training_checks
 from MLTools.NanoML.config.analysis import Config
@@ -22,7 +21,7 @@ _AFTER_CMS = ("Preliminary", "Simulation", "Supplementary", "Work in progress") 
 
 
 @functools.cache
-def schema() -> dict[str, Any]:
+def schema() -> dict[str, object]:
     """Make the JSON Schema of a configuration, with which editors complete and explain it."""
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

@@ -18,6 +18,7 @@ from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.schema.plain import build, parsed, plain
 
 if TYPE_CHECKING:
+    import h5py
     from numpy.typing import NDArray
 
 SCHEMA = 2
@@ -206,12 +207,12 @@ class HDF5Metadata:
                 f"{os.fspath(path)}: its `{METADATA}` cannot be understood ({reason}). Convert again."
             ) from None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The content, as JSON holds it."""
         return {"schema": self.schema, **plain(self)}
 
 
-def open_hdf5(path: str | os.PathLike[str]) -> Any:
+def open_hdf5(path: str | os.PathLike[str]) -> h5py.File:
     """Open an HDF5 file for reading.
 
     Raises NanoMLError if there is no such file, or it is not an HDF5 file, or damaged.
@@ -242,7 +243,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
         ) from problem
 
 
-def blocks(dataset: Any, names: Optional[Sequence[str]] = None) -> Iterator[tuple[int, NDArray[Any]]]:
+def blocks(dataset: h5py.Dataset, names: Optional[Sequence[str]] = None) -> Iterator[tuple[int, NDArray[Any]]]:
     """A dataset of a compound type, or some of its fields, block by block, each with the number of its first row."""
     rows = max(_BLOCK // (dataset.dtype.itemsize * math.prod(dataset.shape[1:])), 1)
     if dataset.chunks:
@@ -274,8 +275,8 @@ class _Disk(io.FileIO):
 
 
 @contextmanager
-def new_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Create an HDF5 file; yields a `h5py.File`. Use it inside `atomic.replacing`.
+def new_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """Create an HDF5 file. Use it inside `atomic.replacing`.
 
     Raises OSError if the disk is full, and the like; at the end of the block at the latest.
     """
@@ -310,7 +311,7 @@ def metadata_content(path: str | os.PathLike[str]) -> dict[str, Any]:
         return content_of(file, path)
 
 
-def content_of(group: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
+def content_of(group: h5py.Group, path: str | os.PathLike[str]) -> dict[str, object]:
     """As `metadata_content`, of an open `h5py.File` or of the group of a shift; `path` is named in messages."""
     if METADATA not in group or EVENTS not in group:
         raise NanoMLError(f"{os.fspath(path)}: was not written by `nanoml convert`: it has no `{METADATA}`.")
@@ -335,7 +336,7 @@ def core_of(path: str | os.PathLike[str]) -> Optional[str]:
         return None
 
 
-def write_metadata(file: Any, metadata: HDF5Metadata) -> None:
+def write_metadata(file: h5py.File, metadata: HDF5Metadata) -> None:
     """Write metadata to a `h5py.File`, or the group of a shift, which has its dataset `events` already."""
     import h5py
 

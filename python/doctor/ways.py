@@ -20,7 +20,7 @@ from datetime import datetime, timedelta, timezone
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 from MLTools.NanoML.batch.system import Client, System, system_of
 from MLTools.NanoML.config.batch import SYSTEMS
@@ -312,7 +312,7 @@ class Examination:
         """Things that nothing works without, and that are not as they should be."""
         return [name for name in self.findings if self.state(name) is CheckState.MISSING]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """All of it, for JSON."""
         checks = [
             {"name": name, "state": self.state(name).value, "found": finding.found, "mend": finding.mend}

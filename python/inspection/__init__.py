@@ -50,7 +50,7 @@ class Inspection:
     warnings: list[str]
     errors: list[str]  # for which the file must not be used: it was damaged, or changed after it was made
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> dict[str, object]:
         """The content that is particular to this kind of file, as JSON holds it."""
         raise NotImplementedError
 
@@ -62,7 +62,7 @@ class Inspection:
         """Print the branches that a pattern names; only ROOT files have any."""
         raise ConfigError(f"{self.path}: is not a ROOT file: it has no branches to be listed. Leave --branches out.")
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain content, fit for JSON (no NaN)."""
         common = {"kind": self.kind, "path": self.path, "size": self.size}
         return {**common, **self._content(), "warnings": self.warnings, "errors": self.errors}
@@ -125,7 +125,7 @@ def before_cuts(accounting: Accounting) -> Accounting:
     ])  # fmt: skip
 
 
-def accounting_content(accounting: Accounting) -> dict[str, Any]:
+def accounting_content(accounting: Accounting) -> dict[str, object]:
     """Accounting with its sums, and each file's numbers without its cut flow, as JSON holds it."""
     others = accounting.written - accounting.selected
     return {

@@ -31,7 +31,7 @@ class ForeignInspection(Inspection):
     datasets: list[Dataset] = field(default_factory=list)
     attributes: dict[str, str] = field(default_factory=dict)
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> dict[str, object]:
         return {"own": False, "datasets": plain(self.datasets), "attributes": self.attributes}
 
     def _show_content(self, page: Page) -> None:

@@ -73,7 +73,7 @@ class HDF5Inspection(Inspection):
     features: dict[str, ColumnSummary]
     regions: list[RegionCounts]
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> dict[str, object]:
         metadata = self.metadata
         return {
             "own": True,

@@ -45,7 +45,7 @@ class OnnxInspection(Inspection):
     inputs: list[Tensor]
     outputs: list[Tensor]
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> dict[str, object]:
         return {
             "sha256": self.sha256,
             **plain(self.header),
@@ -158,7 +158,7 @@ class ModelInspection(OnnxInspection):
                 found.append(ReadColumn(tensor.tensor, name, dtype, collection, source, selection))
         return found
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> dict[str, object]:
         model = self.description
         return {
             **super()._content(),

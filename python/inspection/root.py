@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from rich.text import Text
 
@@ -102,7 +101,7 @@ class RootInspection(Inspection):
             raise NanoMLError(f'{self.path}: no branch matches "{pattern}".{hint}')
         return found
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> dict[str, object]:
         keys, record = ("name", "dtype", "shape", "title", "collection", "typename"), self.record
         return {
             "format": self.format,

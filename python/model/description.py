@@ -51,7 +51,7 @@ class Input:
     selection: Optional[str]
     selection_columns: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Its entry in the metadata."""
         content = asdict(self)
         return {key: content[key] for key in _INPUT if key in content}
@@ -257,7 +257,7 @@ class Description:
 
     def to_json(self) -> dict[str, Any]:
         """The metadata, as they are written."""
-        names: dict[str, Any] = {self.kind: list(self.outputs)}
+        names: dict[str, object] = {self.kind: list(self.outputs)}
         if self.kind == "classes":
             names["discriminants"] = [asdict(each) for each in self.discriminants]
         if self.heads:

@@ -84,7 +84,7 @@ Domain = tuple[KnownTensor, ...]
 """All tensors that networks read; none of a model that was exported before they travelled in its file."""
 
 
-def outside_of(domain: Domain, tensors: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+def outside_of(domain: Domain, tensors: Mapping[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
     """Which inputs of each row lie outside of a domain, shape (rows, inputs)."""
     found = [each.outside(tensors) for each in domain]
     return np.concatenate(found, axis=1) if found else np.zeros((len(next(iter(tensors.values()))), 0), np.bool_)

@@ -106,7 +106,7 @@ def decide(
     if missing:
         raise NanoMLError(f"{model.path}: reads {', '.join(missing)}, which are not given.")
     beside = {name: each.columns for each in model.objects for name in each.columns}
-    given: dict[str, Any] = {}
+    given: dict[str, object] = {}
     for name in (name for name in model.reads if name not in columns):
         lists = next((columns[other] for other in beside.get(name, ()) if other in columns), None)
         given[name] = default(inside.defaults[name], events, lists)
@@ -145,7 +145,7 @@ def decide(
 
 def _collections(
     inside: SelectionInside, found: Mapping[str, NDArray[np.number]], known: NDArray[np.bool_]
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     made = {}
     for collection in inside.collections:
         import awkward as ak  # only where there are objects

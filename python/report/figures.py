@@ -280,7 +280,7 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=min(width, max(columns, 1), len(labels)))
 
 
-def without_tails(edges: NDArray[Any]) -> NDArray[Any]:
+def without_tails(edges: NDArray[np.generic]) -> NDArray[Any]:
     """Edges of bins with the first and last moved inwards: tails would leave no room for the rest."""
     low, high = edges[1], edges[-2]
     reach = (high - low) * 0.35 or edges[-1] - edges[0]

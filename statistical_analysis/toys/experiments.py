@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 from scipy.stats import norm
@@ -299,7 +299,7 @@ class Experiments:
 
 
 def experiment(
-    workspace: Mapping[str, Any], creator: str, strength: float, count: int, seed: int, points: Points | None = None
+    workspace: Mapping[str, object], creator: str, strength: float, count: int, seed: int, points: Points | None = None
 ) -> Experiments:
     """Throw and fit pseudo-experiments of a model; its data are not used.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -279,7 +278,7 @@ class SculptedMasses(Part):
         return Answer(question, "good", text)
 
 
-def _change(values: NDArray[Any], edges: Floats, scored: Scored, cuts: Sequence[Cut]) -> float:
+def _change(values: NDArray[np.generic], edges: Floats, scored: Scored, cuts: Sequence[Cut]) -> float:
     """By how much the cuts change the shape of a mass for any background, at most: a divergence."""
     found = []
     for i in scored.backgrounds:
@@ -299,7 +298,7 @@ def _cuts(scored: Scored, best: float | None) -> list[Cut]:
 
 
 def _after(
-    values: NDArray[Any], passed: NDArray[np.bool_], weights: NDArray[Any], edges: Floats, seed: int
+    values: NDArray[np.generic], passed: NDArray[np.bool_], weights: NDArray[np.generic], edges: Floats, seed: int
 ) -> ShapeAfterCut:
     found = sculpting(values, passed, weights, edges, seed)
     return ShapeAfterCut(histogram(values[passed], weights[passed], edges), int(passed.sum()), found)

@@ -81,7 +81,7 @@ class Importance(Part):
         part = tested.select(*sampled(tested.table.labels, int(np.clip(share, _FEWEST, _MOST)), tested.seed))
         by_name = {it.name: it for it in inputs}
 
-        def scores_without(name: str, random: np.random.Generator) -> NDArray[Any]:
+        def scores_without(name: str, random: np.random.Generator) -> NDArray[np.generic]:
             it = by_name.get(name)
             table = shuffled(part.table, it or name, random)
             return part.training.out_of_fold(table)[1]
@@ -112,7 +112,7 @@ class Importance(Part):
         places = np.arange(len(rows))[::-1]
         lost, errors, gradients = np.nan_to_num(np.array([(it.loss, it.error, it.attribution) for it in rows], float)).T
         look: dict[str, Any] = {"height": 0.65, "edgecolor": "black", "linewidth": 0.6}
-        bars: dict[str, Any] = {"lw": 1.4, "capsize": 3}
+        bars: dict[str, object] = {"lw": 1.4, "capsize": 3}
         left.barh(places, lost, xerr=errors, color=line(0, 3)["color"], error_kw=bars, **look)
         left.axvline(0, color="black", lw=0.8)
         for right in rest:
@@ -152,8 +152,8 @@ class Importance(Part):
 
 def permutation_importance(
     names: Sequence[str],
-    scores_without: Callable[[str, np.random.Generator], NDArray[Any]],
-    loss: Callable[[NDArray[Any]], Measured],
+    scores_without: Callable[[str, np.random.Generator], NDArray[np.generic]],
+    loss: Callable[[NDArray[np.generic]], Measured],
     seed: int,
     repeats: int = 5,
 ) -> dict[str, Measured]:

@@ -118,11 +118,11 @@ def accuracy_row(label: str, of: Residuals) -> list[str]:
     return [label, number(of.bias), number(of.rmse), number(of.resolution)]
 
 
-def residual_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
+def residual_loss(part: OutOfFold) -> Callable[[NDArray[np.generic]], Measured]:
     """Relative growth of the RMSE with changed values, averaged over the targets."""
     truth, weights = part.table.targets(), part.table.weights
 
-    def loss(scores: NDArray[Any]) -> Measured:
+    def loss(scores: NDArray[np.generic]) -> Measured:
         found = []
         for i in range(truth.shape[1]):
             growth = rmse_difference(truth[:, i], scores[:, i], part.scores[:, i], weights)

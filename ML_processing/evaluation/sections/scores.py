@@ -132,7 +132,7 @@ class Probabilities(Part):
         figure, all_axes = grid(style, len(panels), f"{first.events:,} events", min(len(panels), 3), (5.4, 4.4))
         for axes, panel in zip(all_axes, panels, strict=True):
             edges = panel.edges
-            heights: list[NDArray[Any]] = [np.zeros(0)]
+            heights: list[NDArray[np.generic]] = [np.zeros(0)]
             for it in panel.classes:
                 name = style.name(it.name)
                 axes.stairs(it.training.values, edges, label=f"{name}, training", **style.line(it.name, 1.6))

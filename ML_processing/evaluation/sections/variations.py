@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -186,7 +185,7 @@ class VariedDiscriminant(Part):
         for axes, panel in zip(all_axes, panels, strict=True):
             error = np.nan_to_num(panel.error)
             axes.axhline(1, color="black", lw=0.8)
-            drawn: list[NDArray[Any]] = [np.zeros(0)]
+            drawn: list[NDArray[np.generic]] = [np.zeros(0)]
             for i, it in enumerate(panel.sources):
                 color = line(i, len(panel.sources))["color"]
                 axes.stairs(

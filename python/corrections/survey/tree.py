@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,7 +196,7 @@ def points(
     """Inputs at which two corrections are evaluated, always the same ones, and their number; `is_narrow` leaves only usual variations."""
     chooser, keys = variations_of(one, {})
     texts: dict[str, list[str]] = {}
-    numbers: dict[str, NDArray[Any]] = {}
+    numbers: dict[str, NDArray[np.generic]] = {}
     edges: dict[str, set[float]] = {name: set() for name in (*one.inputs, *other.inputs)}
     for each in (one, other):
         _find_edges(each, edges)
@@ -237,7 +236,7 @@ def _find_edges(correction: Correction, edges: dict[str, set[float]]) -> None:
                 edges[name].update(map(float, all_of))
 
 
-def _middles(axis: Axis, found: set[float]) -> NDArray[Any]:
+def _middles(axis: Axis, found: set[float]) -> NDArray[np.generic]:
     """Middles between edges; without any, numbers in the usual range."""
     edges = np.array(sorted(filter(np.isfinite, found)))
     if len(edges) < 2:
