@@ -41,8 +41,8 @@ _CONFIGURATION = {  # Dask begins with few workers, until it knows how long task
     "distributed.scheduler.unknown-task-duration": "1h",
     "distributed.adaptive.target-duration": "1s",
     "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.dashboard.link": "http://127.0.0.1:{port}/status",  # where it listens, not where the scheduler does
 }
+_DASHBOARD = "127.0.0.1:0"  # Dask would show the address of the scheduler instead
 
 
 class Dask(Local):
@@ -74,10 +74,12 @@ class Dask(Local):
         if is_here and not options.at_once:
             most = max(1, min(number, usable_cores() // needs.cores))
         needs = replace(needs, time=needs.time * -(-number // most))
-        settings = importlib.import_module("dask").config.set(_CONFIGURATION)
+        arguments = _arguments(kind, options, stage, needs, most)
+        is_ours = _DASHBOARD in (arguments.get("dashboard_address"), *arguments.get("scheduler_options", {}).values())
+        link = {"distributed.dashboard.link": "http://127.0.0.1:{port}/status"} if is_ours else {}
         with (
-            settings,
-            _started(kind, _arguments(kind, options, stage, needs, most)) as cluster,
+            importlib.import_module("dask").config.set({**_CONFIGURATION, **link}),
+            _started(kind, arguments) as cluster,
             _client(cluster) as client,
         ):
             if not is_here:
@@ -139,16 +141,17 @@ def _client(cluster: Any) -> Any:
         time.sleep(_EVERY)
 
 
-def _arguments(kind: type, options: JobOptions, stage: str, needs: Resources, most: int) -> Mapping[str, object]:
+def _arguments(kind: type, options: JobOptions, stage: str, needs: Resources, most: int) -> Mapping[str, Any]:
     names, found = {it.__name__ for it in kind.__mro__}, dict[str, Any]()
     if "LocalCluster" in names:
         # in the process of the driver, so that no one else can give it tasks
         found = {"n_workers": most, "threads_per_worker": 1, "processes": False, "memory_limit": 0}
-        found.update(dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0")
+        found.update(dashboard_address=_DASHBOARD, worker_dashboard_address=_DASHBOARD)
+        found["security"] = True if options.dask.options.get("processes") else None
     elif "JobQueueCluster" in names:
         found = {"cores": needs.cores, "processes": 1, "memory": f"{needs.memory + 500}MB"}  # 500 for itself
         found.update(worker_extra_args=["--nthreads", "1"], log_directory="logs", shared_temp_directory=os.getcwd())
-        found["scheduler_options"] = {"dashboard_address": "127.0.0.1:0"}
+        found["scheduler_options"] = {"dashboard_address": _DASHBOARD}
         found["security"] = True  # other users must not be able to give it tasks
     if "SLURMCluster" in names:
         found.update(queue=options.partitions.get(stage), account=options.account, walltime=str(needs.time // 60 + 1))

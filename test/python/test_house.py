@@ -52,7 +52,7 @@ A_FILE_EACH = (Path("ML_processing", "evaluation", "sections"), Path("python", "
 
 LINES = {
     "python": (2530, 14),
-    "python/batch": (3864, 16),
+    "python/batch": (3867, 16),
     "python/commands": (2570, 11),
     "python/config": (2737, 10),
     "python/contracts": (1415, 9),

@@ -79,6 +79,8 @@ def test_nobody_else_can_give_tasks_to_the_cluster_of_this_machine() -> None:
         servers = [cluster.scheduler.http_server, *(it.http_server for it in cluster.workers.values())]
         found = {socket.getsockname()[0] for server in servers for socket in server._sockets.values()}
     assert found == {"127.0.0.1"}
+    processes = JobOptions(dask=DaskCluster("distributed.LocalCluster", {"processes": True}))
+    assert dask._arguments(LocalCluster, processes, "skim", Resources(), 2)["security"] is True
 
 
 @pytest.mark.parametrize(
