@@ -102,9 +102,7 @@ class Traced(NDArrayOperatorsMixin):
             raise NanoMLError(f"{what} {UNKNOWN}")
         return apply_ufunc(ufunc, inputs)
 
-    def __awkward_function__(
-        self, function: Callable[..., object], _arrays: object, args: object, options: object
-    ) -> Any:
+    def __awkward_function__(self, function: Callable[..., Any], _arrays: object, args: object, options: object) -> Any:
         return self._called("ak", function, args, options)
 
     def __array_function__(self, function: Callable[..., object], _types: object, args: object, options: object) -> Any:

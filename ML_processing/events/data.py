@@ -34,9 +34,7 @@ class Table:
     objects: dict[str, tuple[Floats, NDArray[np.bool_]]]
     labels: NDArray[np.int64]  # (N,): index into `classes`
     weights: Floats  # (N,): physical weights, possibly negative
-    identifiers: tuple[
-        NDArray[np.generic], NDArray[np.generic], NDArray[np.generic]
-    ]  # run, luminosityBlock, event, (N,) each
+    identifiers: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # run, luminosityBlock, event, (N,) each
     extras: dict[str, Floats]  # columns that are not inputs, (N,) each
     about: TrainingColumns
     # objects of no class, by the value that gives the class

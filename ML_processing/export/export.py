@@ -257,9 +257,7 @@ def _torch(module: nn.Module, trial: Trial, description: Description, dtype: typ
         ) from problem
 
 
-def _difference(
-    ours: NDArray[Any], theirs: NDArray[np.generic], allowed: float, message: str, name: str, level: str
-) -> float:
+def _difference(ours: NDArray[Any], theirs: NDArray[Any], allowed: float, message: str, name: str, level: str) -> float:
     """The largest difference of one output."""
     if ours.shape != theirs.shape:
         raise NanoMLError(f"{message}: {name} has the shape {theirs.shape} instead of {ours.shape}.")

@@ -75,8 +75,8 @@ class Dask(Local):
             most = max(1, min(number, usable_cores() // needs.cores))
         needs = replace(needs, time=needs.time * -(-number // most))
         arguments = _arguments(kind, options, stage, needs, most)
-        is_ours = _DASHBOARD in (arguments.get("dashboard_address"), *arguments.get("scheduler_options", {}).values())
-        link = {"distributed.dashboard.link": "http://127.0.0.1:{port}/status"} if is_ours else {}
+        listens = {**arguments, **(arguments.get("scheduler_options") or {})}.get("dashboard_address")
+        link = {"distributed.dashboard.link": "http://127.0.0.1:{port}/status"} if listens == _DASHBOARD else {}
         with (
             importlib.import_module("dask").config.set({**_CONFIGURATION, **link}),
             _started(kind, arguments) as cluster,
@@ -144,19 +144,18 @@ def _client(cluster: Any) -> Any:
 def _arguments(kind: type, options: JobOptions, stage: str, needs: Resources, most: int) -> Mapping[str, Any]:
     names, found = {it.__name__ for it in kind.__mro__}, dict[str, Any]()
     if "LocalCluster" in names:
-        # in the process of the driver, so that no one else can give it tasks
         found = {"n_workers": most, "threads_per_worker": 1, "processes": False, "memory_limit": 0}
         found.update(dashboard_address=_DASHBOARD, worker_dashboard_address=_DASHBOARD)
-        found["security"] = True if options.dask.options.get("processes") else None
     elif "JobQueueCluster" in names:
         found = {"cores": needs.cores, "processes": 1, "memory": f"{needs.memory + 500}MB"}  # 500 for itself
         found.update(worker_extra_args=["--nthreads", "1"], log_directory="logs", shared_temp_directory=os.getcwd())
         found["scheduler_options"] = {"dashboard_address": _DASHBOARD}
-        found["security"] = True  # other users must not be able to give it tasks
     if "SLURMCluster" in names:
         found.update(queue=options.partitions.get(stage), account=options.account, walltime=str(needs.time // 60 + 1))
     if "HTCondorCluster" in names:
         found["disk"] = f"{needs.disk}MB"
+    if found and options.dask.options.get("processes", found["processes"]):
+        found["security"] = True  # other users must not be able to give it tasks, as they cannot to threads
     return {**found, **options.dask.options}
 
 

@@ -52,7 +52,7 @@ A_FILE_EACH = (Path("ML_processing", "evaluation", "sections"), Path("python", "
 
 LINES = {
     "python": (2530, 14),
-    "python/batch": (3867, 16),
+    "python/batch": (3866, 16),
     "python/commands": (2570, 11),
     "python/config": (2737, 10),
     "python/contracts": (1415, 9),
@@ -82,10 +82,10 @@ LINES = {
     "data_processing/score": (1533, 6),
     "data_processing/skim": (1379, 5),
     "ML_processing": (545, 3),
-    "ML_processing/compiled": (3635, 13),
+    "ML_processing/compiled": (3633, 13),
     "ML_processing/evaluation": (5994, 27),
-    "ML_processing/events": (1187, 5),
-    "ML_processing/export": (1512, 8),
+    "ML_processing/events": (1185, 5),
+    "ML_processing/export": (1510, 8),
     "ML_processing/metrics": (873, 5),
     "ML_processing/models": (1291, 7),
     "ML_processing/networks": (893, 7),
