@@ -12,6 +12,7 @@ PYTEST_ARGS ?=
 CONSTRAINTS ?=
 # tests start hundreds of programs, and each would compile all that it imports
 unexport PYTHONDONTWRITEBYTECODE
+DEBIAN_PACKAGES := test/debian-packages.txt
 # each file of tests in one process, since what a file's tests share takes long to make
 # and some processes more than there are cores, since many tests wait for a server or a batch system
 PROCESSES := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
@@ -40,7 +41,7 @@ ROOT := $(VENV_ROOT)/.installed
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-newest test-cmssw test-root test-nanoaodtools bench install install-cmssw debian lint style types types-oldest versions format doc constraints wheel container clean
+.PHONY: help demo test test-newest test-cmssw test-root test-nanoaodtools compilers bench install install-cmssw debian lint style types types-oldest versions format doc constraints wheel container clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.11] [CONSTRAINTS=constraints.txt] [PYTEST_ARGS='-k accounting']"
@@ -197,8 +198,17 @@ $(VENV_CMSSW)/.installed-%: $(PACKAGING) $(CMSSW_CONSTRAINTS) | $(VENV_CMSSW)/.c
 	@echo "Installing NanoML [$*] with CMSSW's versions into $(VENV_CMSSW): a minute or two the first time"
 	$(call install,$(VENV_CMSSW),$*,--constraint $(CMSSW_CONSTRAINTS))
 
+compilers: DEBIAN_PACKAGES += test/debian-compilers.txt
+compilers: debian ## compile the C++ with every GCC as C++17 and with every Clang as C++20; here a warning is an error
+	@set -e; for compiler in /usr/bin/g++-[0-9]* /usr/bin/clang++-[0-9]*; do test -x $$compiler || continue; \
+		build=$(abspath build)/compilers/$${compiler##*/}; echo "$$compiler"; \
+		case $$compiler in *clang*) standard=20;; *) standard=17;; esac; \
+		$(MAKE) --silent -j2 -C test/cpp all BUILD=$$build CXX=$$compiler STD=$$standard FLAGS=-Werror UNITY=1; \
+		$$build/testNanoML; $$build/testTables; \
+	done
+
 debian: ## install the Debian packages that tests need, as root; what a release does not have is left out
-	@packages=$$(grep -v '^ *\(#\|$$\)' test/debian-packages.txt) || exit 0; \
+	@packages=$$(grep -hv '^ *\(#\|$$\)' $(DEBIAN_PACKAGES)) || exit 0; \
 	command -v dpkg-query >/dev/null || { echo "Not Debian: tests that need these packages skip:" $$packages; exit 0; }; \
 	missing=$$(for package in $$packages; do \
 		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \

@@ -223,7 +223,7 @@ def scored_events(tmp_path_factory: pytest.TempPathFactory, made: Made) -> Calla
     return score
 
 
-def test_it_is_built_without_warnings_and_passes_its_own_tests(programs: Path, newest: Path) -> None:
+def test_it_passes_its_own_tests(programs: Path, newest: Path) -> None:
     run(str(programs / "testNanoML"))
     run(str(programs / "testTables"))
     run(str(newest / "testNanoML"))

@@ -39,15 +39,15 @@ using Names = std::vector<std::string>;
 /// The file, one in a job, which is read once.
 class NanoMLTestEvents {
 public:
-  explicit NanoMLTestEvents(const edm::ParameterSet& config)
-      : content_(read(config.getUntrackedParameter<edm::FileInPath>("events").fullPath())) {}
+  explicit NanoMLTestEvents(const edm::ParameterSet& config) : content_(read(config)) {}
 
   const json& of(const std::string& part) const { return content_.at(part); }
   std::size_t row(const edm::EventID& id) const { return id.event() - content_.at("first").get<std::uint64_t>(); }
 
 private:
-  static const json& read(const std::string& path) {
-    static const json content = json::parse(std::ifstream(path));
+  static const json& read(const edm::ParameterSet& config) {
+    static const json content =
+        json::parse(std::ifstream(config.getUntrackedParameter<edm::FileInPath>("events").fullPath()));
     return content;
   }
 
@@ -203,7 +203,7 @@ private:
       event.getByToken(kept.second, table);
       const std::string& name = table->name();
       if (!table->singleton())
-        branches["n" + name] = {static_cast<double>(table->size())};
+        branches["n" + name].assign(1, table->size());
       for (unsigned int column = 0; column < table->nColumns(); ++column) {
         auto& values = branches[name + (name.empty() ? "" : "_") + table->columnName(column)];
         for (unsigned int object = 0; object < table->size(); ++object)
