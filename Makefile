@@ -30,6 +30,7 @@ TRAINING := $(wildcard ML_processing)
 FIT := $(wildcard statistical_analysis)
 PACKAGES := -p MLTools.NanoML $(addprefix -p ,$(DATA) $(TRAINING) $(FIT))
 TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_processing))
+TESTS_EXHAUSTIVE = $(shell grep -rl --include='test_*.py' 'mark\.exhaustive(' test)
 TESTS_ROOT = $(shell grep -rl --include='test_*.py' 'mark\.root\b' test)
 TESTS_NANOAODTOOLS = $(shell grep -rlE --include='test_*.py' 'services\.nanoaodtools|PhysicsTools\.NanoAODTools|nano_postproc' test)
 
@@ -41,7 +42,7 @@ ROOT := $(VENV_ROOT)/.installed
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-newest test-cmssw test-root test-nanoaodtools compilers bench install install-cmssw debian lint style types types-oldest versions format doc constraints wheel container clean
+.PHONY: help demo test test-exhaustive test-all test-cmssw test-root test-nanoaodtools compilers bench install install-cmssw debian lint style types types-oldest versions format doc constraints wheel container clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.11] [CONSTRAINTS=constraints.txt] [PYTEST_ARGS='-k accounting']"
@@ -52,14 +53,17 @@ demo: $(ALL) ## install NanoML into .venv and run the worked examples: one netwo
 	$(VENV)/bin/nanoml run examples/wz.yaml
 	@echo "The reports: examples/trilepton/training/report.html and, in examples/wz/, training/report.html, histograms/histograms.html and fit/report.html"
 
-test: test-newest test-cmssw ## run all tests, and those of what runs in CMSSW also with CMSSW's versions
+test: debian $(DEV) ## prove in minutes that NanoML works here: the examples, each stage, the C++, a job, the fit
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not exhaustive" $(PYTEST_ARGS)
 
-test-newest: debian $(DEV) ## run all tests with the newest packages
-	$(VENV)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+test-exhaustive: debian $(DEV) ## run the tests that are left: all cases of everything
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m exhaustive $(TESTS_EXHAUSTIVE) $(PYTEST_ARGS)
+
+test-all: test test-exhaustive test-cmssw ## run all tests, and those of what runs in CMSSW also with CMSSW's versions
 
 ifneq ($(CMSSW_PYTHON),)
-test-cmssw: debian $(CMSSW) ## run the tests of what runs in CMSSW, but for the slow ones, with the versions of CMSSW_13_3
-	$(VENV_CMSSW)/bin/python -m pytest $(PARALLEL) -m "not slow" $(TESTS_CMSSW) $(PYTEST_ARGS)
+test-cmssw: debian $(CMSSW) ## run the tests of what runs in CMSSW, but for what is exhaustive about jobs and servers, with the versions of CMSSW_13_3
+	$(VENV_CMSSW)/bin/python -m pytest $(PARALLEL) -m "not (exhaustive and service)" $(TESTS_CMSSW) $(PYTEST_ARGS)
 
 install-cmssw: $(CMSSW) ## install NanoML with the versions of CMSSW_13_3 into .venv-cmssw
 else

@@ -81,9 +81,13 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that have many slow tests, so that none of them is left for the end."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    """Begin with the files that have much that is exhaustive, which takes long: none of it is left for the end."""
+    marked = [(item, mark) for item in items for mark in item.iter_markers("exhaustive")]
+    for item, mark in marked:
+        if mark.kwargs or [*map(type, mark.args)] != [str]:
+            raise pytest.UsageError(f'{item.nodeid}: the mark needs one reason: exhaustive("what about")')
+    number = Counter(item.path for item, _ in marked)
+    items.sort(key=lambda item: -number[item.path])
 
 
 def _found(kind: str) -> list[Path]:

@@ -13,7 +13,7 @@ import pytest
 from processes import copied
 
 ROOT = Path(__file__).resolve().parents[1]
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive("each part deleted, and all tests of the others")
 
 
 def without(directory: Path, *parts: str) -> dict[str, str]:
@@ -34,7 +34,7 @@ def run(*arguments: str, cwd: Path, environment: dict[str, str]) -> subprocess.C
 
 def check(tests: Sequence[str], chosen: str, directory: Path, environment: dict[str, str]) -> None:
     """All of these tests can be imported, and the chosen ones pass."""
-    options = ("-q", "-m", "not slow", "-k", chosen, "--basetemp", str(directory / "tests"))
+    options = ("-q", "-m", "not exhaustive", "-k", chosen, "--basetemp", str(directory / "tests"))
     done = run("-m", "pytest", *options, *tests, cwd=directory / "checkout", environment=environment)
     assert done.returncode == 0, done.stdout[-3000:]
 

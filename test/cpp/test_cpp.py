@@ -29,10 +29,9 @@ from services.cplusplus import Damage, in_json, run, with_other_parts, write_eve
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-6
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript-based ONNX export"),
-]
+pytestmark = [pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript-based ONNX export")]
+
+NEWEST = pytest.mark.exhaustive("the newest standard and interface, memory and threads")
 
 FEATURES = {"MET_pt": "float32", "nGood": "int32", "PV_npvs": "uint8", "tight": "bool", "rho": "float64"}
 COLLECTIONS: dict[str, dict[str, str]] = {
@@ -223,9 +222,13 @@ def scored_events(tmp_path_factory: pytest.TempPathFactory, made: Made) -> Calla
     return score
 
 
-def test_it_passes_its_own_tests(programs: Path, newest: Path) -> None:
+def test_it_passes_its_own_tests(programs: Path) -> None:
     run(str(programs / "testNanoML"))
     run(str(programs / "testTables"))
+
+
+@NEWEST
+def test_it_passes_its_own_tests_in_the_newest_standard(newest: Path) -> None:
     run(str(newest / "testNanoML"))
 
 
@@ -247,10 +250,12 @@ def test_scores_of_networks_are_those_of_python(
     assert float(run(str(programs / "testScores"), str(scored_events(model)))) < TOLERANCE
 
 
+@NEWEST
 def test_no_memory_is_allocated_after_the_first_event(scored_events: Callable[[str], Path], newest: Path) -> None:
     assert int(run(str(newest / "testAllocations"), str(scored_events("transformer")))) == 0
 
 
+@NEWEST
 def test_eight_threads_share_one_session(scored_events: Callable[[str], Path], newest: Path) -> None:
     assert float(run(str(newest / "testScores"), str(scored_events("transformer")), "8")) < TOLERANCE
 
@@ -313,6 +318,7 @@ def test_one_score_that_is_nan_among_others_is_refused(
     assert difference(model, columns, expected) < TOLERANCE
 
 
+@pytest.mark.exhaustive("each part of a model, damaged")
 def test_damaged_files_are_refused(linear_model: Callable[..., Path], tmp_path: Path, programs: Path) -> None:
     """And whatever is in the JSON file, it ends in a message or in a model."""
     model = linear_model(

@@ -25,8 +25,6 @@ from services.whole_models import NUMBERS, events_in, networks_of, own, whole_mo
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-6
 
-pytestmark = pytest.mark.slow
-
 
 def decision_of(model: Model, found: Decisions, event: int) -> dict[str, Any]:
     inside = model.description.inside
@@ -103,6 +101,7 @@ def test_events_with_too_many_objects_are_flagged(trilepton: Model, tmp_path: Pa
     check(trilepton, arrays, None, tmp_path, programs)
 
 
+@pytest.mark.exhaustive("the newest standard and interface, memory and threads")
 def test_collections_and_defaults(with_own: Model, tmp_path: Path, programs: Path, newest: Path) -> None:
     """And no memory is allocated after the first event."""
     arrays = events_in(with_own, 100)
@@ -115,6 +114,7 @@ def test_collections_and_defaults(with_own: Model, tmp_path: Path, programs: Pat
         assert int(run(str(newest / "testAllocations"), str(events))) == 0
 
 
+@pytest.mark.exhaustive("each part of a model, damaged")
 def test_damage_to_a_model_with_its_selection(with_own: Model, tmp_path: Path, programs: Path) -> None:
     path = Path(with_own.path)
     onnx, content = path.read_bytes(), json.loads(path.with_suffix(".json").read_text())

@@ -18,8 +18,6 @@ import pytest
 
 from services.cplusplus import ENVIRONMENT
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORK = ROOT / "test" / "framework"
 STORED = json.loads((FRAMEWORK / "events.json").read_text())

@@ -19,7 +19,7 @@ from services.whole_models import NUMBERS, SAMPLE, events_in, networks_of, whole
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [pytest.mark.slow, pytest.mark.root]
+pytestmark = [pytest.mark.exhaustive("the same scores by RDataFrame"), pytest.mark.root]
 
 
 def test_the_example_gives_the_scores_of_python(tmp_path: Path, build: Callable[..., Path]) -> None:

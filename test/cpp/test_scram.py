@@ -80,7 +80,7 @@ def scram(directory: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("a build by SCRAM")
 def test_scram_builds_it_and_its_tests_pass(tmp_path: Path) -> None:
     release, architecture = os.environ.get("CMSSW_RELEASE_BASE"), os.environ.get("SCRAM_ARCH")
     if not (shutil.which("scram") and release and architecture):

@@ -11,7 +11,7 @@ import uproot
 import yaml
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.exhaustive("another program trains on the files"),
     pytest.mark.skipif(shutil.which("salt") is None, reason="salt is not in the PATH: pip install salt-ml"),
 ]
 

@@ -487,7 +487,7 @@ class Watched:
         return sorted(path.relative_to(self.workdir) for path in self.workdir.rglob("*"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("a million events")
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to see how much memory is used")
 def test_a_million_events_of_40_files_survive_a_kill_in_conversion_and_in_each_pass(tmp_path: Path) -> None:
     write_root_files(tmp_path)

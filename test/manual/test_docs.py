@@ -185,7 +185,7 @@ def check_plain(outputs: list[Any], path: Path, name: str) -> None:
     np.testing.assert_allclose(each.mean(axis=1), mean, rtol=0, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_plain_python_scores_features(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for dataset in ("WZ", "ZG"):
         (source,) = (models / "analysis" / "skims" / dataset).glob("*_0.root")
@@ -196,7 +196,7 @@ def test_plain_python_scores_features(models: Path, monkeypatch: pytest.MonkeyPa
         shutil.rmtree(models / "plain_model")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_plain_python_scores_collections(
     models: Path, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,7 +207,7 @@ def test_plain_python_scores_collections(
     check_plain(in_plain_python(models, leptons, source, monkeypatch), tmp_path / "scores.root", "leptons")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_models_for_other_releases_score_the_same(models: Path) -> None:
     (copy,) = (models / "copies").rglob("*.root")
     (new, fold), (old, _) = scored(copy, "model"), scored(copy, "old")
@@ -218,7 +218,7 @@ def test_models_for_other_releases_score_the_same(models: Path) -> None:
     assert set(fold) == set(range(5))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_batch(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     from MLTools.NanoML.batch.site import load_site
@@ -250,7 +250,7 @@ def pretend_data(source: Path, directory: Path) -> None:
         file.mktree("Events", {**types, "Muon": ak.type(muons).content}).extend({**events, "Muon": muons})
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_regions(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     for number, name in enumerate(("Muon", "EGamma")):
@@ -381,7 +381,7 @@ def check_yields(printed: str, directory: Path, programs: int) -> None:
     assert seen == programs
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_every_way_to_use_scores_gives_the_yields_of_the_histograms(used_scores: tuple[Path, str]) -> None:
     directory, printed = used_scores
     config = load(directory / "analysis.yaml")
@@ -402,7 +402,7 @@ def test_every_way_to_use_scores_gives_the_yields_of_the_histograms(used_scores:
     assert re.search(r"^data / simulation = \d", printed, re.M)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_files_that_are_scored_already_get_their_weights(used_scores: tuple[Path, str]) -> None:
     directory, _ = used_scores
     made, added = (
@@ -413,7 +413,7 @@ def test_files_that_are_scored_already_get_their_weights(used_scores: tuple[Path
     assert 10 < sum(made["eventWeight"].array()) < 1000
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 @pytest.mark.parametrize(
     ("program", "package"),
     [pytest.param("with_rdataframe.py", "ROOT", marks=pytest.mark.root), ("with_coffea.py", "coffea")],

@@ -224,7 +224,6 @@ def measured(directory: Path, name: str) -> dict[str, Any]:
 
 
 @has_parts
-@pytest.mark.slow
 def test_start_here(started: Path) -> None:
     assert 0.91 < measured(started, "results")["auc"]["network"] < 0.96
     results = started / "myanalysis" / "results"
@@ -235,14 +234,14 @@ def test_start_here(started: Path) -> None:
 
 
 @has_parts
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 @pytest.mark.parametrize("name", HOW_TOS)
 def test_a_how_to(started: Path, follow: Callable[..., None], name: str) -> None:
     follow(name, started, inside="myanalysis")
 
 
 @has_parts
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_how_to_deal_with_negative_weights(started: Path, follow: Callable[..., None]) -> None:
     """The sample for the result alone is in the card, with its events by plain arithmetic from the skims."""
     pytest.importorskip("statistical_analysis.stages")
@@ -261,14 +260,14 @@ def test_how_to_deal_with_negative_weights(started: Path, follow: Callable[..., 
 
 
 @has_parts
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_how_to_write_a_selection(started: Path, follow: Callable[..., None]) -> None:
     follow("howto/selection.md", started, inside="myanalysis")
     assert abs(measured(started, "dimuon")["auc"]["network"] - 0.93) < 0.02
 
 
 @has_parts
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_how_to_choose_features(started: Path, follow: Callable[..., None]) -> None:
     follow("howto/train.md#choose-features", started, inside="myanalysis")
     text = (ROOT / "doc" / "howto" / "train.md").read_text()
@@ -291,7 +290,7 @@ def test_the_rule_for_folds_is_that_of_the_program() -> None:
 
 
 @has_parts
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_how_to_tell_overtraining(started: Path, follow: Callable[..., None]) -> None:
     follow("report.md#tell-whether-a-network-is-overtrained", started, inside="myanalysis")
     gaps = {}
@@ -302,7 +301,7 @@ def test_how_to_tell_overtraining(started: Path, follow: Callable[..., None]) ->
 
 
 @has_parts
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_how_to_train_a_network_of_ones_own(started: Path, follow: Callable[..., None]) -> None:
     follow("networks.md#train-a-network-of-your-own", started, inside="myanalysis")
     (file,) = (started / "myanalysis" / "heads" / "scores" / "signal").glob("*.root")
@@ -315,7 +314,7 @@ def test_how_to_train_a_network_of_ones_own(started: Path, follow: Callable[...,
 
 
 @has_parts
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_the_page_on_hdf5(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("pandas")
     follow("hdf5.md", tmp_path)

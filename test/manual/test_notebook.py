@@ -45,7 +45,7 @@ def test_it_is_kept_without_outputs() -> None:
         assert cell["execution_count"] is None
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_it_goes_the_whole_way(tmp_path: Path) -> None:
     shutil.copytree(
         ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("trilepton", "leptons", "wz")

@@ -265,7 +265,7 @@ def test_jobs_and_their_logs_do_not_tell(search: Search) -> None:
 # 10 to 16: around a blind region
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("each way to look at blind data")
 def test_an_event_in_a_blind_region_is_in_no_other(search: Search) -> None:
     """Neither in one with the same events nor in one that overlaps, in any histogram; simulation and estimates lose as much."""
     text = (
@@ -319,7 +319,7 @@ def test_bins_in_other_regions_stay_blind(search: Search) -> None:
     assert [bool(channels[f"VR_{era}"].blind.any()) for era in ("2017", "2018")] == [True, False]  # type: ignore[union-attr]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("each way to look at blind data")
 def test_raw_events_of_a_class_from_blind_data_are_not_told(search: Search) -> None:
     pytest.importorskip("ML_processing.stages")
     text = CONFIG.replace("score:", "train: {model: bdt, epochs: 5, folds: 3, regions: [SR]}\nscore:")
@@ -338,7 +338,7 @@ def test_raw_events_of_a_class_from_blind_data_are_not_told(search: Search) -> N
 # 17 to 25: after somebody unblinded something
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("each way to look at blind data")
 def test_a_fit_uses_data_only_if_every_channel_may_be_shown(
     search: Search, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,6 @@ from MLTools.NanoML.workflow.record import Reach
 from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.slow
 for _module in ("data_processing.skim.stage", "ML_processing.stages", "statistical_analysis.stages"):
     pytest.importorskip(_module)
 
@@ -201,6 +200,7 @@ def metrics(directory: Path) -> dict[str, Any]:
     return {**json.loads((directory / "wz" / "training" / "metrics.json").read_text()), "created": ""}
 
 
+@pytest.mark.exhaustive("what is made again in part is as the whole")
 @pytest.mark.usefixtures("white_figures")
 def test_weights_and_regions_are_made_again_as_the_whole_without_a_network(
     copied: Path, monkeypatch: pytest.MonkeyPatch
@@ -233,6 +233,7 @@ def test_weights_and_regions_are_made_again_as_the_whole_without_a_network(
     assert results(copied) == part
 
 
+@pytest.mark.exhaustive("what is drawn again in part is as the whole")
 def test_a_label_is_drawn_and_nothing_is_measured_or_fitted_again(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

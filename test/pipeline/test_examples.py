@@ -12,7 +12,7 @@ import uproot
 from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nothing_drawn")]
+pytestmark = [pytest.mark.usefixtures("nothing_drawn")]
 pytest.importorskip("torch")
 
 
@@ -67,7 +67,10 @@ def trained() -> list[str]:
     return [name for name in own if name != "trilepton.yaml"]
 
 
-@pytest.mark.parametrize("name", trained())
+ALL = pytest.mark.exhaustive("every shipped configuration")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "wz.yaml" else ALL) for name in trained()])
 def test_configuration(directory: Path, name: str) -> None:
     run(directory, "run", name)
     check_scores(directory / Path(name).stem)

@@ -34,7 +34,7 @@ from MLTools.NanoML.report.section import Style, style_of
 from MLTools.NanoML.terminal import progress
 from services.blinding import unblind_all
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive("every figure of an analysis with all that can be shown")
 
 CONFIG = """\
 workdir: all

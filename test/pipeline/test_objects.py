@@ -138,7 +138,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) 
     return directory
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_the_page_has_its_numbers(page: Path) -> None:
     text = (ROOT / "doc" / "howto" / "train.md").read_text()
     measured = content(page / "electrons" / "training" / "metrics.json")
@@ -151,7 +151,7 @@ def test_the_page_has_its_numbers(page: Path) -> None:
     assert note in " ".join(text.split())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_the_page_shuffles_and_scores(page: Path) -> None:
     assert content(page / "discriminants" / "training" / "training.json")["complete"]
     with h5py.File(page / "electrons" / "hdf5" / "all.h5") as file:

@@ -63,7 +63,7 @@ def answer(workdir: Path) -> tuple[str, str]:
     return found["state"], found["text"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("events for one purpose, through all stages")
 @pytest.mark.usefixtures("white_figures", "compiled_once")
 def test_each_serves_what_it_is_for(tmp_path: Path) -> None:
     analysis, workdir = tmp_path / "a.yaml", tmp_path / "search"

@@ -23,7 +23,7 @@ from MLTools.NanoML.cli import nanoml as command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nothing_drawn")]
+pytestmark = [pytest.mark.usefixtures("nothing_drawn")]
 pytest.importorskip("torch")
 
 
@@ -201,6 +201,7 @@ def test_what_was_lost_is_made_again(example: Path) -> None:
     assert "score: 1 of 9 to do" in done.stderr
 
 
+@pytest.mark.exhaustive("pages of the manual")
 def test_the_readme_after_the_demo(example: Path, follow: Callable[..., None]) -> None:
     follow("../README.md", example.parent, inside=".")
     assert (example.parent / "myanalysis" / "analysis.yaml").is_file()
@@ -227,6 +228,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(tmp_pa
     check_training(tmp_path, short)
 
 
+@pytest.mark.exhaustive("all that may end a run")
 def test_a_full_disk_is_one_message_and_the_run_goes_on_once_mended(disk: Path, short: Path) -> None:
     copy_example(disk, SHORT)
     for kilobytes, stage in ((100, "skim"), (2000, "evaluate")):

@@ -163,7 +163,7 @@ def numbers(capsule: Path) -> set[float]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("what is published, against the analysis")
 def test_a_blind_analysis_is_published_without_observed_data(published: Published) -> None:
     counts = {
         it for bins in observed(published.workdir).values() for it in bins if it > 90
@@ -177,7 +177,7 @@ def test_a_blind_analysis_is_published_without_observed_data(published: Publishe
     assert "signal_CR" not in shown  # it shows data, which may be seen here, and nowhere else
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("what is published, against the analysis")
 def test_an_outsider_finds_decisions_and_limits(published: Published) -> None:
     for done, what in ((program(published.blind), "expected"), (outsider(published.shown), "observed")):
         assert (done.returncode, done.stderr) == (0, "")
@@ -190,7 +190,7 @@ def test_an_outsider_finds_decisions_and_limits(published: Published) -> None:
     assert b"books" not in model
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("what is published, against the analysis")
 def test_another_signal_is_what_the_analysis_makes_of_it(published: Published, tmp_path: Path) -> None:
     done = program(published.shown, "--signal", WZ, "--cross-section", 0.0546, "-o", tmp_path / "new.json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -229,7 +229,7 @@ def write_signal(path: Path, weights: Any) -> None:
         file.mktree("Runs", {"genEventSumw": np.float64}).extend({"genEventSumw": [np.sum(weights)]})
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("what is published, against the analysis")
 def test_a_signal_that_cannot_be_is_one_error(published: Published, tmp_path: Path) -> None:
     content = reproduce.checked(published.blind)
     write_signal(tmp_path / "none.root", np.zeros(0))
@@ -256,7 +256,7 @@ def test_a_signal_that_cannot_be_is_one_error(published: Published, tmp_path: Pa
         reproduce.templates(reproduce.Model(published.blind, content["models"][""]), fit, "", str(SIGNAL))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("what is published, against the analysis")
 def test_negative_bins_of_another_signal_are_empty(
     published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,7 +276,7 @@ def test_negative_bins_of_another_signal_are_empty(
     np.testing.assert_allclose(found, positive(sums)[0] * 0.01 * 59_800 / weights.sum(), rtol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("what is published, against the analysis")
 def test_a_fit_for_a_mass_by_a_network_that_does_not_know_it(published: Published) -> None:
     analysis = Analysis(load(published.workdir.parent / "a.yaml"))
     (fitted,) = fits_of(analysis)
@@ -286,7 +286,7 @@ def test_a_fit_for_a_mass_by_a_network_that_does_not_know_it(published: Publishe
     assert [it.average for it in entry.channels.values()] == [pytest.approx(1)] * 2
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("what is published, against the analysis")
 def test_cross_sections_are_those_of_the_first_strength(published: Published, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
         CONFIG.replace("uncertainties: {WZ: 10 %}", "signals: {mu_WZ: [WZ], mu: [signal]}")
@@ -308,7 +308,7 @@ def test_an_analysis_without_a_network_has_no_capsule(tmp_path: Path) -> None:
     assert "has no section train: a capsule has networks" in str(refused.exception)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("what is published, against the analysis")
 def test_damage_is_one_error(published: Published, tmp_path: Path) -> None:
     capsule = tmp_path / "capsule"
     shutil.copytree(published.shown, capsule)
@@ -327,7 +327,7 @@ def test_damage_is_one_error(published: Published, tmp_path: Path) -> None:
         reproduce.checked(capsule)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("what is published, against the analysis")
 def test_tables_are_a_submission_to_hepdata(published: Published) -> None:
     validator = pytest.importorskip("hepdata_validator.full_submission_validator")
     for capsule in (published.blind, published.shown):

@@ -16,7 +16,7 @@ pytest.importorskip("data_processing.skim.skim")
 from MLTools.NanoML.commands.start import create
 from processes import nanoml
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nothing_drawn")]
+pytestmark = [pytest.mark.exhaustive("an analysis without classes"), pytest.mark.usefixtures("nothing_drawn")]
 
 
 @pytest.fixture(scope="module")

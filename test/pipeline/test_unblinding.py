@@ -117,7 +117,7 @@ def has_data(workdir: Path) -> dict[str, bool]:
 BLIND, OPEN = {"SR": False, "CR": True, "fit": False}, {"SR": True, "CR": True, "fit": True}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("each way to look at blind data")
 @pytest.mark.usefixtures("no_pdfs", "compiled_once")
 def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw_only(monkeypatch)  # those of histograms and fits are compared

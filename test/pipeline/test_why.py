@@ -23,7 +23,7 @@ from MLTools.NanoML.workflow.pipeline import execute
 from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive("what moved a result, against whole runs")
 for _module in ("data_processing.skim.stage", "ML_processing.stages"):
     pytest.importorskip(_module)
 

@@ -208,7 +208,7 @@ def test_trigger_bits_numbers_of_objects_and_other_names(
     assert [here.columns(event)[name].tolist() for name in reads[:3]] == [[True], [True], [False]]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("selections inside of models, in FWLite")
 def test_a_model_with_its_selection_inside(tmp_path: Path) -> None:
     pytest.importorskip("ML_processing.export.with_selection")
     from services.whole_models import events_in, networks_of, whole_model
@@ -231,7 +231,7 @@ def test_a_model_with_its_selection_inside(tmp_path: Path) -> None:
     assert 5 < expected.passed.sum() < 55
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("selections inside of models, in FWLite")
 def test_a_trigger_has_its_default_where_the_menu_lacks_it_alone(tmp_path: Path) -> None:
     pytest.importorskip("ML_processing.export.with_selection")
     from services.whole_models import events_in, networks_of, own, whole_model

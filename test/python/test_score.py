@@ -329,7 +329,7 @@ def test_a_skim_with_scores_is_a_skim(source: Path, tmp_path: Path, command: Com
     assert after.model == ScoredBy("linear", file_hash(object_model))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("files of all versions")
 @needs_nanoaodtools
 def test_counters_of_all_versions(made_file: Path, command: Command, linear_model: Callable[..., Path]) -> None:
     if "rntuple" in made_file.stem:

@@ -114,7 +114,7 @@ def templates_of(card: Any, path: Path, channel: str, process: str, files: dict[
     return of
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("the cards that come with Combine")
 def test_cards_that_come_with_combine(parser: Any) -> None:
     """Expected events of each process at 0 and ±1, from what Combine's parser finds, and its rules for templates."""
     paths = sorted(

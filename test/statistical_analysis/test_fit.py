@@ -83,7 +83,6 @@ def job(templates: Templates, settings: Fit, directory: Path, unblinded: str | N
     )
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_pdfs")
 def test_no_output_of_a_blind_fit_has_observed_data(of_one_era: Templates, settings: Fit, tmp_path: Path) -> None:
     """Nor has one that need not be blind if the data of its bins are hidden."""
@@ -108,7 +107,7 @@ def test_no_output_of_a_blind_fit_has_observed_data(of_one_era: Templates, setti
     assert "Expected data have a signal strength of one; the fit finds 1.0" in page
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of all kinds of fits")
 @pytest.mark.usefixtures("white_figures")
 def test_an_unblinded_fit_says_by_whom(of_one_era: Templates, settings: Fit, tmp_path: Path) -> None:
     by = "unblinded by me@here on 2026-01-02"
@@ -180,7 +179,7 @@ def test_the_stage_is_blind_until_the_analysis_is_unblinded(tmp_path: Path) -> N
     assert task.settings["is_blind"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of all kinds of fits")
 @pytest.mark.usefixtures("white_figures")
 def test_a_workspace_gets_the_same_page(
     few_events: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -219,7 +218,7 @@ def test_a_workspace_gets_the_same_page(
     assert "76543" not in (tmp_path / "blind/report.html").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of all kinds of fits")
 @pytest.mark.usefixtures("no_pdfs")
 def test_a_page_of_several_strengths(tmp_path: Path) -> None:
     channels = {"SR": [sample("A", [9, 5], free("mu_A")), sample("B", [4, 12], free("mu_B")), sample("C", [60, 40])]}
@@ -236,7 +235,7 @@ def test_a_page_of_several_strengths(tmp_path: Path) -> None:
     assert (tmp_path / "fit/contours_mu_A_mu_B.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of all kinds of fits")
 @pytest.mark.usefixtures("no_pdfs")
 def test_a_check_has_a_figure_and_numbers(
     few_events: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -22,7 +22,7 @@ CHOSEN = (
 ORIGIN = FitOrigin("NanoML")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("many models, from many starts, against another minimiser")
 @pytest.mark.parametrize("name", CHOSEN)
 def test_results_are_those_of_another_method_from_many_starts(name: str) -> None:
     kind, _, seed = name.partition(" ")
@@ -77,7 +77,7 @@ def answers(workspace: Workspace) -> dict[str, tuple[str, str]]:
     return {it.question: (it.state, it.text) for it in verdict(found, None)}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("models at the edge of what can be fitted")
 def test_what_is_at_its_bound_or_has_no_sign_is_named() -> None:
     mirrored = answers(PATHOLOGICAL["norm, up and down equal"])
     assert mirrored["Pulls?"][0] == "look"
@@ -89,7 +89,7 @@ def test_what_is_at_its_bound_or_has_no_sign_is_named() -> None:
     assert "--range" not in answers(PATHOLOGICAL["deficit"])["Over-constrained?"][1]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("models at the edge of what can be fitted")
 def test_a_range_of_the_signal_strength_overrides_that_of_the_workspace() -> None:
     workspace = PATHOLOGICAL["best fit above its bound"]
     found = infer(workspace, ORIGIN, False, toys="never", strengths=(-1.0, 50.0))

@@ -156,7 +156,7 @@ def done(analysis: Analysis) -> Limits:
     return build(Limits, json.loads(last.tasks[0].outputs[0].read_text()))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("limits for each value of a parameter, through all stages")
 @pytest.mark.usefixtures("compiled_once", "white_figures")
 def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -34,7 +34,7 @@ def fitted(mass: int) -> Results:
     return infer(content, FitOrigin("NanoML", "published"), is_blind=False, toys="never")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("a published search")
 @pytest.mark.skipif(PUBLISHED is None, reason="name the published likelihoods by NANOML_TEST_STAU")
 def test_staus_are_excluded_up_to_the_published_mass() -> None:
     lighter, heavier = fitted(380), fitted(400)

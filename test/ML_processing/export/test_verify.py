@@ -220,13 +220,13 @@ def test_a_version_that_is_none(model: Path) -> None:
         list(verify_model(model, "newest", None))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("versions of ONNX Runtime that are installed first")
 def test_a_version_that_is_not_there(model: Path) -> None:
     with pytest.raises(NanoMLError, match=r"ONNX Runtime 0.0.1: (there is no wheel of it|cannot be installed)"):
         list(verify_model(model, "0.0.1", None))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("versions of ONNX Runtime that are installed first")
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="no wheel of ONNX Runtime 1.17.1 for this Python")
 def test_another_version(tmp_path: Path) -> None:
     """A network that needs some care there: of no objects and of no events old versions compute little."""

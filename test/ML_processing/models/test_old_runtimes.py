@@ -33,7 +33,7 @@ from services.trainings import tensors_of, training_of
 VERSIONS = [version for version in os.environ.get("NANOML_TEST_RUNTIMES", "").split(",") if version]
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.exhaustive("each network and format in each version of ONNX Runtime"),
     pytest.mark.skipif(not VERSIONS, reason="name versions of ONNX Runtime by NANOML_TEST_RUNTIMES"),
 ]
 

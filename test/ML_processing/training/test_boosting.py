@@ -89,7 +89,7 @@ def test_it_learns_from_events_that_do_not_fit_into_memory(
     assert float(read.weights.sum()) == pytest.approx(float(whole.weights.sum()), rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("report and export of trees, too")
 def test_report_and_model(trained: Path, toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw_only(monkeypatch)
     content = evaluate(trained, [toy(count=1500)], trained)

@@ -24,7 +24,7 @@ SHARES = ((1, 1, 1, 1, 1), (10, 10, 1, 5, 3), (1000, 1000, 1, 30, 200))  # of th
 ENOUGH = 20.0  # expected signal events
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[2, pytest.param(5, marks=pytest.mark.exhaustive("optima in more dimensions"))])
 def trained(request: Any, tmp_path_factory: pytest.TempPathFactory, write: Any) -> tuple[GaussianClasses, Any, Any]:
     """A toy, the events of its training and the probabilities that networks give for those they have not seen."""
     toy, random = GaussianClasses(MEANS[: request.param]), np.random.default_rng(1)
@@ -75,7 +75,7 @@ OF_VALUE = 500  # training and test events of each value
 FRESH = 10_000  # events of each class that it is measured on
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("the optimum by default settings")
 def test_it_is_near_the_optimum_with_default_settings(toy: Callable[..., Path], tmp_path: Path) -> None:
     known, random = MovingSignal(), np.random.default_rng(1)
     features, values = known.sample(VALUES, OF_VALUE, random)

@@ -55,7 +55,7 @@ class _StopError(Exception):
     pass
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("services that follow a training")
 @pytest.mark.usefixtures("plots", "white_figures")
 def test_mlflow_goes_on_with_the_run_of_an_interrupted_training(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

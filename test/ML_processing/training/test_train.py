@@ -396,7 +396,7 @@ def test_disk_that_is_full_at_the_first_checkpoint(
     assert {path.suffix for path in disk.iterdir()} == {".json"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("the memory of a training with many events")
 def test_memory_does_not_grow_with_the_events(tmp_path: Path, toy: Toy) -> None:
     """A million events of 20 features, of which 20 MB are kept."""
     code = """

@@ -37,7 +37,7 @@ def check_same(first: Path, second: Path) -> None:
     assert all(map(same, networks, others))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("networks trained at the same time, and what ends them")
 def test_networks_at_the_same_time_are_those_of_one_after_the_other(
     toy: Toy, quick: Train, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -49,7 +49,7 @@ def test_networks_at_the_same_time_are_those_of_one_after_the_other(
         train([file], dataclasses.replace(quick, workers=2, learning_rate=1e30), tmp_path / "failed")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("networks trained at the same time, and what ends them")
 def test_a_failure_of_processes_that_share_the_batches(
     toy: Toy, quick: Train, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,7 +112,7 @@ def is_under_way(process: subprocess.Popen[str], directory: Path) -> bool:
     return False
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("networks trained at the same time, and what ends them")
 @pytest.mark.parametrize(
     ("special", "count", "number"),
     [
@@ -159,7 +159,7 @@ def test_goes_on_after_a_stop_at_any_moment(
         assert two == pytest.approx(one, abs=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("networks trained at the same time, and what ends them")
 def test_processes_do_not_outlive_the_one_that_started_them(toy: Toy, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     special: dict[str, Any] = {"processes": 2, "epochs": 100_000, "patience": 100_000}

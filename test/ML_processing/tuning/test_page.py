@@ -13,7 +13,7 @@ pytest.importorskip("optuna")
 pytest.importorskip("data_processing.skim.skim")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("pages of the manual")
 def test_the_page_does_what_it_says(tmp_path: Path, follow: Callable[..., None]) -> None:
     follow("tune.md#tune-hyperparameters", tmp_path)
     directory = tmp_path / "examples" / "trilepton" / "tuning"

@@ -340,7 +340,7 @@ def epochs_in(directory: Path) -> int:
     return path.read_text().count("intermediate_value") if path.is_file() else 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("a search whose workers are killed")
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
 def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
     """Where a worker is killed, the search is interrupted, and two programs go on with it together."""

@@ -57,7 +57,7 @@ def test_what_cannot_be_looked_at_is_left_to_who_reads_it(tmp_path: Path) -> Non
     assert find_same([str(tmp_path / "link.root"), str(tmp_path / "nowhere")]) == (0, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("speed with tens of thousands of files")
 def test_20_000_urls_take_a_second(tmp_path: Path) -> None:
     names = (f"/store/mc/Run/A{number % 7}/NANOAODSIM/v1/{number // 1000}/{number:08X}.root" for number in range(MANY))
     (tmp_path / "all.txt").write_text("\n".join(names))
@@ -65,7 +65,7 @@ def test_20_000_urls_take_a_second(tmp_path: Path) -> None:
     check_quick(tmp_path / "a.yaml")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("speed with tens of thousands of files")
 def test_5_000_local_files_take_a_second(tmp_path: Path) -> None:
     for number in range(MANY // 4):
         if number % 1000 == 0:

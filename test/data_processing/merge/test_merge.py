@@ -311,7 +311,7 @@ def without_own_counters(branches: Mapping[str, Branch]) -> dict[str, Branch]:
     return {name: branch for name, branch in branches.items() if name not in own}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("every file at hand, value for value")
 @pytest.mark.parametrize("name", ["v6_mc_underscore", "v9_mc_zero_events", "v9_data", "v12_mc_many_runs", "v15_mc"])
 def test_every_file_is_merged_value_for_value(made_files: Mapping[str, Path], tmp_path: Path, name: str) -> None:
     made_file = made_files[f"made_{name}"]

@@ -27,7 +27,7 @@ from ML_processing.export.with_selection import Compilation, Source, export_with
 from MLTools.NanoML.selection import DatasetInfo
 from services.whole_models import SAMPLE, events_in, networks_of, own
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive("selections inside of models, against skims")
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,7 @@ def assert_whole(directory: Path) -> list[Path]:
     return paths
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("skims that are killed or run at the same time")
 def test_a_skim_that_is_killed_is_completed_by_the_next(directory: Path) -> None:
     skims, there = directory / "skims", []
     for least in (1, 6):
@@ -140,7 +140,7 @@ def test_a_skim_that_is_killed_is_completed_by_the_next(directory: Path) -> None
     assert luminosity[0] == luminosity[1]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("skims that are killed or run at the same time")
 def test_a_second_skim_into_the_same_directory_is_told_of_the_first(directory: Path) -> None:
     first = started(directory, workers=1)
     lock = directory / "skims" / ".nanoml" / "lock"

@@ -232,7 +232,7 @@ def test_a_module_reads_what_an_earlier_one_made(skim: MakeSkim, wz: Path) -> No
 
 
 @needs_nanoaodtools
-@pytest.mark.slow
+@pytest.mark.exhaustive("files of all versions")
 def test_files_of_all_versions(skim: MakeSkim, made_file: Path) -> None:
     modules = ("z_candidate.py:modules", "muon_scale.py:both")
     with RootFile(made_file) as file:

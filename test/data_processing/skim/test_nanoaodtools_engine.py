@@ -370,7 +370,7 @@ def test_certified_data(
 
 
 @needs_nanoaodtools
-@pytest.mark.slow
+@pytest.mark.exhaustive("files of all versions")
 def test_every_file(made_file: Path, base: Path) -> None:
     job = SkimJob(str(made_file), base / "out.root", "selections.py:Even", str(base), ("*", "HLT_NeverWas"))
     with RootFile(made_file) as file:

@@ -82,7 +82,7 @@ def test_what_is_kept_is_read_in_parts(storage: Storage, tmp_path: Path, monkeyp
     assert_same_skims(tmp_path / "here", tmp_path / "there")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("servers that are killed")
 def test_a_skim_of_a_redirector_of_which_a_server_is_killed(
     xrootd_cluster: Callable[..., Cluster], sample: Path, tmp_path: Path
 ) -> None:

@@ -460,7 +460,7 @@ def test_all_engines_give_the_same(dataset: str, sample: Path, tmp_path: Path, p
 
 
 @needs_nanoaodtools
-@pytest.mark.slow
+@pytest.mark.exhaustive("files of all versions, by all engines")
 def test_all_engines_give_the_same_on_all_simulation(
     sample: Path, mc_files: dict[str, list[Path]], tmp_path: Path, postprocess: Postprocess
 ) -> None:
@@ -475,7 +475,7 @@ def test_all_engines_give_the_same_on_all_simulation(
 
 
 @needs_nanoaodtools
-@pytest.mark.slow
+@pytest.mark.exhaustive("files of all versions, by all engines")
 def test_files_of_all_versions(made_file: Path, postprocess: Postprocess) -> None:
     if FILES[made_file.stem].is_rntuple:
         pytest.skip("nanoAOD-tools reads no RNTuple")

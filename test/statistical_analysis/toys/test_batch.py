@@ -13,7 +13,7 @@ from statistical_analysis.maximum import maximum
 from statistical_analysis.toys.batch import ManyMaxima
 from statistical_analysis.toys.experiments import throw
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
+pytestmark = [pytest.mark.exhaustive("toys of all kinds"), pytest.mark.usefixtures("compiled_once")]
 
 
 @pytest.mark.parametrize("lowest", [None, 0.0])

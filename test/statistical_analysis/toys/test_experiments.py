@@ -37,7 +37,7 @@ def are_right(found: Experiments) -> bool:
     return all(abs(it.mean) < MEAN and abs(it.width - 1) < WIDTH for it in [found.pulls[0], *pulls])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("coverage, by hundreds of fits")
 def test_a_fit_is_unbiased_with_pulls_of_width_one_and_covers(content: dict[str, Any]) -> None:
     found = experiment(content, "NanoML", 1.0, COUNT, seed=1)
     assert found.count == COUNT
@@ -55,7 +55,7 @@ def test_a_fit_is_unbiased_with_pulls_of_width_one_and_covers(content: dict[str,
     assert found.lines()[0] == "200 pseudo-experiments with a signal strength of 1:"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("coverage, by hundreds of fits")
 def test_toys_with_the_same_constraints_have_narrow_pulls(
     content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +71,7 @@ def test_toys_with_the_same_constraints_have_narrow_pulls(
     assert not are_right(experiment(content, "NanoML", 1.0, COUNT, seed=1))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("coverage, by hundreds of fits")
 def test_with_few_events_limits_are_from_toys(few_events: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiments, "COUNT", 1000)
     found = experiment(few_events, "NanoML", 2.0, 50, seed=1)

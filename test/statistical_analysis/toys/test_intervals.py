@@ -27,7 +27,7 @@ def counting(observed: float, signal: float, background: float) -> Workspace:
     return simple([observed], [signal], [background], lognormal("norm", 1 + 1e-6, 1 - 1e-6))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("intervals by toys against formulae")
 def test_a_counting_experiment_has_its_exact_limits_and_significance() -> None:
     found = infer(counting(5, 2.0, 3.0), ORIGIN, is_blind=False)
     assert found.toys == 5000
@@ -54,7 +54,7 @@ def test_a_counting_experiment_has_its_exact_limits_and_significance() -> None:
     assert [each["Enough events for asymptotic formulae?"] for each in states] == ["good", "bad"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("intervals by toys against formulae")
 def test_with_many_events_toys_give_what_the_formulae_do() -> None:
     asymptotic = infer(counting(200, 20.0, 200.0), ORIGIN, is_blind=False)
     assert asymptotic.toys == 0

@@ -15,7 +15,7 @@ from services.analysis import DATASETS, Analysis, clients
 from services.condor import CondorPool
 from services.daemons import PATH, wait_for
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.exhaustive("each batch system with all that may happen to jobs")]
 
 Make = Callable[..., Analysis]
 

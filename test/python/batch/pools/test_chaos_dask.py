@@ -18,7 +18,7 @@ from services.dask import DaskCluster
 
 pytestmark = [
     pytest.mark.service,
-    pytest.mark.slow,
+    pytest.mark.exhaustive("each batch system with all that may happen to jobs"),
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc"),
 ]
 

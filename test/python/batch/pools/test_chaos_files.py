@@ -14,7 +14,7 @@ from services.daemons import wait_for
 from services.fixtures import example_files
 from services.xrootd import Cluster
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.exhaustive("each batch system with all that may happen to files")]
 
 Make = Callable[..., Analysis]
 

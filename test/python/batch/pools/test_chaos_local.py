@@ -13,12 +13,10 @@ import pytest
 from services.analysis import DATASETS, Analysis
 from services.daemons import descendants, wait_for
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc"),
-]
+pytestmark = [pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")]
 
 
+@pytest.mark.exhaustive("each process of a submission, killed")
 def test_the_driver_is_killed_and_its_jobs_go_on(tmp_path: Path, reference: Analysis) -> None:
     analysis = Analysis(tmp_path / "analysis", {}, "local", names=DATASETS[:1], batch={"at_once": 1})
     analysis.closed.touch()
@@ -39,6 +37,7 @@ def test_the_driver_is_killed_and_its_jobs_go_on(tmp_path: Path, reference: Anal
     analysis.check(reference)
 
 
+@pytest.mark.exhaustive("each process of a submission, killed")
 def test_submission_is_killed_at_any_moment(tmp_path: Path) -> None:
     analysis = Analysis(tmp_path, {}, "local", names=DATASETS[:1], batch={"files_per_job": 3})
     begun = analysis.begin("submit", "skim", "analysis.yaml", "--on", "local")

@@ -18,7 +18,7 @@ from services.daemons import PATH, wait_for
 from services.slurm import Slurm
 from services.xrootd import VomsServer
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.exhaustive("each batch system with all that may happen to jobs")]
 
 Make = Callable[..., Analysis]
 

@@ -25,7 +25,7 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from services.analysis import EXAMPLE, Analysis, branches_of, equal
 from services.xrootd import Storage
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.exhaustive("an analysis with all corrections, in jobs")]
 
 ROOT = EXAMPLE.parent
 PYTHON = Path(sys.base_prefix, "bin", "python3")

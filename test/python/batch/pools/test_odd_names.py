@@ -70,7 +70,7 @@ def outcome(submission: Submission) -> str:
 
 
 @pytest.mark.service
-@pytest.mark.slow
+@pytest.mark.exhaustive("names with all characters, in jobs")
 def test_nothing_is_interpreted(system: str, tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = sample / "ZGToLLG_PtG100" / "ZGToLLG_PtG100_0.root"
     (tmp_path / "here").mkdir()

@@ -16,7 +16,7 @@ from services.condor import CondorPool
 from services.slurm import Slurm
 from services.xrootd import Cluster
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.exhaustive("all stages in jobs, bit for bit")]
 pytest.importorskip("torch")
 pytest.importorskip("XRootD")
 

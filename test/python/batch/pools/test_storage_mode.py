@@ -186,7 +186,7 @@ def in_cmssw(analysis: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.
     return write
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("jobs of each batch system without a shared file system")
 def test_a_job_of_condor_in_an_area_of_cmssw_that_is_evicted_goes_on_where_it_was(
     in_cmssw: Callable[..., Path], place: Path, condor_pool: CondorPool
 ) -> None:
@@ -244,7 +244,7 @@ def job_of(path: Path, stage: str, storage: Storage) -> Job:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("jobs of each batch system without a shared file system")
 def test_a_training_that_is_told_to_stop_goes_on_elsewhere(
     analysis: Callable[..., Path], place: Path, storage: Storage, tmp_path: Path
 ) -> None:
@@ -333,7 +333,7 @@ def test_condor_is_told_of_the_container(analysis: Callable[..., Path]) -> None:
     assert sorted(path.name.partition("-")[0] for path in directory.glob("*.tar.gz")) == ["code"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("jobs of each batch system without a shared file system")
 def test_jobs_of_slurm_run_in_the_container(
     analysis: Callable[..., Path], place: Path, slurm: Slurm, tmp_path: Path
 ) -> None:
@@ -351,7 +351,7 @@ def test_jobs_of_slurm_run_in_the_container(
     assert len(list((place / "work" / "skims").rglob("*.root"))) == 4
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive("jobs of each batch system without a shared file system")
 def test_jobs_of_dask_bring_their_files_and_use_the_python_of_workers(
     analysis: Callable[..., Path], place: Path, dask_cluster: DaskCluster
 ) -> None:
