@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.exhaustive("what is demanded of all tests")
+
 HERE = Path(__file__).resolve().parent
 
 OURS = ["MLTools.NanoML", "MLTools.NanoML.batch.condor", "data_processing.skim.skim", "ML_processing", __name__]

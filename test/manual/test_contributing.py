@@ -13,6 +13,8 @@ import pytest
 
 from processes import copied
 
+pytestmark = pytest.mark.exhaustive("pages of the manual")
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "doc" / "contributing.md").read_text()
 PARTS = ("python", "data_processing", "ML_processing", "statistical_analysis")

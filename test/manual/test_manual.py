@@ -320,6 +320,7 @@ def test_the_page_on_hdf5(tmp_path: Path, follow: Callable[..., None]) -> None:
     follow("hdf5.md", tmp_path)
 
 
+@pytest.mark.exhaustive("pages of the manual")
 def test_the_site_is_whole(tmp_path: Path) -> None:
     """Links, anchors and the navigation, as `make doc` checks them; nothing is fetched from another host."""
     pytest.importorskip("material")

@@ -17,6 +17,8 @@ from services.points import write
 pytest.importorskip("data_processing.convert.stage")
 pytest.importorskip("ML_processing.stages")
 
+pytestmark = pytest.mark.exhaustive("each kind of analysis")
+
 CONFIG = """\
 luminosity: 10
 datasets:

@@ -26,7 +26,7 @@ from services.points import write
 
 pytest.importorskip("data_processing.convert.stage")
 pytest.importorskip("ML_processing.stages")
-pytestmark = pytest.mark.usefixtures("nothing_drawn")
+pytestmark = [pytest.mark.exhaustive("each kind of analysis"), pytest.mark.usefixtures("nothing_drawn")]
 
 CONFIG = """\
 workdir: out

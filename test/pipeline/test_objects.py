@@ -35,7 +35,7 @@ from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaodtools.branches import Scoring
 from MLTools.NanoML.selection.tryout import on_file
 
-pytestmark = pytest.mark.usefixtures("nothing_drawn")
+pytestmark = [pytest.mark.exhaustive("each kind of analysis"), pytest.mark.usefixtures("nothing_drawn")]
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = ("pt", "eta", "sieie", "sip3d", "pfRelIso03_all")
 CLASSES = {"prompt": [1, 15], "fake": [0, 3, 4, 5]}
@@ -138,7 +138,6 @@ def page(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) 
     return directory
 
 
-@pytest.mark.exhaustive("pages of the manual")
 def test_the_page_has_its_numbers(page: Path) -> None:
     text = (ROOT / "doc" / "howto" / "train.md").read_text()
     measured = content(page / "electrons" / "training" / "metrics.json")
@@ -151,7 +150,6 @@ def test_the_page_has_its_numbers(page: Path) -> None:
     assert note in " ".join(text.split())
 
 
-@pytest.mark.exhaustive("pages of the manual")
 def test_the_page_shuffles_and_scores(page: Path) -> None:
     assert content(page / "discriminants" / "training" / "training.json")["complete"]
     with h5py.File(page / "electrons" / "hdf5" / "all.h5") as file:

@@ -25,6 +25,8 @@ from services.opendata import PROCESSES_2012, of_this_machine, write_2012, write
 
 pytest.importorskip("data_processing.skim.skim")
 
+pytestmark = pytest.mark.exhaustive("each kind of analysis")
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 REAL = Path(os.environ.get("NANOML_TEST_DATA", ROOT.parent / "shared" / "data")) / "real"

@@ -13,6 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
+pytestmark = pytest.mark.exhaustive("the rules of the repository")
+
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = {
     "python": "MLTools.NanoML",

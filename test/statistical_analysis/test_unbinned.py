@@ -39,6 +39,8 @@ from statistical_analysis.toys.experiments import Experiments, background_events
 from statistical_analysis.unbinned import Points, beyond_simulation, in_bins
 from statistical_analysis.workspace import workspace
 
+pytestmark = pytest.mark.exhaustive("unbinned fits")
+
 NAMED = Fit(channels={}).named
 
 
@@ -99,7 +101,6 @@ def exact(of: Floats, data: Floats, counts: int) -> Callable[[Any], Any]:
     return twice_nll
 
 
-@pytest.mark.exhaustive("unbinned fits against the exact likelihood")
 def test_intervals_are_those_of_the_exact_likelihood() -> None:
     """By expected data, and by pseudo-experiments of the exact generator; coverage is measured with these."""
     random, size, count = np.random.default_rng(3), 10_000, 200
@@ -200,7 +201,6 @@ def test_a_channel_in_bins_has_the_same_parameters() -> None:
     np.testing.assert_allclose(difference, of_control, rtol=1e-6)
 
 
-@pytest.mark.exhaustive("unbinned fits against the exact likelihood")
 @pytest.mark.usefixtures("white_figures")
 def test_a_fit_with_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "_BINS", ())

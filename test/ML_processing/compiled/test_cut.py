@@ -11,6 +11,8 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.formula import Formula
 from services.compilation import OTHERS, SIZES, made_up, selection_of
 
+pytestmark = pytest.mark.exhaustive("each line that a selection may have, compiled")
+
 CUTS = [
     "MET_pt > 1.1 && PV_npvs != 7",
     "HLT_A || !HLT_B",

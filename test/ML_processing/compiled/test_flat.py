@@ -11,6 +11,8 @@ import pytest
 from MLTools.NanoML.selection import Events, Flat, away_from
 from services.compilation import check, selection_of, traced
 
+pytestmark = pytest.mark.exhaustive("each line that a selection may have, compiled")
+
 LINES = {
     "counts": lambda jets, muons, met: jets.counts,
     "place": lambda jets, muons, met: (jets.place, jets.keep(jets.good).place),

@@ -7,6 +7,8 @@ import pytest
 from services.compilation import check
 from services.supported import LINES, results_of
 
+pytestmark = pytest.mark.exhaustive("each line that a selection may have, compiled")
+
 
 @pytest.mark.parametrize("group", LINES)
 def test_graph_and_engine_agree(group: str) -> None:

@@ -14,6 +14,8 @@ from onnx import TensorProto, helper
 from ML_processing.compiled.graph import KINDS, Graph, Tensor
 from ML_processing.compiled.mathematics import UFUNCS
 
+pytestmark = pytest.mark.exhaustive("each line that a selection may have, compiled")
+
 SPECIAL = [
     0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 1e-8, -1e-8, 0.3, 0.29, 20.0, -20.1, 88.0, 709.0, -745.0, 1e4, 1e15, -1e15,
 ]  # fmt: skip

@@ -12,6 +12,8 @@ import pytest
 from MLTools.NanoML.selection import Cutflow, Events, Flat, Selection
 from services.compilation import check_selection
 
+pytestmark = pytest.mark.exhaustive("each line that a selection may have, compiled")
+
 LENGTH, PROGRAMS = 12, 8
 MOMENTUM = ("pt", "eta", "phi", "mass")
 

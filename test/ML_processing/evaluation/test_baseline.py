@@ -15,6 +15,8 @@ from ML_processing.training.data import read
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
 
+pytestmark = pytest.mark.exhaustive("each section and answer of the report")
+
 Toy = Callable[..., Path]
 
 

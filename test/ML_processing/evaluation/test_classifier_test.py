@@ -15,6 +15,8 @@ from ML_processing.events.data import Table
 from ML_processing.training.data import read
 from ML_processing.training.directory import Training
 
+pytestmark = pytest.mark.exhaustive("each section and answer of the report")
+
 COUNT = 3000
 
 

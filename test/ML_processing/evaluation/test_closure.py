@@ -21,6 +21,8 @@ from MLTools.NanoML.model import CLASSES, RATIOS
 from MLTools.NanoML.report.section import PRIVATE_WORK
 from services.shiftedbackground import MEANS, ShiftedBackground
 
+pytestmark = pytest.mark.exhaustive("each section and answer of the report")
+
 UNSCALED = Train("mlp", options={"hidden": [4]}, scaling="none", folds=3, device="cpu")
 
 

@@ -26,6 +26,8 @@ from MLTools.NanoML.nanoaod.folds import part_of
 from services.evaluations import draw_only
 from services.trainings import QUICK, event_rows
 
+pytestmark = pytest.mark.exhaustive("each section and answer of the report")
+
 SIMULATED, OBSERVED = 4000, 900
 REGIONS = {"SR": "cut < 0", "CR": "cut >= 0", "low": "x < 1"}
 NAMES = ["signal", "WZ", "ZG"]

@@ -17,6 +17,8 @@ from ML_processing.metrics.significance import asimov
 from ML_processing.models.discriminant import BoundDiscriminant
 from MLTools.NanoML.model import Discriminant
 
+pytestmark = pytest.mark.exhaustive("each section and answer of the report")
+
 TOTALS = [5.0, 30.0]
 
 

@@ -13,6 +13,8 @@ from ML_processing.evaluation.sections.data import Data, DataComparison
 from ML_processing.metrics.measured import Measured
 from services.evaluations import evaluation
 
+pytestmark = pytest.mark.exhaustive("each section and answer of the report")
+
 
 def compared(classifier: ClassifierTest | None, probability: float = 0.4, ratio: float = 1.0) -> DataComparison:
     """A comparison of which only the tests are given."""

@@ -46,6 +46,8 @@ from MLTools.NanoML.report.section import PRIVATE_WORK
 from MLTools.NanoML.report.stack import Observed
 from services.evaluations import evaluation
 
+pytestmark = pytest.mark.exhaustive("each section and answer of the report")
+
 CLASSES = ["signal_M600", "WZTo3LNu", "ZGToLLG", "DYJetsToLL", "TTTo2L2Nu", "ZZTo4L", "rare"]
 
 

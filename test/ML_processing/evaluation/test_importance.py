@@ -15,6 +15,8 @@ from ML_processing.evaluation.sections.inputs import correlation
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc_difference
 
+pytestmark = pytest.mark.exhaustive("each section and answer of the report")
+
 
 def test_what_is_not_used_has_no_importance() -> None:
     random = np.random.default_rng(1)

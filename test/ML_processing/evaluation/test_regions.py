@@ -21,6 +21,8 @@ from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.report.section import PRIVATE_WORK
 from services.evaluations import draw_only, evaluation
 
+pytestmark = pytest.mark.exhaustive("each section and answer of the report")
+
 Toy = Callable[..., Path]
 COUNT = 600
 NUMBER = np.arange(COUNT)

@@ -5,6 +5,8 @@ import pytest
 
 from ML_processing.evaluation.sections.regression import residuals, rmse_difference
 
+pytestmark = pytest.mark.exhaustive("each section and answer of the report")
+
 
 def test_residuals_are_predicted_minus_true() -> None:
     found = residuals([1.0, 1.0, np.nan], [1.5, 3.0, 9.0], [3.0, -1.0, 5.0], seed=1)

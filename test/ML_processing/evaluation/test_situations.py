@@ -14,6 +14,8 @@ from MLTools.NanoML.report import figures
 from services.evaluations import draw_only
 from services.situations import Analysis, Sample, trained, verdict
 
+pytestmark = pytest.mark.exhaustive("each section and answer of the report")
+
 Answers = Mapping[str, Mapping[str, str]]
 TOY = Analysis(seed=5)
 COUNT = 3000

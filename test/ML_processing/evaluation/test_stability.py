@@ -34,6 +34,8 @@ from services.evaluations import draw_only, evaluation
 from services.shiftedbackground import ShiftedBackground
 from services.trainings import OF_RESULT, changing
 
+pytestmark = pytest.mark.exhaustive("each section and answer of the report")
+
 Toy = Callable[..., Path]
 
 

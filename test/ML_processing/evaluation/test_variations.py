@@ -30,6 +30,8 @@ from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, WeightSums
 from MLTools.NanoML.report.page import with_error
 from services.evaluations import draw_only, evaluation
 
+pytestmark = pytest.mark.exhaustive("each section and answer of the report")
+
 Toy = Callable[..., Path]
 COUNT = 600
 NUMBER = np.arange(COUNT)

@@ -156,6 +156,7 @@ def test_scores_are_those_of_the_networks(
     assert nothing.shape == (0, 3 + len(discriminants))
 
 
+@pytest.mark.exhaustive("both exporters, for networks and trees")
 @pytest.mark.parametrize(("model", "options"), [("deepsets", {"width": 8, "hidden": [8]}), ("bdt", {"min_events": 5})])
 def test_both_exporters_write_the_same_scores(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str, options: dict[str, Any]

@@ -36,7 +36,7 @@ from MLTools.NanoML.report.page import with_error
 from MLTools.NanoML.workflow.layout import Layout
 from services.trainings import changing
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = [pytest.mark.exhaustive("searches for settings"), pytest.mark.usefixtures("no_plots")]
 
 Toy = Callable[..., Path]
 
@@ -340,7 +340,6 @@ def epochs_in(directory: Path) -> int:
     return path.read_text().count("intermediate_value") if path.is_file() else 0
 
 
-@pytest.mark.exhaustive("a search whose workers are killed")
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
 def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
     """Where a worker is killed, the search is interrupted, and two programs go on with it together."""

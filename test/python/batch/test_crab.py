@@ -21,6 +21,8 @@ from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
+pytestmark = pytest.mark.exhaustive("each batch system")
+
 CLIENT = Path(__file__).resolve().parents[2] / "services" / "programs" / "crabclient.py"
 FILES = {"WZ": "/store/mc/a/WZ.root", "ZG": "/store/mc/a/ZG.root"}
 

@@ -16,6 +16,8 @@ from MLTools.NanoML.config.batch import DaskCluster
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.stages import Resources
 
+pytestmark = pytest.mark.exhaustive("each batch system")
+
 
 @pytest.mark.parametrize(
     ("cluster", "message"),

@@ -14,7 +14,7 @@ from services.certificates import Certificates
 from services.daemons import PATIENCE, run, wait_for
 from services.xrootd import VomsServer
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.exhaustive("the services that tests start"), pytest.mark.service]
 
 NAME = "/store/WZTo3LNu/WZTo3LNu_0.root"
 FILE = Path(__file__).resolve().parents[3] / "examples" / "data" / "WZTo3LNu" / "WZTo3LNu_0.root"

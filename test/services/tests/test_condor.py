@@ -13,7 +13,7 @@ from services.condor import CondorPool
 from services.daemons import wait_for
 from services.xrootd import Storage
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.exhaustive("the services that tests start"), pytest.mark.service]
 
 COMMON = """
 log = events.log

@@ -12,7 +12,7 @@ import pytest
 from processes import running
 from services.daemons import Daemons, free_port, listens, wait_for
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.exhaustive("the services that tests start"), pytest.mark.service]
 
 TESTS = """
 import sys, time

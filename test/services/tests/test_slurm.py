@@ -11,7 +11,7 @@ import pytest
 from services.daemons import wait_for
 from services.slurm import Slurm
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.exhaustive("the services that tests start"), pytest.mark.service]
 
 
 @pytest.fixture

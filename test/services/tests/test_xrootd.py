@@ -14,7 +14,7 @@ import pytest
 from services.daemons import run
 from services.xrootd import IMPATIENT, Cluster, Storage
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.exhaustive("the services that tests start"), pytest.mark.service]
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "data"
 FILE = EXAMPLES / "WZTo3LNu" / "WZTo3LNu_0.root"

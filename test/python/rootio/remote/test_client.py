@@ -19,6 +19,8 @@ from services.daemons import run
 from services.tokens import Tokens
 from services.xrootd import GuardedServer, TokenServer, VomsServer
 
+pytestmark = pytest.mark.exhaustive("servers, and what they ask for")
+
 CODE = """
 import sys
 from MLTools.NanoML.rootio.remote.client import Read

@@ -5,6 +5,8 @@ import pytest
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.remote.server import Url, is_xrootd
 
+pytestmark = pytest.mark.exhaustive("servers, and what they ask for")
+
 
 @pytest.mark.parametrize(
     "text",

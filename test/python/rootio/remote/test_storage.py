@@ -12,7 +12,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.remote import storage as remote
 from services.xrootd import Storage
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.exhaustive("servers, and what they ask for"), pytest.mark.service]
 
 
 @pytest.fixture
