@@ -357,5 +357,6 @@ class JetCorrections:
             if first <= run <= last:
                 return name
         raise NanoMLError(
-            f"{self.place}: jec.data has no range with run {run}. It has: {', '.join(self.entry.jec.data) or 'none'}."
+            f"{self.place}: jec.data, of {self.file.path}, has no range with run {run}. It has: "
+            f"{', '.join(self.entry.jec.data) or 'none'}. Correct these data by the file of their own era."
         )

@@ -124,7 +124,14 @@ def _eta(correction: Correction, axis: Axis, objects: Objects) -> Numbers:
 
 def supercluster_eta(correction: Correction, name: str, objects: Objects) -> Numbers:
     """The pseudorapidity of the superclusters of electrons or photons, for an input of a correction."""
-    difference = None if field_of(objects, "superclusterEta") is not None else field_of(objects, "deltaEtaSC")
+    found, difference = field_of(objects, "superclusterEta"), field_of(objects, "deltaEtaSC")
+    if found is not None:
+        return found
     if difference is None:
-        return needed(correction, name, objects, "superclusterEta")
+        raise NanoMLError(
+            f"{correction.file.path}: {correction.name} needs {name}, but these objects have neither superclusterEta nor deltaEtaSC: "
+            "add Electron_deltaEtaSC or Photon_superclusterEta to `branches` of the selection. Before NanoAOD v13, photons have neither: "
+            f"give `{name}=eta_from_vertex(events, photons)` of MLTools.NanoML.corrections.photons, where photons is "
+            'events.flat("Photon") with the branches `VERTEX`.'
+        )
     return needed(correction, name, objects, "eta") + difference

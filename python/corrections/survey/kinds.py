@@ -34,8 +34,9 @@ _PERIODS = {
     "24Fnib3": 383247, "24G": 383780, "24Gnib2": 384933, "24H": 385814, "24I": 386409, "25A": 390000,
 }  # fmt: skip
 """The first runs of the periods of data-taking, and of the parts of periods that JME's README files name (PdmV)."""
-_YEAR = re.compile(
-    r"UL(1[5-8])|(?:Collisions|Summer|Winter|Prompt|Run)(?:20)?(1[5-8]|2[2-9])(?!\d)|(?<![A-Za-z\d])20(1[5-8]|2[2-9])(?!\d)"
+_YEAR = re.compile(  # a word's beginning and not the year of a date, such as 12/05/2023
+    r"UL(?:20)?(1[5-8])|(?:Collisions|Summer|Winter|Prompt|Run)(?:20)?(1[5-8]|2[2-9])(?!\d)|"
+    r"(?<![A-Za-z\d])(?<!\d[-./]\d[-./])(?<!\d[-./]\d\d[-./])20(1[5-8]|2[2-9])(?!\d|[-./]\d\d?[-./]\d)"
 )
 _PLAIN = re.compile(r"(?!(?:true|false|null)$)[A-Za-z_/][\w./+-]*", re.IGNORECASE)
 
@@ -103,6 +104,8 @@ class Kind:
 
 
 _EGM, _SF = ("ValType", "eta", "pt"), ("eta", "pt", "scale_factors")
+_ISO = (*(f"{each}(?:Rel|PF)Iso_DEN_MediumID" for each in ("Medium", "Tight")), "DEN_MediumID", "Medium")
+"""By particle flow, as triggers ask for it; tight where a file has no medium one, since it passes that of the triggers, too."""
 _SHAPE, _TAU = ("systematic", "flavor", "discriminant"), ("2p5",)
 KINDS = (
     Kind("pileup", ".*", ("NumTrueInteractions", "weights")),
@@ -131,7 +134,7 @@ KINDS = (
     Kind("muons", "cb_params", ("abseta",)),
     Kind("muon_reco", "NUM_(?:Tracker|Global)Muons_DEN_genTracks", _SF, ("Tracker",), low=False),
     Kind("muon_id", r"NUM_\w+ID_DEN_\w+(?<!Probes)", _SF, ("MediumID_DEN_Tracker", "Medium"), low=False),
-    Kind("muon_iso", r"NUM_(?!probe)\w+Iso_DEN_\w+", _SF, ("DEN_MediumID", "Medium"), low=False),
+    Kind("muon_iso", r"NUM_(?!probe)\w+Iso_DEN_\w+", _SF, _ISO, low=False),
     Kind("muon_trigger", r"NUM_(?:Iso)?Mu\d+\w*_DEN_\w+", _SF, ("IsoMu24_DEN.*Medium", "IsoMu")),
     Kind("muon_low_pt_id", r"NUM_\w+ID_DEN_\w+", _SF, low=True),
     Kind("muon_high_pt_reco", r"NUM_GlobalMuons_DEN_\w+Probes", ("eta", "p")),
@@ -200,9 +203,10 @@ def plain(
 
 def _legs(entry: str, path: str, data: Correction, era: str) -> Iterator[str]:
     """The entry of the efficiencies of triggers, with a leg to be chosen."""
-    inputs, paths = _fixed(data, {}, "Path", era), list(map(str, data.axes["Path"].keys))
+    inputs = _fixed(data, {}, era=era)
+    chosen, paths = inputs.pop("Path"), list(map(str, data.axes["Path"].keys))
     names = f"data: {{name: {data.name}}}, simulation: {{name: {data.name.replace('Data', 'Mc')}}}"
-    more = f"inputs: {json.dumps(inputs)}, legs: {{single: {{Path: {json.dumps(paths[0])}}}}}"
+    more = f"inputs: {json.dumps(inputs)}, legs: {{single: {{Path: {json.dumps(chosen)}}}}}"
     yield f"{entry}: {{file: {quoted(path)}, {names}, {more}}}"
     yield f"# legs may also be leading and trailing; Path may be {', '.join(paths)}"
 
@@ -252,6 +256,8 @@ def _jets(entry: str, path: str, file: CorrectionFile, name: str) -> Iterator[st
     ]
     for each in sorted(resolutions, key=lambda each: not each.endswith("_MC"))[:1]:
         yield f"  jer: {each}  # up and down by {way} June 2026"
+    if not resolutions:
+        yield f"  # no jer, since the file has no PtResolution_{algorithm}: jets of simulation are not smeared"
     if "Puppi" in algorithm and entry == "jets":
         yield "  missing_momentum: PuppiMET"
         if max(years_of([simulation]), default="22") >= "22":
@@ -267,8 +273,6 @@ def _jets(entry: str, path: str, file: CorrectionFile, name: str) -> Iterator[st
 
 def run_ranges(campaigns: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Campaigns of data by their runs, first to last, after the periods in their names; and those of which no period is known."""
-    if len(campaigns) == 1:
-        return {"1-999999": campaigns[0]}, []
     periods = list(_PERIODS)
     known: dict[str, tuple[int, int]] = {}
     for campaign in campaigns:

@@ -17,7 +17,7 @@ from MLTools.NanoML.errors import ConfigError, listed
 
 @dataclass
 class Proposal:
-    """A proposed YAML file; what is wrong in the tree, which it leaves out; and what is right, but may change or is not used."""
+    """A proposed YAML file; what is wrong in the tree, which it leaves out; and what may be right, or is not used."""
 
     text: str = ""
     problems: dict[str, None] = field(default_factory=dict)
@@ -47,7 +47,7 @@ def propose(directory: Path, era: str, base: Optional[Path] = None) -> Proposal:
     for place in of_era(directory, era):
         try:
             file = CorrectionFile(place.path)
-            _check_era(file, era)
+            doubt = _doubt(file, era)
         except ConfigError as problem:
             made.problems[str(problem)] = None
             continue
@@ -57,6 +57,7 @@ def propose(directory: Path, era: str, base: Optional[Path] = None) -> Proposal:
         if not known:
             made.left_out[f"{names[file.path]}: has {listed(file.names, 3)}"] = None
             continue
+        made.warnings.update({doubt: None} if doubt else {})
         pinned.append(f"  {quoted(names[file.path])}: {file.digest}  # {place.date or 'no date'}")
         if place.date == "latest":
             made.warnings[f"{place.path.parent}: what is in it changes: take a directory with a date, or a copy."] = (
@@ -69,7 +70,7 @@ def propose(directory: Path, era: str, base: Optional[Path] = None) -> Proposal:
     parts = [f"# Corrections of {era}, proposed {head}.", *pinned, "", *entries]
     for title, texts in (
         ("Wrong, and left out", made.problems),
-        ("It may change", made.warnings),
+        ("Look at these", made.warnings),
         ("Found, but not used", made.left_out),
         ("Not found", [f"{entry.replace('{}', '...')}: {why}" for entry, why in missing.items()]),
     ):
@@ -103,19 +104,27 @@ def _entries(found: Iterable[Use], names: dict[Path, str], era: str, made: Propo
     return [line for each in lines.values() for line in each]
 
 
-def _check_era(file: CorrectionFile, era: str) -> None:
-    """Names of campaigns, and choices of an input `year`, must not be those of other years; without any, words of descriptions."""
+def _doubt(file: CorrectionFile, era: str) -> str:
+    """A warning where only the words of descriptions say another year, empty without any.
+
+    Raises
+    ------
+    ConfigError
+        Names of campaigns, or choices of an input `year`, are those of other years.
+    """
     years = (file[name].axes["year"].keys for name in file.names[:20] if "year" in file[name].inputs)
-    texts = [*file.names, *(str(it) for keys in years for it in keys)]
-    if not years_of(texts):
-        about = [str(file.content.get("description") or ""), *(file[name].description for name in file.names)]
-        texts = " ".join(about).split()
-    wanted, said = years_of([era]), years_of(texts)
-    if wanted and said and not wanted & said:
-        example = next(text for text in texts if years_of([text]))
+    names = [*file.names, *(str(it) for keys in years for it in keys)]
+    about = [str(file.content.get("description") or ""), *(file[name].description for name in file.names)]
+    texts, wanted = names if years_of(names) else " ".join(about).split(), years_of([era])
+    said = years_of(texts)
+    if not wanted or not said or wanted & said:
+        return ""
+    example = next(text for text in texts if years_of([text]))
+    if texts is names:
         raise ConfigError(
             f"{file.path}: is of 20{', 20'.join(sorted(said))} ({example}), not of {era}: move it to its era."
         )
+    return f"{file.path}: its description says {example}: see whether it is of {era}."
 
 
 def _name(path: Path, base: Optional[Path]) -> str:

@@ -101,14 +101,12 @@ def of_era(directory: Path, era: str) -> list[Place]:
     eras: dict[tuple[str, ...], set[str]] = {}
     best: dict[tuple[str, ...], Place] = {}
     for each, part in chosen.items():
-        names = eras.setdefault(each.parts[: each.parts.index(part)], set())
-        names.add(part)
-        if len(names) > 1:
-            raise ConfigError(
-                f"{directory}: the era {era} may be {' or '.join(sorted(names))}: write which with --era."
-            )
+        eras.setdefault(each.parts[: each.parts.index(part)], set()).add(part)
         key = *each.parts, each.path.name.removesuffix(".gz")
         best[key] = min(best.get(key, each), each, key=lambda it: it.rank)
+    if any(len(names) > 1 for names in eras.values()):
+        names = " or ".join(sorted(set(chosen.values())))
+        raise ConfigError(f"{directory}: the era {era} may be {names}: write which with --era.")
     return list(best.values())
 
 

@@ -54,7 +54,7 @@ def test_each_run_of_data_has_its_own_scale(era: JetCorrections) -> None:
         kind = "RunA" if run[place] < 316996 else "RunB"
         correction = era.file[f"Invented2018_V1_{kind}_DATA_L1L2L3Res_AK4PF"]
         assert found[place] == correction(AREA[place], ETA[place], PT[place], RHO[place])
-    message = r"2018.yaml:9: jets: jec.data has no range with run 1000000. It has: 1-316995"
+    message = r"2018.yaml:9: jets: jec.data, of .*2018/jets.json, has no range with run 1000000. It has: 1-316995"
     with pytest.raises(NanoMLError, match=message):
         jets.energy_scale(era, PT, ETA, AREA, RHO, np.where(run == 1, 1_000_000, run))
 

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from conftest import ROOT
 
 from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.corrections.era import write_flat
+from MLTools.NanoML.corrections.jets import energy_scale
 from MLTools.NanoML.corrections.survey.kinds import run_ranges, years_of
 from MLTools.NanoML.corrections.survey.propose import Proposal, propose
-from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from processes import nanoml
-from services.invented import pileup
+from services.invented import binning, category, correction, pileup, write
 from services.real import pog
 
 
@@ -84,11 +88,6 @@ def of_another_era(folder: Path) -> None:
     pileup("Collisions27_golden", folder / "wrong.json.gz")
 
 
-def of_another_era_in_words(folder: Path) -> None:
-    pileup("any", folder / "pu.json.gz")
-    pileup("any", folder / "wrong.json.gz", "Weights of the 2027_Summer27 campaign.")
-
-
 def unknown_input(folder: Path) -> None:
     pileup("any", folder / "pu.json.gz", moonPhase="real")
 
@@ -103,7 +102,6 @@ def two_of_the_same(folder: Path) -> None:
     [
         (damaged, r"bad.json.gz: cannot be read .* Fetch it again", 1),
         (of_another_era, r"wrong.json.gz: is of 2027 \(Collisions27_golden\), not of 2028: move it to its era", 1),
-        (of_another_era_in_words, r"wrong.json.gz: is of 2027 \(2027_Summer27\), not of 2028: move it to its era", 1),
         (unknown_input, r"pu.json.gz: needs moonPhase, which NanoAOD does not have: compute it in the selection", 0),
         (two_of_the_same, r"more.json.gz and .*pu.json.gz both have `pileup`: remove the # before", 0),
     ],
@@ -121,12 +119,114 @@ def test_what_is_wrong_is_one_error_and_left_out(
     assert len(Corrections.read(tmp_path / "era.yaml").names) == count
 
 
+@pytest.mark.parametrize(
+    ("words", "warned"),
+    [
+        ("For UL2016_preVFP (this file was created on 12/05/2023).", False),
+        ("Made on 2023-05-12, as in 2017.", True),
+        ("Of 2016, and 2017, too.", False),
+        ("Created on 1.5.2023.", False),
+    ],
+)
+def test_words_of_another_year_are_but_a_warning(tmp_path: Path, words: str, warned: bool) -> None:
+    pileup("any", tmp_path / "TAU" / "2016preVFP_UL" / "tau.json.gz", words)
+    proposal = propose(tmp_path, "2016preVFP_UL", tmp_path)
+    warning = "tau.json.gz: its description says 2017.: see whether it is of 2016preVFP_UL."
+    assert [each[-len(warning) :] for each in proposal.warnings] == [warning] * warned
+    assert ("# Look at these:" in proposal.text) == warned
+    assert entries(proposal) == ["pileup: {file: TAU/2016preVFP_UL/tau.json.gz, name: any}"]
+    assert not proposal.problems
+
+
+def write_jets(path: Path, campaign: str, without: str = "RunB") -> None:
+    """The jets of the example, as those of an era with one campaign of data."""
+    text = (ROOT / "examples" / "corrections" / "2018" / "jets.json").read_text()
+    names = {"Invented2018_V1_RunA_DATA": campaign, "Invented2018": campaign.split("_")[0], "AK4PF": "AK8PFPuppi"}
+    for old, new in names.items():
+        text = text.replace(old, new)
+    content = json.loads(text)
+    for kind in ("corrections", "compound_corrections"):
+        content[kind] = [it for it in content[kind] if not re.search(f"RunB|{without}", it["name"])]
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("era", "campaign", "first", "last"),
+    [
+        ("2016postVFP_UL", "Summer19UL16_RunFGH_V7_DATA", 277772, 297019),
+        ("2022_Summer22", "Summer22_22Sep2023_RunCD_V2_DATA", 355794, 359021),
+        ("2023_Summer23BPix", "Summer23BPixPrompt23_RunD_V1_DATA", 369803, 375999),
+        ("2027_Summer27", "Summer27Prompt27_V1_DATA", 0, 0),
+    ],
+)
+def test_one_campaign_of_data_holds_for_the_runs_of_its_periods_alone(
+    tmp_path: Path, era: str, campaign: str, first: int, last: int
+) -> None:
+    write_jets(tmp_path / "JME" / era / "jets.json", campaign)
+    (tmp_path / "era.yaml").write_text(propose(tmp_path, era, tmp_path).text)
+    assert (f"# data: {{FIRST-LAST: {campaign}}}" in (tmp_path / "era.yaml").read_text()) == (not first)
+    fat_jets = Corrections.read(tmp_path / "era.yaml").fat_jets
+    jet = (np.array([50.0]), np.array([1.0]), np.array([0.5]), np.array([20.0]))
+    for run in {first, last} - {0}:
+        assert energy_scale(fat_jets, *jet, np.array([run])) > 0
+    for run in (first - 1, last + 1) if first else (1, 400000):
+        said = rf"era.yaml:\d+: fat_jets: .*{era}/jets.json, has no range with run {run}\. .* file of their own era"
+        with pytest.raises(NanoMLError, match=said):
+            energy_scale(fat_jets, *jet, np.array([run]))
+
+
+def test_jets_without_a_resolution_say_so(tmp_path: Path) -> None:
+    write_jets(tmp_path / "JME" / "2017_UL" / "jets.json", "Summer19UL17_RunB_V5_DATA", "PtResolution")
+    proposal = propose(tmp_path, "2017_UL", tmp_path)
+    assert (
+        "# no jer, since the file has no PtResolution_AK8PFPuppi: jets of simulation are not smeared" in proposal.text
+    )
+    assert not proposal.problems
+    assert "fat_jets:" in proposal.text
+
+
+def write_leptons(folder: Path, names: Sequence[str], paths: Sequence[str]) -> None:
+    """Scale factors of muons with these names, and efficiencies of triggers of electrons with these paths."""
+    inputs = {"eta": "real", "pt": "real", "scale_factors": "string"}
+    factors = category("scale_factors", {"nominal": binning("pt", (15.0, 100.0), [1.0])})
+    write(folder / "muon_Z.json", *(correction(name, inputs, factors) for name in names))
+    inputs = {"ValType": "string", "Path": "string", "eta": "real", "pt": "real"}
+    found = category("Path", {path: category("ValType", {"nom": 0.9, "up": 1.0, "down": 0.8}) for path in paths})
+    kinds = ("SF", "DataEff", "McEff")
+    write(folder / "electronHlt.json", *(correction(f"Electron-HLT-{kind}", inputs, found) for kind in kinds))
+
+
+@pytest.mark.parametrize(
+    ("isolations", "chosen"),
+    [
+        ("LooseMini LoosePF MediumMini TightMini TightPF", "TightPF"),
+        ("LoosePF MediumPF TightPF", "MediumPF"),
+        ("LooseRel TightRel", "TightRel"),
+    ],
+)
+def test_working_points_agree(tmp_path: Path, isolations: str, chosen: str) -> None:
+    names = [f"NUM_{each}Iso_DEN_{of}ID" for of in ("Loose", "Medium") for each in isolations.split()]
+    names += [f"NUM_{each}ID_DEN_TrackerMuons" for each in ("Loose", "Medium")]
+    paths = [f"HLT_SF_Ele30_{each}ID" for each in ("Loose", "MVAiso80", "Medium", "Tight")]
+    write_leptons(tmp_path / "2030_X", names, paths)
+    (tmp_path / "era.yaml").write_text(propose(tmp_path, "2030", tmp_path).text)
+    c = Corrections.read(tmp_path / "era.yaml")
+    assert c.muon_id.correction.name == "NUM_MediumID_DEN_TrackerMuons"
+    assert c.muon_iso.correction.name == f"NUM_{chosen}Iso_DEN_MediumID"
+    trigger, (leg, _) = c.electron_trigger, c.electron_legs.found["single"]
+    assert trigger.fixed == leg.fixed == {"Path": "HLT_SF_Ele30_MediumID"}
+
+
 def test_an_era_that_is_not_there_or_not_the_only_one(tmp_path: Path) -> None:
-    for name in ("2022_Summer22", "2022_Summer22EE"):
-        pileup("any", tmp_path / "LUM" / name / "pu.json.gz")
-    with pytest.raises(ConfigError, match="the era 2022 may be 2022_Summer22 or 2022_Summer22EE: write which"):
+    for name in ("LUM/2022_Summer22", "LUM/2022_Summer22EE", "TAU/2022_preEE", "TAU/2022_postEE"):
+        pileup("any", tmp_path / name / "pu.json.gz")
+    four = "2022_Summer22 or 2022_Summer22EE or 2022_postEE or 2022_preEE"
+    with pytest.raises(ConfigError, match=f"the era 2022 may be {four}: write which"):
         propose(tmp_path, "2022")
-    with pytest.raises(ConfigError, match=r"no directory of the era 2023\. .*It has: 2022_Summer22, 2022_Summer22EE"):
+    with pytest.raises(
+        ConfigError, match=r"no directory of the era 2023\. .*It has: 2022_Summer22, 2022_Summer22EE, 2022_postEE"
+    ):
         propose(tmp_path, "2023")
     with pytest.raises(ConfigError, match="is not a directory"):
         propose(tmp_path / "none", "2022")
