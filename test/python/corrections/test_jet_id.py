@@ -50,6 +50,51 @@ def test_the_file_decides_jet_by_jet(name: str, file: str, tmp_path: Path) -> No
     ]
 
 
+GOOD = {
+    "chHEF": 0.5, "neHEF": 0.1, "chEmEF": 0.1, "neEmEF": 0.1, "muEF": 0.1, "chMultiplicity": 3, "neMultiplicity": 2, "jetId": 6,
+}  # fmt: skip
+LIMITS = [
+    ((0.0, 2.6), "neHEF", 0.9899, 0.99),
+    ((0.0, 2.6), "neEmEF", 0.8999, 0.9),
+    ((0.0, 2.6), "chHEF", 0.0101, 0.01),
+    ((0.0, 2.6), "chMultiplicity", 1, 0),
+    ((2.601, 2.7), "neHEF", 0.8999, 0.9),
+    ((2.601, 2.7), "neEmEF", 0.9899, 0.99),
+    ((2.701, 3.0), "neHEF", 0.9899, 0.99),
+    ((3.001, 5.1), "neEmEF", 0.3999, 0.4),
+    ((3.001, 5.1), "neMultiplicity", 2, 1),
+]
+"""JME's tight identification of Puppi jets at 13.6 TeV: range of |eta|, field, a value that passes and one that fails."""
+VETO = [((0.0, 2.7), name, 0.7999, 0.8) for name in ("muEF", "chEmEF")]
+"""The same of the veto of leptons."""
+FREE = [((2.601, 5.1), "chHEF", 0.0), ((2.601, 5.1), "chMultiplicity", 0), ((2.701, 3.0), "neEmEF", 0.999)]
+FREE += [((3.001, 5.1), "neHEF", 0.999), ((2.701, 5.1), "muEF", 0.999), ((2.701, 5.1), "chEmEF", 0.999)]
+"""What is not limited there."""
+
+
+@pytest.mark.parametrize("lepton_veto", [False, True])
+def test_each_limit_of_the_official_definition(lepton_veto: bool) -> None:
+    rows: list[tuple[float, dict[str, float], bool]] = []
+    for limits, is_asked in ((LIMITS, True), (VETO, lepton_veto)):
+        for ends, name, inside, outside in limits:
+            for eta in (*ends, -ends[1]):
+                rows += [(eta, {name: inside}, True), (eta, {name: outside}, not is_asked)]
+    rows += [(eta, {name: value}, True) for ends, name, value in FREE for eta in ends]
+    one, two = {"chMultiplicity": 1, "neMultiplicity": 0}, {"chMultiplicity": 1, "neMultiplicity": 1}
+    rows += [(eta, it, it == two) for eta in (0.0, -2.6) for it in (one, two)]  # constituents of central jets
+    columns = {
+        name: np.array([{**GOOD, "eta": eta, **change}[name] for eta, change, _ in rows]) for name in (*GOOD, "eta")
+    }
+    jets = Flat(columns, np.array([0, len(rows)]))
+    expected = [passed for *_, passed in rows]
+    assert jet_id.passes(jets, lepton_veto=lepton_veto).tolist() == expected
+    # where NanoAOD has its bits alone, and those of forward jets are wrong, no number of constituents is known
+    forward = [abs(eta) > 2.7 and not {*change} & {"neMultiplicity"} for eta, change, _ in rows]
+    known = {name: it[forward] for name, it in columns.items() if not name.endswith("Multiplicity")}
+    found = jet_id.passes(Flat(known, np.array([0, sum(forward)])), lepton_veto=lepton_veto)
+    assert found.tolist() == np.array(expected)[forward].tolist()
+
+
 def test_the_formula_is_that_of_nanoaod_but_for_forward_jets() -> None:
     """But for a jet at a limit, for which the precision of NanoAOD decides."""
     jets = events_of(nanoaod(DATA_V13), [f"Jet_{name}" for name in (*jet_id.FRACTIONS, "jetId")]).flat("Jet")

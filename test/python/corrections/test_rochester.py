@@ -7,13 +7,15 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import pytest
 
 from MLTools.NanoML.corrections import rochester
 from MLTools.NanoML.corrections.random_numbers import MUON, normal_numbers
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from services.real import DATA_V6, V9, V15, era, events_of, nanoaod
+from MLTools.NanoML.selection import Events
+from services.real import DATA_V6, V15, era, events_of, nanoaod
 
 ETA, ABS_ETA, PHI, LAYERS, LEAST = (-2.4, 0.0, 1.2, 2.4), (0.0, 1.0, 2.4), 4, 3, 6
 COUNTS = (1, 3, 1)
@@ -95,11 +97,29 @@ def read(folder: Path) -> rochester.RochesterCorrections:
     return found
 
 
-@pytest.mark.parametrize("file", [V15, DATA_V6])
-def test_muons_are_those_of_one_after_the_other(file: str, tmp_path: Path) -> None:
-    made, is_data = write(tmp_path / "RoccoR.txt"), file == DATA_V6
+def invented_events() -> Events:
+    """Muons at all ends of bins and at 200 GeV, some with a generated muon, some with an index beyond those of their event."""
+    random, counts, generated = np.random.default_rng(5), [3, 0, 40, 5], [2, 1, 20, 0]
+    size = sum(counts)
+    muons = {
+        "pt": [199.9, 200.0, 201.0, *random.uniform(5, 300, size - 3)],
+        "eta": [*(0.0, 1.2, -1.2, 2.4, -2.4, 2.5, -2.5, 1.0, -1.0), *random.uniform(-2.4, 2.4, size - 9)],
+        "phi": [*(3.1415, -3.1415, 3.15, -3.15, 0.0, 1.58, -1.56), *random.uniform(-3.14, 3.14, size - 7)],
+        "charge": random.choice([-1, 1], size),
+        "nTrackerLayers": random.integers(3, 14, size).astype(np.uint8),
+        "genPartIdx": [*(2, 1, -1), *random.integers(-1, 22, 40), *(0, 1, -1, 5, 0)],  # the first is of the next event
+    }
+    lists = {f"Muon_{name}": ak.unflatten(np.array(values), counts) for name, values in muons.items()}
+    lists["GenPart_pt"] = ak.unflatten(random.uniform(5, 250, sum(generated)), generated)
+    numbers = {name: random.integers(1, 1000, len(counts)) for name in ("run", "luminosityBlock", "event")}
+    return Events({**lists, **numbers}, {name: name.split("_")[0] for name in lists})
+
+
+@pytest.mark.parametrize(("file", "is_data"), [(V15, False), (DATA_V6, True), ("", False), ("", True)])
+def test_muons_are_those_of_one_after_the_other(file: str, is_data: bool, tmp_path: Path) -> None:
+    made = write(tmp_path / "RoccoR.txt")
     names = (*rochester.BRANCHES, *(() if is_data else rochester.SIMULATED))
-    entry, events = read(tmp_path), events_of(nanoaod(file), names, 100)
+    entry, events = read(tmp_path), events_of(nanoaod(file), names, 100) if file else invented_events()
     nominal, muon = rochester.corrected(events, entry, is_data), events.flat("Muon")
     found = nominal.flat("Muon").pt
     up = found if is_data else rochester.shifted(nominal, entry, "muonScale", "up").flat("Muon").pt
@@ -108,18 +128,19 @@ def test_muons_are_those_of_one_after_the_other(file: str, tmp_path: Path) -> No
         row = muon.event[at]
         each = {name: float(muon[name][at]) for name in ("pt", "eta", "phi", "charge", "nTrackerLayers")}
         truth = 0.0
-        if not is_data and muon.genPartIdx[at] >= 0:
+        if not is_data and 0 <= muon.genPartIdx[at] < len(events.GenPart.pt[row]):
             truth = float(events.GenPart.pt[row][int(muon.genPartIdx[at])])
         numbers = [np.array([int(np.asarray(events[name])[row])]) for name in ("run", "luminosityBlock", "event")]
         uniform = NormalDist().cdf(float(normal_numbers(*numbers, np.array([muon.place[at]]), MUON)[0]))
         factor = one(made[0, 0], each, is_data, truth, uniform) if each["pt"] < 200 else 1.0
         assert found[at] == pytest.approx(each["pt"] * factor, rel=1e-7)
         drawn += truth == 0
-        if not is_data and each["pt"] < 200:
-            others = [
-                (one(rows, each, False, truth, uniform) - factor) ** 2 / COUNTS[key[0]] for key, rows in made.items()
+        if not is_data:
+            squares = [
+                (one(it, each, False, truth, uniform) - factor) ** 2 / COUNTS[key[0]] for key, it in made.items()
             ]
-            assert up[at] == pytest.approx(each["pt"] * (factor + math.sqrt(sum(others))), rel=1e-7)
+            error = math.sqrt(sum(squares)) if each["pt"] < 200 else 0.0
+            assert up[at] == pytest.approx(each["pt"] * (factor + error), rel=1e-7)
     assert len(found) > 5
     assert drawn > 0
 
@@ -139,7 +160,7 @@ def test_the_authors_files_are_read() -> None:
 
 def test_what_cannot_be_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "RoccoR.txt")
-    entry, events = read(tmp_path), events_of(nanoaod(V9), rochester.BRANCHES)
+    entry, events = read(tmp_path), invented_events()
     with pytest.raises(NanoMLError, match='no shift "muonSmearing" up of muons. Known are muonScale, up and down'):
         rochester.shifted(events, entry, "muonSmearing", "up")
     with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):

@@ -10,7 +10,7 @@ from MLTools.NanoML.corrections import missing_momentum, xy
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import Events
 from services import invented, real
-from services.real import DATA_V6, V9, V15, era, nanoaod, plain, pog
+from services.real import DATA_V6, V9, era, nanoaod, plain, pog
 
 
 def read(folder: Path, text: str) -> xy.XYCorrections:
@@ -19,7 +19,31 @@ def read(folder: Path, text: str) -> xy.XYCorrections:
 
 
 def events_of(file: str, missing: str, *more: str) -> Events:
-    return real.events_of(nanoaod(file), [*xy.branches(missing), *more], 100)
+    """Events of a file; without one, invented ones of 2018."""
+    if file:
+        return real.events_of(nanoaod(file), [*xy.branches(missing), *more], 100)
+    random = np.random.default_rng(3)
+    columns = {name: random.uniform(-3.1, 3.1, 50) for name in (*xy.branches(missing), *more)}
+    columns |= {name: 80 + 25 * values for name, values in columns.items() if "_pt" in name}
+    columns |= {name: random.integers(1, 90, 50) for name in ("PV_npvs", "PV_npvsGood")}
+    return Events({**columns, "run": random.integers(315252, 325273, 50)}, {})
+
+
+def write_run2(path: Path) -> None:
+    """In the layout of JME's met.json of Run 2, with invented numbers: bins of runs, outside of which nothing changes."""
+    inputs, made = dict.fromkeys(("met_pt", "met_phi", "npvs", "run"), "real"), []
+    vector = (
+        "sqrt((x*cos(y)-({0}*z+{1}))^2+(x*sin(y)-({2}*z+{3}))^2)",
+        "atan2(x*sin(y)-({2}*z+{3}),x*cos(y)-({0}*z+{1}))",
+    )
+    for kind, sample in ((kind, sample) for kind in ("pfmet", "puppimet") for sample in ("data", "mc")):
+        numbers = [(0.26, -1.9, 0.04, -0.1), (0.43, -1.4, 0.06 * len(kind), 0.3 * len(sample))]
+        for quantity, plain_one, expression in zip(("pt", "phi"), ("met_pt", "met_phi"), vector):
+            here = [invented.formula(expression.format(*four), "met_pt", "met_phi", "npvs") for four in numbers]
+            bins = [invented.formula("x", plain_one), *here]
+            data = invented.binning("run", (0.0, 315252.0, 320000.0, 325274.0), bins, "error")
+            made.append(invented.correction(f"{quantity}_metphicorr_{kind}_{sample}", inputs, data))
+    invented.write(path, *made)
 
 
 def rows(events: Events, missing: str, *counts: str) -> list[tuple[float, ...]]:
@@ -29,10 +53,15 @@ def rows(events: Events, missing: str, *counts: str) -> list[tuple[float, ...]]:
 
 @pytest.mark.parametrize(
     ("year", "file", "missing", "is_data"),
-    [("2017_UL", V9, "MET", False), ("2018_UL", DATA_V6, "MET", True), ("2018_UL", DATA_V6, "PuppiMET", True)],
-)
+    [
+        ("2017_UL", V9, "MET", False), ("2018_UL", DATA_V6, "MET", True), ("2018_UL", DATA_V6, "PuppiMET", True),
+        ("", "", "MET", False), ("", "", "MET", True), ("", "", "PuppiMET", True),
+    ],
+)  # fmt: skip
 def test_files_of_run_2_event_by_event(year: str, file: str, missing: str, is_data: bool, tmp_path: Path) -> None:
-    path = pog(f"JME/{year}/met.json.gz")
+    path = pog(f"JME/{year}/met.json.gz") if year else tmp_path / "met.json"
+    if not year:
+        write_run2(path)
     entry, events = read(tmp_path, f"file: {path}, missing_momentum: {missing}"), events_of(file, missing)
     kind = "puppimet" if missing == "PuppiMET" else "pfmet"
     found = xy.corrected(events, entry, is_data)
@@ -47,7 +76,7 @@ def write_run3(path: Path) -> None:
     """In the layout of JME's met_xyCorrections of Run 3, of which no copy is here."""
     texts = ("pt_phi", "met_type", "epoch", "dtmc", "variation")
     inputs = {**dict.fromkeys(texts, "string"), **dict.fromkeys(("met_pt", "met_phi", "npvGood"), "real")}
-    names_of_numbers = ["met_pt", "met_phi", "npvGood"]
+    names_of_numbers = ("met_pt", "met_phi", "npvGood")
 
     shifts = {"nom": 0.1, "stat_xup": 0.2, "stat_xdn": 0.05, "pu_up": 0.3, "pu_dn": 0.02}
     choices = {"pt_phi": ["pt", "phi"], "met_type": ["MET", "PuppiMET"], "epoch": ["2022EE"], "dtmc": ["DATA", "MC"]}
@@ -59,7 +88,7 @@ def write_run3(path: Path) -> None:
             return invented.category(order[0], below)
         shift = shifts[chosen["variation"]] + (chosen["dtmc"] == "DATA") + 2 * (chosen["met_type"] == "MET")
         text = {"pt": f"x+{shift}*z", "phi": f"y+0.001*{shift}*z"}[chosen["pt_phi"]]
-        return {"nodetype": "formula", "parser": "TFormula", "expression": text, "variables": names_of_numbers}
+        return invented.formula(text, *names_of_numbers)
 
     data = nested(texts, {})
     invented.write(path, invented.correction("met_xy_corrections", inputs, data))
@@ -71,7 +100,7 @@ ENTRY = "file: met.json, missing_momentum: PuppiMET, inputs: {epoch: 2022EE}, so
 def test_files_of_run_3_event_by_event(tmp_path: Path) -> None:
     write_run3(tmp_path / "met.json")
     one = plain(tmp_path / "met.json")["met_xy_corrections"]
-    entry, events = read(tmp_path, ENTRY), events_of(V15, "PuppiMET")
+    entry, events = read(tmp_path, ENTRY), events_of("", "PuppiMET")
     nominal = xy.corrected(events, entry, is_data=False)
     cases = [("MC", "nom", nominal), ("DATA", "nom", xy.corrected(events, entry, is_data=True))]
     cases += [
@@ -90,7 +119,7 @@ def test_files_of_run_3_event_by_event(tmp_path: Path) -> None:
 def test_the_shift_of_unclustered_energy_is_still_that_of_the_file(tmp_path: Path) -> None:
     write_run3(tmp_path / "met.json")
     more = missing_momentum.unclustered_branches("PuppiMET")
-    events = events_of(V15, "PuppiMET", *more)
+    events = events_of("", "PuppiMET", *more)
     twice = xy.corrected(xy.corrected(events, read(tmp_path, ENTRY), False), read(tmp_path, ENTRY), False)
 
     def vector(of: Events, end: str = "") -> Any:
@@ -102,7 +131,7 @@ def test_the_shift_of_unclustered_energy_is_still_that_of_the_file(tmp_path: Pat
 
 def test_an_entry_or_a_shift_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     write_run3(tmp_path / "met.json")
-    events = events_of(V15, "PuppiMET")
+    events = events_of("", "PuppiMET")
     with pytest.raises(ConfigError, match="has no correction of pt of DeepMET for data"):
         read(tmp_path, "file: met.json, missing_momentum: DeepMET")
     with pytest.raises(ConfigError, match="sources: met_xy_corrections does not have stat_z, up and down"):
