@@ -51,7 +51,7 @@ help: ## list the targets
 demo: $(ALL) ## install NanoML into .venv and run the worked examples: one network, and an analysis with corrections up to a limit
 	$(VENV)/bin/nanoml run examples/trilepton.yaml
 	$(VENV)/bin/nanoml run examples/wz.yaml
-	@echo "The reports: examples/trilepton/training/report.html and, in examples/wz/, training/report.html, histograms/histograms.html and fit/report.html"
+	@echo "Look at examples/trilepton/index.html and examples/wz/index.html"
 
 test: debian $(DEV) ## prove in minutes that NanoML works here: the examples, each stage, the C++, a job, the fit
 	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not exhaustive" $(PYTEST_ARGS)

@@ -17,6 +17,7 @@ import click
 import numpy as np
 import pytest
 import uproot
+import yaml
 
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import schema
@@ -186,6 +187,18 @@ def test_targets_of_make_exist() -> None:
     for block in blocks():
         for target in re.findall(r"^make ([a-z-]+)", block.code, re.M):
             assert target in targets, block
+
+
+def test_the_demo_ends_with_the_pages_that_the_readme_names() -> None:
+    (line,) = re.findall(r'^\t@echo "Look at (.*)"$', (ROOT / "Makefile").read_text(), re.M)
+    pages = re.findall(r"`(examples/\w+/index\.html)`", (ROOT / "README.md").read_text())
+    assert re.findall(r"\S+\.html", line) == pages
+    assert len(pages) == 2
+
+
+def test_workflows_may_only_read_the_repository() -> None:
+    for path in (ROOT / ".github/workflows").glob("*.yml"):
+        assert yaml.safe_load(path.read_text())["permissions"] == {"contents": "read"}, path.name
 
 
 def test_links_between_pages_of_the_repository_lead_somewhere() -> None:
