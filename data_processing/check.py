@@ -10,13 +10,14 @@ from data_processing.skim.plan import SkimPlan
 from data_processing.skim.skim import plan_file
 from data_processing.skim.stage import skim_job
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.fit import axes_of
+from MLTools.NanoML.config.fit import EVERYWHERE, Blind, axes_of
 from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.contracts.hdf5 import RESERVED
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, told_once
-from MLTools.NanoML.nanoaod.accounting import is_simulation
+from MLTools.NanoML.nanoaod.accounting import accounting_of, check_declared, is_simulation
 from MLTools.NanoML.nanoaod.fileaccounting import EVENT_WEIGHT, SELECTED
 from MLTools.NanoML.nanoaod.formula import Formula
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.networks import NetworkClass
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
@@ -26,7 +27,7 @@ from MLTools.NanoML.schema.document import Key
 from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.page import plural
 from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.unblinding import blinded
+from MLTools.NanoML.workflow.unblinding import Blinded, blinded
 
 _MOST_TRIED = 3  # files of a dataset
 _BESIDE_SCORES = (EVENT_WEIGHT, "in", "label", "dataset", "era", SELECTED)  # with their endings
@@ -54,25 +55,46 @@ def check(config: Config, tried: int = 0) -> list[str]:
     adopt_settings(config.read)
     done: list[str] = []
     problems: list[tuple[str, str, tuple[str, ...]]] = []
-    hidden = blinded(config).hidden
+    blind = blinded(config)
     shifted: set[str | None] = set()  # eras
     for name, files in resolve_datasets(config).items():
         with _first(files, config.place("datasets", name)) as file:
             try:
+                record, dataset = Provenance.of(file), config.datasets[name]
+                found = record.accounting.files[0] if record else accounting_of(file, dataset.generator_weights)
+                check_declared("", found, dataset.is_data)
+            except NanoMLError as problem:
+                problems.append((name, str(config.error("datasets", name, message=str(problem))), (file.path,)))
+                continue
+            try:
                 # of an era one dataset shows a mistake in a shift; each of tens of them takes as long as all else
-                era = config.datasets[name].era
+                era = dataset.era
                 plan, steps = _planned(config, name, file, tried, era not in shifted)
                 if steps and steps[-1].events and is_simulation(file):
                     shifted.add(era)
                 problems += [(name, message, (file.path,)) for message in _missing(config, name, file, plan)]
-                done += _found(name, files, file, steps, name in hidden)
+                done += _found(name, files, file, steps, name in blind.hidden)
             except ConfigError:
                 raise
             except NanoMLError as problem:
                 problems.append((name, f"{config.where('skim')}: {problem}", (file.path,)))
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(told_once(problems))))
-    return done
+    return [*done, *_touched(config, blind)]
+
+
+def _touched(config: Config, blind: Blinded) -> Iterator[str]:
+    """Warn of settings that use data that are blind."""
+    shares = blind.in_eras({era for _, era in blind.shares})
+    for number, name in enumerate(config.evaluate.data_in if config.evaluate is not None else ()):
+        if not shares.get(name, shares.get(EVERYWHERE, 1.0)):
+            where = config.where("evaluate", "data_in", number)
+            yield f'WARNING: {where}: data in "{name}" are blind: until `nanoml unblind`, `nanoml run` stops at this.'
+    named = config.blind.regions if isinstance(config.blind, Blind) else []
+    for class_, wanted in config.data_driven.items():
+        if wanted.region in named and wanted.region in shares:
+            where, what = config.where("data_driven", class_, "region"), f'data in "{wanted.region}", which are blind'
+            yield f"WARNING: {where}: {class_} is made of {what}: whatever shows {class_} shows them."
 
 
 def _first(files: Sequence[str], place: str) -> RootFile:

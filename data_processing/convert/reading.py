@@ -12,7 +12,7 @@ import awkward as ak
 from data_processing.convert.expressions import Expression, nominal_cuts
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import BY_SETTING, UNWEIGHTED, Accounting, all_events_of
+from MLTools.NanoML.nanoaod.accounting import BY_SETTING, UNWEIGHTED, Accounting, all_events_of, check_declared
 from MLTools.NanoML.nanoaod.fileaccounting import under_shift
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -121,16 +121,7 @@ def survey(
         raise NanoMLError(
             f"{sample.name or sources[0]}: mixes data ({data}) and simulation ({simulated}): convert them separately."
         )
-    first = accounting.files[0]
-    if sample.is_data and not accounting.is_data:
-        raise NanoMLError(
-            f"dataset {sample.name}: `data: true`, but {first.file} is simulation "
-            f"(its sum of weights: {first.sum_of_weights_source})."
-        )
-    if sample.is_data is False and accounting.is_data:
-        raise NanoMLError(
-            f"dataset {sample.name}: {first.file} is data, without generator weights and of no run of simulation. Add `data: true`."
-        )
+    check_declared(sample.name, accounting.files[0], sample.is_data)
     accounting.check(owners, allow_gaps)
     return accounting
 

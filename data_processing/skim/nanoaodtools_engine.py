@@ -28,7 +28,7 @@ from MLTools.NanoML.dependencies import files_behind
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, explain_os_error
 from MLTools.NanoML.installation import TO_GET_NANOAOD_TOOLS
 from MLTools.NanoML.loading import load_module
-from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, weights_in
+from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, check_declared, weights_in
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts
@@ -229,6 +229,7 @@ def _skim(job: SkimJob, folder: Path) -> None:
                 f"{job.source}: nanoAOD-tools takes what follows a comma for another file. Rename the file."
             )
         accounting = accounting_of_input(file)
+        check_declared(job.dataset.name, accounting, job.dataset.is_data)
         refuse_shifts(accounting)
         # the branches that modules make are only known when they run
         plan, _ = plan_file(replace(job, cut=""), file)

@@ -22,6 +22,7 @@ from MLTools.NanoML.nanoaod.accounting import (
     add_shift_sums,
     add_steps,
     add_weight_sums,
+    check_declared,
     event_weights,
     is_simulation,
 )
@@ -85,6 +86,7 @@ class _MoreColumnsError(Exception):
 def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[str]) -> Accounting:
     """Skim a file, with the columns that differ under shifts, as far as they are known; the first events show most of them."""
     accounting = accounting_of_input(file, job.generator_weights)
+    check_declared(job.dataset.name, accounting, job.dataset.is_data)
     refuse_shifts(accounting)
     filters = filter_set.open(file, accounting.is_data, differing)
     plan = plan_skim(file, filters, job, accounting.weights)

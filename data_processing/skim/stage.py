@@ -70,7 +70,7 @@ def skim_tasks(files: Sequence[str], directory: Path, job: SkimJob, prefix: str 
     code = code_of(skim.__module__, *job.sources())
     certified, branches = (text and str(Path(job.base, text)) for text in (job.certified, job.branches))
     # nothing but a selection asks what the dataset is
-    dataset = job.dataset if job.selection else DatasetInfo()
+    dataset = job.dataset if job.selection else DatasetInfo(is_data=job.dataset.is_data)
     job = replace(job, certified=certified, branches=branches, dataset=dataset)
     return [
         Task.of("skim", prefix + os.path.splitext(name)[0], skim, job.of_file(file, directory / name), code)

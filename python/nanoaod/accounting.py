@@ -352,6 +352,18 @@ def all_events_of(file: RootFile) -> FileAccounting:
     return replace(accounting_of(file), selected=file.entries)
 
 
+def check_declared(dataset: str, found: FileAccounting, is_data: bool | None) -> None:
+    """Raise NanoMLError if a file is not what the configuration says of its dataset: data or not; None if it does not say."""
+    whose = f"dataset {dataset}: " if dataset else ""
+    if is_data and not found.is_data:
+        source = found.sum_of_weights_source
+        raise NanoMLError(f"{whose}`data: true`, but {found.file} is simulation (its sum of weights: {source}).")
+    if is_data is False and found.is_data:
+        raise NanoMLError(
+            f"{whose}{found.file} is data, without generator weights and of no run of simulation. Add `data: true`."
+        )
+
+
 def is_simulation(file: RootFile) -> bool:
     """Whether the events of a file were simulated, also if they have no generator weights."""
     return "genWeight" in file.branches or _mark_of_simulation(file) is not None

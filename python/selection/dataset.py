@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.schema.roles import HOW, READS
@@ -21,7 +21,7 @@ class DatasetInfo:
     era
         The era that it belongs to; empty if the analysis has none.
     is_data
-        Whether it is collision data.
+        Whether it is collision data; None if nobody said so, and no file was seen.
     parameters
         Its parameters, such as the mass of a hypothesis.
     triggers
@@ -32,7 +32,7 @@ class DatasetInfo:
 
     name: str = ""
     era: str = ""
-    is_data: bool = field(default=False, metadata=HOW)  # each file says it
+    is_data: Optional[bool] = field(default=None, metadata=HOW)  # each file says it
     parameters: Mapping[str, float] = field(default_factory=dict)
     triggers: Sequence[str] = ()
     corrections_file: str = field(default="", metadata=READS)

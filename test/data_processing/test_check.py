@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from data_processing.check import check
+from data_processing.skim.skim import skim_file
+from data_processing.skim.stage import skim_job
 from MLTools.NanoML.config.load import load
-from MLTools.NanoML.errors import ConfigError, UnreadableError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
+from services.opendata import Made2012, write_2012
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 ANALYSIS = """\
 datasets:
@@ -108,6 +115,66 @@ def test_without_a_skim_the_files_themselves_are_checked(tmp_path: Path, sample:
     (tmp_path / "a.yaml").write_text(text[:begin] + text[end:])
     with pytest.raises(ConfigError, match='"ZCand_mass" is in no file of dataset WZ'):
         check(load(tmp_path / "a.yaml"))
+
+
+OPEN = """\
+datasets:
+  mc: {files: mc.root, class: DY, generator_weights: false}
+  data: {files: data.root, data: true}
+regions: {SR: muon_pt > 30, CR: muon_pt < 30}
+data_driven: {QCD: {from: [data], region: SR, weight: 1, into: {CR: 1}}}
+skim: {selection: "opendata.py:MuTau"}
+convert: {features: [muon_pt]}
+train: {model: mlp}
+evaluate: {data_in: [SR]}
+blind: {regions: [SR]}
+"""
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Path:
+    for run, name in ((1, "mc"), (194_000, "data")):
+        write_2012(tmp_path / f"{name}.root", Made2012(100, run, mass=91, run=run))
+    shutil.copy(EXAMPLES / "opendata.py", tmp_path)
+    return tmp_path / "a.yaml"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        (", data: true", "", r"datasets.data: \S*data.root is data, .* Add `data: true`."),
+        (
+            "class: DY, generator_weights: false",
+            "data: true",
+            r"datasets.mc: `data: true`, but \S*mc.root is simulation",
+        ),
+    ],
+)
+def test_data_are_what_the_configuration_says(opened: Path, old: str, new: str, complaint: str) -> None:
+    opened.write_text(re.sub("regions:(.|\n)*skim", "skim", OPEN).partition("\nconvert")[0].replace(old, new))
+    config = load(opened)
+    with pytest.raises(ConfigError, match=rf"a.yaml:[23]: {complaint}"):
+        check(config)
+    name = "mc" if "mc.root" in complaint else "data"
+    job = replace(
+        skim_job(config, name), source=str(opened.with_name(f"{name}.root")), output=opened.with_name("s.root")
+    )
+    with pytest.raises(NanoMLError, match=complaint.partition(": ")[2]):
+        skim_file(job)
+    assert not job.output.exists()
+
+
+def test_settings_that_use_blind_data_are_told(opened: Path) -> None:
+    opened.write_text(OPEN)
+    stops, shows = (line for line in check(load(opened)) if "WARNING" in line)
+    assert 'a.yaml:9: data in "SR" are blind: until `nanoml unblind`, `nanoml run` stops at this.' in stops
+    assert 'a.yaml:5: QCD is made of data in "SR", which are blind' in shows
+    opened.write_text(
+        OPEN.replace("region: SR", "region: CR")
+        .replace("into: {CR", "into: {SR")
+        .replace("[SR]}\nblind", "[CR]}\nblind")
+    )
+    assert not any("WARNING" in line for line in check(load(opened)))
 
 
 OWN = """\
