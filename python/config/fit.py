@@ -99,7 +99,7 @@ def _edges(bins: object) -> list[float]:
             raise ValueError("takes a whole number of bins, and a lower end below the upper one, as in [40, 60, 120]")
         width = (high - low) / count
         return [*(low + number * width for number in range(int(count))), high]
-    raise ValueError('takes [NUMBER, LOW, HIGH], "edges: [...]", auto or result')
+    raise ValueError("takes a number and both ends, as in [40, 60, 120], or {edges: [0, 0.5, 0.8, 1]}, auto or result")
 
 
 def _numbers(values: object) -> list[float]:

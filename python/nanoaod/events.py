@@ -164,8 +164,9 @@ class Events:
         Raises
         ------
         NanoMLError
-            One of the branches was not read.
+            One of the branches was not read, or `names` is not a list.
         """
+        _check_list("replaced", names)
         unknown = next((name for name in names if name not in self._arrays), None)
         if unknown is not None:
             raise self._unknown(unknown)
@@ -187,6 +188,7 @@ class Events:
 
         The last result of each function is kept until it gets other arguments.
         """
+        _check_list("once", reads)
         results = self._picked.results if self._picked is not None else {}
         # only weak: what is replaced refers to events, and these to the results
         state = [*(each and ref(each) for each in map(self._replaced.get, reads)), *arguments]
@@ -474,6 +476,11 @@ class _Beside(_Replacement):
         if name not in known:
             known[name] = ak.Array(np.stack([np.asarray(part._branch(name)) for part in self._parts]))
         return known[name]
+
+
+def _check_list(method: str, names: Sequence[str]) -> None:
+    if isinstance(names, str):
+        raise NanoMLError(f'events.{method}: takes a list of branches. Write ["{names}"] instead of "{names}".')
 
 
 def _is_same(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:

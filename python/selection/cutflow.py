@@ -109,7 +109,12 @@ class Cutflow:
 
     def _count(self, name: str) -> None:
         if any(step.cut == name for step in self.steps):
-            raise NanoMLError(f'cut "{name}": there is a cut of this name already. Give each cut a name of its own.')
+            why = (
+                "the line before the first cut, with all events, has this name"
+                if name == "all"
+                else "there is a cut of this name already"
+            )
+            raise NanoMLError(f'cut "{name}": {why}. Give each cut a name of its own.')
         self.steps.append(Step(name, len(self._weights), float(self._weights.sum())))
 
     @property

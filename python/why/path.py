@@ -28,8 +28,10 @@ _READING = "Changes are made one after the other, {}, each time with the whole a
 _ONE = "from the first to the last", "± its statistical error. The parts add up to NEW - OLD."
 _BOTH = (
     "from the first to the last and from the last to the first",
-    "the mean of both orders, ± its statistical error, ± half of the difference between the orders. The parts add up to NEW - OLD.",
+    "the mean of both orders, ± its statistical error, ± half of the difference between the orders: where this is as large as the part, "
+    "the part depends on the order alone. The parts add up to NEW - OLD.",
 )
+_BETTER = " Better are parts of a limit or an error below zero, and of an AUC above zero."
 
 
 @dataclass(frozen=True)
@@ -119,14 +121,14 @@ def _notes(between: Between) -> Iterator[str]:
         yield "networks are trained on the sample, since they are not there for both states as they are now"
 
 
-def _cell(shift: Optional[Shift]) -> str:
-    """A shift with its errors: "+0.31 ± 0.12 ± 0.01"."""
+def _cell(shift: Optional[Shift], is_both: bool = False) -> str:
+    """A shift with its error, or of both orders with both errors: "+0.31 ± 0.12 ± 0.01"."""
     if shift is None:
         return "-"
     if max(abs(shift.value), shift.error, shift.order) < _NOISE:
         return "0"
-    errors = [it for it in (shift.error, shift.order) if it >= _NOISE]
-    text = with_error(shift.value, *errors) if errors else rounded(shift.value)
+    errors = (shift.error, shift.order)[: 1 + is_both]
+    text = with_error(shift.value, *errors) if max(errors) >= _NOISE else rounded(shift.value)
     return text if shift.value < 0 else f"+{text}"
 
 
@@ -148,7 +150,7 @@ def _rows(answer: Answer, names: Sequence[str]) -> Iterator[list[str]]:
     """OLD, each part, what they add up to, and NEW."""
     yield ["OLD", *(_number(answer.old.get(it)) for it in names)]
     for number, part in enumerate(answer.parts, 1):
-        yield [f"{number}  {' and '.join(part.changes)}", *(_cell(part.shifts[it]) for it in names)]
+        yield [f"{number}  {' and '.join(part.changes)}", *(_cell(part.shifts[it], answer.is_both) for it in names)]
     yield ["NEW - OLD", *(_cell(answer.total[it]) for it in names)]
     yield ["NEW", *(_number(answer.new.get(it)) for it in names)]
 
@@ -163,6 +165,12 @@ def _about(part: Part) -> str:
     return "; ".join(texts) + (f" (not one by one: {part.together})" if part.together else "")
 
 
+def _reading(answer: Answer) -> str:
+    """How the parts are to be read."""
+    is_judged = any(it.startswith((LIMIT, SPREAD, AUC)) for it in answer.total)
+    return _READING.format(*(_BOTH if answer.is_both else _ONE)) + _BETTER * is_judged
+
+
 def write(answer: Answer, states: Sequence[State], directory: Path) -> None:
     """Write why.html and why.json."""
     old, new = (str(it.config.document.name) for it in states)
@@ -170,8 +178,7 @@ def write(answer: Answer, states: Sequence[State], directory: Path) -> None:
     blocks = [Block("changes", "Changes", table(["", "what"], rows))]
     for number, (title, names) in enumerate(_blocks(answer)):
         blocks.append(Block(f"block_{number}", title, table(["", *names], _rows(answer, names))))
-    reading = _READING.format(*(_BOTH if answer.is_both else _ONE))
-    lead = f'<p>From {escape(old)} (OLD) to {escape(new)} (NEW).</p><p class="dim">{reading}</p>'
+    lead = f'<p>From {escape(old)} (OLD) to {escape(new)} (NEW).</p><p class="dim">{_reading(answer)}</p>'
     here = os.path.relpath(directory / "why.html", Layout.of(states[0].config).workdir)
     said = [f"{it[0].upper()}{it[1:]}." for it in answer.notes]
     document = Document("What moved the result", here, lead, (), blocks, said)
@@ -186,5 +193,7 @@ def show(answer: Answer) -> None:
         page.line(f"{number}  {_about(part)}", indent=3)
     names = [it for _, found in _blocks(answer) for it in found[:_EACH]][:_MOST]
     page.table("Shifts", ["change", *(TableColumn(it, "number") for it in names)], _rows(answer, names))
+    page.line()
+    page.line(_reading(answer))
     for text in answer.notes:
         page.line(f"NOTE: {text}.")

@@ -33,6 +33,7 @@ _FROM_SERVER = 400
 _EXPIRED = ((103, 0), (206, 0), (_FROM_SERVER, 3034), (_FROM_SERVER, 3035))
 _REFUSED = ((203, 0), (204, 0), (_FROM_SERVER, 3010), (_FROM_SERVER, 3030))
 _NO_TLS = (110, 0)
+_NO_ADDRESS = 101
 _MISSING = ((304, 0), (_FROM_SERVER, 3011))
 _FINAL = {
     *((code, 0) for code in (9, 13)),
@@ -218,6 +219,8 @@ def _problem(status: Any) -> Optional[ServerError]:
         return None
     if status.ok:
         return ServerError("some servers did not answer", Cause.TRANSIENT)
+    if status.code == _NO_ADDRESS:
+        return ServerError("its address is not found: there is no network, or its name is wrong", Cause.TRANSIENT)
     text = _LABELS.sub("", status.message).strip().rstrip(".").rpartition("; ")[2]
     return ServerError(text or f"error {status.code}", _cause(status, text))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,15 @@ skim: {{selection: wz.py:WZ}}
 convert: {{features: [pt, eta]}}
 train: {{folds: 3}}
 """
+
+
+def test_the_forms_that_the_message_on_bins_shows_are_taken(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, ANALYSIS.replace("mass: {bins: [4, 0, 1]}", 'mass: {bins: "edges: [0, 1]"}'))
+    shown = re.findall(r"\{.*\}|\[[^]]*\](?!\})|auto", str(caught.value))
+    assert len(shown) == 3
+    for form in shown:
+        loaded(tmp_path, ANALYSIS.replace("mass: {bins: [4, 0, 1]}", f"mass: {{bins: {form}}}"))
 
 
 def test_unbinned_channels(tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ def test_arrays_that_were_not_narrowed_and_names_that_are_taken() -> None:
         cutflow.cut("second", np.ones(2, bool), np.arange(3))
     with pytest.raises(NanoMLError, match="there is a cut of this name"):
         cutflow.cut("first", np.ones(2, bool))
+    with pytest.raises(NanoMLError, match='cut "all": the line before the first cut, with all events, has this name'):
+        cutflow.cut("all", np.ones(2, bool))
 
 
 def test_efficiencies_are_counted_only_where_they_are_measured() -> None:

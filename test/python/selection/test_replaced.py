@@ -26,6 +26,13 @@ def doubled(seen: list[Any]) -> Events:
     return Events(ARRAYS, {"Jet_pt": "Jet", "Jet_eta": "Jet"}).replaced(("Jet_pt", "MET_pt"), values)
 
 
+def test_one_branch_is_a_list_of_one() -> None:
+    """A string would be a list of letters, which no branch has, and `once` would not notice a shift."""
+    for ask in (lambda it: it.replaced("MET_pt", dict), lambda it: it.once(len, "MET_pt")):
+        with pytest.raises(NanoMLError, match=r'events.\w+: takes a list of branches. Write \["MET_pt"\]'):
+            ask(doubled([]))
+
+
 def test_new_values_are_seen_in_every_way() -> None:
     events = doubled([])
     assert events.Jet.pt.tolist() == [[100, 40], [], [60], [80, 20, 10]]

@@ -14,7 +14,7 @@ from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.plain import read
 from MLTools.NanoML.why.measure import GROUPS, HISTOGRAM, SCORE_BINS, Measured, measure, shift
-from MLTools.NanoML.why.path import answer
+from MLTools.NanoML.why.path import answer, show
 from MLTools.NanoML.why.state import Change, State, changes
 from MLTools.NanoML.why.states import Between
 
@@ -47,6 +47,22 @@ def test_parts_are_means_of_both_orders_and_add_up() -> None:
     assert sum(it.value for it in parts if it) == found.new["WZ in SR"] - found.old["WZ in SR"] == 29
     one = [it.shifts["WZ in SR"] for it in answer(between(), 1000, False).parts]
     assert [(it.value, it.order) for it in one if it] == [(1, 0), (4, 0), (24, 0)]
+
+
+def test_the_terminal_says_how_parts_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    made = answer(between(), 1000, True)
+    show(made)
+    shown = capsys.readouterr().out
+    assert "+8.0 ± 0.0 ± 7.0\n" in shown  # an error alone could be either
+    assert (
+        "A part is the mean of both orders, ± its statistical error, ± half of the difference between the orders"
+        in shown
+    )
+    assert "where this is as large as the part, the part depends on the order alone" in shown
+    assert "Better" not in shown  # of numbers of events
+    parts = tuple(replace(it, shifts={**it.shifts, "limit": None}) for it in made.parts)
+    show(replace(made, total={**made.total, "limit": None}, parts=parts))
+    assert "Better are parts of a limit or an error below zero, and of an AUC above zero." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("broken", [frozenset({0}), frozenset({1, 2})])

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.grid.proxy import usual_place
 from MLTools.NanoML.rootio.remote.client import VARIABLE, Read, adopt_settings, client, current_settings, use_settings
+from MLTools.NanoML.rootio.rootfile import RootFile
 from services.certificates import Certificates
 from services.configurations import loaded
 from services.daemons import run
@@ -97,6 +98,22 @@ def test_processes_inherit_settings_and_the_users_own_variables_of_xrootd_win(
     environment = {**os.environ, **variable}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(timeout), "9"]
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        ("nanoml.invalid", "its address is not found: there is no network, or its name is wrong"),
+        ("localhost:9", "Connection"),
+    ],
+)
+def test_an_address_that_is_not_found_is_told_from_a_server_that_does_not_answer(
+    read_with: Callable[..., None], server: str, said: str
+) -> None:
+    pytest.importorskip("XRootD")
+    read_with(tries=1, redirectors=["root://localhost:9/"])
+    with pytest.raises(UnreadableError, match=rf"a.root: .*{server}: {said}"):
+        RootFile(f"root://{server}//a.root")
 
 
 WARNS = """
