@@ -105,7 +105,9 @@ TOO_LITTLE_MEMORY = (
     "there is too little memory for it: lower the chunk or the memory of the stage, the batch size of a training or the number of "
     "workers, or use a machine with more"
 )
-_ALLOCATION = re.compile("[Oo]ut of memory|bad.alloc|an(not|'t) allocate memory")
+_ALLOCATION = re.compile(
+    "[Oo]ut of memory|bad.alloc|an(not|'t) allocate memory|failed to map segment from shared object$"
+)
 
 
 def lacks_memory(problem: BaseException) -> bool:

@@ -138,7 +138,14 @@ def test_a_package_that_is_missing_is_one_message(package: str, tmp_path: Path) 
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("fails", ["bytes(1 << 60)", "raise_(RuntimeError('bad allocation'))"])
+@pytest.mark.parametrize(
+    "fails",
+    [
+        "bytes(1 << 60)",
+        "raise_(RuntimeError('bad allocation'))",
+        "raise_(ImportError('libtorch_cpu.so: failed to map segment from shared object'))",
+    ],
+)
 def test_too_little_memory_is_one_message(fails: str) -> None:
     program = (
         f"from MLTools.NanoML import cli\ndef raise_(problem): raise problem\n"

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from MLTools.NanoML.errors import explain_os_error, is_os_error, told_once
+from MLTools.NanoML.errors import explain_os_error, is_os_error, lacks_memory, told_once
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,8 @@ def test_the_systems_errors_say_what_to_do(problem: BaseException, message: str)
 
 def test_other_errors_are_not_taken_for_the_systems() -> None:
     assert not is_os_error(RuntimeError("shapes do not match"))
+    noexec = "libtorch_cpu.so: failed to map segment from shared object: Operation not permitted"
+    assert not lacks_memory(ImportError(noexec))
 
 
 def test_mistakes_that_are_repeated_are_told_once() -> None:
