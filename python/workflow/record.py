@@ -38,17 +38,22 @@ class Reach(IntEnum):
 
 
 class Reason(str):
-    """Why a task must be run, in words, and how far that reaches."""
+    """Why a task must be run, in words, how far that reaches, and the first cause of it; `kind` are the words about a file."""
 
     reach: Reach
+    kind: str
+    cause: str
 
-    def __new__(cls, text: str, reach: Reach = Reach.ALL) -> Reason:
-        """Text, as any other."""
-        found = super().__new__(cls, text)
-        found.reach = reach
+    def __new__(cls, text: str, reach: Reach = Reach.ALL, file: str = "", cause: str = "") -> Reason:
+        """Text about a file, which follows its name, or any other; it is the first cause itself, unless that is given."""
+        text += f": {cause}" * bool(cause)
+        found = super().__new__(cls, f"{file} {text}".lstrip())
+        found.reach, found.kind, found.cause = reach, text if file else "", cause or str(found)
         return found
 
 
+_Causes = Mapping[str, str]
+_NO_CAUSES: _Causes = MappingProxyType({})
 _FORMAT = 2
 _WORK, _BASE = "WORKDIR/", "./"  # what paths in the work directory and beside the YAML file begin with in records
 _SHARED = 1000  # the inputs that tasks share, such as files of corrections: how many may follow each other
@@ -215,6 +220,10 @@ class Records:
                 return f"{directory}/{path[len(begin) :]}"
         return path
 
+    def shown(self, path: str) -> str:
+        """A path as messages have it: relative to the YAML file, if it is beside it or below."""
+        return path.removeprefix(f"{self.base}/")
+
     def absolute_key(self, key: str) -> str:
         """Something that was observed, as records have it, with its absolute path."""
         return _renamed(key, self.absolute)
@@ -239,10 +248,10 @@ class Records:
             return [self._relative(item) for item in value]
         return self.relative(value) if isinstance(value, str) else value
 
-    def reason(self, task: Task, renewed: Collection[str] = (), touched: Collection[str] = ()) -> Optional[Reason]:
+    def reason(self, task: Task, renewed: _Causes = _NO_CAUSES, touched: _Causes = _NO_CAUSES) -> Optional[Reason]:
         """Why a task must be run; None if its outputs are up to date, and no input is to be `renewed` before it.
 
-        Of inputs that are `touched`, the core stays as it is.
+        Of inputs that are `touched`, the core stays as it is. Both have the first cause by the path.
         """
         missing = [path for path in task.outputs if not path.exists()]
         try:
@@ -252,7 +261,7 @@ class Records:
         except (OSError, ValueError) as problem:
             return Reason(f"its record cannot be used: {problem}")
         if missing:
-            return Reason(f"{missing[0]} is missing")
+            return Reason("is missing", file=self.shown(str(missing[0])))
         found: Optional[Reason] = None
         for each in self._changes(task, record, renewed, touched):
             found = each if found is None or each.reach > found.reach else found
@@ -260,25 +269,24 @@ class Records:
                 break
         return found
 
-    def _changes(
-        self, task: Task, record: Record, renewed: Collection[str], touched: Collection[str]
-    ) -> Iterator[Reason]:
+    def _changes(self, task: Task, record: Record, renewed: _Causes, touched: _Causes) -> Iterator[Reason]:
         def reach(key: str) -> Reach:
             return Reach.PART if key in task.beside else Reach.ALL
 
         for path in task.inputs:
             if path in renewed:
-                yield Reason(f"{path} will be rebuilt", reach(path))
+                yield Reason("will be rebuilt", reach(path), self.shown(path), renewed[path])
             elif path in touched and path not in task.core:
-                yield Reason(f"{path} will be rebuilt", min(reach(path), Reach.AROUND))
+                yield Reason("will be rebuilt", min(reach(path), Reach.AROUND), self.shown(path), touched[path])
         yield from self._changed_files(task, record, reach)
         before, (now, _) = record.settings, self.settings(task)
         for key in {**now, **before}:
             if now.get(key) != before.get(key):
                 yield Reason(_difference(key, before.get(key), now.get(key)), reach(key))
-        for other in (_changed_code(task, record), self._changed_observed(record)):
-            if other:
-                yield Reason(other)
+        code = _changed_code(task, record)
+        if code:
+            yield Reason(code)
+        yield from self._changed_observed(record)
 
     def _changed_files(self, task: Task, record: Record, reach: Callable[[str], Reach]) -> Iterator[Reason]:
         now = {self.relative(path): path for path in task.inputs}
@@ -286,29 +294,29 @@ class Records:
         added = [path for place, path in now.items() if place not in before]
         removed = [self.absolute(place) for place in before if place not in now]
         if added:
-            yield Reason(f"{added[0]} is a new input{_more(added)}", max(map(reach, added)))
+            yield Reason(f"is a new input{_more(added)}", max(map(reach, added)), self.shown(added[0]))
         if removed:
-            yield Reason(f"{removed[0]} is no longer an input")
+            yield Reason("is no longer an input", file=self.shown(removed[0]))
         for stamp in record.inputs:
             path = self.absolute(stamp.path)
             try:
                 if not stamp.is_at(path):
-                    yield Reason(f"{path} was changed", reach(path))
+                    yield Reason("was changed", reach(path), self.shown(path))
             except OSError:
-                yield Reason(f"{path} is missing", reach(path))
+                yield Reason("is missing", reach(path), self.shown(path))
         core = record.summary.get("core")  # of a file that was made again, but not yet recorded, it is as before
         for stamp in record.outputs:
             path = self.absolute(stamp.path)
             if not stamp.is_at(path):
-                yield Reason(f"{path} was changed", Reach.AROUND if core and core == core_of(path) else Reach.ALL)
+                is_core = core and core == core_of(path)
+                yield Reason("was changed", Reach.AROUND if is_core else Reach.ALL, self.shown(path))
 
-    def _changed_observed(self, record: Record) -> Optional[str]:
+    def _changed_observed(self, record: Record) -> Iterator[Reason]:
         for key, before in record.observed.items():
             if self.state(key) != before:
                 kind, _, name = self.absolute_key(key).partition(" ")
                 words = {VARIABLE: "the environment variable ", FOLDER: "the list of files in "}
-                return f"{words.get(kind, '')}{name} was changed"
-        return None
+                yield Reason("was changed", file=words.get(kind, "") + self.shown(name))
 
     def accept(self, task: Task, dry_run: bool = False) -> Optional[str]:
         """Accept the outputs of a task as up to date if only its code was changed; from then on the record says so.

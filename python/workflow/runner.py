@@ -52,7 +52,7 @@ class Planned:
     # fingerprints of tasks that are up to date, and whether all that follows from them was done before
     fingerprints: Collection[str] = ()
     is_settled: bool = False
-    kept: Mapping[str, Reason] = field(default_factory=dict)  # why inputs of tasks will be rebuilt, but not their core
+    kept: Mapping[str, str] = field(default_factory=dict)  # why inputs of tasks will be rebuilt, but not their core
 
     @property
     def todo(self) -> list[Task]:
@@ -84,8 +84,7 @@ class Planned:
             by_reason.setdefault(reason, []).append(name)
         by_kind: dict[str, dict[str, list[str]]] = {}
         for reason, names in by_reason.items():
-            file, _, kind = reason.partition(" ")
-            by_kind.setdefault(kind if len(names) == 1 and "/" in file else reason, {})[reason] = names
+            by_kind.setdefault(reason.kind if len(names) == 1 and reason.kind else reason, {})[reason] = names
         for found in by_kind.values():
             names, others = list(itertools.chain(*found.values())), len(found) - 1
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -132,13 +131,13 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False, base: Opti
     `base` is the directory of the YAML file, if there is one: it may be moved together with the work directory.
     An error if two tasks make the same file, or one would overwrite its input.
     """
-    records, renewed, touched = Records(workdir / RECORDS, base), set[str](), dict[str, Reason]()
+    records, renewed, touched = Records(workdir / RECORDS, base), dict[str, str](), dict[str, str]()
     made: dict[str, Task] = {}
     planned = []
     look_up(path for stage in stages for task in stage.tasks for path in task.inputs)
     for stage in stages:
         fingerprints, found = Fingerprints(records, stage.name), list[str]()
-        reasons, kept = dict[str, Reason](), dict[str, Reason]()
+        reasons, kept = dict[str, Reason](), dict[str, str]()
         before = fingerprints.read()
         is_settled = all(path.exists() for path in stage.written)
         for task in stage.tasks:
@@ -149,16 +148,13 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False, base: Opti
                         f"{path}: is made both by {other.stage} {other.name} and by {stage.name} {task.name}."
                     )
             now, reason, near = fingerprints.now(task), None, [path for path in task.inputs if path in touched]
-            if now is None or now not in before or near or not renewed.isdisjoint(task.inputs):
+            if now is None or now not in before or near or not renewed.keys().isdisjoint(task.inputs):
                 reason, is_settled = records.reason(task, renewed, touched), False
             if reason is not None or force:
-                why = reason if reason is not None and not force else Reason(reason or ASKED, Reach.ANEW)
-                reasons[task.name] = why
-                outputs = map(str, task.outputs)
-                if why.reach >= Reach.ALL:
-                    renewed.update(outputs)
-                else:
-                    touched.update((path, why) for path in outputs)
+                why = reasons[task.name] = reason or Reason(ASKED)
+                why.reach = Reach.ANEW if force else why.reach
+                outdated = renewed if why.reach >= Reach.ALL else touched
+                outdated.update((str(path), why.cause) for path in task.outputs)
             elif now is not None:
                 found.append(now)
                 kept.update((task.name, touched[path]) for path in near[:1])

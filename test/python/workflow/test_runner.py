@@ -18,7 +18,7 @@ from MLTools.NanoML import parallel
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked, workers_for
 from MLTools.NanoML.terminal import progress
-from MLTools.NanoML.workflow.record import Record
+from MLTools.NanoML.workflow.record import Reason, Record
 from MLTools.NanoML.workflow.runner import Planned, Stage, plan, run
 from MLTools.NanoML.workflow.task import Task
 from processes import running
@@ -94,14 +94,22 @@ def test_two_stages_run_once_and_only_what_changed_runs_again(
     assert "  36 bytes" in capsys.readouterr().err
     assert [dict(each.reasons) for each in plan(stages, inputs)] == [{}, {}]
     (inputs / "in2").write_text("changed!!")
-    again = plan(stages, inputs)
-    assert again[0].reasons == {"2": f"{inputs / 'in2'} was changed"}
-    assert again[1].reasons == {"2": f"{inputs / 'a2'} will be rebuilt"}
-    assert again[1].lines() == ["b: 1 of 4 to do", f"  2: {inputs / 'a2'} will be rebuilt"]
-    every = Planned(again[1].stage, {name: f"{inputs}/a{name} will be rebuilt" for name in "0123"})
-    assert every.lines() == ["b: 4 of 4 to do", f"  0, 1, 2 and 1 more: {inputs}/a0 will be rebuilt (and 3 more)"]
+    assert plan(stages, inputs)[0].reasons == {"2": f"{inputs / 'in2'} was changed"}
+    third = [
+        *stages,
+        stage(inputs, "c", "b", range(4), workers),
+    ]  # with the first cause, and paths relative to the YAML file
+    again = plan(third, inputs, base=inputs)
+    assert [it.lines()[1] for it in again[:2]] == ["  2: in2 was changed", "  2: a2 will be rebuilt: in2 was changed"]
+    assert again[2].reasons["2"] == "not done yet"
     run(again, inputs)
-    assert (inputs / "b2").read_text() == "changed!!"
+    (inputs / "in2").write_text("changed again")
+    again = plan(third, inputs, base=inputs)
+    assert again[2].lines() == ["c: 1 of 4 to do", "  2: b2 will be rebuilt: in2 was changed"]
+    every = Planned(again[1].stage, {name: Reason("will be rebuilt", file=f"a{name}", cause="x") for name in "0123"})
+    assert every.lines() == ["b: 4 of 4 to do", "  0, 1, 2 and 1 more: a0 will be rebuilt: x (and 3 more)"]
+    run(again, inputs)
+    assert (inputs / "b2").read_text() == "changed again"
     forced = plan(stages, inputs, force=True)
     assert forced[0].reasons == dict.fromkeys("0123", "you asked for it")
 
@@ -228,7 +236,7 @@ POOL = """
 import functools, os, sys, time
 from pathlib import Path
 from MLTools.NanoML.workflow.runner import Stage, plan, run
-from MLTools.NanoML.workflow.record import Record
+from MLTools.NanoML.workflow.record import Reason, Record
 from MLTools.NanoML.workflow.task import Task
 
 def work(number):
