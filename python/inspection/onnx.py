@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime
+import yaml
 from rich.text import Text
 
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import Inspection
 from MLTools.NanoML.model import Description, ObjectInput, metadata_text, open_session, twin_of
@@ -358,7 +360,7 @@ def _show_training(page: Page, training: Mapping[str, object]) -> None:
         ("code", training.get("git")),
         ("versions", _inline(training.get("versions"))),
         ("device", training.get("device")),
-        ("settings", _inline(training.get("config"))),
+        ("settings", _settings(training.get("config"))),
         ("metrics", _inline(training.get("metrics"))),
         ("data SHA-256", data.get("sha256") if isinstance(data, Mapping) else None),
         *((key, _inline(value)) for key, value in training.items() if key not in _SHOWN_APART),
@@ -378,6 +380,16 @@ def _show_training(page: Page, training: Mapping[str, object]) -> None:
         weights = amount(accounting.get("sum_of_weights"))
         rows.append((each.get("name", ""), each.get("class") or "-", section, *counts, weights))
     page.table("Trained on", columns, rows)
+
+
+def _settings(config: object) -> str | None:
+    """The settings of a training that are not the defaults of this NanoML for its model, as they stand in a YAML file."""
+    if not isinstance(config, Mapping):
+        return None
+    model = {"model": str(config.get("model"))}
+    defaults = {"share": 1.0, **plain(Train(**model).with_defaults((), Path()))}  # the share of events that is trained on
+    differing = {key: value for key, value in config.items() if value != defaults.get(key)}
+    return yaml.safe_dump({**model, **differing}, default_flow_style=True, sort_keys=False, width=1 << 20).strip()[1:-1]
 
 
 def _inline(value: object, form: str = ".4g") -> str | None:

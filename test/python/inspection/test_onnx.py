@@ -56,7 +56,14 @@ def metadata() -> dict[str, Any]:
             "versions": {"nanoml": "0.1.0", "torch": "2.13.0"},
             "git": "abc-dirty",
             "device": "cpu",
-            "config": {"model": "mlp", "hidden": [64, 64], "seed": None},
+            "config": {
+                "model": "mlp",
+                "options": {"hidden": [64, 64]},
+                "regions": [],
+                "epochs": 3,
+                "ema": None,
+                "share": 1.0,
+            },
             "data": {"sha256": "ff00", "files": ["a.h5"]},
             "datasets": [
                 {
@@ -146,7 +153,7 @@ def test_all_of_it_is_shown(tmp_path: Path) -> None:
         "events, 2, 2",
         "2025-11-24T15:00:00+00:00",
         "nanoml 0.1.0, torch 2.13.0",
-        "hidden 64, 64",
+        "settings model: mlp, options: {hidden: [64, 64]}, epochs: 3 metrics",  # no defaults, in YAML's words
         "auc 0.9123",
         "ff00",
         "3 events [have] NaN",
