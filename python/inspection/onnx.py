@@ -387,7 +387,10 @@ def _settings(config: object) -> str | None:
     if not isinstance(config, Mapping):
         return None
     model = {"model": str(config.get("model"))}
-    defaults = {"share": 1.0, **plain(Train(**model).with_defaults((), Path()))}  # the share of events that is trained on
+    defaults = {
+        "share": 1.0,
+        **plain(Train(**model).with_defaults((), Path())),
+    }  # the share of events that is trained on
     differing = {key: value for key, value in config.items() if value != defaults.get(key)}
     return yaml.safe_dump({**model, **differing}, default_flow_style=True, sort_keys=False, width=1 << 20).strip()[1:-1]
 

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import uproot
+import yaml
 from click.testing import CliRunner
 from scipy.stats import norm
 
@@ -21,7 +22,7 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.selection.tryout import on_file
-from services.opendata import PROCESSES_2012, of_this_machine, write_2012, write_2015, write_all_2012
+from services.opendata import PROCESSES_2012, of_this_machine, write_2012, write_2015
 
 pytest.importorskip("data_processing.skim.skim")
 
@@ -33,13 +34,10 @@ REAL = Path(os.environ.get("NANOML_TEST_DATA", ROOT.parent / "shared" / "data"))
 RUN = CliRunner()
 
 
-def copied(name: str, folder: Path, luminosity: float | None = None) -> Path:
+def copied(name: str, folder: Path) -> Path:
     """An example in a folder, with the files there."""
-    text = of_this_machine((EXAMPLES / f"{name}.yaml").read_text(), folder)
-    if luminosity is not None:
-        text = text.replace("\nluminosity: ", f"\nluminosity: {luminosity} # ")
     (folder / f"{name}.py").write_text((EXAMPLES / f"{name}.py").read_text())
-    (folder / f"{name}.yaml").write_text(text)
+    (folder / f"{name}.yaml").write_text(of_this_machine((EXAMPLES / f"{name}.yaml").read_text(), folder))
     return folder / f"{name}.yaml"
 
 
@@ -129,23 +127,33 @@ def test_the_challenge_counts_events_and_not_generator_weights(tmp_path: Path) -
         assert "genWeight" not in file["Events"]
 
 
-def test_reduced_files_give_data_and_a_class_from_data(tmp_path: Path) -> None:
+def test_the_example_with_invented_events_is_that_of_open_data_and_small() -> None:
+    real, invented = (yaml.safe_load((EXAMPLES / f"opendata{it}.yaml").read_text()) for it in ("", "_invented"))
+    for name, dataset in invented["datasets"].items():
+        other = real["datasets"][name]
+        files, others = ([it["files"]] if isinstance(it["files"], str) else it["files"] for it in (dataset, other))
+        assert [Path(it).name for it in files] == [Path(it).name for it in others]
+        assert str(dataset.get("cross_section")).startswith(str(other.get("cross_section")))
+        dataset |= {key: other[key] for key in ("files", "cross_section") if key in other}
+    assert {key for key in real if real[key] != invented[key]} == {"workdir", "style", "luminosity"}
+    assert "Invented" in invented["style"]["label"]
+    assert sum(it.stat().st_size for it in (EXAMPLES / "invented").iterdir()) < 3e6
+
+
+def test_the_invented_files_give_data_and_a_class_from_data(tmp_path: Path) -> None:
     pytest.importorskip("data_processing.convert.stage")
-    datasets = load(EXAMPLES / "opendata.yaml").datasets
-    sections = {
-        name: float(np.prod([float(x) for x in str(it.cross_section).split("*")]))
-        for name, it in datasets.items()
-        if not it.is_data
-    }
-    write_all_2012(tmp_path, sections, 0.0002)
-    path = copied("opendata", tmp_path, 0.0002)
-    run(path, "--to", "convert")
-    for name, section in sections.items():
-        with h5py.File(tmp_path / "opendata" / "hdf5" / f"{name}.h5") as file:
+    for name in ("opendata.py", "opendata_invented.yaml"):
+        (tmp_path / name).write_text((EXAMPLES / name).read_text())
+    (tmp_path / "invented").symlink_to(EXAMPLES / "invented")
+    config = load(tmp_path / "opendata_invented.yaml")
+    run(config.document.name, "--to", "convert")
+    for name in PROCESSES_2012:
+        with h5py.File(tmp_path / "opendata_invented" / "hdf5" / f"{name}.h5") as file:
             rows = file["events"][:]
         assert rows["genWeight"].tolist() == [1] * len(rows)
-        assert rows["weight"] == pytest.approx(section * 0.2 / PROCESSES_2012[name].events, rel=1e-5)
-    with h5py.File(tmp_path / "opendata" / "hdf5" / "QCD_from_TauPlusX.h5") as file:
+        expected = (config.cross_section_of(name) or 0) * 500
+        assert rows["weight"] == pytest.approx(expected / PROCESSES_2012[name].events, rel=1e-5)
+    with h5py.File(tmp_path / "opendata_invented" / "hdf5" / "QCD_from_TauPlusX.h5") as file:
         qcd = file["events"][:]
     assert len(qcd) > 50
     assert qcd["weight"] == pytest.approx(0.8)
