@@ -51,7 +51,7 @@ NO_DATA, NO_REPEATS = DataRequest(()), RepeatRequest()
 """Data are not looked at; nothing is trained again."""
 
 
-MEASURED = "evaluation.pickle"
+MEASURED = "evaluation.json"
 """The file beside a report of what was measured for it, so that it can be drawn again."""
 
 

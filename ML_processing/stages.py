@@ -322,12 +322,13 @@ def _evaluate(job: EvaluateJob) -> Mapping[str, object]:
 
 def redraw_report(job: EvaluateJob, only: Sequence[str] = ()) -> Mapping[str, object]:
     """Draw a report again, or some figures of it, of what was measured for it."""
-    from ML_processing.evaluation.report import draw_report, measured
+    from ML_processing.evaluation.content import Evaluation
+    from ML_processing.evaluation.report import draw_report
     from ML_processing.training.description import TrainingDescription
     from ML_processing.training.tracking import add
 
     run = job.run
-    draw_report(TrainingDescription.read(run), measured(run), run, job.style, only)
+    draw_report(TrainingDescription.read(run), Evaluation.read(run / MEASURED), run, job.style, only)
     add(run, [run / "report.html", *sorted(run.glob("*.png"))])
     return {}
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from matplotlib.figure import Figure
@@ -14,12 +16,25 @@ from ML_processing.evaluation.measurement import Measurement
 from ML_processing.evaluation.scored import EventCounts
 from ML_processing.evaluation.sections import MODULES
 from ML_processing.metrics.measured import as_json
+from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.report.figures import Draw, in_style
 from MLTools.NanoML.report.page import Answer, Digest
 from MLTools.NanoML.report.section import Block, Caption, Style
+from MLTools.NanoML.schema.plain import build, plain, read
 
 P = TypeVar("P", bound="Part")
 _FEWEST = 50  # effective events of a class: with fewer nothing is fine
+
+
+def _key(kind: type[Part]) -> str:
+    """The key of a section in what is written, as some sections share a name."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _built(content: Mapping[str, Any]) -> dict[type[Part], Part | None]:
+    """The sections of their content, by what is registered: nothing is imported that a file names."""
+    kinds = {_key(kind): kind for kind in all_sections()}
+    return {kinds[key]: None if it is None else build(kinds[key], it) for key, it in content.items()}
 
 
 @dataclass(frozen=True)
@@ -32,7 +47,7 @@ class Evaluation:
     events: EventCounts
     training: dict[str, Any]  # the lines of training.json that identify it
     notes: list[str]
-    sections: Mapping[type[Part], Part | None]
+    sections: Mapping[type[Part], Part | None] = field(metadata={"build": _built})
     hidden: tuple[str, ...] = ()  # classes from data whose numbers of events the page does not tell
 
     def of(self, kind: type[P]) -> P | None:
@@ -47,6 +62,16 @@ class Evaluation:
         return ", ".join(
             f"{name} has {number:,.0f} of at least {_FEWEST} effective events" for name, number in few.items()
         )
+
+    def write(self, path: Path) -> None:
+        """Write all that was measured, exactly, as JSON, from which `read` makes the same again."""
+        sections = {_key(kind): plain(it) for kind, it in self.sections.items()}
+        write_text(path, json.dumps({**plain(replace(self, sections={})), "sections": sections}) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Evaluation:
+        """Read what `write` wrote; a NanoMLError if it is damaged, or was written by another version."""
+        return read(cls, path, "Measure again: `nanoml evaluate --force`.")
 
     def as_json(self, verdict: list[Answer], digest: Digest) -> dict[str, object]:
         """The content of metrics.json."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
@@ -24,9 +23,9 @@ from ML_processing.training.description import TrainingDescription, best_epoch, 
 from ML_processing.training.directory import Training, one_thread
 from ML_processing.training.outputs import kept_outputs
 from ML_processing.training.reweighting import Reweighted
-from MLTools.NanoML.atomic import make_directory, replacing, write_json, write_text
+from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.report.figures import Figures
 from MLTools.NanoML.report.page import Answer, Digest, percentage, table, with_error
 from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Document, Style
@@ -126,23 +125,11 @@ def evaluate(
     answers = verdict(found)
     content = found.as_json(answers, _digest(found, answers[0]))
     write_json(directory / "metrics.json", content)
-    with replacing(directory / MEASURED) as aside:
-        aside.write_bytes(pickle.dumps(found))
+    found.write(directory / MEASURED)
+    (directory / "evaluation.pickle").unlink(missing_ok=True)  # of an older version
     draw_report(training.description, found, directory, style)
     say(f"evaluate: {answers[0].text} More in {directory / 'report.html'}.")
     return content
-
-
-def measured(directory: Path) -> Evaluation:
-    """The measurements for the report in a directory, by the same code; a NanoMLError if it cannot be read."""
-    path = directory / MEASURED
-    try:
-        all_sections()
-        found = pickle.loads(path.read_bytes())  # the user's own file, and a record has its hash
-        assert isinstance(found, Evaluation)
-    except Exception as problem:  # what a damaged file raises depends on the damage
-        raise NanoMLError(f"{path}: cannot be read ({problem}): run `nanoml evaluate --force`.") from None
-    return found
 
 
 def draw_report(

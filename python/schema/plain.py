@@ -5,11 +5,15 @@ The metadata of a field say what its type cannot:
 - ``key``: its name in the content, if that is not its name in Python (a trailing underscore is dropped anyway);
 - ``hidden``: it is not part of the content;
 - ``sparse``: it is left out of the content where it has its default;
-- ``older``: its value where the content does not have it, as that of older versions.
+- ``older``: its value where the content does not have it, as that of older versions;
+- ``build``: what makes its value of the content.
+
+Arrays keep every bit: they are their bytes in base 64, with the kind of their numbers and their shape.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
 import dataclasses
@@ -17,13 +21,15 @@ import functools
 import gc
 import json
 import re
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from MLTools.NanoML.errors import NanoMLError
 
 T = TypeVar("T")
+_UNIONS = (Union, getattr(types, "UnionType", Union))  # that of A | B, which Python 3.9 does not have
 
 DAMAGE = (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
 """The exceptions that reading a damaged file raises: `json`, `build`, and what looks into the content."""
@@ -51,7 +57,7 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 def optional(hint: Any) -> Any:
     """The X of Optional[X], which may be a union; None for any other hint."""
     inner = tuple(argument for argument in get_args(hint) if argument is not type(None))
-    return Union[inner] if get_origin(hint) is Union and len(inner) < len(get_args(hint)) else None
+    return Union[inner] if get_origin(hint) in _UNIONS and len(inner) < len(get_args(hint)) else None
 
 
 def build(cls: type[T], content: Mapping[str, Any]) -> T:
@@ -59,7 +65,7 @@ def build(cls: type[T], content: Mapping[str, Any]) -> T:
     values = {}
     for field, key, hint in fields_of(cls):  # type: ignore[arg-type]  # classes are hashable
         if key in content:
-            values[field.name] = _converter(hint)(content[key])
+            values[field.name] = (field.metadata.get("build") or _converter(hint))(content[key])
         elif "older" in field.metadata:
             values[field.name] = copy.copy(field.metadata["older"])
         elif default_of(field) is dataclasses.MISSING:
@@ -117,11 +123,9 @@ def _converter(hint: Any) -> Callable[[Any], Any]:
         return lambda value: None if value is None else convert(value)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return functools.partial(build, hint)
-    if kind is Union:  # of a dataclass and a short form for it
-        builders = [
-            _converter(each) for each in get_args(hint) if isinstance(each, type) and dataclasses.is_dataclass(each)
-        ]
-        return lambda value: builders[0](value) if builders and isinstance(value, Mapping) else value
+    if kind in _UNIONS:  # of dataclasses, which differ in their keys, and a short form for one
+        kinds = [each for each in get_args(hint) if isinstance(each, type) and dataclasses.is_dataclass(each)]
+        return lambda value: build(_having(value, kinds), value) if kinds and isinstance(value, Mapping) else value
     if kind in (list, tuple):
         item = _converter(get_args(hint)[0])
         # a list of one may be written as its item
@@ -129,9 +133,25 @@ def _converter(hint: Any) -> Callable[[Any], Any]:
     if kind is dict:
         of_key, of_item = map(_converter, get_args(hint))
         return lambda value: {of_key(key): of_item(each) for key, each in value.items()}
+    if getattr(kind, "__name__", "") in ("NDArray", "ndarray"):  # the alias, or what it stood for until numpy 2.4
+        return _array
     if hint is float:
         return lambda value: product(value) if isinstance(value, str) else float(value)
     return hint if hint in (int, str) else lambda value: value
+
+
+def _having(content: Mapping[str, Any], kinds: Sequence[type]) -> type:
+    """The dataclass that has all keys of the content; the first one if none has."""
+    return next((it for it in kinds if content.keys() <= {key for _, key in _keys_of(it)}), kinds[0])
+
+
+def _array(content: Mapping[str, Any]) -> Any:
+    import numpy as np  # whoever has arrays has imported it
+
+    kind = np.dtype(content["dtype"])
+    if kind.kind not in "biuf":
+        raise ValueError(f"an array of {kind}")
+    return np.frombuffer(base64.b64decode(content["base64"]), kind).reshape(content["shape"]).copy()
 
 
 def product(text: str) -> float:
@@ -150,6 +170,9 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
+    if type(value).__name__ == "ndarray":
+        encoded = base64.b64encode(value.tobytes()).decode()
+        return {"dtype": value.dtype.str, "shape": list(value.shape), "base64": encoded}
     if not dataclasses.is_dataclass(value):
         return value
     found = {}

@@ -57,6 +57,23 @@ def one_core() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def read_back() -> Iterator[None]:
+    """What is measured comes back from its file as it was, in every evaluation of these tests."""
+    from ML_processing.evaluation.content import Evaluation
+    from services.evaluations import exact
+
+    write = Evaluation.write
+
+    def checked(found: Evaluation, path: Path) -> None:
+        write(found, path)
+        assert exact(Evaluation.read(path)) == exact(found)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Evaluation, "write", checked)
+        yield
+
+
 DRAW, SAVE = loss_figure.losses, figures.save
 
 

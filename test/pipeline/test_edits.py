@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pickle
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.stages import NAMES
 from MLTools.NanoML.workflow.pipeline import between, execute, planned, redraw
-from MLTools.NanoML.workflow.record import Reach
+from MLTools.NanoML.workflow.record import Reach, Records
 from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -257,6 +258,33 @@ def test_a_label_is_drawn_and_nothing_is_measured_or_fitted_again(
     replaced("wz.yaml", "(Pythia)", "(Pythia, not CMS)")(copied)
     redraw(load(copied / "wz.yaml"), WHOLE, False, lambda _: None)
     assert {path.stem for path, before in pictures.items() if path.read_bytes() == before} == {*WHOLE}
+
+
+class Program:
+    """Makes a directory when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_measurements_of_somebody_else_run_no_program(copied: Path) -> None:
+    from ML_processing.requests import MEASURED  # needs torch
+
+    found = copied / "wz" / "training" / MEASURED
+    found.write_bytes(pickle.dumps(Program(copied / "ran")))
+    [evaluation] = planned(load(copied / "wz.yaml"), ["evaluate"])
+    Records(copied / "wz" / ".nanoml", copied).write_outputs(evaluation.stage.tasks[0])
+    LABEL(copied)
+    for do in (
+        lambda it: redraw(it, ["roc"], False, lambda _: None),
+        lambda it: execute(it, DRAWN, False, lambda _: None),
+    ):
+        with pytest.raises(NanoMLError, match=rf"{MEASURED}: is damaged .* Measure again: `nanoml evaluate --force`"):
+            do(load(copied / "wz.yaml"))
+    assert not (copied / "ran").exists()
 
 
 def test_what_is_to_be_measured_or_fitted_again_is_not_drawn(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from torch import nn
@@ -17,6 +18,7 @@ from ML_processing.evaluation.sections.data import DataComparison
 from ML_processing.evaluation.sections.regions import RegionResult
 from ML_processing.events.survey import ClassTotal
 from ML_processing.models.scaling import Scaling, Unscaled
+from services.arrays import parts
 
 T = TypeVar("T")
 EFFECTIVE = {"signal": 1234.4, "other": 1234.4}
@@ -31,6 +33,20 @@ def evaluation(sections: Mapping[Any, Any], effective: Mapping[str, float] = EFF
     """Some sections, and the effective numbers of events."""
     classes = {name: ClassEvents(ClassTotal(round(it), it), it, 0.0) for name, it in effective.items()}
     return part(Evaluation, sections=sections, events=part(EventCounts, classes=classes), classes=[*effective])
+
+
+def exact(value: Any) -> Any:
+    """A value in a form that is equal if types and bits are."""
+    if isinstance(value, np.ndarray):
+        return parts(value)
+    if is_dataclass(value):
+        return type(value), [exact(getattr(value, it.name)) for it in fields(value)]
+    if isinstance(value, Mapping):
+        return [(key, exact(it)) for key, it in value.items()]
+    if isinstance(value, (list, tuple)):
+        return type(value), [exact(it) for it in value]
+    number = value.item() if isinstance(value, np.generic) else value
+    return type(number), repr(number)
 
 
 def draw_only(patch: pytest.MonkeyPatch, *names: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -32,7 +31,7 @@ class Losses(Part):
         is_small=True,
     )
 
-    histories: Sequence[Sequence[Epoch]]
+    histories: list[list[Epoch]]
     is_boosted: bool
 
     @property

@@ -55,7 +55,7 @@ def test_files_and_accounting_are_the_same(runs: dict[str, Analysis]) -> None:
     here, there = runs["local"].workdir, runs["condor"].workdir
     assert files_of(here) == files_of(there)
     different = [name for name in files_of(here) if (here / name).read_bytes() != (there / name).read_bytes()]
-    named = {"model.onnx", "model.json", "index.html", "training/report.html", "training/evaluation.pickle"}
+    named = {"model.onnx", "model.json", "index.html", "training/report.html", "training/evaluation.json"}
     named |= {f"training/{name}.json" for name in ("environment", "metrics", "training")}
     # all else, HDF5 files, weights, histories and figures, has the same bytes; ROOT files have times and identifiers
     assert {name for name in different if not name.endswith(".root")} <= named
