@@ -301,19 +301,19 @@ def decode(content: object, rename: Callable[[str], str] = lambda text: text) ->
     if "type" in content:
         arguments = {name: again(item) for name, item in content["fields"].items()}
         try:
-            return _thing(content["type"])(**arguments)
+            return _thing(content["type"], is_dataclass)(**arguments)
         except TypeError as problem:
             raise NanoMLError(
                 f"{content['type']}: {problem}. The job was written by another version of NanoML: submit it again."
             ) from None
     if "call" in content:
         keywords = {name: again(item) for name, item in content["keywords"].items()}
-        return functools.partial(_thing(content["call"]), *again(content["arguments"]), **keywords)
+        return functools.partial(_thing(content["call"], callable), *again(content["arguments"]), **keywords)
     return {key: again(item) for key, item in content.items()}
 
 
-def _thing(name: str) -> Any:
-    """A class or function of NanoML; never anything else, since a job file could name it."""
+def _thing(name: str, is_kind: Callable[[Any], bool]) -> Any:
+    """A dataclass or function of NanoML; never anything else, since a job file could name it."""
     module, _, path = name.partition(":")
     refusal = NanoMLError(f"{name}: is not a part of NanoML, so no job may ask for it.")
     if not _is_own(module):
@@ -328,7 +328,7 @@ def _thing(name: str) -> Any:
             f"{name}: does not exist in this version of NanoML; another version wrote the job: submit it again."
         ) from None
     # what NanoML has imported from elsewhere is not its own
-    if not callable(found) or not _is_own(str(getattr(found, "__module__", ""))):
+    if not is_kind(found) or not callable(found) or not _is_own(str(getattr(found, "__module__", ""))):
         raise refusal
     return found
 

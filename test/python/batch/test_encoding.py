@@ -106,6 +106,19 @@ def test_a_job_may_ask_for_nothing_but_classes_and_functions_of_nanoml(name: str
     assert not canary.exists()
 
 
+def test_to_read_a_job_calls_no_function(tmp_path: Path) -> None:
+    """Reading is what `nanoml status` and `nanoml draw` do, in a work directory of somebody else, too."""
+    program = tmp_path / "program.py"
+    program.write_text(f"open({str(tmp_path / 'canary')!r}, 'w')")
+    for name, fields in (
+        ("MLTools.NanoML.loading:import_file", {"path": {"path": str(program)}, "prefix": "a"}),
+        ("MLTools.NanoML.atomic:write_text", {"path": str(tmp_path / "canary"), "text": "written"}),
+    ):
+        with pytest.raises(NanoMLError, match="so no job may ask for it"):
+            decode({"type": name, "fields": fields})
+    assert not (tmp_path / "canary").exists()
+
+
 def test_a_job_of_another_version_says_so() -> None:
     wanted = "another version of NanoML|does not exist in this version of NanoML"
     for content in (
