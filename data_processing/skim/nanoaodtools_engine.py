@@ -23,7 +23,7 @@ import numpy as np
 
 from data_processing.skim.plan import FilterSet, SkimJob, SkimPlan
 from data_processing.skim.skim import plan_file, sections_read
-from MLTools.NanoML.atomic import aside_of, make_directory, replacing
+from MLTools.NanoML.atomic import aside_of, make_directory, replacing, write_json
 from MLTools.NanoML.dependencies import files_behind
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, explain_os_error
 from MLTools.NanoML.installation import TO_GET_NANOAOD_TOOLS
@@ -40,11 +40,13 @@ from MLTools.NanoML.rootio.remote.file import RemoteFile
 from MLTools.NanoML.rootio.remote.server import is_xrootd
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 from MLTools.NanoML.rootio.versions import did_you_mean
+from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.selection import Step
 
 _NEEDED = ("ROOT", "PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor")
 _LINES = 20  # how many lines an error shows of what nanoAOD-tools printed last
-_ERROR = "error.pickle"  # an error that the user can fix, from the process with ROOT
+_ERROR = "error.json"  # an error that the user can fix, from the process with ROOT
+_ERRORS = {kind.__name__: kind for kind in (UnreadableError, ConfigError, NanoMLError)}
 _RULES = "keep_and_drop.txt"
 # ROOT only prints a line about what it cannot read or write, and continues with other values
 _COMPLAINT = re.compile(r"^(?:SysError|Error) in <T(?:Basket|Branch|File|TreeCache|Tree::Fill).*|^R__unzip.*: .*", re.M)
@@ -96,7 +98,9 @@ def _run(job: SkimJob, folder: Path) -> Path:
     printed = done.stdout.decode(errors="replace")
     check_printed(printed, job)
     if (folder / _ERROR).exists():
-        problem: NanoMLError = pickle.loads((folder / _ERROR).read_bytes())
+        told = content_of(folder / _ERROR)
+        problem = _ERRORS[told["kind"]](told["message"])
+        vars(problem).update(told["more"])
         raise problem
     if done.returncode:
         lines = printed.strip().split("\n")[-_LINES:]
@@ -130,7 +134,8 @@ def main() -> int:
         told = problem if isinstance(problem, NanoMLError) else _explained(problem, job)
         if told is None:
             raise
-        (folder / _ERROR).write_bytes(pickle.dumps(told))
+        kind = next(name for name, it in _ERRORS.items() if isinstance(told, it))
+        write_json(folder / _ERROR, {"kind": kind, "message": str(told), "more": vars(told)})
         return told.exit_code
     return 0
 

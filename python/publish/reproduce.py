@@ -9,6 +9,7 @@ It needs the packages of requirements.txt. It ends with 0 if everything agrees, 
 from __future__ import annotations
 
 import argparse
+import ast
 import copy
 import hashlib
 import json
@@ -169,7 +170,7 @@ def templates(model: Model, fit: Mapping[str, Any], era: str, path: str) -> dict
         for name, about in channels.items():
             with np.errstate(all="ignore"):
                 try:
-                    inside, *values = (eval(text, names) for text in (about["cut"], *about["quantities"]))
+                    inside, *values = (evaluated(text, names) for text in (about["cut"], *about["quantities"]))
                 except NameError as problem:
                     raise CapsuleError(f"the cut or a quantity of {name} reads a list ({problem})") from None
                 inside = decided.passed & (inside != 0)
@@ -182,6 +183,13 @@ def templates(model: Model, fit: Mapping[str, Any], era: str, path: str) -> dict
             for row, each in enumerate((weights, weights**2)):
                 found[name][row] += np.bincount(place[inside], each[inside], len(about["fitted"]))
     return found
+
+
+def evaluated(text: str, names: dict[str, Any]) -> Any:
+    """The value of an expression: of arrays and functions with these names, and nothing that is reached from them."""
+    if any(isinstance(it, ast.Attribute) for it in ast.walk(ast.parse(text, mode="eval"))):
+        raise CapsuleError(f"{CONTENT}: {text}: is not a cut or a quantity. {_FETCH}")
+    return eval(text, names)
 
 
 def sum_of_weights(path: str) -> float:

@@ -246,6 +246,59 @@ def measured() -> dict[str, tuple[int, int]]:
     return found
 
 
+RUNS_CODE = re.compile(
+    r"c?[pP]ickle|_pickle|dill|cloudpickle|marshal|shelve|joblib|jsonpickle|code|runpy|torch\.(jit|package|hub)|numpy\.lib\.format"
+)
+"""Modules that run what they read."""
+
+MAY_RUN = {
+    "data_processing/skim/nanoaodtools_engine.py": {"pickle"},  # the job, by a pipe to a process of our own
+    "ML_processing/training/directory.py": {"pickle"},  # the name of its error alone
+    "python/batch/dask.py": {"cloudpickle"},  # our own function, to workers
+    "python/publish/reproduce.py": {"eval"},  # of cuts and quantities, in which nothing has attributes
+    "python/loading.py": {"exec_module"},  # the user's code
+    "scripts/nanoml": {"exec_module"},  # NanoML
+}
+"""Where the product may use what runs code, and why."""
+
+
+def _runs(call: ast.Call) -> str:
+    """What runs code in a call; empty if nothing does."""
+    name, given = ast.unparse(call.func), {it.arg: ast.unparse(it.value) for it in call.keywords}
+    last = name.rpartition(".")[2]
+    if name in ("eval", "exec", "compile", "__import__") or last == "exec_module":
+        return last
+    if (
+        name.endswith("import_module")
+        and isinstance(call.args[0], ast.Constant)
+        and RUNS_CODE.fullmatch(call.args[0].value)
+    ):
+        return str(call.args[0].value)
+    is_unsafe = (
+        (name == "torch.load" and given.get("weights_only") != "True")
+        or given.get("allow_pickle", "False") != "False"
+        or (name.startswith("yaml.") and last in ("load", "load_all", "unsafe_load", "full_load", "add_constructor"))
+    )
+    return name if is_unsafe else ""
+
+
+def test_what_is_read_runs_no_code() -> None:
+    found: dict[str, set[str]] = {}
+    places = [
+        ROOT / "scripts" / "nanoml",
+        *(it for part in (*PARTS, "crab", "examples") for it in (ROOT / part).rglob("*.py")),
+    ]
+    for path in places:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [it.name for it in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            used = {name for name in names if RUNS_CODE.fullmatch(name)}
+            used |= {_runs(node)} - {""} if isinstance(node, ast.Call) else set()
+            if used:
+                found.setdefault(path.relative_to(ROOT).as_posix(), set()).update(used)
+    assert found == MAY_RUN
+
+
 def test_no_folder_grows() -> None:
     wrong = [
         f"{folder} has {lines} lines in {count} modules, and LINES allows {LINES.get(folder)}: what can go?"

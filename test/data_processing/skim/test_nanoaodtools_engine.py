@@ -4,6 +4,7 @@ import errno
 import json
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import uproot
 
-from data_processing.skim.nanoaodtools_engine import check_printed, compression_of, postprocess_file, write_rules
+from data_processing.skim.nanoaodtools_engine import _run, check_printed, compression_of, postprocess_file, write_rules
 from data_processing.skim.plan import SkimJob, apply_rules, read_rules
 from data_processing.skim.skim import skim_file
 from data_processing.skim.stage import skim_job, skim_tasks
@@ -144,6 +145,18 @@ def test_complaints_of_root(line: str, kind: type[NanoMLError], message: str) ->
         check_printed(f"{printed}{line}\nDone\n", job)
     assert type(problem.value) is kind
     assert problem.value.errno == (errno.ENOSPC if "No space" in line else None)
+
+
+def test_an_error_in_the_other_process_is_the_same_here(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "none.root").write_bytes(b"no file of ROOT")
+    for path, kind, message in (
+        (tmp_path / "none.root", UnreadableError, "none.root: "),
+        (Path(shutil.copy(source, tmp_path / "a,b.root")), NanoMLError, "takes what follows a comma for another file"),
+    ):
+        with pytest.raises(NanoMLError, match=message) as problem:
+            _run(SkimJob(str(path), tmp_path / "out.root"), tmp_path)
+        assert type(problem.value) is kind
+        assert getattr(problem.value, "path", str(path)) == str(path)
 
 
 def test_a_skim_by_another_engine_is_another_task(source: Path, tmp_path: Path) -> None:

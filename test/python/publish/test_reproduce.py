@@ -62,3 +62,11 @@ def test_values_of_each_era() -> None:
         reproduce._by_era(["2018=a.root"], eras)
     with pytest.raises(reproduce.CapsuleError, match="2019=1: is not a number, nor one of an era: 2018, 2022"):
         reproduce._by_era(["2019=1"], eras, float)
+
+
+def test_a_cut_runs_no_program() -> None:
+    names = {"__builtins__": {}, **reproduce._FUNCTIONS, "mass": np.array([90.0, 120.0])}
+    assert [*reproduce.evaluated("abs(mass - 91.2) < 15.", names)] == [True, False]
+    for text in ("abs.__class__", "().__class__.__base__.__subclasses__()", "mass.tofile('a')", "[abs][0].__self__"):
+        with pytest.raises(reproduce.CapsuleError, match="is not a cut or a quantity"):
+            reproduce.evaluated(text, names)
