@@ -93,6 +93,7 @@ class EvaluateJob:
     eras: Mapping[str, Sequence[Path]]  # files of each era; they are read, too
     repeats: RepeatRequest
     signal: str | None
+    model: str = field(metadata=HOW)  # as `train.model`; its code counts
     style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
 
     @property
@@ -109,6 +110,7 @@ class ExportJob:
     files: Sequence[Path] = field(metadata=CORE)
     output: Path = field(metadata=WRITES)
     config: Export
+    model: str = field(metadata=HOW)  # as `train.model`; its code counts
 
     @property
     def also_read(self) -> list[Path]:

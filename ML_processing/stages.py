@@ -141,8 +141,9 @@ def _evaluation(analysis: Analysis, era: str | None) -> Task:
     repeats = RepeatRequest(wanted.seeds, tuple(sorted(wanted.learning_curve)), wanted.left_out)
     if repeats != NO_REPEATS:
         repeats = replace(repeats, target=target_of(config, era))
-    job = EvaluateJob(run, files, compare, data, eras, repeats, config.train.signal, analysis.style(era))
-    code = _settings(config, "ML_processing.evaluation.report", *MODULES)[1]
+    settings, code = _settings(config, "ML_processing.evaluation.report", *MODULES)
+    signal, model = settings.signal, settings.model
+    job = EvaluateJob(run, files, compare, data, eras, repeats, signal, model, analysis.style(era))
     outputs = (run / "report.html", run / "metrics.json", run / MEASURED)
     folders = (run, repeats_of(run)) if repeats != NO_REPEATS else (run,)
     made = {"outputs": outputs, "folders": folders, "cache": (run / OUTPUTS,)}
@@ -195,11 +196,12 @@ def export_stage(analysis: Analysis) -> Stage:
     _check_release(config)
     layout = Layout.of(config)
     export = Export(config.export.cmssw if config.export else None, layout.name)
-    code = _settings(config, "ML_processing.export.export")[1]
+    settings, code = _settings(config, "ML_processing.export.export")
     tasks = []
     for era in config.trainings:
         run, model = layout.training(era), layout.model(era)
-        job, outputs = ExportJob(run, training_files(config, era), model, export), (model, twin_of(model))
+        job = ExportJob(run, training_files(config, era), model, export, settings.model)
+        outputs = model, twin_of(model)
         tasks.append(Task.of("export", era or "model", _export, job, code, outputs=outputs, folders=(run,)))
     return Stage("export", tasks, summary=_export_summary)
 
@@ -315,7 +317,7 @@ def _evaluate(job: EvaluateJob) -> Mapping[str, object]:
     from ML_processing.training.tracking import add
 
     run = job.run
-    evaluate(run, job.files, run, job.compare, job.data, job.eras, job.repeats, job.style)
+    evaluate(run, job.files, run, job.compare, job.data, job.eras, job.repeats, job.style, job.model)
     add(run, [run / "report.html", run / "metrics.json", *sorted(run.glob("*.png"))])
     return {}
 
@@ -337,7 +339,7 @@ def _export(job: ExportJob) -> Mapping[str, object]:
     from ML_processing.export.export import export
     from ML_processing.training.tracking import add
 
-    described = export(job.run, job.output, job.config)
+    described = export(job.run, job.output, job.config, model=job.model)
     add(job.run, [job.output, twin_of(job.output)])
     return described
 

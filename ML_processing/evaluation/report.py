@@ -73,6 +73,7 @@ def evaluate(
     eras: Mapping[str, Sequence[Path]] = MappingProxyType({}),
     repeats: RepeatRequest = NO_REPEATS,
     style: Style = PRIVATE_WORK,
+    model: str | None = None,
 ) -> dict[str, object]:
     """Measure a training and write its report.
 
@@ -96,6 +97,8 @@ def evaluate(
         what is there already is not trained once more.
     style
         The style of the figures.
+    model
+        The network, as for `Training.load`.
 
     Returns
     -------
@@ -106,7 +109,7 @@ def evaluate(
     NanoMLError
         The training is not finished, the events do not fit it, or there are data and no region to compare them in.
     """
-    training = Training.load(run)
+    training = Training.load(run, model)
     of_data = [file for file in compare if is_data(file)]
     data = replace(data, data=tuple(dict.fromkeys([*data.data, *of_data])), simulation=data.simulation or tuple(files))
     if of_data and not data.regions:

@@ -48,7 +48,12 @@ _PROVENANCE = ("versions", "created", "git", "device", "config", "folds", "data"
 
 
 def export(
-    run: Path, output: Path, config: Export, onnxruntime: str | None = None, preprocess: bool = False
+    run: Path,
+    output: Path,
+    config: Export,
+    onnxruntime: str | None = None,
+    preprocess: bool = False,
+    model: str | None = None,
 ) -> dict[str, object]:
     """Write the networks of a training as one ONNX file, and its description beside it.
 
@@ -67,6 +72,8 @@ def export(
         Instead of a release: the version of ONNX Runtime that must be able to run it.
     preprocess
         Also write the JSON file that CMSSW's producers in RecoBTag read, NAME_preprocess.json.
+    model
+        The network, as for `Training.load`.
 
     Returns
     -------
@@ -83,7 +90,7 @@ def export(
     limits = target(config.cmssw, onnxruntime)
     if limits.warning:
         say(f"WARNING: {limits.warning}")
-    return export_networks(Training.load(run), output, config.name or output.stem, limits, preprocess)
+    return export_networks(Training.load(run, model), output, config.name or output.stem, limits, preprocess)
 
 
 def export_networks(

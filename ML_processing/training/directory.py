@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from pickle import UnpicklingError
@@ -145,14 +145,24 @@ class Training:
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
 
     @classmethod
-    def load(cls, directory: Path) -> Training:
+    def load(cls, directory: Path, model: str | None = None) -> Training:
         """Read a training's directory.
+
+        A network of the user's own is taken from where `train.model` has it now, if that is given as `model`: not from where training.json
+        says that it was, in which there could be any program.
 
         A NanoMLError says that there is no training, it is not finished, or a file of it is missing or damaged.
         """
         description = TrainingDescription.read(directory)
         if not description.complete:
             raise NanoMLError(f"{directory}: this training is not finished. Run `nanoml train` again: it continues.")
+        own = description.config.model
+        if model is not None and ":" in own:
+            if own.rpartition(":")[2] != model.rpartition(":")[2]:
+                raise NanoMLError(
+                    f"{directory}: is a training of {own}, and train.model is {model}. Run `nanoml train`."
+                )
+            description = replace(description, config=replace(description.config, model=model))
         return cls.of(directory, description)
 
     @classmethod

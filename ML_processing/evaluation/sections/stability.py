@@ -347,7 +347,7 @@ def repeated(training: Training, files: Sequence[Path], run: Path, wanted: Repea
             if share == 1:
                 raise
             raise NanoMLError(f"evaluate.learning_curve: with {what}: {problem}") from None
-        found.append(RepeatedTraining(Training.load(directory), seed, share, without))
+        found.append(RepeatedTraining(Training.load(directory, settings.model), seed, share, without))
     return found
 
 

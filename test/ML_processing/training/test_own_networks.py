@@ -20,6 +20,7 @@ from MLTools.NanoML.config.training import Init, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.verification import verify_model
+from services.trainings import QUICK
 
 Toy = Callable[..., Path]
 
@@ -324,3 +325,18 @@ def test_a_checkpoint_that_does_not_fit(init: dict[str, Any], message: str, chec
     path, config = tuned(tmp_path, Init(**{"file": str(checkpoint), **given}), epochs=1)
     with pytest.raises(NanoMLError, match=message.replace("WHERE", str(checkpoint))):
         train([path], config, tmp_path / "run")
+
+
+def test_a_network_is_taken_from_where_train_model_has_it(toys: Callable[[Path], Toy], tmp_path: Path) -> None:
+    """training.json may be of another place, or by somebody else."""
+    model, planted, run = f"{tmp_path}/now.py:Own", tmp_path / "planted.py", tmp_path / "run"
+    (tmp_path / "now.py").write_text("from ML_processing.networks.mlp import MLP as Own\n")
+    planted.write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\n")
+    train([toys(tmp_path)()], dataclasses.replace(QUICK, model=model, epochs=1), run)
+    text = (run / "training.json").read_text()
+    (run / "training.json").write_text(text.replace(model, f"{planted}:Own"))
+    assert Training.load(run, model).description.config.model == model
+    for other in ("mlp", f"{tmp_path}/now.py:Other"):
+        with pytest.raises(NanoMLError, match=r"run: is a training of .*planted\.py:Own, and train\.model is .*"):
+            Training.load(run, other)
+    assert not (tmp_path / "canary").exists()
