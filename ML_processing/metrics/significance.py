@@ -245,7 +245,7 @@ def fine_sums(score: ArrayLike, is_signal: ArrayLike, weights: ArrayLike) -> Flo
 
 
 def by_own_bins(sums: Floats) -> BinnedScore:
-    """The bins that `histogram` chooses, by the same events."""
+    """The bins that `histogram` would choose for one channel, by the same events."""
     return BinnedScore.of(sums, chosen_bins(sums[0], sums[1], sums[3]))
 
 

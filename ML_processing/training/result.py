@@ -27,7 +27,7 @@ from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.hooks import Hook, Outputs, first
 from ML_processing.models.network import Network
 from ML_processing.training.data import TrainingFiles, inputs_of
-from MLTools.NanoML.config.fit import EVERYWHERE, FitTarget, axes_of
+from MLTools.NanoML.config.fit import EACH, EVERYWHERE, FitTarget, axes_of
 from MLTools.NanoML.contracts.bins import Counts, bins_of_channels, fine_edges, strength_error
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.errors import NanoMLError, listed
@@ -214,7 +214,8 @@ class ResultLoss:
                 inside = [(events.channel == number).numpy() for number in channels]
                 sums = [fine_sums(score[it], is_signal[it], weights[it])[[0, 1, 3]] for it in inside]
                 least, most = histogram.least_events * len(score) / size, max(histogram.most_bins // part, 2)
-                chosen = bins_of_channels(sums, least, most)
+                each = histogram.least_events * len(score) / len(self._events.channel)  # as all of them have
+                chosen = bins_of_channels(sums, least, most, each if histogram.least_events_in == EACH else 0.0)
                 edges = torch.tensor(fine_edges(), dtype=torch.float64)[chosen].clamp(0, 1).logit()
                 self.edges = [edges if at in channels else it for at, it in enumerate(self.edges)]
 

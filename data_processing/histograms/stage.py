@@ -24,7 +24,7 @@ from MLTools.NanoML.config.analysis import (
     unbinned_channels,
 )
 from MLTools.NanoML.config.data import FIT
-from MLTools.NanoML.config.fit import RESULT, Histogram, axes_of
+from MLTools.NanoML.config.fit import EACH, RESULT, Histogram, axes_of
 from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.contracts.bins import fine_edges
 from MLTools.NanoML.contracts.densities import ratios_model
@@ -84,11 +84,14 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
         if it.variation is not None
     ]
     normalisations = [layout.normalisation(name) for name in files]
+    channels = config.fit.channels if config.fit is not None else {}
     chosen = {
         plan.name: ChosenBins(
             _signal_of(config, name, each),
             each.least_events,
             each.most_bins,
+            [it for it, fitted in channels.items() if fitted == name] or plan.regions,
+            each.least_events_in == EACH,
             _fit_of(config, plan) if plan.has_halves else None,
         )
         for name, each in config.histogram.items()
@@ -107,9 +110,9 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
         blinded.shares, opened, origins,
     )  # fmt: skip
     task = Task.of("histogram", "all", make_templates, job, code_of(make_templates.__module__))
-    tasks, channels = [task], unbinned_channels(config)
-    if channels:
-        densities = DensityJob(parts, normalisations, channels, processes, layout.densities, blind, opened)
+    tasks, unbinned = [task], unbinned_channels(config)
+    if unbinned:
+        densities = DensityJob(parts, normalisations, unbinned, processes, layout.densities, blind, opened)
         tasks.append(Task.of("histogram", "densities", make_densities, densities, code_of(make_densities.__module__)))
     return Stage("histogram", tasks, summary=_summary)
 
@@ -117,7 +120,7 @@ def histogram_stage(analysis: Analysis) -> Optional[Stage]:
 def _summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
     found = {name: count for each in done.values() for name, count in each.get("blind", {}).items()}
     bins = ", ".join(f"{count} of {name}" for name, count in found.items())
-    lines = [f"{name}: {text}" for each in done.values() for name, text in each.get("result", {}).items()]
+    lines = [f"{name}: {text}" for each in done.values() for name, text in each.get("chosen", {}).items()]
     return [*lines, *([f"data stay blind in bins where the signal may show: {bins}"] if found else [])]
 
 

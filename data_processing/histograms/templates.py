@@ -30,7 +30,7 @@ from MLTools.NanoML.contracts.templates import (
     Templates,
     added,
 )
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL as UNVARIED
 from MLTools.NanoML.nanoaod.fileaccounting import combined, weight_column
 from MLTools.NanoML.nanoaod.weights import UP_DOWN
@@ -60,6 +60,8 @@ class ChosenBins:
     signal: str  # the class whose share rises with the score
     least_events: float  # effective background events in a bin
     most_bins: int
+    regions: Sequence[str]  # whose events count
+    in_each: bool = True  # each region in each era has so many; or all of them together
     fit: Optional[FitOf] = None  # that decides, among bins with enough events
 
 
@@ -176,7 +178,10 @@ def make_templates(job: TemplateJob) -> dict[str, object]:
     return {
         "histograms": len(histograms),
         "bins": {each.name: [n - 2 for n in each.shape] for each in histograms},
-        "result": {name: str(choice or TOO_FEW) for name, (_, choice) in choices.items()},
+        "chosen": {
+            **{name: str(choice or TOO_FEW) for name, (_, choice) in choices.items()},
+            **{name: text for name, it in job.chosen.items() for text in _one_bin(it, filled[name].channels)},
+        },
         "blind": {
             f"{each.name}/{channel.name}": int(channel.blind.sum())
             for each in histograms
@@ -352,7 +357,7 @@ def _by_result(
 ) -> Optional[Choice]:
     """The bins of a histogram by the result; other histograms of the fit keep the bins that they have."""
     chosen, end = job.chosen[plan.name], len(plan.axes[0].edges) - 1
-    fitted = {key: it for key, it in mine.items() if fit.settings.channels.get(key[0]) == plan.name}
+    fitted = {key: it for key, it in mine.items() if key[0] in chosen.regions}
     parts = {number: {key: it.half(number) for key, it in fitted.items()} for number in (0, 1)}
     whole = {key: it.whole for key, it in fitted.items()}
 
@@ -386,7 +391,7 @@ def _folded(sums: Sums, cells: tuple[int, ...]) -> Sums:
 
 
 def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[_Place, Sums], most: int) -> list[int]:
-    """The fine bins at which at most so many bins begin, by all that is expected in regions; with background in each region and era."""
+    """The fine bins at which at most so many bins begin, by all that is expected; with background in each region and era."""
     channels: dict[tuple[str, Optional[str]], Floats] = {}
     for (region, era, process), sums in found.items():
         each = channels.setdefault((region, era), np.zeros((3, *plan.cells)))
@@ -394,13 +399,29 @@ def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[_Place, Sums], most: 
             each[0] += sums.sums[NOMINAL]
         elif process != DATA:
             each[1:] += sums.sums[NOMINAL], sums.squares[NOMINAL]
-    every = np.stack([*channels.values()] or [np.zeros((3, *plan.cells))])
-    outside = every[:, :2, [0, -1]].sum()
+    outside = sum(each[:2, [0, -1]].sum() for each in channels.values())
     if outside:
         raise NanoMLError(
             f"histogram {plan.name}: {outside:.4g} expected events are not between 0 and 1, where bins can be chosen. Give its `bins`."
         )
-    return bins_of_channels([*every[:, :, 1:-1]], chosen.least_events, most)
+    counted = [each[:, 1:-1] for (region, _), each in channels.items() if region in chosen.regions]
+    nothing, least = np.zeros((3, len(plan.axes[0].edges) - 1)), chosen.least_events
+    return bins_of_channels(counted or [nothing], least, most, least if chosen.in_each else 0.0)
+
+
+def _one_bin(chosen: ChosenBins, channels: Sequence[HistogramChannel]) -> Iterator[str]:
+    """The channels that have fewer events in all than they need in a bin, in words; nothing if there is none."""
+    few, least = [], chosen.least_events
+    for channel in (it for it in channels if chosen.in_each and it.region in chosen.regions):
+        of = [it for name, it in channel.processes.items() if name not in (chosen.signal, DATA)]
+        events, squares = (float(sum(getattr(it, key).sum() for it in of)) for key in ("nominal", "variances"))
+        if max(events, 0.0) ** 2 < least * squares:
+            few.append(f"{channel.name} ({max(events, 0.0) ** 2 / squares:.3g})")
+    if few:
+        yield (
+            f"one bin, since a channel has fewer effective background events than least_events ({least:g}): {listed(few)}. "
+            "Take it out of the fit, lower least_events, or set least_events_in: all"
+        )
 
 
 def template_of(sums: Sums, sets: Mapping[str, Set], shaped: Callable[[Floats], Floats]) -> Template:

@@ -15,6 +15,9 @@ from MLTools.NanoML.schema.settings import BRANCH, REGION, setting
 
 AUTO, RESULT = "auto", "result"
 """Bins that are chosen by what is expected in them, or by the result of the fit."""
+ALL, EACH = "all", "each"
+"""Whether all channels have enough events in a bin together, or each; and whether all processes, regions or eras share a nuisance
+parameter, or each has its own."""
 EVERYWHERE = "all"
 """The name of the events of all regions, if the analysis has no regions."""
 FIGURE_OF_MERIT = "expected uncertainty of the signal strength"
@@ -54,6 +57,12 @@ class Histogram:
         LEAST_EVENTS,
         "With auto and result: the least effective number of background events in a bin.",
         exclusiveMinimum=0,
+    )
+    least_events_in: str = setting(
+        EACH,
+        "each: in each channel, a region in an era; of a histogram that is fitted, those of the fit. A channel with fewer in all leaves "
+        "one bin. all: in all channels together.",
+        enum=(EACH, ALL),
     )
     most_bins: int = setting(MOST_BINS, "With auto and result: the largest number of bins.", minimum=1)
 
@@ -116,8 +125,6 @@ def axes_of(name: str, histogram: Histogram) -> list[str]:
 UNCORRELATED = ("*hfstats*", "*lfstats*", "*uncorrelated*", "*_stat", "*_stat_*", "jer")
 """Nuisance parameters of each era alone, by the rules of the POGs: statistical ones, as of BTV's shapes and of efficiencies, and the
 resolution of jets."""
-ALL, EACH = "all", "each"
-"""Whether all processes, regions or eras share a nuisance parameter, or each has its own."""
 NEVER = "never"
 """Toys give limits AUTO, where few events are expected, or NEVER."""
 TOYS = {"pattern": f"{AUTO}|{NEVER}|[1-9][0-9]{{3,}}", "form": f"{AUTO}, {NEVER}, or a number of at least 1000"}

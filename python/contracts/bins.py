@@ -33,7 +33,7 @@ LEAST_LEFT = 0.01
 FINE = 1000
 """Number of fine bins between 0 and 1 from which the bins are chosen."""
 _FARTHEST = 16.0  # log-odds of the last edge: float32 tells no more steps from 1
-LEAST_EVENTS, MOST_BINS = 10.0, 15
+LEAST_EVENTS, MOST_BINS = 11.0, 15  # up to 10.5, Combine and the fit call them few: they round, and want more than 10
 """The request to `chosen_bins` unless an analysis says otherwise."""
 
 
@@ -159,12 +159,13 @@ def chosen_bins(
     squares: NDArray[np.float64],
     least: float = LEAST_EVENTS,
     most: int = MOST_BINS,
+    channels: Iterable[Sequence[NDArray[np.float64]]] = (),
 ) -> list[int]:
     """Edges of bins, by what is expected in fine bins of a score that rises with the share of signal.
 
     From the highest scores down, a bin ends as soon as its background has enough effective events, and it has its part of all
-    signal or of all background; what is left at the end joins the last one. Then neighbours in which the share of signal does not fall
-    with the score are one bin, until it falls everywhere (pool adjacent violators).
+    signal or of all background; what is left at the end joins the last ones, until there are enough. Then neighbours in which the share
+    of signal does not rise with the score are one bin, until it rises everywhere (pool adjacent violators).
 
     Parameters
     ----------
@@ -174,32 +175,37 @@ def chosen_bins(
         Least effective number of background events in a bin, (sum of weights)^2 / sum of squares.
     most
         How many bins signal or background are divided into at most.
+    channels
+        Sums of weights of the background, of their squares, and the least number, of each channel that must have enough in each bin, too.
 
     Returns
     -------
     Rising numbers of fine bins at which a bin begins; the first is 0, the last the number of fine bins.
     """
-    fine = list(zip(signal.tolist(), background.tolist(), squares.tolist()))
     part_of_signal, part_of_background = float(signal.sum()) / most, float(background.sum()) / most
-    found: list[tuple[int, float, float]] = []  # the beginning of each bin, its signal and its background
-    s = b = w2 = 0.0
-    for start in range(len(fine) - 1, -1, -1):
-        more = fine[start]
-        s, b, w2 = s + more[0], b + more[1], w2 + more[2]
-        if b > 0 and b**2 >= least * w2 and (b >= part_of_background or 0 < part_of_signal <= s):
-            found.append((start, s, b))
-            s = b = w2 = 0.0
-    if not found:
-        return [0, len(fine)]
-    _, last_s, last_b = found[-1]
-    found[-1] = (0, last_s + s, last_b + b)
-    pooled: list[tuple[int, float, float]] = []  # from the lowest scores up
-    for start, s, b in reversed(found):
-        pooled.append((start, s, b))
+    every = [(background, squares, least), *channels]
+
+    def is_enough(start: int, end: int) -> bool:
+        sums = ((float(b[start:end].sum()), float(w2[start:end].sum()), n) for b, w2, n in every)
+        return all(b > 0 and b**2 >= n * w2 for b, w2, n in sums)
+
+    found = [len(signal)]
+    for start in range(len(signal) - 1, -1, -1):
+        s, b = (float(of[start : found[0]].sum()) for of in (signal, background))
+        if (b >= part_of_background or 0 < part_of_signal <= s) and is_enough(start, found[0]):
+            found.insert(0, start)
+    found[:-1] = [0, *found[1:-1]]  # what is left at the low end joins its neighbour, as many as it must
+    while len(found) > 2 and not is_enough(0, found[1]):
+        del found[1]
+    pooled: list[
+        tuple[int, float, float]
+    ] = []  # the beginning of each bin, its signal and its background, from the lowest scores up
+    for start, end in zip(found, found[1:]):
+        pooled.append((start, *(float(of[start:end].sum()) for of in (signal, background))))
         while len(pooled) > 1 and _share(*pooled[-1]) <= _share(*pooled[-2]):
             (first, s1, b1), (_, s2, b2) = pooled[-2:]
             pooled[-2:] = [(first, s1 + s2, b1 + b2)]
-    return [*(start for start, _, _ in pooled), len(fine)]
+    return [*(start for start, _, _ in pooled), len(signal)]
 
 
 def with_background(
@@ -235,17 +241,23 @@ def with_background(
     return found[:-1]
 
 
-def bins_of_channels(channels: Sequence[NDArray[np.float64]], least: float, most: int) -> list[int]:
+def bins_of_channels(
+    channels: Sequence[NDArray[np.float64]], least: float, most: int, least_in_each: float = 0.0
+) -> list[int]:
     """Edges of bins, as of `chosen_bins`, by what is expected in all channels together; with background in each of them.
 
     Parameters
     ----------
     channels
         Sums of weights of signal and background, and of the squares of the background's, float64 of shape (3, fine bins), of each.
+    least, most, least_in_each
+        Least effective number of background events in a bin of all channels together, most bins, and the least number in each channel
+        that has any background; 0 for none.
     """
     parts = [[each[number] for each in channels] for number in range(3)]
     signal, background, squares = (sum(of[1:], of[0]) for of in parts)
-    *starts, last = chosen_bins(signal, background, squares, least, most)
+    counted = [(b, w2, least_in_each) for _, b, w2 in channels if least_in_each > 0 and w2.any()]
+    *starts, last = chosen_bins(signal, background, squares, least, most, counted)
     return [*(with_background(starts, *parts[:2]) or starts), last]
 
 

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("statistical_analysis.model")
 
 from MLTools.NanoML.config.fit import EACH, Fit, LogNormal, Nuisance
+from MLTools.NanoML.contracts.bins import LEAST_EVENTS
 from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
 from statistical_analysis.model import StatisticalModel, statistical_model
@@ -268,6 +269,7 @@ def test_bins_with_few_events_are_reported() -> None:
     assert [(each.kind, each.what) for each in model.remarks] == [
         ("few events", "10 effective background events or fewer in bins 2, 3")
     ]
+    assert not one_channel(WZ=padded([LEAST_EVENTS] * 3)).remarks  # as in the bins that are chosen
 
 
 def test_bins_without_anything_are_not_fitted() -> None:

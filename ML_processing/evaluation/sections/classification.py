@@ -323,8 +323,8 @@ def _fit(content: Classification, regions: Sequence[str]) -> str:
         rows.append([label, number(found.with_variations), *([""] * len(beside))])
     inside = f" in {' or '.join(regions)}" if regions else ""
     text = (
-        f"Asimov significance of a discovery by a fit to the score of all expected events{inside}, in the {len(found.signal)} bins that "
-        "the stage histogram chooses. Each bin has a parameter for the statistical error of its simulated background, and each "
+        f"Asimov significance of a discovery by a fit to the score of all expected events{inside} in one channel, in {len(found.signal)} "
+        "bins by the rule of the stage histogram. Each bin has a parameter for the statistical error of its simulated background, and each "
         "variation is one parameter for all bins and classes. Shifts of objects, the luminosity and uncertain yields come with the "
         "stage fit. Errors are statistical."
     )

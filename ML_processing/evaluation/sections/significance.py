@@ -220,7 +220,7 @@ class ScoreFit:
 
 
 def score_fit(of: Measurement) -> ScoreFit | None:
-    """A fit to the score in the bins that `histogram` chooses; None if the events cannot stand for all, or are no expected ones.
+    """A fit to the score in one channel, in bins by the rule of `histogram`; None if the events cannot stand for all, or are not expected.
 
     All classes but the signal are background.
     """

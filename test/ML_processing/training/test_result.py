@@ -224,7 +224,7 @@ def test_bins_that_are_chosen_are_common_to_all_folds(tmp_path: Path, monkeypatc
     loss = ResultLoss(every, result_training.scores_by_name(description))
     outputs, events = result_training._scored(dict(enumerate(networks)), every, 3)
     loss.choose_bins(outputs, events, len(events))
-    expected = np.array(fine_edges())[chosen_bins(*found, 10, 12)]
+    expected = np.array(fine_edges())[chosen_bins(*found, most=12)]
     assert torch.sigmoid(loss.edges[0]).tolist() == pytest.approx(expected.tolist())
 
 

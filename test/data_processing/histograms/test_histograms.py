@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from data_processing.convert.expressions import Expression
 from data_processing.histograms.fill import Axis, Plan, fill_file
-from data_processing.histograms.stage import fill_stage
-from data_processing.histograms.templates import ChosenBins, Part, Sums, _blinded, _choose, make_templates
+from data_processing.histograms.stage import fill_stage, histogram_stage
+from data_processing.histograms.templates import ChosenBins, Part, Sums, _blinded, _choose, _one_bin, make_templates
 from MLTools.NanoML import __version__
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.load import load
@@ -180,26 +180,53 @@ def test_root_file_is_as_combine_reads_it(filled: Path) -> None:
     )
 
 
-def test_chosen_bins_have_background_in_each_era() -> None:
+@pytest.mark.parametrize("in_each", [True, False])
+def test_chosen_bins_have_background_in_each_era(in_each: bool) -> None:
     plan = Plan("score", (Axis(Expression("score", ""), fine_edges()),), ("SR",))
     signal, background = (np.zeros(FINE + 2) for _ in range(2))
     signal[500:1001:100], background[1:1001] = 1.0, 1.0
     empty = background.copy()
-    empty[600:] = 0
+    empty[600:1000] = 0
+    empty[650:1000:100] = 1
     found = {
         (*where, process): Sums({"": events}, {"": events})
-        for where, parts in ((("SR", "2018"), (signal, background)), (("SR", "2022"), (signal, empty)))
+        for where, parts in (
+            (("SR", "2018"), (signal, background)),
+            (("SR", "2022"), (signal, empty)),
+            (("CR", "2018"), (signal, background / 1000)),  # which is not fitted
+        )
         for process, events in zip(("signal", "WZ"), parts)
     }
-    edges = _choose(plan, ChosenBins("signal", 10, 15), found, 15)
+    edges = _choose(plan, ChosenBins("signal", 10, 15, ["SR"], in_each), found, 15)
     assert len(edges) > 2
-    for start, stop in zip(edges, edges[1:]):
-        assert empty[1 + start : 1 + stop].sum() > 0 or signal[1 + start : 1 + stop].sum() == 0
+    events = np.add.reduceat(empty[1:-1], edges[:-1])
+    assert (events >= 10).all() == in_each
+    assert ((events > 0) | (np.add.reduceat(signal[1:-1], edges[:-1]) == 0)).all()
+
+
+def test_a_channel_with_too_few_events_is_named(tmp_path: Path) -> None:
+    """That the fit leaves out does not count."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.root").touch()
+    (tmp_path / "a.yaml").write_text(
+        "datasets: {a: {files: a.root, class: a}, b: {files: b.root, class: b}}\nregions: {SR: x > 1, CR: x < 1}\n"
+        "score: {model: []}\nfit: {channels: {SR: y, CR: x}, signal: a}\n"
+        "histogram: {x: {bins: [1, 0, 1]}, y: {least_events: 20}, z: {least_events_in: all}}\n"
+    )
+    stage = histogram_stage(Analysis(load(tmp_path / "a.yaml")))
+    assert stage is not None
+    chosen = stage.tasks[0].work.args[0].chosen
+    assert [(each.regions, each.in_each) for each in chosen.values()] == [(["SR"], True), (("SR", "CR"), False)]
+    few, many = (Template(np.array([0.0, events, 0]), np.array([0.0, events, 0])) for events in (19.0, 20.0))
+    channels = [HistogramChannel(*it) for it in (("SR", "2018", {"b": many}), ("SR", "2022", {"a": many, "b": few}))]
+    (text,) = _one_bin(chosen["y"], [*channels, HistogramChannel("CR", "2018", {"b": few})])
+    assert "fewer effective background events than least_events (20): SR_2022 (19)." in text
+    assert not [*_one_bin(chosen["y"], channels[:1]), *_one_bin(chosen["z"], channels)]
 
 
 def test_halves_are_those_of_a_hash_and_choose_bins(filled: Path, tmp_path: Path, shifted_skims: ShiftedSkims) -> None:
     text = analysis(filled).replace(
-        'MET_phi", regions: [few]}', 'MET_phi", regions: [few], bins: result, least_events: 1}'
+        'MET_phi", regions: [few]}', 'MET_phi", regions: [few], bins: result, least_events: 1, least_events_in: all}'
     )
     (tmp_path / "a.yaml").write_text(
         f"{text}fit: {{channels: {{few: score}}, signal: WZ, uncertainties: {{ZZ: 30 %}}}}\n"
@@ -230,7 +257,7 @@ def test_halves_are_those_of_a_hash_and_choose_bins(filled: Path, tmp_path: Path
                 row = json.loads(group.attrs["endings"]).index("_jesUp")
                 found += group["sums"][row].reshape(2, -1)[1].sum()
     assert found == pytest.approx(second, rel=1e-6)
-    assert "the bins of auto are kept" in done[-1]["result"]["score"].lower()
+    assert "the bins of auto are kept" in done[-1]["chosen"]["score"].lower()
     templates = Templates.read(tmp_path / "a/histograms/histograms.h5")
     for name in ("MET", "score"):
         ours, theirs = (it.histogram(name) for it in (templates, Templates.read(filled / "a/histograms/histograms.h5")))

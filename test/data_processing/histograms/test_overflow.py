@@ -80,7 +80,7 @@ def test_bins_are_chosen_with_it(tmp_path: Path) -> None:
     fine = np.zeros(FINE + 2)
     fine[1:-1] = 1.0
     fine[[0, -1]] = 30, 50
-    chosen = {"s": ChosenBins("signal", 10, 2)}
+    chosen = {"s": ChosenBins("signal", 10, 2, score.regions)}
     filled = {"WZ": fine, "signal": fine}
     with pytest.raises(NanoMLError, match="160 expected events are not between 0 and 1"):
         made(tmp_path, score, filled, chosen)

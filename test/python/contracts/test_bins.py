@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 
-from MLTools.NanoML.contracts.bins import FINE, chosen_bins, fine_edges, with_background
+from MLTools.NanoML.contracts.bins import FINE, bins_of_channels, chosen_bins, fine_edges, with_background
 
 expected = st.lists(st.floats(0, 100), min_size=20, max_size=20).map(np.array)
 
@@ -102,3 +102,32 @@ def test_joined_bins_of_any_channels_have_background(signals: Any, backgrounds: 
     assert bool(starts) == bool(channels)
     for start, end in zip(starts, [*starts[1:], 8]):
         assert all(b[start:end].sum() > 0 or s[start:end].sum() == 0 for s, b in channels)
+
+
+weights = st.floats(-2, 10).map(lambda it: round(it, 3))
+
+
+@given(
+    arrays(np.float64, (3, 12), elements=st.floats(-1, 5)),
+    arrays(np.float64, (3, 12), elements=weights),
+    arrays(np.float64, (3, 12), elements=st.floats(0, 20)),
+    st.floats(0.1, 20),
+    st.integers(1, 12),
+)
+def test_each_channel_has_enough_in_each_bin(
+    signals: Any, backgrounds: Any, squares: Any, least: float, most: int
+) -> None:
+    edges = bins_of_channels(np.stack([signals, backgrounds, squares], axis=1), least, most, least)
+    assert [edges[0], edges[-1]] == [0, 12]
+    b, w2 = (np.add.reduceat(it, edges[:-1], axis=1)[squares.any(axis=1)] for it in (backgrounds, squares))
+    assert len(edges) == 2 or ((b > 0) & (b**2 >= least * w2 * (1 - 1e-9))).all()
+
+
+def test_the_weakest_channel_decides() -> None:
+    """One with an eighth of the events, of weight one, has 10 in each bin, and the number of bins is the largest that it can have."""
+    score, even = (np.arange(200) + 0.5) / 200, np.ones(200)
+    strong, weak, empty = (np.stack([2 * share * score, share * even, share * even]) for share in (4.0, 0.5, 0.0))
+    edges = bins_of_channels([strong, weak, empty], 10, 50, 10)
+    assert np.diff(edges).tolist() == [20] * 10
+    assert len(bins_of_channels([strong, weak, empty], 10, 50)) > 40
+    assert bins_of_channels([strong, weak / 11, empty], 10, 50, 10) == [0, 200]
