@@ -371,7 +371,7 @@ def _write(
     answers = [*(unbinned.answers(results) if unbinned else ()), *answers]
     results = replace(results, verdict=(*answers, *verdict(results, remarks)), digest=digest(results))
     blocks = [unbinned.block(results, directory)] if unbinned else []
-    write_text(directory / "report.html", report(results, drawn, style, directory, blocks))
+    write_text(directory / "report.html", report(results, drawn, axes, style, directory, blocks))
     results.write(directory / "results.json")  # last: it stands for all of them
 
 

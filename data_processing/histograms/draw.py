@@ -51,21 +51,16 @@ def draw_histograms(style: Style, templates: Templates, directory: Path, only: S
     """
     drawn, signal = Figures(directory, only), templates.signal
     style = style.with_processes(templates.classes, signal)
-    for histogram in (it for it in templates.histograms if len(it.axes) == 1):
-        for region in dict.fromkeys(channel.region for channel in histogram.channels):
-            channels = [it for it in histogram.channels if it.region == region and it.processes]
-            if not channels:
-                continue
+    for histogram in templates.histograms:
+        for region, channels, figures in _regions(histogram):
             whole, axis = added(channels), histogram.axes[0]
-            figures = {region: (whole, False), f"{region}_log": (whole, True)}
-            figures.update({it.name: (it, False) for it in channels if len(channels) > 1})
             for name, (channel, logarithmic) in figures.items():
                 right = style.conditions(templates.seen([channel] if channel.era else channels))
                 content = stacked(style, axis, channel, signal)
                 said = {"luminosity and energy": right, "region": channel.name, "bins": axis.note}
                 drawn.add(
-                    f"{histogram.name}_{name}",
-                    partial(stack, style, axis, channel, content, signal, right, logarithmic),
+                    name,
+                    partial(stack, style, axis, content, right, logarithmic),
                     content.numbers(style.axis(axis.quantity, axis.title), said),
                 )
             right = style.conditions(templates.seen(channels))
@@ -81,6 +76,19 @@ def draw_histograms(style: Style, templates: Templates, directory: Path, only: S
                     {"axis": style.axis(axis.quantity, axis.title), "edges": axis.edges, "up, down / nominal": found},
                 )
     return drawn.names
+
+
+def _regions(
+    histogram: FilledHistogram,
+) -> Iterator[tuple[str, list[HistogramChannel], dict[str, tuple[HistogramChannel, bool]]]]:
+    """Each region of a histogram of one axis, its channels, and what its figures show: a channel, with a logarithmic axis or not."""
+    for region in dict.fromkeys(it.region for it in histogram.channels if len(histogram.axes) == 1):
+        channels = [it for it in histogram.channels if it.region == region and it.processes]
+        if channels:
+            whole = added(channels)
+            figures = {region: (whole, False), f"{region}_log": (whole, True)}
+            figures.update({it.name: (it, False) for it in channels if len(channels) > 1})
+            yield region, channels, {f"{histogram.name}_{name}": it for name, it in figures.items()}
 
 
 def total_error(channel: HistogramChannel, names: Sequence[str]) -> tuple[Floats, Floats]:
@@ -119,18 +127,10 @@ def stacked(style: Style, axis: TemplateAxis, channel: HistogramChannel, signal:
 
 
 @in_style
-def stack(
-    style: Style,
-    axis: TemplateAxis,
-    channel: HistogramChannel,
-    content: Stack,
-    signal: Optional[str],
-    right: str,
-    logarithmic: bool,
-) -> Figure:
+def stack(style: Style, axis: TemplateAxis, content: Stack, right: str, logarithmic: bool) -> Figure:
     """Expected and observed events, and the ratio of data to the backgrounds below.
 
-    Without data, the ratio is that of signal to background. Bins that are blind are hatched. The legend says what is not in the bins.
+    Without data, the ratio is that of signal to background. Bins that are blind are hatched. The page says what is not in the bins.
     """
     figure, axes, below = with_ratio(style, right, content.data is not None)
     draw_stack(axes, content, logarithmic)
@@ -143,12 +143,8 @@ def stack(
         below.set_ylim(0, None)
         below.set_ylabel("S / B")
         content.bins.label(below)
-    below.set_xlabel(style.axis(axis.quantity, axis.title))
-    outside = {name: summed([channel.processes[it] for it in each]).outside for name, each in _groups(channel, signal)}
-    remarks = (f"{name.lower()}: {text}" for name, text in outside.items() if text)
-    legend_above(
-        axes, title="\n".join(filter(None, (channel.name, channel.note, axis.note, *remarks))), title_fontsize=17
-    )
+    below.set_xlabel(content.bins.named(style.axis(axis.quantity, axis.title)))
+    legend_above(axes)
     figure.align_ylabels()
     return figure
 
@@ -307,10 +303,10 @@ def write_tables(templates: Templates, directory: Path, drawn: Sequence[str], st
     found = YieldTable.of(templates)
     write_text(directory / "yields.md", found.markdown)
     write_text(directory / "yields.tex", found.latex)
-    write_text(directory / "histograms.html", _page(templates, found, drawn).html(style, None))
+    write_text(directory / "histograms.html", _page(templates, found, drawn, style).html(style, None))
 
 
-def _page(templates: Templates, found: YieldTable, drawn: Sequence[str]) -> Document:
+def _page(templates: Templates, found: YieldTable, drawn: Sequence[str], style: Style) -> Document:
     lead = (
         '<p class="dim">Every figure is beside this page as PDF; the histograms are in histograms.root, in the layout of Combine, '
         "and in histograms.h5. Bands and errors are statistical and systematic; uncertainties of cross sections and luminosity "
@@ -329,16 +325,22 @@ def _page(templates: Templates, found: YieldTable, drawn: Sequence[str]) -> Docu
     events = table([_HEAD, *found.columns], found.cells(found.columns)) + files
     blocks = [Block("events", "Events by process and region", events)]
     for histogram in templates.histograms:
-        figures = [(name, _caption(histogram, name)) for name in drawn if name.startswith(f"{histogram.name}_")]
+        figures = [it for it in _captions(histogram, templates.signal, style) if it[0] in drawn]
         note = "" if figures else '<p class="dim">It has several axes and is not drawn.</p>'
         blocks.append(Block(f"histogram_{histogram.name}", histogram.name, note, figures))
     return Document("Histograms", "histograms/histograms.html", lead, (), blocks)
 
 
-def _caption(histogram: FilledHistogram, name: str) -> Caption:
-    where = name[len(histogram.name) + 1 :].replace("_log", ", logarithmic axis")
-    if where.endswith("_uncertainties"):
-        return Caption(
-            f"{histogram.name} in {where[:-14]}", "The largest uncertainties: ratio of up and down to nominal."
-        )
-    return Caption(f"{histogram.name} in {where}", "", is_small=True)
+def _captions(histogram: FilledHistogram, signal: Optional[str], style: Style) -> Iterator[tuple[str, Caption]]:
+    """The names of the figures of a histogram, what they show, and what is not in them."""
+    for region, _, figures in _regions(histogram):
+        axis = histogram.axes[0]
+        for name, (channel, logarithmic) in figures.items():
+            groups = _groups(channel, signal)
+            outside = ((of, summed([channel.processes[it] for it in each]).outside) for of, each in groups)
+            remarks = (channel.note, axis.note, *(f"{of}: {text}" for of, text in outside if text))
+            said = (*(f"{it[0].upper()}{it[1:]}." for it in remarks if it), _bins(style, axis).said)
+            title = f"{histogram.name} in {channel.name}{', logarithmic axis' * logarithmic}"
+            yield name, Caption(title, " ".join(filter(None, said)), is_small=True)
+        reading = "The largest uncertainties: ratio of up and down to nominal."
+        yield f"{histogram.name}_{region}_uncertainties", Caption(f"{histogram.name} in {region}", reading)

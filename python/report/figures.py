@@ -44,8 +44,8 @@ _SMALL: dict[Any, Any] = {
     "xtick.minor.visible": False,  # they would take most of the time of drawing
     "ytick.minor.visible": False,
 }
-LEGEND = 17
-"""Font size of legends."""
+LEGEND = 22
+"""Font size of legends: 8 points in a column of 8.6 cm, where a figure of 9 inches has 0.376 of its size."""
 
 Draw = Callable[[], Optional[Figure]]
 """Draws a figure, if there is something to be drawn."""
@@ -168,9 +168,13 @@ def _shrink(figure: Any, texts: Sequence[Text], room: float) -> None:
 
 def legend_above(axes: Axes, **look: object) -> None:
     """A legend at the top of a plot, which gets so much room above all that is drawn in it; blind bins are hatched below it."""
-    legend = axes.legend(**{"ncols": 2, "loc": "upper right", "fontsize": LEGEND, **look})
     renderer = _canvas(axes.figure).get_renderer()
     inside = axes.get_window_extent(renderer)
+    close: dict[str, Any] = {"loc": "upper right", "fontsize": LEGEND, "columnspacing": 1.0, "handletextpad": 0.5}
+    for columns in (2, 1):
+        legend = axes.legend(**{"ncols": columns, **close, **look})
+        if legend.get_window_extent(renderer).width < inside.width:
+            break
     share = min((inside.y1 - legend.get_window_extent(renderer).y0) / inside.height + 0.02, 0.75)
     bottom, top = axes.get_ylim()
     is_log = axes.get_yscale() == "log"

@@ -45,7 +45,7 @@ class Bins:
     """The bins of an axis, and how they are drawn.
 
     Bins of unequal width are divided by their width if the axis has a unit. If it has none, as a score, or if a bin would be too narrow to
-    be seen, all are drawn with the same width, with their edges as labels.
+    be seen, all are drawn with the same width: numbered, or, in the small plots of a page, with their edges as labels.
     """
 
     edges: Floats
@@ -89,15 +89,27 @@ class Bins:
         text = f"{self.widths[0]:.3g} {self.unit}".strip()
         return "bin" if text == "1" else text
 
+    @property
+    def said(self) -> str:
+        """What is to be said beside a figure in which they are numbered."""
+        return f"The edges of the bins are {', '.join(f'{it:.4g}' for it in self.edges)}." if self.by_number else ""
+
+    def named(self, axis: str) -> str:
+        """The title of an axis on which they are numbered, if they are."""
+        return f"Bin of the {axis}" if self.by_number else axis
+
     def label(self, axes: Axes) -> None:
-        """Set the limits of the x axis, and write the edges of bins there that are drawn with the same width."""
+        """Set the limits of the x axis, and write the numbers or edges of bins there that are drawn with the same width."""
         axes.set_xlim(self.drawn[0], self.drawn[-1])
-        if self.by_number:
+        if self.by_number and axes.figure.get_layout_engine() is None:
+            step = 1 + len(self.centers) // 20
+            axes.set_xticks(self.centers[::step], range(1, len(self.edges), step))
+            axes.set_xticks(self.drawn, minor=True)
+            axes.tick_params(axis="x", length=0)
+        elif self.by_number:
             axes.set_xticks(range(len(self.edges)), [f"{it:.4g}" for it in self.edges])
-            axes.tick_params(axis="x", labelrotation=90, labelsize=11 if len(self.edges) > 12 else 15)
+            axes.tick_params(axis="x", labelrotation=90, labelsize=11)
             axes.minorticks_off()
-            if axes.figure.get_layout_engine() is None:
-                axes.figure.subplots_adjust(bottom=0.165)  # the labels take more room than numbers
 
 
 @dataclass(frozen=True)

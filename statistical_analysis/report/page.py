@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -11,7 +11,7 @@ from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, Digest, digits, percentage, rounded, table, with_error
 from MLTools.NanoML.report.section import Block, Caption, Document, Style
-from statistical_analysis.report.plots import figures_of
+from statistical_analysis.report.plots import Axis, figures_of
 from statistical_analysis.report.unbinned import gain
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results, Yields, ending
 
@@ -29,15 +29,22 @@ _RATIOS = Caption(
 )
 
 
-def report(results: Results, drawn: Sequence[str], style: Style, directory: Path, others: Sequence[Block] = ()) -> str:
-    """The page as HTML, with the figures that are `drawn` in a directory, and other parts after the results."""
+def report(
+    results: Results,
+    drawn: Sequence[str],
+    axes: Mapping[str, Axis],
+    style: Style,
+    directory: Path,
+    others: Sequence[Block] = (),
+) -> str:
+    """The page as HTML, with the figures that are `drawn` in a directory with these `axes`, and other parts after the results."""
     blocks = [
         *_processes(results),
         *_strengths(results),
         *(block for it in results.by_strength for block in _of_strength(it)),
         *others,
         *(Block(name, it.title, "", [(name, it)], True) for name, it, *_ in figures_of(results) if name in drawn),
-        *(_channel(each, drawn) for each in results.channels),
+        *(_channel(each, drawn, axes[each.name]) for each in results.channels),
         *_smoothed([name for name in drawn if name.startswith(_SMOOTHED)]),
         Block("parameters", "Parameters", _parameters(results)),
         *unblindings(results.log, results.expected),
@@ -199,14 +206,15 @@ def _deviations(value: float, error: float | None) -> str:
     return with_error(value, error) if error is not None else f"{rounded(round(value, 2))} (asymptotic)"
 
 
-def _channel(channel: Channel, drawn: Sequence[str]) -> Block:
+def _channel(channel: Channel, drawn: Sequence[str], axis: Axis) -> Block:
     postfit = {it.sample: it for it in channel.postfit}
     rows = [(it.sample, _total(it), _total(postfit[it.sample])) for it in channel.prefit]
     if channel.observed is not None:
         rows.append(("data", f"{sum(channel.observed):.0f}", f"{sum(channel.observed):.0f}"))
     rows.sort(key=lambda row: row[0] in (TOTAL, "data"))
     numbers = table(["", "prefit events", "postfit events"], rows)
-    note = f'<p class="dim">{escape(channel.note)}</p>' if channel.note else ""
+    notes = (channel.note, axis.note, axis.bins.said)
+    note = "".join(f'<p class="dim">{escape(it[0].upper() + it[1:])}</p>' for it in notes if it)
     stages = [it for it in ("prefit", "postfit") if f"{it}_{channel.name}" in drawn]
     figures = [(f"{it}_{channel.name}", replace(_STACK, title=f"{channel.name}, {it}")) for it in stages]
     return Block(f"channel_{channel.name}", f"Channel {channel.name}", note + numbers, figures)

@@ -321,14 +321,13 @@ def channel_stack(style: Style, results: Results, channel: Channel, axis: Axis, 
 
 
 @in_style
-def channel_figure(style: Style, channel: Channel, stack: Stack, axis: Axis, stage: str, has_data: bool) -> Figure:
+def channel_figure(style: Style, stack: Stack, axis: Axis, has_data: bool) -> Figure:
     """The expected events of a channel with their error, data, and the ratio."""
     figure, axes, below = with_ratio(style, axis.right, has_data)
     draw_stack(axes, stack)
     draw_ratio(below, stack)
-    below.set_xlabel(axis.title)
-    title = "\n".join(filter(None, (f"{channel.name}, {stage}", channel.note, axis.note)))
-    legend_above(axes, title=title, title_fontsize=17)
+    below.set_xlabel(axis.bins.named(axis.title))
+    legend_above(axes)
     figure.align_ylabels()
     return figure
 
@@ -360,7 +359,7 @@ def draw_results(
             numbers = stack.numbers(
                 axis.title, {"luminosity and energy": axis.right, "channel": channel.name, "bins": axis.note}
             )
-            draw = partial(channel_figure, style, channel, stack, axis, stage, results.unblinded is not None)
+            draw = partial(channel_figure, style, stack, axis, results.unblinded is not None)
             drawn.add(f"{stage}_{channel.name}", draw, numbers)
     return drawn.names
 

@@ -15,11 +15,15 @@ pytest.importorskip("statistical_analysis.fit")
 
 from collections.abc import Mapping
 
+from matplotlib.text import Text
+
 from MLTools.NanoML.config.fit import Fit, LogNormal, log_normal
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Origin, Template, Templates, added
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.page import rounded
+from MLTools.NanoML.report.section import PRIVATE_WORK
+from MLTools.NanoML.report.stack import Bins, Drawn, Stack
 from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
 from services.workspaces import free, sample, several
@@ -36,8 +40,11 @@ from statistical_analysis.fit import (
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.model import statistical_model
+from statistical_analysis.report.page import _channel
+from statistical_analysis.report.plots import Axis, channel_figure
 from statistical_analysis.report.verdict import _remarks, verdict
-from statistical_analysis.results import read_results
+from statistical_analysis.results import TOTAL, Channel, read_results
+from statistical_analysis.results import Yields as Events
 from statistical_analysis.samples import Remark
 from statistical_analysis.stages import fit_stage
 from statistical_analysis.toys import experiments
@@ -81,6 +88,20 @@ def job(templates: Templates, settings: Fit, directory: Path, unblinded: str | N
     return FitJob(
         directory / "histograms.h5", directory / "fit", settings, LUMINOSITY, {}, [], is_blind, unblinded, "a.yaml:7"
     )
+
+
+def test_what_a_paper_does_not_need_is_beside_the_figure() -> None:
+    events = Events(TOTAL, (3.0, 2.0), (1.0, 1.0))
+    found = Channel("SR_2018", (events,), (events,), None, "without the events of CR")
+    axis = Axis("DNN score", Bins(np.array([0, 0.3, 1])), "", "with under- and overflow")
+    stack = Stack(axis.bins, [Drawn("WZ", np.array(events.events), "blue")], np.array(events.errors), "Uncertainty")
+    texts = {it.get_text() for it in channel_figure(PRIVATE_WORK, stack, axis, False).findobj(Text)}
+    assert {"WZ", "Uncertainty", "Bin of the DNN score", "1", "2"} < texts
+    block = _channel(found, ["postfit_SR_2018"], axis)
+    said = ("SR_2018", "Without the events of CR", "With under- and overflow", "The edges of the bins are 0, 0.3, 1.")
+    for text in said:
+        assert text in block.html(None)
+        assert not any(text in it for it in texts)
 
 
 @pytest.mark.usefixtures("no_pdfs")

@@ -16,7 +16,7 @@ from ML_processing.evaluation.scored import Scored
 from ML_processing.evaluation.sections.classification import overtraining
 from ML_processing.metrics.measured import Floats, Histogram, histogram
 from ML_processing.models.discriminant import BoundDiscriminant
-from MLTools.NanoML.report.figures import LEGEND, fit_label, grid, legend_above, legend_below, shorten, single
+from MLTools.NanoML.report.figures import fit_label, grid, legend_above, legend_below, shorten, single
 from MLTools.NanoML.report.section import Caption, Style
 
 _EDGES: NDArray[Any] = np.linspace(0, 1, 26)
@@ -96,7 +96,7 @@ class Scores(Part):
         axes.set_ylim(lowest, highest * 1.5)
         axes.set_xlabel(style.axis(self.label))
         axes.set_ylabel(f"Fraction of events / {edges[1] - edges[0]:.2g}")
-        legend_above(axes, loc="upper center", fontsize=LEGEND - 2)
+        legend_above(axes, loc="upper center")
         return figure
 
 

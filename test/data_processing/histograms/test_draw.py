@@ -24,6 +24,7 @@ from MLTools.NanoML.contracts.templates import (
     summed,
 )
 from MLTools.NanoML.report.section import PRIVATE_WORK
+from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack
 
 AXES = (TemplateAxis("mass", (0.0, 1.0, 2.0, 4.0, 5.0)),)
 
@@ -101,7 +102,8 @@ def test_one_table_has_processes_and_regions(templates: Templates, tmp_path: Pat
     page = (tmp_path / "histograms.html").read_text()
     assert "<td>all backgrounds</td><td>315 ± 6 ± 10</td>" in page
     assert page.count("<img") == 3
-    assert 'alt="mass in SR_x, logarithmic axis."' in page
+    assert 'alt="mass in SR_x, logarithmic axis. Background: ' in page
+    assert "The edges of the bins are 0, 1, 2, 4, 5." in page
     assert "It has several axes and is not drawn." in page
 
 
@@ -142,7 +144,7 @@ def test_blind_bins_have_no_data(templates: Templates, tmp_path: Path) -> None:
         channels.append(replace(each, processes={**each.processes, "data_obs": Template(data, data)}))
     blinded, axis, whole_region = replace(histogram, channels=tuple(channels)), histogram.axes[0], added(channels)
     content = stacked(PRIVATE_WORK, axis, whole_region, "signal")
-    axes, ratio = stack(PRIVATE_WORK, axis, whole_region, content, "signal", "", False).axes
+    axes, ratio = stack(PRIVATE_WORK, axis, content, "", False).axes
     for each in (axes, ratio):
         spans = [patch for patch in each.patches if isinstance(patch, Rectangle)]
         assert [(it.get_x(), it.get_x() + it.get_width()) for it in spans] == [(1.0, 2.0), (2.0, 3.0)]
@@ -173,3 +175,29 @@ def test_figures(templates: Templates, tmp_path: Path) -> None:
     statistical, total = total_error(channel(None), ["WZ", "ZG"])
     assert statistical == pytest.approx(np.sqrt(template(1.5).nominal))
     assert total**2 - statistical**2 == pytest.approx((0.05 * template(10).nominal) ** 2)
+
+
+@pytest.mark.parametrize(("count", "logarithmic"), [(4, False), (15, True), (45, False)])
+def test_texts_can_be_read_in_a_column(count: int, logarithmic: bool) -> None:
+    """They have 6 points or more where the figure is 8.6 cm wide, the legend 8; and they do not overlap."""
+    from matplotlib.text import Text
+
+    from data_processing.histograms.draw import stack
+
+    names = ["W+jets", "Drell-Yan", "Single top, t channel", "ttW, ttZ, ttH", "Nonprompt leptons", "Top-quark pairs"]
+    edges, events = np.linspace(0, 1, count + 1) ** 2, np.full(count, 90.0)
+    line, counts = Drawn("Signal (600 GeV)", events / 9, "red"), Observed.of(events * len(names))
+    content = Stack(Bins(edges), [Drawn(it, events, "blue") for it in names], events, "Stat. and syst.", line, counts)
+    right = "138 fb$^{-1}$ (13, 13.6 TeV)"
+    figure = stack(PRIVATE_WORK, TemplateAxis("DNN score", tuple(edges)), content, right, logarithmic)
+    figure.draw_without_rendering()
+    scale = 8.6 / 2.54 / figure.get_size_inches()[0]
+    sizes = {it.get_text(): scale * it.get_fontsize() for it in figure.findobj(Text) if it.get_text()}
+    assert {*names, right, "Bin of the DNN score"} < {*sizes}
+    assert min(sizes.values()) >= 6
+    legend, inside = figure.axes[0].get_legend(), figure.axes[0].get_window_extent()
+    assert min(sizes[it.get_text()] for it in legend.get_texts()) >= 8
+    assert inside.x0 < legend.get_window_extent().x0
+    labels = [it.get_window_extent() for it in figure.axes[1].get_xticklabels()]
+    assert all(one.x1 < other.x0 for one, other in zip(labels, labels[1:]))
+    assert figure.axes[1].get_xticklabels()[1].get_text() == ("4" if count == 45 else "2")

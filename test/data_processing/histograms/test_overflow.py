@@ -18,7 +18,7 @@ from data_processing.histograms.stage import histogram_stage
 from data_processing.histograms.templates import ChosenBins, Part, TemplateJob, make_templates
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges
-from MLTools.NanoML.contracts.templates import HistogramChannel, Template, TemplateAxis, Templates
+from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.section import PRIVATE_WORK
 from MLTools.NanoML.workflow.analysis import Analysis
@@ -100,18 +100,19 @@ def test_the_setting(tmp_path: Path) -> None:
     assert [plan["is_folded"] for plan in stage.tasks[0].settings["plans"]] == [True, False]
 
 
-def test_figures_say_what_they_do_not_show() -> None:
+def test_captions_say_what_figures_do_not_show() -> None:
     pytest.importorskip("mplhep")
-    from data_processing.histograms.draw import stack, stacked
+    from data_processing.histograms.draw import _captions
 
-    def title(*bins: float) -> str:
-        processes = {"WZ": Template(np.array(bins), np.array(bins)), "signal": Template(np.ones(4), np.ones(4))}
-        channel = HistogramChannel("SR", None, processes)
-        axis = TemplateAxis("x", (0.0, 1.0, 2.0))
-        content = stacked(PRIVATE_WORK, axis, channel, "signal")
-        figure = stack(PRIVATE_WORK, axis, channel, content, "signal", "", False)
-        return str(figure.axes[0].get_legend().get_title().get_text())
+    def said(*bins: float) -> list[str]:
+        processes = {"WZ": Template(np.array(bins), np.array(bins)), "signal": Template(np.ones(5), np.ones(5))}
+        axis = TemplateAxis("x", (0.0, 0.5, 0.8, 1.0), note="with under- and overflow")
+        histogram = FilledHistogram("x", (axis,), (HistogramChannel("SR_log", "2018", processes, note="10 %"),))
+        found = dict(_captions(histogram, "signal", PRIVATE_WORK))
+        assert [*found] == ["x_SR_log", "x_SR_log_log", "x_SR_log_uncertainties"]
+        assert found["x_SR_log_log"].title == "x in SR_log, logarithmic axis"
+        return found["x_SR_log"].reading.removeprefix("10 %. With under- and overflow. ").split(". ")
 
-    signal = "signal: 25.0 % below and 25.0 % above the bins"
-    assert title(0.0, 100, 100, 1) == f"SR\n{signal}"
-    assert title(0.0, 100, 100, 50) == f"SR\nbackground: 0.0 % below and 20.0 % above the bins\n{signal}"
+    signal, edges = "Signal: 20.0 % below and 20.0 % above the bins", "The edges of the bins are 0, 0.5, 0.8, 1."
+    assert said(0.0, 100, 50, 50, 1) == [signal, edges]
+    assert said(0.0, 100, 50, 50, 50) == ["Background: 0.0 % below and 20.0 % above the bins", signal, edges]

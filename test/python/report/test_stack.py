@@ -105,7 +105,11 @@ def test_the_axis_says_what_bins_are_counted_for(edges: list[float], unit: str, 
     assert found.tolist() == drawn
     assert values.tolist() == pytest.approx((10 / np.diff(edges) if each == "GeV" else events).tolist())
     labels = [it.get_text() for it in axes.get_xticklabels()]
-    assert (labels == [f"{it:g}" for it in edges]) == (each == "bin")
+    assert (labels == [f"{it + 1}" for it in range(len(events))]) == (each == "bin")
+    assert bins.named("x") == ("Bin of the x" if each == "bin" else "x")
+    panel = Figure(layout="constrained").subplots()
+    bins.label(panel)  # small plots have no caption each
+    assert ([it.get_text() for it in panel.get_xticklabels()] == [f"{it:g}" for it in edges]) == (each == "bin")
 
 
 @pytest.mark.parametrize("unit", ["GeV", ""])  # divided by the width, and by number
