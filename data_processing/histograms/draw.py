@@ -204,6 +204,7 @@ class Yield:
     events: float
     statistical: float
     systematic: float
+    blinding: str = ""  # in place of the number
 
     @classmethod
     def of(cls, process: str, template: Template) -> Yield:
@@ -218,7 +219,7 @@ class Yield:
 
     def __str__(self) -> str:
         if self.process == _DATA:
-            return "blind" if np.isnan(self.events) else f"{self.events:,.0f}"
+            return self.blinding or f"{self.events:,.0f}"
         return with_error(self.events, self.statistical, self.systematic)
 
 
@@ -230,8 +231,9 @@ def yields_of(channel: HistogramChannel, signal: Optional[str]) -> list[Yield]:
     found = [Yield.of(name, processes[name]) for name in sorted(shown, key=lambda name: name == signal)]
     if len(backgrounds) > 1:
         found.insert(len(backgrounds), Yield.of(_BACKGROUNDS, summed([processes[name] for name in backgrounds])))
-    if DATA in processes:
-        found.append(Yield(_DATA, float(processes[DATA].nominal.sum()), 0.0, 0.0))
+    if DATA in processes or channel.blinding:
+        events = float(processes[DATA].nominal.sum()) if DATA in processes else np.nan
+        found.append(Yield(_DATA, events, 0.0, 0.0, channel.blinding))
     return found
 
 
@@ -319,7 +321,7 @@ def _page(templates: Templates, found: YieldTable, drawn: Sequence[str], style: 
     if any(it.blind is not None and it.blind.any() for it in channels):
         lead += (
             f'<p class="dim">Hatched {templates.blind} are blind until <code>nanoml unblind</code>, and so is the number of events of '
-            "data in a region with such bins.</p>"
+            "data in a region with such bins. Other histograms of the region hide as much, since their sum would tell it.</p>"
         )
     files = '<p class="dim">The same as <a href="yields.md">Markdown</a> and as <a href="yields.tex">LaTeX</a>.</p>'
     events = table([_HEAD, *found.columns], found.cells(found.columns)) + files

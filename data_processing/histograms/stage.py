@@ -6,14 +6,15 @@ import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Optional
 
 from data_processing.convert.expressions import Expression
 from data_processing.datasets.datasets import output_names, root_files
 from data_processing.histograms.densities import DensityJob, make_densities
-from data_processing.histograms.fill import Axis, FillJob, Plan, Process, fill_file
+from data_processing.histograms.fill import NOMINAL, Axis, FillJob, Plan, Process, fill_file
 from data_processing.histograms.resultbins import FitOf
-from data_processing.histograms.templates import ChosenBins, Part, TemplateJob, VariedParts, make_templates
+from data_processing.histograms.templates import ChosenBins, Part, TemplateJob, VariedParts, added_parts, make_templates
 from data_processing.score.eventcolumns import prefix_of
 from MLTools.NanoML.config.analysis import (
     Config,
@@ -24,9 +25,10 @@ from MLTools.NanoML.config.analysis import (
     unbinned_channels,
 )
 from MLTools.NanoML.config.data import FIT
-from MLTools.NanoML.config.fit import EACH, RESULT, Histogram, axes_of
+from MLTools.NanoML.config.fit import EACH, EVERYWHERE, RESULT, Histogram, axes_of
 from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.contracts.bins import fine_edges
+from MLTools.NanoML.contracts.blinding import Place
 from MLTools.NanoML.contracts.densities import ratios_model
 from MLTools.NanoML.contracts.templates import DATA, Origin, Templates
 from MLTools.NanoML.dependencies import code_of
@@ -40,6 +42,7 @@ from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.task import Task
+from MLTools.NanoML.workflow.unblinding import Blinded
 
 
 def fill_stage(analysis: Analysis) -> Optional[Stage]:
@@ -217,6 +220,21 @@ def _processes(analysis: Analysis, dataset: str) -> list[Process]:
         own.append(Process(process, shares=shares, is_seen=dataset in trained))
     parts = (part for part in config.parts_in(FIT) if part.dataset == dataset)
     return [*own, *(Process(it.class_, prefix_of(it.class_), shares, it.name in trained) for it in parts)]
+
+
+def events_seen(analysis: Analysis, blinded: Blinded) -> dict[Place, int]:
+    """How many events of data may be seen in each region and era by what `blinded` says; they are filled as for histograms."""
+    config, layout = analysis.config, Layout.of(analysis.config)
+    plan = Plan("seen", (Axis(Expression("run", "unblind"), (0.0, 1.0)),), tuple(config.regions) or (EVERYWHERE,))
+    copies, parts = config.score is not None and config.score.copy, list[Part]()
+    with TemporaryDirectory() as directory:
+        for number, (dataset, _, events, scores, _) in enumerate(_files(analysis)):
+            era, output = config.datasets[dataset].era, Path(directory, f"{number}.h5")
+            if config.datasets[dataset].is_data:
+                source, process = str(scores) if copies else events, Process(DATA, shares=blinded.in_eras([era]))
+                fill_file(FillJob(str(scores), source, output, [plan], [process], layout.name, bool(config.regions)))
+                parts.append(Part(output, era))
+        return {key[1:3]: round(float(it.sums[NOMINAL].sum())) for key, it in added_parts(parts).items()}
 
 
 def _origins(config: Config, plan: Plan) -> dict[str, Origin]:

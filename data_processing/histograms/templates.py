@@ -165,10 +165,9 @@ def make_templates(job: TemplateJob) -> dict[str, object]:
     if job.blind:
         # the quantities, and the bins
         bins = {each.name: (plan.axes, [it.edges for it in each.axes]) for plan, each in zip(job.plans, histograms)}
-        histograms = tuple(
-            _blinded(each, [it for it in histograms if bins[it.name] == bins[each.name]], job.blind, job.opened)
-            for each in histograms
-        )
+        alike = {name: [it.name for it in histograms if bins[it.name] == bins[name]] for name in bins}
+        hidden = _hidden(histograms, alike, job.blind)
+        histograms = tuple(_blinded(each, hidden, job.opened) for each in histograms)
     made = Templates(
         f"NanoML {__version__}", histograms, tuple(job.classes), job.signal, dict(job.luminosity), job.blind
     )
@@ -192,27 +191,53 @@ def make_templates(job: TemplateJob) -> dict[str, object]:
 
 
 def _blinded(
-    histogram: FilledHistogram, alike: Sequence[FilledHistogram], bins: BlindBins, opened: Sequence[Place]
+    histogram: FilledHistogram, hidden: Mapping[tuple[str, str], NDArray[np.bool_]], opened: Sequence[Place]
 ) -> FilledHistogram:
-    """A histogram without data where the signal may show, in all eras of a region together, under any hypothesis with the same bins."""
+    """A histogram without data in the bins that are `hidden`, by histogram and region."""
     channels = []
     for channel in histogram.channels:
         data = channel.processes.get(DATA)
         if data is not None and (channel.region, channel.era) not in opened:
-            every = [[it for it in each.channels if it.region == channel.region] for each in alike]
-            hidden = np.any([_hidden(added(eras).processes, bins) for eras in every if eras], axis=0)
-            seen = Template(np.where(hidden, np.nan, data.nominal), np.where(hidden, np.nan, data.variances))
+            without = hidden[histogram.name, channel.region]
+            seen = Template(np.where(without, np.nan, data.nominal), np.where(without, np.nan, data.variances))
             channel = replace(channel, processes={**channel.processes, DATA: seen})
         channels.append(channel)
     return replace(histogram, channels=tuple(channels))
 
 
-def _hidden(processes: Mapping[str, Template], bins: BlindBins) -> NDArray[np.bool_]:
-    nothing = np.zeros_like(next(iter(processes.values())).nominal)
-    signals = (bins.signal, *bins.others)
-    signal = [each.nominal for name, each in processes.items() if name in signals]
-    background = [each.nominal for name, each in processes.items() if name not in (DATA, *signals)]
-    return bins.among(*(np.sum([nothing, *each], axis=0) for each in (signal, background)))
+def _hidden(
+    histograms: Sequence[FilledHistogram], alike: Mapping[str, Sequence[str]], bins: BlindBins
+) -> dict[tuple[str, str], NDArray[np.bool_]]:
+    """The bins where the signal may show, in all eras of a region together, by histogram and region.
+
+    Those that are `alike`, as under several hypotheses, hide the same ones. If one histogram of a region hides some, each hides at least
+    one, and as much background, where there is most signal: else its sum and what the other shows would tell what that hides.
+    """
+    signals, expected, most = (bins.signal, *bins.others), dict[tuple[str, str], Floats](), dict[str, float]()
+    for each in histograms:
+        for region in {it.region for it in each.channels}:
+            sums = expected[each.name, region] = np.zeros((2, *each.shape))  # signal and background
+            for name, template in added([it for it in each.channels if it.region == region]).processes.items():
+                if name != DATA:
+                    sums[int(name not in signals)] += template.nominal
+
+    def together(found: Mapping[tuple[str, str], NDArray[np.bool_]]) -> dict[tuple[str, str], NDArray[np.bool_]]:
+        places = {
+            (name, region): [(it, region) for it in alike[name] if (it, region) in found] for name, region in found
+        }
+        return {place: np.any([found[it] for it in others], axis=0) for place, others in places.items()}
+
+    found = together({place: bins.among(*it) for place, it in expected.items()})
+    for (name, region), it in found.items():
+        if it.any():
+            most[region] = max(most.get(region, 0.0), float(expected[name, region][1][it].sum()))
+    for (name, region), it in found.items():
+        signal, background = expected[name, region]
+        for at in np.argsort(-signal / np.sqrt(np.maximum(background, 1e-9)), axis=None) if region in most else ():
+            if it.any() and background[it].sum() >= most[region] * (1 - 1e-9):
+                break
+            it.flat[at] = True
+    return together(found)
 
 
 def sets_of(normalisations: Sequence[Path]) -> dict[str, Set]:
@@ -343,7 +368,8 @@ def _channels(
             without = ", ".join(f"{it} (except {100 * shares[it]:g} %)" if shares[it] else it for it in others)
             share, notes = shares.get(region) or 1.0, [f"without the events of {without}"] * bool(without)
             notes = [f"{100 * share:g} % of the data"] * (share < 1) + notes
-            channels.append(HistogramChannel(region, era or None, processes, share, ", ".join(notes)))
+            is_blind = job.shares.get((region, era or None)) == 0
+            channels.append(HistogramChannel(region, era or None, processes, share, ", ".join(notes), is_blind))
     return channels
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -170,13 +171,16 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
     """Make an analysis use the observed data of some regions; without REGION, say what is blind.
 
     Shows the expected result, and asks for the name of the work directory. Who unblinds what, when, why, and the expected result
-    are written to WORKDIR/unblinded.json; the report of the fit shows them. Then `nanoml run` fills, draws
-    and fits again, with data. A region whose cut, selection or networks change is blind again.
+    are written to WORKDIR/unblinded.json with the files of data and their numbers of events; the report of the fit shows them.
+    Then `nanoml run` fills, draws and fits again, with data. A region whose cut, selection, networks or data change is blind again.
     """
     from MLTools.NanoML.config.fit import EVERYWHERE
+    from MLTools.NanoML.contracts import missing
     from MLTools.NanoML.contracts.blinding import in_words
     from MLTools.NanoML.parallel import locked
     from MLTools.NanoML.schema.settings import suggestion
+    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.workflow.analysis import Analysis
     from MLTools.NanoML.workflow.layout import Layout
     from MLTools.NanoML.workflow.unblinding import as_it_is, blinded, places_of
     from MLTools.NanoML.workflow.unblinding import unblind as append
@@ -189,6 +193,9 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
             'say in the YAML file: "blind: {regions: [...]}", or "blind: none".'
         )
     states = {place: state for place in places if (state := blind.state(place))}
+    if not regions:
+        for it in blind.log:
+            echo("\n  ".join(filter(None, (f"{it.what}: {it} ({it.because})", it.events))))
     if not states:
         raise NanoMLError(f"{config}: nothing is blind.")
     if not regions:
@@ -206,15 +213,20 @@ def unblind(config: Path, regions: tuple[str, ...], eras: tuple[str, ...], part:
         raise NanoMLError(
             f"{config}: {', '.join(map(in_words, chosen))}: nothing more to unblind; {', '.join(by) or 'not blind as a whole'}."
         )
-    now, expected = as_it_is(analysis, todo).values(), _expected(analysis)
+    now, expected = as_it_is(analysis, todo), _expected(analysis)
     echo(f"{workdir.name}: {', '.join(map(in_words, todo))}, {part} of the data.\nExpected: {expected}")
     echo("This cannot be undone: selection, bins and uncertainties should be final.")
     because = because or click.prompt("Why do you unblind now?")
     if click.prompt("Type the name of the work directory, as above, to unblind it") != workdir.name:
         raise NanoMLError(f"That is not {workdir.name}: the analysis stays blind.")
     with locked(workdir):
-        entry = append(analysis, now, because, expected, fraction=fraction)
-    echo(f"{entry.what}: {entry}. `nanoml run {config}` shows the data.")
+        shares = {**blind.shares, **{it: fraction for it in todo if it in blind.shares}}
+        seen = import_part("data_processing.histograms.stage").events_seen(
+            Analysis(analysis, missing.read(workdir)), replace(blind, shares=shares)
+        )
+        opened = (replace(it, events=seen[place]) for place, it in now.items())
+        entry = append(analysis, opened, because, expected, fraction=fraction)
+    echo(f"{entry.what}: {entry}. `nanoml run {config}` shows the data.\n  {entry.events}")
 
 
 def _expected(config: Config) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -39,13 +39,16 @@ def in_words(place: Place) -> str:
 
 @dataclass(frozen=True)
 class Opened:
-    """A region and an era whose data may be seen, as long as its cut, and the hashes of selection and networks, stay the same."""
+    """A region and an era whose data may be seen, as long as its cut, and the hashes of selection, networks and data, stay the same."""
 
     region: str
     era: Optional[str]
     cut: str
     selection: str = ""
     model: str = ""
+    data: str = ""  # its files, and what the skim read beside them, are in the log under this hash
+    of: str = field(default="", compare=False)  # the datasets, in words: "Muon18 (12 files), EGamma18 (1 file)"
+    events: Optional[int] = field(default=None, compare=False)  # of data that are seen there since
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,12 @@ class Unblinding:
         """The data that are seen: "SR (2018), CR (2018); 10 % of the events"."""
         part = f"; {100 * self.fraction:g} % of the events" if self.fraction < 1 else ""
         return ", ".join(in_words((it.region, it.era)) for it in self.opened) + part
+
+    @property
+    def events(self) -> str:
+        """How many events of which data: "SR (2018): 1,234 events of Muon18 (12 files)"; empty if it is not known."""
+        known = [(in_words((it.region, it.era)), it.events, it.of) for it in self.opened if it.events is not None]
+        return "; ".join(f"{place}: {events:,} events of {of}" for place, events, of in known)
 
     def __str__(self) -> str:
         return f"unblinded by {self.who} on {self.at[:10]}"

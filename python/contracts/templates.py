@@ -123,6 +123,8 @@ class HistogramChannel:
         The share of the data that may be seen, and so of the luminosity to which all else is scaled.
     note
         The part of it that is not seen, in words: "10 % of the data, without the events of SR".
+    is_blind
+        Whether there are data that must not be looked at, none of them.
     is_unbinned
         Whether its only bin has the number of events of an unbinned channel: a variation may leave that as it is.
     """
@@ -132,6 +134,7 @@ class HistogramChannel:
     processes: Mapping[str, Template] = field(default_factory=dict, metadata={"hidden": True})
     share: float = field(default=1.0, metadata={"sparse": True})
     note: str = field(default="", metadata={"sparse": True})
+    is_blind: bool = field(default=False, metadata={"sparse": True})
     is_unbinned: bool = field(default=False, metadata={"hidden": True})
 
     @property
@@ -143,6 +146,12 @@ class HistogramChannel:
     def blind(self) -> Optional[NDArray[np.bool_]]:
         """Which bins have data that must not be looked at, of the histogram's shape; None if there are no data."""
         return np.isnan(self.processes[DATA].nominal) if DATA in self.processes else None
+
+    @property
+    def blinding(self) -> str:
+        """In place of the number of events of data: whether all of them or those in some bins are blind; empty if none are."""
+        is_partly = self.blind is not None and self.blind.any()
+        return "partly blind" if is_partly else "blind" if self.is_blind and self.blind is None else ""
 
 
 def summed(templates: Sequence[Template]) -> Template:
@@ -165,7 +174,8 @@ def added(channels: Sequence[HistogramChannel]) -> HistogramChannel:
     notes = {it.name: it.note for it in channels if it.note}
     is_same = len(notes) == len(channels) and len({*notes.values()}) == 1
     note = channels[0].note if is_same else "; ".join(f"{name}: {note}" for name, note in notes.items())
-    return HistogramChannel(channels[0].region, None, processes, note=note)
+    is_blind = any(it.is_blind for it in channels)
+    return HistogramChannel(channels[0].region, None, processes, note=note, is_blind=is_blind)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
-
-import numpy as np
 
 from MLTools.NanoML.contracts.templates import DATA, KEY, Templates
 from MLTools.NanoML.errors import NanoMLError
@@ -34,6 +33,7 @@ class Yield:
     bins: int  # their number, without underflow and overflow
     events: Optional[float]  # None if some are blind
     variations: tuple[str, ...]
+    is_blind: bool = field(default=False, metadata={"sparse": True})  # all of them
 
 
 @dataclass
@@ -79,7 +79,7 @@ def _show_yields(page: Page, title: str, yields: Iterable[Yield]) -> None:
 def _number(found: Optional[Yield]) -> str:
     if found is None:
         return ""
-    return "blind" if found.events is None else amount(found.events)
+    return amount(found.events) if found.events is not None else "blind" if found.is_blind else "partly blind"
 
 
 def inspect(path: str) -> HistogramsInspection:
@@ -121,7 +121,7 @@ def of_hdf5(path: str) -> HistogramsInspection:
             histogram.name,
             channel.name,
             process,
-            int(np.prod([number - 2 for number in histogram.shape])),
+            math.prod(number - 2 for number in histogram.shape),
             finite(float(template.nominal.sum())),
             tuple(dict.fromkeys([*template.up, *template.down])),
         )
@@ -130,7 +130,16 @@ def of_hdf5(path: str) -> HistogramsInspection:
         for process, template in channel.processes.items()
     ]
     provenance = _provenance(templates)
-    return HistogramsInspection(path, os.path.getsize(path), [], [], _HISTOGRAMS, provenance, yields)
+    return HistogramsInspection(
+        path, os.path.getsize(path), [], [], _HISTOGRAMS, provenance, [*yields, *_blind(templates)]
+    )
+
+
+def _blind(templates: Templates) -> Iterator[Yield]:
+    """The data that must not be looked at."""
+    for it in templates.histograms:
+        bins = math.prod(number - 2 for number in it.shape)
+        yield from (Yield(it.name, each.name, DATA, bins, None, (), True) for each in it.channels if each.is_blind)
 
 
 def of_root(path: str) -> Optional[HistogramsInspection]:
@@ -141,7 +150,9 @@ def of_root(path: str) -> Optional[HistogramsInspection]:
         classes = file.classnames(cycle=False)
         yields = list(_yields_of(file, classes))
         is_own = classes.get(KEY) == "TObjString"
-        provenance = _provenance(build(Templates, parsed(str(file[KEY])))) if is_own else {}
+        described = build(Templates, parsed(str(file[KEY]))) if is_own else None
+        provenance = _provenance(described) if described else {}
+        yields += _blind(described) if described else []
         what, size = _HISTOGRAMS if is_own else _OTHERS, access.size
     except NanoMLError:
         raise

@@ -31,7 +31,7 @@ class Analysis:
     @cached_property
     def blinded(self) -> Blinded:
         """The data that must not be looked at."""
-        return blinded(self.config, self.is_retrained)
+        return blinded(self.config, self.is_retrained, self.missing)
 
     @cached_property
     def files(self) -> Mapping[str, list[str]]:

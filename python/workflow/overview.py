@@ -50,7 +50,7 @@ class Count:
         return Count(self.events + other.events, math.hypot(self.error, other.error))
 
     def __str__(self) -> str:
-        return rounded(self.events, self.error)
+        return "partly blind" if math.isnan(self.events) else rounded(self.events, self.error)
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class EventFlow:
             if found is not None and found.events > 0:
                 length = max((math.log10(found.events) - low) * scale, 1)
                 yield f'<rect x="{_LEFT}" y="{y}" width="{length:.1f}" height="{_BAR - 1}" fill="{_color(style, process)}"/>'
-            elif process in step.counts and found is None:
-                yield f'<text x="{_LEFT + 4}" y="{y + _BAR - 1}" font-size="{_BAR}">blind</text>'
+            elif process in step.counts and (found is None or math.isnan(found.events)):
+                yield f'<text x="{_LEFT + 4}" y="{y + _BAR - 1}" font-size="{_BAR}">{found or "blind"}</text>'
 
 
 def _color(style: Style, process: str) -> str:
@@ -244,7 +244,7 @@ class _Overview:
                     found[region] = {name: _count(it, 1) for name, it in whole.processes.items() if name != DATA}
                     if DATA in whole.processes:
                         found[region]["data"] = _count(whole.processes[DATA], 0)
-                    elif any(not share and it[0] == region for it, share in self.analysis.blinded.shares.items()):
+                    elif whole.blinding:
                         found[region]["data"] = None
                     if histogram.hypothesis is not None and self.templates is not None:
                         found[region].pop(self.templates.signal or "", None)  # one of many
@@ -392,7 +392,6 @@ def _at(place: str, answer: Answer) -> Answer:
     return replace(answer, link=f"{place}{answer.link}")
 
 
-def _count(found: Template, error: float) -> Optional[Count]:
-    """The events of a process, with `error` times its statistical error; None if a bin is blind."""
-    events, variance = float(found.nominal.sum()), float(found.variances.sum())
-    return None if math.isnan(events) else Count(events, error * math.sqrt(variance))
+def _count(found: Template, error: float) -> Count:
+    """The events of a process, with `error` times its statistical error; not a number if a bin is blind."""
+    return Count(float(found.nominal.sum()), error * math.sqrt(float(found.variances.sum())))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import itertools
 import json
 import os
 import platform
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -16,19 +17,23 @@ from MLTools.NanoML.atomic import file_hash, write_json
 from MLTools.NanoML.config.analysis import signal_of, unbinned_channels
 from MLTools.NanoML.config.fit import EVERYWHERE, NONE, Blind
 from MLTools.NanoML.contracts.blinding import Opened, Place, Unblinding, in_words
+from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.contracts.templates import BlindBins
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.plain import build, plain
 from MLTools.NanoML.stages import import_part
 from MLTools.NanoML.terminal.progress import say_once
+from MLTools.NanoML.workflow.data import Data, DataNow
 from MLTools.NanoML.workflow.layout import Layout
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
 
-SCHEMA = 2
-_OLDER = "was written by an older NanoML, without the cuts and networks that it holds for: all is blind again. Use `nanoml unblind`."
+SCHEMA = 3
+_OLDER = "was written by an older NanoML, which did not note the data: all is blind again. Use `nanoml unblind`."
+_DEFINED_BY = ("cut", "selection", "model")  # beside the data
+_LeftOut = Optional[Mapping[str, Sequence[Missing]]]
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,12 @@ def places_of(config: Config) -> list[Place]:
     return [(region, era) for region in regions for era in eras]
 
 
-def blinded(config: Config, is_retrained: bool = False) -> Blinded:
-    """The data that must not be looked at; what networks show that are about to be trained, nobody has unblinded."""
-    log, problem = _log(config)
+def blinded(config: Config, is_retrained: bool = False, left_out: _LeftOut = None) -> Blinded:
+    """The data that must not be looked at; what networks show that are about to be trained, nobody has unblinded.
+
+    `left_out` are the files that cannot be read, by dataset; by default those that are noted in the work directory.
+    """
+    log, known, problem = _log(config)
     if problem:
         say_once("unblinded", problem)
     if not isinstance(config.blind, Blind):
@@ -95,19 +103,25 @@ def blinded(config: Config, is_retrained: bool = False) -> Blinded:
     named, places = config.blind.regions, places_of(config)
     shares, opened = {it: 0.0 for it in places if not named or it[0] in named}, dict[Place, Unblinding]()
     entries = [] if is_retrained else [(it, one) for it in log if not it.is_declared for one in it.opened]
-    noted = {(one.region, one.era) for _, one in entries}
-    for place, now in as_it_is(config, [it for it in places if it in noted]).items():
+    noted, now = {(one.region, one.era) for _, one in entries}, DataNow(config, known, left_out)
+    closed: dict[str, list[str]] = {}
+    for place, found in as_it_is(config, [it for it in places if it in noted]).items():
         mine = [(it, one) for it, one in entries if (one.region, one.era) == place]
-        valid = [it for it, one in mine if one == now and (place in shares or it.fraction == 1)]
-        before, after = plain(mine[-1][1]), plain(now)
-        changed = " and its ".join(key for key in after if after[key] != before[key])
-        if valid:
-            opened[place] = max(valid, key=lambda it: it.fraction)
+        changes = [
+            [f"the {it}" for it in _DEFINED_BY if getattr(one, it) != getattr(found, it)]
+            + now.changes(one.era, one.data)
+            for _, one in mine
+        ]
+        whole = [it for (it, _), changed in zip(mine, changes) if not changed and (place in shares or it.fraction == 1)]
+        if whole:
+            opened[place] = max(whole, key=lambda it: it.fraction)
             if place in shares:
                 shares[place] = opened[place].fraction
-        elif changed:
-            text = f"{in_words(place)} is blind again: its {changed} was changed after it was {mine[-1][0]}."
-            say_once(text, f"{text} `nanoml unblind` shows it again.")
+        elif changes[-1]:
+            text = f"blind again, since {' and '.join(changes[-1])} changed after this was {mine[-1][0]}."
+            closed.setdefault(text, []).append(in_words(place))
+    for text, names in closed.items():
+        say_once(f"{names} {text}", f"{', '.join(names)}: {text} `nanoml unblind` shows it again.")
     shares = {place: share for place, share in shares.items() if share < 1}
     hidden = {name for name, it in config.datasets.items() if it.is_data and it.era in {era for _, era in shares}}
     hidden.update(part.name for part in config.parts if part.dataset in hidden)
@@ -168,16 +182,31 @@ def _hash(parts: Iterable[Any]) -> str:
 
 def unblind(config: Config, opened: Iterable[Opened], because: str, expected: str, **others: Any) -> Unblinding:
     """Append an entry to the log: from now on all stages use these data. An error if the log is damaged."""
-    path, (log, problem) = Layout.of(config).unblinded, _log(config)
+    path, (log, known, problem) = Layout.of(config).unblinded, _log(config)
     if problem.endswith(_OLDER):
-        os.replace(path, path.with_suffix(".old.json"))
+        places = (path.with_suffix(f".old{number or ''}.json") for number in itertools.count())
+        os.replace(path, next(it for it in places if not it.exists()))
     elif problem:
         raise NanoMLError(problem)
+    if not others.get("is_declared"):
+        opened = [*_with_data(config, opened, known)]
     who, at = f"{getpass.getuser()}@{platform.node()}", datetime.now(timezone.utc).isoformat(timespec="seconds")
     entry = Unblinding(who, at, because, expected, tuple(opened), **others)
-    entries = plain([*log, entry])
-    write_json(path, {"schema": SCHEMA, "unblinded": entries, "seal": _seal(config, entries)})
+    content = {"unblinded": plain([*log, entry]), "data": plain(known)}
+    write_json(path, {"schema": SCHEMA, **content, "seal": _seal(config, content)})
     return entry
+
+
+def _with_data(config: Config, opened: Iterable[Opened], known: dict[str, Data]) -> Iterator[Opened]:
+    """With the data as they are now, which are among the `known` ones from then on."""
+    now = DataNow(config, known)
+    for it in opened:
+        name = next((name for name in known if not now.changes(it.era, name)), None)
+        if name is None:
+            data = now.of(it.era)
+            name = _hash([plain(data)])
+            known[name] = data
+        yield replace(it, data=name, of=str(known[name]))
 
 
 def record_declared(config: Config) -> None:
@@ -188,24 +217,26 @@ def record_declared(config: Config) -> None:
         unblind(config, now, f"blind: {NONE}", "", is_declared=True)
 
 
-def _log(config: Config) -> tuple[list[Unblinding], str]:
-    """All entries, and why there are none if they cannot be trusted."""
+def _log(config: Config) -> tuple[list[Unblinding], dict[str, Data], str]:
+    """All entries and the data that they name, and why there are none if they cannot be trusted."""
     path = Layout.of(config).unblinded
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] == 1:
-            return [], f"{path}: {_OLDER}"
+        if content["schema"] in range(1, SCHEMA):
+            return [], {}, f"{path}: {_OLDER}"
         log = [build(Unblinding, entry) for entry in content["unblinded"]]
-        if content["schema"] != SCHEMA or not log or content["seal"] != _seal(config, content["unblinded"]):
+        known = {name: build(Data, it) for name, it in content["data"].items()}
+        sealed = {it: content[it] for it in ("unblinded", "data")}
+        if content["schema"] != SCHEMA or not log or content["seal"] != _seal(config, sealed):
             raise ValueError
-        return log, ""
+        return log, known, ""
     except FileNotFoundError:
-        return [], ""
+        return [], {}, ""
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
         what = "is damaged, was edited, or is of another analysis or a newer NanoML: all is blind"
-        return [], f"{path}: {what}. Take it from a copy, or move it away and use `nanoml unblind`."
+        return [], {}, f"{path}: {what}. Take it from a copy, or move it away and use `nanoml unblind`."
 
 
-def _seal(config: Config, entries: Any) -> str:
+def _seal(config: Config, content: Any) -> str:
     """By which a log is known to be as it was written, and of this analysis."""
-    return _hash([Layout.of(config).workdir.name, entries])
+    return _hash([Layout.of(config).workdir.name, content])

@@ -79,7 +79,8 @@ def unblindings(log: Sequence[Unblinding], expected: str) -> Iterator[Block]:
     """Who looked at which data, when, why, and what was expected then and, if that is one number, is now."""
     rows = [("expected now", expected)] if expected else []
     for it in reversed(log):
-        rows = [(f"{it.at[:10]}, {it.who}", f"{it.what}: {it.because}"), ("expected then", it.expected), *rows]
+        data = [("data", it.events)] * bool(it.events)
+        rows = [(f"{it.at[:10]}, {it.who}", f"{it.what}: {it.because}"), *data, ("expected then", it.expected), *rows]
     if log:
         yield Block("unblinding", "Unblinding", table(["", ""], rows))
 

@@ -31,9 +31,12 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Templates, added
 from MLTools.NanoML.nanoaod.folds import fold_of, part_of
 from MLTools.NanoML.terminal import progress
+from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.unblinding import as_it_is, blinded, places_of, unblind
 
 pytest.importorskip("data_processing.histograms.stage")
+from data_processing.histograms.stage import events_seen
+
 pytestmark = pytest.mark.usefixtures("white_figures")
 
 CONFIG = """\
@@ -56,6 +59,8 @@ histogram: {x: {bins: [3, 0, 3]}, y: {bins: [2, 0, 4]}}
 """
 FIT = "fit: {channels: {CR: x}, signal: wprime, uncertainties: {WZ: 10 %}}\n"
 SELECTION = """\
+import json
+from pathlib import Path
 from MLTools.NanoML.selection import Column, Selection
 
 class Loose(Selection):
@@ -63,7 +68,8 @@ class Loose(Selection):
     columns = {"y": Column("float32", "twice x")}
 
     def select(self, events, cutflow):
-        events = cutflow.cut("x above -1.5", events.x > -1.5, events)
+        least = json.loads(Path(__file__).parent.joinpath("tables/cuts.json").read_text())["x"]
+        events = cutflow.cut("x above -1.5", events.x > least, events)
         return events, {"y": 2 * events.x}
 """
 FILES = {
@@ -77,9 +83,13 @@ FILES = {
 }
 
 
-def write(directory: Path) -> None:
+def write(directory: Path, *only: str, seed: int = 0) -> None:
+    (directory / "tables").mkdir(exist_ok=True)
+    (directory / "tables/cuts.json").write_text('{"x": -1.5}')
     for number, (name, count) in enumerate(FILES.items()):
-        random, is_data = np.random.default_rng(number), not name.startswith("w") and not name.startswith("W")
+        if only and name not in only:
+            continue
+        random, is_data = np.random.default_rng(number + seed), not name.startswith("w") and not name.startswith("W")
         events = {
             "run": np.full(count, 300_000 + number if is_data else 1, np.uint32),
             "luminosityBlock": np.ones(count, np.uint32),
@@ -259,6 +269,8 @@ def test_jobs_and_their_logs_do_not_tell(search: Search) -> None:
     assert "Everything is done" in said
     logs = "".join(path.read_text() for path in (search.directory / "jobs").rglob("*.log"))
     assert "Muon17" in logs
+    (record,) = (json.loads(it.read_text()) for it in (search.workdir / ".nanoml/skim/Muon17").iterdir())
+    assert "file ./tables/cuts.json" in record["observed"]  # as without jobs
     assert numbers_in(re.sub(r"\d+\.\d+ s|events in", "", logs) + said) & search.secrets() == set()
 
 
@@ -303,18 +315,44 @@ def test_an_event_in_a_blind_region_is_in_no_other(search: Search) -> None:
     head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
     shown = dict(zip(head, next(row for row in rows if row[0] == "data"), strict=True))
     assert shown["VR_2017, without the events of SR"].replace(",", "").isdigit()
-    assert shown["SR"] == shown["SR_2017"] == ""
+    assert shown["SR"] == shown["SR_2017"] == "blind"
     search.yaml.write_text(CONFIG)
     search.say("score", search.yaml)
 
 
 def test_bins_in_other_regions_stay_blind(search: Search) -> None:
-    channels = search.fill(CONFIG + FIT + "blind: {regions: [SR]}\n")
+    """In all histograms: one with all events of a region would tell the bins that another one hides."""
+    text = (
+        CONFIG.replace("histogram: {", "histogram: {flat: {of: tight, bins: [2, 0, 2]}, ")
+        + FIT
+        + "blind: {regions: [SR], signal_over_root_background: 29}\n"
+    )
+    channels = search.fill(text)
     assert channels["VR_2017"].blind is not None
     assert channels["VR_2017"].blind.any()
     assert channels["VR_2017"].blind.tolist() == channels["VR_2018"].blind.tolist()  # type: ignore[union-attr]
     config = load(search.yaml)
     unblind(config, as_it_is(config, [("VR", "2018")]).values(), "it is final", "")
+    every = {it.name: {each.name: each for each in it.channels} for it in search.templates().histograms}
+    hidden = {}
+    for name, it in every.items():
+        assert not it["side_2017"].blind.any()  # type: ignore[union-attr]
+        of_both = added([it["VR_2017"], it["VR_2018"]])
+        expected = sum(each.nominal for key, each in of_both.processes.items() if key != DATA)
+        hidden[name] = float(expected[of_both.blind].sum())
+    assert hidden["y"] > 0
+    assert min(hidden.values()) >= 0.999 * max(hidden["x"], hidden["y"])
+    search.say("draw", search.yaml)
+    columns, _, *rows = (
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in (search.workdir / "histograms/yields.md").read_text().splitlines()
+    )
+    shown = dict(zip(columns, next(row for row in rows if row[0] == "data"), strict=True))
+    assert (shown["SR_2017"], shown["VR_2017, without the events of SR"]) == ("blind", "partly blind")
+    assert shown["side_2017"].replace(",", "").isdigit()
+    for path in (search.workdir / "histograms/histograms.h5", search.workdir / "histograms/histograms.root"):
+        told = search.say("inspect", path)
+        assert re.search(r"SR_2017 .* blind\n", told)
     channels = search.fill(search.yaml.read_text())
     assert [bool(channels[f"VR_{era}"].blind.any()) for era in ("2017", "2018")] == [True, False]  # type: ignore[union-attr]
 
@@ -428,6 +466,49 @@ def test_a_part_of_the_data_is_what_it_says(search: Search) -> None:
     events = search.events("Muon18")
     inside, fold = events["part"] < 0.4, fold_of(events["run"], events["luminosityBlock"], events["event"], 5)
     assert all(abs(inside[fold == number].mean() - 0.4) < 0.02 for number in range(5))  # it does not depend on the fold
+
+
+def test_what_is_unblinded_are_these_events(search: Search) -> None:
+    """The same files with other names stay open; other collisions, or other cuts on them, do not."""
+
+    def is_open(era: str) -> bool:
+        return not blinded(load(search.yaml)).in_eras([era])
+
+    config = load(search.yaml)
+    left = [it for it in places_of(config) if it != ("SR", "2017")]
+    unblind(config, as_it_is(config, left).values(), "it is final", "")
+    found, secrets = blinded(config), {}
+    for era, names in {"2017": ["Muon17"], "2018": ["Muon18", "EGamma18"]}.items():
+        for it in ("SR", "CR", "VR", "side"):
+            events = [search.events(name) for name in names]
+            hidden = [it["SR"] & (era == "2017") for it in events]
+            secrets[it, era] = sum(int((each[it] & ~no).sum()) for each, no in zip(events, hidden))
+    assert secrets.pop(("SR", "2017")) == 0
+    assert events_seen(Analysis(config), found) == secrets
+    unblind(config, as_it_is(config, [("SR", "2017")]).values(), "it is final", "")
+    assert is_open("2017")
+    assert is_open("2018")
+    cuts, muons, log = (
+        search.directory / "tables/cuts.json",
+        search.directory / "Muon18.root",
+        search.workdir / "unblinded.json",
+    )
+    cuts.write_text('{"x": -1.4}')
+    progress._notes.clear()
+    assert not is_open("2017")
+    assert any("SR (2018), " in it and "since tables/cuts.json changed after" in it for it in progress._notes.values())
+    cuts.write_text('{"x": -1.5}')
+    muons.rename(search.directory / "moved.root")
+    search.yaml.write_text(CONFIG.replace("Muon18.root", "moved.root"))
+    assert is_open("2018")
+    muons.with_name("moved.root").rename(muons)
+    kept = muons.read_bytes()
+    write(search.directory, "Muon18", seed=100)
+    channels = search.fill(CONFIG)
+    assert search.seen(channels) == {f"{it}_2017" for it in ("SR", "CR", "VR", "side")}
+    muons.write_bytes(kept)
+    assert is_open("2018")
+    assert len(json.loads(log.read_text())["data"]) == 2  # one for each era
 
 
 # 26 to 28: what permits by itself

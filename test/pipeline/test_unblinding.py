@@ -198,6 +198,7 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path, monkeypatch
     assert now == entry["expected"]  # whatever the data are
     rows = [
         (f"{entry['at'][:10]}, {entry['who']}", "SR, CR: it is final"),
+        ("data", "SR: 139 events of Muon (1 file); CR: 161 events of Muon (1 file)"),
         ("expected then", entry["expected"]),
         ("expected now", now),
     ]

@@ -153,8 +153,8 @@ def test_blind_bins_have_no_data(templates: Templates, tmp_path: Path) -> None:
     assert "Blind" in [text.get_text() for text in axes.get_legend().get_texts()]
     whole = replace(templates, histograms=(blinded,), blind=BlindBins("signal", 0.5))
     write_tables(whole, tmp_path, draw_histograms(PRIVATE_WORK, whole, tmp_path))
-    assert "| data | blind | blind | blind |" in (tmp_path / "yields.md").read_text()
-    assert r"data & blind & blind & blind \\" in (tmp_path / "yields.tex").read_text()
+    assert "| data | partly blind | partly blind | partly blind |" in (tmp_path / "yields.md").read_text()
+    assert r"data & partly blind & partly blind & partly blind \\" in (tmp_path / "yields.tex").read_text()
     page = (tmp_path / "histograms.html").read_text()
     assert "Hatched bins with an expected S / sqrt(B) above 0.5 are blind" in page
 

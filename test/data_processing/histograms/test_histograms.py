@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from data_processing.convert.expressions import Expression
 from data_processing.histograms.fill import Axis, Plan, fill_file
 from data_processing.histograms.stage import fill_stage, histogram_stage
-from data_processing.histograms.templates import ChosenBins, Part, Sums, _blinded, _choose, _one_bin, make_templates
+from data_processing.histograms.templates import (
+    ChosenBins,
+    Part,
+    Sums,
+    _blinded,
+    _choose,
+    _hidden,
+    _one_bin,
+    make_templates,
+)
 from MLTools.NanoML import __version__
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.load import load
@@ -306,7 +315,8 @@ def test_bins_in_which_the_signal_may_show_are_blind(filled: Path, tmp_path: Pat
         for names in (("fakes",), ("WZ", "ZZ"))
     )
     limit = float(np.median(signal[background > 0] / np.sqrt(background[background > 0])))
-    told = make_templates(replace(job, blind=BlindBins("fakes", limit)))
+    plans = [it for it in job.plans if it.name == "MET"]  # others would hide as much
+    told = make_templates(replace(job, blind=BlindBins("fakes", limit), plans=plans))
     made = Templates.read(tmp_path / "x.h5")
     assert made.blind == BlindBins("fakes", limit)
     hidden = signal > limit * np.sqrt(background)
@@ -336,12 +346,35 @@ def test_bins_are_blind_by_all_eras_together() -> None:
     histogram = FilledHistogram(
         "x", (TemplateAxis("x", (0, 1, 2)),), (channel("a", [0.0, 3, 0, 0]), channel("b", [0.0, 3, 3, 0]))
     )
-    made = _blinded(histogram, [histogram], BlindBins("S", 1.2), ())  # 3 / sqrt(9) of an era alone is below
+    alike = {"x": ["x"]}
+    made = _blinded(
+        histogram, _hidden([histogram], alike, BlindBins("S", 1.2)), ()
+    )  # 3 / sqrt(9) of an era alone is below
     assert [np.isnan(it.processes["data_obs"].nominal).tolist() for it in made.channels] == [
         [False, True, False, False]
     ] * 2
-    made = _blinded(histogram, [histogram], BlindBins("S", 1.2, ("T",)), ())
+    made = _blinded(histogram, _hidden([histogram], alike, BlindBins("S", 1.2, ("T",))), ())
     assert np.isnan(made.channels[0].processes["data_obs"].nominal).tolist() == [False, True, True, False]
+
+
+def test_the_sum_of_one_histogram_does_not_tell_what_another_hides() -> None:
+    """Without signal in bins of its own, it hides as much background; and one bin, where that has none."""
+
+    def filled(name: str, signal: list[float], background: list[float], region: str = "SR") -> FilledHistogram:
+        processes = {key: Template(np.array(it), np.array(it)) for key, it in {"S": signal, "B": background}.items()}
+        axis = TemplateAxis(name, tuple(range(len(signal) - 1)))
+        return FilledHistogram(name, (axis,), (HistogramChannel(region, None, processes),))
+
+    x, y = filled("x", [0.0, 1, 5, 0], [0.0, 70, 30, 0]), filled("y", [0.0, 1, 2, 3, 0], [0.0, 40, 35, 25, 0])
+    z, other = filled("z", [0.0, 6, 0], [0.0, 100, 0]), filled("x", [0.0, 1, 5, 0], [0.0, 70, 30, 0], "CR")
+    alike, bins = {it: [it] for it in "xyz"}, BlindBins("S", 0.7)
+    hidden = {name: it.tolist() for (name, _), it in _hidden([x, y, z], alike, bins).items()}
+    assert hidden["x"] == [False, False, True, False]
+    assert hidden["y"] == [False, False, True, True, False]  # 25 are less than 30
+    assert hidden["z"] == [False, True, False]
+    assert not _hidden([y, replace(other, name="z")], alike, bins)["y", "SR"].any()
+    empty = filled("x", [0.0, 1, 0, 5], [0.0, 70, 30, 0])
+    assert _hidden([empty, y], alike, bins)["y", "SR"].tolist() == [False, False, False, True, False]
 
 
 def test_simulation_of_an_era_loses_what_its_data_do(filled: Path, tmp_path: Path) -> None:

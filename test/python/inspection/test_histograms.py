@@ -87,7 +87,7 @@ def test_both_files_of_histograms_say_the_same(templates: Templates, tmp_path: P
         in text
     )
     assert (
-        "variations jes, W_up_jets score channel bins W W_up_jets data_obs SR_2018 2 6.5 1,000,005 blind plane channel bins W"
+        "variations jes, W_up_jets score channel bins W W_up_jets data_obs SR_2018 2 6.5 1,000,005 partly blind plane channel bins W"
         in text
     )
     assert printed(inspect_file(tmp_path / "a.root"), width=40).count("channel") == 4  # a table for each process
