@@ -103,6 +103,7 @@ class Scored:
 
     entries: int
     outside: dict[str, Outside]
+    is_data: bool = False  # whether some are data, of which nothing may be told
 
 
 def describe_again(job: ScoreJob) -> Scored:
@@ -171,7 +172,8 @@ def score_file(job: ScoreJob, before: RootFile | None = None) -> Scored:
                     f"{job.source}: {writer.events.entries} of {file.entries} events were scored: nothing was written. Run it again."
                 )
         known = [each for each in scorers if each.model.description.domain and before is None]
-        return Scored(file.entries, {each.model.name: each.outside for each in known})
+        is_data = any(it.is_data for it in origin.accounting.files)
+        return Scored(file.entries, {each.model.name: each.outside for each in known}, is_data)
 
 
 def _trained_in(model: Model, rows: Mapping[str, Any], length: int) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from data_processing.score.score import ScoreJob, describe_again, load_models, l
 from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.config.analysis import Config, scored_values, unbinned_channels
 from MLTools.NanoML.config.data import FIT, Score
+from MLTools.NanoML.config.fit import NONE
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
@@ -57,7 +58,7 @@ def score_stage(analysis: Analysis) -> Optional[Stage]:
     job = ScoreJob("", Path(), tuple(models), values, score.copy, base=str(config.base))
     if score.files:
         tasks = score_tasks(find_files(score.files, config.base), layout.scores(), job, "", own)
-        return Stage("score", tasks, 0, partial(domain_summary, {"": models}))
+        return Stage("score", tasks, 0, partial(domain_summary, {"": models}, hidden=[""] * (config.blind != NONE)))
     tasks, of_datasets = [], {}
     for name, paths in root_files(analysis).items():
         of_dataset = replace(job, roles=_roles(config, name), marks=_marks(config, name))
@@ -69,7 +70,7 @@ def score_stage(analysis: Analysis) -> Optional[Stage]:
         of_dataset = replace(of_dataset, models=(*of_dataset.models, *ratios))
         of_datasets[name] = of_dataset.models
         tasks += score_tasks(paths, layout.scores(name), of_dataset, f"{name}/", own)
-    return Stage("score", tasks, 0, partial(domain_summary, of_datasets))
+    return Stage("score", tasks, 0, partial(domain_summary, of_datasets, hidden=analysis.blinded.hidden))
 
 
 def _check_eras(config: Config, models: Sequence[Model]) -> None:
@@ -154,11 +155,18 @@ def _marks(config: Config, name: str) -> list[Mark]:
     ]
 
 
-def domain_summary(models: Mapping[str, Sequence[Path]], done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say how many events lie outside of the models' domains, by dataset; `done` has the `Scored` as JSON, `models` those of each."""
+def domain_summary(
+    models: Mapping[str, Sequence[Path]], done: Mapping[str, Mapping[str, Any]], hidden: Collection[str] = ()
+) -> list[str]:
+    """Say how many events lie outside of the models' domains, by dataset; `done` has the `Scored` as JSON, `models` those of each.
+
+    Nothing is said of data in `hidden` datasets: their share might be that of a blind region.
+    """
     found: dict[Path, dict[str, Outside]] = {}
     for name, content in done.items():
         dataset = name.rpartition("/")[0]
+        if dataset in hidden and content.get("is_data", True):
+            continue
         counts = {model: build(Outside, each) for model, each in content.get("outside", {}).items()}
         for path in models[dataset] if counts else ():
             if (about := loaded(path)).name in counts:

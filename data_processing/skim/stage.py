@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from data_processing.datasets.datasets import output_names
@@ -90,11 +89,11 @@ def skim_tasks_stage(
     tasks: Sequence[Task],
     directories: Mapping[str, Path],
     workers: int,
-    data: Mapping[str, bool] = MappingProxyType({}),
+    data: Collection[str] = (),
+    told: Collection[str] = (),
 ) -> Stage:
-    """The stage of skim tasks, with each dataset's directory of skims, and which are known to be data, and whether these are blind."""
+    """The stage of skim tasks, with each dataset's directory of skims, which are known to be data, and which of them are to be told."""
     written = [directories[name] / _SECTIONS for name in data]
-    told = [name for name, is_blind in data.items() if not is_blind]
     return Stage("skim", tasks, workers, functools.partial(skim_summary, directories, told=told), written=written)
 
 
@@ -103,8 +102,8 @@ def skim_summary(
 ) -> list[str]:
     """Events and weights, with a cut flow for each dataset; `done` has the accounting of each task as JSON.
 
-    Of data of an analysis nothing is said after the first cut, unless their dataset is to be `told`. Their luminosity sections are
-    written beside the skims, as a JSON file that brilcalc takes.
+    Of data nothing is said after the first cut, unless their dataset is to be `told`; "" is that of files without an analysis. Their
+    luminosity sections are written beside the skims, as a JSON file that brilcalc takes.
     """
     groups: dict[str, Accounting] = {}
     for task, content in done.items():
@@ -128,8 +127,9 @@ def skim_summary(
                 f"  {plural(others, 'more event')} under shifts alone; selected under shifts: {shift_changes(accounting)}"
             )
         lines += _weight_lines(accounting)
-        if dataset and accounting.is_data and dataset not in told:
-            lines[begin:] = [f"{dataset}: {accounting.entries:,} events read; how many are kept is blind"]
+        if any(file.is_data for file in accounting.files) and dataset not in told:
+            who, how = (f"{dataset}: ", "") if dataset else ("", " (--show-data)")
+            lines[begin:] = [f"{who}{accounting.entries:,} events read; how many are kept is blind{how}"]
         lines += _absent(accounting.files)
         if any(file.is_data for file in accounting.files):
             path = directories[dataset] / _SECTIONS
@@ -231,5 +231,6 @@ def skim_stage(analysis: Analysis) -> Stage:
         of_dataset = skim_tasks(paths, layout.skims(name), skim_job(config, name), name + "/")
         tasks += [task for task in of_dataset if task.inputs[0] not in left_out]
     directories = {name: layout.skims(name) for name in analysis.files}
-    data = {name: name in analysis.blinded.hidden for name in directories if config.datasets[name].is_data}
-    return skim_tasks_stage(tasks, directories, skim.workers, data)
+    data = [name for name in directories if config.datasets[name].is_data]
+    told = set(data) - analysis.blinded.hidden
+    return skim_tasks_stage(tasks, directories, skim.workers, data, told)

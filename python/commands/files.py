@@ -26,6 +26,7 @@ from MLTools.NanoML.commands.options import (
     output_option,
     reading_options,
     run_one,
+    show_data_flag,
 )
 from MLTools.NanoML.terminal.progress import say
 
@@ -64,7 +65,7 @@ _MARKS = {"passed": ("✓", "ok", "green"), "failed": ("✗", "bad", "red"), "sk
 )
 @click.argument("file", type=FILE)
 @option("--branches", "List the branches of a ROOT file that match, with types and titles.", "GLOB")
-@flag("--show-data", "Also show how many events of data pass the cuts, and of which kind: they may be blind.")
+@show_data_flag
 @json_option
 def inspect(file: str, branches: Optional[str], show_data: bool, as_json: bool) -> int:
     """Show what is in a ROOT, HDF5 or ONNX file of the pipeline, or in the workspace of a fit.

@@ -93,6 +93,11 @@ def flag(names: str, text: str) -> Callable[[_Command], _Command]:
     return click.option(*names.split(", "), is_flag=True, help=text)
 
 
+show_data_flag = flag(
+    "--show-data", "Also show how many events of data pass the cuts, and of which kind: they may be blind."
+)
+
+
 def epilog(*lines: str) -> str:
     """An example for the end of a command's help."""
     return "\b\nExample:\n" + "\n".join(f"    {line}" for line in lines)

@@ -25,12 +25,15 @@ from MLTools.NanoML.commands.options import (
     reading_options,
     root_compression_option,
     run_one,
+    show_data_flag,
     workers_option,
 )
 from MLTools.NanoML.config.data import ENGINES, FORMATS, ONLY_NANOAODTOOLS
 
 # numpy would start a thread on each core for linear algebra, of which there is next to none here, and they wait busily at first
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+_OF_FILES = "--show-data is for FILEs: the configuration of an analysis says what is `blind`."
 
 
 @command(
@@ -61,6 +64,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 @option("--corrections", "YAML file with the corrections that the selection asks for.", "FILE", default="")
 @workers_option("Files skimmed at once")
 @reading_options
+@show_data_flag
 @flag("--force", "Skim again, even what is up to date.")
 def skim(
     files: tuple[str, ...],
@@ -70,6 +74,7 @@ def skim(
     keep: tuple[str, ...],
     workers: int,
     reading: Any,
+    show_data: bool,
     force: bool,
     corrections: str,
     **settings: str,
@@ -83,6 +88,8 @@ def skim(
         for name, default in (("engine", None), ("format", FORMATS[0])):
             if settings[name] != default:
                 raise click.UsageError(f"The {name} of a configuration is written there: skim.{name}.")
+        if show_data:
+            raise click.UsageError(_OF_FILES)
         run_one(config, "skim", force, reading)
         return
     if output is None:
@@ -102,7 +109,7 @@ def skim(
         "", Path(), selection or "", str(Path.cwd()), list(keep), modules=list(modules), dataset=info, **settings
     )
     tasks = stages.skim_tasks(sources, output.resolve(), job)
-    stage = stages.skim_tasks_stage(tasks, {"": output.resolve()}, workers)
+    stage = stages.skim_tasks_stage(tasks, {"": output.resolve()}, workers, told=[""] * show_data)
     run_stage(stage, sources, output, force)
 
 
@@ -174,6 +181,7 @@ def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **op
 @root_compression_option
 @workers_option("Files scored at once")
 @reading_options
+@show_data_flag
 @flag("--force", "Score again, even what is up to date.")
 def score(
     files: tuple[str, ...],
@@ -184,6 +192,7 @@ def score(
     compression: str,
     workers: int,
     reading: Any,
+    show_data: bool,
     force: bool,
 ) -> None:
     """Write models' class probabilities and discriminants, or estimates, as branches, entry for entry with the input.
@@ -197,6 +206,8 @@ def score(
             raise click.UsageError(
                 "--parameter, --copy and --output are for FILEs, with --model; a configuration has its section `score`."
             )
+        if show_data:
+            raise click.UsageError(_OF_FILES)
         execute(loaded(config_only(files, "--model"), reading), ("normalise", "score"), force)
         return
     if output is None:
@@ -213,7 +224,7 @@ def score(
     scoring.load_models(paths, values)  # a bad model is one message, not one for each file
     sources = find_files(files, reading)
     job = scoring.ScoreJob("", Path(), paths, values, copy, compression, base=os.getcwd())
-    summary = partial(stage_of.domain_summary, {"": paths})
+    summary = partial(stage_of.domain_summary, {"": paths}, hidden=[] if show_data else [""])
     stage = Stage("score", stage_of.score_tasks(sources, output.resolve(), job), workers, summary)
     run_stage(stage, sources, output, force)
 

@@ -112,9 +112,7 @@ def _cuts(steps: Sequence[Step]) -> Iterator[_Cut]:
         yield _Cut(step.cut, step.events, of_previous, of_all, step.weights, ratio(step.weights, steps[0].weights))
 
 
-BEFORE_CUTS = (
-    "All numbers of events of data are those before the first cut, as they may be blind: --show-data shows the others."
-)
+BEFORE_CUTS = "How many events of data pass the first cut and others may be blind: --show-data shows it."
 
 
 def before_cuts(accounting: Accounting) -> Accounting:
@@ -125,13 +123,17 @@ def before_cuts(accounting: Accounting) -> Accounting:
     ])  # fmt: skip
 
 
-def accounting_content(accounting: Accounting) -> dict[str, object]:
-    """Accounting with its sums, and each file's numbers without its cut flow, as JSON holds it."""
+def accounting_content(accounting: Accounting, is_blind: bool = False) -> dict[str, object]:
+    """Accounting with its sums, and each file's numbers without its cut flow, as JSON holds it; `is_blind` as in `show_accounting`."""
     others = accounting.written - accounting.selected
+
+    def kept(of: FileAccounting | Accounting) -> dict[str, int | None]:
+        hides = is_blind and of.is_data is not False
+        return {key: None if hides else getattr(of, key) for key in ("selected", "duplicates")}
+
     return {
         "entries": accounting.entries,
-        "selected": accounting.selected,
-        "duplicates": accounting.duplicates,
+        **kept(accounting),
         "is_data": accounting.is_data,
         "sum_of_weights": finite(accounting.sum_of_weights),
         "sum_of_weights_sources": weight_sources(accounting),
@@ -140,7 +142,9 @@ def accounting_content(accounting: Accounting) -> dict[str, object]:
         **({"shifts": plain(accounting.shifts), "only_shifted": others} if accounting.shifts or others else {}),
         "files": [
             {
-                **{key: getattr(file, key) for key in ("file", "entries", "selected", "duplicates")},
+                "file": file.file,
+                "entries": file.entries,
+                **kept(file),
                 "sum_of_weights": finite(file.sum_of_weights),
                 "sum_of_weights_source": file.sum_of_weights_source,
                 "part": plain(file.part),
@@ -202,8 +206,11 @@ def only_file(accounting: Accounting) -> str | None:
     return _named(accounting.files[0]) if len(accounting.files) == 1 else None
 
 
-def show_accounting(page: Page, accounting: Accounting) -> None:
-    """Print the cut flow, if there was a selection, and the files that events were read from, if there are several."""
+def show_accounting(page: Page, accounting: Accounting, is_blind: bool = False) -> None:
+    """Print the cut flow, if there was a selection, and the files that events were read from, if there are several.
+
+    If it `is_blind`, not how many events of data were kept.
+    """
     numbers = ("events", "of\nprevious", "of all", "sum of\nweights", "of all")
     rows = []
     for number, cut in enumerate(_cuts(accounting.cutflow)):
@@ -217,10 +224,10 @@ def show_accounting(page: Page, accounting: Accounting) -> None:
         return
     directory = os.path.commonprefix([file.file for file in files])  # noqa: RUF071 (not all are paths)
     directory = directory[: directory.rfind("/") + 1]
-    named = [(_named(file)[len(directory) :], *_numbers(file)) for file in files[:_FILES_SHOWN]]
+    named = [(_named(file)[len(directory) :], *_numbers(file, is_blind)) for file in files[:_FILES_SHOWN]]
     if len(files) > _FILES_SHOWN:
         named.append((f"... and {len(files) - _FILES_SHOWN:,} more", "", "", ""))
-    named.append((f"all {len(files):,} files", *_numbers(accounting)))
+    named.append((f"all {len(files):,} files", *_numbers(accounting, is_blind)))
     columns = [TableColumn("events", "number"), TableColumn("kept", "number"), TableColumn("sum of\nweights", "number")]
     page.table(f"Made from {directory}".rstrip(), [TableColumn("file", "rest"), *columns], named)
 
@@ -241,11 +248,12 @@ def _named(file: FileAccounting) -> str:
     return f"{file.file}, entries {file.part.first:,} to {file.part.first + file.entries - 1:,}"
 
 
-def _numbers(accounting: FileAccounting | Accounting) -> tuple[str, str, str]:
+def _numbers(accounting: FileAccounting | Accounting, is_blind: bool) -> tuple[str, str, str]:
     """Events and weights. A range of entries shows the sum of its own events; the file's sum counts once in all."""
     part = accounting.part if isinstance(accounting, FileAccounting) else None
     weights = part.weights if part else accounting.sum_of_weights
-    return count(accounting.entries), count(accounting.selected), amount(finite(weights))
+    kept = "blind" if is_blind and accounting.is_data is not False else count(accounting.selected)
+    return count(accounting.entries), kept, amount(finite(weights))
 
 
 def inspect_file(path: str | os.PathLike[str], show_data: bool = True) -> Inspection:

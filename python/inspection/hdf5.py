@@ -66,7 +66,7 @@ class HDF5Inspection(Inspection):
     """The content of a file of `nanoml convert`."""
 
     kind = "hdf5"
-    events: int
+    events: int | None  # None if they are blind
     metadata: HDF5Metadata
     weight: str | None  # the column of weights
     classes: list[ClassCounts]  # all, also those without events, then the events that belong to none
@@ -104,7 +104,7 @@ class HDF5Inspection(Inspection):
                     "cross_section": dataset.cross_section,
                     "luminosity": dataset.luminosity,
                     "is_data": dataset.is_data,
-                    "books": accounting_content(Accounting(dataset.accounting.files)),
+                    "books": accounting_content(Accounting(dataset.accounting.files), self.events is None),
                     "missing": plain(dataset.missing),
                     "duplicates": dataset.duplicates,
                     "data_driven": plain(dataset.data_driven),
@@ -116,7 +116,7 @@ class HDF5Inspection(Inspection):
     def _show_content(self, page: Page) -> None:
         metadata = self.metadata
         page.facts(
-            ("events", count(self.events)),
+            ("events", "blind" if self.events is None else count(self.events)),
             ("what", "events for training, one row each"),
             ("size", file_size(self.size)),
             ("made by", metadata.creator),
@@ -141,7 +141,7 @@ class HDF5Inspection(Inspection):
         self._show_features(page)
         _show_collections(page, metadata.objects)
         for dataset in metadata.datasets:
-            _show_dataset(page, dataset)
+            _show_dataset(page, dataset, self.events is None)
 
     def _show_features(self, page: Page) -> None:
         """Print the features; columns for NaN and infinity only if there are any."""
@@ -200,10 +200,11 @@ def _estimate(dataset: ConvertedDataset) -> str | None:
     )
 
 
-def _show_dataset(page: Page, dataset: ConvertedDataset) -> None:
+def _show_dataset(page: Page, dataset: ConvertedDataset, is_blind: bool) -> None:
     accounting = Accounting(dataset.accounting.files)
     others = accounting.written - accounting.selected
-    kept = f", {count(accounting.selected)} kept" if accounting.cutflow or accounting.duplicates else ""
+    number = "blind" if is_blind and dataset.is_data else count(accounting.selected)
+    kept = f", {number} kept" if accounting.cutflow or accounting.duplicates else ""
     page.heading(f"Dataset {dataset.name}" if dataset.name else "Source")
     page.facts(
         ("what", kind_of_events(dataset.is_data)),
@@ -218,7 +219,7 @@ def _show_dataset(page: Page, dataset: ConvertedDataset) -> None:
         ("under shifts alone", f"{plural(others, 'event')}, left out" if others else None),
         ("sum of weights", sum_of_weights(accounting)),
     )
-    show_accounting(page, accounting)
+    show_accounting(page, accounting, is_blind)
     rows = [(each.file, each.reason, each.date) for each in dataset.missing]
     page.table("Left out", [TableColumn("file", "rest"), TableColumn("reason", "cut"), "since"], rows)
 
@@ -281,13 +282,13 @@ def _own(file: h5py.File, path: str, show_data: bool) -> HDF5Inspection:
     weight = next((name for name in ("weight", "genWeight") if name in events.dtype.names), None)
     classes = {label: ClassCounts(name, label) for label, name in enumerate(metadata.classes)}
     regions = {region.column: RegionCounts(region.name, region.cut) for region in metadata.regions}
-    number, summaries = len(events), {name: ColumnSummary() for name in columns}
+    number: int | None = len(events)
+    summaries = {name: ColumnSummary() for name in columns}
     if show_data or not any(dataset.is_data for dataset in metadata.datasets):
         summaries = summarise(events, columns, weight, classes, regions)
     else:
         warnings.append(BEFORE_CUTS)
-        metadata, classes, regions = without_cuts(metadata), {}, {}
-        number = sum(dataset.accounting.selected for dataset in metadata.datasets)
+        metadata, classes, regions, number = without_cuts(metadata), {}, {}, None
     if any(finite(each.weights) is None for each in classes.values()):
         warnings.append(f"A sum of weights is not a finite number: some events have a bad {weight}.")
     found = sorted(classes.values(), key=lambda each: (each.name is None, each.label))

@@ -62,7 +62,7 @@ class RootInspection(Inspection):
 
     kind = "root"
     format: str  # "TTree" or "RNTuple"
-    events: int
+    events: int | None  # None if they are blind
     accounting: Accounting  # of the record, if there is one, else of the file
     branches: dict[str, Branch]
     objects: dict[str, TopObject]  # all else at the top of the file
@@ -121,7 +121,7 @@ class RootInspection(Inspection):
                 "columns": plain(record.columns),
                 "model": plain(record.model),
                 "not_copied": record.not_copied,
-                "books": accounting_content(record.accounting),
+                "books": accounting_content(record.accounting, self.events is None),
             },
         }
 
@@ -131,7 +131,7 @@ class RootInspection(Inspection):
         what = [record.kind] if record else []
         others = ", ".join(f"{name} {each}" for name, each in self.objects.items())
         facts = [
-            ("events", count(self.events)),
+            ("events", "blind" if self.events is None else count(self.events)),
             ("what", ", ".join([*what, kind_of_events(self.accounting.is_data), self.format])),
             ("size", file_size(self.size)),
             ("sum of weights", self._sum_of_weights()),
@@ -159,7 +159,7 @@ class RootInspection(Inspection):
             titles = {"scores": "Columns of the model", "attached": "Attached columns"}
             columns = ["name", "type", TableColumn("title", "rest")]
             page.table(titles.get(record.kind, "Columns of the selection"), columns, rows)
-            show_accounting(page, record.accounting)
+            show_accounting(page, record.accounting, self.events is None)
         columns = ["name", TableColumn("number", "number"), TableColumn("fields", "cut")]
         page.table(
             "Collections: lists of numbers per event",
@@ -216,7 +216,7 @@ def inspect(path: str, show_data: bool = True) -> Inspection:
             return events
         accounting, warnings = before_cuts(events.accounting), [*events.warnings, BEFORE_CUTS]
         record = replace(events.record, accounting=accounting)
-        return replace(events, events=accounting.entries, accounting=accounting, record=record, warnings=warnings)
+        return replace(events, events=None, accounting=accounting, record=record, warnings=warnings)
     except NoTreeError:
         found = of_root(path)
         if found is None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +242,14 @@ def test_files_of_data_show_nothing_after_the_first_cut_unless_asked(search: Sea
     for path in paths:
         shown, content = search.say("inspect", path), search.say("inspect", path, "--json")
         assert numbers_in(shown + content) & secrets == set(), path
-        assert "those before the first cut, as they may be blind: --show-data shows" in " ".join(shown.split())
+        assert "How many events of data pass the first cut and others may be blind: --show-data" in " ".join(
+            shown.split()
+        )
+        assert re.search(r"\n *events +blind\n", shown)
+        told = json.loads(content)
+        books = (told.get("record") or told["datasets"][0])["books"]
+        assert [told["events"], books["selected"], books["files"][0]["selected"]] == [None] * 3
+        assert books["entries"] > 30_000  # those that were read
         assert numbers_in(search.say("inspect", path, "--show-data")) & secrets
     for options in ((), ("--json",)):
         assert numbers_in(search.say("validate", *paths[2:], *options)) & secrets == set()
@@ -254,12 +261,36 @@ def test_conversions_and_mergers_without_an_analysis_do_not_tell_either(search: 
     skims = [search.workdir / f"skims/{name}/{name}.root" for name in ("Muon18", "EGamma18")]
     said = search.say("convert", "-o", tmp_path / "a.h5", *skims, "--json")
     said += search.say("convert", "-o", tmp_path / "each", *skims)
+    sources = [search.directory / f"{name}.root" for name in ("Muon18", "WZ18")]
+    selection = ("--selection", search.directory / "mine.py:Loose")
+    for number, paths in enumerate([sources[:1], sources]):
+        skimmed = search.say("skim", *selection, "-o", tmp_path / f"skims{number}", *paths)
+        assert re.search(r"\n  [\d,]+ events read; how many are kept is blind \(--show-data\)\n", skimmed)
+        said += skimmed
+    for paths, option in ((sources[1:], ()), (sources[:1], ("--show-data",))):
+        told = search.say("skim", *selection, "-o", tmp_path / f"told{len(option)}", *paths, *option)
+        assert re.search(r"[\d,]+ of [\d,]+ events kept, .*\n +cut  ", told)
     said += search.say("shuffle", "-o", tmp_path / "all.h5", *(tmp_path / "each").glob("*.h5"))
     said += search.say("merge", "-o", tmp_path / "all.root", *skims)
     with h5py.File(tmp_path / "all.h5") as file:
         total = len(file["events"])
     assert numbers_in(said) & {*search.secrets(), str(total)} == set()
     assert "all.root: 2 files, 6 branches" in said
+
+
+def test_scores_without_an_analysis_do_not_tell_either(
+    search: Search, tmp_path: Path, linear_model: Callable[..., Path]
+) -> None:
+    """If a model was trained in a signal region, the share of data outside of its range is that outside of the region."""
+    known = {"name": "x", "low": 0, "high": 9, "missing": [], "may_be_missing": False, "quantiles": [], "outside": 0.01}
+    inputs = [{**known, "limit": 0.02}]
+    model = linear_model(["x"], domain=[{"tensor": "features", "mask": None, "size": 0, "inputs": inputs}])
+    for name, options, tells in (("Muon18", (), False), ("WZ18", (), True), ("Muon18", ("--show-data",), True)):
+        path = search.directory / f"{name}.root"
+        said = search.say("score", "--model", model, "-o", tmp_path / f"{name}{len(options)}", path, *options)
+        assert ("x is outside of the range 0 to 9" in said) == ("inputs outside of the" in said) == tells
+    search.yaml.write_text(CONFIG)
+    assert "--show-data is for FILEs" in search.say("skim", search.yaml, "--show-data")
 
 
 def test_jobs_and_their_logs_do_not_tell(search: Search) -> None:

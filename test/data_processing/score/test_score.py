@@ -341,6 +341,11 @@ def test_files_outside_of_the_domain_are_one_warning(tmp_path: Path, sample: Pat
         assert line.startswith(f"WARNING: linear: {name}, on which the networks were trained, in ")
         assert line.endswith("% of the events of WZTo3LNu; in the training, in 1 %.")
     assert domain_summary({}, {"WZ/0": {"entries": 3}}) == []  # of models of before
+    assert not any(it["is_data"] for it in done.values())
+    models = {Path(file).parent.name: [model] for file in files}
+    data = {name: {**it, "is_data": True} for name, it in done.items()}
+    assert domain_summary(models, done, hidden=models) == domain_summary(models, data) == [summary, met, muon]
+    assert domain_summary(models, data, hidden=models) == []
 
 
 def test_scores_of_some_events_only_are_refused(
