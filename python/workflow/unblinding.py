@@ -123,10 +123,12 @@ def blinded(config: Config, is_retrained: bool = False, left_out: _LeftOut = Non
     for text, names in closed.items():
         say_once(f"{names} {text}", f"{', '.join(names)}: {text} `nanoml unblind` shows it again.")
     shares = {place: share for place, share in shares.items() if share < 1}
-    hidden = {name for name, it in config.datasets.items() if it.is_data and it.era in {era for _, era in shares}}
+    bins = _bins(config, config.blind)
+    eras = {it[1] for it in places if it in shares or (bins and it not in opened)}
+    hidden = {name for name, it in config.datasets.items() if it.is_data and it.era in eras}
     hidden.update(part.name for part in config.parts if part.dataset in hidden)
     because = "`blind.regions` names them" if named else "nothing says which regions are blind (blind.regions)"
-    return Blinded(shares, because, _bins(config, config.blind), opened, frozenset(hidden), tuple(log))
+    return Blinded(shares, because, bins, opened, frozenset(hidden), tuple(log))
 
 
 def _bins(config: Config, blind: Blind) -> Optional[BlindBins]:

@@ -210,7 +210,8 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path, monkeypatch
 
     # other networks are blind, in the run that trains them, too; and the same ones again are not
     analysis.write_text(CONFIG.replace("epochs: 2", "epochs: 3"))
-    assert "SR is blind again: its model was changed after it was unblinded by" in nanoml_does("run", analysis).output
+    again = "SR, CR: blind again, since the model changed after this was unblinded by"
+    assert again in nanoml_does("run", analysis).output
     assert has_data(workdir) == BLIND
     analysis.write_text(CONFIG)
     nanoml_does("run", analysis)

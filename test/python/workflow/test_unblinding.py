@@ -289,6 +289,9 @@ def test_bins_are_blind_by_the_expected_signal(analysis: Path, text: str, signal
     now = as_it_is(config, [CR]).values()
     unblind(config, now, "a part is none of whole bins", "", fraction=0.1)
     assert CR not in blinded(load(analysis)).opened
+    unblind(config, as_it_is(config, [SR]).values(), "all of it", "")
+    found = blinded(load(analysis))  # events in all of CR would tell how many its blind bins have
+    assert (found.shares, found.hidden) == ({}, {"Muon"} if signal else set())
     unblind(config, now, "all of it", "")
     assert blinded(load(analysis)).state(CR) == ""
     analysis.write_text(text + "blind: {signal_over_root_background: null}")
