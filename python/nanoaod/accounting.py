@@ -247,6 +247,26 @@ def add_steps(flows: Iterable[Iterable[Step]]) -> list[Step]:
     return list(total.values())
 
 
+def aligned(flows: Mapping[str, Sequence[Step]]) -> dict[str, list[Step]]:
+    """Cut flows of several datasets with the same cuts, in the order in which these act.
+
+    A cut that is not made on a dataset, as certified luminosity sections on simulation, leaves its events as they are.
+    """
+    cuts: list[str] = []
+    for flow in flows.values():
+        at = 0
+        for step in flow:
+            if step.cut not in cuts:
+                cuts.insert(at, step.cut)
+            at = cuts.index(step.cut) + 1
+    found: dict[str, list[Step]] = {}
+    for name, flow in flows.items():
+        known, steps = {step.cut: step for step in flow}, found.setdefault(name, [])
+        for cut in cuts:
+            steps += [known[cut]] if cut in known else [replace(it, cut=cut) for it in steps[-1:]]
+    return found
+
+
 def add_weight_sums(parts: Iterable[Iterable[WeightSums]]) -> list[WeightSums]:
     """Add the sums of weights of several ranges or files, weight by weight."""
     total: dict[str, WeightSums] = {}

@@ -19,7 +19,7 @@ from MLTools.NanoML.config.analysis import signal_of
 from MLTools.NanoML.contracts import missing
 from MLTools.NanoML.contracts.templates import DATA, Template, Templates, added
 from MLTools.NanoML.errors import NanoMLError, listed
-from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.accounting import Accounting, aligned
 from MLTools.NanoML.nanoaod.fileaccounting import Step
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.report.page import Answer, Digest, by_severity, folded, rounded, table
@@ -288,10 +288,12 @@ class _Overview:
         simulated = [name for name in self.accounting if not config.datasets[name].is_data]
         scales = {name: self._scale(name) for name in simulated}
         is_expected = None not in scales.values() and bool(simulated or self.regions)
-        for name, accounting in self.accounting.items():
+        accounted = self.accounting.items()
+        flows = {name: it.cutflow or [Step(_READ, it.entries, it.sum_of_weights)] for name, it in accounted}
+        for name, flow in aligned(flows).items():
             process = "data" if config.datasets[name].is_data else config.process_of(name) or name
             scale = (scales.get(name) or 0.0) if is_expected and name in scales else None
-            for step in accounting.cutflow or [Step(_READ, accounting.entries, accounting.sum_of_weights)]:
+            for step in flow:
                 counts = cuts.setdefault("read" if step.cut == _READ else step.cut, {})
                 if name in self.analysis.blinded.hidden and step.cut != _READ:
                     counts[process] = None

@@ -16,6 +16,7 @@ from MLTools.NanoML.nanoaod.accounting import (
     Accounting,
     accounting_of,
     add_steps,
+    aligned,
     event_weights,
     is_simulation,
 )
@@ -143,6 +144,14 @@ def test_accounting_adds_up_and_survives_json() -> None:
 def test_cut_flows_of_other_cuts_are_joined_by_name() -> None:
     found = add_steps([[Step("all", 2, 2.0)], [Step("all", 3, 3.0), Step("z", 1, 1.0)]])
     assert found == [Step("all", 5, 5.0), Step("z", 1, 1.0)]
+
+
+def test_a_cut_acts_between_its_neighbours_and_leaves_what_it_is_not_made_on() -> None:
+    late = [Step("all", 9, 9.0), Step("HLT", 5, 5.0), Step("z", 2, 2.0)]
+    flows = {"MC": [Step("all", 4, 4.5), Step("z", 3, 3.5)], "data": late, "empty": []}
+    found = aligned(flows)
+    assert found == {"MC": [*flows["MC"][:1], Step("HLT", 4, 4.5), flows["MC"][1]], "data": late, "empty": []}
+    assert aligned({"data": late, "MC": flows["MC"]})["MC"] == found["MC"]
 
 
 def read(first: int, stop: int, file: str = "a/x.root", uuid: str = "1-2", total: float = RUNS) -> FileAccounting:

@@ -51,6 +51,7 @@ def skimmed(config: Config) -> None:
     """What the skim leaves: a file of each dataset, and of WZ one that could not be read."""
     for name, counts in CUTS.items():
         steps = [Step(cut, count, float(count)) for cut, count in zip(("all", "MET > 10", "<tight>"), counts)]
+        steps[1:1] = [Step("certified", 4000, 4000.0)] if name == "Muon" else []
         file = FileAccounting(
             f"/store/{name}.root", counts[0], counts[2], float(counts[0]), "Runs", name == "Muon", steps
         )
@@ -150,6 +151,8 @@ def test_events_flow_through_cuts_and_regions(config: Config) -> None:
     found = rows(page)
     # 0.002 pb * 10 /fb = 20 events, and 5,000
     assert found["read"] == ["20.00", "5,000", "5,000"]
+    assert [*found][:3] == ["read", "certified", "MET &gt; 10"]  # as they act, though simulation has none of the second
+    assert found["certified"] == ["20.00", "5,000", "blind"]
     assert found["MET &gt; 10"] == ["12.00", "1,000", "blind"]
     assert found["&lt;tight&gt;"] == ["6.00", "250", "blind"]
     assert found["in SR"] == ["2.8", "125", "partly blind"]
@@ -158,8 +161,8 @@ def test_events_flow_through_cuts_and_regions(config: Config) -> None:
     assert found["WZ"] == ["WZ", "", "1", "1", "2,000", "100"]
     assert "12,345" not in page
     assert "<li><b>2.8 + 125</b>expected events in SR, signal + background</li>" in page
-    assert page.count("<rect") == 3 + 2 * 5 + 2  # legend; two processes at five steps; data as read and in CR
-    assert page.count("blind</text>") == 3
+    assert page.count("<rect") == 3 + 2 * 6 + 2  # legend; two processes at six steps; data as read and in CR
+    assert page.count("blind</text>") == 4
 
 
 def test_without_histograms_the_last_cut_counts(config: Config) -> None:
