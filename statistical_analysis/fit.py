@@ -94,15 +94,19 @@ class FitJob:
     closures: Mapping[str, Path] = field(default_factory=dict, metadata=READS)
 
 
-def redraw_fit(job: FitJob, only: Sequence[str] = ()) -> dict[str, str]:
+def redraw_fit(job: FitJob, only: Sequence[str] = ()) -> dict[str, Any]:
     """Draw the figures of a fit again, or some of them, and its page, with the results that it had."""
     results = read_results(job.directory / "results.json")
     return _no_fit(results, job.style, job.directory) if isinstance(results, NoFit) else fit(job, results, only)
 
 
-def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -> dict[str, str]:
-    """Write everything into the directory, or `only` some figures and the page if the results are there; return the summary."""
+def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -> dict[str, Any]:
+    """Write everything into the directory, or `only` some figures and the page if the results are there.
+
+    Return the summary, and the names of all figures; those of an earlier fit are removed.
+    """
     # importing jax takes seconds, and matplotlib one
+    from MLTools.NanoML.report.figures import remove_others
     from statistical_analysis.inference import compared
     from statistical_analysis.report.plots import draw_smoothed
     from statistical_analysis.report.unbinned import Unbinned
@@ -136,7 +140,7 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
     answer = agreement(templates, job.settings.channels, job.reports, apart)
     axes = {it.name: _axis(job, templates, it, by_name[it.name]) for it in model.channels}
     right = _conditions(job, templates, [*axes])
-    _write(
+    figures = _write(
         job.style,
         results,
         of_card.remarks,
@@ -148,7 +152,8 @@ def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -
         only,
         Unbinned.read(unbinned, job.closures, directory) if unbinned else None,
     )
-    return {"summary": results.summary}
+    remove_others(directory, figures)
+    return {"summary": results.summary, "figures": figures}
 
 
 def model_of(job: FitJob, templates: Templates, asimov: float | None) -> tuple[dict[str, Origin], StatisticalModel]:
@@ -256,9 +261,11 @@ def _whole(results: Results, model: StatisticalModel) -> Results:
 
 def _no_fit(found: NoFit, style: Style, directory: Path) -> dict[str, str]:
     """A page that says so: the other values of the parameter have fits."""
+    from MLTools.NanoML.report.figures import remove_others
     from statistical_analysis.report.page import no_fit_report
 
     write_text(directory / "report.html", no_fit_report(found, style, directory))
+    remove_others(directory, ())
     found.write(directory / "results.json")
     return {"summary": found.summary}
 
@@ -357,8 +364,8 @@ def _write(
     answers: Sequence[Answer] = (),
     only: Sequence[str] = (),
     unbinned: Unbinned | None = None,
-) -> None:
-    """Figures, page and numbers.
+) -> list[str]:
+    """Figures, page and numbers; return the names of the figures.
 
     `others` are figures that are there already, `answers` come before those of the verdict, and `remarks` are None if nobody looked at
     the templates.
@@ -373,6 +380,7 @@ def _write(
     blocks = [unbinned.block(results, directory)] if unbinned else []
     write_text(directory / "report.html", report(results, drawn, axes, style, directory, blocks))
     results.write(directory / "results.json")  # last: it stands for all of them
+    return drawn
 
 
 def check(

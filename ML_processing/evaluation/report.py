@@ -26,7 +26,7 @@ from ML_processing.training.reweighting import Reweighted
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.report.figures import Figures
+from MLTools.NanoML.report.figures import Figures, remove_others
 from MLTools.NanoML.report.page import Answer, Digest, percentage, table, with_error
 from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Document, Style
 from MLTools.NanoML.schema.plain import plain
@@ -166,10 +166,7 @@ def _draw(found: Evaluation, style: Style, directory: Path, only: Sequence[str])
     for each in filter(None, found.sections.values()):
         for name, draw in each.figures(style):
             drawn.add(name, draw, as_json(each.numbers(name)))
-    for pattern in [*(kind.name for kind in all_sections()), "region_*", "data_*"]:
-        for path in (it for kind in ("png", "pdf", "json") for it in directory.glob(f"{pattern}.{kind}")):
-            if path.stem not in drawn.names:
-                path.unlink()
+    remove_others(directory, drawn.names)
     return drawn.names
 
 

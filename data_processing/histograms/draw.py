@@ -29,7 +29,7 @@ from MLTools.NanoML.contracts.templates import (
     summed,
 )
 from MLTools.NanoML.errors import listed
-from MLTools.NanoML.report.figures import Figures, grid, in_style, legend_above, with_ratio
+from MLTools.NanoML.report.figures import Figures, grid, in_style, legend_above, remove_others, with_ratio
 from MLTools.NanoML.report.page import table, with_error
 from MLTools.NanoML.report.section import PRIVATE_WORK, UNKNOWN, Block, Caption, Document, Style
 from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack, draw_ratio, draw_stack
@@ -44,7 +44,7 @@ _BESIDE = 4  # regions
 def draw_histograms(style: Style, templates: Templates, directory: Path, only: Sequence[str] = ()) -> list[str]:
     """Draw all histograms of one axis into `directory`, as PNG and PDF with their numbers; return the names of the figures, without suffix.
 
-    With `only`, no others are drawn than those that it chooses (see `Figures`).
+    With `only`, no others are drawn than those that it chooses (see `Figures`). Those of what is no longer there are removed.
 
     For each region there is a figure of all eras, with a linear and a logarithmic axis, one of the largest uncertainties, and, if
     there are several eras, one of each.
@@ -57,7 +57,7 @@ def draw_histograms(style: Style, templates: Templates, directory: Path, only: S
             for name, (channel, logarithmic) in figures.items():
                 right = style.conditions(templates.seen([channel] if channel.era else channels))
                 content = stacked(style, axis, channel, signal)
-                said = {"luminosity and energy": right, "region": channel.name, "bins": axis.note}
+                said = {"luminosity and energy": right, "region": channel.name, "data": channel.note, "bins": axis.note}
                 drawn.add(
                     name,
                     partial(stack, style, axis, content, right, logarithmic),
@@ -75,6 +75,7 @@ def draw_histograms(style: Style, templates: Templates, directory: Path, only: S
                     partial(uncertainties, style, axis, whole.name, changes, signal, right),
                     {"axis": style.axis(axis.quantity, axis.title), "edges": axis.edges, "up, down / nominal": found},
                 )
+    remove_others(directory, drawn.names)
     return drawn.names
 
 

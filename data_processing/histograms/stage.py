@@ -170,7 +170,7 @@ def _draw(job: DrawJob, only: Sequence[str] = ()) -> dict[str, object]:
     templates, folder = Templates.read(job.source), job.page.parent
     drawn = draw_histograms(job.style, templates, folder, only)
     write_tables(templates, folder, drawn, job.style)
-    return {"figures": len(drawn)}
+    return {"figures": drawn}
 
 
 def _files(analysis: Analysis) -> Iterator[tuple[str, list[Process], str, Path, Path]]:

@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from string import Template
@@ -25,9 +25,11 @@ from MLTools.NanoML.config.data import FIT
 from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.corrections.era import read_once
 from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
+from MLTools.NanoML.nanoaod.accounting import aligned
+from MLTools.NanoML.nanoaod.fileaccounting import Step
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.publish import reproduce
-from MLTools.NanoML.publish.content import FitEntry, Fitted, compile_stage, fit_entry, fits_of, write_model
+from MLTools.NanoML.publish.content import FitEntry, Fitted, compile_stage, figures_of, fit_entry, fits_of, write_model
 from MLTools.NanoML.schema.plain import content_of, plain
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.stages import NAMES
@@ -48,17 +50,18 @@ _TEXTS = Path(__file__).parents[1] / "templates" / "capsule"
 
 @dataclass(frozen=True)
 class Table:
-    """A table of HEPData: its name, what it shows, its content, and its figure if there is one."""
+    """A table of HEPData: its name, what it shows, its content, its figure if there is one, and HEPData's word for what was measured."""
 
     name: str
     about: str
     content: Mapping[str, Any]
     figure: Path | None = None
+    observable: str = "N"
 
     @classmethod
-    def of_figures(cls, directory: Path, prefix: str, is_blind: bool) -> Iterator[Table]:
-        """The figures of a directory that have such a table; if it is blind, without data, also of regions that are not."""
-        for path in sorted(directory.glob("*.json")):
+    def of_figures(cls, directory: Path, names: Sequence[str], prefix: str, is_blind: bool) -> Iterator[Table]:
+        """Those of some figures in a directory that have such a table; if it is blind, without data, also of regions that are not."""
+        for path in (directory / f"{name}.json" for name in sorted(names)):
             content = content_of(path)
             if not isinstance(content, dict) or "dependent_variables" not in content or path.stem.endswith("_log"):
                 continue
@@ -73,7 +76,7 @@ class Table:
             figure = path.with_suffix(".png")
             name = f"{prefix}{path.stem}"
             content = {**content, "dependent_variables": shown}
-            yield cls(name, f"Events in each bin: {name}.", content, figure if is_whole and figure.exists() else None)
+            yield cls(name, _about(content), content, figure if is_whole and figure.exists() else None)
 
     @classmethod
     def of_rows(cls, name: str, about: str, first: str, rows: Mapping[str, Mapping[str, object]]) -> Table:
@@ -87,13 +90,24 @@ class Table:
         return cls(name, about, {"independent_variables": [independent], "dependent_variables": dependent})
 
 
+def _about(content: Mapping[str, Any]) -> str:
+    """What a table of a figure shows, in a sentence."""
+    axis, variables = content["independent_variables"][0]["header"]["name"], content["dependent_variables"]
+    said = {it["name"]: it["value"] for it in variables[0]["qualifiers"]}
+    what = "Observed and expected" if any(it["header"]["name"] == _DATA for it in variables) else "Expected"
+    where = f"region {said['region']}" if "region" in said else f"channel {said['channel']} ({said['fit']})"
+    of = (said[it] for it in ("data", "luminosity and energy") if it in said)
+    return f"{', '.join([f'{what} numbers of events in bins of {axis} in the {where}', *of])}."
+
+
 def write_submission(directory: Path, comment: str, tables: Sequence[Table], energies: Sequence[float]) -> None:
     """Write submission.yaml, a file for each table, and the figures; check them if hepdata-validator is installed."""
     directory.mkdir()
-    keywords = [{"name": "cmenergies", "values": [1000 * it for it in energies]}] if energies else []
+    beams = [{"name": "cmenergies", "values": [1000 * it for it in energies]}] if energies else []
     documents: list[dict[str, Any]] = [{"comment": comment}]
     for table in tables:
         (directory / f"{table.name}.yaml").write_text(_yaml(table.content), encoding="utf-8")
+        keywords = [{"name": "observables", "values": [table.observable]}, *beams]
         entry = {"name": table.name[:_LONGEST], "description": table.about, "keywords": keywords}
         documents.append({**entry, "data_file": f"{table.name}.yaml"})
         if table.figure is not None:
@@ -188,16 +202,19 @@ def _write(config: Config, request: Request, stage: Stage, directory: Path) -> N
         if entry.why_not:
             say(f"publish: another signal cannot be put into {entry.likelihood}: {entry.why_not}")
     hidden = {name for name, it in config.datasets.items() if is_blind and it.is_data} | analysis.blinded.hidden
-    flows = {name: plain(it.cutflow) for name, it in accounting_of(analysis).items() if name not in hidden}
-    write_json(directory / "cut_flow.json", flows)
+    flows = {name: it.cutflow for name, it in accounting_of(analysis).items() if name not in hidden}
+    write_json(directory / "cut_flow.json", plain(flows))
     write_json(directory / "corrections.json", {it.era: _corrections(it.corrections_file) for it in infos})
     energies = sorted({it for it in (config.energy, *(era.energy for era in config.eras.values())) if it is not None})
-    write_submission(directory / "hepdata", request.title, [*_tables(layout, fits, entries, flows, is_blind)], energies)
+    write_submission(
+        directory / "hepdata", request.title, [*_tables(analysis, fits, entries, flows, is_blind)], energies
+    )
     shutil.copy(reproduce.__file__, directory / "reproduce.py")
     (directory / "requirements.txt").write_text("".join(f"{it}\n" for it in locked_versions()), encoding="utf-8")
     selection = load_selection(jobs[0].wanted.selection, jobs[0].wanted.base)
     content = {"schema": SCHEMA, "creator": f"NanoML {__version__}", "title": request.title, "is_blind": is_blind}
     content.update(models=plain(models), fits=plain(entries), weights=[*selection.weights])
+    content["parts"] = {it.name: it.note for fitted in fits for it in fitted.results.channels if it.note}
     _write_texts(config, request, content, directory)
     names = sorted(str(it.relative_to(directory)) for it in directory.rglob("*") if it.is_file())
     write_json(directory / reproduce.CONTENT, {**content, "files": names})
@@ -219,21 +236,26 @@ def _date(at: float) -> str:
 
 
 def _tables(
-    layout: Layout, fits: list[Fitted], entries: list[FitEntry], flows: Mapping[str, Any], is_blind: bool
+    analysis: Analysis, fits: list[Fitted], entries: list[FitEntry], flows: Mapping[str, list[Step]], is_blind: bool
 ) -> Iterator[Table]:
     rows, cuts = dict[str, dict[str, float]](), dict[str, dict[str, int]]()
     for it in entries:
-        row = rows.setdefault(it.name or "signal", {})
+        row = rows.setdefault(it.signal, {})
         row.update({} if it.observed is None else {"observed": it.observed})
         row.update(zip(reproduce.BANDS, it.expected))
-    for name, flow in flows.items():
+    for name, flow in aligned(flows).items():
         for step in flow:
-            cuts.setdefault(step["cut"], {})[name] = step["events"]
-    yield Table.of_rows("limits", "Upper limits on the signal strength at 95 % CL (CLs, asymptotic).", "Signal", rows)
-    yield Table.of_rows("cut_flow", "Events after each cut, as counted in each dataset.", "Cut", cuts)
-    yield from Table.of_figures(layout.histograms(".h5").parent, "", is_blind)
-    for fitted in fits:
-        yield from Table.of_figures(fitted.job.directory, f"fit{fitted.ending}_", is_blind)
+            cuts.setdefault(step.cut, {})[name] = step.events
+    what = "Expected" if is_blind else "Observed and expected"
+    about = f"{what} upper limits at 95 % CL on the signal strength, by the CLs method in the asymptotic approximation."
+    yield replace(Table.of_rows("limits", about, "Signal", rows), observable="CLS")
+    about = "Numbers of events of each dataset that pass all cuts up to this one, without weights."
+    yield Table.of_rows("cut_flow", about, "Cut", cuts)
+    histograms = Layout.of(analysis.config).histograms(".h5").parent
+    yield from Table.of_figures(histograms, figures_of(analysis, "draw", "all"), "", is_blind)
+    for it in fits:
+        names = figures_of(analysis, "fit", it.ending[1:] or "all")
+        yield from Table.of_figures(it.job.directory, names, f"fit{it.ending}_", is_blind)
 
 
 def locked_versions() -> list[str]:
@@ -258,18 +280,20 @@ def _write_texts(config: Config, request: Request, content: Mapping[str, Any], d
         low, middle, high = it["expected"][1:4]
         observed = "" if it["observed"] is None else f"observed {it['observed']:.3g}, "
         limit = f"{observed}expected {middle:.3g} (+{high - middle:.2g} -{middle - low:.2g})"
-        results.append(f"| {it['name'] or 'signal'} | {limit} |")
+        results.append(f"| {it['signal']}{f' (`--fit {name}`)' if (name := it['name']) else ''} | {limit} |")
     fit, members = config.fit or Fit(), config.members(FIT)
     fitted = next(iter(fit.strengths(fitted_signal(config, fit)).values()), [])  # of the first strength
     sigmas = {it: config.cross_section_of(it) for it in config.datasets if members.get(it) in fitted}
     corrected = sorted({name for it in content["models"].values() for name in it["corrected"]})
+    parts = "; ".join(f"{name}: {note}" for name, note in content["parts"].items())
+    parts = f". **Not all data are used ({parts})**" if parts else ""
     top = sorted({it.name for it in (*directory.iterdir(), *_TEXTS.iterdir())} | {reproduce.CONTENT, reproduce.SUMS})
     texts = {
         "title": request.title,
         "quoted_title": json.dumps(request.title),
         "creator": content["creator"],
         "date": _date(time.time()),
-        "state": ". **It is blind: all data in it are expected, not observed**" if content["is_blind"] else "",
+        "state": f"{'. **It is blind: all data in it are expected, not observed**' * content['is_blind']}{parts}",
         "results": "\n".join(results),
         "cross_sections": ", ".join(f"{name} {value:.6g} pb" for name, value in sigmas.items() if value) or "unknown",
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",

@@ -27,15 +27,17 @@ from MLTools.NanoML.model.inside import decide
 from MLTools.NanoML.nanoaod.expression import Call, Leaf, Node, Number
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.formula import Formula
+from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.publish import reproduce
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
-from MLTools.NanoML.schema.plain import content_of, plain
+from MLTools.NanoML.schema.plain import content_of, plain, read_or_none
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.stages import import_part
 from MLTools.NanoML.terminal.progress import progress
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from MLTools.NanoML.workflow.record import Record
 from MLTools.NanoML.workflow.runner import Stage
 
 _SIGNS = {**{it: it for it in ("<", ">", "<=", ">=", "==", "!=", "+", "-", "*", "/", "**")}, "^": "**"}
@@ -100,6 +102,7 @@ class FitEntry:
     carried: Sequence[str]
     channels: dict[str, ChannelEntry]
     why_not: str = ""  # why there can be no other signal
+    signal: str = ""  # what figures call it
 
 
 def as_python(text: str, known: Collection[str], prefix: str) -> tuple[str, list[str]]:
@@ -225,6 +228,16 @@ def fits_of(analysis: Analysis) -> Iterator[Fitted]:
             yield Fitted(work.args[0], results, known[number] if known else None)
 
 
+def figures_of(analysis: Analysis, stage: str, task: str) -> list[str]:
+    """The names of the figures that a task made, as its record lists them."""
+    record = read_or_none(Record, Layout.of(analysis.config).workdir / RECORDS / stage / f"{task}.json")
+    names = record.summary.get("figures") if record is not None else None
+    if not isinstance(names, list):
+        what = "its record lists no figures, since an older NanoML wrote it"
+        raise NanoMLError(f"{stage} {task}: {what}. Use `nanoml run --force --from {stage}`.")
+    return names
+
+
 def fit_entry(analysis: Analysis, fitted: Fitted, models: dict[str, ModelEntry], directory: Path) -> FitEntry:
     """A fit, whose models are in a directory; `models` get the branches that another signal needs."""
     workspace = content_of(fitted.job.directory / "workspace.json")
@@ -240,7 +253,12 @@ def fit_entry(analysis: Analysis, fitted: Fitted, models: dict[str, ModelEntry],
     value = fitted.hypothesis.value if fitted.hypothesis and knows else None
     likelihood, events = f"likelihood{fitted.ending}.json", float(sum(sum(it["data"]) for it in signals))
     alike, carried = ([it for it in names if (it in known) == is_known] for is_known in (True, False))
-    entry = FitEntry(fitted.ending[1:], likelihood, value, limit.expected, limit.observed, events, alike, carried, {})
+    signal = ", ".join(
+        [*map(analysis.style().name, fitted.results.signals), *([str(fitted.hypothesis)] if fitted.hypothesis else [])]
+    )
+    entry = FitEntry(
+        fitted.ending[1:], likelihood, value, limit.expected, limit.observed, events, alike, carried, {}, signal=signal
+    )
     templates = Templates.read(Layout.of(analysis.config).histograms(".h5"))
     try:
         entry = replace(entry, channels=dict(_channels(analysis, fitted, templates, models)))

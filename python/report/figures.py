@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, TypeVar
@@ -100,6 +100,15 @@ class Figures:
                 stem.with_name(f"{name}.{kind}").unlink(missing_ok=True)
         if stem.with_name(f"{name}.png").exists():
             self.names.append(name)
+
+
+def remove_others(directory: Path, names: Collection[str]) -> None:
+    """Remove the figures in a directory that are not among these, with their numbers: those of what there was in an earlier run."""
+    for path in directory.glob("*.json"):
+        files = [path.with_name(f"{path.stem}.{kind}") for kind in ("png", "pdf", "json")]
+        if path.stem not in names and files[0].exists():
+            for each in files:
+                each.unlink(missing_ok=True)
 
 
 def _canvas(figure: Any) -> FigureCanvasAgg:

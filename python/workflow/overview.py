@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Optional
 
 from MLTools.NanoML.atomic import write_text
-from MLTools.NanoML.config.analysis import signal_of
+from MLTools.NanoML.config.analysis import hypotheses, signal_of
 from MLTools.NanoML.contracts import missing
 from MLTools.NanoML.contracts.templates import DATA, Template, Templates, added
 from MLTools.NanoML.errors import NanoMLError, listed
@@ -214,8 +214,8 @@ class _Overview:
         """The results of each fit by their directories; the first is of all."""
         fit = Layout.of(self.analysis.config).fit
         known = {
-            self.place(path.parent): read_or_none(_Reported, path)
-            for path in (fit / "results.json", *sorted(fit.glob("*/results.json")))
+            self.place(path): read_or_none(_Reported, path / "results.json")
+            for path in (fit, *(fit / it.ending for it in hypotheses(self.analysis.config)))
         }
         return {place: it for place, it in known.items() if it is not None} if self.analysis.config.fit else {}
 

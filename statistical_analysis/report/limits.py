@@ -16,7 +16,7 @@ from scipy.stats import norm
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Templates
-from MLTools.NanoML.report.figures import Figures, in_style, legend_above, single
+from MLTools.NanoML.report.figures import Figures, in_style, legend_above, remove_others, single
 from MLTools.NanoML.report.page import digits, table
 from MLTools.NanoML.report.section import COLORS, Block, Caption, Document, Style
 from MLTools.NanoML.schema.plain import plain
@@ -58,6 +58,7 @@ def draw_limits(style: Style, limits: Limits, right: str, directory: Path, only:
     drawn.add("limits", partial(limit_figure, style, limits, right), plain(limits.points))
     if limits.excluded_observed is not None and any(it.significance for it in limits.points):
         drawn.add("pvalues", partial(probability_figure, style, limits, right), plain(limits.points))
+    remove_others(directory, drawn.names)
     return drawn.names
 
 

@@ -356,9 +356,8 @@ def draw_results(
         for stage in ("prefit", "postfit"):
             axis = axes[channel.name]
             stack = channel_stack(style, results, channel, axis, stage == "postfit")
-            numbers = stack.numbers(
-                axis.title, {"luminosity and energy": axis.right, "channel": channel.name, "bins": axis.note}
-            )
+            said = {"luminosity and energy": axis.right, "channel": channel.name, "fit": stage}
+            numbers = stack.numbers(axis.title, {**said, "data": channel.note, "bins": axis.note})
             draw = partial(channel_figure, style, stack, axis, results.unblinded is not None)
             drawn.add(f"{stage}_{channel.name}", draw, numbers)
     return drawn.names

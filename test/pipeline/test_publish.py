@@ -20,18 +20,21 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
+import yaml
 from click.testing import CliRunner
 
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import positive
 from MLTools.NanoML.contracts.templates import DATA, Hypothesis, Templates, inner
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.publish import capsule as writing
 from MLTools.NanoML.publish import reproduce
-from MLTools.NanoML.publish.content import ModelEntry, fit_entry, fits_of
+from MLTools.NanoML.publish.content import ModelEntry, figures_of, fit_entry, fits_of
 from MLTools.NanoML.rootio.versions import generator_branch
 from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.record import Record
 
 figures, pyhf = pytest.importorskip("matplotlib.figure"), pytest.importorskip("pyhf")
 pytest.importorskip("data_processing.convert.stage")
@@ -112,8 +115,10 @@ def made(base: Path) -> Published:
     assert "model_with_selection.onnx" in run("publish", analysis, "-o", base / "blind", "--dry-run")
     assert not (base / "blind").exists()
     run("publish", analysis, "-o", base / "blind", "--events", 100)
-    analysis.write_text(CONFIG.replace("blind: {regions: [SR]}", "blind: none"))
+    analysis.write_text(CONFIG.replace("blind: {regions: [SR]}", "blind: none").replace("CR", "SB"))
     run("run", analysis)
+    for kind in ("png", "json"):  # of somebody else
+        shutil.copy(base / f"search/histograms/signal_SR.{kind}", base / f"search/histograms/signal_VR.{kind}")
     (base / "shown").mkdir()
     refused = CliRunner().invoke(nanoml, ["publish", str(analysis), "-o", str(base / "shown")])
     assert "exists and is not a capsule" in str(refused.exception)
@@ -175,6 +180,35 @@ def test_a_blind_analysis_is_published_without_observed_data(published: Publishe
     shown = {path.stem for path in (published.blind / "hepdata").glob("*.png")}
     assert "signal_SR" in shown
     assert "signal_CR" not in shown  # it shows data, which may be seen here, and nowhere else
+
+
+def test_a_capsule_has_the_regions_that_there_are_now(published: Published) -> None:
+    assert not [*published.workdir.rglob("*CR*"), *published.shown.rglob("*CR*")]
+    documents = {it["name"]: it for it in _submission(published.shown)}
+    assert {"limits", "cut_flow", "signal_SR", "MET_pt_SB", "fit_postfit_SB"} <= {*documents}
+    assert "signal_VR" not in documents
+    about = "Observed and expected numbers of events in bins of DNN score (signal) in the region SR, 59.8 fb$^{-1}$."
+    assert documents["signal_SR"]["description"] == about
+    assert "in the channel SB (postfit), 59.8 fb" in documents["fit_postfit_SB"]["description"]
+    about = "Expected numbers of events in bins of DNN score (signal) in the region SR, 59.8 fb$^{-1}$."
+    assert {it["name"]: it for it in _submission(published.blind)}["signal_SR"]["description"] == about
+    assert "| signal | observed " in (published.shown / "README.md").read_text()
+
+
+def _submission(capsule: Path) -> list[dict[str, Any]]:
+    _, *tables = yaml.safe_load_all((capsule / "hepdata/submission.yaml").read_text())
+    return tables
+
+
+@pytest.mark.exhaustive("what is published, against the analysis")
+def test_an_older_record_lists_no_figures(published: Published, tmp_path: Path) -> None:
+    record = published.workdir / ".nanoml/draw/all.json"
+    before = record.read_text()
+    replace(Record.read(record), summary={"figures": 12}).write(record)
+    analysis = Analysis(load(published.workdir.parent / "a.yaml"))
+    with pytest.raises(NanoMLError, match="lists no figures.*nanoml run --force --from draw"):
+        figures_of(analysis, "draw", "all")
+    record.write_text(before)
 
 
 @pytest.mark.exhaustive("what is published, against the analysis")
@@ -282,7 +316,7 @@ def test_a_fit_for_a_mass_by_a_network_that_does_not_know_it(published: Publishe
     (fitted,) = fits_of(analysis)
     models = {era: build(ModelEntry, it) for era, it in reproduce.checked(published.shown)["models"].items()}
     entry = fit_entry(analysis, replace(fitted, hypothesis=Hypothesis("mass", 600)), models, published.shown)
-    assert (entry.parameter, entry.why_not) == (None, "")
+    assert (entry.parameter, entry.why_not, entry.signal) == (None, "", "signal, mass = 600")
     assert [it.average for it in entry.channels.values()] == [pytest.approx(1)] * 2
 
 
@@ -291,10 +325,12 @@ def test_cross_sections_are_those_of_the_first_strength(published: Published, tm
     (tmp_path / "a.yaml").write_text(
         CONFIG.replace("uncertainties: {WZ: 10 %}", "signals: {mu_WZ: [WZ], mu: [signal]}")
     )
-    content = reproduce.checked(published.blind)
+    content = {**reproduce.checked(published.blind), "parts": {"SR": "10 % of the data"}}
     request = writing.Request(tmp_path / "made", "A search", (), 1)
     writing._write_texts(load(tmp_path / "a.yaml"), request, content, tmp_path)
-    assert "\nWZ 0.0546 pb.\n" in (tmp_path / "README.md").read_text()
+    readme = (tmp_path / "README.md").read_text()
+    assert "\nWZ 0.0546 pb.\n" in readme
+    assert "not observed**. **Not all data are used (SR: 10 % of the data)**.\n" in readme
 
 
 def test_an_analysis_without_a_network_has_no_capsule(tmp_path: Path) -> None:

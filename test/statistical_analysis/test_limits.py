@@ -30,6 +30,7 @@ from MLTools.NanoML.report.section import PRIVATE_WORK
 from MLTools.NanoML.schema.plain import build, plain
 from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
+from statistical_analysis.fit import _no_fit
 from statistical_analysis.limits import FittedPoint, Limits, Point, excluded, in_words, together
 from statistical_analysis.results import FREE, Limit, NoFit, Parameter, Results, Scan, Significance, read_results
 from statistical_analysis.stages import fit_stage, limits_stage
@@ -222,17 +223,27 @@ def test_a_value_without_a_limit_is_named_and_the_others_are_shown(
     reasons = {None: "it is above 40", 0: "no fit"}
     named = ", ".join(f"mass = {it:g} ({reasons[median]})" for it, median in zip(VALUES, medians) if not median)
     assert f"; no limit at {named}: the signal has too few events, or " in limits.summary
+    for kind in ("png", "json"):
+        (tmp_path / f"pvalues.{kind}").touch()  # of a fit to data
     page = limits_report(limits, draw_limits(PRIVATE_WORK, limits, "10 fb$^{-1}$", tmp_path), PRIVATE_WORK, tmp_path)
     assert f"There is no limit at {named}" in page
     columns = 3 if observed is None else 4
     assert page.count("<td>above 4</td>") == columns * medians.count(None)  # 40 times 0.1 pb
     assert page.count("<td>no signal</td>") == columns * medians.count(0)
     assert ("p-values" in page) == (observed is not None and medians.count(0) < 3)
+    assert (tmp_path / "pvalues.json").exists() == ("p-values" in page)
     assert page.count("<td>0.01</td><td>0.007 to 0.014</td>") == medians.count(0.1)
     lines = {it.get_label(): it.get_ydata() for it in limit_figure(PRIVATE_WORK, limits, "").axes[0].get_lines()}
     assert lines["Expected, median"] == pytest.approx([it / 10 if it else np.nan for it in medians], nan_ok=True)
     above = lines.get("No limit up to here", [np.nan] * 3)
     assert above == pytest.approx([4 if it is None else np.nan for it in medians], nan_ok=True)
+
+
+def test_a_signal_without_events_has_no_figures(tmp_path: Path) -> None:
+    for kind in ("png", "pdf", "json"):
+        (tmp_path / f"limit.{kind}").touch()  # of an earlier fit
+    _no_fit(NoFit("NanoML", "no fit", None, ("signal",), "mass = 600"), PRIVATE_WORK, tmp_path)
+    assert {it.name for it in tmp_path.iterdir()} == {"report.html", "results.json"}
 
 
 def test_without_a_parameter_there_are_no_limits_to_collect(tmp_path: Path) -> None:

@@ -127,7 +127,8 @@ def test_the_page_has_a_section_for_each_region(evaluated: tuple[Path, dict[str,
 
 
 def test_figures_of_other_regions_are_removed(tmp_path: Path) -> None:
-    (tmp_path / "region_gone.png").touch()
+    for kind in ("png", "json"):
+        (tmp_path / f"region_gone.{kind}").touch()
     assert _draw(evaluation({Regions: Regions({})}), PRIVATE_WORK, tmp_path, ()) == []
     assert not list(tmp_path.iterdir())
 

@@ -170,8 +170,13 @@ def test_figures(templates: Templates, tmp_path: Path) -> None:
     )
     for path in tmp_path.iterdir():
         path.write_text("")
+    (tmp_path / "mine.png").touch()
     assert draw_histograms(PRIVATE_WORK, templates, tmp_path, ["mass_SR_x_log"]) == drawn
+    (tmp_path / "mine.png").unlink()  # it is nobody's figure
     assert {path.stem for path in tmp_path.iterdir() if path.stat().st_size} == {"mass_SR_x_log"}
+    of_one_era = replace(templates.histograms[0], name="m", channels=(channel("2018"),))
+    left = draw_histograms(PRIVATE_WORK, replace(templates, histograms=(of_one_era,)), tmp_path)
+    assert {path.stem for path in tmp_path.iterdir()} == {*left} == {"m_SR_x", "m_SR_x_log", "m_SR_x_uncertainties"}
     statistical, total = total_error(channel(None), ["WZ", "ZG"])
     assert statistical == pytest.approx(np.sqrt(template(1.5).nominal))
     assert total**2 - statistical**2 == pytest.approx((0.05 * template(10).nominal) ** 2)

@@ -218,10 +218,17 @@ def test_it_is_written_again_when_a_page_is_newer(config: Config) -> None:
     assert list(described(config, True)) == [("analysis", index)]
 
 
-def test_several_fits_are_one_line(config: Config) -> None:
+def test_several_fits_are_one_line(config: Config, tmp_path: Path) -> None:
+    text = re.sub(
+        "  Wprime: {(.*)}",
+        lambda it: "\n".join(f"  W{m}: {{{it[1]}, parameters: {{mass: {m}}}}}" for m in (600, 700, 800)),
+        TEXT,
+    )
+    (tmp_path / "search.yaml").write_text(text.replace("SR: mass}", "SR: mass}, parameter: mass"))
+    config = load(tmp_path / "search.yaml")
     fitted(config)
     content = json.loads((config.base / "results/fit/results.json").read_text())
-    for mass, state in ((600, "look"), (700, "bad"), (800, "good")):
+    for mass, state in ((600, "look"), (700, "bad"), (800, "good"), (900, "bad")):  # 900 is no longer there
         directory = config.base / f"results/fit/mass{mass}"
         directory.mkdir()
         content["verdict"][0].update(state=state, text=f"0.{mass} of two.")
