@@ -28,7 +28,7 @@ _FILE = re.compile(r"[\w-]+(\.[\w-]+)+")
 _NO_MATTER = tuple(
     f"MLTools.NanoML.{name}"
     for name in (
-        "atomic", "batch", "config", "dependencies", "errors", "grid", "installation", "loading", "parallel",
+        "atomic", "batch", "config", "dependencies", "errors", "grid", "installation", "loading", "observing", "parallel",
         "rootio.remote", "schema.document", "schema.roles", "schema.settings", "stages", "terminal", "workflow",
     )
 )  # fmt: skip

@@ -37,7 +37,7 @@ from MLTools.NanoML.batch.job import (
     url_of,
 )
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, lacks_memory
-from MLTools.NanoML.loading import observed
+from MLTools.NanoML.observing import observed
 from MLTools.NanoML.rootio.remote import storage
 from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
 from MLTools.NanoML.terminal.progress import say

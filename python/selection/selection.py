@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.dependencies import files_behind, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.loading import load_module, register
+from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.fileaccounting import weight_column
 from MLTools.NanoML.nanoaod.weights import Weight
+from MLTools.NanoML.observing import register
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Array, Arrays, default

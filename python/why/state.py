@@ -17,8 +17,9 @@ from MLTools.NanoML.config.fit import as_list
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.dependencies import files_behind, is_our_file
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
-from MLTools.NanoML.loading import FILE, file_of, state
+from MLTools.NanoML.loading import file_of
 from MLTools.NanoML.model.file import twin_of
+from MLTools.NanoML.observing import FILE, state
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool
 from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.schema.document import Key, dotted

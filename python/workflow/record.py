@@ -20,7 +20,7 @@ from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json, write_text
 from MLTools.NanoML.contracts.hdf5 import core_of
 from MLTools.NanoML.dependencies import changed
-from MLTools.NanoML.loading import FILE, FOLDER, VARIABLE, state
+from MLTools.NanoML.observing import FILE, FOLDER, PRESENCE, VARIABLE, state
 from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.workflow.task import Stamp, Task, known
 
@@ -209,7 +209,7 @@ class Records:
     def relative(self, path: str) -> str:
         """A path as records have it; any other text as it is."""
         for directory, begin in ((self.directory.parent, _WORK), (self.base, _BASE)):
-            if directory is not None and path.startswith(f"{directory}/"):
+            if directory is not None and f"{path}/".startswith(f"{directory}/"):
                 return begin + path[len(str(directory)) + 1 :]
         return path
 
@@ -315,8 +315,11 @@ class Records:
         for key, before in record.observed.items():
             if self.state(key) != before:
                 kind, _, name = self.absolute_key(key).partition(" ")
-                words = {VARIABLE: "the environment variable ", FOLDER: "the list of files in "}
-                yield Reason("was changed", file=words.get(kind, "") + self.shown(name))
+                if kind == PRESENCE:
+                    yield Reason("is no longer there" if before else "is there now", file=self.shown(name))
+                    continue
+                words = {VARIABLE: "the environment variable ", FOLDER: "the list of files in ", FILE: ""}
+                yield Reason("was changed", file=words.get(kind, "the list of files ") + self.shown(name))
 
     def accept(self, task: Task, dry_run: bool = False) -> Optional[str]:
         """Accept the outputs of a task as up to date if only its code was changed; from then on the record says so.

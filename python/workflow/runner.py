@@ -16,7 +16,7 @@ from typing import Any, Optional
 
 from MLTools.NanoML.atomic import file_hash, remove_leftovers
 from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, UnreadableError, lacks_memory, told_once
-from MLTools.NanoML.loading import observed
+from MLTools.NanoML.observing import observed
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool, workers_for
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
 from MLTools.NanoML.workflow.record import ASKED, NOT_DONE, Fingerprints, Reach, Reason, Records

@@ -26,7 +26,7 @@ PARTS = {
 }
 
 GROUND = (
-    "__init__", "errors", "atomic", "loading", "installation", "dependencies", "networks", "stages", "parallel",
+    "__init__", "errors", "atomic", "loading", "observing", "installation", "dependencies", "networks", "stages", "parallel",
     "terminal", "schema",
 )  # fmt: skip
 """What knows nothing of physics: these, loose modules of python/ and folders, are on one level."""

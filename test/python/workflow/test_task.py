@@ -12,7 +12,7 @@ import pytest
 
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.loading import state
+from MLTools.NanoML.observing import state
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.workflow import record as record_module
 from MLTools.NanoML.workflow import task as task_module

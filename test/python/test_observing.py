@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
-from MLTools.NanoML.loading import load_module, observed, state
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.loading import load_module
+from MLTools.NanoML.observing import observed, state
 
 CODE = """
-import csv, importlib, json, os, sys, tempfile
+import csv, glob, importlib, json, os, sqlite3, sys, tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+import numpy as np
 from MLTools.NanoML import trilepton
 
 HERE = Path(__file__).parent
@@ -26,7 +30,23 @@ def touch(what):
     elif what == "absent":
         (HERE / "absent.json").exists() or pytest_absent()
     elif what == "folder":
-        sorted(HERE.glob("tables/*"))
+        os.listdir(HERE / "tables")
+    elif what == "pattern":
+        sorted(HERE.glob("tables/*")), glob.glob(str(HERE / "tables" / "s*")), list(HERE.rglob("*.json"))
+    elif what == "sought":
+        os.path.exists(HERE / "tables"), (HERE / "absent.json").is_file(), os.access(HERE / "absent.json", os.R_OK)
+    elif what == "read and write":
+        open(HERE / "tables" / "sf.json", "r+").close(), np.memmap(HERE / "tables" / "sf.json")
+    elif what == "threads":
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(np.fromfile, [HERE / "tables" / name for name in ("sf.json", "import.json")]))
+    elif what == "database":
+        sqlite3.connect(HERE / "tables" / "sf.json").close()
+    elif what == "bytes":
+        return os.environb[b"MY_VERSION"]
+    elif what == "own variable":
+        os.environ["MY_OWN"] = "1"
+        return os.environ["MY_OWN"]
     elif what == "variable":
         return os.environ.get("MY_VERSION"), os.getenv("MY_OTHER"), "MY_THIRD" in os.environ, os.environ.get("TMPDIR")
     elif what == "module":
@@ -66,6 +86,13 @@ def noted(tmp_path: Path, mine: Any, what: str) -> dict[str, str | None]:
         ("file", ["file /tables/sf.json"]),
         ("absent", ["file /absent.json"]),
         ("folder", ["folder /tables"]),
+        ("pattern", ["glob /tables/s*", "paths /**/*.json", "paths /tables/*"]),
+        ("sought", ["presence /absent.json", "presence /tables"]),
+        ("read and write", ["file /tables/sf.json"]),
+        ("threads", ["file /tables/import.json", "file /tables/sf.json"]),
+        ("database", ["file /tables/sf.json"]),
+        ("bytes", ["variable MY_VERSION"]),
+        ("own variable", []),
         ("variable", ["variable MY_OTHER", "variable MY_THIRD", "variable MY_VERSION"]),
         ("module", ["file /by_name.py"]),
         ("written", []),
@@ -81,18 +108,88 @@ def test_what_is_touched_is_noted(
     found = noted(tmp_path, mine, what)
     assert sorted(found) == keys
     assert [key for key, it in found.items() if it is None] == [
-        key for key in keys if key in ("file /absent.json", "variable MY_OTHER", "variable MY_THIRD")
+        key
+        for key in keys
+        if key.rpartition("/")[2] == "absent.json" or key in ("variable MY_OTHER", "variable MY_THIRD")
     ]
 
 
 def test_what_is_read_at_import_counts_for_each_task(tmp_path: Path, mine: Any) -> None:
-    for _ in range(2):  # it is imported once
+    found = []
+    for _ in range(3):  # it is imported once for all tasks
         with observed() as seen:
-            assert load_module("selection", Path(mine.__file__).name, "nanoml_selection", tmp_path) is mine
+            found.append(load_module("selection", Path(mine.__file__).name, "nanoml_selection", tmp_path))
         assert list(seen) == [f"file {tmp_path / 'tables' / 'import.json'}"]
+    assert found[0] is found[1] is found[2]
     with observed() as seen:
         pass
     assert not seen
+
+
+KEEPING = """
+import functools, os
+from pathlib import Path
+HERE = Path(__file__).parent
+lazy = None
+
+@functools.lru_cache
+def table(name):
+    return (HERE / name).read_text()
+
+class Tables:
+    kept = {}
+
+def touch(name):
+    global lazy
+    lazy = lazy or os.environ.get("MY_VERSION")
+    import helper_of_mine
+    Tables.kept.setdefault(name, helper_of_mine.read(HERE / ("both" + ".txt")))
+    return table(name), Tables.kept[name], lazy
+"""
+HELPER = "import functools\n@functools.lru_cache\ndef read(path):\n    return path.read_text()\n"
+
+
+def test_what_user_code_keeps_counts_for_each_task_that_uses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {
+        "keeps.py": KEEPING,
+        "helper_of_mine.py": HELPER,
+        "a.txt": "1",
+        "b.txt": "1",
+        "both.txt": "1",
+    }.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("MY_VERSION", "v1")
+
+    def task(name: str) -> tuple[Any, list[str]]:
+        with observed() as seen:
+            found = load_module("selection", "keeps.py", "nanoml_selection", tmp_path).touch(name)
+        return found, [key.replace(f"{tmp_path}/", "") for key in seen]
+
+    load_module("selection", "keeps.py", "nanoml_selection", tmp_path).touch("a.txt")  # when tasks are planned
+    own = ["file both.txt", "file helper_of_mine.py", "variable MY_VERSION"]
+    for name in ("a.txt", "b.txt", "a.txt", "a.txt"):
+        assert task(name) == (("1", "1", "v1"), [f"file {name}", *own])
+    (tmp_path / "both.txt").write_text("2")
+    (tmp_path / "a.txt").write_text("2")
+    assert task("a.txt") == (("2", "2", "v1"), ["file a.txt", *own])
+
+
+@pytest.mark.parametrize("when", ["read", "imported"])
+def test_a_file_that_is_changed_while_a_task_reads_it_is_an_error(tmp_path: Path, mine: Any, when: str) -> None:
+    path = tmp_path / "tables" / ("sf.json" if when == "read" else "import.json")
+    with pytest.raises(NanoMLError, match=f"^{path}: was changed while your code read it. Run the same"), observed():
+        load_module("selection", Path(mine.__file__).name, "nanoml_selection", tmp_path).touch("file")
+        os.utime(path, (1, 1))  # as another program might
+
+
+def test_what_killed_runs_have_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "import os\nfrom MLTools.NanoML.observing import observed\nwith observed():\n    os._exit(0)"
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", script], check=True)
+    assert len([*tmp_path.iterdir()]) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,486 @@
+"""Notes what code of users touches while a task is done.
+
+These are the files it opens or looks for, the modules it imports, the directories it lists and the environment variables it reads,
+as they are when it first touches them. Code is the user's if the innermost frame outside Python's library and installed packages
+is not NanoML's. Compiled libraries and other programs open files unseen: these files are registered (`Selection.file`).
+What user code read while a task was done, it may have kept in a variable: the next task imports it anew.
+"""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import functools
+import glob
+import hashlib
+import importlib
+import importlib.util
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+import re
+import sys
+import sysconfig
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any, Optional, Union
+
+from MLTools.NanoML.atomic import file_hash
+from MLTools.NanoML.dependencies import code_of, imports_of, is_our_file, is_ours
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.terminal.progress import say_once
+
+FILE, FOLDER, VARIABLE = "file", "folder", "variable"
+GLOB, PATHS = "glob", "paths"  # what a pattern matches, of `glob` and of `pathlib`, which also matches hidden files
+PRESENCE = "presence"  # whether there is a file or directory
+_MADE = "made"  # files that were written
+_SPOOL = "NANOML_OBSERVED"  # the file to which processes that a task starts add what they note
+_PREFIX = "nanoml-observed-"
+_LISTED = ("os.listdir", "os.scandir")
+_GLOB = "glob.glob/2" if sys.version_info >= (3, 10) else "glob.glob"
+_PATTERNS = {_GLOB: GLOB, "pathlib.Path.glob": PATHS, "pathlib.Path.rglob": PATHS}
+_THREADS = ("_thread.start_new_thread", "_thread.start_joinable_thread")
+_PROGRAMS = ("subprocess.Popen", "os.system", "os.posix_spawn")
+_HEARD = {"open", "os.mkdir", "sqlite3.connect", *_LISTED, *_PATTERNS, *_THREADS, *_PROGRAMS}
+_MAKES = os.O_CREAT | os.O_TRUNC
+# what differs from one machine, job or login to the next
+_OF_MACHINE = re.compile(
+    "_CONDOR_.*|SLURM_.*|NANOML_.*|XDG_.*|LC_.*|LANG|TMPDIR|TMP|TEMP|TERM|COLUMNS|LINES|HOME|PWD|OLDPWD|USER|LOGNAME|HOSTNAME|SHELL|DISPLAY"
+    "|NO_COLOR|FORCE_COLOR|X509_.*|KRB5.*|(OMP|MKL|OPENBLAS|NUMEXPR)_NUM_THREADS|PYTEST_.*|MPL.*|CUDA_VISIBLE_DEVICES"
+    "|SSH_.*|SHLVL|_|TMUX.*|STY|TERM_.*|COLORTERM|LS_COLORS|WINDOWID|DBUS_.*|GPG_.*|VSCODE_.*|MAIL|HIST.*"
+)
+# libraries that open files unseen, and what opens them
+_COMPILED = {
+    "onnxruntime": ("InferenceSession",),
+    "h5py": ("File",),
+    "correctionlib": ("from_file",),
+    "ROOT": ("TFile", "Open", "RDataFrame"),
+}
+
+_Key = tuple[str, str]
+_First = Union[str, tuple[int, ...], None]
+"""What something was when it was first touched: the version of a file, the state of anything else; () if that is not looked at."""
+_UNCHECKED: _First = ()
+_seen: Optional[dict[_Key, _First]] = None  # of the task that is done now
+_spool: Optional[str] = None  # in a process that a task has started
+_selections: set[str] = set()  # the modules of selections that it uses
+_registered: set[str] = set()
+# what modules of users touched when they were imported, which happens once in a process until they are forgotten
+_at_import: dict[str, dict[_Key, _First]] = {}
+_loaded: set[str] = set()  # modules of users that NanoML, or their own code by name, has imported
+# the code of their files when tasks were planned, or when they were first imported
+_sources: dict[str, Optional[str]] = {}
+_may_keep = False  # whether their code has read what it may have kept
+_importing = 0
+_is_installed = False
+_import_module, _stat = importlib.import_module, os.stat
+
+
+@contextmanager
+def observed() -> Iterator[dict[str, Optional[str]]]:
+    """Note what user code touches; the mapping has it at the end, with its `state`.
+
+    Raises NanoMLError at the end if a file that it has read was changed since: the result may belong to either content.
+    """
+    global _seen, _spool
+    _install()
+    _forget()
+    _selections.clear()
+    _registered.clear()
+    found: dict[str, Optional[str]] = {}
+    before = _seen, _spool, os.environ.get(_SPOOL)
+    _seen, _spool = {}, None
+    with tempfile.NamedTemporaryFile("r", prefix=_PREFIX, encoding="utf-8") as spool:
+        fcntl.flock(spool, fcntl.LOCK_SH)  # it is in use
+        os.environ[_SPOOL] = spool.name
+        try:
+            yield found
+        finally:
+            seen, (_seen, _spool, outer) = _seen, before
+            os.environ.pop(_SPOOL)
+            if outer is not None:
+                os.environ[_SPOOL] = outer
+            for kind, name, first in map(json.loads, spool):
+                seen.setdefault((kind, name), tuple(first) if isinstance(first, list) else first)
+    for module in _selections:
+        _warn_of_unseen(module, bool(_registered))
+    for (kind, name), first in sorted(seen.items(), key=lambda it: it[0]):
+        if kind == _MADE or (_MADE, name) in seen or (kind == PRESENCE and (FILE, name) in seen):
+            continue
+        if kind == FILE and first not in (_UNCHECKED, _first(FILE, name)):
+            raise NanoMLError(f"{name}: was changed while your code read it. Run the same command again.")
+        key = f"{kind} {name}"
+        found[key] = state(key) if kind == FILE else first if isinstance(first, str) else None
+
+
+def _forget() -> None:
+    """Let the next task import modules of users anew, if they may have kept what they read, or that has changed."""
+    global _may_keep
+    read = [item for touched in _at_import.values() for item in touched.items()]
+    if _may_keep or any(first not in (_UNCHECKED, _first(*key)) for key, first in read):
+        for name in [name for each in _loaded for name in _modules_behind(each)]:
+            sys.modules.pop(name, None)
+        _loaded.clear()
+        _at_import.clear()
+    _may_keep = False
+
+
+def _first(kind: str, name: str) -> _First:
+    """What something is now, as far as it takes no reading of files."""
+    if kind != FILE:
+        return state(f"{kind} {name}")
+    try:
+        status = _stat(name)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _remove_spools() -> None:
+    """Remove what killed runs have left: nobody holds it."""
+    for path in glob.glob(os.path.join(glob.escape(tempfile.gettempdir()), f"{_PREFIX}*")):
+        with suppress(OSError), open(path, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+
+
+def imported(make: Callable[[], ModuleType], is_selection: bool) -> ModuleType:
+    """A module of the user, from what imports it: what its import touched counts for all tasks that use it."""
+    global _importing, _may_keep
+    _install()
+    _importing += 1
+    try:
+        module = make()
+    finally:
+        _importing -= 1
+    own = os.path.abspath(str(module.__file__))
+    if _seen is None:
+        _may_keep = True  # what its code reads outside of tasks is not noted
+        _sources.pop(own, None)
+    if module.__name__ not in _loaded:
+        now = state(f"{FILE} {own}")
+        if _sources.setdefault(own, now) != now:
+            raise NanoMLError(f"{own}: was changed while NanoML ran. Run the same command again.")
+        _loaded.add(module.__name__)
+    if is_selection:
+        _selections.add(module.__name__)
+    for key, first in _behind(module.__name__):
+        if key != (FILE, own):  # its code counts as it is
+            _note(*key, sys._getframe(1), first)
+    return module
+
+
+def _modules_behind(module: str) -> Iterator[str]:
+    """A module of the user, if it is here, and those of the user that it imports."""
+    waiting, done = [module], set[str]()
+    while waiting:
+        name = waiting.pop()
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if path is None or name in done or is_ours(name) or _is_library(path):
+            continue
+        done.add(name)
+        with suppress(ImportError, OSError, SyntaxError):
+            for level, place, wanted in imports_of(Path(path)):
+                if level:
+                    place = importlib.util.resolve_name("." * level + place, sys.modules[name].__package__ or "")
+                waiting += itertools.accumulate(f"{place}.{wanted}".split("."), "{}.{}".format)
+        yield name
+
+
+def _behind(module: str) -> Iterator[tuple[_Key, _First]]:
+    """The files of a user's module and of those that it imports, and what their imports touched, be it for another task."""
+    for name in [*_modules_behind(module)]:
+        key = FILE, os.path.abspath(str(sys.modules[name].__file__))
+        yield key, _first(*key)
+        yield from tuple(_at_import.get(name, {}).items())  # which may grow meanwhile
+
+
+def register(path: str) -> None:
+    """Note that a file is read by what opens it unseen."""
+    _registered.add(path)
+    _note(FILE, os.path.abspath(path), sys._getframe(1))
+
+
+def state(key: str) -> Optional[str]:
+    """The present state of a file, a list of a directory or a variable, as a hash; None if it is not there."""
+    kind, _, name = key.partition(" ")
+    try:
+        if kind == VARIABLE:
+            content = os.environ[name].encode(errors="surrogateescape")
+        elif kind == PRESENCE:
+            return "directory" if os.path.isdir(name) else "file" if os.path.exists(name) else None
+        elif kind in (FOLDER, GLOB, PATHS):
+            found = os.listdir(name) if kind == FOLDER else _matches(kind, name)
+            content = "\0".join(sorted(found)).encode(errors="surrogateescape")
+        elif name.endswith(".py"):
+            # a comment does not count
+            return code_of(Path(name), only_own=True) if os.path.isfile(name) else None
+        else:
+            return file_hash(name)
+    except (KeyError, OSError):
+        return None
+    return hashlib.sha256(content).hexdigest()
+
+
+def _matches(kind: str, pattern: str) -> Iterator[str]:
+    """What an absolute pattern matches, relative to its first directories."""
+    parts = Path(pattern).parts
+    fixed = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    base, rest = os.path.join(*parts[:fixed]), os.path.join(*parts[fixed:])
+    found = glob.glob(pattern, recursive=True) if kind == GLOB else map(str, Path(base).glob(rest))
+    return (os.path.relpath(path, base) for path in found)
+
+
+@functools.lru_cache
+def _warn_of_unseen(module: str, has_files: bool) -> None:
+    """Say where a selection opens a file by a library that does so unseen, and has not registered it.
+
+    Where no line is found that opens one, but none of its files is registered, it is where the library is imported.
+    """
+    path = getattr(sys.modules.get(module), "__file__", None)
+    if path is None or is_ours(module):
+        return
+    tree = ast.parse(Path(path).read_bytes())
+    named = {ast.unparse(it) for node in ast.walk(tree) for it in getattr(node, "targets", ()) if _is_named(node.value)}
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        names = [each.name for each in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        for library in (name.partition(".")[0] for name in names):
+            calls = [it for it in ast.walk(tree) if isinstance(it, ast.Call) and it.args and library in _COMPILED]
+            opening = [it for it in calls if ast.unparse(it.func).rpartition(".")[2] in _COMPILED[library]]
+            unseen = [it for it in opening if not (_is_named(it.args[0]) or ast.unparse(it.args[0]) in named)]
+            if unseen or (library in _COMPILED and not opening and not has_files):
+                what = f"{library} opens files unseen: name each by self.file(PATH), so that a change of it counts."
+                line = min((it.lineno for it in unseen), default=node.lineno)
+                say_once(f"{path}: {library}", f"WARNING {path}:{line}: {what}")
+
+
+def _is_named(value: Optional[ast.AST]) -> bool:
+    """Whether an expression registers the file that it is."""
+    calls = (it.func for it in ast.walk(value) if isinstance(it, ast.Call)) if value is not None else ()
+    return any(isinstance(it, ast.Attribute) and it.attr == "file" for it in calls)
+
+
+def _note(kind: str, name: str, frame: Optional[FrameType] = None, first: _First = "") -> bool:
+    """Note something that the user's code in a frame touches, for the task and for the module that is just imported, if one is.
+
+    What it is now is found out, unless it is known from its `first` touch.
+    """
+    key = kind, name
+    while frame is not None and not (frame.f_code.co_name == "<module>" and _users(frame) is frame):
+        frame = frame.f_back
+    module = _at_import.setdefault(frame.f_globals["__name__"], {}) if frame is not None else None
+    places = [it for it in (module, _seen) if it is not None and key not in it]
+    if places and first == "":
+        first = _UNCHECKED if kind == _MADE else _first(kind, name)
+    for place in places:
+        place[key] = first
+    if _spool is not None and any(it is _seen for it in places):
+        with open(_spool, "a", encoding="utf-8") as file:
+            file.write(json.dumps([kind, name, first]) + "\n")
+    return module is not None
+
+
+def _touch(kind: str, name: str, frame: FrameType, first: _First = "") -> None:
+    """Note what the user's code in a frame touches now; it may keep what it reads after its import."""
+    global _may_keep
+    is_at_import = _note(kind, name, frame, first)
+    _may_keep |= not is_at_import and kind != _MADE
+
+
+class _Environment(type(os.environ)):  # type: ignore[misc]  # its class has no public name
+    """The environment, which notes what user code asks for."""
+
+    def __getitem__(self, key: Any) -> Any:
+        name = os.fsdecode(key) if isinstance(key, (str, bytes)) else "_"
+        if not _OF_MACHINE.fullmatch(name) and _is_watched():
+            frame = _users(sys._getframe(1))
+            # who starts a program asks for the PATH
+            if frame is not None and (name != "PATH" or {"PATH", b"PATH"} & {*frame.f_code.co_consts}):
+                _touch(VARIABLE, name, frame)
+        return super().__getitem__(key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if _seen is not None and (VARIABLE, os.fsdecode(key)) not in _seen and _users(sys._getframe(1)) is not None:
+            _note(_MADE, os.fsdecode(key))
+        super().__setitem__(key, value)
+
+
+class _Observer:
+    """It is part of what multiprocessing hands to a process, and observes that from its beginning."""
+
+    def __init__(self, spool: Optional[str] = None) -> None:
+        if spool is not None:
+            os.environ[_SPOOL] = spool
+        _install()
+
+    def __reduce__(self) -> tuple[type[_Observer], tuple[Optional[str]]]:
+        return _Observer, (os.environ.get(_SPOOL),)
+
+
+def _install() -> None:
+    global _is_installed
+    if not _is_installed:
+        _is_installed = True
+        is_our_file(Path(os.path.abspath(__file__))), _libraries()  # to find them is heard, too
+        _remove_spools()
+        sys.addaudithook(_hear)
+        os.environ.__class__ = os.environb.__class__ = _Environment
+        _look_out()
+        importlib.import_module = _import_for_users
+        multiprocessing.current_process()._config["nanoml"] = _Observer()  # type: ignore[attr-defined]
+        os.register_at_fork(after_in_child=_begin)
+        _begin()
+
+
+def _begin() -> None:
+    """In a process that a task has started, add what is noted to what the task touches."""
+    global _seen, _spool
+    _spool = os.environ.get(_SPOOL)
+    _seen = None if _spool is None else {}
+
+
+def _is_watched() -> bool:
+    return _seen is not None or _importing > 0
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if event not in _HEARD or not _is_watched():
+        return
+    if event in _THREADS:
+        thread = getattr(arguments[0], "__self__", None)
+        if isinstance(thread, threading.Thread) and _users(sys._getframe(1)) is not None:
+            thread._is_of_user = True  # type: ignore[attr-defined]
+        return
+    if event in _PROGRAMS:
+        frame = _users(sys._getframe(1))
+        if frame is not None:
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+            say_once(place, f"WARNING {place}: another program opens files unseen: name each by self.file(PATH).")
+        return
+    first: _First = ""
+    if event in _PATTERNS:
+        start, pattern = (
+            (arguments[2] or "", arguments[0]) if event == _GLOB and len(arguments) > 2 else ("", arguments[0])
+        )
+        if event != _GLOB:
+            start, pattern = arguments
+        deep = "**" if event == "pathlib.Path.rglob" else ""
+        path = os.path.join(glob.escape(os.path.abspath(os.fsdecode(start))), deep, os.fsdecode(pattern))
+    elif not isinstance(arguments[0], (str, bytes, os.PathLike)) or arguments[0] == ":memory:":
+        return
+    else:
+        path = os.path.abspath(os.fsdecode(arguments[0]))
+    is_module = False
+    if event == "open" and isinstance(arguments[2], int):
+        if arguments[2] & _MAKES or arguments[2] & os.O_ACCMODE == os.O_WRONLY:
+            _note(_MADE, path)
+            return
+        first = _UNCHECKED if arguments[2] & os.O_RDWR else first
+    elif event == "sqlite3.connect":
+        first = _UNCHECKED
+    elif event == "os.mkdir":
+        _note(_MADE, path)
+        return
+    if event == "open":
+        is_module = path.endswith((".py", ".pyc"))
+        if path.endswith(".pyc"):
+            folder, name = os.path.split(path)
+            path = os.path.join(os.path.dirname(folder), f"{name.partition('.')[0]}.py")
+    frame = None if _is_library(path) else _users(sys._getframe(1), is_module)
+    if frame is None or (event in _LISTED and _is_matching(frame)) or is_our_file(Path(os.path.realpath(path))):
+        return
+    _touch(_PATTERNS.get(event) or (FOLDER if event in _LISTED else FILE), path, frame, first)
+
+
+@functools.wraps(_import_module)  # it is Python's, not NanoML's: no job may ask for it
+def _import_for_users(name: str, package: Optional[str] = None) -> ModuleType:
+    """`importlib.import_module`, which notes what the user imports by name, even if that was imported before."""
+    module, frame = _import_module(name, package), _users(sys._getframe(1)) if _is_watched() else None
+    if frame is not None and getattr(module, "__file__", None):
+        _loaded.add(module.__name__)
+        for key, first in _behind(module.__name__):
+            _note(*key, frame, first)
+    return module
+
+
+def _is_matching(users: FrameType) -> bool:
+    """Whether a directory is listed to find what matches a pattern, which is noted."""
+    frame: Optional[FrameType] = sys._getframe(2)
+    while frame is not None and frame is not users:
+        place, name = frame.f_code.co_filename, frame.f_code.co_name
+        if place.endswith("glob.py") or ("pathlib" in place and "iter" not in name and name != "walk"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _look_out() -> None:
+    """Hear of it when user code asks whether there is a file, of which Python tells no audit hook."""
+
+    def heard(ask: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(ask)
+        def asked(path: Any, *arguments: Any, **options: Any) -> Any:
+            if _is_watched() and isinstance(path, (str, bytes, os.PathLike)) and options.get("dir_fd") is None:
+                frame, place = _users(sys._getframe(1)), os.path.abspath(os.fsdecode(path))
+                if frame is not None and not (_is_library(place) or is_our_file(Path(place)) or _is_matching(frame)):
+                    _touch(PRESENCE, place, frame)
+            return ask(path, *arguments, **options)
+
+        for able in (os.supports_fd, os.supports_dir_fd, os.supports_follow_symlinks, os.supports_effective_ids):
+            if ask in able:
+                able.add(asked)
+        return asked
+
+    os.stat, os.access = heard(os.stat), heard(os.access)
+    accessor = getattr(pathlib, "_NormalAccessor", None)  # until Python 3.10
+    if accessor is not None:
+        accessor.stat = staticmethod(os.stat)
+
+
+def _users(frame: Optional[FrameType], is_import: bool = False) -> Optional[FrameType]:
+    """The first frame that is no library's, if it is the user's; the machinery of imports itself does not count.
+
+    In a thread that the user's code has started, it is the last one if there is none.
+    """
+    last = frame
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith("<frozen importlib"):
+            if not is_import:
+                return None
+        elif not name.startswith("<") and not _is_library(name):
+            return frame if is_of_user(frame) else None
+        last, frame = frame, frame.f_back
+    return last if getattr(threading.current_thread(), "_is_of_user", False) else None
+
+
+def is_of_user(frame: FrameType) -> bool:
+    """Whether the code of a frame is in a file that is neither a library's nor NanoML's."""
+    name = frame.f_code.co_filename
+    return not (name.startswith("<") or _is_library(name) or is_ours(str(frame.f_globals.get("__name__", ""))))
+
+
+@functools.lru_cache(4096)
+def _is_library(path: str) -> bool:
+    return (
+        path.startswith((*_libraries(), "/proc/", "/sys/", "/dev/", "/usr/", "/etc/", os.path.expanduser("~/.cache/")))
+        or "/site-packages/" in path
+        or "/dist-packages/" in path
+    )
+
+
+@functools.lru_cache
+def _libraries() -> tuple[str, ...]:
+    """The directories of Python's library, and that of packages where numpy is: a job may have unpacked them anywhere."""
+    paths, numpy = sysconfig.get_paths(), importlib.util.find_spec("numpy")
+    places = [paths["stdlib"], paths["platstdlib"]]
+    places += [os.path.dirname(os.path.dirname(numpy.origin))] if numpy is not None and numpy.origin else []
+    return tuple(f"{it}/" for place in places for it in (place, os.path.realpath(place)))
