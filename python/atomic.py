@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -26,17 +25,24 @@ _OLD = 86400.0  # seconds after which the process of another machine that wrote 
 
 def file_hash(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file, in hexadecimal. It is read again only if the file system says that it was changed."""
+    place, version = os.path.abspath(path), file_version(path)
+    if known_hashes.get(place, ((), ""))[0] != version:
+        found = hashlib.sha256()
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+        known_hashes[place] = version, found.hexdigest()
+    return known_hashes[place][1]
+
+
+def file_version(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """What the file system says of a file: if that is as it was, so is its content. OSError if there is none."""
     status = os.stat(path)
-    return _hash(os.path.abspath(path), (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-@functools.lru_cache(10_000)
-def _hash(path: str, version: tuple[int, ...]) -> str:
-    found = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+known_hashes: dict[str, tuple[tuple[int, ...], str]] = {}
+"""The hashes of files that need not be read again, by their absolute paths, with the versions that had them."""
 
 
 def make_directory(path: str | os.PathLike[str]) -> Path:

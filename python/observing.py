@@ -31,7 +31,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Optional, Union
 
-from MLTools.NanoML.atomic import file_hash
+from MLTools.NanoML.atomic import file_hash, file_version
 from MLTools.NanoML.dependencies import code_of, imports_of, is_our_file, is_ours
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import say_once
@@ -79,7 +79,7 @@ _sources: dict[str, Optional[str]] = {}
 _may_keep = False  # whether their code has read what it may have kept
 _importing = 0
 _is_installed = False
-_import_module, _stat = importlib.import_module, os.stat
+_import_module = importlib.import_module
 
 
 @contextmanager
@@ -136,10 +136,9 @@ def _first(kind: str, name: str) -> _First:
     if kind != FILE:
         return state(f"{kind} {name}")
     try:
-        status = _stat(name)
+        return file_version(name)
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _remove_spools() -> None:

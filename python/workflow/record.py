@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Optional
 
 from MLTools.NanoML import __version__
-from MLTools.NanoML.atomic import write_json, write_text
+from MLTools.NanoML.atomic import known_hashes, write_json, write_text
 from MLTools.NanoML.contracts.hdf5 import core_of
 from MLTools.NanoML.dependencies import changed
 from MLTools.NanoML.observing import FILE, FOLDER, PRESENCE, VARIABLE, state
@@ -386,7 +386,9 @@ class Fingerprints:
 
     def _content(self) -> tuple[dict[str, Optional[str]], list[str]]:
         try:
-            observed, *found = self._path.read_text(encoding="utf-8").splitlines()
+            observed, versions, *found = self._path.read_text(encoding="utf-8").splitlines()
+            for place, (version, content) in dict(json.loads(versions)).items():
+                known_hashes.setdefault(self._records.absolute(place), (tuple(version), content))
             return dict(json.loads(observed)), found
         except (OSError, ValueError, TypeError):
             return {}, []
@@ -398,7 +400,10 @@ class Fingerprints:
         }
         # of what was changed meanwhile, records know what each task has seen
         observed.update((key, "") for key, seen in self._observed.items() if seen != {observed[key]})
-        write_text(self._path, "".join(f"{each}\n" for each in (json.dumps(observed), *sorted(found))))
+        files = (key.partition(" ")[2] for key in observed if key.startswith(f"{FILE} "))
+        versions = {it: known_hashes[path] for it in files if (path := self._records.absolute(it)) in known_hashes}
+        lines = (json.dumps(observed), json.dumps(versions), *sorted(found))
+        write_text(self._path, "".join(f"{each}\n" for each in lines))
 
     def now(self, task: Task) -> Optional[str]:
         """The fingerprint of a task with its files as they are; None if one is missing."""

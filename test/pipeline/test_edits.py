@@ -36,6 +36,7 @@ BEHIND_CONVERSION = ["convert", *LEARNT]
 WEIGHTED = ["convert", "evaluate", "normalise", "score", *FILLED]
 BEHIND_SKIMS = ["skim", "convert", "train", "evaluate", "export", "normalise", "score", *FILLED]
 MORE = """
+import functools
 import importlib
 import os
 from pathlib import Path
@@ -44,6 +45,20 @@ HERE = Path(__file__).parent
 SCALE = float((HERE / "tables" / "sf.json").read_text())
 CUTS = importlib.import_module("cuts_" + "by_name")
 YEAR = os.environ.get("WZ_YEAR")
+
+
+@functools.lru_cache
+def kept(name):
+    return float((HERE / "tables" / f"{name}.json").read_text())
+
+
+def keeping(self, events, cutflow, of_wz=WZ.select):
+    kept("ke" + "pt")
+    (HERE / "override.json").is_file()
+    return of_wz(self, events, cutflow)
+
+
+WZ.select = keeping
 """
 NEW = '  New_2018: {files: "data/ZGToLLG/*_0.root", era: 2018, cross_section: 0.1%s}\n\nregions:'
 
@@ -83,6 +98,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, sketched: None) -> Path:
     (directory / "wz.py").write_text((ROOT / "examples" / "wz.py").read_text() + MORE)
     (directory / "tables").mkdir()
     (directory / "tables" / "sf.json").write_text("1.0")
+    (directory / "tables" / "kept.json").write_text("1.0")
     (directory / "cuts_by_name.py").write_text("PT = 20\n")
     done = nanoml("run", "wz.yaml", cwd=directory)
     assert done.returncode == 0, done.stderr
@@ -170,6 +186,13 @@ def test_an_edit_redoes_what_follows(
     monkeypatch.delenv("WZ_YEAR")  # and it is so again at the end
     edit(copied)
     assert [*redone(copied)] == expected
+
+
+@pytest.mark.parametrize("name", ["tables/kept.json", "override.json"])
+def test_what_one_process_keeps_redoes_all_that_it_has_done(copied: Path, name: str) -> None:
+    (stage,) = planned(load(copied / "wz.yaml"), ["skim"])
+    (copied / name).write_text("1.1")
+    assert redone(copied)["skim"] == [task.name for task in stage.stage.tasks]
 
 
 def test_what_matters_to_no_result_redoes_nothing(copied: Path) -> None:
