@@ -63,6 +63,9 @@ _COMPILED = {
     "ROOT": ("TFile", "Open", "RDataFrame"),
 }
 
+SECRET = re.compile(".*(TOKEN|PASSW|SECRET|KEY|CREDENTIAL|X509_).*", re.IGNORECASE)
+"""Variables that may be secrets, by name: that they are there is noted, and nothing of what they are."""
+
 _Key = tuple[str, str]
 _First = Union[str, tuple[int, ...], None]
 """What something was when it was first touched: the version of a file, the state of anything else; () if that is not looked at."""
@@ -200,6 +203,22 @@ def _behind(module: str) -> Iterator[tuple[_Key, _First]]:
         yield from tuple(_at_import.get(name, {}).items())  # which may grow meanwhile
 
 
+def state_of(variable: str, value: str) -> str:
+    """The state of a variable with a value."""
+    content = "" if SECRET.fullmatch(variable) else value
+    return hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()
+
+
+def variables() -> dict[str, str]:
+    """The states of the variables of this process, but for those of its machine."""
+    return {name: state_of(name, it) for name, it in os.environ.items() if not _OF_MACHINE.fullmatch(name)}
+
+
+def variables_at_import() -> set[str]:
+    """The variables that modules of users have read when they were imported."""
+    return {name for touched in _at_import.values() for kind, name in touched if kind == VARIABLE}
+
+
 def register(path: str) -> None:
     """Note that a file is read by what opens it unseen."""
     _registered.add(path)
@@ -211,10 +230,10 @@ def state(key: str) -> Optional[str]:
     kind, _, name = key.partition(" ")
     try:
         if kind == VARIABLE:
-            content = os.environ[name].encode(errors="surrogateescape")
-        elif kind == PRESENCE:
+            return state_of(name, os.environ[name])
+        if kind == PRESENCE:
             return "directory" if os.path.isdir(name) else "file" if os.path.exists(name) else None
-        elif kind in (FOLDER, GLOB, PATHS):
+        if kind in (FOLDER, GLOB, PATHS):
             found = os.listdir(name) if kind == FOLDER else _matches(kind, name)
             content = "\0".join(sorted(found)).encode(errors="surrogateescape")
         elif name.endswith(".py"):

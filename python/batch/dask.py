@@ -223,27 +223,30 @@ def _do(
     place = Path(directory if files is None else tempfile.mkdtemp(dir=worker.local_directory))
     if not place.is_dir():
         raise FileNotFoundError(f"worker {worker.address} does not see {place}: say by batch.site what it sees")
-    environment = {**os.environ, "NANOML_BATCH_ID": key, "PATH": f"{own}:{os.environ.get('PATH', os.defpath)}"}
-    for path, content in {**(files or {}), **(archives or {})}.items():
-        (place / path).parent.mkdir(exist_ok=True)
-        (place / path).touch(mode=0o600)
-        (place / path).write_bytes(content)
-        environment.update({"X509_USER_PROXY": str(place / path)} if path == "proxy" else {})
-    (place / "logs").mkdir(exist_ok=True)
-    heir = functools.partial(ctypes.CDLL(None).prctl, 1, signal.SIGTERM) if sys.platform == "linux" else None
-    with open(place / "logs" / f"{name}.log", "ab") as log:
-        process = subprocess.Popen(
-            command, cwd=place, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=heir
-        )
-    while process.poll() is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_EVERY)
-        task = worker.state.tasks.get(key)
-        if task is None or task.state != "executing":
-            process.terminate()
-            process.wait()
-    if files is None:
-        return process.returncode, None, None
-    result, printed = ((place / it).read_bytes() for it in (f"results/{name}.json", f"logs/{name}.log"))
-    shutil.rmtree(place, ignore_errors=True)
-    return process.returncode, result, printed[-_LOG:]
+    try:
+        environment = {**os.environ, "NANOML_BATCH_ID": key, "PATH": f"{own}:{os.environ.get('PATH', os.defpath)}"}
+        for path, content in {**(files or {}), **(archives or {})}.items():
+            (place / path).parent.mkdir(exist_ok=True)
+            (place / path).touch(mode=0o600)
+            (place / path).write_bytes(content)
+            environment.update({"X509_USER_PROXY": str(place / path)} if path == "proxy" else {})
+        (place / "logs").mkdir(exist_ok=True)
+        heir = functools.partial(ctypes.CDLL(None).prctl, 1, signal.SIGTERM) if sys.platform == "linux" else None
+        with open(place / "logs" / f"{name}.log", "ab") as log:
+            process = subprocess.Popen(
+                command, cwd=place, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=heir
+            )
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_EVERY)
+            task = worker.state.tasks.get(key)
+            if task is None or task.state != "executing":
+                process.terminate()
+                process.wait()
+        if files is None:
+            return process.returncode, None, None
+        result, printed = ((place / it).read_bytes() for it in (f"results/{name}.json", f"logs/{name}.log"))
+        return process.returncode, result, printed[-_LOG:]
+    finally:
+        if files is not None:  # also on a full disk: proxy and token must not stay
+            shutil.rmtree(place, ignore_errors=True)

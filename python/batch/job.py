@@ -7,6 +7,7 @@ which a worker on another machine makes them again.
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import itertools
 import json
@@ -34,6 +35,12 @@ BASE = "base"
 
 CORRECTIONS = "corrections"
 """Where the files of the user's directory of corrections are there."""
+
+SOFTWARE = re.compile(
+    "(LD_LIBRARY_|PYTHON|PYTHON3|ROOT_INCLUDE_)?PATH|PYTHONHOME|ROOTSYS|SCRAM_ARCH|SCRAMRT_SET|"
+    "CMSSW_(BASE|RELEASE_BASE|FULL_RELEASE_BASE|VERSION|SEARCH_PATH|FWLITE_INCLUDE_PATH)"
+)
+"""The variables of a shell, as after cmsenv, that lead to its packages: on another machine they may be others."""
 
 _VERSION = 1
 _PACKAGES = ("MLTools.NanoML", "data_processing", "ML_processing", "statistical_analysis")
@@ -77,6 +84,7 @@ KINDS = {
     "rejected": ProblemKind("rejected by the batch system", "change what it says, then: nanoml resubmit"),
     "removed": ProblemKind("removed", _AGAIN),
     "error": ProblemKind("error", "correct it, then: nanoml resubmit"),
+    "variable": ProblemKind("environment variable is another one", f"{_AGAIN} with the submitter's"),
     "defect": ProblemKind(
         "unexpected error", "this is a bug of NanoML or of your own code: nanoml logs JOB shows where"
     ),
@@ -108,6 +116,8 @@ class Job:
     storage: Optional[Mapping[str, str]] = None
     proxy: bool = False  # whether it needs a grid proxy or a bearer token
     environment: Mapping[str, str] = field(default_factory=dict)  # variables that it sets
+    # what `digest_of` makes of the submitter's variables: those that user code reads must be the same. None: nobody knows
+    variables: Optional[Mapping[str, str]] = None
     # the versions of the files that travel with it, as `encode` writes them; none if workers see the same files
     sent: Sequence[Any] = ()
 
@@ -143,12 +153,18 @@ class Job:
         head = {it.name: getattr(self, it.name) for it in fields(self) if it.name != "tasks"}
         lines = [json.dumps({"schema": _VERSION, **head}, allow_nan=False)[:-1] + ', "tasks": [']
         lines.append(",\n".join(json.dumps(task, allow_nan=False) for task in self.tasks))
+        path.touch(mode=0o600)  # variables may be nobody else's business
         path.write_text("\n".join([*lines, "]}\n"]), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Job:
         """Read what `write` wrote; an error if it cannot be read, or was written by another version."""
         return read(cls, path, "It is not a job of this version of NanoML: submit it again.", _VERSION)
+
+
+def digest_of(name: str, state: Optional[str]) -> Optional[str]:
+    """A digest of the state of a variable, as `loading.state` has it, which fits no other variable; None if it is not set."""
+    return hashlib.blake2b(f"{name} {state}".encode(), digest_size=8).hexdigest() if state is not None else None
 
 
 def url_of(path: str, storage: Mapping[str, str]) -> Optional[str]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
+from MLTools.NanoML import observing
 from MLTools.NanoML.atomic import make_directory, remove_leftovers, write_text
-from MLTools.NanoML.batch.job import Job, encode
+from MLTools.NanoML.batch.job import SOFTWARE, Job, digest_of, encode
 from MLTools.NanoML.batch.site import (
     check_inputs,
     check_search,
@@ -29,6 +29,7 @@ from MLTools.NanoML.batch.submission import JOBS, JobEntry, JobOptions, JobReque
 from MLTools.NanoML.batch.system import Place, render
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import Batch, DaskCluster, Needs
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.client import VARIABLE
@@ -49,11 +50,6 @@ _OVERHEAD = 10.0  # seconds for each file, whatever its size
 _UNKNOWN = 500e6  # bytes of a file about which nothing is known
 _MARGIN = 3.0  # machines differ
 _SHORTEST = 1200  # seconds that any job may ask for
-# the variables of a shell, as after cmsenv, that jobs need, by name: whoever reads a submission must not find a password in it
-_SOFTWARE = re.compile(
-    "(LD_LIBRARY_|PYTHON|PYTHON3|ROOT_INCLUDE_)?PATH|PYTHONHOME|ROOTSYS|SCRAM_ARCH|SCRAMRT_SET|"
-    "CMSSW_(BASE|RELEASE_BASE|FULL_RELEASE_BASE|VERSION|SEARCH_PATH|FWLITE_INCLUDE_PATH)"
-)
 
 
 def prepare(
@@ -204,17 +200,32 @@ class Grouping:
         return Resources(**{name: max(value, getattr(least, name)) for name, value in vars(found).items()})
 
 
-def _variables() -> dict[str, str]:
-    """The variables that jobs set: batch systems do not hand them on."""
+def _variables(records: Records, tasks: Sequence[Task], asked: Collection[str]) -> dict[str, str]:
+    """The variables that jobs set: batch systems do not hand them on.
+
+    Those that code of the user reads stand in the files of the jobs, which only their owner can read: they are `asked` for by jobs
+    that failed without them, or were read by earlier tasks or at import.
+    """
     from MLTools.NanoML.corrections import era  # awkward, which it imports, takes long
 
     found = {VARIABLE: os.environ.get(VARIABLE, ""), era.VARIABLE: era.own_directory()}
-    return {name: value for name, value in found.items() if value}
+    found = {name: value for name, value in found.items() if value}
+    before = (record for task in tasks if (record := records.read(task)) is not None)
+    read = {key for record in before for key in record.observed if key.startswith(f"{observing.VARIABLE} ")}
+    for name in {*asked, *observing.variables_at_import(), *(key.partition(" ")[2] for key in read)}:
+        if name in os.environ and not SOFTWARE.fullmatch(name):
+            if observing.SECRET.fullmatch(name):
+                raise NanoMLError(
+                    f"Your code reads the environment variable {name}, which may be a secret by its name, so no job gets it. "
+                    "Let your code read a file that only you can read, or give the variable another name."
+                )
+            found[name] = os.environ[name]
+    return found
 
 
 def _software() -> dict[str, str]:
     """The variables that lead to the packages of this shell, as after cmsenv: HTCondor does not hand them on."""
-    return {name: value for name, value in sorted(os.environ.items()) if _SOFTWARE.fullmatch(name)}
+    return {name: value for name, value in sorted(os.environ.items()) if SOFTWARE.fullmatch(name)}
 
 
 def _sent(config: Config) -> list[Any]:
@@ -227,12 +238,14 @@ def _jobs(
     config: Config, place: Place, todo: Mapping[str, Sequence[Task]], request: JobRequest
 ) -> Iterator[tuple[JobEntry, Job]]:
     tasks = [task for each in todo.values() for task in each]
+    records = Records(Layout.of(config).workdir / RECORDS, config.base)
     grouping = Grouping(config.batch, _sizes(config, tasks), request.lacked)
     common: dict[str, Any] = {
         "workdir": str(Layout.of(config).workdir),
         "base": str(config.base),
         "storage": place.storage,
-        "environment": _variables(),
+        "environment": _variables(records, tasks, request.variables),
+        "variables": {name: digest_of(name, it) for name, it in observing.variables().items()},
         "sent": [] if place.is_shared else _sent(config),
     }
     for stage, of_stage in todo.items():

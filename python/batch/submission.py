@@ -37,6 +37,7 @@ class JobRequest:
     on: Optional[str] = None  # the batch system; None for that of the configuration or the site
     dry_run: bool = False  # write everything, and submit nothing
     lacked: Mapping[str, tuple[str, Resources]] = field(default_factory=dict)  # as in `Grouping`
+    variables: frozenset[str] = frozenset()  # that user code in jobs has read
     # trials, workers: for a search: how many trials, and how many jobs do them
     trials: Optional[int] = None
     workers: int = 4

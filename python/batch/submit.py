@@ -18,6 +18,7 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts import missing
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
+from MLTools.NanoML.observing import VARIABLE
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.stages import Resources
 from MLTools.NanoML.terminal.progress import say
@@ -122,7 +123,11 @@ def resubmit(submission: Submission, on: Optional[str] = None, max_missing: Opti
             f"{submission.name}: {running} jobs are running and {waiting} are waiting. What "
             "failed can be submitted again when they are done (nanoml status --wait) or ended (nanoml kill)."
         )
-    request = JobRequest(submission.what, on or submission.system, lacked=dict(_lacked(status)))
+    tasks = (task for job in status.of("failed") if job.result for task in job.result.tasks.values())
+    read = {key.partition(" ")[2] for task in tasks for key in task.observed if key.startswith(f"{VARIABLE} ")}
+    request = JobRequest(
+        submission.what, on or submission.system, lacked=dict(_lacked(status)), variables=frozenset(read)
+    )
     if request.what == TUNE:
         trials, workers = (submission.options.search[name] for name in ("trials", "workers"))
         request = replace(request, trials=trials, workers=workers or request.workers)

@@ -28,23 +28,25 @@ from MLTools.NanoML.batch.job import (
     CORRECTIONS,
     FAILED,
     PERMANENT,
+    SOFTWARE,
     Attempt,
     Job,
     JobProblem,
     JobResult,
     OutputFile,
     TaskResult,
+    digest_of,
     url_of,
 )
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, lacks_memory
-from MLTools.NanoML.observing import observed
+from MLTools.NanoML.observing import VARIABLE, observed, state_of
 from MLTools.NanoML.rootio.remote import storage
 from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.task import Stamp, Task, stamps
 
 _PAUSE = 1.0  # seconds between two looks whether the twin of a job has ended
-_PERMANENT = ("configuration", "package", "proxy")
+_PERMANENT = ("configuration", "package", "proxy", "variable")
 _PROXY_WORDS = ("proxy", "bearer token", "authentication", "auth failed", "[3010]", "no protocols left to try")
 
 
@@ -117,12 +119,28 @@ def _do(job: Job, result: JobResult, place: Path, run: Callable[[Sequence[str]],
         if before is not None and all(map(staging.has, before.outputs)):
             say(f"{task.name}: is done already")
             continue
-        result.tasks[task.name] = _attempt(task, submitted, staging)
+        result.tasks[task.name] = _attempt(job, task, submitted, staging)
         result.write(place)
 
 
-def _attempt(task: Task, submitted: Task, staging: Staging) -> TaskResult:
-    begin = time.monotonic()
+class _OtherVariableError(NanoMLError):
+    """A variable that user code reads is not what it was where the job was submitted."""
+
+
+def _refuse_other_variables(job: Job, touched: Mapping[str, Optional[str]]) -> None:
+    for kind, _, name in (key.partition(" ") for key in touched if job.variables is not None):
+        if kind != VARIABLE or SOFTWARE.fullmatch(name):
+            continue
+        wanted, found = (job.variables or {}).get(name), digest_of(name, touched[f"{kind} {name}"])
+        if found != wanted:
+            raise _OtherVariableError(
+                f"Your code reads the environment variable {name}, which is not the same here as where you submitted. nanoml resubmit "
+                f'hands it on, and batch.setup sets it for all jobs: ["export {name}=..."]'
+            )
+
+
+def _attempt(job: Job, task: Task, submitted: Task, staging: Staging) -> TaskResult:
+    begin, touched = time.monotonic(), dict[str, Optional[str]]()
     say(f"{task.stage} {task.name}")
     try:
         staging.fetch(task, submitted)
@@ -136,6 +154,10 @@ def _attempt(task: Task, submitted: Task, staging: Staging) -> TaskResult:
             except NanoMLError as problem:  # what ended the work says more
                 say(str(problem))
             raise
+        touched = {staging.submitted_key(key): it for key, it in seen.items()}
+        given = {f"{VARIABLE} {name}": state_of(name, value) for name, value in job.environment.items()}
+        touched.update((key, given[key]) for key in touched.keys() & given)  # paths in them are others here
+        _refuse_other_variables(job, touched)
         outputs = tuple(
             OutputFile(str(name), *_version(path), adler32(path), Stamp.of(str(path)).with_content().content)
             for path, name in zip(task.outputs, submitted.outputs)
@@ -144,10 +166,9 @@ def _attempt(task: Task, submitted: Task, staging: Staging) -> TaskResult:
     except Exception as problem:
         reason = problem_of(problem)
         say(f"{task.name}: {reason.message}")
-        return _ended("failed", begin, problem=reason)
+        return _ended("failed", begin, problem=reason, observed=touched)
     finally:
         staging.clear(task)
-    touched = {staging.submitted_key(key): it for key, it in seen.items()}
     return _ended("done", begin, inputs=inputs, outputs=outputs, summary=summary, observed=touched)
 
 
@@ -196,6 +217,8 @@ def problem_of(problem: Exception) -> JobProblem:
         return JobProblem("package", f"The Python package {problem.name} is missing")
     if isinstance(problem.__cause__, ModuleNotFoundError):
         return JobProblem("package", text)
+    if isinstance(problem, _OtherVariableError):
+        return JobProblem("variable", text)
     if isinstance(problem, ConfigError):
         return JobProblem("configuration", text)
     if isinstance(problem, NanoMLError):

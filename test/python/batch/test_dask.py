@@ -78,6 +78,10 @@ def test_nobody_else_can_give_tasks_to_the_cluster_of_this_machine() -> None:
 
     with LocalCluster(**dask._arguments(LocalCluster, JobOptions(), "skim", Resources(), 2)) as cluster:
         assert cluster.scheduler_address.startswith("inproc://")
+        with cluster.get_client() as client, pytest.raises(FileNotFoundError):  # as on a full disk
+            client.submit(dask._do, "a", ["true"], ".", {"proxy": b"secret", "no/such/place": b""}, {}).result()
+        places = [Path(it.local_directory) for it in cluster.workers.values()]
+        assert not [path for place in places for path in place.rglob("proxy")]
         servers = [cluster.scheduler.http_server, *(it.http_server for it in cluster.workers.values())]
         found = {socket.getsockname()[0] for server in servers for socket in server._sockets.values()}
     assert found == {"127.0.0.1"}

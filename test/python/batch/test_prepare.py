@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 
 from MLTools.NanoML.batch.job import JobResult
-from MLTools.NanoML.batch.prepare import Grouping, JobGroup, prepare
+from MLTools.NanoML.batch.prepare import Grouping, JobGroup, _variables, prepare
 from MLTools.NanoML.batch.site import place_of
 from MLTools.NanoML.batch.submission import JobOptions, JobRequest
 from MLTools.NanoML.batch.system import render
 from MLTools.NanoML.config.batch import Batch, Needs
 from MLTools.NanoML.config.load import load
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.stages import Resources
+from MLTools.NanoML.workflow.record import Records
 from MLTools.NanoML.workflow.task import Task
 from services.tokens import Tokens
 from services.xrootd import TokenServer
@@ -151,6 +153,20 @@ def test_a_job_takes_a_token_along(xrootd_tokens: TokenServer, tokens: Tokens, t
         result = JobResult.read(directory / "results" / "skim-0000.json")
         assert result is not None
         assert result.state == "done"
+
+
+def test_variables_that_earlier_tasks_have_read_are_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, task = Records(tmp_path / ".nanoml"), Task("skim", "A/0", (), (), {}, "", dict)
+    records.write(
+        task, (), {}, 1.0, {"variable MY_CUT": "1", "variable MY_OLD": None, "variable PATH": "2", "file MY_FILE": "3"}
+    )
+    for name in ("MY_CUT", "MY_FILE", "MY_OWN"):
+        monkeypatch.setenv(name, "80")
+    assert _variables(records, [task], {"MY_OWN", "MY_ABSENT"}).items() >= {"MY_CUT": "80", "MY_OWN": "80"}.items()
+    assert not {"MY_FILE", "PATH", "MY_OLD", "MY_ABSENT"} & {*_variables(records, [task], ())}
+    monkeypatch.setenv("MY_API_KEY", "80")
+    with pytest.raises(NanoMLError, match="MY_API_KEY, which may be a secret by its name"):
+        _variables(records, [task], {"MY_API_KEY"})
 
 
 def test_condor_sends_a_token_where_workers_do_not_see_it() -> None:

@@ -17,11 +17,12 @@ pytest.importorskip("data_processing.skim.skim")
 
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.batch.job import FAILED, PERMANENT, Attempt, Job, JobProblem, JobResult, OutputFile
+from MLTools.NanoML.batch.job import FAILED, PERMANENT, Attempt, Job, JobProblem, JobResult, OutputFile, digest_of
 from MLTools.NanoML.batch.worker import Staging, adler32
 from MLTools.NanoML.batch.worker import work as do
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import nanoml_command
+from MLTools.NanoML.observing import state_of
 from MLTools.NanoML.workflow.task import Stamp, Task
 from processes import nanoml
 from services.daemons import wait_for
@@ -88,6 +89,49 @@ def test_a_job_is_done_and_says_what_came_of_it(make: Callable[..., Path], tmp_p
     assert done.summary["entries"] == 1400
     assert done.memory > 50
     assert (done.inputs[0].size or 0) > 0
+
+
+READING = """
+import os
+from MLTools.NanoML.selection import Selection
+
+class Mine(Selection):
+    branches = ("nMuon",)
+
+    def select(self, events, cutflow):
+        os.environ.get("MY_TABLES"), os.environ.get("MY_TOKEN"), os.environ.get("PYTHONPATH"), os.environ.get("MY_ABSENT")
+        return events, {}
+"""
+
+
+@pytest.mark.parametrize(
+    "here", [{"MY_TABLES": "v2", "MY_TOKEN": "a"}, {"MY_TABLES": "v1"}, {"MY_TABLES": "v1", "MY_TOKEN": "b"}]
+)
+def test_variables_that_code_reads_are_the_submitters(
+    make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: dict[str, str]
+) -> None:
+    (tmp_path / "reads.py").write_text(READING)
+    there = {
+        name: digest_of(name, state_of(name, value)) for name, value in {"MY_TABLES": "v1", "MY_TOKEN": "a"}.items()
+    }
+    for name in ("MY_TABLES", "MY_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in here.items():
+        monkeypatch.setenv(name, value)
+    is_same = here == {"MY_TABLES": "v1", "MY_TOKEN": "b"}  # of what may be a secret, nothing is kept
+    job = make(1, selection="reads.py:Mine", variables=there)
+    assert work(job, tmp_path / "result.json") == (0 if is_same else PERMANENT)
+    (problem,) = read(tmp_path).problems or [None]
+    name = "MY_TABLES" if here["MY_TABLES"] == "v2" else "MY_TOKEN"
+    assert is_same or f"reads the environment variable {name}, which is not the same" in str(problem)
+    assert (
+        work(
+            make(1, selection="reads.py:Mine", variables=there, environment={"MY_TABLES": "v1", "MY_TOKEN": "a"}),
+            tmp_path / "result.json",
+        )
+        == 0
+    )
+    assert (tmp_path / "job.json").stat().st_mode & 0o77 == 0
 
 
 def test_the_checksum_is_that_of_the_catalogue(tmp_path: Path) -> None:
