@@ -10,7 +10,7 @@ import numpy as np
 
 from MLTools.NanoML.corrections.entries import Entry, VariedCorrection, check_shift
 from MLTools.NanoML.corrections.evaluation import CorrectionFile
-from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.weights import Factor
 from MLTools.NanoML.rootio.lists import Numbers
@@ -78,7 +78,14 @@ class XYCorrections:
         known = {"met_pt": events[f"{missing}_pt"], "met_phi": events[f"{missing}_phi"], "run": events.run}
         known.update(npvs=events.PV.npvs, npvGood=events.PV.npvsGood)
         plain = {name: np.asarray(values) for name, values in known.items()}
-        return [self.found[quantity, is_data].of(plain) for quantity in ("pt", "phi")]
+        made = [self.found[quantity, is_data].of(plain) for quantity in ("pt", "phi")]
+        asked = self.found["pt", is_data]
+        # for runs of no period, files of Run 2 return what they were given
+        same = (made[0].nominal == plain["met_pt"]) & (made[1].nominal == plain["met_phi"])
+        if is_data and "run" in asked.inputs and np.any(same):
+            where, run = f"{asked.correction.file.path}: {asked.correction.name}", plain["run"][same][0]
+            raise NanoMLError(f"{where} has nothing for run {run}. Correct these data by the file of their own era.")
+        return made
 
 
 def branches(missing_momentum: str = "MET") -> tuple[str, ...]:

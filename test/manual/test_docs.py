@@ -300,6 +300,10 @@ def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: C
     assert found.columns["weight_pdfMember100"].tolist() == pytest.approx([2, 2])
     assert found.columns["weight_alpha_sUp"].tolist() == pytest.approx([1 + 1.02 * 0.75] * 2)
     assert found.columns["weight_scale_mur_mufUp"].tolist() == pytest.approx([1.08, 1.08])
+    mine = load_selection("my_factor.py:GoodMuon", tmp_path).of_dataset(DatasetInfo("WZ"))
+    found = on_events(mine, {**numbers, "Muon_pt": [[25.0, 60.0], [10.0], [30.0, 5.0, 200.0]]})
+    for name, values in {"": (0.95 * 0.98, 0.97 * 0.99), "Down": (0.92 * 0.97, 0.96 * 0.97)}.items():
+        assert found.columns[f"weight_my_muon{name}"].tolist() == pytest.approx(values)
     for era, branches in (("2018", electrons.RUN2), ("2022", ())):
         info = DatasetInfo("signal", era, corrections_file=str(tmp_path / "examples" / "corrections" / f"{era}.yaml"))
         selection = load_selection("my_electrons.py:OneElectron", tmp_path).of_dataset(info)

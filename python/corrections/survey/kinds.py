@@ -80,7 +80,7 @@ class Kind:
             return f"no correction has the inputs {', '.join(self.inputs)}"
         alike = [(file, name) for file in files for name in file.names if re.fullmatch(self.names, name)]
         for file, name in alike:
-            for lost in set(self.inputs) - set(file[name].inputs):
+            for lost in (it for it in self.inputs if it not in file[name].inputs):
                 return f"{file.path.name}: {name} has no input {lost}, but {', '.join(file[name].inputs)}"
         return f"no correction has a name like {self.names}"
 
@@ -104,7 +104,7 @@ class Kind:
 
 
 _EGM, _SF = ("ValType", "eta", "pt"), ("eta", "pt", "scale_factors")
-_ISO = (*(f"{each}(?:Rel|PF)Iso_DEN_MediumID" for each in ("Medium", "Tight")), "DEN_MediumID", "Medium")
+_ISO = (*(f"NUM_{each}(?:Rel|PF)Iso_DEN_MediumID" for each in ("Medium", "Tight")), "DEN_MediumID", "Medium")
 """By particle flow, as triggers ask for it; tight where a file has no medium one, since it passes that of the triggers, too."""
 _SHAPE, _TAU = ("systematic", "flavor", "discriminant"), ("2p5",)
 KINDS = (

@@ -10,8 +10,10 @@ import pytest
 from conftest import ROOT
 
 from MLTools.NanoML.corrections import Corrections
+from MLTools.NanoML.corrections.photons import eta_from_vertex
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.selection import Flat
+from MLTools.NanoML.selection import Events, Flat
+from services.invented import binning, correction, write
 from services.real import V5, V9, V13, V15, era, events_of, nanoaod, plain, pog
 
 INVENTED = ROOT / "examples" / "corrections"
@@ -140,9 +142,20 @@ def test_a_branch_that_objects_lack_is_an_error() -> None:
     assert found.muon_id.on(muons, eta=np.array([1.0])).nominal == found.muon_id(1.0, 50.0).nominal
 
 
-def test_an_electron_does_not_take_the_eta_of_its_track(tmp_path: Path) -> None:
-    fixed = "name: UL-Electron-ID-SF, inputs: {year: 2018, WorkingPoint: Tight}"
-    it = era(tmp_path, f"it: {{file: {pog('EGM/2018_UL/electron.json.gz')}, {fixed}}}").it
-    electrons = Flat({"pt": np.array([50.0]), "eta": np.array([1.0])}, np.array([0, 1]))
-    with pytest.raises(NanoMLError, match="have no superclusterEta"):
-        it.on(electrons)
+def test_electrons_and_photons_do_not_take_the_eta_of_the_vertex(tmp_path: Path) -> None:
+    bins = binning("eta", (-3.0, 1.0, 3.0), [0.9, 1.1])
+    photon = correction("UL-Photon-ID-SF", {"eta": "real"}, bins)
+    photon["inputs"][0]["description"] = "eta of the photon's supercluster"
+    write(tmp_path / "photon.json", photon)
+    it = era(tmp_path, "it: {file: photon.json, name: UL-Photon-ID-SF}").it
+    # at the radius of the calorimeter, a photon of the vertex at z = 20 cm is at 20 cm + 130 cm * sinh(0.9), eta = 1.003
+    columns = {"Photon_eta": ak.Array([[0.9]]), "Photon_phi": ak.Array([[0.0]]), "Photon_isScEtaEB": ak.Array([[True]])}
+    vertex = {"PV_x": np.zeros(1), "PV_y": np.zeros(1), "PV_z": np.array([20.0])}
+    events = Events({**columns, **vertex}, dict.fromkeys(columns, "Photon"))
+    photons = events.flat("Photon")
+    said = r"neither superclusterEta nor deltaEtaSC: add Electron_deltaEtaSC or .* give `eta=eta_from_vertex\(events, photons\)`"
+    for objects in (photons, events.Photon):
+        with pytest.raises(NanoMLError, match=said):
+            it.on(objects)
+    assert it.on(photons, eta=eta_from_vertex(events, photons)).nominal.tolist() == [1.1]
+    assert it.on(Flat({"eta": np.array([0.9]), "deltaEtaSC": np.array([0.2])}, np.array([0, 1]))).nominal == [1.1]

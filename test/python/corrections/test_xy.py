@@ -72,6 +72,22 @@ def test_files_of_run_2_event_by_event(year: str, file: str, missing: str, is_da
     assert not np.allclose(found[f"{missing}_pt"], events[f"{missing}_pt"])
 
 
+def test_data_of_another_era_are_an_error(tmp_path: Path) -> None:
+    write_run2(tmp_path / "met.json")
+    entry = read(tmp_path, "file: met.json")
+    for run, said in ((299000, "has nothing for run 299000. Correct"), (359571, "run is 359571")):
+        columns = {
+            "MET_pt": [50.0, 60.0],
+            "MET_phi": [1.0, 2.0],
+            "PV_npvs": [30, 20],
+            "PV_npvsGood": [30, 20],
+            "run": [315300, run],
+        }
+        events = Events({name: np.array(values) for name, values in columns.items()}, {})
+        with pytest.raises(NanoMLError, match=f"met.json: pt_metphicorr_pfmet_data:? {said}"):
+            xy.corrected(events, entry, is_data=True)["MET_pt"]
+
+
 def write_run3(path: Path) -> None:
     """In the layout of JME's met_xyCorrections of Run 3, of which no copy is here."""
     texts = ("pt_phi", "met_type", "epoch", "dtmc", "variation")
