@@ -23,6 +23,7 @@ from matplotlib.ticker import ScalarFormatter
 from numpy.typing import NDArray
 
 from MLTools.NanoML.atomic import replacing, write_json
+from MLTools.NanoML.report.page import stem_of
 from MLTools.NanoML.report.section import COLORS, LINES, RED, SIX, Style, points
 
 _PANEL = (3.5, 3.0)
@@ -91,22 +92,34 @@ class Figures:
 
     def add(self, name: str, draw: Draw, numbers: object) -> None:
         """Draw and `save` a figure, if it is one of these; where nothing is to be drawn, no older figure stays."""
-        stem = self.directory / name
+        stem = self.directory / stem_of(name)
         if not self.only or name in self.only:
-            figure = draw()
-            if figure is not None:
-                save(figure, stem, numbers)
-            for kind in () if figure is not None else ("png", "pdf", "json"):
-                stem.with_name(f"{name}.{kind}").unlink(missing_ok=True)
-        if stem.with_name(f"{name}.png").exists():
+            try:
+                is_drawn = _drawn(draw, stem, numbers)
+            except ValueError as problem:  # a name of somebody else's that looks like mathematics, and is none
+                if "ParseException" not in str(problem) and "ParseFatalException" not in str(problem):
+                    raise
+                with plt.rc_context({"text.parse_math": False}):
+                    is_drawn = _drawn(draw, stem, numbers)
+            for kind in () if is_drawn else ("png", "pdf", "json"):
+                stem.with_name(f"{stem.name}.{kind}").unlink(missing_ok=True)
+        if stem.with_name(f"{stem.name}.png").exists():
             self.names.append(name)
+
+
+def _drawn(draw: Draw, stem: Path, numbers: object) -> bool:
+    figure = draw()
+    if figure is not None:
+        save(figure, stem, numbers)
+    return figure is not None
 
 
 def remove_others(directory: Path, names: Collection[str]) -> None:
     """Remove the figures in a directory that are not among these, with their numbers: those of what there was in an earlier run."""
+    kept = {stem_of(name) for name in names}
     for path in directory.glob("*.json"):
         files = [path.with_name(f"{path.stem}.{kind}") for kind in ("png", "pdf", "json")]
-        if path.stem not in names and files[0].exists():
+        if path.stem not in kept and files[0].exists():
             for each in files:
                 each.unlink(missing_ok=True)
 

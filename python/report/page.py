@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
 import os
 import re
@@ -12,6 +13,7 @@ from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import Optional
+from urllib.parse import quote
 
 _STYLE = """
 :root { color-scheme: light dark; --back: #fff; --line: #d5d9e0; --soft: #f5f6f8; --text: #1f2328; --dim: #57606a; --link: #1a56b0;
@@ -84,6 +86,7 @@ figcaption { max-width: 48rem; margin-top: .6rem; } figcaption p { margin: .3rem
 
 _STATES = {"bad": "✗ worrying", "look": "! have a look", "open": "? no answer", "good": "✓ fine"}
 """The states of answers in words, the most severe first."""
+_LONGEST = 120  # characters of the name of a figure, for file systems
 _TAGS = re.compile(r"(<(style|code|svg)\b.*?</\2>|<[^>]*>)", re.DOTALL)
 _POWER = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-])0*(\d+)(?![\w.])")
 _MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)")
@@ -141,6 +144,21 @@ class Site:
             if links
             else ""
         )
+
+
+def stem_of(name: str) -> str:
+    """The name of a figure or of a place on a page as that of a file, and as it stands in an attribute, whatever it is made of."""
+    text = re.sub(r"^\.|[^\w.+-]", lambda it: f"%{ord(it[0]):x}", name, flags=re.ASCII)
+    return (
+        text
+        if len(text) <= _LONGEST
+        else f"{text[:_LONGEST]}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
+    )
+
+
+def _reference(link: str) -> str:
+    place, mark, anchor = link.partition("#")
+    return f"{escape(place)}{mark}{quote(stem_of(anchor))}"
 
 
 def state_of(value: float, limits: tuple[float, float]) -> str:
@@ -212,7 +230,7 @@ def verdict_list(answers: Iterable[Answer], titles: Mapping[str, str] = MappingP
     for it in by_severity(answers):
         text, *rest = _SENTENCE.split(it.text, maxsplit=1)
         link = (
-            f' <a href="{escape(it.link)}">{escape(titles.get(it.link) or titles.get(it.link.partition("#")[0], "Look"))}</a>'
+            f' <a href="{_reference(it.link)}">{escape(titles.get(it.link) or titles.get(it.link.partition("#")[0], "Look"))}</a>'
             if it.link
             else ""
         )
@@ -244,9 +262,11 @@ def figure(name: str, directory: Optional[Path], alternative: str, kind: str, ca
     Its kind is "wide", "narrow" or "small", the caption is HTML.
     """
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
-    source = f"{name}.png"
+    source = f"{stem_of(name)}.png"
     if directory is not None:
         source = f"data:image/png;base64,{base64.b64encode((directory / source).read_bytes()).decode()}"
+    else:
+        source = quote(source)
     image = f'<img alt="{escape(alternative)}" class="{kind}" src="{source}">'
-    shown = image if directory is not None else f'<a href="{name}.pdf">{image}</a>'
+    shown = image if directory is not None else f'<a href="{quote(stem_of(name))}.pdf">{image}</a>'
     return f'<figure class="{kind}"><div class="scroll" tabindex="0">{shown}</div>{below}</figure>'

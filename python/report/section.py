@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
+from urllib.parse import quote
 
 from MLTools.NanoML.config.analysis import ProcessLook, QuantityLook, signal_of
 from MLTools.NanoML.config.training import DISCRIMINANT
-from MLTools.NanoML.report.page import Answer, Site, by_severity, figure, page, verdict_list
+from MLTools.NanoML.report.page import Answer, Site, by_severity, figure, page, stem_of, verdict_list
 from MLTools.NanoML.schema.roles import HOW
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ class Block:
         alarms = "".join(
             f'<p class="{_TRIGGERED[it.state]}"><b>{escape(it.question)}</b> {escape(it.text)}</p>' for it in found
         )
-        return f'<section id="{self.anchor}"{kind}><h2>{escape(self.title)}</h2>{alarms}{content}</section>'
+        return f'<section id="{stem_of(self.anchor)}"{kind}><h2>{escape(self.title)}</h2>{alarms}{content}</section>'
 
 
 _TRIGGERED = {"bad": "alarm", "look": "care"}
@@ -254,7 +255,7 @@ class Document:
         """The page, with its figures from a directory; without one they stay beside it, since they are many."""
         titles = {f"#{it.anchor}": it.title for it in self.blocks}
         others = {place: title for title, place in style.site.pages}
-        links = "".join(f'<li><a href="{anchor}">{escape(title)}</a></li>' for anchor, title in titles.items())
+        links = "".join(f'<li><a href="#{quote(stem_of(it.anchor))}">{escape(it.title)}</a></li>' for it in self.blocks)
         answers = [it if it.link in titles or "#" in it.link[1:] else replace(it, link="") for it in self.answers]
         parts = [
             self.lead,

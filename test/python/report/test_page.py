@@ -2,9 +2,14 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from MLTools.NanoML.report.page import (
     Answer,
@@ -14,12 +19,13 @@ from MLTools.NanoML.report.page import (
     page,
     percentage,
     state_of,
+    stem_of,
     table,
     typeset,
     verdict_list,
     with_error,
 )
-from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Document
+from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Caption, Document
 
 
 def test_states_follow_from_limits() -> None:
@@ -33,6 +39,46 @@ def test_text_is_no_html() -> None:
     assert "<td>&lt;1</td>" in table(["pT > 5"], [["<1"]])
     assert '<table class="facts"><tbody>' in table(["", ""], [["a", "b"]])  # without titles
     assert "Is 1 &lt; 2?" in verdict_list([Answer("Is 1 < 2?", "good", "Yes.")])
+
+
+class _Tags(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, list[str]]] = []
+        self.ids, self.targets = set[str](), set[str]()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, [name for name, _ in attrs]))
+        self.ids |= {value or "" for name, value in attrs if name == "id"}
+        self.targets |= {unquote(value[1:]) for name, value in attrs if name == "href" and value and value[0] == "#"}
+
+
+@given(
+    st.text(min_size=1)
+    | st.sampled_from(['a" onerror="alert(1)"><img src=x', "a/b", "../a", "</style><script>", "%2f"])
+)
+def test_a_name_is_a_name_wherever_it_is_on_a_page(name: str) -> None:
+    def tags(it: str) -> _Tags:
+        blocks = [Block(it, it, table([it, it], [[it, it]]), [(it, Caption(it, it, it))])]
+        answers = [Answer(it, "bad", it, f"#{it}"), Answer(it, "look", it, f"{it}.html#{it}")]
+        site = Site(it, ((it, f"{it}.html"), ("b", "b.html")))
+        return _Tags(Document(it, "b.html", "", answers, blocks, [it]).html(replace(PRIVATE_WORK, site=site), None))
+
+    found, harmless = tags(name), tags("harmless")
+    assert [it for it in found.found if it[0] not in ("code", "sup", "details", "summary")][:12] == harmless.found[:12]
+    assert {it[0] for it in found.found} <= {*(it[0] for it in harmless.found), "code", "sup", "details", "summary"}
+    assert {tuple(it[1]) for it in found.found} <= {*(tuple(it[1]) for it in harmless.found), ("class",)}
+    assert len(found.ids) == 1
+    assert found.targets == found.ids
+    assert "/" not in stem_of(name)
+    assert stem_of(name)[:2] != ".."
+    assert len(stem_of(name)) < 150
+
+
+def test_places_of_names_differ() -> None:
+    names = ["a/b", "a%2fb", "a b", "a_b", "a" * 300, "a" * 301]
+    assert len({*map(stem_of, names)}) == len(names)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +142,7 @@ def test_numbers_have_no_powers_of_ten_that_a_comma_can_tell() -> None:
 
 
 def test_a_value_ends_where_its_largest_error_ends() -> None:
-    for given, text in {
+    for number, text in {
         (69.94, 18): "70 ± 18",
         (1, 0.4): "1.00 ± 0.40",
         (1.23456, 0.0321): "1.235 ± 0.032",
