@@ -58,11 +58,8 @@ def draw_histograms(style: Style, templates: Templates, directory: Path, only: S
                 right = style.conditions(templates.seen([channel] if channel.era else channels))
                 content = stacked(style, axis, channel, signal)
                 said = {"luminosity and energy": right, "region": channel.name, "data": channel.note, "bins": axis.note}
-                drawn.add(
-                    name,
-                    partial(stack, style, axis, content, right, logarithmic),
-                    content.numbers(style.axis(axis.quantity, axis.title), said),
-                )
+                draw = partial(stack, style, axis, content, right, logarithmic)
+                drawn.add(name, draw, content.numbers(style.axis(axis.quantity, axis.title), said))
             right = style.conditions(templates.seen(channels))
             changes = _largest(whole, signal)
             if changes:

@@ -444,10 +444,8 @@ def _one_bin(chosen: ChosenBins, channels: Sequence[HistogramChannel]) -> Iterat
         if max(events, 0.0) ** 2 < least * squares:
             few.append(f"{channel.name} ({max(events, 0.0) ** 2 / squares:.3g})")
     if few:
-        yield (
-            f"one bin, since a channel has fewer effective background events than least_events ({least:g}): {listed(few)}. "
-            "Take it out of the fit, lower least_events, or set least_events_in: all"
-        )
+        what = f"effective background events than least_events ({least:g}) in {listed(few)}"
+        yield f"one bin, since there are fewer {what}. Lower it, or set least_events_in: all"
 
 
 def template_of(sums: Sums, sets: Mapping[str, Set], shaped: Callable[[Floats], Floats]) -> Template:

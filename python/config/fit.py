@@ -16,8 +16,7 @@ from MLTools.NanoML.schema.settings import BRANCH, REGION, setting
 AUTO, RESULT = "auto", "result"
 """Bins that are chosen by what is expected in them, or by the result of the fit."""
 ALL, EACH = "all", "each"
-"""Whether all channels have enough events in a bin together, or each; and whether all processes, regions or eras share a nuisance
-parameter, or each has its own."""
+"""Whether all channels, processes, regions or eras have something together, as a nuisance parameter, or each has its own."""
 EVERYWHERE = "all"
 """The name of the events of all regions, if the analysis has no regions."""
 FIGURE_OF_MERIT = "expected uncertainty of the signal strength"

@@ -159,7 +159,7 @@ def chosen_bins(
     squares: NDArray[np.float64],
     least: float = LEAST_EVENTS,
     most: int = MOST_BINS,
-    channels: Iterable[Sequence[NDArray[np.float64]]] = (),
+    channels: Iterable[tuple[NDArray[np.float64], NDArray[np.float64], float]] = (),
 ) -> list[int]:
     """Edges of bins, by what is expected in fine bins of a score that rises with the share of signal.
 
@@ -185,27 +185,31 @@ def chosen_bins(
     part_of_signal, part_of_background = float(signal.sum()) / most, float(background.sum()) / most
     every = [(background, squares, least), *channels]
 
+    def sums(start: int, end: int, *of: NDArray[np.float64]) -> tuple[float, ...]:
+        return tuple(float(each[start:end].sum()) for each in of)
+
     def is_enough(start: int, end: int) -> bool:
-        sums = ((float(b[start:end].sum()), float(w2[start:end].sum()), n) for b, w2, n in every)
-        return all(b > 0 and b**2 >= n * w2 for b, w2, n in sums)
+        found = ((*sums(start, end, b, w2), n) for b, w2, n in every)
+        return all(b > 0 and b**2 >= n * w2 for b, w2, n in found)
+
+    def share(start: int, end: int) -> float:
+        s, b = sums(start, end, signal, background)
+        return s / (s + b) if s + b > 0 else -math.inf
 
     found = [len(signal)]
     for start in range(len(signal) - 1, -1, -1):
-        s, b = (float(of[start : found[0]].sum()) for of in (signal, background))
+        s, b = sums(start, found[0], signal, background)
         if (b >= part_of_background or 0 < part_of_signal <= s) and is_enough(start, found[0]):
             found.insert(0, start)
     found[:-1] = [0, *found[1:-1]]  # what is left at the low end joins its neighbour, as many as it must
     while len(found) > 2 and not is_enough(0, found[1]):
         del found[1]
-    pooled: list[
-        tuple[int, float, float]
-    ] = []  # the beginning of each bin, its signal and its background, from the lowest scores up
+    pooled: list[int] = []
     for start, end in zip(found, found[1:]):
-        pooled.append((start, *(float(of[start:end].sum()) for of in (signal, background))))
-        while len(pooled) > 1 and _share(*pooled[-1]) <= _share(*pooled[-2]):
-            (first, s1, b1), (_, s2, b2) = pooled[-2:]
-            pooled[-2:] = [(first, s1 + s2, b1 + b2)]
-    return [*(start for start, _, _ in pooled), len(signal)]
+        pooled.append(start)
+        while len(pooled) > 1 and share(pooled[-1], end) <= share(pooled[-2], pooled[-1]):
+            del pooled[-1]
+    return [*pooled, len(signal)]
 
 
 def with_background(
@@ -259,9 +263,3 @@ def bins_of_channels(
     counted = [(b, w2, least_in_each) for _, b, w2 in channels if least_in_each > 0 and w2.any()]
     *starts, last = chosen_bins(signal, background, squares, least, most, counted)
     return [*(with_background(starts, *parts[:2]) or starts), last]
-
-
-def _share(_: int, signal: float, background: float) -> float:
-    """The share of signal in a bin; -infinity where nothing is expected."""
-    total = signal + background
-    return signal / total if total > 0 else float("-inf")

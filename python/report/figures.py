@@ -47,6 +47,7 @@ _SMALL: dict[Any, Any] = {
 }
 LEGEND = 22
 """Font size of legends: 8 points in a column of 8.6 cm, where a figure of 9 inches has 0.376 of its size."""
+_CROWDED = 16  # 6 points: of legends with more than there is room for
 
 Draw = Callable[[], Optional[Figure]]
 """Draws a figure, if there is something to be drawn."""
@@ -192,12 +193,12 @@ def legend_above(axes: Axes, **look: object) -> None:
     """A legend at the top of a plot, which gets so much room above all that is drawn in it; blind bins are hatched below it."""
     renderer = _canvas(axes.figure).get_renderer()
     inside = axes.get_window_extent(renderer)
-    close: dict[str, Any] = {"loc": "upper right", "fontsize": LEGEND, "columnspacing": 1.0, "handletextpad": 0.5}
-    for columns in (2, 1):
-        legend = axes.legend(**{"ncols": columns, **close, **look})
-        if legend.get_window_extent(renderer).width < inside.width:
+    close: dict[str, Any] = {"loc": "upper right", "columnspacing": 1.0, "handletextpad": 0.5}
+    for columns, size in ((2, LEGEND), (1, LEGEND), (2, _CROWDED)):
+        box = axes.legend(**{"ncols": columns, "fontsize": size, **close, **look}).get_window_extent(renderer)
+        if box.width < inside.width and box.height < 0.6 * inside.height:
             break
-    share = min((inside.y1 - legend.get_window_extent(renderer).y0) / inside.height + 0.02, 0.75)
+    share = min((inside.y1 - box.y0) / inside.height + 0.02, 0.75)
     bottom, top = axes.get_ylim()
     is_log = axes.get_yscale() == "log"
     axes.set_ylim(

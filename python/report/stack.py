@@ -103,7 +103,7 @@ class Bins:
         axes.set_xlim(self.drawn[0], self.drawn[-1])
         if self.by_number and axes.figure.get_layout_engine() is None:
             step = 1 + len(self.centers) // 20
-            axes.set_xticks(self.centers[::step], range(1, len(self.edges), step))
+            axes.set_xticks(self.centers[::step], [*map(str, range(1, len(self.edges), step))])
             axes.set_xticks(self.drawn, minor=True)
             axes.tick_params(axis="x", length=0)
         elif self.by_number:

@@ -35,7 +35,7 @@ def report(
     axes: Mapping[str, Axis],
     style: Style,
     directory: Path,
-    others: Sequence[Block] = (),
+    others: Sequence[Block],
 ) -> str:
     """The page as HTML, with the figures that are `drawn` in a directory with these `axes`, and other parts after the results."""
     blocks = [

@@ -229,7 +229,7 @@ def test_a_channel_with_too_few_events_is_named(tmp_path: Path) -> None:
     few, many = (Template(np.array([0.0, events, 0]), np.array([0.0, events, 0])) for events in (19.0, 20.0))
     channels = [HistogramChannel(*it) for it in (("SR", "2018", {"b": many}), ("SR", "2022", {"a": many, "b": few}))]
     (text,) = _one_bin(chosen["y"], [*channels, HistogramChannel("CR", "2018", {"b": few})])
-    assert "fewer effective background events than least_events (20): SR_2022 (19)." in text
+    assert "fewer effective background events than least_events (20) in SR_2022 (19)." in text
     assert not [*_one_bin(chosen["y"], channels[:1]), *_one_bin(chosen["z"], channels)]
 
 
