@@ -154,7 +154,7 @@ def test_a_value_ends_where_its_largest_error_ends() -> None:
         (374.26, 22.4, 8.6): "374 ± 22 ± 9",
         (157.5, 3.97, 5.24): "157.5 ± 4.0 ± 5.2",
     }.items():
-        assert with_error(*given) == text
+        assert with_error(*number) == text
 
 
 def _luminance(color: str) -> float:
