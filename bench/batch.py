@@ -34,7 +34,7 @@ from services.condor import CondorPool
 from services.slurm import Slurm
 from services.xrootd import Cluster
 
-SOURCE = CHECKOUT / "examples" / "data" / "WZTo3LNu_Pt100" / "WZTo3LNu_Pt100_0.root"
+SOURCE = CHECKOUT / "examples" / "nano" / "WZTo3LNu_Pt100" / "WZTo3LNu_Pt100_0.root"
 ANALYSIS = """\
 datasets:
   WZ: {{files: {files}}}

@@ -31,7 +31,7 @@ from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-SAMPLES = sorted((CHECKOUT / "examples" / "data").glob("*/*.root"))
+SAMPLES = sorted((CHECKOUT / "examples" / "nano").glob("*/*.root"))
 SELECTION = "MLTools.NanoML.trilepton:Trilepton"
 KEEP = ("Electron_*", "Muon_*", "MET_*")
 COPIES = 4

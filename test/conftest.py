@@ -166,7 +166,7 @@ def _any_files() -> list[Path]:
     """ROOT files of any kind: in the directory that NANOML_TEST_ROOT_FILES names, different real ones, and two of the repository."""
     directory = os.environ.get("NANOML_TEST_ROOT_FILES")
     more = sorted(Path(directory).rglob("*.root")) if directory else []
-    example = ROOT / "examples" / "data" / "WZTo3LNu" / "WZTo3LNu_0.root"
+    example = ROOT / "examples" / "nano" / "WZTo3LNu" / "WZTo3LNu_0.root"
     return [example, embedded_baskets.PATH, *_different(), *more]
 
 
@@ -191,7 +191,7 @@ def mc_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[Path
 @pytest.fixture(scope="session")
 def sample() -> Path:
     """The directory of the example's input files, one directory for each dataset."""
-    return ROOT / "examples" / "data"
+    return ROOT / "examples" / "nano"
 
 
 @pytest.fixture(autouse=True)
@@ -260,7 +260,7 @@ def follow(forked_commands: Path) -> Callable[..., str]:
 
     def do(page: str, directory: Path, hidden: Sequence[str] = (), inside: str = "", quick: bool = False) -> str:
         if not inside:
-            results = shutil.ignore_patterns("agc", "leptons", "opendata", "trilepton", "wz")
+            results = shutil.ignore_patterns("agc", "leptons", "opendata", "opendata_invented", "trilepton", "wz")
             shutil.copytree(ROOT / "examples", directory / "examples", ignore=results)
             example = directory / "examples" / "trilepton.yaml"
             if quick:

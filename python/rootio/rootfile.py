@@ -68,7 +68,7 @@ class RootFile:
 
     Examples
     --------
-    >>> with RootFile("examples/data/WZTo3LNu/WZTo3LNu_0.root") as file:
+    >>> with RootFile("examples/nano/WZTo3LNu/WZTo3LNu_0.root") as file:
     ...     file.entries, file.branch("MET_pt").typename
     (800, 'float')
     """

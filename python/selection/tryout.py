@@ -44,7 +44,7 @@ def on_file(selection: Selection, path: str | os.PathLike[str], most: Optional[i
     Examples
     --------
     >>> from MLTools.NanoML.trilepton import Trilepton
-    >>> found = on_file(Trilepton(), "examples/data/WZTo3LNu/WZTo3LNu_0.root", most=100)
+    >>> found = on_file(Trilepton(), "examples/nano/WZTo3LNu/WZTo3LNu_0.root", most=100)
     >>> [(step.cut, step.events) for step in found.cutflow.steps]
     [('all', 100), ('three good leptons', 29), ('Z candidate', 29), ('W lepton', 7), ('Z muon identification', 7)]
     """

@@ -254,7 +254,7 @@ def pretend_data(source: Path, directory: Path) -> None:
 def test_regions(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     for number, name in enumerate(("Muon", "EGamma")):
-        pretend_data(ROOT / "examples" / "data" / "ZGToLLG" / f"ZGToLLG_{number}.root", tmp_path / "data" / name)
+        pretend_data(ROOT / "examples" / "nano" / "ZGToLLG" / f"ZGToLLG_{number}.root", tmp_path / "data" / name)
     follow("regions.md#use-regions-and-data-driven-backgrounds", tmp_path, quick=True)
     found = json.loads((tmp_path / "analysis" / "training" / "metrics.json").read_text())["regions"]
     assert [(name, each["is_trained_on"]) for name, each in found.items()] == [
@@ -351,7 +351,7 @@ def used_scores(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., 
     pytest.importorskip("ML_processing.stages")
     pytest.importorskip("torch")
     directory = tmp_path_factory.mktemp("scores")
-    samples = ROOT / "examples" / "data"
+    samples = ROOT / "examples" / "nano"
     sources = [samples / name / f"{name}_1.root" for name in ("WZTo3LNu_Pt100", "ZGToLLG_PtG100")]
     pretend_all_data(sources, directory / "data" / "Muon" / "data.root")
     return directory, follow("scores.md#use-the-scores-in-your-program", directory, quick=True)

@@ -261,7 +261,7 @@ def test_how_to_deal_with_negative_weights(started: Path, follow: Callable[..., 
     follow("weights.md", started, inside="myanalysis", quick=True)
     results, weights, total = started / "myanalysis" / "nlo", 0.0, 0.0
     for path in (results / "skims" / "WZ_NLO").glob("*.root"):
-        with uproot.open(path) as file, uproot.open(started / "examples/data/WZTo3LNu_Pt100" / path.name) as source:
+        with uproot.open(path) as file, uproot.open(started / "examples/nano/WZTo3LNu_Pt100" / path.name) as source:
             weights += file["Events"]["genWeight"].array(library="np").sum(dtype=float)
             total += source["Runs"]["genEventSumw"].array(library="np").sum()
     with uproot.open(results / "fit" / "templates.root") as file:

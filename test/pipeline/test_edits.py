@@ -60,7 +60,7 @@ def keeping(self, events, cutflow, of_wz=WZ.select):
 
 WZ.select = keeping
 """
-NEW = '  New_2018: {files: "data/ZGToLLG/*_0.root", era: 2018, cross_section: 0.1%s}\n\nregions:'
+NEW = '  New_2018: {files: "nano/ZGToLLG/*_0.root", era: 2018, cross_section: 0.1%s}\n\nregions:'
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -94,7 +94,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, sketched: None) -> Path:
     text = re.sub(r"\n  (\w+_)?2022:.*", "", (ROOT / "examples" / "wz.yaml").read_text()).replace("_[01].", "_0.")
     (directory / "wz.yaml").write_text(text.replace("\ntrain:\n", "\ntrain:\n  epochs: 1\n  folds: 3\n  model: mlp\n"))
     shutil.copytree(ROOT / "examples" / "corrections", directory / "corrections")
-    (directory / "data").symlink_to(ROOT / "examples" / "data")
+    (directory / "nano").symlink_to(ROOT / "examples" / "nano")
     (directory / "wz.py").write_text((ROOT / "examples" / "wz.py").read_text() + MORE)
     (directory / "tables").mkdir()
     (directory / "tables" / "sf.json").write_text("1.0")

@@ -25,7 +25,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(path, directory)
         (directory / path.name).write_text(text.replace("\ntrain:\n", "\ntrain:\n  epochs: 1\n  folds: 3\n"))
     shutil.copy(ROOT / "examples" / "wz.py", directory)
-    for name in ("data", "corrections"):
+    for name in ("nano", "corrections"):
         (directory / name).symlink_to(ROOT / "examples" / name)
     return directory
 

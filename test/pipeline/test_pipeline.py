@@ -39,7 +39,7 @@ def nanoml(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 def copy_example(directory: Path, changes: str = "") -> None:
     text = (ROOT / "examples" / "trilepton.yaml").read_text()
     (directory / "trilepton.yaml").write_text(text.replace("  model: mlp\n", f"  model: mlp\n{changes}"))
-    (directory / "data").symlink_to(ROOT / "examples" / "data")
+    (directory / "nano").symlink_to(ROOT / "examples" / "nano")
 
 
 FOLDS = 3

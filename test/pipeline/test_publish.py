@@ -41,7 +41,7 @@ pytest.importorskip("data_processing.convert.stage")
 pytest.importorskip("ML_processing.stages")
 pytest.importorskip("statistical_analysis.stages")
 
-SAMPLES = Path(__file__).parents[2] / "examples/data"
+SAMPLES = Path(__file__).parents[2] / "examples/nano"
 SIGNAL, WZ = (SAMPLES / name / f"{name}_0.root" for name in ("WprimeToWZToLNuLL_M600", "WZTo3LNu_Pt100"))
 CONFIG = f"""\
 workdir: search

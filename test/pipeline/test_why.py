@@ -68,7 +68,7 @@ def edited(edit: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
 
 
 STAGES = ("skim", "convert", "train", "export", "normalise", "score", "fill", "histogram")
-MORE = {"files": "data/WZTo3LNu/*_0.root", "class": "background", "cross_section": 0.1}
+MORE = {"files": "nano/WZTo3LNu/*_0.root", "class": "background", "cross_section": 0.1}
 CHANGES: dict[str, Callable[[Path], None]] = {
     "corrections/2018/pileup.json": pileup,
     "wz.py": cut,
@@ -83,7 +83,7 @@ def analysis(directory: Path) -> Path:
     content = yaml.safe_load((ROOT / "examples" / "trilepton.yaml").read_text())
     files = {"signal": "WprimeToWZToLNuLL_M600", "WZ": "WZTo3LNu_Pt100", "ZG": "ZGToLLG_PtG100"}
     for name, it in files.items():
-        content["datasets"][name] = {**content["datasets"].pop(it), "files": f"data/{it}/*_0.root"}
+        content["datasets"][name] = {**content["datasets"].pop(it), "files": f"nano/{it}/*_0.root"}
         if name != "signal":
             content["datasets"][name]["class"] = "background"
     content["train"] |= {"epochs": 2, "folds": 3}
@@ -93,7 +93,7 @@ def analysis(directory: Path) -> Path:
     shutil.copytree(
         ROOT / "examples" / "corrections", directory / "corrections", ignore=shutil.ignore_patterns("2022*")
     )
-    (directory / "data").symlink_to(ROOT / "examples" / "data")
+    (directory / "nano").symlink_to(ROOT / "examples" / "nano")
     (directory / "wz.py").write_text(SELECTION)
     (directory / "analysis.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return directory
@@ -164,7 +164,7 @@ def test_a_file_that_is_no_longer_there_is_one_error_that_says_where_to_get_it(t
 
 
 def test_a_sample_is_always_the_same_and_stands_for_all_events(tmp_path: Path) -> None:
-    files = sorted(map(str, (ROOT / "examples" / "data" / "WZTo3LNu_Pt100").glob("*.root")))
+    files = sorted(map(str, (ROOT / "examples" / "nano" / "WZTo3LNu_Pt100").glob("*.root")))
     assert sampled(files, 5000, tmp_path).files == tuple(files)
     found, again = (sampled(files, 600, tmp_path / name) for name in ("one", "other"))
     (one,), (other,) = found.files, again.files

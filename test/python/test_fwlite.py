@@ -139,7 +139,7 @@ def edm(arrays: Any, entry: int, make: Make) -> Event:
 
 @pytest.fixture(scope="module")
 def arrays() -> Any:
-    with uproot.open(ROOT / "examples" / "data" / "ZGToLLG" / "ZGToLLG_0.root") as file:
+    with uproot.open(ROOT / "examples" / "nano" / "ZGToLLG" / "ZGToLLG_0.root") as file:
         names = [name for name in file["Events"].keys() if name.startswith(("Muon_", "Electron_", "MET_"))]
         return file["Events"].arrays([*names, "run", "luminosityBlock", "event"], entry_stop=60)
 

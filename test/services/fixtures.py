@@ -19,7 +19,7 @@ from services.slurm import Slurm
 from services.tokens import Tokens
 from services.xrootd import Cluster, Storage, TokenServer, VomsServer
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "data"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "nano"
 
 
 def example_files() -> dict[str, Path]:

@@ -91,7 +91,7 @@ class Events:
     @classmethod
     def read(cls) -> Events:
         """All of a file."""
-        with RootFile(ROOT / "examples" / "data" / "WZTo3LNu_Pt100" / "WZTo3LNu_Pt100_0.root") as file:
+        with RootFile(ROOT / "examples" / "nano" / "WZTo3LNu_Pt100" / "WZTo3LNu_Pt100_0.root") as file:
             counters = {f"n{branch.collection}" for branch in file.branches.values() if branch.is_jagged}
             arrays = file.read([name for name in file.branches if name not in counters])
             return cls(dict(arrays), dict(file.branches), file.branches_of("Runs")["run"])

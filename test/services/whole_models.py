@@ -20,7 +20,7 @@ from MLTools.NanoML.selection import DatasetInfo
 from services.trainings import training_of
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLE = ROOT / "examples" / "data" / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
+SAMPLE = ROOT / "examples" / "nano" / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
 NUMBERS = ("run", "luminosityBlock", "event")
 TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"
 

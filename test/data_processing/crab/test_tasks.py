@@ -317,3 +317,10 @@ def test_corrections_travel_with_the_jobs_of_their_era(analysis: MakeConfig, tmp
         sent = [Path(each).name for each in configured(directory / "crab_cfg.py", tmp_path)["JobType"]["inputFiles"]]
         assert "corrections.yaml" in sent
         assert {"pileup.json", "jets.json"} <= {name.rpartition("_")[2] for name in sent}
+
+
+def test_crab_does_not_send_the_samples() -> None:
+    """Its client sends each directory of these names below src, whatever is in it."""
+    root = Path(__file__).resolve().parents[3]
+    sent = [it for name in ("data", "interface", "python") for it in (root / "examples").rglob(name) if it.is_dir()]
+    assert not sent

@@ -27,7 +27,7 @@ from services.xrootd import Cluster, Storage
 pytestmark = pytest.mark.service
 
 Analysis = Callable[[str], Config]
-FILE = Path(__file__).resolve().parents[3] / "examples" / "data" / "ZGToLLG" / "ZGToLLG_0.root"
+FILE = Path(__file__).resolve().parents[3] / "examples" / "nano" / "ZGToLLG" / "ZGToLLG_0.root"
 PATTERN = "/WZTo*/*NanoAODv9*/NANOAODSIM"
 
 

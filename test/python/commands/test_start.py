@@ -127,8 +127,8 @@ def test_a_full_disk_leaves_nothing_behind(disk: Path) -> None:
 
 @pytest.mark.skipif(not (ROOT / "data_processing").is_dir(), reason="data_processing/ has been taken out")
 def test_the_data_are_those_of_the_examples(tmp_path: Path) -> None:
-    """What examples/data/small.py writes is what is shipped."""
-    script = runpy.run_path(str(ROOT / "examples" / "data" / "small.py"))
+    """What examples/nano/small.py writes is what is shipped."""
+    script = runpy.run_path(str(ROOT / "examples" / "nano" / "small.py"))
     # which compresses in less time
     script["join"].__globals__["NanoWriter"] = lambda path, branches, _: NanoWriter(path, branches, "ZLIB:1")
     for name in script["PROCESSES"]:

@@ -17,7 +17,7 @@ from services.xrootd import VomsServer
 pytestmark = [pytest.mark.exhaustive("the services that tests start"), pytest.mark.service]
 
 NAME = "/store/WZTo3LNu/WZTo3LNu_0.root"
-FILE = Path(__file__).resolve().parents[3] / "examples" / "data" / "WZTo3LNu" / "WZTo3LNu_0.root"
+FILE = Path(__file__).resolve().parents[3] / "examples" / "nano" / "WZTo3LNu" / "WZTo3LNu_0.root"
 
 
 def left(certificates: Certificates, proxy: Path, what: str) -> int:

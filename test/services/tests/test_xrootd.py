@@ -16,7 +16,7 @@ from services.xrootd import IMPATIENT, Cluster, Storage
 
 pytestmark = [pytest.mark.exhaustive("the services that tests start"), pytest.mark.service]
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "data"
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "nano"
 FILE = EXAMPLES / "WZTo3LNu" / "WZTo3LNu_0.root"
 NAME = "/store/mc/a.root"
 EVENTS = """

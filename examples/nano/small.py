@@ -1,6 +1,6 @@
 """Writes the sample data of `nanoml init`: two files of each process in one, with the branches that a beginning needs.
 
-python examples/data/small.py python/templates/init/data
+python examples/nano/small.py python/templates/init/data
 """
 
 from __future__ import annotations
