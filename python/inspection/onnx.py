@@ -386,13 +386,13 @@ def _settings(config: object) -> str | None:
     """The settings of a training that are not the defaults of this NanoML for its model, as they stand in a YAML file."""
     if not isinstance(config, Mapping):
         return None
-    model = {"model": str(config.get("model"))}
-    defaults = {
-        "share": 1.0,
-        **plain(Train(**model).with_defaults((), Path())),
-    }  # the share of events that is trained on
+    model = str(config.get("model"))
+    # the last one is the share of events that is trained on
+    defaults = {**plain(Train(model).with_defaults((), Path())), "share": 1.0}
     differing = {key: value for key, value in config.items() if value != defaults.get(key)}
-    return yaml.safe_dump({**model, **differing}, default_flow_style=True, sort_keys=False, width=1 << 20).strip()[1:-1]
+    return yaml.safe_dump(
+        {"model": model, **differing}, default_flow_style=True, sort_keys=False, width=1 << 20
+    ).strip()[1:-1]
 
 
 def _inline(value: object, form: str = ".4g") -> str | None:
