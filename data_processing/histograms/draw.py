@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
+from itertools import accumulate
 from pathlib import Path
 from typing import Optional
 
@@ -30,7 +31,7 @@ from MLTools.NanoML.contracts.templates import (
 )
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.figures import Figures, grid, in_style, legend_above, remove_others, with_ratio
-from MLTools.NanoML.report.page import table, with_error
+from MLTools.NanoML.report.page import table, with_error, without_tex
 from MLTools.NanoML.report.section import PRIVATE_WORK, UNKNOWN, Block, Caption, Document, Style
 from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack, draw_ratio, draw_stack
 
@@ -38,7 +39,11 @@ _MOST_SHOWN = 6  # nuisance parameters in a figure
 Floats = NDArray[np.float64]
 _BACKGROUNDS, _DATA = "all backgrounds", "data"
 _HEAD = "events ± stat. ± syst."
-_BESIDE = 4  # regions
+_ROOM, _GAP = 70, 2  # characters beside each other on an A4 page, and those between columns
+_ESCAPES = str.maketrans({
+    **{it: f"\\{it}" for it in "_%&#${}"}, "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": "$<$", ">": "$>$", "|": "$|$",
+})  # fmt: skip
 
 
 def draw_histograms(style: Style, templates: Templates, directory: Path, only: Sequence[str] = ()) -> list[str]:
@@ -57,7 +62,8 @@ def draw_histograms(style: Style, templates: Templates, directory: Path, only: S
             for name, (channel, logarithmic) in figures.items():
                 right = style.conditions(templates.seen([channel] if channel.era else channels))
                 content = stacked(style, axis, channel, signal)
-                said = {"luminosity and energy": right, "region": channel.name, "data": channel.note, "bins": axis.note}
+                where = style.region(channel.name)
+                said = {"luminosity and energy": right, "region": where, "data": channel.note, "bins": axis.note}
                 draw = partial(stack, style, axis, content, right, logarithmic)
                 drawn.add(name, draw, content.numbers(style.axis(axis.quantity, axis.title), said))
             right = style.conditions(templates.seen(channels))
@@ -69,7 +75,7 @@ def draw_histograms(style: Style, templates: Templates, directory: Path, only: S
                 }
                 drawn.add(
                     f"{histogram.name}_{region}_uncertainties",
-                    partial(uncertainties, style, axis, whole.name, changes, signal, right),
+                    partial(uncertainties, style, axis, style.region(region), changes, signal, right),
                     {"axis": style.axis(axis.quantity, axis.title), "edges": axis.edges, "up, down / nominal": found},
                 )
     remove_others(directory, drawn.names)
@@ -239,8 +245,9 @@ def yields_of(channel: HistogramChannel, signal: Optional[str]) -> list[Yield]:
 class YieldTable:
     """Events by process, in rows, and region, each of all eras and of each era."""
 
-    columns: tuple[str, ...]
+    columns: Mapping[str, HistogramChannel]
     rows: Mapping[str, Mapping[str, Yield]]  # by process and column
+    style: Style = PRIVATE_WORK
 
     @classmethod
     def of(cls, templates: Templates) -> YieldTable:
@@ -251,56 +258,77 @@ class YieldTable:
             for region in dict.fromkeys(it.region for it in filled):
                 regions.setdefault((region, histogram.hypothesis), [it for it in filled if it.region == region])
         rows: dict[str, dict[str, Yield]] = {}
-        columns: dict[str, None] = {}
+        columns: dict[str, HistogramChannel] = {}
         for (_, hypothesis), channels in regions.items():
             for channel in [added(channels), *channels] if len(channels) > 1 else channels:
                 column = ", ".join(filter(None, (channel.name, channel.note)))
-                columns.setdefault(column)
+                columns.setdefault(column, channel)
                 for found in yields_of(channel, templates.signal):
                     name = found.process
                     at = f", {hypothesis}" if hypothesis and name == templates.signal else ""
                     rows.setdefault(f"{name}{at}", {})[column] = found
         last = {_BACKGROUNDS: 1, templates.signal: 2, _DATA: 3}
         order = sorted(rows, key=lambda name: last.get(next(iter(rows[name].values())).process, 0))
-        return cls(tuple(columns), {name: rows[name] for name in order})
+        return cls(columns, {name: rows[name] for name in order})
 
-    def cells(self, columns: Sequence[str]) -> Iterator[list[str]]:
-        """The texts of each row, the name of the process first."""
-        for process, found in self.rows.items():
-            yield [process, *(str(found[it]) if it in found else "" for it in columns)]
+    def tables(self) -> Iterator[list[list[str]]]:
+        """The texts of a table of all eras, and of one of each: the names of regions, then of each process its name and its events."""
+        eras = sorted({it.era or "" for it in self.columns.values()})
+        for era in eras:
+            mine = {name: it for name, it in self.columns.items() if (it.era or "") == era}
+            regions = (", ".join(filter(None, (self.style.region(it.region), it.note))) for it in mine.values())
+            rows = [[f"{_HEAD}{f', {era}' if era else ', all eras' if len(eras) > 1 else ''}", *regions]]
+            for name, found in self.rows.items():
+                if any(it in found for it in mine):
+                    process = next(iter(found.values())).process
+                    label = f"{self.style.name(process)}{name[len(process) :]}"
+                    rows.append([label, *(str(found[it]) if it in found else "" for it in mine)])
+            yield rows
 
     @property
     def markdown(self) -> str:
         """As Markdown."""
-        head = [_HEAD, *self.columns]
-        lines = [head, ["---"] * len(head), *self.cells(self.columns)]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        found = []
+        for head, *rows in self.tables():
+            escaped = ([it.replace("|", r"\|") for it in row] for row in (head, ["---"] * len(head), *rows))
+            found.append("".join(f"| {' | '.join(row)} |\n" for row in escaped))
+        return "\n".join(found)
 
     @property
     def latex(self) -> str:
-        """As LaTeX that needs no package: a few regions beside each other, then the next ones."""
-        tables = []
-        for first in range(0, len(self.columns), _BESIDE):
-            columns = self.columns[first : first + _BESIDE]
-            head, *rows = (" & ".join(map(_latex, line)) + r" \\" for line in ([_HEAD, *columns], *self.cells(columns)))
-            begin = rf"\begin{{tabular}}{{l{'r' * len(columns)}}}"
-            tables.append("\n".join([begin, r"\hline", head, r"\hline", *rows, r"\hline", r"\end{tabular}", ""]))
-        return "\n".join(tables)
+        """As LaTeX that needs no package: as many regions beside each other as an A4 page has room for, then the next ones."""
+        found = []
+        for rows in self.tables():
+            (title, *names), *columns = zip(*rows)
+            names = ["", *names]
+            while columns:
+                ends = accumulate(max(len(without_tex(it)) + _GAP for it in each) for each in (names, *columns))
+                count = max(sum(it <= _ROOM for it in ends) - 1, 1)
+                head, *lines = (" & ".join(map(_latex, line)) + r" \\" for line in zip(names, *columns[:count]))
+                begin = rf"\begin{{tabular}}{{l{'r' * len(columns[:count])}}}"
+                top = rf"\multicolumn{{{1 + len(columns[:count])}}}{{l}}{{{_latex(title)}}} \\"
+                end = [r"\hline", r"\end{tabular}", ""]
+                found.append("\n".join([begin, top, r"\hline", head, r"\hline", *lines, *end]))
+                columns = columns[count:]
+        return "\n".join(found)
 
 
 def _latex(text: str) -> str:
-    """A text, whose numbers with errors are set as such."""
+    """A text with its formulae, whose numbers with errors are set as such."""
 
     def number(found: re.Match[str]) -> str:
         return "${}$".format(found[0].replace(",", "{,}").replace("±", r"\pm"))
 
-    escaped = re.sub(r"([_%&#${}])", r"\\\1", text)
-    return re.sub(r"-?[0-9][0-9.,]*( ± [0-9.,]+)+", number, escaped).replace("±", r"$\pm$")
+    parts = re.split(r"(\$[^$]+\$)", text)
+    for at in range(0, len(parts), 2):
+        escaped = parts[at].translate(_ESCAPES)
+        parts[at] = re.sub(r"-?[0-9][0-9.,]*( ± [0-9.,]+)+", number, escaped).replace("±", r"$\pm$")
+    return "".join(parts)
 
 
 def write_tables(templates: Templates, directory: Path, drawn: Sequence[str], style: Style = PRIVATE_WORK) -> None:
     """Write the events by process and region: Markdown, LaTeX, and the page with all figures."""
-    found = YieldTable.of(templates)
+    found = replace(YieldTable.of(templates), style=style)
     write_text(directory / "yields.md", found.markdown)
     write_text(directory / "yields.tex", found.latex)
     write_text(directory / "histograms.html", _page(templates, found, drawn, style).html(style, None))
@@ -322,7 +350,8 @@ def _page(templates: Templates, found: YieldTable, drawn: Sequence[str], style: 
             "data in a region with such bins. Other histograms of the region hide as much, since their sum would tell it.</p>"
         )
     files = '<p class="dim">The same as <a href="yields.md">Markdown</a> and as <a href="yields.tex">LaTeX</a>.</p>'
-    events = table([_HEAD, *found.columns], found.cells(found.columns)) + files
+    shown = ([[without_tex(it) for it in row] for row in rows] for rows in found.tables())
+    events = "".join(table(head, rows) for head, *rows in shown) + files
     blocks = [Block("events", "Events by process and region", events)]
     for histogram in templates.histograms:
         figures = [it for it in _captions(histogram, templates.signal, style) if it[0] in drawn]

@@ -49,6 +49,15 @@ class QuantityLook:
 
 
 @dataclass(frozen=True)
+class RegionLook:
+    """How figures and tables show a region."""
+
+    label: str = setting(
+        "", "Its name, with formulae in matplotlib's mathtext.", sparse=True, examples=["$t\\bar{t}$ control region"]
+    )
+
+
+@dataclass(frozen=True)
 class Look:
     """How figures look: the same processes and quantities have the same names and colours in all of them."""
 
@@ -71,6 +80,9 @@ class Look:
         dict,
         "Columns, expressions of histograms, outputs of the network by their classes, and parameters, by their names.",
         examples=['{ZCand_mass: {label: "$m_{ll}$", unit: GeV}}'],
+    )
+    regions: dict[str, RegionLook] = setting(
+        dict, "Regions, by their names.", examples=["{SR: {label: Signal region}}"]
     )
 
 

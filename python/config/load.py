@@ -12,7 +12,7 @@ from pathlib import Path
 
 from MLTools.NanoML.config import data_checks, fit_checks, training_checks
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.fit import axes_of
+from MLTools.NanoML.config.fit import EVERYWHERE, axes_of
 from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.schema.document import Document, Keys, Problem
 from MLTools.NanoML.schema.settings import json_schema, parse, unknown
@@ -66,11 +66,12 @@ def _style(config: Config) -> Iterator[Problem]:
     quantities, processes = set(_quantities(config)), {*config.classes, *config.processes}
     if config.train is not None and config.train.per_object is not None:
         processes = {*config.train.per_object.classes}
-    for section, known, what in (("processes", processes, "a class"), ("quantities", quantities, "a quantity")):
-        for name in getattr(look, section) if known and (config.train is None or config.train.files is None) else ():
-            yield from unknown(("style", section, name), name, sorted(known), what)
+    known = {"processes": processes, "quantities": quantities, "regions": {*config.regions, EVERYWHERE}}
+    for (section, names), what in zip(known.items(), ("a class", "a quantity", "a region")):
+        for name in getattr(look, section) if names and (config.train is None or config.train.files is None) else ():
+            yield from unknown(("style", section, name), name, sorted(names), what)
     texts: dict[Keys, str] = {("style", "label"): look.label}
-    for section in ("processes", "quantities"):
+    for section in known:
         for name, entry in getattr(look, section).items():
             for key in ("label", "unit"):
                 texts["style", section, name, key] = getattr(entry, key, "") or ""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from html.entities import html5
 from pathlib import Path
 from types import MappingProxyType
 from typing import Optional
@@ -91,6 +92,8 @@ _TAGS = re.compile(r"(<(style|code|svg)\b.*?</\2>|<[^>]*>)", re.DOTALL)
 _POWER = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-])0*(\d+)(?![\w.])")
 _MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)")
 _PER_CENT = re.compile(r"(?<=\d)\s?%")
+_SIGNS = {**html5, "to;": "→"}
+"""Signs by their names in HTML, which are mostly those in LaTeX."""
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z(])")
 
 
@@ -191,6 +194,17 @@ def rounded(value: float, error: float = 0.0) -> str:
 def percentage(value: float, error: float = 0.0) -> str:
     """A fraction as text: "3.3 ± 1.0 %"."""
     return f"{with_error(100 * value, 100 * error) if error > 0 else rounded(100 * value)} %"
+
+
+def without_tex(label: str) -> str:
+    """A label as plain text: signs in place of the commands in its formulae."""
+
+    def plain(found: re.Match[str]) -> str:
+        text = re.sub(r"\\(?:bar|overline) *\{?(\w)\}?", "\\1\u0304", found[1])
+        text = re.sub(r"\\([A-Za-z]+) *", lambda it: _SIGNS.get(f"{it[1]};", ""), text)
+        return re.sub(r"\\.|[{}^_]", "", text)
+
+    return re.sub(r"\$([^$]+)\$", plain, label)
 
 
 def typeset(html: str) -> str:

@@ -53,6 +53,8 @@ class Style:
         The processes that are stacked in an order of the user's, the first on top.
     quantities
         Names and units that differ from those of the columns.
+    regions
+        Names of regions, and of channels, which are regions in an era, where they differ.
     eras
         The eras of what is shown; an analysis without eras has "".
     """
@@ -62,6 +64,7 @@ class Style:
     processes: Mapping[str, ProcessLook] = field(default_factory=dict)
     stacked: tuple[str, ...] = ()
     quantities: Mapping[str, QuantityLook] = field(default_factory=dict)
+    regions: Mapping[str, str] = field(default_factory=dict)
     eras: Mapping[str, Beams] = field(default_factory=dict)
     # the analysis and its pages: they change no figure
     site: Site = field(default=Site(), metadata=HOW)
@@ -90,6 +93,10 @@ class Style:
     def name(self, process: str) -> str:
         """The name of a process in figures."""
         return self.processes[process].label if process in self.processes else process
+
+    def region(self, name: str) -> str:
+        """The name of a region, or of a channel, in figures and tables."""
+        return self.regions.get(name, name)
 
     def color(self, process: Optional[str]) -> str:
         """The colour of a process."""
@@ -192,7 +199,10 @@ def style_of(config: Config, era: Optional[str] = None) -> Style:
             # as columns and as titles in the report
             named = (name, f"{model}_{name}", f"Probability of {name}", f"Discriminant {name}", name.capitalize())
             quantities.update(dict.fromkeys(named, replace(known, label=known.label or text)))
-    return replace(style, quantities=quantities, eras=beams or {"": Beams(config.luminosity, config.energy)})
+    regions = {name: it.label for name, it in look.regions.items() if it.label}
+    regions.update({f"{name}_{era}": f"{it} ({era})" for name, it in regions.items() for era in config.eras})
+    beams = beams or {"": Beams(config.luminosity, config.energy)}
+    return replace(style, quantities=quantities, regions=regions, eras=beams)
 
 
 @dataclass(frozen=True)

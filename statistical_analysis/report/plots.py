@@ -380,7 +380,11 @@ def draw_smoothed(
                 for sample, name in found
             }
             numbers = {"axis": axis.title, "edges": channel.edges, "varied / nominal": ratios}
-            drawn.add(f"smoothed_{channel.name}", partial(_smoothed_figure, style, channel.name, axis, found), numbers)
+            drawn.add(
+                f"smoothed_{channel.name}",
+                partial(_smoothed_figure, style, style.region(channel.name), axis, found),
+                numbers,
+            )
     return drawn.names
 
 

@@ -34,6 +34,8 @@ def loaded(tmp_path: Path, text: str) -> Config:
     [
         ("processes: {WY: {label: a}}", "processes.WY", '"WY" is not a class. Known: WZ, ZG, signal.'),
         ("quantities: {MET_p: {unit: GeV}}", "quantities.MET_p", '"MET_p" is not a quantity. Did you mean "MET_pt"?'),
+        ("regions: {SX: {label: a}}", "regions.SX", '"SX" is not a region. Known: all.'),
+        ('regions: {all: {label: "$W_$"}}', "regions.all.label", "matplotlib cannot draw it: "),
         ('processes: {WZ: {label: "$W_$"}}', "processes.WZ.label", "matplotlib cannot draw it: "),
         (
             'quantities: {mass: {label: "$\\\\ell$", unit: "$\\\\GeV$"}}',
@@ -77,7 +79,10 @@ def test_the_style_of_an_analysis(tmp_path: Path) -> None:
     assert style.axis("Discriminant heavy") == "DNN score (heavy) [au]"
     assert style.axis("Probability of WZ") == "P(WZ)"
     eras = ANALYSIS.replace("luminosity: 59.8\nenergy: 13\n", "eras: {2018: {luminosity: 1, energy: 13}, 2022: {}}\n")
+    eras += "regions: {SR: WLep_pt > 50, CR: WLep_pt < 50}\nstyle: {regions: {SR: {label: $W'$ region}}}\n"
     (tmp_path / "b.yaml").write_text(eras.replace("class:", "era: 2018, class:").replace(", cross_section: 1", ""))
     config = load(tmp_path / "b.yaml")
+    names = {it: style_of(config).region(it) for it in ("SR", "SR_2018", "CR_2018")}
+    assert names == {"SR": "$W'$ region", "SR_2018": "$W'$ region (2018)", "CR_2018": "CR_2018"}
     assert style_of(config).conditions() == "(13 TeV)"
     assert style_of(config, "2018").conditions() == "1.0 fb$^{-1}$ (13 TeV)"

@@ -24,6 +24,7 @@ from MLTools.NanoML.report.page import (
     typeset,
     verdict_list,
     with_error,
+    without_tex,
 )
 from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Caption, Document
 
@@ -172,3 +173,15 @@ def test_all_text_has_contrast(theme: int) -> None:
         for behind in ("back", "soft", "note"):
             light, dark = sorted((_luminance(colors[it]) for it in (text, behind)), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, behind)
+
+
+def test_formulae_of_labels_as_plain_text() -> None:
+    labels = (
+        r"$Z\gamma$ & $t\bar{t}$",
+        r"$W^{\pm}\to\ell\,\nu$",
+        r"$\mathrm{t\overline{t}}Z$",
+        "5 $ or a_b",
+        "$W'(600)$",
+    )
+    plain = ["Z\u03b3 & tt\u0304", "W±→\u2113\u03bd", "tt\u0304Z", "5 $ or a_b", "W'(600)"]
+    assert [without_tex(it) for it in labels] == plain
