@@ -18,9 +18,9 @@ from urllib.parse import quote
 
 _STYLE = """
 :root { color-scheme: light dark; --back: #fff; --line: #d5d9e0; --soft: #f5f6f8; --text: #1f2328; --dim: #57606a; --link: #1a56b0;
-  --note: #fdf3e3; --alarm: #a3161f; --care: #7d4a00; }
+  --note: #fdf3e3; --alarm: #a3161f; --care: #7d4a00; --shade: #0003; }
 @media screen and (prefers-color-scheme: dark) { :root { --back: #14181d; --line: #3b424b; --soft: #1e242b; --text: #e4e7eb; --dim: #a9b2bd;
-  --link: #86b7ff; --note: #2e2615; --alarm: #ff9a9f; --care: #f5bd6b; } }
+  --link: #86b7ff; --note: #2e2615; --alarm: #ff9a9f; --care: #f5bd6b; --shade: #fff4; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
 body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; color: var(--text); background: var(--back); max-width: 72rem;
@@ -50,13 +50,18 @@ code { font-size: .92em; overflow-wrap: anywhere; }
   max-width: none; }
 .contents { background: var(--soft); border-radius: 4px; padding: .7rem 1rem; margin: 1.2rem 0; }
 .contents ul { margin: .3rem 0 0; padding: 0; list-style: none; columns: 15rem; } .contents li { padding: .15rem 0; }
-.scroll { overflow-x: auto; margin: .8rem 0; }
+/* what is cut off on a side has a shadow there, and a bar below, also where bars are hidden otherwise */
+.scroll { overflow-x: auto; margin: .8rem 0; background: linear-gradient(90deg, var(--back) 1rem, transparent) 0 / 2rem 100% local,
+  linear-gradient(-90deg, var(--back) 1rem, transparent) 100% / 2rem 100% local, linear-gradient(90deg, var(--shade), transparent)
+  0 / .8rem 100%, linear-gradient(-90deg, var(--shade), transparent) 100% / .8rem 100%; background-repeat: no-repeat; }
+.scroll::-webkit-scrollbar { height: .6rem; } .scroll::-webkit-scrollbar-thumb { background: var(--dim); border-radius: .3rem; }
+.scroll::-webkit-scrollbar-track { background: var(--soft); }
 table { border-collapse: collapse; font-size: .95rem; }
 th, td { padding: .35rem 1.1rem .35rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 thead th, thead td { border-bottom: 1px solid var(--dim); font-weight: 600; }
 .numbers td { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .facts td:first-child { white-space: nowrap; color: var(--dim); } .facts td { overflow-wrap: anywhere; }
-.numbers td:first-child, .numbers td:last-child { white-space: normal; min-width: 9rem; }
+.numbers td:first-child, .numbers .long { white-space: normal; min-width: 9rem; }
 figure { margin: 1rem 0; } figure img, figure svg { display: block; max-width: 100%; height: auto; }
 img { background: #fff; border-radius: 3px; }
 img.narrow, img.small { width: 34rem; }
@@ -88,6 +93,7 @@ figcaption { max-width: 48rem; margin-top: .6rem; } figcaption p { margin: .3rem
 _STATES = {"bad": "✗ worrying", "look": "! have a look", "open": "? no answer", "good": "✓ fine"}
 """The states of answers in words, the most severe first."""
 _LONGEST = 120  # characters of the name of a figure, for file systems
+_LONG = 30  # characters of a cell that must not break
 _TAGS = re.compile(r"(<(style|code|svg)\b.*?</\2>|<[^>]*>)", re.DOTALL)
 _POWER = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-])0*(\d+)(?![\w.])")
 _MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)")
@@ -261,11 +267,15 @@ def folded(title: str, content: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table that scrolls where it is too wide; cells but the first of a row are numbers."""
+    """A table that scrolls where it is too wide; cells but the first of a row are numbers, or lists and long texts, which break."""
     titles = "".join(f'<th scope="col">{escape(text)}</th>' if text else "<td></td>" for text in head)
-    lines = ("".join(f"<td>{escape(text)}</td>" for text in row) for row in rows)
     header = f"<thead><tr>{titles}</tr></thead>" if any(head) else ""
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
+
+    def cell(at: int, text: str) -> str:
+        kind = ' class="long"' if header and at and (", " in text or len(text) > _LONG) else ""
+        return f"<td{kind}>{escape(text)}</td>"
+
+    body = "".join(f"<tr>{''.join(cell(*it) for it in enumerate(row))}</tr>" for row in rows)
     kind = "numbers" if header else "facts"
     return f'<div class="scroll" tabindex="0"><table class="{kind}">{header}<tbody>{body}</tbody></table></div>'
 

@@ -39,7 +39,12 @@ def no_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """They take longer than all else here; those of the example, of drift and of a regression are made."""
     if "drawn" not in request.fixturenames:
         draw_only(monkeypatch)
-    monkeypatch.setattr(figures, "save", lambda figure, stem, numbers=None: stem.with_suffix(".png").write_bytes(b""))
+
+    def save(figure: object, stem: Path, numbers: object = None) -> None:
+        for kind in (".png", ".json"):
+            stem.with_suffix(kind).touch()
+
+    monkeypatch.setattr(figures, "save", save)
 
 
 @pytest.fixture

@@ -330,7 +330,8 @@ def test_no_curve() -> None:
 
 
 def test_what_is_not_there_is_not_drawn(tmp_path: Path) -> None:
-    (tmp_path / "drift.png").write_bytes(b"of an earlier evaluation")
+    for kind in ("png", "json"):
+        (tmp_path / f"drift.{kind}").write_bytes(b"of an earlier evaluation")
     losses = Losses([[Epoch(1, 1.0, 1.1, 0.1, None)]], False)
     content = {Distributions: features(1), Drift: None, Importance: importance(0), Losses: losses}
     assert _draw(evaluation(content), PRIVATE_WORK, tmp_path, ()) == ["features", "loss"]

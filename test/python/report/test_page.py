@@ -175,6 +175,15 @@ def test_all_text_has_contrast(theme: int) -> None:
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, behind)
 
 
+def test_wide_tables_break_lists_or_show_that_they_go_on() -> None:
+    html = table(["process", "datasets", "events"], [["WZ, ZZ", "WZ_2018, WZ_2022", "422 ± 23 ± 10"]])
+    assert '<td>WZ, ZZ</td><td class="long">WZ_2018, WZ_2022</td><td>422 ± 23 ± 10</td>' in html
+    assert "<td>a, b</td>" in table(["", ""], [["files", "a, b"]])  # which breaks in any case
+    style = page("", [html]).partition("</style>")[0]
+    assert ".numbers .long { white-space: normal;" in style
+    assert re.search(r"\.scroll \{ overflow-x: auto;[^}]* local,[^}]*var\(--shade\)", style)
+
+
 def test_formulae_of_labels_as_plain_text() -> None:
     labels = (
         r"$Z\gamma$ & $t\bar{t}$",
