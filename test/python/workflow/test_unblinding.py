@@ -135,6 +135,7 @@ def test_regions_are_blind_in_each_era_with_data(analysis: Path) -> None:
             "  JetHT: {files: w.root, data: true}\nregions: {SR",
             "selection and the data (w.root)",
         ),
+        ("a.yaml", "data: true", "data: true, triggers: HLT_Mu50", "selection"),
         ("z.root", "events", "others", "data (z.root)"),
         ("a.yaml", "[z.root, e.root]", "z.root", "data (e.root)"),
         ("a.yaml", "[z.root, e.root]", "[z.root, w.root]", "data (w.root, e.root)"),
@@ -296,6 +297,22 @@ def test_bins_are_blind_by_the_expected_signal(analysis: Path, text: str, signal
     assert blinded(load(analysis)).state(CR) == ""
     analysis.write_text(text + "blind: {signal_over_root_background: null}")
     assert blinded(load(analysis)).bins is None
+
+
+def test_another_model_that_scores_is_another_model(analysis: Path) -> None:
+    other = analysis.parent / "other.onnx"
+    other.write_bytes(b"weights")
+    analysis.write_text(TEXT + "score: {model: [other.onnx]}\n")
+    unblind_all(load(analysis))
+    assert blind_in(analysis) == {}
+    other.write_bytes(b"others")
+    assert blind_in(analysis) == {SR: 0, CR: 0}
+
+
+def test_a_class_from_blind_data_is_hidden(analysis: Path) -> None:
+    driven = "data_driven: {fakes: {from: Muon, region: CR, weight: 0.2, into: {SR: 1}}}\n"
+    analysis.write_text(TEXT + driven + "blind: {regions: [SR]}\n")
+    assert blinded(load(analysis)).hidden == {"Muon", "fakes_from_Muon"}
 
 
 def test_another_certification_is_another_selection(analysis: Path) -> None:
