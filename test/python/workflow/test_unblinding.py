@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import BlindBins
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal import progress
+from MLTools.NanoML.workflow.data import DataFile
 from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.task import Stamp
 from MLTools.NanoML.workflow.unblinding import as_it_is, blinded, places_of, record_declared, unblind
 from services.blinding import unblind_all
 
@@ -297,6 +300,23 @@ def test_bins_are_blind_by_the_expected_signal(analysis: Path, text: str, signal
     assert blinded(load(analysis)).state(CR) == ""
     analysis.write_text(text + "blind: {signal_over_root_background: null}")
     assert blinded(load(analysis)).bins is None
+
+
+def test_files_are_the_same_by_content_as_far_as_it_is_known() -> None:
+    one = DataFile("Muon", Stamp("root://a.ch//store/data/x.root", 100, content="hash"), "uuid", 9)
+    other = replace(one, stamp=Stamp("root://b.ch//store/data/x.root"))  # the server says nothing
+    assert one.name == other.name == ("Muon", "/store/data/x.root")
+    assert one.is_copy_of(other)
+    assert one.is_copy_of(replace(one, stamp=Stamp("/here/y.root", 100, content="hash")))
+    for change in (
+        {"uuid": "other"},
+        {"events": 8},
+        {"dataset": "JetHT"},
+        {"stamp": replace(one.stamp, size=99)},
+        {"stamp": replace(one.stamp, content="other")},
+    ):
+        assert not one.is_copy_of(replace(one, **change))  # type: ignore[arg-type]
+    assert not replace(other, uuid="").is_copy_of(replace(other, uuid=""))  # nothing is known
 
 
 def test_another_model_that_scores_is_another_model(analysis: Path) -> None:
