@@ -134,7 +134,9 @@ class DataNow:
 
     @functools.cached_property
     def _files(self) -> dict[str, list[str]]:
-        found = import_part("data_processing.datasets.datasets").resolve_datasets(self._config)
+        of_data = {name: it for name, it in self._config.datasets.items() if it.is_data}  # simulation may be gone
+        config = replace(self._config, datasets=of_data)
+        found = import_part("data_processing.datasets.datasets").resolve_datasets(config)
         gone = missing.read(self._records.directory.parent) if self._left_out is None else self._left_out
         lost = {(name, it.file) for name, each in gone.items() for it in each}
         data = {name: [it for it in found[name] if (name, it) not in lost] for name in found}

@@ -161,6 +161,7 @@ def test_data_of_blind_regions_are_compared_after_they_are_unblinded(tmp_path: P
         ConfigError, match=r'data_in\[0\]: data in "SR" are blind until `nanoml unblind`, since nothing says which'
     ):
         asked_for(tmp_path, text)
+    (tmp_path / "d.root").write_text("events")
     unblind_all(load(tmp_path / "a.yaml"))
     _, wanted = asked_for(tmp_path, text)
     assert (wanted.regions, wanted.shares, wanted.opened) == (("SR",), {}, ("SR",))

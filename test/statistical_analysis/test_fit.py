@@ -185,6 +185,7 @@ fit: {channels: {SR: MET, CR: MET}}
 def test_the_stage_is_blind_until_the_analysis_is_unblinded(tmp_path: Path) -> None:
     """Without data it stays so."""
     (tmp_path / "a.yaml").write_text(ANALYSIS)
+    (tmp_path / "z.root").write_text("events")
     analysis = Analysis(load(tmp_path / "a.yaml"))
     (task,) = fit_stage(analysis).tasks
     assert (task.settings["is_blind"], task.settings["unblinded"]) == (True, None)

@@ -164,6 +164,7 @@ def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(
 ) -> None:
     text = ANALYSIS.replace("parameter: mass}", "parameter: mass, uncertainties: {WZ: +300 % -75 %}}")
     (tmp_path / "a.yaml").write_text(text.replace("  WZ:", "  Muon: {files: e.root, data: true}\n  WZ:"))
+    (tmp_path / "e.root").write_text("events")
     filled(tmp_path)
     # else a limit is looked for up to a million standard deviations
     monkeypatch.setattr("statistical_analysis.likelihood._REACH", 30.0)
