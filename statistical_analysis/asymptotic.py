@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -96,14 +97,24 @@ def limit(likelihood: Likelihood, data: Floats, best: Maximum, is_observed: bool
     return Limit(LEVEL, tuple(expected), observed)
 
 
-def _root(likelihood: Likelihood, rising: Callable[[float], float], profiles: Sequence[_Profile]) -> float:
+def upper_error(likelihood: Likelihood, data: Floats, best: Maximum) -> float | None:
+    """How far above the best fit twice the logarithm of the profile likelihood is lower by one; None if that is out of reach."""
+    profile, center = _Profile(likelihood, data, best.at), float(best.at[likelihood.poi])
+    with suppress(OutOfReachError):
+        return _root(likelihood, lambda it: profile(it) - best.twice_nll - 1, [profile], center) - center
+    return None
+
+
+def _root(
+    likelihood: Likelihood, rising: Callable[[float], float], profiles: Sequence[_Profile], begin: float = 0.0
+) -> float:
     """Where a function of the signal strength that rises from below zero crosses it; second fits there must agree."""
     for _ in range(_SECOND_LOOKS):
-        low, high = 0.0, min(likelihood.precision, likelihood.highest)
+        low, high = begin, min(begin + likelihood.precision, likelihood.highest)
         while rising(high) < 0:
             if high == likelihood.highest:
                 raise OutOfReachError(f"The limit on the signal strength is above {high:.3g}.")
-            low, high = high, min(2 * high, likelihood.highest)
+            low, high = high, min(2 * high - begin, likelihood.highest)
         found = float(brentq(rising, low, high, rtol=1e-4, xtol=1e-6 * likelihood.precision))
         looks = [profile.holds(found) for profile in profiles]
         if all(looks):

@@ -17,7 +17,7 @@ from MLTools.NanoML.contracts.bins import STRENGTH, positive
 from MLTools.NanoML.contracts.templates import DATA
 from MLTools.NanoML.errors import NanoMLError
 from statistical_analysis.model import MOST, FitChannel, Range, StatisticalModel, model_of
-from statistical_analysis.samples import Floats, Remark, Sample, Shape
+from statistical_analysis.samples import LARGE_CHANGE, Floats, Remark, Sample, Shape
 
 EQUAL = {
     "lnN": "but between 0 and ±1 if up is not 1 / down, by half a per cent for 0.9/1.2",
@@ -93,6 +93,7 @@ class _Card:
         self.ranges, self.groups, self.scale = dict[str, Range](), dict[str, list[str]](), dict[_At, float]()
         self.counted, self.kinds = dict[str, FitChannel](), defaultdict[str, list[str]](list)
         rates, numbers = (self.columns(it, self.numbers(it, it.words[1:])) for it in (self.rate, ids))
+        self.remarks = list[Remark]()
         self.samples = {
             at: self.sample(at, (strengths.get(at[1]) if maps else STRENGTH) if numbers[at] <= 0 else None, rate)
             for at, rate in rates.items()
@@ -146,12 +147,33 @@ class _Card:
     def sample(self, at: _At, strength: str | None, rate: float) -> Sample:
         """A process without uncertainties, as its template is; of which there is nothing, if it is left out."""
         found, has_errors = self.template(*at), at[0] in self.with_errors
-        values, errors = (np.array([rate]), np.zeros(1)) if found is None else (_contents(found), found.errors())
-        total = float(values.sum())
+        values, errors, total = np.array([rate]), np.zeros(1), rate
+        if found is not None:
+            values, errors, total = self.contents(found, at), found.errors(), float(found.values().sum())
         if (found is None and rate < 0) or (rate not in (-1, 0) and abs(total - rate) > _MISMATCH * max(1.0, rate)):
             self.fail(self.rate, f"for {at[1]} in {at[0]}: {rate:g} is not the sum of its template, {_sum(found)}")
+        if total < 0:
+            self.remarks.append(Remark("negative", *at, f"is left out: {total:.3g} expected events"))
         self.scale[at] = 1.0 if rate == -1 or (rate and has_errors) else rate / (total or 1.0)  # as Combine does
         return Sample(at[1], strength, values, has_errors * errors, {}, {}, ())
+
+    def contents(self, histogram: Any, at: _At, is_varied: bool = False) -> Floats:
+        """A template as Combine has it: without negative bins; the others are scaled to the same yield unless bins have parameters.
+
+        A remark on what this changes, if it is much or the template is not that of a variation; nothing, if nothing is left.
+        """
+        values = histogram.values().astype(float)
+        if not values.sum() > 0:
+            return np.zeros_like(values)
+        found, scale = positive(values)
+        if at[0] in self.with_errors:
+            found = found / scale
+        if scale < 1 - LARGE_CHANGE * is_varied:
+            below = ", ".join(f"{values[it]:.3g} in bin {it + 1}" for it in np.flatnonzero(values < 0))
+            sums = f"{values.sum():.6g} events are {found.sum():.6g} now"
+            what = f"{histogram.name}: negative bins are zero for Combine ({below}): {sums}"
+            self.remarks.append(Remark("negative", *at, what, 1 - scale))
+        return np.asarray(found)
 
     def model(self) -> StatisticalModel:
         means = {it.words[0]: it for it in self.lines if it.words[1:2] == ["param"]}
@@ -162,18 +184,22 @@ class _Card:
         if not any(it.strength for channel in channels for it in channel.samples):
             self.fail(self.rate, "has no events of a signal, a process with a number of 0 or less")
         said = (f"{it} is equal {EQUAL[it]}: {', '.join(names)}" for it, names in self.kinds.items() if it in EQUAL)
-        return model_of(channels, self.groups, self.ranges, [Remark("translated", "", "", it) for it in said])
+        return model_of(
+            channels, self.groups, self.ranges, [*self.remarks, *(Remark("translated", "", "", it) for it in said)]
+        )
 
     def channel(self, name: str) -> FitChannel:
         found, mine = self.template(name, DATA), {at: it for at, it in self.samples.items() if at[0] == name}
         samples = tuple(it.times(self.scale[at]) for at, it in mine.items() if self.scale[at] * it.nominal.sum() > 0)
         data, title, edges = np.array([self.channels[name]]), "Events", [0.0, 1.0]
         if found is not None:
-            data, edges = _contents(found), found.axis().edges().tolist()
+            data, edges = found.values().astype(float), found.axis().edges().tolist()
             title = found.member("fXaxis").member("fTitle") or name
         total, seen = float(data.sum()), self.channels[name]
         if total < 0 or (seen != -1 and abs(total - seen) > _MISMATCH * max(1.0, seen)):
             self.fail(self.seen, f"for {name}: {seen:g} is not the sum of its template, {_sum(found)}")
+        if (data < 0).any():
+            self.fail(self.seen, f"for {name}: {data.min():g} events cannot be observed, as in bin {data.argmin() + 1}")
         if any(it.nominal.shape != data.shape for it in samples):
             self.fail(self.rate, f"does not fit: templates of {name} have different bins")
         fitted = np.sum([np.zeros_like(data), *(it.nominal for it in samples)], axis=0) > 0
@@ -204,7 +230,7 @@ class _Card:
         if name in it.shapes or (shape and name in it.factors):
             self.fail(line, f"appears twice for {at[1]} in {at[0]}")
         if shape and None not in sides:
-            (size,), templates = self.numbers(line, [cell]), [_contents(each) for each in sides]
+            (size,), templates = self.numbers(line, [cell]), [self.contents(each, at, True) for each in sides]
             if any(each.shape != it.nominal.shape or not each.sum() > 0 for each in templates):
                 self.fail(line, f"leaves nothing of {at[1]} in {at[0]}, or has other bins")
             moved = (_scaled(it.nominal, each, size, bool(shape[1])) for each in templates)
@@ -256,12 +282,7 @@ class _Card:
 
 
 def _sum(histogram: Any) -> str:
-    return "which is missing" if histogram is None else f"{_contents(histogram).sum():g}"
-
-
-def _contents(histogram: Any) -> Floats:
-    """The content of the bins, without negative values."""
-    return np.asarray(positive(histogram.values().astype(float))[0])
+    return "which is missing" if histogram is None else f"{histogram.values().sum():g}"
 
 
 def _scaled(nominal: Floats, varied: Floats, size: float, is_log: bool) -> Floats:

@@ -326,7 +326,7 @@ def translate(source: Path, directory: Path, mass: str = "", is_blind: bool = Fa
     else:
         model, written = read_card(source, mass), make_directory(directory) / "workspace.json"
         write_json(written, workspace(model))
-    for it in (it for it in model.remarks if not is_blind or it.kind == "translated"):
+    for it in (it for it in model.remarks if not is_blind or it.kind != "empty"):
         say(": ".join(filter(None, (it.channel, it.process, it.what))))
     return written, model
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 import numpy as np
@@ -15,9 +15,9 @@ from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.densities import UnbinnedChannel
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.report.page import digits, rounded, with_error
+from MLTools.NanoML.report.page import digits, rounded
 from MLTools.NanoML.terminal.progress import progress
-from statistical_analysis.asymptotic import OutOfReachError, contours, limit, significance
+from statistical_analysis.asymptotic import OutOfReachError, contours, limit, significance, upper_error
 from statistical_analysis.likelihood import Floats, Likelihood
 from statistical_analysis.maximum import Maximum, maximum, mirrored
 from statistical_analysis.model import StatisticalModel
@@ -100,6 +100,10 @@ def infer(
     best = maximum(likelihood, data, twice=True)
     covariance = likelihood.covariance(data, best.at)
     parameters, moved = _parameters(likelihood, data, best, covariance), changes(likelihood, data, best, covariance)
+    seen = [likelihood.of(poi) for poi in likelihood.pois]
+    for each in seen:
+        if parameters[each.poi].is_at_bound:
+            parameters[each.poi] = replace(parameters[each.poi], error=upper_error(each, data, best))
 
     def of_strength(each: Likelihood) -> StrengthResults:
         strength = parameters[each.poi]
@@ -107,13 +111,12 @@ def infer(
             _signals(workspace, strength.name),
             strength,
             _impacts(moved, each.poi),
-            _breakdown(each, covariance, groups or {}),
-            _scan(each, data, best, strength.error),
+            () if strength.is_at_bound else _breakdown(each, covariance, groups or {}),
+            _scan(each, data, best, strength.error or float(covariance[each.poi, each.poi] ** 0.5)),
             each.highest,
             *limit_and_significance(each, data, best, is_blind, toys),
         )
 
-    seen = [likelihood.of(poi) for poi in likelihood.pois]
     first, *others = found = [of_strength(each) for each in seen]
     chosen = [number for number in range(len(parameters)) if not likelihood.is_fixed[number]]
     errors = np.sqrt(np.diag(covariance))[chosen]
@@ -139,7 +142,7 @@ def infer(
 
 def _negative(events: Floats) -> float:
     """The share of negative densities in expected events."""
-    return float(-np.minimum(events, 0.0).sum() / events.sum())
+    return float(np.maximum(-events, 0.0).sum() / events.sum())
 
 
 def _signals(workspace: Mapping[str, Any], strength: str) -> tuple[str, ...]:
@@ -241,7 +244,7 @@ def _in_words(likelihood: Likelihood, found: StrengthResults) -> str:
         observed = f"limit {rounded(upper.observed, high - median)}, "
     return (
         f"{text}; observed {observed}significance {digits(round(discovery.observed, 2), 2)}, "
-        f"{likelihood.called.removeprefix('the ')} {with_error(strength.value, strength.error)}"
+        f"{likelihood.called.removeprefix('the ')} {strength.measured}"
     )
 
 
@@ -255,7 +258,9 @@ def _parameters(likelihood: Likelihood, data: Floats, best: Maximum, covariance:
         )
         pull = None if kind == FREE else float((value - likelihood.start[number]) / width)
         constraint = None if kind == FREE else float(error / width)
-        found.append(Parameter(name, kind, value, error, pull, constraint, number in at_bounds, number in signless))
+        is_at_bound = number in at_bounds
+        given = None if kind == FREE and is_at_bound else error
+        found.append(Parameter(name, kind, value, given, pull, constraint, is_at_bound, number in signless))
     return found
 
 

@@ -34,6 +34,7 @@ PLACES, ASIDE = (-1.0, 1.0, -2.0, 2.0, -0.5, 0.5), (-0.03, 0.03)
 """Where constrained parameters are tried, and how far aside, in sigma."""
 _TURNS = 0.7  # sigma: what is interpolated turns no farther from the value before the fit
 _SAME_SIDE = 0.1  # standard deviations of the data
+_BENT = -0.4, 1.2  # of twice the logarithm: three quarters of what makes a second maximum possible
 
 
 class Likelihood:
@@ -96,20 +97,24 @@ class Likelihood:
         self.start[[*self.pois[1:]]] = 1.0
         is_strength = np.isin(np.arange(len(self.names)), self.pois)
         background = self.by_sample(np.where(is_strength, 0.0, self.start)).sum(axis=0)
+        # what is counted elsewhere may begin with nothing
+        is_free = np.array([kind == FREE for kind in self.kinds]) & ~is_strength & ~self.is_fixed
         for each in map(self.of, self.pois):
-            without, expected = (self.by_sample(each.with_strength(it)).sum(axis=0) for it in (0.0, 1.0))
+            ends = [each.with_strength(it) for it in (0.0, 1.0)]
+            without, expected = (self.by_sample(it).sum(axis=0) for it in ends)
+            least, most = (self.by_sample(np.where(is_free, self.bounds[:, 1], it)).sum(axis=0) for it in ends)
             if not np.any(expected != without):
                 what = f"nothing can be said about {each.called.replace('the signal', 'its')}"
                 raise NanoMLError(f"The signal has no events in any channel of the fit: {what}.")
             some = expected > without
-            bare = listed(self._bins((without <= 0) & some), _MOST)
+            bare = listed(self._bins((least <= 0) & some), _MOST)
             if bare:
                 what = "any event there would be a discovery. Join bins."
                 raise NanoMLError(f"A signal without any background is expected in {bare}: {what}")
             if strengths is not None or workspace["measurements"][0]["name"] == OURS:
-                lowest = -_PART * float(np.min(background[some] / (expected - background)[some], initial=np.inf))
-                self.bounds[each.poi] = strengths or (lowest, np.inf)
-        self._is_empty = expected <= 0
+                highest = _PART * float(np.min(background[some] / (expected - background)[some], initial=np.inf))
+                self.bounds[each.poi] = strengths or (0.0 - highest, np.inf)
+        self._is_empty = most <= 0
         self.counts = len(self._workspace.data(self.model))
         self.distributions = None
         if points is not None:
@@ -207,6 +212,11 @@ class Likelihood:
         near = (at - self.bounds[:, 0] < reach) | (self.bounds[:, 1] - at < reach)
         return np.flatnonzero(near & ~self.is_fixed).tolist()
 
+    def pushed(self, at: Floats, slope: Floats) -> NDArray[np.bool_]:
+        """The parameters at the end of their range that it would be lower beyond, by the slope of twice the negative logarithm."""
+        low, high = self.bounds.T
+        return ((at <= low) & (slope > 0)) | ((at >= high) & (slope < 0))
+
     def displaced(self, at: Floats, number: int) -> Floats:
         """Where a second fit begins: on the other side of the values before the fit, where another maximum may be.
 
@@ -221,7 +231,7 @@ class Likelihood:
 
         They are those whose up and down are on the same side, or all of them if a maximum is examined.
         """
-        is_moved, width = self.tested if is_examined else ~np.isnan(self._turns), self.widths
+        width, is_moved = self.widths, self.tested if is_examined else ~np.isnan(self._turns[0])
         places = np.flatnonzero(is_moved & ~mask).tolist()
         moves = [(it, self.start[it] + sigma * width[it], 0.0) for it in places for sigma in PLACES]
         moves += [(it, sigma * width[it], 1.0) for it in places for sigma in ASIDE]
@@ -232,12 +242,14 @@ class Likelihood:
     def covariance(self, data: Floats, at: Floats) -> Floats:
         """The covariance matrix of the parameters at a maximum, float64 of shape (parameters, parameters); 0 for fixed ones.
 
-        If the data do not bend the likelihood, as those without any event at a signal strength of 0, what is expected there does.
+        If the data do not bend the likelihood, as those without any event at a signal strength of 0, what is expected there does. At the
+        end of a range beyond which it would be larger, it falls in a line: the parabola has the value of one where this line has it.
         """
         free = np.flatnonzero(~self.is_fixed)
         found, weakest = np.zeros((len(at), len(at))), list[Floats]()
+        slope = np.where(self.pushed(at, slope := np.asarray(self.value_and_slope(at, data)[1])), slope, 0.0)[free]
         for given in (lambda: data, lambda: self.expected(at), lambda: self.expected(self.with_strength(1.0))):
-            hessian = self.second_derivatives(at, given(), 0.0)[np.ix_(free, free)] / 2
+            hessian = self.second_derivatives(at, given(), 0.0)[np.ix_(free, free)] / 2 + np.diag(slope**2)
             bends = np.diag(hessian)
             scales = np.where(bends > 0, bends, 1.0) ** -0.5
             values, vectors = np.linalg.eigh(hessian * np.outer(scales, scales))
@@ -282,15 +294,35 @@ class Likelihood:
         """The parameters that are moved alone: with one of a single bin the likelihood has one maximum, if the others are fixed."""
         return np.array([kind == CONSTRAINED for kind in self.kinds]) & ~self.is_fixed
 
+    def is_settled(self, at: Floats, data: Floats) -> NDArray[np.bool_]:
+        """Which parameters lead to no larger likelihood, alone or together, from where its derivatives are zero.
+
+        Twice the negative logarithm is convex in expected events. If parameters are moved by x sigma, it rises by the sum of x^2 for the
+        constraints, and at least by its slopes in expected events times what these differ from lines, which is from -0.6 to 1.9 x^2 of the
+        mean of the changes up and down: these slopes times that mean must not be small. A pull says the same, since slopes balance it.
+        """
+        found = np.full(len(self.names), self.distributions is None)
+        if self.distributions is None and self._turns[1]:
+            numbers, means = zip(*self._turns[1].items(), strict=True)
+            sides, shares = zip(*means, strict=True)
+            pulls = (at - self.start)[[*numbers]] / self.widths[[*numbers]]
+            events = np.maximum(self.finest(at), 1e-9)
+            bends = sides @ (2 - 2 * data[: len(events)] / events)
+            is_small = (bends > _BENT[0]) & (bends < _BENT[1])
+            found[[*numbers]] = is_small & (np.abs(2 * pulls * shares) < -_BENT[0])
+        return found
+
     @cached_property
-    def _turns(self) -> Floats:
+    def _turns(self) -> tuple[Floats, dict[int, tuple[Floats, float]]]:
         """Where the effects of parameters turn, if they are parabolas; float64 of shape (parameters,).
 
-        It is not a number unless up and down change expected events to the same side, by so much that there may be two maxima. With changes
-        of a on the average and of s to the same side, second derivatives are 2 + sum 2 a^2 / n + sum 4 s r / sqrt(n), where r are residuals
-        of about one: they become negative only if the root of the sum of s^2 / n is not small.
+        With it, by position, the means of the changes up and down, and their share in the effect. It is not a number unless up and down
+        change expected events to the same side, by so much that there may be two maxima. With changes of a on the average and of s to the
+        same side, second derivatives are 2 + sum 2 a^2 / n + sum 4 s r / sqrt(n), where r are residuals of about one: they become negative
+        only if the root of the sum of s^2 / n is not small.
         """
         found, begin = np.full(len(self.names), np.nan), self.with_strength(1.0)
+        sides = dict[int, tuple[Floats, float]]()
         events = self.finest(begin)
         weights = 1 / np.maximum(events, 1e-9)
         for number in np.flatnonzero(self.tested):
@@ -298,14 +330,16 @@ class Likelihood:
             up, down = (self.finest(begin + sign * step) for sign in (1, -1))
             side = (up + down) / 2 - events
             if (size := side @ (weights * side)) > _SAME_SIDE**2:
+                sizes = np.sqrt([size, (up - down) / 2 @ (weights * (up - down) / 2)])
+                sides[int(number)] = side, float(sizes[0] / sizes.sum())
                 found[number] = self.start[number] - self.widths[number] * ((up - down) @ (weights * side)) / (4 * size)
-        return found
+        return found, sides
 
     @cached_property
     def turning(self) -> dict[int, float]:
         """The positions of those parameters whose effect turns where HistFactory interpolates it, and their values there."""
-        near = np.abs(self._turns - self.start) < _TURNS * self.widths
-        return {int(it): float(self._turns[it]) for it in np.flatnonzero(near)}
+        turns, _ = self._turns
+        return {int(it): float(turns[it]) for it in np.flatnonzero(np.abs(turns - self.start) < _TURNS * self.widths)}
 
     @cached_property
     def curvature(self) -> Floats:

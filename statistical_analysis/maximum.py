@@ -84,6 +84,11 @@ def maximum(
     )
 
 
+class _Minuit(Minuit):
+    def _make_covariance(self) -> None:
+        """Nothing: copying the matrix, which nobody reads, took longer than the search with some hundred parameters."""
+
+
 @dataclass(frozen=True)
 class _Search:
     """A search for the minimum of twice the negative logarithm, without the parameters of a mask."""
@@ -114,8 +119,9 @@ class _Search:
                     again = self._by_minuit(self._in_box(found))
                     found, is_valid = min((found, False), again, key=lambda it: it[0].twice_nll)
             needs_more = is_examined or not is_valid
+            kept = self.mask if needs_more else self.mask | self.likelihood.is_settled(found.at, self.data)
             points = self.inside(
-                np.concatenate([*([self._steps(found)] if needs_more else []), self._alone(found, is_examined)])
+                np.concatenate([*([self._steps(found)] if needs_more else []), self._alone(found, kept, is_examined)])
             )
             values = np.append(self.likelihood.values(points, self.data), np.inf)
             best = int(np.nanargmin(values))
@@ -137,14 +143,14 @@ class _Search:
         """
         (low, high), mask, is_valid = self.likelihood.bounds.T, self.mask, False
         found, slope = self.at(begin.at)
-        held = ~mask & self._pushed(begin.at, slope)
+        held = ~mask & self.likelihood.pushed(begin.at, slope)
         for _ in range(_ROUNDS):
             at, free = found.at, np.flatnonzero(~(mask | held))
             if free.size:
                 at, is_valid = self._migrad(at, free)
             beyond = ~mask & ((at < low) | (at > high))
             found, slope = self.at(self.inside(at))
-            released = held & ~self._pushed(found.at, slope)
+            released = held & ~self.likelihood.pushed(found.at, slope)
             if not (beyond | released).any():
                 break
             held = (held | beyond) & ~released
@@ -173,7 +179,7 @@ class _Search:
             point[free] += axes @ part
             return point
 
-        minuit = Minuit(
+        minuit = _Minuit(
             lambda part: self.at(moved(part))[0].twice_nll,
             np.zeros(len(free)),
             grad=lambda part: axes.T @ self.at(moved(part))[1][free],
@@ -188,14 +194,9 @@ class _Search:
         """Whether the squared derivatives by all other free parameters, in units of their uncertainties, are below a limit."""
         return bool(np.sum((slope * self.likelihood.scales)[~(self.mask | held)] ** 2) < limit)
 
-    def _pushed(self, point: Floats, slope: Floats) -> NDArray[np.bool_]:
-        """The parameters at the end of their range that it would be lower beyond."""
-        low, high = self.likelihood.bounds.T
-        return ((point <= low) & (slope > 0)) | ((point >= high) & (slope < 0))
-
-    def _alone(self, found: Maximum, is_examined: bool) -> Floats:
-        """Points at which one constrained parameter is moved, float64 of shape (points, parameters)."""
-        places, new, old = self.likelihood.moves(self.mask, is_examined)
+    def _alone(self, found: Maximum, kept: NDArray[np.bool_], is_examined: bool) -> Floats:
+        """Points at which one constrained parameter is moved that is not kept, float64 of shape (points, parameters)."""
+        places, new, old = self.likelihood.moves(kept, is_examined)
         points = np.tile(found.at, (len(places), 1))
         points[range(len(places)), places] = new + old * found.at[places]
         return points
@@ -228,7 +229,7 @@ class _Search:
         """
         likelihood, at = self.likelihood, found.at
         slope = self.at(at)[1]
-        inside = np.flatnonzero(~(self.mask | self._pushed(at, slope)))
+        inside = np.flatnonzero(~(self.mask | self.likelihood.pushed(at, slope)))
         if not inside.size:
             return at[None]
         scales = likelihood.scales[inside]

@@ -11,7 +11,7 @@ from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Origin
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.report.page import Answer, Digest
+from MLTools.NanoML.report.page import Answer, Digest, rounded
 from MLTools.NanoML.schema.plain import build, content_of, plain
 
 SCHEMA = 3
@@ -27,6 +27,9 @@ class Parameter:
 
     Attributes
     ----------
+    error
+        The postfit uncertainty. A free parameter at the end of its range has none, but for a strength at the lower end: how far above it
+        twice the logarithm of the profile likelihood is lower by one, unless that is out of reach.
     pull
         Shift from the prefit value, in units of the prefit uncertainty; None if it is free.
     constraint
@@ -40,11 +43,22 @@ class Parameter:
     name: str
     kind: str
     value: float
-    error: float
+    error: Optional[float]
     pull: Optional[float] = None
     constraint: Optional[float] = None
     is_at_bound: bool = False
     has_no_sign: bool = False
+
+    @property
+    def uncertainty(self) -> str:
+        """The error in words: "± 0.41"; "+0.31" if there is one upwards alone."""
+        sign = "+" if self.kind == FREE and self.is_at_bound else "± "
+        return "" if self.error is None else f"{sign}{rounded(self.error, self.error)}"
+
+    @property
+    def measured(self) -> str:
+        """The value with its error, in words."""
+        return f"{rounded(self.value, self.error or 0.0)} {self.uncertainty}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -187,7 +201,7 @@ class StrengthResults:
     signals
         The processes that it multiplies.
     breakdown
-        The parts of its error, by group of parameters.
+        The parts of its error, by group of parameters; none at the end of its range.
     limit, highest
         The limit on it; None if it is above the highest strength that a fit can find.
     background_events

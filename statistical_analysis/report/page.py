@@ -70,9 +70,10 @@ def digest(results: Results) -> Digest:
         text += f" Largest impacts: {', '.join(largest)}."
     if results.comparisons:
         text += f" {gain(results)[2]}"
-    error, at = results.strength.error, f" at {results.hypothesis}" if results.hypothesis else ""
+    error, at = results.strength.uncertainty, f" at {results.hypothesis}" if results.hypothesis else ""
     sizes = listed([f"{it.group} {rounded(it.error, it.error)}" for it in parts])
-    return Digest(number, what, text, (f"± {rounded(error, error)}", f"uncertainty of {_called(results)}{at}: {sizes}"))
+    of = f"uncertainty of {_called(results)}{at}{': ' * bool(parts)}{sizes}"
+    return Digest(number, what, text, (error, of) if error else ("", ""))
 
 
 def unblindings(log: Sequence[Unblinding], expected: str) -> Iterator[Block]:
@@ -141,9 +142,8 @@ def _strengths(results: Results) -> Iterator[Block]:
     places = [names.index(it.strength.name) for it in views]
     rows = []
     for it, place in zip(views, places, strict=True):
-        fitted = with_error(it.strength.value, it.strength.error)
         correlations = (f"{results.correlations[place][other]:+.2f}" for other in places)
-        rows.append((it.strength.name, listed(it.signals, _MOST), fitted, *correlations))
+        rows.append((it.strength.name, listed(it.signals, _MOST), it.strength.measured, *correlations))
     if results.others:
         head = ["", "of", "best fit" if results.unblinded else "expected"]
         head += [f"correlation with {it.strength.name}" for it in views]
@@ -153,7 +153,9 @@ def _strengths(results: Results) -> Iterator[Block]:
 def _of_strength(results: Results) -> Iterator[Block]:
     of = results.of
     yield Block(f"result{ending(of)}", f"Result{of}", _numbers(results))
-    yield Block(f"uncertainty{ending(of)}", f"Uncertainty of {_called(results)}", _breakdown(results))
+    if results.strength.error and results.breakdown:
+        numbers = _breakdown(results, results.strength.error)
+        yield Block(f"uncertainty{ending(of)}", f"Uncertainty of {_called(results)}", numbers)
 
 
 def _called(results: Results) -> str:
@@ -179,13 +181,12 @@ def _numbers(results: Results) -> str:
     if discovery.observed is not None:
         rows.append(("Observed significance", _deviations(discovery.observed, discovery.observed_error)))
     name = "Best fit" if results.unblinded else "Expected signal strength"
-    rows.append((name, with_error(strength.value, strength.error)))
+    rows.append((name, strength.measured))
     rows.append(("Limit by", f"{results.toys} toys of each hypothesis" if results.toys else "asymptotic formulae"))
     return table(["", ""], rows)
 
 
-def _breakdown(results: Results) -> str:
-    whole = results.strength.error
+def _breakdown(results: Results, whole: float) -> str:
     rows = [
         (it.group, rounded(it.error, it.error), f"{100 * it.error**2 / whole**2:.0f} %") for it in results.breakdown
     ]
@@ -231,7 +232,7 @@ def _parameters(results: Results) -> str:
     rows = [
         (
             it.name,
-            with_error(round(it.value, 4) + 0.0, it.error),  # without the noise of a minimisation, and -0
+            replace(it, value=round(it.value, 4) + 0.0).measured,  # without the noise of a minimisation, and -0
             f"{round(it.pull, 2) + 0.0:+.2f}" if it.pull is not None else "",
             f"{it.constraint:.2f}" if it.constraint is not None else "",
         )

@@ -16,7 +16,7 @@ from scipy.interpolate import CubicSpline
 from scipy.stats import norm
 
 from MLTools.NanoML.report.figures import LEGEND, Figures, grid, in_style, legend_above, save, single, small, with_ratio
-from MLTools.NanoML.report.page import rounded, with_error
+from MLTools.NanoML.report.page import rounded
 from MLTools.NanoML.report.section import COLORS, Caption, Style
 from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack, draw_ratio, draw_stack
 from MLTools.NanoML.schema.plain import plain
@@ -82,6 +82,12 @@ def _symbol(results: Results) -> str:
     return rf"\mu_{{\mathrm{{{of}}}}}" if start == "mu" else rf"\mathrm{{{name}}}"
 
 
+def _measured(results: Results) -> str:
+    """The same with its value and error."""
+    measured = results.strength.measured.replace("±", r"\pm").replace("+", r"\;{+}")
+    return f"${_symbol(results)} = {measured}$"
+
+
 def shown(caption: Caption) -> Callable[[_Draw], _Draw]:
     """Make a function draw a figure of the page."""
 
@@ -143,14 +149,17 @@ def scan(style: Style, results: Results, right: str) -> Figure:
         np.interp(strength, found.strength, sign * np.sqrt(np.maximum(it, 0.0))) ** 2
         for it in (found.likelihood, found.statistical)
     )
-    color, total, (of_data, *_) = "black" if results.unblinded else COLORS[0], results.strength, results.breakdown
-    systematic = max(total.error**2 - of_data.error**2, 0.0) ** 0.5
+    color, total = "black" if results.unblinded else COLORS[0], results.strength
     top = min(max(float(likelihood.max()), 4.0), 9.0)
     total_curve, of_data_curve = (np.where(it <= top, it, np.nan) for it in (likelihood, of_statistics))
     axes.plot(strength, total_curve, color=color, lw=2.5, label="Total uncertainty")
     axes.plot(strength, of_data_curve, color=color, lw=2, ls=":", label="Statistics of data alone")
-    value, error, other = (rounded(it, of_data.error) for it in (total.value, of_data.error, systematic))
-    text = rf"${_symbol(results)} = {value} \pm {error}$ (stat.) $\pm$ {other} (syst.)"
+    text = _measured(results)
+    if total.error and results.breakdown:
+        of_data = results.breakdown[0].error
+        systematic = max(total.error**2 - of_data**2, 0.0) ** 0.5
+        value, error, other = (rounded(it, of_data) for it in (total.value, of_data, systematic))
+        text = rf"${_symbol(results)} = {value} \pm {error}$ (stat.) $\pm$ {other} (syst.)"
     for level, name in ((1, r"1$\sigma$"), (4, r"2$\sigma$")):
         axes.axhline(level, color="#717581", lw=1.2, ls="--")
         axes.text(strength[-1], level, f"{name} ", ha="right", va="bottom", fontsize=18, color="#717581")
@@ -206,9 +215,7 @@ def impacts(style: Style, results: Results, right: str) -> Figure | None:
         return None
     largest = results.impacts[:_MOST_IMPACTS]
     known = {it.name: it for it in results.parameters}
-    strength = results.strength
-    measured = with_error(strength.value, strength.error).replace("±", r"\pm")
-    text = f"{right}    ${_symbol(results)} = {measured}$"
+    text = f"{right}    {_measured(results)}"
     figure, (left, axes) = _rows(style, results, len(largest), [1.1, 1], text)
     place = np.arange(len(largest), dtype=float)[::-1]
     _pull_points(left, [known[it.parameter] for it in largest], place)

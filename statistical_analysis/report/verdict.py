@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from MLTools.NanoML.errors import listed
-from MLTools.NanoML.report.page import Answer, digits, state_of, with_error
+from MLTools.NanoML.report.page import Answer, digits, state_of
 from statistical_analysis.results import CONSTRAINED, Results, ending
 from statistical_analysis.samples import LARGE_CHANGE, Remark
 from statistical_analysis.toys.experiments import FEWEST
@@ -52,8 +52,8 @@ def verdict(results: Results, remarks: Sequence[Remark] | None) -> list[Answer]:
 def _closure(results: Results) -> Answer:
     question, strength = f"Does the fit find what it is given?{results.of}", results.strength
     distance = abs(strength.value - 1)
-    text = f"Expected data have a signal strength of one; the fit finds {with_error(strength.value, strength.error)}."
-    return Answer(question, "good" if distance < _CLOSURE * max(strength.error, 1e-9) else "bad", text)
+    text = f"Expected data have a signal strength of one; the fit finds {strength.measured}."
+    return Answer(question, "good" if distance < _CLOSURE * max(strength.error or 0.0, 1e-9) else "bad", text)
 
 
 def _goodness(results: Results) -> Answer:

@@ -17,6 +17,7 @@ pytest.importorskip("pyhf")
 pytest.importorskip("statistical_analysis.card")
 
 import pyhf
+from scipy.optimize import minimize_scalar
 
 from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.contracts.templates import Templates
@@ -25,6 +26,7 @@ from MLTools.NanoML.rootio.histograms import root_histogram
 from services.workspaces import free, sample, several
 from statistical_analysis.card import read_card
 from statistical_analysis.fit import translate
+from statistical_analysis.inference import FitOrigin, infer
 from statistical_analysis.likelihood import _INTERPOLATION
 from statistical_analysis.model import StatisticalModel, statistical_model
 from statistical_analysis.workspace import for_combine, model_in, workspace, write_datacard
@@ -212,6 +214,101 @@ def test_nothing_was_counted(tmp_path: Path) -> None:
     made = pyhf.Workspace(workspace(read_card(tmp_path / "card.txt"))).model()
     assert expected(made)["1 B"] == [0]
     assert expected(made, side=2.0)["1 B"] == pytest.approx([0.6])
+
+
+def test_nothing_was_counted_where_no_other_background_is(tmp_path: Path) -> None:
+    """The Poisson likelihood of 2 events for 3 mu + 0.3 n, and of no event for n."""
+    card = "imax 1\nObservation 2\nbin 1 1\nprocess 0 1\nprocess S B\nrate 3 0\nside gmN 0 - 0.3\n"
+    (tmp_path / "card.txt").write_text(card)
+    model = read_card(tmp_path / "card.txt")
+    found = infer(workspace(model), FitOrigin("NanoML", "with data"), False, model.groups, "never")
+
+    def twice_nll(strength: float) -> float:
+        at = minimize_scalar(lambda n: _twice_nll(2, 3 * strength + 0.3 * n) + _twice_nll(0, n), bounds=(0, 20))
+        return float(at.fun)
+
+    assert found.strength.value == pytest.approx(2 / 3, abs=1e-4)
+    assert found.significance.observed == pytest.approx(twice_nll(0) ** 0.5, abs=1e-3)
+    assert found.significance.observed == pytest.approx((4 * np.log(1.3 / 0.3)) ** 0.5, abs=1e-3)
+    for strength, value in zip(found.scan.strength, found.scan.likelihood, strict=True):
+        assert value == pytest.approx(twice_nll(strength), abs=2e-3)
+    assert [it.error for it in found.parameters if it.name == "side"] == [None]  # at the end of its range
+
+
+def _twice_nll(seen: int, events: float) -> float:
+    return 2 * (events - seen + (seen * np.log(seen / events) if seen else 0))
+
+
+def templates_of(path: Path, **contents: list[float]) -> None:
+    with uproot.recreate(path) as file:
+        for name, values in contents.items():
+            padded = np.array([0.0, *values, 0.0])
+            file[name] = root_histogram(name, "", [("x", [0, 1, 2, 3])], padded, np.abs(padded))
+
+
+SHAPES = """\
+imax 1
+shapes * * shapes.root $PROCESS $PROCESS_$SYSTEMATIC
+bin SR
+observation -1
+bin SR SR
+process S B
+process 0 1
+rate -1 -1
+tilt shape - 1
+"""
+
+
+@pytest.mark.parametrize(("flag", "scale", "after"), [("", 10 / 12, 10), ("* autoMCStats 0\n", 1.0, 12)])
+def test_negative_bins_are_those_of_combine(
+    flag: str, scale: float, after: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """FastVerticalInterpHistPdf2 sets them to nothing and normalises; CMSHistFunc, for autoMCStats, does not normalise."""
+    contents = {"S": [1.0, 2, 3], "B": [8.0, -2, 4], "B_tiltUp": [9.0, -1, 4], "B_tiltDown": [7.0, -3, 4]}
+    templates_of(tmp_path / "shapes.root", data_obs=[9, 1, 7], **contents)
+    (tmp_path / "card.txt").write_text(SHAPES + flag)
+    _, model = translate(tmp_path / "card.txt", tmp_path, is_blind=True)
+    background = model.channels[0].samples[1]
+    assert background.nominal == pytest.approx(scale * np.array([8, 0, 4]))
+    assert background.shapes["tilt"].down == pytest.approx(np.array([7, 0, 4]) * (1 if flag else 8 / 11))
+    said = capsys.readouterr().err
+    assert f"SR: B: B: negative bins are zero for Combine (-2 in bin 2): 10 events are {after} now" in said
+    assert "B_tiltDown: negative bins" in said  # by which more than a tenth changes
+    templates_of(tmp_path / "shapes.root", data_obs=[9, -1, 7], **contents)
+    with pytest.raises(
+        NanoMLError, match=r"card.txt:4: observation -1 for SR: -1 events cannot be observed, as in bin 2"
+    ):
+        read_card(tmp_path / "card.txt")
+
+
+def test_shapes_of_another_size_and_rules_in_any_order(tmp_path: Path) -> None:
+    """A size is the deviation of the parameter in units of which templates are given; a rule for the bin comes before one for all."""
+    contents = {"S": [1.0, 2, 3], "B": [8.0, 2, 4], "B_tiltUp": [9.0, 2, 4], "B_tiltDown": [7.0, 2, 4]}
+    templates_of(tmp_path / "shapes.root", data_obs=[9, 1, 7], **contents)
+    templates_of(
+        tmp_path / "other.root",
+        data_obs=[9, 1, 8],
+        **{name: [2 * it for it in each] for name, each in contents.items()},
+    )
+    (tmp_path / "card.txt").write_text(SHAPES.replace("- 1", "- 2"))
+    moved = read_card(tmp_path / "card.txt").channels[0].samples[1].shapes["tilt"]
+    old, new, yields = np.array([8, 2, 4]) / 14, np.array([9, 2, 4]) / 15, 14 * (15 / 14) ** 2
+    assert moved.up == pytest.approx(yields * (old + 2 * (new - old)))
+    rules = ["shapes B * other.root $PROCESS $PROCESS_$SYSTEMATIC", SHAPES.splitlines()[1].replace("* *", "* SR")]
+    for order in (rules, rules[::-1]):  # the bin has rules of its own, and these for any process
+        (tmp_path / "card.txt").write_text(SHAPES.replace(SHAPES.splitlines()[1], "\n".join(order)))
+        assert read_card(tmp_path / "card.txt").channels[0].samples[1].nominal.tolist() == [8, 2, 4]
+    (tmp_path / "card.txt").write_text(SHAPES.replace("bin SR\nobs", f"{rules[0]}\nbin SR\nobs"))
+    assert read_card(tmp_path / "card.txt").channels[0].samples[1].nominal.tolist() == [16, 4, 8]
+
+
+@pytest.mark.parametrize(("flag", "errors"), [("0", [8, 2, 4]), ("-1", [0, 0, 0]), ("10 0 1", [8, 2, 4])])
+def test_statistical_errors_are_those_that_the_card_asks_for(flag: str, errors: list[float], tmp_path: Path) -> None:
+    """A threshold of 0 has a parameter for each bin; below 0 there are none."""
+    contents = {"S": [1.0, 2, 3], "B": [8.0, 2, 4], "B_tiltUp": [9.0, 2, 4], "B_tiltDown": [7.0, 2, 4]}
+    templates_of(tmp_path / "shapes.root", data_obs=[9, 1, 7], **contents)
+    (tmp_path / "card.txt").write_text(f"{SHAPES}* autoMCStats {flag}\n")
+    assert read_card(tmp_path / "card.txt").channels[0].samples[1].errors == pytest.approx(np.sqrt(errors))
 
 
 @pytest.mark.parametrize(

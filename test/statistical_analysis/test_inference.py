@@ -14,7 +14,7 @@ import pyhf
 from scipy.optimize import brentq
 
 from MLTools.NanoML.errors import NanoMLError
-from services.workspaces import MU, Workspace, free, norm, of_simulation, sample, several, simple, spec
+from services.workspaces import MU, Workspace, free, norm, of_simulation, sample, several, shape, simple, spec
 from statistical_analysis.inference import FitOrigin, expected_limit, infer
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
@@ -122,6 +122,35 @@ def test_impacts_are_those_of_fits_with_one_parameter_fixed(usual: Results) -> N
     sizes = [it.size for it in usual.impacts]
     assert sizes == sorted(sizes, reverse=True)
     assert {it.parameter for it in usual.impacts} >= {"norm", "other", "efficiency", "mcstat_SR[0]"}
+
+
+@pytest.mark.parametrize("down", [-1.0, -0.9])
+def test_impacts_of_asymmetric_variations_are_searched_as_quickly(down: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large shapes whose up and down differ by a tenth: there is no second maximum to look for after each search."""
+    at, looked = np.linspace(-1, 1, 6), list[int]()
+    background = 4000 * np.exp(-at)
+    shapes = [(f"s{power}", 0.3 * at**power * background) for power in range(4)]
+    tilts = [shape(name, background + up, background + down * up) for name, up in shapes]
+    content = simple(np.round(background + 40), np.full(6, 30.0), background, *tilts)
+    likelihood, values = Likelihood(content), Likelihood.values
+    best = maximum(likelihood, likelihood.observed)
+    monkeypatch.setattr(
+        Likelihood, "values", lambda self, points, data: looked.append(len(points)) or values(self, points, data)
+    )
+    for number in np.flatnonzero(likelihood.tested):
+        maximum(likelihood, likelihood.observed, {int(number): best.at[number] + 1}, best.at)
+    assert sum(looked) == 0
+
+
+def test_a_strength_at_the_end_of_its_range_has_an_upper_error_alone() -> None:
+    s, b, seen = 10.0, 20.0, 8
+    found = infer(counting(seen, s, b), ORIGIN, is_blind=False, strengths=(0.0, 50.0), toys="never")
+    upper = brentq(lambda mu: 2 * (mu * s - seen * math.log(1 + mu * s / b)) - 1, 0.01, 5)
+    assert found.strength.error == pytest.approx(upper, rel=1e-3)
+    assert found.summary.endswith("signal strength 0.000 +0.082; unblinded by me@here on 2026-01-01")
+    assert found.breakdown == ()
+    above = infer(counting(30, s, b), ORIGIN, is_blind=False, strengths=(0.0, 0.5), toys="never")
+    assert (above.strength.value, above.strength.error, above.strength.measured) == (0.5, None, "0.5")
 
 
 def test_the_error_is_broken_down_by_groups() -> None:
