@@ -34,7 +34,7 @@ PLACES, ASIDE = (-1.0, 1.0, -2.0, 2.0, -0.5, 0.5), (-0.03, 0.03)
 """Where constrained parameters are tried, and how far aside, in sigma."""
 _TURNS = 0.7  # sigma: what is interpolated turns no farther from the value before the fit
 _SAME_SIDE = 0.1  # standard deviations of the data
-_BENT = -0.4, 1.2  # of twice the logarithm: three quarters of what makes a second maximum possible
+_BENT = -0.2, 0.4  # of twice the logarithm: less than half of what makes a second maximum possible
 
 
 class Likelihood:
