@@ -209,7 +209,9 @@ def where(page: str) -> str:
 def _end() -> None:
     # all memory is freed when the process ends: Python need not look through what was imported for garbage; but the compiler
     # that PyTorch brings along calls what is left of it a leak, on the terminal
-    if "triton" not in sys.modules:
+    if "triton" in sys.modules:
+        gc.unfreeze()
+    else:
         gc.freeze()
 
 

@@ -25,6 +25,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,7 +42,8 @@ GLOB, PATHS = "glob", "paths"  # what a pattern matches, of `glob` and of `pathl
 PRESENCE = "presence"  # whether there is a file or directory
 _MADE = "made"  # files that were written
 _SPOOL = "NANOML_OBSERVED"  # the file to which processes that a task starts add what they note
-_PREFIX = "nanoml-observed-"
+_PREFIX = "nanoml-touched-"
+_BEGUN = 60.0  # seconds after which whoever has made the file holds it
 _LISTED = ("os.listdir", "os.scandir")
 _GLOB = "glob.glob/2" if sys.version_info >= (3, 10) else "glob.glob"
 _PATTERNS = {_GLOB: GLOB, "pathlib.Path.glob": PATHS, "pathlib.Path.rglob": PATHS}
@@ -148,8 +150,9 @@ def _remove_spools() -> None:
     """Remove what killed runs have left: nobody holds it."""
     for path in glob.glob(os.path.join(glob.escape(tempfile.gettempdir()), f"{_PREFIX}*")):
         with suppress(OSError), open(path, encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(path)
+            if os.fstat(file.fileno()).st_mtime < time.time() - _BEGUN:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path)
 
 
 def imported(make: Callable[[], ModuleType], is_selection: bool) -> ModuleType:
@@ -265,7 +268,8 @@ def _warn_of_unseen(module: str, has_files: bool) -> None:
     if path is None or is_ours(module):
         return
     tree = ast.parse(Path(path).read_bytes())
-    named = {ast.unparse(it) for node in ast.walk(tree) for it in getattr(node, "targets", ()) if _is_named(node.value)}
+    assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Assign) and _is_named(node.value)]
+    named = {ast.unparse(it) for node in assigned for it in node.targets}
     for node in ast.walk(tree):
         if not isinstance(node, (ast.Import, ast.ImportFrom)):
             continue
@@ -280,9 +284,9 @@ def _warn_of_unseen(module: str, has_files: bool) -> None:
                 say_once(f"{path}: {library}", f"WARNING {path}:{line}: {what}")
 
 
-def _is_named(value: Optional[ast.AST]) -> bool:
+def _is_named(value: ast.AST) -> bool:
     """Whether an expression registers the file that it is."""
-    calls = (it.func for it in ast.walk(value) if isinstance(it, ast.Call)) if value is not None else ()
+    calls = (it.func for it in ast.walk(value) if isinstance(it, ast.Call))
     return any(isinstance(it, ast.Attribute) and it.attr == "file" for it in calls)
 
 

@@ -80,6 +80,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Let go of it, or a compiler of PyTorch's calls it a leak at the end."""
+    gc.unfreeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that have much that is exhaustive, which takes long: none of it is left for the end."""
     marked = [(item, mark) for item in items for mark in item.iter_markers("exhaustive")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +188,10 @@ def test_a_file_that_is_changed_while_a_task_reads_it_is_an_error(tmp_path: Path
 def test_what_killed_runs_have_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "import os\nfrom MLTools.NanoML.observing import observed\nwith observed():\n    os._exit(0)"
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    for _ in range(2):
+    for age in (0, 100, 0):
         subprocess.run([sys.executable, "-c", script], check=True)
+        for path in tmp_path.iterdir():
+            os.utime(path, (time.time() - age,) * 2)
     assert len([*tmp_path.iterdir()]) == 1
 
 
