@@ -210,7 +210,7 @@ def test_trigger_bits_numbers_of_objects_and_other_names(
 
 @pytest.mark.exhaustive("selections inside of models, in FWLite")
 def test_a_model_with_its_selection_inside(tmp_path: Path) -> None:
-    pytest.importorskip("ML_processing.export.with_selection")
+    pytest.importorskip("torch")
     from services.whole_models import events_in, networks_of, whole_model
 
     networks = networks_of(tmp_path / "model.onnx", "ZCand_mass", "MET_pt")
@@ -233,7 +233,7 @@ def test_a_model_with_its_selection_inside(tmp_path: Path) -> None:
 
 @pytest.mark.exhaustive("selections inside of models, in FWLite")
 def test_a_trigger_has_its_default_where_the_menu_lacks_it_alone(tmp_path: Path) -> None:
-    pytest.importorskip("ML_processing.export.with_selection")
+    pytest.importorskip("torch")
     from services.whole_models import events_in, networks_of, own, whole_model
 
     model = whole_model(networks_of(tmp_path / "model.onnx", "HT"), own(tmp_path), ROOT)
