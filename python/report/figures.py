@@ -105,7 +105,7 @@ class Figures:
             for kind in () if is_drawn else ("png", "pdf", "json"):
                 stem.with_name(f"{stem.name}.{kind}").unlink(missing_ok=True)
         if stem.with_name(f"{stem.name}.png").exists():
-            self.names.append(name)
+            self.names.append(stem.name)
 
 
 def _drawn(draw: Draw, stem: Path, numbers: object) -> bool:
@@ -117,10 +117,9 @@ def _drawn(draw: Draw, stem: Path, numbers: object) -> bool:
 
 def remove_others(directory: Path, names: Collection[str]) -> None:
     """Remove the figures in a directory that are not among these, with their numbers: those of what there was in an earlier run."""
-    kept = {stem_of(name) for name in names}
     for path in directory.glob("*.json"):
         files = [path.with_name(f"{path.stem}.{kind}") for kind in ("png", "pdf", "json")]
-        if path.stem not in kept and files[0].exists():
+        if path.stem not in names and files[0].exists():
             for each in files:
                 each.unlink(missing_ok=True)
 

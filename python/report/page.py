@@ -286,11 +286,11 @@ def figure(name: str, directory: Optional[Path], alternative: str, kind: str, ca
     Its kind is "wide", "narrow" or "small", the caption is HTML.
     """
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
-    source = f"{stem_of(name)}.png"
+    source = f"{name}.png"
     if directory is not None:
         source = f"data:image/png;base64,{base64.b64encode((directory / source).read_bytes()).decode()}"
     else:
         source = quote(source)
     image = f'<img alt="{escape(alternative)}" class="{kind}" src="{source}">'
-    shown = image if directory is not None else f'<a href="{quote(stem_of(name))}.pdf">{image}</a>'
+    shown = image if directory is not None else f'<a href="{quote(name)}.pdf">{image}</a>'
     return f'<figure class="{kind}"><div class="scroll" tabindex="0">{shown}</div>{below}</figure>'

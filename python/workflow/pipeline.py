@@ -129,7 +129,12 @@ def execute(config: Config, names: Sequence[str], force: bool, settle: Callable[
     """
     workdir = Layout.of(config).workdir
     with locked(workdir):
-        _note_file(workdir / RECORDS / "yaml.txt", os.path.abspath(config.document.name))
+        file, note = os.path.abspath(config.document.name), workdir / RECORDS / "yaml.txt"
+        before = note.read_text(encoding="utf-8") if note.exists() else file
+        if before != file and os.path.exists(before):
+            say(
+                f"WARNING {before} has the same workdir: each run replaces the other's results. Give one another workdir."
+            )
         settle(workdir)
         if _reader(config) == "convert" and "convert" in names:
             adopt_settings(config.read)
@@ -137,18 +142,10 @@ def execute(config: Config, names: Sequence[str], force: bool, settle: Callable[
         record_declared(config)
         todo = _run(config, names, force)
         _finish(config, todo, any(each.reasons for each in todo))
+        if before != file or not note.exists():
+            write_text(note, file)
     if not any(each.reasons for each in todo):
         say("Everything is up to date.")
-
-
-def _note_file(note: Path, file: str) -> None:
-    """Note the YAML file of a work directory, and say so if it is another one's as well."""
-    before = note.read_text(encoding="utf-8") if note.exists() else file
-    if before != file and os.path.exists(before):
-        say(
-            f"WARNING {before} has the same workdir: each run replaces the other's results. Give one of them another one."
-        )
-    write_text(note, file)
 
 
 def redraw(config: Config, only: Sequence[str], dry_run: bool, settle: Callable[[Path], None]) -> None:

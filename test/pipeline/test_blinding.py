@@ -308,6 +308,18 @@ def test_jobs_and_their_logs_do_not_tell(search: Search) -> None:
 # 10 to 16: around a blind region
 
 
+def data_in_tables(search: Search) -> dict[str, str]:
+    """The cells of the data in all tables of yields, by the heads of their columns."""
+    found = dict[str, str]()
+    for text in (search.workdir / "histograms/yields.md").read_text().split("\n\n"):
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+        era = rows[0][0].partition(", ")[2].replace("all eras", "")
+        heads = [re.sub("^[^,]*", rf"\\g<0>_{era}", head) if era else head for head in rows[0]]
+        for row in (it for it in rows if it[0] == "data"):
+            found.update(zip(heads, row, strict=True))
+    return found
+
+
 @pytest.mark.exhaustive("each way to look at blind data")
 def test_an_event_in_a_blind_region_is_in_no_other(search: Search) -> None:
     """Neither in one with the same events nor in one that overlaps, in any histogram; simulation and estimates lose as much."""
@@ -342,9 +354,7 @@ def test_an_event_in_a_blind_region_is_in_no_other(search: Search) -> None:
     assert {name for name, it in y.items() if DATA in it.processes} == search.seen(channels)
     assert y["VR_2017"].processes[DATA].nominal.sum() == channels["VR_2017"].processes[DATA].nominal.sum()
     search.say("draw", search.yaml)
-    lines = (search.workdir / "histograms/yields.md").read_text().splitlines()
-    head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
-    shown = dict(zip(head, next(row for row in rows if row[0] == "data"), strict=True))
+    shown = data_in_tables(search)
     assert shown["VR_2017, without the events of SR"].replace(",", "").isdigit()
     assert shown["SR"] == shown["SR_2017"] == "blind"
     search.yaml.write_text(CONFIG)
@@ -374,11 +384,7 @@ def test_bins_in_other_regions_stay_blind(search: Search) -> None:
     assert hidden["y"] > 0
     assert min(hidden.values()) >= 0.999 * max(hidden["x"], hidden["y"])
     search.say("draw", search.yaml)
-    columns, _, *rows = (
-        [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in (search.workdir / "histograms/yields.md").read_text().splitlines()
-    )
-    shown = dict(zip(columns, next(row for row in rows if row[0] == "data"), strict=True))
+    shown = data_in_tables(search)
     assert (shown["SR_2017"], shown["VR_2017, without the events of SR"]) == ("blind", "partly blind")
     assert shown["side_2017"].replace(",", "").isdigit()
     for path in (search.workdir / "histograms/histograms.h5", search.workdir / "histograms/histograms.root"):

@@ -98,7 +98,7 @@ class Analysis:
         content = yaml.safe_load((EXAMPLE / "trilepton.yaml").read_text())
         datasets = {name: content["datasets"][name] for name in names}
         for name, dataset in datasets.items():
-            files = sorted((EXAMPLE / "data" / name).glob("*.root"))
+            files = sorted((EXAMPLE / "nano" / name).glob("*.root"))
             dataset["files"] = [
                 f"{server}/store/{name}/{file.name}" if server else f"data/{name}/{file.name}" for file in files
             ]

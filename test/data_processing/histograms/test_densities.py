@@ -114,7 +114,7 @@ def test_each_era_has_its_channel(tmp_path: Path) -> None:
         .read_text()
         .replace("  channels: {SR: signal}", "  channels: {SR: signal}\n  unbinned: SR")
     )
-    text = text.replace("workdir: wz", f"workdir: {tmp_path / 'wz'}").replace('"data/', f'"{EXAMPLES}/data/')
+    text = text.replace("workdir: wz", f"workdir: {tmp_path / 'wz'}").replace('"nano/', f'"{EXAMPLES}/nano/')
     text = text.replace("corrections/20", f"{EXAMPLES}/corrections/20").replace("wz.py:WZ", f"{EXAMPLES}/wz.py:WZ")
     (tmp_path / "a.yaml").write_text(text)
     config = load(tmp_path / "a.yaml")

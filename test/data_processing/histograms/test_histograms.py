@@ -316,7 +316,7 @@ def test_bins_in_which_the_signal_may_show_are_blind(filled: Path, tmp_path: Pat
     )
     limit = float(np.median(signal[background > 0] / np.sqrt(background[background > 0])))
     plans = [it for it in job.plans if it.name == "MET"]  # others would hide as much
-    told = make_templates(replace(job, blind=BlindBins("fakes", limit), plans=plans))
+    told = make_templates(replace(job, blind=BlindBins("fakes", limit), plans=plans, chosen={}))
     made = Templates.read(tmp_path / "x.h5")
     assert made.blind == BlindBins("fakes", limit)
     hidden = signal > limit * np.sqrt(background)
