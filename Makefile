@@ -30,7 +30,7 @@ TRAINING := $(wildcard ML_processing)
 FIT := $(wildcard statistical_analysis)
 PACKAGES := -p MLTools.NanoML $(addprefix -p ,$(DATA) $(TRAINING) $(FIT))
 TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_processing))
-TESTS_EXHAUSTIVE = $(shell grep -rl --include='test_*.py' 'mark\.exhaustive(' test)
+TESTS_EXHAUSTIVE = $(shell grep -rl --include='test_*.py' 'mark\.exhaustive\b' test)
 TESTS_ROOT = $(shell grep -rl --include='test_*.py' 'mark\.root\b' test)
 TESTS_NANOAODTOOLS = $(shell grep -rlE --include='test_*.py' 'services\.nanoaodtools|PhysicsTools\.NanoAODTools|nano_postproc' test)
 
