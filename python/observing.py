@@ -47,9 +47,8 @@ _BEGUN = 60.0  # seconds after which whoever has made the file holds it
 _LISTED = ("os.listdir", "os.scandir")
 _GLOB = "glob.glob/2" if sys.version_info >= (3, 10) else "glob.glob"
 _PATTERNS = {_GLOB: GLOB, "pathlib.Path.glob": PATHS, "pathlib.Path.rglob": PATHS}
-_THREADS = ("_thread.start_new_thread", "_thread.start_joinable_thread")
 _PROGRAMS = ("subprocess.Popen", "os.system", "os.posix_spawn")
-_HEARD = {"open", "os.mkdir", "sqlite3.connect", *_LISTED, *_PATTERNS, *_THREADS, *_PROGRAMS}
+_HEARD = {"open", "os.mkdir", "sqlite3.connect", *_LISTED, *_PATTERNS, *_PROGRAMS}
 _MAKES = os.O_CREAT | os.O_TRUNC
 # what differs from one machine, job or login to the next
 _OF_MACHINE = re.compile(
@@ -376,11 +375,6 @@ def _is_watched() -> bool:
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     if event not in _HEARD or not _is_watched():
         return
-    if event in _THREADS:
-        thread = getattr(arguments[0], "__self__", None)
-        if isinstance(thread, threading.Thread) and _users(sys._getframe(1)) is not None:
-            thread._is_of_user = True  # type: ignore[attr-defined]
-        return
     if event in _PROGRAMS:
         frame = _users(sys._getframe(1))
         if frame is not None:
@@ -445,7 +439,15 @@ def _is_matching(users: FrameType) -> bool:
 
 
 def _look_out() -> None:
-    """Hear of it when user code asks whether there is a file, of which Python tells no audit hook."""
+    """Hear of it when user code asks whether there is a file, or starts a thread, of which Python tells no audit hook."""
+    start = threading.Thread.start
+
+    def started(thread: threading.Thread) -> None:
+        if _is_watched() and _users(sys._getframe(1)) is not None:
+            thread._is_of_user = True  # type: ignore[attr-defined]
+        start(thread)
+
+    threading.Thread.start = started  # type: ignore[method-assign]
 
     def heard(ask: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(ask)

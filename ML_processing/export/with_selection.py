@@ -123,7 +123,7 @@ def first_events(
         if left <= 0:
             break
         with RootFile(path) as file:
-            if is_simulation(file) == info.is_data:
+            if is_simulation(file) == bool(info.is_data):
                 raise NanoMLError(
                     f"{path}: is {'simulation' if info.is_data else 'data'}, unlike the dataset {info.name}."
                 )
@@ -251,7 +251,8 @@ def _describe(
     domain: Domain,
 ) -> Description:
     info = samples[0].selection.dataset
-    depends = {name: getattr(info, name) for name in _DEPENDS if name in traced.used_dataset}
+    facts = replace(info, is_data=bool(info.is_data))
+    depends = {name: getattr(facts, name) for name in _DEPENDS if name in traced.used_dataset}
     read = {name for each in used for name in each.names}
     corrected = tuple(sorted(read & {name for sample in samples for name in sample.corrected}))
     inside = SelectionInside(

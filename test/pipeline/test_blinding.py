@@ -314,7 +314,7 @@ def data_in_tables(search: Search) -> dict[str, str]:
     for text in (search.workdir / "histograms/yields.md").read_text().split("\n\n"):
         rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
         era = rows[0][0].partition(", ")[2].replace("all eras", "")
-        heads = [re.sub("^[^,]*", rf"\\g<0>_{era}", head) if era else head for head in rows[0]]
+        heads = [re.sub("^[^,]*", rf"\g<0>_{era}", head) if era else head for head in rows[0]]
         for row in (it for it in rows if it[0] == "data"):
             found.update(zip(heads, row, strict=True))
     return found

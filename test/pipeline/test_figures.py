@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from matplotlib.patches import Patch
 
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
+from MLTools.NanoML.report import figures as report_figures
 from MLTools.NanoML.report.figures import in_style
 from MLTools.NanoML.report.section import Style, style_of
 from MLTools.NanoML.terminal import progress
@@ -127,8 +129,15 @@ def drawn(
             kinds.add(kind)
             print_pdf(canvas, *arguments, **options)
 
+    save = report_figures.save
+
+    def named(figure: Figure, stem: Path, numbers: object = None) -> None:
+        figure.set_label(stem.name)
+        save(figure, stem, numbers)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FigureCanvasPdf, "print_pdf", noted)
+        patch.setattr(report_figures, "save", named)
         say("run", directory / "a.yaml")
         say("tune", directory / "a.yaml", "--workers", 1)
         say("toys", directory / "a.yaml", "--at", 800, "-n", 2)
@@ -195,14 +204,12 @@ def test_the_luminosity_is_that_of_what_is_shown(drawn: tuple[Path, list[Figure]
     seen = set()
     for figure in drawn[1]:
         every = " ".join(texts(figure))
-        legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
-        title = legends[0].get_title().get_text().split("\n")[0] if legends else ""
-        if title.startswith(("SR", "CR")):
-            era = next((it for it in ("2018", "2022") if it in title), "")
-            wanted = {"2018": "150 fb$^{-1}$ (13 TeV)", "2022": "300 fb$^{-1}$ (13.6 TeV)"}
-            assert wanted.get(era, "450 fb$^{-1}$ (13, 13.6 TeV)") in every, told(figure)
-            seen.add(title)
-    assert {"SR", "CR", "SR_2018", "CR_2022", "SR_2018, prefit", "SR_2022, postfit"} <= seen
+        found = re.fullmatch(r"(\w+_[SC]R)(_20\d\d)?(_log)?", figure.get_label())
+        if found:
+            wanted = {"_2018": "150 fb$^{-1}$ (13 TeV)", "_2022": "300 fb$^{-1}$ (13.6 TeV)"}
+            assert wanted.get(found[2], "450 fb$^{-1}$ (13, 13.6 TeV)") in every, told(figure)
+            seen.add(figure.get_label())
+    assert {"m_CR", "m_CR_2022", "prefit_SR_2018", "postfit_SR_2022"} <= seen
 
 
 def test_a_process_has_one_colour_and_one_name(drawn: tuple[Path, list[Figure], list[Figure]]) -> None:
@@ -262,21 +269,11 @@ def test_points_that_are_outside_have_arrows(drawn: tuple[Path, list[Figure], li
 def test_figures_after_unblinding_have_data_with_prefit_and_postfit(
     drawn: tuple[Path, list[Figure], list[Figure]],
 ) -> None:
-    fits = [
-        axes
-        for figure in drawn[2]
-        for axes in figure.axes
-        if axes.get_legend() and "postfit" in axes.get_legend().get_title().get_text()
-    ]
+    fits = [it.axes[0] for it in drawn[2] if it.get_label().startswith("postfit")]
     assert len(fits) == 4  # of two eras, at two masses
     for axes in fits:
         assert {"Data", "Prefit", "Uncertainty"} <= {*axes.get_legend_handles_labels()[1]}
-    blind = [
-        axes
-        for figure in drawn[1]
-        for axes in figure.axes
-        if axes.get_legend() and axes.get_legend().get_title().get_text().startswith("CR")
-    ]
+    blind = [it.axes[0] for it in drawn[1] if re.search("_CR(_20..)?$", it.get_label())]
     assert any("Blind" in axes.get_legend_handles_labels()[1] for axes in blind)
 
 

@@ -105,7 +105,7 @@ def test_each_serves_what_it_is_for(tmp_path: Path) -> None:
     page = (workdir / "fit/report.html").read_text()
     assert page.index("<h2>What is in this fit") < page.index("<h2>Result")
     events = f"{rounded(yields[found.channels[0].name, 'WZ'])}</td><td>"
-    assert f"<td>WZ</td><td>NLO_2018, NLO_2022</td><td>simulation</td><td>{events}" in page
+    assert f'<td>WZ</td><td class="long">NLO_2018, NLO_2022</td><td>simulation</td><td>{events}' in page
     assert "SR_2018 fakes: is left out: \u2212" in page
     state, text = answer(workdir)
     assert state == "good"

@@ -63,7 +63,7 @@ def test_a_name_is_a_name_wherever_it_is_on_a_page(name: str) -> None:
     def tags(it: str) -> _Tags:
         blocks = [Block(it, it, table([it, it], [[it, it]]), [(stem_of(it), Caption(it, it, it))])]
         answers = [Answer(it, "bad", it, f"#{it}"), Answer(it, "look", it, f"b/{it}")]
-        site = Site(it, ((it, f"{it}.html"), ("b", "b.html")))
+        site = Site(it, ((it, "a.html"), ("b", "b.html")))
         return _Tags(Document(it, "b.html", "", answers, blocks, [it]).html(replace(PRIVATE_WORK, site=site), None))
 
     found, harmless = tags(name), tags("harmless")

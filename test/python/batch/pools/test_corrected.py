@@ -55,7 +55,7 @@ class Corrected(Analysis):
         datasets = {}
         for name, sample in SAMPLES.items():
             for era, number in zip(ERAS, (0, 2)):
-                source = EXAMPLE / "data" / sample / f"{sample}_{number}.root"
+                source = EXAMPLE / "nano" / sample / f"{sample}_{number}.root"
                 shutil.copy(source, place / f"{name}_{era}_0.root")
                 datasets[f"{name}_{era}"] = {
                     "files": str(place / f"{name}_{era}_0.root"), "era": era, "class": name, "cross_section": 0.1
