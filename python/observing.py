@@ -442,12 +442,13 @@ def _look_out() -> None:
     """Hear of it when user code asks whether there is a file, or starts a thread, of which Python tells no audit hook."""
     start = threading.Thread.start
 
+    @functools.wraps(start)
     def started(thread: threading.Thread) -> None:
         if _is_watched() and _users(sys._getframe(1)) is not None:
             thread._is_of_user = True  # type: ignore[attr-defined]
         start(thread)
 
-    threading.Thread.start = started  # type: ignore[method-assign]
+    setattr(threading.Thread, "start", started)  # noqa: B010  # a type checker refuses an assignment
 
     def heard(ask: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(ask)

@@ -253,9 +253,9 @@ def _tables(
     yield Table.of_rows("cut_flow", about, "Cut", cuts)
     histograms = Layout.of(analysis.config).histograms(".h5").parent
     yield from Table.of_figures(histograms, figures_of(analysis, "draw", "all"), "", is_blind)
-    for it in fits:
-        names = figures_of(analysis, "fit", it.ending[1:] or "all")
-        yield from Table.of_figures(it.job.directory, names, f"fit{it.ending}_", is_blind)
+    for each in fits:
+        names = figures_of(analysis, "fit", each.ending[1:] or "all")
+        yield from Table.of_figures(each.job.directory, names, f"fit{each.ending}_", is_blind)
 
 
 def locked_versions() -> list[str]:
