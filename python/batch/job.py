@@ -163,7 +163,7 @@ class Job:
 
 
 def digest_of(name: str, state: Optional[str]) -> Optional[str]:
-    """A digest of the state of a variable, as `loading.state` has it, which fits no other variable; None if it is not set."""
+    """A digest of the state of a variable, as `observing.state` has it, which fits no other variable; None if it is not set."""
     return hashlib.blake2b(f"{name} {state}".encode(), digest_size=8).hexdigest() if state is not None else None
 
 
@@ -205,7 +205,7 @@ class TaskResult:
     host: str = ""
     finished: str = ""
     problem: Optional[JobProblem] = None  # why it failed
-    # what user code touched, as `loading.observed` has it, by the names of the submitting machine
+    # what user code touched, as `observing.observed` has it, by the names of the submitting machine
     observed: Mapping[str, Optional[str]] = field(default_factory=dict)
 
 

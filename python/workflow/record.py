@@ -80,7 +80,7 @@ class Record:
     inputs: tuple[Stamp, ...] = ()  # their versions when the task began
     outputs: tuple[Stamp, ...] = ()  # their versions when it ended
     summary: dict[str, Any] = field(default_factory=dict)  # what its work returned
-    # what user code touched, as `loading.observed` has it
+    # what user code touched, as `observing.observed` has it
     observed: dict[str, Optional[str]] = field(default_factory=dict)
     seconds: float = 0.0  # how long it took
     finished: str = ""
