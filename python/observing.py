@@ -477,12 +477,11 @@ def _users(frame: Optional[FrameType], is_import: bool = False) -> Optional[Fram
     """
     last = frame
     while frame is not None:
-        name = frame.f_code.co_filename
-        if name.startswith("<frozen importlib"):
-            if not is_import:
-                return None
-        elif not name.startswith("<") and not _is_library(name):
-            return frame if is_of_user(frame) else None
+        is_machinery = frame.f_code.co_filename.startswith("<frozen importlib") and not is_import
+        if is_machinery or is_ours(str(frame.f_globals.get("__name__", ""))):  # installed, it is among the libraries
+            return None
+        if is_of_user(frame):
+            return frame
         last, frame = frame, frame.f_back
     return last if getattr(threading.current_thread(), "_is_of_user", False) else None
 

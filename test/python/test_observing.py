@@ -282,6 +282,16 @@ def test_a_process_that_a_task_starts_is_observed_too(tmp_path: Path, mine: Any)
     assert [key.rpartition("/")[2] for key in seen] == ["import.json", "sf.json"]
 
 
+def test_what_an_installed_nanoml_reads_is_not_its_users(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    read: dict[str, Any] = {"__name__": "MLTools.NanoML.reader", "os": os}
+    place = "/venv/lib/python3/site-packages/MLTools/NanoML/reader.py"
+    exec(compile("def read(path): return os.path.exists(path) and path.read_text()", place, "exec"), read)
+    with observed() as seen:
+        assert read["read"](tmp_path / "a.json") == "{}"
+    assert not seen
+
+
 def test_states_change_with_what_they_are_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.json"
     keys = [f"file {path}", f"folder {tmp_path}", "variable MY_VERSION", f"file {tmp_path / 'a.py'}"]
