@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -200,30 +200,32 @@ class BothSamples:
         value = count / expected.value
         return Measured.of(value, value * float(np.hypot(count**-0.5, expected.error / expected.value)))
 
-    def scores(self) -> Iterator[DataPanel]:
-        """Each discriminant, and each output of the networks."""
-        for each in self._outputs(range(self.data.training.shape.outputs)):
-            yield self._panel(*each)
+    def scores(self, seen: BothSamples) -> Iterator[DataPanel]:
+        """Each discriminant, and each output of the networks; `seen` are the events in no blind bin.
+
+        What is expected in a blind bin is of all events. All else is of those that are seen: the sum of a panel that hides fewer bins
+        would tell what the others hide.
+        """
+        for each, (*_, values, of_data) in zip(self._outputs(), seen._outputs(), strict=True):
+            yield seen._panel(*each[:3], values, of_data, whole=self._panel(*each))
 
     def outside_blind_bins(self) -> BothSamples:
-        """The events that are in no blind bin of a discriminant or of the probability of the signal."""
+        """The events that are in no blind bin of a discriminant or output."""
         seen = [np.ones(len(each.table), bool) for each in (self.expected, self.data)]
-        for each in self._outputs([self.signal] if self.limit is not None else []):
+        for each in self._outputs() if self.limit is not None else ():
             blind, (_, _, edges, *values) = self._panel(*each).blind, each
             for use, mine in zip(seen, values, strict=True):
                 use &= ~blind[np.clip(np.searchsorted(edges, mine, "right") - 1, 0, len(blind) - 1)]
         return replace(self, expected=kept(self.expected, seen[0]), data=kept(self.data, seen[1]))
 
-    def _outputs(
-        self, which: Iterable[int]
-    ) -> Iterator[tuple[str, str, Floats, NDArray[np.float32], NDArray[np.float32]]]:
-        """The content of the panels of each discriminant and of some outputs."""
+    def _outputs(self) -> Iterator[tuple[str, str, Floats, NDArray[np.float32], NDArray[np.float32]]]:
+        """The content of the panels of each discriminant and output."""
         training, table = self.data.training, self.expected.table
         even: NDArray[Any] = np.linspace(0, 1, _BINS + 1)
         for it in training.discriminants:
             values, of_data = (it.values(each.scores) for each in (self.expected, self.data))
             yield it.of.name, it.label, even, values, of_data
-        for i in which:
+        for i in range(training.shape.outputs):
             values, of_data = self.expected.scores[:, i], self.data.scores[:, i]
             if training.targets:
                 name = training.targets[i]
@@ -251,14 +253,14 @@ class BothSamples:
             replace(both, expected=_assigned(both.expected, of), data=_assigned(both.data, of)) for both in (self, seen)
         )
         names = self.expected.table.classes
-        edges: NDArray[Any] = np.linspace(1 / len(names), 1, _BINS // 2 + 1)
-        title = f"Probability of {names[of]}"
+        what = names[of], f"Probability of {names[of]}", np.linspace(1 / len(names), 1, _BINS // 2 + 1)
+        whole, part = ((*what, both.expected.scores[:, of], both.data.scores[:, of]) for both in (mine, rest))
         return Assigned(
             names[of],
             len(rest.data.table),
             rest.background,
             rest.ratio,
-            mine._panel(names[of], title, edges, mine.expected.scores[:, of], mine.data.scores[:, of]),
+            rest._panel(*part, whole=mine._panel(*whole)),
             {it.name: it.agreement.probability for it in rest.inputs()},
         )
 
@@ -270,8 +272,12 @@ class BothSamples:
         values: NDArray[np.float32],
         of_data: NDArray[np.float32],
         rows: NDArray[np.int64] | None = None,
+        whole: DataPanel | None = None,
     ) -> DataPanel:
-        """A variable by its values in simulation and data; `rows` are the simulated events of the former, if not all once."""
+        """A variable by its values in simulation and data; `rows` are the simulated events of the former, if not all once.
+
+        The blind bins are those of the `whole`, if it is given, and what is expected there, too.
+        """
         table = self.expected.table
         labels, weights = (each if rows is None else each[rows] for each in (table.labels, table.weights))
         counts = sums(of_data, np.ones(len(of_data)), edges).values
@@ -281,7 +287,15 @@ class BothSamples:
         ]
         total = sums(values[labels != self.signal], weights[labels != self.signal], edges)
         blind: NDArray[np.bool_] = np.zeros(len(counts), bool)
-        if self.limit is not None:
+        if whole is not None:
+            blind = whole.blind
+            classes = [
+                ClassHistogram(
+                    it.name, Histogram(*np.where(blind, (all_.values, all_.errors), (it.bins.values, it.bins.errors)))
+                )
+                for it, all_ in zip(classes, (each.bins for each in whole.classes), strict=True)
+            ]
+        elif self.limit is not None:
             signal = classes[self.signal]
             blind = BlindBins(signal.name, self.limit).among(signal.bins.values, total.values)
         test = shape_test(counts[~blind], Histogram(total.values[~blind], total.errors[~blind]))

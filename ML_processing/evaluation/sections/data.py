@@ -44,7 +44,7 @@ _SIGNAL = 1.0  # S / sqrt(B) in a bin: data there may well show the signal
 class DataComparison:
     """Data and simulation in a region.
 
-    Events in a blind bin of a discriminant or of the probability of the signal count in `scores` and in those of `assigned` alone.
+    Events in a blind bin of a discriminant or output do not count, but for what is expected in those bins.
     """
 
     cut: str
@@ -83,7 +83,8 @@ class DataComparison:
         if not physical:
             total = both.background.value or 0.0
             both = replace(both, expected=scaled(both.expected, len(data.table) / total if total > 0 else 1.0))
-        names, scores, seen = both.expected.table.classes, list(both.scores()), both.outside_blind_bins()
+        names, seen = both.expected.table.classes, both.outside_blind_bins()
+        scores = list(both.scores(seen))
         count = len(seen.data.table)
         return cls(
             events.region.cut,
@@ -113,7 +114,7 @@ class DataComparison:
         return self._drawn(style, [self.inputs[i] for i in worst], [""] * len(worst), 4, False, some)
 
     def draw_scores(self, style: Style) -> Figure:
-        """Each discriminant and output of the networks, of all events, and each output of those that are assigned to its class."""
+        """Each discriminant and output of the networks, and each output of the events that are assigned to its class."""
         panels = [*self.scores, *(it.score for it in self.assigned)]
         notes = [""] * len(self.scores) + [f"assigned to {style.name(it.name)}" for it in self.assigned]
         return self._drawn(style, panels, notes, min(len(self.scores), 4), True)
@@ -262,8 +263,8 @@ def _where(found: DataComparison) -> Iterator[str]:
         text += f" They are {100 * found.share:g} % of all, to which what is expected is scaled."
     if found.limit is not None:
         text += (
-            f" Hatched bins, with an expected S / √B above {found.limit:g}, are blind. Events in such a bin of a discriminant or of the "
-            "probability of the signal are left out of everything but the figures of scores."
+            f" Hatched bins, with an expected S / √B above {found.limit:g}, are blind. Events in such a bin of a score are left out of "
+            "everything else."
         )
     if found.data < found.data_in_all:
         text += (
