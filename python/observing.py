@@ -26,10 +26,11 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType, MappingProxyType, ModuleType
 from typing import Any, Optional, Union
 
 from MLTools.NanoML.atomic import file_hash, file_version
@@ -112,7 +113,7 @@ def observed() -> Iterator[dict[str, Optional[str]]]:
                 os.environ[_SPOOL] = outer
             for kind, name, first in map(json.loads, spool):
                 seen.setdefault((kind, name), tuple(first) if isinstance(first, list) else first)
-    for module in _selections:
+    for module in {it for each in (_selections and _selections | _loaded) for it in _modules_behind(each)}:
         _warn_of_unseen(module, bool(_registered))
     for (kind, name), first in sorted(seen.items(), key=lambda it: it[0]):
         if kind == _MADE or (_MADE, name) in seen or (kind == PRESENCE and (FILE, name) in seen):
@@ -264,7 +265,7 @@ def _warn_of_unseen(module: str, has_files: bool) -> None:
     Where no line is found that opens one, but none of its files is registered, it is where the library is imported.
     """
     path = getattr(sys.modules.get(module), "__file__", None)
-    if path is None or is_ours(module):
+    if path is None or is_ours(module) or not os.path.isfile(path):  # in a zip file
         return
     tree = ast.parse(Path(path).read_bytes())
     assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Assign) and _is_named(node.value)]
@@ -335,15 +336,22 @@ class _Environment(type(os.environ)):  # type: ignore[misc]  # its class has no 
 
 
 class _Observer:
-    """It is part of what multiprocessing hands to a process, and observes that from its beginning."""
+    """It is part of what multiprocessing hands to a process, observes that from its beginning, and finds the user's modules there."""
 
-    def __init__(self, spool: Optional[str] = None) -> None:
+    def __init__(self, spool: Optional[str] = None, places: Mapping[str, str] = MappingProxyType({})) -> None:
         if spool is not None:
             os.environ[_SPOOL] = spool
         _install()
+        self._places = places
+        sys.meta_path.append(self)
 
-    def __reduce__(self) -> tuple[type[_Observer], tuple[Optional[str]]]:
-        return _Observer, (os.environ.get(_SPOOL),)
+    def __reduce__(self) -> tuple[type[_Observer], tuple[Optional[str], dict[str, str]]]:
+        names = {name for each in _loaded for name in _modules_behind(each)}
+        return _Observer, (os.environ.get(_SPOOL), {it: str(sys.modules[it].__file__) for it in names})
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Optional[ModuleSpec]:
+        """Where a module of the user is that is found nowhere else."""
+        return importlib.util.spec_from_file_location(name, self._places[name]) if name in self._places else None
 
 
 def _install() -> None:
@@ -394,7 +402,6 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
         return
     else:
         path = os.path.abspath(os.fsdecode(arguments[0]))
-    is_module = False
     if event == "open" and isinstance(arguments[2], int):
         if arguments[2] & _MAKES or arguments[2] & os.O_ACCMODE == os.O_WRONLY:
             _note(_MADE, path)
@@ -405,12 +412,12 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     elif event == "os.mkdir":
         _note(_MADE, path)
         return
-    if event == "open":
-        is_module = path.endswith((".py", ".pyc"))
-        if path.endswith(".pyc"):
-            folder, name = os.path.split(path)
-            path = os.path.join(os.path.dirname(folder), f"{name.partition('.')[0]}.py")
-    frame = None if _is_library(path) else _users(sys._getframe(1), is_module)
+    if event == "open" and path.endswith(".pyc"):
+        folder, name = os.path.split(path)
+        path = os.path.join(os.path.dirname(folder), f"{name.partition('.')[0]}.py")
+    # what the machinery of imports opens itself: a module, a zip file of them, or a file that `pkgutil.get_data` wants
+    is_import = event == "open" and sys._getframe(1).f_code.co_filename.startswith(("<frozen importlib", "<frozen zip"))
+    frame = None if _is_library(path) else _users(sys._getframe(1), is_import)
     if frame is None or (event in _LISTED and _is_matching(frame)) or is_our_file(Path(os.path.realpath(path))):
         return
     _touch(_PATTERNS.get(event) or (FOLDER if event in _LISTED else FILE), path, frame, first)
@@ -428,11 +435,11 @@ def _import_for_users(name: str, package: Optional[str] = None) -> ModuleType:
 
 
 def _is_matching(users: FrameType) -> bool:
-    """Whether a directory is listed to find what matches a pattern, which is noted."""
+    """Whether a directory is listed, or a file looked for, to find what matches a pattern, which is noted."""
     frame: Optional[FrameType] = sys._getframe(2)
     while frame is not None and frame is not users:
         place, name = frame.f_code.co_filename, frame.f_code.co_name
-        if place.endswith("glob.py") or ("pathlib" in place and "iter" not in name and name != "walk"):
+        if place.endswith("glob.py") or ("pathlib" in place and name in ("glob", "rglob")):
             return True
         frame = frame.f_back
     return False
@@ -464,7 +471,7 @@ def _look_out() -> None:
                 able.add(asked)
         return asked
 
-    os.stat, os.access = heard(os.stat), heard(os.access)
+    os.stat, os.access, os.path.lexists = heard(os.stat), heard(os.access), heard(os.path.lexists)
     accessor = getattr(pathlib, "_NormalAccessor", None)  # until Python 3.10
     if accessor is not None:
         accessor.stat = staticmethod(os.stat)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.observing import observed, state
 
 CODE = """
-import csv, glob, importlib, json, os, sqlite3, sys, tempfile
+import csv, glob, importlib, json, os, pkgutil, sqlite3, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np
@@ -35,7 +36,16 @@ def touch(what):
     elif what == "pattern":
         sorted(HERE.glob("tables/*")), glob.glob(str(HERE / "tables" / "s*")), list(HERE.rglob("*.json"))
     elif what == "sought":
-        os.path.exists(HERE / "tables"), (HERE / "absent.json").is_file(), os.access(HERE / "absent.json", os.R_OK)
+        os.path.exists(HERE / "tables"), os.access(HERE / "absent.json", os.R_OK)
+    elif what == "sought by pathlib":
+        (HERE / "tables" / "sf.json").is_file(), (HERE / "absent.json").exists()
+    elif what == "link":
+        os.path.lexists(HERE / "absent.json")
+    elif what == "data of a package":
+        pkgutil.get_data("packed", "table.txt")
+    elif what == "zip":
+        sys.path.insert(0, str(HERE / "zipped.zip"))
+        import zipped
     elif what == "read and write":
         open(HERE / "tables" / "sf.json", "r+").close(), np.memmap(HERE / "tables" / "sf.json")
     elif what == "threads":
@@ -89,6 +99,10 @@ def noted(tmp_path: Path, mine: Any, what: str) -> dict[str, str | None]:
         ("folder", ["folder /tables"]),
         ("pattern", ["glob /tables/s*", "paths /**/*.json", "paths /tables/*"]),
         ("sought", ["presence /absent.json", "presence /tables"]),
+        ("sought by pathlib", ["presence /absent.json", "presence /tables/sf.json"]),
+        ("link", ["presence /absent.json"]),
+        ("data of a package", ["file /packed/__init__.py", "file /packed/table.txt"]),
+        ("zip", ["file /zipped.zip"]),
         ("read and write", ["file /tables/sf.json"]),
         ("threads", ["file /tables/import.json", "file /tables/sf.json"]),
         ("database", ["file /tables/sf.json"]),
@@ -103,6 +117,11 @@ def test_what_is_touched_is_noted(
     tmp_path: Path, mine: Any, what: str, keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "by_name.py").write_text("X = 1\n")
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "__init__.py").write_text("")
+    (tmp_path / "packed" / "table.txt").write_text("1")
+    with zipfile.ZipFile(tmp_path / "zipped.zip", "w") as file:
+        file.writestr("zipped.py", "X = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "by_name", raising=False)
     monkeypatch.setenv("MY_VERSION", "v1")
@@ -264,10 +283,9 @@ def test_processes_that_user_code_forks_or_spawns_are_observed_too(
     name = f"forks_{abs(hash(str(tmp_path)))}"
     (tmp_path / f"{name}.py").write_text(FORKED)
     (tmp_path / "cut.txt").write_text("20")
-    monkeypatch.syspath_prepend(tmp_path)
-    for _ in range(2):
+    for place in (name, f"{name}.py"):  # neither is on the import path
         with observed() as seen:
-            load_module("selection", name, "nanoml_selection", tmp_path).touch(method, str(tmp_path / "cut.txt"))
+            load_module("selection", place, "nanoml_selection", tmp_path).touch(method, str(tmp_path / "cut.txt"))
         found = [key for key in seen if not key.endswith(".py")]  # torch reads where it was called
         assert found == [f"file {tmp_path / 'cut.txt'}", "variable MY_VERSION"]
 
