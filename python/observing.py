@@ -88,14 +88,17 @@ _import_module = importlib.import_module
 
 
 @contextmanager
-def observed() -> Iterator[dict[str, Optional[str]]]:
+def observed(planned: Optional[Mapping[str, Optional[str]]] = None) -> Iterator[dict[str, Optional[str]]]:
     """Note what user code touches; the mapping has it at the end, with its `state`.
+
+    In a process that has not planned the task, `planned` are the `sources` of the one that has.
 
     Raises NanoMLError at the end if a file that it has read was changed since: the result may belong to either content.
     """
     global _seen, _spool
     _install()
     _forget()
+    _sources.update(planned or {})
     _selections.clear()
     _registered.clear()
     found: dict[str, Optional[str]] = {}
@@ -122,6 +125,11 @@ def observed() -> Iterator[dict[str, Optional[str]]]:
             raise NanoMLError(f"{name}: was changed while your code read it. Run the same command again.")
         key = f"{kind} {name}"
         found[key] = state(key) if kind == FILE else first if isinstance(first, str) else None
+
+
+def sources() -> dict[str, Optional[str]]:
+    """The code of users' modules when tasks were planned."""
+    return dict(_sources)
 
 
 def _forget() -> None:
@@ -165,11 +173,11 @@ def imported(make: Callable[[], ModuleType], is_selection: bool) -> ModuleType:
     finally:
         _importing -= 1
     own = os.path.abspath(str(module.__file__))
+    now = state(f"{FILE} {own}") if _seen is None or module.__name__ not in _loaded else None
     if _seen is None:
         _may_keep = True  # what its code reads outside of tasks is not noted
-        _sources.pop(own, None)
+        _sources[own] = now
     if module.__name__ not in _loaded:
-        now = state(f"{FILE} {own}")
         if _sources.setdefault(own, now) != now:
             raise NanoMLError(f"{own}: was changed while NanoML ran. Run the same command again.")
         _loaded.add(module.__name__)

@@ -16,7 +16,7 @@ from typing import Any, Optional
 
 from MLTools.NanoML.atomic import file_hash, remove_leftovers
 from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, UnreadableError, lacks_memory, told_once
-from MLTools.NanoML.observing import observed
+from MLTools.NanoML.observing import observed, sources
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool, workers_for
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
 from MLTools.NanoML.workflow.record import ASKED, NOT_DONE, Fingerprints, Reach, Reason, Records
@@ -275,10 +275,10 @@ class _Outcome:
     notes: Mapping[str, str]
 
 
-def _work(task: Task) -> _Outcome:
+def _work(task: Task, planned: Optional[Mapping[str, Optional[str]]] = None) -> _Outcome:
     begin, inputs = time.monotonic(), stamps(task)
     try:
-        with observed() as seen:
+        with observed(planned) as seen:
             summary = task.do()
     except Exception as problem:
         if lacks_memory(problem):
@@ -316,7 +316,7 @@ def _run_pool(stage: Stage, todo: Sequence[Task], done: _Done, workers: int) -> 
 
 def _submitted(pool: ProcessPoolExecutor, task: Task) -> Future[_Outcome]:
     try:
-        return pool.submit(_work, task)
+        return pool.submit(_work, task, sources())
     except BrokenProcessPool as problem:  # by an earlier task
         failed: Future[_Outcome] = Future()
         failed.set_exception(problem)

@@ -204,6 +204,15 @@ def test_a_file_that_is_changed_while_a_task_reads_it_is_an_error(tmp_path: Path
         os.utime(path, (1, 1))  # as another program might
 
 
+def test_code_that_is_not_what_another_process_has_planned_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / f"planned_{abs(hash(str(tmp_path)))}.py"
+    path.write_text("X = 1\n")
+    planned = {str(path): state(f"file {path}")}
+    path.write_text("X = 2\n")
+    with pytest.raises(NanoMLError, match=f"{path}: was changed while NanoML ran"), observed(planned):
+        load_module("selection", path.name, "nanoml_selection", tmp_path)
+
+
 def test_what_killed_runs_have_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "import os\nfrom MLTools.NanoML.observing import observed\nwith observed():\n    os._exit(0)"
     monkeypatch.setenv("TMPDIR", str(tmp_path))
