@@ -7,6 +7,7 @@ from collections import defaultdict
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from os.path import isfile
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -30,7 +31,7 @@ EQUAL = {
     "autoMCStats": "at nominal yields, in bins with more effective events than the threshold, but for the errors of signals",
 }
 """Where lines of each kind, in Combine, are equal to the workspace of their model."""
-_MAP = re.compile(r"map=\.\*/\(?([^):]*)\)?\$?:(\w+)\[")
+_MAP = re.compile(r"map=\.\*/\(?([^):=]*)\)?\$?:(\w+)\[")
 _MISMATCH = 0.01  # of a rate and its template, beyond which Combine stops
 _At = tuple[str, str]  # a channel and a process
 
@@ -134,14 +135,20 @@ class _Card:
         if ":" in key or not file.endswith(".root") or "$MASS" in text:
             why = "needs a mass: give it as --mass" if "$MASS" in text else "RooFit and tables cannot be translated"
             self.fail(line, f"({text}) is not a histogram of a ROOT file: {why}")
+        place = self.path.parent / file
+        if not isfile(place):
+            self.fail(line, f"cannot be read: {file} is no file here, and no address is opened. Copy it beside the card")
         try:
-            if file not in self.opened:
-                self.opened[file] = self.files.enter_context(uproot.open(self.path.parent / file))
-        except (OSError, ValueError) as problem:
-            self.fail(line, f"cannot be read ({problem})")
-        found = self.opened[file].get(key)
-        if not systematic and (found is None or not found.classname.startswith("TH1")):
-            self.fail(line, f"has no one-dimensional histogram {key} in {file}")
+            if file not in self.opened:  # its path may be an address for uproot
+                self.opened[file] = self.files.enter_context(uproot.open(self.files.enter_context(place.open("rb"))))
+            found = self.opened[file].get(key)
+            is_histogram = getattr(found, "classname", "").startswith("TH1")
+            is_finite = is_histogram and np.isfinite([found.values(), found.variances()]).all()
+        except Exception as problem:  # uproot raises whatever its layers raise
+            self.fail(line, f"cannot be read: {key} in {file} ({problem})")
+        if (found is not None or not systematic) and not is_finite:
+            what = "finite number in each bin of" if is_histogram else "one-dimensional histogram"
+            self.fail(line, f"has no {what} {key} in {file}")
         return found
 
     def sample(self, at: _At, strength: str | None, rate: float) -> Sample:
@@ -149,7 +156,7 @@ class _Card:
         found, has_errors = self.template(*at), at[0] in self.with_errors
         values, errors, total = np.array([rate]), np.zeros(1), rate
         if found is not None:
-            values, errors, total = self.contents(found, at), found.errors(), float(found.values().sum())
+            values, errors, total = self.contents(found, at), np.sqrt(abs(found.variances())), float(found.values().sum())
         if (found is None and rate < 0) or (rate not in (-1, 0) and abs(total - rate) > _MISMATCH * max(1.0, rate)):
             self.fail(self.rate, f"for {at[1]} in {at[0]}: {rate:g} is not the sum of its template, {_sum(found)}")
         if total < 0:
@@ -261,7 +268,7 @@ class _Card:
 
     def free(self, line: _Line, rest: list[str], constraint: _Line | None) -> None:
         """A free factor; with a constraint it has an uncertainty instead, around its mean."""
-        bounds = re.fullmatch(r"\[(.*),(.*)\]", "".join(rest[3:]))
+        bounds = re.fullmatch(r"\[([^,]*),([^,]*)\]", "".join(rest[3:]))
         if len(rest) < 3 or ":" in rest[2] or (rest[3:] and not bounds):
             self.fail(line, "is an expression, or from a file, which cannot be translated")
         start, *ends = self.numbers(line, [rest[2], *(bounds.groups() if bounds else ())])

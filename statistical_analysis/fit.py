@@ -5,6 +5,7 @@ The page says of what processes a fit consists, and whether the training expecte
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -338,19 +339,40 @@ def read_workspace(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = content_of(path)
         pyhf.schema.validate(content, "workspace.json")
+        json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
+        if content["measurements"] and content["measurements"][0]["config"]["poi"]:
+            _build(content)
     except FileNotFoundError:
         raise NanoMLError(f"{path}: no such file. `nanoml fit` of an analysis makes one.") from None
-    except (OSError, ValueError, pyhf.exceptions.InvalidSpecification) as problem:
-        what = str(problem).splitlines()[0]
+    except Exception as problem:  # pyhf raises whatever it stumbles over
+        what = ", ".join(it[:200] for it in str(problem).split("\n\t")[:2])  # and where
         raise NanoMLError(
-            f"{path}: is not a workspace of pyhf ({what}). Give one, or the YAML file of an analysis; `nanoml fit CARD "
-            "--translate` makes one of a datacard."
+            f"{path}: is not a workspace of pyhf ({type(problem).__name__}: {what}). Give one, or the YAML file of an analysis; "
+            "`nanoml fit CARD --translate` makes one of a datacard."
         ) from None
     if not content["measurements"] or not content["measurements"][0]["config"]["poi"]:
         raise NanoMLError(
             f"{path}: the first measurement names no parameter of interest (poi). Add the signal strength."
         )
     return content
+
+
+def _build(content: dict[str, Any]) -> None:
+    """Make the model of a workspace; any exception if that cannot be done."""
+    import pyhf
+
+    seen = {it["name"] for it in content["observations"]}
+    known = {it["name"] for it in content["measurements"][0]["config"]["parameters"] if {"auxdata", "sigmas"} <= {*it}}
+    for channel in content["channels"]:
+        if channel["name"] not in seen:
+            raise ValueError(f"channel {channel['name']} has no observation")
+        for it in (it for sample in channel["samples"] for it in sample["modifiers"]):
+            if it["type"] == "lumi" and it["name"] not in known:
+                raise ValueError(f"lumi {it['name']} has no auxdata and sigmas in the first measurement")
+    made = pyhf.Workspace(content)
+    model = made.model(measurement_index=0)
+    made.data(model)
+    model.config.suggested_init()
 
 
 def _write(

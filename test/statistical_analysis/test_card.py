@@ -113,7 +113,7 @@ SR autoMCStats 5 1
 CONTENTS = {
     "data_obs": [9, 12, 30, 0], "H125": [0.5, 1, 1.5, 0], "tt": [10, 8, 6, 0], "tt_scaleUp": [11, 9, 7, 0],
     "tt_scaleDown": [9.5, 7, 5, 0], "tt_bothUp": [10, 8, 7, 0], "tt_bothDown": [10, 8, 5.5, 0], "dy": [5, 5, 10, 0],
-    "dy_scaleUp": [8, 6, 10, 0], "dy_scaleDown": [4, 4, 8, 0],
+    "dy_scaleUp": [8, 6, 10, 0], "dy_scaleDown": [4, 4, 8, 0], "nan": [1, np.nan, 1, 0],
 }  # fmt: skip
 
 
@@ -333,7 +333,9 @@ def test_statistical_errors_are_those_that_the_card_asks_for(flag: str, errors: 
         ("Some other program made this\nimax *  number of channels\njmax *\nkmax *\n", "rate 1\n", "is not a datacard of Combine"),
         ("imax *", "imax 3", r"imax 3 does not fit: there are 2 bins"),
         ("jmax *", "jmax 4", r"jmax 4 does not fit: there are 3 processes but one"),
-        ("shapes sig  SR  shapes.root", "shapes sig SR none.root", r"shapes sig cannot be read"),
+        ("shapes sig  SR  shapes.root", "shapes sig SR none.root", r"shapes sig cannot be read: none.root is no file here"),
+        ("$CHANNEL/H$MASS $", "$CHANNEL $", r"shapes sig has no one-dimensional histogram SR in shapes.root"),
+        ("H$MASS $CHANNEL", "nan $CHANNEL", r"shapes sig has no finite number in each bin of SR/nan in shapes.root"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_translated_is_said_with_its_line(foreign: Path, old: str, new: str, said: str) -> None:
@@ -341,6 +343,29 @@ def test_what_cannot_be_translated_is_said_with_its_line(foreign: Path, old: str
     foreign.write_text(CARD.replace(old, new))
     line = 1 + CARD[: CARD.index(old)].count("\n")
     with pytest.raises(NanoMLError, match=rf"card.txt:{f'{line}: ' if line > 1 else ' '}{said}"):
+        read_card(foreign, "125")
+
+
+@pytest.mark.parametrize("address", ["http://h.invalid/x.root", "root://h.invalid//x.root", "simplecache::shapes.root", "file:shapes.root"])
+def test_no_address_is_opened(address: str, foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor by uproot, if the card is in the working directory."""
+    monkeypatch.chdir(foreign.parent)
+    foreign.write_text(CARD.replace("shapes sig  SR  shapes.root", f"shapes sig SR {address}"))
+    with pytest.raises(NanoMLError, match=r"^card.txt:8: shapes sig cannot be read: .* no address is opened. Copy it beside"):
+        read_card(Path(foreign.name), "125")
+
+
+def test_damaged_templates(foreign: Path) -> None:
+    templates = foreign.with_name("shapes.root")
+    templates.write_bytes(templates.read_bytes()[:-1500])
+    with pytest.raises(NanoMLError, match=r"card.txt:\d: shapes \S+ cannot be read: \S+ in shapes.root"):
+        read_card(foreign, "125")
+
+
+def test_a_long_card_is_read(foreign: Path) -> None:
+    """In time that grows with its length, not with the square."""
+    foreign.write_text(f"# text2workspace.py {'map=.*/(' * 20_000}\n{CARD.replace('[0.5,2]', '[' + ',' * 20_000)}")
+    with pytest.raises(NanoMLError, match="norm rateParam is an expression"):
         read_card(foreign, "125")
 
 

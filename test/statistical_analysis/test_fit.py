@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from MLTools.NanoML.report.section import PRIVATE_WORK
 from MLTools.NanoML.report.stack import Bins, Drawn, Stack
 from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
-from services.workspaces import free, sample, several
+from services.workspaces import free, of_simulation, sample, several, simple
 from statistical_analysis.fit import (
     FitJob,
     agreement,
@@ -287,6 +288,26 @@ def test_what_is_no_workspace(few_events: dict[str, Any], tmp_path: Path) -> Non
     path.write_text(json.dumps(few_events))
     with pytest.raises(NanoMLError, match="names no parameter of interest"):
         read_workspace(path)
+
+
+@pytest.mark.parametrize(
+    ("modifier", "seen", "data", "said"),
+    [
+        (free("k"), "SR", 20, ""),
+        ({**free("lumi"), "type": "lumi"}, "SR", 20, "ValueError: lumi lumi has no auxdata"),
+        (free("k"), "CR", 20, "ValueError: channel SR has no observation"),
+        (free("k"), "SR", float("nan"), "ValueError"),
+        (free("k"), "SR", 10**400, "OverflowError"),
+        (free("k"), "SR", "20", r"InvalidSpecification: '20' is not of type 'number'., Path: channels\[0\].samples\[1\].data\[1\]"),
+        (of_simulation("SR", [1.0]), "SR", 20, "InvalidModifier: The 'B' sample staterror"),
+    ],
+)  # fmt: skip
+def test_workspaces_without_a_likelihood(modifier: Any, seen: str, data: Any, said: str, tmp_path: Path) -> None:
+    content = simple([9, 25], [1, 2], [10, 20], modifier)
+    content["observations"][0]["name"], content["channels"][0]["samples"][1]["data"][1] = seen, data
+    (tmp_path / "workspace.json").write_text(json.dumps(content))
+    with pytest.raises(NanoMLError, match=rf"workspace.json: is not a workspace of pyhf \({said}") if said else nullcontext():
+        read_workspace(tmp_path / "workspace.json")
 
 
 Yields = dict[str, dict[str, dict[str, float]]]
