@@ -129,7 +129,7 @@ NEVER = "never"
 TOYS = {"pattern": f"{AUTO}|{NEVER}|[1-9][0-9]{{3,}}", "form": f"{AUTO}, {NEVER}, or a number of at least 1000"}
 _NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)"
 _PERCENTAGE = re.compile(rf"\s*{_NUMBER}\s*%\s*")
-_TWO_PERCENTAGES = re.compile(rf"\s*([+-])\s*{_NUMBER}\s*%?\s*/?\s*([+-])\s*{_NUMBER}\s*%\s*")
+_TWO_PERCENTAGES = re.compile(rf"\s*([+-])\s*{_NUMBER}\s*(?:%\s*)?(?:/\s*)?([+-])\s*{_NUMBER}\s*%\s*")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Nuisance:
     name: Optional[str] = setting(
         None,
         "Its name, by default that of the weight, shift or uncertainty; * is what * matches in the key. What follows is appended.",
-        pattern=r"[A-Za-z_][A-Za-z0-9_]*\*?[A-Za-z0-9_]*",
+        pattern=r"[A-Za-z_][A-Za-z0-9_]*(?:\*[A-Za-z0-9_]*)?",
         form="a name of letters, digits and _, with one * at most",
         examples=["CMS_scale_j", "QCDscale"],
     )
@@ -246,7 +246,7 @@ class Fit:
         dict,
         "Names of nuisance parameters, and which processes, regions and eras share them, by the names of weights, shifts and "
         "uncertainties, with * for any text; the first match counts.",
-        names={"pattern": r"[^*]*\*?[^*]*", "form": "a name, with one * at most"},
+        names={"pattern": r"[^*]*(?:\*[^*]*)?", "form": "a name, with one * at most"},
         examples=["{scale: {name: QCDscale, processes: each}, jes: {name: CMS_scale_j, eras: each}}"],
     )
     smooth: list[str] = setting(

@@ -127,7 +127,7 @@ def _ends(edges: Any) -> tuple[float, float]:
     return float(edges[0]), float(edges[-1])
 
 
-CLAMPED = re.compile(r"p|(?:\w*_)?pt(?:_?\d|_\w+)?")
+CLAMPED = re.compile(r"p|(?=\w+$)(?:.*_)?pt(?:_?\d$|_.|$).*")
 """Inputs, as pt, met_pt or lep1_pt, for which the last bin also holds for all larger values, as the object groups ask."""
 
 

@@ -38,7 +38,7 @@ SHOWER = ("isr_up", "isr_down", "fsr_up", "fsr_down")
 
 _RECONSTRUCTION = re.compile(r"Reco(?:Below(?P<below>\d+)|Above(?P<above>\d+)|(?P<low>\d+)to(?P<high>\d+))")
 _ENTRY = re.compile(r"\[(\d+)\] is ([^[;]+)")
-_NUMBER = re.compile(r'(\w+) *= *"?([0-9.eE+-]+)"?')
+_NUMBER = re.compile(r'(\w{1,99}) *= *"?([0-9.eE+-]+)"?')
 
 
 def electron_reconstruction(

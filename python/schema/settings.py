@@ -47,7 +47,7 @@ DATASET = {
 
 
 PRODUCT = {
-    "pattern": r" *{0}( *[*/] *{0})* *".format(r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?"),
+    "pattern": r" *{0}( *[*/] *{0})* *".format(r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"),
     "form": "a number, or a product or quotient of numbers, as in 831.8 * 0.1061",
 }
 """The form of a number that is often the product of others."""

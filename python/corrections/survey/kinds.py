@@ -224,7 +224,7 @@ def _electrons(entry: str, path: str, file: CorrectionFile, name: str, era: str)
 
 def _met_xy(path: str, correction: Correction, era: str) -> str:
     """The entry of the modulation of the missing momentum in phi: of Puppi in Run 3, where one correction has all."""
-    axes, short = correction.axes, re.sub(r".*Summer(\d\d)", r"20\1", era)
+    axes, short = correction.axes, re.sub(r"^.*Summer(\d\d)", r"20\1", era)
     missing = "PuppiMET" if any("PuppiMET" in axis.keys for axis in axes.values()) else "MET"
     epochs = sorted((str(it) for it in axes["epoch"].keys if str(it) in short), key=len) if "epoch" in axes else []
     more = "".join(f", inputs: {{epoch: {json.dumps(it)}}}" for it in epochs[-1:])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields
 from typing import Any, Optional
 
 import jsonschema
 import pytest
 
+from MLTools.NanoML.config.fit import Fit, log_normal
+from MLTools.NanoML.corrections.evaluation import CLAMPED
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.schema.document import Document
 from MLTools.NanoML.schema.plain import plain
-from MLTools.NanoML.schema.settings import json_schema, parse, setting
+from MLTools.NanoML.schema.settings import PRODUCT, json_schema, parse, setting
 
 
 @dataclass(frozen=True)
@@ -175,3 +178,13 @@ def test_free_keys_are_not_unknown() -> None:
     assert parse(Bicycle, document, schema) == Bicycle(spare=Wheel(1.0))
     with pytest.raises(ConfigError, match=r"spare\.x-a: unknown key"):
         parse(Bicycle, Document.parse("spare: {size: 1, x-a: 1}", "b.yaml"), schema)
+
+
+@pytest.mark.parametrize("text", ["0/90e" * 20_000, " " * 20_000, "0.5 *" * 20_000, "9" * 20_000 + "x"])
+def test_no_text_takes_long(text: str) -> None:
+    """To tell that it is no product, percentage or name takes a time that grows with its length, not with its square or power."""
+    names = [it.metadata["names"]["pattern"] for it in fields(Fit) if "names" in it.metadata]
+    assert [it for it in (PRODUCT["pattern"], *names) if re.fullmatch(it, f"{text}**")] == []
+    assert not CLAMPED.fullmatch(f"{'__pt' * 20_000}{text}*")
+    with pytest.raises(ValueError, match="takes a percentage"):
+        log_normal(f"-9.9{text}\t -9.9\t{text}")
