@@ -360,9 +360,8 @@ class Reader:
         self._table = records.tables[name]
         created = dataset.id.get_create_plist()
         filters = [created.get_filter(number)[0] for number in range(created.get_nfilters())]
-        self._is_packed = bool(filters)
         self._is_known = (
-            filters in ([], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE])
+            filters == [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]
             and (dataset.chunks is not None and dataset.chunks[1:] == dataset.shape[1:])
             and dataset.dtype == self._table.base
         )
@@ -388,11 +387,8 @@ class Reader:
                 raise ValueError("a block was not filtered")
             first, last = max(start - begin, 0), min(stop - begin, size)
             here = slice(begin + first - start, begin + last - start)
-            if self._is_packed:
-                entries = found[here].reshape(last - first, math.prod(inner), self._table.base.itemsize)
-                jobs.append(self._threads.submit(_unpack, content, size * each, entries, first))
-            else:
-                records[self._name][here] = np.frombuffer(content, f"V{each}")[first:last]
+            entries = found[here].reshape(last - first, math.prod(inner), self._table.base.itemsize)
+            jobs.append(self._threads.submit(_unpack, content, size * each, entries, first))
         for job in jobs:
             job.result()
 

@@ -260,11 +260,11 @@ class BlockWriter:
         self._level = gzip_level(compression)
         bytes_of_row = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
         self._rows_of_block = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(bytes_of_row, 1), max(shape[0], 1)))
-        options: dict[str, object] = {}
-        if self._level is not None and shape[0]:
+        options: dict[str, object] = {"fletcher32": True}  # gzip has a checksum of its own
+        if self._level is not None:
             options = {"compression": "gzip", "compression_opts": self._level, "shuffle": True}
         chunks = (self._rows_of_block, *shape[1:]) if shape[0] else None
-        self._dataset = file.create_dataset(name, shape, dtype, chunks=chunks, **options)
+        self._dataset = file.create_dataset(name, shape, dtype, chunks=chunks, **(options if shape[0] else {}))
         self._queue = queue
         self._dtype, self._shape_of_row = dtype, shape[1:]  # h5py reads them from the file each time
         self._pending: list[Part] = []
@@ -291,10 +291,7 @@ class BlockWriter:
     def _submit(self, length: int) -> None:
         shape = (self._rows_of_block, *self._shape_of_row)
         offset = (self._row, *(0 for _ in self._shape_of_row))
-        if self._level is None:
-            self._dataset.id.write_direct_chunk(offset, _block(self._pending, self._dtype, shape))
-        else:
-            self._queue.put(self._dataset, offset, self._pending, self._dtype, shape, self._level)
+        self._queue.put(self._dataset, offset, self._pending, self._dtype, shape, self._level)
         self._pending, self._pending_rows = [], 0
         self._row += length
 
@@ -316,8 +313,11 @@ def _cut(part: Part, start: int, stop: int) -> Part:
     return {name: column[start:stop] for name, column in part.items()}
 
 
-def _encode(parts: Sequence[Part], dtype: np.dtype[np.generic], shape: tuple[int, ...], level: int) -> bytes:
-    """A block as HDF5's filters leave it: whole, bytes of equal significance together, deflated."""
+def _encode(parts: Sequence[Part], dtype: np.dtype[np.generic], shape: tuple[int, ...], level: int | None) -> bytes:
+    """A block as HDF5's filters leave it: whole, bytes of equal significance together, deflated; or with its checksum."""
+    if level is None:
+        content = _block(parts, dtype, shape).tobytes()
+        return content + _fletcher32(content)
     planes = _planes(parts, dtype, shape)
     fast = fast_deflate(planes.data, 1) if level == 1 else None
     if fast is not None:
@@ -325,6 +325,14 @@ def _encode(parts: Sequence[Part], dtype: np.dtype[np.generic], shape: tuple[int
     # bytes of equal significance repeat, or do not: a search for longer patterns takes longer and finds nothing
     deflate = zlib.compressobj(level, strategy=zlib.Z_RLE if level == 1 else zlib.Z_DEFAULT_STRATEGY)
     return deflate.compress(planes.data) + deflate.flush()
+
+
+def _fletcher32(content: bytes) -> bytes:
+    """HDF5's checksum of a block."""
+    words = np.frombuffer(content + bytes(len(content) % 2), ">u2").astype(np.uint64)
+    sums = int(words.sum()), int(words @ np.arange(len(words), 0, -1, dtype=np.uint64))
+    low, high = (it and (it - 1) % 65535 + 1 for it in sums)
+    return (high << 16 | low).to_bytes(4, "little")
 
 
 def _block(parts: Sequence[Part], dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> NDArray[np.generic]:

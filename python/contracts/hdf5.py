@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import EntryRange, RecordedAccounting
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
-from MLTools.NanoML.schema.plain import build, parsed, plain
+from MLTools.NanoML.schema.plain import DAMAGE, build, parsed, plain
 
 if TYPE_CHECKING:
     import h5py
@@ -201,7 +202,7 @@ class HDF5Metadata:
         """Undo `to_json`; `path` is named in messages. Raises NanoMLError if something is missing or of the wrong kind."""
         try:
             return build(cls, content)
-        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        except DAMAGE as problem:
             reason = f"{type(problem).__name__}: {problem}"
             raise NanoMLError(
                 f"{os.fspath(path)}: its `{METADATA}` cannot be understood ({reason}). Convert again."
@@ -316,8 +317,9 @@ def content_of(group: h5py.Group, path: str | os.PathLike[str]) -> dict[str, obj
     if METADATA not in group or EVENTS not in group:
         raise NanoMLError(f"{os.fspath(path)}: was not written by `nanoml convert`: it has no `{METADATA}`.")
     try:
-        content = parsed(group[METADATA].asstr()[()])
-        if not isinstance(content, dict):
+        text = group[METADATA].asstr()[()]
+        content, check = parsed(text), zlib.crc32(text.encode())
+        if not isinstance(content, dict) or group[METADATA].attrs.get("crc32", check) != check:
             raise ValueError(content)
     except (OSError, ValueError, TypeError):
         raise NanoMLError(f"{os.fspath(path)}: its `{METADATA}` cannot be understood. Convert again.") from None
@@ -340,8 +342,8 @@ def write_metadata(file: h5py.File, metadata: HDF5Metadata) -> None:
     """Write metadata to a `h5py.File`, or the group of a shift, which has its dataset `events` already."""
     import h5py
 
-    text = h5py.string_dtype("utf-8")
-    file.create_dataset(METADATA, data=json.dumps(metadata.to_json()), dtype=text)
+    text, content = h5py.string_dtype("utf-8"), json.dumps(metadata.to_json())
+    file.create_dataset(METADATA, data=content, dtype=text).attrs["crc32"] = zlib.crc32(content.encode())
     file.attrs["schema"] = metadata.schema
     file.attrs["creator"] = metadata.creator
     file[EVENTS].attrs.create("classes", metadata.classes or [""], dtype=text)

@@ -144,7 +144,7 @@ PACKED = {"chunks": (100, 3), "compression": "gzip", "shuffle": True}
     ("options", "is_known"),
     [
         (PACKED, True),
-        ({"chunks": (100, 3)}, True),
+        ({"chunks": (100, 3)}, False),
         ({"chunks": (100, 2)}, False),
         ({**PACKED, "shuffle": False}, False),
         ({**PACKED, "fletcher32": True}, False),

@@ -40,6 +40,7 @@ def change(file: Path, **columns: Any) -> None:
         h5["events"][:] = rows
         content = json.loads(h5["metadata"].asstr()[()])
         h5["metadata"][()] = json.dumps({**content, "core": file.stem})
+        h5["metadata"].attrs.pop("crc32", None)
 
 
 def jets() -> Any:

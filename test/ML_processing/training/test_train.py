@@ -493,3 +493,4 @@ def name_missing(file: Path, column: str, *values: float) -> None:
     next(it for it in content["features"] if it["name"] == column)["missing"] = [*values]
     with h5py.File(file, "r+") as h5:
         h5["metadata"][()] = json.dumps(content)
+        h5["metadata"].attrs.pop("crc32", None)

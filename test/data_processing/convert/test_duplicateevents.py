@@ -217,6 +217,7 @@ def test_validation_sees_an_event_that_is_in_two_data_sets(tmp_path: Path) -> No
         empty = {**dataset, "books": {**dataset["books"], "entries": 0, "selected": 0, "files": []}}
         metadata["datasets"] = [dataset, {**empty, "books": {**empty["books"], "sum_of_weights": 0}}]
         file["metadata"][()] = json.dumps(metadata)
+        file["metadata"].attrs.pop("crc32", None)
         events = file["events"][:]
         events["event"] = 5
         file["events"][:] = events

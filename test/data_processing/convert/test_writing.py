@@ -45,6 +45,20 @@ def test_hdf5_reads_back_what_was_written_in_pieces(tmp_path: Path, shape: tuple
         assert file["events"].compression == (None if compression == "none" or not shape[0] else "gzip")
 
 
+@pytest.mark.parametrize("compression", ["gzip:1", "none"])
+def test_damage_is_noticed(tmp_path: Path, compression: str) -> None:
+    with ThreadPoolExecutor(1) as threads, new_hdf5(tmp_path / "a.h5") as file:
+        writer = BlockWriter(file, "events", (1000,), DTYPE, compression, BlockQueue(threads))
+        writer.write({name: np.arange(1000).astype(DTYPE[name]) for name in DTYPE.names or ()})
+        writer.finish()
+        place = file["events"].id.get_chunk_info(0).byte_offset
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    content[place + 500] ^= 1
+    (tmp_path / "a.h5").write_bytes(content)
+    with h5py.File(tmp_path / "a.h5") as file, pytest.raises(OSError, match="filter returned failure"):
+        file["events"][:]
+
+
 @pytest.mark.parametrize("text", ["gzip", "gzip:0", "gzip:10", "lzf", "none:1", ""])
 def test_a_compression_that_does_not_exist_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="gzip and a level from 1 to 9"):

@@ -73,6 +73,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert (file["events"][:] == np.arange(1000)).all()
         assert json.loads(file["metadata"][()]) == content()
         assert (file.attrs["schema"], file["events"].attrs["classes"].tolist()) == (1, ["signal"])
+    damaged = (tmp_path / "a.h5").read_bytes().replace(b"signal", b"sigmal")
+    (tmp_path / "a.h5").write_bytes(damaged)
+    with pytest.raises(NanoMLError, match="a.h5: its `metadata` cannot be understood"):
+        read_metadata(tmp_path / "a.h5")
 
 
 def test_training_does_not_depend_on_what_reads_root_files() -> None:
