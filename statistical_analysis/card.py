@@ -137,7 +137,9 @@ class _Card:
             self.fail(line, f"({text}) is not a histogram of a ROOT file: {why}")
         place = self.path.parent / file
         if not isfile(place):
-            self.fail(line, f"cannot be read: {file} is no file here, and no address is opened. Copy it beside the card")
+            self.fail(
+                line, f"cannot be read: {file} is no file here, and no address is opened. Copy it beside the card"
+            )
         try:
             if file not in self.opened:  # its path may be an address for uproot
                 self.opened[file] = self.files.enter_context(uproot.open(self.files.enter_context(place.open("rb"))))
@@ -156,7 +158,11 @@ class _Card:
         found, has_errors = self.template(*at), at[0] in self.with_errors
         values, errors, total = np.array([rate]), np.zeros(1), rate
         if found is not None:
-            values, errors, total = self.contents(found, at), np.sqrt(abs(found.variances())), float(found.values().sum())
+            values, errors, total = (
+                self.contents(found, at),
+                np.sqrt(abs(found.variances())),
+                float(found.values().sum()),
+            )
         if (found is None and rate < 0) or (rate not in (-1, 0) and abs(total - rate) > _MISMATCH * max(1.0, rate)):
             self.fail(self.rate, f"for {at[1]} in {at[0]}: {rate:g} is not the sum of its template, {_sum(found)}")
         if total < 0:
@@ -240,7 +246,10 @@ class _Card:
             (size,), templates = self.numbers(line, [cell]), [self.contents(each, at, True) for each in sides]
             if any(each.shape != it.nominal.shape or not each.sum() > 0 for each in templates):
                 self.fail(line, f"leaves nothing of {at[1]} in {at[0]}, or has other bins")
-            moved = (_scaled(it.nominal, each, size, bool(shape[1])) for each in templates)
+            with np.errstate(all="ignore"):
+                moved = [_scaled(it.nominal, each, size, bool(shape[1])) for each in templates]
+            if not np.isfinite(moved).all():
+                self.fail(line, f"has {cell} for {at[1]} in {at[0]}, of which no number is made")
             return replace(it, shapes={**it.shapes, name: Shape(*moved)})
         if shape and not shape[2]:
             self.fail(line, f"has no templates of {at[1]} in {at[0]}")

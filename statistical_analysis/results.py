@@ -12,7 +12,7 @@ from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Origin
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.page import Answer, Digest, rounded
-from MLTools.NanoML.schema.plain import build, content_of, plain
+from MLTools.NanoML.schema.plain import DAMAGE, build, content_of, plain
 
 SCHEMA = 3
 LEVEL = 0.95
@@ -335,5 +335,5 @@ def read_results(path: Path) -> Results | NoFit:
         return build(Results, content) if "strength" in content else build(NoFit, content)
     except FileNotFoundError:
         raise NanoMLError(f"{path}: no such file. `nanoml fit` makes it.") from None
-    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+    except DAMAGE:
         raise NanoMLError(f"{path}: is not a result of a fit, or is damaged. Run `nanoml fit` again.") from None

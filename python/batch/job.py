@@ -21,7 +21,7 @@ from typing import Any, Optional
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.schema.plain import read, read_or_none
+from MLTools.NanoML.schema.plain import DAMAGE, read, read_or_none
 from MLTools.NanoML.workflow.task import Stamp, Task, stamp_of
 
 FAILED = 1
@@ -128,12 +128,19 @@ class Job:
 
     def decoded(self, rename: Callable[[str], str] = lambda text: text) -> list[Task]:
         """Its tasks, with paths changed by `rename`."""
-        return [decode(task, rename) for task in self.tasks]
+        return self._tasks(lambda task: decode(task, rename))
 
     def recorded(self) -> list[Task]:
         """Its tasks as they were submitted, but without their work, whose code need not be imported."""
         names = ("stage", "name", "inputs", "outputs", "settings", "code")
-        return [Task(**{name: decode(task["fields"][name]) for name in names}, work=dict) for task in self.tasks]
+        return self._tasks(lambda task: Task(**{name: decode(task["fields"][name]) for name in names}, work=dict))
+
+    def _tasks(self, of: Callable[[Any], Task]) -> list[Task]:
+        try:
+            return [of(task) for task in self.tasks]
+        except DAMAGE as problem:
+            what = f"{type(problem).__name__}: {problem}"
+            raise NanoMLError(f"the job {self.name} is damaged ({what}). Submit it again.") from None
 
     def versions(self, task: Task, read: Sequence[Stamp]) -> list[Stamp]:
         """Versions of the inputs of one of its tasks: of files that travelled when they were sent, of the others now.

@@ -17,7 +17,7 @@ from rich.console import Console
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, FileAccounting, Step, WeightSums
-from MLTools.NanoML.schema.plain import plain
+from MLTools.NanoML.schema.plain import parsed, plain
 from MLTools.NanoML.terminal.page import Page, TableColumn, amount, count, share
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 import codecs
 import importlib
-import json
 import stat
 from typing import BinaryIO
 
@@ -330,7 +329,7 @@ def _is_hdf5(file: BinaryIO, size: int) -> bool:
 def _is_workspace(file: BinaryIO) -> bool:
     file.seek(0)
     try:
-        content = json.load(file)
+        content = parsed(file.read().decode())
     except ValueError:
         return False
     return {"channels", "observations", "measurements"} <= content.keys()

@@ -15,7 +15,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import Inspection, finite
 from MLTools.NanoML.rootio.access import Access
 from MLTools.NanoML.rootio.histograms import is_histogram
-from MLTools.NanoML.schema.plain import build, content_of, parsed, plain
+from MLTools.NanoML.schema.plain import DAMAGE, build, content_of, parsed, plain
 from MLTools.NanoML.terminal.page import Page, TableColumn, amount, file_size
 
 _HISTOGRAMS, _OTHERS, _WORKSPACE = "histograms of an analysis", "histograms by channel and process", "workspace of pyhf"
@@ -92,8 +92,8 @@ def inspect(path: str) -> HistogramsInspection:
         yields = [
             Yield(
                 "",
-                channel["name"],
-                sample["name"],
+                str(channel["name"]),
+                str(sample["name"]),
                 len(sample["data"]),
                 finite(sum(sample["data"])),
                 tuple(dict.fromkeys(it["name"] for it in sample["modifiers"] if it["type"].endswith("sys"))),
@@ -102,11 +102,11 @@ def inspect(path: str) -> HistogramsInspection:
             for sample in channel["samples"]
         ]
         yields += [
-            Yield("", each["name"], DATA, len(each["data"]), finite(sum(each["data"])), ())
+            Yield("", str(each["name"]), DATA, len(each["data"]), finite(sum(each["data"])), ())
             for each in content["observations"]
         ]
         poi = content["measurements"][0]["config"]["poi"]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as problem:
+    except DAMAGE as problem:
         raise NanoMLError(
             f"{path}: is a damaged workspace of pyhf ({type(problem).__name__}: {problem}). Run `nanoml fit` again."
         ) from None

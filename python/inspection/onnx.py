@@ -376,7 +376,7 @@ def _show_training(page: Page, training: Mapping[str, object]) -> None:
         section, accounting = each.get("cross_section"), each.get("books") or {}
         kept = "-" if each.get("is_data") else count(accounting.get("selected", 0))  # data may be blind
         counts = [count(accounting.get("entries", 0)), kept]
-        section = "-" if section is None else f"{section:g} pb"
+        section = "-" if section is None else f"{_inline(section, 'g')} pb"
         weights = amount(accounting.get("sum_of_weights"))
         rows.append((each.get("name", ""), each.get("class") or "-", section, *counts, weights))
     page.table("Trained on", columns, rows)

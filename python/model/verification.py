@@ -14,6 +14,7 @@ from MLTools.NanoML.model.description import Description
 from MLTools.NanoML.model.inside import FOLD, shapes_of
 from MLTools.NanoML.model.model import Model
 from MLTools.NanoML.model.trials import SIZES, Outcome, Outcomes, SubprocessRuntime, Trial, run_here, trials
+from MLTools.NanoML.schema.plain import DAMAGE
 
 REFERENCE = "reference events"
 TOLERANCE = 1e-5
@@ -73,7 +74,7 @@ def verify_model(path: Path, version: Optional[str], networks: Optional[Networks
         if networks is not None:
             largest = networks.compare(tried[1:], outcomes, description)
             yield f"networks of the training: PyTorch gives the same, to {largest:.1g}"
-    except NanoMLError as problem:
+    except (NanoMLError, *DAMAGE) as problem:
         text = str(problem)
         raise NanoMLError(text if text.startswith(str(path)) else f"{path}: {text}") from None
 

@@ -409,6 +409,9 @@ def main() -> int:
     except (CapsuleError, ImportError, OSError) as problem:
         print(problem, file=sys.stderr)
         return 2
+    except Exception as problem:  # whatever the packages raise about a damaged file
+        print(f"A file is not what {CONTENT} says: {type(problem).__name__}: {problem}. {_FETCH}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

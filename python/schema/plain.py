@@ -31,7 +31,7 @@ from MLTools.NanoML.errors import NanoMLError
 T = TypeVar("T")
 _UNIONS = (Union, getattr(types, "UnionType", Union))  # that of A | B, which Python 3.9 does not have
 
-DAMAGE = (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
+DAMAGE = (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, ArithmeticError)
 """The exceptions that reading a damaged file raises: `json`, `build`, and what looks into the content."""
 
 
@@ -137,7 +137,15 @@ def _converter(hint: Any) -> Callable[[Any], Any]:
         return _array
     if hint is float:
         return lambda value: product(value) if isinstance(value, str) else float(value)
+    if hint is bool:
+        return _boolean
     return hint if hint in (int, str) else lambda value: value
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value} is neither true nor false")
+    return value
 
 
 def _having(content: Mapping[str, Any], kinds: Sequence[type]) -> type:
@@ -157,7 +165,7 @@ def _array(content: Mapping[str, Any]) -> Any:
 def product(text: str) -> float:
     """The number that a product or quotient of numbers stands for, as 831.8 * 0.1061."""
     number = 1.0
-    for operation, factor in re.findall(r"([*/]?) *([^ */]+)", text):
+    for operation, factor in re.findall("(^|[*/])([^*/]*)", text):
         number = number / float(factor) if operation == "/" else number * float(factor)
     return number
 

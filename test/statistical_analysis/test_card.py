@@ -321,6 +321,7 @@ def test_statistical_errors_are_those_that_the_card_asks_for(flag: str, errors: 
         ("shapes *    SR  shapes.root $CHANNEL/", "shapes * SR shapes.root w:", r"shapes \* \(shapes.root w:tt\) is not a histogram of a"),
         ("0.8/1.1", "0.8/x", r"xs lnN has something else than numbers"),
         ("0.8/1.1", "-0.8/1.1", r"xs lnN has -0.8/1.1, which is not positive"),
+        ("scale  shape    -     1      0.5", "scale  shape  -  1  1e20", r"scale shape has 1e20 for dy in SR, of which no number"),
         ("scale  shape    -     1", "scale  shape    1     1", r"scale shape has no templates of sig in SR"),
         ("rate     3 ", "rate     5 ", r"rate 5 for sig in SR: 5 is not the sum of its template, 3"),
         ("observation  -1 ", "observation  40 ", r"observation 40 for SR: 40 is not the sum of its template, 51"),
@@ -346,12 +347,16 @@ def test_what_cannot_be_translated_is_said_with_its_line(foreign: Path, old: str
         read_card(foreign, "125")
 
 
-@pytest.mark.parametrize("address", ["http://h.invalid/x.root", "root://h.invalid//x.root", "simplecache::shapes.root", "file:shapes.root"])
+@pytest.mark.parametrize(
+    "address", ["http://h.invalid/x.root", "root://h.invalid//x.root", "simplecache::shapes.root", "file:shapes.root"]
+)
 def test_no_address_is_opened(address: str, foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor by uproot, if the card is in the working directory."""
     monkeypatch.chdir(foreign.parent)
     foreign.write_text(CARD.replace("shapes sig  SR  shapes.root", f"shapes sig SR {address}"))
-    with pytest.raises(NanoMLError, match=r"^card.txt:8: shapes sig cannot be read: .* no address is opened. Copy it beside"):
+    with pytest.raises(
+        NanoMLError, match=r"^card.txt:8: shapes sig cannot be read: .* no address is opened. Copy it beside"
+    ):
         read_card(Path(foreign.name), "125")
 
 

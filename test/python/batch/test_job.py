@@ -71,6 +71,15 @@ def test_a_job_of_another_version_says_so(tmp_path: Path) -> None:
         Job.read(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize(
+    "task", [3, {}, {"fields": []}, {"fields": {"stage": {"path": 3}}}, {"type": "x", "fields": []}]
+)
+def test_a_damaged_task_is_one_message(task: object) -> None:
+    job = Job("skim-0001", "skim", "", "", [task])
+    with pytest.raises(NanoMLError, match="the job skim-0001 is damaged"):
+        job.decoded() if task == {"type": "x", "fields": []} else job.recorded()
+
+
 def make_result() -> JobResult:
     done = TaskResult(
         "done", (Stamp("a"),), (OutputFile("b", 1, 2, "00000001"),), {"entries": 5}, 1.5, 200, "host", "2026"

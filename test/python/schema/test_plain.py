@@ -51,6 +51,8 @@ def test_older_content_and_short_forms_are_understood() -> None:
         ({"class": "signal"}, KeyError),
         ({"class": "signal", "muons": [{}]}, KeyError),
         ({"class": "signal", "muons": [{"pt": "large"}]}, ValueError),
+        ({"class": "signal", "muons": [{"pt": ""}]}, ValueError),
+        ({"class": "signal", "muons": [{"pt": " " * 100_000}]}, ValueError),
         ({"class": "signal", "muons": [3]}, TypeError),
         ({"class": "signal", "muons": [], "sums": []}, AttributeError),
     ],
